@@ -1,0 +1,72 @@
+"""Find the small network that replaces a Bayesian ensemble, and see what it gives up.
+
+    import gped_nas as gn
+
+    study = gn.run("digits_mlp")
+    student = gn.load_student(study.path / "students" / str(study.chosen().trial))
+
+Importing this package imports neither torch nor Optuna; the names below are loaded when they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = [
+    "Cost",
+    "Dataset",
+    "FAMILIES",
+    "Genotype",
+    "METHODS",
+    "METRICS",
+    "SearchSpace",
+    "Student",
+    "Study",
+    "TARGETS",
+    "TrialRecord",
+    "build_teacher",
+    "cost",
+    "load_dataset",
+    "load_space",
+    "load_stream",
+    "load_student",
+    "new_session",
+    "open_study",
+    "pareto_front",
+    "run",
+]
+
+if TYPE_CHECKING:
+    from gped_nas.api import (
+        FAMILIES,
+        METHODS,
+        METRICS,
+        TARGETS,
+        Cost,
+        Dataset,
+        Genotype,
+        SearchSpace,
+        Student,
+        Study,
+        TrialRecord,
+        build_teacher,
+        cost,
+        load_dataset,
+        load_space,
+        load_stream,
+        load_student,
+        new_session,
+        open_study,
+        pareto_front,
+        run,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'gped_nas' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module("gped_nas.api"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__all__", "__doc__"]

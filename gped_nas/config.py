@@ -1,0 +1,196 @@
+"""YAML to mapping to frozen model, strictly; the only module that knows YAML.
+
+Unknown keys, wrong types, duplicate keys, aliases and oversized files are errors that name the file, the key
+and the nearest valid one. Nothing in a file is ever executed or expanded.
+"""
+
+import re
+import typing
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gped_nas.errors import ConfigError, EnvironmentProblem, nearest
+
+_MAX_BYTES = 256 * 2**10
+_MAX_DEPTH = 32
+# What PyYAML's constructors raise for a scalar that does not fit its tag: 2001-99-99, `!!int ''`, `!!bool x`.
+_BAD_SCALAR = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
+
+
+class Config(BaseModel):
+    """Base of everything read from a file: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+M = TypeVar("M", bound=Config)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader that refuses duplicate keys, aliases and deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases are not allowed; write the value out", event.start_mark
+            )
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"nested deeper than {_MAX_DEPTH} levels",
+                self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, "expected a mapping", node.start_mark)
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain name", key_node.start_mark)
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key_node.value}' appears twice", key_node.start_mark
+                )
+            seen.add(str(key_node.value))
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping a YAML text holds.
+
+    Args:
+        text: the YAML text.
+        where: its file name, for messages.
+
+    Raises:
+        ConfigError: not YAML, not a mapping, a duplicate key, an alias, too large or too deep.
+    """
+    if len(text.encode(errors="replace")) > _MAX_BYTES:
+        raise ConfigError(f"{where}: larger than {_MAX_BYTES} bytes; a search space is a short file")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, RecursionError, *_BAD_SCALAR) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}:{mark.line + 1}" if mark else where
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{place}: not readable as YAML: {problem}") from None
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{where}: found {type(value).__name__}, expected a mapping of named settings")
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: missing or not a valid file.
+        EnvironmentProblem: it exists and cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"{path}: no such file; expected a YAML search space") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a UTF-8 text file; expected a YAML search space") from None
+    except OSError as error:
+        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}") from None
+    return load_yaml(text, str(path))
+
+
+def dump_yaml(value: Mapping[str, Any]) -> str:
+    """The YAML text of plain data, keys in the order given."""
+    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=110)
+
+
+def parse_value(text: str, where: str) -> Any:
+    """The value of one ``--set key=value``, read as YAML reads it.
+
+    Raises:
+        ConfigError: the text is not a YAML value.
+    """
+    return load_yaml(f"value: {text}", where).get("value")
+
+
+def parse(model: type[M], mapping: object, where: str) -> M:
+    """Build a frozen configuration from plain data.
+
+    Args:
+        model: the configuration class.
+        mapping: what the file holds at this place.
+        where: file and key of this place, for messages.
+
+    Raises:
+        ConfigError: an unknown or missing key, a wrong type, an impossible value; names the nearest valid
+            key.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{where}: found {_show(mapping)}, expected a mapping of settings")
+    try:
+        return model.model_validate(dict(mapping))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_message(model, e, where) for e in error.errors())) from None
+
+
+def _message(model: type[BaseModel], error: Any, where: str) -> str:
+    loc = [str(part) for part in error["loc"]]
+    place = f"{where}: {'.'.join(loc)}" if loc else where
+    kind, found = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        fields = _fields_at(model, error["loc"][:-1])
+        return f"{place}: unknown key{nearest(loc[-1], fields)}"
+    if kind == "missing":
+        return f"{place}: missing; give it a value"
+    if kind.startswith(("float_type", "int_type", "int_from_float")) and isinstance(found, str):
+        hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if _is_number(found) else ""
+        return f"{place}: found the text '{found}', expected a number{hint}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return f"{place}: found {_show(found)}{nearest(found, choices)}"
+    if kind == "too_short":
+        return f"{place}: found {_show(found)}, expected at least {error['ctx']['min_length']} entry"
+    if kind == "value_error":
+        return f"{place}: {message}"
+    return f"{place}: found {_show(found)}, expected {message}"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """Field names of the nested model that ``loc`` leads to."""
+    current: Any = model
+    for part in loc:
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            return []
+        if part in current.model_fields:
+            current = current.model_fields[part].annotation
+        for inner in typing.get_args(current):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                current = inner
+    is_model = isinstance(current, type) and issubclass(current, BaseModel)
+    return list(current.model_fields) if is_model else []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

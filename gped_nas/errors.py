@@ -1,0 +1,105 @@
+"""The errors a user can meet, and the exit code of each.
+
+    GpedError
+    ├── ConfigError(ValueError)           configuration or usage: an impossible or unknown setting
+    ├── RegistryError(KeyError)           a name nobody registered
+    ├── DataError                         a dataset that cannot be used as it is
+    ├── StreamError                       a stream is missing, corrupt or of another key
+    ├── StudyError                        a study is missing, corrupt or of another space
+    ├── GateError                         the work finished but what was asked for was not reached
+    ├── EnvironmentProblem                an extra, driver, device, file or permission is missing
+    ├── DivergenceError(ArithmeticError)  numbers stopped being finite
+    ├── CertificateError                  a certificate could not be given soundly
+    └── Interrupted                       the user asked to stop; everything finished is kept
+
+A message says what was found, what was expected, where, and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GpedError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class ConfigError(GpedError, ValueError):
+    """A setting is unknown, of the wrong type or impossible."""
+
+
+class RegistryError(GpedError, KeyError):
+    """A name is not registered. Inherits ``KeyError`` so that ``in`` keeps working on registries."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0])
+
+
+class DataError(GpedError):
+    """A dataset or file of arrays cannot be used as it is."""
+
+
+class StreamError(GpedError):
+    """A stream is missing, corrupt or belongs to another key."""
+
+
+class StudyError(GpedError):
+    """A study is missing, corrupt or belongs to another space."""
+
+
+class GateError(GpedError):
+    """The work finished, but what was asked for was not reached."""
+
+
+class EnvironmentProblem(GpedError):
+    """Something outside the project is missing: an extra, a device, data, disk, a permission."""
+
+
+class DivergenceError(GpedError, ArithmeticError):
+    """A computation left the finite numbers."""
+
+
+class CertificateError(GpedError):
+    """A certificate could not be given soundly."""
+
+
+class Interrupted(GpedError):
+    """The user asked to stop and the running step was finished.
+
+    Args:
+        message: how to go on.
+        exit_code: 130 for SIGINT, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+_EXIT_CODES: dict[type[GpedError], int] = {
+    ConfigError: 2,
+    RegistryError: 2,
+    DataError: 2,
+    GateError: 3,
+    StreamError: 4,
+    StudyError: 4,
+    EnvironmentProblem: 5,
+}
+
+
+def exit_code(error: GpedError) -> int:
+    """The process exit code of an error: the nearest class in the table, else 1."""
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    for cls in type(error).__mro__:
+        if cls in _EXIT_CODES:
+            return _EXIT_CODES[cls]
+    return 1
+
+
+def nearest(name: object, valid: Iterable[object]) -> str:
+    """``; did you mean 'x'?`` with the nearest valid name, or the list of them when nothing is near."""
+    names = sorted(str(v) for v in valid)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; expected one of: {', '.join(names)}" if names else ""

@@ -1,0 +1,30 @@
+"""What every test shares: one thread, no draw from torch's global generator, caches of its own."""
+
+import os
+
+# Many tiny products on two cores are fastest, and give the same bits everywhere, on one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams, data and studies of a test stay in its own folder."""
+    monkeypatch.setenv("GPED_CACHE", str(tmp_path / "cache"))
+    for name in ("GPED_STORAGE", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_global_draws() -> Iterator[None]:
+    """Fail a test that draws from torch's global generator."""
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(before, torch.get_rng_state()), (
+        "torch's global generator moved: pass a generator to whatever draws"
+    )

@@ -1,0 +1,177 @@
+"""Problems with known answers, and small real ones, shared by the tests of several floors."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
+from gped_nas.posterior.base import METHODS, Network, Problem, State, Step, classifier_network
+from gped_nas.posterior.priors import GaussianPrior
+from gped_nas.posterior.schedule import StepSize
+from gped_nas.posterior.sgld import SgldConfig
+from gped_nas.stream.key import StreamKey
+
+INPUT_SHAPE, NUM_CLASSES, NUM_EXAMPLES = (4,), 3, 24
+TEACHER = Genotype("mlp", depth=1, width=5)
+
+
+def gaussian(num: int, *, precision: float, start: float = 0.0) -> Problem:
+    """``num`` independent N(0, 1 / precision) posteriors as one tensor: no data, the prior alone."""
+
+    def log_prior(params: Params) -> Tensor:
+        return -0.5 * precision * params["theta"].square().sum()
+
+    return Problem(
+        shapes={"theta": (num,)},
+        log_likelihood=lambda params, x, y: torch.zeros(len(x)),
+        log_prior=log_prior,
+        initialise=lambda generator: {"theta": torch.full((num,), start)},
+        x=torch.zeros(1, 1),
+        y=torch.zeros(1, dtype=torch.int64),
+    )
+
+
+def classifier(genotype: Genotype = TEACHER) -> Problem:
+    """A small classifier's posterior: 24 examples of 3 classes, prior precision 2."""
+    family = FAMILIES[genotype.family]
+    shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
+    x = torch.randn(NUM_EXAMPLES, *INPUT_SHAPE, generator=rng.generator(0, "scenario", "x"))
+
+    def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return -F.cross_entropy(family.forward(params, x), y, reduction="none")
+
+    return Problem(
+        shapes=shapes,
+        log_likelihood=log_likelihood,
+        log_prior=GaussianPrior(precision=2.0).log_density,
+        initialise=lambda generator: initialise(shapes, generator=generator),
+        x=x,
+        y=(x[:, 0] > 0).long() + (x[:, 1] > 0).long(),
+        network=classifier_network(family, shapes),
+        prior=GaussianPrior(precision=2.0),
+    )
+
+
+def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> tuple[Problem, Tensor, Tensor]:
+    """Linear regression with normal noise and prior: the problem, its posterior's mean (P,) and precision (P, P).
+
+    Two outputs of three correlated inputs and a constant, 30 examples; P = 2 * 3 + 2, weights first, then biases. With
+    X the inputs and a column of ones, the posterior of one output's parameters has precision
+    A = X^T X / noise_std^2 + precision I and mean A^-1 X^T y / noise_std^2; outputs are independent.
+    """
+    generator = rng.generator(0, "scenario", "regression")
+    x = torch.randn(30, 3, generator=generator)
+    x = torch.stack([x[:, 0], 0.8 * x[:, 0] + 0.6 * x[:, 1], 0.5 + x[:, 2]], 1)
+    y = x @ torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]]).mT + noise_std * torch.randn(30, 2, generator=generator)
+    shapes = {"w": (2, 3), "b": (2,)}
+    prior = GaussianPrior(precision=precision)
+
+    def outputs(params: Params, x: Tensor) -> Tensor:
+        return F.linear(x, params["w"], params["b"])
+
+    def log_likelihood(outputs: Tensor, y: Tensor) -> Tensor:
+        return -0.5 * (outputs - y).square().sum(1) / noise_std**2
+
+    problem = Problem(
+        shapes=shapes,
+        log_likelihood=lambda params, x, y: log_likelihood(outputs(params, x), y),
+        log_prior=prior.log_density,
+        initialise=lambda generator: {name: torch.zeros(shape) for name, shape in shapes.items()},
+        x=x,
+        y=y,
+        network=Network(outputs, log_likelihood, last_layer=("w", "b"), dense=(("w", "b"),)),
+        prior=prior,
+    )
+    design = torch.cat([x, torch.ones(30, 1)], 1).double()
+    one = design.mT @ design / noise_std**2 + precision * torch.eye(4)
+    means = torch.linalg.solve(one, design.mT @ y.double() / noise_std**2)  # a column an output
+    # from output by output, (w, b) each, to all weights, then all biases
+    order = torch.tensor([0, 1, 2, 4, 5, 6, 3, 7])
+    return problem, means.mT.reshape(-1)[order], torch.block_diag(one, one)[order][:, order]
+
+
+def sgld_config(*, burn_in: int = 6, thinning: int = 2, chains: int = 2) -> SgldConfig:
+    """SGLD settings for ``classifier``, with a step size that halves during and after burn-in."""
+    return SgldConfig(
+        name="sgld",
+        chains=chains,
+        step_size=StepSize(initial=0.01, halve_at=(3, 9)),
+        batch_size=5,
+        burn_in=burn_in,
+        thinning=thinning,
+    )
+
+
+def stream_key(*, seed: int = 0, chains: int = 2) -> StreamKey:
+    """The key of a stream of ``classifier`` sampled with ``sgld_config``."""
+    method = sgld_config(chains=chains).model_dump(mode="json")
+    del method["num_samples"]
+    return StreamKey(
+        dataset="d" * 64,
+        input_shape=INPUT_SHAPE,
+        num_outputs=NUM_CLASSES,
+        genotype={"family": TEACHER.family, **TEACHER.architecture()},
+        prior={"precision": 2.0},
+        method=method,
+        seed=seed,
+    )
+
+
+class Chains:
+    """``run_chain`` of a stream build, counting the steps that were asked for."""
+
+    def __init__(self, *, seed: int = 0, chains: int = 2) -> None:
+        self.problem, self.cfg, self.seed, self.num_steps = classifier(), sgld_config(chains=chains), seed, 0
+
+    def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
+        generator = rng.generator(self.seed, "posterior", chain)
+        for step in METHODS["sgld"](self.problem, self.cfg, generator=generator, state=state):
+            self.num_steps += 1
+            yield step
+
+
+def predict(theta_P: Tensor) -> Tensor:
+    """Log-probabilities (24, 3) of the teacher with flat parameters at the inputs of ``classifier``."""
+    from gped_nas.posterior.base import views
+
+    problem = classifier()
+    params = views(theta_P, problem.shapes)
+    return F.log_softmax(FAMILIES[TEACHER.family].forward(params, problem.x), -1)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder by its relative name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# One small setting of every registered method, and small genotypes of every registered family: what the
+# contract tests run. A contract test fails when a registered name has no entry here.
+METHOD_SETTINGS: dict[str, dict[str, object]] = {
+    "sgld": {"step_size": {"initial": 0.01}, "burn_in": 4, "thinning": 2},
+    "map": {"steps": 300, "batch_size": 4},
+    "import": {"path": "samples.safetensors"},
+    "vi": {"steps": 300, "batch_size": 4},
+    "mc_dropout": {"steps": 300, "batch_size": 4, "rate": 0.3},
+    "swag": {"steps": 100, "batch_size": 4, "collect_every": 3, "collections": 3, "rank": 2},
+    "laplace": {"steps": 300, "batch_size": 4},
+    "deep_ensemble": {"steps": 200, "batch_size": 4, "regulariser": "anchor"},
+    "psgld": {"step_size": {"initial": 0.001}, "burn_in": 4, "thinning": 2},
+    "sghmc": {"step_size": {"initial": 0.05}, "burn_in": 4, "thinning": 2},
+    "csgld": {"step_size": {"initial": 0.01, "length": 6}, "thinning": 2, "samples_per_cycle": 2, "exploration": 0.3},
+    "csghmc": {"step_size": {"initial": 0.05, "length": 6}, "thinning": 2, "samples_per_cycle": 2, "exploration": 0.3},
+    "hmc": {"step_size": 0.05, "leapfrog_steps": 3, "burn_in": 4, "thinning": 2},
+}
+GENOTYPES: dict[str, list[Genotype]] = {
+    "mlp": [
+        Genotype("mlp", depth=0),
+        Genotype("mlp", depth=1, width=1),
+        Genotype("mlp", depth=1, width=7),
+        Genotype("mlp", depth=2, width=[5, 3]),
+        Genotype("mlp", depth=3, width=[2, 9, 4]),
+        Genotype("mlp", depth=12, width=3),
+    ]
+}

@@ -1,0 +1,113 @@
+"""What no single test sees: nothing is unpickled or evaluated, no global draw, full registries, documented names."""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gped_nas
+from gped_nas.registry import Registry
+
+ROOT = Path(gped_nas.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+FORBIDDEN_CALLS = {"eval", "exec", "__import__", "torch.load", "torch.save", "yaml.full_load", "yaml.unsafe_load"}
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+SAFE_NUMPY_DRAWS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
+GLOBAL_TORCH_DRAWS = {"torch.manual_seed", "torch.seed", "torch.set_rng_state", "random.seed", "random.random"}
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _offences(source: str) -> Iterator[str]:
+    """What must not be in the package, as ``line: what``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            if any(name.split(".")[0] in FORBIDDEN_MODULES for name in names):
+                yield f"{node.lineno}: imports {names}"
+        if not isinstance(node, ast.Call):
+            continue
+        name, keywords = _dotted(node.func), {k.arg: k.value for k in node.keywords}
+        if name in FORBIDDEN_CALLS | GLOBAL_TORCH_DRAWS:
+            yield f"{node.lineno}: {name}"
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
+            yield f"{node.lineno}: .cuda("
+        if name in ("np.load", "numpy.load", "np.lib.format.read_array", "npy_format.read_array"):
+            allowed = keywords.get("allow_pickle")
+            if not (isinstance(allowed, ast.Constant) and allowed.value is False):
+                yield f"{node.lineno}: {name} without allow_pickle=False"
+        if "yaml.load" == name and "Loader" not in keywords:
+            yield f"{node.lineno}: yaml.load without a loader"
+        head, _, draw = name.rpartition(".")
+        if head in ("np.random", "numpy.random") and draw not in SAFE_NUMPY_DRAWS:
+            yield f"{node.lineno}: {name} draws from a global generator"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled_evaluated_or_drawn_globally(path: Path) -> None:
+    assert list(_offences(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load('x')",
+        "eval('1')",
+        "np.load('x')",
+        "np.load('x', allow_pickle=True)",
+        "np.random.normal()",
+        "model.cuda()",
+        "torch.manual_seed(0)",
+        "yaml.load(text)",
+    ],
+)
+def test_the_search_for_offences_finds_them(source: str) -> None:
+    assert len(list(_offences(source))) == 1
+
+
+def _registries() -> list[Registry[object]]:
+    found = {}
+    for module in pkgutil.walk_packages(gped_nas.__path__, "gped_nas."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, Registry):
+                found[id(value)] = value
+    return sorted(found.values(), key=lambda registry: registry.kind)
+
+
+def test_every_registry_holds_something() -> None:
+    registries = _registries()
+    kinds = [registry.kind for registry in registries]
+    assert len(set(kinds)) == len(kinds)
+    assert {"dataset", "family", "method", "metric", "policy", "target"} <= set(kinds)
+    for registry in registries:
+        assert len(registry) >= 1 and all(name in registry for name in registry), registry.kind
+        assert "no such thing" not in registry
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_public_name_is_documented(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    if tree.body:
+        assert ast.get_docstring(tree), f"{path}: the module"
+    public = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+def test_exported_functions_do_not_bear_the_name_of_a_submodule() -> None:
+    """``from gped_nas.evaluate import evaluate`` must never mean two things."""
+    for module in pkgutil.walk_packages(gped_nas.__path__, "gped_nas."):
+        if module.ispkg:
+            package = importlib.import_module(module.name)
+            below = {found.name for found in pkgutil.iter_modules(package.__path__)}
+            assert not below & set(getattr(package, "__all__", ())), module.name

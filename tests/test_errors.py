@@ -1,0 +1,57 @@
+import pickle
+
+import pytest
+
+from gped_nas import errors
+from gped_nas.errors import GpedError, Interrupted, RegistryError, exit_code, nearest
+
+CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, GpedError)]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("GpedError", 1),
+        ("DivergenceError", 1),
+        ("CertificateError", 1),
+        ("ConfigError", 2),
+        ("RegistryError", 2),
+        ("DataError", 2),
+        ("GateError", 3),
+        ("StreamError", 4),
+        ("StudyError", 4),
+        ("EnvironmentProblem", 5),
+        ("Interrupted", 130),
+    ],
+)
+def test_each_class_has_its_exit_code(name, code):
+    assert exit_code(getattr(errors, name)("x")) == code
+
+
+def test_a_subclass_exits_like_its_parent_and_a_signal_by_its_number():
+    class OwnStreamError(errors.StreamError):
+        pass
+
+    assert exit_code(OwnStreamError("x")) == 4
+    assert exit_code(Interrupted("x", 143)) == 143
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_message_is_printed_as_it_is_and_the_class_is_in_the_drawing(cls):
+    assert str(cls("a 'quoted' message")) == "a 'quoted' message"
+    assert cls.__name__ in errors.__doc__
+    again = pickle.loads(pickle.dumps(cls("x")))  # workers hand errors to their parent
+    assert (type(again), str(again)) == (cls, "x")
+
+
+def test_standard_parents():
+    assert issubclass(errors.ConfigError, ValueError)
+    assert issubclass(RegistryError, KeyError)
+    assert issubclass(errors.DivergenceError, ArithmeticError)
+
+
+def test_nearest_names_one_or_all_or_nothing():
+    assert nearest("widht", ["width", "depth"]) == "; did you mean 'width'?"
+    assert nearest("xyz", ["width", "depth"]) == "; expected one of: depth, width"
+    assert nearest("xyz", []) == ""
+    assert nearest(3, ["width"]) == "; expected one of: width"
