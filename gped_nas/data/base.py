@@ -1,0 +1,272 @@
+"""A dataset: raw inputs in their own range, labels, fixed splits, and how inputs are normalised.
+
+Splits belong to the dataset. Validation is carved from the training part by one seeded permutation, so a
+larger validation part contains every smaller one; a test part is carved first in the same way where the
+source has none.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.errors import ConfigError, DataError, RegistryError, nearest
+from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
+from gped_nas.registry import Registry
+
+Part = Literal["train", "validation", "test", "pool"]
+
+T = TypeVar("T")
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Raw inputs to network inputs: ``(raw - mean) / std``, one pair of numbers for the whole input.
+
+    Travels with every student, so that a student takes inputs in the dataset's own range.
+    """
+
+    mean: float
+    std: float
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Normalised float32 inputs of the shape of ``raw``."""
+        return (raw.to(torch.float32) - self.mean) / self.std
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Raw inputs ``x``, shape (N, *input_shape), in the source's dtype; int64 labels ``y``, shape (N,)."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification dataset, split.
+
+    Attributes:
+        name: the registered name it was loaded by.
+        input_shape: shape of one input as networks see it: (D,) or (channels, height, width).
+        class_names: one name a class, in label order.
+        train, validation, test: the three parts; disjoint.
+        unlabelled: raw inputs (M, *input_shape) that students may also be distilled on; M may be 0.
+        normalization: fitted on ``train``.
+        digest: SHA-256 over all arrays and the split: what a stream's key covers.
+        split_text: the split in words: which part was carved from what, with sizes.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    unlabelled: Tensor
+    normalization: Normalization
+    digest: str
+    split_text: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def raw(self, part: Part) -> Tensor:
+        """Raw inputs of a part, (N, *input_shape); ``pool`` is train followed by the unlabelled inputs."""
+        if part == "pool":
+            return torch.cat([self.train.x, self.unlabelled]) if len(self.unlabelled) else self.train.x
+        return self.split(part).x
+
+    def inputs(self, part: Part) -> Tensor:
+        """Normalised float32 inputs of a part, shape (N, *input_shape)."""
+        return self.normalization(self.raw(part))
+
+    def split(self, part: Part) -> Split:
+        """One of the three labelled parts."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[part]
+
+    def labels(self, part: Part) -> Array:
+        """Labels of a labelled part, int64, shape (N,)."""
+        labels: Array = self.split(part).y.numpy()
+        return labels.astype(np.int64)
+
+
+DatasetFactory = Callable[[dict[str, object], str], Dataset]
+"""``factory(settings, where)``: parses its own settings (``name`` too), loads; ``where`` is for messages."""
+
+DATASETS: Registry[DatasetFactory] = Registry("dataset", "gped_nas.data")
+
+
+def load(settings: dict[str, object], where: str = "dataset") -> Dataset:
+    """Load the dataset that ``settings["name"]`` names.
+
+    Raises:
+        RegistryError: unknown name.
+        ConfigError: no name, or settings the dataset does not take.
+        DataError: arrays that cannot be used as they are.
+        EnvironmentProblem: files are missing and may not be downloaded.
+    """
+    return named(DATASETS, settings, "name", where)(settings, where)
+
+
+def named(registry: Registry[T], settings: Mapping[str, object], key: str, where: str) -> T:
+    """The component that ``settings[key]`` names.
+
+    Args:
+        registry: where it is looked up.
+        settings: plain data from a file.
+        key: the setting that holds the name.
+        where: file and key of ``settings``, for messages.
+
+    Raises:
+        ConfigError: ``settings`` is not a mapping, or the name is missing or not text.
+        RegistryError: nobody registered the name.
+    """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{where}: found {settings!r}, expected a mapping with the key '{key}'")
+    name = settings.get(key)
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: {key}: found {name!r}, expected the name of a {registry.kind}")
+    if name not in registry:
+        raise RegistryError(f"{where}: {key}: unknown {registry.kind} '{name}'{nearest(name, registry)}")
+    return registry[name]
+
+
+def split_of(x: Array, y: Array) -> Split:
+    """Raw inputs (N, *input_shape) of a dtype torch has, and integer labels (N,), as a ``Split``."""
+    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64)))
+
+
+def build(
+    name: str,
+    given: Split,
+    *,
+    class_names: tuple[str, ...],
+    test: Split | float,
+    validation: float,
+    seed: int,
+    where: str,
+    unlabelled: Tensor | None = None,
+) -> Dataset:
+    """A dataset from the examples of one source.
+
+    Args:
+        name: the registered name.
+        given: the labelled examples to split; what is carved from them is no longer in ``train``.
+        class_names: one name a class, in label order.
+        test: the source's own test part, or the fraction of ``given`` to carve one from.
+        validation: fraction of what is left of ``given`` that is carved for validation.
+        seed: of the permutations.
+        where: file or folder of the source, for messages.
+        unlabelled: further raw inputs (M, *input_shape), of the dtype of ``given.x``.
+
+    Raises:
+        DataError: labels do not fit the inputs or the classes, inputs of two kinds, or a part would be empty.
+    """
+    _check_labels(given, len(class_names), where, "train")
+    if isinstance(test, Split):
+        _check_labels(test, len(class_names), where, "test")
+        _check_like_train(test.x, given.x, where, "test")
+        rest, test_text = given, f"{len(test)} examples, as the source gives them"
+    else:
+        test, rest = carve(given, test, seed=seed, part="test", where=where)
+        test_text = f"{len(test)} of {len(given)} examples, carved with seed {seed}"
+    checked, train = carve(rest, validation, seed=seed, part="validation", where=where)
+    extra = given.x[:0] if unlabelled is None else unlabelled
+    _check_like_train(extra, given.x, where, "pool")
+    return Dataset(
+        name=name,
+        input_shape=tuple(given.x.shape[1:]),
+        class_names=class_names,
+        train=train,
+        validation=checked,
+        test=test,
+        unlabelled=extra,
+        normalization=_fit(train.x),
+        digest=_digest((train, checked, test), extra, len(class_names)),
+        split_text=(
+            f"test: {test_text}; validation: {len(checked)} of the {len(rest)} examples left, "
+            f"carved with seed {seed}; train: the other {len(train)}; unlabelled: {len(extra)} inputs"
+        ),
+    )
+
+
+def carve(source: Split, fraction: float, *, seed: int, part: Part, where: str) -> tuple[Split, Split]:
+    """Take a fraction of the examples away: ``(carved, rest)``.
+
+    The carved examples are a prefix of one permutation fixed by ``seed``, ``part`` and the number of
+    examples, so a larger fraction contains a smaller one. The rest keeps its order.
+
+    Raises:
+        DataError: either side would be empty.
+    """
+    total = len(source)
+    num = round(total * fraction)
+    if not 0 < num < total:
+        raise DataError(
+            f"{where}: {part}: {fraction:g} of {total} examples is {num}, expected at least 1 and fewer than "
+            f"{total}; bring more examples or change the fraction '{part}'"
+        )
+    order = torch.randperm(total, generator=rng.generator(seed, "split", part))
+    carved, rest = order[:num], order[num:].sort().values
+    return Split(source.x[carved], source.y[carved]), Split(source.x[rest], source.y[rest])
+
+
+def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> None:
+    """Raise ``DataError`` unless each input has a label in [0, num_classes) and training has two classes."""
+    if len(split.x) != len(split.y):
+        raise DataError(
+            f"{where}: y_{part}: found {len(split.y)} labels for {len(split.x)} inputs, expected one each; "
+            "check that both come from the same examples"
+        )
+    found = np.unique(split.y.numpy())
+    if part == "train" and len(found) < 2:
+        raise DataError(
+            f"{where}: y_{part}: found {len(found)} class in {len(split)} examples, expected at least 2; "
+            "bring examples of every class"
+        )
+    wrong = found[(found < 0) | (found >= num_classes)]
+    if len(wrong):
+        raise DataError(
+            f"{where}: y_{part}: found the label {wrong[0]}, expected labels from 0 to {num_classes - 1}; "
+            "number the classes from 0, one for each class name"
+        )
+
+
+def _check_like_train(x: Tensor, train: Tensor, where: str, part: Part) -> None:
+    """Raise ``DataError`` unless one input of ``x`` has the shape and dtype of one input of ``train``."""
+    if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
+        raise DataError(
+            f"{where}: x_{part}: found inputs {_kind(x)}, expected {_kind(train)} as in x_train; convert one of them"
+        )
+
+
+def _kind(x: Tensor) -> str:
+    return f"{tuple(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}"
+
+
+def _fit(x: Tensor) -> Normalization:
+    """Mean and standard deviation over all numbers of ``x`` (N, *input_shape); std 1 if they are all equal.
+
+    Sums in float64 and in a fixed order, so that the result does not depend on the number of threads.
+    """
+    chunks = [x[start : start + _CHUNK].numpy() for start in range(0, len(x), _CHUNK)]
+    mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in chunks) / x.numel()
+    variance = sum(float(np.square(chunk - np.float64(mean)).sum()) for chunk in chunks) / x.numel()
+    largest = max(float(np.abs(chunk.astype(np.float64)).max()) for chunk in chunks)
+    std = variance**0.5
+    return Normalization(mean, std if std > 1e-6 * largest else 1.0)
+
+
+def _digest(parts: tuple[Split, ...], unlabelled: Tensor, num_classes: int) -> str:
+    arrays = [tensor.numpy() for split in parts for tensor in (split.x, split.y)]
+    return sha256_text(canonical_json([sha256_arrays(*arrays, unlabelled.numpy()), num_classes]))

@@ -1,0 +1,266 @@
+"""Splitting, normalising and digesting a source's examples."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gped_nas.data.base import DATASETS, Dataset, Split, build, carve, load, split_of
+from gped_nas.errors import ConfigError, DataError, RegistryError
+
+
+def _numbered(total: int, first: int = 0) -> Split:
+    """Examples whose only input is their own number, with two classes in turn."""
+    numbers = np.arange(first, first + total)
+    return split_of(numbers[:, None], numbers % 2)
+
+
+def _built(total: int = 40, **changes: object) -> Dataset:
+    arguments: dict[str, object] = {
+        "class_names": ("even", "odd"),
+        "test": 0.2,
+        "validation": 0.25,
+        "seed": 0,
+        "where": "here",
+    }
+    return build("numbers", _numbered(total), **(arguments | changes))  # type: ignore[arg-type]
+
+
+def _members(split: Split) -> set[int]:
+    return set(split.x[:, 0].tolist())
+
+
+@given(
+    total=st.integers(4, 200),
+    fractions=st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)).map(sorted),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_larger_fraction_contains_the_smaller_as_prefix(total: int, fractions: list[float], seed: int) -> None:
+    source = _numbered(total)
+    if not all(0 < round(total * fraction) < total for fraction in fractions):
+        return
+    (small, small_rest), (large, large_rest) = (
+        carve(source, fraction, seed=seed, part="validation", where="here") for fraction in fractions
+    )
+    assert torch.equal(large.x[: len(small)], small.x)
+    assert _members(large_rest) <= _members(small_rest)
+    assert sorted(_members(small) | _members(small_rest)) == list(range(total))
+    assert len(small) + len(small_rest) == total
+    assert torch.equal(small.y, small.x[:, 0] % 2) and torch.equal(small_rest.y, small_rest.x[:, 0] % 2)
+
+
+def test_parts_are_disjoint_and_complete() -> None:
+    dataset = _built(40)
+    parts = [_members(dataset.split(part)) for part in ("train", "validation", "test")]
+    # 40 * 0.2 = 8 for testing, 32 * 0.25 = 8 for validation, 24 left.
+    assert [len(part) for part in parts] == [24, 8, 8]
+    assert set.union(*parts) == set(range(40))
+
+
+def test_validation_size_leaves_the_test_part_alone() -> None:
+    small, large = _built(validation=0.1), _built(validation=0.5)
+    assert torch.equal(small.test.x, large.test.x)
+    assert _members(small.validation) < _members(large.validation)
+
+
+def test_given_test_part_is_kept_whole_and_in_order() -> None:
+    test = _numbered(7, first=100)
+    dataset = _built(20, test=test)
+    assert torch.equal(dataset.test.x, test.x) and torch.equal(dataset.test.y, test.y)
+    assert len(dataset.train) + len(dataset.validation) == 20
+
+
+def test_split_is_told_with_sizes() -> None:
+    assert _built(40, seed=3).split_text == (
+        "test: 8 of 40 examples, carved with seed 3; validation: 8 of the 32 examples left, "
+        "carved with seed 3; train: the other 24; unlabelled: 0 inputs"
+    )
+    assert "test: 7 examples, as the source gives them" in _built(test=_numbered(7)).split_text
+
+
+def test_pool_is_train_followed_by_unlabelled_inputs() -> None:
+    dataset = _built(unlabelled=torch.tensor([[500], [501]]))
+    assert torch.equal(dataset.raw("pool"), torch.cat([dataset.train.x, torch.tensor([[500], [501]])]))
+    assert torch.equal(_built().raw("pool"), _built().train.x)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"test": 0.3},
+        {"validation": 0.3},
+        {"class_names": ("even", "odd", "neither")},
+        {"unlabelled": torch.tensor([[7]])},
+        {"test": _numbered(8)},
+    ],
+)
+def test_digest_changes_with_the_split(changes: dict[str, object]) -> None:
+    assert _built().digest == _built().digest
+    assert _built(**changes).digest != _built().digest
+
+
+@pytest.mark.parametrize("part", ["train", "test", "pool"])
+def test_digest_changes_with_one_byte(part: str) -> None:
+    def digest(changed: bool) -> str:
+        train, test = _numbered(20), _numbered(6)
+        pool = torch.arange(5)[:, None]
+        {"train": train.x, "test": test.x, "pool": pool}[part][3] ^= int(changed)
+        return build(
+            "n",
+            train,
+            class_names=("a", "b"),
+            test=test,
+            validation=0.2,
+            seed=0,
+            where="here",
+            unlabelled=pool,
+        ).digest
+
+    assert digest(True) != digest(False)
+
+
+def test_digest_changes_with_one_label() -> None:
+    x = np.arange(20)[:, None]
+    y = np.arange(20) % 2
+    digests = set()
+    for label in (0, 1):
+        y[4] = label
+        digests.add(
+            build("n", split_of(x, y), class_names=("a", "b"), test=0.2, validation=0.2, seed=0, where="here").digest
+        )
+    assert len(digests) == 2
+
+
+def test_normalization_is_fitted_on_train_only() -> None:
+    dataset = _built(40, unlabelled=torch.tensor([[10**6]]))
+    train = dataset.train.x.double()
+    assert dataset.normalization.mean == pytest.approx(float(train.mean()), rel=1e-12)
+    assert dataset.normalization.std == pytest.approx(float(train.std(unbiased=False)), rel=1e-12)
+    assert dataset.inputs("train").dtype == torch.float32
+    assert abs(float(dataset.inputs("train").mean())) < 1e-6
+
+
+def test_normalization_over_several_chunks_is_exact() -> None:
+    # 10 000 examples of 0 and 1 in turn, shuffled by carving: the variance of a fair bit p is p (1 - p).
+    bits = (np.arange(10_000) % 2).astype(np.uint8)
+    dataset = build(
+        "bits",
+        split_of(bits[:, None], bits),
+        class_names=("0", "1"),
+        test=0.05,
+        validation=0.05,
+        seed=0,
+        where="",
+    )
+    p = float(dataset.train.y.double().mean())
+    assert dataset.normalization.mean == pytest.approx(p, rel=1e-12)
+    assert dataset.normalization.std == pytest.approx((p * (1 - p)) ** 0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
+def test_constant_inputs_become_zero(value: float) -> None:
+    x = np.full((20, 3), value)
+    dataset = build(
+        "flat",
+        split_of(x, np.arange(20) % 2),
+        class_names=("a", "b"),
+        test=0.2,
+        validation=0.2,
+        seed=0,
+        where="",
+    )
+    assert float(dataset.inputs("train").abs().max()) < 1e-3
+
+
+def test_small_units_are_scaled_up() -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3)) * 1e-9
+    dataset = build(
+        "nano",
+        split_of(x, np.arange(200) % 2),
+        class_names=("a", "b"),
+        test=0.2,
+        validation=0.2,
+        seed=0,
+        where="",
+    )
+    assert float(dataset.inputs("train").std(unbiased=False)) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 0], "here: y_train: found 3 labels for 10 inputs"),
+        ([0] * 10, "here: y_train: found 1 class in 10 examples"),
+        ([0, 1] * 4 + [2, 1], "here: y_train: found the label 2, expected labels from 0 to 1"),
+        ([0, 1] * 4 + [-1, 1], "here: y_train: found the label -1, expected labels from 0 to 1"),
+    ],
+)
+def test_wrong_labels_are_refused(labels: list[int], message: str) -> None:
+    source = Split(torch.zeros(10, 2), torch.tensor(labels))
+    with pytest.raises(DataError, match=message):
+        build("n", source, class_names=("a", "b"), test=0.2, validation=0.2, seed=0, where="here")
+
+
+def test_label_of_the_test_part_out_of_range_is_refused() -> None:
+    test = Split(torch.zeros(2, 1, dtype=torch.int64), torch.tensor([0, 2]))
+    with pytest.raises(DataError, match="y_test: found the label 2"):
+        _built(test=test)
+
+
+@pytest.mark.parametrize(
+    ("total", "part", "changes"),
+    [
+        (3, "validation", {"test": 0.4, "validation": 0.1}),
+        (4, "test", {"test": 0.05}),
+        (4, "test", {"test": 0.95}),
+    ],
+)
+def test_empty_part_is_refused(total: int, part: str, changes: dict[str, float]) -> None:
+    with pytest.raises(DataError, match=f"here: {part}: .* change the fraction '{part}'"):
+        _built(total, **changes)
+
+
+def test_digits_have_the_documented_shape_and_sizes() -> None:
+    dataset = load({"name": "digits"})
+    assert dataset.input_shape == (1, 8, 8)
+    assert dataset.class_names == tuple("0123456789") and dataset.num_classes == 10
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (1150, 288, 359)
+    assert dataset.train.x.dtype == torch.uint8 and int(dataset.train.x.max()) == 16
+    assert dataset.digest == load({"name": "digits"}).digest
+
+
+def test_loading_draws_from_no_global_generator() -> None:
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    load({"name": "digits", "seed": 5})
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_every_dataset_has_a_name_to_be_found_by() -> None:
+    assert {"digits", "npz", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"} <= set(DATASETS)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "error", "message"),
+    [
+        ({}, ConfigError, "a.yaml: dataset: name: found None, expected the name of a dataset"),
+        ({"name": 3}, ConfigError, "name: found 3"),
+        ([], ConfigError, "found \\[\\], expected a mapping"),
+        (
+            {"name": "digist"},
+            RegistryError,
+            "a.yaml: dataset: name: unknown dataset 'digist'; did you mean 'digits'",
+        ),
+        ({"name": "digits", "sed": 1}, ConfigError, "sed: unknown key; did you mean 'seed'"),
+        ({"name": "digits", "validation": 0.0}, ConfigError, "validation: found 0.0"),
+        ({"name": "digits", "validation": 1.0}, ConfigError, "validation: found 1.0"),
+        ({"name": "digits", "test": "0.2"}, ConfigError, "test: found the text '0.2'"),
+        ({"name": "digits", "seed": -1}, ConfigError, "seed: found -1"),
+    ],
+)
+def test_wrong_settings_are_refused(settings_: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load(settings_, "a.yaml: dataset")  # type: ignore[arg-type]
