@@ -1,0 +1,115 @@
+"""What a network costs: multiply-adds, FLOPs, parameters, bytes on disk.
+
+``macs`` counts one a multiply-add (fvcore's convention), at batch 1, from input to raw head outputs; biases
+and activations are free. ``flops = 2 * macs``, which is also what torch's own counter says. Costs are
+computed analytically; ``count_macs`` counts the same with fvcore on the real network.
+"""
+
+import warnings
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from gped_nas.errors import GpedError
+from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, num_params
+from gped_nas.models.storage import storage_bytes
+
+# Operators that do no multiply-adds worth counting; any other operator fvcore cannot count is an error.
+_FREE_OPERATORS = frozenset({"aten::relu", "aten::clamp_min", "aten::flatten", "aten::reshape", "aten::view"})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of one network.
+
+    Attributes:
+        macs: multiply-adds of one forward pass of one example.
+        flops: ``2 * macs``.
+        params: how many numbers its parameters hold.
+        storage_bytes: size of its weights file.
+    """
+
+    macs: int
+    flops: int
+    params: int
+    storage_bytes: int
+
+
+COSTS: dict[str, str] = {
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "params": "parameters",
+    "storage_bytes": "storage (bytes)",
+}
+"""Name to label of every cost; all are minimised."""
+
+
+def cost_of(family: str, shapes: Shapes, input_shape: tuple[int, ...], storage_dtype: str) -> Cost:
+    """The exact cost of a network with these parameter shapes."""
+    macs = sum(FAMILIES[family].macs(shapes, input_shape).values())
+    return Cost(macs, 2 * macs, num_params(shapes), storage_bytes(shapes, storage_dtype))
+
+
+def genotype_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int) -> Cost:
+    """The cost of a genotype before pruning: exact without a group penalty, an upper bound with one."""
+    shapes = genotype.shapes(input_shape, num_outputs)
+    return cost_of(genotype.family, shapes, input_shape, genotype["storage_dtype"])
+
+
+def smallest_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int) -> Cost:
+    """The cost of the smallest network that pruning could leave of a genotype: one unit a prunable layer.
+
+    Without a group penalty nothing is pruned and this is ``genotype_cost``.
+    """
+    shapes = genotype.shapes(input_shape, num_outputs)
+    if genotype["group_penalty"] > 0:
+        for group in FAMILIES[genotype.family].groups(shapes):
+            rows, reader = shapes[group.weight], shapes[group.reader]
+            shapes[group.weight], shapes[group.bias] = (1, *rows[1:]), (1,)
+            shapes[group.reader] = (reader[0], reader[1] // rows[0], *reader[2:])
+    return cost_of(genotype.family, shapes, input_shape, genotype["storage_dtype"])
+
+
+class _Network(nn.Module):
+    """A family's forward with its parameters as a module, for counters that trace modules."""
+
+    def __init__(self, family: str, params: Params) -> None:
+        super().__init__()
+        self._forward = FAMILIES[family].forward
+        self._names = list(params)
+        self.values = nn.ParameterList(nn.Parameter(p, requires_grad=False) for p in params.values())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(dict(zip(self._names, self.values, strict=True)), x)
+
+
+def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """Multiply-adds by operator as fvcore counts them on the real network, on ``meta``.
+
+    Raises:
+        GpedError: the network holds an operator that fvcore cannot count and that is not known to be free.
+    """
+    with warnings.catch_warnings():
+        # fvcore decorates its losses with torch.jit.script, which torch has deprecated; none is used here
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from fvcore.nn import FlopCountAnalysis
+
+    params = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    x = torch.empty((1, *input_shape), device="meta")
+    analysis = FlopCountAnalysis(_Network(family, params).eval(), x)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        counts = {name: int(count) for name, count in analysis.by_operator().items()}
+    unknown = set(analysis.unsupported_ops()) - _FREE_OPERATORS
+    if unknown:
+        raise GpedError(f"family '{family}': fvcore cannot count {', '.join(sorted(unknown))}; add a rule for them")
+    return counts
+
+
+def largest_product(shapes: Shapes, batch_size: int) -> int:
+    """Multiply-adds of the largest dense product of a batch: what decides whether threads help."""
+    return batch_size * max(prod(shape) for shape in shapes.values())

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gped_nas import rng
+from gped_nas.errors import ConfigError, RegistryError
+from gped_nas.models.base import Genotype, initialise, num_params
+
+WIDTHS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+
+
+def test_inactive_widths_are_dropped_before_comparing():
+    # the third width belongs to a layer that is not there
+    short = Genotype("mlp", depth=2, width=[5, 3])
+    assert Genotype("mlp", depth=2, width=[5, 3, 99]) == short
+    assert hash(Genotype("mlp", depth=2, width=(5, 3, 99))) == hash(short)
+    assert Genotype("mlp", depth=2, width=[5, 4]) != short
+    assert Genotype("mlp", depth=0, width=[5]) == Genotype("mlp", depth=0) == Genotype("mlp", depth=0, width=8)
+    assert Genotype("mlp", depth=2, width=5) == Genotype("mlp", depth=2, width=[5, 5])
+
+
+def test_defaults_are_filled_in_and_order_is_no_difference():
+    plain = Genotype("mlp", depth=1, width=4)
+    assert plain == Genotype("mlp", storage_dtype="float32", width=4, group_penalty=0, depth=1)
+    assert plain["group_penalty"] == 0.0
+    assert plain["width"] == (4,)
+    assert plain.replace(group_penalty=0.5) != plain
+    assert plain.replace(group_penalty=0.5).architecture() == {"depth": 1, "width": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"depth": 1}, "width"),
+        ({"width": 3}, "depth"),
+        ({"depth": True, "width": 3}, "depth"),
+        ({"depth": 1.0, "width": 3}, "depth"),
+        ({"depth": -1, "width": 3}, "depth"),
+        ({"depth": 17, "width": 3}, "depth"),
+        ({"depth": 1, "width": 0}, "width"),
+        ({"depth": 1, "width": 65_537}, "width"),
+        ({"depth": 2, "width": [3]}, "width"),
+        ({"depth": 2, "width": [3, "4"]}, "width"),
+        ({"depth": 1, "width": 3, "dropout": 0.1}, "dropout"),
+        ({"depth": 1, "width": 3, "group_penalty": math.nan}, "group_penalty"),
+        ({"depth": 1, "width": 3, "group_penalty": math.inf}, "group_penalty"),
+        ({"depth": 1, "width": 3, "group_penalty": 10**400}, "group_penalty"),
+        ({"depth": 1, "width": 3, "group_penalty": True}, "group_penalty"),
+        ({"depth": 1, "width": 3, "storage_dtype": ["int8"]}, "storage_dtype"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(values, named):
+    with pytest.raises(ConfigError, match=named):
+        Genotype("mlp", **values)
+
+
+def test_an_unknown_value_and_an_unknown_family_name_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'width'"):
+        Genotype("mlp", depth=1, widht=3)
+    with pytest.raises(RegistryError, match="did you mean 'mlp'"):
+        Genotype("mpl", depth=1, width=3)
+
+
+def test_a_genotype_is_shown_without_what_is_off():
+    assert str(Genotype("mlp", depth=2, width=[5, 3])) == "mlp(depth=2, storage_dtype=float32, width=5-3)"
+    assert "group_penalty=0.001" in str(Genotype("mlp", depth=0, group_penalty=1e-3))
+    assert "width=none" in str(Genotype("mlp", depth=0))
+
+
+@settings(deadline=None, derandomize=True, max_examples=60, database=None)
+@given(widths=WIDTHS, extra=st.lists(st.integers(1, 9), max_size=3), inputs=st.integers(1, 30))
+def test_shapes_chain_from_input_to_output(widths, extra, inputs):
+    genotype = Genotype("mlp", depth=len(widths), width=[*widths, *extra])
+    shapes = genotype.shapes((inputs,), 4)
+    sizes = [inputs, *widths, 4]
+    assert num_params(shapes) == sum(a * b + b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    assert genotype == Genotype("mlp", depth=len(widths), width=widths)
+    assert Genotype.from_json(genotype.to_json()) == genotype
+
+
+def test_initial_weights_have_variance_two_over_fan_in_and_biases_are_zero():
+    # 400 x 500 weights: the relative standard error of their variance is sqrt(2 / 200000) = 0.3 %
+    params = initialise({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))
+    assert float(params["w"].var()) == pytest.approx(2 / 500, rel=0.013)
+    assert not params["b"].any()
+    again = initialise({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))
+    assert torch.equal(params["w"], again["w"])

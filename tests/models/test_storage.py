@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gped_nas import rng
+from gped_nas.errors import DataError, EnvironmentProblem
+from gped_nas.models.base import STORAGE_DTYPES, Genotype, initialise
+from gped_nas.models.storage import (
+    decode,
+    encode,
+    read_tensors,
+    read_weights,
+    serialise,
+    storage_bytes,
+    write_weights,
+)
+from gped_nas.posterior.base import flatten, views
+
+
+def network(depth: int = 2, width: int = 6):
+    shapes = Genotype("mlp", depth=depth, width=width).shapes((5,), 3)
+    return initialise(shapes, generator=rng.generator(0, "storage"))
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+@settings(deadline=None, derandomize=True, max_examples=25, database=None)
+@given(widths=st.lists(st.integers(1, 30), max_size=5), inputs=st.integers(1, 30), outputs=st.integers(1, 11))
+def test_bytes_are_known_without_writing(dtype, widths, inputs, outputs):
+    shapes = Genotype("mlp", depth=len(widths), width=widths).shapes((inputs,), outputs)
+    params = initialise(shapes, generator=rng.generator(0, "storage"))
+    assert storage_bytes(shapes, dtype) == len(serialise(params, dtype))
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+def test_a_file_has_the_size_that_was_told(tmp_path, dtype):
+    params = network()
+    size = write_weights(tmp_path / "w.safetensors", params, dtype)
+    assert (tmp_path / "w.safetensors").stat().st_size == size
+    assert size == storage_bytes({n: tuple(p.shape) for n, p in params.items()}, dtype)
+
+
+def test_smaller_types_make_smaller_files():
+    shapes = Genotype("mlp", depth=1, width=64).shapes((64,), 10)
+    sizes = [storage_bytes(shapes, dtype) for dtype in ("float32", "float16", "int8")]
+    assert sizes == sorted(sizes, reverse=True)
+    # int8: 64*64 + 10*64 bytes of weights, 74 float32 scales and 74 float32 biases, and a header
+    assert 0 < sizes[2] - (4096 + 640 + 74 * 8) < 600
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+def test_reading_gives_float32_in_the_order_of_the_layers(tmp_path, dtype):
+    params = network(depth=11, width=2)  # layers.10 sorts before layers.2 as text
+    write_weights(tmp_path / "w.safetensors", params, dtype)
+    left = read_weights(tmp_path / "w.safetensors")
+    assert list(left) == list(params)
+    assert {p.dtype for p in left.values()} == {torch.float32}
+    assert [p.shape for p in left.values()] == [p.shape for p in params.values()]
+
+
+def test_float32_is_exact_and_float16_is_the_nearest_half(tmp_path):
+    params = network()
+    for dtype, nearest in (("float32", torch.float32), ("float16", torch.float16)):
+        write_weights(tmp_path / dtype, params, dtype)
+        left = read_weights(tmp_path / dtype)
+        assert all(torch.equal(left[n], params[n].to(nearest).float()) for n in params)
+
+
+@settings(deadline=None, derandomize=True, max_examples=150, database=None)
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 4), st.integers(1, 6)),
+        elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False),
+    )
+)
+def test_int8_is_off_by_at_most_half_a_step(array):
+    weight = torch.from_numpy(array)
+    stored = encode({"layers.0.weight": weight}, "int8")
+    scale = stored["layers.0.weight.scale"]
+    left = decode(stored)["layers.0.weight"]
+    # half a step, and the rounding of the float32 product by a few units in the last place
+    bound = scale[:, None].double() * (0.5 + 1e-4)
+    assert bool(((left.double() - weight.double()).abs() <= bound).all())
+    assert stored["layers.0.weight"].dtype == torch.int8
+    assert int(stored["layers.0.weight"].min()) >= -127
+    assert not left[weight == 0].any()  # a pruned weight stays pruned
+
+
+def test_int8_scales_each_row_by_its_largest_weight():
+    weight = torch.tensor([[1.0, -0.5, 0.0], [0.0, 0.0, 0.0], [254.0, 2.0, 1.0]])
+    stored = encode({"layers.0.weight": weight, "layers.0.bias": torch.tensor([0.1, 0.2, 0.3])}, "int8")
+    # row 0: 1 is 127 steps, -0.5 rounds from -63.5 to the even -64; row 2: steps of 2, and 1 rounds from 0.5 to 0
+    assert stored["layers.0.weight"].tolist() == [[127, -64, 0], [0, 0, 0], [127, 1, 0]]
+    assert decode(stored)["layers.0.bias"].tolist() == torch.tensor([0.1, 0.2, 0.3]).tolist()
+    assert not decode(stored)["layers.0.weight"][1].any()
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_not_made_finite_by_storage(dtype, bad):
+    params = {"layers.0.weight": torch.tensor([[1.0, bad], [1.0, 2.0]]), "layers.0.bias": torch.tensor([bad])}
+    left = decode(encode(params, dtype))
+    assert not left["layers.0.weight"][0].isfinite().all()
+    assert not left["layers.0.bias"].isfinite().all()
+    assert left["layers.0.weight"][1].isfinite().all()
+
+
+def test_views_into_one_buffer_are_stored_as_their_own(tmp_path):
+    params = network()
+    shapes = {n: tuple(p.shape) for n, p in params.items()}
+    parts = views(flatten(params), shapes)
+    assert serialise(parts, "float32") == serialise(params, "float32")
+    write_weights(tmp_path / "w", {n: p.requires_grad_() for n, p in parts.items()}, "float32")
+    assert all(torch.equal(p, params[n]) for n, p in read_weights(tmp_path / "w").items())
+
+
+def test_writing_twice_gives_the_same_bytes():
+    assert serialise(network(), "int8") == serialise(network(), "int8")
+
+
+def test_a_file_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    with pytest.raises(DataError, match="no such file"):
+        read_tensors(path)
+    whole = serialise(network(), "float32")
+    for content in (b"", b"PK\x03\x04", b"\x80\x04pickle", whole[:-1], whole + b"x", b"\xff" * 64):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="w.safetensors"):
+            read_weights(path)
+
+
+def test_writing_where_nothing_can_be_written_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentProblem, match="cannot write"):
+        write_weights(tmp_path / "file" / "w.safetensors", network(), "float32")
