@@ -1,0 +1,242 @@
+"""Posterior methods: functions that yield posterior samples.
+
+Conventions, everywhere: ``U(theta) = -log p(D | theta) - log p(theta)`` over the full data; a method targets
+the density proportional to ``exp(-U / T)`` with temperature ``T`` explicit where the method has one.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Generator, Tensor
+
+from gped_nas.config import Config
+from gped_nas.data.base import Dataset
+from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes, initialise
+from gped_nas.posterior.priors import Prior
+from gped_nas.registry import Registry
+
+State = dict[str, Tensor]
+"""Everything a method needs to go on from where it was, as named tensors."""
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorSample:
+    """One set of teacher parameters, flat in the order of the problem's ``shapes``, and its weight."""
+
+    theta_P: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a method yields: a posterior sample, or None during burn-in, and the state to resume after it."""
+
+    sample: PosteriorSample | None
+    state: State
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The network inside a problem: for methods that act on its outputs or hidden units.
+
+    Attributes:
+        forward: ``(params, x_B)`` to raw outputs (B, C), for any widths of the layers.
+        log_likelihood: ``(outputs_BC, y_B)`` to log-likelihoods (B,), nats.
+        last_layer: weight (C, H) and bias (C,) of the dense layer that gives the outputs; None if there is none.
+        hidden: the hidden units, each read by one layer only.
+        dense: weight and bias of every layer, from input to output, where the network is a chain of dense layers with
+            ReLU between them; empty where it is anything else.
+    """
+
+    forward: Callable[[Params, Tensor], Tensor]
+    log_likelihood: Callable[[Tensor, Tensor], Tensor]
+    last_layer: tuple[str, str] | None
+    hidden: tuple[Group, ...] = ()
+    dense: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A posterior: data, likelihood and prior over named parameters.
+
+    Attributes:
+        shapes: parameter shapes by name.
+        log_likelihood: ``(params, x_B, y_B)`` to log-likelihoods (B,), nats.
+        log_prior: ``params`` to a scalar, nats, up to a constant.
+        initialise: fresh parameters from a generator.
+        x, y: all N training inputs (normalised) and labels, on the device to work on.
+        network: what gives the log-likelihood, for methods that look inside; the two agree.
+        prior: what gives the log-prior, for methods that average over it or draw from it; the two agree.
+    """
+
+    shapes: Shapes
+    log_likelihood: Callable[[Params, Tensor, Tensor], Tensor]
+    log_prior: Callable[[Params], Tensor]
+    initialise: Callable[[Generator], Params]
+    x: Tensor
+    y: Tensor
+    network: Network | None = None
+    prior: Prior | None = None
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.x)
+
+    def potential(self, params: Params, index_B: Tensor) -> Tensor:
+        """Unbiased estimate of U from the examples at ``index_B``: a scalar, nats."""
+        scale = self.num_examples / len(index_B)
+        log_likelihood = self.log_likelihood(params, self.x[index_B], self.y[index_B]).sum()
+        return -scale * log_likelihood - self.log_prior(params)
+
+
+class MethodConfig(Config):
+    """Settings every method has."""
+
+    name: str
+
+
+class ChainConfig(MethodConfig):
+    """Settings of a method that can yield as many posterior samples as asked for."""
+
+    chains: int = Field(default=1, ge=1, le=64, description="independent chains")
+    num_samples: int = Field(default=100, ge=1, le=100_000, description="posterior samples kept, all chains together")
+
+
+class ThinnedConfig(ChainConfig):
+    """Settings of a chain that discards a burn-in and then keeps one state in ``thinning``."""
+
+    burn_in: int = Field(default=1000, ge=0, description="steps before the first sample of each chain")
+    thinning: int = Field(default=100, ge=1, description="steps between samples of one chain")
+
+    @model_validator(mode="after")
+    def _burn_in_is_whole(self) -> "ThinnedConfig":
+        if self.burn_in % self.thinning:
+            raise ValueError(
+                f"burn_in: found {self.burn_in}, expected a multiple of thinning ({self.thinning}), "
+                "so that a chain can stop and resume on the same grid"
+            )
+        return self
+
+    def is_sample(self, step: int) -> bool:
+        """Whether the state after ``step`` steps, on the grid of ``thinning``, is a posterior sample."""
+        return step > self.burn_in
+
+
+Run = Callable[..., Iterator[Step]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered posterior method: its configuration class and the function that yields steps."""
+
+    config: type[MethodConfig]
+    run: Run
+
+    def __call__(
+        self, problem: Problem, cfg: Any, *, generator: Generator, state: State | None = None
+    ) -> Iterator[Step]:
+        """Yield steps for ever (or until the method has no more), from ``state`` if one is given.
+
+        Args:
+            problem: the posterior.
+            cfg: an instance of ``config``.
+            generator: source of every draw; used by this chain alone.
+            state: where an earlier run of the same chain stopped.
+        """
+        return self.run(problem, cfg, generator=generator, state=state)
+
+
+METHODS: Registry[Method] = Registry("method", "gped_nas.posterior")
+
+
+def classification(genotype: Genotype, dataset: Dataset, prior: Prior, *, device: torch.device) -> Problem:
+    """The posterior of a classifier: categorical likelihood over the dataset's training part."""
+    family = FAMILIES[genotype.family]
+    shapes = genotype.shapes(dataset.input_shape, dataset.num_classes)
+
+    def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return -F.cross_entropy(family.forward(params, x), y, reduction="none")
+
+    return Problem(
+        shapes=shapes,
+        log_likelihood=log_likelihood,
+        log_prior=prior.log_density,
+        initialise=lambda generator: initialise(shapes, generator=generator),
+        x=dataset.inputs("train").to(device),
+        y=dataset.train.y.to(device),
+        network=classifier_network(family, shapes),
+        prior=prior,
+    )
+
+
+def classifier_network(family: Family, shapes: Shapes) -> Network:
+    """The network of a classifier of these parameter shapes, with the categorical likelihood of its raw outputs."""
+    names = list(shapes)
+    last = (names[-2], names[-1]) if len(names) > 1 else None
+    if last and (len(shapes[last[0]]) != 2 or shapes[last[1]] != shapes[last[0]][:1]):
+        last = None
+    hidden = tuple(family.groups(shapes))
+    return Network(
+        forward=family.forward,
+        log_likelihood=lambda outputs, y: -F.cross_entropy(outputs, y, reduction="none"),
+        last_layer=last,
+        hidden=hidden,
+        dense=_dense_chain(hidden, last, shapes),
+    )
+
+
+def _dense_chain(
+    hidden: tuple[Group, ...], last: tuple[str, str] | None, shapes: Shapes
+) -> tuple[tuple[str, str], ...]:
+    """The layers of a chain of dense layers: a group's units are relu(W h + b) and nothing but its reader sees them."""
+    if last is None:
+        return ()
+    chain = (*((g.weight, g.bias) for g in hidden), last)
+    linked = [g.reader for g in hidden] == [weight for weight, _ in chain[1:]]
+    complete = sorted(name for layer in chain for name in layer) == sorted(shapes)
+    return chain if linked and complete and all(len(shapes[weight]) == 2 for weight, _ in chain) else ()
+
+
+class FlatParams:
+    """Parameters and gradients as one flat buffer each, with named leaves that are views into them.
+
+    Autograd accumulates into the flat gradient; an update of the flat buffer is an update of every leaf.
+    """
+
+    def __init__(self, shapes: Shapes, theta_P: Tensor) -> None:
+        self.theta_P = theta_P
+        self.grad_P = torch.zeros_like(theta_P)
+        self.params: Params = {}
+        for name, view in views(theta_P, shapes).items():
+            self.params[name] = view.detach().requires_grad_()
+        for name, view in views(self.grad_P, shapes).items():
+            self.params[name].grad = view
+
+    def gradient(self, potential: Callable[[Params], Tensor]) -> Tensor:
+        """The flat gradient of ``potential`` at the present parameters; overwritten by the next call."""
+        return self.value_and_gradient(potential)[1]
+
+    def value_and_gradient(self, potential: Callable[[Params], Tensor]) -> tuple[Tensor, Tensor]:
+        """``potential`` at the present parameters and its flat gradient; overwritten by the next call."""
+        self.grad_P.zero_()
+        value = potential(self.params)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach(), self.grad_P
+
+
+def views(flat: Tensor, shapes: Shapes) -> Params:
+    """Named views into the last axis of a flat tensor (..., P), each of shape (..., *shape)."""
+    sizes = [prod(shape) for shape in shapes.values()]
+    parts = torch.split(flat, sizes, dim=-1)
+    lead = flat.shape[:-1]
+    return {name: part.view(*lead, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def flatten(params: Params) -> Tensor:
+    """One flat copy (P,) of named parameters in their order."""
+    return torch.cat([p.detach().reshape(-1) for p in params.values()])

@@ -1,0 +1,102 @@
+"""Monte Carlo dropout: one trained network, its hidden units switched off at random.
+
+With a mask z, each z_j = 1 / (1 - rate) with probability 1 - rate and else 0, unit j is multiplied by z_j; that is the
+same network with column j of the layer that reads the unit multiplied by z_j. Training minimises
+
+    E_z[U(fold(theta, z))]
+
+by Adam, one mask a step for the whole minibatch: the expectation is that of a mask for each example (the usual
+layout), with more noise; the prior is taken at the folded weights as well, which is the average of the log-prior
+under dropout's distribution. A posterior sample is fold(theta, z) for a fresh z: a plain set of weights, so the
+stream's plain forward is the masked one, at all inputs alike.
+
+Choose it as the cheapest ensemble: one training run, and a sample costs one mask. It works for every family with
+hidden units. Its bias: the spread is set by ``rate``, not by the data, and does not shrink as data grows.
+
+Source: Gal & Ghahramani 2016, arXiv:1506.02142, equations 9-10, with masks scaled while training (inputs are not
+dropped).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import Group, Params
+from gped_nas.posterior.base import (
+    METHODS,
+    ChainConfig,
+    Method,
+    PosteriorSample,
+    Problem,
+    State,
+    Step,
+    flatten,
+    views,
+)
+from gped_nas.posterior.map import TrainingConfig, descend, without_samples
+
+
+class McDropoutConfig(TrainingConfig, ChainConfig):
+    """Settings of ``mc_dropout``."""
+
+    steps: int = Field(default=5000, ge=1, description="optimiser steps")
+    rate: float = Field(default=0.1, gt=0, lt=1, description="probability that a hidden unit is dropped")
+
+
+def mc_dropout(
+    problem: Problem, cfg: McDropoutConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates while training, then one with a sample for ever. See the module docstring.
+
+    Raises:
+        ConfigError: the network has no hidden units.
+        DivergenceError: the parameters left the finite numbers.
+    """
+    groups = problem.network.hidden if problem.network else ()
+    if not groups:
+        raise ConfigError(
+            "teacher.method.name: found mc_dropout, but the teacher has no hidden units to drop; "
+            "give teacher.genotype a hidden layer or choose another method"
+        )
+
+    def draw(params: Params) -> Params:
+        masks = draw_masks([len(params[g.bias]) for g in groups], cfg.rate, generator=generator)
+        return fold(params, groups, masks)
+
+    states = descend(
+        problem.shapes,
+        lambda params, index_B: problem.potential(draw(params), index_B),
+        cfg,
+        start=lambda: flatten(problem.initialise(generator)),
+        problem=problem,
+        generator=generator,
+        state=state,
+    )
+    state = yield from without_samples(states, state)
+    generator.set_state(state["rng"])
+    theta, step = state["theta"], state["step"]
+    while True:
+        sample = flatten(draw(views(theta, problem.shapes)))
+        yield Step(PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()})
+
+
+def draw_masks(num_units: Sequence[int], rate: float, *, generator: Generator) -> list[Tensor]:
+    """For each layer a mask over its units: 1 / (1 - rate) with probability 1 - rate, else 0."""
+    return [(torch.rand(num, generator=generator) >= rate).float() / (1 - rate) for num in num_units]
+
+
+def fold(params: Params, groups: Sequence[Group], masks: Sequence[Tensor]) -> Params:
+    """Parameters whose plain forward is that of ``params`` with each unit multiplied by its mask."""
+    folded = dict(params)
+    for group, mask in zip(groups, masks, strict=True):
+        reader = folded[group.reader]
+        # a reader behind a flattening has a block of columns a unit
+        columns = mask.to(reader).repeat_interleave(reader.shape[1] // len(mask))
+        folded[group.reader] = reader * columns.view(1, -1, *[1] * (reader.dim() - 2))
+    return folded
+
+
+METHODS.register("mc_dropout")(Method(McDropoutConfig, mc_dropout))

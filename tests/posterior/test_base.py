@@ -1,0 +1,106 @@
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gped_nas import rng
+from gped_nas.data.base import load
+from gped_nas.models.base import Genotype
+from gped_nas.posterior.base import FlatParams, Problem, classification, flatten, views
+from gped_nas.posterior.priors import GaussianPrior
+from tests.scenarios import classifier
+
+
+def flat_gradient(problem: Problem, theta, index):
+    flat = FlatParams(problem.shapes, theta.clone())
+    return flat.gradient(lambda params: problem.potential(params, index)).clone()
+
+
+def start(problem: Problem):
+    return flatten(problem.initialise(rng.generator(0, "start")))
+
+
+def small() -> Problem:
+    problem = classifier()
+    return Problem(
+        shapes=problem.shapes,
+        log_likelihood=problem.log_likelihood,
+        log_prior=problem.log_prior,
+        initialise=problem.initialise,
+        x=problem.x[:4].double(),
+        y=problem.y[:4],
+    )
+
+
+def test_minibatch_potential_and_gradient_are_unbiased():
+    # all 4^2 = 16 minibatches of two examples drawn with replacement, each as likely: their mean is the full one
+    problem = small()
+    theta = start(problem).double()
+    everything = torch.arange(4)
+    params = views(theta, problem.shapes)
+    sets = [torch.tensor(pair) for pair in itertools.product(range(4), repeat=2)]
+    potential = torch.stack([problem.potential(params, i) for i in sets]).mean()
+    torch.testing.assert_close(potential, problem.potential(params, everything), rtol=1e-12, atol=1e-12)
+    gradient = torch.stack([flat_gradient(problem, theta, i) for i in sets]).mean(0)
+    torch.testing.assert_close(gradient, flat_gradient(problem, theta, everything), rtol=1e-12, atol=1e-12)
+
+
+def test_potential_is_minus_the_log_posterior():
+    problem = small()
+    params = views(start(problem).double(), problem.shapes)
+    log_likelihood = problem.log_likelihood(params, problem.x, problem.y)
+    by_hand = -sum(float(v) for v in log_likelihood) - float(problem.log_prior(params))
+    assert float(problem.potential(params, torch.arange(4))) == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_flat_gradient_is_autograds_and_fresh_each_time():
+    problem = small()
+    theta = start(problem).double().requires_grad_()
+    index = torch.tensor([0, 2, 3])
+    problem.potential(views(theta, problem.shapes), index).backward()
+    flat = FlatParams(problem.shapes, theta.detach().clone())
+    for _ in range(2):  # gradients of one call do not add to the next
+        gradient = flat.gradient(lambda params: problem.potential(params, index))
+        torch.testing.assert_close(gradient, theta.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_an_update_of_the_buffer_is_an_update_of_every_leaf():
+    flat = FlatParams({"w": (2, 3), "b": (2,)}, torch.zeros(8))
+    flat.theta_P.add_(torch.arange(8.0))
+    assert flat.params["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert flat.params["b"].tolist() == [6, 7]
+
+
+def test_views_and_flatten_are_inverse_with_leading_axes():
+    shapes = {"w": (2, 3), "b": (2,), "s": ()}
+    theta = torch.arange(27.0).view(3, 9)
+    parts = views(theta, shapes)
+    assert {n: tuple(p.shape) for n, p in parts.items()} == {"w": (3, 2, 3), "b": (3, 2), "s": (3,)}
+    assert torch.equal(flatten({n: p[1] for n, p in parts.items()}), theta[1])
+
+
+def test_classification_uses_the_training_part_and_no_other():
+    dataset = load({"name": "digits"})
+    genotype = Genotype("mlp", depth=1, width=3)
+    problem = classification(genotype, dataset, GaussianPrior(precision=3.0), device=torch.device("cpu"))
+    assert problem.num_examples == len(dataset.train)
+    assert torch.equal(problem.x, dataset.inputs("train"))
+    params = problem.initialise(rng.generator(0, "start"))
+    # with all weights zero every class has probability 1 / 10
+    zero = {n: torch.zeros_like(p) for n, p in params.items()}
+    found = problem.log_likelihood(zero, problem.x[:5], problem.y[:5])
+    torch.testing.assert_close(found, torch.full((5,), -torch.log(torch.tensor(10.0)).item()))
+    logits = F.linear(F.relu(F.linear(problem.x[:5].flatten(1), params["layers.0.weight"])), params["layers.1.weight"])
+    expected = logits.log_softmax(-1)[torch.arange(5), problem.y[:5]]
+    torch.testing.assert_close(problem.log_likelihood(params, problem.x[:5], problem.y[:5]), expected)
+
+
+def test_prior_is_the_normal_density_up_to_a_constant():
+    prior = GaussianPrior(precision=4.0)
+    a = {"w": torch.tensor([[1.0, 2.0]]), "b": torch.tensor([-1.0])}
+    b = {"w": torch.tensor([[0.0, 0.5]]), "b": torch.tensor([3.0])}
+    normal = torch.distributions.Normal(0.0, 0.5)
+    expected = sum(normal.log_prob(a[n]).sum() - normal.log_prob(b[n]).sum() for n in a)
+    torch.testing.assert_close(prior.log_density(a) - prior.log_density(b), expected)
+    assert float(prior.log_density(a)) == -0.5 * 4 * (1 + 4 + 1)

@@ -1,0 +1,95 @@
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from gped_nas import rng
+from gped_nas.config import parse
+from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.posterior.base import flatten, views
+from gped_nas.posterior.deep_ensemble import DeepEnsembleConfig, deep_ensemble
+from gped_nas.posterior.map import MapConfig, map_estimate
+from tests.scenarios import classifier, regression
+
+
+def steps(num, *, state=None, seed=0, problem=None, **settings):
+    cfg = DeepEnsembleConfig(name="deep_ensemble", **{"steps": 200, "batch_size": 4, **settings})
+    generator = rng.generator(seed, "ensemble")
+    return list(itertools.islice(deep_ensemble(problem or classifier(), cfg, generator=generator, state=state), num))
+
+
+def test_a_sample_when_a_member_is_done():
+    assert [s.sample is not None for s in steps(6)] == [False, True] * 3
+
+
+def test_members_are_map_networks_of_their_own():
+    found = [s for s in steps(6) if s.sample is not None]
+    generator = rng.generator(0, "ensemble")
+    cfg = MapConfig(name="map", steps=200, batch_size=4)
+    for member in found:  # each goes on drawing where the one before ended, and shares nothing else with it
+        alone = list(map_estimate(classifier(), cfg, generator=generator))[-1]
+        assert torch.equal(member.sample.theta_P, alone.sample.theta_P)
+    starts = [flatten(classifier().initialise(rng.generator(i, "ensemble"))) for i in range(2)]
+    apart = [(a.sample.theta_P - b.sample.theta_P).norm() for a, b in itertools.combinations(found, 2)]
+    assert min(apart) > 0.5 * float((starts[0] - starts[1]).norm())
+
+
+@pytest.mark.parametrize("regulariser", ["prior", "anchor"])
+def test_resuming_at_any_step_gives_the_same_bits(regulariser):
+    whole = steps(6, regulariser=regulariser)
+    for stop in range(5):
+        rest = steps(5 - stop, state=whole[stop].state, seed=7, regulariser=regulariser)
+        for a, b in zip(whole[stop + 1 :], rest, strict=True):
+            assert a.state.keys() == b.state.keys()
+            assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+            assert (a.sample is None) == (b.sample is None)
+
+
+def test_members_are_continued_in_order():
+    # four members at once, or two and later two more
+    whole = steps(8)
+    more = [*steps(4), *steps(4, state=whole[3].state, seed=3)]
+    for a, b in zip(whole, more, strict=True):
+        assert torch.equal(a.state["theta"], b.state["theta"])
+
+
+def test_an_anchored_member_is_the_mode_of_its_anchored_potential():
+    # linear regression: (X^T X / s^2 + a) theta = X^T y / s^2 + a anchor, that is theta = mean + a A^-1 anchor
+    problem, mean, precision = regression(precision=1.5)
+    settings = {"steps": 800, "batch_size": 256, "lr": 0.02, "regulariser": "anchor", "problem": problem}
+    found = [s for s in steps(16, **settings) if s.sample is not None]
+    anchors = torch.stack([s.state["anchor"] for s in found]).double()
+    assert not torch.equal(anchors[0], anchors[1])
+    expected = mean + torch.linalg.solve(precision, 1.5 * anchors.mT).mT
+    error = torch.stack([s.sample.theta_P for s in found]).double() - expected
+    std = torch.linalg.inv(precision).diagonal().sqrt()
+    # what is left is minibatch noise: a tenth of a posterior standard deviation; the anchors move modes by more
+    assert (error.abs() < 0.1 * std).all()
+    assert ((expected - mean).abs() > 0.1 * std).any(1).all()
+
+
+def test_anchors_are_draws_from_the_prior():
+    found = steps(2, steps=100, regulariser="anchor")
+    generator = rng.generator(0, "ensemble")
+    problem = classifier()
+    expected = flatten(problem.prior.sample(problem.shapes, generator=generator))
+    assert torch.equal(found[0].state["anchor"], expected)
+    assert views(found[1].state["anchor"], problem.shapes).keys() == problem.shapes.keys()
+
+
+def test_an_unknown_prior_has_no_anchors():
+    with pytest.raises(ConfigError, match="regulariser"):
+        steps(1, regulariser="anchor", problem=dataclasses.replace(classifier(), prior=None))
+
+
+def test_divergence_is_an_error():
+    broken = dataclasses.replace(classifier(), x=classifier().x * float("inf"))
+    with pytest.raises(DivergenceError, match=r"deep_ensemble: .*teacher\.method\.lr"):
+        steps(1, problem=broken)
+
+
+@pytest.mark.parametrize("wrong", [{"regulariser": "none"}, {"temperature": 1.0}, {"steps": 150}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
+        parse(DeepEnsembleConfig, {"name": "deep_ensemble", **wrong}, "here")

@@ -1,0 +1,137 @@
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from gped_nas import rng
+from gped_nas.config import parse
+from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.posterior.base import classifier_network, flatten, views
+from gped_nas.posterior.laplace import LaplaceConfig, laplace, last_layer, newton
+from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior
+from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier
+
+GENOTYPE = Genotype("mlp", depth=2, width=[6, 3])
+PROBLEM = classifier(GENOTYPE)
+LAST = ("layers.2.weight", "layers.2.bias")
+
+
+def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
+    cfg = LaplaceConfig(name="laplace", **{"steps": 200, "batch_size": 4, **settings})
+    return list(itertools.islice(laplace(problem, cfg, generator=rng.generator(seed, "l"), state=state), num))
+
+
+def layer_of(problem=PROBLEM):
+    theta = flatten(problem.initialise(rng.generator(0, "theta"))) + 0.1
+    return last_layer(problem, problem.network, theta)
+
+
+def test_samples_replace_the_last_layer_only():
+    found = steps(5)
+    trained = views(found[1].state["theta"], PROBLEM.shapes)
+    for step in found[2:]:
+        for name, p in views(step.sample.theta_P, PROBLEM.shapes).items():
+            assert torch.equal(p, trained[name]) == (name not in LAST)
+
+
+@pytest.mark.parametrize("genotype", [g for gs in GENOTYPES.values() for g in gs], ids=str)
+def test_every_family_is_linear_in_its_last_layer(genotype):
+    shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
+    problem = dataclasses.replace(PROBLEM, shapes=shapes, network=classifier_network(FAMILIES[genotype.family], shapes))
+    generator = rng.generator(0, "family")
+    theta = flatten({n: torch.randn(s, generator=generator) for n, s in shapes.items()})
+    layer = last_layer(problem, problem.network, theta)
+    expected = FAMILIES[genotype.family].forward(views(theta, shapes), problem.x)
+    torch.testing.assert_close(layer.outputs(layer.start).float(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(layer.replaced(layer.start), theta)
+
+
+@pytest.mark.parametrize("prior", [PROBLEM.prior, FanInGaussianPrior(scale=0.7)], ids=["gaussian", "fan_in_gaussian"])
+def test_the_hessian_is_that_of_the_potential(prior):
+    # softmax: autograd's Hessian of U over the whole network, in the last layer's parameters
+    problem = dataclasses.replace(PROBLEM, prior=prior, log_prior=prior.log_density)
+    layer = layer_of(problem)
+    everything = torch.arange(problem.num_examples)
+    double = dataclasses.replace(problem, x=problem.x.double())
+
+    def potential(w):
+        theta = layer.theta.double().index_put((layer.place,), w)
+        return double.potential(views(theta, problem.shapes), everything)
+
+    expected = torch.func.jacrev(torch.func.jacrev(potential))(layer.start)
+    torch.testing.assert_close(layer.hessian(layer.start), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.potential(layer.start), potential(layer.start), rtol=1e-6, atol=1e-5)
+
+
+def test_newton_ends_where_the_gradient_vanishes():
+    layer = layer_of()
+    w = newton(layer, layer.start)
+    assert float(layer.gradient(layer.start).norm()) > 1
+    assert float(layer.gradient(w).norm()) < 1e-4
+    # from far away too, where whole steps overshoot
+    far = newton(layer, layer.start + 30 * torch.sign(layer.start))
+    torch.testing.assert_close(far, w, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sample_by_hand():
+    found = steps(4)
+    layer = last_layer(PROBLEM, PROBLEM.network, found[2].state["theta"])
+    generator = rng.generator(0, "other")
+    generator.set_state(found[2].state["rng"])
+    noise = torch.randn(len(layer.start), 1, dtype=torch.float64, generator=generator)
+    factor = torch.linalg.cholesky(layer.hessian(layer.start))
+    expected = layer.start + torch.linalg.solve(factor.mT, noise)[:, 0]
+    found_w = found[3].sample.theta_P[layer.place].double()
+    torch.testing.assert_close(found_w, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_resuming_at_any_step_gives_the_same_bits():
+    whole = steps(6)
+    for stop in range(5):
+        rest = steps(5 - stop, state=whole[stop].state, seed=7)
+        for a, b in zip(whole[stop + 1 :], rest, strict=True):
+            assert a.state.keys() == b.state.keys()
+            assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+            assert a.sample is None or torch.equal(a.sample.theta_P, b.sample.theta_P)
+
+
+def test_a_prior_without_curvature_is_refused():
+    flat = LaplacePrior()
+    problem = dataclasses.replace(PROBLEM, prior=flat, log_prior=flat.log_density)
+    with pytest.raises(ConfigError, match=r"teacher\.prior\.name"):
+        steps(3, problem=problem)
+
+
+def test_a_hessian_that_is_not_positive_definite_is_an_error():
+    network = dataclasses.replace(PROBLEM.network, log_likelihood=lambda outputs, y: outputs.square().sum(1) * 100)
+    problem = dataclasses.replace(PROBLEM, network=network)
+    with pytest.raises(DivergenceError, match="positive definite"):
+        steps(3, problem=problem)
+
+
+def test_a_network_without_a_dense_last_layer_is_refused():
+    assert classifier_network(FAMILIES["mlp"], {"a.weight": (2, 3, 3, 3), "a.bias": (2,)}).last_layer is None
+    for network in (None, dataclasses.replace(PROBLEM.network, last_layer=None)):
+        with pytest.raises(ConfigError, match="dense layer"):
+            steps(1, problem=dataclasses.replace(PROBLEM, network=network))
+
+
+def test_divergence_is_an_error():
+    broken = dataclasses.replace(PROBLEM, x=PROBLEM.x * float("inf"))
+    with pytest.raises(DivergenceError, match=r"laplace: .*teacher\.method\.lr"):
+        steps(1, problem=broken)
+
+
+def test_it_has_no_temperature():
+    with pytest.raises(ConfigError, match="temperature: unknown key"):
+        parse(LaplaceConfig, {"name": "laplace", "temperature": 1.0}, "here")
+
+
+def test_the_curvature_of_a_softmax_by_hand():
+    # diag(p) - p p^T at p = (1/2, 1/4, 1/4)
+    layer = layer_of()
+    logits = torch.tensor([[2.0, 1.0, 1.0]], dtype=torch.float64).log()
+    expected = torch.tensor([[4.0, -2, -2], [-2, 3, -1], [-2, -1, 3]], dtype=torch.float64) / 16
+    torch.testing.assert_close(layer._curvature(logits, torch.tensor([1]))[0], expected)

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from gped_nas import rng
+from gped_nas.config import parse
+from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.posterior.base import Problem, flatten
+from gped_nas.posterior.map import MapConfig, map_estimate
+from tests.scenarios import classifier
+
+
+def run(problem, *, state=None, seed=0, **settings):
+    cfg = MapConfig(name="map", **settings)
+    return list(map_estimate(problem, cfg, generator=rng.generator(seed, "posterior", 0), state=state))
+
+
+def regression() -> Problem:
+    """Unit-variance observations 1, 2, 3 of one mean under N(0, 1 / 3): the mode is 6 / (3 + 3) = 1."""
+    return Problem(
+        shapes={"mean": (1,)},
+        log_likelihood=lambda params, x, y: -0.5 * (x[:, 0] - params["mean"]).square(),
+        log_prior=lambda params: -0.5 * 3.0 * params["mean"].square().sum(),
+        initialise=lambda generator: {"mean": torch.zeros(1)},
+        x=torch.tensor([[1.0], [2.0], [3.0]]),
+        y=torch.zeros(3, dtype=torch.int64),
+    )
+
+
+def test_it_finds_the_mode():
+    last = run(regression(), steps=2000, batch_size=64, lr=0.01)[-1]
+    # the step size goes to zero, so what is left is the minibatch noise of the last updates
+    assert float(last.sample.theta_P) == pytest.approx(1.0, abs=0.02)
+
+
+def test_one_sample_at_the_end_and_states_before():
+    found = run(classifier(), steps=300, batch_size=4)
+    assert [s.sample is not None for s in found] == [False, False, True]
+    assert torch.equal(found[-1].sample.theta_P, found[-1].state["theta"])
+    assert found[-1].sample.weight == 1.0
+
+
+def test_resuming_at_any_step_gives_the_same_bits():
+    whole = run(classifier(), steps=400, batch_size=4, lr=0.01)
+    for stop in range(3):
+        rest = run(classifier(), state=whole[stop].state, seed=7, steps=400, batch_size=4, lr=0.01)
+        assert len(rest) == 3 - stop
+        for a, b in zip(whole[stop + 1 :], rest, strict=True):
+            assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+    assert run(classifier(), state=whole[-1].state, steps=400, batch_size=4) == []
+
+
+def test_it_is_torchs_adam_on_the_potential_over_n():
+    problem = classifier()
+    (found,) = run(problem, steps=100, batch_size=6, lr=0.01)
+    generator = rng.generator(0, "posterior", 0)
+    params = {n: p.requires_grad_() for n, p in problem.initialise(generator).items()}
+    optimiser = torch.optim.Adam(params.values(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 100)
+    for _ in range(100):
+        index = torch.randint(problem.num_examples, (6,), generator=generator)
+        optimiser.zero_grad()
+        (problem.potential(params, index) / problem.num_examples).backward()
+        optimiser.step()
+        schedule.step()
+    torch.testing.assert_close(found.sample.theta_P, flatten(params), rtol=1e-4, atol=1e-5)
+
+
+def test_divergence_is_an_error():
+    problem = classifier()
+    broken = Problem(
+        shapes=problem.shapes,
+        log_likelihood=lambda params, x, y: problem.log_likelihood(params, x, y) * float("inf"),
+        log_prior=problem.log_prior,
+        initialise=problem.initialise,
+        x=problem.x,
+        y=problem.y,
+    )
+    with pytest.raises(DivergenceError, match=r"teacher\.method\.lr"):
+        run(broken, steps=100, batch_size=4)
+
+
+def test_steps_are_whole_checks():
+    with pytest.raises(ConfigError, match="multiple of 100"):
+        parse(MapConfig, {"name": "map", "steps": 150}, "here")

@@ -1,0 +1,122 @@
+import dataclasses
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gped_nas import rng
+from gped_nas.config import parse
+from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.models.base import FAMILIES, Genotype, Group
+from gped_nas.posterior.base import views
+from gped_nas.posterior.mc_dropout import McDropoutConfig, draw_masks, fold, mc_dropout
+from tests.scenarios import INPUT_SHAPE, NUM_CLASSES, classifier
+
+GENOTYPE = Genotype("mlp", depth=3, width=[6, 5, 4])
+PROBLEM = classifier(GENOTYPE)
+
+
+def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
+    cfg = McDropoutConfig(name="mc_dropout", **{"steps": 200, "batch_size": 4, "rate": 0.4, **settings})
+    return list(itertools.islice(mc_dropout(problem, cfg, generator=rng.generator(seed, "d"), state=state), num))
+
+
+def masked_forward(params, x, masks):
+    hidden = x.flatten(1)
+    for i in range(4):
+        hidden = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
+        if i < 3:
+            hidden = F.relu(hidden) * masks[i]
+    return hidden
+
+
+def test_samples_are_the_masked_network():
+    found = steps(6)
+    trained = views(found[1].state["theta"], PROBLEM.shapes)
+    generator = rng.generator(0, "other")
+    seen = set()
+    for before, step in itertools.pairwise(found[1:]):
+        generator.set_state(before.state["rng"])
+        masks = draw_masks([6, 5, 4], 0.4, generator=generator)
+        plain = FAMILIES["mlp"].forward(views(step.sample.theta_P, PROBLEM.shapes), PROBLEM.x)
+        torch.testing.assert_close(plain, masked_forward(trained, PROBLEM.x, masks), rtol=1e-5, atol=1e-6)
+        seen.add(tuple(torch.cat(masks).tolist()))
+    assert len(seen) == 4  # and each has a mask of its own
+
+
+def test_masks_keep_the_mean_and_drop_at_the_rate():
+    # 90,000 units: four standard errors of the share of dropped ones are 0.6 percentage points
+    (mask,) = draw_masks([90_000], 0.3, generator=rng.generator(0, "masks"))
+    torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / 0.7]))
+    assert abs(float(mask.eq(0).float().mean()) - 0.3) < 4 * (0.3 * 0.7 / 90_000) ** 0.5
+
+
+def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
+    generator = rng.generator(0, "conv")
+    shapes = {"a.weight": (3, 1, 3, 3), "a.bias": (3,), "b.weight": (2, 3, 3, 3), "b.bias": (2,), "c.weight": (4, 32)}
+    params = {n: torch.randn(s, generator=generator) for n, s in shapes.items()}
+    groups = (
+        Group("a", "a.weight", "a.bias", "b.weight", "b.bias"),
+        Group("b", "b.weight", "b.bias", "c.weight", "c.bias"),
+    )
+    masks = draw_masks([3, 2], 0.5, generator=rng.generator(4, "masks"))
+    x = torch.randn(5, 1, 4, 4, generator=generator)
+
+    def forward(params, masks):
+        hidden = F.relu(F.conv2d(x, params["a.weight"], params["a.bias"], padding=1)) * masks[0][:, None, None]
+        hidden = F.relu(F.conv2d(hidden, params["b.weight"], params["b.bias"], padding=1)) * masks[1][:, None, None]
+        return F.linear(hidden.flatten(1), params["c.weight"])
+
+    plain = forward(fold(params, groups, masks), [torch.ones(3), torch.ones(2)])
+    torch.testing.assert_close(plain, forward(params, masks), rtol=1e-4, atol=1e-5)
+    assert 0 < sum(int(m.eq(0).sum()) for m in masks) < 5
+
+
+def test_training_descends_the_masked_potential():
+    # the mean over 200 masks of U after training is below that of fresh weights, and not by the masks' luck
+    fresh = PROBLEM.initialise(rng.generator(0, "d"))
+    trained = views(steps(10, steps=1000, lr=0.01)[-1].state["theta"], PROBLEM.shapes)
+    everything, generator = torch.arange(PROBLEM.num_examples), rng.generator(0, "masks")
+
+    def potentials(params):
+        masks = [draw_masks([6, 5, 4], 0.4, generator=generator) for _ in range(200)]
+        return torch.stack([PROBLEM.potential(fold(params, PROBLEM.network.hidden, m), everything) for m in masks])
+
+    before, after = potentials(fresh), potentials(trained)
+    assert float(before.mean() - after.mean()) > 4 * float((before.var() + after.var()).div(200).sqrt())
+
+
+def test_gradients_are_finite_even_when_every_unit_is_dropped():
+    params = {n: p.requires_grad_() for n, p in PROBLEM.initialise(rng.generator(0, "d")).items()}
+    none = [torch.zeros(n) for n in (6, 5, 4)]
+    PROBLEM.potential(fold(params, PROBLEM.network.hidden, none), torch.arange(4)).backward()
+    assert all(p.grad.isfinite().all() for p in params.values())
+
+
+def test_resuming_at_any_step_gives_the_same_bits():
+    whole = steps(5)
+    for stop in range(4):
+        rest = steps(4 - stop, state=whole[stop].state, seed=7)
+        for a, b in zip(whole[stop + 1 :], rest, strict=True):
+            assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+
+
+def test_a_network_without_hidden_units_is_refused():
+    linear = classifier(Genotype("mlp", depth=0))
+    for problem in (linear, dataclasses.replace(PROBLEM, network=None)):
+        with pytest.raises(ConfigError, match="no hidden units"):
+            steps(1, problem=problem)
+    assert linear.shapes == Genotype("mlp", depth=0).shapes(INPUT_SHAPE, NUM_CLASSES)
+
+
+def test_divergence_is_an_error():
+    broken = dataclasses.replace(PROBLEM, x=PROBLEM.x * float("inf"))
+    with pytest.raises(DivergenceError, match=r"mc_dropout: .*teacher\.method\.lr"):
+        steps(1, problem=broken)
+
+
+@pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"rate": 1.0}, {"temperature": 1.0}, {"steps": 150}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
+        parse(McDropoutConfig, {"name": "mc_dropout", **wrong}, "here")

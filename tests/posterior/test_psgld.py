@@ -1,0 +1,98 @@
+import itertools
+
+import pytest
+import torch
+
+from gped_nas import rng
+from gped_nas.config import parse
+from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.posterior.psgld import PsgldConfig, psgld
+from tests.scenarios import classifier, gaussian
+
+
+def config(**changes):
+    settings = {"name": "psgld", "step_size": {"initial": 0.002, "halve_at": [3, 9]}, "batch_size": 5}
+    return parse(PsgldConfig, {**settings, "burn_in": 6, "thinning": 2, **changes}, "here")
+
+
+def steps(num, cfg, *, problem=None, state=None, seed=0):
+    generator = rng.generator(seed, "posterior", 0)
+    return list(itertools.islice(psgld(problem or classifier(), cfg, generator=generator, state=state), num))
+
+
+def test_burn_in_yields_states_but_no_samples():
+    found = steps(6, config())
+    assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
+    assert [int(s.state["step"]) for s in found] == [2, 4, 6, 8, 10, 12]
+
+
+def test_the_preconditioner_adapts_in_burn_in_and_is_frozen_after_it():
+    found = [s.state["square"] for s in steps(6, config())]
+    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+    assert all(torch.equal(found[2], later) for later in found[3:])
+
+
+@pytest.mark.parametrize("stop", range(7))
+def test_resuming_at_any_step_gives_the_same_bits(stop):
+    whole = steps(8, config())
+    rest = steps(7 - stop, config(), state=whole[stop].state, seed=5)
+    for a, b in zip(whole[stop + 1 :], rest, strict=True):
+        assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+
+
+def test_two_updates_by_hand():
+    # U = a theta^2 / 2 with a = 4 and N = 1, theta = 3, damping 1, decay 0.75, eta = 0.1, T = 0.25.
+    # g = 12, V = 0.25 * 144 = 36, V / (1 - 0.75) = 144, D = 1 / 13:
+    #   3 - 0.05 * 12 / 13 + sqrt(0.025 / 13) z = 2.9538462 + 0.0438529 z
+    cfg = config(step_size={"initial": 0.1}, batch_size=1, burn_in=1, thinning=1, decay=0.75, damping=1.0)
+    cfg = cfg.model_copy(update={"temperature": 0.25})
+    first, second = (s.state["theta"] for s in steps(2, cfg, problem=gaussian(6, precision=4.0, start=3.0)))
+    generator = rng.generator(0, "posterior", 0)
+    torch.randint(1, (1,), generator=generator)
+    noise = torch.empty(6).normal_(generator=generator)
+    torch.testing.assert_close(first, 2.9538462 + 0.0438529 * noise)
+    torch.randint(1, (1,), generator=generator)
+    noise.normal_(generator=generator)
+    # burn-in is over: D is still 1 / 13
+    torch.testing.assert_close(second, first - 0.05 * 4 * first / 13 + 0.0438529 * noise)
+
+
+def test_the_scale_of_the_gradient_is_that_of_u_over_n():
+    (found,) = steps(1, config(burn_in=2, decay=0.0))
+    problem = classifier()
+    generator = rng.generator(0, "posterior", 0)
+    theta = problem.initialise(generator)
+    for _ in range(2):
+        index = torch.randint(24, (5,), generator=generator)
+        params = {n: p.detach().requires_grad_() for n, p in theta.items()}
+        (problem.potential(params, index) / 24).backward()
+        square = torch.cat([p.grad.reshape(-1) for p in params.values()]).square()
+        noise = torch.empty(square.shape).normal_(generator=generator)
+        metric = 1 / (square.sqrt() + 1e-5)
+        flat = torch.cat([p.detach().reshape(-1) for p in params.values()])
+        grad = torch.cat([p.grad.reshape(-1) for p in params.values()]) * 24
+        flat = flat - 0.001 * metric * grad + (0.002 * metric).sqrt() * noise
+        parts = torch.split(flat, [p.numel() for p in params.values()])
+        theta = {n: part.view(p.shape) for (n, p), part in zip(params.items(), parts, strict=True)}
+    torch.testing.assert_close(found.state["square"], square, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found.state["theta"], flat, rtol=1e-3, atol=1e-4)
+
+
+def test_divergence_is_an_error_that_names_the_step_size():
+    cfg = config(step_size={"initial": 1.0}, burn_in=1, thinning=1, decay=0.0, damping=1.0)
+    # the start has no gradient, so that D = 1, and eta D a = 10 > 4 multiplies theta by 4 in size each step
+    with pytest.raises(DivergenceError, match=r"step_size\.initial"):
+        steps(1000, cfg, problem=gaussian(3, precision=10.0, start=0.0))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"burn_in": 0}, {"decay": 1.0}, {"damping": 0.0}, {"temperature": -1.0}, {"batch_size": 0}]
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
+        config(**wrong)
+
+
+def test_burn_in_off_the_grid_of_thinning_is_refused():
+    with pytest.raises(ConfigError, match="multiple of thinning"):
+        config(burn_in=5)

@@ -1,0 +1,164 @@
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+
+from gped_nas import rng
+from gped_nas.config import parse
+from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.models.base import FAMILIES, num_params
+from gped_nas.posterior.base import classifier_network, flatten
+from gped_nas.posterior.vi import ViConfig, free_energy, local_outputs, vi
+from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier, regression
+
+PROBLEM = classifier()
+SIZE = num_params(PROBLEM.shapes)
+
+
+def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
+    cfg = ViConfig(name="vi", **{"steps": 300, "batch_size": 4, **settings})
+    return list(itertools.islice(vi(problem, cfg, generator=rng.generator(seed, "vi"), state=state), num))
+
+
+def test_training_then_independent_samples():
+    found = steps(6)
+    assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
+    assert all(torch.equal(s.state["theta"], found[2].state["theta"]) for s in found[3:])
+    generator = rng.generator(0, "other")
+    generator.set_state(found[3].state["rng"])
+    noise = torch.randn(SIZE, generator=generator)
+    theta = found[2].state["theta"]
+    assert torch.equal(found[4].sample.theta_P, theta[:SIZE] + theta[SIZE:].exp() * noise)
+
+
+def test_it_starts_where_it_is_told():
+    # with a step size of nothing, mean and spread stay what they were
+    theta = steps(1, steps=100, lr=1e-12, initial_std=0.2)[0].state["theta"]
+    expected = flatten(PROBLEM.initialise(rng.generator(0, "vi")))
+    torch.testing.assert_close(theta[:SIZE], expected)
+    torch.testing.assert_close(theta[SIZE:], torch.full((SIZE,), math.log(0.2)))
+
+
+@pytest.mark.parametrize("genotype", GENOTYPES["mlp"], ids=str)
+def test_the_chain_of_dense_layers_is_the_network(genotype):
+    family = FAMILIES["mlp"]
+    shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
+    network = classifier_network(family, shapes)
+    params = _params(shapes)
+    none = {n: torch.zeros_like(p) for n, p in params.items()}
+    found = local_outputs(network, params, none, PROBLEM.x, generator=rng.generator(0, "y"))
+    assert len(network.dense) == genotype["depth"] + 1
+    torch.testing.assert_close(found, family.forward(params, PROBLEM.x))
+
+
+def _params(shapes):
+    generator = rng.generator(0, "params")
+    return {n: torch.randn(s, generator=generator) for n, s in shapes.items()}
+
+
+def test_a_network_with_more_than_dense_layers_is_no_chain():
+    assert classifier_network(FAMILIES["mlp"], PROBLEM.shapes).dense
+    assert classifier_network(FAMILIES["mlp"], {"gain": (4,), **PROBLEM.shapes}).dense == ()
+
+
+def test_the_local_draw_has_the_law_of_a_draw_of_the_weights():
+    # 40,000 draws of the outputs at one input: mean and second moments of both ways, four standard errors apart
+    problem, num = PROBLEM, 40_000
+    shapes, generator = problem.shapes, rng.generator(0, "law")
+    mean = _params(shapes)
+    variance = {n: 0.3 * p.square() + 0.05 for n, p in _params(shapes).items()}
+    x = problem.x[3:4]
+    local = local_outputs(problem.network, mean, variance, x.expand(num, -1), generator=generator)
+    drawn = {n: mean[n] + variance[n].sqrt() * torch.randn(num, *s, generator=generator) for n, s in shapes.items()}
+    whole = torch.vmap(lambda params: problem.network.forward(params, x)[0])(drawn)
+    for f in (lambda out: out, lambda out: (out[:, :, None] * out[:, None]).flatten(1)):
+        a, b = f(local).double(), f(whole).double()
+        bound = 4 * ((a.var(0) + b.var(0)) / num).sqrt()
+        assert ((a.mean(0) - b.mean(0)).abs() < bound).all()
+        # the smallest error in the mean of an output that this sees: 5 % of its standard deviation
+        assert (bound[:3] < 0.05 * (a.std(0)[:3] + 1e-9)).all()
+
+
+def test_the_local_estimate_agrees_with_the_plain_one_and_is_less_noisy():
+    problem = PROBLEM
+    plain = dataclasses.replace(problem, network=None)
+    theta = flatten(_params(problem.shapes))
+    log_std = torch.full_like(theta, math.log(0.3))
+    index = torch.arange(problem.num_examples)
+    generator = rng.generator(0, "estimates")
+    values = {
+        name: torch.stack([free_energy(p, theta, log_std, index, generator=generator) for _ in range(600)]).double()
+        for name, p in (("local", problem), ("plain", plain))
+    }
+    difference = float(values["local"].mean() - values["plain"].mean())
+    error = math.sqrt(sum(float(v.var()) / 600 for v in values.values()))
+    assert abs(difference) < 4 * error
+    assert 2 * values["local"].var() < values["plain"].var()
+
+
+def silent_regression():
+    problem, _, _ = regression(precision=1.5)
+    silent = dataclasses.replace(problem.network, log_likelihood=lambda outputs, y: outputs.sum(1) * 0)
+    return dataclasses.replace(problem, network=silent)
+
+
+def test_free_energy_by_hand():
+    # no data term: x = 0 rows times the scale; KL of N(m, s^2) from N(0, 1 / a) is
+    # (a (m^2 + s^2) - 1 - log(a s^2)) / 2 and the estimate leaves out -(1 + log a) / 2, exactly
+    problem = silent_regression()
+    generator = rng.generator(0, "kl")
+    mean, log_std = torch.randn(8, generator=generator), torch.randn(8, generator=generator)
+    q = torch.distributions.Normal(mean, log_std.exp())
+    prior = torch.distributions.Normal(torch.zeros(8), torch.full((8,), 1.5**-0.5))
+    expected = torch.distributions.kl_divergence(q, prior).sum() + 8 * (1 + math.log(1.5)) / 2
+    found = free_energy(problem, mean, log_std, torch.arange(5), generator=generator)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_prior_without_a_closed_form_is_averaged_over_draws():
+    # without a likelihood the noise is the prior's alone: four standard errors are below half of what the spread adds
+    problem = silent_regression()
+    index, generator = torch.arange(30), rng.generator(0, "monte carlo")
+    mean, log_std = torch.randn(8, generator=generator), torch.full((8,), -1.0)
+    bare = dataclasses.replace(problem, prior=None)
+    exact, drawn = (
+        torch.stack([free_energy(p, mean, log_std, index, generator=generator) for _ in range(1000)]).double()
+        for p in (problem, bare)
+    )
+    error = math.sqrt(float(exact.var() + drawn.var()) / 1000)
+    assert abs(float(exact.mean() - drawn.mean())) < 4 * error
+    # the mean of the prior's quadratic under the spread alone: 1.5 / 2 * 8 exp(-2) = 0.81
+    assert 4 * error < 0.81 / 2
+
+
+@pytest.mark.parametrize("network", [PROBLEM.network, None], ids=["local", "plain"])
+def test_gradients_are_finite_at_tiny_and_large_spread(network):
+    problem = dataclasses.replace(PROBLEM, network=network)
+    for log_std in (-15.0, 2.0):
+        mean = torch.zeros(SIZE, requires_grad=True)
+        spread = torch.full((SIZE,), log_std, requires_grad=True)
+        free_energy(problem, mean, spread, torch.arange(6), generator=rng.generator(0, "g")).backward()
+        assert mean.grad.isfinite().all()
+        assert spread.grad.isfinite().all()
+
+
+def test_resuming_at_any_step_gives_the_same_bits():
+    whole = steps(5, steps=200)
+    for stop in range(4):
+        rest = steps(4 - stop, state=whole[stop].state, seed=7, steps=200)
+        for a, b in zip(whole[stop + 1 :], rest, strict=True):
+            assert a.state.keys() == b.state.keys()
+            assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+
+
+def test_divergence_is_an_error():
+    broken = dataclasses.replace(PROBLEM, x=PROBLEM.x * float("inf"))
+    with pytest.raises(DivergenceError, match=r"vi: .*teacher\.method\.lr"):
+        steps(1, problem=broken)
+
+
+def test_it_has_no_temperature():
+    with pytest.raises(ConfigError, match="temperature: unknown key"):
+        parse(ViConfig, {"name": "vi", "temperature": 0.5}, "here")
