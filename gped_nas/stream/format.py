@@ -1,0 +1,200 @@
+"""The stream on disk, format version 1: the cached record of posterior samples and their predictions.
+
+    <root>/<first 32 digits of the key's SHA-256>/
+        key.json                       what the name hashes (see key.py)
+        segments/000000/               sealed posterior samples, one folder a segment
+            manifest.json
+            params-000000.npy ...      float32 (rows, P); rows of all chains interleaved: sample s is
+                                       draw s // K of chain s % K
+            weight-000000.npy          float64 (S,), weights on any scale
+            state-<chain>-<name>.npy   the chain's state after its last sample
+        views/<view>/000000/           sealed predictions of segment 000000 at the view's inputs; recomputable
+            manifest.json
+            log_prob-000000.npy ...    float32 (rows, N, C) log-probabilities, nats
+        derived/                       averaged expectations; may be deleted at any time
+        building/                      unfinished work; may be deleted while nothing runs
+        provenance.json                times and hosts; outside every digest
+        lock                           held by the one process that writes
+
+A segment that was imported as predictions holds ``inputs-000000.npy`` float32 (M, D), the normalised inputs,
+and ``log_prob-000000.npy`` ... float32 (rows, M, C) in place of ``params-...``.
+
+A manifest is canonical JSON: ``format_version``, ``kind`` (``weights``, ``predictions`` or ``view``),
+``stream`` (the key's full digest), ``about`` (plain data: the view's key and the SHA-256 of its inputs),
+``first_sample``, ``num_samples``, ``shards``: one entry a file with ``file``, ``dtype``, ``shape`` and
+``sha256``. A folder appears under ``segments/`` or ``views/`` by rename when every byte of it is on disk, and
+nothing in it is written again. Reading checks manifest, names, header and exact size on opening, and each
+shard's SHA-256 before its first use in a process.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gped_nas.config import Config, parse
+from gped_nas.errors import ConfigError, StreamError
+from gped_nas.io import Array, map_array, read_json, sha256_file, write_array, write_json
+
+FORMAT_VERSION = 1
+SHARD_BYTES = 32 * 2**20
+_FILE = re.compile(r"[a-z_]+(-\d{2}-[a-z_]+|-\d{6})\.npy")
+_ROWS = {"weights": "params", "chunk": "params", "predictions": "log_prob", "view": "log_prob"}
+"""Kind of a folder to the shards that hold one row a posterior sample."""
+_Shape = Annotated[tuple[int, ...], Field(strict=False)]
+
+
+class Shard(Config):
+    """One ``.npy`` file of a sealed folder."""
+
+    file: str
+    dtype: str
+    shape: _Shape
+    sha256: str
+
+
+class Manifest(Config):
+    """The ``manifest.json`` of a sealed folder; see the module docstring."""
+
+    format_version: int
+    kind: Literal["weights", "predictions", "view", "chunk"]
+    stream: str
+    about: dict[str, Any]
+    first_sample: int = Field(ge=0)
+    num_samples: int = Field(ge=0)
+    shards: Annotated[tuple[Shard, ...], Field(strict=False)]
+
+
+class SealedWriter:
+    """Collects the shards of one folder and writes its manifest last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._shards: list[Shard] = []
+
+    def add(self, name: str, array: Array) -> None:
+        """Write one array as a shard."""
+        digest = write_array(self.folder / f"{name}.npy", array)
+        self._shards.append(Shard(file=f"{name}.npy", dtype=array.dtype.str, shape=array.shape, sha256=digest))
+
+    def keep(self, name: str, dtype: str, shape: tuple[int, ...]) -> bool:
+        """Take over a shard that an earlier, killed build wrote whole; False when there is none that fits."""
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            return False
+        try:
+            map_array(path, dtype=dtype, shape=shape)
+        except StreamError:
+            return False
+        self._shards.append(Shard(file=path.name, dtype=dtype, shape=shape, sha256=sha256_file(path)))
+        return True
+
+    def close(self, *, kind: str, stream: str, about: dict[str, Any], first_sample: int, num_samples: int) -> None:
+        """Write the manifest."""
+        data = {
+            "format_version": FORMAT_VERSION,
+            "kind": kind,
+            "stream": stream,
+            "about": about,
+            "first_sample": first_sample,
+            "num_samples": num_samples,
+            "shards": [shard.model_dump(mode="json") for shard in self._shards],
+        }
+        write_json(self.folder / "manifest.json", data)
+
+
+class Sealed:
+    """A sealed folder opened for reading.
+
+    Raises:
+        StreamError: the manifest is missing, malformed, of a future version or of another stream, or a file
+            is missing or has another size than the manifest says.
+    """
+
+    def __init__(self, folder: Path, stream: str) -> None:
+        self.folder = folder
+        path = folder / "manifest.json"
+        data = read_json(path)
+        check_version(data, path)
+        try:
+            self.manifest = parse(Manifest, data, str(path))
+        except ConfigError as error:
+            raise StreamError(f"{error}; the folder is corrupt, delete it to rebuild it") from None
+        if self.manifest.stream != stream:
+            raise StreamError(f"{path}: belongs to stream {self.manifest.stream[:16]}, expected {stream[:16]}")
+        self._checked: set[str] = set()
+        self._shards = {shard.file: shard for shard in self.manifest.shards}
+        for shard in self.manifest.shards:
+            if not _FILE.fullmatch(shard.file):
+                raise StreamError(f"{path}: shard name {shard.file!r} is not one this format uses")
+            self._map(shard)
+        self._check_rows(path)
+
+    def _check_rows(self, path: Path) -> None:
+        num, kind = self.manifest.num_samples, self.manifest.kind
+        rows = sum(sum(self._shards[name].shape[:1]) for name in self.names(_ROWS[kind]))
+        weights = [self._shards[name].shape for name in self.names("weight")]
+        if rows != num or weights != ([] if kind == "view" else [(num,)]):
+            raise StreamError(
+                f"{path}: the shards of '{kind}' hold {rows} samples and weights {weights}, expected {num} of "
+                f"both; delete {self.folder} to rebuild it"
+            )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which names the SHA-256 of every shard."""
+        return sha256_file(self.folder / "manifest.json")
+
+    def _map(self, shard: Shard) -> Array:
+        return map_array(self.folder / shard.file, dtype=shard.dtype, shape=shard.shape)
+
+    def names(self, prefix: str) -> list[str]:
+        """File names of the shards ``<prefix>-...``, in order."""
+        return sorted(name for name in self._shards if name.startswith(prefix + "-"))
+
+    def read(self, name: str) -> Array:
+        """One shard as a read-only memory map, its digest checked on first use.
+
+        Raises:
+            StreamError: the bytes are not the ones that were sealed.
+        """
+        shard = self._shards.get(name)
+        if shard is None:
+            raise StreamError(f"{self.folder}: the manifest names no shard {name!r}")
+        if name not in self._checked:
+            found = sha256_file(self.folder / name)
+            if found != shard.sha256:
+                raise StreamError(
+                    f"{self.folder / name}: corrupt: found SHA-256 {found}, expected {shard.sha256}; "
+                    f"delete {self.folder} and run again to rebuild it"
+                )
+            self._checked.add(name)
+        return self._map(shard)
+
+    def verify(self) -> list[str]:
+        """Read every shard; one message for each that is corrupt."""
+        problems = []
+        self._checked.clear()
+        for name in self._shards:
+            try:
+                self.read(name)
+            except StreamError as error:
+                problems.append(str(error))
+        return problems
+
+
+def check_version(data: object, path: Path) -> None:
+    """Refuse anything that is not of this format version.
+
+    Raises:
+        StreamError: no version, or another one.
+    """
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != FORMAT_VERSION:
+        hint = "; it was written by a newer gped-nas, upgrade to read it" if _is_newer(version) else ""
+        raise StreamError(f"{path}: format version {version!r}, expected {FORMAT_VERSION}{hint}")
+
+
+def _is_newer(version: object) -> bool:
+    return isinstance(version, int) and version > FORMAT_VERSION

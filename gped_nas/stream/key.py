@@ -1,0 +1,66 @@
+"""What a stream's name covers: everything that fixes its posterior samples, and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gped_nas.io import canonical_json, sha256_text
+from gped_nas.models.base import FAMILIES, Genotype, Shapes
+from gped_nas.stream.format import FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class StreamKey:
+    """The key of a stream.
+
+    Attributes:
+        dataset: digest of the dataset's bytes and split.
+        input_shape, num_outputs: what the teacher maps from and to.
+        genotype: the teacher's architecture, plain data with ``family``.
+        prior: the prior's settings.
+        method: the method's settings without the number of samples.
+        seed: the root seed of the chains.
+    """
+
+    dataset: str
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    genotype: Mapping[str, Any]
+    prior: Mapping[str, Any]
+    method: Mapping[str, Any]
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the format version."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "dataset": self.dataset,
+            "input_shape": list(self.input_shape),
+            "num_outputs": self.num_outputs,
+            "genotype": dict(self.genotype),
+            "prior": dict(self.prior),
+            "method": dict(self.method),
+            "seed": self.seed,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "StreamKey":
+        """The key that ``to_json`` wrote."""
+        values = {k: v for k, v in data.items() if k != "format_version"}
+        return StreamKey(**{**values, "input_shape": tuple(values["input_shape"])})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return sha256_text(canonical_json(self.to_json()))
+
+    def folder(self, root: Path) -> Path:
+        """Where the stream of this key lives under ``root``."""
+        return root / self.digest[:32]
+
+    @property
+    def shapes(self) -> Shapes:
+        """Parameter shapes of the teacher."""
+        genotype = Genotype.from_json(self.genotype)
+        return FAMILIES[genotype.family].shapes(dict(genotype.values), self.input_shape, self.num_outputs)

@@ -1,0 +1,256 @@
+"""Read a stream: posterior samples, their weights and their predictions, all checked before use."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gped_nas.errors import EnvironmentProblem, StreamError
+from gped_nas.io import (
+    Array,
+    canonical_json,
+    map_array,
+    read_json,
+    sha256_arrays,
+    sha256_text,
+    write_array,
+    write_json,
+)
+from gped_nas.models.base import Params
+from gped_nas.posterior.base import views
+from gped_nas.stream.format import Sealed, check_version
+from gped_nas.stream.key import StreamKey
+
+
+def segment_folders(folder: Path) -> list[Path]:
+    """The sealed segments of a stream's folder, in order."""
+    return sorted(p for p in (folder / "segments").glob("[0-9]*") if p.is_dir())
+
+
+def sealed_segments(folder: Path, stream: str) -> list[Sealed]:
+    """The sealed segments of a stream's folder, opened, in order.
+
+    Args:
+        folder: the stream's folder.
+        stream: the key's full digest.
+
+    Raises:
+        StreamError: one is corrupt, of another stream or kind, or one before it is missing.
+    """
+    segments: list[Sealed] = []
+    first = 0
+    for index, path in enumerate(segment_folders(folder)):
+        segment = Sealed(path, stream)
+        manifest = segment.manifest
+        if path.name != f"{index:06d}" or manifest.first_sample != first:
+            raise StreamError(f"{path}: a segment before it is missing; delete {folder} to rebuild it")
+        if manifest.kind not in ("weights", "predictions") or manifest.kind != (
+            segments[0].manifest.kind if segments else manifest.kind
+        ):
+            raise StreamError(
+                f"{path / 'manifest.json'}: no segment of kind '{manifest.kind}' belongs here; "
+                f"delete {folder} to rebuild it"
+            )
+        segments.append(segment)
+        first += manifest.num_samples
+    return segments
+
+
+class Stream:
+    """A stream opened for reading; only its first ``num_samples`` posterior samples are used.
+
+    Args:
+        folder: the stream's folder.
+        num_samples: how many samples to use; all by default.
+
+    Raises:
+        StreamError: missing, corrupt, of a future format version, or it holds fewer samples than asked for.
+    """
+
+    def __init__(self, folder: Path, *, num_samples: int | None = None) -> None:
+        self.folder = folder
+        if not (folder / "key.json").exists():
+            raise StreamError(f"{folder}: no stream here; run `gped-search teacher build SPACE` first")
+        data = read_json(folder / "key.json")
+        check_version(data, folder / "key.json")
+        try:
+            self.key = StreamKey.from_json(data["key"])
+            digest = self.key.digest
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise StreamError(f"{folder / 'key.json'}: malformed; delete {folder} to rebuild it") from None
+        if digest != data.get("digest") or folder.absolute().name != digest[:32]:
+            raise StreamError(f"{folder / 'key.json'}: does not hash to its name; delete {folder} to rebuild it")
+        self.segments = sealed_segments(folder, digest)
+        self._views: dict[str, list[Sealed]] = {}
+        self.num_sealed = sum(segment.manifest.num_samples for segment in self.segments)
+        self.num_samples = self.num_sealed if num_samples is None else num_samples
+        if not 0 < self.num_samples <= self.num_sealed:
+            raise StreamError(
+                f"{folder}: holds {self.num_sealed} samples, expected at least {max(1, self.num_samples)}; "
+                "run `gped-search teacher build SPACE`"
+            )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether posterior samples are known by their parameters, or by predictions alone."""
+        return self.segments[0].manifest.kind == "weights"
+
+    @property
+    def digest(self) -> str:
+        """What a study pins: the key, the number of samples used and the segments they lie in."""
+        used = [s.digest for s in self.segments if s.manifest.first_sample < self.num_samples]
+        return sha256_text(canonical_json([self.key.digest, self.num_samples, used]))
+
+    @property
+    def weight_S(self) -> Tensor:
+        """Weights of the samples used, float64, summing to 1."""
+        weight = np.concatenate([s.read("weight-000000.npy") for s in self.segments])[: self.num_samples]
+        with np.errstate(over="ignore"):
+            total = weight.sum()
+        if not np.isfinite(weight).all() or (weight < 0).any() or not 0 < total < np.inf:
+            raise StreamError(f"{self.folder}: weights must be finite, not negative, and not all zero")
+        return torch.from_numpy(weight / total)
+
+    def theta(self, index: int) -> Array:
+        """Flat parameters (P,) of one posterior sample, float32, a fresh copy."""
+        if not self.has_weights:
+            raise StreamError(f"{self.folder}: holds predictions only, so parameters cannot be read")
+        for segment in self.segments:
+            row = index - segment.manifest.first_sample
+            if 0 <= row < segment.manifest.num_samples:
+                for name in segment.names("params"):
+                    block = segment.read(name)
+                    if row < len(block):
+                        return np.array(block[row])
+                    row -= len(block)
+        raise StreamError(f"{self.folder}: no posterior sample {index}; there are {self.num_samples}")
+
+    def params(self, index: int) -> Params:
+        """Named parameters of one posterior sample, float32."""
+        return views(torch.from_numpy(self.theta(index)), self.key.shapes)
+
+    def has_view(self, name: str, about: dict[str, Any]) -> bool:
+        """Whether every segment has its predictions at this view.
+
+        Raises:
+            StreamError: there is a view of that name with other inputs.
+        """
+        for index in range(len(self.segments)):
+            folder = self.folder / "views" / name / f"{index:06d}"
+            if not folder.exists():
+                return False
+            if Sealed(folder, self.key.digest).manifest.about != about:
+                raise StreamError(f"{folder}: was made for other inputs; delete it to make it anew")
+        return True
+
+    def _view(self, name: str) -> list[Sealed]:
+        folders = [self.folder / "views" / name / f"{i:06d}" for i in range(len(self.segments))]
+        if not all(f.exists() for f in folders):
+            known = sorted(p.name for p in (self.folder / "views").glob("*"))
+            raise StreamError(f"{self.folder}: no view '{name}'; there are: {', '.join(known) or 'none'}")
+        if name not in self._views:
+            opened = [Sealed(f, self.key.digest) for f in folders]
+            for view, segment in zip(opened, self.segments, strict=True):
+                found, of = view.manifest, segment.manifest
+                if (found.kind, found.first_sample, found.num_samples) != (
+                    "view",
+                    of.first_sample,
+                    of.num_samples,
+                ):
+                    raise StreamError(f"{view.folder}: is not of its segment; delete it to make it anew")
+            self._views[name] = opened
+        return self._views[name]
+
+    def log_prob_blocks(self, name: str) -> Iterator[Tensor]:
+        """Log-probabilities at a view, nats, in blocks (rows, N, C) that follow the samples' order."""
+        left = self.num_samples
+        for sealed in self._view(name):
+            for file in sealed.names("log_prob"):
+                if left <= 0:
+                    return
+                block = sealed.read(file)[:left]
+                left -= len(block)
+                yield torch.from_numpy(np.array(block))
+
+    def log_prob(self, name: str) -> Tensor:
+        """All log-probabilities at a view: float32 (S, N, C), nats."""
+        return torch.cat(list(self.log_prob_blocks(name)))
+
+    def imported(self) -> tuple[Array, Tensor]:
+        """Inputs (M, D) and log-probabilities (S, M, C) of a stream that was imported as predictions.
+
+        Raises:
+            StreamError: the stream holds parameters.
+        """
+        if self.has_weights:
+            raise StreamError(f"{self.folder}: holds parameters; predictions are read from its views")
+        segment = self.segments[0]
+        blocks = [np.array(segment.read(name)) for name in segment.names("log_prob")]
+        log_prob = torch.from_numpy(np.concatenate(blocks)[: self.num_samples])
+        return segment.read("inputs-000000.npy"), log_prob
+
+    def average(self, name: str, view: str, values: Callable[[Tensor], Tensor]) -> Tensor:
+        """The weighted average over posterior samples of ``values(log_prob)`` at a view.
+
+        It is cached under ``derived/``.
+
+        Args:
+            name: names the cached file together with view, samples and what ``values`` makes of a fixed probe.
+            view: the view's name.
+            values: log-probabilities (rows, N, C), float64, to (rows, N, G).
+
+        Returns:
+            float32 (N, G).
+        """
+        probe = torch.linspace(0.0, 5.0, 6 * self.key.num_outputs, dtype=torch.float64).view(2, 3, -1).log_softmax(-1)
+        meaning = sha256_arrays(values(probe).numpy())  # a target that was redefined under its name is another one
+        stem = f"{name}-{meaning[:8]}-{view}-{self.digest[:16]}"
+        array_path, note_path = (
+            self.folder / "derived" / f"{stem}.npy",
+            self.folder / "derived" / f"{stem}.json",
+        )
+        cached = _cached(array_path, note_path)
+        if cached is not None:
+            return cached
+        weight = self.weight_S
+        total, start = torch.zeros(()), 0
+        for block in self.log_prob_blocks(view):
+            part = values(block.double())
+            total = total + torch.einsum("s,sng->ng", weight[start : start + len(part)], part)
+            start += len(part)
+        averaged = total.float()
+        with contextlib.suppress(OSError, EnvironmentProblem):  # a read-only cache only costs the time again
+            array_path.parent.mkdir(exist_ok=True)
+            write_array(array_path, averaged.numpy())
+            write_json(note_path, {"shape": list(averaged.shape), "content": sha256_arrays(averaged.numpy())})
+        return averaged
+
+    def verify(self) -> list[str]:
+        """Check every byte that is sealed; one message for each shard that is corrupt."""
+        problems: list[str] = []
+        for segment in self.segments:
+            problems += segment.verify()
+        for folder in sorted((self.folder / "views").glob("*/*")):
+            try:
+                problems += Sealed(folder, self.key.digest).verify()
+            except StreamError as error:
+                problems.append(str(error))
+        return problems
+
+    def nbytes(self) -> int:
+        """Bytes on disk, views and derived files included."""
+        return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+
+
+def _cached(array_path: Path, note_path: Path) -> Tensor | None:
+    """A derived array whose content is what was noted; anything else is computed anew."""
+    try:
+        note = read_json(note_path)
+        array = np.array(map_array(array_path, dtype="<f4", shape=tuple(note["shape"])))
+    except (StreamError, KeyError, TypeError):
+        return None
+    return torch.from_numpy(array) if sha256_arrays(array) == note.get("content") else None

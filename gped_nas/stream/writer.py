@@ -1,0 +1,360 @@
+"""Write a stream: run chains to sealed segments, and predictions at a view's inputs to sealed views.
+
+A killed build goes on from its last chunk: each chain leaves, about once a second, a chunk with its new
+samples and its state. Chunks only carry samples from one process to the next; where they were cut does not
+show in the sealed segment, which is therefore the same bytes for any history of kills.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gped_nas.errors import Interrupted, StreamError
+from gped_nas.io import (
+    Array,
+    canonical_json,
+    environment,
+    lock,
+    make_dir,
+    read_json,
+    remove_temporaries,
+    seal_dir,
+    write_json,
+)
+from gped_nas.models.base import num_params
+from gped_nas.posterior.base import State, Step
+from gped_nas.stream.format import FORMAT_VERSION, SHARD_BYTES, Sealed, SealedWriter
+from gped_nas.stream.key import StreamKey
+from gped_nas.stream.reader import Stream, sealed_segments, segment_folders
+
+CHUNK_SECONDS = 1.0
+Progress = Callable[[str, int, int], None]
+"""``progress(what, done, total)``, called often; ``total`` is fixed for one ``what``."""
+RunChain = Callable[[int, State | None], Iterator[Step]]
+"""``run_chain(chain, state)`` yields the steps of one chain from its beginning or from ``state``."""
+
+
+def write_weights(
+    root: Path,
+    key: StreamKey,
+    run_chain: RunChain,
+    *,
+    chains: int,
+    num_samples: int,
+    provenance: dict[str, Any],
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> Path:
+    """Make sure that the stream of ``key`` holds at least ``num_samples`` posterior samples.
+
+    What is sealed is never touched: missing samples continue the chains into a new segment.
+
+    Args:
+        root: folder of all streams.
+        key: the stream's key.
+        run_chain: runs one chain.
+        chains: number of chains; divides ``num_samples``.
+        num_samples: posterior samples wanted, all chains together.
+        provenance: what is told of the machine, kept outside every digest.
+        progress: told ``(what, samples done, samples wanted)``.
+        should_stop: asked after each step; when true the chain's state is kept and the build ends.
+
+    Returns:
+        The stream's folder.
+
+    Raises:
+        Interrupted: ``should_stop`` said so; the next call goes on from there.
+        StreamError: what is there is corrupt or of another key.
+        EnvironmentProblem: the folder cannot be written.
+    """
+    folder = key.folder(root)
+    if folder.exists() and _num_sealed(sealed_segments(folder, key.digest)) >= num_samples:
+        return folder
+    make_dir(folder)
+    with lock(folder / "lock", wait=True):
+        _write_key(folder, key)
+        sealed = sealed_segments(folder, key.digest)
+        first = _num_sealed(sealed)
+        if first >= num_samples:
+            return folder
+        started = time.time()
+        building = make_dir(folder / "building" / f"segment-{len(sealed):06d}-{first}-{num_samples}")
+        wanted = (num_samples - first) // chains
+        states = _sealed_states(sealed[-1], chains) if sealed else [None] * chains
+        drawn: list[list[Sealed]] = []
+        for chain in range(chains):
+            drawn.append(
+                _run_chain(
+                    building / f"chain-{chain:02d}",
+                    key,
+                    lambda state, c=chain: run_chain(c, state),  # type: ignore[misc]
+                    states[chain],
+                    wanted,
+                    progress=lambda done, c=chain: progress("teacher", first + done + c * wanted, num_samples),  # type: ignore[misc]
+                    should_stop=should_stop,
+                )
+            )
+        _seal_segment(folder, key, drawn, first, building)
+        shutil.rmtree(building, ignore_errors=True)
+        _note_provenance(folder, {**provenance, "what": f"samples {first}-{num_samples}", "started": started})
+    return folder
+
+
+def write_predictions(
+    root: Path,
+    key: StreamKey,
+    *,
+    inputs_MD: Array,
+    log_prob_SMC: Array,
+    weight_S: Array,
+    provenance: dict[str, Any],
+) -> Path:
+    """Seal posterior samples that are known only by their predictions.
+
+    Args:
+        root: folder of all streams.
+        key: the stream's key; its method names the file they came from.
+        inputs_MD: normalised inputs, float32.
+        log_prob_SMC: log-probabilities of each sample at them, nats.
+        weight_S: weights on any scale.
+        provenance: see ``write_weights``.
+
+    Returns:
+        The stream's folder.
+    """
+    folder = key.folder(root)
+    if (folder / "segments" / "000000").exists():
+        return folder
+    make_dir(folder)
+    with lock(folder / "lock", wait=True):
+        _write_key(folder, key)
+        building = make_dir(folder / "building" / "segment-000000")
+        writer = SealedWriter(building)
+        writer.add("inputs-000000", inputs_MD.astype(np.float32))
+        for i, rows in enumerate(_row_ranges(len(weight_S), log_prob_SMC[0].nbytes)):
+            writer.add(f"log_prob-{i:06d}", log_prob_SMC[rows].astype(np.float32))
+        writer.add("weight-000000", weight_S.astype(np.float64))
+        writer.close(kind="predictions", stream=key.digest, about={}, first_sample=0, num_samples=len(weight_S))
+        seal_dir(building, folder / "segments" / "000000")
+        _note_provenance(folder, {**provenance, "what": f"{len(weight_S)} imported predictions"})
+    return folder
+
+
+def write_view(
+    stream: Stream,
+    name: str,
+    about: dict[str, Any],
+    predict: Callable[[Tensor], Tensor],
+    *,
+    num_inputs: int,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Make sure that every segment of a stream has its predictions at a view's inputs.
+
+    Args:
+        stream: the stream; its samples are read, no chain is run.
+        name: the view's name.
+        about: plain data for the manifest: the view's key and the digest of its inputs.
+        predict: flat parameters (P,) to log-probabilities (N, C), nats.
+        num_inputs: N.
+        progress: told ``(what, samples done, samples in all)``.
+        should_stop: asked after each sample.
+
+    Raises:
+        Interrupted: ``should_stop`` said so; shards already written are kept.
+        StreamError: an existing view of that name is of other inputs.
+        EnvironmentProblem: the folder cannot be written.
+    """
+    if stream.has_view(name, about):
+        return
+    with lock(stream.folder / "lock", wait=True):
+        remove_temporaries(stream.folder)  # a shard's would be sealed along with the shards that are kept
+        for index, segment in enumerate(stream.segments):
+            final = stream.folder / "views" / name / f"{index:06d}"
+            if final.exists():
+                continue
+            building = make_dir(stream.folder / "building" / f"view-{name}-{index:06d}")
+            writer = SealedWriter(building)
+            num = segment.manifest.num_samples
+            for i, rows in enumerate(_row_ranges(num, num_inputs * stream.key.num_outputs * 4)):
+                shape = (rows.stop - rows.start, num_inputs, stream.key.num_outputs)
+                if writer.keep(f"log_prob-{i:06d}", "<f4", shape):
+                    continue
+                block = np.empty(shape, np.float32)
+                for row in range(rows.start, rows.stop):
+                    if should_stop():
+                        raise Interrupted("stopped while predicting; run the same command again to go on")
+                    theta = torch.from_numpy(stream.theta(segment.manifest.first_sample + row))
+                    block[row - rows.start] = predict(theta).cpu().numpy()
+                    progress(f"predictions ({name})", segment.manifest.first_sample + row + 1, stream.num_sealed)
+                writer.add(f"log_prob-{i:06d}", block)
+            writer.close(
+                kind="view",
+                stream=stream.key.digest,
+                about=about,
+                first_sample=segment.manifest.first_sample,
+                num_samples=num,
+            )
+            seal_dir(building, final)
+
+
+def _run_chain(
+    folder: Path,
+    key: StreamKey,
+    run: Callable[[State | None], Iterator[Step]],
+    state: State | None,
+    wanted: int,
+    *,
+    progress: Callable[[int], None],
+    should_stop: Callable[[], bool],
+) -> list[Sealed]:
+    """Run one chain until its chunks hold ``wanted`` samples, going on from the chunks that are there."""
+    make_dir(folder)
+    chunks = _valid_chunks(folder, key)
+    done = sum(c.manifest.num_samples for c in chunks)
+    progress(done)
+    if done >= wanted:
+        return chunks
+    if chunks:
+        state = _state(chunks[-1], "state-00-")
+    samples: list[Tensor] = []
+    weights: list[float] = []
+    flushed = time.monotonic()
+
+    def flush(state: State) -> None:
+        nonlocal flushed
+        chunks.append(_write_chunk(folder, len(chunks), key, samples, weights, state))
+        samples.clear()
+        weights.clear()
+        flushed = time.monotonic()
+
+    for step in run(state):
+        if step.sample is not None:
+            samples.append(step.sample.theta_P)
+            weights.append(step.sample.weight)
+            done += 1
+            progress(done)
+        if done >= wanted:
+            flush(step.state)
+            return chunks
+        if should_stop():
+            flush(step.state)
+            raise Interrupted("stopped while sampling the teacher; run the same command again to go on")
+        if time.monotonic() - flushed > CHUNK_SECONDS:
+            flush(step.state)
+    raise StreamError(f"{folder}: the method ended after {done} samples, expected {wanted}; lower num_samples")
+
+
+def _write_chunk(
+    folder: Path,
+    index: int,
+    key: StreamKey,
+    samples: list[Tensor],
+    weights: list[float],
+    state: State,
+) -> Sealed:
+    building = folder / ".writing"
+    shutil.rmtree(building, ignore_errors=True)
+    make_dir(building)
+    writer = SealedWriter(building)
+    rows = torch.stack(samples).numpy() if samples else np.empty((0, num_params(key.shapes)), np.float32)
+    writer.add("params-000000", rows)
+    writer.add("weight-000000", np.asarray(weights, np.float64))
+    for name, tensor in state.items():
+        writer.add(f"state-00-{name}", tensor.numpy())
+    writer.close(kind="chunk", stream=key.digest, about={}, first_sample=0, num_samples=len(samples))
+    final = folder / f"chunk-{index:06d}"
+    seal_dir(building, final)
+    return Sealed(final, key.digest)
+
+
+def _valid_chunks(folder: Path, key: StreamKey) -> list[Sealed]:
+    """The chunks of a chain up to the first that is damaged; that one and all later ones are dropped."""
+    chunks: list[Sealed] = []
+    for path in sorted(folder.glob("chunk-*")):
+        try:
+            chunk = Sealed(path, key.digest)
+            intact = not chunk.verify()
+        except StreamError:
+            intact = False
+        if not intact or path.name != f"chunk-{len(chunks):06d}":
+            _remove(path)
+            continue
+        chunks.append(chunk)
+    return chunks
+
+
+def _remove(path: Path) -> None:
+    with environment("remove", path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _seal_segment(folder: Path, key: StreamKey, drawn: list[list[Sealed]], first: int, building: Path) -> None:
+    chains = len(drawn)
+    rows_by_chain = [[(c, r) for c in chunks for r in range(c.manifest.num_samples)] for chunks in drawn]
+    order = [rows_by_chain[s % chains][s // chains] for s in range(chains * len(rows_by_chain[0]))]
+    sealing = building / "sealing"
+    shutil.rmtree(sealing, ignore_errors=True)
+    make_dir(sealing)
+    writer = SealedWriter(sealing)
+    for i, rows in enumerate(_row_ranges(len(order), num_params(key.shapes) * 4)):
+        block = np.stack([c.read("params-000000.npy")[r] for c, r in order[rows]])
+        writer.add(f"params-{i:06d}", block)
+    writer.add("weight-000000", np.asarray([c.read("weight-000000.npy")[r] for c, r in order], np.float64))
+    for chain, chunks in enumerate(drawn):
+        for name, tensor in _state(chunks[-1], "state-00-").items():
+            writer.add(f"state-{chain:02d}-{name}", tensor.numpy())
+    writer.close(
+        kind="weights",
+        stream=key.digest,
+        about={"chains": chains},
+        first_sample=first,
+        num_samples=len(order),
+    )
+    seal_dir(sealing, folder / "segments" / f"{len(segment_folders(folder)):06d}")
+
+
+def _state(sealed: Sealed, prefix: str) -> State:
+    names = [n for n in sealed.names("state") if n.startswith(prefix)]
+    return {n.removeprefix(prefix).removesuffix(".npy"): torch.from_numpy(np.array(sealed.read(n))) for n in names}
+
+
+def _sealed_states(segment: Sealed, chains: int) -> list[State | None]:
+    return [_state(segment, f"state-{chain:02d}-") for chain in range(chains)]
+
+
+def _num_sealed(sealed: list[Sealed]) -> int:
+    return sum(segment.manifest.num_samples for segment in sealed)
+
+
+def _row_ranges(num_rows: int, row_bytes: int) -> list[slice]:
+    """Cut rows into shards of about ``SHARD_BYTES``."""
+    rows = max(1, SHARD_BYTES // max(1, row_bytes))
+    return [slice(start, min(start + rows, num_rows)) for start in range(0, num_rows, rows)]
+
+
+def _write_key(folder: Path, key: StreamKey) -> None:
+    path = folder / "key.json"
+    data = {"format_version": FORMAT_VERSION, "digest": key.digest, "key": key.to_json()}
+    if not path.exists():
+        write_json(path, data)
+    elif read_json(path) != json.loads(canonical_json(data)):
+        raise StreamError(f"{path}: belongs to another key; delete {folder} to build this stream anew")
+
+
+def _note_provenance(folder: Path, entry: dict[str, Any]) -> None:
+    path = folder / "provenance.json"
+    with environment("write", path):
+        entries = read_json(path) if path.exists() else []
+        write_json(path, [*entries, {**entry, "ended": time.time()}])
