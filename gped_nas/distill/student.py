@@ -1,0 +1,195 @@
+"""A student as people use it, and its two files: ``weights.safetensors`` and ``spec.json``.
+
+``spec.json`` is all that is needed beside the weights: family, input shape, class names, targets, normalisation
+and storage dtype. Raw inputs in the dataset's own range go in; every expectation the student was distilled for
+comes out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gped_nas.config import Config, parse
+from gped_nas.data.base import Normalization
+from gped_nas.distill.targets import check_targets, num_raw_outputs, predictions
+from gped_nas.errors import ConfigError, DataError, GpedError
+from gped_nas.io import canonical_json, make_dir, read_json, write_text
+from gped_nas.models.base import FAMILIES, Params, Shapes
+from gped_nas.models.storage import read_weights, write_weights
+
+SPEC_VERSION = 1
+WEIGHTS_FILE, SPEC_FILE = "weights.safetensors", "spec.json"
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """What a student is, apart from its weights.
+
+    Attributes:
+        family: name of the family whose forward it runs.
+        input_shape: shape of one input.
+        class_names: one a class, in label order.
+        targets: its heads, in the order of the raw outputs.
+        normalization: raw inputs to network inputs.
+        storage_dtype: how its weights lie on disk.
+        genotype: plain data of the genotype it was drawn with, before pruning.
+        about: where it comes from: study, trial, stream; plain data, for people.
+    """
+
+    family: str
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    targets: tuple[str, ...]
+    normalization: Normalization
+    storage_dtype: str
+    genotype: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the version of this layout."""
+        return {
+            "spec_version": SPEC_VERSION,
+            "family": self.family,
+            "input_shape": list(self.input_shape),
+            "class_names": list(self.class_names),
+            "targets": list(self.targets),
+            "normalization": {"mean": self.normalization.mean, "std": self.normalization.std},
+            "storage_dtype": self.storage_dtype,
+            "genotype": dict(self.genotype),
+            "about": dict(self.about),
+        }
+
+
+class _NormalizationFile(Config):
+    mean: float
+    std: float = Field(gt=0)
+
+
+class _SpecFile(Config):
+    """Layout of ``spec.json``."""
+
+    spec_version: int
+    family: str
+    input_shape: Annotated[tuple[int, ...], Field(strict=False)]
+    class_names: Annotated[tuple[str, ...], Field(strict=False)]
+    targets: Annotated[tuple[str, ...], Field(strict=False)]
+    normalization: _NormalizationFile
+    storage_dtype: str
+    genotype: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+
+
+class Student(nn.Module):
+    """A network that predicts posterior expectations from raw inputs.
+
+    Args:
+        spec: what it is.
+        params: its float32 parameters by name.
+
+    Raises:
+        DataError: the parameters do not fit the spec.
+    """
+
+    def __init__(self, spec: StudentSpec, params: Params) -> None:
+        super().__init__()
+        self.spec = spec
+        self._names = list(params)
+        self.weights = nn.ParameterList(nn.Parameter(p, requires_grad=False) for p in params.values())
+        try:
+            raw = self.forward(torch.zeros((1, *spec.input_shape)))
+        except (RuntimeError, KeyError) as error:
+            raise DataError(f"weights do not fit the spec's {spec.family} on {spec.input_shape}: {error}") from None
+        expected = num_raw_outputs(spec.targets, len(spec.class_names))
+        if raw.shape[-1] != expected:
+            raise DataError(f"weights give {raw.shape[-1]} outputs, the spec's heads {spec.targets} need {expected}")
+
+    @property
+    def params(self) -> Params:
+        """Parameters by name."""
+        return {name: p.data for name, p in zip(self._names, self.weights, strict=True)}
+
+    @property
+    def shapes(self) -> Shapes:
+        """Parameter shapes by name."""
+        return {name: tuple(p.shape) for name, p in self.params.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw head outputs (B, U) for raw inputs (B, *input_shape)."""
+        params = dict(zip(self._names, self.weights, strict=True))
+        return FAMILIES[self.spec.family].forward(params, self.spec.normalization(x))
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, *, batch_size: int = 4096) -> dict[str, Tensor]:
+        """Every expectation the student was distilled for.
+
+        Args:
+            x: raw inputs (N, *input_shape) in the dataset's own range; (N, H, W) is taken for one channel.
+            batch_size: inputs at a time.
+
+        Returns:
+            ``{target: (N, G)}``: ``predictive`` holds probabilities, ``expected_entropy`` nats.
+
+        Raises:
+            DataError: the inputs have another shape.
+        """
+        shape = self.spec.input_shape
+        if tuple(x.shape[1:]) == shape[1:] and shape[0] == 1 and len(shape) == 3:
+            x = x.unsqueeze(1)
+        if tuple(x.shape[1:]) != shape:
+            raise DataError(f"inputs: found shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))})")
+        parts = x.split(batch_size)  # type: ignore[no-untyped-call]
+        raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
+        return predictions(raw, self.spec.targets, len(self.spec.class_names))
+
+
+def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:
+    """Write a student's two files and return the size of the weights file in bytes.
+
+    Raises:
+        EnvironmentProblem: the folder cannot be written.
+    """
+    make_dir(folder)
+    write_text(folder / SPEC_FILE, canonical_json(spec.to_json()) + "\n")
+    return write_weights(folder / WEIGHTS_FILE, params, spec.storage_dtype)
+
+
+def load_student(folder: Path) -> Student:
+    """The student whose two files lie in ``folder``, in evaluation mode.
+
+    Raises:
+        DataError: a file is missing, malformed, of a newer version, or the two do not fit each other.
+    """
+    path = folder / SPEC_FILE
+    if not path.is_file():
+        raise DataError(f"{folder}: no {SPEC_FILE} here; expected a student's folder")
+    try:
+        data = read_json(path)
+        if isinstance(data, dict) and data.get("spec_version") != SPEC_VERSION:
+            raise ConfigError(f"{path}: spec version {data.get('spec_version')!r}, expected {SPEC_VERSION}")
+        file = parse(_SpecFile, data, str(path))
+        check_targets(file.targets, f"{path}: targets")
+    except DataError:
+        raise
+    except GpedError as error:
+        raise DataError(str(error)) from None
+    spec = StudentSpec(
+        family=file.family,
+        input_shape=file.input_shape,
+        class_names=file.class_names,
+        targets=file.targets,
+        normalization=Normalization(file.normalization.mean, file.normalization.std),
+        storage_dtype=file.storage_dtype,
+        genotype=file.genotype,
+        about=file.about,
+    )
+    params = read_weights(folder / WEIGHTS_FILE)
+    try:
+        student: Student = Student(spec, params).eval()
+    except DataError as error:
+        raise DataError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
+    return student

@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gped_nas.config import parse
+from gped_nas.distill.recipe import Recipe
+from gped_nas.errors import ConfigError
+
+
+@given(st.integers(1, 5000), st.floats(0.01, 0.99), st.integers(1, 100))
+def test_pruning_falls_within_the_steps_and_on_the_grid(steps, prune_at, prox_every):
+    step = Recipe(steps=steps, prune_at=prune_at, prox_every=prox_every).prune_step
+    assert 1 <= step <= steps
+    assert step % prox_every == 0 or step < prox_every
+
+
+@given(st.integers(1, 500), st.integers(0, 600))
+def test_step_sizes_are_positive_and_bounded(steps, warmup):
+    recipe = Recipe(steps=steps, warmup=warmup, lr=0.01)
+    assert all(0 < recipe.lr_at(step) <= 0.01 for step in range(steps))
+
+
+def test_warm_up_then_cosine_by_hand():
+    recipe = Recipe(steps=100, warmup=3, lr=1.0)
+    assert recipe.lr_at(0) == pytest.approx(0.25)  # (0 + 1) / (3 + 1), cosine at its top
+    assert recipe.lr_at(50) == pytest.approx(0.5)  # halfway down
+    assert recipe.lr_at(25) == pytest.approx(0.853553)  # (1 + cos 45 degrees) / 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "f: steps: found 0, expected greater than or equal to 1"),
+        ({"lr": 0.0}, "f: lr: found 0.0, expected greater than 0"),
+        ({"lr": "1e-3"}, "f: lr: found the text '1e-3', expected a number; YAML takes it for text"),
+        ({"steps": 10.5}, "f: steps: found 10.5, expected"),
+        ({"steps": True}, "f: steps: found True, expected"),
+        ({"beta2": 1.0}, "f: beta2: found 1.0, expected less than 1"),
+        ({"prune_at": 1.0}, "f: prune_at: found 1.0, expected less than 1"),
+        ({"stepps": 3}, "f: stepps: unknown key; did you mean 'steps'?"),
+        ({"target_weights": {"predictive": 0.0}}, "target_weights.predictive: found 0.0, expected more than 0"),
+        ({"lr": float("nan")}, "f: lr: found nan, expected"),
+    ],
+)
+def test_impossible_recipes_are_refused(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(Recipe, settings, "f")
+    assert message in str(caught.value)

@@ -1,0 +1,179 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from gped_nas.data.base import Normalization
+from gped_nas.distill.student import Student, StudentSpec, load_student, save_student
+from gped_nas.errors import DataError
+from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, initialise
+from gped_nas.models.storage import decode, encode
+
+BOTH = ("predictive", "expected_entropy")
+
+
+def make_spec(dtype="float32", shape=(1, 4, 5), targets=BOTH):
+    return StudentSpec(
+        family="mlp",
+        input_shape=shape,
+        class_names=("cat", "dög", "0"),
+        targets=targets,
+        normalization=Normalization(7.5, 2.25),
+        storage_dtype=dtype,
+        genotype={"family": "mlp", "depth": 2, "width": [6, 3]},
+        about={"study": "s", "trial": 3},
+    )
+
+
+def make_params(inputs=20, outputs=4, seed=0):
+    shapes = FAMILIES["mlp"].shapes({"width": (6, 3)}, (inputs,), outputs)
+    params = initialise(shapes, generator=torch.Generator().manual_seed(seed))
+    return {name: p + 0.01 if p.dim() == 1 else p for name, p in params.items()}
+
+
+@pytest.fixture
+def raw():
+    return torch.randint(0, 16, (9, 1, 4, 5), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+def test_what_is_loaded_is_what_the_file_holds(tmp_path, raw, dtype):
+    spec, params = make_spec(dtype), make_params()
+    size = save_student(tmp_path / "7", spec, params)
+    assert size == (tmp_path / "7" / "weights.safetensors").stat().st_size
+    student = load_student(tmp_path / "7")
+    assert student.spec == spec
+    expected = decode(encode(params, dtype))
+    assert list(student.params) == list(params)
+    assert all(torch.equal(student.params[name], p) for name, p in expected.items())
+    found, same = student.predict(raw), Student(spec, expected).predict(raw)
+    assert all(torch.equal(found[name], same[name]) for name in BOTH)
+    if dtype != "float32":
+        assert not torch.equal(found["predictive"], Student(spec, params).predict(raw)["predictive"])
+
+
+def test_predictions_are_normalised_by_the_spec(raw):
+    params = make_params()
+    found = Student(make_spec(), params).predict(raw)
+    raw_outputs = FAMILIES["mlp"].forward(params, (raw.float() - 7.5) / 2.25)
+    assert torch.equal(found["predictive"], raw_outputs[:, :3].softmax(-1))
+    assert found["predictive"].sum(-1) == pytest.approx(torch.ones(9))
+    assert found["expected_entropy"].shape == (9, 1)
+
+
+def test_images_may_leave_out_the_channel(raw):
+    student = Student(make_spec(), make_params())
+    with_channel, without = student.predict(raw), student.predict(raw.squeeze(1))
+    assert all(torch.equal(with_channel[name], without[name]) for name in BOTH)
+
+
+def test_parts_make_no_difference(raw):
+    student = Student(make_spec(), make_params())
+    whole, parts = student.predict(raw), student.predict(raw, batch_size=2)
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in BOTH)
+    empty = student.predict(raw[:0])
+    assert empty["predictive"].shape == (0, 3) and empty["expected_entropy"].shape == (0, 1)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (9, 20), (9, 1, 5, 4), (9, 3, 4, 5), (9,), (2, 9, 1, 4, 5)])
+def test_inputs_of_another_shape_are_refused(shape):
+    student = Student(make_spec(), make_params())
+    with pytest.raises(DataError, match=r"inputs: found shape \(.*\), expected \(N, 1, 4, 5\)"):
+        student.predict(torch.zeros(shape))
+
+
+def test_flat_inputs_have_no_channel_to_leave_out():
+    student = Student(make_spec(shape=(20,)), make_params())
+    assert student.predict(torch.zeros(3, 20))["predictive"].shape == (3, 3)
+    with pytest.raises(DataError, match="inputs: found shape"):
+        student.predict(torch.zeros(20))
+
+
+def without(params, name):
+    return {k: p for k, p in params.items() if k != name}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (make_params(inputs=21), "weights do not fit the spec's mlp"),
+        (make_params(outputs=3), "weights give 3 outputs, the spec's heads"),
+        (without(make_params(), "layers.0.weight"), "weights do not fit"),
+        (without(without(make_params(), "layers.2.weight"), "layers.2.bias"), "weights give 3 outputs"),
+        ({}, "weights"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_folder(tmp_path, params, message):
+    with pytest.raises(DataError, match=message):
+        Student(make_spec(), params)
+    save_student(tmp_path / "7", make_spec(), params)
+    with pytest.raises(DataError, match=message) as caught:
+        load_student(tmp_path / "7")
+    assert str(tmp_path / "7") in str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_student(tmp_path / "7", make_spec(), make_params())
+    return tmp_path / "7"
+
+
+def test_missing_files_are_named(folder, tmp_path):
+    with pytest.raises(DataError, match=f"{tmp_path / 'no'}: no spec.json here; expected a student's folder"):
+        load_student(tmp_path / "no")
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(DataError, match="7/weights.safetensors: no such file"):
+        load_student(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04.", b"\xff" * 100])
+def test_garbage_weights_are_named(folder, content):
+    (folder / "weights.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match="7/weights.safetensors: not a readable safetensors file"):
+        load_student(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"spec_version": 1}', "{'a': 1}", "NaN", "\udcff"])
+def test_garbage_specs_are_named(folder, text):
+    (folder / "spec.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match="7/spec.json"):
+        load_student(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spec_version": 2}, "spec version 2, expected 1"),
+        ({"spec_version": None}, "spec version None, expected 1"),
+        ({"extra": 1}, "extra: unknown key"),
+        ({"family": "mpl"}, "unknown family 'mpl'"),
+        ({"targets": ["predictive", "expected_entrpy"]}, "unknown target 'expected_entrpy'; did you mean"),
+        ({"targets": ["expected_entropy"]}, "reads the head of 'predictive'"),
+        ({"targets": []}, "at least one target"),
+        ({"class_names": ["a", "b"]}, "weights give 4 outputs"),
+        ({"class_names": "abc"}, "class_names"),
+        ({"input_shape": [21]}, "weights do not fit"),
+        ({"input_shape": [-1]}, "weights do not fit"),
+        ({"normalization": {"mean": 0.0, "std": 0.0}}, "normalization.std: found 0.0"),
+        ({"normalization": {"mean": "0", "std": 1.0}}, "normalization.mean"),
+    ],
+)
+def test_wrong_specs_are_refused_by_folder(folder, change, message):
+    data = json.loads((folder / "spec.json").read_text())
+    (folder / "spec.json").write_text(json.dumps({**data, **change}))
+    with pytest.raises(DataError, match=message) as caught:
+        load_student(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_folder_written_twice_holds_the_second_student(folder, raw):
+    spec = dataclasses.replace(make_spec(), targets=("predictive",))
+    save_student(folder, spec, make_params(outputs=3))
+    assert set(load_student(folder).predict(raw)) == {"predictive"}
+
+
+def test_a_student_is_a_module_in_evaluation_mode(folder):
+    student = load_student(folder)
+    assert not student.training and not any(p.requires_grad for p in student.parameters())
+    assert student.shapes["layers.0.weight"] == (6, 20)
