@@ -1,0 +1,276 @@
+"""What a metric is, and how predictions become an evaluation: values, sizes and 95 % intervals.
+
+A metric is a function of sums over examples: ``terms`` gives K numbers an example, ``combine`` turns their
+sums into the value. The plain value uses the sums themselves; a bootstrap value uses sums weighted by how
+often each example was drawn, so that all resamples of all metrics are one matrix product. The draws are made
+once and shared by all students and the teacher, which makes their differences paired.
+
+Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile intervals);
+Davison & Hinkley 1997, Bootstrap Methods and their Application, section 5.2 (basic intervals).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gped_nas import rng
+from gped_nas.errors import DataError, DivergenceError
+from gped_nas.registry import Registry
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.integer[Any]]
+Direction = Literal["minimize", "maximize"]
+Interval = tuple[float, float]
+
+_CHUNK = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a student or a teacher says about N examples.
+
+    Attributes:
+        log_prob_NC: log-probability of each class, nats, as float64. A teacher's is of its posterior average.
+        expected_entropy_N: E[H], the posterior average of the predictive entropy, nats, as float64; a
+            student's is its estimate of that. None where nobody was asked for it.
+
+    Raises:
+        DataError: the shapes do not fit each other.
+    """
+
+    log_prob_NC: Floats
+    expected_entropy_N: Floats | None = None
+
+    def __post_init__(self) -> None:
+        log_prob = np.asarray(self.log_prob_NC, np.float64)
+        if log_prob.ndim != 2 or log_prob.shape[1] < 1:
+            raise DataError(f"log_prob_NC: found shape {log_prob.shape}, expected (examples, classes)")
+        object.__setattr__(self, "log_prob_NC", log_prob)
+        if self.expected_entropy_N is not None:
+            entropy = np.asarray(self.expected_entropy_N, np.float64)
+            if entropy.shape != log_prob.shape[:1]:
+                raise DataError(f"expected_entropy_N: found shape {entropy.shape}, expected ({len(log_prob)},)")
+            object.__setattr__(self, "expected_entropy_N", entropy)
+
+    def __len__(self) -> int:
+        return len(self.log_prob_NC)
+
+
+Terms = Callable[[Predictions, Labels, Predictions | None], Floats]
+"""``terms(predictions, labels_N, teacher) -> terms_NK``; infinities and NaN are kept."""
+Combine = Callable[[Floats, int], Floats]
+"""``combine(sums_RK, n) -> values_R``."""
+
+
+def mean(sums_RK: Floats, n: int) -> Floats:
+    """The mean over examples of the only term, shape (R,)."""
+    return sums_RK[:, 0] / n
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quality number.
+
+    Attributes:
+        name: as registered.
+        direction: what is better.
+        label: for axes and tables, with the unit: ``"NLL (nats)"``.
+        terms: K numbers an example.
+        combine: sums of the terms over n examples to the value.
+        needs_teacher: compares with the teacher's predictions.
+        needs_entropy: reads the E[H] of the predictions that are judged.
+        needs_teacher_entropy: reads the teacher's E[H].
+        interval: ``percentile``; or ``basic`` for a non-negative metric that resampling pushes upwards, where
+            the resampled values are reflected about the plain one.
+    """
+
+    name: str
+    direction: Direction
+    label: str
+    terms: Terms
+    combine: Combine = mean
+    needs_teacher: bool = False
+    needs_entropy: bool = False
+    needs_teacher_entropy: bool = False
+    interval: Literal["percentile", "basic"] = "percentile"
+
+    def applies(self, predictions: Predictions, teacher: Predictions | None) -> bool:
+        """Whether everything it reads is there."""
+        if self.needs_entropy and predictions.expected_entropy_N is None:
+            return False
+        if teacher is None:
+            return not (self.needs_teacher or self.needs_teacher_entropy)
+        return not (self.needs_teacher_entropy and teacher.expected_entropy_N is None)
+
+    def value(self, predictions: Predictions, labels_N: Labels, teacher: Predictions | None = None) -> float:
+        """The plain value on all examples; infinities and NaN are kept."""
+        return self._total(self.terms(predictions, labels_N, teacher))
+
+    def _total(self, terms_NK: Floats) -> float:
+        with np.errstate(invalid="ignore"):
+            return float(self.combine(terms_NK.sum(axis=0, keepdims=True), len(terms_NK))[0])
+
+
+METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate")
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Bootstrap draws of n examples with replacement, as counts.
+
+    Attributes:
+        counts_RN: how often each example is in each resample, uint8 (for n > 255 a count above 255 has a
+            probability below 1e-500).
+    """
+
+    counts_RN: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.counts_RN)
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return int(self.counts_RN.shape[1])
+
+    def sums(self, terms_NK: Floats) -> Floats:
+        """Sums of the terms over each resample, shape (R, K), float64."""
+        chunks = range(0, len(self), _CHUNK)
+        return np.concatenate([self.counts_RN[r : r + _CHUNK].astype(np.float64) @ terms_NK for r in chunks])
+
+
+def draw_resamples(n: int, *, root: int, part: str, num_resamples: int = 1000) -> Resamples:
+    """The bootstrap draws of one part of a dataset, the same ones on every call.
+
+    Args:
+        n: number of examples in the part.
+        root: the study's root seed.
+        part: the part's name; validation and test have draws of their own.
+        num_resamples: R.
+
+    Raises:
+        DataError: there are no examples.
+    """
+    if n < 1:
+        raise DataError(f"{part}: found no examples, expected at least one to evaluate on")
+    generator = np.random.default_rng(rng.seed(root, "bootstrap", part))
+    counts = np.empty((num_resamples, n), np.uint8)
+    for row in counts:
+        row[:] = np.bincount(generator.integers(n, size=n), minlength=n)
+    return Resamples(counts)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of one predictor on one part of a dataset.
+
+    Attributes:
+        metrics: value by metric name; all finite.
+        intervals: 95 % bootstrap interval (low, high) over examples; holds the value.
+        n: number of examples behind each value.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    n: dict[str, int]
+
+    def prefixed(self, prefix: str) -> "Evaluation":
+        """The same numbers under longer names: ``prefixed("test_")``."""
+        return Evaluation(
+            {prefix + name: value for name, value in self.metrics.items()},
+            {prefix + name: interval for name, interval in self.intervals.items()},
+            {prefix + name: n for name, n in self.n.items()},
+        )
+
+
+def evaluate(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions | None = None, *, resamples: Resamples
+) -> Evaluation:
+    """Every registered metric that applies; those that read what is absent are left out.
+
+    Args:
+        predictions: what is judged.
+        labels_N: integer labels in [0, C).
+        teacher: the teacher's predictions for the same examples, or None.
+        resamples: of the same examples; pass the same ones for every predictor.
+
+    Raises:
+        DataError: labels, predictions, teacher and resamples do not fit each other.
+        DivergenceError: a metric is not finite; the message names it.
+    """
+    _check(predictions, labels_N, teacher, resamples)
+    metrics = [metric for metric in METRICS.values() if metric.applies(predictions, teacher)]
+    terms = [metric.terms(predictions, labels_N, teacher) for metric in metrics]
+    values = [_finite(metric, metric._total(terms_NK)) for metric, terms_NK in zip(metrics, terms, strict=True)]
+    ends = np.cumsum([terms_NK.shape[1] for terms_NK in terms])[:-1]
+    sums = np.split(resamples.sums(np.concatenate(terms, axis=1)), ends, axis=1)
+    intervals = {
+        metric.name: _interval(metric, value, metric.combine(sums_RK, resamples.n))
+        for metric, value, sums_RK in zip(metrics, values, sums, strict=True)
+    }
+    names = [metric.name for metric in metrics]
+    return Evaluation(dict(zip(names, values, strict=True)), intervals, dict.fromkeys(names, len(predictions)))
+
+
+def paired_difference(
+    metric_name: str,
+    first: Predictions,
+    second: Predictions,
+    labels_N: Labels,
+    teacher: Predictions | None = None,
+    *,
+    resamples: Resamples,
+) -> tuple[float, Interval, int]:
+    """``first - second`` of one metric on the same examples, its 95 % interval (low, high), and n.
+
+    Raises:
+        RegistryError: unknown metric.
+        DataError: sizes do not fit, or the metric reads something that is absent.
+        DivergenceError: the metric of either is not finite.
+    """
+    metric = METRICS[metric_name]
+    values, resampled = [], []
+    for predictions in (first, second):
+        _check(predictions, labels_N, teacher, resamples)
+        if not metric.applies(predictions, teacher):
+            raise DataError(f"metric '{metric_name}': it reads teacher predictions or an E[H] that is absent")
+        terms_NK = metric.terms(predictions, labels_N, teacher)
+        values.append(_finite(metric, metric._total(terms_NK)))
+        resampled.append(metric.combine(resamples.sums(terms_NK), resamples.n))
+    difference = values[0] - values[1]
+    return difference, _bounds(metric, difference, resampled[0] - resampled[1]), resamples.n
+
+
+def _check(predictions: Predictions, labels_N: Labels, teacher: Predictions | None, resamples: Resamples) -> None:
+    shape = predictions.log_prob_NC.shape
+    if labels_N.shape != shape[:1] or not np.issubdtype(labels_N.dtype, np.integer):
+        raise DataError(f"labels: found {labels_N.dtype}{labels_N.shape}, expected integers of shape {shape[:1]}")
+    if resamples.n != len(predictions):
+        raise DataError(f"resamples: drawn for {resamples.n} examples, expected {len(predictions)}")
+    if labels_N.min() < 0 or labels_N.max() >= shape[1]:
+        raise DataError(f"labels: found {labels_N.min()} to {labels_N.max()}, expected 0 to {shape[1] - 1}")
+    if teacher is not None and teacher.log_prob_NC.shape != shape:
+        raise DataError(f"teacher: found predictions of shape {teacher.log_prob_NC.shape}, expected {shape}")
+
+
+def _finite(metric: Metric, value: float) -> float:
+    if not np.isfinite(value):
+        raise DivergenceError(f"metric '{metric.name}' is {value}, expected a finite number")
+    return value
+
+
+def _bounds(metric: Metric, value: float, values_R: Floats) -> Interval:
+    """The 95 % interval of a value from its resampled values, widened to hold the value itself."""
+    low, high = (float(q) for q in np.quantile(values_R, (0.025, 0.975)))
+    if metric.interval == "basic":
+        low, high = 2 * value - high, 2 * value - low
+    return min(low, value), max(high, value)
+
+
+def _interval(metric: Metric, value: float, values_R: Floats) -> Interval:
+    """``_bounds``, cut at zero where reflection may have crossed it."""
+    low, high = _bounds(metric, value, values_R)
+    return (max(low, 0.0), high) if metric.interval == "basic" else (low, high)

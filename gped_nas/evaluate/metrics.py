@@ -1,0 +1,196 @@
+"""The built-in metrics: proper scores, calibration, and agreement with the teacher.
+
+All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gped_nas.errors import ConfigError
+from gped_nas.evaluate.base import METRICS, Direction, Floats, Labels, Metric, Predictions, Terms
+
+ECE_BINS = 15
+ENTROPY_SLACK = 1e-6
+"""Nats by which E[H] may exceed H[q] before it counts: the rounding of float32 predictions."""
+
+
+def _metric(name: str, direction: Direction, label: str, **settings: Any) -> Callable[[Terms], Terms]:
+    """Register the decorated function as the terms of a metric."""
+
+    def add(terms: Terms) -> Terms:
+        METRICS.register(name)(Metric(name, direction, label, terms, **settings))
+        return terms
+
+    return add
+
+
+def entropy(log_prob_NC: Floats) -> Floats:
+    """Entropy H of each row, nats, shape (N,); 0 log 0 = 0."""
+    prob = np.exp(log_prob_NC)
+    terms = np.zeros_like(prob)
+    np.multiply(prob, log_prob_NC, out=terms, where=prob != 0)
+    entropy_N: Floats = -terms.sum(axis=1)
+    return entropy_N
+
+
+def kl_divergence(log_p_NC: Floats, log_q_NC: Floats) -> Floats:
+    """KL(p || q) of each row, nats, shape (N,); 0 log 0 = 0, and infinite where q lacks p's support."""
+    prob = np.exp(log_p_NC)
+    terms = np.zeros_like(prob)
+    np.subtract(log_p_NC, log_q_NC, out=terms, where=prob != 0)
+    kl_N: Floats = (prob * terms).sum(axis=1)
+    return kl_N
+
+
+def reliability(predictions: Predictions, labels_N: Labels, bins: int = ECE_BINS) -> list[dict[str, Any]]:
+    """The reliability diagram: a row ``{"confidence", "accuracy", "count"}`` for each bin that is not empty.
+
+    Args:
+        predictions: what is judged.
+        labels_N: integer labels.
+        bins: number of equal-width, right-closed bins of the top probability over [0, 1].
+
+    Returns:
+        Rows by rising confidence; ``confidence`` and ``accuracy`` are means over the bin, ``count`` its size.
+
+    Raises:
+        ConfigError: fewer than one bin.
+    """
+    if bins < 1:
+        raise ConfigError(f"reliability: found {bins} bins, expected at least 1")
+    confidence, correct = _confidence(predictions), _correct(predictions, labels_N)
+    bin_N = _bin(confidence, bins)
+    rows = []
+    for index in np.unique(bin_N):
+        inside = bin_N == index
+        row = {"confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean())}
+        rows.append({**row, "count": int(inside.sum())})
+    return rows
+
+
+@_metric("accuracy", "maximize", "accuracy (share)")
+def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Share of examples whose most probable class is the label; of tied classes the lowest one is taken."""
+    return _correct(predictions, labels_N)[:, None]
+
+
+@_metric("nll", "minimize", "NLL (nats)")
+def _nll(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Mean negative log-probability of the label; infinite where the label got none.
+
+    Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, section 4.1 (logarithmic score).
+    """
+    return -predictions.log_prob_NC[np.arange(len(labels_N)), labels_N][:, None]
+
+
+@_metric("nll_above_teacher", "minimize", "NLL above the teacher's (nats)", needs_teacher=True)
+def _nll_above_teacher(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """NLL minus the teacher's on the same examples: its interval is that of a paired difference."""
+    assert teacher is not None, "needs_teacher"
+    return _nll(predictions, labels_N, None) - _nll(teacher, labels_N, None)
+
+
+@_metric("brier", "minimize", "Brier score (sum over classes)")
+def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Mean over examples of the squared error of the probabilities, summed over classes: from 0 to 2.
+
+    Source: Brier 1950, Monthly Weather Review 78, equation 2.
+    """
+    error = np.exp(predictions.log_prob_NC)
+    error[np.arange(len(labels_N)), labels_N] -= 1.0
+    terms_N1: Floats = np.square(error).sum(axis=1, keepdims=True)
+    return terms_N1
+
+
+def _sum_of_gaps(sums_RK: Floats, n: int) -> Floats:
+    values_R: Floats = np.abs(sums_RK).sum(axis=1) / n
+    return values_R
+
+
+@_metric("ece", "minimize", "ECE (15 bins, L1)", combine=_sum_of_gaps, interval="basic")
+def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Expected calibration error: mean over examples of |confidence - accuracy| of the top label in a bin.
+
+    The 15 bins have equal width over [0, 1] and are right-closed: (k/15, (k+1)/15]. The absolute value biases
+    it upwards, in a resample more than in the sample, so its interval is the basic one.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
+    """
+    confidence = _confidence(predictions)
+    terms_NK = np.zeros((len(labels_N), ECE_BINS))
+    gap_N = confidence - _correct(predictions, labels_N)
+    terms_NK[np.arange(len(labels_N)), _bin(confidence, ECE_BINS)] = gap_N
+    return terms_NK
+
+
+@_metric("kl_to_teacher", "minimize", "KL to teacher (nats)", needs_teacher=True)
+def _kl_to_teacher(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Mean KL(teacher || student) of the predictives; infinite where the student lacks the teacher's support.
+
+    Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110 (its cross-entropy, less the teacher's entropy).
+    """
+    assert teacher is not None
+    return kl_divergence(teacher.log_prob_NC, predictions.log_prob_NC)[:, None]
+
+
+@_metric("agreement", "maximize", "agreement with teacher (share)", needs_teacher=True)
+def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Share of examples where student and teacher find the same class most probable.
+
+    Source: Stanton et al. 2021, arXiv:2106.05945, section 3.
+    """
+    assert teacher is not None
+    return _correct(predictions, teacher.log_prob_NC.argmax(axis=1))[:, None]
+
+
+@_metric(
+    "entropy_error",
+    "minimize",
+    "error of E[H] (nats)",
+    needs_teacher=True,
+    needs_entropy=True,
+    needs_teacher_entropy=True,
+)
+def _entropy_error(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Mean absolute difference of the student's and the teacher's expected entropy."""
+    assert teacher is not None
+    assert predictions.expected_entropy_N is not None and teacher.expected_entropy_N is not None
+    return np.abs(predictions.expected_entropy_N - teacher.expected_entropy_N)[:, None]
+
+
+@_metric(
+    "entropy_excess",
+    "minimize",
+    "inputs where teacher E[H] exceeds student H[q] (share)",
+    needs_teacher=True,
+    needs_teacher_entropy=True,
+)
+def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Share of examples where the teacher's E[H] exceeds the student's total entropy H[q] by over 1e-6 nats.
+
+    There no E[H] head bounded by H[q] can be right. A teacher has none: E[H] <= H[E[p]] since H is concave.
+    """
+    assert teacher is not None and teacher.expected_entropy_N is not None
+    excess_N = teacher.expected_entropy_N - entropy(predictions.log_prob_NC)
+    return np.where(np.isnan(excess_N), np.nan, excess_N > ENTROPY_SLACK)[:, None]
+
+
+def _confidence(predictions: Predictions) -> Floats:
+    """Probability of the most probable class, shape (N,)."""
+    confidence_N: Floats = np.exp(predictions.log_prob_NC.max(axis=1))
+    return confidence_N
+
+
+def _correct(predictions: Predictions, labels_N: Labels) -> Floats:
+    """1 where the most probable class is the label, else 0; NaN where a log-probability is NaN."""
+    log_prob = predictions.log_prob_NC
+    return np.where(np.isnan(log_prob).any(axis=1), np.nan, log_prob.argmax(axis=1) == labels_N)
+
+
+def _bin(confidence_N: Floats, bins: int) -> NDArray[np.intp]:
+    """Right-closed bin of each confidence; one above 1 by rounding is in the last bin."""
+    inner_edges = np.arange(1, bins) / bins
+    return np.searchsorted(inner_edges, confidence_N, side="left")

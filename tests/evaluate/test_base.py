@@ -1,0 +1,226 @@
+import time
+
+import numpy as np
+import pytest
+
+from gped_nas.errors import DataError, DivergenceError, RegistryError
+from gped_nas.evaluate import METRICS, Predictions, Resamples, draw_resamples, evaluate, paired_difference
+
+
+def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
+    generator = np.random.default_rng(seed)
+    prob = generator.dirichlet(np.full(num_classes, 1.0 / sharpness), n)
+    return Predictions(np.log(prob + 1e-12), generator.random(n))
+
+
+@pytest.fixture
+def student():
+    return random_predictions(0)
+
+
+@pytest.fixture
+def teacher():
+    return random_predictions(1)
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(2).integers(4, size=300)
+
+
+@pytest.fixture
+def resamples():
+    return draw_resamples(300, root=0, part="validation")
+
+
+def rows(predictions, index):
+    entropy = predictions.expected_entropy_N
+    return Predictions(predictions.log_prob_NC[index], None if entropy is None else entropy[index])
+
+
+def test_values_and_resampled_values_equal_those_of_repeated_examples(student, teacher, labels):
+    resamples = draw_resamples(300, root=5, part="test", num_resamples=150)
+    for metric in METRICS.values():
+        sums = resamples.sums(metric.terms(student, labels, teacher))
+        vectorised = metric.combine(sums, 300)
+        for r in (0, 127, 128, 149):
+            index = np.repeat(np.arange(300), resamples.counts_RN[r])
+            slow = metric.value(rows(student, index), labels[index], rows(teacher, index))
+            assert vectorised[r] == pytest.approx(slow, rel=1e-10, abs=1e-13), metric.name
+
+
+def test_draws_are_whole_samples_repeatable_and_named():
+    first = draw_resamples(50, root=3, part="validation", num_resamples=20).counts_RN
+    assert first.shape == (20, 50)
+    assert (first.sum(axis=1) == 50).all()
+    assert (first == draw_resamples(50, root=3, part="validation", num_resamples=20).counts_RN).all()
+    for other in (
+        draw_resamples(50, root=4, part="validation", num_resamples=20),
+        draw_resamples(50, root=3, part="test", num_resamples=20),
+    ):
+        assert (first != other.counts_RN).any()
+    with pytest.raises(DataError, match="found no examples"):
+        draw_resamples(0, root=0, part="test")
+
+
+def test_evaluation_covers_what_applies_and_holds_its_values(student, teacher, labels, resamples):
+    found = evaluate(student, labels, teacher, resamples=resamples)
+    assert set(found.metrics) == set(found.intervals) == set(found.n) == set(METRICS)
+    assert set(found.n.values()) == {300}
+    for name, (low, high) in found.intervals.items():
+        assert low <= found.metrics[name] <= high
+        assert found.metrics[name] == METRICS[name].value(student, labels, teacher)
+        assert type(found.metrics[name]) is type(low) is type(high) is float
+
+
+def test_metrics_that_read_what_is_absent_are_left_out(student, teacher, labels, resamples):
+    alone = {"accuracy", "nll", "brier", "ece"}
+    compared = alone | {"agreement", "kl_to_teacher", "nll_above_teacher"}
+    no_entropy = Predictions(student.log_prob_NC)
+    assert set(evaluate(student, labels, resamples=resamples).metrics) == alone
+    blind_teacher = Predictions(teacher.log_prob_NC)
+    assert set(evaluate(student, labels, blind_teacher, resamples=resamples).metrics) == compared
+    found = set(evaluate(no_entropy, labels, teacher, resamples=resamples).metrics)
+    assert found == compared | {"entropy_excess"}
+
+
+def test_prefixed_renames_everything_alike(student, labels, resamples):
+    plain = evaluate(student, labels, resamples=resamples)
+    test = plain.prefixed("test_")
+    assert set(test.metrics) == {"test_accuracy", "test_nll", "test_brier", "test_ece"}
+    for name, value in plain.metrics.items():
+        assert test.metrics[f"test_{name}"] == value
+        assert test.intervals[f"test_{name}"] == plain.intervals[name]
+        assert test.n[f"test_{name}"] == plain.n[name]
+
+
+def test_intervals_of_a_mean_cover_the_truth_at_their_rate():
+    # 400 data sets of 200 calibrated predictions with top probability uniform on [1/2, 1]; the true NLL is
+    # their mean entropy. Four standard errors of a share of 400 near 95 % are 4 sqrt(.95 * .05 / 400) =
+    # 4.4 %, so intervals of 90 % or 99.5 % are seen.
+    resamples = draw_resamples(200, root=1, part="validation", num_resamples=400)
+    generator = np.random.default_rng(7)
+    grid = (np.arange(100_000) + 0.5) / 200_000 + 0.5
+    truth = -(grid * np.log(grid) + (1 - grid) * np.log(1 - grid)).mean()
+    covered = 0
+    for _ in range(400):
+        top = generator.uniform(0.5, 1.0, 200)
+        labels = (generator.random(200) > top).astype(np.int64)
+        found = evaluate(Predictions(np.log(np.c_[top, 1 - top])), labels, resamples=resamples)
+        low, high = found.intervals["nll"]
+        covered += low <= truth <= high
+    assert 0.906 < covered / 400 < 0.994
+
+
+def test_interval_width_of_a_mean_is_that_of_its_standard_error(student, labels, resamples):
+    # 2 * 1.96 * sd / sqrt(n); 1000 resamples know a 2.5 % quantile's distance to about 6 %.
+    low, high = evaluate(student, labels, resamples=resamples).intervals["brier"]
+    sd = METRICS["brier"].terms(student, labels, None).std()
+    assert high - low == pytest.approx(2 * 1.96 * sd / np.sqrt(300), rel=0.12)
+
+
+def test_the_interval_of_a_small_ece_reaches_below_what_resampling_can_show():
+    # Resampling adds noise to every bin, so most resampled ECEs of calibrated predictions exceed the plain
+    # one; the reflected interval reaches down from it instead, and stops at zero.
+    generator = np.random.default_rng(0)
+    top = generator.uniform(0.5, 1.0, 500)
+    calibrated = Predictions(np.log(np.c_[top, 1 - top]))
+    labels = (generator.random(500) > top).astype(np.int64)
+    resamples = draw_resamples(500, root=0, part="validation")
+    found = evaluate(calibrated, labels, resamples=resamples)
+    ece = METRICS["ece"]
+    resampled = ece.combine(resamples.sums(ece.terms(calibrated, labels, None)), 500)
+    assert np.median(resampled) > found.metrics["ece"]
+    low, high = found.intervals["ece"]
+    assert 0 <= low < np.quantile(resampled, 0.025)
+    assert high < np.quantile(resampled, 0.975)
+
+
+def test_an_interval_holds_its_value_and_no_impossible_one():
+    # Of 50 at confidence 0.6 thirty are right, of 50 at 0.8 forty: the ECE is 0, most resampled ones are
+    # above it, and their reflections (from minus the 97.5 % quantile to minus the 2.5 % one) below.
+    top = np.repeat([0.6, 0.8], 50)
+    labels = np.repeat([0, 1, 0, 1], [30, 20, 40, 10])
+    resamples = draw_resamples(100, root=0, part="validation")
+    ece = METRICS["ece"]
+    predictions = Predictions(np.log(np.c_[top, 1 - top]))
+    resampled = ece.combine(resamples.sums(ece.terms(predictions, labels, None)), 100)
+    assert np.quantile(resampled, 0.025) > 0.001
+    found = evaluate(predictions, labels, resamples=resamples)
+    assert found.metrics["ece"] == pytest.approx(0.0, abs=1e-15)
+    assert found.intervals["ece"] == (0.0, found.metrics["ece"])
+
+
+def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resamples):
+    nudged = Predictions(student.log_prob_NC - 0.05 * np.random.default_rng(3).random((300, 4)))
+    value, (low, high), n = paired_difference("nll", nudged, student, labels, resamples=resamples)
+    nll = METRICS["nll"]
+    assert value == pytest.approx(nll.value(nudged, labels) - nll.value(student, labels))
+    assert n == 300
+    assert low <= value <= high
+    unpaired = [evaluate(p, labels, resamples=resamples).intervals["nll"] for p in (nudged, student)]
+    assert high - low < 0.1 * min(b - a for a, b in unpaired)
+    assert low > 0
+
+
+def test_a_paired_difference_flips_with_its_arguments(student, teacher, labels, resamples):
+    forth = paired_difference("ece", student, teacher, labels, resamples=resamples)
+    back = paired_difference("ece", teacher, student, labels, resamples=resamples)
+    assert forth[0] == -back[0]
+    assert forth[1] == pytest.approx((-back[1][1], -back[1][0]), abs=1e-12)
+    assert min(forth[1][0], back[1][0]) < 0
+    none = paired_difference("ece", student, student, labels, resamples=resamples)
+    assert none == (0.0, (0.0, 0.0), 300)
+
+
+def test_paired_differences_refuse_what_they_cannot_compute(student, labels, resamples):
+    with pytest.raises(DataError, match="'kl_to_teacher'.*absent"):
+        paired_difference("kl_to_teacher", student, student, labels, resamples=resamples)
+    with pytest.raises(RegistryError, match="did you mean 'nll'"):
+        paired_difference("nl", student, student, labels, resamples=resamples)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_metric_that_is_not_finite_is_refused_by_name(value, student, labels, resamples):
+    log_prob = student.log_prob_NC.copy()
+    log_prob[7, labels[7]] = value
+    broken = Predictions(log_prob)
+    with pytest.raises(DivergenceError, match="metric '(accuracy|nll)' is (nan|inf)"):
+        evaluate(broken, labels, resamples=resamples)
+    with pytest.raises(DivergenceError, match="metric 'nll' is (nan|inf)"):
+        paired_difference("nll", student, broken, labels, resamples=resamples)
+
+
+def test_sizes_that_do_not_fit_are_refused(student, teacher, labels, resamples):
+    short = rows(teacher, slice(0, 200))
+    for arguments, message in (
+        ((student, labels[:200]), "labels: found int64"),
+        ((student, labels.astype(float)), "expected integers"),
+        ((student, labels + 1), "found 1 to 4, expected 0 to 3"),
+        ((student, labels - 1), "found -1 to 2"),
+        ((short, labels[:200]), "drawn for 300 examples, expected 200"),
+        ((student, labels, short), "teacher: found predictions of shape"),
+    ):
+        with pytest.raises(DataError, match=message):
+            evaluate(*arguments, resamples=resamples)
+    with pytest.raises(DataError, match="log_prob_NC: found shape"):
+        Predictions(np.zeros(3))
+    with pytest.raises(DataError, match="expected_entropy_N: found shape"):
+        Predictions(np.zeros((3, 2)), np.zeros(2))
+
+
+def test_predictions_are_kept_in_float64():
+    found = Predictions(np.zeros((3, 2), np.float32), np.zeros(3, np.float32))
+    assert found.log_prob_NC.dtype == found.expected_entropy_N.dtype == np.float64
+    assert len(found) == 3
+
+
+def test_bootstrap_is_small_and_quick_for_a_whole_test_part():
+    student, teacher = random_predictions(0, 10_000, 10), random_predictions(1, 10_000, 10)
+    labels = np.random.default_rng(2).integers(10, size=10_000)
+    resamples = draw_resamples(10_000, root=0, part="test")
+    assert resamples.counts_RN.nbytes == 10_000_000
+    assert isinstance(resamples, Resamples) and len(resamples) == 1000 and resamples.n == 10_000
+    start = time.perf_counter()
+    evaluate(student, labels, teacher, resamples=resamples)
+    assert time.perf_counter() - start < 3.0  # takes about 0.1 s
