@@ -1,0 +1,119 @@
+"""A study at one instant as plain data: what reports, tables and notebooks need, with no handle to Optuna."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gped_nas.search.record import TrialRecord
+
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the front.
+
+    Attributes:
+        name: a metric's or a cost's name.
+        direction: what is better.
+        kind: ``metric`` (quality, measured on validation, has an interval) or ``cost`` (exact).
+        label: for axes and tables, with the unit: ``"NLL (nats)"``, ``"storage (bytes)"``.
+    """
+
+    name: str
+    direction: Direction
+    kind: Literal["metric", "cost"]
+    label: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A predictor the students are compared with; never a candidate.
+
+    Attributes:
+        name: ``teacher`` (average over all posterior samples), ``single_sample`` (the best one by validation
+            NLL), ``map`` (one optimised network of the teacher's genotype), ``unpruned`` (a student of the
+            teacher's genotype, never pruned: Bayesian dark knowledge).
+        label: for people.
+        metrics, intervals, n, costs: as in ``TrialRecord``; costs of serving it once.
+        note: how it was made, one sentence.
+    """
+
+    name: str
+    label: str
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    n: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference ``first - second`` of one metric on the same examples.
+
+    ``interval`` is its 95 % bootstrap interval.
+    """
+
+    first: str
+    second: str
+    metric: str
+    part: str
+    difference: float
+    interval: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class StudySnapshot:
+    """A study at one instant.
+
+    Attributes:
+        name: the study's name (untrusted text).
+        config: the resolved search space, plain data.
+        objectives: in order; the first one is the quality that ranks the front.
+        records: every trial by number.
+        front: trial numbers of the non-dominated complete records, best by the first objective first.
+        chosen: trial number of the student picked, or None when the front is empty.
+        rule: how it was picked, one sentence.
+        references: see ``Reference``.
+        comparisons: paired test differences.
+        hypervolume: after each trial in ``records`` order, normalised to [0, 1] of the reference box.
+        reference_point: objective name to the worst value counted.
+        importances: objective name to parameter name to share; empty when there are too few trials.
+        teacher: what is told of the stream: ``digest, num_samples, method, samples_to_nll`` (list of
+            ``[number of samples, validation NLL]``), ``seconds``.
+        provenance: versions, device, seeds, digests; flat mapping of text to text or number.
+        num_test_evaluations: how many students' test predictions were made so far.
+        split_text: the dataset's split in words.
+        notes: things a reader must know, one sentence each.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    records: tuple[TrialRecord, ...]
+    front: tuple[int, ...]
+    chosen: int | None
+    rule: str
+    references: tuple[Reference, ...]
+    comparisons: tuple[Comparison, ...]
+    hypervolume: tuple[float, ...]
+    reference_point: Mapping[str, float]
+    importances: Mapping[str, Mapping[str, float]]
+    teacher: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    num_test_evaluations: int
+    split_text: str
+    notes: tuple[str, ...] = ()
+
+    def record(self, trial: int) -> TrialRecord:
+        """The record of a trial number.
+
+        Raises:
+            KeyError: there is no such trial.
+        """
+        for record in self.records:
+            if record.trial == trial:
+                return record
+        raise KeyError(trial)

@@ -1,0 +1,357 @@
+"""A search space: one YAML file, validated into frozen values."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gped_nas.config import Config, parse, read_yaml
+from gped_nas.data.base import DATASETS
+from gped_nas.data.views import View, parse_view
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import TARGETS, check_targets, num_raw_outputs
+from gped_nas.errors import ConfigError, RegistryError, nearest
+from gped_nas.models.base import COMMON_VALUES, Genotype
+from gped_nas.models.costs import COSTS, genotype_cost, smallest_cost
+from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig
+from gped_nas.posterior.priors import PRIORS, Prior
+from gped_nas.search.dimensions import Choice, Fixed, StudentSpace, parse_dimensions
+from gped_nas.search.objectives import check_available, describe_constraint, objective
+from gped_nas.search.snapshot import Objective
+
+Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]
+FINITE_SAMPLERS = ("brute_force", "grid")
+
+
+class _TeacherFile(Config):
+    family: str
+    genotype: dict[str, Any]
+    method: dict[str, Any]
+    prior: dict[str, Any] = {}
+
+
+class _StudentsFile(Config):
+    family: str
+    genotype: dict[str, Any] = Field(min_length=1)
+
+
+class SearchConfig(Config):
+    """How the study draws."""
+
+    sampler: Sampler = Field(default="tpe", description="how genotypes are drawn")
+    n_trials: int = Field(default=48, ge=1, le=1_000_000, description="finished trials, all runs together")
+    students_at_once: int = Field(default=12, ge=1, le=4096, description="students trained as one population")
+    max_failures: int = Field(default=10, ge=0, description="failed trials after which the study gives up")
+
+
+class BaselineConfig(Config):
+    """The MAP network that fronts are compared with: the teacher's genotype, optimised instead of sampled."""
+
+    precisions: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=1)] = (
+        0.01,
+        0.1,
+        1.0,
+        10.0,
+        100.0,
+        1000.0,
+    )
+    steps: int = Field(default=1000, ge=100, multiple_of=100, description="optimiser steps for each prior precision")
+    lr: float = Field(default=1e-3, gt=0)
+
+
+class _SpaceFile(Config):
+    name: str = Field(min_length=1, max_length=200)
+    dataset: dict[str, Any]
+    teacher: _TeacherFile
+    views: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)] = (
+        {"policy": "clean"},
+        {"policy": "noise", "std": 0.1},
+    )
+    targets: Annotated[tuple[str, ...], Field(strict=False)] = ("predictive", "expected_entropy")
+    students: Annotated[tuple[_StudentsFile, ...], Field(strict=False, min_length=1)]
+    objectives: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        "nll",
+        "flops",
+        "storage_bytes",
+    )
+    constraints: dict[str, float] = {}
+    search: SearchConfig = SearchConfig()
+    recipe: Recipe = Recipe()
+    baseline: BaselineConfig = BaselineConfig()
+    seed: int = Field(default=0, ge=0, lt=2**31, description="root of every seed")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A validated search space.
+
+    Attributes:
+        name: its name; also the default name of its study.
+        dataset: settings of the dataset, ``name`` included.
+        genotype: the teacher's genotype.
+        method: the posterior method's settings.
+        prior: the teacher's prior.
+        views: where students are compared with the teacher.
+        targets: what they are distilled for, in the order of the heads.
+        students: ranges of the student families.
+        objectives: what the front is about.
+        constraints: bounds by metric or cost name.
+        search, recipe, baseline, seed: see their classes.
+        source: the file it was read from, for messages.
+        resolved: all of it as plain data, defaults filled in: what a run writes to ``config.yaml``.
+    """
+
+    name: str
+    dataset: Mapping[str, Any]
+    genotype: Genotype
+    method: MethodConfig
+    prior: Prior
+    views: tuple[View, ...]
+    targets: tuple[str, ...]
+    students: tuple[StudentSpace, ...]
+    objectives: tuple[Objective, ...]
+    constraints: Mapping[str, float]
+    search: SearchConfig
+    recipe: Recipe
+    baseline: BaselineConfig
+    seed: int
+    source: str = field(compare=False)
+    resolved: Mapping[str, Any]
+
+    def draw(self, trial: Any) -> Genotype:
+        """Draw a genotype through an Optuna trial."""
+        if len(self.students) == 1:
+            return self.students[0].draw(trial)
+        names = [s.prefix.rstrip(".") for s in self.students]
+        return self.students[names.index(trial.suggest_categorical("family", names))].draw(trial)
+
+    def genotype_of(self, params: Mapping[str, Choice]) -> Genotype:
+        """The genotype that these parameters of Optuna give."""
+        return self.draw(Fixed(params))
+
+    def enumerate(self) -> Iterator[dict[str, Choice]]:
+        """Every genotype of a finite space, as Optuna's parameters."""
+        seen: set[Genotype] = set()
+        for student in self.students:
+            for params in student.enumerate(seen):
+                yield params if len(self.students) == 1 else {"family": student.prefix.rstrip("."), **params}
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no range is a float range."""
+        return all(s.is_finite for s in self.students)
+
+    def num_outputs(self, num_classes: int) -> int:
+        """Raw outputs of every student."""
+        return num_raw_outputs(self.targets, num_classes)
+
+    def largest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
+        """For each cost, that of the genotype that costs most."""
+        costs = [genotype_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()]
+        return {name: float(max(getattr(c, name) for c in costs)) for name in COSTS}
+
+    def smallest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
+        """For each cost, a lower bound over all genotypes and everything that pruning could leave of them."""
+        costs = [smallest_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()]
+        return {name: float(min(getattr(c, name) for c in costs)) for name in COSTS}
+
+    def corners(self) -> list[Genotype]:
+        """Genotypes whose costs bound those of all others."""
+        return [genotype for student in self.students for genotype in student.corners()]
+
+    def check_reachable(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        """Refuse a cost constraint that no genotype can meet.
+
+        Raises:
+            ConfigError: even the smallest network breaks it.
+        """
+        smallest = self.smallest_cost(input_shape, num_classes)
+        for name, bound in self.constraints.items():
+            if name in smallest and smallest[name] > bound:
+                raise ConfigError(
+                    f"{self.source}: constraints.{name}: no genotype of this space can meet "
+                    f"{describe_constraint(name, bound)}: the smallest network it holds has {name} "
+                    f"{smallest[name]:g}; raise the bound or widen the ranges"
+                )
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """Name to file of the spaces that come with the package."""
+    for folder in (Path(str(resources.files("gped_nas"))) / "search_spaces", _checkout_spaces()):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def _checkout_spaces() -> Path:
+    return Path(__file__).resolve().parents[2] / "search_spaces"
+
+
+def find_space(name_or_path: str) -> Path:
+    """The file of a space given by path or by shipped name.
+
+    Raises:
+        ConfigError: neither; the message names the nearest shipped space.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    spaces = shipped_spaces()
+    if name_or_path not in spaces:
+        raise ConfigError(
+            f"{name_or_path}: no such file and no shipped space of that name{nearest(name_or_path, spaces)}"
+        )
+    return spaces[name_or_path]
+
+
+def load_space(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchSpace:
+    """A search space from a YAML file or by the name of a shipped one.
+
+    Args:
+        name_or_path: ``"digits_mlp"`` or a path.
+        overrides: dotted keys to values that replace the file's: ``{"search.n_trials": 4}``.
+
+    Raises:
+        ConfigError: the file or a setting is invalid; names file, key and nearest valid key.
+        RegistryError: an unknown dataset, family, method, policy, target, metric or cost.
+    """
+    path = find_space(str(name_or_path))
+    data = read_yaml(path)
+    for key, value in (overrides or {}).items():
+        _override(data, key, value)
+    return parse_space(data, str(path))
+
+
+def _override(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place: Any = data
+    for i, parent in enumerate(parents):
+        if isinstance(place, list) and parent.isdecimal() and int(parent) < len(place):
+            place = place[int(parent)]
+        elif isinstance(place, dict):
+            place = place.setdefault(parent, {})
+        else:
+            raise ConfigError(f"--set {key}: '{'.'.join(parents[: i + 1])}' leads nowhere; expected a setting's key")
+    if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise ConfigError(f"--set {key}: '{last}' is inside a single value; expected a setting's key")
+
+
+def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
+    """Plain data as a search space; ``where`` names the file in messages. Raises as ``load_space``."""
+    file = parse(_SpaceFile, data, where)
+    is_folder = file.name.isprintable() and "/" not in file.name and not file.name.startswith(".")
+    if not is_folder or not any(ch.isalnum() for ch in file.name):
+        raise ConfigError(f"{where}: name: found {file.name!r}, expected a name for a folder: no '/', no leading dot")
+    _known(DATASETS, file.dataset.get("name"), f"{where}: dataset.name")
+    genotype = _teacher_genotype(file.teacher, where)
+    method_name = file.teacher.method.get("name")
+    method = _known(METHODS, method_name, f"{where}: teacher.method.name")
+    method_cfg = parse(method.config, file.teacher.method, f"{where}: teacher.method")
+    if isinstance(method_cfg, ChainConfig) and method_cfg.num_samples % method_cfg.chains:
+        raise ConfigError(
+            f"{where}: teacher.method.num_samples: found {method_cfg.num_samples}, "
+            f"expected a multiple of chains ({method_cfg.chains})"
+        )
+    prior = _prior(file.teacher.prior, where)
+    views = tuple(
+        parse_view(settings, f"{where}: views[{i}]", "pool", file.seed) for i, settings in enumerate(file.views)
+    )
+    for i, target in enumerate(file.targets):
+        _known(TARGETS, target, f"{where}: targets[{i}]")
+    check_targets(file.targets, f"{where}: targets")
+    for target in file.recipe.target_weights:
+        if target not in file.targets:
+            raise ConfigError(
+                f"{where}: recipe.target_weights.{target}: not among the targets{nearest(target, file.targets)}"
+            )
+    names = (*file.objectives, *file.constraints)
+    objectives = tuple(objective(n, f"{where}: objectives") for n in file.objectives)
+    for name in file.constraints:
+        objective(name, f"{where}: constraints")
+    if len(set(file.objectives)) != len(file.objectives):
+        raise ConfigError(f"{where}: objectives: found {list(file.objectives)}, expected none twice")
+    check_available(names, file.targets, f"{where}: objectives and constraints")
+    for name, bound in file.constraints.items():
+        if not math.isfinite(bound):
+            raise ConfigError(f"{where}: constraints.{name}: found {bound}, expected a finite bound")
+    students = _student_spaces(file.students, where)
+    space = SearchSpace(
+        name=file.name,
+        dataset=file.dataset,
+        genotype=genotype,
+        method=method_cfg,
+        prior=prior,
+        views=views,
+        targets=file.targets,
+        students=students,
+        objectives=objectives,
+        constraints=file.constraints,
+        search=file.search,
+        recipe=file.recipe,
+        baseline=file.baseline,
+        seed=file.seed,
+        source=where,
+        resolved=_resolved(file, method_cfg, prior),
+    )
+    if file.search.sampler in FINITE_SAMPLERS and not space.is_finite:
+        raise ConfigError(
+            f"{where}: search.sampler: found '{file.search.sampler}', which lists every genotype, "
+            "but a range is a float range; use tpe, nsga2 or random, or turn the float range into choices"
+        )
+    return space
+
+
+def _known(registry: Mapping[str, Any], name: object, where: str) -> Any:
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: found {name!r}, expected a name{nearest(name, registry)}")
+    try:
+        return registry[name]
+    except RegistryError as error:
+        raise RegistryError(f"{where}: {error}") from None
+
+
+def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
+    place = f"{where}: teacher.genotype"
+    for name in teacher.genotype:
+        if name in COMMON_VALUES:
+            raise ConfigError(f"{place}.{name}: a teacher is neither pruned nor quantised; remove it")
+    try:
+        return Genotype(teacher.family, **teacher.genotype)
+    except RegistryError as error:
+        raise RegistryError(f"{where}: teacher.family: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{place}.{error}") from None
+
+
+def _prior(settings: Mapping[str, Any], where: str) -> Prior:
+    """The prior that the settings name, gaussian where they name none."""
+    prior = _known(PRIORS, settings.get("name", "gaussian"), f"{where}: teacher.prior.name")
+    found: Prior = parse(prior, settings, f"{where}: teacher.prior")
+    return found
+
+
+def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[StudentSpace, ...]:
+    spaces = []
+    for i, file in enumerate(files):
+        place = f"{where}: students[{i}]"
+        prefix = "" if len(files) == 1 else f"{i}-{file.family}."
+        try:
+            spaces.append(parse_dimensions(file.family, file.genotype, f"{place}.genotype", prefix))
+        except RegistryError as error:
+            raise RegistryError(f"{place}.family: {error}") from None
+    return tuple(spaces)
+
+
+def _resolved(file: _SpaceFile, method: MethodConfig, prior: Prior) -> dict[str, Any]:
+    data = file.model_dump(mode="json")
+    data["teacher"]["method"] = method.model_dump(mode="json")
+    data["teacher"]["prior"] = prior.to_json()
+    return data

@@ -1,0 +1,391 @@
+"""The Optuna study behind a search: opened, asked and told; no other module of the search touches Optuna.
+
+One process asks and tells (on SQLite two askers lose trials). Each trial carries one JSON record in the user
+attribute ``gped:record``, written before ``tell`` because a finished trial is frozen; flat numbers beside it
+are for the dashboard. A killed run leaves trials RUNNING: at the next start those that have a record are told
+from it, the others become failed trials whose reason says so and which count for nothing.
+"""
+
+import contextlib
+import itertools
+import json
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.trial import FrozenTrial, TrialState
+
+from gped_nas import rng
+from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, StudyError
+from gped_nas.io import canonical_json
+from gped_nas.models.base import Genotype
+from gped_nas.search.dimensions import Choice
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.snapshot import Objective
+from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
+
+RECORD = "gped:record"
+INTERRUPTED = "interrupted before it finished"
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by this tool's own progress line
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A genotype that the study drew and waits for.
+
+    Attributes:
+        number: trial number.
+        genotype: what was drawn.
+    """
+
+    number: int
+    genotype: Genotype
+
+
+class Store:
+    """One study in one storage.
+
+    Args:
+        study: the Optuna study.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._running: dict[int, optuna.Trial] = {}
+        self._left: Iterator[dict[str, Choice]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self._study.study_name
+
+    # -- attributes of the study, JSON each
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A JSON attribute of the study."""
+        return self._study.user_attrs.get(f"gped:{key}", default)
+
+    def put(self, key: str, value: Any) -> None:
+        """Set a JSON attribute of the study."""
+        self._study.set_user_attr(f"gped:{key}", value)
+
+    # -- reading
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial's record by number, as it was told: no test metric is among it."""
+        return [_record(trial) for trial in self._study.get_trials(deepcopy=False)]
+
+    # -- asking and telling
+
+    def reap(self) -> int:
+        """Finish what a killed run left RUNNING; returns how many trials there were. For the only asker."""
+        left = [t for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
+        for trial in left:
+            if RECORD in trial.user_attrs:
+                self._tell(trial.number, _record(trial))
+            else:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        return len(left)
+
+    def ask(self, space: SearchSpace, num: int, root: int) -> list[Asked]:
+        """Draw up to ``num`` genotypes; fewer when a finite sampler has no more."""
+        trials = self._study.get_trials(deepcopy=False)
+        self._study.sampler = _sampler(space, rng.seed(root, "sampler", len(trials)) % 2**32)
+        if space.search.sampler in FINITE_SAMPLERS:
+            waiting = sum(t.state == TrialState.WAITING for t in trials)
+            num = min(num, waiting + self._enqueue(space, num - waiting, root, trials))
+        asked = []
+        for _ in range(num):
+            trial = self._study.ask()
+            self._running[trial.number] = trial
+            asked.append(Asked(trial.number, space.draw(trial)))
+        return asked
+
+    def _enqueue(self, space: SearchSpace, num: int, root: int, trials: Sequence[FrozenTrial]) -> int:
+        """Queue the next genotypes of a finite space that no trial has drawn; returns how many there were."""
+        if self._left is None:
+            self._left = iter(self._undrawn(space, root, trials))
+        queued = list(itertools.islice(self._left, max(0, num)))
+        for params in queued:
+            self._study.enqueue_trial(params)
+        return len(queued)
+
+    def _undrawn(self, space: SearchSpace, root: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Choice]]:
+        """The parameters of a finite space that no trial has drawn, in the sampler's order.
+
+        One that failed by itself would fail again; one whose run was interrupted is listed again.
+        """
+        drawn = {
+            space.genotype_of({**t.params, **t.system_attrs.get("fixed_params", {})})
+            for t in trials
+            if t.state != TrialState.FAIL or _record(t).reason != INTERRUPTED
+        }
+        everything = list(space.enumerate())
+        if space.search.sampler == "brute_force":
+            order = rng.seed(root, "brute_force")
+            everything.sort(key=lambda params: rng.seed(order, canonical_json(params)))
+        return [params for params in everything if space.genotype_of(params) not in drawn]
+
+    def tell(self, record: TrialRecord, excess: Mapping[str, float]) -> TrialRecord:
+        """Finish a trial with its record.
+
+        A record with a number that is not finite becomes a failed one: it never reaches the front.
+
+        Args:
+            record: what came out, its trial still running.
+            excess: by how much each constraint is broken; at most 0 where it holds.
+
+        Returns:
+            The record as it was stored.
+        """
+        record = record.replace(created=round(time.time(), 3))
+        try:
+            text = record.dumps()
+        except ValueError:
+            record = TrialRecord(
+                trial=record.trial,
+                state="failed",
+                reason="a metric is not finite",
+                genotype=record.genotype,
+                created=record.created,
+            )
+            text, excess = record.dumps(), {}
+        trial = self._running.pop(record.trial)
+        values = {**record.metrics, **record.costs}
+        for name, value in excess.items():
+            trial.set_constraint(name, value)
+        for name in ("accuracy", "nll", "params", "macs"):
+            if name in values:
+                trial.set_user_attr(name, values[name])
+        trial.set_user_attr(RECORD, text)
+        self._tell(record.trial, record)
+        return record
+
+    def _tell(self, number: int, record: TrialRecord) -> None:
+        names = [o["name"] for o in self.get("objectives")]
+        if record.state == "failed":
+            self._study.tell(number, state=TrialState.FAIL)
+        elif all(name in record.metrics or name in record.costs for name in names):
+            self._study.tell(number, [record.value(name) for name in names])
+        else:
+            self._study.tell(number, state=TrialState.PRUNED)
+
+    # -- what only Optuna can compute
+
+    def importances(self, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
+        """PED-ANOVA share of each parameter, by objective; empty with fewer than ten complete trials.
+
+        PED-ANOVA looks at the low values, so objectives that are maximised are negated first.
+        """
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(complete) < 10 or not any(t.params for t in complete):
+            return {}
+        result = {}
+        for i, one in enumerate(objectives):
+            sign = -1.0 if one.direction == "maximize" else 1.0
+            with warnings.catch_warnings():
+                # it reminds that low values are looked at, which the sign above takes care of
+                warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator", category=UserWarning)
+                try:
+                    shares = optuna.importance.get_param_importances(
+                        self._study,
+                        target=lambda t, i=i, sign=sign: sign * t.values[i],  # type: ignore[misc]
+                    )
+                except (ValueError, RuntimeError):  # nothing varies, so nothing has a share
+                    continue
+            result[one.name] = {name: float(share) for name, share in shares.items()}
+        return result
+
+
+def create_or_load(storage: str, name: str, objectives: Sequence[Objective], identity: Mapping[str, str]) -> Store:
+    """The study called ``name``, made if there is none.
+
+    Args:
+        storage: an Optuna storage URL.
+        name: the study's name.
+        objectives: in order.
+        identity: part name to digest of everything that must not change between runs.
+
+    Raises:
+        StudyError: the study is of another space, or the storage is not a study's.
+        EnvironmentProblem: the storage cannot be reached or written.
+    """
+    with _storage_errors(storage):
+        backend = _backend(storage)
+        directions = [o.direction for o in objectives]
+        if name not in _names(backend):
+            study = optuna.create_study(storage=backend, study_name=name, directions=directions)
+        else:
+            study = optuna.load_study(storage=backend, study_name=name)
+        store = Store(study)
+        if store.get("identity") is None and _is_untouched(study, directions):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names([o.name for o in objectives])
+            store.put("objectives", [{"name": o.name, "direction": o.direction} for o in objectives])
+            store.put("identity", dict(identity))
+        _check_identity(store, identity, _shown(storage))
+    return store
+
+
+def _is_untouched(study: optuna.Study, directions: Sequence[str]) -> bool:
+    """Whether a study is as ``create_study`` left it: new, or its maker was killed before it said more."""
+    found = [direction.name.lower() for direction in study.directions]
+    return found == list(directions) and not study.trials and set(study.user_attrs) <= {"gped:objectives"}
+
+
+def load(storage: str, name: str) -> Store:
+    """An existing study.
+
+    Raises:
+        StudyError: there is none of that name, or the storage is not a study's.
+        EnvironmentProblem: the storage cannot be reached.
+    """
+    with _storage_errors(storage):
+        file = _sqlite_file(storage)
+        if file is not None and not file.exists():
+            raise StudyError(f"{_shown(storage)}: no such file; expected the storage of study '{name}'")
+        backend = _backend(storage)
+        names = _names(backend)
+        if name not in names:
+            there = ", ".join(sorted(names)) or "none"
+            raise StudyError(f"{_shown(storage)}: no study '{name}'; there are: {there}")
+        return Store(optuna.load_study(storage=backend, study_name=name))
+
+
+def _names(backend: optuna.storages.BaseStorage) -> list[str]:
+    return [s.study_name for s in optuna.get_all_study_summaries(backend, include_best_trial=False)]
+
+
+def _check_identity(store: Store, identity: Mapping[str, str], where: str) -> None:
+    found = store.get("identity")
+    if not isinstance(found, dict):
+        raise StudyError(f"{where}: study '{store.name}' was not made by gped-search; choose another --study-name")
+    changed = sorted(part for part in {*identity, *found} if identity.get(part) != found.get(part))
+    if changed:
+        raise StudyError(
+            f"{where}: study '{store.name}' was made with other settings: {', '.join(changed)} differ; "
+            "restore them to go on with it, or choose another --study-name"
+        )
+
+
+def _backend(storage: str) -> optuna.storages.BaseStorage:
+    """The storage; a SQLite file of another program is refused, for Optuna would add its tables to it."""
+    file = _sqlite_file(storage)
+    if file is not None and file.is_file():
+        tables: set[str] = set()
+        with contextlib.suppress(sqlite3.Error):  # whatever cannot be read, Optuna will say why
+            uri = f"file:{quote(str(file))}?mode=ro"
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+                tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        # Optuna's tables are made one by one: after a kill its first, studies, may be there alone
+        if tables - {"studies"} and "version_info" not in tables:
+            raise StudyError(f"{_shown(storage)}: a SQLite file of another program; choose another --storage")
+    return optuna.storages.get_storage(storage)
+
+
+def _sqlite_file(storage: str) -> Path | None:
+    """The file behind a plain SQLite URL."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(storage)
+    is_file = url.get_backend_name() == "sqlite" and url.database and "uri" not in url.query
+    return Path(str(url.database)) if is_file and url.database != ":memory:" else None
+
+
+def _shown(storage: str) -> str:
+    """A storage URL for messages: without password, and without options, which may hold one."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(storage).set(query={}).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return "the storage URL"
+
+
+@contextlib.contextmanager
+def _storage_errors(storage: str) -> Iterator[None]:
+    """Turn what a database says into one message without its password."""
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+    try:
+        yield
+    except GpedError:
+        raise
+    except (ImportError, NoSuchModuleError) as error:
+        raise EnvironmentProblem(f"{_shown(storage)}: its database driver is not installed ({error})") from None
+    except (ArgumentError, ValueError):
+        raise ConfigError(f"{_shown(storage)}: not a storage URL; expected for example sqlite:///study.db") from None
+    except OperationalError as error:
+        raise EnvironmentProblem(
+            f"{_shown(storage)}: cannot be opened: {error.orig}; check path, server and permissions"
+        ) from None
+    except (SQLAlchemyError, OptunaError, AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StudyError(
+            f"{_shown(storage)}: not a readable study ({reason}); restore it or choose another --storage"
+        ) from None
+
+
+@contextlib.contextmanager
+def storage_refusals(name: str) -> Iterator[None]:
+    """Turn a storage that stops taking what study ``name`` writes into one message.
+
+    Raises:
+        EnvironmentProblem: it has no room, or is out of reach.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except (StorageInternalError, OperationalError) as error:
+        cause = error if isinstance(error, OperationalError) else error.__cause__
+        reason = getattr(cause, "orig", None) or "refused"
+        raise EnvironmentProblem(
+            f"study '{name}': cannot write to its storage: {reason}; check the free disk space, the permissions and "
+            "the server, then run the same command again to go on"
+        ) from None
+
+
+def sqlite_url(path: Path) -> str:
+    """The storage URL of a SQLite file."""
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+
+
+def _sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
+    name = space.search.sampler
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, min(50, space.search.n_trials // 4)))
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    text = trial.user_attrs.get(RECORD)
+    if text is not None:
+        return TrialRecord.from_json(json.loads(text))
+    running = trial.state in (TrialState.RUNNING, TrialState.WAITING)
+    return TrialRecord(
+        trial=trial.number,
+        state="running" if running else "failed",
+        reason="" if running else INTERRUPTED,
+        genotype=dict(trial.params),
+    )
+
+
+def draw_at_random(space: SearchSpace, num: int) -> list[Genotype]:
+    """Genotypes drawn at random, in memory; to look at a space."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=rng.seed(space.seed, "sample") % 2**32))
+    return [space.draw(study.ask()) for _ in range(num)]

@@ -1,0 +1,103 @@
+"""A search without training: numbers that depend on the genotype alone."""
+
+from dataclasses import asdict
+
+import optuna
+import pytest
+
+from gped_nas import rng
+from gped_nas.io import canonical_json
+from gped_nas.models.costs import genotype_cost
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.run import search
+from gped_nas.search.space import parse_space
+from gped_nas.search.study import create_or_load, sqlite_url
+
+SHAPE, CLASSES = (1, 2, 2), 3
+IDENTITY = {"students": "1", "recipe": "2"}
+
+
+def make_space(genotype=None, objectives=("nll", "params"), constraints=None, seed=0, **search_settings):
+    data = {
+        "name": "fake",
+        "dataset": {"name": "digits"},
+        "teacher": {
+            "family": "mlp",
+            "genotype": {"depth": 1, "width": 4},
+            "method": {"name": "sgld", "num_samples": 2, "step_size": {"initial": 1e-4}},
+        },
+        "students": [{"family": "mlp", "genotype": genotype or {"depth": 1, "width": {"int": [1, 6]}}}],
+        "objectives": list(objectives),
+        "constraints": constraints or {},
+        "search": {"sampler": "random", "n_trials": 10, "students_at_once": 4, **search_settings},
+        "seed": seed,
+    }
+    return parse_space(data, "fake.yaml")
+
+
+def number(genotype, what):
+    """A number in [0, 1) that depends on the genotype."""
+    return rng.seed(0, what, canonical_json(genotype.to_json())) / 2**63
+
+
+def make_record(one, **changes):
+    costs = asdict(genotype_cost(one.genotype, SHAPE, CLASSES + 1))
+    metrics = {"nll": number(one.genotype, "nll"), "accuracy": number(one.genotype, "accuracy")}
+    record = TrialRecord(
+        one.number,
+        "complete",
+        one.genotype.to_json(),
+        metrics=metrics,
+        intervals={"nll": (0.0, 1.0)},
+        n={"nll": 5, "accuracy": 5},
+        costs=costs,
+    )
+    return record.replace(**changes)
+
+
+class Fake:
+    """Stands for training: counts what it is asked for, and does ``change`` to each record."""
+
+    def __init__(self, change=lambda one: {}):
+        self.change = change
+        self.trained = []
+
+    def __call__(self, asked):
+        self.trained += [one.genotype for one in asked]
+        return [make_record(one, **self.change(one)) for one in asked]
+
+
+_memory = {}
+
+
+def storage_of(path):
+    """What Optuna opens: a SQLite file or, for ``*.memory``, a faster stand-in that a later opening finds again."""
+    if path.suffix == ".memory":
+        return _memory.setdefault(path, optuna.storages.InMemoryStorage())
+    return sqlite_url(path)
+
+
+def open_store(space, path, name="fake", identity=IDENTITY):
+    with pytest.MonkeyPatch.context() as patch:
+        if path.suffix == ".memory":
+            patch.setattr(optuna.storages, "get_storage", lambda url: storage_of(path))
+        return create_or_load(sqlite_url(path), name, space.objectives, identity)
+
+
+def optuna_study(path, name="fake"):
+    """The study as Optuna sees it."""
+    return optuna.load_study(storage=storage_of(path), study_name=name)
+
+
+def run(space, store, fake=None, n_trials=10, timeout_s=None, told=lambda r, n: None, should_stop=lambda: False):
+    return search(
+        space,
+        store,
+        Fake() if fake is None else fake,
+        n_trials=n_trials,
+        timeout_s=timeout_s,
+        input_shape=SHAPE,
+        num_classes=CLASSES,
+        told=told,
+        should_stop=should_stop,
+    )

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gped_nas.search.record import FINISHED, TrialRecord
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.text(max_size=8)
+RECORDS = st.builds(
+    TrialRecord,
+    trial=st.integers(0, 10**6),
+    state=st.sampled_from(["complete", "pruned", "infeasible", "duplicate", "failed", "running"]),
+    genotype=st.just({"family": "mlp", "depth": 1, "width": [3], "group_penalty": 0.0, "storage_dtype": "int8"}),
+    reason=st.text(max_size=20),
+    metrics=st.dictionaries(NAMES, NUMBERS, max_size=3),
+    intervals=st.dictionaries(NAMES, st.tuples(NUMBERS, NUMBERS), max_size=3),
+    n=st.dictionaries(NAMES, st.integers(0, 10**9), max_size=3),
+    costs=st.dictionaries(NAMES, st.integers(0, 2**60), max_size=3),
+    layers=st.lists(st.fixed_dictionaries({"layer": NAMES, "params": st.integers(0, 9)}), max_size=2).map(tuple),
+    layers_drawn=st.just(({"layer": "layers.0", "params": 3},)),
+    extra=st.just({"loss": [[0, 1.5], [50, 0.5]], "seed": 2**62}),
+    seconds=NUMBERS,
+    created=NUMBERS,
+)
+
+
+@given(RECORDS)
+@settings(max_examples=60, deadline=None)
+def test_json_round_trip(record):
+    assert TrialRecord.from_json(json.loads(record.dumps())) == record
+    assert TrialRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["metrics", "extra", "intervals"])
+def test_a_number_that_is_not_finite_cannot_be_written(value, where):
+    content = {"nll": (0.0, value)} if where == "intervals" else {"nll": value}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        TrialRecord(0, "complete", {}, **{where: content}).dumps()
+
+
+def test_values_are_metrics_or_costs():
+    record = TrialRecord(0, "complete", {}, metrics={"nll": 0.5}, costs={"macs": 300})
+    assert (record.value("nll"), record.value("macs")) == (0.5, 300.0)
+    with pytest.raises(KeyError):
+        record.value("flops")
+
+
+def test_failed_and_running_are_not_finished():
+    assert FINISHED == {"complete", "pruned", "infeasible", "duplicate"}

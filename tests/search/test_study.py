@@ -1,0 +1,283 @@
+import sqlite3
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
+from gped_nas.search import study as study_module
+from gped_nas.search.objectives import objective
+from gped_nas.search.study import create_or_load, draw_at_random, load, sqlite_url
+from tests.search.fakes import IDENTITY, Fake, make_record, make_space, open_store, optuna_study, run
+
+OBJECTIVES = [objective("nll", ""), objective("params", "")]
+
+
+# -- opening
+
+
+def test_a_study_is_made_once_and_found_again(tmp_path):
+    space, path = make_space(), tmp_path / "study.db"
+    first = open_store(space, path)
+    first.put("note", {"a": [1, 2.5, None]})
+    again = open_store(space, path)
+    assert again.name == "fake" and again.get("note") == {"a": [1, 2.5, None]}
+    assert again.get("missing", 3) == 3
+    assert load(sqlite_url(path), "fake").get("note") == {"a": [1, 2.5, None]}
+    assert optuna_study(path).metric_names == ["nll", "params"]
+    assert [d.name for d in optuna_study(path).directions] == ["MINIMIZE", "MINIMIZE"]
+
+
+@pytest.mark.parametrize(
+    ("identity", "parts"),
+    [
+        ({"students": "1", "recipe": "3"}, "recipe differ"),
+        ({"students": "9", "recipe": "9"}, "recipe, students differ"),
+        ({"students": "1", "recipe": "2", "views": "4"}, "views differ"),
+        ({"students": "1"}, "recipe differ"),
+    ],
+)
+def test_a_changed_space_is_refused_by_its_parts(tmp_path, identity, parts):
+    open_store(make_space(), tmp_path / "study.db")
+    with pytest.raises(StudyError, match=f"study 'fake' was made with other settings: {parts}; restore them"):
+        open_store(make_space(), tmp_path / "study.db", identity=identity)
+
+
+def test_a_study_of_another_program_is_refused_and_left_alone(tmp_path):
+    url = sqlite_url(tmp_path / "study.db")
+    foreign = optuna.create_study(storage=url, study_name="fake", directions=["minimize", "minimize"])
+    foreign.tell(foreign.ask(), [1.0, 2.0])
+    with pytest.raises(StudyError, match="study 'fake' was not made by gped-search; choose another --study-name"):
+        open_store(make_space(), tmp_path / "study.db")
+    assert optuna_study(tmp_path / "study.db").user_attrs == {}
+    other = optuna.create_study(storage=url, study_name="other", directions=["maximize", "minimize"])
+    with pytest.raises(StudyError, match="'other' was not made by gped-search"):
+        open_store(make_space(), tmp_path / "study.db", name="other")
+    assert not other.user_attrs
+
+
+@pytest.mark.parametrize("step", ["metric names", "objectives", "identity"])
+def test_a_study_whose_making_was_cut_short_is_made_whole(tmp_path, monkeypatch, step):
+    path = tmp_path / "study.db"
+
+    def die(*args, **more):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        if step == "metric names":
+            patch.setattr(optuna.Study, "set_metric_names", die)
+        else:
+            put = study_module.Store.put
+            patch.setattr(study_module.Store, "put", lambda s, k, v: die() if k == step else put(s, k, v))
+        with pytest.raises(SystemExit):
+            open_store(make_space(), path)
+    store = open_store(make_space(), path)
+    assert store.get("identity") == IDENTITY
+    assert run(make_space(), store, n_trials=3) == "done"
+
+
+def test_a_missing_study_is_named_with_those_that_exist(tmp_path):
+    path = tmp_path / "study.db"
+    open_store(make_space(), path, name="one")
+    open_store(make_space(), path, name="two")
+    with pytest.raises(StudyError, match="no study 'three'; there are: one, two"):
+        load(sqlite_url(path), "three")
+
+
+def test_reading_makes_no_file(tmp_path):
+    with pytest.raises(StudyError, match="typo.db: no such file"):
+        load(sqlite_url(tmp_path / "typo.db"), "fake")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"hello" * 1000, b"SQLite format 3\0" + b"\xff" * 4096])
+@pytest.mark.parametrize("opening", ["create", "load"])
+def test_garbage_is_no_study(tmp_path, content, opening):
+    (tmp_path / "study.db").write_bytes(content)
+    with pytest.raises(StudyError, match="study.db: not a readable study"):
+        if opening == "create":
+            open_store(make_space(), tmp_path / "study.db")
+        else:
+            load(sqlite_url(tmp_path / "study.db"), "fake")
+    assert (tmp_path / "study.db").read_bytes() == content
+
+
+def make_database(path, *tables):
+    database = sqlite3.connect(path)
+    for table in tables:
+        database.execute(f"CREATE TABLE {table} (title TEXT)")
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize("tables", [["songs"], ["songs", "studies"]])
+def test_a_database_of_another_program_is_refused_untouched(tmp_path, tables):
+    path = tmp_path / "music.db"
+    make_database(path, *tables)
+    before = path.read_bytes()
+    for opening in (lambda: open_store(make_space(), path), lambda: load(sqlite_url(path), "fake")):
+        with pytest.raises(StudyError, match="music.db: a SQLite file of another program; choose another --storage"):
+            opening()
+    assert path.read_bytes() == before
+
+
+def test_a_table_that_only_sounds_like_a_study_is_refused(tmp_path):
+    make_database(tmp_path / "music.db", "studies")
+    with pytest.raises((StudyError, EnvironmentProblem), match="music.db: "):
+        open_store(make_space(), tmp_path / "music.db")
+
+
+def test_a_folder_is_no_storage(tmp_path):
+    with pytest.raises(EnvironmentProblem, match="cannot be opened: unable to open database file; check path"):
+        open_store(make_space(), tmp_path)
+    with pytest.raises(EnvironmentProblem, match="cannot be opened"):
+        open_store(make_space(), tmp_path / "no" / "study.db")
+
+
+@pytest.mark.parametrize("name", ["what?", "50%41", "a b", "ü#&=", "a+b"])
+def test_any_folder_name_is_a_storage(tmp_path, name):
+    (tmp_path / name).mkdir()
+    open_store(make_space(), tmp_path / name / "study.db")
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.db")] == [f"{name}/study.db"]
+    assert load(sqlite_url(tmp_path / name / "study.db"), "fake").name == "fake"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "not a storage URL"),
+        ("journal.log", "not a storage URL"),
+        ("redis://me:hush@host/0", "not a storage URL"),
+        ("postgresql://me:hush@host:port/db", "not a storage URL"),
+        ("sqlite://me:hush@host", "not a storage URL"),
+        ("nosuch://me:hush@host/db", "its database driver is not installed"),
+        ("mysql+pymysql://me:hush@host/db", "its database driver is not installed"),
+        ("mysql+pymysql://host/db?password=hush", "its database driver is not installed"),
+    ],
+)
+def test_storages_that_cannot_be_are_refused_without_their_password(url, message):
+    for opening in (lambda: create_or_load(url, "fake", OBJECTIVES, IDENTITY), lambda: load(url, "fake")):
+        error = ConfigError if message.startswith("not a") else EnvironmentProblem
+        with pytest.raises(error, match=message) as caught:
+            opening()
+        assert "hush" not in str(caught.value)
+
+
+def test_no_message_of_a_reachable_storage_shows_its_password(monkeypatch):
+    """An in-memory storage stands for a server, so that every later message is reached too."""
+    url, memory = "postgresql://me:hush@host/db?sslpassword=hush", optuna.storages.InMemoryStorage()
+    monkeypatch.setattr(optuna.storages, "get_storage", lambda storage: memory)
+    optuna.create_study(storage=memory, study_name="foreign")
+    create_or_load(url, "fake", OBJECTIVES, IDENTITY)
+    for opening in (
+        lambda: load(url, "nothing"),
+        lambda: create_or_load(url, "fake", OBJECTIVES, {"students": "other"}),
+        lambda: create_or_load(url, "foreign", OBJECTIVES, IDENTITY),
+    ):
+        with pytest.raises(StudyError, match="postgresql") as caught:
+            opening()
+        assert "hush" not in str(caught.value)
+
+
+# -- asking
+
+
+SAMPLERS = ["tpe", "nsga2", "random", "brute_force", "grid"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_draws_depend_on_the_seed_and_the_trials_so_far_only(tmp_path, sampler):
+    """Two runs agree, stopped in between or not; another root seed draws otherwise."""
+    genotype = {"depth": {"int": [1, 2]}, "width": {"int": [1, 30]}}
+
+    def drawn(name, seed, targets):
+        space = make_space(genotype, seed=seed, sampler=sampler, n_trials=24)
+        for n_trials in targets:
+            store = open_store(space, tmp_path / f"{name}.memory")
+            run(space, store, n_trials=n_trials)
+        return [r.genotype for r in store.records()]
+
+    whole = drawn("whole", 0, [16])
+    assert drawn("parts", 0, [4, 12, 16]) == whole
+    assert (drawn("other", 1, [16]) == whole) == (sampler == "grid")
+    assert len({str(g) for g in whole}) > 4
+
+
+def test_the_sampler_is_seeded_anew_by_the_number_of_trials(tmp_path):
+    """With one seed for every population, a random sampler would repeat its first draws."""
+    space = make_space({"depth": 1, "width": {"int": [1, 30_000]}}, sampler="random")
+    store = open_store(space, tmp_path / "study.memory")
+    first = [one.genotype for one in store.ask(space, 3, 0)]
+    second = [one.genotype for one in store.ask(space, 3, 0)]
+    assert not set(first) & set(second)
+
+
+def test_asked_trials_are_running_until_they_are_told(tmp_path):
+    space = make_space()
+    store = open_store(space, tmp_path / "study.memory")
+    asked = store.ask(space, 2, 0)
+    assert [one.number for one in asked] == [0, 1]
+    assert [r.state for r in store.records()] == ["running", "running"]
+    store.tell(make_record(asked[1]), {})
+    assert [r.state for r in store.records()] == ["running", "complete"]
+
+
+def test_draws_to_look_at_a_space_leave_no_trace(tmp_path):
+    space = make_space({"depth": 1, "width": {"int": [1, 30_000]}})
+    assert draw_at_random(space, 5) == draw_at_random(space, 5)
+    assert len(set(draw_at_random(space, 5))) == 5
+    assert not list(tmp_path.iterdir())
+
+
+# -- telling
+
+
+def test_a_record_is_read_back_as_it_was_told(tmp_path):
+    space = make_space(constraints={"params": 1000})
+    store = open_store(space, tmp_path / "study.memory")
+    (one,) = store.ask(space, 1, 0)
+    told = store.tell(make_record(one, extra={"loss": [[0, 1.0]]}), {"params": -5.0})
+    assert told.created > 0
+    assert open_store(space, tmp_path / "study.memory").records() == [told]
+    (trial,) = optuna_study(tmp_path / "study.memory").trials
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [told.metrics["nll"], told.costs["params"]]
+    assert trial.constraints == {"params": -5.0}
+    assert trial.user_attrs["accuracy"] == told.metrics["accuracy"]
+    assert trial.user_attrs["macs"] == told.costs["macs"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_not_finite_makes_a_failed_record(tmp_path, value):
+    space = make_space()
+    store = open_store(space, tmp_path / "study.memory")
+    (one,) = store.ask(space, 1, 0)
+    told = store.tell(make_record(one, metrics={"nll": value}), {"nll": value})
+    assert (told.state, told.reason) == ("failed", "a metric is not finite")
+    assert told.genotype == one.genotype.to_json() and not told.metrics
+    (trial,) = optuna_study(tmp_path / "study.memory").trials
+    assert trial.state == TrialState.FAIL and trial.values is None
+    assert not optuna_study(tmp_path / "study.memory").best_trials
+
+
+# -- importances
+
+
+def test_importances_find_the_parameter_that_matters(tmp_path):
+    genotype = {"depth": 1, "width": {"int": [1, 40]}, "storage_dtype": {"choices": ["float32", "int8"]}}
+    space = make_space(genotype, objectives=("accuracy", "params"))
+    store = open_store(space, tmp_path / "study.memory")
+    assert store.importances(space.objectives) == {}
+    fake = Fake(lambda one: {"metrics": {"accuracy": one.genotype["width"][0] / 50, "nll": 0.5}})
+    run(space, store, fake, n_trials=40)
+    found = store.importances(space.objectives)
+    assert set(found) == {"accuracy", "params"}
+    for shares in found.values():
+        assert shares["width"] > 0.8 and sum(shares.values()) == pytest.approx(1)
+
+
+def test_no_importances_where_nothing_varies(tmp_path):
+    space = make_space({"depth": 1, "width": 3})
+    store = open_store(space, tmp_path / "study.memory")
+    run(space, store, n_trials=12)
+    assert store.importances(space.objectives) == {}
