@@ -1,0 +1,111 @@
+"""Numbers and names as people read them; the one place that rounds for the eye."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+NONE = "–"
+"""What stands in a table where there is no number."""
+
+HIGHER_IS_BETTER = frozenset({"accuracy", "accuracy_vs_teacher", "agreement", "auroc"})
+LOWER_IS_BETTER = frozenset(
+    {"nll", "ece", "brier", "kl", "kl_to_teacher", "nll_above_teacher", "entropy_error", "error"}
+)
+METRIC_ORDER = ("accuracy", "nll", "nll_above_teacher", "ece", "brier", "entropy_error", "kl", "kl_to_teacher")
+COST_ORDER = ("macs", "flops", "params", "storage_bytes")
+
+_LABELS = {
+    "accuracy": "accuracy",
+    "nll": "NLL (nats)",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "kl": "KL to teacher (nats)",
+    "nll_above_teacher": "NLL above the teacher's (nats)",
+    "kl_to_teacher": "KL to teacher (nats)",
+    "entropy_error": "entropy error (nats)",
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "params": "parameters",
+    "storage_bytes": "storage (bytes)",
+}
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def label(name: str) -> str:
+    """A metric's or cost's name for tables, with its unit where known."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def metric(value: float | None, name: str) -> str:
+    """A metric for a table: accuracies in per cent, others to four decimals or three digits."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if _is_share(name):
+        return f"{100 * value:.2f} %"
+    return f"{value:.3g}" if value != 0 and not 1e-3 <= abs(value) < 1e4 else f"{value:.4f}"
+
+
+def interval(bounds: list[float] | None, name: str) -> str:
+    """A 95 % interval for a table; empty text when there is none."""
+    if not bounds or None in bounds:
+        return ""
+    low, high = (metric(bound, name).removesuffix(" %") for bound in bounds)
+    return f"[{low}, {high}]"
+
+
+def difference(value: float | None, name: str) -> str:
+    """A signed difference of two metrics; of accuracies in percentage points."""
+    if value is None:
+        return NONE
+    text = f"{100 * value:+.2f} pp" if _is_share(name) else f"{value:+.4f}"
+    return text.replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """An exact number with its thousands apart."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def short(value: float, unit: str = "") -> str:
+    """A large number to three digits with a decimal prefix, kept on one line: ``12.3 kB``."""
+    for size, prefix in _PREFIXES:
+        if abs(value) >= size:
+            return f"{value / size:.3g}\u00a0{prefix}{unit}"
+    return f"{value:.3g}\u00a0{unit}".strip()
+
+
+def factor(cost: float, reference: float) -> str:
+    """How a cost compares with a reference's: ``85× less than``, ``1.20× more than``, ``as much as``."""
+    ratio = reference / cost
+    if math.isclose(ratio, 1.0):
+        return "as much as"
+    return f"{_ratio(ratio)}× less than" if ratio > 1 else f"{_ratio(1 / ratio)}× more than"
+
+
+def compact(value: Any) -> str:
+    """Plain data on one line: ``a=1, b=2`` for a mapping, the values apart by commas for a list."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={compact(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(compact, value))
+    return NONE if value is None else str(value)
+
+
+def genotype(values: Mapping[str, Any]) -> str:
+    """A genotype on one line: family first, then its values by name; a penalty of zero is left out."""
+    shown = {k: v for k, v in values.items() if k != "family" and not (k == "group_penalty" and v == 0)}
+    return f"{values.get('family', 'student')}({', '.join(f'{k}={_value(v)}' for k, v in shown.items())})"
+
+
+def _is_share(name: str) -> bool:
+    return name.removeprefix("test_").startswith("accuracy")
+
+
+def _ratio(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.3g}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return "-".join(map(str, value)) or "none"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,200 @@
+"""A hand-made study of 48 varied records: every state, pruned layers, references, comparisons, notes."""
+
+import math
+import random
+from typing import Any
+
+from gped_nas.search.record import State, TrialRecord
+from gped_nas.search.snapshot import Comparison, Objective, Reference, StudySnapshot
+
+NLL = Objective("nll", "minimize", "metric", "NLL (nats)")
+FLOPS = Objective("flops", "minimize", "cost", "FLOPs")
+STORAGE = Objective("storage_bytes", "minimize", "cost", "storage (bytes)")
+N_VALIDATION, N_TEST = 180, 360
+_STATES: tuple[State, ...] = ("complete", "complete", "infeasible", "complete", "pruned", "complete")
+_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+
+
+def make_snapshot(**changes: Any) -> StudySnapshot:
+    """A study of 48 trials and three objectives; any attribute can be given instead."""
+    records = tuple(_record(trial) for trial in range(48))
+    front = _front(records)
+    records = tuple(_tested(r) if r.trial in front else r for r in records)
+    values: dict[str, Any] = {
+        "name": "digits_mlp",
+        "config": {
+            "name": "digits_mlp",
+            "dataset": {"name": "digits"},
+            "search": {"n_trials": 48, "seed": 0},
+        },
+        "objectives": (NLL, FLOPS, STORAGE),
+        "records": records,
+        "front": front,
+        "chosen": front[len(front) // 2],
+        "rule": "The smallest student whose NLL interval overlaps that of the best one.",
+        "references": _references(),
+        "comparisons": _comparisons(),
+        "hypervolume": tuple(1 - math.exp(-0.08 * (i + 1)) * 0.8 - 0.1 for i in range(48)),
+        "reference_point": {"nll": math.log(10), "flops": 180_000, "storage_bytes": 361_000},
+        "importances": {
+            "nll": {"width": 0.61, "depth": 0.24, "group_penalty": 0.15},
+            "flops": {"width": 0.82, "depth": 0.11, "group_penalty": 0.07},
+        },
+        "teacher": {
+            "digest": "3f2a" * 16,
+            "num_samples": 200,
+            "method": {"name": "sgld", "chains": 2},
+            "samples_to_nll": [[n, 0.11 + 0.25 / n**0.7] for n in (1, 2, 5, 10, 20, 50, 100, 200)],
+            "seconds": 84.2,
+        },
+        "provenance": {
+            "device": "cpu, 2 threads",
+            "torch": "2.9.0",
+            "seed": 0,
+            "dataset_sha256": "c01d" * 16,
+        },
+        "num_test_evaluations": len(front),
+        "split_text": "1257 training, 180 validation and 360 test examples, stratified by class.",
+        "notes": (
+            "Latency was not measured.",
+            "The teacher's chains disagree on 2 of 10 classes (R-hat 1.08).",
+        ),
+    }
+    return StudySnapshot(**(values | changes))
+
+
+def _record(trial: int) -> TrialRecord:
+    rng = random.Random(trial)
+    depth, width = rng.randint(1, 3), rng.choice([8, 16, 32, 64, 128])
+    dtype = rng.choice(sorted(_BYTES))
+    genotype = {
+        "family": "mlp",
+        "depth": depth,
+        "width": width,
+        "group_penalty": round(10 ** rng.uniform(-4, -1), 6),
+        "storage_dtype": dtype,
+    }
+    state: State = {0: "failed", 24: "failed", 11: "duplicate", 47: "running"}.get(trial, _STATES[trial % 6])  # type: ignore[assignment]
+    created = 1_790_000_000.0 + 7 * trial
+    if state in ("failed", "duplicate", "running"):
+        reasons = {"failed": "nll is not finite", "duplicate": "same genotype as trial 3", "running": ""}
+        return TrialRecord(trial, state, genotype, reason=reasons[state], created=created)
+    left = max(3, int(width * rng.uniform(0.5, 1.0)))
+    layers, drawn = _layers(depth, left), _layers(depth, width)
+    macs, params = sum(r["inputs"] * r["outputs"] for r in layers), sum(r["params"] for r in layers)
+    costs = {"macs": macs, "flops": 2 * macs, "params": params, "storage_bytes": params * _BYTES[dtype] + 480}
+    if state == "pruned":
+        reason = "even its smallest reachable network stores 212,480 bytes, limit 200,000"
+        return TrialRecord(trial, state, genotype, reason=reason, costs=costs, created=created)
+    nll = 0.12 + 1.9 / left**0.9 + rng.uniform(0, 0.06) + (0.02 if dtype == "int8" else 0)
+    metrics, intervals, n = _metrics(nll, N_VALIDATION, "")
+    return TrialRecord(
+        trial,
+        state,
+        genotype,
+        reason="stores more than 200,000 bytes" if state == "infeasible" else "",
+        metrics=metrics,
+        intervals=intervals,
+        n=n,
+        costs=costs,
+        layers=tuple(layers),
+        layers_drawn=tuple(drawn),
+        extra={
+            "reliability": _reliability(rng),
+            "macs_by_operator": {"linear": macs},
+            "dead_units": (width - left) * depth,
+            "seed": 10_000 + trial,
+            "loss": [[0, 2.3], [2000, nll]],
+        },
+        seconds=3.1 + trial / 50,
+        created=created,
+    )
+
+
+def _layers(depth: int, width: int) -> list[dict[str, Any]]:
+    sizes = [64, *[width] * depth, 11]
+    names = [*(f"hidden{i}" for i in range(depth)), "heads"]
+    return [
+        {"layer": name, "kind": "linear", "inputs": a, "outputs": b, "params": a * b + b}
+        for name, a, b in zip(names, sizes[:-1], sizes[1:], strict=True)
+    ]
+
+
+def _metrics(
+    nll: float, n: int, prefix: str
+) -> tuple[dict[str, float], dict[str, tuple[float, float]], dict[str, int]]:
+    accuracy = 1 - 0.26 * nll
+    values = {
+        "accuracy": accuracy,
+        "nll": nll,
+        "ece": 0.01 + nll / 20,
+        "entropy_error": nll / 5,
+        "kl": nll / 3,
+    }
+    half = {name: 0.35 * value / math.sqrt(n / 60) for name, value in values.items()} | {"accuracy": 0.02}
+    intervals = {prefix + k: (max(0.0, v - half[k]), min(v + half[k], 9.0)) for k, v in values.items()}
+    return (
+        {prefix + k: v for k, v in values.items()},
+        intervals,
+        {prefix + k: n for k in values},
+    )
+
+
+def _reliability(rng: random.Random) -> list[dict[str, float]]:
+    accuracies = [min(1.0, 0.3 + 0.11 * i + rng.uniform(-0.05, 0.05)) for i in range(7)]
+    return [{"confidence": 0.35 + 0.1 * i, "accuracy": a, "count": 3 + i**3} for i, a in enumerate(accuracies)]
+
+
+def _tested(record: TrialRecord) -> TrialRecord:
+    metrics, intervals, n = _metrics(1.04 * record.metrics["nll"], N_TEST, "test_")
+    return record.replace(
+        metrics={**record.metrics, **metrics},
+        intervals={**record.intervals, **intervals},
+        n={**record.n, **n},
+    )
+
+
+def _front(records: tuple[TrialRecord, ...]) -> tuple[int, ...]:
+    names = ("nll", "flops", "storage_bytes")
+    points = {r.trial: [r.value(name) for name in names] for r in records if r.state == "complete"}
+
+    def beaten(point: list[float]) -> bool:
+        return any(q != point and all(a <= b for a, b in zip(q, point, strict=True)) for q in points.values())
+
+    front = [trial for trial, point in points.items() if not beaten(point)]
+    return tuple(sorted(front, key=lambda trial: points[trial][0]))
+
+
+def _references() -> tuple[Reference, ...]:
+    one = {"macs": 26_112, "flops": 52_224, "params": 26_379, "storage_bytes": 105_996}
+    rows = (
+        ("teacher", "teacher average", 0.112, 200, "Average of 200 SGLD samples of mlp(depth=2, width=128)."),
+        (
+            "single_sample",
+            "best single sample",
+            0.181,
+            1,
+            "The posterior sample with the best validation NLL.",
+        ),
+        ("map", "MAP", 0.204, 1, "One network of the teacher's genotype, optimised."),
+        ("unpruned", "unpruned student", 0.131, 1, "A student of the teacher's genotype, never pruned."),
+    )
+    return tuple(
+        _reference(name, label, nll, {cost: value * times for cost, value in one.items()}, note)
+        for name, label, nll, times, note in rows
+    )
+
+
+def _reference(name: str, label: str, nll: float, costs: dict[str, int], note: str) -> Reference:
+    parts = (_metrics(nll, N_VALIDATION, ""), _metrics(1.03 * nll, N_TEST, "test_"))
+    metrics, intervals, n = ({k: v for part in parts for k, v in part[i].items()} for i in range(3))
+    return Reference(name, label, metrics, intervals, n, costs, note)  # type: ignore[arg-type]
+
+
+def _comparisons() -> tuple[Comparison, ...]:
+    return (
+        Comparison("teacher", "student", "nll", "test", -0.043, (-0.061, -0.022), N_TEST),
+        Comparison("teacher", "student", "accuracy", "test", 0.0055, (-0.0028, 0.0139), N_TEST),
+        Comparison("student", "single_sample", "nll", "test", -0.031, (-0.052, -0.008), N_TEST),
+        Comparison("student", "map", "nll", "test", 0.012, (0.002, 0.024), N_TEST),
+    )
