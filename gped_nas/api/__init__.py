@@ -1,0 +1,124 @@
+"""What users call: the arrows composed, from a search space to a front, a report and a student."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from gped_nas.api.job import run
+from gped_nas.api.session import Session, new_session
+from gped_nas.api.study import Study, open_study
+from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
+from gped_nas.data.base import Dataset
+from gped_nas.distill.student import Student
+from gped_nas.distill.student import load_student as _load_student
+from gped_nas.distill.targets import TARGETS, expect, stream_expectation
+from gped_nas.evaluate.base import METRICS
+from gped_nas.models.base import FAMILIES, Genotype, Params
+from gped_nas.models.costs import Cost, genotype_cost
+from gped_nas.posterior.base import METHODS
+from gped_nas.search.pareto import pareto_front
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.stream.reader import Stream
+
+__all__ = [
+    "Cost",
+    "Dataset",
+    "FAMILIES",
+    "Genotype",
+    "METHODS",
+    "METRICS",
+    "SearchSpace",
+    "Session",
+    "Student",
+    "Study",
+    "TARGETS",
+    "Teacher",
+    "TeacherStream",
+    "TrialRecord",
+    "build_teacher",
+    "cost",
+    "load_dataset",
+    "load_space",
+    "load_stream",
+    "load_student",
+    "new_session",
+    "open_study",
+    "pareto_front",
+    "run",
+]
+
+
+class TeacherStream:
+    """A stream for people: parameters, predictions and expectations by name.
+
+    Args:
+        stream: the opened stream.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    @property
+    def views(self) -> list[str]:
+        """Names of the views there are predictions at."""
+        return sorted(p.name for p in (self.stream.folder / "views").glob("*"))
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of the posterior samples, (S,), summing to 1."""
+        return self.stream.weight_S
+
+    @property
+    def log_prob(self) -> Tensor:
+        """Log-probabilities at the first view, or at the imported inputs: (S, N, C), nats."""
+        return self.stream.log_prob(self.views[0]) if self.stream.has_weights else self.stream.imported()[1]
+
+    def params(self, index: int) -> Params:
+        """Named parameters of one posterior sample."""
+        return self.stream.params(index)
+
+    def expectation(self, target: str, view: str | None = None) -> Tensor:
+        """A target's posterior average at a view (the first by default), or at the imported inputs: (N, G).
+
+        Raises:
+            RegistryError: unknown target.
+            StreamError: unknown view.
+        """
+        if view is None and not self.stream.has_weights:
+            return expect(TARGETS[target], self.log_prob.double(), self.weight).float()
+        return stream_expectation(self.stream, target, view or self.views[0])
+
+
+def load_stream(path: str | Path) -> TeacherStream:
+    """The stream in a folder, all of its posterior samples.
+
+    Raises:
+        StreamError: missing or corrupt.
+    """
+    return TeacherStream(Stream(Path(path)))
+
+
+def load_student(folder: str | Path) -> Student:
+    """The student in a folder, ready to predict.
+
+    Raises:
+        DataError: its files are missing, damaged or do not fit each other.
+    """
+    return _load_student(Path(folder))
+
+
+def cost(
+    genotype: Genotype, *, input_shape: Sequence[int], num_classes: int, targets: Sequence[str] = ("predictive",)
+) -> Cost:
+    """The cost of a genotype before pruning.
+
+    Args:
+        genotype: family and values.
+        input_shape: shape of one input: (D,) or (channels, height, width).
+        num_classes: C.
+        targets: heads it carries.
+    """
+    num_outputs = sum(TARGETS[name].num_outputs(num_classes) for name in targets)
+    return genotype_cost(genotype, tuple(input_shape), num_outputs)

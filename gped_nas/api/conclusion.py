@@ -1,0 +1,92 @@
+"""What follows once a front is fixed: its students are tested, once each, and compared with the references."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gped_nas.api.references import Contender, of_stream, trained
+from gped_nas.api.students import Trainer
+from gped_nas.data.base import Part
+from gped_nas.distill.student import load_student
+from gped_nas.evaluate.base import Predictions, Resamples, draw_resamples, evaluate, paired_difference
+from gped_nas.evaluate.student import student_predictions
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.snapshot import Comparison, Reference
+from gped_nas.search.study import Store
+
+COMPARED = ("nll", "accuracy")
+
+
+def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
+    """Make the test predictions that are still missing: of new front members, and of the references the first time.
+
+    Args:
+        store: the study; ``test`` and ``references`` are written to it.
+        folder: the study's folder.
+        trainer: that of the study.
+        front: the fixed front.
+
+    Raises:
+        Interrupted: the session said stop; what was measured is kept.
+    """
+    tested: dict[str, Any] = dict(store.get("test", {}))
+    new = [record.trial for record in front if str(record.trial) not in tested]
+    if not new and store.get("references") is not None:
+        return
+    dataset = trainer.teacher.dataset
+    test = draw_resamples(len(dataset.test), root=trainer.teacher.space.seed, part="test")
+    teacher, single = of_stream(trainer)
+    if store.get("references") is None:
+        contenders = [teacher, single, *trained(trainer, folder / "references")]
+        store.put(
+            "references",
+            {
+                "references": [asdict(_measured(c, teacher, trainer, test)) for c in contenders],
+                "comparisons": [asdict(row) for c in contenders[1:] for row in _compared(c, teacher, trainer, test)],
+            },
+        )
+    for trial in new:
+        trainer.session.raise_if_stopped()
+        student = load_student(trainer.folder / str(trial))
+        predictions = student_predictions(student, dataset.raw("test"))
+        measured = evaluate(predictions, dataset.labels("test"), teacher.predictions.get("test"), resamples=test)
+        shown = measured.prefixed("test_")
+        contender = Contender("student", f"trial {trial}", "", {"test": predictions}, {})
+        tested[str(trial)] = {
+            "metrics": shown.metrics,
+            "intervals": shown.intervals,
+            "n": shown.n,
+            "comparisons": [asdict(row) for row in _compared(contender, teacher, trainer, test)],
+        }
+    store.put("test", tested)
+
+
+def _measured(contender: Contender, teacher: Contender, trainer: Trainer, test: Resamples) -> Reference:
+    """A contender's metrics on validation and, where the teacher is known there, on test as ``test_...``."""
+    resamples: dict[Part, Resamples] = {"validation": trainer.resamples, "test": test}
+    metrics: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    n: dict[str, int] = {}
+    for part, against in teacher.predictions.items():
+        labels = trainer.teacher.dataset.labels(part)
+        known = None if contender is teacher else against
+        measured = evaluate(contender.predictions[part], labels, known, resamples=resamples[part])
+        shown = measured.prefixed("" if part == "validation" else "test_")
+        metrics |= shown.metrics
+        intervals |= shown.intervals
+        n |= shown.n
+    return Reference(contender.name, contender.label, metrics, intervals, n, contender.costs, contender.note)
+
+
+def _compared(first: Contender, teacher: Contender, trainer: Trainer, test: Resamples) -> list[Comparison]:
+    """Paired test differences to the teacher's average; none where that is not known on test."""
+    if "test" not in teacher.predictions:
+        return []
+    labels = trainer.teacher.dataset.labels("test")
+    rows = []
+    for metric in COMPARED:
+        predictions: tuple[Predictions, Predictions] = (first.predictions["test"], teacher.predictions["test"])
+        difference, interval, n = paired_difference(metric, *predictions, labels, resamples=test)
+        rows.append(Comparison(first.name, teacher.name, metric, "test", difference, interval, n))
+    return rows

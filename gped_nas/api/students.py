@@ -1,0 +1,147 @@
+"""From genotypes to trial records: distil a population, write each student, read it back, measure it."""
+
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gped_nas.api.session import Session
+from gped_nas.api.teacher import Teacher
+from gped_nas.device import threads_for
+from gped_nas.distill.kernel import DistillationSet, Distilled, distill
+from gped_nas.distill.student import StudentSpec, load_student, save_student
+from gped_nas.errors import DivergenceError, GpedError
+from gped_nas.evaluate.base import Predictions, Resamples, evaluate
+from gped_nas.evaluate.metrics import reliability
+from gped_nas.evaluate.student import student_predictions
+from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.models.costs import cost_of, count_macs, largest_product
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.study import Asked
+
+CURVE_POINTS = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """Distils and measures the students of one study.
+
+    Attributes:
+        teacher: whom they imitate.
+        data: what they learn from.
+        validation: the teacher's predictions on validation.
+        resamples: bootstrap draws of validation.
+        folder: where students are written, one folder a trial.
+        session: how to run.
+        about: what each student's spec says of where it comes from.
+    """
+
+    teacher: Teacher
+    data: DistillationSet
+    validation: Predictions
+    resamples: Resamples
+    folder: Path
+    session: Session
+    about: dict[str, str]
+
+    def __call__(self, asked: Sequence[Asked]) -> list[TrialRecord]:
+        """See ``search.run.DistilAndEvaluate``.
+
+        Raises:
+            Interrupted: the session said stop.
+        """
+        started = time.monotonic()
+        students = self.distill([one.genotype for one in asked])
+        share = (time.monotonic() - started) / len(asked)
+        return [self._record(one, student, share) for one, student in zip(asked, students, strict=True)]
+
+    def distill(self, genotypes: Sequence[Genotype]) -> tuple[Distilled, ...]:
+        """Students of these genotypes, trained together."""
+        space, session = self.teacher.space, self.session
+        # Decided by the space, not by this population: the number of threads can change a student's last bits.
+        work = max(largest_product(self.data.shapes(g), space.recipe.batch_size) for g in space.corners())
+        with threads_for(work):
+            return distill(
+                genotypes,
+                self.data,
+                space.recipe,
+                seed=space.seed,
+                device=session.device,
+                progress=session.progress,
+                should_stop=session.should_stop,
+            ).students
+
+    def spec(self, genotype: Genotype, **about: str) -> StudentSpec:
+        """The spec of a student of this genotype."""
+        dataset = self.teacher.dataset
+        return StudentSpec(
+            family=genotype.family,
+            input_shape=dataset.input_shape,
+            class_names=dataset.class_names,
+            targets=self.data.targets,
+            normalization=dataset.normalization,
+            storage_dtype=genotype["storage_dtype"],
+            genotype=genotype.to_json(),
+            about={**self.about, **about},
+        )
+
+    def _record(self, one: Asked, student: Distilled, share: float) -> TrialRecord:
+        started = time.monotonic()
+        genotype = one.genotype
+        if not student.is_finite:
+            return TrialRecord(
+                one.number, "failed", genotype.to_json(), reason="training diverged: its numbers are not finite"
+            )
+        folder = self.folder / str(one.number)
+        stored = save_student(folder, self.spec(genotype, trial=str(one.number)), student.params)
+        loaded = load_student(folder)
+        predictions = student_predictions(loaded, self.teacher.dataset.raw("validation"))
+        labels = self.teacher.dataset.labels("validation")
+        try:
+            evaluation = evaluate(predictions, labels, self.validation, resamples=self.resamples)
+        except DivergenceError as error:
+            return TrialRecord(one.number, "failed", genotype.to_json(), reason=str(error))
+        dataset, shapes = self.teacher.dataset, loaded.shapes
+        cost = cost_of(genotype.family, shapes, dataset.input_shape, genotype["storage_dtype"])
+        counted = count_macs(genotype.family, shapes, dataset.input_shape)
+        if sum(counted.values()) != cost.macs or cost.storage_bytes != stored:
+            raise GpedError(
+                f"trial {one.number}: counted {counted} and {stored} bytes, expected {cost}; "
+                f"the cost rules of family '{genotype.family}' are wrong"
+            )
+        family = FAMILIES[genotype.family]
+        drawn = self.data.shapes(genotype)
+        return TrialRecord(
+            trial=one.number,
+            state="complete",
+            genotype=genotype.to_json(),
+            metrics=evaluation.metrics,
+            intervals=evaluation.intervals,
+            n=evaluation.n,
+            costs=asdict(cost),
+            layers=tuple(family.describe(shapes)),
+            layers_drawn=tuple(family.describe(drawn)),
+            extra={
+                "reliability": reliability(predictions, labels),
+                "macs_by_operator": counted,
+                "dead_units": student.num_dead,
+                "seed": student.seed,
+                "loss": [list(point) for point in _thin(student.losses)],
+            },
+            seconds=round(share + time.monotonic() - started, 4),
+        )
+
+
+def _thin(curve: tuple[tuple[int, float], ...]) -> Iterable[tuple[int, float]]:
+    """At most about ``CURVE_POINTS`` points of a curve, its last one among them."""
+    every = max(1, len(curve) // CURVE_POINTS)
+    return [*curve[:-1:every], curve[-1]]
+
+
+def keep_only(folder: Path, trials: Iterable[int]) -> None:
+    """Delete the students of all other trials; a killed run may have left some half written."""
+    kept = {str(trial) for trial in trials}
+    for path in folder.glob("*"):
+        if path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)

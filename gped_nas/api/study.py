@@ -1,0 +1,226 @@
+"""A study as users hold it: its records, its front, its report."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gped_nas.errors import ConfigError, GateError, StudyError
+from gped_nas.io import read_json
+from gped_nas.search.choice import choose
+from gped_nas.search.objectives import describe_constraint, objective, violations
+from gped_nas.search.pareto import Scale, hypervolume_history, pareto_front, to_box
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.snapshot import Comparison, Objective, Reference, StudySnapshot
+from gped_nas.search.study import Store, load, sqlite_url
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STUDY_FILE, DATABASE, REPORT = "study.json", "study.db", "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study and its folder.
+
+    Attributes:
+        path: its folder, ``reports/<study>``.
+        name: its name in the storage.
+        store: its trials.
+    """
+
+    path: Path
+    name: str
+    store: Store
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial by number, with its test metrics where they were made."""
+        tested = self.store.get("test", {})
+        return [_with_test(record, tested.get(str(record.trial))) for record in self.store.records()]
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the front is about."""
+        return tuple(Objective(**o) for o in self.store.get("axes", []))
+
+    @property
+    def stream_path(self) -> Path:
+        """The folder of the teacher's stream."""
+        return Path(self.store.get("stream", {}).get("path", ""))
+
+    @property
+    def num_test_evaluations(self) -> int:
+        """How many students' test predictions were made so far."""
+        return len(self.store.get("test", {}))
+
+    def front(self) -> list[TrialRecord]:
+        """The non-dominated complete records, best by the first objective first."""
+        records = self.records()
+        return [records[number] for number in front_of(records, self.objectives)]
+
+    def chosen(self) -> TrialRecord | None:
+        """The student to take when no budget is given, see ``search.choice``; None when the front is empty."""
+        front = self.front()
+        picked, _ = choose(front, self.objectives, self._box(front))
+        return None if picked is None else front[picked]
+
+    def pick(self, bounds: Mapping[str, float]) -> TrialRecord:
+        """The front's best record by the first objective among those within bounds.
+
+        Args:
+            bounds: metric or cost name to its bound: at most, at least for a maximised metric.
+
+        Raises:
+            ConfigError: an unknown name.
+            GateError: no record of the front is within them.
+        """
+        for name in bounds:
+            objective(name, "--within")
+        for record in self.front():
+            if all(value <= 0 for value in violations({**record.metrics, **record.costs}, bounds).values()):
+                return record
+        wanted = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
+        raise GateError(f"study '{self.name}': no student on the front meets {wanted}; loosen the bounds or search on")
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The front as a pandas frame: trial, genotype, metrics, costs."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [{"trial": r.trial, **dict(r.genotype), **dict(r.metrics), **dict(r.costs)} for r in self.front()]
+        )
+
+    def _box(self, records: Sequence[TrialRecord]) -> Any:
+        """Objectives of records as losses in [0, 1] of the reference box."""
+        axes, box = self.objectives, self.store.get("box")
+        if not records:
+            return np.empty((0, len(axes)))
+        values = [[r.value(o.name) for o in axes] for r in records]
+        scales: list[Scale] = ["log10" if o.kind == "cost" else "linear" for o in axes]
+        return to_box(values, box["best"], box["worst"], scales=scales)
+
+    def snapshot(self) -> StudySnapshot:
+        """The study at this instant, as plain data."""
+        records, axes = self.records(), self.objectives
+        front = front_of(records, axes)
+        picked, rule = choose([records[i] for i in front], axes, self._box([records[i] for i in front]))
+        chosen = None if picked is None else front[picked]
+        references, tested = self.store.get("references", {}), self.store.get("test", {})
+        compared = [*references.get("comparisons", []), *tested.get(str(chosen), {}).get("comparisons", [])]
+        return StudySnapshot(
+            name=self.name,
+            config=self.store.get("config", {}),
+            objectives=axes,
+            records=tuple(records),
+            front=tuple(front),
+            chosen=chosen,
+            rule=rule,
+            references=tuple(Reference(**r) for r in references.get("references", [])),
+            comparisons=tuple(Comparison(**c) for c in compared),
+            hypervolume=self._hypervolume(records),
+            reference_point=dict(zip((o.name for o in axes), self.store.get("box", {}).get("worst", []), strict=False)),
+            importances=self.store.importances(axes),
+            teacher=self.store.get("teacher", {}),
+            provenance={
+                **self.store.get("provenance", {}),
+                "student seconds": round(sum(r.seconds for r in records), 1),
+            },
+            num_test_evaluations=self.num_test_evaluations,
+            split_text=self.store.get("split", ""),
+            notes=tuple(self.store.get("notes", [])),
+        )
+
+    def _hypervolume(self, records: Sequence[TrialRecord]) -> tuple[float, ...]:
+        """Hypervolume after each trial; a trial that is not complete adds nothing."""
+        axes = self.objectives
+        if not axes or not records:
+            return ()
+        values = np.full((len(records), len(axes)), np.nan)
+        complete = [i for i, r in enumerate(records) if r.state == "complete"]
+        if complete:
+            values[complete] = self._box([records[i] for i in complete])
+        return tuple(float(v) for v in hypervolume_history(values, np.ones(len(axes))))
+
+    def write_report(self, path: Path | None = None) -> Path:
+        """Write ``report.html`` (or ``path``) and return where.
+
+        Raises:
+            EnvironmentProblem: it cannot be written.
+        """
+        from gped_nas.report import write_report
+
+        target = path or self.path / REPORT
+        write_report(self.snapshot(), target)
+        return target
+
+    def figure(self, name: str = "front") -> Any:
+        """A Plotly figure of the report by name.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        from gped_nas.report import data_of
+        from gped_nas.report.figures import charts
+
+        drawn = {chart.id: chart.figure for chart in charts(data_of(self.snapshot()))}
+        matches = [figure for key, figure in drawn.items() if key == name or key.startswith(name)]
+        if not matches:
+            raise ConfigError(f"figure '{name}': unknown; expected one of: {', '.join(drawn)}")
+        return matches[0]
+
+
+def _with_test(record: TrialRecord, test: Mapping[str, Any] | None) -> TrialRecord:
+    if test is None:
+        return record
+    return record.replace(
+        metrics={**record.metrics, **test["metrics"]},
+        intervals={**record.intervals, **{name: (low, high) for name, (low, high) in test["intervals"].items()}},
+        n={**record.n, **test["n"]},
+    )
+
+
+def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
+    """Trial numbers of the non-dominated complete records, best by the first objective first."""
+    complete = [r for r in records if r.state == "complete"]
+    if not complete:
+        return []
+    points = np.array([[r.value(o.name) for o in objectives] for r in complete])
+    mask = pareto_front(points, [o.direction for o in objectives])
+    sign = -1 if objectives[0].direction == "maximize" else 1
+    kept = [r for r, on_front in zip(complete, mask, strict=True) if on_front]
+    kept.sort(key=lambda r: (sign * r.value(objectives[0].name), r.trial))
+    return [r.trial for r in kept]
+
+
+def storage_from_environment() -> str | None:
+    """``$GPED_STORAGE``, then ``$OPTUNA_STORAGE``."""
+    return os.environ.get("GPED_STORAGE") or os.environ.get("OPTUNA_STORAGE") or None
+
+
+def open_study(study: str | Path, *, storage: str | None = None, out: str | Path = "reports") -> Study:
+    """An existing study by its name or folder.
+
+    Raises:
+        StudyError: there is none, or it cannot be read.
+    """
+    folder = Path(study)
+    if not (folder / STUDY_FILE).is_file():
+        folder = Path(out) / str(study)
+    if not (folder / STUDY_FILE).is_file():
+        known = sorted(p.parent.name for p in Path(out).glob(f"*/{STUDY_FILE}"))
+        raise StudyError(
+            f"{study}: no such study; expected a study's name or folder; in {out}: {', '.join(known) or 'none'}"
+        )
+    note = read_json(folder / STUDY_FILE)
+    if not isinstance(note, dict) or not isinstance(note.get("name"), str):
+        raise StudyError(f"{folder / STUDY_FILE}: damaged; repeat the study's `gped-search run`, which writes it anew")
+    url = storage or storage_from_environment() if note.get("storage") == "external" else None
+    if note.get("storage") == "external" and url is None:
+        raise StudyError(f"{folder}: this study lives in another storage; give it with --storage or GPED_STORAGE")
+    if url is None and not (folder / DATABASE).is_file():
+        raise StudyError(f"{folder / DATABASE}: missing; restore it, or delete {folder} to start anew")
+    return Study(folder, note["name"], load(url or sqlite_url(folder / DATABASE), note["name"]))

@@ -1,0 +1,88 @@
+"""``doctor``: is everything here that a search needs?"""
+
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import typer
+
+from gped_nas.cli.options import FormatOption
+from gped_nas.cli.output import Format, print_json, print_rows
+
+app = typer.Typer()
+NEEDED_BYTES = 2**30
+
+
+@app.command()
+def doctor(format: FormatOption = Format.table) -> None:
+    """Check Python, torch, device, extras, folders and disk; exit 5 if something needed is missing."""
+    from gped_nas.errors import EnvironmentProblem
+
+    checks = [*_software(), *_folders()]
+    print_json(checks) if format is Format.json else print_rows(checks, format)
+    broken = [check["check"] for check in checks if check["verdict"] == "broken"]
+    if broken:
+        raise EnvironmentProblem(f"broken: {', '.join(broken)}; see the table for what to do")
+
+
+def _software() -> list[dict[str, Any]]:
+    import sqlite3
+
+    import torch
+
+    from gped_nas import device
+
+    about = device.fingerprint(device.choose())
+    checks = [
+        _check("python", sys.version.split()[0], sys.version_info >= (3, 11), "install Python 3.11 or later"),
+        _check("torch", str(torch.__version__), True, ""),
+        _check("device", f"{about['device']}: {about['name']}, {about['threads']} threads", True, ""),
+        _check("sqlite", sqlite3.sqlite_version, True, ""),
+    ]
+    for name in ("torchvision", "optuna", "plotly", "pandas", "fvcore", "safetensors", "scikit-learn", "pydantic"):
+        found = _version(name)
+        checks.append(_check(name, found or "missing", found is not None, f"pip install {name}"))
+    dashboard = _version("optuna-dashboard")
+    checks.append(
+        {
+            "check": "optuna-dashboard (extra)",
+            "found": dashboard or "not installed",
+            "verdict": "ok" if dashboard else "optional",
+            "what to do": "" if dashboard else "pip install 'gped-nas[dashboard]'",
+        }
+    )
+    return checks
+
+
+def _folders() -> list[dict[str, Any]]:
+    from gped_nas.api.session import cache_root
+    from gped_nas.errors import EnvironmentProblem
+    from gped_nas.io import make_dir
+
+    root = cache_root()
+    try:
+        make_dir(root)
+    except EnvironmentProblem as error:
+        return [_check("cache", str(error), False, "set GPED_CACHE to a folder that can be written")]
+    free = shutil.disk_usage(root).free
+    return [
+        _check("cache", str(root), True, ""),
+        _check("free disk", f"{free / 2**30:.1f} GiB", free >= NEEDED_BYTES, "free at least 1 GiB, or set GPED_CACHE"),
+    ]
+
+
+def _check(name: str, found: str, is_fine: bool, advice: str) -> dict[str, Any]:
+    return {
+        "check": name,
+        "found": found,
+        "verdict": "ok" if is_fine else "broken",
+        "what to do": "" if is_fine else advice,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,57 @@
+"""Options that several verbs share."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gped_nas.cli.output import Format
+
+Space = Annotated[str, typer.Argument(metavar="SPACE", help="A YAML search space, or the name of a shipped one.")]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its folder.")]
+TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the data.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: a.b=c.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Root of every seed.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of all studies.")]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", envvar=["GPED_STORAGE", "OPTUNA_STORAGE"], help="Optuna storage URL.", show_envvar=True),
+]
+
+
+def overrides(settings: Sequence[str] | None, seed: int | None = None) -> dict[str, Any]:
+    """``--set`` and ``--seed`` as dotted keys to values.
+
+    Raises:
+        ConfigError: a ``--set`` without ``=``, or whose value is no YAML.
+    """
+    from gped_nas.config import parse_value
+    from gped_nas.errors import ConfigError
+
+    values: dict[str, Any] = {}
+    for setting in settings or ():
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE, for example search.n_trials=16")
+        values[key.strip()] = parse_value(text, f"--set {key}")
+    return values if seed is None else {**values, "seed": seed}
+
+
+def seconds(text: str | None) -> float | None:
+    """``"90"``, ``"30m"`` or ``"2h"`` in seconds.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    from gped_nas.errors import ConfigError
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise ConfigError(f"--timeout: found '{text}', expected a time such as 90, 90s, 30m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

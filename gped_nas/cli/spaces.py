@@ -1,0 +1,88 @@
+"""Verbs about search spaces: ``init`` and ``space``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gped_nas.cli.options import FormatOption, Seed, Set, overrides
+from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The YAML file to write.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own arrays: an .npz with x_train and y_train.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented search space to start from, for the digits or for your own arrays."""
+    from gped_nas.cli.progress import say
+    from gped_nas.cli.template import space_for
+    from gped_nas.config import load_yaml
+    from gped_nas.errors import ConfigError
+    from gped_nas.io import make_dir, write_text
+    from gped_nas.search.space import parse_space
+
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: exists already; choose another name or give --force")
+    text = space_for(path.stem, data)
+    parse_space(load_yaml(text, str(path)), str(path))
+    make_dir(path.parent)
+    write_text(path, text)
+    say(f"wrote {path}; next: gped-search run {path}")
+
+
+@app.command()
+def space(
+    space: Annotated[
+        str | None, typer.Argument(metavar="SPACE", help="File or shipped name; none lists those.")
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Also draw this many genotypes at random.")] = 0,
+    format: FormatOption = Format.table,
+    set_: Set = None,
+    seed: Seed = None,
+) -> None:
+    """Show what a search space holds: its size and the range of its costs."""
+    from gped_nas.search.space import load_space, shipped_spaces
+
+    if space is None:
+        rows = [{"space": name, "file": str(path)} for name, path in shipped_spaces().items()]
+        print_json(rows) if format is Format.json else print_rows(rows, format)
+        return
+    from gped_nas.api import load_dataset
+
+    found = load_space(space, overrides(set_, seed))
+    dataset = load_dataset(found)
+    found.check_reachable(dataset.input_shape, dataset.num_classes)
+    low = found.smallest_cost(dataset.input_shape, dataset.num_classes)
+    high = found.largest_cost(dataset.input_shape, dataset.num_classes)
+    about: dict[str, Any] = {
+        "name": found.name,
+        "dataset": f"{dataset.name}: {dataset.split_text}",
+        "teacher": f"{found.genotype} by {found.method.name}",
+        "genotypes": sum(1 for _ in found.enumerate()) if found.is_finite else "infinitely many (a float range)",
+        "objectives": ", ".join(o.name for o in found.objectives),
+        **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
+    }
+    drawn = _drawn(found, dataset, sample) if sample else []
+    if format is Format.json:
+        print_json({**about, "sample": drawn} if sample else about)
+        return
+    print_pairs(about, format)
+    if drawn:
+        print_rows(drawn, format)
+
+
+def _drawn(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from gped_nas.models.costs import genotype_cost
+    from gped_nas.search.study import draw_at_random
+
+    genotypes = draw_at_random(space, num)
+    outputs = space.num_outputs(dataset.num_classes)
+    return [{"genotype": str(g), **asdict(genotype_cost(g, dataset.input_shape, outputs))} for g in genotypes]

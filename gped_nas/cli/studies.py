@@ -1,0 +1,334 @@
+"""Verbs about studies: run one, read it, take a student home."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gped_nas.cli.options import (
+    Device,
+    FormatOption,
+    Out,
+    Seed,
+    Set,
+    Space,
+    Storage,
+    StudyArgument,
+    TrialArgument,
+    overrides,
+    seconds,
+)
+from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
+from gped_nas.cli.progress import progress, say
+from gped_nas.cli.signals import stoppable
+
+app = typer.Typer()
+REPORTS = Path("reports")
+
+
+@app.command()
+def run(
+    space: Space,
+    study_name: Annotated[str | None, typer.Option("--study-name", help="The space's name by default.")] = None,
+    n_trials: Annotated[
+        int | None, typer.Option("--n-trials", help="Finished trials in all, earlier runs included.")
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", help="Start no population after this: 90, 30m, 2h.")
+    ] = None,
+    storage: Storage = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    out: Out = REPORTS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved space, and stop.")] = False,
+) -> None:
+    """Search: sample the teacher once, distil populations of students, write the front and its report."""
+    from gped_nas.api import load_space, new_session
+    from gped_nas.api import run as run_study
+    from gped_nas.config import dump_yaml
+    from gped_nas.errors import ConfigError
+
+    found = load_space(space, overrides(set_, seed))
+    limit = seconds(timeout)
+    if n_trials is not None and n_trials < 1:
+        raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
+    if print_config:
+        print(dump_yaml(found.resolved), end="")
+        return
+    if dry_run:
+        _plan(found)
+        return
+    wanted = n_trials or found.search.n_trials
+
+    def told(record: Any, finished: int) -> None:
+        what = (
+            f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters" if record.costs else record.reason
+        )
+        say(f"trial {record.trial}: {record.state}, {what} ({finished} of {wanted})")
+
+    with stoppable(_again(space, study_name, storage, set_, seed, out, n_trials)) as should_stop, progress() as report:
+        session = new_session(device, progress=report, should_stop=should_stop)
+        study = run_study(
+            found,
+            out=out,
+            study_name=study_name,
+            storage=storage,
+            n_trials=n_trials,
+            timeout_s=limit,
+            session=session,
+            told=told,
+        )
+    _print_front(study)
+    say(f"students tested so far: {study.num_test_evaluations}, each once and only when on the front")
+    print(f"report: {study.path / 'report.html'}")
+
+
+def _again(space: str, name: str | None, storage: str | None, set_: Any, seed: Any, out: Path, n_trials: Any) -> str:
+    """The command that resumes a run; a storage URL may hold a password and is left to the environment."""
+    words = ["gped-search", "run", space]
+    words += [] if name is None else ["--study-name", name]
+    words += [] if storage is None else ["--storage", "$GPED_STORAGE"]
+    words += [word for setting in set_ or () for word in ("--set", setting)]
+    words += [] if seed is None else ["--seed", str(seed)]
+    words += [] if n_trials is None else ["--n-trials", str(n_trials)]
+    words += [] if out == REPORTS else ["--out", str(out)]
+    return " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
+
+
+def _plan(space: Any) -> None:
+    """What a run would do."""
+    from gped_nas.api.session import Session
+    from gped_nas.api.teacher import load_dataset, stream_key
+    from gped_nas.models.base import num_params
+
+    dataset = load_dataset(space)
+    space.check_reachable(dataset.input_shape, dataset.num_classes)
+    key = stream_key(space, dataset)
+    folder = key.folder(Session().streams)
+    samples = getattr(space.method, "num_samples", 1)
+    points = len(dataset.raw("pool")) * len(space.views) + len(dataset.validation) + len(dataset.test)
+    low = space.smallest_cost(dataset.input_shape, dataset.num_classes)
+    high = space.largest_cost(dataset.input_shape, dataset.num_classes)
+    print_pairs(
+        {
+            "dataset": f"{dataset.name}: {dataset.split_text}",
+            "teacher": f"{space.genotype} by {space.method.name}, {samples} posterior samples",
+            "stream": f"{folder} ({'there' if (folder / 'segments').exists() else 'to be sampled'})",
+            "disk for weights": samples * num_params(key.shapes) * 4,
+            "disk for predictions": samples * points * dataset.num_classes * 4,
+            "trials": space.search.n_trials,
+            "students at once": space.search.students_at_once,
+            **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
+        },
+        Format.table,
+    )
+
+
+def _row(record: Any) -> dict[str, Any]:
+    from gped_nas.errors import GpedError
+    from gped_nas.models.base import Genotype
+
+    try:
+        genotype = str(Genotype.from_json(record.genotype))
+    except (GpedError, KeyError):  # a trial that never got as far as a genotype
+        genotype = ""
+    wanted = ("nll", "accuracy", "kl_to_teacher", "test_nll", "test_nll_above_teacher", "test_accuracy")
+    return {
+        "trial": record.trial,
+        "genotype": genotype,
+        **{name: record.metrics.get(name) for name in wanted},
+        **{name: record.costs.get(name) for name in ("macs", "params", "storage_bytes")},
+    }
+
+
+def _print_front(study: Any) -> None:
+    chosen = study.chosen()
+    rows = [{**_row(record), "": "<- chosen" if record.trial == chosen.trial else ""} for record in study.front()]
+    print_rows(rows, Format.table, title=f"front of {study.name}: best by {study.objectives[0].name} first")
+
+
+def _as_json(record: Any) -> dict[str, Any]:
+    data = record.to_json()
+    return {key: data[key] for key in ("trial", "genotype", "metrics", "intervals", "n", "costs")}
+
+
+@app.command()
+def front(
+    study: StudyArgument, storage: Storage = None, out: Out = REPORTS, format: FormatOption = Format.table
+) -> None:
+    """Print the Pareto front, best by the first objective first."""
+    from gped_nas.api import open_study
+
+    found = open_study(study, storage=storage, out=out)
+    if format is Format.json:
+        print_json([_as_json(record) for record in found.front()])
+    else:
+        print_rows([_row(record) for record in found.front()], format)
+
+
+@app.command()
+def trials(
+    study: StudyArgument, storage: Storage = None, out: Out = REPORTS, format: FormatOption = Format.table
+) -> None:
+    """Print every trial with its state and, where it is not complete, the reason."""
+    from gped_nas.api import open_study
+
+    records = open_study(study, storage=storage, out=out).records()
+    if format is Format.json:
+        print_json([record.to_json() for record in records])
+    else:
+        print_rows([{**_row(r), "state": r.state, "reason": r.reason} for r in records], format)
+
+
+@app.command()
+def status(
+    study: StudyArgument, storage: Storage = None, out: Out = REPORTS, format: FormatOption = Format.table
+) -> None:
+    """Print how far a study is."""
+    from collections import Counter
+
+    from gped_nas.api import open_study
+    from gped_nas.search.record import FINISHED
+
+    found = open_study(study, storage=storage, out=out)
+    records = found.records()
+    counts = Counter(record.state for record in records)
+    chosen = found.chosen()
+    print_pairs(
+        {
+            "study": found.name,
+            "finished": sum(record.state in FINISHED for record in records),
+            **{state: counts[state] for state in sorted(counts)},
+            "on the front": len(found.front()),
+            "chosen": None if chosen is None else chosen.trial,
+            "student seconds": round(sum(record.seconds for record in records), 1),
+            "report": str(found.path / "report.html"),
+        },
+        format,
+    )
+
+
+@app.command()
+def pick(
+    study: StudyArgument,
+    within: Annotated[
+        list[str] | None, typer.Option("--within", metavar="NAME=BOUND", help="A budget: params=5000.")
+    ] = None,
+    storage: Storage = None,
+    out: Out = REPORTS,
+    format: FormatOption = Format.table,
+) -> None:
+    """Pick one student: the best within budgets, or the one the report chooses when no budget is given."""
+    from gped_nas.api import open_study
+    from gped_nas.errors import ConfigError, GateError
+
+    found = open_study(study, storage=storage, out=out)
+    bounds = {}
+    for text in within or ():
+        name, _, value = text.partition("=")
+        try:
+            bounds[name.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"--within {text}: expected NAME=BOUND, for example params=5000") from None
+    record = found.pick(bounds) if bounds else found.chosen()
+    if record is None:
+        raise GateError(f"study '{found.name}': no student is feasible, so none can be picked")
+    print_json(_as_json(record)) if format is Format.json else print_rows([_row(record)], format)
+
+
+@app.command()
+def show(
+    study: StudyArgument,
+    trial: TrialArgument,
+    storage: Storage = None,
+    out: Out = REPORTS,
+    format: FormatOption = Format.table,
+) -> None:
+    """Show one trial: genotype, layers, costs, metrics with intervals."""
+    from gped_nas.api import open_study
+
+    found = open_study(study, storage=storage, out=out)
+    record = find_trial(found, trial)
+    if format is Format.json:
+        print_json(record.to_json())
+        return
+    about = {**_row(record), "state": record.state, "reason": record.reason, "seconds": record.seconds}
+    if format is Format.csv:
+        print_pairs({**about, **record.metrics, **record.costs}, format)
+        return
+    print_pairs(about, format)
+    rows = [
+        {"metric": name, "value": value, "low": low, "high": high, "n": record.n.get(name)}
+        for name, value in record.metrics.items()
+        for low, high in [record.intervals.get(name, (None, None))]
+    ]
+    if rows:
+        print_rows(rows, format, title="metrics, 95 % interval")
+        print_rows(record.layers, format, title="layers")
+
+
+def find_trial(study: Any, trial: int) -> Any:
+    """The record of a trial number.
+
+    Raises:
+        ConfigError: the study has no such trial.
+    """
+    from gped_nas.errors import ConfigError
+
+    records = study.records()
+    if not 0 <= trial < len(records):
+        known = f"0 to {len(records) - 1}" if records else "none yet"
+        raise ConfigError(f"study '{study.name}': no trial {trial}; there are: {known}")
+    return records[trial]
+
+
+@app.command()
+def report(study: StudyArgument, storage: Storage = None, out: Out = REPORTS) -> None:
+    """Write the study's report: one HTML file that needs no network."""
+    from gped_nas.api import open_study
+
+    print(open_study(study, storage=storage, out=out).write_report())
+
+
+@app.command()
+def export(
+    study: StudyArgument,
+    trial: TrialArgument,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to write; <study>-<trial> by default.")] = None,
+    storage: Storage = None,
+    out: Out = REPORTS,
+) -> None:
+    """Take a student of the front home: weights.safetensors and spec.json."""
+    from gped_nas.api import open_study
+    from gped_nas.errors import ConfigError
+    from gped_nas.export.safetensors import export_student
+
+    found = open_study(study, storage=storage, out=out)
+    record = find_trial(found, trial)
+    source = found.path / "students" / str(trial)
+    if not source.is_dir():
+        kept = ", ".join(str(r.trial) for r in found.front())
+        raise ConfigError(
+            f"study '{found.name}': trial {trial} is {record.state} and its weights were not kept; "
+            f"the front's are: {kept or 'none'}"
+        )
+    print(export_student(source, to or Path(f"{found.name}-{trial}")))
+
+
+@app.command()
+def dashboard(
+    study: StudyArgument,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
+    storage: Storage = None,
+    out: Out = REPORTS,
+) -> None:
+    """Serve the study with the Optuna dashboard, to this machine only."""
+    from gped_nas.api import open_study
+    from gped_nas.api.dashboard import serve_study
+
+    found = open_study(study, storage=storage, out=out)
+    say(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)")
+    serve_study(found, storage=storage, port=port)

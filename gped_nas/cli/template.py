@@ -1,0 +1,70 @@
+"""The search space that ``init`` writes."""
+
+import json
+from pathlib import Path
+
+_TEXT = """\
+# A search space of gped-search. Try:  gped-search run {file}
+name: {name}
+
+# The data. Every dataset is split into train, validation (selects) and test (looked at once, at the end).
+dataset: {dataset}
+
+# The Bayesian teacher, sampled once and kept; students imitate the average over its posterior samples.
+teacher:
+  family: mlp
+  genotype: {{depth: 2, width: {width}}}
+  prior: {{precision: 1.0}}           # 1 / variance of every weight
+  method:
+    name: sgld
+    chains: 2
+    num_samples: 100                # posterior samples in all
+    step_size: {{initial: {step}}}   # about 0.2 / number of training examples
+    burn_in: 1000                   # steps before the first sample of a chain
+    thinning: 100                   # steps between samples
+
+# Where students are compared with the teacher: the training inputs, and the same with noise (in units of their
+# standard deviation). x_pool of an npz joins them.
+views:
+  - {{policy: clean}}
+  - {{policy: noise, std: 0.1}}
+
+# What students predict: the average probability, and the expected entropy (the noise in the data).
+targets: [predictive, expected_entropy]
+
+# What is searched. int and float take [low, high]; choices take a list; a plain value is fixed.
+students:
+  - family: mlp
+    genotype:
+      depth: {{int: [1, 3]}}
+      width: {{choices: [8, 16, 32, 64, 128]}}
+      group_penalty: {{float: [1.0e-6, 3.0e-2], log: true}}     # prunes units
+      storage_dtype: {{choices: [float32, float16, int8]}}
+
+objectives: [nll, flops, storage_bytes]
+# constraints: {{storage_bytes: 20000}}
+
+search: {{sampler: tpe, n_trials: 48, students_at_once: 12}}
+recipe: {{steps: 1500, batch_size: 128, lr: 3.0e-3}}
+"""
+
+
+def space_for(name: str, data: Path | None) -> str:
+    """The text of a search space for the digits, or for a user's npz, its step size set by the number of examples.
+
+    Raises:
+        DataError: the npz cannot be used.
+    """
+    from gped_nas.config import dump_yaml
+    from gped_nas.data.base import load
+
+    settings: dict[str, object] = {"name": "digits"} if data is None else {"name": "npz", "path": str(data)}
+    num = len(load(dict(settings)).train)
+    shown = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
+    return _TEXT.format(
+        file=f"{name}.yaml",
+        name=dump_yaml({"n": name}).removeprefix("n:").strip(),
+        dataset="{" + shown + "}",
+        width=128,
+        step=f"{0.2 / num:.1e}",
+    )

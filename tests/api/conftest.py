@@ -1,0 +1,5 @@
+"""The homes of ``tests.cli``."""
+
+from tests.cli.fixtures import finished, home, own
+
+__all__ = ["finished", "home", "own"]

@@ -1,0 +1,34 @@
+"""Homes for tests: empty, finished and shared, finished and one's own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Home, new_home, shared_home
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A tiny space; nothing was run."""
+    found = new_home(tmp_path / "home")
+    monkeypatch.setenv("GPED_CACHE", str(found.cache))
+    monkeypatch.chdir(found.root)
+    return found
+
+
+@pytest.fixture
+def finished(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The tiny study, finished; shared by all tests, so only to be read."""
+    found = shared_home(tmp_path_factory.getbasetemp())
+    monkeypatch.setenv("GPED_CACHE", str(found.cache))
+    return found
+
+
+@pytest.fixture
+def own(finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A copy of the finished tiny study, to be changed."""
+    root = tmp_path / "own"
+    shutil.copytree(finished.root, root)
+    monkeypatch.setenv("GPED_CACHE", str(root / "cache"))
+    return Home(root)

@@ -1,0 +1,165 @@
+"""Settings that cannot be: one message, exit code 2, nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Home, assert_one_message, call, refused
+
+BAD_SETTINGS = {
+    "unknown key": ("recipe.stepz=3", ("tiny.yaml", "recipe.stepz", "unknown key", "'steps'")),
+    "unknown section": ("serch.n_trials=3", ("tiny.yaml", "serch", "'search'")),
+    "unknown dataset setting": ("dataset.validaton=0.1", ("dataset", "validaton", "'validation'")),
+    "unknown genotype value": ("students.0.genotype.wdth=3", ("students[0].genotype.wdth", "'width'")),
+    "wrong type": ("recipe.steps=abc", ("tiny.yaml", "recipe.steps", "'abc'", "a number")),
+    "fraction of a step": ("recipe.steps=20.5", ("recipe.steps", "20.5", "integer")),
+    "a number for a section": ("recipe=3", ("recipe", "found 3")),
+    "a boolean for a number": ("recipe.steps=yes", ("recipe.steps", "True")),
+    "1e-3 is text": ("recipe.lr=1e-3", ("recipe.lr", "'1e-3'", "a number", "1.0e-3")),
+    "1e-6 in a range": (
+        "students.0.genotype.group_penalty={float: [1e-6, 1.0e-2], log: true}",
+        ("group_penalty", "'1e-6'", "a number"),
+    ),
+    "not a number": ("recipe.lr=.nan", ("recipe.lr", "nan", "finite")),
+    "no choices": ("students.0.genotype.width.choices=[]", ("students[0].genotype.width.choices", "[]", "one entry")),
+    "a choice twice": ("students.0.genotype.width.choices=[2, 2]", ("width.choices", "[2, 2]", "twice")),
+    "range upside down": ("students.0.genotype.depth={int: [3, 1]}", ("depth.int", "[3, 1]", "low end first")),
+    "no students": ("students=[]", ("students", "[]")),
+    "unknown dataset": ("dataset={name: digts}", ("dataset.name", "'digts'", "'digits'")),
+    "unknown teacher family": ("teacher.family=mlpp", ("teacher.family", "'mlpp'", "'mlp'")),
+    "unknown student family": ("students.0.family=mpl", ("students[0].family", "'mpl'", "'mlp'")),
+    "unknown method": ("teacher.method.name=sgdl", ("teacher.method.name", "'sgdl'", "'sgld'")),
+    "unknown target": ("targets=[predictve]", ("targets[0]", "'predictve'", "'predictive'")),
+    "unknown metric": ("objectives=[nl, flops]", ("objectives", "'nl'", "'nll'")),
+    "unknown constraint": ("constraints={parms: 9}", ("constraints", "'parms'", "'params'")),
+    "unknown policy": ("views=[{policy: nois}]", ("views[0]", "'nois'", "'noise'")),
+    "unknown sampler": ("search.sampler=tpee", ("search.sampler", "'tpee'", "'tpe'")),
+    "objective twice": ("objectives=[nll, nll]", ("objectives", "twice")),
+    "metric without its head": ("targets=[predictive]\0objectives=[entropy_error, macs]", ("expected_entropy",)),
+    "no trials": ("search.n_trials=0", ("search.n_trials", "found 0", "1")),
+    "negative seed": ("seed=-1", ("seed", "found -1", "0")),
+    "samples that chains cannot share": ("teacher.method.num_samples=5", ("num_samples", "found 5", "chains (2)")),
+    "teacher without units": ("teacher.genotype.width=0", ("teacher.genotype.width", "found 0", "from 1")),
+    "a name that is a path": ("name=a/b", ("name", "'a/b'", "folder")),
+    "no equals sign": ("search.n_trials", ("--set search.n_trials", "KEY=VALUE")),
+    "no key": ("=3", ("--set", "KEY=VALUE")),
+    "broken value": ("recipe.steps=[1", ("--set recipe.steps", "YAML")),
+    "below a value": ("name.a=1", ("--set name.a", "single value")),
+    "beyond a list": ("students.7.family=mlp", ("--set students.7.family", "leads nowhere")),
+    "grid over a float range": (
+        "students.0.genotype.group_penalty={float: [1.0e-4, 1.0e-2]}\0search.sampler=grid",
+        ("search.sampler", "'grid'", "float range", "tpe"),
+    ),
+    "brute force over a float range": (
+        "students.0.genotype.group_penalty={float: [1.0e-4, 1.0e-2]}\0search.sampler=brute_force",
+        ("search.sampler", "'brute_force'", "float range", "tpe"),
+    ),
+    "a constraint nothing meets": ("constraints={params: 3}", ("constraints.params", "params <= 3", "raise the bound")),
+    "a method's constraint": ("teacher.method.burn_in=-1", ("teacher.method", "burn_in", "-1")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_a_bad_setting_is_named_and_nothing_is_written(home: Home, case: str) -> None:
+    settings, says = BAD_SETTINGS[case]
+    sets = [word for one in settings.split("\0") for word in ("--set", one)]
+    refused(2, "run", home.space, "--out", home.out, *sets, says=says)
+    assert not home.out.exists() and not home.cache.exists()
+
+
+BAD_OPTIONS = {
+    "no trials": (2, ("--n-trials", "0"), ("--n-trials", "found 0", "at least 1")),
+    "negative trials": (2, ("--n-trials", "-2"), ("--n-trials", "found -2", "at least 1")),
+    "trials in words": (2, ("--n-trials", "many"), ("--n-trials", "integer")),
+    "a vague timeout": (2, ("--timeout", "soon"), ("--timeout", "'soon'", "30m")),
+    "no time": (2, ("--timeout", "0"), ("--timeout", "'0'", "30m")),
+    "an unknown unit": (2, ("--timeout", "3d"), ("--timeout", "'3d'", "2h")),
+    "no such device": (2, ("--device", "tpu"), ("--device", "'tpu'", "cuda:N")),
+    "a device torch has and we do not": (2, ("--device", "mps"), ("--device", "'mps'", "cuda:N")),
+    "no device": (2, ("--device", ""), ("--device", "''", "auto")),
+    "a study above the folder": (2, ("--study-name", "../x"), ("--study-name", "'../x'", "folder")),
+    "unknown option": (2, ("--n-trails", "3"), ("--n-trails",)),
+    "out below a file": (5, ("--out", "tiny.yaml/x"), ("tiny.yaml/x", "directory", "check the path")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_a_bad_option_is_named_and_nothing_is_written(home: Home, case: str) -> None:
+    code, options, says = BAD_OPTIONS[case]
+    text = home.space.read_bytes()
+    refused(code, "run", home.space, "--out", home.out, *options, says=says)
+    assert not home.out.exists() and not home.cache.exists()
+    assert home.space.read_bytes() == text
+
+
+@pytest.mark.parametrize("verb", [("run",), ("teacher", "build")])
+def test_cuda_without_cuda_is_an_environment_problem(
+    home: Home, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refused(5, *verb, home.space, "--device", "cuda", says=("--device cuda", "no CUDA device", "--device cpu"))
+    assert not Path("reports").exists() and not home.cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("storage", "code", "says"),
+    [
+        ("nonsense", 2, ("not a storage URL", "sqlite:///study.db")),
+        ("postgresql://me:secret-word@localhost:1/x", 5, ("postgresql://me:***@localhost:1/x",)),
+    ],
+)
+def test_a_storage_out_of_reach_is_told_before_the_teacher_is_sampled(
+    home: Home, storage: str, code: int, says: tuple[str, ...]
+) -> None:
+    result = refused(code, "run", home.space, "--out", home.out, "--storage", storage, says=says)
+    assert "secret-word" not in result.err
+    assert not home.cache.exists()
+
+
+FILES = {
+    "missing": (None, ("no such file",)),
+    "binary": (b"\xff\xfe\x00", ("UTF-8",)),
+    "empty": (b"", ("expected a mapping",)),
+    "a list": (b"- 1\n- 2\n", ("expected a mapping",)),
+    "broken": (b"name: [1\n", (":2", "YAML")),
+    "a key twice": (b"name: a\nname: b\n", ("'name'", "twice")),
+    "a python object": (b"name: !!python/object/apply:os.getcwd []\n", ("YAML",)),
+    "an alias": (b"name: &a x\ndataset: *a\n", ("alias",)),
+    "almost nothing": (b"name: x\n", ("dataset", "missing")),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_bad_file_is_named(home: Home, case: str) -> None:
+    data, says = FILES[case]
+    path = Path("bad.yaml")
+    if data is not None:
+        path.write_bytes(data)
+    for verb in (("run",), ("space",), ("teacher", "build")):
+        result = call(*verb, path)
+        assert result.code == 2 and "bad.yaml" in result.err
+        if case != "almost nothing":  # one line for each missing key
+            assert_one_message(result.err, says)
+    assert not Path("reports").exists() and not home.cache.exists()
+
+
+def test_a_misspelt_shipped_space_is_answered_with_the_nearest() -> None:
+    refused(2, "run", "digits_mpl", says=("digits_mpl", "'digits_mlp'"))
+
+
+def test_a_teacher_that_diverges_leaves_a_study_name_that_can_be_used(home: Home) -> None:
+    wild = "teacher.method.step_size.initial=1000000.0"
+    refused(
+        1, "run", home.space, "--out", home.out, "--set", wild, says=("not finite", "teacher.method.step_size.initial")
+    )
+    refused(4, "status", home.study, says=("no such study",))
+    home.run("--n-trials", "1")
+
+
+def test_init_does_not_overwrite(home: Home) -> None:
+    before = home.space.read_bytes()
+    refused(2, "init", home.space, says=("tiny.yaml", "exists already", "--force"))
+    assert home.space.read_bytes() == before
+    refused(5, "init", home.space / "x.yaml", says=("tiny.yaml",))
+    refused(2, "init", "new.yaml", "--data", "nowhere.npz", says=("nowhere.npz", "no such file"))
+    assert not Path("new.yaml").exists()

@@ -1,0 +1,178 @@
+"""Streams and studies that were damaged or are of something else: exit code 4, and what is there stays as it is."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gped_nas.io import lock
+from tests.cli.harness import Home, contents, refused
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def _future(path: Path) -> None:
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "format_version": 2}))
+
+
+def _validation(home: Home) -> Path:
+    (folder,) = home.stream.glob("views/validation-*/000000")
+    return folder / "log_prob-000000.npy"
+
+
+DAMAGES: dict[str, tuple[Callable[[Home], None], tuple[str, ...]]] = {
+    "a flipped byte in a weight shard": (
+        lambda home: _flip(home.stream / "segments/000000/weight-000000.npy"),
+        ("weight-000000.npy", "SHA-256", "delete"),
+    ),
+    "a flipped byte in predictions": (lambda home: _flip(_validation(home)), ("log_prob-000000.npy", "delete")),
+    "a missing shard": (
+        lambda home: (home.stream / "segments/000000/params-000000.npy").unlink(),
+        ("params-000000.npy",),
+    ),
+    "a missing manifest": (lambda home: (home.stream / "segments/000000/manifest.json").unlink(), ("manifest.json",)),
+    "a future segment": (
+        lambda home: _future(home.stream / "segments/000000/manifest.json"),
+        ("format version 2", "expected 1", "upgrade"),
+    ),
+    "a future key": (lambda home: _future(home.stream / "key.json"), ("key.json",)),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_stream_is_told_and_the_study_is_not_touched(own: Home, case: str) -> None:
+    damage, says = DAMAGES[case]
+    damage(own)
+    before = contents(own.study)
+    refused(4, "run", own.space, "--out", own.out, "--n-trials", "6", says=says)
+    refused(4, "teacher", "verify", own.space)
+    assert contents(own.study) == before
+
+
+def test_verify_finds_a_flipped_byte_in_a_shard_that_a_run_no_longer_reads(own: Home) -> None:
+    _flip(own.stream / "segments/000000/params-000000.npy")
+    refused(4, "teacher", "verify", own.space, says=("params-000000.npy", "SHA-256"))
+
+
+@pytest.mark.parametrize("verb", ["info", "verify"])
+def test_a_teacher_that_was_never_built_is_told(home: Home, verb: str) -> None:
+    refused(4, "teacher", verb, home.space, says=("no stream", "gped-search teacher build"))
+    assert not home.cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("recipe.steps=41", "recipe"),
+        ("objectives=[nll, macs]", "objectives"),
+        ("students.0.genotype.depth={int: [1, 3]}", "students"),
+        ("constraints={params: 9000}", "constraints"),
+        ("seed=1", "seed"),
+        ("teacher.genotype.width=9", "teacher and dataset"),
+        ("dataset.seed=1", "teacher and dataset"),
+    ],
+)
+def test_a_study_of_another_space_is_refused_and_kept(own: Home, setting: str, part: str) -> None:
+    before = contents(own.root)
+    says = ("study 'tiny'", "other settings", part, "--study-name")
+    refused(4, "run", own.space, "--out", own.out, "--set", setting, says=says)
+    assert contents(own.root) == before
+
+
+def test_garbage_in_place_of_the_database_is_kept(own: Home) -> None:
+    database = own.study / "study.db"
+    database.write_bytes(b"this is no database" * 400)
+    before = contents(own.study)
+    for command in (("run", own.space), ("front", own.study), ("status", own.study), ("report", own.study)):
+        refused(4, *command, "--out", own.out, says=("study.db",))
+    assert contents(own.study) == before
+
+
+def test_the_database_of_another_program_is_kept(own: Home) -> None:
+    database = own.study / "study.db"
+    database.unlink()
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+    before = database.read_bytes()
+    refused(4, "run", own.space, "--out", own.out, says=("study.db", "another program"))
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 3}', "null", "{"])
+def test_a_damaged_study_file_is_told(own: Home, text: str) -> None:
+    (own.study / "study.json").write_text(text)
+    refused(4, "front", own.study, says=("study.json",))
+
+
+def test_a_missing_database_is_told(own: Home) -> None:
+    (own.study / "study.db").unlink()
+    refused(4, "front", own.study, says=("study.db", "missing", "restore"))
+
+
+READERS = ("status", "trials", "front", "pick", "report", "dashboard")
+
+
+@pytest.mark.parametrize("verb", READERS)
+def test_a_study_that_does_not_exist_is_told_with_those_that_do(finished: Home, verb: str) -> None:
+    before = contents(finished.out)
+    refused(4, verb, "tinny", "--out", finished.out, says=("tinny", "no such study", "tiny"))
+    refused(4, verb, "tiny", "--out", finished.root / "elsewhere", says=("tiny", "no such study", "none"))
+    assert contents(finished.out) == before
+    assert not (finished.root / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("verb", ["show", "export"])
+@pytest.mark.parametrize("trial", ["99", "4"])
+def test_a_trial_that_does_not_exist_is_told(finished: Home, verb: str, trial: str) -> None:
+    refused(2, verb, finished.study, trial, says=(f"no trial {trial}", "0 to 3"))
+
+
+def test_a_trial_that_is_no_number_is_told(finished: Home) -> None:
+    refused(2, "show", finished.study, "best", says=("TRIAL", "integer"))
+
+
+@pytest.mark.parametrize(
+    ("bound", "code", "says"),
+    [
+        ("params", 2, ("--within params", "NAME=BOUND")),
+        ("params=few", 2, ("--within params=few", "NAME=BOUND")),
+        ("parms=3", 2, ("--within", "'parms'", "'params'")),
+        ("test_nll=3", 2, ("--within", "'test_nll'")),
+        ("params=3", 3, ("no student", "params <= 3", "loosen")),
+        ("accuracy=1.5", 3, ("no student", "accuracy >= 1.5")),
+    ],
+)
+def test_a_budget_that_cannot_be_met_or_read_is_told(
+    finished: Home, bound: str, code: int, says: tuple[str, ...]
+) -> None:
+    refused(code, "pick", finished.study, "--within", bound, says=says)
+
+
+def test_a_second_run_of_a_study_is_refused_while_the_first_one_works(own: Home) -> None:
+    before = contents(own.study)
+    with lock(own.study / "lock", wait=False):
+        refused(5, "run", own.space, "--out", own.out, "--n-trials", "6", says=(str(own.study), "another process"))
+    assert contents(own.study) == before
+
+
+def test_a_finished_search_without_a_feasible_student_fails_its_gate(home: Home) -> None:
+    result = refused_gate(home)
+    assert (home.study / "report.html").is_file()
+    assert "infeasible" in result
+    refused(3, "pick", home.study, says=("no student is feasible",))
+
+
+def refused_gate(home: Home) -> str:
+    """The stderr of a run whose students all break a constraint."""
+    constraint = "constraints={accuracy: 0.999}"
+    says = ("study 'tiny'", "no student is feasible", "report.html")
+    command = ("run", home.space, "--out", home.out, "--n-trials", "2", "--set", constraint)
+    return refused(3, *command, says=says).err

@@ -1,0 +1,237 @@
+"""Whole sessions: one's own arrays, an ensemble one already has, and a study that grows."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gped_nas.api import load_dataset, load_space, load_stream, open_study
+from tests.cli.harness import N_TRIALS, Home, accepted, contents, installed, refused, snapshot_of
+
+TINY_SETTINGS = (
+    "teacher.genotype={depth: 1, width: 8}",
+    "teacher.method.num_samples=4",
+    "teacher.method.burn_in=20",
+    "teacher.method.thinning=10",
+    "recipe={steps: 60, warmup: 5}",
+    "baseline={steps: 100, precisions: [1.0]}",
+    "search={n_trials: 3, students_at_once: 3}",
+)
+
+
+def _sets(*settings: str) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+# --------------------------------------------------------------------------------------------- one's own arrays
+
+PREDICT = """\
+import sys
+import numpy as np
+import gped_nas as gn
+student = gn.load_student(sys.argv[1])
+x = np.load(sys.argv[2], allow_pickle=False)["x_pool"]
+import torch
+found = student.predict(torch.from_numpy(x))
+total = found["predictive"].sum(-1)
+assert found["predictive"].shape == (len(x), 2) and torch.allclose(total, torch.ones(len(x)), atol=1e-5), total
+print(student.spec.class_names, sorted(found))
+"""
+
+
+def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> None:
+    from sklearn.datasets import load_breast_cancer
+
+    source = load_breast_cancer()
+    x = ((source.data - source.data.mean(0)) / source.data.std(0)).astype(np.float32)
+    names = np.array([str(name) for name in source.target_names])
+    y = source.target[:300].astype(np.int64)
+    np.savez("my, data {1}.npz", x_train=x[:300], y_train=y, x_pool=x[300:400], class_names=names)
+
+    assert accepted("init", "mine.yaml", "--data", "my, data {1}.npz").out == ""
+    space = load_space("mine.yaml")
+    assert space.name == "mine" and space.dataset == {"name": "npz", "path": "my, data {1}.npz"}
+    result = installed("run", "mine.yaml", *_sets(*TINY_SETTINGS))
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[-1] == "report: reports/mine/report.html"
+
+    front = json.loads(accepted("front", "mine", "--format", "json").out)
+    assert front and all(row["n"]["nll"] == 24 and row["n"]["test_nll"] == 60 for row in front)
+    budget = max(row["costs"]["params"] for row in front)
+    picked = json.loads(accepted("pick", "mine", "--within", f"params={budget}", "--format", "json").out)
+    assert picked == front[0]
+    smallest = min(front, key=lambda row: row["costs"]["params"])
+    tight = f"params={smallest['costs']['params']}"
+    assert json.loads(accepted("pick", "mine", "--within", tight, "--format", "json").out) == smallest
+    shown = json.loads(accepted("show", "mine", str(picked["trial"]), "--format", "json").out)
+    assert shown["metrics"] == picked["metrics"]
+    assert sum(layer["params"] for layer in shown["layers"]) == picked["costs"]["params"]
+
+    target = Path("taken home")
+    assert accepted("export", "mine", str(picked["trial"]), "--to", target).out == f"{target}\n"
+    assert sorted(p.name for p in target.iterdir()) == ["spec.json", "weights.safetensors"]
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, str(target), "my, data {1}.npz"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "('malignant', 'benign') ['expected_entropy', 'predictive']\n"
+
+
+# ------------------------------------------------------------------------------------------ an imported ensemble
+
+MEMBERS, WIDTH = 5, 8
+
+
+def _ensemble() -> dict[str, Tensor]:
+    """Stacked weights of five little networks, named as ``nn.Sequential`` names them."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = {"0.weight": (WIDTH, 64), "0.bias": (WIDTH,), "2.weight": (10, WIDTH), "2.bias": (10,)}
+    return {name: torch.randn((MEMBERS, *shape), generator=generator) * 0.4 for name, shape in shapes.items()}
+
+
+def _probabilities(weights: dict[str, Tensor], x: Tensor) -> NDArray[Any]:
+    """Class probabilities of every member at normalised inputs, (S, N, C), as the user's own code computes them."""
+    members = []
+    for i in range(MEMBERS):
+        hidden = F.relu(x.flatten(1) @ weights["0.weight"][i].T + weights["0.bias"][i])
+        members.append(F.softmax(hidden @ weights["2.weight"][i].T + weights["2.bias"][i], -1))
+    return torch.stack(members).double().numpy()
+
+
+def _nll_of_average(prob: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any]) -> float:
+    """The negative log of the members' weighted average probability of the label, averaged over examples."""
+    average = np.tensordot(weight / weight.sum(), prob, 1)
+    return float(np.mean([-math.log(average[n, label]) for n, label in enumerate(labels)]))
+
+
+def _teachers_nll(home: Home, *command: str) -> tuple[float, float]:
+    """The teacher's validation NLL, as ``teacher info`` tells it and as the study's report does."""
+    sets = _sets(*command)
+    accepted("run", home.space, "--out", home.out, *sets)
+    info = json.loads(accepted("teacher", "info", home.space, *sets, "--format", "json").out)
+    assert info["posterior samples"] == MEMBERS
+    (teacher,) = (r for r in snapshot_of(home).references if r.name == "teacher")
+    return info["validation metrics"]["nll"]["value"], teacher.metrics["nll"]
+
+
+@pytest.mark.parametrize("naming", ["sequential", "ours", "files"])
+def test_an_ensemble_known_by_its_weights_is_the_teacher(home: Home, naming: str) -> None:
+    weights = _ensemble()
+    weight, path = np.ones(MEMBERS), "ensemble.safetensors"
+    if naming == "sequential":
+        weight = np.array([1.0, 2.0, 3.0, 4.0, 0.0])
+        save_file({**weights, "weight": torch.from_numpy(weight)}, path)
+    elif naming == "ours":
+        save_file({f"layers.{int(k[0]) // 2}{k[1:]}": w for k, w in weights.items()}, path)
+    else:
+        path = "ensemble"
+        Path(path).mkdir()
+        for i in range(MEMBERS):
+            save_file({k: w[i].clone() for k, w in weights.items()}, f"{path}/member-{i}.safetensors")
+    dataset = load_dataset(load_space(home.space))
+    expected = _nll_of_average(
+        _probabilities(weights, dataset.inputs("validation")), dataset.labels("validation"), weight
+    )
+    found = _teachers_nll(home, f"teacher.method={{name: import, path: {path}}}", "search.n_trials=2")
+    assert found == pytest.approx((expected, expected), abs=1e-5)
+
+
+def test_an_ensemble_known_by_its_predictions_is_the_teacher(home: Home) -> None:
+    dataset = load_dataset(load_space(home.space))
+    raw = torch.cat([dataset.raw("train"), dataset.raw("validation"), dataset.raw("test")])
+    prob = _probabilities(_ensemble(), dataset.normalization(raw))
+    weight = np.array([3.0, 1.0, 1.0, 0.5, 2.0])
+    np.savez("ensemble.npz", inputs=raw.numpy(), prob=prob, weight=weight)
+    start = len(dataset.train)
+    labels = dataset.labels("validation")
+    expected = _nll_of_average(prob[:, start : start + len(labels)], labels, weight)
+    found = _teachers_nll(home, "teacher.method={name: import, path: ensemble.npz}", "search.n_trials=2")
+    assert found == pytest.approx((expected, expected), abs=1e-5)
+    opened = load_stream(open_study(home.study).stream_path)
+    assert opened.log_prob.shape == (MEMBERS, len(raw), 10)
+    average = torch.from_numpy(np.tensordot(weight / weight.sum(), prob, 1)).float()
+    assert torch.allclose(opened.expectation("predictive"), average, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------- a study that grows
+
+
+def _times(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_longer_run_adds_trials_to_the_same_teacher_and_a_repeated_one_nothing(own: Home) -> None:
+    stream = {**_times(own.stream / "segments"), **_times(own.stream / "views")}
+    before = json.loads(accepted("trials", own.study, "--format", "json").out)
+    grown = own.run("--n-trials", str(N_TRIALS + 2))
+    trials = [f"trial {N_TRIALS}", f"trial {N_TRIALS + 1}"]
+    assert [line.split(":")[0] for line in grown.err.splitlines()] == [*trials, "students tested so far"]
+    assert {**_times(own.stream / "segments"), **_times(own.stream / "views")} == stream
+    after = json.loads(accepted("trials", own.study, "--format", "json").out)
+    assert len(after) == N_TRIALS + 2 and after[:N_TRIALS] == before
+    kept = {p.name for p in (own.study / "students").iterdir()}
+    front = json.loads(accepted("front", own.study, "--format", "json").out)
+    assert kept == {str(row["trial"]) for row in front}
+
+    page = (own.study / "report.html").read_bytes()
+    students = contents(own.study / "students")
+    again = own.run("--n-trials", str(N_TRIALS + 2))
+    assert again.err.splitlines() == grown.err.splitlines()[-1:] and again.out == grown.out
+    assert json.loads(accepted("front", own.study, "--format", "json").out) == front
+    assert json.loads(accepted("trials", own.study, "--format", "json").out) == after
+    assert contents(own.study / "students") == students
+    assert (own.study / "report.html").read_bytes() == page
+
+
+def test_only_front_members_are_tested_and_each_only_once(own: Home) -> None:
+    first = snapshot_of(own)
+    tested = {r.trial for r in first.records if any(name.startswith("test_") for name in r.metrics)}
+    assert tested == set(first.front) and first.num_test_evaluations == len(first.front)
+
+    store = open_study(own.study).store
+    found = store.get("test")
+    for one in found.values():
+        one["metrics"]["test_nll"] = 1234.5  # whoever tests them again overwrites this
+    store.put("test", found)
+    own.run("--n-trials", str(N_TRIALS + 4))
+    second = snapshot_of(own)
+    complete = [r for r in second.records if r.state == "complete"]
+    assert {r.trial for r in complete if r.metrics.get("test_nll") == 1234.5} == tested
+    assert second.num_test_evaluations == len(tested | set(second.front))
+
+
+def test_the_report_is_the_same_bytes_each_time(own: Home) -> None:
+    written = (own.study / "report.html").read_bytes()
+    path = accepted("report", own.study).out
+    assert path == f"{own.study / 'report.html'}\n"
+    assert (own.study / "report.html").read_bytes() == written
+    (own.study / "report.html").unlink()
+    accepted("report", own.study)
+    assert (own.study / "report.html").read_bytes() == written
+
+
+def test_more_posterior_samples_go_on_with_the_same_chains(own: Home) -> None:
+    sealed = _times(own.stream / "segments")
+    found = accepted("teacher", "build", own.space, "--set", "teacher.method.num_samples=8")
+    assert found.out == f"{own.stream}\n" and "8 posterior samples" in found.err
+    assert sealed.items() <= _times(own.stream / "segments").items()
+    assert accepted("teacher", "verify", own.space).out == f"{own.stream}: every byte is as it was sealed\n"
+
+
+def test_verbs_that_read_a_teacher_sample_nothing(own: Home) -> None:
+    before = _times(own.stream)
+    accepted("teacher", "info", own.space, "--format", "json")
+    accepted("teacher", "verify", own.space)
+    more = refused(4, "teacher", "info", own.space, "--set", "teacher.method.num_samples=400")
+    assert "expected at least 400" in more.err and "teacher build" in more.err
+    assert _times(own.stream) == before

@@ -1,0 +1,128 @@
+"""Ctrl-C and SIGTERM at the installed command: once finishes the step, twice stops at once; nothing is lost."""
+
+import json
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Home, Result, accepted, finish, new_home, refused, start, wait_for
+
+SLOW_TEACHER = "teacher.method.burn_in=10000000"
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+class Listener:
+    """Collects a process's stderr while it runs."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process, self.text = process, ""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.text += line
+
+    def end(self) -> Result:
+        """The process's end; it must come within a minute."""
+        try:
+            code = self.process.wait(60)
+        finally:
+            self.process.kill()
+        self._thread.join(10)
+        assert self.process.stdout is not None and self.process.stderr is not None
+        with self.process.stdout, self.process.stderr:
+            return Result(code, self.process.stdout.read(), self.text)
+
+
+def _is_sampling(home: Home) -> bool:
+    return any(home.cache.glob("streams/*/building/*/chain-00"))
+
+
+def _assert_told_how_to_go_on(result: Result, code: int, command: str) -> None:
+    assert result.code == code, result.err
+    assert "Traceback" not in result.err and result.out == ""
+    assert "finishing the current step" in result.err
+    assert f"go on with: {command}" in result.err
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A study of a few seconds: four students, one at a time."""
+    home = new_home(
+        tmp_path / "home", search="{n_trials: 4, students_at_once: 1, sampler: grid}", recipe="{steps: 400}"
+    )
+    monkeypatch.setenv("GPED_CACHE", str(home.cache))
+    monkeypatch.chdir(home.root)
+    return home
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_a_study_that_is_stopped_once_ends_as_one_that_was_not(slow: Home, number: int, code: int) -> None:
+    process = start("run", "tiny.yaml", "--seed", "0")
+    heard = Listener(process)
+    wait_for(lambda: "trial 0: complete" in heard.text, process)
+    process.send_signal(number)
+    result = heard.end()
+    _assert_told_how_to_go_on(result, code, "gped-search run tiny.yaml --seed 0")
+    trials = json.loads(accepted("trials", "tiny", "--format", "json").out)
+    before = [t for t in trials if t["state"] == "complete"]
+    assert 1 <= len(before) < 4 and not [t for t in trials if t["state"] == "running"]
+    assert all(t["reason"] == "interrupted before it finished" for t in trials if t["state"] == "failed")
+
+    command = result.err.split("go on with: gped-search ")[1].strip().split()
+    accepted(*command)
+    trials = json.loads(accepted("trials", "tiny", "--format", "json").out)
+    assert json.loads(accepted("status", "tiny", "--format", "json").out)["finished"] == 4
+    kept = [{**t, "metrics": {k: v for k, v in t["metrics"].items() if k in before[0]["metrics"]}} for t in trials]
+    assert [(t["genotype"], t["metrics"], t["created"]) for t in kept[: len(before)]] == [
+        (t["genotype"], t["metrics"], t["created"]) for t in before
+    ]
+    done = [json.dumps(t["genotype"]) for t in trials if t["state"] == "complete"]
+    assert len(done) == len(set(done)) == 4
+
+
+def test_a_teacher_that_is_stopped_once_goes_on_from_there(home: Home) -> None:
+    process = start("teacher", "build", "tiny.yaml", "--set", SLOW_TEACHER)
+    wait_for(lambda: _is_sampling(home), process)
+    process.send_signal(signal.SIGTERM)
+    result = finish(process)
+    assert result.code == 143 and result.out == "", result.err
+    assert "gped-search teacher build tiny.yaml" in result.err
+    (chunk,) = home.cache.glob("streams/*/building/*/chain-00/chunk-*")
+    step = next(chunk.glob("state-00-step.npy"))
+    assert int(_number(step)) > 0
+
+
+def _number(path: Path) -> int:
+    import numpy as np
+
+    return int(np.load(path, allow_pickle=False))
+
+
+def test_a_run_stopped_while_its_teacher_is_sampled_says_how_to_go_on(home: Home) -> None:
+    process = start("run", "tiny.yaml", "--out", "my reports", "--set", SLOW_TEACHER)
+    wait_for(lambda: _is_sampling(home), process)
+    process.send_signal(signal.SIGINT)
+    command = f"gped-search run tiny.yaml --set {SLOW_TEACHER} --out 'my reports'"
+    _assert_told_how_to_go_on(finish(process), 130, command)
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_asking_twice_stops_at_once(home: Home, number: int, code: int) -> None:
+    # One thinning step of this chain takes hours, so that the first request can never be met.
+    endless = ("--set", "teacher.method.thinning=1000000000", "--set", "teacher.method.burn_in=0")
+    process = start("run", "tiny.yaml", *endless)
+    heard = Listener(process)
+    wait_for(lambda: _is_sampling(home), process)
+    refused(5, "run", "tiny.yaml", *endless, says=("reports/tiny", "another process is working here"))
+    process.send_signal(number)
+    wait_for(lambda: "finishing the current step" in heard.text, process)
+    process.send_signal(number)
+    result = heard.end()
+    assert result.code == code and "stopping now" in result.err and "Traceback" not in result.err
+    home.run("--n-trials", "1")
