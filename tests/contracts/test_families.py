@@ -1,0 +1,145 @@
+"""What every registered family promises, on a grid of genotypes, whole and pruned."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gped_nas import rng
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, Genotype, initialise, num_params
+from gped_nas.models.compact import compact, dead_units
+from gped_nas.models.costs import cost_of, count_macs, genotype_cost, smallest_cost
+from tests.scenarios import GENOTYPES
+
+INPUT_SHAPES = [(4,), (1, 3, 3)]
+NUM_OUTPUTS = 3
+CASES = [pytest.param(g, s, id=f"{g}-{s}") for f in GENOTYPES for g in GENOTYPES[f] for s in INPUT_SHAPES]
+
+
+def random_params(genotype: Genotype, input_shape, *, dead_share: float):
+    """Parameters with positive biases on every unit; a share of each layer's units has no incoming weights."""
+    generator = rng.generator(0, "families", str(genotype), str(dead_share))
+    shapes = genotype.shapes(input_shape, NUM_OUTPUTS)
+    params = initialise(shapes, generator=generator)
+    for name, value in params.items():
+        if value.dim() == 1:
+            params[name] = torch.rand(value.shape, generator=generator) + 0.1
+    for group in FAMILIES[genotype.family].groups(shapes):
+        num = len(params[group.weight])
+        dead = torch.rand(num, generator=generator) < dead_share
+        params[group.weight][dead] = 0.0
+    return params
+
+
+def shapes_of(params):
+    return {name: tuple(p.shape) for name, p in params.items()}
+
+
+def test_every_registered_family_is_tested():
+    assert set(GENOTYPES) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+@pytest.mark.parametrize("dead_share", [0.0, 0.5, 1.0])
+def test_analytic_macs_are_fvcores_and_half_of_torchs_flops(genotype, input_shape, dead_share):
+    params = compact(genotype.family, random_params(genotype, input_shape, dead_share=dead_share))
+    shapes = shapes_of(params)
+    analytic = sum(FAMILIES[genotype.family].macs(shapes, input_shape).values())
+    assert analytic == sum(count_macs(genotype.family, shapes, input_shape).values())
+    with FlopCounterMode(display=False) as counter:
+        FAMILIES[genotype.family].forward(params, torch.zeros(1, *input_shape))
+    assert counter.get_total_flops() == 2 * analytic
+    cost = cost_of(genotype.family, shapes, input_shape, "float32")
+    assert (cost.macs, cost.flops) == (analytic, 2 * analytic)
+    assert cost.params == num_params(shapes) == sum(p.numel() for p in params.values())
+
+
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+def test_macs_by_operator_are_fvcores(genotype, input_shape):
+    shapes = genotype.shapes(input_shape, NUM_OUTPUTS)
+    assert FAMILIES[genotype.family].macs(shapes, input_shape) == count_macs(genotype.family, shapes, input_shape)
+
+
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+def test_forward_gives_raw_outputs_for_any_batch(genotype, input_shape):
+    params = random_params(genotype, input_shape, dead_share=0.0)
+    forward = FAMILIES[genotype.family].forward
+    x = torch.randn(5, *input_shape, generator=rng.generator(0, "x"))
+    out = forward(params, x)
+    assert out.shape == (5, NUM_OUTPUTS)
+    alone = torch.cat([forward(params, x[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(out, alone)  # an example's outputs do not depend on its batch
+    assert forward(params, x[:0]).shape == (0, NUM_OUTPUTS)
+
+
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+@pytest.mark.parametrize("dead_share", [0.3, 0.7, 1.0])
+def test_removing_dead_units_changes_no_output(genotype, input_shape, dead_share):
+    params = random_params(genotype, input_shape, dead_share=dead_share)
+    left = compact(genotype.family, params)
+    forward = FAMILIES[genotype.family].forward
+    x = torch.randn(16, *input_shape, generator=rng.generator(0, "x"))
+    wide = {name: p.double() for name, p in params.items()}
+    assert list(left) == list(params)
+    reference = forward(wide, x.double())
+    scale = float(reference.abs().max())
+    assert float((forward(left, x).double() - reference).abs().max()) < 1e-6 * max(1.0, scale)
+    groups = FAMILIES[genotype.family].groups(shapes_of(params))
+    num_dead = sum(int(dead_units(params, g).sum()) for g in groups)
+    assert (num_params(shapes_of(left)) < num_params(shapes_of(params))) == any(
+        0 < int(dead_units(params, g).sum()) and len(params[g.weight]) > 1 for g in groups
+    )
+    assert num_dead > 0 or dead_share < 1 or not groups
+    for group in FAMILIES[genotype.family].groups(shapes_of(left)):
+        dead = dead_units(left, group)
+        assert not dead.any() or len(dead) == 1  # a layer of nothing but dead units keeps one
+
+
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+def test_pruned_costs_lie_between_the_smallest_and_the_whole_network(genotype, input_shape):
+    pruned = genotype.replace(group_penalty=0.1)
+    whole = genotype_cost(pruned, input_shape, NUM_OUTPUTS)
+    smallest = smallest_cost(pruned, input_shape, NUM_OUTPUTS)
+    assert smallest_cost(genotype, input_shape, NUM_OUTPUTS) == genotype_cost(genotype, input_shape, NUM_OUTPUTS)
+    for share in (0.0, 0.5, 1.0):
+        left = compact(genotype.family, random_params(genotype, input_shape, dead_share=share))
+        cost = cost_of(genotype.family, shapes_of(left), input_shape, "float32")
+        for name in ("macs", "flops", "params", "storage_bytes"):
+            assert getattr(smallest, name) <= getattr(cost, name) <= getattr(whole, name)
+    # nothing but dead units leaves exactly the smallest network
+    assert cost == smallest
+
+
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+def test_a_genotype_survives_json_and_names_its_layers(genotype, input_shape):
+    again = Genotype.from_json(genotype.to_json())
+    assert again == genotype
+    assert hash(again) == hash(genotype)
+    assert str(again) == str(genotype)
+    shapes = genotype.shapes(input_shape, NUM_OUTPUTS)
+    rows = FAMILIES[genotype.family].describe(shapes)
+    assert sum(row["params"] for row in rows) == num_params(shapes)
+    assert all(set(row) == {"layer", "kind", "inputs", "outputs", "params"} for row in rows)
+    layers = {row["layer"] for row in rows}
+    for group in FAMILIES[genotype.family].groups(shapes):
+        assert group.layer in layers
+        assert shapes[group.bias] == (shapes[group.weight][0],)
+        assert shapes[group.reader][1] % shapes[group.weight][0] == 0
+
+
+@pytest.mark.parametrize("family", sorted(GENOTYPES))
+@pytest.mark.parametrize("values", [{"wdith": 3}, {"storage_dtype": "bfloat16"}, {"group_penalty": -1}])
+def test_unknown_and_impossible_values_are_refused(family, values):
+    good = GENOTYPES[family][-1]
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        Genotype(family, **{**dict(good.values), **values})
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+@pytest.mark.parametrize("family", sorted(GENOTYPES))
+def test_storage_dtype_changes_bytes_alone(family, dtype):
+    for genotype in GENOTYPES[family]:
+        base = genotype_cost(genotype, (4,), NUM_OUTPUTS)
+        cost = genotype_cost(genotype.replace(storage_dtype=dtype), (4,), NUM_OUTPUTS)
+        assert (cost.macs, cost.params) == (base.macs, base.params)
+        assert genotype.replace(storage_dtype=dtype).architecture() == genotype.architecture()

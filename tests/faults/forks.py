@@ -1,0 +1,213 @@
+"""A process that forks ``gped-search`` and lets the fork die, stop or run out of disk at a chosen instant.
+
+Run as a program it imports everything once, then reads one JSON request a line from standard input: each forks a
+child that is warm, so that hundreds of kills cost seconds. ``Forks`` is the test's end of it.
+
+An *instant* is just before one of these calls: flushing, renaming, making or removing a file (``fsync``, ``rename``,
+``mkdir``, ``remove``), a statement that writes to the database (``sql``), telling Optuna (``tell``), training a
+population (``train``, ``trained`` for just after) and an update of the teacher (``step``). At ``fsync`` the child first
+throws away half of the file: bytes that were not flushed need not be there after the whole machine went down.
+"""
+
+import gc
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KILLED = 137
+PRELOADED = (
+    "alembic.command",
+    "fvcore.nn",
+    "gped_nas.api.study",
+    "gped_nas.cli",
+    "gped_nas.report.page",
+    "plotly.graph_objects",
+    "plotly.offline",
+    "sklearn.datasets",
+    "sqlalchemy.dialects.sqlite",
+)
+"""What every command would import by itself, once."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a forked command ended: exit code, standard error, and the instants it passed, ``[kind, what]`` each."""
+
+    code: int
+    stderr: str
+    instants: list[list[str]]
+    steps: int
+
+
+class Forks:
+    """Runs commands in forks of one warm process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
+        )
+
+    def run(self, *words: str, cache: Path, **request: Any) -> Ended:
+        """Run ``gped-search`` with these words.
+
+        Args:
+            words: the command line.
+            cache: its ``GPED_CACHE``.
+            request: ``die`` or ``stop`` and ``at``: the kind of instant (``any`` but ``step``) and which one, from 1;
+                ``limit``: the largest file it may write, in bytes; ``step_s``: what its clock says an update of the
+                teacher takes, in seconds.
+        """
+        assert self._server.stdin is not None and self._server.stdout is not None
+        request |= {"words": words, "cache": str(cache), "folder": str(self._folder)}
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        ended = json.loads(self._server.stdout.readline())
+        log = json.loads((self._folder / "instants.json").read_text())
+        return Ended(ended["code"], ended["stderr"], log["instants"], log["steps"])
+
+    def close(self) -> None:
+        """End the warm process."""
+        self._server.communicate()
+
+
+class _Watch:
+    """Counts instants, and acts at the chosen one."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.request = request
+        self.instants: list[tuple[str, str]] = []
+        self.steps = 0
+        self.seen = 0
+
+    def instant(self, kind: str, what: object, fd: int | None = None) -> None:
+        if kind == "step":
+            self.steps += 1
+        else:
+            self.instants.append((kind, str(what)))
+        wanted = self.request.get("die") or self.request.get("stop")
+        if wanted != kind and (wanted != "any" or kind == "step"):
+            return
+        self.seen += 1
+        if self.seen != self.request["at"]:
+            return
+        if "stop" in self.request:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        if fd is not None and os.path.isfile(f"/proc/self/fd/{fd}"):
+            os.ftruncate(fd, os.fstat(fd).st_size // 2)
+        self.end(KILLED)
+
+    def end(self, code: int) -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
+        log = {"instants": self.instants, "steps": self.steps}
+        (Path(self.request["folder"]) / "instants.json").write_text(json.dumps(log))
+        os._exit(code)
+
+    def before(self, owner: Any, name: str, kind: str, *, after: str = "") -> None:
+        """Call ``instant`` before each call of ``owner.name``, and after it when ``after`` names a kind."""
+        original = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.instant(kind, args[0], args[0] if kind == "fsync" else None)
+            result = original(*args, **kwargs)
+            if after:
+                self.instant(after, args[0])
+            return result
+
+        setattr(owner, name, call)
+
+    def install(self) -> None:
+        """Put an instant everywhere something on disk changes."""
+        import optuna
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+
+        from gped_nas.api.students import Trainer
+        from gped_nas.posterior.base import FlatParams
+        from gped_nas.stream import writer
+
+        for name, kind in (("fsync", "fsync"), ("replace", "rename"), ("rename", "rename"), ("mkdir", "mkdir")):
+            self.before(os, name, kind)
+        for name in ("unlink", "remove", "rmdir"):
+            self.before(os, name, "remove")
+        self.before(optuna.Study, "tell", "tell")
+        self.before(Trainer, "__call__", "train", after="trained")
+        self.before(FlatParams, "gradient", "step")
+
+        def statement(_: Any, __: Any, sql: str, *rest: Any) -> None:
+            if sql.split(None, 1)[0].upper() not in ("SELECT", "PRAGMA"):
+                self.instant("sql", sql[:60])
+
+        event.listen(Engine, "before_cursor_execute", statement)
+
+        watch, step_s = self, self.request.get("step_s", 0.0)
+
+        class Clock:
+            """A clock that only the teacher's updates move: the build's chunks do not depend on the machine."""
+
+            monotonic = staticmethod(lambda: watch.steps * step_s)
+            time = staticmethod(lambda: 0.0)
+
+        writer.time = Clock  # type: ignore[assignment]
+
+
+def _child(request: dict[str, Any], stderr: int) -> None:
+    os.environ["GPED_CACHE"] = request["cache"]
+    for number, fd in ((0, os.open(os.devnull, os.O_RDONLY)), (1, os.open(os.devnull, os.O_WRONLY)), (2, stderr)):
+        os.dup2(fd, number)
+    watch = _Watch(request)
+    watch.install()
+    if "limit" in request:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    from gped_nas.cli import main
+
+    sys.argv = ["gped-search", *request["words"]]
+    code: Any = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    watch.end(code)
+
+
+def _serve() -> None:
+    warnings.simplefilter("ignore")
+    for name in PRELOADED:
+        importlib.import_module(name)
+    from gped_nas.models.base import FAMILIES
+    from gped_nas.models.costs import count_macs
+
+    genotype = {"depth": 1, "width": (2,), "group_penalty": 0.0, "storage_dtype": "float32"}
+    count_macs("mlp", FAMILIES["mlp"].shapes(genotype, (1, 8, 8), 10), (1, 8, 8))  # tracing imports a thousand more
+    warnings.resetwarnings()
+    gc.freeze()  # collecting in a fork would copy every page of what was imported
+    for line in sys.stdin:
+        read, write = os.pipe()  # what the commands say is far less than a pipe holds
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _child(json.loads(line), write)
+            finally:
+                os._exit(99)
+        os.close(write)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with os.fdopen(read) as stderr:
+            print(json.dumps({"code": code, "stderr": stderr.read()}), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
