@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from gped_nas.report import write_report
 from tests.report.example import make_snapshot
@@ -90,12 +90,10 @@ def test_every_figure_is_drawn_and_nothing_leaves(visit, tmp_path, width, scheme
 
 def test_ink_follows_the_colour_scheme(visit):
     seen = visit(make_snapshot(), color_scheme="light")
-    color = "getComputedStyle(document.querySelector('.chart .xtick text')).fill"
-    light = seen.page.evaluate(color)
+    ink = seen.page.locator(".chart .xtick text").first
+    expect(ink).to_have_css("fill", "rgb(27, 31, 36)")
     seen.page.emulate_media(color_scheme="dark")
-    seen.page.wait_for_function(f"{color} !== '{light}'")
-    assert light == "rgb(27, 31, 36)"
-    assert seen.page.evaluate(color) == "rgb(228, 232, 236)"
+    expect(ink).to_have_css("fill", "rgb(228, 232, 236)")
     assert seen.complaints == []
 
 
