@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
-from gped_nas.posterior.base import METHODS, Network, Problem, State, Step, classifier_network
+from gped_nas.posterior.base import METHODS, Network, Problem, State, Step, supervised_network
+from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import GaussianPrior
 from gped_nas.posterior.schedule import StepSize
 from gped_nas.posterior.sgld import SgldConfig
@@ -51,7 +52,7 @@ def classifier(genotype: Genotype = TEACHER) -> Problem:
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=x,
         y=(x[:, 0] > 0).long() + (x[:, 1] > 0).long(),
-        network=classifier_network(family, shapes),
+        network=supervised_network(family, shapes, CategoricalLikelihood()),
         prior=GaussianPrior(precision=2.0),
     )
 

@@ -13,6 +13,7 @@ from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
 from gped_nas.distill.student import load_student as _load_student
 from gped_nas.distill.targets import TARGETS, expect, stream_expectation
+from gped_nas.errors import StreamError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.models.costs import Cost, genotype_cost
@@ -71,9 +72,23 @@ class TeacherStream:
         return self.stream.weight_S
 
     @property
+    def predictions(self) -> Tensor:
+        """What each sample predicts at the first view, or at the imported inputs: (S, N, G).
+
+        Log-probabilities of C classes, nats; of a regression, mean and variance of the label in its normalised unit.
+        """
+        return self.stream.predictions(self.views[0]) if self.stream.has_weights else self.stream.imported()[1]
+
+    @property
     def log_prob(self) -> Tensor:
-        """Log-probabilities at the first view, or at the imported inputs: (S, N, C), nats."""
-        return self.stream.log_prob(self.views[0]) if self.stream.has_weights else self.stream.imported()[1]
+        """Log-probabilities at the first view, or at the imported inputs: (S, N, C), nats.
+
+        Raises:
+            StreamError: the stream is of a regression.
+        """
+        if self.stream.key.likelihood_model.prediction != "log_prob":
+            raise StreamError(f"{self.stream.folder}: a regression has no classes; read 'predictions' instead")
+        return self.predictions
 
     def params(self, index: int) -> Params:
         """Named parameters of one posterior sample."""
@@ -87,7 +102,7 @@ class TeacherStream:
             StreamError: unknown view.
         """
         if view is None and not self.stream.has_weights:
-            return expect(TARGETS[target], self.log_prob.double(), self.weight).float()
+            return expect(TARGETS[target], self.predictions.double(), self.weight).float()
         return stream_expectation(self.stream, target, view or self.views[0])
 
 

@@ -7,15 +7,16 @@ from typing import Any
 
 from gped_nas.api.references import Contender, of_stream, trained
 from gped_nas.api.students import Trainer
-from gped_nas.data.base import Part
+from gped_nas.data.base import Part, Task
 from gped_nas.distill.student import load_student
-from gped_nas.evaluate.base import Predictions, Resamples, draw_resamples, evaluate, paired_difference
+from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Comparison, Reference
 from gped_nas.search.study import Store
 
-COMPARED = ("nll", "accuracy")
+COMPARED: dict[Task, tuple[str, ...]] = {"classification": ("nll", "accuracy"), "regression": ("nll", "rmse")}
+"""Metrics whose paired difference to the teacher is shown."""
 
 
 def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
@@ -85,8 +86,8 @@ def _compared(first: Contender, teacher: Contender, trainer: Trainer, test: Resa
         return []
     labels = trainer.teacher.dataset.labels("test")
     rows = []
-    for metric in COMPARED:
-        predictions: tuple[Predictions, Predictions] = (first.predictions["test"], teacher.predictions["test"])
-        difference, interval, n = paired_difference(metric, *predictions, labels, resamples=test)
+    for metric in COMPARED[trainer.teacher.dataset.task]:
+        mine, theirs = first.predictions["test"], teacher.predictions["test"]
+        difference, interval, n = paired_difference(metric, mine, theirs, labels, resamples=test)
         rows.append(Comparison(first.name, teacher.name, metric, "test", difference, interval, n))
     return rows

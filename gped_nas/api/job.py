@@ -14,21 +14,21 @@ from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import DATABASE, REPORT, STUDY_FILE, Study
 from gped_nas.api.teacher import (
     Teacher,
-    averaged,
     build_teacher,
     distillation_set,
     load_dataset,
-    samples_to_nll,
     stream_key,
 )
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.kernel import DistillationSet
 from gped_nas.errors import ConfigError, GateError, StudyError
-from gped_nas.evaluate.base import Predictions, draw_resamples
+from gped_nas.evaluate.base import draw_resamples
 from gped_nas.evaluate.metrics import reliability
+from gped_nas.evaluate.predictions import AnyPredictions
+from gped_nas.evaluate.teacher import samples_to_nll
 from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha256_text, write_json, write_text
-from gped_nas.search.objectives import worst_value
+from gped_nas.search.objectives import best_value, worst_value
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
 from gped_nas.search.space import SearchSpace, load_space
@@ -117,7 +117,7 @@ def _run(
     write_json(folder / STUDY_FILE, {"name": name, "storage": "external" if storage else "sqlite"})
     write_text(folder / "config.yaml", dump_yaml(space.resolved))
     study = Study(folder, name, store)
-    validation = averaged(teacher.log_prob("validation", session), teacher.stream.weight_S)
+    validation = teacher.averaged("validation", session)
     _describe(study, teacher, validation, session)
     trainer = _trainer(study, teacher, data, validation, session)
     why = search(
@@ -161,7 +161,7 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
 
 
 def _trainer(
-    study: Study, teacher: Teacher, data: DistillationSet, validation: Predictions, session: Session
+    study: Study, teacher: Teacher, data: DistillationSet, validation: AnyPredictions, session: Session
 ) -> Trainer:
     return Trainer(
         teacher=teacher,
@@ -174,7 +174,7 @@ def _trainer(
     )
 
 
-def _describe(study: Study, teacher: Teacher, validation: Predictions, session: Session) -> None:
+def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, session: Session) -> None:
     """Write down once what never changes while the study grows."""
     store, space, dataset, stream = study.store, teacher.space, teacher.dataset, teacher.stream
     if store.get("box") is not None:
@@ -186,9 +186,10 @@ def _describe(study: Study, teacher: Teacher, validation: Predictions, session: 
         return
     largest = space.largest_cost(dataset.input_shape, dataset.num_classes)
     smallest = space.smallest_cost(dataset.input_shape, dataset.num_classes)
-    worst = [worst_value(o, dataset.num_classes, largest) for o in space.objectives]
-    best = [smallest[o.name] if o.kind == "cost" else float(o.direction == "maximize") for o in space.objectives]
-    log_prob, labels = teacher.log_prob("validation", session), dataset.labels("validation")
+    scale = dataset.label_normalization.std if dataset.label_normalization else None
+    worst = [worst_value(o, dataset.num_classes, scale, largest) for o in space.objectives]
+    best = [best_value(o, scale, smallest) for o in space.objectives]
+    predicted, labels = teacher.predicted("validation", session), dataset.labels("validation")
     store.put("config", dict(space.resolved))
     store.put("axes", [asdict(o) for o in space.objectives])
     store.put("split", dataset.split_text)
@@ -200,7 +201,7 @@ def _describe(study: Study, teacher: Teacher, validation: Predictions, session: 
             "num_samples": stream.num_samples,
             "method": space.method.name,
             "genotype": str(space.genotype),
-            "samples_to_nll": samples_to_nll(log_prob, stream.weight_S, labels),
+            "samples_to_nll": samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization),
             "seconds": round(teacher.seconds, 2),
             "reliability": reliability(validation, labels),
         },

@@ -5,21 +5,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from gped_nas import rng
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import Teacher, averaged
+from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.device import threads_for
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.errors import DataError
-from gped_nas.evaluate.base import Predictions
+from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import student_predictions
+from gped_nas.evaluate.teacher import averaged, nll_by_sample
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import cost_of, largest_product
 from gped_nas.models.storage import read_weights, write_weights
-from gped_nas.posterior.base import METHODS, classification, views
+from gped_nas.posterior.base import METHODS, supervised, views
 from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.priors import GaussianPrior
 
@@ -37,7 +37,7 @@ class Contender:
     name: str
     label: str
     note: str
-    predictions: dict[Part, Predictions]
+    predictions: dict[Part, AnyPredictions]
     costs: dict[str, int]
 
 
@@ -48,10 +48,10 @@ def of_stream(trainer: Trainer) -> list[Contender]:
         Interrupted: the session said stop.
     """
     teacher, session = trainer.teacher, trainer.session
-    log_prob = {"validation": teacher.log_prob("validation", session)}
+    predicted: dict[Part, torch.Tensor] = {"validation": teacher.predicted("validation", session)}
     with contextlib.suppress(DataError):  # an import without predictions at the test inputs: nothing is compared there
-        log_prob["test"] = teacher.log_prob("test", session)
-    return _of_stream(teacher, log_prob)
+        predicted["test"] = teacher.predicted("test", session)
+    return _of_stream(teacher, predicted)
 
 
 def trained(trainer: Trainer, folder: Path) -> list[Contender]:
@@ -64,30 +64,27 @@ def trained(trainer: Trainer, folder: Path) -> list[Contender]:
     return [*networks, _unpruned(trainer, folder / "unpruned")]
 
 
-def _of_stream(teacher: Teacher, log_prob: dict[str, torch.Tensor]) -> list[Contender]:
-    stream, labels = teacher.stream, torch.from_numpy(teacher.dataset.labels("validation"))
-    picked = labels[None, :, None].expand(len(log_prob["validation"]), -1, 1)
-    nll_S = -log_prob["validation"].double().gather(2, picked).mean((1, 2))
-    best = int(nll_S.argmin())
+def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Contender]:
+    stream, own_unit = teacher.stream, teacher.dataset.label_normalization
+    best = int(nll_by_sample(predicted["validation"], teacher.dataset.labels("validation"), own_unit).argmin())
     costs: dict[str, int] = {}
     if stream.has_weights:
         cost = cost_of(teacher.space.genotype.family, stream.key.shapes, teacher.dataset.input_shape, "float32")
         costs = asdict(cost)
-    parts: list[Part] = ["validation", "test"] if "test" in log_prob else ["validation"]
     one = torch.ones(1)
     return [
         Contender(
             "teacher",
             "teacher (average)",
             f"The average over {stream.num_samples} posterior samples ({teacher.space.method.name}).",
-            {part: averaged(log_prob[part], stream.weight_S) for part in parts},
+            {part: averaged(rows, stream.weight_S, own_unit) for part, rows in predicted.items()},
             {name: value * stream.num_samples for name, value in costs.items()},
         ),
         Contender(
             "single_sample",
             "best single sample",
             f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
-            {part: averaged(log_prob[part][best : best + 1], one) for part in parts},
+            {part: averaged(rows[best : best + 1], one, own_unit) for part, rows in predicted.items()},
             costs,
         ),
     ]
@@ -98,14 +95,15 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
     teacher, session = trainer.teacher, trainer.session
     space, dataset = teacher.space, teacher.dataset
     family, shapes = FAMILIES[space.genotype.family], teacher.stream.key.shapes
-    labels = torch.from_numpy(dataset.labels("validation"))
+    labels = dataset.normalized_labels("validation")
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
     x = dataset.inputs("validation").to(session.device)
     scores: dict[float, float] = {}
     for i, precision in enumerate(space.baseline.precisions):
         path = folder / f"precision-{precision:g}.safetensors"
         if not path.exists():
-            problem = classification(space.genotype, dataset, GaussianPrior(precision=precision), device=session.device)
+            prior = GaussianPrior(precision=precision)
+            problem = supervised(space.genotype, dataset, prior, space.likelihood, device=session.device)
             generator = rng.generator(space.seed, "map", i)
             theta = None
             with threads_for(largest_product(shapes, cfg.batch_size)):
@@ -116,15 +114,17 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
             folder.mkdir(parents=True, exist_ok=True)
             write_weights(path, views(theta, shapes), "float32")
         params = {name: p.to(session.device) for name, p in read_weights(path).items()}
-        scores[precision] = float(F.cross_entropy(family.forward(params, x).cpu().double(), labels))
+        outputs = family.forward(params, x).cpu().double()
+        scores[precision] = -float(space.likelihood.log_density(outputs, labels).mean())
         session.progress("MAP baseline", i + 1, len(space.baseline.precisions))
     best = min(scores, key=lambda precision: scores[precision])
     params = read_weights(folder / f"precision-{best:g}.safetensors")
     parts: list[Part] = ["validation", "test"]
-    predictions = {
-        part: Predictions(F.log_softmax(family.forward(params, dataset.inputs(part)).double(), -1).numpy())
-        for part in parts
-    }
+    one = torch.ones(1)
+    predictions = {}
+    for part in parts:
+        predicted = space.likelihood.predict(family.forward(params, dataset.inputs(part)).double())
+        predictions[part] = averaged(predicted[None], one, dataset.label_normalization)
     return Contender(
         "map",
         "MAP network",

@@ -12,8 +12,9 @@ from gped_nas.device import threads_for
 from gped_nas.distill.kernel import DistillationSet, Distilled, distill
 from gped_nas.distill.student import StudentSpec, load_student, save_student
 from gped_nas.errors import DivergenceError, GpedError
-from gped_nas.evaluate.base import Predictions, Resamples, evaluate
+from gped_nas.evaluate.base import Resamples, evaluate
 from gped_nas.evaluate.metrics import reliability
+from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import cost_of, count_macs, largest_product
@@ -39,7 +40,7 @@ class Trainer:
 
     teacher: Teacher
     data: DistillationSet
-    validation: Predictions
+    validation: AnyPredictions
     resamples: Resamples
     folder: Path
     session: Session
@@ -81,6 +82,7 @@ class Trainer:
             class_names=dataset.class_names,
             targets=self.data.targets,
             normalization=dataset.normalization,
+            label_normalization=dataset.label_normalization,
             storage_dtype=genotype["storage_dtype"],
             genotype=genotype.to_json(),
             about={**self.about, **about},

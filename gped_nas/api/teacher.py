@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas import device as devices
@@ -17,13 +16,14 @@ from gped_nas.data import base as data
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.views import View
 from gped_nas.distill.kernel import DistillationSet
-from gped_nas.distill.targets import TARGETS, entropy, expect, stream_expectation
+from gped_nas.distill.targets import TARGETS, expect, stream_expectation
 from gped_nas.errors import ConfigError, DataError
-from gped_nas.evaluate.base import Predictions
+from gped_nas.evaluate.predictions import AnyPredictions
+from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import sha256_arrays
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import largest_product
-from gped_nas.posterior.base import METHODS, ChainConfig, classification, views
+from gped_nas.posterior.base import METHODS, ChainConfig, supervised, views
 from gped_nas.posterior.imported import (
     ImportConfig,
     content_digest,
@@ -31,6 +31,7 @@ from gped_nas.posterior.imported import (
     read_predictions,
     read_weights,
 )
+from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
@@ -55,7 +56,7 @@ class Teacher:
     stream: Stream
     seconds: float = 0.0
     _inputs: dict[str, Tensor] = field(default_factory=dict)
-    _log_prob: dict[Part, Tensor] = field(default_factory=dict)
+    _predicted: dict[Part, Tensor] = field(default_factory=dict)
 
     def inputs(self, view: View) -> Tensor:
         """Normalised inputs of a view, made once."""
@@ -63,24 +64,39 @@ class Teacher:
             self._inputs[view.name] = view.inputs(self.dataset)
         return self._inputs[view.name]
 
-    def log_prob(self, part: Part, session: Session) -> Tensor:
-        """Log-probabilities of every posterior sample at a part's clean inputs, (S, N, C) float32, nats; read once.
+    def predicted(self, part: Part, session: Session) -> Tensor:
+        """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32; read once.
+
+        Log-probabilities in nats, or means and variances; see ``likelihoods.Prediction``.
 
         Raises:
             DataError: imported predictions do not cover the part.
         """
-        if part not in self._log_prob:
-            self._log_prob[part] = _part_log_prob(self, part, session)
-        return self._log_prob[part]
+        if part not in self._predicted:
+            self._predicted[part] = _part_predicted(self, part, session)
+        return self._predicted[part]
+
+    def averaged(self, part: Part, session: Session) -> AnyPredictions:
+        """The predictions of the posterior average at a part's clean inputs. Raises as ``predicted``."""
+        return averaged(self.predicted(part, session), self.stream.weight_S, self.dataset.label_normalization)
 
 
 def load_dataset(space: SearchSpace) -> Dataset:
     """The space's dataset.
 
     Raises:
+        ConfigError: its labels are not of the kind that the teacher's likelihood is for.
         DataError, EnvironmentProblem: it cannot be used, or is not there.
     """
-    return data.load(dict(space.dataset), f"{space.source}: dataset")
+    dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
+    if dataset.task != space.likelihood.task:
+        fitting = [name for name, likelihood in LIKELIHOODS.items() if likelihood.task == dataset.task]
+        raise ConfigError(
+            f"{space.source}: teacher.likelihood.name: found '{space.likelihood.name}', which is for "
+            f"{space.likelihood.task}, but dataset '{dataset.name}' is for {dataset.task}; "
+            f"expected {' or '.join(fitting)}"
+        )
+    return dataset
 
 
 def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
@@ -98,6 +114,7 @@ def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
         prior=space.prior.to_json(),
         method=method,
         seed=space.seed,
+        likelihood=space.likelihood.to_json(),
     )
 
 
@@ -132,7 +149,7 @@ def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
     def run_chain(chain: int, state: Any) -> Any:
         nonlocal problem
         if problem is None:
-            problem = classification(space.genotype, dataset, space.prior, device=session.device)
+            problem = supervised(space.genotype, dataset, space.prior, space.likelihood, device=session.device)
         generator = rng.generator(space.seed, "posterior", chain)
         return method(problem, space.method, generator=generator, state=state)
 
@@ -242,7 +259,8 @@ def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
     @torch.no_grad()
     def predict(theta_P: Tensor) -> Tensor:
         params = views(theta_P.to(session.device), shapes)
-        return torch.cat([F.log_softmax(family.forward(params, part), -1) for part in torch.split(x, PREDICT_BATCH)])
+        parts = torch.split(x, PREDICT_BATCH)
+        return torch.cat([teacher.space.likelihood.predict(family.forward(params, part)) for part in parts])
 
     write_view(
         teacher.stream,
@@ -296,30 +314,11 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     )
 
 
-def _part_log_prob(teacher: Teacher, part: Part, session: Session) -> Tensor:
+def _part_predicted(teacher: Teacher, part: Part, session: Session) -> Tensor:
     if teacher.stream.has_weights:
         view = _clean(part, teacher.space)
         ensure_view(teacher, view, session)
-        return teacher.stream.log_prob(view.name)
+        return teacher.stream.predictions(view.name)
     inputs, log_prob_SMC = teacher.stream.imported()
     wanted = teacher.dataset.inputs(part).flatten(1).numpy()
     return log_prob_SMC[:, _rows(np.array(inputs), wanted, "imported inputs", part)]
-
-
-def averaged(log_prob_SNC: Tensor, weight_S: Tensor) -> Predictions:
-    """The predictions of the weighted average of posterior samples."""
-    log_prob, log_weight = log_prob_SNC.double(), weight_S.double().log()
-    mean = torch.logsumexp(log_prob + log_weight[:, None, None], 0) - torch.logsumexp(log_weight, 0)
-    normalised = weight_S.double() / weight_S.double().sum()
-    expected = torch.einsum("s,sn->n", normalised, entropy(log_prob))
-    return Predictions(mean.numpy(), expected.numpy())
-
-
-def samples_to_nll(log_prob_SNC: Tensor, weight_S: Tensor, labels: Any) -> list[list[float]]:
-    """``[number of samples, NLL of their average]`` for growing numbers of posterior samples, nats."""
-    num, picked = len(log_prob_SNC), torch.as_tensor(labels)[None, :, None].expand(len(log_prob_SNC), -1, 1)
-    log_weight_S = weight_S.double().log()
-    joint_SN = log_prob_SNC.gather(2, picked).squeeze(2).double() + log_weight_S[:, None]
-    nll_S = -(joint_SN.logcumsumexp(0) - log_weight_S.logcumsumexp(0)[:, None]).mean(1)
-    sizes = sorted({num, *(2**i for i in range(num.bit_length())), *(num * i // 8 for i in range(1, 8))} - {0})
-    return [[float(size), float(nll_S[size - 1])] for size in sizes]

@@ -28,14 +28,15 @@ def build(space: Space, set_: Set = None, seed: Seed = None, device: Device = "a
 def info(space: Space, format: FormatOption = Format.table, set_: Set = None, seed: Seed = None) -> None:
     """Show the teacher's stream: samples, predictions, accuracy and NLL on validation."""
     from gped_nas.api import load_dataset, load_space, new_session
-    from gped_nas.api.teacher import Teacher, averaged, existing_stream, samples_to_nll
+    from gped_nas.api.teacher import Teacher, existing_stream
     from gped_nas.evaluate.base import draw_resamples, evaluate
+    from gped_nas.evaluate.teacher import samples_to_nll
 
     found, session = load_space(space, overrides(set_, seed)), new_session("cpu")
     dataset = load_dataset(found)
     stream = existing_stream(found, dataset, session)
-    log_prob = Teacher(found, dataset, stream).log_prob("validation", session)
-    mean, labels = averaged(log_prob, stream.weight_S), dataset.labels("validation")
+    teacher, labels = Teacher(found, dataset, stream), dataset.labels("validation")
+    predicted, mean = teacher.predicted("validation", session), teacher.averaged("validation", session)
     measured = evaluate(mean, labels, resamples=draw_resamples(len(labels), root=found.seed, part="validation"))
     about: dict[str, Any] = {
         "folder": str(stream.folder),
@@ -48,7 +49,7 @@ def info(space: Space, format: FormatOption = Format.table, set_: Set = None, se
             name: {"value": value, "interval": list(measured.intervals[name]), "n": measured.n[name]}
             for name, value in measured.metrics.items()
         },
-        "samples to NLL": samples_to_nll(log_prob, stream.weight_S, labels),
+        "samples to NLL": samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization),
     }
     if format is Format.json:
         print_json(about)

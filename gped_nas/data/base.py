@@ -19,6 +19,7 @@ from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
 from gped_nas.registry import Registry
 
 Part = Literal["train", "validation", "test", "pool"]
+Task = Literal["classification", "regression"]
 
 T = TypeVar("T")
 _CHUNK = 4096
@@ -26,22 +27,25 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Normalization:
-    """Raw inputs to network inputs: ``(raw - mean) / std``, one pair of numbers for the whole input.
+    """Raw numbers to a network's: ``(raw - mean) / std``, one pair for the whole input, one for real labels.
 
-    Travels with every student, so that a student takes inputs in the dataset's own range.
+    Travels with every student, so that a student takes inputs and gives labels in the dataset's own range.
     """
 
     mean: float
     std: float
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """Normalised float32 inputs of the shape of ``raw``."""
+        """Normalised float32 numbers of the shape of ``raw``."""
         return (raw.to(torch.float32) - self.mean) / self.std
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Raw inputs ``x``, shape (N, *input_shape), in the source's dtype; int64 labels ``y``, shape (N,)."""
+    """Raw inputs ``x``, shape (N, *input_shape), in the source's dtype; labels ``y``, shape (N,).
+
+    Labels are int64 class numbers, or float64 numbers in the source's own unit.
+    """
 
     x: Tensor
     y: Tensor
@@ -52,15 +56,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification dataset, split.
+    """A dataset, split.
 
     Attributes:
         name: the registered name it was loaded by.
         input_shape: shape of one input as networks see it: (D,) or (channels, height, width).
-        class_names: one name a class, in label order.
+        class_names: one name a class, in label order; empty for regression, where labels are real numbers.
         train, validation, test: the three parts; disjoint.
         unlabelled: raw inputs (M, *input_shape) that students may also be distilled on; M may be 0.
-        normalization: fitted on ``train``.
+        normalization: of inputs, fitted on ``train``.
+        label_normalization: of real labels, fitted on ``train``; None for classes.
         digest: SHA-256 over all arrays and the split: what a stream's key covers.
         split_text: the split in words: which part was carved from what, with sizes.
     """
@@ -75,10 +80,17 @@ class Dataset:
     normalization: Normalization
     digest: str
     split_text: str
+    label_normalization: Normalization | None = None
+
+    @property
+    def task(self) -> Task:
+        """What labels are: classes or real numbers."""
+        return "regression" if self.label_normalization else "classification"
 
     @property
     def num_classes(self) -> int:
-        return len(self.class_names)
+        """Number of classes; 1 for regression: the outputs that a network needs to predict the label."""
+        return len(self.class_names) or 1
 
     def raw(self, part: Part) -> Tensor:
         """Raw inputs of a part, (N, *input_shape); ``pool`` is train followed by the unlabelled inputs."""
@@ -95,9 +107,14 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}[part]
 
     def labels(self, part: Part) -> Array:
-        """Labels of a labelled part, int64, shape (N,)."""
+        """Labels of a labelled part, shape (N,): int64 classes, or float64 in the source's own unit."""
         labels: Array = self.split(part).y.numpy()
-        return labels.astype(np.int64)
+        return labels
+
+    def normalized_labels(self, part: Part) -> Tensor:
+        """Labels (N,) as a likelihood reads them: int64 classes, or normalised float32 numbers."""
+        labels = self.split(part).y
+        return self.label_normalization(labels) if self.label_normalization else labels
 
 
 DatasetFactory = Callable[[dict[str, object], str], Dataset]
@@ -142,8 +159,9 @@ def named(registry: Registry[T], settings: Mapping[str, object], key: str, where
 
 
 def split_of(x: Array, y: Array) -> Split:
-    """Raw inputs (N, *input_shape) of a dtype torch has, and integer labels (N,), as a ``Split``."""
-    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64)))
+    """Raw inputs (N, *input_shape) of a dtype torch has, and labels (N,), integer or real, as a ``Split``."""
+    labels = y.astype(np.float64 if y.dtype.kind == "f" else np.int64)
+    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(labels))
 
 
 def build(
@@ -162,7 +180,7 @@ def build(
     Args:
         name: the registered name.
         given: the labelled examples to split; what is carved from them is no longer in ``train``.
-        class_names: one name a class, in label order.
+        class_names: one name a class, in label order; none for regression.
         test: the source's own test part, or the fraction of ``given`` to carve one from.
         validation: fraction of what is left of ``given`` that is carved for validation.
         seed: of the permutations.
@@ -192,6 +210,7 @@ def build(
         test=test,
         unlabelled=extra,
         normalization=_fit(train.x),
+        label_normalization=None if class_names else _fit(train.y),
         digest=_digest((train, checked, test), extra, len(class_names)),
         split_text=(
             f"test: {test_text}; validation: {len(checked)} of the {len(rest)} examples left, "
@@ -222,18 +241,26 @@ def carve(source: Split, fraction: float, *, seed: int, part: Part, where: str) 
 
 
 def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> None:
-    """Raise ``DataError`` unless each input has a label in [0, num_classes) and training has two classes."""
+    """Raise ``DataError`` unless each input has a label that is a class in [0, num_classes), or is finite if there are
+    none, and training has two different ones."""
     if len(split.x) != len(split.y):
         raise DataError(
             f"{where}: y_{part}: found {len(split.y)} labels for {len(split.x)} inputs, expected one each; "
             "check that both come from the same examples"
         )
     found = np.unique(split.y.numpy())
-    if part == "train" and len(found) < 2:
+    if not np.isfinite(found).all():
         raise DataError(
-            f"{where}: y_{part}: found {len(found)} class in {len(split)} examples, expected at least 2; "
-            "bring examples of every class"
+            f"{where}: y_{part}: found labels that are NaN or infinite, expected finite numbers; remove those examples"
         )
+    if part == "train" and len(found) < 2:
+        kind, remedy = ("class", "of every class") if num_classes else ("value", "with different labels")
+        raise DataError(
+            f"{where}: y_{part}: found {len(found)} {kind} in {len(split)} examples, expected at least 2; "
+            f"bring examples {remedy}"
+        )
+    if not num_classes:
+        return
     wrong = found[(found < 0) | (found >= num_classes)]
     if len(wrong):
         raise DataError(

@@ -1,7 +1,7 @@
 """``npz``: a dataset of the user's own, one file of plain arrays as ``numpy.savez`` writes it.
 
     x_train      (N, D) vectors, (N, height, width) or (N, height, width, channels) images; integers or floats
-    y_train      (N,) integer labels, counted from 0
+    y_train      (N,) integer labels, counted from 0; with ``task: regression`` real numbers in a unit of your own
     x_test       as x_train, of the same dtype and shape of one input; without it a test part is carved
     y_test       as y_train; comes with x_test
     x_pool       as x_train: unlabelled inputs that students may be distilled on
@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gped_nas.config import Config, parse
-from gped_nas.data.base import DATASETS, Dataset, Split, build
+from gped_nas.data.base import DATASETS, Dataset, Split, Task, build
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import Array
 
@@ -50,6 +50,7 @@ class NpzSettings(Config):
 
     name: Literal["npz"]
     path: str = Field(min_length=1, description="the .npz file; a relative path starts at the current directory")
+    task: Task = Field("classification", description="what labels are: class numbers or real numbers")
     validation: float = Field(0.1, gt=0, lt=1, description="fraction of the training part carved for validation")
     test: float = Field(0.2, gt=0, lt=1, description="fraction carved for the test part if there is no x_test")
     seed: int = Field(0, ge=0, description="seed of the splits")
@@ -66,14 +67,17 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
     """
     cfg = parse(NpzSettings, settings, where)
     arrays = _read(Path(cfg.path))
-    train = _split(arrays, "train", cfg.path)
-    test = _split(arrays, "test", cfg.path) if "x_test" in arrays else cfg.test
+    read_labels = _class_labels if cfg.task == "classification" else _real_labels
+    train = Split(_inputs(arrays, "x_train", cfg.path), read_labels(arrays, "y_train", cfg.path))
+    test: Split | float = cfg.test
+    if "x_test" in arrays:
+        test = Split(_inputs(arrays, "x_test", cfg.path), read_labels(arrays, "y_test", cfg.path))
     unlabelled = _inputs(arrays, "x_pool", cfg.path) if "x_pool" in arrays else None
     labels = torch.cat([train.y, test.y]) if isinstance(test, Split) else train.y
     return build(
         cfg.name,
         train,
-        class_names=_class_names(arrays, labels, cfg.path),
+        class_names=_class_names(arrays, labels, cfg.path) if cfg.task == "classification" else (),
         test=test,
         validation=cfg.validation,
         seed=cfg.seed,
@@ -136,10 +140,6 @@ def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
     return array
 
 
-def _split(arrays: dict[str, Array], part: str, path: str) -> Split:
-    return Split(_inputs(arrays, f"x_{part}", path), _labels(arrays, f"y_{part}", path))
-
-
 def _inputs(arrays: dict[str, Array], name: str, path: str) -> Tensor:
     """Raw inputs (N, *input_shape), channel first, of the array's own dtype where torch has it."""
     x = arrays[name]
@@ -180,14 +180,29 @@ def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return native if native.name in _TORCH_DTYPES else np.dtype(np.float64)
 
 
-def _labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
+def _class_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
     """Labels (N,) as int64; their range is checked when the dataset is built."""
     y = arrays[name]
     if y.dtype.kind not in "iu":
-        raise DataError(f"{path}: {name}: found dtype {y.dtype}, expected integer labels; use astype('int64')")
+        raise DataError(
+            f"{path}: {name}: found dtype {y.dtype}, expected integer labels; use astype('int64'), or set "
+            "dataset.task: regression if they are real numbers"
+        )
     if y.ndim != 1:
         raise DataError(f"{path}: {name}: found shape {y.shape}, expected (N,), one class number an input")
     return torch.from_numpy(y.astype(np.int64))
+
+
+def _real_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
+    """Labels (N,) as float64; that they are finite is checked when the dataset is built."""
+    y = arrays[name]
+    if "class_names" in arrays:
+        raise DataError(f"{path}: class_names: found beside task: regression, which has no classes; remove one of them")
+    if y.dtype.kind not in "iuf":
+        raise DataError(f"{path}: {name}: found dtype {y.dtype}, expected real numbers; use astype('float64')")
+    if y.ndim != 1:
+        raise DataError(f"{path}: {name}: found shape {y.shape}, expected (N,), one number an input")
+    return torch.from_numpy(y.astype(np.float64))
 
 
 def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
@@ -33,9 +33,10 @@ class StudentSpec:
     Attributes:
         family: name of the family whose forward it runs.
         input_shape: shape of one input.
-        class_names: one a class, in label order.
+        class_names: one a class, in label order; none for a real label.
         targets: its heads, in the order of the raw outputs.
         normalization: raw inputs to network inputs.
+        label_normalization: real labels to the unit of the network's outputs; None for classes.
         storage_dtype: how its weights lie on disk.
         genotype: plain data of the genotype it was drawn with, before pruning.
         about: where it comes from: study, trial, stream; plain data, for people.
@@ -49,9 +50,16 @@ class StudentSpec:
     storage_dtype: str
     genotype: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    label_normalization: Normalization | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 1 for a real label, as a dataset has it."""
+        return len(self.class_names) or 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the version of this layout."""
+        labels = self.label_normalization
         return {
             "spec_version": SPEC_VERSION,
             "family": self.family,
@@ -59,6 +67,7 @@ class StudentSpec:
             "class_names": list(self.class_names),
             "targets": list(self.targets),
             "normalization": {"mean": self.normalization.mean, "std": self.normalization.std},
+            **({"label_normalization": {"mean": labels.mean, "std": labels.std}} if labels else {}),
             "storage_dtype": self.storage_dtype,
             "genotype": dict(self.genotype),
             "about": dict(self.about),
@@ -82,6 +91,13 @@ class _SpecFile(Config):
     storage_dtype: str
     genotype: dict[str, Any] = {}
     about: dict[str, Any] = {}
+    label_normalization: _NormalizationFile | None = None
+
+    @model_validator(mode="after")
+    def _labels_are_of_one_kind(self) -> "_SpecFile":
+        if bool(self.class_names) == bool(self.label_normalization):
+            raise ValueError("expected class_names, or label_normalization where labels are real numbers")
+        return self
 
 
 class Student(nn.Module):
@@ -104,7 +120,7 @@ class Student(nn.Module):
             raw = self.forward(torch.zeros((1, *spec.input_shape)))
         except (RuntimeError, KeyError) as error:
             raise DataError(f"weights do not fit the spec's {spec.family} on {spec.input_shape}: {error}") from None
-        expected = num_raw_outputs(spec.targets, len(spec.class_names))
+        expected = num_raw_outputs(spec.targets, spec.num_classes)
         if raw.shape[-1] != expected:
             raise DataError(f"weights give {raw.shape[-1]} outputs, the spec's heads {spec.targets} need {expected}")
 
@@ -132,7 +148,8 @@ class Student(nn.Module):
             batch_size: inputs at a time.
 
         Returns:
-            ``{target: (N, G)}``: ``predictive`` holds probabilities, ``expected_entropy`` nats.
+            ``{target: (N, G)}``: ``predictive`` holds probabilities, ``expected_entropy`` nats, ``predictive_normal``
+            mean and variance in the label's own unit and that squared.
 
         Raises:
             DataError: the inputs have another shape.
@@ -144,7 +161,12 @@ class Student(nn.Module):
             raise DataError(f"inputs: found shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))})")
         parts = x.split(batch_size)  # type: ignore[no-untyped-call]
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
-        return predictions(raw, self.spec.targets, len(self.spec.class_names))
+        found = predictions(raw, self.spec.targets, self.spec.num_classes)
+        labels = self.spec.label_normalization
+        if labels:
+            mean, variance = found["predictive_normal"].unbind(-1)
+            found["predictive_normal"] = torch.stack([mean * labels.std + labels.mean, variance * labels.std**2], -1)
+        return found
 
 
 def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:
@@ -183,6 +205,7 @@ def load_student(folder: Path) -> Student:
         class_names=file.class_names,
         targets=file.targets,
         normalization=Normalization(file.normalization.mean, file.normalization.std),
+        label_normalization=_label_normalization(file.label_normalization),
         storage_dtype=file.storage_dtype,
         genotype=file.genotype,
         about=file.about,
@@ -193,3 +216,7 @@ def load_student(folder: Path) -> Student:
     except DataError as error:
         raise DataError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
     return student
+
+
+def _label_normalization(file: _NormalizationFile | None) -> Normalization | None:
+    return Normalization(file.mean, file.std) if file else None

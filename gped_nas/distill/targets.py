@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas.errors import ConfigError, RegistryError, nearest
+from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.registry import Registry
 from gped_nas.stream.reader import Stream
 
@@ -34,6 +35,8 @@ class Target:
         loss: raw outputs (..., B, U), required heads, expectation (B, G) to losses (..., B), nats or squared
             units.
         requires: heads whose raw outputs it reads.
+        prediction: what of a posterior sample ``values`` takes: log-probabilities (..., N, C), or means and
+            variances (..., N, 2) of a real label.
         label: for people, with the unit.
     """
 
@@ -45,9 +48,12 @@ class Target:
     loss: Callable[[Tensor, Heads, Tensor], Tensor]
     label: str
     requires: tuple[str, ...] = ()
+    prediction: Prediction = "log_prob"
 
 
 TARGETS: Registry[Target] = Registry("target", "gped_nas.distill")
+MAIN_TARGET: dict[Prediction, str] = {"log_prob": "predictive", "normal": "predictive_normal"}
+"""The target that every student of such a teacher has: the one that metrics judge."""
 
 
 def check_targets(names: tuple[str, ...], where: str) -> None:
@@ -55,7 +61,8 @@ def check_targets(names: tuple[str, ...], where: str) -> None:
 
     Raises:
         RegistryError: an unknown name.
-        ConfigError: a target twice, none at all, or one whose required head is not there before it.
+        ConfigError: a target twice, none at all, one whose required head is not there before it, or of another kind of
+            label than the first.
     """
     if not names or len(set(names)) != len(names):
         raise ConfigError(f"{where}: found {list(names)}, expected at least one target and none twice")
@@ -65,8 +72,12 @@ def check_targets(names: tuple[str, ...], where: str) -> None:
         for required in TARGETS[name].requires:
             if required not in names[:i]:
                 raise ConfigError(f"{where}: '{name}' reads the head of '{required}'; list '{required}' before it")
-    if "predictive" not in names:
-        raise ConfigError(f"{where}: found {list(names)}, expected 'predictive' among them")
+    main = MAIN_TARGET[TARGETS[names[0]].prediction]
+    for name in names:
+        if TARGETS[name].prediction != TARGETS[main].prediction:
+            raise ConfigError(f"{where}: '{name}' and '{names[0]}' are for different kinds of label; remove one")
+    if main not in names:
+        raise ConfigError(f"{where}: found {list(names)}, expected '{main}' among them")
 
 
 def expect(target: Target, log_prob_SBC: Tensor, weight_S: Tensor) -> Tensor:
@@ -173,6 +184,19 @@ def _entropy_loss(raw: Tensor, heads: Heads, expectation: Tensor) -> Tensor:
     return (_entropy_predict(raw, heads) - expectation).square().sum(-1)
 
 
+def _normal_values(normal: Tensor) -> Tensor:
+    mean, variance = normal.unbind(-1)
+    return torch.stack([mean, mean.square() + variance], -1)
+
+
+def _normal_loss(raw: Tensor, heads: Heads, expectation: Tensor) -> Tensor:
+    # The expected negative log-density of y under N(mu, exp(a)), less a constant: affine in E[y] and E[y^2], written
+    # so that little cancels. Its minimum has the predictive's mean and variance (Balan et al. 2015, arXiv:1506.04416).
+    mu, log_variance = raw.unbind(-1)
+    mean, second = expectation.unbind(-1)
+    return 0.5 * (log_variance + (-log_variance).exp() * (second - mean.square() + (mean - mu).square()))
+
+
 TARGETS.register("predictive")(
     Target(
         name="predictive",
@@ -194,5 +218,17 @@ TARGETS.register("expected_entropy")(
         loss=_entropy_loss,
         label="expected entropy (nats)",
         requires=("predictive",),
+    )
+)
+TARGETS.register("predictive_normal")(
+    Target(
+        name="predictive_normal",
+        kind="mean",
+        prediction="normal",
+        values=_normal_values,
+        num_outputs=lambda num_classes: 2,
+        predict=lambda raw, heads: torch.stack([raw[..., 0], raw[..., 1].exp()], -1),
+        loss=_normal_loss,
+        label="posterior predictive mean and variance",
     )
 )

@@ -4,18 +4,20 @@ from gped_nas.evaluate.base import (
     METRICS,
     Evaluation,
     Metric,
-    Predictions,
     Resamples,
     draw_resamples,
     evaluate,
     paired_difference,
 )
-from gped_nas.evaluate.metrics import entropy, kl_divergence, reliability
+from gped_nas.evaluate.metrics import reliability
+from gped_nas.evaluate.predictions import AnyPredictions, NormalPredictions, Predictions, entropy, kl_divergence
 
 __all__ = [
     "METRICS",
+    "AnyPredictions",
     "Evaluation",
     "Metric",
+    "NormalPredictions",
     "Predictions",
     "Resamples",
     "draw_resamples",

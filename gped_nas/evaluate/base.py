@@ -17,49 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gped_nas import rng
+from gped_nas.data.base import Task
 from gped_nas.errors import DataError, DivergenceError
+from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels, Predictions
 from gped_nas.registry import Registry
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.integer[Any]]
 Direction = Literal["minimize", "maximize"]
 Interval = tuple[float, float]
 
 _CHUNK = 128
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a student or a teacher says about N examples.
-
-    Attributes:
-        log_prob_NC: log-probability of each class, nats, as float64. A teacher's is of its posterior average.
-        expected_entropy_N: E[H], the posterior average of the predictive entropy, nats, as float64; a
-            student's is its estimate of that. None where nobody was asked for it.
-
-    Raises:
-        DataError: the shapes do not fit each other.
-    """
-
-    log_prob_NC: Floats
-    expected_entropy_N: Floats | None = None
-
-    def __post_init__(self) -> None:
-        log_prob = np.asarray(self.log_prob_NC, np.float64)
-        if log_prob.ndim != 2 or log_prob.shape[1] < 1:
-            raise DataError(f"log_prob_NC: found shape {log_prob.shape}, expected (examples, classes)")
-        object.__setattr__(self, "log_prob_NC", log_prob)
-        if self.expected_entropy_N is not None:
-            entropy = np.asarray(self.expected_entropy_N, np.float64)
-            if entropy.shape != log_prob.shape[:1]:
-                raise DataError(f"expected_entropy_N: found shape {entropy.shape}, expected ({len(log_prob)},)")
-            object.__setattr__(self, "expected_entropy_N", entropy)
-
-    def __len__(self) -> int:
-        return len(self.log_prob_NC)
-
-
-Terms = Callable[[Predictions, Labels, Predictions | None], Floats]
+Terms = Callable[[Any, Labels, Any], Floats]
 """``terms(predictions, labels_N, teacher) -> terms_NK``; infinities and NaN are kept."""
 Combine = Callable[[Floats, int], Floats]
 """``combine(sums_RK, n) -> values_R``."""
@@ -80,6 +49,7 @@ class Metric:
         label: for axes and tables, with the unit: ``"NLL (nats)"``.
         terms: K numbers an example.
         combine: sums of the terms over n examples to the value.
+        tasks: what kinds of label it can judge.
         needs_teacher: compares with the teacher's predictions.
         needs_entropy: reads the E[H] of the predictions that are judged.
         needs_teacher_entropy: reads the teacher's E[H].
@@ -92,20 +62,21 @@ class Metric:
     label: str
     terms: Terms
     combine: Combine = mean
+    tasks: tuple[Task, ...] = ("classification",)
     needs_teacher: bool = False
     needs_entropy: bool = False
     needs_teacher_entropy: bool = False
     interval: Literal["percentile", "basic"] = "percentile"
 
-    def applies(self, predictions: Predictions, teacher: Predictions | None) -> bool:
-        """Whether everything it reads is there."""
-        if self.needs_entropy and predictions.expected_entropy_N is None:
+    def applies(self, predictions: AnyPredictions, teacher: AnyPredictions | None) -> bool:
+        """Whether it judges such labels and everything it reads is there."""
+        if predictions.task not in self.tasks or (self.needs_entropy and not _has_entropy(predictions)):
             return False
         if teacher is None:
             return not (self.needs_teacher or self.needs_teacher_entropy)
-        return not (self.needs_teacher_entropy and teacher.expected_entropy_N is None)
+        return not (self.needs_teacher_entropy and not _has_entropy(teacher))
 
-    def value(self, predictions: Predictions, labels_N: Labels, teacher: Predictions | None = None) -> float:
+    def value(self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None) -> float:
         """The plain value on all examples; infinities and NaN are kept."""
         return self._total(self.terms(predictions, labels_N, teacher))
 
@@ -114,7 +85,21 @@ class Metric:
             return float(self.combine(terms_NK.sum(axis=0, keepdims=True), len(terms_NK))[0])
 
 
+def _has_entropy(predictions: AnyPredictions) -> bool:
+    return isinstance(predictions, Predictions) and predictions.expected_entropy_N is not None
+
+
 METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate")
+
+
+def add_metric(name: str, direction: Direction, label: str, **settings: Any) -> Callable[[Terms], Terms]:
+    """Register the decorated function as the terms of a metric."""
+
+    def add(terms: Terms) -> Terms:
+        METRICS.register(name)(Metric(name, direction, label, terms, **settings))
+        return terms
+
+    return add
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +172,13 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: Predictions, labels_N: Labels, teacher: Predictions | None = None, *, resamples: Resamples
+    predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None, *, resamples: Resamples
 ) -> Evaluation:
     """Every registered metric that applies; those that read what is absent are left out.
 
     Args:
         predictions: what is judged.
-        labels_N: integer labels in [0, C).
+        labels_N: integer labels in [0, C), or real ones.
         teacher: the teacher's predictions for the same examples, or None.
         resamples: of the same examples; pass the same ones for every predictor.
 
@@ -217,10 +202,10 @@ def evaluate(
 
 def paired_difference(
     metric_name: str,
-    first: Predictions,
-    second: Predictions,
+    first: AnyPredictions,
+    second: AnyPredictions,
     labels_N: Labels,
-    teacher: Predictions | None = None,
+    teacher: AnyPredictions | None = None,
     *,
     resamples: Resamples,
 ) -> tuple[float, Interval, int]:
@@ -244,16 +229,12 @@ def paired_difference(
     return difference, _bounds(metric, difference, resampled[0] - resampled[1]), resamples.n
 
 
-def _check(predictions: Predictions, labels_N: Labels, teacher: Predictions | None, resamples: Resamples) -> None:
-    shape = predictions.log_prob_NC.shape
-    if labels_N.shape != shape[:1] or not np.issubdtype(labels_N.dtype, np.integer):
-        raise DataError(f"labels: found {labels_N.dtype}{labels_N.shape}, expected integers of shape {shape[:1]}")
+def _check(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None, resamples: Resamples) -> None:
     if resamples.n != len(predictions):
         raise DataError(f"resamples: drawn for {resamples.n} examples, expected {len(predictions)}")
-    if labels_N.min() < 0 or labels_N.max() >= shape[1]:
-        raise DataError(f"labels: found {labels_N.min()} to {labels_N.max()}, expected 0 to {shape[1] - 1}")
-    if teacher is not None and teacher.log_prob_NC.shape != shape:
-        raise DataError(f"teacher: found predictions of shape {teacher.log_prob_NC.shape}, expected {shape}")
+    predictions.check(labels_N)
+    if teacher is not None:
+        predictions.check_like(teacher)
 
 
 def _finite(metric: Metric, value: float) -> float:

@@ -1,56 +1,31 @@
-"""The built-in metrics: proper scores, calibration, and agreement with the teacher.
+"""The built-in metrics of classifiers, and those that any predictions have: proper scores, calibration, and agreement
+with the teacher.
 
 All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.base import METRICS, Direction, Floats, Labels, Metric, Predictions, Terms
+from gped_nas.evaluate.base import add_metric
+from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels, NormalPredictions, Predictions, entropy
+from gped_nas.evaluate.regression import coverage
 
 ECE_BINS = 15
+_ANY = ("classification", "regression")
 ENTROPY_SLACK = 1e-6
 """Nats by which E[H] may exceed H[q] before it counts: the rounding of float32 predictions."""
 
 
-def _metric(name: str, direction: Direction, label: str, **settings: Any) -> Callable[[Terms], Terms]:
-    """Register the decorated function as the terms of a metric."""
-
-    def add(terms: Terms) -> Terms:
-        METRICS.register(name)(Metric(name, direction, label, terms, **settings))
-        return terms
-
-    return add
-
-
-def entropy(log_prob_NC: Floats) -> Floats:
-    """Entropy H of each row, nats, shape (N,); 0 log 0 = 0."""
-    prob = np.exp(log_prob_NC)
-    terms = np.zeros_like(prob)
-    np.multiply(prob, log_prob_NC, out=terms, where=prob != 0)
-    entropy_N: Floats = -terms.sum(axis=1)
-    return entropy_N
-
-
-def kl_divergence(log_p_NC: Floats, log_q_NC: Floats) -> Floats:
-    """KL(p || q) of each row, nats, shape (N,); 0 log 0 = 0, and infinite where q lacks p's support."""
-    prob = np.exp(log_p_NC)
-    terms = np.zeros_like(prob)
-    np.subtract(log_p_NC, log_q_NC, out=terms, where=prob != 0)
-    kl_N: Floats = (prob * terms).sum(axis=1)
-    return kl_N
-
-
-def reliability(predictions: Predictions, labels_N: Labels, bins: int = ECE_BINS) -> list[dict[str, Any]]:
+def reliability(predictions: AnyPredictions, labels_N: Labels, bins: int = ECE_BINS) -> list[dict[str, Any]]:
     """The reliability diagram: a row ``{"confidence", "accuracy", "count"}`` for each bin that is not empty.
 
     Args:
-        predictions: what is judged.
-        labels_N: integer labels.
+        predictions: what is judged; the diagram of real labels is ``coverage``'s.
+        labels_N: integer or real labels.
         bins: number of equal-width, right-closed bins of the top probability over [0, 1].
 
     Returns:
@@ -61,6 +36,8 @@ def reliability(predictions: Predictions, labels_N: Labels, bins: int = ECE_BINS
     """
     if bins < 1:
         raise ConfigError(f"reliability: found {bins} bins, expected at least 1")
+    if isinstance(predictions, NormalPredictions):
+        return coverage(predictions, labels_N)
     confidence, correct = _confidence(predictions), _correct(predictions, labels_N)
     bin_N = _bin(confidence, bins)
     rows = []
@@ -71,29 +48,30 @@ def reliability(predictions: Predictions, labels_N: Labels, bins: int = ECE_BINS
     return rows
 
 
-@_metric("accuracy", "maximize", "accuracy (share)")
+@add_metric("accuracy", "maximize", "accuracy (share)")
 def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples whose most probable class is the label; of tied classes the lowest one is taken."""
     return _correct(predictions, labels_N)[:, None]
 
 
-@_metric("nll", "minimize", "NLL (nats)")
-def _nll(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Mean negative log-probability of the label; infinite where the label got none.
+@add_metric("nll", "minimize", "NLL (nats)", tasks=_ANY)
+def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
+    """Mean negative log-probability of the label, infinite where the label got none; of a real label, its log-density
+    in the label's own unit.
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, section 4.1 (logarithmic score).
     """
-    return -predictions.log_prob_NC[np.arange(len(labels_N)), labels_N][:, None]
+    return -predictions.log_score(labels_N)[:, None]
 
 
-@_metric("nll_above_teacher", "minimize", "NLL above the teacher's (nats)", needs_teacher=True)
-def _nll_above_teacher(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+@add_metric("nll_above_teacher", "minimize", "NLL above the teacher's (nats)", tasks=_ANY, needs_teacher=True)
+def _nll_above_teacher(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
     """NLL minus the teacher's on the same examples: its interval is that of a paired difference."""
     assert teacher is not None, "needs_teacher"
     return _nll(predictions, labels_N, None) - _nll(teacher, labels_N, None)
 
 
-@_metric("brier", "minimize", "Brier score (sum over classes)")
+@add_metric("brier", "minimize", "Brier score (sum over classes)")
 def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Mean over examples of the squared error of the probabilities, summed over classes: from 0 to 2.
 
@@ -110,7 +88,7 @@ def _sum_of_gaps(sums_RK: Floats, n: int) -> Floats:
     return values_R
 
 
-@_metric("ece", "minimize", "ECE (15 bins, L1)", combine=_sum_of_gaps, interval="basic")
+@add_metric("ece", "minimize", "ECE (15 bins, L1)", combine=_sum_of_gaps, interval="basic")
 def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Expected calibration error: mean over examples of |confidence - accuracy| of the top label in a bin.
 
@@ -126,17 +104,19 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     return terms_NK
 
 
-@_metric("kl_to_teacher", "minimize", "KL to teacher (nats)", needs_teacher=True)
-def _kl_to_teacher(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+@add_metric("kl_to_teacher", "minimize", "KL to teacher (nats)", tasks=_ANY, needs_teacher=True)
+def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
     """Mean KL(teacher || student) of the predictives; infinite where the student lacks the teacher's support.
+
+    For real labels, between the normals that have their means and variances.
 
     Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110 (its cross-entropy, less the teacher's entropy).
     """
-    assert teacher is not None
-    return kl_divergence(teacher.log_prob_NC, predictions.log_prob_NC)[:, None]
+    kl_N: Floats = teacher.kl_to(predictions)
+    return kl_N[:, None]
 
 
-@_metric("agreement", "maximize", "agreement with teacher (share)", needs_teacher=True)
+@add_metric("agreement", "maximize", "agreement with teacher (share)", needs_teacher=True)
 def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples where student and teacher find the same class most probable.
 
@@ -146,7 +126,7 @@ def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions 
     return _correct(predictions, teacher.log_prob_NC.argmax(axis=1))[:, None]
 
 
-@_metric(
+@add_metric(
     "entropy_error",
     "minimize",
     "error of E[H] (nats)",
@@ -161,7 +141,7 @@ def _entropy_error(predictions: Predictions, labels_N: Labels, teacher: Predicti
     return np.abs(predictions.expected_entropy_N - teacher.expected_entropy_N)[:, None]
 
 
-@_metric(
+@add_metric(
     "entropy_excess",
     "minimize",
     "inputs where teacher E[H] exceeds student H[q] (share)",

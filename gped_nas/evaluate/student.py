@@ -6,12 +6,13 @@ from torch import Tensor
 
 from gped_nas.distill.student import Student
 from gped_nas.distill.targets import TARGETS, split_heads
-from gped_nas.evaluate.base import Predictions
+from gped_nas.evaluate.predictions import AnyPredictions, Predictions
+from gped_nas.evaluate.teacher import normal_predictions
 
 
 @torch.no_grad()
-def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int = 4096) -> Predictions:
-    """A student's log-probabilities and, where it has that head, expected entropies.
+def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int = 4096) -> AnyPredictions:
+    """A student's log-probabilities and, where it has that head, expected entropies; or means and variances.
 
     Args:
         student: read back from its file.
@@ -20,10 +21,12 @@ def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int
     """
     spec = student.spec
     raw = torch.cat([student(part) for part in torch.split(raw_inputs, batch_size)])
-    heads = split_heads(raw, spec.targets, len(spec.class_names))
-    log_prob = F.log_softmax(heads["predictive"].double(), -1).numpy()
+    heads = {name: head.double() for name, head in split_heads(raw, spec.targets, spec.num_classes).items()}
+    if spec.label_normalization:
+        normal = TARGETS["predictive_normal"].predict(heads["predictive_normal"], heads)
+        return normal_predictions(normal[:, 0], normal[:, 1], spec.label_normalization)
+    log_prob = F.log_softmax(heads["predictive"], -1).numpy()
     if "expected_entropy" not in heads:
         return Predictions(log_prob)
-    doubles = {name: head.double() for name, head in heads.items()}
-    entropy = TARGETS["expected_entropy"].predict(doubles["expected_entropy"], doubles)
+    entropy = TARGETS["expected_entropy"].predict(heads["expected_entropy"], heads)
     return Predictions(log_prob, entropy.squeeze(-1).numpy())

@@ -10,13 +10,13 @@ from math import prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from gped_nas.config import Config
 from gped_nas.data.base import Dataset
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes, initialise
+from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
 from gped_nas.registry import Registry
 
@@ -69,7 +69,7 @@ class Problem:
         log_likelihood: ``(params, x_B, y_B)`` to log-likelihoods (B,), nats.
         log_prior: ``params`` to a scalar, nats, up to a constant.
         initialise: fresh parameters from a generator.
-        x, y: all N training inputs (normalised) and labels, on the device to work on.
+        x, y: all N training inputs and labels (as the likelihood reads them), on the device to work on.
         network: what gives the log-likelihood, for methods that look inside; the two agree.
         prior: what gives the log-prior, for methods that average over it or draw from it; the two agree.
     """
@@ -154,28 +154,26 @@ class Method:
 METHODS: Registry[Method] = Registry("method", "gped_nas.posterior")
 
 
-def classification(genotype: Genotype, dataset: Dataset, prior: Prior, *, device: torch.device) -> Problem:
-    """The posterior of a classifier: categorical likelihood over the dataset's training part."""
+def supervised(
+    genotype: Genotype, dataset: Dataset, prior: Prior, likelihood: Likelihood, *, device: torch.device
+) -> Problem:
+    """The posterior of a network over the dataset's training part."""
     family = FAMILIES[genotype.family]
     shapes = genotype.shapes(dataset.input_shape, dataset.num_classes)
-
-    def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
-        return -F.cross_entropy(family.forward(params, x), y, reduction="none")
-
     return Problem(
         shapes=shapes,
-        log_likelihood=log_likelihood,
+        log_likelihood=lambda params, x, y: likelihood.log_density(family.forward(params, x), y),
         log_prior=prior.log_density,
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=dataset.inputs("train").to(device),
-        y=dataset.train.y.to(device),
-        network=classifier_network(family, shapes),
+        y=dataset.normalized_labels("train").to(device),
+        network=supervised_network(family, shapes, likelihood),
         prior=prior,
     )
 
 
-def classifier_network(family: Family, shapes: Shapes) -> Network:
-    """The network of a classifier of these parameter shapes, with the categorical likelihood of its raw outputs."""
+def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -> Network:
+    """The network of these parameter shapes, with the likelihood of its raw outputs."""
     names = list(shapes)
     last = (names[-2], names[-1]) if len(names) > 1 else None
     if last and (len(shapes[last[0]]) != 2 or shapes[last[1]] != shapes[last[0]][:1]):
@@ -183,7 +181,7 @@ def classifier_network(family: Family, shapes: Shapes) -> Network:
     hidden = tuple(family.groups(shapes))
     return Network(
         forward=family.forward,
-        log_likelihood=lambda outputs, y: -F.cross_entropy(outputs, y, reduction="none"),
+        log_likelihood=likelihood.log_density,
         last_layer=last,
         hidden=hidden,
         dense=_dense_chain(hidden, last, shapes),

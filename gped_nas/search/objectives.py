@@ -28,9 +28,14 @@ def check_available(names: tuple[str, ...], targets: tuple[str, ...], where: str
     """Refuse an objective or constraint on a metric that these targets cannot give.
 
     Raises:
-        ConfigError: the metric needs the entropy head and ``expected_entropy`` is not distilled.
+        ConfigError: the metric judges labels of another kind, or needs the entropy head and ``expected_entropy`` is
+            not distilled.
     """
+    task = "classification" if "predictive" in targets else "regression"
     for name in names:
+        if name in METRICS and task not in METRICS[name].tasks:
+            fitting = ", ".join(other for other, metric in METRICS.items() if task in metric.tasks)
+            raise ConfigError(f"{where}: '{name}' is not defined for {task}; there are {fitting}, and costs")
         if name in METRICS and METRICS[name].needs_entropy and "expected_entropy" not in targets:
             raise ConfigError(f"{where}: '{name}' needs 'expected_entropy' among the targets")
 
@@ -57,14 +62,38 @@ def _is_maximised(name: str) -> bool:
     return name in METRICS and METRICS[name].direction == "maximize"
 
 
-def worst_value(one: Objective, num_classes: int, largest: Mapping[str, float]) -> float:
+def worst_value(one: Objective, num_classes: int, label_std: float | None, largest: Mapping[str, float]) -> float:
     """The reference value of an objective: what a point must beat to count in the hypervolume.
 
-    A metric's is what a predictor that knows nothing pays: log C nats, all labels wrong; a cost's is that of
-    the space's largest genotype.
+    A metric's is what a predictor that knows nothing pays: log C nats, all labels wrong; for real labels, what their
+    mean and standard deviation alone give. A cost's is that of the space's largest genotype.
+
+    Args:
+        one: the objective.
+        num_classes: C.
+        label_std: standard deviation of real labels; None for classes.
+        largest: costs of the space's largest genotype.
     """
     if one.kind == "cost":
         return float(largest[one.name])
     if one.direction == "maximize":
         return 0.0
+    if label_std is not None:
+        return {"nll": _normal_entropy(label_std), "rmse": label_std}.get(one.name, 1.0)
     return {"brier": 2.0, "ece": 1.0, "entropy_excess": 1.0}.get(one.name, math.log(num_classes))
+
+
+def best_value(one: Objective, label_std: float | None, smallest: Mapping[str, float]) -> float:
+    """The other end of an objective's axis: perfection, or the space's smallest cost.
+
+    The log-density of a real label has no best value; a noise of a hundredth of the labels' spread stands for it.
+    """
+    if one.kind == "cost":
+        return smallest[one.name]
+    if label_std is not None and one.name == "nll":
+        return _normal_entropy(label_std / 100)
+    return float(one.direction == "maximize")
+
+
+def _normal_entropy(std: float) -> float:
+    return 0.5 * math.log(2 * math.pi * math.e) + math.log(std)

@@ -18,12 +18,17 @@ from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.models.base import COMMON_VALUES, Genotype
 from gped_nas.models.costs import COSTS, genotype_cost, smallest_cost
 from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig
+from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood, Prediction
 from gped_nas.posterior.priors import PRIORS, Prior
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace, parse_dimensions
 from gped_nas.search.objectives import check_available, describe_constraint, objective
 from gped_nas.search.snapshot import Objective
 
 Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]
+DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
+    "log_prob": ("predictive", "expected_entropy"),
+    "normal": ("predictive_normal",),
+}
 FINITE_SAMPLERS = ("brute_force", "grid")
 
 
@@ -32,6 +37,7 @@ class _TeacherFile(Config):
     genotype: dict[str, Any]
     method: dict[str, Any]
     prior: dict[str, Any] = {}
+    likelihood: dict[str, Any] = {}
 
 
 class _StudentsFile(Config):
@@ -71,7 +77,7 @@ class _SpaceFile(Config):
         {"policy": "clean"},
         {"policy": "noise", "std": 0.1},
     )
-    targets: Annotated[tuple[str, ...], Field(strict=False)] = ("predictive", "expected_entropy")
+    targets: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
     students: Annotated[tuple[_StudentsFile, ...], Field(strict=False, min_length=1)]
     objectives: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
         "nll",
@@ -95,6 +101,7 @@ class SearchSpace:
         genotype: the teacher's genotype.
         method: the posterior method's settings.
         prior: the teacher's prior.
+        likelihood: of a label given the teacher's outputs.
         views: where students are compared with the teacher.
         targets: what they are distilled for, in the order of the heads.
         students: ranges of the student families.
@@ -110,6 +117,7 @@ class SearchSpace:
     genotype: Genotype
     method: MethodConfig
     prior: Prior
+    likelihood: Likelihood
     views: tuple[View, ...]
     targets: tuple[str, ...]
     students: tuple[StudentSpace, ...]
@@ -261,12 +269,21 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
             f"expected a multiple of chains ({method_cfg.chains})"
         )
     prior = _prior(file.teacher.prior, where)
+    likelihood = _likelihood(file.teacher.likelihood, where)
+    if file.targets is None:
+        file = file.model_copy(update={"targets": DEFAULT_TARGETS[likelihood.prediction]})
+    assert file.targets is not None
     views = tuple(
         parse_view(settings, f"{where}: views[{i}]", "pool", file.seed) for i, settings in enumerate(file.views)
     )
     for i, target in enumerate(file.targets):
         _known(TARGETS, target, f"{where}: targets[{i}]")
     check_targets(file.targets, f"{where}: targets")
+    if TARGETS[file.targets[0]].prediction != likelihood.prediction:
+        raise ConfigError(
+            f"{where}: targets: found {list(file.targets)}, which are for another kind of label than the teacher's "
+            f"likelihood '{likelihood.name}'; expected {list(DEFAULT_TARGETS[likelihood.prediction])}"
+        )
     for target in file.recipe.target_weights:
         if target not in file.targets:
             raise ConfigError(
@@ -289,6 +306,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
         genotype=genotype,
         method=method_cfg,
         prior=prior,
+        likelihood=likelihood,
         views=views,
         targets=file.targets,
         students=students,
@@ -299,7 +317,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
         baseline=file.baseline,
         seed=file.seed,
         source=where,
-        resolved=_resolved(file, method_cfg, prior),
+        resolved=_resolved(file, method_cfg, prior, likelihood),
     )
     if file.search.sampler in FINITE_SAMPLERS and not space.is_finite:
         raise ConfigError(
@@ -338,6 +356,15 @@ def _prior(settings: Mapping[str, Any], where: str) -> Prior:
     return found
 
 
+def _likelihood(settings: Mapping[str, Any], where: str) -> Likelihood:
+    """The likelihood that the settings name, categorical where they name none."""
+    name = settings.get("name", "categorical")
+    found: Likelihood = parse(
+        _known(LIKELIHOODS, name, f"{where}: teacher.likelihood.name"), settings, f"{where}: teacher.likelihood"
+    )
+    return found
+
+
 def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[StudentSpace, ...]:
     spaces = []
     for i, file in enumerate(files):
@@ -350,8 +377,9 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
     return tuple(spaces)
 
 
-def _resolved(file: _SpaceFile, method: MethodConfig, prior: Prior) -> dict[str, Any]:
+def _resolved(file: _SpaceFile, method: MethodConfig, prior: Prior, likelihood: Likelihood) -> dict[str, Any]:
     data = file.model_dump(mode="json")
     data["teacher"]["method"] = method.model_dump(mode="json")
     data["teacher"]["prior"] = prior.to_json()
+    data["teacher"]["likelihood"] = likelihood.to_json()
     return data

@@ -10,7 +10,9 @@
             state-<chain>-<name>.npy   the chain's state after its last sample
         views/<view>/000000/           sealed predictions of segment 000000 at the view's inputs; recomputable
             manifest.json
-            log_prob-000000.npy ...    float32 (rows, N, C) log-probabilities, nats
+            log_prob-000000.npy ...    float32 (rows, N, C) log-probabilities, nats; of a stream with a Gaussian
+                                       likelihood normal-000000.npy ..., (rows, N, 2): mean and variance of the
+                                       label, in its normalised unit
         derived/                       averaged expectations; may be deleted at any time
         building/                      unfinished work; may be deleted while nothing runs
         provenance.json                times and hosts; outside every digest
@@ -29,18 +31,24 @@ shard's SHA-256 before its first use in a process.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from gped_nas.config import Config, parse
 from gped_nas.errors import ConfigError, StreamError
 from gped_nas.io import Array, map_array, read_json, sha256_file, write_array, write_json
+from gped_nas.posterior.likelihoods import Prediction
 
 FORMAT_VERSION = 1
 SHARD_BYTES = 32 * 2**20
 _FILE = re.compile(r"[a-z_]+(-\d{2}-[a-z_]+|-\d{6})\.npy")
-_ROWS = {"weights": "params", "chunk": "params", "predictions": "log_prob", "view": "log_prob"}
+_ROWS = {
+    "weights": ("params",),
+    "chunk": ("params",),
+    "predictions": get_args(Prediction),
+    "view": get_args(Prediction),
+}
 """Kind of a folder to the shards that hold one row a posterior sample."""
 _Shape = Annotated[tuple[int, ...], Field(strict=False)]
 
@@ -133,7 +141,7 @@ class Sealed:
 
     def _check_rows(self, path: Path) -> None:
         num, kind = self.manifest.num_samples, self.manifest.kind
-        rows = sum(sum(self._shards[name].shape[:1]) for name in self.names(_ROWS[kind]))
+        rows = sum(sum(self._shards[name].shape[:1]) for prefix in _ROWS[kind] for name in self.names(prefix))
         weights = [self._shards[name].shape for name in self.names("weight")]
         if rows != num or weights != ([] if kind == "view" else [(num,)]):
             raise StreamError(

@@ -1,13 +1,16 @@
 """What a stream's name covers: everything that fixes its posterior samples, and nothing else."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
+from gped_nas.posterior.likelihoods import LIKELIHOODS, CategoricalLikelihood, Likelihood
 from gped_nas.stream.format import FORMAT_VERSION
+
+_CATEGORICAL = CategoricalLikelihood()
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class StreamKey:
         prior: the prior's settings.
         method: the method's settings without the number of samples.
         seed: the root seed of the chains.
+        likelihood: the likelihood's settings; categorical unless said otherwise.
     """
 
     dataset: str
@@ -30,9 +34,11 @@ class StreamKey:
     prior: Mapping[str, Any]
     method: Mapping[str, Any]
     seed: int
+    likelihood: Mapping[str, Any] = field(default_factory=_CATEGORICAL.to_json)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, with the format version."""
+        """Plain data, with the format version; without a categorical likelihood, as before there were others."""
+        other = {} if self.likelihood == _CATEGORICAL.to_json() else {"likelihood": dict(self.likelihood)}
         return {
             "format_version": FORMAT_VERSION,
             "dataset": self.dataset,
@@ -42,6 +48,7 @@ class StreamKey:
             "prior": dict(self.prior),
             "method": dict(self.method),
             "seed": self.seed,
+            **other,
         }
 
     @staticmethod
@@ -64,3 +71,14 @@ class StreamKey:
         """Parameter shapes of the teacher."""
         genotype = Genotype.from_json(self.genotype)
         return FAMILIES[genotype.family].shapes(dict(genotype.values), self.input_shape, self.num_outputs)
+
+    @property
+    def likelihood_model(self) -> Likelihood:
+        """The likelihood that ``likelihood`` describes."""
+        settings = dict(self.likelihood)
+        return LIKELIHOODS[settings["name"]](**settings)
+
+    @property
+    def num_predicted(self) -> int:
+        """Numbers that a posterior sample predicts for one input."""
+        return self.likelihood_model.num_predicted(self.num_outputs)

@@ -79,7 +79,7 @@ class Stream:
         check_version(data, folder / "key.json")
         try:
             self.key = StreamKey.from_json(data["key"])
-            digest = self.key.digest
+            digest, self._prediction = self.key.digest, self.key.likelihood_model.prediction
         except (KeyError, TypeError, AttributeError, ValueError):
             raise StreamError(f"{folder / 'key.json'}: malformed; delete {folder} to rebuild it") from None
         if digest != data.get("digest") or folder.absolute().name != digest[:32]:
@@ -165,20 +165,23 @@ class Stream:
             self._views[name] = opened
         return self._views[name]
 
-    def log_prob_blocks(self, name: str) -> Iterator[Tensor]:
-        """Log-probabilities at a view, nats, in blocks (rows, N, C) that follow the samples' order."""
+    def prediction_blocks(self, name: str) -> Iterator[Tensor]:
+        """Predictions at a view, in blocks (rows, N, G) that follow the samples' order; see ``predictions``."""
         left = self.num_samples
         for sealed in self._view(name):
-            for file in sealed.names("log_prob"):
+            for file in sealed.names(self._prediction):
                 if left <= 0:
                     return
                 block = sealed.read(file)[:left]
                 left -= len(block)
                 yield torch.from_numpy(np.array(block))
 
-    def log_prob(self, name: str) -> Tensor:
-        """All log-probabilities at a view: float32 (S, N, C), nats."""
-        return torch.cat(list(self.log_prob_blocks(name)))
+    def predictions(self, name: str) -> Tensor:
+        """What every posterior sample predicts at a view: float32 (S, N, G).
+
+        Log-probabilities of C classes in nats, or mean and variance of a real label; see ``likelihoods.Prediction``.
+        """
+        return torch.cat(list(self.prediction_blocks(name)))
 
     def imported(self) -> tuple[Array, Tensor]:
         """Inputs (M, D) and log-probabilities (S, M, C) of a stream that was imported as predictions.
@@ -194,19 +197,19 @@ class Stream:
         return segment.read("inputs-000000.npy"), log_prob
 
     def average(self, name: str, view: str, values: Callable[[Tensor], Tensor]) -> Tensor:
-        """The weighted average over posterior samples of ``values(log_prob)`` at a view.
+        """The weighted average over posterior samples of ``values(predictions)`` at a view.
 
         It is cached under ``derived/``.
 
         Args:
             name: names the cached file together with view, samples and what ``values`` makes of a fixed probe.
             view: the view's name.
-            values: log-probabilities (rows, N, C), float64, to (rows, N, G).
+            values: predictions (rows, N, G), float64, to (rows, N, H).
 
         Returns:
-            float32 (N, G).
+            float32 (N, H).
         """
-        probe = torch.linspace(0.0, 5.0, 6 * self.key.num_outputs, dtype=torch.float64).view(2, 3, -1).log_softmax(-1)
+        probe = torch.linspace(0.0, 5.0, 6 * self.key.num_predicted, dtype=torch.float64).view(2, 3, -1).log_softmax(-1)
         meaning = sha256_arrays(values(probe).numpy())  # a target that was redefined under its name is another one
         stem = f"{name}-{meaning[:8]}-{view}-{self.digest[:16]}"
         array_path, note_path = (
@@ -218,7 +221,7 @@ class Stream:
             return cached
         weight = self.weight_S
         total, start = torch.zeros(()), 0
-        for block in self.log_prob_blocks(view):
+        for block in self.prediction_blocks(view):
             part = values(block.double())
             total = total + torch.einsum("s,sng->ng", weight[start : start + len(part)], part)
             start += len(part)

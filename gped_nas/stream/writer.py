@@ -163,7 +163,7 @@ def write_view(
         stream: the stream; its samples are read, no chain is run.
         name: the view's name.
         about: plain data for the manifest: the view's key and the digest of its inputs.
-        predict: flat parameters (P,) to log-probabilities (N, C), nats.
+        predict: flat parameters (P,) to what the stream's likelihood predicts, (N, G).
         num_inputs: N.
         progress: told ``(what, samples done, samples in all)``.
         should_stop: asked after each sample.
@@ -175,6 +175,7 @@ def write_view(
     """
     if stream.has_view(name, about):
         return
+    prediction, width = stream.key.likelihood_model.prediction, stream.key.num_predicted
     with lock(stream.folder / "lock", wait=True):
         remove_temporaries(stream.folder)  # a shard's would be sealed along with the shards that are kept
         for index, segment in enumerate(stream.segments):
@@ -184,9 +185,9 @@ def write_view(
             building = make_dir(stream.folder / "building" / f"view-{name}-{index:06d}")
             writer = SealedWriter(building)
             num = segment.manifest.num_samples
-            for i, rows in enumerate(_row_ranges(num, num_inputs * stream.key.num_outputs * 4)):
-                shape = (rows.stop - rows.start, num_inputs, stream.key.num_outputs)
-                if writer.keep(f"log_prob-{i:06d}", "<f4", shape):
+            for i, rows in enumerate(_row_ranges(num, num_inputs * width * 4)):
+                shape = (rows.stop - rows.start, num_inputs, width)
+                if writer.keep(f"{prediction}-{i:06d}", "<f4", shape):
                     continue
                 block = np.empty(shape, np.float32)
                 for row in range(rows.start, rows.stop):
@@ -195,7 +196,7 @@ def write_view(
                     theta = torch.from_numpy(stream.theta(segment.manifest.first_sample + row))
                     block[row - rows.start] = predict(theta).cpu().numpy()
                     progress(f"predictions ({name})", segment.manifest.first_sample + row + 1, stream.num_sealed)
-                writer.add(f"log_prob-{i:06d}", block)
+                writer.add(f"{prediction}-{i:06d}", block)
             writer.close(
                 kind="view",
                 stream=stream.key.digest,

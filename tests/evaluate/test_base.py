@@ -13,6 +13,9 @@ def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
     return Predictions(np.log(prob + 1e-12), generator.random(n))
 
 
+CLASSIFICATION = {name: metric for name, metric in METRICS.items() if "classification" in metric.tasks}
+
+
 @pytest.fixture
 def student():
     return random_predictions(0)
@@ -40,7 +43,7 @@ def rows(predictions, index):
 
 def test_values_and_resampled_values_equal_those_of_repeated_examples(student, teacher, labels):
     resamples = draw_resamples(300, root=5, part="test", num_resamples=150)
-    for metric in METRICS.values():
+    for metric in CLASSIFICATION.values():
         sums = resamples.sums(metric.terms(student, labels, teacher))
         vectorised = metric.combine(sums, 300)
         for r in (0, 127, 128, 149):
@@ -65,7 +68,7 @@ def test_draws_are_whole_samples_repeatable_and_named():
 
 def test_evaluation_covers_what_applies_and_holds_its_values(student, teacher, labels, resamples):
     found = evaluate(student, labels, teacher, resamples=resamples)
-    assert set(found.metrics) == set(found.intervals) == set(found.n) == set(METRICS)
+    assert set(found.metrics) == set(found.intervals) == set(found.n) == set(CLASSIFICATION)
     assert set(found.n.values()) == {300}
     for name, (low, high) in found.intervals.items():
         assert low <= found.metrics[name] <= high
@@ -195,11 +198,11 @@ def test_sizes_that_do_not_fit_are_refused(student, teacher, labels, resamples):
     short = rows(teacher, slice(0, 200))
     for arguments, message in (
         ((student, labels[:200]), "labels: found int64"),
-        ((student, labels.astype(float)), "expected integers"),
+        ((student, labels.astype(float)), "expected 300 integers"),
         ((student, labels + 1), "found 1 to 4, expected 0 to 3"),
         ((student, labels - 1), "found -1 to 2"),
         ((short, labels[:200]), "drawn for 300 examples, expected 200"),
-        ((student, labels, short), "teacher: found predictions of shape"),
+        ((student, labels, short), "teacher: found probabilities of shape"),
     ):
         with pytest.raises(DataError, match=message):
             evaluate(*arguments, resamples=resamples)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from gped_nas import rng
 from gped_nas.data.base import load
 from gped_nas.models.base import Genotype
-from gped_nas.posterior.base import FlatParams, Problem, classification, flatten, views
+from gped_nas.posterior.base import FlatParams, Problem, flatten, supervised, views
+from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import GaussianPrior
 from tests.scenarios import classifier
 
@@ -80,10 +81,12 @@ def test_views_and_flatten_are_inverse_with_leading_axes():
     assert torch.equal(flatten({n: p[1] for n, p in parts.items()}), theta[1])
 
 
-def test_classification_uses_the_training_part_and_no_other():
+def test_a_supervised_problem_uses_the_training_part_and_no_other():
     dataset = load({"name": "digits"})
     genotype = Genotype("mlp", depth=1, width=3)
-    problem = classification(genotype, dataset, GaussianPrior(precision=3.0), device=torch.device("cpu"))
+    problem = supervised(
+        genotype, dataset, GaussianPrior(precision=3.0), CategoricalLikelihood(), device=torch.device("cpu")
+    )
     assert problem.num_examples == len(dataset.train)
     assert torch.equal(problem.x, dataset.inputs("train"))
     params = problem.initialise(rng.generator(0, "start"))

@@ -8,8 +8,9 @@ from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.posterior.base import classifier_network, flatten, views
+from gped_nas.posterior.base import flatten, supervised_network, views
 from gped_nas.posterior.laplace import LaplaceConfig, laplace, last_layer, newton
+from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior
 from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier
 
@@ -39,7 +40,9 @@ def test_samples_replace_the_last_layer_only():
 @pytest.mark.parametrize("genotype", [g for gs in GENOTYPES.values() for g in gs], ids=str)
 def test_every_family_is_linear_in_its_last_layer(genotype):
     shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
-    problem = dataclasses.replace(PROBLEM, shapes=shapes, network=classifier_network(FAMILIES[genotype.family], shapes))
+    problem = dataclasses.replace(
+        PROBLEM, shapes=shapes, network=supervised_network(FAMILIES[genotype.family], shapes, CategoricalLikelihood())
+    )
     generator = rng.generator(0, "family")
     theta = flatten({n: torch.randn(s, generator=generator) for n, s in shapes.items()})
     layer = last_layer(problem, problem.network, theta)
@@ -112,7 +115,12 @@ def test_a_hessian_that_is_not_positive_definite_is_an_error():
 
 
 def test_a_network_without_a_dense_last_layer_is_refused():
-    assert classifier_network(FAMILIES["mlp"], {"a.weight": (2, 3, 3, 3), "a.bias": (2,)}).last_layer is None
+    assert (
+        supervised_network(
+            FAMILIES["mlp"], {"a.weight": (2, 3, 3, 3), "a.bias": (2,)}, CategoricalLikelihood()
+        ).last_layer
+        is None
+    )
     for network in (None, dataclasses.replace(PROBLEM.network, last_layer=None)):
         with pytest.raises(ConfigError, match="dense layer"):
             steps(1, problem=dataclasses.replace(PROBLEM, network=network))

@@ -9,7 +9,8 @@ from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import FAMILIES, num_params
-from gped_nas.posterior.base import classifier_network, flatten
+from gped_nas.posterior.base import flatten, supervised_network
+from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.vi import ViConfig, free_energy, local_outputs, vi
 from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier, regression
 
@@ -45,7 +46,7 @@ def test_it_starts_where_it_is_told():
 def test_the_chain_of_dense_layers_is_the_network(genotype):
     family = FAMILIES["mlp"]
     shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
-    network = classifier_network(family, shapes)
+    network = supervised_network(family, shapes, CategoricalLikelihood())
     params = _params(shapes)
     none = {n: torch.zeros_like(p) for n, p in params.items()}
     found = local_outputs(network, params, none, PROBLEM.x, generator=rng.generator(0, "y"))
@@ -59,8 +60,8 @@ def _params(shapes):
 
 
 def test_a_network_with_more_than_dense_layers_is_no_chain():
-    assert classifier_network(FAMILIES["mlp"], PROBLEM.shapes).dense
-    assert classifier_network(FAMILIES["mlp"], {"gain": (4,), **PROBLEM.shapes}).dense == ()
+    assert supervised_network(FAMILIES["mlp"], PROBLEM.shapes, CategoricalLikelihood()).dense
+    assert supervised_network(FAMILIES["mlp"], {"gain": (4,), **PROBLEM.shapes}, CategoricalLikelihood()).dense == ()
 
 
 def test_the_local_draw_has_the_law_of_a_draw_of_the_weights():

@@ -17,7 +17,7 @@ def test_costs_are_minimised():
     for name in COSTS:
         one = objective(name, "f")
         assert (one.direction, one.kind) == ("minimize", "cost")
-        assert worst_value(one, 10, dict.fromkeys(COSTS, 7)) == 7.0
+        assert worst_value(one, 10, None, dict.fromkeys(COSTS, 7)) == 7.0
 
 
 def test_unknown_names_get_the_nearest_one():

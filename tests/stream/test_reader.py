@@ -60,7 +60,7 @@ def read_everything(folder):
     _ = stream.weight_S
     for sample in range(stream.num_sealed):
         stream.theta(sample)
-    stream.log_prob(VIEW)
+    stream.predictions(VIEW)
     return stream
 
 
@@ -331,14 +331,14 @@ class TestAverage:
                 calls.append(log_prob.dtype)
             return log_prob.exp()
 
-        num_inputs = Stream(folder).log_prob(VIEW).shape[1]
+        num_inputs = Stream(folder).predictions(VIEW).shape[1]
 
         return Stream(folder, num_samples=num_samples).average("predictive", VIEW, prob)
 
     def test_it_is_the_weighted_average_in_float64(self, folder):
         calls = []
         stream = Stream(folder)
-        expected = (stream.weight_S[:, None, None] * stream.log_prob(VIEW).double().exp()).sum(0).float()
+        expected = (stream.weight_S[:, None, None] * stream.predictions(VIEW).double().exp()).sum(0).float()
         torch.testing.assert_close(self.average(folder, calls), expected, rtol=1e-6, atol=0)
         assert set(calls) == {torch.float64}
 
@@ -354,13 +354,15 @@ class TestAverage:
 
         first = average(lambda log_prob: log_prob.exp())
         second = average(lambda log_prob: (2 * log_prob).exp())
-        expected = (Stream(folder).weight_S[:, None, None] * Stream(folder).log_prob(VIEW).double().mul(2).exp()).sum(0)
+        expected = (
+            Stream(folder).weight_S[:, None, None] * Stream(folder).predictions(VIEW).double().mul(2).exp()
+        ).sum(0)
         assert not torch.equal(first, second)
         torch.testing.assert_close(second, expected.float(), rtol=1e-6, atol=0)
 
     def test_it_is_one_of_the_samples_that_are_used(self, folder):
         whole, short = self.average(folder), self.average(folder, num_samples=3)
-        expected = Stream(folder).log_prob(VIEW)[:3].double().exp().mean(0).float()
+        expected = Stream(folder).predictions(VIEW)[:3].double().exp().mean(0).float()
         torch.testing.assert_close(short, expected, rtol=1e-6, atol=0)
         assert not torch.equal(whole, short)
 

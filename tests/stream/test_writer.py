@@ -273,8 +273,8 @@ class TestGrowth:
         assert short.weight_S.tolist() == [1 / 6] * 6
         assert short.digest != long.digest
         view(long)
-        assert short.log_prob("pool-clean-0").shape == (6, NUM_EXAMPLES, NUM_CLASSES)
-        assert torch.equal(short.log_prob("pool-clean-0"), long.log_prob("pool-clean-0")[:6])
+        assert short.predictions("pool-clean-0").shape == (6, NUM_EXAMPLES, NUM_CLASSES)
+        assert torch.equal(short.predictions("pool-clean-0"), long.predictions("pool-clean-0")[:6])
 
     def test_a_missing_segment_is_refused_by_reader_and_writer(self, tmp_path):
         folder = build(tmp_path, 4)
@@ -306,7 +306,7 @@ class TestViews:
     def test_predictions_of_every_sample_in_order(self, tmp_path):
         stream = Stream(build(tmp_path))
         view(stream)
-        found = stream.log_prob("pool-clean-0")
+        found = stream.predictions("pool-clean-0")
         expected = torch.stack([predict(torch.from_numpy(stream.theta(s))) for s in range(8)])
         assert torch.equal(found, expected)
         assert stream.has_view("pool-clean-0", ABOUT)
@@ -325,7 +325,7 @@ class TestViews:
         view(stream, count=count)
         assert len(count) == 10
         assert tree(folder / "views" / "pool-clean-0" / "000000") == old
-        assert stream.log_prob("pool-clean-0").shape[0] == 10
+        assert stream.predictions("pool-clean-0").shape[0] == 10
 
     def test_stopped_views_go_on_and_are_the_same_bytes(self, tmp_path, monkeypatch):
         monkeypatch.setattr(writer, "SHARD_BYTES", 2 * NUM_EXAMPLES * NUM_CLASSES * 4)  # two samples a shard
@@ -358,7 +358,7 @@ class TestViews:
         (views / "000001").rename(views / "000000")
         (views / "x").rename(views / "000001")
         with pytest.raises(StreamError, match="000000: is not of its segment"):
-            Stream(folder).log_prob("pool-clean-0")
+            Stream(folder).predictions("pool-clean-0")
 
     def test_a_view_left_of_a_shorter_segment_is_refused(self, tmp_path):
         folder = build(tmp_path, 4)
@@ -366,15 +366,15 @@ class TestViews:
         shutil.rmtree(folder / "segments")
         build(tmp_path, 8)
         with pytest.raises(StreamError, match="000000: is not of its segment"):
-            Stream(folder).log_prob("pool-clean-0")
+            Stream(folder).predictions("pool-clean-0")
 
     def test_an_unknown_view_names_those_that_are_there(self, tmp_path):
         stream = Stream(build(tmp_path))
         with pytest.raises(StreamError, match="there are: none"):
-            stream.log_prob("absent")
+            stream.predictions("absent")
         view(stream)
         with pytest.raises(StreamError, match="there are: pool-clean-0"):
-            stream.log_prob("absent")
+            stream.predictions("absent")
 
 
 def test_small_shards_hold_the_same_samples(tmp_path, monkeypatch):

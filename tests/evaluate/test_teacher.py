@@ -2,7 +2,7 @@
 
 import torch
 
-from gped_nas.api.teacher import averaged, samples_to_nll
+from gped_nas.evaluate.teacher import averaged, samples_to_nll
 
 
 def samples(num: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

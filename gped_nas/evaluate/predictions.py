@@ -1,0 +1,150 @@
+"""What students and teachers say about examples: a distribution over classes, or a normal distribution, each.
+
+All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
+"""
+
+from dataclasses import dataclass
+from math import log, pi
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gped_nas.data.base import Task
+from gped_nas.errors import DataError
+
+Floats = NDArray[np.float64]
+Labels = NDArray[Any]
+"""Integer classes or real labels, shape (N,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a student or a teacher says about the class of N examples.
+
+    Attributes:
+        log_prob_NC: log-probability of each class, nats, as float64. A teacher's is of its posterior average.
+        expected_entropy_N: E[H], the posterior average of the predictive entropy, nats, as float64; a
+            student's is its estimate of that. None where nobody was asked for it.
+
+    Raises:
+        DataError: the shapes do not fit each other.
+    """
+
+    log_prob_NC: Floats
+    expected_entropy_N: Floats | None = None
+    task: ClassVar[Task] = "classification"
+
+    def __post_init__(self) -> None:
+        log_prob = np.asarray(self.log_prob_NC, np.float64)
+        if log_prob.ndim != 2 or log_prob.shape[1] < 1:
+            raise DataError(f"log_prob_NC: found shape {log_prob.shape}, expected (examples, classes)")
+        object.__setattr__(self, "log_prob_NC", log_prob)
+        if self.expected_entropy_N is not None:
+            entropy = np.asarray(self.expected_entropy_N, np.float64)
+            if entropy.shape != log_prob.shape[:1]:
+                raise DataError(f"expected_entropy_N: found shape {entropy.shape}, expected ({len(log_prob)},)")
+            object.__setattr__(self, "expected_entropy_N", entropy)
+
+    def __len__(self) -> int:
+        return len(self.log_prob_NC)
+
+    def log_score(self, labels_N: Labels) -> Floats:
+        """Log-probability of each label, nats, shape (N,)."""
+        return self.log_prob_NC[np.arange(len(labels_N)), labels_N]
+
+    def kl_to(self, other: "Predictions") -> Floats:
+        """See ``kl_divergence``."""
+        return kl_divergence(self.log_prob_NC, other.log_prob_NC)
+
+    def check(self, labels_N: Labels) -> None:
+        """Raise ``DataError`` unless these are labels of the same examples."""
+        classes = self.log_prob_NC.shape[1]
+        if labels_N.shape != (len(self),) or not np.issubdtype(labels_N.dtype, np.integer):
+            raise DataError(f"labels: found {labels_N.dtype}{labels_N.shape}, expected {len(self)} integers")
+        if labels_N.min() < 0 or labels_N.max() >= classes:
+            raise DataError(f"labels: found {labels_N.min()} to {labels_N.max()}, expected 0 to {classes - 1}")
+
+    def check_like(self, teacher: "AnyPredictions") -> None:
+        """Raise ``DataError`` unless a teacher's are of the same examples and classes."""
+        shape = self.log_prob_NC.shape
+        if not isinstance(teacher, Predictions) or teacher.log_prob_NC.shape != shape:
+            raise DataError(f"teacher: found {_describe(teacher)}, expected probabilities of shape {shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class NormalPredictions:
+    """What a student or a teacher says about the real label of N examples: a normal distribution each.
+
+    A teacher's has the mean and the variance of its posterior average, which itself is a mixture of normals.
+
+    Attributes:
+        mean_N: in the labels' own unit, as float64.
+        variance_N: in that unit squared, as float64; noise included.
+
+    Raises:
+        DataError: the shapes do not fit each other.
+    """
+
+    mean_N: Floats
+    variance_N: Floats
+    task: ClassVar[Task] = "regression"
+
+    def __post_init__(self) -> None:
+        mean, variance = np.asarray(self.mean_N, np.float64), np.asarray(self.variance_N, np.float64)
+        if mean.ndim != 1 or variance.shape != mean.shape:
+            raise DataError(f"mean_N, variance_N: found shapes {mean.shape} and {variance.shape}, expected (N,) twice")
+        object.__setattr__(self, "mean_N", mean)
+        object.__setattr__(self, "variance_N", variance)
+
+    def __len__(self) -> int:
+        return len(self.mean_N)
+
+    def log_score(self, labels_N: Labels) -> Floats:
+        """Log-density of each label, nats, shape (N,)."""
+        squared = np.square(labels_N - self.mean_N) / self.variance_N
+        score_N: Floats = -0.5 * (squared + np.log(self.variance_N) + log(2 * pi))
+        return score_N
+
+    def kl_to(self, other: "NormalPredictions") -> Floats:
+        """KL(self || other) of each example, nats, shape (N,)."""
+        ratio = self.variance_N / other.variance_N
+        kl_N: Floats = 0.5 * (ratio - 1 - np.log(ratio) + np.square(self.mean_N - other.mean_N) / other.variance_N)
+        return kl_N
+
+    def check(self, labels_N: Labels) -> None:
+        """Raise ``DataError`` unless these are labels of the same examples."""
+        if labels_N.shape != (len(self),) or not np.issubdtype(labels_N.dtype, np.floating):
+            raise DataError(f"labels: found {labels_N.dtype}{labels_N.shape}, expected {len(self)} floats")
+
+    def check_like(self, teacher: "AnyPredictions") -> None:
+        """Raise ``DataError`` unless a teacher's are of the same examples."""
+        if not isinstance(teacher, NormalPredictions) or len(teacher) != len(self):
+            raise DataError(f"teacher: found {_describe(teacher)}, expected means of shape {(len(self),)}")
+
+
+AnyPredictions = Predictions | NormalPredictions
+
+
+def _describe(predictions: AnyPredictions) -> str:
+    if isinstance(predictions, Predictions):
+        return f"probabilities of shape {predictions.log_prob_NC.shape}"
+    return f"means of shape {predictions.mean_N.shape}"
+
+
+def entropy(log_prob_NC: Floats) -> Floats:
+    """Entropy H of each row, nats, shape (N,); 0 log 0 = 0."""
+    prob = np.exp(log_prob_NC)
+    terms = np.zeros_like(prob)
+    np.multiply(prob, log_prob_NC, out=terms, where=prob != 0)
+    entropy_N: Floats = -terms.sum(axis=1)
+    return entropy_N
+
+
+def kl_divergence(log_p_NC: Floats, log_q_NC: Floats) -> Floats:
+    """KL(p || q) of each row, nats, shape (N,); 0 log 0 = 0, and infinite where q lacks p's support."""
+    prob = np.exp(log_p_NC)
+    terms = np.zeros_like(prob)
+    np.subtract(log_p_NC, log_q_NC, out=terms, where=prob != 0)
+    kl_N: Floats = (prob * terms).sum(axis=1)
+    return kl_N

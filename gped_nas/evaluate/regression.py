@@ -1,0 +1,78 @@
+"""Metrics of predictions for real labels: error, calibration of intervals, and agreement with the teacher's moments."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gped_nas.evaluate.base import add_metric
+from gped_nas.evaluate.predictions import Floats, Labels, NormalPredictions
+
+LEVELS = np.arange(1, 10) / 10
+"""Nominal coverages of the central intervals whose true coverage is measured."""
+_REGRESSION = ("regression",)
+
+
+def _root_mean(sums_RK: Floats, n: int) -> Floats:
+    root_R: Floats = np.sqrt(sums_RK[:, 0] / n)
+    return root_R
+
+
+def _mean_gap(sums_RK: Floats, n: int) -> Floats:
+    gap_R: Floats = np.abs(sums_RK / n - LEVELS).mean(axis=1)
+    return gap_R
+
+
+def coverage(predictions: NormalPredictions, labels_N: Labels) -> list[dict[str, Any]]:
+    """The reliability diagram of intervals: a row ``{"confidence", "accuracy", "count"}`` for each of ``LEVELS``.
+
+    ``confidence`` is the nominal coverage of a central interval, ``accuracy`` the share of labels inside it.
+
+    Source: Kuleshov, Fenner & Ermon 2018, arXiv:1807.00263, section 3.
+    """
+    shares = _inside(predictions, labels_N).mean(axis=0)
+    return [
+        {"confidence": float(level), "accuracy": float(share), "count": len(labels_N)}
+        for level, share in zip(LEVELS, shares, strict=True)
+    ]
+
+
+def _inside(predictions: NormalPredictions, labels_N: Labels) -> Floats:
+    """1 where the label lies in the central interval of each level, shape (N, levels)."""
+    distance = np.abs(labels_N - predictions.mean_N) / np.sqrt(predictions.variance_N)
+    covered: Floats = 2 * torch.special.ndtr(torch.from_numpy(distance)).numpy() - 1
+    return np.where(np.isnan(covered)[:, None], np.nan, covered[:, None] <= LEVELS)
+
+
+@add_metric("rmse", "minimize", "RMSE (labels' unit)", tasks=_REGRESSION, combine=_root_mean)
+def _rmse(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
+    """Root of the mean squared error of the mean, in the labels' own unit."""
+    terms_N1: Floats = np.square(predictions.mean_N - labels_N)[:, None]
+    return terms_N1
+
+
+@add_metric(
+    "coverage_error", "minimize", "coverage error (share)", tasks=_REGRESSION, combine=_mean_gap, interval="basic"
+)
+def _coverage_error(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
+    """Mean over the levels .1 to .9 of |share of labels inside the central interval - level|.
+
+    Source: Kuleshov, Fenner & Ermon 2018, arXiv:1807.00263, equation 9, with the absolute in place of the squared gap.
+    """
+    return _inside(predictions, labels_N)
+
+
+@add_metric("mean_error", "minimize", "error of the mean (teacher's std)", tasks=_REGRESSION, needs_teacher=True)
+def _mean_error(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
+    """Mean absolute difference of the student's and the teacher's mean, in the teacher's predictive std."""
+    assert teacher is not None, "needs_teacher"
+    terms_N1: Floats = (np.abs(predictions.mean_N - teacher.mean_N) / np.sqrt(teacher.variance_N))[:, None]
+    return terms_N1
+
+
+@add_metric("variance_error", "minimize", "error of the variance (share of it)", tasks=_REGRESSION, needs_teacher=True)
+def _variance_error(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
+    """Mean absolute difference of the two predictive variances, as a share of the teacher's."""
+    assert teacher is not None, "needs_teacher"
+    terms_N1: Floats = np.abs(predictions.variance_N / teacher.variance_N - 1)[:, None]
+    return terms_N1

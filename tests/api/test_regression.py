@@ -1,0 +1,60 @@
+"""A regression search from the shipped space to the exported student, and what is refused on the way."""
+
+import pytest
+import torch
+
+import gped_nas as gn
+from gped_nas.errors import ConfigError, GpedError, StreamError
+from tests.cli.harness import Home
+
+OVERRIDES = {
+    "teacher.genotype": {"depth": 1, "width": 8},
+    "teacher.method.num_samples": 4,
+    "teacher.method.burn_in": 20,
+    "teacher.method.thinning": 10,
+    "recipe": {"steps": 200, "warmup": 5},
+    "baseline": {"steps": 100, "precisions": [1.0]},
+    "search": {"n_trials": 3, "students_at_once": 3},
+}
+
+
+def test_a_regression_search_and_its_student(home: Home) -> None:
+    study = gn.run(gn.load_space("diabetes_mlp", OVERRIDES), out=home.root / "reports")
+    records = [record for record in study.records() if record.state == "complete"]
+    assert records
+    for name in ("nll", "rmse", "coverage_error", "kl_to_teacher", "mean_error", "variance_error"):
+        assert all(name in record.metrics for record in records)
+    assert all("accuracy" not in record.metrics for record in records)
+    snapshot = study.snapshot()
+    assert {c.metric for c in snapshot.comparisons} == {"nll", "rmse"}
+    assert [r.name for r in snapshot.references] == ["teacher", "single_sample", "map", "unpruned"]
+    assert snapshot.hypervolume[-1] >= 0
+
+    dataset = gn.load_dataset(gn.load_space("diabetes_mlp"))
+    student = gn.load_student(study.path / "students" / str(study.chosen().trial))
+    found = student.predict(dataset.raw("test"))["predictive_normal"]
+    labels = torch.from_numpy(dataset.labels("test"))
+    assert found.shape == (len(labels), 2) and bool((found[:, 1] > 0).all())
+    assert 60 < float(found[:, 0].mean()) < 250, "in the labels' own unit: they run from 25 to 346"
+    stream = gn.load_stream(study.stream_path)
+    assert stream.predictions.shape[-1] == 2
+    assert stream.expectation("predictive_normal").shape[-1] == 2
+    with pytest.raises(StreamError, match="no classes"):
+        _ = stream.log_prob
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"dataset": {"name": "digits"}}, "is for classification; expected categorical"),
+        ({"teacher.likelihood": {"name": "gausian"}}, "did you mean 'gaussian'"),
+        ({"teacher.likelihood": {"name": "gaussian", "noise_std": 0}}, "noise_std"),
+        ({"teacher.likelihood": {}}, "is for regression; expected gaussian"),
+        ({"targets": ["predictive"]}, r"expected \['predictive_normal'\]"),
+        ({"targets": ["predictive_normal", "expected_entropy"]}, "different kinds of label|list 'predictive' before"),
+        ({"objectives": ["accuracy", "flops"]}, "'accuracy' is not defined for regression"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(overrides: dict[str, object], message: str) -> None:
+    with pytest.raises((ConfigError, GpedError), match=message):
+        gn.load_dataset(gn.load_space("diabetes_mlp", overrides))
