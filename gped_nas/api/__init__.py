@@ -12,7 +12,7 @@ from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
 from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
 from gped_nas.distill.student import load_student as _load_student
-from gped_nas.distill.targets import TARGETS, expect, stream_expectation
+from gped_nas.distill.targets import TARGETS, expect, num_raw_outputs, stream_expectation
 from gped_nas.evaluate.base import METRICS
 from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.models.costs import Cost, genotype_cost
@@ -80,10 +80,11 @@ class TeacherStream:
         return self.stream.params(index)
 
     def expectation(self, target: str, view: str | None = None) -> Tensor:
-        """A target's posterior average at a view (the first by default), or at the imported inputs: (N, G).
+        """A mean or derived target's value at a view (the first by default), or at the imported inputs: (N, G).
 
         Raises:
             RegistryError: unknown target.
+            ConfigError: a target of kind quantile.
             StreamError: unknown view.
         """
         if view is None and not self.stream.has_weights:
@@ -120,5 +121,4 @@ def cost(
         num_classes: C.
         targets: heads it carries.
     """
-    num_outputs = sum(TARGETS[name].num_outputs(num_classes) for name in targets)
-    return genotype_cost(genotype, tuple(input_shape), num_outputs)
+    return genotype_cost(genotype, tuple(input_shape), num_raw_outputs(targets, num_classes))

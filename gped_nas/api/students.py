@@ -9,7 +9,8 @@ from pathlib import Path
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
-from gped_nas.distill.kernel import DistillationSet, Distilled, distill
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.kernel import Distilled, distill
 from gped_nas.distill.student import StudentSpec, load_student, save_student
 from gped_nas.errors import DivergenceError, GpedError
 from gped_nas.evaluate.base import Predictions, Resamples, evaluate
@@ -127,6 +128,7 @@ class Trainer:
                 "macs_by_operator": counted,
                 "dead_units": student.num_dead,
                 "seed": student.seed,
+                "recipe": {"mode": self.teacher.space.recipe.mode, "update": self.teacher.space.recipe.update},
                 "loss": [list(point) for point in _thin(student.losses)],
             },
             seconds=round(share + time.monotonic() - started, 4),

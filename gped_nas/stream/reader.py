@@ -167,6 +167,11 @@ class Stream:
 
     def log_prob_blocks(self, name: str) -> Iterator[Tensor]:
         """Log-probabilities at a view, nats, in blocks (rows, N, C) that follow the samples' order."""
+        for block in self.log_prob_maps(name):
+            yield torch.from_numpy(np.array(block))
+
+    def log_prob_maps(self, name: str) -> Iterator[Array]:
+        """``log_prob_blocks`` as read-only memory maps."""
         left = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names("log_prob"):
@@ -174,7 +179,7 @@ class Stream:
                     return
                 block = sealed.read(file)[:left]
                 left -= len(block)
-                yield torch.from_numpy(np.array(block))
+                yield block
 
     def log_prob(self, name: str) -> Tensor:
         """All log-probabilities at a view: float32 (S, N, C), nats."""
