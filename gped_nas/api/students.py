@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gped_nas.api.online import online_feed
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
@@ -69,6 +70,7 @@ class Trainer:
                 space.recipe,
                 seed=space.seed,
                 device=session.device,
+                feed=online_feed(self.teacher, session) if space.recipe.mode == "online" else None,
                 progress=session.progress,
                 should_stop=session.should_stop,
             ).students
