@@ -12,7 +12,7 @@ from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
 from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
 from gped_nas.distill.student import load_student as _load_student
-from gped_nas.distill.targets import TARGETS, expect, stream_expectation
+from gped_nas.distill.targets import TARGETS, expect, num_raw_outputs, stream_expectation
 from gped_nas.errors import StreamError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.models.base import FAMILIES, Genotype, Params
@@ -95,15 +95,18 @@ class TeacherStream:
         return self.stream.params(index)
 
     def expectation(self, target: str, view: str | None = None) -> Tensor:
-        """A target's posterior average at a view (the first by default), or at the imported inputs: (N, G).
+        """A mean or derived target's value at a view (the first by default), or at the imported inputs: (N, G).
 
         Raises:
             RegistryError: unknown target.
+            ConfigError: a target of kind quantile.
             StreamError: unknown view.
         """
         if view is None and not self.stream.has_weights:
-            return expect(TARGETS[target], self.predictions.double(), self.weight).float()
-        return stream_expectation(self.stream, target, view or self.views[0])
+            average = expect(TARGETS[target], self.predictions.double(), self.weight).float()
+        else:
+            average = stream_expectation(self.stream, target, view or self.views[0])
+        return TARGETS[target].shown(average)
 
 
 def load_stream(path: str | Path) -> TeacherStream:
@@ -135,5 +138,4 @@ def cost(
         num_classes: C.
         targets: heads it carries.
     """
-    num_outputs = sum(TARGETS[name].num_outputs(num_classes) for name in targets)
-    return genotype_cost(genotype, tuple(input_shape), num_outputs)
+    return genotype_cost(genotype, tuple(input_shape), num_raw_outputs(targets, num_classes))

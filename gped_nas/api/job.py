@@ -21,7 +21,7 @@ from gped_nas.api.teacher import (
 )
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
-from gped_nas.distill.kernel import DistillationSet
+from gped_nas.distill.feed import DistillationSet
 from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.evaluate.base import draw_resamples
 from gped_nas.evaluate.metrics import reliability

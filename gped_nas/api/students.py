@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gped_nas.api.online import online_feed
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
-from gped_nas.distill.kernel import DistillationSet, Distilled, distill
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.kernel import Distilled, distill
 from gped_nas.distill.student import StudentSpec, load_student, save_student
 from gped_nas.errors import DivergenceError, GpedError
 from gped_nas.evaluate.base import Resamples, evaluate
@@ -69,6 +71,7 @@ class Trainer:
                 space.recipe,
                 seed=space.seed,
                 device=session.device,
+                feed=online_feed(self.teacher, session) if space.recipe.mode == "online" else None,
                 progress=session.progress,
                 should_stop=session.should_stop,
             ).students
@@ -129,6 +132,7 @@ class Trainer:
                 "macs_by_operator": counted,
                 "dead_units": student.num_dead,
                 "seed": student.seed,
+                "recipe": {"mode": self.teacher.space.recipe.mode, "update": self.teacher.space.recipe.update},
                 "loss": [list(point) for point in _thin(student.losses)],
             },
             seconds=round(share + time.monotonic() - started, 4),

@@ -15,8 +15,8 @@ from gped_nas.api.session import Session
 from gped_nas.data import base as data
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.views import View
-from gped_nas.distill.kernel import DistillationSet
-from gped_nas.distill.targets import TARGETS, expect, stream_expectation
+from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
+from gped_nas.distill.targets import expect, stream_expectation
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
@@ -133,7 +133,8 @@ def build_teacher(space: SearchSpace, session: Session, *, dataset: Dataset | No
     dataset = dataset or load_dataset(space)
     started = time.monotonic()
     teacher = Teacher(space, dataset, _stream(space, dataset, session))
-    for view in [*space.views, _clean("validation", space)]:
+    pool = [] if space.recipe.mode == "online" else space.views  # there, students meet a chain of their own
+    for view in [*pool, _clean("validation", space)]:
         ensure_view(teacher, view, session)
     return replace(teacher, seconds=time.monotonic() - started)
 
@@ -282,15 +283,22 @@ def _as_ensemble_sees(teacher: Teacher, x: Tensor) -> Tensor:
 
 
 def distillation_set(teacher: Teacher) -> DistillationSet:
-    """What students learn from: the inputs of all views with the teacher's expectations there."""
+    """What students learn from: the inputs of all views with what the teacher says there, as the recipe reads it."""
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
     if not stream.has_weights:
         return _imported_set(teacher)
     inputs = torch.cat([teacher.inputs(view) for view in space.views])
-    expectations = {
-        name: torch.cat([stream_expectation(stream, name, view.name) for view in space.views]) for name in space.targets
-    }
-    return DistillationSet(inputs, expectations, space.targets, dataset.num_classes)
+    expectations, samples = {}, None
+    if space.recipe.update == "averaged":
+        expectations = {
+            target.name: torch.cat([stream_expectation(stream, target, view.name) for view in space.views])
+            for target in space.targets
+            if target.kind == "mean"
+        }
+    elif space.recipe.mode == "cached":
+        parts = [list(stream.prediction_maps(view.name)) for view in space.views]
+        samples = PosteriorPredictions(parts, stream.weight_S)
+    return DistillationSet(inputs, expectations, space.targets, dataset.num_classes, samples)
 
 
 def _imported_set(teacher: Teacher) -> DistillationSet:
@@ -304,13 +312,14 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
             "the imported predictions are all at validation or test inputs; "
             "add the ensemble's predictions at training or other inputs to distil on"
         )
-    log_prob = log_prob_SMC[:, keep].double()
+    log_prob = log_prob_SMC[:, keep]
     weight = teacher.stream.weight_S
     return DistillationSet(
         torch.from_numpy(np.array(inputs[keep])).view(-1, *dataset.input_shape),
-        {name: expect(TARGETS[name], log_prob, weight).float() for name in space.targets},
+        {t.name: expect(t, log_prob.double(), weight).float() for t in space.targets if t.kind == "mean"},
         space.targets,
         dataset.num_classes,
+        PosteriorPredictions([[log_prob.numpy()]], weight),
     )
 
 

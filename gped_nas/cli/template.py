@@ -29,7 +29,8 @@ views:
   - {{policy: clean}}
   - {{policy: noise, std: 0.1}}
 
-# What students predict: the average probability, and the expected entropy (the noise in the data).
+# What students predict: the average probability, and the expected entropy (the noise in the data). More of it:
+# second_moment, utility, variance, mutual_information, dirichlet, and with recipe.update: newest, quantile.
 targets: [predictive, expected_entropy]
 
 # What is searched. int and float take [low, high]; choices take a list; a plain value is fixed.

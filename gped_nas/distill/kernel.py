@@ -11,7 +11,7 @@ buffers are rebuilt around what is left, and the remaining steps fine-tune it. `
 the same one student at a time with torch's own optimiser; tests hold the two together.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil, isfinite
 
@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import Heads, loss, num_raw_outputs
+from gped_nas.distill.targets import Heads, loss
 from gped_nas.errors import Interrupted
 from gped_nas.io import canonical_json
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, initialise, num_params
@@ -64,54 +65,9 @@ class Population:
     students: tuple[Distilled, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class DistillationSet:
-    """What students learn from: inputs and the teacher's expectations at them.
-
-    Attributes:
-        inputs: normalised inputs (M, *input_shape).
-        expectations: ``{target: (M, G)}``.
-        targets: heads of the students, in order.
-        num_classes: C.
-    """
-
-    inputs: Tensor
-    expectations: Mapping[str, Tensor]
-    targets: tuple[str, ...]
-    num_classes: int
-
-    def to(self, device: torch.device) -> "DistillationSet":
-        """The same data on a device."""
-        moved = {name: e.to(device) for name, e in self.expectations.items()}
-        return DistillationSet(self.inputs.to(device), moved, self.targets, self.num_classes)
-
-    def batch(self, index_B: Tensor) -> tuple[Tensor, Heads]:
-        """Inputs and expectations at ``index_B``."""
-        return self.inputs[index_B], {name: e[index_B] for name, e in self.expectations.items()}
-
-    def shapes(self, genotype: Genotype) -> Shapes:
-        """Parameter shapes of a student of this genotype with these heads."""
-        return genotype.shapes(tuple(self.inputs.shape[1:]), num_raw_outputs(self.targets, self.num_classes))
-
-
 def student_seed(root: int, genotype: Genotype, replicate: int = 0) -> int:
     """The seed of a student: of its genotype and replicate, never of its place in a population."""
     return rng.seed(root, "student", canonical_json(genotype.to_json()), replicate)
-
-
-def batches(num_inputs: int, recipe: Recipe, root: int) -> Iterator[Tensor]:
-    """Batch indices, one tensor (B,) a step: seeded permutations of the data, one after the other.
-
-    A batch larger than the data is the whole data in a fresh order.
-    """
-    generator = rng.generator(root, "batches")
-    size = min(recipe.batch_size, num_inputs)
-    order = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(order) < size:
-            order = torch.cat([order, torch.randperm(num_inputs, generator=generator)])
-        yield order[:size]
-        order = order[size:]
 
 
 def distill(
@@ -121,6 +77,7 @@ def distill(
     *,
     seed: int,
     device: torch.device,
+    feed: Iterator[Batch] | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Population:
@@ -132,6 +89,7 @@ def distill(
         recipe: how to train.
         seed: root seed of initialisations and of the batch order.
         device: where to train.
+        feed: what the students are shown, a batch a step, on ``device``; drawn from ``data`` by default.
         progress: told ``(what, steps done, steps in all)``.
         should_stop: asked now and then.
 
@@ -147,18 +105,18 @@ def distill(
         _on(device, initialise(data.shapes(g), generator=torch.Generator().manual_seed(s)))
         for g, s in zip(genotypes, seeds, strict=True)
     ]
-    index = batches(len(data.inputs), recipe, seed)
+    feed = feed or cached_batches(data, recipe, seed)
     log = _Log(recipe.steps, progress, should_stop)
     first = _Phase(genotypes, params, data, recipe)
     for step in range(recipe.prune_step):
-        log.add(step, first.step(next(index).to(device), step))
+        log.add(step, first.step(*next(feed), step))
         if (step + 1) % recipe.prox_every == 0 or step + 1 == recipe.prune_step:
             first.shrink(step)
     dead = [num_dead_units(g.family, p) for g, p in zip(genotypes, first.params, strict=True)]
     left = [compact(g.family, p) for g, p in zip(genotypes, first.params, strict=True)]
     second = _Phase(genotypes, left, data, recipe)
     for step in range(recipe.prune_step, recipe.steps):
-        log.add(step, second.step(next(index).to(device), step))
+        log.add(step, second.step(*next(feed), step))
     curves = log.curves(len(genotypes))
     return Population(
         tuple(
@@ -233,10 +191,9 @@ class _Phase:
         parts = flat.split(sizes)  # type: ignore[no-untyped-call]
         return [views(part[: num_params(own)], own) for part, own in zip(parts, shapes, strict=True)]
 
-    def step(self, index_B: Tensor, step: int) -> Tensor:
+    def step(self, x: Tensor, expectations: Heads, step: int) -> Tensor:
         """One step of every student on one batch; returns their losses (P,)."""
         data, recipe = self.data, self.recipe
-        x, expectations = data.batch(index_B)
         raw_PBU = torch.stack([forward(own, x) for forward, own in zip(self.forwards, self.params, strict=True)])
         losses = loss(raw_PBU, data.targets, recipe.target_weights, expectations, data.num_classes)
         self.grad.zero_()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from gped_nas.distill.kernel import DistillationSet, batches, student_seed
+from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
+from gped_nas.distill.kernel import student_seed
 from gped_nas.distill.pruning import prox_reference
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import loss
@@ -30,10 +31,10 @@ def distill_one(
     """
     generator = torch.Generator().manual_seed(student_seed(seed, genotype))
     params = initialise(data.shapes(genotype), generator=generator)
-    index = batches(len(data.inputs), recipe, seed)
-    params = _train(genotype, params, data, recipe, index, range(recipe.prune_step), prox)
+    feed = cached_batches(data, recipe, seed)
+    params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
     params = compact(genotype.family, params)
-    return _train(genotype, params, data, recipe, index, range(recipe.prune_step, recipe.steps), None)
+    return _train(genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None)
 
 
 def _train(
@@ -41,7 +42,7 @@ def _train(
     params: Params,
     data: DistillationSet,
     recipe: Recipe,
-    index: Iterator[Tensor],
+    feed: Iterator[Batch],
     steps: range,
     prox: Prox | None,
 ) -> Params:
@@ -56,7 +57,7 @@ def _train(
     )
     since = 0.0
     for step in steps:
-        x, expectations = data.batch(next(index))
+        x, expectations = next(feed)
         optimiser.param_groups[0]["lr"] = recipe.lr_at(step)
         optimiser.zero_grad()
         raw = family.forward(leaves, x)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
 from gped_nas.data.base import Normalization
-from gped_nas.distill.targets import check_targets, num_raw_outputs, predictions
+from gped_nas.distill.targets import Target, num_raw_outputs, parse_targets, predictions, resolve
 from gped_nas.errors import ConfigError, DataError, GpedError
 from gped_nas.io import canonical_json, make_dir, read_json, write_text
 from gped_nas.models.base import FAMILIES, Params, Shapes
@@ -34,7 +34,7 @@ class StudentSpec:
         family: name of the family whose forward it runs.
         input_shape: shape of one input.
         class_names: one a class, in label order; none for a real label.
-        targets: its heads, in the order of the raw outputs.
+        targets: what it predicts, in the order of the raw outputs; a name stands for the registered target.
         normalization: raw inputs to network inputs.
         label_normalization: real labels to the unit of the network's outputs; None for classes.
         storage_dtype: how its weights lie on disk.
@@ -45,7 +45,7 @@ class StudentSpec:
     family: str
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
-    targets: tuple[str, ...]
+    targets: tuple[Target, ...]
     normalization: Normalization
     storage_dtype: str
     genotype: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +57,9 @@ class StudentSpec:
         """Number of classes; 1 for a real label, as a dataset has it."""
         return len(self.class_names) or 1
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", resolve(self.targets))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the version of this layout."""
         labels = self.label_normalization
@@ -65,7 +68,7 @@ class StudentSpec:
             "family": self.family,
             "input_shape": list(self.input_shape),
             "class_names": list(self.class_names),
-            "targets": list(self.targets),
+            "targets": [target.to_json() for target in self.targets],
             "normalization": {"mean": self.normalization.mean, "std": self.normalization.std},
             **({"label_normalization": {"mean": labels.mean, "std": labels.std}} if labels else {}),
             "storage_dtype": self.storage_dtype,
@@ -86,7 +89,7 @@ class _SpecFile(Config):
     family: str
     input_shape: Annotated[tuple[int, ...], Field(strict=False)]
     class_names: Annotated[tuple[str, ...], Field(strict=False)]
-    targets: Annotated[tuple[str, ...], Field(strict=False)]
+    targets: Annotated[tuple[Any, ...], Field(strict=False)]
     normalization: _NormalizationFile
     storage_dtype: str
     genotype: dict[str, Any] = {}
@@ -122,7 +125,8 @@ class Student(nn.Module):
             raise DataError(f"weights do not fit the spec's {spec.family} on {spec.input_shape}: {error}") from None
         expected = num_raw_outputs(spec.targets, spec.num_classes)
         if raw.shape[-1] != expected:
-            raise DataError(f"weights give {raw.shape[-1]} outputs, the spec's heads {spec.targets} need {expected}")
+            names = [target.name for target in spec.targets]
+            raise DataError(f"weights give {raw.shape[-1]} outputs, the spec's heads {names} need {expected}")
 
     @property
     def params(self) -> Params:
@@ -148,8 +152,9 @@ class Student(nn.Module):
             batch_size: inputs at a time.
 
         Returns:
-            ``{target: (N, G)}``: ``predictive`` holds probabilities, ``expected_entropy`` nats, ``predictive_normal``
-            mean and variance in the label's own unit and that squared.
+            ``{target: (N, G)}``, derived targets included: ``predictive`` holds probabilities, ``expected_entropy``
+            nats, ``predictive_normal`` mean and variance in the label's own unit and that squared; other units are
+            told by ``TARGETS[name].label``.
 
         Raises:
             DataError: the inputs have another shape.
@@ -194,7 +199,7 @@ def load_student(folder: Path) -> Student:
         if isinstance(data, dict) and data.get("spec_version") != SPEC_VERSION:
             raise ConfigError(f"{path}: spec version {data.get('spec_version')!r}, expected {SPEC_VERSION}")
         file = parse(_SpecFile, data, str(path))
-        check_targets(file.targets, f"{path}: targets")
+        targets = parse_targets(file.targets, f"{path}: targets")
     except DataError:
         raise
     except GpedError as error:
@@ -203,7 +208,7 @@ def load_student(folder: Path) -> Student:
         family=file.family,
         input_shape=file.input_shape,
         class_names=file.class_names,
-        targets=file.targets,
+        targets=targets,
         normalization=Normalization(file.normalization.mean, file.normalization.std),
         label_normalization=_label_normalization(file.label_normalization),
         storage_dtype=file.storage_dtype,

@@ -142,6 +142,20 @@ def _entropy_error(predictions: Predictions, labels_N: Labels, teacher: Predicti
 
 
 @add_metric(
+    "information_error",
+    "minimize",
+    "error of mutual information (nats)",
+    needs_teacher=True,
+    needs_entropy=True,
+    needs_teacher_entropy=True,
+)
+def _information_error(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+    """Mean absolute difference of the student's and the teacher's mutual information H[E p] - E[H]."""
+    assert teacher is not None
+    return np.abs(_information(predictions) - _information(teacher))[:, None]
+
+
+@add_metric(
     "entropy_excess",
     "minimize",
     "inputs where teacher E[H] exceeds student H[q] (share)",
@@ -156,6 +170,12 @@ def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predict
     assert teacher is not None and teacher.expected_entropy_N is not None
     excess_N = teacher.expected_entropy_N - entropy(predictions.log_prob_NC)
     return np.where(np.isnan(excess_N), np.nan, excess_N > ENTROPY_SLACK)[:, None]
+
+
+def _information(predictions: Predictions) -> Floats:
+    """Mutual information of label and parameters, nats, shape (N,): what of the entropy is not in the data."""
+    assert predictions.expected_entropy_N is not None
+    return entropy(predictions.log_prob_NC) - predictions.expected_entropy_N
 
 
 def _confidence(predictions: Predictions) -> Floats:

@@ -12,8 +12,9 @@ from pydantic import Field
 from gped_nas.config import Config, parse, read_yaml
 from gped_nas.data.base import DATASETS
 from gped_nas.data.views import View, parse_view
+from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import TARGETS, check_targets, num_raw_outputs
+from gped_nas.distill.targets import Target, num_raw_outputs, parse_targets
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.models.base import COMMON_VALUES, Genotype
 from gped_nas.models.costs import COSTS, genotype_cost, smallest_cost
@@ -77,7 +78,7 @@ class _SpaceFile(Config):
         {"policy": "clean"},
         {"policy": "noise", "std": 0.1},
     )
-    targets: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+    targets: Annotated[tuple[Any, ...] | None, Field(strict=False)] = None
     students: Annotated[tuple[_StudentsFile, ...], Field(strict=False, min_length=1)]
     objectives: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
         "nll",
@@ -119,7 +120,7 @@ class SearchSpace:
     prior: Prior
     likelihood: Likelihood
     views: tuple[View, ...]
-    targets: tuple[str, ...]
+    targets: tuple[Target, ...]
     students: tuple[StudentSpace, ...]
     objectives: tuple[Objective, ...]
     constraints: Mapping[str, float]
@@ -276,26 +277,20 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     views = tuple(
         parse_view(settings, f"{where}: views[{i}]", "pool", file.seed) for i, settings in enumerate(file.views)
     )
-    for i, target in enumerate(file.targets):
-        _known(TARGETS, target, f"{where}: targets[{i}]")
-    check_targets(file.targets, f"{where}: targets")
-    if TARGETS[file.targets[0]].prediction != likelihood.prediction:
+    targets = parse_targets(file.targets, f"{where}: targets")
+    if targets[0].prediction != likelihood.prediction:
         raise ConfigError(
-            f"{where}: targets: found {list(file.targets)}, which are for another kind of label than the teacher's "
-            f"likelihood '{likelihood.name}'; expected {list(DEFAULT_TARGETS[likelihood.prediction])}"
+            f"{where}: targets: found {[target.name for target in targets]}, which are for another kind of label than "
+            f"the teacher's likelihood '{likelihood.name}'; expected {list(DEFAULT_TARGETS[likelihood.prediction])}"
         )
-    for target in file.recipe.target_weights:
-        if target not in file.targets:
-            raise ConfigError(
-                f"{where}: recipe.target_weights.{target}: not among the targets{nearest(target, file.targets)}"
-            )
+    _check_recipe(file.recipe, targets, method_cfg, where)
     names = (*file.objectives, *file.constraints)
     objectives = tuple(objective(n, f"{where}: objectives") for n in file.objectives)
     for name in file.constraints:
         objective(name, f"{where}: constraints")
     if len(set(file.objectives)) != len(file.objectives):
         raise ConfigError(f"{where}: objectives: found {list(file.objectives)}, expected none twice")
-    check_available(names, file.targets, f"{where}: objectives and constraints")
+    check_available(names, tuple(t.name for t in targets), f"{where}: objectives and constraints")
     for name, bound in file.constraints.items():
         if not math.isfinite(bound):
             raise ConfigError(f"{where}: constraints.{name}: found {bound}, expected a finite bound")
@@ -308,7 +303,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
         prior=prior,
         likelihood=likelihood,
         views=views,
-        targets=file.targets,
+        targets=targets,
         students=students,
         objectives=objectives,
         constraints=file.constraints,
@@ -317,7 +312,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
         baseline=file.baseline,
         seed=file.seed,
         source=where,
-        resolved=_resolved(file, method_cfg, prior, likelihood),
+        resolved=_resolved(file, method_cfg, prior, likelihood, targets),
     )
     if file.search.sampler in FINITE_SAMPLERS and not space.is_finite:
         raise ConfigError(
@@ -334,6 +329,19 @@ def _known(registry: Mapping[str, Any], name: object, where: str) -> Any:
         return registry[name]
     except RegistryError as error:
         raise RegistryError(f"{where}: {error}") from None
+
+
+def _check_recipe(recipe: Recipe, targets: tuple[Target, ...], method: MethodConfig, where: str) -> None:
+    with_loss = [target.name for target in targets if target.kind != "derived"]
+    for name in recipe.target_weights:
+        if name not in with_loss:
+            raise ConfigError(f"{where}: recipe.target_weights.{name}: not among the targets{nearest(name, with_loss)}")
+    check_update(targets, recipe.update, f"{where}: recipe.update")
+    if recipe.mode == "online" and not isinstance(method, ChainConfig):
+        raise ConfigError(
+            f"{where}: recipe.mode: found online, but method '{method.name}' has no more posterior samples to give; "
+            "use mode cached"
+        )
 
 
 def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
@@ -377,9 +385,12 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
     return tuple(spaces)
 
 
-def _resolved(file: _SpaceFile, method: MethodConfig, prior: Prior, likelihood: Likelihood) -> dict[str, Any]:
+def _resolved(
+    file: _SpaceFile, method: MethodConfig, prior: Prior, likelihood: Likelihood, targets: tuple[Target, ...]
+) -> dict[str, Any]:
     data = file.model_dump(mode="json")
     data["teacher"]["method"] = method.model_dump(mode="json")
     data["teacher"]["prior"] = prior.to_json()
     data["teacher"]["likelihood"] = likelihood.to_json()
+    data["targets"] = [target.to_json() for target in targets]
     return data

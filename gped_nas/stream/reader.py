@@ -167,6 +167,11 @@ class Stream:
 
     def prediction_blocks(self, name: str) -> Iterator[Tensor]:
         """Predictions at a view, in blocks (rows, N, G) that follow the samples' order; see ``predictions``."""
+        for block in self.prediction_maps(name):
+            yield torch.from_numpy(np.array(block))
+
+    def prediction_maps(self, name: str) -> Iterator[Array]:
+        """``prediction_blocks`` as read-only memory maps."""
         left = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names(self._prediction):
@@ -174,7 +179,7 @@ class Stream:
                     return
                 block = sealed.read(file)[:left]
                 left -= len(block)
-                yield torch.from_numpy(np.array(block))
+                yield block
 
     def predictions(self, name: str) -> Tensor:
         """What every posterior sample predicts at a view: float32 (S, N, G).

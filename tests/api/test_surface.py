@@ -49,7 +49,7 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     assert isinstance(student, torch.nn.Module)
     dataset = gn.load_dataset(space)
     found = student.predict(dataset.raw("validation"))
-    assert set(found) == {"predictive", "expected_entropy"} == set(space.targets)
+    assert set(found) == {"predictive", "expected_entropy"} == {target.name for target in space.targets}
     assert torch.allclose(found["predictive"].sum(-1), torch.ones(288), atol=1e-5)
     entropy = -(found["predictive"] * found["predictive"].clamp_min(1e-30).log()).sum(-1, keepdim=True)
     assert (found["expected_entropy"] <= entropy + 1e-6).all() and (found["expected_entropy"] >= 0).all()

@@ -1,9 +1,26 @@
-"""Every registered target: averaging first must give the gradient of averaging last."""
+"""Every registered target: what is averaged, derived or ranked agrees with direct computation from all samples."""
 
 import pytest
 import torch
 
-from gped_nas.distill.targets import TARGETS, expect, head_slices, loss, num_raw_outputs, predictions
+from gped_nas.distill.feed import DistillationSet, PosteriorPredictions, check_update
+from gped_nas.distill.kernel import distill
+from gped_nas.distill.quantile_targets import empirical_quantile
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import (
+    MAIN_TARGET,
+    TARGETS,
+    check_targets,
+    expect,
+    head_slices,
+    loss,
+    num_raw_outputs,
+    parse_targets,
+    predictions,
+    sample_values,
+)
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import Genotype
 
 SAMPLES, BATCH, CLASSES = 7, 5, 4
 
@@ -11,6 +28,11 @@ SAMPLES, BATCH, CLASSES = 7, 5, 4
 def heads_of(name):
     """A target's heads in order: what it requires, then itself."""
     return (*TARGETS[name].requires, name)
+
+
+def with_main(name):
+    """The shortest list of targets that a student of this one may have."""
+    return tuple(dict.fromkeys((MAIN_TARGET[TARGETS[name].prediction], *heads_of(name))))
 
 
 @pytest.fixture
@@ -21,6 +43,14 @@ def log_prob():
 
 
 @pytest.fixture
+def predicted(name, log_prob):
+    """What posterior samples of the target's kind of label predict."""
+    if TARGETS[name].prediction == "log_prob":
+        return log_prob
+    return torch.stack([log_prob[..., 0], log_prob[..., 1].exp()], -1)
+
+
+@pytest.fixture
 def weight():
     return torch.tensor([1.0, 0.0, 2.0, 5.0, 0.5, 1.0, 3.0], dtype=torch.float64)
 
@@ -28,6 +58,10 @@ def weight():
 @pytest.fixture(params=sorted(TARGETS))
 def name(request):
     return request.param
+
+
+def of_kind(kind):
+    return pytest.mark.parametrize("name", [name for name in sorted(TARGETS) if TARGETS[name].kind == kind])
 
 
 def raw_outputs(names, seed=1):
@@ -41,15 +75,93 @@ def gradient(names, expectations):
     return raw.grad
 
 
-def test_averaged_gradient_equals_streamed_gradient(name, log_prob, weight):
-    target, names = TARGETS[name], heads_of(name)
-    if target.kind != "mean":
-        pytest.skip("only targets of kind mean are averaged first")
-    averaged = gradient(names, {n: expect(TARGETS[n], log_prob, weight) for n in names})
-    one_by_one = [gradient(names, {n: TARGETS[n].values(log_prob[s]) for n in names}) for s in range(SAMPLES)]
+def said(names, log_prob, weight):
+    """What the teacher says of each target that has a loss."""
+    return {
+        n: expect(TARGETS[n], log_prob, weight) if TARGETS[n].kind == "mean" else TARGETS[n].values(log_prob[0])
+        for n in names
+        if TARGETS[n].kind != "derived"
+    }
+
+
+@of_kind("mean")
+def test_averaged_gradient_equals_streamed_gradient(name, predicted, weight):
+    names = heads_of(name)
+    averaged = gradient(names, said(names, predicted, weight))
+    one_by_one = [gradient(names, sample_values(names, predicted[s])) for s in range(SAMPLES)]
     streamed = sum(w * g for w, g in zip(weight / weight.sum(), one_by_one, strict=True))
     assert (averaged - streamed).abs().max() < 1e-6
     assert averaged.abs().max() > 1e-3  # the comparison is not of zeros
+
+
+@of_kind("mean")
+def test_single_samples_bias_no_mean_target(name):
+    target = TARGETS[name]
+    for update in ("averaged", "newest", "running_mean"):
+        check_update([target], update, "f")
+
+
+@of_kind("quantile")
+def test_averages_are_refused_where_quantiles_are_learned(name, log_prob, weight):
+    target = TARGETS[name]
+    check_update([target], "newest", "f: recipe.update")
+    for update in ("averaged", "running_mean"):
+        with pytest.raises(ConfigError, match=f"f: recipe.update: found {update}, expected newest .*'{name}'.* mean"):
+            check_update([target], update, "f: recipe.update")
+    with pytest.raises(ConfigError, match=f"target '{name}' is of kind quantile; averaging"):
+        expect(target, log_prob, weight)
+
+
+@of_kind("quantile")
+def test_quantiles_of_a_student_that_can_fit_are_those_of_the_samples(name):
+    """One input, 40 posterior samples: an ideal student's bounds are the empirical ones.
+
+    The pinball gradient at level l vanishes between the order statistics around l: here at levels .2, .5, .9 of 40
+    samples between the 8th and 9th, 20th and 21st, 36th and 37th value, so the tolerance is that gap and a hundredth.
+    """
+    levels = (0.2, 0.5, 0.9)
+    target = parse_targets(["predictive", {"name": name, "levels": list(levels)}], "f")[1]
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand((40, 1, 2), generator=generator, dtype=torch.float64)
+    raw = torch.zeros((1, target.num_outputs(2)), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([raw], lr=0.05)
+    for step in range(500):
+        optimiser.param_groups[0]["lr"] = 0.05 * (1 - step / 500)
+        optimiser.zero_grad()
+        target.loss(raw.expand(40, -1), {}, values[:, 0]).mean().backward()
+        optimiser.step()
+    found = target.predict(raw, {}).detach()[0].view(2, 3)
+    low = empirical_quantile(values, torch.ones(40), levels)[0].view(2, 3)
+    ordered = values[:, 0].sort(0).values.mT
+    for c in range(2):
+        for i, level in enumerate(levels):
+            k = round(40 * level)
+            assert low[c, i] == ordered[c, k - 1]
+            assert ordered[c, k - 1] - 0.01 < found[c, i] < ordered[c, k] + 0.01
+        assert (found[c].diff() > 0).all()
+
+
+@of_kind("derived")
+def test_derived_targets_equal_direct_computation_from_all_samples(name, log_prob, weight):
+    prob, share = log_prob.exp(), weight / weight.sum()
+    mean = torch.einsum("s,sbc->bc", share, prob)
+    direct = {
+        "variance": torch.einsum("s,sbc->bc", share, (prob - mean).square()),
+        "mutual_information": torch.einsum("s,sbc->b", share, prob * (log_prob - mean.log()))[:, None],
+    }
+    direct["dirichlet"] = mean * (
+        (mean * (1 - mean)).sum(-1, keepdim=True) / direct["variance"].sum(-1, keepdim=True) - 1
+    )
+    assert (expect(TARGETS[name], log_prob, weight) - direct[name]).abs().max() < 1e-12
+
+
+@of_kind("derived")
+def test_a_derived_target_of_a_student_is_that_of_its_heads(name):
+    names, target = heads_of(name), TARGETS[name]
+    raw = raw_outputs(names)
+    found = predictions(raw, names, CLASSES)
+    assert torch.equal(found[name], target.derive({n: found[n] for n in target.requires}))
+    assert target.num_outputs(CLASSES) == 0 and (found[name] >= 0).all() and found[name].isfinite().all()
 
 
 def test_an_absolute_error_would_fail_this_contract(log_prob, weight):
@@ -65,16 +177,19 @@ def test_an_absolute_error_would_fail_this_contract(log_prob, weight):
     assert (averaged - streamed).abs().max() > 0.1
 
 
-def test_values_predictions_and_losses_have_the_promised_shapes(name, log_prob, weight):
+def test_values_predictions_and_losses_have_the_promised_shapes(name, predicted, weight):
     target, names = TARGETS[name], heads_of(name)
-    expectation = expect(target, log_prob, weight)
+    check_targets(with_main(name), "f")
     raw = raw_outputs(names)
     stacked = torch.stack([raw, 2 * raw])
-    predicted = predictions(stacked, names, CLASSES)[name]
-    assert predicted.shape == (2, *expectation.shape)
+    found = predictions(stacked, names, CLASSES)[name]
+    assert found.shape[:2] == (2, BATCH)
+    if target.kind != "quantile":  # there are as many quantiles as levels for each value
+        assert found.shape == (2, *expect(target, predicted, weight).shape)
+    assert target.values(predicted).shape[:2] == (SAMPLES, BATCH)
     cut = head_slices(names, CLASSES)[name]
     assert cut.stop - cut.start == target.num_outputs(CLASSES)
-    expectations = {n: expect(TARGETS[n], log_prob, weight) for n in names}
+    expectations = said(names, predicted, weight)
     losses = loss(stacked, names, {}, expectations, CLASSES)
     assert losses.shape == (2,)
     lone = torch.stack([loss(r, names, {}, expectations, CLASSES) for r in stacked])
@@ -82,9 +197,45 @@ def test_values_predictions_and_losses_have_the_promised_shapes(name, log_prob, 
     assert target.name == name and target.label
 
 
-def test_one_sample_with_all_the_weight_is_the_expectation(name, log_prob):
+def test_one_sample_with_all_the_weight_is_the_expectation(name, predicted):
+    target = TARGETS[name]
     one = torch.zeros(SAMPLES)
     one[3] = 0.2
-    found = expect(TARGETS[name], log_prob, one)
-    assert found == pytest.approx(TARGETS[name].values(log_prob[3]))
-    assert found.dtype == log_prob.dtype
+    if target.kind == "quantile":
+        found = empirical_quantile(target.values(predicted), one, (0.1, 0.9)).unflatten(-1, (-1, 2))
+        assert torch.equal(found, target.values(predicted[3])[..., None].expand_as(found))
+        return
+    found = expect(target, predicted, one)
+    assert found == pytest.approx(target.values(predicted[3]))
+    assert found.dtype == predicted.dtype
+
+
+def test_it_is_written_and_read_again(name):
+    read = parse_targets(with_main(name), "f")
+    again = parse_targets([target.to_json() for target in read], "f")
+    assert again == read and [t.to_json() for t in again] == [t.to_json() for t in read]
+    assert read[-1].name == name
+
+
+def test_students_learn_it(name):
+    """The same three posterior samples at every input: what the student predicts comes nearer to what they say."""
+    names = with_main(name)
+    generator = torch.Generator().manual_seed(0)
+    predicted = (2 * torch.randn((3, 1, CLASSES), generator=generator)).log_softmax(-1).expand(3, 40, CLASSES)
+    if TARGETS[name].prediction == "normal":
+        predicted = torch.stack([predicted[..., 0], predicted[..., 1].exp()], -1)
+    inputs = 0.1 * torch.randn((40, 6), generator=generator)
+    samples = PosteriorPredictions([[predicted.numpy()]], torch.full((3,), 1 / 3))
+    data = DistillationSet(inputs, {}, names, CLASSES, samples)
+    wanted = TARGETS[name].values(predicted)
+    if TARGETS[name].kind == "quantile":
+        wanted = empirical_quantile(wanted, torch.ones(3), (0.05, 0.5, 0.95))
+    else:
+        wanted = TARGETS[name].shown(expect(TARGETS[name], predicted, torch.ones(3)))
+    errors = []
+    for steps in (1, 600):
+        recipe = Recipe(update="newest", steps=steps, batch_size=40, warmup=0, lr=0.05)
+        (student,) = distill([Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")).students
+        raw = inputs @ student.params["layers.0.weight"].mT + student.params["layers.0.bias"]
+        errors.append((predictions(raw, names, CLASSES)[name] - wanted).abs().mean().item())
+    assert errors[1] < 0.2 * errors[0], errors

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gped_nas.distill import kernel
-from gped_nas.distill.kernel import DistillationSet, batches, distill, student_seed
+from gped_nas.distill.feed import DistillationSet, batches
+from gped_nas.distill.kernel import distill, student_seed
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gped_nas.distill.kernel import DistillationSet, _Phase
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.kernel import _Phase
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import Genotype
 
@@ -27,7 +28,7 @@ def meta_phase() -> _Phase:
 
 def test_a_step_never_waits_for_the_device() -> None:
     phase = meta_phase()
-    losses = phase.step(torch.empty(8, dtype=torch.long, device="meta"), 0)
+    losses = phase.step(*phase.data.batch(torch.empty(8, dtype=torch.long, device="meta")), 0)
     phase.shrink(0)
     assert losses.shape == (2,)
     assert losses.device.type == "meta"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.datasets import load_digits
 
-from gped_nas.distill.kernel import DistillationSet, distill
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.kernel import distill
 from gped_nas.distill.pruning import prox_group_lasso, prox_reference
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype

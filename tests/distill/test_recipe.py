@@ -46,3 +46,16 @@ def test_impossible_recipes_are_refused(settings, message):
     with pytest.raises(ConfigError) as caught:
         parse(Recipe, settings, "f")
     assert message in str(caught.value)
+
+
+def test_halving_by_hand():
+    recipe = Recipe(steps=100, warmup=0, lr=1.0, halve_every=30)
+    assert [recipe.lr_at(step) for step in (0, 29, 30, 59, 60, 99)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.125]
+
+
+def test_online_is_shown_single_samples_unless_told_otherwise():
+    assert Recipe().update == "averaged" and Recipe().mode == "cached"
+    assert Recipe(mode="online").update == "newest"
+    assert Recipe(mode="online", update="running_mean").update == "running_mean"
+    with pytest.raises(ConfigError, match="update: found averaged, expected newest or running_mean: mode online keeps"):
+        parse(Recipe, {"mode": "online", "update": "averaged"}, "f")

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 
@@ -23,6 +21,9 @@ def test_expectations_by_hand():
 
     H(.9) = .325083, H(.8) = .500402: E[H] = (2 * .325083 + .500402) / 3 = .383523;
     the average is (.6, .4) with H = .673012, so MI = .673012 - .383523 = .289489.
+    E[p^2] = (.81 + .01 + .64) / 3 = .486667 and (.01 + .81 + .04) / 3 = .286667; Var = .486667 - .36 = .126667, the
+    same for both classes; the Dirichlet's precision is (1 - .773333) / (.773333 - .52) = .894737, its concentrations
+    (.6, .4) * .894737 = (.536842, .357895).
     """
     prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]], [[0.8, 0.2]]], dtype=torch.float64)
     weight = torch.ones(3)
@@ -31,6 +32,15 @@ def test_expectations_by_hand():
     assert mean[0].tolist() == pytest.approx([0.6, 0.4])
     assert expected_entropy.item() == pytest.approx(0.383523, abs=5e-7)
     assert entropy(mean.log()).item() - expected_entropy.item() == pytest.approx(0.289489, abs=5e-7)
+
+    def found(name):
+        return expect(TARGETS[name], prob.log(), weight)[0].tolist()
+
+    assert found("mutual_information") == pytest.approx([0.289489], abs=5e-7)
+    assert found("second_moment") == pytest.approx([0.486667, 0.286667], abs=5e-7)
+    assert found("variance") == pytest.approx([0.126667, 0.126667], abs=5e-7)
+    assert found("dirichlet") == pytest.approx([0.536842, 0.357895], abs=5e-7)
+    assert found("utility") == pytest.approx([0.4, 0.6])
 
 
 def test_weights_count_on_any_scale():
@@ -48,18 +58,9 @@ def test_weights_without_a_positive_sum_are_refused(weight):
         expect(TARGETS["predictive"], torch.zeros(2, 1, 2), torch.tensor(weight))
 
 
-@pytest.mark.parametrize("kind", ["derived", "quantile"])
-def test_only_means_are_averaged(kind):
-    target = dataclasses.replace(TARGETS["predictive"], kind=kind, name="median")
-    with pytest.raises(ConfigError, match=f"target 'median' is of kind {kind}; averaging"):
-        expect(target, torch.zeros(2, 1, 2), torch.ones(2))
-
-
-def test_stream_expectations_of_other_kinds_are_refused_before_anything_is_read(monkeypatch):
-    target = dataclasses.replace(TARGETS["predictive"], kind="quantile")
-    monkeypatch.setitem(TARGETS._items, "predictive", target)
+def test_quantiles_of_a_stream_are_refused_before_anything_is_read():
     with pytest.raises(ConfigError, match="kind quantile"):
-        stream_expectation(None, "predictive", "pool-clean")
+        stream_expectation(None, "quantile", "pool-clean")
 
 
 def test_expected_entropy_never_exceeds_total_entropy():

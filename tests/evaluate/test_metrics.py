@@ -146,6 +146,14 @@ def test_entropy_metrics_by_hand():
     assert METRICS["entropy_excess"].value(student, labels, teacher) == pytest.approx(1 / 3)
 
 
+def test_the_error_of_mutual_information_by_hand():
+    """MI = H[q] - E[H]: the student has .693 - .3 and .325 - .2, the teacher .325 - .1 and .693 - .5."""
+    student = predictions_of([[0.5, 0.5], [0.9, 0.1]], np.array([0.3, 0.2]))
+    teacher = predictions_of([[0.1, 0.9], [0.5, 0.5]], np.array([0.1, 0.5]))
+    found = METRICS["information_error"].value(student, np.zeros(2, int), teacher)
+    assert found == pytest.approx((0.168064 + 0.068064) / 2, abs=1e-6)
+
+
 def test_float32_rounding_is_no_entropy_excess(teacher, labels):
     rounded = teacher.log_prob_NC.astype(np.float32)
     prob = np.exp(rounded)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gped_nas.distill.kernel import DistillationSet, distill
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import Genotype

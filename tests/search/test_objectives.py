@@ -38,10 +38,10 @@ def test_descriptions_point_the_right_way():
 
 
 def test_worst_values_of_quality():
-    assert worst_value(objective("nll", ""), 10, {}) == pytest.approx(math.log(10))
-    assert worst_value(objective("accuracy", ""), 10, {}) == 0.0
-    assert worst_value(objective("brier", ""), 10, {}) == 2.0
-    assert worst_value(objective("ece", ""), 10, {}) == 1.0
+    assert worst_value(objective("nll", ""), 10, None, {}) == pytest.approx(math.log(10))
+    assert worst_value(objective("accuracy", ""), 10, None, {}) == 0.0
+    assert worst_value(objective("brier", ""), 10, None, {}) == 2.0
+    assert worst_value(objective("ece", ""), 10, None, {}) == 1.0
 
 
 def test_metrics_that_need_a_target():

@@ -48,7 +48,7 @@ def changed(path, value):
 def test_a_small_file_is_enough_and_defaults_are_filled_in():
     space = parse_space(GOOD, "f.yaml")
     assert [o.name for o in space.objectives] == ["nll", "flops", "storage_bytes"]
-    assert space.targets == ("predictive", "expected_entropy")
+    assert [target.name for target in space.targets] == ["predictive", "expected_entropy"]
     assert [v.policy for v in space.views] == ["clean", "noise"]
     assert all(v.part == "pool" for v in space.views)
     assert space.search.sampler == "tpe" and space.search.n_trials == 48
@@ -100,6 +100,21 @@ BAD = [
     ("search.sampler", "tpee", ConfigError, "f.yaml: search.sampler: found 'tpee'; did you mean 'tpe'?"),
     ("students.0.family", "mpl", RegistryError, "f.yaml: students[0].family: unknown family 'mpl'; did you mean"),
     ("recipe.target_weights", {"predictve": 1.0}, ConfigError, "target_weights.predictve: not among the targets; did"),
+    (
+        "targets",
+        ["predictive", {"name": "quantile", "level": [0.5]}],
+        ConfigError,
+        "f.yaml: targets[1]: quantile: level:",
+    ),
+    # rules that would bias a loss
+    ("targets", ["predictive", "quantile"], ConfigError, "f.yaml: recipe.update: found averaged, expected newest for"),
+    (
+        "recipe",
+        {"mode": "online", "update": "averaged"},
+        ConfigError,
+        "f.yaml: recipe: update: found averaged, expected",
+    ),
+    ("recipe", {"mode": "onlin"}, ConfigError, "f.yaml: recipe.mode: found 'onlin'; did you mean 'online'"),
     # missing and of the wrong type
     ("name", None, ConfigError, "f.yaml: name: missing"),
     ("teacher", None, ConfigError, "f.yaml: teacher: missing"),
@@ -184,6 +199,31 @@ def test_entropy_metrics_need_the_entropy_target(key):
         parse_space(data, "f.yaml")
     data["targets"] = ["predictive", "expected_entropy"]
     parse_space(data, "f.yaml")
+
+
+def test_configured_targets_are_kept_and_written_out():
+    data = changed("targets", ["predictive", {"name": "quantile", "levels": [0.25, 0.75]}])
+    data["recipe"] = {"update": "newest"}
+    space = parse_space(data, "f.yaml")
+    assert space.targets[1].settings.levels == (0.25, 0.75) and space.num_outputs(10) == 10 + 10 * 3
+    assert space.resolved["targets"] == ["predictive", {"name": "quantile", "levels": [0.25, 0.75]}]
+    assert parse_space(space.resolved, "g.yaml") == space
+    costly = parse_space(changed("targets", ["predictive", {"name": "utility", "costs": [[0.0], [1.0]]}]), "f.yaml")
+    with pytest.raises(ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"):
+        costly.check_reachable(SHAPE, CLASSES)
+
+
+def test_online_needs_a_method_with_more_samples_to_give():
+    data = changed("teacher.method", {"name": "map"}) | {"recipe": {"mode": "online"}}
+    with pytest.raises(ConfigError, match="f.yaml: recipe.mode: found online, but method 'map' has no more posterior"):
+        parse_space(data, "f.yaml")
+
+
+def test_a_derived_target_has_no_weight():
+    data = changed("targets", ["predictive", "expected_entropy", "mutual_information"])
+    data["recipe"] = {"target_weights": {"mutual_information": 1.0}}
+    with pytest.raises(ConfigError, match="f.yaml: recipe.target_weights.mutual_information: not among the targets"):
+        parse_space(data, "f.yaml")
 
 
 @pytest.mark.parametrize("sampler", ["brute_force", "grid"])

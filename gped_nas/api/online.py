@@ -1,0 +1,48 @@
+"""Online distillation of a study's students: a chain of the teacher's own method, run for each population."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.api.session import Session
+from gped_nas.api.teacher import Teacher
+from gped_nas.distill.feed import Batch
+from gped_nas.distill.online import online_batches
+from gped_nas.models.base import FAMILIES
+from gped_nas.posterior.base import METHODS, supervised, views
+
+
+def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
+    """What the students of one population are shown, a batch a step. See ``distill.online``.
+
+    Raises:
+        Interrupted: the session said stop.
+        DivergenceError: the chain diverged.
+        ConfigError: the chain ended before the students were done.
+    """
+    space, dataset = teacher.space, teacher.dataset
+    problem = supervised(space.genotype, dataset, space.prior, space.likelihood, device=session.device)
+    forward = FAMILIES[space.genotype.family].forward
+
+    def thetas() -> Iterator[Tensor]:
+        generator = rng.generator(space.seed, "posterior", 0)
+        for step in METHODS[space.method.name](problem, space.method, generator=generator):
+            session.raise_if_stopped()
+            if step.sample is not None:
+                yield step.sample.theta_P
+
+    def predict(theta_P: Tensor, x: Tensor) -> Tensor:
+        return space.likelihood.predict(forward(views(theta_P, problem.shapes), x))
+
+    def draw_inputs(number: int) -> Tensor:
+        if number == 0:
+            return torch.cat([teacher.inputs(view) for view in space.views])
+        seed = rng.seed(space.seed, "online pass", number)
+        return torch.cat([replace(view, seed=seed).inputs(dataset) for view in space.views])
+
+    return online_batches(
+        thetas(), predict, draw_inputs, space.targets, space.recipe, root=space.seed, device=session.device
+    )

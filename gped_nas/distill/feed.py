@@ -1,0 +1,198 @@
+"""What students are shown step by step: a batch of inputs and what the teacher says there.
+
+The update rule decides what that is. Let ``g_s`` be a target's value by posterior sample ``s`` at an input.
+
+* ``averaged``: the average of ``g_s`` over all samples, computed once. Same gradient on average as the other two, and
+  no noise from the samples: the default.
+* ``newest`` (U_s of the paper): ``g_s`` of one sample. From a stream that sample is drawn anew for each input of each
+  batch, by the samples' weights; online it is the newest state of the chain.
+* ``running_mean`` (U_o): the mean of all ``g_s`` that were drawn for this very input so far, by counters an input.
+
+A rule that would make a loss learn something else than its target is refused, see ``check_update``.
+
+Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 3.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.distill.recipe import Recipe, Update
+from gped_nas.distill.targets import Heads, Target, num_raw_outputs, resolve, sample_values, split_heads
+from gped_nas.errors import ConfigError
+from gped_nas.io import Array
+from gped_nas.models.base import Genotype, Shapes
+from gped_nas.posterior.likelihoods import Prediction
+
+Batch = tuple[Tensor, Heads]
+"""Normalised inputs (B, *input_shape) and ``{target: (B, G)}``."""
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorPredictions:
+    """What every posterior sample says at every distillation input, read where it is asked for.
+
+    Attributes:
+        parts: for each stretch of the inputs its blocks of predictions (rows, M_part, C), which follow the samples'
+            order: log-probabilities in nats, or means and variances; memory maps will do.
+        weight_S: weights of the samples, summing to 1.
+    """
+
+    parts: Sequence[Sequence[Array]]
+    weight_S: Tensor
+
+    def at(self, sample_B: Tensor, index_B: Tensor) -> Tensor:
+        """Predictions (B, C) by sample ``sample_B[i]`` at input ``index_B[i]``, float32."""
+        sample, index = sample_B.numpy(), index_B.numpy()
+        out = np.empty((len(index), self.parts[0][0].shape[2]), np.float32)
+        first_input = 0
+        for blocks in self.parts:
+            num_inputs, first_sample = blocks[0].shape[1], 0
+            here = (index >= first_input) & (index < first_input + num_inputs)
+            for block in blocks:
+                mine = here & (sample >= first_sample) & (sample < first_sample + len(block))
+                out[mine] = block[sample[mine] - first_sample, index[mine] - first_input]
+                first_sample += len(block)
+            first_input += num_inputs
+        return torch.from_numpy(out)
+
+
+@dataclass(frozen=True, eq=False)
+class DistillationSet:
+    """What students learn from: inputs and what the teacher says there.
+
+    Attributes:
+        inputs: normalised inputs (M, *input_shape).
+        expectations: ``{target: (M, G)}`` of the targets of kind ``mean``; read by the rule ``averaged`` alone.
+        targets: targets of the students in the order of their heads; a name stands for the registered target.
+        num_classes: C.
+        samples: what single posterior samples say at the inputs; None where the rule reads none.
+    """
+
+    inputs: Tensor
+    expectations: Mapping[str, Tensor]
+    targets: tuple[Target, ...]
+    num_classes: int
+    samples: PosteriorPredictions | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", resolve(self.targets))
+
+    def to(self, device: torch.device) -> "DistillationSet":
+        """The same data on a device; posterior samples stay where they are."""
+        moved = {name: e.to(device) for name, e in self.expectations.items()}
+        return replace(self, inputs=self.inputs.to(device), expectations=moved)
+
+    def batch(self, index_B: Tensor) -> Batch:
+        """Inputs and expectations at ``index_B``."""
+        return self.inputs[index_B], {name: e[index_B] for name, e in self.expectations.items()}
+
+    def shapes(self, genotype: Genotype) -> Shapes:
+        """Parameter shapes of a student of this genotype with these heads."""
+        return genotype.shapes(tuple(self.inputs.shape[1:]), num_raw_outputs(self.targets, self.num_classes))
+
+
+class RunningMean:
+    """The mean of all values seen so far of each input, with a counter an input (U_o)."""
+
+    def __init__(self, num_inputs: int) -> None:
+        self.counts_M = torch.zeros(num_inputs)
+        self.sums: dict[str, Tensor] = {}
+
+    def __call__(self, index_B: Tensor, values: Heads) -> dict[str, Tensor]:
+        """Take in new values (B, G) of the inputs at ``index_B`` and return the means there."""
+        self.counts_M.index_add_(0, index_B, torch.ones(len(index_B)))
+        means = {}
+        for name, value_BG in values.items():
+            if name not in self.sums:
+                self.sums[name] = value_BG.new_zeros((len(self.counts_M), value_BG.shape[-1]))
+            self.sums[name].index_add_(0, index_B, value_BG)  # an input may be there twice in a batch
+            means[name] = self.sums[name][index_B] / self.counts_M[index_B, None]
+        return means
+
+
+def batches(num_inputs: int, recipe: Recipe, root: int) -> Iterator[Tensor]:
+    """Batch indices, one tensor (B,) a step: seeded permutations of the data, one after the other.
+
+    A batch larger than the data is the whole data in a fresh order.
+    """
+    generator = rng.generator(root, "batches")
+    size = min(recipe.batch_size, num_inputs)
+    order = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(order) < size:
+            order = torch.cat([order, torch.randperm(num_inputs, generator=generator)])
+        yield order[:size]
+        order = order[size:]
+
+
+def cached_batches(data: DistillationSet, recipe: Recipe, root: int) -> Iterator[Batch]:
+    """Batches of a stream that lies there, by the recipe's update rule, for ever; on the device of ``data``."""
+    device = data.inputs.device
+    if recipe.update == "averaged":
+        for index_B in batches(len(data.inputs), recipe, root):
+            yield data.batch(index_B.to(device))
+    assert data.samples is not None, "the rule reads single posterior samples"
+    generator = rng.generator(root, "posterior samples of batches")
+    means = RunningMean(len(data.inputs))
+    for index_B in batches(len(data.inputs), recipe, root):
+        sample_B = torch.multinomial(data.samples.weight_S, len(index_B), replacement=True, generator=generator)
+        said = sample_values(data.targets, data.samples.at(sample_B, index_B))
+        if recipe.update == "running_mean":
+            said = means(index_B, said)
+        yield data.inputs[index_B.to(device)], {name: value.to(device) for name, value in said.items()}
+
+
+def check_update(targets: Sequence[Target], update: Update, where: str) -> None:
+    """Refuse an update rule under which a target's loss would learn something else.
+
+    Args:
+        targets: the students' targets.
+        update: the rule.
+        where: file and key of the rule, for messages.
+
+    Raises:
+        ConfigError: an average for a loss that needs single samples, or single samples for one that is biased by them.
+    """
+    for target in targets:
+        if target.kind == "quantile" and update != "newest":
+            raise ConfigError(
+                f"{where}: found {update}, expected newest for the target '{target.name}': its pinball loss on "
+                "averages of posterior samples would learn their mean, not their quantiles"
+            )
+        if target.kind == "mean" and update == "newest" and not _is_affine(target):
+            raise ConfigError(
+                f"{where}: found newest, expected averaged or running_mean for the target '{target.name}': its loss "
+                "is not affine in the averaged quantity, so that on single posterior samples it would learn something "
+                "else than their mean (an absolute error learns the median)"
+            )
+
+
+_PROBES: dict[Prediction, Callable[[Tensor], Tensor]] = {
+    "log_prob": lambda noise: noise.log_softmax(-1),
+    "normal": lambda noise: torch.stack([noise[..., 0], noise[..., 1].exp()], -1),
+}
+"""Normal numbers (..., C) to what a posterior sample may predict."""
+
+
+def _is_affine(target: Target, *, num_samples: int = 5, num_inputs: int = 32) -> bool:
+    """Whether the gradient at the samples' average is the average of the samples' gradients, on a fixed probe."""
+    num_classes = target.num_classes or 3
+    heads = (*resolve(target.requires), target)
+    generator = rng.generator(0, "probe of a loss")
+    size = (num_inputs, num_raw_outputs(heads, num_classes))
+    raw = torch.randn(size, generator=generator, dtype=torch.float64).requires_grad_()
+    noise = 2 * torch.randn((num_samples, num_inputs, max(2, num_classes)), generator=generator, dtype=torch.float64)
+    values_SBG = target.values(_PROBES[target.prediction](noise))
+
+    def gradient(value_BG: Tensor) -> Tensor:
+        parts = split_heads(raw, heads, num_classes)
+        return torch.autograd.grad(target.loss(parts[target.name], parts, value_BG).sum(), raw)[0]
+
+    averaged = gradient(values_SBG.mean(0))
+    streamed = torch.stack([gradient(value) for value in values_SBG]).mean(0)
+    return bool(torch.allclose(averaged, streamed, rtol=1e-6, atol=1e-9))

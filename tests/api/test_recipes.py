@@ -1,0 +1,78 @@
+"""Whole searches under other recipes: online, and on single posterior samples with targets of every kind."""
+
+import torch
+
+import gped_nas as gn
+from gped_nas.api.online import online_feed
+from gped_nas.api.teacher import distillation_set
+from gped_nas.distill.targets import expect
+from tests.api.test_surface import OVERRIDES
+from tests.cli.harness import Home
+
+ONE = {**OVERRIDES, "search": {"n_trials": 1, "students_at_once": 1}}
+TARGETS = [
+    "predictive",
+    "expected_entropy",
+    "second_moment",
+    "utility",
+    {"name": "quantile", "levels": [0.1, 0.9]},
+    "variance",
+    "mutual_information",
+    "dirichlet",
+]
+
+
+def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home: Home) -> None:
+    space = gn.load_space("digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "mode": "online"}})
+    study = gn.run(space, out="reports", seed=0)
+    (record,) = study.records()
+    assert record.state == "complete" and record.extra["recipe"] == {"mode": "online", "update": "newest"}
+    assert study.store.get("config")["recipe"]["mode"] == "online"
+
+    session = gn.new_session("cpu")
+    teacher = gn.build_teacher(space, session)
+    assert [path.name.split("-")[0] for path in (teacher.stream.folder / "views").glob("*")].count("pool") == 0
+    forward = gn.FAMILIES["mlp"].forward
+    feed = online_feed(teacher, session)
+    for sample in (0, 2):  # two chains take turns: the even samples are the first one's
+        x, said = next(feed)
+        expected = forward(teacher.stream.params(sample), x).softmax(-1)
+        assert torch.allclose(said["predictive"], expected, atol=1e-6)
+    data = distillation_set(teacher)
+    assert data.expectations == {} and data.samples is None
+
+
+def test_a_search_with_targets_of_every_kind(home: Home) -> None:
+    recipe = {"steps": 40, "warmup": 5, "update": "newest", "target_weights": {"second_moment": 3.0}}
+    space = gn.load_space("digits_mlp", {**ONE, "targets": TARGETS, "recipe": recipe})
+    study = gn.run(space, out="reports", seed=0)
+    (record,) = study.records()
+    assert record.extra["recipe"] == {"mode": "cached", "update": "newest"}
+    assert record.metrics["information_error"] > 0
+    student = gn.load_student(f"reports/digits_mlp/students/{record.trial}")
+    assert student.spec.targets == space.targets and student.spec.targets[4].settings.levels == (0.1, 0.9)
+    dataset = gn.load_dataset(space)
+    found = student.predict(dataset.raw("validation"))
+    assert {name: value.shape[1] for name, value in found.items()} == {
+        "predictive": 10,
+        "expected_entropy": 1,
+        "second_moment": 10,
+        "utility": 10,
+        "quantile": 20,
+        "variance": 10,
+        "mutual_information": 1,
+        "dirichlet": 10,
+    }
+    assert torch.allclose(found["dirichlet"] / found["dirichlet"].sum(-1, keepdim=True), found["predictive"], atol=1e-5)
+    low, high = found["quantile"].unflatten(-1, (10, 2)).unbind(-1)
+    assert (low < high).all()
+
+    stream = gn.load_stream(study.stream_path)
+    view = next(name for name in stream.views if name.startswith("pool"))
+    log_prob = stream.stream.predictions(view).double()
+    for target in space.targets:
+        if target.kind != "quantile":
+            direct = expect(target, log_prob, stream.weight)
+            # alpha grows without bound where samples agree: there float32 averages see no spread
+            relative = (stream.expectation(target.name, view) - direct).abs() / (1 + direct.abs())
+            assert (relative.median() if target.name == "dirichlet" else relative.max()) < 1e-5, target.name
