@@ -21,7 +21,7 @@ from gped_nas.distill.targets import TARGETS, entropy, expect, stream_expectatio
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.evaluate.base import Predictions
 from gped_nas.io import sha256_arrays
-from gped_nas.models.base import FAMILIES
+from gped_nas.models.base import FAMILIES, Params
 from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import METHODS, ChainConfig, classification, views
 from gped_nas.posterior.imported import (
@@ -57,10 +57,19 @@ class Teacher:
     _inputs: dict[str, Tensor] = field(default_factory=dict)
     _log_prob: dict[Part, Tensor] = field(default_factory=dict)
 
+    @property
+    def views(self) -> list[View]:
+        """The space's views, each with the digest of the posterior samples that its policy asks.
+
+        Raises:
+            ConfigError: a policy asks several samples and there is one.
+        """
+        return [_with_samples(self, view) for view in self.space.views]
+
     def inputs(self, view: View) -> Tensor:
-        """Normalised inputs of a view, made once."""
+        """Normalised inputs of a view, made once; those that posterior samples were asked for lie with the stream."""
         if view.name not in self._inputs:
-            self._inputs[view.name] = view.inputs(self.dataset)
+            self._inputs[view.name] = _inputs(self, view)
         return self._inputs[view.name]
 
     def log_prob(self, part: Part, session: Session) -> Tensor:
@@ -80,7 +89,10 @@ def load_dataset(space: SearchSpace) -> Dataset:
     Raises:
         DataError, EnvironmentProblem: it cannot be used, or is not there.
     """
-    return data.load(dict(space.dataset), f"{space.source}: dataset")
+    dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
+    for i, view in enumerate(space.views):
+        view.check(dataset, f"{space.source}: views[{i}]")
+    return dataset
 
 
 def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
@@ -116,7 +128,7 @@ def build_teacher(space: SearchSpace, session: Session, *, dataset: Dataset | No
     dataset = dataset or load_dataset(space)
     started = time.monotonic()
     teacher = Teacher(space, dataset, _stream(space, dataset, session))
-    for view in [*space.views, _clean("validation", space)]:
+    for view in [*teacher.views, _clean("validation", space)]:
         ensure_view(teacher, view, session)
     return replace(teacher, seconds=time.monotonic() - started)
 
@@ -229,20 +241,63 @@ def _clean(part: Part, space: SearchSpace) -> View:
     return View("clean", {}, part, space.seed)
 
 
+def _with_samples(teacher: Teacher, view: View) -> View:
+    if not view.num_samples:
+        return view
+    params = (teacher.stream.theta(index) for index in _asked(teacher, view))
+    return replace(view, samples=sha256_arrays(*params))
+
+
+def _asked(teacher: Teacher, view: View) -> list[int]:
+    """Which posterior samples a policy asks: evenly spaced among those that the space uses.
+
+    They follow from the space alone, not from the runs that the stream was grown in.
+
+    Raises:
+        ConfigError: the policy asks several and there is one.
+    """
+    num = teacher.stream.num_samples
+    wanted = min(view.num_samples, num)
+    if wanted == 1 < view.num_samples:
+        raise ConfigError(
+            f"{teacher.space.source}: views: policy '{view.policy}' asks {view.num_samples} posterior samples, and the "
+            f"teacher ({teacher.space.method.name}) has one; remove the view or choose a method that samples"
+        )
+    return [(2 * i + 1) * num // (2 * wanted) for i in range(wanted)]
+
+
+def _inputs(teacher: Teacher, view: View) -> Tensor:
+    if not view.num_samples:
+        return view.inputs(teacher.dataset)
+    params = [teacher.stream.params(index) for index in _asked(teacher, view)]
+
+    def log_prob(x: Tensor) -> Tensor:
+        seen = _as_ensemble_sees(teacher, x)
+        return torch.stack([_log_prob(teacher, {n: p.to(x) for n, p in own.items()}, seen) for own in params])
+
+    # On the processor, whatever the session's device: another device's last bits would be another view's inputs.
+    with devices.threads_for(largest_product(teacher.stream.key.shapes, PREDICT_BATCH)):
+        return teacher.stream.derived(f"inputs-{view.name}", lambda: view.inputs(teacher.dataset, log_prob))
+
+
+def _log_prob(teacher: Teacher, params: Params, x: Tensor) -> Tensor:
+    """Log-probabilities (N, C) of one posterior sample at inputs as it sees them, nats."""
+    return F.log_softmax(FAMILIES[teacher.space.genotype.family].forward(params, x), -1)
+
+
 def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
     """Predictions of every posterior sample at a view's inputs, made once. Does nothing for imported predictions."""
     if not teacher.stream.has_weights:
         return
     x = teacher.inputs(view)
     about = {"view": view.key(), "inputs": sha256_arrays(x.numpy())}
-    family = FAMILIES[teacher.space.genotype.family]
     shapes = teacher.stream.key.shapes
     x = _as_ensemble_sees(teacher, x).to(session.device)
 
     @torch.no_grad()
     def predict(theta_P: Tensor) -> Tensor:
         params = views(theta_P.to(session.device), shapes)
-        return torch.cat([F.log_softmax(family.forward(params, part), -1) for part in torch.split(x, PREDICT_BATCH)])
+        return torch.cat([_log_prob(teacher, params, part) for part in torch.split(x, PREDICT_BATCH)])
 
     write_view(
         teacher.stream,
@@ -268,9 +323,10 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
     if not stream.has_weights:
         return _imported_set(teacher)
-    inputs = torch.cat([teacher.inputs(view) for view in space.views])
+    seen = teacher.views
+    inputs = torch.cat([teacher.inputs(view) for view in seen])
     expectations = {
-        name: torch.cat([stream_expectation(stream, name, view.name) for view in space.views]) for name in space.targets
+        name: torch.cat([stream_expectation(stream, name, view.name) for view in seen]) for name in space.targets
     }
     return DistillationSet(inputs, expectations, space.targets, dataset.num_classes)
 

@@ -18,7 +18,7 @@ from gped_nas.errors import ConfigError, DataError, RegistryError, nearest
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
 from gped_nas.registry import Registry
 
-Part = Literal["train", "validation", "test", "pool"]
+Part = Literal["train", "validation", "test", "unlabelled", "distillation"]
 
 T = TypeVar("T")
 _CHUNK = 4096
@@ -81,8 +81,10 @@ class Dataset:
         return len(self.class_names)
 
     def raw(self, part: Part) -> Tensor:
-        """Raw inputs of a part, (N, *input_shape); ``pool`` is train followed by the unlabelled inputs."""
-        if part == "pool":
+        """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the unlabelled inputs."""
+        if part == "unlabelled":
+            return self.unlabelled
+        if part == "distillation":
             return torch.cat([self.train.x, self.unlabelled]) if len(self.unlabelled) else self.train.x
         return self.split(part).x
 
@@ -242,7 +244,7 @@ def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> Non
         )
 
 
-def _check_like_train(x: Tensor, train: Tensor, where: str, part: Part) -> None:
+def _check_like_train(x: Tensor, train: Tensor, where: str, part: str) -> None:
     """Raise ``DataError`` unless one input of ``x`` has the shape and dtype of one input of ``train``."""
     if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
         raise DataError(

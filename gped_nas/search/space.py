@@ -261,9 +261,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
             f"expected a multiple of chains ({method_cfg.chains})"
         )
     prior = _prior(file.teacher.prior, where)
-    views = tuple(
-        parse_view(settings, f"{where}: views[{i}]", "pool", file.seed) for i, settings in enumerate(file.views)
-    )
+    views = tuple(parse_view(settings, f"{where}: views[{i}]", file.seed) for i, settings in enumerate(file.views))
     for i, target in enumerate(file.targets):
         _known(TARGETS, target, f"{where}: targets[{i}]")
     check_targets(file.targets, f"{where}: targets")
