@@ -14,6 +14,7 @@ from gped_nas import device as devices
 from gped_nas import rng
 from gped_nas.api.session import Session
 from gped_nas.data import base as data
+from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.views import View
 from gped_nas.distill.kernel import DistillationSet
@@ -84,12 +85,13 @@ class Teacher:
 
 
 def load_dataset(space: SearchSpace) -> Dataset:
-    """The space's dataset.
+    """The space's dataset, its dials turned.
 
     Raises:
-        DataError, EnvironmentProblem: it cannot be used, or is not there.
+        ConfigError, DataError, EnvironmentProblem: it cannot be used as the space says, or is not there.
     """
     dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
+    dataset = dials.turn(dataset, space.data, f"{space.source}: data")
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")
     return dataset

@@ -193,7 +193,7 @@ def build(
         validation=checked,
         test=test,
         unlabelled=extra,
-        normalization=_fit(train.x),
+        normalization=fit(train.x),
         digest=_digest((train, checked, test), extra, len(class_names)),
         split_text=(
             f"test: {test_text}; validation: {len(checked)} of the {len(rest)} examples left, "
@@ -256,7 +256,7 @@ def _kind(x: Tensor) -> str:
     return f"{tuple(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}"
 
 
-def _fit(x: Tensor) -> Normalization:
+def fit(x: Tensor) -> Normalization:
     """Mean and standard deviation over all numbers of ``x`` (N, *input_shape); std 1 if they are all equal.
 
     Sums in float64 and in a fixed order, so that the result does not depend on the number of threads.
