@@ -37,8 +37,9 @@ CLEAN, NOISE, MIXUP, DISAGREEMENT = (
     {"policy": "clean"},
     {"policy": "noise", "std": 0.1},
     {"policy": "mixup"},
-    {"policy": "disagreement"},
+    {"policy": "disagreement", "distance": 0.1},
 )
+NEAR = {"policy": "disagreement", "distance": 0.01}
 POLICIES = {
     "clean": (CLEAN,),
     "noise": (NOISE,),
@@ -46,9 +47,12 @@ POLICIES = {
     "mixup": (MIXUP,),
     "clean + mixup": (CLEAN, MIXUP),
     "clean + noise + mixup": (CLEAN, NOISE, MIXUP),
-    "disagreement": (DISAGREEMENT,),
-    "clean + disagreement": (CLEAN, DISAGREEMENT),
-    "mixup + disagreement": (MIXUP, DISAGREEMENT),
+    "disagreement 0.1": (DISAGREEMENT,),
+    "clean + disagreement 0.1": (CLEAN, DISAGREEMENT),
+    "mixup + disagreement 0.1": (MIXUP, DISAGREEMENT),
+    "disagreement 0.01": (NEAR,),
+    "clean + disagreement 0.01": (CLEAN, NEAR),
+    "mixup + disagreement 0.01": (MIXUP, NEAR),
 }
 
 
