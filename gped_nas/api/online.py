@@ -39,9 +39,15 @@ def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
 
     def draw_inputs(number: int) -> Tensor:
         if number == 0:
-            return torch.cat([teacher.inputs(view) for view in space.views])
+            return torch.cat([teacher.inputs(view) for view in teacher.views])
         seed = rng.seed(space.seed, "online pass", number)
-        return torch.cat([replace(view, seed=seed).inputs(dataset) for view in space.views])
+        # a policy that asks posterior samples draws nothing: its inputs stay what they are
+        return torch.cat(
+            [
+                teacher.inputs(view) if view.num_samples else replace(view, seed=seed).inputs(dataset)
+                for view in teacher.views
+            ]
+        )
 
     return online_batches(
         thetas(), predict, draw_inputs, space.targets, space.recipe, root=space.seed, device=session.device

@@ -13,6 +13,7 @@ from gped_nas import device as devices
 from gped_nas import rng
 from gped_nas.api.session import Session
 from gped_nas.data import base as data
+from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
@@ -58,10 +59,19 @@ class Teacher:
     _inputs: dict[str, Tensor] = field(default_factory=dict)
     _predicted: dict[Part, Tensor] = field(default_factory=dict)
 
+    @property
+    def views(self) -> list[View]:
+        """The space's views, each with the digest of the posterior samples that its policy asks.
+
+        Raises:
+            ConfigError: a policy asks several samples and there is one.
+        """
+        return [_with_samples(self, view) for view in self.space.views]
+
     def inputs(self, view: View) -> Tensor:
-        """Normalised inputs of a view, made once."""
+        """Normalised inputs of a view, made once; those that posterior samples were asked for lie with the stream."""
         if view.name not in self._inputs:
-            self._inputs[view.name] = view.inputs(self.dataset)
+            self._inputs[view.name] = _inputs(self, view)
         return self._inputs[view.name]
 
     def predicted(self, part: Part, session: Session) -> Tensor:
@@ -82,10 +92,11 @@ class Teacher:
 
 
 def load_dataset(space: SearchSpace) -> Dataset:
-    """The space's dataset.
+    """The space's dataset, its dials turned.
 
     Raises:
-        ConfigError: its labels are not of the kind that the teacher's likelihood is for.
+        ConfigError: its labels are not of the kind that the teacher's likelihood is for, or it cannot be used as the
+            space says.
         DataError, EnvironmentProblem: it cannot be used, or is not there.
     """
     dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
@@ -96,6 +107,9 @@ def load_dataset(space: SearchSpace) -> Dataset:
             f"{space.likelihood.task}, but dataset '{dataset.name}' is for {dataset.task}; "
             f"expected {' or '.join(fitting)}"
         )
+    dataset = dials.turn(dataset, space.data, f"{space.source}: data")
+    for i, view in enumerate(space.views):
+        view.check(dataset, f"{space.source}: views[{i}]")
     return dataset
 
 
@@ -133,7 +147,7 @@ def build_teacher(space: SearchSpace, session: Session, *, dataset: Dataset | No
     dataset = dataset or load_dataset(space)
     started = time.monotonic()
     teacher = Teacher(space, dataset, _stream(space, dataset, session))
-    pool = [] if space.recipe.mode == "online" else space.views  # there, students meet a chain of their own
+    pool = [] if space.recipe.mode == "online" else teacher.views  # there, students meet a chain of their own
     for view in [*pool, _clean("validation", space)]:
         ensure_view(teacher, view, session)
     return replace(teacher, seconds=time.monotonic() - started)
@@ -247,15 +261,56 @@ def _clean(part: Part, space: SearchSpace) -> View:
     return View("clean", {}, part, space.seed)
 
 
+def _with_samples(teacher: Teacher, view: View) -> View:
+    if not view.num_samples:
+        return view
+    params = (teacher.stream.theta(index) for index in _asked(teacher, view))
+    return replace(view, samples=sha256_arrays(*params))
+
+
+def _asked(teacher: Teacher, view: View) -> list[int]:
+    """Which posterior samples a policy asks: evenly spaced among those that the space uses.
+
+    They follow from the space alone, not from the runs that the stream was grown in.
+
+    Raises:
+        ConfigError: the policy asks several and there is one.
+    """
+    num = teacher.stream.num_samples
+    wanted = min(view.num_samples, num)
+    if wanted == 1 < view.num_samples:
+        raise ConfigError(
+            f"{teacher.space.source}: views: policy '{view.policy}' asks {view.num_samples} posterior samples, and the "
+            f"teacher ({teacher.space.method.name}) has one; remove the view or choose a method that samples"
+        )
+    return [(2 * i + 1) * num // (2 * wanted) for i in range(wanted)]
+
+
+def _inputs(teacher: Teacher, view: View) -> Tensor:
+    if not view.num_samples:
+        return view.inputs(teacher.dataset)
+    params = [teacher.stream.params(index) for index in _asked(teacher, view)]
+    forward = FAMILIES[teacher.space.genotype.family].forward
+
+    def answers(x: Tensor) -> Tensor:
+        seen = _as_ensemble_sees(teacher, x)
+        outputs = [forward({name: p.to(x) for name, p in own.items()}, seen) for own in params]
+        return teacher.space.likelihood.answer(torch.stack(outputs))
+
+    # On the processor, whatever the session's device: another device's last bits would be another view's inputs.
+    with devices.threads_for(largest_product(teacher.stream.key.shapes, PREDICT_BATCH)):
+        return teacher.stream.derived(f"inputs-{view.name}", lambda: view.inputs(teacher.dataset, answers))
+
+
 def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
     """Predictions of every posterior sample at a view's inputs, made once. Does nothing for imported predictions."""
     if not teacher.stream.has_weights:
         return
     x = teacher.inputs(view)
     about = {"view": view.key(), "inputs": sha256_arrays(x.numpy())}
-    family = FAMILIES[teacher.space.genotype.family]
     shapes = teacher.stream.key.shapes
     x = _as_ensemble_sees(teacher, x).to(session.device)
+    family = FAMILIES[teacher.space.genotype.family]
 
     @torch.no_grad()
     def predict(theta_P: Tensor) -> Tensor:
@@ -287,17 +342,17 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
     if not stream.has_weights:
         return _imported_set(teacher)
-    inputs = torch.cat([teacher.inputs(view) for view in space.views])
+    seen = teacher.views
+    inputs = torch.cat([teacher.inputs(view) for view in seen])
     expectations, samples = {}, None
     if space.recipe.update == "averaged":
         expectations = {
-            target.name: torch.cat([stream_expectation(stream, target, view.name) for view in space.views])
+            target.name: torch.cat([stream_expectation(stream, target, view.name) for view in seen])
             for target in space.targets
             if target.kind == "mean"
         }
     elif space.recipe.mode == "cached":
-        parts = [list(stream.prediction_maps(view.name)) for view in space.views]
-        samples = PosteriorPredictions(parts, stream.weight_S)
+        samples = PosteriorPredictions([list(stream.prediction_maps(view.name)) for view in seen], stream.weight_S)
     return DistillationSet(inputs, expectations, space.targets, dataset.num_classes, samples)
 
 

@@ -109,7 +109,7 @@ def _plan(space: Any) -> None:
     key = stream_key(space, dataset)
     folder = key.folder(Session().streams)
     samples = getattr(space.method, "num_samples", 1)
-    points = len(dataset.raw("pool")) * len(space.views) + len(dataset.validation) + len(dataset.test)
+    points = sum(len(dataset.raw(view.part)) for view in space.views) + len(dataset.validation) + len(dataset.test)
     low = space.smallest_cost(dataset.input_shape, dataset.num_classes)
     high = space.largest_cost(dataset.input_shape, dataset.num_classes)
     print_pairs(

@@ -9,6 +9,7 @@ name: {name}
 
 # The data. Every dataset is split into train, validation (selects) and test (looked at once, at the end).
 dataset: {dataset}
+# data: {{mask: 4, subsample: 200}}       # the uncertainty dials: zero a patch of every image, drop labels
 
 # The Bayesian teacher, sampled once and kept; students imitate the average over its posterior samples.
 teacher:
@@ -23,11 +24,12 @@ teacher:
     burn_in: 1000                   # steps before the first sample of a chain
     thinning: 100                   # steps between samples
 
-# Where students are compared with the teacher: the training inputs, and the same with noise (in units of their
-# standard deviation). x_pool of an npz joins them.
+# Where students are compared with the teacher: the training inputs, the same with noise (in units of their standard
+# deviation), and mixed in pairs; x_pool of an npz joins them. Also: disagreement, and pool (x_pool alone).
 views:
   - {{policy: clean}}
   - {{policy: noise, std: 0.1}}
+  - {{policy: mixup}}
 
 # What students predict: the average probability, and the expected entropy (the noise in the data). More of it:
 # second_moment, utility, variance, mutual_information, dirichlet, and with recipe.update: newest, quantile.

@@ -18,7 +18,7 @@ from gped_nas.errors import ConfigError, DataError, RegistryError, nearest
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
 from gped_nas.registry import Registry
 
-Part = Literal["train", "validation", "test", "pool"]
+Part = Literal["train", "validation", "test", "unlabelled", "distillation"]
 Task = Literal["classification", "regression"]
 
 T = TypeVar("T")
@@ -93,8 +93,10 @@ class Dataset:
         return len(self.class_names) or 1
 
     def raw(self, part: Part) -> Tensor:
-        """Raw inputs of a part, (N, *input_shape); ``pool`` is train followed by the unlabelled inputs."""
-        if part == "pool":
+        """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the unlabelled inputs."""
+        if part == "unlabelled":
+            return self.unlabelled
+        if part == "distillation":
             return torch.cat([self.train.x, self.unlabelled]) if len(self.unlabelled) else self.train.x
         return self.split(part).x
 
@@ -209,8 +211,8 @@ def build(
         validation=checked,
         test=test,
         unlabelled=extra,
-        normalization=_fit(train.x),
-        label_normalization=None if class_names else _fit(train.y),
+        normalization=fit(train.x),
+        label_normalization=None if class_names else fit(train.y),
         digest=_digest((train, checked, test), extra, len(class_names)),
         split_text=(
             f"test: {test_text}; validation: {len(checked)} of the {len(rest)} examples left, "
@@ -269,7 +271,7 @@ def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> Non
         )
 
 
-def _check_like_train(x: Tensor, train: Tensor, where: str, part: Part) -> None:
+def _check_like_train(x: Tensor, train: Tensor, where: str, part: str) -> None:
     """Raise ``DataError`` unless one input of ``x`` has the shape and dtype of one input of ``train``."""
     if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
         raise DataError(
@@ -281,7 +283,7 @@ def _kind(x: Tensor) -> str:
     return f"{tuple(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}"
 
 
-def _fit(x: Tensor) -> Normalization:
+def fit(x: Tensor) -> Normalization:
     """Mean and standard deviation over all numbers of ``x`` (N, *input_shape); std 1 if they are all equal.
 
     Sums in float64 and in a fixed order, so that the result does not depend on the number of threads.

@@ -1,35 +1,46 @@
 """Views: an input policy applied to a part of the dataset gives the inputs where students meet the teacher.
 
 A policy is one registered ``Policy``: its settings and a function on normalised inputs. In a search space it
-is written ``{policy: noise, std: 0.1}``.
+is written ``{policy: noise, std: 0.1}``. Labels are never touched: students learn the teacher's own predictions at
+the inputs of the view.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.config import Config, parse
 from gped_nas.data.base import Dataset, Part, named
+from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.registry import Registry
 
 C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
 C = TypeVar("C", bound=Config)
 
+Answers = Callable[[Tensor], Tensor]
+"""Normalised inputs (N, *input_shape) to the answers (S, N, C) of a few posterior samples, probabilities of classes or
+means of a real label, in the dtype of the inputs and with gradients with respect to them."""
+
+_BATCH = 2048
+
 
 class Apply(Protocol[C_contra]):
     """Normalised float32 inputs (N, *input_shape) in, inputs of the same shape and dtype out.
 
-    Whatever it draws comes from ``generator``, and the inputs given are left as they are.
+    Whatever it draws comes from ``generator``, and the inputs given are left as they are. ``answers`` asks as many
+    posterior samples as the policy's ``num_samples`` says; a policy that says none never calls it.
     """
 
-    def __call__(self, cfg: C_contra, x: Tensor, *, generator: torch.Generator) -> Tensor: ...
+    def __call__(self, cfg: C_contra, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -39,13 +50,21 @@ class Policy(Generic[C]):
     Attributes:
         settings: the class of its settings; has the field ``policy``, the registered name.
         apply: what it does to inputs.
+        part: the part of the dataset it is applied to where students learn.
+        num_samples: how many posterior samples it asks, by its settings.
     """
 
     settings: type[C]
     apply: Apply[C]
+    part: Part = "distillation"
+    num_samples: Callable[[C], int] = lambda cfg: 0
 
 
 POLICIES: Registry[Policy[Any]] = Registry("policy", "gped_nas.data")
+
+
+def _no_samples(x: Tensor) -> Tensor:
+    raise ConfigError("this input policy asks the teacher's posterior samples, and there are none; remove the view")
 
 
 @dataclass(frozen=True)
@@ -57,39 +76,67 @@ class View:
         settings: its settings with the defaults filled in, plain data.
         part: the part of the dataset it is applied to.
         seed: root of what the policy draws.
+        samples: digest of the posterior samples that the policy asks; empty where it asks none.
     """
 
     policy: str
     settings: Mapping[str, Any] = field(hash=False)
     part: Part
     seed: int
+    samples: str = ""
 
     def key(self) -> dict[str, Any]:
         """Plain data that fixes the view; ``name`` carries its hash."""
-        return {"policy": self.policy, "settings": dict(self.settings), "part": self.part, "seed": self.seed}
+        key = {"policy": self.policy, "settings": dict(self.settings), "part": self.part, "seed": self.seed}
+        return {**key, "samples": self.samples} if self.samples else key
 
     @property
     def name(self) -> str:
-        """A file name of the view: ``pool-noise-1a2b3c4d``."""
+        """A file name of the view: ``distillation-noise-1a2b3c4d``."""
         policy = re.sub(r"[^A-Za-z0-9_]", "_", self.policy)
         return f"{self.part}-{policy}-{sha256_text(canonical_json(self.key()))[:8]}"
 
-    def inputs(self, dataset: Dataset) -> Tensor:
-        """Normalised float32 inputs (N, *input_shape), the same at every call."""
+    @property
+    def num_samples(self) -> int:
+        """How many posterior samples its policy asks."""
+        return POLICIES[self.policy].num_samples(self._config())
+
+    def inputs(self, dataset: Dataset, answers: Answers = _no_samples) -> Tensor:
+        """Normalised float32 inputs (N, *input_shape), the same at every call with the same posterior samples.
+
+        Raises:
+            ConfigError: the policy asks posterior samples and none were given.
+        """
+        generator = rng.generator(self.seed, "view", self.policy, self.part, canonical_json(dict(self.settings)))
+        x = dataset.inputs(self.part)
         policy = POLICIES[self.policy]
-        cfg = policy.settings(policy=self.policy, **self.settings)
-        generator = rng.generator(self.seed, "view", self.policy, self.part, canonical_json(self.key()["settings"]))
-        return policy.apply(cfg, dataset.inputs(self.part), generator=generator)
+        moved: Tensor = policy.apply(self._config(), x, generator=generator, answers=answers)
+        return moved
+
+    def check(self, dataset: Dataset, where: str) -> None:
+        """Refuse a view of a part that the dataset does not have.
+
+        Raises:
+            DataError: the part is empty.
+        """
+        if not len(dataset.raw(self.part)):
+            raise DataError(
+                f"{where}: policy '{self.policy}' takes the {self.part} inputs of dataset '{dataset.name}', and it has "
+                "none; bring them (x_pool of an npz) or remove the view"
+            )
+
+    def _config(self) -> Any:
+        return POLICIES[self.policy].settings(policy=self.policy, **self.settings)
 
 
-def parse_view(settings: Mapping[str, object], where: str, part: Part, seed: int) -> View:
+def parse_view(settings: Mapping[str, object], where: str, seed: int, part: Part | None = None) -> View:
     """The view that ``{policy: name, ...}`` describes.
 
     Args:
         settings: plain data from a file.
         where: file and key of this place, for messages.
-        part: the part of the dataset the policy is applied to.
         seed: root of what the policy draws.
+        part: the part of the dataset the policy is applied to; by default the policy's own.
 
     Raises:
         ConfigError: no policy is named, or a setting it does not take.
@@ -98,29 +145,89 @@ def parse_view(settings: Mapping[str, object], where: str, part: Part, seed: int
     policy = named(POLICIES, settings, "policy", where)
     cfg = parse(policy.settings, settings, where)
     resolved = cfg.model_dump(mode="json")
-    return View(resolved.pop("policy"), resolved, part, seed)
+    return View(resolved.pop("policy"), resolved, part or policy.part, seed)
 
 
 class CleanSettings(Config):
-    """Settings of ``clean``."""
+    """Settings of ``clean``: the inputs as they are."""
 
     policy: Literal["clean"]
 
 
-def _apply_clean(cfg: CleanSettings, x: Tensor, *, generator: torch.Generator) -> Tensor:
+class PoolSettings(Config):
+    """Settings of ``pool``: the user's unlabelled inputs alone, as they are."""
+
+    policy: Literal["pool"]
+
+
+def _as_they_are(cfg: Config, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
     return x
 
 
 class NoiseSettings(Config):
-    """Settings of ``noise``."""
+    """Settings of ``noise``: normal noise on every number."""
 
     policy: Literal["noise"]
     std: float = Field(0.1, gt=0, description="standard deviation, in units of the inputs' own standard deviation")
 
 
-def _apply_noise(cfg: NoiseSettings, x: Tensor, *, generator: torch.Generator) -> Tensor:
+def _add_noise(cfg: NoiseSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
     return x + cfg.std * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
-POLICIES.register("clean")(Policy(CleanSettings, _apply_clean))
-POLICIES.register("noise")(Policy(NoiseSettings, _apply_noise))
+class MixupSettings(Config):
+    """Settings of ``mixup``: each input is mixed with another one.
+
+    Source: Zhang et al. 2018, arXiv:1710.09412; here labels are not mixed, the teacher predicts at the mixed input.
+    """
+
+    policy: Literal["mixup"]
+    alpha: float = Field(
+        1.0, gt=0, description="the weight of a pair is Beta(alpha, alpha): 1 is uniform, 0.2 near an end"
+    )
+
+
+def _mix(cfg: MixupSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
+    partner = torch.randperm(len(x), generator=generator)
+    seed = int(torch.randint(2**62, (), generator=generator))  # torch draws no Beta from a generator of one's own
+    weight = np.random.default_rng(seed).beta(cfg.alpha, cfg.alpha, size=(len(x),) + (1,) * (x.dim() - 1))
+    return torch.lerp(x[partner], x, torch.from_numpy(weight).to(x))
+
+
+class DisagreementSettings(Config):
+    """Settings of ``disagreement``: each input moved to where posterior samples disagree more.
+
+    One step of a fixed length along the gradient, with respect to the input, of the variance of the predicted
+    probabilities over a few posterior samples, summed over the classes; of a real label, of its predicted mean.
+
+    Source: Nam et al. 2021, arXiv:2110.14149. They follow the gradient of a random combination of one member's outputs
+    (output diversified sampling); here the disagreement itself is climbed, and nothing is drawn.
+    """
+
+    policy: Literal["disagreement"]
+    distance: float = Field(
+        0.1, gt=0, description="root mean square of the move, in units of the inputs' own standard deviation"
+    )
+    samples: int = Field(8, ge=2, description="posterior samples asked, evenly spaced; all where there are fewer")
+
+
+def _climb(cfg: DisagreementSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
+    length = cfg.distance * x[0].numel() ** 0.5
+    return torch.cat([part + length * _uphill(part, answers) for part in torch.split(x, _BATCH)])
+
+
+def _uphill(x: Tensor, answers: Answers) -> Tensor:
+    """The direction in which disagreement grows fastest, of length 1; 0 where no number of the gradient is left."""
+    asked = x.detach().double().requires_grad_()  # where all samples are sure, float32 would lose the whole gradient
+    disagreement = answers(asked).var(0, correction=0).sum()
+    gradient = torch.autograd.grad(disagreement, asked)[0]
+    rows, tiny = gradient.flatten(1), torch.finfo(gradient.dtype).tiny
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(tiny)  # squares of tiny numbers would vanish
+    return F.normalize(rows, dim=1).view_as(x).to(x)
+
+
+POLICIES.register("clean")(Policy(CleanSettings, _as_they_are))
+POLICIES.register("pool")(Policy(PoolSettings, _as_they_are, part="unlabelled"))
+POLICIES.register("noise")(Policy(NoiseSettings, _add_noise))
+POLICIES.register("mixup")(Policy(MixupSettings, _mix))
+POLICIES.register("disagreement")(Policy(DisagreementSettings, _climb, num_samples=lambda cfg: cfg.samples))

@@ -38,6 +38,10 @@ class Likelihood(Config):
         """Outputs (..., C) to what is predicted, (..., G): see ``Prediction``."""
 
     @abstractmethod
+    def answer(self, outputs: Tensor) -> Tensor:
+        """Outputs (..., C) to what posterior samples can disagree about: probabilities, or the mean; (..., C)."""
+
+    @abstractmethod
     def num_predicted(self, num_outputs: int) -> int:
         """G for C outputs."""
 
@@ -64,6 +68,10 @@ class CategoricalLikelihood(Likelihood):
         """See ``Likelihood.predict``."""
         return F.log_softmax(outputs, -1)
 
+    def answer(self, outputs: Tensor) -> Tensor:
+        """See ``Likelihood.answer``."""
+        return outputs.softmax(-1)
+
     def num_predicted(self, num_outputs: int) -> int:
         """See ``Likelihood.num_predicted``."""
         return num_outputs
@@ -87,6 +95,10 @@ class GaussianLikelihood(Likelihood):
     def predict(self, outputs: Tensor) -> Tensor:
         """See ``Likelihood.predict``."""
         return torch.cat([outputs, torch.full_like(outputs, self.noise_std**2)], -1)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """See ``Likelihood.answer``."""
+        return outputs
 
     def num_predicted(self, num_outputs: int) -> int:
         """See ``Likelihood.num_predicted``."""

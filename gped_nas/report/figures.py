@@ -18,7 +18,7 @@ from gped_nas.report.data import Data, find
 INK = "#000000"
 BLUE, SKY, GREEN, ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"
 VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#888888"
-_SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY)
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY)
 _REFERENCES = {
     "teacher": ("star", VERMILLION, 15, "★"),
     "single_sample": ("triangle-up", GREEN, 12, "▲"),
@@ -100,7 +100,7 @@ def _front(data: Data, across: Data, up: Data, index: int) -> Chart:
         if group in groups:
             groups[group].append(record)
     points = {name: _points(rows, across, up) for name, rows in groups.items()}
-    figure = _figure(across["label"], up["label"])
+    figure = blank(across["label"], up["label"])
     for state, (name, marker) in _STATES.items():
         _add_points(figure, points[state], name, marker)
     _add_step(figure, points["front"], across, up)
@@ -246,7 +246,7 @@ def _log_axes(figure: go.Figure, across: Data, up: Data) -> None:
 
 def _hypervolume(data: Data) -> Chart:
     trials, values = zip(*data["hypervolume"], strict=True)
-    figure = _figure("trial", "hypervolume, share of the reference box")
+    figure = blank("trial", "hypervolume, share of the reference box")
     figure.add_scatter(
         x=trials, y=values, mode="lines", line={"shape": "hv", "color": BLUE, "width": 2}, name="hypervolume"
     )
@@ -257,11 +257,11 @@ def _hypervolume(data: Data) -> Chart:
 
 
 def _importances(data: Data) -> Chart:
-    figure = _figure("share of the importance", "")
+    figure = blank("share of the importance", "")
     names = sorted({name for shares in data["importances"].values() for name in shares})
     total = {name: sum(shares.get(name) or 0 for shares in data["importances"].values()) for name in names}
     names.sort(key=lambda name: total[name])
-    for color, (objective, shares) in zip(itertools.cycle(_SERIES), data["importances"].items(), strict=False):
+    for color, (objective, shares) in zip(itertools.cycle(SERIES), data["importances"].items(), strict=False):
         figure.add_bar(
             x=[shares.get(name) or 0 for name in names],
             y=[html.escape(name) for name in names],
@@ -277,7 +277,7 @@ def _importances(data: Data) -> Chart:
 
 def _samples_to_nll(data: Data) -> Chart:
     counts, values = zip(*data["teacher"]["samples_to_nll"], strict=True)
-    figure = _figure("posterior samples averaged", "validation NLL (nats)")
+    figure = blank("posterior samples averaged", "validation NLL (nats)")
     figure.add_scatter(
         x=counts,
         y=values,
@@ -293,7 +293,7 @@ def _samples_to_nll(data: Data) -> Chart:
 
 
 def _reliability(data: Data, record: Data) -> Chart:
-    figure = _figure("confidence", "accuracy")
+    figure = blank("confidence", "accuracy")
     diagonal = {"color": GREY, "width": 1, "dash": "dash"}
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="perfect", line=diagonal, hoverinfo="skip")
     teacher = [row for row in data["teacher"].get("reliability") or () if row["count"]]
@@ -328,7 +328,8 @@ def _add_bins(figure: go.Figure, bins: list[Data], name: str, color: str, symbol
     )
 
 
-def _figure(across: str, up: str) -> go.Figure:
+def blank(across: str, up: str) -> go.Figure:
+    """A figure with nothing drawn yet, its axes named."""
     axis = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": GREY, "zeroline": False, "ticks": "outside"}
     axis |= {"tickcolor": GREY, "showline": True}
     return go.Figure(

@@ -3,6 +3,7 @@
 import functools
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from markupsafe import Markup
 
 from gped_nas.report import words
 from gped_nas.report.data import Data, find
-from gped_nas.report.figures import charts, legend
+from gped_nas.report.figures import Chart, charts, legend
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLOTLY_JS_VERSION = "4.1.1"
@@ -34,13 +35,31 @@ def page(data: Data) -> str:
         The same text for the same data, byte for byte. It loads nothing and sends nothing.
     """
     drawings = charts(data)
-    return _template().render(
+    return render(
+        "report.html.j2",
+        drawings,
         data=data,
         front=[find(data, trial) for trial in data["front"]],
         chosen=find(data, data["chosen"]) if data["chosen"] is not None else None,
         charts={chart.section: chart for chart in drawings},
         fronts=[chart for chart in drawings if chart.section == "front"],
         legend=legend(data),
+        config_text=json.dumps(data["config"], indent=2, sort_keys=True, ensure_ascii=False),
+    )
+
+
+def render(template: str, drawings: Sequence[Chart], *, data: Data, **values: Any) -> str:
+    """One self-contained HTML text: a template with its drawings, its data and all it needs to draw them.
+
+    Args:
+        template: a file of ``templates/``.
+        drawings: every drawing on the page.
+        data: the page's numbers, embedded as they are.
+        values: what else the template reads.
+    """
+    return _template(template).render(
+        data=data,
+        drawings=drawings,
         chart_data=embedded(
             {
                 "config": PLOTLY_CONFIG,
@@ -49,10 +68,10 @@ def page(data: Data) -> str:
         ),
         numbers=embedded(data),
         csp=CONTENT_SECURITY_POLICY,
-        config_text=json.dumps(data["config"], indent=2, sort_keys=True, ensure_ascii=False),
         style=_asset("style.css"),
         script=_asset("page.js"),
         plotly=_asset("plotly-basic.min.js"),
+        **values,
     )
 
 
@@ -65,7 +84,7 @@ def embedded(value: Any) -> Markup:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -75,7 +94,7 @@ def _template() -> jinja2.Template:
     )
     names = ("label", "count", "metric", "interval", "difference", "compact")
     environment.filters |= {name: getattr(words, name) for name in names} | {"shell": shlex.quote}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gped_nas.config import Config, parse, read_yaml
 from gped_nas.data.base import DATASETS
+from gped_nas.data.dials import DataConfig
 from gped_nas.data.views import View, parse_view
 from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
@@ -73,6 +74,7 @@ class BaselineConfig(Config):
 class _SpaceFile(Config):
     name: str = Field(min_length=1, max_length=200)
     dataset: dict[str, Any]
+    data: DataConfig = DataConfig()
     teacher: _TeacherFile
     views: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)] = (
         {"policy": "clean"},
@@ -99,6 +101,7 @@ class SearchSpace:
     Attributes:
         name: its name; also the default name of its study.
         dataset: settings of the dataset, ``name`` included.
+        data: the uncertainty dials.
         genotype: the teacher's genotype.
         method: the posterior method's settings.
         prior: the teacher's prior.
@@ -115,6 +118,7 @@ class SearchSpace:
 
     name: str
     dataset: Mapping[str, Any]
+    data: DataConfig
     genotype: Genotype
     method: MethodConfig
     prior: Prior
@@ -274,9 +278,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     if file.targets is None:
         file = file.model_copy(update={"targets": DEFAULT_TARGETS[likelihood.prediction]})
     assert file.targets is not None
-    views = tuple(
-        parse_view(settings, f"{where}: views[{i}]", "pool", file.seed) for i, settings in enumerate(file.views)
-    )
+    views = tuple(parse_view(settings, f"{where}: views[{i}]", file.seed) for i, settings in enumerate(file.views))
     targets = parse_targets(file.targets, f"{where}: targets")
     if targets[0].prediction != likelihood.prediction:
         raise ConfigError(
@@ -298,6 +300,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     space = SearchSpace(
         name=file.name,
         dataset=file.dataset,
+        data=file.data,
         genotype=genotype,
         method=method_cfg,
         prior=prior,

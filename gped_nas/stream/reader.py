@@ -217,25 +217,30 @@ class Stream:
         probe = torch.linspace(0.0, 5.0, 6 * self.key.num_predicted, dtype=torch.float64).view(2, 3, -1).log_softmax(-1)
         meaning = sha256_arrays(values(probe).numpy())  # a target that was redefined under its name is another one
         stem = f"{name}-{meaning[:8]}-{view}-{self.digest[:16]}"
-        array_path, note_path = (
-            self.folder / "derived" / f"{stem}.npy",
-            self.folder / "derived" / f"{stem}.json",
-        )
+
+        def average() -> Tensor:
+            weight = self.weight_S
+            total, start = torch.zeros(()), 0
+            for block in self.prediction_blocks(view):
+                part = values(block.double())
+                total = total + torch.einsum("s,sng->ng", weight[start : start + len(part)], part)
+                start += len(part)
+            return total.float()
+
+        return self.derived(stem, average)
+
+    def derived(self, stem: str, make: Callable[[], Tensor]) -> Tensor:
+        """What ``make`` gives, float32, cached in the files ``derived/<stem>``; it can always be made again."""
+        array_path, note_path = (self.folder / "derived" / f"{stem}.{kind}" for kind in ("npy", "json"))
         cached = _cached(array_path, note_path)
         if cached is not None:
             return cached
-        weight = self.weight_S
-        total, start = torch.zeros(()), 0
-        for block in self.prediction_blocks(view):
-            part = values(block.double())
-            total = total + torch.einsum("s,sng->ng", weight[start : start + len(part)], part)
-            start += len(part)
-        averaged = total.float()
+        made = make()
         with contextlib.suppress(OSError, EnvironmentProblem):  # a read-only cache only costs the time again
             array_path.parent.mkdir(exist_ok=True)
-            write_array(array_path, averaged.numpy())
-            write_json(note_path, {"shape": list(averaged.shape), "content": sha256_arrays(averaged.numpy())})
-        return averaged
+            write_array(array_path, made.numpy())
+            write_json(note_path, {"shape": list(made.shape), "content": sha256_arrays(made.numpy())})
+        return made
 
     def verify(self) -> list[str]:
         """Check every byte that is sealed; one message for each shard that is corrupt."""

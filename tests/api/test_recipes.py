@@ -31,7 +31,7 @@ def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home:
 
     session = gn.new_session("cpu")
     teacher = gn.build_teacher(space, session)
-    assert [path.name.split("-")[0] for path in (teacher.stream.folder / "views").glob("*")].count("pool") == 0
+    assert [path.name.split("-")[0] for path in (teacher.stream.folder / "views").glob("*")].count("distillation") == 0
     forward = gn.FAMILIES["mlp"].forward
     feed = online_feed(teacher, session)
     for sample in (0, 2):  # two chains take turns: the even samples are the first one's
@@ -68,7 +68,7 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     assert (low < high).all()
 
     stream = gn.load_stream(study.stream_path)
-    view = next(name for name in stream.views if name.startswith("pool"))
+    view = next(name for name in stream.views if name.startswith("distillation"))
     log_prob = stream.stream.predictions(view).double()
     for target in space.targets:
         if target.kind != "quantile":

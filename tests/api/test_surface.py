@@ -55,7 +55,7 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     assert (found["expected_entropy"] <= entropy + 1e-6).all() and (found["expected_entropy"] >= 0).all()
 
     stream = gn.load_stream(study.stream_path)
-    num = len(dataset.raw("pool"))
+    num = len(dataset.raw("distillation"))
     assert stream.log_prob.shape == (4, num, 10)
     assert torch.allclose(stream.log_prob.exp().sum(-1), torch.ones(4, num), atol=1e-5)
     assert {name: tuple(p.shape) for name, p in stream.params(3).items()}["layers.0.weight"] == (8, 64)

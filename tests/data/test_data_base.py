@@ -80,10 +80,10 @@ def test_split_is_told_with_sizes() -> None:
     assert "test: 7 examples, as the source gives them" in _built(test=_numbered(7)).split_text
 
 
-def test_pool_is_train_followed_by_unlabelled_inputs() -> None:
+def test_distillation_is_train_followed_by_unlabelled_inputs() -> None:
     dataset = _built(unlabelled=torch.tensor([[500], [501]]))
-    assert torch.equal(dataset.raw("pool"), torch.cat([dataset.train.x, torch.tensor([[500], [501]])]))
-    assert torch.equal(_built().raw("pool"), _built().train.x)
+    assert torch.equal(dataset.raw("distillation"), torch.cat([dataset.train.x, torch.tensor([[500], [501]])]))
+    assert torch.equal(_built().raw("distillation"), _built().train.x)
 
 
 @pytest.mark.parametrize(

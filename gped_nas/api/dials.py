@@ -1,0 +1,132 @@
+"""Turn the uncertainty dials of a space: a teacher and students at each setting, their gap, one page."""
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gped_nas import device as devices
+from gped_nas.api.session import Session, new_session
+from gped_nas.api.students import Trainer
+from gped_nas.api.teacher import build_teacher, distillation_set, load_dataset
+from gped_nas.data.base import Part
+from gped_nas.distill.student import load_student, save_student
+from gped_nas.evaluate.base import Evaluation, draw_resamples, evaluate
+from gped_nas.evaluate.student import student_predictions
+from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha256_text, write_json, write_text
+from gped_nas.models.base import Genotype, num_params
+from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.suite.dials import Setting, measure_all, settings
+
+PART: Part = "validation"
+"""Where the gap is measured; the test part is left to studies."""
+
+
+def turn_dials(
+    space: str | Path,
+    *,
+    masks: Sequence[int] = (),
+    subsamples: Sequence[int] = (),
+    overrides: Mapping[str, Any] | None = None,
+    out: str | Path = "reports",
+    session: Session | None = None,
+) -> Path:
+    """Write ``dials.json`` and ``dials.html`` to ``<out>/<space>-dials``; what was measured before is kept.
+
+    At each setting the space's teacher is built on the turned data, and two students are distilled from it by the
+    space's recipe: an unpruned one of the teacher's genotype (Bayesian dark knowledge's choice) and the smallest of the
+    space.
+
+    Args:
+        space: a search space's file or shipped name.
+        masks: sides of the patch, pixels.
+        subsamples: numbers of labels.
+        overrides: as in ``load_space``.
+        out: folder of all reports.
+        session: how to run.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: nothing to turn, or a dial that the dataset does not have.
+        Interrupted: the session said stop; the same call goes on from there.
+    """
+    from gped_nas.report.dials import dials_page
+
+    session, grid = session or new_session(), settings(masks, subsamples)
+    spaces = {setting: _turned(space, overrides, setting) for setting in grid}
+    for found in spaces.values():
+        load_dataset(found)  # what cannot be turned is refused before any teacher is built
+    plain = spaces[grid[0]]
+    folder = make_dir(Path(out) / f"{plain.name}-dials")
+    with lock(folder / "lock", wait=False):
+        remove_temporaries(folder)
+
+        def measure(setting: Setting) -> dict[str, Any]:
+            return _measure(spaces[setting], folder / "students" / setting.name, session)
+
+        records = measure_all(grid, measure, lambda setting: _identity(spaces[setting]), folder / "points")
+        data = {
+            "name": plain.name,
+            "part": PART,
+            "teacher": f"{plain.genotype} by {plain.method.name}",
+            "views": [dict(view) for view in plain.resolved["views"]],
+            "recipe": dict(plain.resolved["recipe"]),
+            "seed": plain.seed,
+            "points": [{k: v for k, v in record.items() if k != "identity"} for record in records],
+        }
+        write_json(folder / "dials.json", data)
+        write_text(folder / "dials.html", dials_page(data))
+    return folder / "dials.html"
+
+
+def _turned(space: str | Path, overrides: Mapping[str, Any] | None, setting: Setting) -> SearchSpace:
+    return load_space(space, {**(overrides or {}), **{f"data.{dial}": value for dial, value in setting.data.items()}})
+
+
+def _identity(space: SearchSpace) -> str:
+    """Of everything that a record follows from, but for the code, whose version stands for it."""
+    resolved = {k: v for k, v in space.resolved.items() if k not in ("search", "baseline", "objectives", "constraints")}
+    return sha256_text(canonical_json([resolved, load_dataset(space).digest, version("gped-nas")]))
+
+
+def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, Any]:
+    """Teacher and students of one setting, on validation, with paired bootstrap intervals of the gap in NLL."""
+    started = time.monotonic()
+    dataset = load_dataset(space)
+    teacher = build_teacher(space, session, dataset=dataset)
+    validation = teacher.averaged(PART, session)
+    labels = dataset.labels(PART)
+    resamples = draw_resamples(len(labels), root=space.seed, part=PART)
+    trainer = Trainer(teacher, distillation_set(teacher), validation, resamples, folder, session, {})
+    genotypes = _students(space)
+    students = []
+    for (name, genotype), student in zip(genotypes.items(), trainer.distill([*genotypes.values()]), strict=True):
+        save_student(folder / name, trainer.spec(genotype), student.params)
+        loaded = load_student(folder / name)
+        found = evaluate(student_predictions(loaded, dataset.raw(PART)), labels, validation, resamples=resamples)
+        students.append(
+            {"name": name, "genotype": str(genotype), "params": num_params(loaded.shapes), **_numbers(found)}
+        )
+    return {
+        "n": len(labels),
+        "num_labels": len(dataset.train),
+        "teacher": _numbers(evaluate(validation, labels, resamples=resamples)),
+        "students": students,
+        "stream": teacher.stream.digest,
+        "split": dataset.split_text,
+        "seconds": round(time.monotonic() - started, 1),
+        "hardware": devices.fingerprint(session.device),
+    }
+
+
+def _students(space: SearchSpace) -> dict[str, Genotype]:
+    corners = [corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()]
+    smallest = min(corners, key=lambda genotype: num_params(genotype.shapes((1,), 1)))
+    return {"unpruned": space.genotype, **({} if smallest == space.genotype else {"smallest": smallest})}
+
+
+def _numbers(found: Evaluation) -> dict[str, Any]:
+    return {"metrics": found.metrics, "intervals": {k: list(v) for k, v in found.intervals.items()}}

@@ -1,0 +1,76 @@
+"""The verb ``dials``: how far students stay behind their teacher as the data grows more uncertain."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gped_nas.cli.options import Device, Out, Seed, Set, Space, overrides
+from gped_nas.cli.output import Format, print_rows
+from gped_nas.cli.progress import progress, say
+from gped_nas.cli.signals import stoppable
+
+app = typer.Typer()
+
+
+@app.command()
+def dials(
+    space: Space,
+    mask: Annotated[str, typer.Option("--mask", metavar="SIDES", help="Sides of a zeroed patch, pixels: 2,4,6.")] = "",
+    subsample: Annotated[
+        str, typer.Option("--subsample", metavar="NUMBERS", help="Numbers of labels kept: 200,500.")
+    ] = "",
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    out: Out = Path("reports"),
+) -> None:
+    """Turn the two uncertainty dials: a teacher and students at each setting, their gap, one page and its numbers."""
+    masks, subsamples = _numbers(mask, "--mask"), _numbers(subsample, "--subsample")
+
+    from gped_nas.api import new_session
+    from gped_nas.api.dials import turn_dials
+    from gped_nas.io import read_json
+
+    with stoppable("the same command") as should_stop, progress() as report:
+        page = turn_dials(
+            space,
+            masks=masks,
+            subsamples=subsamples,
+            overrides=overrides(set_, seed),
+            out=out,
+            session=new_session(device, progress=report, should_stop=should_stop),
+        )
+    data = read_json(page.with_suffix(".json"))
+    rows = [
+        {
+            "dial": point["dial"] or "data as it is",
+            "value": point["value"] if point["dial"] else None,
+            "student": student["name"],
+            "teacher nll": point["teacher"]["metrics"]["nll"],
+            "student nll": student["metrics"]["nll"],
+            "gap": student["metrics"]["nll_above_teacher"],
+            "low": student["intervals"]["nll_above_teacher"][0],
+            "high": student["intervals"]["nll_above_teacher"][1],
+            "n": point["n"],
+        }
+        for point in data["points"]
+        for student in point["students"]
+    ]
+    print_rows(rows, Format.table, title=f"NLL on {data['part']}, 95 % paired interval of the gap")
+    say(f"numbers: {page.with_suffix('.json')}")
+    print(f"report: {page}")
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    """``"2,4"`` as numbers.
+
+    Raises:
+        ConfigError: something else.
+    """
+    from gped_nas.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigError(f"{option}: found '{text}', expected whole numbers apart by commas: 2,4,6") from None

@@ -1,0 +1,1 @@
+"""Grids of evaluations: the same measurement at many settings."""

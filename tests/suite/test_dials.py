@@ -1,0 +1,49 @@
+"""The grid of the dials: what it holds, and that a measured setting is not measured again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gped_nas.errors import ConfigError
+from gped_nas.suite.dials import Setting, measure_all, settings
+
+
+def test_the_data_as_they_are_come_first_and_once() -> None:
+    grid = settings([4, 0, 2, 2], [500, 200])
+    assert [s.name for s in grid] == ["as-it-is", "mask-2", "mask-4", "subsample-200", "subsample-500"]
+    assert [s.data for s in grid] == [{}, {"mask": 2}, {"mask": 4}, {"subsample": 200}, {"subsample": 500}]
+
+
+@pytest.mark.parametrize(
+    ("masks", "subsamples", "message"),
+    [
+        ([], [], "nothing to turn"),
+        ([0], [], "nothing to turn"),
+        ([-1], [], "--mask: found -1"),
+        ([], [-5], "--subsample"),
+    ],
+)
+def test_an_empty_or_impossible_grid_is_refused(masks: list[int], subsamples: list[int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(masks, subsamples)
+
+
+def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_anew(tmp_path: Path) -> None:
+    grid, measured = settings([2, 3], []), []
+
+    def measure(setting: Setting) -> dict[str, Any]:
+        if setting.value == 3 and len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(setting.name)
+        return {"result": 10 * setting.value}
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_all(grid, measure, lambda s: "a", tmp_path)
+    assert measured == ["as-it-is", "mask-2"]
+    measured.append("again")
+    records = measure_all(grid, measure, lambda s: "a", tmp_path)
+    assert measured == ["as-it-is", "mask-2", "again", "mask-3"]
+    assert [r["result"] for r in records] == [0, 20, 30] and records[1]["dial"] == "mask"
+    measure_all(grid, measure, lambda s: "b" if s.value == 2 else "a", tmp_path)
+    assert measured[4:] == ["mask-2"]
