@@ -1,6 +1,7 @@
 """Verbs about studies: run one, read it, take a student home."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -127,7 +128,15 @@ def _plan(space: Any) -> None:
     )
 
 
-def _row(record: Any) -> dict[str, Any]:
+def _rows(records: Sequence[Any]) -> list[dict[str, Any]]:
+    """A row a record, with those of the usual metrics that any of them has."""
+    quality = ("nll", "accuracy", "rmse", "kl_to_teacher")
+    tested = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
+    seen = [name for name in (*quality, *tested) if any(name in record.metrics for record in records)]
+    return [_row(record, seen) for record in records]
+
+
+def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
     from gped_nas.errors import GpedError
     from gped_nas.models.base import Genotype
 
@@ -135,18 +144,19 @@ def _row(record: Any) -> dict[str, Any]:
         genotype = str(Genotype.from_json(record.genotype))
     except (GpedError, KeyError):  # a trial that never got as far as a genotype
         genotype = ""
-    wanted = ("nll", "accuracy", "kl_to_teacher", "test_nll", "test_nll_above_teacher", "test_accuracy")
     return {
         "trial": record.trial,
         "genotype": genotype,
-        **{name: record.metrics.get(name) for name in wanted},
+        **{name: record.metrics.get(name) for name in metrics},
         **{name: record.costs.get(name) for name in ("macs", "params", "storage_bytes")},
     }
 
 
 def _print_front(study: Any) -> None:
     chosen = study.chosen()
-    rows = [{**_row(record), "": "<- chosen" if record.trial == chosen.trial else ""} for record in study.front()]
+    front = study.front()
+    marks = ["<- chosen" if record.trial == chosen.trial else "" for record in front]
+    rows = [{**row, "": mark} for row, mark in zip(_rows(front), marks, strict=True)]
     print_rows(rows, Format.table, title=f"front of {study.name}: best by {study.objectives[0].name} first")
 
 
@@ -166,7 +176,7 @@ def front(
     if format is Format.json:
         print_json([_as_json(record) for record in found.front()])
     else:
-        print_rows([_row(record) for record in found.front()], format)
+        print_rows(_rows(found.front()), format)
 
 
 @app.command()
@@ -180,7 +190,8 @@ def trials(
     if format is Format.json:
         print_json([record.to_json() for record in records])
     else:
-        print_rows([{**_row(r), "state": r.state, "reason": r.reason} for r in records], format)
+        rows = zip(_rows(records), records, strict=True)
+        print_rows([{**row, "state": r.state, "reason": r.reason} for row, r in rows], format)
 
 
 @app.command()
@@ -236,7 +247,7 @@ def pick(
     record = found.pick(bounds) if bounds else found.chosen()
     if record is None:
         raise GateError(f"study '{found.name}': no student is feasible, so none can be picked")
-    print_json(_as_json(record)) if format is Format.json else print_rows([_row(record)], format)
+    print_json(_as_json(record)) if format is Format.json else print_rows(_rows([record]), format)
 
 
 @app.command()
@@ -255,7 +266,7 @@ def show(
     if format is Format.json:
         print_json(record.to_json())
         return
-    about = {**_row(record), "state": record.state, "reason": record.reason, "seconds": record.seconds}
+    about = {**_rows([record])[0], "state": record.state, "reason": record.reason, "seconds": record.seconds}
     if format is Format.csv:
         print_pairs({**about, **record.metrics, **record.costs}, format)
         return

@@ -256,7 +256,7 @@ def _tiles(student: Data, teacher: Data | None, part: str, prefix: str) -> list[
             reference = other["costs"].get(name)
             note = f"teacher {words.short(reference, unit)}" if reference else ""
             tiles.append({"title": title, "value": words.short(student["costs"][name], unit), "note": note})
-    for name, title in (("accuracy", f"{part} accuracy"), ("nll", f"{part} NLL, nats")):
+    for name, title in (("accuracy", f"{part} accuracy"), ("nll", f"{part} NLL, nats"), ("rmse", f"{part} RMSE")):
         if student["metrics"].get(prefix + name) is not None:
             reference = other["metrics"].get(prefix + name)
             note = f"teacher {words.metric(reference, name)}" if reference is not None else ""

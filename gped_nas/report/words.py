@@ -9,9 +9,33 @@ NONE = "–"
 
 HIGHER_IS_BETTER = frozenset({"accuracy", "accuracy_vs_teacher", "agreement", "auroc"})
 LOWER_IS_BETTER = frozenset(
-    {"nll", "ece", "brier", "kl", "kl_to_teacher", "nll_above_teacher", "entropy_error", "error"}
+    {
+        "nll",
+        "rmse",
+        "ece",
+        "brier",
+        "kl",
+        "kl_to_teacher",
+        "nll_above_teacher",
+        "entropy_error",
+        "information_error",
+        "coverage_error",
+        "mean_error",
+        "variance_error",
+        "error",
+    }
 )
-METRIC_ORDER = ("accuracy", "nll", "nll_above_teacher", "ece", "brier", "entropy_error", "kl", "kl_to_teacher")
+METRIC_ORDER = (
+    "accuracy",
+    "nll",
+    "nll_above_teacher",
+    "rmse",
+    "ece",
+    "brier",
+    "entropy_error",
+    "kl",
+    "kl_to_teacher",
+)
 COST_ORDER = ("macs", "flops", "params", "storage_bytes")
 
 _LABELS = {
@@ -23,6 +47,11 @@ _LABELS = {
     "nll_above_teacher": "NLL above the teacher's (nats)",
     "kl_to_teacher": "KL to teacher (nats)",
     "entropy_error": "entropy error (nats)",
+    "information_error": "error of mutual information (nats)",
+    "rmse": "RMSE (labels' unit)",
+    "coverage_error": "coverage error",
+    "mean_error": "error of the mean (teacher's std)",
+    "variance_error": "error of the variance (share)",
     "macs": "MACs",
     "flops": "FLOPs",
     "params": "parameters",

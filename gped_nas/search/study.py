@@ -162,7 +162,7 @@ class Store:
         values = {**record.metrics, **record.costs}
         for name, value in excess.items():
             trial.set_constraint(name, value)
-        for name in ("accuracy", "nll", "params", "macs"):
+        for name in ("accuracy", "rmse", "nll", "params", "macs"):
             if name in values:
                 trial.set_user_attr(name, values[name])
         trial.set_user_attr(RECORD, text)
