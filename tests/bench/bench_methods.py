@@ -16,7 +16,6 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ TEACHER, INPUTS, CLASSES, EXAMPLES, BATCH = Genotype("mlp", depth=2, width=400),
 ETA = 1e-7
 STEP_SIZE = {"initial": ETA}
 OF_MOMENTUM = {"initial": ETA**0.5}
-STEPS, WARM_UP = 10, 2
+STEPS, WARM_UP = 20, 2
 RATIOS = {
     "sgld / posteriors_sgld": ("sgld", ("posteriors_sgld",)),
     "sgld / posteriors_sgld_inplace": ("sgld", ("posteriors_sgld_inplace",)),
@@ -81,7 +80,7 @@ def gradient(target: Problem) -> Contender:
     def run() -> None:
         for _ in range(STEPS):
             index = torch.randint(EXAMPLES, (BATCH,), generator=generator)
-            flat.gradient(partial(target.potential, index_B=index))
+            target.gradient(flat, index)
 
     return run
 
