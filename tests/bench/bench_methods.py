@@ -3,8 +3,8 @@
     python tests/bench/bench_methods.py --out reports/bench
 
 Writes ``methods-cpu.json`` and prints it as one line. Beside our methods it times, in the same rounds, the gradient
-alone (minibatch, forward, backward), the noise alone (P normal numbers), and SGLD of `posteriors` in both of its modes
-on minibatches and network of ours. Each entry of ``runs`` is for one number of threads and holds, for wall time and
+alone (minibatch, forward, backward), the noise alone (P normal numbers), and SGLD of `posteriors` in both of its modes:
+on the same posterior written as its documentation does, and on our own potential. Each entry of ``runs`` is for one number of threads and holds, for wall time and
 for this process's own processor time, milliseconds a step and ratios. Rounds go through all contenders in turn and a
 ratio is the median of the ratios within rounds, so that a machine whose speed drifts shows in the quartiles and not in
 the comparison. Where others use the machine, only processor time at one thread says something.
@@ -23,25 +23,29 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from gped_nas import device, rng
 from gped_nas.io import make_dir, write_json
-from gped_nas.models.base import FAMILIES, Genotype, initialise, num_params
-from gped_nas.posterior.base import METHODS, FlatParams, Problem, classifier_network, flatten
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialise, num_params
+from gped_nas.posterior.base import METHODS, FlatParams, Problem, flatten
 from gped_nas.posterior.priors import GaussianPrior
 
 with warnings.catch_warnings():  # tensordict warns at each of its state classes
     warnings.simplefilter("ignore", FutureWarning)
+    from posteriors import diag_normal_log_prob
     from posteriors.sgmcmc import sgld as theirs
 
 TEACHER, INPUTS, CLASSES, EXAMPLES, BATCH = Genotype("mlp", depth=2, width=400), 784, 10, 10_000, 100
-ETA = 1e-7
+ETA, PRECISION = 1e-7, 10.0
 STEP_SIZE = {"initial": ETA}
 OF_MOMENTUM = {"initial": ETA**0.5}
 STEPS, WARM_UP = 20, 2
 RATIOS = {
     "sgld / posteriors_sgld": ("sgld", ("posteriors_sgld",)),
     "sgld / posteriors_sgld_inplace": ("sgld", ("posteriors_sgld_inplace",)),
+    "sgld / posteriors_sgld_our_potential": ("sgld", ("posteriors_sgld_our_potential",)),
+    "sgld / posteriors_sgld_our_potential_inplace": ("sgld", ("posteriors_sgld_our_potential_inplace",)),
     "sgld / (gradient + noise)": ("sgld", ("gradient", "noise")),
 }
 """Numerator, and what is summed in the denominator."""
@@ -51,7 +55,7 @@ Contender = Callable[[], object]
 
 def problem() -> Problem:
     """The posterior of the classifier on random inputs and labels."""
-    family, prior, shapes = FAMILIES["mlp"], GaussianPrior(precision=10.0), TEACHER.shapes((INPUTS,), CLASSES)
+    family, prior, shapes = FAMILIES["mlp"], GaussianPrior(precision=PRECISION), TEACHER.shapes((INPUTS,), CLASSES)
     generator = rng.generator(0, "bench", "data")
     return Problem(
         shapes=shapes,
@@ -60,7 +64,6 @@ def problem() -> Problem:
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=torch.randn(EXAMPLES, INPUTS, generator=generator),
         y=torch.randint(CLASSES, (EXAMPLES,), generator=generator),
-        network=classifier_network(family, shapes),
         prior=prior,
     )
 
@@ -97,15 +100,11 @@ def noise(target: Problem) -> Contender:
     return run
 
 
-def of_posteriors(target: Problem, *, inplace: bool) -> Contender:
-    """SGLD of `posteriors` on the same posterior: the mean log-posterior at T = 1 / N, and lr = eta N / 2."""
+def of_posteriors(log_posterior: Callable[..., Any], params: Params, *, inplace: bool) -> Contender:
+    """SGLD of `posteriors` at the same posterior: T = 1 / N and lr = eta N / 2 go with the mean log-posterior."""
     generator = rng.generator(0, "bench", "posteriors")
-
-    def log_posterior(params: Any, index_B: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return -target.potential(params, index_B) / EXAMPLES, torch.empty(0)
-
     transform = theirs.build(log_posterior, lr=ETA * EXAMPLES / 2, temperature=1 / EXAMPLES)
-    state = transform.init(target.initialise(generator))
+    state = transform.init(params)
 
     def run() -> None:
         nonlocal state
@@ -116,14 +115,41 @@ def of_posteriors(target: Problem, *, inplace: bool) -> Contender:
     return run
 
 
+def of_our_potential(target: Problem, *, inplace: bool) -> Contender:
+    """Theirs on our potential."""
+
+    def log_posterior(params: Any, index_B: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return -target.potential(params, index_B) / EXAMPLES, torch.empty(0)
+
+    return of_posteriors(log_posterior, target.initialise(rng.generator(0, "bench", "start")), inplace=inplace)
+
+
+def as_documented(target: Problem, *, inplace: bool) -> Contender:
+    """Theirs on the same network and prior written as its documentation does: a module, and its own normal prior."""
+    with torch.device("meta"):
+        layers = [nn.Linear(INPUTS, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, CLASSES)]
+        module = nn.Sequential(*layers)
+    start = target.initialise(rng.generator(0, "bench", "start"))
+    params = dict(zip(dict(module.named_parameters()), start.values(), strict=True))
+
+    def log_posterior(params: Any, index_B: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = torch.func.functional_call(module, params, (target.x[index_B],))
+        log_prior = diag_normal_log_prob(params, sd_diag=PRECISION**-0.5)
+        return log_prior / EXAMPLES - F.cross_entropy(outputs, target.y[index_B]), outputs
+
+    return of_posteriors(log_posterior, params, inplace=inplace)
+
+
 def contenders() -> dict[str, Contender]:
     target = problem()
     return {
         "gradient": gradient(target),
         "noise": noise(target),
         "sgld": chain(target, "sgld", step_size=STEP_SIZE, burn_in=0),
-        "posteriors_sgld": of_posteriors(target, inplace=False),
-        "posteriors_sgld_inplace": of_posteriors(target, inplace=True),
+        "posteriors_sgld": as_documented(target, inplace=False),
+        "posteriors_sgld_inplace": as_documented(target, inplace=True),
+        "posteriors_sgld_our_potential": of_our_potential(target, inplace=False),
+        "posteriors_sgld_our_potential_inplace": of_our_potential(target, inplace=True),
         "psgld": chain(target, "psgld", step_size=STEP_SIZE, burn_in=STEPS),
         "sghmc": chain(target, "sghmc", step_size=OF_MOMENTUM, burn_in=0),
         "csgld": chain(target, "csgld", step_size=STEP_SIZE),
