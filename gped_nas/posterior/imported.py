@@ -8,6 +8,10 @@
   ``prob`` or ``log_prob`` (S, M, C), and optionally ``weight`` (S,). The inputs must hold the dataset's
   validation inputs, so that students can be compared with the ensemble there; the test inputs too if it is to
   be compared there.
+
+Choose it when an ensemble, or samples of another program, are there already. It costs no step, only the predictions at
+the views, and none at all where these are given. Its bias is that of whatever made the samples; nothing here can tell.
+Source: the user's file, pinned by its digest in the stream's key.
 """
 
 import io

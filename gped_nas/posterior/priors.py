@@ -30,6 +30,11 @@ class Prior(Config):
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
         """``log_density`` averaged over independent normal parameters: a scalar, nats, the same constant left out."""
 
+    def score(self, params: Params) -> Params:
+        """Gradient of ``log_density``: what chains need at every step, without a graph where it is known."""
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        return dict(zip(leaves, torch.autograd.grad(self.log_density(leaves), list(leaves.values())), strict=True))
+
     @abstractmethod
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
         """Parameters drawn from the prior, float32 on the CPU."""
@@ -58,6 +63,10 @@ class GaussianPrior(Prior):
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
         """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
         return self.log_density(mean) - 0.5 * self.precision * _sum([v.sum() for v in variance.values()])
+
+    def score(self, params: Params) -> Params:
+        """See ``Prior.score``: -precision theta."""
+        return {name: p.detach() * -self.precision for name, p in params.items()}
 
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
         """See ``Prior.sample``."""
@@ -88,6 +97,11 @@ class FanInGaussianPrior(Prior):
         """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
         precision = self._precision({name: tuple(p.shape) for name, p in mean.items()})
         return self.log_density(mean) - 0.5 * _sum([precision[name] * v.sum() for name, v in variance.items()])
+
+    def score(self, params: Params) -> Params:
+        """See ``Prior.score``: -precision theta."""
+        precision = self._precision({name: tuple(p.shape) for name, p in params.items()})
+        return {name: p.detach() * -precision[name] for name, p in params.items()}
 
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
         """See ``Prior.sample``."""

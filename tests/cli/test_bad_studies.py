@@ -74,6 +74,8 @@ def test_a_teacher_that_was_never_built_is_told(home: Home, verb: str) -> None:
         ("objectives=[nll, macs]", "objectives"),
         ("students.0.genotype.depth={int: [1, 3]}", "students"),
         ("constraints={params: 9000}", "constraints"),
+        ("views=[{policy: noise, std: 0.1}]", "views"),
+        ("targets=[predictive]", "targets"),
         ("seed=1", "seed"),
         ("teacher.genotype.width=9", "teacher and dataset"),
         ("dataset.seed=1", "teacher and dataset"),

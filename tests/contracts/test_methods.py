@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 
 import pytest
 import safetensors.torch
@@ -17,6 +18,7 @@ from tests.scenarios import METHOD_SETTINGS, classifier
 
 NAMES = sorted(METHOD_SETTINGS)
 LONGEST = 8
+TEMPERED = {"sgld", "psgld", "sghmc", "csgld", "csghmc"}
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +115,20 @@ def test_unknown_settings_are_refused_and_settings_are_frozen(name):
         cfg.name = "other"
     # the resolved settings read back as the same settings
     assert parse(method.config, cfg.model_dump(mode="json"), name) == cfg
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_temperature_is_a_setting_where_the_method_has_one_and_refused_elsewhere(name):
+    settings = {"name": name, **METHOD_SETTINGS[name], "temperature": 0.5}
+    if name in TEMPERED:
+        assert parse(METHODS[name].config, settings, name).temperature == 0.5
+    else:
+        with pytest.raises(ConfigError, match="temperature: unknown key"):
+            parse(METHODS[name].config, settings, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("answer", ["Choose it", "costs?", "bias", "Sources?:"])
+def test_its_page_says_when_to_choose_it_its_cost_its_bias_and_its_source(name, answer):
+    page = sys.modules[METHODS[name].run.__module__].__doc__
+    assert re.search(rf"\b{answer}", page, re.IGNORECASE)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,8 +8,10 @@ from torch import distributions as D
 from gped_nas import rng
 from gped_nas.config import load_yaml
 from gped_nas.errors import ConfigError, RegistryError
+from gped_nas.posterior.base import FlatParams, flatten
 from gped_nas.posterior.priors import PRIORS, FanInGaussianPrior, GaussianPrior, LaplacePrior, fan_in
 from gped_nas.search.space import parse_space
+from tests.scenarios import classifier
 
 SHAPES = {"layers.0.weight": (3, 4), "layers.0.bias": (3,), "conv.weight": (2, 3, 5, 5), "norm.gain": (2,)}
 FAN_IN = {"layers.0.weight": 4, "layers.0.bias": 4, "conv.weight": 75, "norm.gain": 1}
@@ -157,3 +160,20 @@ def test_impossible_priors_are_refused(settings, error, message):
     with pytest.raises(error) as caught:
         space(settings)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chains_gradient_is_autograds_to_the_bit(name):
+    prior, _ = LAWS[name]
+    known = replace(classifier(), log_prior=prior.log_density, prior=prior)
+    theta = flatten(known.initialise(rng.generator(0, "priors", "gradient")))
+    index = torch.tensor([3, 20, 3, 7])
+    gradients = []
+    for problem in (known, replace(known, prior=None)):
+        flat = FlatParams(problem.shapes, theta.clone())
+        for _ in range(2):  # what the first call left is overwritten
+            gradients.append(problem.gradient(flat, index).clone())
+        gradients.append(flat.gradient(lambda params: known.potential(params, index)).clone())
+    assert all(torch.equal(gradients[0], other) for other in gradients[1:])
+    alone = FlatParams(known.shapes, theta.clone()).gradient(lambda params: -prior.log_density(params))
+    assert float(alone.abs().max()) > 0.1

@@ -1,0 +1,46 @@
+"""The student that a study recommends, from its records alone."""
+
+from pathlib import Path
+from typing import Any
+
+from gped_nas.api.study import Study
+from gped_nas.search.record import TrialRecord
+
+AXES = [
+    {"name": "nll", "direction": "minimize", "kind": "metric", "label": "NLL (nats)"},
+    {"name": "params", "direction": "minimize", "kind": "cost", "label": "parameters"},
+]
+# (nll, params): the knee is trial 1; one standard error (0.1 / 1.96) above the best reaches trial 2
+POINTS = [(0.50, 10_000), (0.51, 100), (0.54, 60), (0.90, 1)]
+
+
+class FakeStore:
+    """Four complete trials on one front, the best one's NLL known to 0.1."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return {"axes": AXES, "box": {"best": [0.0, 1], "worst": [1.0, 100_000]}}.get(key, default)
+
+    def records(self) -> list[TrialRecord]:
+        return [
+            TrialRecord(
+                trial,
+                "complete",
+                {"family": "mlp", "depth": 0},
+                metrics={"nll": nll},
+                intervals={"nll": (nll - 0.1, nll + 0.1)},
+                costs={"params": params},
+            )
+            for trial, (nll, params) in enumerate(POINTS)
+        ]
+
+    def importances(self, objectives: Any) -> dict[str, Any]:
+        return {}
+
+
+def test_the_cheapest_student_that_validation_cannot_tell_from_the_best_is_chosen() -> None:
+    study = Study(Path("nowhere"), "fake", FakeStore())  # type: ignore[arg-type]
+    assert [record.trial for record in study.front()] == [0, 1, 2, 3]
+    chosen = study.chosen()
+    assert chosen is not None and chosen.trial == 2
+    snapshot = study.snapshot()
+    assert snapshot.chosen == 2 and "one standard error" in snapshot.rule
