@@ -24,7 +24,7 @@ from gped_nas.api.teacher import build_teacher, load_dataset
 from gped_nas.api.verdict import judge
 from gped_nas.device import fingerprint
 from gped_nas.evaluate.base import METRICS
-from gped_nas.io import write_json, write_text
+from gped_nas.io import make_dir, write_json, write_text
 from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.diagnostics import t_quantile
 from gped_nas.search.space import SearchSpace, load_space
@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     out = parser.parse_args().out
     assert set(GRIDS) == set(METHODS) - {"import"}, "a method without a grid"
+    make_dir(out)
     space, session = load_space("digits_mlp", SPACE), new_session("cpu")
     chosen, tried = tuned(space, session)
     reference = teacher_of(space, REFERENCE, REFERENCE_SEED, session)
