@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
-from gped_nas.posterior.base import METHODS, Network, Problem, State, Step, supervised_network
+from gped_nas.posterior import conjugate
+from gped_nas.posterior.base import METHODS, Problem, State, Step, supervised_network
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import GaussianPrior
 from gped_nas.posterior.schedule import StepSize
@@ -58,41 +59,9 @@ def classifier(genotype: Genotype = TEACHER) -> Problem:
 
 
 def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> tuple[Problem, Tensor, Tensor]:
-    """Linear regression with normal noise and prior: the problem, its posterior's mean (P,) and precision (P, P).
-
-    Two outputs of three correlated inputs and a constant, 30 examples; P = 2 * 3 + 2, weights first, then biases. With
-    X the inputs and a column of ones, the posterior of one output's parameters has precision
-    A = X^T X / noise_std^2 + precision I and mean A^-1 X^T y / noise_std^2; outputs are independent.
-    """
-    generator = rng.generator(0, "scenario", "regression")
-    x = torch.randn(30, 3, generator=generator)
-    x = torch.stack([x[:, 0], 0.8 * x[:, 0] + 0.6 * x[:, 1], 0.5 + x[:, 2]], 1)
-    y = x @ torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]]).mT + noise_std * torch.randn(30, 2, generator=generator)
-    shapes = {"w": (2, 3), "b": (2,)}
-    prior = GaussianPrior(precision=precision)
-
-    def outputs(params: Params, x: Tensor) -> Tensor:
-        return F.linear(x, params["w"], params["b"])
-
-    def log_likelihood(outputs: Tensor, y: Tensor) -> Tensor:
-        return -0.5 * (outputs - y).square().sum(1) / noise_std**2
-
-    problem = Problem(
-        shapes=shapes,
-        log_likelihood=lambda params, x, y: log_likelihood(outputs(params, x), y),
-        log_prior=prior.log_density,
-        initialise=lambda generator: {name: torch.zeros(shape) for name, shape in shapes.items()},
-        x=x,
-        y=y,
-        network=Network(outputs, log_likelihood, last_layer=("w", "b"), dense=(("w", "b"),)),
-        prior=prior,
-    )
-    design = torch.cat([x, torch.ones(30, 1)], 1).double()
-    one = design.mT @ design / noise_std**2 + precision * torch.eye(4)
-    means = torch.linalg.solve(one, design.mT @ y.double() / noise_std**2)  # a column an output
-    # from output by output, (w, b) each, to all weights, then all biases
-    order = torch.tensor([0, 1, 2, 4, 5, 6, 3, 7])
-    return problem, means.mT.reshape(-1)[order], torch.block_diag(one, one)[order][:, order]
+    """Linear regression with normal noise and prior: the problem, its posterior's mean (P,) and precision (P, P)."""
+    known = conjugate.regression(noise_std=noise_std, precision=precision)
+    return known.problem, known.mean_P, known.precision_PP
 
 
 def sgld_config(*, burn_in: int = 6, thinning: int = 2, chains: int = 2) -> SgldConfig:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gped_nas.api.comparison import MethodRow, compare
+from gped_nas.api.diagnosis import Diagnosis, diagnose
 from gped_nas.api.job import run
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.study import Study, open_study
 from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
+from gped_nas.api.verdict import Verdict, judge
 from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
 from gped_nas.distill.student import load_student as _load_student
@@ -26,10 +29,12 @@ from gped_nas.stream.reader import Stream
 __all__ = [
     "Cost",
     "Dataset",
+    "Diagnosis",
     "FAMILIES",
     "Genotype",
     "METHODS",
     "METRICS",
+    "MethodRow",
     "SearchSpace",
     "Session",
     "Student",
@@ -38,8 +43,12 @@ __all__ = [
     "Teacher",
     "TeacherStream",
     "TrialRecord",
+    "Verdict",
     "build_teacher",
+    "compare",
     "cost",
+    "diagnose",
+    "judge",
     "load_dataset",
     "load_space",
     "load_stream",

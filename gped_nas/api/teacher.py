@@ -1,6 +1,7 @@
 """From a search space to a teacher: dataset, posterior samples, stream, predictions where they are needed."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -308,9 +309,21 @@ def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
         return
     x = teacher.inputs(view)
     about = {"view": view.key(), "inputs": sha256_arrays(x.numpy())}
-    shapes = teacher.stream.key.shapes
+    write_view(
+        teacher.stream,
+        view.name,
+        about,
+        predictor(teacher, x, session),
+        num_inputs=len(x),
+        progress=session.progress,
+        should_stop=session.should_stop,
+    )
+
+
+def predictor(teacher: Teacher, x: Tensor, session: Session) -> Callable[[Tensor], Tensor]:
+    """A function of flat parameters (P,) that gives what they predict (N, G) at normalised inputs."""
+    family, shapes = FAMILIES[teacher.space.genotype.family], teacher.stream.key.shapes
     x = _as_ensemble_sees(teacher, x).to(session.device)
-    family = FAMILIES[teacher.space.genotype.family]
 
     @torch.no_grad()
     def predict(theta_P: Tensor) -> Tensor:
@@ -318,15 +331,7 @@ def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
         parts = torch.split(x, PREDICT_BATCH)
         return torch.cat([teacher.space.likelihood.predict(family.forward(params, part)) for part in parts])
 
-    write_view(
-        teacher.stream,
-        view.name,
-        about,
-        predict,
-        num_inputs=len(x),
-        progress=session.progress,
-        should_stop=session.should_stop,
-    )
+    return predict
 
 
 def _as_ensemble_sees(teacher: Teacher, x: Tensor) -> Tensor:

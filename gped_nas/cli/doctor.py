@@ -1,9 +1,9 @@
-"""``doctor``: is everything here that a search needs?"""
+"""``doctor``: is everything here that a search needs, and do the posterior methods keep their laws?"""
 
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,18 +12,50 @@ from gped_nas.cli.output import Format, print_json, print_rows
 
 app = typer.Typer()
 NEEDED_BYTES = 2**30
+Posterior = Annotated[
+    bool,
+    typer.Option("--posterior", help="Try the posterior methods on known posteriors; exit 3 if one fails."),
+]
 
 
 @app.command()
-def doctor(format: FormatOption = Format.table) -> None:
+def doctor(format: FormatOption = Format.table, posterior: Posterior = False) -> None:
     """Check Python, torch, device, extras, folders and disk; exit 5 if something needed is missing."""
     from gped_nas.errors import EnvironmentProblem
 
+    if posterior:
+        _try_methods(format)
+        return
     checks = [*_software(), *_folders()]
     print_json(checks) if format is Format.json else print_rows(checks, format)
     broken = [check["check"] for check in checks if check["verdict"] == "broken"]
     if broken:
         raise EnvironmentProblem(f"broken: {', '.join(broken)}; see the table for what to do")
+
+
+def _try_methods(format: Format) -> None:
+    from gped_nas.errors import GateError
+    from gped_nas.posterior.selftest import selftest
+
+    findings = selftest()
+    rows = [
+        {
+            "method": found.method,
+            "verdict": "not tried" if found.ok is None else "ok" if found.ok else "failed",
+            "variance expected": found.expected,
+            "variance found": found.found,
+            "largest error of a mean": found.mean_error,
+            "largest error of a variance": found.variance_error,
+            "sees a variance off by": found.sees,
+            "seconds": found.seconds,
+            "note": found.note,
+        }
+        for found in findings
+    ]
+    title = "conjugate posterior; variances over the exact ones, errors over what passes"
+    print_json(rows) if format is Format.json else print_rows(rows, format, title=title)
+    if failed := [found.method for found in findings if found.ok is False]:
+        raise GateError(f"not the law they should have: {', '.join(failed)}; do not trust samples of these methods")
 
 
 def _software() -> list[dict[str, Any]]:

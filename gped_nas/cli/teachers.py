@@ -1,6 +1,6 @@
-"""Verbs about teachers: ``teacher build``, ``teacher info``, ``teacher verify``."""
+"""Verbs about teachers: ``teacher build``, ``teacher info``, ``teacher compare``, ``teacher verify``."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,14 @@ from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
 
+if TYPE_CHECKING:
+    from gped_nas.api.diagnosis import Diagnosis
+
+Methods = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,...", help="Methods by name, or YAML files of their settings; all by default."),
+]
+Reference = Annotated[str, typer.Option(help="The method that others are compared with, or 'none'.")]
 app = typer.Typer(help="Build, show and check the teacher's stream of posterior samples.", no_args_is_help=True)
 
 
@@ -26,18 +34,21 @@ def build(space: Space, set_: Set = None, seed: Seed = None, device: Device = "a
 
 @app.command()
 def info(space: Space, format: FormatOption = Format.table, set_: Set = None, seed: Seed = None) -> None:
-    """Show the teacher's stream: samples, predictions, accuracy and NLL on validation."""
+    """Show the teacher's stream, its metrics on validation, and whether its posterior can be trusted."""
     from gped_nas.api import load_dataset, load_space, new_session
+    from gped_nas.api.diagnosis import diagnose
     from gped_nas.api.teacher import Teacher, existing_stream
+    from gped_nas.api.verdict import judge
     from gped_nas.evaluate.base import draw_resamples, evaluate
-    from gped_nas.evaluate.teacher import samples_to_nll
 
     found, session = load_space(space, overrides(set_, seed)), new_session("cpu")
     dataset = load_dataset(found)
     stream = existing_stream(found, dataset, session)
     teacher, labels = Teacher(found, dataset, stream), dataset.labels("validation")
-    predicted, mean = teacher.predicted("validation", session), teacher.averaged("validation", session)
+    mean = teacher.averaged("validation", session)
     measured = evaluate(mean, labels, resamples=draw_resamples(len(labels), root=found.seed, part="validation"))
+    diagnosis = diagnose(teacher, session)
+    verdict = judge(diagnosis)
     about: dict[str, Any] = {
         "folder": str(stream.folder),
         "digest": stream.digest,
@@ -45,18 +56,18 @@ def info(space: Space, format: FormatOption = Format.table, set_: Set = None, se
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "posterior samples": stream.num_samples,
         "bytes on disk": stream.nbytes(),
-        "validation metrics": {
-            name: {"value": value, "interval": list(measured.intervals[name]), "n": measured.n[name]}
-            for name, value in measured.metrics.items()
-        },
-        "samples to NLL": samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization),
+    }
+    metrics: dict[str, dict[str, Any]] = {
+        name: {"value": value, "interval": list(measured.intervals[name]), "n": measured.n[name]}
+        for name, value in measured.metrics.items()
     }
     if format is Format.json:
-        print_json(about)
+        told = {"level": verdict.level, "sentence": verdict.sentence}
+        print_json({**about, "validation metrics": metrics, "diagnosis": diagnosis.to_json(), "verdict": told})
         return
-    metrics, curve = about.pop("validation metrics"), about.pop("samples to NLL")
     if format is Format.csv:
-        print_pairs({**about, **{f"validation {name}": m["value"] for name, m in metrics.items()}}, format)
+        values = {f"validation {name}": m["value"] for name, m in metrics.items()}
+        print_pairs({**about, **values, **_diagnostic_pairs(diagnosis), "verdict": verdict.sentence}, format)
         return
     print_pairs(about, format)
     rows = [
@@ -64,7 +75,79 @@ def info(space: Space, format: FormatOption = Format.table, set_: Set = None, se
         for name, m in metrics.items()
     ]
     print_rows(rows, format, title="average over the posterior, 95 % interval")
-    print_rows([{"samples": int(s), "validation NLL": v} for s, v in curve], format, title="more samples")
+    if diagnosis.mixing:
+        print_rows(_mixing_rows(diagnosis), format, title="chains: R-hat, and bulk effective sample size")
+    print_pairs(_diagnostic_pairs(diagnosis), format)
+    curve = [{"samples": int(s), "validation NLL": v} for s, v in diagnosis.curve]
+    print_rows(curve, format, title="more samples")
+    print(verdict.sentence)
+
+
+def _mixing_rows(diagnosis: "Diagnosis") -> list[dict[str, Any]]:
+    """A row a space, with the quantiles of R-hat and ESS over its quantities."""
+    rows = []
+    for name, mixing in diagnosis.mixing.items():
+        row: dict[str, Any] = {
+            "space": name.replace("_", "-"),
+            "quantities": mixing.num,
+            "constant": mixing.num_constant,
+        }
+        for percent, value in zip((50, 90, 99), mixing.rhat or (None,) * 3, strict=True):
+            row[f"R-hat, {percent} % below"] = value
+        row["above 1.1"] = mixing.above
+        for percent, value in zip((50, 90, 99), mixing.ess or (None,) * 3, strict=True):
+            row[f"ESS, {percent} % above"] = value
+        rows.append(row)
+    return rows
+
+
+def _diagnostic_pairs(diagnosis: "Diagnosis") -> dict[str, Any]:
+    """The diagnostics that are single numbers; what the method cannot have is said."""
+    pairs: dict[str, Any] = {}
+    if diagnosis.agreement is not None:
+        pairs |= {
+            "agreement between chains": diagnosis.agreement,
+            "total variation between chains": diagnosis.total_variation,
+        }
+    temperatures = {"kinetic": diagnosis.kinetic, "configurational": diagnosis.configurational}
+    for name, found in temperatures.items():
+        if found is not None:
+            pairs[f"{name} temperature"] = (
+                f"{found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}, "
+                f"{found.degrees_of_freedom:,} {'degrees of freedom' if name == 'kinetic' else 'states'}; "
+                f"expected {diagnosis.target_temperature:g}"
+            )
+    for name in diagnosis.single:
+        pairs[f"{name}, one sample (mean)"] = diagnosis.single[name]
+        pairs[f"{name}, average of all"] = diagnosis.average[name]
+    return {**pairs, **{what: f"not measured: {why}" for what, why in diagnosis.missing.items()}}
+
+
+@app.command()
+def compare(
+    space: Space,
+    methods: Methods = None,
+    reference: Reference = "hmc",
+    format: FormatOption = Format.table,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+) -> None:
+    """Build the teacher by each method, and tabulate them on validation; streams that exist are reused."""
+    from dataclasses import asdict
+
+    from gped_nas.api import compare as compare_methods
+    from gped_nas.api import load_space, new_session
+
+    found = load_space(space, overrides(set_, seed))
+    named = [name.strip() for name in methods.split(",")] if methods is not None else None
+    with stoppable(f"gped-search teacher compare {space}") as should_stop, progress() as report:
+        session = new_session(device, progress=report, should_stop=should_stop)
+        rows = compare_methods(
+            found, methods=named, reference=None if reference == "none" else reference, session=session
+        )
+    table = [asdict(row) for row in rows]
+    print_json(table) if format is Format.json else print_rows(table, format)
 
 
 @app.command()

@@ -29,11 +29,16 @@ def averaged(
 
 def nll_by_sample(predicted_SNG: Tensor, labels: Labels, label_normalization: Normalization | None = None) -> Tensor:
     """The NLL of each posterior sample on its own, (S,), nats."""
+    return -log_scores(predicted_SNG, labels, label_normalization).mean(1)
+
+
+def log_scores(predicted_SNG: Tensor, labels: Labels, label_normalization: Normalization | None = None) -> Tensor:
+    """Log-probability or log-density of each label by each posterior sample on its own, (S, N) float64, nats."""
     if label_normalization:
         one = torch.ones(1)
         scores = [averaged(own[None], one, label_normalization).log_score(labels) for own in predicted_SNG]
-        return -torch.from_numpy(np.stack(scores)).mean(1)
-    return -_picked(predicted_SNG, labels).mean(1)
+        return torch.from_numpy(np.stack(scores))
+    return _picked(predicted_SNG, labels)
 
 
 def samples_to_nll(

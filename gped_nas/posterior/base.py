@@ -7,7 +7,7 @@ the density proportional to ``exp(-U / T)`` with temperature ``T`` explicit wher
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -143,14 +143,24 @@ class ThinnedConfig(ChainConfig):
 
 
 Run = Callable[..., Iterator[Step]]
+Origin = Literal["chain", "fitted", "optimised", "given"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A registered posterior method: its configuration class and the function that yields steps."""
+    """A registered posterior method.
+
+    Attributes:
+        config: its configuration class.
+        run: the function that yields steps.
+        origin: what its samples are, which says what diagnostics can mean: successive states of a Markov ``chain``
+            that targets the posterior, independent draws of a law ``fitted`` to it, points that were ``optimised``, or
+            whatever the user has ``given``.
+    """
 
     config: type[MethodConfig]
     run: Run
+    origin: Origin = "chain"
 
     def __call__(
         self, problem: Problem, cfg: Any, *, generator: Generator, state: State | None = None

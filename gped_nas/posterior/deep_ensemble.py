@@ -93,4 +93,4 @@ def _objective(problem: Problem, anchor: Tensor | None) -> Callable[[Params, Ten
     return objective
 
 
-METHODS.register("deep_ensemble")(Method(DeepEnsembleConfig, deep_ensemble))
+METHODS.register("deep_ensemble")(Method(DeepEnsembleConfig, deep_ensemble, origin="optimised"))

@@ -204,4 +204,4 @@ def imported(
         yield Step(PosteriorSample(theta_SP[i], float(weight_S[i])), {"next": torch.tensor(i + 1)})
 
 
-METHODS.register("import")(Method(ImportConfig, imported))
+METHODS.register("import")(Method(ImportConfig, imported, origin="given"))

@@ -206,4 +206,4 @@ def _cholesky(hessian: Tensor) -> Tensor:
     return factor
 
 
-METHODS.register("laplace")(Method(LaplaceConfig, laplace))
+METHODS.register("laplace")(Method(LaplaceConfig, laplace, origin="fitted"))

@@ -152,4 +152,4 @@ def map_estimate(
         yield Step(PosteriorSample(reached["theta"]) if done else None, reached)
 
 
-METHODS.register("map")(Method(MapConfig, map_estimate))
+METHODS.register("map")(Method(MapConfig, map_estimate, origin="optimised"))

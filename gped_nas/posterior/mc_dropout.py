@@ -99,4 +99,4 @@ def fold(params: Params, groups: Sequence[Group], masks: Sequence[Tensor]) -> Pa
     return folded
 
 
-METHODS.register("mc_dropout")(Method(McDropoutConfig, mc_dropout))
+METHODS.register("mc_dropout")(Method(McDropoutConfig, mc_dropout, origin="fitted"))

@@ -120,4 +120,4 @@ def _updated(
     return mean, square + before * after, torch.cat([deviations_KP[1:], after[None]])
 
 
-METHODS.register("swag")(Method(SwagConfig, swag))
+METHODS.register("swag")(Method(SwagConfig, swag, origin="fitted"))

@@ -114,4 +114,4 @@ def local_outputs(network: Network, mean: Params, variance: Params, x: Tensor, *
     return hidden
 
 
-METHODS.register("vi")(Method(ViConfig, vi))
+METHODS.register("vi")(Method(ViConfig, vi, origin="fitted"))

@@ -133,6 +133,11 @@ class Stream:
         """Named parameters of one posterior sample, float32."""
         return views(torch.from_numpy(self.theta(index)), self.key.shapes)
 
+    def states(self, name: str) -> list[Array]:
+        """The tensor ``name`` of every chain's state at the end of what is sealed; empty where there is none."""
+        last = self.segments[-1]
+        return [np.array(last.read(file)) for file in last.names("state") if file.endswith(f"-{name}.npy")]
+
     def has_view(self, name: str, about: dict[str, Any]) -> bool:
         """Whether every segment has its predictions at this view.
 

@@ -1,0 +1,185 @@
+"""Posterior methods beside each other on one dataset, network and prior, and against a reference method.
+
+Every method gets about as many minibatch gradients a chain as the space's own one, with settings derived from it; give
+settings of your own where these do not fit. Full-batch HMC, the default reference, is for small networks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gped_nas import rng
+from gped_nas.api.diagnosis import diagnose
+from gped_nas.api.session import Session, new_session
+from gped_nas.api.settings import method_settings
+from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, predictor
+from gped_nas.api.verdict import Level, judge
+from gped_nas.data.base import Part
+from gped_nas.data.shift import permuted
+from gped_nas.distill.targets import entropy as entropy_of
+from gped_nas.errors import ConfigError
+from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.predictions import AnyPredictions, Predictions, entropy
+from gped_nas.evaluate.uncertainty import auroc
+from gped_nas.io import read_json
+from gped_nas.models.base import num_params
+from gped_nas.posterior.base import METHODS
+from gped_nas.posterior.diagnostics import agreement, total_variation
+from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.stream.reader import Stream
+
+MAX_HMC_PARAMS = 20_000
+"""Parameters above which HMC is not run unless it is listed."""
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method, measured on one part of the dataset.
+
+    Attributes:
+        method: its name.
+        agreement, total_variation: of its average with the reference's; None for the reference itself, and where labels
+            are real numbers.
+        nll, accuracy, ece: of its average; nats, share, 15 bins. The last two are None where labels are real numbers.
+        ood_entropy, ood_information: AUROC of predictive entropy, and of mutual information, between the part's inputs
+            and the same with their numbers permuted; None where labels are real numbers, or samples predictions alone.
+        seconds: what sampling took when the stream was made; a build that was stopped tells its last run only.
+        weights_bytes: float32 weights of all samples.
+        num_samples, effective_samples: samples, and the median bulk ESS of their probabilities; None where it means
+            nothing.
+        verdict: see ``gped_nas.api.verdict``.
+    """
+
+    method: str
+    agreement: float | None
+    total_variation: float | None
+    nll: float
+    accuracy: float | None
+    ece: float | None
+    ood_entropy: float | None
+    ood_information: float | None
+    seconds: float
+    weights_bytes: int
+    num_samples: int
+    effective_samples: float | None
+    verdict: Level
+
+
+def compare(
+    space: SearchSpace | str | Path,
+    *,
+    methods: Sequence[str | Path | Mapping[str, Any]] | None = None,
+    reference: str | None = "hmc",
+    session: Session | None = None,
+) -> list[MethodRow]:
+    """Build, or reuse, the teacher of each method, and measure it on validation.
+
+    Args:
+        space: a search space, its file or its shipped name.
+        methods: names, YAML files of settings, or settings; all that need no file by default, HMC for small networks.
+        reference: the method that others are compared with; tried even if it is not among ``methods``.
+        session: how to run.
+
+    Returns:
+        A row a method, the reference first.
+
+    Raises:
+        ConfigError: settings that a method does not take, or a network too large for HMC by default.
+        GpedError: see ``build_teacher``.
+    """
+    space = space if isinstance(space, SearchSpace) else load_space(space)
+    session, dataset = session or new_session(), load_dataset(space)
+    size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_classes))
+    wanted: list[str | Path | Mapping[str, Any]] = list(
+        methods or (name for name in METHODS if name != "import" and (name != "hmc" or size <= MAX_HMC_PARAMS))
+    )
+    settings = [method_settings(space, dataset, method) for method in wanted]
+    if reference is not None and reference not in [cfg.name for cfg in settings]:
+        if reference == "hmc" and size > MAX_HMC_PARAMS:
+            raise ConfigError(
+                f"reference: found hmc for {size:,} parameters, expected at most {MAX_HMC_PARAMS:,}, since each of "
+                "its steps takes all data; name another reference, or list hmc among the methods to take it anyway"
+            )
+        settings.append(method_settings(space, dataset, reference))
+    settings.sort(key=lambda cfg: cfg.name != reference)
+    rows: list[MethodRow] = []
+    truth: AnyPredictions | None = None
+    for cfg in settings:
+        session.raise_if_stopped()
+        teacher = build_teacher(replace(space, method=cfg, views=()), session, dataset=dataset)
+        rows.append(measure(teacher, session, part="validation", truth=truth))
+        if cfg.name == reference:
+            truth = teacher.averaged("validation", session)
+    return rows
+
+
+def measure(teacher: Teacher, session: Session, *, part: Part, truth: AnyPredictions | None) -> MethodRow:
+    """One row of the table.
+
+    Args:
+        teacher: whose stream is built.
+        session: how to run.
+        part: where predictions are measured; the verdict is always that of validation.
+        truth: the reference's average on the same part.
+    """
+    stream, mean, labels = teacher.stream, teacher.averaged(part, session), teacher.dataset.labels(part)
+    diagnosis = diagnose(teacher, session)
+    mixing = diagnosis.mixing.get("probabilities") or diagnosis.mixing.get("means")
+    values = {
+        name: METRICS[name].value(mean, labels) if METRICS[name].applies(mean, None) else None
+        for name in ("accuracy", "ece")
+    }
+    return MethodRow(
+        method=teacher.space.method.name,
+        **_against(mean, truth),
+        nll=METRICS["nll"].value(mean, labels),
+        **values,
+        **_outside(teacher, mean, part, session),
+        seconds=sampling_seconds(stream),
+        weights_bytes=4 * num_params(stream.key.shapes) * stream.num_samples if stream.has_weights else 0,
+        num_samples=stream.num_samples,
+        effective_samples=mixing.ess[0] if mixing and mixing.ess else None,
+        verdict=judge(diagnosis).level,
+    )
+
+
+def sampling_seconds(stream: Stream) -> float:
+    """What making the samples took, as the stream's provenance tells."""
+    path = stream.folder / "provenance.json"
+    entries = read_json(path) if path.exists() else []
+    return float(sum(entry["ended"] - entry["started"] for entry in entries if "started" in entry))
+
+
+def _against(mean: AnyPredictions, truth: AnyPredictions | None) -> dict[str, float | None]:
+    if not (isinstance(mean, Predictions) and isinstance(truth, Predictions)):
+        return {"agreement": None, "total_variation": None}
+    prob, true_prob = (torch.from_numpy(predictions.log_prob_NC).exp() for predictions in (mean, truth))
+    return {"agreement": agreement(prob, true_prob), "total_variation": total_variation(prob, true_prob)}
+
+
+def _outside(teacher: Teacher, mean: AnyPredictions, part: Part, session: Session) -> dict[str, float | None]:
+    """AUROC between the part's inputs and the same permuted; one posterior sample in memory at a time."""
+    if not (teacher.stream.has_weights and isinstance(mean, Predictions)):
+        return {"ood_entropy": None, "ood_information": None}
+    generator = rng.generator(0, "permuted inputs", part)
+    predict = predictor(teacher, permuted(teacher.dataset.inputs(part), generator=generator), session)
+    total, disorder = torch.zeros(()), torch.zeros(())
+    for sample, weight in enumerate(teacher.stream.weight_S.tolist()):
+        session.raise_if_stopped()
+        log_prob = predict(torch.from_numpy(teacher.stream.theta(sample))).cpu().double()
+        total, disorder = total + weight * log_prob.exp(), disorder + weight * entropy_of(log_prob)
+    outside = Predictions(total.log().numpy(), disorder.numpy())
+    return {
+        "ood_entropy": auroc(entropy(mean.log_prob_NC), entropy(outside.log_prob_NC)),
+        "ood_information": auroc(_information(mean), _information(outside)),
+    }
+
+
+def _information(predictions: Predictions) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Mutual information of label and parameters, H[E p] - E[H], nats."""
+    assert predictions.expected_entropy_N is not None, "averages of posterior samples have one"
+    return entropy(predictions.log_prob_NC) - predictions.expected_entropy_N

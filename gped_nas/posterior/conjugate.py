@@ -1,0 +1,103 @@
+"""Posteriors known exactly: linear regression with normal noise and a normal prior, for self-tests and tests."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.data.synthetic import exact_posterior
+from gped_nas.models.base import Params, Shapes
+from gped_nas.posterior.base import Network, Problem
+from gped_nas.posterior.priors import GaussianPrior
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A problem whose posterior is N(mean, precision^-1).
+
+    Attributes:
+        problem: data, likelihood and prior.
+        mean_P, precision_PP: of its posterior, float64, in the order of the flat parameters.
+    """
+
+    problem: Problem
+    mean_P: Tensor
+    precision_PP: Tensor
+
+    @property
+    def covariance_PP(self) -> Tensor:
+        """The posterior's covariance, float64."""
+        covariance: Tensor = torch.linalg.inv(self.precision_PP)
+        return covariance
+
+
+def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
+    """Linear regression: two outputs of three correlated inputs and a constant, 30 examples.
+
+    P = 2 * 3 + 2, weights first, then biases. The posterior of each output's parameters is that of
+    ``exact_posterior``; outputs are independent.
+
+    Args:
+        noise_std: of each output.
+        precision: of the prior of each parameter.
+    """
+    generator = rng.generator(0, "scenario", "regression")
+    x = torch.randn(30, 3, generator=generator)
+    x = torch.stack([x[:, 0], 0.8 * x[:, 0] + 0.6 * x[:, 1], 0.5 + x[:, 2]], 1)
+    y = x @ torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]]).mT + noise_std * torch.randn(30, 2, generator=generator)
+    shapes: Shapes = {"w": (2, 3), "b": (2,)}
+    prior = GaussianPrior(precision=precision)
+
+    def outputs(params: Params, x: Tensor) -> Tensor:
+        return F.linear(x, params["w"], params["b"])
+
+    def log_likelihood(outputs: Tensor, y: Tensor) -> Tensor:
+        return -0.5 * (outputs - y).square().sum(1) / noise_std**2
+
+    problem = Problem(
+        shapes=shapes,
+        log_likelihood=lambda params, x, y: log_likelihood(outputs(params, x), y),
+        log_prior=prior.log_density,
+        initialise=lambda generator: {name: torch.zeros(shape) for name, shape in shapes.items()},
+        x=x,
+        y=y,
+        network=Network(outputs, log_likelihood, last_layer=("w", "b"), dense=(("w", "b"),)),
+        prior=prior,
+    )
+    exact = [exact_posterior(x, column, precision=precision, noise_std=noise_std) for column in y.unbind(1)]
+    # from output by output, (w, b) each, to all weights, then all biases
+    order = torch.tensor([0, 1, 2, 4, 5, 6, 3, 7])
+    mean_P = torch.cat([one.mean for one in exact])[order]
+    precision_PP = torch.kron(torch.eye(2), torch.linalg.inv(exact[0].covariance).contiguous())  # of both outputs
+    return Known(problem, mean_P, precision_PP[order][:, order])
+
+
+def copies(known: Known, num: int) -> Problem:
+    """``num`` independent copies of the same posterior as one problem, its parameter ``theta`` of shape (num, P).
+
+    All examples count as one, so that a minibatch of one example gives the exact gradient. What a method does to
+    ``theta`` it then does to ``num`` chains at once.
+    """
+    prior = known.problem.prior
+    assert isinstance(prior, GaussianPrior), "regression's"
+    size = len(known.mean_P)
+    curvature = known.precision_PP - prior.precision * torch.eye(size)  # of the likelihood alone
+    slope = known.precision_PP @ known.mean_P
+
+    def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        theta = params["theta"]
+        value = (theta * (slope.to(theta) - theta @ curvature.to(theta) / 2)).sum()
+        return value.expand(len(x))
+
+    shapes: Shapes = {"theta": (num, size)}
+    return Problem(
+        shapes=shapes,
+        log_likelihood=log_likelihood,
+        log_prior=prior.log_density,
+        initialise=lambda generator: {"theta": torch.zeros(num, size)},
+        x=torch.zeros(1, 1),
+        y=torch.zeros(1, dtype=torch.int64),
+        prior=prior,
+    )

@@ -1,0 +1,212 @@
+"""Whether chains agree, how much their draws are worth, and whether they have the temperature they claim.
+
+Draws are arrays (K, S, Q): chains, draws of one chain in their order, quantities. Every chain is split into halves, so
+that a chain that still drifts disagrees with itself.
+
+* **R-hat** is the rank-normalised split R-hat: the larger of the one of the draws (bulk: do chains have one location?)
+  and the one of their distances from the pooled median (folded: do they have one scale?). One quantity has
+  R-hat = sqrt(var+ / W), with W the mean variance within the M half-chains of n draws, B / n the variance of their
+  means, var+ = (n - 1) / n W + B / n, all of normal scores z = Phi^-1((rank - 3/8) / (M n + 1/4)).
+* **Bulk ESS** is the effective sample size of the same scores: M n / tau with tau = -1 + 2 sum_k P_k, P_k =
+  rho_{2k} + rho_{2k+1}, cut before the first P_k that is not positive and made monotone (Geyer 1992), rho_t = 1 -
+  (W - mean autocovariance at lag t) / var+. It may exceed M n where draws alternate; it is at most M n log10(M n).
+
+Source: Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021, arXiv:1903.08008, equations 1-4, 10-14,
+sections 4.2-4.3. Departure: normal scores divide by M n + 1/4 (Blom 1958), as Stan's and ArviZ's code does, where the
+paper prints - 1/4.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gped_nas.errors import DataError
+
+MIN_DRAWS = 4
+"""Draws a chain below which its halves have no variance."""
+_BLOCK = 2**22  # numbers worked on at once: what bounds memory
+
+
+def rhat(draws_KSQ: Tensor) -> Tensor:
+    """Rank-normalised split R-hat of each quantity, (Q,) float64.
+
+    It is 1 where all chains draw from one law. With a single chain it compares only that chain's halves.
+
+    Returns:
+        NaN where all draws are equal or some are not finite; infinite where chains stand still at different values.
+
+    Raises:
+        DataError: fewer than 4 draws a chain.
+    """
+    return _by_block(draws_KSQ, lambda draws: torch.maximum(_plain_rhat(_scores(draws)), _plain_rhat(_folded(draws))))
+
+
+def bulk_ess(draws_KSQ: Tensor) -> Tensor:
+    """Bulk effective sample size of each quantity, all chains together, (Q,) float64.
+
+    Returns:
+        NaN where all draws are equal or some are not finite.
+
+    Raises:
+        DataError: fewer than 4 draws a chain.
+    """
+    return _by_block(draws_KSQ, lambda draws: _ess(_scores(draws)))
+
+
+def agreement(prob_NC: Tensor, reference_NC: Tensor) -> float:
+    """Share of inputs where two averages find the same class most probable.
+
+    Source: Izmailov, Vikram, Hoffman & Wilson 2021, arXiv:2104.14421, section 6.
+    """
+    return float((prob_NC.argmax(-1) == reference_NC.argmax(-1)).double().mean())
+
+
+def total_variation(prob_NC: Tensor, reference_NC: Tensor) -> float:
+    """Mean total variation distance of two averages, 0 to 1: half the sum over classes of |p - q|. Source: as above."""
+    return float((prob_NC.double() - reference_NC.double()).abs().sum(-1).mean() / 2)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """An estimated temperature.
+
+    Attributes:
+        value: the estimate.
+        low, high: its 95 % interval or band; see the function that made it.
+        degrees_of_freedom: independent squares (kinetic), or states (configurational), behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    degrees_of_freedom: int
+
+
+def kinetic_temperature(momenta_KP: Tensor, mass: float) -> Temperature:
+    """T from momenta: m^T m / (d mass) over d = K P numbers, which at temperature T is T chi^2_d / d.
+
+    The band is the 95 % one of T given the estimate, value d / chi^2_d, with the cube-root normal approximation of the
+    quantiles (within 1.5 % from d = 8). Momenta of different chains must be independent.
+
+    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I; Wilson & Hilferty 1931 (the quantiles).
+    """
+    num = momenta_KP.numel()
+    value = float(momenta_KP.double().square().sum() / (num * mass))
+    spread = 2 / (9 * num)
+    upper, lower = ((1 - spread + z * spread**0.5) ** 3 for z in (1.96, -1.96))
+    return Temperature(value, value / upper, value / max(lower, 1e-12), num)
+
+
+def configurational_temperature(virial_S: Tensor, num_params: int) -> Temperature:
+    """T from states: the mean of (theta - c) . grad U(theta) / d, for any fixed point c.
+
+    E[(theta - c) . grad U] = d T for every density proportional to exp(-U / T) that vanishes at infinity: integrate by
+    parts. So zero, the prior's centre, is as good a ``c`` as the posterior's mean in expectation, but not in noise: a
+    term (mean - c) . grad U with average zero comes on top. ``c`` must not be an average of the states that are judged
+    (an average of n of them pulls the estimate down by T / n). A minibatch gradient may stand in for grad U if its
+    examples were drawn afresh.
+
+    Args:
+        virial_S: (theta_s - c) . grad U(theta_s) at S >= 2 states.
+        num_params: d.
+
+    Returns:
+        The mean, with the 95 % t-interval over states taken as independent.
+
+    Raises:
+        DataError: fewer than two states.
+
+    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I (c = 0); Leimkuhler & Matthews 2015, section 6.1.5.
+    """
+    per_state = virial_S.double() / num_params
+    num = len(per_state)
+    if num < 2:
+        raise DataError(f"configurational temperature: found {num} state, expected at least 2 for an interval")
+    value, half = float(per_state.mean()), t_quantile(num - 1) * float(per_state.std()) / num**0.5
+    return Temperature(value, value - half, value + half, num)
+
+
+_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+
+
+def t_quantile(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t: half a 95 % interval in standard errors.
+
+    A table up to 15 degrees of freedom; beyond it the first two terms of Cornish-Fisher, within 0.001.
+    """
+    z = 1.959964
+    return (
+        _T_975[degrees - 1]
+        if degrees <= len(_T_975)
+        else z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    )
+
+
+def ranks(values_QM: Tensor) -> Tensor:
+    """Ranks from 1 along the last axis, ties sharing their mean, float64."""
+    ordered = values_QM.contiguous().sort(-1).values
+    below = torch.searchsorted(ordered, values_QM.contiguous())
+    return (below + torch.searchsorted(ordered, values_QM.contiguous(), right=True) + 1).double() / 2
+
+
+def _by_block(draws_KSQ: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """``of`` the half-chains (Q, M, n), a block of quantities at a time; NaN where it means nothing."""
+    num_chains, num_draws, num = draws_KSQ.shape
+    if num_draws < MIN_DRAWS:
+        raise DataError(f"draws: found {num_draws} a chain, expected at least {MIN_DRAWS} to split it into halves")
+    found = torch.empty(num, dtype=torch.float64)
+    half, width = num_draws // 2, max(1, _BLOCK // (num_chains * num_draws))
+    for start in range(0, num, width):
+        block = draws_KSQ[:, :, start : start + width].double().permute(2, 0, 1)
+        # an odd draw out is the middle one
+        halves = torch.cat([block[..., :half], block[..., num_draws - half :]], 1)
+        undefined = (halves == halves[:, :1, :1]).all(-1).all(-1) | ~halves.isfinite().all(-1).all(-1)
+        found[start : start + width] = of(halves.nan_to_num()).masked_fill(undefined, torch.nan)
+    return found
+
+
+def _scores(draws_QMn: Tensor) -> Tensor:
+    """Normal scores of the pooled ranks of each quantity."""
+    pooled = draws_QMn.flatten(1)
+    scores: Tensor = torch.special.ndtri((ranks(pooled) - 0.375) / (pooled.shape[1] + 0.25))
+    return scores.view_as(draws_QMn)
+
+
+def _folded(draws_QMn: Tensor) -> Tensor:
+    """Normal scores of the distances from each quantity's pooled median."""
+    ordered = draws_QMn.flatten(1).sort(-1).values
+    num = ordered.shape[1]
+    median = (ordered[:, (num - 1) // 2] + ordered[:, num // 2]) / 2
+    return _scores((draws_QMn - median[:, None, None]).abs())
+
+
+def _variances(values_QMn: Tensor) -> tuple[Tensor, Tensor]:
+    """W, and var+, of each quantity."""
+    n = values_QMn.shape[2]
+    within = values_QMn.var(2).mean(1)
+    return within, (n - 1) / n * within + values_QMn.mean(2).var(1)
+
+
+def _plain_rhat(values_QMn: Tensor) -> Tensor:
+    within, total = _variances(values_QMn)
+    # where every half stands still, W is rounding: either all stand at one value, or the halves never meet
+    still = within <= 1e-12 * total
+    return (total / within).sqrt().masked_fill(still & (total > 0), torch.inf).masked_fill(total == 0, 1.0)
+
+
+def _ess(values_QMn: Tensor) -> Tensor:
+    num_halves, n = values_QMn.shape[1:]
+    within, total = _variances(values_QMn)
+    spectrum = torch.fft.rfft(values_QMn - values_QMn.mean(2, keepdim=True), n=2 * n)
+    autocovariance_Qn = torch.fft.irfft(spectrum.abs().square(), n=2 * n)[..., :n].mean(1) / n
+    rho = 1 - (within[:, None] - autocovariance_Qn) / total[:, None]
+    rho[:, 0] = 1.0
+    pairs = rho[:, : n // 2 * 2].reshape(len(rho), n // 2, 2).sum(2)
+    positive = (pairs > 0).cumprod(1)
+    tau = -1 + 2 * (pairs.cummin(1).values * positive).sum(1)
+    num = num_halves * n
+    ess: Tensor = num / tau.clamp_min(1 / math.log10(num))
+    return ess
