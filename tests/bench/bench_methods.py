@@ -4,10 +4,11 @@
 
 Writes ``methods-cpu.json`` and prints it as one line. Beside our methods it times, in the same rounds, the gradient
 alone (minibatch, forward, backward), the noise alone (P normal numbers), and SGLD of `posteriors` in both of its modes:
-on the same posterior written as its documentation does, and on our own potential. Each entry of ``runs`` is for one number of threads and holds, for wall time and
-for this process's own processor time, milliseconds a step and ratios. Rounds go through all contenders in turn and a
-ratio is the median of the ratios within rounds, so that a machine whose speed drifts shows in the quartiles and not in
-the comparison. Where others use the machine, only processor time at one thread says something.
+on the same posterior written as its documentation does, and on our own potential. Each entry of ``runs`` is for one
+number of threads and holds, for wall time and for this process's own processor time, milliseconds a step and ratios.
+Rounds go through all contenders in turn and a ratio is the median of the ratios within rounds, so that a machine whose
+speed drifts shows in the quartiles and not in the comparison. Where others use the machine, only processor time at one
+thread says something.
 """
 
 import argparse
