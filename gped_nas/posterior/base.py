@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
+from gped_nas import rng
 from gped_nas.config import Config
 from gped_nas.data.base import Dataset
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes, initialise
@@ -154,10 +155,38 @@ class Method:
 METHODS: Registry[Method] = Registry("method", "gped_nas.posterior")
 
 
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """The chains of one teacher, as a function that yields the steps of any of them, in any process.
+
+    Attributes:
+        problem: makes the posterior where it is needed; can be pickled, a ``Problem`` cannot.
+        cfg: the method's settings.
+        seed: root of every draw.
+    """
+
+    problem: Callable[[], Problem]
+    cfg: MethodConfig
+    seed: int
+
+    def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
+        """Yield the steps of a chain from its beginning or from ``state``."""
+        generator = rng.generator(self.seed, "posterior", chain)
+        return METHODS[self.cfg.name](self.problem(), self.cfg, generator=generator, state=state)
+
+
 def classification(genotype: Genotype, dataset: Dataset, prior: Prior, *, device: torch.device) -> Problem:
-    """The posterior of a classifier: categorical likelihood over the dataset's training part."""
+    """The posterior of a classifier over the dataset's training part; see ``classifier``."""
+    x, y = dataset.inputs("train"), dataset.train.y
+    return classifier(genotype, x, y, num_classes=dataset.num_classes, prior=prior, device=device)
+
+
+def classifier(
+    genotype: Genotype, x: Tensor, y: Tensor, *, num_classes: int, prior: Prior, device: torch.device
+) -> Problem:
+    """The posterior of a classifier: categorical likelihood over normalised inputs (N, ...) and labels (N,)."""
     family = FAMILIES[genotype.family]
-    shapes = genotype.shapes(dataset.input_shape, dataset.num_classes)
+    shapes = genotype.shapes(tuple(x.shape[1:]), num_classes)
 
     def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
         return -F.cross_entropy(family.forward(params, x), y, reduction="none")
@@ -167,8 +196,8 @@ def classification(genotype: Genotype, dataset: Dataset, prior: Prior, *, device
         log_likelihood=log_likelihood,
         log_prior=prior.log_density,
         initialise=lambda generator: initialise(shapes, generator=generator),
-        x=dataset.inputs("train").to(device),
-        y=dataset.train.y.to(device),
+        x=x.to(device),
+        y=y.to(device),
         network=classifier_network(family, shapes),
         prior=prior,
     )
