@@ -1,7 +1,8 @@
 """Run one chain of an unfinished segment, and keep what it drew in chunks.
 
-A chain leaves, about once a second, a chunk with its new samples and its state, in a folder of its own that it locks.
-Chunks only carry samples from one process to the next: where they were cut does not show in the sealed segment.
+A chain leaves, once a second or sooner if its samples are large, a chunk with its new samples and its state, in a
+folder of its own that it locks. Chunks only carry samples from one process to the next: where they were cut does not
+show in the sealed segment.
 """
 
 import shutil
@@ -18,10 +19,11 @@ from gped_nas.errors import Interrupted, StreamError
 from gped_nas.io import environment, lock, make_dir, seal_dir
 from gped_nas.models.base import num_params
 from gped_nas.posterior.base import State, Step
-from gped_nas.stream.format import SHARD_BYTES, Sealed, SealedWriter
+from gped_nas.stream.format import Sealed, SealedWriter
 from gped_nas.stream.key import StreamKey
 
 CHUNK_SECONDS = 1.0
+CHUNK_BYTES = 16 * 2**20
 RunChain = Callable[[int, State | None], Iterator[Step]]
 """``run_chain(chain, state)`` yields the steps of one chain from its beginning or from ``state``."""
 
@@ -138,9 +140,9 @@ class _ChunkWriter:
             self._weights.append(step.sample.weight)
 
     def is_full(self) -> bool:
-        """Whether losing the chunk would cost a second, or keeping it a shard's memory."""
+        """Whether losing the chunk would cost a second, or keeping it much memory (writing takes it twice)."""
         num_bytes = len(self._samples) * self._row_bytes
-        return num_bytes >= SHARD_BYTES or time.monotonic() - self._began > CHUNK_SECONDS
+        return num_bytes >= CHUNK_BYTES or time.monotonic() - self._began > CHUNK_SECONDS
 
     def flush(self) -> None:
         """Write the chunk and begin the next one."""

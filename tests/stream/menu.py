@@ -63,7 +63,7 @@ class Menu:
 
 @dataclass(frozen=True)
 class Patient:
-    """Chains of ``sgld`` that stand still after their first step until the gate is open.
+    """Chains of ``sgld`` that stand still after their first step, chain 1 inside its second, until the gate is open.
 
     Attributes:
         gate: a file.
@@ -74,6 +74,8 @@ class Patient:
     def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
         for step in Chains(classifier, sgld_config(), 0)(chain, state):
             yield step
+            while chain == 1 and not self.gate.exists():
+                time.sleep(0.01)
             yield from _standing(step, self.gate)
 
 

@@ -75,22 +75,27 @@ def family(tmp_path):
     command = [sys.executable, tmp_path / "script.py", tmp_path / "a", tmp_path / "gate"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
-        children = next([int(pid) for pid in pids] for line in parent.stdout if len(pids := line.split()) == 2)
+        children = next(sorted(int(pid) for pid in pids) for line in parent.stdout if len(pids := line.split()) == 2)
         yield parent, children
         for pid in (parent.pid, *children):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(tmp_path, family):
+@pytest.mark.parametrize("frozen_child", [0, 1])
+def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(tmp_path, family, frozen_child):
+    """One child stands between two steps and one, which never asks whether to stop, inside a step."""
     parent, children = family
-    wait_until(lambda: len(list(tmp_path.glob("a/*/building/*/chain-0?/chunk-000000"))) == 2)
-    os.kill(children[0], signal.SIGSTOP)
+
+    def chains():
+        return sorted(tmp_path.glob("a/*/building/*/chain-0?"))
+
+    wait_until(lambda: len(found := chains()) == 2 and not any(map(is_free, found)))
+    os.kill(children[frozen_child], signal.SIGSTOP)
     parent.kill()
     parent.wait()
-    chains = sorted(tmp_path.glob("a/*/building/*/chain-0?"))
-    wait_until(lambda: any(map(is_free, chains)))  # the child that could, ended
-    (frozen,) = (chain for chain in chains if not is_free(chain))
+    wait_until(lambda: any(map(is_free, chains())))  # the child that could, ended
+    (frozen,) = (chain for chain in chains() if not is_free(chain))
     before = tree(frozen)
 
     (tmp_path / "gate").touch()
@@ -98,7 +103,7 @@ def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(tmp_path,
     builder.start()
     builder.join(0.5)
     assert builder.is_alive() and tree(frozen) == before
-    os.kill(children[0], signal.SIGCONT)
+    os.kill(children[frozen_child], signal.SIGCONT)
     builder.join()
     whole = build(tmp_path / "b", tmp_path / "gate")
     assert tree(stream_key().folder(tmp_path / "a") / "segments") == tree(whole / "segments")

@@ -140,9 +140,9 @@ def test_more_processes_than_chains_are_not_started(tmp_path):
     )
 
 
-def test_a_chunk_is_written_when_its_samples_fill_a_shard(tmp_path, monkeypatch):
+def test_a_chunk_is_written_when_its_samples_are_large(tmp_path, monkeypatch):
     """Memory does not grow with the samples that a method draws in a second."""
-    monkeypatch.setattr(chunks, "SHARD_BYTES", 2 * 43 * 4)  # two samples of 43 parameters
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 2 * 43 * 4)  # two samples of 43 parameters
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 1e9)
     with pytest.raises(Interrupted):
         build(tmp_path, CountedChains(chains=1), chains=1, stop_at=7)
