@@ -40,6 +40,13 @@ def set_precision() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def threads_for(macs: int) -> Iterator[None]:
     """Inside the block, one thread if the largest product of a step is too small to share out.

@@ -9,7 +9,7 @@ import torch
 from platformdirs import user_cache_path
 
 from gped_nas import device
-from gped_nas.errors import Interrupted
+from gped_nas.errors import ConfigError, Interrupted
 
 
 def cache_root() -> Path:
@@ -35,12 +35,28 @@ class Session:
         streams: folder of all streams.
         progress: told ``(what, done, total)``.
         should_stop: asked between steps; true ends the job, keeping all that is finished.
+        processes: how many chains run side by side, each in a process of its own; None decides by the work.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     streams: Path = field(default_factory=lambda: cache_root() / "streams")
     progress: Callable[[str, int, int], None] = _silent
     should_stop: Callable[[], bool] = _never
+    processes: int | None = None
+
+    def processes_for(self, chains: int, macs: int) -> int:
+        """How many processes run so many chains: one a chain on a CPU, as far as its cores go, if a step is long.
+
+        Args:
+            chains: number of chains.
+            macs: multiply-adds of the largest product of a step. A step that is too short to be shared out over threads
+                ends a chain before a process has started, which takes seconds.
+        """
+        if self.processes is not None:
+            return min(self.processes, chains)
+        if self.device.type != "cpu" or macs < device.SHARED_MACS:
+            return 1
+        return min(chains, device.usable_cores())
 
     def raise_if_stopped(self) -> None:
         """End the job if the user asked for it.
@@ -57,12 +73,15 @@ def new_session(
     *,
     progress: Callable[[str, int, int], None] = _silent,
     should_stop: Callable[[], bool] = _never,
+    processes: int | None = None,
 ) -> Session:
     """A session on the device called ``device_name``, precision switches set.
 
     Raises:
-        ConfigError: unknown device name.
+        ConfigError: unknown device name, or fewer processes than one.
         EnvironmentProblem: the device is not there.
     """
+    if processes is not None and processes < 1:
+        raise ConfigError(f"--processes: found {processes}, expected at least 1")
     device.set_precision()
-    return Session(device.choose(device_name), progress=progress, should_stop=should_stop)
+    return Session(device.choose(device_name), progress=progress, should_stop=should_stop, processes=processes)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gped_nas import device as devices
-from gped_nas import rng
 from gped_nas.api.session import Session
 from gped_nas.data import base as data
 from gped_nas.data import dials
@@ -25,7 +25,7 @@ from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import sha256_arrays
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import largest_product
-from gped_nas.posterior.base import METHODS, ChainConfig, supervised, views
+from gped_nas.posterior.base import ChainConfig, Chains, posterior_of, views
 from gped_nas.posterior.imported import (
     ImportConfig,
     content_digest,
@@ -37,7 +37,7 @@ from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
-from gped_nas.stream.writer import write_predictions, write_view, write_weights
+from gped_nas.stream.writer import holds, write_predictions, write_view, write_weights
 
 PREDICT_BATCH = 8192
 
@@ -160,28 +160,37 @@ def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
     if isinstance(space.method, ImportConfig) and is_predictions(path := Path(space.method.path)):
         return Stream(_import_predictions(space, path, dataset, key, session, provenance))
     chains, wanted = _wanted(space, key)
-    method, problem = METHODS[space.method.name], None
+    if not holds(session.streams, key, wanted):
+        macs = largest_product(key.shapes, int(getattr(space.method, "batch_size", len(dataset.train))))
+        processes = session.processes_for(chains, macs)
+        # one thread a chain, also where chains take turns: how many run side by side must not show in their bits
+        with devices.threads_for(macs if chains == 1 else 0):
+            write_weights(
+                session.streams,
+                key,
+                _chains(space, dataset, session.device),
+                chains=chains,
+                num_samples=wanted,
+                provenance={**provenance, "processes": processes},
+                progress=session.progress,
+                should_stop=session.should_stop,
+                processes=processes,
+            )
+    return Stream(key.folder(session.streams), num_samples=wanted)
 
-    def run_chain(chain: int, state: Any) -> Any:
-        nonlocal problem
-        if problem is None:
-            problem = supervised(space.genotype, dataset, space.prior, space.likelihood, device=session.device)
-        generator = rng.generator(space.seed, "posterior", chain)
-        return method(problem, space.method, generator=generator, state=state)
 
-    batch_size = int(getattr(space.method, "batch_size", len(dataset.train)))
-    with devices.threads_for(largest_product(key.shapes, batch_size)):
-        folder = write_weights(
-            session.streams,
-            key,
-            run_chain,
-            chains=chains,
-            num_samples=wanted,
-            provenance=provenance,
-            progress=session.progress,
-            should_stop=session.should_stop,
-        )
-    return Stream(folder, num_samples=wanted)
+def _chains(space: SearchSpace, dataset: Dataset, device: torch.device) -> Chains:
+    problem = partial(
+        posterior_of,
+        space.genotype,
+        dataset.inputs("train"),
+        dataset.normalized_labels("train"),
+        num_outputs=dataset.num_classes,
+        prior=space.prior,
+        likelihood=space.likelihood,
+        device=device,
+    )
+    return Chains(problem, space.method, space.seed)
 
 
 def existing_stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:

@@ -16,6 +16,10 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to pri
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: a.b=c.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Root of every seed.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Processes = Annotated[
+    int | None,
+    typer.Option("--processes", help="Chains run side by side, a core each; decided by the work if not given."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder of all studies.")]
 Storage = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from gped_nas.cli.options import (
     Device,
     FormatOption,
     Out,
+    Processes,
     Seed,
     Set,
     Space,
@@ -42,6 +43,7 @@ def run(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    processes: Processes = None,
     out: Out = REPORTS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved space, and stop.")] = False,
@@ -71,7 +73,7 @@ def run(
         say(f"trial {record.trial}: {record.state}, {what} ({finished} of {wanted})")
 
     with stoppable(_again(space, study_name, storage, set_, seed, out, n_trials)) as should_stop, progress() as report:
-        session = new_session(device, progress=report, should_stop=should_stop)
+        session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
         study = run_study(
             found,
             out=out,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gped_nas.cli.options import Device, FormatOption, Seed, Set, Space, overrides
+from gped_nas.cli.options import Device, FormatOption, Processes, Seed, Set, Space, overrides
 from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
@@ -21,13 +21,16 @@ app = typer.Typer(help="Build, show and check the teacher's stream of posterior 
 
 
 @app.command()
-def build(space: Space, set_: Set = None, seed: Seed = None, device: Device = "auto") -> None:
+def build(
+    space: Space, set_: Set = None, seed: Seed = None, device: Device = "auto", processes: Processes = None
+) -> None:
     """Sample the teacher's posterior, unless its stream is there; a killed build goes on where it stopped."""
     from gped_nas.api import build_teacher, load_space, new_session
 
     found = load_space(space, overrides(set_, seed))
     with stoppable(f"gped-search teacher build {space}") as should_stop, progress() as report:
-        teacher = build_teacher(found, new_session(device, progress=report, should_stop=should_stop))
+        session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
+        teacher = build_teacher(found, session)
     say(f"{teacher.stream.num_samples} posterior samples in {teacher.seconds:.1f} s")
     print(teacher.stream.folder)
 

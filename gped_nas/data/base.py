@@ -201,7 +201,7 @@ def build(
         test, rest = carve(given, test, seed=seed, part="test", where=where)
         test_text = f"{len(test)} of {len(given)} examples, carved with seed {seed}"
     checked, train = carve(rest, validation, seed=seed, part="validation", where=where)
-    extra = given.x[:0] if unlabelled is None else unlabelled
+    extra = given.x[:0].clone() if unlabelled is None else unlabelled  # a slice would keep all of it
     _check_like_train(extra, given.x, where, "pool")
     return Dataset(
         name=name,

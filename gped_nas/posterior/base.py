@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
+from gped_nas import rng
 from gped_nas.config import Config
 from gped_nas.data.base import Dataset
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes, initialise
@@ -179,19 +180,56 @@ class Method:
 METHODS: Registry[Method] = Registry("method", "gped_nas.posterior")
 
 
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """The chains of one teacher, as a function that yields the steps of any of them, in any process.
+
+    Attributes:
+        problem: makes the posterior where it is needed; can be pickled, a ``Problem`` cannot.
+        cfg: the method's settings.
+        seed: root of every draw.
+    """
+
+    problem: Callable[[], Problem]
+    cfg: MethodConfig
+    seed: int
+
+    def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
+        """Yield the steps of a chain from its beginning or from ``state``."""
+        generator = rng.generator(self.seed, "posterior", chain)
+        return METHODS[self.cfg.name](self.problem(), self.cfg, generator=generator, state=state)
+
+
 def supervised(
     genotype: Genotype, dataset: Dataset, prior: Prior, likelihood: Likelihood, *, device: torch.device
 ) -> Problem:
-    """The posterior of a network over the dataset's training part."""
+    """The posterior of a network over the dataset's training part; see ``posterior_of``."""
+    x, y = dataset.inputs("train"), dataset.normalized_labels("train")
+    return posterior_of(
+        genotype, x, y, num_outputs=dataset.num_classes, prior=prior, likelihood=likelihood, device=device
+    )
+
+
+def posterior_of(
+    genotype: Genotype,
+    x: Tensor,
+    y: Tensor,
+    *,
+    num_outputs: int,
+    prior: Prior,
+    likelihood: Likelihood,
+    device: torch.device,
+) -> Problem:
+    """The posterior of a network over normalised inputs (N, ...) and labels (N,) as the likelihood reads them."""
     family = FAMILIES[genotype.family]
-    shapes = genotype.shapes(dataset.input_shape, dataset.num_classes)
+    shapes = genotype.shapes(tuple(x.shape[1:]), num_outputs)
     return Problem(
         shapes=shapes,
         log_likelihood=lambda params, x, y: likelihood.log_density(family.forward(params, x), y),
         log_prior=prior.log_density,
         initialise=lambda generator: initialise(shapes, generator=generator),
-        x=dataset.inputs("train").to(device),
-        y=dataset.normalized_labels("train").to(device),
+        x=x.to(device),
+        y=y.to(device),
         network=supervised_network(family, shapes, likelihood),
         prior=prior,
     )

@@ -1,14 +1,13 @@
 """Write a stream: run chains to sealed segments, and predictions at a view's inputs to sealed views.
 
-A killed build goes on from its last chunk: each chain leaves, about once a second, a chunk with its new
-samples and its state. Chunks only carry samples from one process to the next; where they were cut does not
-show in the sealed segment, which is therefore the same bytes for any history of kills.
+A killed build goes on from the last chunk of each chain (see chunks.py). Neither where chunks were cut nor how many
+processes ran the chains shows in the sealed segment, which is the same bytes for any history of kills.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,24 @@ from gped_nas.io import (
     write_json,
 )
 from gped_nas.models.base import num_params
-from gped_nas.posterior.base import State, Step
+from gped_nas.stream.chunks import RunChain, Unfinished, state_of
 from gped_nas.stream.format import FORMAT_VERSION, SHARD_BYTES, Sealed, SealedWriter
 from gped_nas.stream.key import StreamKey
+from gped_nas.stream.processes import run_chains
 from gped_nas.stream.reader import Stream, sealed_segments, segment_folders
 
-CHUNK_SECONDS = 1.0
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``, called often; ``total`` is fixed for one ``what``."""
-RunChain = Callable[[int, State | None], Iterator[Step]]
-"""``run_chain(chain, state)`` yields the steps of one chain from its beginning or from ``state``."""
+
+
+def holds(root: Path, key: StreamKey, num_samples: int) -> bool:
+    """Whether the stream of ``key`` is there with at least ``num_samples`` posterior samples.
+
+    Raises:
+        StreamError: what is there is corrupt or of another key.
+    """
+    folder = key.folder(root)
+    return folder.exists() and _num_sealed(sealed_segments(folder, key.digest)) >= num_samples
 
 
 def write_weights(
@@ -51,6 +58,7 @@ def write_weights(
     provenance: dict[str, Any],
     progress: Progress,
     should_stop: Callable[[], bool],
+    processes: int = 1,
 ) -> Path:
     """Make sure that the stream of ``key`` holds at least ``num_samples`` posterior samples.
 
@@ -59,12 +67,14 @@ def write_weights(
     Args:
         root: folder of all streams.
         key: the stream's key.
-        run_chain: runs one chain.
+        run_chain: runs one chain; can be pickled if ``processes`` is above 1.
         chains: number of chains; divides ``num_samples``.
         num_samples: posterior samples wanted, all chains together.
         provenance: what is told of the machine, kept outside every digest.
         progress: told ``(what, samples done, samples wanted)``.
-        should_stop: asked after each step; when true the chain's state is kept and the build ends.
+        should_stop: asked after each step; when true the chains' states are kept and the build ends.
+        processes: how many chains run side by side, each in a process with one thread; changes no bit of a chain that
+            has one thread here too.
 
     Returns:
         The stream's folder.
@@ -72,10 +82,11 @@ def write_weights(
     Raises:
         Interrupted: ``should_stop`` said so; the next call goes on from there.
         StreamError: what is there is corrupt or of another key.
-        EnvironmentProblem: the folder cannot be written.
+        EnvironmentProblem: the folder cannot be written, or a process was killed.
+        GpedError: whatever a chain raised.
     """
     folder = key.folder(root)
-    if folder.exists() and _num_sealed(sealed_segments(folder, key.digest)) >= num_samples:
+    if holds(root, key, num_samples):
         return folder
     make_dir(folder)
     with lock(folder / "lock", wait=True):
@@ -86,22 +97,16 @@ def write_weights(
             return folder
         started = time.time()
         building = make_dir(folder / "building" / f"segment-{len(sealed):06d}-{first}-{num_samples}")
-        wanted = (num_samples - first) // chains
-        states = _sealed_states(sealed[-1], chains) if sealed else [None] * chains
-        drawn: list[list[Sealed]] = []
-        for chain in range(chains):
-            drawn.append(
-                _run_chain(
-                    building / f"chain-{chain:02d}",
-                    key,
-                    lambda state, c=chain: run_chain(c, state),  # type: ignore[misc]
-                    states[chain],
-                    wanted,
-                    progress=lambda done, c=chain: progress("teacher", first + done + c * wanted, num_samples),  # type: ignore[misc]
-                    should_stop=should_stop,
-                )
-            )
-        _seal_segment(folder, key, drawn, first, building)
+        before = sealed[-1].folder if sealed else None
+        segment = Unfinished(building, key, run_chain, (num_samples - first) // chains, before)
+        drawn = [0] * chains
+
+        def tell(chain: int, done: int) -> None:
+            drawn[chain] = done
+            progress("teacher", first + sum(drawn), num_samples)
+
+        run_chains(segment, chains=chains, processes=processes, progress=tell, should_stop=should_stop)
+        _seal_segment(folder, segment, chains, first)
         shutil.rmtree(building, ignore_errors=True)
         _note_provenance(folder, {**provenance, "what": f"samples {first}-{num_samples}", "started": started})
     return folder
@@ -207,105 +212,12 @@ def write_view(
             seal_dir(building, final)
 
 
-def _run_chain(
-    folder: Path,
-    key: StreamKey,
-    run: Callable[[State | None], Iterator[Step]],
-    state: State | None,
-    wanted: int,
-    *,
-    progress: Callable[[int], None],
-    should_stop: Callable[[], bool],
-) -> list[Sealed]:
-    """Run one chain until its chunks hold ``wanted`` samples, going on from the chunks that are there."""
-    make_dir(folder)
-    chunks = _valid_chunks(folder, key)
-    done = sum(c.manifest.num_samples for c in chunks)
-    progress(done)
-    if done >= wanted:
-        return chunks
-    if chunks:
-        state = _state(chunks[-1], "state-00-")
-    samples: list[Tensor] = []
-    weights: list[float] = []
-    flushed = time.monotonic()
-
-    def flush(state: State) -> None:
-        nonlocal flushed
-        chunks.append(_write_chunk(folder, len(chunks), key, samples, weights, state))
-        samples.clear()
-        weights.clear()
-        flushed = time.monotonic()
-
-    for step in run(state):
-        if step.sample is not None:
-            samples.append(step.sample.theta_P)
-            weights.append(step.sample.weight)
-            done += 1
-            progress(done)
-        if done >= wanted:
-            flush(step.state)
-            return chunks
-        if should_stop():
-            flush(step.state)
-            raise Interrupted("stopped while sampling the teacher; run the same command again to go on")
-        if time.monotonic() - flushed > CHUNK_SECONDS:
-            flush(step.state)
-    raise StreamError(f"{folder}: the method ended after {done} samples, expected {wanted}; lower num_samples")
-
-
-def _write_chunk(
-    folder: Path,
-    index: int,
-    key: StreamKey,
-    samples: list[Tensor],
-    weights: list[float],
-    state: State,
-) -> Sealed:
-    building = folder / ".writing"
-    shutil.rmtree(building, ignore_errors=True)
-    make_dir(building)
-    writer = SealedWriter(building)
-    rows = torch.stack(samples).numpy() if samples else np.empty((0, num_params(key.shapes)), np.float32)
-    writer.add("params-000000", rows)
-    writer.add("weight-000000", np.asarray(weights, np.float64))
-    for name, tensor in state.items():
-        writer.add(f"state-00-{name}", tensor.numpy())
-    writer.close(kind="chunk", stream=key.digest, about={}, first_sample=0, num_samples=len(samples))
-    final = folder / f"chunk-{index:06d}"
-    seal_dir(building, final)
-    return Sealed(final, key.digest)
-
-
-def _valid_chunks(folder: Path, key: StreamKey) -> list[Sealed]:
-    """The chunks of a chain up to the first that is damaged; that one and all later ones are dropped."""
-    chunks: list[Sealed] = []
-    for path in sorted(folder.glob("chunk-*")):
-        try:
-            chunk = Sealed(path, key.digest)
-            intact = not chunk.verify()
-        except StreamError:
-            intact = False
-        if not intact or path.name != f"chunk-{len(chunks):06d}":
-            _remove(path)
-            continue
-        chunks.append(chunk)
-    return chunks
-
-
-def _remove(path: Path) -> None:
-    with environment("remove", path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _seal_segment(folder: Path, key: StreamKey, drawn: list[list[Sealed]], first: int, building: Path) -> None:
-    chains = len(drawn)
+def _seal_segment(folder: Path, segment: Unfinished, chains: int, first: int) -> None:
+    """Seal what all chains of a segment have drawn, read from their chunks a shard at a time."""
+    key, drawn = segment.key, [segment.chunks(chain) for chain in range(chains)]
     rows_by_chain = [[(c, r) for c in chunks for r in range(c.manifest.num_samples)] for chunks in drawn]
-    order = [rows_by_chain[s % chains][s // chains] for s in range(chains * len(rows_by_chain[0]))]
-    sealing = building / "sealing"
+    order = [rows_by_chain[s % chains][s // chains] for s in range(chains * segment.wanted)]
+    sealing = segment.folder / "sealing"
     shutil.rmtree(sealing, ignore_errors=True)
     make_dir(sealing)
     writer = SealedWriter(sealing)
@@ -314,7 +226,7 @@ def _seal_segment(folder: Path, key: StreamKey, drawn: list[list[Sealed]], first
         writer.add(f"params-{i:06d}", block)
     writer.add("weight-000000", np.asarray([c.read("weight-000000.npy")[r] for c, r in order], np.float64))
     for chain, chunks in enumerate(drawn):
-        for name, tensor in _state(chunks[-1], "state-00-").items():
+        for name, tensor in state_of(chunks[-1], 0).items():
             writer.add(f"state-{chain:02d}-{name}", tensor.numpy())
     writer.close(
         kind="weights",
@@ -324,15 +236,6 @@ def _seal_segment(folder: Path, key: StreamKey, drawn: list[list[Sealed]], first
         num_samples=len(order),
     )
     seal_dir(sealing, folder / "segments" / f"{len(segment_folders(folder)):06d}")
-
-
-def _state(sealed: Sealed, prefix: str) -> State:
-    names = [n for n in sealed.names("state") if n.startswith(prefix)]
-    return {n.removeprefix(prefix).removesuffix(".npy"): torch.from_numpy(np.array(sealed.read(n))) for n in names}
-
-
-def _sealed_states(segment: Sealed, chains: int) -> list[State | None]:
-    return [_state(segment, f"state-{chain:02d}-") for chain in range(chains)]
 
 
 def _num_sealed(sealed: list[Sealed]) -> int:

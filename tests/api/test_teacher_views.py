@@ -56,7 +56,7 @@ def no_chain(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def ran(*args: Any, **more: Any) -> Any:
         raise AssertionError("a chain was run")
 
-    return lambda: monkeypatch.setattr(teachers, "supervised", ran)
+    return lambda: monkeypatch.setattr(teachers, "posterior_of", ran)
 
 
 def test_adding_views_runs_no_chain_and_touches_nothing_sealed(no_chain: Callable[[], None]) -> None:

@@ -90,7 +90,7 @@ def assert_one_message(err: str, says: tuple[str, ...] = ()) -> None:
 
 
 def start(*args: object, cwd: Path | None = None, **env: str) -> "subprocess.Popen[str]":
-    """The installed command as a process of its own."""
+    """The installed command as a process of its own, in a group of its own as a shell starts it."""
     return subprocess.Popen(
         [str(PROGRAM), *map(str, args)],
         stdout=subprocess.PIPE,
@@ -98,6 +98,7 @@ def start(*args: object, cwd: Path | None = None, **env: str) -> "subprocess.Pop
         text=True,
         cwd=cwd,
         env={**os.environ, **env, "OMP_NUM_THREADS": "1"},
+        process_group=0,
     )
 
 

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM at the installed command: once finishes the step, twice stops at once; nothing is lost."""
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -96,6 +97,16 @@ def test_a_teacher_that_is_stopped_once_goes_on_from_there(home: Home) -> None:
     (chunk,) = home.cache.glob("streams/*/building/*/chain-00/chunk-*")
     step = next(chunk.glob("state-00-step.npy"))
     assert int(_number(step)) > 0
+
+
+def test_ctrl_c_in_a_terminal_stops_all_processes_gently(home: Home) -> None:
+    """A terminal sends it to the whole group, here while the processes of the chains are still starting."""
+    process = start("teacher", "build", "tiny.yaml", "--set", SLOW_TEACHER, "--processes", "2")
+    wait_for(lambda: any(home.cache.glob("streams/*/building/*")), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _assert_told_how_to_go_on(finish(process), 130, "gped-search teacher build tiny.yaml")
+    chunks = home.cache.glob("streams/*/building/*/chain-0?/chunk-000000/manifest.json")
+    assert {path.parts[-3] for path in chunks} == {"chain-00", "chain-01"}
 
 
 def _number(path: Path) -> int:

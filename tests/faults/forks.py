@@ -134,7 +134,7 @@ class _Watch:
 
         from gped_nas.api.students import Trainer
         from gped_nas.posterior.base import FlatParams
-        from gped_nas.stream import writer
+        from gped_nas.stream import chunks, writer
 
         for name, kind in (("fsync", "fsync"), ("replace", "rename"), ("rename", "rename"), ("mkdir", "mkdir")):
             self.before(os, name, kind)
@@ -158,7 +158,7 @@ class _Watch:
             monotonic = staticmethod(lambda: watch.steps * step_s)
             time = staticmethod(lambda: 0.0)
 
-        writer.time = Clock  # type: ignore[assignment]
+        chunks.time = writer.time = Clock  # type: ignore[assignment]
 
 
 def _child(request: dict[str, Any], stderr: int) -> None:

@@ -10,8 +10,8 @@ import torch
 from gped_nas.errors import EnvironmentProblem, Interrupted, StreamError
 from gped_nas.io import lock
 from gped_nas.posterior.base import METHODS
+from gped_nas.stream import chunks, writer
 from gped_nas.stream import format as stream_format
-from gped_nas.stream import writer
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_predictions, write_view, write_weights
 from tests.scenarios import NUM_CLASSES, NUM_EXAMPLES, Chains, predict, stream_key, tree
@@ -118,7 +118,7 @@ def test_stopping_at_any_step_and_going_on_gives_the_same_bytes(tmp_path, undist
 
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_again_and_again_at_random_steps(tmp_path, undisturbed, seed, monkeypatch):
-    monkeypatch.setattr(writer, "CHUNK_SECONDS", 0.0)  # a chunk a step, burn-in too
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)  # a chunk a step, burn-in too
     rng = random.Random(seed)
     kills = 0
     for _ in range(200):
@@ -134,7 +134,7 @@ def test_killed_again_and_again_at_random_steps(tmp_path, undisturbed, seed, mon
 
 @pytest.mark.parametrize("name", ["add", "close"])
 def test_killed_inside_any_write(tmp_path, undisturbed, name, monkeypatch):
-    monkeypatch.setattr(writer, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
     whole = getattr(stream_format.SealedWriter, name)
     left = [0]
 
@@ -180,18 +180,18 @@ def flip(path, position):
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("which", [1, -1])
 def test_damaged_chunks_are_dropped_with_all_later_ones(tmp_path, undisturbed, damage, which, monkeypatch):
-    monkeypatch.setattr(writer, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
     with pytest.raises(Killed):
         build(tmp_path, should_stop=after(6, Killed()))
-    chunks = sorted(tmp_path.glob("*/building/*/chain-00/chunk-*"))
-    assert len(chunks) == 5
-    DAMAGES[damage](chunks[which])
-    monkeypatch.setattr(writer, "CHUNK_SECONDS", 1.0)
+    left = sorted(tmp_path.glob("*/building/*/chain-00/chunk-*"))
+    assert len(left) == 5
+    DAMAGES[damage](left[which])
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 1.0)
     assert sealed(build(tmp_path)) == undisturbed
 
 
 def test_leftovers_of_a_killed_process_do_no_harm(tmp_path, undisturbed, monkeypatch):
-    monkeypatch.setattr(writer, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
     with pytest.raises(Killed):
         build(tmp_path, should_stop=after(9, Killed()))
     building = next(stream_key().folder(tmp_path).glob("building/*"))
@@ -240,7 +240,7 @@ class TestGrowth:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_killed_while_growing(self, tmp_path, seed, monkeypatch):
-        monkeypatch.setattr(writer, "CHUNK_SECONDS", 0.0)
+        monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
         build(tmp_path / "a", 4)
         expected = sealed(build(tmp_path / "a", 12))
         build(tmp_path / "b", 4)

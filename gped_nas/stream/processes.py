@@ -1,0 +1,192 @@
+"""Chains side by side in processes of their own, with the bits they have one after another.
+
+The parent holds the stream's lock. A worker is a spawned process that runs its share of the chains on one thread,
+writes under their folders only, and talks to the parent over one pipe: samples drawn and errors go up, the wish to stop
+comes down. Terminal signals are the parent's business; a worker ends with its parent, however that ended.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from types import ModuleType
+
+import torch.multiprocessing
+
+from gped_nas import device
+from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, Interrupted
+from gped_nas.stream.chunks import Unfinished
+
+POLL_S = 0.1
+_OBEYED_BY_PARENT = {signal.SIGINT, signal.SIGTERM}
+_CONTEXT = torch.multiprocessing.get_context("spawn")
+
+
+def run_chains(
+    segment: Unfinished,
+    *,
+    chains: int,
+    processes: int,
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Run all chains of a segment: here, one after another, if ``processes`` is 1, else in processes of their own.
+
+    Args:
+        segment: what to run; its ``run_chain`` can be pickled if ``processes`` is above 1, its tensors are then shared.
+        chains: how many there are.
+        processes: how many run at the same time at most; does not show in what they draw.
+        progress: told ``(chain, samples the chain has)``.
+        should_stop: asked after each step, or every ``POLL_S``; when true the chains' states are kept and this ends.
+
+    Raises:
+        Interrupted: ``should_stop`` said so; the next call goes on from there.
+        ConfigError: ``run_chain`` cannot be handed to another process.
+        EnvironmentProblem: a process was killed, or the folder cannot be written.
+        GpedError: whatever a chain raised.
+    """
+    processes = min(processes, chains)
+    if processes == 1:
+        for chain in range(chains):
+            segment.run(chain, progress=partial(progress, chain), should_stop=should_stop)
+        return
+    with contextlib.ExitStack() as stack:
+        workers = [_Worker(segment, range(i, chains, processes), stack) for i in range(processes)]
+        _attend(workers, progress, should_stop)
+
+
+class _Worker:
+    """A process at work, seen from its parent; ``stack`` ends it.
+
+    Raises:
+        ConfigError: the work cannot be handed over.
+    """
+
+    def __init__(self, segment: Unfinished, chains: range, stack: contextlib.ExitStack) -> None:
+        self.chains, self.folder = chains, segment.folder
+        self.connection, theirs = _CONTEXT.Pipe()
+        stack.callback(self.connection.close)
+        self.process = _CONTEXT.Process(target=_work, args=(segment, chains, theirs))
+        with theirs, _deaf(), _without_script():
+            try:
+                self.process.start()
+            except OSError:
+                raise
+            except Exception as error:  # what cannot be pickled says so by many classes
+                raise ConfigError(
+                    f"found a posterior that cannot be handed to another process ({error}); expected one made of "
+                    "importable modules: register it in a plugin, or use one process"
+                ) from error
+        stack.callback(self._end)
+
+    def _end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+
+    def stop(self) -> None:
+        """Ask it to finish its step, keep its state and end."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self.connection.send("stop")
+
+    def ended(self) -> None:
+        """Look at how it ended.
+
+        Raises:
+            EnvironmentProblem: not by itself.
+        """
+        self.process.join()
+        code = self.process.exitcode or 0
+        if code == 0:
+            return
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+        numbers = ", ".join(map(str, self.chains))
+        raise EnvironmentProblem(
+            f"{self.folder}: the process of chain {numbers} {how}{hint}; what it drew until a moment before is kept: "
+            "run the same command again to go on, with --processes 1 if memory is short"
+        )
+
+
+def _attend(workers: list[_Worker], progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
+    """Relay what workers say until all have ended; the first error ends this at once."""
+    busy = {worker.connection: worker for worker in workers}
+    stopping = False
+    interrupted: Interrupted | None = None
+    while busy:
+        if not stopping and should_stop():
+            stopping = True
+            for worker in busy.values():
+                worker.stop()
+        for connection in wait(list(busy), POLL_S):
+            assert isinstance(connection, Connection)
+            try:
+                said = connection.recv()
+            except (EOFError, ConnectionResetError):
+                busy.pop(connection).ended()
+                continue
+            if isinstance(said, Interrupted):
+                interrupted = said
+            elif isinstance(said, BaseException):
+                raise said
+            else:
+                progress(*said)
+    if interrupted is not None:
+        raise interrupted
+
+
+def _work(segment: Unfinished, chains: range, connection: Connection) -> None:
+    """What a worker does."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    device.set_precision()
+    try:
+        with device.threads_for(0):
+            for chain in chains:
+                # the parent says one thing only
+                segment.run(chain, progress=partial(_tell, connection, chain), should_stop=connection.poll)
+    except (GpedError, OSError, MemoryError) as error:
+        connection.send(error)
+    except Exception as error:
+        unexpected = RuntimeError(f"{type(error).__name__}: {error}")  # its own class may not survive the pipe
+        unexpected.add_note(traceback.format_exc())
+        connection.send(unexpected)
+
+
+def _tell(connection: Connection, chain: int, done: int) -> None:
+    connection.send((chain, done))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    parent.join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started inside never hear Ctrl-C, which a terminal sends to all: they inherit what is blocked."""
+    resource_tracker.ensure_running()  # starting it unblocks these signals, so it is to run before they are blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OBEYED_BY_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Processes started inside do not run the user's script again, so it needs no ``if __name__ == "__main__"``."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

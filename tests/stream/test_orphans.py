@@ -1,0 +1,109 @@
+"""``kill -9`` of a process whose children run its chains: they end with it, and the next build waits for them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gped_nas.errors import EnvironmentProblem
+from gped_nas.io import lock
+from gped_nas.stream.writer import write_weights
+from tests.scenarios import stream_key, tree
+from tests.stream.menu import Patient
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import multiprocessing
+import sys
+from pathlib import Path
+from gped_nas.stream.writer import write_weights
+from tests.scenarios import stream_key
+from tests.stream.menu import Patient
+
+def progress(what, done, total):
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+
+write_weights(
+    Path(sys.argv[1]), stream_key(), Patient(Path(sys.argv[2])), chains=2, num_samples=8, processes=2,
+    provenance={}, progress=progress, should_stop=lambda: False,
+)
+"""
+"""Not under ``if __name__ == "__main__"``, as people write scripts."""
+
+
+def build(root, gate):
+    return write_weights(
+        root,
+        stream_key(),
+        Patient(gate),
+        chains=2,
+        num_samples=8,
+        provenance={},
+        progress=lambda what, done, total: None,
+        should_stop=lambda: False,
+    )
+
+
+def wait_until(claim):
+    deadline = time.monotonic() + 60
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_free(chain):
+    try:
+        with lock(chain / "lock", wait=False):
+            return True
+    except EnvironmentProblem:
+        return False
+
+
+@pytest.fixture
+def family(tmp_path):
+    """A script that runs two chains which do not end, and the numbers of its two processes; all are killed in the end.
+
+    They are in this process's group: in an orphaned one the system would wake a frozen process by a hang-up.
+    """
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "a", tmp_path / "gate"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
+        children = next(sorted(int(pid) for pid in pids) for line in parent.stdout if len(pids := line.split()) == 2)
+        yield parent, children
+        for pid in (parent.pid, *children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("frozen_child", [0, 1])
+def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(tmp_path, family, frozen_child):
+    """One child stands between two steps and one, which never asks whether to stop, inside a step."""
+    parent, children = family
+
+    def chains():
+        return sorted(tmp_path.glob("a/*/building/*/chain-0?"))
+
+    wait_until(lambda: len(found := chains()) == 2 and not any(map(is_free, found)))
+    os.kill(children[frozen_child], signal.SIGSTOP)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: any(map(is_free, chains())))  # the child that could, ended
+    (frozen,) = (chain for chain in chains() if not is_free(chain))
+    before = tree(frozen)
+
+    (tmp_path / "gate").touch()
+    builder = threading.Thread(target=build, args=(tmp_path / "a", tmp_path / "gate"))
+    builder.start()
+    builder.join(0.5)
+    assert builder.is_alive() and tree(frozen) == before
+    os.kill(children[frozen_child], signal.SIGCONT)
+    builder.join()
+    whole = build(tmp_path / "b", tmp_path / "gate")
+    assert tree(stream_key().folder(tmp_path / "a") / "segments") == tree(whole / "segments")

@@ -1,0 +1,150 @@
+"""Chains in one process or in several, stopped, killed and resumed at the other number: the same sealed bytes."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from gped_nas.errors import ConfigError, DivergenceError, EnvironmentProblem, Interrupted
+from gped_nas.io import lock
+from gped_nas.posterior.base import METHODS
+from gped_nas.stream import chunks
+from gped_nas.stream.reader import Stream
+from gped_nas.stream.writer import write_weights
+from tests.scenarios import Chains as CountedChains
+from tests.scenarios import stream_key, tree
+from tests.stream.menu import IDLERS, NAMES, Menu, Unlucky
+
+CHAINS = 2 * len(NAMES)
+HISTORIES = ["2 processes", "1 process, stopped, 2 processes", "2 processes, stopped, 1 process"]
+
+
+def build(root, run_chain, *, chains=2, num_samples=8, processes=1, stop_at=None):
+    """Build a stream; ``stop_at`` stops once so many samples were told of."""
+    told = [0]
+
+    def progress(what, done, total):
+        assert (what, total) == ("teacher", num_samples) and done <= total
+        told.append(done)
+
+    folder = write_weights(
+        root,
+        stream_key(),
+        run_chain,
+        chains=chains,
+        num_samples=num_samples,
+        provenance={},
+        progress=progress,
+        should_stop=lambda: stop_at is not None and told[-1] >= stop_at,
+        processes=processes,
+    )
+    assert told[-1] == num_samples or len(told) == 1
+    return folder
+
+
+def sealed(folder):
+    return tree(folder / "segments")
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory):
+    """Streams with one sample of two chains of every method, by how they came about; and their sealed bytes."""
+    root = tmp_path_factory.mktemp("menu")
+    menu = Menu(root / "menu")
+    menu.prepare()
+
+    def run(name, processes, stop_at=None):
+        return build(root / name, menu, chains=CHAINS, num_samples=CHAINS, processes=processes, stop_at=stop_at)
+
+    with pytest.raises(Interrupted, match="run the same command again"):
+        run(HISTORIES[1], 1, stop_at=min(IDLERS))  # the chains before the first idler have their sample
+    with pytest.raises(Interrupted, match="run the same command again"):
+        run(HISTORIES[2], 2, stop_at=sum(idler // 2 for idler in IDLERS))  # a process runs every second chain
+    assert not list(root.glob("*/*/segments"))
+    menu.gate.touch()
+    histories = {
+        "1 process": run("1 process", 1),
+        HISTORIES[0]: run(HISTORIES[0], 2),
+        HISTORIES[1]: run(HISTORIES[1], 2),
+        HISTORIES[2]: run(HISTORIES[2], 1),
+    }
+    return {name: (Stream(folder), sealed(folder)) for name, folder in histories.items()}
+
+
+def test_every_registered_method_is_on_the_menu():
+    assert set(NAMES) == set(METHODS)
+    assert [idler % 2 for idler in sorted(IDLERS)] == [1, 0]
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_each_chain_has_the_same_bits_in_any_process(streams, name, history):
+    (expected, _), (found, _) = streams["1 process"], streams[history]
+    for chain in (2 * NAMES.index(name), 2 * NAMES.index(name) + 1):
+        assert np.array_equal(found.theta(chain), expected.theta(chain))
+        assert found.weight_S[chain] == expected.weight_S[chain]
+        states = [n for n in expected.segments[0].names("state") if n.startswith(f"state-{chain:02d}-")]
+        assert states or name == "import"
+        for state in states:
+            assert np.array_equal(found.segments[0].read(state), expected.segments[0].read(state)), state
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_the_sealed_bytes_are_the_same_for_any_history(streams, history):
+    assert streams[history][1] == streams["1 process"][1]
+
+
+class TestWhatGoesWrong:
+    def test_an_error_of_a_chain_is_the_same_from_another_process(self, tmp_path):
+        messages = set()
+        for processes in (1, 2):
+            with pytest.raises(DivergenceError) as caught:
+                build(tmp_path / str(processes), Unlucky("diverges", tmp_path / "spared"), processes=processes)
+            messages.add(str(caught.value))
+        assert messages == {"not finite after 3 steps"}
+
+    def test_an_unexpected_error_comes_with_its_traceback(self, tmp_path):
+        with pytest.raises(RuntimeError, match="LookupError: not finite after 3 steps") as caught:
+            build(tmp_path, Unlucky("fails", tmp_path / "spared"), processes=2)
+        assert "menu.py" in caught.value.__notes__[0]
+
+    def test_a_killed_process_is_told_of_and_the_same_command_goes_on(self, tmp_path):
+        run = Unlucky("killed", tmp_path / "spared")
+        with pytest.raises(EnvironmentProblem, match="chain 1 was killed by SIGKILL.*run the same command again"):
+            build(tmp_path / "a", run, processes=2)
+        run.spared.touch()
+        assert sealed(build(tmp_path / "a", run)) == sealed(build(tmp_path / "b", run))
+
+    def test_what_cannot_be_handed_over_is_refused(self, tmp_path):
+        with pytest.raises(ConfigError, match="register it in a plugin, or use one process"):
+            build(tmp_path, lambda chain, state: iter(()), processes=2)
+
+    def test_an_orphan_that_still_writes_is_waited_for(self, tmp_path):
+        expected = sealed(build(tmp_path / "a", CountedChains()))
+        with pytest.raises(Interrupted):
+            build(tmp_path / "b", CountedChains(), stop_at=2)
+        (chain,) = (tmp_path / "b").glob("*/building/*/chain-00")
+        before, run = tree(chain), CountedChains()
+        builder = threading.Thread(target=build, args=(tmp_path / "b", run))
+        with lock(chain / "lock", wait=False):  # what an orphan holds
+            builder.start()
+            builder.join(0.3)
+            assert builder.is_alive() and run.num_steps == 0 and tree(chain) == before
+        builder.join()
+        assert sealed(stream_key().folder(tmp_path / "b")) == expected
+
+
+def test_more_processes_than_chains_are_not_started(tmp_path):
+    assert sealed(build(tmp_path / "a", CountedChains(chains=1), chains=1, processes=3)) == sealed(
+        build(tmp_path / "b", CountedChains(chains=1), chains=1)
+    )
+
+
+def test_a_chunk_is_written_when_its_samples_are_large(tmp_path, monkeypatch):
+    """Memory does not grow with the samples that a method draws in a second."""
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 2 * 43 * 4)  # two samples of 43 parameters
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 1e9)
+    with pytest.raises(Interrupted):
+        build(tmp_path, CountedChains(chains=1), chains=1, stop_at=7)
+    kept = [len(np.load(path)) for path in sorted(tmp_path.glob("*/building/*/chain-00/chunk-*/params-*"))]
+    assert kept == [2, 2, 2, 1]
