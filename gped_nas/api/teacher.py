@@ -141,7 +141,7 @@ def build_teacher(space: SearchSpace, session: Session, *, dataset: Dataset | No
 
 def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
     key = stream_key(space, dataset)
-    provenance = devices.fingerprint(session.device)
+    provenance = {**devices.fingerprint(session.device), "dataset": dataset.name}
     if isinstance(space.method, ImportConfig) and is_predictions(path := Path(space.method.path)):
         return Stream(_import_predictions(space, path, dataset, key, session, provenance))
     chains, wanted = _wanted(space, key)
@@ -244,7 +244,7 @@ def _rows(inputs: Any, wanted: Any, where: str, part: str) -> list[int]:
 
 
 def _clean(part: Part, space: SearchSpace) -> View:
-    return View("clean", {}, part, space.seed)
+    return View("clean", {}, part, space.seed, space.stream.prediction_dtype)
 
 
 def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
@@ -269,6 +269,7 @@ def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
         about,
         predict,
         num_inputs=len(x),
+        dtype=view.dtype,
         progress=session.progress,
         should_stop=session.should_stop,
     )

@@ -19,6 +19,7 @@ from gped_nas.data.base import Dataset, Part, named
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.registry import Registry
 
+PredictionDtype = Literal["float32", "float16"]
 C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
 C = TypeVar("C", bound=Config)
 
@@ -57,16 +58,19 @@ class View:
         settings: its settings with the defaults filled in, plain data.
         part: the part of the dataset it is applied to.
         seed: root of what the policy draws.
+        dtype: how the teacher's log-probabilities at the inputs are stored; see ``stream.format``.
     """
 
     policy: str
     settings: Mapping[str, Any] = field(hash=False)
     part: Part
     seed: int
+    dtype: PredictionDtype = "float32"
 
     def key(self) -> dict[str, Any]:
-        """Plain data that fixes the view; ``name`` carries its hash."""
-        return {"policy": self.policy, "settings": dict(self.settings), "part": self.part, "seed": self.seed}
+        """Plain data that fixes the view and its predictions; ``name`` carries its hash."""
+        key = {"policy": self.policy, "settings": dict(self.settings), "part": self.part, "seed": self.seed}
+        return key if self.dtype == "float32" else {**key, "dtype": self.dtype}
 
     @property
     def name(self) -> str:
@@ -82,7 +86,9 @@ class View:
         return policy.apply(cfg, dataset.inputs(self.part), generator=generator)
 
 
-def parse_view(settings: Mapping[str, object], where: str, part: Part, seed: int) -> View:
+def parse_view(
+    settings: Mapping[str, object], where: str, part: Part, seed: int, dtype: PredictionDtype = "float32"
+) -> View:
     """The view that ``{policy: name, ...}`` describes.
 
     Args:
@@ -90,6 +96,7 @@ def parse_view(settings: Mapping[str, object], where: str, part: Part, seed: int
         where: file and key of this place, for messages.
         part: the part of the dataset the policy is applied to.
         seed: root of what the policy draws.
+        dtype: how predictions at it are stored.
 
     Raises:
         ConfigError: no policy is named, or a setting it does not take.
@@ -98,7 +105,7 @@ def parse_view(settings: Mapping[str, object], where: str, part: Part, seed: int
     policy = named(POLICIES, settings, "policy", where)
     cfg = parse(policy.settings, settings, where)
     resolved = cfg.model_dump(mode="json")
-    return View(resolved.pop("policy"), resolved, part, seed)
+    return View(resolved.pop("policy"), resolved, part, seed, dtype)
 
 
 class CleanSettings(Config):

@@ -5,6 +5,7 @@ samples and its state. Chunks only carry samples from one process to the next; w
 show in the sealed segment, which is therefore the same bytes for any history of kills.
 """
 
+import contextlib
 import json
 import shutil
 import time
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas.errors import Interrupted, StreamError
+from gped_nas.errors import EnvironmentProblem, Interrupted, StreamError
 from gped_nas.io import (
     Array,
     canonical_json,
@@ -32,7 +33,8 @@ from gped_nas.models.base import num_params
 from gped_nas.posterior.base import State, Step
 from gped_nas.stream.format import FORMAT_VERSION, SHARD_BYTES, Sealed, SealedWriter
 from gped_nas.stream.key import StreamKey
-from gped_nas.stream.reader import Stream, sealed_segments, segment_folders
+from gped_nas.stream.predictions import STORED, encode
+from gped_nas.stream.reader import Stream, sealed_segments, segment_folders, view_about
 
 CHUNK_SECONDS = 1.0
 Progress = Callable[[str, int, int], None]
@@ -77,8 +79,7 @@ def write_weights(
     folder = key.folder(root)
     if folder.exists() and _num_sealed(sealed_segments(folder, key.digest)) >= num_samples:
         return folder
-    make_dir(folder)
-    with lock(folder / "lock", wait=True):
+    with _writing(folder, f"posterior samples ({num_samples} are wanted)"):
         _write_key(folder, key)
         sealed = sealed_segments(folder, key.digest)
         first = _num_sealed(sealed)
@@ -132,8 +133,7 @@ def write_predictions(
     folder = key.folder(root)
     if (folder / "segments" / "000000").exists():
         return folder
-    make_dir(folder)
-    with lock(folder / "lock", wait=True):
+    with _writing(folder, "the imported predictions"):
         _write_key(folder, key)
         building = make_dir(folder / "building" / "segment-000000")
         writer = SealedWriter(building)
@@ -154,6 +154,7 @@ def write_view(
     predict: Callable[[Tensor], Tensor],
     *,
     num_inputs: int,
+    dtype: str = "float32",
     progress: Progress,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -165,6 +166,7 @@ def write_view(
         about: plain data for the manifest: the view's key and the digest of its inputs.
         predict: flat parameters (P,) to what the stream's likelihood predicts, (N, G).
         num_inputs: N.
+        dtype: how log-probabilities are stored, ``float32`` or ``float16``.
         progress: told ``(what, samples done, samples in all)``.
         should_stop: asked after each sample.
 
@@ -173,10 +175,10 @@ def write_view(
         StreamError: an existing view of that name is of other inputs.
         EnvironmentProblem: the folder cannot be written.
     """
-    if stream.has_view(name, about):
+    if stream.has_view(name, about, dtype):
         return
     prediction, width = stream.key.likelihood_model.prediction, stream.key.num_predicted
-    with lock(stream.folder / "lock", wait=True):
+    with _writing(stream.folder, f"predictions at view '{name}'"):
         remove_temporaries(stream.folder)  # a shard's would be sealed along with the shards that are kept
         for index, segment in enumerate(stream.segments):
             final = stream.folder / "views" / name / f"{index:06d}"
@@ -185,9 +187,10 @@ def write_view(
             building = make_dir(stream.folder / "building" / f"view-{name}-{index:06d}")
             writer = SealedWriter(building)
             num = segment.manifest.num_samples
-            for i, rows in enumerate(_row_ranges(num, num_inputs * width * 4)):
+            row_bytes = num_inputs * width * np.dtype(STORED[dtype]).itemsize
+            for i, rows in enumerate(_row_ranges(num, row_bytes)):
                 shape = (rows.stop - rows.start, num_inputs, width)
-                if writer.keep(f"{prediction}-{i:06d}", "<f4", shape):
+                if writer.keep(f"{prediction}-{i:06d}", STORED[dtype], shape):
                     continue
                 block = np.empty(shape, np.float32)
                 for row in range(rows.start, rows.stop):
@@ -196,11 +199,11 @@ def write_view(
                     theta = torch.from_numpy(stream.theta(segment.manifest.first_sample + row))
                     block[row - rows.start] = predict(theta).cpu().numpy()
                     progress(f"predictions ({name})", segment.manifest.first_sample + row + 1, stream.num_sealed)
-                writer.add(f"{prediction}-{i:06d}", block)
+                writer.add(f"{prediction}-{i:06d}", encode(block, dtype))
             writer.close(
                 kind="view",
                 stream=stream.key.digest,
-                about=about,
+                about=view_about(name, about, dtype),
                 first_sample=segment.manifest.first_sample,
                 num_samples=num,
             )
@@ -291,6 +294,29 @@ def _valid_chunks(folder: Path, key: StreamKey) -> list[Sealed]:
             continue
         chunks.append(chunk)
     return chunks
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, missing: str) -> Iterator[None]:
+    """Hold the lock of a stream's folder, made if need be, for writing what is missing in it.
+
+    Raises:
+        EnvironmentProblem: the folder cannot be written.
+        StreamError: a link in it leads elsewhere.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            make_dir(folder)
+            stack.enter_context(lock(folder / "lock", wait=True))
+        except EnvironmentProblem as error:
+            raise EnvironmentProblem(
+                f"{folder}: lacks {missing}, and nothing can be written there ({error}); make the folder writable, or "
+                "set GPED_CACHE to one that is"
+            ) from None
+        for path in (*folder.glob("*"), *folder.glob("*/*")):
+            if path.is_symlink():
+                raise StreamError(f"{path}: a link; nothing is written into a stream that has one, delete it")
+        yield
 
 
 def _remove(path: Path) -> None:
