@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from gped_nas.api.session import Session
-from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, StreamError
+from gped_nas.errors import ConfigError, EnvironmentProblem, StreamError
 from gped_nas.io import read_json
-from gped_nas.models.base import Genotype
 from gped_nas.stream import inventory
 from gped_nas.stream.inventory import PARTS, Part, StreamFolder
 
@@ -40,13 +39,11 @@ def cached_streams() -> list[StreamFolder]:
 
 
 def described(stream: StreamFolder) -> str:
-    """What a stream's teacher is, in words: ``mlp(depth=2, width=128) by sgld on digits, seed 0``."""
+    """What a stream's teacher is, in words: ``mlp(depth=2, width=[128, 128]) by sgld on digits, seed 0``."""
     if stream.key is None:
         return f"unreadable: {stream.problem}"
-    try:
-        genotype = str(Genotype.from_json(stream.key.genotype))
-    except GpedError:  # of a family that is not installed here
-        genotype = str(stream.key.genotype.get("family", "a teacher"))
+    values = {name: value for name, value in stream.key.genotype.items() if name != "family"}
+    genotype = f"{stream.key.genotype.get('family')}({', '.join(f'{k}={v}' for k, v in values.items())})"
     words = f"{genotype} by {stream.key.method.get('name', 'a method')} on {_dataset(stream)}, seed {stream.key.seed}"
     return f"{words}; unreadable: {stream.problem}" if stream.problem else words
 
