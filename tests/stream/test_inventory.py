@@ -1,5 +1,6 @@
 """What of a folder of streams can go, and what must stay."""
 
+import fcntl
 import os
 import threading
 
@@ -105,12 +106,21 @@ def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
     assert streams_of(tmp_path / "absent") == []
 
 
-def test_a_builder_that_waited_for_a_removal_builds_anew(tmp_path):
+def test_a_builder_that_waited_for_a_removal_builds_anew(tmp_path, monkeypatch):
     folder = build(tmp_path, 4)
     expected = sealed(build(tmp_path / "b", 8))
+    waits, flock = threading.Event(), fcntl.flock
+    builder = threading.Thread(target=build, args=(tmp_path, 8))
+
+    def announced(fd, operation):
+        if threading.current_thread() is builder:
+            waits.set()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", announced)
     with lock(folder / "lock", wait=False):
-        builder = threading.Thread(target=build, args=(tmp_path, 8))
         builder.start()
+        assert waits.wait(60)
         folder.rename(tmp_path / "gone")
     builder.join(60)
     assert not builder.is_alive()

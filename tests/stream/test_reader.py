@@ -340,6 +340,13 @@ def test_a_pipe_or_a_device_is_refused_at_once(folder, file):
     refused(folder, str(folder / file))
 
 
+def test_a_message_does_not_repeat_a_hostile_text(folder):
+    edit(folder / SEGMENT / "manifest.json", lambda d: d.update(num_samples="x" * 100_000))
+    with pytest.raises(StreamError, match="found the text 'xxx") as caught:
+        Stream(folder)
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_key_twice_in_one_manifest(folder):
     path = folder / SEGMENT / "manifest.json"
     path.write_text(path.read_text().replace('"num_samples":', '"num_samples":4,"num_samples":'))
