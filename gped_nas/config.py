@@ -156,7 +156,7 @@ def _message(model: type[BaseModel], error: Any, where: str) -> str:
         return f"{place}: missing; give it a value"
     if kind.startswith(("float_type", "int_type", "int_from_float")) and isinstance(found, str):
         hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if _is_number(found) else ""
-        return f"{place}: found the text '{found}', expected a number{hint}"
+        return f"{place}: found the text {_show(found)}, expected a number{hint}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])

@@ -8,26 +8,25 @@ checked.
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import math
 import os
 import shutil
+import stat
 import tokenize
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from gped_nas.errors import EnvironmentProblem, StreamError
 
 Array = NDArray[Any]
 _DTYPES = frozenset({"<f2", "<f4", "<f8", "<i8", "<i4", "|i1", "|u1"})
-_MAX_JSON_BYTES = 16 * 2**20
+_MAX_JSON_BYTES = 4 * 2**20
+_MAX_AXES, _LARGEST = 8, 2**62
 NPY_ERRORS = (
     ValueError,
     TypeError,
@@ -39,7 +38,7 @@ NPY_ERRORS = (
     EOFError,
     UserWarning,
 )
-"""What numpy raises or warns of when the header of a ``.npy`` file is not one that numpy wrote."""
+"""What numpy raises or warns of when the header of a user's ``.npy`` file is not one that numpy wrote."""
 _CHUNK = 2**22
 
 
@@ -59,11 +58,47 @@ def sha256_text(text: str) -> str:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
+        return _sha256(file)
+
+
+def sha256_plain(path: Path) -> str:
+    """SHA-256 of a file of our own making, hexadecimal.
+
+    Raises:
+        StreamError: it is not a plain file that can be read.
+    """
+    with open_plain(path) as file:
+        return _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_CHUNK):
+        digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def open_plain(path: Path) -> Iterator[BinaryIO]:
+    """A file of our own making, opened for reading: neither a link nor a pipe or device, which could block for ever.
+
+    Raises:
+        StreamError: missing, no plain file, or it cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise StreamError(f"{path}: not a plain file; restore it or delete its folder")
+            with open(fd, "rb", closefd=False) as file:
+                yield file
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        raise StreamError(f"{path}: missing; restore it or delete its folder") from None
+    except OSError as error:
+        raise StreamError(f"{path}: cannot be read: {error.strerror}; expected a plain file") from None
 
 
 def sha256_arrays(*arrays: Array) -> str:
@@ -73,6 +108,16 @@ def sha256_arrays(*arrays: Array) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def tree_bytes(folder: Path) -> int:
+    """Bytes of all plain files in a folder and below; links are not followed."""
+    total = 0
+    for path in () if folder.is_symlink() else folder.rglob("*"):
+        with contextlib.suppress(OSError):  # removed meanwhile, or not ours to look at
+            about = path.lstat()
+            total += about.st_size if stat.S_ISREG(about.st_mode) else 0
+    return total
 
 
 def sync_dir(path: Path) -> None:
@@ -118,9 +163,7 @@ def write_json(path: Path, value: object) -> None:
 def write_array(path: Path, array: Array) -> str:
     """Write a ``.npy`` file whole or not at all and return its SHA-256."""
     array = np.asarray(array, order="C")
-    buffer = io.BytesIO()
-    npy_format.write_array_header_1_0(buffer, npy_format.header_data_from_array_1_0(array))
-    header, body = buffer.getvalue(), array.reshape(-1).view(np.uint8).data
+    header, body = npy_header(array.dtype.str, array.shape), array.reshape(-1).view(np.uint8).data
 
     def write(file: Any) -> None:
         file.write(header)
@@ -130,6 +173,18 @@ def write_array(path: Path, array: Array) -> str:
     digest = hashlib.sha256(header)
     digest.update(body)
     return digest.hexdigest()
+
+
+def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """The header of a ``.npy`` file of format 1.0, as numpy 2 writes it; nothing else is ever parsed or accepted.
+
+    numpy leaves room for the first axis to grow to 20 digits and pads with spaces so that the data start at a
+    multiple of 64 bytes.
+    """
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (21 - len(str(shape[0])) if shape else 0)
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
 def _write(path: Path, write: Callable[[Any], object]) -> None:
@@ -162,7 +217,7 @@ def make_dir(path: Path) -> Path:
     """
     with environment("create the directory", path):
         path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
+        if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(13, "not writable")
     return path
 
@@ -183,18 +238,23 @@ def read_json(path: Path) -> Any:
     """Read a JSON file of our own making.
 
     Raises:
-        StreamError: missing, too large, or not JSON.
+        StreamError: missing, no plain file, too large, not JSON, or a key appears twice.
     """
+    with open_plain(path) as file:
+        data = file.read(_MAX_JSON_BYTES + 1)
+    if len(data) > _MAX_JSON_BYTES:
+        raise StreamError(f"{path}: larger than {_MAX_JSON_BYTES} bytes, so not written by this tool")
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise StreamError(f"{path}: larger than {_MAX_JSON_BYTES} bytes, so not written by this tool")
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except FileNotFoundError:
-        raise StreamError(f"{path}: missing") from None
-    except OSError as error:
-        raise StreamError(f"{path}: cannot be read: {error.strerror}; expected a plain file") from None
+        return json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise StreamError(f"{path}: not valid JSON ({error}); restore the file or delete its folder") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice")
+    return found
 
 
 def _refuse_constant(name: str) -> float:
@@ -202,37 +262,26 @@ def _refuse_constant(name: str) -> float:
 
 
 def map_array(path: Path, *, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Map a ``.npy`` file read-only after checking header and exact size against what is expected.
+    """Map a ``.npy`` file read-only after comparing header and size with those of the array expected, byte for byte.
 
     Raises:
-        StreamError: missing, a link, of another dtype or shape, truncated or extended.
+        StreamError: missing, no plain file, of another dtype or shape, truncated or extended.
     """
     if dtype not in _DTYPES:
         raise StreamError(f"{path}: dtype {dtype!r} is not allowed in a stream")
-    if path.is_symlink() or not path.is_file():
-        raise StreamError(f"{path}: missing, or not a plain file; run `gped-search teacher verify`")
-    try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            if npy_format.read_magic(file) != (1, 0):
-                raise ValueError("npy format version is not 1.0")
-            found_shape, fortran, found_dtype = npy_format.read_array_header_1_0(file, max_header_size=4096)
-            offset = file.tell()
-        size = path.stat().st_size
-    except (OSError, *NPY_ERRORS) as error:
-        raise StreamError(f"{path}: not a readable npy file ({error})") from None
-    expected = offset + np.dtype(dtype).itemsize * math.prod(shape)
-    if fortran or found_dtype.str != dtype or tuple(found_shape) != shape or size != expected:
+    count, itemsize = math.prod(shape), np.dtype(dtype).itemsize
+    if len(shape) > _MAX_AXES or min(shape, default=0) < 0 or max(shape, default=0) * itemsize > _LARGEST:
+        raise StreamError(f"{path}: no array has the shape {str(shape)[:60]}; delete its folder to rebuild it")
+    header = npy_header(dtype, shape)
+    with open_plain(path) as file:
+        found, size = file.read(len(header)), os.fstat(file.fileno()).st_size
+    expected = len(header) + itemsize * count
+    if found != header or size != expected:
         raise StreamError(
-            f"{path}: found {found_dtype.str}{tuple(found_shape)} in {size} bytes, "
-            f"expected {dtype}{shape} in {expected} bytes; the file is corrupt, delete its folder to rebuild"
+            f"{path}: found {size} bytes and the header {found[10:].rstrip()!r}, expected {expected} bytes of "
+            f"{dtype}{shape}; the file is corrupt, delete its folder to rebuild"
         )
-    try:
-        if math.prod(shape) == 0:
-            return np.empty(shape, dtype)
-        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-    except (ValueError, OverflowError) as error:
-        raise StreamError(f"{path}: no array has the shape {shape} ({error})") from None
+    return np.memmap(path, dtype=dtype, mode="r", offset=len(header), shape=shape) if count else np.empty(shape, dtype)
 
 
 @contextlib.contextmanager
@@ -246,16 +295,42 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
     Raises:
         EnvironmentProblem: another process holds it and ``wait`` is false, or the file cannot be made.
     """
-    with environment("lock", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    while True:
+        with environment("lock", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise EnvironmentProblem(
-                f"{path.parent}: another process is working here; wait for it or stop it first"
-            ) from None
-        yield
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise EnvironmentProblem(
+                    f"{path.parent}: another process is working here; wait for it or stop it first"
+                ) from None
+            if _is_still_there(fd, path):
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+def _is_still_there(fd: int, path: Path) -> bool:
+    """Whether the file that was locked is the one of that name: its folder may have been removed while we waited."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds ``lock(path)``; the file is neither made nor followed."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     finally:
         os.close(fd)
+    return False

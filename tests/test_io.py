@@ -165,12 +165,19 @@ class TestMapping:
         path.unlink()
         self.refused(path, "missing")
         path.mkdir()
-        self.refused(path, "missing")
+        self.refused(path, "not a plain file")
 
     def test_a_link(self, tmp_path):
         io.write_array(tmp_path / "b.npy", np.ones((2, 3), "<f4"))
         (tmp_path / "a.npy").symlink_to(tmp_path / "b.npy")
-        self.refused(tmp_path / "a.npy", "not a plain file")
+        self.refused(tmp_path / "a.npy", "expected a plain file")
+
+    @pytest.mark.parametrize("shape", [(), (0,), (3,), (4, 43), (10**18, 2), (123_456, 10, 3), (1,) * 8])
+    @pytest.mark.parametrize("dtype", ["<f2", "<f8", "|u1"])
+    def test_our_header_is_numpys(self, tmp_path, dtype, shape):
+        with (tmp_path / "a.npy").open("wb") as file:
+            npy_format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        assert (tmp_path / "a.npy").read_bytes() == io.npy_header(dtype, shape)
 
     def test_other_versions_of_npy(self, tmp_path):
         for version in ((2, 0), (3, 0)):

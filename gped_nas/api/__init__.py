@@ -73,7 +73,7 @@ class TeacherStream:
     @property
     def views(self) -> list[str]:
         """Names of the views there are predictions at."""
-        return sorted(p.name for p in (self.stream.folder / "views").glob("*"))
+        return self.stream.views
 
     @property
     def weight(self) -> Tensor:
@@ -86,7 +86,7 @@ class TeacherStream:
 
         Log-probabilities of C classes, nats; of a regression, mean and variance of the label in its normalised unit.
         """
-        return self.stream.predictions(self.views[0]) if self.stream.has_weights else self.stream.imported()[1]
+        return self.stream.predictions(self._first_view()) if self.stream.has_weights else self.stream.imported()[1]
 
     @property
     def log_prob(self) -> Tensor:
@@ -98,6 +98,11 @@ class TeacherStream:
         if self.stream.key.likelihood_model.prediction != "log_prob":
             raise StreamError(f"{self.stream.folder}: a regression has no classes; read 'predictions' instead")
         return self.predictions
+
+    def _first_view(self) -> str:
+        if not self.views:
+            raise StreamError(f"{self.stream.folder}: holds no predictions yet; run `gped-search teacher build SPACE`")
+        return self.views[0]
 
     def params(self, index: int) -> Params:
         """Named parameters of one posterior sample."""
@@ -114,7 +119,7 @@ class TeacherStream:
         if view is None and not self.stream.has_weights:
             average = expect(TARGETS[target], self.predictions.double(), self.weight).float()
         else:
-            average = stream_expectation(self.stream, target, view or self.views[0])
+            average = stream_expectation(self.stream, target, view or self._first_view())
         return TARGETS[target].shown(average)
 
 

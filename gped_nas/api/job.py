@@ -31,7 +31,7 @@ from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha2
 from gped_nas.search.objectives import best_value, worst_value
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
-from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.search.space import SearchSpace, StreamConfig, load_space
 from gped_nas.search.study import create_or_load, load, sqlite_url, storage_refusals
 from gped_nas.stream.key import StreamKey
 
@@ -151,7 +151,8 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
         "students": resolved["students"],
         "objectives": resolved["objectives"],
         "constraints": resolved["constraints"],
-        "views": resolved["views"],
+        # its default leaves the digest as it was before the setting existed, so that older studies go on
+        "views": [resolved["views"], resolved["stream"]] if space.stream != StreamConfig() else resolved["views"],
         "targets": resolved["targets"],
         "recipe": resolved["recipe"],
         "seed": resolved["seed"],

@@ -22,7 +22,7 @@ from gped_nas.distill.targets import expect, stream_expectation
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
-from gped_nas.io import sha256_arrays
+from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import ChainConfig, Chains, posterior_of, views
@@ -156,7 +156,7 @@ def build_teacher(space: SearchSpace, session: Session, *, dataset: Dataset | No
 
 def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
     key = stream_key(space, dataset)
-    provenance = devices.fingerprint(session.device)
+    provenance = {**devices.fingerprint(session.device), "dataset": dataset.name}
     if isinstance(space.method, ImportConfig) and is_predictions(path := Path(space.method.path)):
         return Stream(_import_predictions(space, path, dataset, key, session, provenance))
     chains, wanted = _wanted(space, key)
@@ -268,7 +268,7 @@ def _rows(inputs: Any, wanted: Any, where: str, part: str) -> list[int]:
 
 
 def _clean(part: Part, space: SearchSpace) -> View:
-    return View("clean", {}, part, space.seed)
+    return View("clean", {}, part, space.seed, space.stream.prediction_dtype)
 
 
 def _with_samples(teacher: Teacher, view: View) -> View:
@@ -309,7 +309,8 @@ def _inputs(teacher: Teacher, view: View) -> Tensor:
 
     # On the processor, whatever the session's device: another device's last bits would be another view's inputs.
     with devices.threads_for(largest_product(teacher.stream.key.shapes, PREDICT_BATCH)):
-        return teacher.stream.derived(f"inputs-{view.name}", lambda: view.inputs(teacher.dataset, answers))
+        of = sha256_text(canonical_json([view.key(), teacher.dataset.digest]))
+        return teacher.stream.derived(f"inputs-{view.name}", of, lambda: view.inputs(teacher.dataset, answers))
 
 
 def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
@@ -324,6 +325,7 @@ def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
         about,
         predictor(teacher, x, session),
         num_inputs=len(x),
+        dtype=view.dtype,
         progress=session.progress,
         should_stop=session.should_stop,
     )

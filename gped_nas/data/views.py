@@ -23,6 +23,7 @@ from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.registry import Registry
 
+PredictionDtype = Literal["float32", "float16"]
 C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
 C = TypeVar("C", bound=Config)
 
@@ -76,6 +77,7 @@ class View:
         settings: its settings with the defaults filled in, plain data.
         part: the part of the dataset it is applied to.
         seed: root of what the policy draws.
+        dtype: how the teacher's predictions at the inputs are stored; see ``stream.format``.
         samples: digest of the posterior samples that the policy asks; empty where it asks none.
     """
 
@@ -83,11 +85,14 @@ class View:
     settings: Mapping[str, Any] = field(hash=False)
     part: Part
     seed: int
+    dtype: PredictionDtype = "float32"
     samples: str = ""
 
     def key(self) -> dict[str, Any]:
-        """Plain data that fixes the view; ``name`` carries its hash."""
+        """Plain data that fixes the view and its predictions; ``name`` carries its hash."""
         key = {"policy": self.policy, "settings": dict(self.settings), "part": self.part, "seed": self.seed}
+        if self.dtype != "float32":
+            key["dtype"] = self.dtype
         return {**key, "samples": self.samples} if self.samples else key
 
     @property
@@ -129,7 +134,13 @@ class View:
         return POLICIES[self.policy].settings(policy=self.policy, **self.settings)
 
 
-def parse_view(settings: Mapping[str, object], where: str, seed: int, part: Part | None = None) -> View:
+def parse_view(
+    settings: Mapping[str, object],
+    where: str,
+    seed: int,
+    part: Part | None = None,
+    dtype: PredictionDtype = "float32",
+) -> View:
     """The view that ``{policy: name, ...}`` describes.
 
     Args:
@@ -137,6 +148,7 @@ def parse_view(settings: Mapping[str, object], where: str, seed: int, part: Part
         where: file and key of this place, for messages.
         seed: root of what the policy draws.
         part: the part of the dataset the policy is applied to; by default the policy's own.
+        dtype: how predictions at it are stored.
 
     Raises:
         ConfigError: no policy is named, or a setting it does not take.
@@ -145,7 +157,7 @@ def parse_view(settings: Mapping[str, object], where: str, seed: int, part: Part
     policy = named(POLICIES, settings, "policy", where)
     cfg = parse(policy.settings, settings, where)
     resolved = cfg.model_dump(mode="json")
-    return View(resolved.pop("policy"), resolved, part or policy.part, seed)
+    return View(resolved.pop("policy"), resolved, part or policy.part, seed, dtype)
 
 
 class CleanSettings(Config):

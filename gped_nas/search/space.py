@@ -12,7 +12,7 @@ from pydantic import Field
 from gped_nas.config import Config, parse, read_yaml
 from gped_nas.data.base import DATASETS
 from gped_nas.data.dials import DataConfig
-from gped_nas.data.views import View, parse_view
+from gped_nas.data.views import PredictionDtype, View, parse_view
 from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import Target, num_raw_outputs, parse_targets
@@ -71,6 +71,16 @@ class BaselineConfig(Config):
     lr: float = Field(default=1e-3, gt=0)
 
 
+class StreamConfig(Config):
+    """How the teacher's stream is kept."""
+
+    prediction_dtype: PredictionDtype = Field(
+        default="float32",
+        description="how predictions at views are stored; float16 halves them and moves a probability by at most "
+        "0.0005 log(classes); imported predictions stay float32",
+    )
+
+
 class _SpaceFile(Config):
     name: str = Field(min_length=1, max_length=200)
     dataset: dict[str, Any]
@@ -80,6 +90,7 @@ class _SpaceFile(Config):
         {"policy": "clean"},
         {"policy": "noise", "std": 0.1},
     )
+    stream: StreamConfig = StreamConfig()
     targets: Annotated[tuple[Any, ...] | None, Field(strict=False)] = None
     students: Annotated[tuple[_StudentsFile, ...], Field(strict=False, min_length=1)]
     objectives: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
@@ -107,6 +118,7 @@ class SearchSpace:
         prior: the teacher's prior.
         likelihood: of a label given the teacher's outputs.
         views: where students are compared with the teacher.
+        stream: how the teacher's stream is kept.
         targets: what they are distilled for, in the order of the heads.
         students: ranges of the student families.
         objectives: what the front is about.
@@ -124,6 +136,7 @@ class SearchSpace:
     prior: Prior
     likelihood: Likelihood
     views: tuple[View, ...]
+    stream: StreamConfig
     targets: tuple[Target, ...]
     students: tuple[StudentSpace, ...]
     objectives: tuple[Objective, ...]
@@ -278,12 +291,20 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     if file.targets is None:
         file = file.model_copy(update={"targets": DEFAULT_TARGETS[likelihood.prediction]})
     assert file.targets is not None
-    views = tuple(parse_view(settings, f"{where}: views[{i}]", file.seed) for i, settings in enumerate(file.views))
+    views = tuple(
+        parse_view(settings, f"{where}: views[{i}]", file.seed, dtype=file.stream.prediction_dtype)
+        for i, settings in enumerate(file.views)
+    )
     targets = parse_targets(file.targets, f"{where}: targets")
     if targets[0].prediction != likelihood.prediction:
         raise ConfigError(
             f"{where}: targets: found {[target.name for target in targets]}, which are for another kind of label than "
             f"the teacher's likelihood '{likelihood.name}'; expected {list(DEFAULT_TARGETS[likelihood.prediction])}"
+        )
+    if file.stream.prediction_dtype != "float32" and likelihood.prediction != "log_prob":
+        raise ConfigError(
+            f"{where}: stream.prediction_dtype: found '{file.stream.prediction_dtype}', expected 'float32': the error "
+            f"of means and variances (likelihood '{likelihood.name}') in half the bytes is not bounded"
         )
     _check_recipe(file.recipe, targets, method_cfg, where)
     names = (*file.objectives, *file.constraints)
@@ -306,6 +327,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
         prior=prior,
         likelihood=likelihood,
         views=views,
+        stream=file.stream,
         targets=targets,
         students=students,
         objectives=objectives,

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gped_nas.io import canonical_json, sha256_text
+from gped_nas.errors import StreamError
+from gped_nas.io import canonical_json, read_json, sha256_text
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
 from gped_nas.posterior.likelihoods import LIKELIHOODS, CategoricalLikelihood, Likelihood
-from gped_nas.stream.format import FORMAT_VERSION
+from gped_nas.stream.format import FORMAT_VERSION, check_version
 
 _CATEGORICAL = CategoricalLikelihood()
 
@@ -56,6 +57,25 @@ class StreamKey:
         """The key that ``to_json`` wrote."""
         values = {k: v for k, v in data.items() if k != "format_version"}
         return StreamKey(**{**values, "input_shape": tuple(values["input_shape"])})
+
+    @staticmethod
+    def read(folder: Path) -> "StreamKey":
+        """The key of the stream in a folder.
+
+        Raises:
+            StreamError: the key cannot be read, or is not the one that the folder's name hashes.
+        """
+        path = folder / "key.json"
+        data = read_json(path)
+        check_version(data, path)
+        try:
+            key = StreamKey.from_json(data["key"])
+            digest, _ = key.digest, key.likelihood_model
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+            raise StreamError(f"{path}: malformed; delete {folder} to rebuild it") from None
+        if digest != data.get("digest") or folder.absolute().name != digest[:32]:
+            raise StreamError(f"{path}: does not hash to its name; delete {folder} to rebuild it")
+        return key
 
     @property
     def digest(self) -> str:

@@ -1,7 +1,7 @@
 """Read a stream: posterior samples, their weights and their predictions, all checked before use."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,23 @@ from gped_nas.io import (
     read_json,
     sha256_arrays,
     sha256_text,
+    tree_bytes,
     write_array,
     write_json,
 )
 from gped_nas.models.base import Params
 from gped_nas.posterior.base import views
-from gped_nas.stream.format import Sealed, check_version
+from gped_nas.stream.format import Sealed
 from gped_nas.stream.key import StreamKey
+from gped_nas.stream.predictions import STORED, decode
+
+_OLD_ABOUT = {"dtype": "float32"}
+"""What the manifest of a view did not say before there was a choice."""
+
+
+def view_about(name: str, about: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """What the manifest of a view says of it."""
+    return {**about, "name": name, "dtype": dtype}
 
 
 def segment_folders(folder: Path) -> list[Path]:
@@ -73,18 +83,11 @@ class Stream:
 
     def __init__(self, folder: Path, *, num_samples: int | None = None) -> None:
         self.folder = folder
-        if not (folder / "key.json").exists():
+        if not (folder / "key.json").is_symlink() and not (folder / "key.json").exists():
             raise StreamError(f"{folder}: no stream here; run `gped-search teacher build SPACE` first")
-        data = read_json(folder / "key.json")
-        check_version(data, folder / "key.json")
-        try:
-            self.key = StreamKey.from_json(data["key"])
-            digest, self._prediction = self.key.digest, self.key.likelihood_model.prediction
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise StreamError(f"{folder / 'key.json'}: malformed; delete {folder} to rebuild it") from None
-        if digest != data.get("digest") or folder.absolute().name != digest[:32]:
-            raise StreamError(f"{folder / 'key.json'}: does not hash to its name; delete {folder} to rebuild it")
-        self.segments = sealed_segments(folder, digest)
+        self.key = StreamKey.read(folder)
+        self._prediction = self.key.likelihood_model.prediction
+        self.segments = sealed_segments(folder, self.key.digest)
         self._views: dict[str, list[Sealed]] = {}
         self.num_sealed = sum(segment.manifest.num_samples for segment in self.segments)
         self.num_samples = self.num_sealed if num_samples is None else num_samples
@@ -138,37 +141,52 @@ class Stream:
         last = self.segments[-1]
         return [np.array(last.read(file)) for file in last.names("state") if file.endswith(f"-{name}.npy")]
 
-    def has_view(self, name: str, about: dict[str, Any]) -> bool:
+    def has_view(self, name: str, about: Mapping[str, Any], dtype: str = "float32") -> bool:
         """Whether every segment has its predictions at this view.
 
         Raises:
-            StreamError: there is a view of that name with other inputs.
+            StreamError: there is a view of that name with other inputs, or stored in another dtype.
         """
         for index in range(len(self.segments)):
             folder = self.folder / "views" / name / f"{index:06d}"
             if not folder.exists():
                 return False
-            if Sealed(folder, self.key.digest).manifest.about != about:
-                raise StreamError(f"{folder}: was made for other inputs; delete it to make it anew")
+            found = self._open_view(folder).manifest.about
+            if {**_OLD_ABOUT, "name": name, **found} != view_about(name, about, dtype):
+                raise StreamError(f"{folder}: was made for other inputs or stored otherwise; delete it to make it anew")
         return True
 
+    def _open_view(self, folder: Path) -> Sealed:
+        """One segment's predictions at a view, checked to be of the segment and of the view their place says."""
+        view = Sealed(folder, self.key.digest)
+        found = view.manifest
+        same = [s.manifest for i, s in enumerate(self.segments) if folder.name == f"{i:06d}"]
+        if found.kind != "view" or [(found.first_sample, found.num_samples)] != [
+            (of.first_sample, of.num_samples) for of in same
+        ]:
+            raise StreamError(f"{folder}: is not of its segment; delete it to make it anew")
+        about = {**_OLD_ABOUT, "name": folder.parent.name, **found.about}
+        stored = {shard.dtype for shard in found.shards}
+        if about["name"] != folder.parent.name or stored != {STORED.get(str(about["dtype"]))}:
+            raise StreamError(
+                f"{folder}: found predictions of view {str(about['name'])[:80]!r}, stored as "
+                f"{', '.join(sorted(stored))}, expected '{folder.parent.name}'; delete it to make it anew"
+            )
+        return view
+
     def _view(self, name: str) -> list[Sealed]:
-        folders = [self.folder / "views" / name / f"{i:06d}" for i in range(len(self.segments))]
-        if not all(f.exists() for f in folders):
-            known = sorted(p.name for p in (self.folder / "views").glob("*"))
-            raise StreamError(f"{self.folder}: no view '{name}'; there are: {', '.join(known) or 'none'}")
         if name not in self._views:
-            opened = [Sealed(f, self.key.digest) for f in folders]
-            for view, segment in zip(opened, self.segments, strict=True):
-                found, of = view.manifest, segment.manifest
-                if (found.kind, found.first_sample, found.num_samples) != (
-                    "view",
-                    of.first_sample,
-                    of.num_samples,
-                ):
-                    raise StreamError(f"{view.folder}: is not of its segment; delete it to make it anew")
-            self._views[name] = opened
+            folders = [self.folder / "views" / name / f"{i:06d}" for i in range(len(self.segments))]
+            if not all(f.exists() for f in folders):
+                known = ", ".join(self.views) or "none"
+                raise StreamError(f"{self.folder}: no view '{name}'; there are: {known}")
+            self._views[name] = [self._open_view(folder) for folder in folders]
         return self._views[name]
+
+    @property
+    def views(self) -> list[str]:
+        """Names of the views there are predictions at."""
+        return sorted(p.name for p in (self.folder / "views").glob("[!.]*"))
 
     def prediction_blocks(self, name: str) -> Iterator[Tensor]:
         """Predictions at a view, in blocks (rows, N, G) that follow the samples' order; see ``predictions``."""
@@ -176,7 +194,7 @@ class Stream:
             yield torch.from_numpy(np.array(block))
 
     def prediction_maps(self, name: str) -> Iterator[Array]:
-        """``prediction_blocks`` as read-only memory maps."""
+        """``prediction_blocks`` as read-only memory maps, but for those that are stored in half the bytes."""
         left = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names(self._prediction):
@@ -184,10 +202,10 @@ class Stream:
                     return
                 block = sealed.read(file)[:left]
                 left -= len(block)
-                yield block
+                yield decode(block)
 
     def predictions(self, name: str) -> Tensor:
-        """What every posterior sample predicts at a view: float32 (S, N, G).
+        """What every posterior sample predicts at a view: float32 (S, N, G), whatever it is stored in.
 
         Log-probabilities of C classes in nats, or mean and variance of a real label; see ``likelihoods.Prediction``.
         """
@@ -222,6 +240,7 @@ class Stream:
         probe = torch.linspace(0.0, 5.0, 6 * self.key.num_predicted, dtype=torch.float64).view(2, 3, -1).log_softmax(-1)
         meaning = sha256_arrays(values(probe).numpy())  # a target that was redefined under its name is another one
         stem = f"{name}-{meaning[:8]}-{view}-{self.digest[:16]}"
+        of = sha256_text(canonical_json([name, meaning, view, self.digest, [v.digest for v in self._view(view)]]))
 
         def average() -> Tensor:
             weight = self.weight_S
@@ -232,19 +251,27 @@ class Stream:
                 start += len(part)
             return total.float()
 
-        return self.derived(stem, average)
+        return self.derived(stem, of, average)
 
-    def derived(self, stem: str, make: Callable[[], Tensor]) -> Tensor:
-        """What ``make`` gives, float32, cached in the files ``derived/<stem>``; it can always be made again."""
-        array_path, note_path = (self.folder / "derived" / f"{stem}.{kind}" for kind in ("npy", "json"))
-        cached = _cached(array_path, note_path)
+    def derived(self, stem: str, of: str, make: Callable[[], Tensor]) -> Tensor:
+        """What ``make`` gives, float32, cached in the files ``derived/<stem>``; it can always be made again.
+
+        Args:
+            stem: names the files.
+            of: digest of all that it is made of; a cached file of anything else is not used.
+            make: makes it.
+        """
+        derived = self.folder / "derived"
+        array_path, note_path = derived / f"{stem}.npy", derived / f"{stem}.json"
+        cached = _cached(array_path, note_path, of)
         if cached is not None:
             return cached
         made = make()
         with contextlib.suppress(OSError, EnvironmentProblem):  # a read-only cache only costs the time again
-            array_path.parent.mkdir(exist_ok=True)
-            write_array(array_path, made.numpy())
-            write_json(note_path, {"shape": list(made.shape), "content": sha256_arrays(made.numpy())})
+            if not derived.is_symlink():
+                derived.mkdir(exist_ok=True)
+                write_array(array_path, made.numpy())
+                write_json(note_path, {"of": of, "shape": made.shape, "content": sha256_arrays(made.numpy())})
         return made
 
     def verify(self) -> list[str]:
@@ -252,23 +279,24 @@ class Stream:
         problems: list[str] = []
         for segment in self.segments:
             problems += segment.verify()
-        for folder in sorted((self.folder / "views").glob("*/*")):
+        for folder in sorted((self.folder / "views").glob("[!.]*/*")):
             try:
-                problems += Sealed(folder, self.key.digest).verify()
+                problems += self._open_view(folder).verify()
             except StreamError as error:
                 problems.append(str(error))
         return problems
 
     def nbytes(self) -> int:
         """Bytes on disk, views and derived files included."""
-        return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+        return tree_bytes(self.folder)
 
 
-def _cached(array_path: Path, note_path: Path) -> Tensor | None:
-    """A derived array whose content is what was noted; anything else is computed anew."""
+def _cached(array_path: Path, note_path: Path, of: str) -> Tensor | None:
+    """A derived array of what ``of`` says whose content is what was noted; anything else is computed anew."""
     try:
         note = read_json(note_path)
         array = np.array(map_array(array_path, dtype="<f4", shape=tuple(note["shape"])))
+        is_ours = note["of"] == of and note["content"] == sha256_arrays(array)
     except (StreamError, KeyError, TypeError):
         return None
-    return torch.from_numpy(array) if sha256_arrays(array) == note.get("content") else None
+    return torch.from_numpy(array) if is_ours else None

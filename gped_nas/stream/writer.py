@@ -4,10 +4,11 @@ A killed build goes on from the last chunk of each chain (see chunks.py). Neithe
 processes ran the chains shows in the sealed segment, which is the same bytes for any history of kills.
 """
 
+import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas.errors import Interrupted, StreamError
+from gped_nas.errors import EnvironmentProblem, Interrupted, StreamError
 from gped_nas.io import (
     Array,
     canonical_json,
@@ -31,8 +32,9 @@ from gped_nas.models.base import num_params
 from gped_nas.stream.chunks import RunChain, Unfinished, state_of
 from gped_nas.stream.format import FORMAT_VERSION, SHARD_BYTES, Sealed, SealedWriter
 from gped_nas.stream.key import StreamKey
+from gped_nas.stream.predictions import STORED, encode
 from gped_nas.stream.processes import run_chains
-from gped_nas.stream.reader import Stream, sealed_segments, segment_folders
+from gped_nas.stream.reader import Stream, sealed_segments, segment_folders, view_about
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``, called often; ``total`` is fixed for one ``what``."""
@@ -88,8 +90,7 @@ def write_weights(
     folder = key.folder(root)
     if holds(root, key, num_samples):
         return folder
-    make_dir(folder)
-    with lock(folder / "lock", wait=True):
+    with _writing(folder, f"posterior samples ({num_samples} are wanted)"):
         _write_key(folder, key)
         sealed = sealed_segments(folder, key.digest)
         first = _num_sealed(sealed)
@@ -137,8 +138,7 @@ def write_predictions(
     folder = key.folder(root)
     if (folder / "segments" / "000000").exists():
         return folder
-    make_dir(folder)
-    with lock(folder / "lock", wait=True):
+    with _writing(folder, "the imported predictions"):
         _write_key(folder, key)
         building = make_dir(folder / "building" / "segment-000000")
         writer = SealedWriter(building)
@@ -159,6 +159,7 @@ def write_view(
     predict: Callable[[Tensor], Tensor],
     *,
     num_inputs: int,
+    dtype: str = "float32",
     progress: Progress,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -170,6 +171,7 @@ def write_view(
         about: plain data for the manifest: the view's key and the digest of its inputs.
         predict: flat parameters (P,) to what the stream's likelihood predicts, (N, G).
         num_inputs: N.
+        dtype: how log-probabilities are stored, ``float32`` or ``float16``.
         progress: told ``(what, samples done, samples in all)``.
         should_stop: asked after each sample.
 
@@ -178,10 +180,10 @@ def write_view(
         StreamError: an existing view of that name is of other inputs.
         EnvironmentProblem: the folder cannot be written.
     """
-    if stream.has_view(name, about):
+    if stream.has_view(name, about, dtype):
         return
     prediction, width = stream.key.likelihood_model.prediction, stream.key.num_predicted
-    with lock(stream.folder / "lock", wait=True):
+    with _writing(stream.folder, f"predictions at view '{name}'"):
         remove_temporaries(stream.folder)  # a shard's would be sealed along with the shards that are kept
         for index, segment in enumerate(stream.segments):
             final = stream.folder / "views" / name / f"{index:06d}"
@@ -190,9 +192,10 @@ def write_view(
             building = make_dir(stream.folder / "building" / f"view-{name}-{index:06d}")
             writer = SealedWriter(building)
             num = segment.manifest.num_samples
-            for i, rows in enumerate(_row_ranges(num, num_inputs * width * 4)):
+            row_bytes = num_inputs * width * np.dtype(STORED[dtype]).itemsize
+            for i, rows in enumerate(_row_ranges(num, row_bytes)):
                 shape = (rows.stop - rows.start, num_inputs, width)
-                if writer.keep(f"{prediction}-{i:06d}", "<f4", shape):
+                if writer.keep(f"{prediction}-{i:06d}", STORED[dtype], shape):
                     continue
                 block = np.empty(shape, np.float32)
                 for row in range(rows.start, rows.stop):
@@ -201,15 +204,38 @@ def write_view(
                     theta = torch.from_numpy(stream.theta(segment.manifest.first_sample + row))
                     block[row - rows.start] = predict(theta).cpu().numpy()
                     progress(f"predictions ({name})", segment.manifest.first_sample + row + 1, stream.num_sealed)
-                writer.add(f"{prediction}-{i:06d}", block)
+                writer.add(f"{prediction}-{i:06d}", encode(block, dtype))
             writer.close(
                 kind="view",
                 stream=stream.key.digest,
-                about=about,
+                about=view_about(name, about, dtype),
                 first_sample=segment.manifest.first_sample,
                 num_samples=num,
             )
             seal_dir(building, final)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, missing: str) -> Iterator[None]:
+    """Hold the lock of a stream's folder, made if need be, for writing what is missing in it.
+
+    Raises:
+        EnvironmentProblem: the folder cannot be written.
+        StreamError: a link in it leads elsewhere.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            make_dir(folder)
+            stack.enter_context(lock(folder / "lock", wait=True))
+        except EnvironmentProblem as error:
+            raise EnvironmentProblem(
+                f"{folder}: lacks {missing}, and nothing can be written there ({error}); make the folder writable, or "
+                "set GPED_CACHE to one that is"
+            ) from None
+        for path in (*folder.glob("*"), *folder.glob("*/*")):
+            if path.is_symlink():
+                raise StreamError(f"{path}: a link; nothing is written into a stream that has one, delete it")
+        yield
 
 
 def _seal_segment(folder: Path, segment: Unfinished, chains: int, first: int) -> None:

@@ -1,12 +1,14 @@
 """Opening a stream: whatever was done to its files is refused, with the name of the file."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from gped_nas.api import TeacherStream
 from gped_nas.errors import StreamError
 from gped_nas.io import canonical_json, sha256_file
 from gped_nas.stream.reader import Stream
@@ -230,6 +232,10 @@ EDITS = {
     "object dtype": lambda d: first(d, "params").update(dtype="|O"),
     "path upwards": lambda d: first(d, "params").update(file="../000001/params-000000.npy"),
     "absolute path": lambda d: first(d, "params").update(file="/etc/passwd"),
+    "very long name": lambda d: first(d, "params").update(file="a" * 300 + "-000000.npy"),
+    "a shard twice": lambda d: d["shards"].append(first(d, "params")),
+    "very many axes": lambda d: first(d, "params").update(shape=[1] * 20_000),
+    "so deep that it cannot be shown": lambda d: d.update(num_samples=json.loads("[" * 900 + "]" * 900)),
     "name with a newline": lambda d: first(d, "params").update(file="params-000000.npy\n"),
 }
 
@@ -324,6 +330,71 @@ def test_nothing_there_and_too_few_samples(folder, tmp_path):
         Stream(folder)
 
 
+@pytest.mark.parametrize("file", ["key.json", SEGMENT + "manifest.json", SHARDS[0], SHARDS[-1]])
+def test_a_pipe_or_a_device_is_refused_at_once(folder, file):
+    (folder / file).unlink()
+    os.mkfifo(folder / file)  # opening it would wait for a writer
+    refused(folder, str(folder / file))
+    (folder / file).unlink()
+    (folder / file).symlink_to("/dev/zero")  # reading it would never end
+    refused(folder, str(folder / file))
+
+
+def test_a_message_does_not_repeat_a_hostile_text(folder):
+    edit(folder / SEGMENT / "manifest.json", lambda d: d.update(num_samples="x" * 100_000))
+    with pytest.raises(StreamError, match="found the text 'xxx") as caught:
+        Stream(folder)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_key_twice_in_one_manifest(folder):
+    path = folder / SEGMENT / "manifest.json"
+    path.write_text(path.read_text().replace('"num_samples":', '"num_samples":4,"num_samples":'))
+    refused(folder, str(path), "a key appears twice")
+
+
+def other_view(folder, name="pool-noise-1"):
+    write_view(
+        Stream(folder),
+        name,
+        {**ABOUT, "view": {"policy": "noise"}},
+        lambda theta: predict(theta).flip(0),
+        num_inputs=NUM_EXAMPLES,
+        progress=lambda what, done, total: None,
+        should_stop=lambda: False,
+    )
+    return name
+
+
+def test_a_view_over_another(folder):
+    name = other_view(folder)
+    shutil.rmtree(folder / "views" / VIEW)
+    shutil.copytree(folder / "views" / name, folder / "views" / VIEW)
+    refused(folder, f"views/{VIEW}/000000", f"predictions of view '{name}'")
+    assert len(Stream(folder).verify()) == 2  # one for each segment
+
+
+def test_nothing_is_written_through_a_link(folder, tmp_path):
+    outside = tmp_path / "outside"
+    (folder / "views").rename(outside)
+    (folder / "views").symlink_to(outside)
+    (folder / "derived").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    before = tree(outside)
+    Stream(folder).average("predictive", VIEW, lambda log_prob: log_prob.exp())  # is read all the same
+    with pytest.raises(StreamError, match="a link; nothing is written"):
+        other_view(folder)
+    assert tree(outside) == before and not tree(tmp_path / "elsewhere")
+
+
+def test_a_stream_without_views_says_so(folder):
+    shutil.rmtree(folder / "views")
+    with pytest.raises(StreamError, match="holds no predictions yet"):
+        _ = TeacherStream(Stream(folder)).log_prob
+    with pytest.raises(StreamError, match="holds no predictions yet"):
+        TeacherStream(Stream(folder)).expectation("predictive")
+
+
 class TestAverage:
     def average(self, folder, calls=None, num_samples=None):
         def prob(log_prob):
@@ -391,6 +462,32 @@ class TestAverage:
         if (folder / "derived").is_dir():
             assert torch.equal(self.average(folder, calls), expected)
             assert len(calls) == 2  # and cached again
+
+    def test_an_average_over_another_is_computed_anew(self, folder):
+        name = other_view(folder)
+        expected = self.average(folder)
+        Stream(folder).average("predictive", name, lambda log_prob: log_prob.exp())
+        for suffix in (".npy", ".json"):
+            (other,) = (folder / "derived").glob(f"*{name}*{suffix}")
+            (own,) = (folder / "derived").glob(f"*{VIEW}*{suffix}")
+            shutil.copy(other, own)
+        assert torch.equal(self.average(folder), expected)
+
+    def test_the_average_of_a_view_that_was_made_anew_is_made_anew(self, folder):
+        name = other_view(folder)
+        stale = Stream(folder).average("predictive", name, lambda log_prob: log_prob.exp())
+        shutil.rmtree(folder / "views" / name)
+        write_view(
+            Stream(folder),
+            name,
+            {**ABOUT, "inputs": "1" * 64},
+            predict,
+            num_inputs=NUM_EXAMPLES,
+            progress=lambda what, done, total: None,
+            should_stop=lambda: False,
+        )
+        found = Stream(folder).average("predictive", name, lambda log_prob: log_prob.exp())
+        assert torch.equal(found, self.average(folder)) and not torch.equal(found, stale)
 
     def test_deriving_touches_nothing_sealed(self, folder):
         before = {**tree(folder / "segments"), **tree(folder / "views")}

@@ -1,0 +1,60 @@
+"""``gc``: what lies in the cache, what would go, and that nothing goes unasked."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from gped_nas.io import lock
+from tests.cli.harness import Home, accepted, call, contents, refused
+
+
+def test_it_lists_and_touches_nothing(own: Home) -> None:
+    before = contents(own.cache)
+    (row,) = json.loads(accepted("gc", "--format", "json").out)
+    assert row["stream"] == own.stream.name and row["samples"] == 4 and row["in use"] is False
+    assert row["bytes"] == sum(len(c) for name, c in contents(own.cache).items() if name.startswith("streams"))
+    assert row["views"] > 0 and row["derived"] > 0 and row["building"] == 0
+    assert row["teacher"] == "mlp(depth=1, width=[8]) by sgld on digits, seed 0"
+    (again,) = csv.DictReader(io.StringIO(accepted("gc", "--format", "csv").out))
+    assert int(again["bytes"]) == row["bytes"]
+    table = accepted("gc")
+    assert "KiB" in table.out and "by sgld on digits" in table.out and "1 streams" in table.err
+    assert contents(own.cache) == before
+
+
+def test_a_choice_is_only_shown_until_it_is_confirmed(own: Home) -> None:
+    before = contents(own.stream)
+    shown = accepted("gc", "--views", "--derived", "--format", "json")
+    assert {row["what"] for row in json.loads(shown.out)} == {"views", "derived"}
+    assert "would go" in shown.err and contents(own.stream) == before
+    removed = accepted("gc", "--views", "--derived", "--delete")
+    assert "removed" in removed.err
+    assert contents(own.stream) == {n: c for n, c in before.items() if not n.startswith(("views", "derived"))}
+    assert own.run("--n-trials", "4").code == 0  # and is made again
+
+
+def test_a_stream_goes_by_the_start_of_its_digest(own: Home) -> None:
+    name = own.stream.name
+    refused(2, "gc", "--delete", says=("nothing was chosen",))
+    refused(2, "gc", "xyz", "--delete", says=("'xyz'", "expected one", name[:12]))
+    refused(2, "gc", "", says=("expected one",))
+    (row,) = json.loads(accepted("gc", name[:6], "--delete", "--format", "json").out)
+    assert row["what"] == "stream" and not list((own.cache / "streams").iterdir())
+    assert json.loads(accepted("gc", "--format", "json").out) == []
+
+
+def test_a_stream_in_use_stays_and_says_so(own: Home) -> None:
+    before = contents(own.stream)
+    with lock(own.stream / "lock", wait=False):
+        (row,) = json.loads(accepted("gc", "--format", "json").out)
+        assert row["in use"] is True
+        result = call("gc", "--views", "--delete", "--format", "json")
+        assert result.code == 5 and "another process is working here" in result.err
+    assert contents(own.stream) == before
+
+
+@pytest.mark.parametrize("words", ["Which studies use a stream cannot be known", "--delete", "--building"])
+def test_the_help_says_what_it_cannot_know(words: str) -> None:
+    assert words in " ".join(accepted("gc", "--help").out.split())
