@@ -57,7 +57,6 @@ class Teacher:
     dataset: Dataset
     stream: Stream
     seconds: float = 0.0
-    _inputs: dict[str, Tensor] = field(default_factory=dict)
     _predicted: dict[Part, Tensor] = field(default_factory=dict)
 
     @property
@@ -70,10 +69,11 @@ class Teacher:
         return [_with_samples(self, view) for view in self.space.views]
 
     def inputs(self, view: View) -> Tensor:
-        """Normalised inputs of a view, made once; those that posterior samples were asked for lie with the stream."""
-        if view.name not in self._inputs:
-            self._inputs[view.name] = _inputs(self, view)
-        return self._inputs[view.name]
+        """Normalised inputs of a view, made anew; those that posterior samples were asked for lie with the stream.
+
+        Nothing keeps them: with many views of a large dataset they would be most of a build's memory.
+        """
+        return _inputs(self, view)
 
     def predicted(self, part: Part, session: Session) -> Tensor:
         """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32; read once.
