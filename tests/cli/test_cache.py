@@ -58,3 +58,12 @@ def test_a_stream_in_use_stays_and_says_so(own: Home) -> None:
 @pytest.mark.parametrize("words", ["Which studies use a stream cannot be known", "--delete", "--building"])
 def test_the_help_says_what_it_cannot_know(words: str) -> None:
     assert words in " ".join(accepted("gc", "--help").out.split())
+
+
+def test_half_the_bytes_make_a_whole_study(own: Home) -> None:
+    accepted("run", own.space, "--out", own.root / "half", "--set", "stream.prediction_dtype=float16")
+    sizes = {path.parent.parent.name: path.stat().st_size - 128 for path in own.stream.glob("views/*/*/log_prob-*")}
+    assert len(sizes) == 6  # distillation, validation and test, each stored both ways
+    for part in ("distillation", "validation", "test"):
+        small, large = sorted(size for name, size in sizes.items() if name.startswith(part))
+        assert large == 2 * small

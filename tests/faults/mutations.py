@@ -209,7 +209,7 @@ def _remove_file(scene: Scene) -> list[Path]:
 
 def _double(scene: Scene) -> list[Path]:
     path = scene.inner()
-    name = scene.draw.choice((f"{path.name}x", f".{path.name}", "000002", "000000 ", "999999", "1"))
+    name = scene.draw.choice((f"{path.name}x", f".{path.name}", "000002", "000000~", "999999", "1"))
     if not (twin := path.with_name(name)).exists():
         shutil.copytree(path, twin)
     return [path, twin]

@@ -43,7 +43,7 @@ def _about(name: str) -> dict[str, Any]:
     return {"view": {"policy": name}, "inputs": "0" * 64}
 
 
-VIEWS = {"distillation-clean-0": (_about("clean"), "float32"), "distillation-noise-1": (_about("noise"), "float16")}
+VIEWS = {"pool-clean-0": (_about("clean"), "float32"), "pool-noise-1": (_about("noise"), "float16")}
 
 
 def _no_progress(what: str, done: int, total: int) -> None:

@@ -61,12 +61,3 @@ def test_nothing_is_removed_from_it(sealed_off: Home) -> None:
     result = call("gc", sealed_off.stream.name, "--delete")
     assert result.code == 5 and "Permission denied" in result.err
     assert contents(sealed_off.cache) == before
-
-
-def test_half_the_bytes_make_a_whole_study(own: Home) -> None:
-    accepted("run", own.space, "--out", own.root / "half", "--set", "stream.prediction_dtype=float16")
-    sizes = {path.parent.parent.name: path.stat().st_size - 128 for path in own.stream.glob("views/*/*/log_prob-*")}
-    assert len(sizes) == 6  # distillation, validation and test, each stored both ways
-    for part in ("distillation", "validation", "test"):
-        small, large = sorted(size for name, size in sizes.items() if name.startswith(part))
-        assert large == 2 * small

@@ -335,3 +335,12 @@ def test_shipped_spaces_load_by_name():
         assert find_space(name) == path
         assert space == load_space(path) and space.name == name
         assert parse_space(space.resolved, "again") == space
+
+
+def test_half_floats_are_for_probabilities_only():
+    with pytest.raises(ConfigError, match="stream.prediction_dtype: found 'float16', expected 'float32'.*gaussian"):
+        load_space("diabetes_mlp", {"stream.prediction_dtype": "float16"})
+    narrow = load_space("digits_mlp", {"stream.prediction_dtype": "float16"}).views[0]
+    wide = load_space("digits_mlp").views[0]
+    assert (narrow.dtype, wide.dtype) == ("float16", "float32") and narrow.name != wide.name
+    assert "dtype" not in wide.key()  # so that views made before there was a choice keep their names
