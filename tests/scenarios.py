@@ -37,11 +37,12 @@ def gaussian(num: int, *, precision: float, start: float = 0.0) -> Problem:
     )
 
 
-def classifier(genotype: Genotype = TEACHER) -> Problem:
+def classifier(genotype: Genotype = TEACHER, input_shape: tuple[int, ...] | None = None) -> Problem:
     """A small classifier's posterior: 24 examples of 3 classes, prior precision 2."""
     family = FAMILIES[genotype.family]
-    shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
-    x = torch.randn(NUM_EXAMPLES, *INPUT_SHAPE, generator=rng.generator(0, "scenario", "x"))
+    input_shape = input_shape or INPUT_SHAPES[genotype.family][0]
+    shapes = genotype.shapes(input_shape, NUM_CLASSES)
+    x = torch.randn(NUM_EXAMPLES, *input_shape, generator=rng.generator(0, "scenario", "x"))
 
     def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
         return -F.cross_entropy(family.forward(params, x), y, reduction="none")
@@ -52,7 +53,7 @@ def classifier(genotype: Genotype = TEACHER) -> Problem:
         log_prior=GaussianPrior(precision=2.0).log_density,
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=x,
-        y=(x[:, 0] > 0).long() + (x[:, 1] > 0).long(),
+        y=(x.flatten(1)[:, 0] > 0).long() + (x.flatten(1)[:, 1] > 0).long(),
         network=supervised_network(family, shapes, CategoricalLikelihood()),
         prior=GaussianPrior(precision=2.0),
     )
@@ -143,5 +144,26 @@ GENOTYPES: dict[str, list[Genotype]] = {
         Genotype("mlp", depth=2, width=[5, 3]),
         Genotype("mlp", depth=3, width=[2, 9, 4]),
         Genotype("mlp", depth=12, width=3),
-    ]
+    ],
+    "cnn": [
+        Genotype("cnn", depth=1, width=1, kernel=1),
+        Genotype("cnn", depth=1, width=3, kernel=6, head_width=[4]),
+        Genotype("cnn", depth=2, width=[4, 5], kernel=[3, 2], pool=[2, 1], head_width=[6, 3]),
+        Genotype("cnn", depth=3, width=[2, 6, 3], kernel=2, pool=[1, 1, 2]),
+    ],
+    "resnet": [
+        Genotype("resnet", depth=1, width=[1]),
+        Genotype("resnet", depth=2, width=[3]),
+        Genotype("resnet", depth=[1, 2], width=[4, 6]),
+        Genotype("resnet", depth=[2, 1, 1], width=[3, 5, 2]),
+    ],
 }
+INPUT_SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "mlp": [INPUT_SHAPE, (1, 3, 3)],
+    "cnn": [(1, 6, 7), (3, 9, 8)],
+    "resnet": [(1, 5, 6), (3, 8, 7)],
+}
+"""Shapes of inputs that every genotype of a family can read; the first one is that of ``classifier``."""
+FAMILY_CASES = [
+    (genotype, shape) for family in GENOTYPES for genotype in GENOTYPES[family] for shape in INPUT_SHAPES[family]
+]

@@ -263,7 +263,8 @@ def _configurational(teacher: Teacher, session: Session) -> Temperature:
     index = _subset(problem.num_examples, MAX_EXAMPLES, teacher, "examples").to(session.device)
     num = min(stream.num_samples, MAX_GRADIENTS)
     virial: list[Tensor] = []
-    with threads_for(largest_product(stream.key.shapes, len(index))):
+    macs = largest_product(space.genotype.family, stream.key.shapes, stream.key.input_shape, len(index))
+    with threads_for(macs):
         for i in range(num):
             session.raise_if_stopped()
             theta = torch.from_numpy(stream.theta(round(i * (stream.num_samples - 1) / (num - 1))))

@@ -106,7 +106,7 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
             problem = supervised(space.genotype, dataset, prior, space.likelihood, device=session.device)
             generator = rng.generator(space.seed, "map", i)
             theta = None
-            with threads_for(largest_product(shapes, cfg.batch_size)):
+            with threads_for(largest_product(space.genotype.family, shapes, dataset.input_shape, cfg.batch_size)):
                 for step in METHODS["map"](problem, cfg, generator=generator):
                     session.raise_if_stopped()
                     theta = step.sample.theta_P if step.sample else None

@@ -63,7 +63,8 @@ class Trainer:
         """Students of these genotypes, trained together."""
         space, session = self.teacher.space, self.session
         # Decided by the space, not by this population: the number of threads can change a student's last bits.
-        work = max(largest_product(self.data.shapes(g), space.recipe.batch_size) for g in space.corners())
+        shape, batch_size = self.teacher.dataset.input_shape, space.recipe.batch_size
+        work = max(largest_product(g.family, self.data.shapes(g), shape, batch_size) for g in space.corners())
         with threads_for(work):
             return distill(
                 genotypes,

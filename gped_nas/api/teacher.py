@@ -161,7 +161,12 @@ def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
         return Stream(_import_predictions(space, path, dataset, key, session, provenance))
     chains, wanted = _wanted(space, key)
     if not holds(session.streams, key, wanted):
-        macs = largest_product(key.shapes, int(getattr(space.method, "batch_size", len(dataset.train))))
+        macs = largest_product(
+            space.genotype.family,
+            key.shapes,
+            key.input_shape,
+            int(getattr(space.method, "batch_size", len(dataset.train))),
+        )
         processes = session.processes_for(chains, macs)
         # one thread a chain, also where chains take turns: how many run side by side must not show in their bits
         with devices.threads_for(macs if chains == 1 else 0):
@@ -308,7 +313,9 @@ def _inputs(teacher: Teacher, view: View) -> Tensor:
         return teacher.space.likelihood.answer(torch.stack(outputs))
 
     # On the processor, whatever the session's device: another device's last bits would be another view's inputs.
-    with devices.threads_for(largest_product(teacher.stream.key.shapes, PREDICT_BATCH)):
+    key = teacher.stream.key
+    macs = largest_product(teacher.space.genotype.family, key.shapes, key.input_shape, PREDICT_BATCH)
+    with devices.threads_for(macs):
         of = sha256_text(canonical_json([view.key(), teacher.dataset.digest]))
         return teacher.stream.derived(f"inputs-{view.name}", of, lambda: view.inputs(teacher.dataset, answers))
 

@@ -1,6 +1,7 @@
 """Group lasso by proximal steps in the optimiser's own metric.
 
-The penalty is ``lambda * sum_g sqrt(n_g) * ||w_g||`` over groups of ``n_g`` incoming weights (Yuan & Lin 2006).
+The penalty is ``lambda * sum_g sqrt(n_g) * ||w_g||`` over groups of ``n_g`` weights (Yuan & Lin 2006): for each
+unit, its rows of all the parameters that its ``models.base.Group`` penalises, side by side.
 An optimiser that moves each weight by ``-step * D_i * grad_i`` measures length in the metric ``D^-1``; the
 proximal step in that metric is
 
@@ -14,10 +15,24 @@ order of 1 / |gradient|, hundreds of times larger.) A group dies exactly when
 Newton's method from zero, where the function is convex and decreasing.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 NEWTON_STEPS = 8
+
+
+def rows_of(weights: Sequence[Tensor]) -> Tensor:
+    """The rows of several parameters side by side: (units, numbers of a unit)."""
+    return torch.cat([weight.reshape(len(weight), -1) for weight in weights], 1)
+
+
+def write_rows(weights: Sequence[Tensor], rows: Tensor) -> None:
+    """Write rows that ``rows_of`` put side by side back into their parameters."""
+    parts = rows.split([weight[0].numel() for weight in weights], 1)  # type: ignore[no-untyped-call]
+    for weight, part in zip(weights, parts, strict=True):
+        weight.copy_(part.view_as(weight))
 
 
 def prox_group_lasso(weight: Tensor, scale: Tensor, step: Tensor | float, penalty: float) -> Tensor:

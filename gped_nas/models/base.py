@@ -28,25 +28,48 @@ COMMON_VALUES = ("group_penalty", "storage_dtype")
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that live and die together: the incoming weights of one layer's units.
+    """Parameters that live and die together: all that belongs to the units of one layer, or of coupled layers.
+
+    Every parameter of ``weights`` and ``followers`` has one row (axis 0) a unit, every reader one column or block of
+    columns (axis 1) a unit. A unit is dead when its rows of ``weights`` are exactly zero; what it then sends its
+    readers must be the constant relu(bias) of ``constant``, or zero where there is none.
 
     Attributes:
-        layer: name of the layer whose output units are the groups.
-        weight: its weight; one group a row.
-        bias: its bias; not penalised, since a dead unit's constant can be folded forward exactly.
-        reader: weight of the layer that reads the units, one column (block) a unit.
-        reader_bias: bias of that layer, which takes up the constants of removed units.
+        layer: name of the layer whose output units these are; of the first one where layers are coupled.
+        weights: penalised together: a unit's norm is that of its rows of all of them.
+        readers: what reads the units; a unit's columns go with it.
+        followers: removed with a unit without being penalised: biases, and filters whose scale a norm takes out.
+        constant: the units' bias, and the bias of the one reader that takes up the constants of removed units.
     """
 
     layer: str
-    weight: str
-    bias: str
-    reader: str
-    reader_bias: str
+    weights: tuple[str, ...]
+    readers: tuple[str, ...]
+    followers: tuple[str, ...] = ()
+    constant: tuple[str, str] | None = None
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Every parameter with one row a unit."""
+        return self.weights + self.followers
+
+    def num_units(self, shapes: Shapes) -> int:
+        """How many units there are in a network of these shapes."""
+        return shapes[self.weights[0]][0]
 
 
 class Family(Protocol):
     """A network blueprint that can be built at many sizes."""
+
+    @property
+    def counts(self) -> Mapping[str, str]:
+        """For each genotype value with an entry a layer, the value that says how many entries there are."""
+        ...
+
+    @property
+    def monotone(self) -> frozenset[str]:
+        """The genotype values with which every cost grows, the others left alone."""
+        ...
 
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Architecture values checked, completed and with inactive ones dropped.
@@ -57,11 +80,21 @@ class Family(Protocol):
         ...
 
     def shapes(self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
-        """Parameter shapes of the network, from input to raw outputs."""
+        """Parameter shapes of the network, from input to raw outputs.
+
+        The order is that in which ``storage.decode`` reads names.
+
+        Raises:
+            ConfigError: no such network can read inputs of this shape; the message starts with the value to change.
+        """
         ...
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
-        """Raw outputs (B, num_outputs) for normalised inputs (B, *input_shape); any widths, pruned too."""
+        """Raw outputs (B, num_outputs) for normalised inputs (B, *input_shape); any widths, pruned too.
+
+        Raises:
+            KeyError: a parameter is missing.
+        """
         ...
 
     def groups(self, shapes: Shapes) -> list[Group]:
@@ -69,11 +102,14 @@ class Family(Protocol):
         ...
 
     def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
-        """Multiply-adds of one example by operator name, analytically."""
+        """Multiply-adds of one example by the name of the weight that does them, analytically."""
         ...
 
     def describe(self, shapes: Shapes) -> list[dict[str, Any]]:
-        """One row a layer for people: ``{"layer", "kind", "inputs", "outputs", "params"}``."""
+        """One row a layer for people: ``{"layer", "kind", "inputs", "outputs", "params"}``.
+
+        Inputs and outputs of a convolution or a norm are channels.
+        """
         ...
 
 
@@ -141,14 +177,17 @@ def _show(value: Value) -> str:
 
 
 def initialise(shapes: Shapes, *, generator: torch.Generator) -> Params:
-    """Fresh parameters: weights N(0, 2 / fan-in), biases zero (He et al. 2015, arXiv:1502.01852)."""
+    """Fresh parameters: weights N(0, 2 / fan-in), biases zero, gains of norms (named ``gain``) one.
+
+    Source: He et al. 2015, arXiv:1502.01852.
+    """
     params: Params = {}
     for name, shape in shapes.items():
         if len(shape) > 1:
             std = math.sqrt(2.0 / math.prod(shape[1:]))
             params[name] = torch.randn(shape, generator=generator) * std
         else:
-            params[name] = torch.zeros(shape)
+            params[name] = torch.full(shape, 1.0 if name.endswith(".gain") else 0.0)
     return params
 
 

@@ -1,7 +1,9 @@
-"""Remove dead groups physically: the network that is left computes what the masked one computed.
+"""Remove dead units: what pruning left as zeros is not stored, counted or computed.
 
-A unit whose incoming weights are all zero still sends the constant relu(bias) to the layer that reads it.
-That constant is folded into the reader's bias, so removal changes no output beyond rounding.
+A unit whose penalised rows are all zero still sends the constant relu(bias) to the layer that reads it, or
+nothing where it has no bias of its own. That constant is folded into the reader's bias, so removal changes no
+output beyond rounding; the reader adds it up at every place that it looks at, which is why a reader must see
+nothing but units there (no zero padding).
 """
 
 import torch
@@ -11,8 +13,18 @@ from gped_nas.models.base import FAMILIES, Group, Params
 
 
 def dead_units(params: Params, group: Group) -> Tensor:
-    """Boolean mask, one entry a unit: all incoming weights are exactly zero."""
-    return params[group.weight].flatten(1).eq(0).all(1)
+    """Boolean mask, one entry a unit: all its penalised rows are exactly zero."""
+    masks = [_rows(params[name]).eq(0).all(1) for name in group.weights]
+    return torch.stack(masks).all(0)
+
+
+def _rows(param: Tensor) -> Tensor:
+    return param.reshape(len(param), -1)
+
+
+def _blocks(reader: Tensor, num_units: int) -> Tensor:
+    """A reader's columns by the unit that they read: (outputs, units, columns of a unit, ...)."""
+    return reader.reshape(len(reader), num_units, -1, *reader.shape[2:])
 
 
 def compact(family: str, params: Params) -> Params:
@@ -37,16 +49,26 @@ def compact(family: str, params: Params) -> Params:
             dead[0] = False
         if not bool(dead.any()):
             continue
+        if group.constant is not None:
+            _fold(left, group, dead)
         alive = ~dead
-        constant = left[group.bias][dead].relu()
-        reader = left[group.reader]
-        # In float64: a wide layer's sum of constants would otherwise lose the 1e-6 that removal promises.
-        folded = reader[:, dead].double() @ constant.double()
-        left[group.reader_bias] = (left[group.reader_bias].double() + folded).to(reader.dtype)
-        left[group.reader] = reader[:, alive]
-        left[group.weight] = left[group.weight][alive]
-        left[group.bias] = left[group.bias][alive]
+        for name in group.readers:
+            left[name] = _blocks(left[name], len(dead))[:, alive].flatten(1, 2)
+        for name in group.rows:
+            left[name] = left[name][alive]
     return left
+
+
+def _fold(params: Params, group: Group, dead: Tensor) -> None:
+    """Put what the dead units send their reader into its bias."""
+    assert group.constant is not None
+    bias, reader_bias = group.constant
+    (reader,) = (params[name] for name in group.readers)
+    constant = params[bias][dead].relu()
+    # In float64: a wide layer's sum of constants would otherwise lose the 1e-6 that removal promises.
+    weight = _blocks(reader, len(dead))[:, dead].double().flatten(2).sum(2)
+    folded = weight @ constant.double()
+    params[reader_bias] = (params[reader_bias].double() + folded).to(reader.dtype)
 
 
 def num_dead_units(family: str, params: Params) -> int:

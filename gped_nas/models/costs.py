@@ -1,13 +1,12 @@
 """What a network costs: multiply-adds, FLOPs, parameters, bytes on disk.
 
-``macs`` counts one a multiply-add (fvcore's convention), at batch 1, from input to raw head outputs; biases
-and activations are free. ``flops = 2 * macs``, which is also what torch's own counter says. Costs are
+``macs`` counts one a multiply-add (fvcore's convention), at batch 1, from input to raw head outputs; biases,
+activations, norms and pooling are free. ``flops = 2 * macs``, which is also what torch's own counter says. Costs are
 computed analytically; ``count_macs`` counts the same with fvcore on the real network.
 """
 
 import warnings
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,18 @@ from gped_nas.errors import GpedError
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, num_params
 from gped_nas.models.storage import storage_bytes
 
-# Operators that do no multiply-adds worth counting; any other operator fvcore cannot count is an error.
-_FREE_OPERATORS = frozenset({"aten::relu", "aten::clamp_min", "aten::flatten", "aten::reshape", "aten::view"})
+# What costs count by convention, and what they leave out: activations, the norms' arithmetic, pooling, moving numbers
+# about. Any other operator is an error, whether fvcore can count it or not.
+_COUNTED_OPERATORS = frozenset({"conv", "linear", "matmul", "addmm", "mm", "bmm", "einsum"})
+_FREE_OPERATORS = frozenset(
+    {
+        *("aten::relu", "aten::clamp_min"),
+        *("aten::square", "aten::mean", "aten::add", "aten::mul", "aten::rsqrt"),
+        *("aten::max_pool2d",),
+        *("aten::clone",),
+        *("aten::flatten", "aten::reshape", "aten::view", "aten::permute"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -59,16 +68,19 @@ def genotype_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs:
 
 
 def smallest_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int) -> Cost:
-    """The cost of the smallest network that pruning could leave of a genotype: one unit a prunable layer.
+    """The cost of the smallest network that pruning could leave of a genotype: one unit a group.
 
     Without a group penalty nothing is pruned and this is ``genotype_cost``.
     """
     shapes = genotype.shapes(input_shape, num_outputs)
     if genotype["group_penalty"] > 0:
         for group in FAMILIES[genotype.family].groups(shapes):
-            rows, reader = shapes[group.weight], shapes[group.reader]
-            shapes[group.weight], shapes[group.bias] = (1, *rows[1:]), (1,)
-            shapes[group.reader] = (reader[0], reader[1] // rows[0], *reader[2:])
+            num_units = group.num_units(shapes)
+            for name in group.readers:
+                outputs, inputs, *window = shapes[name]
+                shapes[name] = (outputs, inputs // num_units, *window)
+            for name in group.rows:
+                shapes[name] = (1, *shapes[name][1:])
     return cost_of(genotype.family, shapes, input_shape, genotype["storage_dtype"])
 
 
@@ -86,10 +98,12 @@ class _Network(nn.Module):
 
 
 def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Multiply-adds by operator as fvcore counts them on the real network, on ``meta``.
+    """Multiply-adds by operator as fvcore counts them on the real network.
+
+    Without allocating it, on ``meta``, where it has no convolution: those cannot be traced there.
 
     Raises:
-        GpedError: the network holds an operator that fvcore cannot count and that is not known to be free.
+        GpedError: the network holds an operator that is neither counted nor known to be free.
     """
     with warnings.catch_warnings():
         # fvcore decorates its losses with torch.jit.script, which torch has deprecated; none is used here
@@ -97,19 +111,20 @@ def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dic
         warnings.simplefilter("ignore", DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis
 
-    params = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    x = torch.empty((1, *input_shape), device="meta")
+    device = "cpu" if any(len(shape) > 2 for shape in shapes.values()) else "meta"
+    params = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+    x = torch.zeros((1, *input_shape), device=device)
     analysis = FlopCountAnalysis(_Network(family, params).eval(), x)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         counts = {name: int(count) for name, count in analysis.by_operator().items()}
-    unknown = set(analysis.unsupported_ops()) - _FREE_OPERATORS
+    unknown = (set(analysis.unsupported_ops()) - _FREE_OPERATORS) | (set(counts) - _COUNTED_OPERATORS)
     if unknown:
-        raise GpedError(f"family '{family}': fvcore cannot count {', '.join(sorted(unknown))}; add a rule for them")
+        raise GpedError(f"family '{family}': no rule counts {', '.join(sorted(unknown))}; add one for them")
     return counts
 
 
-def largest_product(shapes: Shapes, batch_size: int) -> int:
-    """Multiply-adds of the largest dense product of a batch: what decides whether threads help."""
-    return batch_size * max(prod(shape) for shape in shapes.values())
+def largest_product(family: str, shapes: Shapes, input_shape: tuple[int, ...], batch_size: int) -> int:
+    """Multiply-adds of a batch's largest convolution or dense product: what decides whether threads help."""
+    return batch_size * max(FAMILIES[family].macs(shapes, input_shape).values())

@@ -8,11 +8,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from gped_nas.errors import ConfigError, nearest
-from gped_nas.models.base import COMMON_VALUES, FAMILIES, Group, Params, Shapes, Value
+from gped_nas.models.base import FAMILIES, Group, Params, Shapes, Value
+from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole
 
 MAX_DEPTH = 16
-MAX_WIDTH = 65_536
 
 
 class Mlp:
@@ -22,20 +21,15 @@ class Mlp:
     for all of them or one a layer.
     """
 
+    counts = {"width": "depth"}
+    monotone = frozenset({"width"})
+
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """See ``Family.canonical``: ``width`` becomes one entry a hidden layer."""
-        for name in values:
-            if name not in ("depth", "width"):
-                raise ConfigError(f"{name}: unknown key{nearest(name, ('depth', 'width', *COMMON_VALUES))}")
-        depth = _int("depth", values.get("depth"), 0, MAX_DEPTH)
-        width = values.get("width", () if depth == 0 else None)
-        if isinstance(width, list | tuple):
-            if len(width) < depth:
-                raise ConfigError(f"width: found {len(width)} entries, expected one for each of {depth} layers")
-            widths = tuple(_int("width", w, 1, MAX_WIDTH) for w in width[:depth])
-        else:
-            widths = (_int("width", width, 1, MAX_WIDTH),) * depth
-        return {"depth": depth, "width": widths}
+        check_names(values, ("depth", "width"))
+        depth = whole("depth", values.get("depth"), 0, MAX_DEPTH)
+        width = entries("width", values.get("width", () if depth == 0 else None), depth, 1, MAX_WIDTH)
+        return {"depth": depth, "width": width}
 
     def shapes(self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
         """See ``Family.shapes``."""
@@ -61,17 +55,17 @@ class Mlp:
         return [
             Group(
                 layer=f"layers.{i}",
-                weight=f"layers.{i}.weight",
-                bias=f"layers.{i}.bias",
-                reader=f"layers.{i + 1}.weight",
-                reader_bias=f"layers.{i + 1}.bias",
+                weights=(f"layers.{i}.weight",),
+                readers=(f"layers.{i + 1}.weight",),
+                followers=(f"layers.{i}.bias",),
+                constant=(f"layers.{i}.bias", f"layers.{i + 1}.bias"),
             )
             for i in range(len(shapes) // 2 - 1)
         ]
 
     def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
         """See ``Family.macs``: one multiply-add a weight."""
-        return {"linear": sum(prod(shape) for name, shape in shapes.items() if name.endswith("weight"))}
+        return {name: prod(shape) for name, shape in shapes.items() if name.endswith("weight")}
 
     def describe(self, shapes: Shapes) -> list[dict[str, Any]]:
         """See ``Family.describe``."""
@@ -85,12 +79,6 @@ class Mlp:
             }
             for i in range(len(shapes) // 2)
         ]
-
-
-def _int(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name}: found {value!r}, expected a whole number from {low} to {high}")
-    return value
 
 
 FAMILIES.register("mlp")(Mlp())

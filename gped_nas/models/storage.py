@@ -59,9 +59,9 @@ def decode(stored: Mapping[str, Tensor]) -> Params:
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    # weights before biases within a layer, layers by number: the order of the family's shapes
+    # weights and gains before biases within a layer, layers by number: the order of the family's shapes
     parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in name.split(".")]
-    parts[-1] = (1, 0, {"weight": "0", "bias": "1"}.get(name.rsplit(".", 1)[-1], parts[-1][2]))
+    parts[-1] = (1, 0, {"weight": "0", "gain": "1", "bias": "2"}.get(name.rsplit(".", 1)[-1], parts[-1][2]))
     return parts
 
 

@@ -4,7 +4,7 @@ Conventions, everywhere: ``U(theta) = -log p(D | theta) - log p(theta)`` over th
 the density proportional to ``exp(-U / T)`` with temperature ``T`` explicit where the method has one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -49,7 +49,7 @@ class Network:
         forward: ``(params, x_B)`` to raw outputs (B, C), for any widths of the layers.
         log_likelihood: ``(outputs_BC, y_B)`` to log-likelihoods (B,), nats.
         last_layer: weight (C, H) and bias (C,) of the dense layer that gives the outputs; None if there is none.
-        hidden: the hidden units, each read by one layer only.
+        hidden: the hidden units that one layer alone reads; not a residual stream, which goes on beside its readers.
         dense: weight and bias of every layer, from input to output, where the network is a chain of dense layers with
             ReLU between them; empty where it is anything else.
     """
@@ -241,24 +241,22 @@ def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -
     last = (names[-2], names[-1]) if len(names) > 1 else None
     if last and (len(shapes[last[0]]) != 2 or shapes[last[1]] != shapes[last[0]][:1]):
         last = None
-    hidden = tuple(family.groups(shapes))
+    groups = family.groups(shapes)
     return Network(
         forward=family.forward,
         log_likelihood=likelihood.log_density,
         last_layer=last,
-        hidden=hidden,
-        dense=_dense_chain(hidden, last, shapes),
+        hidden=tuple(group for group in groups if len(group.readers) == 1),
+        dense=_dense_chain(groups, last, shapes),
     )
 
 
-def _dense_chain(
-    hidden: tuple[Group, ...], last: tuple[str, str] | None, shapes: Shapes
-) -> tuple[tuple[str, str], ...]:
+def _dense_chain(groups: Sequence[Group], last: tuple[str, str] | None, shapes: Shapes) -> tuple[tuple[str, str], ...]:
     """The layers of a chain of dense layers: a group's units are relu(W h + b) and nothing but its reader sees them."""
-    if last is None:
+    if last is None or any(len(g.rows) != 2 or g.constant is None for g in groups):
         return ()
-    chain = (*((g.weight, g.bias) for g in hidden), last)
-    linked = [g.reader for g in hidden] == [weight for weight, _ in chain[1:]]
+    chain = (*((g.weights[0], g.rows[1]) for g in groups), last)
+    linked = [g.readers for g in groups] == [(weight,) for weight, _ in chain[1:]]
     complete = sorted(name for layer in chain for name in layer) == sorted(shapes)
     return chain if linked and complete and all(len(shapes[weight]) == 2 for weight, _ in chain) else ()
 

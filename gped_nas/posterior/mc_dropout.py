@@ -8,7 +8,8 @@ same network with column j of the layer that reads the unit multiplied by z_j. T
 by Adam, one mask a step for the whole minibatch: the expectation is that of a mask for each example (the usual
 layout), with more noise; the prior is taken at the folded weights as well, which is the average of the log-prior
 under dropout's distribution. A posterior sample is fold(theta, z) for a fresh z: a plain set of weights, so the
-stream's plain forward is the masked one, at all inputs alike.
+stream's plain forward is the masked one, at all inputs alike. The units of a convolution are its filters, dropped
+whole; of a residual network the channels inside a block are dropped, never those of the residual stream.
 
 Choose it as the cheapest ensemble: one training run, and a sample costs one mask. It works for every family with
 hidden units. Its bias: the spread is set by ``rate``, not by the data, and does not shrink as data grows.
@@ -63,7 +64,7 @@ def mc_dropout(
         )
 
     def draw(params: Params) -> Params:
-        masks = draw_masks([len(params[g.bias]) for g in groups], cfg.rate, generator=generator)
+        masks = draw_masks([len(params[g.weights[0]]) for g in groups], cfg.rate, generator=generator)
         return fold(params, groups, masks)
 
     states = descend(
@@ -92,10 +93,11 @@ def fold(params: Params, groups: Sequence[Group], masks: Sequence[Tensor]) -> Pa
     """Parameters whose plain forward is that of ``params`` with each unit multiplied by its mask."""
     folded = dict(params)
     for group, mask in zip(groups, masks, strict=True):
-        reader = folded[group.reader]
+        (name,) = group.readers
+        reader = folded[name]
         # a reader behind a flattening has a block of columns a unit
         columns = mask.to(reader).repeat_interleave(reader.shape[1] // len(mask))
-        folded[group.reader] = reader * columns.view(1, -1, *[1] * (reader.dim() - 2))
+        folded[name] = reader * columns.view(1, -1, *[1] * (reader.dim() - 2))
     return folded
 
 

@@ -81,8 +81,10 @@ class GaussianPrior(Prior):
 class FanInGaussianPrior(Prior):
     """Independent zero-mean normal distributions whose variance is ``scale`` over the fan-in of their layer.
 
-    Outputs of a layer then keep their size whatever its width (Neal 1996). A bias counts to the layer of its weight; a
-    parameter without a layer (the gain of a norm) has fan-in 1.
+    Outputs of a layer then keep their size whatever its width (Neal 1996). A bias counts to the layer of its weight. A
+    parameter without a weight beside it (gain and bias of a norm) has fan-in 1: each gain multiplies one normalised
+    number, whose size is kept. Its mean is zero like every other one's, since a negative gain does what a positive one
+    does with the filter before the norm negated.
     """
 
     name: Literal["fan_in_gaussian"] = "fan_in_gaussian"

@@ -9,15 +9,15 @@ from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, Genotype, initialise, num_params
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.models.costs import cost_of, count_macs, genotype_cost, smallest_cost
-from tests.scenarios import GENOTYPES
+from gped_nas.models.storage import decode, encode
+from tests.scenarios import FAMILY_CASES, GENOTYPES, INPUT_SHAPES
 
-INPUT_SHAPES = [(4,), (1, 3, 3)]
 NUM_OUTPUTS = 3
-CASES = [pytest.param(g, s, id=f"{g}-{s}") for f in GENOTYPES for g in GENOTYPES[f] for s in INPUT_SHAPES]
+CASES = [pytest.param(g, s, id=f"{g}-{s}") for g, s in FAMILY_CASES]
 
 
 def random_params(genotype: Genotype, input_shape, *, dead_share: float):
-    """Parameters with positive biases on every unit; a share of each layer's units has no incoming weights."""
+    """Parameters with positive biases on every unit; a share of each group's units is dead."""
     generator = rng.generator(0, "families", str(genotype), str(dead_share))
     shapes = genotype.shapes(input_shape, NUM_OUTPUTS)
     params = initialise(shapes, generator=generator)
@@ -25,9 +25,9 @@ def random_params(genotype: Genotype, input_shape, *, dead_share: float):
         if value.dim() == 1:
             params[name] = torch.rand(value.shape, generator=generator) + 0.1
     for group in FAMILIES[genotype.family].groups(shapes):
-        num = len(params[group.weight])
-        dead = torch.rand(num, generator=generator) < dead_share
-        params[group.weight][dead] = 0.0
+        dead = torch.rand(group.num_units(shapes), generator=generator) < dead_share
+        for name in group.weights:
+            params[name][dead] = 0.0
     return params
 
 
@@ -36,7 +36,7 @@ def shapes_of(params):
 
 
 def test_every_registered_family_is_tested():
-    assert set(GENOTYPES) == set(FAMILIES)
+    assert set(GENOTYPES) == set(INPUT_SHAPES) == set(FAMILIES)
 
 
 @pytest.mark.parametrize(("genotype", "input_shape"), CASES)
@@ -57,7 +57,11 @@ def test_analytic_macs_are_fvcores_and_half_of_torchs_flops(genotype, input_shap
 @pytest.mark.parametrize(("genotype", "input_shape"), CASES)
 def test_macs_by_operator_are_fvcores(genotype, input_shape):
     shapes = genotype.shapes(input_shape, NUM_OUTPUTS)
-    assert FAMILIES[genotype.family].macs(shapes, input_shape) == count_macs(genotype.family, shapes, input_shape)
+    by_operator = {"conv": 0, "linear": 0}
+    for name, macs in FAMILIES[genotype.family].macs(shapes, input_shape).items():
+        by_operator["conv" if len(shapes[name]) == 4 else "linear"] += macs
+    counted = count_macs(genotype.family, shapes, input_shape)
+    assert {name: macs for name, macs in by_operator.items() if macs} == counted
 
 
 @pytest.mark.parametrize(("genotype", "input_shape"), CASES)
@@ -87,7 +91,7 @@ def test_removing_dead_units_changes_no_output(genotype, input_shape, dead_share
     groups = FAMILIES[genotype.family].groups(shapes_of(params))
     num_dead = sum(int(dead_units(params, g).sum()) for g in groups)
     assert (num_params(shapes_of(left)) < num_params(shapes_of(params))) == any(
-        0 < int(dead_units(params, g).sum()) and len(params[g.weight]) > 1 for g in groups
+        0 < int(dead_units(params, g).sum()) and g.num_units(shapes_of(params)) > 1 for g in groups
     )
     assert num_dead > 0 or dead_share < 1 or not groups
     for group in FAMILIES[genotype.family].groups(shapes_of(left)):
@@ -121,10 +125,32 @@ def test_a_genotype_survives_json_and_names_its_layers(genotype, input_shape):
     assert sum(row["params"] for row in rows) == num_params(shapes)
     assert all(set(row) == {"layer", "kind", "inputs", "outputs", "params"} for row in rows)
     layers = {row["layer"] for row in rows}
-    for group in FAMILIES[genotype.family].groups(shapes):
-        assert group.layer in layers
-        assert shapes[group.bias] == (shapes[group.weight][0],)
-        assert shapes[group.reader][1] % shapes[group.weight][0] == 0
+    assert {group.layer for group in FAMILIES[genotype.family].groups(shapes)} <= layers
+
+
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+def test_groups_hold_one_row_and_one_block_of_columns_a_unit(genotype, input_shape):
+    shapes = genotype.shapes(input_shape, NUM_OUTPUTS)
+    groups = FAMILIES[genotype.family].groups(shapes)
+    for group in groups:
+        num_units = group.num_units(shapes)
+        assert {shapes[name][0] for name in group.rows} == {num_units}
+        assert all(shapes[name][1] % num_units == 0 for name in group.readers)
+    # but for the outputs, every row of every parameter belongs to exactly one group; a weight has one reader's role
+    rows = [name for group in groups for name in group.rows]
+    readers = [name for group in groups for name in group.readers]
+    assert len(set(rows)) == len(rows) == len(shapes) - 2
+    assert len(set(readers)) == len(readers)
+
+
+@pytest.mark.parametrize("dtype", STORAGE_DTYPES)
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+def test_names_are_read_back_in_the_familys_order(genotype, input_shape, dtype):
+    params = random_params(genotype, input_shape, dead_share=0.0)
+    stored = encode(params, dtype)
+    assert list(decode(dict(sorted(stored.items())))) == list(params)
+    for name, value in params.items():  # affine parts and biases are never rounded to int8
+        assert dtype != "int8" or (stored[name].dtype == torch.int8) == (value.dim() > 1)
 
 
 @pytest.mark.parametrize("family", sorted(GENOTYPES))
@@ -139,7 +165,7 @@ def test_unknown_and_impossible_values_are_refused(family, values):
 @pytest.mark.parametrize("family", sorted(GENOTYPES))
 def test_storage_dtype_changes_bytes_alone(family, dtype):
     for genotype in GENOTYPES[family]:
-        base = genotype_cost(genotype, (4,), NUM_OUTPUTS)
-        cost = genotype_cost(genotype.replace(storage_dtype=dtype), (4,), NUM_OUTPUTS)
+        base = genotype_cost(genotype, INPUT_SHAPES[family][0], NUM_OUTPUTS)
+        cost = genotype_cost(genotype.replace(storage_dtype=dtype), INPUT_SHAPES[family][0], NUM_OUTPUTS)
         assert (cost.macs, cost.params) == (base.macs, base.params)
         assert genotype.replace(storage_dtype=dtype).architecture() == genotype.architecture()

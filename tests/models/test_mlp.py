@@ -31,9 +31,6 @@ def test_forward_is_that_of_torchs_own_layers():
 def test_groups_name_reader_and_bias():
     shapes = Genotype("mlp", depth=2, width=[8, 6]).shapes((5,), 4)
     first, second = FAMILIES["mlp"].groups(shapes)
-    assert (first.weight, first.reader, first.reader_bias) == (
-        "layers.0.weight",
-        "layers.1.weight",
-        "layers.1.bias",
-    )
-    assert (second.layer, second.reader) == ("layers.1", "layers.2.weight")
+    assert (first.weights, first.followers) == (("layers.0.weight",), ("layers.0.bias",))
+    assert (first.readers, first.constant) == (("layers.1.weight",), ("layers.0.bias", "layers.1.bias"))
+    assert (second.layer, second.readers) == ("layers.1", ("layers.2.weight",))

@@ -39,10 +39,8 @@ def test_samples_replace_the_last_layer_only():
 
 @pytest.mark.parametrize("genotype", [g for gs in GENOTYPES.values() for g in gs], ids=str)
 def test_every_family_is_linear_in_its_last_layer(genotype):
-    shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
-    problem = dataclasses.replace(
-        PROBLEM, shapes=shapes, network=supervised_network(FAMILIES[genotype.family], shapes, CategoricalLikelihood())
-    )
+    problem = classifier(genotype)
+    shapes = problem.shapes
     generator = rng.generator(0, "family")
     theta = flatten({n: torch.randn(s, generator=generator) for n, s in shapes.items()})
     layer = last_layer(problem, problem.network, theta)

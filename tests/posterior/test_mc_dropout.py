@@ -57,8 +57,8 @@ def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
     shapes = {"a.weight": (3, 1, 3, 3), "a.bias": (3,), "b.weight": (2, 3, 3, 3), "b.bias": (2,), "c.weight": (4, 32)}
     params = {n: torch.randn(s, generator=generator) for n, s in shapes.items()}
     groups = (
-        Group("a", "a.weight", "a.bias", "b.weight", "b.bias"),
-        Group("b", "b.weight", "b.bias", "c.weight", "c.bias"),
+        Group("a", weights=("a.weight",), readers=("b.weight",), followers=("a.bias",)),
+        Group("b", weights=("b.weight",), readers=("c.weight",), followers=("b.bias",)),
     )
     masks = draw_masks([3, 2], 0.5, generator=rng.generator(4, "masks"))
     x = torch.randn(5, 1, 4, 4, generator=generator)

@@ -1,0 +1,221 @@
+"""Residual networks for small images: a stem, stages of residual blocks, global average pooling, one dense layer.
+
+There is no batch normalisation, since a teacher's likelihood would depend on its batch. Filter response
+normalisation takes its place: each channel of each example is divided by the root of its mean square over the
+image, then scaled and shifted,
+
+    y = gain * x / sqrt(mean(x^2) + 1e-6) + bias,
+
+which looks at no other channel, so that removing a channel changes no other one.
+
+Source: blocks of two 3x3 convolutions: He et al. 2016, arXiv:1512.03385, with the CIFAR layout of its section 4.2
+and 1x1 projections where the shape changes; the norm: Singh & Krishnan 2020, arXiv:1911.09737, equations 1 and 2,
+with plain ReLUs in place of its thresholded ones.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import FAMILIES, Group, Params, Shapes, Value
+from gped_nas.models.images import channels_last, image_of
+from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole
+
+MAX_STAGES = 8
+MAX_BLOCKS = 32
+_EPS = 1e-6
+
+
+class ResNet:
+    """``layers.0`` is the stem, ``layers.1 ... layers.stages`` are stages, one layer more gives the raw outputs.
+
+    Genotype values: ``stages``, how many stages there are, by default as many as ``width`` or ``depth`` lists;
+    ``depth``, the residual blocks of a stage, and ``width``, its channels, each one number for all stages or one a
+    stage. The first block of every stage but the first halves the image.
+
+    The channels of a stage's residual stream are one group: all that writes to the stream (the stem or the
+    projection, and every block's second norm) is penalised and removed together. The channels inside a block are a
+    group of their own. A convolution before a norm is not penalised: the norm takes its scale out, so that a penalty
+    would shrink it at no loss and say nothing about the channel. What scales a channel is its norm's gain and bias;
+    they are penalised, and a channel where both are zero is zero at every place, also beside zero padding.
+    """
+
+    counts = {"width": "stages", "depth": "stages"}
+    monotone = frozenset({"width", "depth"})
+
+    def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
+        """See ``Family.canonical``: one entry a stage."""
+        check_names(values, ("stages", "depth", "width"))
+        width, depth = values.get("width"), values.get("depth")
+        listed = next((len(value) for value in (width, depth) if isinstance(value, list | tuple)), None)
+        stages = whole("stages", values.get("stages", listed), 1, MAX_STAGES)
+        return {
+            "stages": stages,
+            "depth": entries("depth", depth, stages, 1, MAX_BLOCKS, of="stages"),
+            "width": entries("width", width, stages, 1, MAX_WIDTH, of="stages"),
+        }
+
+    def shapes(self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
+        """See ``Family.shapes``."""
+        channels, *image = image_of("resnet", input_shape)
+        stages, widths = values["stages"], values["width"]
+        left = image
+        for stage in range(1, stages + 1):
+            if min(left) < 2:
+                raise ConfigError(
+                    f"stages: found {stages}, of which number {stage} would see an image of {left[0]}x{left[1]} "
+                    f"pixels, expected at least 2x2; use at most {stage - 1} for images of {image[0]}x{image[1]}"
+                )
+            left = _halved(left)
+        shapes: Shapes = {"layers.0.conv.weight": (widths[0], channels, 3, 3), **_norm("layers.0.norm", widths[0])}
+        inputs = widths[0]
+        for stage, (width, depth) in enumerate(zip(widths, values["depth"], strict=True), 1):
+            for block in range(depth):
+                name = f"layers.{stage}.{block}"
+                shapes[f"{name}.conv1.weight"] = (width, inputs, 3, 3)
+                shapes[f"{name}.conv2.weight"] = (width, width, 3, 3)
+                shapes |= _norm(f"{name}.norm1", width) | _norm(f"{name}.norm2", width)
+                if stage > 1 and block == 0:
+                    shapes[f"{name}.projection.weight"] = (width, inputs, 1, 1)
+                inputs = width
+        head = f"layers.{len(widths) + 1}"
+        return shapes | {f"{head}.weight": (num_outputs, inputs), f"{head}.bias": (num_outputs,)}
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        """See ``Family.forward``; inputs are images (B, channels, height, width)."""
+        hidden = F.conv2d(channels_last(x), params["layers.0.conv.weight"], padding=1)
+        hidden = F.relu(_normalised(hidden, params, "layers.0.norm"))
+        stages, head = _structure(params)
+        for block in (block for blocks in stages for block in blocks):
+            stride = 2 if block.projects else 1
+            inner = F.conv2d(hidden, params[f"{block.name}.conv1.weight"], stride=stride, padding=1)
+            inner = F.relu(_normalised(inner, params, f"{block.name}.norm1"))
+            inner = F.conv2d(inner, params[f"{block.name}.conv2.weight"], padding=1)
+            if block.projects:
+                hidden = F.conv2d(hidden, params[f"{block.name}.projection.weight"], stride=2)
+            hidden = F.relu(hidden + _normalised(inner, params, f"{block.name}.norm2"))
+        return F.linear(hidden.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
+
+    def groups(self, shapes: Shapes) -> list[Group]:
+        """See ``Family.groups``: the stream of each stage, and the inner channels of each block."""
+        stages, head = _structure(shapes)
+        found = []
+        for i, blocks in enumerate(stages):
+            writers = [f"{block.name}.norm2" for block in blocks]
+            followers = [f"{block.name}.conv2.weight" for block in blocks]
+            readers = [f"{block.name}.conv1.weight" for block in blocks[1:]]
+            weights: tuple[str, ...] = ()
+            if i == 0:
+                layer = "layers.0.conv"
+                writers.insert(0, "layers.0.norm")
+                followers.insert(0, "layers.0.conv.weight")
+                readers.insert(0, f"{blocks[0].name}.conv1.weight")
+            else:
+                layer = f"{blocks[0].name}.projection"
+                weights = (f"{layer}.weight",)
+            if i + 1 < len(stages):
+                following = stages[i + 1][0].name
+                readers += [f"{following}.conv1.weight", f"{following}.projection.weight"]
+            else:
+                readers.append(f"{head}.weight")
+            affine = tuple(f"{norm}.{part}" for norm in writers for part in ("gain", "bias"))
+            found.append(Group(layer, (*weights, *affine), tuple(readers), tuple(followers)))
+            found += [
+                Group(
+                    layer=f"{block.name}.conv1",
+                    weights=(f"{block.name}.norm1.gain", f"{block.name}.norm1.bias"),
+                    readers=(f"{block.name}.conv2.weight",),
+                    followers=(f"{block.name}.conv1.weight",),
+                )
+                for block in blocks
+            ]
+        return found
+
+    def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
+        """See ``Family.macs``: a convolution does one multiply-add a weight at each place of its output."""
+        _, *image = image_of("resnet", input_shape)
+        stages, head = _structure(shapes)
+        macs = {"layers.0.conv.weight": prod(image) * prod(shapes["layers.0.conv.weight"])}
+        for block in (block for blocks in stages for block in blocks):
+            if block.projects:
+                image = _halved(image)
+            for layer in block.convolutions:
+                macs[f"{layer}.weight"] = prod(image) * prod(shapes[f"{layer}.weight"])
+        return macs | {f"{head}.weight": prod(shapes[f"{head}.weight"])}
+
+    def describe(self, shapes: Shapes) -> list[dict[str, Any]]:
+        """See ``Family.describe``."""
+        stages, head = _structure(shapes)
+        rows = [*_described("layers.0.conv", "layers.0.norm", shapes)]
+        for block in (block for blocks in stages for block in blocks):
+            for i in (1, 2):
+                rows += _described(f"{block.name}.conv{i}", f"{block.name}.norm{i}", shapes)
+            if block.projects:
+                rows += _described(f"{block.name}.projection", None, shapes)
+        return [*rows, *_described(head, None, shapes)]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A residual block: what its parameters' names begin with, and whether its shortcut is a projection."""
+
+    name: str
+    projects: bool
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        return (f"{self.name}.conv1", f"{self.name}.conv2", *([f"{self.name}.projection"] if self.projects else []))
+
+
+def _structure(named: Mapping[str, object]) -> tuple[list[list[_Block]], str]:
+    """The blocks of every stage and the name of the last layer, as the parameters' names tell them.
+
+    Raises:
+        KeyError: there is no block.
+    """
+    stages: list[list[_Block]] = []
+    while blocks := list(_blocks(named, len(stages) + 1)):
+        stages.append(blocks)
+    if not stages:
+        raise KeyError("layers.1.0.conv1.weight")
+    return stages, f"layers.{len(stages) + 1}"
+
+
+def _blocks(named: Mapping[str, object], stage: int) -> Iterator[_Block]:
+    block = 0
+    while f"{(name := f'layers.{stage}.{block}')}.conv1.weight" in named:
+        yield _Block(name, f"{name}.projection.weight" in named)
+        block += 1
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.gain": (width,), f"{name}.bias": (width,)}
+
+
+def _normalised(x: Tensor, params: Params, name: str) -> Tensor:
+    gain, bias = (params[f"{name}.{part}"][:, None, None] for part in ("gain", "bias"))
+    return x * (x.square().mean((2, 3), keepdim=True) + _EPS).rsqrt() * gain + bias
+
+
+def _halved(image: list[int]) -> list[int]:
+    """What a stride of 2 leaves of an image: every other row and column, the first one among them."""
+    return [(side + 1) // 2 for side in image]
+
+
+def _described(layer: str, norm: str | None, shapes: Shapes) -> Iterator[dict[str, Any]]:
+    """The rows of a layer and of the norm that follows it."""
+    outputs, inputs, *window = shapes[f"{layer}.weight"]
+    kind = f"conv {window[0]}x{window[1]}" if window else "linear"
+    params = outputs * inputs * prod(window) + (0 if window else outputs)
+    yield {"layer": layer, "kind": kind, "inputs": inputs, "outputs": outputs, "params": params}
+    if norm:
+        width = shapes[f"{norm}.gain"][0]
+        yield {"layer": norm, "kind": "norm", "inputs": width, "outputs": width, "params": 2 * width}
+
+
+FAMILIES.register("resnet")(ResNet())
