@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
-from gped_nas.distill.pruning import prox_group_lasso
+from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import Heads, loss
 from gped_nas.errors import Interrupted
@@ -223,10 +223,9 @@ class _Phase:
                 continue
             shapes = {name: tuple(p.shape) for name, p in own.items()}
             for group in FAMILIES[genotype.family].groups(shapes):
-                weight = own[group.weight]
-                scale = 1 / ((seconds[group.weight] / correction).sqrt() + EPS)
-                rows = prox_group_lasso(
-                    weight.flatten(1), scale.flatten(1), self.lr_since_shrink, genotype["group_penalty"]
-                )
-                weight.copy_(rows.view_as(weight))
+                seconds_rows = rows_of([seconds[name] for name in group.weights])
+                scale = 1 / ((seconds_rows / correction).sqrt() + EPS)
+                rows = rows_of([own[name] for name in group.weights])
+                rows = prox_group_lasso(rows, scale, self.lr_since_shrink, genotype["group_penalty"])
+                write_rows([own[name] for name in group.weights], rows)
         self.lr_since_shrink = 0.0

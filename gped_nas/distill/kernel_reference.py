@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
 from gped_nas.distill.kernel import student_seed
-from gped_nas.distill.pruning import prox_reference
+from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import loss
 from gped_nas.models.base import FAMILIES, Family, Genotype, Params, initialise
@@ -83,8 +83,8 @@ def _shrink(
     penalty: float,
 ) -> None:
     for group in family.groups({name: tuple(p.shape) for name, p in leaves.items()}):
-        weight = leaves[group.weight]
-        state = optimiser.state[weight]
-        second = state["exp_avg_sq"] / (1 - recipe.beta2 ** int(state["step"]))
-        rows = prox(weight.data.flatten(1), 1 / (second.sqrt().flatten(1) + 1e-8), since, penalty)
-        weight.data.copy_(rows.view_as(weight))
+        weights = [leaves[name] for name in group.weights]
+        states = [optimiser.state[weight] for weight in weights]
+        seconds = [s["exp_avg_sq"] / (1 - recipe.beta2 ** int(s["step"])) for s in states]
+        rows = prox(rows_of([w.data for w in weights]), 1 / (rows_of(seconds).sqrt() + 1e-8), since, penalty)
+        write_rows([w.data for w in weights], rows)
