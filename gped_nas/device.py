@@ -1,8 +1,10 @@
 """The one place where device, threads and precision switches are decided."""
 
 import contextlib
+import functools
 import os
 import platform
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,8 @@ import torch
 
 from gped_nas.errors import ConfigError, EnvironmentProblem
 
+_HALF_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
+_PROBE_S = 0.05
 SHARED_MACS = 8_000_000
 """A product of fewer multiply-adds takes one core some 0.1 ms, and waking a second one costs more than it saves."""
 
@@ -54,12 +58,58 @@ def threads_for(macs: int) -> Iterator[None]:
     Args:
         macs: multiply-adds of that product.
     """
+    if macs >= SHARED_MACS:
+        yield
+        return
+    with one_thread():
+        yield
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block, and in threads that it starts, torch computes on one thread."""
     before = torch.get_num_threads()
-    torch.set_num_threads(before if macs >= SHARED_MACS else 1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def half_is_fast(device: torch.device) -> bool:
+    """Whether bfloat16 products are faster than float32 ones by half: by the instruction set, then by a probe of 50 ms.
+
+    A processor that lacks the instructions imitates them, up to hundreds of times slower, so that it is not even
+    probed. The answer can differ between two runs on one machine; where that matters it is kept.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not _HALF_FLAGS & _processor_flags():
+        return False
+    left, right = torch.ones((256, 784)), torch.ones((784, 512))
+    seconds = {}
+    with one_thread():
+        for dtype in (torch.float32, torch.bfloat16):
+            a, b = left.to(dtype), right.to(dtype)
+            a @ b  # the first product of a kind sets itself up
+            started, count = time.perf_counter(), 0
+            while time.perf_counter() - started < _PROBE_S / 2:
+                a @ b
+                count += 1
+            seconds[dtype] = (time.perf_counter() - started) / count
+    return seconds[torch.float32] > 1.5 * seconds[torch.bfloat16]
+
+
+def _processor_flags() -> frozenset[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return frozenset(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return frozenset()
 
 
 def fingerprint(device: torch.device) -> dict[str, Any]:

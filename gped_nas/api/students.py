@@ -9,7 +9,6 @@ from pathlib import Path
 from gped_nas.api.online import online_feed
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
-from gped_nas.device import threads_for
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import Distilled, distill
 from gped_nas.distill.student import StudentSpec, load_student, save_student
@@ -19,7 +18,7 @@ from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.models.costs import cost_of, count_macs, largest_product
+from gped_nas.models.costs import cost_of, count_macs
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.study import Asked
 
@@ -62,20 +61,16 @@ class Trainer:
     def distill(self, genotypes: Sequence[Genotype]) -> tuple[Distilled, ...]:
         """Students of these genotypes, trained together."""
         space, session = self.teacher.space, self.session
-        # Decided by the space, not by this population: the number of threads can change a student's last bits.
-        shape, batch_size = self.teacher.dataset.input_shape, space.recipe.batch_size
-        work = max(largest_product(g.family, self.data.shapes(g), shape, batch_size) for g in space.corners())
-        with threads_for(work):
-            return distill(
-                genotypes,
-                self.data,
-                space.recipe,
-                seed=space.seed,
-                device=session.device,
-                feed=online_feed(self.teacher, session) if space.recipe.mode == "online" else None,
-                progress=session.progress,
-                should_stop=session.should_stop,
-            ).students
+        return distill(
+            genotypes,
+            self.data,
+            space.recipe,
+            seed=space.seed,
+            device=session.device,
+            feed=online_feed(self.teacher, session) if space.recipe.mode == "online" else None,
+            progress=session.progress,
+            should_stop=session.should_stop,
+        ).students
 
     def spec(self, genotype: Genotype, **about: str) -> StudentSpec:
         """The spec of a student of this genotype."""
@@ -95,10 +90,8 @@ class Trainer:
     def _record(self, one: Asked, student: Distilled, share: float) -> TrialRecord:
         started = time.monotonic()
         genotype = one.genotype
-        if not student.is_finite:
-            return TrialRecord(
-                one.number, "failed", genotype.to_json(), reason="training diverged: its numbers are not finite"
-            )
+        if student.failure:
+            return TrialRecord(one.number, "failed", genotype.to_json(), reason=student.failure)
         folder = self.folder / str(one.number)
         stored = save_student(folder, self.spec(genotype, trial=str(one.number)), student.params)
         loaded = load_student(folder)

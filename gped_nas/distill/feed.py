@@ -13,6 +13,7 @@ A rule that would make a loss learn something else than its target is refused, s
 Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 3.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -145,6 +146,28 @@ def cached_batches(data: DistillationSet, recipe: Recipe, root: int) -> Iterator
         if recipe.update == "running_mean":
             said = means(index_B, said)
         yield data.inputs[index_B.to(device)], {name: value.to(device) for name, value in said.items()}
+
+
+class SharedFeed:
+    """Batches that several workers read, each at its own pace: a batch is drawn once and dropped after the last."""
+
+    def __init__(self, feed: Iterator[Batch], *, num_readers: int) -> None:
+        """Share out the batches of ``feed`` from its next one on."""
+        self._feed, self._num_readers = feed, num_readers
+        self._lock = threading.Lock()
+        self._drawn: dict[int, tuple[Batch, int]] = {}
+        self._num_drawn = 0
+
+    def batch(self, place: int) -> Batch:
+        """The batch at a place, counted from 0; each reader asks once for each place, in order."""
+        with self._lock:
+            while self._num_drawn <= place:
+                self._drawn[self._num_drawn] = (next(self._feed), self._num_readers)
+                self._num_drawn += 1
+            batch, readers_left = self._drawn.pop(place)
+            if readers_left > 1:
+                self._drawn[place] = (batch, readers_left - 1)
+            return batch
 
 
 def check_update(targets: Sequence[Target], update: Update, where: str) -> None:

@@ -1,40 +1,45 @@
-"""The distillation kernel: one shared batch stream, many students, one fused optimiser step.
+"""The distillation kernel: one shared batch stream, many students, few large operations.
 
-All students' parameters, gradients and moments lie in four flat buffers. A step gathers one batch, runs
-every student forward and back on it (autograd writes into views of the flat gradient; the loss is computed
-once for all, each student a row of its own), then updates all parameters by one elementwise pass. No
-operation mixes two students, so a student's bits depend neither on its place in the population nor on its
-siblings, and one that diverges harms none of them. Nothing in a step waits for the device.
+A population is laid out over workers (``layout.py``), each with bundles of students in flat buffers (``bundle.py``,
+``fused_mlp.py``). A step gathers one batch for all, computes every bundle's losses and gradients on it, and updates
+all its parameters in one pass (``optim.py``). No operation mixes two students: one that diverges changes no bit of its
+siblings', and siblings or places change a student by rounding alone. Nothing in a step waits for the device.
 
-Training has two phases: with the group penalty up to the pruning step; then dead units are removed, the
-buffers are rebuilt around what is left, and the remaining steps fine-tune it. ``kernel_reference.py`` does
-the same one student at a time with torch's own optimiser; tests hold the two together.
+Training has two phases: with the group penalty up to the pruning step; then dead units are removed, the population is
+laid out anew around what is left, and the remaining steps fine-tune it. At rungs validation is looked at; a student
+that has stopped improving can leave there, and only there, since that is when buffers are laid out anew.
+
+``kernel_reference.py`` does the same one student at a time in the plainest way; tests hold the two together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from math import ceil, isfinite
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import isfinite
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
-from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
-from gped_nas.distill.recipe import Recipe
+from gped_nas.device import half_is_fast, one_thread, threads_for
+from gped_nas.distill.bundle import Bundle, InTurn
+from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed, cached_batches
+from gped_nas.distill.fused_mlp import FusedMlp
+from gped_nas.distill.layout import FUSED_FAMILY, Share, lay_out, num_workers
+from gped_nas.distill.recipe import Precision, Recipe
 from gped_nas.distill.targets import Heads, loss
-from gped_nas.errors import Interrupted
+from gped_nas.distill.training import Student, TrainedBundle
+from gped_nas.errors import EnvironmentProblem, Interrupted
 from gped_nas.io import canonical_json
-from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, initialise, num_params
+from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, initialise
 from gped_nas.models.compact import compact, num_dead_units
-from gped_nas.posterior.base import flatten, views
+from gped_nas.models.costs import largest_product
 
-EPS = 1e-8
 LOG_EVERY = 50
-_ALIGNMENT = 64
-"""Each student begins at a multiple of so many numbers: vector instructions round the last few numbers of a
-buffer, and products of unaligned matrices, in their own way, so its bits would depend on its place."""
+"""Steps between two points of a loss curve; workers wait for each other here."""
+EVALUATED_AT_ONCE = 4096
+BASE_WIDTH = 64
+"""A student of this mean width takes the recipe's step size as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +52,8 @@ class Distilled:
         seed: the seed its initialisation came from.
         num_dead: units that the group penalty killed.
         losses: ``[step, loss]`` of the training batch, now and then.
-        is_finite: whether every parameter and loss is finite.
+        rungs: ``[step, loss]`` on validation at each rung.
+        failure: why it is of no use, for people; empty if it is.
     """
 
     genotype: Genotype
@@ -55,7 +61,8 @@ class Distilled:
     seed: int
     num_dead: int
     losses: tuple[tuple[int, float], ...]
-    is_finite: bool
+    rungs: tuple[tuple[int, float], ...]
+    failure: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +77,12 @@ def student_seed(root: int, genotype: Genotype, replicate: int = 0) -> int:
     return rng.seed(root, "student", canonical_json(genotype.to_json()), replicate)
 
 
+def lr_factor(shapes: Shapes, recipe: Recipe) -> float:
+    """What the step size of a student with these shapes, before pruning, is multiplied by."""
+    widths = [shape[0] for shape in shapes.values() if len(shape) > 1][:-1]
+    return (BASE_WIDTH * len(widths) / sum(widths)) ** recipe.lr_width_power if widths else 1.0
+
+
 def distill(
     genotypes: Sequence[Genotype],
     data: DistillationSet,
@@ -77,155 +90,245 @@ def distill(
     *,
     seed: int,
     device: torch.device,
+    validation: DistillationSet | None = None,
     feed: Iterator[Batch] | None = None,
+    workers: int | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Population:
     """Train one student for each genotype on one shared batch stream.
 
     Args:
-        genotypes: what to train; equal ones give equal students.
+        genotypes: what to train; equal ones give equal students up to rounding.
         data: inputs and expectations.
         recipe: how to train.
         seed: root seed of initialisations and of the batch order.
         device: where to train.
+        validation: what rungs look at; needed where the recipe has rungs.
         feed: what the students are shown, a batch a step, on ``device``; drawn from ``data`` by default.
+        workers: at most so many threads train; one a core by default.
         progress: told ``(what, steps done, steps in all)``.
         should_stop: asked now and then.
 
     Returns:
-        The students in the order of ``genotypes``; one whose numbers stopped being finite says so.
+        The students in the order of ``genotypes``; one whose numbers stopped being finite, or that fits into no
+        memory, says so. A population that does not fit is trained in halves.
 
     Raises:
+        EnvironmentProblem: the memory does not suffice for a population with a ``feed`` of its own.
         Interrupted: ``should_stop`` said so.
     """
-    data = data.to(device)
-    seeds = [student_seed(seed, g) for g in genotypes]
-    params = [
-        _on(device, initialise(data.shapes(g), generator=torch.Generator().manual_seed(s)))
-        for g, s in zip(genotypes, seeds, strict=True)
-    ]
-    feed = feed or cached_batches(data, recipe, seed)
-    log = _Log(recipe.steps, progress, should_stop)
-    first = _Phase(genotypes, params, data, recipe)
-    for step in range(recipe.prune_step):
-        log.add(step, first.step(*next(feed), step))
-        if (step + 1) % recipe.prox_every == 0 or step + 1 == recipe.prune_step:
-            first.shrink(step)
-    dead = [num_dead_units(g.family, p) for g, p in zip(genotypes, first.params, strict=True)]
-    left = [compact(g.family, p) for g, p in zip(genotypes, first.params, strict=True)]
-    second = _Phase(genotypes, left, data, recipe)
-    for step in range(recipe.prune_step, recipe.steps):
-        log.add(step, second.step(*next(feed), step))
-    curves = log.curves(len(genotypes))
-    return Population(
-        tuple(
-            _distilled(g, p, s, d, c)
-            for g, p, s, d, c in zip(genotypes, second.params, seeds, dead, curves, strict=True)
+    try:
+        return _Distillation(
+            genotypes, data.to(device), recipe, seed, device, validation, feed, workers, progress, should_stop
+        ).run()
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = str(error).splitlines()[0]
+    if feed is not None:
+        raise EnvironmentProblem(
+            f"students: {len(genotypes)} at once do not fit into memory ({message}); lower search.students_at_once"
         )
-    )
+    if len(genotypes) == 1:
+        failure = f"out of memory: {message}"
+        return Population((Distilled(genotypes[0], {}, student_seed(seed, genotypes[0]), 0, (), (), failure),))
+    students: list[Distilled] = []
+    for part in (genotypes[: len(genotypes) // 2], genotypes[len(genotypes) // 2 :]):
+        half = distill(
+            part,
+            data,
+            recipe,
+            seed=seed,
+            device=device,
+            validation=validation,
+            workers=workers,
+            progress=progress,
+            should_stop=should_stop,
+        )
+        students += half.students
+    return Population(tuple(students))
 
 
-def _on(device: torch.device, params: Params) -> Params:
-    return {name: p.to(device) for name, p in params.items()}
+def _is_out_of_memory(error: BaseException) -> bool:
+    # the CPU's allocator raises a bare RuntimeError
+    return not isinstance(error, RuntimeError) or "memory" in str(error) and "alloc" in str(error)
 
 
-def _distilled(
-    genotype: Genotype, params: Params, seed: int, dead: int, curve: tuple[tuple[int, float], ...]
-) -> Distilled:
-    kept = {name: p.detach().cpu().clone() for name, p in params.items()}
-    finite = all(bool(p.isfinite().all()) for p in kept.values()) and all(isfinite(v) for _, v in curve)
-    return Distilled(genotype, kept, seed, dead, curve, finite)
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type that products are computed in; ``auto`` probes the device."""
+    if precision == "auto":
+        return torch.bfloat16 if half_is_fast(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
-@dataclass(eq=False)
-class _Log:
-    """Losses now and then, read back from the device only at the end; progress and the wish to stop."""
-
-    total: int
-    progress: Callable[[str, int, int], None]
-    should_stop: Callable[[], bool]
-    rows: list[tuple[int, Tensor]] = field(default_factory=list)
-
-    def add(self, step: int, losses_P: Tensor) -> None:
-        if step % LOG_EVERY == 0 or step + 1 == self.total:
-            self.rows.append((step, losses_P))
-            self.progress("students", step + 1, self.total)
-            if self.should_stop():
-                raise Interrupted("stopped while distilling; run the same command again to go on")
-
-    def curves(self, num_students: int) -> list[tuple[tuple[int, float], ...]]:
-        table = torch.stack([row for _, row in self.rows]).cpu()
-        return [tuple((step, float(table[i, p])) for i, (step, _) in enumerate(self.rows)) for p in range(num_students)]
-
-
-class _Phase:
-    """Flat buffers of a population whose shapes stay fixed, and the step that trains it."""
+class _Distillation:
+    """One call of ``distill``."""
 
     def __init__(
-        self, genotypes: Sequence[Genotype], params: list[Params], data: DistillationSet, recipe: Recipe
+        self,
+        genotypes: Sequence[Genotype],
+        data: DistillationSet,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        validation: DistillationSet | None,
+        feed: Iterator[Batch] | None,
+        workers: int | None,
+        progress: Callable[[str, int, int], None],
+        should_stop: Callable[[], bool],
     ) -> None:
-        self.genotypes, self.data, self.recipe = genotypes, data, recipe
-        shapes: list[Shapes] = [{name: tuple(p.shape) for name, p in own.items()} for own in params]
-        sizes = [_ALIGNMENT * ceil(num_params(own) / _ALIGNMENT) for own in shapes]
-        self.theta = torch.cat(
-            [
-                F.pad(flatten(own), (0, size - num_params(shape)))
-                for own, shape, size in zip(params, shapes, sizes, strict=True)
-            ]
-        )
-        self.grad = torch.zeros_like(self.theta)
-        self.first, self.second = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
-        self.params = self._views(self.theta, sizes, shapes)
-        self.seconds = self._views(self.second, sizes, shapes)
-        for own, grads in zip(self.params, self._views(self.grad, sizes, shapes), strict=True):
-            for name, grad in grads.items():
-                own[name] = own[name].detach().requires_grad_()
-                own[name].grad = grad
-        self.forwards = [FAMILIES[g.family].forward for g in genotypes]
-        self.updates = 0
-        self.lr_since_shrink = 0.0
+        assert validation is not None or not recipe.rungs, "rungs look at validation"
+        self.genotypes, self.data, self.recipe, self.device = genotypes, data, recipe, device
+        self.validation = None if validation is None else validation.to(device)
+        self.feed = feed or cached_batches(data, recipe, seed)
+        self.num_workers = workers or num_workers(device)
+        self.progress, self.should_stop = progress, should_stop
+        self.dtype = dtype_of(recipe.precision, device)
+        self.seeds = [student_seed(seed, g) for g in genotypes]
+        self.students = [self._fresh(g, s) for g, s in zip(genotypes, self.seeds, strict=True)]
+        self.curves: list[list[tuple[int, Tensor]]] = [[] for _ in genotypes]
+        self.rungs: list[list[tuple[int, float]]] = [[] for _ in genotypes]
+        self.num_dead = [0] * len(genotypes)
 
-    @staticmethod
-    def _views(flat: Tensor, sizes: list[int], shapes: list[Shapes]) -> list[Params]:
-        parts = flat.split(sizes)  # type: ignore[no-untyped-call]
-        return [views(part[: num_params(own)], own) for part, own in zip(parts, shapes, strict=True)]
+    def _fresh(self, genotype: Genotype, seed: int) -> Student:
+        shapes = self.data.shapes(genotype)
+        params = initialise(shapes, generator=torch.Generator().manual_seed(seed))
+        moved = {name: p.to(self.device) for name, p in params.items()}
+        return Student(genotype, lr_factor(shapes, self.recipe), moved)
 
-    def step(self, x: Tensor, expectations: Heads, step: int) -> Tensor:
-        """One step of every student on one batch; returns their losses (P,)."""
-        data, recipe = self.data, self.recipe
-        raw_PBU = torch.stack([forward(own, x) for forward, own in zip(self.forwards, self.params, strict=True)])
-        losses = loss(raw_PBU, data.targets, recipe.target_weights, expectations, data.num_classes)
-        self.grad.zero_()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self._update(recipe.lr_at(step))
-        return losses.detach()
-
-    @torch.no_grad()
-    def _update(self, lr: float) -> None:
-        """AdamW over the flat buffers, elementwise."""
+    def run(self) -> Population:
+        """Train to the end."""
         recipe = self.recipe
-        self.updates += 1
-        self.first.lerp_(self.grad, 1 - recipe.beta1)
-        self.second.mul_(recipe.beta2).addcmul_(self.grad, self.grad, value=1 - recipe.beta2)
-        if recipe.weight_decay:
-            self.theta.mul_(1 - lr * recipe.weight_decay)
-        scale = self.second.sqrt().div_((1 - recipe.beta2**self.updates) ** 0.5).add_(EPS)
-        self.theta.addcdiv_(self.first, scale, value=-lr / (1 - recipe.beta1**self.updates))
-        self.lr_since_shrink += lr
+        training = list(range(len(self.students)))
+        stops = sorted({recipe.prune_step, recipe.steps, *recipe.rung_steps})
+        team, start, phase_start = _Team(self, training, 0), 0, 0
+        for stop in stops:
+            for first in range(start, stop, LOG_EVERY):
+                team.run(range(first, min(first + LOG_EVERY, stop)))
+                self.progress("students", min(first + LOG_EVERY, stop), recipe.steps)
+                if self.should_stop():
+                    raise Interrupted("stopped while distilling; run the same command again to go on")
+            team.unload()
+            start = stop
+            if stop in recipe.rung_steps:
+                self._look(training, stop)
+            left = training
+            if stop == recipe.prune_step:
+                self._prune()
+                phase_start = stop
+            elif stop > recipe.prune_step:
+                left = [p for p in training if not self._is_done(p)]
+            if stop == recipe.steps or not left:
+                break
+            if stop == recipe.prune_step or left != training:
+                training = left
+                team = _Team(self, training, stop - phase_start)
+        return Population(tuple(self._distilled(p) for p in range(len(self.students))))
+
+    def _prune(self) -> None:
+        """Remove dead units and begin the second phase: optimisers forget, averages begin."""
+        for p, student in enumerate(self.students):
+            self.num_dead[p] = num_dead_units(student.genotype.family, student.params)
+            student.params = compact(student.genotype.family, student.params)
+            student.memory = {}
+            student.average = dict(student.params) if self.recipe.average else {}
 
     @torch.no_grad()
-    def shrink(self, step: int) -> None:
-        """The group lasso's proximal step of each student with a penalty, over the steps since the last."""
-        correction = 1 - self.recipe.beta2**self.updates
-        for genotype, own, seconds in zip(self.genotypes, self.params, self.seconds, strict=True):
-            if genotype["group_penalty"] == 0:
-                continue
-            shapes = {name: tuple(p.shape) for name, p in own.items()}
-            for group in FAMILIES[genotype.family].groups(shapes):
-                seconds_rows = rows_of([seconds[name] for name in group.weights])
-                scale = 1 / ((seconds_rows / correction).sqrt() + EPS)
-                rows = rows_of([own[name] for name in group.weights])
-                rows = prox_group_lasso(rows, scale, self.lr_since_shrink, genotype["group_penalty"])
-                write_rows([own[name] for name in group.weights], rows)
-        self.lr_since_shrink = 0.0
+    def _look(self, training: Sequence[int], step: int) -> None:
+        """The loss of each student on validation, at a rung."""
+        assert self.validation is not None
+        size = len(self.validation.inputs)
+        for p in training:
+            student = self.students[p]
+            total = 0.0
+            for first in range(0, size, EVALUATED_AT_ONCE):
+                index = torch.arange(first, min(first + EVALUATED_AT_ONCE, size), device=self.device)
+                x, expectations = self.validation.batch(index)
+                raw = FAMILIES[student.genotype.family].forward(student.outcome, x)
+                total += float(self.loss(raw[None], expectations)) * len(index)
+            self.rungs[p].append((step, total / size))
+
+    def _is_done(self, p: int) -> bool:
+        """Whether a student has not improved on validation for so many rungs as the recipe has patience."""
+        losses = [value for step, value in self.rungs[p] if step > self.recipe.prune_step]
+        patience = self.recipe.patience
+        return bool(patience) and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+    def loss(self, raw_PBU: Tensor, expectations: Heads) -> Tensor:
+        data = self.data
+        return loss(raw_PBU, data.targets, self.recipe.target_weights, expectations, data.num_classes)
+
+    def _distilled(self, p: int) -> Distilled:
+        student = self.students[p]
+        params = {name: value.detach().cpu().clone() for name, value in student.outcome.items()}
+        curve = tuple((step, float(value)) for step, value in self.curves[p])
+        is_finite = all(bool(v.isfinite().all()) for v in params.values()) and all(isfinite(v) for _, v in curve)
+        failure = "" if is_finite else "training diverged: its numbers are not finite"
+        return Distilled(
+            student.genotype, params, self.seeds[p], self.num_dead[p], curve, tuple(self.rungs[p]), failure
+        )
+
+
+class _Team:
+    """The workers of one layout."""
+
+    def __init__(self, job: _Distillation, training: Sequence[int], updates: int) -> None:
+        self._job, self._training = job, training
+        students = [job.students[p] for p in training]
+        shapes = [{name: tuple(v.shape) for name, v in s.params.items()} for s in students]
+        input_shape = tuple(job.data.inputs.shape[1:])
+        batch_size = min(job.recipe.batch_size, len(job.data.inputs))
+        shares = lay_out(
+            [s.genotype for s in students],
+            shapes,
+            input_shape=input_shape,
+            batch_size=batch_size,
+            num_workers=job.num_workers,
+        )
+        self._workers: list[list[tuple[Share, TrainedBundle]]] = [[] for _ in range(max(s.worker for s in shares) + 1)]
+        for share in shares:
+            own = [shapes[i] for i in share.members]
+            bundle: Bundle
+            if share.family == FUSED_FAMILY:
+                bundle = FusedMlp(own, job.loss, dtype=job.dtype, device=job.device)
+            else:
+                bundle = InTurn(FAMILIES[share.family], own, job.loss, dtype=job.dtype, device=job.device)
+            trained = TrainedBundle(bundle, [students[i] for i in share.members], job.recipe, updates=updates)
+            self._workers[share.worker].append((share, trained))
+        self._largest_product = max(
+            largest_product(s.genotype.family, own, input_shape, batch_size)
+            for s, own in zip(students, shapes, strict=True)
+        )
+
+    def run(self, steps: range) -> None:
+        """Train all students for these steps of the recipe."""
+        feed = SharedFeed(self._job.feed, num_readers=len(self._workers))
+        if len(self._workers) == 1:
+            with threads_for(self._largest_product):
+                self._train(self._workers[0], feed, steps)
+            return
+        with one_thread(), ThreadPoolExecutor(len(self._workers)) as pool:
+            for done in [pool.submit(self._train, own, feed, steps) for own in self._workers]:
+                done.result()
+
+    def _train(self, bundles: Sequence[tuple[Share, TrainedBundle]], feed: SharedFeed, steps: range) -> None:
+        """What one worker does."""
+        recipe = self._job.recipe
+        for place, step in enumerate(steps):
+            x, expectations = feed.batch(place)
+            for share, trained in bundles:
+                losses_P = trained.step(x, expectations, recipe.lr_at(step))
+                if step >= recipe.prune_step:
+                    trained.add_to_average()
+                elif recipe.shrinks_after(step):
+                    trained.shrink(recipe.lr_since_shrink(step))
+                if step % LOG_EVERY == 0 or step + 1 == recipe.steps:
+                    for member, value in zip(share.members, losses_P, strict=True):
+                        self._job.curves[self._training[member]].append((step, value))
+
+    def unload(self) -> None:
+        """Write what has been learnt back into the students."""
+        for bundles in self._workers:
+            for _, trained in bundles:
+                trained.unload()

@@ -1,7 +1,7 @@
 """The kernel's oracle: the same training, one student at a time, in the plainest way torch offers.
 
-Its own loop, torch's own AdamW, the proximal step by bisection where asked for. Slow on purpose; tests hold
-``kernel.distill`` against it.
+Its own loop, torch's own optimisers, the proximal step by bisection where asked for, Muon's matrices one by one in
+float64. Slow on purpose; tests hold ``kernel.distill`` against it. Rungs change no parameter and are not here.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
-from gped_nas.distill.kernel import student_seed
+from gped_nas.distill.kernel import lr_factor, student_seed
 from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import loss
-from gped_nas.models.base import FAMILIES, Family, Genotype, Params, initialise
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
 from gped_nas.models.compact import compact
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
@@ -47,44 +47,94 @@ def _train(
     prox: Prox | None,
 ) -> Params:
     family = FAMILIES[genotype.family]
+    factor = lr_factor(data.shapes(genotype), recipe)
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
-    optimiser = torch.optim.AdamW(
-        leaves.values(),
-        lr=recipe.lr,
-        betas=(recipe.beta1, recipe.beta2),
-        eps=1e-8,
-        weight_decay=recipe.weight_decay,
-    )
+    optimiser = {"adamw": _AdamW, "sgd": _Sgd, "muon": _Muon}[recipe.optimiser](leaves, recipe)
+    average = {name: p.clone().double() for name, p in params.items()}
     since = 0.0
-    for step in steps:
+    for count, step in enumerate(steps, 1):
         x, expectations = next(feed)
-        optimiser.param_groups[0]["lr"] = recipe.lr_at(step)
-        optimiser.zero_grad()
+        lr = recipe.lr_at(step) * factor
+        for leaf in leaves.values():
+            leaf.grad = None
         raw = family.forward(leaves, x)
         value = loss(raw, data.targets, recipe.target_weights, expectations, data.num_classes)
         value.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        since += recipe.lr_at(step)
-        is_due = (step + 1) % recipe.prox_every == 0 or step + 1 == steps[-1] + 1
-        if prox is not None and is_due and genotype["group_penalty"] > 0:
-            _shrink(family, leaves, optimiser, recipe, prox, since, genotype["group_penalty"])
-        if is_due:
+        optimiser.step(lr)
+        since += lr
+        if prox is None:
+            weight = max(1 - recipe.average, 1 / (count + 1))
+            average = {name: a + weight * (leaves[name].detach().double() - a) for name, a in average.items()}
+        elif (step + 1) % recipe.prox_every == 0 or step == steps[-1]:
+            if genotype["group_penalty"] > 0:
+                for group in family.groups({name: tuple(p.shape) for name, p in leaves.items()}):
+                    weights = [leaves[name].data for name in group.weights]
+                    scale = rows_of([optimiser.metric(name) for name in group.weights])
+                    write_rows(weights, prox(rows_of(weights), scale, since, genotype["group_penalty"]))
             since = 0.0
+    if prox is None and recipe.average:
+        return {name: a.float() for name, a in average.items()}
     return {name: p.detach() for name, p in leaves.items()}
 
 
-def _shrink(
-    family: Family,
-    leaves: Params,
-    optimiser: torch.optim.Optimizer,
-    recipe: Recipe,
-    prox: Prox,
-    since: float,
-    penalty: float,
-) -> None:
-    for group in family.groups({name: tuple(p.shape) for name, p in leaves.items()}):
-        weights = [leaves[name] for name in group.weights]
-        states = [optimiser.state[weight] for weight in weights]
-        seconds = [s["exp_avg_sq"] / (1 - recipe.beta2 ** int(s["step"])) for s in states]
-        rows = prox(rows_of([w.data for w in weights]), 1 / (rows_of(seconds).sqrt() + 1e-8), since, penalty)
-        write_rows([w.data for w in weights], rows)
+class _AdamW:
+    def __init__(self, leaves: Params, recipe: Recipe) -> None:
+        self.leaves, self.recipe = leaves, recipe
+        self.torch = torch.optim.AdamW(
+            leaves.values(), betas=(recipe.beta1, recipe.beta2), eps=1e-8, weight_decay=recipe.weight_decay
+        )
+
+    def step(self, lr: float) -> None:
+        self.torch.param_groups[0]["lr"] = lr
+        self.torch.step()
+
+    def metric(self, name: str) -> Tensor:
+        state = self.torch.state[self.leaves[name]]
+        second: Tensor = state["exp_avg_sq"] / (1 - self.recipe.beta2 ** int(state["step"]))
+        return 1 / (second.sqrt() + 1e-8)
+
+
+class _Sgd:
+    def __init__(self, leaves: Params, recipe: Recipe) -> None:
+        self.leaves, self.recipe = leaves, recipe
+        self.torch = torch.optim.SGD(
+            leaves.values(), lr=1.0, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
+        )
+
+    def step(self, lr: float) -> None:
+        self.torch.param_groups[0]["lr"] = lr
+        self.torch.step()
+
+    def metric(self, name: str) -> Tensor:
+        return torch.full_like(self.leaves[name].data, 1 / (1 - self.recipe.momentum))
+
+
+class _Muon:
+    def __init__(self, leaves: Params, recipe: Recipe) -> None:
+        weights = [name for name, p in leaves.items() if p.dim() > 1]
+        self.matrices = {name: leaves[name] for name in weights[:-1]}
+        self.rest = _AdamW({name: p for name, p in leaves.items() if name not in self.matrices}, recipe)
+        self.momenta = {name: torch.zeros_like(p, dtype=torch.float64).flatten(1) for name, p in self.matrices.items()}
+        self.steps = {name: torch.zeros_like(m) for name, m in self.momenta.items()}
+        self.recipe = recipe
+
+    def step(self, lr: float) -> None:
+        beta = self.recipe.momentum
+        for name, p in self.matrices.items():
+            assert p.grad is not None
+            gradient = p.grad.double().flatten(1)
+            self.momenta[name] = beta * self.momenta[name] + (1 - beta) * gradient
+            x = (1 - beta) * gradient + beta * self.momenta[name]
+            x = x / x.norm().clamp_min(1e-8)
+            for _ in range(5):
+                x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+            self.steps[name] = x * max(1.0, x.shape[0] / x.shape[1]) ** 0.5
+            p.data.mul_(1 - lr * self.recipe.weight_decay).sub_(lr * self.steps[name].view_as(p).float())
+        self.rest.step(lr * self.recipe.lr_rest / self.recipe.lr)
+
+    def metric(self, name: str) -> Tensor:
+        if name not in self.matrices:
+            return self.rest.metric(name)
+        rows = (self.steps[name].norm(dim=1) / self.momenta[name].norm(dim=1).clamp_min(1e-8)).clamp_min(1e-8)
+        p = self.matrices[name].data
+        return rows.float().view(-1, *[1] * (p.dim() - 1)).expand_as(p)

@@ -9,13 +9,14 @@ from gped_nas.config import Config
 
 Mode = Literal["cached", "online"]
 Update = Literal["averaged", "newest", "running_mean"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Recipe(Config):
     """Settings of the kernel, the same for every student of a study.
 
-    AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with a linear warm-up and a cosine to zero over ``steps``, or
-    halvings at equal distances. After ``prune_at`` of the steps dead units are removed and the rest fine-tunes what
+    An optimiser (see ``distill.optim``) with a linear warm-up and a cosine to zero over ``steps``, or halvings at equal
+    distances. After ``prune_at`` of the steps dead units are removed and the rest fine-tunes what
     is left, without the group penalty. Modes: see ``distill.online``; update rules: see ``distill.feed``.
     """
 
@@ -24,14 +25,34 @@ class Recipe(Config):
         default="averaged",
         description="what a step is shown of the posterior samples; newest by default where mode is online",
     )
+    optimiser: Literal["adamw", "muon", "sgd"] = Field(default="adamw", description="see distill.optim")
+    precision: Precision = Field(
+        default="auto", description="what products are computed in; auto probes the device once a study"
+    )
     steps: int = Field(default=3000, ge=1, description="optimiser steps, fine-tuning included")
     batch_size: int = Field(default=128, ge=1, description="examples a step, the same ones for every student")
     lr: float = Field(default=3e-3, gt=0, description="peak step size")
     halve_every: int = Field(default=0, ge=0, description="steps between halvings of lr; 0 is a cosine to zero")
     warmup: int = Field(default=100, ge=0, description="steps of linear warm-up")
-    weight_decay: float = Field(default=0.0, ge=0, description="decoupled, in units of 1 / lr-weighted step")
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.99, ge=0, lt=1)
+    lr_rest: float = Field(default=3e-3, gt=0, description="muon: peak step size of biases, norms and last layers")
+    lr_width_power: float = Field(
+        default=0.0, ge=0, le=1, description="a student's step size falls with its mean width to this power; 64 is one"
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="in units of 1 / lr-weighted step; sgd: added to the loss"
+    )
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="adamw: decay of the first moment")
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="adamw: decay of the second moment")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="muon, sgd: decay of the momentum")
+    average: float = Field(
+        default=0.0, ge=0, lt=1, description="decay a step of the weights' running average after pruning; 0 keeps none"
+    )
+    rungs: int = Field(default=0, ge=0, description="times, at equal distances, that validation is looked at")
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="rungs after pruning without a lower validation loss until a student leaves; 0: never",
+    )
     prune_at: float = Field(default=0.6, gt=0, lt=1, description="share of the steps before pruning")
     prox_every: int = Field(default=10, ge=1, description="steps between proximal steps of the group lasso")
     target_weights: Annotated[dict[str, float], Field(description="weight of each target's loss; 1 if absent")] = {}
@@ -50,6 +71,12 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _patience_needs_rungs(self) -> "Recipe":
+        if self.patience and not self.rungs:
+            raise ValueError("patience: found it without rungs, expected rungs of at least 1: that is where it looks")
+        return self
+
+    @model_validator(mode="after")
     def _weights_are_positive(self) -> "Recipe":
         for name, weight in self.target_weights.items():
             if weight <= 0:
@@ -61,6 +88,19 @@ class Recipe(Config):
         """The step after which dead units are removed: a multiple of ``prox_every`` where there is room."""
         step = max(1, round(self.steps * self.prune_at))
         return max(self.prox_every, step - step % self.prox_every) if step >= self.prox_every else step
+
+    @property
+    def rung_steps(self) -> tuple[int, ...]:
+        """After how many steps validation is looked at; the last rung is the end."""
+        return tuple(sorted({max(1, round(self.steps * (i + 1) / self.rungs)) for i in range(self.rungs)}))
+
+    def shrinks_after(self, step: int) -> bool:
+        """Whether a proximal step of the group lasso follows this step of the first phase."""
+        return (step + 1) % self.prox_every == 0 or step + 1 == self.prune_step
+
+    def lr_since_shrink(self, step: int) -> float:
+        """The sum of step sizes over which the proximal step after ``step`` acts."""
+        return sum(self.lr_at(s) for s in range(step - step % self.prox_every, step + 1))
 
     def lr_at(self, step: int) -> float:
         """The step size at an absolute step, counted from 0."""

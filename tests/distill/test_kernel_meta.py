@@ -3,38 +3,71 @@
 import pytest
 import torch
 
+from gped_nas.distill.bundle import Bundle, InTurn
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.distill.kernel import _Phase
+from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
-from gped_nas.models.base import Genotype
+from gped_nas.distill.targets import loss
+from gped_nas.distill.training import Student, TrainedBundle
+from gped_nas.models.base import FAMILIES, Genotype
 
+META = torch.device("meta")
 TARGETS = ("predictive", "expected_entropy")
+POPULATIONS = {
+    "mlp": [Genotype("mlp", depth=2, width=8, group_penalty=0.1), Genotype("mlp", depth=1, width=5)],
+    "cnn": [
+        Genotype("cnn", depth=1, width=4, kernel=3, group_penalty=0.1),
+        Genotype("cnn", depth=1, width=2, kernel=3),
+    ],
+    "resnet": [Genotype("resnet", stages=2, depth=1, width=[2, 4], group_penalty=0.1)],
+}
 
 
-def meta_phase() -> _Phase:
+def meta_training(family: str, dtype: torch.dtype, recipe: Recipe) -> tuple[DistillationSet, TrainedBundle]:
     pool = DistillationSet(
-        inputs=torch.empty((40, 1, 4, 4), device="meta"),
+        inputs=torch.empty((40, 1, 8, 8), device=META),
         expectations={
-            "predictive": torch.empty((40, 3), device="meta"),
-            "expected_entropy": torch.empty((40, 1), device="meta"),
+            "predictive": torch.empty((40, 3), device=META),
+            "expected_entropy": torch.empty((40, 1), device=META),
         },
         targets=TARGETS,
         num_classes=3,
     )
-    genotypes = [Genotype("mlp", depth=2, width=8, group_penalty=0.1), Genotype("mlp", depth=1, width=5)]
-    params = [{k: torch.empty(s, device="meta") for k, s in pool.shapes(g).items()} for g in genotypes]
-    return _Phase(genotypes, params, pool, Recipe(steps=10, batch_size=8))
+    genotypes = POPULATIONS[family]
+    shapes = [pool.shapes(g) for g in genotypes]
+
+    def value(raw_PBU, expectations):
+        return loss(raw_PBU, pool.targets, {}, expectations, 3)
+
+    bundle: Bundle
+    if family == "mlp":
+        bundle = FusedMlp(shapes, value, dtype=dtype, device=META, round_to=8)
+    else:
+        bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
+    students = [
+        Student(g, 1.0, {k: torch.empty(s, device=META) for k, s in own.items()})
+        for g, own in zip(genotypes, shapes, strict=True)
+    ]
+    return pool, TrainedBundle(bundle, students, recipe, updates=0)
 
 
-def test_a_step_never_waits_for_the_device() -> None:
-    phase = meta_phase()
-    losses = phase.step(*phase.data.batch(torch.empty(8, dtype=torch.long, device="meta")), 0)
-    phase.shrink(0)
-    assert losses.shape == (2,)
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", sorted(POPULATIONS))
+def test_a_step_never_waits_for_the_device(family, dtype, optimiser) -> None:
+    pool, training = meta_training(family, dtype, Recipe(steps=10, batch_size=8, optimiser=optimiser))
+    losses = training.step(*pool.batch(torch.empty(8, dtype=torch.long, device=META)), 0.1)
+    training.shrink(0.1)
+    assert losses.shape == (len(POPULATIONS[family]),)
     assert losses.device.type == "meta"
-    assert phase.theta.device.type == "meta"
+
+
+def test_every_family_is_tried() -> None:
+    assert set(POPULATIONS) == set(FAMILIES)
 
 
 def test_meta_sees_a_wait() -> None:
+    pool, training = meta_training("mlp", torch.float32, Recipe())
+    losses = training.step(*pool.batch(torch.empty(8, dtype=torch.long, device=META)), 0.1)
     with pytest.raises((RuntimeError, NotImplementedError)):
-        meta_phase().theta.sum().item()
+        losses.sum().item()

@@ -160,7 +160,7 @@ def test_a_weak_penalty_kills_only_units_that_no_example_reaches(digits, monkeyp
         killed.extend((1 / scale[died]).amax(1).tolist())
         return out
 
-    monkeypatch.setattr("gped_nas.distill.kernel.prox_group_lasso", watched)
+    monkeypatch.setattr("gped_nas.distill.training.prox_group_lasso", watched)
     recipe = Recipe(steps=800, batch_size=128, warmup=50)
     genotype = Genotype("mlp", depth=2, width=64, group_penalty=1e-6)
     dead = [distill([genotype], digits, recipe, seed=s, device=CPU).students[0].num_dead for s in range(3)]

@@ -1,0 +1,307 @@
+"""Many fully connected students of different widths and depths as few large operations.
+
+Activations are feature-major (features, B), so that a student's units are a contiguous block of rows. Students are
+put in order of depth and widths, and the numbers of a layer lie side by side over all students:
+
+    first layers    one matrix (sum of widths, D): one product with the shared batch
+    hidden level l  one buffer (sum of widths, B): bias, ReLU and its mask once for all students of that depth or more;
+                    neighbours of equal shape are one batched product, the others a product each
+    last layers     one buffer (P * U, B) of raw outputs
+
+The backward pass is written by hand into views of one flat gradient; autograd sees the loss alone. Widths can be
+rounded up: the added units have zero weights and stay so, since a ReLU at zero passes no gradient.
+
+``kernel_reference.py`` is its oracle.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+
+import torch
+from torch import Tensor
+
+from gped_nas.distill.buffers import Buffers
+from gped_nas.distill.bundle import Loss, Piece
+from gped_nas.distill.targets import Heads
+from gped_nas.models.base import Params, Shapes
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring students with the same shape of one layer: one product.
+
+    Attributes:
+        count: how many they are.
+        rows, columns: units of the layer and of the one that it reads, rounded up.
+        offset: place of their weights in a flat buffer.
+        at: row of their first unit in the buffer of the layer's outputs.
+        reads: row of their first input in the buffer that the layer reads.
+    """
+
+    count: int
+    rows: int
+    columns: int
+    offset: int
+    at: int
+    reads: int
+
+    def weight(self, flat: Tensor) -> Tensor:
+        """Their weights (n, rows, columns)."""
+        stop = self.offset + self.count * self.rows * self.columns
+        return flat[self.offset : stop].view(self.count, self.rows, self.columns)
+
+    def outputs(self, level: Tensor) -> Tensor:
+        """Their rows (n, rows, B) in the buffer of the layer's outputs."""
+        return level[self.at : self.at + self.count * self.rows].view(self.count, self.rows, level.shape[1])
+
+    def inputs(self, level: Tensor) -> Tensor:
+        """The rows (n, columns, B) that they read."""
+        return level[self.reads : self.reads + self.count * self.columns].view(self.count, self.columns, level.shape[1])
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One layer of all students that have it.
+
+    Attributes:
+        members: places of these students, in order.
+        runs: their weights.
+        bias: where their biases lie in a flat buffer.
+        num_rows: rows of the level's buffer.
+    """
+
+    members: tuple[int, ...]
+    runs: tuple[_Run, ...]
+    bias: slice
+    num_rows: int
+
+
+_Product = tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]
+"""What multiplies, what is multiplied, where the result goes."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One level of all students in a step: tensors are views into the level buffers and the flat ones."""
+
+    forward: list[_Product]
+    backward: list[_Product]
+    output: Tensor
+    gradient: Tensor
+    bias: Tensor
+    bias_gradient: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A step for one batch size.
+
+    Attributes:
+        batch_size: B.
+        from_inputs: weights that read the inputs, and where their products with these go.
+        layers: hidden levels, then the last layers.
+        to_inputs: gradients of outputs, and where their products with the inputs go.
+        raw_gradient: the gradient by the raw outputs (P * U, B).
+    """
+
+    batch_size: int
+    from_inputs: list[tuple[Tensor, Tensor]]
+    layers: list[_Layer]
+    to_inputs: list[tuple[Tensor, Tensor]]
+    raw_gradient: Tensor
+
+
+class FusedMlp:
+    """Students of the family ``mlp``, computed together."""
+
+    def __init__(
+        self, shapes: Sequence[Shapes], loss: Loss, *, dtype: torch.dtype, device: torch.device, round_to: int = 1
+    ) -> None:
+        """Buffers for students of these shapes, all zero.
+
+        Args:
+            shapes: parameter shapes of each student, equal ones side by side (see ``layout.py``).
+            loss: raw outputs (P, B, U) and what the teacher says to losses (P,).
+            dtype: what products are computed in.
+            device: where the buffers lie.
+            round_to: hidden widths are rounded up to a multiple of it.
+        """
+        self.shapes = shapes
+        self._loss = loss
+        self._sizes = [_sizes(own) for own in shapes]
+        self._padded = [(s[0], *(-(-w // round_to) * round_to for w in s[1:-1]), s[-1]) for s in self._sizes]
+        self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = [{} for _ in shapes]
+        total = self._lay_out()
+        self.buffers = Buffers(torch.zeros(total, device=device), dtype)
+        self._plan: _Plan | None = None
+
+    # ------------------------------------------------------------------------------------------------ layout
+
+    def _lay_out(self) -> int:
+        """Give every layer its place in the flat buffers and its rows in the level buffers; returns the total."""
+        depth_of = [len(padded) - 2 for padded in self._padded]
+        offset, rows_of = 0, dict[tuple[int, int], int]()  # (student, level) to its first row there
+        self._hidden: list[_Level] = []
+        for level in range(1, max(depth_of, default=0) + 1):
+            members = tuple(p for p, depth in enumerate(depth_of) if depth >= level)
+            laid, offset = self._level(members, dict.fromkeys(members, level), offset, rows_of)
+            self._hidden.append(laid)
+        everyone = tuple(range(len(self._padded)))
+        last = {p: depth_of[p] + 1 for p in everyone}
+        self._last, offset = self._level(everyone, last, offset, rows_of)
+        self._depth_of = depth_of
+        return _up(offset)
+
+    def _level(
+        self,
+        members: tuple[int, ...],
+        layer_of: dict[int, int],
+        offset: int,
+        rows_of: dict[tuple[int, int], int],
+    ) -> tuple[_Level, int]:
+        """One layer of all ``members``; ``layer_of`` counts a student's layers from 1."""
+        runs, at = [], 0
+
+        def shape(p: int) -> tuple[int, int, int]:
+            return layer_of[p], self._padded[p][layer_of[p]], self._padded[p][layer_of[p] - 1]
+
+        for (layer, rows, columns), neighbours in groupby(members, key=shape):
+            run = list(neighbours)
+            offset = _up(offset) if layer > 1 else offset  # first layers are one matrix without gaps
+            reads = rows_of[run[0], layer - 1] if layer > 1 else 0
+            runs.append(_Run(len(run), rows, columns, offset, at, reads))
+            for p in run:
+                self._places[p][f"layers.{layer - 1}.weight"] = (offset, (rows, columns))
+                rows_of[p, layer] = at
+                offset, at = offset + rows * columns, at + rows
+        offset = start = _up(offset)
+        for p in members:
+            rows = self._padded[p][layer_of[p]]
+            self._places[p][f"layers.{layer_of[p] - 1}.bias"] = (offset, (rows,))
+            offset += rows
+        return _Level(members, tuple(runs), slice(start, offset), at), _up(offset)
+
+    def views(self, flat: Tensor) -> list[Params]:
+        """See ``Bundle.views``; units that rounding added are not in them."""
+        found = []
+        for places, own in zip(self._places, self.shapes, strict=True):
+            params = {}
+            for name, shape in own.items():
+                offset, padded = places[name]
+                value = flat[offset : offset + prod(padded)].view(padded)
+                params[name] = value[: shape[0]] if len(shape) == 1 else value[: shape[0], : shape[1]]
+            found.append(params)
+        return found
+
+    def pieces(self) -> Iterator[Piece]:
+        """See ``Bundle.pieces``; rows and columns that rounding added are zero."""
+        for student, places in enumerate(self._places):
+            last = f"layers.{self._depth_of[student]}.weight"
+            for name, (offset, padded) in places.items():
+                is_matrix = len(padded) > 1 and name != last
+                matrix = (padded[0], padded[1]) if is_matrix else None
+                yield Piece(student, name, slice(offset, offset + prod(padded)), matrix)
+
+    # ------------------------------------------------------------------------------------------------ compute
+
+    @torch.no_grad()
+    def compute(self, x: Tensor, expectations: Heads) -> Tensor:
+        """See ``Bundle.compute``."""
+        if self._plan is None or self._plan.batch_size != len(x):
+            self._plan = self._plan_for(len(x))
+        plan, buffers = self._plan, self.buffers
+        x_BD = x.flatten(1).to(buffers.dtype)
+        for weight, raw in plan.from_inputs:
+            torch.mm(weight, x_BD.t(), out=raw)
+        for layer in plan.layers:
+            for multiply, left, right, out in layer.forward:
+                multiply(left, right, out=out)
+            layer.output.add_(layer.bias)
+            if layer.gradient is not plan.raw_gradient:
+                layer.output.clamp_min_(0)
+        losses_P = self._loss_and_gradient(plan, expectations)
+        for layer in reversed(plan.layers):
+            if layer.gradient is not plan.raw_gradient:
+                torch.ops.aten.threshold_backward.grad_input(layer.gradient, layer.output, 0, grad_input=layer.gradient)
+            torch.sum(layer.gradient, 1, out=layer.bias_gradient)
+            for multiply, left, right, out in layer.backward:
+                multiply(left, right, out=out)
+        for gradient, weight_gradient in plan.to_inputs:
+            torch.mm(gradient, x_BD, out=weight_gradient)
+        buffers.collect()
+        return losses_P
+
+    def _loss_and_gradient(self, plan: "_Plan", expectations: Heads) -> Tensor:
+        """Losses (P,); the gradient of their sum by the raw outputs is left in the plan."""
+        raw = plan.layers[-1].output
+        raw_PBU = raw.view(len(self.shapes), -1, plan.batch_size).transpose(1, 2).float().contiguous().requires_grad_()
+        with torch.enable_grad():
+            losses_P = self._loss(raw_PBU, expectations)
+            (gradient_PBU,) = torch.autograd.grad(losses_P.sum(), raw_PBU)
+        plan.raw_gradient.view(len(self.shapes), -1, plan.batch_size).copy_(gradient_PBU.transpose(1, 2))
+        return losses_P.detach()
+
+    def _plan_for(self, batch_size: int) -> "_Plan":
+        """Level buffers for batches of this size, and every product of a step as views that need no more slicing."""
+        work, grad = self.buffers.work, self.buffers.work_grad
+        levels = [*self._hidden, self._last]
+        outputs = [work.new_empty((level.num_rows, batch_size)) for level in levels]
+        gradients = [torch.empty_like(output) for output in outputs]
+        from_inputs, to_inputs, layers = [], [], []
+        if self._hidden:
+            from_inputs.append((self._first(work), outputs[0]))
+            to_inputs.append((gradients[0], self._first(grad)))
+        for i, level in enumerate(levels):
+            forward, backward = [], []
+            for run, read in self._reads(i):
+                out, out_gradient = run.outputs(outputs[i]), run.outputs(gradients[i])
+                if read is None:
+                    from_inputs.append((run.weight(work).flatten(0, 1), out.flatten(0, 1)))
+                    to_inputs.append((out_gradient.flatten(0, 1), run.weight(grad).flatten(0, 1)))
+                    continue
+                read_in, read_gradient = run.inputs(outputs[read]), run.inputs(gradients[read])
+                forward.append(_product(run.weight(work), read_in, out))
+                backward.append(_product(out_gradient, read_in.mT, run.weight(grad)))
+                backward.append(_product(run.weight(work).mT, out_gradient, read_gradient))
+            layers.append(_Layer(forward, backward, outputs[i], gradients[i], work[level.bias, None], grad[level.bias]))
+        return _Plan(batch_size, from_inputs, layers, to_inputs, gradients[-1])
+
+    def _first(self, flat: Tensor) -> Tensor:
+        """The first layers of all students that have hidden ones: one matrix (sum of widths, D)."""
+        runs = self._hidden[0].runs
+        start, stop = runs[0].offset, runs[-1].offset + runs[-1].count * runs[-1].rows * runs[-1].columns
+        return flat[start:stop].view(-1, runs[0].columns)
+
+    def _reads(self, i: int) -> list[tuple[_Run, int | None]]:
+        """The runs of a level, the last layers counted after the hidden ones, each with the hidden level that it reads.
+
+        None is the inputs themselves; the first level is none of this function's, since it is one product.
+        """
+        if i < len(self._hidden):
+            return [(run, i - 1) for run in self._hidden[i].runs] if i else []
+        found, place = [], 0
+        for run in self._last.runs:
+            depth = self._depth_of[place]
+            found.append((run, depth - 1 if depth else None))
+            place += run.count
+        return found
+
+
+def _sizes(shapes: Shapes) -> tuple[int, ...]:
+    """Inputs, hidden widths, raw outputs."""
+    num_layers = len(shapes) // 2
+    weights = [shapes[f"layers.{i}.weight"] for i in range(num_layers)]
+    return (weights[0][1], *(weight[0] for weight in weights))
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> _Product:
+    """Products of stacks (n, a, b) and (n, b, c) into (n, a, c); one of a kind is spared the batched call."""
+    if len(left) == 1:
+        return torch.mm, left[0], right[0], out[0]
+    return torch.bmm, left, right, out
+
+
+def _up(offset: int) -> int:
+    return -(-offset // 16) * 16

@@ -1,0 +1,221 @@
+"""Optimisers over a bundle's flat buffers: one update for all its students, a step size for each.
+
+* ``adamw`` (Loshchilov & Hutter 2019, arXiv:1711.05101) and ``sgd`` (Nesterov momentum): torch's own, in one pass over
+  the numbers.
+* ``muon`` (Jordan et al. 2024, kellerjordan.github.io/posts/muon): the momentum of every weight matrix but the last
+  layer's is replaced by one with the same singular vectors and singular values near one, by five steps of a
+  Newton-Schulz iteration, times ``sqrt(max(1, rows / columns))``; equal shapes are iterated together. Biases, norms
+  and last layers go by adamw, with the step size ``lr_rest``.
+
+What an optimiser remembers lies in flat buffers of the bundle's layout, so that it survives when students leave. Each
+tells its metric, the positive diagonal D of ``step = -lr * D * gradient``, in which the group lasso's proximal step is
+taken (``pruning.py``). Muon has no such diagonal; the length of a row's step over that of its gradient stands for it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from gped_nas.distill.bundle import Bundle
+from gped_nas.distill.recipe import Recipe
+
+EPS = 1e-8
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_NEWTON_SCHULZ_STEPS = 5
+
+
+class Optimiser(Protocol):
+    """Updates a bundle's parameters from its gradients.
+
+    Attributes:
+        memory: what it remembers, by name: flat buffers of the bundle's layout.
+    """
+
+    memory: dict[str, Tensor]
+
+    def step(self, lr: float | Tensor) -> None:
+        """One update; ``lr`` is multiplied by each student's own factor."""
+        ...
+
+    def metric(self, student: int, name: str) -> Tensor:
+        """The diagonal D of a parameter, as of the last update."""
+        ...
+
+
+def optimiser(bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> Optimiser:
+    """The recipe's optimiser of a bundle.
+
+    Args:
+        bundle: whose buffers it updates.
+        recipe: its kind and constants.
+        factors: for each student what its step size is multiplied by.
+        updates: how many updates there have been, a float32 scalar on the bundle's device; counted up here.
+    """
+    kinds = {"adamw": AdamW, "sgd": Sgd, "muon": Muon}
+    return kinds[recipe.optimiser](bundle, recipe, factors, updates)
+
+
+class AdamW:
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        recipe: Recipe,
+        factors: Sequence[float],
+        updates: Tensor,
+        *,
+        cuts: Mapping[float, list[slice]] | None = None,
+    ) -> None:
+        """``cuts`` limits the update to parts of the buffers, by their factor; everything by default."""
+        theta = bundle.buffers.theta
+        self._recipe, self._updates = recipe, updates
+        self._fused = theta.device.type in ("cpu", "cuda")
+        self.memory = {"first": torch.zeros_like(theta), "second": torch.zeros_like(theta)}
+        self._seconds = bundle.views(self.memory["second"])
+        buffers = (theta, bundle.buffers.grad, self.memory["first"], self.memory["second"])
+        self._groups = [
+            (factor, [[flat[cut] for cut in where] for flat in buffers])
+            for factor, where in (_cuts(bundle, factors) if cuts is None else cuts).items()
+        ]
+
+    def step(self, lr: float | Tensor) -> None:
+        """See ``Optimiser.step``."""
+        for factor, (params, grads, firsts, seconds) in self._groups:
+            adamw(
+                params,
+                grads,
+                firsts,
+                seconds,
+                [],
+                [self._updates.clone() for _ in params],
+                foreach=False,
+                fused=self._fused,
+                amsgrad=False,
+                beta1=self._recipe.beta1,
+                beta2=self._recipe.beta2,
+                lr=lr * factor,
+                weight_decay=self._recipe.weight_decay,
+                eps=EPS,
+                maximize=False,
+            )
+        self._updates.add_(1)
+
+    def metric(self, student: int, name: str) -> Tensor:
+        """See ``Optimiser.metric``: ``1 / (sqrt(v) + eps)`` with v unbiased."""
+        unbiased = self._seconds[student][name] / (1 - self._recipe.beta2**self._updates)
+        return 1 / (unbiased.sqrt() + EPS)
+
+
+class Sgd:
+    """See the module docstring."""
+
+    def __init__(self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> None:
+        theta = bundle.buffers.theta
+        self._recipe, self._updates = recipe, updates
+        self._fused = theta.device.type in ("cpu", "cuda")
+        self.memory = {"momentum": torch.zeros_like(theta)}
+        self._thetas = bundle.views(theta)
+        buffers = (theta, bundle.buffers.grad, self.memory["momentum"])
+        self._groups = [
+            (factor, [[flat[cut] for cut in where] for flat in buffers])
+            for factor, where in _cuts(bundle, factors).items()
+        ]
+
+    def step(self, lr: float | Tensor) -> None:
+        """See ``Optimiser.step``."""
+        for factor, (params, grads, momenta) in self._groups:
+            sgd(
+                params,
+                grads,
+                list(momenta),
+                foreach=False,
+                fused=self._fused,
+                weight_decay=self._recipe.weight_decay,
+                momentum=self._recipe.momentum,
+                lr=lr * factor,  # type: ignore[arg-type]
+                dampening=0,
+                nesterov=self._recipe.momentum > 0,
+                maximize=False,
+            )
+        self._updates.add_(1)
+
+    def metric(self, student: int, name: str) -> Tensor:
+        """See ``Optimiser.metric``: a gradient moves its number by ``lr / (1 - momentum)`` in the long run."""
+        return torch.full_like(self._thetas[student][name], 1 / (1 - self._recipe.momentum))
+
+
+class Muon:
+    """See the module docstring."""
+
+    def __init__(self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> None:
+        buffers = bundle.buffers
+        rest = defaultdict[float, list[slice]](list)
+        stacks = defaultdict[tuple[float, tuple[int, int]], list[slice]](list)
+        for piece in bundle.pieces():
+            factor = factors[piece.student]
+            if piece.matrix is None:
+                rest[factor * recipe.lr_rest / recipe.lr].append(piece.where)
+            else:
+                stacks[factor, piece.matrix].append(piece.where)
+        self._rest = AdamW(bundle, recipe, factors, updates, cuts=rest)
+        self._recipe, self._stacks = recipe, stacks
+        self._theta, self._grad = buffers.theta, buffers.grad
+        self.memory = {**self._rest.memory, "momentum": torch.zeros_like(buffers.theta)}
+        self._step, self._thetas = torch.zeros_like(buffers.theta), bundle.views(buffers.theta)
+        self._steps, self._momenta = bundle.views(self._step), bundle.views(self.memory["momentum"])
+        self._matrices = {(piece.student, piece.name) for piece in bundle.pieces() if piece.matrix is not None}
+
+    def step(self, lr: float | Tensor) -> None:
+        """See ``Optimiser.step``."""
+        recipe, momentum = self._recipe, self.memory["momentum"]
+        for (factor, (rows, columns)), where in self._stacks.items():
+            for cut in where:
+                momentum[cut].lerp_(self._grad[cut], 1 - recipe.momentum)
+            nesterov = torch.stack(
+                [self._grad[cut].lerp(momentum[cut], recipe.momentum).view(rows, columns) for cut in where]
+            )
+            stretched = orthogonalise(nesterov) * max(1.0, rows / columns) ** 0.5
+            for cut, one in zip(where, stretched, strict=True):
+                self._step[cut] = one.flatten()
+                self._theta[cut].mul_(1 - lr * factor * recipe.weight_decay).sub_(self._step[cut] * (lr * factor))
+        self._rest.step(lr)
+
+    def metric(self, student: int, name: str) -> Tensor:
+        """See ``Optimiser.metric`` and the module docstring."""
+        if (student, name) not in self._matrices:
+            return self._rest.metric(student, name)
+        step, momentum = self._steps[student][name], self._momenta[student][name]
+        rows = step.flatten(1).norm(dim=1) / momentum.flatten(1).norm(dim=1).clamp_min(EPS)
+        rows = rows.clamp_min(EPS)  # a unit that no example reaches does not move; the proximal step divides by D
+        return rows.view(-1, *[1] * (step.dim() - 1)).expand_as(step)
+
+
+def orthogonalise(stack: Tensor) -> Tensor:
+    """Matrices (n, rows, columns) with the same singular vectors and singular values of about one.
+
+    Source: Jordan et al. 2024; the polynomial's coefficients are theirs.
+    """
+    a, b, c = _NEWTON_SCHULZ
+    is_tall = stack.shape[1] > stack.shape[2]
+    x = stack.mT if is_tall else stack
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(EPS)
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.mT if is_tall else x
+
+
+def _cuts(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
+    """Parts of the flat buffers by factor: all of them as one where there is one factor."""
+    if len(set(factors)) == 1:
+        return {factors[0]: [slice(0, len(bundle.buffers.theta))]}
+    found = defaultdict[float, list[slice]](list)
+    for piece in bundle.pieces():
+        found[factors[piece.student]].append(piece.where)
+    return dict(found)

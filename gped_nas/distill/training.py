@@ -1,0 +1,146 @@
+"""A bundle in training: its optimiser, its running average, its proximal steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch import Tensor
+
+from gped_nas.distill.bundle import Bundle
+from gped_nas.distill.optim import optimiser
+from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import Heads
+from gped_nas.models.base import FAMILIES, Genotype, Params
+
+
+@dataclass(eq=False)
+class Student:
+    """One student between two layouts.
+
+    Attributes:
+        genotype: what is trained.
+        lr_factor: what the recipe's step size is multiplied by.
+        params: float32 parameters by name.
+        memory: what its optimiser remembers of each parameter; empty at the start of a phase.
+        average: running average of the parameters; empty where none is kept.
+    """
+
+    genotype: Genotype
+    lr_factor: float
+    params: Params
+    memory: dict[str, Params] = field(default_factory=dict)
+    average: Params = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Params:
+        """The parameters that the student would end with now."""
+        return self.average or self.params
+
+
+@dataclass(frozen=True)
+class _Penalised:
+    """A layer's groups of one student: parameters that are shrunk together, row by row."""
+
+    student: int
+    weights: tuple[str, ...]
+    num_rows: int
+    penalty: float
+    lr_factor: float
+
+
+class TrainedBundle:
+    """A bundle's buffers filled with students, and the step that trains them."""
+
+    def __init__(self, bundle: Bundle, students: Sequence[Student], recipe: Recipe, *, updates: int) -> None:
+        """Fill the buffers.
+
+        Args:
+            bundle: with buffers for these students, in this order.
+            students: taken as they are; their ``memory`` is that of ``updates`` updates.
+            recipe: how to train.
+            updates: how many updates there have been in this phase.
+        """
+        self._bundle, self._students, self._recipe = bundle, students, recipe
+        theta = bundle.buffers.theta
+        # A captured step counts on the device; elsewhere a number that torch reads back lies on the CPU.
+        self._updates = torch.tensor(float(updates), device=theta.device if theta.is_cuda else "cpu")
+        factors = [student.lr_factor for student in students]
+        self._optimiser = optimiser(bundle, recipe, factors, self._updates)
+        self._average = torch.zeros_like(theta) if all(student.average for student in students) else None
+        self._num_averaged = updates
+        self._fill(theta, [student.params for student in students])
+        for name, flat in self._optimiser.memory.items():
+            self._fill(flat, [student.memory.get(name, {}) for student in students])
+        if self._average is not None:
+            self._fill(self._average, [student.average for student in students])
+        bundle.buffers.refresh()
+        self._params = bundle.views(theta)
+        self._groups = self._penalised()
+
+    def _fill(self, flat: Tensor, values: Sequence[Params]) -> None:
+        for views, own in zip(self._bundle.views(flat), values, strict=True):
+            for name, value in own.items():
+                views[name].copy_(value)
+
+    @torch.no_grad()
+    def unload(self) -> None:
+        """Write what has been learnt back into the students."""
+        memory = {name: self._bundle.views(flat) for name, flat in self._optimiser.memory.items()}
+        average = None if self._average is None else self._bundle.views(self._average)
+        for i, student in enumerate(self._students):
+            student.params = _copies(self._params[i])
+            student.memory = {name: _copies(views[i]) for name, views in memory.items()}
+            student.average = {} if average is None else _copies(average[i])
+
+    def step(self, x: Tensor, expectations: Heads, lr: float | Tensor) -> Tensor:
+        """One step of every student on one batch; returns their losses (P,)."""
+        losses_P = self._bundle.compute(x, expectations)
+        with torch.no_grad():
+            self._optimiser.step(lr)
+            self._bundle.buffers.refresh()
+        return losses_P
+
+    @torch.no_grad()
+    def add_to_average(self) -> None:
+        """Take the present parameters into the running average: a plain mean until the decay takes over."""
+        if self._average is not None:
+            self._num_averaged += 1
+            weight = max(1 - self._recipe.average, 1 / (self._num_averaged + 1))
+            self._average.lerp_(self._bundle.buffers.theta, weight)
+
+    @torch.no_grad()
+    def shrink(self, lr_sum: float) -> None:
+        """The group lasso's proximal step of each student with a penalty, over steps whose sizes sum to ``lr_sum``.
+
+        Groups of as many numbers are shrunk together, whosever they are.
+        """
+        for groups in self._groups.values():
+            weight = torch.cat([rows_of([self._params[g.student][name] for name in g.weights]) for g in groups])
+            scale = torch.cat(
+                [rows_of([self._optimiser.metric(g.student, name) for name in g.weights]) for g in groups]
+            )
+            step = torch.cat([weight.new_full((g.num_rows, 1), lr_sum * g.lr_factor * g.penalty) for g in groups])
+            shrunk = prox_group_lasso(weight, scale, step, 1.0)
+            for group, rows in zip(groups, shrunk.split([g.num_rows for g in groups]), strict=True):  # type: ignore[no-untyped-call]
+                write_rows([self._params[group.student][name] for name in group.weights], rows)
+        self._bundle.buffers.refresh()
+
+    def _penalised(self) -> dict[int, list[_Penalised]]:
+        """Groups of students with a penalty, by how many numbers a group has."""
+        found: dict[int, list[_Penalised]] = {}
+        for i, student in enumerate(self._students):
+            penalty = student.genotype["group_penalty"]
+            if penalty == 0:
+                continue
+            shapes = self._bundle.shapes[i]
+            for group in FAMILIES[student.genotype.family].groups(shapes):
+                size = sum(prod(shapes[name][1:]) for name in group.weights)
+                one = _Penalised(i, group.weights, group.num_units(shapes), penalty, student.lr_factor)
+                found.setdefault(size, []).append(one)
+        return found
+
+
+def _copies(params: Params) -> Params:
+    return {name: value.detach().clone() for name, value in params.items()}
