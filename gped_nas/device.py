@@ -84,7 +84,7 @@ def half_is_fast(device: torch.device) -> bool:
     probed. The answer can differ between two runs on one machine; where that matters it is kept.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or not _HALF_FLAGS & _processor_flags():
         return False
     left, right = torch.ones((256, 784)), torch.ones((784, 512))

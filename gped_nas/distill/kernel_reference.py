@@ -49,7 +49,8 @@ def _train(
     family = FAMILIES[genotype.family]
     factor = lr_factor(data.shapes(genotype), recipe)
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
-    optimiser = {"adamw": _AdamW, "sgd": _Sgd, "muon": _Muon}[recipe.optimiser](leaves, recipe)
+    kinds: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {"adamw": _AdamW, "sgd": _Sgd, "muon": _Muon}
+    optimiser = kinds[recipe.optimiser](leaves, recipe)
     average = {name: p.clone().double() for name, p in params.items()}
     since = 0.0
     for count, step in enumerate(steps, 1):
@@ -135,6 +136,6 @@ class _Muon:
     def metric(self, name: str) -> Tensor:
         if name not in self.matrices:
             return self.rest.metric(name)
-        rows = (self.steps[name].norm(dim=1) / self.momenta[name].norm(dim=1).clamp_min(1e-8)).clamp_min(1e-8)
+        rows: Tensor = (self.steps[name].norm(dim=1) / self.momenta[name].norm(dim=1).clamp_min(1e-8)).clamp_min(1e-8)
         p = self.matrices[name].data
         return rows.float().view(-1, *[1] * (p.dim() - 1)).expand_as(p)

@@ -56,8 +56,11 @@ def optimiser(bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates:
         factors: for each student what its step size is multiplied by.
         updates: how many updates there have been, a float32 scalar on the bundle's device; counted up here.
     """
-    kinds = {"adamw": AdamW, "sgd": Sgd, "muon": Muon}
-    return kinds[recipe.optimiser](bundle, recipe, factors, updates)
+    if recipe.optimiser == "muon":
+        return Muon(bundle, recipe, factors, updates)
+    if recipe.optimiser == "sgd":
+        return Sgd(bundle, recipe, factors, updates)
+    return AdamW(bundle, recipe, factors, updates)
 
 
 class AdamW:
@@ -138,7 +141,7 @@ class Sgd:
                 fused=self._fused,
                 weight_decay=self._recipe.weight_decay,
                 momentum=self._recipe.momentum,
-                lr=lr * factor,  # type: ignore[arg-type]
+                lr=lr * factor,
                 dampening=0,
                 nesterov=self._recipe.momentum > 0,
                 maximize=False,
@@ -191,7 +194,7 @@ class Muon:
         if (student, name) not in self._matrices:
             return self._rest.metric(student, name)
         step, momentum = self._steps[student][name], self._momenta[student][name]
-        rows = step.flatten(1).norm(dim=1) / momentum.flatten(1).norm(dim=1).clamp_min(EPS)
+        rows: Tensor = step.flatten(1).norm(dim=1) / momentum.flatten(1).norm(dim=1).clamp_min(EPS)
         rows = rows.clamp_min(EPS)  # a unit that no example reaches does not move; the proximal step divides by D
         return rows.view(-1, *[1] * (step.dim() - 1)).expand_as(step)
 
@@ -203,7 +206,7 @@ def orthogonalise(stack: Tensor) -> Tensor:
     """
     a, b, c = _NEWTON_SCHULZ
     is_tall = stack.shape[1] > stack.shape[2]
-    x = stack.mT if is_tall else stack
+    x: Tensor = stack.mT if is_tall else stack
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(EPS)
     for _ in range(_NEWTON_SCHULZ_STEPS):
         square = x @ x.mT

@@ -38,9 +38,7 @@ class Recipe(Config):
     lr_width_power: float = Field(
         default=0.0, ge=0, le=1, description="a student's step size falls with its mean width to this power; 64 is one"
     )
-    weight_decay: float = Field(
-        default=0.0, ge=0, description="in units of 1 / lr-weighted step; sgd: added to the loss"
-    )
+    weight_decay: float = Field(default=0.0, ge=0, description="in units of 1 / lr-weighted step")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="adamw: decay of the first moment")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="adamw: decay of the second moment")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="muon, sgd: decay of the momentum")
@@ -51,7 +49,7 @@ class Recipe(Config):
     patience: int = Field(
         default=0,
         ge=0,
-        description="rungs after pruning without a lower validation loss until a student leaves; 0: never",
+        description="rungs after pruning without a lower loss until a student leaves; 0 is never",
     )
     prune_at: float = Field(default=0.6, gt=0, lt=1, description="share of the steps before pruning")
     prox_every: int = Field(default=10, ge=1, description="steps between proximal steps of the group lasso")
