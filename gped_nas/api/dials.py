@@ -9,7 +9,7 @@ from typing import Any
 from gped_nas import device as devices
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import build_teacher, distillation_set, load_dataset
+from gped_nas.api.teacher import build_teacher, distillation_set, load_dataset, rung_set
 from gped_nas.data.base import Part
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.evaluate.base import Evaluation, draw_resamples, evaluate
@@ -100,7 +100,17 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     validation = teacher.averaged(PART, session)
     labels = dataset.labels(PART)
     resamples = draw_resamples(len(labels), root=space.seed, part=PART)
-    trainer = Trainer(teacher, distillation_set(teacher), validation, resamples, folder, session, {})
+    trainer = Trainer(
+        teacher,
+        distillation_set(teacher),
+        space.recipe,
+        validation,
+        resamples,
+        folder,
+        session,
+        {},
+        rung_set(teacher, session),
+    )
     genotypes = _students(space)
     students = []
     for (name, genotype), student in zip(genotypes.items(), trainer.distill([*genotypes.values()]), strict=True):

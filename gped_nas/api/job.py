@@ -17,11 +17,13 @@ from gped_nas.api.teacher import (
     build_teacher,
     distillation_set,
     load_dataset,
+    rung_set,
     stream_key,
 )
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.evaluate.base import draw_resamples
 from gped_nas.evaluate.metrics import reliability
@@ -167,12 +169,25 @@ def _trainer(
     return Trainer(
         teacher=teacher,
         data=data,
+        recipe=_decided(study, teacher.space.recipe, session),
+        rungs=rung_set(teacher, session),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
         folder=make_dir(study.path / "students"),
         session=session,
         about={"study": study.name, "stream": teacher.stream.digest},
     )
+
+
+def _decided(study: Study, recipe: Recipe, session: Session) -> Recipe:
+    """The recipe with the precision that the study's first run found best on its device."""
+    if recipe.precision != "auto":
+        return recipe
+    precision = study.store.get("precision")
+    if precision is None:
+        precision = "bfloat16" if devices.half_is_fast(session.device) else "float32"
+        study.store.put("precision", precision)
+    return recipe.model_copy(update={"precision": precision})
 
 
 def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, session: Session) -> None:

@@ -11,6 +11,7 @@ from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import Distilled, distill
+from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.student import StudentSpec, load_student, save_student
 from gped_nas.errors import DivergenceError, GpedError
 from gped_nas.evaluate.base import Resamples, evaluate
@@ -32,20 +33,24 @@ class Trainer:
     Attributes:
         teacher: whom they imitate.
         data: what they learn from.
+        recipe: how they are trained, nothing left to be decided.
         validation: the teacher's predictions on validation.
         resamples: bootstrap draws of validation.
         folder: where students are written, one folder a trial.
         session: how to run.
         about: what each student's spec says of where it comes from.
+        rungs: what rungs look at; None where the recipe has none.
     """
 
     teacher: Teacher
     data: DistillationSet
+    recipe: Recipe
     validation: AnyPredictions
     resamples: Resamples
     folder: Path
     session: Session
     about: dict[str, str]
+    rungs: DistillationSet | None = None
 
     def __call__(self, asked: Sequence[Asked]) -> list[TrialRecord]:
         """See ``search.run.DistilAndEvaluate``.
@@ -60,14 +65,15 @@ class Trainer:
 
     def distill(self, genotypes: Sequence[Genotype]) -> tuple[Distilled, ...]:
         """Students of these genotypes, trained together."""
-        space, session = self.teacher.space, self.session
+        session = self.session
         return distill(
             genotypes,
             self.data,
-            space.recipe,
-            seed=space.seed,
+            self.recipe,
+            seed=self.teacher.space.seed,
             device=session.device,
-            feed=online_feed(self.teacher, session) if space.recipe.mode == "online" else None,
+            validation=self.rungs,
+            feed=online_feed(self.teacher, session) if self.recipe.mode == "online" else None,
             progress=session.progress,
             should_stop=session.should_stop,
         ).students
@@ -126,7 +132,8 @@ class Trainer:
                 "macs_by_operator": counted,
                 "dead_units": student.num_dead,
                 "seed": student.seed,
-                "recipe": {"mode": self.teacher.space.recipe.mode, "update": self.teacher.space.recipe.update},
+                "recipe": self.recipe.to_record(),
+                "rungs": [list(point) for point in student.rungs],
                 "loss": [list(point) for point in _thin(student.losses)],
             },
             seconds=round(share + time.monotonic() - started, 4),

@@ -379,6 +379,16 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     return DistillationSet(inputs, expectations, space.targets, dataset.num_classes, samples)
 
 
+def rung_set(teacher: Teacher, session: Session) -> DistillationSet | None:
+    """What rungs look at: clean validation inputs with what the teacher says there; None where the recipe has none."""
+    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
+    if not space.recipe.rungs:
+        return None
+    predicted = teacher.predicted("validation", session).double()
+    expectations = {t.name: expect(t, predicted, stream.weight_S).float() for t in space.targets if t.kind == "mean"}
+    return DistillationSet(dataset.inputs("validation"), expectations, space.targets, dataset.num_classes)
+
+
 def _imported_set(teacher: Teacher) -> DistillationSet:
     """The imported inputs that are neither validation nor test inputs."""
     space, dataset = teacher.space, teacher.dataset

@@ -13,6 +13,7 @@ A rule that would make a loss learn something else than its target is refused, s
 Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 3.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -129,6 +130,12 @@ def batches(num_inputs: int, recipe: Recipe, root: int) -> Iterator[Tensor]:
             order = torch.cat([order, torch.randperm(num_inputs, generator=generator)])
         yield order[:size]
         order = order[size:]
+
+
+def batch_indices(data: DistillationSet, recipe: Recipe, root: int) -> Tensor:
+    """The indices (T, B) of every step's batch, those of ``batches``, on the device of ``data``."""
+    order = itertools.islice(batches(len(data.inputs), recipe, root), recipe.steps)
+    return torch.stack(list(order)).to(data.inputs.device)
 
 
 def cached_batches(data: DistillationSet, recipe: Recipe, root: int) -> Iterator[Batch]:

@@ -23,10 +23,11 @@ from torch import Tensor
 from gped_nas import rng
 from gped_nas.device import half_is_fast, one_thread, threads_for
 from gped_nas.distill.bundle import Bundle, InTurn
-from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed, cached_batches
+from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed, batch_indices, cached_batches
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import FUSED_FAMILY, Share, lay_out, num_workers
 from gped_nas.distill.recipe import Precision, Recipe
+from gped_nas.distill.replay import CountedStep, Replay
 from gped_nas.distill.targets import Heads, loss
 from gped_nas.distill.training import Student, TrainedBundle
 from gped_nas.errors import EnvironmentProblem, Interrupted
@@ -38,6 +39,8 @@ from gped_nas.models.costs import largest_product
 LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""
 EVALUATED_AT_ONCE = 4096
+GPU_ROUNDING = 8
+"""Hidden widths are rounded up to it on a GPU: its matrix units want 16-byte rows, and more shapes become equal."""
 BASE_WIDTH = 64
 """A student of this mean width takes the recipe's step size as it is."""
 
@@ -182,6 +185,9 @@ class _Distillation:
         self.genotypes, self.data, self.recipe, self.device = genotypes, data, recipe, device
         self.validation = None if validation is None else validation.to(device)
         self.feed = feed or cached_batches(data, recipe, seed)
+        # A GPU finds the batches of averages by itself; other rules and chains are fed from here.
+        is_counted = device.type == "cuda" and feed is None and recipe.update == "averaged"
+        self.index_TB = batch_indices(data, recipe, seed) if is_counted else None
         self.num_workers = workers or num_workers(device)
         self.progress, self.should_stop = progress, should_stop
         self.dtype = dtype_of(recipe.precision, device)
@@ -202,7 +208,7 @@ class _Distillation:
         recipe = self.recipe
         training = list(range(len(self.students)))
         stops = sorted({recipe.prune_step, recipe.steps, *recipe.rung_steps})
-        team, start, phase_start = _Team(self, training, 0), 0, 0
+        team, start, phase_start = _Team(self, training, start=0, updates=0), 0, 0
         for stop in stops:
             for first in range(start, stop, LOG_EVERY):
                 team.run(range(first, min(first + LOG_EVERY, stop)))
@@ -223,7 +229,7 @@ class _Distillation:
                 break
             if stop == recipe.prune_step or left != training:
                 training = left
-                team = _Team(self, training, stop - phase_start)
+                team = _Team(self, training, start=stop, updates=stop - phase_start)
         return Population(tuple(self._distilled(p) for p in range(len(self.students))))
 
     def _prune(self) -> None:
@@ -273,7 +279,7 @@ class _Distillation:
 class _Team:
     """The workers of one layout."""
 
-    def __init__(self, job: _Distillation, training: Sequence[int], updates: int) -> None:
+    def __init__(self, job: _Distillation, training: Sequence[int], *, start: int, updates: int) -> None:
         self._job, self._training = job, training
         students = [job.students[p] for p in training]
         shapes = [{name: tuple(v.shape) for name, v in s.params.items()} for s in students]
@@ -291,7 +297,8 @@ class _Team:
             own = [shapes[i] for i in share.members]
             bundle: Bundle
             if share.family == FUSED_FAMILY:
-                bundle = FusedMlp(own, job.loss, dtype=job.dtype, device=job.device)
+                round_to = GPU_ROUNDING if job.device.type == "cuda" else 1
+                bundle = FusedMlp(own, job.loss, dtype=job.dtype, device=job.device, round_to=round_to)
             else:
                 bundle = InTurn(FAMILIES[share.family], own, job.loss, dtype=job.dtype, device=job.device)
             trained = TrainedBundle(bundle, [students[i] for i in share.members], job.recipe, updates=updates)
@@ -300,9 +307,21 @@ class _Team:
             largest_product(s.genotype.family, own, input_shape, batch_size)
             for s, own in zip(students, shapes, strict=True)
         )
+        self._counted = self._on_device(start) if job.index_TB is not None else None
+
+    def _on_device(self, start: int) -> Replay:
+        """The graph of the one worker's steps from ``start`` on."""
+        recipe, device = self._job.recipe, self._job.device
+        lr_T = torch.tensor([recipe.lr_at(step) for step in range(start, recipe.steps)], device=device)
+        bundles = [trained for _, trained in self._workers[0]]
+        assert self._job.index_TB is not None
+        return Replay(CountedStep(bundles, self._job.data, self._job.index_TB[start:], lr_T))
 
     def run(self, steps: range) -> None:
         """Train all students for these steps of the recipe."""
+        if self._counted is not None:
+            self._train_counted(self._counted, steps)
+            return
         feed = SharedFeed(self._job.feed, num_readers=len(self._workers))
         if len(self._workers) == 1:
             with threads_for(self._largest_product):
@@ -319,13 +338,24 @@ class _Team:
             x, expectations = feed.batch(place)
             for share, trained in bundles:
                 losses_P = trained.step(x, expectations, recipe.lr_at(step))
-                if step >= recipe.prune_step:
-                    trained.add_to_average()
-                elif recipe.shrinks_after(step):
-                    trained.shrink(recipe.lr_since_shrink(step))
-                if step % LOG_EVERY == 0 or step + 1 == recipe.steps:
-                    for member, value in zip(share.members, losses_P, strict=True):
-                        self._job.curves[self._training[member]].append((step, value))
+                self._follow(share, trained, losses_P, step)
+
+    def _train_counted(self, advance: Callable[[], list[Tensor]], steps: range) -> None:
+        """What the one worker of a GPU does where batches and step sizes are found on the device."""
+        for step in steps:
+            for (share, trained), losses_P in zip(self._workers[0], advance(), strict=True):
+                self._follow(share, trained, losses_P, step)
+
+    def _follow(self, share: Share, trained: TrainedBundle, losses_P: Tensor, step: int) -> None:
+        """What comes after an update: shrinking or averaging, and now and then a point of the loss curves."""
+        recipe = self._job.recipe
+        if step >= recipe.prune_step:
+            trained.add_to_average()
+        elif recipe.shrinks_after(step):
+            trained.shrink(recipe.lr_since_shrink(step))
+        if step % LOG_EVERY == 0 or step + 1 == recipe.steps:
+            for member, value in zip(share.members, losses_P.clone(), strict=True):
+                self._job.curves[self._training[member]].append((step, value))
 
     def unload(self) -> None:
         """Write what has been learnt back into the students."""

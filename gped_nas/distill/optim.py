@@ -14,6 +14,7 @@ taken (``pruning.py``). Muon has no such diagonal; the length of a row's step ov
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Protocol
 
 import torch
@@ -159,13 +160,14 @@ class Muon:
     def __init__(self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> None:
         buffers = bundle.buffers
         rest = defaultdict[float, list[slice]](list)
-        stacks = defaultdict[tuple[float, tuple[int, int]], list[slice]](list)
+        stacks = defaultdict[tuple[float, float, tuple[int, int]], list[slice]](list)
         for piece in bundle.pieces():
             factor = factors[piece.student]
             if piece.matrix is None:
                 rest[factor * recipe.lr_rest / recipe.lr].append(piece.where)
             else:
-                stacks[factor, piece.matrix].append(piece.where)
+                rows, *columns = bundle.shapes[piece.student][piece.name]  # without units that rounding added
+                stacks[factor, max(1.0, rows / prod(columns)) ** 0.5, piece.matrix].append(piece.where)
         self._rest = AdamW(bundle, recipe, factors, updates, cuts=rest)
         self._recipe, self._stacks = recipe, stacks
         self._theta, self._grad = buffers.theta, buffers.grad
@@ -177,13 +179,13 @@ class Muon:
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimiser.step``."""
         recipe, momentum = self._recipe, self.memory["momentum"]
-        for (factor, (rows, columns)), where in self._stacks.items():
+        for (factor, stretch, (rows, columns)), where in self._stacks.items():
             for cut in where:
                 momentum[cut].lerp_(self._grad[cut], 1 - recipe.momentum)
             nesterov = torch.stack(
                 [self._grad[cut].lerp(momentum[cut], recipe.momentum).view(rows, columns) for cut in where]
             )
-            stretched = orthogonalise(nesterov) * max(1.0, rows / columns) ** 0.5
+            stretched = orthogonalise(nesterov) * stretch
             for cut, one in zip(where, stretched, strict=True):
                 self._step[cut] = one.flatten()
                 self._theta[cut].mul_(1 - lr * factor * recipe.weight_decay).sub_(self._step[cut] * (lr * factor))

@@ -72,6 +72,8 @@ class Recipe(Config):
     def _patience_needs_rungs(self) -> "Recipe":
         if self.patience and not self.rungs:
             raise ValueError("patience: found it without rungs, expected rungs of at least 1: that is where it looks")
+        if self.rungs and self.update != "averaged":
+            raise ValueError(f"rungs: found it with update {self.update}, expected averaged: rungs read averages")
         return self
 
     @model_validator(mode="after")
@@ -80,6 +82,11 @@ class Recipe(Config):
             if weight <= 0:
                 raise ValueError(f"target_weights.{name}: found {weight}, expected more than 0")
         return self
+
+    def to_record(self) -> dict[str, Any]:
+        """What a record says of it: what is not the default, and what tells one kind of training from another."""
+        kind = {"mode": self.mode, "update": self.update, "optimiser": self.optimiser, "precision": self.precision}
+        return {**self.model_dump(mode="json", exclude_defaults=True), **kind}
 
     @property
     def prune_step(self) -> int:

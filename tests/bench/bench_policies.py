@@ -104,7 +104,7 @@ def measure(case: Case, seed: int, names: Sequence[str]) -> dict[tuple[str, str]
         data = distillation_set(replace(teacher, space=replace(space, views=wanted)))
         with tempfile.TemporaryDirectory() as scratch:
             resamples = draw_resamples(len(labels), root=seed, part="validation", num_resamples=1)
-            trainer = Trainer(teacher, data, validation, resamples, Path(scratch), session, {})
+            trainer = Trainer(teacher, data, teacher.space.recipe, validation, resamples, Path(scratch), session, {})
             for genotype, student in zip(genotypes, trainer.distill(genotypes), strict=True):
                 folder = Path(scratch) / str(genotype)
                 save_student(folder, trainer.spec(genotype), student.params)

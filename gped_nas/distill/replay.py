@@ -1,0 +1,77 @@
+"""Steps of a whole worker recorded once as a CUDA graph and replayed: a step costs one launch instead of hundreds.
+
+What changes from step to step lies on the device: a counter picks the row of batch indices and of the step-size
+schedule, gathers the batch, and counts itself up. Every address stays the same, which a graph demands; nothing is read
+back. Until a layout changes, a graph holds; then its worker is made anew, and so is the graph.
+
+The recorded step runs anywhere; without a graph it is the plain loop, which is how it is tested.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gped_nas.distill.feed import Batch, DistillationSet
+from gped_nas.distill.training import TrainedBundle
+
+WARM_UP = 3
+"""Steps taken plainly before recording, so that libraries have set themselves up; they train like all others."""
+
+
+class CountedStep:
+    """A step of a worker's bundles that finds its batch and its step size by a counter on the device."""
+
+    def __init__(self, bundles: Sequence[TrainedBundle], data: DistillationSet, index_TB: Tensor, lr_T: Tensor) -> None:
+        """Begin before the first of T steps.
+
+        Args:
+            bundles: what is trained.
+            data: on the device; averages alone.
+            index_TB: batch indices of each step, int64, on the device.
+            lr_T: step sizes, float32, on the device.
+        """
+        self._bundles, self._data = bundles, data
+        self._index_TB, self._lr_T = index_TB, lr_T
+        self._counter = torch.zeros(1, dtype=torch.int64, device=index_TB.device)
+
+    def __call__(self) -> list[Tensor]:
+        """One step; the losses (P,) of each bundle."""
+        x, expectations = self._batch()
+        lr = self._lr_T.index_select(0, self._counter).squeeze(0)
+        losses = [trained.step(x, expectations, lr) for trained in self._bundles]
+        self._counter.add_(1)
+        return losses
+
+    def _batch(self) -> Batch:
+        index_B = self._index_TB.index_select(0, self._counter).squeeze(0)
+        said = {name: value.index_select(0, index_B) for name, value in self._data.expectations.items()}
+        return self._data.inputs.index_select(0, index_B), said
+
+
+class Replay:
+    """``CountedStep`` as a CUDA graph after ``WARM_UP`` plain steps."""
+
+    def __init__(self, step: CountedStep) -> None:
+        self._step = step
+        self._num_plain = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._losses: list[Tensor] = []
+
+    def __call__(self) -> list[Tensor]:
+        """One step; the losses are overwritten by the next."""
+        if self._num_plain < WARM_UP:
+            self._num_plain += 1
+            # recorded work must not have run on the default stream before
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                losses = self._step()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            return losses
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=self._stream):
+                self._losses = self._step()
+        self._graph.replay()
+        return self._losses
