@@ -12,7 +12,7 @@ from gped_nas.posterior.base import flatten, supervised_network, views
 from gped_nas.posterior.laplace import LaplaceConfig, laplace, last_layer, newton
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior
-from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier
+from tests.scenarios import GENOTYPES, classifier
 
 GENOTYPE = Genotype("mlp", depth=2, width=[6, 3])
 PROBLEM = classifier(GENOTYPE)
