@@ -96,8 +96,8 @@ def load_dataset(space: SearchSpace) -> Dataset:
     """The space's dataset, its dials turned.
 
     Raises:
-        ConfigError: its labels are not of the kind that the teacher's likelihood is for, or it cannot be used as the
-            space says.
+        ConfigError: its labels are not of the kind that the teacher's likelihood is for, its inputs are not of the
+            shape that the networks are for, or it cannot be used as the space says.
         DataError, EnvironmentProblem: it cannot be used, or is not there.
     """
     dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
@@ -108,6 +108,7 @@ def load_dataset(space: SearchSpace) -> Dataset:
             f"{space.likelihood.task}, but dataset '{dataset.name}' is for {dataset.task}; "
             f"expected {' or '.join(fitting)}"
         )
+    space.check_buildable(dataset.input_shape)
     dataset = dials.turn(dataset, space.data, f"{space.source}: data")
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")

@@ -1,6 +1,7 @@
 """Dimensions of a search space: a range for each genotype value, as Optuna sees it and as a finite list."""
 
 import itertools
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from gped_nas.models.base import FAMILIES, Genotype
 
 Choice = str | int | float
 _KINDS = ("int", "float", "choices")
+_MAX_CORNERS = 10_000
 
 
 class Suggests(Protocol):
@@ -94,13 +96,14 @@ class StudentSpace:
         for dimension in self.dimensions:
             if dimension.index is None:
                 values[dimension.key] = dimension.suggest(trial, self.prefix)
-            elif dimension.index < self._depth(values):
+            elif dimension.index < self._count(dimension.key, values):
                 values.setdefault(dimension.key, []).append(dimension.suggest(trial, self.prefix))
         return Genotype(self.family, **values)
 
-    def _depth(self, values: Mapping[str, Any]) -> int:
-        depth = values.get("depth")
-        return depth if isinstance(depth, int) else len(self.dimensions)  # what is no number the family refuses
+    def _count(self, key: str, values: Mapping[str, Any]) -> int:
+        """How many entries of a per-layer list these values call for: all of them where none of them says."""
+        count = values.get(FAMILIES[self.family].counts.get(key, ""))
+        return count if isinstance(count, int) else len(self.dimensions)  # what is no number the family refuses
 
     def enumerate(self, seen: set[Genotype]) -> Iterator[dict[str, Choice]]:
         """Every combination of parameter values that gives a genotype not in ``seen``.
@@ -116,33 +119,57 @@ class StudentSpace:
                 yield params
 
     def corners(self) -> Iterator[Genotype]:
-        """Genotypes whose costs bound those of all others."""
-        scalar = [d for d in self.dimensions if d.index is None]
-        layers = [d for d in self.dimensions if d.index is not None]
-        for combination in itertools.product(*(_corners(d) for d in scalar)):
-            values: dict[str, Any] = dict(zip((d.key for d in scalar), combination, strict=True))
-            for end in (0, -1) if layers else (0,):
-                for dimension in layers:
-                    values[dimension.key] = []
-                for dimension in layers:
-                    if dimension.index is not None and dimension.index < self._depth(values):
-                        values[dimension.key].append(dimension.extremes()[end])
-                yield Genotype(self.family, **values)
+        """Genotypes whose costs bound those of all others, and that can all be built only if all others can.
+
+        Widths grow every cost, so that their two ends are enough, those of all layers together. Of a value that says
+        how many layers there are, or of one that can make a network both dearer and cheaper (a larger kernel leaves
+        a smaller image), every entry is one.
+        """
+        monotone = FAMILIES[self.family].monotone
+        grown = [d for d in self.dimensions if d.index is not None and d.key in monotone]
+        other = [d for d in self.dimensions if d not in grown]
+        ends = [self._corners(d) for d in other]
+        if math.prod(map(len, ends)) > _MAX_CORNERS:
+            keys = ", ".join(dict.fromkeys(d.key for d, values in zip(other, ends, strict=True) if len(values) > 1))
+            raise ConfigError(
+                f"{keys}: found more than {_MAX_CORNERS} combinations, whose costs must all be looked at, expected "
+                "fewer; give all layers one range or take choices away"
+            )
+        seen = set()
+        for combination in itertools.product(*ends):
+            drawn = dict(zip((d.name for d in other), combination, strict=True))
+            for end in (0, -1) if grown else (0,):
+                genotype = self.genotype(drawn | {d.name: d.extremes()[end] for d in grown})
+                if genotype not in seen:
+                    seen.add(genotype)
+                    yield genotype
+
+    def genotype(self, drawn: Mapping[str, Choice]) -> Genotype:
+        """The genotype of a value for every dimension, by its name."""
+        values: dict[str, Any] = {}
+        for dimension in self.dimensions:
+            if dimension.index is None:
+                values[dimension.key] = drawn[dimension.name]
+            elif dimension.index < self._count(dimension.key, values):
+                values.setdefault(dimension.key, []).append(drawn[dimension.name])
+            else:
+                values.setdefault(dimension.key, [])
+        return Genotype(self.family, **values)
+
+    def _corners(self, dimension: Dimension) -> tuple[Choice, ...]:
+        """The values of a dimension that may give the cheapest or the dearest network.
+
+        A range of more entries than any family takes is left for the family to refuse at its end.
+        """
+        family = FAMILIES[self.family]
+        is_listed = dimension.key in {*family.counts, *family.counts.values()} - family.monotone
+        is_listed = is_listed and dimension.high - dimension.low <= 64
+        return (dimension.finite() if is_listed else None) or dimension.extremes()
 
     @property
     def is_finite(self) -> bool:
         """Whether it holds no float range."""
         return all(d.finite() is not None for d in self.dimensions)
-
-
-def _corners(dimension: Dimension) -> tuple[Choice, ...]:
-    """The values of a dimension that may give the cheapest or the dearest network.
-
-    Every depth is one: where layers have widths of their own, a deeper network can be the cheaper one. A
-    range of more depths than any family has is left for the family to refuse at its end.
-    """
-    is_listed = dimension.key == "depth" and dimension.high - dimension.low <= 64
-    return (dimension.finite() if is_listed else None) or dimension.extremes()
 
 
 class Fixed:
@@ -174,12 +201,12 @@ def parse_dimensions(family: str, ranges: Mapping[str, Any], where: str, prefix:
     Raises:
         ConfigError: a range is malformed or leads to an impossible genotype.
     """
-    FAMILIES[family]
+    counted = FAMILIES[family].counts.values()
     dimensions: list[Dimension] = []
     for key, value in ranges.items():
         if isinstance(value, list):
-            if key == "depth":
-                raise ConfigError(f"{where}.depth: found {value!r}, expected one range, not one a layer")
+            if key in counted:
+                raise ConfigError(f"{where}.{key}: found {value!r}, expected one range, not one a layer")
             for index, entry in enumerate(value):
                 dimensions.append(_dimension(key, entry, f"{where}.{key}[{index}]", index))
         else:
@@ -187,23 +214,21 @@ def parse_dimensions(family: str, ranges: Mapping[str, Any], where: str, prefix:
     dimensions.sort(key=lambda d: d.index is not None)
     space = StudentSpace(family, tuple(dimensions), prefix)
     try:
+        for _ in space.corners():
+            pass
         for dimension in dimensions:
             if dimension.kind == "choices":
                 for choice in dimension.choices:
                     _check_with(space, dimension, choice)
-        for _ in space.corners():
-            pass
     except ConfigError as error:
         raise ConfigError(f"{where}.{error}") from None
     return space
 
 
 def _check_with(space: StudentSpace, dimension: Dimension, choice: Choice) -> None:
-    """Build the genotypes at the ends of the other dimensions, this one fixed."""
-    fixed = Dimension(dimension.key, "fixed", choices=(choice,), index=dimension.index)
-    others = tuple(fixed if d is dimension else d for d in space.dimensions)
-    for _ in StudentSpace(space.family, others).corners():
-        pass
+    """Build the genotype of a choice, every other dimension at its high end so that no layer is left out."""
+    drawn = {d.name: choice if d is dimension else d.extremes()[-1] for d in space.dimensions}
+    space.genotype(drawn)
 
 
 def _dimension(key: str, value: Any, where: str, index: int | None) -> Dimension:

@@ -189,6 +189,21 @@ class SearchSpace:
         """Genotypes whose costs bound those of all others."""
         return [genotype for student in self.students for genotype in student.corners()]
 
+    def check_buildable(self, input_shape: tuple[int, ...]) -> None:
+        """Refuse a teacher or a student that cannot be built for inputs of this shape.
+
+        Raises:
+            ConfigError: names the value and the genotype.
+        """
+        students = [(f"students[{i}]", g) for i, student in enumerate(self.students) for g in student.corners()]
+        for place, genotype in [("teacher", self.genotype), *students]:
+            try:
+                genotype.shapes(input_shape, 1)
+            except ConfigError as error:
+                where = place if str(error).startswith("family:") else f"{place}.genotype"
+                drawn = "" if place == "teacher" else f" (the ranges hold {genotype})"
+                raise ConfigError(f"{self.source}: {where}.{error}{drawn}") from None
+
     def check_reachable(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         """Refuse a cost constraint that no genotype can meet.
 

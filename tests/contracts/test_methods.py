@@ -3,6 +3,7 @@
 import itertools
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -14,7 +15,7 @@ from gped_nas.config import parse
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import num_params
 from gped_nas.posterior.base import METHODS, Method, MethodConfig
-from tests.scenarios import METHOD_SETTINGS, classifier
+from tests.scenarios import GENOTYPES, METHOD_SETTINGS, classifier
 
 NAMES = sorted(METHOD_SETTINGS)
 LONGEST = 8
@@ -24,10 +25,13 @@ TEMPERED = {"sgld", "psgld", "sghmc", "csgld", "csghmc"}
 @pytest.fixture(autouse=True)
 def _samples_to_import(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shapes = classifier().shapes
+    _write_samples_to_import(classifier().shapes)
+
+
+def _write_samples_to_import(shapes):
     generator = rng.generator(0, "to import")
     tensors = {name: torch.randn(4, *shape, generator=generator) for name, shape in shapes.items()}
-    (tmp_path / "samples.safetensors").write_bytes(safetensors.torch.save(tensors))
+    Path("samples.safetensors").write_bytes(safetensors.torch.save(tensors))
 
 
 def run(name, *, state=None, seed=0):
@@ -59,6 +63,19 @@ def test_samples_are_finite_float32_of_the_problems_size(name):
         assert sample.theta_P.isfinite().all()
         assert sample.weight >= 0
         assert not sample.theta_P.requires_grad
+
+
+@pytest.mark.parametrize("genotype", [GENOTYPES["cnn"][1], GENOTYPES["resnet"][0]], ids=lambda g: g.family)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_family_can_be_the_teacher(name, genotype):
+    problem = classifier(genotype)
+    _write_samples_to_import(problem.shapes)
+    settings = {"name": name, **METHOD_SETTINGS[name]}
+    settings |= {"steps": 100} if "steps" in settings else {}
+    steps = METHODS[name](problem, parse(METHODS[name].config, settings, name), generator=rng.generator(0, "family"))
+    sample = next(step.sample for step in steps if step.sample is not None)
+    assert sample.theta_P.shape == (num_params(problem.shapes),)
+    assert sample.theta_P.isfinite().all() and sample.theta_P.std() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,10 +1,13 @@
+from random import Random
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from gped_nas.errors import GpedError
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.models.costs import Cost, cost_of, count_macs, genotype_cost, smallest_cost
+from gped_nas.models.costs import Cost, cost_of, count_macs, genotype_cost, largest_product, smallest_cost
 from gped_nas.models.storage import write_weights
 
 
@@ -43,17 +46,78 @@ def test_costs_do_not_allocate_the_network():
     assert count_macs("mlp", shapes, (65_536,)) == {"linear": 65_536**2}
 
 
-def test_an_operator_that_cannot_be_counted_is_an_error(monkeypatch):
-    def forward(params: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.erf(x @ params["w"])
+def random_case(random: Random) -> tuple[Genotype, tuple[int, ...]]:
+    """A small genotype of any family, and inputs that it can read."""
 
+    def widths(num: int) -> list[int]:
+        return [random.randint(1, 12) for _ in range(num)]
+
+    family, depth = random.choice(["mlp", "cnn", "resnet"]), random.randint(1, 3)
+    shape = (random.randint(1, 3), random.randint(22, 25), random.randint(22, 25))
+    if family == "mlp":
+        return Genotype("mlp", depth=depth - 1, width=widths(depth - 1)), random.choice([shape, shape[:1]])
+    if family == "resnet":
+        return Genotype("resnet", depth=[random.randint(1, 2) for _ in range(depth)], width=widths(depth)), shape
+    kernels, pools = ([random.randint(1, high) for _ in range(depth)] for high in (3, 2))
+    return Genotype(
+        "cnn", depth=depth, width=widths(depth), kernel=kernels, pool=pools, head_width=widths(random.randint(0, 2))
+    ), shape
+
+
+def pruned(random: Random, family: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes that are left when some units of every group are removed."""
+    left = dict(shapes)
+    for group in FAMILIES[family].groups(shapes):
+        before, after = group.num_units(left), random.randint(1, group.num_units(left))
+        for name in group.readers:
+            left[name] = (left[name][0], left[name][1] // before * after, *left[name][2:])
+        for name in group.rows:
+            left[name] = (after, *left[name][1:])
+    return left
+
+
+def test_analytic_macs_are_those_that_two_counters_find_on_200_random_networks_whole_or_pruned():
+    random = Random(0)
+    families = set()
+    for i in range(200):
+        genotype, input_shape = random_case(random)
+        family, shapes = genotype.family, genotype.shapes(input_shape, 4)
+        shapes = pruned(random, family, shapes) if i % 2 else shapes
+        macs = cost_of(family, shapes, input_shape, "float32").macs
+        assert macs == sum(count_macs(family, shapes, input_shape).values()), (genotype, shapes)
+        with FlopCounterMode(display=False) as counter:
+            params = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+            FAMILIES[family].forward(params, torch.empty(1, *input_shape, device="meta"))
+        assert counter.get_total_flops() == 2 * macs, (genotype, shapes)
+        families.add(family)
+    assert families == {"mlp", "cnn", "resnet"}
+
+
+@pytest.mark.parametrize(
+    ("operator", "forward"),
+    [
+        ("aten::erf", lambda params, x: torch.erf(x @ params["w"])),
+        # fvcore would count these two, but what costs mean says nothing about them
+        ("adaptive_avg_pool2d", lambda params, x: torch.nn.functional.adaptive_avg_pool2d(x[None], 1)),
+        ("layer_norm", lambda params, x: torch.nn.functional.layer_norm(x @ params["w"], (2,))),
+    ],
+)
+def test_an_operator_without_a_rule_is_an_error(monkeypatch, operator, forward):
     class Strange:
-        def __init__(self) -> None:
-            self.forward = forward
+        def forward(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+            return forward(params, x)
 
     monkeypatch.setitem(FAMILIES._items, "strange", Strange())
-    with pytest.raises(GpedError, match="aten::erf"):
-        count_macs("strange", {"w": (3, 2)}, (3,))
+    with pytest.raises(GpedError, match=operator):
+        count_macs("strange", {"w": (3, 2)}, (3, 3))
+
+
+def test_threads_are_chosen_by_the_largest_product():
+    # 100 examples: 784 x 16 weights; a convolution does 24 x 24 times its 25 x 8 ones, the dense layer 1152 x 10
+    mlp, cnn = Genotype("mlp", depth=1, width=16), Genotype("cnn", depth=1, width=8, kernel=5, pool=2)
+    for genotype, product in ((mlp, 784 * 16), (cnn, 576 * 200)):
+        shapes = genotype.shapes((1, 28, 28), 10)
+        assert largest_product(genotype.family, shapes, (1, 28, 28), 100) == 100 * product
 
 
 def test_costs_are_plain_numbers():

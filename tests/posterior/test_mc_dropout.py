@@ -11,7 +11,7 @@ from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import FAMILIES, Genotype, Group
 from gped_nas.posterior.base import views
 from gped_nas.posterior.mc_dropout import McDropoutConfig, draw_masks, fold, mc_dropout
-from tests.scenarios import INPUT_SHAPE, NUM_CLASSES, classifier
+from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier
 
 GENOTYPE = Genotype("mlp", depth=3, width=[6, 5, 4])
 PROBLEM = classifier(GENOTYPE)
@@ -120,3 +120,21 @@ def test_divergence_is_an_error():
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
         parse(McDropoutConfig, {"name": "mc_dropout", **wrong}, "here")
+
+
+@pytest.mark.parametrize("genotype", [*GENOTYPES["cnn"], *GENOTYPES["resnet"]], ids=str)
+def test_what_is_dropped_is_a_unit_that_one_layer_reads(genotype):
+    # a reader's columns of dropped units are zero; with a mask of ones for the others the outputs are the same as
+    # without those units at all: the residual stream, which goes on beside its readers, is not among them
+    problem = classifier(genotype)
+    params = problem.initialise(rng.generator(0, "d"))
+    hidden = problem.network.hidden
+    assert hidden
+    masks = [torch.arange(group.num_units(problem.shapes)).remainder(2).float() for group in hidden]
+    folded = fold(params, hidden, masks)
+    silenced = dict(params)
+    for group, mask in zip(hidden, masks, strict=True):
+        for name in group.rows:
+            silenced[name] = silenced[name] * mask.view(-1, *[1] * (silenced[name].dim() - 1))
+    forward = problem.network.forward
+    torch.testing.assert_close(forward(folded, problem.x), forward(silenced, problem.x))

@@ -62,6 +62,7 @@ def _params(shapes):
 def test_a_network_with_more_than_dense_layers_is_no_chain():
     assert supervised_network(FAMILIES["mlp"], PROBLEM.shapes, CategoricalLikelihood()).dense
     assert supervised_network(FAMILIES["mlp"], {"gain": (4,), **PROBLEM.shapes}, CategoricalLikelihood()).dense == ()
+    assert not any(classifier(genotype).network.dense for family in ("cnn", "resnet") for genotype in GENOTYPES[family])
 
 
 def test_the_local_draw_has_the_law_of_a_draw_of_the_weights():

@@ -192,3 +192,79 @@ def test_missing_values_and_unknown_families_are_refused():
         parse({"depth": {"int": [0, 2]}})
     with pytest.raises(RegistryError, match="unknown family 'mpl'; did you mean 'mlp'"):
         parse(GOOD, family="mpl")
+
+
+CNN_VALUES = st.one_of(
+    st.integers(1, 3),
+    st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True).map(lambda c: {"choices": c}),
+)
+CNNS = st.fixed_dictionaries(
+    {
+        "depth": st.one_of(st.integers(1, 2), st.just({"int": [1, 2]})),
+        "width": st.one_of(WIDTHS, st.lists(WIDTHS, min_size=2, max_size=2)),
+        "kernel": st.one_of(CNN_VALUES, st.lists(CNN_VALUES, min_size=2, max_size=2)),
+        "pool": st.sampled_from([1, 2, {"choices": [1, 2]}, [2, {"choices": [1, 2]}]]),
+        "head_depth": st.sampled_from([0, {"int": [0, 2]}]),
+        "head_width": st.one_of(WIDTHS, st.lists(WIDTHS, min_size=2, max_size=2)),
+        "group_penalty": st.sampled_from([0.0, {"choices": [0.0, 0.1]}]),
+    }
+)
+RESNETS = st.fixed_dictionaries(
+    {
+        "stages": st.sampled_from([1, 2, {"int": [1, 2]}]),
+        "depth": st.sampled_from([1, {"int": [1, 3]}, [{"int": [1, 2]}, 2]]),
+        "width": st.one_of(WIDTHS, st.lists(WIDTHS, min_size=2, max_size=2)),
+        "group_penalty": st.sampled_from([0.0, {"choices": [0.0, 0.1]}]),
+    }
+)
+
+
+@pytest.mark.parametrize(("family", "spaces", "shape"), [("cnn", CNNS, (2, 13, 12)), ("resnet", RESNETS, (2, 5, 4))])
+def test_corners_bound_the_costs_of_networks_that_read_images(family, spaces, shape):
+    @given(spaces, st.randoms(use_true_random=False))
+    @settings(max_examples=25, deadline=None)
+    def bound(ranges, random):
+        space = parse(ranges, family)
+        everything = enumerate_genotypes(space)
+        for cost in (genotype_cost, smallest_cost):
+            bounds = [cost(g, shape, 4) for g in space.corners()]
+            for genotype in random.sample(everything, min(20, len(everything))):
+                found = cost(genotype, shape, 4)
+                for name in COSTS:
+                    values = [getattr(b, name) for b in bounds]
+                    assert min(values) <= getattr(found, name) <= max(values), (name, genotype)
+
+    bound()
+
+
+def test_every_list_is_as_long_as_the_value_that_counts_it():
+    ranges = {
+        "depth": {"int": [1, 2]},
+        "width": [{"choices": [4, 8]}, {"choices": [16, 32]}],
+        "kernel": 3,
+        "pool": [2, {"choices": [1, 2]}],
+        "head_depth": {"int": [0, 1]},
+        "head_width": [{"choices": [5, 6]}],
+    }
+    # blocks: 2 of depth 1, 2 x 2 x 2 of depth 2; dense layers: none, or one of two widths
+    everything = enumerate_genotypes(parse(ranges, "cnn"))
+    assert len(everything) == len(set(everything)) == (2 + 8) * 3
+    stages = parse({"stages": {"int": [1, 2]}, "depth": [1, {"int": [1, 3]}], "width": 4}, "resnet")
+    assert [g["depth"] for g in enumerate_genotypes(stages)] == [(1,), (1, 1), (1, 2), (1, 3)]
+    listed = parse({"depth": 1, "width": [{"choices": [2, 3]}, 4]}, "resnet")  # the list alone says how many stages
+    assert [(g["stages"], g["width"]) for g in enumerate_genotypes(listed)] == [(2, (2, 4)), (2, (3, 4))]
+
+
+def test_a_value_that_counts_layers_is_one_range():
+    for family, ranges, key in (
+        ("cnn", {"depth": 1, "width": 4, "kernel": 3, "head_depth": [1], "head_width": 4}, "head_depth"),
+        ("resnet", {"stages": [1, 2], "depth": 1, "width": 4}, "stages"),
+    ):
+        with pytest.raises(ConfigError, match=rf"genotype\.{key}: found \[.*expected one range, not one a layer"):
+            parse(ranges, family)
+
+
+def test_too_many_combinations_to_look_at_are_refused():
+    kernels = [{"choices": [2, 3, 4, 5, 6, 7]} for _ in range(6)]
+    with pytest.raises(ConfigError, match=r"genotype\.kernel: found more than 10000 combinations"):
+        parse({"depth": 6, "width": 8, "kernel": kernels}, "cnn")

@@ -246,6 +246,32 @@ def test_a_constraint_that_no_genotype_can_meet():
     parse_space(changed("constraints", {"macs": 300}), "f").check_reachable(SHAPE, CLASSES)
 
 
+CNN = {"family": "cnn", "genotype": {"depth": {"int": [1, 2]}, "width": 4, "kernel": {"choices": [3, 5]}, "pool": 2}}
+
+
+RESNET = {"stages": 4, "depth": 1, "width": 4}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shape", "message"),
+    [
+        # on 8x8 pixels a 3x3 kernel and pooling leave 3x3, and so one pixel for the second block to pool
+        ("students.0", CNN, SHAPE, r"students\[0\].genotype.pool: found 2 in block 2, where 1x1 .*ranges hold cnn"),
+        ("students.0", CNN, (1, 6, 6), r"students\[0\].genotype.kernel: found 3 in block 2, where 2x2 pixels"),
+        ("students.0", CNN, (64,), r"students\[0\].family: found cnn, which reads images .* shape \(64,\); use mlp"),
+        ("teacher.genotype", RESNET, SHAPE, r"teacher.genotype.stages: found 4, .* 1x1 pixels, .*; use at most 3"),
+    ],
+)
+def test_networks_that_the_data_cannot_feed_are_refused_before_anything_runs(path, value, shape, message):
+    data = changed(path, value)
+    if path.startswith("teacher"):
+        data["teacher"]["family"] = "resnet"
+    space = parse_space(data, "f.yaml")
+    with pytest.raises(ConfigError, match=f"f.yaml: {message}"):
+        space.check_buildable(shape)
+    space.check_buildable((1, 28, 28))
+
+
 def test_pruning_may_reach_what_no_drawn_network_meets():
     data = changed("constraints", {"macs": 80})
     with pytest.raises(ConfigError, match="no genotype"):
