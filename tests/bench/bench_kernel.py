@@ -1,0 +1,194 @@
+"""What a step of the kernel costs, beside what a user would write instead, in one run.
+
+    python tests/bench/bench_kernel.py --out reports/bench
+
+Sides take turns, round by round; each is shown at its best thread setting. Sides: the kernel; a loop over students in
+float32 and in bfloat16 (autocast, bfloat16 inputs); each loop shared out over two processes of one thread; ``vmap`` of
+padded stacks. The roofline is the FLOPs of the products over the measured peak of a large product, in the kernel's own
+precision, plus 28 bytes a parameter for Adam over the measured memory bandwidth. Prints one JSON line a population.
+"""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gped_nas import device as devices
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.kernel import LOG_EVERY, distill
+from gped_nas.distill.recipe import Recipe
+from gped_nas.io import write_json
+from gped_nas.models.base import Genotype
+from tests.bench.populations import Loop, Stacked, cnns, count_params, mlps, noise, step_flops
+
+CPU = torch.device("cpu")
+ADAM_BYTES = 28
+Side = Callable[[int], float]
+"""A number of steps to the seconds a step took."""
+
+
+def timed(step: Callable[[], None], num_threads: int) -> Side:
+    """A side that steps by itself."""
+
+    def run(num_steps: int) -> float:
+        torch.set_num_threads(num_threads)
+        step()
+        started = time.perf_counter()
+        for _ in range(num_steps):
+            step()
+        return (time.perf_counter() - started) / num_steps
+
+    return run
+
+
+def kernel(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int) -> Side:
+    """The kernel itself, from one report of progress to the next: gathering, layout and bookkeeping included."""
+
+    def run(num_steps: int) -> float:
+        del num_steps  # it reports every LOG_EVERY steps
+        torch.set_num_threads(devices.usable_cores())
+        times: list[float] = []
+        recipe = Recipe(steps=3 * LOG_EVERY, batch_size=batch_size, warmup=0, prune_at=0.99)
+        distill(genotypes, data, recipe, seed=0, device=CPU, progress=lambda *_: times.append(time.perf_counter()))
+        return (times[1] - times[0]) / LOG_EVERY
+
+    return run
+
+
+def _worker(
+    genotypes: Sequence[Genotype], shape: tuple[int, ...], batch_size: int, dtype: torch.dtype, pipe: Any
+) -> None:
+    torch.set_num_threads(1)
+    loop = Loop(genotypes, noise(4096, shape), batch_size=batch_size, dtype=dtype)
+    loop.step()
+    pipe.send(0.0)
+    while num_steps := pipe.recv():
+        started = time.perf_counter()
+        for _ in range(num_steps):
+            loop.step()
+        pipe.send((time.perf_counter() - started) / num_steps)
+
+
+def processes(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int, dtype: torch.dtype) -> Side:
+    """The loop over two processes of one thread, students shared out by their FLOPs; the slower one counts."""
+    parts: list[list[Genotype]] = [[], []]
+    loads = [0, 0]
+    for genotype in sorted(genotypes, key=lambda g: -step_flops(g, data, batch_size)):
+        place = loads.index(min(loads))
+        parts[place].append(genotype)
+        loads[place] += step_flops(genotype, data, batch_size)
+    context = multiprocessing.get_context("spawn")
+    pipes = []
+    for part in parts:
+        here, there = context.Pipe()
+        shape = tuple(data.inputs.shape[1:])
+        context.Process(target=_worker, args=(part, shape, batch_size, dtype, there), daemon=True).start()
+        pipes.append(here)
+    for pipe in pipes:
+        pipe.recv()
+
+    def run(num_steps: int) -> float:
+        for pipe in pipes:
+            pipe.send(num_steps)
+        return max(pipe.recv() for pipe in pipes)
+
+    return run
+
+
+def roofline(
+    genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int, dtype: torch.dtype
+) -> dict[str, float]:
+    """Measured peaks and the least seconds a step could take."""
+    torch.set_num_threads(devices.usable_cores())
+    square = torch.randn((2048, 2048)).to(dtype)
+    big, other = torch.zeros(2**26), torch.ones(2**26)
+    products, copies = [], []
+    for _ in range(7):
+        started = time.perf_counter()
+        square @ square
+        products.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        big.copy_(other)
+        copies.append(time.perf_counter() - started)
+    peak, bandwidth = 2 * 2048**3 / min(products), 8 * big.numel() / min(copies)
+    flops = sum(step_flops(g, data, batch_size) for g in genotypes)
+    least = flops / peak + ADAM_BYTES * count_params(genotypes, data) / bandwidth
+    return {"gflops": flops / 1e9, "peak_gflop_s": peak / 1e9, "gb_s": bandwidth / 1e9, "least_s": least}
+
+
+def measure(
+    name: str, genotypes: Sequence[Genotype], shape: tuple[int, ...], batch_size: int, rounds: int
+) -> dict[str, Any]:
+    """All sides of one population."""
+    data = noise(4096, shape)
+    half = devices.half_is_fast(CPU)
+    loops = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    sides: dict[str, Side] = {"kernel": kernel(genotypes, data, batch_size)}
+    for label, dtype in loops.items():
+        for threads in sorted({1, devices.usable_cores()}):
+            loop = Loop(genotypes, data, batch_size=batch_size, dtype=dtype)
+            sides[f"loop {label}, {threads} threads"] = timed(loop.step, threads)
+        sides[f"loop {label}, 2 processes"] = processes(genotypes, data, batch_size, dtype)
+    if genotypes[0].family == "mlp":
+        for threads in sorted({1, devices.usable_cores()}):
+            sides[f"vmap, {threads} threads"] = timed(Stacked(genotypes, data, batch_size=batch_size).step, threads)
+    slow = 1 if not half else 10  # an imitated bfloat16 step can take seconds
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, run in sides.items():
+            seconds[side].append(run(slow if "bf16" in side else 10))
+    floor = roofline(genotypes, data, batch_size, torch.bfloat16 if half else torch.float32)
+    median = {side: statistics.median(values) for side, values in seconds.items()}
+
+    def best(prefix: str) -> float:
+        return min(value for side, value in median.items() if side.startswith(prefix) and "processes" not in side)
+
+    ratios = {
+        "loop fp32": best("loop fp32") / median["kernel"],
+        "loop bf16": best("loop bf16") / median["kernel"],
+        "loop fp32, 2 processes": median["loop fp32, 2 processes"] / median["kernel"],
+        "loop bf16, 2 processes": median["loop bf16, 2 processes"] / median["kernel"],
+    }
+    if genotypes[0].family == "mlp":
+        ratios["vmap"] = best("vmap") / median["kernel"]
+    return {
+        "population": name,
+        "students": len(genotypes),
+        "batch_size": batch_size,
+        "bf16": half,
+        "ms": {side: [1e3 * q for q in _quartiles(values)] for side, values in seconds.items()},
+        "ratios": ratios,
+        "roofline": {**floor, "fraction": floor["least_s"] / median["kernel"]},
+        "rounds": rounds,
+        "hardware": devices.fingerprint(CPU),
+    }
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    cuts = statistics.quantiles(values, n=4, method="inclusive")
+    return [cuts[0], cuts[1], cuts[2]]
+
+
+def main() -> None:
+    """Measure the populations and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("reports/bench"))
+    args = parser.parse_args()
+    cases = {"mlp 8": (mlps(8), (784,)), "mlp 32": (mlps(32), (784,)), "cnn 8": (cnns(8), (1, 28, 28))}
+    found = []
+    for name, (genotypes, shape) in cases.items():
+        found.append(measure(name, genotypes, shape, 256, args.rounds))
+        print(json.dumps(found[-1]), flush=True)
+    write_json(args.out / f"kernel-{CPU.type}.json", {"populations": found})
+
+
+if __name__ == "__main__":
+    main()
