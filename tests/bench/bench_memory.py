@@ -3,15 +3,15 @@
     GPED_DATA=... python tests/bench/bench_memory.py --samples 500 --out reports/bench
 
 Writes ``memory-cpu.json`` and prints it as one line. The command runs on a cache of its own, and ``/proc`` is read some
-twenty times a second while it does. ``peak_pss_mib`` is the largest sum over its processes of the proportional set size,
-which shares a page out among all who map it, strangers too: read it on a quiet machine. ``peak_resident_mib`` does not
-depend on strangers: what each process has of its own, once more what one of them maps of files, and of shared memory.
-``peak_rss_sum_mib`` counts a page once for each process that maps it. Chains step once a sample by default: how long
-they are does not show in memory, how many samples they keep could.
+twenty times a second while it does. ``peak_pss_mib`` is the largest sum over its processes of the proportional set
+size, which shares a page out among all who map it, strangers too: read it on a quiet machine. ``peak_resident_mib``
+does not depend on strangers: what each process has of its own, and once what one of them maps of files and of shared
+memory. ``peak_rss_sum_mib`` counts a page once for each process that maps it. Chains step once a sample by default: how
+long they are does not show in memory, how many samples they keep could.
 
-The stream is then opened by ``load_stream``, and its weights read, in fresh processes: ``first_ms`` is the first opening,
-``again_ms`` the next one, ``modules`` what the first had to import. Importing ``gped_nas.api``, which a process does
-before its first call, is ``import_ms``.
+The stream is then opened by ``load_stream``, and its weights read, in fresh processes: ``first_ms`` is the first
+opening, ``again_ms`` the next one, ``modules`` what the first had to import. Importing ``gped_nas.api``, which a
+process does before its first call, is ``import_ms``.
 """
 
 import argparse
