@@ -67,7 +67,8 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             RegistryError: nobody registered it; the message names the nearest one.
         """
-        self._discover()
+        if name not in self._items:  # what is here already needs no import of all the others
+            self._discover()
         try:
             return self._items[name]
         except KeyError:

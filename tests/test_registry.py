@@ -65,6 +65,15 @@ def test_built_in_components_are_there_without_importing_them():
     assert METHODS["sgld"].config.__name__ == "SgldConfig"
 
 
+def test_what_is_there_is_found_without_importing_the_others():
+    """Opening a stream would else import every posterior method."""
+    registry = Registry("color", "no.such.package")
+    registry.register("red")("RED")
+    assert registry["red"] == "RED" and "red" in registry
+    with pytest.raises(ModuleNotFoundError, match="no"):
+        registry.get("green")
+
+
 def test_plugins_are_loaded_with_the_first_look(monkeypatch):
     from gped_nas import registry as module
 

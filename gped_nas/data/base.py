@@ -37,7 +37,7 @@ class Normalization:
 
     def __call__(self, raw: Tensor) -> Tensor:
         """Normalised float32 numbers of the shape of ``raw``."""
-        return (raw.to(torch.float32) - self.mean) / self.std
+        return raw.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)  # in place: large inputs exist once
 
 
 @dataclass(frozen=True, eq=False)

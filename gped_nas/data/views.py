@@ -184,7 +184,8 @@ class NoiseSettings(Config):
 
 
 def _add_noise(cfg: NoiseSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
-    return x + cfg.std * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return noise.mul_(cfg.std).add_(x)  # in place: of large inputs no more than two copies exist
 
 
 class MixupSettings(Config):
@@ -203,7 +204,9 @@ def _mix(cfg: MixupSettings, x: Tensor, *, generator: torch.Generator, answers: 
     partner = torch.randperm(len(x), generator=generator)
     seed = int(torch.randint(2**62, (), generator=generator))  # torch draws no Beta from a generator of one's own
     weight = np.random.default_rng(seed).beta(cfg.alpha, cfg.alpha, size=(len(x),) + (1,) * (x.dim() - 1))
-    return torch.lerp(x[partner], x, torch.from_numpy(weight).to(x))
+    return x[partner].lerp_(
+        x, torch.from_numpy(weight).to(x)
+    )  # in place: of large inputs no more than two copies exist
 
 
 class DisagreementSettings(Config):

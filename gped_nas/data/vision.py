@@ -21,6 +21,7 @@ import platformdirs
 from pydantic import Field
 
 from gped_nas.config import Config, parse
+from gped_nas.data import idx
 from gped_nas.data.base import DATASETS, Dataset, Split, build, split_of
 from gped_nas.errors import DataError, EnvironmentProblem
 from gped_nas.io import environment
@@ -51,20 +52,18 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
         EnvironmentProblem: the files are missing or cannot be opened, or the download failed.
     """
     cfg = parse(VisionSettings, settings, where)
-    from torchvision import datasets  # slow to import, and few runs need it
-
-    source, root = getattr(datasets, class_name), data_root()
-    files = _files(source, root)
+    root = data_root()
+    files = _files(class_name, root)
     with environment("read", root):
         missing = [file for file in files if not file.is_file() and not _packed(file).is_file()]
     if missing and cfg.download:
-        _download(source, root, cfg.name)
+        _download(class_name, root, cfg.name)
     elif missing:
         raise EnvironmentProblem(
             f"dataset '{cfg.name}': {missing[0]} is missing ({len(missing)} of {len(files)} files are); "
             f"add `--set dataset.download=true`, put the files there, or point GPED_DATA (now {root}) at them"
         )
-    train, test, class_names = _read(source, root, files)
+    train, test, class_names = _read(class_name, root, files)
     return build(
         cfg.name,
         train,
@@ -76,25 +75,34 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
     )
 
 
-def _files(source: Any, root: Path) -> list[Path]:
+def _source(class_name: str) -> Any:
+    """A class of torchvision; what is read by ``idx`` does without."""
+    from torchvision import datasets
+
+    return getattr(datasets, class_name)
+
+
+def _files(class_name: str, root: Path) -> list[Path]:
     """The files that a torchvision class reads."""
-    if hasattr(source, "resources"):
-        return [root / source.__name__ / "raw" / name.removesuffix(".gz") for name, _ in source.resources]
+    if class_name in idx.CLASS_NAMES:
+        return [root / class_name / "raw" / name for name in idx.FILES]
+    source = _source(class_name)
     if hasattr(source, "split_list"):
         return [root / source.split_list[part][1] for part in ("train", "test")]
     names = [name for name, _ in source.train_list + source.test_list] + [source.meta["filename"]]
     return [root / source.base_folder / name for name in names]
 
 
-def _open(source: Any, root: Path, part: str, *, download: bool) -> Any:
+def _open(class_name: str, root: Path, part: str, *, download: bool) -> Any:
+    source = _source(class_name)
     which = {"split": part} if hasattr(source, "split_list") else {"train": part == "train"}
     return source(str(root), download=download, **which)
 
 
-def _download(source: Any, root: Path, name: str) -> None:
+def _download(class_name: str, root: Path, name: str) -> None:
     try:
         for part in ("train", "test"):
-            _open(source, root, part, download=True)
+            _open(class_name, root, part, download=True)
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
         raise EnvironmentProblem(
             f"dataset '{name}': the download to {root} failed: {_reason(error)}; check the network and the "
@@ -102,13 +110,20 @@ def _download(source: Any, root: Path, name: str) -> None:
         ) from error
 
 
-def _read(source: Any, root: Path, files: list[Path]) -> tuple[Split, Split, tuple[str, ...]]:
-    """The training and test examples of a torchvision dataset, and the names of its classes."""
+def _read(class_name: str, root: Path, files: list[Path]) -> tuple[Split, Split, tuple[str, ...]]:
+    """The training and test examples of a dataset, and the names of its classes."""
     folder = files[0].parent
     try:
         with tempfile.TemporaryDirectory() as scratch:
             readable = _unpacked(root, files, Path(scratch))
-            train, test = (_open(source, readable, part, download=False) for part in ("train", "test"))
+            if class_name in idx.CLASS_NAMES:
+                images, labels, test_images, test_labels = (
+                    idx.read(readable / file.relative_to(root), num_axes)
+                    for file, num_axes in zip(files, (3, 1, 3, 1), strict=True)
+                )
+                given = split_of(images[:, None], labels), split_of(test_images[:, None], test_labels)
+                return *given, idx.CLASS_NAMES[class_name]
+            train, test = (_open(class_name, readable, part, download=False) for part in ("train", "test"))
         return _examples(train), _examples(test), tuple(getattr(train, "classes", "0123456789"))
     except Exception as error:  # the readers of idx, pickle and .mat files share no class of errors
         if isinstance(error, OSError) and error.errno:  # the operating system's, not a reader's
@@ -116,7 +131,7 @@ def _read(source: Any, root: Path, files: list[Path]) -> tuple[Split, Split, tup
                 f"{folder}: cannot be read: {error.strerror}; check its permissions and the temporary folder"
             ) from None
         raise DataError(
-            f"{folder}: the files are not what {source.__name__} should hold ({_reason(error)}); "
+            f"{folder}: the files are not what {class_name} should hold ({_reason(error)}); "
             "delete them and get them again with `--set dataset.download=true`"
         ) from error
 
@@ -144,10 +159,7 @@ def _examples(opened: Any) -> Split:
     """The raw inputs of an open torchvision dataset, channel first, and its labels."""
     if hasattr(opened, "labels"):  # SVHN is channel first already
         return split_of(opened.data, opened.labels)
-    labels = np.asarray(opened.targets)
-    if opened.data.ndim == 3:  # (N, height, width)
-        return split_of(opened.data.numpy()[:, None], labels)
-    return split_of(opened.data.transpose(0, 3, 1, 2), labels)
+    return split_of(opened.data.transpose(0, 3, 1, 2), np.asarray(opened.targets))
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,10 @@
 """Chains side by side in processes of their own, with the bits they have one after another.
 
-The parent holds the stream's lock. A worker is a spawned process that runs its share of the chains on one thread,
-writes under their folders only, and talks to the parent over one pipe: samples drawn and errors go up, the wish to stop
-comes down. Terminal signals are the parent's business; a worker ends with its parent, however that ended.
+The parent holds the stream's lock and runs the first share of the chains itself: a parent that only waited would hold
+the libraries' memory once more for nothing. A worker is a spawned process that runs another share on one thread, writes
+under its chains' folders only, and talks to the parent over one pipe: samples drawn and errors go up, the wish to stop
+comes down. The parent listens between two steps of its own. Terminal signals are its business; a worker ends with it,
+however that ended.
 """
 
 import contextlib
@@ -37,14 +39,15 @@ def run_chains(
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> None:
-    """Run all chains of a segment: here, one after another, if ``processes`` is 1, else in processes of their own.
+    """Run all chains of a segment, shared out over this process and others.
 
     Args:
         segment: what to run; its ``run_chain`` can be pickled if ``processes`` is above 1, its tensors are then shared.
         chains: how many there are.
-        processes: how many run at the same time at most; does not show in what they draw.
+        processes: how many run at the same time at most, this one included; does not show in what they draw.
         progress: told ``(chain, samples the chain has)``.
-        should_stop: asked after each step, or every ``POLL_S``; when true the chains' states are kept and this ends.
+        should_stop: asked after each step here, or every ``POLL_S`` once the chains here are done; when true the
+            chains' states are kept and this ends.
 
     Raises:
         Interrupted: ``should_stop`` said so; the next call goes on from there.
@@ -53,13 +56,16 @@ def run_chains(
         GpedError: whatever a chain raised.
     """
     processes = min(processes, chains)
-    if processes == 1:
-        for chain in range(chains):
-            segment.run(chain, progress=partial(progress, chain), should_stop=should_stop)
-        return
     with contextlib.ExitStack() as stack:
-        workers = [_Worker(segment, range(i, chains, processes), stack) for i in range(processes)]
-        _attend(workers, progress, should_stop)
+        workers = [_Worker(segment, range(i, chains, processes), stack) for i in range(1, processes)]
+        others = _Others(workers, progress, should_stop)
+        try:
+            for chain in range(0, chains, processes):
+                segment.run(chain, progress=partial(progress, chain), should_stop=others.listen)
+        except Interrupted:
+            others.attend()
+            raise
+        others.attend()
 
 
 class _Worker:
@@ -115,31 +121,60 @@ class _Worker:
         )
 
 
-def _attend(workers: list[_Worker], progress: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
-    """Relay what workers say until all have ended; the first error ends this at once."""
-    busy = {worker.connection: worker for worker in workers}
-    stopping = False
-    interrupted: Interrupted | None = None
-    while busy:
-        if not stopping and should_stop():
-            stopping = True
-            for worker in busy.values():
+class _Others:
+    """The workers beside the chains that run here.
+
+    Args:
+        workers: all of them.
+        progress: told what they say they drew.
+        should_stop: asked at each call; workers are told when it first says so.
+    """
+
+    def __init__(
+        self, workers: list[_Worker], progress: Callable[[int, int], None], should_stop: Callable[[], bool]
+    ) -> None:
+        self._busy = {worker.connection: worker for worker in workers}
+        self._progress, self._should_stop = progress, should_stop
+        self._stopping = False
+        self._interrupted: Interrupted | None = None
+
+    def listen(self, timeout: float = 0.0) -> bool:
+        """Relay what workers said meanwhile, or say next within ``timeout`` seconds; whether to stop.
+
+        Raises:
+            EnvironmentProblem: one was killed.
+            GpedError: whatever a chain of theirs raised.
+        """
+        if not self._stopping and self._should_stop():
+            self._stopping = True
+            for worker in self._busy.values():
                 worker.stop()
-        for connection in wait(list(busy), POLL_S):
+        for connection in wait(list(self._busy), timeout) if self._busy else ():
             assert isinstance(connection, Connection)
             try:
                 said = connection.recv()
             except (EOFError, ConnectionResetError):
-                busy.pop(connection).ended()
+                self._busy.pop(connection).ended()
                 continue
             if isinstance(said, Interrupted):
-                interrupted = said
+                self._interrupted = said
             elif isinstance(said, BaseException):
                 raise said
             else:
-                progress(*said)
-    if interrupted is not None:
-        raise interrupted
+                self._progress(*said)
+        return self._stopping
+
+    def attend(self) -> None:
+        """Listen until all workers have ended.
+
+        Raises:
+            Interrupted: one was stopped before it was done.
+            EnvironmentProblem, GpedError: see ``listen``.
+        """
+        while self._busy:
+            self.listen(POLL_S)
+        if self._interrupted is not None:
+            raise self._interrupted
 
 
 def _work(segment: Unfinished, chains: range, connection: Connection) -> None:

@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
 from gped_nas import rng
-from gped_nas.data.base import Dataset, Part, load
+from gped_nas.data.base import Dataset, Part, Split, load
 from gped_nas.data.views import POLICIES, View, parse_view
 from gped_nas.errors import ConfigError, DataError, RegistryError
 from gped_nas.io import canonical_json
@@ -47,6 +48,26 @@ def test_inputs_are_the_same_at_every_call_and_draw_nothing_global(digits: Datas
     assert torch.equal(first, _noise().inputs(digits))
     assert torch.equal(torch.get_rng_state(), state)
     assert first.dtype == torch.float32 and first.shape == (1150, 1, 8, 8)
+
+
+def _resident(name: str) -> int:
+    """``VmRSS`` of this process, or its peak ``VmHWM``, bytes."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@pytest.mark.parametrize(("policy", "copies"), [("clean", 1), ("noise", 2), ("mixup", 2)])
+def test_large_inputs_exist_no_oftener_than_needed(digits: Dataset, policy: str, copies: int) -> None:
+    """Views of Fashion-MNIST once held three copies, 0.5 GiB, at the peak of a build."""
+    raw = torch.zeros(16_000, 1, 28, 28, dtype=torch.uint8)
+    large = replace(digits, train=Split(raw, torch.zeros(len(raw), dtype=torch.int64)))
+    view = parse_view({"policy": policy}, WHERE, 0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _resident("VmRSS")
+    x = view.inputs(large)
+    assert copies - 0.1 < (_resident("VmHWM") - before) / (4 * x.numel()) < copies + 0.5
+    assert (raw == 0).all()
 
 
 def test_views_of_one_part_draw_independently(digits: Dataset) -> None:

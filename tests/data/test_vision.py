@@ -5,6 +5,8 @@ import gzip
 import io
 import pickle
 import struct
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from urllib.error import URLError
@@ -13,8 +15,10 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from torchvision import datasets
 from torchvision.datasets import cifar, svhn, utils
 
+from gped_nas.data import idx
 from gped_nas.data.base import Dataset, load
 from gped_nas.data.vision import data_root
 from gped_nas.errors import ConfigError, DataError, EnvironmentProblem
@@ -157,6 +161,21 @@ def test_shapes_and_classes(root: Path, name: str, shape: tuple[int, ...], num_c
     assert dataset.class_names[0] == first
 
 
+@pytest.mark.parametrize("name", idx.CLASS_NAMES)
+def test_idx_files_and_their_classes_are_called_as_in_torchvision(name: str) -> None:
+    source = getattr(datasets, name)
+    assert [file for file, _ in source.resources] == [f"{file}.gz" for file in idx.FILES]
+    assert list(idx.CLASS_NAMES[name]) == source.classes
+
+
+def test_idx_files_are_read_without_torchvision(root: Path) -> None:
+    """It would be a tenth of the memory of a build."""
+    _write(root, "fashion_mnist")
+    code = "import sys; from gped_nas.data.base import load; load({'name': 'fashion_mnist'}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" in done.stdout.split() and "torchvision" not in done.stdout.split()
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_missing_files_say_where_and_what_to_do(root: Path, name: str) -> None:
     with pytest.raises(EnvironmentProblem) as caught:
@@ -284,10 +303,10 @@ def test_unreadable_folder_is_a_problem_of_the_environment(root: Path, monkeypat
 def test_unreadable_files_are_a_problem_of_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(root, "mnist")
 
-    def refuse(path: str) -> None:
+    def refuse(path: Path, num_axes: int) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("torchvision.datasets.mnist.read_image_file", refuse)
+    monkeypatch.setattr("gped_nas.data.idx.read", refuse)
     with pytest.raises(EnvironmentProblem, match="cannot be read: Permission denied"):
         load({"name": "mnist"})
 

@@ -80,6 +80,21 @@ class Patient:
 
 
 @dataclass(frozen=True)
+class Signed:
+    """Chains of ``sgld``, each of which writes the number of its process.
+
+    Attributes:
+        folder: where, under the chain's number.
+    """
+
+    folder: Path
+
+    def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
+        (self.folder / str(chain)).write_text(str(os.getpid()))
+        return Chains(classifier, sgld_config(), 0)(chain, state)
+
+
+@dataclass(frozen=True)
 class Unlucky:
     """Two chains of ``sgld``, the second of which goes wrong at its third step, unless ``spared`` is there.
 

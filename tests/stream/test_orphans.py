@@ -1,4 +1,4 @@
-"""``kill -9`` of a process whose children run its chains: they end with it, and the next build waits for them."""
+"""``kill -9`` of a process whose children run chains too: they end with it, and the next build waits for them."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def progress(what, done, total):
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 
 write_weights(
-    Path(sys.argv[1]), stream_key(), Patient(Path(sys.argv[2])), chains=2, num_samples=8, processes=2,
+    Path(sys.argv[1]), stream_key(), Patient(Path(sys.argv[2])), chains=3, num_samples=9, processes=3,
     provenance={}, progress=progress, should_stop=lambda: False,
 )
 """
@@ -42,8 +42,8 @@ def build(root, gate):
         root,
         stream_key(),
         Patient(gate),
-        chains=2,
-        num_samples=8,
+        chains=3,
+        num_samples=9,
         provenance={},
         progress=lambda what, done, total: None,
         should_stop=lambda: False,
@@ -67,7 +67,7 @@ def is_free(chain):
 
 @pytest.fixture
 def family(tmp_path):
-    """A script that runs two chains which do not end, and the numbers of its two processes; all are killed in the end.
+    """A script that runs three chains which do not end, and the numbers of its two children; all are killed in the end.
 
     They are in this process's group: in an orphaned one the system would wake a frozen process by a hang-up.
     """
@@ -90,11 +90,11 @@ def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(tmp_path,
     def chains():
         return sorted(tmp_path.glob("a/*/building/*/chain-0?"))
 
-    wait_until(lambda: len(found := chains()) == 2 and not any(map(is_free, found)))
+    wait_until(lambda: len(found := chains()) == 3 and not any(map(is_free, found)))
     os.kill(children[frozen_child], signal.SIGSTOP)
     parent.kill()
     parent.wait()
-    wait_until(lambda: any(map(is_free, chains())))  # the child that could, ended
+    wait_until(lambda: sum(map(is_free, chains())) == 2)  # the parent ended, and the child that could
     (frozen,) = (chain for chain in chains() if not is_free(chain))
     before = tree(frozen)
 

@@ -1,5 +1,6 @@
 """Chains in one process or in several, stopped, killed and resumed at the other number: the same sealed bytes."""
 
+import os
 import threading
 
 import numpy as np
@@ -13,7 +14,7 @@ from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_weights
 from tests.scenarios import Chains as CountedChains
 from tests.scenarios import stream_key, tree
-from tests.stream.menu import IDLERS, NAMES, Menu, Unlucky
+from tests.stream.menu import IDLERS, NAMES, Menu, Signed, Unlucky
 
 CHAINS = 2 * len(NAMES)
 HISTORIES = ["2 processes", "1 process, stopped, 2 processes", "2 processes, stopped, 1 process"]
@@ -132,6 +133,13 @@ class TestWhatGoesWrong:
             assert builder.is_alive() and run.num_steps == 0 and tree(chain) == before
         builder.join()
         assert sealed(stream_key().folder(tmp_path / "b")) == expected
+
+
+def test_this_process_runs_a_share_beside_those_it_starts(tmp_path):
+    """One that only waited would hold the libraries' memory once more."""
+    build(tmp_path / "a", Signed(tmp_path), chains=4, processes=2)
+    first, second, *others = (int((tmp_path / str(chain)).read_text()) for chain in range(4))
+    assert first == os.getpid() != second and others == [first, second]
 
 
 def test_more_processes_than_chains_are_not_started(tmp_path):
