@@ -157,6 +157,8 @@ def parse_view(
     policy = named(POLICIES, settings, "policy", where)
     cfg = parse(policy.settings, settings, where)
     resolved = cfg.model_dump(mode="json")
+    if resolved.get("draw") == 0:
+        del resolved["draw"]  # the first draw is named as it was before there were others
     return View(resolved.pop("policy"), resolved, part or policy.part, seed, dtype)
 
 
@@ -176,7 +178,13 @@ def _as_they_are(cfg: Config, x: Tensor, *, generator: torch.Generator, answers:
     return x
 
 
-class NoiseSettings(Config):
+class DrawnSettings(Config):
+    """Settings of a policy that draws: views of other numbers are other draws, and training cycles through all views."""
+
+    draw: int = Field(0, ge=0, description="which draw of the policy it is")
+
+
+class NoiseSettings(DrawnSettings):
     """Settings of ``noise``: normal noise on every number."""
 
     policy: Literal["noise"]
@@ -188,7 +196,7 @@ def _add_noise(cfg: NoiseSettings, x: Tensor, *, generator: torch.Generator, ans
     return noise.mul_(cfg.std).add_(x)  # in place: of large inputs no more than two copies exist
 
 
-class MixupSettings(Config):
+class MixupSettings(DrawnSettings):
     """Settings of ``mixup``: each input is mixed with another one.
 
     Source: Zhang et al. 2018, arXiv:1710.09412; here labels are not mixed, the teacher predicts at the mixed input.
