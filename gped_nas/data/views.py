@@ -179,7 +179,7 @@ def _as_they_are(cfg: Config, x: Tensor, *, generator: torch.Generator, answers:
 
 
 class DrawnSettings(Config):
-    """Settings of a policy that draws: views of other numbers are other draws, and training cycles through all views."""
+    """Settings of a policy that draws; views with other numbers are other draws, and training cycles through all."""
 
     draw: int = Field(0, ge=0, description="which draw of the policy it is")
 

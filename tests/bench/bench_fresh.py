@@ -3,7 +3,7 @@
     python tests/bench/bench_fresh.py --out reports/reference/fresh.json
 
 The same students, steps and batches on digits; the policy is noise. ``cached k`` learns at k draws with the stream's
-averages there; ``fresh`` draws anew in every pass and asks all posterior samples at the new inputs. KL is on validation;
+averages there; ``fresh`` draws anew in every pass and asks all posterior samples at the new inputs. KL: validation,
 mean and 95 % t-interval over seeds, each with a teacher of its own.
 """
 
