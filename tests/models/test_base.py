@@ -83,7 +83,9 @@ def test_shapes_chain_from_input_to_output(widths, extra, inputs):
 
 def test_initial_weights_have_variance_two_over_fan_in_and_biases_are_zero():
     # 400 x 500 weights: the relative standard error of their variance is sqrt(2 / 200000) = 0.3 %
-    params = initialise({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))
+    shapes = {"w": (400, 500), "b": (400,), "norm.gain": (3,), "norm.bias": (3,)}
+    params = initialise(shapes, generator=rng.generator(0, "init"))
+    assert params["norm.gain"].tolist() == [1, 1, 1] and not params["norm.bias"].any()
     assert float(params["w"].var()) == pytest.approx(2 / 500, rel=0.013)
     assert not params["b"].any()
     again = initialise({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))

@@ -52,7 +52,7 @@ def random_case(random: Random) -> tuple[Genotype, tuple[int, ...]]:
     def widths(num: int) -> list[int]:
         return [random.randint(1, 12) for _ in range(num)]
 
-    family, depth = random.choice(["mlp", "cnn", "resnet"]), random.randint(1, 3)
+    family, depth = random.choice(["mlp", "cnn", "resnet"]), random.randint(1, 2)
     shape = (random.randint(1, 3), random.randint(22, 25), random.randint(22, 25))
     if family == "mlp":
         return Genotype("mlp", depth=depth - 1, width=widths(depth - 1)), random.choice([shape, shape[:1]])
