@@ -139,7 +139,7 @@ class Cnn:
 
 def _layers(named: Mapping[str, object]) -> list[str]:
     """What the parameters' names begin with, from input to output."""
-    return [name.removesuffix(".weight") for name in named if name.endswith(".weight")]
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in named))
 
 
 def _pool(layer: str) -> int:

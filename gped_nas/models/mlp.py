@@ -43,7 +43,7 @@ class Mlp:
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """See ``Family.forward``; inputs are flattened."""
         hidden = x.flatten(1)
-        num_layers = len(params) // 2
+        num_layers = (len(params) + 1) // 2  # so that one missing is looked for
         for i in range(num_layers):
             hidden = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
             if i < num_layers - 1:

@@ -180,18 +180,19 @@ def _structure(named: Mapping[str, object]) -> tuple[list[list[_Block]], str]:
     Raises:
         KeyError: there is no block.
     """
+    known = {name.rsplit(".", 2)[0] for name in named}
     stages: list[list[_Block]] = []
-    while blocks := list(_blocks(named, len(stages) + 1)):
+    while blocks := list(_blocks(known, len(stages) + 1)):
         stages.append(blocks)
     if not stages:
-        raise KeyError("layers.1.0.conv1.weight")
+        raise KeyError("layers.1.0")
     return stages, f"layers.{len(stages) + 1}"
 
 
-def _blocks(named: Mapping[str, object], stage: int) -> Iterator[_Block]:
+def _blocks(known: set[str], stage: int) -> Iterator[_Block]:
     block = 0
-    while f"{(name := f'layers.{stage}.{block}')}.conv1.weight" in named:
-        yield _Block(name, f"{name}.projection.weight" in named)
+    while (name := f"layers.{stage}.{block}") in known:
+        yield _Block(name, projects=stage > 1 and block == 0)
         block += 1
 
 

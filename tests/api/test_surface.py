@@ -80,6 +80,14 @@ def test_the_cost_of_the_paper_s_network() -> None:
     assert (wider.macs, wider.params) == (477_600 + 400, 478_410 + 401)
 
 
+def test_the_cost_of_the_paper_s_convolutional_network() -> None:
+    genotype = gn.Genotype("cnn", depth=2, width=[10, 20], kernel=4, pool=2, head_width=[80])
+    cost = gn.cost(genotype, input_shape=(1, 28, 28), num_classes=10)
+    assert (cost.macs, cost.flops, cost.params) == (385_600, 771_200, 29_880)
+    with pytest.raises(ConfigError, match=r"family: found cnn, which reads images .* shape \(784,\)"):
+        gn.cost(genotype, input_shape=(784,), num_classes=10)
+
+
 def test_the_front_of_an_array() -> None:
     points = np.array([[1.0, 5.0], [2.0, 4.0], [2.0, 5.0], [np.nan, 0.0], [0.5, 9.0]])
     assert gn.pareto_front(points, ["minimize", "minimize"]).tolist() == [True, True, False, False, True]

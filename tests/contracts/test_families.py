@@ -143,6 +143,15 @@ def test_groups_hold_one_row_and_one_block_of_columns_a_unit(genotype, input_sha
     assert len(set(readers)) == len(readers)
 
 
+@pytest.mark.parametrize(("genotype", "input_shape"), CASES)
+def test_a_missing_parameter_is_noticed(genotype, input_shape):
+    params = random_params(genotype, input_shape, dead_share=0.0)
+    x = torch.zeros(1, *input_shape)
+    for name in params:
+        with pytest.raises((KeyError, RuntimeError)):  # what a student's loader turns into a message
+            FAMILIES[genotype.family].forward({n: p for n, p in params.items() if n != name}, x)
+
+
 @pytest.mark.parametrize("dtype", STORAGE_DTYPES)
 @pytest.mark.parametrize(("genotype", "input_shape"), CASES)
 def test_names_are_read_back_in_the_familys_order(genotype, input_shape, dtype):

@@ -5,6 +5,7 @@ import pytest
 from gped_nas.config import dump_yaml, load_yaml
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.models.base import Genotype
+from gped_nas.models.costs import genotype_cost
 from gped_nas.search.space import find_space, load_space, parse_space, shipped_spaces
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -361,6 +362,27 @@ def test_shipped_spaces_load_by_name():
         assert find_space(name) == path
         assert space == load_space(path) and space.name == name
         assert parse_space(space.resolved, "again") == space
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("mnist_cnn", (1, 28, 28)),
+        ("fashion_cnn", (1, 28, 28)),
+        ("fashion_resnet", (1, 28, 28)),
+        ("cifar_cnn", (3, 32, 32)),
+        ("cifar_resnet", (3, 32, 32)),
+    ],
+)
+def test_shipped_spaces_of_images_can_be_built_and_hold_much_cheaper_students(name, shape):
+    space = load_space(name)
+    space.check_buildable(shape)
+    teacher = genotype_cost(space.genotype, shape, 10)
+    whole = [genotype_cost(g.replace(group_penalty=0.0), shape, 11) for g in space.corners()]
+    # a quarter of the teacher's FLOPs lies inside, without any pruning
+    assert min(cost.flops for cost in whole) < teacher.flops / 4
+    assert max(cost.flops for cost in whole) > teacher.flops / 2
+    space.check_reachable(shape, 10)
 
 
 def test_half_floats_are_for_probabilities_only():
