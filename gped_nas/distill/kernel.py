@@ -128,7 +128,7 @@ def distill(
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        message = str(error).splitlines()[0]
+        message = str(error).partition("\n")[0] or "no more said"
     if feed is not None:
         raise EnvironmentProblem(
             f"students: {len(genotypes)} at once do not fit into memory ({message}); lower search.students_at_once"
@@ -154,8 +154,11 @@ def distill(
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # the CPU's allocator raises a bare RuntimeError
-    return not isinstance(error, RuntimeError) or "memory" in str(error) and "alloc" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # the CPU's allocator and CUDA's libraries raise a bare RuntimeError
+    said = str(error).lower()
+    return any(words in said for words in ("allocate memory", "out of memory", "status_alloc_failed"))
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
@@ -163,6 +166,11 @@ def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if half_is_fast(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def finds_batches(device: torch.device) -> bool:
+    """Whether a device finds the batches of averages by itself; other rules and chains are always fed from here."""
+    return device.type == "cuda"
 
 
 class _Distillation:
@@ -185,10 +193,9 @@ class _Distillation:
         self.genotypes, self.data, self.recipe, self.device = genotypes, data, recipe, device
         self.validation = None if validation is None else validation.to(device)
         self.feed = feed or cached_batches(data, recipe, seed)
-        # A GPU finds the batches of averages by itself; other rules and chains are fed from here.
-        is_counted = device.type == "cuda" and feed is None and recipe.update == "averaged"
+        is_counted = finds_batches(device) and feed is None and recipe.update == "averaged"
         self.index_TB = batch_indices(data, recipe, seed) if is_counted else None
-        self.num_workers = workers or num_workers(device)
+        self.num_workers = 1 if is_counted else workers or num_workers(device)
         self.progress, self.should_stop = progress, should_stop
         self.dtype = dtype_of(recipe.precision, device)
         self.seeds = [student_seed(seed, g) for g in genotypes]
@@ -229,6 +236,7 @@ class _Distillation:
                 break
             if stop == recipe.prune_step or left != training:
                 training = left
+                del team  # two layouts at once might not fit into memory
                 team = _Team(self, training, start=stop, updates=stop - phase_start)
         return Population(tuple(self._distilled(p) for p in range(len(self.students))))
 
@@ -259,7 +267,8 @@ class _Distillation:
         """Whether a student has not improved on validation for so many rungs as the recipe has patience."""
         losses = [value for step, value in self.rungs[p] if step > self.recipe.prune_step]
         patience = self.recipe.patience
-        return bool(patience) and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+        # said so that a loss which is not a number is no improvement
+        return bool(patience) and len(losses) > patience and not min(losses[-patience:]) < min(losses[:-patience])
 
     def loss(self, raw_PBU: Tensor, expectations: Heads) -> Tensor:
         data = self.data
@@ -269,7 +278,8 @@ class _Distillation:
         student = self.students[p]
         params = {name: value.detach().cpu().clone() for name, value in student.outcome.items()}
         curve = tuple((step, float(value)) for step, value in self.curves[p])
-        is_finite = all(bool(v.isfinite().all()) for v in params.values()) and all(isfinite(v) for _, v in curve)
+        losses = [value for _, value in (*curve, *self.rungs[p])]
+        is_finite = all(bool(v.isfinite().all()) for v in params.values()) and all(map(isfinite, losses))
         failure = "" if is_finite else "training diverged: its numbers are not finite"
         return Distilled(
             student.genotype, params, self.seeds[p], self.num_dead[p], curve, tuple(self.rungs[p]), failure

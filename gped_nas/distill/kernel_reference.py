@@ -135,7 +135,7 @@ class _Muon:
 
     def metric(self, name: str) -> Tensor:
         if name not in self.matrices:
-            return self.rest.metric(name)
+            return self.rest.metric(name) * (self.recipe.lr_rest / self.recipe.lr)
         rows: Tensor = (self.steps[name].norm(dim=1) / self.momenta[name].norm(dim=1).clamp_min(1e-8)).clamp_min(1e-8)
         p = self.matrices[name].data
         return rows.float().view(-1, *[1] * (p.dim() - 1)).expand_as(p)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.distill.targets import TARGETS, Heads, Target, entropy
+from gped_nas.distill.targets import TARGETS, Heads, Target, constant, entropy
 
 Row = Annotated[tuple[float, ...], Field(strict=False)]
 
@@ -134,7 +134,7 @@ def utility(settings: UtilitySettings) -> Target:
     """
 
     def expected_cost(prob: Tensor) -> Tensor:
-        return prob @ prob.new_tensor(settings.costs) if settings.costs else 1 - prob
+        return prob @ constant(settings.costs, prob.dtype, prob.device) if settings.costs else 1 - prob
 
     def predict(raw: Tensor, heads: Heads) -> Tensor:
         return expected_cost(heads["predictive"].softmax(-1))

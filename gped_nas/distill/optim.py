@@ -112,7 +112,8 @@ class AdamW:
 
     def metric(self, student: int, name: str) -> Tensor:
         """See ``Optimiser.metric``: ``1 / (sqrt(v) + eps)`` with v unbiased."""
-        unbiased = self._seconds[student][name] / (1 - self._recipe.beta2**self._updates)
+        # in float64: of 1 - 0.99 float32 keeps but five digits
+        unbiased = self._seconds[student][name] / (1 - self._recipe.beta2 ** self._updates.double())
         return 1 / (unbiased.sqrt() + EPS)
 
 
@@ -194,7 +195,7 @@ class Muon:
     def metric(self, student: int, name: str) -> Tensor:
         """See ``Optimiser.metric`` and the module docstring."""
         if (student, name) not in self._matrices:
-            return self._rest.metric(student, name)
+            return self._rest.metric(student, name) * (self._recipe.lr_rest / self._recipe.lr)
         step, momentum = self._steps[student][name], self._momenta[student][name]
         rows: Tensor = step.flatten(1).norm(dim=1) / momentum.flatten(1).norm(dim=1).clamp_min(EPS)
         rows = rows.clamp_min(EPS)  # a unit that no example reaches does not move; the proximal step divides by D

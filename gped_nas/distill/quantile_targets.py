@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.distill.targets import TARGETS, Heads, Target
+from gped_nas.distill.targets import TARGETS, Heads, Target, constant
 
 
 class QuantileSettings(Config):
@@ -53,7 +53,7 @@ def quantile(settings: QuantileSettings) -> Target:
         return steps.cumsum(-1)[..., :num_levels].clamp_max(1).flatten(-2)
 
     def pinball(raw: Tensor, heads: Heads, value: Tensor) -> Tensor:
-        level = raw.new_tensor(settings.levels)
+        level = constant(settings.levels, raw.dtype, raw.device)
         above = value.unsqueeze(-1) - torch.unflatten(predict(raw, heads), -1, (-1, num_levels))
         return torch.maximum(level * above, (level - 1) * above).sum((-1, -2))
 

@@ -33,7 +33,8 @@ class CountedStep:
         """
         self._bundles, self._data = bundles, data
         self._index_TB, self._lr_T = index_TB, lr_T
-        self._counter = torch.zeros(1, dtype=torch.int64, device=index_TB.device)
+        self.device = index_TB.device
+        self._counter = torch.zeros(1, dtype=torch.int64, device=self.device)
 
     def __call__(self) -> list[Tensor]:
         """One step; the losses (P,) of each bundle."""
@@ -56,7 +57,8 @@ class Replay:
         self._step = step
         self._num_plain = 0
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._device = step.device
+        self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._losses: list[Tensor] = []
 
     def __call__(self) -> list[Tensor]:
@@ -64,10 +66,10 @@ class Replay:
         if self._num_plain < WARM_UP:
             self._num_plain += 1
             # recorded work must not have run on the default stream before
-            self._stream.wait_stream(torch.cuda.current_stream())
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(self._stream):
                 losses = self._step()
-            torch.cuda.current_stream().wait_stream(self._stream)
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
             return losses
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()

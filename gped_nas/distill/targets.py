@@ -13,6 +13,7 @@ samples say is brought together:
 This module is the contract; ``mean_targets``, ``derived_targets`` and ``quantile_targets`` hold the built-in ones.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -261,6 +262,12 @@ def loss(raw: Tensor, targets: Targets, weights: Mapping[str, float], expectatio
             part = target.loss(heads[target.name], heads, expectations[target.name]).mean(-1)
             total = total + weights.get(target.name, 1.0) * part
     return total
+
+
+@functools.cache
+def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers of a target's settings as a tensor, made once: to bring them to a GPU at each step would wait for it."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def entropy(log_prob: Tensor) -> Tensor:

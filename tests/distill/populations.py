@@ -1,0 +1,132 @@
+"""Small populations of every family, what they learn from, and plain autograd to hold the kernel's bundles against."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from gped_nas.distill.bundle import Bundle, InTurn
+from gped_nas.distill.feed import Batch, DistillationSet
+from gped_nas.distill.fused_mlp import FusedMlp
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import loss, resolve
+from gped_nas.distill.training import Student, TrainedBundle
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
+
+CPU = torch.device("cpu")
+CLASSES = 3
+TARGETS = ("predictive", "expected_entropy")
+RESOLVED = resolve(TARGETS)
+MLP = [
+    Genotype("mlp", depth=0),
+    Genotype("mlp", depth=1, width=1, group_penalty=0.02),
+    Genotype("mlp", depth=1, width=6),
+    Genotype("mlp", depth=1, width=6, group_penalty=0.1),
+    Genotype("mlp", depth=2, width=[4, 6], group_penalty=0.05),
+    Genotype("mlp", depth=2, width=[9, 6], group_penalty=0.2),
+    Genotype("mlp", depth=3, width=[3, 5, 4], group_penalty=0.02),
+]
+CNN = [
+    Genotype("cnn", depth=1, width=4, kernel=3, group_penalty=0.1),
+    Genotype("cnn", depth=2, width=[2, 3], kernel=2, pool=[2, 1], head_width=[5]),
+]
+RESNET = [
+    Genotype("resnet", stages=1, depth=1, width=3),
+    Genotype("resnet", stages=2, depth=1, width=[2, 4], group_penalty=0.05),
+]
+FAMILIES_OF = {"mlp": MLP, "cnn": CNN, "resnet": RESNET}
+MIXED = [MLP[4], CNN[0], MLP[2], RESNET[1], MLP[0], MLP[5]]
+
+
+def make_data(size: int = 60, seed: int = 0) -> DistillationSet:
+    """Images of 6x6 pixels whose class a linear rule tells, softly."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn((size, 1, 6, 6), generator=generator)
+    rule = torch.randn((36, CLASSES), generator=torch.Generator().manual_seed(9))
+    soft = (0.5 * x.flatten(1) @ rule).softmax(-1)
+    entropy = 0.5 * torch.rand((size, 1), generator=generator)
+    return DistillationSet(x, {"predictive": soft, "expected_entropy": entropy}, TARGETS, CLASSES)
+
+
+def batch(size: int = 24, seed: int = 0) -> Batch:
+    """Inputs and what the teacher says there."""
+    return make_data(seed=seed).batch(torch.arange(size))
+
+
+def value_of(raw_PBU: Tensor, expectations: dict[str, Tensor]) -> Tensor:
+    """The loss of a bundle."""
+    return loss(raw_PBU, RESOLVED, {"expected_entropy": 2.0}, expectations, CLASSES)
+
+
+def fresh(genotypes: list[Genotype], *, factors: list[float] | None = None, seed: int = 0) -> list[Student]:
+    """Students with drawn weights, and biases that are not zero."""
+    data, students = make_data(1), []
+    for i, genotype in enumerate(genotypes):
+        generator = torch.Generator().manual_seed(100 * seed + i)
+        params = initialise(data.shapes(genotype), generator=generator)
+        params = {name: p + 0.1 * torch.randn(p.shape, generator=generator) for name, p in params.items()}
+        students.append(Student(genotype, factors[i] if factors else 1.0, params))
+    return students
+
+
+def bundle_of(students: list[Student], *, dtype: torch.dtype = torch.float32, round_to: int = 1) -> Bundle:
+    """An empty bundle for students of one family."""
+    shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
+    family = students[0].genotype.family
+    if family == "mlp":
+        return FusedMlp(shapes, value_of, dtype=dtype, device=CPU, round_to=round_to)
+    return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)
+
+
+def training_of(students: list[Student], recipe: Recipe, *, updates: int = 0, **more) -> TrainedBundle:
+    """A bundle in training; the students are taken as they are."""
+    return TrainedBundle(bundle_of(students, **more), students, recipe, updates=updates)
+
+
+def gradients(
+    students: list[Student], x: Tensor, said: dict[str, Tensor], **more
+) -> tuple[list[Params], Tensor, Bundle]:
+    """Gradients of a bundle of these students, its losses, and the bundle itself."""
+    bundle = bundle_of(students, **more)
+    for views, student in zip(bundle.views(bundle.buffers.theta), students, strict=True):
+        for name, p in student.params.items():
+            views[name].copy_(p)
+    bundle.buffers.refresh()
+    losses_P = bundle.compute(x, said)
+    return [{k: g.clone() for k, g in own.items()} for own in bundle.views(bundle.buffers.grad)], losses_P, bundle
+
+
+def copies(students: list[Student]) -> list[Student]:
+    """Students that share nothing with these."""
+
+    def own(params: Params) -> Params:
+        return {name: p.clone() for name, p in params.items()}
+
+    return [
+        dataclasses.replace(
+            s, params=own(s.params), memory={k: own(m) for k, m in s.memory.items()}, average=own(s.average)
+        )
+        for s in students
+    ]
+
+
+def autograd(
+    student: Student, x: Tensor, expectations: dict[str, Tensor], *, dtype: torch.dtype = torch.float64
+) -> Params:
+    """The gradient of one student's loss, by torch alone."""
+    leaves = {name: p.to(dtype, copy=True).requires_grad_() for name, p in student.params.items()}
+    raw = FAMILIES[student.genotype.family].forward(leaves, x.to(dtype))
+    value = value_of(raw, {name: e.to(dtype) for name, e in expectations.items()})
+    return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
+
+
+def relative_difference(found: Params, expected: Params) -> float:
+    """The largest difference of a parameter over its largest number, over all of a student's parameters."""
+    assert {k: p.shape for k, p in found.items()} == {k: p.shape for k, p in expected.items()}
+    # muon has no first moment of matrices, adamw no momentum: what is zero must be zero
+    return max(float((found[name] - p).abs().max() / p.abs().max().clamp_min(1e-30)) for name, p in expected.items())
+
+
+def weights(params: Params) -> Params:
+    """The weights among parameters: neither biases nor gains."""
+    return {name: p for name, p in params.items() if p.dim() > 1}

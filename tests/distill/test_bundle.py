@@ -1,0 +1,106 @@
+"""Bundles of every family: gradients against autograd, the error of bfloat16 against that of autocast."""
+
+import pytest
+import torch
+
+from gped_nas.distill.training import Student
+from gped_nas.models.base import FAMILIES, Genotype
+from tests.distill.populations import (
+    FAMILIES_OF,
+    autograd,
+    batch,
+    bundle_of,
+    fresh,
+    gradients,
+    relative_difference,
+    value_of,
+    weights,
+)
+
+HALF_MATTERS = {
+    "mlp": [Genotype("mlp", depth=1, width=32), Genotype("mlp", depth=2, width=24), Genotype("mlp", depth=3, width=32)],
+    "cnn": [Genotype("cnn", depth=2, width=8, kernel=2, head_width=[16])],
+    "resnet": [Genotype("resnet", stages=1, depth=2, width=6), Genotype("resnet", stages=2, depth=1, width=[4, 8])],
+}
+
+
+def test_every_family_is_tried() -> None:
+    assert set(FAMILIES_OF) == set(HALF_MATTERS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_gradients_are_those_of_autograd(family) -> None:
+    """In float32 too, where both round: in turn they are one computation, so that the bound is tighter than rounding."""
+    students = fresh(FAMILIES_OF[family])
+    x, said = batch()
+    for _ in range(2):  # nothing is left from the step before
+        found, losses, bundle = gradients(students, x, said)
+        again = bundle.compute(x, said)
+        assert torch.equal(losses, again)
+        for student, own, views in zip(students, found, bundle.views(bundle.buffers.grad), strict=True):
+            expected = autograd(student, x, said, dtype=torch.float32)
+            assert relative_difference(weights(own), weights(expected)) < 1e-6, str(student.genotype)
+            assert relative_difference(views, own) == 0
+            assert relative_difference(own, autograd(student, x, said)) < 5e-6, str(student.genotype)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_every_number_has_its_own_place(family) -> None:
+    students = fresh(FAMILIES_OF[family])
+    bundle = bundle_of(students)
+    flat = torch.zeros_like(bundle.buffers.theta)
+    for own, student in zip(bundle.views(flat), students, strict=True):
+        assert {k: v.shape for k, v in own.items()} == {k: p.shape for k, p in student.params.items()}
+        for view in own.values():
+            assert (view == 0).all(), "of nobody else"
+            view.fill_(1)
+    for piece in bundle.pieces():
+        flat[piece.where] -= 1
+        shape = students[piece.student].params[piece.name].shape
+        last = [name for name, p in students[piece.student].params.items() if p.dim() > 1][-1]
+        is_matrix = len(shape) > 1 and piece.name != last
+        assert piece.matrix == ((shape[0], shape[1:].numel()) if is_matrix else None)
+    assert (flat == 0).all()
+
+
+def autocast(student: Student, x, said):
+    """The gradient by torch's own mixed precision."""
+    leaves = {name: p.clone().requires_grad_() for name, p in student.params.items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        raw = FAMILIES[student.genotype.family].forward(leaves, x)
+    value = value_of(raw.float(), said)
+    return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
+
+
+@pytest.mark.parametrize("family", sorted(HALF_MATTERS))
+def test_bfloat16_errs_no_more_than_autocast(family) -> None:
+    """At most 1.5 times as much: the largest error of a weight matrix, as the root mean square over four draws.
+
+    In one draw alone either can be twice the other: a ReLU that rounding turns on or off is most of the error.
+    """
+    mine, theirs = torch.zeros(2, len(HALF_MATTERS[family]))
+    for seed in range(4):
+        students = fresh(HALF_MATTERS[family], seed=seed)
+        x, said = batch(60, seed=seed)
+        found, losses, bundle = gradients(students, x, said, dtype=torch.bfloat16)
+        assert losses.dtype == bundle.buffers.grad.dtype == bundle.buffers.theta.dtype == torch.float32
+        for i, (student, own) in enumerate(zip(students, found, strict=True)):
+            expected = weights(autograd(student, x, said, dtype=torch.float32))
+            mine[i] += relative_difference(weights(own), expected) ** 2
+            theirs[i] += relative_difference(weights(autocast(student, x, said)), expected) ** 2
+    assert (theirs > 0).all() and (mine > 0).all()
+    assert (mine.sqrt() <= 1.5 * theirs.sqrt()).all(), (mine / theirs).sqrt()
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_losses_of_bfloat16_are_reduced_in_float32(family) -> None:
+    """Each is, to float32's rounding, the float32 loss of raw outputs that bfloat16 gave: no sum was taken in it."""
+    students = fresh(FAMILIES_OF[family])
+    x, said = batch(60)
+    _, losses, bundle = gradients(students, x, said, dtype=torch.bfloat16)
+    for student, value in zip(students, losses, strict=True):
+        half = {name: p.bfloat16() for name, p in student.params.items()}
+        exact = value_of(FAMILIES[student.genotype.family].forward(half, x.bfloat16()).float(), said)
+        # what a bfloat16 sum would lose is 1 part in 256; products in another order change a raw output now and then
+        assert float(value) == pytest.approx(float(exact), rel=1e-3)
+        assert float(value) != float(value.bfloat16()), "a number that bfloat16 could not hold"

@@ -1,0 +1,209 @@
+"""Optimisers over flat buffers against torch's own, their metrics, and that no student touches another."""
+
+import math
+
+import pytest
+import torch
+
+from gped_nas.distill.optim import Muon, Sgd, orthogonalise
+from gped_nas.distill.recipe import Recipe
+from gped_nas.models.base import FAMILIES
+from tests.distill.populations import (
+    FAMILIES_OF,
+    MLP,
+    RESNET,
+    batch,
+    copies,
+    fresh,
+    relative_difference,
+    training_of,
+    value_of,
+)
+
+KINDS = ("adamw", "muon", "sgd")
+
+
+def recipe_of(kind, **more):
+    return Recipe(optimiser=kind, steps=100, weight_decay=0.1, beta2=0.95, momentum=0.8, lr_rest=1e-3, **more)
+
+
+def trained(students, recipe, steps=6, lr=0.02, **more):
+    """Copies of the students after some steps, and what trained them."""
+    students = copies(students)
+    training = training_of(students, recipe, **more)
+    for step in range(steps):
+        training.step(*batch(seed=step), lr)
+    training.unload()
+    return students, training
+
+
+def torch_alone(student, recipe, steps=6, lr=0.02):
+    """One student by ``torch.optim``, on the gradients of autograd."""
+    leaves = {name: p.clone().requires_grad_() for name, p in student.params.items()}
+    if recipe.optimiser == "adamw":
+        betas = (recipe.beta1, recipe.beta2)
+        optimiser = torch.optim.AdamW(leaves.values(), lr=lr, betas=betas, weight_decay=recipe.weight_decay)
+    else:
+        optimiser = torch.optim.SGD(
+            leaves.values(), lr=lr, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
+        )
+    for step in range(steps):
+        x, said = batch(seed=step)
+        optimiser.zero_grad()
+        value_of(FAMILIES[student.genotype.family].forward(leaves, x), said).backward()
+        optimiser.step()
+    return {name: p.detach() for name, p in leaves.items()}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("factors", [False, True], ids=["equal", "own-step-sizes"])
+def test_updates_are_those_of_torch(kind, factors):
+    scale = [0.25 * (1 + i % 3) for i in range(len(MLP))] if factors else [1.0] * len(MLP)
+    students = fresh(MLP, factors=scale)
+    recipe = recipe_of(kind)
+    for student, found, factor in zip(students, trained(students, recipe)[0], scale, strict=True):
+        expected = torch_alone(student, recipe, lr=0.02 * factor)
+        assert relative_difference(found.params, expected) < 1e-5, str(student.genotype)
+        assert relative_difference(expected, student.params) > 1e-3, "it moved"
+
+
+def test_sgd_without_momentum_is_plain_descent():
+    recipe = recipe_of("sgd").model_copy(update={"momentum": 0.0, "weight_decay": 0.0})
+    students = fresh(MLP)
+    found, training = trained(students, recipe, steps=1, lr=0.5)
+    for before, after, gradient in zip(
+        students, found, training._bundle.views(training._bundle.buffers.grad), strict=True
+    ):
+        for name, p in before.params.items():
+            assert torch.allclose(after.params[name], p - 0.5 * gradient[name], atol=1e-6)
+
+
+# -- muon
+
+
+def test_orthogonalised_matrices_keep_their_singular_vectors():
+    generator = torch.Generator().manual_seed(0)
+    stack = torch.randn((3, 5, 9), generator=generator, dtype=torch.float64)
+    for given in (stack, stack.mT):
+        found = orthogonalise(given)
+        left, before, right = torch.linalg.svd(given, full_matrices=False)
+        inner = left.mT @ found @ right.mT
+        singular = inner.diagonal(dim1=1, dim2=2)
+        assert (inner - torch.diag_embed(singular)).abs().max() < 1e-9
+        assert (singular > 0.6).all() and (singular < 1.3).all(), "about one, whatever they were"
+        assert before.max() > 3
+    assert torch.allclose(orthogonalise(stack.mT), orthogonalise(stack).mT)
+    assert torch.equal(orthogonalise(torch.zeros(2, 3, 3)), torch.zeros(2, 3, 3)), "no gradient is no step"
+
+
+def test_muon_by_hand_of_a_row():
+    """A matrix (1, n) has one singular value s: each iteration s <- 3.4445 s - 4.775 s^3 + 2.0315 s^5, from s = 1."""
+    value = 1.0
+    for _ in range(5):
+        value = 3.4445 * value - 4.7750 * value**3 + 2.0315 * value**5
+    students = fresh([MLP[1]])
+    recipe = recipe_of("muon").model_copy(update={"weight_decay": 0.0})
+    found, training = trained(students, recipe, steps=1, lr=0.5)
+    gradient = training._bundle.views(training._bundle.buffers.grad)[0]["layers.0.weight"]
+    moved = students[0].params["layers.0.weight"] - found[0].params["layers.0.weight"]
+    assert torch.allclose(moved, 0.5 * value * gradient / gradient.norm(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["biases", "last"])
+def test_muon_leaves_biases_and_last_layers_to_adamw(kind):
+    """They move as under adamw at ``lr * lr_rest / lr``: at the first step all but by that step size."""
+    recipe = recipe_of("muon", lr=0.1).model_copy(update={"weight_decay": 0.0})
+    students = fresh(MLP[4:6])
+    for student, found in zip(students, trained(students, recipe, steps=1, lr=0.05)[0], strict=True):
+        name = "layers.2.weight" if kind == "last" else "layers.1.bias"
+        moved = (found.params[name] - student.params[name]).abs()
+        assert moved.max() == pytest.approx(0.05 * 1e-3 / 0.1, rel=1e-3)
+
+
+# -- metrics
+
+
+def test_metric_of_adamw_by_hand():
+    """v = (1 - beta2) sum of beta2^(k - i) g_i^2, unbiased by 1 - beta2^k; D = 1 / (sqrt(v) + 1e-8)."""
+    students = copies(fresh(MLP[3:5]))
+    recipe = recipe_of("adamw").model_copy(update={"beta2": 0.999})
+    training = training_of(students, recipe)
+    second = {}
+    for step in range(3):
+        training.step(*batch(seed=step), 0.01)
+        gradient = training._bundle.views(training._bundle.buffers.grad)[1]["layers.1.weight"].double()
+        second = 0.999 * (second if step else 0) + 0.001 * gradient.square()
+        expected = 1 / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+        found = training._optimiser.metric(1, "layers.1.weight")
+        assert found.dtype == torch.float32
+        assert ((found - expected) / expected).abs().max() < 2e-6
+
+
+def test_metric_of_sgd_by_hand():
+    _, training = trained(fresh(MLP), recipe_of("sgd"))
+    assert isinstance(training._optimiser, Sgd)
+    assert torch.allclose(training._optimiser.metric(4, "layers.1.weight"), torch.full((6, 4), 5.0))  # 1 / (1 - 0.8)
+
+
+def test_metric_of_muon_is_of_the_step_that_was_taken():
+    """For a matrix the length of a row's step over its momentum's; for the rest adamw's, in units of ``lr``."""
+    students, training = trained(fresh(RESNET), recipe_of("muon", lr=0.1), steps=1)
+    assert isinstance(training._optimiser, Muon)
+    name = "layers.1.0.norm1.gain"
+    gradient = training._bundle.views(training._bundle.buffers.grad)[1][name]
+    assert torch.allclose(training._optimiser.metric(1, name), 1e-3 / 0.1 / (gradient.abs() + 1e-8), rtol=1e-4)
+    momentum = students[1].memory["momentum"]["layers.1.0.conv1.weight"].flatten(1)
+    rows = training._optimiser.metric(1, "layers.1.0.conv1.weight")
+    step = orthogonalise(training_gradient(training, "layers.1.0.conv1.weight")[None])[0]
+    assert torch.allclose(rows[:, 0, 0, 0], step.norm(dim=1) / momentum.norm(dim=1), rtol=1e-4)
+    assert (rows == rows[:, :1, :1, :1]).all()
+
+
+def training_gradient(training, name):
+    """The first gradient of a matrix, which is the Nesterov momentum up to its scale."""
+    return training._bundle.views(training._bundle.buffers.grad)[1][name].flatten(1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_metrics_are_positive_and_finite(family, kind):
+    """The proximal step divides by them; here also of units that no example reaches."""
+    students = fresh(FAMILIES_OF[family])
+    if family == "mlp":
+        students[2].params["layers.0.weight"][0] = 0
+        students[2].params["layers.0.bias"][0] = -1
+    _, training = trained(students, recipe_of(kind), steps=2)
+    for i, student in enumerate(students):
+        for name, p in student.params.items():
+            metric = training._optimiser.metric(i, name)
+            assert metric.shape == p.shape and bool((metric > 0).all()) and bool(metric.isfinite().all()), name
+
+
+# -- siblings
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1e30, -3e38])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("family", "bad"), [("mlp", 3), ("mlp", 5), ("cnn", 0), ("resnet", 1)])
+def test_one_that_diverges_changes_no_bit_of_another(family, bad, kind, value):
+    """In one layout, through updates and proximal steps; number 3 shares products and an optimiser's stacks."""
+    results = []
+    for broken in (False, True):
+        students = fresh(FAMILIES_OF[family], factors=[1.0, 0.5, 1.0, 1.0, 2.0, 1.0, 1.0][: len(FAMILIES_OF[family])])
+        if broken:
+            students[bad].params[next(iter(students[bad].params))].fill_(value)
+        training = training_of(students, recipe_of(kind))
+        losses = []
+        for step in range(4):
+            losses.append(training.step(*batch(seed=step), 0.02))
+            training.shrink(0.02)
+        training.unload()
+        results.append((students, torch.stack(losses)))
+    (clean, before), (siblings, after) = results
+    others = [i for i in range(len(clean)) if i != bad]
+    assert torch.equal(before[:, others], after[:, others]) and not torch.equal(before, after)
+    for i in others:
+        for name, p in clean[i].params.items():
+            assert torch.equal(siblings[i].params[name], p)
+        for name, memory in clean[i].memory.items():
+            assert all(torch.equal(siblings[i].memory[name][k], m) for k, m in memory.items())

@@ -1,0 +1,242 @@
+"""The step that a GPU replays, on the CPU: equal to the plain loop, and fit to be recorded.
+
+A recorded step repeats the operations of one step on the addresses of that step. That is right if any two steps are
+the same list of operations, with the same arguments that are no tensors, and if each tensor an operation touches
+either lives across steps at one address or was made earlier in the same step, by the operation of the same number.
+"""
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from gped_nas.distill import kernel
+from gped_nas.distill.feed import batch_indices
+from gped_nas.distill.kernel import distill
+from gped_nas.distill.mean_targets import UtilitySettings, utility
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.replay import CountedStep
+from gped_nas.distill.targets import TARGETS as REGISTERED
+from gped_nas.distill.targets import loss, num_raw_outputs
+from tests.distill.populations import (
+    CPU,
+    FAMILIES_OF,
+    MIXED,
+    fresh,
+    make_data,
+    relative_difference,
+    training_of,
+)
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "item", "equal", "unique", "lift_fresh")
+"""Operations whose result the host must wait for, or that bring a number of the host to the device."""
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down every operation as a replay would repeat it."""
+
+    def __init__(self, living: Iterable[torch.Tensor]):
+        super().__init__()
+        self.origin = {address(tensor): ("lives", address(tensor)) for tensor in living}
+        self.operations = []
+        self.waits = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        inputs, _ = tree_flatten((args, kwargs or {}))
+        told = [self._told(value) for value in inputs]
+        out = func(*args, **(kwargs or {}))
+        known = {address(value) for value in inputs if isinstance(value, torch.Tensor)}
+        outputs = [value for value in tree_flatten(out)[0] if isinstance(value, torch.Tensor)]
+        for place, value in enumerate(outputs):
+            if address(value) not in known:
+                self.origin[address(value)] = ("made", len(self.operations), place)
+        self.operations.append((str(func), told, [self._told(value) for value in outputs]))
+        name = func.overloadpacket.__name__
+        masks = name.startswith("index") and any(getattr(v, "dtype", None) in (torch.bool, torch.uint8) for v in inputs)
+        if name in WAITS or masks:
+            self.waits.append(name)
+        return out
+
+    def _told(self, value):
+        if not isinstance(value, torch.Tensor):
+            return repr(value)
+        origin = self.origin.get(address(value), ("from outside", address(value)))
+        return (tuple(value.shape), value.stride(), value.dtype, origin, value.storage_offset())
+
+
+def address(tensor):
+    return tensor.untyped_storage().data_ptr()
+
+
+def tensors_in(thing, seen):
+    """Every tensor that an object holds, however deep."""
+    if id(thing) in seen:
+        return
+    seen[id(thing)] = thing
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    elif isinstance(thing, dict):
+        yield from (t for part in thing.values() for t in tensors_in(part, seen))
+    elif isinstance(thing, list | tuple):
+        yield from (t for part in thing for t in tensors_in(part, seen))
+    elif hasattr(thing, "__dict__") and type(thing).__module__.startswith("gped_nas"):
+        yield from tensors_in(vars(thing), seen)
+
+
+def step_of(families, recipe, dtype=torch.float32):
+    data = make_data(40)
+    lr_T = torch.tensor([recipe.lr_at(step) for step in range(recipe.steps)])
+    bundles = []
+    for family in families:
+        students = fresh(FAMILIES_OF[family], factors=[1.0, 0.5, *[1.0] * len(FAMILIES_OF[family])])
+        more = {"round_to": 8} if family == "mlp" else {}
+        bundles.append(training_of(students, recipe, dtype=dtype, **more))
+    return CountedStep(bundles, data, batch_indices(data, recipe, 0), lr_T)
+
+
+def recorded(step, between=lambda step: None):
+    """Two consecutive steps as a replay would see them, after those that set libraries and plans up."""
+    step()
+    found = []
+    for _ in range(2):
+        with Recorder(list(tensors_in(step, {}))) as recorder:
+            losses = step()
+        assert all(bool(value.isfinite().all()) for value in losses)
+        found.append(recorder)
+        between(step)
+    return found
+
+
+def is_recordable(found):
+    first, second = found
+    return first.operations == second.operations and not first.waits and not second.waits
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
+@pytest.mark.parametrize(
+    ("families", "dtype"),
+    [
+        (["mlp"], torch.float32),
+        (["cnn"], torch.float32),
+        (["resnet"], torch.float32),
+        (["mlp", "cnn", "resnet"], torch.bfloat16),
+    ],
+    ids=["mlp", "cnn", "resnet", "all-bfloat16"],
+)
+def test_a_step_can_be_recorded(families, dtype, optimiser):
+    found = recorded(step_of(families, Recipe(steps=6, batch_size=8, warmup=4, optimiser=optimiser), dtype))
+    for (name, *first), (other, *second) in zip(found[0].operations, found[1].operations, strict=True):
+        assert name == other and first == second, name
+    assert is_recordable(found)
+    assert len(found[0].operations) > 20
+    outside = [op for op in found[0].operations if "from outside" in repr(op)]
+    assert not outside, "what a step reads is its own or lives across steps"
+
+
+def test_a_wait_is_seen():
+    step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
+    plain = step._bundles[0].step
+    step._bundles[0].step = lambda *args: plain(*args) * float(plain(*args).sum())
+    assert "_local_scalar_dense" in recorded(step)[0].waits
+
+
+def test_a_choice_by_value_is_seen():
+    step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
+    plain = step._bundles[0].step
+
+    def choosing(x, said, lr):
+        losses = plain(x, said, lr)
+        return losses[losses > -1]
+
+    step._bundles[0].step = choosing
+    assert "index" in recorded(step)[0].waits
+
+
+def test_a_number_of_the_host_is_seen():
+    """A step size that the host computes would be repeated for ever."""
+    step = step_of(["mlp"], Recipe(steps=6, batch_size=8, warmup=4))
+    plain, sizes = step._bundles[0].step, iter([0.1, 0.2, 0.3])
+    step._bundles[0].step = lambda x, said, lr: plain(x, said, next(sizes))
+    found = recorded(step)
+    assert not is_recordable(found) and not found[0].waits
+
+
+def test_a_moved_buffer_is_seen():
+    def move(step):
+        step._lr_T = step._lr_T.clone()
+
+    step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
+    kept = step._lr_T
+    found = recorded(step, between=move)
+    assert not is_recordable(found) and address(kept) != address(step._lr_T)
+
+
+def test_a_batch_of_another_size_is_seen():
+    def shorten(step):
+        step._index_TB = step._index_TB[:, :5]
+
+    assert not is_recordable(recorded(step_of(["mlp"], Recipe(steps=6, batch_size=8)), between=shorten))
+
+
+@pytest.mark.parametrize("name", sorted(REGISTERED))
+def test_no_loss_waits_for_the_device(name):
+    """Of each registered target, and of one whose settings are numbers."""
+    targets = [REGISTERED[required] for required in REGISTERED[name].requires] + [REGISTERED[name]]
+    if name == "utility":
+        targets[-1] = utility(UtilitySettings(costs=((0.0, 1.0), (2.0, 0.0), (1.0, 1.0))))
+    raw = torch.randn((2, 5, num_raw_outputs(targets, 3)), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    log_prob = torch.randn((5, 3), generator=torch.Generator().manual_seed(1)).log_softmax(-1)
+    given = log_prob if targets[0].prediction == "log_prob" else torch.stack([log_prob[:, 0], -log_prob[:, 1]], -1)
+    said = {target.name: target.values(given) for target in targets if target.kind != "derived"}
+    loss(raw, tuple(targets), {}, said, 3)  # constants are made once
+    with Recorder([raw, *said.values()]) as recorder:
+        value = loss(raw, tuple(targets), {}, said, 3)
+        value.sum().backward()
+    assert recorder.waits == [] and len(recorder.operations) > 5
+    assert bool(raw.grad.isfinite().all())
+
+
+# -- the same training
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
+def test_counted_steps_are_those_of_the_plain_loop(optimiser):
+    recipe = Recipe(steps=12, batch_size=8, warmup=4, lr=0.02, optimiser=optimiser, weight_decay=0.1)
+    step = step_of(["mlp", "resnet"], recipe)
+    plain = step_of(["mlp", "resnet"], recipe)
+    indices = batch_indices(plain._data, recipe, 0)
+    for number in range(recipe.steps):
+        found = step()
+        batch = plain._data.batch(indices[number])
+        for trained, losses in zip(plain._bundles, found, strict=True):
+            assert torch.allclose(losses, trained.step(*batch, recipe.lr_at(number)), rtol=1e-5)
+    assert int(step._counter) == recipe.steps
+    for own, other in zip(step._bundles, plain._bundles, strict=True):
+        for i, params in enumerate(own._params):
+            assert relative_difference(params, other._params[i]) < 1e-5
+
+
+def test_a_whole_training_by_counted_steps(monkeypatch):
+    """Through pruning, rungs and leaving, with a new counter for each layout."""
+    recipe = Recipe(
+        steps=40, batch_size=16, warmup=5, lr=0.05, halve_every=99, prune_at=0.5, rungs=20, patience=1, average=0.5
+    )
+    validation, made = make_data(30, seed=1), []
+
+    def counted(step):
+        made.append(step)
+        return step
+
+    def students():
+        return distill(MIXED, make_data(), recipe, seed=0, device=CPU, validation=validation).students
+
+    plain = students()
+    monkeypatch.setattr(kernel, "finds_batches", lambda device: True)
+    monkeypatch.setattr(kernel, "Replay", counted)
+    for one, other in zip(plain, students(), strict=True):
+        assert relative_difference(other.params, one.params) < 1e-4
+        assert dict(other.losses) == pytest.approx(dict(one.losses), rel=1e-4)
+        assert [step for step, _ in other.rungs] == [step for step, _ in one.rungs]
+    assert len(made) > 2 and len({len(one.rungs) for one in plain}) > 1, "some left before others"

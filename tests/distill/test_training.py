@@ -1,0 +1,149 @@
+"""A bundle in training: averages by hand, a new layout halfway, proximal steps of many students together."""
+
+import pytest
+import torch
+
+from gped_nas.distill.pruning import prox_group_lasso, rows_of
+from gped_nas.distill.recipe import Recipe
+from gped_nas.models.base import FAMILIES
+from tests.distill.populations import (
+    FAMILIES_OF,
+    MLP,
+    batch,
+    copies,
+    fresh,
+    make_data,
+    relative_difference,
+    training_of,
+)
+
+OPTIMISERS = ("adamw", "muon", "sgd")
+
+
+def recipe_of(optimiser, **more):
+    return Recipe(optimiser=optimiser, steps=100, weight_decay=0.1, lr_rest=2e-3, **more)
+
+
+def advance(training, steps, first=0):
+    for step in range(first, first + steps):
+        training.step(*batch(seed=step), 0.02)
+        if step % 3 == 2:
+            training.shrink(0.06)
+        training.add_to_average()
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_a_new_layout_halfway_changes_rounding_alone(family, optimiser):
+    """Students are taken apart, put together in another order and without one of them, and go on as if never moved."""
+    recipe = recipe_of(optimiser, average=0.8)
+    everyone = fresh(FAMILIES_OF[family], factors=[0.5 + 0.5 * (i % 2) for i in range(len(FAMILIES_OF[family]))])
+    for student in everyone:
+        student.average = {name: p.clone() for name, p in student.params.items()}
+    moved = copies(everyone)
+    whole = training_of(everyone, recipe)
+    advance(whole, 12)
+    whole.unload()
+
+    first = training_of(moved, recipe)
+    advance(first, 6)
+    first.unload()
+    left = moved[:0:-1]
+    second = training_of(left, recipe, updates=6)
+    advance(second, 6, first=6)
+    second.unload()
+    for stayed, other in zip(everyone[:0:-1], left, strict=True):
+        assert relative_difference(other.params, stayed.params) < 1e-4, str(stayed.genotype)
+        assert relative_difference(other.average, stayed.average) < 1e-4
+        assert other.memory.keys() == stayed.memory.keys()
+        for name, memory in stayed.memory.items():
+            assert relative_difference(other.memory[name], memory) < 1e-3, name
+        assert relative_difference(stayed.average, stayed.params) > 1e-3
+
+
+def test_what_a_layout_is_given_comes_back_unchanged():
+    for family, genotypes in FAMILIES_OF.items():
+        students = fresh(genotypes)
+        for i, student in enumerate(students):
+            parts = {
+                part: {k: torch.full_like(p, n + i) for k, p in student.params.items()}
+                for n, part in ((10, "first"), (20, "second"))
+            }
+            student.memory = parts
+            student.average = {k: torch.full_like(p, 30.0 + i) for k, p in student.params.items()}
+        before = copies(students)
+        more = {"round_to": 8} if family == "mlp" else {}
+        training_of(students, recipe_of("adamw", average=0.9), updates=3, **more).unload()
+        for own, old in zip(students, before, strict=True):
+            assert relative_difference(own.params, old.params) == 0
+            assert relative_difference(own.average, old.average) == 0
+            assert all(relative_difference(own.memory[name], m) == 0 for name, m in old.memory.items())
+
+
+def test_the_average_is_a_plain_mean_and_then_decays_by_hand():
+    """At 0.75 the weight of the newest is 1/2, 1/3, 1/4 and then 1/4 for ever.
+
+    From 0, over 1, 2, 3, 4, 5: 0.5, 1, 1.5 (the plain mean of 0 to 3), 1.5 + 2.5 / 4 = 2.125, 2.125 + 2.875 / 4.
+    """
+    students = fresh(MLP[2:4])
+    for student in students:
+        student.average = {name: torch.zeros_like(p) for name, p in student.params.items()}
+    training = training_of(students, recipe_of("adamw", average=0.75))
+    for value, expected in zip(range(1, 6), (0.5, 1.0, 1.5, 2.125, 2.84375), strict=True):
+        training._bundle.buffers.theta.fill_(value)
+        training.add_to_average()
+        training.unload()
+        for student in students:
+            assert student.outcome is student.average
+            for average in student.average.values():
+                assert average.flatten().tolist() == pytest.approx([expected] * average.numel())
+
+
+def test_the_average_goes_on_where_another_layout_stopped():
+    """After two updates the next weight is 1/4, not 1/2."""
+    students = fresh(MLP[2:3])
+    students[0].average = {name: torch.ones_like(p) for name, p in students[0].params.items()}
+    training = training_of(students, recipe_of("adamw", average=0.99), updates=2)
+    training._bundle.buffers.theta.fill_(5)
+    training.add_to_average()
+    training.unload()
+    assert students[0].average["layers.0.bias"].tolist() == pytest.approx([2.0] * 6)
+
+
+def test_without_an_average_the_outcome_is_the_parameters():
+    students = fresh(MLP[2:4])
+    training = training_of(students, recipe_of("adamw"))
+    advance(training, 3)
+    training.unload()
+    assert all(s.average == {} and s.outcome is s.params for s in students)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_shrinking_together_is_shrinking_each(family, optimiser):
+    """Each group of each student by ``prox_group_lasso`` alone; who has no penalty is left as he is, to the bit."""
+    factors = [0.5 + 0.25 * i for i in range(len(FAMILIES_OF[family]))]
+    students = fresh(FAMILIES_OF[family], factors=factors)
+    training = training_of(students, recipe_of(optimiser))
+    training.step(*batch(), 0.02)
+    training.unload()
+    before, shrunk = copies(students), 0
+    training.shrink(0.03)
+    training.unload()
+    data = make_data(1)
+    for i, (old, new) in enumerate(zip(before, students, strict=True)):
+        penalty = old.genotype["group_penalty"]
+        expected = dict(old.params)
+        for group in FAMILIES[family].groups(data.shapes(old.genotype)) if penalty else []:
+            weight = rows_of([old.params[name] for name in group.weights])
+            scale = rows_of([training._optimiser.metric(i, name) for name in group.weights])
+            rows = prox_group_lasso(weight, scale, 0.03 * old.lr_factor, penalty)
+            parts = rows.split([old.params[name][0].numel() for name in group.weights], 1)
+            for name, part in zip(group.weights, parts, strict=True):
+                expected[name] = part.reshape(old.params[name].shape)
+            shrunk += 1
+            assert float(rows.norm()) < float(weight.norm())
+        if not penalty:
+            assert all(torch.equal(new.params[name], p) for name, p in old.params.items())
+        assert relative_difference(new.params, expected) < 1e-5
+    assert shrunk
