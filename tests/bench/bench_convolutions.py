@@ -3,9 +3,9 @@
     python tests/bench/bench_convolutions.py --out reports/bench
 
 Forward and backward of first layers (5x5, pooling included) of eight students on one batch of 28x28 images: each its
-own; one convolution of all their filters; one product of all filters with the batch's patches. And of second layers of
-four students of equal shape: each its own; one grouped convolution. One thread, channels last, sides in turns; quartiles
-of milliseconds of processor time. Prints one JSON line.
+own; one convolution of all their filters; one product of all filters with the patches of the batch. Second layers of
+four students of equal shape: each its own; one grouped convolution. One thread, channels last, sides in turns;
+quartiles of milliseconds of processor time. Prints one JSON line.
 """
 
 import argparse
@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     with devices.one_thread():
         sides = {**first_layers(torch.randn((BATCH, 1, 28, 28))), **second_layers()}
         times: dict[str, list[float]] = {side: [] for side in sides}

@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("reports/bench/fresh.json"))
     args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     runs = [measure(seed) for seed in range(args.seeds)]
     rows: list[dict[str, Any]] = [

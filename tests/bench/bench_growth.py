@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=MARKS[-1])
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     marks = [mark for mark in MARKS if mark <= args.trials]
     session = gn.new_session("cpu")
     space = gn.load_space(args.space)

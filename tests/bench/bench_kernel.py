@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     cases = {"mlp 8": (mlps(8), (784,)), "mlp 32": (mlps(32), (784,)), "cnn 8": (cnns(8), (1, 28, 28))}
     found = []
     for name, (genotypes, shape) in cases.items():

@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="more settings of every recipe")
     parser.add_argument("--out", type=Path, default=Path("reports/bench/recipes.json"))
     args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     extra = {key: float(value) for key, value in (pair.split("=") for pair in args.set)}
     space = load_space(args.space)
     session = gn.new_session("cpu")

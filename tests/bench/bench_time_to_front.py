@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--space", default="fashion_mlp")
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     space = load_space(args.space, {"targets": ["predictive"]})
     session, dataset = gn.new_session("cpu"), load_dataset(space)
     teacher, teacher_cost = clocked(lambda: gn.build_teacher(space, session, dataset=dataset))
