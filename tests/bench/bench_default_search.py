@@ -1,0 +1,67 @@
+"""What a change did to the default search: student seconds and hypervolume, before and after, paired by seed.
+
+    git worktree add ../before COMMIT
+    python tests/bench/bench_default_search.py --before ../before --out reports/bench
+
+Both trees run the same space with the same seeds and the same teachers, in turns. The interval is Student's t over seeds.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gped_nas as gn
+from gped_nas import device as devices
+from gped_nas.io import write_json
+from tests.bench.bench_policies import interval
+
+RUN = "from gped_nas.cli import main; main()"
+
+
+def search(tree: Path, space: str, seed: int, out: Path) -> dict[str, float]:
+    """One search by the code of a tree."""
+    command = [sys.executable, "-c", RUN, "run", space, "--seed", str(seed), "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(tree.resolve())}
+    subprocess.run(command, env=environment, cwd=tree, check=True, capture_output=True)
+    study = gn.open_study(out / space)
+    seconds = sum(record.seconds or 0.0 for record in study.records())
+    return {"student_s": seconds, "hypervolume": study.snapshot().hypervolume[-1]}
+
+
+def main() -> None:
+    """Measure and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, required=True)
+    parser.add_argument("--space", default="digits_mlp")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("reports/bench"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    here = Path(__file__).parents[2]
+    runs: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
+    for seed in range(args.seeds):
+        for name, tree in (("before", args.before), ("after", here)):
+            with tempfile.TemporaryDirectory() as folder:
+                runs[name].append(search(tree, args.space, seed, Path(folder)))
+            print(f"seed {seed}, {name}: {runs[name][-1]}", flush=True)
+    pairs = list(zip(runs["before"], runs["after"], strict=True))
+    found: dict[str, Any] = {
+        "space": args.space,
+        "runs": runs,
+        "time_ratio": interval([a["student_s"] / b["student_s"] for b, a in pairs]),
+        "hypervolume_change": interval([a["hypervolume"] / b["hypervolume"] - 1 for b, a in pairs]),
+        "hardware": devices.fingerprint(torch.device("cpu")),
+    }
+    print(json.dumps(found))
+    write_json(args.out / "default_search-cpu.json", found)
+
+
+if __name__ == "__main__":
+    main()
