@@ -3,7 +3,7 @@
     git worktree add ../before COMMIT
     python tests/bench/bench_default_search.py --before ../before --out reports/bench
 
-Both trees run the same space with the same seeds and the same teachers, in turns. The interval is Student's t over seeds.
+Both trees run the same space with the same seeds and the same teachers, in turns; intervals are Student's t over seeds.
 """
 
 import argparse
