@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "cost",
     "diagnose",
+    "export_student",
     "judge",
     "load_dataset",
     "load_space",
@@ -34,6 +35,7 @@ __all__ = [
     "new_session",
     "open_study",
     "pareto_front",
+    "predict_files",
     "run",
 ]
 
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         compare,
         cost,
         diagnose,
+        export_student,
         judge,
         load_dataset,
         load_space,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
         new_session,
         open_study,
         pareto_front,
+        predict_files,
         run,
     )
 
