@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas.api.study import STUDENTS, Study, open_study
-from gped_nas.distill.student import StudentSpec
 from gped_nas.errors import ConfigError
 from gped_nas.export.card import card
 from gped_nas.export.folder import check_formats, write_export
-from gped_nas.search.record import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,10 @@ def export_student(
             f"the front's are: {kept or 'none'}"
         )
     target = Path(folder) if folder is not None else Path("-".join([found.name, str(trial), *_suffix(formats)]))
-    return Export(target, write_export(source, target, formats, lambda spec: student_card(found, record, spec)))
+    snapshot, compared = found.snapshot(), found.comparisons(trial)
+    files = write_export(source, target, formats, lambda spec: card(spec, record, snapshot, compared))
+    return Export(target, files)
 
 
 def _suffix(formats: Sequence[str]) -> list[str]:
     return [] if "safetensors" in formats else list(formats)
-
-
-def student_card(study: Study, record: TrialRecord, spec: StudentSpec) -> str:
-    """The model card of a student as it is exported."""
-    return card(spec, record, study.snapshot(), study.comparisons(record.trial))

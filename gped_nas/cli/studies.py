@@ -301,6 +301,9 @@ def dashboard(
     from gped_nas.api import open_study
     from gped_nas.api.dashboard import serve_study
 
-    found = open_study(study, storage=storage, out=out)
-    say(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)")
-    serve_study(found, storage=storage, port=port)
+    serve_study(
+        open_study(study, storage=storage, out=out),
+        storage=storage,
+        port=port,
+        ready=lambda: say(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)"),
+    )
