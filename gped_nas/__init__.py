@@ -37,6 +37,7 @@ __all__ = [
     "pareto_front",
     "predict_files",
     "run",
+    "serve_study",
 ]
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         pareto_front,
         predict_files,
         run,
+        serve_study,
     )
 
 

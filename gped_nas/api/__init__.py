@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gped_nas.api.comparison import MethodRow, compare
+from gped_nas.api.dashboard import serve_study
 from gped_nas.api.diagnosis import Diagnosis, diagnose
 from gped_nas.api.export import Export, export_student
 from gped_nas.api.job import run
@@ -62,6 +63,7 @@ __all__ = [
     "pareto_front",
     "predict_files",
     "run",
+    "serve_study",
 ]
 
 

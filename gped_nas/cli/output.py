@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from gped_nas.export.text import spelled_out
+
 
 class Format(StrEnum):
     """How a verb that reads prints its data."""
@@ -66,7 +68,7 @@ def _shown(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return spelled_out(str(value))
 
 
 def _safe(value: object) -> object:

@@ -298,8 +298,7 @@ def dashboard(
     out: Out = REPORTS,
 ) -> None:
     """Serve the study with the Optuna dashboard, to this machine only."""
-    from gped_nas.api import open_study
-    from gped_nas.api.dashboard import serve_study
+    from gped_nas.api import open_study, serve_study
 
     serve_study(
         open_study(study, storage=storage, out=out),

@@ -15,7 +15,12 @@ def visible(text: str) -> str:
     """
     line = " ".join(text.split())
     line = line if len(line) <= LIMIT else f"{line[:LIMIT]}…"
-    return "".join(f"<U+{ord(c):04X}>" if _is_hidden(c) else c for c in line)
+    return spelled_out(line)
+
+
+def spelled_out(text: str) -> str:
+    """A text whole, its control characters and marks of direction spelled out: ``<U+202E>``."""
+    return "".join(f"<U+{ord(c):04X}>" if _is_hidden(c) else c for c in text)
 
 
 def as_markdown(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas import rng
@@ -140,7 +140,8 @@ class Store:
     def tell(self, record: TrialRecord, excess: Mapping[str, float]) -> TrialRecord:
         """Finish a trial with its record.
 
-        A record with a number that is not finite becomes a failed one: it never reaches the front.
+        A record with a number that is not finite becomes a failed one: it never reaches the front. So does that of a
+        trial which another program finished meanwhile.
 
         Args:
             record: what came out, its trial still running.
@@ -163,12 +164,15 @@ class Store:
             text, excess = record.dumps(), {}
         trial = self._running.pop(record.trial)
         values = {**record.metrics, **record.costs}
-        for name, value in excess.items():
-            trial.set_constraint(name, value)
-        for name in ("accuracy", "rmse", "nll", "params", "macs"):
-            if name in values:
-                trial.set_user_attr(name, values[name])
-        trial.set_user_attr(RECORD, text)
+        try:
+            for name, value in excess.items():
+                trial.set_constraint(name, value)
+            for name in ("accuracy", "rmse", "nll", "params", "macs"):
+                if name in values:
+                    trial.set_user_attr(name, values[name])
+            trial.set_user_attr(RECORD, text)
+        except UpdateFinishedTrialError:
+            return record.replace(state="failed", reason=FOREIGN, metrics={}, intervals={}, n={}, costs={})
         self._tell(record.trial, record)
         return record
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from gped_nas.distill.student import load_student
+from gped_nas.distill.targets import TARGETS
 from gped_nas.errors import GateError
 from gped_nas.export.folder import FORMATS, write_export
 from gped_nas.export.graph import output_names, predict_all
@@ -220,3 +221,11 @@ def test_an_empty_batch_gives_nothing(exports: dict[str, Path]) -> None:
     folder = exports["float16"]
     data = io.BytesIO((folder / "student.pt2").read_bytes())
     assert torch.export.load(data).module()(raw_inputs(0))["predictive"].shape == (0, 3)
+
+
+def test_the_documents_name_every_output_and_format() -> None:
+    text = (LOADER.parents[1] / "export.md").read_text()
+    for name in (*TARGETS, *FORMATS):
+        assert f"| `{name}` |" in text
+    for one in FORMATS.values():
+        assert f"`{one.file}`" in text

@@ -203,6 +203,13 @@ def test_hostile_names_are_text_in_notes_and_plots(tmp_path: Path) -> None:
     assert "<img" not in plots and "\\u202e" not in plots
 
 
+def test_a_study_without_trials_has_a_note(tmp_path: Path) -> None:
+    study = make_study(tmp_path, make_snapshot(records=(), front=(), references=()))
+    furnish(study)
+    assert "on the front: trials none" in get_note(optunas(study)) and "chosen: none" in get_note(optunas(study))
+    assert not (study.path / ARTIFACTS).exists()
+
+
 def test_a_damaged_student_is_told_in_its_note(tmp_path: Path) -> None:
     study = make_study(tmp_path, make_snapshot(records=FEW[:4], front=(1, 3)))
     trial = study.front()[0].trial

@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.storage import TolerantStorage
-from gped_nas.search.study import RECORD, load
+from gped_nas.search.study import RECORD, create_or_load, load
 from tests.scenarios import tree
+from tests.search.fakes import make_space
 
 WRONG = [[math.nan, 1.0], [1.0, math.nan], [math.inf, 1.0], [1.0, -math.inf], [1.0], [1.0, 2.0, 3.0], []]
 
@@ -82,3 +83,15 @@ def test_a_record_that_is_none_of_its_trial_is_a_failed_one(url: str, text: obje
     storage.set_trial_state_values(4, TrialState.COMPLETE, [1.0, 2.0])
     record = load(url, "s").records()[3]
     assert (record.trial, record.state) == (3, "failed") and "changed by something other" in record.reason
+
+
+def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    space = make_space()
+    store = create_or_load(url, "s", space.objectives, {"seed": "0"})
+    (first, second) = store.ask(space, 2, 0)
+    RDBStorage(url).set_trial_state_values(1, TrialState.COMPLETE, [1.0, 2.0])
+    good = {"metrics": {"nll": 0.5}, "costs": {"params": 9}}
+    told = [store.tell(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0}) for one in (first, second)]  # type: ignore[arg-type]
+    assert [r.state for r in told] == ["failed", "complete"] == [r.state for r in store.records()]
+    assert told[0].reason == "finished by something other than gped-search" and not told[0].metrics
