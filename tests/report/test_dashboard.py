@@ -235,6 +235,18 @@ def test_best_trials_are_those_of_one_objective_and_vanish_with_the_study(tmp_pa
     assert ask(app, "/api/studies/1", host=OWN)[0] == 404
 
 
+@pytest.mark.parametrize("after", ["", "after=2"])
+def test_a_feasible_trial_that_an_infeasible_one_beats_is_best(tmp_path, after):
+    """optuna-dashboard lists trial 0 alone; asked for news only, its answer does not hold trial 1 at all."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
+    for value in (0.0, 1.0):
+        trial = study.ask()
+        trial.set_constraint("bytes", 0.5 - value)
+        study.tell(trial, [value, value])
+    assert [t["number"] for t in detail(application(url, port=PORT), after)["best_trials"]] == [1]
+
+
 def test_a_single_objective_study_without_a_feasible_trial_has_no_best(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=url, study_name="s")
