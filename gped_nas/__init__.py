@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "cost",
     "diagnose",
+    "export_student",
     "judge",
     "load_dataset",
     "load_space",
@@ -34,7 +35,9 @@ __all__ = [
     "new_session",
     "open_study",
     "pareto_front",
+    "predict_files",
     "run",
+    "serve_study",
 ]
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
         compare,
         cost,
         diagnose,
+        export_student,
         judge,
         load_dataset,
         load_space,
@@ -62,7 +66,9 @@ if TYPE_CHECKING:
         new_session,
         open_study,
         pareto_front,
+        predict_files,
         run,
+        serve_study,
     )
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 from torch import Tensor
 
 from gped_nas.api.comparison import MethodRow, compare
+from gped_nas.api.dashboard import serve_study
 from gped_nas.api.diagnosis import Diagnosis, diagnose
+from gped_nas.api.export import Export, export_student
 from gped_nas.api.job import run
+from gped_nas.api.predict import predict_files
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.study import Study, open_study
 from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
@@ -30,6 +33,7 @@ __all__ = [
     "Cost",
     "Dataset",
     "Diagnosis",
+    "Export",
     "FAMILIES",
     "Genotype",
     "METHODS",
@@ -48,6 +52,7 @@ __all__ = [
     "compare",
     "cost",
     "diagnose",
+    "export_student",
     "judge",
     "load_dataset",
     "load_space",
@@ -56,7 +61,9 @@ __all__ = [
     "new_session",
     "open_study",
     "pareto_front",
+    "predict_files",
     "run",
+    "serve_study",
 ]
 
 

@@ -1,41 +1,137 @@
-"""Serve a study with the Optuna dashboard, after leaving a note on it that says what one looks at."""
+"""Serve a study with the Optuna dashboard, after putting on it what one wants to see there."""
 
-from gped_nas.api.study import DATABASE, Study, storage_from_environment
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gped_nas.api.study import DATABASE, STUDENTS, Study, storage_from_environment
+from gped_nas.errors import DataError
+from gped_nas.export.card import card
+from gped_nas.export.folder import CARD_FILE, write_export
+from gped_nas.export.text import as_markdown
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.snapshot import StudySnapshot
 from gped_nas.search.study import sqlite_url
 
+ARTIFACTS = "artifacts"
 
-def serve_study(study: Study, *, storage: str | None, port: int) -> None:
-    """Serve on 127.0.0.1 until interrupted.
+
+def serve_study(
+    study: Study, *, storage: str | None = None, port: int = 8080, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Furnish the study's dashboard and serve it on 127.0.0.1 until interrupted.
+
+    Args:
+        study: an open study.
+        storage: where it lies, if not in its folder.
+        port: 1 to 65535.
+        ready: called once the port answers.
 
     Raises:
         EnvironmentProblem: the dashboard is not installed, or the port is taken.
     """
-    from gped_nas.report.dashboard import annotate, serve
+    from gped_nas.report.dashboard import serve
+
+    url = furnish(study, storage=storage)
+    serve(url, port=port, artifacts=study.path / ARTIFACTS, ready=ready)
+
+
+def furnish(study: Study, *, storage: str | None = None) -> str:
+    """Put notes, plots and the front's files on a study's dashboard; done twice it changes nothing.
+
+    Returns:
+        The study's storage URL.
+
+    Raises:
+        EnvironmentProblem: the dashboard is not installed, or the study's folder cannot be written.
+    """
+    from gped_nas.report import data_of
+    from gped_nas.report.dashboard import Wall
+    from gped_nas.report.dashboard.plots import dashboard_figures
 
     file = study.path / DATABASE
     url = storage or storage_from_environment() if not file.is_file() else sqlite_url(file)
     assert url is not None, "open_study has read it"
-    annotate(url, study.name, note(study), metric_names=[o.name for o in study.objectives])
-    serve(url, port=port)
-
-
-def note(study: Study) -> str:
-    """A Markdown note: what was searched, what was found, where the report lies. User text is escaped."""
-    from gped_nas.report.dashboard import as_markdown_text
-
     snapshot = study.snapshot()
+    wall = Wall(url, study.name, study.path / ARTIFACTS)
+    wall.name_objectives([one.name for one in snapshot.objectives])
+    notes = {}
+    for trial in snapshot.front:
+        record = snapshot.record(trial)
+        try:
+            files = wall.put_files(_files(study, record, snapshot))
+            notes[trial] = trial_note(record, snapshot, files)
+        except DataError as error:
+            notes[trial] = f"{trial_note(record, snapshot, {})}\n\nIts files are damaged: {as_markdown(str(error))}"
+    wall.draw(dashboard_figures(data_of(snapshot)))
+    wall.write(study_note(snapshot), notes)
+    wall.remember()
+    return url
+
+
+def _files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[str, bytes]:
+    """The student as it would be exported, each file's name telling its trial; none where it was not kept."""
+    source = study.path / STUDENTS / str(record.trial)
+    if not source.is_dir():
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        compared = study.comparisons(record.trial)
+        write_export(source, Path(folder), ["safetensors"], lambda spec: card(spec, record, snapshot, compared))
+        return {f"trial-{record.trial}-{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def study_note(snapshot: StudySnapshot) -> str:
+    """A Markdown note: what was searched, what was found, where the report lies. User text is escaped."""
     teacher = snapshot.teacher
-    lines = [
-        f"# {as_markdown_text(study.name)}",
-        "",
-        f"Students of {as_markdown_text(str(teacher.get('genotype', 'a teacher')))}, "
-        f"{teacher.get('num_samples', 0)} posterior samples ({as_markdown_text(str(teacher.get('method', '')))}).",
-        f"Data: {as_markdown_text(snapshot.split_text)}",
-        "",
-        f"* objectives: {', '.join(f'{o.label} ({o.direction})' for o in snapshot.objectives)}",
-        f"* on the front: trials {', '.join(map(str, snapshot.front)) or 'none'}",
-        f"* chosen: trial {snapshot.chosen}. {snapshot.rule}",
-        "",
-        "`gped-search report` writes the full report with intervals, references and test figures.",
-    ]
+    return "\n".join(
+        [
+            f"# {as_markdown(snapshot.name)}",
+            "",
+            f"Students of {as_markdown(str(teacher.get('genotype', 'a teacher')))}, "
+            f"{teacher.get('num_samples', 0)} posterior samples ({as_markdown(str(teacher.get('method', '')))}).",
+            f"Data: {as_markdown(snapshot.split_text)}",
+            "",
+            f"* objectives: {', '.join(f'{as_markdown(o.label)} ({o.direction})' for o in snapshot.objectives)}",
+            f"* on the front: trials {', '.join(map(str, snapshot.front)) or 'none'}",
+            f"* chosen: {'none' if snapshot.chosen is None else f'trial {snapshot.chosen}'}. "
+            f"{as_markdown(snapshot.rule)}",
+            "",
+            "Each trial of the front has a note of its own, and its weights, spec and model card are among the files. "
+            f"{as_markdown(f'gped-search report {shlex.quote(snapshot.name)}')} writes the full report with intervals, "
+            "references and test figures.",
+        ]
+    )
+
+
+def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str, str]) -> str:
+    """A Markdown note on a trial of the front: what it is, what it is worth, where its files are.
+
+    Args:
+        record: its record.
+        snapshot: its study.
+        files: its files by name to their addresses in the dashboard.
+    """
+    chosen = "the one to use" if record.trial == snapshot.chosen else "on the front"
+    genotype = ", ".join(f"{name}={value}" for name, value in record.genotype.items())
+    names = [name for name in record.metrics if not name.startswith("test_")]
+    lines = [f"# Trial {record.trial}: {chosen}", "", as_markdown(genotype), ""]
+    lines += ["| metric | validation | 95 % interval | test | 95 % interval |", "| --- | --- | --- | --- | --- |"]
+    for name in names:
+        parts = [_measured(record, one) for one in (name, f"test_{name}")]
+        lines.append(f"| {as_markdown(name)} | {' | '.join(parts)} |")
+    costs = ", ".join(f"{as_markdown(name)} {value:,}" for name, value in record.costs.items())
+    command = f"gped-search export {shlex.quote(snapshot.name)} {record.trial} --to onnx"
+    lines += ["", f"Costs: {costs}.", "", f"Take it home: {as_markdown(command)}"]
+    order = sorted(files, key=lambda name: not name.endswith(CARD_FILE))
+    if files:
+        lines += ["", "Files: " + ", ".join(f"[{name}]({files[name]})" for name in order)]
     return "\n".join(lines)
+
+
+def _measured(record: TrialRecord, name: str) -> str:
+    if name not in record.metrics:
+        return " | "
+    bounds = record.intervals.get(name)
+    interval = f"{bounds[0]:.4g} to {bounds[1]:.4g}" if bounds else ""
+    return f"{record.metrics[name]:.4g} | {interval}"

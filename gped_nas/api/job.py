@@ -11,7 +11,7 @@ from gped_nas import device as devices
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
-from gped_nas.api.study import DATABASE, REPORT, STUDY_FILE, Study
+from gped_nas.api.study import DATABASE, REPORT, STUDENTS, STUDY_FILE, Study
 from gped_nas.api.teacher import (
     Teacher,
     build_teacher,
@@ -173,7 +173,7 @@ def _trainer(
         rungs=rung_set(teacher, session),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
-        folder=make_dir(study.path / "students"),
+        folder=make_dir(study.path / STUDENTS),
         session=session,
         about={"study": study.name, "stream": teacher.stream.digest},
     )

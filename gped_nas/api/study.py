@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STUDY_FILE, DATABASE, REPORT = "study.json", "study.db", "report.html"
+STUDENTS = "students"
+"""The folder of the front's students, one folder a trial."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,22 @@ class Study:
         """Every trial by number, with its test metrics where they were made."""
         tested = self.store.get("test", {})
         return [_with_test(record, tested.get(str(record.trial))) for record in self.store.records()]
+
+    def record(self, trial: int) -> TrialRecord:
+        """The record of a trial number.
+
+        Raises:
+            ConfigError: the study has no such trial.
+        """
+        records = self.records()
+        if not 0 <= trial < len(records):
+            known = f"0 to {len(records) - 1}" if records else "none yet"
+            raise ConfigError(f"study '{self.name}': no trial {trial}; there are: {known}")
+        return records[trial]
+
+    def comparisons(self, trial: int) -> tuple[Comparison, ...]:
+        """Paired test differences between a trial's student and the teacher; none unless it was tested."""
+        return tuple(Comparison(**c) for c in self.store.get("test", {}).get(str(trial), {}).get("comparisons", []))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -109,8 +127,8 @@ class Study:
         front = front_of(records, axes)
         picked, rule = choose([records[i] for i in front], axes, self._box([records[i] for i in front]))
         chosen = None if picked is None else front[picked]
-        references, tested = self.store.get("references", {}), self.store.get("test", {})
-        compared = [*references.get("comparisons", []), *tested.get(str(chosen), {}).get("comparisons", [])]
+        references = self.store.get("references", {})
+        compared = [Comparison(**c) for c in references.get("comparisons", [])]
         return StudySnapshot(
             name=self.name,
             config=self.store.get("config", {}),
@@ -120,7 +138,7 @@ class Study:
             chosen=chosen,
             rule=rule,
             references=tuple(Reference(**r) for r in references.get("references", [])),
-            comparisons=tuple(Comparison(**c) for c in compared),
+            comparisons=(*compared, *(() if chosen is None else self.comparisons(chosen))),
             hypervolume=self._hypervolume(records),
             reference_point=dict(zip((o.name for o in axes), self.store.get("box", {}).get("worst", []), strict=False)),
             importances=self.store.importances(axes),

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from gped_nas.cli import cache, dials, doctor, spaces, studies, teachers
+from gped_nas.cli import cache, dials, doctor, spaces, students, studies, teachers
 from gped_nas.errors import GpedError, exit_code
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(teachers.app, name="teacher")
-for verbs in (spaces.app, studies.app, dials.app, cache.app, doctor.app):
+for verbs in (spaces.app, studies.app, students.app, dials.app, cache.app, doctor.app):
     app.registered_commands += verbs.registered_commands
 
 

@@ -1,4 +1,4 @@
-"""Verbs about studies: run one, read it, take a student home."""
+"""Verbs about studies: run one, read it, look at it."""
 
 import shlex
 from collections.abc import Sequence
@@ -263,8 +263,7 @@ def show(
     """Show one trial: genotype, layers, costs, metrics with intervals."""
     from gped_nas.api import open_study
 
-    found = open_study(study, storage=storage, out=out)
-    record = find_trial(found, trial)
+    record = open_study(study, storage=storage, out=out).record(trial)
     if format is Format.json:
         print_json(record.to_json())
         return
@@ -283,52 +282,12 @@ def show(
         print_rows(record.layers, format, title="layers")
 
 
-def find_trial(study: Any, trial: int) -> Any:
-    """The record of a trial number.
-
-    Raises:
-        ConfigError: the study has no such trial.
-    """
-    from gped_nas.errors import ConfigError
-
-    records = study.records()
-    if not 0 <= trial < len(records):
-        known = f"0 to {len(records) - 1}" if records else "none yet"
-        raise ConfigError(f"study '{study.name}': no trial {trial}; there are: {known}")
-    return records[trial]
-
-
 @app.command()
 def report(study: StudyArgument, storage: Storage = None, out: Out = REPORTS) -> None:
     """Write the study's report: one HTML file that needs no network."""
     from gped_nas.api import open_study
 
     print(open_study(study, storage=storage, out=out).write_report())
-
-
-@app.command()
-def export(
-    study: StudyArgument,
-    trial: TrialArgument,
-    to: Annotated[Path | None, typer.Option("--to", help="Folder to write; <study>-<trial> by default.")] = None,
-    storage: Storage = None,
-    out: Out = REPORTS,
-) -> None:
-    """Take a student of the front home: weights.safetensors and spec.json."""
-    from gped_nas.api import open_study
-    from gped_nas.errors import ConfigError
-    from gped_nas.export.safetensors import export_student
-
-    found = open_study(study, storage=storage, out=out)
-    record = find_trial(found, trial)
-    source = found.path / "students" / str(trial)
-    if not source.is_dir():
-        kept = ", ".join(str(r.trial) for r in found.front())
-        raise ConfigError(
-            f"study '{found.name}': trial {trial} is {record.state} and its weights were not kept; "
-            f"the front's are: {kept or 'none'}"
-        )
-    print(export_student(source, to or Path(f"{found.name}-{trial}")))
 
 
 @app.command()
@@ -339,9 +298,11 @@ def dashboard(
     out: Out = REPORTS,
 ) -> None:
     """Serve the study with the Optuna dashboard, to this machine only."""
-    from gped_nas.api import open_study
-    from gped_nas.api.dashboard import serve_study
+    from gped_nas.api import open_study, serve_study
 
-    found = open_study(study, storage=storage, out=out)
-    say(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)")
-    serve_study(found, storage=storage, port=port)
+    serve_study(
+        open_study(study, storage=storage, out=out),
+        storage=storage,
+        port=port,
+        ready=lambda: say(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)"),
+    )

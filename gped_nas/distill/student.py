@@ -39,7 +39,7 @@ class StudentSpec:
         label_normalization: real labels to the unit of the network's outputs; None for classes.
         storage_dtype: how its weights lie on disk.
         genotype: plain data of the genotype it was drawn with, before pruning.
-        about: where it comes from: study, trial, stream; plain data, for people.
+        about: where it comes from: study, trial, stream; of an export also its files; plain data, for people.
     """
 
     family: str
@@ -166,12 +166,17 @@ class Student(nn.Module):
             raise DataError(f"inputs: found shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))})")
         parts = x.split(batch_size)  # type: ignore[no-untyped-call]
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
-        found = predictions(raw, self.spec.targets, self.spec.num_classes)
-        labels = self.spec.label_normalization
-        if labels:
-            mean, variance = found["predictive_normal"].unbind(-1)
-            found["predictive_normal"] = torch.stack([mean * labels.std + labels.mean, variance * labels.std**2], -1)
-        return found
+        return expectations(self.spec, raw)
+
+
+def expectations(spec: StudentSpec, raw: Tensor) -> dict[str, Tensor]:
+    """What a student predicts: raw outputs (N, U) to ``{target: (N, G)}``, real labels in their own unit."""
+    found = predictions(raw, spec.targets, spec.num_classes)
+    labels = spec.label_normalization
+    if labels:
+        mean, variance = found["predictive_normal"].unbind(-1)
+        found["predictive_normal"] = torch.stack([mean * labels.std + labels.mean, variance * labels.std**2], -1)
+    return found
 
 
 def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:

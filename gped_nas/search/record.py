@@ -1,8 +1,11 @@
 """One trial, one record, one JSON: what a study remembers of a student."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from gped_nas.io import canonical_json
 
@@ -74,9 +77,20 @@ class TrialRecord:
         return canonical_json(self.to_json())
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "TrialRecord":
-        """The record that ``to_json`` wrote."""
-        values = dict(data)
-        values["intervals"] = {k: (v[0], v[1]) for k, v in values["intervals"].items()}
-        values["layers"], values["layers_drawn"] = tuple(values["layers"]), tuple(values["layers_drawn"])
-        return TrialRecord(**values)
+    def loads(text: object) -> "TrialRecord":
+        """The record of a text that ``dumps`` wrote.
+
+        Raises:
+            ValueError: it is no such text: not JSON, not finite, or of other keys and types.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"found a {type(text).__name__}, expected text")
+        try:
+            record = _READER.validate_python(json.loads(text))
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        record.dumps()  # refuses what is not finite
+        return record
+
+
+_READER = TypeAdapter(TrialRecord)

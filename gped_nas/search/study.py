@@ -8,7 +8,6 @@ from it, the others become failed trials whose reason says so and which count fo
 
 import contextlib
 import itertools
-import json
 import sqlite3
 import time
 import warnings
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas import rng
@@ -27,12 +26,15 @@ from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, StudyErr
 from gped_nas.io import canonical_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.dimensions import Choice
-from gped_nas.search.record import TrialRecord
+from gped_nas.search.record import State, TrialRecord
 from gped_nas.search.snapshot import Objective
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
+from gped_nas.search.storage import open_storage
 
 RECORD = "gped:record"
 INTERRUPTED = "interrupted before it finished"
+FOREIGN = "finished by something other than gped-search"
+DAMAGED = "its record was changed by something other than gped-search"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by this tool's own progress line
 
@@ -81,7 +83,8 @@ class Store:
 
     def records(self) -> list[TrialRecord]:
         """Every trial's record by number, as it was told: no test metric is among it."""
-        return [_record(trial) for trial in self._study.get_trials(deepcopy=False)]
+        names = [o["name"] for o in self.get("objectives", [])]
+        return [_record(trial, names) for trial in self._study.get_trials(deepcopy=False)]
 
     # -- asking and telling
 
@@ -137,7 +140,8 @@ class Store:
     def tell(self, record: TrialRecord, excess: Mapping[str, float]) -> TrialRecord:
         """Finish a trial with its record.
 
-        A record with a number that is not finite becomes a failed one: it never reaches the front.
+        A record with a number that is not finite becomes a failed one: it never reaches the front. So does that of a
+        trial which another program finished meanwhile.
 
         Args:
             record: what came out, its trial still running.
@@ -160,12 +164,15 @@ class Store:
             text, excess = record.dumps(), {}
         trial = self._running.pop(record.trial)
         values = {**record.metrics, **record.costs}
-        for name, value in excess.items():
-            trial.set_constraint(name, value)
-        for name in ("accuracy", "rmse", "nll", "params", "macs"):
-            if name in values:
-                trial.set_user_attr(name, values[name])
-        trial.set_user_attr(RECORD, text)
+        try:
+            for name, value in excess.items():
+                trial.set_constraint(name, value)
+            for name in ("accuracy", "rmse", "nll", "params", "macs"):
+                if name in values:
+                    trial.set_user_attr(name, values[name])
+            trial.set_user_attr(RECORD, text)
+        except UpdateFinishedTrialError:
+            return record.replace(state="failed", reason=FOREIGN, metrics={}, intervals={}, n={}, costs={})
         self._tell(record.trial, record)
         return record
 
@@ -289,7 +296,7 @@ def _backend(storage: str) -> optuna.storages.BaseStorage:
         # Optuna's tables are made one by one: after a kill its first, studies, may be there alone
         if tables - {"studies"} and "version_info" not in tables:
             raise StudyError(f"{_shown(storage)}: a SQLite file of another program; choose another --storage")
-    return optuna.storages.get_storage(storage)
+    return open_storage(storage)
 
 
 def _sqlite_file(storage: str) -> Path | None:
@@ -372,17 +379,24 @@ def _sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, objectives: Sequence[str] = ()) -> TrialRecord:
+    """A trial's record; a failed one where it has none, or none that can be read."""
     text = trial.user_attrs.get(RECORD)
-    if text is not None:
-        return TrialRecord.from_json(json.loads(text))
-    running = trial.state in (TrialState.RUNNING, TrialState.WAITING)
-    return TrialRecord(
-        trial=trial.number,
-        state="running" if running else "failed",
-        reason="" if running else INTERRUPTED,
-        genotype=dict(trial.params),
-    )
+    if text is None:
+        running = trial.state in (TrialState.RUNNING, TrialState.WAITING)
+        reason = FOREIGN if trial.state == TrialState.COMPLETE else INTERRUPTED
+        return _unusable(trial, "running" if running else "failed", "" if running else reason)
+    try:
+        record = TrialRecord.loads(text)
+    except ValueError:
+        return _unusable(trial, "failed", DAMAGED)
+    known = {**record.metrics, **record.costs}
+    is_whole = record.state != "complete" or all(name in known for name in objectives)
+    return record if is_whole and record.trial == trial.number else _unusable(trial, "failed", DAMAGED)
+
+
+def _unusable(trial: FrozenTrial, state: State, reason: str) -> TrialRecord:
+    return TrialRecord(trial=trial.number, state=state, reason=reason, genotype=dict(trial.params))
 
 
 def draw_at_random(space: SearchSpace, num: int) -> list[Genotype]:

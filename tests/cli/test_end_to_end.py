@@ -78,8 +78,8 @@ def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> Non
     assert sum(layer["params"] for layer in shown["layers"]) == picked["costs"]["params"]
 
     target = Path("taken home")
-    assert accepted("export", "mine", str(picked["trial"]), "--to", target).out == f"{target}\n"
-    assert sorted(p.name for p in target.iterdir()) == ["spec.json", "weights.safetensors"]
+    assert accepted("export", "mine", str(picked["trial"]), "--into", target).out == f"{target}\n"
+    assert sorted(p.name for p in target.iterdir()) == ["README.md", "spec.json", "weights.safetensors"]
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, str(target), "my, data {1}.npz"], capture_output=True, text=True
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from gped_nas.cli.output import Format, print_rows
+from gped_nas.cli.output import Format, print_pairs, print_rows
 from gped_nas.cli.program import app
 from tests.cli.harness import N_TRIALS, PROGRAM, Home, accepted, call, contents, installed
 
@@ -39,7 +39,20 @@ def _verbs() -> list[tuple[str, ...]]:
 
 
 def test_there_are_verbs_for_a_whole_session() -> None:
-    expected = {"init", "space", "run", "status", "trials", "front", "pick", "show", "report", "export", "dashboard"}
+    expected = {
+        "init",
+        "space",
+        "run",
+        "status",
+        "trials",
+        "front",
+        "pick",
+        "show",
+        "report",
+        "export",
+        "predict",
+        "dashboard",
+    }
     assert expected | {"doctor", "teacher"} <= {verb[0] for verb in _verbs()}
 
 
@@ -196,6 +209,15 @@ def test_cells_that_a_spreadsheet_would_run_are_quoted(capsys: pytest.CaptureFix
     assert {row["number"] for row in rows} == {"-1.5"}
     named = accepted("space", home.space, "--set", "name='=cmd()'", "--format", "csv").out
     assert "'=cmd()" in named and ",=cmd()" not in named
+
+
+def test_a_text_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b[31mred\u202etxt\x07"
+    print_rows([{"[bold]name[/]": evil, "n": 1}], Format.table)
+    print_pairs({"study": evil}, Format.table)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\u202e" not in shown and "\x07" not in shown
+    assert shown.count("<U+001B>[31mred<U+202E>txt<U+0007>") == 2 and "[bold]name[/]" in shown
 
 
 # -------------------------------------------------------------------------------------------------- terminals

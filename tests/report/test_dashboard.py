@@ -10,11 +10,13 @@ import urllib.request
 
 import optuna
 import pytest
-from optuna_dashboard import get_note
 
 from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
-from gped_nas.report import dashboard
-from gped_nas.report.dashboard import annotate, application, as_markdown_text, serve
+from gped_nas.report.dashboard import Wall, application, serve
+from gped_nas.report.dashboard.server import listen
+from gped_nas.report.dashboard.storage import LegacyConstraintStorage
+from gped_nas.search.study import load
+from tests.search.fakes import make_space
 
 PORT = 8080
 OWN = f"127.0.0.1:{PORT}"
@@ -39,8 +41,9 @@ def app(study):
     return application(study, port=PORT)
 
 
-def ask(app, path="/api/studies", method="GET", body=b"", **headers):
+def ask(app, path="/api/studies", method="GET", body=b"", query="", **headers):
     environ = {
+        "QUERY_STRING": query,
         "REQUEST_METHOD": method,
         "PATH_INFO": path,
         "SERVER_NAME": "127.0.0.1",
@@ -70,6 +73,10 @@ BAD = (
     {"host": f"evil.example:{PORT}"},
     {"host": "127.0.0.1:9999"},
     {"host": f"127.0.0.1.evil.example:{PORT}"},
+    {"host": f"localhost.evil.example:{PORT}"},
+    {"host": f"2130706433:{PORT}"},
+    {"host": f"{OWN}@evil.example"},
+    {"host": f"{OWN}, evil.example"},
     {},
     {"host": OWN, "origin": "https://evil.example"},
     {"host": OWN, "origin": "null"},
@@ -136,7 +143,7 @@ def test_what_is_stored_keeps_each_constraint_once(app, study):
     ask(app, "/api/studies/1", host=OWN)
     trial = optuna.load_study(study_name="digits", storage=study).trials[0]
     assert trial.constraints == {"bytes": -1.0, "macs": -1.0}
-    storage = dashboard.LegacyConstraintStorage(study)
+    storage = LegacyConstraintStorage(study)
     assert storage.get_trial(trial._trial_id).system_attrs["constraints"] == [-1.0, -1.0]
 
 
@@ -144,7 +151,7 @@ def test_a_trial_without_constraints_is_left_alone(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=url)
     study.tell(study.ask(), 1.0)
-    assert dashboard.LegacyConstraintStorage(url).get_all_trials(1)[0].system_attrs == {}
+    assert LegacyConstraintStorage(url).get_all_trials(1)[0].system_attrs == {}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
@@ -184,7 +191,7 @@ def test_it_answers_over_a_socket_even_beside_an_idle_connection(study, tmp_path
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     app = application(study, port=port, artifacts=tmp_path)
-    with dashboard._listen("127.0.0.1", port, app) as server:
+    with listen("127.0.0.1", port, app) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -199,17 +206,113 @@ def test_it_answers_over_a_socket_even_beside_an_idle_connection(study, tmp_path
             thread.join()
 
 
-def test_annotate_writes_a_harmless_note_and_names_the_objectives(tmp_path):
+# ------------------------------------------------------------------------------- answers about a study, put right
+
+
+def detail(app, query=""):
+    status, headers, body = ask(app, "/api/studies/1", host=OWN, query=query)
+    assert status == 200 and dict(headers)["Content-Length"] == str(len(body))
+    return json.loads(body)
+
+
+@pytest.mark.parametrize("after", [0, 5, 12])
+def test_best_trials_are_optunas_and_all_of_them_feasible(app, study, after):
+    """Every trial lies on x + y = 1, so Optuna's best are the eight feasible ones; optuna-dashboard says twelve."""
+    best = {t.number for t in optuna.load_study(study_name="digits", storage=study).best_trials}
+    found = detail(app, f"after={after}")
+    assert {t["number"] for t in found["best_trials"]} == best == {0, 1, 3, 4, 6, 7, 9, 10}
+    assert [t["number"] for t in found["trials"]] == list(range(after, 12))
+
+
+def test_best_trials_are_those_of_one_objective_and_vanish_with_the_study(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url, study_name="s")
+    app = application(url, port=PORT)
+    for value in (3.0, 1.0, 2.0):
+        study.tell(study.ask(), value)
+    assert [t["number"] for t in detail(app)["best_trials"]] == [1]
+    optuna.delete_study(study_name="s", storage=url)
+    assert ask(app, "/api/studies/1", host=OWN)[0] == 404
+
+
+@pytest.mark.parametrize("after", ["", "after=2"])
+def test_a_feasible_trial_that_an_infeasible_one_beats_is_best(tmp_path, after):
+    """optuna-dashboard lists trial 0 alone; asked for news only, its answer does not hold trial 1 at all."""
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
-    annotate(url, "s", f"# {as_markdown_text('a*b [x](http://y)')}\n<img src=x>", metric_names=["nll", "flops"])
-    note = get_note(study)
-    assert note == "# a\\*b \\[x\\]\\(http\\://y\\)\n&lt;img src=x>"
-    annotate(url, "s", "again", metric_names=["other", "names"])
-    assert get_note(study) == "again"
-    assert study._storage.get_study_system_attrs(1)["study:metric_names"] == ["nll", "flops"]
+    for value in (0.0, 1.0):
+        trial = study.ask()
+        trial.set_constraint("bytes", 0.5 - value)
+        study.tell(trial, [value, value])
+    assert [t["number"] for t in detail(application(url, port=PORT), after)["best_trials"]] == [1]
 
 
-def test_annotate_names_a_study_that_is_not_there(study):
-    with pytest.raises(StudyError, match="nobody"):
-        annotate(study, "nobody", "note")
+def test_a_single_objective_study_without_a_feasible_trial_has_no_best(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url, study_name="s")
+    trial = study.ask()
+    trial.set_constraint("bytes", 1.0)
+    study.tell(trial, 0.5)
+    found = detail(application(url, port=PORT))
+    assert found["best_trials"] == [] and len(found["trials"]) == 1
+
+
+def test_records_are_not_shown_and_numbers_are(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url)
+    study.set_user_attr("gped:box", {"best": [0]})
+    study.set_user_attr("mine", 1)
+    trial = study.ask()
+    trial.set_user_attr("gped:record", "x" * 9000)
+    trial.set_user_attr("accuracy", 0.5)
+    study.tell(trial, 1.0)
+    found = detail(application(url, port=PORT))
+    assert [a["key"] for a in found["user_attrs"]] == ["mine"]
+    assert [a["key"] for a in found["union_user_attrs"]] == ["accuracy"]
+    for one in (*found["trials"], *found["best_trials"]):
+        assert one["user_attrs"] == [{"key": "accuracy", "value": "0.5"}]
+
+
+# --------------------------------------------------------------------------------------------- told from outside
+
+TOLD = [
+    b'{"state": "complete", "values": [NaN, 1.0]}',
+    b'{"state": "complete", "values": ["nan", "inf"]}',
+    b'{"state": "complete", "values": [1.0]}',
+    b'{"state": "complete", "values": [1.0, 2.0, 3.0]}',
+    b'{"state": "complete", "values": [1e999, 1.0]}',
+    b'{"state": "complete", "values": []}',
+]
+
+
+@pytest.mark.parametrize("body", TOLD)
+def test_nothing_told_through_the_dashboard_makes_a_study_unreadable(tmp_path, body):
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
+    for values in ([1.0, 2.0], [2.0, 1.0]):
+        study.tell(study.ask(), values)
+    study.ask()
+    app = application(url, port=PORT)
+    attributes = json.dumps({"user_attrs": {"gped:record": "garbage", "nll": float("nan")}}).encode()
+    assert ask(app, "/api/trials/3/user-attrs", "POST", attributes, host=OWN)[0] == 204
+    assert ask(app, "/api/trials/3/tell", "POST", body, host=OWN)[0] == 204
+    found = detail(app)
+    assert [t["state"] for t in found["trials"]] == ["Complete", "Complete", "Fail"]
+    assert [t["number"] for t in found["best_trials"]] == [0, 1]
+    again = load(url, "s")
+    assert [r.state for r in again.records()] == ["failed"] * 3
+    again.ask(make_space(sampler="tpe"), 1, 0)
+
+
+def test_an_attached_file_is_handed_out_as_a_file_and_not_as_a_page(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url, study_name="s")
+    wall = Wall(url, "s", tmp_path / "artifacts")
+    address = wall.put_files({"evil.html": b"<script>alert(1)</script>"})["evil.html"]
+    app = application(url, port=PORT, artifacts=tmp_path / "artifacts")
+    status, headers, body = ask(app, address, host=OWN)
+    told = dict(headers)
+    assert (status, body) == (200, b"<script>alert(1)</script>")
+    assert told["Content-Security-Policy"].startswith("sandbox") and told["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in told
+    assert len(study._storage.get_study_system_attrs(1)) == 1

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,8 +27,32 @@ RECORDS = st.builds(
 @given(RECORDS)
 @settings(max_examples=60, deadline=None)
 def test_json_round_trip(record):
-    assert TrialRecord.from_json(json.loads(record.dumps())) == record
-    assert TrialRecord.from_json(record.to_json()) == record
+    assert TrialRecord.loads(record.dumps()) == record
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        3,
+        {},
+        "",
+        "garbage",
+        "[]",
+        "null",
+        "{}",
+        '{"trial": 0, "state": "complete"}',
+        '{"trial": 0, "state": "perfect", "genotype": {}}',
+        '{"trial": 0, "state": "complete", "genotype": {}, "metrics": {"nll": "low"}}',
+        '{"trial": 0, "state": "complete", "genotype": {}, "metrics": {"nll": NaN}}',
+        '{"trial": 0, "state": "complete", "genotype": {}, "metrics": {"nll": 1e999}}',
+        '{"trial": 0, "state": "complete", "genotype": {}, "intervals": {"nll": [0]}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_text_that_is_no_record_is_told(text):
+    with pytest.raises(ValueError):
+        TrialRecord.loads(text)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

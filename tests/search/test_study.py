@@ -166,7 +166,7 @@ def test_storages_that_cannot_be_are_refused_without_their_password(url, message
 def test_no_message_of_a_reachable_storage_shows_its_password(monkeypatch):
     """An in-memory storage stands for a server, so that every later message is reached too."""
     url, memory = "postgresql://me:hush@host/db?sslpassword=hush", optuna.storages.InMemoryStorage()
-    monkeypatch.setattr(optuna.storages, "get_storage", lambda storage: memory)
+    monkeypatch.setattr("gped_nas.search.study.open_storage", lambda storage: memory)
     optuna.create_study(storage=memory, study_name="foreign")
     create_or_load(url, "fake", OBJECTIVES, IDENTITY)
     for opening in (

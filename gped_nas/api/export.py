@@ -1,0 +1,71 @@
+"""Take a student of a study home: its files in the formats asked for, checked, with a model card."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gped_nas.api.study import STUDENTS, Study, open_study
+from gped_nas.errors import ConfigError
+from gped_nas.export.card import card
+from gped_nas.export.folder import check_formats, write_export
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        files: of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256`` and ``parity``, the
+            largest ``difference`` of each output from the live student.
+    """
+
+    folder: Path
+    files: dict[str, dict[str, Any]]
+
+
+def export_student(
+    study: Study | str | Path,
+    trial: int,
+    folder: str | Path | None = None,
+    *,
+    to: str | Sequence[str] = "safetensors",
+    storage: str | None = None,
+    out: str | Path = "reports",
+) -> Export:
+    """Write a student of the front to a folder of its own.
+
+    Args:
+        study: an open study, or its name or folder.
+        trial: its number.
+        folder: ``<study>-<trial>`` by default; other formats than safetensors are named at its end.
+        to: ``safetensors``, ``pt2``, ``onnx``, or several of them.
+        storage: where the study lies, if not in its folder.
+        out: folder of all studies.
+
+    Raises:
+        ConfigError: an unknown format or trial, one whose weights were not kept, or a folder that holds another export.
+        DataError: the student is damaged.
+        EnvironmentProblem: the extra ``onnx`` is missing, or the folder cannot be written.
+        GateError: a file does not predict what the live student does.
+    """
+    formats = [to] if isinstance(to, str) else list(to)
+    check_formats(formats)
+    found = study if isinstance(study, Study) else open_study(study, storage=storage, out=out)
+    record = found.record(trial)
+    source = found.path / STUDENTS / str(trial)
+    if not source.is_dir():
+        kept = ", ".join(str(r.trial) for r in found.front())
+        raise ConfigError(
+            f"study '{found.name}': trial {trial} is {record.state} and its weights were not kept; "
+            f"the front's are: {kept or 'none'}"
+        )
+    target = Path(folder) if folder is not None else Path("-".join([found.name, str(trial), *_suffix(formats)]))
+    snapshot, compared = found.snapshot(), found.comparisons(trial)
+    files = write_export(source, target, formats, lambda spec: card(spec, record, snapshot, compared))
+    return Export(target, files)
+
+
+def _suffix(formats: Sequence[str]) -> list[str]:
+    return [] if "safetensors" in formats else list(formats)

@@ -1,0 +1,71 @@
+"""Verbs about one student: take it home, ask it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gped_nas.cli.options import FormatOption, Out, Storage, StudyArgument, TrialArgument
+from gped_nas.cli.output import Format, print_json, print_rows
+from gped_nas.cli.progress import say
+
+app = typer.Typer()
+_COLUMN = 32
+"""Characters of a class name that head a column."""
+
+
+@app.command()
+def export(
+    study: StudyArgument,
+    trial: TrialArgument,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="FORMAT", help="safetensors (the default), pt2 or onnx; may be given again."),
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default.")
+    ] = None,
+    storage: Storage = None,
+    out: Out = Path("reports"),
+) -> None:
+    """Take a student of the front home: its file in each format, spec.json and a model card, checked for parity."""
+    from gped_nas.api import export_student
+
+    found = export_student(study, trial, into, to=to or "safetensors", storage=storage, out=out)
+    for name, one in found.files.items():
+        parity = one["parity"]
+        say(
+            f"{name}: {one['bytes']:,} bytes, {one['weights_bytes']:,} of weights and {one['overhead_bytes']:,} of "
+            f"container; differs from the live student by at most {max(parity['difference'].values()):.2g} "
+            f"on {parity['inputs']:,} inputs"
+        )
+    print(found.folder)
+
+
+@app.command()
+def predict(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A student's folder, or an export of one.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUTS...", help="Arrays (.npy, .npz) in the data's own range, or images (.png, .jpg)."
+        ),
+    ],
+    format: FormatOption = Format.table,
+) -> None:
+    """Ask a student: the probability of each class and how uncertain it is, one row an input."""
+    from gped_nas.api import predict_files
+
+    rows = predict_files(student, inputs)
+    print_json(rows) if format is Format.json else print_rows([_flat(row) for row in rows], format)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without a mapping in it: last a column a class, by its number where short names do not tell them apart."""
+    from gped_nas.export.text import visible
+
+    flat: dict[str, Any] = {key: visible(value) if isinstance(value, str) else value for key, value in row.items()}
+    probabilities = flat.pop("probabilities", {})
+    names = [visible(name)[:_COLUMN] for name in probabilities]
+    names = names if len(set(names)) == len(names) else [str(i) for i in range(len(names))]
+    return {**flat, **{f"p({name})": value for name, value in zip(names, probabilities.values(), strict=True)}}

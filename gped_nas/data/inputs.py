@@ -1,0 +1,132 @@
+"""Inputs for a quick look at a student: arrays in the data's own range, and image files.
+
+.npy          one array; of one input or of several, channel first or last, the channel may be left out if there is one
+.npz          the same, where it holds one array or one called ``x``
+.png, .jpg    one image; made gray or RGB as the student's inputs are, never resized; values are 0 to 255
+"""
+
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gped_nas.data.base import Normalization
+from gped_nas.errors import DataError
+from gped_nas.io import NPY_ERRORS, Array, environment
+
+_MODES = {1: "L", 3: "RGB"}
+_EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+_FAR = 10.0
+"""Standard deviations from the training mean at which an image is in another range than the data were."""
+
+
+def read_inputs(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Tensor:
+    """Raw inputs (N, *input_shape), float32, of one file.
+
+    Args:
+        path: a file of one of the kinds that the module lists.
+        input_shape: shape of one input: (D,) or (channels, height, width).
+        normalization: that of the data, to tell an image of another range.
+
+    Raises:
+        DataError: missing, of another kind, damaged, not finite, or of another shape.
+        EnvironmentProblem: it cannot be read.
+    """
+    kinds: dict[str, Callable[[Path], Array]] = {
+        ".npy": _npy,
+        ".npz": _npz,
+        **dict.fromkeys((".png", ".jpg", ".jpeg"), lambda path: _image(path, input_shape, normalization)),
+    }
+    read = kinds.get(path.suffix.lower())
+    if read is None:
+        raise DataError(f"{path}: found the ending '{path.suffix}', expected one of {', '.join(kinds)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file (looked from {Path.cwd()})")
+    with environment("read", path):
+        path.open("rb").close()
+    array = read(path)
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{path}: found dtype {array.dtype}, expected integers or floats; convert it with astype")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise DataError(f"{path}: holds values that are NaN, infinite or beyond float32, expected finite numbers")
+    return torch.from_numpy(np.ascontiguousarray(_shaped(array, input_shape, path)))
+
+
+def _npy(path: Path) -> Array:
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            array = np.load(file, allow_pickle=False)
+    except (*NPY_ERRORS, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable .npy ({error}); write it again with numpy.save") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: holds several arrays, expected one; name it .npz")
+    return array
+
+
+def _npz(path: Path) -> Array:
+    # what numpy and zipfile raise on archives that are truncated, corrupt or lie about their size is no closed list
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            names = list(archive.files)
+            name = "x" if "x" in names else names[0] if len(names) == 1 else None
+            array = None if name is None else archive[name]
+    except Exception as error:
+        raise DataError(f"{path}: not a readable .npz ({error}); write it again with numpy.savez") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: found the arrays {', '.join(names) or 'none'}, expected one, or one called 'x'")
+    return array
+
+
+def _image(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Array:
+    from PIL import Image  # comes with torchvision; few runs need it
+
+    if len(input_shape) != 3 or input_shape[0] not in _MODES:
+        raise DataError(f"{path}: this student takes inputs of shape {input_shape}, not images; give them as .npy")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an image of absurd size is warned of only
+            with Image.open(path) as image:
+                if image.mode not in _EIGHT_BIT:
+                    raise DataError(f"{path}: found pixels of mode '{image.mode}', expected 8 bits; give them as .npy")
+                size, pixels = image.size, np.asarray(image.convert(_MODES[input_shape[0]]))
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: not a readable image ({error})") from None
+    if size != (input_shape[2], input_shape[1]):
+        raise DataError(
+            f"{path}: found {size[0]} x {size[1]} pixels, expected {input_shape[2]} x {input_shape[1]}; it is not "
+            "resized, since how would change the answer: do it as the training data were made"
+        )
+    if abs(255 - normalization.mean) > _FAR * normalization.std:
+        raise DataError(
+            f"{path}: an image has values from 0 to 255, but this student was trained on numbers of mean "
+            f"{normalization.mean:.3g} and standard deviation {normalization.std:.3g}; give such pixels as .npy"
+        )
+    return pixels if pixels.ndim == 3 else pixels[None]
+
+
+def _shaped(array: Array, shape: tuple[int, ...], path: Path) -> Array:
+    """As (N, *shape): one input or several, channel first, or last, or left out where there is one."""
+    if array.ndim == len(shape):
+        array = array[None] if array.shape == shape or _last(shape) == array.shape else array
+    if len(shape) == 3 and shape[0] == 1 and array.shape[-2:] == shape[1:] and array.ndim in (2, 3):
+        array = array.reshape(-1, *shape)
+    if array.shape[1:] == shape:
+        return array
+    if len(shape) == 3 and array.shape[1:] == _last(shape):
+        return array.transpose(0, 3, 1, 2)
+    expected = ", ".join(map(str, shape))
+    raise DataError(
+        f"{path}: found shape {array.shape}, expected (N, {expected}) or ({expected}{',' * (len(shape) == 1)})"
+    )
+
+
+def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[1:], shape[0])

@@ -1,0 +1,73 @@
+"""A student as one graph from raw inputs to everything it predicts, its weights inside as they lie on disk.
+
+Normalisation, the dequantising of int8 and float16 weights, the family's forward and the heads are all part of it, so
+whoever runs the graph needs neither this package nor a second file. Its input is float32 (B, *input_shape) in the
+dataset's own range; its outputs are named by ``output_names``, each (B, G). The batch may have any size.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from gped_nas.distill.student import Student, StudentSpec, expectations
+from gped_nas.distill.targets import TARGETS
+from gped_nas.models.base import FAMILIES
+from gped_nas.models.storage import decode
+
+INPUT = "inputs"
+_DERIVED = "mutual_information"
+_DEBUGGING = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
+
+
+def output_names(spec: StudentSpec) -> tuple[str, ...]:
+    """The outputs in order: the student's targets, and mutual information wherever its two parts are among them."""
+    names = tuple(target.name for target in spec.targets)
+    has_parts = set(TARGETS[_DERIVED].requires) <= set(names)
+    return (*names, _DERIVED) if has_parts and _DERIVED not in names else names
+
+
+def predict_all(student: Student, x: Tensor) -> dict[str, Tensor]:
+    """What the live student says of raw inputs, under the graph's names."""
+    return _complete(student.spec, student.predict(x))
+
+
+def _complete(spec: StudentSpec, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    derive = TARGETS[_DERIVED].derive
+    assert derive is not None, "mutual information is derived"
+    return {name: found[name] if name in found else derive(found) for name in output_names(spec)}
+
+
+class StudentGraph(nn.Module):
+    """What is exported.
+
+    Args:
+        spec: what the student is.
+        stored: its tensors as its weights file holds them.
+    """
+
+    def __init__(self, spec: StudentSpec, stored: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.spec = spec
+        self._names = {name: name.replace(".", "/") for name in stored}  # a buffer's name holds no dot
+        for name, tensor in stored.items():
+            self.register_buffer(self._names[name], tensor)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Raw inputs (B, *input_shape) to every output by name, each (B, G)."""
+        params = decode({name: self.get_buffer(buffer) for name, buffer in self._names.items()})
+        raw = FAMILIES[self.spec.family].forward(params, self.spec.normalization(inputs))
+        return _complete(self.spec, expectations(self.spec, raw))
+
+
+def traced(spec: StudentSpec, stored: Mapping[str, Tensor]) -> ExportedProgram:
+    """The graph for batches of any size, without the paths and source lines that tracing leaves in it."""
+    graph = StudentGraph(spec, stored).eval()
+    example = torch.zeros((2, *spec.input_shape))
+    with torch.no_grad():
+        program = torch.export.export(graph, (example,), dynamic_shapes={INPUT: {0: Dim("batch")}}, strict=False)
+    for node in program.graph.nodes:
+        for key in _DEBUGGING:
+            node.meta.pop(key, None)
+    return program

@@ -1,0 +1,99 @@
+"""Export as ``student.onnx`` for ONNX runtimes: one input ``inputs``, one output for each name, batch axis ``batch``.
+
+Nothing is folded on the way: an optimiser would multiply int8 weights out to float32 and quadruple the file. Runtimes
+fold when they load it. Notes of the exporter (source lines, paths) are left out.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gped_nas.distill.student import StudentSpec
+from gped_nas.errors import EnvironmentProblem
+from gped_nas.export.graph import INPUT, output_names, traced
+from gped_nas.export.parity import Predict
+
+BATCH = "batch"
+
+
+def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
+    """The file of a student with these stored tensors.
+
+    Raises:
+        EnvironmentProblem: the extra is not installed.
+    """
+    _require("onnx", "onnxscript", "onnxruntime")
+    with _quiet():
+        program = torch.onnx.export(
+            traced(spec, stored),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=list(output_names(spec)),
+            external_data=False,
+        )
+    assert program is not None, "the dynamo exporter returns its program"
+    model = program.model_proto
+    _strip(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _strip(model: Any) -> None:
+    """Drop notes, and name the one free axis."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
+        part.doc_string = ""
+    for value in (*graph.input, *graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = BATCH
+
+
+def onnx_predict(data: bytes) -> Predict:
+    """What the file says of raw inputs, on the CPU."""
+    onnxruntime = _require("onnxruntime")
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def predict(x: Tensor) -> dict[str, Tensor]:
+        found = session.run(names, {INPUT: x.numpy()})
+        return {name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}
+
+    return predict
+
+
+def _require(*names: str) -> Any:
+    """The last of the modules named."""
+    import importlib
+
+    try:
+        return [importlib.import_module(name) for name in names][-1]
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"--to onnx: {error.name} is not installed; run `pip install 'gped-nas[onnx]'`"
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress lines and warnings about its own parts off the user's screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

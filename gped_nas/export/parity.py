@@ -1,0 +1,73 @@
+"""How far an exported student is from the live one: both are asked about the same inputs, in batches of several sizes.
+
+A difference counts relative to the largest value of its output where that is above 1 (concentrations of a Dirichlet
+run into the millions), and as it is where not: for probabilities and nats it is absolute.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.distill.student import Student
+from gped_nas.errors import GateError
+from gped_nas.export.graph import output_names, predict_all
+
+BATCH_SIZES = (1, 7, 64, 928)
+NUM_INPUTS = sum(BATCH_SIZES)
+TOLERANCE = 1e-5
+
+Predict = Callable[[Tensor], dict[str, Tensor]]
+
+
+def probe(student: Student) -> Tensor:
+    """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, the same ones each time."""
+    shape, scale = student.spec.input_shape, student.spec.normalization
+    noise = torch.randn((NUM_INPUTS, *shape), generator=rng.generator(0, "export", "probe"))
+    return noise * scale.std + scale.mean
+
+
+def check_parity(student: Student, predict: Predict, what: str, *, tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """Compare an export with the live student.
+
+    Args:
+        student: the live one.
+        predict: raw inputs to the export's outputs by name.
+        what: the export, for messages.
+        tolerance: the largest difference allowed; 0 for bit for bit.
+
+    Returns:
+        Plain data: ``inputs``, ``batch_sizes``, ``tolerance`` and the largest ``difference`` of each output.
+
+    Raises:
+        GateError: an output is missing or differs by more than the tolerance, or is not finite.
+    """
+    names = output_names(student.spec)
+    differences = dict.fromkeys(names, 0.0)
+    for x in probe(student).split(BATCH_SIZES):  # type: ignore[no-untyped-call]
+        expected, found = predict_all(student, x), predict(x)
+        if set(found) != set(names):
+            raise GateError(f"{what}: gives {sorted(found)}, expected {sorted(names)}; it was not written")
+        for name in names:
+            differences[name] = max(differences[name], _difference(found[name], expected[name]))
+    worst = max(names, key=lambda name: differences[name])
+    if not differences[worst] <= tolerance:
+        raise GateError(
+            f"{what}: '{worst}' differs from the live student by {differences[worst]:.3g} on {NUM_INPUTS} inputs, "
+            f"expected at most {tolerance:g}; it was not written"
+        )
+    return {
+        "inputs": NUM_INPUTS,
+        "batch_sizes": list(BATCH_SIZES),
+        "tolerance": tolerance,
+        "difference": {name: float(f"{value:.3g}") for name, value in differences.items()},
+    }
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The largest one; infinite where shapes differ or either is not finite."""
+    if found.shape != expected.shape or not (found.isfinite().all() and expected.isfinite().all()):
+        return float("inf")
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1))

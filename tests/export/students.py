@@ -1,0 +1,59 @@
+"""Small students of every registered family, written as a study writes them."""
+
+from pathlib import Path
+
+import torch
+
+from gped_nas import rng
+from gped_nas.data.base import Normalization
+from gped_nas.distill.student import StudentSpec, save_student
+from gped_nas.distill.targets import num_raw_outputs
+from gped_nas.models.base import FAMILIES, Genotype, initialise
+from tests.scenarios import GENOTYPES
+
+SHAPE = (1, 8, 8)
+ALL = ("predictive", "expected_entropy", "second_moment", "variance", "dirichlet", "quantile", "utility")
+
+
+def make_student(
+    folder: Path,
+    genotype: Genotype,
+    *,
+    dtype: str = "float32",
+    targets: tuple[str, ...] = ("predictive", "expected_entropy"),
+    class_names: tuple[str, ...] = ("cat", "dog", "eel"),
+) -> Path:
+    """A student with random weights in ``folder``; a real label's where there are no class names."""
+    spec = StudentSpec(
+        family=genotype.family,
+        input_shape=SHAPE,
+        class_names=class_names,
+        targets=targets,  # type: ignore[arg-type]
+        normalization=Normalization(90.0, 70.0),
+        label_normalization=None if class_names else Normalization(150.0, 77.0),
+        storage_dtype=dtype,
+        genotype=genotype.to_json(),
+        about={"study": "s", "trial": "3"},
+    )
+    shapes = genotype.shapes(SHAPE, num_raw_outputs(spec.targets, spec.num_classes))
+    params = initialise(shapes, generator=rng.generator(0, "export", str(genotype)))
+    save_student(folder, spec, {name: p + 0.1 if p.dim() == 1 else p for name, p in params.items()})
+    return folder
+
+
+def make_students(root: Path) -> dict[str, Path]:
+    """Every family in int8 with every target, float16 with the usual two, and a real label."""
+    mlp = Genotype("mlp", depth=2, width=[9, 5])
+    found = {
+        f"int8-{family}": make_student(root / family, genotypes[2], dtype="int8", targets=ALL)
+        for family, genotypes in GENOTYPES.items()
+        if family in FAMILIES
+    }
+    found["float16"] = make_student(root / "half", mlp, dtype="float16")
+    found["regression"] = make_student(root / "real", mlp, targets=("predictive_normal",), class_names=())
+    return found
+
+
+def raw_inputs(num: int = 1000) -> torch.Tensor:
+    """Raw inputs from 0 to 255, other than those that parity is checked on."""
+    return torch.randint(0, 256, (num, *SHAPE), generator=rng.generator(0, "export", "raw")).float()

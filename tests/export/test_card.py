@@ -1,0 +1,65 @@
+"""The model card: texts that users chose stay texts."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from gped_nas.distill.student import load_student
+from gped_nas.export.card import card
+from gped_nas.export.text import LIMIT, as_markdown, visible
+from gped_nas.models.base import Genotype
+from tests.export.students import make_student
+from tests.report.example import make_snapshot
+
+EVIL = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1))",
+    "![x](http://evil.example/y)",
+    "a | b | c",
+    "`` ` ``",
+    "# heading\n\n* item",
+    "\u202egnp.exe",
+    "'\"; --",
+    "&lt;b&gt;",
+    "x" * 10_000,
+)
+
+
+def card_of(tmp_path: Path, text: str) -> str:
+    folder = make_student(tmp_path / "s", Genotype("mlp", depth=0), class_names=(text, "b", "c"))
+    spec = load_student(folder).spec
+    spec = dataclasses.replace(spec, about={text: text}, genotype={"family": text, text: text})
+    snapshot = make_snapshot(
+        name=text,
+        config={"dataset": {"name": text}},
+        teacher={"genotype": text, "method": text, "num_samples": 3},
+        provenance={text: text},
+        split_text=text,
+    )
+    return card(spec, snapshot.record(snapshot.front[0]), snapshot)
+
+
+@pytest.mark.parametrize("text", EVIL)
+def test_hostile_texts_are_shown_and_never_obeyed(tmp_path: Path, text: str) -> None:
+    made = card_of(tmp_path, text)
+    plain = card_of(tmp_path / "plain", "plain")
+    assert "<" not in made.replace("&lt;", "") and "\u202e" not in made
+    assert made.count("\n") == plain.count("\n") and made.count("|") - made.count("\\|") == plain.count("|")
+    for opening in ("](", "![", "`` "):
+        assert opening not in made
+    assert as_markdown(text) in made and len(made) < len(plain) + 20 * 2 * (LIMIT + 30)
+
+
+def test_a_text_reads_the_same() -> None:
+    assert visible("a  b\nc\u202ed\x1b") == "a b c<U+202E>d<U+001B>"
+    assert visible("é 日本 👩‍🔬") == "é 日本 👩‍🔬"
+    assert visible("x" * (LIMIT + 1)) == "x" * LIMIT + "…"
+    assert as_markdown("a*b <i>&amp;") == "a\\*b &lt;i&gt;&amp;amp;"
+
+
+def test_a_student_without_a_measured_teacher_has_a_card(tmp_path: Path) -> None:
+    spec = load_student(make_student(tmp_path / "s", Genotype("mlp", depth=0))).spec
+    snapshot = make_snapshot(references=())
+    assert "The teacher was not measured" in card(spec, snapshot.record(snapshot.front[0]), snapshot)

@@ -1,0 +1,231 @@
+"""Exports answer as the live student does, read in processes where this package cannot be imported."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from gped_nas.distill.student import load_student
+from gped_nas.distill.targets import TARGETS
+from gped_nas.errors import GateError
+from gped_nas.export.folder import FORMATS, write_export
+from gped_nas.export.graph import output_names, predict_all
+from gped_nas.export.parity import NUM_INPUTS, check_parity, probe
+from gped_nas.models.base import Genotype
+from gped_nas.models.storage import read_tensors
+from tests.export.students import make_student, make_students, raw_inputs
+
+LOADER = Path(__file__).parents[2] / "docs" / "examples" / "load_student.py"
+ALONE = """\
+import importlib.abc, json, runpy, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ImportError(f"{{name}} is not for whoever serves a student")
+
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+{prepare}
+inputs = np.load("inputs.npy")
+for name, folder in json.loads(sys.argv[1]).items():
+{load}
+    parts = [predict(part) for part in np.split(inputs, np.cumsum([1, 7, 64]))]
+    np.savez(f"{{name}}.npz", **{{key: np.concatenate([part[key] for part in parts]) for key in parts[0]}})
+assert "gped_nas" not in sys.modules
+"""
+PREPARE = {
+    "safetensors": f"loader = runpy.run_path({str(LOADER)!r})",
+    "pt2": "import torch",
+    "onnx": "import onnxruntime",
+}
+LOAD = {
+    "safetensors": """\
+    spec, params = loader["load"](folder)
+    predict = lambda x: loader["predict"](spec, params, x)""",
+    "pt2": """\
+    module = torch.export.load(f"{folder}/student.pt2").module()
+    predict = lambda x: {k: v.numpy() for k, v in module(torch.from_numpy(x)).items()}""",
+    "onnx": """\
+    session = onnxruntime.InferenceSession(f"{folder}/student.onnx")
+    names = [output.name for output in session.get_outputs()]
+    predict = lambda x: dict(zip(names, session.run(names, {"inputs": x})))""",
+}
+BLOCKED = {
+    "safetensors": ["gped_nas", "onnxruntime"],
+    "pt2": ["gped_nas", "safetensors"],
+    "onnx": ["gped_nas", "torch"],
+}
+
+
+@pytest.fixture(scope="module")
+def students(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_students(tmp_path_factory.mktemp("students"))
+
+
+@pytest.fixture(scope="module")
+def exports(students: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("exports")
+    for name, source in students.items():
+        write_export(source, root / name, list(FORMATS), lambda spec: f"# {spec.family}\n")
+    return {name: root / name for name in students}
+
+
+def alone(what: str, exports: dict[str, Path], folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """What exports say in a process of their own: 1,000 inputs in batches of 1, 7, 64 and the rest."""
+    np.save(folder / "inputs.npy", raw_inputs().numpy())
+    code = ALONE.format(blocked=BLOCKED[what], prepare=PREPARE[what], load=LOAD[what])
+    named = json.dumps({name: str(path) for name, path in exports.items()})
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, named], capture_output=True, text=True, cwd=folder, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for name in exports:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+            found[name] = dict(arrays)
+    return found
+
+
+@pytest.mark.parametrize("what", FORMATS)
+def test_a_fresh_process_without_this_package_agrees(
+    what: str, students: dict[str, Path], exports: dict[str, Path], tmp_path: Path
+) -> None:
+    known = {"mlp"} if what == "safetensors" else None  # the example shows the families that it spells out
+    wanted = {n: p for n, p in exports.items() if known is None or load_student(students[n]).spec.family in known}
+    for name, found in alone(what, wanted, tmp_path).items():
+        expected = predict_all(load_student(students[name]), raw_inputs())
+        if what != "safetensors":
+            assert set(found) == set(expected)
+        assert {"predictive", "expected_entropy", "mutual_information"} <= set(found) or name == "regression"
+        assert len(found["predictive_normal" if name == "regression" else "predictive"]) == 1000
+        for key, value in found.items():
+            scale = max(1.0, float(expected[key].abs().max()))
+            assert np.abs(value - expected[key].numpy()).max() <= 1e-5 * scale, (name, key)
+
+
+def test_the_example_is_short() -> None:
+    lines = LOADER.read_text().splitlines()
+    assert len(lines) < 100
+    imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    assert imported - set(sys.stdlib_module_names) == {"torch", "numpy", "safetensors"}
+
+
+def test_files_are_as_large_as_their_weights_and_a_container(exports: dict[str, Path]) -> None:
+    for folder in exports.values():
+        files = json.loads((folder / "spec.json").read_text())["about"]["files"]
+        stored = read_tensors(folder / "weights.safetensors")
+        payload = sum(t.numel() * t.element_size() for t in stored.values())
+        assert set(files) == {one.file for one in FORMATS.values()}
+        for file, told in files.items():
+            size = (folder / file).stat().st_size
+            assert (told["bytes"], told["weights_bytes"], told["overhead_bytes"]) == (size, payload, size - payload)
+        model = onnx.load(folder / "student.onnx")
+        assert sum(onnx.numpy_helper.to_array(t).nbytes for t in model.graph.initializer) == payload
+        with zipfile.ZipFile(folder / "student.pt2") as archive:
+            weights = [i.file_size for i in archive.infolist() if "/data/weights/weight_" in i.filename]
+        assert sum(weights) == payload
+
+
+def test_int8_weights_stay_int8_in_every_format(tmp_path: Path) -> None:
+    """A layer of 64 x 700 numbers: 45 kB in int8, 180 kB in float32; a container takes less than 40 kB."""
+    sizes = {}
+    for dtype in ("int8", "float32"):
+        source = make_student(tmp_path / dtype, Genotype("mlp", depth=1, width=700), dtype=dtype)
+        files = write_export(source, tmp_path / f"{dtype}-out", ["pt2", "onnx"], lambda spec: "")
+        sizes[dtype] = {name: one["bytes"] for name, one in files.items()}
+        assert all(one["overhead_bytes"] < 40_000 for one in files.values())
+    for name in sizes["int8"]:
+        assert sizes["float32"][name] - sizes["int8"][name] > 2.5 * 64 * 700
+
+
+def test_parity_is_told_with_the_export(exports: dict[str, Path]) -> None:
+    for folder in exports.values():
+        spec = load_student(folder).spec
+        for file, one in spec.about["files"].items():
+            parity = one["parity"]
+            assert parity["inputs"] == NUM_INPUTS == 1000 and parity["batch_sizes"][:3] == [1, 7, 64]
+            assert set(parity["difference"]) == set(output_names(spec))
+            assert max(parity["difference"].values()) <= (0 if file == "weights.safetensors" else 1e-5)
+
+
+def test_nothing_of_the_machine_that_exported_is_in_a_file(exports: dict[str, Path]) -> None:
+    here = str(Path(__file__).parents[2]).encode()
+    for folder in exports.values():
+        with zipfile.ZipFile(folder / "student.pt2") as archive:
+            parts = [archive.read(name) for name in archive.namelist()]
+            pickled = [i.filename for i in archive.infolist() if i.filename.endswith((".pkl", ".pt")) and i.file_size]
+        assert pickled == []
+        for data in (*parts, (folder / "student.onnx").read_bytes()):
+            assert here not in data and b"graph.py" not in data
+
+
+def test_a_file_that_answers_otherwise_is_refused(students: dict[str, Path]) -> None:
+    student = load_student(students["float16"])
+
+    def off(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = predict_all(student, x)
+        return {**found, "expected_entropy": found["expected_entropy"] + 2e-5 * (len(x) == 7)}
+
+    def not_a_number(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: value * float("nan") for name, value in predict_all(student, x).items()}
+
+    assert max(check_parity(student, lambda x: predict_all(student, x), "x", tolerance=0)["difference"].values()) == 0
+    with pytest.raises(GateError, match="x: 'expected_entropy' differs .* by 2.*e-05 on 1000 inputs"):
+        check_parity(student, off, "x")
+    with pytest.raises(GateError, match="differs from the live student by inf"):
+        check_parity(student, not_a_number, "x")
+    with pytest.raises(GateError, match="gives .'predictive'., expected .'expected_entropy', 'mutual"):
+        check_parity(student, lambda x: {"predictive": student.predict(x)["predictive"]}, "x")
+
+
+def test_what_fails_parity_is_not_written(
+    students: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lossy = FORMATS["safetensors"].predict
+
+    def predict(spec: object, data: bytes) -> object:
+        answer = lossy(spec, data)  # type: ignore[arg-type]
+        return lambda x: {name: value + 1e-7 for name, value in answer(x).items()}
+
+    wrong = FORMATS["safetensors"].__class__("weights.safetensors", FORMATS["safetensors"].build, predict, 0.0)  # type: ignore[arg-type]
+    monkeypatch.setitem(FORMATS, "safetensors", wrong)
+    with pytest.raises(GateError, match="weights.safetensors: .* it was not written"):
+        write_export(students["float16"], tmp_path / "x", ["safetensors"], lambda spec: "")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_probe_is_spread_as_the_training_inputs_were(students: dict[str, Path]) -> None:
+    x = probe(load_student(students["float16"]))
+    assert x.shape == (NUM_INPUTS, 1, 8, 8)
+    assert float(x.mean()) == pytest.approx(90, abs=1) and float(x.std()) == pytest.approx(70, abs=1)
+
+
+def test_mutual_information_is_given_wherever_its_parts_are(students: dict[str, Path], tmp_path: Path) -> None:
+    found = predict_all(load_student(students["float16"]), raw_inputs(20))
+    entropy = torch.special.entr(found["predictive"]).sum(-1, keepdim=True)
+    assert torch.allclose(found["mutual_information"], entropy - found["expected_entropy"], atol=1e-6)
+    alone = make_student(tmp_path / "a", Genotype("mlp", depth=0), targets=("predictive",))
+    assert output_names(load_student(alone).spec) == ("predictive",)
+    assert output_names(load_student(students["regression"]).spec) == ("predictive_normal",)
+
+
+def test_an_empty_batch_gives_nothing(exports: dict[str, Path]) -> None:
+    folder = exports["float16"]
+    data = io.BytesIO((folder / "student.pt2").read_bytes())
+    assert torch.export.load(data).module()(raw_inputs(0))["predictive"].shape == (0, 3)
+
+
+def test_the_documents_name_every_output_and_format() -> None:
+    text = (LOADER.parents[1] / "export.md").read_text()
+    for name in (*TARGETS, *FORMATS):
+        assert f"| `{name}` |" in text
+    for one in FORMATS.values():
+        assert f"`{one.file}`" in text

@@ -1,0 +1,72 @@
+"""A study on disk that nothing was trained for: the records of a snapshot, told to Optuna as a search tells them."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+from optuna.distributions import IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from gped_nas.api.study import DATABASE, STUDENTS, STUDY_FILE, Study, open_study
+from gped_nas.io import write_json
+from gped_nas.models.base import Genotype
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.snapshot import Comparison, StudySnapshot
+from gped_nas.search.study import RECORD, create_or_load, sqlite_url
+from tests.export.students import make_student
+
+
+def make_study(root: Path, snapshot: StudySnapshot, *, class_names: tuple[str, ...] = ("cat", "dog", "eel")) -> Study:
+    """A study folder below ``root``; infeasible trials break the constraint, those of the front have students."""
+    folder = root / "study"
+    folder.mkdir(parents=True)
+    store = create_or_load(sqlite_url(folder / DATABASE), snapshot.name, snapshot.objectives, {"seed": "0"})
+    write_json(folder / STUDY_FILE, {"name": snapshot.name, "storage": "sqlite"})
+    study = store._study
+    for record in snapshot.records:
+        _tell(study, record, snapshot)
+    for key, value in {
+        "axes": [asdict(o) for o in snapshot.objectives],
+        "config": dict(snapshot.config),
+        "split": snapshot.split_text,
+        "teacher": dict(snapshot.teacher),
+        "provenance": dict(snapshot.provenance),
+        "references": {"references": [asdict(r) for r in snapshot.references], "comparisons": []},
+        "box": {"best": [0.0, 1.0, 1.0], "worst": list(snapshot.reference_point.values())},
+        "test": {str(r.trial): _tested(r) for r in snapshot.records if r.trial in snapshot.front},
+    }.items():
+        store.put(key, value)
+    found = open_study(folder)
+    for record in found.front():
+        genotype = Genotype("mlp", depth=1, width=3)
+        make_student(folder / STUDENTS / str(record.trial), genotype, class_names=class_names)
+    return found
+
+
+def _tested(record: TrialRecord) -> dict[str, object]:
+    """What is told of a student's test: its figures, and one comparison with the teacher."""
+    compared = Comparison("student", "teacher", "nll", "test", 0.02, (0.01, 0.03), 360)
+    kept = ("metrics", "intervals", "n")
+    found = {key: {k: v for k, v in getattr(record, key).items() if k.startswith("test_")} for key in kept}
+    return {**found, "comparisons": [asdict(compared)]}
+
+
+def _tell(study: optuna.Study, record: TrialRecord, snapshot: StudySnapshot) -> None:
+    kept = {name: value for name, value in record.metrics.items() if not name.startswith("test_")}
+    is_measured = record.state in ("complete", "infeasible")
+    states = {"failed": TrialState.FAIL, "running": TrialState.RUNNING}
+    attributes = {
+        RECORD: record.replace(metrics=kept).dumps(),
+        **{k: kept[k] for k in ("accuracy", "nll") if k in kept},
+    }
+    excess = {"constraints:params": -1.0, "constraints:storage_bytes": 1.0 if record.state == "infeasible" else -1.0}
+    study.add_trial(
+        create_trial(
+            state=TrialState.COMPLETE if is_measured else states.get(record.state, TrialState.PRUNED),
+            values=[record.value(one.name) for one in snapshot.objectives] if is_measured else None,
+            params={"width": record.genotype["width"]},
+            distributions={"width": IntDistribution(1, 128)},
+            user_attrs={} if record.state == "running" else attributes,
+            system_attrs=excess if is_measured else {},
+        )
+    )

@@ -1,0 +1,97 @@
+"""A study stays readable whatever another program told it: a NaN, too many values, a record that is none."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.storage import TolerantStorage
+from gped_nas.search.study import RECORD, create_or_load, load
+from tests.scenarios import tree
+from tests.search.fakes import make_space
+
+WRONG = [[math.nan, 1.0], [1.0, math.nan], [math.inf, 1.0], [1.0, -math.inf], [1.0], [1.0, 2.0, 3.0], []]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Three good trials, told with their records, and one that runs."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
+    study.set_user_attr("gped:objectives", [{"name": "nll", "direction": "minimize"}, {"name": "macs"}])
+    for i in range(3):
+        trial = study.ask()
+        trial.suggest_int("width", 1, 9)
+        values = {"metrics": {"nll": 1.0 + i}, "costs": {"macs": 9 - i}}
+        trial.set_user_attr(RECORD, TrialRecord(i, "complete", {"family": "mlp"}, **values).dumps())  # type: ignore[arg-type]
+        study.tell(trial, [1.0 + i, 9 - i])
+    study.ask().suggest_int("width", 1, 9)
+    return url
+
+
+@pytest.mark.parametrize("values", WRONG)
+def test_a_trial_told_past_optuna_has_failed(url: str, tmp_path: Path, values: list[float]) -> None:
+    RDBStorage(url).set_trial_state_values(4, TrialState.COMPLETE, values)
+    before = tree(tmp_path)
+    storage = TolerantStorage(url)
+    trials = storage.get_all_trials(1)
+    assert [t.state.name for t in trials] == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
+    assert storage.get_trial(4).state == TrialState.FAIL and trials[3].values is None
+    assert [t.values for t in trials[:3]] == [[1, 9], [2, 8], [3, 7]]
+    records = load(url, "s").records()
+    assert [r.state for r in records] == ["complete"] * 3 + ["failed"]
+    assert tree(tmp_path) == before
+
+
+def test_without_it_the_study_cannot_be_read_at_all(url: str) -> None:
+    """What the storage is for; once Optuna reads such a study, it can go."""
+    RDBStorage(url).set_trial_state_values(4, TrialState.COMPLETE, [math.nan, 1.0])
+    with pytest.raises(AssertionError):
+        _ = optuna.load_study(study_name="s", storage=url).trials
+
+
+@pytest.mark.parametrize("values", [v for v in WRONG if not v or not np.isfinite(v).all()])
+def test_values_that_are_not_finite_are_not_even_written(url: str, values: list[float]) -> None:
+    TolerantStorage(url).set_trial_state_values(4, TrialState.COMPLETE, values)
+    assert optuna.load_study(study_name="s", storage=url).trials[3].state == TrialState.FAIL
+
+
+def test_good_values_are_written_as_they_are(url: str) -> None:
+    TolerantStorage(url).set_trial_state_values(4, TrialState.COMPLETE, [0.5, 2.0])
+    assert optuna.load_study(study_name="s", storage=url).trials[3].values == [0.5, 2.0]
+    assert load(url, "s").records()[3].reason == "finished by something other than gped-search"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "garbage",
+        3,
+        json.dumps({"trial": 3, "state": "complete", "genotype": {}, "metrics": {"nll": 1.0}}),
+        json.dumps({"trial": 0, "state": "infeasible", "genotype": {}}),
+    ],
+)
+def test_a_record_that_is_none_of_its_trial_is_a_failed_one(url: str, text: object) -> None:
+    storage = RDBStorage(url)
+    storage.set_trial_user_attr(4, RECORD, text)
+    storage.set_trial_state_values(4, TrialState.COMPLETE, [1.0, 2.0])
+    record = load(url, "s").records()[3]
+    assert (record.trial, record.state) == (3, "failed") and "changed by something other" in record.reason
+
+
+def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    space = make_space()
+    store = create_or_load(url, "s", space.objectives, {"seed": "0"})
+    (first, second) = store.ask(space, 2, 0)
+    RDBStorage(url).set_trial_state_values(1, TrialState.COMPLETE, [1.0, 2.0])
+    good = {"metrics": {"nll": 0.5}, "costs": {"params": 9}}
+    told = [store.tell(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0}) for one in (first, second)]  # type: ignore[arg-type]
+    assert [r.state for r in told] == ["failed", "complete"] == [r.state for r in store.records()]
+    assert told[0].reason == "finished by something other than gped-search" and not told[0].metrics
