@@ -18,7 +18,6 @@ from tests.distill.populations import (
     weights,
 )
 
-
 POPULATIONS = {
     "all": MLP,
     "one": [MLP[5]],
