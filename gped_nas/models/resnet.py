@@ -97,8 +97,8 @@ class ResNet:
             inner = F.relu(_normalised(inner, params, f"{block.name}.norm1"))
             inner = F.conv2d(inner, params[f"{block.name}.conv2.weight"], padding=1)
             if block.projects:
-                # Its pixels are taken first: of a 1x1 convolution with stride 2, oneDNN's backward pass writes beyond its
-                # memory where channels lie side by side (torch 2.14, few channels).
+                # Its pixels are taken first: of a 1x1 convolution with stride 2, oneDNN's backward pass writes beyond
+                # its memory where channels lie side by side (torch 2.14, few channels).
                 hidden = F.conv2d(hidden[:, :, ::2, ::2], params[f"{block.name}.projection.weight"])
             hidden = F.relu(hidden + _normalised(inner, params, f"{block.name}.norm2"))
         return F.linear(hidden.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
