@@ -35,6 +35,7 @@ __all__ = [
     "open_study",
     "pareto_front",
     "run",
+    "write_comparison",
 ]
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         open_study,
         pareto_front,
         run,
+        write_comparison,
     )
 
 

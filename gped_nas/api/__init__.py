@@ -9,7 +9,7 @@ from gped_nas.api.comparison import MethodRow, compare
 from gped_nas.api.diagnosis import Diagnosis, diagnose
 from gped_nas.api.job import run
 from gped_nas.api.session import Session, new_session
-from gped_nas.api.study import Study, open_study
+from gped_nas.api.study import Study, open_study, write_comparison
 from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
 from gped_nas.api.verdict import Verdict, judge
 from gped_nas.data.base import Dataset
@@ -57,6 +57,7 @@ __all__ = [
     "open_study",
     "pareto_front",
     "run",
+    "write_comparison",
 ]
 
 
