@@ -9,8 +9,8 @@ import numpy as np
 
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels, NormalPredictions, Predictions, entropy
 
-NUM_PAIRS = 240
-NUM_UNCERTAIN, NUM_FAR = 5, 2
+NUM_PAIRS = 150
+NUM_UNCERTAIN, NUM_FAR = 4, 2
 NUM_CLASSES_SHOWN = 4
 
 
@@ -18,7 +18,7 @@ def evidence(student: AnyPredictions, teacher: AnyPredictions, labels_N: Labels)
     """A student beside its teacher on the same examples.
 
     Returns:
-        ``spread`` (``quantity``, and how unsure the ``student`` and the ``teacher`` are of up to 240 evenly chosen
+        ``spread`` (``quantity``, and how unsure the ``student`` and the ``teacher`` are of up to 150 evenly chosen
         examples) and, of classes, ``confusion`` (rows ``[label, found, count]``, counts above 0) and ``examples``:
         those where the student is least sure, then those farthest from the teacher by KL(teacher || student). An
         example has its ``index``, ``why``, ``label`` and ``classes``: rows ``[class, teacher's probability,

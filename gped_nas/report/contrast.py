@@ -110,7 +110,7 @@ def _chart(data: Data, first: Data, second: Data, index: int) -> Chart:
     upright = first["kind"] == "cost" or second["kind"] == "metric"
     across, up = (first, second) if upright else (second, first)
     figure = blank(across["label"], up["label"])
-    for study, color, symbol in zip(data["studies"], SERIES, _MARKERS, strict=False):
+    for i, (study, color, symbol) in enumerate(zip(data["studies"], SERIES, _MARKERS, strict=False)):
         rows = [{**r["costs"], **r["metrics"], "trial": r["trial"], "chosen": r["chosen"]} for r in study["front"]]
         points = [(r[across["name"]], r[up["name"]]) for r in rows]
         name = words.drawn(study["name"], 40)
@@ -120,7 +120,7 @@ def _chart(data: Data, first: Data, second: Data, index: int) -> Chart:
             y=[y for _, y in points],
             mode="markers",
             name=name,
-            marker={"symbol": symbol, "color": color, "size": 9},
+            marker={"symbol": symbol, "color": color, "size": 14 - 2 * i},
             hovertext=[f"<b>{name}</b><br>trial {r['trial']}" for r in rows],
             hoverinfo="text+x+y",
         )

@@ -6,7 +6,7 @@ All text is escaped; colours that follow the colour scheme are classes of ``styl
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from markupsafe import Markup
 
@@ -20,11 +20,13 @@ def element(name: str, *content: str, **attributes: object) -> str:
     return f"<{name}{given}>{''.join(content)}</{name}>" if content else f"<{name}{given}/>"
 
 
-def drawing(width: int, height: int, label: str, parts: Iterable[str], class_: str = "") -> Markup:
-    """A picture with its description."""
+def drawing(
+    width: int, height: int, label: str, parts: Iterable[str], class_: str = "", role: Literal["img", "group"] = "img"
+) -> Markup:
+    """A picture with its description; a ``group`` where parts of it are links."""
     inside = [element("title", html.escape(label)), *parts]
     box = f"0 0 {width} {height}"
-    return Markup(element("svg", *inside, class_=f"drawing {class_}".strip(), viewBox=box, role="img", width=width))
+    return Markup(element("svg", *inside, class_=f"drawing {class_}".strip(), viewBox=box, role=role, width=width))
 
 
 def text(x: float, y: float, content: str, **attributes: object) -> str:
@@ -237,7 +239,7 @@ def parallel(data: Data) -> Markup:
         path = element("path", title, d=f"M{line}", class_=f"strand {class_}")
         parts.append(element("a", path, href=f"#student-{row['trial']}") if row["on_front"] else path)
     label = f"Settings and objectives of {len(shown)} students, one line each"
-    return drawing(56 + step * (len(columns) - 1) + 80, top + tall + 24, label, parts, "parallel")
+    return drawing(56 + step * (len(columns) - 1) + 80, top + tall + 24, label, parts, "parallel", "group")
 
 
 def _columns(data: Data, shown: Sequence[Data]) -> list[Data]:

@@ -77,7 +77,7 @@ const explorer = (() => {
   }
 
   function fill() {
-    const { x, y, intervals } = state();
+    const { x, y, z, intervals, space: deep } = state();
     const all = { x: [], y: [] };
     for (const trace of chart.data) {
       const { group } = trace.meta;
@@ -102,7 +102,8 @@ const explorer = (() => {
     }
     chart.layout.xaxis = axisLayout(chart.layout.xaxis, x, all.x);
     chart.layout.yaxis = axisLayout(chart.layout.yaxis, y, all.y);
-    const title = `${axes.get(y.name).label} against ${axes.get(x.name).label}`;
+    const names = [y, x, z].map(({ name }) => axes.get(name).label);
+    const title = `${names[0]} against ${names[1]}${deep ? ` and ${names[2]}` : ""}`;
     document.getElementById("explorer-title").textContent = title;
     element.setAttribute("aria-label", `${title}; the numbers are in the table of the front`);
   }

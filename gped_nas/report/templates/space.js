@@ -51,20 +51,28 @@ const space = (() => {
     svg.replaceChildren();
     const axes = [now.x, now.z, now.y]; // two across the floor, the one that was up stays up
     const found = scales(axes);
-    for (const corner of [[0, 0], [1, 0], [0, 1], [1, 1]]) {
-      line([...corner, 0], [...corner, 1], "edge");
-      if (corner[0] === corner[1]) for (const end of [[1 - corner[0], corner[1]], [corner[0], 1 - corner[1]]]) {
-        for (const level of [0, 1]) line([...corner, level], [...end, level], level ? "edge" : "axis");
+    for (const [a, b] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
+      line([a, b, 0], [a, b, 1], "edge");
+      for (const level of [0, 1]) if (a === b) {
+        line([a, b, level], [1 - a, b, level], level ? "edge" : "axis");
+        line([a, b, level], [a, 1 - b, level], level ? "edge" : "axis");
       }
     }
-    const middles = [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]];
+    // each axis is named at the edge of the cube that is nearest to the reader, the upright one at the left
+    const corners = [[0, 0], [0, 1], [1, 0], [1, 1]];
+    const nearest = (places, order) => places.map((place) => [place, project(place)]).sort((a, b) => order(a[1], b[1]))[0][1];
+    const lowest = (a, b) => b[1] - a[1], leftmost = (a, b) => a[0] - b[0];
+    const places = [
+      nearest([[0.5, 0, 0], [0.5, 1, 0], [0.5, 0, 1], [0.5, 1, 1]], lowest),
+      nearest([[0, 0.5, 0], [1, 0.5, 0], [0, 0.5, 1], [1, 0.5, 1]], lowest),
+      nearest(corners.map((corner) => [...corner, 0.5]), leftmost),
+    ];
     axes.forEach((axis, i) => {
-      const [x, y] = project(middles[i]), outward = i === 2 ? [-16, 0] : [x < HALF ? -10 : 10, 26];
-      const anchor = i === 2 || x < HALF ? "end" : "start";
+      const [x, y] = places[i], aside = i === 2 ? -8 : x < HALF ? -10 : 10, below = i === 2 ? 0 : 24;
+      const anchor = aside < 0 ? "end" : "start";
       const range = [found[i].low, found[i].high].map((value) => numbers.text(axis.name, value)).join(" to ");
-      const label = numbers.axes.get(axis.name).label.slice(0, 40);
-      add("text", { x: x + outward[0], y: y + outward[1], "text-anchor": anchor }, label);
-      add("text", { x: x + outward[0], y: y + outward[1] + 15, "text-anchor": anchor, class: "quiet" }, range);
+      add("text", { x: x + aside, y: y + below, "text-anchor": anchor }, numbers.axes.get(axis.name).label.slice(0, 40));
+      add("text", { x: x + aside, y: y + below + 15, "text-anchor": anchor, class: "quiet" }, range);
     });
     const points = [];
     for (const [group, trace] of explorer.symbols) {
