@@ -22,6 +22,14 @@ const drawing = (() => {
   addEventListener("beforeprint", () => drawAll("#000"));
   addEventListener("afterprint", () => drawAll(schemeInk()));
   if (start && charts["chart-front"]) charts["chart-front"].waiting = true; // until explorer.js has filled it
-  drawAll(schemeInk());
+  ink = schemeInk();
+  // one after the other, the page answering in between
+  const left = Object.keys(charts).filter((id) => !charts[id].waiting);
+  const next = () => {
+    if (!left.length) return;
+    draw(left.shift());
+    setTimeout(next);
+  };
+  setTimeout(next);
   return { draw };
 })();

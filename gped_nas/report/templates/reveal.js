@@ -4,7 +4,8 @@ const reveal = (() => {
     const target = id && document.getElementById(id);
     if (!target) return false;
     if (target instanceof HTMLDetailsElement) target.open = true;
-    target.scrollIntoView({ block: "start" });
+    target.scrollIntoView();
+    requestAnimationFrame(() => target.scrollIntoView()); // what it came by is only now laid out in full
     (target.querySelector(":scope > summary") ?? target).focus({ preventScroll: true });
     return true;
   }
