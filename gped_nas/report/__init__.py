@@ -28,7 +28,7 @@ def write_report(snapshot: StudySnapshot, path: Path) -> None:
     more = more_page(data, back=path.name)
     if more is not None:
         io.write_text(beside, more)
-    io.write_text(path, page(data, more=beside.name))
+    io.write_text(path, page(data, more=beside.name if more else ""))
     if more is None:
         beside.unlink(missing_ok=True)
 

@@ -50,7 +50,7 @@ _EMBEDDED = (
 )
 
 
-def page(data: Data, *, more: str = "report-cards.html") -> str:
+def page(data: Data, *, more: str = "") -> str:
     """The report of a study as one self-contained HTML text.
 
     Args:

@@ -43,7 +43,7 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     front = study.front_records()
     assert front and all(record.state == "complete" for record in front)
     assert study.write_report() == study.path / "report.html"
-    assert study.to_frame()["trial"].tolist() == [record.trial for record in front]
+    assert study.front().index.tolist() == [record.trial for record in front]
 
     student = gn.load_student(f"reports/digits_mlp/students/{front[0].trial}")
     assert isinstance(student, torch.nn.Module)
