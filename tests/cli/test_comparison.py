@@ -34,5 +34,5 @@ def test_studies_of_other_objectives_are_refused(own: Home) -> None:
     )
     refused(2, "report", "tiny", "other", "--out", own.out, says=says)
     refused(2, "report", "tiny", "tiny", "--out", own.out, says=("given twice",))
-    refused(1, "report", "tiny", "nowhere", "--out", own.out, says=("nowhere: no such study",))
+    refused(4, "report", "tiny", "nowhere", "--out", own.out, says=("nowhere: no such study",))
     assert not list(own.out.glob("*-against-*"))
