@@ -100,9 +100,10 @@ def spread(card: Data) -> Markup:
     found = card["spread"]
     values = [v for side in ("student", "teacher") for v in found[side]]
     top = max(values) * 1.04 or 1.0
-    plot = _Plot((0.0, top), (0.0, top), across="teacher", up="student")
+    low = 0.96 * min(values) if min(values) > top / 2 else 0.0
+    plot = _Plot((low, top), (low, top), across="teacher", up="student")
     dots = "".join(f"M{plot.at(x, y)}h0" for x, y in zip(found["teacher"], found["student"], strict=True))
-    parts = [*plot.frame(), element("path", d=f"M{plot.at(0, 0)}L{plot.at(top, top)}", class_="diagonal")]
+    parts = [*plot.frame(), element("path", d=f"M{plot.at(low, low)}L{plot.at(top, top)}", class_="diagonal")]
     return plot.drawing(
         f"{found['quantity']} of trial {card['trial']} against the teacher's",
         [*parts, element("path", d=dots, class_="dots")],

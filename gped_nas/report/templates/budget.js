@@ -33,7 +33,7 @@
     for (const slider of sliders) {
       const text = `${slider.atLeast ? "at least" : "at most"} ${numbers.text(slider.name, bound(slider))}`;
       slider.input.setAttribute("aria-valuetext", text);
-      slider.input.nextElementSibling.textContent = isSet(slider) ? text : "any";
+      slider.input.nextElementSibling.textContent = isSet(slider) ? numbers.text(slider.name, bound(slider)) : "any";
     }
     const used = sliders.filter(isSet);
     const fits = front.filter((trial) => used.every((slider) => {
