@@ -67,6 +67,8 @@ def render(**changes):
     return page(data_of(make_snapshot(**changes)))
 
 
+MARKUP = "<b>bold</b><br><a href='https://x.y'>link</a>"
+"""What Plotly would read as markup."""
 LONG = "x" * 10_000
 TURNED = "\u202egro.live\u202c \u05d0\u05d1\u05d2"
 """An override that would turn what follows it, and letters that are written from right to left."""
@@ -91,7 +93,7 @@ def evil_snapshot():
         config={EVIL: [EVIL], TURNED: LONG},
         provenance={EVIL: EVIL},
         importances={"nll": {EVIL: 0.4}},
-        references=(Reference("map", EVIL, metrics, note=EVIL, costs={"flops": 9, "storage_bytes": 9}),),
+        references=(Reference("map", MARKUP + EVIL, metrics, note=EVIL, costs={"flops": 9, "storage_bytes": 9}),),
         comparisons=(Comparison(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),),
     )
 
