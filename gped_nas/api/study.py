@@ -203,11 +203,13 @@ def write_comparison(studies: Sequence[Study], path: str | Path | None = None) -
     """
     from gped_nas.report import write_contrast
 
-    first, *others = [study.name for study in studies] or [""]
-    name = f"{first}-against-{'-'.join(others)}"[:150]
-    target = Path(path) if path else studies[0].path.parent / f"{name}.html"
-    write_contrast([study.snapshot() for study in studies], target)
-    return target
+    if path is None:
+        first, *others = [study.name for study in studies] or ["nothing"]
+        folder = studies[0].path.parent if studies else Path()
+        name = f"{first}-against-{'-'.join(others)}"[:150]
+        path = folder / f"{name}.html"
+    write_contrast([study.snapshot() for study in studies], Path(path))
+    return Path(path)
 
 
 def _with_test(record: TrialRecord, test: Mapping[str, Any] | None) -> TrialRecord:

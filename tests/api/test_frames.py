@@ -2,7 +2,10 @@
 
 import math
 
+import pytest
+
 import gped_nas as gn
+from gped_nas.errors import ConfigError
 from tests.cli.harness import Home
 
 
@@ -47,3 +50,9 @@ def test_the_knee_is_on_the_front_and_random_order_ends_where_the_search_does(fi
     assert len(snapshot.random_order) == len(snapshot.hypervolume) == len(snapshot.records)
     assert math.isclose(snapshot.random_order[-1], snapshot.hypervolume[-1])
     assert set(snapshot.best_point) == set(snapshot.reference_point) == {"nll", "flops", "storage_bytes"}
+
+
+def test_a_comparison_of_fewer_than_two_is_refused(finished: Home) -> None:
+    for studies in ([], [gn.open_study(finished.study)]):
+        with pytest.raises(ConfigError, match=f"found {len(studies)} studies"):
+            gn.write_comparison(studies)
