@@ -54,7 +54,7 @@ def test_pictures_in_cards_are_decoded(visit):
 
 
 def test_ink_follows_the_colour_scheme_and_paper_is_black_on_white(visit):
-    seen = visit("some", color_scheme="light")
+    seen = visit("some", color_scheme="light", viewport={"width": 760, "height": 900})
     ink = seen.page.locator("#chart-front .xtick text").first
     expect(ink).to_have_css("fill", "rgb(27, 31, 36)")
     seen.page.emulate_media(color_scheme="dark")
@@ -63,6 +63,7 @@ def test_ink_follows_the_colour_scheme_and_paper_is_black_on_white(visit):
     seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(ink).to_have_css("fill", "rgb(0, 0, 0)")
     expect(seen.page.locator("#budget")).to_be_hidden()
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 760, "A4 at 96 dots an inch, less its margins"
     assert seen.page.locator("details:not([open])").count() == 0
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
