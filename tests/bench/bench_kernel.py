@@ -9,6 +9,7 @@ precision, plus 28 bytes a parameter for Adam over the measured memory bandwidth
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import statistics
@@ -68,11 +69,12 @@ def _worker(
     loop = Loop(genotypes, noise(4096, shape), batch_size=batch_size, dtype=dtype)
     loop.step()
     pipe.send(0.0)
-    while num_steps := pipe.recv():
-        started = time.perf_counter()
-        for _ in range(num_steps):
-            loop.step()
-        pipe.send((time.perf_counter() - started) / num_steps)
+    with contextlib.suppress(EOFError):  # the bench has ended
+        while num_steps := pipe.recv():
+            started = time.perf_counter()
+            for _ in range(num_steps):
+                loop.step()
+            pipe.send((time.perf_counter() - started) / num_steps)
 
 
 def processes(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int, dtype: torch.dtype) -> Side:
