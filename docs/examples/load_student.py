@@ -16,49 +16,67 @@ from safetensors.torch import load_file
 
 
 def load(folder):
-    """The student's spec and its float32 parameters by name."""
+    """The student's spec and its float32 parameters by name, layer by layer."""
     spec = json.loads((Path(folder) / "spec.json").read_text())
     stored, params = load_file(Path(folder) / "weights.safetensors"), {}
-    for name, tensor in stored.items():
-        if name.endswith(".scale"):
-            continue
-        scale = stored.get(f"{name}.scale")  # int8 weights have one scale an output unit
-        scale = 1.0 if scale is None else scale.view(-1, *[1] * (tensor.dim() - 1))
-        params[name] = tensor.float() * scale
+    for name in sorted(stored, key=lambda name: [int(part) for part in name.split(".") if part.isdigit()]):
+        if not name.endswith(".scale"):  # int8 weights have one an output unit
+            scale = stored.get(f"{name}.scale", torch.ones(1))
+            params[name] = stored[name].float() * scale.view(-1, *[1] * (stored[name].dim() - 1))
     return spec, params
 
 
-def mlp(params, x):
-    """Dense layers with ReLU between them."""
-    x, depth = x.flatten(1), len(params) // 2
-    for i in range(depth):
-        x = F.linear(x, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
-        x = F.relu(x) if i < depth - 1 else x
+def layered(params, x):
+    """Families mlp and cnn: convolutions with their max pooling, if any, then dense layers; ReLU between them."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in params))
+    for layer in layers:
+        weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
+        if weight.dim() == 4:
+            pool = layer.partition(".pool")[2]  # layers.0.pool2 has one of 2 x 2, layers.0 has none
+            x = F.max_pool2d(F.conv2d(x, weight, bias), int(pool or 1))
+        else:
+            x = F.linear(x.flatten(1), weight, bias)
+        x = x if layer == layers[-1] else F.relu(x)
     return x
 
 
-FAMILIES = {"mlp": mlp}
+def resnet(params, x):
+    """A convolution, residual blocks, of which those that project halve the image, and a dense layer on averages."""
+
+    def conv(name, norm, x, stride=1):
+        x = F.conv2d(x, params[f"{name}.weight"], stride=stride, padding=1)
+        x = x * (x.square().mean((2, 3), keepdim=True) + 1e-6).rsqrt()  # each channel of each input on its own
+        return x * params[f"{norm}.gain"][:, None, None] + params[f"{norm}.bias"][:, None, None]
+
+    x = F.relu(conv("layers.0.conv", "layers.0.norm", x))
+    for block in (name.removesuffix(".conv1.weight") for name in params if name.endswith(".conv1.weight")):
+        projection = params.get(f"{block}.projection.weight")
+        inner = F.relu(conv(f"{block}.conv1", f"{block}.norm1", x, stride=1 if projection is None else 2))
+        x = x if projection is None else F.conv2d(x, projection, stride=2)
+        x = F.relu(x + conv(f"{block}.conv2", f"{block}.norm2", inner))
+    head = list(params)[-1].rpartition(".")[0]
+    return F.linear(x.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
 
 
-def head_sizes(spec):
-    """Raw outputs of each target's head, in order; those that are computed from others have none."""
+FAMILIES = {"mlp": layered, "cnn": layered, "resnet": resnet}
+
+
+def split_heads(spec, raw):
+    """Each target's raw outputs by its name, in order; targets that are computed from others have none."""
     classes, sizes = len(spec["class_names"]), {}
     for target in spec["targets"]:
         settings = target if isinstance(target, dict) else {"name": target}
-        quantiles = classes * (len(settings.get("levels", (0.05, 0.5, 0.95))) + 1)
+        quantiles = classes * (len(settings.get("levels", ())) + 1)
         known = {"predictive": classes, "second_moment": classes, "expected_entropy": 1, "predictive_normal": 2}
         sizes[settings["name"]] = {**known, "quantile": quantiles}.get(settings["name"], 0)
-    return sizes
+    return dict(zip(sizes, raw.split(list(sizes.values()), -1), strict=True))
 
 
 def predict(spec, params, inputs):
     """What the student predicts for inputs (N, *input_shape): an array a name."""
     x = torch.from_numpy(np.asarray(inputs, np.float32)).reshape(-1, *spec["input_shape"])
     x = (x - spec["normalization"]["mean"]) / spec["normalization"]["std"]
-    sizes = head_sizes(spec)
-    with torch.no_grad():
-        raw = FAMILIES[spec["family"]](params, x).split(list(sizes.values()), -1)
-    heads = dict(zip(sizes, raw, strict=True))
+    heads = split_heads(spec, FAMILIES[spec["family"]](params, x))
     if "predictive_normal" in heads:  # real labels: mean and variance, brought to the label's own unit
         labels, (mean, log_variance) = spec["label_normalization"], heads["predictive_normal"].unbind(-1)
         mean, variance = mean * labels["std"] + labels["mean"], log_variance.exp() * labels["std"] ** 2

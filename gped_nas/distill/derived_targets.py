@@ -7,8 +7,18 @@ from torch import Tensor
 
 from gped_nas.distill.targets import TARGETS, Heads, Target
 
+_LEAST_SPREAD = torch.finfo(torch.float32).eps
+"""Samples that all agree have no finite precision: it ends where float32 no longer sees their spread."""
 
-def derived_target(name: str, derive: Callable[[Heads], Tensor], *, requires: tuple[str, ...], label: str) -> Target:
+
+def derived_target(
+    name: str,
+    derive: Callable[[Heads], Tensor],
+    *,
+    requires: tuple[str, ...],
+    label: str,
+    from_heads: Callable[[Heads], Tensor] | None = None,
+) -> Target:
     """A target computed from the averages of other targets, with neither head nor loss.
 
     Args:
@@ -16,12 +26,16 @@ def derived_target(name: str, derive: Callable[[Heads], Tensor], *, requires: tu
         derive: values of the required targets by name, each (..., B, G'), to its own, (..., B, G).
         requires: targets of kind ``mean``.
         label: for people, with the unit.
+        from_heads: raw outputs of the required heads by name, each (..., B, U), to what ``derive`` makes of their
+            predictions; for numbers in which rounding of those would be amplified. ``derive`` itself by default.
     """
 
     def of_one_sample(log_prob: Tensor) -> Tensor:
         return derive({one: TARGETS[one].values(log_prob) for one in requires})
 
     def predict(raw: Tensor, heads: Heads) -> Tensor:
+        if from_heads:
+            return from_heads(heads)
         return derive({one: TARGETS[one].predict(heads[one], heads) for one in requires})
 
     def no_loss(raw: Tensor, heads: Heads, expectation: Tensor) -> Tensor:
@@ -59,9 +73,23 @@ def _dirichlet(mean: Heads) -> Tensor:
     """
     m, second = mean["predictive"], mean["second_moment"]
     spread = (second - m.square()).sum(-1, keepdim=True)
-    # Samples that all agree have no finite precision: it ends where float32 no longer sees their spread.
-    precision = (1 - second.sum(-1, keepdim=True)).clamp_min(0) / spread.clamp_min(torch.finfo(torch.float32).eps)
+    precision = (1 - second.sum(-1, keepdim=True)).clamp_min(0) / spread.clamp_min(_LEAST_SPREAD)
     return precision * m
+
+
+def _dirichlet_from_heads(heads: Heads) -> Tensor:
+    """``_dirichlet`` of a student without its differences of nearly equal numbers.
+
+    With the head's E[p^2] = q^2 + g q (1 - q), g = sigmoid(a), the spread is sum g q (1 - q) and 1 - sum E[p^2] is
+    sum (1 - g) q (1 - q), where 1 - g = sigmoid(-a) and 1 - q is the sum of the other classes' q: only positive numbers
+    are added. Raw outputs that are off by r move log q by at most 2 r, log q (1 - q) by 2 r and a ratio of g by 2 r, so
+    that concentrations are off by at most 8 r of themselves.
+    """
+    q, a = heads["predictive"].softmax(-1), heads["second_moment"]
+    others = q @ (1 - torch.eye(q.shape[-1], dtype=q.dtype, device=q.device))
+    spread = (a.sigmoid() * q * others).sum(-1, keepdim=True)
+    certain = ((-a).sigmoid() * q * others).sum(-1, keepdim=True)
+    return certain / spread.clamp_min(_LEAST_SPREAD) * q
 
 
 TARGETS.register("variance")(
@@ -85,6 +113,7 @@ TARGETS.register("dirichlet")(
         "dirichlet",
         _dirichlet,
         requires=("predictive", "second_moment"),
+        from_heads=_dirichlet_from_heads,
         label="concentrations of the moment-matched Dirichlet",
     )
 )

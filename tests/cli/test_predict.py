@@ -14,6 +14,7 @@ import gped_nas as gn
 from gped_nas.models.base import Genotype
 from tests.cli.harness import accepted, refused
 from tests.export.students import make_student, raw_inputs
+from tests.scenarios import GENOTYPES
 
 HOSTILE = ("<script>alert(1)</script>", "[red]cat[/]\x1b[31m", "\u202eeel", "d" * 10_000)
 
@@ -57,6 +58,22 @@ def test_several_files_as_csv_and_as_a_table(
     assert float(table[0]["p(eel)"]) == pytest.approx(float(table[3]["p(eel)"]), abs=1e-6)
     text = accepted("predict", "student", "x.npy").out
     assert all(column in text for column in columns) and len(text.splitlines()) == 4
+
+
+@pytest.mark.parametrize("family", ["cnn", "resnet"])
+def test_a_student_that_reads_images_is_asked_about_pictures(family: str, tmp_path: Path) -> None:
+    folder = make_student(tmp_path / family, GENOTYPES[family][2], dtype="int8")
+    images = raw_inputs(2)
+    names = [tmp_path / f"{i}.png" for i in range(2)]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(image[0].numpy().astype(np.uint8)).save(name)
+    rows = json.loads(accepted("predict", folder, *names, "-f", "json").out)
+    expected = gn.load_student(folder).predict(images)
+    for i, row in enumerate(rows):
+        assert row["input"] == str(names[i])
+        assert list(row["probabilities"].values()) == pytest.approx(expected["predictive"][i].tolist(), abs=1e-6)
+        assert row["expected_entropy"] == pytest.approx(float(expected["expected_entropy"][i]), abs=1e-6)
+    assert rows[0]["probabilities"] != pytest.approx(rows[1]["probabilities"], abs=1e-3)
 
 
 def test_an_export_is_a_student_if_it_holds_the_weights(student: Path, array: Path, tmp_path: Path) -> None:

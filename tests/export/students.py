@@ -12,6 +12,7 @@ from gped_nas.models.base import FAMILIES, Genotype, initialise
 from tests.scenarios import GENOTYPES
 
 SHAPE = (1, 8, 8)
+USUAL = ("predictive", "expected_entropy")
 ALL = ("predictive", "expected_entropy", "second_moment", "variance", "dirichlet", "quantile", "utility")
 
 
@@ -20,7 +21,7 @@ def make_student(
     genotype: Genotype,
     *,
     dtype: str = "float32",
-    targets: tuple[str, ...] = ("predictive", "expected_entropy"),
+    targets: tuple[str, ...] = USUAL,
     class_names: tuple[str, ...] = ("cat", "dog", "eel"),
 ) -> Path:
     """A student with random weights in ``folder``; a real label's where there are no class names."""
@@ -41,16 +42,26 @@ def make_student(
     return folder
 
 
+# Of each family one whose weights outweigh a container: 40 kB at least, four times as much in float32.
+WIDE = {
+    "mlp": Genotype("mlp", depth=1, width=700),
+    "cnn": Genotype("cnn", depth=2, width=[16, 300], kernel=3, pool=[2, 1]),
+    "resnet": Genotype("resnet", depth=1, width=[4, 72]),
+}
+
+
 def make_students(root: Path) -> dict[str, Path]:
-    """Every family in int8 with every target, float16 with the usual two, and a real label."""
-    mlp = Genotype("mlp", depth=2, width=[9, 5])
+    """Every family in int8, one of them with every target, families of images in float16 too, and a real label."""
     found = {
-        f"int8-{family}": make_student(root / family, genotypes[2], dtype="int8", targets=ALL)
-        for family, genotypes in GENOTYPES.items()
-        if family in FAMILIES
+        f"int8-{family}": make_student(
+            root / family, WIDE[family], dtype="int8", targets=ALL if family == "cnn" else USUAL
+        )
+        for family in FAMILIES
     }
-    found["float16"] = make_student(root / "half", mlp, dtype="float16")
-    found["regression"] = make_student(root / "real", mlp, targets=("predictive_normal",), class_names=())
+    for family in ("cnn", "resnet"):
+        found[f"float16-{family}"] = make_student(root / f"half-{family}", GENOTYPES[family][0], dtype="float16")
+    small = Genotype("mlp", depth=1, width=3)
+    found["regression"] = make_student(root / "real", small, targets=("predictive_normal",), class_names=())
     return found
 
 
