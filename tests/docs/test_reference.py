@@ -1,4 +1,4 @@
-"""The reference pages name everything there is: verbs, options, variables, settings with their defaults, genotype values."""
+"""The reference pages name everything there is: verbs, options, variables, settings and defaults, genotype values."""
 
 import json
 import re
