@@ -38,6 +38,7 @@ __all__ = [
     "predict_files",
     "run",
     "serve_study",
+    "write_comparison",
 ]
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         predict_files,
         run,
         serve_study,
+        write_comparison,
     )
 
 

@@ -12,7 +12,7 @@ from gped_nas.api.export import Export, export_student
 from gped_nas.api.job import run
 from gped_nas.api.predict import predict_files
 from gped_nas.api.session import Session, new_session
-from gped_nas.api.study import Study, open_study
+from gped_nas.api.study import Study, open_study, write_comparison
 from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
 from gped_nas.api.verdict import Verdict, judge
 from gped_nas.data.base import Dataset
@@ -64,6 +64,7 @@ __all__ = [
     "predict_files",
     "run",
     "serve_study",
+    "write_comparison",
 ]
 
 

@@ -113,7 +113,7 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     )
     genotypes = _students(space)
     students = []
-    for (name, genotype), student in zip(genotypes.items(), trainer.distill([*genotypes.values()]), strict=True):
+    for (name, genotype), student in zip(genotypes.items(), trainer.distill_sound([*genotypes.values()]), strict=True):
         save_student(folder / name, trainer.spec(genotype), student.params)
         loaded = load_student(folder / name)
         found = evaluate(student_predictions(loaded, dataset.raw(PART)), labels, validation, resamples=resamples)

@@ -56,7 +56,7 @@ def export_student(
     record = found.record(trial)
     source = found.path / STUDENTS / str(trial)
     if not source.is_dir():
-        kept = ", ".join(str(r.trial) for r in found.front())
+        kept = ", ".join(str(r.trial) for r in found.front_records())
         raise ConfigError(
             f"study '{found.name}': trial {trial} is {record.state} and its weights were not kept; "
             f"the front's are: {kept or 'none'}"

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas import device as devices
+from gped_nas.api import evidence
+from gped_nas.api.comparison import sampling_seconds
 from gped_nas.api.conclusion import conclude
+from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import DATABASE, REPORT, STUDENTS, STUDY_FILE, Study
@@ -20,6 +23,7 @@ from gped_nas.api.teacher import (
     rung_set,
     stream_key,
 )
+from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
@@ -133,11 +137,12 @@ def _run(
         told=told,
         should_stop=session.should_stop,
     )
-    front = study.front()
+    front = study.front_records()
     keep_only(trainer.folder, (r.trial for r in front))
     notes = {"timeout": "The search ended at its time limit.", "exhausted": "Every genotype of the space was tried."}
     store.put("notes", [notes[why]] if why in notes else [])
     conclude(store, folder, trainer, front)
+    evidence.gather(folder, trainer, front)
     study.write_report()
     if not front:
         raise GateError(f"study '{name}': finished, and no student is feasible; see {folder / REPORT}")
@@ -206,9 +211,11 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, sessio
     worst = [worst_value(o, dataset.num_classes, scale, largest) for o in space.objectives]
     best = [best_value(o, scale, smallest) for o in space.objectives]
     predicted, labels = teacher.predicted("validation", session), dataset.labels("validation")
+    diagnosis = diagnose(teacher, session)
     store.put("config", dict(space.resolved))
     store.put("axes", [asdict(o) for o in space.objectives])
     store.put("split", dataset.split_text)
+    store.put("class_names", list(dataset.class_names))
     store.put("stream", {"path": str(stream.folder), "digest": stream.digest})
     store.put(
         "teacher",
@@ -218,11 +225,16 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, sessio
             "method": space.method.name,
             "genotype": str(space.genotype),
             "samples_to_nll": samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization),
-            "seconds": round(teacher.seconds, 2),
+            "seconds": round(max(teacher.seconds, sampling_seconds(stream)), 2),
             "reliability": reliability(validation, labels),
+            "diagnosis": {k: v for k, v in diagnosis.to_json().items() if k != "curve"},
+            "verdict": asdict(judge(diagnosis)),
         },
     )
-    store.put("provenance", {**_versions(), **devices.fingerprint(session.device), "seed": space.seed})
+    store.put(
+        "provenance",
+        {**_versions(), **devices.fingerprint(session.device), "seed": space.seed, "dataset sha256": dataset.digest},
+    )
     store.put("box", {"best": best, "worst": worst})
 
 

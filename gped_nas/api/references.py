@@ -139,7 +139,7 @@ def _unpruned(trainer: Trainer, folder: Path) -> Contender:
     """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice of architecture."""
     genotype, dataset = trainer.teacher.space.genotype, trainer.teacher.dataset
     if not (folder / "weights.safetensors").exists():  # written last
-        (student,) = trainer.distill([genotype])
+        (student,) = trainer.distill_sound([genotype])
         save_student(folder, trainer.spec(genotype, reference="unpruned"), student.params)
     student_read = load_student(folder)
     parts: list[Part] = ["validation", "test"]

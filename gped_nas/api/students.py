@@ -78,6 +78,21 @@ class Trainer:
             should_stop=session.should_stop,
         ).students
 
+    def distill_sound(self, genotypes: Sequence[Genotype]) -> tuple[Distilled, ...]:
+        """Students that everything else is compared with.
+
+        Raises:
+            DivergenceError: one is of no use.
+        """
+        students = self.distill(genotypes)
+        for student in students:
+            if student.failure:
+                raise DivergenceError(
+                    f"the student {student.genotype}, which others are compared with: {student.failure}; "
+                    "change recipe (a smaller lr, fewer steps) or search.students_at_once"
+                )
+        return students
+
     def spec(self, genotype: Genotype, **about: str) -> StudentSpec:
         """The spec of a student of this genotype."""
         dataset = self.teacher.dataset

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gped_nas.errors import ConfigError, GateError, StudyError
+from gped_nas.api import evidence
+from gped_nas.errors import ConfigError, GateError, GpedError, StudyError
 from gped_nas.io import read_json
+from gped_nas.models.base import Genotype
 from gped_nas.search.choice import choose
+from gped_nas.search.coverage import random_order
 from gped_nas.search.objectives import describe_constraint, objective, violations
-from gped_nas.search.pareto import Scale, hypervolume_history, pareto_front, to_box
+from gped_nas.search.pareto import Scale, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Comparison, Objective, Reference, StudySnapshot
 from gped_nas.search.study import Store, load, sqlite_url
@@ -75,14 +78,29 @@ class Study:
         """How many students' test predictions were made so far."""
         return len(self.store.get("test", {}))
 
-    def front(self) -> list[TrialRecord]:
+    def front(self) -> "pd.DataFrame":
+        """The front as a pandas frame, a row a student by trial number, best by the first objective first.
+
+        Columns: the student, the objectives, the other metrics, the other costs.
+        """
+        return frame_of(self.front_records(), [o.name for o in self.objectives])
+
+    def front_records(self) -> list[TrialRecord]:
         """The non-dominated complete records, best by the first objective first."""
         records = self.records()
         return [records[number] for number in front_of(records, self.objectives)]
 
+    def trials(self) -> "pd.DataFrame":
+        """Every trial as a pandas frame, a row a trial by number; columns as in ``front``, with state and reason."""
+        records = self.records()
+        frame = frame_of(records, [o.name for o in self.objectives])
+        frame.insert(1, "state", [r.state for r in records])
+        frame.insert(2, "reason", [r.reason for r in records])
+        return frame
+
     def chosen(self) -> TrialRecord | None:
         """The student to take when no budget is given, see ``search.choice``; None when the front is empty."""
-        front = self.front()
+        front = self.front_records()
         picked, _ = choose(front, self.objectives, self._box(front))
         return None if picked is None else front[picked]
 
@@ -98,19 +116,11 @@ class Study:
         """
         for name in bounds:
             objective(name, "--within")
-        for record in self.front():
+        for record in self.front_records():
             if all(value <= 0 for value in violations({**record.metrics, **record.costs}, bounds).values()):
                 return record
         wanted = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
         raise GateError(f"study '{self.name}': no student on the front meets {wanted}; loosen the bounds or search on")
-
-    def to_frame(self) -> "pd.DataFrame":
-        """The front as a pandas frame: trial, genotype, metrics, costs."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            [{"trial": r.trial, **dict(r.genotype), **dict(r.metrics), **dict(r.costs)} for r in self.front()]
-        )
 
     def _box(self, records: Sequence[TrialRecord]) -> Any:
         """Objectives of records as losses in [0, 1] of the reference box."""
@@ -125,8 +135,10 @@ class Study:
         """The study at this instant, as plain data."""
         records, axes = self.records(), self.objectives
         front = front_of(records, axes)
-        picked, rule = choose([records[i] for i in front], axes, self._box([records[i] for i in front]))
+        kept = [records[i] for i in front]
+        picked, rule = choose(kept, axes, self._box(kept))
         chosen = None if picked is None else front[picked]
+        in_box, box = self._in_box(records), self.store.get("box", {})
         references = self.store.get("references", {})
         compared = [Comparison(**c) for c in references.get("comparisons", [])]
         return StudySnapshot(
@@ -139,8 +151,8 @@ class Study:
             rule=rule,
             references=tuple(Reference(**r) for r in references.get("references", [])),
             comparisons=(*compared, *(() if chosen is None else self.comparisons(chosen))),
-            hypervolume=self._hypervolume(records),
-            reference_point=dict(zip((o.name for o in axes), self.store.get("box", {}).get("worst", []), strict=False)),
+            hypervolume=tuple(hypervolume_history(in_box, np.ones(len(axes))).tolist()) if records else (),
+            reference_point=dict(zip((o.name for o in axes), box.get("worst", []), strict=False)),
             importances=self.store.importances(axes),
             teacher=self.store.get("teacher", {}),
             provenance={
@@ -150,18 +162,20 @@ class Study:
             num_test_evaluations=self.num_test_evaluations,
             split_text=self.store.get("split", ""),
             notes=tuple(self.store.get("notes", [])),
+            knee=front[knee(self._box(kept))] if kept else None,
+            random_order=tuple(random_order(in_box).tolist()) if records else (),
+            best_point=dict(zip((o.name for o in axes), box.get("best", []), strict=False)),
+            evidence=evidence.read(self.path, front),
+            class_names=tuple(self.store.get("class_names", [])),
         )
 
-    def _hypervolume(self, records: Sequence[TrialRecord]) -> tuple[float, ...]:
-        """Hypervolume after each trial; a trial that is not complete adds nothing."""
-        axes = self.objectives
-        if not axes or not records:
-            return ()
-        values = np.full((len(records), len(axes)), np.nan)
+    def _in_box(self, records: Sequence[TrialRecord]) -> Any:
+        """As ``_box``; a trial that is not complete is a row of NaN, which adds nothing."""
+        values = np.full((len(records), len(self.objectives)), np.nan)
         complete = [i for i, r in enumerate(records) if r.state == "complete"]
         if complete:
             values[complete] = self._box([records[i] for i in complete])
-        return tuple(float(v) for v in hypervolume_history(values, np.ones(len(axes))))
+        return values
 
     def write_report(self, path: Path | None = None) -> Path:
         """Write ``report.html`` (or ``path``) and return where.
@@ -175,20 +189,45 @@ class Study:
         write_report(self.snapshot(), target)
         return target
 
-    def figure(self, name: str = "front") -> Any:
-        """A Plotly figure of the report by name.
+    def figure(self, name: str = "front", *, x: str | None = None, y: str | None = None) -> Any:
+        """A Plotly figure of the report: ``front``, ``hypervolume``, ``importances``, ``training``, ``teacher``.
+
+        Args:
+            name: which one.
+            x, y: metrics or costs that the front is drawn over; the first cost and the first quality by default.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is none of that name, or nothing of an axis' name was recorded.
         """
         from gped_nas.report import data_of
-        from gped_nas.report.figures import charts
+        from gped_nas.report.charts import figure
 
-        drawn = {chart.id: chart.figure for chart in charts(data_of(self.snapshot()))}
-        matches = [figure for key, figure in drawn.items() if key == name or key.startswith(name)]
-        if not matches:
-            raise ConfigError(f"figure '{name}': unknown; expected one of: {', '.join(drawn)}")
-        return matches[0]
+        return figure(data_of(self.snapshot()), name, x=x, y=y)
+
+
+def write_comparison(studies: Sequence[Study], path: str | Path | None = None) -> Path:
+    """Set studies side by side in one HTML file: fronts, hypervolumes, what was configured differently.
+
+    Args:
+        studies: two to six, of the same objectives.
+        path: where to write; ``<first>-against-<others>.html`` beside the first study's folder by default.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        ConfigError: they cannot be compared.
+        EnvironmentProblem: the file cannot be written.
+    """
+    from gped_nas.report import write_contrast
+
+    if path is None:
+        first, *others = [study.name for study in studies] or ["nothing"]
+        folder = studies[0].path.parent if studies else Path()
+        name = f"{first}-against-{'-'.join(others)}"[:150]
+        path = folder / f"{name}.html"
+    write_contrast([study.snapshot() for study in studies], Path(path))
+    return Path(path)
 
 
 def _with_test(record: TrialRecord, test: Mapping[str, Any] | None) -> TrialRecord:
@@ -212,6 +251,32 @@ def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     kept = [r for r, on_front in zip(complete, mask, strict=True) if on_front]
     kept.sort(key=lambda r: (sign * r.value(objectives[0].name), r.trial))
     return [r.trial for r in kept]
+
+
+def frame_of(records: Sequence[TrialRecord], first: Sequence[str]) -> "pd.DataFrame":
+    """Records as a pandas frame by trial number.
+
+    Args:
+        records: in the order of the rows.
+        first: metrics and costs whose columns come first.
+    """
+    import pandas as pd
+
+    values = [{**r.metrics, **r.costs} for r in records]
+    names = list(
+        dict.fromkeys([*first, *(n for r in records for n in r.metrics), *(n for r in records for n in r.costs)])
+    )
+    columns = {name: [row.get(name) for row in values] for name in names}
+    index = pd.Index([r.trial for r in records], name="trial", dtype="int64")
+    return pd.DataFrame({"student": [_student(r) for r in records], **columns}, index=index)
+
+
+def _student(record: TrialRecord) -> str:
+    """The genotype on one line; empty for a trial that never got as far as one."""
+    try:
+        return str(Genotype.from_json(record.genotype))
+    except (GpedError, KeyError):
+        return ""
 
 
 def storage_from_environment() -> str | None:

@@ -156,7 +156,7 @@ def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
 
 def _print_front(study: Any) -> None:
     chosen = study.chosen()
-    front = study.front()
+    front = study.front_records()
     marks = ["<- chosen" if record.trial == chosen.trial else "" for record in front]
     rows = [{**row, "": mark} for row, mark in zip(_rows(front), marks, strict=True)]
     print_rows(rows, Format.table, title=f"front of {study.name}: best by {study.objectives[0].name} first")
@@ -176,9 +176,9 @@ def front(
 
     found = open_study(study, storage=storage, out=out)
     if format is Format.json:
-        print_json([_as_json(record) for record in found.front()])
+        print_json([_as_json(record) for record in found.front_records()])
     else:
-        print_rows(_rows(found.front()), format)
+        print_rows(_rows(found.front_records()), format)
 
 
 @app.command()
@@ -215,7 +215,7 @@ def status(
             "study": found.name,
             "finished": sum(record.state in FINISHED for record in records),
             **{state: counts[state] for state in sorted(counts)},
-            "on the front": len(found.front()),
+            "on the front": len(found.front_records()),
             "chosen": None if chosen is None else chosen.trial,
             "student seconds": round(sum(record.seconds for record in records), 1),
             "report": str(found.path / "report.html"),
@@ -283,11 +283,17 @@ def show(
 
 
 @app.command()
-def report(study: StudyArgument, storage: Storage = None, out: Out = REPORTS) -> None:
-    """Write the study's report: one HTML file that needs no network."""
-    from gped_nas.api import open_study
+def report(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder, or several.")],
+    to: Annotated[Path | None, typer.Option("--to", help="File to write.")] = None,
+    storage: Storage = None,
+    out: Out = REPORTS,
+) -> None:
+    """Write a study's report, or set several side by side: one HTML file that needs no network."""
+    from gped_nas.api import open_study, write_comparison
 
-    print(open_study(study, storage=storage, out=out).write_report())
+    found = [open_study(study, storage=storage, out=out) for study in studies]
+    print(found[0].write_report(to) if len(found) == 1 else write_comparison(found, to))
 
 
 @app.command()

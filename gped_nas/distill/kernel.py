@@ -38,7 +38,7 @@ from gped_nas.models.costs import largest_product
 
 LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""
-EVALUATED_AT_ONCE = 4096
+EVALUATED_AT_ONCE = 512
 GPU_ROUNDING = 8
 """Hidden widths are rounded up to it on a GPU: its matrix units want 16-byte rows, and more shapes become equal."""
 BASE_WIDTH = 64

@@ -144,7 +144,7 @@ class Student(nn.Module):
         return FAMILIES[self.spec.family].forward(params, self.spec.normalization(x))
 
     @torch.no_grad()
-    def predict(self, x: Tensor, *, batch_size: int = 4096) -> dict[str, Tensor]:
+    def predict(self, x: Tensor, *, batch_size: int = 512) -> dict[str, Tensor]:
         """Every expectation the student was distilled for.
 
         Args:

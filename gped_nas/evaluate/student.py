@@ -11,7 +11,7 @@ from gped_nas.evaluate.teacher import normal_predictions
 
 
 @torch.no_grad()
-def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int = 4096) -> AnyPredictions:
+def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int = 512) -> AnyPredictions:
     """A student's log-probabilities and, where it has that head, expected entropies; or means and variances.
 
     Args:

@@ -1,24 +1,45 @@
-"""The report of a study: ``write_report`` for a file, ``data_of`` for its numbers.
+"""The report of a study: ``write_report`` for a file, ``data_of`` for its numbers; of several ``write_contrast``.
 
 The function that makes the page bears its submodule's name: ``gped_nas.report.page.page``. Drawing libraries
 are loaded when a page is made, not with this package.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gped_nas import io
 from gped_nas.report.data import data_of
 from gped_nas.search.snapshot import StudySnapshot
 
-__all__ = ["data_of", "write_report"]
+__all__ = ["data_of", "write_contrast", "write_report"]
 
 
 def write_report(snapshot: StudySnapshot, path: Path) -> None:
     """Write a study's report as one self-contained HTML file, whole or not at all.
 
+    Cards that it has no room for go to ``<name>-cards.html`` beside it.
+
     Raises:
         EnvironmentProblem: the file cannot be written.
     """
-    from gped_nas.report.page import page
+    from gped_nas.report.page import more_page, page
 
-    io.write_text(path, page(data_of(snapshot)))
+    data, beside = data_of(snapshot), path.with_name(f"{path.stem}-cards.html")
+    more = more_page(data, back=path.name)
+    if more is not None:
+        io.write_text(beside, more)
+    io.write_text(path, page(data, more=beside.name if more else ""))
+    if more is None:
+        beside.unlink(missing_ok=True)
+
+
+def write_contrast(snapshots: Sequence[StudySnapshot], path: Path) -> None:
+    """Write the comparison of studies as one self-contained HTML file.
+
+    Raises:
+        ConfigError: they cannot be compared, see ``search.contrast``.
+        EnvironmentProblem: the file cannot be written.
+    """
+    from gped_nas.report.contrast import contrast_data, contrast_page
+
+    io.write_text(path, contrast_page(contrast_data(snapshots)))

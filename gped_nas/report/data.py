@@ -4,19 +4,28 @@ Floats are rounded to six significant digits, numbers that are not finite become
 key. Counts and bytes stay exact.
 """
 
-import math
-import numbers
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from gped_nas.report import words
-from gped_nas.search.record import State, TrialRecord
-from gped_nas.search.snapshot import Comparison, Reference, StudySnapshot
+import numpy as np
 
-Data = dict[str, Any]
-TEST = "test_"
+from gped_nas.report import words
+from gped_nas.report.answer import answer
+from gped_nas.report.cards import card_data
+from gped_nas.report.records import TEST, Data, find, plain, record_data, reference_data
+from gped_nas.report.teacher import teacher_data
+from gped_nas.search.pareto import KNEE_RULE, pareto_front
+from gped_nas.search.record import State, TrialRecord
+from gped_nas.search.snapshot import Comparison, StudySnapshot
+
+__all__ = ["Data", "data_of", "direction_of", "find", "plain"]
+
+MAX_NEAR = 40
+"""Trials of the layer behind the front that are drawn beside it."""
+MAX_CURVES = 100
 
 
 def data_of(snapshot: StudySnapshot) -> Data:
@@ -28,59 +37,54 @@ def data_of(snapshot: StudySnapshot) -> Data:
     Returns:
         Plain dictionaries, lists, texts and numbers; equal snapshots give equal data.
     """
+    records = [record_data(record, snapshot) for record in snapshot.records]
+    metrics = _names(snapshot, "metrics", words.METRIC_ORDER)
+    costs = _names(snapshot, "costs", words.COST_ORDER)
+    axes = _axes(snapshot, metrics, costs)
     data: Data = {
         "name": str(snapshot.name),
-        "objectives": [plain(vars(objective)) for objective in snapshot.objectives],
-        "metrics": _names(snapshot, "metrics", words.METRIC_ORDER),
-        "costs": _names(snapshot, "costs", words.COST_ORDER),
+        "objectives": axes[: len(snapshot.objectives)],
+        "metrics": metrics,
+        "costs": costs,
+        "axes": axes,
         "states": _states(snapshot.records),
-        "records": [_record(record, snapshot) for record in snapshot.records],
+        "records": records,
         "front": list(snapshot.front),
+        "near": _near(snapshot),
         "chosen": snapshot.chosen,
         "rule": snapshot.rule,
-        "references": [_reference(reference) for reference in snapshot.references],
+        "knee": snapshot.knee,
+        "knee_rule": KNEE_RULE,
+        "references": [reference_data(reference) for reference in snapshot.references],
         "comparisons": [_comparison(comparison, snapshot) for comparison in snapshot.comparisons],
-        "hypervolume": [
-            [record.trial, plain(value)] for record, value in zip(snapshot.records, snapshot.hypervolume, strict=False)
-        ],
+        "hypervolume": _hypervolume(snapshot),
         "reference_point": plain(snapshot.reference_point),
         "importances": _importances(snapshot),
-        "teacher": plain(snapshot.teacher),
+        "curves": _curves(snapshot),
+        "savings": _savings(snapshot),
+        "failures": _failures(snapshot.records),
+        "teacher": teacher_data(snapshot.teacher),
         "provenance": plain(snapshot.provenance),
         "as_of": _as_of(snapshot.records),
         "num_test_evaluations": snapshot.num_test_evaluations,
         "split_text": snapshot.split_text,
+        "class_names": [str(name) for name in snapshot.class_names],
         "notes": list(snapshot.notes),
         "config": plain(snapshot.config),
     }
-    return data | {"answer": _answer(data)}
+    data["cards"] = [card_data(snapshot, find(data, trial)) for trial in snapshot.front]
+    return data | {"answer": answer(data)}
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON-able data: floats to six digits, not finite to None, keys sorted, the rest as text."""
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(f"{float(value):.6g}") if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
-    if isinstance(value, Iterable):
-        return [plain(item) for item in value]
-    return str(value)
-
-
-def find(data: Data, trial: int) -> Data:
-    """The record of a trial number.
-
-    Raises:
-        KeyError: there is no such trial.
-    """
-    for record in data["records"]:
-        if record["trial"] == trial:
-            return dict(record)
-    raise KeyError(trial)
+def direction_of(name: str, snapshot: StudySnapshot) -> str | None:
+    """What is better of a metric or cost; None where nobody says."""
+    name = name.removeprefix(TEST)
+    given = {objective.name: objective.direction for objective in snapshot.objectives}
+    if name in given:
+        return given[name]
+    if name in words.HIGHER_IS_BETTER:
+        return "maximize"
+    return "minimize" if name in words.LOWER_IS_BETTER or name in words.COST_ORDER else None
 
 
 def _names(snapshot: StudySnapshot, kind: Literal["metrics", "costs"], order: tuple[str, ...]) -> list[dict[str, str]]:
@@ -91,9 +95,80 @@ def _names(snapshot: StudySnapshot, kind: Literal["metrics", "costs"], order: tu
     return [{"name": name, "label": given.get(name) or words.label(name)} for name in ordered]
 
 
+def _axes(snapshot: StudySnapshot, metrics: list[dict[str, str]], costs: list[dict[str, str]]) -> list[Data]:
+    """What the front can be drawn over: the objectives first, then every other metric and cost.
+
+    ``log`` says whether it is better seen on a logarithmic scale: costs, and metrics that differ much over the front.
+    """
+    given = [plain(vars(objective)) for objective in snapshot.objectives]
+    taken = {axis["name"] for axis in given}
+    others = [(name, kind) for kind, names in (("metric", metrics), ("cost", costs)) for name in names]
+    axes = given + [
+        {**name, "kind": kind, "direction": direction_of(name["name"], snapshot)}
+        for name, kind in others
+        if name["name"] not in taken
+    ]
+    return [{**axis, "log": axis["kind"] == "cost" or _is_wide(axis["name"], snapshot)} for axis in axes]
+
+
+def _is_wide(metric: str, snapshot: StudySnapshot) -> bool:
+    values = [r.metrics[metric] for r in snapshot.records if r.trial in snapshot.front and metric in r.metrics]
+    return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+
+
+def _near(snapshot: StudySnapshot) -> list[int]:
+    """The front that is left when the front is taken away, by trial number."""
+    left = [r for r in snapshot.records if r.state == "complete" and r.trial not in snapshot.front]
+    names = [objective.name for objective in snapshot.objectives]
+    left = [r for r in left if all(name in r.metrics or name in r.costs for name in names)]
+    if not left or not names:
+        return []
+    points = np.array([[r.value(name) for name in names] for r in left])
+    mask = pareto_front(points, [objective.direction for objective in snapshot.objectives])
+    return [r.trial for r, near in zip(left, mask, strict=True) if near][:MAX_NEAR]
+
+
+def _hypervolume(snapshot: StudySnapshot) -> list[list[float | None]]:
+    """Rows ``[trial, seconds so far, hypervolume, the same trials in random order]``."""
+    seconds = itertools.accumulate(record.seconds for record in snapshot.records)
+    rows = itertools.zip_longest(snapshot.records, seconds, snapshot.hypervolume, snapshot.random_order)
+    return [[r.trial, *plain((s, value, chance))] for r, s, value, chance in rows if r and value is not None]
+
+
 def _importances(snapshot: StudySnapshot) -> dict[str, Any]:
     shares = ((objective.name, snapshot.importances.get(objective.name)) for objective in snapshot.objectives)
     return {name: plain(share) for name, share in shares if share}
+
+
+def _curves(snapshot: StudySnapshot) -> list[Data]:
+    """Training curves of the front, and of evenly many others, up to ``MAX_CURVES``."""
+    with_curve = [r for r in snapshot.records if r.state == "complete" and len(r.extra.get("loss", ())) > 1]
+    front = [r for r in with_curve if r.trial in snapshot.front][:MAX_CURVES]
+    others = [r for r in with_curve if r.trial not in snapshot.front]
+    room = MAX_CURVES - len(front)
+    if len(others) > room:
+        others = [others[i * len(others) // room] for i in range(room)]
+    kept = sorted([*front, *others], key=lambda r: r.trial)
+    return [
+        {
+            "trial": r.trial,
+            "on_front": r.trial in snapshot.front,
+            "points": [[int(step), float(f"{value:.4g}")] for step, value in r.extra["loss"]],
+        }
+        for r in kept
+    ]
+
+
+def _savings(snapshot: StudySnapshot) -> Data | None:
+    """What sampling the teacher once saved, against sampling it anew for each student that was trained."""
+    once = snapshot.teacher.get("seconds")
+    trained = [r for r in snapshot.records if r.seconds > 0 and r.metrics]
+    if not once or not trained:
+        return None
+    students = sum(r.seconds for r in trained)
+    anew = once * len(trained) + students
+    numbers = {"teacher": once, "students": students, "num": len(trained), "anew": anew}
+    return plain({**numbers, "saved": anew - once - students, "share": 1 - (once + students) / anew})  # type: ignore[no-any-return]
 
 
 def _states(records: tuple[TrialRecord, ...]) -> dict[str, int]:
@@ -101,64 +176,19 @@ def _states(records: tuple[TrialRecord, ...]) -> dict[str, int]:
     return {state: counts[state] for state in get_args(State) if counts[state]}
 
 
+def _failures(records: Sequence[TrialRecord]) -> list[Data]:
+    """Why trials are not complete, the most frequent reason first."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for record in records:
+        if record.state not in ("complete", "running", "duplicate"):
+            groups.setdefault((record.state, record.reason), []).append(record.trial)
+    rows = [{"state": s, "reason": r, "trials": trials, "num": len(trials)} for (s, r), trials in groups.items()]
+    return sorted(rows, key=lambda row: -len(row["trials"]))
+
+
 def _as_of(records: tuple[TrialRecord, ...]) -> str:
     latest = max((record.created for record in records), default=0.0)
     return datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC") if latest > 0 else ""
-
-
-def _record(record: TrialRecord, snapshot: StudySnapshot) -> Data:
-    values = plain(record.genotype)
-    data = _measured(record) | {
-        "trial": record.trial,
-        "state": record.state,
-        "reason": record.reason,
-        "genotype": words.genotype(values),
-        "seconds": plain(record.seconds),
-        "on_front": record.trial in snapshot.front,
-        "chosen": record.trial == snapshot.chosen,
-    }
-    if data["on_front"]:
-        data |= {
-            "layers": _layers(record),
-            "macs_by_operator": plain(record.extra.get("macs_by_operator", {})),
-            "reliability": _bins(record.extra.get("reliability", [])),
-            "dead_units": plain(record.extra.get("dead_units")),
-            "seed": plain(record.extra.get("seed")),
-        }
-    return data
-
-
-def _measured(source: TrialRecord | Reference) -> Data:
-    return {name: plain(getattr(source, name)) for name in ("metrics", "intervals", "n", "costs")}
-
-
-def _reference(reference: Reference) -> Data:
-    return _measured(reference) | {"name": reference.name, "label": reference.label, "note": reference.note}
-
-
-def _layers(record: TrialRecord) -> list[Data]:
-    left = {str(layer["layer"]): layer for layer in record.layers}
-    drawn = {str(layer["layer"]): layer for layer in record.layers_drawn or record.layers}
-    return [
-        {
-            "layer": name,
-            "kind": str((drawn.get(name) or left[name])["kind"]),
-            "before": _size(drawn.get(name)),
-            "after": _size(left.get(name)),
-        }
-        for name in dict.fromkeys([*drawn, *left])
-    ]
-
-
-def _size(layer: Mapping[str, Any] | None) -> Data | None:
-    return plain({key: layer[key] for key in ("inputs", "outputs", "params")}) if layer else None
-
-
-def _bins(bins: Any) -> list[Data]:
-    return sorted(
-        (plain(row) for row in bins if row["count"] and row["confidence"] is not None),
-        key=lambda row: float(row["confidence"]),
-    )
 
 
 def _comparison(comparison: Comparison, snapshot: StudySnapshot) -> Data:
@@ -170,95 +200,14 @@ def _comparison(comparison: Comparison, snapshot: StudySnapshot) -> Data:
     return data | {"reading": _reading(data, snapshot)}
 
 
-def _reading(data: Data, snapshot: StudySnapshot) -> str:
+def _reading(data: Mapping[str, Any], snapshot: StudySnapshot) -> str:
     low, high = data["interval"]
     if low is None or high is None:
         return "not measured"
     if low <= 0 <= high:
         return "not told apart: the interval holds 0"
     bigger, smaller = (data["first"], data["second"]) if low > 0 else (data["second"], data["first"])
-    better = _direction(data["metric"], snapshot)
+    better = direction_of(data["metric"], snapshot)
     if better is None:
         return f"higher: {bigger}"
     return f"better: {bigger if better == 'maximize' else smaller}"
-
-
-def _direction(metric: str, snapshot: StudySnapshot) -> str | None:
-    name = metric.removeprefix(TEST)
-    given = {objective.name: objective.direction for objective in snapshot.objectives}
-    if name in given:
-        return given[name]
-    if name in words.HIGHER_IS_BETTER:
-        return "maximize"
-    return "minimize" if name in words.LOWER_IS_BETTER else None
-
-
-def _answer(data: Data) -> Data:
-    if data["chosen"] is None:
-        return {"headline": _no_answer(data), "detail": "", "tiles": []}
-    student = find(data, data["chosen"])
-    teacher = next((dict(r) for r in data["references"] if r["name"] == "teacher"), None)
-    part, prefix = _part(student, teacher)
-    return {
-        "headline": f"Trial {student['trial']} is the student to use: {_price(student, teacher)}.",
-        "detail": _kept(student, teacher, part, prefix),
-        "tiles": _tiles(student, teacher, part, prefix),
-    }
-
-
-def _no_answer(data: Data) -> str:
-    complete = data["states"].get("complete", 0)
-    total, front = len(data["records"]), len(data["front"])
-    return f"No student was chosen: {complete} of {total} trials are complete, {front} on the front."
-
-
-def _part(student: Data, teacher: Data | None) -> tuple[str, str]:
-    sides = [side for side in (student, teacher) if side]
-    tested = all(any(name.startswith(TEST) for name in side["metrics"]) for side in sides)
-    return ("test", TEST) if tested else ("validation", "")
-
-
-def _price(student: Data, teacher: Data | None) -> str:
-    units = (("macs", "MACs", ""), ("storage_bytes", "", "B"))
-    parts = []
-    for name, noun, unit in units:
-        cost, reference = student["costs"].get(name), (teacher or {"costs": {}})["costs"].get(name)
-        if not cost:
-            continue
-        text = f"{words.short(cost, unit)} {noun}".strip()
-        parts.append(f"{text} ({words.factor(cost, reference)} the teacher)" if reference else text)
-    return "it costs " + " and ".join(parts) if parts else "its costs were not measured"
-
-
-def _kept(student: Data, teacher: Data | None, part: str, prefix: str) -> str:
-    accuracy, nll = (f"{prefix}{name}" for name in ("accuracy", "nll"))
-    mine, theirs = student["metrics"], (teacher or {"metrics": {}})["metrics"]
-    parts = []
-    if mine.get(accuracy) is not None and theirs.get(accuracy):
-        kept = 100 * mine[accuracy] / theirs[accuracy]
-        values = (words.metric(side[accuracy], "accuracy") for side in (mine, theirs))
-        parts.append(f"keeps {kept:.1f} % of the teacher's accuracy ({' against '.join(values)})")
-    if mine.get(nll) is not None and theirs.get(nll) is not None:
-        values = (words.metric(side[nll], "nll") for side in (mine, theirs))
-        parts.append(f"has an NLL of {' against '.join(values)} nats")
-    if not parts:
-        return ""
-    n = student["n"].get(accuracy) or student["n"].get(nll)
-    size = f", n = {words.count(n)}" if n else ""
-    return f"It {' and '.join(parts)}, measured on {part}{size}."
-
-
-def _tiles(student: Data, teacher: Data | None, part: str, prefix: str) -> list[dict[str, str]]:
-    other = teacher or {"metrics": {}, "costs": {}}
-    tiles = []
-    for name, title, unit in (("macs", "MACs", ""), ("storage_bytes", "storage", "B")):
-        if student["costs"].get(name) is not None:
-            reference = other["costs"].get(name)
-            note = f"teacher {words.short(reference, unit)}" if reference else ""
-            tiles.append({"title": title, "value": words.short(student["costs"][name], unit), "note": note})
-    for name, title in (("accuracy", f"{part} accuracy"), ("nll", f"{part} NLL, nats"), ("rmse", f"{part} RMSE")):
-        if student["metrics"].get(prefix + name) is not None:
-            reference = other["metrics"].get(prefix + name)
-            note = f"teacher {words.metric(reference, name)}" if reference is not None else ""
-            tiles.append({"title": title, "value": words.metric(student["metrics"][prefix + name], name), "note": note})
-    return tiles

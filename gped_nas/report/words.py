@@ -1,6 +1,8 @@
 """Numbers and names as people read them; the one place that rounds for the eye."""
 
+import html
 import math
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +59,7 @@ _LABELS = {
     "params": "parameters",
     "storage_bytes": "storage (bytes)",
 }
+_DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -123,7 +126,35 @@ def compact(value: Any) -> str:
 def genotype(values: Mapping[str, Any]) -> str:
     """A genotype on one line: family first, then its values by name; a penalty of zero is left out."""
     shown = {k: v for k, v in values.items() if k != "family" and not (k == "group_penalty" and v == 0)}
-    return f"{values.get('family', 'student')}({', '.join(f'{k}={_value(v)}' for k, v in shown.items())})"
+    return f"{values.get('family', 'student')}({', '.join(f'{k}={value(v)}' for k, v in shown.items())})"
+
+
+def value(one: Any) -> str:
+    """One setting of a genotype: a list's values joined by dashes, a number to three digits."""
+    if isinstance(one, list):
+        return "-".join(map(str, one)) or "none"
+    return f"{one:.3g}" if isinstance(one, float) else str(one)
+
+
+def cut(text: str, most: int) -> str:
+    """A text on one line, of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def drawn(text: str, most: int = 90) -> str:
+    """An untrusted text for a drawing: one line, no markup for Plotly to read, its writing direction kept inside."""
+    line = "".join(c for c in cut(text, most) if c not in _DIRECTION_MARKS)
+    line = f"\u2068{line}\u2069" if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line) else line
+    return html.escape(line)
+
+
+def duration(seconds: float) -> str:
+    """A span of time as people say it: ``12 s``, ``3.4 min``, ``1.2 h``."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g}\u00a0{unit}"
+    return f"{seconds:.3g}\u00a0s"
 
 
 def _is_share(name: str) -> bool:
@@ -132,9 +163,3 @@ def _is_share(name: str) -> bool:
 
 def _ratio(value: float) -> str:
     return f"{value:,.0f}" if value >= 20 else f"{value:.3g}"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return "-".join(map(str, value)) or "none"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

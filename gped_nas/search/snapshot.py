@@ -76,17 +76,24 @@ class StudySnapshot:
         front: trial numbers of the non-dominated complete records, best by the first objective first.
         chosen: trial number of the student picked, or None when the front is empty.
         rule: how it was picked, one sentence.
+        knee: trial number of the front's knee, by ``search.pareto.KNEE_RULE``; None when the front is empty.
         references: see ``Reference``.
         comparisons: paired test differences.
         hypervolume: after each trial in ``records`` order, normalised to [0, 1] of the reference box.
+        random_order: expected hypervolume after as many of the same trials in random order, see
+            ``search.coverage.random_order``.
         reference_point: objective name to the worst value counted.
+        best_point: objective name to the other end of the reference box.
         importances: objective name to parameter name to share; empty when there are too few trials.
         teacher: what is told of the stream: ``digest, num_samples, method, samples_to_nll`` (list of
-            ``[number of samples, validation NLL]``), ``seconds``.
+            ``[number of samples, validation NLL]``), ``seconds`` (of sampling, once), ``diagnosis`` and ``verdict``.
         provenance: versions, device, seeds, digests; flat mapping of text to text or number.
         num_test_evaluations: how many students' test predictions were made so far.
         split_text: the dataset's split in words.
         notes: things a reader must know, one sentence each.
+        evidence: trial number of a front student to what its card shows, see ``evaluate.evidence``; an example's
+            ``picture`` is a PNG in base64.
+        class_names: one a class, in label order; empty for regression.
     """
 
     name: str
@@ -106,6 +113,11 @@ class StudySnapshot:
     num_test_evaluations: int
     split_text: str
     notes: tuple[str, ...] = ()
+    knee: int | None = None
+    random_order: tuple[float, ...] = ()
+    best_point: Mapping[str, float] = field(default_factory=dict)
+    evidence: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     def record(self, trial: int) -> TrialRecord:
         """The record of a trial number.

@@ -78,7 +78,7 @@ def test_everyone_but_the_teacher_is_measured_against_it(finished: Home) -> None
                 one = min(samples, key=lambda each: abs(nll(each, labels) - reference.metrics[f"{prefix}nll"]))
                 kl = float((average.exp() * (average - one)).sum(1).mean())
                 assert reference.metrics[f"{prefix}kl_to_teacher"] == pytest.approx(kl, abs=1e-5)
-        for record in study.front():
+        for record in study.front_records():
             student = load_student(study.path / "students" / str(record.trial))
             prob = student.predict(dataset.raw(part))["predictive"].double()  # type: ignore[arg-type]
             kl = float((average.exp() * (average - prob.log())).sum(1).mean())
@@ -91,7 +91,7 @@ def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home
     references = study.store.get("references")
     of = {r["name"]: r["metrics"] for r in references["references"]}
     rows = [(row, of[row["first"]]) for row in references["comparisons"]]
-    front = {record.trial: record for record in study.front()}
+    front = {record.trial: record for record in study.front_records()}
     for trial, stored in study.store.get("test").items():
         rows += [(row, front[int(trial)].metrics) for row in stored["comparisons"]]
     expected = ["single_sample", "map", "unpruned", *["student"] * len(front)]
@@ -111,7 +111,7 @@ def study_interval(study: Study, row: dict[str, Any], metrics: dict[str, float])
     """The interval of ``test_nll_above_teacher`` that belongs to the same predictor's ``metrics``."""
     measured = [
         *((r["metrics"], r["intervals"]) for r in study.store.get("references")["references"]),
-        *((r.metrics, r.intervals) for r in study.front()),
+        *((r.metrics, r.intervals) for r in study.front_records()),
     ]
     (low, high) = next(i["test_nll_above_teacher"] for m, i in measured if m == metrics)
     return low, high

@@ -1,5 +1,6 @@
 """Whole searches under other recipes: online, and on single posterior samples with targets of every kind."""
 
+import pytest
 import torch
 
 import gped_nas as gn
@@ -26,7 +27,8 @@ def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home:
     space = gn.load_space("digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "mode": "online"}})
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
-    assert record.state == "complete" and record.extra["recipe"] == {"mode": "online", "update": "newest"}
+    told = {"optimiser": "adamw", "precision": study.store.get("precision"), "steps": 15, "warmup": 5}
+    assert record.state == "complete" and record.extra["recipe"] == {"mode": "online", "update": "newest", **told}
     assert study.store.get("config")["recipe"]["mode"] == "online"
 
     session = gn.new_session("cpu")
@@ -47,7 +49,8 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     space = gn.load_space("digits_mlp", {**ONE, "targets": TARGETS, "recipe": recipe})
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
-    assert record.extra["recipe"] == {"mode": "cached", "update": "newest"}
+    told = {"mode": "cached", "optimiser": "adamw", "precision": study.store.get("precision")}
+    assert record.extra["recipe"] == {**recipe, **told}
     assert record.metrics["information_error"] > 0
     student = gn.load_student(f"reports/digits_mlp/students/{record.trial}")
     assert student.spec.targets == space.targets and student.spec.targets[4].settings.levels == (0.1, 0.9)
@@ -76,3 +79,19 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
             # alpha grows without bound where samples agree: there float32 averages see no spread
             relative = (stream.expectation(target.name, view) - direct).abs() / (1 + direct.abs())
             assert (relative.median() if target.name == "dirichlet" else relative.max()) < 1e-5, target.name
+
+
+def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later run keeps it, whatever its own machine would say; what a space asks for is not probed at all."""
+    space = gn.load_space("digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5}})
+    said = [True]
+    monkeypatch.setattr("gped_nas.device.half_is_fast", lambda device: said.pop())
+    first = gn.run(space, out="reports", seed=0)
+    again = gn.run(space, out="reports", seed=0, n_trials=2)  # a second probe would find no answer
+    assert again.store.get("precision") == "bfloat16" == first.store.get("precision")
+    assert [record.extra["recipe"]["precision"] for record in again.records()] == ["bfloat16"] * 2
+
+    asked = gn.load_space("digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "precision": "float32"}})
+    other = gn.run(asked, out="reports", seed=0, study_name="asked")
+    assert other.store.get("precision") is None
+    assert other.records()[0].extra["recipe"]["precision"] == "float32"

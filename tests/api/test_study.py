@@ -39,7 +39,7 @@ class FakeStore:
 
 def test_the_cheapest_student_that_validation_cannot_tell_from_the_best_is_chosen() -> None:
     study = Study(Path("nowhere"), "fake", FakeStore())  # type: ignore[arg-type]
-    assert [record.trial for record in study.front()] == [0, 1, 2, 3]
+    assert [record.trial for record in study.front_records()] == [0, 1, 2, 3]
     chosen = study.chosen()
     assert chosen is not None and chosen.trial == 2
     snapshot = study.snapshot()

@@ -40,10 +40,10 @@ def test_a_session_in_a_notebook(home: Home) -> None:
         space.name = "other"  # type: ignore[misc]
     study = gn.run(space, out="reports", seed=0)
     assert study.path == Path("reports/digits_mlp") and len(study.records()) == 3
-    front = study.front()
+    front = study.front_records()
     assert front and all(record.state == "complete" for record in front)
     assert study.write_report() == study.path / "report.html"
-    assert study.to_frame()["trial"].tolist() == [record.trial for record in front]
+    assert study.front().index.tolist() == [record.trial for record in front]
 
     student = gn.load_student(f"reports/digits_mlp/students/{front[0].trial}")
     assert isinstance(student, torch.nn.Module)
@@ -117,7 +117,7 @@ def test_a_front_students_numbers_follow_from_its_files(finished: Home) -> None:
     dataset = gn.load_dataset(gn.load_space(finished.space))
     for part, prefix in (("validation", ""), ("test", "test_")):
         raw, labels = dataset.raw(part), dataset.labels(part)  # type: ignore[arg-type]
-        for record in study.front():
+        for record in study.front_records():
             folder = study.path / "students" / str(record.trial)
             prob = gn.load_student(folder).predict(raw)["predictive"].double().numpy()
             accuracy = sum(int(row.argmax()) == label for row, label in zip(prob, labels, strict=True)) / len(labels)

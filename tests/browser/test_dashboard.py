@@ -94,9 +94,9 @@ def test_feasibility_is_optunas_and_the_plots_are_drawn(page: Page, served: Serv
     assert counts["Feasible Trial"] + counts["Best Trial"] == len(trials) - infeasible
     page.wait_for_function("() => document.querySelectorAll('[id^=\"user-defined-plot:\"] .main-svg').length >= 6")
     names = page.evaluate("[...document.querySelectorAll('[id^=\"user-defined-plot:\"]')].map(e => e.id.slice(18))")
-    assert names == sorted(names) and {"chart-front-0", "chart-hypervolume", "chart-reliability"} <= set(names)
+    assert names == sorted(names) and {"chart-front", "chart-hypervolume", "chart-teacher"} <= set(names)
     expect(page.get_by_text("NLL (nats) against FLOPs")).to_be_visible()
-    expect(page.get_by_text(f"trial-{served.study.front()[0].trial}-README.md")).to_be_visible()
+    expect(page.get_by_text(f"trial-{served.study.front_records()[0].trial}-README.md")).to_be_visible()
 
 
 def test_the_study_s_note_and_names_are_text(page: Page, served: Served) -> None:
@@ -108,7 +108,7 @@ def test_the_study_s_note_and_names_are_text(page: Page, served: Served) -> None
 
 
 def test_a_front_trial_has_its_note_and_its_files(page: Page, served: Served) -> None:
-    record = served.study.front()[0]
+    record = served.study.front_records()[0]
     page.goto(f"{served.url}/trials?numbers={record.trial}")
     expect(page.get_by_role("heading", name=f"Trial {record.trial}: ")).to_be_visible()
     expect(page.get_by_text(f"{record.metrics['nll']:.4g}", exact=True)).to_be_visible()

@@ -30,7 +30,7 @@ def test_every_family_is_tried() -> None:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
 def test_gradients_are_those_of_autograd(family) -> None:
-    """In float32 too, where both round: in turn they are one computation, and the bound is tighter than rounding."""
+    """Those of float32, by the same operations, and of float64, within rounding."""
     students = fresh(FAMILIES_OF[family])
     x, said = batch()
     for _ in range(2):  # nothing is left from the step before

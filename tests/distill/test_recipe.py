@@ -59,3 +59,54 @@ def test_online_is_shown_single_samples_unless_told_otherwise():
     assert Recipe(mode="online", update="running_mean").update == "running_mean"
     with pytest.raises(ConfigError, match="update: found averaged, expected newest or running_mean: mode online keeps"):
         parse(Recipe, {"mode": "online", "update": "averaged"}, "f")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patience": 2}, "patience: found it without rungs, expected rungs of at least 1: that is where it looks"),
+        (
+            {"rungs": 3, "update": "newest"},
+            "rungs: found it with update newest, expected averaged: rungs read averages",
+        ),
+        ({"rungs": 3, "update": "running_mean"}, "rungs: found it with update running_mean, expected averaged"),
+        ({"rungs": 3, "mode": "online"}, "rungs: found it with update newest, expected averaged"),
+        ({"rungs": -1}, "f: rungs: found -1, expected greater than or equal to 0"),
+        ({"average": 1.0}, "f: average: found 1.0, expected less than 1"),
+        ({"optimiser": "adam"}, "f: optimiser: found 'adam'; did you mean 'adamw'?"),
+        ({"precision": "float16"}, "f: precision: found 'float16'; did you mean 'bfloat16'?"),
+        ({"lr_width_power": 1.5}, "f: lr_width_power: found 1.5, expected less than or equal to 1"),
+    ],
+)
+def test_rungs_optimisers_and_precisions_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(Recipe, settings, "f")
+    assert message in str(caught.value)
+
+
+@given(st.integers(1, 400), st.integers(1, 500))
+def test_rungs_are_at_equal_distances_and_end_with_the_steps(steps, rungs):
+    found = Recipe(steps=steps, rungs=rungs).rung_steps
+    assert found[-1] == steps and found[0] >= 1 and list(found) == sorted(set(found))
+    assert len(found) <= rungs
+    if rungs <= steps:
+        gaps = [b - a for a, b in zip((0, *found), found, strict=False)]
+        assert len(found) == rungs and max(gaps) - min(gaps) <= 1
+
+
+def test_no_rungs_are_nowhere():
+    assert Recipe().rung_steps == ()
+
+
+@given(st.integers(1, 300), st.floats(0.05, 0.95), st.integers(1, 40))
+def test_proximal_steps_act_over_every_step_of_the_first_phase_once(steps, prune_at, prox_every):
+    recipe = Recipe(steps=steps, prune_at=prune_at, prox_every=prox_every, warmup=3)
+    acted = sum(recipe.lr_since_shrink(s) for s in range(recipe.prune_step) if recipe.shrinks_after(s))
+    assert acted == pytest.approx(sum(recipe.lr_at(s) for s in range(recipe.prune_step)))
+
+
+def test_a_record_tells_the_kind_of_training_and_what_is_not_the_default():
+    kind = {"mode": "cached", "update": "averaged", "optimiser": "adamw", "precision": "auto"}
+    assert Recipe().to_record() == kind
+    told = Recipe(steps=7, optimiser="muon", lr_rest=0.25, precision="bfloat16").to_record()
+    assert told == {**kind, "optimiser": "muon", "precision": "bfloat16", "steps": 7, "lr_rest": 0.25}

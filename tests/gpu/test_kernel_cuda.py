@@ -3,29 +3,176 @@
 import pytest
 import torch
 
-from gped_nas.distill.feed import DistillationSet
+from gped_nas import device as devices
+from gped_nas.distill import kernel, replay
+from gped_nas.distill.feed import cached_batches
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
+from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.replay import CountedStep, Replay
 from gped_nas.models.base import Genotype
+from tests.distill.populations import CPU, FAMILIES_OF, MIXED, make_data, relative_difference
 
 pytestmark = pytest.mark.gpu
+CUDA = torch.device("cuda")
+OPTIMISERS = ("adamw", "muon", "sgd")
+SIZES = {
+    "one": MIXED[:1],
+    "mixed": MIXED,
+    "many": [Genotype("mlp", depth=1 + i % 3, width=3 + i // 2, group_penalty=0.02 * (i % 4)) for i in range(24)],
+    **FAMILIES_OF,
+}
 
 
-def test_kernel_on_cuda_agrees_with_the_reference() -> None:
-    generator = torch.Generator().manual_seed(0)
-    probability = torch.rand((64, 3), generator=generator).softmax(-1)
-    pool = DistillationSet(
-        inputs=torch.randn((64, 6), generator=generator),
-        expectations={"predictive": probability, "expected_entropy": torch.full((64, 1), 0.3)},
-        targets=("predictive", "expected_entropy"),
-        num_classes=3,
-    )
-    genotypes = [Genotype("mlp", depth=2, width=8, group_penalty=1e-2), Genotype("mlp", depth=1, width=5)]
-    recipe = Recipe(steps=40, batch_size=16, warmup=5)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    population = distill(genotypes, pool, recipe, seed=0, device=torch.device("cuda"))
-    for student in population.students:
-        expected = distill_one(student.genotype, pool, recipe, seed=0)
-        for name, value in expected.items():
-            assert torch.allclose(student.params[name], value, atol=1e-4)
+@pytest.fixture(autouse=True)
+def _full_float32() -> None:
+    """As a session sets it."""
+    devices.set_precision()
+
+
+def recipe_of(optimiser: str, **more: object) -> Recipe:
+    settings = {"steps": 50, "batch_size": 16, "warmup": 5, "lr": 0.02, "weight_decay": 0.05, "beta2": 0.95}
+    settings |= {"momentum": 0.8, "lr_rest": 0.01, "target_weights": {"expected_entropy": 2.0}, "precision": "float32"}
+    return Recipe(optimiser=optimiser, **{**settings, **more})
+
+
+def run(genotypes, recipe, device=CUDA, **more):
+    return distill(genotypes, make_data(), recipe, seed=0, device=device, **more).students
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Every replay that is made."""
+    made = []
+
+    class Watched(Replay):
+        def __init__(self, step: CountedStep) -> None:
+            super().__init__(step)
+            made.append(self)
+
+    monkeypatch.setattr(kernel, "Replay", Watched)
+    return made
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("size", sorted(SIZES))
+def test_students_equal_those_of_the_oracle(size, optimiser, graphs):
+    """Recorded steps, pruned on the way, with running averages and step sizes of their own."""
+    recipe = recipe_of(optimiser, average=0.9, lr_width_power=0.5, lr=0.005, lr_rest=0.002)
+    for student in run(SIZES[size], recipe):
+        expected = distill_one(student.genotype, make_data(), recipe, seed=0, prox=prox_group_lasso)
+        assert relative_difference(student.params, expected) < 1e-3, str(student.genotype)
+        assert all(p.device == CPU for p in student.params.values()) and not student.failure
+    assert len(graphs) == 2 and all(one._graph is not None for one in graphs), "one a layout, each recorded"
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_a_recorded_step_is_a_plain_one(optimiser, monkeypatch):
+    """The same device, with and without a graph: the same operations, so that only their order in time differs."""
+    recipe = recipe_of(optimiser, average=0.5)
+    recorded = run(MIXED, recipe)
+    monkeypatch.setattr(replay, "WARM_UP", recipe.steps)
+    for one, other in zip(recorded, run(MIXED, recipe), strict=True):
+        assert relative_difference(other.params, one.params) < 1e-4
+        assert dict(other.losses) == pytest.approx(dict(one.losses), rel=1e-4)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_some_leave_and_the_others_go_on(optimiser, graphs, monkeypatch):
+    """Two of six leave after the rung at 35: three layouts, three graphs."""
+    monkeypatch.setattr(kernel._Distillation, "_is_done", lambda self, p: p < 2 and len(self.rungs[p]) == 7)
+    recipe = recipe_of(optimiser, rungs=10, patience=1)
+    students = run(MIXED, recipe, validation=make_data(30, seed=1))
+    assert [len(student.rungs) for student in students] == [7, 7, 10, 10, 10, 10]
+    assert len(graphs) == 3
+    for student in students[2:]:
+        expected = distill_one(student.genotype, make_data(), recipe, seed=0, prox=prox_group_lasso)
+        assert relative_difference(student.params, expected) < 1e-3, str(student.genotype)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_bfloat16_learns_what_float32_does(optimiser):
+    full, half = (run(MIXED, recipe_of(optimiser, precision=p)) for p in ("float32", "bfloat16"))
+    for one, other in zip(full, half, strict=True):
+        assert not other.failure
+        assert other.losses[-1][1] == pytest.approx(one.losses[-1][1], rel=0.1)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_a_step_never_waits_for_the_device(optimiser, monkeypatch):
+    """Recorded or not, shrinking or averaging: only rungs, layouts and the end of training may wait."""
+    run(MIXED, recipe_of(optimiser))  # libraries set themselves up
+    step = kernel._Team.run
+
+    def watched(self, steps):
+        capturing = replay.Replay.__call__
+
+        def call(own):
+            if own._num_plain == replay.WARM_UP and own._graph is None:  # recording waits once, by torch's own hand
+                torch.cuda.set_sync_debug_mode("default")
+                try:
+                    return capturing(own)
+                finally:
+                    torch.cuda.set_sync_debug_mode("error")
+            return capturing(own)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(replay.Replay, "__call__", call)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                step(self, steps)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(kernel._Team, "run", watched)
+    assert not any(student.failure for student in run(MIXED, recipe_of(optimiser, average=0.5)))
+
+
+def test_batches_that_are_fed_train_the_same_students():
+    recipe = recipe_of("adamw")
+    data = make_data().to(CUDA)
+    fed = run(MIXED, recipe, feed=cached_batches(data, recipe, 0))
+    for one, other in zip(run(MIXED, recipe), fed, strict=True):
+        assert relative_difference(other.params, one.params) < 1e-4
+
+
+def test_several_workers_are_one():
+    """Whatever is asked for: a GPU is kept busy by one, and everyone is trained."""
+    recipe = recipe_of("adamw")
+    for one, other in zip(run(MIXED, recipe), run(MIXED, recipe, workers=4), strict=True):
+        assert relative_difference(other.params, one.params) < 1e-4
+
+
+def test_a_student_that_diverges_fails_alone(monkeypatch):
+    recipe = recipe_of("muon")
+    population = [g.replace(group_penalty=0.0) if i == 2 else g for i, g in enumerate(MIXED)]
+    clean = run(population, recipe)
+    draw = kernel._Distillation._fresh
+
+    def broken(self, genotype, seed):
+        student = draw(self, genotype, seed)
+        if genotype == population[2]:
+            student.params["layers.0.weight"].fill_(float("nan"))
+        return student
+
+    monkeypatch.setattr(kernel._Distillation, "_fresh", broken)
+    students = run(population, recipe)
+    assert students[2].failure
+    for i, (one, other) in enumerate(zip(clean, students, strict=True)):
+        if i != 2:
+            assert not other.failure and relative_difference(other.params, one.params) < 1e-5
+
+
+def test_memory_that_does_not_suffice_is_told_and_halved(monkeypatch):
+    """The allocator's own error, with so little allowed that the whole population does not fit."""
+    recipe = recipe_of("adamw", steps=10)
+    size = kernel._Team.__init__
+
+    def hungry(self, job, training, **more):
+        size(self, job, training, **more)
+        if len(training) > 3:
+            torch.empty(2**50, dtype=torch.uint8, device=CUDA)
+
+    monkeypatch.setattr(kernel._Team, "__init__", hungry)
+    assert not any(student.failure for student in run(MIXED, recipe))

@@ -1,9 +1,16 @@
-"""A hand-made study of 48 varied records: every state, pruned layers, references, comparisons, notes."""
+"""Hand-made studies of varied records: every state, pruned layers, references, comparisons, evidence, notes."""
 
+import base64
 import math
 import random
 from typing import Any
 
+import numpy as np
+import torch
+
+from gped_nas.data.picture import png
+from gped_nas.evaluate.evidence import evidence
+from gped_nas.evaluate.predictions import Predictions
 from gped_nas.search.record import State, TrialRecord
 from gped_nas.search.snapshot import Comparison, Objective, Reference, StudySnapshot
 
@@ -11,13 +18,29 @@ NLL = Objective("nll", "minimize", "metric", "NLL (nats)")
 FLOPS = Objective("flops", "minimize", "cost", "FLOPs")
 STORAGE = Objective("storage_bytes", "minimize", "cost", "storage (bytes)")
 N_VALIDATION, N_TEST = 180, 360
+NUM_CLASSES = 10
+DIAGNOSIS = {
+    "chains": 2,
+    "target_temperature": 1.0,
+    "mixing": {
+        "probabilities": {"num": 1800, "rhat": (1.01, 1.08, 1.3), "above": 0.07, "ess": (90.0, 40.0, None)},
+        "weights": {"num": 1000, "rhat": None, "above": 0.0, "ess": None},
+    },
+    "agreement": 0.98,
+    "total_variation": 0.05,
+    "kinetic": None,
+    "configurational": {"value": 0.9, "low": 0.8, "high": 1.1, "degrees_of_freedom": 16},
+    "single": {"nll": 0.31, "accuracy": 0.93},
+    "average": {"nll": 0.11, "accuracy": 0.97},
+    "missing": {"kinetic temperature": "sgld keeps no momenta"},
+}
 _STATES: tuple[State, ...] = ("complete", "complete", "infeasible", "complete", "pruned", "complete")
 _BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
-def make_snapshot(**changes: Any) -> StudySnapshot:
+def make_snapshot(num_trials: int = 48, **changes: Any) -> StudySnapshot:
     """A study of 48 trials and three objectives; any attribute can be given instead."""
-    records = tuple(_record(trial) for trial in range(48))
+    records = tuple(_record(trial) for trial in range(num_trials))
     front = _front(records)
     records = tuple(_tested(r) if r.trial in front else r for r in records)
     values: dict[str, Any] = {
@@ -30,11 +53,14 @@ def make_snapshot(**changes: Any) -> StudySnapshot:
         "objectives": (NLL, FLOPS, STORAGE),
         "records": records,
         "front": front,
-        "chosen": front[len(front) // 2],
+        "chosen": front[len(front) // 2] if front else None,
+        "knee": front[-1] if front else None,
         "rule": "The smallest student whose NLL interval overlaps that of the best one.",
         "references": _references(),
         "comparisons": _comparisons(),
-        "hypervolume": tuple(1 - math.exp(-0.08 * (i + 1)) * 0.8 - 0.1 for i in range(48)),
+        "hypervolume": tuple(0.9 - math.exp(-4 * (i + 1) / num_trials) * 0.8 for i in range(num_trials)),
+        "random_order": tuple(0.88 * (1 - 0.9 ** (i + 1)) for i in range(num_trials)),
+        "best_point": {"nll": 0.0, "flops": 1_000, "storage_bytes": 900},
         "reference_point": {"nll": math.log(10), "flops": 180_000, "storage_bytes": 361_000},
         "importances": {
             "nll": {"width": 0.61, "depth": 0.24, "group_penalty": 0.15},
@@ -46,6 +72,9 @@ def make_snapshot(**changes: Any) -> StudySnapshot:
             "method": {"name": "sgld", "chains": 2},
             "samples_to_nll": [[n, 0.11 + 0.25 / n**0.7] for n in (1, 2, 5, 10, 20, 50, 100, 200)],
             "seconds": 84.2,
+            "reliability": _reliability(random.Random(0)),
+            "diagnosis": DIAGNOSIS,
+            "verdict": {"level": "usable with care", "sentence": "Usable with care: chains disagree."},
         },
         "provenance": {
             "device": "cpu, 2 threads",
@@ -55,12 +84,32 @@ def make_snapshot(**changes: Any) -> StudySnapshot:
         },
         "num_test_evaluations": len(front),
         "split_text": "1257 training, 180 validation and 360 test examples, stratified by class.",
+        "evidence": {trial: make_evidence(trial) for trial in front},
+        "class_names": tuple(f"digit {i}" for i in range(NUM_CLASSES)),
         "notes": (
             "Latency was not measured.",
             "The teacher's chains disagree on 2 of 10 classes (R-hat 1.08).",
         ),
     }
     return StudySnapshot(**(values | changes))
+
+
+def make_single() -> StudySnapshot:
+    """A study of one complete trial."""
+    return make_snapshot(1, records=(_tested(_record(1)).replace(trial=0),), front=(0,), chosen=0, knee=0)
+
+
+def make_evidence(trial: int, num_classes: int = NUM_CLASSES) -> dict[str, Any]:
+    """What ``evaluate.evidence`` and ``api.evidence`` would give of 180 examples of 8 by 8 pixels."""
+    generator = np.random.default_rng(trial)
+    labels = generator.integers(num_classes, size=N_VALIDATION)
+    logits = generator.normal(size=(2, N_VALIDATION, num_classes)) + 4 * np.eye(num_classes)[labels]
+    student, teacher = (Predictions(x - np.log(np.exp(x).sum(1, keepdims=True))) for x in logits)
+    found = evidence(student, teacher, labels)
+    for one in found["examples"]:
+        pixels = torch.from_numpy(generator.random((1, 8, 8)))
+        one["picture"] = base64.b64encode(png(pixels, 0.0, 1.0)).decode()
+    return found
 
 
 def _record(trial: int) -> TrialRecord:
@@ -104,7 +153,7 @@ def _record(trial: int) -> TrialRecord:
             "macs_by_operator": {"linear": macs},
             "dead_units": (width - left) * depth,
             "seed": 10_000 + trial,
-            "loss": [[0, 2.3], [2000, nll]],
+            "loss": [[step, 2.3 * math.exp(-step / 300) + nll] for step in range(0, 2001, 100)],
         },
         seconds=3.1 + trial / 50,
         created=created,
@@ -127,9 +176,12 @@ def _metrics(
     values = {
         "accuracy": accuracy,
         "nll": nll,
+        "nll_above_teacher": nll - 0.11,
         "ece": 0.01 + nll / 20,
+        "brier": nll / 4,
+        "agreement": accuracy,
         "entropy_error": nll / 5,
-        "kl": nll / 3,
+        "kl_to_teacher": nll / 3,
     }
     half = {name: 0.35 * value / math.sqrt(n / 60) for name, value in values.items()} | {"accuracy": 0.02}
     intervals = {prefix + k: (max(0.0, v - half[k]), min(v + half[k], 9.0)) for k, v in values.items()}

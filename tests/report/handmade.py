@@ -37,7 +37,7 @@ def make_study(root: Path, snapshot: StudySnapshot, *, class_names: tuple[str, .
     }.items():
         store.put(key, value)
     found = open_study(folder)
-    for record in found.front():
+    for record in found.front_records():
         genotype = Genotype("mlp", depth=1, width=3)
         make_student(folder / STUDENTS / str(record.trial), genotype, class_names=class_names)
     return found

@@ -9,6 +9,8 @@ import pytest
 
 from gped_nas.report import words
 from gped_nas.report.data import data_of, find, plain
+from gped_nas.report.page import numbers_of
+from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Comparison, Objective
 from tests.report.example import make_snapshot
 
@@ -67,9 +69,97 @@ def test_layers_that_pruning_removed_stay_visible():
     snapshot = make_snapshot()
     trial = snapshot.front[0]
     records = tuple(r.replace(layers=r.layers[1:]) if r.trial == trial else r for r in snapshot.records)
-    layers = find(data_of(make_snapshot(records=records)), trial)["layers"]
+    layers = data_of(make_snapshot(records=records))["cards"][0]["layers"]
     assert layers[0]["after"] is None
     assert layers[0]["before"]["outputs"] > 0
+
+
+def test_what_is_lost_is_said_with_its_interval():
+    snapshot = make_snapshot()
+
+    def lost(value, interval):
+        records = [
+            r.replace(
+                metrics={**r.metrics, "test_nll_above_teacher": value},
+                intervals={**r.intervals, "test_nll_above_teacher": interval},
+            )
+            if r.trial == snapshot.chosen
+            else r
+            for r in snapshot.records
+        ]
+        return data_of(make_snapshot(records=tuple(records)))["answer"]["detail"]
+
+    assert "What is lost is likelihood: +0.0200 nats a prediction [0.0100, 0.0300]" in lost(0.02, (0.01, 0.03))
+    assert "cannot be told from nothing: +0.0200" in lost(0.02, (-0.01, 0.05))
+    assert "Nothing is lost" in lost(-0.02, (-0.03, -0.01))
+
+
+def test_the_table_holds_every_number_of_every_record():
+    snapshot = make_snapshot()
+    data = data_of(snapshot)
+    found = numbers_of(data)["table"]
+    rows = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+    assert len(set(found["columns"])) == len(found["columns"])
+    for row, record in zip(rows, data["records"], strict=True):
+        assert (row["trial"], row["state"], row["reason"]) == (record["trial"], record["state"], record["reason"])
+        for name, value in {**record["metrics"], **record["costs"], **record["settings"]}.items():
+            assert row[name] == value
+        for name, bounds in record["intervals"].items():
+            assert [row[name + "_low"], row[name + "_high"]] == bounds
+        assert row["n"] == record["n"].get("nll") and row["test_n"] == record["n"].get("test_nll")
+
+
+def test_a_setting_never_hides_a_number():
+    records = (TrialRecord(0, "complete", {"family": "mlp", "nll": 7, "state": "x"}, metrics={"nll": 0.5}),)
+    found = numbers_of(data_of(make_snapshot(records=records, front=(), chosen=None, knee=None)))["table"]
+    assert dict(zip(found["columns"], found["rows"][0], strict=True))["nll"] == 0.5
+    assert found["settings"] == ["family"]
+
+
+def test_the_layer_behind_the_front_is_the_front_without_it():
+    snapshot = make_snapshot()
+    names = ("nll", "flops", "storage_bytes")
+    left = {
+        r.trial: [r.value(name) for name in names]
+        for r in snapshot.records
+        if r.state == "complete" and r.trial not in snapshot.front
+    }
+    best = [
+        trial
+        for trial, p in left.items()
+        if not any(q != p and all(a <= b for a, b in zip(q, p, strict=True)) for q in left.values())
+    ]
+    assert data_of(snapshot)["near"] == best
+
+
+def test_the_saving_is_that_of_a_teacher_for_each_student():
+    """Teacher 84.2 s once; with 2 students of 3 s and 4 s: anew 175.4 s, paid 91.2 s, saved 84.2 s."""
+    metrics = {"nll": 0.5}
+    records = [TrialRecord(i, "complete", {}, metrics=metrics, seconds=3.0 + i) for i in range(2)]
+    records.append(TrialRecord(2, "duplicate", {}, metrics=metrics))
+    saved = data_of(make_snapshot(records=tuple(records), front=(), chosen=None, knee=None))["savings"]
+    assert (saved["num"], saved["anew"], saved["saved"]) == (2, 175.4, 84.2)
+    assert saved["share"] == pytest.approx(84.2 / 175.4, abs=1e-6)
+    assert data_of(make_snapshot(teacher={}))["savings"] is None
+
+
+def test_reasons_are_counted_most_frequent_first():
+    failures = data_of(make_snapshot())["failures"]
+    assert [row["num"] for row in failures] == sorted((row["num"] for row in failures), reverse=True)
+    assert {"state": "failed", "reason": "nll is not finite", "trials": [0, 24], "num": 2} in failures
+
+
+def test_confusions_add_up_and_name_the_classes():
+    evidence = {0: {"confusion": [[0, 0, 5], [0, 2, 1], [2, 2, 3]], "examples": []}}
+    record = make_snapshot().record(1).replace(trial=0)
+    changes = {"records": (record,), "front": (0,), "chosen": 0, "knee": 0, "evidence": evidence}
+    card = data_of(make_snapshot(**changes, class_names=("cat", "dog", "x" * 99)))["cards"][0]
+    confusion = card["confusion"]
+    assert [[cell["count"] for cell in line] for line in confusion["matrix"]] == [[5, 0, 1], [0, 0, 0], [0, 0, 3]]
+    assert (confusion["n"], confusion["num_wrong"]) == (9, 1)
+    assert confusion["wrong"] == [{"label": "cat", "found": "x" * 39 + "…", "count": 1}]
+    many = tuple(str(i) for i in range(40))
+    assert data_of(make_snapshot(**changes, class_names=many))["cards"][0]["confusion"]["matrix"] is None
 
 
 def test_find_refuses_a_trial_that_is_not_there():
@@ -86,6 +176,7 @@ def test_objective_labels_win_over_the_known_ones():
     objective = Objective("nll", "minimize", "metric", "my NLL")
     data = data_of(make_snapshot(objectives=(objective,)))
     assert {"name": "nll", "label": "my NLL"} in data["metrics"]
+    assert data["axes"][0]["label"] == "my NLL"
 
 
 def test_the_package_loads_no_drawing_library():

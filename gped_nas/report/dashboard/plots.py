@@ -5,22 +5,13 @@ import html
 import plotly.graph_objects as go
 
 from gped_nas.export.text import visible
-from gped_nas.report.data import Data
-from gped_nas.report.figures import Chart, charts
+from gped_nas.report.charts import charts
+from gped_nas.report.records import Data
 
 
 def dashboard_figures(data: Data) -> dict[str, go.Figure]:
-    """The main charts of ``data_of``'s data by ids that stay the same as a study grows.
-
-    Of the front's students only the chosen one's reliability is among them: the page shows them all below each other.
-    """
-    others = {f"reliability-{trial}" for trial in data["front"] if trial != data["chosen"]}
-    shown = [chart for chart in charts(data) if chart.section not in others]
-    return {_identifier(chart): _framed(chart.figure, chart.title) for chart in shown}
-
-
-def _identifier(chart: Chart) -> str:
-    return "chart-reliability" if chart.section.startswith("reliability") else chart.id
+    """The charts of ``data_of``'s data by ids that stay the same as a study grows."""
+    return {chart.id: _framed(chart.figure, chart.title) for chart in charts(data)}
 
 
 def _framed(figure: go.Figure, title: str) -> go.Figure:

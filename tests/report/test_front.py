@@ -1,17 +1,21 @@
-"""The figures: one for each pair of objectives and each diagram, with the marks where the numbers are."""
+"""The front's figure: over any two numbers, its marks where the numbers are."""
 
 import pytest
 
+from gped_nas.errors import ConfigError
+from gped_nas.report.charts import charts, figure
 from gped_nas.report.data import data_of, find
-from gped_nas.report.figures import charts
+from gped_nas.report.front import first_pair, front_chart
 from gped_nas.search.snapshot import Objective
 from tests.report.example import FLOPS, NLL, STORAGE, make_snapshot
 
 ACCURACY = Objective("accuracy", "maximize", "metric", "accuracy")
 
 
-def fronts(snapshot):
-    return [chart for chart in charts(data_of(snapshot)) if chart.section == "front"]
+def front(snapshot, x="flops", y="nll"):
+    data = data_of(snapshot)
+    axes = {axis["name"]: axis for axis in data["axes"]}
+    return front_chart(data, axes[x], axes[y])
 
 
 def trace(chart, name):
@@ -19,18 +23,26 @@ def trace(chart, name):
 
 
 @pytest.mark.parametrize(
-    ("objectives", "pairs"),
-    [((NLL,), 0), ((NLL, FLOPS), 1), ((NLL, FLOPS, STORAGE), 3), ((NLL, ACCURACY), 1)],
+    ("objectives", "axes"),
+    [
+        ((NLL,), None),
+        ((NLL, FLOPS), ("flops", "nll")),
+        ((NLL, ACCURACY, STORAGE), ("storage_bytes", "nll")),
+        ((FLOPS, NLL), ("flops", "nll")),
+        ((NLL, ACCURACY), ("nll", "accuracy")),
+    ],
 )
-def test_one_front_for_each_pair_of_objectives(objectives, pairs):
-    assert len(fronts(make_snapshot(objectives=objectives))) == pairs
+def test_the_front_starts_with_a_cost_across_and_quality_up(objectives, axes):
+    pair = first_pair(data_of(make_snapshot(objectives=objectives)))
+    assert (None if pair is None else tuple(axis["name"] for axis in pair)) == axes
 
 
-def test_one_reliability_diagram_for_each_front_student():
-    snapshot = make_snapshot()
-    sections = [chart.section for chart in charts(data_of(snapshot))]
-    assert [f"reliability-{trial}" for trial in snapshot.front] == sections[-len(snapshot.front) :]
-    assert sections[3:6] == ["hypervolume", "importances", "teacher"]
+def test_charts_are_those_the_data_allow():
+    sections = [chart.section for chart in charts(data_of(make_snapshot()))]
+    assert sections == ["front", "hypervolume", "hypervolume-time", "importances", "training", "teacher"]
+    nothing = {"hypervolume": (), "random_order": (), "importances": {}, "teacher": {}, "records": (), "front": ()}
+    bare = make_snapshot(objectives=(NLL,), chosen=None, knee=None, **nothing)
+    assert charts(data_of(bare)) == []
 
 
 def test_ids_are_unique_and_free_of_the_studys_texts():
@@ -41,7 +53,7 @@ def test_ids_are_unique_and_free_of_the_studys_texts():
 
 
 def test_costs_are_across_on_a_log_axis_and_quality_is_up():
-    chart = fronts(make_snapshot())[0]
+    chart = front(make_snapshot())
     assert chart.figure.layout.xaxis.type == "log"
     assert chart.figure.layout.yaxis.type is None
     assert chart.figure.layout.yaxis.title.text == "NLL (nats)"
@@ -49,7 +61,7 @@ def test_costs_are_across_on_a_log_axis_and_quality_is_up():
 
 def test_front_points_and_their_intervals_are_the_records():
     snapshot = make_snapshot()
-    points = trace(fronts(snapshot)[0], "front")
+    points = trace(front(snapshot), "front")
     data = data_of(snapshot)
     for trial in snapshot.front:
         record = find(data, trial)
@@ -60,19 +72,21 @@ def test_front_points_and_their_intervals_are_the_records():
 
 
 def test_every_group_has_its_own_shape_and_colour():
-    chart = fronts(make_snapshot())[2]
+    chart = front(make_snapshot(), "flops", "storage_bytes")
     marks = [t.marker for t in chart.figure.data if t.name and t.mode == "markers"]
-    assert len({mark.symbol for mark in marks}) == len(marks) == 9
+    assert len({mark.symbol for mark in marks}) == len(marks) == 10
     states = [trace(chart, name).marker.color for name in ("front", "dominated", "infeasible", "pruned")]
     assert len(set(states)) == 4
 
 
 @pytest.mark.parametrize(("up", "shape_of_y"), [(NLL, lambda steps: sorted(steps, reverse=True)), (ACCURACY, sorted)])
 def test_the_step_line_joins_what_nothing_beats(up, shape_of_y):
-    """Brute force: a front point is on the line exactly when no other is at least as good in both."""
-    chart = fronts(make_snapshot(objectives=(up, FLOPS)))[0]
+    """Brute force: a front point is on the line exactly when no other student is at least as good in both."""
+    chart = front(make_snapshot(), "flops", up.name)
     line = next(t for t in chart.figure.data if t.mode == "lines")
-    points = list(zip(trace(chart, "front").x, trace(chart, "front").y, strict=True))
+    points = [
+        p for name in ("front", "dominated") for p in zip(trace(chart, name).x, trace(chart, name).y, strict=True)
+    ]
     sign = 1 if up.direction == "minimize" else -1
     best = {p for p in points if not any(q != p and q[0] <= p[0] and sign * q[1] <= sign * p[1] for q in points)}
     assert set(zip(line.x, line.y, strict=True)) == best
@@ -84,29 +98,42 @@ def test_the_step_line_joins_what_nothing_beats(up, shape_of_y):
 def test_the_ring_is_on_the_chosen_student():
     snapshot = make_snapshot()
     record = find(data_of(snapshot), snapshot.chosen)
-    ring = trace(fronts(snapshot)[0], "chosen")
+    ring = trace(front(snapshot), "chosen")
     assert (ring.x[0], ring.y[0]) == (record["costs"]["flops"], record["metrics"]["nll"])
 
 
 def test_a_reference_without_both_numbers_is_not_drawn():
     snapshot = make_snapshot()
     references = (snapshot.references[0].__class__("map", "MAP", {"nll": 0.2}),)
-    names = [t.name for t in fronts(make_snapshot(references=references))[0].figure.data]
-    assert "MAP" not in names and "front" in names
+    chart = front(make_snapshot(references=references))
+    assert len(trace(chart, "MAP").x) == 0 and len(trace(chart, "front").x) > 0
 
 
 def test_a_cost_of_zero_has_no_place_on_a_log_axis():
     snapshot = make_snapshot()
     records = tuple(r.replace(costs={**r.costs, "flops": 0}) for r in snapshot.records)
-    chart = fronts(make_snapshot(records=records, references=()))[0]
+    chart = front(make_snapshot(records=records, references=()))
     assert all(t.name is None or len(t.x) == 0 for t in chart.figure.data)
 
 
-def test_the_teachers_reliability_is_drawn_when_it_is_told():
-    bins = [{"confidence": 0.9, "accuracy": 0.91, "count": 12}]
-    teacher = {**make_snapshot().teacher, "reliability": bins}
-    chart = charts(data_of(make_snapshot(teacher=teacher)))[-1]
-    assert [t.name for t in chart.figure.data] == ["perfect", "teacher", "student"]
+def test_a_figure_is_found_by_name_and_drawn_over_any_axes():
+    data = data_of(make_snapshot())
+    assert figure(data, "front").layout.xaxis.title.text == "FLOPs"
+    asked = figure(data, "front", x="storage_bytes", y="brier")
+    assert (asked.layout.xaxis.title.text, asked.layout.yaxis.title.text) == ("storage (bytes)", "Brier score")
+    with pytest.raises(ConfigError, match="figure 'fornt': unknown; did you mean 'front'"):
+        figure(data, "fornt")
+    with pytest.raises(ConfigError, match="axis 'breir': unknown; did you mean 'brier'"):
+        figure(data, "front", x="breir")
+    with pytest.raises(ConfigError, match="axis 'nll'"):
+        figure(data, "teacher", x="nll")
+
+
+def test_metrics_that_differ_much_are_seen_on_a_log_scale():
+    snapshot = make_snapshot()
+    worst = snapshot.front[-1]
+    records = tuple(r.replace(metrics={**r.metrics, "nll": 9.0}) if r.trial == worst else r for r in snapshot.records)
+    assert front(make_snapshot(records=records)).figure.layout.yaxis.type == "log"
 
 
 def test_texts_from_the_study_are_escaped():

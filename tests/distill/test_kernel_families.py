@@ -1,0 +1,129 @@
+"""Whole populations of every family under every optimiser against the oracle, however they are laid out."""
+
+import random
+import threading
+
+import pytest
+
+from gped_nas.distill import kernel, layout
+from gped_nas.distill.kernel import distill
+from gped_nas.distill.kernel_reference import distill_one
+from gped_nas.distill.pruning import prox_group_lasso
+from gped_nas.distill.recipe import Recipe
+from gped_nas.models.base import Genotype
+from tests.distill.populations import CPU, MIXED, make_data, relative_difference
+
+OPTIMISERS = ("adamw", "muon", "sgd")
+
+
+def recipe_of(optimiser, **more):
+    settings = {"steps": 50, "batch_size": 16, "warmup": 5, "lr": 0.02, "weight_decay": 0.05, "beta2": 0.95}
+    settings |= {"momentum": 0.8, "lr_rest": 0.01, "target_weights": {"expected_entropy": 2.0}, "precision": "float32"}
+    return Recipe(optimiser=optimiser, **{**settings, **more})
+
+
+def run(genotypes, recipe, **more):
+    return distill(genotypes, make_data(), recipe, seed=0, device=CPU, **more).students
+
+
+def check(students, recipe, bound=2e-5):
+    for student in students:
+        expected = distill_one(student.genotype, make_data(), recipe, seed=0, prox=prox_group_lasso)
+        assert relative_difference(student.params, expected) < bound, str(student.genotype)
+        assert not student.failure
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"average": 0.9, "lr_width_power": 1.0, "lr": 0.002, "lr_rest": 0.001},  # these widths multiply it by 10 to 64
+        {"prox_every": 7, "prune_at": 0.4, "lr_width_power": 0.5, "lr": 0.01, "lr_rest": 0.002},
+    ],
+    ids=["plain", "average-and-own-step-sizes", "odd-pruning"],
+)
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_students_equal_those_of_the_oracle(optimiser, more):
+    """50 steps, pruned on the way; students of all families at once."""
+    recipe = recipe_of(optimiser, **more)
+    students = run(MIXED, recipe)
+    check(students, recipe)
+    assert sum(student.num_dead for student in students) > 3
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_workers_share_a_population_and_change_rounding_alone(optimiser, monkeypatch):
+    monkeypatch.setattr(layout, "_WORTH_A_WORKER", 1)
+    seen = set()
+    step = kernel.TrainedBundle.step
+
+    def watched(self, *args):
+        seen.add(threading.get_ident())
+        return step(self, *args)
+
+    monkeypatch.setattr(kernel.TrainedBundle, "step", watched)
+    recipe = recipe_of(optimiser, average=0.9)
+    alone = run(MIXED, recipe, workers=1)
+    assert seen == {threading.get_ident()}
+    seen.clear()
+    shared = run(MIXED, recipe, workers=3)
+    assert len(seen) >= 3 and threading.get_ident() not in seen
+    for one, other in zip(alone, shared, strict=True):
+        assert relative_difference(other.params, one.params) < 2e-5
+        assert dict(other.losses) == pytest.approx(dict(one.losses), rel=1e-5)
+
+
+def test_a_fault_in_a_worker_is_told(monkeypatch):
+    monkeypatch.setattr(layout, "_WORTH_A_WORKER", 1)
+
+    def broken(self, x, expectations, lr):
+        raise ZeroDivisionError("of a worker")
+
+    monkeypatch.setattr(kernel.TrainedBundle, "step", broken)
+    with pytest.raises(ZeroDivisionError, match="of a worker"):
+        run(MIXED, recipe_of("adamw"), workers=3)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_order_and_siblings_change_rounding_alone(optimiser):
+    recipe = recipe_of(optimiser)
+    students = run(MIXED, recipe)
+    for seed, size in enumerate((len(MIXED), 3)):
+        order = random.Random(seed).sample(range(len(MIXED)), size)
+        for i, student in zip(order, run([MIXED[i] for i in order], recipe), strict=True):
+            assert relative_difference(student.params, students[i].params) < 2e-5, str(MIXED[i])
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_widths_rounded_up_change_rounding_alone(optimiser, monkeypatch):
+    """As on a GPU, through pruning and a new layout."""
+    fused = kernel.FusedMlp
+    made = []
+
+    def rounded(*args, **more):
+        made.append(fused(*args, **{**more, "round_to": 8}))
+        return made[-1]
+
+    monkeypatch.setattr(kernel, "FusedMlp", rounded)
+    recipe = recipe_of(optimiser, average=0.9)
+    check(run([g for g in MIXED if g.family == "mlp"], recipe), recipe)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("genotype", [*MIXED[1:4:2], Genotype("mlp", depth=2, width=1, group_penalty=0.01)], ids=str)
+def test_a_population_of_one(genotype):
+    """Also of a genotype with one unit a layer, and a batch larger than the data."""
+    recipe = recipe_of("muon", batch_size=200, average=0.5)
+    check(run([genotype], recipe), recipe)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_students_in_bfloat16_learn_what_those_in_float32_do(optimiser):
+    """To within a tenth of the loss, and not by the very same numbers."""
+    full, half = (run(MIXED, recipe_of(optimiser, precision=p, lr=0.03)) for p in ("float32", "bfloat16"))
+    for one, other in zip(full, half, strict=True):
+        assert not other.failure
+        (_, first), (_, last) = other.losses
+        assert last < first
+        assert last == pytest.approx(one.losses[-1][1], rel=0.1)
+        assert other.losses != one.losses

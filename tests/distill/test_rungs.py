@@ -1,0 +1,143 @@
+"""Rungs, patience and leaving."""
+
+import math
+
+import pytest
+import torch
+
+from gped_nas.distill import kernel
+from gped_nas.distill.kernel import distill
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import loss
+from gped_nas.models.base import FAMILIES
+from tests.distill.populations import CLASSES, CPU, MIXED, RESOLVED, make_data, relative_difference
+
+VALIDATION = make_data(35, seed=5)
+BASE = {"steps": 40, "batch_size": 16, "warmup": 5, "lr": 0.02, "prune_at": 0.5, "precision": "float32"}
+
+
+def run(genotypes, recipe, **more):
+    return distill(genotypes, make_data(), recipe, seed=0, device=CPU, validation=VALIDATION, **more).students
+
+
+def direct(genotype, params):
+    """The loss on all of validation at once, in float64."""
+    raw = FAMILIES[genotype.family].forward({k: p.double() for k, p in params.items()}, VALIDATION.inputs.double())
+    said = {name: e.double() for name, e in VALIDATION.expectations.items()}
+    return float(loss(raw, RESOLVED, {"expected_entropy": 3.0}, said, CLASSES))
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_losses_at_rungs_are_those_of_the_student_as_it_is_there(average, monkeypatch):
+    """Looked at in blocks that do not divide validation; the rung at the end is of the student that is handed out."""
+    monkeypatch.setattr(kernel, "EVALUATED_AT_ONCE", 8)
+    recipe = Recipe(**BASE, rungs=4, average=average, target_weights={"expected_entropy": 3.0})
+    outcomes = {}
+    look = kernel._Distillation._look
+
+    def watched(self, training, step):
+        outcomes[step] = [{k: p.clone() for k, p in student.outcome.items()} for student in self.students]
+        look(self, training, step)
+
+    monkeypatch.setattr(kernel._Distillation, "_look", watched)
+    students = run(MIXED, recipe)
+    assert sorted(outcomes) == [10, 20, 30, 40]
+    for i, student in enumerate(students):
+        assert [step for step, _ in student.rungs] == [10, 20, 30, 40]
+        for step, value in student.rungs:
+            assert value == pytest.approx(direct(student.genotype, outcomes[step][i]), rel=1e-5)
+        assert student.rungs[-1][1] == pytest.approx(direct(student.genotype, student.params), rel=1e-5)
+
+
+@pytest.mark.parametrize("rungs", [1, 3, 39, 500])
+def test_looking_changes_nothing(rungs):
+    plain = run(MIXED[:3], Recipe(**BASE))
+    looked = run(MIXED[:3], Recipe(**BASE, rungs=rungs))
+    for one, other in zip(plain, looked, strict=True):
+        assert one.rungs == () and 1 <= len(other.rungs) <= 40
+        assert all(torch.equal(other.params[name], p) for name, p in one.params.items())
+
+
+@pytest.fixture
+def losing(monkeypatch):
+    """The first student's loss, and no other's, is told to grow at every rung."""
+    look = kernel._Distillation._look
+
+    def told(self, training, step):
+        look(self, training, step)
+        if 0 in training:
+            self.rungs[0][-1] = (step, float(step))
+
+    monkeypatch.setattr(kernel._Distillation, "_look", told)
+
+
+@pytest.mark.parametrize(("optimiser", "average"), [("adamw", 0.8), ("muon", 0.0), ("sgd", 0.8)])
+def test_one_leaves_and_its_siblings_go_on_as_without_it(losing, optimiser, average):
+    """Rungs at 4, 8, ... 40; pruning at 20; patience 2: rungs 24, 28 and 32 tell that it has not improved since 24."""
+    settings = {**BASE, "optimiser": optimiser, "average": average, "lr_rest": 0.01}
+    recipe = Recipe(**settings, rungs=10, patience=2)
+    students = run(MIXED, recipe)
+    first = students[0]
+    assert [step for step, _ in first.rungs] == list(range(4, 33, 4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel._Distillation, "_is_done", lambda self, p: False)
+        stayed = run(MIXED, recipe)
+    assert relative_difference(first.params, stayed[0].params) > 1e-4, "it stopped at 32"
+    going = [i for i, student in enumerate(students) if len(student.rungs) == 10]
+    assert len(going) > 3, "most have no reason to leave"
+    for i in going:
+        assert relative_difference(students[i].params, stayed[i].params) < 2e-5
+        assert dict(students[i].rungs) == pytest.approx(dict(stayed[i].rungs), rel=1e-5)
+    assert not any(student.failure for student in students)
+
+
+def test_a_student_that_leaves_is_the_one_of_its_last_rung(losing, monkeypatch):
+    seen = {}
+    look = kernel._Distillation._look
+
+    def kept(self, training, step):
+        look(self, training, step)
+        seen[step] = {k: p.clone() for k, p in self.students[0].outcome.items()}
+
+    monkeypatch.setattr(kernel._Distillation, "_look", kept)
+    first = run(MIXED[:2], Recipe(**BASE, rungs=10, patience=1))[0]
+    assert first.rungs[-1][0] == 28 and max(seen) > 28 and not first.failure
+    assert all(torch.equal(first.params[name], p) for name, p in seen[28].items())
+
+
+def test_training_ends_when_everyone_has_left(monkeypatch):
+    told = []
+    monkeypatch.setattr(kernel._Distillation, "_is_done", lambda self, p: len(self.rungs[p]) == 7)
+    students = run(MIXED[:2], Recipe(**BASE, rungs=10, patience=1), progress=lambda *args: told.append(args))
+    assert [len(student.rungs) for student in students] == [7, 7]
+    assert told[-1] == ("students", 28, 40)
+
+
+def job_with(losses, patience, prune_step=20):
+    job = object.__new__(kernel._Distillation)
+    job.recipe = Recipe(**{**BASE, "steps": 40}, rungs=10, patience=patience)
+    assert job.recipe.prune_step == prune_step
+    job.rungs = [[(4 * (i + 1), value) for i, value in enumerate(losses)]]
+    return job._is_done(0)
+
+
+@pytest.mark.parametrize(
+    ("after_pruning", "patience", "leaves"),
+    [
+        ([], 1, False),
+        ([1.0], 1, False),
+        ([1.0, 0.9], 1, False),
+        ([1.0, 1.0], 1, True),  # as good is no better
+        ([1.0, 1.1], 1, True),
+        ([1.0, 1.1], 2, False),
+        ([1.0, 1.1, 0.95], 2, False),
+        ([1.0, 1.1, 1.05], 2, True),
+        ([0.5, 0.9, 0.8, 0.7], 2, True),  # better than the last ones, never than the best
+        ([1.0, math.nan], 1, True),
+        ([math.nan, math.nan], 1, True),
+        ([1.0, 2.0, 3.0, 4.0], 0, False),
+    ],
+)
+def test_patience_by_hand(after_pruning, patience, leaves):
+    """Rungs up to the pruning step, here five of loss 0.1, do not count: the penalty is no longer there to pay for."""
+    assert job_with([0.1] * 5 + after_pruning, patience) == leaves
