@@ -74,7 +74,8 @@ def test_the_search_for_offences_finds_them(source: str) -> None:
     assert len(list(_offences(source))) == 1
 
 
-def _registries() -> list[Registry[object]]:
+def all_registries() -> list[Registry[object]]:
+    """Every registry of the package, by what it holds."""
     found = {}
     for module in pkgutil.walk_packages(gped_nas.__path__, "gped_nas."):
         for value in vars(importlib.import_module(module.name)).values():
@@ -84,7 +85,7 @@ def _registries() -> list[Registry[object]]:
 
 
 def test_every_registry_holds_something() -> None:
-    registries = _registries()
+    registries = all_registries()
     kinds = [registry.kind for registry in registries]
     assert len(set(kinds)) == len(kinds)
     assert {"dataset", "family", "method", "metric", "policy", "target"} <= set(kinds)

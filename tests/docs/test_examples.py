@@ -1,0 +1,178 @@
+"""Every example of the documentation works: the blocks of each page are executed in order, in a folder of its own.
+
+What is different from a user's machine, so that all pages together take less than a minute:
+
+* Every search space that is read is cut down (``_cut``): fewer posterior samples, steps and students at once. Settings
+  that an example gives with ``--set`` come after that and hold.
+* No study goes beyond ``NUM_TRIALS`` trials, whatever ``--n-trials`` says; lists of settings of the dials are cut to
+  their first.
+* The study ``digits_mlp`` is there already, as are the files that pages take for granted (``_prepare``). The trial that
+  a command names is replaced by the one that the study has chosen here.
+
+A block that cannot be run stands under ``<!-- not run: reason -->``. Those, and the blocks that are no program, are
+listed in ``NOT_RUN``, so that none slips in.
+"""
+
+import re
+import runpy
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gped_nas as gn
+from gped_nas.api import job
+from gped_nas.config import load_yaml, read_yaml
+from gped_nas.registry import Registry
+from gped_nas.search import space as spaces
+from tests.cli.harness import TINY, call
+from tests.docs.pages import PAGES, Block, blocks_of
+from tests.test_architecture import all_registries
+
+NUM_TRIALS = 4
+NOT_RUN: dict[str, list[str]] = {
+    "README.md": [
+        "make search    # sets up .venv, installs, searches students for the digits dataset, writes a report",
+        "dataset --> posterior samples --> stream --> expectations --> kernel --> evaluation --> trial record --> front --> "
+        "report",
+        "@inproceedings{vadera2020gped,",
+    ],
+    "docs/commands.md": ["$ gped-search dashboard digits_mlp --port 8081"],
+    "docs/concepts.md": ["   dataset ------------> posterior samples ---> stream ------------> expectations"],
+    "docs/data.md": ["$ GPED_DATA=/data/torchvision gped-search run fashion_mlp --dry-run"],
+    "docs/extending.md": ['[project.entry-points."gped_nas.plugins"]'],
+    "docs/kernel.md": ["            one batch of inputs x (B, D) and averages of the teacher, gathered once for all"],
+    "docs/quickstart.md": ["$ python3 -m venv .venv"],
+    "docs/science.md": [
+        "theta <- theta - (eta / 2) grad U(theta) + N(0, eta T)",
+        "argmin over z of   sum_i (z_i - w_i)^2 / (2 lr D_i) + lambda sqrt(n) ||z||",
+    ],
+}
+"""By page, the first lines of the blocks that are not run: drawings, and programs marked with a reason."""
+SMALL = {"num_samples": 8, "burn_in": 20, "thinning": 10, "steps": 100, "leapfrog_steps": 2}
+
+
+def _cut(data: dict[str, Any]) -> dict[str, Any]:
+    """A search space as plain data, made small."""
+    method = data["teacher"]["method"]
+    if method["name"] != "import":
+        method |= {key: value for key, value in SMALL.items() if key in method}
+    data["recipe"] = {**data.get("recipe", {}), "steps": 40, "warmup": 5}
+    data["baseline"] = {"steps": 100, "precisions": [1.0]}
+    data["search"] = {**data.get("search", {}), "students_at_once": NUM_TRIALS}
+    return data
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    """Cut budgets, see the module."""
+
+    def search(*args: Any, n_trials: int, **kwargs: Any) -> str:
+        return run_search(*args, n_trials=min(n_trials, NUM_TRIALS), **kwargs)
+
+    run_search: Callable[..., str] = job.search
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spaces, "read_yaml", lambda path: _cut(read_yaml(path)))
+        patch.setattr(job, "search", search)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_registries() -> Iterator[None]:
+    """What examples register is gone after them."""
+    before: list[tuple[Registry[object], dict[str, object]]] = [(r, dict(r._items)) for r in all_registries() if len(r)]
+    yield
+    for registry, items in before:
+        registry._items.clear()
+        registry._items.update(items)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the study ``digits_mlp``, its cache and the files that pages take for granted."""
+    root = tmp_path_factory.mktemp("documentation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPED_CACHE", str(root / "cache"))
+        patch.chdir(root)
+        _prepare(root)
+    return root
+
+
+def _prepare(root: Path) -> None:
+    gn.run("digits_mlp")
+    dataset = gn.load_dataset(gn.load_space("digits_mlp"))
+    images = dataset.raw("test").numpy()
+    np.save(root / "digits.npy", images[:3])
+    Image.fromarray(images[0, 0] * 15).save(root / "one.png")
+    np.savez(root / "mine.npz", x_train=images[:, 0], y_train=dataset.labels("test"))
+
+
+def _commands(block: Block, chosen: int) -> Iterator[list[str]]:
+    """The words of each command, as they are run here."""
+    for command in block.commands:
+        words = shlex.split(re.sub(r"\b(digits_mlp[ -])\d+\b", rf"\g<1>{chosen}", command), comments=True)
+        if "dials" in words:
+            words = [word.split(",")[0] for word in words]
+        yield words
+
+
+def _run_console(block: Block, chosen: int) -> None:
+    for words in _commands(block, chosen):
+        if words[0] == "gped-search":
+            result = call(*words[1:])
+            assert result.code == 0, (words, result.err)
+        elif words[0] == "python":
+            runpy.run_path(words[1])
+        else:
+            pytest.fail(f"{block.page}:{block.line}: {words[0]}: a test runs gped-search and python; mark the block")
+
+
+def _run_yaml(block: Block) -> None:
+    """A whole space starts with its file's name and is written there; a part of one must fit into the tiny space."""
+    data = load_yaml(block.text, block.page)
+    named = re.match(r"# (\S+\.yaml)", block.text)
+    if named:
+        Path(named[1]).write_text(block.text)
+    else:
+        data = {**load_yaml(TINY, "tiny"), **data}
+    spaces.parse_space(data, f"{block.page}:{block.line}")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run(page: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "page"
+    shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns("cache"))
+    monkeypatch.setenv("GPED_CACHE", str(prepared / "cache"))
+    monkeypatch.chdir(folder)
+    student = gn.open_study("digits_mlp").chosen()
+    assert student is not None
+    images = gn.load_dataset(gn.load_space("digits_mlp")).raw("test")[:3].float()
+    names: dict[str, Any] = {"__name__": page}
+    for block in blocks_of(page):
+        if block.mark or block.kind == "drawing":
+            continue
+        if block.kind == "console":
+            _run_console(block, student.trial)
+        elif block.kind == "yaml":
+            _run_yaml(block)
+        else:
+            names["inputs"] = images if "import torch" in block.text else images.numpy()
+            source = "\n" * (block.line - 1) + block.text
+            exec(compile(source, str(PAGES[page]), "exec"), names)
+
+
+def test_what_is_not_run_is_known() -> None:
+    found = {page: [b.text.splitlines()[0] for b in blocks_of(page) if b.mark or b.kind == "drawing"] for page in PAGES}
+    assert {page: lines for page, lines in found.items() if lines} == NOT_RUN
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = PAGES["docs/README.md"].read_text()
+    assert [page for page in PAGES if page.startswith("docs/") and f"({Path(page).name})" not in index] == [
+        "docs/README.md"
+    ]

@@ -1,0 +1,155 @@
+"""The reference pages name everything there is: verbs, options, variables, settings and defaults, genotype values."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from gped_nas.cli.program import app
+from gped_nas.config import Config
+from gped_nas.data.diabetes import DiabetesSettings
+from gped_nas.data.dials import DataConfig
+from gped_nas.data.digits import DigitsSettings
+from gped_nas.data.own import NpzSettings
+from gped_nas.data.synthetic import LinearGaussianSettings
+from gped_nas.data.views import POLICIES
+from gped_nas.data.vision import VisionSettings
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import TARGETS
+from gped_nas.evaluate.base import METRICS
+from gped_nas.models.base import COMMON_VALUES, FAMILIES
+from gped_nas.models.costs import COSTS
+from gped_nas.posterior.base import METHODS
+from gped_nas.posterior.likelihoods import LIKELIHOODS
+from gped_nas.posterior.priors import PRIORS
+from gped_nas.search import space
+from tests.docs.pages import PAGES
+
+COMMANDS, SPACES = PAGES["docs/commands.md"].read_text(), PAGES["docs/spaces.md"].read_text()
+SETTINGS: dict[str, type[Config]] = {
+    "space": space._SpaceFile,
+    "teacher": space._TeacherFile,
+    "students": space._StudentsFile,
+    "search": space.SearchConfig,
+    "baseline": space.BaselineConfig,
+    "stream": space.StreamConfig,
+    "data": DataConfig,
+    "recipe": Recipe,
+    "digits": DigitsSettings,
+    "diabetes": DiabetesSettings,
+    "npz": NpzSettings,
+    "linear_gaussian": LinearGaussianSettings,
+    "mnist": VisionSettings,
+    **{f"prior {name}": prior for name, prior in PRIORS.items()},
+    **{f"likelihood {name}": likelihood for name, likelihood in LIKELIHOODS.items()},
+    **{name: policy.settings for name, policy in POLICIES.items()},
+    **{name: method.config for name, method in METHODS.items()},
+    **{name: type(target.settings) for name, target in TARGETS.items() if target.settings is not None},
+}
+NAMES = ("name", "policy")
+"""Keys that say which settings these are."""
+
+
+def _section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next one of its level or above."""
+    level = heading.split()[0]
+    parts = re.split(rf"^(?=#{{1,{len(level)}}} )", text, flags=re.MULTILINE)
+    (found,) = [part for part in parts if part.startswith(heading + "\n")]
+    return found
+
+
+def _verbs(command: Any, words: str) -> Iterator[tuple[str, Any]]:
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _verbs(below, f"{words} {name}")
+    if not hasattr(command, "commands"):
+        yield words, command
+
+
+VERBS = dict(_verbs(typer.main.get_command(app), "gped-search"))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_described_with_its_options_and_an_example(verb: str) -> None:
+    section = _section(COMMANDS, f"## `{verb}`")
+    options = {name for one in VERBS[verb].params for name in one.opts if name.startswith("--")}
+    assert {name for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", section)} == options
+    assert f"$ {verb}" in section
+
+
+def test_no_verb_is_described_that_is_not_there() -> None:
+    assert re.findall(r"^## `(.+)`$", COMMANDS, re.MULTILINE) != []
+    assert set(re.findall(r"^## `(.+)`$", COMMANDS, re.MULTILINE)) == set(VERBS)
+
+
+def test_every_environment_variable_is_described() -> None:
+    read = {"NO_COLOR"}
+    for path in PAGES["README.md"].parent.glob("gped_nas/**/*.py"):
+        read |= set(re.findall(r"\b(?:GPED|OPTUNA)_[A-Z]+\b", path.read_text()))
+    assert {name for name in read if f"`{name}`" not in _section(COMMANDS, "## What all verbs share")} == set()
+
+
+def test_every_exit_code_is_described() -> None:
+    codes = re.findall(r"^\| ([\d, ]+) \|", COMMANDS, re.MULTILINE)
+    assert sorted(int(code) for cell in codes for code in cell.split(",")) == [0, 1, 2, 3, 4, 5, 130, 143]
+
+
+def _rows(cls: type[Config]) -> dict[str, str]:
+    """Key to default, as the page writes them."""
+    rows = {}
+    for key, field in cls.model_fields.items():
+        default = field.default
+        if field.is_required():
+            shown = "required"
+        elif default is None:
+            shown = "none"
+        elif isinstance(default, Config):
+            shown = "see there"
+        else:
+            text = default if isinstance(default, str) else json.dumps(default)
+            shown = f"`{text}`"
+        rows[key] = shown
+    return rows
+
+
+@pytest.mark.parametrize("title", SETTINGS)
+def test_every_setting_is_listed_with_its_default(title: str) -> None:
+    found = {}
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.*?) \|$", _section(SPACES, f"#### `{title}`"), re.MULTILINE)
+    for key, default, what in rows:
+        assert what, (title, key)
+        found[key] = default
+    expected = _rows(SETTINGS[title])
+    if title != "space":
+        expected = {key: default for key, default in expected.items() if key not in NAMES}
+    assert found == expected
+
+
+def test_no_settings_are_left_out() -> None:
+    def below(cls: type[Config]) -> Iterator[type[Config]]:
+        for one in cls.__subclasses__():
+            yield one
+            yield from below(one)
+
+    described = {part for cls in SETTINGS.values() for part in cls.__mro__}
+    missing = {cls.__name__ for cls in below(Config) if cls.__module__.startswith("gped_nas.")}
+    missing -= {cls.__name__ for cls in described}
+    # step sizes are described in a section of their own; the others are files that the program writes for itself
+    assert missing == {"StepSize", "CosineCycles", "Manifest", "Shard", "_SpecFile", "_NormalizationFile"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_genotype_value_is_listed(family: str) -> None:
+    counts = FAMILIES[family].counts
+    listed = set(re.findall(r"^\| `(\w+)` \|", _section(SPACES, f"### `{family}`"), re.MULTILINE))
+    assert listed == {*counts, *counts.values()}
+    assert all(f"`{value}`" in _section(SPACES, "## Families") for value in COMMON_VALUES)
+
+
+def test_every_metric_cost_target_and_sampler_is_named() -> None:
+    objectives, targets = _section(SPACES, "## Objectives and constraints"), _section(SPACES, "## Targets")
+    assert [name for name in (*METRICS, *COSTS) if f"`{name}`" not in objectives] == []
+    assert set(re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile)", targets, re.MULTILINE)) == set(TARGETS)
+    assert [name for name in space.Sampler.__args__ if f"`{name}`" not in _section(SPACES, "## Search")] == []
