@@ -2,7 +2,7 @@
 
     python tests/bench/bench_growth.py --space digits_mlp --out reports/bench
 
-Student seconds are distilling and measuring; the rest is drawing and recording. Processor seconds hold where others work
+Student seconds are distilling and measuring; the rest is drawing and recording. Processor seconds hold when others work
 too. Prints one JSON line.
 """
 
