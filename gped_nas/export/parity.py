@@ -1,7 +1,8 @@
 """How far an exported student is from the live one: both are asked about the same inputs, in batches of several sizes.
 
 A difference counts relative to the largest value of its output where that is above 1 (concentrations of a Dirichlet
-run into the millions), and as it is where not: for probabilities and nats it is absolute.
+run into the millions), and as it is where not: for probabilities and nats it is absolute. What is derived from heads
+needs no tolerance of its own, as long as it is computed in a form that amplifies no rounding (``derived_targets``).
 """
 
 from collections.abc import Callable

@@ -102,8 +102,8 @@ def start(*args: object, cwd: Path | None = None, **env: str) -> "subprocess.Pop
     )
 
 
-def finish(process: "subprocess.Popen[str]", seconds: float = 60) -> Result:
-    """Wait for a process; one that hangs is killed and fails the test."""
+def finish(process: "subprocess.Popen[str]", seconds: float = 240) -> Result:
+    """Wait for a process; one that hangs is killed and fails the test, one on a busy machine is not."""
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

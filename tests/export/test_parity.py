@@ -228,7 +228,7 @@ def test_mutual_information_is_given_wherever_its_parts_are(students: dict[str, 
 
 
 def test_an_empty_batch_gives_nothing(exports: dict[str, Path]) -> None:
-    folder = exports["float16-cnn"]
+    folder = exports["int8-mlp"]
     data = io.BytesIO((folder / "student.pt2").read_bytes())
     assert torch.export.load(data).module()(raw_inputs(0))["predictive"].shape == (0, 3)
 
