@@ -6,8 +6,8 @@ What is different from a user's machine, so that all pages together take less th
   that an example gives with ``--set`` come after that and hold.
 * No study goes beyond ``NUM_TRIALS`` trials, whatever ``--n-trials`` says; lists of settings of the dials are cut to
   their first. ``dashboard`` is not started, since it would not end.
-* The studies ``digits_mlp`` and ``mine`` are there already, as are files that pages take for granted (``_prepare``). The
-  trial that a command names is replaced by the one that the study has chosen here.
+* The studies ``digits_mlp`` and ``mine`` are there already, as are files that pages take for granted (``_prepare``).
+  The trial that a command names is replaced by the one that the study has chosen here.
 
 A block that cannot be run stands under ``<!-- not run: reason -->``. Those, and the blocks that are no program, are
 listed in ``NOT_RUN``, so that none slips in.
