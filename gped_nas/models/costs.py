@@ -20,7 +20,7 @@ from gped_nas.models.storage import storage_bytes
 _COUNTED_OPERATORS = frozenset({"conv", "linear", "matmul", "addmm", "mm", "bmm", "einsum"})
 _FREE_OPERATORS = frozenset(
     {
-        *("aten::relu", "aten::clamp_min"),
+        *("aten::relu", "aten::clamp_min", "aten::tanh", "aten::sigmoid", "aten::gelu", "aten::silu"),
         *("aten::square", "aten::mean", "aten::add", "aten::mul", "aten::rsqrt"),
         *("aten::max_pool2d",),
         *("aten::clone",),

@@ -124,3 +124,13 @@ def test_costs_are_plain_numbers():
     assert Cost(1, 2, 3, 4) == Cost(macs=1, flops=2, params=3, storage_bytes=4)
     cost = genotype_cost(Genotype("mlp", depth=0), (7,), 3)
     assert {type(v) for v in vars(cost).values()} == {int}
+
+
+@pytest.mark.parametrize("activation", [torch.tanh, torch.sigmoid, torch.nn.functional.gelu, torch.nn.functional.silu])
+def test_an_activation_costs_nothing(monkeypatch, activation):
+    class Smooth:
+        def forward(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+            return activation(torch.nn.functional.linear(x, params["w"]))
+
+    monkeypatch.setitem(FAMILIES._items, "smooth", Smooth())
+    assert count_macs("smooth", {"w": (3, 2)}, (2,)) == {"linear": 6}
