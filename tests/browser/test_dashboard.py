@@ -14,11 +14,9 @@ from playwright.sync_api import Page, expect
 from gped_nas.api.dashboard import ARTIFACTS, furnish
 from gped_nas.api.study import Study
 from gped_nas.report.dashboard.server import application, listen
-from tests.browser.test_report import browser
 from tests.report.example import make_snapshot
 from tests.report.handmade import make_study
 
-__all__ = ["browser"]
 EVIL = "<img src=x onerror=\"document.title='owned'\">'\u202e"
 FRONT = """() => document.getElementById("graph-pareto-front").data
     .map(trace => [trace.hovertemplate.replace(/.*<extra>(.*)<.extra>/, "$1"), trace.x.length])"""
