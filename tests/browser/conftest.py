@@ -14,6 +14,8 @@ from gped_nas.report import write_report
 from tests.report.example import make_single, make_snapshot
 from tests.report.test_page import evil_snapshot
 
+PATIENCE_MS = 120_000
+"""How long a page may take on a machine that is busy with other things; no test is about time."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -42,6 +44,7 @@ class Visit:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.context = browser.new_context(offline=True, **context)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.context.route("**/*", self._answer)
         self.page: Page = self.context.new_page()
         self.page.on("console", lambda message: self.complaints.append(message.text))

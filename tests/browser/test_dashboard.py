@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 from gped_nas.api.dashboard import ARTIFACTS, furnish
 from gped_nas.api.study import Study
 from gped_nas.report.dashboard.server import application, listen
+from tests.browser.conftest import PATIENCE_MS
 from tests.report.example import make_snapshot
 from tests.report.handmade import make_study
 
@@ -65,6 +66,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def page(browser: Any, served: Served) -> Iterator[Page]:
     """A page that may ask the dashboard alone; every error it reports fails the test."""
     context, complaints = browser.new_context(), []
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: complaints.append(request.url) if _is_foreign(request.url, served) else None)
