@@ -16,6 +16,7 @@ from tests.report.test_page import evil_snapshot
 
 PATIENCE_MS = 120_000
 """How long a page may take on a machine that is busy with other things; no test is about time."""
+expect.set_options(timeout=PATIENCE_MS)
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -70,7 +71,7 @@ class Visit:
         """Charts that hold no drawing when all had their turn."""
         without = self.page.locator(".chart:not(:has(.main-svg))")
         with contextlib.suppress(AssertionError):
-            expect(without).to_have_count(0, timeout=15_000)
+            expect(without).to_have_count(0, timeout=PATIENCE_MS)
         found: list[str] = without.evaluate_all("all => all.map(e => e.id)")
         return found
 

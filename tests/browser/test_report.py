@@ -99,7 +99,7 @@ def test_a_picture_can_be_saved_without_breaking_the_policy(visit, tmp_path):
     seen = visit("some")
     chart = seen.page.locator("#chart-front")
     chart.hover()
-    with seen.page.expect_download(timeout=10_000) as download:
+    with seen.page.expect_download() as download:
         chart.locator('[data-title*="ownload"]').click()
     download.value.save_as(tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
