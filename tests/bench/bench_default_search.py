@@ -3,6 +3,7 @@
     git worktree add ../before COMMIT
     python tests/bench/bench_default_search.py --before ../before --out reports/bench
 
+With ``--set search.sampler=random`` both trees try the same genotypes: what remains of the difference is the students'.
 Both trees run the same space with the same seeds and the same teachers, in turns; intervals are Student's t over seeds.
 """
 
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,10 @@ from tests.bench.bench_policies import interval
 RUN = "from gped_nas.cli import main; main()"
 
 
-def search(tree: Path, space: str, seed: int, out: Path) -> dict[str, float]:
+def search(tree: Path, space: str, seed: int, out: Path, settings: Sequence[str]) -> dict[str, float]:
     """One search by the code of a tree."""
     command = [sys.executable, "-c", RUN, "run", space, "--seed", str(seed), "--out", str(out)]
+    command += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "PYTHONPATH": str(tree.resolve())}
     subprocess.run(command, env=environment, cwd=tree, check=True, capture_output=True)
     study = gn.open_study(out / space)
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True)
     parser.add_argument("--space", default="digits_mlp")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of gped-search run")
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -49,11 +53,12 @@ def main() -> None:
     for seed in range(args.seeds):
         for name, tree in (("before", args.before), ("after", here)):
             with tempfile.TemporaryDirectory() as folder:
-                runs[name].append(search(tree, args.space, seed, Path(folder)))
+                runs[name].append(search(tree, args.space, seed, Path(folder), args.set))
             print(f"seed {seed}, {name}: {runs[name][-1]}", flush=True)
     pairs = list(zip(runs["before"], runs["after"], strict=True))
     found: dict[str, Any] = {
         "space": args.space,
+        "settings": args.set,
         "runs": runs,
         "time_ratio": interval([a["student_s"] / b["student_s"] for b, a in pairs]),
         "hypervolume_change": interval([a["hypervolume"] / b["hypervolume"] - 1 for b, a in pairs]),
