@@ -175,7 +175,7 @@ def _trainer(
         teacher=teacher,
         data=data,
         recipe=_decided(study, teacher.space.recipe, session),
-        rungs=rung_set(teacher, session),
+        rung_set=rung_set(teacher, session),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
         folder=make_dir(study.path / STUDENTS),

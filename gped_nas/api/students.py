@@ -39,7 +39,7 @@ class Trainer:
         folder: where students are written, one folder a trial.
         session: how to run.
         about: what each student's spec says of where it comes from.
-        rungs: what rungs look at; None where the recipe has none.
+        rung_set: what rungs look at; None where the recipe has none.
     """
 
     teacher: Teacher
@@ -50,7 +50,7 @@ class Trainer:
     folder: Path
     session: Session
     about: dict[str, str]
-    rungs: DistillationSet | None = None
+    rung_set: DistillationSet | None = None
 
     def __call__(self, asked: Sequence[Asked]) -> list[TrialRecord]:
         """See ``search.run.DistilAndEvaluate``.
@@ -72,7 +72,7 @@ class Trainer:
             self.recipe,
             seed=self.teacher.space.seed,
             device=session.device,
-            validation=self.rungs,
+            validation=self.rung_set,
             feed=online_feed(self.teacher, session) if self.recipe.mode == "online" else None,
             progress=session.progress,
             should_stop=session.should_stop,
