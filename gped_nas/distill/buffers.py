@@ -1,13 +1,19 @@
 """Flat buffers of a bundle of students: parameters, gradients, and what a step computes with.
 
-Master parameters and gradients are float32. Where a step computes in bfloat16 it reads a shadow of the parameters
-and leaves its gradients in another; in float32 both are the masters themselves, so that nothing is copied.
+Master parameters are float32, and so is every gradient that an optimiser sees. Where a step computes in bfloat16 it
+reads a shadow of the parameters and leaves its gradients in another; in float32 both are the masters themselves, so
+that nothing is copied. An update goes block by block: a bfloat16 gradient is brought to float32, used, and the shadow
+renewed, while these numbers lie in the core's cache. In one pass after the other each would come from memory anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+_BLOCK = 2**17
+"""Numbers of a block: half a megabyte of float32, so that what is copied stays in a core's second cache."""
 
 
 @dataclass(eq=False)
@@ -16,30 +22,85 @@ class Buffers:
 
     Attributes:
         theta: float32 master parameters (total,).
-        grad: float32 gradients (total,).
         dtype: what a step computes in.
         work: parameters in ``dtype``; ``theta`` itself where that is float32.
-        work_grad: gradients in ``dtype``; ``grad`` itself where that is float32.
+        work_grad: gradients in ``dtype``.
     """
 
     theta: Tensor
     dtype: torch.dtype
-    grad: Tensor = field(init=False)
     work: Tensor = field(init=False)
     work_grad: Tensor = field(init=False)
+    _scratch: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        is_full = self.dtype == torch.float32
-        self.grad = torch.zeros_like(self.theta)
-        self.work = self.theta if is_full else self.theta.to(self.dtype)
-        self.work_grad = self.grad if is_full else torch.zeros_like(self.work)
+        self.work = self.theta if self._is_full else self.theta.to(self.dtype)
+        self.work_grad = torch.zeros_like(self.work)
+        # a GPU has no cache to keep a block in: its blocks are whole
+        self._size = _BLOCK if self.theta.device.type == "cpu" and not self._is_full else self.theta.numel()
+        self._scratch = self.theta.new_empty(0 if self._is_full else self._size)
 
-    def collect(self) -> None:
-        """Bring the gradients of a step into ``grad``."""
-        if self.work_grad is not self.grad:
-            self.grad.copy_(self.work_grad)
+    @property
+    def _is_full(self) -> bool:
+        return self.dtype == torch.float32
+
+    @property
+    def grad(self) -> Tensor:
+        """Float32 gradients (total,); a copy where a step computes in another precision."""
+        return self.work_grad.float()
 
     def refresh(self) -> None:
-        """Bring parameters that an update has changed into ``work``."""
-        if self.work is not self.theta:
+        """Bring parameters that were changed from outside into ``work``."""
+        if not self._is_full:
             self.work.copy_(self.theta)
+
+    def blocks(self, cuts: Sequence[slice]) -> list["Block"]:
+        """These parts of the buffers, to be updated one block after the other."""
+        found: list[list[slice]] = []
+        room = 0
+        for cut in cuts:
+            start = cut.start
+            while start < cut.stop:
+                if room == 0:
+                    found.append([])
+                    room = self._size
+                stop = min(cut.stop, start + room)
+                found[-1].append(slice(start, stop))
+                room, start = room - (stop - start), stop
+        return [self._block(own) for own in found]
+
+    def _block(self, cuts: list[slice]) -> "Block":
+        if self._is_full:
+            grads = [self.work_grad[cut] for cut in cuts]
+            return Block(cuts, [self.theta[cut] for cut in cuts], grads, [], [])
+        sizes = [cut.stop - cut.start for cut in cuts]
+        grads = list(self._scratch[: sum(sizes)].split(sizes))  # type: ignore[no-untyped-call]
+        work_grads, works = [self.work_grad[cut] for cut in cuts], [self.work[cut] for cut in cuts]
+        return Block(cuts, [self.theta[cut] for cut in cuts], grads, work_grads, works)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Parts of the buffers that one call updates.
+
+    Attributes:
+        cuts: where they lie.
+        params: master parameters of each.
+        grads: float32 gradients of each, valid after ``collect`` and until another block's.
+    """
+
+    cuts: Sequence[slice]
+    params: list[Tensor]
+    grads: list[Tensor]
+    _work_grads: list[Tensor]
+    _works: list[Tensor]
+
+    def collect(self) -> None:
+        """Bring the gradients of a step into ``grads``."""
+        for grad, work_grad in zip(self.grads, self._work_grads, strict=False):
+            grad.copy_(work_grad)
+
+    def refresh(self) -> None:
+        """Bring parameters that an update has changed into what the next step computes with."""
+        for work, param in zip(self._works, self.params, strict=False):
+            work.copy_(param)

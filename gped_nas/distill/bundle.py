@@ -109,7 +109,6 @@ class InTurn:
         raw_PBU = torch.stack([self._forward(own, x) for own in self._leaves]).float()
         losses_P = self._loss(raw_PBU, expectations)
         losses_P.sum().backward()  # type: ignore[no-untyped-call]
-        self.buffers.collect()
         return losses_P.detach()
 
 

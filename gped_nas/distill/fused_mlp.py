@@ -230,17 +230,16 @@ class FusedMlp:
                 multiply(left, right, out=out)
         for gradient, weight_gradient in plan.to_inputs:
             torch.mm(gradient, x_BD, out=weight_gradient)
-        buffers.collect()
         return losses_P
 
     def _loss_and_gradient(self, plan: "_Plan", expectations: Heads) -> Tensor:
         """Losses (P,); the gradient of their sum by the raw outputs is left in the plan."""
-        raw = plan.layers[-1].output
-        raw_PBU = raw.view(len(self.shapes), -1, plan.batch_size).transpose(1, 2).float().contiguous().requires_grad_()
+        shape = (len(self.shapes), -1, plan.batch_size)
+        raw_PUB = plan.layers[-1].output.view(shape).to(torch.float32, copy=True).requires_grad_()
         with torch.enable_grad():
-            losses_P = self._loss(raw_PBU, expectations)
-            (gradient_PBU,) = torch.autograd.grad(losses_P.sum(), raw_PBU)
-        plan.raw_gradient.view(len(self.shapes), -1, plan.batch_size).copy_(gradient_PBU.transpose(1, 2))
+            losses_P = self._loss(raw_PUB.mT, expectations)
+            (gradient_PUB,) = torch.autograd.grad(losses_P.sum(), raw_PUB)
+        plan.raw_gradient.view(shape).copy_(gradient_PUB)
         return losses_P.detach()
 
     def _plan_for(self, batch_size: int) -> "_Plan":

@@ -5,12 +5,11 @@ from math import isfinite
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.distill.targets import TARGETS, Heads, Target, constant, entropy
+from gped_nas.distill.targets import TARGETS, Heads, Target, constant, entropy, log_softmax
 
 Row = Annotated[tuple[float, ...], Field(strict=False)]
 
@@ -55,13 +54,13 @@ def mean_target(
 
 
 def _predictive_loss(raw: Tensor, heads: Heads, expectation: Tensor) -> Tensor:
-    return -(expectation * F.log_softmax(raw, -1)).sum(-1)
+    return -(expectation * log_softmax(raw)).sum(-1)
 
 
 def _entropy_predict(raw: Tensor, heads: Heads) -> Tensor:
     # sigmoid(a) H[q] with H[q] detached: E[H] <= H[q] always, so mutual information is never negative, and
     # the entropy loss cannot bend the predictive head.
-    student_entropy = entropy(F.log_softmax(heads["predictive"].detach(), -1))
+    student_entropy = entropy(log_softmax(heads["predictive"].detach()))
     return raw.sigmoid() * student_entropy.unsqueeze(-1)
 
 

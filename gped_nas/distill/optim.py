@@ -40,7 +40,7 @@ class Optimiser(Protocol):
     memory: dict[str, Tensor]
 
     def step(self, lr: float | Tensor) -> None:
-        """One update; ``lr`` is multiplied by each student's own factor."""
+        """One update, masters and what a step computes with; ``lr`` is multiplied by each student's own factor."""
         ...
 
     def metric(self, student: int, name: str) -> Tensor:
@@ -80,24 +80,26 @@ class AdamW:
         theta = bundle.buffers.theta
         self._recipe, self._updates = recipe, updates
         self._fused = theta.device.type in ("cpu", "cuda")
-        self.memory = {"first": torch.zeros_like(theta), "second": torch.zeros_like(theta)}
-        self._seconds = bundle.views(self.memory["second"])
-        buffers = (theta, bundle.buffers.grad, self.memory["first"], self.memory["second"])
-        self._groups = [
-            (factor, [[flat[cut] for cut in where] for flat in buffers])
+        first, second = torch.zeros_like(theta), torch.zeros_like(theta)
+        self.memory = {"first": first, "second": second}
+        self._seconds = bundle.views(second)
+        self._blocks = [
+            (factor, block, [first[cut] for cut in block.cuts], [second[cut] for cut in block.cuts])
             for factor, where in (_cuts(bundle, factors) if cuts is None else cuts).items()
+            for block in bundle.buffers.blocks(where)
         ]
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimiser.step``."""
-        for factor, (params, grads, firsts, seconds) in self._groups:
+        for factor, block, firsts, seconds in self._blocks:
+            block.collect()
             adamw(
-                params,
-                grads,
+                block.params,
+                block.grads,
                 firsts,
                 seconds,
                 [],
-                [self._updates.clone() for _ in params],
+                [self._updates.clone() for _ in firsts],
                 foreach=False,
                 fused=self._fused,
                 amsgrad=False,
@@ -108,6 +110,7 @@ class AdamW:
                 eps=EPS,
                 maximize=False,
             )
+            block.refresh()
         self._updates.add_(1)
 
     def metric(self, student: int, name: str) -> Tensor:
@@ -126,18 +129,19 @@ class Sgd:
         self._fused = theta.device.type in ("cpu", "cuda")
         self.memory = {"momentum": torch.zeros_like(theta)}
         self._thetas = bundle.views(theta)
-        buffers = (theta, bundle.buffers.grad, self.memory["momentum"])
-        self._groups = [
-            (factor, [[flat[cut] for cut in where] for flat in buffers])
+        self._blocks = [
+            (factor, block, [self.memory["momentum"][cut] for cut in block.cuts])
             for factor, where in _cuts(bundle, factors).items()
+            for block in bundle.buffers.blocks(where)
         ]
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimiser.step``."""
-        for factor, (params, grads, momenta) in self._groups:
+        for factor, block, momenta in self._blocks:
+            block.collect()
             sgd(
-                params,
-                grads,
+                block.params,
+                block.grads,
                 list(momenta),
                 foreach=False,
                 fused=self._fused,
@@ -148,6 +152,7 @@ class Sgd:
                 nesterov=self._recipe.momentum > 0,
                 maximize=False,
             )
+            block.refresh()
         self._updates.add_(1)
 
     def metric(self, student: int, name: str) -> Tensor:
@@ -159,7 +164,7 @@ class Muon:
     """See the module docstring."""
 
     def __init__(self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> None:
-        buffers = bundle.buffers
+        self._buffers = buffers = bundle.buffers
         rest = defaultdict[float, list[slice]](list)
         stacks = defaultdict[tuple[float, float, tuple[int, int]], list[slice]](list)
         for piece in bundle.pieces():
@@ -171,7 +176,6 @@ class Muon:
                 stacks[factor, max(1.0, rows / prod(columns)) ** 0.5, piece.matrix].append(piece.where)
         self._rest = AdamW(bundle, recipe, factors, updates, cuts=rest)
         self._recipe, self._stacks = recipe, stacks
-        self._theta, self._grad = buffers.theta, buffers.grad
         self.memory = {**self._rest.memory, "momentum": torch.zeros_like(buffers.theta)}
         self._step, self._thetas = torch.zeros_like(buffers.theta), bundle.views(buffers.theta)
         self._steps, self._momenta = bundle.views(self._step), bundle.views(self.memory["momentum"])
@@ -180,16 +184,19 @@ class Muon:
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimiser.step``."""
         recipe, momentum = self._recipe, self.memory["momentum"]
+        theta, work, grad = self._buffers.theta, self._buffers.work, self._buffers.work_grad
         for (factor, stretch, (rows, columns)), where in self._stacks.items():
             for cut in where:
-                momentum[cut].lerp_(self._grad[cut], 1 - recipe.momentum)
+                momentum[cut].lerp_(grad[cut].float(), 1 - recipe.momentum)
             nesterov = torch.stack(
-                [self._grad[cut].lerp(momentum[cut], recipe.momentum).view(rows, columns) for cut in where]
+                [grad[cut].float().lerp(momentum[cut], recipe.momentum).view(rows, columns) for cut in where]
             )
-            stretched = orthogonalise(nesterov) * stretch
+            stretched = orthogonalise(nesterov.to(self._buffers.dtype)).float() * stretch
             for cut, one in zip(where, stretched, strict=True):
                 self._step[cut] = one.flatten()
-                self._theta[cut].mul_(1 - lr * factor * recipe.weight_decay).sub_(self._step[cut] * (lr * factor))
+                theta[cut].mul_(1 - lr * factor * recipe.weight_decay).sub_(self._step[cut] * (lr * factor))
+                if work is not theta:
+                    work[cut].copy_(theta[cut])
         self._rest.step(lr)
 
     def metric(self, student: int, name: str) -> Tensor:
@@ -205,7 +212,8 @@ class Muon:
 def orthogonalise(stack: Tensor) -> Tensor:
     """Matrices (n, rows, columns) with the same singular vectors and singular values of about one.
 
-    Source: Jordan et al. 2024; the polynomial's coefficients are theirs.
+    Computed in the matrices' own precision, and bfloat16 is enough. Source: Jordan et al. 2024; the polynomial's
+    coefficients are theirs.
     """
     a, b, c = _NEWTON_SCHULZ
     is_tall = stack.shape[1] > stack.shape[2]

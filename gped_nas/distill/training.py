@@ -99,7 +99,6 @@ class TrainedBundle:
         losses_P = self._bundle.compute(x, expectations)
         with torch.no_grad():
             self._optimiser.step(lr)
-            self._bundle.buffers.refresh()
         return losses_P
 
     @torch.no_grad()

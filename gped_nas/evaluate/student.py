@@ -1,11 +1,10 @@
 """What a student says about raw inputs, in the form that metrics read."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas.distill.student import Student
-from gped_nas.distill.targets import TARGETS, split_heads
+from gped_nas.distill.targets import TARGETS, log_softmax, split_heads
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.teacher import normal_predictions
 
@@ -25,7 +24,7 @@ def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int
     if spec.label_normalization:
         normal = TARGETS["predictive_normal"].predict(heads["predictive_normal"], heads)
         return normal_predictions(normal[:, 0], normal[:, 1], spec.label_normalization)
-    log_prob = F.log_softmax(heads["predictive"], -1).numpy()
+    log_prob = log_softmax(heads["predictive"]).numpy()
     if "expected_entropy" not in heads:
         return Predictions(log_prob)
     entropy = TARGETS["expected_entropy"].predict(heads["expected_entropy"], heads)

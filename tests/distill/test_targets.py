@@ -7,6 +7,7 @@ from gped_nas.distill.targets import (
     entropy,
     expect,
     head_slices,
+    log_softmax,
     loss,
     predictions,
     stream_expectation,
@@ -78,11 +79,17 @@ def test_quantiles_of_a_stream_are_refused_before_anything_is_read():
         stream_expectation(None, "quantile", "pool-clean")
 
 
+def test_log_probabilities_of_a_batch_in_either_layout():
+    raw_PUB = 30 * torch.randn((3, 5, 4), generator=torch.Generator().manual_seed(0))
+    for raw in (raw_PUB.mT, raw_PUB.mT.contiguous(), raw_PUB.mT[0], raw_PUB.mT[0, :0]):
+        torch.testing.assert_close(log_softmax(raw), raw.double().log_softmax(-1).float())
+
+
 def test_expected_entropy_never_exceeds_total_entropy():
     generator = torch.Generator().manual_seed(0)
     raw = 10 ** torch.linspace(-3, 3, 2000)[:, None] * torch.randn((2000, 7), generator=generator)
     predicted = predictions(raw, BOTH, 6)
-    total = entropy(raw[:, :6].log_softmax(-1))
+    total = entropy(log_softmax(raw[:, :6]))
     information = total - predicted["expected_entropy"].squeeze(-1)
     assert (information >= 0).all()
     assert (predicted["expected_entropy"] >= 0).all()
