@@ -27,6 +27,7 @@ from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.kernel import dtype_of
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.evaluate.base import draw_resamples
@@ -161,7 +162,7 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
         # its default leaves the digest as it was before the setting existed, so that older studies go on
         "views": [resolved["views"], resolved["stream"]] if space.stream != StreamConfig() else resolved["views"],
         "targets": resolved["targets"],
-        "recipe": resolved["recipe"],
+        "recipe": {k: v for k, v in resolved["recipe"].items() if (k, v) != ("components", 0)},  # likewise
         "seed": resolved["seed"],
         "teacher and dataset (the stream)": [teacher, method, stream],
     }
@@ -190,7 +191,7 @@ def _decided(study: Study, recipe: Recipe, session: Session) -> Recipe:
         return recipe
     precision = study.store.get("precision")
     if precision is None:
-        precision = "bfloat16" if devices.half_is_fast(session.device) else "float32"
+        precision = str(dtype_of("auto", session.device)).removeprefix("torch.")
         study.store.put("precision", precision)
     return recipe.model_copy(update={"precision": precision})
 

@@ -14,15 +14,17 @@ that has stopped improving can leave there, and only there, since that is when b
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 
 import torch
 from torch import Tensor
 
+from gped_nas import device as devices
 from gped_nas import rng
-from gped_nas.device import half_is_fast, one_thread, threads_for
 from gped_nas.distill.bundle import Bundle, InTurn
+from gped_nas.distill.components import Components, check_components, in_components
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed, batch_indices, cached_batches
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import FUSED_FAMILY, Share, lay_out, num_workers
@@ -121,36 +123,43 @@ def distill(
         EnvironmentProblem: the memory does not suffice for a population with a ``feed`` of its own.
         Interrupted: ``should_stop`` said so.
     """
+    families = {genotype.family for genotype in genotypes}
+    check_components(recipe.components, families, data.inputs[0].numel(), "recipe.components")
+    train = partial(
+        _Distillation,
+        data=data,
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        validation=validation,
+        feed=feed,
+        workers=workers,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    return Population(_whole_or_in_halves(genotypes, train, seed, can_halve=feed is None))
+
+
+def _whole_or_in_halves(
+    genotypes: Sequence[Genotype], train: "Callable[[Sequence[Genotype]], _Distillation]", seed: int, *, can_halve: bool
+) -> tuple[Distilled, ...]:
+    """Students trained together where they fit into memory."""
     try:
-        return _Distillation(
-            genotypes, data.to(device), recipe, seed, device, validation, feed, workers, progress, should_stop
-        ).run()
+        return train(genotypes).run()
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         message = str(error).partition("\n")[0] or "no more said"
-    if feed is not None:
+    if not can_halve:
         raise EnvironmentProblem(
             f"students: {len(genotypes)} at once do not fit into memory ({message}); lower search.students_at_once"
         )
     if len(genotypes) == 1:
         failure = f"out of memory: {message}"
-        return Population((Distilled(genotypes[0], {}, student_seed(seed, genotypes[0]), 0, (), (), failure),))
-    students: list[Distilled] = []
-    for part in (genotypes[: len(genotypes) // 2], genotypes[len(genotypes) // 2 :]):
-        half = distill(
-            part,
-            data,
-            recipe,
-            seed=seed,
-            device=device,
-            validation=validation,
-            workers=workers,
-            progress=progress,
-            should_stop=should_stop,
-        )
-        students += half.students
-    return Population(tuple(students))
+        return (Distilled(genotypes[0], {}, student_seed(seed, genotypes[0]), 0, (), (), failure),)
+    middle = len(genotypes) // 2
+    first = _whole_or_in_halves(genotypes[:middle], train, seed, can_halve=True)
+    return first + _whole_or_in_halves(genotypes[middle:], train, seed, can_halve=True)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -164,7 +173,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
     """The type that products are computed in; ``auto`` probes the device."""
     if precision == "auto":
-        return torch.bfloat16 if half_is_fast(device) else torch.float32
+        return torch.bfloat16 if devices.half_is_fast(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
@@ -190,28 +199,42 @@ class _Distillation:
         should_stop: Callable[[], bool],
     ) -> None:
         assert validation is not None or not recipe.rungs, "rungs look at validation"
-        self.genotypes, self.data, self.recipe, self.device = genotypes, data, recipe, device
-        self.validation = None if validation is None else validation.to(device)
+        shapes = [data.shapes(genotype) for genotype in genotypes]
+        self.frame: Components | None = None
+        if recipe.components:
+            frame, data = in_components(data, recipe.components)
+            self.frame = frame = frame.to(device)
+            feed = feed and ((frame.project(x), said) for x, said in feed)
+        self.dtype = dtype_of(recipe.precision, device)
+        data = data.to(device)
+        self.data = data = replace(data, inputs=data.inputs.to(self.dtype))  # once, not in every batch
+        self.recipe, self.device = recipe, device
+        self.validation = None if validation is None else self._placed(validation)
         self.feed = feed or cached_batches(data, recipe, seed)
         is_counted = finds_batches(device) and feed is None and recipe.update == "averaged"
         self.index_TB = batch_indices(data, recipe, seed) if is_counted else None
         self.num_workers = 1 if is_counted else workers or num_workers(device)
         self.progress, self.should_stop = progress, should_stop
-        self.dtype = dtype_of(recipe.precision, device)
         self.seeds = [student_seed(seed, g) for g in genotypes]
-        self.students = [self._fresh(g, s) for g, s in zip(genotypes, self.seeds, strict=True)]
+        self.students = [self._fresh(*one) for one in zip(genotypes, shapes, self.seeds, strict=True)]
         self.curves: list[list[tuple[int, Tensor]]] = [[] for _ in genotypes]
         self.rungs: list[list[tuple[int, float]]] = [[] for _ in genotypes]
         self.num_dead = [0] * len(genotypes)
 
-    def _fresh(self, genotype: Genotype, seed: int) -> Student:
-        shapes = self.data.shapes(genotype)
+    def _placed(self, validation: DistillationSet) -> DistillationSet:
+        """Validation on the device, in the frame that students are trained in."""
+        moved = validation.to(self.device)
+        return moved if self.frame is None else replace(moved, inputs=self.frame.project(moved.inputs))
+
+    def _fresh(self, genotype: Genotype, shapes: Shapes, seed: int) -> Student:
         params = initialise(shapes, generator=torch.Generator().manual_seed(seed))
         moved = {name: p.to(self.device) for name, p in params.items()}
-        return Student(genotype, lr_factor(shapes, self.recipe), moved)
+        return Student(
+            genotype, lr_factor(shapes, self.recipe), moved if self.frame is None else self.frame.enter(moved)
+        )
 
-    def run(self) -> Population:
-        """Train to the end."""
+    def run(self) -> tuple[Distilled, ...]:
+        """Train to the end; students in the order of the genotypes."""
         recipe = self.recipe
         training = list(range(len(self.students)))
         stops = sorted({recipe.prune_step, recipe.steps, *recipe.rung_steps})
@@ -238,7 +261,7 @@ class _Distillation:
                 training = left
                 del team  # two layouts at once might not fit into memory
                 team = _Team(self, training, start=stop, updates=stop - phase_start)
-        return Population(tuple(self._distilled(p) for p in range(len(self.students))))
+        return tuple(self._distilled(p) for p in range(len(self.students)))
 
     def _prune(self) -> None:
         """Remove dead units and begin the second phase: optimisers forget, averages begin."""
@@ -276,7 +299,8 @@ class _Distillation:
 
     def _distilled(self, p: int) -> Distilled:
         student = self.students[p]
-        params = {name: value.detach().cpu().clone() for name, value in student.outcome.items()}
+        outcome = student.outcome if self.frame is None else self.frame.leave(student.outcome)
+        params = {name: value.detach().cpu().clone() for name, value in outcome.items()}
         curve = tuple((step, float(value)) for step, value in self.curves[p])
         losses = [value for _, value in (*curve, *self.rungs[p])]
         is_finite = all(bool(v.isfinite().all()) for v in params.values()) and all(map(isfinite, losses))
@@ -334,10 +358,10 @@ class _Team:
             return
         feed = SharedFeed(self._job.feed, num_readers=len(self._workers))
         if len(self._workers) == 1:
-            with threads_for(self._largest_product):
+            with devices.threads_for(self._largest_product):
                 self._train(self._workers[0], feed, steps)
             return
-        with one_thread(), ThreadPoolExecutor(len(self._workers)) as pool:
+        with devices.one_thread(), ThreadPoolExecutor(len(self._workers)) as pool:
             for done in [pool.submit(self._train, own, feed, steps) for own in self._workers]:
                 done.result()
 

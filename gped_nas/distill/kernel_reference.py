@@ -5,10 +5,12 @@ float64. Slow on purpose; tests hold ``kernel.distill`` against it. Rungs change
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from gped_nas.distill.components import fit
 from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
 from gped_nas.distill.kernel import lr_factor, student_seed
 from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
@@ -31,6 +33,16 @@ def distill_one(
     """
     generator = torch.Generator().manual_seed(student_seed(seed, genotype))
     params = initialise(data.shapes(genotype), generator=generator)
+    if recipe.components:
+        frame = fit(data.inputs, recipe.components)
+        inside = replace(data, inputs=frame.project(data.inputs))
+        return frame.leave(_trained(genotype, frame.enter(params), inside, recipe, seed, prox))
+    return _trained(genotype, params, data, recipe, seed, prox)
+
+
+def _trained(
+    genotype: Genotype, params: Params, data: DistillationSet, recipe: Recipe, seed: int, prox: Prox
+) -> Params:
     feed = cached_batches(data, recipe, seed)
     params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
     params = compact(genotype.family, params)

@@ -34,6 +34,9 @@ class Recipe(Config):
     lr: float = Field(default=3e-3, gt=0, description="peak step size")
     halve_every: int = Field(default=0, ge=0, description="steps between halvings of lr; 0 is a cosine to zero")
     warmup: int = Field(default=100, ge=0, description="steps of linear warm-up")
+    components: int = Field(
+        default=0, ge=0, description="mlp: train on so many principal components of the inputs; 0 is plain inputs"
+    )
     lr_rest: float = Field(default=3e-3, gt=0, description="muon: peak step size of biases, norms and last layers")
     lr_width_power: float = Field(
         default=0.0, ge=0, le=1, description="a student's step size falls with its mean width to this power; 64 is one"

@@ -13,6 +13,7 @@ from gped_nas.config import Config, parse, read_yaml
 from gped_nas.data.base import DATASETS
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.views import PredictionDtype, View, parse_view
+from gped_nas.distill.components import check_components
 from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import Target, num_raw_outputs, parse_targets
@@ -205,11 +206,17 @@ class SearchSpace:
                 raise ConfigError(f"{self.source}: {where}.{error}{drawn}") from None
 
     def check_reachable(self, input_shape: tuple[int, ...], num_classes: int) -> None:
-        """Refuse a cost constraint that no genotype can meet.
+        """Refuse what the data's shape makes impossible.
 
         Raises:
-            ConfigError: even the smallest network breaks it.
+            ConfigError: even the smallest network breaks a cost constraint; or see ``check_components``.
         """
+        check_components(
+            self.recipe.components,
+            (students.family for students in self.students),
+            math.prod(input_shape),
+            f"{self.source}: recipe.components",
+        )
         smallest = self.smallest_cost(input_shape, num_classes)
         for name, bound in self.constraints.items():
             if name in smallest and smallest[name] > bound:

@@ -42,7 +42,7 @@ def memory_for(monkeypatch):
         def limited(self, steps):
             sizes.append(len(self._training))
             count[0] += 1
-            genotypes = [self._job.genotypes[p] for p in self._training]
+            genotypes = [self._job.students[p].genotype for p in self._training]
             if count[0] > after and (len(genotypes) > most or too_large in genotypes):
                 raise error()
             step(self, steps)

@@ -1,0 +1,99 @@
+"""Principal components: a smaller frame in which fully connected students are trained.
+
+What real inputs vary by lies mostly in few directions. A student is trained on the coordinates of its inputs along the
+K of greatest variance, and folded back at the end:
+
+    z = (x - mean) basis,    W z + b  =  (W basis^T) x + (b - W basis^T mean),    basis (D, K) orthonormal
+
+so that what is kept and exported reads plain inputs. A step's first products and updates shrink by K / D, and its
+directions being uncorrelated suits an optimiser with a step size for each number. Since the basis is orthonormal, a
+unit's weights have the same norm in both frames: group penalty and weight decay mean what they did. Initial weights
+are drawn for plain inputs and projected, so that the sign of a direction changes nothing.
+
+What is given up: a student is blind to the D - K directions in which distillation inputs vary least.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import Params
+
+FAMILY = "mlp"
+"""The one family whose first layer reads an input as a row of numbers."""
+_FITTED_ON = 20_000
+"""Inputs that directions are found from, at equal distances: with so many more would not move them."""
+_WEIGHT, _BIAS = "layers.0.weight", "layers.0.bias"
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The frame.
+
+    Attributes:
+        mean_D: mean input.
+        basis_DK: orthonormal directions, of greatest variance first.
+    """
+
+    mean_D: Tensor
+    basis_DK: Tensor
+
+    def project(self, x: Tensor) -> Tensor:
+        """Inputs (B, *input_shape) to coordinates (B, K)."""
+        return (x.flatten(1) - self.mean_D) @ self.basis_DK
+
+    def enter(self, params: Params) -> Params:
+        """Fresh parameters, first layer projected: (h, D) to (h, K); biases are taken as they are."""
+        return {**params, _WEIGHT: params[_WEIGHT] @ self.basis_DK}
+
+    def leave(self, params: Params) -> Params:
+        """Parameters that read coordinates to those of the same function of plain inputs."""
+        weight = params[_WEIGHT].double() @ self.basis_DK.double().T
+        bias = params[_BIAS].double() - weight @ self.mean_D.double()
+        return {**params, _WEIGHT: weight.float(), _BIAS: bias.float()}
+
+    def to(self, device: torch.device) -> "Components":
+        """The same frame on a device."""
+        return Components(self.mean_D.to(device), self.basis_DK.to(device))
+
+
+def fit(x: Tensor, num: int) -> Components:
+    """The frame of the ``num`` directions of greatest variance of inputs (M, *input_shape)."""
+    x_MD = x[:: max(1, len(x) // _FITTED_ON)].flatten(1).double()
+    mean_D = x_MD.mean(0)
+    _, directions = torch.linalg.eigh((x_MD - mean_D).T @ (x_MD - mean_D))  # ascending
+    return Components(mean_D.float(), directions.flip(1)[:, :num].float().contiguous())
+
+
+def check_components(num: int, families: Iterable[str], num_inputs: int, where: str) -> None:
+    """Refuse a recipe's number of components where it means nothing.
+
+    Raises:
+        ConfigError: a family that reads pictures, or more components than an input has numbers.
+    """
+    if num == 0:
+        return
+    for family in families:
+        if family != FAMILY:
+            raise ConfigError(
+                f"{where}: found {num} with students of family {family}, expected 0: only {FAMILY} reads rows"
+            )
+    if num > num_inputs:
+        raise ConfigError(f"{where}: found {num}, expected at most {num_inputs}, the numbers of one input")
+
+
+_KNOWN: WeakKeyDictionary[DistillationSet, dict[int, tuple[Components, DistillationSet]]] = WeakKeyDictionary()
+
+
+def in_components(data: DistillationSet, num: int) -> tuple[Components, DistillationSet]:
+    """The frame of a distillation set, and the set in it; computed once for as long as the set is there."""
+    known = _KNOWN.setdefault(data, {})
+    if num not in known:
+        frame = fit(data.inputs, num)
+        known[num] = frame, replace(data, inputs=frame.project(data.inputs))
+    return known[num]
