@@ -45,7 +45,7 @@ class Components:
 
     def project(self, x: Tensor) -> Tensor:
         """Inputs (B, *input_shape) to coordinates (B, K)."""
-        return (x.flatten(1) - self.mean_D) @ self.basis_DK
+        return torch.addmm(-self.mean_D @ self.basis_DK, x.flatten(1), self.basis_DK)  # no centred copy of all inputs
 
     def enter(self, params: Params) -> Params:
         """Fresh parameters, first layer projected: (h, D) to (h, K); biases are taken as they are."""

@@ -84,14 +84,20 @@ class AdamW:
         self.memory = {"first": first, "second": second}
         self._seconds = bundle.views(second)
         self._blocks = [
-            (factor, block, [first[cut] for cut in block.cuts], [second[cut] for cut in block.cuts])
+            (
+                factor,
+                block,
+                [first[cut] for cut in block.cuts],
+                [second[cut] for cut in block.cuts],
+                [updates.clone() for _ in block.cuts],  # counted up by the update itself
+            )
             for factor, where in (_cuts(bundle, factors) if cuts is None else cuts).items()
             for block in bundle.buffers.blocks(where)
         ]
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimiser.step``."""
-        for factor, block, firsts, seconds in self._blocks:
+        for factor, block, firsts, seconds, counts in self._blocks:
             block.collect()
             adamw(
                 block.params,
@@ -99,7 +105,7 @@ class AdamW:
                 firsts,
                 seconds,
                 [],
-                [self._updates.clone() for _ in firsts],
+                counts,
                 foreach=False,
                 fused=self._fused,
                 amsgrad=False,
