@@ -64,10 +64,11 @@ class Components:
 
 def fit(x: Tensor, num: int) -> Components:
     """The frame of the ``num`` directions of greatest variance of inputs (M, *input_shape)."""
-    x_MD = x[:: max(1, len(x) // _FITTED_ON)].flatten(1).double()
+    x_MD = x[:: max(1, len(x) // _FITTED_ON)].flatten(1)
     mean_D = x_MD.mean(0)
-    _, directions = torch.linalg.eigh((x_MD - mean_D).T @ (x_MD - mean_D))  # ascending
-    return Components(mean_D.float(), directions.flip(1)[:, :num].float().contiguous())
+    centred_MD = x_MD - mean_D
+    _, directions = torch.linalg.eigh((centred_MD.T @ centred_MD).double())  # ascending
+    return Components(mean_D, directions.flip(1)[:, :num].float().contiguous())
 
 
 def check_components(num: int, families: Iterable[str], num_inputs: int, where: str) -> None:
