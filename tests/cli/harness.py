@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -89,6 +90,11 @@ def assert_one_message(err: str, says: tuple[str, ...] = ()) -> None:
         assert text in message, (text, message)
 
 
+def _hear_interrupts() -> None:
+    """A suite that runs in the background ignores Ctrl-C, and what it starts would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*args: object, cwd: Path | None = None, **env: str) -> "subprocess.Popen[str]":
     """The installed command as a process of its own, in a group of its own as a shell starts it."""
     return subprocess.Popen(
@@ -99,6 +105,7 @@ def start(*args: object, cwd: Path | None = None, **env: str) -> "subprocess.Pop
         cwd=cwd,
         env={**os.environ, **env, "OMP_NUM_THREADS": "1"},
         process_group=0,
+        preexec_fn=_hear_interrupts,
     )
 
 
