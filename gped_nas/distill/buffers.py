@@ -44,11 +44,6 @@ class Buffers:
     def _is_full(self) -> bool:
         return self.dtype == torch.float32
 
-    @property
-    def grad(self) -> Tensor:
-        """Float32 gradients (total,); a copy where a step computes in another precision."""
-        return self.work_grad.float()
-
     def refresh(self) -> None:
         """Bring parameters that were changed from outside into ``work``."""
         if not self._is_full:
@@ -70,13 +65,15 @@ class Buffers:
         return [self._block(own) for own in found]
 
     def _block(self, cuts: list[slice]) -> "Block":
+        params, work_grads = [self.theta[cut] for cut in cuts], [self.work_grad[cut] for cut in cuts]
         if self._is_full:
-            grads = [self.work_grad[cut] for cut in cuts]
-            return Block(cuts, [self.theta[cut] for cut in cuts], grads, [], [])
-        sizes = [cut.stop - cut.start for cut in cuts]
+            return Block(cuts, params, work_grads, (), ())
+        sizes = [param.numel() for param in params]
         grads = list(self._scratch[: sum(sizes)].split(sizes))  # type: ignore[no-untyped-call]
-        work_grads, works = [self.work_grad[cut] for cut in cuts], [self.work[cut] for cut in cuts]
-        return Block(cuts, [self.theta[cut] for cut in cuts], grads, work_grads, works)
+        works = [self.work[cut] for cut in cuts]
+        return Block(
+            cuts, params, grads, list(zip(grads, work_grads, strict=True)), list(zip(works, params, strict=True))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +89,15 @@ class Block:
     cuts: Sequence[slice]
     params: list[Tensor]
     grads: list[Tensor]
-    _work_grads: list[Tensor]
-    _works: list[Tensor]
+    _collected: Sequence[tuple[Tensor, Tensor]]
+    _refreshed: Sequence[tuple[Tensor, Tensor]]
 
     def collect(self) -> None:
         """Bring the gradients of a step into ``grads``."""
-        for grad, work_grad in zip(self.grads, self._work_grads, strict=False):
+        for grad, work_grad in self._collected:
             grad.copy_(work_grad)
 
     def refresh(self) -> None:
         """Bring parameters that an update has changed into what the next step computes with."""
-        for work, param in zip(self._works, self.params, strict=False):
+        for work, param in self._refreshed:
             work.copy_(param)

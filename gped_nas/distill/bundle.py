@@ -62,7 +62,7 @@ class Bundle(Protocol):
         ...
 
     def compute(self, x: Tensor, expectations: Heads) -> Tensor:
-        """Losses (P,) on a batch of inputs (B, *input_shape); their gradients are left in ``buffers.grad``."""
+        """Losses (P,) on a batch of inputs (B, *input_shape); their gradients are left in ``buffers.work_grad``."""
         ...
 
 

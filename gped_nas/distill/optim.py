@@ -192,11 +192,11 @@ class Muon:
         recipe, momentum = self._recipe, self.memory["momentum"]
         theta, work, grad = self._buffers.theta, self._buffers.work, self._buffers.work_grad
         for (factor, stretch, (rows, columns)), where in self._stacks.items():
-            for cut in where:
-                momentum[cut].lerp_(grad[cut].float(), 1 - recipe.momentum)
-            nesterov = torch.stack(
-                [grad[cut].float().lerp(momentum[cut], recipe.momentum).view(rows, columns) for cut in where]
-            )
+            nesterov = torch.stack([grad[cut].float().view(rows, columns) for cut in where])
+            for cut, one in zip(where, nesterov, strict=True):
+                mean = momentum[cut].view(rows, columns)
+                mean.lerp_(one, 1 - recipe.momentum)
+                one.lerp_(mean, recipe.momentum)
             stretched = orthogonalise(nesterov.to(self._buffers.dtype)).float() * stretch
             for cut, one in zip(where, stretched, strict=True):
                 self._step[cut] = one.flatten()

@@ -93,7 +93,11 @@ def gradients(
             views[name].copy_(p)
     bundle.buffers.refresh()
     losses_P = bundle.compute(x, said)
-    return [{k: g.clone() for k, g in own.items()} for own in bundle.views(bundle.buffers.grad)], losses_P, bundle
+    return (
+        [{k: g.clone() for k, g in own.items()} for own in bundle.views(bundle.buffers.work_grad.float())],
+        losses_P,
+        bundle,
+    )
 
 
 def copies(students: list[Student]) -> list[Student]:

@@ -72,10 +72,26 @@ def test_sgd_without_momentum_is_plain_descent():
     students = fresh(MLP)
     found, training = trained(students, recipe, steps=1, lr=0.5)
     for before, after, gradient in zip(
-        students, found, training._bundle.views(training._bundle.buffers.grad), strict=True
+        students, found, training._bundle.views(training._bundle.buffers.work_grad.float()), strict=True
     ):
         for name, p in before.params.items():
             assert torch.allclose(after.params[name], p - 0.5 * gradient[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factors", [False, True], ids=["equal", "own-step-sizes"])
+def test_an_update_block_by_block_is_that_of_the_whole(kind, factors, monkeypatch):
+    scale = [0.25 * (1 + i % 3) for i in range(len(MLP))] if factors else [1.0] * len(MLP)
+    students = fresh(MLP, factors=scale)
+    whole, _ = trained(students, recipe_of(kind), dtype=torch.bfloat16)
+    monkeypatch.setattr("gped_nas.distill.buffers._BLOCK", 7)
+    parts, training = trained(students, recipe_of(kind), dtype=torch.bfloat16)
+    buffers = training._bundle.buffers
+    assert len(buffers.blocks([slice(0, 20), slice(30, 41)])) == 5
+    for one, other in zip(whole, parts, strict=True):
+        for name, value in one.params.items():
+            torch.testing.assert_close(other.params[name], value, rtol=1e-6, atol=1e-7)
+    assert torch.equal(buffers.work, buffers.theta.bfloat16()), "the next step computes with what was updated"
 
 
 # -- muon
@@ -104,7 +120,7 @@ def test_muon_by_hand_of_a_row():
     students = fresh([MLP[1]])
     recipe = recipe_of("muon").model_copy(update={"weight_decay": 0.0})
     found, training = trained(students, recipe, steps=1, lr=0.5)
-    gradient = training._bundle.views(training._bundle.buffers.grad)[0]["layers.0.weight"]
+    gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[0]["layers.0.weight"]
     moved = students[0].params["layers.0.weight"] - found[0].params["layers.0.weight"]
     assert torch.allclose(moved, 0.5 * value * gradient / gradient.norm(), atol=1e-5)
 
@@ -131,7 +147,7 @@ def test_metric_of_adamw_by_hand():
     second = {}
     for step in range(3):
         training.step(*batch(seed=step), 0.01)
-        gradient = training._bundle.views(training._bundle.buffers.grad)[1]["layers.1.weight"].double()
+        gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1]["layers.1.weight"].double()
         second = 0.999 * (second if step else 0) + 0.001 * gradient.square()
         expected = 1 / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         found = training._optimiser.metric(1, "layers.1.weight")
@@ -150,7 +166,7 @@ def test_metric_of_muon_is_of_the_step_that_was_taken():
     students, training = trained(fresh(RESNET), recipe_of("muon", lr=0.1), steps=1)
     assert isinstance(training._optimiser, Muon)
     name = "layers.1.0.norm1.gain"
-    gradient = training._bundle.views(training._bundle.buffers.grad)[1][name]
+    gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1][name]
     assert torch.allclose(training._optimiser.metric(1, name), 1e-3 / 0.1 / (gradient.abs() + 1e-8), rtol=1e-4)
     momentum = students[1].memory["momentum"]["layers.1.0.conv1.weight"].flatten(1)
     rows = training._optimiser.metric(1, "layers.1.0.conv1.weight")
@@ -161,7 +177,7 @@ def test_metric_of_muon_is_of_the_step_that_was_taken():
 
 def training_gradient(training, name):
     """The first gradient of a matrix, which is the Nesterov momentum up to its scale."""
-    return training._bundle.views(training._bundle.buffers.grad)[1][name].flatten(1)
+    return training._bundle.views(training._bundle.buffers.work_grad.float())[1][name].flatten(1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
