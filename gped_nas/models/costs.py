@@ -21,7 +21,7 @@ _COUNTED_OPERATORS = frozenset({"conv", "linear", "matmul", "addmm", "mm", "bmm"
 _FREE_OPERATORS = frozenset(
     {
         *("aten::relu", "aten::clamp_min", "aten::tanh", "aten::sigmoid", "aten::gelu", "aten::silu"),
-        *("aten::square", "aten::mean", "aten::add", "aten::mul", "aten::rsqrt"),
+        *("aten::mean", "aten::add", "aten::mul", "aten::addcmul", "aten::rsqrt"),
         *("aten::max_pool2d",),
         *("aten::clone",),
         *("aten::flatten", "aten::reshape", "aten::view", "aten::permute"),

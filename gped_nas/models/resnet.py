@@ -1,16 +1,11 @@
 """Residual networks for small images: a stem, stages of residual blocks, global average pooling, one dense layer.
 
 There is no batch normalisation, since a teacher's likelihood would depend on its batch. Filter response
-normalisation takes its place: each channel of each example is divided by the root of its mean square over the
-image, then scaled and shifted,
-
-    y = gain * x / sqrt(mean(x^2) + 1e-6) + bias,
-
-which looks at no other channel, so that removing a channel changes no other one.
+normalisation (``norms.py``), with plain ReLUs in place of its thresholded ones, takes its place: it looks at no other
+channel, so that removing a channel changes no other one.
 
 Source: blocks of two 3x3 convolutions: He et al. 2016, arXiv:1512.03385, with the CIFAR layout of its section 4.2
-and 1x1 projections where the shape changes; the norm: Singh & Krishnan 2020, arXiv:1911.09737, equations 1 and 2,
-with plain ReLUs in place of its thresholded ones.
+and 1x1 projections where the shape changes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,11 +19,11 @@ from torch import Tensor
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Group, Params, Shapes, Value
 from gped_nas.models.images import channels_last, image_of
+from gped_nas.models.norms import filter_response_norm
 from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole
 
 MAX_STAGES = 8
 MAX_BLOCKS = 32
-_EPS = 1e-6
 
 
 class ResNet:
@@ -201,8 +196,7 @@ def _norm(name: str, width: int) -> Shapes:
 
 
 def _normalised(x: Tensor, params: Params, name: str) -> Tensor:
-    gain, bias = (params[f"{name}.{part}"][:, None, None] for part in ("gain", "bias"))
-    return x * (x.square().mean((2, 3), keepdim=True) + _EPS).rsqrt() * gain + bias
+    return filter_response_norm(x, params[f"{name}.gain"], params[f"{name}.bias"])
 
 
 def _halved(image: list[int]) -> list[int]:
