@@ -26,7 +26,8 @@ from gped_nas.models.costs import Cost, genotype_cost
 from gped_nas.posterior.base import METHODS
 from gped_nas.search.pareto import pareto_front
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
 
 __all__ = [

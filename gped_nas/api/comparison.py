@@ -29,7 +29,8 @@ from gped_nas.io import read_json
 from gped_nas.models.base import num_params
 from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.diagnostics import agreement, total_variation
-from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
 
 MAX_HMC_PARAMS = 20_000

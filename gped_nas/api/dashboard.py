@@ -10,9 +10,9 @@ from gped_nas.errors import DataError
 from gped_nas.export.card import card
 from gped_nas.export.folder import CARD_FILE, write_export
 from gped_nas.export.text import as_markdown
+from gped_nas.search.database import sqlite_url
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
-from gped_nas.search.study import sqlite_url
 
 ARTIFACTS = "artifacts"
 

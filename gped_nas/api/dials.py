@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas import device as devices
+from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import build_teacher, distillation_set, load_dataset, rung_set
+from gped_nas.api.teacher import build_teacher, load_dataset
 from gped_nas.data.base import Part
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.evaluate.base import Evaluation, draw_resamples, evaluate
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha256_text, write_json, write_text
 from gped_nas.models.base import Genotype, num_params
-from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import load_space
 from gped_nas.suite.dials import Setting, measure_all, settings
 
 PART: Part = "validation"

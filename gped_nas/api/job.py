@@ -12,17 +12,11 @@ from gped_nas.api import evidence
 from gped_nas.api.comparison import sampling_seconds
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
+from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import DATABASE, REPORT, STUDENTS, STUDY_FILE, Study
-from gped_nas.api.teacher import (
-    Teacher,
-    build_teacher,
-    distillation_set,
-    load_dataset,
-    rung_set,
-    stream_key,
-)
+from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, stream_key
 from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
@@ -35,11 +29,13 @@ from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import samples_to_nll
 from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha256_text, write_json, write_text
+from gped_nas.search.database import sqlite_url, storage_refusals
 from gped_nas.search.objectives import best_value, worst_value
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
-from gped_nas.search.space import SearchSpace, StreamConfig, load_space
-from gped_nas.search.study import create_or_load, load, sqlite_url, storage_refusals
+from gped_nas.search.space import SearchSpace, StreamConfig
+from gped_nas.search.space_file import load_space
+from gped_nas.search.study import create_or_load, load
 from gped_nas.stream.key import StreamKey
 
 

@@ -14,11 +14,12 @@ from gped_nas.io import read_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
+from gped_nas.search.database import sqlite_url
 from gped_nas.search.objectives import describe_constraint, objective, violations
 from gped_nas.search.pareto import Scale, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Comparison, Objective, Reference, StudySnapshot
-from gped_nas.search.study import Store, load, sqlite_url
+from gped_nas.search.study import Store, load
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,21 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gped_nas import device as devices
+from gped_nas.api.imported import import_predictions, rows_at
 from gped_nas.api.session import Session
 from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.views import View
-from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
-from gped_nas.distill.targets import expect, stream_expectation
-from gped_nas.errors import ConfigError, DataError
+from gped_nas.errors import ConfigError
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
@@ -30,14 +28,13 @@ from gped_nas.posterior.imported import (
     ImportConfig,
     content_digest,
     is_predictions,
-    read_predictions,
     read_weights,
 )
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
-from gped_nas.stream.writer import holds, write_predictions, write_view, write_weights
+from gped_nas.stream.writer import holds, write_view, write_weights
 
 PREDICT_BATCH = 512
 """Inputs a forward pass: with more, the activations of convolutions leave the cache, and it takes twice as long."""
@@ -160,7 +157,7 @@ def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
     key = stream_key(space, dataset)
     provenance = {**devices.fingerprint(session.device), "dataset": dataset.name}
     if isinstance(space.method, ImportConfig) and is_predictions(path := Path(space.method.path)):
-        return Stream(_import_predictions(space, path, dataset, key, session, provenance))
+        return Stream(import_predictions(space, path, dataset, key, session, provenance))
     chains, wanted = _wanted(space, key)
     if not holds(session.streams, key, wanted):
         macs = largest_product(
@@ -218,60 +215,6 @@ def _wanted(space: SearchSpace, key: StreamKey) -> tuple[int, int]:
     if isinstance(space.method, ImportConfig):
         return 1, len(read_weights(Path(space.method.path), key.shapes)[0])
     return 1, 1
-
-
-def _import_predictions(
-    space: SearchSpace, path: Path, dataset: Dataset, key: StreamKey, session: Session, provenance: dict[str, Any]
-) -> Path:
-    for view in space.views:
-        if view.policy != "clean":
-            raise ConfigError(
-                f"{space.source}: views: found policy '{view.policy}', but {path} holds predictions at fixed inputs; "
-                "expected views: [{policy: clean}]"
-            )
-    found = read_predictions(path, dataset.num_classes)
-    raw = found.inputs
-    if tuple(raw.shape[1:]) != dataset.input_shape:
-        raw = _channels_first(raw, dataset.input_shape, path)
-    inputs = dataset.normalization(raw).flatten(1).numpy()
-    _rows(inputs, dataset.inputs("validation").flatten(1).numpy(), f"{path}: inputs", "validation")
-    return write_predictions(
-        session.streams,
-        key,
-        inputs_MD=inputs,
-        log_prob_SMC=found.log_prob_SMC.numpy(),
-        weight_S=found.weight_S.numpy(),
-        provenance=provenance,
-    )
-
-
-def _channels_first(raw: Tensor, input_shape: tuple[int, ...], path: Path) -> Tensor:
-    if raw.dim() == 3:
-        raw = raw.unsqueeze(1)
-    elif raw.dim() == 4:
-        raw = raw.movedim(-1, 1)
-    if tuple(raw.shape[1:]) != input_shape:
-        raise DataError(
-            f"{path}: inputs have shape {tuple(raw.shape)}, expected (M, {', '.join(map(str, input_shape))})"
-        )
-    return raw
-
-
-def _rows(inputs: Any, wanted: Any, where: str, part: str) -> list[int]:
-    """The row of ``inputs`` that equals each row of ``wanted``, bit for bit.
-
-    Raises:
-        DataError: some are not there.
-    """
-    known = {row.tobytes(): i for i, row in enumerate(np.ascontiguousarray(inputs, np.float32))}
-    rows = [known.get(row.tobytes(), -1) for row in np.ascontiguousarray(wanted, np.float32)]
-    missing = sum(r < 0 for r in rows)
-    if missing:
-        raise DataError(
-            f"{where}: hold no predictions for {missing} of the {len(rows)} {part} inputs; "
-            "add the ensemble's predictions there, so that students can be compared with it"
-        )
-    return rows
 
 
 def _clean(part: Part, space: SearchSpace) -> View:
@@ -362,57 +305,6 @@ def _as_ensemble_sees(teacher: Teacher, x: Tensor) -> Tensor:
     return x
 
 
-def distillation_set(teacher: Teacher) -> DistillationSet:
-    """What students learn from: the inputs of all views with what the teacher says there, as the recipe reads it."""
-    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
-    if not stream.has_weights:
-        return _imported_set(teacher)
-    seen = teacher.views
-    inputs = torch.cat([teacher.inputs(view) for view in seen])
-    expectations, samples = {}, None
-    if space.recipe.update == "averaged":
-        expectations = {
-            target.name: torch.cat([stream_expectation(stream, target, view.name) for view in seen])
-            for target in space.targets
-            if target.kind == "mean"
-        }
-    elif space.recipe.mode == "cached":
-        samples = PosteriorPredictions([list(stream.prediction_maps(view.name)) for view in seen], stream.weight_S)
-    return DistillationSet(inputs, expectations, space.targets, dataset.num_classes, samples)
-
-
-def rung_set(teacher: Teacher, session: Session) -> DistillationSet | None:
-    """What rungs look at: clean validation inputs with what the teacher says there; None where the recipe has none."""
-    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
-    if not space.recipe.rungs:
-        return None
-    predicted = teacher.predicted("validation", session).double()
-    expectations = {t.name: expect(t, predicted, stream.weight_S).float() for t in space.targets if t.kind == "mean"}
-    return DistillationSet(dataset.inputs("validation"), expectations, space.targets, dataset.num_classes)
-
-
-def _imported_set(teacher: Teacher) -> DistillationSet:
-    """The imported inputs that are neither validation nor test inputs."""
-    space, dataset = teacher.space, teacher.dataset
-    inputs, log_prob_SMC = teacher.stream.imported()
-    held_out = {row.tobytes() for part in ("validation", "test") for row in dataset.inputs(part).flatten(1).numpy()}
-    keep = [i for i, row in enumerate(np.array(inputs)) if row.tobytes() not in held_out]
-    if not keep:
-        raise DataError(
-            "the imported predictions are all at validation or test inputs; "
-            "add the ensemble's predictions at training or other inputs to distil on"
-        )
-    log_prob = log_prob_SMC[:, keep]
-    weight = teacher.stream.weight_S
-    return DistillationSet(
-        torch.from_numpy(np.array(inputs[keep])).view(-1, *dataset.input_shape),
-        {t.name: expect(t, log_prob.double(), weight).float() for t in space.targets if t.kind == "mean"},
-        space.targets,
-        dataset.num_classes,
-        PosteriorPredictions([[log_prob.numpy()]], weight),
-    )
-
-
 def _part_predicted(teacher: Teacher, part: Part, session: Session) -> Tensor:
     if teacher.stream.has_weights:
         view = _clean(part, teacher.space)
@@ -420,4 +312,4 @@ def _part_predicted(teacher: Teacher, part: Part, session: Session) -> Tensor:
         return teacher.stream.predictions(view.name)
     inputs, log_prob_SMC = teacher.stream.imported()
     wanted = teacher.dataset.inputs(part).flatten(1).numpy()
-    return log_prob_SMC[:, _rows(np.array(inputs), wanted, "imported inputs", part)]
+    return log_prob_SMC[:, rows_at(np.array(inputs), wanted, "imported inputs", part)]

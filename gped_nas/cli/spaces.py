@@ -25,7 +25,7 @@ def init(
     from gped_nas.config import load_yaml
     from gped_nas.errors import ConfigError
     from gped_nas.io import make_dir, write_text
-    from gped_nas.search.space import parse_space
+    from gped_nas.search.space_file import parse_space
 
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists already; choose another name or give --force")
@@ -47,7 +47,7 @@ def space(
     seed: Seed = None,
 ) -> None:
     """Show what a search space holds: its size and the range of its costs."""
-    from gped_nas.search.space import load_space, shipped_spaces
+    from gped_nas.search.space_file import load_space, shipped_spaces
 
     if space is None:
         rows = [{"space": name, "file": str(path)} for name, path in shipped_spaces().items()]

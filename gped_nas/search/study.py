@@ -1,4 +1,4 @@
-"""The Optuna study behind a search: opened, asked and told; no other module of the search touches Optuna.
+"""The Optuna study behind a search: made or loaded, asked and told.
 
 One process asks and tells (on SQLite two askers lose trials). Each trial carries one JSON record in the user
 attribute ``gped:record``, written before ``tell`` because a finished trial is frozen; flat numbers beside it
@@ -6,30 +6,26 @@ are for the dashboard. A killed run leaves trials RUNNING: at the next start tho
 from it, the others become failed trials whose reason says so and which count for nothing.
 """
 
-import contextlib
 import itertools
-import sqlite3
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas import rng
-from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, StudyError
+from gped_nas.errors import StudyError
 from gped_nas.io import canonical_json
 from gped_nas.models.base import Genotype
+from gped_nas.search.database import open_database, shown, sqlite_file, storage_errors
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.record import State, TrialRecord
 from gped_nas.search.snapshot import Objective
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
-from gped_nas.search.storage import open_storage
 
 RECORD = "gped:record"
 INTERRUPTED = "interrupted before it finished"
@@ -225,8 +221,8 @@ def create_or_load(storage: str, name: str, objectives: Sequence[Objective], ide
         StudyError: the study is of another space, or the storage is not a study's.
         EnvironmentProblem: the storage cannot be reached or written.
     """
-    with _storage_errors(storage):
-        backend = _backend(storage)
+    with storage_errors(storage):
+        backend = open_database(storage)
         directions = [o.direction for o in objectives]
         if name not in _names(backend):
             study = optuna.create_study(storage=backend, study_name=name, directions=directions)
@@ -239,7 +235,7 @@ def create_or_load(storage: str, name: str, objectives: Sequence[Objective], ide
                 study.set_metric_names([o.name for o in objectives])
             store.put("objectives", [{"name": o.name, "direction": o.direction} for o in objectives])
             store.put("identity", dict(identity))
-        _check_identity(store, identity, _shown(storage))
+        _check_identity(store, identity, shown(storage))
     return store
 
 
@@ -256,15 +252,15 @@ def load(storage: str, name: str) -> Store:
         StudyError: there is none of that name, or the storage is not a study's.
         EnvironmentProblem: the storage cannot be reached.
     """
-    with _storage_errors(storage):
-        file = _sqlite_file(storage)
+    with storage_errors(storage):
+        file = sqlite_file(storage)
         if file is not None and not file.exists():
-            raise StudyError(f"{_shown(storage)}: no such file; expected the storage of study '{name}'")
-        backend = _backend(storage)
+            raise StudyError(f"{shown(storage)}: no such file; expected the storage of study '{name}'")
+        backend = open_database(storage)
         names = _names(backend)
         if name not in names:
             there = ", ".join(sorted(names)) or "none"
-            raise StudyError(f"{_shown(storage)}: no study '{name}'; there are: {there}")
+            raise StudyError(f"{shown(storage)}: no study '{name}'; there are: {there}")
         return Store(optuna.load_study(storage=backend, study_name=name))
 
 
@@ -282,92 +278,6 @@ def _check_identity(store: Store, identity: Mapping[str, str], where: str) -> No
             f"{where}: study '{store.name}' was made with other settings: {', '.join(changed)} differ; "
             "restore them to go on with it, or choose another --study-name"
         )
-
-
-def _backend(storage: str) -> optuna.storages.BaseStorage:
-    """The storage; a SQLite file of another program is refused, for Optuna would add its tables to it."""
-    file = _sqlite_file(storage)
-    if file is not None and file.is_file():
-        tables: set[str] = set()
-        with contextlib.suppress(sqlite3.Error):  # whatever cannot be read, Optuna will say why
-            uri = f"file:{quote(str(file))}?mode=ro"
-            with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-                tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        # Optuna's tables are made one by one: after a kill its first, studies, may be there alone
-        if tables - {"studies"} and "version_info" not in tables:
-            raise StudyError(f"{_shown(storage)}: a SQLite file of another program; choose another --storage")
-    return open_storage(storage)
-
-
-def _sqlite_file(storage: str) -> Path | None:
-    """The file behind a plain SQLite URL."""
-    from sqlalchemy.engine import make_url
-
-    url = make_url(storage)
-    is_file = url.get_backend_name() == "sqlite" and url.database and "uri" not in url.query
-    return Path(str(url.database)) if is_file and url.database != ":memory:" else None
-
-
-def _shown(storage: str) -> str:
-    """A storage URL for messages: without password, and without options, which may hold one."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(storage).set(query={}).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        return "the storage URL"
-
-
-@contextlib.contextmanager
-def _storage_errors(storage: str) -> Iterator[None]:
-    """Turn what a database says into one message without its password."""
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
-
-    try:
-        yield
-    except GpedError:
-        raise
-    except (ImportError, NoSuchModuleError) as error:
-        raise EnvironmentProblem(f"{_shown(storage)}: its database driver is not installed ({error})") from None
-    except (ArgumentError, ValueError):
-        raise ConfigError(f"{_shown(storage)}: not a storage URL; expected for example sqlite:///study.db") from None
-    except OperationalError as error:
-        raise EnvironmentProblem(
-            f"{_shown(storage)}: cannot be opened: {error.orig}; check path, server and permissions"
-        ) from None
-    except (SQLAlchemyError, OptunaError, AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StudyError(
-            f"{_shown(storage)}: not a readable study ({reason}); restore it or choose another --storage"
-        ) from None
-
-
-@contextlib.contextmanager
-def storage_refusals(name: str) -> Iterator[None]:
-    """Turn a storage that stops taking what study ``name`` writes into one message.
-
-    Raises:
-        EnvironmentProblem: it has no room, or is out of reach.
-    """
-    from sqlalchemy.exc import OperationalError
-
-    try:
-        yield
-    except (StorageInternalError, OperationalError) as error:
-        cause = error if isinstance(error, OperationalError) else error.__cause__
-        reason = getattr(cause, "orig", None) or "refused"
-        raise EnvironmentProblem(
-            f"study '{name}': cannot write to its storage: {reason}; check the free disk space, the permissions and "
-            "the server, then run the same command again to go on"
-        ) from None
-
-
-def sqlite_url(path: Path) -> str:
-    """The storage URL of a SQLite file."""
-    from sqlalchemy.engine import URL
-
-    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
 
 
 def _sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:

@@ -17,7 +17,8 @@ from gped_nas.api.verdict import judge
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.posterior.base import METHODS, supervised, views
 from gped_nas.posterior.diagnostics import rhat
-from gped_nas.search.space import SearchSpace, parse_space
+from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import parse_space
 
 SPACE = {
     "name": "tiny",

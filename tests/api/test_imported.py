@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from gped_nas.api import load_dataset, load_space, run
+from gped_nas.api.lessons import distillation_set
 from gped_nas.api.session import Session
-from gped_nas.api.teacher import build_teacher, distillation_set
+from gped_nas.api.teacher import build_teacher
 from gped_nas.data.base import Dataset
 from gped_nas.errors import DataError
 from tests.cli.harness import Home

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import gped_nas as gn
+from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
-from gped_nas.api.teacher import distillation_set
 from gped_nas.distill.targets import expect
 from tests.api.test_surface import OVERRIDES
 from tests.cli.harness import Home

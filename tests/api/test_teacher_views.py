@@ -9,10 +9,11 @@ import torch
 
 import gped_nas as gn
 from gped_nas.api import teacher as teachers
-from gped_nas.api.teacher import Teacher, distillation_set
+from gped_nas.api.lessons import distillation_set
+from gped_nas.api.teacher import Teacher
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.posterior.base import METHODS
-from gped_nas.search.space import parse_space
+from gped_nas.search.space_file import parse_space
 
 CLEAN, ALL = [{"policy": "clean"}], [{"policy": name} for name in ("clean", "noise", "mixup", "disagreement")]
 MAP = {"name": "map", "steps": 100}

@@ -22,15 +22,16 @@ from scipy import stats
 
 import gped_nas as gn
 from gped_nas import device as devices
+from gped_nas.api.lessons import distillation_set
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import Teacher, averaged, distillation_set, ensure_view, load_dataset
+from gped_nas.api.teacher import Teacher, averaged, ensure_view, load_dataset
 from gped_nas.data.base import Dataset, Split
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.evaluate.base import METRICS, draw_resamples
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import read_json, write_json
 from gped_nas.models.base import Genotype
-from gped_nas.search.space import load_space
+from gped_nas.search.space_file import load_space
 
 METRIC = "kl_to_teacher"
 CLEAN, NOISE, MIXUP, DISAGREEMENT = (

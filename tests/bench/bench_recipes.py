@@ -19,12 +19,13 @@ import torch
 
 import gped_nas as gn
 from gped_nas import device as devices
-from gped_nas.api.teacher import Teacher, distillation_set, load_dataset
+from gped_nas.api.lessons import distillation_set
+from gped_nas.api.teacher import Teacher, load_dataset
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.io import read_json, write_json
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.search.space import load_space
+from gped_nas.search.space_file import load_space
 
 STUDENTS = {
     "digits_mlp": [Genotype("mlp", depth=d, width=w) for d, w in ((1, 32), (2, 64), (2, 128), (3, 128))],

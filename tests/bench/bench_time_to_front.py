@@ -29,14 +29,16 @@ import torch.nn.functional as F
 
 import gped_nas as gn
 from gped_nas import device as devices
+from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
-from gped_nas.api.teacher import Teacher, distillation_set, load_dataset
+from gped_nas.api.teacher import Teacher, load_dataset
 from gped_nas.distill.feed import DistillationSet, batches
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.io import write_json
 from gped_nas.models.base import FAMILIES, Genotype, Params
-from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import load_space
 from tests.bench.populations import Network, mlps, step_flops
 
 NUM_STUDENTS, NUM_ONLINE = 32, 3

@@ -27,7 +27,8 @@ from gped_nas.evaluate.base import METRICS
 from gped_nas.io import make_dir, write_json, write_text
 from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.diagnostics import t_quantile
-from gped_nas.search.space import SearchSpace, load_space
+from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import load_space
 
 SEEDS, TUNING_SEED, REFERENCE_SEED = (0, 1, 2), 100, 1000
 SPACE = {

@@ -28,7 +28,7 @@ import gped_nas as gn
 from gped_nas.api import job
 from gped_nas.config import load_yaml, read_yaml
 from gped_nas.registry import Registry
-from gped_nas.search import space as spaces
+from gped_nas.search import space_file as spaces
 from tests.cli.harness import TINY, accepted, call
 from tests.docs.pages import PAGES, Block, blocks_of
 from tests.test_architecture import all_registries

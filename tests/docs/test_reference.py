@@ -25,14 +25,14 @@ from gped_nas.models.costs import COSTS
 from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.posterior.priors import PRIORS
-from gped_nas.search import space
+from gped_nas.search import space, space_file
 from tests.docs.pages import PAGES
 
 COMMANDS, SPACES = PAGES["docs/commands.md"].read_text(), PAGES["docs/spaces.md"].read_text()
 SETTINGS: dict[str, type[Config]] = {
-    "space": space._SpaceFile,
-    "teacher": space._TeacherFile,
-    "students": space._StudentsFile,
+    "space": space_file._SpaceFile,
+    "teacher": space_file._TeacherFile,
+    "students": space_file._StudentsFile,
     "search": space.SearchConfig,
     "baseline": space.BaselineConfig,
     "stream": space.StreamConfig,

@@ -10,7 +10,7 @@ from gped_nas.config import load_yaml
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.posterior.base import FlatParams, flatten
 from gped_nas.posterior.priors import PRIORS, FanInGaussianPrior, GaussianPrior, LaplacePrior, fan_in
-from gped_nas.search.space import parse_space
+from gped_nas.search.space_file import parse_space
 from tests.scenarios import classifier
 
 SHAPES = {"layers.0.weight": (3, 4), "layers.0.bias": (3,), "conv.weight": (2, 3, 5, 5), "norm.gain": (2,)}

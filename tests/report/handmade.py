@@ -10,9 +10,10 @@ from optuna.trial import TrialState, create_trial
 from gped_nas.api.study import DATABASE, STUDENTS, STUDY_FILE, Study, open_study
 from gped_nas.io import write_json
 from gped_nas.models.base import Genotype
+from gped_nas.search.database import sqlite_url
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Comparison, StudySnapshot
-from gped_nas.search.study import RECORD, create_or_load, sqlite_url
+from gped_nas.search.study import RECORD, create_or_load
 from tests.export.students import make_student
 
 

@@ -13,7 +13,7 @@ from gped_nas.api.dashboard import ARTIFACTS, furnish
 from gped_nas.api.study import DATABASE, Study
 from gped_nas.errors import StudyError
 from gped_nas.report.dashboard import Wall
-from gped_nas.search.study import sqlite_url
+from gped_nas.search.database import sqlite_url
 from tests.report.example import make_snapshot
 from tests.report.handmade import make_study
 from tests.scenarios import tree

@@ -8,10 +8,11 @@ import pytest
 from gped_nas import rng
 from gped_nas.io import canonical_json
 from gped_nas.models.costs import genotype_cost
+from gped_nas.search.database import sqlite_url
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
-from gped_nas.search.space import parse_space
-from gped_nas.search.study import create_or_load, sqlite_url
+from gped_nas.search.space_file import parse_space
+from gped_nas.search.study import create_or_load
 
 SHAPE, CLASSES = (1, 2, 2), 3
 IDENTITY = {"students": "1", "recipe": "2"}

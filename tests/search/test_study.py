@@ -6,8 +6,9 @@ from optuna.trial import TrialState
 
 from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
 from gped_nas.search import study as study_module
+from gped_nas.search.database import sqlite_url
 from gped_nas.search.objectives import objective
-from gped_nas.search.study import create_or_load, draw_at_random, load, sqlite_url
+from gped_nas.search.study import create_or_load, draw_at_random, load
 from tests.search.fakes import IDENTITY, Fake, make_record, make_space, open_store, optuna_study, run
 
 OBJECTIVES = [objective("nll", ""), objective("params", "")]
@@ -166,7 +167,7 @@ def test_storages_that_cannot_be_are_refused_without_their_password(url, message
 def test_no_message_of_a_reachable_storage_shows_its_password(monkeypatch):
     """An in-memory storage stands for a server, so that every later message is reached too."""
     url, memory = "postgresql://me:hush@host/db?sslpassword=hush", optuna.storages.InMemoryStorage()
-    monkeypatch.setattr("gped_nas.search.study.open_storage", lambda storage: memory)
+    monkeypatch.setattr("gped_nas.search.database.open_storage", lambda storage: memory)
     optuna.create_study(storage=memory, study_name="foreign")
     create_or_load(url, "fake", OBJECTIVES, IDENTITY)
     for opening in (

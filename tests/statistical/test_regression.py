@@ -7,14 +7,15 @@ covariance 10 % too large moves the stream's variance by 4.5 standard errors (1,
 import pytest
 import torch
 
+from gped_nas.api.lessons import distillation_set
 from gped_nas.api.session import Session
-from gped_nas.api.teacher import Teacher, build_teacher, distillation_set
+from gped_nas.api.teacher import Teacher, build_teacher
 from gped_nas.data.synthetic import exact_posterior
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import predictions
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.search.space import parse_space
+from gped_nas.search.space_file import parse_space
 
 NOISE, PRECISION, SAMPLES = 0.5, 1.0, 1000
 SPACE = {

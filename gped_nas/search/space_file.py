@@ -1,0 +1,283 @@
+"""The YAML file of a search space: found, read, checked setting by setting."""
+
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gped_nas.config import Config, parse, read_yaml
+from gped_nas.data.base import DATASETS
+from gped_nas.data.dials import DataConfig
+from gped_nas.data.views import parse_view
+from gped_nas.distill.feed import check_update
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import Target, parse_targets
+from gped_nas.errors import ConfigError, RegistryError, nearest
+from gped_nas.models.base import COMMON_VALUES, Genotype
+from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig
+from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood, Prediction
+from gped_nas.posterior.priors import PRIORS, Prior
+from gped_nas.search.dimensions import StudentSpace, parse_dimensions
+from gped_nas.search.objectives import check_available, objective
+from gped_nas.search.space import FINITE_SAMPLERS, BaselineConfig, SearchConfig, SearchSpace, StreamConfig
+
+DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
+    "log_prob": ("predictive", "expected_entropy"),
+    "normal": ("predictive_normal",),
+}
+
+
+class _TeacherFile(Config):
+    family: str
+    genotype: dict[str, Any]
+    method: dict[str, Any]
+    prior: dict[str, Any] = {}
+    likelihood: dict[str, Any] = {}
+
+
+class _StudentsFile(Config):
+    family: str
+    genotype: dict[str, Any] = Field(min_length=1)
+
+
+class _SpaceFile(Config):
+    name: str = Field(min_length=1, max_length=200)
+    dataset: dict[str, Any]
+    data: DataConfig = DataConfig()
+    teacher: _TeacherFile
+    views: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)] = (
+        {"policy": "clean"},
+        {"policy": "noise", "std": 0.1},
+    )
+    stream: StreamConfig = StreamConfig()
+    targets: Annotated[tuple[Any, ...] | None, Field(strict=False)] = None
+    students: Annotated[tuple[_StudentsFile, ...], Field(strict=False, min_length=1)]
+    objectives: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        "nll",
+        "flops",
+        "storage_bytes",
+    )
+    constraints: dict[str, float] = {}
+    search: SearchConfig = SearchConfig()
+    recipe: Recipe = Recipe()
+    baseline: BaselineConfig = BaselineConfig()
+    seed: int = Field(default=0, ge=0, lt=2**31, description="root of every seed")
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """Name to file of the spaces that come with the package."""
+    for folder in (Path(str(resources.files("gped_nas"))) / "search_spaces", _checkout_spaces()):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def _checkout_spaces() -> Path:
+    return Path(__file__).resolve().parents[2] / "search_spaces"
+
+
+def find_space(name_or_path: str) -> Path:
+    """The file of a space given by path or by shipped name.
+
+    Raises:
+        ConfigError: neither; the message names the nearest shipped space.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    spaces = shipped_spaces()
+    if name_or_path not in spaces:
+        raise ConfigError(
+            f"{name_or_path}: no such file and no shipped space of that name{nearest(name_or_path, spaces)}"
+        )
+    return spaces[name_or_path]
+
+
+def load_space(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchSpace:
+    """A search space from a YAML file or by the name of a shipped one.
+
+    Args:
+        name_or_path: ``"digits_mlp"`` or a path.
+        overrides: dotted keys to values that replace the file's: ``{"search.n_trials": 4}``.
+
+    Raises:
+        ConfigError: the file or a setting is invalid; names file, key and nearest valid key.
+        RegistryError: an unknown dataset, family, method, policy, target, metric or cost.
+    """
+    path = find_space(str(name_or_path))
+    data = read_yaml(path)
+    for key, value in (overrides or {}).items():
+        _override(data, key, value)
+    return parse_space(data, str(path))
+
+
+def _override(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place: Any = data
+    for i, parent in enumerate(parents):
+        if isinstance(place, list) and parent.isdecimal() and int(parent) < len(place):
+            place = place[int(parent)]
+        elif isinstance(place, dict):
+            place = place.setdefault(parent, {})
+        else:
+            raise ConfigError(f"--set {key}: '{'.'.join(parents[: i + 1])}' leads nowhere; expected a setting's key")
+    if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise ConfigError(f"--set {key}: '{last}' is inside a single value; expected a setting's key")
+
+
+def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
+    """Plain data as a search space; ``where`` names the file in messages. Raises as ``load_space``."""
+    file = parse(_SpaceFile, data, where)
+    is_folder = file.name.isprintable() and "/" not in file.name and not file.name.startswith(".")
+    if not is_folder or not any(ch.isalnum() for ch in file.name):
+        raise ConfigError(f"{where}: name: found {file.name!r}, expected a name for a folder: no '/', no leading dot")
+    _known(DATASETS, file.dataset.get("name"), f"{where}: dataset.name")
+    genotype = _teacher_genotype(file.teacher, where)
+    method_name = file.teacher.method.get("name")
+    method = _known(METHODS, method_name, f"{where}: teacher.method.name")
+    method_cfg = parse(method.config, file.teacher.method, f"{where}: teacher.method")
+    if isinstance(method_cfg, ChainConfig) and method_cfg.num_samples % method_cfg.chains:
+        raise ConfigError(
+            f"{where}: teacher.method.num_samples: found {method_cfg.num_samples}, "
+            f"expected a multiple of chains ({method_cfg.chains})"
+        )
+    prior = _prior(file.teacher.prior, where)
+    likelihood = _likelihood(file.teacher.likelihood, where)
+    if file.targets is None:
+        file = file.model_copy(update={"targets": DEFAULT_TARGETS[likelihood.prediction]})
+    assert file.targets is not None
+    views = tuple(
+        parse_view(settings, f"{where}: views[{i}]", file.seed, dtype=file.stream.prediction_dtype)
+        for i, settings in enumerate(file.views)
+    )
+    targets = parse_targets(file.targets, f"{where}: targets")
+    if targets[0].prediction != likelihood.prediction:
+        raise ConfigError(
+            f"{where}: targets: found {[target.name for target in targets]}, which are for another kind of label than "
+            f"the teacher's likelihood '{likelihood.name}'; expected {list(DEFAULT_TARGETS[likelihood.prediction])}"
+        )
+    if file.stream.prediction_dtype != "float32" and likelihood.prediction != "log_prob":
+        raise ConfigError(
+            f"{where}: stream.prediction_dtype: found '{file.stream.prediction_dtype}', expected 'float32': the error "
+            f"of means and variances (likelihood '{likelihood.name}') in half the bytes is not bounded"
+        )
+    _check_recipe(file.recipe, targets, method_cfg, where)
+    names = (*file.objectives, *file.constraints)
+    objectives = tuple(objective(n, f"{where}: objectives") for n in file.objectives)
+    for name in file.constraints:
+        objective(name, f"{where}: constraints")
+    if len(set(file.objectives)) != len(file.objectives):
+        raise ConfigError(f"{where}: objectives: found {list(file.objectives)}, expected none twice")
+    check_available(names, tuple(t.name for t in targets), f"{where}: objectives and constraints")
+    for name, bound in file.constraints.items():
+        if not math.isfinite(bound):
+            raise ConfigError(f"{where}: constraints.{name}: found {bound}, expected a finite bound")
+    students = _student_spaces(file.students, where)
+    space = SearchSpace(
+        name=file.name,
+        dataset=file.dataset,
+        data=file.data,
+        genotype=genotype,
+        method=method_cfg,
+        prior=prior,
+        likelihood=likelihood,
+        views=views,
+        stream=file.stream,
+        targets=targets,
+        students=students,
+        objectives=objectives,
+        constraints=file.constraints,
+        search=file.search,
+        recipe=file.recipe,
+        baseline=file.baseline,
+        seed=file.seed,
+        source=where,
+        resolved=_resolved(file, method_cfg, prior, likelihood, targets),
+    )
+    if file.search.sampler in FINITE_SAMPLERS and not space.is_finite:
+        raise ConfigError(
+            f"{where}: search.sampler: found '{file.search.sampler}', which lists every genotype, "
+            "but a range is a float range; use tpe, nsga2 or random, or turn the float range into choices"
+        )
+    return space
+
+
+def _known(registry: Mapping[str, Any], name: object, where: str) -> Any:
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: found {name!r}, expected a name{nearest(name, registry)}")
+    try:
+        return registry[name]
+    except RegistryError as error:
+        raise RegistryError(f"{where}: {error}") from None
+
+
+def _check_recipe(recipe: Recipe, targets: tuple[Target, ...], method: MethodConfig, where: str) -> None:
+    with_loss = [target.name for target in targets if target.kind != "derived"]
+    for name in recipe.target_weights:
+        if name not in with_loss:
+            raise ConfigError(f"{where}: recipe.target_weights.{name}: not among the targets{nearest(name, with_loss)}")
+    check_update(targets, recipe.update, f"{where}: recipe.update")
+    if recipe.mode == "online" and not isinstance(method, ChainConfig):
+        raise ConfigError(
+            f"{where}: recipe.mode: found online, but method '{method.name}' has no more posterior samples to give; "
+            "use mode cached"
+        )
+
+
+def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
+    place = f"{where}: teacher.genotype"
+    for name in teacher.genotype:
+        if name in COMMON_VALUES:
+            raise ConfigError(f"{place}.{name}: a teacher is neither pruned nor quantised; remove it")
+    try:
+        return Genotype(teacher.family, **teacher.genotype)
+    except RegistryError as error:
+        raise RegistryError(f"{where}: teacher.family: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{place}.{error}") from None
+
+
+def _prior(settings: Mapping[str, Any], where: str) -> Prior:
+    """The prior that the settings name, gaussian where they name none."""
+    prior = _known(PRIORS, settings.get("name", "gaussian"), f"{where}: teacher.prior.name")
+    found: Prior = parse(prior, settings, f"{where}: teacher.prior")
+    return found
+
+
+def _likelihood(settings: Mapping[str, Any], where: str) -> Likelihood:
+    """The likelihood that the settings name, categorical where they name none."""
+    name = settings.get("name", "categorical")
+    found: Likelihood = parse(
+        _known(LIKELIHOODS, name, f"{where}: teacher.likelihood.name"), settings, f"{where}: teacher.likelihood"
+    )
+    return found
+
+
+def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[StudentSpace, ...]:
+    spaces = []
+    for i, file in enumerate(files):
+        place = f"{where}: students[{i}]"
+        prefix = "" if len(files) == 1 else f"{i}-{file.family}."
+        try:
+            spaces.append(parse_dimensions(file.family, file.genotype, f"{place}.genotype", prefix))
+        except RegistryError as error:
+            raise RegistryError(f"{place}.family: {error}") from None
+    return tuple(spaces)
+
+
+def _resolved(
+    file: _SpaceFile, method: MethodConfig, prior: Prior, likelihood: Likelihood, targets: tuple[Target, ...]
+) -> dict[str, Any]:
+    data = file.model_dump(mode="json")
+    data["teacher"]["method"] = method.model_dump(mode="json")
+    data["teacher"]["prior"] = prior.to_json()
+    data["teacher"]["likelihood"] = likelihood.to_json()
+    data["targets"] = [target.to_json() for target in targets]
+    return data
