@@ -41,7 +41,7 @@ students:
     genotype:
       depth: {{int: [1, 3]}}
       width: {{choices: [8, 16, 32, 64, 128]}}
-      group_penalty: {{float: [1.0e-6, 3.0e-2], log: true}}     # prunes units
+      group_penalty: {{float: [1.0e-5, 1.0e-1], log: true}}     # prunes units
       storage_dtype: {{choices: [float32, float16, int8]}}
 
 objectives: [nll, flops, storage_bytes]

@@ -69,10 +69,17 @@ def measure(teacher: Teacher, recipe: Recipe, genotypes: list[Genotype], seed: i
     return {"kl": found, "processor_s": round(seconds, 3), "wall_s": round(wall, 3)}
 
 
-def recipes(base: Recipe, kinds: list[str], steps: list[int], extra: dict[str, Any]) -> Iterator[Recipe]:
-    """Every recipe of the grid at every budget of steps, a tenth of it warm-up at most."""
+def recipes(
+    base: Recipe, kinds: list[str], steps: list[int], only: dict[str, float], extra: dict[str, Any]
+) -> Iterator[Recipe]:
+    """The recipes of the grid that have these settings, at every budget of steps, a tenth of it warm-up at most."""
     for kind in kinds:
-        for settings, budget in itertools.product(COARSE[kind], steps):
+        grid = [
+            settings
+            for settings in COARSE[kind]
+            if all(settings.get(key, value) == value for key, value in only.items())
+        ]
+        for settings, budget in itertools.product(grid, steps):
             update = {**settings, **extra, "steps": budget, "warmup": min(base.warmup, budget // 10)}
             yield Recipe(**{**base.model_dump(), **update})
 
@@ -84,17 +91,22 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=COARSE, default=list(COARSE))
     parser.add_argument("--steps", nargs="+", type=int, default=[150, 300, 600])
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--only", nargs="*", default=[], metavar="KEY=NUMBER", help="the part of the grid that has these"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="more settings of every recipe")
     parser.add_argument("--out", type=Path, default=Path("reports/bench/recipes.json"))
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    extra = {key: float(value) for key, value in (pair.split("=") for pair in args.set)}
+    only, extra = (
+        {key: float(value) for key, value in (pair.split("=") for pair in pairs)} for pairs in (args.only, args.set)
+    )
     space = load_space(args.space)
     session = gn.new_session("cpu")
     torch.set_num_threads(1)
     teacher = gn.build_teacher(space, session, dataset=load_dataset(space))
     rows = []
-    for recipe in recipes(space.recipe, args.kinds, args.steps, extra):
+    for recipe in recipes(space.recipe, args.kinds, args.steps, only, extra):
         runs = [measure(teacher, recipe, STUDENTS[args.space], seed) for seed in range(args.seeds)]
         mean = sum(sum(run["kl"]) / len(run["kl"]) for run in runs) / len(runs)
         seconds = sum(run["processor_s"] for run in runs) / len(runs)
