@@ -236,9 +236,11 @@ class FusedMlp:
         """Losses (P,); the gradient of their sum by the raw outputs is left in the plan."""
         shape = (len(self.shapes), -1, plan.batch_size)
         raw_PUB = plan.layers[-1].output.view(shape).to(torch.float32, copy=True).requires_grad_()
+        # in the layout of the raw outputs: autograd would copy where layouts differ
+        said = {name: value.mT.contiguous().mT for name, value in expectations.items()}
         with torch.enable_grad():
-            losses_P = self._loss(raw_PUB.mT, expectations)
-            (gradient_PUB,) = torch.autograd.grad(losses_P.sum(), raw_PUB)
+            losses_P = self._loss(raw_PUB.mT, said)
+            (gradient_PUB,) = torch.autograd.grad(losses_P, raw_PUB, torch.ones_like(losses_P))
         plan.raw_gradient.view(shape).copy_(gradient_PUB)
         return losses_P.detach()
 
