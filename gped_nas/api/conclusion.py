@@ -20,7 +20,9 @@ COMPARED: dict[Task, tuple[str, ...]] = {"classification": ("nll", "accuracy"), 
 
 
 def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
-    """Make the test predictions that are still missing: of new front members, and of the references the first time.
+    """Make the test predictions that are still missing: of new front members, and of references at first.
+
+    The references are made and compared anew where ``baseline`` is not the one that they were made with.
 
     Args:
         store: the study; ``test`` and ``references`` are written to it.
@@ -33,16 +35,19 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
     """
     tested: dict[str, Any] = dict(store.get("test", {}))
     new = [record.trial for record in front if str(record.trial) not in tested]
-    if not new and store.get("references") is not None:
+    baseline = trainer.teacher.space.baseline.model_dump(mode="json")
+    is_compared = store.get("references", {}).get("baseline") == baseline
+    if not new and is_compared:
         return
     dataset = trainer.teacher.dataset
     test = draw_resamples(len(dataset.test), root=trainer.teacher.space.seed, part="test")
     teacher, single = of_stream(trainer)
-    if store.get("references") is None:
+    if not is_compared:
         contenders = [teacher, single, *trained(trainer, folder / "references")]
         store.put(
             "references",
             {
+                "baseline": baseline,
                 "references": [asdict(_measured(c, teacher, trainer, test)) for c in contenders],
                 "comparisons": [asdict(row) for c in contenders[1:] for row in _compared(c, teacher, trainer, test)],
             },

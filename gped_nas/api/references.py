@@ -99,6 +99,7 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
     x = dataset.inputs("validation").to(session.device)
     scores: dict[float, float] = {}
+    folder = folder / f"{cfg.steps}-steps-{cfg.lr:g}"  # networks of other settings are no part of this choice
     for i, precision in enumerate(space.baseline.precisions):
         path = folder / f"precision-{precision:g}.safetensors"
         if not path.exists():

@@ -54,7 +54,7 @@ def test_the_map_network_is_the_best_of_its_precisions_by_validation(home: Home)
     home.run("--n-trials", "1", "--set", PRECISIONS)
     dataset = load_dataset(load_space(home.space))
     labels = dataset.labels("validation")
-    networks = {path.stem: read_weights(path) for path in (home.study / "references" / "map").iterdir()}
+    networks = {path.stem: read_weights(path) for path in (home.study / "references" / "map").rglob("*.safetensors")}
     scores = {name: nll(log_prob_of(p, dataset.inputs("validation")), labels) for name, p in networks.items()}
     assert sorted(scores) == ["precision-1", "precision-10000", "precision-100000"]
     best = min(scores, key=lambda name: scores[name])
@@ -64,6 +64,19 @@ def test_the_map_network_is_the_best_of_its_precisions_by_validation(home: Home)
     assert found.metrics["nll"] == pytest.approx(scores[best], abs=1e-5)
     on_test = nll(log_prob_of(networks[best], dataset.inputs("test")), dataset.labels("test"))
     assert found.metrics["test_nll"] == pytest.approx(on_test, abs=1e-5)
+
+
+def test_a_changed_baseline_is_trained_anew_and_nothing_else_is(home: Home) -> None:
+    def note_of(name: str) -> str:
+        return next(r.note for r in snapshot_of(home).references if r.name == name)
+
+    home.run("--n-trials", "1", "--set", PRECISIONS)
+    unpruned = home.study / "references" / "unpruned" / "weights.safetensors"
+    before, students = unpruned.stat().st_mtime_ns, snapshot_of(home).num_test_evaluations
+    assert "Adam for 100 steps" in note_of("map")
+    home.run("--n-trials", "1", "--set", "baseline={steps: 200, precisions: [1.0]}")
+    assert "Adam for 200 steps; prior precision 1 of 1 " in note_of("map")
+    assert (unpruned.stat().st_mtime_ns, snapshot_of(home).num_test_evaluations) == (before, students)
 
 
 def test_everyone_but_the_teacher_is_measured_against_it(finished: Home) -> None:
