@@ -49,8 +49,13 @@ class Buffers:
         if not self._is_full:
             self.work.copy_(self.theta)
 
-    def blocks(self, cuts: Sequence[slice]) -> list["Block"]:
-        """These parts of the buffers, to be updated one block after the other."""
+    def blocks(self, cuts: Sequence[slice], factors: Tensor | None = None) -> list["Block"]:
+        """These parts of the buffers, to be updated one block after the other.
+
+        Args:
+            cuts: where they lie.
+            factors: what each number's step is multiplied by, (total,); nothing by default.
+        """
         found: list[list[slice]] = []
         room = 0
         for cut in cuts:
@@ -62,18 +67,20 @@ class Buffers:
                 stop = min(cut.stop, start + room)
                 found[-1].append(slice(start, stop))
                 room, start = room - (stop - start), stop
-        return [self._block(own) for own in found]
+        return [self._block(own, factors) for own in found]
 
-    def _block(self, cuts: list[slice]) -> "Block":
+    def _block(self, cuts: list[slice], factors: Tensor | None) -> "Block":
         params, work_grads = [self.theta[cut] for cut in cuts], [self.work_grad[cut] for cut in cuts]
+        scaled = []
+        if factors is not None:
+            scaled = [(param, factors[cut], torch.empty_like(param)) for param, cut in zip(params, cuts, strict=True)]
         if self._is_full:
-            return Block(cuts, params, work_grads, (), ())
+            return Block(cuts, params, work_grads, scaled, (), ())
         sizes = [param.numel() for param in params]
         grads = list(self._scratch[: sum(sizes)].split(sizes))  # type: ignore[no-untyped-call]
         works = [self.work[cut] for cut in cuts]
-        return Block(
-            cuts, params, grads, list(zip(grads, work_grads, strict=True)), list(zip(works, params, strict=True))
-        )
+        collected, refreshed = zip(grads, work_grads, strict=True), zip(works, params, strict=True)
+        return Block(cuts, params, grads, scaled, list(collected), list(refreshed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +96,20 @@ class Block:
     cuts: Sequence[slice]
     params: list[Tensor]
     grads: list[Tensor]
+    _scaled: Sequence[tuple[Tensor, Tensor, Tensor]]
     _collected: Sequence[tuple[Tensor, Tensor]]
     _refreshed: Sequence[tuple[Tensor, Tensor]]
 
     def collect(self) -> None:
-        """Bring the gradients of a step into ``grads``."""
+        """Bring the gradients of a step into ``grads``, and keep what a scaled step begins from."""
         for grad, work_grad in self._collected:
             grad.copy_(work_grad)
+        for param, _, before in self._scaled:
+            before.copy_(param)
 
     def refresh(self) -> None:
-        """Bring parameters that an update has changed into what the next step computes with."""
+        """Scale the step of an update, and bring what it has changed into what the next step computes with."""
+        for param, factor, before in self._scaled:
+            torch.lerp(before, param, factor, out=param)
         for work, param in self._refreshed:
             work.copy_(param)

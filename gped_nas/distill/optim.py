@@ -13,7 +13,7 @@ taken (``pruning.py``). Muon has no such diagonal; the length of a row's step ov
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Protocol
 
@@ -22,10 +22,13 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from gped_nas.distill.buffers import Block, Buffers
 from gped_nas.distill.bundle import Bundle
 from gped_nas.distill.recipe import Recipe
 
 EPS = 1e-8
+_SMALL = 8192
+"""Numbers below which a call for a part costs more than to scale its steps afterwards."""
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
 
@@ -91,8 +94,7 @@ class AdamW:
                 [second[cut] for cut in block.cuts],
                 [updates.clone() for _ in block.cuts],  # counted up by the update itself
             )
-            for factor, where in (_cuts(bundle, factors) if cuts is None else cuts).items()
-            for block in bundle.buffers.blocks(where)
+            for factor, block in _blocks(bundle.buffers, _cuts(bundle, factors) if cuts is None else cuts)
         ]
 
     def step(self, lr: float | Tensor) -> None:
@@ -137,8 +139,7 @@ class Sgd:
         self._thetas = bundle.views(theta)
         self._blocks = [
             (factor, block, [self.memory["momentum"][cut] for cut in block.cuts])
-            for factor, where in _cuts(bundle, factors).items()
-            for block in bundle.buffers.blocks(where)
+            for factor, block in _blocks(bundle.buffers, _cuts(bundle, factors))
         ]
 
     def step(self, lr: float | Tensor) -> None:
@@ -239,3 +240,25 @@ def _cuts(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
     for piece in bundle.pieces():
         found[factors[piece.student]].append(piece.where)
     return dict(found)
+
+
+def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> Iterator[tuple[float, Block]]:
+    """Blocks to update, each with the factor on its step size.
+
+    Parts too small for a call of their own share one, whatever their factors, and have their steps scaled after it.
+    """
+    small: list[tuple[int, int, float]] = []
+    for factor, own in cuts.items():
+        large = [cut for cut in own if len(cuts) == 1 or cut.stop - cut.start >= _SMALL]
+        small += [(cut.start, cut.stop, factor) for cut in own if cut not in large]
+        for block in buffers.blocks(large):
+            yield factor, block
+    if not small:
+        return
+    factors, joined = torch.ones_like(buffers.theta), list[slice]()
+    for start, stop, factor in sorted(small):
+        factors[start:stop] = factor
+        is_next = bool(joined) and joined[-1].stop == start
+        joined.append(slice(joined.pop().start if is_next else start, stop))
+    for block in buffers.blocks(joined, factors):
+        yield 1.0, block

@@ -56,9 +56,14 @@ def torch_alone(student, recipe, steps=6, lr=0.02):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
-@pytest.mark.parametrize("factors", [False, True], ids=["equal", "own-step-sizes"])
-def test_updates_are_those_of_torch(kind, factors):
-    scale = [0.25 * (1 + i % 3) for i in range(len(MLP))] if factors else [1.0] * len(MLP)
+@pytest.mark.parametrize(
+    ("factors", "small"),
+    [(False, 100), (True, 0), (True, 100), (True, 10**6)],
+    ids=["equal", "each", "mixed", "joined"],
+)
+def test_updates_are_those_of_torch(kind, factors, small, monkeypatch):
+    monkeypatch.setattr("gped_nas.distill.optim._SMALL", small)
+    scale = [0.25 * (1 + i % 7) for i in range(len(MLP))] if factors else [1.0] * len(MLP)
     students = fresh(MLP, factors=scale)
     recipe = recipe_of(kind)
     for student, found, factor in zip(students, trained(students, recipe)[0], scale, strict=True):
