@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=COARSE, default=list(COARSE))
     parser.add_argument("--steps", nargs="+", type=int, default=[150, 300, 600])
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--samples", type=int, help="posterior samples of the teacher, the space's own by default")
     parser.add_argument(
         "--only", nargs="*", default=[], metavar="KEY=NUMBER", help="the part of the grid that has these"
     )
@@ -101,7 +102,7 @@ def main() -> None:
     only, extra = (
         {key: float(value) for key, value in (pair.split("=") for pair in pairs)} for pairs in (args.only, args.set)
     )
-    space = load_space(args.space)
+    space = load_space(args.space, {"teacher.method.num_samples": args.samples} if args.samples else None)
     session = gn.new_session("cpu")
     torch.set_num_threads(1)
     teacher = gn.build_teacher(space, session, dataset=load_dataset(space))
@@ -116,6 +117,7 @@ def main() -> None:
         "students": [str(g) for g in STUDENTS[args.space]],
         "n": len(teacher.dataset.validation),
         "seeds": args.seeds,
+        "posterior samples": teacher.stream.num_samples,
         "hardware": devices.fingerprint(session.device),
         "rows": sorted(rows, key=lambda row: row["kl"]),
     }
