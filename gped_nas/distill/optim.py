@@ -245,7 +245,8 @@ def _cuts(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
 def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> Iterator[tuple[float, Block]]:
     """Blocks to update, each with the factor on its step size.
 
-    Parts too small for a call of their own share one, whatever their factors, and have their steps scaled after it.
+    Parts too small for a call of their own share one, whatever their factors, at the largest, and the steps of the others
+    are shortened after it. To lengthen steps would lengthen the rounding of what was updated as well.
     """
     small: list[tuple[int, int, float]] = []
     for factor, own in cuts.items():
@@ -256,9 +257,10 @@ def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> Iterator[tup
     if not small:
         return
     factors, joined = torch.ones_like(buffers.theta), list[slice]()
+    largest = max(factor for _, _, factor in small)
     for start, stop, factor in sorted(small):
-        factors[start:stop] = factor
+        factors[start:stop] = factor / largest
         is_next = bool(joined) and joined[-1].stop == start
         joined.append(slice(joined.pop().start if is_next else start, stop))
     for block in buffers.blocks(joined, factors):
-        yield 1.0, block
+        yield largest, block
