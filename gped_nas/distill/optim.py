@@ -245,8 +245,8 @@ def _cuts(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
 def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> Iterator[tuple[float, Block]]:
     """Blocks to update, each with the factor on its step size.
 
-    Parts too small for a call of their own share one, whatever their factors, at the largest, and the steps of the others
-    are shortened after it. To lengthen steps would lengthen the rounding of what was updated as well.
+    Parts too small for a call of their own share one, whatever their factors, at the largest, and the other steps are
+    shortened after it. To lengthen steps would lengthen the rounding of what was updated as well.
     """
     small: list[tuple[int, int, float]] = []
     for factor, own in cuts.items():
