@@ -170,10 +170,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return any(words in said for words in ("allocate memory", "out of memory", "status_alloc_failed"))
 
 
-def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that products are computed in; ``auto`` probes the device."""
+def dtype_of(precision: Precision, device: torch.device, macs: int) -> torch.dtype:
+    """The type that products are computed in.
+
+    Args:
+        precision: as in the recipe; ``auto`` takes bfloat16 where the device is good at it and products are large.
+        device: where they are computed.
+        macs: multiply-adds of the largest: of small ones the calls cost more in bfloat16 than the products save.
+    """
     if precision == "auto":
-        return torch.bfloat16 if devices.half_is_fast(device) else torch.float32
+        return torch.bfloat16 if macs >= devices.SHARED_MACS and devices.half_is_fast(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
@@ -200,12 +206,17 @@ class _Distillation:
     ) -> None:
         assert validation is not None or not recipe.rungs, "rungs look at validation"
         shapes = [data.shapes(genotype) for genotype in genotypes]
+        input_shape, batch_size = tuple(data.inputs.shape[1:]), min(recipe.batch_size, len(data.inputs))
+        macs = max(
+            largest_product(genotype.family, own, input_shape, batch_size)
+            for genotype, own in zip(genotypes, shapes, strict=True)
+        )
         self.frame: Components | None = None
         if recipe.components:
             frame, data = in_components(data, recipe.components)
             self.frame = frame = frame.to(device)
             feed = feed and ((frame.project(x), said) for x, said in feed)
-        self.dtype = dtype_of(recipe.precision, device)
+        self.dtype = dtype_of(recipe.precision, device, macs)
         data = data.to(device)
         self.data = data = replace(data, inputs=data.inputs.to(self.dtype))  # once, not in every batch
         self.recipe, self.device = recipe, device

@@ -6,9 +6,10 @@ import random
 import pytest
 import torch
 
+from gped_nas.device import SHARED_MACS
 from gped_nas.distill import kernel
 from gped_nas.distill.feed import DistillationSet, batches
-from gped_nas.distill.kernel import distill, student_seed
+from gped_nas.distill.kernel import distill, dtype_of, student_seed
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
@@ -270,3 +271,11 @@ def test_the_pool_and_the_students_stay_as_they_are():
     assert torch.equal(pool.inputs, before)
     assert not any(p.requires_grad for p in student.params.values())
     assert all(p.dtype == torch.float32 and p.device == CPU for p in student.params.values())
+
+
+def test_auto_is_bfloat16_for_large_products_alone(monkeypatch):
+    monkeypatch.setattr("gped_nas.device.half_is_fast", lambda device: True)
+    cpu = torch.device("cpu")
+    assert dtype_of("auto", cpu, SHARED_MACS) == torch.bfloat16
+    assert dtype_of("auto", cpu, SHARED_MACS - 1) == torch.float32 == dtype_of("float32", cpu, SHARED_MACS)
+    assert dtype_of("bfloat16", cpu, 1) == torch.bfloat16
