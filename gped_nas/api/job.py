@@ -21,7 +21,7 @@ from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.distill.kernel import dtype_of
+from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.evaluate.base import draw_resamples
@@ -29,7 +29,6 @@ from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import samples_to_nll
 from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha256_text, write_json, write_text
-from gped_nas.models.costs import largest_product
 from gped_nas.search.database import sqlite_url, storage_refusals
 from gped_nas.search.objectives import best_value, worst_value
 from gped_nas.search.record import TrialRecord
@@ -172,7 +171,7 @@ def _trainer(
     return Trainer(
         teacher=teacher,
         data=data,
-        recipe=_decided(study, teacher, session),
+        recipe=_decided(study, teacher.space, data, session),
         rung_set=rung_set(teacher, session),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
@@ -182,23 +181,15 @@ def _trainer(
     )
 
 
-def _decided(study: Study, teacher: Teacher, session: Session) -> Recipe:
-    """The recipe with the precision that the study's first run found best on its device, for its largest student."""
-    space, dataset = teacher.space, teacher.dataset
-    recipe, num_outputs = space.recipe, space.num_outputs(dataset.num_classes)
-    if recipe.precision != "auto":
-        return recipe
+def _decided(study: Study, space: SearchSpace, data: DistillationSet, session: Session) -> Recipe:
+    """The recipe with the precision that the study's first run found best on its device."""
+    if space.recipe.precision != "auto":
+        return space.recipe
     precision = study.store.get("precision")
     if precision is None:
-        macs = max(
-            largest_product(
-                g.family, g.shapes(dataset.input_shape, num_outputs), dataset.input_shape, recipe.batch_size
-            )
-            for g in space.corners()
-        )
-        precision = str(dtype_of("auto", session.device, macs)).removeprefix("torch.")
+        precision = decided(space.recipe, space.corners(), data, session.device).precision
         study.store.put("precision", precision)
-    return recipe.model_copy(update={"precision": precision})
+    return space.recipe.model_copy(update={"precision": precision})
 
 
 def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, session: Session) -> None:

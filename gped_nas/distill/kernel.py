@@ -28,7 +28,8 @@ from gped_nas.distill.components import Components, check_components, in_compone
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed, batch_indices, cached_batches
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import FUSED_FAMILY, Share, lay_out, num_workers
-from gped_nas.distill.recipe import Precision, Recipe
+from gped_nas.distill.precision import decided
+from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import CountedStep, Replay
 from gped_nas.distill.targets import Heads, loss
 from gped_nas.distill.training import Student, TrainedBundle
@@ -128,7 +129,7 @@ def distill(
     train = partial(
         _Distillation,
         data=data,
-        recipe=recipe,
+        recipe=decided(recipe, genotypes, data, device),  # for the whole: halves are computed alike
         seed=seed,
         device=device,
         validation=validation,
@@ -170,19 +171,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return any(words in said for words in ("allocate memory", "out of memory", "status_alloc_failed"))
 
 
-def dtype_of(precision: Precision, device: torch.device, macs: int) -> torch.dtype:
-    """The type that products are computed in.
-
-    Args:
-        precision: as in the recipe; ``auto`` takes bfloat16 where the device is good at it and products are large.
-        device: where they are computed.
-        macs: multiply-adds of the largest: of small ones the calls cost more in bfloat16 than the products save.
-    """
-    if precision == "auto":
-        return torch.bfloat16 if macs >= devices.SHARED_MACS and devices.half_is_fast(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-
-
 def finds_batches(device: torch.device) -> bool:
     """Whether a device finds the batches of averages by itself; other rules and chains are always fed from here."""
     return device.type == "cuda"
@@ -206,17 +194,12 @@ class _Distillation:
     ) -> None:
         assert validation is not None or not recipe.rungs, "rungs look at validation"
         shapes = [data.shapes(genotype) for genotype in genotypes]
-        input_shape, batch_size = tuple(data.inputs.shape[1:]), min(recipe.batch_size, len(data.inputs))
-        macs = max(
-            largest_product(genotype.family, own, input_shape, batch_size)
-            for genotype, own in zip(genotypes, shapes, strict=True)
-        )
         self.frame: Components | None = None
         if recipe.components:
             frame, data = in_components(data, recipe.components)
             self.frame = frame = frame.to(device)
             feed = feed and ((frame.project(x), said) for x, said in feed)
-        self.dtype = dtype_of(recipe.precision, device, macs)
+        self.dtype: torch.dtype = getattr(torch, recipe.precision)
         data = data.to(device)
         self.data = data = replace(data, inputs=data.inputs.to(self.dtype))  # once, not in every batch
         self.recipe, self.device = recipe, device

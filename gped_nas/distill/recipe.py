@@ -27,7 +27,8 @@ class Recipe(Config):
     )
     optimiser: Literal["adamw", "muon", "sgd"] = Field(default="adamw", description="see distill.optim")
     precision: Precision = Field(
-        default="auto", description="what products are computed in; auto probes the device once a study"
+        default="auto",
+        description="what products are computed in; auto probes the device once a study, for large products",
     )
     steps: int = Field(default=3000, ge=1, description="optimiser steps, fine-tuning included")
     batch_size: int = Field(default=128, ge=1, description="examples a step, the same ones for every student")

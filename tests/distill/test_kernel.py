@@ -6,11 +6,11 @@ import random
 import pytest
 import torch
 
-from gped_nas.device import SHARED_MACS
 from gped_nas.distill import kernel
 from gped_nas.distill.feed import DistillationSet, batches
-from gped_nas.distill.kernel import distill, dtype_of, student_seed
+from gped_nas.distill.kernel import distill, student_seed
 from gped_nas.distill.kernel_reference import distill_one
+from gped_nas.distill.precision import decided
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import Interrupted
@@ -273,9 +273,13 @@ def test_the_pool_and_the_students_stay_as_they_are():
     assert all(p.dtype == torch.float32 and p.device == CPU for p in student.params.values())
 
 
-def test_auto_is_bfloat16_for_large_products_alone(monkeypatch):
+def test_auto_is_bfloat16_for_populations_with_a_large_product(monkeypatch):
     monkeypatch.setattr("gped_nas.device.half_is_fast", lambda device: True)
-    cpu = torch.device("cpu")
-    assert dtype_of("auto", cpu, SHARED_MACS) == torch.bfloat16
-    assert dtype_of("auto", cpu, SHARED_MACS - 1) == torch.float32 == dtype_of("float32", cpu, SHARED_MACS)
-    assert dtype_of("bfloat16", cpu, 1) == torch.bfloat16
+    small, large = Genotype("mlp", depth=1, width=4), Genotype("mlp", depth=1, width=8)
+    data, recipe = make_pool(), Recipe(batch_size=16)
+    first_layer = 16 * data.inputs[0].numel()
+    monkeypatch.setattr("gped_nas.device.SHARED_MACS", 8 * first_layer)
+    assert decided(recipe, [small, large], data, CPU).precision == "bfloat16"
+    assert decided(recipe, [small], data, CPU).precision == "float32"
+    asked = recipe.model_copy(update={"precision": "bfloat16"})
+    assert decided(asked, [small], data, CPU).precision == "bfloat16"

@@ -17,6 +17,7 @@ from gped_nas.distill.pruning import prox_group_lasso, prox_reference, rows_of, 
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.compact import compact, dead_units
+from gped_nas.search.space_file import load_space
 
 CPU = torch.device("cpu")
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 9))
@@ -138,10 +139,16 @@ def digits():
     return DistillationSet(x, {"predictive": soft, "expected_entropy": entropy}, ("predictive", "expected_entropy"), 10)
 
 
+def shipped_range():
+    """Bottom and top of the penalties that ``digits_mlp`` draws."""
+    return load_space("digits_mlp").resolved["students"][0]["genotype"]["group_penalty"]["float"]
+
+
 def test_the_range_of_the_penalty_on_digits(digits):
-    """Its bottom kills no unit and its top at least half of them; the network in between tells digits apart."""
+    """The shipped one: its bottom kills no unit, its top at least half; the network in between tells digits apart."""
     recipe = Recipe(steps=800, batch_size=128, warmup=50)
-    genotypes = [Genotype("mlp", depth=2, width=64, group_penalty=p) for p in (1e-6, 3e-3, 3e-2)]
+    bottom, top = shipped_range()
+    genotypes = [Genotype("mlp", depth=2, width=64, group_penalty=p) for p in (bottom, 3e-3, top)]
     weak, middle, strong = distill(genotypes, digits, recipe, seed=1, device=CPU).students
     assert weak.num_dead == 0
     assert 20 < middle.num_dead < 128
@@ -164,7 +171,7 @@ def test_a_weak_penalty_kills_only_units_that_no_example_reaches(digits, monkeyp
 
     monkeypatch.setattr("gped_nas.distill.training.prox_group_lasso", watched)
     recipe = Recipe(steps=800, batch_size=128, warmup=50)
-    genotype = Genotype("mlp", depth=2, width=64, group_penalty=1e-6)
+    genotype = Genotype("mlp", depth=2, width=64, group_penalty=shipped_range()[0])
     dead = [distill([genotype], digits, recipe, seed=s, device=CPU).students[0].num_dead for s in range(3)]
     assert sum(dead) <= 3
     assert all(gradient < 1e-5 for gradient in killed), killed
