@@ -44,13 +44,14 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True)
     parser.add_argument("--space", default="digits_mlp")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0, help="others than a choice was made with")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of gped-search run")
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     here = Path(__file__).parents[2]
     runs: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name, tree in (("before", args.before), ("after", here)):
             with tempfile.TemporaryDirectory() as folder:
                 runs[name].append(search(tree, args.space, seed, Path(folder), args.set))
@@ -59,6 +60,7 @@ def main() -> None:
     found: dict[str, Any] = {
         "space": args.space,
         "settings": args.set,
+        "first_seed": args.first_seed,
         "runs": runs,
         "time_ratio": interval([a["student_s"] / b["student_s"] for b, a in pairs]),
         "hypervolume_change": interval([a["hypervolume"] / b["hypervolume"] - 1 for b, a in pairs]),
