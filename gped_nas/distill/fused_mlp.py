@@ -4,10 +4,11 @@ Activations are feature-major (features, B), so that a student's units are a con
 put in order of depth and widths, and the numbers of a layer lie side by side over all students:
 
     first layers    one matrix (sum of widths, D): one product with the shared batch
-    hidden level l  one buffer (sum of widths, B): bias, ReLU and its mask once for all students of that depth or more;
+    hidden level l  one buffer (sum of widths, B): ReLU and its mask once for all students of that depth or more;
                     neighbours of equal shape are one batched product, the others a product each
     last layers     one buffer (P * U, B) of raw outputs
 
+Biases are added by the products, before these are rounded: in bfloat16 errors are autocast's own, to the bit.
 The backward pass is written by hand into views of one flat gradient; autograd sees the loss alone. Widths can be
 rounded up: the added units have zero weights and stay so, since a ReLU at zero passes no gradient.
 
@@ -56,6 +57,10 @@ class _Run:
         """Their rows (n, rows, B) in the buffer of the layer's outputs."""
         return level[self.at : self.at + self.count * self.rows].view(self.count, self.rows, level.shape[1])
 
+    def biases(self, layer: Tensor) -> Tensor:
+        """Theirs (n, rows, 1) among the biases of the layer."""
+        return layer[self.at : self.at + self.count * self.rows].view(self.count, self.rows, 1)
+
     def inputs(self, level: Tensor) -> Tensor:
         """The rows (n, columns, B) that they read."""
         return level[self.reads : self.reads + self.count * self.columns].view(self.count, self.columns, level.shape[1])
@@ -78,8 +83,8 @@ class _Level:
     num_rows: int
 
 
-_Product = tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]
-"""What multiplies, what is multiplied, where the result goes."""
+_Product = tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]
+"""What multiplies, its operands, where the result goes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,6 @@ class _Layer:
     backward: list[_Product]
     output: Tensor
     gradient: Tensor
-    bias: Tensor
     bias_gradient: Tensor
 
 
@@ -100,14 +104,14 @@ class _Plan:
 
     Attributes:
         batch_size: B.
-        from_inputs: weights that read the inputs, and where their products with these go.
+        from_inputs: biases and weights that read the inputs, and where their products with these go.
         layers: hidden levels, then the last layers.
         to_inputs: gradients of outputs, and where their products with the inputs go.
         raw_gradient: the gradient by the raw outputs (P * U, B).
     """
 
     batch_size: int
-    from_inputs: list[tuple[Tensor, Tensor]]
+    from_inputs: list[tuple[Tensor, Tensor, Tensor]]
     layers: list[_Layer]
     to_inputs: list[tuple[Tensor, Tensor]]
     raw_gradient: Tensor
@@ -213,12 +217,11 @@ class FusedMlp:
             self._plan = self._plan_for(len(x))
         plan, buffers = self._plan, self.buffers
         x_BD = x.flatten(1).to(buffers.dtype)
-        for weight, raw in plan.from_inputs:
-            torch.mm(weight, x_BD.t(), out=raw)
+        for bias, weight, raw in plan.from_inputs:
+            torch.addmm(bias, weight, x_BD.t(), out=raw)
         for layer in plan.layers:
-            for multiply, left, right, out in layer.forward:
-                multiply(left, right, out=out)
-            layer.output.add_(layer.bias)
+            for multiply, operands, out in layer.forward:
+                multiply(*operands, out=out)
             if layer.gradient is not plan.raw_gradient:
                 layer.output.clamp_min_(0)
         losses_P = self._loss_and_gradient(plan, expectations)
@@ -226,8 +229,8 @@ class FusedMlp:
             if layer.gradient is not plan.raw_gradient:
                 torch.ops.aten.threshold_backward.grad_input(layer.gradient, layer.output, 0, grad_input=layer.gradient)
             torch.sum(layer.gradient, 1, out=layer.bias_gradient)
-            for multiply, left, right, out in layer.backward:
-                multiply(left, right, out=out)
+            for multiply, operands, out in layer.backward:
+                multiply(*operands, out=out)
         for gradient, weight_gradient in plan.to_inputs:
             torch.mm(gradient, x_BD, out=weight_gradient)
         return losses_P
@@ -252,21 +255,23 @@ class FusedMlp:
         gradients = [torch.empty_like(output) for output in outputs]
         from_inputs, to_inputs, layers = [], [], []
         if self._hidden:
-            from_inputs.append((self._first(work), outputs[0]))
+            from_inputs.append((work[self._hidden[0].bias, None], self._first(work), outputs[0]))
             to_inputs.append((gradients[0], self._first(grad)))
         for i, level in enumerate(levels):
             forward, backward = [], []
+            biases = work[level.bias]
             for run, read in self._reads(i):
                 out, out_gradient = run.outputs(outputs[i]), run.outputs(gradients[i])
                 if read is None:
-                    from_inputs.append((run.weight(work).flatten(0, 1), out.flatten(0, 1)))
+                    weight, bias = run.weight(work).flatten(0, 1), run.biases(biases).flatten(0, 1)
+                    from_inputs.append((bias, weight, out.flatten(0, 1)))
                     to_inputs.append((out_gradient.flatten(0, 1), run.weight(grad).flatten(0, 1)))
                     continue
                 read_in, read_gradient = run.inputs(outputs[read]), run.inputs(gradients[read])
-                forward.append(_product(run.weight(work), read_in, out))
+                forward.append(_product(run.weight(work), read_in, out, run.biases(biases)))
                 backward.append(_product(out_gradient, read_in.mT, run.weight(grad)))
                 backward.append(_product(run.weight(work).mT, out_gradient, read_gradient))
-            layers.append(_Layer(forward, backward, outputs[i], gradients[i], work[level.bias, None], grad[level.bias]))
+            layers.append(_Layer(forward, backward, outputs[i], gradients[i], grad[level.bias]))
         return _Plan(batch_size, from_inputs, layers, to_inputs, gradients[-1])
 
     def _first(self, flat: Tensor) -> Tensor:
@@ -297,11 +302,15 @@ def _sizes(shapes: Shapes) -> tuple[int, ...]:
     return (weights[0][1], *(weight[0] for weight in weights))
 
 
-def _product(left: Tensor, right: Tensor, out: Tensor) -> _Product:
-    """Products of stacks (n, a, b) and (n, b, c) into (n, a, c); one of a kind is spared the batched call."""
+def _product(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> _Product:
+    """Products of stacks (n, a, b) and (n, b, c) into (n, a, c); one of a kind is spared the batched call.
+
+    A bias (n, a, 1) is added on the way.
+    """
+    operands = (left, right) if bias is None else (bias, left, right)
     if len(left) == 1:
-        return torch.mm, left[0], right[0], out[0]
-    return torch.bmm, left, right, out
+        return (torch.mm if bias is None else torch.addmm), tuple(one[0] for one in operands), out[0]
+    return (torch.bmm if bias is None else torch.baddbmm), operands, out
 
 
 def _up(offset: int) -> int:
