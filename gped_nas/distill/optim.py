@@ -19,7 +19,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from gped_nas.distill.buffers import Block, Buffers
@@ -82,7 +81,6 @@ class AdamW:
         """``cuts`` limits the update to parts of the buffers, by their factor; everything by default."""
         theta = bundle.buffers.theta
         self._recipe, self._updates = recipe, updates
-        self._fused = theta.device.type in ("cpu", "cuda")
         first, second = torch.zeros_like(theta), torch.zeros_like(theta)
         self.memory = {"first": first, "second": second}
         self._seconds = bundle.views(second)
@@ -92,34 +90,33 @@ class AdamW:
                 block,
                 [first[cut] for cut in block.cuts],
                 [second[cut] for cut in block.cuts],
-                [updates.clone() for _ in block.cuts],  # counted up by the update itself
+                [updates] * len(block.cuts),
             )
             for factor, block in _blocks(bundle.buffers, _cuts(bundle, factors) if cuts is None else cuts)
         ]
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimiser.step``."""
+        self._updates.add_(1)
         for factor, block, firsts, seconds, counts in self._blocks:
             block.collect()
-            adamw(
+            # the operator below torch.optim's function, which would count for every part anew
+            torch._fused_adamw_(
                 block.params,
                 block.grads,
                 firsts,
                 seconds,
                 [],
                 counts,
-                foreach=False,
-                fused=self._fused,
-                amsgrad=False,
+                lr=lr * factor,
                 beta1=self._recipe.beta1,
                 beta2=self._recipe.beta2,
-                lr=lr * factor,
                 weight_decay=self._recipe.weight_decay,
                 eps=EPS,
+                amsgrad=False,
                 maximize=False,
             )
             block.refresh()
-        self._updates.add_(1)
 
     def metric(self, student: int, name: str) -> Tensor:
         """See ``Optimiser.metric``: ``1 / (sqrt(v) + eps)`` with v unbiased."""
