@@ -8,7 +8,7 @@ put in order of depth and widths, and the numbers of a layer lie side by side ov
                     neighbours of equal shape are one batched product, the others a product each
     last layers     one buffer (P * U, B) of raw outputs
 
-Biases are added by the products, before these are rounded: in bfloat16 errors are autocast's own, to the bit.
+Biases are added by the products, before these are rounded: bfloat16 then rounds where autocast does.
 The backward pass is written by hand into views of one flat gradient; autograd sees the loss alone. Widths can be
 rounded up: the added units have zero weights and stay so, since a ReLU at zero passes no gradient.
 
