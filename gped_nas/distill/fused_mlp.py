@@ -54,12 +54,8 @@ class _Run:
         return flat[self.offset : stop].view(self.count, self.rows, self.columns)
 
     def outputs(self, level: Tensor) -> Tensor:
-        """Their rows (n, rows, B) in the buffer of the layer's outputs."""
+        """Their rows (n, rows, B) in the buffer of the layer's outputs, or (n, rows, 1) of its biases (all rows, 1)."""
         return level[self.at : self.at + self.count * self.rows].view(self.count, self.rows, level.shape[1])
-
-    def biases(self, layer: Tensor) -> Tensor:
-        """Theirs (n, rows, 1) among the biases of the layer."""
-        return layer[self.at : self.at + self.count * self.rows].view(self.count, self.rows, 1)
 
     def inputs(self, level: Tensor) -> Tensor:
         """The rows (n, columns, B) that they read."""
@@ -259,16 +255,16 @@ class FusedMlp:
             to_inputs.append((gradients[0], self._first(grad)))
         for i, level in enumerate(levels):
             forward, backward = [], []
-            biases = work[level.bias]
+            biases = work[level.bias, None]
             for run, read in self._reads(i):
                 out, out_gradient = run.outputs(outputs[i]), run.outputs(gradients[i])
                 if read is None:
-                    weight, bias = run.weight(work).flatten(0, 1), run.biases(biases).flatten(0, 1)
+                    weight, bias = run.weight(work).flatten(0, 1), run.outputs(biases).flatten(0, 1)
                     from_inputs.append((bias, weight, out.flatten(0, 1)))
                     to_inputs.append((out_gradient.flatten(0, 1), run.weight(grad).flatten(0, 1)))
                     continue
                 read_in, read_gradient = run.inputs(outputs[read]), run.inputs(gradients[read])
-                forward.append(_product(run.weight(work), read_in, out, run.biases(biases)))
+                forward.append(_product(run.weight(work), read_in, out, run.outputs(biases)))
                 backward.append(_product(out_gradient, read_in.mT, run.weight(grad)))
                 backward.append(_product(run.weight(work).mT, out_gradient, read_gradient))
             layers.append(_Layer(forward, backward, outputs[i], gradients[i], grad[level.bias]))
