@@ -146,6 +146,10 @@ def _run(
     return study
 
 
+_LATER = (("components", 0), ("centred", False))
+"""Settings of the recipe that came after the first studies, with the defaults that stand for how these were made."""
+
+
 def identity(space: SearchSpace, stream: str) -> dict[str, str]:
     """Digests of everything that must not change between runs of one study, by part."""
     resolved = space.resolved
@@ -158,7 +162,7 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
         # its default leaves the digest as it was before the setting existed, so that older studies go on
         "views": [resolved["views"], resolved["stream"]] if space.stream != StreamConfig() else resolved["views"],
         "targets": resolved["targets"],
-        "recipe": {k: v for k, v in resolved["recipe"].items() if (k, v) != ("components", 0)},  # likewise
+        "recipe": {k: v for k, v in resolved["recipe"].items() if (k, v) not in _LATER},  # likewise
         "seed": resolved["seed"],
         "teacher and dataset (the stream)": [teacher, method, stream],
     }

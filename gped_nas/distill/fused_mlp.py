@@ -6,6 +6,7 @@ put in order of depth and widths, and the numbers of a layer lie side by side ov
     first layers    one matrix (sum of widths, D): one product with the shared batch
     hidden level l  one buffer (sum of widths, B): ReLU and its mask once for all students of that depth or more;
                     neighbours of equal shape are one batched product, the others a product each
+    what is read    the hidden level itself, or another buffer without the units' means (see ``centring.py``)
     last layers     one buffer (P * U, B) of raw outputs
 
 Biases are added by the products, before these are rounded: bfloat16 then rounds where autocast does.
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.bundle import Loss, Piece
+from gped_nas.distill.centring import Centres
 from gped_nas.distill.targets import Heads
 from gped_nas.models.base import Params, Shapes
 
@@ -85,11 +87,15 @@ _Product = tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One level of all students in a step: tensors are views into the level buffers and the flat ones."""
+    """One level of all students in a step: tensors are views into the level buffers and the flat ones.
+
+    ``centred`` is what later layers read; ``output`` itself where nothing is taken off it.
+    """
 
     forward: list[_Product]
     backward: list[_Product]
     output: Tensor
+    centred: Tensor
     gradient: Tensor
     bias_gradient: Tensor
 
@@ -117,7 +123,14 @@ class FusedMlp:
     """Students of the family ``mlp``, computed together."""
 
     def __init__(
-        self, shapes: Sequence[Shapes], loss: Loss, *, dtype: torch.dtype, device: torch.device, round_to: int = 1
+        self,
+        shapes: Sequence[Shapes],
+        loss: Loss,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        round_to: int = 1,
+        centres: Sequence[Centres] = (),
     ) -> None:
         """Buffers for students of these shapes, all zero.
 
@@ -127,6 +140,7 @@ class FusedMlp:
             dtype: what products are computed in.
             device: where the buffers lie.
             round_to: hidden widths are rounded up to a multiple of it.
+            centres: what is taken off the hidden units of each student; nothing by default.
         """
         self.shapes = shapes
         self._loss = loss
@@ -135,6 +149,7 @@ class FusedMlp:
         self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = [{} for _ in shapes]
         total = self._lay_out()
         self.buffers = Buffers(torch.zeros(total, device=device), dtype)
+        self._centres = self._by_level(centres) if any(centres) else []
         self._plan: _Plan | None = None
 
     # ------------------------------------------------------------------------------------------------ layout
@@ -183,6 +198,18 @@ class FusedMlp:
             offset += rows
         return _Level(members, tuple(runs), slice(start, offset), at), _up(offset)
 
+    def _by_level(self, centres: Sequence[Centres]) -> list[Tensor]:
+        """What is taken off each row of each hidden level's buffer: (rows, 1)."""
+        found = []
+        for i, level in enumerate(self._hidden):
+            rows = torch.zeros((level.num_rows, 1), dtype=self.buffers.dtype, device=self.buffers.theta.device)
+            at = 0
+            for p in level.members:
+                rows[at : at + len(centres[p][i]), 0] = centres[p][i]
+                at += self._padded[p][i + 1]
+            found.append(rows)
+        return found
+
     def views(self, flat: Tensor) -> list[Params]:
         """See ``Bundle.views``; units that rounding added are not in them."""
         found = []
@@ -215,11 +242,13 @@ class FusedMlp:
         x_BD = x.flatten(1).to(buffers.dtype)
         for bias, weight, raw in plan.from_inputs:
             torch.addmm(bias, weight, x_BD.t(), out=raw)
-        for layer in plan.layers:
+        for i, layer in enumerate(plan.layers):
             for multiply, operands, out in layer.forward:
                 multiply(*operands, out=out)
             if layer.gradient is not plan.raw_gradient:
                 layer.output.clamp_min_(0)
+            if layer.centred is not layer.output:
+                torch.sub(layer.output, self._centres[i], out=layer.centred)
         losses_P = self._loss_and_gradient(plan, expectations)
         for layer in reversed(plan.layers):
             if layer.gradient is not plan.raw_gradient:
@@ -249,6 +278,7 @@ class FusedMlp:
         levels = [*self._hidden, self._last]
         outputs = [work.new_empty((level.num_rows, batch_size)) for level in levels]
         gradients = [torch.empty_like(output) for output in outputs]
+        centred = [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]] if self._centres else outputs
         from_inputs, to_inputs, layers = [], [], []
         if self._hidden:
             from_inputs.append((work[self._hidden[0].bias, None], self._first(work), outputs[0]))
@@ -263,11 +293,11 @@ class FusedMlp:
                     from_inputs.append((bias, weight, out.flatten(0, 1)))
                     to_inputs.append((out_gradient.flatten(0, 1), run.weight(grad).flatten(0, 1)))
                     continue
-                read_in, read_gradient = run.inputs(outputs[read]), run.inputs(gradients[read])
+                read_in, read_gradient = run.inputs(centred[read]), run.inputs(gradients[read])
                 forward.append(_product(run.weight(work), read_in, out, run.outputs(biases)))
                 backward.append(_product(out_gradient, read_in.mT, run.weight(grad)))
                 backward.append(_product(run.weight(work).mT, out_gradient, read_gradient))
-            layers.append(_Layer(forward, backward, outputs[i], gradients[i], grad[level.bias]))
+            layers.append(_Layer(forward, backward, outputs[i], centred[i], gradients[i], grad[level.bias]))
         return _Plan(batch_size, from_inputs, layers, to_inputs, gradients[-1])
 
     def _first(self, flat: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor
 from gped_nas import device as devices
 from gped_nas import rng
 from gped_nas.distill.bundle import Bundle, InTurn
+from gped_nas.distill.centring import check_centred, enter, unit_means
 from gped_nas.distill.components import Components, check_components, in_components
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed, batch_indices, cached_batches
 from gped_nas.distill.fused_mlp import FusedMlp
@@ -126,6 +127,7 @@ def distill(
     """
     families = {genotype.family for genotype in genotypes}
     check_components(recipe.components, families, data.inputs[0].numel(), "recipe.components")
+    check_centred(recipe.centred, families, "recipe.centred")
     train = partial(
         _Distillation,
         data=data,
@@ -231,6 +233,7 @@ class _Distillation:
         """Train to the end; students in the order of the genotypes."""
         recipe = self.recipe
         training = list(range(len(self.students)))
+        self._begin_phase()
         stops = sorted({recipe.prune_step, recipe.steps, *recipe.rung_steps})
         team, start, phase_start = _Team(self, training, start=0, updates=0), 0, 0
         for stop in stops:
@@ -257,12 +260,21 @@ class _Distillation:
                 team = _Team(self, training, start=stop, updates=stop - phase_start)
         return tuple(self._distilled(p) for p in range(len(self.students)))
 
+    def _begin_phase(self) -> None:
+        """Optimisers forget; students are centred where the recipe says so."""
+        for student in self.students:
+            student.memory = {}
+            if self.recipe.centred:
+                student.centres = unit_means(student.params, self.data.inputs, self.dtype)
+                student.params = enter(student.params, student.centres)
+
     def _prune(self) -> None:
-        """Remove dead units and begin the second phase: optimisers forget, averages begin."""
+        """Remove dead units and begin the second phase, in which averages are kept."""
         for p, student in enumerate(self.students):
             self.num_dead[p] = num_dead_units(student.genotype.family, student.params)
-            student.params = compact(student.genotype.family, student.params)
-            student.memory = {}
+            student.params = compact(student.genotype.family, student.outcome)
+        self._begin_phase()
+        for student in self.students:
             student.average = dict(student.params) if self.recipe.average else {}
 
     @torch.no_grad()
@@ -326,7 +338,8 @@ class _Team:
             bundle: Bundle
             if share.family == FUSED_FAMILY:
                 round_to = GPU_ROUNDING if job.device.type == "cuda" else 1
-                bundle = FusedMlp(own, job.loss, dtype=job.dtype, device=job.device, round_to=round_to)
+                centres = [students[i].centres for i in share.members]
+                bundle = FusedMlp(own, job.loss, dtype=job.dtype, device=job.device, round_to=round_to, centres=centres)
             else:
                 bundle = InTurn(FAMILIES[share.family], own, job.loss, dtype=job.dtype, device=job.device)
             trained = TrainedBundle(bundle, [students[i] for i in share.members], job.recipe, updates=updates)

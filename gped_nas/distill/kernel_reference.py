@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from gped_nas.distill.centring import enter, leave, unit_means
 from gped_nas.distill.components import fit
 from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
 from gped_nas.distill.kernel import lr_factor, student_seed
@@ -44,9 +46,31 @@ def _trained(
     genotype: Genotype, params: Params, data: DistillationSet, recipe: Recipe, seed: int, prox: Prox
 ) -> Params:
     feed = cached_batches(data, recipe, seed)
-    params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
+    params = _phase(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
     params = compact(genotype.family, params)
-    return _train(genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None)
+    return _phase(genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None)
+
+
+def _phase(
+    genotype: Genotype,
+    params: Params,
+    data: DistillationSet,
+    recipe: Recipe,
+    feed: Iterator[Batch],
+    steps: range,
+    prox: Prox | None,
+) -> Params:
+    forward = FAMILIES[genotype.family].forward
+    if not recipe.centred:
+        return _train(genotype, params, data, recipe, feed, steps, prox, forward)
+    centres = unit_means(params, data.inputs, torch.float32)
+
+    def centred(own: Params, x: Tensor) -> Tensor:
+        for i, centre in enumerate(centres):
+            x = F.linear(x.flatten(1), own[f"layers.{i}.weight"], own[f"layers.{i}.bias"]).relu() - centre
+        return F.linear(x.flatten(1), own[f"layers.{len(centres)}.weight"], own[f"layers.{len(centres)}.bias"])
+
+    return leave(_train(genotype, enter(params, centres), data, recipe, feed, steps, prox, centred), centres)
 
 
 def _train(
@@ -57,6 +81,7 @@ def _train(
     feed: Iterator[Batch],
     steps: range,
     prox: Prox | None,
+    forward: Callable[[Params, Tensor], Tensor],
 ) -> Params:
     family = FAMILIES[genotype.family]
     factor = lr_factor(data.shapes(genotype), recipe)
@@ -70,7 +95,7 @@ def _train(
         lr = recipe.lr_at(step) * factor
         for leaf in leaves.values():
             leaf.grad = None
-        raw = family.forward(leaves, x)
+        raw = forward(leaves, x)
         value = loss(raw, data.targets, recipe.target_weights, expectations, data.num_classes)
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr)

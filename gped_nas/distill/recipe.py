@@ -38,6 +38,7 @@ class Recipe(Config):
     components: int = Field(
         default=0, ge=0, description="mlp: train on so many principal components of the inputs; 0 is plain inputs"
     )
+    centred: bool = Field(default=False, description="mlp: train on hidden units less their means")
     lr_rest: float = Field(default=3e-3, gt=0, description="muon: peak step size of biases, norms and last layers")
     lr_width_power: float = Field(
         default=0.0, ge=0, le=1, description="a student's step size falls with its mean width to this power; 64 is one"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.bundle import Bundle
+from gped_nas.distill.centring import Centres, leave
 from gped_nas.distill.optim import optimiser
 from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
@@ -25,6 +26,7 @@ class Student:
         params: float32 parameters by name.
         memory: what its optimiser remembers of each parameter; empty at the start of a phase.
         average: running average of the parameters; empty where none is kept.
+        centres: what is taken off its hidden units in this phase (see ``centring.py``).
     """
 
     genotype: Genotype
@@ -32,11 +34,12 @@ class Student:
     params: Params
     memory: dict[str, Params] = field(default_factory=dict)
     average: Params = field(default_factory=dict)
+    centres: Centres = ()
 
     @property
     def outcome(self) -> Params:
-        """The parameters that the student would end with now."""
-        return self.average or self.params
+        """The parameters that the student would end with now, reading plain activations."""
+        return leave(self.average or self.params, self.centres)
 
 
 @dataclass(frozen=True)

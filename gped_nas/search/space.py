@@ -10,6 +10,7 @@ from pydantic import Field
 from gped_nas.config import Config
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.views import PredictionDtype, View
+from gped_nas.distill.centring import check_centred
 from gped_nas.distill.components import check_components
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import Target, num_raw_outputs
@@ -164,7 +165,8 @@ class SearchSpace:
         """Refuse what the data's shape makes impossible.
 
         Raises:
-            ConfigError: even the smallest network breaks a cost constraint; or see ``check_components``.
+            ConfigError: even the smallest network breaks a cost constraint; or see ``check_components`` and
+                ``check_centred``.
         """
         check_components(
             self.recipe.components,
@@ -172,6 +174,7 @@ class SearchSpace:
             math.prod(input_shape),
             f"{self.source}: recipe.components",
         )
+        check_centred(self.recipe.centred, (s.family for s in self.students), f"{self.source}: recipe.centred")
         smallest = self.smallest_cost(input_shape, num_classes)
         for name, bound in self.constraints.items():
             if name in smallest and smallest[name] > bound:

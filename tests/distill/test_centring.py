@@ -1,0 +1,138 @@
+"""Students trained on hidden units less their means are folded back into students of plain activations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gped_nas.distill.centring import enter, leave, unit_means
+from gped_nas.distill.feed import cached_batches
+from gped_nas.distill.fused_mlp import FusedMlp
+from gped_nas.distill.kernel import distill
+from gped_nas.distill.kernel_reference import distill_one
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.targets import loss
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import FAMILIES, Genotype
+from tests.distill.populations import MLP, batch, fresh, relative_difference, value_of
+from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
+
+POPULATION = [g for g in MIXED if g["depth"] < 3] + [mlp(3, [16, 15, 14], 0.02)]
+"""Where all units of a layer are off and biases are still zero, the next layer is at zero but for rounding, and a
+ReLU there passes a gradient or none: the narrow student of depth 3 meets such inputs in its first steps."""
+RECIPE = Recipe(steps=60, batch_size=37, warmup=5, lr=0.02, weight_decay=0.05, centred=True)
+
+
+def run(genotypes, pool, recipe=RECIPE, **more):
+    return distill(genotypes, pool, recipe, seed=0, device=CPU, **more).students
+
+
+def centred_forward(params, centres, x):
+    hidden = x.flatten(1)
+    for i, centre in enumerate(centres):
+        hidden = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu() - centre
+    return F.linear(hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"])
+
+
+@pytest.mark.parametrize("place", range(len(MLP)))
+def test_a_student_is_the_same_function_in_both_forms(place):
+    (student,) = fresh([MLP[place]])
+    x, _ = batch(48)
+    centres = unit_means(student.params, x, torch.float32)
+    assert [len(centre) for centre in centres] == list(MLP[place]["width"])
+    inside = enter(student.params, centres)
+    plain = FAMILIES["mlp"].forward(student.params, x)
+    torch.testing.assert_close(centred_forward(inside, centres, x), plain, atol=1e-5, rtol=1e-5)
+    for name, value in leave(inside, centres).items():
+        torch.testing.assert_close(value, student.params[name], atol=1e-6, rtol=1e-6)
+
+
+def test_what_a_layer_reads_has_no_mean():
+    (student,) = fresh([Genotype("mlp", depth=2, width=[9, 7])])
+    x, _ = batch(48)
+    first, second = unit_means(student.params, x, torch.float32)
+    hidden = F.linear(x.flatten(1), student.params["layers.0.weight"], student.params["layers.0.bias"]).relu()
+    assert first.max() > 0.1
+    torch.testing.assert_close(hidden.mean(0), first)
+    hidden = F.linear(hidden, student.params["layers.1.weight"], student.params["layers.1.bias"]).relu()
+    torch.testing.assert_close(hidden.mean(0), second)
+
+
+def test_means_are_numbers_that_a_step_can_hold():
+    (student,) = fresh([Genotype("mlp", depth=1, width=[9])])
+    (centre,) = unit_means(student.params, batch(48)[0], torch.bfloat16)
+    assert centre.dtype == torch.float32 and torch.equal(centre, centre.bfloat16().float())
+
+
+@pytest.mark.parametrize("round_to", [1, 8])
+def test_gradients_are_those_of_autograd(round_to):
+    students = fresh(MLP, seed=3)
+    x, said = batch(seed=3)
+    for student in students:
+        student.centres = unit_means(student.params, x, torch.float32)
+    shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
+    bundle = FusedMlp(
+        shapes, value_of, dtype=torch.float32, device=CPU, round_to=round_to, centres=[s.centres for s in students]
+    )
+    for own, student in zip(bundle.views(bundle.buffers.theta), students, strict=True):
+        for name, value in student.params.items():
+            own[name].copy_(value)
+    bundle.compute(x, said)
+    for own, student in zip(bundle.views(bundle.buffers.work_grad), students, strict=True):
+        leaves = {name: p.double().requires_grad_() for name, p in student.params.items()}
+        raw = centred_forward(leaves, [centre.double() for centre in student.centres], x.double())
+        value_of(raw[None], {k: e.double() for k, e in said.items()}).sum().backward()
+        assert relative_difference(own, {name: leaf.grad for name, leaf in leaves.items()}) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"average": 0.9}, {"components": 4}, {"optimiser": "muon", "lr_rest": 0.01}, {"optimiser": "sgd"}],
+    ids=["plain", "average", "components", "muon", "sgd"],
+)
+def test_students_equal_those_of_the_oracle(changes):
+    pool, recipe = make_pool(), RECIPE.model_copy(update=changes)
+    students = run(POPULATION, pool, recipe)
+    for genotype, student in zip(POPULATION, students, strict=True):
+        assert largest_difference(student.params, distill_one(genotype, pool, recipe, seed=0)) < 1e-5, str(genotype)
+    assert sum(student.num_dead for student in students) > 5
+
+
+def test_it_changes_what_is_learnt():
+    pool = make_pool()
+    (centred,), (plain,) = run([mlp(2, 7)], pool), run([mlp(2, 7)], pool, RECIPE.model_copy(update={"centred": False}))
+    assert largest_difference(centred.params, plain.params) > 1e-3
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_rungs_look_at_the_plain_student_and_change_nothing(average):
+    pool, validation = make_pool(), make_pool(size=60)
+    recipe = RECIPE.model_copy(update={"average": average})
+    students = run(POPULATION, pool, recipe.model_copy(update={"rungs": 6}), validation=validation)
+    for student in students:
+        raw = FAMILIES["mlp"].forward(student.params, validation.inputs)
+        said = loss(raw[None], validation.targets, {}, validation.expectations, validation.num_classes)
+        assert student.rungs[-1][1] == pytest.approx(float(said), rel=1e-4)
+    for student, other in zip(students, run(POPULATION, pool, recipe), strict=True):
+        assert largest_difference(student.params, other.params) < 1e-5
+
+
+def test_a_student_keeps_its_means_when_siblings_leave():
+    pool, validation = make_pool(), make_pool(size=60)
+    recipe = RECIPE.model_copy(update={"steps": 200, "lr": 0.1, "rungs": 20, "patience": 1})
+    students = run(POPULATION, pool, recipe, validation=validation)
+    ended = [student.rungs[-1][0] for student in students]
+    assert min(ended) < max(ended), "some leave"
+    longest = ended.index(max(ended))
+    (alone,) = run([POPULATION[longest]], pool, recipe, validation=validation)
+    assert largest_difference(alone.params, students[longest].params) < 1e-4
+
+
+def test_a_feed_of_its_own_is_followed_alike():
+    pool = make_pool()
+    (fed,) = run([mlp(2, 7)], pool, feed=cached_batches(pool, RECIPE, 0))
+    assert largest_difference(fed.params, run([mlp(2, 7)], pool)[0].params) < 1e-5
+
+
+def test_pictures_are_refused():
+    with pytest.raises(ConfigError, match=r"recipe.centred: found true with students of family cnn, expected false"):
+        run([Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())], make_pool())
