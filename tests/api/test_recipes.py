@@ -4,9 +4,12 @@ import pytest
 import torch
 
 import gped_nas as gn
+from gped_nas.api.job import identity
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
 from gped_nas.distill.targets import expect
+from gped_nas.errors import ConfigError
+from gped_nas.io import canonical_json, sha256_text
 from tests.api.test_surface import OVERRIDES
 from tests.cli.harness import Home
 
@@ -96,3 +99,18 @@ def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.Monke
     other = gn.run(asked, out="reports", seed=0, study_name="asked")
     assert other.store.get("precision") is None
     assert other.records()[0].extra["recipe"]["precision"] == "float32"
+
+
+def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
+    space = gn.load_space("digits_mlp")
+    recipe = {k: v for k, v in space.resolved["recipe"].items() if k not in ("components", "centred")}
+    before = sha256_text(canonical_json(recipe))[:16]
+    assert identity(space, "stream")["recipe"] == before
+    for change in ({"recipe.components": 8}, {"recipe.centred": True}):
+        assert identity(gn.load_space("digits_mlp", change), "stream")["recipe"] != before
+
+
+def test_what_only_fully_connected_students_can_be_is_refused_of_others(home: Home) -> None:
+    space = gn.load_space("mnist_cnn", {"recipe.centred": True})
+    with pytest.raises(ConfigError, match=r"mnist_cnn.yaml: recipe.centred: found true with students of family cnn"):
+        space.check_reachable((1, 28, 28), 10)

@@ -74,7 +74,8 @@ def bundle_of(students: list[Student], *, dtype: torch.dtype = torch.float32, ro
     shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
     family = students[0].genotype.family
     if family == "mlp":
-        return FusedMlp(shapes, value_of, dtype=dtype, device=CPU, round_to=round_to)
+        centres = [s.centres for s in students]
+        return FusedMlp(shapes, value_of, dtype=dtype, device=CPU, round_to=round_to, centres=centres)
     return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)
 
 

@@ -6,14 +6,13 @@ import torch.nn.functional as F
 
 from gped_nas.distill.centring import enter, leave, unit_means
 from gped_nas.distill.feed import cached_batches
-from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import loss
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
-from tests.distill.populations import MLP, batch, fresh, relative_difference, value_of
+from tests.distill.populations import MLP, batch, fresh, gradients, relative_difference, value_of
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
 POPULATION = [g for g in MIXED if g["depth"] < 3] + [mlp(3, [16, 15, 14], 0.02)]
@@ -69,15 +68,8 @@ def test_gradients_are_those_of_autograd(round_to):
     x, said = batch(seed=3)
     for student in students:
         student.centres = unit_means(student.params, x, torch.float32)
-    shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
-    bundle = FusedMlp(
-        shapes, value_of, dtype=torch.float32, device=CPU, round_to=round_to, centres=[s.centres for s in students]
-    )
-    for own, student in zip(bundle.views(bundle.buffers.theta), students, strict=True):
-        for name, value in student.params.items():
-            own[name].copy_(value)
-    bundle.compute(x, said)
-    for own, student in zip(bundle.views(bundle.buffers.work_grad), students, strict=True):
+    found, _, _ = gradients(students, x, said, round_to=round_to)
+    for own, student in zip(found, students, strict=True):
         leaves = {name: p.double().requires_grad_() for name, p in student.params.items()}
         raw = centred_forward(leaves, [centre.double() for centre in student.centres], x.double())
         value_of(raw[None], {k: e.double() for k, e in said.items()}).sum().backward()

@@ -23,7 +23,9 @@ POPULATIONS = {
 }
 
 
-def meta_training(family: str, dtype: torch.dtype, recipe: Recipe) -> tuple[DistillationSet, TrainedBundle]:
+def meta_training(
+    family: str, dtype: torch.dtype, recipe: Recipe, *, centred: bool = False
+) -> tuple[DistillationSet, TrainedBundle]:
     pool = DistillationSet(
         inputs=torch.empty((40, 1, 8, 8), device=META),
         expectations={
@@ -41,7 +43,8 @@ def meta_training(family: str, dtype: torch.dtype, recipe: Recipe) -> tuple[Dist
 
     bundle: Bundle
     if family == "mlp":
-        bundle = FusedMlp(shapes, value, dtype=dtype, device=META, round_to=8)
+        centres = [tuple(torch.empty(w, device=META) for w in g["width"]) for g in genotypes] if centred else []
+        bundle = FusedMlp(shapes, value, dtype=dtype, device=META, round_to=8, centres=centres)
     else:
         bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
     students = [
@@ -60,6 +63,12 @@ def test_a_step_never_waits_for_the_device(family, dtype, optimiser) -> None:
     training.shrink(0.1)
     assert losses.shape == (len(POPULATIONS[family]),)
     assert losses.device.type == "meta"
+
+
+def test_nor_does_a_centred_one() -> None:
+    pool, training = meta_training("mlp", torch.bfloat16, Recipe(steps=10, batch_size=8), centred=True)
+    losses = training.step(*pool.batch(torch.empty(8, dtype=torch.long, device=META)), 0.1)
+    assert losses.shape == (2,)
 
 
 def test_every_family_is_tried() -> None:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from gped_nas.distill import kernel
+from gped_nas.distill.centring import unit_means
 from gped_nas.distill.feed import batch_indices
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.mean_targets import UtilitySettings, utility
@@ -85,12 +86,14 @@ def tensors_in(thing, seen):
         yield from tensors_in(vars(thing), seen)
 
 
-def step_of(families, recipe, dtype=torch.float32):
+def step_of(families, recipe, dtype=torch.float32, *, centred=False):
     data = make_data(40)
     lr_T = torch.tensor([recipe.lr_at(step) for step in range(recipe.steps)])
     bundles = []
     for family in families:
         students = fresh(FAMILIES_OF[family], factors=[1.0, 0.5, *[1.0] * len(FAMILIES_OF[family])])
+        for student in students if centred else ():
+            student.centres = unit_means(student.params, data.inputs, dtype)
         more = {"round_to": 8} if family == "mlp" else {}
         bundles.append(training_of(students, recipe, dtype=dtype, **more))
     return CountedStep(bundles, data, batch_indices(data, recipe, 0), lr_T)
@@ -133,6 +136,14 @@ def test_a_step_can_be_recorded(families, dtype, optimiser):
     assert len(found[0].operations) > 20
     outside = [op for op in found[0].operations if "from outside" in repr(op)]
     assert not outside, "what a step reads is its own or lives across steps"
+
+
+def test_a_centred_step_can_be_recorded():
+    recipe = Recipe(steps=6, batch_size=8, warmup=4)
+    found, plain = recorded(step_of(["mlp"], recipe, centred=True)), recorded(step_of(["mlp"], recipe))
+    assert is_recordable(found)
+    assert not [op for op in found[0].operations if "from outside" in repr(op)]
+    assert len(found[0].operations) == len(plain[0].operations) + 3, "one pass more for each of three hidden levels"
 
 
 def test_a_wait_is_seen():
