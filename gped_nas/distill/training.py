@@ -39,7 +39,8 @@ class Student:
     @property
     def outcome(self) -> Params:
         """The parameters that the student would end with now, reading plain activations."""
-        return leave(self.average or self.params, self.centres)
+        trained = self.average or self.params
+        return leave(trained, self.centres) if self.centres else trained
 
 
 @dataclass(frozen=True)
