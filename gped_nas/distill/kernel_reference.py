@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gped_nas.distill.centring import enter, leave, unit_means
+from gped_nas.distill.centring import Centres, enter, leave, unit_means
 from gped_nas.distill.components import fit
 from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
 from gped_nas.distill.kernel import lr_factor, student_seed
@@ -46,31 +46,9 @@ def _trained(
     genotype: Genotype, params: Params, data: DistillationSet, recipe: Recipe, seed: int, prox: Prox
 ) -> Params:
     feed = cached_batches(data, recipe, seed)
-    params = _phase(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
+    params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
     params = compact(genotype.family, params)
-    return _phase(genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None)
-
-
-def _phase(
-    genotype: Genotype,
-    params: Params,
-    data: DistillationSet,
-    recipe: Recipe,
-    feed: Iterator[Batch],
-    steps: range,
-    prox: Prox | None,
-) -> Params:
-    forward = FAMILIES[genotype.family].forward
-    if not recipe.centred:
-        return _train(genotype, params, data, recipe, feed, steps, prox, forward)
-    centres = unit_means(params, data.inputs, torch.float32)
-
-    def centred(own: Params, x: Tensor) -> Tensor:
-        for i, centre in enumerate(centres):
-            x = F.linear(x.flatten(1), own[f"layers.{i}.weight"], own[f"layers.{i}.bias"]).relu() - centre
-        return F.linear(x.flatten(1), own[f"layers.{len(centres)}.weight"], own[f"layers.{len(centres)}.bias"])
-
-    return leave(_train(genotype, enter(params, centres), data, recipe, feed, steps, prox, centred), centres)
+    return _train(genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None)
 
 
 def _train(
@@ -81,10 +59,11 @@ def _train(
     feed: Iterator[Batch],
     steps: range,
     prox: Prox | None,
-    forward: Callable[[Params, Tensor], Tensor],
 ) -> Params:
     family = FAMILIES[genotype.family]
     factor = lr_factor(data.shapes(genotype), recipe)
+    centres = unit_means(params, data.inputs, torch.float32) if recipe.centred else ()
+    params = enter(params, centres)
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
     kinds: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {"adamw": _AdamW, "sgd": _Sgd, "muon": _Muon}
     optimiser = kinds[recipe.optimiser](leaves, recipe)
@@ -95,7 +74,7 @@ def _train(
         lr = recipe.lr_at(step) * factor
         for leaf in leaves.values():
             leaf.grad = None
-        raw = forward(leaves, x)
+        raw = _centred(leaves, x, centres) if centres else family.forward(leaves, x)
         value = loss(raw, data.targets, recipe.target_weights, expectations, data.num_classes)
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr)
@@ -111,8 +90,15 @@ def _train(
                     write_rows(weights, prox(rows_of(weights), scale, since, genotype["group_penalty"]))
             since = 0.0
     if prox is None and recipe.average:
-        return {name: a.float() for name, a in average.items()}
-    return {name: p.detach() for name, p in leaves.items()}
+        return leave({name: a.float() for name, a in average.items()}, centres)
+    return leave({name: p.detach() for name, p in leaves.items()}, centres)
+
+
+def _centred(params: Params, x: Tensor, centres: Centres) -> Tensor:
+    hidden = x.flatten(1)
+    for i, centre in enumerate(centres):
+        hidden = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu() - centre
+    return F.linear(hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"])
 
 
 class _AdamW:
