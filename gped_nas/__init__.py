@@ -5,7 +5,8 @@
     study = gn.run("digits_mlp")
     student = gn.load_student(study.path / "students" / str(study.chosen().trial))
 
-Importing this package imports neither torch nor Optuna; the names below are loaded when they are first used.
+Importing this package imports neither torch nor Optuna; the names below are loaded when they are
+first used.
 """
 
 from typing import TYPE_CHECKING, Any

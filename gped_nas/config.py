@@ -1,7 +1,7 @@
 """YAML to mapping to frozen model, strictly; the only module that knows YAML.
 
-Unknown keys, wrong types, duplicate keys, aliases and oversized files are errors that name the file, the key
-and the nearest valid one. Nothing in a file is ever executed or expanded.
+Unknown keys, wrong types, duplicate keys, aliases and oversized files are errors that name the
+file, the key and the nearest valid one. Nothing in a file is ever executed or expanded.
 """
 
 import re
@@ -17,7 +17,8 @@ from gped_nas.errors import ConfigError, EnvironmentProblem, nearest
 
 _MAX_BYTES = 256 * 2**10
 _MAX_DEPTH = 32
-# What PyYAML's constructors raise for a scalar that does not fit its tag: 2001-99-99, `!!int ''`, `!!bool x`.
+# What PyYAML's constructors raise for a scalar that does not fit its tag: 2001-99-99, `!!int ''`,
+# `!!bool x`.
 _BAD_SCALAR = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
@@ -56,11 +57,15 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         if not isinstance(node, yaml.MappingNode):
-            raise yaml.constructor.ConstructorError(None, None, "expected a mapping", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, "expected a mapping", node.start_mark
+            )
         seen: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain name", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a plain name", key_node.start_mark
+                )
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key_node.value}' appears twice", key_node.start_mark
@@ -80,7 +85,9 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
         ConfigError: not YAML, not a mapping, a duplicate key, an alias, too large or too deep.
     """
     if len(text.encode(errors="replace")) > _MAX_BYTES:
-        raise ConfigError(f"{where}: larger than {_MAX_BYTES} bytes; a search space is a short file")
+        raise ConfigError(
+            f"{where}: larger than {_MAX_BYTES} bytes; a search space is a short file"
+        )
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
     except (yaml.YAMLError, RecursionError, *_BAD_SCALAR) as error:
@@ -89,7 +96,9 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{place}: not readable as YAML: {problem}") from None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f"{where}: found {type(value).__name__}, expected a mapping of named settings")
+        raise ConfigError(
+            f"{where}: found {type(value).__name__}, expected a mapping of named settings"
+        )
     return value
 
 
@@ -134,8 +143,8 @@ def parse(model: type[M], mapping: object, where: str) -> M:
         where: file and key of this place, for messages.
 
     Raises:
-        ConfigError: an unknown or missing key, a wrong type, an impossible value; names the nearest valid
-            key.
+        ConfigError: an unknown or missing key, a wrong type, an impossible value; names the nearest
+            valid key.
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where}: found {_show(mapping)}, expected a mapping of settings")
@@ -157,12 +166,16 @@ def _message(model: type[BaseModel], error: Any, where: str) -> str:
     if kind.startswith(("float_type", "int_type", "int_from_float")) and isinstance(found, str):
         hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if _is_number(found) else ""
         return f"{place}: found the text {_show(found)}, expected a number{hint}"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
+    message = (
+        error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
+    )
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return f"{place}: found {_show(found)}{nearest(found, choices)}"
     if kind == "too_short":
-        return f"{place}: found {_show(found)}, expected at least {error['ctx']['min_length']} entry"
+        return (
+            f"{place}: found {_show(found)}, expected at least {error['ctx']['min_length']} entry"
+        )
     if kind == "value_error":
         return f"{place}: {message}"
     return f"{place}: found {_show(found)}, expected {message}"

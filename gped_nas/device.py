@@ -15,7 +15,9 @@ from gped_nas.errors import ConfigError, EnvironmentProblem
 _HALF_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
 _PROBE_S = 0.05
 SHARED_MACS = 8_000_000
-"""A product of fewer multiply-adds takes one core some 0.1 ms, and waking a second one costs more than it saves."""
+"""A product of fewer multiply-adds takes one core some 0.1 ms, and waking a second one costs more
+than it saves.
+"""
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -78,10 +80,12 @@ def one_thread() -> Iterator[None]:
 
 @functools.cache
 def half_is_fast(device: torch.device) -> bool:
-    """Whether bfloat16 products are faster than float32 ones by half: by the instruction set, then by a probe of 50 ms.
+    """Whether bfloat16 products are faster than float32 ones by half: by the instruction set, then
+        by a probe of 50 ms.
 
-    A processor that lacks the instructions imitates them, up to hundreds of times slower, so that it is not even
-    probed. The answer can differ between two runs on one machine; where that matters it is kept.
+    A processor that lacks the instructions imitates them, up to hundreds of times slower, so that
+    it is not even probed. The answer can differ between two runs on one machine; where that matters
+    it is kept.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -113,7 +117,9 @@ def _processor_flags() -> frozenset[str]:
 
 
 def fingerprint(device: torch.device) -> dict[str, Any]:
-    """What a figure was measured on: processor or GPU, threads, versions. Plain data for provenance."""
+    """What a figure was measured on: processor or GPU, threads, versions. Plain data for
+    provenance.
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": device.type,

@@ -97,7 +97,9 @@ def exit_code(error: GpedError) -> int:
 
 
 def nearest(name: object, valid: Iterable[object]) -> str:
-    """``; did you mean 'x'?`` with the nearest valid name, or the list of them when nothing is near."""
+    """``; did you mean 'x'?`` with the nearest valid name, or the list of them when nothing is
+    near.
+    """
     names = sorted(str(v) for v in valid)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     if close:

@@ -1,8 +1,8 @@
 """Files that survive a kill: written whole or not at all, named by what they hold, never unpickled.
 
-Every write goes to a temporary name beside its target, is flushed to disk, then renamed; the directory is
-flushed after the rename. Arrays are plain ``.npy`` read as memory maps after their header and exact size were
-checked.
+Every write goes to a temporary name beside its target, is flushed to disk, then renamed; the
+directory is flushed after the rename. Arrays are plain ``.npy`` read as memory maps after their
+header and exact size were checked.
 """
 
 import contextlib
@@ -38,7 +38,9 @@ NPY_ERRORS = (
     EOFError,
     UserWarning,
 )
-"""What numpy raises or warns of when the header of a user's ``.npy`` file is not one that numpy wrote."""
+"""What numpy raises or warns of when the header of a user's ``.npy`` file is not one that numpy
+wrote.
+"""
 _CHUNK = 2**22
 
 
@@ -48,7 +50,9 @@ def canonical_json(value: object) -> str:
     Raises:
         ValueError: the value holds a NaN or an infinity.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def sha256_text(text: str) -> str:
@@ -81,7 +85,8 @@ def _sha256(file: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def open_plain(path: Path) -> Iterator[BinaryIO]:
-    """A file of our own making, opened for reading: neither a link nor a pipe or device, which could block for ever.
+    """A file of our own making, opened for reading: neither a link nor a pipe or device, which
+        could block for ever.
 
     Raises:
         StreamError: missing, no plain file, or it cannot be read.
@@ -98,7 +103,9 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise StreamError(f"{path}: missing; restore it or delete its folder") from None
     except OSError as error:
-        raise StreamError(f"{path}: cannot be read: {error.strerror}; expected a plain file") from None
+        raise StreamError(
+            f"{path}: cannot be read: {error.strerror}; expected a plain file"
+        ) from None
 
 
 def sha256_arrays(*arrays: Array) -> str:
@@ -141,7 +148,8 @@ def environment(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise EnvironmentProblem(
-            f"{path}: cannot {action}: {reason}; check the path, its permissions and the free disk space"
+            f"{path}: cannot {action}: {reason}; check the path, its permissions and the free disk "
+            "space"
         ) from error
 
 
@@ -176,10 +184,11 @@ def write_array(path: Path, array: Array) -> str:
 
 
 def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """The header of a ``.npy`` file of format 1.0, as numpy 2 writes it; nothing else is ever parsed or accepted.
+    """The header of a ``.npy`` file of format 1.0, as numpy 2 writes it; nothing else is ever
+    parsed or accepted.
 
-    numpy leaves room for the first axis to grow to 20 digits and pads with spaces so that the data start at a
-    multiple of 64 bytes.
+    numpy leaves room for the first axis to grow to 20 digits and pads with spaces so that the data
+    start at a multiple of 64 bytes.
     """
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
     text += " " * (21 - len(str(shape[0])) if shape else 0)
@@ -203,7 +212,9 @@ def _write(path: Path, write: Callable[[Any], object]) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed writers left half written in a folder and below; for the one process that writes there."""
+    """Delete what killed writers left half written in a folder and below; for the one process that
+    writes there.
+    """
     with environment("clean", folder):
         for path in folder.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
@@ -223,7 +234,9 @@ def make_dir(path: Path) -> Path:
 
 
 def seal_dir(building: Path, final: Path) -> None:
-    """Rename a finished directory to its final name; one that is there already stays, the new is dropped."""
+    """Rename a finished directory to its final name; one that is there already stays, the new is
+    dropped.
+    """
     with environment("seal", final):
         sync_dir(building)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -243,11 +256,17 @@ def read_json(path: Path) -> Any:
     with open_plain(path) as file:
         data = file.read(_MAX_JSON_BYTES + 1)
     if len(data) > _MAX_JSON_BYTES:
-        raise StreamError(f"{path}: larger than {_MAX_JSON_BYTES} bytes, so not written by this tool")
+        raise StreamError(
+            f"{path}: larger than {_MAX_JSON_BYTES} bytes, so not written by this tool"
+        )
     try:
-        return json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once_each)
+        return json.loads(
+            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once_each
+        )
     except (ValueError, RecursionError) as error:
-        raise StreamError(f"{path}: not valid JSON ({error}); restore the file or delete its folder") from None
+        raise StreamError(
+            f"{path}: not valid JSON ({error}); restore the file or delete its folder"
+        ) from None
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -262,7 +281,8 @@ def _refuse_constant(name: str) -> float:
 
 
 def map_array(path: Path, *, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Map a ``.npy`` file read-only after comparing header and size with those of the array expected, byte for byte.
+    """Map a ``.npy`` file read-only after comparing header and size with those of the array
+    expected, byte for byte.
 
     Raises:
         StreamError: missing, no plain file, of another dtype or shape, truncated or extended.
@@ -270,18 +290,29 @@ def map_array(path: Path, *, dtype: str, shape: tuple[int, ...]) -> Array:
     if dtype not in _DTYPES:
         raise StreamError(f"{path}: dtype {dtype!r} is not allowed in a stream")
     count, itemsize = math.prod(shape), np.dtype(dtype).itemsize
-    if len(shape) > _MAX_AXES or min(shape, default=0) < 0 or max(shape, default=0) * itemsize > _LARGEST:
-        raise StreamError(f"{path}: no array has the shape {str(shape)[:60]}; delete its folder to rebuild it")
+    if (
+        len(shape) > _MAX_AXES
+        or min(shape, default=0) < 0
+        or max(shape, default=0) * itemsize > _LARGEST
+    ):
+        raise StreamError(
+            f"{path}: no array has the shape {str(shape)[:60]}; delete its folder to rebuild it"
+        )
     header = npy_header(dtype, shape)
     with open_plain(path) as file:
         found, size = file.read(len(header)), os.fstat(file.fileno()).st_size
     expected = len(header) + itemsize * count
     if found != header or size != expected:
         raise StreamError(
-            f"{path}: found {size} bytes and the header {found[10:].rstrip()!r}, expected {expected} bytes of "
+            f"{path}: found {size} bytes and the header {found[10:].rstrip()!r}, expected "
+            f"{expected} bytes of "
             f"{dtype}{shape}; the file is corrupt, delete its folder to rebuild"
         )
-    return np.memmap(path, dtype=dtype, mode="r", offset=len(header), shape=shape) if count else np.empty(shape, dtype)
+    return (
+        np.memmap(path, dtype=dtype, mode="r", offset=len(header), shape=shape)
+        if count
+        else np.empty(shape, dtype)
+    )
 
 
 @contextlib.contextmanager
@@ -293,7 +324,8 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
         wait: wait for another holder, or fail at once.
 
     Raises:
-        EnvironmentProblem: another process holds it and ``wait`` is false, or the file cannot be made.
+        EnvironmentProblem: another process holds it and ``wait`` is false, or the file cannot be
+            made.
     """
     while True:
         with environment("lock", path):
@@ -314,7 +346,9 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _is_still_there(fd: int, path: Path) -> bool:
-    """Whether the file that was locked is the one of that name: its folder may have been removed while we waited."""
+    """Whether the file that was locked is the one of that name: its folder may have been removed
+    while we waited.
+    """
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:

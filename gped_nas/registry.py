@@ -1,7 +1,8 @@
 """Named components: families, methods, datasets, policies, targets, metrics.
 
-A component is registered where it is defined. The modules of a registry's own package are imported on first
-use, so that one new file is one new component; third parties use the entry point group ``gped_nas.plugins``.
+A component is registered where it is defined. The modules of a registry's own package are imported
+on first use, so that one new file is one new component; third parties use the entry point group
+``gped_nas.plugins``.
 """
 
 import importlib
@@ -48,7 +49,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
         def add(item: T) -> T:
             if name in self._items:
-                raise RegistryError(f"{self.kind} '{name}' is registered twice; choose another name")
+                raise RegistryError(
+                    f"{self.kind} '{name}' is registered twice; choose another name"
+                )
             self._items[name] = item
             return item
 
@@ -72,7 +75,9 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return self._items[name]
         except KeyError:
-            raise RegistryError(f"unknown {self.kind} '{name}'{nearest(name, self._items)}") from None
+            raise RegistryError(
+                f"unknown {self.kind} '{name}'{nearest(name, self._items)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         self._discover()

@@ -1,7 +1,7 @@
 """Random generators by name: one for each consumer, none shared, none global.
 
-A seed is the first 8 bytes of SHA-256 over the root seed and the consumer's path, so it depends neither on the
-process nor on the order in which consumers are made nor on how many there are.
+A seed is the first 8 bytes of SHA-256 over the root seed and the consumer's path, so it depends
+neither on the process nor on the order in which consumers are made nor on how many there are.
 """
 
 import hashlib

@@ -60,7 +60,9 @@ def classifier(genotype: Genotype = TEACHER, input_shape: tuple[int, ...] | None
 
 
 def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> tuple[Problem, Tensor, Tensor]:
-    """Linear regression with normal noise and prior: the problem, its posterior's mean (P,) and precision (P, P)."""
+    """Linear regression with normal noise and prior: the problem, its posterior's mean (P,) and
+    precision (P, P).
+    """
     known = conjugate.regression(noise_std=noise_std, precision=precision)
     return known.problem, known.mean_P, known.precision_PP
 
@@ -96,7 +98,12 @@ class Chains:
     """``run_chain`` of a stream build, counting the steps that were asked for."""
 
     def __init__(self, *, seed: int = 0, chains: int = 2) -> None:
-        self.problem, self.cfg, self.seed, self.num_steps = classifier(), sgld_config(chains=chains), seed, 0
+        self.problem, self.cfg, self.seed, self.num_steps = (
+            classifier(),
+            sgld_config(chains=chains),
+            seed,
+            0,
+        )
 
     def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
         generator = rng.generator(self.seed, "posterior", chain)
@@ -106,7 +113,9 @@ class Chains:
 
 
 def predict(theta_P: Tensor) -> Tensor:
-    """Log-probabilities (24, 3) of the teacher with flat parameters at the inputs of ``classifier``."""
+    """Log-probabilities (24, 3) of the teacher with flat parameters at the inputs of
+    ``classifier``.
+    """
     from gped_nas.posterior.base import views
 
     problem = classifier()
@@ -116,11 +125,13 @@ def predict(theta_P: Tensor) -> Tensor:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder by its relative name."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
-# One small setting of every registered method, and small genotypes of every registered family: what the
-# contract tests run. A contract test fails when a registered name has no entry here.
+# One small setting of every registered method, and small genotypes of every registered family: what
+# the contract tests run. A contract test fails when a registered name has no entry here.
 METHOD_SETTINGS: dict[str, dict[str, object]] = {
     "sgld": {"step_size": {"initial": 0.01}, "burn_in": 4, "thinning": 2},
     "map": {"steps": 300, "batch_size": 4},
@@ -132,8 +143,18 @@ METHOD_SETTINGS: dict[str, dict[str, object]] = {
     "deep_ensemble": {"steps": 200, "batch_size": 4, "regulariser": "anchor"},
     "psgld": {"step_size": {"initial": 0.001}, "burn_in": 4, "thinning": 2},
     "sghmc": {"step_size": {"initial": 0.05}, "burn_in": 4, "thinning": 2},
-    "csgld": {"step_size": {"initial": 0.01, "length": 6}, "thinning": 2, "samples_per_cycle": 2, "exploration": 0.3},
-    "csghmc": {"step_size": {"initial": 0.05, "length": 6}, "thinning": 2, "samples_per_cycle": 2, "exploration": 0.3},
+    "csgld": {
+        "step_size": {"initial": 0.01, "length": 6},
+        "thinning": 2,
+        "samples_per_cycle": 2,
+        "exploration": 0.3,
+    },
+    "csghmc": {
+        "step_size": {"initial": 0.05, "length": 6},
+        "thinning": 2,
+        "samples_per_cycle": 2,
+        "exploration": 0.3,
+    },
     "hmc": {"step_size": 0.05, "leapfrog_steps": 3, "burn_in": 4, "thinning": 2},
 }
 GENOTYPES: dict[str, list[Genotype]] = {
@@ -163,7 +184,12 @@ INPUT_SHAPES: dict[str, list[tuple[int, ...]]] = {
     "cnn": [(1, 6, 7), (3, 9, 8)],
     "resnet": [(1, 5, 6), (3, 8, 7)],
 }
-"""Shapes of inputs that every genotype of a family can read; the first one is that of ``classifier``."""
+"""Shapes of inputs that every genotype of a family can read; the first one is that of
+``classifier``.
+"""
 FAMILY_CASES = [
-    (genotype, shape) for family in GENOTYPES for genotype in GENOTYPES[family] for shape in INPUT_SHAPES[family]
+    (genotype, shape)
+    for family in GENOTYPES
+    for genotype in GENOTYPES[family]
+    for shape in INPUT_SHAPES[family]
 ]

@@ -1,4 +1,6 @@
-"""What no single test sees: nothing is unpickled or evaluated, no global draw, full registries, documented names."""
+"""What no single test sees: nothing is unpickled or evaluated, no global draw, full registries,
+documented names.
+"""
 
 import ast
 import importlib
@@ -13,10 +15,24 @@ from gped_nas.registry import Registry
 
 ROOT = Path(gped_nas.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-FORBIDDEN_CALLS = {"eval", "exec", "__import__", "torch.load", "torch.save", "yaml.full_load", "yaml.unsafe_load"}
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "__import__",
+    "torch.load",
+    "torch.save",
+    "yaml.full_load",
+    "yaml.unsafe_load",
+}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 SAFE_NUMPY_DRAWS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
-GLOBAL_TORCH_DRAWS = {"torch.manual_seed", "torch.seed", "torch.set_rng_state", "random.seed", "random.random"}
+GLOBAL_TORCH_DRAWS = {
+    "torch.manual_seed",
+    "torch.seed",
+    "torch.set_rng_state",
+    "random.seed",
+    "random.random",
+}
 
 
 def _dotted(node: ast.expr) -> str:
@@ -29,7 +45,11 @@ def _offences(source: str) -> Iterator[str]:
     """What must not be in the package, as ``line: what``."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
             if any(name.split(".")[0] in FORBIDDEN_MODULES for name in names):
                 yield f"{node.lineno}: imports {names}"
         if not isinstance(node, ast.Call):
@@ -100,7 +120,9 @@ def test_every_public_name_is_documented(path: Path) -> None:
     if tree.body:
         assert ast.get_docstring(tree), f"{path}: the module"
     public = [
-        node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 

@@ -121,18 +121,33 @@ class TestParse:
     @pytest.mark.parametrize(
         ("mapping", "message"),
         [
-            ({"name": "a", "inner": {"widht": 3}}, "^f: inner.widht: unknown key; did you mean 'width'\\?$"),
-            ({"name": "a", "many": [{}, {"raet": 3}]}, "^f: many.1.raet: unknown key; did you mean 'rate'\\?$"),
+            (
+                {"name": "a", "inner": {"widht": 3}},
+                "^f: inner.widht: unknown key; did you mean 'width'\\?$",
+            ),
+            (
+                {"name": "a", "many": [{}, {"raet": 3}]},
+                "^f: many.1.raet: unknown key; did you mean 'rate'\\?$",
+            ),
             ({"nam": "a", "name": "a"}, "^f: nam: unknown key; did you mean 'name'\\?$"),
             ({"name": "a", "zzz": 1}, "unknown key; expected one of: flag, inner, many, name"),
             ({}, "^f: name: missing; give it a value$"),
             ({"name": 3}, "^f: name: found 3, expected a valid string$"),
-            ({"name": "a", "inner": {"rate": "1e-3"}}, "f: inner.rate: found the text '1e-3'.*write 1.0e-3"),
+            (
+                {"name": "a", "inner": {"rate": "1e-3"}},
+                "f: inner.rate: found the text '1e-3'.*write 1.0e-3",
+            ),
             ({"name": "a", "inner": {"rate": "fast"}}, "found the text 'fast', expected a number$"),
             ({"name": "a", "inner": {"width": 2.5}}, "f: inner.width: found 2.5"),
-            ({"name": "a", "inner": {"width": 0}}, "f: inner.width: found 0, expected greater than"),
+            (
+                {"name": "a", "inner": {"width": 0}},
+                "f: inner.width: found 0, expected greater than",
+            ),
             ({"name": "a", "inner": {"width": True}}, "f: inner.width: found True"),
-            ({"name": "a", "inner": {"rate": float("nan")}}, "f: inner.rate: found nan, expected a finite"),
+            (
+                {"name": "a", "inner": {"rate": float("nan")}},
+                "f: inner.rate: found nan, expected a finite",
+            ),
             ({"name": "a", "inner": {"rate": float("inf")}}, "f: inner.rate: found inf"),
             ({"name": "a", "flag": "no"}, "f: flag: found 'no'"),
             ({"name": "a", "flag": 1}, "f: flag: found 1"),

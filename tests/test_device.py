@@ -21,13 +21,17 @@ def test_a_name_torch_cannot_compute_on_is_refused(name: str) -> None:
         device.choose(name)
 
 
-def test_a_device_that_is_not_there_is_an_environment_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there_is_an_environment_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EnvironmentProblem, match="use --device cpu"):
         device.choose("cuda")
 
 
-@pytest.mark.parametrize(("macs", "threads"), [(device.SHARED_MACS - 1, 1), (device.SHARED_MACS, 3)])
+@pytest.mark.parametrize(
+    ("macs", "threads"), [(device.SHARED_MACS - 1, 1), (device.SHARED_MACS, 3)]
+)
 def test_small_products_get_one_thread_and_the_number_is_restored(macs: int, threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -88,7 +92,9 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., bool]]:
     device.half_is_fast.cache_clear()
 
 
-def test_a_processor_without_the_instructions_is_never_probed(processor: Callable[..., bool]) -> None:
+def test_a_processor_without_the_instructions_is_never_probed(
+    processor: Callable[..., bool],
+) -> None:
     assert not processor({"avx2", "avx512f", "fma"}, half_s=1e-6)
     assert Matrix.clock == 0
 
@@ -100,7 +106,9 @@ def test_a_processor_without_the_instructions_is_never_probed(processor: Callabl
 def test_a_processor_with_them_is_judged_by_its_products(
     processor: Callable[..., bool], flag: str, half_s: float, is_fast: bool
 ) -> None:
-    """Faster by half is 1 / 1.5 = 0.67 ms for 1 ms; a probe of 50 ms, and no longer than a product of each kind."""
+    """Faster by half is 1 / 1.5 = 0.67 ms for 1 ms; a probe of 50 ms, and no longer than a product
+    of each kind.
+    """
     assert processor({"avx2", flag}, half_s=half_s) == is_fast
     assert Matrix.clock < 0.06 + 2 * half_s
 
@@ -115,4 +123,8 @@ def test_a_device_that_is_no_processor_is_not_probed(processor: Callable[..., bo
 def test_flags_are_those_of_this_processor() -> None:
     flags = device._processor_flags()
     assert isinstance(flags, frozenset) and all(flag and not flag.isspace() for flag in flags)
-    assert flags or not Path("/proc/cpuinfo").exists() or "flags" not in Path("/proc/cpuinfo").read_text()
+    assert (
+        flags
+        or not Path("/proc/cpuinfo").exists()
+        or "flags" not in Path("/proc/cpuinfo").read_text()
+    )

@@ -25,7 +25,9 @@ class TestWriting:
         assert io.read_json(tmp_path / "b") == {"a": None, "b": [1, 2.5]}
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-    def test_a_write_that_fails_leaves_the_old_file_and_no_other(self, tmp_path, monkeypatch, error):
+    def test_a_write_that_fails_leaves_the_old_file_and_no_other(
+        self, tmp_path, monkeypatch, error
+    ):
         io.write_text(tmp_path / "a", "old")
 
         def fails(fd):
@@ -63,7 +65,10 @@ class TestWriting:
             io.write_text(tmp_path / "file" / "a", "x")
         with pytest.raises(EnvironmentProblem, match="cannot create the directory"):
             io.make_dir(tmp_path / "file" / "folder")
-        with pytest.raises(EnvironmentProblem, match="cannot lock"), io.lock(tmp_path / "file" / "l", wait=False):
+        with (
+            pytest.raises(EnvironmentProblem, match="cannot lock"),
+            io.lock(tmp_path / "file" / "l", wait=False),
+        ):
             pass
 
     def test_sealing_is_a_rename_and_never_replaces(self, tmp_path):
@@ -128,7 +133,8 @@ class TestMapping:
             self.refused(tmp_path / "a.npy", "not allowed", dtype=dtype)
 
     @pytest.mark.parametrize(
-        "shape", [(2**62, 2**62), (0, 2**63), (-2, -3), (-1, 0), (1,) * 70, (2**31, 2**31, 4), (0, -1)]
+        "shape",
+        [(2**62, 2**62), (0, 2**63), (-2, -3), (-1, 0), (1,) * 70, (2**31, 2**31, 4), (0, -1)],
     )
     def test_shapes_no_array_has(self, tmp_path, shape):
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -159,7 +165,14 @@ class TestMapping:
         path = tmp_path / "a.npy"
         io.write_array(path, np.ones((2, 3), "<f4"))
         whole = path.read_bytes()
-        for content in (whole[:-1], whole + b"\0", whole[:7], b"", b"PK\x03\x04" + whole[4:], b"\x80\x04pickle"):
+        for content in (
+            whole[:-1],
+            whole + b"\0",
+            whole[:7],
+            b"",
+            b"PK\x03\x04" + whole[4:],
+            b"\x80\x04pickle",
+        ):
             path.write_bytes(content)
             self.refused(path)
         path.unlink()
@@ -172,11 +185,15 @@ class TestMapping:
         (tmp_path / "a.npy").symlink_to(tmp_path / "b.npy")
         self.refused(tmp_path / "a.npy", "expected a plain file")
 
-    @pytest.mark.parametrize("shape", [(), (0,), (3,), (4, 43), (10**18, 2), (123_456, 10, 3), (1,) * 8])
+    @pytest.mark.parametrize(
+        "shape", [(), (0,), (3,), (4, 43), (10**18, 2), (123_456, 10, 3), (1,) * 8]
+    )
     @pytest.mark.parametrize("dtype", ["<f2", "<f8", "|u1"])
     def test_our_header_is_numpys(self, tmp_path, dtype, shape):
         with (tmp_path / "a.npy").open("wb") as file:
-            npy_format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+            npy_format.write_array_header_1_0(
+                file, {"descr": dtype, "fortran_order": False, "shape": shape}
+            )
         assert (tmp_path / "a.npy").read_bytes() == io.npy_header(dtype, shape)
 
     def test_other_versions_of_npy(self, tmp_path):
@@ -187,7 +204,9 @@ class TestMapping:
 
 
 class TestJson:
-    @pytest.mark.parametrize("text", ["", "{", "NaN", "[Infinity]", "[" * 100_000, "1" * 5000, "\x00"])
+    @pytest.mark.parametrize(
+        "text", ["", "{", "NaN", "[Infinity]", "[" * 100_000, "1" * 5000, "\x00"]
+    )
     def test_what_is_no_json_is_refused(self, tmp_path, text):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(StreamError, match=r"a\.json"):
@@ -202,7 +221,9 @@ class TestJson:
 
     def test_canonical_text_is_pinned(self):
         assert io.canonical_json({"b": (1, 2), "a": "\u00e9"}) == '{"a":"\\u00e9","b":[1,2]}'
-        assert io.sha256_text("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        assert (
+            io.sha256_text("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        )
 
 
 def test_digest_of_arrays_covers_dtype_shape_order_and_bytes():
@@ -248,7 +269,9 @@ class TestLock:
 
     def test_another_process_excludes_us_and_its_death_lets_us_in(self, tmp_path):
         path = tmp_path / "lock"
-        holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True
+        )
         try:
             assert holder.stdout.readline() == "held\n"
             with (

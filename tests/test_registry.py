@@ -84,6 +84,8 @@ def test_plugins_are_loaded_with_the_first_look(monkeypatch):
             registry.register("violet")("V")
 
     monkeypatch.setattr(module, "_plugins_loaded", False)
-    monkeypatch.setattr(module, "entry_points", lambda group: [Entry()] if group == "gped_nas.plugins" else [])
+    monkeypatch.setattr(
+        module, "entry_points", lambda group: [Entry()] if group == "gped_nas.plugins" else []
+    )
     assert "violet" in registry
     assert list(registry) == ["violet"]

@@ -93,9 +93,14 @@ class TeacherStream:
     def predictions(self) -> Tensor:
         """What each sample predicts at the first view, or at the imported inputs: (S, N, G).
 
-        Log-probabilities of C classes, nats; of a regression, mean and variance of the label in its normalised unit.
+        Log-probabilities of C classes, nats; of a regression, mean and variance of the label in its
+        normalised unit.
         """
-        return self.stream.predictions(self._first_view()) if self.stream.has_weights else self.stream.imported()[1]
+        return (
+            self.stream.predictions(self._first_view())
+            if self.stream.has_weights
+            else self.stream.imported()[1]
+        )
 
     @property
     def log_prob(self) -> Tensor:
@@ -105,12 +110,17 @@ class TeacherStream:
             StreamError: the stream is of a regression.
         """
         if self.stream.key.likelihood_model.prediction != "log_prob":
-            raise StreamError(f"{self.stream.folder}: a regression has no classes; read 'predictions' instead")
+            raise StreamError(
+                f"{self.stream.folder}: a regression has no classes; read 'predictions' instead"
+            )
         return self.predictions
 
     def _first_view(self) -> str:
         if not self.views:
-            raise StreamError(f"{self.stream.folder}: holds no predictions yet; run `gped-search teacher build SPACE`")
+            raise StreamError(
+                f"{self.stream.folder}: holds no predictions yet; run `gped-search teacher build "
+                "SPACE`"
+            )
         return self.views[0]
 
     def params(self, index: int) -> Params:
@@ -118,7 +128,8 @@ class TeacherStream:
         return self.stream.params(index)
 
     def expectation(self, target: str, view: str | None = None) -> Tensor:
-        """A mean or derived target's value at a view (the first by default), or at the imported inputs: (N, G).
+        """A mean or derived target's value at a view (the first by default), or at the imported
+        inputs: (N, G).
 
         Raises:
             RegistryError: unknown target.
@@ -151,7 +162,11 @@ def load_student(folder: str | Path) -> Student:
 
 
 def cost(
-    genotype: Genotype, *, input_shape: Sequence[int], num_classes: int, targets: Sequence[str] = ("predictive",)
+    genotype: Genotype,
+    *,
+    input_shape: Sequence[int],
+    num_classes: int,
+    targets: Sequence[str] = ("predictive",),
 ) -> Cost:
     """The cost of a genotype before pruning.
 

@@ -39,11 +39,15 @@ def cached_streams() -> list[StreamFolder]:
 
 
 def described(stream: StreamFolder) -> str:
-    """What a stream's teacher is, in words: ``mlp(depth=2, width=[128, 128]) by sgld on digits, seed 0``."""
+    """What a stream's teacher is, in words: ``mlp(depth=2, width=[128, 128]) by sgld on digits,
+    seed 0``.
+    """
     if stream.key is None:
         return f"unreadable: {stream.problem}"
     values = {name: value for name, value in stream.key.genotype.items() if name != "family"}
-    genotype = f"{stream.key.genotype.get('family')}({', '.join(f'{k}={v}' for k, v in values.items())})"
+    genotype = (
+        f"{stream.key.genotype.get('family')}({', '.join(f'{k}={v}' for k, v in values.items())})"
+    )
     words = f"{genotype} by {stream.key.method.get('name', 'a method')} on {_dataset(stream)}, seed {stream.key.seed}"
     return f"{words}; unreadable: {stream.problem}" if stream.problem else words
 
@@ -58,7 +62,9 @@ def _dataset(stream: StreamFolder) -> str:
     return names[-1] if names else f"dataset {stream.key.dataset[:8]}"
 
 
-def select(streams: Sequence[StreamFolder], prefixes: Sequence[str], parts: Sequence[Part]) -> list[Garbage]:
+def select(
+    streams: Sequence[StreamFolder], prefixes: Sequence[str], parts: Sequence[Part]
+) -> list[Garbage]:
     """What goes.
 
     Args:
@@ -79,7 +85,10 @@ def select(streams: Sequence[StreamFolder], prefixes: Sequence[str], parts: Sequ
         if part in parts and s.part_bytes[part]
     ]
     if "building" in parts and not meant:
-        found += [Garbage("leftover", p, num, False) for p, num in inventory.leftovers_of(Session().streams)]
+        found += [
+            Garbage("leftover", p, num, False)
+            for p, num in inventory.leftovers_of(Session().streams)
+        ]
     return found
 
 
@@ -87,7 +96,10 @@ def _the_one(streams: Sequence[StreamFolder], prefix: str) -> StreamFolder:
     found = [s for s in streams if s.name.startswith(prefix.lower())]
     if len(found) != 1 or not prefix:
         known = ", ".join(s.name[:12] for s in found or streams) or "none"
-        raise ConfigError(f"{prefix!r}: the digest of {len(found)} streams starts so, expected one; there are: {known}")
+        raise ConfigError(
+            f"{prefix!r}: the digest of {len(found)} streams starts so, expected one; there are: "
+            f"{known}"
+        )
     return found[0]
 
 
@@ -95,7 +107,8 @@ def remove(garbage: Sequence[Garbage]) -> int:
     """Remove what goes; the bytes that became free.
 
     Raises:
-        EnvironmentProblem: some of it is being written by another process or cannot be removed; all else is gone.
+        EnvironmentProblem: some of it is being written by another process or cannot be removed; all
+            else is gone.
     """
     freed, problems = 0, []
     for one in garbage:
@@ -104,7 +117,9 @@ def remove(garbage: Sequence[Garbage]) -> int:
         except EnvironmentProblem as error:
             problems.append(str(error))
     if problems:
-        raise EnvironmentProblem("\n".join([*problems, f"everything else that was asked for is gone: {freed:,} bytes"]))
+        raise EnvironmentProblem(
+            "\n".join([*problems, f"everything else that was asked for is gone: {freed:,} bytes"])
+        )
     return freed
 
 

@@ -1,7 +1,9 @@
-"""Posterior methods beside each other on one dataset, network and prior, and against a reference method.
+"""Posterior methods beside each other on one dataset, network and prior, and against a reference
+method.
 
-Every method gets about as many minibatch gradients a chain as the space's own one, with settings derived from it; give
-settings of your own where these do not fit. Full-batch HMC, the default reference, is for small networks.
+Every method gets about as many minibatch gradients a chain as the space's own one, with settings
+derived from it; give settings of your own where these do not fit. Full-batch HMC, the default
+reference, is for small networks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,15 +45,18 @@ class MethodRow:
 
     Attributes:
         method: its name.
-        agreement, total_variation: of its average with the reference's; None for the reference itself, and where labels
+        agreement, total_variation: of its average with the reference's; None for the reference
+            itself, and where labels are real numbers.
+        nll, accuracy, ece: of its average; nats, share, 15 bins. The last two are None where labels
             are real numbers.
-        nll, accuracy, ece: of its average; nats, share, 15 bins. The last two are None where labels are real numbers.
-        ood_entropy, ood_information: AUROC of predictive entropy, and of mutual information, between the part's inputs
-            and the same with their numbers permuted; None where labels are real numbers, or samples predictions alone.
-        seconds: what sampling took when the stream was made; a build that was stopped tells its last run only.
+        ood_entropy, ood_information: AUROC of predictive entropy, and of mutual information,
+            between the part's inputs and the same with their numbers permuted; None where labels
+            are real numbers, or samples predictions alone.
+        seconds: what sampling took when the stream was made; a build that was stopped tells its
+            last run only.
         weights_bytes: float32 weights of all samples.
-        num_samples, effective_samples: samples, and the median bulk ESS of their probabilities; None where it means
-            nothing.
+        num_samples, effective_samples: samples, and the median bulk ESS of their probabilities;
+            None where it means nothing.
         verdict: see ``gped_nas.api.verdict``.
     """
 
@@ -81,29 +86,39 @@ def compare(
 
     Args:
         space: a search space, its file or its shipped name.
-        methods: names, YAML files of settings, or settings; all that need no file by default, HMC for small networks.
-        reference: the method that others are compared with; tried even if it is not among ``methods``.
+        methods: names, YAML files of settings, or settings; all that need no file by default, HMC
+            for small networks.
+        reference: the method that others are compared with; tried even if it is not among
+            ``methods``.
         session: how to run.
 
     Returns:
         A row a method, the reference first.
 
     Raises:
-        ConfigError: settings that a method does not take, or a network too large for HMC by default.
+        ConfigError: settings that a method does not take, or a network too large for HMC by
+            default.
         GpedError: see ``build_teacher``.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     session, dataset = session or new_session(), load_dataset(space)
     size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_classes))
     wanted: list[str | Path | Mapping[str, Any]] = list(
-        methods or (name for name in METHODS if name != "import" and (name != "hmc" or size <= MAX_HMC_PARAMS))
+        methods
+        or (
+            name
+            for name in METHODS
+            if name != "import" and (name != "hmc" or size <= MAX_HMC_PARAMS)
+        )
     )
     settings = [method_settings(space, dataset, method) for method in wanted]
     if reference is not None and reference not in [cfg.name for cfg in settings]:
         if reference == "hmc" and size > MAX_HMC_PARAMS:
             raise ConfigError(
-                f"reference: found hmc for {size:,} parameters, expected at most {MAX_HMC_PARAMS:,}, since each of "
-                "its steps takes all data; name another reference, or list hmc among the methods to take it anyway"
+                f"reference: found hmc for {size:,} parameters, expected at most "
+                f"{MAX_HMC_PARAMS:,}, since each of "
+                "its steps takes all data; name another reference, or list hmc among the methods "
+                "to take it anyway"
             )
         settings.append(method_settings(space, dataset, reference))
     settings.sort(key=lambda cfg: cfg.name != reference)
@@ -118,7 +133,9 @@ def compare(
     return rows
 
 
-def measure(teacher: Teacher, session: Session, *, part: Part, truth: AnyPredictions | None) -> MethodRow:
+def measure(
+    teacher: Teacher, session: Session, *, part: Part, truth: AnyPredictions | None
+) -> MethodRow:
     """One row of the table.
 
     Args:
@@ -127,7 +144,11 @@ def measure(teacher: Teacher, session: Session, *, part: Part, truth: AnyPredict
         part: where predictions are measured; the verdict is always that of validation.
         truth: the reference's average on the same part.
     """
-    stream, mean, labels = teacher.stream, teacher.averaged(part, session), teacher.dataset.labels(part)
+    stream, mean, labels = (
+        teacher.stream,
+        teacher.averaged(part, session),
+        teacher.dataset.labels(part),
+    )
     diagnosis = diagnose(teacher, session)
     mixing = diagnosis.mixing.get("probabilities") or diagnosis.mixing.get("means")
     values = {
@@ -141,7 +162,9 @@ def measure(teacher: Teacher, session: Session, *, part: Part, truth: AnyPredict
         **values,
         **_outside(teacher, mean, part, session),
         seconds=sampling_seconds(stream),
-        weights_bytes=4 * num_params(stream.key.shapes) * stream.num_samples if stream.has_weights else 0,
+        weights_bytes=4 * num_params(stream.key.shapes) * stream.num_samples
+        if stream.has_weights
+        else 0,
         num_samples=stream.num_samples,
         effective_samples=mixing.ess[0] if mixing and mixing.ess else None,
         verdict=judge(diagnosis).level,
@@ -158,16 +181,27 @@ def sampling_seconds(stream: Stream) -> float:
 def _against(mean: AnyPredictions, truth: AnyPredictions | None) -> dict[str, float | None]:
     if not (isinstance(mean, Predictions) and isinstance(truth, Predictions)):
         return {"agreement": None, "total_variation": None}
-    prob, true_prob = (torch.from_numpy(predictions.log_prob_NC).exp() for predictions in (mean, truth))
-    return {"agreement": agreement(prob, true_prob), "total_variation": total_variation(prob, true_prob)}
+    prob, true_prob = (
+        torch.from_numpy(predictions.log_prob_NC).exp() for predictions in (mean, truth)
+    )
+    return {
+        "agreement": agreement(prob, true_prob),
+        "total_variation": total_variation(prob, true_prob),
+    }
 
 
-def _outside(teacher: Teacher, mean: AnyPredictions, part: Part, session: Session) -> dict[str, float | None]:
-    """AUROC between the part's inputs and the same permuted; one posterior sample in memory at a time."""
+def _outside(
+    teacher: Teacher, mean: AnyPredictions, part: Part, session: Session
+) -> dict[str, float | None]:
+    """AUROC between the part's inputs and the same permuted; one posterior sample in memory at a
+    time.
+    """
     if not (teacher.stream.has_weights and isinstance(mean, Predictions)):
         return {"ood_entropy": None, "ood_information": None}
     generator = rng.generator(0, "permuted inputs", part)
-    predict = predictor(teacher, permuted(teacher.dataset.inputs(part), generator=generator), session)
+    predict = predictor(
+        teacher, permuted(teacher.dataset.inputs(part), generator=generator), session
+    )
     total, disorder = torch.zeros(()), torch.zeros(())
     for sample, weight in enumerate(teacher.stream.weight_S.tolist()):
         session.raise_if_stopped()

@@ -1,4 +1,6 @@
-"""What follows once a front is fixed: its students are tested, once each, and compared with the references."""
+"""What follows once a front is fixed: its students are tested, once each, and compared with the
+references.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,14 +17,19 @@ from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Comparison, Reference
 from gped_nas.search.study import Store
 
-COMPARED: dict[Task, tuple[str, ...]] = {"classification": ("nll", "accuracy"), "regression": ("nll", "rmse")}
+COMPARED: dict[Task, tuple[str, ...]] = {
+    "classification": ("nll", "accuracy"),
+    "regression": ("nll", "rmse"),
+}
 """Metrics whose paired difference to the teacher is shown."""
 
 
 def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
-    """Make the test predictions that are still missing: of new front members, and of references at first.
+    """Make the test predictions that are still missing: of new front members, and of references at
+        first.
 
-    The references are made and compared anew where ``baseline`` is not the one that they were made with.
+    The references are made and compared anew where ``baseline`` is not the one that they were made
+    with.
 
     Args:
         store: the study; ``test`` and ``references`` are written to it.
@@ -49,14 +56,20 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
             {
                 "baseline": baseline,
                 "references": [asdict(_measured(c, teacher, trainer, test)) for c in contenders],
-                "comparisons": [asdict(row) for c in contenders[1:] for row in _compared(c, teacher, trainer, test)],
+                "comparisons": [
+                    asdict(row)
+                    for c in contenders[1:]
+                    for row in _compared(c, teacher, trainer, test)
+                ],
             },
         )
     for trial in new:
         trainer.session.raise_if_stopped()
         student = load_student(trainer.folder / str(trial))
         predictions = student_predictions(student, dataset.raw("test"))
-        measured = evaluate(predictions, dataset.labels("test"), teacher.predictions.get("test"), resamples=test)
+        measured = evaluate(
+            predictions, dataset.labels("test"), teacher.predictions.get("test"), resamples=test
+        )
         shown = measured.prefixed("test_")
         contender = Contender("student", f"trial {trial}", "", {"test": predictions}, {})
         tested[str(trial)] = {
@@ -68,8 +81,12 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
     store.put("test", tested)
 
 
-def _measured(contender: Contender, teacher: Contender, trainer: Trainer, test: Resamples) -> Reference:
-    """A contender's metrics on validation and, where the teacher is known there, on test as ``test_...``."""
+def _measured(
+    contender: Contender, teacher: Contender, trainer: Trainer, test: Resamples
+) -> Reference:
+    """A contender's metrics on validation and, where the teacher is known there, on test as
+    ``test_...``.
+    """
     resamples: dict[Part, Resamples] = {"validation": trainer.resamples, "test": test}
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
@@ -82,10 +99,14 @@ def _measured(contender: Contender, teacher: Contender, trainer: Trainer, test: 
         metrics |= shown.metrics
         intervals |= shown.intervals
         n |= shown.n
-    return Reference(contender.name, contender.label, metrics, intervals, n, contender.costs, contender.note)
+    return Reference(
+        contender.name, contender.label, metrics, intervals, n, contender.costs, contender.note
+    )
 
 
-def _compared(first: Contender, teacher: Contender, trainer: Trainer, test: Resamples) -> list[Comparison]:
+def _compared(
+    first: Contender, teacher: Contender, trainer: Trainer, test: Resamples
+) -> list[Comparison]:
     """Paired test differences to the teacher's average; none where that is not known on test."""
     if "test" not in teacher.predictions:
         return []

@@ -18,7 +18,11 @@ ARTIFACTS = "artifacts"
 
 
 def serve_study(
-    study: Study, *, storage: str | None = None, port: int = 8080, ready: Callable[[], None] = lambda: None
+    study: Study,
+    *,
+    storage: str | None = None,
+    port: int = 8080,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Furnish the study's dashboard and serve it on 127.0.0.1 until interrupted.
 
@@ -63,7 +67,10 @@ def furnish(study: Study, *, storage: str | None = None) -> str:
             files = wall.put_files(_files(study, record, snapshot))
             notes[trial] = trial_note(record, snapshot, files)
         except DataError as error:
-            notes[trial] = f"{trial_note(record, snapshot, {})}\n\nIts files are damaged: {as_markdown(str(error))}"
+            notes[trial] = (
+                f"{trial_note(record, snapshot, {})}\n\nIts files are damaged: "
+                f"{as_markdown(str(error))}"
+            )
     wall.draw(dashboard_figures(data_of(snapshot)))
     wall.write(study_note(snapshot), notes)
     wall.remember()
@@ -71,34 +78,50 @@ def furnish(study: Study, *, storage: str | None = None) -> str:
 
 
 def _files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[str, bytes]:
-    """The student as it would be exported, each file's name telling its trial; none where it was not kept."""
+    """The student as it would be exported, each file's name telling its trial; none where it was
+    not kept.
+    """
     source = study.path / STUDENTS / str(record.trial)
     if not source.is_dir():
         return {}
     with tempfile.TemporaryDirectory() as folder:
         compared = study.comparisons(record.trial)
-        write_export(source, Path(folder), ["safetensors"], lambda spec: card(spec, record, snapshot, compared))
-        return {f"trial-{record.trial}-{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir())}
+        write_export(
+            source,
+            Path(folder),
+            ["safetensors"],
+            lambda spec: card(spec, record, snapshot, compared),
+        )
+        return {
+            f"trial-{record.trial}-{path.name}": path.read_bytes()
+            for path in sorted(Path(folder).iterdir())
+        }
 
 
 def study_note(snapshot: StudySnapshot) -> str:
-    """A Markdown note: what was searched, what was found, where the report lies. User text is escaped."""
+    """A Markdown note: what was searched, what was found, where the report lies. User text is
+    escaped.
+    """
     teacher = snapshot.teacher
     return "\n".join(
         [
             f"# {as_markdown(snapshot.name)}",
             "",
             f"Students of {as_markdown(str(teacher.get('genotype', 'a teacher')))}, "
-            f"{teacher.get('num_samples', 0)} posterior samples ({as_markdown(str(teacher.get('method', '')))}).",
+            f"{teacher.get('num_samples', 0)} posterior samples "
+            f"({as_markdown(str(teacher.get('method', '')))}).",
             f"Data: {as_markdown(snapshot.split_text)}",
             "",
-            f"* objectives: {', '.join(f'{as_markdown(o.label)} ({o.direction})' for o in snapshot.objectives)}",
+            "* objectives: "
+            f"{', '.join(f'{as_markdown(o.label)} ({o.direction})' for o in snapshot.objectives)}",
             f"* on the front: trials {', '.join(map(str, snapshot.front)) or 'none'}",
             f"* chosen: {'none' if snapshot.chosen is None else f'trial {snapshot.chosen}'}. "
             f"{as_markdown(snapshot.rule)}",
             "",
-            "Each trial of the front has a note of its own, and its weights, spec and model card are among the files. "
-            f"{as_markdown(f'gped-search report {shlex.quote(snapshot.name)}')} writes the full report with intervals, "
+            "Each trial of the front has a note of its own, and its weights, spec and model card "
+            "are among the files. "
+            f"{as_markdown(f'gped-search report {shlex.quote(snapshot.name)}')} writes the full "
+            "report with intervals, "
             "references and test figures.",
         ]
     )
@@ -116,7 +139,10 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
     genotype = ", ".join(f"{name}={value}" for name, value in record.genotype.items())
     names = [name for name in record.metrics if not name.startswith("test_")]
     lines = [f"# Trial {record.trial}: {chosen}", "", as_markdown(genotype), ""]
-    lines += ["| metric | validation | 95 % interval | test | 95 % interval |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        "| metric | validation | 95 % interval | test | 95 % interval |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for name in names:
         parts = [_measured(record, one) for one in (name, f"test_{name}")]
         lines.append(f"| {as_markdown(name)} | {' | '.join(parts)} |")

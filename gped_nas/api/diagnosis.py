@@ -1,10 +1,10 @@
 """What can be measured of a teacher's posterior without knowing the truth.
 
-Everything is measured on the validation part. Function space are the predicted probabilities (means, where labels are
-real numbers) and the log-likelihood of every validation example; weight space are single weights, which label
-switching and flat directions keep from mixing long after predictions have: it is reported and not judged. Of many
-quantities a seeded subset is taken, and parameters are read one posterior sample at a time, so that memory does not
-grow with the stream.
+Everything is measured on the validation part. Function space are the predicted probabilities
+(means, where labels are real numbers) and the log-likelihood of every validation example; weight
+space are single weights, which label switching and flat directions keep from mixing long after
+predictions have: it is reported and not judged. Of many quantities a seeded subset is taken, and
+parameters are read one posterior sample at a time, so that memory does not grow with the stream.
 """
 
 import math
@@ -37,7 +37,9 @@ from gped_nas.posterior.diagnostics import (
 )
 
 RHAT_BOUND = 1.1
-"""Gelman & Rubin's classical bound; Vehtari et al. 2021 ask for 1.01 of single numbers that will be published."""
+"""Gelman & Rubin's classical bound; Vehtari et al. 2021 ask for 1.01 of single numbers that will be
+published.
+"""
 MAX_QUANTITIES, MAX_WEIGHTS, MAX_GRADIENTS, MAX_EXAMPLES = 10_000, 1000, 16, 10_000
 
 
@@ -49,9 +51,11 @@ class Mixing:
         num: quantities looked at.
         num_constant: of them, those that no draw changes; left out below.
         num_not_finite: of them, those with a draw that is no finite number; left out below.
-        rhat: the R-hat that 50, 90 and 99 % of the quantities do not exceed; None where none is left.
+        rhat: the R-hat that 50, 90 and 99 % of the quantities do not exceed; None where none is
+            left.
         above: share of the quantities left with R-hat above 1.1.
-        ess: the bulk effective sample size that 50, 90 and 99 % of the quantities reach, all chains together.
+        ess: the bulk effective sample size that 50, 90 and 99 % of the quantities reach, all chains
+            together.
     """
 
     num: int
@@ -70,9 +74,10 @@ class Diagnosis:
         method, origin: the method, and what its samples are.
         chains, num_samples: K, and posterior samples of all of them.
         target_temperature: T of the density exp(-U / T) that the method is meant to draw from.
-        mixing: by space: ``probabilities`` (``means`` where labels are real numbers), ``log_likelihood``, ``weights``;
-            empty where R-hat means nothing.
-        agreement, total_variation: of the averages of two chains, mean over pairs of chains; of classes only.
+        mixing: by space: ``probabilities`` (``means`` where labels are real numbers),
+            ``log_likelihood``, ``weights``; empty where R-hat means nothing.
+        agreement, total_variation: of the averages of two chains, mean over pairs of chains; of
+            classes only.
         kinetic, configurational: temperatures that were found.
         single: NLL, and accuracy or RMSE, of one posterior sample, mean over them.
         average: the same of their average.
@@ -119,19 +124,33 @@ def diagnose(teacher: Teacher, session: Session) -> Diagnosis:
     stream, method = teacher.stream, teacher.space.method
     origin = METHODS[method.name].origin
     chains = method.chains if isinstance(method, ChainConfig) else 1
-    predicted, labels = teacher.predicted("validation", session), teacher.dataset.labels("validation")
+    predicted, labels = (
+        teacher.predicted("validation", session),
+        teacher.dataset.labels("validation"),
+    )
     own_unit, weight_S = teacher.dataset.label_normalization, stream.weight_S
     log_score_SN = log_scores(predicted, labels, own_unit)
     one = torch.ones(1)
-    alone, together = [averaged(p[None], one, own_unit) for p in predicted], averaged(predicted, weight_S, own_unit)
-    quality = [METRICS[name] for name in ("accuracy", "rmse") if METRICS[name].applies(together, None)]
+    alone, together = (
+        [averaged(p[None], one, own_unit) for p in predicted],
+        averaged(predicted, weight_S, own_unit),
+    )
+    quality = [
+        METRICS[name] for name in ("accuracy", "rmse") if METRICS[name].applies(together, None)
+    ]
     missing = _missing(teacher, origin, chains)
     mixing: dict[str, Mixing] = {}
     if "R-hat and ESS" not in missing:
         spaces = {**_predictions(teacher, predicted), "log_likelihood": log_score_SN}
         spaces["weights"] = _some_weights(teacher, session)
-        mixing = {name: mixing_of(by_chain(values_SQ, chains)) for name, values_SQ in spaces.items()}
-    between = None if "agreement between chains" in missing else between_chains(predicted, weight_S, chains)
+        mixing = {
+            name: mixing_of(by_chain(values_SQ, chains)) for name, values_SQ in spaces.items()
+        }
+    between = (
+        None
+        if "agreement between chains" in missing
+        else between_chains(predicted, weight_S, chains)
+    )
     momenta = stream.states("momentum") if stream.has_weights else []
     mass = float(getattr(method, "mass", 1.0))
     return Diagnosis(
@@ -143,8 +162,12 @@ def diagnose(teacher: Teacher, session: Session) -> Diagnosis:
         mixing=mixing,
         agreement=between[0] if between else None,
         total_variation=between[1] if between else None,
-        kinetic=kinetic_temperature(torch.stack([torch.from_numpy(m) for m in momenta]), mass) if momenta else None,
-        configurational=None if "configurational temperature" in missing else _configurational(teacher, session),
+        kinetic=kinetic_temperature(torch.stack([torch.from_numpy(m) for m in momenta]), mass)
+        if momenta
+        else None,
+        configurational=None
+        if "configurational temperature" in missing
+        else _configurational(teacher, session),
         single={
             "nll": float(-log_score_SN.mean()),
             **{m.name: sum(m.value(p, labels) for p in alone) / len(alone) for m in quality},
@@ -163,11 +186,17 @@ def _missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:
     stream, missing = teacher.stream, {}
     name, draws = teacher.space.method.name, stream.num_samples // chains
     if origin == "given":
-        missing["R-hat and ESS"] = "nothing is known of which chain an imported sample is from, or of their order"
+        missing["R-hat and ESS"] = (
+            "nothing is known of which chain an imported sample is from, or of their order"
+        )
     elif origin == "optimised":
-        missing["R-hat and ESS"] = f"the samples of {name} are trained points, not draws: they cannot mix"
+        missing["R-hat and ESS"] = (
+            f"the samples of {name} are trained points, not draws: they cannot mix"
+        )
     elif draws < MIN_DRAWS:
-        missing["R-hat and ESS"] = f"{draws} draws a chain; at least {MIN_DRAWS} are needed (raise num_samples)"
+        missing["R-hat and ESS"] = (
+            f"{draws} draws a chain; at least {MIN_DRAWS} are needed (raise num_samples)"
+        )
     if chains == 1:
         missing["agreement between chains"] = "there is one chain"
     elif teacher.dataset.task != "classification":
@@ -182,7 +211,9 @@ def _missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:
 
 
 def by_chain(values_SQ: Tensor, chains: int) -> Tensor:
-    """Draws (K, S / K, Q) from posterior samples whose chains are interleaved: sample s is of chain s % K."""
+    """Draws (K, S / K, Q) from posterior samples whose chains are interleaved: sample s is of chain
+    s % K.
+    """
     return values_SQ.view(-1, chains, values_SQ.shape[-1]).transpose(0, 1)
 
 
@@ -207,17 +238,25 @@ def mixing_of(draws_KSQ: Tensor) -> Mixing:
 
 
 def _reached(ordered_Q: Tensor) -> tuple[float, float, float] | None:
-    """What 50, 90 and 99 % of the numbers reach: order statistics, which infinite numbers do not spoil."""
+    """What 50, 90 and 99 % of the numbers reach: order statistics, which infinite numbers do not
+    spoil.
+    """
     if not len(ordered_Q):
         return None
-    half, most, nearly_all = (float(ordered_Q[-(-len(ordered_Q) * percent // 100) - 1]) for percent in (50, 90, 99))
+    half, most, nearly_all = (
+        float(ordered_Q[-(-len(ordered_Q) * percent // 100) - 1]) for percent in (50, 90, 99)
+    )
     return half, most, nearly_all
 
 
 def between_chains(log_prob_SNC: Tensor, weight_S: Tensor, chains: int) -> tuple[float, float]:
     """Agreement and total variation of the averages of two chains, mean over all pairs."""
-    means = [averaged(log_prob_SNC[chain::chains], weight_S[chain::chains]) for chain in range(chains)]
-    prob = [torch.from_numpy(mean.log_prob_NC).exp() for mean in means if isinstance(mean, Predictions)]
+    means = [
+        averaged(log_prob_SNC[chain::chains], weight_S[chain::chains]) for chain in range(chains)
+    ]
+    prob = [
+        torch.from_numpy(mean.log_prob_NC).exp() for mean in means if isinstance(mean, Predictions)
+    ]
     pairs = [(a, b) for i, a in enumerate(prob) for b in prob[:i]]
     return (
         sum(agreement(a, b) for a, b in pairs) / len(pairs),
@@ -229,14 +268,22 @@ def _subset(num: int, most: int, teacher: Teacher, what: str) -> Tensor:
     """At most ``most`` of ``num`` indices, always the same ones."""
     if num <= most:
         return torch.arange(num)
-    return torch.randperm(num, generator=rng.generator(teacher.space.seed, "diagnosis", what))[:most].sort().values
+    return (
+        torch.randperm(num, generator=rng.generator(teacher.space.seed, "diagnosis", what))[:most]
+        .sort()
+        .values
+    )
 
 
 def _predictions(teacher: Teacher, predicted_SNG: Tensor) -> dict[str, Tensor]:
-    """Of classes their probabilities, of real labels their means, in the label's normalised unit; each (S, Q)."""
+    """Of classes their probabilities, of real labels their means, in the label's normalised unit;
+    each (S, Q).
+    """
     if teacher.dataset.task == "regression":
         means = predicted_SNG[..., 0]
-        return {"means": means[:, _subset(means.shape[1], MAX_QUANTITIES, teacher, "means")].double()}
+        return {
+            "means": means[:, _subset(means.shape[1], MAX_QUANTITIES, teacher, "means")].double()
+        }
     flat = predicted_SNG.flatten(1)
     index = _subset(flat.shape[1], MAX_QUANTITIES, teacher, "probabilities")
     return {"probabilities": flat[:, index].double().exp()}
@@ -256,14 +303,19 @@ def _some_weights(teacher: Teacher, session: Session) -> Tensor:
 def _configurational(teacher: Teacher, session: Session) -> Temperature:
     """From full gradients at a few posterior samples, spread over stream and chains; c is zero.
 
-    Beyond ``MAX_EXAMPLES`` training examples the gradient is that of a fresh random subset of them, unbiased.
+    Beyond ``MAX_EXAMPLES`` training examples the gradient is that of a fresh random subset of them,
+    unbiased.
     """
     stream, space = teacher.stream, teacher.space
-    problem = supervised(space.genotype, teacher.dataset, space.prior, space.likelihood, device=session.device)
+    problem = supervised(
+        space.genotype, teacher.dataset, space.prior, space.likelihood, device=session.device
+    )
     index = _subset(problem.num_examples, MAX_EXAMPLES, teacher, "examples").to(session.device)
     num = min(stream.num_samples, MAX_GRADIENTS)
     virial: list[Tensor] = []
-    macs = largest_product(space.genotype.family, stream.key.shapes, stream.key.input_shape, len(index))
+    macs = largest_product(
+        space.genotype.family, stream.key.shapes, stream.key.input_shape, len(index)
+    )
     with threads_for(macs):
         for i in range(num):
             session.raise_if_stopped()

@@ -1,4 +1,6 @@
-"""Turn the uncertainty dials of a space: a teacher and students at each setting, their gap, one page."""
+"""Turn the uncertainty dials of a space: a teacher and students at each setting, their gap, one
+page.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,15 @@ from gped_nas.data.base import Part
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.evaluate.base import Evaluation, draw_resamples, evaluate
 from gped_nas.evaluate.student import student_predictions
-from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha256_text, write_json, write_text
+from gped_nas.io import (
+    canonical_json,
+    lock,
+    make_dir,
+    remove_temporaries,
+    sha256_text,
+    write_json,
+    write_text,
+)
 from gped_nas.models.base import Genotype, num_params
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
@@ -34,11 +44,12 @@ def turn_dials(
     out: str | Path = "reports",
     session: Session | None = None,
 ) -> Path:
-    """Write ``dials.json`` and ``dials.html`` to ``<out>/<space>-dials``; what was measured before is kept.
+    """Write ``dials.json`` and ``dials.html`` to ``<out>/<space>-dials``; what was measured before
+    is kept.
 
-    At each setting the space's teacher is built on the turned data, and two students are distilled from it by the
-    space's recipe: an unpruned one of the teacher's genotype (Bayesian dark knowledge's choice) and the smallest of the
-    space.
+    At each setting the space's teacher is built on the turned data, and two students are distilled
+    from it by the space's recipe: an unpruned one of the teacher's genotype (Bayesian dark
+    knowledge's choice) and the smallest of the space.
 
     Args:
         space: a search space's file or shipped name.
@@ -69,7 +80,9 @@ def turn_dials(
         def measure(setting: Setting) -> dict[str, Any]:
             return _measure(spaces[setting], folder / "students" / setting.name, session)
 
-        records = measure_all(grid, measure, lambda setting: _identity(spaces[setting]), folder / "points")
+        records = measure_all(
+            grid, measure, lambda setting: _identity(spaces[setting]), folder / "points"
+        )
         data = {
             "name": plain.name,
             "part": PART,
@@ -84,18 +97,29 @@ def turn_dials(
     return folder / "dials.html"
 
 
-def _turned(space: str | Path, overrides: Mapping[str, Any] | None, setting: Setting) -> SearchSpace:
-    return load_space(space, {**(overrides or {}), **{f"data.{dial}": value for dial, value in setting.data.items()}})
+def _turned(
+    space: str | Path, overrides: Mapping[str, Any] | None, setting: Setting
+) -> SearchSpace:
+    return load_space(
+        space,
+        {**(overrides or {}), **{f"data.{dial}": value for dial, value in setting.data.items()}},
+    )
 
 
 def _identity(space: SearchSpace) -> str:
     """Of everything that a record follows from, but for the code, whose version stands for it."""
-    resolved = {k: v for k, v in space.resolved.items() if k not in ("search", "baseline", "objectives", "constraints")}
+    resolved = {
+        k: v
+        for k, v in space.resolved.items()
+        if k not in ("search", "baseline", "objectives", "constraints")
+    }
     return sha256_text(canonical_json([resolved, load_dataset(space).digest, version("gped-nas")]))
 
 
 def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, Any]:
-    """Teacher and students of one setting, on validation, with paired bootstrap intervals of the gap in NLL."""
+    """Teacher and students of one setting, on validation, with paired bootstrap intervals of the
+    gap in NLL.
+    """
     started = time.monotonic()
     dataset = load_dataset(space)
     teacher = build_teacher(space, session, dataset=dataset)
@@ -115,12 +139,21 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     )
     genotypes = _students(space)
     students = []
-    for (name, genotype), student in zip(genotypes.items(), trainer.distill_sound([*genotypes.values()]), strict=True):
+    for (name, genotype), student in zip(
+        genotypes.items(), trainer.distill_sound([*genotypes.values()]), strict=True
+    ):
         save_student(folder / name, trainer.spec(genotype), student.params)
         loaded = load_student(folder / name)
-        found = evaluate(student_predictions(loaded, dataset.raw(PART)), labels, validation, resamples=resamples)
+        found = evaluate(
+            student_predictions(loaded, dataset.raw(PART)), labels, validation, resamples=resamples
+        )
         students.append(
-            {"name": name, "genotype": str(genotype), "params": num_params(loaded.shapes), **_numbers(found)}
+            {
+                "name": name,
+                "genotype": str(genotype),
+                "params": num_params(loaded.shapes),
+                **_numbers(found),
+            }
         )
     return {
         "n": len(labels),
@@ -135,9 +168,14 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
 
 
 def _students(space: SearchSpace) -> dict[str, Genotype]:
-    corners = [corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()]
+    corners = [
+        corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()
+    ]
     smallest = min(corners, key=lambda genotype: num_params(genotype.shapes((1,), 1)))
-    return {"unpruned": space.genotype, **({} if smallest == space.genotype else {"smallest": smallest})}
+    return {
+        "unpruned": space.genotype,
+        **({} if smallest == space.genotype else {"smallest": smallest}),
+    }
 
 
 def _numbers(found: Evaluation) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What the cards of front students show beyond their records: measured on validation, kept beside the study.
+"""What the cards of front students show beyond their records: measured on validation, kept beside
+the study.
 
-One file a student, ``evidence/<trial>.json``: see ``evaluate.evidence``; an example that is a picture has it as
-``picture``, a PNG in base64.
+One file a student, ``evidence/<trial>.json``: see ``evaluate.evidence``; an example that is a
+picture has it as ``picture``, a PNG in base64.
 """
 
 import base64
@@ -22,7 +23,8 @@ FOLDER = "evidence"
 
 
 def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
-    """Write the evidence that front members still lack, and delete that of students who left the front.
+    """Write the evidence that front members still lack, and delete that of students who left the
+    front.
 
     Args:
         study: the study's folder.
@@ -46,7 +48,9 @@ def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
         trainer.session.raise_if_stopped()
         predictions = student_predictions(load_student(trainer.folder / str(trial)), raw)
         found = evidence(predictions, trainer.validation, labels)
-        write_json(folder / name, {**found, "examples": _with_pictures(found.get("examples", []), dataset)})
+        write_json(
+            folder / name, {**found, "examples": _with_pictures(found.get("examples", []), dataset)}
+        )
 
 
 def read(study: Path, trials: Sequence[int]) -> dict[int, Any]:

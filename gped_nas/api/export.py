@@ -17,8 +17,8 @@ class Export:
 
     Attributes:
         folder: where.
-        files: of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256`` and ``parity``, the
-            largest ``difference`` of each output from the live student.
+        files: of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256``
+            and ``parity``, the largest ``difference`` of each output from the live student.
     """
 
     folder: Path
@@ -45,7 +45,8 @@ def export_student(
         out: folder of all studies.
 
     Raises:
-        ConfigError: an unknown format or trial, one whose weights were not kept, or a folder that holds another export.
+        ConfigError: an unknown format or trial, one whose weights were not kept, or a folder that
+            holds another export.
         DataError: the student is damaged.
         EnvironmentProblem: the extra ``onnx`` is missing, or the folder cannot be written.
         GateError: a file does not predict what the live student does.
@@ -61,9 +62,15 @@ def export_student(
             f"study '{found.name}': trial {trial} is {record.state} and its weights were not kept; "
             f"the front's are: {kept or 'none'}"
         )
-    target = Path(folder) if folder is not None else Path("-".join([found.name, str(trial), *_suffix(formats)]))
+    target = (
+        Path(folder)
+        if folder is not None
+        else Path("-".join([found.name, str(trial), *_suffix(formats)]))
+    )
     snapshot, compared = found.snapshot(), found.comparisons(trial)
-    files = write_export(source, target, formats, lambda spec: card(spec, record, snapshot, compared))
+    files = write_export(
+        source, target, formats, lambda spec: card(spec, record, snapshot, compared)
+    )
     return Export(target, files)
 
 

@@ -1,4 +1,6 @@
-"""Predictions of an ensemble that someone else sampled: brought into a stream, found again by their inputs."""
+"""Predictions of an ensemble that someone else sampled: brought into a stream, found again by their
+inputs.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,12 @@ from gped_nas.stream.writer import write_predictions
 
 
 def import_predictions(
-    space: SearchSpace, path: Path, dataset: Dataset, key: StreamKey, session: Session, provenance: dict[str, Any]
+    space: SearchSpace,
+    path: Path,
+    dataset: Dataset,
+    key: StreamKey,
+    session: Session,
+    provenance: dict[str, Any],
 ) -> Path:
     """The stream's folder, filled with the predictions in the file ``path``.
 
@@ -27,7 +34,8 @@ def import_predictions(
     for view in space.views:
         if view.policy != "clean":
             raise ConfigError(
-                f"{space.source}: views: found policy '{view.policy}', but {path} holds predictions at fixed inputs; "
+                f"{space.source}: views: found policy '{view.policy}', but {path} holds "
+                "predictions at fixed inputs; "
                 "expected views: [{policy: clean}]"
             )
     found = read_predictions(path, dataset.num_classes)
@@ -35,7 +43,9 @@ def import_predictions(
     if tuple(raw.shape[1:]) != dataset.input_shape:
         raw = _channels_first(raw, dataset.input_shape, path)
     inputs = dataset.normalization(raw).flatten(1).numpy()
-    rows_at(inputs, dataset.inputs("validation").flatten(1).numpy(), f"{path}: inputs", "validation")
+    rows_at(
+        inputs, dataset.inputs("validation").flatten(1).numpy(), f"{path}: inputs", "validation"
+    )
     return write_predictions(
         session.streams,
         key,
@@ -70,6 +80,7 @@ def _channels_first(raw: Tensor, input_shape: tuple[int, ...], path: Path) -> Te
         raw = raw.movedim(-1, 1)
     if tuple(raw.shape[1:]) != input_shape:
         raise DataError(
-            f"{path}: inputs have shape {tuple(raw.shape)}, expected (M, {', '.join(map(str, input_shape))})"
+            f"{path}: inputs have shape {tuple(raw.shape)}, expected (M, "
+            f"{', '.join(map(str, input_shape))})"
         )
     return raw

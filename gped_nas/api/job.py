@@ -28,7 +28,15 @@ from gped_nas.evaluate.base import draw_resamples
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import samples_to_nll
-from gped_nas.io import canonical_json, lock, make_dir, remove_temporaries, sha256_text, write_json, write_text
+from gped_nas.io import (
+    canonical_json,
+    lock,
+    make_dir,
+    remove_temporaries,
+    sha256_text,
+    write_json,
+    write_text,
+)
 from gped_nas.search.database import sqlite_url, storage_refusals
 from gped_nas.search.objectives import best_value, worst_value
 from gped_nas.search.record import TrialRecord
@@ -75,13 +83,18 @@ def run(
     if not isinstance(space, SearchSpace):
         space = load_space(space, {} if seed is None else {"seed": seed})
     elif seed is not None and seed != space.seed:
-        raise ConfigError(f"seed: found {seed}, the space says {space.seed}; give the seed when loading the space")
+        raise ConfigError(
+            f"seed: found {seed}, the space says {space.seed}; give the seed when loading the space"
+        )
     n_trials = space.search.n_trials if n_trials is None else n_trials
     if n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
     name = study_name or space.name
     if "/" in name or name.startswith(".") or not name.strip():
-        raise ConfigError(f"--study-name: found {name!r}, expected a name that can be a folder: no '/', no leading dot")
+        raise ConfigError(
+            f"--study-name: found {name!r}, expected a name that can be a folder: no '/', no "
+            "leading dot"
+        )
     session = session or new_session()
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_classes)
@@ -108,12 +121,16 @@ def _run(
     about = identity(space, key.digest)
     store = None
     if (folder / STUDY_FILE).exists() or (folder / DATABASE).exists():
-        store = create_or_load(url, name, space.objectives, about)  # another space's is refused before any work
+        store = create_or_load(
+            url, name, space.objectives, about
+        )  # another space's is refused before any work
     elif storage:
-        with contextlib.suppress(StudyError):  # there is none yet; a storage out of reach is told now
+        with contextlib.suppress(
+            StudyError
+        ):  # there is none yet; a storage out of reach is told now
             load(storage, name)
-    # A new study is made after its teacher: one that cannot be had (it diverged, or an import does not fit) leaves
-    # none behind that would refuse the settings once they are mended.
+    # A new study is made after its teacher: one that cannot be had (it diverged, or an import does
+    # not fit) leaves none behind that would refuse the settings once they are mended.
     teacher = build_teacher(space, session, dataset=dataset)
     data = distillation_set(teacher)
     store = store or create_or_load(url, name, space.objectives, about)
@@ -136,18 +153,25 @@ def _run(
     )
     front = study.front_records()
     keep_only(trainer.folder, (r.trial for r in front))
-    notes = {"timeout": "The search ended at its time limit.", "exhausted": "Every genotype of the space was tried."}
+    notes = {
+        "timeout": "The search ended at its time limit.",
+        "exhausted": "Every genotype of the space was tried.",
+    }
     store.put("notes", [notes[why]] if why in notes else [])
     conclude(store, folder, trainer, front)
     evidence.gather(folder, trainer, front)
     study.write_report()
     if not front:
-        raise GateError(f"study '{name}': finished, and no student is feasible; see {folder / REPORT}")
+        raise GateError(
+            f"study '{name}': finished, and no student is feasible; see {folder / REPORT}"
+        )
     return study
 
 
 _LATER = (("components", 0), ("centred", False))
-"""Settings of the recipe that came after the first studies, with the defaults that stand for how these were made."""
+"""Settings of the recipe that came after the first studies, with the defaults that stand for how
+these were made.
+"""
 
 
 def identity(space: SearchSpace, stream: str) -> dict[str, str]:
@@ -159,8 +183,11 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
         "students": resolved["students"],
         "objectives": resolved["objectives"],
         "constraints": resolved["constraints"],
-        # its default leaves the digest as it was before the setting existed, so that older studies go on
-        "views": [resolved["views"], resolved["stream"]] if space.stream != StreamConfig() else resolved["views"],
+        # its default leaves the digest as it was before the setting existed, so that older studies
+        # go on
+        "views": [resolved["views"], resolved["stream"]]
+        if space.stream != StreamConfig()
+        else resolved["views"],
         "targets": resolved["targets"],
         "recipe": {k: v for k, v in resolved["recipe"].items() if (k, v) not in _LATER},  # likewise
         "seed": resolved["seed"],
@@ -170,7 +197,11 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
 
 
 def _trainer(
-    study: Study, teacher: Teacher, data: DistillationSet, validation: AnyPredictions, session: Session
+    study: Study,
+    teacher: Teacher,
+    data: DistillationSet,
+    validation: AnyPredictions,
+    session: Session,
 ) -> Trainer:
     return Trainer(
         teacher=teacher,
@@ -225,7 +256,9 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, sessio
             "num_samples": stream.num_samples,
             "method": space.method.name,
             "genotype": str(space.genotype),
-            "samples_to_nll": samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization),
+            "samples_to_nll": samples_to_nll(
+                predicted, stream.weight_S, labels, dataset.label_normalization
+            ),
             "seconds": round(max(teacher.seconds, sampling_seconds(stream)), 2),
             "reliability": reliability(validation, labels),
             "diagnosis": {k: v for k, v in diagnosis.to_json().items() if k != "curve"},
@@ -234,7 +267,12 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, sessio
     )
     store.put(
         "provenance",
-        {**_versions(), **devices.fingerprint(session.device), "seed": space.seed, "dataset sha256": dataset.digest},
+        {
+            **_versions(),
+            **devices.fingerprint(session.device),
+            "seed": space.seed,
+            "dataset sha256": dataset.digest,
+        },
     )
     store.put("box", {"best": best, "worst": worst})
 

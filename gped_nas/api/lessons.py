@@ -11,7 +11,9 @@ from gped_nas.errors import DataError
 
 
 def distillation_set(teacher: Teacher) -> DistillationSet:
-    """What students learn from: the inputs of all views with what the teacher says there, as the recipe reads it."""
+    """What students learn from: the inputs of all views with what the teacher says there, as the
+    recipe reads it.
+    """
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
     if not stream.has_weights:
         return _imported_set(teacher)
@@ -25,25 +27,39 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
             if target.kind == "mean"
         }
     elif space.recipe.mode == "cached":
-        samples = PosteriorPredictions([list(stream.prediction_maps(view.name)) for view in seen], stream.weight_S)
+        samples = PosteriorPredictions(
+            [list(stream.prediction_maps(view.name)) for view in seen], stream.weight_S
+        )
     return DistillationSet(inputs, expectations, space.targets, dataset.num_classes, samples)
 
 
 def rung_set(teacher: Teacher, session: Session) -> DistillationSet | None:
-    """What rungs look at: clean validation inputs with what the teacher says there; None where the recipe has none."""
+    """What rungs look at: clean validation inputs with what the teacher says there; None where the
+    recipe has none.
+    """
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
     if not space.recipe.rungs:
         return None
     predicted = teacher.predicted("validation", session).double()
-    expectations = {t.name: expect(t, predicted, stream.weight_S).float() for t in space.targets if t.kind == "mean"}
-    return DistillationSet(dataset.inputs("validation"), expectations, space.targets, dataset.num_classes)
+    expectations = {
+        t.name: expect(t, predicted, stream.weight_S).float()
+        for t in space.targets
+        if t.kind == "mean"
+    }
+    return DistillationSet(
+        dataset.inputs("validation"), expectations, space.targets, dataset.num_classes
+    )
 
 
 def _imported_set(teacher: Teacher) -> DistillationSet:
     """The imported inputs that are neither validation nor test inputs."""
     space, dataset = teacher.space, teacher.dataset
     inputs, log_prob_SMC = teacher.stream.imported()
-    held_out = {row.tobytes() for part in ("validation", "test") for row in dataset.inputs(part).flatten(1).numpy()}
+    held_out = {
+        row.tobytes()
+        for part in ("validation", "test")
+        for row in dataset.inputs(part).flatten(1).numpy()
+    }
     keep = [i for i, row in enumerate(np.array(inputs)) if row.tobytes() not in held_out]
     if not keep:
         raise DataError(
@@ -54,7 +70,11 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     weight = teacher.stream.weight_S
     return DistillationSet(
         torch.from_numpy(np.array(inputs[keep])).view(-1, *dataset.input_shape),
-        {t.name: expect(t, log_prob.double(), weight).float() for t in space.targets if t.kind == "mean"},
+        {
+            t.name: expect(t, log_prob.double(), weight).float()
+            for t in space.targets
+            if t.kind == "mean"
+        },
         space.targets,
         dataset.num_classes,
         PosteriorPredictions([[log_prob.numpy()]], weight),

@@ -1,4 +1,6 @@
-"""Online distillation of a study's students: a chain of the teacher's own method, run for each population."""
+"""Online distillation of a study's students: a chain of the teacher's own method, run for each
+population.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,7 +26,9 @@ def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
         ConfigError: the chain ended before the students were done.
     """
     space, dataset = teacher.space, teacher.dataset
-    problem = supervised(space.genotype, dataset, space.prior, space.likelihood, device=session.device)
+    problem = supervised(
+        space.genotype, dataset, space.prior, space.likelihood, device=session.device
+    )
     forward = FAMILIES[space.genotype.family].forward
 
     def thetas() -> Iterator[Tensor]:
@@ -44,11 +48,19 @@ def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
         # a policy that asks posterior samples draws nothing: its inputs stay what they are
         return torch.cat(
             [
-                teacher.inputs(view) if view.num_samples else replace(view, seed=seed).inputs(dataset)
+                teacher.inputs(view)
+                if view.num_samples
+                else replace(view, seed=seed).inputs(dataset)
                 for view in teacher.views
             ]
         )
 
     return online_batches(
-        thetas(), predict, draw_inputs, space.targets, space.recipe, root=space.seed, device=session.device
+        thetas(),
+        predict,
+        draw_inputs,
+        space.targets,
+        space.recipe,
+        root=space.seed,
+        device=session.device,
     )

@@ -13,7 +13,9 @@ from gped_nas.errors import DataError
 from gped_nas.export.graph import predict_all
 
 
-def predict_files(student: Student | str | Path, files: Sequence[str | Path]) -> list[dict[str, Any]]:
+def predict_files(
+    student: Student | str | Path, files: Sequence[str | Path]
+) -> list[dict[str, Any]]:
     """What a student says of the inputs in files.
 
     Args:
@@ -21,9 +23,10 @@ def predict_files(student: Student | str | Path, files: Sequence[str | Path]) ->
         files: arrays or images, see ``gped_nas.data.inputs``.
 
     Returns:
-        One row an input: ``input`` (file, and place in it where it holds several), then for classes ``class``,
-        ``probabilities`` by class name, ``entropy`` and, where the student predicts them, ``expected_entropy`` and
-        ``mutual_information``, nats; for real labels ``mean`` and ``variance`` in their own unit.
+        One row an input: ``input`` (file, and place in it where it holds several), then for classes
+        ``class``, ``probabilities`` by class name, ``entropy`` and, where the student predicts
+        them, ``expected_entropy`` and ``mutual_information``, nats; for real labels ``mean`` and
+        ``variance`` in their own unit.
 
     Raises:
         DataError: the student or a file cannot be used.
@@ -44,7 +47,8 @@ def predict_files(student: Student | str | Path, files: Sequence[str | Path]) ->
 def _load(folder: Path) -> Student:
     if (folder / SPEC_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file():
         raise DataError(
-            f"{folder}: found a {SPEC_FILE} without {WEIGHTS_FILE}, expected both; export the student with "
+            f"{folder}: found a {SPEC_FILE} without {WEIGHTS_FILE}, expected both; export the "
+            "student with "
             "`--to safetensors`"
         )
     return load_student(folder)
@@ -53,7 +57,11 @@ def _load(folder: Path) -> Student:
 def _classes(answers: dict[str, Tensor], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     prob = answers["predictive"]
     columns = {"entropy": torch.special.entr(prob).sum(-1)}
-    columns |= {name: answers[name][:, 0] for name in ("expected_entropy", "mutual_information") if name in answers}
+    columns |= {
+        name: answers[name][:, 0]
+        for name in ("expected_entropy", "mutual_information")
+        if name in answers
+    }
     for i, row in enumerate(prob.tolist()):
         yield {
             "class": names[max(range(len(row)), key=row.__getitem__)],

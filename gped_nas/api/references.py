@@ -1,4 +1,6 @@
-"""The predictors a front is compared with: teacher, its best single sample, a MAP network, an unpruned student."""
+"""The predictors a front is compared with: teacher, its best single sample, a MAP network, an
+unpruned student.
+"""
 
 import contextlib
 from dataclasses import asdict, dataclass
@@ -49,13 +51,16 @@ def of_stream(trainer: Trainer) -> list[Contender]:
     """
     teacher, session = trainer.teacher, trainer.session
     predicted: dict[Part, torch.Tensor] = {"validation": teacher.predicted("validation", session)}
-    with contextlib.suppress(DataError):  # an import without predictions at the test inputs: nothing is compared there
+    with contextlib.suppress(
+        DataError
+    ):  # an import without predictions at the test inputs: nothing is compared there
         predicted["test"] = teacher.predicted("test", session)
     return _of_stream(teacher, predicted)
 
 
 def trained(trainer: Trainer, folder: Path) -> list[Contender]:
-    """A MAP network, where the teacher's weights are known, and an unpruned student; both are kept in ``folder``.
+    """A MAP network, where the teacher's weights are known, and an unpruned student; both are kept
+    in ``folder``.
 
     Raises:
         Interrupted: the session said stop.
@@ -66,17 +71,24 @@ def trained(trainer: Trainer, folder: Path) -> list[Contender]:
 
 def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Contender]:
     stream, own_unit = teacher.stream, teacher.dataset.label_normalization
-    best = int(nll_by_sample(predicted["validation"], teacher.dataset.labels("validation"), own_unit).argmin())
+    best = int(
+        nll_by_sample(
+            predicted["validation"], teacher.dataset.labels("validation"), own_unit
+        ).argmin()
+    )
     costs: dict[str, int] = {}
     if stream.has_weights:
-        cost = cost_of(teacher.space.genotype.family, stream.key.shapes, teacher.dataset.input_shape, "float32")
+        cost = cost_of(
+            teacher.space.genotype.family, stream.key.shapes, teacher.dataset.input_shape, "float32"
+        )
         costs = asdict(cost)
     one = torch.ones(1)
     return [
         Contender(
             "teacher",
             "teacher (average)",
-            f"The average over {stream.num_samples} posterior samples ({teacher.space.method.name}).",
+            f"The average over {stream.num_samples} posterior samples "
+            f"({teacher.space.method.name}).",
             {part: averaged(rows, stream.weight_S, own_unit) for part, rows in predicted.items()},
             {name: value * stream.num_samples for name, value in costs.items()},
         ),
@@ -84,7 +96,10 @@ def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Co
             "single_sample",
             "best single sample",
             f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
-            {part: averaged(rows[best : best + 1], one, own_unit) for part, rows in predicted.items()},
+            {
+                part: averaged(rows[best : best + 1], one, own_unit)
+                for part, rows in predicted.items()
+            },
             costs,
         ),
     ]
@@ -99,15 +114,21 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
     x = dataset.inputs("validation").to(session.device)
     scores: dict[float, float] = {}
-    folder = folder / f"{cfg.steps}-steps-{cfg.lr:g}"  # networks of other settings are no part of this choice
+    folder = (
+        folder / f"{cfg.steps}-steps-{cfg.lr:g}"
+    )  # networks of other settings are no part of this choice
     for i, precision in enumerate(space.baseline.precisions):
         path = folder / f"precision-{precision:g}.safetensors"
         if not path.exists():
             prior = GaussianPrior(precision=precision)
-            problem = supervised(space.genotype, dataset, prior, space.likelihood, device=session.device)
+            problem = supervised(
+                space.genotype, dataset, prior, space.likelihood, device=session.device
+            )
             generator = rng.generator(space.seed, "map", i)
             theta = None
-            with threads_for(largest_product(space.genotype.family, shapes, dataset.input_shape, cfg.batch_size)):
+            with threads_for(
+                largest_product(space.genotype.family, shapes, dataset.input_shape, cfg.batch_size)
+            ):
                 for step in METHODS["map"](problem, cfg, generator=generator):
                     session.raise_if_stopped()
                     theta = step.sample.theta_P if step.sample else None
@@ -129,7 +150,8 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
     return Contender(
         "map",
         "MAP network",
-        f"One network of the teacher's genotype, Adam for {cfg.steps} steps; prior precision {best:g} of "
+        f"One network of the teacher's genotype, Adam for {cfg.steps} steps; prior precision "
+        f"{best:g} of "
         f"{', '.join(f'{p:g}' for p in scores)} by validation NLL.",
         predictions,
         asdict(cost_of(space.genotype.family, shapes, dataset.input_shape, "float32")),
@@ -137,7 +159,9 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
 
 
 def _unpruned(trainer: Trainer, folder: Path) -> Contender:
-    """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice of architecture."""
+    """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice of
+    architecture.
+    """
     genotype, dataset = trainer.teacher.space.genotype, trainer.teacher.dataset
     if not (folder / "weights.safetensors").exists():  # written last
         (student,) = trainer.distill_sound([genotype])
@@ -147,7 +171,8 @@ def _unpruned(trainer: Trainer, folder: Path) -> Contender:
     return Contender(
         "unpruned",
         "unpruned student",
-        "A student of the teacher's genotype, float32 and never pruned, by the same recipe (Bayesian dark knowledge).",
+        "A student of the teacher's genotype, float32 and never pruned, by the same recipe "
+        "(Bayesian dark knowledge).",
         {part: student_predictions(student_read, dataset.raw(part)) for part in parts},
         asdict(cost_of(genotype.family, student_read.shapes, dataset.input_shape, "float32")),
     )

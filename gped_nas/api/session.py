@@ -1,4 +1,6 @@
-"""What a job carries from arrow to arrow: where to compute, where to keep things, whom to tell, when to stop."""
+"""What a job carries from arrow to arrow: where to compute, where to keep things, whom to tell,
+when to stop.
+"""
 
 import os
 from collections.abc import Callable
@@ -35,7 +37,8 @@ class Session:
         streams: folder of all streams.
         progress: told ``(what, done, total)``.
         should_stop: asked between steps; true ends the job, keeping all that is finished.
-        processes: how many chains run side by side, each in a process of its own; None decides by the work.
+        processes: how many chains run side by side, each in a process of its own; None decides by
+            the work.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -45,12 +48,14 @@ class Session:
     processes: int | None = None
 
     def processes_for(self, chains: int, macs: int) -> int:
-        """How many processes run so many chains: one a chain on a CPU, as far as its cores go, if a step is long.
+        """How many processes run so many chains: one a chain on a CPU, as far as its cores go, if a
+            step is long.
 
         Args:
             chains: number of chains.
-            macs: multiply-adds of the largest product of a step. A step that is too short to be shared out over threads
-                ends a chain before a process has started, which takes seconds.
+            macs: multiply-adds of the largest product of a step. A step that is too short to be
+                shared out over threads ends a chain before a process has started, which takes
+                seconds.
         """
         if self.processes is not None:
             return min(self.processes, chains)
@@ -84,4 +89,6 @@ def new_session(
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes: found {processes}, expected at least 1")
     device.set_precision()
-    return Session(device.choose(device_name), progress=progress, should_stop=should_stop, processes=processes)
+    return Session(
+        device.choose(device_name), progress=progress, should_stop=should_stop, processes=processes
+    )

@@ -1,4 +1,6 @@
-"""Settings of any posterior method that suit a search space, so that methods can be compared without tuning each."""
+"""Settings of any posterior method that suit a search space, so that methods can be compared
+without tuning each.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,11 +15,13 @@ from gped_nas.posterior.sgld import SgldConfig
 from gped_nas.search.space import SearchSpace
 
 
-def method_settings(space: SearchSpace, dataset: Dataset, method: str | Path | Mapping[str, Any]) -> MethodConfig:
+def method_settings(
+    space: SearchSpace, dataset: Dataset, method: str | Path | Mapping[str, Any]
+) -> MethodConfig:
     """A method's settings: those given, completed by what suits the space.
 
-    The space's own method keeps its settings. Others get its chains, samples, batch size and number of gradients, and
-    step sizes that move as far as its own.
+    The space's own method keeps its settings. Others get its chains, samples, batch size and number
+    of gradients, and step sizes that move as far as its own.
 
     Args:
         space: whose network, prior and method they are to suit.
@@ -38,16 +42,23 @@ def method_settings(space: SearchSpace, dataset: Dataset, method: str | Path | M
     if not isinstance(name, str):
         raise ConfigError(f"{where}: name: found {name!r}, expected the name of a method")
     config = METHODS[name].config
-    start = space.method.model_dump(mode="json") if name == space.method.name else _suited(name, config, space, dataset)
+    start = (
+        space.method.model_dump(mode="json")
+        if name == space.method.name
+        else _suited(name, config, space, dataset)
+    )
     found = parse(config, {**start, **given}, where)
     if isinstance(found, ChainConfig) and found.num_samples % found.chains:
         raise ConfigError(
-            f"{where}: num_samples: found {found.num_samples}, expected a multiple of chains ({found.chains})"
+            f"{where}: num_samples: found {found.num_samples}, expected a multiple of chains "
+            f"({found.chains})"
         )
     return found
 
 
-def _suited(name: str, config: type[MethodConfig], space: SearchSpace, dataset: Dataset) -> dict[str, Any]:
+def _suited(
+    name: str, config: type[MethodConfig], space: SearchSpace, dataset: Dataset
+) -> dict[str, Any]:
     own = space.method
     chains = max(2, own.chains) if isinstance(own, ChainConfig) else 2
     wanted = own.num_samples if isinstance(own, ChainConfig) else 100
@@ -60,7 +71,11 @@ def _suited(name: str, config: type[MethodConfig], space: SearchSpace, dataset: 
     suited["num_samples"] = draws * chains
     suited["steps"] = -(-(burn_in + draws * thinning) // 100) * 100
     if issubclass(config, MinibatchConfig):
-        suited |= {"thinning": thinning, "burn_in": burn_in, **_STEP_SIZES.get(name, _no_settings)(eta, thinning)}
+        suited |= {
+            "thinning": thinning,
+            "burn_in": burn_in,
+            **_STEP_SIZES.get(name, _no_settings)(eta, thinning),
+        }
     if name == "deep_ensemble":
         suited |= {"num_samples": config.model_fields["num_samples"].default, "steps": 2000}
     if name == "hmc":
@@ -76,12 +91,20 @@ def _no_settings(eta: float, thinning: int) -> dict[str, Any]:
 _STEP_SIZES: dict[str, Callable[[float, int], dict[str, Any]]] = {
     "sgld": lambda eta, thinning: {"step_size": {"initial": eta}},
     "psgld": lambda eta, thinning: {"step_size": {"initial": eta / 10}, "damping": 0.05},
-    "sghmc": lambda eta, thinning: {"step_size": {"initial": eta**0.5}, "friction": 1 / (10 * eta**0.5)},
-    "csgld": lambda eta, thinning: {"step_size": {"initial": 3 * eta, "length": 10 * thinning}, "samples_per_cycle": 3},
+    "sghmc": lambda eta, thinning: {
+        "step_size": {"initial": eta**0.5},
+        "friction": 1 / (10 * eta**0.5),
+    },
+    "csgld": lambda eta, thinning: {
+        "step_size": {"initial": 3 * eta, "length": 10 * thinning},
+        "samples_per_cycle": 3,
+    },
     "csghmc": lambda eta, thinning: {
         "step_size": {"initial": (3 * eta) ** 0.5, "length": 10 * thinning},
         "samples_per_cycle": 3,
         "friction": 1 / (10 * eta**0.5),
     },
 }
-"""Settings by method from SGLD's eta, so that sqrt(eta) is about how far a parameter moves in a step."""
+"""Settings by method from SGLD's eta, so that sqrt(eta) is about how far a parameter moves in a
+step.
+"""

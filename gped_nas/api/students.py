@@ -1,4 +1,6 @@
-"""From genotypes to trial records: distil a population, write each student, read it back, measure it."""
+"""From genotypes to trial records: distil a population, write each student, read it back, measure
+it.
+"""
 
 import shutil
 import time
@@ -61,7 +63,9 @@ class Trainer:
         started = time.monotonic()
         students = self.distill([one.genotype for one in asked])
         share = (time.monotonic() - started) / len(asked)
-        return [self._record(one, student, share) for one, student in zip(asked, students, strict=True)]
+        return [
+            self._record(one, student, share) for one, student in zip(asked, students, strict=True)
+        ]
 
     def distill(self, genotypes: Sequence[Genotype]) -> tuple[Distilled, ...]:
         """Students of these genotypes, trained together."""
@@ -88,7 +92,8 @@ class Trainer:
         for student in students:
             if student.failure:
                 raise DivergenceError(
-                    f"the student {student.genotype}, which others are compared with: {student.failure}; "
+                    f"the student {student.genotype}, which others are compared with: "
+                    f"{student.failure}; "
                     "change recipe (a smaller lr, fewer steps) or search.students_at_once"
                 )
         return students

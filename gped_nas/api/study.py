@@ -46,7 +46,9 @@ class Study:
     def records(self) -> list[TrialRecord]:
         """Every trial by number, with its test metrics where they were made."""
         tested = self.store.get("test", {})
-        return [_with_test(record, tested.get(str(record.trial))) for record in self.store.records()]
+        return [
+            _with_test(record, tested.get(str(record.trial))) for record in self.store.records()
+        ]
 
     def record(self, trial: int) -> TrialRecord:
         """The record of a trial number.
@@ -61,8 +63,13 @@ class Study:
         return records[trial]
 
     def comparisons(self, trial: int) -> tuple[Comparison, ...]:
-        """Paired test differences between a trial's student and the teacher; none unless it was tested."""
-        return tuple(Comparison(**c) for c in self.store.get("test", {}).get(str(trial), {}).get("comparisons", []))
+        """Paired test differences between a trial's student and the teacher; none unless it was
+        tested.
+        """
+        return tuple(
+            Comparison(**c)
+            for c in self.store.get("test", {}).get(str(trial), {}).get("comparisons", [])
+        )
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -80,7 +87,8 @@ class Study:
         return len(self.store.get("test", {}))
 
     def front(self) -> "pd.DataFrame":
-        """The front as a pandas frame, a row a student by trial number, best by the first objective first.
+        """The front as a pandas frame, a row a student by trial number, best by the first objective
+        first.
 
         Columns: the student, the objectives, the other metrics, the other costs.
         """
@@ -92,7 +100,9 @@ class Study:
         return [records[number] for number in front_of(records, self.objectives)]
 
     def trials(self) -> "pd.DataFrame":
-        """Every trial as a pandas frame, a row a trial by number; columns as in ``front``, with state and reason."""
+        """Every trial as a pandas frame, a row a trial by number; columns as in ``front``, with
+        state and reason.
+        """
         records = self.records()
         frame = frame_of(records, [o.name for o in self.objectives])
         frame.insert(1, "state", [r.state for r in records])
@@ -100,7 +110,9 @@ class Study:
         return frame
 
     def chosen(self) -> TrialRecord | None:
-        """The student to take when no budget is given, see ``search.choice``; None when the front is empty."""
+        """The student to take when no budget is given, see ``search.choice``; None when the front
+        is empty.
+        """
         front = self.front_records()
         picked, _ = choose(front, self.objectives, self._box(front))
         return None if picked is None else front[picked]
@@ -118,10 +130,16 @@ class Study:
         for name in bounds:
             objective(name, "--within")
         for record in self.front_records():
-            if all(value <= 0 for value in violations({**record.metrics, **record.costs}, bounds).values()):
+            if all(
+                value <= 0
+                for value in violations({**record.metrics, **record.costs}, bounds).values()
+            ):
                 return record
         wanted = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
-        raise GateError(f"study '{self.name}': no student on the front meets {wanted}; loosen the bounds or search on")
+        raise GateError(
+            f"study '{self.name}': no student on the front meets {wanted}; loosen the bounds or "
+            "search on"
+        )
 
     def _box(self, records: Sequence[TrialRecord]) -> Any:
         """Objectives of records as losses in [0, 1] of the reference box."""
@@ -152,7 +170,9 @@ class Study:
             rule=rule,
             references=tuple(Reference(**r) for r in references.get("references", [])),
             comparisons=(*compared, *(() if chosen is None else self.comparisons(chosen))),
-            hypervolume=tuple(hypervolume_history(in_box, np.ones(len(axes))).tolist()) if records else (),
+            hypervolume=tuple(hypervolume_history(in_box, np.ones(len(axes))).tolist())
+            if records
+            else (),
             reference_point=dict(zip((o.name for o in axes), box.get("worst", []), strict=False)),
             importances=self.store.importances(axes),
             teacher=self.store.get("teacher", {}),
@@ -191,11 +211,13 @@ class Study:
         return target
 
     def figure(self, name: str = "front", *, x: str | None = None, y: str | None = None) -> Any:
-        """A Plotly figure of the report: ``front``, ``hypervolume``, ``importances``, ``training``, ``teacher``.
+        """A Plotly figure of the report: ``front``, ``hypervolume``, ``importances``, ``training``,
+            ``teacher``.
 
         Args:
             name: which one.
-            x, y: metrics or costs that the front is drawn over; the first cost and the first quality by default.
+            x, y: metrics or costs that the front is drawn over; the first cost and the first
+                quality by default.
 
         Raises:
             ConfigError: there is none of that name, or nothing of an axis' name was recorded.
@@ -207,11 +229,13 @@ class Study:
 
 
 def write_comparison(studies: Sequence[Study], path: str | Path | None = None) -> Path:
-    """Set studies side by side in one HTML file: fronts, hypervolumes, what was configured differently.
+    """Set studies side by side in one HTML file: fronts, hypervolumes, what was configured
+        differently.
 
     Args:
         studies: two to six, of the same objectives.
-        path: where to write; ``<first>-against-<others>.html`` beside the first study's folder by default.
+        path: where to write; ``<first>-against-<others>.html`` beside the first study's folder by
+            default.
 
     Returns:
         Where it was written.
@@ -236,7 +260,10 @@ def _with_test(record: TrialRecord, test: Mapping[str, Any] | None) -> TrialReco
         return record
     return record.replace(
         metrics={**record.metrics, **test["metrics"]},
-        intervals={**record.intervals, **{name: (low, high) for name, (low, high) in test["intervals"].items()}},
+        intervals={
+            **record.intervals,
+            **{name: (low, high) for name, (low, high) in test["intervals"].items()},
+        },
         n={**record.n, **test["n"]},
     )
 
@@ -265,7 +292,13 @@ def frame_of(records: Sequence[TrialRecord], first: Sequence[str]) -> "pd.DataFr
 
     values = [{**r.metrics, **r.costs} for r in records]
     names = list(
-        dict.fromkeys([*first, *(n for r in records for n in r.metrics), *(n for r in records for n in r.costs)])
+        dict.fromkeys(
+            [
+                *first,
+                *(n for r in records for n in r.metrics),
+                *(n for r in records for n in r.costs),
+            ]
+        )
     )
     columns = {name: [row.get(name) for row in values] for name in names}
     index = pd.Index([r.trial for r in records], name="trial", dtype="int64")
@@ -285,7 +318,9 @@ def storage_from_environment() -> str | None:
     return os.environ.get("GPED_STORAGE") or os.environ.get("OPTUNA_STORAGE") or None
 
 
-def open_study(study: str | Path, *, storage: str | None = None, out: str | Path = "reports") -> Study:
+def open_study(
+    study: str | Path, *, storage: str | None = None, out: str | Path = "reports"
+) -> Study:
     """An existing study by its name or folder.
 
     Raises:
@@ -297,14 +332,22 @@ def open_study(study: str | Path, *, storage: str | None = None, out: str | Path
     if not (folder / STUDY_FILE).is_file():
         known = sorted(p.parent.name for p in Path(out).glob(f"*/{STUDY_FILE}"))
         raise StudyError(
-            f"{study}: no such study; expected a study's name or folder; in {out}: {', '.join(known) or 'none'}"
+            f"{study}: no such study; expected a study's name or folder; in {out}: "
+            f"{', '.join(known) or 'none'}"
         )
     note = read_json(folder / STUDY_FILE)
     if not isinstance(note, dict) or not isinstance(note.get("name"), str):
-        raise StudyError(f"{folder / STUDY_FILE}: damaged; repeat the study's `gped-search run`, which writes it anew")
+        raise StudyError(
+            f"{folder / STUDY_FILE}: damaged; repeat the study's `gped-search run`, which writes "
+            "it anew"
+        )
     url = storage or storage_from_environment() if note.get("storage") == "external" else None
     if note.get("storage") == "external" and url is None:
-        raise StudyError(f"{folder}: this study lives in another storage; give it with --storage or GPED_STORAGE")
+        raise StudyError(
+            f"{folder}: this study lives in another storage; give it with --storage or GPED_STORAGE"
+        )
     if url is None and not (folder / DATABASE).is_file():
-        raise StudyError(f"{folder / DATABASE}: missing; restore it, or delete {folder} to start anew")
+        raise StudyError(
+            f"{folder / DATABASE}: missing; restore it, or delete {folder} to start anew"
+        )
     return Study(folder, note["name"], load(url or sqlite_url(folder / DATABASE), note["name"]))

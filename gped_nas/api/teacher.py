@@ -1,4 +1,6 @@
-"""From a search space to a teacher: dataset, posterior samples, stream, predictions where they are needed."""
+"""From a search space to a teacher: dataset, posterior samples, stream, predictions where they are
+needed.
+"""
 
 import time
 from collections.abc import Callable
@@ -37,7 +39,9 @@ from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import holds, write_view, write_weights
 
 PREDICT_BATCH = 512
-"""Inputs a forward pass: with more, the activations of convolutions leave the cache, and it takes twice as long."""
+"""Inputs a forward pass: with more, the activations of convolutions leave the cache, and it takes
+twice as long.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +71,17 @@ class Teacher:
         return [_with_samples(self, view) for view in self.space.views]
 
     def inputs(self, view: View) -> Tensor:
-        """Normalised inputs of a view, made anew; those that posterior samples were asked for lie with the stream.
+        """Normalised inputs of a view, made anew; those that posterior samples were asked for lie
+        with the stream.
 
-        Nothing keeps them: with many views of a large dataset they would be most of a build's memory.
+        Nothing keeps them: with many views of a large dataset they would be most of a build's
+            memory.
         """
         return _inputs(self, view)
 
     def predicted(self, part: Part, session: Session) -> Tensor:
-        """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32; read once.
+        """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32; read
+        once.
 
         Log-probabilities in nats, or means and variances; see ``likelihoods.Prediction``.
 
@@ -86,23 +93,30 @@ class Teacher:
         return self._predicted[part]
 
     def averaged(self, part: Part, session: Session) -> AnyPredictions:
-        """The predictions of the posterior average at a part's clean inputs. Raises as ``predicted``."""
-        return averaged(self.predicted(part, session), self.stream.weight_S, self.dataset.label_normalization)
+        """The predictions of the posterior average at a part's clean inputs. Raises as
+        ``predicted``.
+        """
+        return averaged(
+            self.predicted(part, session), self.stream.weight_S, self.dataset.label_normalization
+        )
 
 
 def load_dataset(space: SearchSpace) -> Dataset:
     """The space's dataset, its dials turned.
 
     Raises:
-        ConfigError: its labels are not of the kind that the teacher's likelihood is for, its inputs are not of the
-            shape that the networks are for, or it cannot be used as the space says.
+        ConfigError: its labels are not of the kind that the teacher's likelihood is for, its inputs
+            are not of the shape that the networks are for, or it cannot be used as the space says.
         DataError, EnvironmentProblem: it cannot be used, or is not there.
     """
     dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
     if dataset.task != space.likelihood.task:
-        fitting = [name for name, likelihood in LIKELIHOODS.items() if likelihood.task == dataset.task]
+        fitting = [
+            name for name, likelihood in LIKELIHOODS.items() if likelihood.task == dataset.task
+        ]
         raise ConfigError(
-            f"{space.source}: teacher.likelihood.name: found '{space.likelihood.name}', which is for "
+            f"{space.source}: teacher.likelihood.name: found '{space.likelihood.name}', which is "
+            "for "
             f"{space.likelihood.task}, but dataset '{dataset.name}' is for {dataset.task}; "
             f"expected {' or '.join(fitting)}"
         )
@@ -132,7 +146,9 @@ def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
     )
 
 
-def build_teacher(space: SearchSpace, session: Session, *, dataset: Dataset | None = None) -> Teacher:
+def build_teacher(
+    space: SearchSpace, session: Session, *, dataset: Dataset | None = None
+) -> Teacher:
     """The space's teacher, from its stream where that exists, with predictions at all its views.
 
     Args:
@@ -147,7 +163,9 @@ def build_teacher(space: SearchSpace, session: Session, *, dataset: Dataset | No
     dataset = dataset or load_dataset(space)
     started = time.monotonic()
     teacher = Teacher(space, dataset, _stream(space, dataset, session))
-    pool = [] if space.recipe.mode == "online" else teacher.views  # there, students meet a chain of their own
+    pool = (
+        [] if space.recipe.mode == "online" else teacher.views
+    )  # there, students meet a chain of their own
     for view in [*pool, _clean("validation", space)]:
         ensure_view(teacher, view, session)
     return replace(teacher, seconds=time.monotonic() - started)
@@ -167,7 +185,8 @@ def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
             int(getattr(space.method, "batch_size", len(dataset.train))),
         )
         processes = session.processes_for(chains, macs)
-        # one thread a chain, also where chains take turns: how many run side by side must not show in their bits
+        # one thread a chain, also where chains take turns: how many run side by side must not show
+        # in their bits
         with devices.threads_for(macs if chains == 1 else 0):
             write_weights(
                 session.streams,
@@ -240,8 +259,10 @@ def _asked(teacher: Teacher, view: View) -> list[int]:
     wanted = min(view.num_samples, num)
     if wanted == 1 < view.num_samples:
         raise ConfigError(
-            f"{teacher.space.source}: views: policy '{view.policy}' asks {view.num_samples} posterior samples, and the "
-            f"teacher ({teacher.space.method.name}) has one; remove the view or choose a method that samples"
+            f"{teacher.space.source}: views: policy '{view.policy}' asks {view.num_samples} "
+            "posterior samples, and the "
+            f"teacher ({teacher.space.method.name}) has one; remove the view or choose a method "
+            "that samples"
         )
     return [(2 * i + 1) * num // (2 * wanted) for i in range(wanted)]
 
@@ -257,16 +278,23 @@ def _inputs(teacher: Teacher, view: View) -> Tensor:
         outputs = [forward({name: p.to(x) for name, p in own.items()}, seen) for own in params]
         return teacher.space.likelihood.answer(torch.stack(outputs))
 
-    # On the processor, whatever the session's device: another device's last bits would be another view's inputs.
+    # On the processor, whatever the session's device: another device's last bits would be another
+    # view's inputs.
     key = teacher.stream.key
-    macs = largest_product(teacher.space.genotype.family, key.shapes, key.input_shape, PREDICT_BATCH)
+    macs = largest_product(
+        teacher.space.genotype.family, key.shapes, key.input_shape, PREDICT_BATCH
+    )
     with devices.threads_for(macs):
         of = sha256_text(canonical_json([view.key(), teacher.dataset.digest]))
-        return teacher.stream.derived(f"inputs-{view.name}", of, lambda: view.inputs(teacher.dataset, answers))
+        return teacher.stream.derived(
+            f"inputs-{view.name}", of, lambda: view.inputs(teacher.dataset, answers)
+        )
 
 
 def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
-    """Predictions of every posterior sample at a view's inputs, made once. Does nothing for imported predictions."""
+    """Predictions of every posterior sample at a view's inputs, made once. Does nothing for
+    imported predictions.
+    """
     if not teacher.stream.has_weights:
         return
     x = teacher.inputs(view)
@@ -292,7 +320,9 @@ def predictor(teacher: Teacher, x: Tensor, session: Session) -> Callable[[Tensor
     def predict(theta_P: Tensor) -> Tensor:
         params = views(theta_P.to(session.device), shapes)
         parts = torch.split(x, PREDICT_BATCH)
-        return torch.cat([teacher.space.likelihood.predict(family.forward(params, part)) for part in parts])
+        return torch.cat(
+            [teacher.space.likelihood.predict(family.forward(params, part)) for part in parts]
+        )
 
     return predict
 
@@ -300,7 +330,11 @@ def predictor(teacher: Teacher, x: Tensor, session: Session) -> Callable[[Tensor
 def _as_ensemble_sees(teacher: Teacher, x: Tensor) -> Tensor:
     """Inputs normalised as an imported ensemble normalises them."""
     method, ours = teacher.space.method, teacher.dataset.normalization
-    if isinstance(method, ImportConfig) and method.input_mean is not None and method.input_std is not None:
+    if (
+        isinstance(method, ImportConfig)
+        and method.input_mean is not None
+        and method.input_std is not None
+    ):
         return (x * ours.std + ours.mean - method.input_mean) / method.input_std
     return x
 

@@ -1,21 +1,22 @@
 """Whether a teacher's posterior can be trusted, in one sentence, by criteria that can be looked up.
 
-A posterior is *trusted* if none of these holds, *not to be trusted* if one holds in its strong form:
+A posterior is *trusted* if none of these holds, *not to be trusted* if one holds in its strong
+form:
 
-| criterion | use with care | do not trust | why this bound |
-|---|---|---|---|
-| function-space R-hat above 1.1, share | > 5 % | > 25 % | 1.1: Gelman & Rubin; the shares are ours |
-| function-space bulk ESS, median | < 100 | < 10 | Monte Carlo error 10 %, 30 % of a posterior std: 1 / sqrt(ESS) |
-| total variation between chains | > 0.1 | > 0.25 | ours; 0.1 moves a tenth of the probability |
-| temperature, 95 % interval wholly outside | 0.9 T to 1.1 T | 0.5 T to 1.5 T | ours; 10 % is what a step size costs |
-| draws that are not finite, or that never change | | any, all | |
-| one chain | always | | it cannot see what it did not visit |
-| T other than 1 | always | T = 0 | a tempered posterior is another posterior |
-| samples fitted, optimised or imported | always | one sample | R-hat and ESS cannot see their bias |
+| criterion | use with care | do not trust | why this bound | |---|---|---|---| | function-space
+R-hat above 1.1, share | > 5 % | > 25 % | 1.1: Gelman & Rubin; the shares are ours | |
+function-space bulk ESS, median | < 100 | < 10 | Monte Carlo error 10 %, 30 % of a posterior std: 1
+/ sqrt(ESS) | | total variation between chains | > 0.1 | > 0.25 | ours; 0.1 moves a tenth of the
+probability | | temperature, 95 % interval wholly outside | 0.9 T to 1.1 T | 0.5 T to 1.5 T | ours;
+10 % is what a step size costs | | draws that are not finite, or that never change | | any, all | |
+| one chain | always | | it cannot see what it did not visit | | T other than 1 | always | T = 0 | a
+tempered posterior is another posterior | | samples fitted, optimised or imported | always | one
+sample | R-hat and ESS cannot see their bias |
 
-R-hat, ESS and total variation of *fitted* laws compare independent fits. Temperatures are judged for chains only: an
-approximate law can have the right one. Weight space is not judged: see ``gped_nas.api.diagnosis``. Passing is necessary
-and not sufficient: no diagnostic sees a mode that no chain visited.
+R-hat, ESS and total variation of *fitted* laws compare independent fits. Temperatures are judged
+for chains only: an approximate law can have the right one. Weight space is not judged: see
+``gped_nas.api.diagnosis``. Passing is necessary and not sufficient: no diagnostic sees a mode that
+no chain visited.
 """
 
 from collections.abc import Iterator
@@ -117,7 +118,10 @@ def _of_temperature(found: Diagnosis) -> Iterator[Finding]:
         return
     if target != 1:
         yield 1, f"it targets temperature {target:g}, not the Bayes posterior"
-    for name, temperature in (("kinetic", found.kinetic), ("configurational", found.configurational)):
+    for name, temperature in (
+        ("kinetic", found.kinetic),
+        ("configurational", found.configurational),
+    ):
         if temperature is not None:
             yield (
                 _severity(_off(temperature, target), TEMPERATURE_SLACK),
@@ -132,7 +136,9 @@ def _off(temperature: Temperature, target: float) -> float:
 
 
 def _severity(value: float, bounds: tuple[float, float]) -> int:
-    """0, 1 or 2: how many of the rising bounds are exceeded. A number that is not finite exceeds all."""
+    """0, 1 or 2: how many of the rising bounds are exceeded. A number that is not finite exceeds
+    all.
+    """
     return sum(not value <= bound for bound in bounds)
 
 
@@ -141,6 +147,7 @@ def _all_is_well(found: Diagnosis) -> str:
     above = max(mixing.above for mixing in judged)
     ess = min(mixing.ess[0] for mixing in judged if mixing.ess)
     return (
-        f"{found.chains} chains agree (R-hat above {RHAT_BOUND} for {above:.1%} of the predictions), with "
+        f"{found.chains} chains agree (R-hat above {RHAT_BOUND} for {above:.1%} of the "
+        "predictions), with "
         f"{ess:.0f} effective samples in the median and temperatures as they should be"
     )

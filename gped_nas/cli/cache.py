@@ -16,31 +16,47 @@ app = typer.Typer()
 def gc(
     digests: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DIGEST]...", help="Whole streams, by the start of their digest; or whose parts go."),
+        typer.Argument(
+            metavar="[DIGEST]...",
+            help="Whole streams, by the start of their digest; or whose parts go.",
+        ),
     ] = None,
-    building: Annotated[bool, typer.Option("--building", help="What builds that did not finish have left.")] = False,
-    derived: Annotated[bool, typer.Option("--derived", help="Averages; made again in seconds.")] = False,
-    views: Annotated[bool, typer.Option("--views", help="Predictions; made again from the samples.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it. Without this nothing is touched.")] = False,
+    building: Annotated[
+        bool, typer.Option("--building", help="What builds that did not finish have left.")
+    ] = False,
+    derived: Annotated[
+        bool, typer.Option("--derived", help="Averages; made again in seconds.")
+    ] = False,
+    views: Annotated[
+        bool, typer.Option("--views", help="Predictions; made again from the samples.")
+    ] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove it. Without this nothing is touched.")
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Show what lies in the cache of streams, or what would go; remove it with --delete.
 
-    Without a choice every stream is listed. A stream that a process is writing is left alone, and links are not
-    followed. Which studies use a stream cannot be known, for their folders can lie anywhere: a study whose stream is
-    gone keeps its front, students and report, but has to sample the teacher again before it can go on. When a stream
-    was last read is not known either, only when it was last written.
+    Without a choice every stream is listed. A stream that a process is writing is left alone, and
+    links are not followed. Which studies use a stream cannot be known, for their folders can lie
+    anywhere: a study whose stream is gone keeps its front, students and report, but has to sample
+    the teacher again before it can go on. When a stream was last read is not known either, only
+    when it was last written.
     """
     from gped_nas.api.cache import cached_streams, described, remove, select
     from gped_nas.errors import ConfigError
     from gped_nas.stream.inventory import PARTS
 
     streams = cached_streams()
-    parts = [part for part, is_chosen in zip(PARTS, (building, derived, views), strict=True) if is_chosen]
+    parts = [
+        part for part, is_chosen in zip(PARTS, (building, derived, views), strict=True) if is_chosen
+    ]
     rows: list[dict[str, Any]]
     if not digests and not parts:
         if delete:
-            raise ConfigError("--delete: nothing was chosen; expected --building, --derived, --views or digests")
+            raise ConfigError(
+                "--delete: nothing was chosen; expected --building, --derived, --views or digests"
+            )
         rows = [
             {
                 "stream": stream.name if format is Format.json else stream.name[:12],
@@ -58,7 +74,8 @@ def gc(
         return
     garbage = select(streams, digests or (), parts)
     rows = [
-        {"stream": one.folder.name, "what": one.what, "bytes": one.num_bytes, "in use": one.is_busy} for one in garbage
+        {"stream": one.folder.name, "what": one.what, "bytes": one.num_bytes, "in use": one.is_busy}
+        for one in garbage
     ]
     _print(rows, format, ("bytes",))
     if delete:
@@ -74,7 +91,10 @@ def _print(rows: list[dict[str, Any]], format: Format, sizes: tuple[str, ...]) -
     elif format is Format.csv:
         print_rows(rows, format)
     elif rows:
-        print_rows([{key: _size(v) if key in sizes else v for key, v in row.items()} for row in rows], format)
+        print_rows(
+            [{key: _size(v) if key in sizes else v for key, v in row.items()} for row in rows],
+            format,
+        )
 
 
 def _size(num_bytes: int) -> str:

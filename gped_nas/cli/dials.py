@@ -16,7 +16,9 @@ app = typer.Typer()
 @app.command()
 def dials(
     space: Space,
-    mask: Annotated[str, typer.Option("--mask", metavar="SIDES", help="Sides of a zeroed patch, pixels: 2,4,6.")] = "",
+    mask: Annotated[
+        str, typer.Option("--mask", metavar="SIDES", help="Sides of a zeroed patch, pixels: 2,4,6.")
+    ] = "",
     subsample: Annotated[
         str, typer.Option("--subsample", metavar="NUMBERS", help="Numbers of labels kept: 200,500.")
     ] = "",
@@ -25,7 +27,9 @@ def dials(
     device: Device = "auto",
     out: Out = Path("reports"),
 ) -> None:
-    """Turn the two uncertainty dials: a teacher and students at each setting, their gap, one page and its numbers."""
+    """Turn the two uncertainty dials: a teacher and students at each setting, their gap, one page
+    and its numbers.
+    """
     masks, subsamples = _numbers(mask, "--mask"), _numbers(subsample, "--subsample")
 
     from gped_nas.api import new_session
@@ -73,4 +77,6 @@ def _numbers(text: str, option: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise ConfigError(f"{option}: found '{text}', expected whole numbers apart by commas: 2,4,6") from None
+        raise ConfigError(
+            f"{option}: found '{text}', expected whole numbers apart by commas: 2,4,6"
+        ) from None

@@ -14,7 +14,9 @@ app = typer.Typer()
 NEEDED_BYTES = 2**30
 Posterior = Annotated[
     bool,
-    typer.Option("--posterior", help="Try the posterior methods on known posteriors; exit 3 if one fails."),
+    typer.Option(
+        "--posterior", help="Try the posterior methods on known posteriors; exit 3 if one fails."
+    ),
 ]
 
 
@@ -55,7 +57,10 @@ def _try_methods(format: Format) -> None:
     title = "conjugate posterior; variances over the exact ones, errors over what passes"
     print_json(rows) if format is Format.json else print_rows(rows, format, title=title)
     if failed := [found.method for found in findings if found.ok is False]:
-        raise GateError(f"not the law they should have: {', '.join(failed)}; do not trust samples of these methods")
+        raise GateError(
+            f"not the law they should have: {', '.join(failed)}; do not trust samples of these "
+            "methods"
+        )
 
 
 def _software() -> list[dict[str, Any]]:
@@ -67,12 +72,28 @@ def _software() -> list[dict[str, Any]]:
 
     about = device.fingerprint(device.choose())
     checks = [
-        _check("python", sys.version.split()[0], sys.version_info >= (3, 11), "install Python 3.11 or later"),
+        _check(
+            "python",
+            sys.version.split()[0],
+            sys.version_info >= (3, 11),
+            "install Python 3.11 or later",
+        ),
         _check("torch", str(torch.__version__), True, ""),
-        _check("device", f"{about['device']}: {about['name']}, {about['threads']} threads", True, ""),
+        _check(
+            "device", f"{about['device']}: {about['name']}, {about['threads']} threads", True, ""
+        ),
         _check("sqlite", sqlite3.sqlite_version, True, ""),
     ]
-    for name in ("torchvision", "optuna", "plotly", "pandas", "fvcore", "safetensors", "scikit-learn", "pydantic"):
+    for name in (
+        "torchvision",
+        "optuna",
+        "plotly",
+        "pandas",
+        "fvcore",
+        "safetensors",
+        "scikit-learn",
+        "pydantic",
+    ):
         found = _version(name)
         checks.append(_check(name, found or "missing", found is not None, f"pip install {name}"))
     dashboard = _version("optuna-dashboard")
@@ -96,11 +117,18 @@ def _folders() -> list[dict[str, Any]]:
     try:
         make_dir(root)
     except EnvironmentProblem as error:
-        return [_check("cache", str(error), False, "set GPED_CACHE to a folder that can be written")]
+        return [
+            _check("cache", str(error), False, "set GPED_CACHE to a folder that can be written")
+        ]
     free = shutil.disk_usage(root).free
     return [
         _check("cache", str(root), True, ""),
-        _check("free disk", f"{free / 2**30:.1f} GiB", free >= NEEDED_BYTES, "free at least 1 GiB, or set GPED_CACHE"),
+        _check(
+            "free disk",
+            f"{free / 2**30:.1f} GiB",
+            free >= NEEDED_BYTES,
+            "free at least 1 GiB, or set GPED_CACHE",
+        ),
     ]
 
 

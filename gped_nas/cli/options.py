@@ -9,21 +9,35 @@ import typer
 
 from gped_nas.cli.output import Format
 
-Space = Annotated[str, typer.Argument(metavar="SPACE", help="A YAML search space, or the name of a shipped one.")]
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its folder.")]
+Space = Annotated[
+    str, typer.Argument(metavar="SPACE", help="A YAML search space, or the name of a shipped one.")
+]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's name or its folder.")
+]
 TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.")]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the data.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: a.b=c.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: a.b=c.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Root of every seed.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Processes = Annotated[
     int | None,
-    typer.Option("--processes", help="Chains run side by side, a core each; decided by the work if not given."),
+    typer.Option(
+        "--processes",
+        help="Chains run side by side, a core each; decided by the work if not given.",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of all studies.")]
 Storage = Annotated[
     str | None,
-    typer.Option("--storage", envvar=["GPED_STORAGE", "OPTUNA_STORAGE"], help="Optuna storage URL.", show_envvar=True),
+    typer.Option(
+        "--storage",
+        envvar=["GPED_STORAGE", "OPTUNA_STORAGE"],
+        help="Optuna storage URL.",
+        show_envvar=True,
+    ),
 ]
 
 
@@ -40,7 +54,9 @@ def overrides(settings: Sequence[str] | None, seed: int | None = None) -> dict[s
     for setting in settings or ():
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {setting}: expected KEY=VALUE, for example search.n_trials=16")
+            raise ConfigError(
+                f"--set {setting}: expected KEY=VALUE, for example search.n_trials=16"
+            )
         values[key.strip()] = parse_value(text, f"--set {key}")
     return values if seed is None else {**values, "seed": seed}
 

@@ -21,17 +21,24 @@ for verbs in (spaces.app, studies.app, students.app, dials.app, cache.app, docto
 
 
 def main() -> None:
-    """Run ``gped-search`` and exit: 0 ok, 1 failure, 2 usage, 3 gate, 4 integrity, 5 environment, 130/143 signals."""
+    """Run ``gped-search`` and exit: 0 ok, 1 failure, 2 usage, 3 gate, 4 integrity, 5 environment,
+    130/143 signals.
+    """
     try:
         app(prog_name="gped-search")
     except GpedError as error:
         _say(str(error))
         sys.exit(exit_code(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader left; nothing more to say
         sys.exit(1)
     except OSError as error:
-        _say(f"{error.filename or 'system'}: {error.strerror or error}; check the path, permissions and disk space")
+        _say(
+            f"{error.filename or 'system'}: {error.strerror or error}; check the path, permissions "
+            "and disk space"
+        )
         sys.exit(5)
     except MemoryError:
         _say("out of memory; lower search.students_at_once or teacher.method.num_samples")
@@ -40,7 +47,8 @@ def main() -> None:
         if os.environ.get("GPED_DEBUG"):
             raise
         _say(
-            f"internal error: {type(error).__name__}: {error}; this is a bug: please report it with the traceback that "
+            f"internal error: {type(error).__name__}: {error}; this is a bug: please report it "
+            "with the traceback that "
             "GPED_DEBUG=1 shows"
         )
         sys.exit(1)

@@ -28,14 +28,19 @@ def stoppable(how_to_go_on: str) -> Iterator[Callable[[], bool]]:
             os.write(sys.stderr.fileno(), f"\n{name} again: stopping now\n".encode())
             os._exit(128 + number)
         received.append(number)
-        os.write(sys.stderr.fileno(), f"\n{name}: finishing the current step; once more to stop now\n".encode())
+        os.write(
+            sys.stderr.fileno(),
+            f"\n{name}: finishing the current step; once more to stop now\n".encode(),
+        )
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(received)
     except Interrupted as error:
         number = received[0] if received else signal.SIGINT
-        raise Interrupted(f"{error}\nnothing finished is lost; go on with: {how_to_go_on}", 128 + number) from None
+        raise Interrupted(
+            f"{error}\nnothing finished is lost; go on with: {how_to_go_on}", 128 + number
+        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -15,7 +15,8 @@ app = typer.Typer()
 def init(
     path: Annotated[Path, typer.Argument(help="The YAML file to write.")],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Your own arrays: an .npz with x_train and y_train.")
+        Path | None,
+        typer.Option("--data", help="Your own arrays: an .npz with x_train and y_train."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
@@ -41,7 +42,9 @@ def space(
     space: Annotated[
         str | None, typer.Argument(metavar="SPACE", help="File or shipped name; none lists those.")
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", min=0, help="Also draw this many genotypes at random.")] = 0,
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, help="Also draw this many genotypes at random.")
+    ] = 0,
     format: FormatOption = Format.table,
     set_: Set = None,
     seed: Seed = None,
@@ -64,7 +67,9 @@ def space(
         "name": found.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "teacher": f"{found.genotype} by {found.method.name}",
-        "genotypes": sum(1 for _ in found.enumerate()) if found.is_finite else "infinitely many (a float range)",
+        "genotypes": sum(1 for _ in found.enumerate())
+        if found.is_finite
+        else "infinitely many (a float range)",
         "objectives": ", ".join(o.name for o in found.objectives),
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
     }
@@ -85,4 +90,7 @@ def _drawn(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:
 
     genotypes = draw_at_random(space, num)
     outputs = space.num_outputs(dataset.num_classes)
-    return [{"genotype": str(g), **asdict(genotype_cost(g, dataset.input_shape, outputs))} for g in genotypes]
+    return [
+        {"genotype": str(g), **asdict(genotype_cost(g, dataset.input_shape, outputs))}
+        for g in genotypes
+    ]

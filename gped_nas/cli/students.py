@@ -20,23 +20,32 @@ def export(
     trial: TrialArgument,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="FORMAT", help="safetensors (the default), pt2 or onnx; may be given again."),
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="safetensors (the default), pt2 or onnx; may be given again.",
+        ),
     ] = None,
     into: Annotated[
-        Path | None, typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default.")
+        Path | None,
+        typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default."),
     ] = None,
     storage: Storage = None,
     out: Out = Path("reports"),
 ) -> None:
-    """Take a student of the front home: its file in each format, spec.json and a model card, checked for parity."""
+    """Take a student of the front home: its file in each format, spec.json and a model card,
+    checked for parity.
+    """
     from gped_nas.api import export_student
 
     found = export_student(study, trial, into, to=to or "safetensors", storage=storage, out=out)
     for name, one in found.files.items():
         parity = one["parity"]
         say(
-            f"{name}: {one['bytes']:,} bytes, {one['weights_bytes']:,} of weights and {one['overhead_bytes']:,} of "
-            f"container; differs from the live student by at most {max(parity['difference'].values()):.2g} "
+            f"{name}: {one['bytes']:,} bytes, {one['weights_bytes']:,} of weights and "
+            f"{one['overhead_bytes']:,} of "
+            "container; differs from the live student by at most "
+            f"{max(parity['difference'].values()):.2g} "
             f"on {parity['inputs']:,} inputs"
         )
     print(found.folder)
@@ -44,11 +53,14 @@ def export(
 
 @app.command()
 def predict(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A student's folder, or an export of one.")],
+    student: Annotated[
+        Path, typer.Argument(metavar="STUDENT", help="A student's folder, or an export of one.")
+    ],
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUTS...", help="Arrays (.npy, .npz) in the data's own range, or images (.png, .jpg)."
+            metavar="INPUTS...",
+            help="Arrays (.npy, .npz) in the data's own range, or images (.png, .jpg).",
         ),
     ],
     format: FormatOption = Format.table,
@@ -61,11 +73,18 @@ def predict(
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without a mapping in it: last a column a class, by its number where short names do not tell them apart."""
+    """A row without a mapping in it: last a column a class, by its number where short names do not
+    tell them apart.
+    """
     from gped_nas.export.text import visible
 
-    flat: dict[str, Any] = {key: visible(value) if isinstance(value, str) else value for key, value in row.items()}
+    flat: dict[str, Any] = {
+        key: visible(value) if isinstance(value, str) else value for key, value in row.items()
+    }
     probabilities = flat.pop("probabilities", {})
     names = [visible(name)[:_COLUMN] for name in probabilities]
     names = names if len(set(names)) == len(names) else [str(i) for i in range(len(names))]
-    return {**flat, **{f"p({name})": value for name, value in zip(names, probabilities.values(), strict=True)}}
+    return {
+        **flat,
+        **{f"p({name})": value for name, value in zip(names, probabilities.values(), strict=True)},
+    }

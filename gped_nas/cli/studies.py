@@ -32,9 +32,12 @@ REPORTS = Path("reports")
 @app.command()
 def run(
     space: Space,
-    study_name: Annotated[str | None, typer.Option("--study-name", help="The space's name by default.")] = None,
+    study_name: Annotated[
+        str | None, typer.Option("--study-name", help="The space's name by default.")
+    ] = None,
     n_trials: Annotated[
-        int | None, typer.Option("--n-trials", help="Finished trials in all, earlier runs included.")
+        int | None,
+        typer.Option("--n-trials", help="Finished trials in all, earlier runs included."),
     ] = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", help="Start no population after this: 90, 30m, 2h.")
@@ -45,10 +48,16 @@ def run(
     device: Device = "auto",
     processes: Processes = None,
     out: Out = REPORTS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved space, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the resolved space, and stop.")
+    ] = False,
 ) -> None:
-    """Search: sample the teacher once, distil populations of students, write the front and its report."""
+    """Search: sample the teacher once, distil populations of students, write the front and its
+    report.
+    """
     from gped_nas.api import load_space, new_session
     from gped_nas.api import run as run_study
     from gped_nas.config import dump_yaml
@@ -68,11 +77,16 @@ def run(
 
     def told(record: Any, finished: int) -> None:
         what = (
-            f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters" if record.costs else record.reason
+            f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
+            if record.costs
+            else record.reason
         )
         say(f"trial {record.trial}: {record.state}, {what} ({finished} of {wanted})")
 
-    with stoppable(_again(space, study_name, storage, set_, seed, out, n_trials)) as should_stop, progress() as report:
+    with (
+        stoppable(_again(space, study_name, storage, set_, seed, out, n_trials)) as should_stop,
+        progress() as report,
+    ):
         session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
         study = run_study(
             found,
@@ -85,12 +99,25 @@ def run(
             told=told,
         )
     _print_front(study)
-    say(f"students tested so far: {study.num_test_evaluations}, each once and only when on the front")
+    say(
+        f"students tested so far: {study.num_test_evaluations}, each once and only when on the "
+        "front"
+    )
     print(f"report: {study.path / 'report.html'}")
 
 
-def _again(space: str, name: str | None, storage: str | None, set_: Any, seed: Any, out: Path, n_trials: Any) -> str:
-    """The command that resumes a run; a storage URL may hold a password and is left to the environment."""
+def _again(
+    space: str,
+    name: str | None,
+    storage: str | None,
+    set_: Any,
+    seed: Any,
+    out: Path,
+    n_trials: Any,
+) -> str:
+    """The command that resumes a run; a storage URL may hold a password and is left to the
+    environment.
+    """
     words = ["gped-search", "run", space]
     words += [] if name is None else ["--study-name", name]
     words += [] if storage is None else ["--storage", "$GPED_STORAGE"]
@@ -112,7 +139,11 @@ def _plan(space: Any) -> None:
     key = stream_key(space, dataset)
     folder = key.folder(Session().streams)
     samples = getattr(space.method, "num_samples", 1)
-    points = sum(len(dataset.raw(view.part)) for view in space.views) + len(dataset.validation) + len(dataset.test)
+    points = (
+        sum(len(dataset.raw(view.part)) for view in space.views)
+        + len(dataset.validation)
+        + len(dataset.test)
+    )
     low = space.smallest_cost(dataset.input_shape, dataset.num_classes)
     high = space.largest_cost(dataset.input_shape, dataset.num_classes)
     print_pairs(
@@ -134,7 +165,9 @@ def _rows(records: Sequence[Any]) -> list[dict[str, Any]]:
     """A row a record, with those of the usual metrics that any of them has."""
     quality = ("nll", "accuracy", "rmse", "kl_to_teacher")
     tested = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
-    seen = [name for name in (*quality, *tested) if any(name in record.metrics for record in records)]
+    seen = [
+        name for name in (*quality, *tested) if any(name in record.metrics for record in records)
+    ]
     return [_row(record, seen) for record in records]
 
 
@@ -159,7 +192,9 @@ def _print_front(study: Any) -> None:
     front = study.front_records()
     marks = ["<- chosen" if record.trial == chosen.trial else "" for record in front]
     rows = [{**row, "": mark} for row, mark in zip(_rows(front), marks, strict=True)]
-    print_rows(rows, Format.table, title=f"front of {study.name}: best by {study.objectives[0].name} first")
+    print_rows(
+        rows, Format.table, title=f"front of {study.name}: best by {study.objectives[0].name} first"
+    )
 
 
 def _as_json(record: Any) -> dict[str, Any]:
@@ -169,7 +204,10 @@ def _as_json(record: Any) -> dict[str, Any]:
 
 @app.command()
 def front(
-    study: StudyArgument, storage: Storage = None, out: Out = REPORTS, format: FormatOption = Format.table
+    study: StudyArgument,
+    storage: Storage = None,
+    out: Out = REPORTS,
+    format: FormatOption = Format.table,
 ) -> None:
     """Print the Pareto front, best by the first objective first."""
     from gped_nas.api import open_study
@@ -183,7 +221,10 @@ def front(
 
 @app.command()
 def trials(
-    study: StudyArgument, storage: Storage = None, out: Out = REPORTS, format: FormatOption = Format.table
+    study: StudyArgument,
+    storage: Storage = None,
+    out: Out = REPORTS,
+    format: FormatOption = Format.table,
 ) -> None:
     """Print every trial with its state and, where it is not complete, the reason."""
     from gped_nas.api import open_study
@@ -198,7 +239,10 @@ def trials(
 
 @app.command()
 def status(
-    study: StudyArgument, storage: Storage = None, out: Out = REPORTS, format: FormatOption = Format.table
+    study: StudyArgument,
+    storage: Storage = None,
+    out: Out = REPORTS,
+    format: FormatOption = Format.table,
 ) -> None:
     """Print how far a study is."""
     from collections import Counter
@@ -228,13 +272,16 @@ def status(
 def pick(
     study: StudyArgument,
     within: Annotated[
-        list[str] | None, typer.Option("--within", metavar="NAME=BOUND", help="A budget: params=5000.")
+        list[str] | None,
+        typer.Option("--within", metavar="NAME=BOUND", help="A budget: params=5000."),
     ] = None,
     storage: Storage = None,
     out: Out = REPORTS,
     format: FormatOption = Format.table,
 ) -> None:
-    """Pick one student: the best within budgets, or the one the report chooses when no budget is given."""
+    """Pick one student: the best within budgets, or the one the report chooses when no budget is
+    given.
+    """
     from gped_nas.api import open_study
     from gped_nas.errors import ConfigError, GateError
 
@@ -245,7 +292,9 @@ def pick(
         try:
             bounds[name.strip()] = float(value)
         except ValueError:
-            raise ConfigError(f"--within {text}: expected NAME=BOUND, for example params=5000") from None
+            raise ConfigError(
+                f"--within {text}: expected NAME=BOUND, for example params=5000"
+            ) from None
     record = found.pick(bounds) if bounds else found.chosen()
     if record is None:
         raise GateError(f"study '{found.name}': no student is feasible, so none can be picked")
@@ -267,7 +316,12 @@ def show(
     if format is Format.json:
         print_json(record.to_json())
         return
-    about = {**_rows([record])[0], "state": record.state, "reason": record.reason, "seconds": record.seconds}
+    about = {
+        **_rows([record])[0],
+        "state": record.state,
+        "reason": record.reason,
+        "seconds": record.seconds,
+    }
     if format is Format.csv:
         print_pairs({**about, **record.metrics, **record.costs}, format)
         return
@@ -284,7 +338,9 @@ def show(
 
 @app.command()
 def report(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder, or several.")],
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder, or several.")
+    ],
     to: Annotated[Path | None, typer.Option("--to", help="File to write.")] = None,
     storage: Storage = None,
     out: Out = REPORTS,

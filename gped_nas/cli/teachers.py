@@ -1,4 +1,6 @@
-"""Verbs about teachers: ``teacher build``, ``teacher info``, ``teacher compare``, ``teacher verify``."""
+"""Verbs about teachers: ``teacher build``, ``teacher info``, ``teacher compare``, ``teacher
+verify``.
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,17 +16,29 @@ if TYPE_CHECKING:
 
 Methods = Annotated[
     str | None,
-    typer.Option(metavar="A,B,...", help="Methods by name, or YAML files of their settings; all by default."),
+    typer.Option(
+        metavar="A,B,...", help="Methods by name, or YAML files of their settings; all by default."
+    ),
 ]
-Reference = Annotated[str, typer.Option(help="The method that others are compared with, or 'none'.")]
-app = typer.Typer(help="Build, show and check the teacher's stream of posterior samples.", no_args_is_help=True)
+Reference = Annotated[
+    str, typer.Option(help="The method that others are compared with, or 'none'.")
+]
+app = typer.Typer(
+    help="Build, show and check the teacher's stream of posterior samples.", no_args_is_help=True
+)
 
 
 @app.command()
 def build(
-    space: Space, set_: Set = None, seed: Seed = None, device: Device = "auto", processes: Processes = None
+    space: Space,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    processes: Processes = None,
 ) -> None:
-    """Sample the teacher's posterior, unless its stream is there; a killed build goes on where it stopped."""
+    """Sample the teacher's posterior, unless its stream is there; a killed build goes on where it
+    stopped.
+    """
     from gped_nas.api import build_teacher, load_space, new_session
 
     found = load_space(space, overrides(set_, seed))
@@ -36,8 +50,12 @@ def build(
 
 
 @app.command()
-def info(space: Space, format: FormatOption = Format.table, set_: Set = None, seed: Seed = None) -> None:
-    """Show the teacher's stream, its metrics on validation, and whether its posterior can be trusted."""
+def info(
+    space: Space, format: FormatOption = Format.table, set_: Set = None, seed: Seed = None
+) -> None:
+    """Show the teacher's stream, its metrics on validation, and whether its posterior can be
+    trusted.
+    """
     from gped_nas.api import load_dataset, load_space, new_session
     from gped_nas.api.diagnosis import diagnose
     from gped_nas.api.teacher import Teacher, existing_stream
@@ -49,7 +67,9 @@ def info(space: Space, format: FormatOption = Format.table, set_: Set = None, se
     stream = existing_stream(found, dataset, session)
     teacher, labels = Teacher(found, dataset, stream), dataset.labels("validation")
     mean = teacher.averaged("validation", session)
-    measured = evaluate(mean, labels, resamples=draw_resamples(len(labels), root=found.seed, part="validation"))
+    measured = evaluate(
+        mean, labels, resamples=draw_resamples(len(labels), root=found.seed, part="validation")
+    )
     diagnosis = diagnose(teacher, session)
     verdict = judge(diagnosis)
     about: dict[str, Any] = {
@@ -66,20 +86,37 @@ def info(space: Space, format: FormatOption = Format.table, set_: Set = None, se
     }
     if format is Format.json:
         told = {"level": verdict.level, "sentence": verdict.sentence}
-        print_json({**about, "validation metrics": metrics, "diagnosis": diagnosis.to_json(), "verdict": told})
+        print_json(
+            {
+                **about,
+                "validation metrics": metrics,
+                "diagnosis": diagnosis.to_json(),
+                "verdict": told,
+            }
+        )
         return
     if format is Format.csv:
         values = {f"validation {name}": m["value"] for name, m in metrics.items()}
-        print_pairs({**about, **values, **_diagnostic_pairs(diagnosis), "verdict": verdict.sentence}, format)
+        print_pairs(
+            {**about, **values, **_diagnostic_pairs(diagnosis), "verdict": verdict.sentence}, format
+        )
         return
     print_pairs(about, format)
     rows = [
-        {"metric": name, "validation": m["value"], "low": m["interval"][0], "high": m["interval"][1], "n": m["n"]}
+        {
+            "metric": name,
+            "validation": m["value"],
+            "low": m["interval"][0],
+            "high": m["interval"][1],
+            "n": m["n"],
+        }
         for name, m in metrics.items()
     ]
     print_rows(rows, format, title="average over the posterior, 95 % interval")
     if diagnosis.mixing:
-        print_rows(_mixing_rows(diagnosis), format, title="chains: R-hat, and bulk effective sample size")
+        print_rows(
+            _mixing_rows(diagnosis), format, title="chains: R-hat, and bulk effective sample size"
+        )
     print_pairs(_diagnostic_pairs(diagnosis), format)
     curve = [{"samples": int(s), "validation NLL": v} for s, v in diagnosis.curve]
     print_rows(curve, format, title="more samples")
@@ -117,7 +154,8 @@ def _diagnostic_pairs(diagnosis: "Diagnosis") -> dict[str, Any]:
         if found is not None:
             pairs[f"{name} temperature"] = (
                 f"{found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}, "
-                f"{found.degrees_of_freedom:,} {'degrees of freedom' if name == 'kinetic' else 'states'}; "
+                f"{found.degrees_of_freedom:,} "
+                f"{'degrees of freedom' if name == 'kinetic' else 'states'}; "
                 f"expected {diagnosis.target_temperature:g}"
             )
     for name in diagnosis.single:
@@ -136,7 +174,9 @@ def compare(
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Build the teacher by each method, and tabulate them on validation; streams that exist are reused."""
+    """Build the teacher by each method, and tabulate them on validation; streams that exist are
+    reused.
+    """
     from dataclasses import asdict
 
     from gped_nas.api import compare as compare_methods
@@ -147,7 +187,10 @@ def compare(
     with stoppable(f"gped-search teacher compare {space}") as should_stop, progress() as report:
         session = new_session(device, progress=report, should_stop=should_stop)
         rows = compare_methods(
-            found, methods=named, reference=None if reference == "none" else reference, session=session
+            found,
+            methods=named,
+            reference=None if reference == "none" else reference,
+            session=session,
         )
     table = [asdict(row) for row in rows]
     print_json(table) if format is Format.json else print_rows(table, format)

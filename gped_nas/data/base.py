@@ -1,8 +1,8 @@
 """A dataset: raw inputs in their own range, labels, fixed splits, and how inputs are normalised.
 
-Splits belong to the dataset. Validation is carved from the training part by one seeded permutation, so a
-larger validation part contains every smaller one; a test part is carved first in the same way where the
-source has none.
+Splits belong to the dataset. Validation is carved from the training part by one seeded permutation,
+so a larger validation part contains every smaller one; a test part is carved first in the same way
+where the source has none.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,9 +27,11 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Normalization:
-    """Raw numbers to a network's: ``(raw - mean) / std``, one pair for the whole input, one for real labels.
+    """Raw numbers to a network's: ``(raw - mean) / std``, one pair for the whole input, one for
+    real labels.
 
-    Travels with every student, so that a student takes inputs and gives labels in the dataset's own range.
+    Travels with every student, so that a student takes inputs and gives labels in the dataset's own
+    range.
     """
 
     mean: float
@@ -37,7 +39,9 @@ class Normalization:
 
     def __call__(self, raw: Tensor) -> Tensor:
         """Normalised float32 numbers of the shape of ``raw``."""
-        return raw.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)  # in place: large inputs exist once
+        return (
+            raw.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
+        )  # in place: large inputs exist once
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,8 @@ class Dataset:
     Attributes:
         name: the registered name it was loaded by.
         input_shape: shape of one input as networks see it: (D,) or (channels, height, width).
-        class_names: one name a class, in label order; empty for regression, where labels are real numbers.
+        class_names: one name a class, in label order; empty for regression, where labels are real
+            numbers.
         train, validation, test: the three parts; disjoint.
         unlabelled: raw inputs (M, *input_shape) that students may also be distilled on; M may be 0.
         normalization: of inputs, fitted on ``train``.
@@ -89,15 +94,21 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 1 for regression: the outputs that a network needs to predict the label."""
+        """Number of classes; 1 for regression: the outputs that a network needs to predict the
+        label.
+        """
         return len(self.class_names) or 1
 
     def raw(self, part: Part) -> Tensor:
-        """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the unlabelled inputs."""
+        """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the
+        unlabelled inputs.
+        """
         if part == "unlabelled":
             return self.unlabelled
         if part == "distillation":
-            return torch.cat([self.train.x, self.unlabelled]) if len(self.unlabelled) else self.train.x
+            return (
+                torch.cat([self.train.x, self.unlabelled]) if len(self.unlabelled) else self.train.x
+            )
         return self.split(part).x
 
     def inputs(self, part: Part) -> Tensor:
@@ -109,7 +120,9 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}[part]
 
     def labels(self, part: Part) -> Array:
-        """Labels of a labelled part, shape (N,): int64 classes, or float64 in the source's own unit."""
+        """Labels of a labelled part, shape (N,): int64 classes, or float64 in the source's own
+        unit.
+        """
         labels: Array = self.split(part).y.numpy()
         return labels
 
@@ -120,7 +133,9 @@ class Dataset:
 
 
 DatasetFactory = Callable[[dict[str, object], str], Dataset]
-"""``factory(settings, where)``: parses its own settings (``name`` too), loads; ``where`` is for messages."""
+"""``factory(settings, where)``: parses its own settings (``name`` too), loads; ``where`` is for
+messages.
+"""
 
 DATASETS: Registry[DatasetFactory] = Registry("dataset", "gped_nas.data")
 
@@ -156,12 +171,16 @@ def named(registry: Registry[T], settings: Mapping[str, object], key: str, where
     if not isinstance(name, str):
         raise ConfigError(f"{where}: {key}: found {name!r}, expected the name of a {registry.kind}")
     if name not in registry:
-        raise RegistryError(f"{where}: {key}: unknown {registry.kind} '{name}'{nearest(name, registry)}")
+        raise RegistryError(
+            f"{where}: {key}: unknown {registry.kind} '{name}'{nearest(name, registry)}"
+        )
     return registry[name]
 
 
 def split_of(x: Array, y: Array) -> Split:
-    """Raw inputs (N, *input_shape) of a dtype torch has, and labels (N,), integer or real, as a ``Split``."""
+    """Raw inputs (N, *input_shape) of a dtype torch has, and labels (N,), integer or real, as a
+    ``Split``.
+    """
     labels = y.astype(np.float64 if y.dtype.kind == "f" else np.int64)
     return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(labels))
 
@@ -190,7 +209,8 @@ def build(
         unlabelled: further raw inputs (M, *input_shape), of the dtype of ``given.x``.
 
     Raises:
-        DataError: labels do not fit the inputs or the classes, inputs of two kinds, or a part would be empty.
+        DataError: labels do not fit the inputs or the classes, inputs of two kinds, or a part would
+            be empty.
     """
     _check_labels(given, len(class_names), where, "train")
     if isinstance(test, Split):
@@ -201,7 +221,9 @@ def build(
         test, rest = carve(given, test, seed=seed, part="test", where=where)
         test_text = f"{len(test)} of {len(given)} examples, carved with seed {seed}"
     checked, train = carve(rest, validation, seed=seed, part="validation", where=where)
-    extra = given.x[:0].clone() if unlabelled is None else unlabelled  # a slice would keep all of it
+    extra = (
+        given.x[:0].clone() if unlabelled is None else unlabelled
+    )  # a slice would keep all of it
     _check_like_train(extra, given.x, where, "pool")
     return Dataset(
         name=name,
@@ -216,16 +238,19 @@ def build(
         digest=_digest((train, checked, test), extra, len(class_names)),
         split_text=(
             f"test: {test_text}; validation: {len(checked)} of the {len(rest)} examples left, "
-            f"carved with seed {seed}; train: the other {len(train)}; unlabelled: {len(extra)} inputs"
+            f"carved with seed {seed}; train: the other {len(train)}; unlabelled: {len(extra)} "
+            "inputs"
         ),
     )
 
 
-def carve(source: Split, fraction: float, *, seed: int, part: Part, where: str) -> tuple[Split, Split]:
+def carve(
+    source: Split, fraction: float, *, seed: int, part: Part, where: str
+) -> tuple[Split, Split]:
     """Take a fraction of the examples away: ``(carved, rest)``.
 
-    The carved examples are a prefix of one permutation fixed by ``seed``, ``part`` and the number of
-    examples, so a larger fraction contains a smaller one. The rest keeps its order.
+    The carved examples are a prefix of one permutation fixed by ``seed``, ``part`` and the number
+    of examples, so a larger fraction contains a smaller one. The rest keeps its order.
 
     Raises:
         DataError: either side would be empty.
@@ -234,7 +259,8 @@ def carve(source: Split, fraction: float, *, seed: int, part: Part, where: str) 
     num = round(total * fraction)
     if not 0 < num < total:
         raise DataError(
-            f"{where}: {part}: {fraction:g} of {total} examples is {num}, expected at least 1 and fewer than "
+            f"{where}: {part}: {fraction:g} of {total} examples is {num}, expected at least 1 and "
+            "fewer than "
             f"{total}; bring more examples or change the fraction '{part}'"
         )
     order = torch.randperm(total, generator=rng.generator(seed, "split", part))
@@ -243,22 +269,27 @@ def carve(source: Split, fraction: float, *, seed: int, part: Part, where: str) 
 
 
 def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> None:
-    """Raise ``DataError`` unless each input has a label that is a class in [0, num_classes), or is finite if there are
-    none, and training has two different ones."""
+    """Raise ``DataError`` unless each input has a label that is a class in [0, num_classes), or is
+    finite if there are none, and training has two different ones."""
     if len(split.x) != len(split.y):
         raise DataError(
-            f"{where}: y_{part}: found {len(split.y)} labels for {len(split.x)} inputs, expected one each; "
+            f"{where}: y_{part}: found {len(split.y)} labels for {len(split.x)} inputs, expected "
+            "one each; "
             "check that both come from the same examples"
         )
     found = np.unique(split.y.numpy())
     if not np.isfinite(found).all():
         raise DataError(
-            f"{where}: y_{part}: found labels that are NaN or infinite, expected finite numbers; remove those examples"
+            f"{where}: y_{part}: found labels that are NaN or infinite, expected finite numbers; "
+            "remove those examples"
         )
     if part == "train" and len(found) < 2:
-        kind, remedy = ("class", "of every class") if num_classes else ("value", "with different labels")
+        kind, remedy = (
+            ("class", "of every class") if num_classes else ("value", "with different labels")
+        )
         raise DataError(
-            f"{where}: y_{part}: found {len(found)} {kind} in {len(split)} examples, expected at least 2; "
+            f"{where}: y_{part}: found {len(found)} {kind} in {len(split)} examples, expected at "
+            "least 2; "
             f"bring examples {remedy}"
         )
     if not num_classes:
@@ -266,16 +297,20 @@ def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> Non
     wrong = found[(found < 0) | (found >= num_classes)]
     if len(wrong):
         raise DataError(
-            f"{where}: y_{part}: found the label {wrong[0]}, expected labels from 0 to {num_classes - 1}; "
+            f"{where}: y_{part}: found the label {wrong[0]}, expected labels from 0 to "
+            f"{num_classes - 1}; "
             "number the classes from 0, one for each class name"
         )
 
 
 def _check_like_train(x: Tensor, train: Tensor, where: str, part: str) -> None:
-    """Raise ``DataError`` unless one input of ``x`` has the shape and dtype of one input of ``train``."""
+    """Raise ``DataError`` unless one input of ``x`` has the shape and dtype of one input of
+    ``train``.
+    """
     if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
         raise DataError(
-            f"{where}: x_{part}: found inputs {_kind(x)}, expected {_kind(train)} as in x_train; convert one of them"
+            f"{where}: x_{part}: found inputs {_kind(x)}, expected {_kind(train)} as in x_train; "
+            "convert one of them"
         )
 
 
@@ -284,9 +319,11 @@ def _kind(x: Tensor) -> str:
 
 
 def fit(x: Tensor) -> Normalization:
-    """Mean and standard deviation over all numbers of ``x`` (N, *input_shape); std 1 if they are all equal.
+    """Mean and standard deviation over all numbers of ``x`` (N, *input_shape); std 1 if they are
+    all equal.
 
-    Sums in float64 and in a fixed order, so that the result does not depend on the number of threads.
+    Sums in float64 and in a fixed order, so that the result does not depend on the number of
+    threads.
     """
     chunks = [x[start : start + _CHUNK].numpy() for start in range(0, len(x), _CHUNK)]
     mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in chunks) / x.numel()

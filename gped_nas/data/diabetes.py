@@ -1,4 +1,6 @@
-"""``diabetes``: 442 patients, ten measurements each, that come with scikit-learn; the label is a real number."""
+"""``diabetes``: 442 patients, ten measurements each, that come with scikit-learn; the label is a
+real number.
+"""
 
 from typing import Literal
 
@@ -13,14 +15,19 @@ class DiabetesSettings(Config):
     """Settings of ``diabetes``."""
 
     name: Literal["diabetes"]
-    test: float = Field(0.2, gt=0, lt=1, description="fraction of all examples carved for the test part")
-    validation: float = Field(0.2, gt=0, lt=1, description="fraction of the rest carved for validation")
+    test: float = Field(
+        0.2, gt=0, lt=1, description="fraction of all examples carved for the test part"
+    )
+    validation: float = Field(
+        0.2, gt=0, lt=1, description="fraction of the rest carved for validation"
+    )
     seed: int = Field(0, ge=0, description="seed of the splits")
 
 
 @DATASETS.register("diabetes")
 def load_diabetes(settings: dict[str, object], where: str) -> Dataset:
-    """Disease progression after a year (25 to 346) from ten measurements, each centred and scaled alike.
+    """Disease progression after a year (25 to 346) from ten measurements, each centred and scaled
+    alike.
 
     Raises:
         ConfigError: settings it does not take.

@@ -1,14 +1,17 @@
-"""The two uncertainty dials of the paper: they change the data, so that its posterior becomes more uncertain.
+"""The two uncertainty dials of the paper: they change the data, so that its posterior becomes more
+uncertain.
 
 In a search space they stand next to ``dataset:``, as ``data: {mask: 4, subsample: 200}``.
 
-``mask`` sets a square patch of every image to zero, in the dataset's own range (black where 0 is black), in all of its
-channels: in train, validation, test and unlabelled inputs alike. The place is uniform over those where the whole patch
-fits, and fixed for each image. Images keep their place in relative terms when the side of the patch changes.
+``mask`` sets a square patch of every image to zero, in the dataset's own range (black where 0 is
+black), in all of its channels: in train, validation, test and unlabelled inputs alike. The place is
+uniform over those where the whole patch fits, and fixed for each image. Images keep their place in
+relative terms when the side of the patch changes.
 
-``subsample`` keeps the labels of so many training examples: a prefix of one permutation, so that a larger subset holds
-every smaller one; not stratified. The other training inputs stay as unlabelled inputs: students are still distilled on
-all of them. Inputs are normalised as without the subset, and by the masked inputs where there is a mask.
+``subsample`` keeps the labels of so many training examples: a prefix of one permutation, so that a
+larger subset holds every smaller one; not stratified. The other training inputs stay as unlabelled
+inputs: students are still distilled on all of them. Inputs are normalised as without the subset,
+and by the masked inputs where there is a mask.
 
 Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 4 (their first experiment).
 """
@@ -29,8 +32,12 @@ from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 class DataConfig(Config):
     """Settings of ``data``; none of them changes anything where it is not given."""
 
-    mask: int | None = Field(None, ge=1, description="side of the square patch that is set to zero, pixels")
-    subsample: int | None = Field(None, ge=2, description="training examples that keep their labels")
+    mask: int | None = Field(
+        None, ge=1, description="side of the square patch that is set to zero, pixels"
+    )
+    subsample: int | None = Field(
+        None, ge=2, description="training examples that keep their labels"
+    )
     seed: int = Field(0, ge=0, description="seed of the patches' places and of the subset")
 
 
@@ -43,7 +50,8 @@ def turn(dataset: Dataset, cfg: DataConfig, where: str) -> Dataset:
         where: file and key of ``cfg``, for messages.
 
     Raises:
-        ConfigError: a mask of vectors or larger than the images, or a subset that is not smaller than ``train``.
+        ConfigError: a mask of vectors or larger than the images, or a subset that is not smaller
+            than ``train``.
         DataError: the subset holds one class.
     """
     if cfg.mask is not None:
@@ -57,21 +65,26 @@ def _masked(dataset: Dataset, side: int, seed: int, where: str) -> Dataset:
     shape = dataset.input_shape
     if len(shape) != 3:
         raise ConfigError(
-            f"{where}.mask: dataset '{dataset.name}' holds inputs of shape {shape}, expected images (channels, height, "
+            f"{where}.mask: dataset '{dataset.name}' holds inputs of shape {shape}, expected "
+            "images (channels, height, "
             "width); remove the mask"
         )
     if side > min(shape[1:]):
         raise ConfigError(
-            f"{where}.mask: found {side}, expected at most {min(shape[1:])}, the shorter side of the images of dataset "
+            f"{where}.mask: found {side}, expected at most {min(shape[1:])}, the shorter side of "
+            "the images of dataset "
             f"'{dataset.name}'"
         )
 
     def masked(part: Part, x: Tensor) -> Tensor:
-        place = torch.rand((len(x), 2), generator=rng.generator(seed, "mask", part), dtype=torch.float64)
+        place = torch.rand(
+            (len(x), 2), generator=rng.generator(seed, "mask", part), dtype=torch.float64
+        )
         return patched(x, side, place)
 
     train, validation, test = (
-        replace(dataset.split(part), x=masked(part, dataset.split(part).x)) for part in ("train", "validation", "test")
+        replace(dataset.split(part), x=masked(part, dataset.split(part).x))
+        for part in ("train", "validation", "test")
     )
     unlabelled = masked("unlabelled", dataset.unlabelled)
     return replace(
@@ -92,8 +105,8 @@ def patched(x: Tensor, side: int, place: Tensor) -> Tensor:
     Args:
         x: images.
         side: of the patch, pixels; at most H and W.
-        place: (N, 2) numbers in [0, 1): the upper left corner among the (H - side + 1) rows and (W - side + 1) columns
-            that it can have.
+        place: (N, 2) numbers in [0, 1): the upper left corner among the (H - side + 1) rows and (W
+            - side + 1) columns that it can have.
     """
     height, width = x.shape[2:]
     corner = (place * torch.tensor([height - side + 1, width - side + 1])).long()
@@ -108,13 +121,17 @@ def _subsampled(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
     train, total = dataset.train, len(dataset.train)
     if num >= total:
         raise ConfigError(
-            f"{where}.subsample: found {num}, expected fewer than the {total} training examples of dataset "
+            f"{where}.subsample: found {num}, expected fewer than the {total} training examples of "
+            "dataset "
             f"'{dataset.name}'; remove it to keep all labels"
         )
     order = torch.randperm(total, generator=rng.generator(seed, "subsample"))
     kept, rest = order[:num].sort().values, order[num:].sort().values
     if not bool((train.y[kept] != train.y[kept[0]]).any()):
-        raise DataError(f"{where}.subsample: the {num} examples are all of one class, expected two; keep more of them")
+        raise DataError(
+            f"{where}.subsample: the {num} examples are all of one class, expected two; keep more "
+            "of them"
+        )
     return replace(
         dataset,
         train=Split(train.x[kept], train.y[kept]),
@@ -127,4 +144,6 @@ def _subsampled(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
 
 
 def _digest(dataset: Dataset, *changed: Tensor) -> str:
-    return sha256_text(canonical_json([dataset.digest, sha256_arrays(*(tensor.numpy() for tensor in changed))]))
+    return sha256_text(
+        canonical_json([dataset.digest, sha256_arrays(*(tensor.numpy() for tensor in changed))])
+    )

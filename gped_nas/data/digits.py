@@ -1,4 +1,6 @@
-"""``digits``: the 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no download."""
+"""``digits``: the 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no
+download.
+"""
 
 from typing import Literal
 
@@ -13,8 +15,12 @@ class DigitsSettings(Config):
     """Settings of ``digits``."""
 
     name: Literal["digits"]
-    test: float = Field(0.2, gt=0, lt=1, description="fraction of all examples carved for the test part")
-    validation: float = Field(0.2, gt=0, lt=1, description="fraction of the rest carved for validation")
+    test: float = Field(
+        0.2, gt=0, lt=1, description="fraction of all examples carved for the test part"
+    )
+    validation: float = Field(
+        0.2, gt=0, lt=1, description="fraction of the rest carved for validation"
+    )
     seed: int = Field(0, ge=0, description="seed of the splits")
 
 

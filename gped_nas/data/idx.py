@@ -1,7 +1,8 @@
-"""The idx format of MNIST and its like, read without torchvision, which takes 160 MiB and two seconds to import.
+"""The idx format of MNIST and its like, read without torchvision, which takes 160 MiB and two
+seconds to import.
 
-A file is two zero bytes, 8 for uint8, the number of axes, the length of each as big-endian 32-bit numbers, then the
-numbers themselves in C order.
+A file is two zero bytes, 8 for uint8, the number of axes, the length of each as big-endian 32-bit
+numbers, then the numbers themselves in C order.
 """
 
 from pathlib import Path
@@ -10,7 +11,12 @@ import numpy as np
 
 from gped_nas.io import Array
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 _FASHION = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag"
 _DIGITS = "zero one two three four five six seven eight nine"
 CLASS_NAMES = {

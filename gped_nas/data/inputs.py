@@ -1,8 +1,8 @@
 """Inputs for a quick look at a student: arrays in the data's own range, and image files.
 
-.npy          one array; of one input or of several, channel first or last, the channel may be left out if there is one
-.npz          the same, where it holds one array or one called ``x``
-.png, .jpg    one image; made gray or RGB as the student's inputs are, never resized; values are 0 to 255
+.npy          one array; of one input or of several, channel first or last, the channel may be left
+out if there is one .npz          the same, where it holds one array or one called ``x`` .png, .jpg
+one image; made gray or RGB as the student's inputs are, never resized; values are 0 to 255
 """
 
 import warnings
@@ -21,7 +21,9 @@ from gped_nas.io import NPY_ERRORS, Array, environment
 _MODES = {1: "L", 3: "RGB"}
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _FAR = 10.0
-"""Standard deviations from the training mean at which an image is in another range than the data were."""
+"""Standard deviations from the training mean at which an image is in another range than the data
+were.
+"""
 
 
 def read_inputs(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Tensor:
@@ -39,22 +41,32 @@ def read_inputs(path: Path, input_shape: tuple[int, ...], normalization: Normali
     kinds: dict[str, Callable[[Path], Array]] = {
         ".npy": _npy,
         ".npz": _npz,
-        **dict.fromkeys((".png", ".jpg", ".jpeg"), lambda path: _image(path, input_shape, normalization)),
+        **dict.fromkeys(
+            (".png", ".jpg", ".jpeg"), lambda path: _image(path, input_shape, normalization)
+        ),
     }
     read = kinds.get(path.suffix.lower())
     if read is None:
-        raise DataError(f"{path}: found the ending '{path.suffix}', expected one of {', '.join(kinds)}")
+        raise DataError(
+            f"{path}: found the ending '{path.suffix}', expected one of {', '.join(kinds)}"
+        )
     if not path.is_file():
         raise DataError(f"{path}: no such file (looked from {Path.cwd()})")
     with environment("read", path):
         path.open("rb").close()
     array = read(path)
     if array.dtype.kind not in "iuf":
-        raise DataError(f"{path}: found dtype {array.dtype}, expected integers or floats; convert it with astype")
+        raise DataError(
+            f"{path}: found dtype {array.dtype}, expected integers or floats; convert it with "
+            "astype"
+        )
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise DataError(f"{path}: holds values that are NaN, infinite or beyond float32, expected finite numbers")
+        raise DataError(
+            f"{path}: holds values that are NaN, infinite or beyond float32, expected finite "
+            "numbers"
+        )
     return torch.from_numpy(np.ascontiguousarray(_shaped(array, input_shape, path)))
 
 
@@ -64,14 +76,17 @@ def _npy(path: Path) -> Array:
             warnings.simplefilter("error")
             array = np.load(file, allow_pickle=False)
     except (*NPY_ERRORS, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npy ({error}); write it again with numpy.save") from None
+        raise DataError(
+            f"{path}: not a readable .npy ({error}); write it again with numpy.save"
+        ) from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: holds several arrays, expected one; name it .npz")
     return array
 
 
 def _npz(path: Path) -> Array:
-    # what numpy and zipfile raise on archives that are truncated, corrupt or lie about their size is no closed list
+    # what numpy and zipfile raise on archives that are truncated, corrupt or lie about their size
+    # is no closed list
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -79,9 +94,14 @@ def _npz(path: Path) -> Array:
             name = "x" if "x" in names else names[0] if len(names) == 1 else None
             array = None if name is None else archive[name]
     except Exception as error:
-        raise DataError(f"{path}: not a readable .npz ({error}); write it again with numpy.savez") from None
+        raise DataError(
+            f"{path}: not a readable .npz ({error}); write it again with numpy.savez"
+        ) from None
     if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: found the arrays {', '.join(names) or 'none'}, expected one, or one called 'x'")
+        raise DataError(
+            f"{path}: found the arrays {', '.join(names) or 'none'}, expected one, or one called "
+            "'x'"
+        )
     return array
 
 
@@ -89,25 +109,34 @@ def _image(path: Path, input_shape: tuple[int, ...], normalization: Normalizatio
     from PIL import Image  # comes with torchvision; few runs need it
 
     if len(input_shape) != 3 or input_shape[0] not in _MODES:
-        raise DataError(f"{path}: this student takes inputs of shape {input_shape}, not images; give them as .npy")
+        raise DataError(
+            f"{path}: this student takes inputs of shape {input_shape}, not images; give them as "
+            ".npy"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an image of absurd size is warned of only
             with Image.open(path) as image:
                 if image.mode not in _EIGHT_BIT:
-                    raise DataError(f"{path}: found pixels of mode '{image.mode}', expected 8 bits; give them as .npy")
+                    raise DataError(
+                        f"{path}: found pixels of mode '{image.mode}', expected 8 bits; give them "
+                        "as .npy"
+                    )
                 size, pixels = image.size, np.asarray(image.convert(_MODES[input_shape[0]]))
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable image ({error})") from None
     if size != (input_shape[2], input_shape[1]):
         raise DataError(
-            f"{path}: found {size[0]} x {size[1]} pixels, expected {input_shape[2]} x {input_shape[1]}; it is not "
+            f"{path}: found {size[0]} x {size[1]} pixels, expected {input_shape[2]} x "
+            f"{input_shape[1]}; it is not "
             "resized, since how would change the answer: do it as the training data were made"
         )
     if abs(255 - normalization.mean) > _FAR * normalization.std:
         raise DataError(
-            f"{path}: an image has values from 0 to 255, but this student was trained on numbers of mean "
-            f"{normalization.mean:.3g} and standard deviation {normalization.std:.3g}; give such pixels as .npy"
+            f"{path}: an image has values from 0 to 255, but this student was trained on numbers "
+            "of mean "
+            f"{normalization.mean:.3g} and standard deviation {normalization.std:.3g}; give such "
+            "pixels as .npy"
         )
     return pixels if pixels.ndim == 3 else pixels[None]
 
@@ -124,7 +153,8 @@ def _shaped(array: Array, shape: tuple[int, ...], path: Path) -> Array:
         return array.transpose(0, 3, 1, 2)
     expected = ", ".join(map(str, shape))
     raise DataError(
-        f"{path}: found shape {array.shape}, expected (N, {expected}) or ({expected}{',' * (len(shape) == 1)})"
+        f"{path}: found shape {array.shape}, expected (N, {expected}) or "
+        f"({expected}{',' * (len(shape) == 1)})"
     )
 
 

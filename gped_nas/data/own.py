@@ -1,11 +1,11 @@
 """``npz``: a dataset of the user's own, one file of plain arrays as ``numpy.savez`` writes it.
 
-    x_train      (N, D) vectors, (N, height, width) or (N, height, width, channels) images; integers or floats
-    y_train      (N,) integer labels, counted from 0; with ``task: regression`` real numbers in a unit of your own
-    x_test       as x_train, of the same dtype and shape of one input; without it a test part is carved
-    y_test       as y_train; comes with x_test
-    x_pool       as x_train: unlabelled inputs that students may be distilled on
-    class_names  (C,) text, one name a class; without it classes are called by number and none may be empty
+    x_train      (N, D) vectors, (N, height, width) or (N, height, width, channels) images; integers
+    or floats y_train      (N,) integer labels, counted from 0; with ``task: regression`` real
+    numbers in a unit of your own x_test       as x_train, of the same dtype and shape of one input;
+    without it a test part is carved y_test       as y_train; comes with x_test x_pool       as
+    x_train: unlabelled inputs that students may be distilled on class_names  (C,) text, one name a
+    class; without it classes are called by number and none may be empty
 
 Every array but the first two is optional. Pickled data is never read.
 """
@@ -28,7 +28,9 @@ from gped_nas.io import Array
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_pool", "class_names")
 _LARGEST = 1e30
-_TORCH_DTYPES = frozenset({"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"})
+_TORCH_DTYPES = frozenset(
+    {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
+)
 _UNREADABLE = (
     EOFError,
     KeyError,
@@ -42,27 +44,39 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy and zipfile raise on files that are truncated, corrupt, encrypted or lie about their size."""
+"""What numpy and zipfile raise on files that are truncated, corrupt, encrypted or lie about their
+size.
+"""
 
 
 class NpzSettings(Config):
     """Settings of ``npz``."""
 
     name: Literal["npz"]
-    path: str = Field(min_length=1, description="the .npz file; a relative path starts at the current directory")
-    task: Task = Field("classification", description="what labels are: class numbers or real numbers")
-    validation: float = Field(0.1, gt=0, lt=1, description="fraction of the training part carved for validation")
-    test: float = Field(0.2, gt=0, lt=1, description="fraction carved for the test part if there is no x_test")
+    path: str = Field(
+        min_length=1, description="the .npz file; a relative path starts at the current directory"
+    )
+    task: Task = Field(
+        "classification", description="what labels are: class numbers or real numbers"
+    )
+    validation: float = Field(
+        0.1, gt=0, lt=1, description="fraction of the training part carved for validation"
+    )
+    test: float = Field(
+        0.2, gt=0, lt=1, description="fraction carved for the test part if there is no x_test"
+    )
     seed: int = Field(0, ge=0, description="seed of the splits")
 
 
 @DATASETS.register("npz")
 def load_npz(settings: dict[str, object], where: str) -> Dataset:
-    """The user's arrays as a dataset; inputs become (D,), (1, height, width) or (channels, height, width).
+    """The user's arrays as a dataset; inputs become (D,), (1, height, width) or (channels, height,
+    width).
 
     Raises:
         ConfigError: settings it does not take.
-        DataError: the file or one of its arrays cannot be used; names the file, the array and the way out.
+        DataError: the file or one of its arrays cannot be used; names the file, the array and the
+            way out.
         EnvironmentProblem: the file exists and cannot be opened.
     """
     cfg = parse(NpzSettings, settings, where)
@@ -93,10 +107,14 @@ def _read(path: Path) -> dict[str, Array]:
             archive = np.load(file, allow_pickle=False)
         except _UNREADABLE as error:
             raise DataError(
-                f"{path}: not a readable .npz ({error}); write it again with numpy.savez, plain arrays"
+                f"{path}: not a readable .npz ({error}); write it again with numpy.savez, plain "
+                "arrays"
             ) from None
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: found a single array, expected an .npz with x_train and y_train; use numpy.savez")
+            raise DataError(
+                f"{path}: found a single array, expected an .npz with x_train and y_train; use "
+                "numpy.savez"
+            )
         with archive:
             _check_names(archive.files, path)
             return {name: _array(archive, name, path) for name in archive.files}
@@ -111,7 +129,9 @@ def _open(path: Path) -> BinaryIO:
             )
         return path.open("rb")
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
+        raise EnvironmentProblem(
+            f"{path}: cannot be read: {error.strerror}; check its permissions"
+        ) from None
 
 
 def _check_names(found: list[str], path: Path) -> None:
@@ -123,7 +143,10 @@ def _check_names(found: list[str], path: Path) -> None:
             raise DataError(f"{path}: {partner}: missing beside {name}; add it or leave both out")
     for name in ("x_train", "y_train"):
         if name not in found:
-            raise DataError(f"{path}: {name}: missing; found {', '.join(found) or 'no arrays'}; add it to the file")
+            raise DataError(
+                f"{path}: {name}: missing; found {', '.join(found) or 'no arrays'}; add it to the "
+                "file"
+            )
 
 
 def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
@@ -131,12 +154,17 @@ def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
         array = archive[name]
     except _UNREADABLE as error:
         raise DataError(
-            f"{path}: {name}: cannot be read ({error}); write it again as a plain array with numpy.savez"
+            f"{path}: {name}: cannot be read ({error}); write it again as a plain array with "
+            "numpy.savez"
         ) from None
     if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: {name}: found bytes that are not an array; write it again with numpy.savez")
+        raise DataError(
+            f"{path}: {name}: found bytes that are not an array; write it again with numpy.savez"
+        )
     if array.size == 0:
-        raise DataError(f"{path}: {name}: found shape {array.shape}, which is empty; fill it or leave it out")
+        raise DataError(
+            f"{path}: {name}: found shape {array.shape}, which is empty; fill it or leave it out"
+        )
     return array
 
 
@@ -144,16 +172,23 @@ def _inputs(arrays: dict[str, Array], name: str, path: str) -> Tensor:
     """Raw inputs (N, *input_shape), channel first, of the array's own dtype where torch has it."""
     x = arrays[name]
     if x.dtype.kind not in "iuf":
-        raise DataError(f"{path}: {name}: found dtype {x.dtype}, expected integers or floats; convert it with astype")
+        raise DataError(
+            f"{path}: {name}: found dtype {x.dtype}, expected integers or floats; convert it with "
+            "astype"
+        )
     with np.errstate(over="ignore"):
         wrong = ~(np.abs(x.astype(np.float32)) <= _LARGEST)
     if wrong.any():
         first = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
         raise DataError(
-            f"{path}: {name}: found {int(wrong.sum())} values that are NaN, infinite or beyond {_LARGEST:g}, "
-            f"the first at index {first}, expected finite numbers; remove those examples or fill them in"
+            f"{path}: {name}: found {int(wrong.sum())} values that are NaN, infinite or beyond "
+            f"{_LARGEST:g}, "
+            f"the first at index {first}, expected finite numbers; remove those examples or fill "
+            "them in"
         )
-    return torch.from_numpy(np.ascontiguousarray(_channel_first(x, f"{path}: {name}").astype(_torch_dtype(x.dtype))))
+    return torch.from_numpy(
+        np.ascontiguousarray(_channel_first(x, f"{path}: {name}").astype(_torch_dtype(x.dtype)))
+    )
 
 
 def _channel_first(x: Array, place: str) -> Array:
@@ -175,7 +210,9 @@ def _channel_first(x: Array, place: str) -> Array:
 
 
 def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The same dtype in native byte order, or float64 where torch lacks it (wide unsigned, long double)."""
+    """The same dtype in native byte order, or float64 where torch lacks it (wide unsigned, long
+    double).
+    """
     native = dtype.newbyteorder("=")
     return native if native.name in _TORCH_DTYPES else np.dtype(np.float64)
 
@@ -185,11 +222,14 @@ def _class_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
     y = arrays[name]
     if y.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: {name}: found dtype {y.dtype}, expected integer labels; use astype('int64'), or set "
+            f"{path}: {name}: found dtype {y.dtype}, expected integer labels; use astype('int64'), "
+            "or set "
             "dataset.task: regression if they are real numbers"
         )
     if y.ndim != 1:
-        raise DataError(f"{path}: {name}: found shape {y.shape}, expected (N,), one class number an input")
+        raise DataError(
+            f"{path}: {name}: found shape {y.shape}, expected (N,), one class number an input"
+        )
     return torch.from_numpy(y.astype(np.int64))
 
 
@@ -197,21 +237,31 @@ def _real_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
     """Labels (N,) as float64; that they are finite is checked when the dataset is built."""
     y = arrays[name]
     if "class_names" in arrays:
-        raise DataError(f"{path}: class_names: found beside task: regression, which has no classes; remove one of them")
+        raise DataError(
+            f"{path}: class_names: found beside task: regression, which has no classes; remove one "
+            "of them"
+        )
     if y.dtype.kind not in "iuf":
-        raise DataError(f"{path}: {name}: found dtype {y.dtype}, expected real numbers; use astype('float64')")
+        raise DataError(
+            f"{path}: {name}: found dtype {y.dtype}, expected real numbers; use astype('float64')"
+        )
     if y.ndim != 1:
-        raise DataError(f"{path}: {name}: found shape {y.shape}, expected (N,), one number an input")
+        raise DataError(
+            f"{path}: {name}: found shape {y.shape}, expected (N,), one number an input"
+        )
     return torch.from_numpy(y.astype(np.float64))
 
 
 def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[str, ...]:
-    """The names given, or the numbers of the classes found, which must then be 0, 1, 2, ... without a gap."""
+    """The names given, or the numbers of the classes found, which must then be 0, 1, 2, ... without
+    a gap.
+    """
     if "class_names" in arrays:
         names = arrays["class_names"]
         if names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) != len(names):
             raise DataError(
-                f"{path}: class_names: found {names.dtype} of shape {names.shape}, expected distinct text of "
+                f"{path}: class_names: found {names.dtype} of shape {names.shape}, expected "
+                "distinct text of "
                 "shape (C,); give one name a class"
             )
         return tuple(names.tolist())
@@ -219,7 +269,8 @@ def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[s
     if found != list(range(len(found))):
         shown = ", ".join(str(label) for label in found[:5]) + (", ..." if len(found) > 5 else "")
         raise DataError(
-            f"{path}: y_train: found the labels {shown}, expected 0 to {len(found) - 1} without gaps; number "
+            f"{path}: y_train: found the labels {shown}, expected 0 to {len(found) - 1} without "
+            "gaps; number "
             "the classes from 0, or name every class in class_names if some have no example"
         )
     return tuple(str(label) for label in found)

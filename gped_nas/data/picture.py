@@ -21,10 +21,14 @@ def is_picture(input_shape: tuple[int, ...]) -> bool:
 
 
 def png(raw: Tensor, low: float, high: float) -> bytes:
-    """A raw input (1 or 3, height, width) as a PNG file, its numbers from ``low`` to ``high`` as black to white."""
+    """A raw input (1 or 3, height, width) as a PNG file, its numbers from ``low`` to ``high`` as
+    black to white.
+    """
     step = -(-max(raw.shape[1:]) // MAX_SIDE)
     span = high - low if high > low else 1.0
-    pixels = ((raw[:, ::step, ::step].double() - low) / span * 255).round().clamp(0, 255).to(torch.uint8)
+    pixels = (
+        ((raw[:, ::step, ::step].double() - low) / span * 255).round().clamp(0, 255).to(torch.uint8)
+    )
     channels, height, width = pixels.shape
     lines = pixels.permute(1, 2, 0).reshape(height, width * channels).numpy()
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPE[channels], 0, 0, 0)

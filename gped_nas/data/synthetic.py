@@ -1,8 +1,9 @@
 """``linear_gaussian``: a regression problem whose posterior is known in closed form.
 
-Inputs are standard normal vectors, labels ``y = w . x + b + noise`` with ``(w, b)`` drawn from a standard normal
-distribution. A linear teacher with a Gaussian prior and a Gaussian likelihood then has a Gaussian posterior, and
-``exact_predictive`` gives its mean and variance at any input: what samplers, streams and students are held against.
+Inputs are standard normal vectors, labels ``y = w . x + b + noise`` with ``(w, b)`` drawn from a
+standard normal distribution. A linear teacher with a Gaussian prior and a Gaussian likelihood then
+has a Gaussian posterior, and ``exact_predictive`` gives its mean and variance at any input: what
+samplers, streams and students are held against.
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,22 @@ class LinearGaussianSettings(Config):
     """Settings of ``linear_gaussian``."""
 
     name: Literal["linear_gaussian"]
-    num_examples: int = Field(60, ge=4, le=10_000_000, description="examples in all three parts together")
+    num_examples: int = Field(
+        60, ge=4, le=10_000_000, description="examples in all three parts together"
+    )
     num_inputs: int = Field(2, ge=1, le=10_000, description="length of an input")
-    noise_std: float = Field(0.5, gt=0, description="standard deviation of the labels' noise, in the labels' unit")
-    num_unlabelled: int = Field(0, ge=0, le=10_000_000, description="further inputs that students may be distilled on")
-    test: float = Field(0.2, gt=0, lt=1, description="fraction of all examples carved for the test part")
-    validation: float = Field(0.2, gt=0, lt=1, description="fraction of the rest carved for validation")
+    noise_std: float = Field(
+        0.5, gt=0, description="standard deviation of the labels' noise, in the labels' unit"
+    )
+    num_unlabelled: int = Field(
+        0, ge=0, le=10_000_000, description="further inputs that students may be distilled on"
+    )
+    test: float = Field(
+        0.2, gt=0, lt=1, description="fraction of all examples carved for the test part"
+    )
+    validation: float = Field(
+        0.2, gt=0, lt=1, description="fraction of the rest carved for validation"
+    )
     seed: int = Field(0, ge=0, description="seed of the examples and of the splits")
 
 
@@ -50,7 +61,9 @@ def load_linear_gaussian(settings: dict[str, object], where: str) -> Dataset:
         validation=cfg.validation,
         seed=cfg.seed,
         where=where,
-        unlabelled=torch.randn(cfg.num_unlabelled, cfg.num_inputs, generator=generator, dtype=torch.float64).float(),
+        unlabelled=torch.randn(
+            cfg.num_unlabelled, cfg.num_inputs, generator=generator, dtype=torch.float64
+        ).float(),
     )
 
 
@@ -71,7 +84,9 @@ class LinearPosterior:
     def predictive(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (N,) and variance (N,), noise included, of the label at inputs (N, D)."""
         features = _with_one(x)
-        return features @ self.mean, (features @ self.covariance * features).sum(1) + self.noise_std**2
+        return features @ self.mean, (features @ self.covariance * features).sum(
+            1
+        ) + self.noise_std**2
 
 
 def exact_posterior(x: Tensor, y: Tensor, *, precision: float, noise_std: float) -> LinearPosterior:
@@ -89,9 +104,14 @@ def exact_posterior(x: Tensor, y: Tensor, *, precision: float, noise_std: float)
     Source: Bishop 2006, Pattern Recognition and Machine Learning, equations 3.53 and 3.54.
     """
     features = _with_one(x)
-    information = precision * torch.eye(features.shape[1], dtype=torch.float64) + features.mT @ features / noise_std**2
+    information = (
+        precision * torch.eye(features.shape[1], dtype=torch.float64)
+        + features.mT @ features / noise_std**2
+    )
     covariance = torch.linalg.inv(information)
-    return LinearPosterior(covariance @ features.mT @ y.double() / noise_std**2, covariance, noise_std)
+    return LinearPosterior(
+        covariance @ features.mT @ y.double() / noise_std**2, covariance, noise_std
+    )
 
 
 def _with_one(x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Views: an input policy applied to a part of the dataset gives the inputs where students meet the teacher.
+"""Views: an input policy applied to a part of the dataset gives the inputs where students meet the
+teacher.
 
-A policy is one registered ``Policy``: its settings and a function on normalised inputs. In a search space it
-is written ``{policy: noise, std: 0.1}``. Labels are never touched: students learn the teacher's own predictions at
-the inputs of the view.
+A policy is one registered ``Policy``: its settings and a function on normalised inputs. In a search
+space it is written ``{policy: noise, std: 0.1}``. Labels are never touched: students learn the
+teacher's own predictions at the inputs of the view.
 """
 
 import re
@@ -28,8 +29,9 @@ C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
 C = TypeVar("C", bound=Config)
 
 Answers = Callable[[Tensor], Tensor]
-"""Normalised inputs (N, *input_shape) to the answers (S, N, C) of a few posterior samples, probabilities of classes or
-means of a real label, in the dtype of the inputs and with gradients with respect to them."""
+"""Normalised inputs (N, *input_shape) to the answers (S, N, C) of a few posterior samples,
+probabilities of classes or means of a real label, in the dtype of the inputs and with gradients
+with respect to them."""
 
 _BATCH = 2048
 
@@ -37,11 +39,14 @@ _BATCH = 2048
 class Apply(Protocol[C_contra]):
     """Normalised float32 inputs (N, *input_shape) in, inputs of the same shape and dtype out.
 
-    Whatever it draws comes from ``generator``, and the inputs given are left as they are. ``answers`` asks as many
-    posterior samples as the policy's ``num_samples`` says; a policy that says none never calls it.
+    Whatever it draws comes from ``generator``, and the inputs given are left as they are.
+    ``answers`` asks as many posterior samples as the policy's ``num_samples`` says; a policy that
+    says none never calls it.
     """
 
-    def __call__(self, cfg: C_contra, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor: ...
+    def __call__(
+        self, cfg: C_contra, x: Tensor, *, generator: torch.Generator, answers: Answers
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,10 @@ POLICIES: Registry[Policy[Any]] = Registry("policy", "gped_nas.data")
 
 
 def _no_samples(x: Tensor) -> Tensor:
-    raise ConfigError("this input policy asks the teacher's posterior samples, and there are none; remove the view")
+    raise ConfigError(
+        "this input policy asks the teacher's posterior samples, and there are none; remove the "
+        "view"
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,12 @@ class View:
 
     def key(self) -> dict[str, Any]:
         """Plain data that fixes the view and its predictions; ``name`` carries its hash."""
-        key = {"policy": self.policy, "settings": dict(self.settings), "part": self.part, "seed": self.seed}
+        key = {
+            "policy": self.policy,
+            "settings": dict(self.settings),
+            "part": self.part,
+            "seed": self.seed,
+        }
         if self.dtype != "float32":
             key["dtype"] = self.dtype
         return {**key, "samples": self.samples} if self.samples else key
@@ -107,12 +120,15 @@ class View:
         return POLICIES[self.policy].num_samples(self._config())
 
     def inputs(self, dataset: Dataset, answers: Answers = _no_samples) -> Tensor:
-        """Normalised float32 inputs (N, *input_shape), the same at every call with the same posterior samples.
+        """Normalised float32 inputs (N, *input_shape), the same at every call with the same
+        posterior samples.
 
         Raises:
             ConfigError: the policy asks posterior samples and none were given.
         """
-        generator = rng.generator(self.seed, "view", self.policy, self.part, canonical_json(dict(self.settings)))
+        generator = rng.generator(
+            self.seed, "view", self.policy, self.part, canonical_json(dict(self.settings))
+        )
         x = dataset.inputs(self.part)
         policy = POLICIES[self.policy]
         moved: Tensor = policy.apply(self._config(), x, generator=generator, answers=answers)
@@ -126,7 +142,8 @@ class View:
         """
         if not len(dataset.raw(self.part)):
             raise DataError(
-                f"{where}: policy '{self.policy}' takes the {self.part} inputs of dataset '{dataset.name}', and it has "
+                f"{where}: policy '{self.policy}' takes the {self.part} inputs of dataset "
+                f"'{dataset.name}', and it has "
                 "none; bring them (x_pool of an npz) or remove the view"
             )
 
@@ -179,7 +196,9 @@ def _as_they_are(cfg: Config, x: Tensor, *, generator: torch.Generator, answers:
 
 
 class DrawnSettings(Config):
-    """Settings of a policy that draws; views with other numbers are other draws, and training cycles through all."""
+    """Settings of a policy that draws; views with other numbers are other draws, and training
+    cycles through all.
+    """
 
     draw: int = Field(0, ge=0, description="which draw of the policy it is")
 
@@ -188,10 +207,14 @@ class NoiseSettings(DrawnSettings):
     """Settings of ``noise``: normal noise on every number."""
 
     policy: Literal["noise"]
-    std: float = Field(0.1, gt=0, description="standard deviation, in units of the inputs' own standard deviation")
+    std: float = Field(
+        0.1, gt=0, description="standard deviation, in units of the inputs' own standard deviation"
+    )
 
 
-def _add_noise(cfg: NoiseSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
+def _add_noise(
+    cfg: NoiseSettings, x: Tensor, *, generator: torch.Generator, answers: Answers
+) -> Tensor:
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     return noise.mul_(cfg.std).add_(x)  # in place: of large inputs no more than two copies exist
 
@@ -199,19 +222,26 @@ def _add_noise(cfg: NoiseSettings, x: Tensor, *, generator: torch.Generator, ans
 class MixupSettings(DrawnSettings):
     """Settings of ``mixup``: each input is mixed with another one.
 
-    Source: Zhang et al. 2018, arXiv:1710.09412; here labels are not mixed, the teacher predicts at the mixed input.
+    Source: Zhang et al. 2018, arXiv:1710.09412; here labels are not mixed, the teacher predicts at
+        the mixed input.
     """
 
     policy: Literal["mixup"]
     alpha: float = Field(
-        1.0, gt=0, description="the weight of a pair is Beta(alpha, alpha): 1 is uniform, 0.2 near an end"
+        1.0,
+        gt=0,
+        description="the weight of a pair is Beta(alpha, alpha): 1 is uniform, 0.2 near an end",
     )
 
 
 def _mix(cfg: MixupSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
     partner = torch.randperm(len(x), generator=generator)
-    seed = int(torch.randint(2**62, (), generator=generator))  # torch draws no Beta from a generator of one's own
-    weight = np.random.default_rng(seed).beta(cfg.alpha, cfg.alpha, size=(len(x),) + (1,) * (x.dim() - 1))
+    seed = int(
+        torch.randint(2**62, (), generator=generator)
+    )  # torch draws no Beta from a generator of one's own
+    weight = np.random.default_rng(seed).beta(
+        cfg.alpha, cfg.alpha, size=(len(x),) + (1,) * (x.dim() - 1)
+    )
     return x[partner].lerp_(
         x, torch.from_numpy(weight).to(x)
     )  # in place: of large inputs no more than two copies exist
@@ -220,32 +250,46 @@ def _mix(cfg: MixupSettings, x: Tensor, *, generator: torch.Generator, answers: 
 class DisagreementSettings(Config):
     """Settings of ``disagreement``: each input moved to where posterior samples disagree more.
 
-    One step of a fixed length along the gradient, with respect to the input, of the variance of the predicted
-    probabilities over a few posterior samples, summed over the classes; of a real label, of its predicted mean.
+    One step of a fixed length along the gradient, with respect to the input, of the variance of the
+    predicted probabilities over a few posterior samples, summed over the classes; of a real label,
+    of its predicted mean.
 
-    Source: Nam et al. 2021, arXiv:2110.14149. They follow the gradient of a random combination of one member's outputs
-    (output diversified sampling); here the disagreement itself is climbed, and nothing is drawn.
+    Source: Nam et al. 2021, arXiv:2110.14149. They follow the gradient of a random combination of
+    one member's outputs (output diversified sampling); here the disagreement itself is climbed, and
+    nothing is drawn.
     """
 
     policy: Literal["disagreement"]
     distance: float = Field(
-        0.1, gt=0, description="root mean square of the move, in units of the inputs' own standard deviation"
+        0.1,
+        gt=0,
+        description="root mean square of the move, in units of the inputs' own standard deviation",
     )
-    samples: int = Field(8, ge=2, description="posterior samples asked, evenly spaced; all where there are fewer")
+    samples: int = Field(
+        8, ge=2, description="posterior samples asked, evenly spaced; all where there are fewer"
+    )
 
 
-def _climb(cfg: DisagreementSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
+def _climb(
+    cfg: DisagreementSettings, x: Tensor, *, generator: torch.Generator, answers: Answers
+) -> Tensor:
     length = cfg.distance * x[0].numel() ** 0.5
     return torch.cat([part + length * _uphill(part, answers) for part in torch.split(x, _BATCH)])
 
 
 def _uphill(x: Tensor, answers: Answers) -> Tensor:
-    """The direction in which disagreement grows fastest, of length 1; 0 where no number of the gradient is left."""
-    asked = x.detach().double().requires_grad_()  # where all samples are sure, float32 would lose the whole gradient
+    """The direction in which disagreement grows fastest, of length 1; 0 where no number of the
+    gradient is left.
+    """
+    asked = (
+        x.detach().double().requires_grad_()
+    )  # where all samples are sure, float32 would lose the whole gradient
     disagreement = answers(asked).var(0, correction=0).sum()
     gradient = torch.autograd.grad(disagreement, asked)[0]
     rows, tiny = gradient.flatten(1), torch.finfo(gradient.dtype).tiny
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(tiny)  # squares of tiny numbers would vanish
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(
+        tiny
+    )  # squares of tiny numbers would vanish
     return F.normalize(rows, dim=1).view_as(x).to(x)
 
 
@@ -253,4 +297,6 @@ POLICIES.register("clean")(Policy(CleanSettings, _as_they_are))
 POLICIES.register("pool")(Policy(PoolSettings, _as_they_are, part="unlabelled"))
 POLICIES.register("noise")(Policy(NoiseSettings, _add_noise))
 POLICIES.register("mixup")(Policy(MixupSettings, _mix))
-POLICIES.register("disagreement")(Policy(DisagreementSettings, _climb, num_samples=lambda cfg: cfg.samples))
+POLICIES.register("disagreement")(
+    Policy(DisagreementSettings, _climb, num_samples=lambda cfg: cfg.samples)
+)

@@ -1,9 +1,10 @@
-"""``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100``, ``svhn``, as torchvision reads them.
+"""``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100``, ``svhn``, as torchvision
+reads them.
 
 Files lie where torchvision puts them, under ``$GPED_DATA`` or the folder ``data`` of the cache
 (``$GPED_CACHE`` or the platform's user cache): ``MNIST/raw/train-images-idx3-ubyte``,
-``cifar-10-batches-py/data_batch_1``, ``train_32x32.mat`` and so on; idx files may be left as the published
-``.gz``. Nothing is downloaded unless ``download`` is set.
+``cifar-10-batches-py/data_batch_1``, ``train_32x32.mat`` and so on; idx files may be left as the
+published ``.gz``. Nothing is downloaded unless ``download`` is set.
 """
 
 import gzip
@@ -31,13 +32,17 @@ class VisionSettings(Config):
     """Settings of a dataset that torchvision reads."""
 
     name: str
-    validation: float = Field(0.1, gt=0, lt=1, description="fraction of the training part carved for validation")
+    validation: float = Field(
+        0.1, gt=0, lt=1, description="fraction of the training part carved for validation"
+    )
     seed: int = Field(0, ge=0, description="seed of the split")
     download: bool = Field(False, description="fetch the files if they are missing")
 
 
 def data_root() -> Path:
-    """The folder of downloaded datasets: ``$GPED_DATA``, or ``data`` in ``$GPED_CACHE`` or the user cache."""
+    """The folder of downloaded datasets: ``$GPED_DATA``, or ``data`` in ``$GPED_CACHE`` or the user
+    cache.
+    """
     if root := os.environ.get("GPED_DATA"):
         return Path(root).expanduser()
     return Path(os.environ.get("GPED_CACHE") or platformdirs.user_cache_dir("gped-nas")) / "data"
@@ -60,8 +65,10 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
         _download(class_name, root, cfg.name)
     elif missing:
         raise EnvironmentProblem(
-            f"dataset '{cfg.name}': {missing[0]} is missing ({len(missing)} of {len(files)} files are); "
-            f"add `--set dataset.download=true`, put the files there, or point GPED_DATA (now {root}) at them"
+            f"dataset '{cfg.name}': {missing[0]} is missing ({len(missing)} of {len(files)} files "
+            "are); "
+            "add `--set dataset.download=true`, put the files there, or point GPED_DATA (now "
+            f"{root}) at them"
         )
     train, test, class_names = _read(class_name, root, files)
     return build(
@@ -105,7 +112,8 @@ def _download(class_name: str, root: Path, name: str) -> None:
             _open(class_name, root, part, download=True)
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
         raise EnvironmentProblem(
-            f"dataset '{name}': the download to {root} failed: {_reason(error)}; check the network and the "
+            f"dataset '{name}': the download to {root} failed: {_reason(error)}; check the network "
+            "and the "
             "folder, or put the files there by hand"
         ) from error
 
@@ -121,14 +129,20 @@ def _read(class_name: str, root: Path, files: list[Path]) -> tuple[Split, Split,
                     idx.read(readable / file.relative_to(root), num_axes)
                     for file, num_axes in zip(files, (3, 1, 3, 1), strict=True)
                 )
-                given = split_of(images[:, None], labels), split_of(test_images[:, None], test_labels)
+                given = (
+                    split_of(images[:, None], labels),
+                    split_of(test_images[:, None], test_labels),
+                )
                 return *given, idx.CLASS_NAMES[class_name]
-            train, test = (_open(class_name, readable, part, download=False) for part in ("train", "test"))
+            train, test = (
+                _open(class_name, readable, part, download=False) for part in ("train", "test")
+            )
         return _examples(train), _examples(test), tuple(getattr(train, "classes", "0123456789"))
     except Exception as error:  # the readers of idx, pickle and .mat files share no class of errors
         if isinstance(error, OSError) and error.errno:  # the operating system's, not a reader's
             raise EnvironmentProblem(
-                f"{folder}: cannot be read: {error.strerror}; check its permissions and the temporary folder"
+                f"{folder}: cannot be read: {error.strerror}; check its permissions and the "
+                "temporary folder"
             ) from None
         raise DataError(
             f"{folder}: the files are not what {class_name} should hold ({_reason(error)}); "
@@ -137,7 +151,9 @@ def _read(class_name: str, root: Path, files: list[Path]) -> tuple[Split, Split,
 
 
 def _unpacked(root: Path, files: list[Path], scratch: Path) -> Path:
-    """``root``, or ``scratch`` with all the files unpacked when some lie there as the published ``.gz``."""
+    """``root``, or ``scratch`` with all the files unpacked when some lie there as the published
+    ``.gz``.
+    """
     if all(file.is_file() for file in files):
         return root
     for file in files:
@@ -166,8 +182,9 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-# mnist, fashion_mnist and kmnist: 70 000 uint8 inputs (1, 28, 28) of ten classes; cifar10 and cifar100: 60 000 color
-# pictures (3, 32, 32) of ten and a hundred; svhn: 99 289 digits of house numbers (3, 32, 32) of ten.
+# mnist, fashion_mnist and kmnist: 70 000 uint8 inputs (1, 28, 28) of ten classes; cifar10 and
+# cifar100: 60 000 color pictures (3, 32, 32) of ten and a hundred; svhn: 99 289 digits of house
+# numbers (3, 32, 32) of ten.
 for _name, _class_name in {
     "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",

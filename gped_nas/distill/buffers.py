@@ -1,9 +1,10 @@
 """Flat buffers of a bundle of students: parameters, gradients, and what a step computes with.
 
-Master parameters are float32, and so is every gradient that an optimiser sees. Where a step computes in bfloat16 it
-reads a shadow of the parameters and leaves its gradients in another; in float32 both are the masters themselves, so
-that nothing is copied. An update goes block by block: a bfloat16 gradient is brought to float32, used, and the shadow
-renewed, while these numbers lie in the core's cache. In one pass after the other each would come from memory anew.
+Master parameters are float32, and so is every gradient that an optimiser sees. Where a step
+computes in bfloat16 it reads a shadow of the parameters and leaves its gradients in another; in
+float32 both are the masters themselves, so that nothing is copied. An update goes block by block: a
+bfloat16 gradient is brought to float32, used, and the shadow renewed, while these numbers lie in
+the core's cache. In one pass after the other each would come from memory anew.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 _BLOCK = 2**17
-"""Numbers of a block: half a megabyte of float32, so that what is copied stays in a core's second cache."""
+"""Numbers of a block: half a megabyte of float32, so that what is copied stays in a core's second
+cache.
+"""
 
 
 @dataclass(eq=False)
@@ -37,7 +40,9 @@ class Buffers:
         self.work = self.theta if self._is_full else self.theta.to(self.dtype)
         self.work_grad = torch.zeros_like(self.work)
         # a GPU has no cache to keep a block in: its blocks are whole
-        self._size = _BLOCK if self.theta.device.type == "cpu" and not self._is_full else self.theta.numel()
+        self._size = (
+            _BLOCK if self.theta.device.type == "cpu" and not self._is_full else self.theta.numel()
+        )
         self._scratch = self.theta.new_empty(0 if self._is_full else self._size)
 
     @property
@@ -70,10 +75,16 @@ class Buffers:
         return [self._block(own, factors) for own in found]
 
     def _block(self, cuts: list[slice], factors: Tensor | None) -> "Block":
-        params, work_grads = [self.theta[cut] for cut in cuts], [self.work_grad[cut] for cut in cuts]
+        params, work_grads = (
+            [self.theta[cut] for cut in cuts],
+            [self.work_grad[cut] for cut in cuts],
+        )
         scaled = []
         if factors is not None:
-            scaled = [(param, factors[cut], torch.empty_like(param)) for param, cut in zip(params, cuts, strict=True)]
+            scaled = [
+                (param, factors[cut], torch.empty_like(param))
+                for param, cut in zip(params, cuts, strict=True)
+            ]
         if self._is_full:
             return Block(cuts, params, work_grads, scaled, (), ())
         sizes = [param.numel() for param in params]
@@ -108,7 +119,9 @@ class Block:
             before.copy_(param)
 
     def refresh(self) -> None:
-        """Scale the step of an update, and bring what it has changed into what the next step computes with."""
+        """Scale the step of an update, and bring what it has changed into what the next step
+        computes with.
+        """
         for param, factor, before in self._scaled:
             torch.lerp(before, param, factor, out=param)
         for work, param in self._refreshed:

@@ -1,8 +1,9 @@
-"""Bundles: students of one family trained side by side on one batch, with their numbers in one flat buffer.
+"""Bundles: students of one family trained side by side on one batch, with their numbers in one flat
+buffer.
 
-A bundle computes losses and gradients; what is done with these is the optimiser's. Two kinds: ``FusedMlp`` (see
-``fused_mlp.py``) computes the layers of many students together and its own backward pass; ``InTurn``, here, takes
-students of any family one after the other through autograd.
+A bundle computes losses and gradients; what is done with these is the optimiser's. Two kinds:
+``FusedMlp`` (see ``fused_mlp.py``) computes the layers of many students together and its own
+backward pass; ``InTurn``, here, takes students of any family one after the other through autograd.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,9 @@ Loss = Callable[[Tensor, Heads], Tensor]
 """Raw outputs (P, B, U), float32, and what the teacher says to losses (P,)."""
 
 _ALIGNMENT = 16
-"""Each student begins at a multiple of so many numbers, a cache line: products of unaligned matrices are slower."""
+"""Each student begins at a multiple of so many numbers, a cache line: products of unaligned
+matrices are slower.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Piece:
         student: place in the bundle.
         name: the parameter's name.
         where: its numbers.
-        matrix: rows and columns of a weight that is not the last layer's; a filter is a row. None for all others.
+        matrix: rows and columns of a weight that is not the last layer's; a filter is a row. None
+            for all others.
     """
 
     student: int
@@ -54,7 +58,9 @@ class Bundle(Protocol):
     shapes: Sequence[Shapes]
 
     def views(self, flat: Tensor) -> list[Params]:
-        """Named views of each student's numbers into a flat buffer (total,), in the order of the bundle."""
+        """Named views of each student's numbers into a flat buffer (total,), in the order of the
+        bundle.
+        """
         ...
 
     def pieces(self) -> Iterator[Piece]:
@@ -62,7 +68,9 @@ class Bundle(Protocol):
         ...
 
     def compute(self, x: Tensor, expectations: Heads) -> Tensor:
-        """Losses (P,) on a batch of inputs (B, *input_shape); their gradients are left in ``buffers.work_grad``."""
+        """Losses (P,) on a batch of inputs (B, *input_shape); their gradients are left in
+        ``buffers.work_grad``.
+        """
         ...
 
 
@@ -70,7 +78,13 @@ class InTurn:
     """Students of any family, one after the other through autograd."""
 
     def __init__(
-        self, family: Family, shapes: Sequence[Shapes], loss: Loss, *, dtype: torch.dtype, device: torch.device
+        self,
+        family: Family,
+        shapes: Sequence[Shapes],
+        loss: Loss,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         """Buffers for students of these shapes, all zero."""
         self.shapes = shapes
@@ -78,7 +92,9 @@ class InTurn:
         self._sizes = [_aligned(num_params(own)) for own in shapes]
         self.buffers = Buffers(torch.zeros(sum(self._sizes), device=device), dtype)
         self._leaves: list[Params] = []
-        for own, grads in zip(self.views(self.buffers.work), self.views(self.buffers.work_grad), strict=True):
+        for own, grads in zip(
+            self.views(self.buffers.work), self.views(self.buffers.work_grad), strict=True
+        ):
             leaves = {name: value.detach().requires_grad_() for name, value in own.items()}
             for name, leaf in leaves.items():
                 leaf.grad = grads[name]
@@ -87,7 +103,10 @@ class InTurn:
     def views(self, flat: Tensor) -> list[Params]:
         """See ``Bundle.views``."""
         parts = flat.split(self._sizes)  # type: ignore[no-untyped-call]
-        return [views(part[: num_params(own)], own) for part, own in zip(parts, self.shapes, strict=True)]
+        return [
+            views(part[: num_params(own)], own)
+            for part, own in zip(parts, self.shapes, strict=True)
+        ]
 
     def pieces(self) -> Iterator[Piece]:
         """See ``Bundle.pieces``."""
@@ -98,7 +117,9 @@ class InTurn:
             for name, shape in own.items():
                 where = slice(offset, offset + prod(shape))
                 is_matrix = len(shape) > 1 and name != last
-                yield Piece(student, name, where, (shape[0], prod(shape[1:])) if is_matrix else None)
+                yield Piece(
+                    student, name, where, (shape[0], prod(shape[1:])) if is_matrix else None
+                )
                 offset = where.stop
             start += size
 

@@ -1,16 +1,19 @@
 """Principal components: a smaller frame in which fully connected students are trained.
 
-What real inputs vary by lies mostly in few directions. A student is trained on the coordinates of its inputs along the
-K of greatest variance, and folded back at the end:
+What real inputs vary by lies mostly in few directions. A student is trained on the coordinates of
+its inputs along the K of greatest variance, and folded back at the end:
 
-    z = (x - mean) basis,    W z + b  =  (W basis^T) x + (b - W basis^T mean),    basis (D, K) orthonormal
+    z = (x - mean) basis,    W z + b  =  (W basis^T) x + (b - W basis^T mean),    basis (D, K)
+    orthonormal
 
-so that what is kept and exported reads plain inputs. A step's first products and updates shrink by K / D, and its
-directions being uncorrelated suits an optimiser with a step size for each number. Since the basis is orthonormal, a
-unit's weights have the same norm in both frames: group penalty and weight decay mean what they did. Initial weights
-are drawn for plain inputs and projected, so that the sign of a direction changes nothing.
+so that what is kept and exported reads plain inputs. A step's first products and updates shrink by
+K / D, and its directions being uncorrelated suits an optimiser with a step size for each number.
+Since the basis is orthonormal, a unit's weights have the same norm in both frames: group penalty
+and weight decay mean what they did. Initial weights are drawn for plain inputs and projected, so
+that the sign of a direction changes nothing.
 
-What is given up: a student is blind to the D - K directions in which distillation inputs vary least.
+What is given up: a student is blind to the D - K directions in which distillation inputs vary
+least.
 """
 
 from collections.abc import Iterable
@@ -27,7 +30,8 @@ from gped_nas.models.base import Params
 FAMILY = "mlp"
 """The one family whose first layer reads an input as a row of numbers."""
 _FITTED_ON = 20_000
-"""Inputs that directions are found from, at equal distances: with so many more would not move them."""
+"""Inputs that directions are found from, at equal distances: with so many more would not move them.
+"""
 _WEIGHT, _BIAS = "layers.0.weight", "layers.0.bias"
 
 
@@ -45,7 +49,9 @@ class Components:
 
     def project(self, x: Tensor) -> Tensor:
         """Inputs (B, *input_shape) to coordinates (B, K)."""
-        return torch.addmm(-self.mean_D @ self.basis_DK, x.flatten(1), self.basis_DK)  # no centred copy of all inputs
+        return torch.addmm(
+            -self.mean_D @ self.basis_DK, x.flatten(1), self.basis_DK
+        )  # no centred copy of all inputs
 
     def enter(self, params: Params) -> Params:
         """Fresh parameters, first layer projected: (h, D) to (h, K); biases are taken as they are."""
@@ -82,17 +88,24 @@ def check_components(num: int, families: Iterable[str], num_inputs: int, where: 
     for family in families:
         if family != FAMILY:
             raise ConfigError(
-                f"{where}: found {num} with students of family {family}, expected 0: only {FAMILY} reads rows"
+                f"{where}: found {num} with students of family {family}, expected 0: only {FAMILY} "
+                "reads rows"
             )
     if num > num_inputs:
-        raise ConfigError(f"{where}: found {num}, expected at most {num_inputs}, the numbers of one input")
+        raise ConfigError(
+            f"{where}: found {num}, expected at most {num_inputs}, the numbers of one input"
+        )
 
 
-_KNOWN: WeakKeyDictionary[DistillationSet, dict[int, tuple[Components, DistillationSet]]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[DistillationSet, dict[int, tuple[Components, DistillationSet]]] = (
+    WeakKeyDictionary()
+)
 
 
 def in_components(data: DistillationSet, num: int) -> tuple[Components, DistillationSet]:
-    """The frame of a distillation set, and the set in it; computed once for as long as the set is there."""
+    """The frame of a distillation set, and the set in it; computed once for as long as the set is
+    there.
+    """
     known = _KNOWN.setdefault(data, {})
     if num not in known:
         frame = fit(data.inputs, num)

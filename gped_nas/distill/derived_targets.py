@@ -1,4 +1,6 @@
-"""Targets of kind ``derived``: computed from averages over the posterior, the teacher's and the student's alike."""
+"""Targets of kind ``derived``: computed from averages over the posterior, the teacher's and the
+student's alike.
+"""
 
 from collections.abc import Callable
 
@@ -8,7 +10,9 @@ from torch import Tensor
 from gped_nas.distill.targets import TARGETS, Heads, Target
 
 _LEAST_SPREAD = torch.finfo(torch.float32).eps
-"""Samples that all agree have no finite precision: it ends where float32 no longer sees their spread."""
+"""Samples that all agree have no finite precision: it ends where float32 no longer sees their
+spread.
+"""
 
 
 def derived_target(
@@ -26,8 +30,9 @@ def derived_target(
         derive: values of the required targets by name, each (..., B, G'), to its own, (..., B, G).
         requires: targets of kind ``mean``.
         label: for people, with the unit.
-        from_heads: raw outputs of the required heads by name, each (..., B, U), to what ``derive`` makes of their
-            predictions; for numbers in which rounding of those would be amplified. ``derive`` itself by default.
+        from_heads: raw outputs of the required heads by name, each (..., B, U), to what ``derive``
+            makes of their predictions; for numbers in which rounding of those would be amplified.
+            ``derive`` itself by default.
     """
 
     def of_one_sample(log_prob: Tensor) -> Tensor:
@@ -65,11 +70,13 @@ def _mutual_information(mean: Heads) -> Tensor:
 
 
 def _dirichlet(mean: Heads) -> Tensor:
-    """Concentrations alpha of the Dirichlet whose mean, and whose variance summed over classes, are the posterior's.
+    """Concentrations alpha of the Dirichlet whose mean, and whose variance summed over classes, are
+    the posterior's.
 
-    A Dirichlet of mean m and precision s = sum alpha has Var[p_c] = m_c (1 - m_c) / (s + 1); summed over classes and
-    solved, s = (1 - sum E[p^2]) / (sum E[p^2] - sum E[p]^2). Source: Minka 2000, Estimating a Dirichlet distribution,
-    section 1 (moments), who matches the variance of one class; the sum treats all classes alike.
+    A Dirichlet of mean m and precision s = sum alpha has Var[p_c] = m_c (1 - m_c) / (s + 1); summed
+    over classes and solved, s = (1 - sum E[p^2]) / (sum E[p^2] - sum E[p]^2). Source: Minka 2000,
+    Estimating a Dirichlet distribution, section 1 (moments), who matches the variance of one class;
+    the sum treats all classes alike.
     """
     m, second = mean["predictive"], mean["second_moment"]
     spread = (second - m.square()).sum(-1, keepdim=True)
@@ -80,10 +87,11 @@ def _dirichlet(mean: Heads) -> Tensor:
 def _dirichlet_from_heads(heads: Heads) -> Tensor:
     """``_dirichlet`` of a student without its differences of nearly equal numbers.
 
-    With the head's E[p^2] = q^2 + g q (1 - q), g = sigmoid(a), the spread is sum g q (1 - q) and 1 - sum E[p^2] is
-    sum (1 - g) q (1 - q), where 1 - g = sigmoid(-a) and 1 - q is the sum of the other classes' q: only positive numbers
-    are added. Raw outputs that are off by r move log q by at most 2 r, log q (1 - q) by 2 r and a ratio of g by 2 r, so
-    that concentrations are off by at most 8 r of themselves.
+    With the head's E[p^2] = q^2 + g q (1 - q), g = sigmoid(a), the spread is sum g q (1 - q) and 1
+    - sum E[p^2] is sum (1 - g) q (1 - q), where 1 - g = sigmoid(-a) and 1 - q is the sum of the
+    other classes' q: only positive numbers are added. Raw outputs that are off by r move log q by
+    at most 2 r, log q (1 - q) by 2 r and a ratio of g by 2 r, so that concentrations are off by at
+    most 8 r of themselves.
     """
     q, a = heads["predictive"].softmax(-1), heads["second_moment"]
     others = q @ (1 - torch.eye(q.shape[-1], dtype=q.dtype, device=q.device))

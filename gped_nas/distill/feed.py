@@ -1,12 +1,14 @@
 """What students are shown step by step: a batch of inputs and what the teacher says there.
 
-The update rule decides what that is. Let ``g_s`` be a target's value by posterior sample ``s`` at an input.
+The update rule decides what that is. Let ``g_s`` be a target's value by posterior sample ``s`` at
+an input.
 
-* ``averaged``: the average of ``g_s`` over all samples, computed once. Same gradient on average as the other two, and
-  no noise from the samples: the default.
-* ``newest`` (U_s of the paper): ``g_s`` of one sample. From a stream that sample is drawn anew for each input of each
-  batch, by the samples' weights; online it is the newest state of the chain.
-* ``running_mean`` (U_o): the mean of all ``g_s`` that were drawn for this very input so far, by counters an input.
+* ``averaged``: the average of ``g_s`` over all samples, computed once. Same gradient on average as
+  the other two, and no noise from the samples: the default.
+* ``newest`` (U_s of the paper): ``g_s`` of one sample. From a stream that sample is drawn anew for
+  each input of each batch, by the samples' weights; online it is the newest state of the chain.
+* ``running_mean`` (U_o): the mean of all ``g_s`` that were drawn for this very input so far, by
+  counters an input.
 
 A rule that would make a loss learn something else than its target is refused, see ``check_update``.
 
@@ -24,7 +26,14 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.distill.recipe import Recipe, Update
-from gped_nas.distill.targets import Heads, Target, num_raw_outputs, resolve, sample_values, split_heads
+from gped_nas.distill.targets import (
+    Heads,
+    Target,
+    num_raw_outputs,
+    resolve,
+    sample_values,
+    split_heads,
+)
 from gped_nas.errors import ConfigError
 from gped_nas.io import Array
 from gped_nas.models.base import Genotype, Shapes
@@ -39,8 +48,9 @@ class PosteriorPredictions:
     """What every posterior sample says at every distillation input, read where it is asked for.
 
     Attributes:
-        parts: for each stretch of the inputs its blocks of predictions (rows, M_part, C), which follow the samples'
-            order: log-probabilities in nats, or means and variances; memory maps will do.
+        parts: for each stretch of the inputs its blocks of predictions (rows, M_part, C), which
+            follow the samples' order: log-probabilities in nats, or means and variances; memory
+            maps will do.
         weight_S: weights of the samples, summing to 1.
     """
 
@@ -69,8 +79,10 @@ class DistillationSet:
 
     Attributes:
         inputs: normalised inputs (M, *input_shape).
-        expectations: ``{target: (M, G)}`` of the targets of kind ``mean``; read by the rule ``averaged`` alone.
-        targets: targets of the students in the order of their heads; a name stands for the registered target.
+        expectations: ``{target: (M, G)}`` of the targets of kind ``mean``; read by the rule
+            ``averaged`` alone.
+        targets: targets of the students in the order of their heads; a name stands for the
+            registered target.
         num_classes: C.
         samples: what single posterior samples say at the inputs; None where the rule reads none.
     """
@@ -95,7 +107,9 @@ class DistillationSet:
 
     def shapes(self, genotype: Genotype) -> Shapes:
         """Parameter shapes of a student of this genotype with these heads."""
-        return genotype.shapes(tuple(self.inputs.shape[1:]), num_raw_outputs(self.targets, self.num_classes))
+        return genotype.shapes(
+            tuple(self.inputs.shape[1:]), num_raw_outputs(self.targets, self.num_classes)
+        )
 
 
 class RunningMean:
@@ -112,7 +126,9 @@ class RunningMean:
         for name, value_BG in values.items():
             if name not in self.sums:
                 self.sums[name] = value_BG.new_zeros((len(self.counts_M), value_BG.shape[-1]))
-            self.sums[name].index_add_(0, index_B, value_BG)  # an input may be there twice in a batch
+            self.sums[name].index_add_(
+                0, index_B, value_BG
+            )  # an input may be there twice in a batch
             means[name] = self.sums[name][index_B] / self.counts_M[index_B, None]
         return means
 
@@ -139,7 +155,9 @@ def batch_indices(data: DistillationSet, recipe: Recipe, root: int) -> Tensor:
 
 
 def cached_batches(data: DistillationSet, recipe: Recipe, root: int) -> Iterator[Batch]:
-    """Batches of a stream that lies there, by the recipe's update rule, for ever; on the device of ``data``."""
+    """Batches of a stream that lies there, by the recipe's update rule, for ever; on the device of
+    ``data``.
+    """
     device = data.inputs.device
     if recipe.update == "averaged":
         for index_B in batches(len(data.inputs), recipe, root):
@@ -148,15 +166,22 @@ def cached_batches(data: DistillationSet, recipe: Recipe, root: int) -> Iterator
     generator = rng.generator(root, "posterior samples of batches")
     means = RunningMean(len(data.inputs))
     for index_B in batches(len(data.inputs), recipe, root):
-        sample_B = torch.multinomial(data.samples.weight_S, len(index_B), replacement=True, generator=generator)
+        sample_B = torch.multinomial(
+            data.samples.weight_S, len(index_B), replacement=True, generator=generator
+        )
         said = sample_values(data.targets, data.samples.at(sample_B, index_B))
         if recipe.update == "running_mean":
             said = means(index_B, said)
-        yield data.inputs[index_B.to(device)], {name: value.to(device) for name, value in said.items()}
+        yield (
+            data.inputs[index_B.to(device)],
+            {name: value.to(device) for name, value in said.items()},
+        )
 
 
 class SharedFeed:
-    """Batches that several workers read, each at its own pace: a batch is drawn once and dropped after the last."""
+    """Batches that several workers read, each at its own pace: a batch is drawn once and dropped
+    after the last.
+    """
 
     def __init__(self, feed: Iterator[Batch], *, num_readers: int) -> None:
         """Share out the batches of ``feed`` from its next one on."""
@@ -186,18 +211,22 @@ def check_update(targets: Sequence[Target], update: Update, where: str) -> None:
         where: file and key of the rule, for messages.
 
     Raises:
-        ConfigError: an average for a loss that needs single samples, or single samples for one that is biased by them.
+        ConfigError: an average for a loss that needs single samples, or single samples for one that
+            is biased by them.
     """
     for target in targets:
         if target.kind == "quantile" and update != "newest":
             raise ConfigError(
-                f"{where}: found {update}, expected newest for the target '{target.name}': its pinball loss on "
+                f"{where}: found {update}, expected newest for the target '{target.name}': its "
+                "pinball loss on "
                 "averages of posterior samples would learn their mean, not their quantiles"
             )
         if target.kind == "mean" and update == "newest" and not _is_affine(target):
             raise ConfigError(
-                f"{where}: found newest, expected averaged or running_mean for the target '{target.name}': its loss "
-                "is not affine in the averaged quantity, so that on single posterior samples it would learn something "
+                f"{where}: found newest, expected averaged or running_mean for the target "
+                f"'{target.name}': its loss "
+                "is not affine in the averaged quantity, so that on single posterior samples it "
+                "would learn something "
                 "else than their mean (an absolute error learns the median)"
             )
 
@@ -210,13 +239,17 @@ _PROBES: dict[Prediction, Callable[[Tensor], Tensor]] = {
 
 
 def _is_affine(target: Target, *, num_samples: int = 5, num_inputs: int = 32) -> bool:
-    """Whether the gradient at the samples' average is the average of the samples' gradients, on a fixed probe."""
+    """Whether the gradient at the samples' average is the average of the samples' gradients, on a
+    fixed probe.
+    """
     num_classes = target.num_classes or 3
     heads = (*resolve(target.requires), target)
     generator = rng.generator(0, "probe of a loss")
     size = (num_inputs, num_raw_outputs(heads, num_classes))
     raw = torch.randn(size, generator=generator, dtype=torch.float64).requires_grad_()
-    noise = 2 * torch.randn((num_samples, num_inputs, max(2, num_classes)), generator=generator, dtype=torch.float64)
+    noise = 2 * torch.randn(
+        (num_samples, num_inputs, max(2, num_classes)), generator=generator, dtype=torch.float64
+    )
     values_SBG = target.values(_PROBES[target.prediction](noise))
 
     def gradient(value_BG: Tensor) -> Tensor:

@@ -1,17 +1,19 @@
 """Many fully connected students of different widths and depths as few large operations.
 
-Activations are feature-major (features, B), so that a student's units are a contiguous block of rows. Students are
-put in order of depth and widths, and the numbers of a layer lie side by side over all students:
+Activations are feature-major (features, B), so that a student's units are a contiguous block of
+rows. Students are put in order of depth and widths, and the numbers of a layer lie side by side
+over all students:
 
-    first layers    one matrix (sum of widths, D): one product with the shared batch
-    hidden level l  one buffer (sum of widths, B): ReLU and its mask once for all students of that depth or more;
+    first layers    one matrix (sum of widths, D): one product with the shared batch hidden level l
+    one buffer (sum of widths, B): ReLU and its mask once for all students of that depth or more;
                     neighbours of equal shape are one batched product, the others a product each
-    what is read    the hidden level itself, or another buffer without the units' means (see ``centring.py``)
-    last layers     one buffer (P * U, B) of raw outputs
+    what is read    the hidden level itself, or another buffer without the units' means (see
+    ``centring.py``) last layers     one buffer (P * U, B) of raw outputs
 
-Biases are added by the products, before these are rounded: bfloat16 then rounds where autocast does.
-The backward pass is written by hand into views of one flat gradient; autograd sees the loss alone. Widths can be
-rounded up: the added units have zero weights and stay so, since a ReLU at zero passes no gradient.
+Biases are added by the products, before these are rounded: bfloat16 then rounds where autocast
+does. The backward pass is written by hand into views of one flat gradient; autograd sees the loss
+alone. Widths can be rounded up: the added units have zero weights and stay so, since a ReLU at zero
+passes no gradient.
 
 ``kernel_reference.py`` is its oracle.
 """
@@ -56,12 +58,18 @@ class _Run:
         return flat[self.offset : stop].view(self.count, self.rows, self.columns)
 
     def outputs(self, level: Tensor) -> Tensor:
-        """Their rows (n, rows, B) in the buffer of the layer's outputs, or (n, rows, 1) of its biases (all rows, 1)."""
-        return level[self.at : self.at + self.count * self.rows].view(self.count, self.rows, level.shape[1])
+        """Their rows (n, rows, B) in the buffer of the layer's outputs, or (n, rows, 1) of its
+        biases (all rows, 1).
+        """
+        return level[self.at : self.at + self.count * self.rows].view(
+            self.count, self.rows, level.shape[1]
+        )
 
     def inputs(self, level: Tensor) -> Tensor:
         """The rows (n, columns, B) that they read."""
-        return level[self.reads : self.reads + self.count * self.columns].view(self.count, self.columns, level.shape[1])
+        return level[self.reads : self.reads + self.count * self.columns].view(
+            self.count, self.columns, level.shape[1]
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ _Product = tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One level of all students in a step: tensors are views into the level buffers and the flat ones.
+    """One level of all students in a step: tensors are views into the level buffers and the flat
+        ones.
 
     ``centred`` is what later layers read; ``output`` itself where nothing is taken off it.
     """
@@ -106,7 +115,8 @@ class _Plan:
 
     Attributes:
         batch_size: B.
-        from_inputs: biases and weights that read the inputs, and where their products with these go.
+        from_inputs: biases and weights that read the inputs, and where their products with these
+            go.
         layers: hidden levels, then the last layers.
         to_inputs: gradients of outputs, and where their products with the inputs go.
         raw_gradient: the gradient by the raw outputs (P * U, B).
@@ -145,17 +155,22 @@ class FusedMlp:
         self.shapes = shapes
         self._loss = loss
         self._sizes = [_sizes(own) for own in shapes]
-        self._padded = [(s[0], *(-(-w // round_to) * round_to for w in s[1:-1]), s[-1]) for s in self._sizes]
+        self._padded = [
+            (s[0], *(-(-w // round_to) * round_to for w in s[1:-1]), s[-1]) for s in self._sizes
+        ]
         self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = [{} for _ in shapes]
         total = self._lay_out()
         self.buffers = Buffers(torch.zeros(total, device=device), dtype)
         self._centres = self._by_level(centres) if any(centres) else []
         self._plan: _Plan | None = None
 
-    # ------------------------------------------------------------------------------------------------ layout
+    # ------------------------------------------------------------------------------------------------
+    # layout
 
     def _lay_out(self) -> int:
-        """Give every layer its place in the flat buffers and its rows in the level buffers; returns the total."""
+        """Give every layer its place in the flat buffers and its rows in the level buffers; returns
+        the total.
+        """
         depth_of = [len(padded) - 2 for padded in self._padded]
         offset, rows_of = 0, dict[tuple[int, int], int]()  # (student, level) to its first row there
         self._hidden: list[_Level] = []
@@ -184,7 +199,9 @@ class FusedMlp:
 
         for (layer, rows, columns), neighbours in groupby(members, key=shape):
             run = list(neighbours)
-            offset = _up(offset) if layer > 1 else offset  # first layers are one matrix without gaps
+            offset = (
+                _up(offset) if layer > 1 else offset
+            )  # first layers are one matrix without gaps
             reads = rows_of[run[0], layer - 1] if layer > 1 else 0
             runs.append(_Run(len(run), rows, columns, offset, at, reads))
             for p in run:
@@ -202,7 +219,9 @@ class FusedMlp:
         """What is taken off each row of each hidden level's buffer: (rows, 1)."""
         found = []
         for i, level in enumerate(self._hidden):
-            rows = torch.zeros((level.num_rows, 1), dtype=self.buffers.dtype, device=self.buffers.theta.device)
+            rows = torch.zeros(
+                (level.num_rows, 1), dtype=self.buffers.dtype, device=self.buffers.theta.device
+            )
             at = 0
             for p in level.members:
                 rows[at : at + len(centres[p][i]), 0] = centres[p][i]
@@ -218,7 +237,9 @@ class FusedMlp:
             for name, shape in own.items():
                 offset, padded = places[name]
                 value = flat[offset : offset + prod(padded)].view(padded)
-                params[name] = value[: shape[0]] if len(shape) == 1 else value[: shape[0], : shape[1]]
+                params[name] = (
+                    value[: shape[0]] if len(shape) == 1 else value[: shape[0], : shape[1]]
+                )
             found.append(params)
         return found
 
@@ -231,7 +252,8 @@ class FusedMlp:
                 matrix = (padded[0], padded[1]) if is_matrix else None
                 yield Piece(student, name, slice(offset, offset + prod(padded)), matrix)
 
-    # ------------------------------------------------------------------------------------------------ compute
+    # ------------------------------------------------------------------------------------------------
+    # compute
 
     @torch.no_grad()
     def compute(self, x: Tensor, expectations: Heads) -> Tensor:
@@ -252,7 +274,9 @@ class FusedMlp:
         losses_P = self._loss_and_gradient(plan, expectations)
         for layer in reversed(plan.layers):
             if layer.gradient is not plan.raw_gradient:
-                torch.ops.aten.threshold_backward.grad_input(layer.gradient, layer.output, 0, grad_input=layer.gradient)
+                torch.ops.aten.threshold_backward.grad_input(
+                    layer.gradient, layer.output, 0, grad_input=layer.gradient
+                )
             torch.sum(layer.gradient, 1, out=layer.bias_gradient)
             for multiply, operands, out in layer.backward:
                 multiply(*operands, out=out)
@@ -273,12 +297,18 @@ class FusedMlp:
         return losses_P.detach()
 
     def _plan_for(self, batch_size: int) -> "_Plan":
-        """Level buffers for batches of this size, and every product of a step as views that need no more slicing."""
+        """Level buffers for batches of this size, and every product of a step as views that need no
+        more slicing.
+        """
         work, grad = self.buffers.work, self.buffers.work_grad
         levels = [*self._hidden, self._last]
         outputs = [work.new_empty((level.num_rows, batch_size)) for level in levels]
         gradients = [torch.empty_like(output) for output in outputs]
-        centred = [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]] if self._centres else outputs
+        centred = (
+            [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]]
+            if self._centres
+            else outputs
+        )
         from_inputs, to_inputs, layers = [], [], []
         if self._hidden:
             from_inputs.append((work[self._hidden[0].bias, None], self._first(work), outputs[0]))
@@ -297,19 +327,26 @@ class FusedMlp:
                 forward.append(_product(run.weight(work), read_in, out, run.outputs(biases)))
                 backward.append(_product(out_gradient, read_in.mT, run.weight(grad)))
                 backward.append(_product(run.weight(work).mT, out_gradient, read_gradient))
-            layers.append(_Layer(forward, backward, outputs[i], centred[i], gradients[i], grad[level.bias]))
+            layers.append(
+                _Layer(forward, backward, outputs[i], centred[i], gradients[i], grad[level.bias])
+            )
         return _Plan(batch_size, from_inputs, layers, to_inputs, gradients[-1])
 
     def _first(self, flat: Tensor) -> Tensor:
         """The first layers of all students that have hidden ones: one matrix (sum of widths, D)."""
         runs = self._hidden[0].runs
-        start, stop = runs[0].offset, runs[-1].offset + runs[-1].count * runs[-1].rows * runs[-1].columns
+        start, stop = (
+            runs[0].offset,
+            runs[-1].offset + runs[-1].count * runs[-1].rows * runs[-1].columns,
+        )
         return flat[start:stop].view(-1, runs[0].columns)
 
     def _reads(self, i: int) -> list[tuple[_Run, int | None]]:
-        """The runs of a level, the last layers counted after the hidden ones, each with the hidden level that it reads.
+        """The runs of a level, the last layers counted after the hidden ones, each with the hidden
+        level that it reads.
 
-        None is the inputs themselves; the first level is none of this function's, since it is one product.
+        None is the inputs themselves; the first level is none of this function's, since it is one
+        product.
         """
         if i < len(self._hidden):
             return [(run, i - 1) for run in self._hidden[i].runs] if i else []
@@ -329,13 +366,18 @@ def _sizes(shapes: Shapes) -> tuple[int, ...]:
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> _Product:
-    """Products of stacks (n, a, b) and (n, b, c) into (n, a, c); one of a kind is spared the batched call.
+    """Products of stacks (n, a, b) and (n, b, c) into (n, a, c); one of a kind is spared the
+    batched call.
 
     A bias (n, a, 1) is added on the way.
     """
     operands = (left, right) if bias is None else (bias, left, right)
     if len(left) == 1:
-        return (torch.mm if bias is None else torch.addmm), tuple(one[0] for one in operands), out[0]
+        return (
+            (torch.mm if bias is None else torch.addmm),
+            tuple(one[0] for one in operands),
+            out[0],
+        )
     return (torch.bmm if bias is None else torch.baddbmm), operands, out
 
 

@@ -1,15 +1,18 @@
 """The distillation kernel: one shared batch stream, many students, few large operations.
 
-A population is laid out over workers (``layout.py``), each with bundles of students in flat buffers (``bundle.py``,
-``fused_mlp.py``). A step gathers one batch for all, computes every bundle's losses and gradients on it, and updates
-all its parameters in one pass (``optim.py``). No operation mixes two students: one that diverges changes no bit of its
-siblings', and siblings or places change a student by rounding alone. Nothing in a step waits for the device.
+A population is laid out over workers (``layout.py``), each with bundles of students in flat buffers
+(``bundle.py``, ``fused_mlp.py``). A step gathers one batch for all, computes every bundle's losses
+and gradients on it, and updates all its parameters in one pass (``optim.py``). No operation mixes
+two students: one that diverges changes no bit of its siblings', and siblings or places change a
+student by rounding alone. Nothing in a step waits for the device.
 
-Training has two phases: with the group penalty up to the pruning step; then dead units are removed, the population is
-laid out anew around what is left, and the remaining steps fine-tune it. At rungs validation is looked at; a student
-that has stopped improving can leave there, and only there, since that is when buffers are laid out anew.
+Training has two phases: with the group penalty up to the pruning step; then dead units are removed,
+the population is laid out anew around what is left, and the remaining steps fine-tune it. At rungs
+validation is looked at; a student that has stopped improving can leave there, and only there, since
+that is when buffers are laid out anew.
 
-``kernel_reference.py`` does the same one student at a time in the plainest way; tests hold the two together.
+``kernel_reference.py`` does the same one student at a time in the plainest way; tests hold the two
+together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +47,9 @@ LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""
 EVALUATED_AT_ONCE = 512
 GPU_ROUNDING = 8
-"""Hidden widths are rounded up to it on a GPU: its matrix units want 16-byte rows, and more shapes become equal."""
+"""Hidden widths are rounded up to it on a GPU: its matrix units want 16-byte rows, and more shapes
+become equal.
+"""
 BASE_WIDTH = 64
 """A student of this mean width takes the recipe's step size as it is."""
 
@@ -112,14 +117,15 @@ def distill(
         seed: root seed of initialisations and of the batch order.
         device: where to train.
         validation: what rungs look at; needed where the recipe has rungs.
-        feed: what the students are shown, a batch a step, on ``device``; drawn from ``data`` by default.
+        feed: what the students are shown, a batch a step, on ``device``; drawn from ``data`` by
+            default.
         workers: at most so many threads train; one a core by default.
         progress: told ``(what, steps done, steps in all)``.
         should_stop: asked now and then.
 
     Returns:
-        The students in the order of ``genotypes``; one whose numbers stopped being finite, or that fits into no
-        memory, says so. A population that does not fit is trained in halves.
+        The students in the order of ``genotypes``; one whose numbers stopped being finite, or that
+        fits into no memory, says so. A population that does not fit is trained in halves.
 
     Raises:
         EnvironmentProblem: the memory does not suffice for a population with a ``feed`` of its own.
@@ -144,7 +150,11 @@ def distill(
 
 
 def _whole_or_in_halves(
-    genotypes: Sequence[Genotype], train: "Callable[[Sequence[Genotype]], _Distillation]", seed: int, *, can_halve: bool
+    genotypes: Sequence[Genotype],
+    train: "Callable[[Sequence[Genotype]], _Distillation]",
+    seed: int,
+    *,
+    can_halve: bool,
 ) -> tuple[Distilled, ...]:
     """Students trained together where they fit into memory."""
     try:
@@ -155,7 +165,8 @@ def _whole_or_in_halves(
         message = str(error).partition("\n")[0] or "no more said"
     if not can_halve:
         raise EnvironmentProblem(
-            f"students: {len(genotypes)} at once do not fit into memory ({message}); lower search.students_at_once"
+            f"students: {len(genotypes)} at once do not fit into memory ({message}); lower "
+            "search.students_at_once"
         )
     if len(genotypes) == 1:
         failure = f"out of memory: {message}"
@@ -170,11 +181,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     # the CPU's allocator and CUDA's libraries raise a bare RuntimeError
     said = str(error).lower()
-    return any(words in said for words in ("allocate memory", "out of memory", "status_alloc_failed"))
+    return any(
+        words in said for words in ("allocate memory", "out of memory", "status_alloc_failed")
+    )
 
 
 def finds_batches(device: torch.device) -> bool:
-    """Whether a device finds the batches of averages by itself; other rules and chains are always fed from here."""
+    """Whether a device finds the batches of averages by itself; other rules and chains are always
+    fed from here.
+    """
     return device.type == "cuda"
 
 
@@ -203,7 +218,9 @@ class _Distillation:
             feed = feed and ((frame.project(x), said) for x, said in feed)
         self.dtype: torch.dtype = getattr(torch, recipe.precision)
         data = data.to(device)
-        self.data = data = replace(data, inputs=data.inputs.to(self.dtype))  # once, not in every batch
+        self.data = data = replace(
+            data, inputs=data.inputs.to(self.dtype)
+        )  # once, not in every batch
         self.recipe, self.device = recipe, device
         self.validation = None if validation is None else self._placed(validation)
         self.feed = feed or cached_batches(data, recipe, seed)
@@ -212,7 +229,9 @@ class _Distillation:
         self.num_workers = 1 if is_counted else workers or num_workers(device)
         self.progress, self.should_stop = progress, should_stop
         self.seeds = [student_seed(seed, g) for g in genotypes]
-        self.students = [self._fresh(*one) for one in zip(genotypes, shapes, self.seeds, strict=True)]
+        self.students = [
+            self._fresh(*one) for one in zip(genotypes, shapes, self.seeds, strict=True)
+        ]
         self.curves: list[list[tuple[int, Tensor]]] = [[] for _ in genotypes]
         self.rungs: list[list[tuple[int, float]]] = [[] for _ in genotypes]
         self.num_dead = [0] * len(genotypes)
@@ -220,13 +239,17 @@ class _Distillation:
     def _placed(self, validation: DistillationSet) -> DistillationSet:
         """Validation on the device, in the frame that students are trained in."""
         moved = validation.to(self.device)
-        return moved if self.frame is None else replace(moved, inputs=self.frame.project(moved.inputs))
+        return (
+            moved if self.frame is None else replace(moved, inputs=self.frame.project(moved.inputs))
+        )
 
     def _fresh(self, genotype: Genotype, shapes: Shapes, seed: int) -> Student:
         params = initialise(shapes, generator=torch.Generator().manual_seed(seed))
         moved = {name: p.to(self.device) for name, p in params.items()}
         return Student(
-            genotype, lr_factor(shapes, self.recipe), moved if self.frame is None else self.frame.enter(moved)
+            genotype,
+            lr_factor(shapes, self.recipe),
+            moved if self.frame is None else self.frame.enter(moved),
         )
 
     def run(self) -> tuple[Distilled, ...]:
@@ -241,7 +264,9 @@ class _Distillation:
                 team.run(range(first, min(first + LOG_EVERY, stop)))
                 self.progress("students", min(first + LOG_EVERY, stop), recipe.steps)
                 if self.should_stop():
-                    raise Interrupted("stopped while distilling; run the same command again to go on")
+                    raise Interrupted(
+                        "stopped while distilling; run the same command again to go on"
+                    )
             team.unload()
             start = stop
             if stop in recipe.rung_steps:
@@ -286,22 +311,32 @@ class _Distillation:
             student = self.students[p]
             total = 0.0
             for first in range(0, size, EVALUATED_AT_ONCE):
-                index = torch.arange(first, min(first + EVALUATED_AT_ONCE, size), device=self.device)
+                index = torch.arange(
+                    first, min(first + EVALUATED_AT_ONCE, size), device=self.device
+                )
                 x, expectations = self.validation.batch(index)
                 raw = FAMILIES[student.genotype.family].forward(student.outcome, x)
                 total += float(self.loss(raw[None], expectations)) * len(index)
             self.rungs[p].append((step, total / size))
 
     def _is_done(self, p: int) -> bool:
-        """Whether a student has not improved on validation for so many rungs as the recipe has patience."""
+        """Whether a student has not improved on validation for so many rungs as the recipe has
+        patience.
+        """
         losses = [value for step, value in self.rungs[p] if step > self.recipe.prune_step]
         patience = self.recipe.patience
         # said so that a loss which is not a number is no improvement
-        return bool(patience) and len(losses) > patience and not min(losses[-patience:]) < min(losses[:-patience])
+        return (
+            bool(patience)
+            and len(losses) > patience
+            and not min(losses[-patience:]) < min(losses[:-patience])
+        )
 
     def loss(self, raw_PBU: Tensor, expectations: Heads) -> Tensor:
         data = self.data
-        return loss(raw_PBU, data.targets, self.recipe.target_weights, expectations, data.num_classes)
+        return loss(
+            raw_PBU, data.targets, self.recipe.target_weights, expectations, data.num_classes
+        )
 
     def _distilled(self, p: int) -> Distilled:
         student = self.students[p]
@@ -309,17 +344,27 @@ class _Distillation:
         params = {name: value.detach().cpu().clone() for name, value in outcome.items()}
         curve = tuple((step, float(value)) for step, value in self.curves[p])
         losses = [value for _, value in (*curve, *self.rungs[p])]
-        is_finite = all(bool(v.isfinite().all()) for v in params.values()) and all(map(isfinite, losses))
+        is_finite = all(bool(v.isfinite().all()) for v in params.values()) and all(
+            map(isfinite, losses)
+        )
         failure = "" if is_finite else "training diverged: its numbers are not finite"
         return Distilled(
-            student.genotype, params, self.seeds[p], self.num_dead[p], curve, tuple(self.rungs[p]), failure
+            student.genotype,
+            params,
+            self.seeds[p],
+            self.num_dead[p],
+            curve,
+            tuple(self.rungs[p]),
+            failure,
         )
 
 
 class _Team:
     """The workers of one layout."""
 
-    def __init__(self, job: _Distillation, training: Sequence[int], *, start: int, updates: int) -> None:
+    def __init__(
+        self, job: _Distillation, training: Sequence[int], *, start: int, updates: int
+    ) -> None:
         self._job, self._training = job, training
         students = [job.students[p] for p in training]
         shapes = [{name: tuple(v.shape) for name, v in s.params.items()} for s in students]
@@ -332,17 +377,30 @@ class _Team:
             batch_size=batch_size,
             num_workers=job.num_workers,
         )
-        self._workers: list[list[tuple[Share, TrainedBundle]]] = [[] for _ in range(max(s.worker for s in shares) + 1)]
+        self._workers: list[list[tuple[Share, TrainedBundle]]] = [
+            [] for _ in range(max(s.worker for s in shares) + 1)
+        ]
         for share in shares:
             own = [shapes[i] for i in share.members]
             bundle: Bundle
             if share.family == FUSED_FAMILY:
                 round_to = GPU_ROUNDING if job.device.type == "cuda" else 1
                 centres = [students[i].centres for i in share.members]
-                bundle = FusedMlp(own, job.loss, dtype=job.dtype, device=job.device, round_to=round_to, centres=centres)
+                bundle = FusedMlp(
+                    own,
+                    job.loss,
+                    dtype=job.dtype,
+                    device=job.device,
+                    round_to=round_to,
+                    centres=centres,
+                )
             else:
-                bundle = InTurn(FAMILIES[share.family], own, job.loss, dtype=job.dtype, device=job.device)
-            trained = TrainedBundle(bundle, [students[i] for i in share.members], job.recipe, updates=updates)
+                bundle = InTurn(
+                    FAMILIES[share.family], own, job.loss, dtype=job.dtype, device=job.device
+                )
+            trained = TrainedBundle(
+                bundle, [students[i] for i in share.members], job.recipe, updates=updates
+            )
             self._workers[share.worker].append((share, trained))
         self._largest_product = max(
             largest_product(s.genotype.family, own, input_shape, batch_size)
@@ -353,7 +411,9 @@ class _Team:
     def _on_device(self, start: int) -> Replay:
         """The graph of the one worker's steps from ``start`` on."""
         recipe, device = self._job.recipe, self._job.device
-        lr_T = torch.tensor([recipe.lr_at(step) for step in range(start, recipe.steps)], device=device)
+        lr_T = torch.tensor(
+            [recipe.lr_at(step) for step in range(start, recipe.steps)], device=device
+        )
         bundles = [trained for _, trained in self._workers[0]]
         assert self._job.index_TB is not None
         return Replay(CountedStep(bundles, self._job.data, self._job.index_TB[start:], lr_T))
@@ -372,7 +432,9 @@ class _Team:
             for done in [pool.submit(self._train, own, feed, steps) for own in self._workers]:
                 done.result()
 
-    def _train(self, bundles: Sequence[tuple[Share, TrainedBundle]], feed: SharedFeed, steps: range) -> None:
+    def _train(
+        self, bundles: Sequence[tuple[Share, TrainedBundle]], feed: SharedFeed, steps: range
+    ) -> None:
         """What one worker does."""
         recipe = self._job.recipe
         for place, step in enumerate(steps):
@@ -388,7 +450,9 @@ class _Team:
                 self._follow(share, trained, losses_P, step)
 
     def _follow(self, share: Share, trained: TrainedBundle, losses_P: Tensor, step: int) -> None:
-        """What comes after an update: shrinking or averaging, and now and then a point of the loss curves."""
+        """What comes after an update: shrinking or averaging, and now and then a point of the loss
+        curves.
+        """
         recipe = self._job.recipe
         if step >= recipe.prune_step:
             trained.add_to_average()

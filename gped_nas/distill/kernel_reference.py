@@ -1,7 +1,8 @@
 """The kernel's oracle: the same training, one student at a time, in the plainest way torch offers.
 
-Its own loop, torch's own optimisers, the proximal step by bisection where asked for, Muon's matrices one by one in
-float64. Slow on purpose; tests hold ``kernel.distill`` against it. Rungs change no parameter and are not here.
+Its own loop, torch's own optimisers, the proximal step by bisection where asked for, Muon's
+matrices one by one in float64. Slow on purpose; tests hold ``kernel.distill`` against it. Rungs
+change no parameter and are not here.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +26,12 @@ Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
 
 def distill_one(
-    genotype: Genotype, data: DistillationSet, recipe: Recipe, *, seed: int, prox: Prox = prox_reference
+    genotype: Genotype,
+    data: DistillationSet,
+    recipe: Recipe,
+    *,
+    seed: int,
+    prox: Prox = prox_reference,
 ) -> Params:
     """Parameters of one student after the whole recipe, pruned, on the CPU.
 
@@ -48,7 +54,9 @@ def _trained(
     feed = cached_batches(data, recipe, seed)
     params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
     params = compact(genotype.family, params)
-    return _train(genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None)
+    return _train(
+        genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None
+    )
 
 
 def _train(
@@ -65,7 +73,11 @@ def _train(
     centres = unit_means(params, data.inputs, torch.float32) if recipe.centred else ()
     params = enter(params, centres)
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
-    kinds: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {"adamw": _AdamW, "sgd": _Sgd, "muon": _Muon}
+    kinds: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {
+        "adamw": _AdamW,
+        "sgd": _Sgd,
+        "muon": _Muon,
+    }
     optimiser = kinds[recipe.optimiser](leaves, recipe)
     average = {name: p.clone().double() for name, p in params.items()}
     since = 0.0
@@ -81,13 +93,18 @@ def _train(
         since += lr
         if prox is None:
             weight = max(1 - recipe.average, 1 / (count + 1))
-            average = {name: a + weight * (leaves[name].detach().double() - a) for name, a in average.items()}
+            average = {
+                name: a + weight * (leaves[name].detach().double() - a)
+                for name, a in average.items()
+            }
         elif (step + 1) % recipe.prox_every == 0 or step == steps[-1]:
             if genotype["group_penalty"] > 0:
                 for group in family.groups({name: tuple(p.shape) for name, p in leaves.items()}):
                     weights = [leaves[name].data for name in group.weights]
                     scale = rows_of([optimiser.metric(name) for name in group.weights])
-                    write_rows(weights, prox(rows_of(weights), scale, since, genotype["group_penalty"]))
+                    write_rows(
+                        weights, prox(rows_of(weights), scale, since, genotype["group_penalty"])
+                    )
             since = 0.0
     if prox is None and recipe.average:
         return leave({name: a.float() for name, a in average.items()}, centres)
@@ -97,15 +114,23 @@ def _train(
 def _centred(params: Params, x: Tensor, centres: Centres) -> Tensor:
     hidden = x.flatten(1)
     for i, centre in enumerate(centres):
-        hidden = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu() - centre
-    return F.linear(hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"])
+        hidden = (
+            F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu()
+            - centre
+        )
+    return F.linear(
+        hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"]
+    )
 
 
 class _AdamW:
     def __init__(self, leaves: Params, recipe: Recipe) -> None:
         self.leaves, self.recipe = leaves, recipe
         self.torch = torch.optim.AdamW(
-            leaves.values(), betas=(recipe.beta1, recipe.beta2), eps=1e-8, weight_decay=recipe.weight_decay
+            leaves.values(),
+            betas=(recipe.beta1, recipe.beta2),
+            eps=1e-8,
+            weight_decay=recipe.weight_decay,
         )
 
     def step(self, lr: float) -> None:
@@ -122,7 +147,11 @@ class _Sgd:
     def __init__(self, leaves: Params, recipe: Recipe) -> None:
         self.leaves, self.recipe = leaves, recipe
         self.torch = torch.optim.SGD(
-            leaves.values(), lr=1.0, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
+            leaves.values(),
+            lr=1.0,
+            momentum=recipe.momentum,
+            nesterov=True,
+            weight_decay=recipe.weight_decay,
         )
 
     def step(self, lr: float) -> None:
@@ -137,8 +166,13 @@ class _Muon:
     def __init__(self, leaves: Params, recipe: Recipe) -> None:
         weights = [name for name, p in leaves.items() if p.dim() > 1]
         self.matrices = {name: leaves[name] for name in weights[:-1]}
-        self.rest = _AdamW({name: p for name, p in leaves.items() if name not in self.matrices}, recipe)
-        self.momenta = {name: torch.zeros_like(p, dtype=torch.float64).flatten(1) for name, p in self.matrices.items()}
+        self.rest = _AdamW(
+            {name: p for name, p in leaves.items() if name not in self.matrices}, recipe
+        )
+        self.momenta = {
+            name: torch.zeros_like(p, dtype=torch.float64).flatten(1)
+            for name, p in self.matrices.items()
+        }
         self.steps = {name: torch.zeros_like(m) for name, m in self.momenta.items()}
         self.recipe = recipe
 
@@ -153,12 +187,16 @@ class _Muon:
             for _ in range(5):
                 x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
             self.steps[name] = x * max(1.0, x.shape[0] / x.shape[1]) ** 0.5
-            p.data.mul_(1 - lr * self.recipe.weight_decay).sub_(lr * self.steps[name].view_as(p).float())
+            p.data.mul_(1 - lr * self.recipe.weight_decay).sub_(
+                lr * self.steps[name].view_as(p).float()
+            )
         self.rest.step(lr * self.recipe.lr_rest / self.recipe.lr)
 
     def metric(self, name: str) -> Tensor:
         if name not in self.matrices:
             return self.rest.metric(name) * (self.recipe.lr_rest / self.recipe.lr)
-        rows: Tensor = (self.steps[name].norm(dim=1) / self.momenta[name].norm(dim=1).clamp_min(1e-8)).clamp_min(1e-8)
+        rows: Tensor = (
+            self.steps[name].norm(dim=1) / self.momenta[name].norm(dim=1).clamp_min(1e-8)
+        ).clamp_min(1e-8)
         p = self.matrices[name].data
         return rows.float().view(-1, *[1] * (p.dim() - 1)).expand_as(p)

@@ -10,9 +10,13 @@ from gped_nas.models.base import FAMILIES, Genotype, Shapes
 
 FUSED_FAMILY = "mlp"
 _LAYER_MACS = 2_000_000
-"""What a layer of a student costs a step besides its products, in multiply-adds of the same time: some 0.05 ms."""
+"""What a layer of a student costs a step besides its products, in multiply-adds of the same time:
+some 0.05 ms.
+"""
 _WORTH_A_WORKER = 150_000_000
-"""Multiply-adds a step that a worker must have: with fewer, workers wait for the interpreter more than they compute."""
+"""Multiply-adds a step that a worker must have: with fewer, workers wait for the interpreter more
+than they compute.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,11 @@ def lay_out(
 ) -> list[Share]:
     """The layout of a population.
 
-    1. Students are shared out over the workers, the dearest first, each to the worker with the least to do.
+    1. Students are shared out over the workers, the dearest first, each to the worker with the
+       least to do.
     2. On each worker the students of a family are one bundle.
-    3. In a bundle of ``mlp``, equal shapes are put side by side, so that they become one product. Other families are
-       taken in turn, in the order of the population.
+    3. In a bundle of ``mlp``, equal shapes are put side by side, so that they become one product.
+       Other families are taken in turn, in the order of the population.
 
     Args:
         genotypes: the population.
@@ -68,7 +73,9 @@ def lay_out(
         loads[worker] += costs[place]
         members.setdefault((worker, genotypes[place].family), []).append(place)
     return [
-        Share(worker, family, tuple(sorted(places, key=lambda p: _order(genotypes[p], shapes[p], p))))
+        Share(
+            worker, family, tuple(sorted(places, key=lambda p: _order(genotypes[p], shapes[p], p)))
+        )
         for (worker, family), places in sorted(members.items())
     ]
 

@@ -1,28 +1,33 @@
-"""Online distillation: the algorithm as published, one teacher chain and its students in step; nothing is kept.
+"""Online distillation: the algorithm as published, one teacher chain and its students in step;
+nothing is kept.
 
-    for each step of the students:
-        theta <- the chain's next state after burn-in, ``thinning`` steps on
-        draw a batch of distillation inputs
-        ghat  <- g(theta) there (``newest``, U_s), or the running mean of g at these inputs (``running_mean``, U_o)
-        one optimiser step of every student on the loss to ghat
+    for each step of the students: theta <- the chain's next state after burn-in, ``thinning`` steps
+        on draw a batch of distillation inputs ghat  <- g(theta) there (``newest``, U_s), or the
+        running mean of g at these inputs (``running_mean``, U_o) one optimiser step of every
+        student on the loss to ghat
 
-It is the baseline that learning from a stream is compared with. A population shares the chain, whose draws are its
-own, so that a student has the same bits alone; but each population pays a whole chain, of ``burn_in + steps *
-thinning`` steps, where students of a stream share one for all.
+It is the baseline that learning from a stream is compared with. A population shares the chain,
+whose draws are its own, so that a student has the same bits alone; but each population pays a whole
+chain, of ``burn_in + steps * thinning`` steps, where students of a stream share one for all.
 
-The paper's student is trained by ``recipe: {mode: online, lr: 1.0e-3, warmup: 0, halve_every: ..., beta2: 0.999}``
-(Adam, its step size halved now and then). What differs from the paper and its released code on purpose:
+The paper's student is trained by ``recipe: {mode: online, lr: 1.0e-3, warmup: 0, halve_every: ...,
+beta2: 0.999}`` (Adam, its step size halved now and then). What differs from the paper and its
+released code on purpose:
 
-* The teacher's predictions are taken at temperature 1, as students are evaluated (the code softens them by 5).
-* The entropy loss is squared: an absolute error on the newest sample learns the posterior median. Its head is one
-  output bounded by H[q], where the paper's predicts the logarithm.
-* With ``newest`` the input policy draws anew in each pass over the inputs. With ``running_mean`` the inputs stay what
-  they are: a mean over differently perturbed inputs would be the expectation at none of them.
-* Inputs come in seeded permutations, not with replacement. Students have no dropout, and pruned units are removed.
-* Chain 0 of the teacher's method is run, whatever ``chains`` says, from the stream's own seed: its states begin as the
-  stream's first chain does. The stream is still built, for evaluation alone.
+* The teacher's predictions are taken at temperature 1, as students are evaluated (the code softens
+  them by 5).
+* The entropy loss is squared: an absolute error on the newest sample learns the posterior median.
+  Its head is one output bounded by H[q], where the paper's predicts the logarithm.
+* With ``newest`` the input policy draws anew in each pass over the inputs. With ``running_mean``
+  the inputs stay what they are: a mean over differently perturbed inputs would be the expectation
+  at none of them.
+* Inputs come in seeded permutations, not with replacement. Students have no dropout, and pruned
+  units are removed.
+* Chain 0 of the teacher's method is run, whatever ``chains`` says, from the stream's own seed: its
+  states begin as the stream's first chain does. The stream is still built, for evaluation alone.
 
-Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, algorithm 1; Balan et al. 2015, arXiv:1506.04416, algorithm 1.
+Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, algorithm 1; Balan et al. 2015,
+arXiv:1506.04416, algorithm 1.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,8 +55,10 @@ def online_batches(
 
     Args:
         thetas: flat parameters (P,) of posterior samples, in the order of the chain.
-        predict: flat parameters and normalised inputs (B, *input_shape) to what the likelihood predicts, (B, C).
-        draw_inputs: number of the pass, from 0, to the normalised inputs (M, *input_shape) of that pass.
+        predict: flat parameters and normalised inputs (B, *input_shape) to what the likelihood
+            predicts, (B, C).
+        draw_inputs: number of the pass, from 0, to the normalised inputs (M, *input_shape) of that
+            pass.
         targets: the students' targets.
         recipe: batch size and update rule.
         root: root seed of the batch order.
@@ -77,6 +84,7 @@ def online_batches(
         num_seen += len(index_B)
         num_samples += 1
     raise ConfigError(
-        f"recipe.mode: the teacher's method ended after {num_samples} posterior samples, expected one for each of "
+        f"recipe.mode: the teacher's method ended after {num_samples} posterior samples, expected "
+        "one for each of "
         f"{recipe.steps} steps; lower recipe.steps or use mode cached"
     )

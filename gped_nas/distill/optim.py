@@ -1,15 +1,17 @@
 """Optimisers over a bundle's flat buffers: one update for all its students, a step size for each.
 
-* ``adamw`` (Loshchilov & Hutter 2019, arXiv:1711.05101) and ``sgd`` (Nesterov momentum): torch's own, in one pass over
-  the numbers.
-* ``muon`` (Jordan et al. 2024, kellerjordan.github.io/posts/muon): the momentum of every weight matrix but the last
-  layer's is replaced by one with the same singular vectors and singular values near one, by five steps of a
-  Newton-Schulz iteration, times ``sqrt(max(1, rows / columns))``; equal shapes are iterated together. Biases, norms
-  and last layers go by adamw, with the step size ``lr_rest``.
+* ``adamw`` (Loshchilov & Hutter 2019, arXiv:1711.05101) and ``sgd`` (Nesterov momentum): torch's
+  own, in one pass over the numbers.
+* ``muon`` (Jordan et al. 2024, kellerjordan.github.io/posts/muon): the momentum of every weight
+  matrix but the last layer's is replaced by one with the same singular vectors and singular values
+  near one, by five steps of a Newton-Schulz iteration, times ``sqrt(max(1, rows / columns))``;
+  equal shapes are iterated together. Biases, norms and last layers go by adamw, with the step size
+  ``lr_rest``.
 
-What an optimiser remembers lies in flat buffers of the bundle's layout, so that it survives when students leave. Each
-tells its metric, the positive diagonal D of ``step = -lr * D * gradient``, in which the group lasso's proximal step is
-taken (``pruning.py``). Muon has no such diagonal; the length of a row's step over that of its gradient stands for it.
+What an optimiser remembers lies in flat buffers of the bundle's layout, so that it survives when
+students leave. Each tells its metric, the positive diagonal D of ``step = -lr * D * gradient``, in
+which the group lasso's proximal step is taken (``pruning.py``). Muon has no such diagonal; the
+length of a row's step over that of its gradient stands for it.
 """
 
 from collections import defaultdict
@@ -42,7 +44,9 @@ class Optimiser(Protocol):
     memory: dict[str, Tensor]
 
     def step(self, lr: float | Tensor) -> None:
-        """One update, masters and what a step computes with; ``lr`` is multiplied by each student's own factor."""
+        """One update, masters and what a step computes with; ``lr`` is multiplied by each student's
+        own factor.
+        """
         ...
 
     def metric(self, student: int, name: str) -> Tensor:
@@ -50,14 +54,17 @@ class Optimiser(Protocol):
         ...
 
 
-def optimiser(bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> Optimiser:
+def optimiser(
+    bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor
+) -> Optimiser:
     """The recipe's optimiser of a bundle.
 
     Args:
         bundle: whose buffers it updates.
         recipe: its kind and constants.
         factors: for each student what its step size is multiplied by.
-        updates: how many updates there have been, a float32 scalar on the bundle's device; counted up here.
+        updates: how many updates there have been, a float32 scalar on the bundle's device; counted
+            up here.
     """
     if recipe.optimiser == "muon":
         return Muon(bundle, recipe, factors, updates)
@@ -78,7 +85,9 @@ class AdamW:
         *,
         cuts: Mapping[float, list[slice]] | None = None,
     ) -> None:
-        """``cuts`` limits the update to parts of the buffers, by their factor; everything by default."""
+        """``cuts`` limits the update to parts of the buffers, by their factor; everything by
+        default.
+        """
         theta = bundle.buffers.theta
         self._recipe, self._updates = recipe, updates
         first, second = torch.zeros_like(theta), torch.zeros_like(theta)
@@ -92,7 +101,9 @@ class AdamW:
                 [second[cut] for cut in block.cuts],
                 [updates] * len(block.cuts),
             )
-            for factor, block in _blocks(bundle.buffers, _cuts(bundle, factors) if cuts is None else cuts)
+            for factor, block in _blocks(
+                bundle.buffers, _cuts(bundle, factors) if cuts is None else cuts
+            )
         ]
 
     def step(self, lr: float | Tensor) -> None:
@@ -128,7 +139,9 @@ class AdamW:
 class Sgd:
     """See the module docstring."""
 
-    def __init__(self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> None:
+    def __init__(
+        self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor
+    ) -> None:
         theta = bundle.buffers.theta
         self._recipe, self._updates = recipe, updates
         self._fused = theta.device.type in ("cpu", "cuda")
@@ -160,14 +173,18 @@ class Sgd:
         self._updates.add_(1)
 
     def metric(self, student: int, name: str) -> Tensor:
-        """See ``Optimiser.metric``: a gradient moves its number by ``lr / (1 - momentum)`` in the long run."""
+        """See ``Optimiser.metric``: a gradient moves its number by ``lr / (1 - momentum)`` in the
+        long run.
+        """
         return torch.full_like(self._thetas[student][name], 1 / (1 - self._recipe.momentum))
 
 
 class Muon:
     """See the module docstring."""
 
-    def __init__(self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor) -> None:
+    def __init__(
+        self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor
+    ) -> None:
         self._buffers = buffers = bundle.buffers
         rest = defaultdict[float, list[slice]](list)
         stacks = defaultdict[tuple[float, float, tuple[int, int]], list[slice]](list)
@@ -176,14 +193,20 @@ class Muon:
             if piece.matrix is None:
                 rest[factor * recipe.lr_rest / recipe.lr].append(piece.where)
             else:
-                rows, *columns = bundle.shapes[piece.student][piece.name]  # without units that rounding added
-                stacks[factor, max(1.0, rows / prod(columns)) ** 0.5, piece.matrix].append(piece.where)
+                rows, *columns = bundle.shapes[piece.student][
+                    piece.name
+                ]  # without units that rounding added
+                stacks[factor, max(1.0, rows / prod(columns)) ** 0.5, piece.matrix].append(
+                    piece.where
+                )
         self._rest = AdamW(bundle, recipe, factors, updates, cuts=rest)
         self._recipe, self._stacks = recipe, stacks
         self.memory = {**self._rest.memory, "momentum": torch.zeros_like(buffers.theta)}
         self._step, self._thetas = torch.zeros_like(buffers.theta), bundle.views(buffers.theta)
         self._steps, self._momenta = bundle.views(self._step), bundle.views(self.memory["momentum"])
-        self._matrices = {(piece.student, piece.name) for piece in bundle.pieces() if piece.matrix is not None}
+        self._matrices = {
+            (piece.student, piece.name) for piece in bundle.pieces() if piece.matrix is not None
+        }
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimiser.step``."""
@@ -198,7 +221,9 @@ class Muon:
             stretched = orthogonalise(nesterov.to(self._buffers.dtype)).float() * stretch
             for cut, one in zip(where, stretched, strict=True):
                 self._step[cut] = one.flatten()
-                theta[cut].mul_(1 - lr * factor * recipe.weight_decay).sub_(self._step[cut] * (lr * factor))
+                theta[cut].mul_(1 - lr * factor * recipe.weight_decay).sub_(
+                    self._step[cut] * (lr * factor)
+                )
                 if work is not theta:
                     work[cut].copy_(theta[cut])
         self._rest.step(lr)
@@ -209,15 +234,17 @@ class Muon:
             return self._rest.metric(student, name) * (self._recipe.lr_rest / self._recipe.lr)
         step, momentum = self._steps[student][name], self._momenta[student][name]
         rows: Tensor = step.flatten(1).norm(dim=1) / momentum.flatten(1).norm(dim=1).clamp_min(EPS)
-        rows = rows.clamp_min(EPS)  # a unit that no example reaches does not move; the proximal step divides by D
+        rows = rows.clamp_min(
+            EPS
+        )  # a unit that no example reaches does not move; the proximal step divides by D
         return rows.view(-1, *[1] * (step.dim() - 1)).expand_as(step)
 
 
 def orthogonalise(stack: Tensor) -> Tensor:
     """Matrices (n, rows, columns) with the same singular vectors and singular values of about one.
 
-    Computed in the matrices' own precision, and bfloat16 is enough. Source: Jordan et al. 2024; the polynomial's
-    coefficients are theirs.
+    Computed in the matrices' own precision, and bfloat16 is enough. Source: Jordan et al. 2024; the
+    polynomial's coefficients are theirs.
     """
     a, b, c = _NEWTON_SCHULZ
     is_tall = stack.shape[1] > stack.shape[2]
@@ -242,8 +269,9 @@ def _cuts(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
 def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> Iterator[tuple[float, Block]]:
     """Blocks to update, each with the factor on its step size.
 
-    Parts too small for a call of their own share one, whatever their factors, at the largest, and the other steps are
-    shortened after it. To lengthen steps would lengthen the rounding of what was updated as well.
+    Parts too small for a call of their own share one, whatever their factors, at the largest, and
+    the other steps are shortened after it. To lengthen steps would lengthen the rounding of what
+    was updated as well.
     """
     small: list[tuple[int, int, float]] = []
     for factor, own in cuts.items():

@@ -11,15 +11,19 @@ from gped_nas.models.base import Genotype
 from gped_nas.models.costs import largest_product
 
 
-def decided(recipe: Recipe, genotypes: Sequence[Genotype], data: DistillationSet, device: torch.device) -> Recipe:
+def decided(
+    recipe: Recipe, genotypes: Sequence[Genotype], data: DistillationSet, device: torch.device
+) -> Recipe:
     """The recipe with ``precision: auto`` decided.
 
-    It is bfloat16 where the device is good at it and the largest product of a step is large: of small ones the calls
-    cost more in bfloat16 than the products save.
+    It is bfloat16 where the device is good at it and the largest product of a step is large: of
+    small ones the calls cost more in bfloat16 than the products save.
     """
     if recipe.precision != "auto":
         return recipe
     input_shape, batch_size = tuple(data.inputs.shape[1:]), min(recipe.batch_size, len(data.inputs))
-    macs = max(largest_product(g.family, data.shapes(g), input_shape, batch_size) for g in genotypes)
+    macs = max(
+        largest_product(g.family, data.shapes(g), input_shape, batch_size) for g in genotypes
+    )
     is_half = macs >= devices.SHARED_MACS and devices.half_is_fast(device)
     return recipe.model_copy(update={"precision": "bfloat16" if is_half else "float32"})

@@ -1,17 +1,17 @@
 """Group lasso by proximal steps in the optimiser's own metric.
 
-The penalty is ``lambda * sum_g sqrt(n_g) * ||w_g||`` over groups of ``n_g`` weights (Yuan & Lin 2006): for each
-unit, its rows of all the parameters that its ``models.base.Group`` penalises, side by side.
-An optimiser that moves each weight by ``-step * D_i * grad_i`` measures length in the metric ``D^-1``; the
-proximal step in that metric is
+The penalty is ``lambda * sum_g sqrt(n_g) * ||w_g||`` over groups of ``n_g`` weights (Yuan & Lin
+2006): for each unit, its rows of all the parameters that its ``models.base.Group`` penalises, side
+by side. An optimiser that moves each weight by ``-step * D_i * grad_i`` measures length in the
+metric ``D^-1``; the proximal step in that metric is
 
     argmin_z  sum_i (z_i - w_i)^2 / (2 step D_i) + lambda sqrt(n) ||z||,
 
-whose fixed points are the stationary points of loss plus penalty, whatever the scale of D. (Thresholding at
-``step * lambda``, as if D were one, leaves every unit of an Adam-trained network alive: Adam's D is of the
-order of 1 / |gradient|, hundreds of times larger.) A group dies exactly when
-``||D^-1 w|| <= step * lambda * sqrt(n)``; otherwise ``z_i = w_i r / (r + c_i)`` with
-``c_i = step lambda sqrt(n) D_i`` and ``r = ||z||`` the root of ``sum_i (w_i / (r + c_i))^2 = 1``, found by
+whose fixed points are the stationary points of loss plus penalty, whatever the scale of D.
+(Thresholding at ``step * lambda``, as if D were one, leaves every unit of an Adam-trained network
+alive: Adam's D is of the order of 1 / |gradient|, hundreds of times larger.) A group dies exactly
+when ``||D^-1 w|| <= step * lambda * sqrt(n)``; otherwise ``z_i = w_i r / (r + c_i)`` with ``c_i =
+step lambda sqrt(n) D_i`` and ``r = ||z||`` the root of ``sum_i (w_i / (r + c_i))^2 = 1``, found by
 Newton's method from zero, where the function is convex and decreasing.
 """
 
@@ -58,10 +58,13 @@ def prox_group_lasso(weight: Tensor, scale: Tensor, step: Tensor | float, penalt
         squares = (weight * inverse).square()
         value = squares.sum(1, keepdim=True)
         slope = (squares * inverse).sum(1, keepdim=True)
-        # Newton on 1/sqrt(value) - 1, which is nearly linear in r, instead of on value - 1: few steps suffice
+        # Newton on 1/sqrt(value) - 1, which is nearly linear in r, instead of on value - 1: few
+        # steps suffice
         r = (r + value * (value.sqrt() - 1) / slope).clamp_min(0)
     shrunk = weight * (r / (r + c))
-    return torch.where(dead, torch.zeros_like(weight), shrunk)  # NaN stays NaN: divergence must show
+    return torch.where(
+        dead, torch.zeros_like(weight), shrunk
+    )  # NaN stays NaN: divergence must show
 
 
 def prox_reference(weight: Tensor, scale: Tensor, step: float, penalty: float) -> Tensor:

@@ -29,8 +29,8 @@ class QuantileSettings(Config):
 def empirical_quantile(values_SBG: Tensor, weight_S: Tensor, levels: tuple[float, ...]) -> Tensor:
     """Weighted quantiles over posterior samples: (B, G * levels), levels last.
 
-    The quantile is the least value that at least a share ``level`` of the weight does not exceed; among the minimisers
-    of the samples' pinball loss it is the least.
+    The quantile is the least value that at least a share ``level`` of the weight does not exceed;
+    among the minimisers of the samples' pinball loss it is the least.
     """
     ordered, order = values_SBG.sort(0)
     share = (weight_S.double() / weight_S.double().sum())[order].cumsum(0)
@@ -40,10 +40,12 @@ def empirical_quantile(values_SBG: Tensor, weight_S: Tensor, levels: tuple[float
 
 
 def quantile(settings: QuantileSettings) -> Target:
-    """Quantiles over the posterior of each class's probability; the head gives (..., B, C * levels), levels last.
+    """Quantiles over the posterior of each class's probability; the head gives (..., B, C *
+    levels), levels last.
 
-    The quantiles of a class are running sums of a softmax over ``levels + 1`` raw outputs: they lie in [0, 1] and rise
-    with the level by construction. Their loss is the pinball loss (Koenker & Bassett 1978, Econometrica 46).
+    The quantiles of a class are running sums of a softmax over ``levels + 1`` raw outputs: they lie
+    in [0, 1] and rise with the level by construction. Their loss is the pinball loss (Koenker &
+    Bassett 1978, Econometrica 46).
     """
     num_levels = len(settings.levels)
 

@@ -15,70 +15,109 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class Recipe(Config):
     """Settings of the kernel, the same for every student of a study.
 
-    An optimiser (see ``distill.optim``) with a linear warm-up and a cosine to zero over ``steps``, or halvings at equal
-    distances. After ``prune_at`` of the steps dead units are removed and the rest fine-tunes what
-    is left, without the group penalty. Modes: see ``distill.online``; update rules: see ``distill.feed``.
+    An optimiser (see ``distill.optim``) with a linear warm-up and a cosine to zero over ``steps``,
+    or halvings at equal distances. After ``prune_at`` of the steps dead units are removed and the
+    rest fine-tunes what is left, without the group penalty. Modes: see ``distill.online``; update
+    rules: see ``distill.feed``.
     """
 
-    mode: Mode = Field(default="cached", description="learn from the stream, or online from a chain of their own")
+    mode: Mode = Field(
+        default="cached", description="learn from the stream, or online from a chain of their own"
+    )
     update: Update = Field(
         default="averaged",
         description="what a step is shown of the posterior samples; newest by default where mode is online",
     )
-    optimiser: Literal["adamw", "muon", "sgd"] = Field(default="adamw", description="see distill.optim")
+    optimiser: Literal["adamw", "muon", "sgd"] = Field(
+        default="adamw", description="see distill.optim"
+    )
     precision: Precision = Field(
         default="auto",
         description="what products are computed in; auto probes the device once a study, for large products",
     )
     steps: int = Field(default=3000, ge=1, description="optimiser steps, fine-tuning included")
-    batch_size: int = Field(default=128, ge=1, description="examples a step, the same ones for every student")
+    batch_size: int = Field(
+        default=128, ge=1, description="examples a step, the same ones for every student"
+    )
     lr: float = Field(default=3e-3, gt=0, description="peak step size")
-    halve_every: int = Field(default=0, ge=0, description="steps between halvings of lr; 0 is a cosine to zero")
+    halve_every: int = Field(
+        default=0, ge=0, description="steps between halvings of lr; 0 is a cosine to zero"
+    )
     warmup: int = Field(default=100, ge=0, description="steps of linear warm-up")
     components: int = Field(
-        default=0, ge=0, description="mlp: train on so many principal components of the inputs; 0 is plain inputs"
+        default=0,
+        ge=0,
+        description="mlp: train on so many principal components of the inputs; 0 is plain inputs",
     )
     centred: bool = Field(default=False, description="mlp: train on hidden units less their means")
-    lr_rest: float = Field(default=3e-3, gt=0, description="muon: peak step size of biases, norms and last layers")
+    lr_rest: float = Field(
+        default=3e-3, gt=0, description="muon: peak step size of biases, norms and last layers"
+    )
     lr_width_power: float = Field(
-        default=0.0, ge=0, le=1, description="a student's step size falls with its mean width to this power; 64 is one"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="a student's step size falls with its mean width to this power; 64 is one",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="in units of 1 / lr-weighted step")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="adamw: decay of the first moment")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="adamw: decay of the second moment")
-    momentum: float = Field(default=0.95, ge=0, lt=1, description="muon, sgd: decay of the momentum")
-    average: float = Field(
-        default=0.0, ge=0, lt=1, description="decay a step of the weights' running average after pruning; 0 keeps none"
+    momentum: float = Field(
+        default=0.95, ge=0, lt=1, description="muon, sgd: decay of the momentum"
     )
-    rungs: int = Field(default=0, ge=0, description="times, at equal distances, that validation is looked at")
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="decay a step of the weights' running average after pruning; 0 keeps none",
+    )
+    rungs: int = Field(
+        default=0, ge=0, description="times, at equal distances, that validation is looked at"
+    )
     patience: int = Field(
         default=0,
         ge=0,
         description="rungs after pruning without a lower loss until a student leaves; 0 is never",
     )
-    prune_at: float = Field(default=0.6, gt=0, lt=1, description="share of the steps before pruning")
-    prox_every: int = Field(default=10, ge=1, description="steps between proximal steps of the group lasso")
-    target_weights: Annotated[dict[str, float], Field(description="weight of each target's loss; 1 if absent")] = {}
+    prune_at: float = Field(
+        default=0.6, gt=0, lt=1, description="share of the steps before pruning"
+    )
+    prox_every: int = Field(
+        default=10, ge=1, description="steps between proximal steps of the group lasso"
+    )
+    target_weights: Annotated[
+        dict[str, float], Field(description="weight of each target's loss; 1 if absent")
+    ] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _online_is_shown_samples(cls, data: Any) -> Any:
-        return {"update": "newest", **data} if isinstance(data, dict) and data.get("mode") == "online" else data
+        return (
+            {"update": "newest", **data}
+            if isinstance(data, dict) and data.get("mode") == "online"
+            else data
+        )
 
     @model_validator(mode="after")
     def _online_has_no_average(self) -> "Recipe":
         if self.mode == "online" and self.update == "averaged":
             raise ValueError(
-                "update: found averaged, expected newest or running_mean: mode online keeps no samples to average"
+                "update: found averaged, expected newest or running_mean: mode online keeps no "
+                "samples to average"
             )
         return self
 
     @model_validator(mode="after")
     def _patience_needs_rungs(self) -> "Recipe":
         if self.patience and not self.rungs:
-            raise ValueError("patience: found it without rungs, expected rungs of at least 1: that is where it looks")
+            raise ValueError(
+                "patience: found it without rungs, expected rungs of at least 1: that is where it "
+                "looks"
+            )
         if self.rungs and self.update != "averaged":
-            raise ValueError(f"rungs: found it with update {self.update}, expected averaged: rungs read averages")
+            raise ValueError(
+                f"rungs: found it with update {self.update}, expected averaged: rungs read averages"
+            )
         return self
 
     @model_validator(mode="after")
@@ -89,20 +128,33 @@ class Recipe(Config):
         return self
 
     def to_record(self) -> dict[str, Any]:
-        """What a record says of it: what is not the default, and what tells one kind of training from another."""
-        kind = {"mode": self.mode, "update": self.update, "optimiser": self.optimiser, "precision": self.precision}
+        """What a record says of it: what is not the default, and what tells one kind of training
+        from another.
+        """
+        kind = {
+            "mode": self.mode,
+            "update": self.update,
+            "optimiser": self.optimiser,
+            "precision": self.precision,
+        }
         return {**self.model_dump(mode="json", exclude_defaults=True), **kind}
 
     @property
     def prune_step(self) -> int:
-        """The step after which dead units are removed: a multiple of ``prox_every`` where there is room."""
+        """The step after which dead units are removed: a multiple of ``prox_every`` where there is
+        room.
+        """
         step = max(1, round(self.steps * self.prune_at))
-        return max(self.prox_every, step - step % self.prox_every) if step >= self.prox_every else step
+        return (
+            max(self.prox_every, step - step % self.prox_every) if step >= self.prox_every else step
+        )
 
     @property
     def rung_steps(self) -> tuple[int, ...]:
         """After how many steps validation is looked at; the last rung is the end."""
-        return tuple(sorted({max(1, round(self.steps * (i + 1) / self.rungs)) for i in range(self.rungs)}))
+        return tuple(
+            sorted({max(1, round(self.steps * (i + 1) / self.rungs)) for i in range(self.rungs)})
+        )
 
     def shrinks_after(self, step: int) -> bool:
         """Whether a proximal step of the group lasso follows this step of the first phase."""

@@ -1,8 +1,10 @@
-"""Steps of a whole worker recorded once as a CUDA graph and replayed: a step costs one launch instead of hundreds.
+"""Steps of a whole worker recorded once as a CUDA graph and replayed: a step costs one launch
+instead of hundreds.
 
-What changes from step to step lies on the device: a counter picks the row of batch indices and of the step-size
-schedule, gathers the batch, and counts itself up. Every address stays the same, which a graph demands; nothing is read
-back. Until a layout changes, a graph holds; then its worker is made anew, and so is the graph.
+What changes from step to step lies on the device: a counter picks the row of batch indices and of
+the step-size schedule, gathers the batch, and counts itself up. Every address stays the same, which
+a graph demands; nothing is read back. Until a layout changes, a graph holds; then its worker is
+made anew, and so is the graph.
 
 The recorded step runs anywhere; without a graph it is the plain loop, which is how it is tested.
 """
@@ -16,13 +18,23 @@ from gped_nas.distill.feed import Batch, DistillationSet
 from gped_nas.distill.training import TrainedBundle
 
 WARM_UP = 3
-"""Steps taken plainly before recording, so that libraries have set themselves up; they train like all others."""
+"""Steps taken plainly before recording, so that libraries have set themselves up; they train like
+all others.
+"""
 
 
 class CountedStep:
-    """A step of a worker's bundles that finds its batch and its step size by a counter on the device."""
+    """A step of a worker's bundles that finds its batch and its step size by a counter on the
+    device.
+    """
 
-    def __init__(self, bundles: Sequence[TrainedBundle], data: DistillationSet, index_TB: Tensor, lr_T: Tensor) -> None:
+    def __init__(
+        self,
+        bundles: Sequence[TrainedBundle],
+        data: DistillationSet,
+        index_TB: Tensor,
+        lr_T: Tensor,
+    ) -> None:
         """Begin before the first of T steps.
 
         Args:
@@ -46,7 +58,9 @@ class CountedStep:
 
     def _batch(self) -> Batch:
         index_B = self._index_TB.index_select(0, self._counter).squeeze(0)
-        said = {name: value.index_select(0, index_B) for name, value in self._data.expectations.items()}
+        said = {
+            name: value.index_select(0, index_B) for name, value in self._data.expectations.items()
+        }
         return self._data.inputs.index_select(0, index_B), said
 
 

@@ -1,8 +1,8 @@
 """A student as people use it, and its two files: ``weights.safetensors`` and ``spec.json``.
 
-``spec.json`` is all that is needed beside the weights: family, input shape, class names, targets, normalisation
-and storage dtype. Raw inputs in the dataset's own range go in; every expectation the student was distilled for
-comes out.
+``spec.json`` is all that is needed beside the weights: family, input shape, class names, targets,
+normalisation and storage dtype. Raw inputs in the dataset's own range go in; every expectation the
+student was distilled for comes out.
 """
 
 from collections.abc import Mapping
@@ -34,12 +34,14 @@ class StudentSpec:
         family: name of the family whose forward it runs.
         input_shape: shape of one input.
         class_names: one a class, in label order; none for a real label.
-        targets: what it predicts, in the order of the raw outputs; a name stands for the registered target.
+        targets: what it predicts, in the order of the raw outputs; a name stands for the registered
+            target.
         normalization: raw inputs to network inputs.
         label_normalization: real labels to the unit of the network's outputs; None for classes.
         storage_dtype: how its weights lie on disk.
         genotype: plain data of the genotype it was drawn with, before pruning.
-        about: where it comes from: study, trial, stream; of an export also its files; plain data, for people.
+        about: where it comes from: study, trial, stream; of an export also its files; plain data,
+            for people.
     """
 
     family: str
@@ -99,7 +101,9 @@ class _SpecFile(Config):
     @model_validator(mode="after")
     def _labels_are_of_one_kind(self) -> "_SpecFile":
         if bool(self.class_names) == bool(self.label_normalization):
-            raise ValueError("expected class_names, or label_normalization where labels are real numbers")
+            raise ValueError(
+                "expected class_names, or label_normalization where labels are real numbers"
+            )
         return self
 
 
@@ -118,15 +122,21 @@ class Student(nn.Module):
         super().__init__()
         self.spec = spec
         self._names = list(params)
-        self.weights = nn.ParameterList(nn.Parameter(p, requires_grad=False) for p in params.values())
+        self.weights = nn.ParameterList(
+            nn.Parameter(p, requires_grad=False) for p in params.values()
+        )
         try:
             raw = self.forward(torch.zeros((1, *spec.input_shape)))
         except (RuntimeError, KeyError) as error:
-            raise DataError(f"weights do not fit the spec's {spec.family} on {spec.input_shape}: {error}") from None
+            raise DataError(
+                f"weights do not fit the spec's {spec.family} on {spec.input_shape}: {error}"
+            ) from None
         expected = num_raw_outputs(spec.targets, spec.num_classes)
         if raw.shape[-1] != expected:
             names = [target.name for target in spec.targets]
-            raise DataError(f"weights give {raw.shape[-1]} outputs, the spec's heads {names} need {expected}")
+            raise DataError(
+                f"weights give {raw.shape[-1]} outputs, the spec's heads {names} need {expected}"
+            )
 
     @property
     def params(self) -> Params:
@@ -148,13 +158,14 @@ class Student(nn.Module):
         """Every expectation the student was distilled for.
 
         Args:
-            x: raw inputs (N, *input_shape) in the dataset's own range; (N, H, W) is taken for one channel.
+            x: raw inputs (N, *input_shape) in the dataset's own range; (N, H, W) is taken for one
+                channel.
             batch_size: inputs at a time.
 
         Returns:
-            ``{target: (N, G)}``, derived targets included: ``predictive`` holds probabilities, ``expected_entropy``
-            nats, ``predictive_normal`` mean and variance in the label's own unit and that squared; other units are
-            told by ``TARGETS[name].label``.
+            ``{target: (N, G)}``, derived targets included: ``predictive`` holds probabilities,
+            ``expected_entropy`` nats, ``predictive_normal`` mean and variance in the label's own
+            unit and that squared; other units are told by ``TARGETS[name].label``.
 
         Raises:
             DataError: the inputs have another shape.
@@ -163,19 +174,25 @@ class Student(nn.Module):
         if tuple(x.shape[1:]) == shape[1:] and shape[0] == 1 and len(shape) == 3:
             x = x.unsqueeze(1)
         if tuple(x.shape[1:]) != shape:
-            raise DataError(f"inputs: found shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))})")
+            raise DataError(
+                f"inputs: found shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))})"
+            )
         parts = x.split(batch_size)  # type: ignore[no-untyped-call]
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
         return expectations(self.spec, raw)
 
 
 def expectations(spec: StudentSpec, raw: Tensor) -> dict[str, Tensor]:
-    """What a student predicts: raw outputs (N, U) to ``{target: (N, G)}``, real labels in their own unit."""
+    """What a student predicts: raw outputs (N, U) to ``{target: (N, G)}``, real labels in their own
+    unit.
+    """
     found = predictions(raw, spec.targets, spec.num_classes)
     labels = spec.label_normalization
     if labels:
         mean, variance = found["predictive_normal"].unbind(-1)
-        found["predictive_normal"] = torch.stack([mean * labels.std + labels.mean, variance * labels.std**2], -1)
+        found["predictive_normal"] = torch.stack(
+            [mean * labels.std + labels.mean, variance * labels.std**2], -1
+        )
     return found
 
 
@@ -194,7 +211,8 @@ def load_student(folder: Path) -> Student:
     """The student whose two files lie in ``folder``, in evaluation mode.
 
     Raises:
-        DataError: a file is missing, malformed, of a newer version, or the two do not fit each other.
+        DataError: a file is missing, malformed, of a newer version, or the two do not fit each
+            other.
     """
     path = folder / SPEC_FILE
     if not path.is_file():
@@ -202,7 +220,9 @@ def load_student(folder: Path) -> Student:
     try:
         data = read_json(path)
         if isinstance(data, dict) and data.get("spec_version") != SPEC_VERSION:
-            raise ConfigError(f"{path}: spec version {data.get('spec_version')!r}, expected {SPEC_VERSION}")
+            raise ConfigError(
+                f"{path}: spec version {data.get('spec_version')!r}, expected {SPEC_VERSION}"
+            )
         file = parse(_SpecFile, data, str(path))
         targets = parse_targets(file.targets, f"{path}: targets")
     except DataError:

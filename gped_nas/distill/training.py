@@ -57,7 +57,9 @@ class _Penalised:
 class TrainedBundle:
     """A bundle's buffers filled with students, and the step that trains them."""
 
-    def __init__(self, bundle: Bundle, students: Sequence[Student], recipe: Recipe, *, updates: int) -> None:
+    def __init__(
+        self, bundle: Bundle, students: Sequence[Student], recipe: Recipe, *, updates: int
+    ) -> None:
         """Fill the buffers.
 
         Args:
@@ -68,11 +70,16 @@ class TrainedBundle:
         """
         self._bundle, self._students, self._recipe = bundle, students, recipe
         theta = bundle.buffers.theta
-        # A captured step counts on the device; elsewhere a number that torch reads back lies on the CPU.
-        self._updates = torch.tensor(float(updates), device=theta.device if theta.is_cuda else "cpu")
+        # A captured step counts on the device; elsewhere a number that torch reads back lies on the
+        # CPU.
+        self._updates = torch.tensor(
+            float(updates), device=theta.device if theta.is_cuda else "cpu"
+        )
         factors = [student.lr_factor for student in students]
         self._optimiser = optimiser(bundle, recipe, factors, self._updates)
-        self._average = torch.zeros_like(theta) if all(student.average for student in students) else None
+        self._average = (
+            torch.zeros_like(theta) if all(student.average for student in students) else None
+        )
         self._num_averaged = updates
         self._fill(theta, [student.params for student in students])
         for name, flat in self._optimiser.memory.items():
@@ -107,7 +114,9 @@ class TrainedBundle:
 
     @torch.no_grad()
     def add_to_average(self) -> None:
-        """Take the present parameters into the running average: a plain mean until the decay takes over."""
+        """Take the present parameters into the running average: a plain mean until the decay takes
+        over.
+        """
         if self._average is not None:
             self._num_averaged += 1
             weight = max(1 - self._recipe.average, 1 / (self._num_averaged + 1))
@@ -115,16 +124,24 @@ class TrainedBundle:
 
     @torch.no_grad()
     def shrink(self, lr_sum: float) -> None:
-        """The group lasso's proximal step of each student with a penalty, over steps whose sizes sum to ``lr_sum``.
+        """The group lasso's proximal step of each student with a penalty, over steps whose sizes
+        sum to ``lr_sum``.
 
         Groups of as many numbers are shrunk together, whosever they are.
         """
         for groups in self._groups.values():
-            weight = torch.cat([rows_of([self._params[g.student][name] for name in g.weights]) for g in groups])
-            scale = torch.cat(
-                [rows_of([self._optimiser.metric(g.student, name) for name in g.weights]) for g in groups]
+            weight = torch.cat(
+                [rows_of([self._params[g.student][name] for name in g.weights]) for g in groups]
             )
-            step = torch.cat([weight.new_full((g.num_rows, 1), lr_sum * g.lr_factor * g.penalty) for g in groups])
+            scale = torch.cat(
+                [
+                    rows_of([self._optimiser.metric(g.student, name) for name in g.weights])
+                    for g in groups
+                ]
+            )
+            step = torch.cat(
+                [weight.new_full((g.num_rows, 1), lr_sum * g.lr_factor * g.penalty) for g in groups]
+            )
             shrunk = prox_group_lasso(weight, scale, step, 1.0)
             for group, rows in zip(groups, shrunk.split([g.num_rows for g in groups]), strict=True):  # type: ignore[no-untyped-call]
                 write_rows([self._params[group.student][name] for name in group.weights], rows)
@@ -140,7 +157,9 @@ class TrainedBundle:
             shapes = self._bundle.shapes[i]
             for group in FAMILIES[student.genotype.family].groups(shapes):
                 size = sum(prod(shapes[name][1:]) for name in group.weights)
-                one = _Penalised(i, group.weights, group.num_units(shapes), penalty, student.lr_factor)
+                one = _Penalised(
+                    i, group.weights, group.num_units(shapes), penalty, student.lr_factor
+                )
                 found.setdefault(size, []).append(one)
         return found
 

@@ -10,7 +10,13 @@ from gped_nas.evaluate.base import (
     paired_difference,
 )
 from gped_nas.evaluate.metrics import reliability
-from gped_nas.evaluate.predictions import AnyPredictions, NormalPredictions, Predictions, entropy, kl_divergence
+from gped_nas.evaluate.predictions import (
+    AnyPredictions,
+    NormalPredictions,
+    Predictions,
+    entropy,
+    kl_divergence,
+)
 
 __all__ = [
     "METRICS",

@@ -1,12 +1,14 @@
 """What a metric is, and how predictions become an evaluation: values, sizes and 95 % intervals.
 
-A metric is a function of sums over examples: ``terms`` gives K numbers an example, ``combine`` turns their
-sums into the value. The plain value uses the sums themselves; a bootstrap value uses sums weighted by how
-often each example was drawn, so that all resamples of all metrics are one matrix product. The draws are made
-once and shared by all students and the teacher, which makes their differences paired.
+A metric is a function of sums over examples: ``terms`` gives K numbers an example, ``combine``
+turns their sums into the value. The plain value uses the sums themselves; a bootstrap value uses
+sums weighted by how often each example was drawn, so that all resamples of all metrics are one
+matrix product. The draws are made once and shared by all students and the teacher, which makes
+their differences paired.
 
-Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile intervals);
-Davison & Hinkley 1997, Bootstrap Methods and their Application, section 5.2 (basic intervals).
+Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile
+intervals); Davison & Hinkley 1997, Bootstrap Methods and their Application, section 5.2 (basic
+intervals).
 """
 
 from collections.abc import Callable
@@ -53,8 +55,8 @@ class Metric:
         needs_teacher: compares with the teacher's predictions.
         needs_entropy: reads the E[H] of the predictions that are judged.
         needs_teacher_entropy: reads the teacher's E[H].
-        interval: ``percentile``; or ``basic`` for a non-negative metric that resampling pushes upwards, where
-            the resampled values are reflected about the plain one.
+        interval: ``percentile``; or ``basic`` for a non-negative metric that resampling pushes
+            upwards, where the resampled values are reflected about the plain one.
     """
 
     name: str
@@ -70,13 +72,17 @@ class Metric:
 
     def applies(self, predictions: AnyPredictions, teacher: AnyPredictions | None) -> bool:
         """Whether it judges such labels and everything it reads is there."""
-        if predictions.task not in self.tasks or (self.needs_entropy and not _has_entropy(predictions)):
+        if predictions.task not in self.tasks or (
+            self.needs_entropy and not _has_entropy(predictions)
+        ):
             return False
         if teacher is None:
             return not (self.needs_teacher or self.needs_teacher_entropy)
         return not (self.needs_teacher_entropy and not _has_entropy(teacher))
 
-    def value(self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None) -> float:
+    def value(
+        self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None
+    ) -> float:
         """The plain value on all examples; infinities and NaN are kept."""
         return self._total(self.terms(predictions, labels_N, teacher))
 
@@ -92,7 +98,9 @@ def _has_entropy(predictions: AnyPredictions) -> bool:
 METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate")
 
 
-def add_metric(name: str, direction: Direction, label: str, **settings: Any) -> Callable[[Terms], Terms]:
+def add_metric(
+    name: str, direction: Direction, label: str, **settings: Any
+) -> Callable[[Terms], Terms]:
     """Register the decorated function as the terms of a metric."""
 
     def add(terms: Terms) -> Terms:
@@ -107,8 +115,8 @@ class Resamples:
     """Bootstrap draws of n examples with replacement, as counts.
 
     Attributes:
-        counts_RN: how often each example is in each resample, uint8 (for n > 255 a count above 255 has a
-            probability below 1e-500).
+        counts_RN: how often each example is in each resample, uint8 (for n > 255 a count above 255
+            has a probability below 1e-500).
     """
 
     counts_RN: NDArray[np.uint8]
@@ -124,7 +132,9 @@ class Resamples:
     def sums(self, terms_NK: Floats) -> Floats:
         """Sums of the terms over each resample, shape (R, K), float64."""
         chunks = range(0, len(self), _CHUNK)
-        return np.concatenate([self.counts_RN[r : r + _CHUNK].astype(np.float64) @ terms_NK for r in chunks])
+        return np.concatenate(
+            [self.counts_RN[r : r + _CHUNK].astype(np.float64) @ terms_NK for r in chunks]
+        )
 
 
 def draw_resamples(n: int, *, root: int, part: str, num_resamples: int = 1000) -> Resamples:
@@ -172,7 +182,11 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None, *, resamples: Resamples
+    predictions: AnyPredictions,
+    labels_N: Labels,
+    teacher: AnyPredictions | None = None,
+    *,
+    resamples: Resamples,
 ) -> Evaluation:
     """Every registered metric that applies; those that read what is absent are left out.
 
@@ -189,7 +203,10 @@ def evaluate(
     _check(predictions, labels_N, teacher, resamples)
     metrics = [metric for metric in METRICS.values() if metric.applies(predictions, teacher)]
     terms = [metric.terms(predictions, labels_N, teacher) for metric in metrics]
-    values = [_finite(metric, metric._total(terms_NK)) for metric, terms_NK in zip(metrics, terms, strict=True)]
+    values = [
+        _finite(metric, metric._total(terms_NK))
+        for metric, terms_NK in zip(metrics, terms, strict=True)
+    ]
     ends = np.cumsum([terms_NK.shape[1] for terms_NK in terms])[:-1]
     sums = np.split(resamples.sums(np.concatenate(terms, axis=1)), ends, axis=1)
     intervals = {
@@ -197,7 +214,9 @@ def evaluate(
         for metric, value, sums_RK in zip(metrics, values, sums, strict=True)
     }
     names = [metric.name for metric in metrics]
-    return Evaluation(dict(zip(names, values, strict=True)), intervals, dict.fromkeys(names, len(predictions)))
+    return Evaluation(
+        dict(zip(names, values, strict=True)), intervals, dict.fromkeys(names, len(predictions))
+    )
 
 
 def paired_difference(
@@ -221,7 +240,9 @@ def paired_difference(
     for predictions in (first, second):
         _check(predictions, labels_N, teacher, resamples)
         if not metric.applies(predictions, teacher):
-            raise DataError(f"metric '{metric_name}': it reads teacher predictions or an E[H] that is absent")
+            raise DataError(
+                f"metric '{metric_name}': it reads teacher predictions or an E[H] that is absent"
+            )
         terms_NK = metric.terms(predictions, labels_N, teacher)
         values.append(_finite(metric, metric._total(terms_NK)))
         resampled.append(metric.combine(resamples.sums(terms_NK), resamples.n))
@@ -229,7 +250,12 @@ def paired_difference(
     return difference, _bounds(metric, difference, resampled[0] - resampled[1]), resamples.n
 
 
-def _check(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None, resamples: Resamples) -> None:
+def _check(
+    predictions: AnyPredictions,
+    labels_N: Labels,
+    teacher: AnyPredictions | None,
+    resamples: Resamples,
+) -> None:
     if resamples.n != len(predictions):
         raise DataError(f"resamples: drawn for {resamples.n} examples, expected {len(predictions)}")
     predictions.check(labels_N)

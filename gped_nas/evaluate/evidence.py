@@ -1,4 +1,5 @@
-"""What a card shows of one student beyond its numbers: where it errs, how sure it is, and where it is least sure.
+"""What a card shows of one student beyond its numbers: where it errs, how sure it is, and where it
+is least sure.
 
 Plain data of one part of a dataset, small enough to be kept with each student of a front.
 """
@@ -7,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels, NormalPredictions, Predictions, entropy
+from gped_nas.evaluate.predictions import (
+    AnyPredictions,
+    Floats,
+    Labels,
+    NormalPredictions,
+    Predictions,
+    entropy,
+)
 
 NUM_PAIRS = 150
 NUM_UNCERTAIN, NUM_FAR = 4, 2
@@ -18,20 +26,25 @@ def evidence(student: AnyPredictions, teacher: AnyPredictions, labels_N: Labels)
     """A student beside its teacher on the same examples.
 
     Returns:
-        ``spread`` (``quantity``, and how unsure the ``student`` and the ``teacher`` are of up to 150 evenly chosen
-        examples) and, of classes, ``confusion`` (rows ``[label, found, count]``, counts above 0) and ``examples``:
-        those where the student is least sure, then those farthest from the teacher by KL(teacher || student). An
-        example has its ``index``, ``why``, ``label`` and ``classes``: rows ``[class, teacher's probability,
-        student's]``.
+        ``spread`` (``quantity``, and how unsure the ``student`` and the ``teacher`` are of up to
+        150 evenly chosen examples) and, of classes, ``confusion`` (rows ``[label, found, count]``,
+        counts above 0) and ``examples``: those where the student is least sure, then those farthest
+        from the teacher by KL(teacher || student). An example has its ``index``, ``why``, ``label``
+        and ``classes``: rows ``[class, teacher's probability, student's]``.
     """
     chosen = np.unique(np.linspace(0, len(labels_N) - 1, NUM_PAIRS).round().astype(int))
     quantity = (
-        "predictive std (labels' unit)" if isinstance(student, NormalPredictions) else "predictive entropy (nats)"
+        "predictive std (labels' unit)"
+        if isinstance(student, NormalPredictions)
+        else "predictive entropy (nats)"
     )
     shown: dict[str, Any] = {
         "spread": {
             "quantity": quantity,
-            **{n: _rounded(_spread(p)[chosen]) for n, p in (("student", student), ("teacher", teacher))},
+            **{
+                n: _rounded(_spread(p)[chosen])
+                for n, p in (("student", student), ("teacher", teacher))
+            },
         }
     }
     if isinstance(student, Predictions) and isinstance(teacher, Predictions):

@@ -1,5 +1,5 @@
-"""The built-in metrics of classifiers, and those that any predictions have: proper scores, calibration, and agreement
-with the teacher.
+"""The built-in metrics of classifiers, and those that any predictions have: proper scores,
+calibration, and agreement with the teacher.
 
 All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
 """
@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import add_metric
-from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels, NormalPredictions, Predictions, entropy
+from gped_nas.evaluate.predictions import (
+    AnyPredictions,
+    Floats,
+    Labels,
+    NormalPredictions,
+    Predictions,
+    entropy,
+)
 from gped_nas.evaluate.regression import coverage
 
 ECE_BINS = 15
@@ -20,8 +27,11 @@ ENTROPY_SLACK = 1e-6
 """Nats by which E[H] may exceed H[q] before it counts: the rounding of float32 predictions."""
 
 
-def reliability(predictions: AnyPredictions, labels_N: Labels, bins: int = ECE_BINS) -> list[dict[str, Any]]:
-    """The reliability diagram: a row ``{"confidence", "accuracy", "count"}`` for each bin that is not empty.
+def reliability(
+    predictions: AnyPredictions, labels_N: Labels, bins: int = ECE_BINS
+) -> list[dict[str, Any]]:
+    """The reliability diagram: a row ``{"confidence", "accuracy", "count"}`` for each bin that is
+        not empty.
 
     Args:
         predictions: what is judged; the diagram of real labels is ``coverage``'s.
@@ -29,7 +39,8 @@ def reliability(predictions: AnyPredictions, labels_N: Labels, bins: int = ECE_B
         bins: number of equal-width, right-closed bins of the top probability over [0, 1].
 
     Returns:
-        Rows by rising confidence; ``confidence`` and ``accuracy`` are means over the bin, ``count`` its size.
+        Rows by rising confidence; ``confidence`` and ``accuracy`` are means over the bin, ``count``
+        its size.
 
     Raises:
         ConfigError: fewer than one bin.
@@ -43,29 +54,42 @@ def reliability(predictions: AnyPredictions, labels_N: Labels, bins: int = ECE_B
     rows = []
     for index in np.unique(bin_N):
         inside = bin_N == index
-        row = {"confidence": float(confidence[inside].mean()), "accuracy": float(correct[inside].mean())}
+        row = {
+            "confidence": float(confidence[inside].mean()),
+            "accuracy": float(correct[inside].mean()),
+        }
         rows.append({**row, "count": int(inside.sum())})
     return rows
 
 
 @add_metric("accuracy", "maximize", "accuracy (share)")
 def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Share of examples whose most probable class is the label; of tied classes the lowest one is taken."""
+    """Share of examples whose most probable class is the label; of tied classes the lowest one is
+    taken.
+    """
     return _correct(predictions, labels_N)[:, None]
 
 
 @add_metric("nll", "minimize", "NLL (nats)", tasks=_ANY)
 def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
-    """Mean negative log-probability of the label, infinite where the label got none; of a real label, its log-density
-    in the label's own unit.
+    """Mean negative log-probability of the label, infinite where the label got none; of a real
+    label, its log-density in the label's own unit.
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, section 4.1 (logarithmic score).
     """
     return -predictions.log_score(labels_N)[:, None]
 
 
-@add_metric("nll_above_teacher", "minimize", "NLL above the teacher's (nats)", tasks=_ANY, needs_teacher=True)
-def _nll_above_teacher(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
+@add_metric(
+    "nll_above_teacher",
+    "minimize",
+    "NLL above the teacher's (nats)",
+    tasks=_ANY,
+    needs_teacher=True,
+)
+def _nll_above_teacher(
+    predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
+) -> Floats:
     """NLL minus the teacher's on the same examples: its interval is that of a paired difference."""
     assert teacher is not None, "needs_teacher"
     return _nll(predictions, labels_N, None) - _nll(teacher, labels_N, None)
@@ -73,7 +97,8 @@ def _nll_above_teacher(predictions: AnyPredictions, labels_N: Labels, teacher: A
 
 @add_metric("brier", "minimize", "Brier score (sum over classes)")
 def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Mean over examples of the squared error of the probabilities, summed over classes: from 0 to 2.
+    """Mean over examples of the squared error of the probabilities, summed over classes: from 0 to
+        2.
 
     Source: Brier 1950, Monthly Weather Review 78, equation 2.
     """
@@ -90,10 +115,12 @@ def _sum_of_gaps(sums_RK: Floats, n: int) -> Floats:
 
 @add_metric("ece", "minimize", "ECE (15 bins, L1)", combine=_sum_of_gaps, interval="basic")
 def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Expected calibration error: mean over examples of |confidence - accuracy| of the top label in a bin.
+    """Expected calibration error: mean over examples of |confidence - accuracy| of the top label in
+        a bin.
 
-    The 15 bins have equal width over [0, 1] and are right-closed: (k/15, (k+1)/15]. The absolute value biases
-    it upwards, in a resample more than in the sample, so its interval is the basic one.
+    The 15 bins have equal width over [0, 1] and are right-closed: (k/15, (k+1)/15]. The absolute
+    value biases it upwards, in a resample more than in the sample, so its interval is the basic
+    one.
 
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
@@ -106,11 +133,13 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 
 @add_metric("kl_to_teacher", "minimize", "KL to teacher (nats)", tasks=_ANY, needs_teacher=True)
 def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
-    """Mean KL(teacher || student) of the predictives; infinite where the student lacks the teacher's support.
+    """Mean KL(teacher || student) of the predictives; infinite where the student lacks the
+    teacher's support.
 
     For real labels, between the normals that have their means and variances.
 
-    Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110 (its cross-entropy, less the teacher's entropy).
+    Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110 (its cross-entropy, less the teacher's
+        entropy).
     """
     kl_N: Floats = teacher.kl_to(predictions)
     return kl_N[:, None]
@@ -134,7 +163,9 @@ def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions 
     needs_entropy=True,
     needs_teacher_entropy=True,
 )
-def _entropy_error(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+def _entropy_error(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
+) -> Floats:
     """Mean absolute difference of the student's and the teacher's expected entropy."""
     assert teacher is not None
     assert predictions.expected_entropy_N is not None and teacher.expected_entropy_N is not None
@@ -149,7 +180,9 @@ def _entropy_error(predictions: Predictions, labels_N: Labels, teacher: Predicti
     needs_entropy=True,
     needs_teacher_entropy=True,
 )
-def _information_error(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+def _information_error(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
+) -> Floats:
     """Mean absolute difference of the student's and the teacher's mutual information H[E p] - E[H]."""
     assert teacher is not None
     return np.abs(_information(predictions) - _information(teacher))[:, None]
@@ -162,10 +195,14 @@ def _information_error(predictions: Predictions, labels_N: Labels, teacher: Pred
     needs_teacher=True,
     needs_teacher_entropy=True,
 )
-def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Share of examples where the teacher's E[H] exceeds the student's total entropy H[q] by over 1e-6 nats.
+def _entropy_excess(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
+) -> Floats:
+    """Share of examples where the teacher's E[H] exceeds the student's total entropy H[q] by over
+    1e-6 nats.
 
-    There no E[H] head bounded by H[q] can be right. A teacher has none: E[H] <= H[E[p]] since H is concave.
+    There no E[H] head bounded by H[q] can be right. A teacher has none: E[H] <= H[E[p]] since H is
+    concave.
     """
     assert teacher is not None and teacher.expected_entropy_N is not None
     excess_N = teacher.expected_entropy_N - entropy(predictions.log_prob_NC)
@@ -173,7 +210,9 @@ def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predict
 
 
 def _information(predictions: Predictions) -> Floats:
-    """Mutual information of label and parameters, nats, shape (N,): what of the entropy is not in the data."""
+    """Mutual information of label and parameters, nats, shape (N,): what of the entropy is not in
+    the data.
+    """
     assert predictions.expected_entropy_N is not None
     return entropy(predictions.log_prob_NC) - predictions.expected_entropy_N
 

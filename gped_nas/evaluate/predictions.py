@@ -1,4 +1,5 @@
-"""What students and teachers say about examples: a distribution over classes, or a normal distribution, each.
+"""What students and teachers say about examples: a distribution over classes, or a normal
+distribution, each.
 
 All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
 """
@@ -23,9 +24,10 @@ class Predictions:
     """What a student or a teacher says about the class of N examples.
 
     Attributes:
-        log_prob_NC: log-probability of each class, nats, as float64. A teacher's is of its posterior average.
-        expected_entropy_N: E[H], the posterior average of the predictive entropy, nats, as float64; a
-            student's is its estimate of that. None where nobody was asked for it.
+        log_prob_NC: log-probability of each class, nats, as float64. A teacher's is of its
+            posterior average.
+        expected_entropy_N: E[H], the posterior average of the predictive entropy, nats, as float64;
+            a student's is its estimate of that. None where nobody was asked for it.
 
     Raises:
         DataError: the shapes do not fit each other.
@@ -38,12 +40,16 @@ class Predictions:
     def __post_init__(self) -> None:
         log_prob = np.asarray(self.log_prob_NC, np.float64)
         if log_prob.ndim != 2 or log_prob.shape[1] < 1:
-            raise DataError(f"log_prob_NC: found shape {log_prob.shape}, expected (examples, classes)")
+            raise DataError(
+                f"log_prob_NC: found shape {log_prob.shape}, expected (examples, classes)"
+            )
         object.__setattr__(self, "log_prob_NC", log_prob)
         if self.expected_entropy_N is not None:
             entropy = np.asarray(self.expected_entropy_N, np.float64)
             if entropy.shape != log_prob.shape[:1]:
-                raise DataError(f"expected_entropy_N: found shape {entropy.shape}, expected ({len(log_prob)},)")
+                raise DataError(
+                    f"expected_entropy_N: found shape {entropy.shape}, expected ({len(log_prob)},)"
+                )
             object.__setattr__(self, "expected_entropy_N", entropy)
 
     def __len__(self) -> int:
@@ -61,22 +67,30 @@ class Predictions:
         """Raise ``DataError`` unless these are labels of the same examples."""
         classes = self.log_prob_NC.shape[1]
         if labels_N.shape != (len(self),) or not np.issubdtype(labels_N.dtype, np.integer):
-            raise DataError(f"labels: found {labels_N.dtype}{labels_N.shape}, expected {len(self)} integers")
+            raise DataError(
+                f"labels: found {labels_N.dtype}{labels_N.shape}, expected {len(self)} integers"
+            )
         if labels_N.min() < 0 or labels_N.max() >= classes:
-            raise DataError(f"labels: found {labels_N.min()} to {labels_N.max()}, expected 0 to {classes - 1}")
+            raise DataError(
+                f"labels: found {labels_N.min()} to {labels_N.max()}, expected 0 to {classes - 1}"
+            )
 
     def check_like(self, teacher: "AnyPredictions") -> None:
         """Raise ``DataError`` unless a teacher's are of the same examples and classes."""
         shape = self.log_prob_NC.shape
         if not isinstance(teacher, Predictions) or teacher.log_prob_NC.shape != shape:
-            raise DataError(f"teacher: found {_describe(teacher)}, expected probabilities of shape {shape}")
+            raise DataError(
+                f"teacher: found {_describe(teacher)}, expected probabilities of shape {shape}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class NormalPredictions:
-    """What a student or a teacher says about the real label of N examples: a normal distribution each.
+    """What a student or a teacher says about the real label of N examples: a normal distribution
+        each.
 
-    A teacher's has the mean and the variance of its posterior average, which itself is a mixture of normals.
+    A teacher's has the mean and the variance of its posterior average, which itself is a mixture of
+    normals.
 
     Attributes:
         mean_N: in the labels' own unit, as float64.
@@ -91,9 +105,15 @@ class NormalPredictions:
     task: ClassVar[Task] = "regression"
 
     def __post_init__(self) -> None:
-        mean, variance = np.asarray(self.mean_N, np.float64), np.asarray(self.variance_N, np.float64)
+        mean, variance = (
+            np.asarray(self.mean_N, np.float64),
+            np.asarray(self.variance_N, np.float64),
+        )
         if mean.ndim != 1 or variance.shape != mean.shape:
-            raise DataError(f"mean_N, variance_N: found shapes {mean.shape} and {variance.shape}, expected (N,) twice")
+            raise DataError(
+                f"mean_N, variance_N: found shapes {mean.shape} and {variance.shape}, expected "
+                "(N,) twice"
+            )
         object.__setattr__(self, "mean_N", mean)
         object.__setattr__(self, "variance_N", variance)
 
@@ -109,18 +129,24 @@ class NormalPredictions:
     def kl_to(self, other: "NormalPredictions") -> Floats:
         """KL(self || other) of each example, nats, shape (N,)."""
         ratio = self.variance_N / other.variance_N
-        kl_N: Floats = 0.5 * (ratio - 1 - np.log(ratio) + np.square(self.mean_N - other.mean_N) / other.variance_N)
+        kl_N: Floats = 0.5 * (
+            ratio - 1 - np.log(ratio) + np.square(self.mean_N - other.mean_N) / other.variance_N
+        )
         return kl_N
 
     def check(self, labels_N: Labels) -> None:
         """Raise ``DataError`` unless these are labels of the same examples."""
         if labels_N.shape != (len(self),) or not np.issubdtype(labels_N.dtype, np.floating):
-            raise DataError(f"labels: found {labels_N.dtype}{labels_N.shape}, expected {len(self)} floats")
+            raise DataError(
+                f"labels: found {labels_N.dtype}{labels_N.shape}, expected {len(self)} floats"
+            )
 
     def check_like(self, teacher: "AnyPredictions") -> None:
         """Raise ``DataError`` unless a teacher's are of the same examples."""
         if not isinstance(teacher, NormalPredictions) or len(teacher) != len(self):
-            raise DataError(f"teacher: found {_describe(teacher)}, expected means of shape {(len(self),)}")
+            raise DataError(
+                f"teacher: found {_describe(teacher)}, expected means of shape {(len(self),)}"
+            )
 
 
 AnyPredictions = Predictions | NormalPredictions
@@ -142,7 +168,9 @@ def entropy(log_prob_NC: Floats) -> Floats:
 
 
 def kl_divergence(log_p_NC: Floats, log_q_NC: Floats) -> Floats:
-    """KL(p || q) of each row, nats, shape (N,); 0 log 0 = 0, and infinite where q lacks p's support."""
+    """KL(p || q) of each row, nats, shape (N,); 0 log 0 = 0, and infinite where q lacks p's
+    support.
+    """
     prob = np.exp(log_p_NC)
     terms = np.zeros_like(prob)
     np.subtract(log_p_NC, log_q_NC, out=terms, where=prob != 0)

@@ -1,4 +1,6 @@
-"""Metrics of predictions for real labels: error, calibration of intervals, and agreement with the teacher's moments."""
+"""Metrics of predictions for real labels: error, calibration of intervals, and agreement with the
+teacher's moments.
+"""
 
 from typing import Any
 
@@ -24,9 +26,11 @@ def _mean_gap(sums_RK: Floats, n: int) -> Floats:
 
 
 def coverage(predictions: NormalPredictions, labels_N: Labels) -> list[dict[str, Any]]:
-    """The reliability diagram of intervals: a row ``{"confidence", "accuracy", "count"}`` for each of ``LEVELS``.
+    """The reliability diagram of intervals: a row ``{"confidence", "accuracy", "count"}`` for each
+        of ``LEVELS``.
 
-    ``confidence`` is the nominal coverage of a central interval, ``accuracy`` the share of labels inside it.
+    ``confidence`` is the nominal coverage of a central interval, ``accuracy`` the share of labels
+    inside it.
 
     Source: Kuleshov, Fenner & Ermon 2018, arXiv:1807.00263, section 3.
     """
@@ -45,33 +49,63 @@ def _inside(predictions: NormalPredictions, labels_N: Labels) -> Floats:
 
 
 @add_metric("rmse", "minimize", "RMSE (labels' unit)", tasks=_REGRESSION, combine=_root_mean)
-def _rmse(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
+def _rmse(
+    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
+) -> Floats:
     """Root of the mean squared error of the mean, in the labels' own unit."""
     terms_N1: Floats = np.square(predictions.mean_N - labels_N)[:, None]
     return terms_N1
 
 
 @add_metric(
-    "coverage_error", "minimize", "coverage error (share)", tasks=_REGRESSION, combine=_mean_gap, interval="basic"
+    "coverage_error",
+    "minimize",
+    "coverage error (share)",
+    tasks=_REGRESSION,
+    combine=_mean_gap,
+    interval="basic",
 )
-def _coverage_error(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
+def _coverage_error(
+    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
+) -> Floats:
     """Mean over the levels .1 to .9 of |share of labels inside the central interval - level|.
 
-    Source: Kuleshov, Fenner & Ermon 2018, arXiv:1807.00263, equation 9, with the absolute in place of the squared gap.
+    Source: Kuleshov, Fenner & Ermon 2018, arXiv:1807.00263, equation 9, with the absolute in place
+        of the squared gap.
     """
     return _inside(predictions, labels_N)
 
 
-@add_metric("mean_error", "minimize", "error of the mean (teacher's std)", tasks=_REGRESSION, needs_teacher=True)
-def _mean_error(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
-    """Mean absolute difference of the student's and the teacher's mean, in the teacher's predictive std."""
+@add_metric(
+    "mean_error",
+    "minimize",
+    "error of the mean (teacher's std)",
+    tasks=_REGRESSION,
+    needs_teacher=True,
+)
+def _mean_error(
+    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
+) -> Floats:
+    """Mean absolute difference of the student's and the teacher's mean, in the teacher's predictive
+    std.
+    """
     assert teacher is not None, "needs_teacher"
-    terms_N1: Floats = (np.abs(predictions.mean_N - teacher.mean_N) / np.sqrt(teacher.variance_N))[:, None]
+    terms_N1: Floats = (np.abs(predictions.mean_N - teacher.mean_N) / np.sqrt(teacher.variance_N))[
+        :, None
+    ]
     return terms_N1
 
 
-@add_metric("variance_error", "minimize", "error of the variance (share of it)", tasks=_REGRESSION, needs_teacher=True)
-def _variance_error(predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None) -> Floats:
+@add_metric(
+    "variance_error",
+    "minimize",
+    "error of the variance (share of it)",
+    tasks=_REGRESSION,
+    needs_teacher=True,
+)
+def _variance_error(
+    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
+) -> Floats:
     """Mean absolute difference of the two predictive variances, as a share of the teacher's."""
     assert teacher is not None, "needs_teacher"
     terms_N1: Floats = np.abs(predictions.variance_N / teacher.variance_N - 1)[:, None]

@@ -10,8 +10,11 @@ from gped_nas.evaluate.teacher import normal_predictions
 
 
 @torch.no_grad()
-def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int = 512) -> AnyPredictions:
-    """A student's log-probabilities and, where it has that head, expected entropies; or means and variances.
+def student_predictions(
+    student: Student, raw_inputs: Tensor, *, batch_size: int = 512
+) -> AnyPredictions:
+    """A student's log-probabilities and, where it has that head, expected entropies; or means and
+    variances.
 
     Args:
         student: read back from its file.
@@ -20,7 +23,10 @@ def student_predictions(student: Student, raw_inputs: Tensor, *, batch_size: int
     """
     spec = student.spec
     raw = torch.cat([student(part) for part in torch.split(raw_inputs, batch_size)])
-    heads = {name: head.double() for name, head in split_heads(raw, spec.targets, spec.num_classes).items()}
+    heads = {
+        name: head.double()
+        for name, head in split_heads(raw, spec.targets, spec.num_classes).items()
+    }
     if spec.label_normalization:
         normal = TARGETS["predictive_normal"].predict(heads["predictive_normal"], heads)
         return normal_predictions(normal[:, 0], normal[:, 1], spec.label_normalization)

@@ -7,19 +7,31 @@ from gped_nas.evaluate.predictions import Floats
 
 
 def auroc(scores_in: Floats, scores_out: Floats) -> float:
-    """Probability that an input from outside scores higher than one from inside, ties counting half.
+    """Probability that an input from outside scores higher than one from inside, ties counting
+    half.
 
     Args:
         scores_in: uncertainty at inputs like the training ones, (N,).
-        scores_out: uncertainty at other inputs, which should be higher, (M,); they are the positive class.
+        scores_out: uncertainty at other inputs, which should be higher, (M,); they are the positive
+            class.
 
     Raises:
         DataError: one of them is empty, or holds NaN.
 
     Source: Mann & Whitney 1947; Hanley & McNeil 1982, Radiology 143.
     """
-    if not len(scores_in) or not len(scores_out) or np.isnan(scores_in).any() or np.isnan(scores_out).any():
-        raise DataError(f"AUROC: found {len(scores_in)} and {len(scores_out)} scores, expected numbers on both sides")
+    if (
+        not len(scores_in)
+        or not len(scores_out)
+        or np.isnan(scores_in).any()
+        or np.isnan(scores_out).any()
+    ):
+        raise DataError(
+            f"AUROC: found {len(scores_in)} and {len(scores_out)} scores, expected numbers on both "
+            "sides"
+        )
     ordered = np.sort(scores_in)
-    below = np.searchsorted(ordered, scores_out, side="left") + np.searchsorted(ordered, scores_out, side="right")
+    below = np.searchsorted(ordered, scores_out, side="left") + np.searchsorted(
+        ordered, scores_out, side="right"
+    )
     return float(below.mean() / (2 * len(ordered)))

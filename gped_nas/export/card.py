@@ -1,4 +1,5 @@
-"""The model card of an exported student, in Markdown: what it is, costs, is worth, gives up, and how to load it.
+"""The model card of an exported student, in Markdown: what it is, costs, is worth, gives up, and
+how to load it.
 
 Every text that a user or a file could have chosen passes through ``as_markdown``.
 """
@@ -18,7 +19,8 @@ _LOADING = {
     "weights.safetensors": (
         "With this package:",
         'import gped_nas as gn\n\nstudent = gn.load_student(".")\nfound = student.predict(inputs)',
-        "`docs/examples/load_student.py` of gped-nas reads the same two files with torch, numpy and safetensors alone.",
+        "`docs/examples/load_student.py` of gped-nas reads the same two files with torch, numpy "
+        "and safetensors alone.",
     ),
     "student.pt2": (
         "With torch alone:",
@@ -36,7 +38,10 @@ _LOADING = {
 
 
 def card(
-    spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot, comparisons: Sequence[Comparison] = ()
+    spec: StudentSpec,
+    record: TrialRecord,
+    snapshot: StudySnapshot,
+    comparisons: Sequence[Comparison] = (),
 ) -> str:
     """The card.
 
@@ -65,9 +70,11 @@ def _what(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> st
         [
             f"# Trial {record.trial} of {as_markdown(snapshot.name)}",
             "",
-            f"A student network that stands in for {_count(teacher.get('num_samples'))} posterior samples of "
+            f"A student network that stands in for {_count(teacher.get('num_samples'))} posterior "
+            "samples of "
             f"{as_markdown(str(teacher.get('genotype', 'a teacher')))}, drawn by "
-            f"{as_markdown(str(teacher.get('method', 'an unnamed method')))}: it was distilled to predict their "
+            f"{as_markdown(str(teacher.get('method', 'an unnamed method')))}: it was distilled to "
+            "predict their "
             "averages in one pass.",
             "",
             *_list(
@@ -85,18 +92,25 @@ def _outputs(spec: StudentSpec) -> str:
     labels = spec.label_normalization
     known = {target.name: target.label for target in spec.targets}
     if labels:
-        about = "real numbers; `predictive_normal` is their mean and their variance, in their own unit"
+        about = (
+            "real numbers; `predictive_normal` is their mean and their variance, in their own unit"
+        )
     else:
         shown = [as_markdown(name) for name in spec.class_names[:_MAX_CLASSES]]
         left = len(spec.class_names) - len(shown)
         about = f"{len(spec.class_names)} classes: {', '.join(shown)}{f', and {left} more' if left else ''}"
-    rows = [[f"`{name}`", as_markdown(known.get(name) or TARGETS[name].label)] for name in output_names(spec)]
+    rows = [
+        [f"`{name}`", as_markdown(known.get(name) or TARGETS[name].label)]
+        for name in output_names(spec)
+    ]
     return "\n".join(
         [
             "## Inputs and outputs",
             "",
-            f"Inputs: float32, shape (N, {', '.join(map(str, spec.input_shape))}), in the data's own range; they are "
-            f"normalised inside, (input - {spec.normalization.mean:g}) / {spec.normalization.std:g}. N may be anything "
+            f"Inputs: float32, shape (N, {', '.join(map(str, spec.input_shape))}), in the data's "
+            "own range; they are "
+            f"normalised inside, (input - {spec.normalization.mean:g}) / "
+            f"{spec.normalization.std:g}. N may be anything "
             "from 1.",
             "",
             f"Labels: {about}.",
@@ -109,14 +123,20 @@ def _outputs(spec: StudentSpec) -> str:
 def _costs(record: TrialRecord, spec: StudentSpec) -> str:
     rows = [[as_markdown(name), _count(value)] for name, value in record.costs.items()]
     files = [
-        [f"`{name}`", _count(one["bytes"]), _count(one["weights_bytes"]), _count(one["overhead_bytes"])]
+        [
+            f"`{name}`",
+            _count(one["bytes"]),
+            _count(one["weights_bytes"]),
+            _count(one["overhead_bytes"]),
+        ]
         for name, one in _files(spec).items()
     ]
     return "\n".join(
         [
             "## What it costs",
             "",
-            "For one example, from input to raw outputs; `storage_bytes` is the size of `weights.safetensors`.",
+            "For one example, from input to raw outputs; `storage_bytes` is the size of "
+            "`weights.safetensors`.",
             "",
             *_table(["cost", ""], rows),
             "",
@@ -127,21 +147,39 @@ def _costs(record: TrialRecord, spec: StudentSpec) -> str:
 
 def _metrics(record: TrialRecord) -> str:
     rows = [
-        [as_markdown(name), _number(value), _interval(record.intervals.get(name)), _count(record.n.get(name))]
+        [
+            as_markdown(name),
+            _number(value),
+            _interval(record.intervals.get(name)),
+            _count(record.n.get(name)),
+        ]
         for name, value in record.metrics.items()
     ]
     text = "Validation chose this student; what begins with `test_` was measured once, afterwards."
     return "\n".join(
-        ["## How good it is", "", text, "", *_table(["metric", "value", "95 % interval", "examples"], rows)]
+        [
+            "## How good it is",
+            "",
+            text,
+            "",
+            *_table(["metric", "value", "95 % interval", "examples"], rows),
+        ]
     )
 
 
-def _given_up(record: TrialRecord, snapshot: StudySnapshot, comparisons: Sequence[Comparison]) -> str:
-    teacher = next((reference for reference in snapshot.references if reference.name == "teacher"), None)
+def _given_up(
+    record: TrialRecord, snapshot: StudySnapshot, comparisons: Sequence[Comparison]
+) -> str:
+    teacher = next(
+        (reference for reference in snapshot.references if reference.name == "teacher"), None
+    )
     if teacher is None:
         return "## What it gives up against the teacher\n\nThe teacher was not measured."
     names = [name for name in record.metrics if name in teacher.metrics]
-    rows = [[as_markdown(name), _number(record.metrics[name]), _number(teacher.metrics[name])] for name in names]
+    rows = [
+        [as_markdown(name), _number(record.metrics[name]), _number(teacher.metrics[name])]
+        for name in names
+    ]
     rows += [
         [as_markdown(name), _count(record.costs[name]), _count(teacher.costs[name])]
         for name in record.costs
@@ -185,7 +223,11 @@ def _loading(spec: StudentSpec) -> str:
         title, code, note = _LOADING[name]
         lines += [title, "", "```python", code, "```", "", note, ""]
     parity = [
-        [f"`{name}`", _number(max(one["parity"]["difference"].values())), _count(one["parity"]["inputs"])]
+        [
+            f"`{name}`",
+            _number(max(one["parity"]["difference"].values())),
+            _count(one["parity"]["inputs"]),
+        ]
         for name, one in _files(spec).items()
     ]
     return "\n".join(
@@ -202,7 +244,9 @@ def _provenance(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot)
     about = {key: value for key, value in spec.about.items() if key != "files"}
     rows = {**about, **snapshot.provenance, "seed of the student": record.extra.get("seed", "")}
     digests = {f"sha256 of {name}": one["sha256"] for name, one in _files(spec).items()}
-    told = {as_markdown(str(key)): as_markdown(str(value)) for key, value in {**rows, **digests}.items()}
+    told = {
+        as_markdown(str(key)): as_markdown(str(value)) for key, value in {**rows, **digests}.items()
+    }
     return "\n".join(["## Where it comes from", "", *_list(told)])
 
 

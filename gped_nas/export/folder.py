@@ -1,11 +1,12 @@
 """An exported student: a folder with ``spec.json``, a model card and one file for each format.
 
-* ``safetensors``: ``weights.safetensors``, the study's own bytes; ``load_student`` reads the folder.
+* ``safetensors``: ``weights.safetensors``, the study's own bytes; ``load_student`` reads the
+  folder.
 * ``pt2``: ``student.pt2``, a graph for ``torch.export.load``.
 * ``onnx``: ``student.onnx``, the same graph for ONNX runtimes.
 
-Nothing is written before every file has answered as the live student does; how near it came, and how large it is
-beside its weights, stands in ``spec.json`` under ``about.files``.
+Nothing is written before every file has answered as the live student does; how near it came, and
+how large it is beside its weights, stands in ``spec.json`` under ``about.files``.
 """
 
 import hashlib
@@ -47,7 +48,9 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "safetensors": Format(WEIGHTS_FILE, lambda spec, stored, weights: weights, safetensors_predict, 0.0),
+    "safetensors": Format(
+        WEIGHTS_FILE, lambda spec, stored, weights: weights, safetensors_predict, 0.0
+    ),
     "pt2": Format(
         "student.pt2",
         lambda spec, stored, weights: pt2_bytes(spec, stored),
@@ -72,10 +75,13 @@ def check_formats(formats: Sequence[str]) -> None:
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(
-                f"--to: found '{name}', expected one of {', '.join(FORMATS)}; a folder to write to is given with --into"
+                f"--to: found '{name}', expected one of {', '.join(FORMATS)}; a folder to write to "
+                "is given with --into"
             )
     if not formats or len(set(formats)) != len(formats):
-        raise ConfigError(f"--to: found {list(formats)}, expected at least one format and none twice")
+        raise ConfigError(
+            f"--to: found {list(formats)}, expected at least one format and none twice"
+        )
 
 
 def write_export(
@@ -90,10 +96,12 @@ def write_export(
         card: the exported student's spec, files included, to its model card.
 
     Returns:
-        Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256`` and ``parity``.
+        Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256`` and
+            ``parity``.
 
     Raises:
-        ConfigError: an unknown format, or the folder holds a student already that this one would be mixed with.
+        ConfigError: an unknown format, or the folder holds a student already that this one would be
+            mixed with.
         DataError: the student is damaged.
         GateError: a file does not predict what the live student does.
         EnvironmentProblem: an extra is not installed, or the folder cannot be written.
@@ -110,7 +118,9 @@ def write_export(
     for name in formats:
         one = FORMATS[name]
         data = one.build(student.spec, stored, weights)
-        parity = check_parity(student, one.predict(student.spec, data), one.file, tolerance=one.tolerance)
+        parity = check_parity(
+            student, one.predict(student.spec, data), one.file, tolerance=one.tolerance
+        )
         built[one.file] = data
         files[one.file] = {
             "bytes": len(data),
@@ -132,9 +142,14 @@ def write_export(
 def _check_folder(source: Path, folder: Path, formats: Sequence[str]) -> None:
     if folder.resolve() == source.resolve():
         raise ConfigError(f"{folder}: the student's own folder in its study; choose another --into")
-    left = [one.file for name, one in FORMATS.items() if name not in formats and (folder / one.file).exists()]
+    left = [
+        one.file
+        for name, one in FORMATS.items()
+        if name not in formats and (folder / one.file).exists()
+    ]
     if left:
         raise ConfigError(
-            f"{folder}: holds {', '.join(left)} of another export; choose another --into, delete it, or name its "
+            f"{folder}: holds {', '.join(left)} of another export; choose another --into, delete "
+            "it, or name its "
             "format with a second --to"
         )

@@ -1,8 +1,10 @@
-"""A student as one graph from raw inputs to everything it predicts, its weights inside as they lie on disk.
+"""A student as one graph from raw inputs to everything it predicts, its weights inside as they lie
+on disk.
 
-Normalisation, the dequantising of int8 and float16 weights, the family's forward and the heads are all part of it, so
-whoever runs the graph needs neither this package nor a second file. Its input is float32 (B, *input_shape) in the
-dataset's own range; its outputs are named by ``output_names``, each (B, G). The batch may have any size.
+Normalisation, the dequantising of int8 and float16 weights, the family's forward and the heads are
+all part of it, so whoever runs the graph needs neither this package nor a second file. Its input is
+float32 (B, *input_shape) in the dataset's own range; its outputs are named by ``output_names``,
+each (B, G). The batch may have any size.
 """
 
 from collections.abc import Mapping
@@ -22,7 +24,9 @@ _DEBUGGING = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "
 
 
 def output_names(spec: StudentSpec) -> tuple[str, ...]:
-    """The outputs in order: the student's targets, and mutual information wherever its two parts are among them."""
+    """The outputs in order: the student's targets, and mutual information wherever its two parts
+    are among them.
+    """
     names = tuple(target.name for target in spec.targets)
     has_parts = set(TARGETS[_DERIVED].requires) <= set(names)
     return (*names, _DERIVED) if has_parts and _DERIVED not in names else names
@@ -50,7 +54,9 @@ class StudentGraph(nn.Module):
     def __init__(self, spec: StudentSpec, stored: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.spec = spec
-        self._names = {name: name.replace(".", "/") for name in stored}  # a buffer's name holds no dot
+        self._names = {
+            name: name.replace(".", "/") for name in stored
+        }  # a buffer's name holds no dot
         for name, tensor in stored.items():
             self.register_buffer(self._names[name], tensor)
 
@@ -62,11 +68,15 @@ class StudentGraph(nn.Module):
 
 
 def traced(spec: StudentSpec, stored: Mapping[str, Tensor]) -> ExportedProgram:
-    """The graph for batches of any size, without the paths and source lines that tracing leaves in it."""
+    """The graph for batches of any size, without the paths and source lines that tracing leaves in
+    it.
+    """
     graph = StudentGraph(spec, stored).eval()
     example = torch.zeros((2, *spec.input_shape))
     with torch.no_grad():
-        program = torch.export.export(graph, (example,), dynamic_shapes={INPUT: {0: Dim("batch")}}, strict=False)
+        program = torch.export.export(
+            graph, (example,), dynamic_shapes={INPUT: {0: Dim("batch")}}, strict=False
+        )
     for node in program.graph.nodes:
         for key in _DEBUGGING:
             node.meta.pop(key, None)

@@ -1,8 +1,10 @@
-"""How far an exported student is from the live one: both are asked about the same inputs, in batches of several sizes.
+"""How far an exported student is from the live one: both are asked about the same inputs, in
+batches of several sizes.
 
-A difference counts relative to the largest value of its output where that is above 1 (concentrations of a Dirichlet
-run into the millions), and as it is where not: for probabilities and nats it is absolute. What is derived from heads
-needs no tolerance of its own, as long as it is computed in a form that amplifies no rounding (``derived_targets``).
+A difference counts relative to the largest value of its output where that is above 1
+(concentrations of a Dirichlet run into the millions), and as it is where not: for probabilities and
+nats it is absolute. What is derived from heads needs no tolerance of its own, as long as it is
+computed in a form that amplifies no rounding (``derived_targets``).
 """
 
 from collections.abc import Callable
@@ -24,13 +26,17 @@ Predict = Callable[[Tensor], dict[str, Tensor]]
 
 
 def probe(student: Student) -> Tensor:
-    """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, the same ones each time."""
+    """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, the same ones each
+    time.
+    """
     shape, scale = student.spec.input_shape, student.spec.normalization
     noise = torch.randn((NUM_INPUTS, *shape), generator=rng.generator(0, "export", "probe"))
     return noise * scale.std + scale.mean
 
 
-def check_parity(student: Student, predict: Predict, what: str, *, tolerance: float = TOLERANCE) -> dict[str, Any]:
+def check_parity(
+    student: Student, predict: Predict, what: str, *, tolerance: float = TOLERANCE
+) -> dict[str, Any]:
     """Compare an export with the live student.
 
     Args:
@@ -40,7 +46,8 @@ def check_parity(student: Student, predict: Predict, what: str, *, tolerance: fl
         tolerance: the largest difference allowed; 0 for bit for bit.
 
     Returns:
-        Plain data: ``inputs``, ``batch_sizes``, ``tolerance`` and the largest ``difference`` of each output.
+        Plain data: ``inputs``, ``batch_sizes``, ``tolerance`` and the largest ``difference`` of
+            each output.
 
     Raises:
         GateError: an output is missing or differs by more than the tolerance, or is not finite.
@@ -50,13 +57,16 @@ def check_parity(student: Student, predict: Predict, what: str, *, tolerance: fl
     for x in probe(student).split(BATCH_SIZES):  # type: ignore[no-untyped-call]
         expected, found = predict_all(student, x), predict(x)
         if set(found) != set(names):
-            raise GateError(f"{what}: gives {sorted(found)}, expected {sorted(names)}; it was not written")
+            raise GateError(
+                f"{what}: gives {sorted(found)}, expected {sorted(names)}; it was not written"
+            )
         for name in names:
             differences[name] = max(differences[name], _difference(found[name], expected[name]))
     worst = max(names, key=lambda name: differences[name])
     if not differences[worst] <= tolerance:
         raise GateError(
-            f"{what}: '{worst}' differs from the live student by {differences[worst]:.3g} on {NUM_INPUTS} inputs, "
+            f"{what}: '{worst}' differs from the live student by {differences[worst]:.3g} on "
+            f"{NUM_INPUTS} inputs, "
             f"expected at most {tolerance:g}; it was not written"
         )
     return {

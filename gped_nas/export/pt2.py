@@ -1,4 +1,6 @@
-"""Export as ``student.pt2``: what ``torch.export.load`` reads. ``module()`` of it takes raw inputs to a dictionary."""
+"""Export as ``student.pt2``: what ``torch.export.load`` reads. ``module()`` of it takes raw inputs
+to a dictionary.
+"""
 
 import io
 

@@ -1,4 +1,6 @@
-"""Export as ``weights.safetensors``: the bytes of the study's own file, read with ``spec.json`` beside it."""
+"""Export as ``weights.safetensors``: the bytes of the study's own file, read with ``spec.json``
+beside it.
+"""
 
 import safetensors.torch
 

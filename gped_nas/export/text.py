@@ -1,15 +1,20 @@
-"""Untrusted texts as they may stand in Markdown: names of studies, spaces, data sets and classes are users' own."""
+"""Untrusted texts as they may stand in Markdown: names of studies, spaces, data sets and classes
+are users' own.
+"""
 
 import unicodedata
 
 LIMIT = 200
 """Characters of a text that are shown; a name can be as long as its author likes."""
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~:")
-_BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDIRECTIONAL = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 
 
 def visible(text: str) -> str:
-    """A text on one line, at most ``LIMIT`` characters, what would reorder or hide its neighbours spelled out.
+    """A text on one line, at most ``LIMIT`` characters, what would reorder or hide its neighbours
+    spelled out.
 
     Marks that turn the direction of writing and control characters become ``<U+202E>``.
     """

@@ -1,8 +1,8 @@
 """Genotypes and the families that build them.
 
-A family is a blueprint of pure functions over named parameters; a genotype is a family with frozen values.
-Families keep no parameters of their own, so teachers, students, populations and pruned networks share one
-forward.
+A family is a blueprint of pure functions over named parameters; a genotype is a family with frozen
+values. Families keep no parameters of their own, so teachers, students, populations and pruned
+networks share one forward.
 """
 
 import math
@@ -28,18 +28,23 @@ COMMON_VALUES = ("group_penalty", "storage_dtype")
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that live and die together: all that belongs to the units of one layer, or of coupled layers.
+    """Parameters that live and die together: all that belongs to the units of one layer, or of
+        coupled layers.
 
-    Every parameter of ``weights`` and ``followers`` has one row (axis 0) a unit, every reader one column or block of
-    columns (axis 1) a unit. A unit is dead when its rows of ``weights`` are exactly zero; what it then sends its
-    readers must be the constant relu(bias) of ``constant``, or zero where there is none.
+    Every parameter of ``weights`` and ``followers`` has one row (axis 0) a unit, every reader one
+    column or block of columns (axis 1) a unit. A unit is dead when its rows of ``weights`` are
+    exactly zero; what it then sends its readers must be the constant relu(bias) of ``constant``, or
+    zero where there is none.
 
     Attributes:
-        layer: name of the layer whose output units these are; of the first one where layers are coupled.
+        layer: name of the layer whose output units these are; of the first one where layers are
+            coupled.
         weights: penalised together: a unit's norm is that of its rows of all of them.
         readers: what reads the units; a unit's columns go with it.
-        followers: removed with a unit without being penalised: biases, and filters whose scale a norm takes out.
-        constant: the units' bias, and the bias of the one reader that takes up the constants of removed units.
+        followers: removed with a unit without being penalised: biases, and filters whose scale a
+            norm takes out.
+        constant: the units' bias, and the bias of the one reader that takes up the constants of
+            removed units.
     """
 
     layer: str
@@ -63,7 +68,9 @@ class Family(Protocol):
 
     @property
     def counts(self) -> Mapping[str, str]:
-        """For each genotype value with an entry a layer, the value that says how many entries there are."""
+        """For each genotype value with an entry a layer, the value that says how many entries there
+        are.
+        """
         ...
 
     @property
@@ -75,22 +82,27 @@ class Family(Protocol):
         """Architecture values checked, completed and with inactive ones dropped.
 
         Raises:
-            ConfigError: a value is unknown, missing or impossible; the message starts with its name.
+            ConfigError: a value is unknown, missing or impossible; the message starts with its
+                name.
         """
         ...
 
-    def shapes(self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
+    def shapes(
+        self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int
+    ) -> Shapes:
         """Parameter shapes of the network, from input to raw outputs.
 
         The order is that in which ``storage.decode`` reads names.
 
         Raises:
-            ConfigError: no such network can read inputs of this shape; the message starts with the value to change.
+            ConfigError: no such network can read inputs of this shape; the message starts with the
+                value to change.
         """
         ...
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
-        """Raw outputs (B, num_outputs) for normalised inputs (B, *input_shape); any widths, pruned too.
+        """Raw outputs (B, num_outputs) for normalised inputs (B, *input_shape); any widths, pruned
+        too.
 
         Raises:
             KeyError: a parameter is missing.
@@ -120,8 +132,8 @@ FAMILIES: Registry[Family] = Registry("family", "gped_nas.models")
 class Genotype:
     """A family and the frozen values a study drew: architecture, pruning and storage.
 
-    Values that are inactive (the width of a layer that is not there) are dropped and defaults filled in, so
-    two genotypes are equal exactly when they describe the same training.
+    Values that are inactive (the width of a layer that is not there) are dropped and defaults
+    filled in, so two genotypes are equal exactly when they describe the same training.
     """
 
     family: str
@@ -129,11 +141,19 @@ class Genotype:
 
     def __init__(self, family: str, /, **values: object) -> None:
         penalty = values.pop("group_penalty", 0.0)
-        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty <= sys.float_info.max:
-            raise ConfigError(f"group_penalty: found {penalty!r}, expected a finite number of at least 0")
+        if (
+            isinstance(penalty, bool)
+            or not isinstance(penalty, int | float)
+            or not 0 <= penalty <= sys.float_info.max
+        ):
+            raise ConfigError(
+                f"group_penalty: found {penalty!r}, expected a finite number of at least 0"
+            )
         dtype = values.pop("storage_dtype", "float32")
         if dtype not in STORAGE_DTYPES:
-            raise ConfigError(f"storage_dtype: found {dtype!r}, expected one of {', '.join(STORAGE_DTYPES)}")
+            raise ConfigError(
+                f"storage_dtype: found {dtype!r}, expected one of {', '.join(STORAGE_DTYPES)}"
+            )
         full: dict[str, Value] = FAMILIES[family].canonical(values)
         full |= {"group_penalty": float(penalty), "storage_dtype": str(dtype)}
         object.__setattr__(self, "family", family)
@@ -156,7 +176,10 @@ class Genotype:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: ``{"family": ..., value name: value, ...}``."""
-        return {"family": self.family, **{k: list(v) if isinstance(v, tuple) else v for k, v in self.values}}
+        return {
+            "family": self.family,
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in self.values},
+        }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Genotype":

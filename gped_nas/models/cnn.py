@@ -1,12 +1,12 @@
 """Convolutional networks: blocks of convolution, max pooling and ReLU, then dense layers.
 
-Convolutions are valid (no padding), so a dead filter's constant reaches every place that its reader looks at,
-and can be folded into the reader's bias exactly. Pooling comes before the ReLU: the values are the same, since
-the ReLU is monotone, and it has fewer numbers to look at.
+Convolutions are valid (no padding), so a dead filter's constant reaches every place that its reader
+looks at, and can be folded into the reader's bias exactly. Pooling comes before the ReLU: the
+values are the same, since the ReLU is monotone, and it has fewer numbers to look at.
 
-The networks of the GPED paper (Vadera, Jalaian & Marlin 2020) are two of its genotypes: ``depth=2, width=[10, 20],
-kernel=4, pool=2, head_width=[80]`` on MNIST, and ``depth=2, width=[16, 32], kernel=5, pool=2, head_width=[200, 50]``
-on CIFAR-10.
+The networks of the GPED paper (Vadera, Jalaian & Marlin 2020) are two of its genotypes: ``depth=2,
+width=[10, 20], kernel=4, pool=2, head_width=[80]`` on MNIST, and ``depth=2, width=[16, 32],
+kernel=5, pool=2, head_width=[200, 50]`` on CIFAR-10.
 """
 
 import re
@@ -31,15 +31,18 @@ _POOL = "pool"
 
 
 class Cnn:
-    """Layers ``layers.0 ... layers.(depth + head_depth)``: convolutions, then dense ones; the last gives the outputs.
+    """Layers ``layers.0 ... layers.(depth + head_depth)``: convolutions, then dense ones; the last
+    gives the outputs.
 
-    Genotype values: ``depth``, the number of convolution blocks; ``width`` (filters), ``kernel`` (its side) and
-    ``pool`` (side of the max pooling after the convolution; 1, the default, is none), each one number for all blocks
-    or one a block; ``head_width``, the widths of the dense layers between the blocks and the raw outputs, none by
-    default, and ``head_depth``, how many of them there are where that is not said by their list.
+    Genotype values: ``depth``, the number of convolution blocks; ``width`` (filters), ``kernel``
+    (its side) and ``pool`` (side of the max pooling after the convolution; 1, the default, is
+    none), each one number for all blocks or one a block; ``head_width``, the widths of the dense
+    layers between the blocks and the raw outputs, none by default, and ``head_depth``, how many of
+    them there are where that is not said by their list.
 
-    Parameters alone say what the network is: a weight with four axes is a convolution's, and its block's pooling is
-    in its name, ``layers.0.pool2.weight``; without pooling it is ``layers.0.weight``.
+    Parameters alone say what the network is: a weight with four axes is a convolution's, and its
+    block's pooling is in its name, ``layers.0.pool2.weight``; without pooling it is
+    ``layers.0.weight``.
     """
 
     counts = {"width": "depth", "kernel": "depth", "pool": "depth", "head_width": "head_depth"}
@@ -58,10 +61,14 @@ class Cnn:
             "kernel": entries("kernel", values.get("kernel"), depth, 1, MAX_KERNEL, of="blocks"),
             "pool": entries("pool", values.get("pool", 1), depth, 1, MAX_POOL, of="blocks"),
             "head_depth": head_depth,
-            "head_width": entries("head_width", head_width, head_depth, 1, MAX_WIDTH, of="dense layers"),
+            "head_width": entries(
+                "head_width", head_width, head_depth, 1, MAX_WIDTH, of="dense layers"
+            ),
         }
 
-    def shapes(self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
+    def shapes(
+        self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int
+    ) -> Shapes:
         """See ``Family.shapes``."""
         channels, *image = image_of("cnn", input_shape)
         shapes: Shapes = {}
@@ -111,7 +118,9 @@ class Cnn:
         ]
 
     def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
-        """See ``Family.macs``: a convolution does one multiply-add a weight at each place of its output."""
+        """See ``Family.macs``: a convolution does one multiply-add a weight at each place of its
+        output.
+        """
         _, *image = image_of("cnn", input_shape)
         macs = {}
         for layer in _layers(shapes):
@@ -133,7 +142,15 @@ class Cnn:
             if _pool(layer) > 1:
                 kind += f", max pool {_pool(layer)}x{_pool(layer)}"
             params = outputs * inputs * prod(window) + outputs
-            rows.append({"layer": _shown(layer), "kind": kind, "inputs": inputs, "outputs": outputs, "params": params})
+            rows.append(
+                {
+                    "layer": _shown(layer),
+                    "kind": kind,
+                    "inputs": inputs,
+                    "outputs": outputs,
+                    "params": params,
+                }
+            )
         return rows
 
 
@@ -156,7 +173,8 @@ def _shown(layer: str) -> str:
 def _check_fits(name: str, side: int, image: list[int], block: int) -> None:
     if side > min(image):
         raise ConfigError(
-            f"{name}: found {side} in block {block + 1}, where {image[0]}x{image[1]} pixels are left, "
+            f"{name}: found {side} in block {block + 1}, where {image[0]}x{image[1]} pixels are "
+            "left, "
             "expected no more than those; use smaller kernels, less pooling or fewer blocks"
         )
 

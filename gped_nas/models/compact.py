@@ -1,9 +1,9 @@
 """Remove dead units: what pruning left as zeros is not stored, counted or computed.
 
-A unit whose penalised rows are all zero still sends the constant relu(bias) to the layer that reads it, or
-nothing where it has no bias of its own. That constant is folded into the reader's bias, so removal changes no
-output beyond rounding; the reader adds it up at every place that it looks at, which is why a reader must see
-nothing but units there (no zero padding).
+A unit whose penalised rows are all zero still sends the constant relu(bias) to the layer that reads
+it, or nothing where it has no bias of its own. That constant is folded into the reader's bias, so
+removal changes no output beyond rounding; the reader adds it up at every place that it looks at,
+which is why a reader must see nothing but units there (no zero padding).
 """
 
 import torch
@@ -30,8 +30,8 @@ def _blocks(reader: Tensor, num_units: int) -> Tensor:
 def compact(family: str, params: Params) -> Params:
     """The parameters without dead units, their constants folded forward.
 
-    A layer keeps at least one unit, so that the network keeps its depth; a kept dead unit costs little and
-    changes nothing.
+    A layer keeps at least one unit, so that the network keeps its depth; a kept dead unit costs
+    little and changes nothing.
 
     Args:
         family: name of the family that owns the parameters.
@@ -65,7 +65,8 @@ def _fold(params: Params, group: Group, dead: Tensor) -> None:
     bias, reader_bias = group.constant
     (reader,) = (params[name] for name in group.readers)
     constant = params[bias][dead].relu()
-    # In float64: a wide layer's sum of constants would otherwise lose the 1e-6 that removal promises.
+    # In float64: a wide layer's sum of constants would otherwise lose the 1e-6 that removal
+    # promises.
     weight = _blocks(reader, len(dead))[:, dead].double().flatten(2).sum(2)
     folded = weight @ constant.double()
     params[reader_bias] = (params[reader_bias].double() + folded).to(reader.dtype)
@@ -74,4 +75,6 @@ def _fold(params: Params, group: Group, dead: Tensor) -> None:
 def num_dead_units(family: str, params: Params) -> int:
     """How many units ``compact`` could remove if no layer had to keep one."""
     shapes = {name: tuple(p.shape) for name, p in params.items()}
-    return sum(int(torch.count_nonzero(dead_units(params, g))) for g in FAMILIES[family].groups(shapes))
+    return sum(
+        int(torch.count_nonzero(dead_units(params, g))) for g in FAMILIES[family].groups(shapes)
+    )

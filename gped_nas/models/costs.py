@@ -1,8 +1,9 @@
 """What a network costs: multiply-adds, FLOPs, parameters, bytes on disk.
 
-``macs`` counts one a multiply-add (fvcore's convention), at batch 1, from input to raw head outputs; biases,
-activations, norms and pooling are free. ``flops = 2 * macs``, which is also what torch's own counter says. Costs are
-computed analytically; ``count_macs`` counts the same with fvcore on the real network.
+``macs`` counts one a multiply-add (fvcore's convention), at batch 1, from input to raw head
+outputs; biases, activations, norms and pooling are free. ``flops = 2 * macs``, which is also what
+torch's own counter says. Costs are computed analytically; ``count_macs`` counts the same with
+fvcore on the real network.
 """
 
 import warnings
@@ -15,12 +16,19 @@ from gped_nas.errors import GpedError
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, num_params
 from gped_nas.models.storage import storage_bytes
 
-# What costs count by convention, and what they leave out: activations, the norms' arithmetic, pooling, moving numbers
-# about. Any other operator is an error, whether fvcore can count it or not.
+# What costs count by convention, and what they leave out: activations, the norms' arithmetic,
+# pooling, moving numbers about. Any other operator is an error, whether fvcore can count it or not.
 _COUNTED_OPERATORS = frozenset({"conv", "linear", "matmul", "addmm", "mm", "bmm", "einsum"})
 _FREE_OPERATORS = frozenset(
     {
-        *("aten::relu", "aten::clamp_min", "aten::tanh", "aten::sigmoid", "aten::gelu", "aten::silu"),
+        *(
+            "aten::relu",
+            "aten::clamp_min",
+            "aten::tanh",
+            "aten::sigmoid",
+            "aten::gelu",
+            "aten::silu",
+        ),
         *("aten::mean", "aten::add", "aten::mul", "aten::addcmul", "aten::rsqrt"),
         *("aten::max_pool2d",),
         *("aten::clone",),
@@ -62,7 +70,9 @@ def cost_of(family: str, shapes: Shapes, input_shape: tuple[int, ...], storage_d
 
 
 def genotype_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int) -> Cost:
-    """The cost of a genotype before pruning: exact without a group penalty, an upper bound with one."""
+    """The cost of a genotype before pruning: exact without a group penalty, an upper bound with
+    one.
+    """
     shapes = genotype.shapes(input_shape, num_outputs)
     return cost_of(genotype.family, shapes, input_shape, genotype["storage_dtype"])
 
@@ -91,7 +101,9 @@ class _Network(nn.Module):
         super().__init__()
         self._forward = FAMILIES[family].forward
         self._names = list(params)
-        self.values = nn.ParameterList(nn.Parameter(p, requires_grad=False) for p in params.values())
+        self.values = nn.ParameterList(
+            nn.Parameter(p, requires_grad=False) for p in params.values()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self._forward(dict(zip(self._names, self.values, strict=True)), x)
@@ -106,7 +118,8 @@ def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dic
         GpedError: the network holds an operator that is neither counted nor known to be free.
     """
     with warnings.catch_warnings():
-        # fvcore decorates its losses with torch.jit.script, which torch has deprecated; none is used here
+        # fvcore decorates its losses with torch.jit.script, which torch has deprecated; none is
+        # used here
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis
@@ -115,16 +128,26 @@ def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dic
     params = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
     x = torch.zeros((1, *input_shape), device=device)
     analysis = FlopCountAnalysis(_Network(family, params).eval(), x)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings(
+        "none"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         counts = {name: int(count) for name, count in analysis.by_operator().items()}
-    unknown = (set(analysis.unsupported_ops()) - _FREE_OPERATORS) | (set(counts) - _COUNTED_OPERATORS)
+    unknown = (set(analysis.unsupported_ops()) - _FREE_OPERATORS) | (
+        set(counts) - _COUNTED_OPERATORS
+    )
     if unknown:
-        raise GpedError(f"family '{family}': no rule counts {', '.join(sorted(unknown))}; add one for them")
+        raise GpedError(
+            f"family '{family}': no rule counts {', '.join(sorted(unknown))}; add one for them"
+        )
     return counts
 
 
-def largest_product(family: str, shapes: Shapes, input_shape: tuple[int, ...], batch_size: int) -> int:
-    """Multiply-adds of a batch's largest convolution or dense product: what decides whether threads help."""
+def largest_product(
+    family: str, shapes: Shapes, input_shape: tuple[int, ...], batch_size: int
+) -> int:
+    """Multiply-adds of a batch's largest convolution or dense product: what decides whether threads
+    help.
+    """
     return batch_size * max(FAMILIES[family].macs(shapes, input_shape).values())

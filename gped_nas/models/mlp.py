@@ -17,8 +17,8 @@ MAX_DEPTH = 16
 class Mlp:
     """Dense layers ``layers.0 ... layers.depth``; the last one gives the raw outputs.
 
-    Genotype values: ``depth``, the number of hidden layers (0 is a linear model), and ``width``, one number
-    for all of them or one a layer.
+    Genotype values: ``depth``, the number of hidden layers (0 is a linear model), and ``width``,
+    one number for all of them or one a layer.
     """
 
     counts = {"width": "depth"}
@@ -28,10 +28,14 @@ class Mlp:
         """See ``Family.canonical``: ``width`` becomes one entry a hidden layer."""
         check_names(values, ("depth", "width"))
         depth = whole("depth", values.get("depth"), 0, MAX_DEPTH)
-        width = entries("width", values.get("width", () if depth == 0 else None), depth, 1, MAX_WIDTH)
+        width = entries(
+            "width", values.get("width", () if depth == 0 else None), depth, 1, MAX_WIDTH
+        )
         return {"depth": depth, "width": width}
 
-    def shapes(self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
+    def shapes(
+        self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int
+    ) -> Shapes:
         """See ``Family.shapes``."""
         sizes = [prod(input_shape), *values["width"], num_outputs]
         shapes: Shapes = {}

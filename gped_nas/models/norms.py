@@ -14,7 +14,8 @@ _IMAGE = (2, 3)
 
 
 def filter_response_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    """``gain * x / sqrt(mean(x^2) + 1e-6) + bias``, the mean over the image of each channel of each example.
+    """``gain * x / sqrt(mean(x^2) + 1e-6) + bias``, the mean over the image of each channel of each
+    example.
 
     Args:
         x: (B, C, height, width).
@@ -35,7 +36,8 @@ def _forward(x: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _WithBackward(Function):
-    """Autograd's own backward of this took 6.8 ms where this one takes 1.2, for (128, 8, 28, 28) on one core.
+    """Autograd's own backward of this took 6.8 ms where this one takes 1.2, for (128, 8, 28, 28) on
+    one core.
 
     Second derivatives are autograd's of this backward, and ``vmap`` is torch's own.
     """
@@ -49,10 +51,14 @@ class _WithBackward(Function):
         ctx.save_for_backward(x, gain, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, grad_inverse_root: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(
+        ctx: Any, grad_y: Tensor, grad_inverse_root: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         x, gain, inverse_root = ctx.saved_tensors
         scale = gain[:, None, None]
         grad_scale = (grad_y * x).sum(_IMAGE, keepdim=True)
-        along_x = (grad_scale * scale + grad_inverse_root) * inverse_root**3 / (x.shape[2] * x.shape[3])
+        along_x = (
+            (grad_scale * scale + grad_inverse_root) * inverse_root**3 / (x.shape[2] * x.shape[3])
+        )
         grad_x = torch.addcmul(grad_y * (inverse_root * scale), x, along_x, value=-1)
         return grad_x, (grad_scale * inverse_root).sum((0, 2, 3)), grad_y.sum((0, 2, 3))

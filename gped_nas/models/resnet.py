@@ -1,11 +1,12 @@
-"""Residual networks for small images: a stem, stages of residual blocks, global average pooling, one dense layer.
+"""Residual networks for small images: a stem, stages of residual blocks, global average pooling,
+one dense layer.
 
-There is no batch normalisation, since a teacher's likelihood would depend on its batch. Filter response
-normalisation (``norms.py``), with plain ReLUs in place of its thresholded ones, takes its place: it looks at no other
-channel, so that removing a channel changes no other one.
+There is no batch normalisation, since a teacher's likelihood would depend on its batch. Filter
+response normalisation (``norms.py``), with plain ReLUs in place of its thresholded ones, takes its
+place: it looks at no other channel, so that removing a channel changes no other one.
 
-Source: blocks of two 3x3 convolutions: He et al. 2016, arXiv:1512.03385, with the CIFAR layout of its section 4.2
-and 1x1 projections where the shape changes.
+Source: blocks of two 3x3 convolutions: He et al. 2016, arXiv:1512.03385, with the CIFAR layout of
+its section 4.2 and 1x1 projections where the shape changes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,17 +28,20 @@ MAX_BLOCKS = 32
 
 
 class ResNet:
-    """``layers.0`` is the stem, ``layers.1 ... layers.stages`` are stages, one layer more gives the raw outputs.
+    """``layers.0`` is the stem, ``layers.1 ... layers.stages`` are stages, one layer more gives the
+    raw outputs.
 
-    Genotype values: ``stages``, how many stages there are, by default as many as ``width`` or ``depth`` lists;
-    ``depth``, the residual blocks of a stage, and ``width``, its channels, each one number for all stages or one a
-    stage. The first block of every stage but the first halves the image.
+    Genotype values: ``stages``, how many stages there are, by default as many as ``width`` or
+    ``depth`` lists; ``depth``, the residual blocks of a stage, and ``width``, its channels, each
+    one number for all stages or one a stage. The first block of every stage but the first halves
+    the image.
 
-    The channels of a stage's residual stream are one group: all that writes to the stream (the stem or the
-    projection, and every block's second norm) is penalised and removed together. The channels inside a block are a
-    group of their own. A convolution before a norm is not penalised: the norm takes its scale out, so that a penalty
-    would shrink it at no loss and say nothing about the channel. What scales a channel is its norm's gain and bias;
-    they are penalised, and a channel where both are zero is zero at every place, also beside zero padding.
+    The channels of a stage's residual stream are one group: all that writes to the stream (the stem
+    or the projection, and every block's second norm) is penalised and removed together. The
+    channels inside a block are a group of their own. A convolution before a norm is not penalised:
+    the norm takes its scale out, so that a penalty would shrink it at no loss and say nothing about
+    the channel. What scales a channel is its norm's gain and bias; they are penalised, and a
+    channel where both are zero is zero at every place, also beside zero padding.
     """
 
     counts = {"width": "stages", "depth": "stages"}
@@ -47,7 +51,9 @@ class ResNet:
         """See ``Family.canonical``: one entry a stage."""
         check_names(values, ("stages", "depth", "width"))
         width, depth = values.get("width"), values.get("depth")
-        listed = next((len(value) for value in (width, depth) if isinstance(value, list | tuple)), None)
+        listed = next(
+            (len(value) for value in (width, depth) if isinstance(value, list | tuple)), None
+        )
         stages = whole("stages", values.get("stages", listed), 1, MAX_STAGES)
         return {
             "stages": stages,
@@ -55,7 +61,9 @@ class ResNet:
             "width": entries("width", width, stages, 1, MAX_WIDTH, of="stages"),
         }
 
-    def shapes(self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
+    def shapes(
+        self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int
+    ) -> Shapes:
         """See ``Family.shapes``."""
         channels, *image = image_of("resnet", input_shape)
         stages, widths = values["stages"], values["width"]
@@ -63,11 +71,16 @@ class ResNet:
         for stage in range(1, stages + 1):
             if min(left) < 2:
                 raise ConfigError(
-                    f"stages: found {stages}, of which number {stage} would see an image of {left[0]}x{left[1]} "
-                    f"pixels, expected at least 2x2; use at most {stage - 1} for images of {image[0]}x{image[1]}"
+                    f"stages: found {stages}, of which number {stage} would see an image of "
+                    f"{left[0]}x{left[1]} "
+                    f"pixels, expected at least 2x2; use at most {stage - 1} for images of "
+                    f"{image[0]}x{image[1]}"
                 )
             left = _halved(left)
-        shapes: Shapes = {"layers.0.conv.weight": (widths[0], channels, 3, 3), **_norm("layers.0.norm", widths[0])}
+        shapes: Shapes = {
+            "layers.0.conv.weight": (widths[0], channels, 3, 3),
+            **_norm("layers.0.norm", widths[0]),
+        }
         inputs = widths[0]
         for stage, (width, depth) in enumerate(zip(widths, values["depth"], strict=True), 1):
             for block in range(depth):
@@ -92,8 +105,9 @@ class ResNet:
             inner = F.relu(_normalised(inner, params, f"{block.name}.norm1"))
             inner = F.conv2d(inner, params[f"{block.name}.conv2.weight"], padding=1)
             if block.projects:
-                # Its pixels are taken first: the backward of oneDNN's 1x1 convolution with stride 2 corrupts memory
-                # where channels lie side by side (torch 2.14, seen with 4 to 6 of them).
+                # Its pixels are taken first: the backward of oneDNN's 1x1 convolution with stride 2
+                # corrupts memory where channels lie side by side (torch 2.14, seen with 4 to 6 of
+                # them).
                 hidden = F.conv2d(hidden[:, :, ::2, ::2], params[f"{block.name}.projection.weight"])
             hidden = F.relu(hidden + _normalised(inner, params, f"{block.name}.norm2"))
         return F.linear(hidden.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
@@ -134,7 +148,9 @@ class ResNet:
         return found
 
     def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
-        """See ``Family.macs``: a convolution does one multiply-add a weight at each place of its output."""
+        """See ``Family.macs``: a convolution does one multiply-add a weight at each place of its
+        output.
+        """
         _, *image = image_of("resnet", input_shape)
         stages, head = _structure(shapes)
         macs = {"layers.0.conv.weight": prod(image) * prod(shapes["layers.0.conv.weight"])}
@@ -159,14 +175,20 @@ class ResNet:
 
 @dataclass(frozen=True)
 class _Block:
-    """A residual block: what its parameters' names begin with, and whether its shortcut is a projection."""
+    """A residual block: what its parameters' names begin with, and whether its shortcut is a
+    projection.
+    """
 
     name: str
     projects: bool
 
     @property
     def convolutions(self) -> tuple[str, ...]:
-        return (f"{self.name}.conv1", f"{self.name}.conv2", *([f"{self.name}.projection"] if self.projects else []))
+        return (
+            f"{self.name}.conv1",
+            f"{self.name}.conv2",
+            *([f"{self.name}.projection"] if self.projects else []),
+        )
 
 
 def _structure(named: Mapping[str, object]) -> tuple[list[list[_Block]], str]:
@@ -212,7 +234,13 @@ def _described(layer: str, norm: str | None, shapes: Shapes) -> Iterator[dict[st
     yield {"layer": layer, "kind": kind, "inputs": inputs, "outputs": outputs, "params": params}
     if norm:
         width = shapes[f"{norm}.gain"][0]
-        yield {"layer": norm, "kind": "norm", "inputs": width, "outputs": width, "params": 2 * width}
+        yield {
+            "layer": norm,
+            "kind": "norm",
+            "inputs": width,
+            "outputs": width,
+            "params": 2 * width,
+        }
 
 
 FAMILIES.register("resnet")(ResNet())

@@ -1,8 +1,9 @@
 """Weights on disk: one safetensors file, in float32, float16 or int8.
 
 * ``float32``, ``float16``: every parameter in that type.
-* ``int8``: a weight matrix is stored as ``round(w / scale)`` in [-127, 127] with one float32 ``scale`` an
-  output unit (the tensor ``<name>.scale``); biases stay float32, since they are few and enter every output.
+* ``int8``: a weight matrix is stored as ``round(w / scale)`` in [-127, 127] with one float32
+  ``scale`` an output unit (the tensor ``<name>.scale``); biases stay float32, since they are few
+  and enter every output.
 
 Reading always gives float32 parameters: what a student computes with is what its file holds.
 """
@@ -40,7 +41,9 @@ def encode(params: Params, dtype: str) -> dict[str, Tensor]:
             continue
         rows = p.flatten(1)
         scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        stored[name] = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8).view_as(p).contiguous()
+        stored[name] = (
+            (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8).view_as(p).contiguous()
+        )
         stored[name + _SCALE] = scale
     return stored
 
@@ -59,9 +62,14 @@ def decode(stored: Mapping[str, Tensor]) -> Params:
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    # weights and gains before biases within a layer, layers by number: the order of the family's shapes
+    # weights and gains before biases within a layer, layers by number: the order of the family's
+    # shapes
     parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in name.split(".")]
-    parts[-1] = (1, 0, {"weight": "0", "gain": "1", "bias": "2"}.get(name.rsplit(".", 1)[-1], parts[-1][2]))
+    parts[-1] = (
+        1,
+        0,
+        {"weight": "0", "gain": "1", "bias": "2"}.get(name.rsplit(".", 1)[-1], parts[-1][2]),
+    )
     return parts
 
 

@@ -31,7 +31,9 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     return value
 
 
-def entries(name: str, value: object, num: int, low: int, high: int, *, of: str = "layers") -> tuple[int, ...]:
+def entries(
+    name: str, value: object, num: int, low: int, high: int, *, of: str = "layers"
+) -> tuple[int, ...]:
     """One whole number for each of ``num`` layers, from one for all of them or at least that many.
 
     Entries of layers that are not there are dropped.
@@ -42,5 +44,7 @@ def entries(name: str, value: object, num: int, low: int, high: int, *, of: str 
     if not isinstance(value, list | tuple):
         return (whole(name, value, low, high),) * num
     if len(value) < num:
-        raise ConfigError(f"{name}: found {len(value)} entries, expected one for each of {num} {of}")
+        raise ConfigError(
+            f"{name}: found {len(value)} entries, expected one for each of {num} {of}"
+        )
     return tuple(whole(name, entry, low, high) for entry in value[:num])

@@ -1,7 +1,8 @@
 """Posterior methods: functions that yield posterior samples.
 
-Conventions, everywhere: ``U(theta) = -log p(D | theta) - log p(theta)`` over the full data; a method targets
-the density proportional to ``exp(-U / T)`` with temperature ``T`` explicit where the method has one.
+Conventions, everywhere: ``U(theta) = -log p(D | theta) - log p(theta)`` over the full data; a
+method targets the density proportional to ``exp(-U / T)`` with temperature ``T`` explicit where the
+method has one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,9 @@ class PosteriorSample:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a method yields: a posterior sample, or None during burn-in, and the state to resume after it."""
+    """What a method yields: a posterior sample, or None during burn-in, and the state to resume
+    after it.
+    """
 
     sample: PosteriorSample | None
     state: State
@@ -48,10 +51,12 @@ class Network:
     Attributes:
         forward: ``(params, x_B)`` to raw outputs (B, C), for any widths of the layers.
         log_likelihood: ``(outputs_BC, y_B)`` to log-likelihoods (B,), nats.
-        last_layer: weight (C, H) and bias (C,) of the dense layer that gives the outputs; None if there is none.
-        hidden: the hidden units that one layer alone reads; not a residual stream, which goes on beside its readers.
-        dense: weight and bias of every layer, from input to output, where the network is a chain of dense layers with
-            ReLU between them; empty where it is anything else.
+        last_layer: weight (C, H) and bias (C,) of the dense layer that gives the outputs; None if
+            there is none.
+        hidden: the hidden units that one layer alone reads; not a residual stream, which goes on
+            beside its readers.
+        dense: weight and bias of every layer, from input to output, where the network is a chain of
+            dense layers with ReLU between them; empty where it is anything else.
     """
 
     forward: Callable[[Params, Tensor], Tensor]
@@ -70,9 +75,11 @@ class Problem:
         log_likelihood: ``(params, x_B, y_B)`` to log-likelihoods (B,), nats.
         log_prior: ``params`` to a scalar, nats, up to a constant.
         initialise: fresh parameters from a generator.
-        x, y: all N training inputs and labels (as the likelihood reads them), on the device to work on.
+        x, y: all N training inputs and labels (as the likelihood reads them), on the device to work
+            on.
         network: what gives the log-likelihood, for methods that look inside; the two agree.
-        prior: what gives the log-prior, for methods that average over it or draw from it; the two agree.
+        prior: what gives the log-prior, for methods that average over it or draw from it; the two
+            agree.
     """
 
     shapes: Shapes
@@ -95,7 +102,8 @@ class Problem:
     def gradient(self, flat: "FlatParams", index_B: Tensor) -> Tensor:
         """The flat gradient of ``potential`` at ``flat``, to the bit; overwritten by the next call.
 
-        A known prior adds its score itself: a graph of squares would cost a third of a small network's gradient.
+        A known prior adds its score itself: a graph of squares would cost a third of a small
+            network's gradient.
         """
         if self.prior is None:
             return flat.gradient(lambda params: self.potential(params, index_B))
@@ -120,26 +128,33 @@ class ChainConfig(MethodConfig):
     """Settings of a method that can yield as many posterior samples as asked for."""
 
     chains: int = Field(default=1, ge=1, le=64, description="independent chains")
-    num_samples: int = Field(default=100, ge=1, le=100_000, description="posterior samples kept, all chains together")
+    num_samples: int = Field(
+        default=100, ge=1, le=100_000, description="posterior samples kept, all chains together"
+    )
 
 
 class ThinnedConfig(ChainConfig):
     """Settings of a chain that discards a burn-in and then keeps one state in ``thinning``."""
 
-    burn_in: int = Field(default=1000, ge=0, description="steps before the first sample of each chain")
+    burn_in: int = Field(
+        default=1000, ge=0, description="steps before the first sample of each chain"
+    )
     thinning: int = Field(default=100, ge=1, description="steps between samples of one chain")
 
     @model_validator(mode="after")
     def _burn_in_is_whole(self) -> "ThinnedConfig":
         if self.burn_in % self.thinning:
             raise ValueError(
-                f"burn_in: found {self.burn_in}, expected a multiple of thinning ({self.thinning}), "
+                f"burn_in: found {self.burn_in}, expected a multiple of thinning "
+                f"({self.thinning}), "
                 "so that a chain can stop and resume on the same grid"
             )
         return self
 
     def is_sample(self, step: int) -> bool:
-        """Whether the state after ``step`` steps, on the grid of ``thinning``, is a posterior sample."""
+        """Whether the state after ``step`` steps, on the grid of ``thinning``, is a posterior
+        sample.
+        """
         return step > self.burn_in
 
 
@@ -154,9 +169,9 @@ class Method:
     Attributes:
         config: its configuration class.
         run: the function that yields steps.
-        origin: what its samples are, which says what diagnostics can mean: successive states of a Markov ``chain``
-            that targets the posterior, independent draws of a law ``fitted`` to it, points that were ``optimised``, or
-            whatever the user has ``given``.
+        origin: what its samples are, which says what diagnostics can mean: successive states of a
+            Markov ``chain`` that targets the posterior, independent draws of a law ``fitted`` to
+            it, points that were ``optimised``, or whatever the user has ``given``.
     """
 
     config: type[MethodConfig]
@@ -182,7 +197,8 @@ METHODS: Registry[Method] = Registry("method", "gped_nas.posterior")
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """The chains of one teacher, as a function that yields the steps of any of them, in any process.
+    """The chains of one teacher, as a function that yields the steps of any of them, in any
+    process.
 
     Attributes:
         problem: makes the posterior where it is needed; can be pickled, a ``Problem`` cannot.
@@ -201,12 +217,23 @@ class Chains:
 
 
 def supervised(
-    genotype: Genotype, dataset: Dataset, prior: Prior, likelihood: Likelihood, *, device: torch.device
+    genotype: Genotype,
+    dataset: Dataset,
+    prior: Prior,
+    likelihood: Likelihood,
+    *,
+    device: torch.device,
 ) -> Problem:
     """The posterior of a network over the dataset's training part; see ``posterior_of``."""
     x, y = dataset.inputs("train"), dataset.normalized_labels("train")
     return posterior_of(
-        genotype, x, y, num_outputs=dataset.num_classes, prior=prior, likelihood=likelihood, device=device
+        genotype,
+        x,
+        y,
+        num_outputs=dataset.num_classes,
+        prior=prior,
+        likelihood=likelihood,
+        device=device,
     )
 
 
@@ -220,7 +247,9 @@ def posterior_of(
     likelihood: Likelihood,
     device: torch.device,
 ) -> Problem:
-    """The posterior of a network over normalised inputs (N, ...) and labels (N,) as the likelihood reads them."""
+    """The posterior of a network over normalised inputs (N, ...) and labels (N,) as the likelihood
+    reads them.
+    """
     family = FAMILIES[genotype.family]
     shapes = genotype.shapes(tuple(x.shape[1:]), num_outputs)
     return Problem(
@@ -251,20 +280,29 @@ def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -
     )
 
 
-def _dense_chain(groups: Sequence[Group], last: tuple[str, str] | None, shapes: Shapes) -> tuple[tuple[str, str], ...]:
-    """The layers of a chain of dense layers: a group's units are relu(W h + b) and nothing but its reader sees them."""
+def _dense_chain(
+    groups: Sequence[Group], last: tuple[str, str] | None, shapes: Shapes
+) -> tuple[tuple[str, str], ...]:
+    """The layers of a chain of dense layers: a group's units are relu(W h + b) and nothing but its
+    reader sees them.
+    """
     if last is None or any(len(g.rows) != 2 or g.constant is None for g in groups):
         return ()
     chain = (*((g.weights[0], g.rows[1]) for g in groups), last)
     linked = [g.readers for g in groups] == [(weight,) for weight, _ in chain[1:]]
     complete = sorted(name for layer in chain for name in layer) == sorted(shapes)
-    return chain if linked and complete and all(len(shapes[weight]) == 2 for weight, _ in chain) else ()
+    return (
+        chain
+        if linked and complete and all(len(shapes[weight]) == 2 for weight, _ in chain)
+        else ()
+    )
 
 
 class FlatParams:
     """Parameters and gradients as one flat buffer each, with named leaves that are views into them.
 
-    Autograd accumulates into the flat gradient; an update of the flat buffer is an update of every leaf.
+    Autograd accumulates into the flat gradient; an update of the flat buffer is an update of every
+    leaf.
     """
 
     def __init__(self, shapes: Shapes, theta_P: Tensor) -> None:
@@ -277,11 +315,15 @@ class FlatParams:
             self.params[name].grad = view
 
     def gradient(self, potential: Callable[[Params], Tensor]) -> Tensor:
-        """The flat gradient of ``potential`` at the present parameters; overwritten by the next call."""
+        """The flat gradient of ``potential`` at the present parameters; overwritten by the next
+        call.
+        """
         return self.value_and_gradient(potential)[1]
 
     def value_and_gradient(self, potential: Callable[[Params], Tensor]) -> tuple[Tensor, Tensor]:
-        """``potential`` at the present parameters and its flat gradient; overwritten by the next call."""
+        """``potential`` at the present parameters and its flat gradient; overwritten by the next
+        call.
+        """
         self.grad_P.zero_()
         value = potential(self.params)
         value.backward()  # type: ignore[no-untyped-call]
@@ -293,7 +335,10 @@ def views(flat: Tensor, shapes: Shapes) -> Params:
     sizes = [prod(shape) for shape in shapes.values()]
     parts = torch.split(flat, sizes, dim=-1)
     lead = flat.shape[:-1]
-    return {name: part.view(*lead, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+    return {
+        name: part.view(*lead, *shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def flatten(params: Params) -> Tensor:

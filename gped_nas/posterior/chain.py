@@ -1,7 +1,8 @@
 """The loop that all stochastic gradient chains share: minibatch, gradient, update, check, yield.
 
-A method of this kind is its update alone. What the loop carries from step to step, and what a stopped chain resumes
-from, is the flat parameters ``theta``, the method's own buffers, the number of steps and the generator's state.
+A method of this kind is its update alone. What the loop carries from step to step, and what a
+stopped chain resumes from, is the flat parameters ``theta``, the method's own buffers, the number
+of steps and the generator's state.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,21 +13,31 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from gped_nas.errors import DivergenceError
-from gped_nas.posterior.base import ChainConfig, FlatParams, PosteriorSample, Problem, State, Step, flatten
+from gped_nas.posterior.base import (
+    ChainConfig,
+    FlatParams,
+    PosteriorSample,
+    Problem,
+    State,
+    Step,
+    flatten,
+)
 
 Buffers = dict[str, Tensor]
 """Flat tensors (P,) by name; ``theta`` holds the parameters."""
 Draw = Callable[[], Tensor]
 """Fresh standard normal numbers (P,), overwritten by the next call."""
 Update = Callable[[Buffers, Tensor, int, Draw], None]
-"""``update(buffers, grad_P, step, draw)`` moves the buffers in place, from a gradient of U at ``theta``, after ``step``
-updates."""
+"""``update(buffers, grad_P, step, draw)`` moves the buffers in place, from a gradient of U at
+``theta``, after ``step`` updates."""
 
 
 class MinibatchConfig(ChainConfig):
     """Settings of a chain that steps along minibatch gradients."""
 
-    batch_size: int = Field(default=100, ge=1, description="examples a step, drawn with replacement")
+    batch_size: int = Field(
+        default=100, ge=1, description="examples a step, drawn with replacement"
+    )
     thinning: int = Field(default=100, ge=1, description="steps between samples of one chain")
     temperature: float = Field(default=1.0, ge=0, description="T; 1 is the Bayes posterior")
 
@@ -81,10 +92,14 @@ def run_chain(
             index = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator)
             update(buffers, problem.gradient(flat, index.to(device)), step, draw)
             step += 1
-        # the ends of a buffer are finite only if all of it is; they cost a tenth of asking each number
-        if not all(bool(torch.stack(buffer.aminmax()).isfinite().all()) for buffer in buffers.values()):
+        # the ends of a buffer are finite only if all of it is; they cost a tenth of asking each
+        # number
+        if not all(
+            bool(torch.stack(buffer.aminmax()).isfinite().all()) for buffer in buffers.values()
+        ):
             raise DivergenceError(
-                f"{cfg.name}: parameters are not finite after {step} steps at step size {cfg.step_size(step - 1):g}; "
+                f"{cfg.name}: parameters are not finite after {step} steps at step size "
+                f"{cfg.step_size(step - 1):g}; "
                 f"{remedy}"
             )
         kept = {name: buffer.detach().cpu().clone() for name, buffer in buffers.items()}

@@ -1,4 +1,6 @@
-"""Posteriors known exactly: linear regression with normal noise and a normal prior, for self-tests and tests."""
+"""Posteriors known exactly: linear regression with normal noise and a normal prior, for self-tests
+and tests.
+"""
 
 from dataclasses import dataclass
 
@@ -46,7 +48,9 @@ def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
     generator = rng.generator(0, "scenario", "regression")
     x = torch.randn(30, 3, generator=generator)
     x = torch.stack([x[:, 0], 0.8 * x[:, 0] + 0.6 * x[:, 1], 0.5 + x[:, 2]], 1)
-    y = x @ torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]]).mT + noise_std * torch.randn(30, 2, generator=generator)
+    y = x @ torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]]).mT + noise_std * torch.randn(
+        30, 2, generator=generator
+    )
     shapes: Shapes = {"w": (2, 3), "b": (2,)}
     prior = GaussianPrior(precision=precision)
 
@@ -66,19 +70,25 @@ def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
         network=Network(outputs, log_likelihood, last_layer=("w", "b"), dense=(("w", "b"),)),
         prior=prior,
     )
-    exact = [exact_posterior(x, column, precision=precision, noise_std=noise_std) for column in y.unbind(1)]
+    exact = [
+        exact_posterior(x, column, precision=precision, noise_std=noise_std)
+        for column in y.unbind(1)
+    ]
     # from output by output, (w, b) each, to all weights, then all biases
     order = torch.tensor([0, 1, 2, 4, 5, 6, 3, 7])
     mean_P = torch.cat([one.mean for one in exact])[order]
-    precision_PP = torch.kron(torch.eye(2), torch.linalg.inv(exact[0].covariance).contiguous())  # of both outputs
+    precision_PP = torch.kron(
+        torch.eye(2), torch.linalg.inv(exact[0].covariance).contiguous()
+    )  # of both outputs
     return Known(problem, mean_P, precision_PP[order][:, order])
 
 
 def copies(known: Known, num: int) -> Problem:
-    """``num`` independent copies of the same posterior as one problem, its parameter ``theta`` of shape (num, P).
+    """``num`` independent copies of the same posterior as one problem, its parameter ``theta`` of
+    shape (num, P).
 
-    All examples count as one, so that a minibatch of one example gives the exact gradient. What a method does to
-    ``theta`` it then does to ``num`` chains at once.
+    All examples count as one, so that a minibatch of one example gives the exact gradient. What a
+    method does to ``theta`` it then does to ``num`` chains at once.
     """
     prior = known.problem.prior
     assert isinstance(prior, GaussianPrior), "regression's"

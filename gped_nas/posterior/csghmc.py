@@ -1,23 +1,28 @@
-"""Cyclical SGHMC: the integrator of ``sghmc`` with the step sizes and samples of ``csgld`` (Zhang et al. 2020).
+"""Cyclical SGHMC: the integrator of ``sghmc`` with the step sizes and samples of ``csgld`` (Zhang
+et al. 2020).
 
 Step k moves parameters and momentum by ``sghmc``'s B A O A with
 
     h_k = (h_0 / 2) (1 + cos(pi (k mod L) / L)),   k the absolute step, L the steps in a cycle
 
-at the temperature T, or at zero in the first ``exploration`` share of a cycle, which is then gradient descent with
-momentum. Where the noisy part of a cycle begins, the momentum is drawn afresh from N(0, m T): descent leaves it too
-cold, and friction alone would warm it slowly as the steps shrink. Samples are taken at the end of each cycle only.
+at the temperature T, or at zero in the first ``exploration`` share of a cycle, which is then
+gradient descent with momentum. Where the noisy part of a cycle begins, the momentum is drawn afresh
+from N(0, m T): descent leaves it too cold, and friction alone would warm it slowly as the steps
+shrink. Samples are taken at the end of each cycle only.
 
-The target is exp(-U / T) with T = 1 unless set (the published implementation uses 1 / N and less, see ``csgld``). The
-step size corresponds to SGLD's eta = h^2 / m and has the stable range of ``sghmc``: h_0^2 a < 4 m.
+The target is exp(-U / T) with T = 1 unless set (the published implementation uses 1 / N and less,
+see ``csgld``). The step size corresponds to SGLD's eta = h^2 / m and has the stable range of
+``sghmc``: h_0^2 a < 4 m.
 
-**Bias.** That of ``sghmc`` in its gradient noise, and that of ``csgld`` in ending a cycle before every trace of the
-exploration is gone and in counting modes by visits. Full kicks of h_k between steps of unequal size add an error of the
-order of their difference. On a Gaussian the covariance of (theta, p) follows a linear recursion, which tests check.
+**Bias.** That of ``sghmc`` in its gradient noise, and that of ``csgld`` in ending a cycle before
+every trace of the exploration is gone and in counting modes by visits. Full kicks of h_k between
+steps of unequal size add an error of the order of their difference. On a Gaussian the covariance of
+(theta, p) follows a linear recursion, which tests check.
 
-Choose it over ``csgld`` when modes are wide in some directions and narrow in others. It costs one minibatch gradient
-and one draw of P normal numbers a step, and P more numbers of memory; a sample costs L / samples_per_cycle steps.
-Source: Zhang, Li, Zhang, Chen & Wilson 2020, ICLR, arXiv:1902.03932, equation 1 and algorithm 2.
+Choose it over ``csgld`` when modes are wide in some directions and narrow in others. It costs one
+minibatch gradient and one draw of P normal numbers a step, and P more numbers of memory; a sample
+costs L / samples_per_cycle steps. Source: Zhang, Li, Zhang, Chen & Wilson 2020, ICLR,
+arXiv:1902.03932, equation 1 and algorithm 2.
 """
 
 from collections.abc import Iterator
@@ -44,8 +49,11 @@ class CsghmcConfig(CyclicConfig):
         return self
 
 
-def csghmc(problem: Problem, cfg: CsghmcConfig, *, generator: Generator, state: State | None = None) -> Iterator[Step]:
-    """Yield a step every ``thinning`` updates, with a sample at the end of each cycle. See the module docstring.
+def csghmc(
+    problem: Problem, cfg: CsghmcConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every ``thinning`` updates, with a sample at the end of each cycle. See the
+    module docstring.
 
     Raises:
         ConfigError: the step size is unstable under the prior alone.

@@ -1,15 +1,17 @@
 """Deep ensemble: independent MAP networks, one a posterior sample.
 
-Each member starts from fresh parameters and is trained by Adam on U / N to the end; then the next one starts. With
-``regulariser: anchor`` a member is drawn to a point of its own, theta_0 drawn from the prior, instead of to the
-prior's mean: -log p(theta) becomes -log p(theta - theta_0), which keeps the members apart where data say nothing.
+Each member starts from fresh parameters and is trained by Adam on U / N to the end; then the next
+one starts. With ``regulariser: anchor`` a member is drawn to a point of its own, theta_0 drawn from
+the prior, instead of to the prior's mean: -log p(theta) becomes -log p(theta - theta_0), which
+keeps the members apart where data say nothing.
 
-Choose it when accuracy matters most: in practice the strongest teacher for a given number of networks, and its
-members are few (5 to 20). It costs one training run a sample; chains only decide which members share a generator.
-Its bias: members are modes, not draws; with the prior alone as regulariser the spread inside a mode is missing.
+Choose it when accuracy matters most: in practice the strongest teacher for a given number of
+networks, and its members are few (5 to 20). It costs one training run a sample; chains only decide
+which members share a generator. Its bias: members are modes, not draws; with the prior alone as
+regulariser the spread inside a mode is missing.
 
-Source: Lakshminarayanan et al. 2017, arXiv:1612.01474 (without adversarial examples); anchors: Pearce et al.
-2020, arXiv:1810.05546.
+Source: Lakshminarayanan et al. 2017, arXiv:1612.01474 (without adversarial examples); anchors:
+Pearce et al. 2020, arXiv:1810.05546.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,16 +39,20 @@ from gped_nas.posterior.map import TrainingConfig, descend
 class DeepEnsembleConfig(TrainingConfig, ChainConfig):
     """Settings of ``deep_ensemble``."""
 
-    num_samples: int = Field(default=10, ge=1, le=100_000, description="members, all chains together")
+    num_samples: int = Field(
+        default=10, ge=1, le=100_000, description="members, all chains together"
+    )
     regulariser: Literal["prior", "anchor"] = Field(
-        default="prior", description="what members are drawn to: the prior's mean, or a draw from the prior each"
+        default="prior",
+        description="what members are drawn to: the prior's mean, or a draw from the prior each",
     )
 
 
 def deep_ensemble(
     problem: Problem, cfg: DeepEnsembleConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every 100 updates, with a sample when a member is done, for ever. See the module docstring.
+    """Yield a step every 100 updates, with a sample when a member is done, for ever. See the module
+    docstring.
 
     Raises:
         ConfigError: anchors are asked for and the problem's prior cannot be drawn from.
@@ -77,7 +83,10 @@ def _draw_anchor(problem: Problem, cfg: DeepEnsembleConfig, generator: Generator
     if cfg.regulariser == "prior":
         return {}
     if problem.prior is None:
-        raise ConfigError("teacher.method.regulariser: found anchor, but this prior cannot be drawn from; use prior")
+        raise ConfigError(
+            "teacher.method.regulariser: found anchor, but this prior cannot be drawn from; use "
+            "prior"
+        )
     return {"anchor": flatten(problem.prior.sample(problem.shapes, generator=generator))}
 
 
@@ -88,7 +97,9 @@ def _objective(problem: Problem, anchor: Tensor | None) -> Callable[[Params, Ten
 
     def objective(params: Params, index_B: Tensor) -> Tensor:
         away = {name: p - center[name] for name, p in params.items()}
-        return problem.potential(params, index_B) + problem.log_prior(params) - problem.log_prior(away)
+        return (
+            problem.potential(params, index_B) + problem.log_prior(params) - problem.log_prior(away)
+        )
 
     return objective
 

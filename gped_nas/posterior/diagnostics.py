@@ -1,19 +1,22 @@
-"""Whether chains agree, how much their draws are worth, and whether they have the temperature they claim.
+"""Whether chains agree, how much their draws are worth, and whether they have the temperature they
+claim.
 
-Draws are arrays (K, S, Q): chains, draws of one chain in their order, quantities. Every chain is split into halves, so
-that a chain that still drifts disagrees with itself.
+Draws are arrays (K, S, Q): chains, draws of one chain in their order, quantities. Every chain is
+split into halves, so that a chain that still drifts disagrees with itself.
 
-* **R-hat** is the rank-normalised split R-hat: the larger of the one of the draws (bulk: do chains have one location?)
-  and the one of their distances from the pooled median (folded: do they have one scale?). One quantity has
-  R-hat = sqrt(var+ / W), with W the mean variance within the M half-chains of n draws, B / n the variance of their
-  means, var+ = (n - 1) / n W + B / n, all of normal scores z = Phi^-1((rank - 3/8) / (M n + 1/4)).
-* **Bulk ESS** is the effective sample size of the same scores: M n / tau with tau = -1 + 2 sum_k P_k, P_k =
-  rho_{2k} + rho_{2k+1}, cut before the first P_k that is not positive and made monotone (Geyer 1992), rho_t = 1 -
-  (W - mean autocovariance at lag t) / var+. It may exceed M n where draws alternate; it is at most M n log10(M n).
+* **R-hat** is the rank-normalised split R-hat: the larger of the one of the draws (bulk: do chains
+  have one location?) and the one of their distances from the pooled median (folded: do they have
+  one scale?). One quantity has R-hat = sqrt(var+ / W), with W the mean variance within the M
+  half-chains of n draws, B / n the variance of their means, var+ = (n - 1) / n W + B / n, all of
+  normal scores z = Phi^-1((rank - 3/8) / (M n + 1/4)).
+* **Bulk ESS** is the effective sample size of the same scores: M n / tau with tau = -1 + 2 sum_k
+  P_k, P_k = rho_{2k} + rho_{2k+1}, cut before the first P_k that is not positive and made monotone
+  (Geyer 1992), rho_t = 1 - (W - mean autocovariance at lag t) / var+. It may exceed M n where draws
+  alternate; it is at most M n log10(M n).
 
 Source: Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021, arXiv:1903.08008, equations 1-4, 10-14,
-sections 4.2-4.3. Departure: normal scores divide by M n + 1/4 (Blom 1958), as Stan's and ArviZ's code does, where the
-paper prints - 1/4.
+sections 4.2-4.3. Departure: normal scores divide by M n + 1/4 (Blom 1958), as Stan's and ArviZ's
+code does, where the paper prints - 1/4.
 """
 
 import math
@@ -33,15 +36,20 @@ _BLOCK = 2**22  # numbers worked on at once: what bounds memory
 def rhat(draws_KSQ: Tensor) -> Tensor:
     """Rank-normalised split R-hat of each quantity, (Q,) float64.
 
-    It is 1 where all chains draw from one law. With a single chain it compares only that chain's halves.
+    It is 1 where all chains draw from one law. With a single chain it compares only that chain's
+    halves.
 
     Returns:
-        NaN where all draws are equal or some are not finite; infinite where chains stand still at different values.
+        NaN where all draws are equal or some are not finite; infinite where chains stand still at
+        different values.
 
     Raises:
         DataError: fewer than 4 draws a chain.
     """
-    return _by_block(draws_KSQ, lambda draws: torch.maximum(_plain_rhat(_scores(draws)), _plain_rhat(_folded(draws))))
+    return _by_block(
+        draws_KSQ,
+        lambda draws: torch.maximum(_plain_rhat(_scores(draws)), _plain_rhat(_folded(draws))),
+    )
 
 
 def bulk_ess(draws_KSQ: Tensor) -> Tensor:
@@ -65,7 +73,9 @@ def agreement(prob_NC: Tensor, reference_NC: Tensor) -> float:
 
 
 def total_variation(prob_NC: Tensor, reference_NC: Tensor) -> float:
-    """Mean total variation distance of two averages, 0 to 1: half the sum over classes of |p - q|. Source: as above."""
+    """Mean total variation distance of two averages, 0 to 1: half the sum over classes of |p - q|.
+    Source: as above.
+    """
     return float((prob_NC.double() - reference_NC.double()).abs().sum(-1).mean() / 2)
 
 
@@ -86,12 +96,15 @@ class Temperature:
 
 
 def kinetic_temperature(momenta_KP: Tensor, mass: float) -> Temperature:
-    """T from momenta: m^T m / (d mass) over d = K P numbers, which at temperature T is T chi^2_d / d.
+    """T from momenta: m^T m / (d mass) over d = K P numbers, which at temperature T is T chi^2_d /
+        d.
 
-    The band is the 95 % one of T given the estimate, value d / chi^2_d, with the cube-root normal approximation of the
-    quantiles (within 1.5 % from d = 8). Momenta of different chains must be independent.
+    The band is the 95 % one of T given the estimate, value d / chi^2_d, with the cube-root normal
+    approximation of the quantiles (within 1.5 % from d = 8). Momenta of different chains must be
+    independent.
 
-    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I; Wilson & Hilferty 1931 (the quantiles).
+    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I; Wilson & Hilferty 1931 (the
+        quantiles).
     """
     num = momenta_KP.numel()
     value = float(momenta_KP.double().square().sum() / (num * mass))
@@ -103,11 +116,12 @@ def kinetic_temperature(momenta_KP: Tensor, mass: float) -> Temperature:
 def configurational_temperature(virial_S: Tensor, num_params: int) -> Temperature:
     """T from states: the mean of (theta - c) . grad U(theta) / d, for any fixed point c.
 
-    E[(theta - c) . grad U] = d T for every density proportional to exp(-U / T) that vanishes at infinity: integrate by
-    parts. So zero, the prior's centre, is as good a ``c`` as the posterior's mean in expectation, but not in noise: a
-    term (mean - c) . grad U with average zero comes on top. ``c`` must not be an average of the states that are judged
-    (an average of n of them pulls the estimate down by T / n). A minibatch gradient may stand in for grad U if its
-    examples were drawn afresh.
+    E[(theta - c) . grad U] = d T for every density proportional to exp(-U / T) that vanishes at
+    infinity: integrate by parts. So zero, the prior's centre, is as good a ``c`` as the posterior's
+    mean in expectation, but not in noise: a term (mean - c) . grad U with average zero comes on
+    top. ``c`` must not be an average of the states that are judged (an average of n of them pulls
+    the estimate down by T / n). A minibatch gradient may stand in for grad U if its examples were
+    drawn afresh.
 
     Args:
         virial_S: (theta_s - c) . grad U(theta_s) at S >= 2 states.
@@ -119,23 +133,43 @@ def configurational_temperature(virial_S: Tensor, num_params: int) -> Temperatur
     Raises:
         DataError: fewer than two states.
 
-    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I (c = 0); Leimkuhler & Matthews 2015, section 6.1.5.
+    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I (c = 0); Leimkuhler & Matthews 2015,
+        section 6.1.5.
     """
     per_state = virial_S.double() / num_params
     num = len(per_state)
     if num < 2:
-        raise DataError(f"configurational temperature: found {num} state, expected at least 2 for an interval")
+        raise DataError(
+            f"configurational temperature: found {num} state, expected at least 2 for an interval"
+        )
     value, half = float(per_state.mean()), t_quantile(num - 1) * float(per_state.std()) / num**0.5
     return Temperature(value, value - half, value + half, num)
 
 
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+_T_975 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+)
 
 
 def t_quantile(degrees: int) -> float:
     """The 97.5 % quantile of Student's t: half a 95 % interval in standard errors.
 
-    A table up to 15 degrees of freedom; beyond it the first two terms of Cornish-Fisher, within 0.001.
+    A table up to 15 degrees of freedom; beyond it the first two terms of Cornish-Fisher, within
+    0.001.
     """
     z = 1.959964
     return (
@@ -149,21 +183,30 @@ def ranks(values_QM: Tensor) -> Tensor:
     """Ranks from 1 along the last axis, ties sharing their mean, float64."""
     ordered = values_QM.contiguous().sort(-1).values
     below = torch.searchsorted(ordered, values_QM.contiguous())
-    return (below + torch.searchsorted(ordered, values_QM.contiguous(), right=True) + 1).double() / 2
+    return (
+        below + torch.searchsorted(ordered, values_QM.contiguous(), right=True) + 1
+    ).double() / 2
 
 
 def _by_block(draws_KSQ: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """``of`` the half-chains (Q, M, n), a block of quantities at a time; NaN where it means nothing."""
+    """``of`` the half-chains (Q, M, n), a block of quantities at a time; NaN where it means
+    nothing.
+    """
     num_chains, num_draws, num = draws_KSQ.shape
     if num_draws < MIN_DRAWS:
-        raise DataError(f"draws: found {num_draws} a chain, expected at least {MIN_DRAWS} to split it into halves")
+        raise DataError(
+            f"draws: found {num_draws} a chain, expected at least {MIN_DRAWS} to split it into "
+            "halves"
+        )
     found = torch.empty(num, dtype=torch.float64)
     half, width = num_draws // 2, max(1, _BLOCK // (num_chains * num_draws))
     for start in range(0, num, width):
         block = draws_KSQ[:, :, start : start + width].double().permute(2, 0, 1)
         # an odd draw out is the middle one
         halves = torch.cat([block[..., :half], block[..., num_draws - half :]], 1)
-        undefined = (halves == halves[:, :1, :1]).all(-1).all(-1) | ~halves.isfinite().all(-1).all(-1)
+        undefined = (halves == halves[:, :1, :1]).all(-1).all(-1) | ~halves.isfinite().all(-1).all(
+            -1
+        )
         found[start : start + width] = of(halves.nan_to_num()).masked_fill(undefined, torch.nan)
     return found
 
@@ -192,9 +235,15 @@ def _variances(values_QMn: Tensor) -> tuple[Tensor, Tensor]:
 
 def _plain_rhat(values_QMn: Tensor) -> Tensor:
     within, total = _variances(values_QMn)
-    # where every half stands still, W is rounding: either all stand at one value, or the halves never meet
+    # where every half stands still, W is rounding: either all stand at one value, or the halves
+    # never meet
     still = within <= 1e-12 * total
-    return (total / within).sqrt().masked_fill(still & (total > 0), torch.inf).masked_fill(total == 0, 1.0)
+    return (
+        (total / within)
+        .sqrt()
+        .masked_fill(still & (total > 0), torch.inf)
+        .masked_fill(total == 0, 1.0)
+    )
 
 
 def _ess(values_QMn: Tensor) -> Tensor:

@@ -1,24 +1,27 @@
-"""Hamiltonian Monte Carlo over the full data, with a Metropolis correction: the reference for small networks.
+"""Hamiltonian Monte Carlo over the full data, with a Metropolis correction: the reference for small
+networks.
 
 A transition draws p ~ N(0, I), follows ``leapfrog_steps`` steps of size e
 
     p <- p - (e / 2) grad U(theta);   theta <- theta + e p;   p <- p - (e / 2) grad U(theta)
 
-and accepts where they end with probability min(1, exp(-change of U + p^2 / 2)), else stays. e is drawn uniformly within
-``jitter`` of the tuned step size, independently of the state, so that no direction is stuck on a closed orbit (Neal
-2011, section 5.3.2). During burn-in dual averaging tunes the step size to the acceptance ``target_acceptance``; after
-it the averaged value is kept, which accepts somewhat more often than asked.
+and accepts where they end with probability min(1, exp(-change of U + p^2 / 2)), else stays. e is
+drawn uniformly within ``jitter`` of the tuned step size, independently of the state, so that no
+direction is stuck on a closed orbit (Neal 2011, section 5.3.2). During burn-in dual averaging tunes
+the step size to the acceptance ``target_acceptance``; after it the averaged value is kept, which
+accepts somewhat more often than asked.
 
-The target is exp(-U), the Bayes posterior: there is no temperature. **Bias**: none at any step size once burn-in is
-over, only the error of a finite and correlated chain; the step size decides how often proposals are accepted.
-Everything is computed in float64, since the energy of a network is large and its change near one; samples are
-rounded to float32.
+The target is exp(-U), the Bayes posterior: there is no temperature. **Bias**: none at any step size
+once burn-in is over, only the error of a finite and correlated chain; the step size decides how
+often proposals are accepted. Everything is computed in float64, since the energy of a network is
+large and its change near one; samples are rounded to float32.
 
 **Cost.** One full-data gradient a leapfrog step: ``leapfrog_steps * thinning`` of them a sample
-(``HmcConfig.gradients_per_sample``), each N / batch_size times a stochastic method's, and a few vectors of P numbers.
-Choose it up to some ten thousand parameters and examples, to know what the stochastic methods are compared with.
-Sources: Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014, JMLR 15, arXiv:1111.4246, algorithm 5 (dual averaging; here
-the number of leapfrog steps is fixed, not the length of the path, so that the cost of a sample is known beforehand).
+(``HmcConfig.gradients_per_sample``), each N / batch_size times a stochastic method's, and a few
+vectors of P numbers. Choose it up to some ten thousand parameters and examples, to know what the
+stochastic methods are compared with. Sources: Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014,
+JMLR 15, arXiv:1111.4246, algorithm 5 (dual averaging; here the number of leapfrog steps is fixed,
+not the length of the path, so that the cost of a sample is known beforehand).
 """
 
 import math
@@ -43,18 +46,30 @@ from gped_nas.posterior.base import (
     flatten,
 )
 
-_SHRINKAGE, _DELAY, _FORGETTING = 0.05, 10.0, 0.75  # gamma, t0 and kappa of Hoffman & Gelman 2014, section 3.2.1
+_SHRINKAGE, _DELAY, _FORGETTING = (
+    0.05,
+    10.0,
+    0.75,
+)  # gamma, t0 and kappa of Hoffman & Gelman 2014, section 3.2.1
 
 
 class HmcConfig(ThinnedConfig):
     """Settings of ``hmc``."""
 
-    step_size: float = Field(default=0.01, gt=0, description="of leapfrog; where tuning starts, or kept if no burn-in")
+    step_size: float = Field(
+        default=0.01, gt=0, description="of leapfrog; where tuning starts, or kept if no burn-in"
+    )
     leapfrog_steps: int = Field(default=20, ge=1, description="full-data gradients a transition")
-    burn_in: int = Field(default=200, ge=0, description="transitions that tune the step size, before any sample")
+    burn_in: int = Field(
+        default=200, ge=0, description="transitions that tune the step size, before any sample"
+    )
     thinning: int = Field(default=1, ge=1, description="transitions between samples of one chain")
-    target_acceptance: float = Field(default=0.8, gt=0, lt=1, description="mean acceptance that tuning aims at")
-    jitter: float = Field(default=0.1, ge=0, lt=1, description="relative half-width of the step size of a transition")
+    target_acceptance: float = Field(
+        default=0.8, gt=0, lt=1, description="mean acceptance that tuning aims at"
+    )
+    jitter: float = Field(
+        default=0.1, ge=0, lt=1, description="relative half-width of the step size of a transition"
+    )
 
     @property
     def gradients_per_sample(self) -> int:
@@ -64,7 +79,9 @@ class HmcConfig(ThinnedConfig):
 
 @dataclass(frozen=True)
 class DualAveraging:
-    """The tuned step size: its logarithm to try next, the averaged one to keep, and the mean acceptance error."""
+    """The tuned step size: its logarithm to try next, the averaged one to keep, and the mean
+    acceptance error.
+    """
 
     log_step: float
     log_kept: float
@@ -74,37 +91,62 @@ class DualAveraging:
     def start(cls, step_size: float) -> "DualAveraging":
         return cls(math.log(step_size), math.log(step_size))
 
-    def after(self, acceptance: float, num: int, *, initial: float, target: float) -> "DualAveraging":
-        """The state after transition ``num`` (from 1), which was accepted with probability ``acceptance``."""
+    def after(
+        self, acceptance: float, num: int, *, initial: float, target: float
+    ) -> "DualAveraging":
+        """The state after transition ``num`` (from 1), which was accepted with probability
+        ``acceptance``.
+        """
         error = self.error + (target - acceptance - self.error) / (num + _DELAY)
         log_step = math.log(10 * initial) - math.sqrt(num) / _SHRINKAGE * error
         weight = num**-_FORGETTING
         return DualAveraging(log_step, weight * log_step + (1 - weight) * self.log_kept, error)
 
 
-def hmc(problem: Problem, cfg: HmcConfig, *, generator: Generator, state: State | None = None) -> Iterator[Step]:
-    """Yield a step every ``thinning`` transitions, with a sample once burn-in is over. See the module docstring.
+def hmc(
+    problem: Problem, cfg: HmcConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every ``thinning`` transitions, with a sample once burn-in is over. See the
+    module docstring.
 
     Raises:
-        DivergenceError: the start has no finite energy, or no transition of the whole burn-in was accepted.
+        DivergenceError: the start has no finite energy, or no transition of the whole burn-in was
+            accepted.
     """
     problem = replace(problem, x=problem.x.double() if problem.x.is_floating_point() else problem.x)
     device = problem.x.device
     if state is None:
-        theta, step, accepted = flatten(problem.initialise(generator)).to(device, torch.float64), 0, 0
+        theta, step, accepted = (
+            flatten(problem.initialise(generator)).to(device, torch.float64),
+            0,
+            0,
+        )
         tuned = DualAveraging.start(cfg.step_size)
     else:
-        theta, step, accepted = state["theta"].to(device, copy=True), int(state["step"]), int(state["accepted"])
+        theta, step, accepted = (
+            state["theta"].to(device, copy=True),
+            int(state["step"]),
+            int(state["accepted"]),
+        )
         tuned = DualAveraging(*(float(state[k]) for k in ("log_step", "log_kept", "error")))
         generator.set_state(state["rng"])
     flat = FlatParams(problem.shapes, theta.clone())
-    potential = partial(problem.potential, index_B=torch.arange(problem.num_examples, device=device))
+    potential = partial(
+        problem.potential, index_B=torch.arange(problem.num_examples, device=device)
+    )
     energy, grad = (t.clone() for t in flat.value_and_gradient(potential))
     if not bool(energy.isfinite()):
-        raise DivergenceError(f"hmc: the potential is {float(energy)} where the chain starts, expected a finite number")
+        raise DivergenceError(
+            f"hmc: the potential is {float(energy)} where the chain starts, expected a finite "
+            "number"
+        )
     while True:
         for _ in range(cfg.thinning):
-            momentum = torch.empty(theta.shape, dtype=torch.float64).normal_(generator=generator).to(device)
+            momentum = (
+                torch.empty(theta.shape, dtype=torch.float64)
+                .normal_(generator=generator)
+                .to(device)
+            )
             position, chance = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
             log_step = tuned.log_step if step < cfg.burn_in else tuned.log_kept
             step_size = math.exp(log_step) * (1 + cfg.jitter * (2 * position - 1))
@@ -125,10 +167,13 @@ def hmc(problem: Problem, cfg: HmcConfig, *, generator: Generator, state: State 
                 energy, grad = proposed.clone(), flat.grad_P.clone()
                 accepted += 1
             if step <= cfg.burn_in:
-                tuned = tuned.after(acceptance, step, initial=cfg.step_size, target=cfg.target_acceptance)
+                tuned = tuned.after(
+                    acceptance, step, initial=cfg.step_size, target=cfg.target_acceptance
+                )
         if step == cfg.burn_in and accepted == 0:
             raise DivergenceError(
-                f"hmc: none of the {step} transitions of burn-in was accepted, the last at step size {step_size:g}; "
+                f"hmc: none of the {step} transitions of burn-in was accepted, the last at step "
+                f"size {step_size:g}; "
                 "lower teacher.method.step_size or raise teacher.method.burn_in"
             )
         state = {

@@ -1,17 +1,18 @@
 """Posterior samples that a user already has.
 
-* **Weights**: a safetensors file whose tensors have the samples as their first axis, optionally with a tensor
-  ``weight`` (S,); or a folder of safetensors files, one posterior sample each, taken in the order of their
-  names. Tensors are matched to the teacher's by name or, failing that, by shape in their natural order (so
-  the state of a plain ``nn.Sequential`` fits).
-* **Predictions**: an ``.npz`` (or safetensors) file with ``inputs`` (M, ...) in the dataset's own range,
-  ``prob`` or ``log_prob`` (S, M, C), and optionally ``weight`` (S,). The inputs must hold the dataset's
-  validation inputs, so that students can be compared with the ensemble there; the test inputs too if it is to
-  be compared there.
+* **Weights**: a safetensors file whose tensors have the samples as their first axis, optionally
+  with a tensor ``weight`` (S,); or a folder of safetensors files, one posterior sample each, taken
+  in the order of their names. Tensors are matched to the teacher's by name or, failing that, by
+  shape in their natural order (so the state of a plain ``nn.Sequential`` fits).
+* **Predictions**: an ``.npz`` (or safetensors) file with ``inputs`` (M, ...) in the dataset's own
+  range, ``prob`` or ``log_prob`` (S, M, C), and optionally ``weight`` (S,). The inputs must hold
+  the dataset's validation inputs, so that students can be compared with the ensemble there; the
+  test inputs too if it is to be compared there.
 
-Choose it when an ensemble, or samples of another program, are there already. It costs no step, only the predictions at
-the views, and none at all where these are given. Its bias is that of whatever made the samples; nothing here can tell.
-Source: the user's file, pinned by its digest in the stream's key.
+Choose it when an ensemble, or samples of another program, are there already. It costs no step, only
+the predictions at the views, and none at all where these are given. Its bias is that of whatever
+made the samples; nothing here can tell. Source: the user's file, pinned by its digest in the
+stream's key.
 """
 
 import io
@@ -47,19 +48,25 @@ class ImportConfig(MethodConfig):
     """Settings of ``import``."""
 
     path: str = Field(min_length=1, description="file or folder; relative to the current folder")
-    input_mean: float | None = Field(default=None, description="how the ensemble normalises raw inputs; ours if absent")
+    input_mean: float | None = Field(
+        default=None, description="how the ensemble normalises raw inputs; ours if absent"
+    )
     input_std: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "ImportConfig":
         if (self.input_mean is None) != (self.input_std is None):
-            raise ValueError("input_mean and input_std: found one of them, expected both or neither")
+            raise ValueError(
+                "input_mean and input_std: found one of them, expected both or neither"
+            )
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class ImportedPredictions:
-    """An ensemble known by predictions: raw inputs (M, ...), log-probabilities (S, M, C), weights (S,)."""
+    """An ensemble known by predictions: raw inputs (M, ...), log-probabilities (S, M, C), weights
+    (S,).
+    """
 
     inputs: Tensor
     log_prob_SMC: Tensor
@@ -67,7 +74,8 @@ class ImportedPredictions:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 over the imported file, or over the names and contents of a folder's safetensors files.
+    """SHA-256 over the imported file, or over the names and contents of a folder's safetensors
+    files.
 
     Raises:
         DataError: there is nothing to import.
@@ -77,14 +85,19 @@ def content_digest(path: Path) -> str:
         if path.is_dir():
             return sha256_text("".join(f"{p.name}{sha256_file(p)}" for p in _sample_files(path)))
         if not path.is_file():
-            raise DataError(f"{path}: no such file; expected safetensors or npz to import posterior samples from")
+            raise DataError(
+                f"{path}: no such file; expected safetensors or npz to import posterior samples "
+                "from"
+            )
         return sha256_file(path)
 
 
 def _sample_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise DataError(f"{folder}: holds no .safetensors file; expected one for each posterior sample")
+        raise DataError(
+            f"{folder}: holds no .safetensors file; expected one for each posterior sample"
+        )
     return files
 
 
@@ -99,7 +112,8 @@ def read_weights(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
     """Flat parameters (S, P) float32 and weights (S,) float64 of imported posterior samples.
 
     Raises:
-        DataError: shapes do not fit the teacher, numbers are not finite, or weights are negative or all zero.
+        DataError: shapes do not fit the teacher, numbers are not finite, or weights are negative or
+            all zero.
     """
     if path.is_dir():
         samples = [_matched(decode(read_tensors(p)), shapes, p) for p in _sample_files(path)]
@@ -111,16 +125,22 @@ def read_weights(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
         lengths = {len(t) if t.dim() else 0 for t in stored.values()}
         if len(lengths) != 1 or 0 in lengths:
             raise DataError(
-                f"{path}: tensors have {sorted(lengths)} entries on their first axis, expected the number "
+                f"{path}: tensors have {sorted(lengths)} entries on their first axis, expected the "
+                "number "
                 "of posterior samples on all of them"
             )
         num = lengths.pop()
         theta = torch.stack(
-            [flatten(_matched(decode({k: t[i] for k, t in stored.items()}), shapes, path)) for i in range(num)]
+            [
+                flatten(_matched(decode({k: t[i] for k, t in stored.items()}), shapes, path))
+                for i in range(num)
+            ]
         )
         weight = _weight(given, num, path)
     if not bool(theta.isfinite().all()):
-        raise DataError(f"{path}: holds weights that are not finite; remove the samples that diverged")
+        raise DataError(
+            f"{path}: holds weights that are not finite; remove the samples that diverged"
+        )
     return theta, weight
 
 
@@ -146,8 +166,14 @@ def _weight(given: Tensor | None, num: int, path: Path) -> Tensor:
         return torch.ones(num, dtype=torch.float64)
     weight = given.double().reshape(-1)
     if len(weight) != num:
-        raise DataError(f"{path}: weight: found {len(weight)} entries, expected {num}, one a posterior sample")
-    if not bool(weight.isfinite().all()) or bool((weight < 0).any()) or not 0 < float(weight.sum()) < math.inf:
+        raise DataError(
+            f"{path}: weight: found {len(weight)} entries, expected {num}, one a posterior sample"
+        )
+    if (
+        not bool(weight.isfinite().all())
+        or bool((weight < 0).any())
+        or not 0 < float(weight.sum()) < math.inf
+    ):
         raise DataError(f"{path}: weight: expected finite numbers, none negative and not all zero")
     return weight
 
@@ -160,12 +186,19 @@ def read_predictions(path: Path, num_classes: int) -> ImportedPredictions:
     """
     arrays = _arrays(path)
     if "inputs" not in arrays or ("prob" in arrays) == ("log_prob" in arrays):
-        raise DataError(f"{path}: found {sorted(arrays)}, expected 'inputs' and one of 'prob' and 'log_prob'")
+        raise DataError(
+            f"{path}: found {sorted(arrays)}, expected 'inputs' and one of 'prob' and 'log_prob'"
+        )
     values = arrays["prob"] if "prob" in arrays else arrays["log_prob"]
     inputs = arrays["inputs"]
     if inputs.dim() < 2 or inputs.is_complex() or not bool(inputs.isfinite().all()):
         raise DataError(f"{path}: inputs: expected finite real numbers of shape (inputs, ...)")
-    if values.dim() != 3 or values.shape[1] != len(inputs) or values.shape[2] != num_classes or not len(values):
+    if (
+        values.dim() != 3
+        or values.shape[1] != len(inputs)
+        or values.shape[2] != num_classes
+        or not len(values)
+    ):
         raise DataError(
             f"{path}: predictions have shape {tuple(values.shape)}, expected "
             f"(samples, {len(inputs)}, {num_classes}): posterior samples, inputs, classes"
@@ -174,9 +207,14 @@ def read_predictions(path: Path, num_classes: int) -> ImportedPredictions:
         raise DataError(f"{path}: predictions are complex numbers, expected probabilities")
     prob = values.double() if "prob" in arrays else values.double().exp()
     if not bool(prob.isfinite().all()) or bool((prob < 0).any()):
-        raise DataError(f"{path}: predictions hold numbers that are no probabilities (negative or not finite)")
+        raise DataError(
+            f"{path}: predictions hold numbers that are no probabilities (negative or not finite)"
+        )
     if bool(((prob.sum(-1) - 1).abs() > 1e-3).any()):
-        raise DataError(f"{path}: predictions do not sum to 1 over classes; give probabilities after the softmax")
+        raise DataError(
+            f"{path}: predictions do not sum to 1 over classes; give probabilities after the "
+            "softmax"
+        )
     log_prob = (prob / prob.sum(-1, keepdim=True)).clamp_min(1e-45).log().float()
     return ImportedPredictions(inputs, log_prob, _weight(arrays.get("weight"), len(values), path))
 
@@ -191,7 +229,9 @@ def _arrays(path: Path) -> dict[str, Tensor]:
             arrays: dict[str, Array] = {name: file[name] for name in file.files}
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
     except (zipfile.BadZipFile, zlib.error, KeyError, OSError, RuntimeError, *NPY_ERRORS) as error:
-        raise DataError(f"{path}: not a readable npz of plain arrays ({error}); object arrays are refused") from None
+        raise DataError(
+            f"{path}: not a readable npz of plain arrays ({error}); object arrays are refused"
+        ) from None
 
 
 def imported(

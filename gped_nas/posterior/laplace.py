@@ -1,22 +1,24 @@
 """Laplace approximation of the last layer, full covariance, around a MAP network.
 
-Everything below the last layer stays at its MAP value, which fixes the features phi(x). The outputs are linear in the
-last layer's m = C (H + 1) parameters w, so its Hessian of U is the generalised Gauss-Newton matrix, with no term
-left out, for softmax, Gaussian and any other likelihood of the outputs:
+Everything below the last layer stays at its MAP value, which fixes the features phi(x). The outputs
+are linear in the last layer's m = C (H + 1) parameters w, so its Hessian of U is the generalised
+Gauss-Newton matrix, with no term left out, for softmax, Gaussian and any other likelihood of the
+outputs:
 
     A = sum_n Lambda_n (x) phi_n phi_n^T - Hess log p(w),   Lambda_n = -Hess log p(y_n | outputs_n)
 
-After Adam, Newton steps on the full data bring w to the mode that the expansion assumes. Samples are
-N(w, A^-1) for the last layer and the MAP values for the rest.
+After Adam, Newton steps on the full data bring w to the mode that the expansion assumes. Samples
+are N(w, A^-1) for the last layer and the MAP values for the rest.
 
-Choose it as the cheapest posterior with a sound local law: exact for a linear model with a Gaussian likelihood.
-It costs a MAP network, about N C m H / 2 multiply-adds for each of the few Newton steps, and m^2 float64 numbers of
-memory; then m^2 / 2 multiply-adds a sample. Its bias: features carry no uncertainty, and a softmax's posterior is not
-Gaussian: with many outputs and a weak prior single samples predict much worse than the mode, and so does their
-average. Look at the samples-to-NLL curve, and raise the prior's precision if it starts high.
+Choose it as the cheapest posterior with a sound local law: exact for a linear model with a Gaussian
+likelihood. It costs a MAP network, about N C m H / 2 multiply-adds for each of the few Newton
+steps, and m^2 float64 numbers of memory; then m^2 / 2 multiply-adds a sample. Its bias: features
+carry no uncertainty, and a softmax's posterior is not Gaussian: with many outputs and a weak prior
+single samples predict much worse than the mode, and so does their average. Look at the
+samples-to-NLL curve, and raise the prior's precision if it starts high.
 
-Source: MacKay 1992, Neural Computation 4(3); last layer: Kristiadi et al. 2020, arXiv:2002.10118; Daxberger et al.
-2021, arXiv:2106.14806, section 3.
+Source: MacKay 1992, Neural Computation 4(3); last layer: Kristiadi et al. 2020, arXiv:2002.10118;
+Daxberger et al. 2021, arXiv:2106.14806, section 3.
 """
 
 from collections.abc import Iterator
@@ -51,19 +53,24 @@ class LaplaceConfig(TrainingConfig, ChainConfig):
 def laplace(
     problem: Problem, cfg: LaplaceConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every 100 updates while training, then one with a sample for ever. See the module docstring.
+    """Yield a step every 100 updates while training, then one with a sample for ever. See the
+    module docstring.
 
     Raises:
         ConfigError: the network does not end in a dense layer, or the prior has no curvature there.
-        DivergenceError: the parameters left the finite numbers, or the Hessian is not positive definite.
+        DivergenceError: the parameters left the finite numbers, or the Hessian is not positive
+            definite.
     """
     network = problem.network
     if network is None or network.last_layer is None:
         raise ConfigError(
-            "teacher.method.name: found laplace, but the teacher does not end in a dense layer; choose another method"
+            "teacher.method.name: found laplace, but the teacher does not end in a dense layer; "
+            "choose another method"
         )
     if state is None or "at_mode" not in state:
-        state = yield from without_samples(train(problem, cfg, generator=generator, state=state), state)
+        state = yield from without_samples(
+            train(problem, cfg, generator=generator, state=state), state
+        )
         layer = last_layer(problem, network, state["theta"])
         theta = layer.replaced(newton(layer, layer.start))
     else:
@@ -72,7 +79,9 @@ def laplace(
     layer = last_layer(problem, network, theta)
     factor = _cholesky(layer.hessian(layer.start)).mT
     while True:
-        noise = torch.randn(len(layer.start), 1, dtype=torch.float64, generator=generator).to(factor.device)
+        noise = torch.randn(len(layer.start), 1, dtype=torch.float64, generator=generator).to(
+            factor.device
+        )
         w = layer.start + torch.linalg.solve_triangular(factor, noise, upper=True)[:, 0]
         state = {"theta": theta, "at_mode": torch.tensor(1), "rng": generator.get_state()}
         yield Step(PosteriorSample(layer.replaced(w)), state)
@@ -80,7 +89,8 @@ def laplace(
 
 @dataclass(frozen=True, eq=False)
 class LastLayer:
-    """U as a function of the last layer's parameters w (m,), float64, ordered output by output, bias last.
+    """U as a function of the last layer's parameters w (m,), float64, ordered output by output,
+    bias last.
 
     Attributes:
         problem, network: whose last layer it is.
@@ -112,7 +122,9 @@ class LastLayer:
 
     def potential(self, w: Tensor) -> Tensor:
         """U over the full data: a scalar, nats."""
-        return -self.network.log_likelihood(self.outputs(w), self.problem.y).sum() - self.log_prior(w)
+        return -self.network.log_likelihood(self.outputs(w), self.problem.y).sum() - self.log_prior(
+            w
+        )
 
     def log_prior(self, w: Tensor) -> Tensor:
         """The log-prior of all parameters, nats."""
@@ -129,18 +141,21 @@ class LastLayer:
         """The Hessian (m, m) of U: exact.
 
         Raises:
-            ConfigError: the prior adds no curvature, so that some directions of a softmax have none.
+            ConfigError: the prior adds no curvature, so that some directions of a softmax have
+                none.
         """
         of_prior: Tensor = -torch.func.jacrev(torch.func.jacrev(self.log_prior))(w)
         if bool((of_prior.diagonal() <= 0).any()):
             raise ConfigError(
-                "teacher.prior.name: laplace needs a prior with curvature everywhere; use gaussian or fan_in_gaussian"
+                "teacher.prior.name: laplace needs a prior with curvature everywhere; use gaussian "
+                "or fan_in_gaussian"
             )
         num_features = self.features_NF.shape[1]
         num_outputs = len(w) // num_features
         total = w.new_zeros(num_outputs, num_features, num_outputs, num_features)
         for phi, outputs, y in zip(
-            *(torch.split(t, _BATCH) for t in (self.features_NF, self.outputs(w), self.problem.y)), strict=True
+            *(torch.split(t, _BATCH) for t in (self.features_NF, self.outputs(w), self.problem.y)),
+            strict=True,
         ):
             curvature = self._curvature(outputs, y)
             for c in range(num_outputs):
@@ -156,7 +171,10 @@ class LastLayer:
         leaf = outputs_BC.detach().clone().requires_grad_()
         total = self.network.log_likelihood(leaf, y_B).sum()
         slope = torch.autograd.grad(total, leaf, create_graph=True)[0]
-        rows = [torch.autograd.grad(slope[:, c].sum(), leaf, retain_graph=True)[0] for c in range(leaf.shape[1])]
+        rows = [
+            torch.autograd.grad(slope[:, c].sum(), leaf, retain_graph=True)[0]
+            for c in range(leaf.shape[1])
+        ]
         return -torch.stack(rows, 1)
 
 
@@ -170,8 +188,14 @@ def last_layer(problem: Problem, network: Network, theta: Tensor) -> LastLayer:
     params = dict(views(theta.to(problem.x.device), problem.shapes))
     params[weight] = torch.eye(params[weight].shape[1]).to(params[weight])
     params[bias] = params[weight].new_zeros(len(params[weight]))
-    features = torch.cat([network.forward(params, x) for x in torch.split(problem.x, _BATCH)]).detach().double()
-    return LastLayer(problem, network, theta, place, torch.cat([features, torch.ones_like(features[:, :1])], 1))
+    features = (
+        torch.cat([network.forward(params, x) for x in torch.split(problem.x, _BATCH)])
+        .detach()
+        .double()
+    )
+    return LastLayer(
+        problem, network, theta, place, torch.cat([features, torch.ones_like(features[:, :1])], 1)
+    )
 
 
 def newton(layer: LastLayer, w: Tensor) -> Tensor:
@@ -201,7 +225,8 @@ def _cholesky(hessian: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(hessian)
     if bool(failed) or not bool(factor.isfinite().all()):
         raise DivergenceError(
-            "laplace: the Hessian of the last layer is not positive definite; raise the curvature of teacher.prior"
+            "laplace: the Hessian of the last layer is not positive definite; raise the curvature "
+            "of teacher.prior"
         )
     return factor
 

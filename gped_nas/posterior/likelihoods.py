@@ -1,7 +1,8 @@
 """Likelihoods: what a teacher's outputs say about a label, and what one posterior sample predicts.
 
-``categorical`` reads outputs (B, C) as unnormalised log-probabilities of classes. ``gaussian`` reads its only output as
-the mean of a real label with noise of a fixed standard deviation, in units of the labels' own standard deviation.
+``categorical`` reads outputs (B, C) as unnormalised log-probabilities of classes. ``gaussian``
+reads its only output as the mean of a real label with noise of a fixed standard deviation, in units
+of the labels' own standard deviation.
 """
 
 from abc import abstractmethod
@@ -18,8 +19,8 @@ from gped_nas.data.base import Task
 from gped_nas.registry import Registry
 
 Prediction = Literal["log_prob", "normal"]
-"""What one posterior sample says about an input: log-probabilities of classes (C,), nats; or the mean and the variance
-(2,) of a real label, in its normalised unit and that squared."""
+"""What one posterior sample says about an input: log-probabilities of classes (C,), nats; or the
+mean and the variance (2,) of a real label, in its normalised unit and that squared."""
 
 
 class Likelihood(Config):
@@ -39,7 +40,9 @@ class Likelihood(Config):
 
     @abstractmethod
     def answer(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., C) to what posterior samples can disagree about: probabilities, or the mean; (..., C)."""
+        """Outputs (..., C) to what posterior samples can disagree about: probabilities, or the
+        mean; (..., C).
+        """
 
     @abstractmethod
     def num_predicted(self, num_outputs: int) -> int:
@@ -82,7 +85,9 @@ class GaussianLikelihood(Likelihood):
 
     name: Literal["gaussian"]
     noise_std: float = Field(
-        default=0.5, gt=0, description="standard deviation of the noise, in units of the labels' own"
+        default=0.5,
+        gt=0,
+        description="standard deviation of the noise, in units of the labels' own",
     )
     task: ClassVar[Task] = "regression"
     prediction: ClassVar[Prediction] = "normal"

@@ -2,12 +2,13 @@
 
 Adam on ``U / N`` with a cosine step size. It yields a single sample; use it with one chain.
 
-Choose it as the baseline of every comparison. It costs one minibatch gradient a step and no draw of noise. Its bias as
-a posterior is total: it has no uncertainty over parameters. Source: Kingma & Ba 2015, arXiv:1412.6980; the cosine,
-without restarts: Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5.
+Choose it as the baseline of every comparison. It costs one minibatch gradient a step and no draw of
+noise. Its bias as a posterior is total: it has no uncertainty over parameters. Source: Kingma & Ba
+2015, arXiv:1412.6980; the cosine, without restarts: Loshchilov & Hutter 2017, arXiv:1608.03983,
+equation 5.
 
-``descend`` is that optimiser for any objective, with a state to resume from; methods that start from a trained
-network, or train something else than a point, use it.
+``descend`` is that optimiser for any objective, with a state to resume from; methods that start
+from a trained network, or train something else than a point, use it.
 """
 
 import math
@@ -40,8 +41,12 @@ class TrainingConfig(MethodConfig):
     """Settings of a method that trains with ``descend``."""
 
     steps: int = Field(default=2000, ge=1, description="optimiser steps")
-    batch_size: int = Field(default=100, ge=1, description="examples a step, drawn with replacement")
-    lr: float = Field(default=1e-3, gt=0, description="Adam step size, annealed to zero by a cosine")
+    batch_size: int = Field(
+        default=100, ge=1, description="examples a step, drawn with replacement"
+    )
+    lr: float = Field(
+        default=1e-3, gt=0, description="Adam step size, annealed to zero by a cosine"
+    )
 
     @model_validator(mode="after")
     def _whole_checks(self) -> "TrainingConfig":
@@ -64,12 +69,13 @@ def descend(
     generator: Generator,
     state: State | None = None,
 ) -> Iterator[State]:
-    """Yield the state every 100 Adam updates, until ``cfg.steps`` are done; its ``theta`` is the point reached.
+    """Yield the state every 100 Adam updates, until ``cfg.steps`` are done; its ``theta`` is the
+    point reached.
 
     Args:
         shapes: the parameters that are optimised.
-        objective: ``(params, index_B)`` to an estimate, from the examples at ``index_B``, of an objective of the size
-            of U; it may draw from ``generator``.
+        objective: ``(params, index_B)`` to an estimate, from the examples at ``index_B``, of an
+            objective of the size of U; it may draw from ``generator``.
         cfg: steps, batch size and step size.
         start: the flat point to start from; not called when resuming.
         problem: says how many examples there are, and the device to work on.
@@ -88,11 +94,15 @@ def descend(
         generator.set_state(state["rng"])
         if step >= cfg.steps:
             return
-        theta, first, second = (state[k].to(device, copy=True) for k in ("theta", "first", "second"))
+        theta, first, second = (
+            state[k].to(device, copy=True) for k in ("theta", "first", "second")
+        )
     flat = FlatParams(shapes, theta)
     while step < cfg.steps:
         for _ in range(_CHECK_EVERY):
-            index = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator).to(device)
+            index = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator).to(
+                device
+            )
             grad = flat.gradient(_at(objective, index)) / problem.num_examples
             lr = cfg.lr * 0.5 * (1 + math.cos(math.pi * step / cfg.steps))
             step += 1
@@ -101,7 +111,9 @@ def descend(
             scale = (second / (1 - _BETA2**step)).sqrt_().add_(_EPS)
             theta.addcdiv_(first, scale, value=-lr / (1 - _BETA1**step))
         if not bool(theta.isfinite().all()):
-            raise DivergenceError(f"{cfg.name}: parameters are not finite after {step} steps; lower teacher.method.lr")
+            raise DivergenceError(
+                f"{cfg.name}: parameters are not finite after {step} steps; lower teacher.method.lr"
+            )
         yield {
             "theta": theta.detach().cpu().clone(),
             "first": first.cpu().clone(),
@@ -111,7 +123,9 @@ def descend(
         }
 
 
-def _at(objective: Callable[[Params, Tensor], Tensor], index_B: Tensor) -> Callable[[Params], Tensor]:
+def _at(
+    objective: Callable[[Params, Tensor], Tensor], index_B: Tensor
+) -> Callable[[Params], Tensor]:
     return lambda params: objective(params, index_B)
 
 
@@ -130,8 +144,12 @@ def train(
     )
 
 
-def without_samples(states: Iterator[State], state: State | None) -> abc.Generator[Step, None, State]:
-    """Yield a step without a sample for each state; return the last one, or ``state`` if there was none."""
+def without_samples(
+    states: Iterator[State], state: State | None
+) -> abc.Generator[Step, None, State]:
+    """Yield a step without a sample for each state; return the last one, or ``state`` if there was
+    none.
+    """
     for reached in states:
         state = reached
         yield Step(None, reached)

@@ -1,21 +1,25 @@
 """Monte Carlo dropout: one trained network, its hidden units switched off at random.
 
-With a mask z, each z_j = 1 / (1 - rate) with probability 1 - rate and else 0, unit j is multiplied by z_j; that is the
-same network with column j of the layer that reads the unit multiplied by z_j. Training minimises
+With a mask z, each z_j = 1 / (1 - rate) with probability 1 - rate and else 0, unit j is multiplied
+by z_j; that is the same network with column j of the layer that reads the unit multiplied by z_j.
+Training minimises
 
     E_z[U(fold(theta, z))]
 
-by Adam, one mask a step for the whole minibatch: the expectation is that of a mask for each example (the usual
-layout), with more noise; the prior is taken at the folded weights as well, which is the average of the log-prior
-under dropout's distribution. A posterior sample is fold(theta, z) for a fresh z: a plain set of weights, so the
-stream's plain forward is the masked one, at all inputs alike. The units of a convolution are its filters, dropped
-whole; of a residual network the channels inside a block are dropped, never those of the residual stream.
+by Adam, one mask a step for the whole minibatch: the expectation is that of a mask for each example
+(the usual layout), with more noise; the prior is taken at the folded weights as well, which is the
+average of the log-prior under dropout's distribution. A posterior sample is fold(theta, z) for a
+fresh z: a plain set of weights, so the stream's plain forward is the masked one, at all inputs
+alike. The units of a convolution are its filters, dropped whole; of a residual network the channels
+inside a block are dropped, never those of the residual stream.
 
-Choose it as the cheapest ensemble: one training run, and a sample costs one mask. It works for every family with
-hidden units. Its bias: the spread is set by ``rate``, not by the data, and does not shrink as data grows.
+Choose it as the cheapest ensemble: one training run, and a sample costs one mask. It works for
+every family with
+hidden units. Its bias: the spread is set by ``rate``, not by the data, and does not shrink as data
+grows.
 
-Source: Gal & Ghahramani 2016, arXiv:1506.02142, equations 9-10, with masks scaled while training (inputs are not
-dropped).
+Source: Gal & Ghahramani 2016, arXiv:1506.02142, equations 9-10, with masks scaled while training
+(inputs are not dropped).
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,13 +48,16 @@ class McDropoutConfig(TrainingConfig, ChainConfig):
     """Settings of ``mc_dropout``."""
 
     steps: int = Field(default=5000, ge=1, description="optimiser steps")
-    rate: float = Field(default=0.1, gt=0, lt=1, description="probability that a hidden unit is dropped")
+    rate: float = Field(
+        default=0.1, gt=0, lt=1, description="probability that a hidden unit is dropped"
+    )
 
 
 def mc_dropout(
     problem: Problem, cfg: McDropoutConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every 100 updates while training, then one with a sample for ever. See the module docstring.
+    """Yield a step every 100 updates while training, then one with a sample for ever. See the
+    module docstring.
 
     Raises:
         ConfigError: the network has no hidden units.
@@ -64,7 +71,9 @@ def mc_dropout(
         )
 
     def draw(params: Params) -> Params:
-        masks = draw_masks([len(params[g.weights[0]]) for g in groups], cfg.rate, generator=generator)
+        masks = draw_masks(
+            [len(params[g.weights[0]]) for g in groups], cfg.rate, generator=generator
+        )
         return fold(params, groups, masks)
 
     states = descend(
@@ -81,12 +90,16 @@ def mc_dropout(
     theta, step = state["theta"], state["step"]
     while True:
         sample = flatten(draw(views(theta, problem.shapes)))
-        yield Step(PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()})
+        yield Step(
+            PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()}
+        )
 
 
 def draw_masks(num_units: Sequence[int], rate: float, *, generator: Generator) -> list[Tensor]:
     """For each layer a mask over its units: 1 / (1 - rate) with probability 1 - rate, else 0."""
-    return [(torch.rand(num, generator=generator) >= rate).float() / (1 - rate) for num in num_units]
+    return [
+        (torch.rand(num, generator=generator) >= rate).float() / (1 - rate) for num in num_units
+    ]
 
 
 def fold(params: Params, groups: Sequence[Group], masks: Sequence[Tensor]) -> Params:

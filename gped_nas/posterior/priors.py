@@ -1,7 +1,7 @@
 """Priors over teacher parameters, by name.
 
-Every prior is a product over parameters, so its average under independent normal distributions is known in
-closed form; variational methods use that instead of a draw.
+Every prior is a product over parameters, so its average under independent normal distributions is
+known in closed form; variational methods use that instead of a draw.
 """
 
 import math
@@ -28,12 +28,22 @@ class Prior(Config):
 
     @abstractmethod
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
-        """``log_density`` averaged over independent normal parameters: a scalar, nats, the same constant left out."""
+        """``log_density`` averaged over independent normal parameters: a scalar, nats, the same
+        constant left out.
+        """
 
     def score(self, params: Params) -> Params:
-        """Gradient of ``log_density``: what chains need at every step, without a graph where it is known."""
+        """Gradient of ``log_density``: what chains need at every step, without a graph where it is
+        known.
+        """
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        return dict(zip(leaves, torch.autograd.grad(self.log_density(leaves), list(leaves.values())), strict=True))
+        return dict(
+            zip(
+                leaves,
+                torch.autograd.grad(self.log_density(leaves), list(leaves.values())),
+                strict=True,
+            )
+        )
 
     @abstractmethod
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
@@ -48,7 +58,9 @@ PRIORS: Registry[type[Prior]] = Registry("prior", "gped_nas.posterior")
 
 
 class GaussianPrior(Prior):
-    """Independent zero-mean normal distributions of one precision on every parameter, biases included."""
+    """Independent zero-mean normal distributions of one precision on every parameter, biases
+    included.
+    """
 
     name: Literal["gaussian"] = "gaussian"
     precision: float = Field(default=10.0, gt=0, description="1 / variance of each parameter")
@@ -56,13 +68,16 @@ class GaussianPrior(Prior):
     def log_density(self, params: Params) -> Tensor:
         """See ``Prior.log_density``."""
         total: Tensor = sum(
-            (p.square().sum() for p in params.values()), start=next(iter(params.values())).new_zeros(())
+            (p.square().sum() for p in params.values()),
+            start=next(iter(params.values())).new_zeros(()),
         )
         return -0.5 * self.precision * total
 
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
         """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
-        return self.log_density(mean) - 0.5 * self.precision * _sum([v.sum() for v in variance.values()])
+        return self.log_density(mean) - 0.5 * self.precision * _sum(
+            [v.sum() for v in variance.values()]
+        )
 
     def score(self, params: Params) -> Params:
         """See ``Prior.score``: -precision theta."""
@@ -71,24 +86,32 @@ class GaussianPrior(Prior):
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
         """See ``Prior.sample``."""
         std = self.precision**-0.5
-        return {name: torch.randn(shape, generator=generator) * std for name, shape in shapes.items()}
+        return {
+            name: torch.randn(shape, generator=generator) * std for name, shape in shapes.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
-        """See ``Prior.to_json``: without the name, which is the default, as keys had it before priors had names."""
+        """See ``Prior.to_json``: without the name, which is the default, as keys had it before
+        priors had names.
+        """
         return self.model_dump(mode="json", exclude={"name"})
 
 
 class FanInGaussianPrior(Prior):
-    """Independent zero-mean normal distributions whose variance is ``scale`` over the fan-in of their layer.
+    """Independent zero-mean normal distributions whose variance is ``scale`` over the fan-in of
+    their layer.
 
-    Outputs of a layer then keep their size whatever its width (Neal 1996). A bias counts to the layer of its weight. A
-    parameter without a weight beside it (gain and bias of a norm) has fan-in 1: each gain multiplies one normalised
-    number, whose size is kept. Its mean is zero like every other one's, since a negative gain does what a positive one
-    does with the filter before the norm negated.
+    Outputs of a layer then keep their size whatever its width (Neal 1996). A bias counts to the
+    layer of its weight. A parameter without a weight beside it (gain and bias of a norm) has fan-in
+    1: each gain multiplies one normalised number, whose size is kept. Its mean is zero like every
+    other one's, since a negative gain does what a positive one does with the filter before the norm
+    negated.
     """
 
     name: Literal["fan_in_gaussian"] = "fan_in_gaussian"
-    scale: float = Field(default=1.0, gt=0, description="variance of a parameter times the fan-in of its layer")
+    scale: float = Field(
+        default=1.0, gt=0, description="variance of a parameter times the fan-in of its layer"
+    )
 
     def log_density(self, params: Params) -> Tensor:
         """See ``Prior.log_density``."""
@@ -98,7 +121,9 @@ class FanInGaussianPrior(Prior):
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
         """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
         precision = self._precision({name: tuple(p.shape) for name, p in mean.items()})
-        return self.log_density(mean) - 0.5 * _sum([precision[name] * v.sum() for name, v in variance.items()])
+        return self.log_density(mean) - 0.5 * _sum(
+            [precision[name] * v.sum() for name, v in variance.items()]
+        )
 
     def score(self, params: Params) -> Params:
         """See ``Prior.score``: -precision theta."""
@@ -109,7 +134,8 @@ class FanInGaussianPrior(Prior):
         """See ``Prior.sample``."""
         precision = self._precision(shapes)
         return {
-            name: torch.randn(shape, generator=generator) * precision[name] ** -0.5 for name, shape in shapes.items()
+            name: torch.randn(shape, generator=generator) * precision[name] ** -0.5
+            for name, shape in shapes.items()
         }
 
     def _precision(self, shapes: Shapes) -> dict[str, float]:
@@ -117,7 +143,9 @@ class FanInGaussianPrior(Prior):
 
 
 class LaplacePrior(Prior):
-    """Independent Laplace distributions, density exp(-|theta| / scale) / (2 scale): many parameters near zero."""
+    """Independent Laplace distributions, density exp(-|theta| / scale) / (2 scale): many parameters
+    near zero.
+    """
 
     name: Literal["laplace"] = "laplace"
     scale: float = Field(default=0.3, gt=0, description="mean absolute value of each parameter")
@@ -127,14 +155,17 @@ class LaplacePrior(Prior):
         return -_sum([p.abs().sum() for p in params.values()]) / self.scale
 
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
-        """See ``Prior.expected_log_density``: the mean of a folded normal distribution (Leone et al. 1961)."""
+        """See ``Prior.expected_log_density``: the mean of a folded normal distribution (Leone et
+        al. 1961).
+        """
         absolute = []
         for name, mu in mean.items():
             std = variance[name].sqrt()
             ratio = mu / std
             absolute.append(
                 (
-                    std * math.sqrt(2 / math.pi) * (-0.5 * ratio.square()).exp() + mu * torch.erf(ratio / math.sqrt(2))
+                    std * math.sqrt(2 / math.pi) * (-0.5 * ratio.square()).exp()
+                    + mu * torch.erf(ratio / math.sqrt(2))
                 ).sum()
             )
         return -_sum(absolute) / self.scale

@@ -1,10 +1,12 @@
-"""The posterior methods against posteriors known exactly: what ``gped-search doctor --posterior`` runs.
+"""The posterior methods against posteriors known exactly: what ``gped-search doctor --posterior``
+runs.
 
-Each method draws from the posterior of a conjugate linear regression of eight correlated parameters, most of them
-thousands of chains as one tensor with the exact gradient. Mean and variances of what it draws are compared with the law
-that the method has there: the exact posterior where it has no error, its own closed form where it has a known one.
-A method passes if no mean and no variance is further off than five standard errors and the slack that optimisation
-leaves; what it would overlook is told with each result.
+Each method draws from the posterior of a conjugate linear regression of eight correlated
+parameters, most of them thousands of chains as one tensor with the exact gradient. Mean and
+variances of what it draws are compared with the law that the method has there: the exact posterior
+where it has no error, its own closed form where it has a known one. A method passes if no mean and
+no variance is further off than five standard errors and the slack that optimisation leaves; what it
+would overlook is told with each result.
 """
 
 import itertools
@@ -26,7 +28,9 @@ STANDARD_ERRORS = 5.0
 """One of the 150 or so comparisons is off by as much in one of 10,000 self-tests of right code."""
 
 Law = Callable[[Known, Any, State], Tensor]
-"""``law(known, cfg, state) -> covariance (P, P)`` of what a method draws; ``state`` is its last one."""
+"""``law(known, cfg, state) -> covariance (P, P)`` of what a method draws; ``state`` is its last
+one.
+"""
 
 
 def _exact(known: Known, cfg: Any, state: State) -> Tensor:
@@ -40,7 +44,9 @@ def _sgld(known: Known, cfg: Any, state: State) -> Tensor:
 
 
 def _psgld(known: Known, cfg: Any, state: State) -> Tensor:
-    """The same in the metric of D, (A - (eta / 4) A D A)^-1, averaged over chains, which have a D each."""
+    """The same in the metric of D, (A - (eta / 4) A D A)^-1, averaged over chains, which have a D
+    each.
+    """
     a = known.precision_PP
     metric = cfg.preconditioner(state["square"].double(), cfg.burn_in).view(-1, len(a))
     return _inverse(a - cfg.step_size.initial / 4 * (a * metric[:, None, :]) @ a).mean(0)
@@ -89,18 +95,46 @@ class Trial:
 _OPTIMISED = {"steps": 1500, "lr": 0.02, "batch_size": 1}
 _CYCLES = {"burn_in_cycles": 0, "thinning": 500, "batch_size": 1}
 TRIALS: dict[str, Trial] = {
-    "sgld": Trial({"step_size": {"initial": 0.008}, "burn_in": 0, "thinning": 200, "batch_size": 1}, _sgld),
-    "psgld": Trial(
-        {"step_size": {"initial": 0.1}, "burn_in": 200, "thinning": 200, "damping": 1.0, "batch_size": 1}, _psgld
+    "sgld": Trial(
+        {"step_size": {"initial": 0.008}, "burn_in": 0, "thinning": 200, "batch_size": 1}, _sgld
     ),
-    "sghmc": Trial({"step_size": {"initial": 0.08}, "friction": 5.0, "burn_in": 0, "thinning": 120, "batch_size": 1}),
+    "psgld": Trial(
+        {
+            "step_size": {"initial": 0.1},
+            "burn_in": 200,
+            "thinning": 200,
+            "damping": 1.0,
+            "batch_size": 1,
+        },
+        _psgld,
+    ),
+    "sghmc": Trial(
+        {
+            "step_size": {"initial": 0.08},
+            "friction": 5.0,
+            "burn_in": 0,
+            "thinning": 120,
+            "batch_size": 1,
+        }
+    ),
     "csgld": Trial({"step_size": {"initial": 0.01, "length": 500}, **_CYCLES}, slack=0.01),
-    "csghmc": Trial({"step_size": {"initial": 0.08, "length": 500}, "friction": 10.0, **_CYCLES}, slack=0.01),
-    "hmc": Trial({"step_size": 0.03, "leapfrog_steps": 8, "burn_in": 100, "thinning": 4}, copies=200, samples=50),
-    "vi": Trial({**_OPTIMISED, "initial_std": 0.1}, _mean_field, copies=1000, samples=10, slack=0.02),
+    "csghmc": Trial(
+        {"step_size": {"initial": 0.08, "length": 500}, "friction": 10.0, **_CYCLES}, slack=0.01
+    ),
+    "hmc": Trial(
+        {"step_size": 0.03, "leapfrog_steps": 8, "burn_in": 100, "thinning": 4},
+        copies=200,
+        samples=50,
+    ),
+    "vi": Trial(
+        {**_OPTIMISED, "initial_std": 0.1}, _mean_field, copies=1000, samples=10, slack=0.02
+    ),
     "laplace": Trial({"steps": 100, "lr": 0.01, "batch_size": 30}, copies=0, samples=5000),
     "deep_ensemble": Trial(
-        {**_OPTIMISED, "regulariser": "anchor", "num_samples": 1}, _anchored, copies=5000, slack=0.01
+        {**_OPTIMISED, "regulariser": "anchor", "num_samples": 1},
+        _anchored,
+        copies=5000,
+        slack=0.01,
     ),
     "map": Trial(_OPTIMISED, _point, copies=10, slack=0.01),
 }
@@ -117,8 +151,10 @@ class Finding:
 
     Attributes:
         method: its name.
-        expected, found: variance over the exact posterior's, mean over parameters; None where it was not tried.
-        mean_error, variance_error: the largest over parameters, in the units of what passes: 1 is the limit.
+        expected, found: variance over the exact posterior's, mean over parameters; None where it
+            was not tried.
+        mean_error, variance_error: the largest over parameters, in the units of what passes: 1 is
+            the limit.
         sees: relative error of a variance that would just be seen.
         seconds: what it took.
         ok: whether it passed; None where it was not tried.
@@ -155,22 +191,39 @@ def _try(name: str) -> Finding:
     cfg = parse(method.config, {"name": name, **trial.settings}, f"self-test of {name}")
     steps = method(problem, cfg, generator=rng.generator(0, "self-test", name))
     try:
-        taken = list(itertools.islice((step for step in steps if step.sample is not None), trial.samples))
+        taken = list(
+            itertools.islice((step for step in steps if step.sample is not None), trial.samples)
+        )
     except DivergenceError as error:
         return Finding(name, False, note=str(error))
-    theta = torch.cat([s.sample.theta_P.double().view(-1, len(known.mean_P)) for s in taken if s.sample])
-    return _compare(name, trial, known, theta, trial.law(known, cfg, taken[-1].state), time.monotonic() - started)
+    theta = torch.cat(
+        [s.sample.theta_P.double().view(-1, len(known.mean_P)) for s in taken if s.sample]
+    )
+    return _compare(
+        name,
+        trial,
+        known,
+        theta,
+        trial.law(known, cfg, taken[-1].state),
+        time.monotonic() - started,
+    )
 
 
-def _compare(name: str, trial: Trial, known: Known, theta_SP: Tensor, covariance_PP: Tensor, seconds: float) -> Finding:
+def _compare(
+    name: str, trial: Trial, known: Known, theta_SP: Tensor, covariance_PP: Tensor, seconds: float
+) -> Finding:
     exact, law = known.covariance_PP.diagonal(), covariance_PP.diagonal()
     num, slack = len(theta_SP), trial.slack
-    # errors in units of the exact standard deviation and variance, so that a law without any is compared too
+    # errors in units of the exact standard deviation and variance, so that a law without any is
+    # compared too
     of_mean = (theta_SP.mean(0) - known.mean_P).abs() / exact.sqrt()
     of_variance = (theta_SP.var(0) - law).abs() / exact
     mean_limit = STANDARD_ERRORS * (law / exact / num).sqrt() + slack
     variance_limit = law / exact * (STANDARD_ERRORS * (2 / num) ** 0.5 + 2 * slack) + slack**2
-    mean_error, variance_error = float((of_mean / mean_limit).max()), float((of_variance / variance_limit).max())
+    mean_error, variance_error = (
+        float((of_mean / mean_limit).max()),
+        float((of_variance / variance_limit).max()),
+    )
     return Finding(
         method=name,
         ok=mean_error <= 1 and variance_error <= 1,

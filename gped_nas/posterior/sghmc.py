@@ -1,30 +1,35 @@
-"""Stochastic gradient Hamiltonian Monte Carlo: underdamped Langevin dynamics by a splitting integrator.
+"""Stochastic gradient Hamiltonian Monte Carlo: underdamped Langevin dynamics by a splitting
+integrator.
 
-The dynamics d theta = (p / m) dt, dp = -grad U dt - gamma p dt + sqrt(2 gamma m T) dW leave
-exp(-(U + p^2 / 2m) / T) invariant. One step of size h, with one minibatch gradient of U over the full data, is
+The dynamics d theta = (p / m) dt, dp = -grad U dt - gamma p dt + sqrt(2 gamma m T) dW leave exp(-(U
++ p^2 / 2m) / T) invariant. One step of size h, with one minibatch gradient of U over the full data,
+is
 
     p     <- p - h grad U(theta)                                B
     theta <- theta + (h / 2m) p                                 A
     p     <- c p + N(0, (1 - c^2) m T),   c = exp(-gamma h)      O
     theta <- theta + (h / 2m) p                                 A
 
-from p ~ N(0, m T) at the first step. This is BAOAB with the two half kicks between successive steps, which use the same
-gradient, done as one: the parameters after each step are those of BAOAB. The target of theta is exp(-U / T); the step
-size corresponds to SGLD's eta = h^2 / m.
+from p ~ N(0, m T) at the first step. This is BAOAB with the two half kicks between successive
+steps, which use the same gradient, done as one: the parameters after each step are those of BAOAB.
+The target of theta is exp(-U / T); the step size corresponds to SGLD's eta = h^2 / m.
 
-**Bias.** On a Gaussian the variance of theta is T / a *exactly*, at every stable step size (explicit Euler steps of the
-same dynamics inflate it by about h a / gamma); otherwise the error of the target is O(h^2), O(h^4) at high
-friction. A minibatch adds the variance of its gradient as heat, about h V / (2 gamma m) on T where V is that variance:
-small steps and high friction keep it low. No estimate of V is subtracted (Chen et al. call it B-hat).
+**Bias.** On a Gaussian the variance of theta is T / a *exactly*, at every stable step size
+(explicit Euler steps of the same dynamics inflate it by about h a / gamma); otherwise the error of
+the target is O(h^2), O(h^4) at high friction. A minibatch adds the variance of its gradient as
+heat, about h V / (2 gamma m) on T where V is that variance: small steps and high friction keep it
+low. No estimate of V is subtracted (Chen et al. call it B-hat).
 
-**Stable range.** h^2 a < 4 m for the largest curvature a, whatever the friction. The curvature of the likelihood is not
-known beforehand; that of the prior is, and a step size that is unstable under the prior alone is refused. So is a
-friction that float32 cannot apply (gamma h < 1e-6) or that forgets all momentum at every step (gamma h > 30).
+**Stable range.** h^2 a < 4 m for the largest curvature a, whatever the friction. The curvature of
+the likelihood is not known beforehand; that of the prior is, and a step size that is unstable under
+the prior alone is refused. So is a friction that float32 cannot apply (gamma h < 1e-6) or that
+forgets all momentum at every step (gamma h > 30).
 
-Choose it over ``sgld`` when the posterior is narrow in some directions and wide in others: momentum carries it along
-the wide ones. It costs one minibatch gradient and one draw of P normal numbers a step, and P more numbers of memory.
-Sources: Chen, Fox & Guestrin 2014, ICML, arXiv:1402.4102 (the method); Leimkuhler & Matthews 2013, AMRX 2013(1), and
-2013, J. Chem. Phys. 138 (BAOAB and its exactness on Gaussians).
+Choose it over ``sgld`` when the posterior is narrow in some directions and wide in others: momentum
+carries it along the wide ones. It costs one minibatch gradient and one draw of P normal numbers a
+step, and P more numbers of memory. Sources: Chen, Fox & Guestrin 2014, ICML, arXiv:1402.4102 (the
+method); Leimkuhler & Matthews 2013, AMRX 2013(1), and 2013, J. Chem. Phys. 138 (BAOAB and its
+exactness on Gaussians).
 """
 
 import math
@@ -60,16 +65,18 @@ def check_friction(friction: float, step_size: float) -> None:
     """Raise ``ValueError`` when momentum would never, or wholly, be forgotten in one step."""
     if not _LEAST_DAMPING <= friction * step_size <= _MOST_DAMPING:
         raise ValueError(
-            f"friction: found {friction:g}, expected {_LEAST_DAMPING / step_size:g} to {_MOST_DAMPING / step_size:g} "
-            f"at step size {step_size:g}, so that a step forgets some of the momentum and not all of it"
+            f"friction: found {friction:g}, expected {_LEAST_DAMPING / step_size:g} to "
+            f"{_MOST_DAMPING / step_size:g} "
+            f"at step size {step_size:g}, so that a step forgets some of the momentum and not all "
+            "of it"
         )
 
 
 def check_step_size(problem: Problem, theta_P: Tensor, step_size: float, mass: float) -> None:
     """Refuse a step size at which the integrator is unstable under the prior alone.
 
-    The curvature is a difference quotient of the prior's gradient along one direction: exact for a Gaussian of one
-    precision, and never more than the largest precision of a Gaussian of several.
+    The curvature is a difference quotient of the prior's gradient along one direction: exact for a
+    Gaussian of one precision, and never more than the largest precision of a Gaussian of several.
 
     Raises:
         ConfigError: the step size is outside the stable range.
@@ -86,7 +93,8 @@ def check_step_size(problem: Problem, theta_P: Tensor, step_size: float, mass: f
     if step_size**2 * curvature >= 4 * mass:
         raise ConfigError(
             f"teacher.method.step_size.initial: found {step_size:g}, expected less than "
-            f"{2 * math.sqrt(mass / curvature):g} = 2 sqrt(mass / prior precision): beyond it the integrator is "
+            f"{2 * math.sqrt(mass / curvature):g} = 2 sqrt(mass / prior precision): beyond it the "
+            "integrator is "
             "unstable whatever the data; lower it or raise teacher.method.mass"
         )
 
@@ -102,7 +110,9 @@ def baoa(
     mass: float,
     temperature: float,
 ) -> None:
-    """One step of the integrator, in place, from a gradient of U at ``theta_P`` and standard normal numbers."""
+    """One step of the integrator, in place, from a gradient of U at ``theta_P`` and standard normal
+    numbers.
+    """
     drift = step_size / (2 * mass)
     # 1 - c^2 by expm1: exact where gamma h is small
     noise = math.sqrt(-math.expm1(-2 * friction * step_size) * mass * temperature)
@@ -112,8 +122,11 @@ def baoa(
     theta_P.add_(momentum_P, alpha=drift)
 
 
-def sghmc(problem: Problem, cfg: SghmcConfig, *, generator: Generator, state: State | None = None) -> Iterator[Step]:
-    """Yield a step every ``thinning`` updates, with a sample once burn-in is over. See the module docstring.
+def sghmc(
+    problem: Problem, cfg: SghmcConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every ``thinning`` updates, with a sample once burn-in is over. See the module
+    docstring.
 
     Raises:
         ConfigError: the step size is unstable under the prior alone.

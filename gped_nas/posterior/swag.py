@@ -1,19 +1,23 @@
-"""Stochastic weight averaging, Gaussian: the normal distribution that constant-step SGD wanders over.
+"""Stochastic weight averaging, Gaussian: the normal distribution that constant-step SGD wanders
+over.
 
-From a MAP network, theta <- theta - swag_lr grad U(theta) / N on minibatches. Every ``collect_every`` steps the running
-mean m and the running sum of squared deviations q of the T points seen so far take in the point, and its deviation
-from the mean (after the update) becomes a column of D, of which the last K = ``rank`` are kept. Then
+From a MAP network, theta <- theta - swag_lr grad U(theta) / N on minibatches. Every
+``collect_every`` steps the running mean m and the running sum of squared deviations q of the T
+points seen so far take in the point, and its deviation from the mean (after the update) becomes a
+column of D, of which the last K = ``rank`` are kept. Then
 
     theta = m + sqrt(v / 2) z_1 + D z_2 / sqrt(2 (K - 1)),   v = q / T,   z_1, z_2 standard normal
 
 so that samples have mean m and covariance (diag(v) + D D^T / (K - 1)) / 2.
 
-Choose it to get spread around a network that is already good, for about the price of training it once more. It
-costs one minibatch gradient a step, and keeps (K + 2) P numbers in the chain's state. Its bias: the
-covariance is that of SGD's noise, set by step size and batch size rather than by the posterior.
+Choose it to get spread around a network that is already good, for about the price of training it
+once more. It costs one minibatch gradient a step, and keeps (K + 2) P numbers in the chain's state.
+Its bias: the covariance is that of SGD's noise, set by step size and batch size rather than by the
+posterior.
 
-Source: Maddox et al. 2019, arXiv:1902.02476, algorithm 1 and equation 1; here SGD has no momentum (a step
-size of 0.5 moves like their 0.05 with momentum 0.9), and v is accumulated without the cancellation of E[theta^2] - m^2.
+Source: Maddox et al. 2019, arXiv:1902.02476, algorithm 1 and equation 1; here SGD has no momentum
+(a step size of 0.5 moves like their 0.05 with momentum 0.9), and v is accumulated without the
+cancellation of E[theta^2] - m^2.
 """
 
 from collections.abc import Iterator
@@ -42,25 +46,34 @@ class SwagConfig(TrainingConfig, ChainConfig):
     """Settings of ``swag``."""
 
     swag_lr: float = Field(default=0.5, gt=0, description="constant SGD step size on U / N")
-    collect_every: int = Field(default=50, ge=1, description="SGD steps between points that enter the moments")
+    collect_every: int = Field(
+        default=50, ge=1, description="SGD steps between points that enter the moments"
+    )
     collections: int = Field(default=40, ge=2, description="points that enter the moments, T")
     rank: int = Field(default=20, ge=2, description="deviations kept, K")
 
     @model_validator(mode="after")
     def _rank_is_reached(self) -> "SwagConfig":
         if self.rank > self.collections:
-            raise ValueError(f"rank: found {self.rank}, expected at most collections ({self.collections})")
+            raise ValueError(
+                f"rank: found {self.rank}, expected at most collections ({self.collections})"
+            )
         return self
 
 
-def swag(problem: Problem, cfg: SwagConfig, *, generator: Generator, state: State | None = None) -> Iterator[Step]:
-    """Yield a step every 100 updates and at each collection, then one with a sample for ever. See the module docstring.
+def swag(
+    problem: Problem, cfg: SwagConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates and at each collection, then one with a sample for ever. See
+    the module docstring.
 
     Raises:
         DivergenceError: the parameters left the finite numbers.
     """
     if state is None or "collected" not in state:
-        state = yield from without_samples(train(problem, cfg, generator=generator, state=state), state)
+        state = yield from without_samples(
+            train(problem, cfg, generator=generator, state=state), state
+        )
         size = num_params(problem.shapes)
         state = {
             "theta": state["theta"],
@@ -83,20 +96,27 @@ def swag(problem: Problem, cfg: SwagConfig, *, generator: Generator, state: Stat
         yield Step(PosteriorSample(sample), {**moments, "rng": generator.get_state()})
 
 
-def _collect(problem: Problem, cfg: SwagConfig, generator: Generator, state: State) -> Iterator[State]:
+def _collect(
+    problem: Problem, cfg: SwagConfig, generator: Generator, state: State
+) -> Iterator[State]:
     """Constant-step SGD; yield the state after each point that entered the moments."""
     device = problem.x.device
     theta = state["theta"].to(device, copy=True)
-    mean, square, deviations = (state[k].to(device, copy=True) for k in ("mean", "square", "deviations"))
+    mean, square, deviations = (
+        state[k].to(device, copy=True) for k in ("mean", "square", "deviations")
+    )
     flat = FlatParams(problem.shapes, theta)
     for collected in range(int(state["collected"]) + 1, cfg.collections + 1):
         for _ in range(cfg.collect_every):
-            index = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator).to(device)
+            index = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator).to(
+                device
+            )
             grad = flat.gradient(partial(problem.potential, index_B=index))
             theta.add_(grad, alpha=-cfg.swag_lr / problem.num_examples)
         if not bool(theta.isfinite().all()):
             raise DivergenceError(
-                f"swag: parameters are not finite after {collected * cfg.collect_every} steps of SGD; "
+                f"swag: parameters are not finite after {collected * cfg.collect_every} steps of "
+                "SGD; "
                 "lower teacher.method.swag_lr"
             )
         mean, square, deviations = _updated(mean, square, deviations, theta, collected)

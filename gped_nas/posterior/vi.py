@@ -1,23 +1,27 @@
-"""Mean-field variational inference: an independent normal distribution for each parameter (Bayes by backprop).
+"""Mean-field variational inference: an independent normal distribution for each parameter (Bayes by
+backprop).
 
 With q(theta) = prod_i N(mu_i, sigma_i^2) it minimises, by Adam over mu and log sigma,
 
-    F = E_q[-log p(D | theta)] + KL(q, prior) = E_q[-log p(D | theta)] - E_q[log p(theta)] - sum_i log sigma_i + const
+    F = E_q[-log p(D | theta)] + KL(q, prior) = E_q[-log p(D | theta)] - E_q[log p(theta)] - sum_i
+    log sigma_i + const
 
-and then draws from q. The last two terms are exact, with no draw, for every prior that knows its average under
-normal distributions (all built-in ones; for a Gaussian prior that is the closed-form KL); for any other log-prior
-the same draw of theta estimates both. The likelihood term comes from a minibatch: where the network is a chain of
-dense layers, by the local reparametrisation (each example draws its own pre-activations
-a ~ N(mu h + mu_b, sigma^2 h^2 + sigma_b^2), the law that a draw of the weights would give them, so the estimate
-is unbiased and much less noisy); elsewhere by one draw theta = mu + sigma eps for the whole minibatch.
+and then draws from q. The last two terms are exact, with no draw, for every prior that knows its
+average under normal distributions (all built-in ones; for a Gaussian prior that is the closed-form
+KL); for any other log-prior the same draw of theta estimates both. The likelihood term comes from a
+minibatch: where the network is a chain of dense layers, by the local reparametrisation (each
+example draws its own pre-activations a ~ N(mu h + mu_b, sigma^2 h^2 + sigma_b^2), the law that a
+draw of the weights would give them, so the estimate is unbiased and much less noisy); elsewhere by
+one draw theta = mu + sigma eps for the whole minibatch.
 
-Choose it when a fast, independent supply of samples matters more than their spread: training costs about twice a
-MAP network (local: two products a layer), a sample after that costs P normal numbers. Its bias: q has no
-correlations, and on a Gaussian posterior of precision A its optimum is the exact mean with variances 1 / A_ii,
-which are never larger than the true ones (A^-1)_ii; wide networks also tend to fall back on the prior.
+Choose it when a fast, independent supply of samples matters more than their spread: training costs
+about twice a MAP network (local: two products a layer), a sample after that costs P normal numbers.
+Its bias: q has no correlations, and on a Gaussian posterior of precision A its optimum is the exact
+mean with variances 1 / A_ii, which are never larger than the true ones (A^-1)_ii; wide networks
+also tend to fall back on the prior.
 
-Source: Blundell et al. 2015, arXiv:1505.05424 (with log sigma where they have a softplus); Kingma, Salimans & Welling
-2015, arXiv:1506.02557, section 2.3.
+Source: Blundell et al. 2015, arXiv:1505.05424 (with log sigma where they have a softplus); Kingma,
+Salimans & Welling 2015, arXiv:1506.02557, section 2.3.
 """
 
 import math
@@ -49,12 +53,19 @@ class ViConfig(TrainingConfig, ChainConfig):
     """Settings of ``vi``."""
 
     steps: int = Field(default=10_000, ge=1, description="optimiser steps")
-    lr: float = Field(default=3e-3, gt=0, description="Adam step size, annealed to zero by a cosine")
-    initial_std: float = Field(default=0.05, gt=0, description="standard deviation of every parameter to start from")
+    lr: float = Field(
+        default=3e-3, gt=0, description="Adam step size, annealed to zero by a cosine"
+    )
+    initial_std: float = Field(
+        default=0.05, gt=0, description="standard deviation of every parameter to start from"
+    )
 
 
-def vi(problem: Problem, cfg: ViConfig, *, generator: Generator, state: State | None = None) -> Iterator[Step]:
-    """Yield a step every 100 updates while training, then one with a sample for ever. See the module docstring.
+def vi(
+    problem: Problem, cfg: ViConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates while training, then one with a sample for ever. See the
+    module docstring.
 
     Raises:
         DivergenceError: the parameters left the finite numbers.
@@ -69,7 +80,9 @@ def vi(problem: Problem, cfg: ViConfig, *, generator: Generator, state: State | 
         return free_energy(problem, params["mean"], params["log_std"], index_B, generator=generator)
 
     shapes: Shapes = {"mean": (size,), "log_std": (size,)}
-    states = descend(shapes, objective, cfg, start=start, problem=problem, generator=generator, state=state)
+    states = descend(
+        shapes, objective, cfg, start=start, problem=problem, generator=generator, state=state
+    )
     state = yield from without_samples(states, state)
     generator.set_state(state["rng"])
     theta, step = state["theta"], state["step"]
@@ -78,13 +91,17 @@ def vi(problem: Problem, cfg: ViConfig, *, generator: Generator, state: State | 
         sample = mean + std * torch.randn(size, generator=generator)
         if not bool(sample.isfinite().all()):
             raise DivergenceError("vi: a sample is not finite; lower teacher.method.lr")
-        yield Step(PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()})
+        yield Step(
+            PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()}
+        )
 
 
 def free_energy(
     problem: Problem, mean_P: Tensor, log_std_P: Tensor, index_B: Tensor, *, generator: Generator
 ) -> Tensor:
-    """Unbiased estimate of F from the examples at ``index_B`` and fresh draws: a scalar, nats, up to a constant."""
+    """Unbiased estimate of F from the examples at ``index_B`` and fresh draws: a scalar, nats, up
+    to a constant.
+    """
     std_P = log_std_P.exp()
     mean, variance = views(mean_P, problem.shapes), views(std_P.square(), problem.shapes)
     x, y = problem.x[index_B], problem.y[index_B]
@@ -102,8 +119,12 @@ def free_energy(
     return -problem.num_examples / len(index_B) * log_likelihood.sum() - log_prior - log_std_P.sum()
 
 
-def local_outputs(network: Network, mean: Params, variance: Params, x: Tensor, *, generator: Generator) -> Tensor:
-    """Outputs (B, C) of a chain of dense layers, every example with its own draw of every pre-activation."""
+def local_outputs(
+    network: Network, mean: Params, variance: Params, x: Tensor, *, generator: Generator
+) -> Tensor:
+    """Outputs (B, C) of a chain of dense layers, every example with its own draw of every
+    pre-activation.
+    """
     hidden = x.flatten(1)
     for i, (weight, bias) in enumerate(network.dense):
         if i:

@@ -1,7 +1,8 @@
-"""The report of a study: ``write_report`` for a file, ``data_of`` for its numbers; of several ``write_contrast``.
+"""The report of a study: ``write_report`` for a file, ``data_of`` for its numbers; of several
+``write_contrast``.
 
-The function that makes the page bears its submodule's name: ``gped_nas.report.page.page``. Drawing libraries
-are loaded when a page is made, not with this package.
+The function that makes the page bears its submodule's name: ``gped_nas.report.page.page``. Drawing
+libraries are loaded when a page is made, not with this package.
 """
 
 from collections.abc import Sequence

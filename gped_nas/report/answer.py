@@ -1,11 +1,15 @@
-"""The answer in words: the chosen student, what it costs, what it keeps of the teacher, what is lost."""
+"""The answer in words: the chosen student, what it costs, what it keeps of the teacher, what is
+lost.
+"""
 
 from gped_nas.report import words
 from gped_nas.report.records import TEST, Data, find
 
 
 def answer(data: Data) -> Data:
-    """``headline``, ``detail`` and ``tiles`` of the student to use; empty but for the headline if there is none."""
+    """``headline``, ``detail`` and ``tiles`` of the student to use; empty but for the headline if
+    there is none.
+    """
     if data["chosen"] is None:
         return {"headline": _no_answer(data), "detail": "", "tiles": []}
     student = find(data, data["chosen"])
@@ -21,7 +25,9 @@ def answer(data: Data) -> Data:
 def _no_answer(data: Data) -> str:
     complete = data["states"].get("complete", 0)
     total, front = len(data["records"]), len(data["front"])
-    return f"No student was chosen: {complete} of {total} trials are complete, {front} on the front."
+    return (
+        f"No student was chosen: {complete} of {total} trials are complete, {front} on the front."
+    )
 
 
 def _part(student: Data, teacher: Data | None) -> tuple[str, str]:
@@ -61,16 +67,22 @@ def _kept(student: Data, teacher: Data | None, part: str, prefix: str) -> str:
 
 
 def _lost(student: Data, prefix: str) -> str:
-    """What is given up against the teacher on the same examples, and whether it can be told from nothing."""
+    """What is given up against the teacher on the same examples, and whether it can be told from
+    nothing.
+    """
     name = f"{prefix}nll_above_teacher"
     lost, (low, high) = student["metrics"].get(name), student["intervals"].get(name) or (None, None)
     if lost is None or low is None or high is None:
         return ""
-    size = f"{words.difference(lost, name)} nats a prediction [{low:.4f}, {high:.4f}]".replace("-", "−")
+    size = f"{words.difference(lost, name)} nats a prediction [{low:.4f}, {high:.4f}]".replace(
+        "-", "−"
+    )
     if low <= 0 <= high:
         return f" What is lost of the likelihood cannot be told from nothing: {size}."
     return (
-        f" What is lost is likelihood: {size}." if lost > 0 else f" Nothing is lost, its likelihood is better: {size}."
+        f" What is lost is likelihood: {size}."
+        if lost > 0
+        else f" Nothing is lost, its likelihood is better: {size}."
     )
 
 
@@ -81,10 +93,22 @@ def _tiles(student: Data, teacher: Data | None, part: str, prefix: str) -> list[
         if student["costs"].get(name) is not None:
             reference = other["costs"].get(name)
             note = f"teacher {words.short(reference, unit)}" if reference else ""
-            tiles.append({"title": title, "value": words.short(student["costs"][name], unit), "note": note})
-    for name, title in (("accuracy", f"{part} accuracy"), ("nll", f"{part} NLL, nats"), ("rmse", f"{part} RMSE")):
+            tiles.append(
+                {"title": title, "value": words.short(student["costs"][name], unit), "note": note}
+            )
+    for name, title in (
+        ("accuracy", f"{part} accuracy"),
+        ("nll", f"{part} NLL, nats"),
+        ("rmse", f"{part} RMSE"),
+    ):
         if student["metrics"].get(prefix + name) is not None:
             reference = other["metrics"].get(prefix + name)
             note = f"teacher {words.metric(reference, name)}" if reference is not None else ""
-            tiles.append({"title": title, "value": words.metric(student["metrics"][prefix + name], name), "note": note})
+            tiles.append(
+                {
+                    "title": title,
+                    "value": words.metric(student["metrics"][prefix + name], name),
+                    "note": note,
+                }
+            )
     return tiles

@@ -76,7 +76,10 @@ def _confusion(rows: Any, names: tuple[str, ...]) -> Data | None:
     if num <= MAX_CLASSES_IN_A_MATRIX:
         totals = [sum(counts.get((i, j), 0) for j in range(num)) for i in range(num)]
         matrix = [
-            [{"count": c, "share": round(c / max(total, 1), 2)} for c in (counts.get((i, j), 0) for j in range(num))]
+            [
+                {"count": c, "share": round(c / max(total, 1), 2)}
+                for c in (counts.get((i, j), 0) for j in range(num))
+            ]
             for i, total in enumerate(totals)
         ]
     return {
@@ -98,7 +101,11 @@ def _example(one: Mapping[str, Any], names: tuple[str, ...]) -> Data:
         "label": _class(int(one["label"]), names),
         "picture": one.get("picture"),
         "classes": [
-            {"name": _class(int(index), names), "teacher": plain(teacher), "student": plain(student)}
+            {
+                "name": _class(int(index), names),
+                "teacher": plain(teacher),
+                "student": plain(student),
+            }
             for index, teacher, student in one["classes"]
         ],
     }

@@ -29,7 +29,8 @@ def figure(data: Data, name: str, *, x: str | None = None, y: str | None = None)
 
     Args:
         data: what ``data_of`` gave.
-        name: ``front``, ``hypervolume``, ``hypervolume-time``, ``importances``, ``training`` or ``teacher``.
+        name: ``front``, ``hypervolume``, ``hypervolume-time``, ``importances``, ``training`` or
+            ``teacher``.
         x, y: axes of the front; the first cost and the first quality by default.
 
     Raises:

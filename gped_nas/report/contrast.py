@@ -1,4 +1,6 @@
-"""The page that sets studies side by side: fronts over each other, hypervolumes, what was configured differently."""
+"""The page that sets studies side by side: fronts over each other, hypervolumes, what was
+configured differently.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,8 @@ def contrast_data(snapshots: Sequence[StudySnapshot]) -> Data:
     studies = [data_of(snapshot) for snapshot in snapshots]
     names = [study["name"] for study in studies]
     differences = [
-        plain(vars(d)) | {"first": names[d.first], "second": names[d.second], "reading": _reading(d, names)}
+        plain(vars(d))
+        | {"first": names[d.first], "second": names[d.second], "reading": _reading(d, names)}
         for d in found.differences
     ]
     return {
@@ -41,8 +44,14 @@ def contrast_data(snapshots: Sequence[StudySnapshot]) -> Data:
 
 def contrast_page(data: Data) -> str:
     """The comparison as one self-contained HTML text."""
-    drawings = [_chart(data, *pair, i) for i, pair in enumerate(itertools.combinations(data["objectives"], 2))]
-    marks = [{"mark": m, "color": c, "text": n} for m, c, n in zip(_MARKS, SERIES, data["names"], strict=False)]
+    drawings = [
+        _chart(data, *pair, i)
+        for i, pair in enumerate(itertools.combinations(data["objectives"], 2))
+    ]
+    marks = [
+        {"mark": m, "color": c, "text": n}
+        for m, c, n in zip(_MARKS, SERIES, data["names"], strict=False)
+    ]
     return render("contrast.html.j2", drawings, data=data, marks=marks)
 
 
@@ -71,7 +80,8 @@ def _headline(differences: Sequence[Data]) -> str:
         return "These studies' fronts cannot be told apart by their hypervolume."
     largest = max(clear, key=lambda d: abs(d["difference"]))
     winner, loser = (
-        largest[side] for side in (("first", "second") if largest["difference"] > 0 else ("second", "first"))
+        largest[side]
+        for side in (("first", "second") if largest["difference"] > 0 else ("second", "first"))
     )
     share = f"{100 * abs(largest['difference']):.2f} %"
     return f"The front of {words.cut(winner, 60)} covers {share} more of the box than that of {words.cut(loser, 60)}."
@@ -79,12 +89,26 @@ def _headline(differences: Sequence[Data]) -> str:
 
 def _notes(snapshots: Sequence[StudySnapshot]) -> list[str]:
     notes = []
-    if len({io.canonical_json(plain([s.config.get("dataset"), s.config.get("data")])) for s in snapshots}) > 1:
-        notes.append("The studies are of different data: their qualities are not measured on the same examples.")
+    if (
+        len(
+            {
+                io.canonical_json(plain([s.config.get("dataset"), s.config.get("data")]))
+                for s in snapshots
+            }
+        )
+        > 1
+    ):
+        notes.append(
+            "The studies are of different data: their qualities are not measured on the same "
+            "examples."
+        )
     elif len({str(s.teacher.get("digest")) for s in snapshots}) > 1:
         notes.append("The studies have different teachers.")
     if len({io.canonical_json(plain(s.reference_point)) for s in snapshots}) > 1:
-        notes.append("The studies' own boxes differ; the hypervolumes here are shares of the box that holds them all.")
+        notes.append(
+            "The studies' own boxes differ; the hypervolumes here are shares of the box that holds "
+            "them all."
+        )
     if len({len(s.records) for s in snapshots}) > 1:
         notes.append("The studies have different numbers of trials, and more trials find more.")
     return notes
@@ -100,7 +124,9 @@ def _settings(snapshots: Sequence[StudySnapshot]) -> list[Data]:
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, Mapping) and value:
-        return [row for key, item in value.items() for row in _flat(f"{prefix}.{key}".lstrip("."), item)]
+        return [
+            row for key, item in value.items() for row in _flat(f"{prefix}.{key}".lstrip("."), item)
+        ]
     if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         return [row for i, item in enumerate(value) for row in _flat(f"{prefix}[{i}]", item)]
     return [(prefix, words.compact(value))]
@@ -110,8 +136,13 @@ def _chart(data: Data, first: Data, second: Data, index: int) -> Chart:
     upright = first["kind"] == "cost" or second["kind"] == "metric"
     across, up = (first, second) if upright else (second, first)
     figure = blank(across["label"], up["label"])
-    for i, (study, color, symbol) in enumerate(zip(data["studies"], SERIES, _MARKERS, strict=False)):
-        rows = [{**r["costs"], **r["metrics"], "trial": r["trial"], "chosen": r["chosen"]} for r in study["front"]]
+    for i, (study, color, symbol) in enumerate(
+        zip(data["studies"], SERIES, _MARKERS, strict=False)
+    ):
+        rows = [
+            {**r["costs"], **r["metrics"], "trial": r["trial"], "chosen": r["chosen"]}
+            for r in study["front"]
+        ]
         points = [(r[across["name"]], r[up["name"]]) for r in rows]
         name = words.drawn(study["name"], 40)
         add_step(figure, points, across, up, color)
@@ -127,7 +158,11 @@ def _chart(data: Data, first: Data, second: Data, index: int) -> Chart:
         chosen = [p for r, p in zip(rows, points, strict=True) if r["chosen"]]
         ring = {"symbol": "circle-open", "color": INK, "size": 18, "line": {"width": 2}}
         figure.add_scatter(
-            x=[x for x, _ in chosen], y=[y for _, y in chosen], mode="markers", marker=ring, hoverinfo="skip"
+            x=[x for x, _ in chosen],
+            y=[y for _, y in chosen],
+            mode="markers",
+            marker=ring,
+            hoverinfo="skip",
         )
     log_axes(figure, across, up)
     figure.update_layout(showlegend=False)

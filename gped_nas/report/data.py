@@ -1,7 +1,7 @@
 """Everything the report shows, as plain JSON-able data: a pure function of a study's snapshot.
 
-Floats are rounded to six significant digits, numbers that are not finite become null, mappings are sorted by
-key. Counts and bytes stay exact.
+Floats are rounded to six significant digits, numbers that are not finite become null, mappings are
+sorted by key. Counts and bytes stay exact.
 """
 
 import itertools
@@ -87,7 +87,9 @@ def direction_of(name: str, snapshot: StudySnapshot) -> str | None:
     return "minimize" if name in words.LOWER_IS_BETTER or name in words.COST_ORDER else None
 
 
-def _names(snapshot: StudySnapshot, kind: Literal["metrics", "costs"], order: tuple[str, ...]) -> list[dict[str, str]]:
+def _names(
+    snapshot: StudySnapshot, kind: Literal["metrics", "costs"], order: tuple[str, ...]
+) -> list[dict[str, str]]:
     sources = (*snapshot.records, *snapshot.references)
     found = {name.removeprefix(TEST) for source in sources for name in getattr(source, kind)}
     ordered = [name for name in order if name in found] + sorted(found.difference(order))
@@ -95,24 +97,35 @@ def _names(snapshot: StudySnapshot, kind: Literal["metrics", "costs"], order: tu
     return [{"name": name, "label": given.get(name) or words.label(name)} for name in ordered]
 
 
-def _axes(snapshot: StudySnapshot, metrics: list[dict[str, str]], costs: list[dict[str, str]]) -> list[Data]:
+def _axes(
+    snapshot: StudySnapshot, metrics: list[dict[str, str]], costs: list[dict[str, str]]
+) -> list[Data]:
     """What the front can be drawn over: the objectives first, then every other metric and cost.
 
-    ``log`` says whether it is better seen on a logarithmic scale: costs, and metrics that differ much over the front.
+    ``log`` says whether it is better seen on a logarithmic scale: costs, and metrics that differ
+    much over the front.
     """
     given = [plain(vars(objective)) for objective in snapshot.objectives]
     taken = {axis["name"] for axis in given}
-    others = [(name, kind) for kind, names in (("metric", metrics), ("cost", costs)) for name in names]
+    others = [
+        (name, kind) for kind, names in (("metric", metrics), ("cost", costs)) for name in names
+    ]
     axes = given + [
         {**name, "kind": kind, "direction": direction_of(name["name"], snapshot)}
         for name, kind in others
         if name["name"] not in taken
     ]
-    return [{**axis, "log": axis["kind"] == "cost" or _is_wide(axis["name"], snapshot)} for axis in axes]
+    return [
+        {**axis, "log": axis["kind"] == "cost" or _is_wide(axis["name"], snapshot)} for axis in axes
+    ]
 
 
 def _is_wide(metric: str, snapshot: StudySnapshot) -> bool:
-    values = [r.metrics[metric] for r in snapshot.records if r.trial in snapshot.front and metric in r.metrics]
+    values = [
+        r.metrics[metric]
+        for r in snapshot.records
+        if r.trial in snapshot.front and metric in r.metrics
+    ]
     return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
 
 
@@ -131,18 +144,29 @@ def _near(snapshot: StudySnapshot) -> list[int]:
 def _hypervolume(snapshot: StudySnapshot) -> list[list[float | None]]:
     """Rows ``[trial, seconds so far, hypervolume, the same trials in random order]``."""
     seconds = itertools.accumulate(record.seconds for record in snapshot.records)
-    rows = itertools.zip_longest(snapshot.records, seconds, snapshot.hypervolume, snapshot.random_order)
-    return [[r.trial, *plain((s, value, chance))] for r, s, value, chance in rows if r and value is not None]
+    rows = itertools.zip_longest(
+        snapshot.records, seconds, snapshot.hypervolume, snapshot.random_order
+    )
+    return [
+        [r.trial, *plain((s, value, chance))]
+        for r, s, value, chance in rows
+        if r and value is not None
+    ]
 
 
 def _importances(snapshot: StudySnapshot) -> dict[str, Any]:
-    shares = ((objective.name, snapshot.importances.get(objective.name)) for objective in snapshot.objectives)
+    shares = (
+        (objective.name, snapshot.importances.get(objective.name))
+        for objective in snapshot.objectives
+    )
     return {name: plain(share) for name, share in shares if share}
 
 
 def _curves(snapshot: StudySnapshot) -> list[Data]:
     """Training curves of the front, and of evenly many others, up to ``MAX_CURVES``."""
-    with_curve = [r for r in snapshot.records if r.state == "complete" and len(r.extra.get("loss", ())) > 1]
+    with_curve = [
+        r for r in snapshot.records if r.state == "complete" and len(r.extra.get("loss", ())) > 1
+    ]
     front = [r for r in with_curve if r.trial in snapshot.front][:MAX_CURVES]
     others = [r for r in with_curve if r.trial not in snapshot.front]
     room = MAX_CURVES - len(front)
@@ -160,7 +184,9 @@ def _curves(snapshot: StudySnapshot) -> list[Data]:
 
 
 def _savings(snapshot: StudySnapshot) -> Data | None:
-    """What sampling the teacher once saved, against sampling it anew for each student that was trained."""
+    """What sampling the teacher once saved, against sampling it anew for each student that was
+    trained.
+    """
     once = snapshot.teacher.get("seconds")
     trained = [r for r in snapshot.records if r.seconds > 0 and r.metrics]
     if not once or not trained:
@@ -168,7 +194,9 @@ def _savings(snapshot: StudySnapshot) -> Data | None:
     students = sum(r.seconds for r in trained)
     anew = once * len(trained) + students
     numbers = {"teacher": once, "students": students, "num": len(trained), "anew": anew}
-    return plain({**numbers, "saved": anew - once - students, "share": 1 - (once + students) / anew})  # type: ignore[no-any-return]
+    return plain(
+        {**numbers, "saved": anew - once - students, "share": 1 - (once + students) / anew}
+    )  # type: ignore[no-any-return]
 
 
 def _states(records: tuple[TrialRecord, ...]) -> dict[str, int]:
@@ -182,7 +210,10 @@ def _failures(records: Sequence[TrialRecord]) -> list[Data]:
     for record in records:
         if record.state not in ("complete", "running", "duplicate"):
             groups.setdefault((record.state, record.reason), []).append(record.trial)
-    rows = [{"state": s, "reason": r, "trials": trials, "num": len(trials)} for (s, r), trials in groups.items()]
+    rows = [
+        {"state": s, "reason": r, "trials": trials, "num": len(trials)}
+        for (s, r), trials in groups.items()
+    ]
     return sorted(rows, key=lambda row: -len(row["trials"]))
 
 
@@ -206,7 +237,9 @@ def _reading(data: Mapping[str, Any], snapshot: StudySnapshot) -> str:
         return "not measured"
     if low <= 0 <= high:
         return "not told apart: the interval holds 0"
-    bigger, smaller = (data["first"], data["second"]) if low > 0 else (data["second"], data["first"])
+    bigger, smaller = (
+        (data["first"], data["second"]) if low > 0 else (data["second"], data["first"])
+    )
     better = direction_of(data["metric"], snapshot)
     if better is None:
         return f"higher: {bigger}"

@@ -37,10 +37,19 @@ def _charts(data: dict[str, Any], dial: str) -> list[Chart]:
     gap.add_hline(y=0, line={"color": VERMILLION, "width": 1, "dash": "dash"})
     far = _lines(data, dial, "kl_to_teacher", "KL(teacher || student) (nats)")
     level = _lines(data, dial, "nll", "NLL (nats)")
-    _add_line(level, [(x, point["teacher"]) for x, point in _points(data, dial)], "nll", "teacher", VERMILLION, "star")
+    _add_line(
+        level,
+        [(x, point["teacher"]) for x, point in _points(data, dial)],
+        "nll",
+        "teacher",
+        VERMILLION,
+        "star",
+    )
     paired = f"On the same examples: below 0 the student is better. {text}"
     return [
-        Chart(f"chart-gap-{dial}", dial, f"Teacher-student gap in NLL against the {what}", paired, gap),
+        Chart(
+            f"chart-gap-{dial}", dial, f"Teacher-student gap in NLL against the {what}", paired, gap
+        ),
         Chart(f"chart-kl-{dial}", dial, f"Teacher-student gap in KL against the {what}", text, far),
         Chart(f"chart-nll-{dial}", dial, f"NLL against the {what}", text, level),
     ]
@@ -50,7 +59,12 @@ def _lines(data: dict[str, Any], dial: str, metric: str, label: str) -> Any:
     """One line a student: a metric against a dial."""
     figure = blank(_AXES[dial], f"{data['part']} {label}")
     for name, color, symbol in zip(_names(data), SERIES, _MARKERS, strict=False):
-        rows = [(x, s) for x, point in _points(data, dial) for s in point["students"] if s["name"] == name]
+        rows = [
+            (x, s)
+            for x, point in _points(data, dial)
+            for s in point["students"]
+            if s["name"] == name
+        ]
         _add_line(figure, rows, metric, f"{name} student", color, symbol)
     if dial == "subsample":
         figure.update_xaxes(type="log", tickformat="~s", nticks=6)
@@ -58,7 +72,12 @@ def _lines(data: dict[str, Any], dial: str, metric: str, label: str) -> Any:
 
 
 def _add_line(
-    figure: Any, rows: list[tuple[int, dict[str, Any]]], metric: str, name: str, color: str, symbol: str
+    figure: Any,
+    rows: list[tuple[int, dict[str, Any]]],
+    metric: str,
+    name: str,
+    color: str,
+    symbol: str,
 ) -> None:
     values = [row["metrics"][metric] for _, row in rows]
     bounds = [row["intervals"][metric] for _, row in rows]

@@ -1,7 +1,8 @@
 """What every Plotly figure of the pages shares: colours, the empty figure, a chart with its words.
 
-Colours are Okabe & Ito's; every group also has its own marker. Pure black stands for "ink": the page turns it
-light on a dark background. Texts from the study are escaped, since Plotly reads a little HTML.
+Colours are Okabe & Ito's; every group also has its own marker. Pure black stands for "ink": the
+page turns it light on a dark background. Texts from the study are escaped, since Plotly reads a
+little HTML.
 """
 
 from dataclasses import dataclass
@@ -38,7 +39,12 @@ class Chart:
 
 def blank(across: str, up: str) -> go.Figure:
     """A figure with nothing drawn yet, its axes named."""
-    axis = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": GREY, "zeroline": False, "ticks": "outside"}
+    axis = {
+        "gridcolor": "rgba(128,128,128,0.22)",
+        "linecolor": GREY,
+        "zeroline": False,
+        "ticks": "outside",
+    }
     axis |= {"tickcolor": GREY, "showline": True}
     return go.Figure(
         layout={

@@ -1,6 +1,7 @@
 """The front over any two of a study's metrics and costs.
 
-``explorer.js`` redraws it over other axes: it fills each trace anew from the records of the trace's ``meta.group``.
+``explorer.js`` redraws it over other axes: it fills each trace anew from the records of the trace's
+``meta.group``.
 """
 
 import math
@@ -10,7 +11,18 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from gped_nas.report import words
-from gped_nas.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILLION, Chart, blank
+from gped_nas.report.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Chart,
+    blank,
+)
 from gped_nas.report.records import Data
 
 _REFERENCES = {
@@ -21,8 +33,14 @@ _REFERENCES = {
 }
 _OTHER_REFERENCE = ("hexagram", GREY, 12, "✶")
 _STATES = {
-    "infeasible": ("infeasible", {"symbol": "square-open", "color": ORANGE, "size": 8, "line": {"width": 2}}),
-    "pruned": ("pruned", {"symbol": "x-thin-open", "color": PURPLE, "size": 7, "line": {"width": 2}}),
+    "infeasible": (
+        "infeasible",
+        {"symbol": "square-open", "color": ORANGE, "size": 8, "line": {"width": 2}},
+    ),
+    "pruned": (
+        "pruned",
+        {"symbol": "x-thin-open", "color": PURPLE, "size": 7, "line": {"width": 2}},
+    ),
     "complete": ("dominated", {"symbol": "diamond", "color": SKY, "size": 7}),
 }
 _FRONT = {"symbol": "circle", "color": BLUE, "size": 9}
@@ -41,7 +59,9 @@ class _Point:
 
 
 def first_pair(data: Data) -> tuple[Data, Data] | None:
-    """The axes that the front is first drawn over, across and up: the first cost and the first quality."""
+    """The axes that the front is first drawn over, across and up: the first cost and the first
+    quality.
+    """
     objectives = data["objectives"]
     if len(objectives) < 2:
         return None
@@ -111,10 +131,17 @@ def within_marker() -> Data:
 
 
 def _front_text(points: dict[str, list[_Point]], data: Data) -> str:
-    names = {"front": "on the front", "complete": "dominated", "infeasible": "infeasible", "pruned": "pruned"}
+    names = {
+        "front": "on the front",
+        "complete": "dominated",
+        "infeasible": "infeasible",
+        "pruned": "pruned",
+    }
     drawn = [f"{len(points[key])} {name}" for key, name in names.items() if points[key]]
     left = len(data["records"]) - sum(map(len, points.values()))
-    rest = f" {left} without both numbers, or repeats of another trial, are not drawn." if left else ""
+    rest = (
+        f" {left} without both numbers, or repeats of another trial, are not drawn." if left else ""
+    )
     ring = " The ring marks the chosen student." if data["chosen"] is not None else ""
     return f"{_sentence(', '.join(drawn) or 'no student')}.{rest}{ring}"
 
@@ -162,7 +189,13 @@ def _hover_value(row: Data, axis: Data) -> str:
 
 
 def _add_points(
-    figure: go.Figure, points: list[_Point], name: str, marker: Data, group: str, *, bars: bool = False
+    figure: go.Figure,
+    points: list[_Point],
+    name: str,
+    marker: Data,
+    group: str,
+    *,
+    bars: bool = False,
 ) -> None:
     figure.add_scatter(
         x=[point.x for point in points],
@@ -185,7 +218,9 @@ def _error_bars(points: list[_Point], color: str) -> Data:
             "type": "data",
             "symmetric": False,
             "array": [max(0.0, bounds[1] - value) if bounds else 0.0 for value, bounds in pairs],
-            "arrayminus": [max(0.0, value - bounds[0]) if bounds else 0.0 for value, bounds in pairs],
+            "arrayminus": [
+                max(0.0, value - bounds[0]) if bounds else 0.0 for value, bounds in pairs
+            ],
             "visible": any(bounds for _, bounds in pairs),
             "color": color,
             "thickness": 1,
@@ -195,22 +230,34 @@ def _error_bars(points: list[_Point], color: str) -> Data:
 
 
 def add_step(
-    figure: go.Figure, points: Iterable[tuple[float, float]], across: Data, up: Data, color: str = BLUE
+    figure: go.Figure,
+    points: Iterable[tuple[float, float]],
+    across: Data,
+    up: Data,
+    color: str = BLUE,
 ) -> None:
-    """Join in steps the points (x, y) that nothing beats in two axes; none where nobody says what is better."""
+    """Join in steps the points (x, y) that nothing beats in two axes; none where nobody says what
+    is better.
+    """
     steps = _staircase(points, across, up) if across["direction"] and up["direction"] else []
     figure.add_scatter(
         x=[x for x, _ in steps],
         y=[y for _, y in steps],
         mode="lines",
-        line={"shape": "hv" if across["direction"] == "minimize" else "vh", "color": color, "width": 1.5},
+        line={
+            "shape": "hv" if across["direction"] == "minimize" else "vh",
+            "color": color,
+            "width": 1.5,
+        },
         hoverinfo="skip",
         showlegend=False,
         meta={"group": "step"},
     )
 
 
-def _staircase(points: Iterable[tuple[float, float]], across: Data, up: Data) -> list[tuple[float, float]]:
+def _staircase(
+    points: Iterable[tuple[float, float]], across: Data, up: Data
+) -> list[tuple[float, float]]:
     """The points that nothing beats in these two axes, from left to right."""
     sign_x, sign_y = (1 if axis["direction"] == "minimize" else -1 for axis in (across, up))
     steps: list[tuple[float, float]] = []
@@ -222,9 +269,14 @@ def _staircase(points: Iterable[tuple[float, float]], across: Data, up: Data) ->
 
 def log_axes(figure: go.Figure, across: Data, up: Data) -> None:
     """Make those axes logarithmic that are better seen so and hold positive numbers alone."""
-    for letter, axis, update in (("x", across, figure.update_xaxes), ("y", up, figure.update_yaxes)):
+    for letter, axis, update in (
+        ("x", across, figure.update_xaxes),
+        ("y", up, figure.update_yaxes),
+    ):
         values = [value for trace in figure.data for value in trace[letter]]
         if axis["log"] and values and min(values) > 0:
             wide = math.log10(max(values) / min(values)) > 2
             form = "~s" if axis["kind"] == "cost" else "~g"
-            update(type="log", tickformat=form, dtick=1 if wide else "D2", minor={"ticks": "outside"})
+            update(
+                type="log", tickformat=form, dtick=1 if wide else "D2", minor={"ticks": "outside"}
+            )

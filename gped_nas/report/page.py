@@ -1,4 +1,6 @@
-"""The report as one HTML file that needs no network: text, tables and still pictures first, live drawings on top."""
+"""The report as one HTML file that needs no network: text, tables and still pictures first, live
+drawings on top.
+"""
 
 import functools
 import json
@@ -19,11 +21,15 @@ from gped_nas.report.records import Data, find, table
 TEMPLATES = Path(__file__).parent / "templates"
 PLOTLY_JS_VERSION = "4.1.1"
 PLOTLY_JS_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
-"""Of ``templates/plotly-basic.min.js``, taken unchanged from the npm package ``plotly.js-basic-dist-min``."""
+"""Of ``templates/plotly-basic.min.js``, taken unchanged from the npm package
+``plotly.js-basic-dist-min``.
+"""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-"""``blob:`` is what saving a drawing as a picture needs; the page makes such addresses, nothing is loaded."""
+"""``blob:`` is what saving a drawing as a picture needs; the page makes such addresses, nothing is
+loaded.
+"""
 PLOTLY_CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 MAX_CARDS = 24
 """Students whose cards are in the page; the others' are in the file beside it."""
@@ -109,13 +115,17 @@ def cards_within(data: Data) -> list[Data]:
 
 
 def numbers_of(data: Data) -> Data:
-    """The page's one JSON: what its script reads, its table is sorted by and its downloads are made from."""
+    """The page's one JSON: what its script reads, its table is sorted by and its downloads are made
+    from.
+    """
     names = ([entry["name"] for entry in data[kind]] for kind in ("metrics", "costs"))
     return {key: data[key] for key in _EMBEDDED} | {"table": table(data["records"], *names)}
 
 
 def _bounds(data: Data) -> list[Data]:
-    """What a budget can be set on: costs that differ over the front, the first objective and the accuracy."""
+    """What a budget can be set on: costs that differ over the front, the first objective and the
+    accuracy.
+    """
     front = [find(data, trial) for trial in data["front"]]
     costs = {axis["name"] for axis in data["axes"] if axis["kind"] == "cost"} - {"macs"}
     quality = {"accuracy", *(o["name"] for o in data["objectives"][:1])}
@@ -137,7 +147,8 @@ def render(
     explorer: Data | None = None,
     **values: Any,
 ) -> str:
-    """One self-contained HTML text: a template with its drawings, its data and all it needs to draw them.
+    """One self-contained HTML text: a template with its drawings, its data and all it needs to draw
+    them.
 
     Args:
         template: a file of ``templates/``.
@@ -145,7 +156,8 @@ def render(
         data: the page's numbers.
         scripts: files of ``templates/``, in order.
         numbers: the JSON to embed; ``data`` as they are by default.
-        explorer: how the live front starts; its chart comes without the numbers that the script fills in.
+        explorer: how the live front starts; its chart comes without the numbers that the script
+            fills in.
         values: what else the template reads.
     """
     specs = {chart.id: json.loads(chart.figure.to_json()) for chart in drawings}
@@ -158,7 +170,9 @@ def render(
         numbers=embedded(data) if numbers is None else numbers,
         csp=CONTENT_SECURITY_POLICY,
         style=_asset("style.css"),
-        script=Markup("(() => {\n{}})();\n").replace("{}", Markup("").join(_asset(name) for name in scripts)),
+        script=Markup("(() => {\n{}})();\n").replace(
+            "{}", Markup("").join(_asset(name) for name in scripts)
+        ),
         plotly=_asset("plotly-basic.min.js"),
         **values,
     )
@@ -166,7 +180,9 @@ def render(
 
 def render_still(template: str, *, data: Data, **values: Any) -> str:
     """One self-contained HTML text without scripts."""
-    return _template(template).render(data=data, csp=CONTENT_SECURITY_POLICY, style=_asset("style.css"), **values)
+    return _template(template).render(
+        data=data, csp=CONTENT_SECURITY_POLICY, style=_asset("style.css"), **values
+    )
 
 
 def _hollow(spec: Data) -> None:
@@ -181,7 +197,9 @@ def _hollow(spec: Data) -> None:
 
 def embedded(value: Any) -> Markup:
     """JSON that is safe inside a script element: no character can end it or start markup."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
@@ -196,7 +214,17 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("label", "count", "metric", "interval", "difference", "compact", "cut", "duration", "short")
+    names = (
+        "label",
+        "count",
+        "metric",
+        "interval",
+        "difference",
+        "compact",
+        "cut",
+        "duration",
+        "short",
+    )
     environment.filters |= {name: getattr(words, name) for name in names} | {"shell": shlex.quote}
     environment.globals["svg"] = svg
     return environment.get_template(name)

@@ -1,4 +1,6 @@
-"""Figures of the search and of its teacher: how the front grew, what mattered, how they were trained."""
+"""Figures of the search and of its teacher: how the front grew, what mattered, how they were
+trained.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ def over_trials(data: Data) -> Chart:
     if rows[-1][3] is not None:
         half = next(i for i, row in enumerate(rows) if (row[2] or 0) >= 0.99 * (last or 0)) + 1
         text += (
-            f" 99 % of that was there after {words.count(half)}. The dashed line is the mean over all orders of the "
+            f" 99 % of that was there after {words.count(half)}. The dashed line is the mean over "
+            "all orders of the "
             "same trials: above it, good students were found early; it is not a search of its own."
         )
     return Chart("chart-hypervolume", "hypervolume", "Hypervolume after each trial", text, figure)
@@ -30,21 +33,29 @@ def over_trials(data: Data) -> Chart:
 def over_time(data: Data) -> Chart:
     """The same against the seconds that students took, added up."""
     rows = data["hypervolume"]
-    figure = _growth("seconds of distilling and measuring, added up", [row[1] for row in rows], rows)
+    figure = _growth(
+        "seconds of distilling and measuring, added up", [row[1] for row in rows], rows
+    )
     total = rows[-1][1]
     chance = [total * (i + 1) / len(rows) for i in range(len(rows))]
     figure.data[-1].x = chance if len(figure.data) > 1 else figure.data[-1].x
     text = f"All students took {words.duration(total)}; breaks between runs, and the teacher, are not counted."
-    return Chart("chart-hypervolume-time", "hypervolume-time", "Hypervolume against time", text, figure)
+    return Chart(
+        "chart-hypervolume-time", "hypervolume-time", "Hypervolume against time", text, figure
+    )
 
 
 def _growth(across: str, places: Sequence[float], rows: Sequence[Sequence[float]]) -> go.Figure:
     figure = blank(across, "hypervolume, share of the box")
     line = {"shape": "hv", "color": BLUE, "width": 2}
-    figure.add_scatter(x=list(places), y=[row[2] for row in rows], mode="lines", line=line, name="this search")
+    figure.add_scatter(
+        x=list(places), y=[row[2] for row in rows], mode="lines", line=line, name="this search"
+    )
     if rows[-1][3] is not None:
         dashed = {"color": GREY, "width": 2, "dash": "dash"}
-        figure.add_scatter(x=list(places), y=[row[3] for row in rows], mode="lines", line=dashed, name=_CHANCE)
+        figure.add_scatter(
+            x=list(places), y=[row[3] for row in rows], mode="lines", line=dashed, name=_CHANCE
+        )
     figure.update_yaxes(rangemode="tozero")
     return figure
 
@@ -53,10 +64,15 @@ def importances(data: Data) -> Chart:
     """Share of each setting in what an objective varies."""
     figure = blank("share of the importance", "")
     names = sorted({name for shares in data["importances"].values() for name in shares})
-    total = {name: sum(shares.get(name) or 0 for shares in data["importances"].values()) for name in names}
+    total = {
+        name: sum(shares.get(name) or 0 for shares in data["importances"].values())
+        for name in names
+    }
     names.sort(key=lambda name: total[name])
     labels = {o["name"]: o["label"] for o in data["objectives"]}
-    for color, (objective, shares) in zip(itertools.cycle(SERIES), data["importances"].items(), strict=False):
+    for color, (objective, shares) in zip(
+        itertools.cycle(SERIES), data["importances"].items(), strict=False
+    ):
         figure.add_bar(
             x=[shares.get(name) or 0 for name in names],
             y=[words.drawn(name, 30) for name in names],
@@ -82,7 +98,11 @@ def training(data: Data) -> Chart:
         if not group:
             continue
         # one trace a group, its curves apart by gaps: a hundred traces would be slow
-        rows = [(step, loss, f"trial {c['trial']}") for c in group for step, loss in [*c["points"], [None, None]]]
+        rows = [
+            (step, loss, f"trial {c['trial']}")
+            for c in group
+            for step, loss in [*c["points"], [None, None]]
+        ]
         x, y, names = (list(column) for column in zip(*rows, strict=True))
         line = {"color": color, "width": width}
         hover = {"hovertext": names, "hoverinfo": "x+y+text"}
@@ -108,5 +128,9 @@ def samples_to_nll(data: Data) -> Chart:
     )
     figure.update_layout(showlegend=False)
     figure.update_xaxes(type="log", tickformat="~s", nticks=6)
-    text = f"Averaging {words.count(counts[-1])} samples gives {words.metric(values[-1], 'nll')} nats."
-    return Chart("chart-teacher", "teacher", "How many posterior samples the teacher needs", text, figure)
+    text = (
+        f"Averaging {words.count(counts[-1])} samples gives {words.metric(values[-1], 'nll')} nats."
+    )
+    return Chart(
+        "chart-teacher", "teacher", "How many posterior samples the teacher needs", text, figure
+    )

@@ -15,7 +15,9 @@ LOW, HIGH = "_low", "_high"
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON-able data: floats to six digits, not finite to None, keys sorted, the rest as text."""
+    """A value as JSON-able data: floats to six digits, not finite to None, keys sorted, the rest as
+    text.
+    """
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Integral):
@@ -23,7 +25,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, numbers.Real):
         return float(f"{float(value):.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
+        return {
+            str(key): plain(item)
+            for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))
+        }
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     return str(value)
@@ -58,7 +63,11 @@ def record_data(record: TrialRecord, snapshot: StudySnapshot) -> Data:
 
 def reference_data(reference: Reference) -> Data:
     """One reference as plain data."""
-    return measured(reference) | {"name": reference.name, "label": reference.label, "note": reference.note}
+    return measured(reference) | {
+        "name": reference.name,
+        "label": reference.label,
+        "note": reference.note,
+    }
 
 
 def measured(source: TrialRecord | Reference) -> Data:
@@ -67,7 +76,8 @@ def measured(source: TrialRecord | Reference) -> Data:
 
 
 def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str]) -> Data:
-    """All records as ``columns`` and ``rows``: what the page's script reads and its downloads are made from.
+    """All records as ``columns`` and ``rows``: what the page's script reads and its downloads are
+        made from.
 
     ``settings`` are the columns of genotypes.
 
@@ -76,14 +86,20 @@ def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str])
         metrics, costs: names in the order of their columns; test metrics follow as ``test_...``.
     """
     settings = list(dict.fromkeys(key for record in records for key in record["settings"]))
-    settings = [name for name in settings if name not in {*metrics, *costs, "trial", "state", "reason", "seconds"}]
+    settings = [
+        name
+        for name in settings
+        if name not in {*metrics, *costs, "trial", "state", "reason", "seconds"}
+    ]
     known = {name for record in records for name in record["metrics"]}
     shown = [name for name in (*metrics, *(TEST + m for m in metrics)) if name in known]
     bounded = {name for record in records for name in record["intervals"]}
     columns = ["trial", "state", "reason", "seconds", *settings, *costs]
     for name in shown:
         columns += [name, name + LOW, name + HIGH] if name in bounded else [name]
-    sizes = [prefix + "n" for prefix in ("", TEST) if any(_size(record, prefix) for record in records)]
+    sizes = [
+        prefix + "n" for prefix in ("", TEST) if any(_size(record, prefix) for record in records)
+    ]
     rows = []
     for record in records:
         row: list[Any] = [record[name] for name in ("trial", "state", "reason", "seconds")]
@@ -98,7 +114,11 @@ def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str])
 
 
 def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else words.value(value)
+    return (
+        value
+        if value is None or isinstance(value, bool | int | float | str)
+        else words.value(value)
+    )
 
 
 def _size(record: Data, prefix: str) -> int | None:

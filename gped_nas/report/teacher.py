@@ -16,7 +16,9 @@ _SPACES = {
 
 
 def teacher_data(teacher: Mapping[str, Any]) -> Data:
-    """What the page shows of the teacher: its facts as they are, ``verdict`` and ``diagnosis`` as readable rows."""
+    """What the page shows of the teacher: its facts as they are, ``verdict`` and ``diagnosis`` as
+    readable rows.
+    """
     found: Data = plain(teacher)
     diagnosis = found.pop("diagnosis", None) or {}
     found["reliability"] = bins(found.get("reliability") or [])
@@ -29,12 +31,17 @@ def teacher_data(teacher: Mapping[str, Any]) -> Data:
 
 def _rows(diagnosis: Data) -> list[Data]:
     """Rows ``what, value`` of everything that is one number."""
-    rows = [("chains", diagnosis.get("chains")), ("temperature it targets", diagnosis.get("target_temperature"))]
+    rows = [
+        ("chains", diagnosis.get("chains")),
+        ("temperature it targets", diagnosis.get("target_temperature")),
+    ]
     for name in ("kinetic", "configurational"):
         one = diagnosis.get(name)
         if one:
             text = (
-                f"{one['value']:.3g} [{one['low']:.3g}, {one['high']:.3g}]" if None not in one.values() else words.NONE
+                f"{one['value']:.3g} [{one['low']:.3g}, {one['high']:.3g}]"
+                if None not in one.values()
+                else words.NONE
             )
             rows.append((f"{name} temperature found", text))
     rows.append(("agreement between chains", _percent(diagnosis.get("agreement"))))
@@ -42,7 +49,9 @@ def _rows(diagnosis: Data) -> list[Data]:
     for kind, text in (("single", "of a single sample, mean"), ("average", "of their average")):
         for name, value in (diagnosis.get(kind) or {}).items():
             rows.append((f"validation {words.label(name)} {text}", words.metric(value, name)))
-    return [{"what": what, "value": words.compact(value)} for what, value in rows if value is not None]
+    return [
+        {"what": what, "value": words.compact(value)} for what, value in rows if value is not None
+    ]
 
 
 def _percent(value: float | None) -> str | None:
@@ -65,4 +74,8 @@ def _mixing(diagnosis: Data) -> list[Data]:
 
 def _reached(values: list[float | None] | None, how: str) -> str:
     """What 50, 90 and 99 % of the quantities reach."""
-    return " / ".join(words.NONE if v is None else how.format(v) for v in values) if values else words.NONE
+    return (
+        " / ".join(words.NONE if v is None else how.format(v) for v in values)
+        if values
+        else words.NONE
+    )

@@ -107,7 +107,9 @@ def short(value: float, unit: str = "") -> str:
 
 
 def factor(cost: float, reference: float) -> str:
-    """How a cost compares with a reference's: ``85× less than``, ``1.20× more than``, ``as much as``."""
+    """How a cost compares with a reference's: ``85× less than``, ``1.20× more than``, ``as much
+    as``.
+    """
     ratio = reference / cost
     if math.isclose(ratio, 1.0):
         return "as much as"
@@ -125,7 +127,9 @@ def compact(value: Any) -> str:
 
 def genotype(values: Mapping[str, Any]) -> str:
     """A genotype on one line: family first, then its values by name; a penalty of zero is left out."""
-    shown = {k: v for k, v in values.items() if k != "family" and not (k == "group_penalty" and v == 0)}
+    shown = {
+        k: v for k, v in values.items() if k != "family" and not (k == "group_penalty" and v == 0)
+    }
     return f"{values.get('family', 'student')}({', '.join(f'{k}={value(v)}' for k, v in shown.items())})"
 
 
@@ -143,9 +147,15 @@ def cut(text: str, most: int) -> str:
 
 
 def drawn(text: str, most: int = 90) -> str:
-    """An untrusted text for a drawing: one line, no markup for Plotly to read, its writing direction kept inside."""
+    """An untrusted text for a drawing: one line, no markup for Plotly to read, its writing
+    direction kept inside.
+    """
     line = "".join(c for c in cut(text, most) if c not in _DIRECTION_MARKS)
-    line = f"\u2068{line}\u2069" if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line) else line
+    line = (
+        f"\u2068{line}\u2069"
+        if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line)
+        else line
+    )
     return html.escape(line)
 
 

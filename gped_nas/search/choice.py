@@ -9,12 +9,14 @@ from gped_nas.search.snapshot import Objective
 _Z95 = 1.96
 
 
-def choose(front: Sequence[TrialRecord], objectives: Sequence[Objective], box: Floats) -> tuple[int | None, str]:
+def choose(
+    front: Sequence[TrialRecord], objectives: Sequence[Objective], box: Floats
+) -> tuple[int | None, str]:
     """Index of the student picked from a front, and the rule in one sentence.
 
-    The one-standard-error rule of Breiman et al. 1984 (section 3.4.3): among the students whose quality the validation
-    examples can hardly tell from the best one's, the cheapest. Without a quality objective that has an interval, or
-    without a cost, the front's knee.
+    The one-standard-error rule of Breiman et al. 1984 (section 3.4.3): among the students whose
+    quality the validation examples can hardly tell from the best one's, the cheapest. Without a
+    quality objective that has an interval, or without a cost, the front's knee.
 
     Args:
         front: its records, best by the first objective first.
@@ -38,9 +40,12 @@ def choose(front: Sequence[TrialRecord], objectives: Sequence[Objective], box: F
     price = box[:, costs].mean(axis=1)
     picked = min(near, key=lambda i: (price[i], i))
     names = " and ".join(objectives[i].name for i in costs)
-    limit_text = f"one standard error ({error:.3g}) of the best one's ({best.value(quality.name):.4g})"
+    limit_text = (
+        f"one standard error ({error:.3g}) of the best one's ({best.value(quality.name):.4g})"
+    )
     rule = (
-        f"The cheapest by {names}, on a log scale, of the students on the front whose validation {quality.name} is "
+        f"The cheapest by {names}, on a log scale, of the students on the front whose validation "
+        f"{quality.name} is "
         f"within {limit_text}: {len(near)} of {len(front)}."
     )
     return picked, rule

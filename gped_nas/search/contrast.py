@@ -44,7 +44,8 @@ def contrast(snapshots: Sequence[StudySnapshot]) -> Contrast:
     """What can be said of several studies together.
 
     Raises:
-        ConfigError: there are fewer than two or too many, one is given twice, or their objectives differ.
+        ConfigError: there are fewer than two or too many, one is given twice, or their objectives
+            differ.
     """
     _check(snapshots)
     axes = snapshots[0].objectives
@@ -71,20 +72,26 @@ def _check(snapshots: Sequence[StudySnapshot]) -> None:
     if not 2 <= len(names) <= MAX_STUDIES:
         raise ConfigError(f"comparison: found {len(names)} studies, expected 2 to {MAX_STUDIES}")
     if len(set(names)) < len(names):
-        raise ConfigError(f"comparison: a study is given twice among {', '.join(names)}; name different ones")
+        raise ConfigError(
+            f"comparison: a study is given twice among {', '.join(names)}; name different ones"
+        )
     first = snapshots[0]
     wanted = [(o.name, o.direction) for o in first.objectives]
     for snapshot in snapshots[1:]:
         found = [(o.name, o.direction) for o in snapshot.objectives]
         if found != wanted:
             raise ConfigError(
-                f"study '{snapshot.name}': its objectives are {_words(found)}, those of '{first.name}' are "
-                f"{_words(wanted)}; only studies of the same objectives can be compared: run one of them again with "
+                f"study '{snapshot.name}': its objectives are {_words(found)}, those of "
+                f"'{first.name}' are "
+                f"{_words(wanted)}; only studies of the same objectives can be compared: run one "
+                "of them again with "
                 "the other's, under another --study-name"
             )
     for snapshot in snapshots:
         if not (snapshot.best_point and snapshot.reference_point):
-            raise ConfigError(f"study '{snapshot.name}': it has not begun; repeat its `gped-search run`")
+            raise ConfigError(
+                f"study '{snapshot.name}': it has not begun; repeat its `gped-search run`"
+            )
 
 
 def _words(objectives: Sequence[tuple[str, str]]) -> str:
@@ -96,10 +103,15 @@ def _in_box(snapshot: StudySnapshot, best: dict[str, float], worst: dict[str, fl
     axes = snapshot.objectives
     scales: list[Scale] = ["log10" if axis.kind == "cost" else "linear" for axis in axes]
     nothing = [np.nan] * len(axes)
-    rows = [[r.value(a.name) for a in axes] if r.state == "complete" else nothing for r in snapshot.records]
+    rows = [
+        [r.value(a.name) for a in axes] if r.state == "complete" else nothing
+        for r in snapshot.records
+    ]
     values = np.array(rows, np.float64).reshape(len(rows), len(axes))
     points = np.full(values.shape, np.nan)
     known = np.isfinite(values).all(axis=1)
     if known.any():
-        points[known] = to_box(values[known], list(best.values()), list(worst.values()), scales=scales)
+        points[known] = to_box(
+            values[known], list(best.values()), list(worst.values()), scales=scales
+        )
     return points

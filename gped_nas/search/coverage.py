@@ -1,8 +1,8 @@
 """How much of the reference box points cover, judged at fixed quasi-random places of it.
 
-One matrix, which point covers which place, answers what would need very many hypervolumes otherwise: the expectation
-over all orders of the points, and resampled differences. Results are scaled so that the whole set has its exact
-hypervolume.
+One matrix, which point covers which place, answers what would need very many hypervolumes
+otherwise: the expectation over all orders of the points, and resampled differences. Results are
+scaled so that the whole set has its exact hypervolume.
 """
 
 import numpy as np
@@ -19,11 +19,12 @@ _CHUNK = 125
 def random_order(box: ArrayLike) -> Floats:
     """Expected hypervolume after 1, 2, ... N of the points in uniformly random order, shape (N,).
 
-    After k points a place that m of the N points cover is still bare with probability C(N - m, k) / C(N, k). The last
-    value is the hypervolume of all points, as it is in any order.
+    After k points a place that m of the N points cover is still bare with probability C(N - m, k) /
+    C(N, k). The last value is the hypervolume of all points, as it is in any order.
 
     Args:
-        box: (N, M) losses in [0, 1], see ``pareto.to_box``; a row with a NaN covers nothing and still takes its turn.
+        box: (N, M) losses in [0, 1], see ``pareto.to_box``; a row with a NaN covers nothing and
+            still takes its turn.
     """
     points = np.asarray(box, np.float64)
     total = len(points)
@@ -39,10 +40,11 @@ def random_order(box: ArrayLike) -> Floats:
 
 
 def resampled_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, tuple[float, float]]:
-    """Hypervolume of the first set minus the second's, with a 95 % percentile bootstrap interval over points.
+    """Hypervolume of the first set minus the second's, with a 95 % percentile bootstrap interval
+    over points.
 
-    Each set is drawn anew from its own points, with replacement. That tells how far the difference hangs on a few lucky
-    trials; it does not tell how well the quality of a point is known.
+    Each set is drawn anew from its own points, with replacement. That tells how far the difference
+    hangs on a few lucky trials; it does not tell how well the quality of a point is known.
 
     Args:
         first, second: (N, M) and (K, M) losses in [0, 1] of one box; rows with a NaN cover nothing.
@@ -66,13 +68,17 @@ def _resampled(points: Floats, name: str) -> Floats:
     weights = covers.astype(np.float32)
     shares = []
     for _ in range(0, NUM_RESAMPLES, _CHUNK):
-        drawn = generator.multinomial(len(points), np.full(len(points), 1 / len(points)), size=_CHUNK)
+        drawn = generator.multinomial(
+            len(points), np.full(len(points), 1 / len(points)), size=_CHUNK
+        )
         shares.append((weights @ drawn.T.astype(np.float32) > 0).mean(axis=0))
     return _scaled(np.concatenate(shares), float(covers.any(axis=1).mean()), points)
 
 
 def _scaled(share: Floats, whole: float, points: Floats) -> Floats:
-    """Shares of places as hypervolumes, so that the share ``whole`` becomes the exact one of all points."""
+    """Shares of places as hypervolumes, so that the share ``whole`` becomes the exact one of all
+    points.
+    """
     exact = _volume(points)
     return share * (exact / whole) if whole else np.zeros(len(share))
 

@@ -1,4 +1,6 @@
-"""Where studies lie: a storage URL opened or refused, and whatever a database says told in one message."""
+"""Where studies lie: a storage URL opened or refused, and whatever a database says told in one
+message.
+"""
 
 import contextlib
 import sqlite3
@@ -14,17 +16,26 @@ from gped_nas.search.storage import open_storage
 
 
 def open_database(storage: str) -> BaseStorage:
-    """The storage; a SQLite file of another program is refused, for Optuna would add its tables to it."""
+    """The storage; a SQLite file of another program is refused, for Optuna would add its tables to
+    it.
+    """
     file = sqlite_file(storage)
     if file is not None and file.is_file():
         tables: set[str] = set()
         with contextlib.suppress(sqlite3.Error):  # whatever cannot be read, Optuna will say why
             uri = f"file:{quote(str(file))}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-                tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                tables = {
+                    row[0]
+                    for row in database.execute(
+                        "SELECT name FROM sqlite_master WHERE type = 'table'"
+                    )
+                }
         # Optuna's tables are made one by one: after a kill its first, studies, may be there alone
         if tables - {"studies"} and "version_info" not in tables:
-            raise StudyError(f"{shown(storage)}: a SQLite file of another program; choose another --storage")
+            raise StudyError(
+                f"{shown(storage)}: a SQLite file of another program; choose another --storage"
+            )
     return open_storage(storage)
 
 
@@ -58,9 +69,13 @@ def storage_errors(storage: str) -> Iterator[None]:
     except GpedError:
         raise
     except (ImportError, NoSuchModuleError) as error:
-        raise EnvironmentProblem(f"{shown(storage)}: its database driver is not installed ({error})") from None
+        raise EnvironmentProblem(
+            f"{shown(storage)}: its database driver is not installed ({error})"
+        ) from None
     except (ArgumentError, ValueError):
-        raise ConfigError(f"{shown(storage)}: not a storage URL; expected for example sqlite:///study.db") from None
+        raise ConfigError(
+            f"{shown(storage)}: not a storage URL; expected for example sqlite:///study.db"
+        ) from None
     except OperationalError as error:
         raise EnvironmentProblem(
             f"{shown(storage)}: cannot be opened: {error.orig}; check path, server and permissions"
@@ -68,7 +83,8 @@ def storage_errors(storage: str) -> Iterator[None]:
     except (SQLAlchemyError, OptunaError, AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyError(
-            f"{shown(storage)}: not a readable study ({reason}); restore it or choose another --storage"
+            f"{shown(storage)}: not a readable study ({reason}); restore it or choose another "
+            "--storage"
         ) from None
 
 
@@ -87,7 +103,8 @@ def storage_refusals(name: str) -> Iterator[None]:
         cause = error if isinstance(error, OperationalError) else error.__cause__
         reason = getattr(cause, "orig", None) or "refused"
         raise EnvironmentProblem(
-            f"study '{name}': cannot write to its storage: {reason}; check the free disk space, the permissions and "
+            f"study '{name}': cannot write to its storage: {reason}; check the free disk space, "
+            "the permissions and "
             "the server, then run the same command again to go on"
         ) from None
 

@@ -1,4 +1,6 @@
-"""Dimensions of a search space: a range for each genotype value, as Optuna sees it and as a finite list."""
+"""Dimensions of a search space: a range for each genotype value, as Optuna sees it and as a finite
+list.
+"""
 
 import itertools
 import math
@@ -55,7 +57,9 @@ class Dimension:
             return self.choices[0]
         name = prefix + self.name
         if self.kind == "int":
-            return trial.suggest_int(name, int(self.low), int(self.high), step=self.step, log=self.log)
+            return trial.suggest_int(
+                name, int(self.low), int(self.high), step=self.step, log=self.log
+            )
         if self.kind == "float":
             return trial.suggest_float(name, self.low, self.high, log=self.log)
         choice: Choice = trial.suggest_categorical(name, self.choices)
@@ -68,7 +72,9 @@ class Dimension:
         return None if self.kind == "float" else self.choices
 
     def extremes(self) -> tuple[Choice, ...]:
-        """The values between which every cost lies: the ends of a range, every choice that is no number."""
+        """The values between which every cost lies: the ends of a range, every choice that is no
+        number.
+        """
         if self.kind in ("int", "float"):
             return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
         if all(isinstance(c, int | float) for c in self.choices):
@@ -82,7 +88,8 @@ class StudentSpace:
 
     Attributes:
         family: its name.
-        dimensions: scalar ones first, then per-layer ones: ``depth`` is drawn before the layers' widths.
+        dimensions: scalar ones first, then per-layer ones: ``depth`` is drawn before the layers'
+            widths.
         prefix: put before parameter names when a space has several families.
     """
 
@@ -101,9 +108,13 @@ class StudentSpace:
         return Genotype(self.family, **values)
 
     def _count(self, key: str, values: Mapping[str, Any]) -> int:
-        """How many entries of a per-layer list these values call for: all of them where none of them says."""
+        """How many entries of a per-layer list these values call for: all of them where none of
+        them says.
+        """
         count = values.get(FAMILIES[self.family].counts.get(key, ""))
-        return count if isinstance(count, int) else len(self.dimensions)  # what is no number the family refuses
+        return (
+            count if isinstance(count, int) else len(self.dimensions)
+        )  # what is no number the family refuses
 
     def enumerate(self, seen: set[Genotype]) -> Iterator[dict[str, Choice]]:
         """Every combination of parameter values that gives a genotype not in ``seen``.
@@ -119,20 +130,26 @@ class StudentSpace:
                 yield params
 
     def corners(self) -> Iterator[Genotype]:
-        """Genotypes whose costs bound those of all others, and that can all be built only if all others can.
+        """Genotypes whose costs bound those of all others, and that can all be built only if all
+        others can.
 
-        Widths grow every cost, so that their two ends are enough, those of all layers together. Of a value that says
-        how many layers there are, or of one that can make a network both dearer and cheaper (a larger kernel leaves
-        a smaller image), every entry is one.
+        Widths grow every cost, so that their two ends are enough, those of all layers together. Of
+        a value that says how many layers there are, or of one that can make a network both dearer
+        and cheaper (a larger kernel leaves a smaller image), every entry is one.
         """
         monotone = FAMILIES[self.family].monotone
         grown = [d for d in self.dimensions if d.index is not None and d.key in monotone]
         other = [d for d in self.dimensions if d not in grown]
         ends = [self._corners(d) for d in other]
         if math.prod(map(len, ends)) > _MAX_CORNERS:
-            keys = ", ".join(dict.fromkeys(d.key for d, values in zip(other, ends, strict=True) if len(values) > 1))
+            keys = ", ".join(
+                dict.fromkeys(
+                    d.key for d, values in zip(other, ends, strict=True) if len(values) > 1
+                )
+            )
             raise ConfigError(
-                f"{keys}: found more than {_MAX_CORNERS} combinations, whose costs must all be looked at, expected "
+                f"{keys}: found more than {_MAX_CORNERS} combinations, whose costs must all be "
+                "looked at, expected "
                 "fewer; give all layers one range or take choices away"
             )
         seen = set()
@@ -188,7 +205,9 @@ class Fixed:
         return self._params[name]
 
 
-def parse_dimensions(family: str, ranges: Mapping[str, Any], where: str, prefix: str) -> StudentSpace:
+def parse_dimensions(
+    family: str, ranges: Mapping[str, Any], where: str, prefix: str
+) -> StudentSpace:
     """The ranges of one student family, checked by building the genotypes at their ends.
 
     Args:
@@ -206,7 +225,9 @@ def parse_dimensions(family: str, ranges: Mapping[str, Any], where: str, prefix:
     for key, value in ranges.items():
         if isinstance(value, list):
             if key in counted:
-                raise ConfigError(f"{where}.{key}: found {value!r}, expected one range, not one a layer")
+                raise ConfigError(
+                    f"{where}.{key}: found {value!r}, expected one range, not one a layer"
+                )
             for index, entry in enumerate(value):
                 dimensions.append(_dimension(key, entry, f"{where}.{key}[{index}]", index))
         else:
@@ -226,7 +247,9 @@ def parse_dimensions(family: str, ranges: Mapping[str, Any], where: str, prefix:
 
 
 def _check_with(space: StudentSpace, dimension: Dimension, choice: Choice) -> None:
-    """Build the genotype of a choice, every other dimension at its high end so that no layer is left out."""
+    """Build the genotype of a choice, every other dimension at its high end so that no layer is
+    left out.
+    """
     drawn = {d.name: choice if d is dimension else d.extremes()[-1] for d in space.dimensions}
     space.genotype(drawn)
 
@@ -235,25 +258,40 @@ def _dimension(key: str, value: Any, where: str, index: int | None) -> Dimension
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return Dimension(key, "fixed", choices=(_no_number_as_text(value, where),), index=index)
     if not isinstance(value, dict):
-        raise ConfigError(f"{where}: found {value!r}, expected a constant or one of {{int}}, {{float}}, {{choices}}")
+        raise ConfigError(
+            f"{where}: found {value!r}, expected a constant or one of {{int}}, {{float}}, "
+            f"{{choices}}"
+        )
     kinds = [k for k in value if k in _KINDS]
     unknown = [k for k in value if k not in (*_KINDS, "log", "step")]
     if unknown:
         hint = nearest(unknown[0], (*_KINDS, "log", "step"))
         raise ConfigError(f"{where}: {unknown[0]}: unknown key{hint}")
     if len(kinds) != 1:
-        raise ConfigError(f"{where}: found {kinds or list(value)}, expected exactly one of int, float, choices")
+        raise ConfigError(
+            f"{where}: found {kinds or list(value)}, expected exactly one of int, float, choices"
+        )
     kind = kinds[0]
     if kind == "choices":
         for extra in ("log", "step"):
             if extra in value:
-                raise ConfigError(f"{where}.{extra}: found beside choices, expected beside a range only")
+                raise ConfigError(
+                    f"{where}.{extra}: found beside choices, expected beside a range only"
+                )
         return Dimension(key, "choices", choices=_choices(value, where), index=index)
     log, step = value.get("log", False), value.get("step", 1)
     if not isinstance(log, bool):
         raise ConfigError(f"{where}.log: found {log!r}, expected true or false")
-    if isinstance(step, bool) or not isinstance(step, int) or step < 1 or (kind == "float" and "step" in value):
-        raise ConfigError(f"{where}.step: found {step!r}, expected a whole number of at least 1, for an int range only")
+    if (
+        isinstance(step, bool)
+        or not isinstance(step, int)
+        or step < 1
+        or (kind == "float" and "step" in value)
+    ):
+        raise ConfigError(
+            f"{where}.step: found {step!r}, expected a whole number of at least 1, for an int "
+            "range only"
+        )
     if log and step != 1:
         raise ConfigError(f"{where}: found log and step together, expected one of them")
     low, high = _ends(value[kind], kind, where)
@@ -267,7 +305,9 @@ def _dimension(key: str, value: Any, where: str, index: int | None) -> Dimension
 def _choices(value: Mapping[str, Any], where: str) -> tuple[Choice, ...]:
     choices = value["choices"]
     if not isinstance(choices, list) or not choices:
-        raise ConfigError(f"{where}.choices: found {choices!r}, expected a list with at least one entry")
+        raise ConfigError(
+            f"{where}.choices: found {choices!r}, expected a list with at least one entry"
+        )
     for choice in choices:
         if isinstance(choice, bool) or not isinstance(choice, str | int | float):
             raise ConfigError(f"{where}.choices: found {choice!r}, expected numbers or words")
@@ -296,7 +336,8 @@ def _no_number_as_text(value: Choice, where: str) -> Choice:
     """The value, unless it is a number that YAML took for text."""
     if isinstance(value, str) and _is_number(value):
         raise ConfigError(
-            f"{where}: found the text '{value}', expected a number; YAML takes 1e-3 for text, write 1.0e-3"
+            f"{where}: found the text '{value}', expected a number; YAML takes 1e-3 for text, "
+            "write 1.0e-3"
         )
     return value
 

@@ -1,4 +1,6 @@
-"""Objectives and constraints by name: what is better, and how far away the worst counted point lies."""
+"""Objectives and constraints by name: what is better, and how far away the worst counted point
+lies.
+"""
 
 import math
 from collections.abc import Mapping
@@ -21,21 +23,25 @@ def objective(name: str, where: str) -> Objective:
         metric = METRICS[name]
         direction: Direction = "maximize" if metric.direction == "maximize" else "minimize"
         return Objective(name, direction, "metric", metric.label)
-    raise RegistryError(f"{where}: unknown metric or cost '{name}'{nearest(name, [*METRICS, *COSTS])}")
+    raise RegistryError(
+        f"{where}: unknown metric or cost '{name}'{nearest(name, [*METRICS, *COSTS])}"
+    )
 
 
 def check_available(names: tuple[str, ...], targets: tuple[str, ...], where: str) -> None:
     """Refuse an objective or constraint on a metric that these targets cannot give.
 
     Raises:
-        ConfigError: the metric judges labels of another kind, or needs the entropy head and ``expected_entropy`` is
-            not distilled.
+        ConfigError: the metric judges labels of another kind, or needs the entropy head and
+            ``expected_entropy`` is not distilled.
     """
     task = "classification" if "predictive" in targets else "regression"
     for name in names:
         if name in METRICS and task not in METRICS[name].tasks:
             fitting = ", ".join(other for other, metric in METRICS.items() if task in metric.tasks)
-            raise ConfigError(f"{where}: '{name}' is not defined for {task}; there are {fitting}, and costs")
+            raise ConfigError(
+                f"{where}: '{name}' is not defined for {task}; there are {fitting}, and costs"
+            )
         if name in METRICS and METRICS[name].needs_entropy and "expected_entropy" not in targets:
             raise ConfigError(f"{where}: '{name}' needs 'expected_entropy' among the targets")
 
@@ -62,11 +68,14 @@ def _is_maximised(name: str) -> bool:
     return name in METRICS and METRICS[name].direction == "maximize"
 
 
-def worst_value(one: Objective, num_classes: int, label_std: float | None, largest: Mapping[str, float]) -> float:
+def worst_value(
+    one: Objective, num_classes: int, label_std: float | None, largest: Mapping[str, float]
+) -> float:
     """The reference value of an objective: what a point must beat to count in the hypervolume.
 
-    A metric's is what a predictor that knows nothing pays: log C nats, all labels wrong; for real labels, what their
-    mean and standard deviation alone give. A cost's is that of the space's largest genotype.
+    A metric's is what a predictor that knows nothing pays: log C nats, all labels wrong; for real
+    labels, what their mean and standard deviation alone give. A cost's is that of the space's
+    largest genotype.
 
     Args:
         one: the objective.
@@ -86,7 +95,8 @@ def worst_value(one: Objective, num_classes: int, label_std: float | None, large
 def best_value(one: Objective, label_std: float | None, smallest: Mapping[str, float]) -> float:
     """The other end of an objective's axis: perfection, or the space's smallest cost.
 
-    The log-density of a real label has no best value; a noise of a hundredth of the labels' spread stands for it.
+    The log-density of a real label has no best value; a noise of a hundredth of the labels' spread
+    stands for it.
     """
     if one.kind == "cost":
         return smallest[one.name]

@@ -13,8 +13,10 @@ Mask = NDArray[np.bool_]
 Scale = Literal["linear", "log10"]
 
 KNEE_RULE = (
-    "Each objective is rescaled to run from 0 to 1 over the front; with two objectives the knee is the "
-    "student furthest below the straight line between the two ends of the front, otherwise the student "
+    "Each objective is rescaled to run from 0 to 1 over the front; with two objectives the knee is "
+    "the "
+    "student furthest below the straight line between the two ends of the front, otherwise the "
+    "student "
     "whose worst rescaled objective is smallest; the earliest one wins a tie."
 )
 _AUGMENTATION = 1e-3
@@ -24,8 +26,9 @@ _DIRECTIONS = ("minimize", "maximize")
 def pareto_front(points: ArrayLike, directions: Sequence[str]) -> Mask:
     """Mask (N,) of the points that no other point dominates.
 
-    One point dominates another if it is nowhere worse and somewhere better, so all copies of a point on the
-    front are on it. A row with a NaN or an infinity is never on the front and dominates nothing.
+    One point dominates another if it is nowhere worse and somewhere better, so all copies of a
+    point on the front are on it. A row with a NaN or an infinity is never on the front and
+    dominates nothing.
 
     Args:
         points: (N, M), one column an objective; N may be 0.
@@ -46,11 +49,12 @@ def pareto_front(points: ArrayLike, directions: Sequence[str]) -> Mask:
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """Volume that the points dominate within the reference point, all objectives minimised; exact for any M.
+    """Volume that the points dominate within the reference point, all objectives minimised; exact
+    for any M.
 
     Args:
-        points: (N, M); a point not strictly better than the reference in every objective adds nothing, nor
-            does a row with a NaN or an infinity.
+        points: (N, M); a point not strictly better than the reference in every objective adds
+            nothing, nor does a row with a NaN or an infinity.
         reference: (M,), finite.
 
     Raises:
@@ -83,29 +87,39 @@ def hypervolume_history(points: ArrayLike, reference: ArrayLike) -> Floats:
     return np.cumsum(gains)
 
 
-def to_box(values: ArrayLike, best: ArrayLike, worst: ArrayLike, *, scales: Sequence[Scale] | None = None) -> Floats:
-    """Objectives as losses in [0, 1]: 0 at ``best``, 1 at ``worst``, clipped in between, shape (N, M).
+def to_box(
+    values: ArrayLike, best: ArrayLike, worst: ArrayLike, *, scales: Sequence[Scale] | None = None
+) -> Floats:
+    """Objectives as losses in [0, 1]: 0 at ``best``, 1 at ``worst``, clipped in between, shape (N,
+    M).
 
-    In the box every objective is minimised and the reference point is all ones, so whatever is worse than
-    ``worst`` in one objective adds no hypervolume. Rows keep a NaN wherever the value is not finite.
+    In the box every objective is minimised and the reference point is all ones, so whatever is
+    worse than ``worst`` in one objective adds no hypervolume. Rows keep a NaN wherever the value is
+    not finite.
 
     Args:
         values: (N, M) in their own units.
         best: (M,); of a maximised objective it is the larger end.
         worst: (M,), the reference point.
-        scales: for each objective ``linear`` (default) or ``log10``; quality is linear, costs are log10.
+        scales: for each objective ``linear`` (default) or ``log10``; quality is linear, costs are
+            log10.
 
     Raises:
-        ConfigError: wrong shapes, ends that are equal or not finite, or not positive on a log10 scale.
+        ConfigError: wrong shapes, ends that are equal or not finite, or not positive on a log10
+            scale.
     """
     start, end = _reference(best), _reference(worst)
     raw = _matrix(values, len(start))
     is_log = np.array([scale == "log10" for scale in scales or ["linear"] * len(start)])
     if not len(start) == len(end) == len(is_log):
-        raise ConfigError(f"to_box: found {len(start)} best, {len(end)} worst ends and {len(is_log)} scales")
+        raise ConfigError(
+            f"to_box: found {len(start)} best, {len(end)} worst ends and {len(is_log)} scales"
+        )
     low, high = np.minimum(start, end), np.maximum(start, end)
     if (low == high).any() or (low[is_log] <= 0).any():
-        raise ConfigError(f"to_box: found ends {start} and {end}; they must differ, and be positive where log10")
+        raise ConfigError(
+            f"to_box: found ends {start} and {end}; they must differ, and be positive where log10"
+        )
     clipped = np.clip(np.where(np.isfinite(raw), raw, np.nan), low, high)
     for ends in (start, end):
         ends[is_log] = np.log10(ends[is_log])
@@ -114,17 +128,19 @@ def to_box(values: ArrayLike, best: ArrayLike, worst: ArrayLike, *, scales: Sequ
 
 
 def knee(points: ArrayLike) -> int:
-    """Index of the point that ``KNEE_RULE`` picks from the front of the points, all objectives minimised.
+    """Index of the point that ``KNEE_RULE`` picks from the front of the points, all objectives
+    minimised.
 
     Args:
-        points: (N, M), for example from ``to_box``; dominated points and rows not finite are passed over.
+        points: (N, M), for example from ``to_box``; dominated points and rows not finite are passed
+            over.
 
     Raises:
         ConfigError: wrong shape, or no row is finite.
 
     Source: Das 1999, Structural Optimization 18, 107-115 (distance to the line between the ends);
-    Steuer & Choo 1983, Mathematical Programming 26, 326-344 (worst objective plus a small multiple of the
-    sum).
+    Steuer & Choo 1983, Mathematical Programming 26, 326-344 (worst objective plus a small multiple
+    of the sum).
     """
     values = _matrix(points, np.shape(points)[1] if np.ndim(points) == 2 else 1)
     mask = pareto_front(values, ["minimize"] * values.shape[1])
@@ -146,14 +162,18 @@ def _matrix(points: ArrayLike, num_objectives: int) -> Floats:
     if values.shape == (0,):
         values = values.reshape(0, num_objectives)
     if values.ndim != 2 or values.shape[1] != num_objectives:
-        raise ConfigError(f"points: found shape {values.shape}, expected (points, {num_objectives})")
+        raise ConfigError(
+            f"points: found shape {values.shape}, expected (points, {num_objectives})"
+        )
     return values
 
 
 def _reference(point: ArrayLike) -> Floats:
     values = np.array(point, np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise ConfigError(f"reference point: found {values.tolist()}, expected one finite number an objective")
+        raise ConfigError(
+            f"reference point: found {values.tolist()}, expected one finite number an objective"
+        )
     return values
 
 
@@ -179,15 +199,18 @@ def _reduce(losses: Floats) -> Floats:
 
 
 def _volume(front: Floats, corner: Floats) -> float:
-    """Hypervolume of points within ``corner``; for more than two objectives, in lexicographic order."""
+    """Hypervolume of points within ``corner``; for more than two objectives, in lexicographic
+    order.
+    """
     if not len(front):
         return 0.0
     if front.shape[1] == 1:
         return float(corner[0] - front.min())
     if front.shape[1] == 2:
         return _area(front, corner)
-    # All earlier points are at least as good in the first objective: limited to the box of the point they
-    # share its first coordinate, and what they cover of that box is a volume of one dimension less.
+    # All earlier points are at least as good in the first objective: limited to the box of the
+    # point they share its first coordinate, and what they cover of that box is a volume of one
+    # dimension less.
     volumes = (
         (corner[0] - point[0]) * _exclusive(point[1:], front[:index, 1:], corner[1:])
         for index, point in enumerate(front)

@@ -20,7 +20,8 @@ class TrialRecord:
 
     Attributes:
         trial: Optuna's trial number.
-        state: see ``FINISHED``; ``infeasible`` may carry metrics when a constraint broke only after training.
+        state: see ``FINISHED``; ``infeasible`` may carry metrics when a constraint broke only after
+            training.
         reason: why it is not complete, for people; empty when it is.
         genotype: ``Genotype.to_json()``.
         metrics: validation metrics by name; test ones, once made, are called ``test_...``.

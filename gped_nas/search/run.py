@@ -1,4 +1,6 @@
-"""The search loop: ask for a population, answer what needs no training, distil the rest together, tell."""
+"""The search loop: ask for a population, answer what needs no training, distil the rest together,
+tell.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +43,8 @@ def search(
         should_stop: asked before each population.
 
     Returns:
-        Why it ended: ``"done"``, ``"timeout"`` or ``"exhausted"`` (a finite space has no more genotypes).
+        Why it ended: ``"done"``, ``"timeout"`` or ``"exhausted"`` (a finite space has no more
+            genotypes).
 
     Raises:
         Interrupted: ``should_stop`` said so; trials that were running are failed as interrupted.
@@ -50,7 +53,9 @@ def search(
     store.reap()
     started = time.monotonic()
     records = store.records()
-    memory = {_identity(r): r for r in records if r.state in ("complete", "infeasible") and r.genotype}
+    memory = {
+        _identity(r): r for r in records if r.state in ("complete", "infeasible") and r.genotype
+    }
     finished = sum(r.state in FINISHED for r in records)
     failed = [r for r in records if r.state == "failed" and r.reason != INTERRUPTED]
     while finished < n_trials:
@@ -58,10 +63,14 @@ def search(
             raise Interrupted("stopped between populations")
         if timeout_s is not None and time.monotonic() - started >= timeout_s:
             return "timeout"
-        asked = store.ask(space, min(space.search.students_at_once, n_trials - finished), space.seed)
+        asked = store.ask(
+            space, min(space.search.students_at_once, n_trials - finished), space.seed
+        )
         if not asked:
             return "exhausted"
-        for record in _answer(space, asked, memory, distil_and_evaluate, store, input_shape, num_classes):
+        for record in _answer(
+            space, asked, memory, distil_and_evaluate, store, input_shape, num_classes
+        ):
             memory.setdefault(_identity(record), record)
             finished += record.state in FINISHED
             failed += [record] if record.state == "failed" else []
@@ -111,22 +120,29 @@ def _answer(
 def _refusal(
     space: SearchSpace, one: Asked, input_shape: tuple[int, ...], num_classes: int
 ) -> tuple[TrialRecord, dict[str, float]] | None:
-    """A record and what it breaks, if even the smallest network this genotype could become is too large."""
+    """A record and what it breaks, if even the smallest network this genotype could become is too
+    large.
+    """
     costs = asdict(smallest_cost(one.genotype, input_shape, space.num_outputs(num_classes)))
     bounds = {name: bound for name, bound in space.constraints.items() if name in costs}
     excess = violations(costs, bounds)
     if all(value <= 0 for value in excess.values()):
         return None
     reason = "; ".join(
-        f"even its smallest network has {name} {costs[name]}, expected {describe_constraint(name, bounds[name])}"
+        f"even its smallest network has {name} {costs[name]}, expected "
+        f"{describe_constraint(name, bounds[name])}"
         for name, value in excess.items()
         if value > 0
     )
     return TrialRecord(one.number, "infeasible", one.genotype.to_json(), reason=reason), excess
 
 
-def _judged(record: TrialRecord, constraints: Mapping[str, float]) -> tuple[TrialRecord, dict[str, float]]:
-    """A complete record that breaks a constraint on the network that is left becomes an infeasible one."""
+def _judged(
+    record: TrialRecord, constraints: Mapping[str, float]
+) -> tuple[TrialRecord, dict[str, float]]:
+    """A complete record that breaks a constraint on the network that is left becomes an infeasible
+    one.
+    """
     if record.state == "failed" or not record.metrics:
         return record, {}
     values = {**record.metrics, **record.costs}
@@ -134,15 +150,18 @@ def _judged(record: TrialRecord, constraints: Mapping[str, float]) -> tuple[Tria
     broken = [name for name, value in excess.items() if value > 0]
     if record.state != "complete" or not broken:
         return record, excess
-    reason = "; ".join(f"{n} is {values[n]:g}, expected {describe_constraint(n, constraints[n])}" for n in broken)
+    reason = "; ".join(
+        f"{n} is {values[n]:g}, expected {describe_constraint(n, constraints[n])}" for n in broken
+    )
     return record.replace(state="infeasible", reason=reason), excess
 
 
 def _repeated(one: Asked, first: TrialRecord) -> TrialRecord:
     """The record of a genotype that was answered before.
 
-    One that failed is a duplicate too, without numbers: Optuna then counts it among the worst. Failed again, it
-    would teach the sampler nothing, be drawn time after time, and one bad genotype would stop the study.
+    One that failed is a duplicate too, without numbers: Optuna then counts it among the worst.
+    Failed again, it would teach the sampler nothing, be drawn time after time, and one bad genotype
+    would stop the study.
     """
     reason = f"same genotype as trial {first.trial}"
     if first.state == "failed":
@@ -162,6 +181,7 @@ def _identity(record: TrialRecord) -> str:
 def _check_failures(name: str, failed: Sequence[TrialRecord], max_failures: int) -> None:
     if len(failed) > max_failures:
         raise GpedError(
-            f"study '{name}': {len(failed)} trials failed, more than search.max_failures={max_failures}; "
+            f"study '{name}': {len(failed)} trials failed, more than "
+            f"search.max_failures={max_failures}; "
             f"the last one (trial {failed[-1].trial}): {failed[-1].reason}"
         )

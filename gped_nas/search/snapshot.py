@@ -1,4 +1,6 @@
-"""A study at one instant as plain data: what reports, tables and notebooks need, with no handle to Optuna."""
+"""A study at one instant as plain data: what reports, tables and notebooks need, with no handle to
+Optuna.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,9 +33,9 @@ class Reference:
     """A predictor the students are compared with; never a candidate.
 
     Attributes:
-        name: ``teacher`` (average over all posterior samples), ``single_sample`` (the best one by validation
-            NLL), ``map`` (one optimised network of the teacher's genotype), ``unpruned`` (a student of the
-            teacher's genotype, never pruned: Bayesian dark knowledge).
+        name: ``teacher`` (average over all posterior samples), ``single_sample`` (the best one by
+            validation NLL), ``map`` (one optimised network of the teacher's genotype), ``unpruned``
+            (a student of the teacher's genotype, never pruned: Bayesian dark knowledge).
         label: for people.
         metrics, intervals, n, costs: as in ``TrialRecord``; costs of serving it once.
         note: how it was made, one sentence.
@@ -73,26 +75,30 @@ class StudySnapshot:
         config: the resolved search space, plain data.
         objectives: in order; the first one is the quality that ranks the front.
         records: every trial by number.
-        front: trial numbers of the non-dominated complete records, best by the first objective first.
+        front: trial numbers of the non-dominated complete records, best by the first objective
+            first.
         chosen: trial number of the student picked, or None when the front is empty.
         rule: how it was picked, one sentence.
-        knee: trial number of the front's knee, by ``search.pareto.KNEE_RULE``; None when the front is empty.
+        knee: trial number of the front's knee, by ``search.pareto.KNEE_RULE``; None when the front
+            is empty.
         references: see ``Reference``.
         comparisons: paired test differences.
-        hypervolume: after each trial in ``records`` order, normalised to [0, 1] of the reference box.
+        hypervolume: after each trial in ``records`` order, normalised to [0, 1] of the reference
+            box.
         random_order: expected hypervolume after as many of the same trials in random order, see
             ``search.coverage.random_order``.
         reference_point: objective name to the worst value counted.
         best_point: objective name to the other end of the reference box.
         importances: objective name to parameter name to share; empty when there are too few trials.
-        teacher: what is told of the stream: ``digest, num_samples, method, samples_to_nll`` (list of
-            ``[number of samples, validation NLL]``), ``seconds`` (of sampling, once), ``diagnosis`` and ``verdict``.
+        teacher: what is told of the stream: ``digest, num_samples, method, samples_to_nll`` (list
+            of ``[number of samples, validation NLL]``), ``seconds`` (of sampling, once),
+            ``diagnosis`` and ``verdict``.
         provenance: versions, device, seeds, digests; flat mapping of text to text or number.
         num_test_evaluations: how many students' test predictions were made so far.
         split_text: the dataset's split in words.
         notes: things a reader must know, one sentence each.
-        evidence: trial number of a front student to what its card shows, see ``evaluate.evidence``; an example's
-            ``picture`` is a PNG in base64.
+        evidence: trial number of a front student to what its card shows, see ``evaluate.evidence``;
+            an example's ``picture`` is a PNG in base64.
         class_names: one a class, in label order; empty for regression.
     """
 

@@ -32,15 +32,25 @@ class SearchConfig(Config):
     """How the study draws."""
 
     sampler: Sampler = Field(default="tpe", description="how genotypes are drawn")
-    n_trials: int = Field(default=48, ge=1, le=1_000_000, description="finished trials, all runs together")
-    students_at_once: int = Field(default=12, ge=1, le=4096, description="students trained as one population")
-    max_failures: int = Field(default=10, ge=0, description="failed trials after which the study gives up")
+    n_trials: int = Field(
+        default=48, ge=1, le=1_000_000, description="finished trials, all runs together"
+    )
+    students_at_once: int = Field(
+        default=12, ge=1, le=4096, description="students trained as one population"
+    )
+    max_failures: int = Field(
+        default=10, ge=0, description="failed trials after which the study gives up"
+    )
 
 
 class BaselineConfig(Config):
-    """The MAP network that fronts are compared with: the teacher's genotype, optimised instead of sampled."""
+    """The MAP network that fronts are compared with: the teacher's genotype, optimised instead of
+    sampled.
+    """
 
-    precisions: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=1)] = (
+    precisions: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=1)
+    ] = (
         0.01,
         0.1,
         1.0,
@@ -48,7 +58,12 @@ class BaselineConfig(Config):
         100.0,
         1000.0,
     )
-    steps: int = Field(default=1000, ge=100, multiple_of=100, description="optimiser steps for each prior precision")
+    steps: int = Field(
+        default=1000,
+        ge=100,
+        multiple_of=100,
+        description="optimiser steps for each prior precision",
+    )
     lr: float = Field(default=1e-3, gt=0)
 
 
@@ -121,7 +136,11 @@ class SearchSpace:
         seen: set[Genotype] = set()
         for student in self.students:
             for params in student.enumerate(seen):
-                yield params if len(self.students) == 1 else {"family": student.prefix.rstrip("."), **params}
+                yield (
+                    params
+                    if len(self.students) == 1
+                    else {"family": student.prefix.rstrip("."), **params}
+                )
 
     @property
     def is_finite(self) -> bool:
@@ -134,12 +153,18 @@ class SearchSpace:
 
     def largest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
         """For each cost, that of the genotype that costs most."""
-        costs = [genotype_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()]
+        costs = [
+            genotype_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()
+        ]
         return {name: float(max(getattr(c, name) for c in costs)) for name in COSTS}
 
     def smallest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
-        """For each cost, a lower bound over all genotypes and everything that pruning could leave of them."""
-        costs = [smallest_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()]
+        """For each cost, a lower bound over all genotypes and everything that pruning could leave
+        of them.
+        """
+        costs = [
+            smallest_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()
+        ]
         return {name: float(min(getattr(c, name) for c in costs)) for name in COSTS}
 
     def corners(self) -> list[Genotype]:
@@ -152,7 +177,11 @@ class SearchSpace:
         Raises:
             ConfigError: names the value and the genotype.
         """
-        students = [(f"students[{i}]", g) for i, student in enumerate(self.students) for g in student.corners()]
+        students = [
+            (f"students[{i}]", g)
+            for i, student in enumerate(self.students)
+            for g in student.corners()
+        ]
         for place, genotype in [("teacher", self.genotype), *students]:
             try:
                 genotype.shapes(input_shape, 1)
@@ -165,8 +194,8 @@ class SearchSpace:
         """Refuse what the data's shape makes impossible.
 
         Raises:
-            ConfigError: even the smallest network breaks a cost constraint; or see ``check_components`` and
-                ``check_centred``.
+            ConfigError: even the smallest network breaks a cost constraint; or see
+                ``check_components`` and ``check_centred``.
         """
         check_components(
             self.recipe.components,
@@ -174,7 +203,9 @@ class SearchSpace:
             math.prod(input_shape),
             f"{self.source}: recipe.components",
         )
-        check_centred(self.recipe.centred, (s.family for s in self.students), f"{self.source}: recipe.centred")
+        check_centred(
+            self.recipe.centred, (s.family for s in self.students), f"{self.source}: recipe.centred"
+        )
         smallest = self.smallest_cost(input_shape, num_classes)
         for name, bound in self.constraints.items():
             if name in smallest and smallest[name] > bound:

@@ -22,7 +22,13 @@ from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood, Prediction
 from gped_nas.posterior.priors import PRIORS, Prior
 from gped_nas.search.dimensions import StudentSpace, parse_dimensions
 from gped_nas.search.objectives import check_available, objective
-from gped_nas.search.space import FINITE_SAMPLERS, BaselineConfig, SearchConfig, SearchSpace, StreamConfig
+from gped_nas.search.space import (
+    FINITE_SAMPLERS,
+    BaselineConfig,
+    SearchConfig,
+    SearchSpace,
+    StreamConfig,
+)
 
 DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
     "log_prob": ("predictive", "expected_entropy"),
@@ -91,7 +97,8 @@ def find_space(name_or_path: str) -> Path:
     spaces = shipped_spaces()
     if name_or_path not in spaces:
         raise ConfigError(
-            f"{name_or_path}: no such file and no shipped space of that name{nearest(name_or_path, spaces)}"
+            f"{name_or_path}: no such file and no shipped space of that "
+            f"name{nearest(name_or_path, spaces)}"
         )
     return spaces[name_or_path]
 
@@ -123,13 +130,18 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
         elif isinstance(place, dict):
             place = place.setdefault(parent, {})
         else:
-            raise ConfigError(f"--set {key}: '{'.'.join(parents[: i + 1])}' leads nowhere; expected a setting's key")
+            raise ConfigError(
+                f"--set {key}: '{'.'.join(parents[: i + 1])}' leads nowhere; expected a setting's "
+                "key"
+            )
     if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
         place[int(last)] = value
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise ConfigError(f"--set {key}: '{last}' is inside a single value; expected a setting's key")
+        raise ConfigError(
+            f"--set {key}: '{last}' is inside a single value; expected a setting's key"
+        )
 
 
 def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
@@ -137,7 +149,10 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     file = parse(_SpaceFile, data, where)
     is_folder = file.name.isprintable() and "/" not in file.name and not file.name.startswith(".")
     if not is_folder or not any(ch.isalnum() for ch in file.name):
-        raise ConfigError(f"{where}: name: found {file.name!r}, expected a name for a folder: no '/', no leading dot")
+        raise ConfigError(
+            f"{where}: name: found {file.name!r}, expected a name for a folder: no '/', no leading "
+            "dot"
+        )
     _known(DATASETS, file.dataset.get("name"), f"{where}: dataset.name")
     genotype = _teacher_genotype(file.teacher, where)
     method_name = file.teacher.method.get("name")
@@ -160,13 +175,17 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     targets = parse_targets(file.targets, f"{where}: targets")
     if targets[0].prediction != likelihood.prediction:
         raise ConfigError(
-            f"{where}: targets: found {[target.name for target in targets]}, which are for another kind of label than "
-            f"the teacher's likelihood '{likelihood.name}'; expected {list(DEFAULT_TARGETS[likelihood.prediction])}"
+            f"{where}: targets: found {[target.name for target in targets]}, which are for another "
+            "kind of label than "
+            f"the teacher's likelihood '{likelihood.name}'; expected "
+            f"{list(DEFAULT_TARGETS[likelihood.prediction])}"
         )
     if file.stream.prediction_dtype != "float32" and likelihood.prediction != "log_prob":
         raise ConfigError(
-            f"{where}: stream.prediction_dtype: found '{file.stream.prediction_dtype}', expected 'float32': the error "
-            f"of means and variances (likelihood '{likelihood.name}') in half the bytes is not bounded"
+            f"{where}: stream.prediction_dtype: found '{file.stream.prediction_dtype}', expected "
+            "'float32': the error "
+            f"of means and variances (likelihood '{likelihood.name}') in half the bytes is not "
+            "bounded"
         )
     _check_recipe(file.recipe, targets, method_cfg, where)
     names = (*file.objectives, *file.constraints)
@@ -174,11 +193,15 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     for name in file.constraints:
         objective(name, f"{where}: constraints")
     if len(set(file.objectives)) != len(file.objectives):
-        raise ConfigError(f"{where}: objectives: found {list(file.objectives)}, expected none twice")
+        raise ConfigError(
+            f"{where}: objectives: found {list(file.objectives)}, expected none twice"
+        )
     check_available(names, tuple(t.name for t in targets), f"{where}: objectives and constraints")
     for name, bound in file.constraints.items():
         if not math.isfinite(bound):
-            raise ConfigError(f"{where}: constraints.{name}: found {bound}, expected a finite bound")
+            raise ConfigError(
+                f"{where}: constraints.{name}: found {bound}, expected a finite bound"
+            )
     students = _student_spaces(file.students, where)
     space = SearchSpace(
         name=file.name,
@@ -204,7 +227,8 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     if file.search.sampler in FINITE_SAMPLERS and not space.is_finite:
         raise ConfigError(
             f"{where}: search.sampler: found '{file.search.sampler}', which lists every genotype, "
-            "but a range is a float range; use tpe, nsga2 or random, or turn the float range into choices"
+            "but a range is a float range; use tpe, nsga2 or random, or turn the float range into "
+            "choices"
         )
     return space
 
@@ -218,15 +242,21 @@ def _known(registry: Mapping[str, Any], name: object, where: str) -> Any:
         raise RegistryError(f"{where}: {error}") from None
 
 
-def _check_recipe(recipe: Recipe, targets: tuple[Target, ...], method: MethodConfig, where: str) -> None:
+def _check_recipe(
+    recipe: Recipe, targets: tuple[Target, ...], method: MethodConfig, where: str
+) -> None:
     with_loss = [target.name for target in targets if target.kind != "derived"]
     for name in recipe.target_weights:
         if name not in with_loss:
-            raise ConfigError(f"{where}: recipe.target_weights.{name}: not among the targets{nearest(name, with_loss)}")
+            raise ConfigError(
+                f"{where}: recipe.target_weights.{name}: not among the "
+                f"targets{nearest(name, with_loss)}"
+            )
     check_update(targets, recipe.update, f"{where}: recipe.update")
     if recipe.mode == "online" and not isinstance(method, ChainConfig):
         raise ConfigError(
-            f"{where}: recipe.mode: found online, but method '{method.name}' has no more posterior samples to give; "
+            f"{where}: recipe.mode: found online, but method '{method.name}' has no more posterior "
+            "samples to give; "
             "use mode cached"
         )
 
@@ -235,7 +265,9 @@ def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
     place = f"{where}: teacher.genotype"
     for name in teacher.genotype:
         if name in COMMON_VALUES:
-            raise ConfigError(f"{place}.{name}: a teacher is neither pruned nor quantised; remove it")
+            raise ConfigError(
+                f"{place}.{name}: a teacher is neither pruned nor quantised; remove it"
+            )
     try:
         return Genotype(teacher.family, **teacher.genotype)
     except RegistryError as error:
@@ -255,7 +287,9 @@ def _likelihood(settings: Mapping[str, Any], where: str) -> Likelihood:
     """The likelihood that the settings name, categorical where they name none."""
     name = settings.get("name", "categorical")
     found: Likelihood = parse(
-        _known(LIKELIHOODS, name, f"{where}: teacher.likelihood.name"), settings, f"{where}: teacher.likelihood"
+        _known(LIKELIHOODS, name, f"{where}: teacher.likelihood.name"),
+        settings,
+        f"{where}: teacher.likelihood",
     )
     return found
 
@@ -273,7 +307,11 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
 
 
 def _resolved(
-    file: _SpaceFile, method: MethodConfig, prior: Prior, likelihood: Likelihood, targets: tuple[Target, ...]
+    file: _SpaceFile,
+    method: MethodConfig,
+    prior: Prior,
+    likelihood: Likelihood,
+    targets: tuple[Target, ...],
 ) -> dict[str, Any]:
     data = file.model_dump(mode="json")
     data["teacher"]["method"] = method.model_dump(mode="json")

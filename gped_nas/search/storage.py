@@ -1,10 +1,10 @@
 """A database of studies that stays readable whatever was told to it.
 
-Optuna's own ``tell`` makes a failed trial of a NaN. Its storage does not: whoever writes to it directly, as
-optuna-dashboard's web address for telling does, leaves a complete trial whose value cannot be read, and from then on
-every read of the study ends in a failed assertion. A number of values other than that of objectives is taken as well,
-and breaks samplers later. Here such trials have failed when they are read, whoever wrote them; reading changes nothing
-in the database.
+Optuna's own ``tell`` makes a failed trial of a NaN. Its storage does not: whoever writes to it
+directly, as optuna-dashboard's web address for telling does, leaves a complete trial whose value
+cannot be read, and from then on every read of the study ends in a failed assertion. A number of
+values other than that of objectives is taken as well, and breaks samplers later. Here such trials
+have failed when they are read, whoever wrote them; reading changes nothing in the database.
 """
 
 import math
@@ -19,21 +19,26 @@ from optuna.trial import FrozenTrial, TrialState
 class TolerantStorage(RDBStorage):
     """See the module."""
 
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
         """Finish a trial, or start one that waits; as failed if its values are not finite."""
         if state == TrialState.COMPLETE and not (values and all(map(math.isfinite, values))):
             state, values = TrialState.FAIL, None
         return super().set_trial_state_values(trial_id, state, values)
 
     def _build_frozen_trial_from_trial_model(self, trial: Any) -> FrozenTrial:
-        # every read of RDBStorage passes here; the model is a live row, so it is shown differently, not changed
+        # every read of RDBStorage passes here; the model is a live row, so it is shown differently,
+        # not changed
         if trial.state == TrialState.COMPLETE and not _is_readable(trial):
             trial = _Failed(trial)
         return super()._build_frozen_trial_from_trial_model(trial)
 
 
 def _is_readable(trial: Any) -> bool:
-    """Whether a complete trial has one finite value an objective; a NaN or an infinity is stored as no number."""
+    """Whether a complete trial has one finite value an objective; a NaN or an infinity is stored as
+    no number.
+    """
     found = {value.objective for value in trial.values if value.value is not None}
     return found == set(range(len(trial.study.directions))) and len(trial.values) == len(found)
 

@@ -1,9 +1,10 @@
 """The Optuna study behind a search: made or loaded, asked and told.
 
-One process asks and tells (on SQLite two askers lose trials). Each trial carries one JSON record in the user
-attribute ``gped:record``, written before ``tell`` because a finished trial is frozen; flat numbers beside it
-are for the dashboard. A killed run leaves trials RUNNING: at the next start those that have a record are told
-from it, the others become failed trials whose reason says so and which count for nothing.
+One process asks and tells (on SQLite two askers lose trials). Each trial carries one JSON record in
+the user attribute ``gped:record``, written before ``tell`` because a finished trial is frozen; flat
+numbers beside it are for the dashboard. A killed run leaves trials RUNNING: at the next start those
+that have a record are told from it, the others become failed trials whose reason says so and which
+count for nothing.
 """
 
 import itertools
@@ -32,7 +33,9 @@ INTERRUPTED = "interrupted before it finished"
 FOREIGN = "finished by something other than gped-search"
 DAMAGED = "its record was changed by something other than gped-search"
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # each trial is told by this tool's own progress line
+optuna.logging.set_verbosity(
+    optuna.logging.ERROR
+)  # each trial is told by this tool's own progress line
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class Store:
     # -- asking and telling
 
     def reap(self) -> int:
-        """Finish what a killed run left RUNNING; returns how many trials there were. For the only asker."""
+        """Finish what a killed run left RUNNING; returns how many trials there were. For the only
+        asker.
+        """
         left = [t for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
         for trial in left:
             if RECORD in trial.user_attrs:
@@ -108,8 +113,12 @@ class Store:
             asked.append(Asked(trial.number, space.draw(trial)))
         return asked
 
-    def _enqueue(self, space: SearchSpace, num: int, root: int, trials: Sequence[FrozenTrial]) -> int:
-        """Queue the next genotypes of a finite space that no trial has drawn; returns how many there were."""
+    def _enqueue(
+        self, space: SearchSpace, num: int, root: int, trials: Sequence[FrozenTrial]
+    ) -> int:
+        """Queue the next genotypes of a finite space that no trial has drawn; returns how many
+        there were.
+        """
         if self._left is None:
             self._left = iter(self._undrawn(space, root, trials))
         queued = list(itertools.islice(self._left, max(0, num)))
@@ -117,7 +126,9 @@ class Store:
             self._study.enqueue_trial(params)
         return len(queued)
 
-    def _undrawn(self, space: SearchSpace, root: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Choice]]:
+    def _undrawn(
+        self, space: SearchSpace, root: int, trials: Sequence[FrozenTrial]
+    ) -> list[dict[str, Choice]]:
         """The parameters of a finite space that no trial has drawn, in the sampler's order.
 
         One that failed by itself would fail again; one whose run was interrupted is listed again.
@@ -136,8 +147,8 @@ class Store:
     def tell(self, record: TrialRecord, excess: Mapping[str, float]) -> TrialRecord:
         """Finish a trial with its record.
 
-        A record with a number that is not finite becomes a failed one: it never reaches the front. So does that of a
-        trial which another program finished meanwhile.
+        A record with a number that is not finite becomes a failed one: it never reaches the front.
+        So does that of a trial which another program finished meanwhile.
 
         Args:
             record: what came out, its trial still running.
@@ -168,7 +179,9 @@ class Store:
                     trial.set_user_attr(name, values[name])
             trial.set_user_attr(RECORD, text)
         except UpdateFinishedTrialError:
-            return record.replace(state="failed", reason=FOREIGN, metrics={}, intervals={}, n={}, costs={})
+            return record.replace(
+                state="failed", reason=FOREIGN, metrics={}, intervals={}, n={}, costs={}
+            )
         self._tell(record.trial, record)
         return record
 
@@ -184,7 +197,8 @@ class Store:
     # -- what only Optuna can compute
 
     def importances(self, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
-        """PED-ANOVA share of each parameter, by objective; empty with fewer than ten complete trials.
+        """PED-ANOVA share of each parameter, by objective; empty with fewer than ten complete
+        trials.
 
         PED-ANOVA looks at the low values, so objectives that are maximised are negated first.
         """
@@ -196,7 +210,9 @@ class Store:
             sign = -1.0 if one.direction == "maximize" else 1.0
             with warnings.catch_warnings():
                 # it reminds that low values are looked at, which the sign above takes care of
-                warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator", category=UserWarning)
+                warnings.filterwarnings(
+                    "ignore", message="PedAnovaImportanceEvaluator", category=UserWarning
+                )
                 try:
                     shares = optuna.importance.get_param_importances(
                         self._study,
@@ -208,7 +224,9 @@ class Store:
         return result
 
 
-def create_or_load(storage: str, name: str, objectives: Sequence[Objective], identity: Mapping[str, str]) -> Store:
+def create_or_load(
+    storage: str, name: str, objectives: Sequence[Objective], identity: Mapping[str, str]
+) -> Store:
     """The study called ``name``, made if there is none.
 
     Args:
@@ -233,16 +251,24 @@ def create_or_load(storage: str, name: str, objectives: Sequence[Objective], ide
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 study.set_metric_names([o.name for o in objectives])
-            store.put("objectives", [{"name": o.name, "direction": o.direction} for o in objectives])
+            store.put(
+                "objectives", [{"name": o.name, "direction": o.direction} for o in objectives]
+            )
             store.put("identity", dict(identity))
         _check_identity(store, identity, shown(storage))
     return store
 
 
 def _is_untouched(study: optuna.Study, directions: Sequence[str]) -> bool:
-    """Whether a study is as ``create_study`` left it: new, or its maker was killed before it said more."""
+    """Whether a study is as ``create_study`` left it: new, or its maker was killed before it said
+    more.
+    """
     found = [direction.name.lower() for direction in study.directions]
-    return found == list(directions) and not study.trials and set(study.user_attrs) <= {"gped:objectives"}
+    return (
+        found == list(directions)
+        and not study.trials
+        and set(study.user_attrs) <= {"gped:objectives"}
+    )
 
 
 def load(storage: str, name: str) -> Store:
@@ -255,7 +281,9 @@ def load(storage: str, name: str) -> Store:
     with storage_errors(storage):
         file = sqlite_file(storage)
         if file is not None and not file.exists():
-            raise StudyError(f"{shown(storage)}: no such file; expected the storage of study '{name}'")
+            raise StudyError(
+                f"{shown(storage)}: no such file; expected the storage of study '{name}'"
+            )
         backend = open_database(storage)
         names = _names(backend)
         if name not in names:
@@ -271,11 +299,15 @@ def _names(backend: optuna.storages.BaseStorage) -> list[str]:
 def _check_identity(store: Store, identity: Mapping[str, str], where: str) -> None:
     found = store.get("identity")
     if not isinstance(found, dict):
-        raise StudyError(f"{where}: study '{store.name}' was not made by gped-search; choose another --study-name")
+        raise StudyError(
+            f"{where}: study '{store.name}' was not made by gped-search; choose another "
+            "--study-name"
+        )
     changed = sorted(part for part in {*identity, *found} if identity.get(part) != found.get(part))
     if changed:
         raise StudyError(
-            f"{where}: study '{store.name}' was made with other settings: {', '.join(changed)} differ; "
+            f"{where}: study '{store.name}' was made with other settings: {', '.join(changed)} "
+            "differ; "
             "restore them to go on with it, or choose another --study-name"
         )
 
@@ -285,7 +317,9 @@ def _sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, min(50, space.search.n_trials // 4)))
+        return optuna.samplers.NSGAIISampler(
+            seed=seed, population_size=max(2, min(50, space.search.n_trials // 4))
+        )
     return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -302,7 +336,9 @@ def _record(trial: FrozenTrial, objectives: Sequence[str] = ()) -> TrialRecord:
         return _unusable(trial, "failed", DAMAGED)
     known = {**record.metrics, **record.costs}
     is_whole = record.state != "complete" or all(name in known for name in objectives)
-    return record if is_whole and record.trial == trial.number else _unusable(trial, "failed", DAMAGED)
+    return (
+        record if is_whole and record.trial == trial.number else _unusable(trial, "failed", DAMAGED)
+    )
 
 
 def _unusable(trial: FrozenTrial, state: State, reason: str) -> TrialRecord:
@@ -311,5 +347,7 @@ def _unusable(trial: FrozenTrial, state: State, reason: str) -> TrialRecord:
 
 def draw_at_random(space: SearchSpace, num: int) -> list[Genotype]:
     """Genotypes drawn at random, in memory; to look at a space."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=rng.seed(space.seed, "sample") % 2**32))
+    study = optuna.create_study(
+        sampler=optuna.samplers.RandomSampler(seed=rng.seed(space.seed, "sample") % 2**32)
+    )
     return [space.draw(study.ask()) for _ in range(num)]

@@ -1,8 +1,8 @@
 """Run one chain of an unfinished segment, and keep what it drew in chunks.
 
-A chain leaves, once a second or sooner if its samples are large, a chunk with its new samples and its state, in a
-folder of its own that it locks. Chunks only carry samples from one process to the next: where they were cut does not
-show in the sealed segment.
+A chain leaves, once a second or sooner if its samples are large, a chunk with its new samples and
+its state, in a folder of its own that it locks. Chunks only carry samples from one process to the
+next: where they were cut does not show in the sealed segment.
 """
 
 import shutil
@@ -25,7 +25,8 @@ from gped_nas.stream.key import StreamKey
 CHUNK_SECONDS = 1.0
 CHUNK_BYTES = 16 * 2**20
 RunChain = Callable[[int, State | None], Iterator[Step]]
-"""``run_chain(chain, state)`` yields the steps of one chain from its beginning or from ``state``."""
+"""``run_chain(chain, state)`` yields the steps of one chain from its beginning or from ``state``.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,18 +53,24 @@ class Unfinished:
         Raises:
             StreamError: a chunk is corrupt.
         """
-        return [Sealed(path, self.key.digest) for path in sorted(self._chain(chain).glob("chunk-*"))]
+        return [
+            Sealed(path, self.key.digest) for path in sorted(self._chain(chain).glob("chunk-*"))
+        ]
 
-    def run(self, chain: int, *, progress: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
-        """Run one chain until its chunks hold the samples wanted, going on from the chunks that are there.
+    def run(
+        self, chain: int, *, progress: Callable[[int], None], should_stop: Callable[[], bool]
+    ) -> None:
+        """Run one chain until its chunks hold the samples wanted, going on from the chunks that are
+        there.
 
-        The lock of the chain's folder makes a build wait for an orphan: a process whose parent was killed, which gave
-        the stream's lock back, and which may be about to write its last chunk.
+        The lock of the chain's folder makes a build wait for an orphan: a process whose parent was
+        killed, which gave the stream's lock back, and which may be about to write its last chunk.
 
         Args:
             chain: which one.
             progress: told how many samples the chain has.
-            should_stop: asked after each step; when true the chain's state is kept and the build ends.
+            should_stop: asked after each step; when true the chain's state is kept and the build
+                ends.
 
         Raises:
             Interrupted: ``should_stop`` said so; the next call goes on from there.
@@ -98,18 +105,23 @@ class Unfinished:
                 return
             if should_stop():
                 writer.flush()
-                raise Interrupted("stopped while sampling the teacher; run the same command again to go on")
+                raise Interrupted(
+                    "stopped while sampling the teacher; run the same command again to go on"
+                )
             if writer.is_full():
                 writer.flush()
         raise StreamError(
-            f"{writer.folder}: the method ended after {done} samples, expected {self.wanted}; lower num_samples"
+            f"{writer.folder}: the method ended after {done} samples, expected {self.wanted}; "
+            "lower num_samples"
         )
 
     def _chain(self, chain: int) -> Path:
         return self.folder / f"chain-{chain:02d}"
 
     def _start(self, chain: int) -> State | None:
-        return None if self.before is None else state_of(Sealed(self.before, self.key.digest), chain)
+        return (
+            None if self.before is None else state_of(Sealed(self.before, self.key.digest), chain)
+        )
 
 
 class _ChunkWriter:
@@ -140,7 +152,9 @@ class _ChunkWriter:
             self._weights.append(step.sample.weight)
 
     def is_full(self) -> bool:
-        """Whether losing the chunk would cost a second, or keeping it much memory (writing takes it twice)."""
+        """Whether losing the chunk would cost a second, or keeping it much memory (writing takes it
+        twice).
+        """
         num_bytes = len(self._samples) * self._row_bytes
         return num_bytes >= CHUNK_BYTES or time.monotonic() - self._began > CHUNK_SECONDS
 
@@ -151,26 +165,37 @@ class _ChunkWriter:
         make_dir(building)
         writer = SealedWriter(building)
         no_rows = np.empty((0, num_params(self._key.shapes)), np.float32)
-        writer.add("params-000000", torch.stack(self._samples).numpy() if self._samples else no_rows)
+        writer.add(
+            "params-000000", torch.stack(self._samples).numpy() if self._samples else no_rows
+        )
         writer.add("weight-000000", np.asarray(self._weights, np.float64))
         for name, tensor in self._state.items():
             writer.add(f"state-00-{name}", tensor.numpy())
         num = len(self._samples)
-        writer.close(kind="chunk", stream=self._key.digest, about={}, first_sample=0, num_samples=num)
+        writer.close(
+            kind="chunk", stream=self._key.digest, about={}, first_sample=0, num_samples=num
+        )
         seal_dir(building, self.folder / f"chunk-{self._index:06d}")
         self._index += 1
         self._begin()
 
 
 def state_of(sealed: Sealed, chain: int) -> State:
-    """The state of a chain in a sealed folder; in a chunk, which knows one chain only, that is chain 0."""
+    """The state of a chain in a sealed folder; in a chunk, which knows one chain only, that is
+    chain 0.
+    """
     prefix = f"state-{chain:02d}-"
     names = [name for name in sealed.names("state") if name.startswith(prefix)]
-    return {n.removeprefix(prefix).removesuffix(".npy"): torch.from_numpy(np.array(sealed.read(n))) for n in names}
+    return {
+        n.removeprefix(prefix).removesuffix(".npy"): torch.from_numpy(np.array(sealed.read(n)))
+        for n in names
+    }
 
 
 def _valid_chunks(folder: Path, key: StreamKey) -> list[Sealed]:
-    """The chunks of a chain up to the first that is damaged; that one and all later ones are dropped."""
+    """The chunks of a chain up to the first that is damaged; that one and all later ones are
+    dropped.
+    """
     chunks: list[Sealed] = []
     for path in sorted(folder.glob("chunk-*")):
         try:

@@ -1,50 +1,54 @@
-"""The stream on disk, format version 1: the cached record of posterior samples and their predictions.
+"""The stream on disk, format version 1: the cached record of posterior samples and their
+predictions.
 
     <root>/<first 32 digits of the key's SHA-256>/
         key.json                       what the name hashes (see key.py)
         segments/000000/               sealed posterior samples, one folder a segment
-            manifest.json
-            params-000000.npy ...      float32 (rows, P); rows of all chains interleaved: sample s is
+            manifest.json params-000000.npy ...      float32 (rows, P); rows of all chains
+            interleaved: sample s is
                                        draw s // K of chain s % K
             weight-000000.npy          float64 (S,), weights on any scale
             state-<chain>-<name>.npy   the chain's state after its last sample
-        views/<view>/000000/           sealed predictions of segment 000000 at the view's inputs; recomputable
-            manifest.json
-            log_prob-000000.npy ...    float32 or float16 (rows, N, C) log-probabilities, nats; of a stream with a
-                                       Gaussian likelihood normal-000000.npy ..., float32 (rows, N, 2): mean and
-                                       variance of the label, in its normalised unit
+        views/<view>/000000/           sealed predictions of segment 000000 at the view's inputs;
+            recomputable manifest.json log_prob-000000.npy ...    float32 or float16 (rows, N, C)
+            log-probabilities, nats; of a stream with a
+                                       Gaussian likelihood normal-000000.npy ..., float32 (rows, N,
+                                       2): mean and variance of the label, in its normalised unit
         derived/                       averaged expectations; may be deleted at any time
         building/                      unfinished work; may be deleted while nothing runs
         provenance.json                times and hosts; outside every digest
         lock                           held by the one process that writes
 
-A segment that was imported as predictions holds ``inputs-000000.npy`` float32 (M, D), the normalised inputs,
-and ``log_prob-000000.npy`` ... float32 (rows, M, C) in place of ``params-...``.
+A segment that was imported as predictions holds ``inputs-000000.npy`` float32 (M, D), the
+normalised inputs, and ``log_prob-000000.npy`` ... float32 (rows, M, C) in place of ``params-...``.
 
-A manifest is canonical JSON: ``format_version``, ``kind`` (``weights``, ``predictions`` or ``view``),
-``stream`` (the key's full digest), ``about`` (plain data: the view's name, its key and the SHA-256 of its inputs),
-``first_sample``, ``num_samples``, ``shards``: one entry a file with ``file``, ``dtype``, ``shape`` and
-``sha256``. A folder appears under ``segments/`` or ``views/`` by rename when every byte of it is on disk, and
-nothing in it is written again. Reading checks manifest, names, header and exact size on opening, and each
-shard's SHA-256 before its first use in a process. The header of a shard is that of ``io.npy_header``, byte for byte.
+A manifest is canonical JSON: ``format_version``, ``kind`` (``weights``, ``predictions`` or
+``view``), ``stream`` (the key's full digest), ``about`` (plain data: the view's name, its key and
+the SHA-256 of its inputs), ``first_sample``, ``num_samples``, ``shards``: one entry a file with
+``file``, ``dtype``, ``shape`` and ``sha256``. A folder appears under ``segments/`` or ``views/`` by
+rename when every byte of it is on disk, and nothing in it is written again. Reading checks
+manifest, names, header and exact size on opening, and each shard's SHA-256 before its first use in
+a process. The header of a shard is that of ``io.npy_header``, byte for byte.
 
-**float16 predictions** (``stream: {prediction_dtype: float16}``) take half the bytes. What is stored is the
-log-probability l itself, rounded to the nearest float16, anything below -65504 as -65504 (its probability is 0 in
-float64 either way, so that no row ever holds -inf); reading normalises each row again by ``log_softmax``, so that rows
-are distributions: entropies are those of one, and mutual information is not negative. Rounding moves l by at most
-u |l|, u = 2^-11 = 0.00049 (by 2^-25 where |l| < 2^-14). With p and p' the C probabilities of a row before and after,
+**float16 predictions** (``stream: {prediction_dtype: float16}``) take half the bytes. What is
+stored is the log-probability l itself, rounded to the nearest float16, anything below -65504 as
+-65504 (its probability is 0 in float64 either way, so that no row ever holds -inf); reading
+normalises each row again by ``log_softmax``, so that rows are distributions: entropies are those of
+one, and mutual information is not negative. Rounding moves l by at most u |l|, u = 2^-11 = 0.00049
+(by 2^-25 where |l| < 2^-14). With p and p' the C probabilities of a row before and after,
 
-* each probability, and half the sum of all |p' - p|, moves by at most 1.01 u log C, to first order by u H[p]
-  (C = 10: 0.0011; a row that is sure of its class hardly moves at all);
+* each probability, and half the sum of all |p' - p|, moves by at most 1.01 u log C, to first order
+  by u H[p] (C = 10: 0.0011; a row that is sure of its class hardly moves at all);
 * an average over posterior samples, being a convex combination of rows, moves by no more than that;
 * the log-probability of one posterior sample moves by at most 1.01 u (|l| + log C);
-* the entropy H[p], and any average of entropies, moves by at most 1.01 u V, V = log^2 C, or 0.57 for C = 2
-  (C = 10: 0.0026 nats).
+* the entropy H[p], and any average of entropies, moves by at most 1.01 u V, V = log^2 C, or 0.57
+  for C = 2 (C = 10: 0.0026 nats).
 
-Proof: along the path g_t ~ p exp(t d), |d_i| <= u |l_i|, from p to p', dg_i/dt = g_i (d_i - E d) where E is the mean
-under g_t, so the sum of |dg_i/dt| is at most 2 E|d| <= 2 u E|l|, and E|l| is the entropy up to a factor 1 + O(u);
-d/dt log g_i = d_i - E d; dH/dt = -Cov(d, log g), at most u E[l^2], and the largest sum of p log^2 p over C classes
-is V. Rounding to float32 on reading adds 2^-24 in place of 2^-11; both, and O(u^2), are in the 1.01.
+Proof: along the path g_t ~ p exp(t d), |d_i| <= u |l_i|, from p to p', dg_i/dt = g_i (d_i - E d)
+where E is the mean under g_t, so the sum of |dg_i/dt| is at most 2 E|d| <= 2 u E|l|, and E|l| is
+the entropy up to a factor 1 + O(u); d/dt log g_i = d_i - E d; dH/dt = -Cov(d, log g), at most u
+E[l^2], and the largest sum of p log^2 p over C classes is V. Rounding to float32 on reading adds
+2^-24 in place of 2^-11; both, and O(u^2), are in the 1.01.
 """
 
 import re
@@ -68,7 +72,9 @@ _ROWS = {
     "view": get_args(Prediction),
 }
 """Kind of a folder to the shards that hold one row a posterior sample."""
-_Shape = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(strict=False, max_length=8)]
+_Shape = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(strict=False, max_length=8)
+]
 
 
 class Shard(Config):
@@ -102,10 +108,14 @@ class SealedWriter:
     def add(self, name: str, array: Array) -> None:
         """Write one array as a shard."""
         digest = write_array(self.folder / f"{name}.npy", array)
-        self._shards.append(Shard(file=f"{name}.npy", dtype=array.dtype.str, shape=array.shape, sha256=digest))
+        self._shards.append(
+            Shard(file=f"{name}.npy", dtype=array.dtype.str, shape=array.shape, sha256=digest)
+        )
 
     def keep(self, name: str, dtype: str, shape: tuple[int, ...]) -> bool:
-        """Take over a shard that an earlier, killed build wrote whole; False when there is none that fits."""
+        """Take over a shard that an earlier, killed build wrote whole; False when there is none
+        that fits.
+        """
         path = self.folder / f"{name}.npy"
         if not path.exists():
             return False
@@ -113,10 +123,14 @@ class SealedWriter:
             map_array(path, dtype=dtype, shape=shape)
         except StreamError:
             return False
-        self._shards.append(Shard(file=path.name, dtype=dtype, shape=shape, sha256=sha256_plain(path)))
+        self._shards.append(
+            Shard(file=path.name, dtype=dtype, shape=shape, sha256=sha256_plain(path))
+        )
         return True
 
-    def close(self, *, kind: str, stream: str, about: dict[str, Any], first_sample: int, num_samples: int) -> None:
+    def close(
+        self, *, kind: str, stream: str, about: dict[str, Any], first_sample: int, num_samples: int
+    ) -> None:
         """Write the manifest."""
         data = {
             "format_version": FORMAT_VERSION,
@@ -134,8 +148,8 @@ class Sealed:
     """A sealed folder opened for reading.
 
     Raises:
-        StreamError: the manifest is missing, malformed, of a future version or of another stream, or a file
-            is missing or has another size than the manifest says.
+        StreamError: the manifest is missing, malformed, of a future version or of another stream,
+            or a file is missing or has another size than the manifest says.
     """
 
     def __init__(self, folder: Path, stream: str) -> None:
@@ -147,26 +161,37 @@ class Sealed:
             self.manifest = parse(Manifest, data, str(path))
         except (ConfigError, RecursionError) as error:
             what = str(error).splitlines()[0]
-            raise StreamError(f"{what}; the folder {folder} is corrupt, delete it to rebuild it") from None
+            raise StreamError(
+                f"{what}; the folder {folder} is corrupt, delete it to rebuild it"
+            ) from None
         if self.manifest.stream != stream:
-            raise StreamError(f"{path}: belongs to stream {self.manifest.stream[:16]}, expected {stream[:16]}")
+            raise StreamError(
+                f"{path}: belongs to stream {self.manifest.stream[:16]}, expected {stream[:16]}"
+            )
         self._checked: set[str] = set()
         self._shards = {shard.file: shard for shard in self.manifest.shards}
         if len(self._shards) != len(self.manifest.shards):
             raise StreamError(f"{path}: names a shard twice; delete {folder} to rebuild it")
         for shard in self.manifest.shards:
             if not _FILE.fullmatch(shard.file):
-                raise StreamError(f"{path}: shard name {shard.file[:80]!r} is not one this format uses")
+                raise StreamError(
+                    f"{path}: shard name {shard.file[:80]!r} is not one this format uses"
+                )
             self._map(shard)
         self._check_rows(path)
 
     def _check_rows(self, path: Path) -> None:
         num, kind = self.manifest.num_samples, self.manifest.kind
-        rows = sum(sum(self._shards[name].shape[:1]) for prefix in _ROWS[kind] for name in self.names(prefix))
+        rows = sum(
+            sum(self._shards[name].shape[:1])
+            for prefix in _ROWS[kind]
+            for name in self.names(prefix)
+        )
         weights = [self._shards[name].shape for name in self.names("weight")]
         if rows != num or weights != ([] if kind == "view" else [(num,)]):
             raise StreamError(
-                f"{path}: the shards of '{kind}' hold {rows} samples and weights {weights}, expected {num} of "
+                f"{path}: the shards of '{kind}' hold {rows} samples and weights {weights}, "
+                f"expected {num} of "
                 f"both; delete {self.folder} to rebuild it"
             )
 
@@ -198,7 +223,8 @@ class Sealed:
             found = sha256_plain(self.folder / name)
             if found != shard.sha256:
                 raise StreamError(
-                    f"{self.folder / name}: corrupt: found SHA-256 {found}, expected {shard.sha256}; "
+                    f"{self.folder / name}: corrupt: found SHA-256 {found}, expected "
+                    f"{shard.sha256}; "
                     f"delete {self.folder} and run again to rebuild it"
                 )
             self._checked.add(name)
@@ -224,7 +250,9 @@ def check_version(data: object, path: Path) -> None:
     """
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
-        hint = "; it was written by a newer gped-nas, upgrade to read it" if _is_newer(version) else ""
+        hint = (
+            "; it was written by a newer gped-nas, upgrade to read it" if _is_newer(version) else ""
+        )
         raise StreamError(f"{path}: format version {version!r}, expected {FORMAT_VERSION}{hint}")
 
 

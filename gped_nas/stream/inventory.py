@@ -1,8 +1,9 @@
 """What lies in a folder of streams and what of it can go; links are never followed.
 
-A stream consists of parts that cost differently to make again: ``building`` (unfinished work) and ``derived``
-(averages, seconds) may go at any time, ``views`` need the teacher's predictions again, the stream itself all its
-chains. Whatever goes is first renamed aside, so that a reader or a builder sees a part whole or not at all.
+A stream consists of parts that cost differently to make again: ``building`` (unfinished work) and
+``derived`` (averages, seconds) may go at any time, ``views`` need the teacher's predictions again,
+the stream itself all its chains. Whatever goes is first renamed aside, so that a reader or a
+builder sees a part whole or not at all.
 """
 
 import contextlib
@@ -36,8 +37,8 @@ class StreamFolder:
         num_samples: posterior samples that are sealed.
         part_bytes: bytes of each part.
         num_bytes: bytes of everything, parts included.
-        written: when something in it was last written, seconds since 1970. When it was last read is not known: file
-            systems do not note it reliably.
+        written: when something in it was last written, seconds since 1970. When it was last read is
+            not known: file systems do not note it reliably.
         is_busy: whether a process is writing it now.
     """
 
@@ -68,7 +69,9 @@ def streams_of(root: Path) -> list[StreamFolder]:
 
 def leftovers_of(root: Path) -> list[tuple[Path, int]]:
     """Streams whose removal was cut short, which nothing reads any more, and the bytes of each."""
-    return [(folder, tree_bytes(folder)) for folder in _folders(root) if folder.name.startswith(_GONE)]
+    return [
+        (folder, tree_bytes(folder)) for folder in _folders(root) if folder.name.startswith(_GONE)
+    ]
 
 
 def remove_part(folder: Path, part: Part) -> int:
@@ -113,7 +116,9 @@ def _folders(root: Path) -> list[Path]:
     if not root.exists():
         return []
     with environment("read", root):
-        return sorted(Path(entry.path) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+        return sorted(
+            Path(entry.path) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)
+        )
 
 
 def _look(folder: Path) -> StreamFolder:

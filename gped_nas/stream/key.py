@@ -38,8 +38,14 @@ class StreamKey:
     likelihood: Mapping[str, Any] = field(default_factory=_CATEGORICAL.to_json)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, with the format version; without a categorical likelihood, as before there were others."""
-        other = {} if self.likelihood == _CATEGORICAL.to_json() else {"likelihood": dict(self.likelihood)}
+        """Plain data, with the format version; without a categorical likelihood, as before there
+        were others.
+        """
+        other = (
+            {}
+            if self.likelihood == _CATEGORICAL.to_json()
+            else {"likelihood": dict(self.likelihood)}
+        )
         return {
             "format_version": FORMAT_VERSION,
             "dataset": self.dataset,
@@ -90,7 +96,9 @@ class StreamKey:
     def shapes(self) -> Shapes:
         """Parameter shapes of the teacher."""
         genotype = Genotype.from_json(self.genotype)
-        return FAMILIES[genotype.family].shapes(dict(genotype.values), self.input_shape, self.num_outputs)
+        return FAMILIES[genotype.family].shapes(
+            dict(genotype.values), self.input_shape, self.num_outputs
+        )
 
     @property
     def likelihood_model(self) -> Likelihood:

@@ -1,4 +1,6 @@
-"""Predictions in float32 or log-probabilities in float16, there and back; ``format`` states what float16 costs."""
+"""Predictions in float32 or log-probabilities in float16, there and back; ``format`` states what
+float16 costs.
+"""
 
 import numpy as np
 import torch
@@ -19,7 +21,9 @@ def encode(log_prob: Array, dtype: str) -> Array:
     """
     if dtype == "float32":
         return log_prob
-    return np.maximum(log_prob, _LOWEST).astype(STORED[dtype])  # keeps a NaN, so that divergence shows
+    return np.maximum(log_prob, _LOWEST).astype(
+        STORED[dtype]
+    )  # keeps a NaN, so that divergence shows
 
 
 def decode(stored: Array) -> Array:

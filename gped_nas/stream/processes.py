@@ -1,10 +1,11 @@
 """Chains side by side in processes of their own, with the bits they have one after another.
 
-The parent holds the stream's lock and runs the first share of the chains itself: a parent that only waited would hold
-the libraries' memory once more for nothing. A worker is a spawned process that runs another share on one thread, writes
-under its chains' folders only, and talks to the parent over one pipe: samples drawn and errors go up, the wish to stop
-comes down. The parent listens between two steps of its own. Terminal signals are its business; a worker ends with it,
-however that ended.
+The parent holds the stream's lock and runs the first share of the chains itself: a parent that only
+waited would hold the libraries' memory once more for nothing. A worker is a spawned process that
+runs another share on one thread, writes under its chains' folders only, and talks to the parent
+over one pipe: samples drawn and errors go up, the wish to stop comes down. The parent listens
+between two steps of its own. Terminal signals are its business; a worker ends with it, however that
+ended.
 """
 
 import contextlib
@@ -42,12 +43,14 @@ def run_chains(
     """Run all chains of a segment, shared out over this process and others.
 
     Args:
-        segment: what to run; its ``run_chain`` can be pickled if ``processes`` is above 1, its tensors are then shared.
+        segment: what to run; its ``run_chain`` can be pickled if ``processes`` is above 1, its
+            tensors are then shared.
         chains: how many there are.
-        processes: how many run at the same time at most, this one included; does not show in what they draw.
+        processes: how many run at the same time at most, this one included; does not show in what
+            they draw.
         progress: told ``(chain, samples the chain has)``.
-        should_stop: asked after each step here, or every ``POLL_S`` once the chains here are done; when true the
-            chains' states are kept and this ends.
+        should_stop: asked after each step here, or every ``POLL_S`` once the chains here are done;
+            when true the chains' states are kept and this ends.
 
     Raises:
         Interrupted: ``should_stop`` said so; the next call goes on from there.
@@ -57,7 +60,9 @@ def run_chains(
     """
     processes = min(processes, chains)
     with contextlib.ExitStack() as stack:
-        workers = [_Worker(segment, range(i, chains, processes), stack) for i in range(1, processes)]
+        workers = [
+            _Worker(segment, range(i, chains, processes), stack) for i in range(1, processes)
+        ]
         others = _Others(workers, progress, should_stop)
         try:
             for chain in range(0, chains, processes):
@@ -87,7 +92,8 @@ class _Worker:
                 raise
             except Exception as error:  # what cannot be pickled says so by many classes
                 raise ConfigError(
-                    f"found a posterior that cannot be handed to another process ({error}); expected one made of "
+                    f"found a posterior that cannot be handed to another process ({error}); "
+                    "expected one made of "
                     "importable modules: register it in a plugin, or use one process"
                 ) from error
         stack.callback(self._end)
@@ -112,11 +118,16 @@ class _Worker:
         code = self.process.exitcode or 0
         if code == 0:
             return
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = (
+            f"was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with exit code {code}"
+        )
         hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
         numbers = ", ".join(map(str, self.chains))
         raise EnvironmentProblem(
-            f"{self.folder}: the process of chain {numbers} {how}{hint}; what it drew until a moment before is kept: "
+            f"{self.folder}: the process of chain {numbers} {how}{hint}; what it drew until a "
+            "moment before is kept: "
             "run the same command again to go on, with --processes 1 if memory is short"
         )
 
@@ -131,7 +142,10 @@ class _Others:
     """
 
     def __init__(
-        self, workers: list[_Worker], progress: Callable[[int, int], None], should_stop: Callable[[], bool]
+        self,
+        workers: list[_Worker],
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
     ) -> None:
         self._busy = {worker.connection: worker for worker in workers}
         self._progress, self._should_stop = progress, should_stop
@@ -139,7 +153,8 @@ class _Others:
         self._interrupted: Interrupted | None = None
 
     def listen(self, timeout: float = 0.0) -> bool:
-        """Relay what workers said meanwhile, or say next within ``timeout`` seconds; whether to stop.
+        """Relay what workers said meanwhile, or say next within ``timeout`` seconds; whether to
+        stop.
 
         Raises:
             EnvironmentProblem: one was killed.
@@ -185,11 +200,15 @@ def _work(segment: Unfinished, chains: range, connection: Connection) -> None:
         with device.threads_for(0):
             for chain in chains:
                 # the parent says one thing only
-                segment.run(chain, progress=partial(_tell, connection, chain), should_stop=connection.poll)
+                segment.run(
+                    chain, progress=partial(_tell, connection, chain), should_stop=connection.poll
+                )
     except (GpedError, OSError, MemoryError) as error:
         connection.send(error)
     except Exception as error:
-        unexpected = RuntimeError(f"{type(error).__name__}: {error}")  # its own class may not survive the pipe
+        unexpected = RuntimeError(
+            f"{type(error).__name__}: {error}"
+        )  # its own class may not survive the pipe
         unexpected.add_note(traceback.format_exc())
         connection.send(unexpected)
 
@@ -207,7 +226,9 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes started inside never hear Ctrl-C, which a terminal sends to all: they inherit what is blocked."""
+    """Processes started inside never hear Ctrl-C, which a terminal sends to all: they inherit what
+    is blocked.
+    """
     resource_tracker.ensure_running()  # starting it unblocks these signals, so it is to run before they are blocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OBEYED_BY_PARENT)
     try:
@@ -218,7 +239,9 @@ def _deaf() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_script() -> Iterator[None]:
-    """Processes started inside do not run the user's script again, so it needs no ``if __name__ == "__main__"``."""
+    """Processes started inside do not run the user's script again, so it needs no ``if __name__ ==
+    "__main__"``.
+    """
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

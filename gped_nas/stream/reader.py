@@ -57,7 +57,9 @@ def sealed_segments(folder: Path, stream: str) -> list[Sealed]:
         segment = Sealed(path, stream)
         manifest = segment.manifest
         if path.name != f"{index:06d}" or manifest.first_sample != first:
-            raise StreamError(f"{path}: a segment before it is missing; delete {folder} to rebuild it")
+            raise StreamError(
+                f"{path}: a segment before it is missing; delete {folder} to rebuild it"
+            )
         if manifest.kind not in ("weights", "predictions") or manifest.kind != (
             segments[0].manifest.kind if segments else manifest.kind
         ):
@@ -78,13 +80,16 @@ class Stream:
         num_samples: how many samples to use; all by default.
 
     Raises:
-        StreamError: missing, corrupt, of a future format version, or it holds fewer samples than asked for.
+        StreamError: missing, corrupt, of a future format version, or it holds fewer samples than
+            asked for.
     """
 
     def __init__(self, folder: Path, *, num_samples: int | None = None) -> None:
         self.folder = folder
         if not (folder / "key.json").is_symlink() and not (folder / "key.json").exists():
-            raise StreamError(f"{folder}: no stream here; run `gped-search teacher build SPACE` first")
+            raise StreamError(
+                f"{folder}: no stream here; run `gped-search teacher build SPACE` first"
+            )
         self.key = StreamKey.read(folder)
         self._prediction = self.key.likelihood_model.prediction
         self.segments = sealed_segments(folder, self.key.digest)
@@ -93,7 +98,8 @@ class Stream:
         self.num_samples = self.num_sealed if num_samples is None else num_samples
         if not 0 < self.num_samples <= self.num_sealed:
             raise StreamError(
-                f"{folder}: holds {self.num_sealed} samples, expected at least {max(1, self.num_samples)}; "
+                f"{folder}: holds {self.num_sealed} samples, expected at least "
+                f"{max(1, self.num_samples)}; "
                 "run `gped-search teacher build SPACE`"
             )
 
@@ -111,17 +117,23 @@ class Stream:
     @property
     def weight_S(self) -> Tensor:
         """Weights of the samples used, float64, summing to 1."""
-        weight = np.concatenate([s.read("weight-000000.npy") for s in self.segments])[: self.num_samples]
+        weight = np.concatenate([s.read("weight-000000.npy") for s in self.segments])[
+            : self.num_samples
+        ]
         with np.errstate(over="ignore"):
             total = weight.sum()
         if not np.isfinite(weight).all() or (weight < 0).any() or not 0 < total < np.inf:
-            raise StreamError(f"{self.folder}: weights must be finite, not negative, and not all zero")
+            raise StreamError(
+                f"{self.folder}: weights must be finite, not negative, and not all zero"
+            )
         return torch.from_numpy(weight / total)
 
     def theta(self, index: int) -> Array:
         """Flat parameters (P,) of one posterior sample, float32, a fresh copy."""
         if not self.has_weights:
-            raise StreamError(f"{self.folder}: holds predictions only, so parameters cannot be read")
+            raise StreamError(
+                f"{self.folder}: holds predictions only, so parameters cannot be read"
+            )
         for segment in self.segments:
             row = index - segment.manifest.first_sample
             if 0 <= row < segment.manifest.num_samples:
@@ -130,16 +142,24 @@ class Stream:
                     if row < len(block):
                         return np.array(block[row])
                     row -= len(block)
-        raise StreamError(f"{self.folder}: no posterior sample {index}; there are {self.num_samples}")
+        raise StreamError(
+            f"{self.folder}: no posterior sample {index}; there are {self.num_samples}"
+        )
 
     def params(self, index: int) -> Params:
         """Named parameters of one posterior sample, float32."""
         return views(torch.from_numpy(self.theta(index)), self.key.shapes)
 
     def states(self, name: str) -> list[Array]:
-        """The tensor ``name`` of every chain's state at the end of what is sealed; empty where there is none."""
+        """The tensor ``name`` of every chain's state at the end of what is sealed; empty where
+        there is none.
+        """
         last = self.segments[-1]
-        return [np.array(last.read(file)) for file in last.names("state") if file.endswith(f"-{name}.npy")]
+        return [
+            np.array(last.read(file))
+            for file in last.names("state")
+            if file.endswith(f"-{name}.npy")
+        ]
 
     def has_view(self, name: str, about: Mapping[str, Any], dtype: str = "float32") -> bool:
         """Whether every segment has its predictions at this view.
@@ -153,11 +173,16 @@ class Stream:
                 return False
             found = self._open_view(folder).manifest.about
             if {**_OLD_ABOUT, "name": name, **found} != view_about(name, about, dtype):
-                raise StreamError(f"{folder}: was made for other inputs or stored otherwise; delete it to make it anew")
+                raise StreamError(
+                    f"{folder}: was made for other inputs or stored otherwise; delete it to make "
+                    "it anew"
+                )
         return True
 
     def _open_view(self, folder: Path) -> Sealed:
-        """One segment's predictions at a view, checked to be of the segment and of the view their place says."""
+        """One segment's predictions at a view, checked to be of the segment and of the view their
+        place says.
+        """
         view = Sealed(folder, self.key.digest)
         found = view.manifest
         same = [s.manifest for i, s in enumerate(self.segments) if folder.name == f"{i:06d}"]
@@ -170,7 +195,8 @@ class Stream:
         if about["name"] != folder.parent.name or stored != {STORED.get(str(about["dtype"]))}:
             raise StreamError(
                 f"{folder}: found predictions of view {str(about['name'])[:80]!r}, stored as "
-                f"{', '.join(sorted(stored))}, expected '{folder.parent.name}'; delete it to make it anew"
+                f"{', '.join(sorted(stored))}, expected '{folder.parent.name}'; delete it to make "
+                "it anew"
             )
         return view
 
@@ -189,12 +215,16 @@ class Stream:
         return sorted(p.name for p in (self.folder / "views").glob("[!.]*"))
 
     def prediction_blocks(self, name: str) -> Iterator[Tensor]:
-        """Predictions at a view, in blocks (rows, N, G) that follow the samples' order; see ``predictions``."""
+        """Predictions at a view, in blocks (rows, N, G) that follow the samples' order; see
+        ``predictions``.
+        """
         for block in self.prediction_maps(name):
             yield torch.from_numpy(np.array(block))
 
     def prediction_maps(self, name: str) -> Iterator[Array]:
-        """``prediction_blocks`` as read-only memory maps, but for those that are stored in half the bytes."""
+        """``prediction_blocks`` as read-only memory maps, but for those that are stored in half the
+        bytes.
+        """
         left = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names(self._prediction):
@@ -205,20 +235,25 @@ class Stream:
                 yield decode(block)
 
     def predictions(self, name: str) -> Tensor:
-        """What every posterior sample predicts at a view: float32 (S, N, G), whatever it is stored in.
+        """What every posterior sample predicts at a view: float32 (S, N, G), whatever it is stored
+            in.
 
-        Log-probabilities of C classes in nats, or mean and variance of a real label; see ``likelihoods.Prediction``.
+        Log-probabilities of C classes in nats, or mean and variance of a real label; see
+        ``likelihoods.Prediction``.
         """
         return torch.cat(list(self.prediction_blocks(name)))
 
     def imported(self) -> tuple[Array, Tensor]:
-        """Inputs (M, D) and log-probabilities (S, M, C) of a stream that was imported as predictions.
+        """Inputs (M, D) and log-probabilities (S, M, C) of a stream that was imported as
+        predictions.
 
         Raises:
             StreamError: the stream holds parameters.
         """
         if self.has_weights:
-            raise StreamError(f"{self.folder}: holds parameters; predictions are read from its views")
+            raise StreamError(
+                f"{self.folder}: holds parameters; predictions are read from its views"
+            )
         segment = self.segments[0]
         blocks = [np.array(segment.read(name)) for name in segment.names("log_prob")]
         log_prob = torch.from_numpy(np.concatenate(blocks)[: self.num_samples])
@@ -230,17 +265,26 @@ class Stream:
         It is cached under ``derived/``.
 
         Args:
-            name: names the cached file together with view, samples and what ``values`` makes of a fixed probe.
+            name: names the cached file together with view, samples and what ``values`` makes of a
+                fixed probe.
             view: the view's name.
             values: predictions (rows, N, G), float64, to (rows, N, H).
 
         Returns:
             float32 (N, H).
         """
-        probe = torch.linspace(0.0, 5.0, 6 * self.key.num_predicted, dtype=torch.float64).view(2, 3, -1).log_softmax(-1)
-        meaning = sha256_arrays(values(probe).numpy())  # a target that was redefined under its name is another one
+        probe = (
+            torch.linspace(0.0, 5.0, 6 * self.key.num_predicted, dtype=torch.float64)
+            .view(2, 3, -1)
+            .log_softmax(-1)
+        )
+        meaning = sha256_arrays(
+            values(probe).numpy()
+        )  # a target that was redefined under its name is another one
         stem = f"{name}-{meaning[:8]}-{view}-{self.digest[:16]}"
-        of = sha256_text(canonical_json([name, meaning, view, self.digest, [v.digest for v in self._view(view)]]))
+        of = sha256_text(
+            canonical_json([name, meaning, view, self.digest, [v.digest for v in self._view(view)]])
+        )
 
         def average() -> Tensor:
             weight = self.weight_S
@@ -254,7 +298,8 @@ class Stream:
         return self.derived(stem, of, average)
 
     def derived(self, stem: str, of: str, make: Callable[[], Tensor]) -> Tensor:
-        """What ``make`` gives, float32, cached in the files ``derived/<stem>``; it can always be made again.
+        """What ``make`` gives, float32, cached in the files ``derived/<stem>``; it can always be
+        made again.
 
         Args:
             stem: names the files.
@@ -267,11 +312,16 @@ class Stream:
         if cached is not None:
             return cached
         made = make()
-        with contextlib.suppress(OSError, EnvironmentProblem):  # a read-only cache only costs the time again
+        with contextlib.suppress(
+            OSError, EnvironmentProblem
+        ):  # a read-only cache only costs the time again
             if not derived.is_symlink():
                 derived.mkdir(exist_ok=True)
                 write_array(array_path, made.numpy())
-                write_json(note_path, {"of": of, "shape": made.shape, "content": sha256_arrays(made.numpy())})
+                write_json(
+                    note_path,
+                    {"of": of, "shape": made.shape, "content": sha256_arrays(made.numpy())},
+                )
         return made
 
     def verify(self) -> list[str]:
@@ -292,7 +342,9 @@ class Stream:
 
 
 def _cached(array_path: Path, note_path: Path, of: str) -> Tensor | None:
-    """A derived array of what ``of`` says whose content is what was noted; anything else is computed anew."""
+    """A derived array of what ``of`` says whose content is what was noted; anything else is
+    computed anew.
+    """
     try:
         note = read_json(note_path)
         array = np.array(map_array(array_path, dtype="<f4", shape=tuple(note["shape"])))

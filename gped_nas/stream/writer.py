@@ -1,7 +1,9 @@
-"""Write a stream: run chains to sealed segments, and predictions at a view's inputs to sealed views.
+"""Write a stream: run chains to sealed segments, and predictions at a view's inputs to sealed
+views.
 
-A killed build goes on from the last chunk of each chain (see chunks.py). Neither where chunks were cut nor how many
-processes ran the chains shows in the sealed segment, which is the same bytes for any history of kills.
+A killed build goes on from the last chunk of each chain (see chunks.py). Neither where chunks were
+cut nor how many processes ran the chains shows in the sealed segment, which is the same bytes for
+any history of kills.
 """
 
 import contextlib
@@ -74,9 +76,10 @@ def write_weights(
         num_samples: posterior samples wanted, all chains together.
         provenance: what is told of the machine, kept outside every digest.
         progress: told ``(what, samples done, samples wanted)``.
-        should_stop: asked after each step; when true the chains' states are kept and the build ends.
-        processes: how many chains run side by side, each in a process with one thread; changes no bit of a chain that
-            has one thread here too.
+        should_stop: asked after each step; when true the chains' states are kept and the build
+            ends.
+        processes: how many chains run side by side, each in a process with one thread; changes no
+            bit of a chain that has one thread here too.
 
     Returns:
         The stream's folder.
@@ -97,7 +100,9 @@ def write_weights(
         if first >= num_samples:
             return folder
         started = time.time()
-        building = make_dir(folder / "building" / f"segment-{len(sealed):06d}-{first}-{num_samples}")
+        building = make_dir(
+            folder / "building" / f"segment-{len(sealed):06d}-{first}-{num_samples}"
+        )
         before = sealed[-1].folder if sealed else None
         segment = Unfinished(building, key, run_chain, (num_samples - first) // chains, before)
         drawn = [0] * chains
@@ -106,10 +111,14 @@ def write_weights(
             drawn[chain] = done
             progress("teacher", first + sum(drawn), num_samples)
 
-        run_chains(segment, chains=chains, processes=processes, progress=tell, should_stop=should_stop)
+        run_chains(
+            segment, chains=chains, processes=processes, progress=tell, should_stop=should_stop
+        )
         _seal_segment(folder, segment, chains, first)
         shutil.rmtree(building, ignore_errors=True)
-        _note_provenance(folder, {**provenance, "what": f"samples {first}-{num_samples}", "started": started})
+        _note_provenance(
+            folder, {**provenance, "what": f"samples {first}-{num_samples}", "started": started}
+        )
     return folder
 
 
@@ -146,7 +155,13 @@ def write_predictions(
         for i, rows in enumerate(_row_ranges(len(weight_S), log_prob_SMC[0].nbytes)):
             writer.add(f"log_prob-{i:06d}", log_prob_SMC[rows].astype(np.float32))
         writer.add("weight-000000", weight_S.astype(np.float64))
-        writer.close(kind="predictions", stream=key.digest, about={}, first_sample=0, num_samples=len(weight_S))
+        writer.close(
+            kind="predictions",
+            stream=key.digest,
+            about={},
+            first_sample=0,
+            num_samples=len(weight_S),
+        )
         seal_dir(building, folder / "segments" / "000000")
         _note_provenance(folder, {**provenance, "what": f"{len(weight_S)} imported predictions"})
     return folder
@@ -184,7 +199,9 @@ def write_view(
         return
     prediction, width = stream.key.likelihood_model.prediction, stream.key.num_predicted
     with _writing(stream.folder, f"predictions at view '{name}'"):
-        remove_temporaries(stream.folder)  # a shard's would be sealed along with the shards that are kept
+        remove_temporaries(
+            stream.folder
+        )  # a shard's would be sealed along with the shards that are kept
         for index, segment in enumerate(stream.segments):
             final = stream.folder / "views" / name / f"{index:06d}"
             if final.exists():
@@ -200,10 +217,16 @@ def write_view(
                 block = np.empty(shape, np.float32)
                 for row in range(rows.start, rows.stop):
                     if should_stop():
-                        raise Interrupted("stopped while predicting; run the same command again to go on")
+                        raise Interrupted(
+                            "stopped while predicting; run the same command again to go on"
+                        )
                     theta = torch.from_numpy(stream.theta(segment.manifest.first_sample + row))
                     block[row - rows.start] = predict(theta).cpu().numpy()
-                    progress(f"predictions ({name})", segment.manifest.first_sample + row + 1, stream.num_sealed)
+                    progress(
+                        f"predictions ({name})",
+                        segment.manifest.first_sample + row + 1,
+                        stream.num_sealed,
+                    )
                 writer.add(f"{prediction}-{i:06d}", encode(block, dtype))
             writer.close(
                 kind="view",
@@ -229,19 +252,24 @@ def _writing(folder: Path, missing: str) -> Iterator[None]:
             stack.enter_context(lock(folder / "lock", wait=True))
         except EnvironmentProblem as error:
             raise EnvironmentProblem(
-                f"{folder}: lacks {missing}, and nothing can be written there ({error}); make the folder writable, or "
+                f"{folder}: lacks {missing}, and nothing can be written there ({error}); make the "
+                "folder writable, or "
                 "set GPED_CACHE to one that is"
             ) from None
         for path in (*folder.glob("*"), *folder.glob("*/*")):
             if path.is_symlink():
-                raise StreamError(f"{path}: a link; nothing is written into a stream that has one, delete it")
+                raise StreamError(
+                    f"{path}: a link; nothing is written into a stream that has one, delete it"
+                )
         yield
 
 
 def _seal_segment(folder: Path, segment: Unfinished, chains: int, first: int) -> None:
     """Seal what all chains of a segment have drawn, read from their chunks a shard at a time."""
     key, drawn = segment.key, [segment.chunks(chain) for chain in range(chains)]
-    rows_by_chain = [[(c, r) for c in chunks for r in range(c.manifest.num_samples)] for chunks in drawn]
+    rows_by_chain = [
+        [(c, r) for c in chunks for r in range(c.manifest.num_samples)] for chunks in drawn
+    ]
     order = [rows_by_chain[s % chains][s // chains] for s in range(chains * segment.wanted)]
     sealing = segment.folder / "sealing"
     shutil.rmtree(sealing, ignore_errors=True)
@@ -250,7 +278,9 @@ def _seal_segment(folder: Path, segment: Unfinished, chains: int, first: int) ->
     for i, rows in enumerate(_row_ranges(len(order), num_params(key.shapes) * 4)):
         block = np.stack([c.read("params-000000.npy")[r] for c, r in order[rows]])
         writer.add(f"params-{i:06d}", block)
-    writer.add("weight-000000", np.asarray([c.read("weight-000000.npy")[r] for c, r in order], np.float64))
+    writer.add(
+        "weight-000000", np.asarray([c.read("weight-000000.npy")[r] for c, r in order], np.float64)
+    )
     for chain, chunks in enumerate(drawn):
         for name, tensor in state_of(chunks[-1], 0).items():
             writer.add(f"state-{chain:02d}-{name}", tensor.numpy())
@@ -280,7 +310,9 @@ def _write_key(folder: Path, key: StreamKey) -> None:
     if not path.exists():
         write_json(path, data)
     elif read_json(path) != json.loads(canonical_json(data)):
-        raise StreamError(f"{path}: belongs to another key; delete {folder} to build this stream anew")
+        raise StreamError(
+            f"{path}: belongs to another key; delete {folder} to build this stream anew"
+        )
 
 
 def _note_provenance(folder: Path, entry: dict[str, Any]) -> None:

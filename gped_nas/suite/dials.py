@@ -1,7 +1,9 @@
-"""The paper's first experiment as a grid: teacher and students at growing masks and shrinking label subsets.
+"""The paper's first experiment as a grid: teacher and students at growing masks and shrinking label
+subsets.
 
-A setting turns one dial; the data as they are belong to both. What is measured at a setting is the caller's business;
-each result is written when it is there, and one that lies there with the same identity is not measured again.
+A setting turns one dial; the data as they are belong to both. What is measured at a setting is the
+caller's business; each result is written when it is there, and one that lies there with the same
+identity is not measured again.
 
 Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 4.
 """
@@ -39,7 +41,8 @@ class Setting:
 
 
 def settings(masks: Sequence[int], subsamples: Sequence[int]) -> list[Setting]:
-    """The data as they are, then every mask, then every subset; a mask of 0 is the data as they are.
+    """The data as they are, then every mask, then every subset; a mask of 0 is the data as they
+    are.
 
     Raises:
         ConfigError: nothing to turn, or a negative number.
@@ -50,7 +53,9 @@ def settings(masks: Sequence[int], subsamples: Sequence[int]) -> list[Setting]:
     turned = [Setting("mask", side) for side in sorted(set(masks) - {0})]
     turned += [Setting("subsample", num) for num in sorted(set(subsamples))]
     if not turned:
-        raise ConfigError("found nothing to turn, expected for example --mask 2,4 or --subsample 200,500")
+        raise ConfigError(
+            "found nothing to turn, expected for example --mask 2,4 or --subsample 200,500"
+        )
     return [Setting(), *turned]
 
 
@@ -65,7 +70,8 @@ def measure_all(
     Args:
         grid: what to measure.
         measure: a setting to plain data.
-        identity: digest of all that decides what ``measure`` gives; a record with another one is measured anew.
+        identity: digest of all that decides what ``measure`` gives; a record with another one is
+            measured anew.
         folder: where records are kept, one file a setting.
     """
     records = []
@@ -73,7 +79,12 @@ def measure_all(
         path, wanted = make_dir(folder) / f"{setting.name}.json", identity(setting)
         record = read_json(path) if path.exists() else {}
         if record.get("identity") != wanted:
-            record = {"dial": setting.dial, "value": setting.value, "identity": wanted, **measure(setting)}
+            record = {
+                "dial": setting.dial,
+                "value": setting.value,
+                "identity": wanted,
+                **measure(setting),
+            }
             write_json(path, record)
         records.append(record)
     return records

@@ -1,4 +1,6 @@
-"""References and tested students against numbers computed here from the files: weights, dataset, written students."""
+"""References and tested students against numbers computed here from the files: weights, dataset,
+written students.
+"""
 
 import math
 from typing import Any
@@ -21,7 +23,9 @@ PRECISIONS = "baseline={steps: 100, precisions: [1.0e+5, 1.0, 1.0e+4]}"
 def log_prob_of(params: dict[str, Tensor], x: Tensor) -> Tensor:
     """Log-probabilities (N, C) of a network with one hidden layer at normalised inputs."""
     hidden = F.relu(x.flatten(1) @ params["layers.0.weight"].mT + params["layers.0.bias"])
-    return F.log_softmax((hidden @ params["layers.1.weight"].mT + params["layers.1.bias"]).double(), -1)
+    return F.log_softmax(
+        (hidden @ params["layers.1.weight"].mT + params["layers.1.bias"]).double(), -1
+    )
 
 
 def nll(log_prob: Tensor, labels: Any) -> float:
@@ -31,7 +35,9 @@ def nll(log_prob: Tensor, labels: Any) -> float:
 def predictors(study: Study, dataset: Dataset, part: Any) -> tuple[list[Tensor], Tensor]:
     """Log-probabilities of each posterior sample, and of their average."""
     stream = load_stream(study.stream_path)
-    samples = [log_prob_of(stream.params(i), dataset.inputs(part)) for i in range(len(stream.weight))]
+    samples = [
+        log_prob_of(stream.params(i), dataset.inputs(part)) for i in range(len(stream.weight))
+    ]
     return samples, torch.stack(samples).exp().mean(0).log()
 
 
@@ -46,16 +52,26 @@ def test_teacher_and_best_single_sample_are_those_of_the_stream(finished: Home) 
     for prefix, part in PARTS.items():
         samples, average = predictors(study, dataset, part)
         labels = dataset.labels(part)  # type: ignore[arg-type]
-        assert found["teacher"].metrics[f"{prefix}nll"] == pytest.approx(nll(average, labels), abs=1e-5)
-        assert found["single_sample"].metrics[f"{prefix}nll"] == pytest.approx(nll(samples[best], labels), abs=1e-5)
+        assert found["teacher"].metrics[f"{prefix}nll"] == pytest.approx(
+            nll(average, labels), abs=1e-5
+        )
+        assert found["single_sample"].metrics[f"{prefix}nll"] == pytest.approx(
+            nll(samples[best], labels), abs=1e-5
+        )
 
 
 def test_the_map_network_is_the_best_of_its_precisions_by_validation(home: Home) -> None:
     home.run("--n-trials", "1", "--set", PRECISIONS)
     dataset = load_dataset(load_space(home.space))
     labels = dataset.labels("validation")
-    networks = {path.stem: read_weights(path) for path in (home.study / "references" / "map").rglob("*.safetensors")}
-    scores = {name: nll(log_prob_of(p, dataset.inputs("validation")), labels) for name, p in networks.items()}
+    networks = {
+        path.stem: read_weights(path)
+        for path in (home.study / "references" / "map").rglob("*.safetensors")
+    }
+    scores = {
+        name: nll(log_prob_of(p, dataset.inputs("validation")), labels)
+        for name, p in networks.items()
+    }
     assert sorted(scores) == ["precision-1", "precision-10000", "precision-100000"]
     best = min(scores, key=lambda name: scores[name])
     assert best == "precision-1"
@@ -76,7 +92,10 @@ def test_a_changed_baseline_is_trained_anew_and_nothing_else_is(home: Home) -> N
     assert "Adam for 100 steps" in note_of("map")
     home.run("--n-trials", "1", "--set", "baseline={steps: 200, precisions: [1.0]}")
     assert "Adam for 200 steps; prior precision 1 of 1 " in note_of("map")
-    assert (unpruned.stat().st_mtime_ns, snapshot_of(home).num_test_evaluations) == (before, students)
+    assert (unpruned.stat().st_mtime_ns, snapshot_of(home).num_test_evaluations) == (
+        before,
+        students,
+    )
 
 
 def test_everyone_but_the_teacher_is_measured_against_it(finished: Home) -> None:
@@ -86,9 +105,14 @@ def test_everyone_but_the_teacher_is_measured_against_it(finished: Home) -> None
         samples, average = predictors(study, dataset, part)
         labels = dataset.labels(part)  # type: ignore[arg-type]
         for reference in study.snapshot().references:
-            assert wanted & set(reference.metrics) == (set() if reference.name == "teacher" else wanted)
+            assert wanted & set(reference.metrics) == (
+                set() if reference.name == "teacher" else wanted
+            )
             if reference.name == "single_sample":
-                one = min(samples, key=lambda each: abs(nll(each, labels) - reference.metrics[f"{prefix}nll"]))
+                one = min(
+                    samples,
+                    key=lambda each: abs(nll(each, labels) - reference.metrics[f"{prefix}nll"]),
+                )
                 kl = float((average.exp() * (average - one)).sum(1).mean())
                 assert reference.metrics[f"{prefix}kl_to_teacher"] == pytest.approx(kl, abs=1e-5)
         for record in study.front_records():
@@ -108,7 +132,9 @@ def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home
     for trial, stored in study.store.get("test").items():
         rows += [(row, front[int(trial)].metrics) for row in stored["comparisons"]]
     expected = ["single_sample", "map", "unpruned", *["student"] * len(front)]
-    assert [(row["first"], row["metric"]) for row, _ in rows] == [(n, m) for n in expected for m in ("nll", "accuracy")]
+    assert [(row["first"], row["metric"]) for row, _ in rows] == [
+        (n, m) for n in expected for m in ("nll", "accuracy")
+    ]
     assert sum(abs(row["difference"]) > 0.005 for row, _ in rows) > len(rows) / 2
     for row, metrics in rows:
         metric, (low, high) = f"test_{row['metric']}", row["interval"]
@@ -120,7 +146,9 @@ def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home
             assert math.dist((low, high), study_interval(study, row, metrics)) < 1e-9
 
 
-def study_interval(study: Study, row: dict[str, Any], metrics: dict[str, float]) -> tuple[float, float]:
+def study_interval(
+    study: Study, row: dict[str, Any], metrics: dict[str, float]
+) -> tuple[float, float]:
     """The interval of ``test_nll_above_teacher`` that belongs to the same predictor's ``metrics``."""
     measured = [
         *((r["metrics"], r["intervals"]) for r in study.store.get("references")["references"]),

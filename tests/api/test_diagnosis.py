@@ -1,4 +1,6 @@
-"""The battery on real, tiny teachers: what is measured, what is said to be missing, and what it is made of."""
+"""The battery on real, tiny teachers: what is measured, what is said to be missing, and what it is
+made of.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,14 +60,24 @@ def test_numbers_are_those_of_the_stream() -> None:
     by_hand = rhat(torch.stack([theta[0::2], theta[1::2]]))
     weights = found.mixing["weights"]
     assert weights.num == theta.shape[1] == 235
-    assert weights.rhat is not None and weights.rhat[0] == float(by_hand[~by_hand.isnan()].sort().values[117])
+    assert weights.rhat is not None and weights.rhat[0] == float(
+        by_hand[~by_hand.isnan()].sort().values[117]
+    )
     assert (found.mixing["probabilities"].num, found.mixing["log_likelihood"].num) == (2880, 288)
     # momenta of the two last states: m^T m / (d mass), d = 2 * 235
     momenta = [torch.from_numpy(m).double() for m in built.stream.states("momentum")]
     assert found.kinetic is not None and found.kinetic.degrees_of_freedom == 470
-    assert found.kinetic.value == pytest.approx(float(sum(m.square().sum() for m in momenta)) / (470 * 2.0))
+    assert found.kinetic.value == pytest.approx(
+        float(sum(m.square().sum() for m in momenta)) / (470 * 2.0)
+    )
     # theta . grad U / d at all 12 samples, the gradient by autograd over all training examples
-    problem = supervised(space().genotype, built.dataset, space().prior, space().likelihood, device=torch.device("cpu"))
+    problem = supervised(
+        space().genotype,
+        built.dataset,
+        space().prior,
+        space().likelihood,
+        device=torch.device("cpu"),
+    )
     virial = []
     for row in theta:
         flat = row.float().requires_grad_()
@@ -78,11 +90,16 @@ def test_numbers_are_those_of_the_stream() -> None:
     log_prob, labels = built.predicted("validation", Session()), built.dataset.labels("validation")
     hits = [(row.argmax(-1).numpy() == labels).mean() for row in log_prob]
     assert found.single["accuracy"] == pytest.approx(sum(hits) / 12)
-    assert found.average["nll"] == pytest.approx(found.curve[-1][1]) and found.average["nll"] < found.single["nll"]
+    assert (
+        found.average["nll"] == pytest.approx(found.curve[-1][1])
+        and found.average["nll"] < found.single["nll"]
+    )
     # chains: the averages of the even and of the odd samples
     even, odd = log_prob[0::2].double().exp().mean(0), log_prob[1::2].double().exp().mean(0)
     assert found.total_variation == pytest.approx(float((even - odd).abs().sum(-1).mean() / 2))
-    assert found.agreement == pytest.approx(float((even.argmax(-1) == odd.argmax(-1)).double().mean()))
+    assert found.agreement == pytest.approx(
+        float((even.argmax(-1) == odd.argmax(-1)).double().mean())
+    )
 
 
 def test_of_many_quantities_a_fixed_subset_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,12 +124,18 @@ def test_a_regression_has_means_instead_of_probabilities() -> None:
         },
         "real.yaml",
     )
-    rows = compare(found, methods=["sgld", {"name": "map", "steps": 100}], reference="sgld", session=Session())
+    rows = compare(
+        found, methods=["sgld", {"name": "map", "steps": 100}], reference="sgld", session=Session()
+    )
     assert [row.method for row in rows] == ["sgld", "map"]
     assert rows[1].agreement is None and rows[1].accuracy is None and rows[1].ood_entropy is None
     built = build_teacher(replace(found, views=()), Session())
     told = diagnose(built, Session())
-    assert told.mixing["means"].num == told.mixing["log_likelihood"].num == len(built.dataset.validation)
+    assert (
+        told.mixing["means"].num
+        == told.mixing["log_likelihood"].num
+        == len(built.dataset.validation)
+    )
     assert set(told.single) == set(told.average) == {"nll", "rmse"}
     assert told.average["nll"] == rows[0].nll == pytest.approx(told.curve[-1][1])
     assert "real numbers" in told.missing["agreement between chains"]
@@ -131,10 +154,20 @@ SMALL = {
     ("name", "missing", "level", "says"),
     [
         ("vi", {"kinetic temperature"}, None, "the law that vi fits"),
-        ("deep_ensemble", {"R-hat and ESS", "kinetic temperature"}, "usable with care", "trained points"),
+        (
+            "deep_ensemble",
+            {"R-hat and ESS", "kinetic temperature"},
+            "usable with care",
+            "trained points",
+        ),
         (
             "map",
-            {"R-hat and ESS", "agreement between chains", "kinetic temperature", "configurational temperature"},
+            {
+                "R-hat and ESS",
+                "agreement between chains",
+                "kinetic temperature",
+                "configurational temperature",
+            },
             "do not trust",
             "single posterior sample",
         ),
@@ -146,7 +179,9 @@ SMALL = {
         ),
     ],
 )
-def test_what_a_method_cannot_have_is_said(name: str, missing: set[str], level: str | None, says: str) -> None:
+def test_what_a_method_cannot_have_is_said(
+    name: str, missing: set[str], level: str | None, says: str
+) -> None:
     found = diagnose(teacher(name=name, **SMALL[name]), Session())
     assert set(found.missing) == missing
     assert (found.mixing == {}) == ("R-hat and ESS" in missing)
@@ -162,12 +197,21 @@ def test_methods_are_compared_with_the_reference() -> None:
     assert [row.method for row in rows] == ["hmc", "sgld", "map"]
     assert rows[0].agreement is None and rows[0].total_variation is None
     own, reference = teacher(name="sgld"), teacher(**hmc)
-    probs = [torch.from_numpy(t.averaged("validation", Session()).log_prob_NC).exp() for t in (own, reference)]
-    assert rows[1].total_variation == pytest.approx(float((probs[0] - probs[1]).abs().sum(-1).mean() / 2))
-    assert rows[1].agreement == pytest.approx(float((probs[0].argmax(-1) == probs[1].argmax(-1)).double().mean()))
+    probs = [
+        torch.from_numpy(t.averaged("validation", Session()).log_prob_NC).exp()
+        for t in (own, reference)
+    ]
+    assert rows[1].total_variation == pytest.approx(
+        float((probs[0] - probs[1]).abs().sum(-1).mean() / 2)
+    )
+    assert rows[1].agreement == pytest.approx(
+        float((probs[0].argmax(-1) == probs[1].argmax(-1)).double().mean())
+    )
     assert rows[1].weights_bytes == 12 * 235 * 4 and rows[2].weights_bytes == 235 * 4
     assert all(0 <= row.ood_entropy <= 1 and row.seconds > 0 for row in rows)  # type: ignore[operator]
-    assert rows[2].ood_information == pytest.approx(0.5, abs=0.1)  # one sample has no information but rounding
+    assert rows[2].ood_information == pytest.approx(
+        0.5, abs=0.1
+    )  # one sample has no information but rounding
     assert rows[2].effective_samples is None and rows[2].verdict == "do not trust"
     # the row of the space's own method is that of its own stream, measured on any part
     assert measure(own, Session(), part="validation", truth=None).nll == rows[1].nll

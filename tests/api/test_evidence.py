@@ -64,7 +64,9 @@ def test_damaged_evidence_is_named(own: Home) -> None:
 
 def test_the_teacher_is_diagnosed_once(finished: Home) -> None:
     teacher = open_study(finished.study).snapshot().teacher
-    assert teacher["diagnosis"]["chains"] == 2 and "R-hat and ESS" in teacher["diagnosis"]["missing"]
+    assert (
+        teacher["diagnosis"]["chains"] == 2 and "R-hat and ESS" in teacher["diagnosis"]["missing"]
+    )
     assert teacher["verdict"]["level"] in ("usable with care", "do not trust")
     assert teacher["seconds"] > 0
     assert "Not known: " in (finished.study / "report.html").read_text()

@@ -12,7 +12,9 @@ from tests.cli.harness import Home
 def test_the_front_is_a_frame_of_its_records(finished: Home) -> None:
     study = gn.open_study(finished.study)
     front, records = study.front(), study.front_records()
-    assert front.index.name == "trial" and front.index.tolist() == [record.trial for record in records]
+    assert front.index.name == "trial" and front.index.tolist() == [
+        record.trial for record in records
+    ]
     assert front.columns.tolist()[:4] == ["student", "nll", "flops", "storage_bytes"]
     assert front.columns.is_unique
     for record in records:
@@ -44,12 +46,18 @@ def test_figures_are_found_by_name(finished: Home) -> None:
     )
 
 
-def test_the_knee_is_on_the_front_and_random_order_ends_where_the_search_does(finished: Home) -> None:
+def test_the_knee_is_on_the_front_and_random_order_ends_where_the_search_does(
+    finished: Home,
+) -> None:
     snapshot = gn.open_study(finished.study).snapshot()
     assert snapshot.knee in snapshot.front
     assert len(snapshot.random_order) == len(snapshot.hypervolume) == len(snapshot.records)
     assert math.isclose(snapshot.random_order[-1], snapshot.hypervolume[-1])
-    assert set(snapshot.best_point) == set(snapshot.reference_point) == {"nll", "flops", "storage_bytes"}
+    assert (
+        set(snapshot.best_point)
+        == set(snapshot.reference_point)
+        == {"nll", "flops", "storage_bytes"}
+    )
 
 
 def test_a_comparison_of_fewer_than_two_is_refused(finished: Home) -> None:

@@ -17,20 +17,28 @@ MEMBERS, CLASSES = 3, 10
 
 
 def predictions(dataset: Dataset, parts: tuple[str, ...]) -> np.ndarray:
-    """Writes random class probabilities at the raw inputs of some parts, and returns them, (S, M, C)."""
+    """Writes random class probabilities at the raw inputs of some parts, and returns them, (S, M,
+    C).
+    """
     raw = torch.cat([dataset.raw(part) for part in parts]).numpy()  # type: ignore[arg-type]
     prob = np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=(MEMBERS, len(raw)))
     np.savez("ensemble.npz", inputs=raw, prob=prob, weight=np.array([3.0, 1.0, 1.0]))
     return prob
 
 
-@pytest.mark.parametrize("parts", [("train", "validation", "test"), ("test", "validation", "train")])
-def test_students_learn_from_no_validation_and_no_test_input(home: Home, parts: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "parts", [("train", "validation", "test"), ("test", "validation", "train")]
+)
+def test_students_learn_from_no_validation_and_no_test_input(
+    home: Home, parts: tuple[str, ...]
+) -> None:
     space = load_space(home.space, {"teacher.method": {"name": "import", "path": "ensemble.npz"}})
     dataset = load_dataset(space)
     prob = predictions(dataset, parts)
     data = distillation_set(build_teacher(space, Session(), dataset=dataset))
-    known = {row.numpy().tobytes() for part in ("validation", "test") for row in dataset.inputs(part)}  # type: ignore[arg-type]
+    known = {
+        row.numpy().tobytes() for part in ("validation", "test") for row in dataset.inputs(part)
+    }  # type: ignore[arg-type]
     assert not known & {row.numpy().tobytes() for row in data.inputs}
     start = sum(len(dataset.raw(part)) for part in parts[: parts.index("train")])  # type: ignore[arg-type]
     rows = slice(start, start + len(dataset.train))
@@ -51,7 +59,9 @@ def test_predictions_at_held_out_inputs_alone_teach_nothing_and_leave_no_study(h
 def test_an_ensemble_sees_inputs_as_it_was_trained_on_them(home: Home) -> None:
     """A linear member with weights W at (raw - 3) / 7, whatever the dataset's own normalisation is."""
     generator = torch.Generator().manual_seed(0)
-    weight, bias = (torch.randn((MEMBERS, *shape), generator=generator) for shape in ((CLASSES, 64), (CLASSES,)))
+    weight, bias = (
+        torch.randn((MEMBERS, *shape), generator=generator) for shape in ((CLASSES, 64), (CLASSES,))
+    )
     save_file({"0.weight": weight, "0.bias": bias}, "ensemble.safetensors")
     method = {"name": "import", "path": "ensemble.safetensors", "input_mean": 3.0, "input_std": 7.0}
     space = load_space(home.space, {"teacher.genotype": {"depth": 0}, "teacher.method": method})

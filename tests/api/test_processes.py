@@ -29,7 +29,12 @@ LONG, SHORT = device.SHARED_MACS, device.SHARED_MACS - 1
     ],
 )
 def test_a_process_a_chain_where_a_step_is_long_or_as_asked(
-    monkeypatch: pytest.MonkeyPatch, asked: int | None, name: str, chains: int, macs: int, expected: int
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int | None,
+    name: str,
+    chains: int,
+    macs: int,
+    expected: int,
 ) -> None:
     monkeypatch.setattr(device, "usable_cores", lambda: 3)
     assert Session(torch.device(name), processes=asked).processes_for(chains, macs) == expected
@@ -46,7 +51,9 @@ def test_a_chain_has_the_same_bits_in_any_number_of_processes_with_any_number_of
 ) -> None:
     """The products of this network give other last bits on two threads than on one (measured)."""
     method = {"chains": 2, "num_samples": 4, "burn_in": 0, "thinning": 1}
-    space = load_space("digits_mlp", {"teacher.genotype.width": 1000, "views": [{"policy": "clean"}]})
+    space = load_space(
+        "digits_mlp", {"teacher.genotype.width": 1000, "views": [{"policy": "clean"}]}
+    )
     space = replace(space, method=space.method.model_copy(update=method))
     found = []
     before = torch.get_num_threads()

@@ -1,4 +1,6 @@
-"""Whole searches under other recipes: online, and on single posterior samples with targets of every kind."""
+"""Whole searches under other recipes: online, and on single posterior samples with targets of every
+kind.
+"""
 
 import pytest
 import torch
@@ -27,16 +29,29 @@ TARGETS = [
 
 
 def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home: Home) -> None:
-    space = gn.load_space("digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "mode": "online"}})
+    space = gn.load_space(
+        "digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "mode": "online"}}
+    )
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
-    told = {"optimiser": "adamw", "precision": study.store.get("precision"), "steps": 15, "warmup": 5}
-    assert record.state == "complete" and record.extra["recipe"] == {"mode": "online", "update": "newest", **told}
+    told = {
+        "optimiser": "adamw",
+        "precision": study.store.get("precision"),
+        "steps": 15,
+        "warmup": 5,
+    }
+    assert record.state == "complete" and record.extra["recipe"] == {
+        "mode": "online",
+        "update": "newest",
+        **told,
+    }
     assert study.store.get("config")["recipe"]["mode"] == "online"
 
     session = gn.new_session("cpu")
     teacher = gn.build_teacher(space, session)
-    assert [path.name.split("-")[0] for path in (teacher.stream.folder / "views").glob("*")].count("distillation") == 0
+    assert [path.name.split("-")[0] for path in (teacher.stream.folder / "views").glob("*")].count(
+        "distillation"
+    ) == 0
     forward = gn.FAMILIES["mlp"].forward
     feed = online_feed(teacher, session)
     for sample in (0, 2):  # two chains take turns: the even samples are the first one's
@@ -48,7 +63,12 @@ def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home:
 
 
 def test_a_search_with_targets_of_every_kind(home: Home) -> None:
-    recipe = {"steps": 40, "warmup": 5, "update": "newest", "target_weights": {"second_moment": 3.0}}
+    recipe = {
+        "steps": 40,
+        "warmup": 5,
+        "update": "newest",
+        "target_weights": {"second_moment": 3.0},
+    }
     space = gn.load_space("digits_mlp", {**ONE, "targets": TARGETS, "recipe": recipe})
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
@@ -56,7 +76,10 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     assert record.extra["recipe"] == {**recipe, **told}
     assert record.metrics["information_error"] > 0
     student = gn.load_student(f"reports/digits_mlp/students/{record.trial}")
-    assert student.spec.targets == space.targets and student.spec.targets[4].settings.levels == (0.1, 0.9)
+    assert student.spec.targets == space.targets and student.spec.targets[4].settings.levels == (
+        0.1,
+        0.9,
+    )
     dataset = gn.load_dataset(space)
     found = student.predict(dataset.raw("validation"))
     assert {name: value.shape[1] for name, value in found.items()} == {
@@ -69,7 +92,11 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
         "mutual_information": 1,
         "dirichlet": 10,
     }
-    assert torch.allclose(found["dirichlet"] / found["dirichlet"].sum(-1, keepdim=True), found["predictive"], atol=1e-5)
+    assert torch.allclose(
+        found["dirichlet"] / found["dirichlet"].sum(-1, keepdim=True),
+        found["predictive"],
+        atol=1e-5,
+    )
     low, high = found["quantile"].unflatten(-1, (10, 2)).unbind(-1)
     assert (low < high).all()
 
@@ -81,11 +108,15 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
             direct = expect(target, log_prob, stream.weight)
             # alpha grows without bound where samples agree: there float32 averages see no spread
             relative = (stream.expectation(target.name, view) - direct).abs() / (1 + direct.abs())
-            assert (relative.median() if target.name == "dirichlet" else relative.max()) < 1e-5, target.name
+            assert (relative.median() if target.name == "dirichlet" else relative.max()) < 1e-5, (
+                target.name
+            )
 
 
 def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later run keeps it, whatever its own machine would say; what a space asks for is not probed at all."""
+    """A later run keeps it, whatever its own machine would say; what a space asks for is not probed
+    at all.
+    """
     space = gn.load_space("digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5}})
     said = [True]
     monkeypatch.setattr("gped_nas.device.half_is_fast", lambda device: said.pop())
@@ -95,7 +126,9 @@ def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.Monke
     assert again.store.get("precision") == "bfloat16" == first.store.get("precision")
     assert [record.extra["recipe"]["precision"] for record in again.records()] == ["bfloat16"] * 2
 
-    asked = gn.load_space("digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "precision": "float32"}})
+    asked = gn.load_space(
+        "digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "precision": "float32"}}
+    )
     other = gn.run(asked, out="reports", seed=0, study_name="asked")
     assert other.store.get("precision") is None
     assert other.records()[0].extra["recipe"]["precision"] == "float32"
@@ -103,7 +136,9 @@ def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.Monke
 
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     space = gn.load_space("digits_mlp")
-    recipe = {k: v for k, v in space.resolved["recipe"].items() if k not in ("components", "centred")}
+    recipe = {
+        k: v for k, v in space.resolved["recipe"].items() if k not in ("components", "centred")
+    }
     before = sha256_text(canonical_json(recipe))[:16]
     assert identity(space, "stream")["recipe"] == before
     for change in ({"recipe.components": 8}, {"recipe.centred": True}):
@@ -112,5 +147,7 @@ def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
 
 def test_what_only_fully_connected_students_can_be_is_refused_of_others(home: Home) -> None:
     space = gn.load_space("mnist_cnn", {"recipe.centred": True})
-    with pytest.raises(ConfigError, match=r"mnist_cnn.yaml: recipe.centred: found true with students of family cnn"):
+    with pytest.raises(
+        ConfigError, match=r"mnist_cnn.yaml: recipe.centred: found true with students of family cnn"
+    ):
         space.check_reachable((1, 28, 28), 10)

@@ -1,4 +1,6 @@
-"""A regression search from the shipped space to the exported student, and what is refused on the way."""
+"""A regression search from the shipped space to the exported student, and what is refused on the
+way.
+"""
 
 import pytest
 import torch
@@ -51,7 +53,10 @@ def test_a_regression_search_and_its_student(home: Home) -> None:
         ({"teacher.likelihood": {"name": "gaussian", "noise_std": 0}}, "noise_std"),
         ({"teacher.likelihood": {}}, "is for regression; expected gaussian"),
         ({"targets": ["predictive"]}, r"expected \['predictive_normal'\]"),
-        ({"targets": ["predictive_normal", "expected_entropy"]}, "different kinds of label|list 'predictive' before"),
+        (
+            {"targets": ["predictive_normal", "expected_entropy"]},
+            "different kinds of label|list 'predictive' before",
+        ),
         ({"objectives": ["accuracy", "flops"]}, "'accuracy' is not defined for regression"),
     ],
 )

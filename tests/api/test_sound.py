@@ -9,11 +9,17 @@ from gped_nas.errors import DivergenceError
 from gped_nas.models.base import Genotype
 
 
-@pytest.mark.parametrize("failure", ["out of memory: 3 TB", "training diverged: its numbers are not finite"])
+@pytest.mark.parametrize(
+    "failure", ["out of memory: 3 TB", "training diverged: its numbers are not finite"]
+)
 def test_a_reference_that_failed_is_refused_with_its_reason(failure):
     genotype = Genotype("mlp", depth=0)
     failed = SimpleNamespace(genotype=genotype, failure=failure)
     sound = SimpleNamespace(genotype=genotype, failure="")
-    assert Trainer.distill_sound(SimpleNamespace(distill=lambda genotypes: (sound,)), [genotype]) == (sound,)
+    assert Trainer.distill_sound(
+        SimpleNamespace(distill=lambda genotypes: (sound,)), [genotype]
+    ) == (sound,)
     with pytest.raises(DivergenceError, match=failure):
-        Trainer.distill_sound(SimpleNamespace(distill=lambda genotypes: (sound, failed)), [genotype] * 2)
+        Trainer.distill_sound(
+            SimpleNamespace(distill=lambda genotypes: (sound, failed)), [genotype] * 2
+        )

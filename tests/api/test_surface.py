@@ -49,17 +49,30 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     assert isinstance(student, torch.nn.Module)
     dataset = gn.load_dataset(space)
     found = student.predict(dataset.raw("validation"))
-    assert set(found) == {"predictive", "expected_entropy"} == {target.name for target in space.targets}
+    assert (
+        set(found)
+        == {"predictive", "expected_entropy"}
+        == {target.name for target in space.targets}
+    )
     assert torch.allclose(found["predictive"].sum(-1), torch.ones(288), atol=1e-5)
-    entropy = -(found["predictive"] * found["predictive"].clamp_min(1e-30).log()).sum(-1, keepdim=True)
-    assert (found["expected_entropy"] <= entropy + 1e-6).all() and (found["expected_entropy"] >= 0).all()
+    entropy = -(found["predictive"] * found["predictive"].clamp_min(1e-30).log()).sum(
+        -1, keepdim=True
+    )
+    assert (found["expected_entropy"] <= entropy + 1e-6).all() and (
+        found["expected_entropy"] >= 0
+    ).all()
 
     stream = gn.load_stream(study.stream_path)
     num = len(dataset.raw("distillation"))
     assert stream.log_prob.shape == (4, num, 10)
     assert torch.allclose(stream.log_prob.exp().sum(-1), torch.ones(4, num), atol=1e-5)
-    assert {name: tuple(p.shape) for name, p in stream.params(3).items()}["layers.0.weight"] == (8, 64)
-    assert torch.allclose(stream.expectation("predictive"), stream.log_prob.exp().mean(0), atol=1e-6)
+    assert {name: tuple(p.shape) for name, p in stream.params(3).items()}["layers.0.weight"] == (
+        8,
+        64,
+    )
+    assert torch.allclose(
+        stream.expectation("predictive"), stream.log_prob.exp().mean(0), atol=1e-6
+    )
     assert stream.weight.tolist() == pytest.approx([0.25] * 4)
     with pytest.raises(StreamError, match="no posterior sample"):
         stream.params(4)
@@ -71,12 +84,16 @@ def test_a_session_in_a_notebook(home: Home) -> None:
 
 
 def test_the_cost_of_the_paper_s_network() -> None:
-    """784-400-400-10: 784*400 + 400*400 + 400*10 = 477 600 multiply-adds, and 400 + 400 + 10 biases."""
+    """784-400-400-10: 784*400 + 400*400 + 400*10 = 477 600 multiply-adds, and 400 + 400 + 10
+    biases.
+    """
     genotype = gn.Genotype("mlp", depth=2, width=400)
     cost = gn.cost(genotype, input_shape=(1, 28, 28), num_classes=10, targets=("predictive",))
     assert (cost.macs, cost.flops, cost.params) == (477_600, 955_200, 478_410)
     assert 4 * 478_410 < cost.storage_bytes < 4 * 478_410 + 2000
-    wider = gn.cost(genotype, input_shape=(784,), num_classes=10, targets=("predictive", "expected_entropy"))
+    wider = gn.cost(
+        genotype, input_shape=(784,), num_classes=10, targets=("predictive", "expected_entropy")
+    )
     assert (wider.macs, wider.params) == (477_600 + 400, 478_410 + 401)
 
 
@@ -84,14 +101,28 @@ def test_the_cost_of_the_paper_s_convolutional_network() -> None:
     genotype = gn.Genotype("cnn", depth=2, width=[10, 20], kernel=4, pool=2, head_width=[80])
     cost = gn.cost(genotype, input_shape=(1, 28, 28), num_classes=10)
     assert (cost.macs, cost.flops, cost.params) == (385_600, 771_200, 29_880)
-    with pytest.raises(ConfigError, match=r"family: found cnn, which reads images .* shape \(784,\)"):
+    with pytest.raises(
+        ConfigError, match=r"family: found cnn, which reads images .* shape \(784,\)"
+    ):
         gn.cost(genotype, input_shape=(784,), num_classes=10)
 
 
 def test_the_front_of_an_array() -> None:
     points = np.array([[1.0, 5.0], [2.0, 4.0], [2.0, 5.0], [np.nan, 0.0], [0.5, 9.0]])
-    assert gn.pareto_front(points, ["minimize", "minimize"]).tolist() == [True, True, False, False, True]
-    assert gn.pareto_front(points, ["minimize", "maximize"]).tolist() == [False, False, False, False, True]
+    assert gn.pareto_front(points, ["minimize", "minimize"]).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert gn.pareto_front(points, ["minimize", "maximize"]).tolist() == [
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_what_a_study_refuses(finished: Home) -> None:
@@ -112,7 +143,9 @@ def test_what_a_study_refuses(finished: Home) -> None:
 
 
 def test_a_front_students_numbers_follow_from_its_files(finished: Home) -> None:
-    """Accuracy and NLL computed here from the written student and the dataset's own validation part."""
+    """Accuracy and NLL computed here from the written student and the dataset's own validation
+    part.
+    """
     study = gn.open_study(finished.study)
     dataset = gn.load_dataset(gn.load_space(finished.space))
     for part, prefix in (("validation", ""), ("test", "test_")):
@@ -120,8 +153,12 @@ def test_a_front_students_numbers_follow_from_its_files(finished: Home) -> None:
         for record in study.front_records():
             folder = study.path / "students" / str(record.trial)
             prob = gn.load_student(folder).predict(raw)["predictive"].double().numpy()
-            accuracy = sum(int(row.argmax()) == label for row, label in zip(prob, labels, strict=True)) / len(labels)
-            nll = -sum(math.log(row[label]) for row, label in zip(prob, labels, strict=True)) / len(labels)
+            accuracy = sum(
+                int(row.argmax()) == label for row, label in zip(prob, labels, strict=True)
+            ) / len(labels)
+            nll = -sum(math.log(row[label]) for row, label in zip(prob, labels, strict=True)) / len(
+                labels
+            )
             assert record.metrics[f"{prefix}accuracy"] == pytest.approx(accuracy, abs=1e-12)
             assert record.metrics[f"{prefix}nll"] == pytest.approx(nll, abs=1e-5)
             assert record.n[f"{prefix}nll"] == len(labels)

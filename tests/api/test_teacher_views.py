@@ -1,4 +1,6 @@
-"""Views of a stream that is there: added without a chain, fixed by the space, kept when the stream grows."""
+"""Views of a stream that is there: added without a chain, fixed by the space, kept when the stream
+grows.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,10 @@ from gped_nas.errors import ConfigError, DataError
 from gped_nas.posterior.base import METHODS
 from gped_nas.search.space_file import parse_space
 
-CLEAN, ALL = [{"policy": "clean"}], [{"policy": name} for name in ("clean", "noise", "mixup", "disagreement")]
+CLEAN, ALL = (
+    [{"policy": "clean"}],
+    [{"policy": name} for name in ("clean", "noise", "mixup", "disagreement")],
+)
 MAP = {"name": "map", "steps": 100}
 
 
@@ -31,12 +36,20 @@ def sgld(num_samples: int) -> dict[str, Any]:
 
 
 def build(
-    views: list[dict[str, Any]], *, num_samples: int = 4, method: dict[str, Any] | None = None, **more: Any
+    views: list[dict[str, Any]],
+    *,
+    num_samples: int = 4,
+    method: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Teacher:
     space = {
         "name": "tiny",
         "dataset": {"name": "digits"},
-        "teacher": {"family": "mlp", "genotype": {"depth": 1, "width": 8}, "method": method or sgld(num_samples)},
+        "teacher": {
+            "family": "mlp",
+            "genotype": {"depth": 1, "width": 8},
+            "method": method or sgld(num_samples),
+        },
         "views": views,
         "students": [{"family": "mlp", "genotype": {"depth": 1, "width": 2}}],
         **more,
@@ -60,7 +73,9 @@ def no_chain(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(teachers, "posterior_of", ran)
 
 
-def test_adding_views_runs_no_chain_and_touches_nothing_sealed(no_chain: Callable[[], None]) -> None:
+def test_adding_views_runs_no_chain_and_touches_nothing_sealed(
+    no_chain: Callable[[], None],
+) -> None:
     first = build(CLEAN)
     before = sealed(first, "segments", "views")
     no_chain()
@@ -80,7 +95,9 @@ def test_adding_views_runs_no_chain_and_touches_nothing_sealed(no_chain: Callabl
         x = data.inputs[rows].flatten(1).double()
         hidden = (x @ own["layers.0.weight"].mT + own["layers.0.bias"]).relu()
         raw = hidden @ own["layers.1.weight"].mT + own["layers.1.bias"]
-        assert torch.allclose(second.stream.predictions(view.name)[3].double(), raw.log_softmax(-1), atol=1e-4)
+        assert torch.allclose(
+            second.stream.predictions(view.name)[3].double(), raw.log_softmax(-1), atol=1e-4
+        )
 
 
 def test_disagreement_raises_the_spread_of_the_samples_it_asked() -> None:
@@ -115,7 +132,9 @@ def test_the_view_does_not_depend_on_the_runs_the_stream_was_grown_in(
     assert torch.equal(at_once.inputs(at_once.views[0]), grown.inputs(grown.views[0]))
 
 
-def test_moved_inputs_are_kept_with_the_stream_and_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moved_inputs_are_kept_with_the_stream_and_can_be_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     views = [{"policy": "disagreement", "samples": 2}]
     first = build(views)
     kept = list((first.stream.folder / "derived").glob("inputs-*"))
@@ -128,7 +147,9 @@ def test_moved_inputs_are_kept_with_the_stream_and_can_be_made_again(monkeypatch
 
 def test_teachers_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
     views = [{"policy": "disagreement"}]
-    with pytest.raises(ConfigError, match=r"asks 8 posterior samples, and the teacher \(map\) has one"):
+    with pytest.raises(
+        ConfigError, match=r"asks 8 posterior samples, and the teacher \(map\) has one"
+    ):
         build(views, method=MAP)
     assert "map" in METHODS
     with pytest.raises(DataError, match="'pool' takes the unlabelled inputs of dataset 'digits'"):

@@ -11,14 +11,25 @@ from gped_nas.api.diagnosis import Diagnosis, Mixing, between_chains, by_chain, 
 from gped_nas.api.verdict import judge
 from gped_nas.posterior.diagnostics import Temperature
 
-GOOD = Mixing(num=100, num_constant=0, num_not_finite=0, rhat=(1.0, 1.01, 1.02), above=0.0, ess=(400.0, 300.0, 200.0))
+GOOD = Mixing(
+    num=100,
+    num_constant=0,
+    num_not_finite=0,
+    rhat=(1.0, 1.01, 1.02),
+    above=0.0,
+    ess=(400.0, 300.0, 200.0),
+)
 SOUND = Diagnosis(
     method="sgld",
     origin="chain",
     chains=4,
     num_samples=1000,
     target_temperature=1.0,
-    mixing={"probabilities": GOOD, "log_likelihood": GOOD, "weights": dataclasses.replace(GOOD, above=1.0)},
+    mixing={
+        "probabilities": GOOD,
+        "log_likelihood": GOOD,
+        "weights": dataclasses.replace(GOOD, above=1.0),
+    },
     agreement=0.99,
     total_variation=0.02,
     kinetic=Temperature(1.01, 0.99, 1.03, 5000),
@@ -34,16 +45,44 @@ def mixed(**changes: object) -> dict[str, object]:
 
 
 CASES = {
-    "a few chains disagree": (mixed(above=0.06), "usable with care", "6% of the probabilities have R-hat above 1.1"),
+    "a few chains disagree": (
+        mixed(above=0.06),
+        "usable with care",
+        "6% of the probabilities have R-hat above 1.1",
+    ),
     "chains disagree": (mixed(above=0.26), "do not trust", "26% of the probabilities"),
-    "few effective samples": (mixed(ess=(99.0, 9.0, 9.0)), "usable with care", "99 effective samples of 1000"),
+    "few effective samples": (
+        mixed(ess=(99.0, 9.0, 9.0)),
+        "usable with care",
+        "99 effective samples of 1000",
+    ),
     "hardly any": (mixed(ess=(9.4, 9.0, 9.0)), "do not trust", "9 effective samples"),
-    "not finite": (mixed(num_not_finite=1), "do not trust", "1 of 100 probabilities are not finite"),
-    "stuck": (mixed(num_constant=100, rhat=None, ess=None), "do not trust", "none of the probabilities changes"),
-    "predictions differ": ({"total_variation": 0.11}, "usable with care", "total variation 0.11, agreement 99.0%"),
+    "not finite": (
+        mixed(num_not_finite=1),
+        "do not trust",
+        "1 of 100 probabilities are not finite",
+    ),
+    "stuck": (
+        mixed(num_constant=100, rhat=None, ess=None),
+        "do not trust",
+        "none of the probabilities changes",
+    ),
+    "predictions differ": (
+        {"total_variation": 0.11},
+        "usable with care",
+        "total variation 0.11, agreement 99.0%",
+    ),
     "predictions differ much": ({"total_variation": 0.26}, "do not trust", "total variation 0.26"),
-    "warm": ({"kinetic": Temperature(1.2, 1.11, 1.3, 9)}, "usable with care", "kinetic temperature is 1.20 [1.11"),
-    "hot": ({"kinetic": Temperature(1.8, 1.51, 2.0, 9)}, "do not trust", "kinetic temperature is 1.80"),
+    "warm": (
+        {"kinetic": Temperature(1.2, 1.11, 1.3, 9)},
+        "usable with care",
+        "kinetic temperature is 1.20 [1.11",
+    ),
+    "hot": (
+        {"kinetic": Temperature(1.8, 1.51, 2.0, 9)},
+        "do not trust",
+        "kinetic temperature is 1.80",
+    ),
     "cold": (
         {"configurational": Temperature(0.3, 0.2, 0.49, 9)},
         "do not trust",
@@ -51,9 +90,17 @@ CASES = {
     ),
     "tempered": ({"target_temperature": 0.98}, "usable with care", "targets temperature 0.98"),
     "an optimiser": ({"target_temperature": 0.0}, "do not trust", "temperature 0"),
-    "one chain": ({"chains": 1, "agreement": None, "total_variation": None}, "usable with care", "one chain"),
+    "one chain": (
+        {"chains": 1, "agreement": None, "total_variation": None},
+        "usable with care",
+        "one chain",
+    ),
     "fitted": ({"origin": "fitted", "method": "vi"}, "usable with care", "the law that vi fits"),
-    "fits that disagree": ({"origin": "fitted", **mixed(above=0.3)}, "do not trust", "fits disagree"),
+    "fits that disagree": (
+        {"origin": "fitted", **mixed(above=0.3)},
+        "do not trust",
+        "fits disagree",
+    ),
     "a fit's temperature": (
         {"origin": "fitted", "configurational": Temperature(9.0, 8.0, 10.0, 9)},
         "usable with care",
@@ -61,7 +108,11 @@ CASES = {
     ),
     "an ensemble": ({"origin": "optimised", "mixing": {}}, "usable with care", "trained points"),
     "an import": ({"origin": "given", "mixing": {}}, "usable with care", "imported"),
-    "one point": ({"origin": "optimised", "num_samples": 1, "mixing": {}}, "do not trust", "single posterior sample"),
+    "one point": (
+        {"origin": "optimised", "num_samples": 1, "mixing": {}},
+        "do not trust",
+        "single posterior sample",
+    ),
     "too few draws": (
         {"mixing": {}, "missing": {"R-hat and ESS": "2 draws a chain"}},
         "do not trust",
@@ -74,7 +125,8 @@ def test_a_sound_posterior_is_trusted_whatever_its_weights_do() -> None:
     verdict = judge(SOUND)
     assert verdict.level == "trusted"
     assert verdict.sentence == (
-        "Trusted: 4 chains agree (R-hat above 1.1 for 0.0% of the predictions), with 400 effective samples in the "
+        "Trusted: 4 chains agree (R-hat above 1.1 for 0.0% of the predictions), with 400 effective "
+        "samples in the "
         "median and temperatures as they should be."
     )
 
@@ -84,7 +136,10 @@ def test_each_criterion_alone(case: str) -> None:
     changes, level, says = CASES[case]
     verdict = judge(dataclasses.replace(SOUND, **changes))
     assert (verdict.level, says in verdict.sentence) == (level, True), verdict.sentence
-    assert verdict.sentence.count(".") - verdict.sentence.count("1.1") >= 1 and "\n" not in verdict.sentence
+    assert (
+        verdict.sentence.count(".") - verdict.sentence.count("1.1") >= 1
+        and "\n" not in verdict.sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,11 +158,16 @@ def test_what_is_just_within_bounds_is_trusted(changes: dict[str, object]) -> No
 
 def test_the_worst_reason_comes_first() -> None:
     verdict = judge(dataclasses.replace(SOUND, chains=1, target_temperature=0.0))
-    assert verdict.sentence.startswith("Do not trust: temperature 0") and "one chain" in verdict.sentence
+    assert (
+        verdict.sentence.startswith("Do not trust: temperature 0")
+        and "one chain" in verdict.sentence
+    )
 
 
 def test_made_streams_are_told_apart() -> None:
-    """Log-probabilities of two chains that draw from one law, and of two that sit in modes of their own."""
+    """Log-probabilities of two chains that draw from one law, and of two that sit in modes of their
+    own.
+    """
     noise = torch.randn(400, 20, 3, generator=rng.generator(0, "made"))
     for shift, level in ((0.0, "trusted"), (3.0, "do not trust")):
         logits = noise.clone()
@@ -117,7 +177,12 @@ def test_made_streams_are_told_apart() -> None:
         mixing["log_likelihood"] = mixing_of(by_chain(log_prob[..., 0], 2))
         same, distance = between_chains(log_prob, torch.full((400,), 1 / 400), 2)
         found = dataclasses.replace(
-            SOUND, chains=2, num_samples=400, mixing=mixing, agreement=same, total_variation=distance
+            SOUND,
+            chains=2,
+            num_samples=400,
+            mixing=mixing,
+            agreement=same,
+            total_variation=distance,
         )
         assert judge(found).level == level
         assert (distance > 0.25) == (shift > 0)
@@ -144,4 +209,7 @@ def test_quantiles_are_what_so_many_reach() -> None:
     draws = torch.randn(2, 50, 100, generator=rng.generator(0, "quantiles"))
     mixing = mixing_of(draws)
     assert mixing.rhat is not None and mixing.ess is not None
-    assert mixing.rhat[0] < mixing.rhat[1] < mixing.rhat[2] and mixing.ess[0] > mixing.ess[1] > mixing.ess[2]
+    assert (
+        mixing.rhat[0] < mixing.rhat[1] < mixing.rhat[2]
+        and mixing.ess[0] > mixing.ess[1] > mixing.ess[2]
+    )

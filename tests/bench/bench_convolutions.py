@@ -1,11 +1,13 @@
-"""Whether convolutions of several students are worth computing together: what the layout of ``cnn`` rests on.
+"""Whether convolutions of several students are worth computing together: what the layout of ``cnn``
+rests on.
 
     python tests/bench/bench_convolutions.py --out reports/bench
 
-Forward and backward of first layers (5x5, pooling included) of eight students on one batch of 28x28 images: each its
-own; one convolution of all their filters; one product of all filters with the patches of the batch. Second layers of
-four students of equal shape: each its own; one grouped convolution. One thread, channels last, sides in turns;
-quartiles of milliseconds of processor time. Prints one JSON line.
+Forward and backward of first layers (5x5, pooling included) of eight students on one batch of 28x28
+images: each its own; one convolution of all their filters; one product of all filters with the
+patches of the batch. Second layers of four students of equal shape: each its own; one grouped
+convolution. One thread, channels last, sides in turns; quartiles of milliseconds of processor time.
+Prints one JSON line.
 """
 
 import argparse
@@ -54,7 +56,9 @@ def first_layers(x: Tensor) -> dict[str, Callable[[], None]]:
 def second_layers() -> dict[str, Callable[[], None]]:
     """The sides of second layers of equal shape."""
     inputs = [channels_last(torch.randn((BATCH, 8, 12, 12))).requires_grad_() for _ in range(4)]
-    weights = [channels_last(torch.randn((16, 8, KERNEL, KERNEL))).requires_grad_() for _ in range(4)]
+    weights = [
+        channels_last(torch.randn((16, 8, KERNEL, KERNEL))).requires_grad_() for _ in range(4)
+    ]
 
     def each() -> None:
         for x, weight in zip(inputs, weights, strict=True):
@@ -68,7 +72,9 @@ def second_layers() -> dict[str, Callable[[], None]]:
 
 def main() -> None:
     """Measure and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
@@ -81,8 +87,14 @@ def main() -> None:
                 started = time.process_time()
                 run()
                 times[side].append(1e3 * (time.process_time() - started))
-    quartiles = {side: statistics.quantiles(values[2:], n=4) for side, values in times.items()}  # after warming up
-    found = {"ms": quartiles, "rounds": args.rounds, "hardware": devices.fingerprint(torch.device("cpu"))}
+    quartiles = {
+        side: statistics.quantiles(values[2:], n=4) for side, values in times.items()
+    }  # after warming up
+    found = {
+        "ms": quartiles,
+        "rounds": args.rounds,
+        "hardware": devices.fingerprint(torch.device("cpu")),
+    }
     print(json.dumps(found))
     write_json(args.out / "convolutions-cpu.json", found)
 

@@ -1,10 +1,12 @@
-"""What a change did to the default search: student seconds and hypervolume, before and after, paired by seed.
+"""What a change did to the default search: student seconds and hypervolume, before and after,
+paired by seed.
 
     git worktree add ../before COMMIT
     python tests/bench/bench_default_search.py --before ../before --out reports/bench
 
-With ``--set search.sampler=random`` both trees try the same genotypes: what remains of the difference is the students'.
-Both trees run the same space with the same seeds and the same teachers, in turns; intervals are Student's t over seeds.
+With ``--set search.sampler=random`` both trees try the same genotypes: what remains of the
+difference is the students'. Both trees run the same space with the same seeds and the same
+teachers, in turns; intervals are Student's t over seeds.
 """
 
 import argparse
@@ -27,7 +29,9 @@ from tests.bench.bench_policies import interval
 RUN = "from gped_nas.cli import main; main()"
 
 
-def search(tree: Path, space: str, seed: int, out: Path, settings: Sequence[str]) -> dict[str, float]:
+def search(
+    tree: Path, space: str, seed: int, out: Path, settings: Sequence[str]
+) -> dict[str, float]:
     """One search by the code of a tree."""
     command = [sys.executable, "-c", RUN, "run", space, "--seed", str(seed), "--out", str(out)]
     command += [word for setting in settings for word in ("--set", setting)]
@@ -40,12 +44,18 @@ def search(tree: Path, space: str, seed: int, out: Path, settings: Sequence[str]
 
 def main() -> None:
     """Measure and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--before", type=Path, required=True)
     parser.add_argument("--space", default="digits_mlp")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0, help="others than a choice was made with")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of gped-search run")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="others than a choice was made with"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as of gped-search run"
+    )
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

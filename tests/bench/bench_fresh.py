@@ -1,10 +1,12 @@
-"""What cached views cost: KL(teacher || student) when inputs are drawn once, several times, or anew in every pass.
+"""What cached views cost: KL(teacher || student) when inputs are drawn once, several times, or anew
+in every pass.
 
     python tests/bench/bench_fresh.py --out reports/reference/fresh.json
 
-The same students, steps and batches on digits; the policy is noise. ``cached k`` learns at k draws with the stream's
-averages there; ``fresh`` draws anew in every pass and asks all posterior samples at the new inputs. KL: validation,
-mean and 95 % t-interval over seeds, each with a teacher of its own.
+The same students, steps and batches on digits; the policy is noise. ``cached k`` learns at k draws
+with the stream's averages there; ``fresh`` draws anew in every pass and asks all posterior samples
+at the new inputs. KL: validation, mean and 95 % t-interval over seeds, each with a teacher of its
+own.
 """
 
 import argparse
@@ -62,7 +64,9 @@ def measure(seed: int) -> dict[str, list[float]]:
     found = {}
     for draws in DRAWS:
         fewer = replace(teacher, space=replace(space, views=space.views[:draws]))
-        population = distill(STUDENTS, distillation_set(fewer), space.recipe, seed=seed, device=session.device)
+        population = distill(
+            STUDENTS, distillation_set(fewer), space.recipe, seed=seed, device=session.device
+        )
         found[f"cached {draws}"] = [kl(teacher, "mlp", s.params) for s in population.students]
     data, feed = distillation_set(teacher), fresh_feed(teacher, seed)
     population = distill(STUDENTS, data, space.recipe, seed=seed, device=session.device, feed=feed)
@@ -73,7 +77,9 @@ def measure(seed: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure, write the file, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("reports/bench/fresh.json"))
     args = parser.parse_args()
@@ -86,7 +92,10 @@ def main() -> None:
         for i, genotype in enumerate(STUDENTS)
     ]
     for row in rows:
-        print(f"| {row['inputs']} | {row['student']} | {row['kl'][0]:.4f} [{row['kl'][1]:.4f}, {row['kl'][2]:.4f}] |")
+        print(
+            f"| {row['inputs']} | {row['student']} | {row['kl'][0]:.4f} [{row['kl'][1]:.4f}, "
+            f"{row['kl'][2]:.4f}] |"
+        )
     space, hardware = load_space("digits_mlp"), devices.fingerprint(torch.device("cpu"))
     seconds = round(time.monotonic() - started)
     write_json(

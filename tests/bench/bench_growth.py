@@ -1,9 +1,10 @@
-"""What a trial costs as a study grows: 16, 64, 256 and 1,000 trials of one study, its memory, and the teacher's share.
+"""What a trial costs as a study grows: 16, 64, 256 and 1,000 trials of one study, its memory, and
+the teacher's share.
 
     python tests/bench/bench_growth.py --space digits_mlp --out reports/bench
 
-Student seconds are distilling and measuring; the rest is drawing and recording. Processor seconds hold when others work
-too. Prints one JSON line.
+Student seconds are distilling and measuring; the rest is drawing and recording. Processor seconds
+hold when others work too. Prints one JSON line.
 """
 
 import argparse
@@ -24,7 +25,9 @@ MARKS = (16, 64, 256, 1000)
 
 def main() -> None:
     """Measure and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--space", default="digits_mlp")
     parser.add_argument("--trials", type=int, default=MARKS[-1])
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
@@ -37,7 +40,12 @@ def main() -> None:
     gn.build_teacher(space, session)
     teacher_s = time.perf_counter() - started
     rows: list[dict[str, Any]] = []
-    began, began_processor, student_s, last = time.perf_counter(), time.process_time(), 0.0, (0, 0.0, 0.0, 0.0)
+    began, began_processor, student_s, last = (
+        time.perf_counter(),
+        time.process_time(),
+        0.0,
+        (0, 0.0, 0.0, 0.0),
+    )
 
     def told(record: TrialRecord, finished: int) -> None:
         nonlocal student_s, last

@@ -2,10 +2,11 @@
 
     python tests/bench/bench_kernel.py --out reports/bench
 
-Sides take turns, round by round; each is shown at its best thread setting. Sides: the kernel; a loop over students in
-float32 and in bfloat16 (autocast, bfloat16 inputs); each loop shared out over two processes of one thread; ``vmap`` of
-padded stacks. The roofline is the FLOPs of the products over the measured peak of a large product, in the kernel's own
-precision, plus 28 bytes a parameter for Adam over the measured memory bandwidth. Prints one JSON line a population.
+Sides take turns, round by round; each is shown at its best thread setting. Sides: the kernel; a
+loop over students in float32 and in bfloat16 (autocast, bfloat16 inputs); each loop shared out over
+two processes of one thread; ``vmap`` of padded stacks. The roofline is the FLOPs of the products
+over the measured peak of a large product, in the kernel's own precision, plus 28 bytes a parameter
+for Adam over the measured memory bandwidth. Prints one JSON line a population.
 """
 
 import argparse
@@ -49,21 +50,34 @@ def timed(step: Callable[[], None], num_threads: int) -> Side:
 
 
 def kernel(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int) -> Side:
-    """The kernel itself, from one report of progress to the next: gathering, layout and bookkeeping included."""
+    """The kernel itself, from one report of progress to the next: gathering, layout and bookkeeping
+    included.
+    """
 
     def run(num_steps: int) -> float:
         del num_steps  # it reports every LOG_EVERY steps
         torch.set_num_threads(devices.usable_cores())
         times: list[float] = []
         recipe = Recipe(steps=3 * LOG_EVERY, batch_size=batch_size, warmup=0, prune_at=0.99)
-        distill(genotypes, data, recipe, seed=0, device=CPU, progress=lambda *_: times.append(time.perf_counter()))
+        distill(
+            genotypes,
+            data,
+            recipe,
+            seed=0,
+            device=CPU,
+            progress=lambda *_: times.append(time.perf_counter()),
+        )
         return (times[1] - times[0]) / LOG_EVERY
 
     return run
 
 
 def _worker(
-    genotypes: Sequence[Genotype], shape: tuple[int, ...], batch_size: int, dtype: torch.dtype, pipe: Any
+    genotypes: Sequence[Genotype],
+    shape: tuple[int, ...],
+    batch_size: int,
+    dtype: torch.dtype,
+    pipe: Any,
 ) -> None:
     torch.set_num_threads(1)
     loop = Loop(genotypes, noise(4096, shape), batch_size=batch_size, dtype=dtype)
@@ -77,8 +91,12 @@ def _worker(
             pipe.send((time.perf_counter() - started) / num_steps)
 
 
-def processes(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int, dtype: torch.dtype) -> Side:
-    """The loop over two processes of one thread, students shared out by their FLOPs; the slower one counts."""
+def processes(
+    genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int, dtype: torch.dtype
+) -> Side:
+    """The loop over two processes of one thread, students shared out by their FLOPs; the slower one
+    counts.
+    """
     parts: list[list[Genotype]] = [[], []]
     loads = [0, 0]
     for genotype in sorted(genotypes, key=lambda g: -step_flops(g, data, batch_size)):
@@ -90,7 +108,9 @@ def processes(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: 
     for part in parts:
         here, there = context.Pipe()
         shape = tuple(data.inputs.shape[1:])
-        context.Process(target=_worker, args=(part, shape, batch_size, dtype, there), daemon=True).start()
+        context.Process(
+            target=_worker, args=(part, shape, batch_size, dtype, there), daemon=True
+        ).start()
         pipes.append(here)
     for pipe in pipes:
         pipe.recv()
@@ -121,7 +141,12 @@ def roofline(
     peak, bandwidth = 2 * 2048**3 / min(products), 8 * big.numel() / min(copies)
     flops = sum(step_flops(g, data, batch_size) for g in genotypes)
     least = flops / peak + ADAM_BYTES * count_params(genotypes, data) / bandwidth
-    return {"gflops": flops / 1e9, "peak_gflop_s": peak / 1e9, "gb_s": bandwidth / 1e9, "least_s": least}
+    return {
+        "gflops": flops / 1e9,
+        "peak_gflop_s": peak / 1e9,
+        "gb_s": bandwidth / 1e9,
+        "least_s": least,
+    }
 
 
 def measure(
@@ -139,7 +164,9 @@ def measure(
         sides[f"loop {label}, 2 processes"] = processes(genotypes, data, batch_size, dtype)
     if genotypes[0].family == "mlp":
         for threads in sorted({1, devices.usable_cores()}):
-            sides[f"vmap, {threads} threads"] = timed(Stacked(genotypes, data, batch_size=batch_size).step, threads)
+            sides[f"vmap, {threads} threads"] = timed(
+                Stacked(genotypes, data, batch_size=batch_size).step, threads
+            )
     slow = 1 if not half else 10  # an imitated bfloat16 step can take seconds
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
@@ -149,7 +176,11 @@ def measure(
     median = {side: statistics.median(values) for side, values in seconds.items()}
 
     def best(prefix: str) -> float:
-        return min(value for side, value in median.items() if side.startswith(prefix) and "processes" not in side)
+        return min(
+            value
+            for side, value in median.items()
+            if side.startswith(prefix) and "processes" not in side
+        )
 
     ratios = {
         "loop fp32": best("loop fp32") / median["kernel"],
@@ -180,12 +211,18 @@ def _quartiles(values: Sequence[float]) -> list[float]:
 
 def main() -> None:
     """Measure the populations and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    cases = {"mlp 8": (mlps(8), (784,)), "mlp 32": (mlps(32), (784,)), "cnn 8": (cnns(8), (1, 28, 28))}
+    cases = {
+        "mlp 8": (mlps(8), (784,)),
+        "mlp 32": (mlps(32), (784,)),
+        "cnn 8": (cnns(8), (1, 28, 28)),
+    }
     found = []
     for name, (genotypes, shape) in cases.items():
         found.append(measure(name, genotypes, shape, 256, args.rounds))

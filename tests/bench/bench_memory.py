@@ -1,17 +1,19 @@
-"""Peak memory of `gped-search teacher build`, all its processes together, and how long opening its stream takes.
+"""Peak memory of `gped-search teacher build`, all its processes together, and how long opening its
+stream takes.
 
     GPED_DATA=... python tests/bench/bench_memory.py --samples 500 --out reports/bench
 
-Writes ``memory-cpu.json`` and prints it as one line. The command runs on a cache of its own, and ``/proc`` is read some
-twenty times a second while it does. ``peak_pss_mib`` is the largest sum over its processes of the proportional set
-size, which shares a page out among all who map it, strangers too: read it on a quiet machine. ``peak_resident_mib``
-does not depend on strangers: what each process has of its own, and once what one of them maps of files and of shared
-memory. ``peak_rss_sum_mib`` counts a page once for each process that maps it. Chains step once a sample by default: how
-long they are does not show in memory, how many samples they keep could.
+Writes ``memory-cpu.json`` and prints it as one line. The command runs on a cache of its own, and
+``/proc`` is read some twenty times a second while it does. ``peak_pss_mib`` is the largest sum over
+its processes of the proportional set size, which shares a page out among all who map it, strangers
+too: read it on a quiet machine. ``peak_resident_mib`` does not depend on strangers: what each
+process has of its own, and once what one of them maps of files and of shared memory.
+``peak_rss_sum_mib`` counts a page once for each process that maps it. Chains step once a sample by
+default: how long they are does not show in memory, how many samples they keep could.
 
-The stream is then opened by ``load_stream``, and its weights read, in fresh processes: ``first_ms`` is the first
-opening, ``again_ms`` the next one, ``modules`` what the first had to import. Importing ``gped_nas.api``, which a
-process does before its first call, is ``import_ms``.
+The stream is then opened by ``load_stream``, and its weights read, in fresh processes: ``first_ms``
+is the first opening, ``again_ms`` the next one, ``modules`` what the first had to import. Importing
+``gped_nas.api``, which a process does before its first call, is ``import_ms``.
 """
 
 import argparse
@@ -68,8 +70,13 @@ class Peaks:
         """Take one look at all processes."""
         seen = processes.values()
         own = sum(each["RssAnon"] for each in seen)
-        shared = sum(max((each[name] for each in seen), default=0) for name in ("RssFile", "RssShmem"))
-        sums = {"pss": sum(each["Pss"] for each in seen), "rss_sum": sum(each["VmRSS"] for each in seen)}
+        shared = sum(
+            max((each[name] for each in seen), default=0) for name in ("RssFile", "RssShmem")
+        )
+        sums = {
+            "pss": sum(each["Pss"] for each in seen),
+            "rss_sum": sum(each["VmRSS"] for each in seen),
+        }
         for name, value in {**sums, "resident": own + shared}.items():
             if value > self.of_all.get(name, 0):
                 self.of_all[name], self.during[name] = value, during
@@ -85,7 +92,9 @@ def memory_of(pid: int) -> dict[str, int]:
         OSError: it ended.
     """
     lines = [
-        line for name in ("status", "smaps_rollup") for line in Path(f"/proc/{pid}/{name}").read_text().splitlines()
+        line
+        for name in ("status", "smaps_rollup")
+        for line in Path(f"/proc/{pid}/{name}").read_text().splitlines()
     ]
     sizes = dict(line.split(":", 1) for line in lines if line.endswith(" kB"))
     return {name: int(sizes[name].split()[0]) * 1024 for name in MEASURES}
@@ -114,7 +123,9 @@ def watch(command: "subprocess.Popen[str]", doing: list[str]) -> Peaks:
             except (OSError, KeyError):  # it ended
                 continue
         peaks.see(processes, doing[-1])
-        time.sleep(max(SAMPLING_S, 4 * (time.monotonic() - began)))  # a look holds up who is looked at
+        time.sleep(
+            max(SAMPLING_S, 4 * (time.monotonic() - began))
+        )  # a look holds up who is looked at
     return peaks
 
 
@@ -124,7 +135,9 @@ def listen(stderr: IO[str], doing: list[str]) -> None:
         doing.append(line.strip())
 
 
-def build(space: str, settings: list[str], processes: int, cache: Path) -> tuple[Path, Peaks, float]:
+def build(
+    space: str, settings: list[str], processes: int, cache: Path
+) -> tuple[Path, Peaks, float]:
     """Build a stream: its folder, its peaks, and the seconds it took."""
     words = ["teacher", "build", space, "--processes", str(processes), "--device", "cpu"]
     words += [word for setting in settings for word in ("--set", setting)]
@@ -151,10 +164,17 @@ def opening(folder: Path, repeats: int) -> dict[str, Any]:
     """Quartiles of opening a stream in fresh processes, milliseconds."""
     command = [sys.executable, "-c", OPEN, str(folder)]
     runs = [
-        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(repeats)
+        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(repeats)
     ]
     return {
-        name: dict(zip(("quartile_1", "median", "quartile_3"), quartiles([run[name] for run in runs]), strict=True))
+        name: dict(
+            zip(
+                ("quartile_1", "median", "quartile_3"),
+                quartiles([run[name] for run in runs]),
+                strict=True,
+            )
+        )
         for name in ("import_ms", "first_ms", "again_ms")
     } | {"modules": runs[0]["modules"], "repeats": repeats}
 
@@ -170,7 +190,9 @@ def mib(num_bytes: int) -> float:
 def commit() -> str:
     """The commit that was measured, with ``-dirty`` where files differ from it."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
-    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def measure(space: str, settings: list[str], processes: int, repeats: int) -> dict[str, Any]:
@@ -192,14 +214,23 @@ def measure(space: str, settings: list[str], processes: int, repeats: int) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("reports/bench"), help="folder to write memory-cpu.json to")
-    parser.add_argument("--space", default="fashion_mlp")
-    parser.add_argument("--samples", type=int, default=500, help="posterior samples, all chains together")
     parser.add_argument(
-        "--set", action="append", metavar="A.B=C", help=f"of the space; by default {' and '.join(SHORT)}"
+        "--out", type=Path, default=Path("reports/bench"), help="folder to write memory-cpu.json to"
+    )
+    parser.add_argument("--space", default="fashion_mlp")
+    parser.add_argument(
+        "--samples", type=int, default=500, help="posterior samples, all chains together"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="A.B=C",
+        help=f"of the space; by default {' and '.join(SHORT)}",
     )
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=7, help="fresh processes that open the stream")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="fresh processes that open the stream"
+    )
     given = parser.parse_args()
     settings = [*(given.set or SHORT), f"teacher.method.num_samples={given.samples}"]
     result = {
@@ -208,7 +239,10 @@ def main() -> None:
         **device.fingerprint(torch.device("cpu")),
         "space": given.space,
         "settings": settings,
-        "runs": [measure(given.space, settings, processes, given.repeats) for processes in given.processes],
+        "runs": [
+            measure(given.space, settings, processes, given.repeats)
+            for processes in given.processes
+        ],
     }
     write_json(make_dir(given.out) / "memory-cpu.json", result)
     print(json.dumps(result))

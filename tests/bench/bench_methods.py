@@ -1,14 +1,16 @@
-"""Milliseconds a step of the chain methods on 784-400-400-10 at batch 100, beside what bounds them and `posteriors`.
+"""Milliseconds a step of the chain methods on 784-400-400-10 at batch 100, beside what bounds them
+and `posteriors`.
 
     python tests/bench/bench_methods.py --out reports/bench
 
-Writes ``methods-cpu.json`` and prints it as one line. Beside our methods it times, in the same rounds, the gradient
-alone (minibatch, forward, backward), the noise alone (P normal numbers), and SGLD of `posteriors` in both of its modes:
-on the same posterior written as its documentation does, and on our own potential. Each entry of ``runs`` is for one
-number of threads and holds, for wall time and for this process's own processor time, milliseconds a step and ratios.
-Rounds go through all contenders in turn and a ratio is the median of the ratios within rounds, so that a machine whose
-speed drifts shows in the quartiles and not in the comparison. Where others use the machine, only processor time at one
-thread says something.
+Writes ``methods-cpu.json`` and prints it as one line. Beside our methods it times, in the same
+rounds, the gradient alone (minibatch, forward, backward), the noise alone (P normal numbers), and
+SGLD of `posteriors` in both of its modes: on the same posterior written as its documentation does,
+and on our own potential. Each entry of ``runs`` is for one number of threads and holds, for wall
+time and for this process's own processor time, milliseconds a step and ratios. Rounds go through
+all contenders in turn and a ratio is the median of the ratios within rounds, so that a machine
+whose speed drifts shows in the quartiles and not in the comparison. Where others use the machine,
+only processor time at one thread says something.
 """
 
 import argparse
@@ -37,7 +39,13 @@ with warnings.catch_warnings():  # tensordict warns at each of its state classes
     from posteriors import diag_normal_log_prob
     from posteriors.sgmcmc import sgld as theirs
 
-TEACHER, INPUTS, CLASSES, EXAMPLES, BATCH = Genotype("mlp", depth=2, width=400), 784, 10, 10_000, 100
+TEACHER, INPUTS, CLASSES, EXAMPLES, BATCH = (
+    Genotype("mlp", depth=2, width=400),
+    784,
+    10,
+    10_000,
+    100,
+)
 ETA, PRECISION = 1e-7, 10.0
 STEP_SIZE = {"initial": ETA}
 OF_MOMENTUM = {"initial": ETA**0.5}
@@ -46,7 +54,10 @@ RATIOS = {
     "sgld / posteriors_sgld": ("sgld", ("posteriors_sgld",)),
     "sgld / posteriors_sgld_inplace": ("sgld", ("posteriors_sgld_inplace",)),
     "sgld / posteriors_sgld_our_potential": ("sgld", ("posteriors_sgld_our_potential",)),
-    "sgld / posteriors_sgld_our_potential_inplace": ("sgld", ("posteriors_sgld_our_potential_inplace",)),
+    "sgld / posteriors_sgld_our_potential_inplace": (
+        "sgld",
+        ("posteriors_sgld_our_potential_inplace",),
+    ),
     "sgld / (gradient + noise)": ("sgld", ("gradient", "noise")),
 }
 """Numerator, and what is summed in the denominator."""
@@ -56,11 +67,17 @@ Contender = Callable[[], object]
 
 def problem() -> Problem:
     """The posterior of the classifier on random inputs and labels."""
-    family, prior, shapes = FAMILIES["mlp"], GaussianPrior(precision=PRECISION), TEACHER.shapes((INPUTS,), CLASSES)
+    family, prior, shapes = (
+        FAMILIES["mlp"],
+        GaussianPrior(precision=PRECISION),
+        TEACHER.shapes((INPUTS,), CLASSES),
+    )
     generator = rng.generator(0, "bench", "data")
     return Problem(
         shapes=shapes,
-        log_likelihood=lambda params, x, y: -F.cross_entropy(family.forward(params, x), y, reduction="none"),
+        log_likelihood=lambda params, x, y: (
+            -F.cross_entropy(family.forward(params, x), y, reduction="none")
+        ),
         log_prior=prior.log_density,
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=torch.randn(EXAMPLES, INPUTS, generator=generator),
@@ -71,7 +88,9 @@ def problem() -> Problem:
 
 def chain(target: Problem, name: str, **settings: Any) -> Contender:
     """A method of ours: it yields, and copies its state, once in ``STEPS`` steps."""
-    cfg = METHODS[name].config.model_validate({"name": name, "batch_size": BATCH, "thinning": STEPS, **settings})
+    cfg = METHODS[name].config.model_validate(
+        {"name": name, "batch_size": BATCH, "thinning": STEPS, **settings}
+    )
     steps = METHODS[name](target, cfg, generator=rng.generator(0, "bench", name))
     return lambda: next(steps)
 
@@ -102,7 +121,9 @@ def noise(target: Problem) -> Contender:
 
 
 def of_posteriors(log_posterior: Callable[..., Any], params: Params, *, inplace: bool) -> Contender:
-    """SGLD of `posteriors` at the same posterior: T = 1 / N and lr = eta N / 2 go with the mean log-posterior."""
+    """SGLD of `posteriors` at the same posterior: T = 1 / N and lr = eta N / 2 go with the mean
+    log-posterior.
+    """
     generator = rng.generator(0, "bench", "posteriors")
     transform = theirs.build(log_posterior, lr=ETA * EXAMPLES / 2, temperature=1 / EXAMPLES)
     state = transform.init(params)
@@ -122,13 +143,23 @@ def of_our_potential(target: Problem, *, inplace: bool) -> Contender:
     def log_posterior(params: Any, index_B: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return -target.potential(params, index_B) / EXAMPLES, torch.empty(0)
 
-    return of_posteriors(log_posterior, target.initialise(rng.generator(0, "bench", "start")), inplace=inplace)
+    return of_posteriors(
+        log_posterior, target.initialise(rng.generator(0, "bench", "start")), inplace=inplace
+    )
 
 
 def as_documented(target: Problem, *, inplace: bool) -> Contender:
-    """Theirs on the same network and prior written as its documentation does: a module, and its own normal prior."""
+    """Theirs on the same network and prior written as its documentation does: a module, and its own
+    normal prior.
+    """
     with torch.device("meta"):
-        layers = [nn.Linear(INPUTS, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, CLASSES)]
+        layers = [
+            nn.Linear(INPUTS, 400),
+            nn.ReLU(),
+            nn.Linear(400, 400),
+            nn.ReLU(),
+            nn.Linear(400, CLASSES),
+        ]
         module = nn.Sequential(*layers)
     start = target.initialise(rng.generator(0, "bench", "start"))
     params = dict(zip(dict(module.named_parameters()), start.values(), strict=True))
@@ -183,7 +214,10 @@ def measure(threads: int, rounds: int) -> dict[str, Any]:
 
 def summary(times: dict[str, Any]) -> dict[str, Any]:
     """Quartiles of milliseconds a step, and of the ratios within rounds."""
-    ratios = {name: times[first] / sum(times[n] for n in second) for name, (first, second) in RATIOS.items()}
+    ratios = {
+        name: times[first] / sum(times[n] for n in second)
+        for name, (first, second) in RATIOS.items()
+    }
     return {
         "ms_per_step": {name: quartiles(values) for name, values in times.items()},
         "ratios": {name: quartiles(values) for name, values in ratios.items()},
@@ -193,13 +227,22 @@ def summary(times: dict[str, Any]) -> dict[str, Any]:
 def commit() -> str:
     """The commit that was measured, with ``-dirty`` where files differ from it."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
-    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("reports/bench"), help="folder to write methods-cpu.json to")
-    parser.add_argument("--rounds", type=int, default=30, help=f"repeats of {STEPS} steps of each contender")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("reports/bench"),
+        help="folder to write methods-cpu.json to",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=30, help=f"repeats of {STEPS} steps of each contender"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     given = parser.parse_args()
     device.set_precision()

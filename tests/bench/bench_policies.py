@@ -1,11 +1,12 @@
-"""What the input policy does to KL(teacher || student): the same students, steps and batch, other inputs to learn at.
+"""What the input policy does to KL(teacher || student): the same students, steps and batch, other
+inputs to learn at.
 
     python tests/bench/bench_policies.py --out reports/reference/input_policies.json
     GPED_DATA=... python tests/bench/bench_policies.py --dataset fashion_mnist --out ...
 
-Every seed has a teacher of its own, which all policies share. KL is measured on validation with students read back from
-their files; intervals are Student's t over the seeds, differences are paired by seed. Results are merged into the file
-dataset by dataset.
+Every seed has a teacher of its own, which all policies share. KL is measured on validation with
+students read back from their files; intervals are Student's t over the seeds, differences are
+paired by seed. Results are merged into the file dataset by dataset.
 """
 
 import argparse
@@ -59,7 +60,9 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One dataset's experiment: the space, what of it is shortened, how many inputs every policy starts from."""
+    """One dataset's experiment: the space, what of it is shortened, how many inputs every policy
+    starts from.
+    """
 
     space: str
     shipped: str
@@ -81,7 +84,9 @@ CASES = {
 
 
 def fewer(dataset: Dataset, num: int | None) -> Dataset:
-    """The dataset with the first ``num`` training inputs alone: the teacher's own labels are not fewer."""
+    """The dataset with the first ``num`` training inputs alone: the teacher's own labels are not
+    fewer.
+    """
     train = dataset.train
     return dataset if num is None else replace(dataset, train=Split(train.x[:num], train.y[:num]))
 
@@ -92,7 +97,11 @@ def measure(case: Case, seed: int, names: Sequence[str]) -> dict[tuple[str, str]
     space = load_space(case.space, {**case.overrides, "seed": seed, "views": every})
     session, dataset = gn.new_session("cpu"), load_dataset(space)
     bare = replace(space, views=())
-    teacher = Teacher(space, fewer(dataset, case.num_inputs), gn.build_teacher(bare, session, dataset=dataset).stream)
+    teacher = Teacher(
+        space,
+        fewer(dataset, case.num_inputs),
+        gn.build_teacher(bare, session, dataset=dataset).stream,
+    )
     for view in teacher.views:
         ensure_view(teacher, view, session)
     log_prob = teacher.log_prob("validation", session)
@@ -100,18 +109,31 @@ def measure(case: Case, seed: int, names: Sequence[str]) -> dict[tuple[str, str]
     genotypes = [Genotype("mlp", depth=depth, width=width) for depth, width in case.widths]
     found = {}
     for name in names:
-        wanted = tuple(view for view in space.views if {"policy": view.policy, **view.settings} in _full(name))
+        wanted = tuple(
+            view for view in space.views if {"policy": view.policy, **view.settings} in _full(name)
+        )
         assert len(wanted) == len(POLICIES[name])
         data = distillation_set(replace(teacher, space=replace(space, views=wanted)))
         with tempfile.TemporaryDirectory() as scratch:
             resamples = draw_resamples(len(labels), root=seed, part="validation", num_resamples=1)
-            trainer = Trainer(teacher, data, teacher.space.recipe, validation, resamples, Path(scratch), session, {})
+            trainer = Trainer(
+                teacher,
+                data,
+                teacher.space.recipe,
+                validation,
+                resamples,
+                Path(scratch),
+                session,
+                {},
+            )
             for genotype, student in zip(genotypes, trainer.distill(genotypes), strict=True):
                 folder = Path(scratch) / str(genotype)
                 save_student(folder, trainer.spec(genotype), student.params)
                 predictions = student_predictions(load_student(folder), dataset.raw("validation"))
                 found[str(genotype), name] = METRICS[METRIC].value(predictions, labels, validation)
-        print(f"seed {seed}: {name}: {[round(found[str(g), name], 5) for g in genotypes]}", flush=True)
+        print(
+            f"seed {seed}: {name}: {[round(found[str(g), name], 5) for g in genotypes]}", flush=True
+        )
     return found
 
 
@@ -129,7 +151,9 @@ def interval(values: Sequence[float]) -> list[float]:
 
 
 def rows(case: Case, by_seed: Sequence[dict[tuple[str, str], float]]) -> list[dict[str, Any]]:
-    """One row a student and policy: its KL and its paired difference to what the space shipped with."""
+    """One row a student and policy: its KL and its paired difference to what the space shipped
+    with.
+    """
     out = []
     for student, name in by_seed[0]:
         values = [found[student, name] for found in by_seed]
@@ -153,16 +177,26 @@ def rows(case: Case, by_seed: Sequence[dict[tuple[str, str], float]]) -> list[di
 def table(found: dict[str, Any]) -> str:
     """The rows as Markdown."""
     students = list(dict.fromkeys(row["student"] for row in found["rows"]))
-    lines = [f"| views | {' | '.join(f'`{s}`' for s in students)} |", "|---|" + "---|" * len(students)]
-    for name, group in itertools.groupby(sorted(found["rows"], key=lambda r: r["policy"]), lambda r: r["policy"]):
-        cells = {r["student"]: f"{r[METRIC]:.4f} [{r['interval'][0]:.4f}, {r['interval'][1]:.4f}]" for r in group}
+    lines = [
+        f"| views | {' | '.join(f'`{s}`' for s in students)} |",
+        "|---|" + "---|" * len(students),
+    ]
+    for name, group in itertools.groupby(
+        sorted(found["rows"], key=lambda r: r["policy"]), lambda r: r["policy"]
+    ):
+        cells = {
+            r["student"]: f"{r[METRIC]:.4f} [{r['interval'][0]:.4f}, {r['interval'][1]:.4f}]"
+            for r in group
+        }
         lines.append(f"| {name} | {' | '.join(cells[s] for s in students)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure one dataset, merge it into the file, print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", choices=CASES, default="digits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("reports/bench/input_policies.json"))

@@ -1,16 +1,18 @@
-"""From nothing to a front of 32 fully connected students of one teacher: three ways to the same students, in one run.
+"""From nothing to a front of 32 fully connected students of one teacher: three ways to the same
+students, in one run.
 
     GPED_DATA=... python tests/bench/bench_time_to_front.py --out reports/bench
 
-* ``online``: the published algorithm, a trial at a time: a chain in step with its student, Adam 1e-3, one sample a
-  step; a few trials are run whole, spread over the sizes, and stand for all 32.
-* ``cached loop``: what a careful user writes, a student at a time: targets averaged over the stream's samples, Adam
-  1e-3, batch 100, 6,000 steps, float32, a cosine to zero; at its best number of threads.
+* ``online``: the published algorithm, a trial at a time: a chain in step with its student, Adam
+  1e-3, one sample a step; a few trials are run whole, spread over the sizes, and stand for all 32.
+* ``cached loop``: what a careful user writes, a student at a time: targets averaged over the
+  stream's samples, Adam 1e-3, batch 100, 6,000 steps, float32, a cosine to zero; at its best number
+  of threads.
 * ``kernel``: ``distill`` of all 32 together by the space's own recipe.
 
-KL(teacher || student) is on validation, for each student, and how far it is above the loop's, with a paired interval.
-Ratios are of time and of processor seconds, for the students alone and with the teacher, which the last two pay once.
-Prints one JSON line.
+KL(teacher || student) is on validation, for each student, and how far it is above the loop's, with
+a paired interval. Ratios are of time and of processor seconds, for the students alone and with the
+teacher, which the last two pay once. Prints one JSON line.
 """
 
 import argparse
@@ -48,7 +50,10 @@ CPU = torch.device("cpu")
 
 def clocked(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """What ``work`` gives, its seconds and its processor seconds."""
-    wall, processor = time.perf_counter(), sum(os.times()[:4])  # chains run in processes of their own
+    wall, processor = (
+        time.perf_counter(),
+        sum(os.times()[:4]),
+    )  # chains run in processes of their own
     result = work()
     return result, {"s": time.perf_counter() - wall, "processor_s": sum(os.times()[:4]) - processor}
 
@@ -62,9 +67,14 @@ def kl(teacher: Teacher, family: str, params: Params) -> torch.Tensor:
 
 
 def excess(ours_N: torch.Tensor, theirs_N: torch.Tensor) -> list[float]:
-    """Mean of how much farther from the teacher ours is, with its paired 95 % interval over examples."""
+    """Mean of how much farther from the teacher ours is, with its paired 95 % interval over
+    examples.
+    """
     difference = ours_N - theirs_N
-    middle, reach = float(difference.mean()), 1.96 * float(difference.std()) / len(difference) ** 0.5
+    middle, reach = (
+        float(difference.mean()),
+        1.96 * float(difference.std()) / len(difference) ** 0.5,
+    )
     return [middle, middle - reach, middle + reach]
 
 
@@ -94,7 +104,9 @@ def best_threads(genotype: Genotype, data: DistillationSet) -> int:
         for _ in range(30):
             index, started = next(order), time.perf_counter()
             optimiser.zero_grad()
-            F.cross_entropy(network(data.inputs[index]), data.expectations["predictive"][index]).backward()
+            F.cross_entropy(
+                network(data.inputs[index]), data.expectations["predictive"][index]
+            ).backward()
             optimiser.step()
             times.append(time.perf_counter() - started)
         seconds[threads] = statistics.median(times)
@@ -103,13 +115,17 @@ def best_threads(genotype: Genotype, data: DistillationSet) -> int:
 
 def main() -> None:
     """Measure and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--space", default="fashion_mlp")
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     space = load_space(args.space, {"targets": ["predictive"]})
-    with tempfile.TemporaryDirectory() as cache:  # a teacher built here and now, so that its cost is known
+    with (
+        tempfile.TemporaryDirectory() as cache
+    ):  # a teacher built here and now, so that its cost is known
         os.environ["GPED_CACHE"] = cache
         found = compare(space)
     print(json.dumps(found))
@@ -137,21 +153,33 @@ def compare(space: SearchSpace) -> dict[str, Any]:
     torch.set_num_threads(devices.usable_cores())
     print(f"cached loop: {loop}", flush=True)
 
-    recipe = Recipe(mode="online", steps=LOOP.steps, batch_size=100, lr=1e-3, warmup=0, beta2=0.999, halve_every=2000)
+    recipe = Recipe(
+        mode="online",
+        steps=LOOP.steps,
+        batch_size=100,
+        lr=1e-3,
+        warmup=0,
+        beta2=0.999,
+        halve_every=2000,
+    )
     method = space.method.model_copy(update={"thinning": 1, "num_samples": recipe.steps})
     chained = replace(teacher, space=replace(space, recipe=recipe, method=method))
     online, kl_online = [], {}
     for place in (NUM_STUDENTS // 6 * k for k in (1, 3, 5)):
         genotype = genotypes[place]
         feed = online_feed(chained, session)
-        trained, cost = clocked(lambda g=genotype, f=feed: distill([g], data, recipe, seed=0, device=CPU, feed=f))
+        trained, cost = clocked(
+            lambda g=genotype, f=feed: distill([g], data, recipe, seed=0, device=CPU, feed=f)
+        )
         online.append(cost)
         kl_online[place] = kl(teacher, "mlp", trained.students[0].params)
         print(f"online, {genotype}: {cost}", flush=True)
     a_trial = {key: statistics.mean(cost[key] for cost in online) for key in online[0]}
 
     def with_teacher(num_trials: int) -> float:
-        return num_trials * a_trial["s"] / (teacher_cost["s"] + num_trials * ours["s"] / NUM_STUDENTS)
+        return (
+            num_trials * a_trial["s"] / (teacher_cost["s"] + num_trials * ours["s"] / NUM_STUDENTS)
+        )
 
     above = [excess(a, b) for a, b in zip(kl_ours, kl_loop, strict=True)]
     return {
@@ -168,9 +196,16 @@ def compare(space: SearchSpace) -> dict[str, Any]:
         "num_not_worse": {
             "than the cached loop": sum(middle <= 0 for middle, _, _ in above),
             "than the cached loop, within the interval": sum(low <= 0 for _, low, _ in above),
-            "than online": sum(float((kl_ours[place] - k).mean()) <= 0 for place, k in kl_online.items()),
+            "than online": sum(
+                float((kl_ours[place] - k).mean()) <= 0 for place, k in kl_online.items()
+            ),
         },
-        "cost": {"kernel": ours, "cached loop": loop, "online, a trial": a_trial, "teacher": teacher_cost},
+        "cost": {
+            "kernel": ours,
+            "cached loop": loop,
+            "online, a trial": a_trial,
+            "teacher": teacher_cost,
+        },
         "ratios": {
             "online": {key: NUM_STUDENTS * a_trial[key] / ours[key] for key in ours},
             "cached loop": {key: loop[key] / ours[key] for key in ours},

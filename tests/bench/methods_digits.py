@@ -1,11 +1,13 @@
-"""Every posterior method against HMC on digits: the table of ``reports/reference/methods_digits.json``.
+"""Every posterior method against HMC on digits: the table of
+``reports/reference/methods_digits.json``.
 
     python tests/bench/methods_digits.py --out reports/reference
 
-One mlp of 3,610 weights, one prior, the test part (reported, never used to choose). The reference is one long HMC run
-with a seed of its own; the row ``hmc`` is shorter runs of it, and so what agreement a perfect method of that length
-would reach. Step sizes, learning rates and the like are chosen by validation NLL on another seed, from ``GRIDS``.
-Streams are cached, so a run that was stopped goes on. Means over the seeds with 95 % t-intervals.
+One mlp of 3,610 weights, one prior, the test part (reported, never used to choose). The reference
+is one long HMC run with a seed of its own; the row ``hmc`` is shorter runs of it, and so what
+agreement a perfect method of that length would reach. Step sizes, learning rates and the like are
+chosen by validation NLL on another seed, from ``GRIDS``. Streams are cached, so a run that was
+stopped goes on. Means over the seeds with 95 % t-intervals.
 """
 
 import argparse
@@ -58,8 +60,13 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         {"name": "csghmc", "step_size": {"initial": h, "length": 1000}, "friction": 5.0, **CYCLE}
         for h in (0.01, 0.02, 0.04)
     ],
-    "csgld": [{"name": "csgld", "step_size": {"initial": eta, "length": 1000}, **CYCLE} for eta in (2e-4, 6e-4, 2e-3)],
-    "deep_ensemble": [{"name": "deep_ensemble", "regulariser": kind} for kind in ("prior", "anchor")],
+    "csgld": [
+        {"name": "csgld", "step_size": {"initial": eta, "length": 1000}, **CYCLE}
+        for eta in (2e-4, 6e-4, 2e-3)
+    ],
+    "deep_ensemble": [
+        {"name": "deep_ensemble", "regulariser": kind} for kind in ("prior", "anchor")
+    ],
     "hmc": [HMC],
     "laplace": [{"name": "laplace"}],
     "map": [{"name": "map", "lr": lr} for lr in (1e-3, 3e-3)],
@@ -70,7 +77,16 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "swag": [{"name": "swag", "swag_lr": lr} for lr in (0.1, 0.5)],
     "vi": [{"name": "vi", "steps": 7000, "lr": lr} for lr in (1e-3, 3e-3)],
 }
-COLUMNS = ("agreement", "total_variation", "nll", "accuracy", "ece", "ood_entropy", "ood_information", "seconds")
+COLUMNS = (
+    "agreement",
+    "total_variation",
+    "nll",
+    "accuracy",
+    "ece",
+    "ood_entropy",
+    "ood_information",
+    "seconds",
+)
 
 
 def teacher_of(space: SearchSpace, settings: dict[str, Any], seed: int, session: Session) -> Any:
@@ -79,7 +95,9 @@ def teacher_of(space: SearchSpace, settings: dict[str, Any], seed: int, session:
     return build_teacher(replace(space, method=cfg, views=(), seed=seed), session, dataset=dataset)
 
 
-def tuned(space: SearchSpace, session: Session) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+def tuned(
+    space: SearchSpace, session: Session
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """The settings with the lowest validation NLL of each method, and all that were tried."""
     chosen, tried = {}, {}
     for name, grid in GRIDS.items():
@@ -101,7 +119,11 @@ def interval(values: list[float]) -> dict[str, float]:
 
 
 def summary(name: str, rows: list[MethodRow]) -> dict[str, Any]:
-    found: dict[str, Any] = {"method": name, "bytes": rows[0].weights_bytes, "num_samples": rows[0].num_samples}
+    found: dict[str, Any] = {
+        "method": name,
+        "bytes": rows[0].weights_bytes,
+        "num_samples": rows[0].num_samples,
+    }
     for column in COLUMNS:
         found[column] = interval([getattr(row, column) for row in rows])
     found["verdicts"] = [row.verdict for row in rows]
@@ -109,17 +131,32 @@ def summary(name: str, rows: list[MethodRow]) -> dict[str, Any]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    heads = ["method", "agreement", "total variation", "NLL", "accuracy", "ECE", "AUROC H", "AUROC MI", "s", "kB"]
+    heads = [
+        "method",
+        "agreement",
+        "total variation",
+        "NLL",
+        "accuracy",
+        "ECE",
+        "AUROC H",
+        "AUROC MI",
+        "s",
+        "kB",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in rows:
         cells = [f"{row[c]['mean']:.3f} ± {row[c]['half']:.3f}" for c in COLUMNS[:-1]]
         seconds = f"{row['seconds']['mean']:.0f}"
-        lines.append(f"| {row['method']} | {' | '.join(cells)} | {seconds} | {row['bytes'] / 1000:.0f} |")
+        lines.append(
+            f"| {row['method']} | {' | '.join(cells)} | {seconds} | {row['bytes'] / 1000:.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     out = parser.parse_args().out
     assert set(GRIDS) == set(METHODS) - {"import"}, "a method without a grid"
@@ -138,7 +175,10 @@ def main() -> None:
             teacher = teacher_of(space, settings, seed, session)
             found.setdefault(name, []).append(measure(teacher, session, part="test", truth=truth))
             print(found[name][-1], flush=True)
-        rows = sorted((summary(n, r) for n, r in found.items()), key=lambda row: row["total_variation"]["mean"])
+        rows = sorted(
+            (summary(n, r) for n, r in found.items()),
+            key=lambda row: row["total_variation"]["mean"],
+        )
         write_json(
             out / "methods_digits.json",
             {
@@ -156,7 +196,9 @@ def main() -> None:
                 "settings": chosen,
                 "tried": tried,
                 "rows": rows,
-                "by seed": {name: [asdict(row) for row in of_seeds] for name, of_seeds in found.items()},
+                "by seed": {
+                    name: [asdict(row) for row in of_seeds] for name, of_seeds in found.items()
+                },
             },
         )
         write_text(out / "methods_digits.md", markdown(rows))

@@ -1,4 +1,6 @@
-"""What the kernel's benches train: populations of mixed sizes, inputs of noise, and the loops a user would write."""
+"""What the kernel's benches train: populations of mixed sizes, inputs of noise, and the loops a
+user would write.
+"""
 
 import random
 from collections.abc import Sequence
@@ -46,7 +48,9 @@ def step_flops(genotype: Genotype, data: DistillationSet, batch_size: int) -> in
     shapes = data.shapes(genotype)
     macs = sum(FAMILIES[genotype.family].macs(shapes, tuple(data.inputs.shape[1:])).values())
     first = next(iter(shapes.values()))
-    return 2 * batch_size * (3 * macs - first[0] * first[1] if genotype.family == "mlp" else 3 * macs)
+    return (
+        2 * batch_size * (3 * macs - first[0] * first[1] if genotype.family == "mlp" else 3 * macs)
+    )
 
 
 def count_params(genotypes: Sequence[Genotype], data: DistillationSet) -> int:
@@ -55,7 +59,9 @@ def count_params(genotypes: Sequence[Genotype], data: DistillationSet) -> int:
 
 
 class Network(nn.Module):
-    """A student as a user would write it: torch's own modules for ``mlp``, the family's forward for the rest."""
+    """A student as a user would write it: torch's own modules for ``mlp``, the family's forward for
+    the rest.
+    """
 
     def __init__(self, genotype: Genotype, data: DistillationSet) -> None:
         super().__init__()
@@ -77,17 +83,27 @@ class Loop:
     """One student after the other: forward, backward, Adam of its own, on a batch gathered once."""
 
     def __init__(
-        self, genotypes: Sequence[Genotype], data: DistillationSet, *, batch_size: int, dtype: torch.dtype
+        self,
+        genotypes: Sequence[Genotype],
+        data: DistillationSet,
+        *,
+        batch_size: int,
+        dtype: torch.dtype,
     ) -> None:
         self.networks = [Network(g, data) for g in genotypes]
-        self.optimisers = [torch.optim.Adam(n.parameters(), lr=1e-3, fused=True) for n in self.networks]
+        self.optimisers = [
+            torch.optim.Adam(n.parameters(), lr=1e-3, fused=True) for n in self.networks
+        ]
         self.data, self.batch_size, self.dtype = data, batch_size, dtype
         self.generator = torch.Generator().manual_seed(0)
 
     def step(self) -> None:
         """One step of every student."""
         index = torch.randint(len(self.data.inputs), (self.batch_size,), generator=self.generator)
-        x, soft = self.data.inputs[index].to(self.dtype), self.data.expectations["predictive"][index]
+        x, soft = (
+            self.data.inputs[index].to(self.dtype),
+            self.data.expectations["predictive"][index],
+        )
         for network, optimiser in zip(self.networks, self.optimisers, strict=True):
             optimiser.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
@@ -97,9 +113,13 @@ class Loop:
 
 
 class Stacked:
-    """``vmap`` over stacked modules: students of a depth padded to the widest among them, one Adam a stack."""
+    """``vmap`` over stacked modules: students of a depth padded to the widest among them, one Adam
+    a stack.
+    """
 
-    def __init__(self, genotypes: Sequence[Genotype], data: DistillationSet, *, batch_size: int) -> None:
+    def __init__(
+        self, genotypes: Sequence[Genotype], data: DistillationSet, *, batch_size: int
+    ) -> None:
         by_depth: dict[int, list[Genotype]] = {}
         for genotype in genotypes:
             by_depth.setdefault(genotype["depth"], []).append(genotype)

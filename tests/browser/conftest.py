@@ -41,7 +41,9 @@ SNAPSHOTS = {
 class Visit:
     """One page of a report and all that it asked for or complained about."""
 
-    def __init__(self, browser: Browser, path: Path, *, thread_time: bool = False, **context: Any) -> None:
+    def __init__(
+        self, browser: Browser, path: Path, *, thread_time: bool = False, **context: Any
+    ) -> None:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.context = browser.new_context(offline=True, **context)

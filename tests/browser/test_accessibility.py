@@ -11,10 +11,16 @@ GRAVE = ("serious", "critical")
 
 def grave(page, **options):
     """Rules that are broken seriously, with the first element that breaks each."""
-    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach(details => { details.open = true; })"
+    )
     page.evaluate(AXE)
-    found = page.evaluate("options => axe.run(document, {resultTypes: ['violations'], ...options})", options)
-    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found["violations"] if v["impact"] in GRAVE]
+    found = page.evaluate(
+        "options => axe.run(document, {resultTypes: ['violations'], ...options})", options
+    )
+    return [
+        (v["id"], v["nodes"][0]["html"][:200]) for v in found["violations"] if v["impact"] in GRAVE
+    ]
 
 
 def test_a_report_has_no_serious_fault(visit):

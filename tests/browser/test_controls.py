@@ -1,4 +1,6 @@
-"""What a reader does with a report: other axes, a budget, a card, the table. Checked against the records."""
+"""What a reader does with a report: other axes, a budget, a card, the table. Checked against the
+records.
+"""
 
 import csv
 import io
@@ -44,10 +46,14 @@ def test_any_two_numbers_are_drawn_with_their_intervals(visit):
                 record = snapshot.record(trial)
                 assert (across, up) == pytest.approx((record.value(x), record.value(y)), rel=1e-5)
         found = drawn(page, "front")
-        for trial, value, low, high in zip(found["keys"], found["y"], found["low"], found["high"], strict=True):
+        for trial, value, low, high in zip(
+            found["keys"], found["y"], found["low"], found["high"], strict=True
+        ):
             bounds = snapshot.record(trial).intervals[y]
             assert (value - low, value + high) == pytest.approx(bounds, rel=1e-4)
-    kinds = page.evaluate("['xaxis', 'yaxis'].map(a => document.getElementById('chart-front').layout[a].type)")
+    kinds = page.evaluate(
+        "['xaxis', 'yaxis'].map(a => document.getElementById('chart-front').layout[a].type)"
+    )
     assert kinds == ["linear", "linear"]
     page.locator("[name='log-x']").check()
     assert page.evaluate("document.getElementById('chart-front').layout.xaxis.type") == "log"
@@ -63,7 +69,9 @@ def test_the_step_line_joins_what_nothing_beats(visit):
     page = visit("some").page
     page.locator("[name='axis-y']").select_option("accuracy")
     found = drawn(page, "step")
-    points = [(r.value("flops"), r.value("accuracy")) for r in snapshot.records if r.state == "complete"]
+    points = [
+        (r.value("flops"), r.value("accuracy")) for r in snapshot.records if r.state == "complete"
+    ]
     best = {p for p in points if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)}
     assert found["x"] == pytest.approx([x for x, _ in sorted(best)], rel=1e-5)
     assert found["y"] == pytest.approx([y for _, y in sorted(best)], rel=1e-5)
@@ -93,11 +101,19 @@ def test_a_budget_names_the_best_student_within_it(visit):
     front = [snapshot.record(trial) for trial in snapshot.front]
     page = visit("some").page
     answer, found = page.locator("#budget-answer"), []
-    for budget in ({"storage_bytes": 4}, {"flops": 6, "accuracy": 3}, {"storage_bytes": 0, "nll": 0}):
-        bounds = {name: sorted({r.value(name) for r in front})[place] for name, place in budget.items()}
+    for budget in (
+        {"storage_bytes": 4},
+        {"flops": 6, "accuracy": 3},
+        {"storage_bytes": 0, "nll": 0},
+    ):
+        bounds = {
+            name: sorted({r.value(name) for r in front})[place] for name, place in budget.items()
+        }
         for name, place in budget.items():
             page.locator(f"#budget [data-name='{name}']").fill(str(place))
-        fits = [r for r in front if all(within(r.value(n), n, bound) for n, bound in bounds.items())]
+        fits = [
+            r for r in front if all(within(r.value(n), n, bound) for n, bound in bounds.items())
+        ]
         if fits:
             best = min(fits, key=lambda r: r.value("nll")).trial
             expect(answer).to_contain_text(f"Trial {best}:")
@@ -108,7 +124,9 @@ def test_a_budget_names_the_best_student_within_it(visit):
         assert drawn(page, "within")["keys"] == ([] if best is None else [best])
         found.append(best)
         command = page.locator("#budget-command").inner_text()
-        assert command.startswith("gped-search pick digits_mlp --within ") and command.count("--within") == len(bounds)
+        assert command.startswith("gped-search pick digits_mlp --within ") and command.count(
+            "--within"
+        ) == len(bounds)
         for name, bound in bounds.items():
             written = float(command.split(f"--within {name}=")[1].split()[0])
             assert written == pytest.approx(bound, rel=1e-5) and within(bound, name, written)
@@ -139,7 +157,9 @@ def test_a_card_opens_by_keyboard_and_by_a_click_on_its_mark(visit):
         others[1],
     )
     expect(page.locator(f"#student-{others[1]}")).to_have_attribute("open", "")
-    dominated = next(r.trial for r in snapshot.records if r.state == "complete" and r.trial not in snapshot.front)
+    dominated = next(
+        r.trial for r in snapshot.records if r.state == "complete" and r.trial not in snapshot.front
+    )
     page.evaluate(
         """trial => document.getElementById('chart-front').emit('plotly_click', {points: [{customdata: trial}]})""",
         dominated,
@@ -166,7 +186,11 @@ def test_all_trials_can_be_sorted_and_filtered(visit):
     assert set(page.evaluate(trials)) == infeasible
     expect(page.locator("#trials-shown")).to_have_text(f"{len(infeasible)} of 48 trials")
     page.locator("#trials-filter [name='text']").fill("INT8")
-    small = {r.trial for r in snapshot.records if r.trial in infeasible and r.genotype["storage_dtype"] == "int8"}
+    small = {
+        r.trial
+        for r in snapshot.records
+        if r.trial in infeasible and r.genotype["storage_dtype"] == "int8"
+    }
     assert set(page.evaluate(trials)) == small and 0 < len(small) < len(infeasible)
 
 
@@ -183,16 +207,26 @@ def test_trials_go_home_as_csv_and_json(visit, tmp_path):
     table = json.loads(texts["JSON"])["table"]
     assert list(rows[0]) == table["columns"]
     for row, record, values in zip(rows, snapshot.records, table["rows"], strict=True):
-        assert (int(row["trial"]), row["state"], row["reason"]) == (record.trial, record.state, record.reason)
-        assert row["nll"] == ("" if "nll" not in record.metrics else str(values[table["columns"].index("nll")]))
+        assert (int(row["trial"]), row["state"], row["reason"]) == (
+            record.trial,
+            record.state,
+            record.reason,
+        )
+        assert row["nll"] == (
+            "" if "nll" not in record.metrics else str(values[table["columns"].index("nll")])
+        )
         if "nll" in record.metrics:
             assert float(row["nll"]) == pytest.approx(record.metrics["nll"], rel=1e-5)
             assert int(row["flops"]) == record.costs["flops"]
 
 
 def test_formulas_stay_texts_in_the_csv(visit, tmp_path):
-    records = (TrialRecord(0, "failed", {"family": "mlp", "note": "=1+1"}, reason='@SUM(A1), a "quote"'),)
-    snapshot = make_snapshot(records=records, front=(), chosen=None, knee=None, hypervolume=(), random_order=())
+    records = (
+        TrialRecord(0, "failed", {"family": "mlp", "note": "=1+1"}, reason='@SUM(A1), a "quote"'),
+    )
+    snapshot = make_snapshot(
+        records=records, front=(), chosen=None, knee=None, hypervolume=(), random_order=()
+    )
     write_report(snapshot, tmp_path / "report.html")
     page = visit(tmp_path / "report.html").page
     with page.expect_download() as download:

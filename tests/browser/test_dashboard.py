@@ -1,4 +1,6 @@
-"""The dashboard in a real browser: what is feasible, and the note, plots and files of a front trial."""
+"""The dashboard in a real browser: what is feasible, and the note, plots and files of a front
+trial.
+"""
 
 import socket
 import threading
@@ -69,7 +71,12 @@ def page(browser: Any, served: Served) -> Iterator[Page]:
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if _is_foreign(request.url, served) else None)
+    page.on(
+        "request",
+        lambda request: (
+            complaints.append(request.url) if _is_foreign(request.url, served) else None
+        ),
+    )
     yield page
     assert page.title() != "owned" and page.locator("img[src=x]").count() == 0
     context.close()
@@ -92,11 +99,19 @@ def test_feasibility_is_optunas_and_the_plots_are_drawn(page: Page, served: Serv
     counts = dict(page.evaluate(FRONT))
     assert counts["Infeasible Trial"] == infeasible
     assert counts["Feasible Trial"] + counts["Best Trial"] == len(trials) - infeasible
-    page.wait_for_function("() => document.querySelectorAll('[id^=\"user-defined-plot:\"] .main-svg').length >= 6")
-    names = page.evaluate("[...document.querySelectorAll('[id^=\"user-defined-plot:\"]')].map(e => e.id.slice(18))")
-    assert names == sorted(names) and {"chart-front", "chart-hypervolume", "chart-teacher"} <= set(names)
+    page.wait_for_function(
+        "() => document.querySelectorAll('[id^=\"user-defined-plot:\"] .main-svg').length >= 6"
+    )
+    names = page.evaluate(
+        "[...document.querySelectorAll('[id^=\"user-defined-plot:\"]')].map(e => e.id.slice(18))"
+    )
+    assert names == sorted(names) and {"chart-front", "chart-hypervolume", "chart-teacher"} <= set(
+        names
+    )
     expect(page.get_by_text("NLL (nats) against FLOPs")).to_be_visible()
-    expect(page.get_by_text(f"trial-{served.study.front_records()[0].trial}-README.md")).to_be_visible()
+    expect(
+        page.get_by_text(f"trial-{served.study.front_records()[0].trial}-README.md")
+    ).to_be_visible()
 
 
 def test_the_study_s_note_and_names_are_text(page: Page, served: Served) -> None:

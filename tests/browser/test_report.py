@@ -49,7 +49,9 @@ def test_a_card_beyond_the_page_is_followed_to_its_file(visit):
 
 def test_pictures_in_cards_are_decoded(visit):
     page = visit("some").page
-    sizes = page.locator(".card.chosen .example img").evaluate_all("all => all.map(e => [e.naturalWidth, e.complete])")
+    sizes = page.locator(".card.chosen .example img").evaluate_all(
+        "all => all.map(e => [e.naturalWidth, e.complete])"
+    )
     assert len(sizes) == 6 and all(size == [8, True] for size in sizes)
 
 
@@ -63,9 +65,14 @@ def test_ink_follows_the_colour_scheme_and_paper_is_black_on_white(visit):
     seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(ink).to_have_css("fill", "rgb(0, 0, 0)")
     expect(seen.page.locator("#budget")).to_be_hidden()
-    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 760, "A4 at 96 dots an inch, less its margins"
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 760, (
+        "A4 at 96 dots an inch, less its margins"
+    )
     assert seen.page.locator("details:not([open])").count() == 0
-    assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert (
+        seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
     seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert seen.page.locator("details:not([open])").count() > 10
     assert seen.complaints == []
@@ -85,10 +92,17 @@ def test_evil_texts_are_shown_as_they_are(visit):
     assert page.locator(".chart a[href]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     hovered = page.evaluate(HOVERED, "reference-0")
-    assert hovered.startswith("<b>bold</b><br><a href='https://x.y'>link</a></script><script>") and len(hovered) < 400
+    assert (
+        hovered.startswith("<b>bold</b><br><a href='https://x.y'>link</a></script><script>")
+        and len(hovered) < 400
+    )
     assert page.locator("#chart-front .hoverlayer a").count() == 0
-    page.locator("[name='axis-y']").select_option(label=page.locator("[name='axis-y'] option").nth(3).inner_text())
-    expect(page.locator("#chart-front .ytitle")).to_contain_text("</script><script>alert(1)</script><img src=x")
+    page.locator("[name='axis-y']").select_option(
+        label=page.locator("[name='axis-y'] option").nth(3).inner_text()
+    )
+    expect(page.locator("#chart-front .ytitle")).to_contain_text(
+        "</script><script>alert(1)</script><img src=x"
+    )
     assert page.locator("#chart-front .ytitle a, #chart-front .ytitle b").count() == 0
     page.locator("[name='space']").check()
     expect(page.locator("#space text").filter(has_text="</script>").first).to_be_visible()
@@ -105,7 +119,9 @@ def test_a_picture_can_be_saved_without_breaking_the_policy(visit, tmp_path):
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
     assert len([url for url in seen.requests if url.startswith("http")]) == 0
     titles = seen.page.locator(".modebar-btn").evaluate_all("all => all.map(e => e.dataset.title)")
-    assert titles and not [title for title in titles if title and ("loud" in title or "hare" in title)]
+    assert titles and not [
+        title for title in titles if title and ("loud" in title or "hare" in title)
+    ]
     assert seen.complaints == []
 
 

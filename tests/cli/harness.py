@@ -1,4 +1,6 @@
-"""How tests use the program: inside this process, or as the installed command; and the smallest study worth running."""
+"""How tests use the program: inside this process, or as the installed command; and the smallest
+study worth running.
+"""
 
 import contextlib
 import functools
@@ -51,7 +53,9 @@ class _Terminal(io.StringIO):
 
 
 def call(*args: object, terminal: bool = False) -> Result:
-    """Run ``gped-search args`` inside this process; ``terminal`` makes it believe that it talks to one."""
+    """Run ``gped-search args`` inside this process; ``terminal`` makes it believe that it talks to
+    one.
+    """
     out, err = (_Terminal(), _Terminal()) if terminal else (io.StringIO(), io.StringIO())
     before, code = sys.argv, 0
     sys.argv = ["gped-search", *map(str, args)]
@@ -73,7 +77,9 @@ def accepted(*args: object) -> Result:
 
 
 def refused(code: int, *args: object, says: tuple[str, ...] = ()) -> Result:
-    """``call`` that must end with ``code`` and one message that holds each of ``says``; no data on stdout."""
+    """``call`` that must end with ``code`` and one message that holds each of ``says``; no data on
+    stdout.
+    """
     result = call(*args)
     assert result.code == code, (result.code, result.err)
     assert_one_message(result.err, says)
@@ -110,7 +116,9 @@ def start(*args: object, cwd: Path | None = None, **env: str) -> "subprocess.Pop
 
 
 def finish(process: "subprocess.Popen[str]", seconds: float = 240) -> Result:
-    """Wait for a process; one that hangs is killed and fails the test, one on a busy machine is not."""
+    """Wait for a process; one that hangs is killed and fails the test, one on a busy machine is
+    not.
+    """
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -125,7 +133,9 @@ def installed(*args: object, cwd: Path | None = None, **env: str) -> Result:
     return finish(start(*args, cwd=cwd, **env))
 
 
-def wait_for(what: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 40) -> None:
+def wait_for(
+    what: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 40
+) -> None:
     """Wait until ``what`` holds while the process runs."""
     end = time.monotonic() + seconds
     while not what():
@@ -137,7 +147,9 @@ def wait_for(what: Callable[[], bool], process: "subprocess.Popen[str]", seconds
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes; empty where there is no folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 @dataclass(frozen=True)

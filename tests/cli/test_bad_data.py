@@ -1,4 +1,6 @@
-"""Arrays that cannot be used, data that is not there, imports that do not fit: told before anything is written."""
+"""Arrays that cannot be used, data that is not there, imports that do not fit: told before anything
+is written.
+"""
 
 import pickle
 import socket
@@ -39,9 +41,15 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("y_train", "label 3", "0 to 2"),
     ),
     "negative label": ({"y_train": np.arange(NUM) % 3 - 1}, ("y_train", "-1", "0 to 2")),
-    "float labels": ({"y_train": (np.arange(NUM) % 3).astype(float)}, ("y_train", "float64", "integer", "astype")),
+    "float labels": (
+        {"y_train": (np.arange(NUM) % 3).astype(float)},
+        ("y_train", "float64", "integer", "astype"),
+    ),
     "one class": ({"y_train": np.zeros(NUM, int)}, ("y_train", "1 class", "at least 2")),
-    "one hot labels": ({"y_train": np.eye(3, dtype=int)[np.arange(NUM) % 3]}, ("y_train", "(60, 3)", "(N,)")),
+    "one hot labels": (
+        {"y_train": np.eye(3, dtype=int)[np.arange(NUM) % 3]},
+        ("y_train", "(60, 3)", "(N,)"),
+    ),
     "NaN": ({"x_train": _with_nan()}, ("x_train", "NaN", "(7, 1)")),
     "too few labels": ({"y_train": np.arange(NUM - 1) % 3}, ("y_train", "59 labels", "60 inputs")),
     "another test shape": (
@@ -54,8 +62,14 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "another pool shape": ({"x_pool": np.zeros((9, 5), np.float32)}, ("x_pool", "(5,)", "(3,)")),
     "no labels": ({"y_train": None}, ("y_train", "missing")),
-    "a test part without labels": ({"x_test": np.zeros((9, DIMS), np.float32)}, ("y_test", "missing")),
-    "an array nobody knows": ({"x_trian": np.zeros((9, DIMS))}, ("x_trian", "unknown", "'x_train'")),
+    "a test part without labels": (
+        {"x_test": np.zeros((9, DIMS), np.float32)},
+        ("y_test", "missing"),
+    ),
+    "an array nobody knows": (
+        {"x_trian": np.zeros((9, DIMS))},
+        ("x_trian", "unknown", "'x_train'"),
+    ),
     "objects": ({"class_names": np.array([1, "b", None], object)}, ("class_names", "plain array")),
     "words": ({"x_train": np.full((NUM, DIMS), "a")}, ("x_train", "integers or floats")),
     "no examples": ({"x_train": np.zeros((0, DIMS))}, ("x_train", "empty")),
@@ -86,9 +100,16 @@ class _Trap:
 
 @pytest.mark.parametrize(
     ("case", "says"),
-    [("missing", "no such file"), ("truncated", "not a readable .npz"), ("pickled", "numpy.savez"), ("text", "npz")],
+    [
+        ("missing", "no such file"),
+        ("truncated", "not a readable .npz"),
+        ("pickled", "numpy.savez"),
+        ("text", "npz"),
+    ],
 )
-def test_a_file_that_is_no_npz_is_refused_and_never_unpickled(home: Home, case: str, says: str) -> None:
+def test_a_file_that_is_no_npz_is_refused_and_never_unpickled(
+    home: Home, case: str, says: str
+) -> None:
     makers: dict[str, Callable[[], bytes]] = {
         "truncated": _truncated,
         "pickled": lambda: pickle.dumps(_Trap()),
@@ -115,15 +136,29 @@ def test_a_dataset_that_is_not_there_is_not_fetched(
     monkeypatch.setattr(socket.socket, "connect", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     says = (name, str(folder), "missing", "dataset.download=true")
-    refused(5, "run", home.space, "--out", home.out, "--set", f"dataset={{name: {name}}}", says=says)
+    refused(
+        5, "run", home.space, "--out", home.out, "--set", f"dataset={{name: {name}}}", says=says
+    )
     assert not home.out.exists() and not home.cache.exists() and not list(folder.iterdir())
 
 
-def weights(width: int = 8, samples: int = 5, inputs: int = 64, classes: int = 10) -> dict[str, torch.Tensor]:
-    """Stacked weights of little networks with one hidden layer, named as ``nn.Sequential`` names them."""
+def weights(
+    width: int = 8, samples: int = 5, inputs: int = 64, classes: int = 10
+) -> dict[str, torch.Tensor]:
+    """Stacked weights of little networks with one hidden layer, named as ``nn.Sequential`` names
+    them.
+    """
     generator = torch.Generator().manual_seed(1)
-    shapes = {"0.weight": (width, inputs), "0.bias": (width,), "2.weight": (classes, width), "2.bias": (classes,)}
-    return {name: torch.randn((samples, *shape), generator=generator) * 0.3 for name, shape in shapes.items()}
+    shapes = {
+        "0.weight": (width, inputs),
+        "0.bias": (width,),
+        "2.weight": (classes, width),
+        "2.bias": (classes,),
+    }
+    return {
+        name: torch.randn((samples, *shape), generator=generator) * 0.3
+        for name, shape in shapes.items()
+    }
 
 
 def _importing(home: Home, path: str, *, out: Path) -> tuple[object, ...]:
@@ -150,13 +185,19 @@ def _predictions(**changes: Any) -> dict[str, Any]:
 BAD_IMPORTS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "missing": (None, ("no such file",)),
     "logits": (lambda: _predictions(prob=np.ones((2, 1797, 10))), ("sum to 1", "softmax")),
-    "another number of classes": (lambda: _predictions(prob=np.ones((2, 1797, 9)) / 9), ("(2, 1797, 9)", "10")),
+    "another number of classes": (
+        lambda: _predictions(prob=np.ones((2, 1797, 9)) / 9),
+        ("(2, 1797, 9)", "10"),
+    ),
     "no inputs": (lambda: {"prob": np.ones((2, 5, 10)) / 10}, ("'inputs'",)),
     "no validation inputs": (
         lambda: _predictions(inputs=np.zeros((1797, 1, 8, 8), np.float32)),
         ("no predictions for 288", "validation"),
     ),
-    "inputs of another shape": (lambda: _predictions(inputs=np.zeros((1797, 5), np.float32)), ("(1797, 5)", "8")),
+    "inputs of another shape": (
+        lambda: _predictions(inputs=np.zeros((1797, 5), np.float32)),
+        ("(1797, 5)", "8"),
+    ),
     "objects": (lambda: {"inputs": np.array([None, 1], object)}, ("npz", "object")),
 }
 

@@ -10,7 +10,10 @@ BAD_SETTINGS = {
     "unknown key": ("recipe.stepz=3", ("tiny.yaml", "recipe.stepz", "unknown key", "'steps'")),
     "unknown section": ("serch.n_trials=3", ("tiny.yaml", "serch", "'search'")),
     "unknown dataset setting": ("dataset.validaton=0.1", ("dataset", "validaton", "'validation'")),
-    "unknown genotype value": ("students.0.genotype.wdth=3", ("students[0].genotype.wdth", "'width'")),
+    "unknown genotype value": (
+        "students.0.genotype.wdth=3",
+        ("students[0].genotype.wdth", "'width'"),
+    ),
     "wrong type": ("recipe.steps=abc", ("tiny.yaml", "recipe.steps", "'abc'", "a number")),
     "fraction of a step": ("recipe.steps=20.5", ("recipe.steps", "20.5", "integer")),
     "a number for a section": ("recipe=3", ("recipe", "found 3")),
@@ -21,9 +24,18 @@ BAD_SETTINGS = {
         ("group_penalty", "'1e-6'", "a number"),
     ),
     "not a number": ("recipe.lr=.nan", ("recipe.lr", "nan", "finite")),
-    "no choices": ("students.0.genotype.width.choices=[]", ("students[0].genotype.width.choices", "[]", "one entry")),
-    "a choice twice": ("students.0.genotype.width.choices=[2, 2]", ("width.choices", "[2, 2]", "twice")),
-    "range upside down": ("students.0.genotype.depth={int: [3, 1]}", ("depth.int", "[3, 1]", "low end first")),
+    "no choices": (
+        "students.0.genotype.width.choices=[]",
+        ("students[0].genotype.width.choices", "[]", "one entry"),
+    ),
+    "a choice twice": (
+        "students.0.genotype.width.choices=[2, 2]",
+        ("width.choices", "[2, 2]", "twice"),
+    ),
+    "range upside down": (
+        "students.0.genotype.depth={int: [3, 1]}",
+        ("depth.int", "[3, 1]", "low end first"),
+    ),
     "no students": ("students=[]", ("students", "[]")),
     "unknown dataset": ("dataset={name: digts}", ("dataset.name", "'digts'", "'digits'")),
     "unknown teacher family": ("teacher.family=mlpp", ("teacher.family", "'mlpp'", "'mlp'")),
@@ -35,11 +47,20 @@ BAD_SETTINGS = {
     "unknown policy": ("views=[{policy: nois}]", ("views[0]", "'nois'", "'noise'")),
     "unknown sampler": ("search.sampler=tpee", ("search.sampler", "'tpee'", "'tpe'")),
     "objective twice": ("objectives=[nll, nll]", ("objectives", "twice")),
-    "metric without its head": ("targets=[predictive]\0objectives=[entropy_error, macs]", ("expected_entropy",)),
+    "metric without its head": (
+        "targets=[predictive]\0objectives=[entropy_error, macs]",
+        ("expected_entropy",),
+    ),
     "no trials": ("search.n_trials=0", ("search.n_trials", "found 0", "1")),
     "negative seed": ("seed=-1", ("seed", "found -1", "0")),
-    "samples that chains cannot share": ("teacher.method.num_samples=5", ("num_samples", "found 5", "chains (2)")),
-    "teacher without units": ("teacher.genotype.width=0", ("teacher.genotype.width", "found 0", "from 1")),
+    "samples that chains cannot share": (
+        "teacher.method.num_samples=5",
+        ("num_samples", "found 5", "chains (2)"),
+    ),
+    "teacher without units": (
+        "teacher.genotype.width=0",
+        ("teacher.genotype.width", "found 0", "from 1"),
+    ),
     "a name that is a path": ("name=a/b", ("name", "'a/b'", "folder")),
     "no equals sign": ("search.n_trials", ("--set search.n_trials", "KEY=VALUE")),
     "no key": ("=3", ("--set", "KEY=VALUE")),
@@ -54,7 +75,10 @@ BAD_SETTINGS = {
         "students.0.genotype.group_penalty={float: [1.0e-4, 1.0e-2]}\0search.sampler=brute_force",
         ("search.sampler", "'brute_force'", "float range", "tpe"),
     ),
-    "a constraint nothing meets": ("constraints={params: 3}", ("constraints.params", "params <= 3", "raise the bound")),
+    "a constraint nothing meets": (
+        "constraints={params: 3}",
+        ("constraints.params", "params <= 3", "raise the bound"),
+    ),
     "a method's constraint": ("teacher.method.burn_in=-1", ("teacher.method", "burn_in", "-1")),
 }
 
@@ -79,7 +103,11 @@ BAD_OPTIONS = {
     "no device": (2, ("--device", ""), ("--device", "''", "auto")),
     "a study above the folder": (2, ("--study-name", "../x"), ("--study-name", "'../x'", "folder")),
     "unknown option": (2, ("--n-trails", "3"), ("--n-trails",)),
-    "out below a file": (5, ("--out", "tiny.yaml/x"), ("tiny.yaml/x", "directory", "check the path")),
+    "out below a file": (
+        5,
+        ("--out", "tiny.yaml/x"),
+        ("tiny.yaml/x", "directory", "check the path"),
+    ),
 }
 
 
@@ -97,7 +125,14 @@ def test_cuda_without_cuda_is_an_environment_problem(
     home: Home, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refused(5, *verb, home.space, "--device", "cuda", says=("--device cuda", "no CUDA device", "--device cpu"))
+    refused(
+        5,
+        *verb,
+        home.space,
+        "--device",
+        "cuda",
+        says=("--device cuda", "no CUDA device", "--device cpu"),
+    )
     assert not Path("reports").exists() and not home.cache.exists()
 
 
@@ -150,7 +185,14 @@ def test_a_misspelt_shipped_space_is_answered_with_the_nearest() -> None:
 def test_a_teacher_that_diverges_leaves_a_study_name_that_can_be_used(home: Home) -> None:
     wild = "teacher.method.step_size.initial=1000000.0"
     refused(
-        1, "run", home.space, "--out", home.out, "--set", wild, says=("not finite", "teacher.method.step_size.initial")
+        1,
+        "run",
+        home.space,
+        "--out",
+        home.out,
+        "--set",
+        wild,
+        says=("not finite", "teacher.method.step_size.initial"),
     )
     refused(4, "status", home.study, says=("no such study",))
     home.run("--n-trials", "1")

@@ -1,4 +1,6 @@
-"""Streams and studies that were damaged or are of something else: exit code 4, and what is there stays as it is."""
+"""Streams and studies that were damaged or are of something else: exit code 4, and what is there
+stays as it is.
+"""
 
 import json
 import sqlite3
@@ -32,12 +34,18 @@ DAMAGES: dict[str, tuple[Callable[[Home], None], tuple[str, ...]]] = {
         lambda home: _flip(home.stream / "segments/000000/weight-000000.npy"),
         ("weight-000000.npy", "SHA-256", "delete"),
     ),
-    "a flipped byte in predictions": (lambda home: _flip(_validation(home)), ("log_prob-000000.npy", "delete")),
+    "a flipped byte in predictions": (
+        lambda home: _flip(_validation(home)),
+        ("log_prob-000000.npy", "delete"),
+    ),
     "a missing shard": (
         lambda home: (home.stream / "segments/000000/params-000000.npy").unlink(),
         ("params-000000.npy",),
     ),
-    "a missing manifest": (lambda home: (home.stream / "segments/000000/manifest.json").unlink(), ("manifest.json",)),
+    "a missing manifest": (
+        lambda home: (home.stream / "segments/000000/manifest.json").unlink(),
+        ("manifest.json",),
+    ),
     "a future segment": (
         lambda home: _future(home.stream / "segments/000000/manifest.json"),
         ("format version 2", "expected 1", "upgrade"),
@@ -92,7 +100,12 @@ def test_garbage_in_place_of_the_database_is_kept(own: Home) -> None:
     database = own.study / "study.db"
     database.write_bytes(b"this is no database" * 400)
     before = contents(own.study)
-    for command in (("run", own.space), ("front", own.study), ("status", own.study), ("report", own.study)):
+    for command in (
+        ("run", own.space),
+        ("front", own.study),
+        ("status", own.study),
+        ("report", own.study),
+    ):
         refused(4, *command, "--out", own.out, says=("study.db",))
     assert contents(own.study) == before
 
@@ -126,7 +139,14 @@ READERS = ("status", "trials", "front", "pick", "report", "dashboard")
 def test_a_study_that_does_not_exist_is_told_with_those_that_do(finished: Home, verb: str) -> None:
     before = contents(finished.out)
     refused(4, verb, "tinny", "--out", finished.out, says=("tinny", "no such study", "tiny"))
-    refused(4, verb, "tiny", "--out", finished.root / "elsewhere", says=("tiny", "no such study", "none"))
+    refused(
+        4,
+        verb,
+        "tiny",
+        "--out",
+        finished.root / "elsewhere",
+        says=("tiny", "no such study", "none"),
+    )
     assert contents(finished.out) == before
     assert not (finished.root / "elsewhere").exists()
 
@@ -161,7 +181,16 @@ def test_a_budget_that_cannot_be_met_or_read_is_told(
 def test_a_second_run_of_a_study_is_refused_while_the_first_one_works(own: Home) -> None:
     before = contents(own.study)
     with lock(own.study / "lock", wait=False):
-        refused(5, "run", own.space, "--out", own.out, "--n-trials", "6", says=(str(own.study), "another process"))
+        refused(
+            5,
+            "run",
+            own.space,
+            "--out",
+            own.out,
+            "--n-trials",
+            "6",
+            says=(str(own.study), "another process"),
+        )
     assert contents(own.study) == before
 
 

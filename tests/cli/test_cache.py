@@ -14,7 +14,9 @@ def test_it_lists_and_touches_nothing(own: Home) -> None:
     before = contents(own.cache)
     (row,) = json.loads(accepted("gc", "--format", "json").out)
     assert row["stream"] == own.stream.name and row["samples"] == 4 and row["in use"] is False
-    assert row["bytes"] == sum(len(c) for name, c in contents(own.cache).items() if name.startswith("streams"))
+    assert row["bytes"] == sum(
+        len(c) for name, c in contents(own.cache).items() if name.startswith("streams")
+    )
     assert row["views"] > 0 and row["derived"] > 0 and row["building"] == 0
     assert row["teacher"] == "mlp(depth=1, width=[8]) by sgld on digits, seed 0"
     (again,) = csv.DictReader(io.StringIO(accepted("gc", "--format", "csv").out))
@@ -31,7 +33,9 @@ def test_a_choice_is_only_shown_until_it_is_confirmed(own: Home) -> None:
     assert "would go" in shown.err and contents(own.stream) == before
     removed = accepted("gc", "--views", "--derived", "--delete")
     assert "removed" in removed.err
-    assert contents(own.stream) == {n: c for n, c in before.items() if not n.startswith(("views", "derived"))}
+    assert contents(own.stream) == {
+        n: c for n, c in before.items() if not n.startswith(("views", "derived"))
+    }
     assert own.run("--n-trials", "4").code == 0  # and is made again
 
 
@@ -55,14 +59,21 @@ def test_a_stream_in_use_stays_and_says_so(own: Home) -> None:
     assert contents(own.stream) == before
 
 
-@pytest.mark.parametrize("words", ["Which studies use a stream cannot be known", "--delete", "--building"])
+@pytest.mark.parametrize(
+    "words", ["Which studies use a stream cannot be known", "--delete", "--building"]
+)
 def test_the_help_says_what_it_cannot_know(words: str) -> None:
     assert words in " ".join(accepted("gc", "--help").out.split())
 
 
 def test_half_the_bytes_make_a_whole_study(own: Home) -> None:
-    accepted("run", own.space, "--out", own.root / "half", "--set", "stream.prediction_dtype=float16")
-    sizes = {path.parent.parent.name: path.stat().st_size - 128 for path in own.stream.glob("views/*/*/log_prob-*")}
+    accepted(
+        "run", own.space, "--out", own.root / "half", "--set", "stream.prediction_dtype=float16"
+    )
+    sizes = {
+        path.parent.parent.name: path.stat().st_size - 128
+        for path in own.stream.glob("views/*/*/log_prob-*")
+    }
     assert len(sizes) == 6  # distillation, validation and test, each stored both ways
     for part in ("distillation", "validation", "test"):
         small, large = sorted(size for name, size in sizes.items() if name.startswith(part))

@@ -7,7 +7,16 @@ from tests.cli.harness import Home, accepted, refused
 
 def test_two_studies_make_one_page(own: Home) -> None:
     accepted(
-        "run", own.space, "--out", own.out, "--study-name", "more", "--n-trials", "5", "--set", "search.sampler=random"
+        "run",
+        own.space,
+        "--out",
+        own.out,
+        "--study-name",
+        "more",
+        "--n-trials",
+        "5",
+        "--set",
+        "search.sampler=random",
     )
     page = Path(accepted("report", "tiny", "more", "--out", own.out).out.strip())
     assert page == own.out / "tiny-against-more.html"
@@ -26,7 +35,18 @@ def test_one_study_is_written_where_it_is_asked(own: Home) -> None:
 
 def test_studies_of_other_objectives_are_refused(own: Home) -> None:
     other = "objectives=[accuracy, params]"
-    accepted("run", own.space, "--out", own.out, "--study-name", "other", "--n-trials", "1", "--set", other)
+    accepted(
+        "run",
+        own.space,
+        "--out",
+        own.out,
+        "--study-name",
+        "other",
+        "--n-trials",
+        "1",
+        "--set",
+        other,
+    )
     says = (
         "study 'other': its objectives are accuracy (maximize), params (minimize)",
         "those of 'tiny'",

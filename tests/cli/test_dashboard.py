@@ -29,19 +29,25 @@ def test_it_serves_the_study_until_it_is_interrupted(own: Home) -> None:
     assert said == f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)\n"
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies/1", timeout=20) as answer:
         found = json.load(answer)
-    front = [row["trial"] for row in json.loads(accepted("front", own.study, "--format", "json").out)]
+    front = [
+        row["trial"] for row in json.loads(accepted("front", own.study, "--format", "json").out)
+    ]
     assert sorted(t["number"] for t in found["best_trials"]) == sorted(front)
     assert found["objective_names"] == ["nll", "flops", "storage_bytes"]
     assert found["note"]["body"].startswith("# tiny") and found["plotly_graph_objects"]
     assert all(trial["note"]["body"] for trial in found["trials"] if trial["number"] in front)
-    assert {a["filename"] for a in found["artifacts"]} >= {f"trial-{t}-weights.safetensors" for t in front}
+    assert {a["filename"] for a in found["artifacts"]} >= {
+        f"trial-{t}-weights.safetensors" for t in front
+    }
     os.kill(process.pid, signal.SIGINT)
     result = finish(process)
     assert result.code == 130 and "Traceback" not in result.err
 
 
 def _tell_from_outside(own: Home) -> None:
-    """What a client of a plain optuna-dashboard can do to a trial that runs: a NaN, and a value short of one."""
+    """What a client of a plain optuna-dashboard can do to a trial that runs: a NaN, and a value
+    short of one.
+    """
     url = f"sqlite:///{own.study}/study.db"
     study = optuna.load_study(study_name="tiny", storage=url)
     storage, running = RDBStorage(url), [study.ask(), study.ask()]

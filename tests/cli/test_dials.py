@@ -12,7 +12,9 @@ from tests.cli.harness import Home, accepted, refused
 from tests.report.test_page import Page
 
 
-def test_one_command_makes_the_figure_and_resumes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_command_makes_the_figure_and_resumes(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ("dials", home.space, "--mask", "0,3", "--subsample", "200", "--out", home.out)
     result = accepted(*arguments)
     page = home.out / "tiny-dials" / "dials.html"
@@ -25,11 +27,16 @@ def test_one_command_makes_the_figure_and_resumes(home: Home, monkeypatch: pytes
     ]
     assert data["part"] == "validation"
     for point in data["points"]:
-        assert [s["name"] for s in point["students"]] == ["unpruned", "smallest"] and point["n"] == 288
+        assert [s["name"] for s in point["students"]] == ["unpruned", "smallest"] and point[
+            "n"
+        ] == 288
         for student in point["students"]:
             gap = student["metrics"]["nll"] - point["teacher"]["metrics"]["nll"]
             low, high = student["intervals"]["nll_above_teacher"]
-            assert student["metrics"]["nll_above_teacher"] == pytest.approx(gap, abs=1e-9) and low <= gap <= high
+            assert (
+                student["metrics"]["nll_above_teacher"] == pytest.approx(gap, abs=1e-9)
+                and low <= gap <= high
+            )
 
     # a student's number follows from its file and the masked validation inputs alone
     masked = gn.load_dataset(gn.load_space(home.space, {"data.mask": 3}))
@@ -44,7 +51,9 @@ def test_one_command_makes_the_figure_and_resumes(home: Home, monkeypatch: pytes
         f"chart-{what}-{dial}" for what in ("gap", "kl", "nll") for dial in ("mask", "subsample")
     }
     assert found.embedded("numbers-json") == data
-    assert not found.attributes("src") and all(href.startswith("#") for href in found.attributes("href"))
+    assert not found.attributes("src") and all(
+        href.startswith("#") for href in found.attributes("href")
+    )
 
     def measured(*arguments: object) -> None:
         raise AssertionError("measured again")
@@ -59,8 +68,19 @@ def test_one_command_makes_the_figure_and_resumes(home: Home, monkeypatch: pytes
 
 def test_what_cannot_be_turned_is_refused_before_any_work(home: Home) -> None:
     refused(2, "dials", home.space, "--out", home.out, says=("nothing to turn", "--mask 2,4"))
-    refused(2, "dials", home.space, "--mask", "two", "--out", home.out, says=("--mask: found 'two'",))
-    refused(2, "dials", home.space, "--mask", "2,9", "--out", home.out, says=("data.mask: found 9", "at most 8"))
+    refused(
+        2, "dials", home.space, "--mask", "two", "--out", home.out, says=("--mask: found 'two'",)
+    )
+    refused(
+        2,
+        "dials",
+        home.space,
+        "--mask",
+        "2,9",
+        "--out",
+        home.out,
+        says=("data.mask: found 9", "at most 8"),
+    )
     assert not Path(home.cache).exists() or not list(Path(home.cache).rglob("segments"))
     with pytest.raises(ConfigError, match="data.msk: unknown key; did you mean 'mask'"):
         gn.load_space(home.space, {"data.msk": 3})

@@ -33,7 +33,8 @@ def _sets(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
-# --------------------------------------------------------------------------------------------- one's own arrays
+# ---------------------------------------------------------------------------------------------
+# one's own arrays
 
 PREDICT = """\
 import sys
@@ -68,26 +69,37 @@ def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> Non
     front = json.loads(accepted("front", "mine", "--format", "json").out)
     assert front and all(row["n"]["nll"] == 24 and row["n"]["test_nll"] == 60 for row in front)
     budget = max(row["costs"]["params"] for row in front)
-    picked = json.loads(accepted("pick", "mine", "--within", f"params={budget}", "--format", "json").out)
+    picked = json.loads(
+        accepted("pick", "mine", "--within", f"params={budget}", "--format", "json").out
+    )
     assert picked == front[0]
     smallest = min(front, key=lambda row: row["costs"]["params"])
     tight = f"params={smallest['costs']['params']}"
-    assert json.loads(accepted("pick", "mine", "--within", tight, "--format", "json").out) == smallest
+    assert (
+        json.loads(accepted("pick", "mine", "--within", tight, "--format", "json").out) == smallest
+    )
     shown = json.loads(accepted("show", "mine", str(picked["trial"]), "--format", "json").out)
     assert shown["metrics"] == picked["metrics"]
     assert sum(layer["params"] for layer in shown["layers"]) == picked["costs"]["params"]
 
     target = Path("taken home")
     assert accepted("export", "mine", str(picked["trial"]), "--into", target).out == f"{target}\n"
-    assert sorted(p.name for p in target.iterdir()) == ["README.md", "spec.json", "weights.safetensors"]
+    assert sorted(p.name for p in target.iterdir()) == [
+        "README.md",
+        "spec.json",
+        "weights.safetensors",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", PREDICT, str(target), "my, data {1}.npz"], capture_output=True, text=True
+        [sys.executable, "-c", PREDICT, str(target), "my, data {1}.npz"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "('malignant', 'benign') ['expected_entropy', 'predictive']\n"
 
 
-# ------------------------------------------------------------------------------------------ an imported ensemble
+# ------------------------------------------------------------------------------------------ an
+# imported ensemble
 
 MEMBERS, WIDTH = 5, 8
 
@@ -96,11 +108,16 @@ def _ensemble() -> dict[str, Tensor]:
     """Stacked weights of five little networks, named as ``nn.Sequential`` names them."""
     generator = torch.Generator().manual_seed(5)
     shapes = {"0.weight": (WIDTH, 64), "0.bias": (WIDTH,), "2.weight": (10, WIDTH), "2.bias": (10,)}
-    return {name: torch.randn((MEMBERS, *shape), generator=generator) * 0.4 for name, shape in shapes.items()}
+    return {
+        name: torch.randn((MEMBERS, *shape), generator=generator) * 0.4
+        for name, shape in shapes.items()
+    }
 
 
 def _probabilities(weights: dict[str, Tensor], x: Tensor) -> NDArray[Any]:
-    """Class probabilities of every member at normalised inputs, (S, N, C), as the user's own code computes them."""
+    """Class probabilities of every member at normalised inputs, (S, N, C), as the user's own code
+    computes them.
+    """
     members = []
     for i in range(MEMBERS):
         hidden = F.relu(x.flatten(1) @ weights["0.weight"][i].T + weights["0.bias"][i])
@@ -109,7 +126,9 @@ def _probabilities(weights: dict[str, Tensor], x: Tensor) -> NDArray[Any]:
 
 
 def _nll_of_average(prob: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any]) -> float:
-    """The negative log of the members' weighted average probability of the label, averaged over examples."""
+    """The negative log of the members' weighted average probability of the label, averaged over
+    examples.
+    """
     average = np.tensordot(weight / weight.sum(), prob, 1)
     return float(np.mean([-math.log(average[n, label]) for n, label in enumerate(labels)]))
 
@@ -137,12 +156,16 @@ def test_an_ensemble_known_by_its_weights_is_the_teacher(home: Home, naming: str
         path = "ensemble"
         Path(path).mkdir()
         for i in range(MEMBERS):
-            save_file({k: w[i].clone() for k, w in weights.items()}, f"{path}/member-{i}.safetensors")
+            save_file(
+                {k: w[i].clone() for k, w in weights.items()}, f"{path}/member-{i}.safetensors"
+            )
     dataset = load_dataset(load_space(home.space))
     expected = _nll_of_average(
         _probabilities(weights, dataset.inputs("validation")), dataset.labels("validation"), weight
     )
-    found = _teachers_nll(home, f"teacher.method={{name: import, path: {path}}}", "search.n_trials=2")
+    found = _teachers_nll(
+        home, f"teacher.method={{name: import, path: {path}}}", "search.n_trials=2"
+    )
     assert found == pytest.approx((expected, expected), abs=1e-5)
 
 
@@ -155,7 +178,9 @@ def test_an_ensemble_known_by_its_predictions_is_the_teacher(home: Home) -> None
     start = len(dataset.train)
     labels = dataset.labels("validation")
     expected = _nll_of_average(prob[:, start : start + len(labels)], labels, weight)
-    found = _teachers_nll(home, "teacher.method={name: import, path: ensemble.npz}", "search.n_trials=2")
+    found = _teachers_nll(
+        home, "teacher.method={name: import, path: ensemble.npz}", "search.n_trials=2"
+    )
     assert found == pytest.approx((expected, expected), abs=1e-5)
     opened = load_stream(open_study(home.study).stream_path)
     assert opened.log_prob.shape == (MEMBERS, len(raw), 10)
@@ -163,11 +188,14 @@ def test_an_ensemble_known_by_its_predictions_is_the_teacher(home: Home) -> None
     assert torch.allclose(opened.expectation("predictive"), average, atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------- a study that grows
+# ---------------------------------------------------------------------------------------------- a
+# study that grows
 
 
 def _times(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def test_a_longer_run_adds_trials_to_the_same_teacher_and_a_repeated_one_nothing(own: Home) -> None:
@@ -175,7 +203,10 @@ def test_a_longer_run_adds_trials_to_the_same_teacher_and_a_repeated_one_nothing
     before = json.loads(accepted("trials", own.study, "--format", "json").out)
     grown = own.run("--n-trials", str(N_TRIALS + 2))
     trials = [f"trial {N_TRIALS}", f"trial {N_TRIALS + 1}"]
-    assert [line.split(":")[0] for line in grown.err.splitlines()] == [*trials, "students tested so far"]
+    assert [line.split(":")[0] for line in grown.err.splitlines()] == [
+        *trials,
+        "students tested so far",
+    ]
     assert {**_times(own.stream / "segments"), **_times(own.stream / "views")} == stream
     after = json.loads(accepted("trials", own.study, "--format", "json").out)
     assert len(after) == N_TRIALS + 2 and after[:N_TRIALS] == before
@@ -225,7 +256,10 @@ def test_more_posterior_samples_go_on_with_the_same_chains(own: Home) -> None:
     found = accepted("teacher", "build", own.space, "--set", "teacher.method.num_samples=8")
     assert found.out == f"{own.stream}\n" and "8 posterior samples" in found.err
     assert sealed.items() <= _times(own.stream / "segments").items()
-    assert accepted("teacher", "verify", own.space).out == f"{own.stream}: every byte is as it was sealed\n"
+    assert (
+        accepted("teacher", "verify", own.space).out
+        == f"{own.stream}: every byte is as it was sealed\n"
+    )
 
 
 def test_verbs_that_read_a_teacher_sample_nothing(own: Home) -> None:

@@ -26,7 +26,8 @@ def _rows(text: str) -> list[dict[str, str]]:
     return rows
 
 
-# ------------------------------------------------------------------------------------------------------- help
+# -------------------------------------------------------------------------------------------------------
+# help
 
 
 def _verbs() -> list[tuple[str, ...]]:
@@ -84,7 +85,17 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 """
-HEAVY = {"torch", "torchvision", "optuna", "plotly", "pandas", "numpy", "sklearn", "scipy", "sqlalchemy"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "optuna",
+    "plotly",
+    "pandas",
+    "numpy",
+    "sklearn",
+    "scipy",
+    "sqlalchemy",
+}
 
 
 def _modules(work: str, *args: str) -> set[str]:
@@ -104,7 +115,8 @@ def test_the_package_loads_nothing_heavy() -> None:
     assert "gped_nas" in loaded and not loaded & HEAVY
 
 
-# ---------------------------------------------------------------------------------------------- data and formats
+# ----------------------------------------------------------------------------------------------
+# data and formats
 
 READS: dict[str, tuple[str, ...]] = {
     "status": ("status", "{study}"),
@@ -158,14 +170,19 @@ def test_the_front_has_the_documented_keys_in_order(finished: Home) -> None:
         assert {"family", "depth", "width", "storage_dtype"} <= set(row["genotype"])
         assert {"accuracy", "nll", "test_accuracy", "test_nll"} <= set(row["metrics"])
         assert set(row["intervals"]) == set(row["n"]) == set(row["metrics"])
-        assert all(low <= row["metrics"][name] <= high for name, (low, high) in row["intervals"].items())
+        assert all(
+            low <= row["metrics"][name] <= high for name, (low, high) in row["intervals"].items()
+        )
         assert {"macs", "flops", "params", "storage_bytes"} <= set(row["costs"])
         assert row["costs"]["flops"] == 2 * row["costs"]["macs"]
         assert row["n"]["nll"] == 288 and row["n"]["test_nll"] == 359
 
 
 def test_the_front_is_not_dominated_and_best_by_the_first_objective_first(finished: Home) -> None:
-    front, trials = _front(finished), json.loads(accepted("trials", finished.study, "--format", "json").out)
+    front, trials = (
+        _front(finished),
+        json.loads(accepted("trials", finished.study, "--format", "json").out),
+    )
 
     def losses(row: dict[str, Any]) -> tuple[float, ...]:
         return row["metrics"]["nll"], row["costs"]["flops"], row["costs"]["storage_bytes"]
@@ -174,20 +191,33 @@ def test_the_front_is_not_dominated_and_best_by_the_first_objective_first(finish
         return all(a <= b for a, b in zip(one, two, strict=True)) and one != two
 
     complete = [row for row in trials if row["state"] == "complete"]
-    expected = [r["trial"] for r in complete if not any(beats(losses(o), losses(r)) for o in complete)]
+    expected = [
+        r["trial"] for r in complete if not any(beats(losses(o), losses(r)) for o in complete)
+    ]
     assert sorted(row["trial"] for row in front) == sorted(expected)
-    assert [row["metrics"]["nll"] for row in front] == sorted(row["metrics"]["nll"] for row in front)
+    assert [row["metrics"]["nll"] for row in front] == sorted(
+        row["metrics"]["nll"] for row in front
+    )
 
 
 def test_trials_tell_state_and_reason_of_every_one(finished: Home) -> None:
     trials = json.loads(accepted("trials", finished.study, "--format", "json").out)
     assert [row["trial"] for row in trials] == list(range(N_TRIALS))
     for row in trials:
-        assert row["state"] in {"complete", "pruned", "infeasible", "duplicate", "failed", "running"}
+        assert row["state"] in {
+            "complete",
+            "pruned",
+            "infeasible",
+            "duplicate",
+            "failed",
+            "running",
+        }
         assert bool(row["reason"]) == (row["state"] != "complete")
 
 
-def test_a_study_is_named_by_its_name_or_its_folder(finished: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_is_named_by_its_name_or_its_folder(
+    finished: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     by_folder = accepted("front", finished.study, "--format", "csv").out
     monkeypatch.chdir(finished.root)
     assert accepted("front", "tiny", "--format", "csv").out == by_folder
@@ -201,7 +231,9 @@ def test_reading_changes_nothing(finished: Home) -> None:
     assert contents(finished.root) == before
 
 
-def test_cells_that_a_spreadsheet_would_run_are_quoted(capsys: pytest.CaptureFixture[str], home: Home) -> None:
+def test_cells_that_a_spreadsheet_would_run_are_quoted(
+    capsys: pytest.CaptureFixture[str], home: Home
+) -> None:
     texts = ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "plain"]
     print_rows([{"text": text, "number": -1.5} for text in texts], Format.csv)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
@@ -220,13 +252,18 @@ def test_a_text_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert shown.count("<U+001B>[31mred<U+202E>txt<U+0007>") == 2 and "[bold]name[/]" in shown
 
 
-# -------------------------------------------------------------------------------------------------- terminals
+# --------------------------------------------------------------------------------------------------
+# terminals
 
 
-def test_a_terminal_gets_no_color_when_it_wants_none(own: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_no_color_when_it_wants_none(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "1")
-    result = call("run", own.space, "--out", own.out, "--n-trials", str(N_TRIALS + 1), terminal=True)
+    result = call(
+        "run", own.space, "--out", own.out, "--n-trials", str(N_TRIALS + 1), terminal=True
+    )
     assert result.code == 0
     assert not COLOR.search(result.out) and not COLOR.search(result.err)
 
@@ -248,13 +285,17 @@ def test_a_dry_run_and_a_printed_configuration_do_nothing(home: Home) -> None:
     assert accepted("run", "printed.yaml", "--print-config").out == printed
 
 
-def test_a_flag_beats_set_beats_the_environment(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_beats_set_beats_the_environment(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "seed: 5" in home.run("--print-config", "--set", "seed=4", "--seed", "5").out
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{home.root}/optuna.db")
     monkeypatch.setenv("GPED_STORAGE", f"sqlite:///{home.root}/gped.db")
     home.run("--n-trials", "1")
     assert (home.root / "gped.db").exists()
-    home.run("--n-trials", "1", "--study-name", "flagged", "--storage", f"sqlite:///{home.root}/flag.db")
+    home.run(
+        "--n-trials", "1", "--study-name", "flagged", "--storage", f"sqlite:///{home.root}/flag.db"
+    )
     assert (home.root / "flag.db").exists() and not (home.root / "optuna.db").exists()
     assert not (home.study / "study.db").exists()
     assert json.loads(accepted("status", home.study, "--format", "json").out)["finished"] == 1
@@ -274,10 +315,16 @@ def test_the_installed_command_prints_the_same(finished: Home) -> None:
 
 def test_the_installed_command_ends_with_the_code_of_its_error(finished: Home) -> None:
     result = installed("front", "tinny", "--out", finished.out)
-    assert result.code == 4 and result.out == "" and result.err.startswith("gped-search: error: tinny: no such study")
+    assert (
+        result.code == 4
+        and result.out == ""
+        and result.err.startswith("gped-search: error: tinny: no such study")
+    )
 
 
-def test_doctor_tells_of_a_cache_that_cannot_be_written(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_tells_of_a_cache_that_cannot_be_written(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GPED_CACHE", str(home.space / "cache"))
     result = call("doctor", "--format", "json")
     assert result.code == 5 and "broken: cache" in result.err

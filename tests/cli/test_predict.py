@@ -36,12 +36,23 @@ def test_rows_say_what_the_student_predicts(student: Path, array: Path) -> None:
     for i, row in enumerate(rows):
         prob = expected["predictive"][i].tolist()
         assert list(row["probabilities"].values()) == pytest.approx(prob, abs=1e-6)
-        assert row["input"] == f"{array}[{i}]" and row["class"] == ("cat", "dog", "eel")[prob.index(max(prob))]
+        assert (
+            row["input"] == f"{array}[{i}]"
+            and row["class"] == ("cat", "dog", "eel")[prob.index(max(prob))]
+        )
         entropy = -sum(p * math.log(p) for p in prob)
         assert row["entropy"] == pytest.approx(entropy, abs=1e-5)
-        assert row["expected_entropy"] == pytest.approx(float(expected["expected_entropy"][i]), abs=1e-6)
-        assert row["mutual_information"] == pytest.approx(entropy - row["expected_entropy"], abs=1e-5)
-    assert rows == gn.predict_files(student, [array]) == gn.predict_files(gn.load_student(student), [str(array)])
+        assert row["expected_entropy"] == pytest.approx(
+            float(expected["expected_entropy"][i]), abs=1e-6
+        )
+        assert row["mutual_information"] == pytest.approx(
+            entropy - row["expected_entropy"], abs=1e-5
+        )
+    assert (
+        rows
+        == gn.predict_files(student, [array])
+        == gn.predict_files(gn.load_student(student), [str(array)])
+    )
 
 
 def test_several_files_as_csv_and_as_a_table(
@@ -53,7 +64,16 @@ def test_several_files_as_csv_and_as_a_table(
     printed = accepted("predict", "student", "x.npy", "one.png", "-f", "csv").out
     table = list(csv.DictReader(io.StringIO(printed)))
     assert [row["input"] for row in table] == ["x.npy[0]", "x.npy[1]", "x.npy[2]", "one.png"]
-    columns = ["input", "class", "entropy", "expected_entropy", "mutual_information", "p(cat)", "p(dog)", "p(eel)"]
+    columns = [
+        "input",
+        "class",
+        "entropy",
+        "expected_entropy",
+        "mutual_information",
+        "p(cat)",
+        "p(dog)",
+        "p(eel)",
+    ]
     assert list(table[0]) == columns
     assert float(table[0]["p(eel)"]) == pytest.approx(float(table[3]["p(eel)"]), abs=1e-6)
     text = accepted("predict", "student", "x.npy").out
@@ -71,34 +91,62 @@ def test_a_student_that_reads_images_is_asked_about_pictures(family: str, tmp_pa
     expected = gn.load_student(folder).predict(images)
     for i, row in enumerate(rows):
         assert row["input"] == str(names[i])
-        assert list(row["probabilities"].values()) == pytest.approx(expected["predictive"][i].tolist(), abs=1e-6)
-        assert row["expected_entropy"] == pytest.approx(float(expected["expected_entropy"][i]), abs=1e-6)
+        assert list(row["probabilities"].values()) == pytest.approx(
+            expected["predictive"][i].tolist(), abs=1e-6
+        )
+        assert row["expected_entropy"] == pytest.approx(
+            float(expected["expected_entropy"][i]), abs=1e-6
+        )
     assert rows[0]["probabilities"] != pytest.approx(rows[1]["probabilities"], abs=1e-3)
 
 
-def test_an_export_is_a_student_if_it_holds_the_weights(student: Path, array: Path, tmp_path: Path) -> None:
+def test_an_export_is_a_student_if_it_holds_the_weights(
+    student: Path, array: Path, tmp_path: Path
+) -> None:
     from gped_nas.export.folder import write_export
 
     write_export(student, tmp_path / "out", ["safetensors"], lambda spec: "")
-    assert accepted("predict", tmp_path / "out", array).out == accepted("predict", student, array).out
+    assert (
+        accepted("predict", tmp_path / "out", array).out == accepted("predict", student, array).out
+    )
     (tmp_path / "out" / "weights.safetensors").unlink()
-    refused(2, "predict", tmp_path / "out", array, says=("without weights.safetensors", "--to safetensors"))
+    refused(
+        2,
+        "predict",
+        tmp_path / "out",
+        array,
+        says=("without weights.safetensors", "--to safetensors"),
+    )
 
 
 def test_a_real_label_has_mean_and_variance(array: Path, tmp_path: Path) -> None:
-    folder = make_student(tmp_path / "real", Genotype("mlp", depth=0), targets=("predictive_normal",), class_names=())
+    folder = make_student(
+        tmp_path / "real", Genotype("mlp", depth=0), targets=("predictive_normal",), class_names=()
+    )
     rows = json.loads(accepted("predict", folder, array, "-f", "json").out)
     expected = gn.load_student(folder).predict(raw_inputs(3))["predictive_normal"]
     assert [set(row) for row in rows] == [{"input", "mean", "variance"}] * 3
-    assert [[row["mean"], row["variance"]] for row in rows] == [pytest.approx(pair) for pair in expected.tolist()]
+    assert [[row["mean"], row["variance"]] for row in rows] == [
+        pytest.approx(pair) for pair in expected.tolist()
+    ]
 
 
-def test_hostile_class_names_are_shown_as_text(array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_class_names_are_shown_as_text(
+    array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder = make_student(tmp_path / "evil", Genotype("mlp", depth=0), class_names=HOSTILE)
-    text = accepted("predict", folder, "x.npy", "-f", "csv").out + accepted("predict", folder, "x.npy").out
+    text = (
+        accepted("predict", folder, "x.npy", "-f", "csv").out
+        + accepted("predict", folder, "x.npy").out
+    )
     assert "\x1b" not in text and "\u202e" not in text and len(text) < 10_000
-    columns = ["p(<script>alert(1)</script>)", "p([red]cat[/]<U+001B>[31m)", "p(<U+202E>eel)", f"p({'d' * 32})"]
+    columns = [
+        "p(<script>alert(1)</script>)",
+        "p([red]cat[/]<U+001B>[31m)",
+        "p(<U+202E>eel)",
+        f"p({'d' * 32})",
+    ]
     assert text.splitlines()[0].endswith(",".join(columns))
     assert text.splitlines()[4].split()[5:] == columns
     (row, *_) = json.loads(accepted("predict", folder, array, "-f", "json").out)

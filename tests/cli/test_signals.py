@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM at the installed command: once finishes the step, twice stops at once; nothing is lost."""
+"""Ctrl-C and SIGTERM at the installed command: once finishes the step, twice stops at once; nothing
+is lost.
+"""
 
 import json
 import os
@@ -55,7 +57,9 @@ def _assert_told_how_to_go_on(result: Result, code: int, command: str) -> None:
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A study of a few seconds: four students, one at a time."""
     home = new_home(
-        tmp_path / "home", search="{n_trials: 4, students_at_once: 1, sampler: grid}", recipe="{steps: 400}"
+        tmp_path / "home",
+        search="{n_trials: 4, students_at_once: 1, sampler: grid}",
+        recipe="{steps: 400}",
     )
     monkeypatch.setenv("GPED_CACHE", str(home.cache))
     monkeypatch.chdir(home.root)
@@ -63,7 +67,9 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_a_study_that_is_stopped_once_ends_as_one_that_was_not(slow: Home, number: int, code: int) -> None:
+def test_a_study_that_is_stopped_once_ends_as_one_that_was_not(
+    slow: Home, number: int, code: int
+) -> None:
     process = start("run", "tiny.yaml", "--seed", "0")
     heard = Listener(process)
     wait_for(lambda: "trial 0: complete" in heard.text, process)
@@ -73,13 +79,18 @@ def test_a_study_that_is_stopped_once_ends_as_one_that_was_not(slow: Home, numbe
     trials = json.loads(accepted("trials", "tiny", "--format", "json").out)
     before = [t for t in trials if t["state"] == "complete"]
     assert 1 <= len(before) < 4 and not [t for t in trials if t["state"] == "running"]
-    assert all(t["reason"] == "interrupted before it finished" for t in trials if t["state"] == "failed")
+    assert all(
+        t["reason"] == "interrupted before it finished" for t in trials if t["state"] == "failed"
+    )
 
     command = result.err.split("go on with: gped-search ")[1].strip().split()
     accepted(*command)
     trials = json.loads(accepted("trials", "tiny", "--format", "json").out)
     assert json.loads(accepted("status", "tiny", "--format", "json").out)["finished"] == 4
-    kept = [{**t, "metrics": {k: v for k, v in t["metrics"].items() if k in before[0]["metrics"]}} for t in trials]
+    kept = [
+        {**t, "metrics": {k: v for k, v in t["metrics"].items() if k in before[0]["metrics"]}}
+        for t in trials
+    ]
     assert [(t["genotype"], t["metrics"], t["created"]) for t in kept[: len(before)]] == [
         (t["genotype"], t["metrics"], t["created"]) for t in before
     ]
@@ -100,7 +111,9 @@ def test_a_teacher_that_is_stopped_once_goes_on_from_there(home: Home) -> None:
 
 
 def test_ctrl_c_in_a_terminal_stops_all_processes_gently(home: Home) -> None:
-    """A terminal sends it to the whole group, here while the processes of the chains are still starting."""
+    """A terminal sends it to the whole group, here while the processes of the chains are still
+    starting.
+    """
     process = start("teacher", "build", "tiny.yaml", "--set", SLOW_TEACHER, "--processes", "2")
     wait_for(lambda: any(home.cache.glob("streams/*/building/*")), process)
     os.killpg(process.pid, signal.SIGINT)
@@ -130,7 +143,9 @@ def test_asking_twice_stops_at_once(home: Home, number: int, code: int) -> None:
     process = start("run", "tiny.yaml", *endless)
     heard = Listener(process)
     wait_for(lambda: _is_sampling(home), process)
-    refused(5, "run", "tiny.yaml", *endless, says=("reports/tiny", "another process is working here"))
+    refused(
+        5, "run", "tiny.yaml", *endless, says=("reports/tiny", "another process is working here")
+    )
     process.send_signal(number)
     wait_for(lambda: "finishing the current step" in heard.text, process)
     process.send_signal(number)

@@ -104,7 +104,9 @@ def test_pruned_costs_lie_between_the_smallest_and_the_whole_network(genotype, i
     pruned = genotype.replace(group_penalty=0.1)
     whole = genotype_cost(pruned, input_shape, NUM_OUTPUTS)
     smallest = smallest_cost(pruned, input_shape, NUM_OUTPUTS)
-    assert smallest_cost(genotype, input_shape, NUM_OUTPUTS) == genotype_cost(genotype, input_shape, NUM_OUTPUTS)
+    assert smallest_cost(genotype, input_shape, NUM_OUTPUTS) == genotype_cost(
+        genotype, input_shape, NUM_OUTPUTS
+    )
     for share in (0.0, 0.5, 1.0):
         left = compact(genotype.family, random_params(genotype, input_shape, dead_share=share))
         cost = cost_of(genotype.family, shapes_of(left), input_shape, "float32")
@@ -136,7 +138,8 @@ def test_groups_hold_one_row_and_one_block_of_columns_a_unit(genotype, input_sha
         num_units = group.num_units(shapes)
         assert {shapes[name][0] for name in group.rows} == {num_units}
         assert all(shapes[name][1] % num_units == 0 for name in group.readers)
-    # but for the outputs, every row of every parameter belongs to exactly one group; a weight has one reader's role
+    # but for the outputs, every row of every parameter belongs to exactly one group; a weight has
+    # one reader's role
     rows = [name for group in groups for name in group.rows]
     readers = [name for group in groups for name in group.readers]
     assert len(set(rows)) == len(rows) == len(shapes) - 2
@@ -148,7 +151,9 @@ def test_a_missing_parameter_is_noticed(genotype, input_shape):
     params = random_params(genotype, input_shape, dead_share=0.0)
     x = torch.zeros(1, *input_shape)
     for name in params:
-        with pytest.raises((KeyError, RuntimeError)):  # what a student's loader turns into a message
+        with pytest.raises(
+            (KeyError, RuntimeError)
+        ):  # what a student's loader turns into a message
             FAMILIES[genotype.family].forward({n: p for n, p in params.items() if n != name}, x)
 
 
@@ -163,7 +168,9 @@ def test_names_are_read_back_in_the_familys_order(genotype, input_shape, dtype):
 
 
 @pytest.mark.parametrize("family", sorted(GENOTYPES))
-@pytest.mark.parametrize("values", [{"wdith": 3}, {"storage_dtype": "bfloat16"}, {"group_penalty": -1}])
+@pytest.mark.parametrize(
+    "values", [{"wdith": 3}, {"storage_dtype": "bfloat16"}, {"group_penalty": -1}]
+)
 def test_unknown_and_impossible_values_are_refused(family, values):
     good = GENOTYPES[family][-1]
     with pytest.raises(ConfigError, match=next(iter(values))):
@@ -175,6 +182,8 @@ def test_unknown_and_impossible_values_are_refused(family, values):
 def test_storage_dtype_changes_bytes_alone(family, dtype):
     for genotype in GENOTYPES[family]:
         base = genotype_cost(genotype, INPUT_SHAPES[family][0], NUM_OUTPUTS)
-        cost = genotype_cost(genotype.replace(storage_dtype=dtype), INPUT_SHAPES[family][0], NUM_OUTPUTS)
+        cost = genotype_cost(
+            genotype.replace(storage_dtype=dtype), INPUT_SHAPES[family][0], NUM_OUTPUTS
+        )
         assert (cost.macs, cost.params) == (base.macs, base.params)
         assert genotype.replace(storage_dtype=dtype).architecture() == genotype.architecture()

@@ -65,14 +65,18 @@ def test_samples_are_finite_float32_of_the_problems_size(name):
         assert not sample.theta_P.requires_grad
 
 
-@pytest.mark.parametrize("genotype", [GENOTYPES["cnn"][1], GENOTYPES["resnet"][0]], ids=lambda g: g.family)
+@pytest.mark.parametrize(
+    "genotype", [GENOTYPES["cnn"][1], GENOTYPES["resnet"][0]], ids=lambda g: g.family
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_family_can_be_the_teacher(name, genotype):
     problem = classifier(genotype)
     _write_samples_to_import(problem.shapes)
     settings = {"name": name, **METHOD_SETTINGS[name]}
     settings |= {"steps": 100} if "steps" in settings else {}
-    steps = METHODS[name](problem, parse(METHODS[name].config, settings, name), generator=rng.generator(0, "family"))
+    steps = METHODS[name](
+        problem, parse(METHODS[name].config, settings, name), generator=rng.generator(0, "family")
+    )
     sample = next(step.sample for step in steps if step.sample is not None)
     assert sample.theta_P.shape == (num_params(problem.shapes),)
     assert sample.theta_P.isfinite().all() and sample.theta_P.std() > 0

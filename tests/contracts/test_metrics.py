@@ -1,12 +1,19 @@
-"""Every registered metric, for every kind of label it judges: finite and ordered on sane predictions, and at its best
-where nothing can be better."""
+"""Every registered metric, for every kind of label it judges: finite and ordered on sane
+predictions, and at its best where nothing can be better."""
 
 import math
 
 import numpy as np
 import pytest
 
-from gped_nas.evaluate import METRICS, NormalPredictions, Predictions, draw_resamples, entropy, evaluate
+from gped_nas.evaluate import (
+    METRICS,
+    NormalPredictions,
+    Predictions,
+    draw_resamples,
+    entropy,
+    evaluate,
+)
 from gped_nas.search.objectives import best_value, objective, worst_value
 
 N, CLASSES = 60, 5
@@ -35,7 +42,11 @@ def case(request):
 @pytest.fixture
 def labels(case):
     generator = np.random.default_rng(2)
-    return generator.integers(CLASSES, size=N) if case[1] == "classification" else generator.normal(size=N)
+    return (
+        generator.integers(CLASSES, size=N)
+        if case[1] == "classification"
+        else generator.normal(size=N)
+    )
 
 
 def test_value_and_interval_are_finite_and_ordered(case, labels):
@@ -66,14 +77,18 @@ def test_nothing_beats_the_right_answer_or_the_teacher_itself(case, labels):
         right = np.full((N, CLASSES), -np.inf)
         right[np.arange(N), labels] = 0.0
         perfect = Predictions(right, np.zeros(N))
-        assert metric.value(perfect, labels, perfect) == pytest.approx(1.0 if metric.direction == "maximize" else 0.0)
+        assert metric.value(perfect, labels, perfect) == pytest.approx(
+            1.0 if metric.direction == "maximize" else 0.0
+        )
     else:
         perfect = NormalPredictions(labels, np.full(N, 1e-6))
     sign = -1 if metric.direction == "maximize" else 1
     for seed in range(5):
         teacher = random_predictions(seed + 10, task)
         best = min(sign * metric.value(student, labels, teacher) for student in (perfect, teacher))
-        if metric.name == "coverage_error":  # nothing is calibrated by being right: what covers as it says is best
+        if (
+            metric.name == "coverage_error"
+        ):  # nothing is calibrated by being right: what covers as it says is best
             best = 0.0
         assert sign * metric.value(random_predictions(seed, task), labels, teacher) >= best
 
@@ -92,7 +107,9 @@ def test_it_can_be_an_objective(case):
     assert (one.kind, one.direction, one.label) == ("metric", metric.direction, metric.label)
     std = None if task == "classification" else 3.0
     worst, best = worst_value(one, CLASSES, std, {}), best_value(one, std, {})
-    assert worst == 0.0 and best == 1.0 if metric.direction == "maximize" else worst > max(best, 0.0)
+    assert (
+        worst == 0.0 and best == 1.0 if metric.direction == "maximize" else worst > max(best, 0.0)
+    )
 
 
 def test_a_metric_that_lacks_what_it_reads_does_not_apply(case, labels):

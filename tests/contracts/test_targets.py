@@ -1,4 +1,6 @@
-"""Every registered target: what is averaged, derived or ranked agrees with direct computation from all samples."""
+"""Every registered target: what is averaged, derived or ranked agrees with direct computation from
+all samples.
+"""
 
 import pytest
 import torch
@@ -61,7 +63,9 @@ def name(request):
 
 
 def of_kind(kind):
-    return pytest.mark.parametrize("name", [name for name in sorted(TARGETS) if TARGETS[name].kind == kind])
+    return pytest.mark.parametrize(
+        "name", [name for name in sorted(TARGETS) if TARGETS[name].kind == kind]
+    )
 
 
 def raw_outputs(names, seed=1):
@@ -78,7 +82,9 @@ def gradient(names, expectations):
 def said(names, log_prob, weight):
     """What the teacher says of each target that has a loss."""
     return {
-        n: expect(TARGETS[n], log_prob, weight) if TARGETS[n].kind == "mean" else TARGETS[n].values(log_prob[0])
+        n: expect(TARGETS[n], log_prob, weight)
+        if TARGETS[n].kind == "mean"
+        else TARGETS[n].values(log_prob[0])
         for n in names
         if TARGETS[n].kind != "derived"
     }
@@ -106,7 +112,10 @@ def test_averages_are_refused_where_quantiles_are_learned(name, log_prob, weight
     target = TARGETS[name]
     check_update([target], "newest", "f: recipe.update")
     for update in ("averaged", "running_mean"):
-        with pytest.raises(ConfigError, match=f"f: recipe.update: found {update}, expected newest .*'{name}'.* mean"):
+        with pytest.raises(
+            ConfigError,
+            match=f"f: recipe.update: found {update}, expected newest .*'{name}'.* mean",
+        ):
             check_update([target], update, "f: recipe.update")
     with pytest.raises(ConfigError, match=f"target '{name}' is of kind quantile; averaging"):
         expect(target, log_prob, weight)
@@ -116,8 +125,9 @@ def test_averages_are_refused_where_quantiles_are_learned(name, log_prob, weight
 def test_quantiles_of_a_student_that_can_fit_are_those_of_the_samples(name):
     """One input, 40 posterior samples: an ideal student's bounds are the empirical ones.
 
-    The pinball gradient at level l vanishes between the order statistics around l: here at levels .2, .5, .9 of 40
-    samples between the 8th and 9th, 20th and 21st, 36th and 37th value, so the tolerance is that gap and a hundredth.
+    The pinball gradient at level l vanishes between the order statistics around l: here at levels
+    .2, .5, .9 of 40 samples between the 8th and 9th, 20th and 21st, 36th and 37th value, so the
+    tolerance is that gap and a hundredth.
     """
     levels = (0.2, 0.5, 0.9)
     target = parse_targets(["predictive", {"name": name, "levels": list(levels)}], "f")[1]
@@ -147,7 +157,9 @@ def test_derived_targets_equal_direct_computation_from_all_samples(name, log_pro
     mean = torch.einsum("s,sbc->bc", share, prob)
     direct = {
         "variance": torch.einsum("s,sbc->bc", share, (prob - mean).square()),
-        "mutual_information": torch.einsum("s,sbc->b", share, prob * (log_prob - mean.log()))[:, None],
+        "mutual_information": torch.einsum("s,sbc->b", share, prob * (log_prob - mean.log()))[
+            :, None
+        ],
     }
     direct["dirichlet"] = mean * (
         (mean * (1 - mean)).sum(-1, keepdim=True) / direct["variance"].sum(-1, keepdim=True) - 1
@@ -162,7 +174,11 @@ def test_a_derived_target_of_a_student_is_that_of_its_heads(name):
     found = predictions(raw, names, CLASSES)
     derived = target.derive({n: found[n] for n in target.requires})
     assert torch.allclose(found[name], derived, rtol=1e-12, atol=1e-15)
-    assert target.num_outputs(CLASSES) == 0 and (found[name] >= 0).all() and found[name].isfinite().all()
+    assert (
+        target.num_outputs(CLASSES) == 0
+        and (found[name] >= 0).all()
+        and found[name].isfinite().all()
+    )
 
 
 def test_an_absolute_error_would_fail_this_contract(log_prob, weight):
@@ -219,10 +235,16 @@ def test_it_is_written_and_read_again(name):
 
 
 def test_students_learn_it(name):
-    """The same three posterior samples at every input: what the student predicts comes nearer to what they say."""
+    """The same three posterior samples at every input: what the student predicts comes nearer to
+    what they say.
+    """
     names = with_main(name)
     generator = torch.Generator().manual_seed(0)
-    predicted = (2 * torch.randn((3, 1, CLASSES), generator=generator)).log_softmax(-1).expand(3, 40, CLASSES)
+    predicted = (
+        (2 * torch.randn((3, 1, CLASSES), generator=generator))
+        .log_softmax(-1)
+        .expand(3, 40, CLASSES)
+    )
     if TARGETS[name].prediction == "normal":
         predicted = torch.stack([predicted[..., 0], predicted[..., 1].exp()], -1)
     inputs = 0.1 * torch.randn((40, 6), generator=generator)
@@ -236,7 +258,9 @@ def test_students_learn_it(name):
     errors = []
     for steps in (1, 600):
         recipe = Recipe(update="newest", steps=steps, batch_size=40, warmup=0, lr=0.05)
-        (student,) = distill([Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")).students
+        (student,) = distill(
+            [Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")
+        ).students
         raw = inputs @ student.params["layers.0.weight"].mT + student.params["layers.0.bias"]
         errors.append((predictions(raw, names, CLASSES)[name] - wanted).abs().mean().item())
     assert errors[1] < 0.2 * errors[0], errors

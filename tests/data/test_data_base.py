@@ -37,18 +37,23 @@ def _members(split: Split) -> set[int]:
     seed=st.integers(0, 5),
 )
 @settings(max_examples=60, deadline=None)
-def test_larger_fraction_contains_the_smaller_as_prefix(total: int, fractions: list[float], seed: int) -> None:
+def test_larger_fraction_contains_the_smaller_as_prefix(
+    total: int, fractions: list[float], seed: int
+) -> None:
     source = _numbered(total)
     if not all(0 < round(total * fraction) < total for fraction in fractions):
         return
     (small, small_rest), (large, large_rest) = (
-        carve(source, fraction, seed=seed, part="validation", where="here") for fraction in fractions
+        carve(source, fraction, seed=seed, part="validation", where="here")
+        for fraction in fractions
     )
     assert torch.equal(large.x[: len(small)], small.x)
     assert _members(large_rest) <= _members(small_rest)
     assert sorted(_members(small) | _members(small_rest)) == list(range(total))
     assert len(small) + len(small_rest) == total
-    assert torch.equal(small.y, small.x[:, 0] % 2) and torch.equal(small_rest.y, small_rest.x[:, 0] % 2)
+    assert torch.equal(small.y, small.x[:, 0] % 2) and torch.equal(
+        small_rest.y, small_rest.x[:, 0] % 2
+    )
 
 
 def test_parts_are_disjoint_and_complete() -> None:
@@ -82,7 +87,9 @@ def test_split_is_told_with_sizes() -> None:
 
 def test_distillation_is_train_followed_by_unlabelled_inputs() -> None:
     dataset = _built(unlabelled=torch.tensor([[500], [501]]))
-    assert torch.equal(dataset.raw("distillation"), torch.cat([dataset.train.x, torch.tensor([[500], [501]])]))
+    assert torch.equal(
+        dataset.raw("distillation"), torch.cat([dataset.train.x, torch.tensor([[500], [501]])])
+    )
     assert torch.equal(_built().raw("distillation"), _built().train.x)
 
 
@@ -129,7 +136,15 @@ def test_digest_changes_with_one_label() -> None:
     for label in (0, 1):
         y[4] = label
         digests.add(
-            build("n", split_of(x, y), class_names=("a", "b"), test=0.2, validation=0.2, seed=0, where="here").digest
+            build(
+                "n",
+                split_of(x, y),
+                class_names=("a", "b"),
+                test=0.2,
+                validation=0.2,
+                seed=0,
+                where="here",
+            ).digest
         )
     assert len(digests) == 2
 
@@ -144,7 +159,8 @@ def test_normalization_is_fitted_on_train_only() -> None:
 
 
 def test_normalization_over_several_chunks_is_exact() -> None:
-    # 10 000 examples of 0 and 1 in turn, shuffled by carving: the variance of a fair bit p is p (1 - p).
+    # 10 000 examples of 0 and 1 in turn, shuffled by carving: the variance of a fair bit p is p (1
+    # - p).
     bits = (np.arange(10_000) % 2).astype(np.uint8)
     dataset = build(
         "bits",
@@ -240,7 +256,16 @@ def test_loading_draws_from_no_global_generator() -> None:
 
 
 def test_every_dataset_has_a_name_to_be_found_by() -> None:
-    assert {"digits", "npz", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"} <= set(DATASETS)
+    assert {
+        "digits",
+        "npz",
+        "mnist",
+        "fashion_mnist",
+        "kmnist",
+        "cifar10",
+        "cifar100",
+        "svhn",
+    } <= set(DATASETS)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +286,8 @@ def test_every_dataset_has_a_name_to_be_found_by() -> None:
         ({"name": "digits", "seed": -1}, ConfigError, "seed: found -1"),
     ],
 )
-def test_wrong_settings_are_refused(settings_: object, error: type[Exception], message: str) -> None:
+def test_wrong_settings_are_refused(
+    settings_: object, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         load(settings_, "a.yaml: dataset")  # type: ignore[arg-type]

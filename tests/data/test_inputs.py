@@ -1,4 +1,6 @@
-"""Files of inputs for a quick look: every layout one input can have, and a clear word where it cannot be used."""
+"""Files of inputs for a quick look: every layout one input can have, and a clear word where it
+cannot be used.
+"""
 
 from pathlib import Path
 
@@ -34,7 +36,9 @@ def values(*shape: int) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("ending", [".npy", ".npz"])
-def test_arrays_of_one_input_or_several_keep_their_numbers(tmp_path: Path, found, expected, num, ending) -> None:
+def test_arrays_of_one_input_or_several_keep_their_numbers(
+    tmp_path: Path, found, expected, num, ending
+) -> None:
     path, array = tmp_path / f"x{ending}", values(*found)
     np.save(path, array) if ending == ".npy" else np.savez(path, x=array, labels=np.zeros(3))
     read = read_inputs(path, expected, BYTES)
@@ -53,7 +57,9 @@ def test_channels_may_come_last(tmp_path: Path, found) -> None:
 @pytest.mark.parametrize("shape", [(4,), (5, 4), (2, 3, 4, 5), (2, 2, 1, 4, 5), ()])
 def test_another_shape_is_told(tmp_path: Path, shape) -> None:
     np.save(tmp_path / "x.npy", np.zeros(shape))
-    with pytest.raises(DataError, match=r"x.npy: found shape \(.*\), expected \(N, 1, 4, 5\) or \(1, 4, 5\)"):
+    with pytest.raises(
+        DataError, match=r"x.npy: found shape \(.*\), expected \(N, 1, 4, 5\) or \(1, 4, 5\)"
+    ):
         read_inputs(tmp_path / "x.npy", GRAY, BYTES)
 
 
@@ -82,7 +88,9 @@ def test_pickled_objects_are_never_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.png", "x.jpg"])
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00\xff\xff", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x93NUMPY\x01\x00\xff\xff", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n"]
+)
 def test_garbage_is_told_by_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: not a readable"):
@@ -92,7 +100,9 @@ def test_garbage_is_told_by_file(tmp_path: Path, name: str, content: bytes) -> N
 def test_a_file_that_is_not_there_or_of_another_kind_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no.npy: no such file"):
         read_inputs(tmp_path / "no.npy", GRAY, BYTES)
-    with pytest.raises(DataError, match=r"found the ending '.txt', expected one of .npy, .npz, .png"):
+    with pytest.raises(
+        DataError, match=r"found the ending '.txt', expected one of .npy, .npz, .png"
+    ):
         read_inputs(tmp_path / "x.txt", GRAY, BYTES)
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     with pytest.raises(DataError, match="found the arrays a, b, expected one, or one called 'x'"):
@@ -103,9 +113,13 @@ def test_an_image_is_made_gray_or_colored_and_keeps_its_pixels(tmp_path: Path) -
     gray, color = values(4, 5), values(4, 5, 3)
     Image.fromarray(gray).save(tmp_path / "gray.png")
     Image.fromarray(color).save(tmp_path / "color.png")
-    assert torch.equal(read_inputs(tmp_path / "gray.png", GRAY, BYTES)[0, 0], torch.from_numpy(gray).float())
+    assert torch.equal(
+        read_inputs(tmp_path / "gray.png", GRAY, BYTES)[0, 0], torch.from_numpy(gray).float()
+    )
     as_color = read_inputs(tmp_path / "gray.png", COLOR, BYTES)
-    assert as_color.shape == (1, 3, 4, 5) and torch.equal(as_color[0, 2], torch.from_numpy(gray).float())
+    assert as_color.shape == (1, 3, 4, 5) and torch.equal(
+        as_color[0, 2], torch.from_numpy(gray).float()
+    )
     colored = read_inputs(tmp_path / "color.png", COLOR, BYTES)
     assert torch.equal(colored[0], torch.from_numpy(color).permute(2, 0, 1).float())
     luma = torch.from_numpy(color @ np.array([0.299, 0.587, 0.114])).float()

@@ -46,13 +46,19 @@ def _loaded(tmp_path: Path, arrays: Arrays, **changes: object) -> Dataset:
         ((20, 3, 4, 3), (3, 3, 4)),
     ],
 )
-def test_inputs_become_channel_first(tmp_path: Path, shape: tuple[int, ...], input_shape: tuple[int, ...]) -> None:
+def test_inputs_become_channel_first(
+    tmp_path: Path, shape: tuple[int, ...], input_shape: tuple[int, ...]
+) -> None:
     x = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     dataset = _loaded(tmp_path, _with(x_train=x, x_test=x, y_test=np.arange(20) % 2))
     assert dataset.input_shape == input_shape
     assert dataset.test.x.is_contiguous()
     for index in np.ndindex(*shape):
-        source = index if len(shape) == 2 else (index[0], index[3] if len(shape) == 4 else 0, *index[1:3])
+        source = (
+            index
+            if len(shape) == 2
+            else (index[0], index[3] if len(shape) == 4 else 0, *index[1:3])
+        )
         assert int(dataset.test.x[source]) == int(x[index])
 
 
@@ -87,7 +93,9 @@ def test_integer_labels_of_any_width_are_taken(tmp_path: Path, dtype: str) -> No
 def test_optional_arrays_are_used(tmp_path: Path) -> None:
     test = {"x_test": np.full((4, 3), 7.0), "y_test": np.array([0, 1, 1, 0])}
     pool = np.full((6, 3), 9.0)
-    dataset = _loaded(tmp_path, _with(**test, x_pool=pool, class_names=np.array(["cat", "dog", "emu"])))
+    dataset = _loaded(
+        tmp_path, _with(**test, x_pool=pool, class_names=np.array(["cat", "dog", "emu"]))
+    )
     assert dataset.class_names == ("cat", "dog", "emu")
     assert dataset.test.x.tolist() == test["x_test"].tolist()
     assert dataset.test.y.tolist() == [0, 1, 1, 0]
@@ -104,11 +112,15 @@ def test_test_part_is_carved_where_there_is_none(tmp_path: Path) -> None:
     dataset = _loaded(tmp_path, _good(), test=0.3, validation=0.5)
     # 20 * 0.3 = 6 for testing; half of the other 14 for validation.
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (7, 7, 6)
-    rows = sorted(row for part in ("train", "validation", "test") for row in dataset.raw(part).tolist())
+    rows = sorted(
+        row for part in ("train", "validation", "test") for row in dataset.raw(part).tolist()
+    )
     assert rows == np.arange(60.0).reshape(20, 3).tolist()
 
 
-def test_relative_path_starts_at_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_path_starts_at_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = _loaded(tmp_path, _good())
     monkeypatch.chdir(tmp_path)
     assert load({"name": "npz", "path": "mine.npz"}).digest == whole.digest
@@ -127,17 +139,32 @@ def _changed(index: tuple[int, int], value: float) -> Arrays:
 
 BAD_ARRAYS: dict[str, tuple[Arrays, str]] = {
     "pickled inputs": (_object_array(), "x_train: cannot be read .*Object arrays"),
-    "pickled names": (_with(class_names=np.array(["a", "b"], dtype=object)), "class_names: cannot be read"),
+    "pickled names": (
+        _with(class_names=np.array(["a", "b"], dtype=object)),
+        "class_names: cannot be read",
+    ),
     "unknown array": (_with(x_tran=np.zeros(3)), "x_tran: unknown array; did you mean 'x_train'"),
     "no x_train": (_with(x_train=None), "x_train: missing; found y_train"),
     "no y_train": (_with(y_train=None), "y_train: missing; found x_train"),
     "no arrays": ({}, "x_train: missing; found no arrays"),
     "x_test alone": (_with(x_test=np.zeros((4, 3))), "y_test: missing beside x_test"),
     "y_test alone": (_with(y_test=np.zeros(4, int)), "x_test: missing beside y_test"),
-    "negative label": (_with(y_train=np.arange(20) % 2 - 1), "found the labels -1, 0, expected 0 to 1"),
-    "from one": (_with(y_train=np.arange(20) % 2 + 1), "found the labels 1, 2, expected 0 to 1 without gaps"),
-    "gap": (_with(y_train=np.arange(20) % 2 * 2), "found the labels 0, 2, expected 0 to 1 without gaps"),
-    "huge label": (_with(y_train=np.arange(20) % 2 * 10**15), "found the labels 0, 1000000000000000"),
+    "negative label": (
+        _with(y_train=np.arange(20) % 2 - 1),
+        "found the labels -1, 0, expected 0 to 1",
+    ),
+    "from one": (
+        _with(y_train=np.arange(20) % 2 + 1),
+        "found the labels 1, 2, expected 0 to 1 without gaps",
+    ),
+    "gap": (
+        _with(y_train=np.arange(20) % 2 * 2),
+        "found the labels 0, 2, expected 0 to 1 without gaps",
+    ),
+    "huge label": (
+        _with(y_train=np.arange(20) % 2 * 10**15),
+        "found the labels 0, 1000000000000000",
+    ),
     "more labels than names": (
         _with(y_train=np.arange(20) % 3, class_names=np.array(["a", "b"])),
         "y_train: found the label 2, expected labels from 0 to 1",
@@ -154,22 +181,37 @@ BAD_ARRAYS: dict[str, tuple[Arrays, str]] = {
         _with(y_train=np.arange(20) % 2 * 1.0),
         "y_train: found dtype float64, expected integer",
     ),
-    "bool labels": (_with(y_train=np.arange(20) % 2 == 0), "y_train: found dtype bool, expected integer"),
-    "text labels": (_with(y_train=np.array(["a", "b"] * 10)), "y_train: found dtype <U1, expected integer"),
+    "bool labels": (
+        _with(y_train=np.arange(20) % 2 == 0),
+        "y_train: found dtype bool, expected integer",
+    ),
+    "text labels": (
+        _with(y_train=np.array(["a", "b"] * 10)),
+        "y_train: found dtype <U1, expected integer",
+    ),
     "one-hot labels": (
         _with(y_train=np.eye(2, dtype=int)[np.arange(20) % 2]),
         r"y_train: found shape \(20, 2\)",
     ),
-    "column of labels": (_with(y_train=np.arange(20)[:, None] % 2), r"y_train: found shape \(20, 1\)"),
+    "column of labels": (
+        _with(y_train=np.arange(20)[:, None] % 2),
+        r"y_train: found shape \(20, 1\)",
+    ),
     "too few labels": (_with(y_train=np.arange(19) % 2), "y_train: found 19 labels for 20 inputs"),
     "too many test labels": (
         _with(x_test=np.zeros((2, 3)), y_test=np.array([0, 1, 0])),
         "y_test: found 3 labels for 2 inputs",
     ),
     "one class": (_with(y_train=np.zeros(20, int)), "y_train: found 1 class in 20 examples"),
-    "nan": (_changed((3, 1), np.nan), r"x_train: found 2 values that are NaN.*first at index \(3, 1\)"),
+    "nan": (
+        _changed((3, 1), np.nan),
+        r"x_train: found 2 values that are NaN.*first at index \(3, 1\)",
+    ),
     "infinite": (_changed((0, 0), -np.inf), r"x_train: found 2 values .*first at index \(0, 0\)"),
-    "beyond float32": (_changed((2, 0), 1e300), r"x_train: found 2 values .*first at index \(2, 0\)"),
+    "beyond float32": (
+        _changed((2, 0), 1e300),
+        r"x_train: found 2 values .*first at index \(2, 0\)",
+    ),
     "nan in pool": (_with(x_pool=np.full((1, 3), np.nan)), "x_pool: found 3 values that are NaN"),
     "nan in test": (
         _with(x_test=np.full((1, 3), np.nan), y_test=np.array([0])),
@@ -183,27 +225,45 @@ BAD_ARRAYS: dict[str, tuple[Arrays, str]] = {
         _with(x_test=np.zeros((2, 3), np.uint8), y_test=np.array([0, 1])),
         r"x_test: found inputs \(3,\) of uint8, expected \(3,\) of float64",
     ),
-    "pool of another shape": (_with(x_pool=np.zeros((2, 3, 3))), r"x_pool: found inputs \(1, 3, 3\)"),
-    "pool of another dtype": (_with(x_pool=np.zeros((2, 3), np.float32)), "x_pool: found inputs .*float32"),
+    "pool of another shape": (
+        _with(x_pool=np.zeros((2, 3, 3))),
+        r"x_pool: found inputs \(1, 3, 3\)",
+    ),
+    "pool of another dtype": (
+        _with(x_pool=np.zeros((2, 3), np.float32)),
+        "x_pool: found inputs .*float32",
+    ),
     "complex": (_with(x_train=np.zeros((20, 3), complex)), "x_train: found dtype complex128"),
     "bool": (_with(x_train=np.zeros((20, 3), bool)), "x_train: found dtype bool"),
     "text": (_with(x_train=np.full((20, 3), "a")), "x_train: found dtype <U1"),
     "dates": (_with(x_train=np.zeros((20, 3), "M8[s]")), "x_train: found dtype datetime64"),
     "records": (_with(x_train=np.zeros((20, 3), "f4,i4")), "x_train: found dtype"),
     "a single number": (_with(x_train=np.array(3.0)), r"x_train: found shape \(\)"),
-    "numbers, not vectors": (_with(x_train=np.zeros(20)), r"x_train: found shape \(20,\), expected \(N, D\)"),
+    "numbers, not vectors": (
+        _with(x_train=np.zeros(20)),
+        r"x_train: found shape \(20,\), expected \(N, D\)",
+    ),
     "five axes": (_with(x_train=np.zeros((20, 2, 2, 2, 2))), "x_train: found shape .*use reshape"),
     "channel first": (_with(x_train=np.zeros((20, 3, 8, 8))), "looks channel first.*transpose"),
     "no examples": (
         _with(x_train=np.zeros((0, 3)), y_train=np.zeros(0, int)),
         r"x_train: found shape \(0, 3\)",
     ),
-    "no features": (_with(x_train=np.zeros((20, 0))), r"x_train: found shape \(20, 0\), which is empty"),
+    "no features": (
+        _with(x_train=np.zeros((20, 0))),
+        r"x_train: found shape \(20, 0\), which is empty",
+    ),
     "empty pool": (_with(x_pool=np.zeros((0, 3))), r"x_pool: found shape \(0, 3\), which is empty"),
-    "empty names": (_with(class_names=np.array([], dtype="U1")), "class_names: found shape .*empty"),
+    "empty names": (
+        _with(class_names=np.array([], dtype="U1")),
+        "class_names: found shape .*empty",
+    ),
     "numbers for names": (_with(class_names=np.array([0, 1])), "class_names: found int64"),
     "one name": (_with(class_names=np.array("ab")), r"class_names: found <U2 of shape \(\)"),
-    "the same name twice": (_with(class_names=np.array(["a", "a"])), "class_names: found .*distinct"),
+    "the same name twice": (
+        _with(class_names=np.array(["a", "a"])),
+        "class_names: found .*distinct",
+    ),
     "too few to split": (
         {"x_train": np.zeros((2, 3)), "y_train": np.array([0, 1])},
         "test: 0.2 of 2 examples is 0, expected at least 1 .*bring more examples",
@@ -235,7 +295,9 @@ def _saved(arrays: Arrays, **members: bytes) -> bytes:
 
 def _header(shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    npy_format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    npy_format.write_array_header_1_0(
+        buffer, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
     return buffer.getvalue() + bytes(64)
 
 
@@ -279,9 +341,15 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     ),
     "more than it holds": (_saved(NO_X, x_train=_header((20, 3))), "x_train: cannot be read"),
     "a terabyte": (_saved(NO_X, x_train=_header((10**9, 125))), "x_train: cannot be read"),
-    "more than an address": (_saved(NO_X, x_train=_header((2**62, 2**62))), "x_train: cannot be read"),
+    "more than an address": (
+        _saved(NO_X, x_train=_header((2**62, 2**62))),
+        "x_train: cannot be read",
+    ),
     "a negative shape": (_saved(NO_X, x_train=_header((-1, 3))), "x_train: cannot be read"),
-    "an unfinished header": (_saved(NO_X, x_train=_header((20, 3))[:40]), "x_train: cannot be read"),
+    "an unfinished header": (
+        _saved(NO_X, x_train=_header((20, 3))[:40]),
+        "x_train: cannot be read",
+    ),
 }
 
 
@@ -314,7 +382,9 @@ def test_a_pickle_is_never_run(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_damaged_files_load_or_are_refused(tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(_saved(_good()))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -329,13 +399,17 @@ def test_damaged_files_load_or_are_refused(tmp_path: Path, data: st.DataObject) 
 
 
 @pytest.mark.parametrize("path", ["missing.npz", "no/such/folder.npz", ".", "a\0b.npz"])
-def test_missing_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_missing_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="no such file"):
         _load(Path(path))
 
 
-def test_unreadable_file_is_a_problem_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file_is_a_problem_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.savez(tmp_path / "mine.npz", **_good())  # type: ignore[arg-type]
 
     def refuse(self: Path, mode: str) -> None:

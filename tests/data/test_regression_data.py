@@ -16,18 +16,26 @@ def test_diabetes_is_split_and_normalised_on_its_training_part() -> None:
     assert (dataset.task, dataset.num_classes, dataset.input_shape) == ("regression", 1, (10,))
     assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 442
     labels = dataset.normalized_labels("train").double()
-    assert abs(float(labels.mean())) < 1e-6 and float(labels.std(unbiased=False)) == pytest.approx(1, abs=1e-6)
+    assert abs(float(labels.mean())) < 1e-6 and float(labels.std(unbiased=False)) == pytest.approx(
+        1, abs=1e-6
+    )
     assert dataset.labels("test").dtype == np.float64 and dataset.labels("test").min() >= 25
 
 
 def test_the_linear_posterior_is_that_of_normal_equations() -> None:
-    dataset = load({"name": "linear_gaussian", "num_inputs": 3, "num_examples": 5000, "noise_std": 0.2})
+    dataset = load(
+        {"name": "linear_gaussian", "num_inputs": 3, "num_examples": 5000, "noise_std": 0.2}
+    )
     x, y = dataset.train.x, dataset.train.y
     posterior = exact_posterior(x, y, precision=1e-9, noise_std=0.2)
     features = torch.cat([x.double(), torch.ones(len(x), 1, dtype=torch.float64)], 1)
-    assert torch.allclose(posterior.mean, torch.linalg.lstsq(features, y[:, None]).solution[:, 0], atol=1e-6)
+    assert torch.allclose(
+        posterior.mean, torch.linalg.lstsq(features, y[:, None]).solution[:, 0], atol=1e-6
+    )
     mean, variance = posterior.predictive(dataset.test.x)
-    shares = (dataset.test.y - mean) / variance.sqrt()  # 1000 standard normals: their variance has error .045
+    shares = (
+        dataset.test.y - mean
+    ) / variance.sqrt()  # 1000 standard normals: their variance has error .045
     assert abs(float(shares.var()) - 1) < 4 * 0.045
 
 

@@ -23,7 +23,11 @@ def digits() -> Dataset:
 
 
 def _noise(**changes: object) -> View:
-    arguments = {"settings": {"policy": "noise", "std": 0.3}, "part": "distillation", "seed": 0} | changes
+    arguments = {
+        "settings": {"policy": "noise", "std": 0.3},
+        "part": "distillation",
+        "seed": 0,
+    } | changes
     return parse_view(arguments["settings"], WHERE, arguments["seed"], arguments["part"])  # type: ignore[arg-type]
 
 
@@ -36,7 +40,8 @@ def test_clean_view_is_the_normalised_part(digits: Dataset, part: str) -> None:
 
 def test_noise_has_the_asked_standard_deviation(digits: Dataset) -> None:
     added = (_noise().inputs(digits) - digits.inputs("distillation")).double()
-    # 73 600 draws: the standard error of the std is 0.3 / sqrt(2 * 73600) = 0.0008, of the mean 0.0011.
+    # 73 600 draws: the standard error of the std is 0.3 / sqrt(2 * 73600) = 0.0008, of the mean
+    # 0.0011.
     assert added.numel() == 73_600
     assert float(added.std()) == pytest.approx(0.3, abs=0.0032)
     assert float(added.mean()) == pytest.approx(0, abs=0.0044)
@@ -58,7 +63,9 @@ def _resident(name: str) -> int:
 
 
 @pytest.mark.parametrize(("policy", "copies"), [("clean", 1), ("noise", 2), ("mixup", 2)])
-def test_large_inputs_exist_no_oftener_than_needed(digits: Dataset, policy: str, copies: int) -> None:
+def test_large_inputs_exist_no_oftener_than_needed(
+    digits: Dataset, policy: str, copies: int
+) -> None:
     """Views of Fashion-MNIST once held three copies, 0.5 GiB, at the peak of a build."""
     raw = torch.zeros(16_000, 1, 28, 28, dtype=torch.uint8)
     large = replace(digits, train=Split(raw, torch.zeros(len(raw), dtype=torch.int64)))
@@ -103,7 +110,9 @@ def test_key_holds_the_defaults_and_rebuilds_the_view() -> None:
 
 
 def two_lines(x: torch.Tensor) -> torch.Tensor:
-    """Two posterior samples of a classifier that reads the first number a of an input: p(1 | x) = sigmoid(+-a)."""
+    """Two posterior samples of a classifier that reads the first number a of an input: p(1 | x) =
+    sigmoid(+-a).
+    """
     logit = torch.stack([x.flatten(1)[:, 0], -x.flatten(1)[:, 0]])
     return torch.stack([torch.sigmoid(-logit), torch.sigmoid(logit)], -1)
 
@@ -113,7 +122,9 @@ def test_every_policy_keeps_shape_dtype_and_its_argument(name: str) -> None:
     policy = POLICIES[name]
     x = torch.linspace(-1, 1, 24).reshape(2, 3, 4)
     before = x.clone()
-    out = policy.apply(policy.settings(policy=name), x, generator=rng.generator(0, "test"), answers=two_lines)
+    out = policy.apply(
+        policy.settings(policy=name), x, generator=rng.generator(0, "test"), answers=two_lines
+    )
     assert out.shape == x.shape and out.dtype == x.dtype
     assert torch.equal(x, before)
 
@@ -128,7 +139,11 @@ def test_every_policy_keeps_shape_dtype_and_its_argument(name: str) -> None:
             RegistryError,
             r"views\[0\]: policy: unknown policy 'nose'; did you mean 'noise'",
         ),
-        ({"policy": "noise", "sdt": 1.0}, ConfigError, r"views\[0\]: sdt: unknown key; did you mean 'std'"),
+        (
+            {"policy": "noise", "sdt": 1.0},
+            ConfigError,
+            r"views\[0\]: sdt: unknown key; did you mean 'std'",
+        ),
         ({"policy": "noise", "std": 0.0}, ConfigError, r"views\[0\]: std: found 0.0"),
         ({"policy": "noise", "std": float("nan")}, ConfigError, r"views\[0\]: std: found nan"),
         ({"policy": "clean", "std": 1.0}, ConfigError, r"views\[0\]: std: unknown key"),
@@ -142,18 +157,24 @@ def test_wrong_views_are_refused(settings: object, error: type[Exception], messa
 
 
 def test_mixup_mixes_each_input_with_another_by_a_weight_of_the_asked_law(digits: Dataset) -> None:
-    """Every mixed input lies on the segment between its own input and one other; its weight is Beta(a, a).
+    """Every mixed input lies on the segment between its own input and one other; its weight is
+    Beta(a, a).
 
-    Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)): 1/12 for a = 1, 0.179 for a = 0.2. With 1150 weights the
-    standard error of the mean is at most 0.0125, that of the variance at most 0.0032 (fourth moments of Beta).
+    Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)): 1/12 for a = 1, 0.179 for a = 0.2. With
+    1150 weights the standard error of the mean is at most 0.0125, that of the variance at most
+    0.0032 (fourth moments of Beta).
     """
     clean = digits.inputs("distillation").flatten(1).double()
     for alpha, variance in ((1.0, 1 / 12), (0.2, 1 / 5.6)):
         view = parse_view({"policy": "mixup", "alpha": alpha}, WHERE, 0)
         mixed = view.inputs(digits).flatten(1).double()
-        partner = torch.randperm(len(clean), generator=rng.generator(0, "view", "mixup", view.part, _text(view)))
+        partner = torch.randperm(
+            len(clean), generator=rng.generator(0, "view", "mixup", view.part, _text(view))
+        )
         towards = clean - clean[partner]
-        weight = ((mixed - clean[partner]) * towards).sum(1) / towards.square().sum(1).clamp_min(1e-12)
+        weight = ((mixed - clean[partner]) * towards).sum(1) / towards.square().sum(1).clamp_min(
+            1e-12
+        )
         assert torch.allclose(mixed, clean[partner] + weight[:, None] * towards, atol=1e-5)
         moved = weight[partner != torch.arange(len(clean))]
         assert -1e-5 <= float(moved.min()) and float(moved.max()) <= 1 + 1e-5
@@ -166,16 +187,20 @@ def _text(view: View) -> str:
 
 
 def test_disagreement_moves_by_the_asked_distance_to_where_samples_differ() -> None:
-    """Samples sigmoid(a) and sigmoid(-a) differ by tanh(a / 2), which grows with |a|: only the first number moves.
+    """Samples sigmoid(a) and sigmoid(-a) differ by tanh(a / 2), which grows with |a|: only the
+    first number moves.
 
-    At |a| = 300 both are as sure as can be: the gradient is about 1e-130, far below what float32 holds, and yet it
-    points outwards.
+    At |a| = 300 both are as sure as can be: the gradient is about 1e-130, far below what float32
+    holds, and yet it points outwards.
     """
-    x = torch.tensor([[1.0, 5.0, 0.0, 0.0], [-2.0, 5.0, 0.0, 0.0], [300.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    x = torch.tensor(
+        [[1.0, 5.0, 0.0, 0.0], [-2.0, 5.0, 0.0, 0.0], [300.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
+    )
     policy = POLICIES["disagreement"]
     cfg = policy.settings(policy="disagreement", distance=0.25)
     moved = policy.apply(cfg, x, generator=rng.generator(0, "test"), answers=two_lines)
-    # a move of root mean square 0.25 over 4 numbers has length 0.25 * sqrt(4) = 0.5; at a = 0 there is no gradient
+    # a move of root mean square 0.25 over 4 numbers has length 0.25 * sqrt(4) = 0.5; at a = 0 there
+    # is no gradient
     assert (moved - x)[:, 0].tolist() == pytest.approx([0.5, -0.5, 0.5, 0.0])
     assert torch.equal(moved[:, 1:], x[:, 1:])
 
@@ -197,5 +222,8 @@ def test_pool_is_the_unlabelled_inputs_alone_and_refused_without_any(digits: Dat
     own = replace(digits, unlabelled=extra)
     assert torch.equal(view.inputs(own), digits.normalization(extra))
     view.check(own, WHERE)
-    with pytest.raises(DataError, match=r"views\[0\]: policy 'pool' takes the unlabelled inputs of dataset 'digits'"):
+    with pytest.raises(
+        DataError,
+        match=r"views\[0\]: policy 'pool' takes the unlabelled inputs of dataset 'digits'",
+    ):
         view.check(digits, WHERE)

@@ -1,4 +1,6 @@
-"""Datasets read by torchvision, on small files in the true formats; nothing here touches the network."""
+"""Datasets read by torchvision, on small files in the true formats; nothing here touches the
+network.
+"""
 
 import copyreg
 import gzip
@@ -26,7 +28,12 @@ from gped_nas.io import Array
 
 MNIST_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 CIFAR_FILES = {
-    "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "labels"),
+    "cifar10": (
+        "cifar-10-batches-py",
+        [f"data_batch_{i}" for i in range(1, 6)],
+        "test_batch",
+        "labels",
+    ),
     "cifar100": ("cifar-100-python", ["train"], "test", "fine_labels"),
 }
 NUM_TRAIN, NUM_TEST = 20, 6
@@ -57,14 +64,19 @@ def _pixels(num: int, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def _idx(array: Array) -> bytes:
-    """The idx format: two zeros, the type (8: uint8), the number of axes, each axis as big-endian int32."""
+    """The idx format: two zeros, the type (8: uint8), the number of axes, each axis as big-endian
+    int32.
+    """
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def _write_mnist(root: Path, name: str) -> tuple[Array, Array]:
     folder = root / MNIST_FOLDERS[name] / "raw"
     folder.mkdir(parents=True)
-    x, y = _pixels(NUM_TRAIN + NUM_TEST, (28, 28), 0), np.arange(NUM_TRAIN + NUM_TEST, dtype=np.uint8) % 10
+    x, y = (
+        _pixels(NUM_TRAIN + NUM_TEST, (28, 28), 0),
+        np.arange(NUM_TRAIN + NUM_TEST, dtype=np.uint8) % 10,
+    )
     for part, rows in (("train", slice(NUM_TRAIN)), ("t10k", slice(NUM_TRAIN, None))):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(_idx(x[rows]))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(_idx(y[rows]))
@@ -72,7 +84,9 @@ def _write_mnist(root: Path, name: str) -> tuple[Array, Array]:
 
 
 class _OldPickler(pickle.Pickler):
-    """Spells a dtype as the published files do: ``dtype('u1', 0, 1)``, integers where numpy has booleans."""
+    """Spells a dtype as the published files do: ``dtype('u1', 0, 1)``, integers where numpy has
+    booleans.
+    """
 
     dispatch_table = copyreg.dispatch_table | {
         np.dtype("u1").__class__: lambda dtype: (np.dtype, (dtype.str[1:], 0, 1))
@@ -98,7 +112,11 @@ def _write_cifar(root: Path, name: str) -> tuple[Array, Array]:
         batch = {"data": x[chosen].reshape(len(chosen), -1), key: y[chosen].tolist()}
         (folder / file).write_bytes(_old_pickle(batch))
     num_classes = 10 if name == "cifar10" else 100
-    meta = {"label_names" if name == "cifar10" else "fine_label_names": [f"class {i}" for i in range(num_classes)]}
+    meta = {
+        "label_names" if name == "cifar10" else "fine_label_names": [
+            f"class {i}" for i in range(num_classes)
+        ]
+    }
     (folder / ("batches.meta" if name == "cifar10" else "meta")).write_bytes(_old_pickle(meta))
     return x, y
 
@@ -108,7 +126,9 @@ def _write_svhn(root: Path) -> tuple[Array, Array]:
     x, y = _pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 2), np.arange(NUM_TRAIN + NUM_TEST) % 10
     for part, rows in (("train", slice(NUM_TRAIN)), ("test", slice(NUM_TRAIN, None))):
         labels = np.where(y[rows] == 0, 10, y[rows]).astype(np.uint8)[:, None]
-        scipy.io.savemat(root / f"{part}_32x32.mat", {"X": x[rows].transpose(2, 3, 1, 0), "y": labels})
+        scipy.io.savemat(
+            root / f"{part}_32x32.mat", {"X": x[rows].transpose(2, 3, 1, 0), "y": labels}
+        )
     return x, y
 
 
@@ -119,7 +139,9 @@ def _write(root: Path, name: str) -> tuple[Array, Array]:
 
 
 def _in_order(dataset: Dataset) -> tuple[Array, Array]:
-    """All training and validation examples in the order of the files, told by their labels and pixels."""
+    """All training and validation examples in the order of the files, told by their labels and
+    pixels.
+    """
     x = torch.cat([dataset.train.x, dataset.validation.x]).numpy()
     y = torch.cat([dataset.train.y, dataset.validation.y]).numpy()
     order = np.lexsort(x.reshape(len(x), -1).T[:3])
@@ -153,7 +175,9 @@ def test_true_format_is_read_whole(root: Path, name: str) -> None:
         ("svhn", (3, 32, 32), 10, "0"),
     ],
 )
-def test_shapes_and_classes(root: Path, name: str, shape: tuple[int, ...], num_classes: int, first: str) -> None:
+def test_shapes_and_classes(
+    root: Path, name: str, shape: tuple[int, ...], num_classes: int, first: str
+) -> None:
     _write(root, name)
     dataset = load({"name": name})
     assert dataset.name == name
@@ -187,7 +211,9 @@ def test_missing_files_say_where_and_what_to_do(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_failed_download_gives_the_reason(root: Path, name: str) -> None:
-    with pytest.raises(EnvironmentProblem, match="download to .* failed: .*no route to host") as caught:
+    with pytest.raises(
+        EnvironmentProblem, match="download to .* failed: .*no route to host"
+    ) as caught:
         load({"name": name, "download": True})
     assert f"dataset '{name}'" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -203,7 +229,9 @@ class _Response(io.BytesIO):
 
 
 @pytest.mark.usefixtures("any_checksum")
-def test_download_puts_the_files_where_they_are_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_puts_the_files_where_they_are_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, _ = _write_svhn(root)
     served = {file.name: file.read_bytes() for file in root.iterdir()}
     for name in served:
@@ -287,11 +315,15 @@ def test_parts_of_different_shapes_are_refused(root: Path) -> None:
     _write(root, "mnist")
     images = _idx(_pixels(NUM_TEST, (14, 56), 0))
     (root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").write_bytes(images)
-    with pytest.raises(DataError, match=r"x_test: found inputs \(1, 14, 56\) of uint8, expected \(1, 28, 28\)"):
+    with pytest.raises(
+        DataError, match=r"x_test: found inputs \(1, 14, 56\) of uint8, expected \(1, 28, 28\)"
+    ):
         load({"name": "mnist"})
 
 
-def test_unreadable_folder_is_a_problem_of_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_is_a_problem_of_the_environment(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(self: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
@@ -300,7 +332,9 @@ def test_unreadable_folder_is_a_problem_of_the_environment(root: Path, monkeypat
         load({"name": "mnist"})
 
 
-def test_unreadable_files_are_a_problem_of_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_files_are_a_problem_of_the_environment(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _write(root, "mnist")
 
     def refuse(path: Path, num_axes: int) -> None:

@@ -1,4 +1,6 @@
-"""Small populations of every family, what they learn from, and plain autograd to hold the kernel's bundles against."""
+"""Small populations of every family, what they learn from, and plain autograd to hold the kernel's
+bundles against.
+"""
 
 import dataclasses
 
@@ -58,28 +60,38 @@ def value_of(raw_PBU: Tensor, expectations: dict[str, Tensor]) -> Tensor:
     return loss(raw_PBU, RESOLVED, {"expected_entropy": 2.0}, expectations, CLASSES)
 
 
-def fresh(genotypes: list[Genotype], *, factors: list[float] | None = None, seed: int = 0) -> list[Student]:
+def fresh(
+    genotypes: list[Genotype], *, factors: list[float] | None = None, seed: int = 0
+) -> list[Student]:
     """Students with drawn weights, and biases that are not zero."""
     data, students = make_data(1), []
     for i, genotype in enumerate(genotypes):
         generator = torch.Generator().manual_seed(100 * seed + i)
         params = initialise(data.shapes(genotype), generator=generator)
-        params = {name: p + 0.1 * torch.randn(p.shape, generator=generator) for name, p in params.items()}
+        params = {
+            name: p + 0.1 * torch.randn(p.shape, generator=generator) for name, p in params.items()
+        }
         students.append(Student(genotype, factors[i] if factors else 1.0, params))
     return students
 
 
-def bundle_of(students: list[Student], *, dtype: torch.dtype = torch.float32, round_to: int = 1) -> Bundle:
+def bundle_of(
+    students: list[Student], *, dtype: torch.dtype = torch.float32, round_to: int = 1
+) -> Bundle:
     """An empty bundle for students of one family."""
     shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
     family = students[0].genotype.family
     if family == "mlp":
         centres = [s.centres for s in students]
-        return FusedMlp(shapes, value_of, dtype=dtype, device=CPU, round_to=round_to, centres=centres)
+        return FusedMlp(
+            shapes, value_of, dtype=dtype, device=CPU, round_to=round_to, centres=centres
+        )
     return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)
 
 
-def training_of(students: list[Student], recipe: Recipe, *, updates: int = 0, **more) -> TrainedBundle:
+def training_of(
+    students: list[Student], recipe: Recipe, *, updates: int = 0, **more
+) -> TrainedBundle:
     """A bundle in training; the students are taken as they are."""
     return TrainedBundle(bundle_of(students, **more), students, recipe, updates=updates)
 
@@ -95,7 +107,10 @@ def gradients(
     bundle.buffers.refresh()
     losses_P = bundle.compute(x, said)
     return (
-        [{k: g.clone() for k, g in own.items()} for own in bundle.views(bundle.buffers.work_grad.float())],
+        [
+            {k: g.clone() for k, g in own.items()}
+            for own in bundle.views(bundle.buffers.work_grad.float())
+        ],
         losses_P,
         bundle,
     )
@@ -109,14 +124,21 @@ def copies(students: list[Student]) -> list[Student]:
 
     return [
         dataclasses.replace(
-            s, params=own(s.params), memory={k: own(m) for k, m in s.memory.items()}, average=own(s.average)
+            s,
+            params=own(s.params),
+            memory={k: own(m) for k, m in s.memory.items()},
+            average=own(s.average),
         )
         for s in students
     ]
 
 
 def autograd(
-    student: Student, x: Tensor, expectations: dict[str, Tensor], *, dtype: torch.dtype = torch.float64
+    student: Student,
+    x: Tensor,
+    expectations: dict[str, Tensor],
+    *,
+    dtype: torch.dtype = torch.float64,
 ) -> Params:
     """The gradient of one student's loss, by torch alone."""
     leaves = {name: p.to(dtype, copy=True).requires_grad_() for name, p in student.params.items()}
@@ -126,10 +148,15 @@ def autograd(
 
 
 def relative_difference(found: Params, expected: Params) -> float:
-    """The largest difference of a parameter over its largest number, over all of a student's parameters."""
+    """The largest difference of a parameter over its largest number, over all of a student's
+    parameters.
+    """
     assert {k: p.shape for k, p in found.items()} == {k: p.shape for k, p in expected.items()}
     # muon has no first moment of matrices, adamw no momentum: what is zero must be zero
-    return max(float((found[name] - p).abs().max() / p.abs().max().clamp_min(1e-30)) for name, p in expected.items())
+    return max(
+        float((found[name] - p).abs().max() / p.abs().max().clamp_min(1e-30))
+        for name, p in expected.items()
+    )
 
 
 def weights(params: Params) -> Params:

@@ -1,4 +1,6 @@
-"""Bundles of every family: gradients against autograd, the error of bfloat16 against that of autocast."""
+"""Bundles of every family: gradients against autograd, the error of bfloat16 against that of
+autocast.
+"""
 
 import pytest
 import torch
@@ -18,9 +20,16 @@ from tests.distill.populations import (
 )
 
 HALF_MATTERS = {
-    "mlp": [Genotype("mlp", depth=1, width=32), Genotype("mlp", depth=2, width=24), Genotype("mlp", depth=3, width=32)],
+    "mlp": [
+        Genotype("mlp", depth=1, width=32),
+        Genotype("mlp", depth=2, width=24),
+        Genotype("mlp", depth=3, width=32),
+    ],
     "cnn": [Genotype("cnn", depth=2, width=8, kernel=2, head_width=[16])],
-    "resnet": [Genotype("resnet", stages=1, depth=2, width=6), Genotype("resnet", stages=2, depth=1, width=[4, 8])],
+    "resnet": [
+        Genotype("resnet", stages=1, depth=2, width=6),
+        Genotype("resnet", stages=2, depth=1, width=[4, 8]),
+    ],
 }
 
 
@@ -37,11 +46,17 @@ def test_gradients_are_those_of_autograd(family) -> None:
         found, losses, bundle = gradients(students, x, said)
         again = bundle.compute(x, said)
         assert torch.equal(losses, again)
-        for student, own, views in zip(students, found, bundle.views(bundle.buffers.work_grad.float()), strict=True):
+        for student, own, views in zip(
+            students, found, bundle.views(bundle.buffers.work_grad.float()), strict=True
+        ):
             expected = autograd(student, x, said, dtype=torch.float32)
-            assert relative_difference(weights(own), weights(expected)) < 1e-6, str(student.genotype)
+            assert relative_difference(weights(own), weights(expected)) < 1e-6, str(
+                student.genotype
+            )
             assert relative_difference(views, own) == 0
-            assert relative_difference(own, autograd(student, x, said)) < 5e-6, str(student.genotype)
+            assert relative_difference(own, autograd(student, x, said)) < 5e-6, str(
+                student.genotype
+            )
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
@@ -50,7 +65,9 @@ def test_every_number_has_its_own_place(family) -> None:
     bundle = bundle_of(students)
     flat = torch.zeros_like(bundle.buffers.theta)
     for own, student in zip(bundle.views(flat), students, strict=True):
-        assert {k: v.shape for k, v in own.items()} == {k: p.shape for k, p in student.params.items()}
+        assert {k: v.shape for k, v in own.items()} == {
+            k: p.shape for k, p in student.params.items()
+        }
         for view in own.values():
             assert (view == 0).all(), "of nobody else"
             view.fill_(1)
@@ -73,7 +90,9 @@ def autocast(student: Student, x, said):
 
 
 def errors_of_bfloat16(family: str, *, draws: int):
-    """How far weights' gradients in bfloat16 are from those of float32, and autocast's: two of (draws, students)."""
+    """How far weights' gradients in bfloat16 are from those of float32, and autocast's: two of
+    (draws, students).
+    """
     mine, theirs = torch.zeros(2, draws, len(HALF_MATTERS[family]))
     for seed in range(draws):
         students = fresh(HALF_MATTERS[family], seed=seed)
@@ -98,22 +117,29 @@ def test_bfloat16_errs_no_more_than_autocast(family) -> None:
 def test_bfloat16_of_residual_students_errs_no_more_than_autocast_on_the_whole() -> None:
     """At most 1.5 times as much as the root mean square over draws.
 
-    Autocast keeps norms and the residual stream in float32, and a ReLU that rounding turns on or off is most of the
-    error, so that in one draw alone either can be twice the other.
+    Autocast keeps norms and the residual stream in float32, and a ReLU that rounding turns on or
+    off is most of the error, so that in one draw alone either can be twice the other.
     """
-    mine, theirs = (errors.square().mean(0).sqrt() for errors in errors_of_bfloat16("resnet", draws=4))
+    mine, theirs = (
+        errors.square().mean(0).sqrt() for errors in errors_of_bfloat16("resnet", draws=4)
+    )
     assert (mine <= 1.5 * theirs).all(), mine / theirs
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
 def test_losses_of_bfloat16_are_reduced_in_float32(family) -> None:
-    """Each is, to float32's rounding, the float32 loss of raw outputs that bfloat16 gave: no sum was taken in it."""
+    """Each is, to float32's rounding, the float32 loss of raw outputs that bfloat16 gave: no sum
+    was taken in it.
+    """
     students = fresh(FAMILIES_OF[family])
     x, said = batch(60)
     _, losses, bundle = gradients(students, x, said, dtype=torch.bfloat16)
     for student, value in zip(students, losses, strict=True):
         half = {name: p.bfloat16() for name, p in student.params.items()}
-        exact = value_of(FAMILIES[student.genotype.family].forward(half, x.bfloat16()).float(), said)
-        # what a bfloat16 sum would lose is 1 part in 256; products in another order change a raw output now and then
+        exact = value_of(
+            FAMILIES[student.genotype.family].forward(half, x.bfloat16()).float(), said
+        )
+        # what a bfloat16 sum would lose is 1 part in 256; products in another order change a raw
+        # output now and then
         assert float(value) == pytest.approx(float(exact), rel=1e-3)
         assert float(value) != float(value.bfloat16()), "a number that bfloat16 could not hold"

@@ -1,4 +1,6 @@
-"""Students trained on hidden units less their means are folded back into students of plain activations."""
+"""Students trained on hidden units less their means are folded back into students of plain
+activations.
+"""
 
 import pytest
 import torch
@@ -16,8 +18,9 @@ from tests.distill.populations import MLP, batch, fresh, gradients, relative_dif
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
 POPULATION = [g for g in MIXED if g["depth"] < 3] + [mlp(3, [16, 15, 14], 0.02)]
-"""Where all units of a layer are off and biases are still zero, the next layer is at zero but for rounding, and a
-ReLU there passes a gradient or none: the narrow student of depth 3 meets such inputs in its first steps."""
+"""Where all units of a layer are off and biases are still zero, the next layer is at zero but for
+rounding, and a ReLU there passes a gradient or none: the narrow student of depth 3 meets such
+inputs in its first steps."""
 RECIPE = Recipe(steps=60, batch_size=37, warmup=5, lr=0.02, weight_decay=0.05, centred=True)
 
 
@@ -28,8 +31,13 @@ def run(genotypes, pool, recipe=RECIPE, **more):
 def centred_forward(params, centres, x):
     hidden = x.flatten(1)
     for i, centre in enumerate(centres):
-        hidden = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu() - centre
-    return F.linear(hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"])
+        hidden = (
+            F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu()
+            - centre
+        )
+    return F.linear(
+        hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"]
+    )
 
 
 @pytest.mark.parametrize("place", range(len(MLP)))
@@ -49,10 +57,14 @@ def test_what_a_layer_reads_has_no_mean():
     (student,) = fresh([Genotype("mlp", depth=2, width=[9, 7])])
     x, _ = batch(48)
     first, second = unit_means(student.params, x, torch.float32)
-    hidden = F.linear(x.flatten(1), student.params["layers.0.weight"], student.params["layers.0.bias"]).relu()
+    hidden = F.linear(
+        x.flatten(1), student.params["layers.0.weight"], student.params["layers.0.bias"]
+    ).relu()
     assert first.max() > 0.1
     torch.testing.assert_close(hidden.mean(0), first)
-    hidden = F.linear(hidden, student.params["layers.1.weight"], student.params["layers.1.bias"]).relu()
+    hidden = F.linear(
+        hidden, student.params["layers.1.weight"], student.params["layers.1.bias"]
+    ).relu()
     torch.testing.assert_close(hidden.mean(0), second)
 
 
@@ -78,20 +90,31 @@ def test_gradients_are_those_of_autograd(round_to):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"average": 0.9}, {"components": 4}, {"optimiser": "muon", "lr_rest": 0.01}, {"optimiser": "sgd"}],
+    [
+        {},
+        {"average": 0.9},
+        {"components": 4},
+        {"optimiser": "muon", "lr_rest": 0.01},
+        {"optimiser": "sgd"},
+    ],
     ids=["plain", "average", "components", "muon", "sgd"],
 )
 def test_students_equal_those_of_the_oracle(changes):
     pool, recipe = make_pool(), RECIPE.model_copy(update=changes)
     students = run(POPULATION, pool, recipe)
     for genotype, student in zip(POPULATION, students, strict=True):
-        assert largest_difference(student.params, distill_one(genotype, pool, recipe, seed=0)) < 1e-5, str(genotype)
+        assert (
+            largest_difference(student.params, distill_one(genotype, pool, recipe, seed=0)) < 1e-5
+        ), str(genotype)
     assert sum(student.num_dead for student in students) > 5
 
 
 def test_it_changes_what_is_learnt():
     pool = make_pool()
-    (centred,), (plain,) = run([mlp(2, 7)], pool), run([mlp(2, 7)], pool, RECIPE.model_copy(update={"centred": False}))
+    (centred,), (plain,) = (
+        run([mlp(2, 7)], pool),
+        run([mlp(2, 7)], pool, RECIPE.model_copy(update={"centred": False})),
+    )
     assert largest_difference(centred.params, plain.params) > 1e-3
 
 
@@ -102,7 +125,9 @@ def test_rungs_look_at_the_plain_student_and_change_nothing(average):
     students = run(POPULATION, pool, recipe.model_copy(update={"rungs": 6}), validation=validation)
     for student in students:
         raw = FAMILIES["mlp"].forward(student.params, validation.inputs)
-        said = loss(raw[None], validation.targets, {}, validation.expectations, validation.num_classes)
+        said = loss(
+            raw[None], validation.targets, {}, validation.expectations, validation.num_classes
+        )
         assert student.rungs[-1][1] == pytest.approx(float(said), rel=1e-4)
     for student, other in zip(students, run(POPULATION, pool, recipe), strict=True):
         assert largest_difference(student.params, other.params) < 1e-5
@@ -126,5 +151,7 @@ def test_a_feed_of_its_own_is_followed_alike():
 
 
 def test_pictures_are_refused():
-    with pytest.raises(ConfigError, match=r"recipe.centred: found true with students of family cnn, expected false"):
+    with pytest.raises(
+        ConfigError, match=r"recipe.centred: found true with students of family cnn, expected false"
+    ):
         run([Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())], make_pool())

@@ -49,23 +49,32 @@ def test_a_student_is_the_same_function_inside_the_frame_and_outside(depth):
     outside = frame.leave(inside)
     assert outside["layers.0.weight"].shape == params["layers.0.weight"].shape
     torch.testing.assert_close(
-        forward(outside, pool.inputs), forward(inside, frame.project(pool.inputs)), atol=1e-5, rtol=1e-5
+        forward(outside, pool.inputs),
+        forward(inside, frame.project(pool.inputs)),
+        atol=1e-5,
+        rtol=1e-5,
     )
-    torch.testing.assert_close(outside["layers.0.weight"].norm(dim=1), inside["layers.0.weight"].norm(dim=1))
+    torch.testing.assert_close(
+        outside["layers.0.weight"].norm(dim=1), inside["layers.0.weight"].norm(dim=1)
+    )
 
 
 def test_with_every_direction_no_weight_is_lost():
     pool = make_pool()
     params = initialise(pool.shapes(mlp(1, 6)), generator=torch.Generator().manual_seed(2))
     frame = fit(pool.inputs, 9)
-    torch.testing.assert_close(frame.leave(frame.enter(params))["layers.0.weight"], params["layers.0.weight"])
+    torch.testing.assert_close(
+        frame.leave(frame.enter(params))["layers.0.weight"], params["layers.0.weight"]
+    )
 
 
 def test_students_equal_those_of_the_oracle():
     pool = make_pool()
     students = run(MIXED, pool)
     for genotype, student in zip(MIXED, students, strict=True):
-        assert largest_difference(student.params, distill_one(genotype, pool, RECIPE, seed=0)) < 1e-5, str(genotype)
+        assert (
+            largest_difference(student.params, distill_one(genotype, pool, RECIPE, seed=0)) < 1e-5
+        ), str(genotype)
     assert sum(student.num_dead for student in students) > 5
 
 
@@ -85,7 +94,9 @@ def test_the_sign_of_a_direction_changes_nothing(monkeypatch):
 
     def flipped(x, num):
         frame = frame_of(x, num)
-        return components.Components(frame.mean_D, frame.basis_DK * torch.tensor([1.0, -1.0, -1.0, 1.0]))
+        return components.Components(
+            frame.mean_D, frame.basis_DK * torch.tensor([1.0, -1.0, -1.0, 1.0])
+        )
 
     monkeypatch.setattr(components, "fit", flipped)
     for one, other in zip(expected, run(MIXED, make_pool()), strict=True):
@@ -118,7 +129,12 @@ def test_a_frame_is_found_once_and_goes_with_its_data():
 
 
 def test_pictures_and_more_components_than_numbers_are_refused():
-    with pytest.raises(ConfigError, match=r"recipe.components: found 4 with students of family cnn, expected 0"):
+    with pytest.raises(
+        ConfigError, match=r"recipe.components: found 4 with students of family cnn, expected 0"
+    ):
         run([Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())], make_pool())
-    with pytest.raises(ConfigError, match=r"recipe.components: found 10, expected at most 9, the numbers of one input"):
+    with pytest.raises(
+        ConfigError,
+        match=r"recipe.components: found 10, expected at most 9, the numbers of one input",
+    ):
         run([mlp(1, 2)], make_pool(), RECIPE.model_copy(update={"components": 10}))

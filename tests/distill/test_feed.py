@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from gped_nas.distill.feed import DistillationSet, PosteriorPredictions, RunningMean, batches, cached_batches
+from gped_nas.distill.feed import (
+    DistillationSet,
+    PosteriorPredictions,
+    RunningMean,
+    batches,
+    cached_batches,
+)
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import expect, resolve
 
@@ -39,7 +45,9 @@ def shown(data, update, steps, root=0):
 
 def test_each_sample_is_read_where_it_lies(data, log_prob):
     pairs = np.stack(np.meshgrid(np.arange(S), np.arange(M), indexing="ij")).reshape(2, -1)
-    sample, index = (torch.from_numpy(row) for row in np.random.default_rng(0).permuted(pairs, axis=1))
+    sample, index = (
+        torch.from_numpy(row) for row in np.random.default_rng(0).permuted(pairs, axis=1)
+    )
     assert torch.equal(data.samples.at(sample, index), log_prob[sample, index])
 
 
@@ -55,7 +63,9 @@ def test_every_rule_sees_the_same_inputs_and_only_targets_with_a_loss(data, upda
 
 
 def test_newest_draws_samples_by_their_weight(data, log_prob, weight):
-    """16 000 draws: each sample's share within four standard errors, at most 4 sqrt(.25 / 16000) = 1.6 %."""
+    """16 000 draws: each sample's share within four standard errors, at most 4 sqrt(.25 / 16000) =
+    1.6 %.
+    """
     counts, num = torch.zeros(S), 0
     for x, said in shown(data, "newest", 4000):
         distance = (said["predictive"] - log_prob.exp()[:, x[:, 0].long()]).abs().sum(-1)  # (S, B)
@@ -68,13 +78,18 @@ def test_newest_draws_samples_by_their_weight(data, log_prob, weight):
 
 def test_newest_varies_within_a_batch_and_repeats_with_its_root(data):
     first, again, other = (shown(data, "newest", 3, root) for root in (0, 0, 1))
-    assert all(torch.equal(a[1]["predictive"], b[1]["predictive"]) for a, b in zip(first, again, strict=True))
+    assert all(
+        torch.equal(a[1]["predictive"], b[1]["predictive"])
+        for a, b in zip(first, again, strict=True)
+    )
     assert not torch.equal(first[0][1]["predictive"], other[0][1]["predictive"])
 
 
 def test_the_running_mean_is_that_of_the_newest_ones_so_far(data):
     seen = {i: [] for i in range(M)}
-    for (x, newest), (_, mean) in zip(shown(data, "newest", 60), shown(data, "running_mean", 60), strict=True):
+    for (x, newest), (_, mean) in zip(
+        shown(data, "newest", 60), shown(data, "running_mean", 60), strict=True
+    ):
         index = x[:, 0].long().tolist()
         for i, value in zip(index, newest["predictive"], strict=True):
             seen[i].append(value)

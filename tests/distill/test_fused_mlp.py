@@ -1,4 +1,6 @@
-"""Fused fully connected students against plain autograd: gradients, layout, rounded-up widths, bfloat16."""
+"""Fused fully connected students against plain autograd: gradients, layout, rounded-up widths,
+bfloat16.
+"""
 
 import pytest
 import torch
@@ -24,7 +26,8 @@ POPULATIONS = {
     "linear": [MLP[0], MLP[0]],
     "equal": [MLP[4]] * 3,
     "width-one": [Genotype("mlp", depth=3, width=1), Genotype("mlp", depth=3, width=1)],
-    # of one last layer's shape, but not of one layer before it: the last layers are one product all the same
+    # of one last layer's shape, but not of one layer before it: the last layers are one product all
+    # the same
     "shared-last": [Genotype("mlp", depth=2, width=[3, 6]), Genotype("mlp", depth=2, width=[5, 6])],
 }
 
@@ -37,8 +40,12 @@ def test_gradients_are_those_of_autograd(name, round_to):
     found, losses, _ = gradients(students, x, said, round_to=round_to)
     for student, own, value in zip(students, found, losses, strict=True):
         assert relative_difference(own, autograd(student, x, said)) < 1e-6, str(student.genotype)
-        raw = FAMILIES["mlp"].forward({k: p.double() for k, p in student.params.items()}, x.double())
-        assert float(value) == pytest.approx(float(value_of(raw, {k: e.double() for k, e in said.items()})), rel=1e-6)
+        raw = FAMILIES["mlp"].forward(
+            {k: p.double() for k, p in student.params.items()}, x.double()
+        )
+        assert float(value) == pytest.approx(
+            float(value_of(raw, {k: e.double() for k, e in said.items()})), rel=1e-6
+        )
 
 
 def test_another_batch_size_is_another_plan():
@@ -69,8 +76,14 @@ def test_every_number_has_its_own_place(round_to):
         if piece.matrix is not None:
             assert numbers.numel() == piece.matrix[0] * piece.matrix[1]
     assert covered.max() == 1 and (covered[flat != 0] == 1).all()
-    matrices = {(piece.student, piece.name) for piece in bundle.pieces() if piece.matrix is not None}
-    expected = {(i, f"layers.{j}.weight") for i, genotype in enumerate(MLP) for j in range(genotype["depth"])}
+    matrices = {
+        (piece.student, piece.name) for piece in bundle.pieces() if piece.matrix is not None
+    }
+    expected = {
+        (i, f"layers.{j}.weight")
+        for i, genotype in enumerate(MLP)
+        for j in range(genotype["depth"])
+    }
     assert matrices == expected, "all weights but the last layer's"
 
 

@@ -25,7 +25,10 @@ def make_pool(size=150, targets=("predictive", "expected_entropy"), shape=(1, 3,
     x = torch.randn((size, *shape), generator=generator)
     logits = x.flatten(1) @ torch.randn((math.prod(shape), CLASSES), generator=generator)
     soft = logits.softmax(-1)
-    expectations = {"predictive": soft, "expected_entropy": 0.5 * torch.rand((size, 1), generator=generator)}
+    expectations = {
+        "predictive": soft,
+        "expected_entropy": 0.5 * torch.rand((size, 1), generator=generator),
+    }
     return DistillationSet(x, {name: expectations[name] for name in targets}, targets, CLASSES)
 
 
@@ -70,7 +73,12 @@ BIASES = {("predictive",): CLASSES, ("predictive", "expected_entropy"): CLASSES 
 @pytest.mark.parametrize("targets", [("predictive",), ("predictive", "expected_entropy")])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"prox_every": 1, "steps": 25}, {"prox_every": 7, "beta1": 0.0}, {"prune_at": 0.3, "weight_decay": 0.0}],
+    [
+        {},
+        {"prox_every": 1, "steps": 25},
+        {"prox_every": 7, "beta1": 0.0},
+        {"prune_at": 0.3, "weight_decay": 0.0},
+    ],
     ids=["plain", "prox-every-step", "odd-prox", "early-pruning"],
 )
 def test_students_equal_those_of_the_oracle(targets, changes):
@@ -82,9 +90,14 @@ def test_students_equal_those_of_the_oracle(targets, changes):
         assert largest_difference(student.params, expected) < 1e-5, str(genotype)
         assert not student.failure
     dead = [s.num_dead for s in students]
-    assert dead[0] == 0 and sum(dead) > 5, "some units must die for the comparison to be of pruning too"
+    assert dead[0] == 0 and sum(dead) > 5, (
+        "some units must die for the comparison to be of pruning too"
+    )
     drawn = sum(sum(g["width"]) for g in MIXED)
-    left = sum(len(p) for s in students for p in s.params.values() if p.dim() == 1) - len(MIXED) * BIASES[targets]
+    left = (
+        sum(len(p) for s in students for p in s.params.values() if p.dim() == 1)
+        - len(MIXED) * BIASES[targets]
+    )
     assert left < drawn
 
 
@@ -128,7 +141,9 @@ def test_a_population_of_one_is_the_same_student():
     recipe = Recipe(steps=40, batch_size=37, warmup=3, weight_decay=0.01)
     students = run(genotypes, pool, recipe)
     for genotype, student in zip(genotypes, students, strict=True):
-        assert largest_difference(run([genotype], pool, recipe)[0].params, student.params) < 1e-5, str(genotype)
+        assert largest_difference(run([genotype], pool, recipe)[0].params, student.params) < 1e-5, (
+            str(genotype)
+        )
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e30, -3e38])
@@ -152,7 +167,9 @@ def test_a_diverging_sibling_harms_nobody(monkeypatch, value):
 
 
 def test_an_infinite_loss_is_not_finite(monkeypatch):
-    """Parameters may stay finite while the loss is not: one class at a logit of -inf, all gradients clipped to 0."""
+    """Parameters may stay finite while the loss is not: one class at a logit of -inf, all gradients
+    clipped to 0.
+    """
 
     def broken(shapes, *, generator):
         params = initialise(shapes, generator=generator)
@@ -201,7 +218,10 @@ def test_a_batch_larger_than_the_pool_is_the_whole_pool():
 def test_short_recipes_train_every_step(steps):
     recipe = SHORT.model_copy(update={"steps": steps})
     student = run([MIXED[5]], recipe=recipe)[0]
-    assert largest_difference(student.params, distill_one(MIXED[5], make_pool(), recipe, seed=0)) < 1e-5
+    assert (
+        largest_difference(student.params, distill_one(MIXED[5], make_pool(), recipe, seed=0))
+        < 1e-5
+    )
     assert [step for step, _ in student.losses] == sorted({0, steps - 1})
 
 
@@ -246,7 +266,11 @@ def test_the_batch_order_depends_on_the_root_only():
 
 def test_progress_is_told_from_the_first_step_to_the_last():
     told = []
-    run([MIXED[0]], recipe=SHORT.model_copy(update={"steps": 120}), progress=lambda *args: told.append(args))
+    run(
+        [MIXED[0]],
+        recipe=SHORT.model_copy(update={"steps": 120}),
+        progress=lambda *args: told.append(args),
+    )
     assert told == [("students", n, 120) for n in (50, 70, 120)], (
         "every LOG_EVERY steps, at the pruning step, at the end"
     )

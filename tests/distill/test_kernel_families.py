@@ -1,4 +1,6 @@
-"""Whole populations of every family under every optimiser against the oracle, however they are laid out."""
+"""Whole populations of every family under every optimiser against the oracle, however they are laid
+out.
+"""
 
 import random
 import threading
@@ -17,8 +19,20 @@ OPTIMISERS = ("adamw", "muon", "sgd")
 
 
 def recipe_of(optimiser, **more):
-    settings = {"steps": 50, "batch_size": 16, "warmup": 5, "lr": 0.02, "weight_decay": 0.05, "beta2": 0.95}
-    settings |= {"momentum": 0.8, "lr_rest": 0.01, "target_weights": {"expected_entropy": 2.0}, "precision": "float32"}
+    settings = {
+        "steps": 50,
+        "batch_size": 16,
+        "warmup": 5,
+        "lr": 0.02,
+        "weight_decay": 0.05,
+        "beta2": 0.95,
+    }
+    settings |= {
+        "momentum": 0.8,
+        "lr_rest": 0.01,
+        "target_weights": {"expected_entropy": 2.0},
+        "precision": "float32",
+    }
     return Recipe(optimiser=optimiser, **{**settings, **more})
 
 
@@ -37,7 +51,12 @@ def check(students, recipe, bound=2e-5):
     "more",
     [
         {},
-        {"average": 0.9, "lr_width_power": 1.0, "lr": 0.002, "lr_rest": 0.001},  # these widths multiply it by 10 to 64
+        {
+            "average": 0.9,
+            "lr_width_power": 1.0,
+            "lr": 0.002,
+            "lr_rest": 0.001,
+        },  # these widths multiply it by 10 to 64
         {"prox_every": 7, "prune_at": 0.4, "lr_width_power": 0.5, "lr": 0.01, "lr_rest": 0.002},
     ],
     ids=["plain", "average-and-own-step-sizes", "odd-pruning"],
@@ -110,7 +129,9 @@ def test_widths_rounded_up_change_rounding_alone(optimiser, monkeypatch):
     assert len(made) == 2
 
 
-@pytest.mark.parametrize("genotype", [*MIXED[1:4:2], Genotype("mlp", depth=2, width=1, group_penalty=0.01)], ids=str)
+@pytest.mark.parametrize(
+    "genotype", [*MIXED[1:4:2], Genotype("mlp", depth=2, width=1, group_penalty=0.01)], ids=str
+)
 def test_a_population_of_one(genotype):
     """Also of a genotype with one unit a layer, and a batch larger than the data."""
     recipe = recipe_of("muon", batch_size=200, average=0.5)
@@ -120,7 +141,9 @@ def test_a_population_of_one(genotype):
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_students_in_bfloat16_learn_what_those_in_float32_do(optimiser):
     """To within a tenth of the loss, and not by the very same numbers."""
-    full, half = (run(MIXED, recipe_of(optimiser, precision=p, lr=0.03)) for p in ("float32", "bfloat16"))
+    full, half = (
+        run(MIXED, recipe_of(optimiser, precision=p, lr=0.03)) for p in ("float32", "bfloat16")
+    )
     for one, other in zip(full, half, strict=True):
         assert not other.failure
         (_, first), (_, last) = other.losses

@@ -15,16 +15,21 @@ from tests.distill.populations import CPU, MIXED, make_data, relative_difference
 
 RECIPE = Recipe(steps=30, batch_size=16, warmup=5, lr=0.02, precision="float32")
 ERRORS = {
-    "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ..."),
+    "cuda": lambda: torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ..."
+    ),
     "cuda-says-little": lambda: torch.OutOfMemoryError(""),
     "cpu": lambda: RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to "
         "allocate 4000000000 bytes. Error code 12 (Cannot allocate memory)"
     ),
     "numpy": lambda: MemoryError("Unable to allocate 2.00 GiB for an array"),
     "python": lambda: MemoryError(),
     "driver": lambda: RuntimeError("CUDA error: out of memory\nCompile with ..."),
-    "cublas": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "cublas": lambda: RuntimeError(
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    ),
 }
 
 
@@ -34,7 +39,9 @@ def run(genotypes, recipe=RECIPE, **more):
 
 @pytest.fixture
 def memory_for(monkeypatch):
-    """Room for so many students at once; more, or one of a genotype that is too large, is out of memory."""
+    """Room for so many students at once; more, or one of a genotype that is too large, is out of
+    memory.
+    """
 
     def limit(error, most, too_large=None, after=0):
         sizes, step, count = [], kernel._Team.run, [0]
@@ -79,15 +86,23 @@ def test_one_that_fits_into_no_memory_fails_with_a_reason(kind, memory_for):
     for i, student in enumerate(students):
         assert bool(student.failure) == (i == 3)
     reason = students[3].failure
-    assert reason.startswith("out of memory: ") and "\n" not in reason and len(reason) > len("out of memory: ") + 5
-    assert students[3].params == {} and students[3].losses == () and students[3].genotype == MIXED[3]
+    assert (
+        reason.startswith("out of memory: ")
+        and "\n" not in reason
+        and len(reason) > len("out of memory: ") + 5
+    )
+    assert (
+        students[3].params == {} and students[3].losses == () and students[3].genotype == MIXED[3]
+    )
     assert students[3].seed == student_seed(0, MIXED[3])
 
 
 @pytest.mark.parametrize("kind", sorted(ERRORS))
 def test_a_feed_of_its_own_cannot_be_begun_anew(kind, memory_for):
     memory_for(ERRORS[kind], most=2)
-    with pytest.raises(EnvironmentProblem, match="students: 6 at once do not fit into memory .*students_at_once"):
+    with pytest.raises(
+        EnvironmentProblem, match="students: 6 at once do not fit into memory .*students_at_once"
+    ):
         run(MIXED, feed=cached_batches(make_data(), RECIPE, 0))
 
 
@@ -105,7 +120,9 @@ def test_memory_that_a_worker_lacks_is_lacking_for_all(monkeypatch):
     assert [student.failure for student in found] == [""] * 4
 
 
-@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("memory")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("memory")]
+)
 def test_another_error_is_no_lack_of_memory(error, monkeypatch):
     def broken(self, steps):
         raise error
@@ -132,7 +149,8 @@ def test_another_error_is_no_lack_of_memory(error, monkeypatch):
 def test_a_student_that_diverges_fails_alone(bad, value, optimiser, monkeypatch):
     """Of every family, through pruning and rungs; its siblings are trained as ever, to the bit.
 
-    It has no penalty, so that it is left as large and the layout the same in both runs: another one rounds otherwise.
+    It has no penalty, so that it is left as large and the layout the same in both runs: another one
+        rounds otherwise.
     """
     population = [g.replace(group_penalty=0.0) if i == bad else g for i, g in enumerate(MIXED)]
     recipe = RECIPE.model_copy(update={"optimiser": optimiser, "rungs": 3, "lr_rest": 0.01})

@@ -1,4 +1,6 @@
-"""A whole kernel step on ``meta``, where any wait for the device (``.item()``, a branch on a value) raises."""
+"""A whole kernel step on ``meta``, where any wait for the device (``.item()``, a branch on a value)
+raises.
+"""
 
 import pytest
 import torch
@@ -14,7 +16,10 @@ from gped_nas.models.base import FAMILIES, Genotype
 META = torch.device("meta")
 TARGETS = ("predictive", "expected_entropy")
 POPULATIONS = {
-    "mlp": [Genotype("mlp", depth=2, width=8, group_penalty=0.1), Genotype("mlp", depth=1, width=5)],
+    "mlp": [
+        Genotype("mlp", depth=2, width=8, group_penalty=0.1),
+        Genotype("mlp", depth=1, width=5),
+    ],
     "cnn": [
         Genotype("cnn", depth=1, width=4, kernel=3, group_penalty=0.1),
         Genotype("cnn", depth=1, width=2, kernel=3),
@@ -43,7 +48,11 @@ def meta_training(
 
     bundle: Bundle
     if family == "mlp":
-        centres = [tuple(torch.empty(w, device=META) for w in g["width"]) for g in genotypes] if centred else []
+        centres = (
+            [tuple(torch.empty(w, device=META) for w in g["width"]) for g in genotypes]
+            if centred
+            else []
+        )
         bundle = FusedMlp(shapes, value, dtype=dtype, device=META, round_to=8, centres=centres)
     else:
         bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
@@ -58,7 +67,9 @@ def meta_training(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("family", sorted(POPULATIONS))
 def test_a_step_never_waits_for_the_device(family, dtype, optimiser) -> None:
-    pool, training = meta_training(family, dtype, Recipe(steps=10, batch_size=8, optimiser=optimiser))
+    pool, training = meta_training(
+        family, dtype, Recipe(steps=10, batch_size=8, optimiser=optimiser)
+    )
     losses = training.step(*pool.batch(torch.empty(8, dtype=torch.long, device=META)), 0.1)
     training.shrink(0.1)
     assert losses.shape == (len(POPULATIONS[family]),)
@@ -66,7 +77,9 @@ def test_a_step_never_waits_for_the_device(family, dtype, optimiser) -> None:
 
 
 def test_nor_does_a_centred_one() -> None:
-    pool, training = meta_training("mlp", torch.bfloat16, Recipe(steps=10, batch_size=8), centred=True)
+    pool, training = meta_training(
+        "mlp", torch.bfloat16, Recipe(steps=10, batch_size=8), centred=True
+    )
     losses = training.step(*pool.batch(torch.empty(8, dtype=torch.long, device=META)), 0.1)
     assert losses.shape == (2,)
 

@@ -13,11 +13,17 @@ from tests.distill.populations import CNN, MIXED, MLP, RESNET, make_data
 def shares(genotypes, num_workers=3, batch_size=16):
     data = make_data(1)
     shapes = [data.shapes(g) for g in genotypes]
-    return lay_out(genotypes, shapes, input_shape=(1, 6, 6), batch_size=batch_size, num_workers=num_workers)
+    return lay_out(
+        genotypes, shapes, input_shape=(1, 6, 6), batch_size=batch_size, num_workers=num_workers
+    )
 
 
 def products(genotype, batch_size=16):
-    return 3 * batch_size * sum(FAMILIES[genotype.family].macs(make_data(1).shapes(genotype), (1, 6, 6)).values())
+    return (
+        3
+        * batch_size
+        * sum(FAMILIES[genotype.family].macs(make_data(1).shapes(genotype), (1, 6, 6)).values())
+    )
 
 
 @pytest.fixture
@@ -30,22 +36,39 @@ def plenty(monkeypatch):
 def test_everyone_is_trained_once(plenty, num_workers):
     genotypes = [*MLP, *CNN, *RESNET]
     found = shares(genotypes, num_workers)
-    assert sorted(place for share in found for place in share.members) == list(range(len(genotypes)))
-    assert all(genotypes[place].family == share.family for share in found for place in share.members)
-    assert {share.worker for share in found} == set(range(min(num_workers, len(genotypes)))), "none is idle"
-    assert len({(share.worker, share.family) for share in found}) == len(found), "a family is one bundle"
+    assert sorted(place for share in found for place in share.members) == list(
+        range(len(genotypes))
+    )
+    assert all(
+        genotypes[place].family == share.family for share in found for place in share.members
+    )
+    assert {share.worker for share in found} == set(range(min(num_workers, len(genotypes)))), (
+        "none is idle"
+    )
+    assert len({(share.worker, share.family) for share in found}) == len(found), (
+        "a family is one bundle"
+    )
 
 
 def test_the_dearest_are_shared_out_first(plenty):
     """Costs 4, 3, 2, 1 in units of many layers: two workers get {4, 1} and {3, 2}."""
     widths = [1000, 4000, 2000, 3000]
     found = shares([Genotype("mlp", depth=1, width=width) for width in widths], 2, batch_size=64)
-    assert [sorted(widths[p] for p in share.members) for share in found] == [[1000, 4000], [2000, 3000]]
+    assert [sorted(widths[p] for p in share.members) for share in found] == [
+        [1000, 4000],
+        [2000, 3000],
+    ]
 
 
 def test_a_worker_must_be_worth_it(monkeypatch):
     total = sum(products(g) for g in MIXED)
-    for worth, expected in ((total + 1, 1), (total, 1), (total // 2, 2), (total // 3, 3), (total // 9, 4)):
+    for worth, expected in (
+        (total + 1, 1),
+        (total, 1),
+        (total // 2, 2),
+        (total // 3, 3),
+        (total // 9, 4),
+    ):
         monkeypatch.setattr(layout, "_WORTH_A_WORKER", worth)
         assert len({share.worker for share in shares(MIXED, 4)}) == expected
 

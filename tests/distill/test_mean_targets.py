@@ -7,7 +7,14 @@ from gped_nas.distill.feed import DistillationSet, check_update
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.mean_targets import mean_target
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import TARGETS, expect, loss, num_raw_outputs, parse_targets, predictions
+from gped_nas.distill.targets import (
+    TARGETS,
+    expect,
+    loss,
+    num_raw_outputs,
+    parse_targets,
+    predictions,
+)
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
 
@@ -28,19 +35,28 @@ def test_a_new_target_in_five_lines(registry):
 
     registry.register("top")(mean_target("top", top, link=torch.sigmoid))
 
-    # Teacher: at half of the inputs the samples say (.9, .1) and (.1, .9), at the others (.5, .5) twice.
+    # Teacher: at half of the inputs the samples say (.9, .1) and (.1, .9), at the others (.5, .5)
+    # twice.
     sure = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     unsure = torch.full((2, 2), 0.5)
     log_prob = torch.stack([sure, unsure] * 30, 1).log()
-    expectations = {name: expect(registry[name], log_prob, torch.ones(2)) for name in ("predictive", "top")}
-    assert expectations["predictive"].sub(0.5).abs().max() < 1e-6  # which the average alone cannot tell
+    expectations = {
+        name: expect(registry[name], log_prob, torch.ones(2)) for name in ("predictive", "top")
+    }
+    assert (
+        expectations["predictive"].sub(0.5).abs().max() < 1e-6
+    )  # which the average alone cannot tell
     inputs = torch.tensor([[1.0], [-1.0]] * 30)
     data = DistillationSet(inputs, expectations, ("predictive", "top"), 2)
     recipe = Recipe(steps=300, batch_size=30, warmup=0, lr=0.05)
-    (student,) = distill([Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")).students
+    (student,) = distill(
+        [Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")
+    ).students
     raw = inputs @ student.params["layers.0.weight"].mT + student.params["layers.0.bias"]
     found = predictions(raw, ("predictive", "top"), 2)["top"]
-    assert found[0].item() == pytest.approx(0.9, abs=0.02) and found[1].item() == pytest.approx(0.5, abs=0.02)
+    assert found[0].item() == pytest.approx(0.9, abs=0.02) and found[1].item() == pytest.approx(
+        0.5, abs=0.02
+    )
     assert registry["top"].label == "top" and registry["top"].to_json() == "top"
 
 
@@ -64,7 +80,9 @@ def test_an_absolute_error_is_refused_on_single_samples(registry):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_second_moments_lie_between_their_bounds(scale):
     names = ("predictive", "second_moment", "variance")
-    raw = scale * torch.randn((500, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    raw = scale * torch.randn(
+        (500, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     found = predictions(raw, names, 4)
     q, second = found["predictive"], found["second_moment"]
     assert (q.square() <= second + 1e-15).all() and (second <= q + 1e-15).all()
@@ -74,7 +92,9 @@ def test_second_moments_lie_between_their_bounds(scale):
 def test_the_loss_of_the_second_moment_leaves_the_predictive_head_alone():
     raw = torch.randn((5, 6), generator=torch.Generator().manual_seed(0)).requires_grad_()
     heads = {"predictive": raw[:, :3], "second_moment": raw[:, 3:]}
-    TARGETS["second_moment"].loss(heads["second_moment"], heads, torch.full((5, 3), 0.2)).sum().backward()
+    TARGETS["second_moment"].loss(
+        heads["second_moment"], heads, torch.full((5, 3), 0.2)
+    ).sum().backward()
     assert raw.grad[:, :3].abs().max() == 0 and raw.grad[:, 3:].abs().min() > 0
 
 
@@ -82,33 +102,66 @@ COSTS = [[0.0, 1.0, 0.2], [10.0, 0.0, 0.2]]
 
 
 def test_expected_costs_by_hand():
-    """Classes ill and well; actions: say well, say ill, ask again. p = (.6, .4): 4, .6 and .2 on average."""
+    """Classes ill and well; actions: say well, say ill, ask again. p = (.6, .4): 4, .6 and .2 on
+    average.
+    """
     (_, target) = parse_targets(["predictive", {"name": "utility", "costs": COSTS}], "f")
     log_prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]], [[0.8, 0.2]]], dtype=torch.float64).log()
     assert expect(target, log_prob, torch.ones(3))[0].tolist() == pytest.approx([4.0, 0.6, 0.2])
     names = parse_targets(["predictive", target.to_json()], "f")
-    assert num_raw_outputs(names, 2) == 2  # there is no head: costs are those of the predictive head
+    assert (
+        num_raw_outputs(names, 2) == 2
+    )  # there is no head: costs are those of the predictive head
     raw = torch.tensor([[0.6, 0.4]]).log().requires_grad_()
     assert predictions(raw, names, 2)["utility"][0].tolist() == pytest.approx([4.0, 0.6, 0.2])
-    expectations = {"predictive": torch.tensor([[0.6, 0.4]]), "utility": torch.tensor([[3.0, 0.6, 0.2]])}
+    expectations = {
+        "predictive": torch.tensor([[0.6, 0.4]]),
+        "utility": torch.tensor([[3.0, 0.6, 0.2]]),
+    }
     loss(raw, names, {}, expectations, 2).backward()
-    assert raw.grad[0, 1] > 0  # fewer of the dear class, says the cost, though the predictive is right
+    assert (
+        raw.grad[0, 1] > 0
+    )  # fewer of the dear class, says the cost, though the predictive is right
     check_update(names, "newest", "f")
 
 
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ({"name": "utility", "costs": [[1.0, 2.0], [3.0]]}, r"f\[1\]: utility: costs: found rows of \[1, 2\] entries"),
-        ({"name": "utility", "costs": [[]]}, r"f\[1\]: utility: costs: found rows of \[0\] entries"),
-        ({"name": "utility", "costs": [["a"]]}, r"f\[1\]: utility: costs.0.0: found the text 'a', expected a number"),
-        ({"name": "utility", "cost": [[1.0]]}, r"f\[1\]: utility: cost: unknown key; did you mean 'costs'"),
-        ({"name": "second_moment", "costs": 1}, r"f\[1\]: target 'second_moment' takes no settings; found costs"),
+        (
+            {"name": "utility", "costs": [[1.0, 2.0], [3.0]]},
+            r"f\[1\]: utility: costs: found rows of \[1, 2\] entries",
+        ),
+        (
+            {"name": "utility", "costs": [[]]},
+            r"f\[1\]: utility: costs: found rows of \[0\] entries",
+        ),
+        (
+            {"name": "utility", "costs": [["a"]]},
+            r"f\[1\]: utility: costs.0.0: found the text 'a', expected a number",
+        ),
+        (
+            {"name": "utility", "cost": [[1.0]]},
+            r"f\[1\]: utility: cost: unknown key; did you mean 'costs'",
+        ),
+        (
+            {"name": "second_moment", "costs": 1},
+            r"f\[1\]: target 'second_moment' takes no settings; found costs",
+        ),
         ({"costs": [[1.0]]}, r"f\[1\]: found .*, expected a name"),
         (3, r"f\[1\]: found 3, expected a name"),
-        ("variance", "f: 'variance' is computed from 'second_moment'; list 'second_moment' before it"),
-        ({"name": "quantile", "levels": [0.5, 0.1]}, r"f\[1\]: quantile: levels: found \[0.5, 0.1\], expected rising"),
-        ({"name": "quantile", "levels": [1.0]}, r"f\[1\]: quantile: levels.0: found 1.0, expected less than 1"),
+        (
+            "variance",
+            "f: 'variance' is computed from 'second_moment'; list 'second_moment' before it",
+        ),
+        (
+            {"name": "quantile", "levels": [0.5, 0.1]},
+            r"f\[1\]: quantile: levels: found \[0.5, 0.1\], expected rising",
+        ),
+        (
+            {"name": "quantile", "levels": [1.0]},
+            r"f\[1\]: quantile: levels.0: found 1.0, expected less than 1",
+        ),
     ],
 )
 def test_wrong_targets_are_refused(written, message):
@@ -118,5 +171,7 @@ def test_wrong_targets_are_refused(written, message):
 
 def test_costs_for_other_classes_are_refused():
     targets = parse_targets(["predictive", {"name": "utility", "costs": COSTS}], "f")
-    with pytest.raises(ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"):
+    with pytest.raises(
+        ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"
+    ):
         num_raw_outputs(targets, 10)

@@ -32,7 +32,9 @@ def predict(theta_P, x):
 
 
 def noisy(number):
-    return PROBLEM.x + 0.1 * torch.randn(PROBLEM.x.shape, generator=rng.generator(0, "noise", number))
+    return PROBLEM.x + 0.1 * torch.randn(
+        PROBLEM.x.shape, generator=rng.generator(0, "noise", number)
+    )
 
 
 def feed(update="newest", num=None, root=0):
@@ -57,7 +59,9 @@ def test_inputs_are_drawn_anew_in_each_pass_and_seen_once_in_it():
 
 
 def test_the_running_mean_keeps_its_inputs():
-    """In the second pass each input has been seen twice: the mean is of two states at the very same input."""
+    """In the second pass each input has been seen twice: the mean is of two states at the very same
+    input.
+    """
     shown = list(itertools.islice(feed("running_mean"), 6))
     states = list(thetas(6))
     rows = {tuple(row.tolist()): i for i, row in enumerate(noisy(0))}
@@ -73,7 +77,10 @@ def test_the_running_mean_keeps_its_inputs():
 def test_a_student_is_the_same_alone_and_among_siblings():
     recipe = Recipe(mode="online", batch_size=8, steps=30, warmup=0)
     data = DistillationSet(noisy(0), {}, NAMES, 3)
-    genotypes = [Genotype("mlp", depth=1, width=5), Genotype("mlp", depth=2, width=3, group_penalty=0.01)]
+    genotypes = [
+        Genotype("mlp", depth=1, width=5),
+        Genotype("mlp", depth=2, width=3, group_penalty=0.01),
+    ]
     both = distill(genotypes, data, recipe, seed=0, device=CPU, feed=feed()).students
     for genotype, student in zip(genotypes, both, strict=True):
         (alone,) = distill([genotype], data, recipe, seed=0, device=CPU, feed=feed()).students
@@ -84,5 +91,7 @@ def test_a_student_is_the_same_alone_and_among_siblings():
 def test_a_method_that_ends_too_soon_is_told():
     recipe = Recipe(mode="online", batch_size=8, steps=30)
     data = DistillationSet(noisy(0), {}, NAMES, 3)
-    with pytest.raises(ConfigError, match="ended after 4 posterior samples, expected one for each of 30 steps"):
+    with pytest.raises(
+        ConfigError, match="ended after 4 posterior samples, expected one for each of 30 steps"
+    ):
         distill([Genotype("mlp", depth=0)], data, recipe, seed=0, device=CPU, feed=feed(num=4))

@@ -1,4 +1,6 @@
-"""Optimisers over flat buffers against torch's own, their metrics, and that no student touches another."""
+"""Optimisers over flat buffers against torch's own, their metrics, and that no student touches
+another.
+"""
 
 import math
 
@@ -24,7 +26,9 @@ KINDS = ("adamw", "muon", "sgd")
 
 
 def recipe_of(kind, **more):
-    return Recipe(optimiser=kind, steps=100, weight_decay=0.1, beta2=0.95, momentum=0.8, lr_rest=1e-3, **more)
+    return Recipe(
+        optimiser=kind, steps=100, weight_decay=0.1, beta2=0.95, momentum=0.8, lr_rest=1e-3, **more
+    )
 
 
 def trained(students, recipe, steps=6, lr=0.02, **more):
@@ -42,10 +46,16 @@ def torch_alone(student, recipe, steps=6, lr=0.02):
     leaves = {name: p.clone().requires_grad_() for name, p in student.params.items()}
     if recipe.optimiser == "adamw":
         betas = (recipe.beta1, recipe.beta2)
-        optimiser = torch.optim.AdamW(leaves.values(), lr=lr, betas=betas, weight_decay=recipe.weight_decay)
+        optimiser = torch.optim.AdamW(
+            leaves.values(), lr=lr, betas=betas, weight_decay=recipe.weight_decay
+        )
     else:
         optimiser = torch.optim.SGD(
-            leaves.values(), lr=lr, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
+            leaves.values(),
+            lr=lr,
+            momentum=recipe.momentum,
+            nesterov=True,
+            weight_decay=recipe.weight_decay,
         )
     for step in range(steps):
         x, said = batch(seed=step)
@@ -77,7 +87,10 @@ def test_sgd_without_momentum_is_plain_descent():
     students = fresh(MLP)
     found, training = trained(students, recipe, steps=1, lr=0.5)
     for before, after, gradient in zip(
-        students, found, training._bundle.views(training._bundle.buffers.work_grad.float()), strict=True
+        students,
+        found,
+        training._bundle.views(training._bundle.buffers.work_grad.float()),
+        strict=True,
     ):
         for name, p in before.params.items():
             assert torch.allclose(after.params[name], p - 0.5 * gradient[name], atol=1e-6)
@@ -96,7 +109,9 @@ def test_an_update_block_by_block_is_that_of_the_whole(kind, factors, monkeypatc
     for one, other in zip(whole, parts, strict=True):
         for name, value in one.params.items():
             torch.testing.assert_close(other.params[name], value, rtol=1e-6, atol=1e-7)
-    assert torch.equal(buffers.work, buffers.theta.bfloat16()), "the next step computes with what was updated"
+    assert torch.equal(buffers.work, buffers.theta.bfloat16()), (
+        "the next step computes with what was updated"
+    )
 
 
 # -- muon
@@ -114,28 +129,38 @@ def test_orthogonalised_matrices_keep_their_singular_vectors():
         assert (singular > 0.6).all() and (singular < 1.3).all(), "about one, whatever they were"
         assert before.max() > 3
     assert torch.allclose(orthogonalise(stack.mT), orthogonalise(stack).mT)
-    assert torch.equal(orthogonalise(torch.zeros(2, 3, 3)), torch.zeros(2, 3, 3)), "no gradient is no step"
+    assert torch.equal(orthogonalise(torch.zeros(2, 3, 3)), torch.zeros(2, 3, 3)), (
+        "no gradient is no step"
+    )
 
 
 def test_muon_by_hand_of_a_row():
-    """A matrix (1, n) has one singular value s: each iteration s <- 3.4445 s - 4.775 s^3 + 2.0315 s^5, from s = 1."""
+    """A matrix (1, n) has one singular value s: each iteration s <- 3.4445 s - 4.775 s^3 + 2.0315
+    s^5, from s = 1.
+    """
     value = 1.0
     for _ in range(5):
         value = 3.4445 * value - 4.7750 * value**3 + 2.0315 * value**5
     students = fresh([MLP[1]])
     recipe = recipe_of("muon").model_copy(update={"weight_decay": 0.0})
     found, training = trained(students, recipe, steps=1, lr=0.5)
-    gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[0]["layers.0.weight"]
+    gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[0][
+        "layers.0.weight"
+    ]
     moved = students[0].params["layers.0.weight"] - found[0].params["layers.0.weight"]
     assert torch.allclose(moved, 0.5 * value * gradient / gradient.norm(), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["biases", "last"])
 def test_muon_leaves_biases_and_last_layers_to_adamw(kind):
-    """They move as under adamw at ``lr * lr_rest / lr``: at the first step all but by that step size."""
+    """They move as under adamw at ``lr * lr_rest / lr``: at the first step all but by that step
+    size.
+    """
     recipe = recipe_of("muon", lr=0.1).model_copy(update={"weight_decay": 0.0})
     students = fresh(MLP[4:6])
-    for student, found in zip(students, trained(students, recipe, steps=1, lr=0.05)[0], strict=True):
+    for student, found in zip(
+        students, trained(students, recipe, steps=1, lr=0.05)[0], strict=True
+    ):
         name = "layers.2.weight" if kind == "last" else "layers.1.bias"
         moved = (found.params[name] - student.params[name]).abs()
         assert moved.max() == pytest.approx(0.05 * 1e-3 / 0.1, rel=1e-3)
@@ -145,14 +170,18 @@ def test_muon_leaves_biases_and_last_layers_to_adamw(kind):
 
 
 def test_metric_of_adamw_by_hand():
-    """v = (1 - beta2) sum of beta2^(k - i) g_i^2, unbiased by 1 - beta2^k; D = 1 / (sqrt(v) + 1e-8)."""
+    """v = (1 - beta2) sum of beta2^(k - i) g_i^2, unbiased by 1 - beta2^k; D = 1 / (sqrt(v) +
+    1e-8).
+    """
     students = copies(fresh(MLP[3:5]))
     recipe = recipe_of("adamw").model_copy(update={"beta2": 0.999})
     training = training_of(students, recipe)
     second = {}
     for step in range(3):
         training.step(*batch(seed=step), 0.01)
-        gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1]["layers.1.weight"].double()
+        gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1][
+            "layers.1.weight"
+        ].double()
         second = 0.999 * (second if step else 0) + 0.001 * gradient.square()
         expected = 1 / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         found = training._optimiser.metric(1, "layers.1.weight")
@@ -163,16 +192,22 @@ def test_metric_of_adamw_by_hand():
 def test_metric_of_sgd_by_hand():
     _, training = trained(fresh(MLP), recipe_of("sgd"))
     assert isinstance(training._optimiser, Sgd)
-    assert torch.allclose(training._optimiser.metric(4, "layers.1.weight"), torch.full((6, 4), 5.0))  # 1 / (1 - 0.8)
+    assert torch.allclose(
+        training._optimiser.metric(4, "layers.1.weight"), torch.full((6, 4), 5.0)
+    )  # 1 / (1 - 0.8)
 
 
 def test_metric_of_muon_is_of_the_step_that_was_taken():
-    """For a matrix the length of a row's step over its momentum's; for the rest adamw's, in units of ``lr``."""
+    """For a matrix the length of a row's step over its momentum's; for the rest adamw's, in units
+    of ``lr``.
+    """
     students, training = trained(fresh(RESNET), recipe_of("muon", lr=0.1), steps=1)
     assert isinstance(training._optimiser, Muon)
     name = "layers.1.0.norm1.gain"
     gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1][name]
-    assert torch.allclose(training._optimiser.metric(1, name), 1e-3 / 0.1 / (gradient.abs() + 1e-8), rtol=1e-4)
+    assert torch.allclose(
+        training._optimiser.metric(1, name), 1e-3 / 0.1 / (gradient.abs() + 1e-8), rtol=1e-4
+    )
     momentum = students[1].memory["momentum"]["layers.1.0.conv1.weight"].flatten(1)
     rows = training._optimiser.metric(1, "layers.1.0.conv1.weight")
     step = orthogonalise(training_gradient(training, "layers.1.0.conv1.weight")[None])[0]
@@ -197,7 +232,11 @@ def test_metrics_are_positive_and_finite(family, kind):
     for i, student in enumerate(students):
         for name, p in student.params.items():
             metric = training._optimiser.metric(i, name)
-            assert metric.shape == p.shape and bool((metric > 0).all()) and bool(metric.isfinite().all()), name
+            assert (
+                metric.shape == p.shape
+                and bool((metric > 0).all())
+                and bool(metric.isfinite().all())
+            ), name
 
 
 # -- siblings
@@ -207,10 +246,15 @@ def test_metrics_are_positive_and_finite(family, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("family", "bad"), [("mlp", 3), ("mlp", 5), ("cnn", 0), ("resnet", 1)])
 def test_one_that_diverges_changes_no_bit_of_another(family, bad, kind, value):
-    """In one layout, through updates and proximal steps; number 3 shares products and an optimiser's stacks."""
+    """In one layout, through updates and proximal steps; number 3 shares products and an
+    optimiser's stacks.
+    """
     results = []
     for broken in (False, True):
-        students = fresh(FAMILIES_OF[family], factors=[1.0, 0.5, 1.0, 1.0, 2.0, 1.0, 1.0][: len(FAMILIES_OF[family])])
+        students = fresh(
+            FAMILIES_OF[family],
+            factors=[1.0, 0.5, 1.0, 1.0, 2.0, 1.0, 1.0][: len(FAMILIES_OF[family])],
+        )
         if broken:
             students[bad].params[next(iter(students[bad].params))].fill_(value)
         training = training_of(students, recipe_of(kind))

@@ -45,7 +45,9 @@ def test_prox_equals_bisection(problem, step, penalty):
 @given(problems(), st.floats(1e-5, 1.0), st.floats(1e-6, 10.0))
 @settings(max_examples=100, deadline=None)
 def test_prox_minimises_its_objective(problem, step, penalty):
-    """The optimality condition of the definition itself: 0 in (z - w) / (step D) + lambda sqrt(n) d||z||."""
+    """The optimality condition of the definition itself: 0 in (z - w) / (step D) + lambda sqrt(n)
+    d||z||.
+    """
     weight, scale = problem
     found = prox_group_lasso(weight, scale, step, penalty)
     bound = penalty * weight.shape[1] ** 0.5
@@ -59,8 +61,13 @@ def test_prox_minimises_its_objective(problem, step, penalty):
 
 
 def test_a_group_dies_exactly_at_its_threshold():
-    """||D^-1 w|| = sqrt((3/3)^2 + (4/2)^2) = sqrt 5 against step * lambda * sqrt 2 = 0.5 lambda sqrt 2."""
-    weight, scale = torch.tensor([[3.0, 4.0]], dtype=torch.float64), torch.tensor([[3.0, 2.0]]).double()
+    """||D^-1 w|| = sqrt((3/3)^2 + (4/2)^2) = sqrt 5 against step * lambda * sqrt 2 = 0.5 lambda
+    sqrt 2.
+    """
+    weight, scale = (
+        torch.tensor([[3.0, 4.0]], dtype=torch.float64),
+        torch.tensor([[3.0, 2.0]]).double(),
+    )
     threshold = math.sqrt(5) / (0.5 * math.sqrt(2))
     assert (prox_group_lasso(weight, scale, 0.5, threshold * (1 + 1e-9)) == 0).all()
     assert (prox_group_lasso(weight, scale, 0.5, threshold * (1 - 1e-9)) != 0).all()
@@ -93,13 +100,19 @@ def test_no_penalty_changes_nothing():
 
 
 def test_fixed_points_are_stationary_points_of_loss_plus_penalty():
-    """Least squares with groups of very unequal curvature: where the iteration rests, grad = -lambda sqrt(n) w/||w||.
+    """Least squares with groups of very unequal curvature: where the iteration rests, grad =
+        -lambda sqrt(n) w/||w||.
 
     Thresholding as if D were one would rest elsewhere.
     """
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn((200, 3), generator=generator, dtype=torch.float64) * torch.tensor([1.0, 3.0, 0.3]).double()
-    truth = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.2, -3.0], [0.005, 0.001, 0.01]], dtype=torch.float64)
+    x = (
+        torch.randn((200, 3), generator=generator, dtype=torch.float64)
+        * torch.tensor([1.0, 3.0, 0.3]).double()
+    )
+    truth = torch.tensor(
+        [[1.0, -2.0, 0.5], [0.3, 0.2, -3.0], [0.005, 0.001, 0.01]], dtype=torch.float64
+    )
     y, penalty, scale = x @ truth.T, 0.05, torch.tensor([[0.5, 0.05, 4.0]] * 3, dtype=torch.float64)
     weight = torch.randn((3, 3), generator=generator, dtype=torch.float64)
     for _ in range(1500):
@@ -112,12 +125,16 @@ def test_fixed_points_are_stationary_points_of_loss_plus_penalty():
 
 
 def test_kernel_training_rests_near_a_stationary_point():
-    """A student trained to the end of its penalised phase: every living group balances loss and penalty."""
+    """A student trained to the end of its penalised phase: every living group balances loss and
+    penalty.
+    """
     generator = torch.Generator().manual_seed(1)
     x = torch.randn((64, 4), generator=generator)
     soft = (x @ torch.randn((4, 3), generator=generator)).softmax(-1)
     pool, penalty = DistillationSet(x, {"predictive": soft}, ("predictive",), 3), 0.01
-    recipe = Recipe(steps=1500, batch_size=64, warmup=10, lr=0.01, prune_at=0.999, prox_every=1, beta2=0.999)
+    recipe = Recipe(
+        steps=1500, batch_size=64, warmup=10, lr=0.01, prune_at=0.999, prox_every=1, beta2=0.999
+    )
     student = distill(
         [Genotype("mlp", depth=1, width=8, group_penalty=penalty)], pool, recipe, seed=0, device=CPU
     ).students[0]
@@ -136,7 +153,9 @@ def digits():
     x = torch.tensor((data.data - data.data.mean()) / data.data.std(), dtype=torch.float32)
     soft = 0.9 * F.one_hot(torch.from_numpy(data.target), 10) + 0.01
     entropy = torch.full((len(x), 1), 0.3)
-    return DistillationSet(x, {"predictive": soft, "expected_entropy": entropy}, ("predictive", "expected_entropy"), 10)
+    return DistillationSet(
+        x, {"predictive": soft, "expected_entropy": entropy}, ("predictive", "expected_entropy"), 10
+    )
 
 
 def shipped_range():
@@ -145,7 +164,9 @@ def shipped_range():
 
 
 def test_the_range_of_the_penalty_on_digits(digits):
-    """The shipped one: its bottom kills no unit, its top at least half; the network in between tells digits apart."""
+    """The shipped one: its bottom kills no unit, its top at least half; the network in between
+    tells digits apart.
+    """
     recipe = Recipe(steps=800, batch_size=128, warmup=50)
     bottom, top = shipped_range()
     genotypes = [Genotype("mlp", depth=2, width=64, group_penalty=p) for p in (bottom, 3e-3, top)]
@@ -160,7 +181,9 @@ def test_the_range_of_the_penalty_on_digits(digits):
 
 
 def test_a_weak_penalty_kills_only_units_that_no_example_reaches(digits, monkeypatch):
-    """Where a unit of He's initialisation never fires, its gradient fades to zero and any penalty removes it."""
+    """Where a unit of He's initialisation never fires, its gradient fades to zero and any penalty
+    removes it.
+    """
     killed = []
 
     def watched(weight, scale, step, penalty):
@@ -172,7 +195,10 @@ def test_a_weak_penalty_kills_only_units_that_no_example_reaches(digits, monkeyp
     monkeypatch.setattr("gped_nas.distill.training.prox_group_lasso", watched)
     recipe = Recipe(steps=800, batch_size=128, warmup=50)
     genotype = Genotype("mlp", depth=2, width=64, group_penalty=shipped_range()[0])
-    dead = [distill([genotype], digits, recipe, seed=s, device=CPU).students[0].num_dead for s in range(3)]
+    dead = [
+        distill([genotype], digits, recipe, seed=s, device=CPU).students[0].num_dead
+        for s in range(3)
+    ]
     assert sum(dead) <= 3
     assert all(gradient < 1e-5 for gradient in killed), killed
 
@@ -189,12 +215,17 @@ def pictures(digits):
     return dataclasses.replace(digits, inputs=digits.inputs.view(-1, 1, 8, 8))
 
 
-@pytest.mark.parametrize(("family", "bottom", "top", "steps"), [("cnn", 1e-7, 1e-1, 200), ("resnet", 1e-5, 5e-1, 80)])
-def test_the_range_of_the_penalty_of_families_that_read_images(pictures, family, bottom, top, steps):
+@pytest.mark.parametrize(
+    ("family", "bottom", "top", "steps"), [("cnn", 1e-7, 1e-1, 200), ("resnet", 1e-5, 5e-1, 80)]
+)
+def test_the_range_of_the_penalty_of_families_that_read_images(
+    pictures, family, bottom, top, steps
+):
     """Its bottom kills no unit and its top at least half of them.
 
-    The tops of the shipped spaces are lower, since a penalty acts for as long as training takes: of a student of
-    fashion_cnn with 8 and 16 filters and 32 units, 1e-7 kills none and 1e-2 kills 37 of 56 in 2,000 steps.
+    The tops of the shipped spaces are lower, since a penalty acts for as long as training takes: of
+    a student of fashion_cnn with 8 and 16 filters and 32 units, 1e-7 kills none and 1e-2 kills 37
+    of 56 in 2,000 steps.
     """
     recipe = Recipe(steps=steps, batch_size=64, warmup=20, lr=3e-3)
     genotypes = [IMAGES[family].replace(group_penalty=p) for p in (bottom, top)]
@@ -213,7 +244,9 @@ def test_the_kernel_prunes_families_that_read_images_as_the_oracle_does(pictures
     found = distill([genotype], pictures, recipe, seed=3, device=CPU).students[0]
     expected = distill_one(genotype, pictures, recipe, seed=3, prox=prox_group_lasso)
     assert found.num_dead > 0
-    assert {n: p.shape for n, p in found.params.items()} == {n: p.shape for n, p in expected.items()}
+    assert {n: p.shape for n, p in found.params.items()} == {
+        n: p.shape for n, p in expected.items()
+    }
     for name, value in expected.items():
         torch.testing.assert_close(found.params[name], value, rtol=1e-3, atol=1e-3)
 
@@ -237,7 +270,9 @@ def test_rows_are_written_back_where_they_came_from():
     ids=lambda value: getattr(value, "family", None),
 )
 def test_the_pruned_network_computes_what_the_masked_one_computed(pictures, genotype, at_least):
-    """The whole kernel without fine-tuning: masked weights before ``compact``, removed ones after it."""
+    """The whole kernel without fine-tuning: masked weights before ``compact``, removed ones after
+    it.
+    """
     recipe = Recipe(steps=120, batch_size=64, warmup=10, prune_at=0.999)
     assert recipe.prune_step == recipe.steps
     family, inputs = FAMILIES[genotype.family], pictures.inputs
@@ -254,7 +289,9 @@ def test_the_pruned_network_computes_what_the_masked_one_computed(pictures, geno
     masked, pruned = family.forward(seen, inputs), family.forward(student.params, inputs)
     assert (masked - pruned).abs().max() < 1e-5 * masked.abs().max()
     # in float64, where rounding cannot hide a wrong constant
-    double = [{k: p.double() for k, p in own.items()} for own in (seen, compact(genotype.family, seen))]
+    double = [
+        {k: p.double() for k, p in own.items()} for own in (seen, compact(genotype.family, seen))
+    ]
     masked, pruned = (family.forward(own, inputs.double()) for own in double)
     assert (masked - pruned).abs().max() < 1e-6
     shapes = {name: tuple(p.shape) for name, p in student.params.items()}

@@ -38,7 +38,10 @@ def test_warm_up_then_cosine_by_hand():
         ({"beta2": 1.0}, "f: beta2: found 1.0, expected less than 1"),
         ({"prune_at": 1.0}, "f: prune_at: found 1.0, expected less than 1"),
         ({"stepps": 3}, "f: stepps: unknown key; did you mean 'steps'?"),
-        ({"target_weights": {"predictive": 0.0}}, "target_weights.predictive: found 0.0, expected more than 0"),
+        (
+            {"target_weights": {"predictive": 0.0}},
+            "target_weights.predictive: found 0.0, expected more than 0",
+        ),
         ({"lr": float("nan")}, "f: lr: found nan, expected"),
     ],
 )
@@ -50,26 +53,43 @@ def test_impossible_recipes_are_refused(settings, message):
 
 def test_halving_by_hand():
     recipe = Recipe(steps=100, warmup=0, lr=1.0, halve_every=30)
-    assert [recipe.lr_at(step) for step in (0, 29, 30, 59, 60, 99)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.125]
+    assert [recipe.lr_at(step) for step in (0, 29, 30, 59, 60, 99)] == [
+        1.0,
+        1.0,
+        0.5,
+        0.5,
+        0.25,
+        0.125,
+    ]
 
 
 def test_online_is_shown_single_samples_unless_told_otherwise():
     assert Recipe().update == "averaged" and Recipe().mode == "cached"
     assert Recipe(mode="online").update == "newest"
     assert Recipe(mode="online", update="running_mean").update == "running_mean"
-    with pytest.raises(ConfigError, match="update: found averaged, expected newest or running_mean: mode online keeps"):
+    with pytest.raises(
+        ConfigError,
+        match="update: found averaged, expected newest or running_mean: mode online keeps",
+    ):
         parse(Recipe, {"mode": "online", "update": "averaged"}, "f")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"patience": 2}, "patience: found it without rungs, expected rungs of at least 1: that is where it looks"),
+        (
+            {"patience": 2},
+            "patience: found it without rungs, expected rungs of at least 1: that is where it "
+            "looks",
+        ),
         (
             {"rungs": 3, "update": "newest"},
             "rungs: found it with update newest, expected averaged: rungs read averages",
         ),
-        ({"rungs": 3, "update": "running_mean"}, "rungs: found it with update running_mean, expected averaged"),
+        (
+            {"rungs": 3, "update": "running_mean"},
+            "rungs: found it with update running_mean, expected averaged",
+        ),
         ({"rungs": 3, "mode": "online"}, "rungs: found it with update newest, expected averaged"),
         ({"rungs": -1}, "f: rungs: found -1, expected greater than or equal to 0"),
         ({"average": 1.0}, "f: average: found 1.0, expected less than 1"),
@@ -101,7 +121,9 @@ def test_no_rungs_are_nowhere():
 @given(st.integers(1, 300), st.floats(0.05, 0.95), st.integers(1, 40))
 def test_proximal_steps_act_over_every_step_of_the_first_phase_once(steps, prune_at, prox_every):
     recipe = Recipe(steps=steps, prune_at=prune_at, prox_every=prox_every, warmup=3)
-    acted = sum(recipe.lr_since_shrink(s) for s in range(recipe.prune_step) if recipe.shrinks_after(s))
+    acted = sum(
+        recipe.lr_since_shrink(s) for s in range(recipe.prune_step) if recipe.shrinks_after(s)
+    )
     assert acted == pytest.approx(sum(recipe.lr_at(s) for s in range(recipe.prune_step)))
 
 
@@ -109,4 +131,10 @@ def test_a_record_tells_the_kind_of_training_and_what_is_not_the_default():
     kind = {"mode": "cached", "update": "averaged", "optimiser": "adamw", "precision": "auto"}
     assert Recipe().to_record() == kind
     told = Recipe(steps=7, optimiser="muon", lr_rest=0.25, precision="bfloat16").to_record()
-    assert told == {**kind, "optimiser": "muon", "precision": "bfloat16", "steps": 7, "lr_rest": 0.25}
+    assert told == {
+        **kind,
+        "optimiser": "muon",
+        "precision": "bfloat16",
+        "steps": 7,
+        "lr_rest": 0.25,
+    }

@@ -1,8 +1,9 @@
 """The step that a GPU replays, on the CPU: equal to the plain loop, and fit to be recorded.
 
-A recorded step repeats the operations of one step on the addresses of that step. That is right if any two steps are
-the same list of operations, with the same arguments that are no tensors, and if each tensor an operation touches
-either lives across steps at one address or was made earlier in the same step, by the operation of the same number.
+A recorded step repeats the operations of one step on the addresses of that step. That is right if
+any two steps are the same list of operations, with the same arguments that are no tensors, and if
+each tensor an operation touches either lives across steps at one address or was made earlier in the
+same step, by the operation of the same number.
 """
 
 from collections.abc import Iterable
@@ -31,8 +32,18 @@ from tests.distill.populations import (
     training_of,
 )
 
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "item", "equal", "unique", "lift_fresh")
-"""Operations whose result the host must wait for, or that bring a number of the host to the device."""
+WAITS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "is_nonzero",
+    "item",
+    "equal",
+    "unique",
+    "lift_fresh",
+)
+"""Operations whose result the host must wait for, or that bring a number of the host to the device.
+"""
 
 
 class Recorder(TorchDispatchMode):
@@ -55,7 +66,9 @@ class Recorder(TorchDispatchMode):
                 self.origin[address(value)] = ("made", len(self.operations), place)
         self.operations.append((str(func), told, [self._told(value) for value in outputs]))
         name = func.overloadpacket.__name__
-        masks = name.startswith("index") and any(getattr(v, "dtype", None) in (torch.bool, torch.uint8) for v in inputs)
+        masks = name.startswith("index") and any(
+            getattr(v, "dtype", None) in (torch.bool, torch.uint8) for v in inputs
+        )
         if name in WAITS or masks:
             self.waits.append(name)
         return out
@@ -100,7 +113,9 @@ def step_of(families, recipe, dtype=torch.float32, *, centred=False):
 
 
 def recorded(step, between=lambda step: None):
-    """Two consecutive steps as a replay would see them, after those that set libraries and plans up."""
+    """Two consecutive steps as a replay would see them, after those that set libraries and plans
+    up.
+    """
     step()
     found = []
     for _ in range(2):
@@ -129,8 +144,12 @@ def is_recordable(found):
     ids=["mlp", "cnn", "resnet", "all-bfloat16"],
 )
 def test_a_step_can_be_recorded(families, dtype, optimiser):
-    found = recorded(step_of(families, Recipe(steps=6, batch_size=8, warmup=4, optimiser=optimiser), dtype))
-    for (name, *first), (other, *second) in zip(found[0].operations, found[1].operations, strict=True):
+    found = recorded(
+        step_of(families, Recipe(steps=6, batch_size=8, warmup=4, optimiser=optimiser), dtype)
+    )
+    for (name, *first), (other, *second) in zip(
+        found[0].operations, found[1].operations, strict=True
+    ):
         assert name == other and first == second, name
     assert is_recordable(found)
     assert len(found[0].operations) > 20
@@ -140,10 +159,15 @@ def test_a_step_can_be_recorded(families, dtype, optimiser):
 
 def test_a_centred_step_can_be_recorded():
     recipe = Recipe(steps=6, batch_size=8, warmup=4)
-    found, plain = recorded(step_of(["mlp"], recipe, centred=True)), recorded(step_of(["mlp"], recipe))
+    found, plain = (
+        recorded(step_of(["mlp"], recipe, centred=True)),
+        recorded(step_of(["mlp"], recipe)),
+    )
     assert is_recordable(found)
     assert not [op for op in found[0].operations if "from outside" in repr(op)]
-    assert len(found[0].operations) == len(plain[0].operations) + 3, "one pass more for each of three hidden levels"
+    assert len(found[0].operations) == len(plain[0].operations) + 3, (
+        "one pass more for each of three hidden levels"
+    )
 
 
 def test_a_wait_is_seen():
@@ -188,7 +212,9 @@ def test_a_batch_of_another_size_is_seen():
     def shorten(step):
         step._index_TB = step._index_TB[:, :5]
 
-    assert not is_recordable(recorded(step_of(["mlp"], Recipe(steps=6, batch_size=8)), between=shorten))
+    assert not is_recordable(
+        recorded(step_of(["mlp"], Recipe(steps=6, batch_size=8)), between=shorten)
+    )
 
 
 @pytest.mark.parametrize("name", sorted(REGISTERED))
@@ -197,9 +223,15 @@ def test_no_loss_waits_for_the_device(name):
     targets = [REGISTERED[required] for required in REGISTERED[name].requires] + [REGISTERED[name]]
     if name == "utility":
         targets[-1] = utility(UtilitySettings(costs=((0.0, 1.0), (2.0, 0.0), (1.0, 1.0))))
-    raw = torch.randn((2, 5, num_raw_outputs(targets, 3)), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    raw = torch.randn(
+        (2, 5, num_raw_outputs(targets, 3)), generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     log_prob = torch.randn((5, 3), generator=torch.Generator().manual_seed(1)).log_softmax(-1)
-    given = log_prob if targets[0].prediction == "log_prob" else torch.stack([log_prob[:, 0], -log_prob[:, 1]], -1)
+    given = (
+        log_prob
+        if targets[0].prediction == "log_prob"
+        else torch.stack([log_prob[:, 0], -log_prob[:, 1]], -1)
+    )
     said = {target.name: target.values(given) for target in targets if target.kind != "derived"}
     loss(raw, tuple(targets), {}, said, 3)  # constants are made once
     with Recorder([raw, *said.values()]) as recorder:
@@ -214,7 +246,9 @@ def test_no_loss_waits_for_the_device(name):
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
 def test_counted_steps_are_those_of_the_plain_loop(optimiser):
-    recipe = Recipe(steps=12, batch_size=8, warmup=4, lr=0.02, optimiser=optimiser, weight_decay=0.1)
+    recipe = Recipe(
+        steps=12, batch_size=8, warmup=4, lr=0.02, optimiser=optimiser, weight_decay=0.1
+    )
     step = step_of(["mlp", "resnet"], recipe)
     plain = step_of(["mlp", "resnet"], recipe)
     indices = batch_indices(plain._data, recipe, 0)
@@ -232,7 +266,15 @@ def test_counted_steps_are_those_of_the_plain_loop(optimiser):
 def test_a_whole_training_by_counted_steps(monkeypatch):
     """Through pruning, rungs and leaving, with a new counter for each layout."""
     recipe = Recipe(
-        steps=40, batch_size=16, warmup=5, lr=0.05, halve_every=99, prune_at=0.5, rungs=20, patience=1, average=0.5
+        steps=40,
+        batch_size=16,
+        warmup=5,
+        lr=0.05,
+        halve_every=99,
+        prune_at=0.5,
+        rungs=20,
+        patience=1,
+        average=0.5,
     )
     validation, made = make_data(30, seed=1), []
 
@@ -241,7 +283,9 @@ def test_a_whole_training_by_counted_steps(monkeypatch):
         return step
 
     def students():
-        return distill(MIXED, make_data(), recipe, seed=0, device=CPU, validation=validation).students
+        return distill(
+            MIXED, make_data(), recipe, seed=0, device=CPU, validation=validation
+        ).students
 
     plain = students()
     monkeypatch.setattr(kernel, "finds_batches", lambda device: True)

@@ -13,30 +13,45 @@ from gped_nas.models.base import FAMILIES
 from tests.distill.populations import CLASSES, CPU, MIXED, RESOLVED, make_data, relative_difference
 
 VALIDATION = make_data(35, seed=5)
-BASE = {"steps": 40, "batch_size": 16, "warmup": 5, "lr": 0.02, "prune_at": 0.5, "precision": "float32"}
+BASE = {
+    "steps": 40,
+    "batch_size": 16,
+    "warmup": 5,
+    "lr": 0.02,
+    "prune_at": 0.5,
+    "precision": "float32",
+}
 
 
 def run(genotypes, recipe, **more):
-    return distill(genotypes, make_data(), recipe, seed=0, device=CPU, validation=VALIDATION, **more).students
+    return distill(
+        genotypes, make_data(), recipe, seed=0, device=CPU, validation=VALIDATION, **more
+    ).students
 
 
 def direct(genotype, params):
     """The loss on all of validation at once, in float64."""
-    raw = FAMILIES[genotype.family].forward({k: p.double() for k, p in params.items()}, VALIDATION.inputs.double())
+    raw = FAMILIES[genotype.family].forward(
+        {k: p.double() for k, p in params.items()}, VALIDATION.inputs.double()
+    )
     said = {name: e.double() for name, e in VALIDATION.expectations.items()}
     return float(loss(raw, RESOLVED, {"expected_entropy": 3.0}, said, CLASSES))
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_losses_at_rungs_are_those_of_the_student_as_it_is_there(average, monkeypatch):
-    """Looked at in blocks that do not divide validation; the rung at the end is of the student that is handed out."""
+    """Looked at in blocks that do not divide validation; the rung at the end is of the student that
+    is handed out.
+    """
     monkeypatch.setattr(kernel, "EVALUATED_AT_ONCE", 8)
     recipe = Recipe(**BASE, rungs=4, average=average, target_weights={"expected_entropy": 3.0})
     outcomes = {}
     look = kernel._Distillation._look
 
     def watched(self, training, step):
-        outcomes[step] = [{k: p.clone() for k, p in student.outcome.items()} for student in self.students]
+        outcomes[step] = [
+            {k: p.clone() for k, p in student.outcome.items()} for student in self.students
+        ]
         look(self, training, step)
 
     monkeypatch.setattr(kernel._Distillation, "_look", watched)
@@ -46,7 +61,9 @@ def test_losses_at_rungs_are_those_of_the_student_as_it_is_there(average, monkey
         assert [step for step, _ in student.rungs] == [10, 20, 30, 40]
         for step, value in student.rungs:
             assert value == pytest.approx(direct(student.genotype, outcomes[step][i]), rel=1e-5)
-        assert student.rungs[-1][1] == pytest.approx(direct(student.genotype, student.params), rel=1e-5)
+        assert student.rungs[-1][1] == pytest.approx(
+            direct(student.genotype, student.params), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("rungs", [1, 3, 39, 500])
@@ -73,7 +90,9 @@ def losing(monkeypatch):
 
 @pytest.mark.parametrize(("optimiser", "average"), [("adamw", 0.8), ("muon", 0.0), ("sgd", 0.8)])
 def test_one_leaves_and_its_siblings_go_on_as_without_it(losing, optimiser, average):
-    """Rungs at 4, 8, ... 40; pruning at 20; patience 2: rungs 24, 28 and 32 tell that it has not improved since 24."""
+    """Rungs at 4, 8, ... 40; pruning at 20; patience 2: rungs 24, 28 and 32 tell that it has not
+    improved since 24.
+    """
     settings = {**BASE, "optimiser": optimiser, "average": average, "lr_rest": 0.01}
     recipe = Recipe(**settings, rungs=10, patience=2)
     students = run(MIXED, recipe)
@@ -108,7 +127,9 @@ def test_a_student_that_leaves_is_the_one_of_its_last_rung(losing, monkeypatch):
 def test_training_ends_when_everyone_has_left(monkeypatch):
     told = []
     monkeypatch.setattr(kernel._Distillation, "_is_done", lambda self, p: len(self.rungs[p]) == 7)
-    students = run(MIXED[:2], Recipe(**BASE, rungs=10, patience=1), progress=lambda *args: told.append(args))
+    students = run(
+        MIXED[:2], Recipe(**BASE, rungs=10, patience=1), progress=lambda *args: told.append(args)
+    )
     assert [len(student.rungs) for student in students] == [7, 7]
     assert told[-1] == ("students", 28, 40)
 
@@ -139,5 +160,7 @@ def job_with(losses, patience, prune_step=20):
     ],
 )
 def test_patience_by_hand(after_pruning, patience, leaves):
-    """Rungs up to the pruning step, here five of loss 0.1, do not count: the penalty is no longer there to pay for."""
+    """Rungs up to the pruning step, here five of loss 0.1, do not count: the penalty is no longer
+    there to pay for.
+    """
     assert job_with([0.1] * 5 + after_pruning, patience) == leaves

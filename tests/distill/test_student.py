@@ -34,7 +34,9 @@ def make_params(inputs=20, outputs=4, seed=0):
 
 @pytest.fixture
 def raw():
-    return torch.randint(0, 16, (9, 1, 4, 5), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    return torch.randint(
+        0, 16, (9, 1, 4, 5), generator=torch.Generator().manual_seed(5), dtype=torch.uint8
+    )
 
 
 @pytest.mark.parametrize("dtype", STORAGE_DTYPES)
@@ -50,7 +52,9 @@ def test_what_is_loaded_is_what_the_file_holds(tmp_path, raw, dtype):
     found, same = student.predict(raw), Student(spec, expected).predict(raw)
     assert all(torch.equal(found[name], same[name]) for name in BOTH)
     if dtype != "float32":
-        assert not torch.equal(found["predictive"], Student(spec, params).predict(raw)["predictive"])
+        assert not torch.equal(
+            found["predictive"], Student(spec, params).predict(raw)["predictive"]
+        )
 
 
 def test_predictions_are_normalised_by_the_spec(raw):
@@ -76,7 +80,9 @@ def test_parts_make_no_difference(raw):
     assert empty["predictive"].shape == (0, 3) and empty["expected_entropy"].shape == (0, 1)
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (9, 20), (9, 1, 5, 4), (9, 3, 4, 5), (9,), (2, 9, 1, 4, 5)])
+@pytest.mark.parametrize(
+    "shape", [(4, 5), (9, 20), (9, 1, 5, 4), (9, 3, 4, 5), (9,), (2, 9, 1, 4, 5)]
+)
 def test_inputs_of_another_shape_are_refused(shape):
     student = Student(make_spec(), make_params())
     with pytest.raises(DataError, match=r"inputs: found shape \(.*\), expected \(N, 1, 4, 5\)"):
@@ -100,7 +106,10 @@ def without(params, name):
         (make_params(inputs=21), "weights do not fit the spec's mlp"),
         (make_params(outputs=3), "weights give 3 outputs, the spec's heads"),
         (without(make_params(), "layers.0.weight"), "weights do not fit"),
-        (without(without(make_params(), "layers.2.weight"), "layers.2.bias"), "weights give 3 outputs"),
+        (
+            without(without(make_params(), "layers.2.weight"), "layers.2.bias"),
+            "weights give 3 outputs",
+        ),
         ({}, "weights"),
     ],
 )
@@ -120,7 +129,9 @@ def folder(tmp_path):
 
 
 def test_missing_files_are_named(folder, tmp_path):
-    with pytest.raises(DataError, match=f"{tmp_path / 'no'}: no spec.json here; expected a student's folder"):
+    with pytest.raises(
+        DataError, match=f"{tmp_path / 'no'}: no spec.json here; expected a student's folder"
+    ):
         load_student(tmp_path / "no")
     (folder / "weights.safetensors").unlink()
     with pytest.raises(DataError, match="7/weights.safetensors: no such file"):
@@ -134,7 +145,9 @@ def test_garbage_weights_are_named(folder, content):
         load_student(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"spec_version": 1}', "{'a': 1}", "NaN", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"spec_version": 1}', "{'a': 1}", "NaN", "\udcff"]
+)
 def test_garbage_specs_are_named(folder, text):
     (folder / "spec.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match="7/spec.json"):
@@ -148,7 +161,10 @@ def test_garbage_specs_are_named(folder, text):
         ({"spec_version": None}, "spec version None, expected 1"),
         ({"extra": 1}, "extra: unknown key"),
         ({"family": "mpl"}, "unknown family 'mpl'"),
-        ({"targets": ["predictive", "expected_entrpy"]}, "unknown target 'expected_entrpy'; did you mean"),
+        (
+            {"targets": ["predictive", "expected_entrpy"]},
+            "unknown target 'expected_entrpy'; did you mean",
+        ),
         ({"targets": ["expected_entropy"]}, "reads the head of 'predictive'"),
         ({"targets": []}, "at least one target"),
         ({"class_names": ["a", "b"]}, "weights give 4 outputs"),

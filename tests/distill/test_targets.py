@@ -20,11 +20,11 @@ BOTH = ("predictive", "expected_entropy")
 def test_expectations_by_hand():
     """Samples (.9, .1), (.1, .9), (.8, .2) of one example, in nats.
 
-    H(.9) = .325083, H(.8) = .500402: E[H] = (2 * .325083 + .500402) / 3 = .383523;
-    the average is (.6, .4) with H = .673012, so MI = .673012 - .383523 = .289489.
-    E[p^2] = (.81 + .01 + .64) / 3 = .486667 and (.01 + .81 + .04) / 3 = .286667; Var = .486667 - .36 = .126667, the
-    same for both classes; the Dirichlet's precision is (1 - .773333) / (.773333 - .52) = .894737, its concentrations
-    (.6, .4) * .894737 = (.536842, .357895).
+    H(.9) = .325083, H(.8) = .500402: E[H] = (2 * .325083 + .500402) / 3 = .383523; the average is
+    (.6, .4) with H = .673012, so MI = .673012 - .383523 = .289489. E[p^2] = (.81 + .01 + .64) / 3 =
+    .486667 and (.01 + .81 + .04) / 3 = .286667; Var = .486667 - .36 = .126667, the same for both
+    classes; the Dirichlet's precision is (1 - .773333) / (.773333 - .52) = .894737, its
+    concentrations (.6, .4) * .894737 = (.536842, .357895).
     """
     prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]], [[0.8, 0.2]]], dtype=torch.float64)
     weight = torch.ones(3)
@@ -45,7 +45,9 @@ def test_expectations_by_hand():
 
 
 def test_concentrations_of_a_student_are_as_exact_as_its_raw_outputs():
-    """Raw outputs up to 22: float32 rounds their differences by 1e-6, differences of probabilities by all there is."""
+    """Raw outputs up to 22: float32 rounds their differences by 1e-6, differences of probabilities
+    by all there is.
+    """
     names = ("predictive", "second_moment", "dirichlet")
     raw = 5 * torch.randn((4000, 6), generator=torch.Generator().manual_seed(0))
     single, double = predictions(raw, names, 3), predictions(raw.double(), names, 3)
@@ -55,14 +57,18 @@ def test_concentrations_of_a_student_are_as_exact_as_its_raw_outputs():
         return ((found - exact).abs() / exact).max()
 
     assert worst(single["dirichlet"]) < 4e-6
-    assert worst(TARGETS["dirichlet"].derive(single)) > 1  # why it is not computed from the student's averages
+    assert (
+        worst(TARGETS["dirichlet"].derive(single)) > 1
+    )  # why it is not computed from the student's averages
     assert torch.allclose(TARGETS["dirichlet"].derive(double), exact, rtol=1e-6)
 
 
 def test_weights_count_on_any_scale():
     log_prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]], dtype=torch.float64).log()
     for scale in (1, 1e-8, 1e8):
-        mean = expect(TARGETS["predictive"], log_prob, scale * torch.tensor([3.0, 1.0], dtype=torch.float64))
+        mean = expect(
+            TARGETS["predictive"], log_prob, scale * torch.tensor([3.0, 1.0], dtype=torch.float64)
+        )
         assert mean[0].tolist() == pytest.approx([0.7, 0.3])
     whole = expect(TARGETS["predictive"], log_prob, torch.tensor([3, 1]))
     assert whole[0].tolist() == pytest.approx([0.7, 0.3])
@@ -70,7 +76,9 @@ def test_weights_count_on_any_scale():
 
 @pytest.mark.parametrize("weight", [[0.0, 0.0], [float("nan"), 1.0], [-1.0, 0.0]])
 def test_weights_without_a_positive_sum_are_refused(weight):
-    with pytest.raises(ConfigError, match="weights of posterior samples: found a sum of .*more than 0"):
+    with pytest.raises(
+        ConfigError, match="weights of posterior samples: found a sum of .*more than 0"
+    ):
         expect(TARGETS["predictive"], torch.zeros(2, 1, 2), torch.tensor(weight))
 
 
@@ -99,7 +107,9 @@ def test_expected_entropy_never_exceeds_total_entropy():
 def test_the_entropy_loss_leaves_the_predictive_head_alone():
     raw = torch.randn((8, 4), generator=torch.Generator().manual_seed(0)).requires_grad_()
     heads = {name: raw[:, cut] for name, cut in head_slices(BOTH, 3).items()}
-    TARGETS["expected_entropy"].loss(heads["expected_entropy"], heads, torch.full((8, 1), 0.2)).sum().backward()
+    TARGETS["expected_entropy"].loss(
+        heads["expected_entropy"], heads, torch.full((8, 1), 0.2)
+    ).sum().backward()
     assert raw.grad[:, :3].abs().max() == 0
     assert raw.grad[:, 3].abs().min() > 0
 
@@ -117,7 +127,9 @@ def test_a_class_of_probability_zero_adds_nothing_to_the_entropy(dtype):
 def test_the_loss_is_the_weighted_sum_of_its_targets():
     raw = torch.randn((6, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expectations = {
-        "predictive": torch.rand((6, 3), generator=torch.Generator().manual_seed(1)).double().softmax(-1),
+        "predictive": torch.rand((6, 3), generator=torch.Generator().manual_seed(1))
+        .double()
+        .softmax(-1),
         "expected_entropy": torch.full((6, 1), 0.3, dtype=torch.float64),
     }
     log_q = raw[:, :3].log_softmax(-1)

@@ -1,4 +1,6 @@
-"""A bundle in training: averages by hand, a new layout halfway, proximal steps of many students together."""
+"""A bundle in training: averages by hand, a new layout halfway, proximal steps of many students
+together.
+"""
 
 import pytest
 import torch
@@ -35,9 +37,13 @@ def advance(training, steps, first=0):
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
 def test_a_new_layout_halfway_changes_rounding_alone(family, optimiser):
-    """Students are taken apart, put together in another order and without one of them, and go on as if never moved."""
+    """Students are taken apart, put together in another order and without one of them, and go on as
+    if never moved.
+    """
     recipe = recipe_of(optimiser, average=0.8)
-    everyone = fresh(FAMILIES_OF[family], factors=[0.5 + 0.5 * (i % 2) for i in range(len(FAMILIES_OF[family]))])
+    everyone = fresh(
+        FAMILIES_OF[family], factors=[0.5 + 0.5 * (i % 2) for i in range(len(FAMILIES_OF[family]))]
+    )
     for student in everyone:
         student.average = {name: p.clone() for name, p in student.params.items()}
     moved = copies(everyone)
@@ -77,13 +83,16 @@ def test_what_a_layout_is_given_comes_back_unchanged():
         for own, old in zip(students, before, strict=True):
             assert relative_difference(own.params, old.params) == 0
             assert relative_difference(own.average, old.average) == 0
-            assert all(relative_difference(own.memory[name], m) == 0 for name, m in old.memory.items())
+            assert all(
+                relative_difference(own.memory[name], m) == 0 for name, m in old.memory.items()
+            )
 
 
 def test_the_average_is_a_plain_mean_and_then_decays_by_hand():
     """At 0.75 the weight of the newest is 1/2, 1/3, 1/4 and then 1/4 for ever.
 
-    From 0, over 1, 2, 3, 4, 5: 0.5, 1, 1.5 (the plain mean of 0 to 3), 1.5 + 2.5 / 4 = 2.125, 2.125 + 2.875 / 4.
+    From 0, over 1, 2, 3, 4, 5: 0.5, 1, 1.5 (the plain mean of 0 to 3), 1.5 + 2.5 / 4 = 2.125, 2.125
+        + 2.875 / 4.
     """
     students = fresh(MLP[2:4])
     for student in students:
@@ -121,7 +130,9 @@ def test_without_an_average_the_outcome_is_the_parameters():
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
 def test_shrinking_together_is_shrinking_each(family, optimiser):
-    """Each group of each student by ``prox_group_lasso`` alone; who has no penalty is left as he is, to the bit."""
+    """Each group of each student by ``prox_group_lasso`` alone; who has no penalty is left as he
+    is, to the bit.
+    """
     factors = [0.5 + 0.25 * i for i in range(len(FAMILIES_OF[family]))]
     students = fresh(FAMILIES_OF[family], factors=factors)
     training = training_of(students, recipe_of(optimiser))

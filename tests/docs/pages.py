@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"<!-- not run: (.+?) -->\s*$")
 
@@ -30,7 +33,9 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a console block: what follows a prompt, lines that end in a backslash joined."""
+        """The commands of a console block: what follows a prompt, lines that end in a backslash
+        joined.
+        """
         return re.findall(r"^\$ (.+)$", self.text.replace("\\\n", " "), re.MULTILINE)
 
 
@@ -41,7 +46,11 @@ def blocks_of(page: str) -> list[Block]:
     for match in _FENCE.finditer(text):
         before, body = text[: match.start()], match[2]
         mark = _MARK.search(before)
-        found.append(Block(page, before.count("\n") + 2, _kind(match[1], body), body, mark[1] if mark else ""))
+        found.append(
+            Block(
+                page, before.count("\n") + 2, _kind(match[1], body), body, mark[1] if mark else ""
+            )
+        )
     return found
 
 

@@ -1,16 +1,18 @@
-"""Every example of the documentation works: the blocks of each page are executed in order, in a folder of its own.
+"""Every example of the documentation works: the blocks of each page are executed in order, in a
+folder of its own.
 
 What is different from a user's machine, so that all pages together take less than a minute:
 
-* Every search space that is read is cut down (``_cut``): fewer posterior samples, steps and students at once. Settings
-  that an example gives with ``--set`` come after that and hold.
-* No study goes beyond ``NUM_TRIALS`` trials, whatever ``--n-trials`` says; lists of settings of the dials are cut to
-  their first. ``dashboard`` is not started, since it would not end.
-* The studies ``digits_mlp`` and ``mine`` are there already, as are files that pages take for granted (``_prepare``).
-  The trial that a command names is replaced by the one that the study has chosen here.
+* Every search space that is read is cut down (``_cut``): fewer posterior samples, steps and
+  students at once. Settings that an example gives with ``--set`` come after that and hold.
+* No study goes beyond ``NUM_TRIALS`` trials, whatever ``--n-trials`` says; lists of settings of the
+  dials are cut to their first. ``dashboard`` is not started, since it would not end.
+* The studies ``digits_mlp`` and ``mine`` are there already, as are files that pages take for
+  granted (``_prepare``). The trial that a command names is replaced by the one that the study has
+  chosen here.
 
-A block that cannot be run stands under ``<!-- not run: reason -->``. Those, and the blocks that are no program, are
-listed in ``NOT_RUN``, so that none slips in.
+A block that cannot be run stands under ``<!-- not run: reason -->``. Those, and the blocks that are
+no program, are listed in ``NOT_RUN``, so that none slips in.
 """
 
 import re
@@ -36,23 +38,32 @@ from tests.test_architecture import all_registries
 NUM_TRIALS = 4
 NOT_RUN: dict[str, list[str]] = {
     "README.md": [
-        "make search    # sets up .venv, installs, searches students for the digits dataset, writes a report",
-        "dataset --> posterior samples --> stream --> expectations --> kernel --> evaluation --> trial record --> "
+        "make search    # sets up .venv, installs, searches students for the digits dataset, "
+        "writes a report",
+        "dataset --> posterior samples --> stream --> expectations --> kernel --> evaluation --> "
+        "trial record --> "
         "front --> "
         "report",
         "@inproceedings{vadera2020gped,",
     ],
-    "docs/concepts.md": ["   dataset ------------> posterior samples ---> stream ------------> expectations"],
+    "docs/concepts.md": [
+        "   dataset ------------> posterior samples ---> stream ------------> expectations"
+    ],
     "docs/data.md": ["$ GPED_DATA=/data/torchvision gped-search run fashion_mlp --dry-run"],
     "docs/extending.md": ['[project.entry-points."gped_nas.plugins"]'],
-    "docs/kernel.md": ["            one batch of inputs x (B, D) and averages of the teacher, gathered once for all"],
+    "docs/kernel.md": [
+        "            one batch of inputs x (B, D) and averages of the teacher, gathered once for "
+        "all"
+    ],
     "docs/quickstart.md": ["$ python3 -m venv .venv"],
     "docs/science.md": [
         "theta <- theta - (eta / 2) grad U(theta) + N(0, eta T)",
         "argmin over z of   sum_i (z_i - w_i)^2 / (2 lr D_i) + lambda sqrt(n) ||z||",
     ],
 }
-"""By page, the first lines of the blocks that are not run: drawings, and programs marked with a reason."""
+"""By page, the first lines of the blocks that are not run: drawings, and programs marked with a
+reason.
+"""
 SMALL = {"num_samples": 8, "burn_in": 20, "thinning": 10, "steps": 100, "leapfrog_steps": 2}
 
 
@@ -84,7 +95,9 @@ def _small() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_registries() -> Iterator[None]:
     """What examples register is gone after them."""
-    before: list[tuple[Registry[object], dict[str, object]]] = [(r, dict(r._items)) for r in all_registries() if len(r)]
+    before: list[tuple[Registry[object], dict[str, object]]] = [
+        (r, dict(r._items)) for r in all_registries() if len(r)
+    ]
     yield
     for registry, items in before:
         registry._items.clear()
@@ -117,7 +130,8 @@ def _commands(block: Block, chosen: int) -> Iterator[list[str]]:
     """The words of each command, as they are run here."""
     for command in block.commands:
         words = shlex.split(
-            re.sub(r"\b(digits_mlp(?:[ -]|/students/))\d+\b", rf"\g<1>{chosen}", command), comments=True
+            re.sub(r"\b(digits_mlp(?:[ -]|/students/))\d+\b", rf"\g<1>{chosen}", command),
+            comments=True,
         )
         if "dials" in words:
             words = [word.split(",")[0] for word in words]
@@ -134,11 +148,16 @@ def _run_console(block: Block, chosen: int) -> None:
         elif words[0] == "python":
             runpy.run_path(words[1])
         else:
-            pytest.fail(f"{block.page}:{block.line}: {words[0]}: a test runs gped-search and python; mark the block")
+            pytest.fail(
+                f"{block.page}:{block.line}: {words[0]}: a test runs gped-search and python; mark "
+                "the block"
+            )
 
 
 def _run_yaml(block: Block) -> None:
-    """A whole space starts with its file's name and is written there; a part of one must fit into the tiny space."""
+    """A whole space starts with its file's name and is written there; a part of one must fit into
+    the tiny space.
+    """
     data = load_yaml(block.text, block.page)
     named = re.match(r"# (\S+\.yaml)", block.text)
     if named:
@@ -149,7 +168,9 @@ def _run_yaml(block: Block) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_run(page: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_a_page_run(
+    page: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "page"
     shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns("cache"))
     monkeypatch.setenv("GPED_CACHE", str(prepared / "cache"))
@@ -172,12 +193,15 @@ def test_the_examples_of_a_page_run(page: str, prepared: Path, tmp_path: Path, m
 
 
 def test_what_is_not_run_is_known() -> None:
-    found = {page: [b.text.splitlines()[0] for b in blocks_of(page) if b.mark or b.kind == "drawing"] for page in PAGES}
+    found = {
+        page: [b.text.splitlines()[0] for b in blocks_of(page) if b.mark or b.kind == "drawing"]
+        for page in PAGES
+    }
     assert {page: lines for page, lines in found.items() if lines} == NOT_RUN
 
 
 def test_every_page_is_in_the_index() -> None:
     index = PAGES["docs/README.md"].read_text()
-    assert [page for page in PAGES if page.startswith("docs/") and f"({Path(page).name})" not in index] == [
-        "docs/README.md"
-    ]
+    assert [
+        page for page in PAGES if page.startswith("docs/") and f"({Path(page).name})" not in index
+    ] == ["docs/README.md"]

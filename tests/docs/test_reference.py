@@ -1,4 +1,6 @@
-"""The reference pages name everything there is: verbs, options, variables, settings and defaults, genotype values."""
+"""The reference pages name everything there is: verbs, options, variables, settings and defaults,
+genotype values.
+"""
 
 import json
 import re
@@ -47,7 +49,11 @@ SETTINGS: dict[str, type[Config]] = {
     **{f"likelihood {name}": likelihood for name, likelihood in LIKELIHOODS.items()},
     **{name: policy.settings for name, policy in POLICIES.items()},
     **{name: method.config for name, method in METHODS.items()},
-    **{name: type(target.settings) for name, target in TARGETS.items() if target.settings is not None},
+    **{
+        name: type(target.settings)
+        for name, target in TARGETS.items()
+        if target.settings is not None
+    },
 }
 NAMES = ("name", "policy")
 """Keys that say which settings these are."""
@@ -88,12 +94,23 @@ def test_every_environment_variable_is_described() -> None:
     read = {"NO_COLOR"}
     for path in PAGES["README.md"].parent.glob("gped_nas/**/*.py"):
         read |= set(re.findall(r"\b(?:GPED|OPTUNA)_[A-Z]+\b", path.read_text()))
-    assert {name for name in read if f"`{name}`" not in _section(COMMANDS, "## What all verbs share")} == set()
+    assert {
+        name for name in read if f"`{name}`" not in _section(COMMANDS, "## What all verbs share")
+    } == set()
 
 
 def test_every_exit_code_is_described() -> None:
     codes = re.findall(r"^\| ([\d, ]+) \|", COMMANDS, re.MULTILINE)
-    assert sorted(int(code) for cell in codes for code in cell.split(",")) == [0, 1, 2, 3, 4, 5, 130, 143]
+    assert sorted(int(code) for cell in codes for code in cell.split(",")) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        130,
+        143,
+    ]
 
 
 def _rows(cls: type[Config]) -> dict[str, str]:
@@ -117,7 +134,9 @@ def _rows(cls: type[Config]) -> dict[str, str]:
 @pytest.mark.parametrize("title", SETTINGS)
 def test_every_setting_is_listed_with_its_default(title: str) -> None:
     found = {}
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.*?) \|$", _section(SPACES, f"#### `{title}`"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.+?) \| (.*?) \|$", _section(SPACES, f"#### `{title}`"), re.MULTILINE
+    )
     for key, default, what in rows:
         assert what, (title, key)
         found[key] = default
@@ -136,8 +155,16 @@ def test_no_settings_are_left_out() -> None:
     described = {part for cls in SETTINGS.values() for part in cls.__mro__}
     missing = {cls.__name__ for cls in below(Config) if cls.__module__.startswith("gped_nas.")}
     missing -= {cls.__name__ for cls in described}
-    # step sizes are described in a section of their own; the others are files that the program writes for itself
-    assert missing == {"StepSize", "CosineCycles", "Manifest", "Shard", "_SpecFile", "_NormalizationFile"}
+    # step sizes are described in a section of their own; the others are files that the program
+    # writes for itself
+    assert missing == {
+        "StepSize",
+        "CosineCycles",
+        "Manifest",
+        "Shard",
+        "_SpecFile",
+        "_NormalizationFile",
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -149,7 +176,14 @@ def test_every_genotype_value_is_listed(family: str) -> None:
 
 
 def test_every_metric_cost_target_and_sampler_is_named() -> None:
-    objectives, targets = _section(SPACES, "## Objectives and constraints"), _section(SPACES, "## Targets")
+    objectives, targets = (
+        _section(SPACES, "## Objectives and constraints"),
+        _section(SPACES, "## Targets"),
+    )
     assert [name for name in (*METRICS, *COSTS) if f"`{name}`" not in objectives] == []
-    assert set(re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile)", targets, re.MULTILINE)) == set(TARGETS)
-    assert [name for name in space.Sampler.__args__ if f"`{name}`" not in _section(SPACES, "## Search")] == []
+    assert set(
+        re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile)", targets, re.MULTILINE)
+    ) == set(TARGETS)
+    assert [
+        name for name in space.Sampler.__args__ if f"`{name}`" not in _section(SPACES, "## Search")
+    ] == []

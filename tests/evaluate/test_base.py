@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from gped_nas.errors import DataError, DivergenceError, RegistryError
-from gped_nas.evaluate import METRICS, Predictions, Resamples, draw_resamples, evaluate, paired_difference
+from gped_nas.evaluate import (
+    METRICS,
+    Predictions,
+    Resamples,
+    draw_resamples,
+    evaluate,
+    paired_difference,
+)
 
 
 def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
@@ -13,7 +20,9 @@ def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
     return Predictions(np.log(prob + 1e-12), generator.random(n))
 
 
-CLASSIFICATION = {name: metric for name, metric in METRICS.items() if "classification" in metric.tasks}
+CLASSIFICATION = {
+    name: metric for name, metric in METRICS.items() if "classification" in metric.tasks
+}
 
 
 @pytest.fixture
@@ -56,7 +65,9 @@ def test_draws_are_whole_samples_repeatable_and_named():
     first = draw_resamples(50, root=3, part="validation", num_resamples=20).counts_RN
     assert first.shape == (20, 50)
     assert (first.sum(axis=1) == 50).all()
-    assert (first == draw_resamples(50, root=3, part="validation", num_resamples=20).counts_RN).all()
+    assert (
+        first == draw_resamples(50, root=3, part="validation", num_resamples=20).counts_RN
+    ).all()
     for other in (
         draw_resamples(50, root=4, part="validation", num_resamples=20),
         draw_resamples(50, root=3, part="test", num_resamples=20),
@@ -98,9 +109,9 @@ def test_prefixed_renames_everything_alike(student, labels, resamples):
 
 
 def test_intervals_of_a_mean_cover_the_truth_at_their_rate():
-    # 400 data sets of 200 calibrated predictions with top probability uniform on [1/2, 1]; the true NLL is
-    # their mean entropy. Four standard errors of a share of 400 near 95 % are 4 sqrt(.95 * .05 / 400) =
-    # 4.4 %, so intervals of 90 % or 99.5 % are seen.
+    # 400 data sets of 200 calibrated predictions with top probability uniform on [1/2, 1]; the true
+    # NLL is their mean entropy. Four standard errors of a share of 400 near 95 % are 4 sqrt(.95 *
+    # .05 / 400) = 4.4 %, so intervals of 90 % or 99.5 % are seen.
     resamples = draw_resamples(200, root=1, part="validation", num_resamples=400)
     generator = np.random.default_rng(7)
     grid = (np.arange(100_000) + 0.5) / 200_000 + 0.5
@@ -123,8 +134,8 @@ def test_interval_width_of_a_mean_is_that_of_its_standard_error(student, labels,
 
 
 def test_the_interval_of_a_small_ece_reaches_below_what_resampling_can_show():
-    # Resampling adds noise to every bin, so most resampled ECEs of calibrated predictions exceed the plain
-    # one; the reflected interval reaches down from it instead, and stops at zero.
+    # Resampling adds noise to every bin, so most resampled ECEs of calibrated predictions exceed
+    # the plain one; the reflected interval reaches down from it instead, and stops at zero.
     generator = np.random.default_rng(0)
     top = generator.uniform(0.5, 1.0, 500)
     calibrated = Predictions(np.log(np.c_[top, 1 - top]))
@@ -140,8 +151,9 @@ def test_the_interval_of_a_small_ece_reaches_below_what_resampling_can_show():
 
 
 def test_an_interval_holds_its_value_and_no_impossible_one():
-    # Of 50 at confidence 0.6 thirty are right, of 50 at 0.8 forty: the ECE is 0, most resampled ones are
-    # above it, and their reflections (from minus the 97.5 % quantile to minus the 2.5 % one) below.
+    # Of 50 at confidence 0.6 thirty are right, of 50 at 0.8 forty: the ECE is 0, most resampled
+    # ones are above it, and their reflections (from minus the 97.5 % quantile to minus the 2.5 %
+    # one) below.
     top = np.repeat([0.6, 0.8], 50)
     labels = np.repeat([0, 1, 0, 1], [30, 20, 40, 10])
     resamples = draw_resamples(100, root=0, part="validation")
@@ -161,7 +173,9 @@ def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resam
     assert value == pytest.approx(nll.value(nudged, labels) - nll.value(student, labels))
     assert n == 300
     assert low <= value <= high
-    unpaired = [evaluate(p, labels, resamples=resamples).intervals["nll"] for p in (nudged, student)]
+    unpaired = [
+        evaluate(p, labels, resamples=resamples).intervals["nll"] for p in (nudged, student)
+    ]
     assert high - low < 0.1 * min(b - a for a, b in unpaired)
     assert low > 0
 

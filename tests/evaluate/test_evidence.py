@@ -12,8 +12,13 @@ def of(prob: list[list[float]]) -> Predictions:
 
 
 def test_a_few_examples_by_hand() -> None:
-    """Entropy of (1/2, 1/2) is log 2 = .6931 nats; of (.9, .1) it is .9 * .1054 + .1 * 2.3026 = .3251."""
-    student, teacher = of([[0.5, 0.5], [0.9, 0.1], [0.1, 0.9]]), of([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
+    """Entropy of (1/2, 1/2) is log 2 = .6931 nats; of (.9, .1) it is .9 * .1054 + .1 * 2.3026 =
+    .3251.
+    """
+    student, teacher = (
+        of([[0.5, 0.5], [0.9, 0.1], [0.1, 0.9]]),
+        of([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]]),
+    )
     found = evidence(student, teacher, np.array([0, 1, 1]))
     assert found["spread"]["student"] == [0.6931, 0.3251, 0.3251]
     assert found["spread"]["teacher"] == [0.3251, 0.3251, 0.6931]
@@ -50,5 +55,7 @@ def test_real_labels_have_a_standard_deviation_and_nothing_of_classes() -> None:
     teacher = NormalPredictions(np.zeros(3), np.array([4.0, 4.0, 4.0]))
     found = evidence(student, teacher, np.array([0.1, 0.2, 0.3]))
     assert list(found) == ["spread"]
-    assert found["spread"]["student"] == pytest.approx([1, 2, 3]) and found["spread"]["teacher"] == [2, 2, 2]
+    assert found["spread"]["student"] == pytest.approx([1, 2, 3]) and found["spread"][
+        "teacher"
+    ] == [2, 2, 2]
     assert "std" in found["spread"]["quantity"]

@@ -64,8 +64,8 @@ def test_ece_sums_the_gaps_of_its_bins():
 
 
 def test_ece_bins_are_right_closed():
-    # 0.6 = 9/15 is right and 0.65 wrong. Right-closed they are apart: (|0.6 - 1| + |0.65 - 0|) / 2 = 0.525;
-    # left-closed they would share [9/15, 10/15): |1.25 - 1| / 2 = 0.125.
+    # 0.6 = 9/15 is right and 0.65 wrong. Right-closed they are apart: (|0.6 - 1| + |0.65 - 0|) / 2
+    # = 0.525; left-closed they would share [9/15, 10/15): |1.25 - 1| / 2 = 0.125.
     top = np.array([0.6, 0.65])
     found = METRICS["ece"].value(predictions_of(np.c_[top, 1 - top]), np.array([0, 1]))
     assert found == pytest.approx(0.525, abs=1e-12)
@@ -80,7 +80,9 @@ def test_every_edge_belongs_to_the_bin_below_it(k):
 
 def test_certain_predictions_fall_into_the_last_bin():
     rows = reliability(predictions_of([[1.0, 0.0], [0.0, 1.0], [0.97, 0.03]]), np.array([0, 0, 0]))
-    assert rows == [{"confidence": pytest.approx(2.97 / 3), "accuracy": pytest.approx(2 / 3), "count": 3}]
+    assert rows == [
+        {"confidence": pytest.approx(2.97 / 3), "accuracy": pytest.approx(2 / 3), "count": 3}
+    ]
 
 
 def test_the_reliability_diagram_gives_back_the_ece(student, labels):
@@ -138,16 +140,21 @@ def test_agreement_compares_the_most_probable_classes(labels):
 
 
 def test_entropy_metrics_by_hand():
-    # H[q] of the students: log 2 = 0.693 each; teacher's E[H] 0.1, 0.7, 0.6; student's E[H] 0.3, 0.6, 0.6.
+    # H[q] of the students: log 2 = 0.693 each; teacher's E[H] 0.1, 0.7, 0.6; student's E[H] 0.3,
+    # 0.6, 0.6.
     student = predictions_of(np.full((3, 2), 0.5), np.array([0.3, 0.6, 0.6]))
     teacher = predictions_of(np.full((3, 2), 0.5), np.array([0.1, 0.7, 0.6]))
     labels = np.zeros(3, int)
-    assert METRICS["entropy_error"].value(student, labels, teacher) == pytest.approx((0.2 + 0.1) / 3)
+    assert METRICS["entropy_error"].value(student, labels, teacher) == pytest.approx(
+        (0.2 + 0.1) / 3
+    )
     assert METRICS["entropy_excess"].value(student, labels, teacher) == pytest.approx(1 / 3)
 
 
 def test_the_error_of_mutual_information_by_hand():
-    """MI = H[q] - E[H]: the student has .693 - .3 and .325 - .2, the teacher .325 - .1 and .693 - .5."""
+    """MI = H[q] - E[H]: the student has .693 - .3 and .325 - .2, the teacher .325 - .1 and .693 -
+    .5.
+    """
     student = predictions_of([[0.5, 0.5], [0.9, 0.1]], np.array([0.3, 0.2]))
     teacher = predictions_of([[0.1, 0.9], [0.5, 0.5]], np.array([0.1, 0.5]))
     found = METRICS["information_error"].value(student, np.zeros(2, int), teacher)
@@ -162,7 +169,10 @@ def test_float32_rounding_is_no_entropy_excess(teacher, labels):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, m in METRICS.items() if "classification" in m.tasks and not m.needs_entropy)
+    "name",
+    sorted(
+        name for name, m in METRICS.items() if "classification" in m.tasks and not m.needs_entropy
+    ),
 )
 def test_a_nan_prediction_makes_every_metric_that_reads_it_nan(name, student, teacher, labels):
     log_prob = student.log_prob_NC.copy()

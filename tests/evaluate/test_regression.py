@@ -6,7 +6,14 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from gped_nas.errors import DataError
-from gped_nas.evaluate import METRICS, NormalPredictions, Predictions, draw_resamples, evaluate, reliability
+from gped_nas.evaluate import (
+    METRICS,
+    NormalPredictions,
+    Predictions,
+    draw_resamples,
+    evaluate,
+    reliability,
+)
 from gped_nas.evaluate.regression import LEVELS
 
 
@@ -16,7 +23,9 @@ def draw(seed: int, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normal(predictions: NormalPredictions) -> Normal:
-    return Normal(torch.from_numpy(predictions.mean_N), torch.from_numpy(predictions.variance_N).sqrt())
+    return Normal(
+        torch.from_numpy(predictions.mean_N), torch.from_numpy(predictions.variance_N).sqrt()
+    )
 
 
 def test_scores_are_those_of_a_normal_distribution() -> None:
@@ -38,7 +47,8 @@ def test_errors_by_hand() -> None:
 
 
 def test_coverage_by_hand_and_of_calibrated_predictions() -> None:
-    # The central 50 % of N(0, 1) ends at 0.67449, so 0.6745 is inside from .6 on; an exact hit is always inside.
+    # The central 50 % of N(0, 1) ends at 0.67449, so 0.6745 is inside from .6 on; an exact hit is
+    # always inside.
     student = NormalPredictions(np.zeros(2), np.ones(2))
     rows = reliability(student, np.array([0.0, 0.6745]))
     assert [row["accuracy"] for row in rows] == [0.5] * 5 + [1.0] * 4
@@ -46,7 +56,9 @@ def test_coverage_by_hand_and_of_calibrated_predictions() -> None:
     labels = np.random.default_rng(0).normal(size=40_000)
     right = NormalPredictions(np.zeros(40_000), np.ones(40_000))
     wide = NormalPredictions(np.zeros(40_000), np.full(40_000, 4.0))
-    assert METRICS["coverage_error"].value(right, labels) < 4 * 0.5 / 200  # four standard errors of a share
+    assert (
+        METRICS["coverage_error"].value(right, labels) < 4 * 0.5 / 200
+    )  # four standard errors of a share
     assert METRICS["coverage_error"].value(wide, labels) > 0.15
 
 

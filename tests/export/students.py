@@ -13,7 +13,15 @@ from tests.scenarios import GENOTYPES
 
 SHAPE = (1, 8, 8)
 USUAL = ("predictive", "expected_entropy")
-ALL = ("predictive", "expected_entropy", "second_moment", "variance", "dirichlet", "quantile", "utility")
+ALL = (
+    "predictive",
+    "expected_entropy",
+    "second_moment",
+    "variance",
+    "dirichlet",
+    "quantile",
+    "utility",
+)
 
 
 def make_student(
@@ -42,7 +50,8 @@ def make_student(
     return folder
 
 
-# Of each family one whose weights outweigh a container: 40 kB at least, four times as much in float32.
+# Of each family one whose weights outweigh a container: 40 kB at least, four times as much in
+# float32.
 WIDE = {
     "mlp": Genotype("mlp", depth=1, width=700),
     "cnn": Genotype("cnn", depth=2, width=[16, 300], kernel=3, pool=[2, 1]),
@@ -51,7 +60,9 @@ WIDE = {
 
 
 def make_students(root: Path) -> dict[str, Path]:
-    """Every family in int8, one of them with every target, families of images in float16 too, and a real label."""
+    """Every family in int8, one of them with every target, families of images in float16 too, and a
+    real label.
+    """
     found = {
         f"int8-{family}": make_student(
             root / family, WIDE[family], dtype="int8", targets=ALL if family == "cnn" else USUAL
@@ -59,9 +70,13 @@ def make_students(root: Path) -> dict[str, Path]:
         for family in FAMILIES
     }
     for family in ("cnn", "resnet"):
-        found[f"float16-{family}"] = make_student(root / f"half-{family}", GENOTYPES[family][0], dtype="float16")
+        found[f"float16-{family}"] = make_student(
+            root / f"half-{family}", GENOTYPES[family][0], dtype="float16"
+        )
     small = Genotype("mlp", depth=1, width=3)
-    found["regression"] = make_student(root / "real", small, targets=("predictive_normal",), class_names=())
+    found["regression"] = make_student(
+        root / "real", small, targets=("predictive_normal",), class_names=()
+    )
     return found
 
 

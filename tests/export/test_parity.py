@@ -64,7 +64,9 @@ BLOCKED = {
     "onnx": ["gped_nas", "torch"],
 }
 CONTAINER = {"weights.safetensors": 4_000, "student.pt2": 140_000, "student.onnx": 40_000}
-"""Bytes that a file may have beside its weights; each int8 student would take more than 140,000 more in float32."""
+"""Bytes that a file may have beside its weights; each int8 student would take more than 140,000
+more in float32.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,11 @@ def alone(what: str, exports: dict[str, Path], folder: Path) -> dict[str, dict[s
     code = ALONE.format(blocked=BLOCKED[what], prepare=PREPARE[what], load=LOAD[what])
     named = json.dumps({name: str(path) for name, path in exports.items()})
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code, named], capture_output=True, text=True, cwd=folder, timeout=100
+        [sys.executable, "-I", "-c", code, named],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=100,
     )
     assert done.returncode == 0, done.stderr
     found = {}
@@ -105,7 +111,9 @@ def test_a_fresh_process_without_this_package_agrees(
         expected = predict_all(load_student(students[name]), raw_inputs())
         if what != "safetensors":
             assert set(found) == set(expected)
-        assert {"predictive", "expected_entropy", "mutual_information"} <= set(found) or name == "regression"
+        assert {"predictive", "expected_entropy", "mutual_information"} <= set(
+            found
+        ) or name == "regression"
         assert len(found["predictive_normal" if name == "regression" else "predictive"]) == 1000
         for key, value in found.items():
             scale = max(1.0, float(expected[key].abs().max()))
@@ -115,7 +123,9 @@ def test_a_fresh_process_without_this_package_agrees(
 def test_the_example_is_short() -> None:
     lines = LOADER.read_text().splitlines()
     assert len(lines) < 100
-    imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    imported = {
+        line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))
+    }
     assert imported - set(sys.stdlib_module_names) == {"torch", "numpy", "safetensors"}
 
 
@@ -128,11 +138,19 @@ def test_files_are_as_large_as_their_weights_and_a_container(exports: dict[str, 
         assert set(files) == {one.file for one in FORMATS.values()}
         for file, told in files.items():
             size = (folder / file).stat().st_size
-            assert (told["bytes"], told["weights_bytes"], told["overhead_bytes"]) == (size, payload, size - payload)
+            assert (told["bytes"], told["weights_bytes"], told["overhead_bytes"]) == (
+                size,
+                payload,
+                size - payload,
+            )
             assert told["overhead_bytes"] < CONTAINER[file], (name, file)
-        assert files["weights.safetensors"]["bytes"] == storage_bytes(student.shapes, student.spec.storage_dtype)
+        assert files["weights.safetensors"]["bytes"] == storage_bytes(
+            student.shapes, student.spec.storage_dtype
+        )
         with zipfile.ZipFile(folder / "student.pt2") as archive:
-            weights = [i.file_size for i in archive.infolist() if "/data/weights/weight_" in i.filename]
+            weights = [
+                i.file_size for i in archive.infolist() if "/data/weights/weight_" in i.filename
+            ]
         assert sum(weights) == payload, name
 
 
@@ -151,7 +169,10 @@ def test_weights_stay_in_their_storage_type(exports: dict[str, Path]) -> None:
                 is_weight = tensor.dim() > 1
                 assert tensor.dtype == (torch.int8 if is_weight else torch.float32), (name, key)
                 assert not is_weight or stored[f"{key}.scale"].shape == tensor.shape[:1]
-    kinds = {key: read_tensors(exports[key] / "weights.safetensors") for key in ("int8-cnn", "int8-resnet")}
+    kinds = {
+        key: read_tensors(exports[key] / "weights.safetensors")
+        for key in ("int8-cnn", "int8-resnet")
+    }
     assert all(any(t.dim() == 4 for t in stored.values()) for stored in kinds.values())
     assert any(key.endswith(".gain") for key in kinds["int8-resnet"])
 
@@ -161,9 +182,15 @@ def test_parity_is_told_with_the_export(exports: dict[str, Path]) -> None:
         spec = load_student(folder).spec
         for file, one in spec.about["files"].items():
             parity = one["parity"]
-            assert parity["inputs"] == NUM_INPUTS == 1000 and parity["batch_sizes"][:3] == [1, 7, 64]
+            assert parity["inputs"] == NUM_INPUTS == 1000 and parity["batch_sizes"][:3] == [
+                1,
+                7,
+                64,
+            ]
             assert set(parity["difference"]) == set(output_names(spec))
-            assert max(parity["difference"].values()) <= (0 if file == "weights.safetensors" else 1e-5)
+            assert max(parity["difference"].values()) <= (
+                0 if file == "weights.safetensors" else 1e-5
+            )
 
 
 def test_nothing_of_the_machine_that_exported_is_in_a_file(exports: dict[str, Path]) -> None:
@@ -171,7 +198,11 @@ def test_nothing_of_the_machine_that_exported_is_in_a_file(exports: dict[str, Pa
     for folder in exports.values():
         with zipfile.ZipFile(folder / "student.pt2") as archive:
             parts = [archive.read(name) for name in archive.namelist()]
-            pickled = [i.filename for i in archive.infolist() if i.filename.endswith((".pkl", ".pt")) and i.file_size]
+            pickled = [
+                i.filename
+                for i in archive.infolist()
+                if i.filename.endswith((".pkl", ".pt")) and i.file_size
+            ]
         assert pickled == []
         for data in (*parts, (folder / "student.onnx").read_bytes()):
             assert here not in data and b"graph.py" not in data
@@ -187,12 +218,23 @@ def test_a_file_that_answers_otherwise_is_refused(students: dict[str, Path]) -> 
     def not_a_number(x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: value * float("nan") for name, value in predict_all(student, x).items()}
 
-    assert max(check_parity(student, lambda x: predict_all(student, x), "x", tolerance=0)["difference"].values()) == 0
-    with pytest.raises(GateError, match="x: 'expected_entropy' differs .* by 2.*e-05 on 1000 inputs"):
+    assert (
+        max(
+            check_parity(student, lambda x: predict_all(student, x), "x", tolerance=0)[
+                "difference"
+            ].values()
+        )
+        == 0
+    )
+    with pytest.raises(
+        GateError, match="x: 'expected_entropy' differs .* by 2.*e-05 on 1000 inputs"
+    ):
         check_parity(student, off, "x")
     with pytest.raises(GateError, match="differs from the live student by inf"):
         check_parity(student, not_a_number, "x")
-    with pytest.raises(GateError, match="gives .'predictive'., expected .'expected_entropy', 'mutual"):
+    with pytest.raises(
+        GateError, match="gives .'predictive'., expected .'expected_entropy', 'mutual"
+    ):
         check_parity(student, lambda x: {"predictive": student.predict(x)["predictive"]}, "x")
 
 
@@ -205,7 +247,9 @@ def test_what_fails_parity_is_not_written(
         answer = lossy(spec, data)  # type: ignore[arg-type]
         return lambda x: {name: value + 1e-7 for name, value in answer(x).items()}
 
-    wrong = FORMATS["safetensors"].__class__("weights.safetensors", FORMATS["safetensors"].build, predict, 0.0)  # type: ignore[arg-type]
+    wrong = FORMATS["safetensors"].__class__(
+        "weights.safetensors", FORMATS["safetensors"].build, predict, 0.0
+    )  # type: ignore[arg-type]
     monkeypatch.setitem(FORMATS, "safetensors", wrong)
     with pytest.raises(GateError, match="weights.safetensors: .* it was not written"):
         write_export(students["float16-cnn"], tmp_path / "x", ["safetensors"], lambda spec: "")
@@ -215,13 +259,19 @@ def test_what_fails_parity_is_not_written(
 def test_the_probe_is_spread_as_the_training_inputs_were(students: dict[str, Path]) -> None:
     x = probe(load_student(students["float16-cnn"]))
     assert x.shape == (NUM_INPUTS, 1, 8, 8)
-    assert float(x.mean()) == pytest.approx(90, abs=1) and float(x.std()) == pytest.approx(70, abs=1)
+    assert float(x.mean()) == pytest.approx(90, abs=1) and float(x.std()) == pytest.approx(
+        70, abs=1
+    )
 
 
-def test_mutual_information_is_given_wherever_its_parts_are(students: dict[str, Path], tmp_path: Path) -> None:
+def test_mutual_information_is_given_wherever_its_parts_are(
+    students: dict[str, Path], tmp_path: Path
+) -> None:
     found = predict_all(load_student(students["float16-cnn"]), raw_inputs(20))
     entropy = torch.special.entr(found["predictive"]).sum(-1, keepdim=True)
-    assert torch.allclose(found["mutual_information"], entropy - found["expected_entropy"], atol=1e-6)
+    assert torch.allclose(
+        found["mutual_information"], entropy - found["expected_entropy"], atol=1e-6
+    )
     alone = make_student(tmp_path / "a", Genotype("mlp", depth=0), targets=("predictive",))
     assert output_names(load_student(alone).spec) == ("predictive",)
     assert output_names(load_student(students["regression"]).spec) == ("predictive_normal",)

@@ -1,4 +1,6 @@
-"""What must hold on disk after any kill, read with nothing of the package under test but its documented formats."""
+"""What must hold on disk after any kill, read with nothing of the package under test but its
+documented formats.
+"""
 
 import hashlib
 import json
@@ -37,7 +39,9 @@ SPACE: dict[str, Any] = {
     "baseline": {"precisions": [10.0], "steps": 100},
     "recipe": {"steps": 30, "batch_size": 64, "warmup": 5},
 }
-"""All four genotypes of a space that is soon searched: the outcome does not depend on what a sampler draws."""
+"""All four genotypes of a space that is soon searched: the outcome does not depend on what a
+sampler draws.
+"""
 
 
 def write_space(folder: Path, **changes: Any) -> Path:
@@ -57,8 +61,16 @@ def sha256(path: Path) -> str:
 def sealed(cache: Path) -> dict[str, str]:
     """The digest of everything that is sealed in a cache, hidden files included, by its path."""
     streams = cache / "streams"
-    found = [path for name in ("segments", "views") for path in streams.glob(f"*/{name}/**/*") if path.is_file()]
-    return {str(path.relative_to(streams)): sha256(path) for path in [*found, *streams.glob("*/key.json")]}
+    found = [
+        path
+        for name in ("segments", "views")
+        for path in streams.glob(f"*/{name}/**/*")
+        if path.is_file()
+    ]
+    return {
+        str(path.relative_to(streams)): sha256(path)
+        for path in [*found, *streams.glob("*/key.json")]
+    }
 
 
 def assert_whole(*roots: Path) -> int:
@@ -66,12 +78,20 @@ def assert_whole(*roots: Path) -> int:
     count = 0
     for root in roots:
         for path in root.rglob("*"):
-            if path.is_file() and not path.name.startswith(".") and not path.name.startswith("study.db"):
+            if (
+                path.is_file()
+                and not path.name.startswith(".")
+                and not path.name.startswith("study.db")
+            ):
                 _assert_file_is_whole(path)
                 count += 1
         # chunks of a segment that is sealed are on their way out
         chunks = [] if any(root.glob("streams/*/segments/*")) else root.rglob("chunk-[0-9]*")
-        for folder in [*chunks, *root.glob("streams/*/segments/*"), *root.glob("streams/*/views/*/*")]:
+        for folder in [
+            *chunks,
+            *root.glob("streams/*/segments/*"),
+            *root.glob("streams/*/views/*/*"),
+        ]:
             manifest = json.loads((folder / "manifest.json").read_text())
             assert manifest["shards"], folder
             for shard in manifest["shards"]:
@@ -114,17 +134,24 @@ def trials(study: Path) -> dict[int, tuple[str, str | None]]:
         return {}
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trial_user_attributes'").fetchone():
+        if not database.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'trial_user_attributes'"
+        ).fetchone():
             return {}
         rows = database.execute(
-            "SELECT t.number, t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes a "
+            "SELECT t.number, t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes "
+            "a "
             "ON a.trial_id = t.trial_id AND a.key = 'gped:record' ORDER BY t.number"
         ).fetchall()
-    return {number: (state, None if text is None else json.loads(text)) for number, state, text in rows}
+    return {
+        number: (state, None if text is None else json.loads(text)) for number, state, text in rows
+    }
 
 
 def told(study: Path) -> dict[int, tuple[str, str | None]]:
-    """The trials that Optuna knows as ended, and those whose record is written though it does not yet."""
+    """The trials that Optuna knows as ended, and those whose record is written though it does not
+    yet.
+    """
     return {n: (state, text) for n, (state, text) in trials(study).items() if text is not None}
 
 
@@ -144,7 +171,9 @@ def assert_finished(study: Path, num: int) -> dict[str, Any]:
     assert list(found) == list(range(len(found)))
     records = [json.loads(text) for _, text in found.values() if text is not None]
     assert sum(record["state"] in FINISHED for record in records) == num
-    assert all((state == "FAIL") == (text is None) for state, text in found.values()), "something failed by itself"
+    assert all((state == "FAIL") == (text is None) for state, text in found.values()), (
+        "something failed by itself"
+    )
     complete: dict[str, Any] = {}
     for record in records:
         genotype = json.dumps(record["genotype"], sort_keys=True)
@@ -172,4 +201,8 @@ def assert_finished(study: Path, num: int) -> dict[str, Any]:
 def _front(records: list[dict[str, Any]]) -> set[int]:
     """Trials that no other one beats in both the first metric and the cost, by comparing all pairs."""
     points = {r["trial"]: (r["metrics"]["nll"], r["costs"]["params"]) for r in records}
-    return {a for a, x in points.items() if not any(y != x and y[0] <= x[0] and y[1] <= x[1] for y in points.values())}
+    return {
+        a
+        for a, x in points.items()
+        if not any(y != x and y[0] <= x[0] and y[1] <= x[1] for y in points.values())
+    }

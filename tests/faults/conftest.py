@@ -1,4 +1,6 @@
-"""What the fault tests share: how many kills, a warm process to fork, and one search that nobody disturbed."""
+"""What the fault tests share: how many kills, a warm process to fork, and one search that nobody
+disturbed.
+"""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +15,9 @@ from tests.faults.forks import Ended, Forks
 
 SOAK = bool(os.environ.get("GPED_SOAK"))
 STEP_S = 0.06
-"""A clock that moves this much with an update of the teacher: a chunk every 20 updates, during burn-in too."""
+"""A clock that moves this much with an update of the teacher: a chunk every 20 updates, during
+burn-in too.
+"""
 
 
 def soak_or(full: int, small: int) -> int:
@@ -51,7 +55,9 @@ class Undisturbed:
 
 @pytest.fixture(scope="session")
 def undisturbed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """The build and the search that disturbed ones are compared with; chunks of its build are short."""
+    """The build and the search that disturbed ones are compared with; chunks of its build are
+    short.
+    """
     folder = tmp_path_factory.mktemp("undisturbed")
     space, cache = write_space(folder), folder / "cache"
     build = forks.run("teacher", "build", str(space), cache=cache, step_s=STEP_S)

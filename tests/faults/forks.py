@@ -1,12 +1,15 @@
-"""A process that forks ``gped-search`` and lets the fork die, stop or run out of disk at a chosen instant.
+"""A process that forks ``gped-search`` and lets the fork die, stop or run out of disk at a chosen
+instant.
 
-Run as a program it imports everything once, then reads one JSON request a line from standard input: each forks a
-child that is warm, so that hundreds of kills cost seconds. ``Forks`` is the test's end of it.
+Run as a program it imports everything once, then reads one JSON request a line from standard input:
+each forks a child that is warm, so that hundreds of kills cost seconds. ``Forks`` is the test's end
+of it.
 
-An *instant* is just before one of these calls: flushing, renaming, making or removing a file (``fsync``, ``rename``,
-``mkdir``, ``remove``), a statement that writes to the database (``sql``), telling Optuna (``tell``), training a
-population (``train``, ``trained`` for just after) and an update of the teacher (``step``). At ``fsync`` the child first
-throws away half of the file: bytes that were not flushed need not be there after the whole machine went down.
+An *instant* is just before one of these calls: flushing, renaming, making or removing a file
+(``fsync``, ``rename``, ``mkdir``, ``remove``), a statement that writes to the database (``sql``),
+telling Optuna (``tell``), training a population (``train``, ``trained`` for just after) and an
+update of the teacher (``step``). At ``fsync`` the child first throws away half of the file: bytes
+that were not flushed need not be there after the whole machine went down.
 """
 
 import gc
@@ -38,7 +41,9 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Ended:
-    """How a forked command ended: exit code, standard error, and the instants it passed, ``[kind, what]`` each."""
+    """How a forked command ended: exit code, standard error, and the instants it passed, ``[kind,
+    what]`` each.
+    """
 
     code: int
     stderr: str
@@ -52,7 +57,11 @@ class Forks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
         )
 
     def run(self, *words: str, cache: Path, **request: Any) -> Ended:
@@ -61,9 +70,9 @@ class Forks:
         Args:
             words: the command line.
             cache: its ``GPED_CACHE``.
-            request: ``die`` or ``stop`` and ``at``: the kind of instant (``any`` but ``step``) and which one, from 1;
-                ``limit``: the largest file it may write, in bytes; ``step_s``: what its clock says an update of the
-                teacher takes, in seconds.
+            request: ``die`` or ``stop`` and ``at``: the kind of instant (``any`` but ``step``) and
+                which one, from 1; ``limit``: the largest file it may write, in bytes; ``step_s``:
+                what its clock says an update of the teacher takes, in seconds.
         """
         assert self._server.stdin is not None and self._server.stdout is not None
         request |= {"words": words, "cache": str(cache), "folder": str(self._folder)}
@@ -114,7 +123,9 @@ class _Watch:
         os._exit(code)
 
     def before(self, owner: Any, name: str, kind: str, *, after: str = "") -> None:
-        """Call ``instant`` before each call of ``owner.name``, and after it when ``after`` names a kind."""
+        """Call ``instant`` before each call of ``owner.name``, and after it when ``after`` names a
+        kind.
+        """
         original = getattr(owner, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -136,7 +147,12 @@ class _Watch:
         from gped_nas.posterior.base import FlatParams
         from gped_nas.stream import chunks, writer
 
-        for name, kind in (("fsync", "fsync"), ("replace", "rename"), ("rename", "rename"), ("mkdir", "mkdir")):
+        for name, kind in (
+            ("fsync", "fsync"),
+            ("replace", "rename"),
+            ("rename", "rename"),
+            ("mkdir", "mkdir"),
+        ):
             self.before(os, name, kind)
         for name in ("unlink", "remove", "rmdir"):
             self.before(os, name, "remove")
@@ -153,7 +169,9 @@ class _Watch:
         watch, step_s = self, self.request.get("step_s", 0.0)
 
         class Clock:
-            """A clock that only the teacher's updates move: the build's chunks do not depend on the machine."""
+            """A clock that only the teacher's updates move: the build's chunks do not depend on the
+            machine.
+            """
 
             monotonic = staticmethod(lambda: watch.steps * step_s)
             time = staticmethod(lambda: 0.0)
@@ -163,14 +181,20 @@ class _Watch:
 
 def _child(request: dict[str, Any], stderr: int) -> None:
     os.environ["GPED_CACHE"] = request["cache"]
-    for number, fd in ((0, os.open(os.devnull, os.O_RDONLY)), (1, os.open(os.devnull, os.O_WRONLY)), (2, stderr)):
+    for number, fd in (
+        (0, os.open(os.devnull, os.O_RDONLY)),
+        (1, os.open(os.devnull, os.O_WRONLY)),
+        (2, stderr),
+    ):
         os.dup2(fd, number)
     watch = _Watch(request)
     watch.install()
     if "limit" in request:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (request["limit"], resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        )
     from gped_nas.cli import main
 
     sys.argv = ["gped-search", *request["words"]]
@@ -192,7 +216,9 @@ def _serve() -> None:
     from gped_nas.models.costs import count_macs
 
     genotype = {"depth": 1, "width": (2,), "group_penalty": 0.0, "storage_dtype": "float32"}
-    count_macs("mlp", FAMILIES["mlp"].shapes(genotype, (1, 8, 8), 10), (1, 8, 8))  # tracing imports a thousand more
+    count_macs(
+        "mlp", FAMILIES["mlp"].shapes(genotype, (1, 8, 8), 10), (1, 8, 8)
+    )  # tracing imports a thousand more
     warnings.resetwarnings()
     gc.freeze()  # collecting in a fork would copy every page of what was imported
     for line in sys.stdin:

@@ -1,7 +1,8 @@
 """Ways to damage the folder of a stream, drawn by a seed.
 
-Each mutation changes one thing, as rot, a careless copy or a hostile hand would, and says which paths it changed. What
-takes two consistent forgeries (a shard and its digest in the manifest) is none of these: a study pins the digests.
+Each mutation changes one thing, as rot, a careless copy or a hostile hand would, and says which
+paths it changed. What takes two consistent forgeries (a shard and its digest in the manifest) is
+none of these: a study pins the digests.
 """
 
 import json
@@ -43,10 +44,61 @@ class Scene:
 
 Mutation = Callable[[Scene], list[Path]]
 HOSTILE: tuple[Any, ...] = (
-    *(-1, 0, 1, 2, 3, 2**31, 2**63, 2**64, 10**400, -(2**63), 0.5, 1e308, 4.0, True, None, "", "4", "x" * 100_000),
-    *([], {}, [[]], [None], [2**62, 2**62], [0, 2**63], [-4, -43], [1] * 70, [1] * 20_000, [0.5, 3], ["4", 43], [True]),
-    *("../../key.json", "/etc/passwd", "params-000000.npy\n", "..", "a\0b", "\ud800", "a" * 300 + "-000000.npy"),
-    *("params-000001.npy", "log_prob-000000.npy", "0" * 64, "|O", "<f8", ">f4", "<i4", "<c8", "nonsense", {"a": {}}),
+    *(
+        -1,
+        0,
+        1,
+        2,
+        3,
+        2**31,
+        2**63,
+        2**64,
+        10**400,
+        -(2**63),
+        0.5,
+        1e308,
+        4.0,
+        True,
+        None,
+        "",
+        "4",
+        "x" * 100_000,
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        [None],
+        [2**62, 2**62],
+        [0, 2**63],
+        [-4, -43],
+        [1] * 70,
+        [1] * 20_000,
+        [0.5, 3],
+        ["4", 43],
+        [True],
+    ),
+    *(
+        "../../key.json",
+        "/etc/passwd",
+        "params-000000.npy\n",
+        "..",
+        "a\0b",
+        "\ud800",
+        "a" * 300 + "-000000.npy",
+    ),
+    *(
+        "params-000001.npy",
+        "log_prob-000000.npy",
+        "0" * 64,
+        "|O",
+        "<f8",
+        ">f4",
+        "<i4",
+        "<c8",
+        "nonsense",
+        {"a": {}},
+    ),
 )
 HEADERS = (
     b"{'descr': '|O', 'fortran_order': False, 'shape': (4, 43), }",
@@ -71,7 +123,9 @@ def _flip(scene: Scene) -> list[Path]:
     path = scene.file()
     content = bytearray(path.read_bytes())
     for _ in range(scene.draw.choice((1, 1, 2, 20))):
-        position = scene.draw.randrange(min(len(content), scene.draw.choice((16, 130, len(content)))))
+        position = scene.draw.randrange(
+            min(len(content), scene.draw.choice((16, 130, len(content))))
+        )
         content[position] ^= 1 << scene.draw.randrange(8)
     path.write_bytes(content)
     return [path]
@@ -82,9 +136,9 @@ def _overwrite(scene: Scene) -> list[Path]:
     content = bytearray(path.read_bytes())
     start = scene.draw.randrange(len(content))
     size = scene.draw.choice((1, 8, 64, len(content)))
-    content[start : start + size] = scene.draw.choice((b"\0", b"\xff", b"\\", b"'", b"9"))[:1] * len(
-        content[start : start + size]
-    )
+    content[start : start + size] = scene.draw.choice((b"\0", b"\xff", b"\\", b"'", b"9"))[
+        :1
+    ] * len(content[start : start + size])
     path.write_bytes(content)
     return [path]
 
@@ -92,7 +146,9 @@ def _overwrite(scene: Scene) -> list[Path]:
 def _truncate(scene: Scene) -> list[Path]:
     path = scene.file()
     size = path.stat().st_size
-    kept = scene.draw.choice((0, 1, 6, 10, 127, 128, size // 2, size - 1, scene.draw.randrange(size)))
+    kept = scene.draw.choice(
+        (0, 1, 6, 10, 127, 128, size // 2, size - 1, scene.draw.randrange(size))
+    )
     os.truncate(path, kept % size)
     return [path]
 
@@ -100,7 +156,9 @@ def _truncate(scene: Scene) -> list[Path]:
 def _extend(scene: Scene) -> list[Path]:
     path = scene.file()
     if scene.draw.random() < 0.2:
-        os.truncate(path, scene.draw.choice((2**24, 2**40)))  # a hole: hostile in size, cheap to make
+        os.truncate(
+            path, scene.draw.choice((2**24, 2**40))
+        )  # a hole: hostile in size, cheap to make
     else:
         with path.open("ab") as file:
             file.write(scene.draw.choice((b"\0", b" ", b"\n", b"{}", scene.draw.randbytes(500))))
@@ -118,14 +176,18 @@ def _swap(scene: Scene) -> list[Path]:
 def _from_other_file(scene: Scene) -> list[Path]:
     path = scene.file("[sv]*/**/*")
     twin = scene.other / path.relative_to(scene.folder)
-    source = twin if twin.exists() else scene.draw.choice(sorted(p for p in scene.other.rglob("*.npy")))
+    source = (
+        twin if twin.exists() else scene.draw.choice(sorted(p for p in scene.other.rglob("*.npy")))
+    )
     path.write_bytes(source.read_bytes())
     return [path]
 
 
 def _from_other_folder(scene: Scene) -> list[Path]:
     patterns = ("segments/0*", "views/*", "views/*/0*", "derived")
-    path = scene.draw.choice([p for pattern in patterns for p in sorted(scene.folder.glob(pattern))])
+    path = scene.draw.choice(
+        [p for pattern in patterns for p in sorted(scene.folder.glob(pattern))]
+    )
     twin = scene.other / path.relative_to(scene.folder)
     shutil.rmtree(path)
     if twin.exists():
@@ -135,7 +197,13 @@ def _from_other_folder(scene: Scene) -> list[Path]:
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
     """Every ``(container, key)`` of a JSON value."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
     return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
 
 
@@ -175,8 +243,22 @@ def _hostile_json(scene: Scene) -> list[Path]:
     text = path.read_text().strip()
     head, tail = text.split(":", 1) if ":" in text else (text, "")
     texts = (
-        *("[" * 100_000, '{"a":' * 100_000, "1" * 5000, "NaN", "1e999", "", "\ufeff" + text, "[" + "[]," * 30_000),
-        head + ":" + "[" * 940 + "]" * 940 + "," + tail,  # so deep that one reader manages and another does not
+        *(
+            "[" * 100_000,
+            '{"a":' * 100_000,
+            "1" * 5000,
+            "NaN",
+            "1e999",
+            "",
+            "\ufeff" + text,
+            "[" + "[]," * 30_000,
+        ),
+        head
+        + ":"
+        + "[" * 940
+        + "]" * 940
+        + ","
+        + tail,  # so deep that one reader manages and another does not
         text[:-1] + "," + text[1:],  # every key twice
         text.replace(":", ": "),
     )
@@ -238,7 +320,17 @@ def _link(scene: Scene) -> list[Path]:
     moved = scene.outside / "moved"
     path.rename(moved)
     path.symlink_to(
-        scene.draw.choice((moved, moved, scene.outside, scene.outside / "absent", path, Path("/dev/zero"), scene.other))
+        scene.draw.choice(
+            (
+                moved,
+                moved,
+                scene.outside,
+                scene.outside / "absent",
+                path,
+                Path("/dev/zero"),
+                scene.other,
+            )
+        )
     )
     return [path]
 

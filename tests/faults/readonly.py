@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_VERSION_3, _OVERRIDE_PERMISSIONS = 0x20080522, 0b110  # linux/capability.h: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+_VERSION_3, _OVERRIDE_PERMISSIONS = (
+    0x20080522,
+    0b110,
+)  # linux/capability.h: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Take the permission to write from a folder and all in it, and from root the power to write all the same."""
+    """Take the permission to write from a folder and all in it, and from root the power to write
+    all the same.
+    """
     paths = [folder, *folder.rglob("*")]
     modes = {path: path.stat().st_mode for path in paths}
     for path in paths:

@@ -1,6 +1,8 @@
-"""No room on the disk: one message, exit code 5, nothing partial, and the same command goes on once there is room.
+"""No room on the disk: one message, exit code 5, nothing partial, and the same command goes on once
+there is room.
 
-``RLIMIT_FSIZE`` stands in for a full disk: the write that would pass it fails with EFBIG after writing what fits.
+``RLIMIT_FSIZE`` stands in for a full disk: the write that would pass it fails with EFBIG after
+writing what fits.
 """
 
 from pathlib import Path
@@ -14,17 +16,26 @@ from tests.faults.forks import Ended, Forks
 
 def _assert_refused(ended: Ended, *said: str) -> None:
     """Assert exit code 5 and one message that holds these words."""
-    messages = [line for line in ended.stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
+    messages = [
+        line for line in ended.stderr.splitlines() if "error" in line.lower() or "Traceback" in line
+    ]
     assert ended.code == 5, ended.stderr
     assert len(messages) == 1 and all(word in messages[0] for word in said), ended.stderr
 
 
-# 64 bytes: not even the key fits. 3000 bytes: params of a chunk fit (594 parameters of 4 bytes and a header of 128),
-# the state of the random generator does not. 12 000 bytes: chunks fit, the segment of six samples does not.
+# 64 bytes: not even the key fits. 3000 bytes: params of a chunk fit (594 parameters of 4 bytes and
+# a header of 128), the state of the random generator does not. 12 000 bytes: chunks fit, the
+# segment of six samples does not.
 @pytest.mark.parametrize("limit", [64, 3000, 12_000])
-def test_a_build_without_room(forks: Forks, undisturbed: Undisturbed, tmp_path: Path, limit: int) -> None:
+def test_a_build_without_room(
+    forks: Forks, undisturbed: Undisturbed, tmp_path: Path, limit: int
+) -> None:
     build = ("teacher", "build", str(undisturbed.space))
-    _assert_refused(forks.run(*build, cache=tmp_path, step_s=STEP_S, limit=limit), "File too large", str(tmp_path))
+    _assert_refused(
+        forks.run(*build, cache=tmp_path, step_s=STEP_S, limit=limit),
+        "File too large",
+        str(tmp_path),
+    )
     assert_whole(tmp_path)
     assert_no_leftovers(tmp_path)
     resumed = forks.run(*build, cache=tmp_path, step_s=STEP_S)
@@ -35,7 +46,9 @@ def test_a_build_without_room(forks: Forks, undisturbed: Undisturbed, tmp_path: 
 def test_a_report_without_room(forks: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """The page is above a megabyte, everything else of the study far below."""
     run, study = ("run", str(undisturbed.space), "--out", str(tmp_path)), tmp_path / "tiny"
-    _assert_refused(forks.run(*run, cache=undisturbed.cache, limit=700_000), "report.html", "File too large")
+    _assert_refused(
+        forks.run(*run, cache=undisturbed.cache, limit=700_000), "report.html", "File too large"
+    )
     assert not (study / "report.html").exists()
     assert_whole(tmp_path)
     assert_no_leftovers(tmp_path)
@@ -48,7 +61,9 @@ def test_a_report_without_room(forks: Forks, undisturbed: Undisturbed, tmp_path:
 def test_a_database_without_room(forks: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """SQLite's file reaches its limit while the study runs."""
     run, study = ("run", str(undisturbed.space), "--out", str(tmp_path)), tmp_path / "tiny"
-    _assert_refused(forks.run(*run, cache=undisturbed.cache, limit=130_000), "study 'tiny'", "storage")
+    _assert_refused(
+        forks.run(*run, cache=undisturbed.cache, limit=130_000), "study 'tiny'", "storage"
+    )
     assert_whole(tmp_path)
     resumed = forks.run(*run, cache=undisturbed.cache)
     assert resumed.code == 0, resumed.stderr

@@ -1,4 +1,6 @@
-"""Die just before anything on disk changes, at one instant after another; resuming must not show it."""
+"""Die just before anything on disk changes, at one instant after another; resuming must not show
+it.
+"""
 
 import json
 import random
@@ -21,7 +23,9 @@ from tests.faults.forks import KILLED, Forks
 
 
 def _chosen(num: int, few: int) -> list[int]:
-    """All instants under soak; else the few at the middle of equal parts of the run, moved by a seeded draw."""
+    """All instants under soak; else the few at the middle of equal parts of the run, moved by a
+    seeded draw.
+    """
     if SOAK:
         return list(range(1, num + 1))
     draw = random.Random(num)
@@ -31,7 +35,9 @@ def _chosen(num: int, few: int) -> list[int]:
 def test_a_build_killed_at_an_instant_ends_bit_identical(
     forks: Forks, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """The sweep passes every flush, rename, and every making and removing of a file, two chains' burn-in included."""
+    """The sweep passes every flush, rename, and every making and removing of a file, two chains'
+    burn-in included.
+    """
     num = len(undisturbed.build.instants)
     kinds = {kind for kind, _ in undisturbed.build.instants}
     assert kinds == {"fsync", "rename", "mkdir", "remove"}
@@ -52,7 +58,9 @@ def test_a_build_killed_at_an_instant_ends_bit_identical(
     assert landed >= (num if SOAK else 4)
 
 
-def test_a_study_killed_at_an_instant_ends_the_same(forks: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_study_killed_at_an_instant_ends_the_same(
+    forks: Forks, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
     """The sweep passes the statements that make the database and its tables, too."""
     num = len(undisturbed.search.instants)
     landed = 0
@@ -89,33 +97,52 @@ def test_a_record_written_before_a_kill_is_told_and_not_trained_again(
     after = trials(tmp_path / "tiny")
     assert after[0] == ("COMPLETE", before[0][1])
     assert after[1] == ("FAIL", None)
-    # 4 genotypes: one was told from its record, the other three trained now, two and then one at a time
+    # 4 genotypes: one was told from its record, the other three trained now, two and then one at a
+    # time
     assert [kind for kind, _ in resumed.instants].count("train") == 2
     assert_finished(tmp_path / "tiny", 4)
 
 
-def test_a_view_killed_half_written_seals_nothing_of_it(forks: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """Shards of a view that were whole are kept, so its folder is not made anew; the temporary file must still go."""
+def test_a_view_killed_half_written_seals_nothing_of_it(
+    forks: Forks, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Shards of a view that were whole are kept, so its folder is not made anew; the temporary file
+    must still go.
+    """
     instants = undisturbed.build.instants
-    renamed = max(i for i, (kind, what) in enumerate(instants) if kind == "rename" and ".log_prob" in what)
+    renamed = max(
+        i for i, (kind, what) in enumerate(instants) if kind == "rename" and ".log_prob" in what
+    )
     assert instants[renamed - 1][0] == "fsync"
     cache, build = tmp_path / "cache", ("teacher", "build", str(undisturbed.space))
-    killed = forks.run(*build, cache=cache, step_s=STEP_S, die="any", at=renamed)  # counted from 1: the flush
+    killed = forks.run(
+        *build, cache=cache, step_s=STEP_S, die="any", at=renamed
+    )  # counted from 1: the flush
     assert killed.code == KILLED
     assert any(cache.glob("streams/*/building/view-*/.log_prob*.tmp"))
     assert forks.run(*build, cache=cache, step_s=STEP_S).code == 0
     assert sealed(cache) == undisturbed.sealed[0]
 
 
-def test_a_reference_killed_half_written_is_made_again(forks: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_reference_killed_half_written_is_made_again(
+    forks: Forks, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
     """The unpruned student's spec is there and its weights are not."""
     instants = undisturbed.search.instants
-    renamed = max(i for i, (kind, what) in enumerate(instants) if kind == "rename" and "unpruned/.weights" in what)
+    renamed = max(
+        i
+        for i, (kind, what) in enumerate(instants)
+        if kind == "rename" and "unpruned/.weights" in what
+    )
     assert _kill_and_resume(forks, undisturbed, tmp_path / "out", "any", renamed + 1) == KILLED
 
 
-def test_no_genotype_is_trained_again_after_a_kill(forks: Forks, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """Two genotypes, eight trials: when the fifth is told both are known, and what is left are duplicates."""
+def test_no_genotype_is_trained_again_after_a_kill(
+    forks: Forks, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Two genotypes, eight trials: when the fifth is told both are known, and what is left are
+    duplicates.
+    """
     space = write_space(
         tmp_path,
         students=[{"family": "mlp", "genotype": {"depth": 1, "width": {"choices": [2, 3]}}}],
@@ -148,7 +175,9 @@ def _kill_and_resume(forks: Forks, undisturbed: Undisturbed, out: Path, kind: st
     for genotype, record in complete.items():
         # which students trained together may differ, and with it the last bits of float32
         expected = undisturbed.complete[genotype]
-        assert record["metrics"]["nll"] == pytest.approx(expected["metrics"]["nll"], rel=1e-4), where
+        assert record["metrics"]["nll"] == pytest.approx(expected["metrics"]["nll"], rel=1e-4), (
+            where
+        )
         assert record["costs"] == expected["costs"], where
     assert_whole(out)
     assert_no_leftovers(out)
@@ -156,8 +185,12 @@ def _kill_and_resume(forks: Forks, undisturbed: Undisturbed, out: Path, kind: st
     return killed.code
 
 
-def test_a_build_that_ends_at_90_percent_resumes_for_less_than_a_fifth(forks: Forks, tmp_path: Path) -> None:
-    """Updates of the teacher are counted, and the clock counts them: this build takes 20 s, a chunk is 1 s of it."""
+def test_a_build_that_ends_at_90_percent_resumes_for_less_than_a_fifth(
+    forks: Forks, tmp_path: Path
+) -> None:
+    """Updates of the teacher are counted, and the clock counts them: this build takes 20 s, a chunk
+    is 1 s of it.
+    """
     # 2 chains of 200 + 5 * 20 = 300 updates: 600 in all, 1/30 s each
     space = write_space(tmp_path, method={"num_samples": 10, "burn_in": 200, "thinning": 20})
     build, step_s = ("teacher", "build", str(space)), 1 / 30

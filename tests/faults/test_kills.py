@@ -31,7 +31,9 @@ from tests.faults.forks import Forks
 
 PATIENCE_S = 120.0
 COMMAND = Path(sys.executable).with_name("gped-search")
-needs_locks = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="sees who holds a lock in /proc/locks")
+needs_locks = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="sees who holds a lock in /proc/locks"
+)
 
 
 @dataclass
@@ -50,8 +52,14 @@ class Kills:
 
 
 def _is_locked(folder: Path, pattern: str) -> bool:
-    """Whether a process holds the lock file that matches ``pattern`` in ``folder``: its work has begun."""
-    held = {line.split()[5].split(":")[-1] for line in Path("/proc/locks").read_text().splitlines() if "->" not in line}
+    """Whether a process holds the lock file that matches ``pattern`` in ``folder``: its work has
+    begun.
+    """
+    held = {
+        line.split()[5].split(":")[-1]
+        for line in Path("/proc/locks").read_text().splitlines()
+        if "->" not in line
+    }
     return any(str(path.stat().st_ino) in held for path in folder.glob(pattern))
 
 
@@ -90,23 +98,33 @@ def _kill(words: list[str], cache: Path, folder: Path, pattern: str, wait_s: flo
 
 @needs_locks
 def test_random_kills_during_the_teacher_build(forks: Forks, tmp_path: Path) -> None:
-    """Builds are killed at random instants from their first lock on, burn-in included, and end bit-identical.
+    """Builds are killed at random instants from their first lock on, burn-in included, and end
+    bit-identical.
 
-    Under ``make soak`` 15 kills land. None that went wrong among 15 bounds the share of instants that would at
-    3 / 15 = 20 % with 95 % confidence (rule of three), 3 / 30 = 10 % together with the kills of a study; the sweep
-    over instants, which tries every one of a small build, is what shows that there are none.
+    Under ``make soak`` 15 kills land. None that went wrong among 15 bounds the share of instants
+    that would at 3 / 15 = 20 % with 95 % confidence (rule of three), 3 / 30 = 10 % together with
+    the kills of a study; the sweep over instants, which tries every one of a small build, is what
+    shows that there are none.
     """
     space = write_space(tmp_path, method={"num_samples": 24, "burn_in": 1200, "thinning": 100})
     build = ["teacher", "build", str(space)]
     started = time.monotonic()
-    whole = forks.run(*build, cache=tmp_path / "whole")  # its clock stands still: not one chunk is cut
+    whole = forks.run(
+        *build, cache=tmp_path / "whole"
+    )  # its clock stands still: not one chunk is cut
     span_s = time.monotonic() - started
     assert whole.code == 0, whole.stderr
     draw, wanted, kills, builds = random.Random("build"), soak_or(15, 1), Kills(), 0
     cache = tmp_path / "0"
     while True:
         done = kills.landed >= wanted
-        code = _kill(build, cache, cache, "streams/*/lock", PATIENCE_S if done else draw.uniform(0, 0.7 * span_s))
+        code = _kill(
+            build,
+            cache,
+            cache,
+            "streams/*/lock",
+            PATIENCE_S if done else draw.uniform(0, 0.7 * span_s),
+        )
         assert_whole(cache)
         if code is None:
             kills.landed += 1
@@ -120,19 +138,25 @@ def test_random_kills_during_the_teacher_build(forks: Forks, tmp_path: Path) -> 
             break
         kills.missed += 1
         cache = tmp_path / str(builds)
-    print(f"\n{kills.landed} kills landed in {builds} builds of {span_s:.1f} s, {kills.early} before a first chunk")
+    print(
+        f"\n{kills.landed} kills landed in {builds} builds of {span_s:.1f} s, {kills.early} before "
+        "a first chunk"
+    )
     assert kills.landed == wanted
 
 
 def _nll_of_file(folder: Path, dataset: Any) -> float:
     predictions = student_predictions(load_student(folder), dataset.raw("validation"))
     labels = dataset.labels("validation")
-    return float(-np.take_along_axis(predictions.log_prob_NC, np.asarray(labels)[:, None], 1).mean())
+    return float(
+        -np.take_along_axis(predictions.log_prob_NC, np.asarray(labels)[:, None], 1).mean()
+    )
 
 
 @needs_locks
 def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
-    """Studies are killed at random instants after their teacher is there; each ends with all its trials, each once.
+    """Studies are killed at random instants after their teacher is there; each ends with all its
+    trials, each once.
 
     Under ``make soak`` 15 kills land; see the kills of the teacher build for what that bounds.
     """
@@ -156,7 +180,9 @@ def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
         done, study = kills.landed >= wanted, out / "tiny"
         before = told(study)
         run = ["run", str(space), "--out", str(out)]
-        code = _kill(run, cache, out, "tiny/lock", PATIENCE_S if done else draw.uniform(0, 0.7 * span_s))
+        code = _kill(
+            run, cache, out, "tiny/lock", PATIENCE_S if done else draw.uniform(0, 0.7 * span_s)
+        )
         assert_kept(before, study)
         assert_whole(out)
         if code is None:
@@ -167,7 +193,9 @@ def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
         complete = assert_finished(study, 8)
         for folder in (study / "students").iterdir():
             record = next(r for r in complete.values() if r["trial"] == int(folder.name))
-            assert _nll_of_file(folder, dataset) == pytest.approx(record["metrics"]["nll"], rel=1e-6)
+            assert _nll_of_file(folder, dataset) == pytest.approx(
+                record["metrics"]["nll"], rel=1e-6
+            )
         assert_no_leftovers(out)
         studies += 1
         if done:
@@ -175,5 +203,8 @@ def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
         kills.missed += 1
         out = tmp_path / str(studies)
     assert sealed(cache) == stream
-    print(f"\n{kills.landed} kills landed in {studies} studies of {span_s:.1f} s, {kills.early} before a first record")
+    print(
+        f"\n{kills.landed} kills landed in {studies} studies of {span_s:.1f} s, {kills.early} "
+        "before a first record"
+    )
     assert kills.landed == wanted

@@ -1,7 +1,9 @@
-"""A damaged stream: each read gives the value that was sealed, or one message that names what is damaged.
+"""A damaged stream: each read gives the value that was sealed, or one message that names what is
+damaged.
 
-Damage is drawn by ``mutations``. Whatever happens to a folder, reading it neither hangs, nor fills memory, nor warns (a
-warning is an error under test), nor writes outside; and ``verify`` finds every sealed file that is not what it was.
+Damage is drawn by ``mutations``. Whatever happens to a folder, reading it neither hangs, nor fills
+memory, nor warns (a warning is an error under test), nor writes outside; and ``verify`` finds every
+sealed file that is not what it was.
 """
 
 import os
@@ -36,7 +38,9 @@ NUM_MUTATIONS = soak_or(500, 40)
 FIRST_SEED = int(os.environ.get("GPED_SOAK_SEED", "0"))
 TARGETS = ("predictive", "expected_entropy")
 SECONDS, BYTES = 120, 2**30
-"""What reading a damaged stream of some kilobytes may take: more is a hang, or memory asked for by a hostile size."""
+"""What reading a damaged stream of some kilobytes may take: more is a hang, or memory asked for by
+a hostile size.
+"""
 
 
 def _about(name: str) -> dict[str, Any]:
@@ -83,7 +87,9 @@ def _add_views(folder: Path) -> None:
 
 
 def _weights(root: Path, seed: int) -> Path:
-    """Two segments, each of two shards, with predictions at two views and expectations derived from them."""
+    """Two segments, each of two shards, with predictions at two views and expectations derived from
+    them.
+    """
     whole = writer.SHARD_BYTES
     writer.SHARD_BYTES = 2 * 43 * 4  # two samples of 43 parameters
     try:
@@ -127,13 +133,17 @@ def _reads(folder: Path) -> dict[str, Callable[[], Any]]:
     for sample in range(6):
         reads[f"theta {sample}"] = lambda sample=sample: torch.from_numpy(opened().theta(sample))
     for name, (about, dtype) in VIEWS.items():
-        reads[f"has {name}"] = lambda name=name, about=about, dtype=dtype: opened().has_view(name, about, dtype)
+        reads[f"has {name}"] = lambda name=name, about=about, dtype=dtype: opened().has_view(
+            name, about, dtype
+        )
         reads[f"log_prob {name}"] = lambda name=name: opened().predictions(name)
         for target in TARGETS:
-            reads[f"{target} {name}"] = lambda name=name, target=target: stream_expectation(opened(), target, name)
-            reads[f"people's {target} {name}"] = lambda name=name, target=target: TeacherStream(opened()).expectation(
-                target, name
+            reads[f"{target} {name}"] = lambda name=name, target=target: stream_expectation(
+                opened(), target, name
             )
+            reads[f"people's {target} {name}"] = lambda name=name, target=target: TeacherStream(
+                opened()
+            ).expectation(target, name)
     return reads
 
 
@@ -156,7 +166,9 @@ def _read(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Whole:
-    """A stream before any damage: its folder, another of the same shapes, and what each read of it gives."""
+    """A stream before any damage: its folder, another of the same shapes, and what each read of it
+    gives.
+    """
 
     folder: Path
     other: Path
@@ -198,16 +210,24 @@ def _named(message: str, folder: Path) -> set[Path]:
 def _names_damage(message: str, folder: Path, damaged: list[Path]) -> bool:
     """Whether a message names a damaged path, a folder around it or something in it."""
     found = _named(message, folder)
-    return any(path in (name, *name.parents) or name in path.parents for path in damaged for name in found)
+    return any(
+        path in (name, *name.parents) or name in path.parents for path in damaged for name in found
+    )
 
 
 def _sealed(folder: Path) -> dict[str, bytes]:
     """What is sealed, as the names in the folder that was damaged."""
-    return {name: content for name, content in tree(folder).items() if name.startswith(("segments", "views"))}
+    return {
+        name: content
+        for name, content in tree(folder).items()
+        if name.startswith(("segments", "views"))
+    }
 
 
 def _check(whole: Whole, folder: Path, damaged: list[Path], outside: Path) -> Counter[str]:
-    """Assert what the module promises of one damaged stream; how often a value came, and how often a refusal."""
+    """Assert what the module promises of one damaged stream; how often a value came, and how often
+    a refusal.
+    """
     outcomes: Counter[str] = Counter()
     before = {path: path.lstat().st_mtime_ns for path in outside.rglob("*")}
     with _bounded():
@@ -215,7 +235,9 @@ def _check(whole: Whole, folder: Path, damaged: list[Path], outside: Path) -> Co
         for name, value in found.items():
             expected = whole.values[name]
             if isinstance(value, StreamError):
-                assert isinstance(expected, StreamError) or _names_damage(str(value), folder, damaged), (name, value)
+                assert isinstance(expected, StreamError) or _names_damage(
+                    str(value), folder, damaged
+                ), (name, value)
                 assert len(str(value)) < 5000, (name, str(value)[:200])
                 outcomes["refused"] += not isinstance(expected, StreamError)
             elif name.startswith("has ") and value is False:
@@ -227,14 +249,26 @@ def _check(whole: Whole, folder: Path, damaged: list[Path], outside: Path) -> Co
         assert listed.name == folder.name and listed.num_bytes >= 0
         _check_verify(whole, folder, damaged)
         _check_building(whole, folder, damaged)
-    assert {path: path.lstat().st_mtime_ns for path in outside.rglob("*")} == before, "wrote outside the stream"
+    assert {path: path.lstat().st_mtime_ns for path in outside.rglob("*")} == before, (
+        "wrote outside the stream"
+    )
     return outcomes
 
 
 def _check_verify(whole: Whole, folder: Path, damaged: list[Path]) -> None:
-    """``verify`` finds each sealed file that is there with other bytes, and says nothing of what is whole."""
-    regular = {name: c for name, c in _read_regular(folder).items() if name.startswith(("segments", "views"))}
-    changed = [name for name, content in _sealed(whole.folder).items() if regular.get(name, content) != content]
+    """``verify`` finds each sealed file that is there with other bytes, and says nothing of what is
+    whole.
+    """
+    regular = {
+        name: c
+        for name, c in _read_regular(folder).items()
+        if name.startswith(("segments", "views"))
+    }
+    changed = [
+        name
+        for name, content in _sealed(whole.folder).items()
+        if regular.get(name, content) != content
+    ]
     shards = [name for name in changed if name.endswith(".npy")]
     try:
         problems = Stream(folder, num_samples=6).verify()
@@ -254,16 +288,22 @@ def _read_regular(folder: Path) -> dict[str, bytes]:
 
 
 def _check_building(whole: Whole, folder: Path, damaged: list[Path]) -> None:
-    """Building again makes good what is missing or refuses what is damaged; what is read then is right or refused."""
+    """Building again makes good what is missing or refuses what is damaged; what is read then is
+    right or refused.
+    """
     if isinstance(whole.values["theta 0"], StreamError):
         return
     try:
         _build(folder.parent, seed=0)
         _add_views(folder)
     except GpedError as error:
-        assert _named(str(error), folder), error  # perhaps a view that does not fit segments that were made anew
+        assert _named(str(error), folder), (
+            error
+        )  # perhaps a view that does not fit segments that were made anew
     for name, value in _read(folder).items():
-        assert isinstance(value, StreamError) or value is False or _same(value, whole.values[name]), name
+        assert (
+            isinstance(value, StreamError) or value is False or _same(value, whole.values[name])
+        ), name
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + NUM_MUTATIONS))
@@ -273,7 +313,9 @@ def test_a_damaged_stream_is_right_or_refused(whole: Whole, tmp_path: Path, seed
     shutil.copytree(whole.folder, folder)
     outside.mkdir()
     has_views = (folder / "views").exists()
-    applicable = [mutate for name, mutate in MUTATIONS.items() if has_views or "derived" not in name]
+    applicable = [
+        mutate for name, mutate in MUTATIONS.items() if has_views or "derived" not in name
+    ]
     mutation = applicable[seed % len(applicable)]
     try:
         damaged = mutation(Scene(folder, whole.other, outside, draw))

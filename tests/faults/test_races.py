@@ -1,4 +1,6 @@
-"""Two processes that build one stream at once: both end well, there is one stream, and no byte of it is lost."""
+"""Two processes that build one stream at once: both end well, there is one stream, and no byte of
+it is lost.
+"""
 
 import os
 import time
@@ -47,7 +49,9 @@ def _look(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("race", range(soak_or(50, 3)))
-def test_two_builders_of_one_stream(tmp_path: Path, race: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_builders_of_one_stream(
+    tmp_path: Path, race: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.001 * (race % 4))
     _work(tmp_path / "alone")
     expected = sealed(stream_key().folder(tmp_path / "alone"))

@@ -1,4 +1,6 @@
-"""The kernel on CUDA against the reference on the CPU; run with ``pytest tests/gpu`` where there is a device."""
+"""The kernel on CUDA against the reference on the CPU; run with ``pytest tests/gpu`` where there is
+a device.
+"""
 
 import pytest
 import torch
@@ -20,7 +22,10 @@ OPTIMISERS = ("adamw", "muon", "sgd")
 SIZES = {
     "one": MIXED[:1],
     "mixed": MIXED,
-    "many": [Genotype("mlp", depth=1 + i % 3, width=3 + i // 2, group_penalty=0.02 * (i % 4)) for i in range(24)],
+    "many": [
+        Genotype("mlp", depth=1 + i % 3, width=3 + i // 2, group_penalty=0.02 * (i % 4))
+        for i in range(24)
+    ],
     **FAMILIES_OF,
 }
 
@@ -32,8 +37,20 @@ def _full_float32() -> None:
 
 
 def recipe_of(optimiser: str, **more: object) -> Recipe:
-    settings = {"steps": 50, "batch_size": 16, "warmup": 5, "lr": 0.02, "weight_decay": 0.05, "beta2": 0.95}
-    settings |= {"momentum": 0.8, "lr_rest": 0.01, "target_weights": {"expected_entropy": 2.0}, "precision": "float32"}
+    settings = {
+        "steps": 50,
+        "batch_size": 16,
+        "warmup": 5,
+        "lr": 0.02,
+        "weight_decay": 0.05,
+        "beta2": 0.95,
+    }
+    settings |= {
+        "momentum": 0.8,
+        "lr_rest": 0.01,
+        "target_weights": {"expected_entropy": 2.0},
+        "precision": "float32",
+    }
     return Recipe(optimiser=optimiser, **{**settings, **more})
 
 
@@ -64,12 +81,16 @@ def test_students_equal_those_of_the_oracle(size, optimiser, graphs):
         expected = distill_one(student.genotype, make_data(), recipe, seed=0, prox=prox_group_lasso)
         assert relative_difference(student.params, expected) < 1e-3, str(student.genotype)
         assert all(p.device == CPU for p in student.params.values()) and not student.failure
-    assert len(graphs) == 2 and all(one._graph is not None for one in graphs), "one a layout, each recorded"
+    assert len(graphs) == 2 and all(one._graph is not None for one in graphs), (
+        "one a layout, each recorded"
+    )
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_recorded_step_is_a_plain_one(optimiser, monkeypatch):
-    """The same device, with and without a graph: the same operations, so that only their order in time differs."""
+    """The same device, with and without a graph: the same operations, so that only their order in
+    time differs.
+    """
     recipe = recipe_of(optimiser, average=0.5)
     recorded = run(MIXED, recipe)
     monkeypatch.setattr(replay, "WARM_UP", recipe.steps)
@@ -81,7 +102,9 @@ def test_a_recorded_step_is_a_plain_one(optimiser, monkeypatch):
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_some_leave_and_the_others_go_on(optimiser, graphs, monkeypatch):
     """Two of six leave after the rung at 35: three layouts, three graphs."""
-    monkeypatch.setattr(kernel._Distillation, "_is_done", lambda self, p: p < 2 and len(self.rungs[p]) == 7)
+    monkeypatch.setattr(
+        kernel._Distillation, "_is_done", lambda self, p: p < 2 and len(self.rungs[p]) == 7
+    )
     recipe = recipe_of(optimiser, rungs=10, patience=1)
     students = run(MIXED, recipe, validation=make_data(30, seed=1))
     assert [len(student.rungs) for student in students] == [7, 7, 10, 10, 10, 10]
@@ -101,7 +124,9 @@ def test_bfloat16_learns_what_float32_does(optimiser):
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_step_never_waits_for_the_device(optimiser, monkeypatch):
-    """Recorded or not, shrinking or averaging: only rungs, layouts and the end of training may wait."""
+    """Recorded or not, shrinking or averaging: only rungs, layouts and the end of training may
+    wait.
+    """
     run(MIXED, recipe_of(optimiser))  # libraries set themselves up
     step = kernel._Team.run
 
@@ -109,7 +134,9 @@ def test_a_step_never_waits_for_the_device(optimiser, monkeypatch):
         capturing = replay.Replay.__call__
 
         def call(own):
-            if own._num_plain == replay.WARM_UP and own._graph is None:  # recording waits once, by torch's own hand
+            if (
+                own._num_plain == replay.WARM_UP and own._graph is None
+            ):  # recording waits once, by torch's own hand
                 torch.cuda.set_sync_debug_mode("default")
                 try:
                     return capturing(own)

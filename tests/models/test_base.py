@@ -18,7 +18,11 @@ def test_inactive_widths_are_dropped_before_comparing():
     assert Genotype("mlp", depth=2, width=[5, 3, 99]) == short
     assert hash(Genotype("mlp", depth=2, width=(5, 3, 99))) == hash(short)
     assert Genotype("mlp", depth=2, width=[5, 4]) != short
-    assert Genotype("mlp", depth=0, width=[5]) == Genotype("mlp", depth=0) == Genotype("mlp", depth=0, width=8)
+    assert (
+        Genotype("mlp", depth=0, width=[5])
+        == Genotype("mlp", depth=0)
+        == Genotype("mlp", depth=0, width=8)
+    )
     assert Genotype("mlp", depth=2, width=5) == Genotype("mlp", depth=2, width=[5, 5])
 
 
@@ -65,7 +69,10 @@ def test_an_unknown_value_and_an_unknown_family_name_the_nearest():
 
 
 def test_a_genotype_is_shown_without_what_is_off():
-    assert str(Genotype("mlp", depth=2, width=[5, 3])) == "mlp(depth=2, storage_dtype=float32, width=5-3)"
+    assert (
+        str(Genotype("mlp", depth=2, width=[5, 3]))
+        == "mlp(depth=2, storage_dtype=float32, width=5-3)"
+    )
     assert "group_penalty=0.001" in str(Genotype("mlp", depth=0, group_penalty=1e-3))
     assert "width=none" in str(Genotype("mlp", depth=0))
 

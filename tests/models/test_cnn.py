@@ -25,11 +25,12 @@ def images(num=6, shape=SHAPE):
 
 
 def test_cost_of_the_networks_of_the_paper():
-    # MNIST: 28 -> 25 -> 12 -> 9 -> 4. parameters 10*16+10 + 20*160+20 + 320*80+80 + 80*10+10 = 170+3220+25680+810;
-    # multiply-adds 25*25*160 + 9*9*3200 + 25600 + 800 = 100000 + 259200 + 26400
+    # MNIST: 28 -> 25 -> 12 -> 9 -> 4. parameters 10*16+10 + 20*160+20 + 320*80+80 + 80*10+10 =
+    # 170+3220+25680+810; multiply-adds 25*25*160 + 9*9*3200 + 25600 + 800 = 100000 + 259200 + 26400
     mnist = genotype_cost(MNIST, (1, 28, 28), 10)
     assert (mnist.params, mnist.macs, mnist.flops) == (29_880, 385_600, 771_200)
-    # CIFAR: 32 -> 28 -> 14 -> 10 -> 5. multiply-adds 784*16*75 + 100*32*400 + 800*200 + 200*50 + 50*10
+    # CIFAR: 32 -> 28 -> 14 -> 10 -> 5. multiply-adds 784*16*75 + 100*32*400 + 800*200 + 200*50 +
+    # 50*10
     cifar = genotype_cost(CIFAR, (3, 32, 32), 10)
     assert (cifar.params, cifar.macs, cifar.flops) == (184_808, 2_391_300, 4_782_600)
 
@@ -40,7 +41,12 @@ def test_forward_is_that_of_torchs_own_layers():
         layers = torch.nn.Sequential(
             *(torch.nn.Conv2d(2, 3, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)),
             *(torch.nn.Conv2d(3, 4, 2), torch.nn.ReLU()),
-            *(torch.nn.Flatten(), torch.nn.Linear(4 * 2 * 2, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)),
+            *(
+                torch.nn.Flatten(),
+                torch.nn.Linear(4 * 2 * 2, 5),
+                torch.nn.ReLU(),
+                torch.nn.Linear(5, 3),
+            ),
         )
     layers.load_state_dict(dict(zip(layers.state_dict(), params.values(), strict=True)))
     torch.testing.assert_close(FAMILIES["cnn"].forward(params, x), layers(x))
@@ -79,7 +85,8 @@ def test_gradients_are_those_of_differences():
     params = {n: p.double().requires_grad_() for n, p in network().items()}
     x, names = images(2).double(), list(params)
     assert torch.autograd.gradcheck(
-        lambda *own: FAMILIES["cnn"].forward(dict(zip(names, own, strict=True)), x), tuple(params.values())
+        lambda *own: FAMILIES["cnn"].forward(dict(zip(names, own, strict=True)), x),
+        tuple(params.values()),
     )
 
 
@@ -93,9 +100,12 @@ def test_a_dead_filters_constant_is_folded_through_pooling_and_flattening():
     params["layers.1.weight"][[0, 2]] = 0.0
     params["layers.1.bias"][[0, 2]] = torch.tensor([1.5, -1.0]).double()
     left = compact("cnn", params)
-    # the second layer reads filter 1 as 0.7 at 2 x 2 places, the third filter 0 as 1.5 at 2 x 2 pixels
+    # the second layer reads filter 1 as 0.7 at 2 x 2 places, the third filter 0 as 1.5 at 2 x 2
+    # pixels
     window = params["layers.1.weight"][[1, 3], 1].sum((1, 2))
-    torch.testing.assert_close(left["layers.1.bias"], params["layers.1.bias"][[1, 3]] + 0.7 * window)
+    torch.testing.assert_close(
+        left["layers.1.bias"], params["layers.1.bias"][[1, 3]] + 0.7 * window
+    )
     block = params["layers.2.weight"].view(5, 4, 4)[:, 0].sum(1)
     torch.testing.assert_close(left["layers.2.bias"], params["layers.2.bias"] + 1.5 * block)
     assert left["layers.2.weight"].shape == (5, 2 * 4)
@@ -108,8 +118,12 @@ def test_one_number_stands_for_all_blocks_and_a_list_counts_the_dense_layers():
         "cnn", depth=2, width=[4, 4, 9], kernel=[3, 3], pool=1, head_width=[]
     )
     assert Genotype("cnn", depth=1, width=4, kernel=3, head_width=8)["head_width"] == (8,)
-    assert Genotype("cnn", depth=1, width=4, kernel=3, head_depth=2, head_width=8)["head_width"] == (8, 8)
-    assert Genotype("cnn", depth=1, width=4, kernel=3, head_depth=0, head_width=8)["head_width"] == ()
+    assert Genotype("cnn", depth=1, width=4, kernel=3, head_depth=2, head_width=8)[
+        "head_width"
+    ] == (8, 8)
+    assert (
+        Genotype("cnn", depth=1, width=4, kernel=3, head_depth=0, head_width=8)["head_width"] == ()
+    )
     shown = str(Genotype("cnn", depth=1, width=4, kernel=3))
     assert "head_width=none" in shown and "kernel=3" in shown
 
@@ -135,13 +149,18 @@ def test_an_image_that_vanishes_is_refused():
         Genotype("cnn", depth=2, width=4, kernel=5).shapes((1, 8, 7), 10)
     with pytest.raises(ConfigError, match="pool: found 3 in block 1, where 4x2 pixels are left"):
         Genotype("cnn", depth=1, width=4, kernel=5, pool=3).shapes((1, 8, 6), 10)
-    with pytest.raises(ConfigError, match=r"family: found cnn, which reads images .* inputs of shape \(7,\); use mlp"):
+    with pytest.raises(
+        ConfigError,
+        match=r"family: found cnn, which reads images .* inputs of shape \(7,\); use mlp",
+    ):
         Genotype("cnn", depth=1, width=4, kernel=1).shapes((7,), 10)
 
 
 def test_layers_are_described_with_their_windows():
     rows = FAMILIES["cnn"].describe(SMALL.shapes(SHAPE, NUM_OUTPUTS))
-    assert [(row["layer"], row["kind"], row["inputs"], row["outputs"], row["params"]) for row in rows] == [
+    assert [
+        (row["layer"], row["kind"], row["inputs"], row["outputs"], row["params"]) for row in rows
+    ] == [
         ("layers.0", "conv 3x3, max pool 2x2", 2, 3, 57),
         ("layers.1", "conv 2x2", 3, 4, 52),
         ("layers.2", "linear", 16, 5, 85),

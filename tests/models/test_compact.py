@@ -12,11 +12,15 @@ def network(widths, *, seed=0):
     shapes = Genotype("mlp", depth=len(widths), width=widths).shapes((3,), 2)
     generator = rng.generator(seed, "compact")
     params = initialise(shapes, generator=generator)
-    return {name: torch.randn(p.shape, generator=generator) if p.dim() == 1 else p for name, p in params.items()}
+    return {
+        name: torch.randn(p.shape, generator=generator) if p.dim() == 1 else p
+        for name, p in params.items()
+    }
 
 
 def test_a_dead_units_constant_is_folded_into_its_reader():
-    # hidden units: relu(2 x + 1) and the constant relu(0 x + 3) = 3; output = 5 h0 + 7 h1 + 1 = 5 h0 + 22
+    # hidden units: relu(2 x + 1) and the constant relu(0 x + 3) = 3; output = 5 h0 + 7 h1 + 1 = 5
+    # h0 + 22
     params = {
         "layers.0.weight": torch.tensor([[2.0], [0.0]]),
         "layers.0.bias": torch.tensor([1.0, 3.0]),
@@ -29,7 +33,9 @@ def test_a_dead_units_constant_is_folded_into_its_reader():
     assert left["layers.0.bias"].tolist() == [1.0]
     assert left["layers.1.weight"].tolist() == [[5.0]]
     assert left["layers.1.bias"].tolist() == [22.0]
-    assert all(torch.equal(params[name], before[name]) for name in params)  # the old ones are left alone
+    assert all(
+        torch.equal(params[name], before[name]) for name in params
+    )  # the old ones are left alone
 
 
 def test_a_dead_unit_with_a_negative_bias_is_the_constant_zero():
@@ -83,7 +89,8 @@ def test_a_network_without_hidden_layers_is_left_alone():
 
 
 def test_constants_of_a_wide_layer_keep_their_precision():
-    # 4095 dead units of constant 1 read with weights of 0.1: their float32 sum one by one is off by 1e-4
+    # 4095 dead units of constant 1 read with weights of 0.1: their float32 sum one by one is off by
+    # 1e-4
     params = network([4096], seed=1)
     params["layers.0.weight"][1:] = 0.0
     params["layers.0.bias"][1:] = 1.0
@@ -111,4 +118,6 @@ def test_any_mask_can_be_removed(widths, data, dtype):
     assert float((forward(left, x).double() - reference).abs().max()) < 1e-6 * scale
     assert all(p.dtype == dtype for p in left.values())
     assert sum(p.numel() for p in left.values()) <= sum(p.numel() for p in params.values())
-    assert all(torch.equal(a, b) for a, b in zip(compact("mlp", left).values(), left.values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(compact("mlp", left).values(), left.values(), strict=True)
+    )

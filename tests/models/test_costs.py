@@ -7,7 +7,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gped_nas.errors import GpedError
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.models.costs import Cost, cost_of, count_macs, genotype_cost, largest_product, smallest_cost
+from gped_nas.models.costs import (
+    Cost,
+    cost_of,
+    count_macs,
+    genotype_cost,
+    largest_product,
+    smallest_cost,
+)
 from gped_nas.models.storage import write_weights
 
 
@@ -37,7 +44,11 @@ def test_storage_is_the_size_of_the_file(tmp_path):
     shapes = Genotype("mlp", depth=1, width=11).shapes((5,), 4)
     for dtype in ("float32", "float16", "int8"):
         size = write_weights(tmp_path / dtype, {n: torch.ones(s) for n, s in shapes.items()}, dtype)
-        assert cost_of("mlp", shapes, (5,), dtype).storage_bytes == size == (tmp_path / dtype).stat().st_size
+        assert (
+            cost_of("mlp", shapes, (5,), dtype).storage_bytes
+            == size
+            == (tmp_path / dtype).stat().st_size
+        )
 
 
 def test_costs_do_not_allocate_the_network():
@@ -55,16 +66,27 @@ def random_case(random: Random) -> tuple[Genotype, tuple[int, ...]]:
     family, depth = random.choice(["mlp", "cnn", "resnet"]), random.randint(1, 2)
     shape = (random.randint(1, 3), random.randint(22, 25), random.randint(22, 25))
     if family == "mlp":
-        return Genotype("mlp", depth=depth - 1, width=widths(depth - 1)), random.choice([shape, shape[:1]])
+        return Genotype("mlp", depth=depth - 1, width=widths(depth - 1)), random.choice(
+            [shape, shape[:1]]
+        )
     if family == "resnet":
-        return Genotype("resnet", depth=[random.randint(1, 2) for _ in range(depth)], width=widths(depth)), shape
+        return Genotype(
+            "resnet", depth=[random.randint(1, 2) for _ in range(depth)], width=widths(depth)
+        ), shape
     kernels, pools = ([random.randint(1, high) for _ in range(depth)] for high in (3, 2))
     return Genotype(
-        "cnn", depth=depth, width=widths(depth), kernel=kernels, pool=pools, head_width=widths(random.randint(0, 2))
+        "cnn",
+        depth=depth,
+        width=widths(depth),
+        kernel=kernels,
+        pool=pools,
+        head_width=widths(random.randint(0, 2)),
     ), shape
 
 
-def pruned(random: Random, family: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def pruned(
+    random: Random, family: str, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
     """The shapes that are left when some units of every group are removed."""
     left = dict(shapes)
     for group in FAMILIES[family].groups(shapes):
@@ -98,7 +120,10 @@ def test_analytic_macs_are_those_that_two_counters_find_on_200_random_networks_w
     [
         ("aten::erf", lambda params, x: torch.erf(x @ params["w"])),
         # fvcore would count these two, but what costs mean says nothing about them
-        ("adaptive_avg_pool2d", lambda params, x: torch.nn.functional.adaptive_avg_pool2d(x[None], 1)),
+        (
+            "adaptive_avg_pool2d",
+            lambda params, x: torch.nn.functional.adaptive_avg_pool2d(x[None], 1),
+        ),
         ("layer_norm", lambda params, x: torch.nn.functional.layer_norm(x @ params["w"], (2,))),
     ],
 )
@@ -113,8 +138,12 @@ def test_an_operator_without_a_rule_is_an_error(monkeypatch, operator, forward):
 
 
 def test_threads_are_chosen_by_the_largest_product():
-    # 100 examples: 784 x 16 weights; a convolution does 24 x 24 times its 25 x 8 ones, the dense layer 1152 x 10
-    mlp, cnn = Genotype("mlp", depth=1, width=16), Genotype("cnn", depth=1, width=8, kernel=5, pool=2)
+    # 100 examples: 784 x 16 weights; a convolution does 24 x 24 times its 25 x 8 ones, the dense
+    # layer 1152 x 10
+    mlp, cnn = (
+        Genotype("mlp", depth=1, width=16),
+        Genotype("cnn", depth=1, width=8, kernel=5, pool=2),
+    )
     for genotype, product in ((mlp, 784 * 16), (cnn, 576 * 200)):
         shapes = genotype.shapes((1, 28, 28), 10)
         assert largest_product(genotype.family, shapes, (1, 28, 28), 100) == 100 * product
@@ -126,7 +155,9 @@ def test_costs_are_plain_numbers():
     assert {type(v) for v in vars(cost).values()} == {int}
 
 
-@pytest.mark.parametrize("activation", [torch.tanh, torch.sigmoid, torch.nn.functional.gelu, torch.nn.functional.silu])
+@pytest.mark.parametrize(
+    "activation", [torch.tanh, torch.sigmoid, torch.nn.functional.gelu, torch.nn.functional.silu]
+)
 def test_an_activation_costs_nothing(monkeypatch, activation):
     class Smooth:
         def forward(self, params: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from gped_nas.models.base import FAMILIES, Genotype, initialise
 
 
 def test_forward_by_hand():
-    # x = (1, -2): hidden relu(1*1 + 2*-2 + 1, 3*1 + 0*-2 - 1) = relu(-2, 2) = (0, 2); output 10*0 + 5*2 + 0.5
+    # x = (1, -2): hidden relu(1*1 + 2*-2 + 1, 3*1 + 0*-2 - 1) = relu(-2, 2) = (0, 2); output 10*0 +
+    # 5*2 + 0.5
     params = {
         "layers.0.weight": torch.tensor([[1.0, 2.0], [3.0, 0.0]]),
         "layers.0.bias": torch.tensor([1.0, -1.0]),
@@ -32,5 +33,8 @@ def test_groups_name_reader_and_bias():
     shapes = Genotype("mlp", depth=2, width=[8, 6]).shapes((5,), 4)
     first, second = FAMILIES["mlp"].groups(shapes)
     assert (first.weights, first.followers) == (("layers.0.weight",), ("layers.0.bias",))
-    assert (first.readers, first.constant) == (("layers.1.weight",), ("layers.0.bias", "layers.1.bias"))
+    assert (first.readers, first.constant) == (
+        ("layers.1.weight",),
+        ("layers.0.bias", "layers.1.bias"),
+    )
     assert (second.layer, second.readers) == ("layers.1", ("layers.2.weight",))

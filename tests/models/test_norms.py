@@ -1,4 +1,6 @@
-"""Filter response normalisation against the formula left to autograd, in first and second derivatives."""
+"""Filter response normalisation against the formula left to autograd, in first and second
+derivatives.
+"""
 
 import pytest
 import torch
@@ -8,7 +10,10 @@ from gped_nas.models.norms import filter_response_norm
 
 
 def reference(x, gain, bias):
-    return gain[:, None, None] * x * (x.square().mean((2, 3), keepdim=True) + 1e-6).rsqrt() + bias[:, None, None]
+    return (
+        gain[:, None, None] * x * (x.square().mean((2, 3), keepdim=True) + 1e-6).rsqrt()
+        + bias[:, None, None]
+    )
 
 
 def drawn(shape, dtype=torch.float64):
@@ -25,7 +30,9 @@ def test_value_and_gradients_are_those_of_the_formula(shape):
     found, expected = filter_response_norm(*leaves), reference(*leaves)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     pairs = zip(
-        torch.autograd.grad(found, leaves, direction), torch.autograd.grad(expected, leaves, direction), strict=True
+        torch.autograd.grad(found, leaves, direction),
+        torch.autograd.grad(expected, leaves, direction),
+        strict=True,
     )
     for one, other in pairs:
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
@@ -58,4 +65,6 @@ def test_vmap_gives_each_network_its_own_gradient():
         slope = torch.func.grad(lambda own: norm(x, own, bias).pow(3).sum())
         return torch.func.vmap(slope)(gains)
 
-    torch.testing.assert_close(slopes(filter_response_norm), slopes(reference), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(
+        slopes(filter_response_norm), slopes(reference), rtol=1e-11, atol=1e-12
+    )

@@ -18,7 +18,10 @@ STREAM = ("layers.2.0.norm2", "layers.2.1.norm2")
 def network(genotype=GENOTYPE, shape=SHAPE):
     generator = rng.generator(0, "resnet")
     params = initialise(genotype.shapes(shape, NUM_OUTPUTS), generator=generator)
-    return {n: p if p.dim() > 1 else p + 0.2 * torch.randn(p.shape, generator=generator) for n, p in params.items()}
+    return {
+        n: p if p.dim() > 1 else p + 0.2 * torch.randn(p.shape, generator=generator)
+        for n, p in params.items()
+    }
 
 
 def images(num=6, shape=SHAPE):
@@ -35,7 +38,9 @@ def shapes_of(params):
 
 
 def plain_forward(params, x):
-    """The network written out for two stages of one and two blocks, channel by channel in its norms."""
+    """The network written out for two stages of one and two blocks, channel by channel in its
+    norms.
+    """
 
     def norm(x, name):
         root = (x.pow(2).sum((2, 3)) / (x.shape[2] * x.shape[3]) + 1e-6).sqrt()
@@ -63,11 +68,12 @@ def test_forward_is_the_network_written_out():
 
 
 def test_costs_by_hand():
-    # 9x8 pixels; the second stage sees 5x4. stem 72 * 4*2*9; stage 1 twice 72 * 4*4*9; stage 2: 20 * 6*4*9,
-    # 20 * 6*6*9 three times and the projection 20 * 6*4; head 6*3
+    # 9x8 pixels; the second stage sees 5x4. stem 72 * 4*2*9; stage 1 twice 72 * 4*4*9; stage 2: 20
+    # * 6*4*9, 20 * 6*6*9 three times and the projection 20 * 6*4; head 6*3
     cost = genotype_cost(GENOTYPE, SHAPE, NUM_OUTPUTS)
     assert cost.macs == 72 * 72 + 2 * 72 * 144 + 20 * 216 + 3 * 20 * 324 + 20 * 24 + 18
-    # weights 72 + 288 + 216 + 972 + 24 + 18, biases of the head 3, gains and biases 2 * (4 + 8 + 24)
+    # weights 72 + 288 + 216 + 972 + 24 + 18, biases of the head 3, gains and biases 2 * (4 + 8 +
+    # 24)
     assert cost.params == 72 + 288 + 216 + 972 + 24 + 18 + 3 + 72
 
 
@@ -88,21 +94,32 @@ def test_networks_of_one_shape_can_be_stacked_and_differentiated():
 
 def test_a_fresh_network_keeps_the_size_of_its_inputs():
     params = initialise(
-        Genotype("resnet", depth=2, width=[16, 32]).shapes((3, 16, 16), 10), generator=rng.generator(0, "r")
+        Genotype("resnet", depth=2, width=[16, 32]).shapes((3, 16, 16), 10),
+        generator=rng.generator(0, "r"),
     )
     gains = [p for name, p in params.items() if name.endswith(".gain")]
     assert gains and all(bool((p == 1).all()) for p in gains)
-    small, large = (FAMILIES["resnet"].forward(params, s * images(64, (3, 16, 16))) for s in (1.0, 100.0))
-    torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-3)  # the first norm takes their scale out
+    small, large = (
+        FAMILIES["resnet"].forward(params, s * images(64, (3, 16, 16))) for s in (1.0, 100.0)
+    )
+    torch.testing.assert_close(
+        small, large, rtol=1e-3, atol=1e-3
+    )  # the first norm takes their scale out
     assert 0.3 < float(small.std()) < 10
 
 
 def test_a_channel_of_the_stream_is_one_group_over_all_that_writes_to_it():
     shapes = GENOTYPE.shapes(SHAPE, NUM_OUTPUTS)
     first = group_of("layers.0.conv", shapes)
-    assert first.weights == tuple(f"{n}.{p}" for n in ("layers.0.norm", "layers.1.0.norm2") for p in ("gain", "bias"))
+    assert first.weights == tuple(
+        f"{n}.{p}" for n in ("layers.0.norm", "layers.1.0.norm2") for p in ("gain", "bias")
+    )
     assert first.followers == ("layers.0.conv.weight", "layers.1.0.conv2.weight")
-    assert first.readers == ("layers.1.0.conv1.weight", "layers.2.0.conv1.weight", "layers.2.0.projection.weight")
+    assert first.readers == (
+        "layers.1.0.conv1.weight",
+        "layers.2.0.conv1.weight",
+        "layers.2.0.projection.weight",
+    )
     second = group_of("layers.2.0.projection", shapes)
     affine = tuple(f"{n}.{p}" for n in STREAM for p in ("gain", "bias"))
     assert second.weights == ("layers.2.0.projection.weight", *affine)
@@ -134,7 +151,8 @@ def test_a_channel_dies_only_when_nothing_writes_to_it():
 
 
 def test_a_dead_inner_channel_is_zero_beside_the_padding_too():
-    # without the norm's bias in the group a removed channel would leave a constant that zero padding cuts off
+    # without the norm's bias in the group a removed channel would leave a constant that zero
+    # padding cuts off
     params = network()
     params["layers.1.0.norm1.gain"][1] = 0.0
     assert num_dead_units("resnet", params) == 0
@@ -149,13 +167,17 @@ def test_a_dead_inner_channel_is_zero_beside_the_padding_too():
 
 def test_gains_and_biases_stay_float32_beside_int8_filters():
     stored = encode(network(), "int8")
-    assert stored["layers.0.norm.gain"].dtype == stored["layers.2.1.norm2.bias"].dtype == torch.float32
+    assert (
+        stored["layers.0.norm.gain"].dtype == stored["layers.2.1.norm2.bias"].dtype == torch.float32
+    )
     assert stored["layers.2.0.projection.weight"].dtype == torch.int8
     assert stored["layers.2.0.projection.weight.scale"].shape == (6,)
 
 
 def test_lists_count_the_stages():
-    assert Genotype("resnet", depth=1, width=[4, 8]) == Genotype("resnet", stages=2, depth=[1, 1, 5], width=[4, 8, 9])
+    assert Genotype("resnet", depth=1, width=[4, 8]) == Genotype(
+        "resnet", stages=2, depth=[1, 1, 5], width=[4, 8, 9]
+    )
     assert Genotype("resnet", stages=3, depth=2, width=4)["width"] == (4, 4, 4)
 
 
@@ -164,7 +186,10 @@ def test_lists_count_the_stages():
     [
         ({"depth": 1, "width": 4}, "stages: found None, expected a whole number from 1"),
         ({"depth": [1, 0], "width": 4}, "depth: found 0, expected a whole number from 1"),
-        ({"depth": [1], "width": [4, 5]}, "depth: found 1 entries, expected one for each of 2 stages"),
+        (
+            {"depth": [1], "width": [4, 5]},
+            "depth: found 1 entries, expected one for each of 2 stages",
+        ),
         ({"stages": 2, "width": 4}, "depth: found None"),
         ({"stages": 2, "depth": 1, "width": 4, "kernel": 3}, "kernel: unknown key"),
     ],
@@ -177,8 +202,12 @@ def test_impossible_values_are_refused(values, message):
 def test_an_image_that_vanishes_is_refused():
     # 8x7 pixels are halved to 4x4, 2x2 and 1x1
     genotype = Genotype("resnet", stages=4, depth=1, width=4)
-    with pytest.raises(ConfigError, match="stages: found 4, of which number 4 would see .* 1x1 .*; use at most 3"):
+    with pytest.raises(
+        ConfigError, match="stages: found 4, of which number 4 would see .* 1x1 .*; use at most 3"
+    ):
         genotype.shapes((1, 8, 7), 10)
     assert genotype.replace(stages=3).shapes((1, 8, 7), 10)
-    with pytest.raises(ConfigError, match=r"family: found resnet, which reads images .* inputs of shape \(7,\)"):
+    with pytest.raises(
+        ConfigError, match=r"family: found resnet, which reads images .* inputs of shape \(7,\)"
+    ):
         genotype.shapes((7,), 10)

@@ -27,7 +27,11 @@ def network(depth: int = 2, width: int = 6):
 
 @pytest.mark.parametrize("dtype", STORAGE_DTYPES)
 @settings(deadline=None, derandomize=True, max_examples=25, database=None)
-@given(widths=st.lists(st.integers(1, 30), max_size=5), inputs=st.integers(1, 30), outputs=st.integers(1, 11))
+@given(
+    widths=st.lists(st.integers(1, 30), max_size=5),
+    inputs=st.integers(1, 30),
+    outputs=st.integers(1, 11),
+)
 def test_bytes_are_known_without_writing(dtype, widths, inputs, outputs):
     shapes = Genotype("mlp", depth=len(widths), width=widths).shapes((inputs,), outputs)
     params = initialise(shapes, generator=rng.generator(0, "storage"))
@@ -91,8 +95,11 @@ def test_int8_is_off_by_at_most_half_a_step(array):
 
 def test_int8_scales_each_row_by_its_largest_weight():
     weight = torch.tensor([[1.0, -0.5, 0.0], [0.0, 0.0, 0.0], [254.0, 2.0, 1.0]])
-    stored = encode({"layers.0.weight": weight, "layers.0.bias": torch.tensor([0.1, 0.2, 0.3])}, "int8")
-    # row 0: 1 is 127 steps, -0.5 rounds from -63.5 to the even -64; row 2: steps of 2, and 1 rounds from 0.5 to 0
+    stored = encode(
+        {"layers.0.weight": weight, "layers.0.bias": torch.tensor([0.1, 0.2, 0.3])}, "int8"
+    )
+    # row 0: 1 is 127 steps, -0.5 rounds from -63.5 to the even -64; row 2: steps of 2, and 1 rounds
+    # from 0.5 to 0
     assert stored["layers.0.weight"].tolist() == [[127, -64, 0], [0, 0, 0], [127, 1, 0]]
     assert decode(stored)["layers.0.bias"].tolist() == torch.tensor([0.1, 0.2, 0.3]).tolist()
     assert not decode(stored)["layers.0.weight"][1].any()
@@ -101,7 +108,10 @@ def test_int8_scales_each_row_by_its_largest_weight():
 @pytest.mark.parametrize("dtype", STORAGE_DTYPES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_number_that_is_not_finite_is_not_made_finite_by_storage(dtype, bad):
-    params = {"layers.0.weight": torch.tensor([[1.0, bad], [1.0, 2.0]]), "layers.0.bias": torch.tensor([bad])}
+    params = {
+        "layers.0.weight": torch.tensor([[1.0, bad], [1.0, 2.0]]),
+        "layers.0.bias": torch.tensor([bad]),
+    }
     left = decode(encode(params, dtype))
     assert not left["layers.0.weight"][0].isfinite().all()
     assert not left["layers.0.bias"].isfinite().all()

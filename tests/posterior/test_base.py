@@ -35,16 +35,21 @@ def small() -> Problem:
 
 
 def test_minibatch_potential_and_gradient_are_unbiased():
-    # all 4^2 = 16 minibatches of two examples drawn with replacement, each as likely: their mean is the full one
+    # all 4^2 = 16 minibatches of two examples drawn with replacement, each as likely: their mean is
+    # the full one
     problem = small()
     theta = start(problem).double()
     everything = torch.arange(4)
     params = views(theta, problem.shapes)
     sets = [torch.tensor(pair) for pair in itertools.product(range(4), repeat=2)]
     potential = torch.stack([problem.potential(params, i) for i in sets]).mean()
-    torch.testing.assert_close(potential, problem.potential(params, everything), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        potential, problem.potential(params, everything), rtol=1e-12, atol=1e-12
+    )
     gradient = torch.stack([flat_gradient(problem, theta, i) for i in sets]).mean(0)
-    torch.testing.assert_close(gradient, flat_gradient(problem, theta, everything), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        gradient, flat_gradient(problem, theta, everything), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_potential_is_minus_the_log_posterior():
@@ -85,7 +90,11 @@ def test_a_supervised_problem_uses_the_training_part_and_no_other():
     dataset = load({"name": "digits"})
     genotype = Genotype("mlp", depth=1, width=3)
     problem = supervised(
-        genotype, dataset, GaussianPrior(precision=3.0), CategoricalLikelihood(), device=torch.device("cpu")
+        genotype,
+        dataset,
+        GaussianPrior(precision=3.0),
+        CategoricalLikelihood(),
+        device=torch.device("cpu"),
     )
     assert problem.num_examples == len(dataset.train)
     assert torch.equal(problem.x, dataset.inputs("train"))
@@ -94,9 +103,14 @@ def test_a_supervised_problem_uses_the_training_part_and_no_other():
     zero = {n: torch.zeros_like(p) for n, p in params.items()}
     found = problem.log_likelihood(zero, problem.x[:5], problem.y[:5])
     torch.testing.assert_close(found, torch.full((5,), -torch.log(torch.tensor(10.0)).item()))
-    logits = F.linear(F.relu(F.linear(problem.x[:5].flatten(1), params["layers.0.weight"])), params["layers.1.weight"])
+    logits = F.linear(
+        F.relu(F.linear(problem.x[:5].flatten(1), params["layers.0.weight"])),
+        params["layers.1.weight"],
+    )
     expected = logits.log_softmax(-1)[torch.arange(5), problem.y[:5]]
-    torch.testing.assert_close(problem.log_likelihood(params, problem.x[:5], problem.y[:5]), expected)
+    torch.testing.assert_close(
+        problem.log_likelihood(params, problem.x[:5], problem.y[:5]), expected
+    )
 
 
 def test_prior_is_the_normal_density_up_to_a_constant():

@@ -13,12 +13,18 @@ from tests.scenarios import classifier, gaussian
 
 def config(**changes):
     settings = {"name": "csghmc", "step_size": {"initial": 0.05, "length": 8}, "batch_size": 5}
-    return parse(CsghmcConfig, {**settings, "thinning": 2, "samples_per_cycle": 2, **changes}, "here")
+    return parse(
+        CsghmcConfig, {**settings, "thinning": 2, "samples_per_cycle": 2, **changes}, "here"
+    )
 
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(itertools.islice(csghmc(problem or classifier(), cfg, generator=generator, state=state), num))
+    return list(
+        itertools.islice(
+            csghmc(problem or classifier(), cfg, generator=generator, state=state), num
+        )
+    )
 
 
 def test_samples_are_the_ends_of_cycles_after_burn_in():
@@ -53,16 +59,29 @@ def test_exploration_is_descent_with_momentum():
 
 
 def test_the_momentum_is_drawn_afresh_where_the_noise_begins():
-    # no gradient and next to no friction: the momentum of step 2 is a draw from N(0, m T) and nothing else
-    cfg = config(step_size={"initial": 1e-3, "length": 8}, exploration=0.3, mass=4.0, temperature=0.25, friction=0.01)
+    # no gradient and next to no friction: the momentum of step 2 is a draw from N(0, m T) and
+    # nothing else
+    cfg = config(
+        step_size={"initial": 1e-3, "length": 8},
+        exploration=0.3,
+        mass=4.0,
+        temperature=0.25,
+        friction=0.01,
+    )
     found = steps(2, cfg, problem=gaussian(20_000, precision=1e-6, start=1.0))
     assert float(found[0].state["momentum"].abs().max()) < 1e-6
-    assert float(found[1].state["momentum"].var()) == pytest.approx(1.0, rel=4 * math.sqrt(2 / 20_000))
+    assert float(found[1].state["momentum"].var()) == pytest.approx(
+        1.0, rel=4 * math.sqrt(2 / 20_000)
+    )
 
 
 def test_a_step_size_outside_the_stable_range_is_refused():
-    with pytest.raises(ConfigError, match=r"step_size\.initial: found 1, expected less than 0.8944"):
-        steps(1, config(step_size={"initial": 1.0, "length": 8}), problem=gaussian(3, precision=5.0))
+    with pytest.raises(
+        ConfigError, match=r"step_size\.initial: found 1, expected less than 0.8944"
+    ):
+        steps(
+            1, config(step_size={"initial": 1.0, "length": 8}), problem=gaussian(3, precision=5.0)
+        )
 
 
 def test_divergence_is_an_error_that_names_the_step_size():
@@ -79,7 +98,9 @@ def test_divergence_is_an_error_that_names_the_step_size():
         steps(20, config(), problem=broken)
 
 
-@pytest.mark.parametrize("wrong", [{"friction": 0.0}, {"friction": 1e5}, {"mass": 0.0}, {"samples_per_cycle": 5}])
+@pytest.mark.parametrize(
+    "wrong", [{"friction": 0.0}, {"friction": 1e5}, {"mass": 0.0}, {"samples_per_cycle": 5}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
         config(**wrong)

@@ -16,7 +16,11 @@ from tests.scenarios import classifier, regression
 def steps(num, *, state=None, seed=0, problem=None, **settings):
     cfg = DeepEnsembleConfig(name="deep_ensemble", **{"steps": 200, "batch_size": 4, **settings})
     generator = rng.generator(seed, "ensemble")
-    return list(itertools.islice(deep_ensemble(problem or classifier(), cfg, generator=generator, state=state), num))
+    return list(
+        itertools.islice(
+            deep_ensemble(problem or classifier(), cfg, generator=generator, state=state), num
+        )
+    )
 
 
 def test_a_sample_when_a_member_is_done():
@@ -27,11 +31,15 @@ def test_members_are_map_networks_of_their_own():
     found = [s for s in steps(6) if s.sample is not None]
     generator = rng.generator(0, "ensemble")
     cfg = MapConfig(name="map", steps=200, batch_size=4)
-    for member in found:  # each goes on drawing where the one before ended, and shares nothing else with it
+    for (
+        member
+    ) in found:  # each goes on drawing where the one before ended, and shares nothing else with it
         alone = list(map_estimate(classifier(), cfg, generator=generator))[-1]
         assert torch.equal(member.sample.theta_P, alone.sample.theta_P)
     starts = [flatten(classifier().initialise(rng.generator(i, "ensemble"))) for i in range(2)]
-    apart = [(a.sample.theta_P - b.sample.theta_P).norm() for a, b in itertools.combinations(found, 2)]
+    apart = [
+        (a.sample.theta_P - b.sample.theta_P).norm() for a, b in itertools.combinations(found, 2)
+    ]
     assert min(apart) > 0.5 * float((starts[0] - starts[1]).norm())
 
 
@@ -55,16 +63,24 @@ def test_members_are_continued_in_order():
 
 
 def test_an_anchored_member_is_the_mode_of_its_anchored_potential():
-    # linear regression: (X^T X / s^2 + a) theta = X^T y / s^2 + a anchor, that is theta = mean + a A^-1 anchor
+    # linear regression: (X^T X / s^2 + a) theta = X^T y / s^2 + a anchor, that is theta = mean + a
+    # A^-1 anchor
     problem, mean, precision = regression(precision=1.5)
-    settings = {"steps": 800, "batch_size": 256, "lr": 0.02, "regulariser": "anchor", "problem": problem}
+    settings = {
+        "steps": 800,
+        "batch_size": 256,
+        "lr": 0.02,
+        "regulariser": "anchor",
+        "problem": problem,
+    }
     found = [s for s in steps(16, **settings) if s.sample is not None]
     anchors = torch.stack([s.state["anchor"] for s in found]).double()
     assert not torch.equal(anchors[0], anchors[1])
     expected = mean + torch.linalg.solve(precision, 1.5 * anchors.mT).mT
     error = torch.stack([s.sample.theta_P for s in found]).double() - expected
     std = torch.linalg.inv(precision).diagonal().sqrt()
-    # what is left is minibatch noise: a tenth of a posterior standard deviation; the anchors move modes by more
+    # what is left is minibatch noise: a tenth of a posterior standard deviation; the anchors move
+    # modes by more
     assert (error.abs() < 0.1 * std).all()
     assert ((expected - mean).abs() > 0.1 * std).any(1).all()
 

@@ -1,4 +1,6 @@
-"""R-hat and ESS against the paper's formulas written out with loops, against known laws, and at their edges."""
+"""R-hat and ESS against the paper's formulas written out with loops, against known laws, and at
+their edges.
+"""
 
 import math
 
@@ -24,14 +26,17 @@ from gped_nas.posterior.diagnostics import (
 
 def autoregressive(rho: float, *, chains: int, draws: int, num: int, seed: int = 0) -> torch.Tensor:
     """Stationary AR(1) chains of unit variance, (K, S, Q) float64."""
-    noise = torch.randn(draws, chains, num, generator=rng.generator(seed, "ar", str(rho)), dtype=torch.float64)
+    noise = torch.randn(
+        draws, chains, num, generator=rng.generator(seed, "ar", str(rho)), dtype=torch.float64
+    )
     states = [noise[0]]
     for e in noise[1:]:
         states.append(rho * states[-1] + math.sqrt(1 - rho**2) * e)
     return torch.stack(states).transpose(0, 1)
 
 
-# ---- the paper's formulas, one quantity at a time -------------------------------------------------------------------
+# ---- the paper's formulas, one quantity at a time
+# -------------------------------------------------------------------
 
 
 def split(x: np.ndarray) -> np.ndarray:
@@ -96,12 +101,15 @@ def test_quantities_do_not_see_each_other_whatever_the_block(monkeypatch):
     assert torch.equal(rhat(x), whole[0]) and torch.equal(bulk_ess(x), whole[1])
 
 
-# ---- known laws -----------------------------------------------------------------------------------------------------
+# ---- known laws
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, -0.3])
 def test_effective_samples_of_an_autoregression(rho):
-    """N (1 - rho) / (1 + rho) of N: 400 quantities of 4 x 1000 draws see 5 %, the truncation's own bias included."""
+    """N (1 - rho) / (1 + rho) of N: 400 quantities of 4 x 1000 draws see 5 %, the truncation's own
+    bias included.
+    """
     ess = bulk_ess(autoregressive(rho, chains=4, draws=1000, num=400))
     assert float(ess.mean()) == pytest.approx(4000 * (1 - rho) / (1 + rho), rel=0.05)
 
@@ -149,13 +157,15 @@ def test_ranks_share_ties():
 def test_agreement_and_total_variation_by_hand():
     p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
     q = torch.tensor([[0.5, 0.4, 0.1], [0.4, 0.2, 0.4]])
-    # |.2| + |.2| and |.3| + |.4| + |.1|: (0.4 + 0.8) / 2 / 2; the second winner differs (a tie goes to the first)
+    # |.2| + |.2| and |.3| + |.4| + |.1|: (0.4 + 0.8) / 2 / 2; the second winner differs (a tie goes
+    # to the first)
     assert total_variation(p, q) == pytest.approx(0.3)
     assert agreement(p, q) == 0.5
     assert total_variation(p, p) == 0 and agreement(p, p) == 1
 
 
-# ---- temperatures ---------------------------------------------------------------------------------------------------
+# ---- temperatures
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("num", [8, 50, 4000])
@@ -169,7 +179,9 @@ def test_the_kinetic_band_is_that_of_chi_squared(num):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_configurational_temperature_of_a_gaussian_off_its_prior_s_centre(temperature):
-    """theta ~ N(m, T / a): (theta - c) a (theta - m) averages to T for any fixed c, with more noise away from m."""
+    """theta ~ N(m, T / a): (theta - c) a (theta - m) averages to T for any fixed c, with more noise
+    away from m.
+    """
     precision, mean = torch.linspace(1, 50, 400, dtype=torch.float64), 1.0
     noise = torch.randn(200, 400, generator=rng.generator(0, "virial"), dtype=torch.float64)
     theta = mean + noise * (temperature / precision).sqrt()

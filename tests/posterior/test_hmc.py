@@ -19,7 +19,9 @@ def config(**changes):
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(itertools.islice(hmc(problem or classifier(), cfg, generator=generator, state=state), num))
+    return list(
+        itertools.islice(hmc(problem or classifier(), cfg, generator=generator, state=state), num)
+    )
 
 
 def test_burn_in_yields_states_but_no_samples():
@@ -59,7 +61,9 @@ def test_the_work_of_a_sample_is_what_the_settings_say():
         calls.append(len(x))
         return problem.log_likelihood(params, x, y)
 
-    watched = Problem(problem.shapes, counted, problem.log_prior, problem.initialise, problem.x, problem.y)
+    watched = Problem(
+        problem.shapes, counted, problem.log_prior, problem.initialise, problem.x, problem.y
+    )
     cfg = config(burn_in=0)
     chain = hmc(watched, cfg, generator=rng.generator(0, "posterior", 0))
     next(chain)
@@ -76,7 +80,9 @@ def test_energies_are_float64():
         kinds.update((x.dtype, *(p.dtype for p in params.values())))
         return problem.log_likelihood(params, x, y)
 
-    watched_problem = Problem(problem.shapes, watched, problem.log_prior, problem.initialise, problem.x, problem.y)
+    watched_problem = Problem(
+        problem.shapes, watched, problem.log_prior, problem.initialise, problem.x, problem.y
+    )
     (found,) = steps(1, config(burn_in=0), problem=watched_problem)
     assert kinds == {torch.float64}
     assert found.state["theta"].dtype == torch.float64
@@ -91,7 +97,8 @@ def test_a_path_that_leaves_the_finite_numbers_is_rejected():
 
 
 def test_dual_averaging_by_hand():
-    # transition 1 with acceptance 0.3: error (0.8 - 0.3) / 11; next ln(10 e) - error / 0.05; kept the same (weight 1)
+    # transition 1 with acceptance 0.3: error (0.8 - 0.3) / 11; next ln(10 e) - error / 0.05; kept
+    # the same (weight 1)
     first = DualAveraging.start(0.1).after(0.3, 1, initial=0.1, target=0.8)
     assert first.error == pytest.approx(0.5 / 11)
     assert first.log_step == first.log_kept == pytest.approx(math.log(1.0) - 0.5 / 11 / 0.05)
@@ -100,12 +107,16 @@ def test_dual_averaging_by_hand():
     error = 0.5 / 12 - 0.2 / 12
     assert second.error == pytest.approx(error)
     assert second.log_step == pytest.approx(-math.sqrt(2) / 0.05 * error)
-    assert second.log_kept == pytest.approx(2**-0.75 * second.log_step + (1 - 2**-0.75) * first.log_kept)
+    assert second.log_kept == pytest.approx(
+        2**-0.75 * second.log_step + (1 - 2**-0.75) * first.log_kept
+    )
 
 
 @pytest.mark.parametrize("start", [1e-3, 3.0])
 def test_burn_in_tunes_the_step_size_to_the_acceptance_asked_for(start):
-    cfg = config(step_size=start, leapfrog_steps=4, burn_in=300, thinning=300, target_acceptance=0.7)
+    cfg = config(
+        step_size=start, leapfrog_steps=4, burn_in=300, thinning=300, target_acceptance=0.7
+    )
     tuned, after = steps(2, cfg)
     # 300 transitions: four standard errors are 0.11; the averaged step size is on the small side
     assert int(tuned.state["accepted"]) / 300 == pytest.approx(0.7, abs=0.11)
@@ -120,7 +131,9 @@ def test_without_burn_in_the_step_size_is_kept():
 
 def test_a_burn_in_that_accepts_nothing_is_an_error():
     cfg = config(step_size=1e6, burn_in=4)
-    with pytest.raises(DivergenceError, match=r"none of the 4 transitions .* lower teacher\.method\.step_size"):
+    with pytest.raises(
+        DivergenceError, match=r"none of the 4 transitions .* lower teacher\.method\.step_size"
+    ):
         steps(8, cfg, problem=gaussian(2, precision=4.0, start=3.0))
 
 
@@ -131,7 +144,13 @@ def test_a_start_without_finite_energy_is_an_error():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": 1.0}, {"batch_size": 10}, {"step_size": 0.0}, {"leapfrog_steps": 0}, {"jitter": 1.0}],
+    [
+        {"temperature": 1.0},
+        {"batch_size": 10},
+        {"step_size": 0.0},
+        {"leapfrog_steps": 0},
+        {"jitter": 1.0},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):

@@ -52,7 +52,9 @@ def write_npz(path: Path, arrays) -> Path:
 class TestWeights:
     def test_stacked_samples_in_order(self, tmp_path):
         tensors = samples()
-        path = write(tmp_path / "s.safetensors", {**tensors, "weight": torch.tensor([1.0, 0.0, 3.0])})
+        path = write(
+            tmp_path / "s.safetensors", {**tensors, "weight": torch.tensor([1.0, 0.0, 3.0])}
+        )
         theta, weight = read_weights(path, SHAPES)
         assert theta.shape == (NUM, sum(t[0].numel() for t in tensors.values()))
         for i in range(NUM):
@@ -65,7 +67,9 @@ class TestWeights:
         # both layers square: only the names tell them apart
         shapes = {"layers.0.weight": (2, 2), "layers.1.weight": (2, 2)}
         first, second = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
-        path = write(tmp_path / "s.safetensors", {"layers.1.weight": second, "layers.0.weight": first})
+        path = write(
+            tmp_path / "s.safetensors", {"layers.1.weight": second, "layers.0.weight": first}
+        )
         assert read_weights(path, shapes)[0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 
     @pytest.mark.parametrize("prefix", ["", "model.", "net.0."])
@@ -77,7 +81,11 @@ class TestWeights:
         assert torch.equal(read_weights(path, SHAPES)[0], read_weights(expected, SHAPES)[0])
 
     def test_layers_are_ordered_by_number_not_by_text(self, tmp_path):
-        shapes = {f"layers.{i}.{kind}": s for i in range(11) for kind, s in (("weight", (2, 2)), ("bias", (2,)))}
+        shapes = {
+            f"layers.{i}.{kind}": s
+            for i in range(11)
+            for kind, s in (("weight", (2, 2)), ("bias", (2,)))
+        }
         tensors = {f"{2 * i}.{kind}": torch.full((1, *shapes[f"layers.{i}.{kind}"]), float(i))
                    for i in range(11) for kind in ("weight", "bias")}  # fmt: skip
         theta, _ = read_weights(write(tmp_path / "s.safetensors", tensors), shapes)
@@ -107,8 +115,14 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"layers.0.weight": torch.zeros(NUM, 6, 4)}, r"found tensors of shapes .*\(6, 4\).* expected"),
-            ({"layers.1.bias": torch.zeros(NUM + 1, 3)}, "expected the number of posterior samples"),
+            (
+                {"layers.0.weight": torch.zeros(NUM, 6, 4)},
+                r"found tensors of shapes .*\(6, 4\).* expected",
+            ),
+            (
+                {"layers.1.bias": torch.zeros(NUM + 1, 3)},
+                "expected the number of posterior samples",
+            ),
             ({"layers.1.bias": torch.zeros(())}, "expected the number of posterior samples"),
             ({"extra": torch.zeros(NUM, 2)}, "teacher.genotype"),
             ({"layers.1.bias": torch.full((NUM, 3), torch.nan)}, "not finite"),
@@ -153,7 +167,9 @@ class TestWeights:
         assert refused > 50
 
     def test_resuming_goes_on_with_the_next_sample(self, tmp_path):
-        path = write(tmp_path / "s.safetensors", {**samples(), "weight": torch.tensor([1.0, 2.0, 3.0])})
+        path = write(
+            tmp_path / "s.safetensors", {**samples(), "weight": torch.tensor([1.0, 2.0, 3.0])}
+        )
         cfg = ImportConfig(name="import", path=str(path))
         whole = list(imported(classifier(), cfg, generator=rng.generator(0)))
         assert [s.sample.weight for s in whole] == [1.0, 2.0, 3.0]
@@ -177,7 +193,9 @@ class TestPredictions:
         found = read_predictions(write_npz(tmp_path / "p.npz", arrays), NUM_CLASSES)
         again = read_predictions(write_npz(tmp_path / "q.npz", logs), NUM_CLASSES)
         torch.testing.assert_close(again.log_prob_SMC, found.log_prob_SMC)
-        path = write(tmp_path / "p.safetensors", {n: torch.from_numpy(a) for n, a in arrays.items()})
+        path = write(
+            tmp_path / "p.safetensors", {n: torch.from_numpy(a) for n, a in arrays.items()}
+        )
         assert is_predictions(path)
         assert torch.equal(read_predictions(path, NUM_CLASSES).log_prob_SMC, found.log_prob_SMC)
 
@@ -189,7 +207,9 @@ class TestPredictions:
         assert found.isfinite().all()
         assert found[0, 0].exp().tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-40)
         arrays = {"inputs": np.zeros((2, 4)), "log_prob": np.array([[[0.0, -800.0, -np.inf]] * 2])}
-        assert read_predictions(write_npz(tmp_path / "q.npz", arrays), 3).log_prob_SMC.isfinite().all()
+        assert (
+            read_predictions(write_npz(tmp_path / "q.npz", arrays), 3).log_prob_SMC.isfinite().all()
+        )
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -197,7 +217,10 @@ class TestPredictions:
             ({"inputs": None}, "expected 'inputs' and one of"),
             ({"prob": None}, "expected 'inputs' and one of"),
             ({"log_prob": np.zeros((NUM, 5, 3))}, "expected 'inputs' and one of"),
-            ({"inputs": np.zeros((4, 4), np.float32)}, r"shape \(3, 5, 3\), expected \(samples, 4, 3\)"),
+            (
+                {"inputs": np.zeros((4, 4), np.float32)},
+                r"shape \(3, 5, 3\), expected \(samples, 4, 3\)",
+            ),
             ({"inputs": np.full((5, 4), np.nan)}, "inputs: expected finite"),
             ({"inputs": np.zeros((5, 4), np.complex64)}, "inputs: expected finite"),
             ({"inputs": np.zeros(5)}, "inputs"),
@@ -296,4 +319,8 @@ def test_normalisation_is_given_whole_or_not_at_all():
     with pytest.raises(ConfigError, match="both or neither"):
         parse(ImportConfig, {"name": "import", "path": "x", "input_mean": 0.5}, "here")
     with pytest.raises(ConfigError, match="input_std"):
-        parse(ImportConfig, {"name": "import", "path": "x", "input_mean": 0.5, "input_std": 0.0}, "here")
+        parse(
+            ImportConfig,
+            {"name": "import", "path": "x", "input_mean": 0.5, "input_std": 0.0},
+            "here",
+        )

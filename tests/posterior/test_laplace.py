@@ -21,7 +21,11 @@ LAST = ("layers.2.weight", "layers.2.bias")
 
 def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
     cfg = LaplaceConfig(name="laplace", **{"steps": 200, "batch_size": 4, **settings})
-    return list(itertools.islice(laplace(problem, cfg, generator=rng.generator(seed, "l"), state=state), num))
+    return list(
+        itertools.islice(
+            laplace(problem, cfg, generator=rng.generator(seed, "l"), state=state), num
+        )
+    )
 
 
 def layer_of(problem=PROBLEM):
@@ -49,7 +53,9 @@ def test_every_family_is_linear_in_its_last_layer(genotype):
     assert torch.equal(layer.replaced(layer.start), theta)
 
 
-@pytest.mark.parametrize("prior", [PROBLEM.prior, FanInGaussianPrior(scale=0.7)], ids=["gaussian", "fan_in_gaussian"])
+@pytest.mark.parametrize(
+    "prior", [PROBLEM.prior, FanInGaussianPrior(scale=0.7)], ids=["gaussian", "fan_in_gaussian"]
+)
 def test_the_hessian_is_that_of_the_potential(prior):
     # softmax: autograd's Hessian of U over the whole network, in the last layer's parameters
     problem = dataclasses.replace(PROBLEM, prior=prior, log_prior=prior.log_density)
@@ -63,7 +69,9 @@ def test_the_hessian_is_that_of_the_potential(prior):
 
     expected = torch.func.jacrev(torch.func.jacrev(potential))(layer.start)
     torch.testing.assert_close(layer.hessian(layer.start), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(layer.potential(layer.start), potential(layer.start), rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(
+        layer.potential(layer.start), potential(layer.start), rtol=1e-6, atol=1e-5
+    )
 
 
 def test_newton_ends_where_the_gradient_vanishes():
@@ -106,7 +114,9 @@ def test_a_prior_without_curvature_is_refused():
 
 
 def test_a_hessian_that_is_not_positive_definite_is_an_error():
-    network = dataclasses.replace(PROBLEM.network, log_likelihood=lambda outputs, y: outputs.square().sum(1) * 100)
+    network = dataclasses.replace(
+        PROBLEM.network, log_likelihood=lambda outputs, y: outputs.square().sum(1) * 100
+    )
     problem = dataclasses.replace(PROBLEM, network=network)
     with pytest.raises(DivergenceError, match="positive definite"):
         steps(3, problem=problem)

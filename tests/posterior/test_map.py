@@ -11,11 +11,15 @@ from tests.scenarios import classifier
 
 def run(problem, *, state=None, seed=0, **settings):
     cfg = MapConfig(name="map", **settings)
-    return list(map_estimate(problem, cfg, generator=rng.generator(seed, "posterior", 0), state=state))
+    return list(
+        map_estimate(problem, cfg, generator=rng.generator(seed, "posterior", 0), state=state)
+    )
 
 
 def regression() -> Problem:
-    """Unit-variance observations 1, 2, 3 of one mean under N(0, 1 / 3): the mode is 6 / (3 + 3) = 1."""
+    """Unit-variance observations 1, 2, 3 of one mean under N(0, 1 / 3): the mode is 6 / (3 + 3) =
+    1.
+    """
     return Problem(
         shapes={"mean": (1,)},
         log_likelihood=lambda params, x, y: -0.5 * (x[:, 0] - params["mean"]).square(),

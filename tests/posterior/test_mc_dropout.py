@@ -18,8 +18,14 @@ PROBLEM = classifier(GENOTYPE)
 
 
 def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
-    cfg = McDropoutConfig(name="mc_dropout", **{"steps": 200, "batch_size": 4, "rate": 0.4, **settings})
-    return list(itertools.islice(mc_dropout(problem, cfg, generator=rng.generator(seed, "d"), state=state), num))
+    cfg = McDropoutConfig(
+        name="mc_dropout", **{"steps": 200, "batch_size": 4, "rate": 0.4, **settings}
+    )
+    return list(
+        itertools.islice(
+            mc_dropout(problem, cfg, generator=rng.generator(seed, "d"), state=state), num
+        )
+    )
 
 
 def masked_forward(params, x, masks):
@@ -40,7 +46,9 @@ def test_samples_are_the_masked_network():
         generator.set_state(before.state["rng"])
         masks = draw_masks([6, 5, 4], 0.4, generator=generator)
         plain = FAMILIES["mlp"].forward(views(step.sample.theta_P, PROBLEM.shapes), PROBLEM.x)
-        torch.testing.assert_close(plain, masked_forward(trained, PROBLEM.x, masks), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            plain, masked_forward(trained, PROBLEM.x, masks), rtol=1e-5, atol=1e-6
+        )
         seen.add(tuple(torch.cat(masks).tolist()))
     assert len(seen) == 4  # and each has a mask of its own
 
@@ -54,7 +62,13 @@ def test_masks_keep_the_mean_and_drop_at_the_rate():
 
 def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
     generator = rng.generator(0, "conv")
-    shapes = {"a.weight": (3, 1, 3, 3), "a.bias": (3,), "b.weight": (2, 3, 3, 3), "b.bias": (2,), "c.weight": (4, 32)}
+    shapes = {
+        "a.weight": (3, 1, 3, 3),
+        "a.bias": (3,),
+        "b.weight": (2, 3, 3, 3),
+        "b.bias": (2,),
+        "c.weight": (4, 32),
+    }
     params = {n: torch.randn(s, generator=generator) for n, s in shapes.items()}
     groups = (
         Group("a", weights=("a.weight",), readers=("b.weight",), followers=("a.bias",)),
@@ -64,8 +78,14 @@ def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
     x = torch.randn(5, 1, 4, 4, generator=generator)
 
     def forward(params, masks):
-        hidden = F.relu(F.conv2d(x, params["a.weight"], params["a.bias"], padding=1)) * masks[0][:, None, None]
-        hidden = F.relu(F.conv2d(hidden, params["b.weight"], params["b.bias"], padding=1)) * masks[1][:, None, None]
+        hidden = (
+            F.relu(F.conv2d(x, params["a.weight"], params["a.bias"], padding=1))
+            * masks[0][:, None, None]
+        )
+        hidden = (
+            F.relu(F.conv2d(hidden, params["b.weight"], params["b.bias"], padding=1))
+            * masks[1][:, None, None]
+        )
         return F.linear(hidden.flatten(1), params["c.weight"])
 
     plain = forward(fold(params, groups, masks), [torch.ones(3), torch.ones(2)])
@@ -74,17 +94,22 @@ def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
 
 
 def test_training_descends_the_masked_potential():
-    # the mean over 200 masks of U after training is below that of fresh weights, and not by the masks' luck
+    # the mean over 200 masks of U after training is below that of fresh weights, and not by the
+    # masks' luck
     fresh = PROBLEM.initialise(rng.generator(0, "d"))
     trained = views(steps(10, steps=1000, lr=0.01)[-1].state["theta"], PROBLEM.shapes)
     everything, generator = torch.arange(PROBLEM.num_examples), rng.generator(0, "masks")
 
     def potentials(params):
         masks = [draw_masks([6, 5, 4], 0.4, generator=generator) for _ in range(200)]
-        return torch.stack([PROBLEM.potential(fold(params, PROBLEM.network.hidden, m), everything) for m in masks])
+        return torch.stack(
+            [PROBLEM.potential(fold(params, PROBLEM.network.hidden, m), everything) for m in masks]
+        )
 
     before, after = potentials(fresh), potentials(trained)
-    assert float(before.mean() - after.mean()) > 4 * float((before.var() + after.var()).div(200).sqrt())
+    assert float(before.mean() - after.mean()) > 4 * float(
+        (before.var() + after.var()).div(200).sqrt()
+    )
 
 
 def test_gradients_are_finite_even_when_every_unit_is_dropped():
@@ -116,7 +141,9 @@ def test_divergence_is_an_error():
         steps(1, problem=broken)
 
 
-@pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"rate": 1.0}, {"temperature": 1.0}, {"steps": 150}])
+@pytest.mark.parametrize(
+    "wrong", [{"rate": 0.0}, {"rate": 1.0}, {"temperature": 1.0}, {"steps": 150}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
         parse(McDropoutConfig, {"name": "mc_dropout", **wrong}, "here")
@@ -124,8 +151,9 @@ def test_impossible_settings_are_refused(wrong):
 
 @pytest.mark.parametrize("genotype", [*GENOTYPES["cnn"], *GENOTYPES["resnet"]], ids=str)
 def test_what_is_dropped_is_a_unit_that_one_layer_reads(genotype):
-    # a reader's columns of dropped units are zero; with a mask of ones for the others the outputs are the same as
-    # without those units at all: the residual stream, which goes on beside its readers, is not among them
+    # a reader's columns of dropped units are zero; with a mask of ones for the others the outputs
+    # are the same as without those units at all: the residual stream, which goes on beside its
+    # readers, is not among them
     problem = classifier(genotype)
     params = problem.initialise(rng.generator(0, "d"))
     hidden = problem.network.hidden

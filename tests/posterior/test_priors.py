@@ -9,16 +9,30 @@ from gped_nas import rng
 from gped_nas.config import load_yaml
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.posterior.base import FlatParams, flatten
-from gped_nas.posterior.priors import PRIORS, FanInGaussianPrior, GaussianPrior, LaplacePrior, fan_in
+from gped_nas.posterior.priors import (
+    PRIORS,
+    FanInGaussianPrior,
+    GaussianPrior,
+    LaplacePrior,
+    fan_in,
+)
 from gped_nas.search.space_file import parse_space
 from tests.scenarios import classifier
 
-SHAPES = {"layers.0.weight": (3, 4), "layers.0.bias": (3,), "conv.weight": (2, 3, 5, 5), "norm.gain": (2,)}
+SHAPES = {
+    "layers.0.weight": (3, 4),
+    "layers.0.bias": (3,),
+    "conv.weight": (2, 3, 5, 5),
+    "norm.gain": (2,),
+}
 FAN_IN = {"layers.0.weight": 4, "layers.0.bias": 4, "conv.weight": 75, "norm.gain": 1}
 # every registered prior with the law of one of its parameters
 LAWS = {
     "gaussian": (GaussianPrior(precision=4.0), lambda name: D.Normal(0.0, 0.5)),
-    "fan_in_gaussian": (FanInGaussianPrior(scale=2.0), lambda name: D.Normal(0.0, math.sqrt(2.0 / FAN_IN[name]))),
+    "fan_in_gaussian": (
+        FanInGaussianPrior(scale=2.0),
+        lambda name: D.Normal(0.0, math.sqrt(2.0 / FAN_IN[name])),
+    ),
     "laplace": (LaplacePrior(scale=0.4), lambda name: D.Laplace(0.0, 0.4)),
 }
 NAMES = sorted(LAWS)
@@ -26,7 +40,10 @@ NAMES = sorted(LAWS)
 
 def draw(*path, shapes=SHAPES):
     generator = rng.generator(0, "priors", *path)
-    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    return {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
 
 
 def test_every_registered_prior_is_tested():
@@ -38,7 +55,9 @@ def test_log_density_is_torchs_up_to_a_constant(name):
     prior, law = LAWS[name]
     a, b = draw("a"), draw("b")
     expected = sum((law(n).log_prob(a[n]) - law(n).log_prob(b[n])).sum() for n in SHAPES)
-    torch.testing.assert_close(prior.log_density(a) - prior.log_density(b), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        prior.log_density(a) - prior.log_density(b), expected, rtol=1e-6, atol=1e-6
+    )
     assert float(prior.log_density({n: torch.zeros(s) for n, s in SHAPES.items()})) == 0.0
 
 
@@ -54,14 +73,20 @@ def test_expected_log_density_is_the_integral(name):
     for n, shape in SHAPES.items():
         points = (mean[n][..., None] + spread[n].sqrt()[..., None] * grid).movedim(-1, 0)
         alone = [
-            prior.log_density({m: p if m == n else torch.zeros(s) for m, s in SHAPES.items()}) for p in points[::400]
+            prior.log_density({m: p if m == n else torch.zeros(s) for m, s in SHAPES.items()})
+            for p in points[::400]
         ]
-        # all built-in priors act on each parameter alone: check that, then integrate them one by one
+        # all built-in priors act on each parameter alone: check that, then integrate them one by
+        # one
         density = _each(prior, n, points)
-        torch.testing.assert_close(density.flatten(1).sum(1)[::400], torch.stack(alone), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            density.flatten(1).sum(1)[::400], torch.stack(alone), rtol=1e-9, atol=1e-9
+        )
         total += torch.tensordot(mass, density.flatten(1).sum(1), 1)
         assert density.shape[1:] == shape
-    torch.testing.assert_close(prior.expected_log_density(mean, spread), total, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        prior.expected_log_density(mean, spread), total, rtol=1e-6, atol=1e-6
+    )
 
 
 def _each(prior, name, points):
@@ -74,7 +99,8 @@ def _each(prior, name, points):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_have_the_law(name):
-    # 60,000 draws each: four standard errors of the standard deviation see 1.2 % (normal), 1.8 % (Laplace)
+    # 60,000 draws each: four standard errors of the standard deviation see 1.2 % (normal), 1.8 %
+    # (Laplace)
     prior, law = LAWS[name]
     shapes = {"layers.0.weight": (15_000, 4), "layers.0.bias": (15_000,)}
     drawn = prior.sample(shapes, generator=rng.generator(0, "priors", name))
@@ -147,7 +173,11 @@ def test_keys_of_priors_differ():
             "f.yaml: teacher.prior.name: unknown prior 'gausian'; did you mean 'gaussian'",
         ),
         ({"name": 3}, ConfigError, "f.yaml: teacher.prior.name: found 3, expected a name"),
-        ({"name": "laplace", "precision": 1.0}, ConfigError, "f.yaml: teacher.prior: precision: unknown key"),
+        (
+            {"name": "laplace", "precision": 1.0},
+            ConfigError,
+            "f.yaml: teacher.prior: precision: unknown key",
+        ),
         ({"name": "laplace", "scale": 0.0}, ConfigError, "f.yaml: teacher.prior: scale: found 0.0"),
         (
             {"name": "fan_in_gaussian", "scal": 1.0},
@@ -175,5 +205,7 @@ def test_a_chains_gradient_is_autograds_to_the_bit(name):
             gradients.append(problem.gradient(flat, index).clone())
         gradients.append(flat.gradient(lambda params: known.potential(params, index)).clone())
     assert all(torch.equal(gradients[0], other) for other in gradients[1:])
-    alone = FlatParams(known.shapes, theta.clone()).gradient(lambda params: -prior.log_density(params))
+    alone = FlatParams(known.shapes, theta.clone()).gradient(
+        lambda params: -prior.log_density(params)
+    )
     assert float(alone.abs().max()) > 0.1

@@ -11,13 +11,19 @@ from tests.scenarios import classifier, gaussian
 
 
 def config(**changes):
-    settings = {"name": "psgld", "step_size": {"initial": 0.002, "halve_at": [3, 9]}, "batch_size": 5}
+    settings = {
+        "name": "psgld",
+        "step_size": {"initial": 0.002, "halve_at": [3, 9]},
+        "batch_size": 5,
+    }
     return parse(PsgldConfig, {**settings, "burn_in": 6, "thinning": 2, **changes}, "here")
 
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(itertools.islice(psgld(problem or classifier(), cfg, generator=generator, state=state), num))
+    return list(
+        itertools.islice(psgld(problem or classifier(), cfg, generator=generator, state=state), num)
+    )
 
 
 def test_burn_in_yields_states_but_no_samples():
@@ -44,9 +50,13 @@ def test_two_updates_by_hand():
     # U = a theta^2 / 2 with a = 4 and N = 1, theta = 3, damping 1, decay 0.75, eta = 0.1, T = 0.25.
     # g = 12, V = 0.25 * 144 = 36, V / (1 - 0.75) = 144, D = 1 / 13:
     #   3 - 0.05 * 12 / 13 + sqrt(0.025 / 13) z = 2.9538462 + 0.0438529 z
-    cfg = config(step_size={"initial": 0.1}, batch_size=1, burn_in=1, thinning=1, decay=0.75, damping=1.0)
+    cfg = config(
+        step_size={"initial": 0.1}, batch_size=1, burn_in=1, thinning=1, decay=0.75, damping=1.0
+    )
     cfg = cfg.model_copy(update={"temperature": 0.25})
-    first, second = (s.state["theta"] for s in steps(2, cfg, problem=gaussian(6, precision=4.0, start=3.0)))
+    first, second = (
+        s.state["theta"] for s in steps(2, cfg, problem=gaussian(6, precision=4.0, start=3.0))
+    )
     generator = rng.generator(0, "posterior", 0)
     torch.randint(1, (1,), generator=generator)
     noise = torch.empty(6).normal_(generator=generator)
@@ -80,13 +90,15 @@ def test_the_scale_of_the_gradient_is_that_of_u_over_n():
 
 def test_divergence_is_an_error_that_names_the_step_size():
     cfg = config(step_size={"initial": 1.0}, burn_in=1, thinning=1, decay=0.0, damping=1.0)
-    # the start has no gradient, so that D = 1, and eta D a = 10 > 4 multiplies theta by 4 in size each step
+    # the start has no gradient, so that D = 1, and eta D a = 10 > 4 multiplies theta by 4 in size
+    # each step
     with pytest.raises(DivergenceError, match=r"step_size\.initial"):
         steps(1000, cfg, problem=gaussian(3, precision=10.0, start=0.0))
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"burn_in": 0}, {"decay": 1.0}, {"damping": 0.0}, {"temperature": -1.0}, {"batch_size": 0}]
+    "wrong",
+    [{"burn_in": 0}, {"decay": 1.0}, {"damping": 0.0}, {"temperature": -1.0}, {"batch_size": 0}],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):

@@ -1,4 +1,6 @@
-"""The conjugate self-test: its problem is the exact one, right methods pass, and broken ones are seen."""
+"""The conjugate self-test: its problem is the exact one, right methods pass, and broken ones are
+seen.
+"""
 
 import dataclasses
 import math
@@ -22,7 +24,10 @@ def test_every_registered_method_is_tried_or_it_is_said_why_not() -> None:
 
 def test_copies_have_the_gradient_and_curvature_of_the_regression() -> None:
     known = regression()
-    one, three = FlatParams(known.problem.shapes, torch.zeros(8)), FlatParams({"theta": (3, 8)}, torch.zeros(24))
+    one, three = (
+        FlatParams(known.problem.shapes, torch.zeros(8)),
+        FlatParams({"theta": (3, 8)}, torch.zeros(24)),
+    )
     at = torch.linspace(-1, 2, 24).view(3, 8)
     three.theta_P.copy_(at.flatten())
     problem = copies(known, 3)
@@ -42,7 +47,9 @@ def test_methods_pass(name: str) -> None:
     (found,) = selftest([name])
     assert found.ok, found
     assert found.note == "" and found.seconds > 0
-    if name == "sgld":  # by hand, the discretisation's inflation is between those of the extreme curvatures
+    if (
+        name == "sgld"
+    ):  # by hand, the discretisation's inflation is between those of the extreme curvatures
         assert 1 / (1 - 0.008 * 13.6 / 4) < found.expected < 1 / (1 - 0.008 * 131.6 / 4)
         assert found.expected == pytest.approx(found.found, abs=0.02)
 
@@ -51,8 +58,12 @@ def replaced(monkeypatch: pytest.MonkeyPatch, name: str, run) -> None:
     monkeypatch.setitem(METHODS._items, name, Method(METHODS[name].config, run))
 
 
-@pytest.mark.parametrize(("scale", "shift"), [(math.sqrt(1.06), 0.0), (math.sqrt(0.94), 0.0), (1.0, 0.05)])
-def test_six_percent_of_a_variance_and_a_twentieth_of_a_standard_deviation_are_seen(scale, shift, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("scale", "shift"), [(math.sqrt(1.06), 0.0), (math.sqrt(0.94), 0.0), (1.0, 0.05)]
+)
+def test_six_percent_of_a_variance_and_a_twentieth_of_a_standard_deviation_are_seen(
+    scale, shift, monkeypatch
+) -> None:
     right = METHODS["sghmc"]
     known = regression()
     std = known.covariance_PP.diagonal().sqrt().float()

@@ -12,13 +12,19 @@ from tests.scenarios import classifier, gaussian
 
 
 def config(**changes):
-    settings = {"name": "sghmc", "step_size": {"initial": 0.05, "halve_at": [3, 9]}, "batch_size": 5}
+    settings = {
+        "name": "sghmc",
+        "step_size": {"initial": 0.05, "halve_at": [3, 9]},
+        "batch_size": 5,
+    }
     return parse(SghmcConfig, {**settings, "burn_in": 6, "thinning": 2, **changes}, "here")
 
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(itertools.islice(sghmc(problem or classifier(), cfg, generator=generator, state=state), num))
+    return list(
+        itertools.islice(sghmc(problem or classifier(), cfg, generator=generator, state=state), num)
+    )
 
 
 def test_burn_in_yields_states_but_no_samples():
@@ -38,7 +44,14 @@ def test_resuming_at_any_step_gives_the_same_bits(stop):
 def test_one_update_by_hand():
     # a = 4, theta = 3, h = 0.1, m = 2, gamma = ln(2) / 0.1 so that c = 1/2, T = 0.25; p ~ N(0, 0.5)
     #   B p - 0.1 * 12, A theta + 0.025 p, O p / 2 + sqrt(0.75 * 0.5) z, A theta + 0.025 p
-    cfg = config(step_size={"initial": 0.1}, batch_size=1, burn_in=0, thinning=1, friction=math.log(2) / 0.1, mass=2.0)
+    cfg = config(
+        step_size={"initial": 0.1},
+        batch_size=1,
+        burn_in=0,
+        thinning=1,
+        friction=math.log(2) / 0.1,
+        mass=2.0,
+    )
     cfg = cfg.model_copy(update={"temperature": 0.25})
     (found,) = steps(1, cfg, problem=gaussian(6, precision=4.0, start=3.0))
     generator = rng.generator(0, "posterior", 0)
@@ -53,7 +66,9 @@ def test_one_update_by_hand():
 
 
 def test_the_momentum_starts_at_the_temperature():
-    cfg = config(step_size={"initial": 1e-6}, friction=1.0, mass=4.0, burn_in=0, thinning=1, temperature=0.5)
+    cfg = config(
+        step_size={"initial": 1e-6}, friction=1.0, mass=4.0, burn_in=0, thinning=1, temperature=0.5
+    )
     (found,) = steps(1, cfg, problem=gaussian(20_000, precision=1.0))
     assert float(found.state["momentum"].var()) == pytest.approx(2.0, rel=4 * math.sqrt(2 / 20_000))
 
@@ -67,7 +82,9 @@ def test_the_stable_range_is_below_four_whatever_the_friction(decay, h_squared_a
         theta, momentum = (torch.tensor([v], dtype=torch.float64) for v in start)
         friction = -math.log(decay) if decay else 1000.0
         settings = {"step_size": 1.0, "friction": friction, "mass": 1.0, "temperature": 0.0}
-        baoa(theta, momentum, grad_P=h_squared_a * theta.clone(), noise_P=torch.zeros(1), **settings)
+        baoa(
+            theta, momentum, grad_P=h_squared_a * theta.clone(), noise_P=torch.zeros(1), **settings
+        )
         columns.append(torch.cat([theta, momentum]))
     radius = float(torch.linalg.eigvals(torch.stack(columns, 1)).abs().max())
     assert (radius < 1) == (h_squared_a < 4)
@@ -77,7 +94,9 @@ def test_the_stable_range_is_below_four_whatever_the_friction(decay, h_squared_a
 def test_a_step_size_outside_the_stable_range_is_refused(mass, limit):
     problem = gaussian(3, precision=5.0, start=1.0)
     common = {"batch_size": 1, "burn_in": 0, "thinning": 300, "mass": mass}
-    with pytest.raises(ConfigError, match=rf"step_size\.initial: found .*, expected less than {limit:g}"):
+    with pytest.raises(
+        ConfigError, match=rf"step_size\.initial: found .*, expected less than {limit:g}"
+    ):
         steps(1, config(step_size={"initial": 1.01 * limit}, **common), problem=problem)
     (found,) = steps(1, config(step_size={"initial": 0.9 * limit}, **common), problem=problem)
     assert found.sample.theta_P.abs().max() < 10
@@ -88,7 +107,9 @@ def test_divergence_is_an_error_that_names_the_step_size():
     problem = gaussian(3, precision=1.0, start=1.0)
     steep = type(problem)(
         shapes=problem.shapes,
-        log_likelihood=lambda params, x, y: -50 * params["theta"].square().sum() * torch.ones(len(x)),
+        log_likelihood=lambda params, x, y: (
+            -50 * params["theta"].square().sum() * torch.ones(len(x))
+        ),
         log_prior=problem.log_prior,
         initialise=problem.initialise,
         x=problem.x,
@@ -100,12 +121,15 @@ def test_divergence_is_an_error_that_names_the_step_size():
 
 @pytest.mark.parametrize("friction", [1e-8, 1e4])
 def test_a_friction_that_cannot_act_is_refused(friction):
-    with pytest.raises(ConfigError, match="here: friction: found .*, expected 2e-05 to 600 at step size 0.05"):
+    with pytest.raises(
+        ConfigError, match="here: friction: found .*, expected 2e-05 to 600 at step size 0.05"
+    ):
         config(friction=friction)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"friction": 0.0}, {"mass": 0.0}, {"temperature": -1.0}, {"batch_size": 0}, {"momentum": 0.9}]
+    "wrong",
+    [{"friction": 0.0}, {"mass": 0.0}, {"temperature": -1.0}, {"batch_size": 0}, {"momentum": 0.9}],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):

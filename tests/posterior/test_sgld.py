@@ -13,7 +13,9 @@ from tests.scenarios import classifier, gaussian, sgld_config
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(itertools.islice(sgld(problem or classifier(), cfg, generator=generator, state=state), num))
+    return list(
+        itertools.islice(sgld(problem or classifier(), cfg, generator=generator, state=state), num)
+    )
 
 
 def test_burn_in_yields_states_but_no_samples():
@@ -30,13 +32,17 @@ def test_without_burn_in_the_first_step_is_a_sample():
 def test_thinning_only_chooses_what_is_kept():
     every = steps(12, sgld_config(burn_in=0, thinning=1))
     third = steps(4, sgld_config(burn_in=0, thinning=3))
-    assert all(torch.equal(every[3 * i + 2].sample.theta_P, third[i].sample.theta_P) for i in range(4))
+    assert all(
+        torch.equal(every[3 * i + 2].sample.theta_P, third[i].sample.theta_P) for i in range(4)
+    )
 
 
 def test_burn_in_only_chooses_what_is_kept():
     early = steps(8, sgld_config(burn_in=0, thinning=2))
     late = steps(8, sgld_config(burn_in=6, thinning=2))
-    assert all(torch.equal(a.state["theta"], b.state["theta"]) for a, b in zip(early, late, strict=True))
+    assert all(
+        torch.equal(a.state["theta"], b.state["theta"]) for a, b in zip(early, late, strict=True)
+    )
 
 
 @pytest.mark.parametrize("stop", range(7))
@@ -50,7 +56,8 @@ def test_resuming_at_any_step_gives_the_same_bits(stop):
 
 
 def test_one_update_by_hand():
-    # U = a theta^2 / 2 with a = 4, theta = 3, eta = 0.1: 3 - 0.05 * 12 + sqrt(0.1 * 0.25) * z = 2.4 + 0.1581 z
+    # U = a theta^2 / 2 with a = 4, theta = 3, eta = 0.1: 3 - 0.05 * 12 + sqrt(0.1 * 0.25) * z = 2.4
+    # + 0.1581 z
     cfg = SgldConfig(
         name="sgld",
         step_size=StepSize(initial=0.1),
@@ -70,7 +77,12 @@ def test_one_update_by_hand():
 def test_divergence_is_an_error_that_names_the_step_size(eta):
     # eta a > 4 multiplies theta by more than 1 in size each step
     cfg = SgldConfig(
-        name="sgld", step_size=StepSize(initial=eta), batch_size=1, burn_in=0, thinning=300, temperature=1.0
+        name="sgld",
+        step_size=StepSize(initial=eta),
+        batch_size=1,
+        burn_in=0,
+        thinning=300,
+        temperature=1.0,
     )
     with pytest.raises(DivergenceError, match=r"step_size\.initial"):
         steps(1000, cfg, problem=gaussian(3, precision=10.0, start=1.0))

@@ -11,13 +11,22 @@ from gped_nas.posterior.base import flatten, views
 from gped_nas.posterior.swag import SwagConfig, swag
 from tests.scenarios import classifier
 
-SETTINGS = {"steps": 200, "batch_size": 4, "swag_lr": 0.1, "collect_every": 3, "collections": 6, "rank": 4}
+SETTINGS = {
+    "steps": 200,
+    "batch_size": 4,
+    "swag_lr": 0.1,
+    "collect_every": 3,
+    "collections": 6,
+    "rank": 4,
+}
 
 
 def steps(num, *, state=None, seed=0, problem=None, **settings):
     cfg = SwagConfig(name="swag", **{**SETTINGS, **settings})
     generator = rng.generator(seed, "swag")
-    return list(itertools.islice(swag(problem or classifier(), cfg, generator=generator, state=state), num))
+    return list(
+        itertools.islice(swag(problem or classifier(), cfg, generator=generator, state=state), num)
+    )
 
 
 def test_training_then_collecting_then_samples():
@@ -33,7 +42,9 @@ def test_the_points_are_plain_sgd_from_the_trained_network():
         for _ in range(3):
             index = torch.randint(problem.num_examples, (4,), generator=generator)
             leaf = theta.requires_grad_()
-            (gradient,) = torch.autograd.grad(problem.potential(views(leaf, problem.shapes), index), leaf)
+            (gradient,) = torch.autograd.grad(
+                problem.potential(views(leaf, problem.shapes), index), leaf
+            )
             theta = (theta - 0.1 * gradient / problem.num_examples).detach()
         torch.testing.assert_close(step.state["theta"], theta, rtol=1e-4, atol=1e-5)
 
@@ -44,7 +55,9 @@ def test_moments_are_those_of_the_points():
     state = found[8].state
     torch.testing.assert_close(state["mean"].double(), points.mean(0), rtol=1e-5, atol=1e-6)
     # the square of the deviations, not their mean: 6 points
-    torch.testing.assert_close(state["square"].double(), points.var(0, correction=0) * 6, rtol=1e-3, atol=1e-8)
+    torch.testing.assert_close(
+        state["square"].double(), points.var(0, correction=0) * 6, rtol=1e-3, atol=1e-8
+    )
     # deviations of points 3 to 6 from the mean of all points up to each of them
     deviations = torch.stack([points[i] - points[: i + 1].mean(0) for i in range(2, 6)])
     torch.testing.assert_close(state["deviations"].double(), deviations, rtol=1e-3, atol=1e-6)
@@ -58,7 +71,11 @@ def test_a_sample_by_hand():
     own = torch.randn(len(state["mean"]), generator=generator)
     shared = torch.randn(4, generator=generator)
     # variance 1/2 v, and 1 / sqrt(2 (4 - 1)) in front of the deviations
-    expected = state["mean"] + (state["square"] / 6 / 2).sqrt() * own + state["deviations"].mT @ shared / 6**0.5
+    expected = (
+        state["mean"]
+        + (state["square"] / 6 / 2).sqrt() * own
+        + state["deviations"].mT @ shared / 6**0.5
+    )
     torch.testing.assert_close(found[9].sample.theta_P, expected)
 
 
@@ -85,7 +102,9 @@ def test_chains_of_other_generators_differ():
     assert len(flatten(views(a.sample.theta_P, classifier().shapes))) == len(b.sample.theta_P)
 
 
-@pytest.mark.parametrize("wrong", [{"rank": 7}, {"rank": 1}, {"swag_lr": 0.0}, {"temperature": 1.0}, {"steps": 150}])
+@pytest.mark.parametrize(
+    "wrong", [{"rank": 7}, {"rank": 1}, {"swag_lr": 0.0}, {"temperature": 1.0}, {"steps": 150}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
         parse(SwagConfig, {"name": "swag", **SETTINGS, **wrong}, "here")

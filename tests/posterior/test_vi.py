@@ -20,7 +20,9 @@ SIZE = num_params(PROBLEM.shapes)
 
 def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
     cfg = ViConfig(name="vi", **{"steps": 300, "batch_size": 4, **settings})
-    return list(itertools.islice(vi(problem, cfg, generator=rng.generator(seed, "vi"), state=state), num))
+    return list(
+        itertools.islice(vi(problem, cfg, generator=rng.generator(seed, "vi"), state=state), num)
+    )
 
 
 def test_training_then_independent_samples():
@@ -61,19 +63,32 @@ def _params(shapes):
 
 def test_a_network_with_more_than_dense_layers_is_no_chain():
     assert supervised_network(FAMILIES["mlp"], PROBLEM.shapes, CategoricalLikelihood()).dense
-    assert supervised_network(FAMILIES["mlp"], {"gain": (4,), **PROBLEM.shapes}, CategoricalLikelihood()).dense == ()
-    assert not any(classifier(genotype).network.dense for family in ("cnn", "resnet") for genotype in GENOTYPES[family])
+    assert (
+        supervised_network(
+            FAMILIES["mlp"], {"gain": (4,), **PROBLEM.shapes}, CategoricalLikelihood()
+        ).dense
+        == ()
+    )
+    assert not any(
+        classifier(genotype).network.dense
+        for family in ("cnn", "resnet")
+        for genotype in GENOTYPES[family]
+    )
 
 
 def test_the_local_draw_has_the_law_of_a_draw_of_the_weights():
-    # 40,000 draws of the outputs at one input: mean and second moments of both ways, four standard errors apart
+    # 40,000 draws of the outputs at one input: mean and second moments of both ways, four standard
+    # errors apart
     problem, num = PROBLEM, 40_000
     shapes, generator = problem.shapes, rng.generator(0, "law")
     mean = _params(shapes)
     variance = {n: 0.3 * p.square() + 0.05 for n, p in _params(shapes).items()}
     x = problem.x[3:4]
     local = local_outputs(problem.network, mean, variance, x.expand(num, -1), generator=generator)
-    drawn = {n: mean[n] + variance[n].sqrt() * torch.randn(num, *s, generator=generator) for n, s in shapes.items()}
+    drawn = {
+        n: mean[n] + variance[n].sqrt() * torch.randn(num, *s, generator=generator)
+        for n, s in shapes.items()
+    }
     whole = torch.vmap(lambda params: problem.network.forward(params, x)[0])(drawn)
     for f in (lambda out: out, lambda out: (out[:, :, None] * out[:, None]).flatten(1)):
         a, b = f(local).double(), f(whole).double()
@@ -91,7 +106,9 @@ def test_the_local_estimate_agrees_with_the_plain_one_and_is_less_noisy():
     index = torch.arange(problem.num_examples)
     generator = rng.generator(0, "estimates")
     values = {
-        name: torch.stack([free_energy(p, theta, log_std, index, generator=generator) for _ in range(600)]).double()
+        name: torch.stack(
+            [free_energy(p, theta, log_std, index, generator=generator) for _ in range(600)]
+        ).double()
         for name, p in (("local", problem), ("plain", plain))
     }
     difference = float(values["local"].mean() - values["plain"].mean())
@@ -102,7 +119,9 @@ def test_the_local_estimate_agrees_with_the_plain_one_and_is_less_noisy():
 
 def silent_regression():
     problem, _, _ = regression(precision=1.5)
-    silent = dataclasses.replace(problem.network, log_likelihood=lambda outputs, y: outputs.sum(1) * 0)
+    silent = dataclasses.replace(
+        problem.network, log_likelihood=lambda outputs, y: outputs.sum(1) * 0
+    )
     return dataclasses.replace(problem, network=silent)
 
 
@@ -120,13 +139,16 @@ def test_free_energy_by_hand():
 
 
 def test_a_prior_without_a_closed_form_is_averaged_over_draws():
-    # without a likelihood the noise is the prior's alone: four standard errors are below half of what the spread adds
+    # without a likelihood the noise is the prior's alone: four standard errors are below half of
+    # what the spread adds
     problem = silent_regression()
     index, generator = torch.arange(30), rng.generator(0, "monte carlo")
     mean, log_std = torch.randn(8, generator=generator), torch.full((8,), -1.0)
     bare = dataclasses.replace(problem, prior=None)
     exact, drawn = (
-        torch.stack([free_energy(p, mean, log_std, index, generator=generator) for _ in range(1000)]).double()
+        torch.stack(
+            [free_energy(p, mean, log_std, index, generator=generator) for _ in range(1000)]
+        ).double()
         for p in (problem, bare)
     )
     error = math.sqrt(float(exact.var() + drawn.var()) / 1000)
@@ -141,7 +163,9 @@ def test_gradients_are_finite_at_tiny_and_large_spread(network):
     for log_std in (-15.0, 2.0):
         mean = torch.zeros(SIZE, requires_grad=True)
         spread = torch.full((SIZE,), log_std, requires_grad=True)
-        free_energy(problem, mean, spread, torch.arange(6), generator=rng.generator(0, "g")).backward()
+        free_energy(
+            problem, mean, spread, torch.arange(6), generator=rng.generator(0, "g")
+        ).backward()
         assert mean.grad.isfinite().all()
         assert spread.grad.isfinite().all()
 

@@ -1,4 +1,6 @@
-"""Hand-made studies of varied records: every state, pruned layers, references, comparisons, evidence, notes."""
+"""Hand-made studies of varied records: every state, pruned layers, references, comparisons,
+evidence, notes.
+"""
 
 import base64
 import math
@@ -23,7 +25,12 @@ DIAGNOSIS = {
     "chains": 2,
     "target_temperature": 1.0,
     "mixing": {
-        "probabilities": {"num": 1800, "rhat": (1.01, 1.08, 1.3), "above": 0.07, "ess": (90.0, 40.0, None)},
+        "probabilities": {
+            "num": 1800,
+            "rhat": (1.01, 1.08, 1.3),
+            "above": 0.07,
+            "ess": (90.0, 40.0, None),
+        },
         "weights": {"num": 1000, "rhat": None, "above": 0.0, "ess": None},
     },
     "agreement": 0.98,
@@ -34,7 +41,14 @@ DIAGNOSIS = {
     "average": {"nll": 0.11, "accuracy": 0.97},
     "missing": {"kinetic temperature": "sgld keeps no momenta"},
 }
-_STATES: tuple[State, ...] = ("complete", "complete", "infeasible", "complete", "pruned", "complete")
+_STATES: tuple[State, ...] = (
+    "complete",
+    "complete",
+    "infeasible",
+    "complete",
+    "pruned",
+    "complete",
+)
 _BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
@@ -58,7 +72,9 @@ def make_snapshot(num_trials: int = 48, **changes: Any) -> StudySnapshot:
         "rule": "The smallest student whose NLL interval overlaps that of the best one.",
         "references": _references(),
         "comparisons": _comparisons(),
-        "hypervolume": tuple(0.9 - math.exp(-4 * (i + 1) / num_trials) * 0.8 for i in range(num_trials)),
+        "hypervolume": tuple(
+            0.9 - math.exp(-4 * (i + 1) / num_trials) * 0.8 for i in range(num_trials)
+        ),
         "random_order": tuple(0.88 * (1 - 0.9 ** (i + 1)) for i in range(num_trials)),
         "best_point": {"nll": 0.0, "flops": 1_000, "storage_bytes": 900},
         "reference_point": {"nll": math.log(10), "flops": 180_000, "storage_bytes": 361_000},
@@ -74,7 +90,10 @@ def make_snapshot(num_trials: int = 48, **changes: Any) -> StudySnapshot:
             "seconds": 84.2,
             "reliability": _reliability(random.Random(0)),
             "diagnosis": DIAGNOSIS,
-            "verdict": {"level": "usable with care", "sentence": "Usable with care: chains disagree."},
+            "verdict": {
+                "level": "usable with care",
+                "sentence": "Usable with care: chains disagree.",
+            },
         },
         "provenance": {
             "device": "cpu, 2 threads",
@@ -96,7 +115,9 @@ def make_snapshot(num_trials: int = 48, **changes: Any) -> StudySnapshot:
 
 def make_single() -> StudySnapshot:
     """A study of one complete trial."""
-    return make_snapshot(1, records=(_tested(_record(1)).replace(trial=0),), front=(0,), chosen=0, knee=0)
+    return make_snapshot(
+        1, records=(_tested(_record(1)).replace(trial=0),), front=(0,), chosen=0, knee=0
+    )
 
 
 def make_evidence(trial: int, num_classes: int = NUM_CLASSES) -> dict[str, Any]:
@@ -123,15 +144,26 @@ def _record(trial: int) -> TrialRecord:
         "group_penalty": round(10 ** rng.uniform(-4, -1), 6),
         "storage_dtype": dtype,
     }
-    state: State = {0: "failed", 24: "failed", 11: "duplicate", 47: "running"}.get(trial, _STATES[trial % 6])  # type: ignore[assignment]
+    state: State = {0: "failed", 24: "failed", 11: "duplicate", 47: "running"}.get(
+        trial, _STATES[trial % 6]
+    )  # type: ignore[assignment]
     created = 1_790_000_000.0 + 7 * trial
     if state in ("failed", "duplicate", "running"):
-        reasons = {"failed": "nll is not finite", "duplicate": "same genotype as trial 3", "running": ""}
+        reasons = {
+            "failed": "nll is not finite",
+            "duplicate": "same genotype as trial 3",
+            "running": "",
+        }
         return TrialRecord(trial, state, genotype, reason=reasons[state], created=created)
     left = max(3, int(width * rng.uniform(0.5, 1.0)))
     layers, drawn = _layers(depth, left), _layers(depth, width)
     macs, params = sum(r["inputs"] * r["outputs"] for r in layers), sum(r["params"] for r in layers)
-    costs = {"macs": macs, "flops": 2 * macs, "params": params, "storage_bytes": params * _BYTES[dtype] + 480}
+    costs = {
+        "macs": macs,
+        "flops": 2 * macs,
+        "params": params,
+        "storage_bytes": params * _BYTES[dtype] + 480,
+    }
     if state == "pruned":
         reason = "even its smallest reachable network stores 212,480 bytes, limit 200,000"
         return TrialRecord(trial, state, genotype, reason=reason, costs=costs, created=created)
@@ -183,8 +215,12 @@ def _metrics(
         "entropy_error": nll / 5,
         "kl_to_teacher": nll / 3,
     }
-    half = {name: 0.35 * value / math.sqrt(n / 60) for name, value in values.items()} | {"accuracy": 0.02}
-    intervals = {prefix + k: (max(0.0, v - half[k]), min(v + half[k], 9.0)) for k, v in values.items()}
+    half = {name: 0.35 * value / math.sqrt(n / 60) for name, value in values.items()} | {
+        "accuracy": 0.02
+    }
+    intervals = {
+        prefix + k: (max(0.0, v - half[k]), min(v + half[k], 9.0)) for k, v in values.items()
+    }
     return (
         {prefix + k: v for k, v in values.items()},
         intervals,
@@ -194,7 +230,10 @@ def _metrics(
 
 def _reliability(rng: random.Random) -> list[dict[str, float]]:
     accuracies = [min(1.0, 0.3 + 0.11 * i + rng.uniform(-0.05, 0.05)) for i in range(7)]
-    return [{"confidence": 0.35 + 0.1 * i, "accuracy": a, "count": 3 + i**3} for i, a in enumerate(accuracies)]
+    return [
+        {"confidence": 0.35 + 0.1 * i, "accuracy": a, "count": 3 + i**3}
+        for i, a in enumerate(accuracies)
+    ]
 
 
 def _tested(record: TrialRecord) -> TrialRecord:
@@ -211,7 +250,10 @@ def _front(records: tuple[TrialRecord, ...]) -> tuple[int, ...]:
     points = {r.trial: [r.value(name) for name in names] for r in records if r.state == "complete"}
 
     def beaten(point: list[float]) -> bool:
-        return any(q != point and all(a <= b for a, b in zip(q, point, strict=True)) for q in points.values())
+        return any(
+            q != point and all(a <= b for a, b in zip(q, point, strict=True))
+            for q in points.values()
+        )
 
     front = [trial for trial, point in points.items() if not beaten(point)]
     return tuple(sorted(front, key=lambda trial: points[trial][0]))
@@ -220,7 +262,13 @@ def _front(records: tuple[TrialRecord, ...]) -> tuple[int, ...]:
 def _references() -> tuple[Reference, ...]:
     one = {"macs": 26_112, "flops": 52_224, "params": 26_379, "storage_bytes": 105_996}
     rows = (
-        ("teacher", "teacher average", 0.112, 200, "Average of 200 SGLD samples of mlp(depth=2, width=128)."),
+        (
+            "teacher",
+            "teacher average",
+            0.112,
+            200,
+            "Average of 200 SGLD samples of mlp(depth=2, width=128).",
+        ),
         (
             "single_sample",
             "best single sample",
@@ -229,7 +277,13 @@ def _references() -> tuple[Reference, ...]:
             "The posterior sample with the best validation NLL.",
         ),
         ("map", "MAP", 0.204, 1, "One network of the teacher's genotype, optimised."),
-        ("unpruned", "unpruned student", 0.131, 1, "A student of the teacher's genotype, never pruned."),
+        (
+            "unpruned",
+            "unpruned student",
+            0.131,
+            1,
+            "A student of the teacher's genotype, never pruned.",
+        ),
     )
     return tuple(
         _reference(name, label, nll, {cost: value * times for cost, value in one.items()}, note)

@@ -1,4 +1,6 @@
-"""A study on disk that nothing was trained for: the records of a snapshot, told to Optuna as a search tells them."""
+"""A study on disk that nothing was trained for: the records of a snapshot, told to Optuna as a
+search tells them.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +19,17 @@ from gped_nas.search.study import RECORD, create_or_load
 from tests.export.students import make_student
 
 
-def make_study(root: Path, snapshot: StudySnapshot, *, class_names: tuple[str, ...] = ("cat", "dog", "eel")) -> Study:
-    """A study folder below ``root``; infeasible trials break the constraint, those of the front have students."""
+def make_study(
+    root: Path, snapshot: StudySnapshot, *, class_names: tuple[str, ...] = ("cat", "dog", "eel")
+) -> Study:
+    """A study folder below ``root``; infeasible trials break the constraint, those of the front
+    have students.
+    """
     folder = root / "study"
     folder.mkdir(parents=True)
-    store = create_or_load(sqlite_url(folder / DATABASE), snapshot.name, snapshot.objectives, {"seed": "0"})
+    store = create_or_load(
+        sqlite_url(folder / DATABASE), snapshot.name, snapshot.objectives, {"seed": "0"}
+    )
     write_json(folder / STUDY_FILE, {"name": snapshot.name, "storage": "sqlite"})
     study = store._study
     for record in snapshot.records:
@@ -48,7 +56,10 @@ def _tested(record: TrialRecord) -> dict[str, object]:
     """What is told of a student's test: its figures, and one comparison with the teacher."""
     compared = Comparison("student", "teacher", "nll", "test", 0.02, (0.01, 0.03), 360)
     kept = ("metrics", "intervals", "n")
-    found = {key: {k: v for k, v in getattr(record, key).items() if k.startswith("test_")} for key in kept}
+    found = {
+        key: {k: v for k, v in getattr(record, key).items() if k.startswith("test_")}
+        for key in kept
+    }
     return {**found, "comparisons": [asdict(compared)]}
 
 
@@ -60,10 +71,15 @@ def _tell(study: optuna.Study, record: TrialRecord, snapshot: StudySnapshot) -> 
         RECORD: record.replace(metrics=kept).dumps(),
         **{k: kept[k] for k in ("accuracy", "nll") if k in kept},
     }
-    excess = {"constraints:params": -1.0, "constraints:storage_bytes": 1.0 if record.state == "infeasible" else -1.0}
+    excess = {
+        "constraints:params": -1.0,
+        "constraints:storage_bytes": 1.0 if record.state == "infeasible" else -1.0,
+    }
     study.add_trial(
         create_trial(
-            state=TrialState.COMPLETE if is_measured else states.get(record.state, TrialState.PRUNED),
+            state=TrialState.COMPLETE
+            if is_measured
+            else states.get(record.state, TrialState.PRUNED),
             values=[record.value(one.name) for one in snapshot.objectives] if is_measured else None,
             params={"width": record.genotype["width"]},
             distributions={"width": IntDistribution(1, 128)},

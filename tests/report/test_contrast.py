@@ -9,7 +9,10 @@ from tests.report.test_page import EVIL, Page
 def test_a_larger_front_is_named_and_alike_ones_are_not() -> None:
     alike = contrast_data([make_snapshot(), make_snapshot(name="again")])
     assert alike["headline"] == "These studies' fronts cannot be told apart by their hypervolume."
-    assert alike["differences"][0]["difference"] == 0 and "holds 0" in alike["differences"][0]["reading"]
+    assert (
+        alike["differences"][0]["difference"] == 0
+        and "holds 0" in alike["differences"][0]["reading"]
+    )
     snapshot = make_snapshot()
     worse = tuple(
         r.replace(metrics={**r.metrics, "nll": r.metrics["nll"] + 1.0}) if "nll" in r.metrics else r
@@ -24,9 +27,20 @@ def test_a_larger_front_is_named_and_alike_ones_are_not() -> None:
 
 
 def test_settings_that_differ_are_listed_and_no_others() -> None:
-    one = {"seed": 0, "search": {"sampler": "tpe", "n_trials": 48}, "views": [{"policy": "clean"}], "same": [1, 2]}
-    two = {**one, "search": {"sampler": "random", "n_trials": 48}, "views": [{"policy": "noise", "std": 0.1}]}
-    rows = contrast_data([make_snapshot(config=one), make_snapshot(config=two, name="b")])["settings"]
+    one = {
+        "seed": 0,
+        "search": {"sampler": "tpe", "n_trials": 48},
+        "views": [{"policy": "clean"}],
+        "same": [1, 2],
+    }
+    two = {
+        **one,
+        "search": {"sampler": "random", "n_trials": 48},
+        "views": [{"policy": "noise", "std": 0.1}],
+    }
+    rows = contrast_data([make_snapshot(config=one), make_snapshot(config=two, name="b")])[
+        "settings"
+    ]
     assert {row["name"]: row["values"] for row in rows} == {
         "search.sampler": ["tpe", "random"],
         "views[0].policy": ["clean", "noise"],

@@ -26,7 +26,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     url = f"sqlite:///{tmp_path_factory.mktemp('study')}/study.db"
-    study = optuna.create_study(storage=url, study_name="digits", directions=["minimize", "minimize"])
+    study = optuna.create_study(
+        storage=url, study_name="digits", directions=["minimize", "minimize"]
+    )
     for i in range(12):
         trial = study.ask()
         x = trial.suggest_float("x", 0, 1)
@@ -206,7 +208,8 @@ def test_it_answers_over_a_socket_even_beside_an_idle_connection(study, tmp_path
             thread.join()
 
 
-# ------------------------------------------------------------------------------- answers about a study, put right
+# ------------------------------------------------------------------------------- answers about a
+# study, put right
 
 
 def detail(app, query=""):
@@ -217,7 +220,9 @@ def detail(app, query=""):
 
 @pytest.mark.parametrize("after", [0, 5, 12])
 def test_best_trials_are_optunas_and_all_of_them_feasible(app, study, after):
-    """Every trial lies on x + y = 1, so Optuna's best are the eight feasible ones; optuna-dashboard says twelve."""
+    """Every trial lies on x + y = 1, so Optuna's best are the eight feasible ones; optuna-dashboard
+    says twelve.
+    """
     best = {t.number for t in optuna.load_study(study_name="digits", storage=study).best_trials}
     found = detail(app, f"after={after}")
     assert {t["number"] for t in found["best_trials"]} == best == {0, 1, 3, 4, 6, 7, 9, 10}
@@ -237,7 +242,9 @@ def test_best_trials_are_those_of_one_objective_and_vanish_with_the_study(tmp_pa
 
 @pytest.mark.parametrize("after", ["", "after=2"])
 def test_a_feasible_trial_that_an_infeasible_one_beats_is_best(tmp_path, after):
-    """optuna-dashboard lists trial 0 alone; asked for news only, its answer does not hold trial 1 at all."""
+    """optuna-dashboard lists trial 0 alone; asked for news only, its answer does not hold trial 1
+    at all.
+    """
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
     for value in (0.0, 1.0):
@@ -273,7 +280,8 @@ def test_records_are_not_shown_and_numbers_are(tmp_path):
         assert one["user_attrs"] == [{"key": "accuracy", "value": "0.5"}]
 
 
-# --------------------------------------------------------------------------------------------- told from outside
+# --------------------------------------------------------------------------------------------- told
+# from outside
 
 TOLD = [
     b'{"state": "complete", "values": [NaN, 1.0]}',
@@ -293,7 +301,9 @@ def test_nothing_told_through_the_dashboard_makes_a_study_unreadable(tmp_path, b
         study.tell(study.ask(), values)
     study.ask()
     app = application(url, port=PORT)
-    attributes = json.dumps({"user_attrs": {"gped:record": "garbage", "nll": float("nan")}}).encode()
+    attributes = json.dumps(
+        {"user_attrs": {"gped:record": "garbage", "nll": float("nan")}}
+    ).encode()
     assert ask(app, "/api/trials/3/user-attrs", "POST", attributes, host=OWN)[0] == 204
     assert ask(app, "/api/trials/3/tell", "POST", body, host=OWN)[0] == 204
     found = detail(app)
@@ -313,6 +323,9 @@ def test_an_attached_file_is_handed_out_as_a_file_and_not_as_a_page(tmp_path):
     status, headers, body = ask(app, address, host=OWN)
     told = dict(headers)
     assert (status, body) == (200, b"<script>alert(1)</script>")
-    assert told["Content-Security-Policy"].startswith("sandbox") and told["X-Content-Type-Options"] == "nosniff"
+    assert (
+        told["Content-Security-Policy"].startswith("sandbox")
+        and told["X-Content-Type-Options"] == "nosniff"
+    )
     assert "Access-Control-Allow-Origin" not in told
     assert len(study._storage.get_study_system_attrs(1)) == 1

@@ -21,7 +21,9 @@ def test_data_is_json_and_equal_for_equal_snapshots():
 
 
 def test_plain_rounds_sorts_and_drops_what_is_not_finite():
-    found = plain({"b": 0.123456789, "a": (1, True, None), "c": math.inf, "d": 123456789, 3: math.nan})
+    found = plain(
+        {"b": 0.123456789, "a": (1, True, None), "c": math.inf, "d": 123456789, 3: math.nan}
+    )
     assert found == {"3": None, "a": [1, True, None], "b": 0.123457, "c": None, "d": 123456789}
     assert list(found) == sorted(found)
 
@@ -30,7 +32,14 @@ def test_every_trial_is_kept_and_states_add_up():
     data = data_of(make_snapshot())
     assert [record["trial"] for record in data["records"]] == list(range(48))
     assert sum(data["states"].values()) == 48
-    assert set(data["states"]) == {"complete", "pruned", "infeasible", "duplicate", "failed", "running"}
+    assert set(data["states"]) == {
+        "complete",
+        "pruned",
+        "infeasible",
+        "duplicate",
+        "failed",
+        "running",
+    }
 
 
 def test_the_answer_compares_costs_and_quality_with_the_teacher():
@@ -38,7 +47,10 @@ def test_the_answer_compares_costs_and_quality_with_the_teacher():
     student, teacher = snapshot.record(snapshot.chosen), snapshot.references[0]
     answer = data_of(snapshot)["answer"]
     assert f"Trial {snapshot.chosen} " in answer["headline"]
-    assert f"{teacher.costs['macs'] / student.costs['macs']:,.0f}× less than the teacher" in answer["headline"]
+    assert (
+        f"{teacher.costs['macs'] / student.costs['macs']:,.0f}× less than the teacher"
+        in answer["headline"]
+    )
     kept = 100 * student.metrics["test_accuracy"] / teacher.metrics["test_accuracy"]
     assert f"keeps {kept:.1f} % of the teacher's accuracy" in answer["detail"]
     assert "measured on test, n = 360" in answer["detail"]
@@ -68,7 +80,9 @@ def test_paired_differences_name_whoever_wins(metric, interval, reading):
 def test_layers_that_pruning_removed_stay_visible():
     snapshot = make_snapshot()
     trial = snapshot.front[0]
-    records = tuple(r.replace(layers=r.layers[1:]) if r.trial == trial else r for r in snapshot.records)
+    records = tuple(
+        r.replace(layers=r.layers[1:]) if r.trial == trial else r for r in snapshot.records
+    )
     layers = data_of(make_snapshot(records=records))["cards"][0]["layers"]
     assert layers[0]["after"] is None
     assert layers[0]["before"]["outputs"] > 0
@@ -89,7 +103,9 @@ def test_what_is_lost_is_said_with_its_interval():
         ]
         return data_of(make_snapshot(records=tuple(records)))["answer"]["detail"]
 
-    assert "What is lost is likelihood: +0.0200 nats a prediction [0.0100, 0.0300]" in lost(0.02, (0.01, 0.03))
+    assert "What is lost is likelihood: +0.0200 nats a prediction [0.0100, 0.0300]" in lost(
+        0.02, (0.01, 0.03)
+    )
     assert "cannot be told from nothing: +0.0200" in lost(0.02, (-0.01, 0.05))
     assert "Nothing is lost" in lost(-0.02, (-0.03, -0.01))
 
@@ -101,7 +117,11 @@ def test_the_table_holds_every_number_of_every_record():
     rows = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
     assert len(set(found["columns"])) == len(found["columns"])
     for row, record in zip(rows, data["records"], strict=True):
-        assert (row["trial"], row["state"], row["reason"]) == (record["trial"], record["state"], record["reason"])
+        assert (row["trial"], row["state"], row["reason"]) == (
+            record["trial"],
+            record["state"],
+            record["reason"],
+        )
         for name, value in {**record["metrics"], **record["costs"], **record["settings"]}.items():
             assert row[name] == value
         for name, bounds in record["intervals"].items():
@@ -110,8 +130,12 @@ def test_the_table_holds_every_number_of_every_record():
 
 
 def test_a_setting_never_hides_a_number():
-    records = (TrialRecord(0, "complete", {"family": "mlp", "nll": 7, "state": "x"}, metrics={"nll": 0.5}),)
-    found = numbers_of(data_of(make_snapshot(records=records, front=(), chosen=None, knee=None)))["table"]
+    records = (
+        TrialRecord(0, "complete", {"family": "mlp", "nll": 7, "state": "x"}, metrics={"nll": 0.5}),
+    )
+    found = numbers_of(data_of(make_snapshot(records=records, front=(), chosen=None, knee=None)))[
+        "table"
+    ]
     assert dict(zip(found["columns"], found["rows"][0], strict=True))["nll"] == 0.5
     assert found["settings"] == ["family"]
 
@@ -137,7 +161,9 @@ def test_the_saving_is_that_of_a_teacher_for_each_student():
     metrics = {"nll": 0.5}
     records = [TrialRecord(i, "complete", {}, metrics=metrics, seconds=3.0 + i) for i in range(2)]
     records.append(TrialRecord(2, "duplicate", {}, metrics=metrics))
-    saved = data_of(make_snapshot(records=tuple(records), front=(), chosen=None, knee=None))["savings"]
+    saved = data_of(make_snapshot(records=tuple(records), front=(), chosen=None, knee=None))[
+        "savings"
+    ]
     assert (saved["num"], saved["anew"], saved["saved"]) == (2, 175.4, 84.2)
     assert saved["share"] == pytest.approx(84.2 / 175.4, abs=1e-6)
     assert data_of(make_snapshot(teacher={}))["savings"] is None
@@ -145,8 +171,15 @@ def test_the_saving_is_that_of_a_teacher_for_each_student():
 
 def test_reasons_are_counted_most_frequent_first():
     failures = data_of(make_snapshot())["failures"]
-    assert [row["num"] for row in failures] == sorted((row["num"] for row in failures), reverse=True)
-    assert {"state": "failed", "reason": "nll is not finite", "trials": [0, 24], "num": 2} in failures
+    assert [row["num"] for row in failures] == sorted(
+        (row["num"] for row in failures), reverse=True
+    )
+    assert {
+        "state": "failed",
+        "reason": "nll is not finite",
+        "trials": [0, 24],
+        "num": 2,
+    } in failures
 
 
 def test_confusions_add_up_and_name_the_classes():
@@ -155,11 +188,18 @@ def test_confusions_add_up_and_name_the_classes():
     changes = {"records": (record,), "front": (0,), "chosen": 0, "knee": 0, "evidence": evidence}
     card = data_of(make_snapshot(**changes, class_names=("cat", "dog", "x" * 99)))["cards"][0]
     confusion = card["confusion"]
-    assert [[cell["count"] for cell in line] for line in confusion["matrix"]] == [[5, 0, 1], [0, 0, 0], [0, 0, 3]]
+    assert [[cell["count"] for cell in line] for line in confusion["matrix"]] == [
+        [5, 0, 1],
+        [0, 0, 0],
+        [0, 0, 3],
+    ]
     assert (confusion["n"], confusion["num_wrong"]) == (9, 1)
     assert confusion["wrong"] == [{"label": "cat", "found": "x" * 39 + "…", "count": 1}]
     many = tuple(str(i) for i in range(40))
-    assert data_of(make_snapshot(**changes, class_names=many))["cards"][0]["confusion"]["matrix"] is None
+    assert (
+        data_of(make_snapshot(**changes, class_names=many))["cards"][0]["confusion"]["matrix"]
+        is None
+    )
 
 
 def test_find_refuses_a_trial_that_is_not_there():
@@ -180,8 +220,6 @@ def test_objective_labels_win_over_the_known_ones():
 
 
 def test_the_package_loads_no_drawing_library():
-    code = (
-        "import sys, gped_nas.report; print([m for m in ('plotly', 'jinja2', 'optuna_dashboard') if m in sys.modules])"
-    )
+    code = "import sys, gped_nas.report; print([m for m in ('plotly', 'jinja2', 'optuna_dashboard') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -39,8 +39,22 @@ def test_the_front_starts_with_a_cost_across_and_quality_up(objectives, axes):
 
 def test_charts_are_those_the_data_allow():
     sections = [chart.section for chart in charts(data_of(make_snapshot()))]
-    assert sections == ["front", "hypervolume", "hypervolume-time", "importances", "training", "teacher"]
-    nothing = {"hypervolume": (), "random_order": (), "importances": {}, "teacher": {}, "records": (), "front": ()}
+    assert sections == [
+        "front",
+        "hypervolume",
+        "hypervolume-time",
+        "importances",
+        "training",
+        "teacher",
+    ]
+    nothing = {
+        "hypervolume": (),
+        "random_order": (),
+        "importances": {},
+        "teacher": {},
+        "records": (),
+        "front": (),
+    }
     bare = make_snapshot(objectives=(NLL,), chosen=None, knee=None, **nothing)
     assert charts(data_of(bare)) == []
 
@@ -75,20 +89,32 @@ def test_every_group_has_its_own_shape_and_colour():
     chart = front(make_snapshot(), "flops", "storage_bytes")
     marks = [t.marker for t in chart.figure.data if t.name and t.mode == "markers"]
     assert len({mark.symbol for mark in marks}) == len(marks) == 10
-    states = [trace(chart, name).marker.color for name in ("front", "dominated", "infeasible", "pruned")]
+    states = [
+        trace(chart, name).marker.color for name in ("front", "dominated", "infeasible", "pruned")
+    ]
     assert len(set(states)) == 4
 
 
-@pytest.mark.parametrize(("up", "shape_of_y"), [(NLL, lambda steps: sorted(steps, reverse=True)), (ACCURACY, sorted)])
+@pytest.mark.parametrize(
+    ("up", "shape_of_y"), [(NLL, lambda steps: sorted(steps, reverse=True)), (ACCURACY, sorted)]
+)
 def test_the_step_line_joins_what_nothing_beats(up, shape_of_y):
-    """Brute force: a front point is on the line exactly when no other student is at least as good in both."""
+    """Brute force: a front point is on the line exactly when no other student is at least as good
+    in both.
+    """
     chart = front(make_snapshot(), "flops", up.name)
     line = next(t for t in chart.figure.data if t.mode == "lines")
     points = [
-        p for name in ("front", "dominated") for p in zip(trace(chart, name).x, trace(chart, name).y, strict=True)
+        p
+        for name in ("front", "dominated")
+        for p in zip(trace(chart, name).x, trace(chart, name).y, strict=True)
     ]
     sign = 1 if up.direction == "minimize" else -1
-    best = {p for p in points if not any(q != p and q[0] <= p[0] and sign * q[1] <= sign * p[1] for q in points)}
+    best = {
+        p
+        for p in points
+        if not any(q != p and q[0] <= p[0] and sign * q[1] <= sign * p[1] for q in points)
+    }
     assert set(zip(line.x, line.y, strict=True)) == best
     assert list(line.x) == sorted(line.x)
     assert list(line.y) == shape_of_y(line.y)
@@ -120,7 +146,10 @@ def test_a_figure_is_found_by_name_and_drawn_over_any_axes():
     data = data_of(make_snapshot())
     assert figure(data, "front").layout.xaxis.title.text == "FLOPs"
     asked = figure(data, "front", x="storage_bytes", y="brier")
-    assert (asked.layout.xaxis.title.text, asked.layout.yaxis.title.text) == ("storage (bytes)", "Brier score")
+    assert (asked.layout.xaxis.title.text, asked.layout.yaxis.title.text) == (
+        "storage (bytes)",
+        "Brier score",
+    )
     with pytest.raises(ConfigError, match="figure 'fornt': unknown; did you mean 'front'"):
         figure(data, "fornt")
     with pytest.raises(ConfigError, match="axis 'breir': unknown; did you mean 'brier'"):
@@ -132,7 +161,10 @@ def test_a_figure_is_found_by_name_and_drawn_over_any_axes():
 def test_metrics_that_differ_much_are_seen_on_a_log_scale():
     snapshot = make_snapshot()
     worst = snapshot.front[-1]
-    records = tuple(r.replace(metrics={**r.metrics, "nll": 9.0}) if r.trial == worst else r for r in snapshot.records)
+    records = tuple(
+        r.replace(metrics={**r.metrics, "nll": 9.0}) if r.trial == worst else r
+        for r in snapshot.records
+    )
     assert front(make_snapshot(records=records)).figure.layout.yaxis.type == "log"
 
 

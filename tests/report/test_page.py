@@ -60,7 +60,9 @@ class Page(HTMLParser):
         return [attrs[name] for _, attrs in self.tags if name in attrs]
 
     def embedded(self, identifier):
-        return json.loads(next(text for attrs, text in self.scripts if attrs.get("id") == identifier))
+        return json.loads(
+            next(text for attrs, text in self.scripts if attrs.get("id") == identifier)
+        )
 
 
 def render(**changes):
@@ -78,14 +80,21 @@ def evil_snapshot():
     snapshot = make_snapshot()
     genotype = {"family": TURNED, EVIL: EVIL, "long": LONG}
     records = tuple(
-        r.replace(genotype=genotype, reason=f"{EVIL} {LONG}", metrics={**r.metrics, EVIL: 0.5} if r.metrics else {})
+        r.replace(
+            genotype=genotype,
+            reason=f"{EVIL} {LONG}",
+            metrics={**r.metrics, EVIL: 0.5} if r.metrics else {},
+        )
         for r in snapshot.records
     )
     metrics = {"nll": 0.1, EVIL: 0.5}
     return make_snapshot(
         name=f"{EVIL}\n{TURNED} {LONG}",
         class_names=(EVIL, LONG, TURNED),
-        objectives=(*snapshot.objectives, Objective(EVIL, "minimize", "metric", f"{EVIL} {TURNED} {LONG}")),
+        objectives=(
+            *snapshot.objectives,
+            Objective(EVIL, "minimize", "metric", f"{EVIL} {TURNED} {LONG}"),
+        ),
         records=records,
         rule=EVIL,
         notes=(EVIL,),
@@ -93,7 +102,11 @@ def evil_snapshot():
         config={EVIL: [EVIL], TURNED: LONG},
         provenance={EVIL: EVIL},
         importances={"nll": {EVIL: 0.4}},
-        references=(Reference("map", MARKUP + EVIL, metrics, note=EVIL, costs={"flops": 9, "storage_bytes": 9}),),
+        references=(
+            Reference(
+                "map", MARKUP + EVIL, metrics, note=EVIL, costs={"flops": 9, "storage_bytes": 9}
+            ),
+        ),
         comparisons=(Comparison(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),),
     )
 
@@ -107,13 +120,17 @@ def test_the_same_study_gives_the_same_bytes(text):
     assert render() == text
 
 
-@pytest.mark.parametrize("snapshot", [make_single(), make_snapshot(), make_snapshot(1000)], ids=["1", "48", "1000"])
+@pytest.mark.parametrize(
+    "snapshot", [make_single(), make_snapshot(), make_snapshot(1000)], ids=["1", "48", "1000"]
+)
 def test_a_report_stays_small_is_made_fast_and_again_the_same(snapshot, tmp_path):
     started = time.process_time()
     write_report(snapshot, tmp_path / "report.html")
     assert time.process_time() - started < 5
     first = (tmp_path / "report.html").read_bytes()
-    assert len(first) <= 2_500_000 + 2000 * len(snapshot.records) + 40_000 * min(MAX_CARDS, len(snapshot.front))
+    assert len(first) <= 2_500_000 + 2000 * len(snapshot.records) + 40_000 * min(
+        MAX_CARDS, len(snapshot.front)
+    )
     write_report(snapshot, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_bytes() == first
 
@@ -122,15 +139,23 @@ def test_cards_beyond_the_limit_are_in_the_file_beside_it(tmp_path):
     snapshot = make_snapshot(400)
     chosen = snapshot.front[MAX_CARDS + 3]
     write_report(make_snapshot(400, chosen=chosen), tmp_path / "study.html")
-    page, beside = (Page((tmp_path / name).read_text()) for name in ("study.html", "study-cards.html"))
+    page, beside = (
+        Page((tmp_path / name).read_text()) for name in ("study.html", "study-cards.html")
+    )
 
     def cards(page):
-        return [int(i.removeprefix("student-")) for i in page.attributes("id") if re.fullmatch(r"student-\d+", i)]
+        return [
+            int(i.removeprefix("student-"))
+            for i in page.attributes("id")
+            if re.fullmatch(r"student-\d+", i)
+        ]
 
     assert len(cards(page)) == MAX_CARDS and chosen in cards(page)
     assert sorted(cards(page) + cards(beside)) == sorted(snapshot.front)
     out = [link for link in page.attributes("href") if not link.startswith("#")]
-    assert {link for link in out if "#" in link} == {f"study-cards.html#student-{t}" for t in cards(beside)}
+    assert {link for link in out if "#" in link} == {
+        f"study-cards.html#student-{t}" for t in cards(beside)
+    }
     assert beside.scripts == [] and "study.html" in beside.attributes("href")
     write_report(make_snapshot(), tmp_path / "study.html")
     assert [p.name for p in tmp_path.iterdir()] == ["study.html"]
@@ -155,7 +180,9 @@ def test_nothing_is_loaded_from_anywhere(text):
     assert [tag for tag, _ in found.tags if tag in ("link", "base", "iframe", "object")] == []
     assert all(link.startswith("#") for link in found.attributes("href"))
     assert found.attributes("action") == []
-    assert "url(" not in "".join((TEMPLATES / name).read_text() for name in ("style.css", *REPORT_SCRIPTS))
+    assert "url(" not in "".join(
+        (TEMPLATES / name).read_text() for name in ("style.css", *REPORT_SCRIPTS)
+    )
 
 
 def test_every_link_has_its_target(text):
@@ -166,7 +193,9 @@ def test_every_link_has_its_target(text):
 
 
 def test_the_policy_forbids_everything_that_is_not_inline(text):
-    policies = [a["content"] for _, a in Page(text).tags if a.get("http-equiv") == "Content-Security-Policy"]
+    policies = [
+        a["content"] for _, a in Page(text).tags if a.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert policies == [CONTENT_SECURITY_POLICY]
     assert "default-src 'none'" in CONTENT_SECURITY_POLICY
 
@@ -182,7 +211,9 @@ def test_texts_of_the_study_stay_text():
 
 
 def test_long_names_do_not_swell_the_page():
-    """The name stands in full in the provenance, the export commands and the JSON; reasons only in the JSON."""
+    """The name stands in full in the provenance, the export commands and the JSON; reasons only in
+    the JSON.
+    """
     assert len(page(data_of(evil_snapshot()))) < 3_500_000
 
 
@@ -201,7 +232,9 @@ def test_cloud_and_logo_are_off(text):
 def test_every_figure_has_its_place_and_a_text(text):
     found = Page(text)
     drawn = set(found.embedded("charts")["charts"])
-    labelled = {a["id"] for _, a in found.tags if "chart" in a.get("class", "").split() and a["aria-label"]}
+    labelled = {
+        a["id"] for _, a in found.tags if "chart" in a.get("class", "").split() and a["aria-label"]
+    }
     assert drawn == labelled
 
 

@@ -1,4 +1,6 @@
-"""What a study shows in the dashboard: once, up to date, as text, and never over what a person wrote."""
+"""What a study shows in the dashboard: once, up to date, as text, and never over what a person
+wrote.
+"""
 
 import json
 from pathlib import Path
@@ -60,7 +62,9 @@ def test_the_study_and_each_trial_of_the_front_have_a_note(furnished: Study) -> 
     notes = notes_of(furnished)
     assert sorted(notes) == sorted(front)
     whole = get_note(optunas(furnished))
-    assert "on the front: trials " + ", ".join(map(str, front)) in whole and "chosen: trial" in whole
+    assert (
+        "on the front: trials " + ", ".join(map(str, front)) in whole and "chosen: trial" in whole
+    )
     for record in furnished.front_records():
         text = notes[record.trial]
         low, high = record.intervals["nll"]
@@ -72,7 +76,9 @@ def test_the_study_and_each_trial_of_the_front_have_a_note(furnished: Study) -> 
 def test_files_of_the_front_are_attached_and_linked(furnished: Study) -> None:
     metas = {meta.filename: meta for meta in get_all_artifact_meta(optunas(furnished))}
     files = ("README.md", "spec.json", "weights.safetensors")
-    assert set(metas) == {f"trial-{r.trial}-{name}" for r in furnished.front_records() for name in files}
+    assert set(metas) == {
+        f"trial-{r.trial}-{name}" for r in furnished.front_records() for name in files
+    }
     notes = notes_of(furnished)
     for record in furnished.front_records():
         source = furnished.path / "students" / str(record.trial)
@@ -80,13 +86,21 @@ def test_files_of_the_front_are_attached_and_linked(furnished: Study) -> None:
         blob = furnished.path / ARTIFACTS / meta.artifact_id
         assert blob.read_bytes() == (source / "weights.safetensors").read_bytes()
         assert f"(/artifacts/1/{meta.artifact_id})" in notes[record.trial]
-        card = (furnished.path / ARTIFACTS / metas[f"trial-{record.trial}-README.md"].artifact_id).read_text()
+        card = (
+            furnished.path / ARTIFACTS / metas[f"trial-{record.trial}-README.md"].artifact_id
+        ).read_text()
         assert card.startswith(f"# Trial {record.trial} of ")
 
 
 def test_the_main_figures_are_saved_under_names_that_stay(furnished: Study) -> None:
     plots = plots_of(optunas(furnished))
-    always = {"chart-front", "chart-hypervolume", "chart-hypervolume-time", "chart-training", "chart-teacher"}
+    always = {
+        "chart-front",
+        "chart-hypervolume",
+        "chart-hypervolume-time",
+        "chart-training",
+        "chart-teacher",
+    }
     assert always <= set(plots) <= {*always, "chart-importances"}
     assert all(plot["layout"]["title"]["text"] and plot["data"] for plot in plots.values())  # type: ignore[index]
 
@@ -150,7 +164,9 @@ def test_what_a_person_wrote_stays(wall) -> None:  # type: ignore[no-untyped-def
     assert (get_note(study), note_of(study, 0), note_of(study, 1)) == ("mine", "third", "a &lt;b>")
 
 
-def test_a_file_that_changed_is_replaced_and_one_that_was_deleted_comes_back(wall, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_that_changed_is_replaced_and_one_that_was_deleted_comes_back(
+    wall, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     study, start = wall
     addresses = []
     for data in (b"one", b"two", b"two"):
@@ -163,7 +179,9 @@ def test_a_file_that_changed_is_replaced_and_one_that_was_deleted_comes_back(wal
     blob.unlink()
     start().put_files({"a.bin": b"two"})
     assert blob.read_bytes() == b"two"
-    study._storage.set_study_system_attr(1, f"artifacts:{blob.name}", "null")  # as the dashboard deletes
+    study._storage.set_study_system_attr(
+        1, f"artifacts:{blob.name}", "null"
+    )  # as the dashboard deletes
     assert start().put_files({"a.bin": b"two"})["a.bin"] not in addresses
 
 
@@ -190,10 +208,19 @@ def test_hostile_names_are_text_in_notes_and_plots(tmp_path: Path) -> None:
     study = make_study(tmp_path, snapshot, class_names=(EVIL, "b", "c"))
     furnish(study)
     notes = [get_note(optunas(study)), *notes_of(study).values()]
-    cards = [path.read_text() for path in (study.path / ARTIFACTS).iterdir() if path.read_bytes()[:2] == b"# "]
+    cards = [
+        path.read_text()
+        for path in (study.path / ARTIFACTS).iterdir()
+        if path.read_bytes()[:2] == b"# "
+    ]
     assert len(notes) == len(cards) + 1 == 1 + len(study.front_records()) > 1
     for text in (*notes, *cards):
-        assert "<" not in text and "\u202e" not in text and "](javascript" not in text and len(text) < 30_000
+        assert (
+            "<" not in text
+            and "\u202e" not in text
+            and "](javascript" not in text
+            and len(text) < 30_000
+        )
     assert "&lt;img src=x onerror=alert\\(1\\)&gt;" in notes[0]
     plots = json.dumps(plots_of(optunas(study)))
     assert "<img" not in plots and "\\u202e" not in plots
@@ -202,7 +229,9 @@ def test_hostile_names_are_text_in_notes_and_plots(tmp_path: Path) -> None:
 def test_a_study_without_trials_has_a_note(tmp_path: Path) -> None:
     study = make_study(tmp_path, make_snapshot(records=(), front=(), references=()))
     furnish(study)
-    assert "on the front: trials none" in get_note(optunas(study)) and "chosen: none" in get_note(optunas(study))
+    assert "on the front: trials none" in get_note(optunas(study)) and "chosen: none" in get_note(
+        optunas(study)
+    )
     assert not (study.path / ARTIFACTS).exists()
 
 

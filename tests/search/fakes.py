@@ -18,7 +18,9 @@ SHAPE, CLASSES = (1, 2, 2), 3
 IDENTITY = {"students": "1", "recipe": "2"}
 
 
-def make_space(genotype=None, objectives=("nll", "params"), constraints=None, seed=0, **search_settings):
+def make_space(
+    genotype=None, objectives=("nll", "params"), constraints=None, seed=0, **search_settings
+):
     data = {
         "name": "fake",
         "dataset": {"name": "digits"},
@@ -27,7 +29,9 @@ def make_space(genotype=None, objectives=("nll", "params"), constraints=None, se
             "genotype": {"depth": 1, "width": 4},
             "method": {"name": "sgld", "num_samples": 2, "step_size": {"initial": 1e-4}},
         },
-        "students": [{"family": "mlp", "genotype": genotype or {"depth": 1, "width": {"int": [1, 6]}}}],
+        "students": [
+            {"family": "mlp", "genotype": genotype or {"depth": 1, "width": {"int": [1, 6]}}}
+        ],
         "objectives": list(objectives),
         "constraints": constraints or {},
         "search": {"sampler": "random", "n_trials": 10, "students_at_once": 4, **search_settings},
@@ -72,7 +76,9 @@ _memory = {}
 
 
 def storage_of(path):
-    """What Optuna opens: a SQLite file or, for ``*.memory``, a faster stand-in that a later opening finds again."""
+    """What Optuna opens: a SQLite file or, for ``*.memory``, a faster stand-in that a later opening
+    finds again.
+    """
     if path.suffix == ".memory":
         return _memory.setdefault(path, optuna.storages.InMemoryStorage())
     return sqlite_url(path)
@@ -90,7 +96,15 @@ def optuna_study(path, name="fake"):
     return optuna.load_study(storage=storage_of(path), study_name=name)
 
 
-def run(space, store, fake=None, n_trials=10, timeout_s=None, told=lambda r, n: None, should_stop=lambda: False):
+def run(
+    space,
+    store,
+    fake=None,
+    n_trials=10,
+    timeout_s=None,
+    told=lambda r, n: None,
+    should_stop=lambda: False,
+):
     return search(
         space,
         store,

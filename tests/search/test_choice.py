@@ -14,12 +14,15 @@ BYTES = Objective("storage_bytes", "minimize", "cost", "storage (bytes)")
 GENOTYPE = {"family": "mlp", "depth": 0}
 
 
-def record(trial: int, name: str, value: float, interval: tuple[float, float] | None = None) -> TrialRecord:
+def record(
+    trial: int, name: str, value: float, interval: tuple[float, float] | None = None
+) -> TrialRecord:
     intervals = {} if interval is None else {name: interval}
     return TrialRecord(trial, "complete", GENOTYPE, metrics={name: value}, intervals=intervals)
 
 
-# half of a 95 % interval is 1.96 standard errors: (0.0804, 0.1196) is 0.1 with a standard error of 0.01
+# half of a 95 % interval is 1.96 standard errors: (0.0804, 0.1196) is 0.1 with a standard error of
+# 0.01
 BEST = record(7, "nll", 0.100, (0.0804, 0.1196))
 
 
@@ -31,7 +34,11 @@ def test_the_cheapest_within_one_standard_error_of_the_best() -> None:
 
 
 def test_a_maximised_quality_counts_downwards() -> None:
-    front = [record(0, "accuracy", 0.95, (0.9304, 0.9696)), record(1, "accuracy", 0.941), record(2, "accuracy", 0.939)]
+    front = [
+        record(0, "accuracy", 0.95, (0.9304, 0.9696)),
+        record(1, "accuracy", 0.941),
+        record(2, "accuracy", 0.939),
+    ]
     picked, _ = choose(front, [ACCURACY, BYTES], np.array([[0.0, 0.9], [0.1, 0.5], [0.2, 0.1]]))
     assert picked == 1
 

@@ -7,16 +7,25 @@ from gped_nas.search.contrast import MAX_STUDIES, contrast
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Objective, StudySnapshot
 
-LOSS, COST = Objective("nll", "minimize", "metric", "NLL"), Objective("macs", "minimize", "cost", "MACs")
+LOSS, COST = (
+    Objective("nll", "minimize", "metric", "NLL"),
+    Objective("macs", "minimize", "cost", "MACs"),
+)
 SHARE = Objective("accuracy", "maximize", "metric", "accuracy")
 
 
 def study(
-    name: str, points: list[tuple[float, float]], *, objectives=(LOSS, COST), worst=(2.0, 100.0), best=(0.0, 1.0)
+    name: str,
+    points: list[tuple[float, float]],
+    *,
+    objectives=(LOSS, COST),
+    worst=(2.0, 100.0),
+    best=(0.0, 1.0),
 ):
     first, second = (objective.name for objective in objectives)
     records = tuple(
-        TrialRecord(i, "complete", {}, metrics={first: a}, costs={second: int(b)}) for i, (a, b) in enumerate(points)
+        TrialRecord(i, "complete", {}, metrics={first: a}, costs={second: int(b)})
+        for i, (a, b) in enumerate(points)
     )
     names = (first, second)
     return StudySnapshot(
@@ -41,8 +50,12 @@ def study(
 
 
 def test_hypervolumes_by_hand_in_the_box_that_holds_both() -> None:
-    """Box: NLL 0 to 4, MACs 1 to 100 (log10: 0 to 2). (1, 10) covers (1 - 1/4) (1 - 1/2) = .375; (2, 10) covers .25."""
-    found = contrast([study("a", [(1.0, 10)]), study("b", [(2.0, 10)], worst=(4.0, 50.0), best=(0.5, 2.0))])
+    """Box: NLL 0 to 4, MACs 1 to 100 (log10: 0 to 2). (1, 10) covers (1 - 1/4) (1 - 1/2) = .375;
+    (2, 10) covers .25.
+    """
+    found = contrast(
+        [study("a", [(1.0, 10)]), study("b", [(2.0, 10)], worst=(4.0, 50.0), best=(0.5, 2.0))]
+    )
     assert found.worst == {"nll": 4.0, "macs": 100.0} and found.best == {"nll": 0.0, "macs": 1.0}
     assert found.hypervolumes == pytest.approx((0.375, 0.25))
     (difference,) = found.differences
@@ -66,7 +79,10 @@ def test_every_pair_is_compared_and_none_with_itself() -> None:
 
 def test_what_cannot_be_compared_is_said() -> None:
     other = study("b", [], objectives=(SHARE, COST), worst=(0.0, 100.0), best=(1.0, 1.0))
-    with pytest.raises(ConfigError, match=r"study 'b': its objectives are accuracy \(maximize\), macs .* those of 'a'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"study 'b': its objectives are accuracy \(maximize\), macs .* those of 'a'",
+    ):
         contrast([study("a", []), other])
     with pytest.raises(ConfigError, match="given twice among a, a"):
         contrast([study("a", []), study("a", [])])

@@ -18,7 +18,10 @@ POINTS = {
 def test_random_order_is_the_mean_over_all_orders(num_objectives: int) -> None:
     points = np.array(POINTS[num_objectives])
     ones = np.ones(num_objectives)
-    orders = [hypervolume_history(points[list(p)], ones) for p in itertools.permutations(range(len(points)))]
+    orders = [
+        hypervolume_history(points[list(p)], ones)
+        for p in itertools.permutations(range(len(points)))
+    ]
     found = random_order(points)
     assert found == pytest.approx(np.mean(orders, axis=0), abs=0.004)
     assert found[-1] == pytest.approx(hypervolume(points, ones), abs=1e-12)
@@ -32,12 +35,16 @@ def test_a_study_of_nothing_covers_nothing() -> None:
 
 
 def test_the_difference_is_exact_and_its_interval_is_that_of_resampled_sets() -> None:
-    """Brute force: 1000 resamples of each set with exact hypervolumes, other draws; quantiles agree to 0.03."""
+    """Brute force: 1000 resamples of each set with exact hypervolumes, other draws; quantiles agree
+    to 0.03.
+    """
     generator = np.random.default_rng(3)
     first, second = generator.random((30, 2)) * 0.9 + 0.1, generator.random((30, 2)) * 0.6 + 0.4
     difference, (low, high) = resampled_difference(first, second)
     ones = np.ones(2)
-    assert difference == pytest.approx(hypervolume(first, ones) - hypervolume(second, ones), abs=1e-12)
+    assert difference == pytest.approx(
+        hypervolume(first, ones) - hypervolume(second, ones), abs=1e-12
+    )
     drawn = [
         hypervolume(first[generator.integers(30, size=30)], ones)
         - hypervolume(second[generator.integers(30, size=30)], ones)

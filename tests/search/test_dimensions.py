@@ -30,11 +30,15 @@ SPACES = st.fixed_dictionaries(
     {
         "depth": st.one_of(
             st.integers(0, 3),
-            st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True).map(lambda c: {"choices": c}),
+            st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True).map(
+                lambda c: {"choices": c}
+            ),
             st.integers(0, 3).map(lambda low: {"int": [low, 3]}),
         ),
         "width": st.one_of(WIDTHS, st.lists(WIDTHS, min_size=3, max_size=3)),
-        "group_penalty": st.sampled_from([0.0, 0.1, {"choices": [0.0, 0.1]}, {"choices": [0.2, 0.1]}]),
+        "group_penalty": st.sampled_from(
+            [0.0, 0.1, {"choices": [0.0, 0.1]}, {"choices": [0.2, 0.1]}]
+        ),
         "storage_dtype": st.sampled_from(["int8", {"choices": ["float16", "int8", "float32"]}]),
     }
 )
@@ -80,20 +84,26 @@ def test_enumeration_by_hand():
 
 
 def test_a_depth_between_the_ends_can_cost_least_and_most():
-    """On 64 inputs and 10 outputs, widths 64, 1, 64: 4736, 4170 and 4832 weights at depths 1, 2 and 3."""
+    """On 64 inputs and 10 outputs, widths 64, 1, 64: 4736, 4170 and 4832 weights at depths 1, 2 and
+    3.
+    """
     space = parse({"depth": {"int": [1, 3]}, "width": [64, 1, 64]})
     macs = [genotype_cost(g, (64,), 10).macs for g in space.corners()]
     assert (min(macs), max(macs)) == (64 * 64 + 64 + 10, 64 * 64 + 64 + 64 + 640)
 
 
 def test_names_of_layers_and_families_are_apart():
-    space = parse({"depth": {"int": [1, 2]}, "width": [{"int": [1, 9]}, {"int": [1, 9]}]}, prefix="1-mlp.")
+    space = parse(
+        {"depth": {"int": [1, 2]}, "width": [{"int": [1, 9]}, {"int": [1, 9]}]}, prefix="1-mlp."
+    )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trials = [study.ask() for _ in range(20)]
     drawn = [space.draw(trial) for trial in trials]
     for trial, genotype in zip(trials, drawn, strict=True):
         expected = {"1-mlp.depth", "1-mlp.width_0", "1-mlp.width_1"}
-        assert set(trial.params) == (expected if genotype["depth"] == 2 else expected - {"1-mlp.width_1"})
+        assert set(trial.params) == (
+            expected if genotype["depth"] == 2 else expected - {"1-mlp.width_1"}
+        )
     assert {g["depth"] for g in drawn} == {1, 2}
 
 
@@ -106,11 +116,17 @@ def test_a_step_that_misses_the_high_end_stops_before_it():
 
 def test_log_and_single_valued_ranges():
     space = parse(
-        {"depth": {"int": [1, 1]}, "width": {"int": [1, 64], "log": True}, "group_penalty": {"float": [0.1, 0.1]}}
+        {
+            "depth": {"int": [1, 1]},
+            "width": {"int": [1, 64], "log": True},
+            "group_penalty": {"float": [0.1, 0.1]},
+        }
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [space.draw(study.ask()) for _ in range(30)]
-    assert all(g["depth"] == 1 and 1 <= g["width"][0] <= 64 and g["group_penalty"] == 0.1 for g in drawn)
+    assert all(
+        g["depth"] == 1 and 1 <= g["width"][0] <= 64 and g["group_penalty"] == 0.1 for g in drawn
+    )
     assert not space.is_finite
 
 
@@ -123,7 +139,10 @@ BAD = [
     ({"width": "1e1"}, "width: found the text '1e1', expected a number; YAML takes 1e-3 for text"),
     ({"width": 0}, "width: found 0, expected a whole number from 1"),
     ({"width": 2.5}, "width: found 2.5, expected a whole number"),
-    ({"width": {"choices": []}}, "width.choices: found [], expected a list with at least one entry"),
+    (
+        {"width": {"choices": []}},
+        "width.choices: found [], expected a list with at least one entry",
+    ),
     ({"width": {"choices": 4}}, "width.choices: found 4, expected a list"),
     ({"width": {"choices": [4, True]}}, "width.choices: found True, expected numbers or words"),
     ({"width": {"choices": [4, None]}}, "width.choices: found None"),
@@ -143,7 +162,10 @@ BAD = [
     ({"width": {"int": ["1e1", 80]}}, "width.int: found the text '1e1'"),
     ({"width": {"int": [0, 8]}}, "width: found 0, expected a whole number from 1"),
     ({"width": {"int": [1, 10**30]}}, "width: found 1"),
-    ({"width": {"int": [0, 8], "log": True}}, "found a log range from 0, expected it to start above 0"),
+    (
+        {"width": {"int": [0, 8], "log": True}},
+        "found a log range from 0, expected it to start above 0",
+    ),
     ({"width": {"int": [1, 8], "log": "yes"}}, "width.log: found 'yes', expected true or false"),
     ({"width": {"int": [1, 8], "step": 0}}, "width.step: found 0"),
     ({"width": {"int": [1, 8], "step": True}}, "width.step: found True"),
@@ -154,24 +176,45 @@ BAD = [
     ({"depth": {"choices": ["a", "b"]}}, "depth: found 'a', expected a whole number"),
     ({"depth": 1.5}, "depth: found 1.5, expected a whole number"),
     ({"depth": [1, 2]}, "depth: found [1, 2], expected one range"),
-    ({"depth": {"int": [1, 10**12]}}, "depth: found 1000000000000, expected a whole number from 0 to 16"),
+    (
+        {"depth": {"int": [1, 10**12]}},
+        "depth: found 1000000000000, expected a whole number from 0 to 16",
+    ),
     ({"depth": {"int": [-1, 2]}}, "depth: found -1"),
     ({"width": [4]}, "width: found 1 entries, expected one for each of 2 layers"),
     ({"width": []}, "width"),
     ({"width": [4, {"choices": []}]}, "width[1].choices: found []"),
     ({"width": [4, {"choices": [2, 3.5, 8]}]}, "width: found 3.5, expected a whole number"),
     ({"width": [4, {"choices": [2, "a", 8]}]}, "width: found 'a', expected a whole number"),
-    ({"group_penalty": {"float": [0.0, 1.0], "log": True}}, "found a log range from 0.0, expected it to start"),
-    ({"group_penalty": {"float": [-1.0, 1.0]}}, "group_penalty: found -1.0, expected a finite number of at least 0"),
-    ({"group_penalty": {"float": ["1e-3", 0.1]}}, "group_penalty.float: found the text '1e-3', expected a number"),
-    ({"group_penalty": {"float": [0.1, float("inf")]}}, "group_penalty.float: found inf, expected a finite float"),
-    ({"group_penalty": {"float": [float("nan"), 0.1]}}, "group_penalty.float: found nan, expected a finite float"),
+    (
+        {"group_penalty": {"float": [0.0, 1.0], "log": True}},
+        "found a log range from 0.0, expected it to start",
+    ),
+    (
+        {"group_penalty": {"float": [-1.0, 1.0]}},
+        "group_penalty: found -1.0, expected a finite number of at least 0",
+    ),
+    (
+        {"group_penalty": {"float": ["1e-3", 0.1]}},
+        "group_penalty.float: found the text '1e-3', expected a number",
+    ),
+    (
+        {"group_penalty": {"float": [0.1, float("inf")]}},
+        "group_penalty.float: found inf, expected a finite float",
+    ),
+    (
+        {"group_penalty": {"float": [float("nan"), 0.1]}},
+        "group_penalty.float: found nan, expected a finite float",
+    ),
     ({"group_penalty": {"float": [0, 10**400]}}, "expected a finite float"),
     ({"group_penalty": {"float": [0.1, 0.2], "step": 1}}, "group_penalty.step: found 1"),
     ({"group_penalty": {"choices": [0.1, float("nan")]}}, "group_penalty: found nan"),
     ({"group_penalty": "1e-3"}, "group_penalty: found the text '1e-3', expected a number"),
     ({"group_penalty": [0.1, 0.2]}, "group_penalty: found [0.1"),
-    ({"storage_dtype": {"choices": ["float32", "int4"]}}, "storage_dtype: found 'int4', expected one of float32"),
+    (
+        {"storage_dtype": {"choices": ["float32", "int4"]}},
+        "storage_dtype: found 'int4', expected one of float32",
+    ),
     ({"storage_dtype": 8}, "storage_dtype: found 8"),
 ]
 
@@ -219,7 +262,9 @@ RESNETS = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize(("family", "spaces", "shape"), [("cnn", CNNS, (2, 13, 12)), ("resnet", RESNETS, (2, 5, 4))])
+@pytest.mark.parametrize(
+    ("family", "spaces", "shape"), [("cnn", CNNS, (2, 13, 12)), ("resnet", RESNETS, (2, 5, 4))]
+)
 def test_corners_bound_the_costs_of_networks_that_read_images(family, spaces, shape):
     @given(spaces, st.randoms(use_true_random=False))
     @settings(max_examples=25, deadline=None)
@@ -251,16 +296,27 @@ def test_every_list_is_as_long_as_the_value_that_counts_it():
     assert len(everything) == len(set(everything)) == (2 + 8) * 3
     stages = parse({"stages": {"int": [1, 2]}, "depth": [1, {"int": [1, 3]}], "width": 4}, "resnet")
     assert [g["depth"] for g in enumerate_genotypes(stages)] == [(1,), (1, 1), (1, 2), (1, 3)]
-    listed = parse({"depth": 1, "width": [{"choices": [2, 3]}, 4]}, "resnet")  # the list alone says how many stages
-    assert [(g["stages"], g["width"]) for g in enumerate_genotypes(listed)] == [(2, (2, 4)), (2, (3, 4))]
+    listed = parse(
+        {"depth": 1, "width": [{"choices": [2, 3]}, 4]}, "resnet"
+    )  # the list alone says how many stages
+    assert [(g["stages"], g["width"]) for g in enumerate_genotypes(listed)] == [
+        (2, (2, 4)),
+        (2, (3, 4)),
+    ]
 
 
 def test_a_value_that_counts_layers_is_one_range():
     for family, ranges, key in (
-        ("cnn", {"depth": 1, "width": 4, "kernel": 3, "head_depth": [1], "head_width": 4}, "head_depth"),
+        (
+            "cnn",
+            {"depth": 1, "width": 4, "kernel": 3, "head_depth": [1], "head_width": 4},
+            "head_depth",
+        ),
         ("resnet", {"stages": [1, 2], "depth": 1, "width": 4}, "stages"),
     ):
-        with pytest.raises(ConfigError, match=rf"genotype\.{key}: found \[.*expected one range, not one a layer"):
+        with pytest.raises(
+            ConfigError, match=rf"genotype\.{key}: found \[.*expected one range, not one a layer"
+        ):
             parse(ranges, family)
 
 

@@ -21,13 +21,20 @@ def test_costs_are_minimised():
 
 
 def test_unknown_names_get_the_nearest_one():
-    with pytest.raises(RegistryError, match="f.yaml: objectives: unknown metric or cost 'acuracy'; did you mean 'acc"):
+    with pytest.raises(
+        RegistryError,
+        match="f.yaml: objectives: unknown metric or cost 'acuracy'; did you mean 'acc",
+    ):
         objective("acuracy", "f.yaml: objectives")
 
 
 def test_violations_are_positive_where_a_constraint_is_broken():
-    """Costs and losses are bounded above, shares that are maximised below; the bound itself is allowed."""
-    found = violations({"macs": 100, "accuracy": 0.7, "nll": 0.5}, {"macs": 90, "accuracy": 0.75, "nll": 0.5})
+    """Costs and losses are bounded above, shares that are maximised below; the bound itself is
+    allowed.
+    """
+    found = violations(
+        {"macs": 100, "accuracy": 0.7, "nll": 0.5}, {"macs": 90, "accuracy": 0.75, "nll": 0.5}
+    )
     assert found == pytest.approx({"macs": 10, "accuracy": 0.05, "nll": 0.0})
     assert violations({"macs": 80, "accuracy": 0.8}, {"macs": 90, "accuracy": 0.75})["macs"] < 0
 
@@ -46,5 +53,7 @@ def test_worst_values_of_quality():
 
 def test_metrics_that_need_a_target():
     check_available(("nll", "macs", "entropy_excess"), ("predictive",), "f")
-    with pytest.raises(ConfigError, match="f: 'entropy_error' needs 'expected_entropy' among the targets"):
+    with pytest.raises(
+        ConfigError, match="f: 'entropy_error' needs 'expected_entropy' among the targets"
+    ):
         check_available(("nll", "entropy_error"), ("predictive",), "f")

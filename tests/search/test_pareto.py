@@ -18,7 +18,8 @@ from gped_nas.search.pareto import (
     to_box,
 )
 
-# Few distinct values, so that ties, duplicates, signed zeros and rows that are not finite are common.
+# Few distinct values, so that ties, duplicates, signed zeros and rows that are not finite are
+# common.
 VALUES = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 2.0, 3.0, np.nan, np.inf, -np.inf])
 POINTS = st.integers(1, 4).flatmap(
     lambda m: hnp.arrays(np.float64, st.tuples(st.integers(0, 25), st.just(m)), elements=VALUES)
@@ -38,7 +39,8 @@ def brute_force(points, directions):
         return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
 
     return [
-        usable[i] and not any(usable[j] and dominates(points[j], points[i]) for j in range(len(points)))
+        usable[i]
+        and not any(usable[j] and dominates(points[j], points[i]) for j in range(len(points)))
         for i in range(len(points))
     ]
 
@@ -65,13 +67,16 @@ def test_flipping_a_direction_and_permuting_leave_the_front_alone(points, data):
     flipped = points.copy()
     flipped[:, column] *= -1
     other = [
-        {"minimize": "maximize", "maximize": "minimize"}[d] if i == column else d for i, d in enumerate(directions)
+        {"minimize": "maximize", "maximize": "minimize"}[d] if i == column else d
+        for i, d in enumerate(directions)
     ]
     assert (pareto_front(flipped, other) == front).all()
     rows = data.draw(st.permutations(range(len(points))))
     columns = data.draw(st.permutations(range(points.shape[1])))
     permuted = points[np.array(rows, int)][:, columns]
-    assert (pareto_front(permuted, [directions[c] for c in columns]) == front[np.array(rows, int)]).all()
+    assert (
+        pareto_front(permuted, [directions[c] for c in columns]) == front[np.array(rows, int)]
+    ).all()
 
 
 def test_the_front_equals_optunas_best_trials():
@@ -87,12 +92,25 @@ def test_the_front_equals_optunas_best_trials():
 
 def test_duplicates_of_a_front_point_are_all_on_the_front():
     points = [[1, 2], [2, 1], [1, 2], [2, 2], [0.0, 9], [-0.0, 9]]
-    assert pareto_front(points, ["minimize", "minimize"]).tolist() == [True, True, True, False, True, True]
+    assert pareto_front(points, ["minimize", "minimize"]).tolist() == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_rows_that_are_not_finite_neither_join_nor_dominate():
     points = [[-np.inf, 0], [0, 1], [np.nan, -5], [1, 0], [np.inf, -9]]
-    assert pareto_front(points, ["minimize", "minimize"]).tolist() == [False, True, False, True, False]
+    assert pareto_front(points, ["minimize", "minimize"]).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_no_points_make_an_empty_front():
@@ -175,7 +193,9 @@ def test_hypervolume_ignores_order_duplicates_and_dominated_points(points):
     expected = hypervolume(points, reference)
     front = points[pareto_front(points, ["minimize"] * points.shape[1])]
     assert hypervolume(points[::-1], reference) == pytest.approx(expected, rel=1e-12)
-    assert hypervolume(np.concatenate([points, points]), reference) == pytest.approx(expected, rel=1e-12)
+    assert hypervolume(np.concatenate([points, points]), reference) == pytest.approx(
+        expected, rel=1e-12
+    )
     assert hypervolume(front, reference) == pytest.approx(expected, rel=1e-12)
     history = hypervolume_history(points, reference)
     assert not len(points) or history[-1] == pytest.approx(expected, rel=1e-12)
@@ -198,7 +218,14 @@ def test_impossible_references_are_refused(reference):
 def test_the_box_is_linear_in_quality_and_in_decades_of_cost():
     # NLL from 0 to log 10; bytes from 100 to 10 000, two decades.
     nll = np.log(10)
-    values = [[nll / 2, 1000], [0, 100], [nll, 10_000], [2 * nll, 10], [np.nan, 1e9], [-np.inf, 1000]]
+    values = [
+        [nll / 2, 1000],
+        [0, 100],
+        [nll, 10_000],
+        [2 * nll, 10],
+        [np.nan, 1e9],
+        [-np.inf, 1000],
+    ]
     found = to_box(values, [0, 100], [nll, 10_000], scales=["linear", "log10"])
     expected = [[0.5, 0.5], [0, 0], [1, 1], [1, 0], [np.nan, 1], [np.nan, 0.5]]
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -232,7 +259,8 @@ def test_impossible_boxes_are_refused(best, worst, scales):
 
 
 def test_the_knee_of_two_objectives_is_furthest_below_the_line():
-    # Ends (0, 1) and (1, 0). Below the line by 1 - x - y: 0.06, 0.6, 0.5; worst objectives 0.9, 0.35, 0.25.
+    # Ends (0, 1) and (1, 0). Below the line by 1 - x - y: 0.06, 0.6, 0.5; worst objectives 0.9,
+    # 0.35, 0.25.
     points = [[0.0, 1.0], [0.04, 0.9], [0.05, 0.35], [0.25, 0.25], [1.0, 0.0]]
     assert knee(points) == 2
     assert "furthest below" in KNEE_RULE
@@ -257,7 +285,9 @@ def test_the_knee_does_not_change_with_units_and_skips_what_is_not_on_the_front(
 
 def test_the_first_of_equal_knees_wins():
     for first, second in ((0.3, 0.4), (0.4, 0.3)):
-        points = np.array([[0.0, 1.0], [first, second], [second, first], [1.0, 0.0], [first, second]])
+        points = np.array(
+            [[0.0, 1.0], [first, second], [second, first], [1.0, 0.0], [first, second]]
+        )
         assert knee(points) == 1
         assert knee(points * [3, 1] + [0.1, 0]) == 1  # equal up to rounding
     assert knee([[2.0], [1.0], [1.0]]) == 1

@@ -10,13 +10,17 @@ RECORDS = st.builds(
     TrialRecord,
     trial=st.integers(0, 10**6),
     state=st.sampled_from(["complete", "pruned", "infeasible", "duplicate", "failed", "running"]),
-    genotype=st.just({"family": "mlp", "depth": 1, "width": [3], "group_penalty": 0.0, "storage_dtype": "int8"}),
+    genotype=st.just(
+        {"family": "mlp", "depth": 1, "width": [3], "group_penalty": 0.0, "storage_dtype": "int8"}
+    ),
     reason=st.text(max_size=20),
     metrics=st.dictionaries(NAMES, NUMBERS, max_size=3),
     intervals=st.dictionaries(NAMES, st.tuples(NUMBERS, NUMBERS), max_size=3),
     n=st.dictionaries(NAMES, st.integers(0, 10**9), max_size=3),
     costs=st.dictionaries(NAMES, st.integers(0, 2**60), max_size=3),
-    layers=st.lists(st.fixed_dictionaries({"layer": NAMES, "params": st.integers(0, 9)}), max_size=2).map(tuple),
+    layers=st.lists(
+        st.fixed_dictionaries({"layer": NAMES, "params": st.integers(0, 9)}), max_size=2
+    ).map(tuple),
     layers_drawn=st.just(({"layer": "layers.0", "params": 3},)),
     extra=st.just({"loss": [[0, 1.5], [50, 0.5]], "seed": 2**62}),
     seconds=NUMBERS,

@@ -87,7 +87,9 @@ def test_a_copy_in_the_same_population_is_trained_once(path):
 
 
 def test_early_refusal_and_infeasible_after_training(path):
-    """On 4 inputs with 4 outputs width w has 9 w + 4 parameters: 6 w is too many from 5 on, at most 40."""
+    """On 4 inputs with 4 outputs width w has 9 w + 4 parameters: 6 w is too many from 5 on, at most
+    40.
+    """
     space = make_space(constraints={"params": 40, "nll": 0.5}, n_trials=30)
     store, fake = open_store(space, path), Fake()
     run(space, store, fake, n_trials=30)
@@ -104,10 +106,15 @@ def test_early_refusal_and_infeasible_after_training(path):
             assert record.state in ("infeasible", "duplicate") and record.metrics
             assert trial.state == TrialState.COMPLETE and trial.constraints["nll"] > 0
             if record.state == "infeasible":
-                assert record.reason.startswith("nll is 0.") and "expected nll <= 0.5" in record.reason
+                assert (
+                    record.reason.startswith("nll is 0.") and "expected nll <= 0.5" in record.reason
+                )
         else:
             assert record.state in ("complete", "duplicate")
-            assert all(value <= 0 for value in trial.constraints.values()) and len(trial.constraints) == 2
+            assert (
+                all(value <= 0 for value in trial.constraints.values())
+                and len(trial.constraints) == 2
+            )
         seen.add(record.state)
     assert {"complete", "infeasible"} <= seen
     records = store.records()
@@ -122,7 +129,9 @@ def test_what_pruning_may_still_save_is_trained(path):
     assert len(fake.trained) == 1
     (record,) = store.records()
     assert record.state == "infeasible" and record.reason == "params is 454, expected params <= 40"
-    smaller = Fake(lambda one: {"costs": {"macs": 8, "flops": 16, "params": 13, "storage_bytes": 300}})
+    smaller = Fake(
+        lambda one: {"costs": {"macs": 8, "flops": 16, "params": 13, "storage_bytes": 300}}
+    )
     other = open_store(space, path.with_name("other.memory"))
     run(space, other, smaller, n_trials=1)
     assert states(other) == ["complete"]
@@ -140,8 +149,16 @@ def test_a_bound_from_below_for_what_is_maximised(path):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_lives_with_refused_failed_and_repeated_trials(path, sampler):
     genotype = {"depth": {"int": [1, 3]}, "width": {"int": [1, 9]}}
-    space = make_space(genotype, constraints={"params": 100, "nll": 0.9}, sampler=sampler, n_trials=24, max_failures=3)
-    fake = Fake(lambda one: {"state": "failed", "reason": "r"} if one.genotype["width"][0] == 2 else {})
+    space = make_space(
+        genotype,
+        constraints={"params": 100, "nll": 0.9},
+        sampler=sampler,
+        n_trials=24,
+        max_failures=3,
+    )
+    fake = Fake(
+        lambda one: {"state": "failed", "reason": "r"} if one.genotype["width"][0] == 2 else {}
+    )
     store = open_store(space, path)
     assert run(space, store, fake, n_trials=24) == "done"
     assert sum(state in FINISHED for state in states(store)) == 24
@@ -152,7 +169,11 @@ def test_every_sampler_lives_with_refused_failed_and_repeated_trials(path, sampl
 
 def test_failed_trials_do_not_count(path):
     space = make_space(WIDE, max_failures=100)
-    fake = Fake(lambda one: {"state": "failed", "reason": "diverged"} if number(one.genotype, "fails") < 0.4 else {})
+    fake = Fake(
+        lambda one: (
+            {"state": "failed", "reason": "diverged"} if number(one.genotype, "fails") < 0.4 else {}
+        )
+    )
     store, told = open_store(space, path), []
     run(space, store, fake, n_trials=10, told=lambda r, n: told.append(n))
     assert sum(s in FINISHED for s in states(store)) == 10
@@ -165,16 +186,26 @@ def test_failed_trials_do_not_count(path):
 
 def test_too_many_failures_stop_the_study(path):
     space = make_space(WIDE, max_failures=5, students_at_once=2)
-    store, fake = open_store(space, path), Fake(lambda one: {"state": "failed", "reason": "it burst"})
-    with pytest.raises(GpedError, match="6 trials failed, more than search.max_failures=5; .*trial 5.*: it burst"):
+    store, fake = (
+        open_store(space, path),
+        Fake(lambda one: {"state": "failed", "reason": "it burst"}),
+    )
+    with pytest.raises(
+        GpedError, match="6 trials failed, more than search.max_failures=5; .*trial 5.*: it burst"
+    ):
         run(space, store, fake, n_trials=10)
     assert states(store) == ["failed"] * 6
 
 
 def test_a_failure_is_answered_from_the_record_too(path):
-    """Told as failed again and again, it would be invisible to the sampler and one genotype would end the study."""
+    """Told as failed again and again, it would be invisible to the sampler and one genotype would
+    end the study.
+    """
     space = make_space({"depth": 1, "width": 3}, max_failures=1, students_at_once=2)
-    store, fake = open_store(space, path), Fake(lambda one: {"state": "failed", "reason": "it burst"})
+    store, fake = (
+        open_store(space, path),
+        Fake(lambda one: {"state": "failed", "reason": "it burst"}),
+    )
     assert run(space, store, fake, n_trials=5) == "done"
     assert len(fake.trained) == 1
     assert states(store) == ["failed"] + ["duplicate"] * 5
@@ -184,9 +215,17 @@ def test_a_failure_is_answered_from_the_record_too(path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_metric_that_is_not_finite_never_reaches_the_front(path, value):
-    """Even under a constraint on that very metric, and with a duplicate of it in the same population."""
-    space = make_space({"depth": 1, "width": {"choices": [2, 3]}}, constraints={"nll": 2.0}, max_failures=50)
-    fake = Fake(lambda one: {"metrics": {"nll": value, "accuracy": 1.0}} if one.genotype["width"] == (2,) else {})
+    """Even under a constraint on that very metric, and with a duplicate of it in the same
+    population.
+    """
+    space = make_space(
+        {"depth": 1, "width": {"choices": [2, 3]}}, constraints={"nll": 2.0}, max_failures=50
+    )
+    fake = Fake(
+        lambda one: (
+            {"metrics": {"nll": value, "accuracy": 1.0}} if one.genotype["width"] == (2,) else {}
+        )
+    )
     store = open_store(space, path)
     run(space, store, fake, n_trials=6)
     bad = [r for r in store.records() if r.genotype["width"] == [2]]
@@ -232,12 +271,17 @@ def test_an_interruption_loses_and_repeats_no_genotype_of_a_finite_space(path, s
 def test_one_genotype_that_always_fails_does_not_stop_a_finite_space(path):
     space = make_space(TWELVE, sampler="brute_force", students_at_once=5, max_failures=1)
     bad = Genotype("mlp", depth=1, width=[2], storage_dtype="int8")
-    fake = Fake(lambda one: {"state": "failed", "reason": "it burst"} if one.genotype == bad else {})
+    fake = Fake(
+        lambda one: {"state": "failed", "reason": "it burst"} if one.genotype == bad else {}
+    )
     store = open_store(space, path)
     assert run(space, store, fake, n_trials=100) == "exhausted"
     assert len(fake.trained) == 12
     assert sorted(states(store)) == ["complete"] * 11 + ["failed"]
-    assert run(space, open_store(space, path), fake, n_trials=100) == "exhausted" and len(fake.trained) == 12
+    assert (
+        run(space, open_store(space, path), fake, n_trials=100) == "exhausted"
+        and len(fake.trained) == 12
+    )
 
 
 def test_the_grid_is_in_order_and_brute_force_is_shuffled(path):
@@ -274,7 +318,9 @@ def test_a_wish_to_stop_between_populations(path):
 
 
 def test_a_wish_to_stop_while_training_leaves_nothing_running(path):
-    space = make_space({"depth": 1, "width": {"int": [1, 9]}}, constraints={"params": 60}, students_at_once=12)
+    space = make_space(
+        {"depth": 1, "width": {"int": [1, 9]}}, constraints={"params": 60}, students_at_once=12
+    )
     store = open_store(space, path)
 
     def stopped(asked):
@@ -288,7 +334,9 @@ def test_a_wish_to_stop_while_training_leaves_nothing_running(path):
     assert all(r.reason == INTERRUPTED for r in records if r.state == "failed")
     assert not any(t.state == TrialState.RUNNING for t in optuna_study(path).trials)
     fake = Fake()
-    run(space, open_store(space, path), fake, n_trials=20)  # interruptions are no failures of the students
+    run(
+        space, open_store(space, path), fake, n_trials=20
+    )  # interruptions are no failures of the students
     assert sum(r.state in FINISHED for r in open_store(space, path).records()) == 20
 
 
@@ -366,7 +414,9 @@ def kill_after(patch, owner, name, num_calls, *, before):
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("point", sorted(KILLABLE))
 @pytest.mark.parametrize("sampler", ["random", "brute_force"])
-def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(tmp_path, sampler, point, before):
+def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(
+    tmp_path, sampler, point, before
+):
     path = tmp_path / ("study.db" if before else "study.memory")
     space = make_space(
         {"depth": 1, "width": {"int": [1, 11]}},
@@ -387,7 +437,9 @@ def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(tmp_path, s
             kills += 1
         trained += fake.trained
         now = {r.trial: r for r in open_store(space, path).records()}
-        assert all(now[trial] == record for trial, record in finished.items()), "a finished trial changed"
+        assert all(now[trial] == record for trial, record in finished.items()), (
+            "a finished trial changed"
+        )
         finished = {trial: record for trial, record in now.items() if record.state in FINISHED}
     assert kills >= (0 if (sampler, point) == ("random", "enqueue") else 1)
     assert len(finished) == 6
@@ -414,7 +466,10 @@ def test_killed_between_record_and_tell_the_record_counts(tmp_path):
     assert states(store) == ["complete", "complete"] and len(fake.trained) == 1
     assert store.records()[0] == left
     first = optuna_study(path).trials[0]
-    assert first.state == TrialState.COMPLETE and first.values == [left.value("nll"), left.value("params")]
+    assert first.state == TrialState.COMPLETE and first.values == [
+        left.value("nll"),
+        left.value("params"),
+    ]
 
 
 def test_reaping_can_be_killed_too(path):
@@ -439,22 +494,36 @@ def test_reaping_can_be_killed_too(path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("objectives", [("nll", "params"), ("accuracy", "nll", "storage_bytes"), ("nll",)])
+@pytest.mark.parametrize(
+    "objectives", [("nll", "params"), ("accuracy", "nll", "storage_bytes"), ("nll",)]
+)
 def test_the_front_of_the_records_is_that_of_optuna(path, objectives, seed):
     """On coarse numbers with many ties; duplicates are points as their originals are."""
-    genotype = {"depth": 1, "width": {"int": [1, 8]}, "storage_dtype": {"choices": ["float32", "int8"]}}
+    genotype = {
+        "depth": 1,
+        "width": {"int": [1, 8]},
+        "storage_dtype": {"choices": ["float32", "int8"]},
+    }
     constraints = {"nll": 0.75} if seed % 2 else {}
     space = make_space(genotype, objectives, constraints, seed=seed, students_at_once=12)
 
     def coarse(one):
-        return {"metrics": {n: round(4 * number(one.genotype, f"{n}{seed}")) / 4 for n in ("nll", "accuracy")}}
+        return {
+            "metrics": {
+                n: round(4 * number(one.genotype, f"{n}{seed}")) / 4 for n in ("nll", "accuracy")
+            }
+        }
 
     store = open_store(space, path)
     run(space, store, Fake(coarse), n_trials=24)
     counted = [
-        r for r in store.records() if r.metrics and all(r.metrics[name] <= bound for name, bound in constraints.items())
+        r
+        for r in store.records()
+        if r.metrics and all(r.metrics[name] <= bound for name, bound in constraints.items())
     ]
-    points = np.array([[r.value(name) for name in objectives] for r in counted]).reshape(-1, len(objectives))
+    points = np.array([[r.value(name) for name in objectives] for r in counted]).reshape(
+        -1, len(objectives)
+    )
     mask = pareto_front(points, [o.direction for o in space.objectives])
     found = {r.trial for r, is_front in zip(counted, mask, strict=True) if is_front}
     best = optuna_study(path).best_trials

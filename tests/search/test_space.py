@@ -67,8 +67,15 @@ def test_the_resolved_space_is_the_same_space():
 
 def test_settings_that_are_given_are_kept():
     data = changed("teacher.prior", {"precision": 3.0})
-    data |= {"views": [{"policy": "noise", "std": 0.5}], "constraints": {"storage_bytes": 20000, "accuracy": 0.5}}
-    data |= {"search": {"sampler": "grid", "n_trials": 3}, "seed": 7, "objectives": ["accuracy", "params"]}
+    data |= {
+        "views": [{"policy": "noise", "std": 0.5}],
+        "constraints": {"storage_bytes": 20000, "accuracy": 0.5},
+    }
+    data |= {
+        "search": {"sampler": "grid", "n_trials": 3},
+        "seed": 7,
+        "objectives": ["accuracy", "params"],
+    }
     space = parse_space(data, "f.yaml")
     assert (space.prior.precision, space.seed, space.search.sampler) == (3.0, 7, "grid")
     assert space.views[0].settings == {"std": 0.5} and space.views[0].seed == 7
@@ -79,28 +86,128 @@ def test_settings_that_are_given_are_kept():
 BAD = [
     # unknown keys, at every level
     ("serach", {}, ConfigError, "f.yaml: serach: unknown key; did you mean 'search'?"),
-    ("search.n_trails", 3, ConfigError, "f.yaml: search.n_trails: unknown key; did you mean 'n_trials'?"),
-    ("teacher.famly", "mlp", ConfigError, "f.yaml: teacher.famly: unknown key; did you mean 'family'?"),
-    ("teacher.method.chain", 2, ConfigError, "f.yaml: teacher.method: chain: unknown key; did you mean 'chains'?"),
-    ("teacher.method.step_size.inital", 1.0, ConfigError, "inital: unknown key; did you mean 'initial'?"),
-    ("teacher.prior.precison", 1.0, ConfigError, "f.yaml: teacher.prior: precison: unknown key; did you mean"),
-    ("teacher.genotype.widht", 8, ConfigError, "f.yaml: teacher.genotype.widht: unknown key; did you mean 'width'?"),
-    ("students.0.genotpye", {}, ConfigError, "f.yaml: students.0.genotpye: unknown key; did you mean 'genotype'?"),
-    ("students.0.genotype.widht", 8, ConfigError, "f.yaml: students[0].genotype.widht: unknown key; did you mean"),
-    ("views", [{"policy": "noise", "sdt": 1.0}], ConfigError, "f.yaml: views[0]: sdt: unknown key; did you mean 'std'"),
+    (
+        "search.n_trails",
+        3,
+        ConfigError,
+        "f.yaml: search.n_trails: unknown key; did you mean 'n_trials'?",
+    ),
+    (
+        "teacher.famly",
+        "mlp",
+        ConfigError,
+        "f.yaml: teacher.famly: unknown key; did you mean 'family'?",
+    ),
+    (
+        "teacher.method.chain",
+        2,
+        ConfigError,
+        "f.yaml: teacher.method: chain: unknown key; did you mean 'chains'?",
+    ),
+    (
+        "teacher.method.step_size.inital",
+        1.0,
+        ConfigError,
+        "inital: unknown key; did you mean 'initial'?",
+    ),
+    (
+        "teacher.prior.precison",
+        1.0,
+        ConfigError,
+        "f.yaml: teacher.prior: precison: unknown key; did you mean",
+    ),
+    (
+        "teacher.genotype.widht",
+        8,
+        ConfigError,
+        "f.yaml: teacher.genotype.widht: unknown key; did you mean 'width'?",
+    ),
+    (
+        "students.0.genotpye",
+        {},
+        ConfigError,
+        "f.yaml: students.0.genotpye: unknown key; did you mean 'genotype'?",
+    ),
+    (
+        "students.0.genotype.widht",
+        8,
+        ConfigError,
+        "f.yaml: students[0].genotype.widht: unknown key; did you mean",
+    ),
+    (
+        "views",
+        [{"policy": "noise", "sdt": 1.0}],
+        ConfigError,
+        "f.yaml: views[0]: sdt: unknown key; did you mean 'std'",
+    ),
     ("recipe.step", 10, ConfigError, "f.yaml: recipe.step: unknown key; did you mean 'steps'?"),
-    ("baseline.precision", [1.0], ConfigError, "baseline.precision: unknown key; did you mean 'precisions'?"),
+    (
+        "baseline.precision",
+        [1.0],
+        ConfigError,
+        "baseline.precision: unknown key; did you mean 'precisions'?",
+    ),
     # unknown names
-    ("dataset.name", "digit", RegistryError, "f.yaml: dataset.name: unknown dataset 'digit'; did you mean 'digits'?"),
-    ("teacher.family", "mpl", RegistryError, "f.yaml: teacher.family: unknown family 'mpl'; did you mean 'mlp'?"),
-    ("teacher.method.name", "sgdl", RegistryError, "f.yaml: teacher.method.name: unknown method 'sgdl'; did you"),
-    ("views", [{"policy": "niose"}], RegistryError, "f.yaml: views[0]: policy: unknown policy 'niose'; did you mean"),
-    ("targets", ["predictve"], RegistryError, "f.yaml: targets[0]: unknown target 'predictve'; did you mean"),
-    ("objectives", ["nl"], RegistryError, "f.yaml: objectives: unknown metric or cost 'nl'; did you mean 'nll'?"),
-    ("constraints", {"flop": 1.0}, RegistryError, "f.yaml: constraints: unknown metric or cost 'flop'; did you mean"),
-    ("search.sampler", "tpee", ConfigError, "f.yaml: search.sampler: found 'tpee'; did you mean 'tpe'?"),
-    ("students.0.family", "mpl", RegistryError, "f.yaml: students[0].family: unknown family 'mpl'; did you mean"),
-    ("recipe.target_weights", {"predictve": 1.0}, ConfigError, "target_weights.predictve: not among the targets; did"),
+    (
+        "dataset.name",
+        "digit",
+        RegistryError,
+        "f.yaml: dataset.name: unknown dataset 'digit'; did you mean 'digits'?",
+    ),
+    (
+        "teacher.family",
+        "mpl",
+        RegistryError,
+        "f.yaml: teacher.family: unknown family 'mpl'; did you mean 'mlp'?",
+    ),
+    (
+        "teacher.method.name",
+        "sgdl",
+        RegistryError,
+        "f.yaml: teacher.method.name: unknown method 'sgdl'; did you",
+    ),
+    (
+        "views",
+        [{"policy": "niose"}],
+        RegistryError,
+        "f.yaml: views[0]: policy: unknown policy 'niose'; did you mean",
+    ),
+    (
+        "targets",
+        ["predictve"],
+        RegistryError,
+        "f.yaml: targets[0]: unknown target 'predictve'; did you mean",
+    ),
+    (
+        "objectives",
+        ["nl"],
+        RegistryError,
+        "f.yaml: objectives: unknown metric or cost 'nl'; did you mean 'nll'?",
+    ),
+    (
+        "constraints",
+        {"flop": 1.0},
+        RegistryError,
+        "f.yaml: constraints: unknown metric or cost 'flop'; did you mean",
+    ),
+    (
+        "search.sampler",
+        "tpee",
+        ConfigError,
+        "f.yaml: search.sampler: found 'tpee'; did you mean 'tpe'?",
+    ),
+    (
+        "students.0.family",
+        "mpl",
+        RegistryError,
+        "f.yaml: students[0].family: unknown family 'mpl'; did you mean",
+    ),
+    (
+        "recipe.target_weights",
+        {"predictve": 1.0},
+        ConfigError,
+        "target_weights.predictve: not among the targets; did",
+    ),
     (
         "targets",
         ["predictive", {"name": "quantile", "level": [0.5]}],
@@ -108,49 +215,119 @@ BAD = [
         "f.yaml: targets[1]: quantile: level:",
     ),
     # rules that would bias a loss
-    ("targets", ["predictive", "quantile"], ConfigError, "f.yaml: recipe.update: found averaged, expected newest for"),
+    (
+        "targets",
+        ["predictive", "quantile"],
+        ConfigError,
+        "f.yaml: recipe.update: found averaged, expected newest for",
+    ),
     (
         "recipe",
         {"mode": "online", "update": "averaged"},
         ConfigError,
         "f.yaml: recipe: update: found averaged, expected",
     ),
-    ("recipe", {"mode": "onlin"}, ConfigError, "f.yaml: recipe.mode: found 'onlin'; did you mean 'online'"),
+    (
+        "recipe",
+        {"mode": "onlin"},
+        ConfigError,
+        "f.yaml: recipe.mode: found 'onlin'; did you mean 'online'",
+    ),
     # missing and of the wrong type
     ("name", None, ConfigError, "f.yaml: name: missing"),
     ("teacher", None, ConfigError, "f.yaml: teacher: missing"),
     ("dataset.name", None, ConfigError, "f.yaml: dataset.name: found None, expected a name"),
     ("dataset", "digits", ConfigError, "f.yaml: dataset: found 'digits', expected"),
     ("dataset.name", 3, ConfigError, "f.yaml: dataset.name: found 3, expected a name"),
-    ("teacher.method.name", None, ConfigError, "f.yaml: teacher.method.name: found None, expected a name"),
+    (
+        "teacher.method.name",
+        None,
+        ConfigError,
+        "f.yaml: teacher.method.name: found None, expected a name",
+    ),
     ("teacher.method.step_size", None, ConfigError, "f.yaml: teacher.method: step_size: missing"),
-    ("teacher.method.step_size", {"initial": "1e-4"}, ConfigError, "found the text '1e-4', expected a number; YAML"),
+    (
+        "teacher.method.step_size",
+        {"initial": "1e-4"},
+        ConfigError,
+        "found the text '1e-4', expected a number; YAML",
+    ),
     ("teacher.genotype.width", "1e1", ConfigError, "f.yaml: teacher.genotype.width: found '1e1'"),
     ("teacher.genotype.depth", True, ConfigError, "f.yaml: teacher.genotype.depth: found True"),
     ("students", [], ConfigError, "f.yaml: students: found [], expected"),
     ("students", "mlp", ConfigError, "f.yaml: students: found 'mlp', expected"),
     ("students.0.genotype", {}, ConfigError, "f.yaml: students.0.genotype: found {}, expected"),
     ("targets", [], ConfigError, "f.yaml: targets: found [], expected at least one target"),
-    ("targets", ["expected_entropy"], ConfigError, "f.yaml: targets: 'expected_entropy' reads the head of"),
+    (
+        "targets",
+        ["expected_entropy"],
+        ConfigError,
+        "f.yaml: targets: 'expected_entropy' reads the head of",
+    ),
     ("views", [], ConfigError, "f.yaml: views: found [], expected"),
     ("objectives", [], ConfigError, "f.yaml: objectives: found [], expected"),
-    ("objectives", ["nll", "nll"], ConfigError, "f.yaml: objectives: found ['nll', 'nll'], expected none twice"),
+    (
+        "objectives",
+        ["nll", "nll"],
+        ConfigError,
+        "f.yaml: objectives: found ['nll', 'nll'], expected none twice",
+    ),
     ("objectives", [3], ConfigError, "f.yaml: objectives.0: found 3, expected"),
-    ("constraints", {"nll": "1e-1"}, ConfigError, "f.yaml: constraints.nll: found the text '1e-1', expected a number"),
-    ("constraints", {"nll": float("inf")}, ConfigError, "f.yaml: constraints.nll: found inf, expected"),
+    (
+        "constraints",
+        {"nll": "1e-1"},
+        ConfigError,
+        "f.yaml: constraints.nll: found the text '1e-1', expected a number",
+    ),
+    (
+        "constraints",
+        {"nll": float("inf")},
+        ConfigError,
+        "f.yaml: constraints.nll: found inf, expected",
+    ),
     ("constraints", {"nll": True}, ConfigError, "f.yaml: constraints.nll: found True, expected"),
-    ("search.n_trials", 0, ConfigError, "f.yaml: search.n_trials: found 0, expected greater than or equal to 1"),
-    ("search.n_trials", -3, ConfigError, "f.yaml: search.n_trials: found -3, expected greater than or equal to 1"),
+    (
+        "search.n_trials",
+        0,
+        ConfigError,
+        "f.yaml: search.n_trials: found 0, expected greater than or equal to 1",
+    ),
+    (
+        "search.n_trials",
+        -3,
+        ConfigError,
+        "f.yaml: search.n_trials: found -3, expected greater than or equal to 1",
+    ),
     ("search.n_trials", True, ConfigError, "f.yaml: search.n_trials: found True, expected"),
-    ("search.n_trials", "1e1", ConfigError, "f.yaml: search.n_trials: found the text '1e1', expected a number"),
+    (
+        "search.n_trials",
+        "1e1",
+        ConfigError,
+        "f.yaml: search.n_trials: found the text '1e1', expected a number",
+    ),
     ("search.students_at_once", 0, ConfigError, "f.yaml: search.students_at_once: found 0"),
     ("search.max_failures", -1, ConfigError, "f.yaml: search.max_failures: found -1"),
     ("seed", -1, ConfigError, "f.yaml: seed: found -1"),
     ("recipe.steps", 0, ConfigError, "f.yaml: recipe.steps: found 0"),
     ("baseline.precisions", [], ConfigError, "f.yaml: baseline.precisions: found [], expected"),
-    ("baseline.precisions", [1.0, 0.0], ConfigError, "f.yaml: baseline.precisions.1: found 0.0, expected greater"),
-    ("baseline.precisions", ["1e1"], ConfigError, "baseline.precisions.0: found the text '1e1', expected a number"),
-    ("teacher.prior", {"precision": 0.0}, ConfigError, "f.yaml: teacher.prior: precision: found 0.0"),
+    (
+        "baseline.precisions",
+        [1.0, 0.0],
+        ConfigError,
+        "f.yaml: baseline.precisions.1: found 0.0, expected greater",
+    ),
+    (
+        "baseline.precisions",
+        ["1e1"],
+        ConfigError,
+        "baseline.precisions.0: found the text '1e1', expected a number",
+    ),
+    (
+        "teacher.prior",
+        {"precision": 0.0},
+        ConfigError,
+        "f.yaml: teacher.prior: precision: found 0.0",
+    ),
     # impossible together
     (
         "teacher.method.num_samples",
@@ -164,7 +341,12 @@ BAD = [
         ConfigError,
         "f.yaml: teacher.genotype.group_penalty: a teacher is neither",
     ),
-    ("teacher.genotype.storage_dtype", "int8", ConfigError, "f.yaml: teacher.genotype.storage_dtype: a teacher is"),
+    (
+        "teacher.genotype.storage_dtype",
+        "int8",
+        ConfigError,
+        "f.yaml: teacher.genotype.storage_dtype: a teacher is",
+    ),
     # names that cannot be folders
     ("name", "", ConfigError, "f.yaml: name: found '', expected"),
     ("name", "a/b", ConfigError, "f.yaml: name: found 'a/b', expected a name for a folder"),
@@ -177,7 +359,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "error", "message"), BAD, ids=[f"{p}={v!r}"[:50] for p, v, _, _ in BAD])
+@pytest.mark.parametrize(
+    ("path", "value", "error", "message"), BAD, ids=[f"{p}={v!r}"[:50] for p, v, _, _ in BAD]
+)
 def test_bad_settings_name_file_and_key(path, value, error, message):
     with pytest.raises(error) as caught:
         parse_space(changed(path, value), "f.yaml")
@@ -196,7 +380,9 @@ def test_all_errors_of_a_file_are_told_at_once():
 def test_entropy_metrics_need_the_entropy_target(key):
     data = changed("targets", ["predictive"])
     data[key] = ["entropy_error"] if key == "objectives" else {"entropy_error": 0.1}
-    with pytest.raises(ConfigError, match="f.yaml: .*'entropy_error' needs 'expected_entropy' among the targets"):
+    with pytest.raises(
+        ConfigError, match="f.yaml: .*'entropy_error' needs 'expected_entropy' among the targets"
+    ):
         parse_space(data, "f.yaml")
     data["targets"] = ["predictive", "expected_entropy"]
     parse_space(data, "f.yaml")
@@ -209,21 +395,30 @@ def test_configured_targets_are_kept_and_written_out():
     assert space.targets[1].settings.levels == (0.25, 0.75) and space.num_outputs(10) == 10 + 10 * 3
     assert space.resolved["targets"] == ["predictive", {"name": "quantile", "levels": [0.25, 0.75]}]
     assert parse_space(space.resolved, "g.yaml") == space
-    costly = parse_space(changed("targets", ["predictive", {"name": "utility", "costs": [[0.0], [1.0]]}]), "f.yaml")
-    with pytest.raises(ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"):
+    costly = parse_space(
+        changed("targets", ["predictive", {"name": "utility", "costs": [[0.0], [1.0]]}]), "f.yaml"
+    )
+    with pytest.raises(
+        ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"
+    ):
         costly.check_reachable(SHAPE, CLASSES)
 
 
 def test_online_needs_a_method_with_more_samples_to_give():
     data = changed("teacher.method", {"name": "map"}) | {"recipe": {"mode": "online"}}
-    with pytest.raises(ConfigError, match="f.yaml: recipe.mode: found online, but method 'map' has no more posterior"):
+    with pytest.raises(
+        ConfigError,
+        match="f.yaml: recipe.mode: found online, but method 'map' has no more posterior",
+    ):
         parse_space(data, "f.yaml")
 
 
 def test_a_derived_target_has_no_weight():
     data = changed("targets", ["predictive", "expected_entropy", "mutual_information"])
     data["recipe"] = {"target_weights": {"mutual_information": 1.0}}
-    with pytest.raises(ConfigError, match="f.yaml: recipe.target_weights.mutual_information: not among the targets"):
+    with pytest.raises(
+        ConfigError, match="f.yaml: recipe.target_weights.mutual_information: not among the targets"
+    ):
         parse_space(data, "f.yaml")
 
 
@@ -232,7 +427,9 @@ def test_a_float_range_cannot_be_listed(sampler):
     data = changed("search.sampler", sampler)
     parse_space(data, "f.yaml")
     data["students"][0]["genotype"]["group_penalty"] = {"float": [1e-4, 1e-2], "log": True}
-    with pytest.raises(ConfigError, match=f"f.yaml: search.sampler: found '{sampler}', which lists every genotype"):
+    with pytest.raises(
+        ConfigError, match=f"f.yaml: search.sampler: found '{sampler}', which lists every genotype"
+    ):
         parse_space(data, "f.yaml")
 
 
@@ -242,12 +439,17 @@ def test_a_constraint_that_no_genotype_can_meet():
     # 64 x 4 + 4 x 11 at depth 1; 64 x 8 + 8 x 8 + 8 x 11 at depth 2
     assert (smallest["macs"], largest["macs"]) == (300, 664)
     space = parse_space(changed("constraints", {"macs": 299, "nll": 1.0}), "f")
-    with pytest.raises(ConfigError, match=r"constraints.macs: no genotype .* macs <= 299: .* has macs 300; raise"):
+    with pytest.raises(
+        ConfigError, match=r"constraints.macs: no genotype .* macs <= 299: .* has macs 300; raise"
+    ):
         space.check_reachable(SHAPE, CLASSES)
     parse_space(changed("constraints", {"macs": 300}), "f").check_reachable(SHAPE, CLASSES)
 
 
-CNN = {"family": "cnn", "genotype": {"depth": {"int": [1, 2]}, "width": 4, "kernel": {"choices": [3, 5]}, "pool": 2}}
+CNN = {
+    "family": "cnn",
+    "genotype": {"depth": {"int": [1, 2]}, "width": 4, "kernel": {"choices": [3, 5]}, "pool": 2},
+}
 
 
 RESNET = {"stages": 4, "depth": 1, "width": 4}
@@ -256,14 +458,37 @@ RESNET = {"stages": 4, "depth": 1, "width": 4}
 @pytest.mark.parametrize(
     ("path", "value", "shape", "message"),
     [
-        # on 8x8 pixels a 3x3 kernel and pooling leave 3x3, and so one pixel for the second block to pool
-        ("students.0", CNN, SHAPE, r"students\[0\].genotype.pool: found 2 in block 2, where 1x1 .*ranges hold cnn"),
-        ("students.0", CNN, (1, 6, 6), r"students\[0\].genotype.kernel: found 3 in block 2, where 2x2 pixels"),
-        ("students.0", CNN, (64,), r"students\[0\].family: found cnn, which reads images .* shape \(64,\); use mlp"),
-        ("teacher.genotype", RESNET, SHAPE, r"teacher.genotype.stages: found 4, .* 1x1 pixels, .*; use at most 3"),
+        # on 8x8 pixels a 3x3 kernel and pooling leave 3x3, and so one pixel for the second block to
+        # pool
+        (
+            "students.0",
+            CNN,
+            SHAPE,
+            r"students\[0\].genotype.pool: found 2 in block 2, where 1x1 .*ranges hold cnn",
+        ),
+        (
+            "students.0",
+            CNN,
+            (1, 6, 6),
+            r"students\[0\].genotype.kernel: found 3 in block 2, where 2x2 pixels",
+        ),
+        (
+            "students.0",
+            CNN,
+            (64,),
+            r"students\[0\].family: found cnn, which reads images .* shape \(64,\); use mlp",
+        ),
+        (
+            "teacher.genotype",
+            RESNET,
+            SHAPE,
+            r"teacher.genotype.stages: found 4, .* 1x1 pixels, .*; use at most 3",
+        ),
     ],
 )
-def test_networks_that_the_data_cannot_feed_are_refused_before_anything_runs(path, value, shape, message):
+def test_networks_that_the_data_cannot_feed_are_refused_before_anything_runs(
+    path, value, shape, message
+):
     data = changed(path, value)
     if path.startswith("teacher"):
         data["teacher"]["family"] = "resnet"
@@ -282,7 +507,10 @@ def test_pruning_may_reach_what_no_drawn_network_meets():
 
 
 def test_layers_may_have_widths_of_their_own():
-    data = changed("students.0.genotype", {"depth": {"int": [0, 2]}, "width": [{"choices": [4, 8]}, {"int": [2, 3]}]})
+    data = changed(
+        "students.0.genotype",
+        {"depth": {"int": [0, 2]}, "width": [{"choices": [4, 8]}, {"int": [2, 3]}]},
+    )
     space = parse_space(data, "f.yaml")
     drawn = {space.genotype_of(params) for params in space.enumerate()}
     widths = {g["width"] for g in drawn}
@@ -316,7 +544,9 @@ def file(tmp_path):
 
 
 def test_a_file_is_loaded_with_overrides(file):
-    space = load_space(file, {"search.n_trials": 4, "students.0.genotype.width": 16, "recipe.steps": 10})
+    space = load_space(
+        file, {"search.n_trials": 4, "students.0.genotype.width": 16, "recipe.steps": 10}
+    )
     assert (space.search.n_trials, space.recipe.steps) == (4, 10)
     assert {g["width"][0] for g in map(space.genotype_of, space.enumerate())} == {16}
     assert load_space(file).search.n_trials == 48
@@ -349,7 +579,9 @@ def test_a_space_that_is_nowhere(tmp_path):
         find_space("nowhere")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "a: [", "a: 1\na: 2", "name: !!python/name:os.system"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", "a: [", "a: 1\na: 2", "name: !!python/name:os.system"]
+)
 def test_files_that_are_no_space_are_named(tmp_path, text):
     (tmp_path / "f.yaml").write_text(text)
     with pytest.raises(ConfigError, match="f.yaml"):
@@ -386,9 +618,13 @@ def test_shipped_spaces_of_images_can_be_built_and_hold_much_cheaper_students(na
 
 
 def test_half_floats_are_for_probabilities_only():
-    with pytest.raises(ConfigError, match="stream.prediction_dtype: found 'float16', expected 'float32'.*gaussian"):
+    with pytest.raises(
+        ConfigError, match="stream.prediction_dtype: found 'float16', expected 'float32'.*gaussian"
+    ):
         load_space("diabetes_mlp", {"stream.prediction_dtype": "float16"})
     narrow = load_space("digits_mlp", {"stream.prediction_dtype": "float16"}).views[0]
     wide = load_space("digits_mlp").views[0]
     assert (narrow.dtype, wide.dtype) == ("float16", "float32") and narrow.name != wide.name
-    assert "dtype" not in wide.key()  # so that views made before there was a choice keep their names
+    assert (
+        "dtype" not in wide.key()
+    )  # so that views made before there was a choice keep their names

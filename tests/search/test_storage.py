@@ -1,4 +1,6 @@
-"""A study stays readable whatever another program told it: a NaN, too many values, a record that is none."""
+"""A study stays readable whatever another program told it: a NaN, too many values, a record that is
+none.
+"""
 
 import json
 import math
@@ -16,7 +18,15 @@ from gped_nas.search.study import RECORD, create_or_load, load
 from tests.scenarios import tree
 from tests.search.fakes import make_space
 
-WRONG = [[math.nan, 1.0], [1.0, math.nan], [math.inf, 1.0], [1.0, -math.inf], [1.0], [1.0, 2.0, 3.0], []]
+WRONG = [
+    [math.nan, 1.0],
+    [1.0, math.nan],
+    [math.inf, 1.0],
+    [1.0, -math.inf],
+    [1.0],
+    [1.0, 2.0, 3.0],
+    [],
+]
 
 
 @pytest.fixture
@@ -24,7 +34,9 @@ def url(tmp_path: Path) -> str:
     """Three good trials, told with their records, and one that runs."""
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
-    study.set_user_attr("gped:objectives", [{"name": "nll", "direction": "minimize"}, {"name": "macs"}])
+    study.set_user_attr(
+        "gped:objectives", [{"name": "nll", "direction": "minimize"}, {"name": "macs"}]
+    )
     for i in range(3):
         trial = study.ask()
         trial.suggest_int("width", 1, 9)
@@ -82,16 +94,24 @@ def test_a_record_that_is_none_of_its_trial_is_a_failed_one(url: str, text: obje
     storage.set_trial_user_attr(4, RECORD, text)
     storage.set_trial_state_values(4, TrialState.COMPLETE, [1.0, 2.0])
     record = load(url, "s").records()[3]
-    assert (record.trial, record.state) == (3, "failed") and "changed by something other" in record.reason
+    assert (record.trial, record.state) == (
+        3,
+        "failed",
+    ) and "changed by something other" in record.reason
 
 
-def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(tmp_path: Path) -> None:
+def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(
+    tmp_path: Path,
+) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     space = make_space()
     store = create_or_load(url, "s", space.objectives, {"seed": "0"})
     (first, second) = store.ask(space, 2, 0)
     RDBStorage(url).set_trial_state_values(1, TrialState.COMPLETE, [1.0, 2.0])
     good = {"metrics": {"nll": 0.5}, "costs": {"params": 9}}
-    told = [store.tell(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0}) for one in (first, second)]  # type: ignore[arg-type]
+    told = [
+        store.tell(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0})
+        for one in (first, second)
+    ]  # type: ignore[arg-type]
     assert [r.state for r in told] == ["failed", "complete"] == [r.state for r in store.records()]
     assert told[0].reason == "finished by something other than gped-search" and not told[0].metrics

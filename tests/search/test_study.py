@@ -9,7 +9,15 @@ from gped_nas.search import study as study_module
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.objectives import objective
 from gped_nas.search.study import create_or_load, draw_at_random, load
-from tests.search.fakes import IDENTITY, Fake, make_record, make_space, open_store, optuna_study, run
+from tests.search.fakes import (
+    IDENTITY,
+    Fake,
+    make_record,
+    make_space,
+    open_store,
+    optuna_study,
+    run,
+)
 
 OBJECTIVES = [objective("nll", ""), objective("params", "")]
 
@@ -40,18 +48,26 @@ def test_a_study_is_made_once_and_found_again(tmp_path):
 )
 def test_a_changed_space_is_refused_by_its_parts(tmp_path, identity, parts):
     open_store(make_space(), tmp_path / "study.db")
-    with pytest.raises(StudyError, match=f"study 'fake' was made with other settings: {parts}; restore them"):
+    with pytest.raises(
+        StudyError, match=f"study 'fake' was made with other settings: {parts}; restore them"
+    ):
         open_store(make_space(), tmp_path / "study.db", identity=identity)
 
 
 def test_a_study_of_another_program_is_refused_and_left_alone(tmp_path):
     url = sqlite_url(tmp_path / "study.db")
-    foreign = optuna.create_study(storage=url, study_name="fake", directions=["minimize", "minimize"])
+    foreign = optuna.create_study(
+        storage=url, study_name="fake", directions=["minimize", "minimize"]
+    )
     foreign.tell(foreign.ask(), [1.0, 2.0])
-    with pytest.raises(StudyError, match="study 'fake' was not made by gped-search; choose another --study-name"):
+    with pytest.raises(
+        StudyError, match="study 'fake' was not made by gped-search; choose another --study-name"
+    ):
         open_store(make_space(), tmp_path / "study.db")
     assert optuna_study(tmp_path / "study.db").user_attrs == {}
-    other = optuna.create_study(storage=url, study_name="other", directions=["maximize", "minimize"])
+    other = optuna.create_study(
+        storage=url, study_name="other", directions=["maximize", "minimize"]
+    )
     with pytest.raises(StudyError, match="'other' was not made by gped-search"):
         open_store(make_space(), tmp_path / "study.db", name="other")
     assert not other.user_attrs
@@ -69,7 +85,9 @@ def test_a_study_whose_making_was_cut_short_is_made_whole(tmp_path, monkeypatch,
             patch.setattr(optuna.Study, "set_metric_names", die)
         else:
             put = study_module.Store.put
-            patch.setattr(study_module.Store, "put", lambda s, k, v: die() if k == step else put(s, k, v))
+            patch.setattr(
+                study_module.Store, "put", lambda s, k, v: die() if k == step else put(s, k, v)
+            )
         with pytest.raises(SystemExit):
             open_store(make_space(), path)
     store = open_store(make_space(), path)
@@ -117,7 +135,9 @@ def test_a_database_of_another_program_is_refused_untouched(tmp_path, tables):
     make_database(path, *tables)
     before = path.read_bytes()
     for opening in (lambda: open_store(make_space(), path), lambda: load(sqlite_url(path), "fake")):
-        with pytest.raises(StudyError, match="music.db: a SQLite file of another program; choose another --storage"):
+        with pytest.raises(
+            StudyError, match="music.db: a SQLite file of another program; choose another --storage"
+        ):
             opening()
     assert path.read_bytes() == before
 
@@ -129,7 +149,9 @@ def test_a_table_that_only_sounds_like_a_study_is_refused(tmp_path):
 
 
 def test_a_folder_is_no_storage(tmp_path):
-    with pytest.raises(EnvironmentProblem, match="cannot be opened: unable to open database file; check path"):
+    with pytest.raises(
+        EnvironmentProblem, match="cannot be opened: unable to open database file; check path"
+    ):
         open_store(make_space(), tmp_path)
     with pytest.raises(EnvironmentProblem, match="cannot be opened"):
         open_store(make_space(), tmp_path / "no" / "study.db")
@@ -139,7 +161,9 @@ def test_a_folder_is_no_storage(tmp_path):
 def test_any_folder_name_is_a_storage(tmp_path, name):
     (tmp_path / name).mkdir()
     open_store(make_space(), tmp_path / name / "study.db")
-    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.db")] == [f"{name}/study.db"]
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.db")] == [
+        f"{name}/study.db"
+    ]
     assert load(sqlite_url(tmp_path / name / "study.db"), "fake").name == "fake"
 
 
@@ -157,7 +181,10 @@ def test_any_folder_name_is_a_storage(tmp_path, name):
     ],
 )
 def test_storages_that_cannot_be_are_refused_without_their_password(url, message):
-    for opening in (lambda: create_or_load(url, "fake", OBJECTIVES, IDENTITY), lambda: load(url, "fake")):
+    for opening in (
+        lambda: create_or_load(url, "fake", OBJECTIVES, IDENTITY),
+        lambda: load(url, "fake"),
+    ):
         error = ConfigError if message.startswith("not a") else EnvironmentProblem
         with pytest.raises(error, match=message) as caught:
             opening()
@@ -265,7 +292,11 @@ def test_a_metric_that_is_not_finite_makes_a_failed_record(tmp_path, value):
 
 
 def test_importances_find_the_parameter_that_matters(tmp_path):
-    genotype = {"depth": 1, "width": {"int": [1, 40]}, "storage_dtype": {"choices": ["float32", "int8"]}}
+    genotype = {
+        "depth": 1,
+        "width": {"int": [1, 40]},
+        "storage_dtype": {"choices": ["float32", "int8"]},
+    }
     space = make_space(genotype, objectives=("accuracy", "params"))
     store = open_store(space, tmp_path / "study.memory")
     assert store.importances(space.objectives) == {}

@@ -1,9 +1,10 @@
 """Cyclical SGHMC against the exact recursion of its covariance over cycles, at temperature 1.
 
-With potential a theta^2 / 2 every part of a step is linear in (theta, p), so that mean and covariance follow a
-recursion that is iterated here in float64: kick, drift, friction with its noise, drift, and a fresh momentum where the
-noise of a cycle begins. Fifty examples (that say nothing) would make a temperature of 1 / N fifty times too small. Each
-of 320,000 parameters is a chain of its own: four standard errors see 1 % in the variance, and no less.
+With potential a theta^2 / 2 every part of a step is linear in (theta, p), so that mean and
+covariance follow a recursion that is iterated here in float64: kick, drift, friction with its
+noise, drift, and a fresh momentum where the noise of a cycle begins. Fifty examples (that say
+nothing) would make a temperature of 1 / N fifty times too small. Each of 320,000 parameters is a
+chain of its own: four standard errors see 1 % in the variance, and no less.
 """
 
 import itertools
@@ -56,7 +57,9 @@ def run(*, exploration: float, temperature: float = 1.0) -> dict[int, torch.Tens
         temperature=temperature,
     )
     problem = replace(
-        gaussian(NUM_CHAINS, precision=A, start=START), x=torch.zeros(50, 1), y=torch.zeros(50, dtype=torch.int64)
+        gaussian(NUM_CHAINS, precision=A, start=START),
+        x=torch.zeros(50, 1),
+        y=torch.zeros(50, dtype=torch.int64),
     )
     chain = csghmc(problem, cfg, generator=rng.generator(1, "law", str(exploration)))
     steps = itertools.islice(chain, 3 * LENGTH // THINNING)

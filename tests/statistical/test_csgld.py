@@ -1,9 +1,10 @@
 """Cyclical SGLD against the exact recursion of its mean and variance over cycles, at temperature 1.
 
-With potential a theta^2 / 2 step k multiplies theta by r_k = 1 - eta_k a / 2 and adds N(0, eta_k T_k), T_k being 0
-while exploring: the mean follows r_k m and the variance r_k^2 v + eta_k T_k, which is iterated here in float64. The
-problem has fifty examples (that say nothing), so that a temperature of 1 / N would be fifty times too small. Each of
-320,000 parameters is a chain of its own: four standard errors see 1 % in the variance, and no less.
+With potential a theta^2 / 2 step k multiplies theta by r_k = 1 - eta_k a / 2 and adds N(0, eta_k
+T_k), T_k being 0 while exploring: the mean follows r_k m and the variance r_k^2 v + eta_k T_k,
+which is iterated here in float64. The problem has fifty examples (that say nothing), so that a
+temperature of 1 / N would be fifty times too small. Each of 320,000 parameters is a chain of its
+own: four standard errors see 1 % in the variance, and no less.
 """
 
 import itertools
@@ -29,7 +30,10 @@ def law(steps: int, *, explored: int, temperature: float = 1.0) -> tuple[float, 
         position = k % LENGTH
         eta = INITIAL / 2 * (math.cos(math.pi * position / LENGTH) + 1)
         r = 1 - eta * A / 2
-        mean, variance = r * mean, r * r * variance + (eta * temperature if position >= explored else 0.0)
+        mean, variance = (
+            r * mean,
+            r * r * variance + (eta * temperature if position >= explored else 0.0),
+        )
     return mean, variance
 
 
@@ -46,7 +50,9 @@ def run(*, exploration: float, temperature: float = 1.0) -> dict[int, torch.Tens
         temperature=temperature,
     )
     problem = replace(
-        gaussian(NUM_CHAINS, precision=A, start=START), x=torch.zeros(50, 1), y=torch.zeros(50, dtype=torch.int64)
+        gaussian(NUM_CHAINS, precision=A, start=START),
+        x=torch.zeros(50, 1),
+        y=torch.zeros(50, dtype=torch.int64),
     )
     chain = csgld(problem, cfg, generator=rng.generator(1, "law", str(exploration)))
     steps = itertools.islice(chain, 3 * LENGTH // THINNING)
@@ -64,7 +70,8 @@ def test_samples_have_the_mean_and_variance_of_the_recursion(exploration, explor
 
 
 def test_the_law_is_the_posterior_only_when_the_cycle_gives_it_time():
-    # at temperature 1, not 1 / 50: close to 1 / a, above it from the large steps, below it after a long exploration
+    # at temperature 1, not 1 / 50: close to 1 / a, above it from the large steps, below it after a
+    # long exploration
     variance = [law(3 * LENGTH, explored=e)[1] * A for e in (0, 25, 35)]
     assert variance[0] == pytest.approx(1, abs=0.08)
     assert variance[1] < variance[0]

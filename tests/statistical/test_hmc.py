@@ -1,9 +1,10 @@
 """HMC against its exact target: no discretisation error is left after the Metropolis correction.
 
-Two checks, since acceptance is one decision for all parameters of a chain. Six hundred short independent chains on a
-correlated Gaussian, at a step size where leapfrog alone is far off: a Kolmogorov-Smirnov test of that size sees 50 % in
-a standard deviation, and sees leapfrog without the correction. And one chain in 320,000 independent dimensions that
-turns momenta into positions: four standard errors see 1 % in the variance of the momenta, and no less.
+Two checks, since acceptance is one decision for all parameters of a chain. Six hundred short
+independent chains on a correlated Gaussian, at a step size where leapfrog alone is far off: a
+Kolmogorov-Smirnov test of that size sees 50 % in a standard deviation, and sees leapfrog without
+the correction. And one chain in 320,000 independent dimensions that turns momenta into positions:
+four standard errors see 1 % in the variance of the momenta, and no less.
 """
 
 import itertools
@@ -36,7 +37,9 @@ def correlated() -> Problem:
 
 
 def p_values(theta_S2: torch.Tensor) -> list[float]:
-    """Kolmogorov-Smirnov on both coordinates and on the narrow direction, whose variance is 1 - 0.8."""
+    """Kolmogorov-Smirnov on both coordinates and on the narrow direction, whose variance is 1 -
+    0.8.
+    """
     first, second = theta_S2.double().unbind(1)
     narrow = (first - second) / math.sqrt(2 * 0.2)
     return [float(kstest(values.numpy(), "norm").pvalue) for values in (first, second, narrow)]
@@ -52,7 +55,9 @@ def last_states():
         thinning=TRANSITIONS,
     )
     problem = correlated()
-    chains = [next(hmc(problem, cfg, generator=rng.generator(0, "short", i))) for i in range(SHORT_CHAINS)]
+    chains = [
+        next(hmc(problem, cfg, generator=rng.generator(0, "short", i))) for i in range(SHORT_CHAINS)
+    ]
     acceptance = sum(int(s.state["accepted"]) for s in chains) / (SHORT_CHAINS * TRANSITIONS)
     return torch.stack([s.sample.theta_P for s in chains]), acceptance
 
@@ -76,7 +81,9 @@ def test_last_states_of_independent_chains_are_draws_from_the_target(last_states
     assert min(p_values(theta)) > 1e-3
     correlation = float(torch.corrcoef(theta.T)[0, 1])
     # Fisher's transform has a standard error of 1 / sqrt(S - 3)
-    assert abs(math.atanh(correlation) - math.atanh(0.8)) < STANDARD_ERRORS / math.sqrt(SHORT_CHAINS - 3)
+    assert abs(math.atanh(correlation) - math.atanh(0.8)) < STANDARD_ERRORS / math.sqrt(
+        SHORT_CHAINS - 3
+    )
 
 
 def test_the_check_sees_a_missing_correction_and_a_half_in_scale(last_states):
@@ -85,14 +92,18 @@ def test_the_check_sees_a_missing_correction_and_a_half_in_scale(last_states):
 
 
 def quarter_turns(num: int) -> tuple[list[torch.Tensor], int]:
-    """States after each of ``num`` transitions of a quarter of an orbit each, from the target itself."""
+    """States after each of ``num`` transitions of a quarter of an orbit each, from the target
+    itself.
+    """
     a, step_size = 4.0, 0.025
     problem = gaussian(NUM_CHAINS, precision=a)
     started = Problem(
         shapes=problem.shapes,
         log_likelihood=problem.log_likelihood,
         log_prior=problem.log_prior,
-        initialise=lambda generator: {"theta": torch.empty(NUM_CHAINS).normal_(generator=generator) / math.sqrt(a)},
+        initialise=lambda generator: {
+            "theta": torch.empty(NUM_CHAINS).normal_(generator=generator) / math.sqrt(a)
+        },
         x=problem.x,
         y=problem.y,
     )

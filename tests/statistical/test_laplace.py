@@ -1,8 +1,9 @@
-"""Laplace on linear regression with normal noise and prior: the last layer is everything, and the law is exact.
+"""Laplace on linear regression with normal noise and prior: the last layer is everything, and the
+law is exact.
 
-20,000 samples: an entry S_ij of their covariance has a standard error of sqrt((S_ii S_jj + S_ij^2) / n), so four of
-them see 4 % in a variance; four standard errors of a mean see 2.8 % of a standard deviation. Mode and covariance
-themselves are compared without draws.
+20,000 samples: an entry S_ij of their covariance has a standard error of sqrt((S_ii S_jj + S_ij^2)
+/ n), so four of them see 4 % in a variance; four standard errors of a mean see 2.8 % of a standard
+deviation. Mode and covariance themselves are compared without draws.
 """
 
 import itertools
@@ -19,7 +20,9 @@ NUM = 20_000
 def test_samples_have_the_exact_posterior():
     problem, mean, precision = regression()
     cfg = LaplaceConfig(name="laplace", steps=200, batch_size=10, lr=0.01)
-    found = itertools.islice(laplace(problem, cfg, generator=rng.generator(0, "laplace")), 2, NUM + 2)
+    found = itertools.islice(
+        laplace(problem, cfg, generator=rng.generator(0, "laplace")), 2, NUM + 2
+    )
     steps = list(found)
     theta = torch.stack([s.sample.theta_P for s in steps]).double()
     covariance = torch.linalg.inv(precision)
@@ -27,7 +30,9 @@ def test_samples_have_the_exact_posterior():
     mode = steps[0].state["theta"]
     torch.testing.assert_close(mode.double(), mean, rtol=1e-6, atol=1e-6)
     layer = last_layer(problem, problem.network, mode)
-    torch.testing.assert_close(layer.hessian(layer.start), precision[layer.place][:, layer.place], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        layer.hessian(layer.start), precision[layer.place][:, layer.place], rtol=1e-6, atol=1e-6
+    )
     # and so are the draws
     std = covariance.diagonal().sqrt()
     assert ((theta.mean(0) - mean).abs() < 4 * std / NUM**0.5).all()

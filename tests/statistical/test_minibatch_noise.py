@@ -1,16 +1,18 @@
 """The bias of SGLD from its minibatches, against theory, on the mean of Gaussian observations.
 
-N observations x_i ~ N(theta, 1 / tau) of each coordinate and a prior precision a0: a = a0 + N tau is the posterior
-precision and m = tau sum x_i / a its mean. The minibatch gradient of B examples drawn with replacement is
-a0 theta + (N / B) tau sum_B (theta - x_i) = a theta - (N tau / B) sum_B x_i: the exact gradient a (theta - m) plus
-noise that does not depend on theta, of variance V = N^2 tau^2 s^2 / B with s^2 the variance of the N observations
-(divided by N). One step with r = 1 - eta a / 2 is then theta - m <- r (theta - m) + N(0, eta T) + (eta / 2) noise, and
+N observations x_i ~ N(theta, 1 / tau) of each coordinate and a prior precision a0: a = a0 + N tau
+is the posterior precision and m = tau sum x_i / a its mean. The minibatch gradient of B examples
+drawn with replacement is a0 theta + (N / B) tau sum_B (theta - x_i) = a theta - (N tau / B) sum_B
+x_i: the exact gradient a (theta - m) plus noise that does not depend on theta, of variance V = N^2
+tau^2 s^2 / B with s^2 the variance of the N observations (divided by N). One step with r = 1 - eta
+a / 2 is then theta - m <- r (theta - m) + N(0, eta T) + (eta / 2) noise, and
 
     stationary variance = (eta T + eta^2 V / 4) / (1 - r^2) = (T + eta V / 4) / (a (1 - eta a / 4)).
 
-Every coordinate has observations of its own but shares the minibatch with the others, so that coordinates at one time
-are weakly dependent; states far apart in time are not. The standard error is that of the means over time: about 0.5 %,
-four of them see 2 %. Minibatches double the variance here.
+Every coordinate has observations of its own but shares the minibatch with the others, so that
+coordinates at one time are weakly dependent; states far apart in time are not. The standard error
+is that of the means over time: about 0.5 %, four of them see 2 %. Minibatches double the variance
+here.
 """
 
 import itertools
@@ -42,7 +44,8 @@ def observations() -> Problem:
 
 
 def scaled_squares(temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared distance from the posterior mean over its variance in theory, averaged over coordinates, at each time.
+    """Squared distance from the posterior mean over its variance in theory, averaged over
+    coordinates, at each time.
 
     Beside it the share of that variance which minibatches add, by coordinate.
     """

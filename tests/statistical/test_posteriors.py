@@ -1,10 +1,11 @@
 """SGLD here against SGLD of the library `posteriors`, from the same gradients.
 
-Theirs moves by lr times the gradient of the mean log-posterior -U / N and adds N(0, 2 lr T') with T' = 1 / N; ours by
-eta / 2 times that of -U and adds N(0, eta T). With eta = 2 lr / N and T = 1 the two chains have one law, so that
-theirs also stands in the exact stationary variance T / (a (1 - eta a / 4)). Each of 320,000 parameters is a chain of
-its own, of one of two precisions: within one a variance has a relative standard error of 0.35 % and the ratio of two
-of 0.5 %, so that four of them see 1.4 % against the exact law and 2 % against each other, and nothing smaller.
+Theirs moves by lr times the gradient of the mean log-posterior -U / N and adds N(0, 2 lr T') with
+T' = 1 / N; ours by eta / 2 times that of -U and adds N(0, eta T). With eta = 2 lr / N and T = 1 the
+two chains have one law, so that theirs also stands in the exact stationary variance T / (a (1 - eta
+a / 4)). Each of 320,000 parameters is a chain of its own, of one of two precisions: within one a
+variance has a relative standard error of 0.35 % and the ratio of two of 0.5 %, so that four of them
+see 1.4 % against the exact law and 2 % against each other, and nothing smaller.
 """
 
 import itertools
@@ -29,7 +30,9 @@ PRECISIONS = (1.0, 4.0)
 
 
 def problem() -> Problem:
-    """Half of the parameters N(0, 1), half N(0, 1 / 4), all started at 2; fifty examples that say nothing."""
+    """Half of the parameters N(0, 1), half N(0, 1 / 4), all started at 2; fifty examples that say
+    nothing.
+    """
     precision = torch.tensor(PRECISIONS).repeat(NUM_CHAINS // 2)
     return replace(
         gaussian(NUM_CHAINS, precision=1.0, start=2.0),
@@ -103,11 +106,15 @@ def test_both_have_the_exact_stationary_variance(stationary: torch.Tensor) -> No
     for theta in (run_ours(STEPS), stationary):
         for a, part in zip(PRECISIONS, halves(theta), strict=True):
             assert (1 - ETA * a / 2) ** (2 * STEPS) < 1e-5  # what is left of the start
-            of_mean, of_variance = misfit(part, 0.0, stationary_variance(a=a, eta=ETA, temperature=1.0))
+            of_mean, of_variance = misfit(
+                part, 0.0, stationary_variance(a=a, eta=ETA, temperature=1.0)
+            )
             assert of_mean < STANDARD_ERRORS
             assert of_variance < STANDARD_ERRORS
 
 
 def test_the_comparison_sees_five_percent_in_the_noise(stationary: torch.Tensor) -> None:
-    for mine, other in zip(halves(run_ours(STEPS, temperature=1.05)), halves(stationary), strict=True):
+    for mine, other in zip(
+        halves(run_ours(STEPS, temperature=1.05)), halves(stationary), strict=True
+    ):
         assert apart(mine, other)[1] > 2 * STANDARD_ERRORS

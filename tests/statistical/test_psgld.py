@@ -1,9 +1,11 @@
-"""SGLD with a frozen preconditioner against the law of its own discretised chain, coordinate by coordinate.
+"""SGLD with a frozen preconditioner against the law of its own discretised chain, coordinate by
+coordinate.
 
-Each of 320,000 coordinates is a chain of its own that ends burn-in with a D of its own. From then on one step is
-theta <- (1 - eta D a / 2) theta + N(0, eta T D), with stationary variance T / (a (1 - eta D a / 4)). Divided by its own
-standard deviation every coordinate is standard normal, whatever its D; the variance of those has a relative standard
-error of sqrt(2 / 320000) = 0.25 %, so four of them see 1 %. An error below 1 % is not seen.
+Each of 320,000 coordinates is a chain of its own that ends burn-in with a D of its own. From then
+on one step is theta <- (1 - eta D a / 2) theta + N(0, eta T D), with stationary variance T / (a (1
+- eta D a / 4)). Divided by its own standard deviation every coordinate is standard normal, whatever
+its D; the variance of those has a relative standard error of sqrt(2 / 320000) = 0.25 %, so four of
+them see 1 %. An error below 1 % is not seen.
 """
 
 import itertools
@@ -29,7 +31,9 @@ def two_precisions() -> tuple[Problem, torch.Tensor]:
         shapes={"theta": (NUM_CHAINS,)},
         log_likelihood=lambda params, x, y: torch.zeros(len(x)),
         log_prior=lambda params: -0.5 * (precision * params["theta"].square()).sum(),
-        initialise=lambda generator: {"theta": torch.empty(NUM_CHAINS).normal_(generator=generator)},
+        initialise=lambda generator: {
+            "theta": torch.empty(NUM_CHAINS).normal_(generator=generator)
+        },
         x=torch.zeros(NUM_EXAMPLES, 1),
         y=torch.zeros(NUM_EXAMPLES, dtype=torch.int64),
     )
@@ -37,7 +41,8 @@ def two_precisions() -> tuple[Problem, torch.Tensor]:
 
 
 def run(temperature: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States, N times less than the preconditioner, and precisions, after ``AFTER`` steps with it frozen.
+    """States, N times less than the preconditioner, and precisions, after ``AFTER`` steps with it
+    frozen.
 
     D is N / (5 + root mean square of the gradient of U); the step size is ETA / N.
     """

@@ -1,7 +1,9 @@
-"""Regression end to end on a problem whose posterior is known: samples, their average, and the student of it.
+"""Regression end to end on a problem whose posterior is known: samples, their average, and the
+student of it.
 
-Seen once: noise variance left out of the samples' predictions moves the student's variance by over 50 %; a posterior
-covariance 10 % too large moves the stream's variance by 4.5 standard errors (1,000 samples see 9 %).
+Seen once: noise variance left out of the samples' predictions moves the student's variance by over
+50 %; a posterior covariance 10 % too large moves the stream's variance by 4.5 standard errors
+(1,000 samples see 9 %).
 """
 
 import pytest
@@ -20,7 +22,12 @@ from gped_nas.search.space_file import parse_space
 NOISE, PRECISION, SAMPLES = 0.5, 1.0, 1000
 SPACE = {
     "name": "conjugate",
-    "dataset": {"name": "linear_gaussian", "num_inputs": 1, "num_examples": 60, "num_unlabelled": 2000},
+    "dataset": {
+        "name": "linear_gaussian",
+        "num_inputs": 1,
+        "num_examples": 60,
+        "num_unlabelled": 2000,
+    },
     "teacher": {
         "family": "mlp",
         "genotype": {"depth": 0},
@@ -40,19 +47,28 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> tuple[Teacher, Session]
 
 
 def moments(teacher: Teacher, session: Session) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of the stream's own average at the test inputs, by the law of total variance."""
+    """Mean and variance of the stream's own average at the test inputs, by the law of total
+    variance.
+    """
     mean_SN, variance_SN = teacher.predicted("test", session).double().unbind(-1)
     return mean_SN.mean(0), variance_SN.mean(0) + mean_SN.var(0, unbiased=False)
 
 
-def test_the_stream_is_within_four_standard_errors_of_the_exact_predictive(teacher: tuple[Teacher, Session]) -> None:
+def test_the_stream_is_within_four_standard_errors_of_the_exact_predictive(
+    teacher: tuple[Teacher, Session],
+) -> None:
     dataset = teacher[0].dataset
     exact = exact_posterior(
-        dataset.inputs("train"), dataset.normalized_labels("train"), precision=PRECISION, noise_std=NOISE
+        dataset.inputs("train"),
+        dataset.normalized_labels("train"),
+        precision=PRECISION,
+        noise_std=NOISE,
     )
     mean, variance = exact.predictive(dataset.inputs("test"))
     found_mean, found_variance = moments(*teacher)
-    of_weights = variance - NOISE**2  # a normal variable's mean has the variance v / S, its variance 2 v^2 / S
+    of_weights = (
+        variance - NOISE**2
+    )  # a normal variable's mean has the variance v / S, its variance 2 v^2 / S
     assert ((found_mean - mean).abs() < 4 * (of_weights / SAMPLES).sqrt()).all()
     assert ((found_variance - variance).abs() < 4 * of_weights * (2 / SAMPLES) ** 0.5).all()
 
@@ -66,8 +82,12 @@ def test_the_average_is_given_in_the_labels_own_unit(teacher: tuple[Teacher, Ses
     assert torch.allclose(torch.from_numpy(found.variance_N), variance * own.std**2)
 
 
-def test_a_student_reaches_mean_and_variance_of_its_stream(teacher: tuple[Teacher, Session]) -> None:
-    """To 1 % of the predictive standard deviation, and 1 % of the variance, at every held-out input."""
+def test_a_student_reaches_mean_and_variance_of_its_stream(
+    teacher: tuple[Teacher, Session],
+) -> None:
+    """To 1 % of the predictive standard deviation, and 1 % of the variance, at every held-out
+    input.
+    """
     mean, variance = moments(*teacher)
     data = distillation_set(teacher[0])
     recipe = Recipe(steps=6000, lr=5e-3, beta2=0.999)

@@ -1,8 +1,10 @@
-"""SGHMC's integrator against the exact posterior variance, beside explicit Euler steps of the same dynamics.
+"""SGHMC's integrator against the exact posterior variance, beside explicit Euler steps of the same
+dynamics.
 
-On a Gaussian the stationary variance of theta is T / a at every stable step size: no discretisation error at all. Each
-of 320,000 parameters is a chain of its own; the variance estimate has a relative standard error of 0.25 %, so four of
-them see 1 %, and what explicit Euler steps do at the same settings is 8 to 28 %. An error below 1 % is not seen.
+On a Gaussian the stationary variance of theta is T / a at every stable step size: no discretisation
+error at all. Each of 320,000 parameters is a chain of its own; the variance estimate has a relative
+standard error of 0.25 %, so four of them see 1 %, and what explicit Euler steps do at the same
+settings is 8 to 28 %. An error below 1 % is not seen.
 """
 
 import itertools
@@ -21,10 +23,17 @@ from tests.scenarios import gaussian
 from tests.statistical.test_sgld import NUM_CHAINS, STANDARD_ERRORS, misfit
 
 # precision a, step size h, friction gamma, mass m: Euler is 9, 18, 28 and 19 % off
-SETTINGS = [(1.0, 0.08, 1.0, 1.0), (4.0, 0.075, 2.0, 1.0), (4.0, 0.104, 2.0, 1.0), (4.0, 0.15, 1.0, 4.0)]
+SETTINGS = [
+    (1.0, 0.08, 1.0, 1.0),
+    (4.0, 0.075, 2.0, 1.0),
+    (4.0, 0.104, 2.0, 1.0),
+    (4.0, 0.15, 1.0, 4.0),
+]
 
 
-def run(a: float, h: float, friction: float, mass: float, *, temperature: float, steps: int) -> dict[str, torch.Tensor]:
+def run(
+    a: float, h: float, friction: float, mass: float, *, temperature: float, steps: int
+) -> dict[str, torch.Tensor]:
     cfg = SghmcConfig(
         name="sghmc",
         step_size=StepSize(initial=h),
@@ -35,18 +44,24 @@ def run(a: float, h: float, friction: float, mass: float, *, temperature: float,
         thinning=steps,
         temperature=temperature,
     )
-    chain = sghmc(gaussian(NUM_CHAINS, precision=a), cfg, generator=rng.generator(1, "law", str(a), str(h)))
+    chain = sghmc(
+        gaussian(NUM_CHAINS, precision=a), cfg, generator=rng.generator(1, "law", str(a), str(h))
+    )
     (found,) = itertools.islice(chain, 1)
     return {k: found.state[k].double() for k in ("theta", "momentum")}
 
 
 def mixing_steps(a: float, h: float, friction: float, mass: float) -> int:
-    """Steps after which the start is forgotten to 1e-4 of the variance: the slowest rate is at most gamma / 2."""
+    """Steps after which the start is forgotten to 1e-4 of the variance: the slowest rate is at most
+    gamma / 2.
+    """
     rate = friction / 2 - math.sqrt(max(friction**2 / 4 - a / mass, 0.0))
     return math.ceil(-math.log(1e-4) / (2 * rate * h))
 
 
-def euler_variance(a: float, h: float, friction: float, mass: float, *, temperature: float) -> float:
+def euler_variance(
+    a: float, h: float, friction: float, mass: float, *, temperature: float
+) -> float:
     """Stationary variance of theta + (h / m) p, p - h a theta - h gamma p + N(0, 2 gamma h m T)."""
     step = np.array([[1.0, h / mass], [-h * a, 1 - h * friction]])
     noise = np.diag([0.0, 2 * friction * h * mass * temperature])
@@ -110,9 +125,15 @@ def heated_variance(a: float, h: float, friction: float, gradient_variance: floa
 
 
 def test_minibatch_noise_heats_as_the_docstring_says():
-    # Every example pushes each coordinate by +-sqrt(V), with signs of its own: one a step is noise of variance V.
+    # Every example pushes each coordinate by +-sqrt(V), with signs of its own: one a step is noise
+    # of variance V.
     a, h, friction, push, num, examples, states = 1.0, 0.05, 1.0, 40.0, 1_000, 1_000, 40
-    sign = torch.empty(examples, num).bernoulli_(0.5, generator=rng.generator(3, "sign")).mul_(2).sub_(1)
+    sign = (
+        torch.empty(examples, num)
+        .bernoulli_(0.5, generator=rng.generator(3, "sign"))
+        .mul_(2)
+        .sub_(1)
+    )
     sign -= sign.mean(0)
     noisy = replace(
         gaussian(num, precision=a),
@@ -121,16 +142,26 @@ def test_minibatch_noise_heats_as_the_docstring_says():
         y=torch.zeros(examples, dtype=torch.int64),
     )
     cfg = SghmcConfig(
-        name="sghmc", step_size=StepSize(initial=h), friction=friction, batch_size=1, burn_in=360, thinning=120
+        name="sghmc",
+        step_size=StepSize(initial=h),
+        friction=friction,
+        batch_size=1,
+        burn_in=360,
+        thinning=120,
     )
     chain = sghmc(noisy, cfg, generator=rng.generator(3, "law"))
-    values = torch.stack([s.sample.theta_P for s in itertools.islice(chain, states + 3) if s.sample is not None])
+    values = torch.stack(
+        [s.sample.theta_P for s in itertools.islice(chain, states + 3) if s.sample is not None]
+    )
     law = heated_variance(a, h, friction, push * float(sign.square().mean()))
-    # states 120 steps apart are next to independent; coordinates share their minibatches, so that the error of the mean
-    # is taken from the means over time: 1 %, of which four see 4 %, where the noise doubles the variance
+    # states 120 steps apart are next to independent; coordinates share their minibatches, so that
+    # the error of the mean is taken from the means over time: 1 %, of which four see 4 %, where the
+    # noise doubles the variance
     squares = values.double().square().mean(1) / law
     assert float(squares.std()) / math.sqrt(states) < 0.012
-    assert abs(float(squares.mean()) - 1) < STANDARD_ERRORS * float(squares.std()) / math.sqrt(states)
+    assert abs(float(squares.mean()) - 1) < STANDARD_ERRORS * float(squares.std()) / math.sqrt(
+        states
+    )
     # T + h V / (2 gamma m), to first order in h
     assert law * a == pytest.approx(1 + h * push / (2 * friction), rel=0.05)
 

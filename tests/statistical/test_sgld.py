@@ -7,9 +7,10 @@ r = 1 - eta a / 2, from theta_0 = m, after n steps
     variance  v (1 - r^(2 n)),   v = eta T / (1 - r^2) = T / (a (1 - eta a / 4))
     covariance of theta_n and theta_(n + 1)   r variance
 
-and every one of 320,000 parameters is a chain of its own. The variance estimate has a relative standard error of
-sqrt(2 / 320000) = 0.25 %, so four of them see 1 %: a noise variance wrong by 5 % moves it by 5 %, a drift wrong by
-5 % by 3.1 % (eta a = 1) to 4.7 % (eta a = 0.1). An error below 1 % is not seen.
+and every one of 320,000 parameters is a chain of its own. The variance estimate has a relative
+standard error of sqrt(2 / 320000) = 0.25 %, so four of them see 1 %: a noise variance wrong by 5 %
+moves it by 5 %, a drift wrong by 5 % by 3.1 % (eta a = 1) to 4.7 % (eta a = 0.1). An error below 1
+% is not seen.
 """
 
 import math
@@ -60,13 +61,19 @@ def test_the_stationary_law_by_hand():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
-@pytest.mark.parametrize(("a", "eta_a", "steps"), [(1.0, 0.1, 120), (10.0, 0.1, 120), (4.0, 1.0, 20)])
+@pytest.mark.parametrize(
+    ("a", "eta_a", "steps"), [(1.0, 0.1, 120), (10.0, 0.1, 120), (4.0, 1.0, 20)]
+)
 def test_stationary_variance_is_that_of_the_discretised_chain(a, eta_a, steps, temperature):
     eta = eta_a / a
     r = 1 - eta_a / 2
-    assert r ** (2 * steps) < 1e-5  # mixed: what is left of the start is 1000 times below what the test sees
+    assert (
+        r ** (2 * steps) < 1e-5
+    )  # mixed: what is left of the start is 1000 times below what the test sees
     (theta,) = run(a=a, eta=eta, temperature=temperature, steps=steps, start=0.0)
-    of_mean, of_variance = misfit(theta, 0.0, stationary_variance(a=a, eta=eta, temperature=temperature))
+    of_mean, of_variance = misfit(
+        theta, 0.0, stationary_variance(a=a, eta=eta, temperature=temperature)
+    )
     assert of_mean < STANDARD_ERRORS
     assert of_variance < STANDARD_ERRORS
 

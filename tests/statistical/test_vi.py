@@ -1,10 +1,12 @@
-"""Mean-field inference on linear regression with normal noise and prior: its own optimum, known exactly.
+"""Mean-field inference on linear regression with normal noise and prior: its own optimum, known
+exactly.
 
-On a Gaussian posterior of mean m and precision A the best product of normal distributions has mean m and variances
-1 / A_ii, which is not (A^-1)_ii: with inputs of correlation 0.8 the true variances are up to 2.7 times larger. What
-training leaves is optimiser noise, shrunk by the falling step size: the bounds are 3 % of a standard deviation on means
-and 1 % on standard deviations with local draws, 8 % and 4 % with plain ones. A variance wrong by 2 % is not seen. The
-draws are 20,000 from the fitted law: four standard errors see 2 % in a standard deviation, 4 % in a variance.
+On a Gaussian posterior of mean m and precision A the best product of normal distributions has mean
+m and variances 1 / A_ii, which is not (A^-1)_ii: with inputs of correlation 0.8 the true variances
+are up to 2.7 times larger. What training leaves is optimiser noise, shrunk by the falling step
+size: the bounds are 3 % of a standard deviation on means and 1 % on standard deviations with local
+draws, 8 % and 4 % with plain ones. A variance wrong by 2 % is not seen. The draws are 20,000 from
+the fitted law: four standard errors see 2 % in a standard deviation, 4 % in a variance.
 """
 
 import dataclasses
@@ -20,7 +22,9 @@ from tests.scenarios import regression
 NUM, STEPS = 20_000, 4000
 
 
-@pytest.mark.parametrize(("draws", "bound_mean", "bound_std"), [("local", 0.03, 0.01), ("plain", 0.08, 0.04)])
+@pytest.mark.parametrize(
+    ("draws", "bound_mean", "bound_std"), [("local", 0.03, 0.01), ("plain", 0.08, 0.04)]
+)
 def test_it_reaches_the_mean_field_optimum(draws, bound_mean, bound_std):
     problem, mean, precision = regression()
     if draws == "plain":
@@ -40,7 +44,9 @@ def test_it_reaches_the_mean_field_optimum(draws, bound_mean, bound_std):
 def test_samples_have_the_fitted_law():
     problem, _, _ = regression()
     cfg = ViConfig(name="vi", steps=100, batch_size=20)
-    tuned, *steps = itertools.islice(vi(problem, cfg, generator=rng.generator(0, "vi", "samples")), 1 + NUM)
+    tuned, *steps = itertools.islice(
+        vi(problem, cfg, generator=rng.generator(0, "vi", "samples")), 1 + NUM
+    )
     mean, std = tuned.state["theta"].double().split(8)
     samples = torch.stack([s.sample.theta_P for s in steps]).double()
     assert ((samples.mean(0) - mean).abs() < 4 * std.exp() / NUM**0.5).all()

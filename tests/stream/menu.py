@@ -1,4 +1,6 @@
-"""Chains that can be handed to another process: of every registered method, and such as go wrong on purpose."""
+"""Chains that can be handed to another process: of every registered method, and such as go wrong on
+purpose.
+"""
 
 import os
 import signal
@@ -29,7 +31,8 @@ def _standing(step: Step, gate: Path) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class Menu:
-    """Two chains of every method; those in ``IDLERS`` stand still after their first step until the gate is open.
+    """Two chains of every method; those in ``IDLERS`` stand still after their first step until the
+    gate is open.
 
     Attributes:
         folder: where the samples to import are, and the file that opens the gate.
@@ -41,7 +44,9 @@ class Menu:
         """Write the samples to import."""
         generator = rng.generator(0, "to import")
         shapes = classifier().shapes
-        tensors = {name: torch.randn(4, *shape, generator=generator) for name, shape in shapes.items()}
+        tensors = {
+            name: torch.randn(4, *shape, generator=generator) for name, shape in shapes.items()
+        }
         self.folder.mkdir()
         (self.folder / "samples.safetensors").write_bytes(safetensors.torch.save(tensors))
 
@@ -55,7 +60,9 @@ class Menu:
         settings = {"name": name, **METHOD_SETTINGS[name]}
         if "path" in settings:
             settings["path"] = str(self.folder / str(settings["path"]))
-        for step in Chains(classifier, parse(METHODS[name].config, settings, name), 0)(chain, state):
+        for step in Chains(classifier, parse(METHODS[name].config, settings, name), 0)(
+            chain, state
+        ):
             yield step
             if chain in IDLERS:
                 yield from _standing(step, self.gate)
@@ -63,7 +70,8 @@ class Menu:
 
 @dataclass(frozen=True)
 class Patient:
-    """Chains of ``sgld`` that stand still after their first step, chain 1 inside its second, until the gate is open.
+    """Chains of ``sgld`` that stand still after their first step, chain 1 inside its second, until
+    the gate is open.
 
     Attributes:
         gate: a file.
@@ -96,7 +104,8 @@ class Signed:
 
 @dataclass(frozen=True)
 class Unlucky:
-    """Two chains of ``sgld``, the second of which goes wrong at its third step, unless ``spared`` is there.
+    """Two chains of ``sgld``, the second of which goes wrong at its third step, unless ``spared``
+    is there.
 
     Attributes:
         how: ``diverges``, ``fails`` as no method should, or is ``killed`` with its process.
@@ -111,5 +120,7 @@ class Unlucky:
             if (chain, i) == (1, 2) and not self.spared.exists():
                 if self.how == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
-                raise {"diverges": DivergenceError, "fails": LookupError}[self.how]("not finite after 3 steps")
+                raise {"diverges": DivergenceError, "fails": LookupError}[self.how](
+                    "not finite after 3 steps"
+                )
             yield step

@@ -8,7 +8,13 @@ import pytest
 
 from gped_nas.errors import EnvironmentProblem
 from gped_nas.io import lock
-from gped_nas.stream.inventory import leftovers_of, remove_leftover, remove_part, remove_stream, streams_of
+from gped_nas.stream.inventory import (
+    leftovers_of,
+    remove_leftover,
+    remove_part,
+    remove_stream,
+    streams_of,
+)
 from gped_nas.stream.reader import Stream
 from tests.scenarios import stream_key, tree
 from tests.stream.test_writer import after, build, sealed, view
@@ -30,7 +36,9 @@ def test_sizes_are_those_of_the_files(tmp_path):
     files = tree(folder)
     assert found.num_bytes == sum(map(len, files.values()))
     for part, num_bytes in found.part_bytes.items():
-        assert num_bytes == sum(len(c) for name, c in files.items() if name.startswith(f"{part}/")) > 0, part
+        assert (
+            num_bytes == sum(len(c) for name, c in files.items() if name.startswith(f"{part}/")) > 0
+        ), part
     assert found.key is not None and found.key.digest == stream_key().digest
     assert (found.num_samples, found.is_busy, found.problem) == (8, False, "")
     assert found.written == max(p.lstat().st_mtime for p in [folder, *folder.rglob("*")])
@@ -42,7 +50,9 @@ def test_a_part_goes_alone_and_is_made_again(tmp_path, part):
     before = tree(folder)
     freed = remove_part(folder, part)
     gone = {name: content for name, content in before.items() if name.startswith(f"{part}/")}
-    assert freed == sum(map(len, gone.values())) and tree(folder).keys() == before.keys() - gone.keys()
+    assert (
+        freed == sum(map(len, gone.values())) and tree(folder).keys() == before.keys() - gone.keys()
+    )
     assert not list(folder.glob(".*"))
     view(Stream(folder))
     Stream(folder).average("predictive", "pool-clean-0", lambda log_prob: log_prob.exp())
@@ -81,7 +91,9 @@ def test_links_are_not_followed(tmp_path):
     before = tree(outside)
     (found,) = streams_of(tmp_path / "streams")
     assert found.folder == folder and found.part_bytes["views"] == 0
-    assert found.num_bytes == sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    assert found.num_bytes == sum(
+        p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()
+    )
     assert remove_part(folder, "views") == 0
     remove_stream(folder)
     assert tree(outside) == before

@@ -1,4 +1,6 @@
-"""``kill -9`` of a process whose children run chains too: they end with it, and the next build waits for them."""
+"""``kill -9`` of a process whose children run chains too: they end with it, and the next build
+waits for them.
+"""
 
 import contextlib
 import os
@@ -67,15 +69,21 @@ def is_free(chain):
 
 @pytest.fixture
 def family(tmp_path):
-    """A script that runs three chains which do not end, and the numbers of its two children; all are killed in the end.
+    """A script that runs three chains which do not end, and the numbers of its two children; all
+    are killed in the end.
 
-    They are in this process's group: in an orphaned one the system would wake a frozen process by a hang-up.
+    They are in this process's group: in an orphaned one the system would wake a frozen process by a
+    hang-up.
     """
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, tmp_path / "script.py", tmp_path / "a", tmp_path / "gate"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
-        children = next(sorted(int(pid) for pid in pids) for line in parent.stdout if len(pids := line.split()) == 2)
+        children = next(
+            sorted(int(pid) for pid in pids)
+            for line in parent.stdout
+            if len(pids := line.split()) == 2
+        )
         yield parent, children
         for pid in (parent.pid, *children):
             with contextlib.suppress(ProcessLookupError):
@@ -83,7 +91,9 @@ def family(tmp_path):
 
 
 @pytest.mark.parametrize("frozen_child", [0, 1])
-def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(tmp_path, family, frozen_child):
+def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(
+    tmp_path, family, frozen_child
+):
     """One child stands between two steps and one, which never asks whether to stop, inside a step."""
     parent, children = family
 
@@ -94,7 +104,9 @@ def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(tmp_path,
     os.kill(children[frozen_child], signal.SIGSTOP)
     parent.kill()
     parent.wait()
-    wait_until(lambda: sum(map(is_free, chains())) == 2)  # the parent ended, and the child that could
+    wait_until(
+        lambda: sum(map(is_free, chains())) == 2
+    )  # the parent ended, and the child that could
     (frozen,) = (chain for chain in chains() if not is_free(chain))
     before = tree(frozen)
 

@@ -19,10 +19,16 @@ SAMPLES, ROWS = 5, 1000
 
 
 def rows(num_classes: int) -> torch.Tensor:
-    """Log-probabilities float32 (SAMPLES, ROWS, C), from nearly uniform to nearly one class, with far tails."""
+    """Log-probabilities float32 (SAMPLES, ROWS, C), from nearly uniform to nearly one class, with
+    far tails.
+    """
     generator = torch.Generator().manual_seed(num_classes)
     logits = torch.randn((SAMPLES, ROWS, num_classes), generator=generator, dtype=torch.float64)
-    return (logits * torch.logspace(-2, 2.3, ROWS, dtype=torch.float64)[:, None]).log_softmax(-1).float()
+    return (
+        (logits * torch.logspace(-2, 2.3, ROWS, dtype=torch.float64)[:, None])
+        .log_softmax(-1)
+        .float()
+    )
 
 
 def stored(log_prob: torch.Tensor) -> torch.Tensor:
@@ -34,7 +40,9 @@ def entropy(log_prob: torch.Tensor) -> torch.Tensor:
 
 
 def largest(num_classes: int) -> float:
-    """The largest sum of p log^2 p: at the uniform distribution, but for two classes on a fine grid."""
+    """The largest sum of p log^2 p: at the uniform distribution, but for two classes on a fine
+    grid.
+    """
     p = torch.linspace(1e-6, 1 - 1e-6, 100_001, dtype=torch.float64)
     two = float((p * p.log() ** 2 + (1 - p) * (1 - p).log() ** 2).max())
     return two if num_classes == 2 else math.log(num_classes) ** 2
@@ -52,7 +60,8 @@ def test_the_stated_bounds_hold_and_are_not_far(num_classes: int) -> None:
         "log-probability": float(
             ((after - before).abs() / (1.01 * UNIT * (before.abs() + math.log(num_classes)))).max()
         ),
-        "entropy": float((entropy(after) - entropy(before)).abs().max()) / (1.01 * UNIT * largest(num_classes)),
+        "entropy": float((entropy(after) - entropy(before)).abs().max())
+        / (1.01 * UNIT * largest(num_classes)),
     }
     assert max(found.values()) <= 1, found
     assert float((after.exp().sum(-1) - 1).abs().max()) < 1e-5  # and they are distributions
@@ -66,7 +75,9 @@ def test_the_stated_constants() -> None:
 
 
 def test_nothing_becomes_infinite() -> None:
-    low = torch.tensor([[0.0, -math.inf, -1e30], [-1e-9, -65504.0, -65520.0], [math.log(0.5), math.log(0.5), -1e5]])
+    low = torch.tensor(
+        [[0.0, -math.inf, -1e30], [-1e-9, -65504.0, -65520.0], [math.log(0.5), math.log(0.5), -1e5]]
+    )
     found = stored(low)
     assert bool(found.isfinite().all())
     assert torch.equal(found.exp(), torch.tensor([[1.0, 0, 0], [1.0, 0, 0], [0.5, 0.5, 0]]))
@@ -87,12 +98,15 @@ def test_a_view_takes_half_the_bytes_and_says_so(tmp_path) -> None:
     write(stream, "wide", "float32")
     write(stream, "narrow", "float16")
     sizes = [
-        (folder / "views" / name / "000000" / "log_prob-000000.npy").stat().st_size - 128 for name in ("wide", "narrow")
+        (folder / "views" / name / "000000" / "log_prob-000000.npy").stat().st_size - 128
+        for name in ("wide", "narrow")
     ]
     assert sizes[0] == 2 * sizes[1] == 8 * NUM_EXAMPLES * 3 * 4
     manifest = Stream(folder)._view("narrow")[0].manifest
     assert manifest.about == {**ABOUT, "name": "narrow", "dtype": "float16"}
-    map_array(folder / "views/narrow/000000/log_prob-000000.npy", dtype="<f2", shape=(8, NUM_EXAMPLES, 3))
+    map_array(
+        folder / "views/narrow/000000/log_prob-000000.npy", dtype="<f2", shape=(8, NUM_EXAMPLES, 3)
+    )
     wide, narrow = stream.predictions("wide"), stream.predictions("narrow")
     assert torch.equal(narrow, stored(wide)) and not torch.equal(narrow, wide)
 
@@ -114,7 +128,9 @@ def test_one_name_is_never_two_dtypes(tmp_path) -> None:
     folder = build(tmp_path)
     write(Stream(folder), "wide", "float32")
     before = tree(folder / "views")
-    with pytest.raises(StreamError, match="wide/000000: was made for other inputs or stored otherwise"):
+    with pytest.raises(
+        StreamError, match="wide/000000: was made for other inputs or stored otherwise"
+    ):
         write(Stream(folder), "wide", "float16")
     assert tree(folder / "views") == before
 
@@ -125,4 +141,6 @@ def test_a_view_from_before_there_was_a_choice_is_read(tmp_path) -> None:
     expected = Stream(folder).predictions("wide")
     path = folder / "views/wide/000000/manifest.json"
     write_json(path, {**json.loads(path.read_text()), "about": ABOUT})
-    assert Stream(folder).has_view("wide", ABOUT) and torch.equal(Stream(folder).predictions("wide"), expected)
+    assert Stream(folder).has_view("wide", ABOUT) and torch.equal(
+        Stream(folder).predictions("wide"), expected
+    )

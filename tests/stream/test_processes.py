@@ -1,4 +1,6 @@
-"""Chains in one process or in several, stopped, killed and resumed at the other number: the same sealed bytes."""
+"""Chains in one process or in several, stopped, killed and resumed at the other number: the same
+sealed bytes.
+"""
 
 import os
 import threading
@@ -49,18 +51,31 @@ def sealed(folder):
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory):
-    """Streams with one sample of two chains of every method, by how they came about; and their sealed bytes."""
+    """Streams with one sample of two chains of every method, by how they came about; and their
+    sealed bytes.
+    """
     root = tmp_path_factory.mktemp("menu")
     menu = Menu(root / "menu")
     menu.prepare()
 
     def run(name, processes, stop_at=None):
-        return build(root / name, menu, chains=CHAINS, num_samples=CHAINS, processes=processes, stop_at=stop_at)
+        return build(
+            root / name,
+            menu,
+            chains=CHAINS,
+            num_samples=CHAINS,
+            processes=processes,
+            stop_at=stop_at,
+        )
 
     with pytest.raises(Interrupted, match="run the same command again"):
-        run(HISTORIES[1], 1, stop_at=min(IDLERS))  # the chains before the first idler have their sample
+        run(
+            HISTORIES[1], 1, stop_at=min(IDLERS)
+        )  # the chains before the first idler have their sample
     with pytest.raises(Interrupted, match="run the same command again"):
-        run(HISTORIES[2], 2, stop_at=sum(idler // 2 for idler in IDLERS))  # a process runs every second chain
+        run(
+            HISTORIES[2], 2, stop_at=sum(idler // 2 for idler in IDLERS)
+        )  # a process runs every second chain
     assert not list(root.glob("*/*/segments"))
     menu.gate.touch()
     histories = {
@@ -84,10 +99,14 @@ def test_each_chain_has_the_same_bits_in_any_process(streams, name, history):
     for chain in (2 * NAMES.index(name), 2 * NAMES.index(name) + 1):
         assert np.array_equal(found.theta(chain), expected.theta(chain))
         assert found.weight_S[chain] == expected.weight_S[chain]
-        states = [n for n in expected.segments[0].names("state") if n.startswith(f"state-{chain:02d}-")]
+        states = [
+            n for n in expected.segments[0].names("state") if n.startswith(f"state-{chain:02d}-")
+        ]
         assert states or name == "import"
         for state in states:
-            assert np.array_equal(found.segments[0].read(state), expected.segments[0].read(state)), state
+            assert np.array_equal(
+                found.segments[0].read(state), expected.segments[0].read(state)
+            ), state
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -100,7 +119,11 @@ class TestWhatGoesWrong:
         messages = set()
         for processes in (1, 2):
             with pytest.raises(DivergenceError) as caught:
-                build(tmp_path / str(processes), Unlucky("diverges", tmp_path / "spared"), processes=processes)
+                build(
+                    tmp_path / str(processes),
+                    Unlucky("diverges", tmp_path / "spared"),
+                    processes=processes,
+                )
             messages.add(str(caught.value))
         assert messages == {"not finite after 3 steps"}
 
@@ -111,7 +134,9 @@ class TestWhatGoesWrong:
 
     def test_a_killed_process_is_told_of_and_the_same_command_goes_on(self, tmp_path):
         run = Unlucky("killed", tmp_path / "spared")
-        with pytest.raises(EnvironmentProblem, match="chain 1 was killed by SIGKILL.*run the same command again"):
+        with pytest.raises(
+            EnvironmentProblem, match="chain 1 was killed by SIGKILL.*run the same command again"
+        ):
             build(tmp_path / "a", run, processes=2)
         run.spared.touch()
         assert sealed(build(tmp_path / "a", run)) == sealed(build(tmp_path / "b", run))
@@ -154,5 +179,8 @@ def test_a_chunk_is_written_when_its_samples_are_large(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 1e9)
     with pytest.raises(Interrupted):
         build(tmp_path, CountedChains(chains=1), chains=1, stop_at=7)
-    kept = [len(np.load(path)) for path in sorted(tmp_path.glob("*/building/*/chain-00/chunk-*/params-*"))]
+    kept = [
+        len(np.load(path))
+        for path in sorted(tmp_path.glob("*/building/*/chain-00/chunk-*/params-*"))
+    ]
     assert kept == [2, 2, 2, 1]

@@ -222,7 +222,9 @@ EDITS = {
     "shards not a list": lambda d: d.update(shards={"a": 1}),
     "params forgotten": lambda d: d["shards"].remove(first(d, "params")),
     "weights forgotten": lambda d: d["shards"].remove(first(d, "weight")),
-    "params twice": lambda d: d["shards"].append({**first(d, "params"), "file": "params-000001.npy"}),
+    "params twice": lambda d: d["shards"].append(
+        {**first(d, "params"), "file": "params-000001.npy"}
+    ),
     "another digest": lambda d: first(d, "params").update(sha256="0" * 64),
     "another shape": lambda d: first(d, "params").update(shape=[1, 1]),
     "huge shape": lambda d: first(d, "params").update(shape=[2**62, 2**62]),
@@ -235,7 +237,9 @@ EDITS = {
     "very long name": lambda d: first(d, "params").update(file="a" * 300 + "-000000.npy"),
     "a shard twice": lambda d: d["shards"].append(first(d, "params")),
     "very many axes": lambda d: first(d, "params").update(shape=[1] * 20_000),
-    "so deep that it cannot be shown": lambda d: d.update(num_samples=json.loads("[" * 900 + "]" * 900)),
+    "so deep that it cannot be shown": lambda d: d.update(
+        num_samples=json.loads("[" * 900 + "]" * 900)
+    ),
     "name with a newline": lambda d: first(d, "params").update(file="params-000000.npy\n"),
 }
 
@@ -246,7 +250,9 @@ def test_an_edited_manifest(folder, name):
     refused(folder, str(folder / SEGMENT))
 
 
-@pytest.mark.parametrize("name", ["fewer samples", "more samples", "other first sample", "another kind"])
+@pytest.mark.parametrize(
+    "name", ["fewer samples", "more samples", "other first sample", "another kind"]
+)
 def test_an_edited_manifest_of_a_view(folder, name):
     edit(folder / "views" / VIEW / "000000" / "manifest.json", EDITS[name])
     refused(folder, f"views/{VIEW}/000000")
@@ -254,7 +260,19 @@ def test_an_edited_manifest_of_a_view(folder, name):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "1", '"text"', "{}", "[" * 50_000, '{"format_version": NaN}', "\x00", "1" * 5000],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "1",
+        '"text"',
+        "{}",
+        "[" * 50_000,
+        '{"format_version": NaN}',
+        "\x00",
+        "1" * 5000,
+    ],
 )
 @pytest.mark.parametrize("file", ["key.json", SEGMENT + "manifest.json"])
 def test_files_that_are_no_manifest(folder, file, text):
@@ -381,7 +399,9 @@ def test_nothing_is_written_through_a_link(folder, tmp_path):
     (folder / "derived").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     before = tree(outside)
-    Stream(folder).average("predictive", VIEW, lambda log_prob: log_prob.exp())  # is read all the same
+    Stream(folder).average(
+        "predictive", VIEW, lambda log_prob: log_prob.exp()
+    )  # is read all the same
     with pytest.raises(StreamError, match="a link; nothing is written"):
         other_view(folder)
     assert tree(outside) == before and not tree(tmp_path / "elsewhere")
@@ -398,7 +418,9 @@ def test_a_stream_without_views_says_so(folder):
 class TestAverage:
     def average(self, folder, calls=None, num_samples=None):
         def prob(log_prob):
-            if calls is not None and log_prob.shape[1] == num_inputs:  # and not the probe that tells functions apart
+            if (
+                calls is not None and log_prob.shape[1] == num_inputs
+            ):  # and not the probe that tells functions apart
                 calls.append(log_prob.dtype)
             return log_prob.exp()
 
@@ -409,7 +431,11 @@ class TestAverage:
     def test_it_is_the_weighted_average_in_float64(self, folder):
         calls = []
         stream = Stream(folder)
-        expected = (stream.weight_S[:, None, None] * stream.predictions(VIEW).double().exp()).sum(0).float()
+        expected = (
+            (stream.weight_S[:, None, None] * stream.predictions(VIEW).double().exp())
+            .sum(0)
+            .float()
+        )
         torch.testing.assert_close(self.average(folder, calls), expected, rtol=1e-6, atol=0)
         assert set(calls) == {torch.float64}
 
@@ -426,7 +452,8 @@ class TestAverage:
         first = average(lambda log_prob: log_prob.exp())
         second = average(lambda log_prob: (2 * log_prob).exp())
         expected = (
-            Stream(folder).weight_S[:, None, None] * Stream(folder).predictions(VIEW).double().mul(2).exp()
+            Stream(folder).weight_S[:, None, None]
+            * Stream(folder).predictions(VIEW).double().mul(2).exp()
         ).sum(0)
         assert not torch.equal(first, second)
         torch.testing.assert_close(second, expected.float(), rtol=1e-6, atol=0)
@@ -448,10 +475,23 @@ class TestAverage:
             lambda d: [p.write_text("[]") for p in d.glob("*.json")],
             lambda d: [p.write_text('{"shape": 3}') for p in d.glob("*.json")],
             lambda d: [p.write_text('{"shape": ["a"], "content": ""}') for p in d.glob("*.json")],
-            lambda d: [p.write_text('{"shape": [-24, -3], "content": ""}') for p in d.glob("*.json")],
+            lambda d: [
+                p.write_text('{"shape": [-24, -3], "content": ""}') for p in d.glob("*.json")
+            ],
             lambda d: (shutil.rmtree(d), d.write_text("a file in its place")),
         ],
-        ids=["cut", "flip", "no array", "no note", "half", "list", "number", "text", "negative", "a file"],
+        ids=[
+            "cut",
+            "flip",
+            "no array",
+            "no note",
+            "half",
+            "list",
+            "number",
+            "text",
+            "negative",
+            "a file",
+        ],
     )
     def test_a_corrupt_cache_is_computed_anew(self, folder, damage):
         expected = self.average(folder)

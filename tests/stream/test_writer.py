@@ -54,7 +54,10 @@ def view(stream, *, name="pool-clean-0", about=ABOUT, should_stop=lambda: False,
 
 
 def sealed(folder):
-    return {**tree(folder / "segments"), **{f"views/{k}": v for k, v in tree(folder / "views").items()}}
+    return {
+        **tree(folder / "segments"),
+        **{f"views/{k}": v for k, v in tree(folder / "views").items()},
+    }
 
 
 def after(num_calls, error=None):
@@ -82,13 +85,18 @@ def test_samples_are_those_of_the_chains_interleaved(tmp_path):
     expected = []
     for chain in range(2):
         steps = chains(chain, None)
-        expected.append([s.sample.theta_P for s in (next(steps) for _ in range(7)) if s.sample is not None])
+        expected.append(
+            [s.sample.theta_P for s in (next(steps) for _ in range(7)) if s.sample is not None]
+        )
     assert stream.num_samples == 8
     for s in range(8):
         # sample s is draw s // 2 of chain s % 2
         assert torch.equal(torch.from_numpy(stream.theta(s)), expected[s % 2][s // 2])
     assert stream.weight_S.tolist() == [1 / 8] * 8
-    assert torch.equal(torch.cat([p.reshape(-1) for p in stream.params(3).values()]), torch.from_numpy(stream.theta(3)))
+    assert torch.equal(
+        torch.cat([p.reshape(-1) for p in stream.params(3).values()]),
+        torch.from_numpy(stream.theta(3)),
+    )
 
 
 def test_two_builds_are_the_same_bytes_and_times_lie_outside(tmp_path, undisturbed):
@@ -109,7 +117,8 @@ def test_a_stream_that_is_there_runs_no_chain(tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 6, 7, 9, 12])
 def test_stopping_at_any_step_and_going_on_gives_the_same_bytes(tmp_path, undisturbed, stop):
-    # a chain takes three steps of burn-in and four samples and is asked after each but the last: 12 times in all
+    # a chain takes three steps of burn-in and four samples and is asked after each but the last: 12
+    # times in all
     with pytest.raises(Interrupted):
         build(tmp_path, should_stop=after(stop))
     assert not (stream_key().folder(tmp_path) / "segments").exists()
@@ -167,7 +176,10 @@ DAMAGES = {
     "empty folder": lambda chunk: [p.unlink() for p in chunk.iterdir()],
     "gone": lambda chunk: shutil.rmtree(chunk),
     "a file": lambda chunk: (shutil.rmtree(chunk), chunk.write_text("")),
-    "a link": lambda chunk: (chunk.rename(chunk.with_name("moved")), chunk.symlink_to(chunk.parent / "moved")),
+    "a link": lambda chunk: (
+        chunk.rename(chunk.with_name("moved")),
+        chunk.symlink_to(chunk.parent / "moved"),
+    ),
 }
 
 
@@ -179,7 +191,9 @@ def flip(path, position):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("which", [1, -1])
-def test_damaged_chunks_are_dropped_with_all_later_ones(tmp_path, undisturbed, damage, which, monkeypatch):
+def test_damaged_chunks_are_dropped_with_all_later_ones(
+    tmp_path, undisturbed, damage, which, monkeypatch
+):
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
     with pytest.raises(Killed):
         build(tmp_path, should_stop=after(6, Killed()))
@@ -208,7 +222,9 @@ def test_resuming_at_nine_tenths_costs_less_than_a_fifth(tmp_path):
     build(tmp_path / "whole", 40, run=whole, chains=1)
     rest = Chains(chains=1)
     with pytest.raises(Interrupted):
-        build(tmp_path / "cut", 40, run=rest, should_stop=after(int(0.9 * whole.num_steps)), chains=1)
+        build(
+            tmp_path / "cut", 40, run=rest, should_stop=after(int(0.9 * whole.num_steps)), chains=1
+        )
     rest.num_steps = 0
     folder = build(tmp_path / "cut", 40, run=rest, chains=1)
     assert rest.num_steps < whole.num_steps / 5
@@ -254,8 +270,9 @@ class TestGrowth:
         assert sealed(folder) == expected
 
     def test_a_build_left_half_way_does_not_leak_into_one_of_another_length(self, tmp_path):
-        # 4 samples, then stopped on the way to 12; then the stream is made anew with 8 and grown to 16: the chunks
-        # left behind go on from sample 4 and must not be taken for those that go on from sample 8
+        # 4 samples, then stopped on the way to 12; then the stream is made anew with 8 and grown to
+        # 16: the chunks left behind go on from sample 4 and must not be taken for those that go on
+        # from sample 8
         folder = build(tmp_path, 4)
         with pytest.raises(Interrupted):
             build(tmp_path, 12, should_stop=after(2))
@@ -328,7 +345,9 @@ class TestViews:
         assert stream.predictions("pool-clean-0").shape[0] == 10
 
     def test_stopped_views_go_on_and_are_the_same_bytes(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(writer, "SHARD_BYTES", 2 * NUM_EXAMPLES * NUM_CLASSES * 4)  # two samples a shard
+        monkeypatch.setattr(
+            writer, "SHARD_BYTES", 2 * NUM_EXAMPLES * NUM_CLASSES * 4
+        )  # two samples a shard
         folder = build(tmp_path / "a")
         view(Stream(folder))
         expected = tree(folder / "views")
@@ -336,9 +355,15 @@ class TestViews:
         folder, count = build(tmp_path / "b"), []
         for stop in (2, 4, 3):  # stopped before samples 1 and 3 and then 4: whole shards are kept
             with pytest.raises((Interrupted, Killed)):
-                view(Stream(folder), should_stop=after(stop, Killed() if stop == 4 else None), count=count)
+                view(
+                    Stream(folder),
+                    should_stop=after(stop, Killed() if stop == 4 else None),
+                    count=count,
+                )
         leftover = next((folder / "building").glob("view-*")) / "log_prob-000001.npy"
-        leftover.write_bytes(leftover.read_bytes()[:-3])  # not one this format writes, so it is made anew
+        leftover.write_bytes(
+            leftover.read_bytes()[:-3]
+        )  # not one this format writes, so it is made anew
         view(Stream(folder), count=count)
         assert tree(folder / "views") == expected
         assert len(count) < 8 + 8
@@ -402,7 +427,12 @@ def test_a_method_that_ends_early_is_an_error(tmp_path):
 def test_a_key_that_was_edited_is_not_written_over(tmp_path):
     folder = build(tmp_path, 4)
     text = (folder / "key.json").read_text()
-    for edited in (text.replace('"seed":0', '"seed":1'), text[:40], "{}", text.replace("2.0", "1e999")):
+    for edited in (
+        text.replace('"seed":0', '"seed":1'),
+        text[:40],
+        "{}",
+        text.replace("2.0", "1e999"),
+    ):
         (folder / "key.json").write_text(edited)
         with pytest.raises(StreamError, match=r"key\.json"):
             build(tmp_path, 8)
@@ -474,10 +504,14 @@ class TestPredictions:
         (building / "log_prob-000000.npy").write_bytes(b"half")
         assert tree(imported_predictions(tmp_path / "b")[0] / "segments") == expected
 
-    @pytest.mark.parametrize("weight", [(0.0, 0.0), (1.0, -1.0), (1.0, np.nan), (1.0, np.inf), (1e308, 1.7e308)])
+    @pytest.mark.parametrize(
+        "weight", [(0.0, 0.0), (1.0, -1.0), (1.0, np.nan), (1.0, np.inf), (1e308, 1.7e308)]
+    )
     def test_weights_that_are_no_average_are_refused(self, tmp_path, weight):
         folder, _, _ = imported_predictions(tmp_path, weight=weight)
-        with pytest.raises(StreamError, match="weights must be finite, not negative, and not all zero"):
+        with pytest.raises(
+            StreamError, match="weights must be finite, not negative, and not all zero"
+        ):
             _ = Stream(folder).weight_S
 
     def test_a_stream_of_parameters_holds_no_imported_predictions(self, tmp_path):

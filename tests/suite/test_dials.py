@@ -11,8 +11,20 @@ from gped_nas.suite.dials import Setting, measure_all, settings
 
 def test_the_data_as_they_are_come_first_and_once() -> None:
     grid = settings([4, 0, 2, 2], [500, 200])
-    assert [s.name for s in grid] == ["as-it-is", "mask-2", "mask-4", "subsample-200", "subsample-500"]
-    assert [s.data for s in grid] == [{}, {"mask": 2}, {"mask": 4}, {"subsample": 200}, {"subsample": 500}]
+    assert [s.name for s in grid] == [
+        "as-it-is",
+        "mask-2",
+        "mask-4",
+        "subsample-200",
+        "subsample-500",
+    ]
+    assert [s.data for s in grid] == [
+        {},
+        {"mask": 2},
+        {"mask": 4},
+        {"subsample": 200},
+        {"subsample": 500},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -24,12 +36,16 @@ def test_the_data_as_they_are_come_first_and_once() -> None:
         ([], [-5], "--subsample"),
     ],
 )
-def test_an_empty_or_impossible_grid_is_refused(masks: list[int], subsamples: list[int], message: str) -> None:
+def test_an_empty_or_impossible_grid_is_refused(
+    masks: list[int], subsamples: list[int], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         settings(masks, subsamples)
 
 
-def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_anew(tmp_path: Path) -> None:
+def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_anew(
+    tmp_path: Path,
+) -> None:
     grid, measured = settings([2, 3], []), []
 
     def measure(setting: Setting) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The dashboard's answer about a study, put right on its way out.
 
-* optuna-dashboard 0.21 ranks trials without looking at their constraints: its list of best trials becomes Optuna's.
-* A trial's whole record is an attribute of it, one line of some kilobytes that makes the page as wide: attributes of
-  this tool that are no numbers for people are left out.
+* optuna-dashboard 0.21 ranks trials without looking at their constraints: its list of best trials
+  becomes Optuna's.
+* A trial's whole record is an attribute of it, one line of some kilobytes that makes the page as
+  wide: attributes of this tool that are no numbers for people are left out.
 * Saved plots come in an order of their own at each start: here by name.
 """
 
@@ -33,8 +34,13 @@ def with_own_detail(app: Application, storage: LegacyConstraintStorage) -> Appli
             numbers = _best(storage, studies, int(match[1]))
             found = json.loads(body)
             known = {trial["number"]: trial for trial in (*found["best_trials"], *found["trials"])}
-            if not set(numbers) <= set(known):  # older trials are left out where only news was asked for
-                known |= {t["number"]: t for t in json.loads(_ask(app, {**environ, "QUERY_STRING": ""})[2])["trials"]}
+            if not set(numbers) <= set(
+                known
+            ):  # older trials are left out where only news was asked for
+                known |= {
+                    t["number"]: t
+                    for t in json.loads(_ask(app, {**environ, "QUERY_STRING": ""})[2])["trials"]
+                }
             found["best_trials"] = [known[number] for number in numbers if number in known]
             found["plotly_graph_objects"].sort(key=lambda plot: str(plot["id"]))
             found["union_user_attrs"] = _shown(found["union_user_attrs"])
@@ -52,11 +58,15 @@ def _shown(attributes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in attributes if not one["key"].startswith(_OWN)]
 
 
-def _best(storage: LegacyConstraintStorage, studies: dict[int, optuna.Study], study_id: int) -> list[int]:
+def _best(
+    storage: LegacyConstraintStorage, studies: dict[int, optuna.Study], study_id: int
+) -> list[int]:
     """Numbers of Optuna's best trials; none of a study that was deleted meanwhile."""
     try:
         if study_id not in studies:
-            studies[study_id] = optuna.load_study(study_name=storage.get_study_name_from_id(study_id), storage=storage)
+            studies[study_id] = optuna.load_study(
+                study_name=storage.get_study_name_from_id(study_id), storage=storage
+            )
         return [trial.number for trial in studies[study_id].best_trials]
     except KeyError:
         studies.pop(study_id, None)

@@ -1,8 +1,9 @@
 """Who may talk to the dashboard: only its own pages.
 
-optuna-dashboard has no log-in, and some of its addresses delete or rename studies. A page on another site could send
-requests to them from the user's own browser, so every request must name this server as its host, and whatever names an
-origin must name this server too. Files attached to a study are handed out as files: none of them can run as a page.
+optuna-dashboard has no log-in, and some of its addresses delete or rename studies. A page on
+another site could send requests to them from the user's own browser, so every request must name
+this server as its host, and whatever names an origin must name this server too. Files attached to a
+study are handed out as files: none of them can run as a page.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,20 +15,30 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _READ_ONLY_VERBS = frozenset({"GET", "HEAD"})
 _NO_FRAMES = ("X-Frame-Options", "DENY")
-_NO_PAGE = [("Content-Security-Policy", "sandbox; default-src 'none'"), ("X-Content-Type-Options", "nosniff")]
+_NO_PAGE = [
+    ("Content-Security-Policy", "sandbox; default-src 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+]
 _REPLACED = frozenset({"x-frame-options", "access-control-allow-origin"})
 
 
 def guarded(app: Application, port: int) -> Application:
-    """``app``, answering only requests that name ``port`` of this machine's loopback as their host and origin."""
+    """``app``, answering only requests that name ``port`` of this machine's loopback as their host
+    and origin.
+    """
     suffix = "" if port == 80 else f":{port}"
     hosts = frozenset(f"{name}{suffix}" for name in ("127.0.0.1", "localhost", "[::1]"))
 
     def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if not _is_own(environ, hosts):
-            start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8"), _NO_FRAMES])
+            start_response(
+                "403 Forbidden", [("Content-Type", "text/plain; charset=utf-8"), _NO_FRAMES]
+            )
             return [b"Refused: this request does not come from the dashboard itself.\n"]
-        added = [_NO_FRAMES, *(_NO_PAGE if environ.get("PATH_INFO", "").startswith("/artifacts/") else ())]
+        added = [
+            _NO_FRAMES,
+            *(_NO_PAGE if environ.get("PATH_INFO", "").startswith("/artifacts/") else ()),
+        ]
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             kept = [pair for pair in headers if pair[0].lower() not in _REPLACED]

@@ -1,4 +1,6 @@
-"""The report's figures as the dashboard shows them: each on its own, so with a title, a legend and paper under it."""
+"""The report's figures as the dashboard shows them: each on its own, so with a title, a legend and
+paper under it.
+"""
 
 import html
 

@@ -43,8 +43,10 @@ def serve(
     """
     if host not in LOOPBACK:
         raise ConfigError(
-            f"--host: found {host!r}, expected one of {', '.join(LOOPBACK)}: the dashboard has no log-in "
-            "and can delete studies; to see it from elsewhere forward the port, for example with `ssh -L`"
+            f"--host: found {host!r}, expected one of {', '.join(LOOPBACK)}: the dashboard has no "
+            "log-in "
+            "and can delete studies; to see it from elsewhere forward the port, for example with "
+            "`ssh -L`"
         )
     app = application(storage_url, port=port, artifacts=artifacts)
     with listen(host, port, app) as server:
@@ -53,7 +55,8 @@ def serve(
 
 
 def application(storage_url: str, *, port: int, artifacts: Path | None = None) -> Application:
-    """The guarded dashboard as a WSGI application that answers on ``port`` of the loopback addresses.
+    """The guarded dashboard as a WSGI application that answers on ``port`` of the loopback
+    addresses.
 
     Raises:
         ConfigError: the port is impossible.
@@ -66,7 +69,9 @@ def application(storage_url: str, *, port: int, artifacts: Path | None = None) -
     storage = open_for_dashboard(storage_url)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        store = optuna.artifacts.FileSystemArtifactStore(artifacts) if artifacts is not None else None
+        store = (
+            optuna.artifacts.FileSystemArtifactStore(artifacts) if artifacts is not None else None
+        )
         app = dashboard.wsgi(storage, artifact_store=store)
     return guarded(with_own_detail(app, storage), port)
 
@@ -80,7 +85,9 @@ def dashboard_package() -> Any:
     try:
         import optuna_dashboard
     except ImportError:
-        raise EnvironmentProblem("optuna-dashboard is not installed; run `pip install 'gped-nas[dashboard]'`") from None
+        raise EnvironmentProblem(
+            "optuna-dashboard is not installed; run `pip install 'gped-nas[dashboard]'`"
+        ) from None
     return optuna_dashboard
 
 

@@ -1,8 +1,8 @@
 """A study's database as the dashboard reads it: with constraints that it understands.
 
-Optuna 5 stores a constraint as ``constraints:<name>``; optuna-dashboard 0.21 reads only the older list ``constraints``.
-The storage below adds that list to what it returns and never to what is stored, where Optuna would count each
-constraint twice.
+Optuna 5 stores a constraint as ``constraints:<name>``; optuna-dashboard 0.21 reads only the older
+list ``constraints``. The storage below adds that list to what it returns and never to what is
+stored, where Optuna would count each constraint twice.
 """
 
 import copy
@@ -30,7 +30,10 @@ class LegacyConstraintStorage(TolerantStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """All trials of a study."""
-        return [_with_legacy_constraints(trial) for trial in super().get_all_trials(study_id, deepcopy, states)]
+        return [
+            _with_legacy_constraints(trial)
+            for trial in super().get_all_trials(study_id, deepcopy, states)
+        ]
 
 
 def _with_legacy_constraints(trial: FrozenTrial) -> FrozenTrial:
@@ -53,6 +56,8 @@ def open_for_dashboard(storage_url: str) -> LegacyConstraintStorage:
     if storage_url.startswith(_SQLITE) and not Path(path).is_file():
         raise StudyError(f"{path}: no study database here; name the study's folder or its storage")
     try:
-        return LegacyConstraintStorage(storage_url, skip_compatibility_check=True, skip_table_creation=True)
+        return LegacyConstraintStorage(
+            storage_url, skip_compatibility_check=True, skip_table_creation=True
+        )
     except (ImportError, ValueError) as error:
         raise StudyError(f"the storage cannot be opened: {error}") from None

@@ -1,7 +1,8 @@
 """What a study shows in the dashboard besides its trials: notes, plots and files.
 
-Finished trials are frozen, so all of it is attached to the study. What was put there last time is remembered in the
-study's attribute ``gped:dashboard``, so that a second start adds nothing twice and leaves alone what a person changed.
+Finished trials are frozen, so all of it is attached to the study. What was put there last time is
+remembered in the study's attribute ``gped:dashboard``, so that a second start adds nothing twice
+and leaves alone what a person changed.
 """
 
 import hashlib
@@ -45,13 +46,19 @@ class Wall:
     def __init__(self, storage_url: str, study_name: str, artifacts: Path) -> None:
         self._package = dashboard_package()
         try:
-            self._study = optuna.load_study(study_name=study_name, storage=open_for_dashboard(storage_url))
+            self._study = optuna.load_study(
+                study_name=study_name, storage=open_for_dashboard(storage_url)
+            )
         except KeyError:
             raise StudyError(f"{study_name}: no study of this name in the database") from None
         self._artifacts = artifacts
-        self._trials = {trial.number: trial._trial_id for trial in self._study.get_trials(deepcopy=False)}
+        self._trials = {
+            trial.number: trial._trial_id for trial in self._study.get_trials(deepcopy=False)
+        }
         kept = self._study.user_attrs.get(_REMEMBERED, {})
-        self._kept: dict[str, dict[str, Any]] = {kind: dict(kept.get(kind, {})) for kind in ("notes", "plots", "files")}
+        self._kept: dict[str, dict[str, Any]] = {
+            kind: dict(kept.get(kind, {})) for kind in ("notes", "plots", "files")
+        }
 
     def name_objectives(self, names: Sequence[str]) -> None:
         """Give the objectives names, if they have none."""
@@ -84,18 +91,32 @@ class Wall:
         return f"/artifacts/{self._study._study_id}/{identifier}"
 
     def _attached(self) -> set[str]:
-        """Identifiers of what is attached to the study; the dashboard leaves a null where a file was deleted."""
+        """Identifiers of what is attached to the study; the dashboard leaves a null where a file
+        was deleted.
+        """
         attributes = self._study._storage.get_study_system_attrs(self._study._study_id)
-        found = [json.loads(value) for key, value in attributes.items() if key.startswith("artifacts:")]
-        return {meta["artifact_id"] for meta in found if meta and _IDENTIFIER.fullmatch(meta["artifact_id"])}
+        found = [
+            json.loads(value) for key, value in attributes.items() if key.startswith("artifacts:")
+        ]
+        return {
+            meta["artifact_id"]
+            for meta in found
+            if meta and _IDENTIFIER.fullmatch(meta["artifact_id"])
+        }
 
     def _upload(self, name: str, data: bytes) -> str:
         make_dir(self._artifacts)
-        with tempfile.TemporaryDirectory() as folder, environment("write", self._artifacts), _experimental():
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            environment("write", self._artifacts),
+            _experimental(),
+        ):
             path = Path(folder) / name
             path.write_bytes(data)
             store = FileSystemArtifactStore(self._artifacts)
-            return upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=self._study)
+            return upload_artifact(
+                artifact_store=store, file_path=str(path), study_or_trial=self._study
+            )
 
     def draw(self, figures: Mapping[str, go.Figure]) -> None:
         """Show these figures, by id; those of last time that are not among them are blanked.
@@ -111,18 +132,22 @@ class Wall:
                 self._kept["plots"][name] = digest
 
     def write(self, note: str, trial_notes: Mapping[int, str]) -> None:
-        """Write the study's note and those of some trials; notes of last time on other trials are taken away.
+        """Write the study's note and those of some trials; notes of last time on other trials are
+        taken away.
 
         A note that a person has changed meanwhile is theirs and stays.
 
         Args:
-            note: Markdown. HTML in it is shown, never obeyed; pass texts from users through ``as_markdown`` first.
+            note: Markdown. HTML in it is shown, never obeyed; pass texts from users through
+                ``as_markdown`` first.
             trial_notes: the same by trial number.
         """
         gone = {int(key): "" for key in self._kept["notes"] if key and int(key) not in trial_notes}
         self._write("", self._study, note)
         for number, text in {**trial_notes, **gone}.items():
-            shown = SimpleNamespace(storage=self._study._storage, study=self._study, _trial_id=self._trials[number])
+            shown = SimpleNamespace(
+                storage=self._study._storage, study=self._study, _trial_id=self._trials[number]
+            )
             self._write(str(number), shown, text)
 
     def _write(self, key: str, place: Any, markdown: str) -> None:
