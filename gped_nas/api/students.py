@@ -12,7 +12,7 @@ from gped_nas.api.online import online_feed
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.distill.kernel import Distilled, distill
+from gped_nas.distill.kernel import TrainedStudent, distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.student import StudentSpec, load_student, save_student
 from gped_nas.errors import DivergenceError, GpedError
@@ -67,7 +67,7 @@ class Trainer:
             self._record(one, student, share) for one, student in zip(asked, students, strict=True)
         ]
 
-    def distill(self, genotypes: Sequence[Genotype]) -> tuple[Distilled, ...]:
+    def distill(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
         """Students of these genotypes, trained together."""
         session = self.session
         return distill(
@@ -82,7 +82,7 @@ class Trainer:
             should_stop=session.should_stop,
         ).students
 
-    def distill_sound(self, genotypes: Sequence[Genotype]) -> tuple[Distilled, ...]:
+    def distill_sound(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
         """Students that everything else is compared with.
 
         Raises:
@@ -113,7 +113,7 @@ class Trainer:
             about={**self.about, **about},
         )
 
-    def _record(self, one: Asked, student: Distilled, share: float) -> TrialRecord:
+    def _record(self, one: Asked, student: TrainedStudent, share: float) -> TrialRecord:
         started = time.monotonic()
         genotype = one.genotype
         if student.failure:

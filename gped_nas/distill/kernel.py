@@ -36,7 +36,7 @@ from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import CountedStep, Replay
 from gped_nas.distill.targets import Heads, loss
-from gped_nas.distill.training import Student, TrainedBundle
+from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.errors import EnvironmentProblem, Interrupted
 from gped_nas.io import canonical_json
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, initialise
@@ -55,7 +55,7 @@ BASE_WIDTH = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Distilled:
+class TrainedStudent:
     """One trained student.
 
     Attributes:
@@ -81,7 +81,7 @@ class Distilled:
 class Population:
     """Students trained together, in the order they were asked for."""
 
-    students: tuple[Distilled, ...]
+    students: tuple[TrainedStudent, ...]
 
 
 def student_seed(root: int, genotype: Genotype, replicate: int = 0) -> int:
@@ -155,7 +155,7 @@ def _whole_or_in_halves(
     seed: int,
     *,
     can_halve: bool,
-) -> tuple[Distilled, ...]:
+) -> tuple[TrainedStudent, ...]:
     """Students trained together where they fit into memory."""
     try:
         return train(genotypes).run()
@@ -170,7 +170,9 @@ def _whole_or_in_halves(
         )
     if len(genotypes) == 1:
         failure = f"out of memory: {message}"
-        return (Distilled(genotypes[0], {}, student_seed(seed, genotypes[0]), 0, (), (), failure),)
+        return (
+            TrainedStudent(genotypes[0], {}, student_seed(seed, genotypes[0]), 0, (), (), failure),
+        )
     middle = len(genotypes) // 2
     first = _whole_or_in_halves(genotypes[:middle], train, seed, can_halve=True)
     return first + _whole_or_in_halves(genotypes[middle:], train, seed, can_halve=True)
@@ -243,16 +245,16 @@ class _Distillation:
             moved if self.frame is None else replace(moved, inputs=self.frame.project(moved.inputs))
         )
 
-    def _fresh(self, genotype: Genotype, shapes: Shapes, seed: int) -> Student:
+    def _fresh(self, genotype: Genotype, shapes: Shapes, seed: int) -> Trainee:
         params = initialise(shapes, generator=torch.Generator().manual_seed(seed))
         moved = {name: p.to(self.device) for name, p in params.items()}
-        return Student(
+        return Trainee(
             genotype,
             lr_factor(shapes, self.recipe),
             moved if self.frame is None else self.frame.enter(moved),
         )
 
-    def run(self) -> tuple[Distilled, ...]:
+    def run(self) -> tuple[TrainedStudent, ...]:
         """Train to the end; students in the order of the genotypes."""
         recipe = self.recipe
         training = list(range(len(self.students)))
@@ -338,7 +340,7 @@ class _Distillation:
             raw_PBU, data.targets, self.recipe.target_weights, expectations, data.num_classes
         )
 
-    def _distilled(self, p: int) -> Distilled:
+    def _distilled(self, p: int) -> TrainedStudent:
         student = self.students[p]
         outcome = student.outcome if self.frame is None else self.frame.leave(student.outcome)
         params = {name: value.detach().cpu().clone() for name, value in outcome.items()}
@@ -348,7 +350,7 @@ class _Distillation:
             map(isfinite, losses)
         )
         failure = "" if is_finite else "training diverged: its numbers are not finite"
-        return Distilled(
+        return TrainedStudent(
             student.genotype,
             params,
             self.seeds[p],

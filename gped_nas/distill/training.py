@@ -17,7 +17,7 @@ from gped_nas.models.base import FAMILIES, Genotype, Params
 
 
 @dataclass(eq=False)
-class Student:
+class Trainee:
     """One student between two layouts.
 
     Attributes:
@@ -58,7 +58,7 @@ class TrainedBundle:
     """A bundle's buffers filled with students, and the step that trains them."""
 
     def __init__(
-        self, bundle: Bundle, students: Sequence[Student], recipe: Recipe, *, updates: int
+        self, bundle: Bundle, students: Sequence[Trainee], recipe: Recipe, *, updates: int
     ) -> None:
         """Fill the buffers.
 

@@ -12,7 +12,7 @@ from gped_nas.distill.feed import Batch, DistillationSet
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import loss, resolve
-from gped_nas.distill.training import Student, TrainedBundle
+from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def value_of(raw_PBU: Tensor, expectations: dict[str, Tensor]) -> Tensor:
 
 def fresh(
     genotypes: list[Genotype], *, factors: list[float] | None = None, seed: int = 0
-) -> list[Student]:
+) -> list[Trainee]:
     """Students with drawn weights, and biases that are not zero."""
     data, students = make_data(1), []
     for i, genotype in enumerate(genotypes):
@@ -71,12 +71,12 @@ def fresh(
         params = {
             name: p + 0.1 * torch.randn(p.shape, generator=generator) for name, p in params.items()
         }
-        students.append(Student(genotype, factors[i] if factors else 1.0, params))
+        students.append(Trainee(genotype, factors[i] if factors else 1.0, params))
     return students
 
 
 def bundle_of(
-    students: list[Student], *, dtype: torch.dtype = torch.float32, round_to: int = 1
+    students: list[Trainee], *, dtype: torch.dtype = torch.float32, round_to: int = 1
 ) -> Bundle:
     """An empty bundle for students of one family."""
     shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
@@ -90,14 +90,14 @@ def bundle_of(
 
 
 def training_of(
-    students: list[Student], recipe: Recipe, *, updates: int = 0, **more
+    students: list[Trainee], recipe: Recipe, *, updates: int = 0, **more
 ) -> TrainedBundle:
     """A bundle in training; the students are taken as they are."""
     return TrainedBundle(bundle_of(students, **more), students, recipe, updates=updates)
 
 
 def gradients(
-    students: list[Student], x: Tensor, said: dict[str, Tensor], **more
+    students: list[Trainee], x: Tensor, said: dict[str, Tensor], **more
 ) -> tuple[list[Params], Tensor, Bundle]:
     """Gradients of a bundle of these students, its losses, and the bundle itself."""
     bundle = bundle_of(students, **more)
@@ -116,7 +116,7 @@ def gradients(
     )
 
 
-def copies(students: list[Student]) -> list[Student]:
+def copies(students: list[Trainee]) -> list[Trainee]:
     """Students that share nothing with these."""
 
     def own(params: Params) -> Params:
@@ -134,7 +134,7 @@ def copies(students: list[Student]) -> list[Student]:
 
 
 def autograd(
-    student: Student,
+    student: Trainee,
     x: Tensor,
     expectations: dict[str, Tensor],
     *,

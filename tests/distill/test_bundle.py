@@ -5,7 +5,7 @@ autocast.
 import pytest
 import torch
 
-from gped_nas.distill.training import Student
+from gped_nas.distill.training import Trainee
 from gped_nas.models.base import FAMILIES, Genotype
 from tests.distill.populations import (
     FAMILIES_OF,
@@ -80,7 +80,7 @@ def test_every_number_has_its_own_place(family) -> None:
     assert (flat == 0).all()
 
 
-def autocast(student: Student, x, said):
+def autocast(student: Trainee, x, said):
     """The gradient by torch's own mixed precision."""
     leaves = {name: p.clone().requires_grad_() for name, p in student.params.items()}
     with torch.autocast("cpu", torch.bfloat16):

@@ -10,7 +10,7 @@ from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.targets import loss
-from gped_nas.distill.training import Student, TrainedBundle
+from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.models.base import FAMILIES, Genotype
 
 META = torch.device("meta")
@@ -57,7 +57,7 @@ def meta_training(
     else:
         bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
     students = [
-        Student(g, 1.0, {k: torch.empty(s, device=META) for k, s in own.items()})
+        Trainee(g, 1.0, {k: torch.empty(s, device=META) for k, s in own.items()})
         for g, own in zip(genotypes, shapes, strict=True)
     ]
     return pool, TrainedBundle(bundle, students, recipe, updates=0)
