@@ -18,7 +18,6 @@ from gped_nas.api.verdict import Verdict, judge
 from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
 from gped_nas.distill.student import load_student as _load_student
-from gped_nas.distill.targets import TARGETS, expect, num_raw_outputs, stream_expectation
 from gped_nas.errors import StreamError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.models.base import FAMILIES, Genotype, Params
@@ -29,6 +28,7 @@ from gped_nas.search.record import TrialRecord
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
+from gped_nas.targets.base import TARGETS, expect, num_raw_outputs, stream_expectation
 
 __all__ = [
     "Cost",

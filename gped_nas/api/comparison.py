@@ -22,7 +22,6 @@ from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, predictor
 from gped_nas.api.verdict import Level, judge
 from gped_nas.data.base import Part
 from gped_nas.data.shift import permuted
-from gped_nas.distill.targets import entropy as entropy_of
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions, entropy
@@ -34,6 +33,7 @@ from gped_nas.posterior.diagnostics import agreement, total_variation
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
+from gped_nas.targets.base import entropy as entropy_of
 
 MAX_HMC_PARAMS = 20_000
 """Parameters above which HMC is not run unless it is listed."""

@@ -6,8 +6,8 @@ import torch
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
-from gped_nas.distill.targets import expect, stream_expectation
 from gped_nas.errors import DataError
+from gped_nas.targets.base import expect, stream_expectation
 
 
 def distillation_set(teacher: Teacher) -> DistillationSet:

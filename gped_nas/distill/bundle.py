@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.buffers import Buffers
-from gped_nas.distill.targets import Heads
 from gped_nas.models.base import Family, Params, Shapes, num_params
 from gped_nas.posterior.base import views
+from gped_nas.targets.base import Heads
 
 Loss = Callable[[Tensor, Heads], Tensor]
 """Raw outputs (P, B, U), float32, and what the teacher says to losses (P,)."""

@@ -26,7 +26,11 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.distill.recipe import Recipe, Update
-from gped_nas.distill.targets import (
+from gped_nas.errors import ConfigError
+from gped_nas.io import Array
+from gped_nas.models.base import Genotype, Shapes
+from gped_nas.posterior.likelihoods import Prediction
+from gped_nas.targets.base import (
     Heads,
     Target,
     num_raw_outputs,
@@ -34,10 +38,6 @@ from gped_nas.distill.targets import (
     sample_values,
     split_heads,
 )
-from gped_nas.errors import ConfigError
-from gped_nas.io import Array
-from gped_nas.models.base import Genotype, Shapes
-from gped_nas.posterior.likelihoods import Prediction
 
 Batch = tuple[Tensor, Heads]
 """Normalised inputs (B, *input_shape) and ``{target: (B, G)}``."""

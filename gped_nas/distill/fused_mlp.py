@@ -29,8 +29,8 @@ from torch import Tensor
 from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.bundle import Loss, Piece
 from gped_nas.distill.centring import Centres
-from gped_nas.distill.targets import Heads
 from gped_nas.models.base import Params, Shapes
+from gped_nas.targets.base import Heads
 
 
 @dataclass(frozen=True)

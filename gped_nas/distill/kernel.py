@@ -35,13 +35,13 @@ from gped_nas.distill.layout import FUSED_FAMILY, Share, lay_out, num_workers
 from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import CountedStep, Replay
-from gped_nas.distill.targets import Heads, loss
 from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.errors import EnvironmentProblem, Interrupted
 from gped_nas.io import canonical_json
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, initialise
 from gped_nas.models.compact import compact, num_dead_units
 from gped_nas.models.costs import largest_product
+from gped_nas.targets.base import Heads, loss
 
 LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""

@@ -18,9 +18,9 @@ from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
 from gped_nas.distill.kernel import lr_factor, student_seed
 from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import loss
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
 from gped_nas.models.compact import compact
+from gped_nas.targets.base import loss
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 

@@ -37,8 +37,8 @@ from torch import Tensor
 
 from gped_nas.distill.feed import Batch, RunningMean, batches
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import Target, sample_values
 from gped_nas.errors import ConfigError
+from gped_nas.targets.base import Target, sample_values
 
 
 def online_batches(

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
 from gped_nas.data.base import Normalization
-from gped_nas.distill.targets import Target, num_raw_outputs, parse_targets, predictions, resolve
 from gped_nas.errors import ConfigError, DataError, GpedError
 from gped_nas.io import canonical_json, make_dir, read_json, write_text
 from gped_nas.models.base import FAMILIES, Params, Shapes
 from gped_nas.models.storage import read_weights, write_weights
+from gped_nas.targets.base import Target, num_raw_outputs, parse_targets, predictions, resolve
 
 SPEC_VERSION = 1
 WEIGHTS_FILE, SPEC_FILE = "weights.safetensors", "spec.json"

@@ -12,8 +12,8 @@ from gped_nas.distill.centring import Centres, leave
 from gped_nas.distill.optim import optimiser
 from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import Heads
 from gped_nas.models.base import FAMILIES, Genotype, Params
+from gped_nas.targets.base import Heads
 
 
 @dataclass(eq=False)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.student import Student
-from gped_nas.distill.targets import TARGETS, log_softmax, split_heads
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.teacher import normal_predictions
+from gped_nas.targets.base import TARGETS, log_softmax, split_heads
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.base import Normalization
-from gped_nas.distill.targets import entropy
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, NormalPredictions, Predictions
+from gped_nas.targets.base import entropy
 
 
 def averaged(

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gped_nas.distill.student import StudentSpec
-from gped_nas.distill.targets import TARGETS
 from gped_nas.export.graph import INPUT, output_names
 from gped_nas.export.text import as_markdown
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Comparison, Reference, StudySnapshot
+from gped_nas.targets.base import TARGETS
 
 _MAX_CLASSES = 50
 _LOADING = {

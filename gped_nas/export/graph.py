@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from gped_nas.distill.student import Student, StudentSpec, expectations
-from gped_nas.distill.targets import TARGETS
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.storage import decode
+from gped_nas.targets.base import TARGETS
 
 INPUT = "inputs"
 _DERIVED = "mutual_information"

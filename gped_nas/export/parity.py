@@ -4,7 +4,7 @@ batches of several sizes.
 A difference counts relative to the largest value of its output where that is above 1
 (concentrations of a Dirichlet run into the millions), and as it is where not: for probabilities and
 nats it is absolute. What is derived from heads needs no tolerance of its own, as long as it is
-computed in a form that amplifies no rounding (``derived_targets``).
+computed in a form that amplifies no rounding (``targets.derived``).
 """
 
 from collections.abc import Callable

@@ -13,7 +13,6 @@ from gped_nas.data.views import PredictionDtype, View
 from gped_nas.distill.centring import check_centred
 from gped_nas.distill.components import check_components
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import Target, num_raw_outputs
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import COSTS, genotype_cost, smallest_cost
@@ -23,6 +22,7 @@ from gped_nas.posterior.priors import Prior
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
 from gped_nas.search.objectives import describe_constraint
 from gped_nas.search.snapshot import Objective
+from gped_nas.targets.base import Target, num_raw_outputs
 
 Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]
 FINITE_SAMPLERS = ("brute_force", "grid")

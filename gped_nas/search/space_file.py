@@ -14,7 +14,6 @@ from gped_nas.data.dials import DataConfig
 from gped_nas.data.views import parse_view
 from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import Target, parse_targets
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.models.base import COMMON_VALUES, Genotype
 from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig
@@ -29,6 +28,7 @@ from gped_nas.search.space import (
     SearchSpace,
     StreamConfig,
 )
+from gped_nas.targets.base import Target, parse_targets
 
 DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
     "log_prob": ("predictive", "expected_entropy"),

@@ -24,10 +24,10 @@ from gped_nas.api.lessons import distillation_set
 from gped_nas.api.teacher import Teacher, ensure_view, load_dataset
 from gped_nas.distill.feed import Batch, batches
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.targets import expect
 from gped_nas.io import write_json
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.search.space_file import load_space
+from gped_nas.targets.base import expect
 from tests.bench.bench_policies import interval
 from tests.bench.bench_time_to_front import kl
 

@@ -7,9 +7,10 @@ import torch
 
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions, check_update
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.quantile_targets import empirical_quantile
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import (
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import Genotype
+from gped_nas.targets.base import (
     MAIN_TARGET,
     TARGETS,
     check_targets,
@@ -21,8 +22,7 @@ from gped_nas.distill.targets import (
     predictions,
     sample_values,
 )
-from gped_nas.errors import ConfigError
-from gped_nas.models.base import Genotype
+from gped_nas.targets.quantile import empirical_quantile
 
 SAMPLES, BATCH, CLASSES = 7, 5, 4
 

@@ -11,9 +11,9 @@ from gped_nas.distill.bundle import Bundle, InTurn
 from gped_nas.distill.feed import Batch, DistillationSet
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import loss, resolve
 from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
+from gped_nas.targets.base import loss, resolve
 
 CPU = torch.device("cpu")
 CLASSES = 3

@@ -11,9 +11,9 @@ from gped_nas.distill.feed import cached_batches
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import loss
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.targets.base import loss
 from tests.distill.populations import MLP, batch, fresh, gradients, relative_difference, value_of
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 

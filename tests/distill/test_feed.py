@@ -14,7 +14,7 @@ from gped_nas.distill.feed import (
     cached_batches,
 )
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import expect, resolve
+from gped_nas.targets.base import expect, resolve
 
 S, M, C = 6, 11, 3
 NAMES = ("predictive", "expected_entropy", "mutual_information")

@@ -9,9 +9,9 @@ from gped_nas.distill.bundle import Bundle, InTurn
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import loss
 from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.targets.base import loss
 
 META = torch.device("meta")
 TARGETS = ("predictive", "expected_entropy")

@@ -11,10 +11,10 @@ from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.online import online_batches
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import resolve
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.posterior.base import METHODS, views
+from gped_nas.targets.base import resolve
 from tests.scenarios import TEACHER, classifier, sgld_config
 
 CPU = torch.device("cpu")

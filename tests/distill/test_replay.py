@@ -17,11 +17,11 @@ from gped_nas.distill import kernel
 from gped_nas.distill.centring import unit_means
 from gped_nas.distill.feed import batch_indices
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.mean_targets import UtilitySettings, utility
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import CountedStep
-from gped_nas.distill.targets import TARGETS as REGISTERED
-from gped_nas.distill.targets import loss, num_raw_outputs
+from gped_nas.targets.base import TARGETS as REGISTERED
+from gped_nas.targets.base import loss, num_raw_outputs
+from gped_nas.targets.mean import UtilitySettings, utility
 from tests.distill.populations import (
     CPU,
     FAMILIES_OF,

@@ -8,8 +8,8 @@ import torch
 from gped_nas.distill import kernel
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import loss
 from gped_nas.models.base import FAMILIES
+from gped_nas.targets.base import loss
 from tests.distill.populations import CLASSES, CPU, MIXED, RESOLVED, make_data, relative_difference
 
 VALIDATION = make_data(35, seed=5)

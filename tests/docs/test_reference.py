@@ -20,7 +20,6 @@ from gped_nas.data.synthetic import LinearGaussianSettings
 from gped_nas.data.views import POLICIES
 from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import TARGETS
 from gped_nas.evaluate.base import METRICS
 from gped_nas.models.base import COMMON_VALUES, FAMILIES
 from gped_nas.models.costs import COSTS
@@ -28,6 +27,7 @@ from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.posterior.priors import PRIORS
 from gped_nas.search import space, space_file
+from gped_nas.targets.base import TARGETS
 from tests.docs.pages import PAGES
 
 COMMANDS, SPACES = PAGES["docs/commands.md"].read_text(), PAGES["docs/spaces.md"].read_text()

@@ -7,8 +7,8 @@ import torch
 from gped_nas import rng
 from gped_nas.data.base import Normalization
 from gped_nas.distill.student import StudentSpec, save_student
-from gped_nas.distill.targets import num_raw_outputs
 from gped_nas.models.base import FAMILIES, Genotype, initialise
+from gped_nas.targets.base import num_raw_outputs
 from tests.scenarios import GENOTYPES
 
 SHAPE = (1, 8, 8)

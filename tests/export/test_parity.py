@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from gped_nas.distill.student import load_student
-from gped_nas.distill.targets import TARGETS
 from gped_nas.errors import GateError
 from gped_nas.export.folder import FORMATS, write_export
 from gped_nas.export.graph import output_names, predict_all
 from gped_nas.export.parity import NUM_INPUTS, check_parity, probe
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.storage import read_tensors, storage_bytes
+from gped_nas.targets.base import TARGETS
 from tests.export.students import make_student, make_students, raw_inputs
 
 LOADER = Path(__file__).parents[2] / "docs" / "examples" / "load_student.py"

@@ -24,12 +24,12 @@ import pytest
 import torch
 
 from gped_nas.api import TeacherStream
-from gped_nas.distill.targets import stream_expectation
 from gped_nas.errors import GpedError, StreamError
 from gped_nas.stream import writer
 from gped_nas.stream.inventory import streams_of
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_predictions, write_view, write_weights
+from gped_nas.targets.base import stream_expectation
 from tests.faults.conftest import soak_or
 from tests.faults.mutations import MUTATIONS, Scene
 from tests.scenarios import NUM_CLASSES, NUM_EXAMPLES, Chains, predict, stream_key, tree

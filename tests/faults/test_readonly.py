@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gped_nas.distill.targets import stream_expectation
 from gped_nas.stream.reader import Stream
+from gped_nas.targets.base import stream_expectation
 from tests.cli.fixtures import finished, own
 from tests.cli.harness import Home, accepted, call, contents, refused
 from tests.faults.readonly import read_only

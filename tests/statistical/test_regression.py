@@ -15,9 +15,9 @@ from gped_nas.api.teacher import Teacher, build_teacher
 from gped_nas.data.synthetic import exact_posterior
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import predictions
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.search.space_file import parse_space
+from gped_nas.targets.base import predictions
 
 NOISE, PRECISION, SAMPLES = 0.5, 1.0, 1000
 SPACE = {

@@ -12,7 +12,7 @@ how what the samples say is brought together:
 * ``quantile``: by the loss itself. The pinball loss of single samples is least at their quantile;
   that of their average is least at the average.
 
-This module is the contract; ``mean_targets``, ``derived_targets`` and ``quantile_targets`` hold the
+This module is the contract; ``mean``, ``derived`` and ``quantile`` hold the
 built-in ones.
 """
 
@@ -98,7 +98,7 @@ class Target:
         return hash(self.name)
 
 
-TARGETS: Registry[Target] = Registry("target", "gped_nas.distill")
+TARGETS: Registry[Target] = Registry("target", "gped_nas.targets")
 MAIN_TARGET: dict[Prediction, str] = {"log_prob": "predictive", "normal": "predictive_normal"}
 """The target that every student of such a teacher has: the one that metrics judge."""
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from gped_nas.distill.targets import (
+from gped_nas.errors import ConfigError, RegistryError
+from gped_nas.targets.base import (
     TARGETS,
     check_targets,
     entropy,
@@ -12,7 +13,6 @@ from gped_nas.distill.targets import (
     predictions,
     stream_expectation,
 )
-from gped_nas.errors import ConfigError, RegistryError
 
 BOTH = ("predictive", "expected_entropy")
 

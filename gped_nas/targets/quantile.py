@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.distill.targets import TARGETS, Heads, Target, constant
+from gped_nas.targets.base import TARGETS, Heads, Target, constant
 
 
 class QuantileSettings(Config):

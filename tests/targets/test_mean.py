@@ -5,9 +5,10 @@ import torch
 
 from gped_nas.distill.feed import DistillationSet, check_update
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.mean_targets import mean_target
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.targets import (
+from gped_nas.errors import ConfigError
+from gped_nas.models.base import Genotype
+from gped_nas.targets.base import (
     TARGETS,
     expect,
     loss,
@@ -15,8 +16,7 @@ from gped_nas.distill.targets import (
     parse_targets,
     predictions,
 )
-from gped_nas.errors import ConfigError
-from gped_nas.models.base import Genotype
+from gped_nas.targets.mean import mean_target
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gped_nas.distill.targets import TARGETS, Heads, Target
+from gped_nas.targets.base import TARGETS, Heads, Target
 
 _LEAST_SPREAD = torch.finfo(torch.float32).eps
 """Samples that all agree have no finite precision: it ends where float32 no longer sees their

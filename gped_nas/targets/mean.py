@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.distill.targets import TARGETS, Heads, Target, constant, entropy, log_softmax
+from gped_nas.targets.base import TARGETS, Heads, Target, constant, entropy, log_softmax
 
 Row = Annotated[tuple[float, ...], Field(strict=False)]
 
