@@ -60,11 +60,11 @@ def classifier(genotype: Genotype = TEACHER, input_shape: tuple[int, ...] | None
 
 
 def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> tuple[Problem, Tensor, Tensor]:
-    """Linear regression with normal noise and prior: the problem, its posterior's mean (P,) and
-    precision (P, P).
+    """Linear regression with normal noise and prior: the problem, its posterior's mean (W,) and
+    precision (W, W).
     """
     known = conjugate.regression(noise_std=noise_std, precision=precision)
-    return known.problem, known.mean_P, known.precision_PP
+    return known.problem, known.mean_W, known.precision_WW
 
 
 def sgld_config(*, burn_in: int = 6, thinning: int = 2, chains: int = 2) -> SgldConfig:
@@ -112,14 +112,14 @@ class Chains:
             yield step
 
 
-def predict(theta_P: Tensor) -> Tensor:
+def predict(theta_W: Tensor) -> Tensor:
     """Log-probabilities (24, 3) of the teacher with flat parameters at the inputs of
     ``classifier``.
     """
-    from gped_nas.posterior.base import views
+    from gped_nas.posterior.base import unflatten
 
     problem = classifier()
-    params = views(theta_P, problem.shapes)
+    params = unflatten(theta_W, problem.shapes)
     return F.log_softmax(FAMILIES[TEACHER.family].forward(params, problem.x), -1)
 
 

@@ -322,6 +322,6 @@ def _configurational(teacher: Teacher, session: Session) -> Temperature:
             theta = torch.from_numpy(stream.theta(round(i * (stream.num_samples - 1) / (num - 1))))
             flat = FlatParams(stream.key.shapes, theta.to(session.device))
             gradient = flat.gradient(partial(problem.potential, index_B=index))
-            virial.append(flat.theta_P.double() @ gradient.double())
+            virial.append(flat.theta_W.double() @ gradient.double())
             session.progress("gradients", i + 1, num)
     return configurational_temperature(torch.stack(virial).cpu(), num_params(stream.key.shapes))

@@ -14,7 +14,7 @@ from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import Batch
 from gped_nas.distill.online import online_batches
 from gped_nas.models.base import FAMILIES
-from gped_nas.posterior.base import METHODS, supervised, views
+from gped_nas.posterior.base import METHODS, supervised, unflatten
 
 
 def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
@@ -36,10 +36,10 @@ def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
         for step in METHODS[space.method.name](problem, space.method, generator=generator):
             session.raise_if_stopped()
             if step.sample is not None:
-                yield step.sample.theta_P
+                yield step.sample.theta_W
 
-    def predict(theta_P: Tensor, x: Tensor) -> Tensor:
-        return space.likelihood.predict(forward(views(theta_P, problem.shapes), x))
+    def predict(theta_W: Tensor, x: Tensor) -> Tensor:
+        return space.likelihood.predict(forward(unflatten(theta_W, problem.shapes), x))
 
     def draw_inputs(number: int) -> Tensor:
         if number == 0:

@@ -21,7 +21,7 @@ from gped_nas.evaluate.teacher import averaged, nll_by_sample
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import cost_of, largest_product
 from gped_nas.models.storage import read_weights, write_weights
-from gped_nas.posterior.base import METHODS, supervised, views
+from gped_nas.posterior.base import METHODS, supervised, unflatten
 from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.priors import GaussianPrior
 
@@ -131,10 +131,10 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
             ):
                 for step in METHODS["map"](problem, cfg, generator=generator):
                     session.raise_if_stopped()
-                    theta = step.sample.theta_P if step.sample else None
+                    theta = step.sample.theta_W if step.sample else None
             assert theta is not None, "map ends with its sample"
             folder.mkdir(parents=True, exist_ok=True)
-            write_weights(path, views(theta, shapes), "float32")
+            write_weights(path, unflatten(theta, shapes), "float32")
         params = {name: p.to(session.device) for name, p in read_weights(path).items()}
         outputs = family.forward(params, x).cpu().double()
         scores[precision] = -float(space.likelihood.log_density(outputs, labels).mean())

@@ -25,7 +25,7 @@ from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import largest_product
-from gped_nas.posterior.base import ChainConfig, Chains, posterior_of, views
+from gped_nas.posterior.base import ChainConfig, Chains, posterior_of, unflatten
 from gped_nas.posterior.imported import (
     ImportConfig,
     content_digest,
@@ -312,13 +312,13 @@ def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
 
 
 def predictor(teacher: Teacher, x: Tensor, session: Session) -> Callable[[Tensor], Tensor]:
-    """A function of flat parameters (P,) that gives what they predict (N, G) at normalised inputs."""
+    """A function of flat parameters (W,) that gives what they predict (N, G) at normalised inputs."""
     family, shapes = FAMILIES[teacher.space.genotype.family], teacher.stream.key.shapes
     x = _as_ensemble_sees(teacher, x).to(session.device)
 
     @torch.no_grad()
-    def predict(theta_P: Tensor) -> Tensor:
-        params = views(theta_P.to(session.device), shapes)
+    def predict(theta_W: Tensor) -> Tensor:
+        params = unflatten(theta_W.to(session.device), shapes)
         parts = torch.split(x, PREDICT_BATCH)
         return torch.cat(
             [teacher.space.likelihood.predict(family.forward(params, part)) for part in parts]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gped_nas.distill.buffers import Buffers
 from gped_nas.models.base import Family, Params, Shapes, num_params
-from gped_nas.posterior.base import views
+from gped_nas.posterior.base import unflatten
 from gped_nas.targets.base import Heads
 
 Loss = Callable[[Tensor, Heads], Tensor]
@@ -104,7 +104,7 @@ class InTurn:
         """See ``Bundle.views``."""
         parts = flat.split(self._sizes)  # type: ignore[no-untyped-call]
         return [
-            views(part[: num_params(own)], own)
+            unflatten(part[: num_params(own)], own)
             for part, own in zip(parts, self.shapes, strict=True)
         ]
 

@@ -54,7 +54,7 @@ def online_batches(
     """Batches of a chain that runs as they are asked for: one posterior sample a batch.
 
     Args:
-        thetas: flat parameters (P,) of posterior samples, in the order of the chain.
+        thetas: flat parameters (W,) of posterior samples, in the order of the chain.
         predict: flat parameters and normalised inputs (B, *input_shape) to what the likelihood
             predicts, (B, C).
         draw_inputs: number of the pass, from 0, to the normalised inputs (M, *input_shape) of that
@@ -70,14 +70,14 @@ def online_batches(
     inputs, pass_number, num_seen, num_samples = draw_inputs(0), 0, 0, 0
     index = batches(len(inputs), recipe, root)
     means = RunningMean(len(inputs))
-    for theta_P in thetas:
+    for theta_W in thetas:
         index_B = next(index)
         if recipe.update == "newest" and num_seen // len(inputs) > pass_number:
             pass_number = num_seen // len(inputs)
             inputs = draw_inputs(pass_number)
         x = inputs[index_B].to(device)
         with torch.no_grad():
-            said = sample_values(targets, predict(theta_P.to(device), x).cpu())
+            said = sample_values(targets, predict(theta_W.to(device), x).cpu())
         if recipe.update == "running_mean":
             said = means(index_B, said)
         yield x, {name: value.to(device) for name, value in said.items()}

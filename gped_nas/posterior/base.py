@@ -30,7 +30,7 @@ State = dict[str, Tensor]
 class PosteriorSample:
     """One set of teacher parameters, flat in the order of the problem's ``shapes``, and its weight."""
 
-    theta_P: Tensor
+    theta_W: Tensor
     weight: float = 1.0
 
 
@@ -107,11 +107,11 @@ class Problem:
         """
         if self.prior is None:
             return flat.gradient(lambda params: self.potential(params, index_B))
-        grad_P = flat.gradient(lambda params: self._minus_log_likelihood(params, index_B))
+        grad_W = flat.gradient(lambda params: self._minus_log_likelihood(params, index_B))
         score = self.prior.score(flat.params)
-        for name, part in views(grad_P, self.shapes).items():
+        for name, part in unflatten(grad_W, self.shapes).items():
             part.sub_(score[name])
-        return grad_P
+        return grad_W
 
     def _minus_log_likelihood(self, params: Params, index_B: Tensor) -> Tensor:
         scale = self.num_examples / len(index_B)
@@ -305,13 +305,13 @@ class FlatParams:
     leaf.
     """
 
-    def __init__(self, shapes: Shapes, theta_P: Tensor) -> None:
-        self.theta_P = theta_P
-        self.grad_P = torch.zeros_like(theta_P)
+    def __init__(self, shapes: Shapes, theta_W: Tensor) -> None:
+        self.theta_W = theta_W
+        self.grad_W = torch.zeros_like(theta_W)
         self.params: Params = {}
-        for name, view in views(theta_P, shapes).items():
+        for name, view in unflatten(theta_W, shapes).items():
             self.params[name] = view.detach().requires_grad_()
-        for name, view in views(self.grad_P, shapes).items():
+        for name, view in unflatten(self.grad_W, shapes).items():
             self.params[name].grad = view
 
     def gradient(self, potential: Callable[[Params], Tensor]) -> Tensor:
@@ -324,14 +324,14 @@ class FlatParams:
         """``potential`` at the present parameters and its flat gradient; overwritten by the next
         call.
         """
-        self.grad_P.zero_()
+        self.grad_W.zero_()
         value = potential(self.params)
         value.backward()  # type: ignore[no-untyped-call]
-        return value.detach(), self.grad_P
+        return value.detach(), self.grad_W
 
 
-def views(flat: Tensor, shapes: Shapes) -> Params:
-    """Named views into the last axis of a flat tensor (..., P), each of shape (..., *shape)."""
+def unflatten(flat: Tensor, shapes: Shapes) -> Params:
+    """Named views into the last axis of a flat tensor (..., W), each of shape (..., *shape)."""
     sizes = [prod(shape) for shape in shapes.values()]
     parts = torch.split(flat, sizes, dim=-1)
     lead = flat.shape[:-1]
@@ -342,5 +342,5 @@ def views(flat: Tensor, shapes: Shapes) -> Params:
 
 
 def flatten(params: Params) -> Tensor:
-    """One flat copy (P,) of named parameters in their order."""
+    """One flat copy (W,) of named parameters in their order."""
     return torch.cat([p.detach().reshape(-1) for p in params.values()])

@@ -24,11 +24,11 @@ from gped_nas.posterior.base import (
 )
 
 Buffers = dict[str, Tensor]
-"""Flat tensors (P,) by name; ``theta`` holds the parameters."""
+"""Flat tensors (W,) by name; ``theta`` holds the parameters."""
 Draw = Callable[[], Tensor]
-"""Fresh standard normal numbers (P,), overwritten by the next call."""
+"""Fresh standard normal numbers (W,), overwritten by the next call."""
 Update = Callable[[Buffers, Tensor, int, Draw], None]
-"""``update(buffers, grad_P, step, draw)`` moves the buffers in place, from a gradient of U at
+"""``update(buffers, grad_W, step, draw)`` moves the buffers in place, from a gradient of U at
 ``theta``, after ``step`` updates."""
 
 
@@ -42,7 +42,7 @@ class MinibatchConfig(ChainConfig):
     temperature: float = Field(default=1.0, ge=0, description="T; 1 is the Bayes posterior")
 
 
-def nothing_more(theta_P: Tensor) -> Buffers:
+def nothing_more(theta_W: Tensor) -> Buffers:
     """The buffers of a method that has none beside ``theta``."""
     return {}
 

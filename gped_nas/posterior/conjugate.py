@@ -21,24 +21,24 @@ class Known:
 
     Attributes:
         problem: data, likelihood and prior.
-        mean_P, precision_PP: of its posterior, float64, in the order of the flat parameters.
+        mean_W, precision_WW: of its posterior, float64, in the order of the flat parameters.
     """
 
     problem: Problem
-    mean_P: Tensor
-    precision_PP: Tensor
+    mean_W: Tensor
+    precision_WW: Tensor
 
     @property
-    def covariance_PP(self) -> Tensor:
+    def covariance_WW(self) -> Tensor:
         """The posterior's covariance, float64."""
-        covariance: Tensor = torch.linalg.inv(self.precision_PP)
+        covariance: Tensor = torch.linalg.inv(self.precision_WW)
         return covariance
 
 
 def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
     """Linear regression: two outputs of three correlated inputs and a constant, 30 examples.
 
-    P = 2 * 3 + 2, weights first, then biases. The posterior of each output's parameters is that of
+    W = 2 * 3 + 2, weights first, then biases. The posterior of each output's parameters is that of
     ``exact_posterior``; outputs are independent.
 
     Args:
@@ -76,25 +76,25 @@ def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
     ]
     # from output by output, (w, b) each, to all weights, then all biases
     order = torch.tensor([0, 1, 2, 4, 5, 6, 3, 7])
-    mean_P = torch.cat([one.mean for one in exact])[order]
-    precision_PP = torch.kron(
+    mean_W = torch.cat([one.mean for one in exact])[order]
+    precision_WW = torch.kron(
         torch.eye(2), torch.linalg.inv(exact[0].covariance).contiguous()
     )  # of both outputs
-    return Known(problem, mean_P, precision_PP[order][:, order])
+    return Known(problem, mean_W, precision_WW[order][:, order])
 
 
 def copies(known: Known, num: int) -> Problem:
     """``num`` independent copies of the same posterior as one problem, its parameter ``theta`` of
-    shape (num, P).
+    shape (num, W).
 
     All examples count as one, so that a minibatch of one example gives the exact gradient. What a
     method does to ``theta`` it then does to ``num`` chains at once.
     """
     prior = known.problem.prior
     assert isinstance(prior, GaussianPrior), "regression's"
-    size = len(known.mean_P)
-    curvature = known.precision_PP - prior.precision * torch.eye(size)  # of the likelihood alone
-    slope = known.precision_PP @ known.mean_P
+    size = len(known.mean_W)
+    curvature = known.precision_WW - prior.precision * torch.eye(size)  # of the likelihood alone
+    slope = known.precision_WW @ known.mean_W
 
     def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
         theta = params["theta"]

@@ -20,7 +20,7 @@ steps of unequal size add an error of the order of their difference. On a Gaussi
 (theta, p) follows a linear recursion, which tests check.
 
 Choose it over ``csgld`` when modes are wide in some directions and narrow in others. It costs one
-minibatch gradient and one draw of P normal numbers a step, and P more numbers of memory; a sample
+minibatch gradient and one draw of W normal numbers a step, and W more numbers of memory; a sample
 costs L / samples_per_cycle steps. Source: Zhang, Li, Zhang, Chen & Wilson 2020, ICLR,
 arXiv:1902.03932, equation 1 and algorithm 2.
 """
@@ -60,19 +60,19 @@ def csghmc(
         DivergenceError: the parameters left the finite numbers; the step size is too large.
     """
 
-    def start(theta_P: Tensor) -> Buffers:
-        check_step_size(problem, theta_P, cfg.step_size.initial, cfg.mass)
-        return {"momentum": torch.zeros_like(theta_P)}
+    def start(theta_W: Tensor) -> Buffers:
+        check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
+        return {"momentum": torch.zeros_like(theta_W)}
 
-    def update(buffers: Buffers, grad_P: Tensor, step: int, draw: Draw) -> None:
+    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
         momentum = buffers["momentum"]
         if step % cfg.step_size.length == cfg.explored:
             momentum.copy_(draw()).mul_((cfg.mass * cfg.temperature) ** 0.5)
         baoa(
             buffers["theta"],
             momentum,
-            grad_P=grad_P,
-            noise_P=draw(),
+            grad_W=grad_W,
+            noise_W=draw(),
             step_size=cfg.step_size(step),
             friction=cfg.friction,
             mass=cfg.mass,

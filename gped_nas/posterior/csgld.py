@@ -20,7 +20,7 @@ v + eta_k T, which tests check. Each mode counts as often as it is visited, what
 minibatch adds its gradient noise, as in ``sgld``.
 
 Choose it over ``sgld`` for posteriors of many modes when one chain should see several. It costs one
-minibatch gradient and one draw of P normal numbers a step; a sample costs L / samples_per_cycle
+minibatch gradient and one draw of W normal numbers a step; a sample costs L / samples_per_cycle
 steps. Source: Zhang, Li, Zhang, Chen & Wilson 2020, ICLR, arXiv:1902.03932, equation 1 and
 algorithm 1.
 """
@@ -97,9 +97,9 @@ def csgld(
         DivergenceError: the parameters left the finite numbers; the step size is too large.
     """
 
-    def update(buffers: Buffers, grad_P: Tensor, step: int, draw: Draw) -> None:
+    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
         eta, temperature = cfg.step_size(step), cfg.temperature_at(step)
-        buffers["theta"].add_(grad_P, alpha=-eta / 2)
+        buffers["theta"].add_(grad_W, alpha=-eta / 2)
         if temperature > 0:
             buffers["theta"].add_(draw(), alpha=(eta * temperature) ** 0.5)
 

@@ -31,7 +31,7 @@ from gped_nas.posterior.base import (
     State,
     Step,
     flatten,
-    views,
+    unflatten,
 )
 from gped_nas.posterior.map import TrainingConfig, descend
 
@@ -93,7 +93,7 @@ def _draw_anchor(problem: Problem, cfg: DeepEnsembleConfig, generator: Generator
 def _objective(problem: Problem, anchor: Tensor | None) -> Callable[[Params, Tensor], Tensor]:
     if anchor is None:
         return problem.potential
-    center = views(anchor.to(problem.x.device), problem.shapes)
+    center = unflatten(anchor.to(problem.x.device), problem.shapes)
 
     def objective(params: Params, index_B: Tensor) -> Tensor:
         away = {name: p - center[name] for name, p in params.items()}

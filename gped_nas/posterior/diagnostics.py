@@ -95,8 +95,8 @@ class Temperature:
     degrees_of_freedom: int
 
 
-def kinetic_temperature(momenta_KP: Tensor, mass: float) -> Temperature:
-    """T from momenta: m^T m / (d mass) over d = K P numbers, which at temperature T is T chi^2_d /
+def kinetic_temperature(momenta_KW: Tensor, mass: float) -> Temperature:
+    """T from momenta: m^T m / (d mass) over d = K W numbers, which at temperature T is T chi^2_d /
         d.
 
     The band is the 95 % one of T given the estimate, value d / chi^2_d, with the cube-root normal
@@ -106,8 +106,8 @@ def kinetic_temperature(momenta_KP: Tensor, mass: float) -> Temperature:
     Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I; Wilson & Hilferty 1931 (the
         quantiles).
     """
-    num = momenta_KP.numel()
-    value = float(momenta_KP.double().square().sum() / (num * mass))
+    num = momenta_KW.numel()
+    value = float(momenta_KW.double().square().sum() / (num * mass))
     spread = 2 / (9 * num)
     upper, lower = ((1 - spread + z * spread**0.5) ** 3 for z in (1.96, -1.96))
     return Temperature(value, value / upper, value / max(lower, 1e-12), num)

@@ -18,7 +18,7 @@ large and its change near one; samples are rounded to float32.
 
 **Cost.** One full-data gradient a leapfrog step: ``leapfrog_steps * thinning`` of them a sample
 (``HmcConfig.gradients_per_sample``), each N / batch_size times a stochastic method's, and a few
-vectors of P numbers. Choose it up to some ten thousand parameters and examples, to know what the
+vectors of W numbers. Choose it up to some ten thousand parameters and examples, to know what the
 stochastic methods are compared with. Sources: Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014,
 JMLR 15, arXiv:1111.4246, algorithm 5 (dual averaging; here the number of leapfrog steps is fixed,
 not the length of the path, so that the cost of a sample is known beforehand).
@@ -151,20 +151,20 @@ def hmc(
             log_step = tuned.log_step if step < cfg.burn_in else tuned.log_kept
             step_size = math.exp(log_step) * (1 + cfg.jitter * (2 * position - 1))
             before = energy + momentum.square().sum() / 2
-            flat.theta_P.copy_(theta)
-            flat.grad_P.copy_(grad)
+            flat.theta_W.copy_(theta)
+            flat.grad_W.copy_(grad)
             for _ in range(cfg.leapfrog_steps):
-                momentum.add_(flat.grad_P, alpha=-step_size / 2)
-                flat.theta_P.add_(momentum, alpha=step_size)
+                momentum.add_(flat.grad_W, alpha=-step_size / 2)
+                flat.theta_W.add_(momentum, alpha=step_size)
                 proposed, _ = flat.value_and_gradient(potential)
-                momentum.add_(flat.grad_P, alpha=-step_size / 2)
+                momentum.add_(flat.grad_W, alpha=-step_size / 2)
             change = float(proposed + momentum.square().sum() / 2 - before)
             # an energy that is not finite means that the path left the stable range: never accepted
             acceptance = math.exp(-max(change, 0.0)) if math.isfinite(change) else 0.0
             step += 1
             if chance < acceptance:
-                theta.copy_(flat.theta_P)
-                energy, grad = proposed.clone(), flat.grad_P.clone()
+                theta.copy_(flat.theta_W)
+                energy, grad = proposed.clone(), flat.grad_W.clone()
                 accepted += 1
             if step <= cfg.burn_in:
                 tuned = tuned.after(

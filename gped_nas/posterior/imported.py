@@ -109,7 +109,7 @@ def is_predictions(path: Path) -> bool:
 
 
 def read_weights(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
-    """Flat parameters (S, P) float32 and weights (S,) float64 of imported posterior samples.
+    """Flat parameters (S, W) float32 and weights (S,) float64 of imported posterior samples.
 
     Raises:
         DataError: shapes do not fit the teacher, numbers are not finite, or weights are negative or
@@ -238,10 +238,10 @@ def imported(
     problem: Problem, cfg: ImportConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
     """Yield the imported weights in order. Draws nothing."""
-    theta_SP, weight_S = read_weights(Path(cfg.path), problem.shapes)
+    theta_SW, weight_S = read_weights(Path(cfg.path), problem.shapes)
     start = 0 if state is None else int(state["next"])
-    for i in range(start, len(theta_SP)):
-        yield Step(PosteriorSample(theta_SP[i], float(weight_S[i])), {"next": torch.tensor(i + 1)})
+    for i in range(start, len(theta_SW)):
+        yield Step(PosteriorSample(theta_SW[i], float(weight_S[i])), {"next": torch.tensor(i + 1)})
 
 
 METHODS.register("import")(Method(ImportConfig, imported, origin="given"))

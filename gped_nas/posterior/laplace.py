@@ -37,7 +37,7 @@ from gped_nas.posterior.base import (
     Problem,
     State,
     Step,
-    views,
+    unflatten,
 )
 from gped_nas.posterior.map import TrainingConfig, train, without_samples
 
@@ -129,7 +129,7 @@ class LastLayer:
     def log_prior(self, w: Tensor) -> Tensor:
         """The log-prior of all parameters, nats."""
         flat = self.theta.to(w).index_put((self.place.to(w.device),), w)
-        return self.problem.log_prior(views(flat, self.problem.shapes))
+        return self.problem.log_prior(unflatten(flat, self.problem.shapes))
 
     def gradient(self, w: Tensor) -> Tensor:
         """The gradient (m,) of U."""
@@ -182,10 +182,10 @@ def last_layer(problem: Problem, network: Network, theta: Tensor) -> LastLayer:
     """The last layer of the network with flat parameters ``theta``, and the features that it reads."""
     assert network.last_layer is not None
     weight, bias = network.last_layer
-    numbers = views(torch.arange(len(theta)), problem.shapes)
+    numbers = unflatten(torch.arange(len(theta)), problem.shapes)
     place = torch.cat([numbers[weight], numbers[bias][:, None]], 1).flatten()
     # With the identity as last layer the outputs are the features.
-    params = dict(views(theta.to(problem.x.device), problem.shapes))
+    params = dict(unflatten(theta.to(problem.x.device), problem.shapes))
     params[weight] = torch.eye(params[weight].shape[1]).to(params[weight])
     params[bias] = params[weight].new_zeros(len(params[weight]))
     features = (

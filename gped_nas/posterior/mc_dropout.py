@@ -39,7 +39,7 @@ from gped_nas.posterior.base import (
     State,
     Step,
     flatten,
-    views,
+    unflatten,
 )
 from gped_nas.posterior.map import TrainingConfig, descend, without_samples
 
@@ -89,7 +89,7 @@ def mc_dropout(
     generator.set_state(state["rng"])
     theta, step = state["theta"], state["step"]
     while True:
-        sample = flatten(draw(views(theta, problem.shapes)))
+        sample = flatten(draw(unflatten(theta, problem.shapes)))
         yield Step(
             PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()}
         )

@@ -20,7 +20,7 @@ in the first 1 / (1 - decay) steps only; the gradient in V is that of U / N, the
 is frozen.
 
 Choose it over ``sgld`` when layers have gradients of very different sizes. It costs one minibatch
-gradient and one draw of P normal numbers a step, and P more numbers of memory; burn-in must be long
+gradient and one draw of W normal numbers a step, and W more numbers of memory; burn-in must be long
 enough to reach typical gradients. Source: Li, Chen, Carlson & Carin 2016, AAAI, arXiv:1512.07666,
 algorithm 1.
 """
@@ -50,10 +50,10 @@ class PsgldConfig(ThinnedConfig, MinibatchConfig):
         default=1e-5, gt=0, description="added to the root mean square of the gradient of U / N"
     )
 
-    def preconditioner(self, square_P: Tensor, step: int) -> Tensor:
-        """D (P,) from the running mean of squared gradients as it is after ``step`` steps."""
+    def preconditioner(self, square_W: Tensor, step: int) -> Tensor:
+        """D (W,) from the running mean of squared gradients as it is after ``step`` steps."""
         adapted = min(step, self.burn_in)
-        return 1 / (square_P / (1 - self.decay**adapted)).sqrt_().add_(self.damping)
+        return 1 / (square_W / (1 - self.decay**adapted)).sqrt_().add_(self.damping)
 
 
 def psgld(
@@ -67,15 +67,15 @@ def psgld(
     """
     metric: Tensor | None = None
 
-    def update(buffers: Buffers, grad_P: Tensor, step: int, draw: Draw) -> None:
+    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
         nonlocal metric
         theta, square, eta = buffers["theta"], buffers["square"], cfg.step_size(step)
         adapts = step < cfg.burn_in
         if adapts:
-            square.lerp_((grad_P / problem.num_examples).square_(), 1 - cfg.decay)
+            square.lerp_((grad_W / problem.num_examples).square_(), 1 - cfg.decay)
         if adapts or metric is None:
             metric = cfg.preconditioner(square, step + 1)
-        theta.addcmul_(metric, grad_P, value=-eta / 2)
+        theta.addcmul_(metric, grad_W, value=-eta / 2)
         theta.addcmul_(metric.sqrt(), draw(), value=(eta * cfg.temperature) ** 0.5)
 
     return run_chain(
@@ -85,7 +85,7 @@ def psgld(
         is_sample=cfg.is_sample,
         generator=generator,
         state=state,
-        start=lambda theta_P: {"square": torch.zeros_like(theta_P)},
+        start=lambda theta_W: {"square": torch.zeros_like(theta_W)},
         remedy="lower teacher.method.step_size.initial or raise teacher.method.damping",
     )
 

@@ -28,18 +28,18 @@ STANDARD_ERRORS = 5.0
 """One of the 150 or so comparisons is off by as much in one of 10,000 self-tests of right code."""
 
 Law = Callable[[Known, Any, State], Tensor]
-"""``law(known, cfg, state) -> covariance (P, P)`` of what a method draws; ``state`` is its last
+"""``law(known, cfg, state) -> covariance (W, W)`` of what a method draws; ``state`` is its last
 one.
 """
 
 
 def _exact(known: Known, cfg: Any, state: State) -> Tensor:
-    return known.covariance_PP
+    return known.covariance_WW
 
 
 def _sgld(known: Known, cfg: Any, state: State) -> Tensor:
     """T (A - (eta / 4) A^2)^-1: theta <- theta - (eta / 2) A theta + N(0, eta T)."""
-    a = known.precision_PP
+    a = known.precision_WW
     return _inverse(a - cfg.step_size.initial / 4 * a @ a)
 
 
@@ -47,25 +47,25 @@ def _psgld(known: Known, cfg: Any, state: State) -> Tensor:
     """The same in the metric of D, (A - (eta / 4) A D A)^-1, averaged over chains, which have a D
     each.
     """
-    a = known.precision_PP
+    a = known.precision_WW
     metric = cfg.preconditioner(state["square"].double(), cfg.burn_in).view(-1, len(a))
     return _inverse(a - cfg.step_size.initial / 4 * (a * metric[:, None, :]) @ a).mean(0)
 
 
 def _mean_field(known: Known, cfg: Any, state: State) -> Tensor:
     """Variances 1 / A_ii."""
-    return torch.diag(1 / known.precision_PP.diagonal())
+    return torch.diag(1 / known.precision_WW.diagonal())
 
 
 def _anchored(known: Known, cfg: Any, state: State) -> Tensor:
     """A^-1 lambda A^-1: the mode moves by A^-1 lambda (anchor), with anchors N(0, 1 / lambda)."""
     prior: Any = known.problem.prior
-    return known.covariance_PP @ known.covariance_PP * float(prior.precision)
+    return known.covariance_WW @ known.covariance_WW * float(prior.precision)
 
 
 def _point(known: Known, cfg: Any, state: State) -> Tensor:
     """No variance."""
-    return torch.zeros_like(known.precision_PP)
+    return torch.zeros_like(known.precision_WW)
 
 
 def _inverse(matrices: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def _try(name: str) -> Finding:
     except DivergenceError as error:
         return Finding(name, False, note=str(error))
     theta = torch.cat(
-        [s.sample.theta_P.double().view(-1, len(known.mean_P)) for s in taken if s.sample]
+        [s.sample.theta_W.double().view(-1, len(known.mean_W)) for s in taken if s.sample]
     )
     return _compare(
         name,
@@ -210,14 +210,14 @@ def _try(name: str) -> Finding:
 
 
 def _compare(
-    name: str, trial: Trial, known: Known, theta_SP: Tensor, covariance_PP: Tensor, seconds: float
+    name: str, trial: Trial, known: Known, theta_SW: Tensor, covariance_WW: Tensor, seconds: float
 ) -> Finding:
-    exact, law = known.covariance_PP.diagonal(), covariance_PP.diagonal()
-    num, slack = len(theta_SP), trial.slack
+    exact, law = known.covariance_WW.diagonal(), covariance_WW.diagonal()
+    num, slack = len(theta_SW), trial.slack
     # errors in units of the exact standard deviation and variance, so that a law without any is
     # compared too
-    of_mean = (theta_SP.mean(0) - known.mean_P).abs() / exact.sqrt()
-    of_variance = (theta_SP.var(0) - law).abs() / exact
+    of_mean = (theta_SW.mean(0) - known.mean_W).abs() / exact.sqrt()
+    of_variance = (theta_SW.var(0) - law).abs() / exact
     mean_limit = STANDARD_ERRORS * (law / exact / num).sqrt() + slack
     variance_limit = law / exact * (STANDARD_ERRORS * (2 / num) ** 0.5 + 2 * slack) + slack**2
     mean_error, variance_error = (
@@ -228,7 +228,7 @@ def _compare(
         method=name,
         ok=mean_error <= 1 and variance_error <= 1,
         expected=float((law / exact).mean()),
-        found=float((theta_SP.var(0) / exact).mean()),
+        found=float((theta_SW.var(0) / exact).mean()),
         mean_error=mean_error,
         variance_error=variance_error,
         sees=float((variance_limit * exact / law).max()) if bool((law > 0).all()) else None,

@@ -26,8 +26,8 @@ the prior alone is refused. So is a friction that float32 cannot apply (gamma h 
 forgets all momentum at every step (gamma h > 30).
 
 Choose it over ``sgld`` when the posterior is narrow in some directions and wide in others: momentum
-carries it along the wide ones. It costs one minibatch gradient and one draw of P normal numbers a
-step, and P more numbers of memory. Sources: Chen, Fox & Guestrin 2014, ICML, arXiv:1402.4102 (the
+carries it along the wide ones. It costs one minibatch gradient and one draw of W normal numbers a
+step, and W more numbers of memory. Sources: Chen, Fox & Guestrin 2014, ICML, arXiv:1402.4102 (the
 method); Leimkuhler & Matthews 2013, AMRX 2013(1), and 2013, J. Chem. Phys. 138 (BAOAB and its
 exactness on Gaussians).
 """
@@ -72,7 +72,7 @@ def check_friction(friction: float, step_size: float) -> None:
         )
 
 
-def check_step_size(problem: Problem, theta_P: Tensor, step_size: float, mass: float) -> None:
+def check_step_size(problem: Problem, theta_W: Tensor, step_size: float, mass: float) -> None:
     """Refuse a step size at which the integrator is unstable under the prior alone.
 
     The curvature is a difference quotient of the prior's gradient along one direction: exact for a
@@ -81,14 +81,14 @@ def check_step_size(problem: Problem, theta_P: Tensor, step_size: float, mass: f
     Raises:
         ConfigError: the step size is outside the stable range.
     """
-    flat = FlatParams(problem.shapes, theta_P.to(torch.float64, copy=True))
+    flat = FlatParams(problem.shapes, theta_W.to(torch.float64, copy=True))
 
     def minus_log_prior(params: dict[str, Tensor]) -> Tensor:
         # the zero keeps a prior that is flat in every parameter differentiable
         return 0.0 * next(iter(params.values())).sum() - problem.log_prior(params)
 
     before = flat.gradient(minus_log_prior).clone()
-    flat.theta_P.add_(1.0)
+    flat.theta_W.add_(1.0)
     curvature = float((flat.gradient(minus_log_prior) - before).mean())
     if step_size**2 * curvature >= 4 * mass:
         raise ConfigError(
@@ -100,26 +100,26 @@ def check_step_size(problem: Problem, theta_P: Tensor, step_size: float, mass: f
 
 
 def baoa(
-    theta_P: Tensor,
-    momentum_P: Tensor,
+    theta_W: Tensor,
+    momentum_W: Tensor,
     *,
-    grad_P: Tensor,
-    noise_P: Tensor,
+    grad_W: Tensor,
+    noise_W: Tensor,
     step_size: float,
     friction: float,
     mass: float,
     temperature: float,
 ) -> None:
-    """One step of the integrator, in place, from a gradient of U at ``theta_P`` and standard normal
+    """One step of the integrator, in place, from a gradient of U at ``theta_W`` and standard normal
     numbers.
     """
     drift = step_size / (2 * mass)
     # 1 - c^2 by expm1: exact where gamma h is small
     noise = math.sqrt(-math.expm1(-2 * friction * step_size) * mass * temperature)
-    momentum_P.add_(grad_P, alpha=-step_size)
-    theta_P.add_(momentum_P, alpha=drift)
-    momentum_P.mul_(math.exp(-friction * step_size)).add_(noise_P, alpha=noise)
-    theta_P.add_(momentum_P, alpha=drift)
+    momentum_W.add_(grad_W, alpha=-step_size)
+    theta_W.add_(momentum_W, alpha=drift)
+    momentum_W.mul_(math.exp(-friction * step_size)).add_(noise_W, alpha=noise)
+    theta_W.add_(momentum_W, alpha=drift)
 
 
 def sghmc(
@@ -133,17 +133,17 @@ def sghmc(
         DivergenceError: the parameters left the finite numbers; the step size is too large.
     """
 
-    def start(theta_P: Tensor) -> Buffers:
-        check_step_size(problem, theta_P, cfg.step_size.initial, cfg.mass)
-        momentum = torch.empty(theta_P.shape).normal_(generator=generator).to(theta_P.device)
+    def start(theta_W: Tensor) -> Buffers:
+        check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
+        momentum = torch.empty(theta_W.shape).normal_(generator=generator).to(theta_W.device)
         return {"momentum": momentum.mul_((cfg.mass * cfg.temperature) ** 0.5)}
 
-    def update(buffers: Buffers, grad_P: Tensor, step: int, draw: Draw) -> None:
+    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
         baoa(
             buffers["theta"],
             buffers["momentum"],
-            grad_P=grad_P,
-            noise_P=draw(),
+            grad_W=grad_W,
+            noise_W=draw(),
             step_size=cfg.step_size(step),
             friction=cfg.friction,
             mass=cfg.mass,

@@ -8,7 +8,7 @@ gradient and a Gaussian target of precision ``a`` the stationary variance of thi
 vanishes with eta.
 
 Choose it when the network is too large for full-batch methods; it costs one minibatch gradient and
-one draw of P normal numbers a step. Source: Welling & Teh 2011, ICML; Vadera et al. 2020,
+one draw of W normal numbers a step. Source: Welling & Teh 2011, ICML; Vadera et al. 2020,
 arXiv:2005.08110, section 3.
 """
 
@@ -37,9 +37,9 @@ def sgld(
         DivergenceError: the parameters left the finite numbers; the step size is too large.
     """
 
-    def update(buffers: Buffers, grad_P: Tensor, step: int, draw: Draw) -> None:
+    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
         eta = cfg.step_size(step)
-        buffers["theta"].add_(grad_P, alpha=-eta / 2).add_(
+        buffers["theta"].add_(grad_W, alpha=-eta / 2).add_(
             draw(), alpha=(eta * cfg.temperature) ** 0.5
         )
 

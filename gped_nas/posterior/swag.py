@@ -4,14 +4,14 @@ over.
 From a MAP network, theta <- theta - swag_lr grad U(theta) / N on minibatches. Every
 ``collect_every`` steps the running mean m and the running sum of squared deviations q of the T
 points seen so far take in the point, and its deviation from the mean (after the update) becomes a
-column of D, of which the last K = ``rank`` are kept. Then
+column of D, of which the last J = ``rank`` are kept. Then
 
-    theta = m + sqrt(v / 2) z_1 + D z_2 / sqrt(2 (K - 1)),   v = q / T,   z_1, z_2 standard normal
+    theta = m + sqrt(v / 2) z_1 + D z_2 / sqrt(2 (J - 1)),   v = q / T,   z_1, z_2 standard normal
 
-so that samples have mean m and covariance (diag(v) + D D^T / (K - 1)) / 2.
+so that samples have mean m and covariance (diag(v) + D D^T / (J - 1)) / 2.
 
 Choose it to get spread around a network that is already good, for about the price of training it
-once more. It costs one minibatch gradient a step, and keeps (K + 2) P numbers in the chain's state.
+once more. It costs one minibatch gradient a step, and keeps (J + 2) W numbers in the chain's state.
 Its bias: the covariance is that of SGD's noise, set by step size and batch size rather than by the
 posterior.
 
@@ -50,7 +50,7 @@ class SwagConfig(TrainingConfig, ChainConfig):
         default=50, ge=1, description="SGD steps between points that enter the moments"
     )
     collections: int = Field(default=40, ge=2, description="points that enter the moments, T")
-    rank: int = Field(default=20, ge=2, description="deviations kept, K")
+    rank: int = Field(default=20, ge=2, description="deviations kept, J")
 
     @model_validator(mode="after")
     def _rank_is_reached(self) -> "SwagConfig":
@@ -88,11 +88,11 @@ def swag(
         state = yield from without_samples(_collect(problem, cfg, generator, state), state)
     moments = {k: state[k] for k in ("mean", "square", "deviations", "collected")}
     mean, std = state["mean"], (state["square"] / cfg.collections / 2).sqrt()
-    factor_KP = state["deviations"] / (2 * (cfg.rank - 1)) ** 0.5
+    factor_JW = state["deviations"] / (2 * (cfg.rank - 1)) ** 0.5
     while True:
         own = torch.randn(len(mean), generator=generator)
         shared = torch.randn(cfg.rank, generator=generator)
-        sample = mean + std * own + shared @ factor_KP
+        sample = mean + std * own + shared @ factor_JW
         yield Step(PosteriorSample(sample), {**moments, "rng": generator.get_state()})
 
 
@@ -131,13 +131,13 @@ def _collect(
 
 
 def _updated(
-    mean: Tensor, square: Tensor, deviations_KP: Tensor, theta: Tensor, count: int
+    mean: Tensor, square: Tensor, deviations_JW: Tensor, theta: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """New moments with ``theta`` as point number ``count`` (Welford 1962)."""
     before = theta - mean
     mean = mean + before / count
     after = theta - mean
-    return mean, square + before * after, torch.cat([deviations_KP[1:], after[None]])
+    return mean, square + before * after, torch.cat([deviations_JW[1:], after[None]])
 
 
 METHODS.register("swag")(Method(SwagConfig, swag, origin="fitted"))

@@ -15,7 +15,7 @@ draw of the weights would give them, so the estimate is unbiased and much less n
 one draw theta = mu + sigma eps for the whole minibatch.
 
 Choose it when a fast, independent supply of samples matters more than their spread: training costs
-about twice a MAP network (local: two products a layer), a sample after that costs P normal numbers.
+about twice a MAP network (local: two products a layer), a sample after that costs W normal numbers.
 Its bias: q has no correlations, and on a Gaussian posterior of precision A its optimum is the exact
 mean with variances 1 / A_ii, which are never larger than the true ones (A^-1)_ii; wide networks
 also tend to fall back on the prior.
@@ -44,7 +44,7 @@ from gped_nas.posterior.base import (
     State,
     Step,
     flatten,
-    views,
+    unflatten,
 )
 from gped_nas.posterior.map import TrainingConfig, descend, without_samples
 
@@ -97,26 +97,26 @@ def vi(
 
 
 def free_energy(
-    problem: Problem, mean_P: Tensor, log_std_P: Tensor, index_B: Tensor, *, generator: Generator
+    problem: Problem, mean_W: Tensor, log_std_W: Tensor, index_B: Tensor, *, generator: Generator
 ) -> Tensor:
     """Unbiased estimate of F from the examples at ``index_B`` and fresh draws: a scalar, nats, up
     to a constant.
     """
-    std_P = log_std_P.exp()
-    mean, variance = views(mean_P, problem.shapes), views(std_P.square(), problem.shapes)
+    std_W = log_std_W.exp()
+    mean, variance = unflatten(mean_W, problem.shapes), unflatten(std_W.square(), problem.shapes)
     x, y = problem.x[index_B], problem.y[index_B]
     network, prior = problem.network, problem.prior
     drawn: Params = {}
     if not (network and network.dense and prior):
-        noise = torch.randn(mean_P.shape, generator=generator).to(mean_P)
-        drawn = views(mean_P + std_P * noise, problem.shapes)
+        noise = torch.randn(mean_W.shape, generator=generator).to(mean_W)
+        drawn = unflatten(mean_W + std_W * noise, problem.shapes)
     if network and network.dense:
         outputs = local_outputs(network, mean, variance, x, generator=generator)
         log_likelihood = network.log_likelihood(outputs, y)
     else:
         log_likelihood = problem.log_likelihood(drawn, x, y)
     log_prior = prior.expected_log_density(mean, variance) if prior else problem.log_prior(drawn)
-    return -problem.num_examples / len(index_B) * log_likelihood.sum() - log_prior - log_std_P.sum()
+    return -problem.num_examples / len(index_B) * log_likelihood.sum() - log_prior - log_std_W.sum()
 
 
 def local_outputs(

@@ -148,7 +148,7 @@ class _ChunkWriter:
         """Keep a step's sample and, in place of the last one's, its state."""
         self._state = step.state
         if step.sample is not None:
-            self._samples.append(step.sample.theta_P)
+            self._samples.append(step.sample.theta_W)
             self._weights.append(step.sample.weight)
 
     def is_full(self) -> bool:

@@ -4,7 +4,7 @@ predictions.
     <root>/<first 32 digits of the key's SHA-256>/
         key.json                       what the name hashes (see key.py)
         segments/000000/               sealed posterior samples, one folder a segment
-            manifest.json params-000000.npy ...      float32 (rows, P); rows of all chains
+            manifest.json params-000000.npy ...      float32 (rows, W); rows of all chains
             interleaved: sample s is
                                        draw s // K of chain s % K
             weight-000000.npy          float64 (S,), weights on any scale

@@ -22,7 +22,7 @@ from gped_nas.io import (
     write_json,
 )
 from gped_nas.models.base import Params
-from gped_nas.posterior.base import views
+from gped_nas.posterior.base import unflatten
 from gped_nas.stream.format import Sealed
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.predictions import STORED, decode
@@ -129,7 +129,7 @@ class Stream:
         return torch.from_numpy(weight / total)
 
     def theta(self, index: int) -> Array:
-        """Flat parameters (P,) of one posterior sample, float32, a fresh copy."""
+        """Flat parameters (W,) of one posterior sample, float32, a fresh copy."""
         if not self.has_weights:
             raise StreamError(
                 f"{self.folder}: holds predictions only, so parameters cannot be read"
@@ -148,7 +148,7 @@ class Stream:
 
     def params(self, index: int) -> Params:
         """Named parameters of one posterior sample, float32."""
-        return views(torch.from_numpy(self.theta(index)), self.key.shapes)
+        return unflatten(torch.from_numpy(self.theta(index)), self.key.shapes)
 
     def states(self, name: str) -> list[Array]:
         """The tensor ``name`` of every chain's state at the end of what is sealed; empty where

@@ -184,7 +184,7 @@ def write_view(
         stream: the stream; its samples are read, no chain is run.
         name: the view's name.
         about: plain data for the manifest: the view's key and the digest of its inputs.
-        predict: flat parameters (P,) to what the stream's likelihood predicts, (N, G).
+        predict: flat parameters (W,) to what the stream's likelihood predicts, (N, G).
         num_inputs: N.
         dtype: how log-probabilities are stored, ``float32`` or ``float16``.
         progress: told ``(what, samples done, samples in all)``.

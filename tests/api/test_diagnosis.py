@@ -17,7 +17,7 @@ from gped_nas.api.settings import method_settings
 from gped_nas.api.teacher import Teacher, build_teacher
 from gped_nas.api.verdict import judge
 from gped_nas.errors import ConfigError, RegistryError
-from gped_nas.posterior.base import METHODS, supervised, views
+from gped_nas.posterior.base import METHODS, supervised, unflatten
 from gped_nas.posterior.diagnostics import rhat
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import parse_space
@@ -81,7 +81,9 @@ def test_numbers_are_those_of_the_stream() -> None:
     virial = []
     for row in theta:
         flat = row.float().requires_grad_()
-        energy = problem.potential(views(flat, problem.shapes), torch.arange(problem.num_examples))
+        energy = problem.potential(
+            unflatten(flat, problem.shapes), torch.arange(problem.num_examples)
+        )
         (gradient,) = torch.autograd.grad(energy, flat)
         virial.append(float(flat.detach().double() @ gradient.double()) / 235)
     assert found.configurational is not None and found.configurational.degrees_of_freedom == 12

@@ -4,7 +4,7 @@ and `posteriors`.
     python tests/bench/bench_methods.py --out reports/bench
 
 Writes ``methods-cpu.json`` and prints it as one line. Beside our methods it times, in the same
-rounds, the gradient alone (minibatch, forward, backward), the noise alone (P normal numbers), and
+rounds, the gradient alone (minibatch, forward, backward), the noise alone (W normal numbers), and
 SGLD of `posteriors` in both of its modes: on the same posterior written as its documentation does,
 and on our own potential. Each entry of ``runs`` is for one number of threads and holds, for wall
 time and for this process's own processor time, milliseconds a step and ratios. Rounds go through
@@ -109,13 +109,13 @@ def gradient(target: Problem) -> Contender:
 
 
 def noise(target: Problem) -> Contender:
-    """P normal numbers alone."""
+    """W normal numbers alone."""
     generator = rng.generator(0, "bench", "noise")
-    noise_P = torch.empty(num_params(target.shapes))
+    noise_W = torch.empty(num_params(target.shapes))
 
     def run() -> None:
         for _ in range(STEPS):
-            noise_P.normal_(generator=generator)
+            noise_W.normal_(generator=generator)
 
     return run
 

@@ -43,7 +43,7 @@ def run(name, *, state=None, seed=0):
 
 def same(a, b):
     return [s.sample is None for s in a] == [s.sample is None for s in b] and all(
-        torch.equal(p.sample.theta_P, q.sample.theta_P) and p.sample.weight == q.sample.weight
+        torch.equal(p.sample.theta_W, q.sample.theta_W) and p.sample.weight == q.sample.weight
         for p, q in zip(a, b, strict=True)
         if p.sample is not None
     )
@@ -58,11 +58,11 @@ def test_samples_are_finite_float32_of_the_problems_size(name):
     samples = [step.sample for step in run(name) if step.sample is not None]
     assert samples
     for sample in samples:
-        assert sample.theta_P.shape == (num_params(classifier().shapes),)
-        assert sample.theta_P.dtype == torch.float32
-        assert sample.theta_P.isfinite().all()
+        assert sample.theta_W.shape == (num_params(classifier().shapes),)
+        assert sample.theta_W.dtype == torch.float32
+        assert sample.theta_W.isfinite().all()
         assert sample.weight >= 0
-        assert not sample.theta_P.requires_grad
+        assert not sample.theta_W.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_every_family_can_be_the_teacher(name, genotype):
         problem, parse(METHODS[name].config, settings, name), generator=rng.generator(0, "family")
     )
     sample = next(step.sample for step in steps if step.sample is not None)
-    assert sample.theta_P.shape == (num_params(problem.shapes),)
-    assert sample.theta_P.isfinite().all() and sample.theta_P.std() > 0
+    assert sample.theta_W.shape == (num_params(problem.shapes),)
+    assert sample.theta_W.isfinite().all() and sample.theta_W.std() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from gped_nas.distill.online import online_batches
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.posterior.base import METHODS, views
+from gped_nas.posterior.base import METHODS, unflatten
 from gped_nas.targets.base import resolve
 from tests.scenarios import TEACHER, classifier, sgld_config
 
@@ -24,11 +24,13 @@ PROBLEM = classifier()
 
 def thetas(num=None):
     steps = METHODS["sgld"](PROBLEM, sgld_config(), generator=rng.generator(0, "posterior", 0))
-    return itertools.islice((s.sample.theta_P for s in steps if s.sample), num)
+    return itertools.islice((s.sample.theta_W for s in steps if s.sample), num)
 
 
-def predict(theta_P, x):
-    return F.log_softmax(FAMILIES[TEACHER.family].forward(views(theta_P, PROBLEM.shapes), x), -1)
+def predict(theta_W, x):
+    return F.log_softmax(
+        FAMILIES[TEACHER.family].forward(unflatten(theta_W, PROBLEM.shapes), x), -1
+    )
 
 
 def noisy(number):

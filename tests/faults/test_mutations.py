@@ -71,8 +71,8 @@ def _add_views(folder: Path) -> None:
     stream = Stream(folder, num_samples=6)
     for index, (name, (about, dtype)) in enumerate(VIEWS.items()):
 
-        def shifted(theta_P: torch.Tensor, by: int = index) -> torch.Tensor:
-            return predict(theta_P).roll(by, 0)
+        def shifted(theta_W: torch.Tensor, by: int = index) -> torch.Tensor:
+            return predict(theta_W).roll(by, 0)
 
         write_view(
             stream,

@@ -17,7 +17,7 @@ from gped_nas.models.storage import (
     storage_bytes,
     write_weights,
 )
-from gped_nas.posterior.base import flatten, views
+from gped_nas.posterior.base import flatten, unflatten
 
 
 def network(depth: int = 2, width: int = 6):
@@ -121,7 +121,7 @@ def test_a_number_that_is_not_finite_is_not_made_finite_by_storage(dtype, bad):
 def test_views_into_one_buffer_are_stored_as_their_own(tmp_path):
     params = network()
     shapes = {n: tuple(p.shape) for n, p in params.items()}
-    parts = views(flatten(params), shapes)
+    parts = unflatten(flatten(params), shapes)
     assert serialise(parts, "float32") == serialise(params, "float32")
     write_weights(tmp_path / "w", {n: p.requires_grad_() for n, p in parts.items()}, "float32")
     assert all(torch.equal(p, params[n]) for n, p in read_weights(tmp_path / "w").items())

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from gped_nas import rng
 from gped_nas.data.base import load
 from gped_nas.models.base import Genotype
-from gped_nas.posterior.base import FlatParams, Problem, flatten, supervised, views
+from gped_nas.posterior.base import FlatParams, Problem, flatten, supervised, unflatten
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import GaussianPrior
 from tests.scenarios import classifier
@@ -40,7 +40,7 @@ def test_minibatch_potential_and_gradient_are_unbiased():
     problem = small()
     theta = start(problem).double()
     everything = torch.arange(4)
-    params = views(theta, problem.shapes)
+    params = unflatten(theta, problem.shapes)
     sets = [torch.tensor(pair) for pair in itertools.product(range(4), repeat=2)]
     potential = torch.stack([problem.potential(params, i) for i in sets]).mean()
     torch.testing.assert_close(
@@ -54,7 +54,7 @@ def test_minibatch_potential_and_gradient_are_unbiased():
 
 def test_potential_is_minus_the_log_posterior():
     problem = small()
-    params = views(start(problem).double(), problem.shapes)
+    params = unflatten(start(problem).double(), problem.shapes)
     log_likelihood = problem.log_likelihood(params, problem.x, problem.y)
     by_hand = -sum(float(v) for v in log_likelihood) - float(problem.log_prior(params))
     assert float(problem.potential(params, torch.arange(4))) == pytest.approx(by_hand, rel=1e-12)
@@ -64,7 +64,7 @@ def test_flat_gradient_is_autograds_and_fresh_each_time():
     problem = small()
     theta = start(problem).double().requires_grad_()
     index = torch.tensor([0, 2, 3])
-    problem.potential(views(theta, problem.shapes), index).backward()
+    problem.potential(unflatten(theta, problem.shapes), index).backward()
     flat = FlatParams(problem.shapes, theta.detach().clone())
     for _ in range(2):  # gradients of one call do not add to the next
         gradient = flat.gradient(lambda params: problem.potential(params, index))
@@ -73,7 +73,7 @@ def test_flat_gradient_is_autograds_and_fresh_each_time():
 
 def test_an_update_of_the_buffer_is_an_update_of_every_leaf():
     flat = FlatParams({"w": (2, 3), "b": (2,)}, torch.zeros(8))
-    flat.theta_P.add_(torch.arange(8.0))
+    flat.theta_W.add_(torch.arange(8.0))
     assert flat.params["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert flat.params["b"].tolist() == [6, 7]
 
@@ -81,7 +81,7 @@ def test_an_update_of_the_buffer_is_an_update_of_every_leaf():
 def test_views_and_flatten_are_inverse_with_leading_axes():
     shapes = {"w": (2, 3), "b": (2,), "s": ()}
     theta = torch.arange(27.0).view(3, 9)
-    parts = views(theta, shapes)
+    parts = unflatten(theta, shapes)
     assert {n: tuple(p.shape) for n, p in parts.items()} == {"w": (3, 2, 3), "b": (3, 2), "s": (3,)}
     assert torch.equal(flatten({n: p[1] for n, p in parts.items()}), theta[1])
 

@@ -12,7 +12,7 @@ from tests.scenarios import gaussian, sgld_config
 
 @pytest.mark.parametrize("planted", [math.nan, math.inf, -math.inf])
 def test_one_number_that_is_not_finite_is_divergence(planted):
-    def update(buffers, grad_P, step, draw):
+    def update(buffers, grad_W, step, draw):
         if step == 3:
             buffers["theta"][17] = planted
 

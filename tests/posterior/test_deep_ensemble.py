@@ -7,7 +7,7 @@ import torch
 from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
-from gped_nas.posterior.base import flatten, views
+from gped_nas.posterior.base import flatten, unflatten
 from gped_nas.posterior.deep_ensemble import DeepEnsembleConfig, deep_ensemble
 from gped_nas.posterior.map import MapConfig, map_estimate
 from tests.scenarios import classifier, regression
@@ -35,10 +35,10 @@ def test_members_are_map_networks_of_their_own():
         member
     ) in found:  # each goes on drawing where the one before ended, and shares nothing else with it
         alone = list(map_estimate(classifier(), cfg, generator=generator))[-1]
-        assert torch.equal(member.sample.theta_P, alone.sample.theta_P)
+        assert torch.equal(member.sample.theta_W, alone.sample.theta_W)
     starts = [flatten(classifier().initialise(rng.generator(i, "ensemble"))) for i in range(2)]
     apart = [
-        (a.sample.theta_P - b.sample.theta_P).norm() for a, b in itertools.combinations(found, 2)
+        (a.sample.theta_W - b.sample.theta_W).norm() for a, b in itertools.combinations(found, 2)
     ]
     assert min(apart) > 0.5 * float((starts[0] - starts[1]).norm())
 
@@ -77,7 +77,7 @@ def test_an_anchored_member_is_the_mode_of_its_anchored_potential():
     anchors = torch.stack([s.state["anchor"] for s in found]).double()
     assert not torch.equal(anchors[0], anchors[1])
     expected = mean + torch.linalg.solve(precision, 1.5 * anchors.mT).mT
-    error = torch.stack([s.sample.theta_P for s in found]).double() - expected
+    error = torch.stack([s.sample.theta_W for s in found]).double() - expected
     std = torch.linalg.inv(precision).diagonal().sqrt()
     # what is left is minibatch noise: a tenth of a posterior standard deviation; the anchors move
     # modes by more
@@ -91,7 +91,7 @@ def test_anchors_are_draws_from_the_prior():
     problem = classifier()
     expected = flatten(problem.prior.sample(problem.shapes, generator=generator))
     assert torch.equal(found[0].state["anchor"], expected)
-    assert views(found[1].state["anchor"], problem.shapes).keys() == problem.shapes.keys()
+    assert unflatten(found[1].state["anchor"], problem.shapes).keys() == problem.shapes.keys()
 
 
 def test_an_unknown_prior_has_no_anchors():

@@ -27,7 +27,7 @@ def steps(num, cfg, *, problem=None, state=None, seed=0):
 def test_burn_in_yields_states_but_no_samples():
     found = steps(6, config())
     assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
-    assert all(torch.equal(s.sample.theta_P, s.state["theta"].float()) for s in found[3:])
+    assert all(torch.equal(s.sample.theta_W, s.state["theta"].float()) for s in found[3:])
 
 
 @pytest.mark.parametrize("stop", range(7))

@@ -175,7 +175,7 @@ class TestWeights:
         assert [s.sample.weight for s in whole] == [1.0, 2.0, 3.0]
         rest = list(imported(classifier(), cfg, generator=rng.generator(0), state=whole[0].state))
         assert len(rest) == 2
-        assert torch.equal(rest[0].sample.theta_P, whole[1].sample.theta_P)
+        assert torch.equal(rest[0].sample.theta_W, whole[1].sample.theta_W)
 
 
 class TestPredictions:

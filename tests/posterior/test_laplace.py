@@ -8,7 +8,7 @@ from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.posterior.base import flatten, supervised_network, views
+from gped_nas.posterior.base import flatten, supervised_network, unflatten
 from gped_nas.posterior.laplace import LaplaceConfig, laplace, last_layer, newton
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior
@@ -35,9 +35,9 @@ def layer_of(problem=PROBLEM):
 
 def test_samples_replace_the_last_layer_only():
     found = steps(5)
-    trained = views(found[1].state["theta"], PROBLEM.shapes)
+    trained = unflatten(found[1].state["theta"], PROBLEM.shapes)
     for step in found[2:]:
-        for name, p in views(step.sample.theta_P, PROBLEM.shapes).items():
+        for name, p in unflatten(step.sample.theta_W, PROBLEM.shapes).items():
             assert torch.equal(p, trained[name]) == (name not in LAST)
 
 
@@ -48,7 +48,7 @@ def test_every_family_is_linear_in_its_last_layer(genotype):
     generator = rng.generator(0, "family")
     theta = flatten({n: torch.randn(s, generator=generator) for n, s in shapes.items()})
     layer = last_layer(problem, problem.network, theta)
-    expected = FAMILIES[genotype.family].forward(views(theta, shapes), problem.x)
+    expected = FAMILIES[genotype.family].forward(unflatten(theta, shapes), problem.x)
     torch.testing.assert_close(layer.outputs(layer.start).float(), expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(layer.replaced(layer.start), theta)
 
@@ -65,7 +65,7 @@ def test_the_hessian_is_that_of_the_potential(prior):
 
     def potential(w):
         theta = layer.theta.double().index_put((layer.place,), w)
-        return double.potential(views(theta, problem.shapes), everything)
+        return double.potential(unflatten(theta, problem.shapes), everything)
 
     expected = torch.func.jacrev(torch.func.jacrev(potential))(layer.start)
     torch.testing.assert_close(layer.hessian(layer.start), expected, rtol=1e-5, atol=1e-5)
@@ -92,7 +92,7 @@ def test_a_sample_by_hand():
     noise = torch.randn(len(layer.start), 1, dtype=torch.float64, generator=generator)
     factor = torch.linalg.cholesky(layer.hessian(layer.start))
     expected = layer.start + torch.linalg.solve(factor.mT, noise)[:, 0]
-    found_w = found[3].sample.theta_P[layer.place].double()
+    found_w = found[3].sample.theta_W[layer.place].double()
     torch.testing.assert_close(found_w, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -103,7 +103,7 @@ def test_resuming_at_any_step_gives_the_same_bits():
         for a, b in zip(whole[stop + 1 :], rest, strict=True):
             assert a.state.keys() == b.state.keys()
             assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
-            assert a.sample is None or torch.equal(a.sample.theta_P, b.sample.theta_P)
+            assert a.sample is None or torch.equal(a.sample.theta_W, b.sample.theta_W)
 
 
 def test_a_prior_without_curvature_is_refused():

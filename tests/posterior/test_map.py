@@ -33,13 +33,13 @@ def regression() -> Problem:
 def test_it_finds_the_mode():
     last = run(regression(), steps=2000, batch_size=64, lr=0.01)[-1]
     # the step size goes to zero, so what is left is the minibatch noise of the last updates
-    assert float(last.sample.theta_P) == pytest.approx(1.0, abs=0.02)
+    assert float(last.sample.theta_W) == pytest.approx(1.0, abs=0.02)
 
 
 def test_one_sample_at_the_end_and_states_before():
     found = run(classifier(), steps=300, batch_size=4)
     assert [s.sample is not None for s in found] == [False, False, True]
-    assert torch.equal(found[-1].sample.theta_P, found[-1].state["theta"])
+    assert torch.equal(found[-1].sample.theta_W, found[-1].state["theta"])
     assert found[-1].sample.weight == 1.0
 
 
@@ -66,7 +66,7 @@ def test_it_is_torchs_adam_on_the_potential_over_n():
         (problem.potential(params, index) / problem.num_examples).backward()
         optimiser.step()
         schedule.step()
-    torch.testing.assert_close(found.sample.theta_P, flatten(params), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.sample.theta_W, flatten(params), rtol=1e-4, atol=1e-5)
 
 
 def test_divergence_is_an_error():

@@ -9,7 +9,7 @@ from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import FAMILIES, Genotype, Group
-from gped_nas.posterior.base import views
+from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.mc_dropout import McDropoutConfig, draw_masks, fold, mc_dropout
 from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier
 
@@ -39,13 +39,13 @@ def masked_forward(params, x, masks):
 
 def test_samples_are_the_masked_network():
     found = steps(6)
-    trained = views(found[1].state["theta"], PROBLEM.shapes)
+    trained = unflatten(found[1].state["theta"], PROBLEM.shapes)
     generator = rng.generator(0, "other")
     seen = set()
     for before, step in itertools.pairwise(found[1:]):
         generator.set_state(before.state["rng"])
         masks = draw_masks([6, 5, 4], 0.4, generator=generator)
-        plain = FAMILIES["mlp"].forward(views(step.sample.theta_P, PROBLEM.shapes), PROBLEM.x)
+        plain = FAMILIES["mlp"].forward(unflatten(step.sample.theta_W, PROBLEM.shapes), PROBLEM.x)
         torch.testing.assert_close(
             plain, masked_forward(trained, PROBLEM.x, masks), rtol=1e-5, atol=1e-6
         )
@@ -97,7 +97,7 @@ def test_training_descends_the_masked_potential():
     # the mean over 200 masks of U after training is below that of fresh weights, and not by the
     # masks' luck
     fresh = PROBLEM.initialise(rng.generator(0, "d"))
-    trained = views(steps(10, steps=1000, lr=0.01)[-1].state["theta"], PROBLEM.shapes)
+    trained = unflatten(steps(10, steps=1000, lr=0.01)[-1].state["theta"], PROBLEM.shapes)
     everything, generator = torch.arange(PROBLEM.num_examples), rng.generator(0, "masks")
 
     def potentials(params):

@@ -29,16 +29,16 @@ def test_copies_have_the_gradient_and_curvature_of_the_regression() -> None:
         FlatParams({"theta": (3, 8)}, torch.zeros(24)),
     )
     at = torch.linspace(-1, 2, 24).view(3, 8)
-    three.theta_P.copy_(at.flatten())
+    three.theta_W.copy_(at.flatten())
     problem = copies(known, 3)
     index = torch.tensor([0, 0])  # a minibatch of two is the whole of it, twice
     found = three.gradient(lambda params: problem.potential(params, index)).view(3, 8).clone()
     for row, theta in zip(found, at, strict=True):
-        one.theta_P.copy_(theta)
+        one.theta_W.copy_(theta)
         everything = torch.arange(30)
         expected = one.gradient(lambda params: known.problem.potential(params, everything))  # noqa: B023
         torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-3)
-        exact = known.precision_PP @ (theta.double() - known.mean_P)
+        exact = known.precision_WW @ (theta.double() - known.mean_W)
         torch.testing.assert_close(expected.double(), exact, rtol=1e-4, atol=1e-3)
 
 
@@ -66,12 +66,12 @@ def test_six_percent_of_a_variance_and_a_twentieth_of_a_standard_deviation_are_s
 ) -> None:
     right = METHODS["sghmc"]
     known = regression()
-    std = known.covariance_PP.diagonal().sqrt().float()
-    mean = known.mean_P.float()
+    std = known.covariance_WW.diagonal().sqrt().float()
+    mean = known.mean_W.float()
 
     def wrong(problem, cfg, *, generator, state=None):
         for step in right(problem, cfg, generator=generator, state=state):
-            theta = step.sample.theta_P.view(-1, 8)
+            theta = step.sample.theta_W.view(-1, 8)
             moved = mean + (theta - mean) * scale + shift * std
             yield dataclasses.replace(step, sample=PosteriorSample(moved.flatten()))
 

@@ -30,7 +30,7 @@ def steps(num, cfg, *, problem=None, state=None, seed=0):
 def test_burn_in_yields_states_but_no_samples():
     found = steps(6, config())
     assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
-    assert all(torch.equal(s.sample.theta_P, s.state["theta"]) for s in found[3:])
+    assert all(torch.equal(s.sample.theta_W, s.state["theta"]) for s in found[3:])
 
 
 @pytest.mark.parametrize("stop", range(7))
@@ -62,7 +62,7 @@ def test_one_update_by_hand():
     theta = 3 + 0.025 * momentum
     momentum = momentum / 2 + 0.6123724 * noise
     torch.testing.assert_close(found.state["momentum"], momentum)
-    torch.testing.assert_close(found.sample.theta_P, theta + 0.025 * momentum)
+    torch.testing.assert_close(found.sample.theta_W, theta + 0.025 * momentum)
 
 
 def test_the_momentum_starts_at_the_temperature():
@@ -83,7 +83,7 @@ def test_the_stable_range_is_below_four_whatever_the_friction(decay, h_squared_a
         friction = -math.log(decay) if decay else 1000.0
         settings = {"step_size": 1.0, "friction": friction, "mass": 1.0, "temperature": 0.0}
         baoa(
-            theta, momentum, grad_P=h_squared_a * theta.clone(), noise_P=torch.zeros(1), **settings
+            theta, momentum, grad_W=h_squared_a * theta.clone(), noise_W=torch.zeros(1), **settings
         )
         columns.append(torch.cat([theta, momentum]))
     radius = float(torch.linalg.eigvals(torch.stack(columns, 1)).abs().max())
@@ -99,7 +99,7 @@ def test_a_step_size_outside_the_stable_range_is_refused(mass, limit):
     ):
         steps(1, config(step_size={"initial": 1.01 * limit}, **common), problem=problem)
     (found,) = steps(1, config(step_size={"initial": 0.9 * limit}, **common), problem=problem)
-    assert found.sample.theta_P.abs().max() < 10
+    assert found.sample.theta_W.abs().max() < 10
 
 
 def test_divergence_is_an_error_that_names_the_step_size():

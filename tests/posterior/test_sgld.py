@@ -22,7 +22,7 @@ def test_burn_in_yields_states_but_no_samples():
     found = steps(6, sgld_config(burn_in=6, thinning=2))
     assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
     assert [int(s.state["step"]) for s in found] == [2, 4, 6, 8, 10, 12]
-    assert all(torch.equal(s.sample.theta_P, s.state["theta"]) for s in found[3:])
+    assert all(torch.equal(s.sample.theta_W, s.state["theta"]) for s in found[3:])
 
 
 def test_without_burn_in_the_first_step_is_a_sample():
@@ -33,7 +33,7 @@ def test_thinning_only_chooses_what_is_kept():
     every = steps(12, sgld_config(burn_in=0, thinning=1))
     third = steps(4, sgld_config(burn_in=0, thinning=3))
     assert all(
-        torch.equal(every[3 * i + 2].sample.theta_P, third[i].sample.theta_P) for i in range(4)
+        torch.equal(every[3 * i + 2].sample.theta_W, third[i].sample.theta_W) for i in range(4)
     )
 
 
@@ -70,7 +70,7 @@ def test_one_update_by_hand():
     generator = rng.generator(0, "posterior", 0)
     torch.randint(1, (1,), generator=generator)
     noise = torch.empty(6).normal_(generator=generator)
-    torch.testing.assert_close(found.sample.theta_P, 2.4 + 0.1581139 * noise)
+    torch.testing.assert_close(found.sample.theta_W, 2.4 + 0.1581139 * noise)
 
 
 @pytest.mark.parametrize("eta", [1.0, 50.0])

@@ -7,7 +7,7 @@ import torch
 from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
-from gped_nas.posterior.base import flatten, views
+from gped_nas.posterior.base import flatten, unflatten
 from gped_nas.posterior.swag import SwagConfig, swag
 from tests.scenarios import classifier
 
@@ -43,7 +43,7 @@ def test_the_points_are_plain_sgd_from_the_trained_network():
             index = torch.randint(problem.num_examples, (4,), generator=generator)
             leaf = theta.requires_grad_()
             (gradient,) = torch.autograd.grad(
-                problem.potential(views(leaf, problem.shapes), index), leaf
+                problem.potential(unflatten(leaf, problem.shapes), index), leaf
             )
             theta = (theta - 0.1 * gradient / problem.num_examples).detach()
         torch.testing.assert_close(step.state["theta"], theta, rtol=1e-4, atol=1e-5)
@@ -76,7 +76,7 @@ def test_a_sample_by_hand():
         + (state["square"] / 6 / 2).sqrt() * own
         + state["deviations"].mT @ shared / 6**0.5
     )
-    torch.testing.assert_close(found[9].sample.theta_P, expected)
+    torch.testing.assert_close(found[9].sample.theta_W, expected)
 
 
 def test_resuming_at_any_step_gives_the_same_bits():
@@ -98,8 +98,8 @@ def test_divergence_names_the_step_size_that_caused_it():
 
 def test_chains_of_other_generators_differ():
     a, b = steps(9)[-1], steps(9, seed=1)[-1]
-    assert not torch.equal(a.sample.theta_P, b.sample.theta_P)
-    assert len(flatten(views(a.sample.theta_P, classifier().shapes))) == len(b.sample.theta_P)
+    assert not torch.equal(a.sample.theta_W, b.sample.theta_W)
+    assert len(flatten(unflatten(a.sample.theta_W, classifier().shapes))) == len(b.sample.theta_W)
 
 
 @pytest.mark.parametrize(

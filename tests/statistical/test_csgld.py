@@ -56,7 +56,7 @@ def run(*, exploration: float, temperature: float = 1.0) -> dict[int, torch.Tens
     )
     chain = csgld(problem, cfg, generator=rng.generator(1, "law", str(exploration)))
     steps = itertools.islice(chain, 3 * LENGTH // THINNING)
-    return {int(s.state["step"]): s.sample.theta_P.double() for s in steps if s.sample is not None}
+    return {int(s.state["step"]): s.sample.theta_W.double() for s in steps if s.sample is not None}
 
 
 @pytest.mark.parametrize(("exploration", "explored"), [(0.0, 0), (0.5, 20), (0.625, 25)])

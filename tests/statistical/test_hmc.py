@@ -59,7 +59,7 @@ def last_states():
         next(hmc(problem, cfg, generator=rng.generator(0, "short", i))) for i in range(SHORT_CHAINS)
     ]
     acceptance = sum(int(s.state["accepted"]) for s in chains) / (SHORT_CHAINS * TRANSITIONS)
-    return torch.stack([s.sample.theta_P for s in chains]), acceptance
+    return torch.stack([s.sample.theta_W for s in chains]), acceptance
 
 
 def leapfrog_alone() -> torch.Tensor:

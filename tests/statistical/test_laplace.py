@@ -24,7 +24,7 @@ def test_samples_have_the_exact_posterior():
         laplace(problem, cfg, generator=rng.generator(0, "laplace")), 2, NUM + 2
     )
     steps = list(found)
-    theta = torch.stack([s.sample.theta_P for s in steps]).double()
+    theta = torch.stack([s.sample.theta_W for s in steps]).double()
     covariance = torch.linalg.inv(precision)
     # the mode and its Hessian are exact up to float32, whatever Adam left
     mode = steps[0].state["theta"]

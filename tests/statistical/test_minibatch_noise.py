@@ -60,7 +60,7 @@ def scaled_squares(temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor
     )
     chain = sgld(problem, cfg, generator=rng.generator(0, "minibatch"))
     steps = itertools.islice(chain, NUM_STATES + 10)
-    theta = torch.stack([s.sample.theta_P for s in steps if s.sample is not None]).double()
+    theta = torch.stack([s.sample.theta_W for s in steps if s.sample is not None]).double()
     x = problem.x.double()
     added = ETA * N**2 * TAU**2 * x.var(0, correction=0) / BATCH / 4
     law = (1 + added) / (PRECISION * (1 - ETA * PRECISION / 4))

@@ -54,7 +54,7 @@ def run_ours(steps: int, *, temperature: float = 1.0) -> torch.Tensor:
     chain = sgld(problem(), cfg, generator=rng.generator(1, "ours", steps))
     (step,) = itertools.islice(chain, 1)
     assert step.sample is not None
-    return step.sample.theta_P.double()
+    return step.sample.theta_W.double()
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def run(temperature: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     tuned, last = itertools.islice(chain, 2)
     assert torch.equal(tuned.state["square"], last.state["square"])
     metric = 1 / (5.0 / NUM_EXAMPLES + (last.state["square"].double() / (1 - 0.9**BURN_IN)).sqrt())
-    return last.sample.theta_P.double(), metric / NUM_EXAMPLES, precision
+    return last.sample.theta_W.double(), metric / NUM_EXAMPLES, precision
 
 
 def standardised(temperature: float, *, law: float) -> torch.Tensor:

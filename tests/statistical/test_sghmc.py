@@ -151,7 +151,7 @@ def test_minibatch_noise_heats_as_the_docstring_says():
     )
     chain = sghmc(noisy, cfg, generator=rng.generator(3, "law"))
     values = torch.stack(
-        [s.sample.theta_P for s in itertools.islice(chain, states + 3) if s.sample is not None]
+        [s.sample.theta_W for s in itertools.islice(chain, states + 3) if s.sample is not None]
     )
     law = heated_variance(a, h, friction, push * float(sign.square().mean()))
     # states 120 steps apart are next to independent; coordinates share their minibatches, so that

@@ -38,7 +38,7 @@ def run(*, a: float, eta: float, temperature: float, steps: int, start: float, n
     )
     generator = rng.generator(1, "law", str(a), str(eta), str(temperature))
     chain = sgld(gaussian(NUM_CHAINS, precision=a, start=start), cfg, generator=generator)
-    return [next(chain).sample.theta_P.double() for _ in range(num_yields)]
+    return [next(chain).sample.theta_W.double() for _ in range(num_yields)]
 
 
 def stationary_variance(*, a: float, eta: float, temperature: float) -> float:

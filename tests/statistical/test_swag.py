@@ -1,9 +1,9 @@
 """SWAG's samples against the normal distribution that its moments define.
 
-With mean m, variances v and deviations D (K, P) the law is N(m, (diag(v) + D^T D / (K - 1)) / 2).
+With mean m, variances v and deviations D (J, W) the law is N(m, (diag(v) + D^T D / (J - 1)) / 2).
 An entry S_ij of the covariance of n = 40,000 samples has a standard error of sqrt((S_ii S_jj +
 S_ij^2) / n): four see 2.8 % in a variance, and 4 % of sqrt(S_ii S_jj) in the largest of the 43 * 42
-/ 2 covariances at five. Leaving out a half, or K for K - 1 (25 % of the low-rank part here), is far
+/ 2 covariances at five. Leaving out a half, or J for J - 1 (25 % of the low-rank part here), is far
 above that.
 """
 
@@ -30,7 +30,7 @@ def test_samples_have_the_covariance_of_their_moments():
     )
     chain = swag(classifier(), cfg, generator=rng.generator(0, "swag"))
     steps = list(itertools.islice(chain, BURN_IN + COLLECTIONS, BURN_IN + COLLECTIONS + NUM))
-    theta = torch.stack([s.sample.theta_P for s in steps]).double()
+    theta = torch.stack([s.sample.theta_W for s in steps]).double()
     mean, square, deviations = (
         steps[0].state[k].double() for k in ("mean", "square", "deviations")
     )

@@ -48,7 +48,7 @@ def test_samples_have_the_fitted_law():
         vi(problem, cfg, generator=rng.generator(0, "vi", "samples")), 1 + NUM
     )
     mean, std = tuned.state["theta"].double().split(8)
-    samples = torch.stack([s.sample.theta_P for s in steps]).double()
+    samples = torch.stack([s.sample.theta_W for s in steps]).double()
     assert ((samples.mean(0) - mean).abs() < 4 * std.exp() / NUM**0.5).all()
     assert (samples.std(0) / std.exp() - 1).abs().max() < 4 / (2 * NUM) ** 0.5
     off = samples.mT.corrcoef() - torch.eye(8)

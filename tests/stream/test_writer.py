@@ -86,7 +86,7 @@ def test_samples_are_those_of_the_chains_interleaved(tmp_path):
     for chain in range(2):
         steps = chains(chain, None)
         expected.append(
-            [s.sample.theta_P for s in (next(steps) for _ in range(7)) if s.sample is not None]
+            [s.sample.theta_W for s in (next(steps) for _ in range(7)) if s.sample is not None]
         )
     assert stream.num_samples == 8
     for s in range(8):
