@@ -24,7 +24,8 @@ __all__ = [
     "TARGETS",
     "TrialRecord",
     "build_teacher",
-    "compare",
+    "compare_methods",
+    "compare_studies",
     "cost",
     "diagnose",
     "export_student",
@@ -39,7 +40,6 @@ __all__ = [
     "predict_files",
     "run",
     "serve_study",
-    "write_comparison",
 ]
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
         Study,
         TrialRecord,
         build_teacher,
-        compare,
+        compare_methods,
+        compare_studies,
         cost,
         diagnose,
         export_student,
@@ -71,16 +72,26 @@ if TYPE_CHECKING:
         predict_files,
         run,
         serve_study,
-        write_comparison,
     )
 
+_NEW_NAMES = {"compare": "compare_methods", "write_comparison": "compare_studies"}
+"""Names of earlier versions, which still work and warn."""
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'gped_nas' has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # to a type checker, a name that is not above is an error
 
-    return getattr(importlib.import_module("gped_nas.api"), name)
+    def __getattr__(name: str) -> Any:
+        import importlib
+
+        if name in _NEW_NAMES:
+            import warnings
+
+            message = f"gped_nas.{name} is called {_NEW_NAMES[name]} now"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            name = _NEW_NAMES[name]
+
+        if name not in __all__:
+            raise AttributeError(f"module 'gped_nas' has no attribute {name!r}")
+        return getattr(importlib.import_module("gped_nas.api"), name)
 
 
 def __dir__() -> list[str]:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gped_nas.api.comparison import MethodRow, compare
+from gped_nas.api.comparison import MethodRow, compare_methods
 from gped_nas.api.dashboard import serve_study
 from gped_nas.api.diagnosis import Diagnosis, diagnose
 from gped_nas.api.export import Export, export_student
 from gped_nas.api.job import run
 from gped_nas.api.predict import predict_files
 from gped_nas.api.session import Session, new_session
-from gped_nas.api.study import Study, open_study, write_comparison
+from gped_nas.api.study import Study, compare_studies, open_study
 from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
 from gped_nas.api.verdict import Verdict, judge
 from gped_nas.data.base import Dataset
@@ -50,7 +50,8 @@ __all__ = [
     "TrialRecord",
     "Verdict",
     "build_teacher",
-    "compare",
+    "compare_methods",
+    "compare_studies",
     "cost",
     "diagnose",
     "export_student",
@@ -65,7 +66,6 @@ __all__ = [
     "predict_files",
     "run",
     "serve_study",
-    "write_comparison",
 ]
 
 

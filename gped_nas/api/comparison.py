@@ -1,5 +1,5 @@
-"""Posterior methods beside each other on one dataset, network and prior, and against a reference
-method.
+"""``compare_methods``: posterior methods beside each other on one dataset, network and prior, and
+against a reference method.
 
 Every method gets about as many minibatch gradients a chain as the space's own one, with settings
 derived from it; give settings of your own where these do not fit. Full-batch HMC, the default
@@ -75,7 +75,7 @@ class MethodRow:
     verdict: Level
 
 
-def compare(
+def compare_methods(
     space: SearchSpace | str | Path,
     *,
     methods: Sequence[str | Path | Mapping[str, Any]] | None = None,

@@ -14,7 +14,7 @@ from gped_nas.distill.student import load_student
 from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Comparison, Reference
+from gped_nas.search.snapshot import PairedDifference, Reference
 from gped_nas.search.study import Store
 
 COMPARED: dict[Task, tuple[str, ...]] = {
@@ -106,7 +106,7 @@ def _measured(
 
 def _compared(
     first: Contender, teacher: Contender, trainer: Trainer, test: Resamples
-) -> list[Comparison]:
+) -> list[PairedDifference]:
     """Paired test differences to the teacher's average; none where that is not known on test."""
     if "test" not in teacher.predictions:
         return []
@@ -115,5 +115,7 @@ def _compared(
     for metric in COMPARED[trainer.teacher.dataset.task]:
         mine, theirs = first.predictions["test"], teacher.predictions["test"]
         difference, interval, n = paired_difference(metric, mine, theirs, labels, resamples=test)
-        rows.append(Comparison(first.name, teacher.name, metric, "test", difference, interval, n))
+        rows.append(
+            PairedDifference(first.name, teacher.name, metric, "test", difference, interval, n)
+        )
     return rows

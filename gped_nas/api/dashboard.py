@@ -85,12 +85,12 @@ def _files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[s
     if not source.is_dir():
         return {}
     with tempfile.TemporaryDirectory() as folder:
-        compared = study.comparisons(record.trial)
+        paired = study.paired_differences(record.trial)
         write_export(
             source,
             Path(folder),
             ["safetensors"],
-            lambda spec: card(spec, record, snapshot, compared),
+            lambda spec: card(spec, record, snapshot, paired),
         )
         return {
             f"trial-{record.trial}-{path.name}": path.read_bytes()

@@ -67,10 +67,8 @@ def export_student(
         if folder is not None
         else Path("-".join([found.name, str(trial), *_suffix(formats)]))
     )
-    snapshot, compared = found.snapshot(), found.comparisons(trial)
-    files = write_export(
-        source, target, formats, lambda spec: card(spec, record, snapshot, compared)
-    )
+    snapshot, paired = found.snapshot(), found.paired_differences(trial)
+    files = write_export(source, target, formats, lambda spec: card(spec, record, snapshot, paired))
     return Export(target, files)
 
 

@@ -1,6 +1,7 @@
 """A study as users hold it: its records, its front, its report."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from gped_nas.search.database import sqlite_url
 from gped_nas.search.objectives import describe_constraint, objective, violations
 from gped_nas.search.pareto import Scale, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Comparison, Objective, Reference, StudySnapshot
+from gped_nas.search.snapshot import Objective, PairedDifference, Reference, StudySnapshot
 from gped_nas.search.study import Store, load
 
 if TYPE_CHECKING:
@@ -62,14 +63,21 @@ class Study:
             raise ConfigError(f"study '{self.name}': no trial {trial}; there are: {known}")
         return records[trial]
 
-    def comparisons(self, trial: int) -> tuple[Comparison, ...]:
-        """Paired test differences between a trial's student and the teacher; none unless it was
-        tested.
+    def paired_differences(self, trial: int) -> tuple[PairedDifference, ...]:
+        """Test differences between a trial's student and the teacher on the same examples; none
+        unless the student was tested.
         """
         return tuple(
-            Comparison(**c)
+            PairedDifference(**c)
             for c in self.store.get("test", {}).get(str(trial), {}).get("comparisons", [])
         )
+
+    def comparisons(self, trial: int) -> tuple[PairedDifference, ...]:
+        """The old name of ``paired_differences``."""
+        warnings.warn(
+            "Study.comparisons is called paired_differences now", DeprecationWarning, stacklevel=2
+        )
+        return self.paired_differences(trial)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -159,7 +167,7 @@ class Study:
         chosen = None if picked is None else front[picked]
         in_box, box = self._in_box(records), self.store.get("box", {})
         references = self.store.get("references", {})
-        compared = [Comparison(**c) for c in references.get("comparisons", [])]
+        paired = [PairedDifference(**c) for c in references.get("comparisons", [])]
         return StudySnapshot(
             name=self.name,
             config=self.store.get("config", {}),
@@ -169,7 +177,10 @@ class Study:
             chosen=chosen,
             rule=rule,
             references=tuple(Reference(**r) for r in references.get("references", [])),
-            comparisons=(*compared, *(() if chosen is None else self.comparisons(chosen))),
+            paired_differences=(
+                *paired,
+                *(() if chosen is None else self.paired_differences(chosen)),
+            ),
             hypervolume=tuple(hypervolume_history(in_box, np.ones(len(axes))).tolist())
             if records
             else (),
@@ -228,9 +239,9 @@ class Study:
         return figure(data_of(self.snapshot()), name, x=x, y=y)
 
 
-def write_comparison(studies: Sequence[Study], path: str | Path | None = None) -> Path:
-    """Set studies side by side in one HTML file: fronts, hypervolumes, what was configured
-        differently.
+def compare_studies(studies: Sequence[Study], path: str | Path | None = None) -> Path:
+    """Write the comparison of studies, one HTML file: fronts, hypervolumes, what was configured
+    differently.
 
     Args:
         studies: two to six, of the same objectives.
@@ -244,14 +255,14 @@ def write_comparison(studies: Sequence[Study], path: str | Path | None = None) -
         ConfigError: they cannot be compared.
         EnvironmentProblem: the file cannot be written.
     """
-    from gped_nas.report import write_contrast
+    from gped_nas.report import write_comparison
 
     if path is None:
         first, *others = [study.name for study in studies] or ["nothing"]
         folder = studies[0].path.parent if studies else Path()
         name = f"{first}-against-{'-'.join(others)}"[:150]
         path = folder / f"{name}.html"
-    write_contrast([study.snapshot() for study in studies], Path(path))
+    write_comparison([study.snapshot() for study in studies], Path(path))
     return Path(path)
 
 

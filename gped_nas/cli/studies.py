@@ -346,10 +346,10 @@ def report(
     out: Out = REPORTS,
 ) -> None:
     """Write a study's report, or set several side by side: one HTML file that needs no network."""
-    from gped_nas.api import open_study, write_comparison
+    from gped_nas.api import compare_studies, open_study
 
     found = [open_study(study, storage=storage, out=out) for study in studies]
-    print(found[0].write_report(to) if len(found) == 1 else write_comparison(found, to))
+    print(found[0].write_report(to) if len(found) == 1 else compare_studies(found, to))
 
 
 @app.command()

@@ -179,8 +179,7 @@ def compare(
     """
     from dataclasses import asdict
 
-    from gped_nas.api import compare as compare_methods
-    from gped_nas.api import load_space, new_session
+    from gped_nas.api import compare_methods, load_space, new_session
 
     found = load_space(space, overrides(set_, seed))
     named = [name.strip() for name in methods.split(",")] if methods is not None else None

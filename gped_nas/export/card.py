@@ -11,7 +11,7 @@ from gped_nas.distill.student import StudentSpec
 from gped_nas.export.graph import INPUT, output_names
 from gped_nas.export.text import as_markdown
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Comparison, Reference, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.targets.base import TARGETS
 
 _MAX_CLASSES = 50
@@ -41,7 +41,7 @@ def card(
     spec: StudentSpec,
     record: TrialRecord,
     snapshot: StudySnapshot,
-    comparisons: Sequence[Comparison] = (),
+    paired_differences: Sequence[PairedDifference] = (),
 ) -> str:
     """The card.
 
@@ -49,14 +49,14 @@ def card(
         spec: the exported student's; ``about["files"]`` tells of its files.
         record: its trial, test metrics included where they were made.
         snapshot: its study.
-        comparisons: paired differences between this student and the teacher.
+        paired_differences: between this student and the teacher.
     """
     parts = [
         _what(spec, record, snapshot),
         _outputs(spec),
         _costs(record, spec),
         _metrics(record),
-        _given_up(record, snapshot, comparisons),
+        _given_up(record, snapshot, paired_differences),
         _data(spec, snapshot),
         _loading(spec),
         _provenance(spec, record, snapshot),
@@ -168,7 +168,7 @@ def _metrics(record: TrialRecord) -> str:
 
 
 def _given_up(
-    record: TrialRecord, snapshot: StudySnapshot, comparisons: Sequence[Comparison]
+    record: TrialRecord, snapshot: StudySnapshot, paired_differences: Sequence[PairedDifference]
 ) -> str:
     teacher = next(
         (reference for reference in snapshot.references if reference.name == "teacher"), None
@@ -192,7 +192,7 @@ def _given_up(
             _interval(one.interval),
             _count(one.n),
         ]
-        for one in comparisons
+        for one in paired_differences
     ]
     lines = ["## What it gives up against the teacher", "", _cheaper(record, teacher), ""]
     lines += _table(["", "student", "teacher"], rows)

@@ -1,5 +1,5 @@
 """The report of a study: ``write_report`` for a file, ``data_of`` for its numbers; of several
-``write_contrast``.
+``write_comparison``.
 
 The function that makes the page bears its submodule's name: ``gped_nas.report.page.page``. Drawing
 libraries are loaded when a page is made, not with this package.
@@ -12,7 +12,7 @@ from gped_nas import io
 from gped_nas.report.data import data_of
 from gped_nas.search.snapshot import StudySnapshot
 
-__all__ = ["data_of", "write_contrast", "write_report"]
+__all__ = ["data_of", "write_comparison", "write_report"]
 
 
 def write_report(snapshot: StudySnapshot, path: Path) -> None:
@@ -34,13 +34,13 @@ def write_report(snapshot: StudySnapshot, path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def write_contrast(snapshots: Sequence[StudySnapshot], path: Path) -> None:
+def write_comparison(snapshots: Sequence[StudySnapshot], path: Path) -> None:
     """Write the comparison of studies as one self-contained HTML file.
 
     Raises:
-        ConfigError: they cannot be compared, see ``search.contrast``.
+        ConfigError: they cannot be compared, see ``search.comparison``.
         EnvironmentProblem: the file cannot be written.
     """
-    from gped_nas.report.contrast import contrast_data, contrast_page
+    from gped_nas.report.comparison import comparison_data, comparison_page
 
-    io.write_text(path, contrast_page(contrast_data(snapshots)))
+    io.write_text(path, comparison_page(comparison_data(snapshots)))

@@ -19,7 +19,7 @@ from gped_nas.report.records import TEST, Data, find, plain, record_data, refere
 from gped_nas.report.teacher import teacher_data
 from gped_nas.search.pareto import KNEE_RULE, pareto_front
 from gped_nas.search.record import State, TrialRecord
-from gped_nas.search.snapshot import Comparison, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, StudySnapshot
 
 __all__ = ["Data", "data_of", "direction_of", "find", "plain"]
 
@@ -56,7 +56,9 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "knee": snapshot.knee,
         "knee_rule": KNEE_RULE,
         "references": [reference_data(reference) for reference in snapshot.references],
-        "comparisons": [_comparison(comparison, snapshot) for comparison in snapshot.comparisons],
+        "comparisons": [
+            _paired_difference(paired, snapshot) for paired in snapshot.paired_differences
+        ],
         "hypervolume": _hypervolume(snapshot),
         "reference_point": plain(snapshot.reference_point),
         "importances": _importances(snapshot),
@@ -223,10 +225,10 @@ def _as_of(records: tuple[TrialRecord, ...]) -> str:
     return datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC") if latest > 0 else ""
 
 
-def _comparison(comparison: Comparison, snapshot: StudySnapshot) -> Data:
+def _paired_difference(paired: PairedDifference, snapshot: StudySnapshot) -> Data:
     labels = {reference.name: reference.label for reference in snapshot.references}
     labels |= dict.fromkeys(("student", "chosen"), "chosen student")
-    data: Data = plain(vars(comparison))
+    data: Data = plain(vars(paired))
     for side in ("first", "second"):
         data[side] = labels.get(data[side], data[side])
     return data | {"reading": _reading(data, snapshot)}

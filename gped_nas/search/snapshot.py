@@ -51,7 +51,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """A paired difference ``first - second`` of one metric on the same examples.
 
     ``interval`` is its 95 % bootstrap interval.
@@ -82,7 +82,7 @@ class StudySnapshot:
         knee: trial number of the front's knee, by ``search.pareto.KNEE_RULE``; None when the front
             is empty.
         references: see ``Reference``.
-        comparisons: paired test differences.
+        paired_differences: of test metrics, student and teacher on the same examples.
         hypervolume: after each trial in ``records`` order, normalised to [0, 1] of the reference
             box.
         random_order: expected hypervolume after as many of the same trials in random order, see
@@ -110,7 +110,7 @@ class StudySnapshot:
     chosen: int | None
     rule: str
     references: tuple[Reference, ...]
-    comparisons: tuple[Comparison, ...]
+    paired_differences: tuple[PairedDifference, ...]
     hypervolume: tuple[float, ...]
     reference_point: Mapping[str, float]
     importances: Mapping[str, Mapping[str, float]]

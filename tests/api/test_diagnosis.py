@@ -10,7 +10,7 @@ import torch
 
 import gped_nas as gn
 from gped_nas.api import diagnosis as module
-from gped_nas.api.comparison import compare, measure
+from gped_nas.api.comparison import compare_methods, measure
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.session import Session
 from gped_nas.api.settings import method_settings
@@ -126,7 +126,7 @@ def test_a_regression_has_means_instead_of_probabilities() -> None:
         },
         "real.yaml",
     )
-    rows = compare(
+    rows = compare_methods(
         found, methods=["sgld", {"name": "map", "steps": 100}], reference="sgld", session=Session()
     )
     assert [row.method for row in rows] == ["sgld", "map"]
@@ -195,7 +195,9 @@ def test_what_a_method_cannot_have_is_said(
 
 def test_methods_are_compared_with_the_reference() -> None:
     hmc = {"name": "hmc", "chains": 2, "num_samples": 8, "burn_in": 5, "leapfrog_steps": 3}
-    rows = compare(space(), methods=["sgld", hmc, {"name": "map", "steps": 100}], session=Session())
+    rows = compare_methods(
+        space(), methods=["sgld", hmc, {"name": "map", "steps": 100}], session=Session()
+    )
     assert [row.method for row in rows] == ["hmc", "sgld", "map"]
     assert rows[0].agreement is None and rows[0].total_variation is None
     own, reference = teacher(name="sgld"), teacher(**hmc)
@@ -245,7 +247,7 @@ def test_settings_come_from_files_too_and_bad_ones_are_refused(tmp_path: Path) -
     with pytest.raises(ConfigError, match="num_samples: found 3, expected a multiple of chains"):
         method_settings(found, dataset, {"name": "vi", "num_samples": 3})
     with pytest.raises(RegistryError, match="hcm.*hmc"):
-        compare(found, methods=["sgld"], reference="hcm", session=Session())
+        compare_methods(found, methods=["sgld"], reference="hcm", session=Session())
     wide = replace(found, genotype=found.genotype.replace(width=400))
     with pytest.raises(ConfigError, match="hmc for 30,010 parameters, expected at most 20,000"):
-        compare(wide, methods=["sgld"], session=Session())
+        compare_methods(wide, methods=["sgld"], session=Session())

@@ -63,4 +63,4 @@ def test_the_knee_is_on_the_front_and_random_order_ends_where_the_search_does(
 def test_a_comparison_of_fewer_than_two_is_refused(finished: Home) -> None:
     for studies in ([], [gn.open_study(finished.study)]):
         with pytest.raises(ConfigError, match=f"found {len(studies)} studies"):
-            gn.write_comparison(studies)
+            gn.compare_studies(studies)

@@ -28,7 +28,7 @@ def test_a_regression_search_and_its_student(home: Home) -> None:
         assert all(name in record.metrics for record in records)
     assert all("accuracy" not in record.metrics for record in records)
     snapshot = study.snapshot()
-    assert {c.metric for c in snapshot.comparisons} == {"nll", "rmse"}
+    assert {c.metric for c in snapshot.paired_differences} == {"nll", "rmse"}
     assert [r.name for r in snapshot.references] == ["teacher", "single_sample", "map", "unpruned"]
     assert snapshot.hypervolume[-1] >= 0
 

@@ -34,6 +34,15 @@ def test_every_public_name_is_there_and_they_are_sorted() -> None:
     assert api.__all__ == sorted(api.__all__) and set(gn.__all__) <= set(api.__all__)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("compare", "compare_methods"), ("write_comparison", "compare_studies")]
+)
+def test_names_of_earlier_versions_work_and_warn(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"gped_nas.{old} is called {new} now"):
+        assert getattr(gn, old) is getattr(gn, new)
+    assert old not in gn.__all__
+
+
 def test_a_session_in_a_notebook(home: Home) -> None:
     space = gn.load_space("digits_mlp", OVERRIDES)
     with pytest.raises(AttributeError):

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from gped_nas.report import write_contrast
+from gped_nas.report import write_comparison
 from tests.report.example import make_snapshot
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def test_three_axes_and_a_small_screen_have_no_serious_fault(visit):
 
 
 def test_a_comparison_has_no_serious_fault(visit, tmp_path):
-    write_contrast([make_snapshot(5), make_snapshot(7, name="other")], tmp_path / "both.html")
+    write_comparison([make_snapshot(5), make_snapshot(7, name="other")], tmp_path / "both.html")
     seen = visit(tmp_path / "both.html")
     assert seen.undrawn() == []
     assert grave(seen.page) == []

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from gped_nas.report import write_contrast
+from gped_nas.report import write_comparison
 from tests.report.example import make_snapshot
 
 CHARTS = 6
@@ -146,7 +146,7 @@ def test_without_javascript_the_answer_the_front_and_the_tables_are_there(visit)
 
 def test_a_comparison_is_drawn_without_complaint(visit, tmp_path):
     other = make_snapshot(30, name="<b>other</b>")
-    write_contrast([make_snapshot(), other], tmp_path / "both.html")
+    write_comparison([make_snapshot(), other], tmp_path / "both.html")
     seen = visit(tmp_path / "both.html", viewport={"width": 390, "height": 900})
     assert seen.page.locator(".chart").count() == 3 and seen.undrawn() == []
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -157,7 +157,9 @@ def test_the_card_tells_costs_intervals_and_what_is_given_up(
     assert (
         f"| test\\_nll | {record.metrics['test_nll']:.4g} | {low:.4g} to {high:.4g} | 359 |" in text
     )
-    (paired,) = (c for c in study.comparisons(trial) if c.metric == "nll")
+    with pytest.warns(DeprecationWarning, match="called paired_differences now"):
+        assert study.comparisons(trial) == study.paired_differences(trial)
+    (paired,) = (c for c in study.paired_differences(trial) if c.metric == "nll")
     assert (
         f"| test nll | {paired.difference:+.4f} | {paired.interval[0]:.4g} to "
         f"{paired.interval[1]:.4g} |" in text

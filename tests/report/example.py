@@ -14,7 +14,7 @@ from gped_nas.data.picture import png
 from gped_nas.evaluate.evidence import evidence
 from gped_nas.evaluate.predictions import Predictions
 from gped_nas.search.record import State, TrialRecord
-from gped_nas.search.snapshot import Comparison, Objective, Reference, StudySnapshot
+from gped_nas.search.snapshot import Objective, PairedDifference, Reference, StudySnapshot
 
 NLL = Objective("nll", "minimize", "metric", "NLL (nats)")
 FLOPS = Objective("flops", "minimize", "cost", "FLOPs")
@@ -71,7 +71,7 @@ def make_snapshot(num_trials: int = 48, **changes: Any) -> StudySnapshot:
         "knee": front[-1] if front else None,
         "rule": "The smallest student whose NLL interval overlaps that of the best one.",
         "references": _references(),
-        "comparisons": _comparisons(),
+        "paired_differences": _paired_differences(),
         "hypervolume": tuple(
             0.9 - math.exp(-4 * (i + 1) / num_trials) * 0.8 for i in range(num_trials)
         ),
@@ -297,10 +297,14 @@ def _reference(name: str, label: str, nll: float, costs: dict[str, int], note: s
     return Reference(name, label, metrics, intervals, n, costs, note)  # type: ignore[arg-type]
 
 
-def _comparisons() -> tuple[Comparison, ...]:
+def _paired_differences() -> tuple[PairedDifference, ...]:
     return (
-        Comparison("teacher", "student", "nll", "test", -0.043, (-0.061, -0.022), N_TEST),
-        Comparison("teacher", "student", "accuracy", "test", 0.0055, (-0.0028, 0.0139), N_TEST),
-        Comparison("student", "single_sample", "nll", "test", -0.031, (-0.052, -0.008), N_TEST),
-        Comparison("student", "map", "nll", "test", 0.012, (0.002, 0.024), N_TEST),
+        PairedDifference("teacher", "student", "nll", "test", -0.043, (-0.061, -0.022), N_TEST),
+        PairedDifference(
+            "teacher", "student", "accuracy", "test", 0.0055, (-0.0028, 0.0139), N_TEST
+        ),
+        PairedDifference(
+            "student", "single_sample", "nll", "test", -0.031, (-0.052, -0.008), N_TEST
+        ),
+        PairedDifference("student", "map", "nll", "test", 0.012, (0.002, 0.024), N_TEST),
     )

@@ -14,7 +14,7 @@ from gped_nas.io import write_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Comparison, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, StudySnapshot
 from gped_nas.search.study import RECORD, create_or_load
 from tests.export.students import make_student
 
@@ -54,7 +54,7 @@ def make_study(
 
 def _tested(record: TrialRecord) -> dict[str, object]:
     """What is told of a student's test: its figures, and one comparison with the teacher."""
-    compared = Comparison("student", "teacher", "nll", "test", 0.02, (0.01, 0.03), 360)
+    compared = PairedDifference("student", "teacher", "nll", "test", 0.02, (0.01, 0.03), 360)
     kept = ("metrics", "intervals", "n")
     found = {
         key: {k: v for k, v in getattr(record, key).items() if k.startswith("test_")}

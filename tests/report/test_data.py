@@ -11,7 +11,7 @@ from gped_nas.report import words
 from gped_nas.report.data import data_of, find, plain
 from gped_nas.report.page import numbers_of
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Comparison, Objective
+from gped_nas.search.snapshot import Objective, PairedDifference
 from tests.report.example import make_snapshot
 
 
@@ -73,8 +73,12 @@ def test_a_dearer_student_is_said_to_be_dearer():
     ],
 )
 def test_paired_differences_name_whoever_wins(metric, interval, reading):
-    comparison = Comparison("teacher", "student", metric, "test", sum(interval) / 2, interval, 360)
-    assert data_of(make_snapshot(comparisons=(comparison,)))["comparisons"][0]["reading"] == reading
+    paired = PairedDifference(
+        "teacher", "student", metric, "test", sum(interval) / 2, interval, 360
+    )
+    assert (
+        data_of(make_snapshot(paired_differences=(paired,)))["comparisons"][0]["reading"] == reading
+    )
 
 
 def test_layers_that_pruning_removed_stay_visible():

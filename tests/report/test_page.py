@@ -26,7 +26,7 @@ from gped_nas.report.page import (
     page,
 )
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Comparison, Objective, Reference
+from gped_nas.search.snapshot import Objective, PairedDifference, Reference
 from tests.report.example import make_evidence, make_single, make_snapshot
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&<!--"
@@ -107,7 +107,7 @@ def evil_snapshot():
                 "map", MARKUP + EVIL, metrics, note=EVIL, costs={"flops": 9, "storage_bytes": 9}
             ),
         ),
-        comparisons=(Comparison(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),),
+        paired_differences=(PairedDifference(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),),
     )
 
 
@@ -277,7 +277,7 @@ def test_an_empty_front_still_makes_a_page(records):
             chosen=None,
             rule="",
             references=(),
-            comparisons=(),
+            paired_differences=(),
             hypervolume=(0.0,) * len(records),
             importances={},
             teacher={},
@@ -290,7 +290,7 @@ def test_an_empty_front_still_makes_a_page(records):
 
 
 def test_a_study_without_references_has_a_page():
-    assert "chosen student" in render(references=(), comparisons=())
+    assert "chosen student" in render(references=(), paired_differences=())
 
 
 def test_the_bundle_is_the_one_that_was_checked_in_whole():

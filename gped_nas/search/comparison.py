@@ -25,7 +25,7 @@ class HypervolumeDifference:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class StudyComparison:
     """Studies in one box.
 
     Attributes:
@@ -40,7 +40,7 @@ class Contrast:
     differences: tuple[HypervolumeDifference, ...]
 
 
-def contrast(snapshots: Sequence[StudySnapshot]) -> Contrast:
+def compare_fronts(snapshots: Sequence[StudySnapshot]) -> StudyComparison:
     """What can be said of several studies together.
 
     Raises:
@@ -56,7 +56,7 @@ def contrast(snapshots: Sequence[StudySnapshot]) -> Contrast:
         worst[axis.name] = sign * max(sign * s.reference_point[axis.name] for s in snapshots)
     sets = [_in_box(snapshot, best, worst) for snapshot in snapshots]
     ones = np.ones(len(axes))
-    return Contrast(
+    return StudyComparison(
         best,
         worst,
         tuple(hypervolume(points, ones) for points in sets),

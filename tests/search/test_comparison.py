@@ -3,7 +3,7 @@
 import pytest
 
 from gped_nas.errors import ConfigError
-from gped_nas.search.contrast import MAX_STUDIES, contrast
+from gped_nas.search.comparison import MAX_STUDIES, compare_fronts
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Objective, StudySnapshot
 
@@ -37,7 +37,7 @@ def study(
         chosen=None,
         rule="",
         references=(),
-        comparisons=(),
+        paired_differences=(),
         hypervolume=(),
         reference_point=dict(zip(names, worst, strict=True)),
         importances={},
@@ -53,7 +53,7 @@ def test_hypervolumes_by_hand_in_the_box_that_holds_both() -> None:
     """Box: NLL 0 to 4, MACs 1 to 100 (log10: 0 to 2). (1, 10) covers (1 - 1/4) (1 - 1/2) = .375;
     (2, 10) covers .25.
     """
-    found = contrast(
+    found = compare_fronts(
         [study("a", [(1.0, 10)]), study("b", [(2.0, 10)], worst=(4.0, 50.0), best=(0.5, 2.0))]
     )
     assert found.worst == {"nll": 4.0, "macs": 100.0} and found.best == {"nll": 0.0, "macs": 1.0}
@@ -66,14 +66,14 @@ def test_hypervolumes_by_hand_in_the_box_that_holds_both() -> None:
 def test_a_maximised_objective_keeps_its_ends() -> None:
     """Box: accuracy 1 to 0; (.8, 10) covers .8 * .5 = .4."""
     ends = {"objectives": (SHARE, COST), "worst": (0.0, 100.0), "best": (1.0, 1.0)}
-    found = contrast([study("a", [(0.8, 10)], **ends), study("b", [], **ends)])
+    found = compare_fronts([study("a", [(0.8, 10)], **ends), study("b", [], **ends)])
     assert found.best["accuracy"] == 1.0 and found.worst["accuracy"] == 0.0
     assert found.hypervolumes == pytest.approx((0.4, 0.0))
 
 
 def test_every_pair_is_compared_and_none_with_itself() -> None:
     studies = [study(name, [(1.0, 10)]) for name in "abc"]
-    pairs = [(d.first, d.second) for d in contrast(studies).differences]
+    pairs = [(d.first, d.second) for d in compare_fronts(studies).differences]
     assert pairs == [(0, 1), (0, 2), (1, 2)]
 
 
@@ -83,13 +83,13 @@ def test_what_cannot_be_compared_is_said() -> None:
         ConfigError,
         match=r"study 'b': its objectives are accuracy \(maximize\), macs .* those of 'a'",
     ):
-        contrast([study("a", []), other])
+        compare_fronts([study("a", []), other])
     with pytest.raises(ConfigError, match="given twice among a, a"):
-        contrast([study("a", []), study("a", [])])
+        compare_fronts([study("a", []), study("a", [])])
     with pytest.raises(ConfigError, match="found 1 studies"):
-        contrast([study("a", [])])
+        compare_fronts([study("a", [])])
     with pytest.raises(ConfigError, match=f"found 7 studies, expected 2 to {MAX_STUDIES}"):
-        contrast([study(name, []) for name in "abcdefg"])
+        compare_fronts([study(name, []) for name in "abcdefg"])
     begun = StudySnapshot(**{**vars(study("b", [])), "best_point": {}})
     with pytest.raises(ConfigError, match="study 'b': it has not begun"):
-        contrast([study("a", []), begun])
+        compare_fronts([study("a", []), begun])

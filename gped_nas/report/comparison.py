@@ -13,16 +13,16 @@ from gped_nas.report.figures import INK, SERIES, Chart, blank
 from gped_nas.report.front import add_step, log_axes
 from gped_nas.report.page import render
 from gped_nas.report.records import Data, find, plain
-from gped_nas.search.contrast import contrast
+from gped_nas.search.comparison import compare_fronts
 from gped_nas.search.snapshot import StudySnapshot
 
 _MARKERS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 _MARKS = ("●", "◆", "■", "▲", "✚", "★")
 
 
-def contrast_data(snapshots: Sequence[StudySnapshot]) -> Data:
-    """What the page shows of several studies. Raises as ``search.contrast``."""
-    found = contrast(snapshots)
+def comparison_data(snapshots: Sequence[StudySnapshot]) -> Data:
+    """What the page shows of several studies. Raises as ``compare_fronts``."""
+    found = compare_fronts(snapshots)
     studies = [data_of(snapshot) for snapshot in snapshots]
     names = [study["name"] for study in studies]
     differences = [
@@ -42,7 +42,7 @@ def contrast_data(snapshots: Sequence[StudySnapshot]) -> Data:
     }
 
 
-def contrast_page(data: Data) -> str:
+def comparison_page(data: Data) -> str:
     """The comparison as one self-contained HTML text."""
     drawings = [
         _chart(data, *pair, i)
@@ -52,7 +52,7 @@ def contrast_page(data: Data) -> str:
         {"mark": m, "color": c, "text": n}
         for m, c, n in zip(_MARKS, SERIES, data["names"], strict=False)
     ]
-    return render("contrast.html.j2", drawings, data=data, marks=marks)
+    return render("comparison.html.j2", drawings, data=data, marks=marks)
 
 
 def _study(study: Data, hypervolume: float) -> Data:
