@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search test lint soak clean
+.PHONY: search test test-processors lint soak clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,16 @@ search: $(VENV)/.installed  ## run the default search on digits
 
 test: $(VENV)/.dev  ## the whole suite
 	$(BIN)/python -m pytest
+
+# The same products round otherwise on each processor: older ones are imitated by what this one may use.
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+SSE41 := ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2
+NUMERICAL := $(wildcard $(addprefix tests/,contracts data distill evaluate models posterior statistical stream targets))
+
+test-processors: $(VENV)/.dev  ## the numerical tests, rounded as three kinds of processor do
+	env $(AVX2) $(BIN)/python -m pytest $(NUMERICAL)
+	env $(SSE41) $(BIN)/python -m pytest $(NUMERICAL)
+	$(BIN)/python -m pytest $(NUMERICAL)
 
 lint: $(VENV)/.dev  ## style, formatting, types, floors
 	$(BIN)/ruff check .

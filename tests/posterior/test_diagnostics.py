@@ -98,7 +98,8 @@ def test_quantities_do_not_see_each_other_whatever_the_block(monkeypatch):
     x = autoregressive(0.5, chains=2, draws=20, num=7)
     whole = rhat(x), bulk_ess(x)
     monkeypatch.setattr("gped_nas.posterior.diagnostics._BLOCK", 90)
-    assert torch.equal(rhat(x), whole[0]) and torch.equal(bulk_ess(x), whole[1])
+    torch.testing.assert_close(rhat(x), whole[0])  # blocks of other sizes may round otherwise
+    torch.testing.assert_close(bulk_ess(x), whole[1])
 
 
 # ---- known laws
