@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gped_nas.api.comparison import MethodRow, compare_methods
+from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
 from gped_nas.api.dashboard import serve_study
 from gped_nas.api.diagnosis import Diagnosis, diagnose
 from gped_nas.api.export import Export, export_student
@@ -39,6 +39,7 @@ __all__ = [
     "Genotype",
     "METHODS",
     "METRICS",
+    "MethodComparison",
     "MethodRow",
     "SearchSpace",
     "Session",

@@ -9,7 +9,7 @@ reference, is for small networks.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from gped_nas.api.session import Session, new_session
 from gped_nas.api.settings import method_settings
 from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, predictor
 from gped_nas.api.verdict import Level, judge
-from gped_nas.data.base import Part
+from gped_nas.data.base import Dataset, Part
 from gped_nas.data.shift import permuted
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
@@ -28,7 +28,7 @@ from gped_nas.evaluate.predictions import AnyPredictions, Predictions, entropy
 from gped_nas.evaluate.uncertainty import auroc
 from gped_nas.io import read_json
 from gped_nas.models.base import num_params
-from gped_nas.posterior.base import METHODS
+from gped_nas.posterior.base import METHODS, MethodConfig
 from gped_nas.posterior.diagnostics import agreement, total_variation
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
@@ -36,7 +36,7 @@ from gped_nas.stream.reader import Stream
 from gped_nas.targets.base import entropy as entropy_of
 
 MAX_HMC_PARAMS = 20_000
-"""Parameters above which HMC is not run unless it is listed."""
+"""Parameters above which HMC, or another method whose steps take all data, runs only if listed."""
 
 
 @dataclass(frozen=True)
@@ -75,52 +75,78 @@ class MethodRow:
     verdict: Level
 
 
+@dataclass(frozen=True)
+class MethodComparison(Sequence[MethodRow]):
+    """The methods that were compared, a row each, the reference first; and those that were not.
+
+    Attributes:
+        rows: what was measured of each method.
+        skipped: why a method was left out, by its name. Only methods that nobody asked for by name
+            are left out.
+    """
+
+    rows: tuple[MethodRow, ...]
+    skipped: Mapping[str, str]
+
+    @overload
+    def __getitem__(self, index: int) -> MethodRow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[MethodRow]: ...
+
+    def __getitem__(self, index: int | slice) -> MethodRow | Sequence[MethodRow]:
+        """One row, or several."""
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 def compare_methods(
     space: SearchSpace | str | Path,
     *,
     methods: Sequence[str | Path | Mapping[str, Any]] | None = None,
     reference: str | None = "hmc",
     session: Session | None = None,
-) -> list[MethodRow]:
+) -> MethodComparison:
     """Build, or reuse, the teacher of each method, and measure it on validation.
 
     Args:
         space: a search space, its file or its shipped name.
-        methods: names, YAML files of settings, or settings; all that need no file by default, HMC
-            for small networks.
+        methods: names, YAML files of settings, or settings. By default every method that has
+            settings which suit the space; methods whose steps take all data only where the network
+            is small.
         reference: the method that others are compared with; tried even if it is not among
             ``methods``.
         session: how to run.
 
     Returns:
-        A row a method, the reference first.
+        A row a method, the reference first, and why others were left out.
 
     Raises:
-        ConfigError: settings that a method does not take, or a network too large for HMC by
-            default.
+        ConfigError: settings that a method does not take, or a network too large for the reference
+            where that takes all data in each step.
         GpedError: see ``build_teacher``.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     session, dataset = session or new_session(), load_dataset(space)
     size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_classes))
-    wanted: list[str | Path | Mapping[str, Any]] = list(
-        methods
-        or (
-            name
-            for name in METHODS
-            if name != "import" and (name != "hmc" or size <= MAX_HMC_PARAMS)
-        )
-    )
-    settings = [method_settings(space, dataset, method) for method in wanted]
+
+    skipped: dict[str, str] = {}
+    if methods:
+        settings = [method_settings(space, dataset, method) for method in methods]
+    else:
+        settings, skipped = _settings_of_all(space, dataset, size)
+
     if reference is not None and reference not in [cfg.name for cfg in settings]:
-        if reference == "hmc" and size > MAX_HMC_PARAMS:
+        if METHODS[reference].takes_all_data and size > MAX_HMC_PARAMS:
             raise ConfigError(
-                f"reference: found hmc for {size:,} parameters, expected at most "
-                f"{MAX_HMC_PARAMS:,}, since each of "
-                "its steps takes all data; name another reference, or list hmc among the methods "
-                "to take it anyway"
+                f"reference: found {reference} for {_too_large(size)}; name another reference, or "
+                f"list {reference} among the methods to take it anyway"
             )
         settings.append(method_settings(space, dataset, reference))
+        skipped.pop(reference, None)
+
     settings.sort(key=lambda cfg: cfg.name != reference)
     rows: list[MethodRow] = []
     truth: AnyPredictions | None = None
@@ -130,7 +156,33 @@ def compare_methods(
         rows.append(measure(teacher, session, part="validation", truth=truth))
         if cfg.name == reference:
             truth = teacher.averaged("validation", session)
-    return rows
+    return MethodComparison(tuple(rows), skipped)
+
+
+def _settings_of_all(
+    space: SearchSpace, dataset: Dataset, size: int
+) -> tuple[list[MethodConfig], dict[str, str]]:
+    """Settings of every method that can be compared as it is, and why the others cannot."""
+    settings: list[MethodConfig] = []
+    skipped: dict[str, str] = {}
+    for name, method in METHODS.items():
+        if name != space.method.name and method.suited is None:
+            skipped[name] = "it has no settings that suit any budget; list it with your own"
+        elif method.takes_all_data and size > MAX_HMC_PARAMS:
+            skipped[name] = f"found {_too_large(size)}; list it to take it anyway"
+        else:
+            try:
+                settings.append(method_settings(space, dataset, name))
+            except ConfigError as error:
+                skipped[name] = f"its settings do not suit: {error}; list it with your own"
+    return settings, skipped
+
+
+def _too_large(size: int) -> str:
+    return (
+        f"{size:,} parameters, expected at most {MAX_HMC_PARAMS:,}, since each of its steps takes "
+        "all data"
+    )
 
 
 def measure(

@@ -191,6 +191,8 @@ def compare(
             reference=None if reference == "none" else reference,
             session=session,
         )
+    for name, why in rows.skipped.items():
+        say(f"not compared: {name}: {why}")
     table = [asdict(row) for row in rows]
     print_json(table) if format is Format.json else print_rows(table, format)
 

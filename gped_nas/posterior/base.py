@@ -18,6 +18,7 @@ from gped_nas import rng
 from gped_nas.config import Config
 from gped_nas.data.base import Dataset
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes, initialise
+from gped_nas.posterior.budget import Suited, nothing_special
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
 from gped_nas.registry import Registry
@@ -172,11 +173,18 @@ class Method:
         origin: what its samples are, which says what diagnostics can mean: successive states of a
             Markov ``chain`` that targets the posterior, independent draws of a law ``fitted`` to
             it, points that were ``optimised``, or whatever the user has ``given``.
+        suited: what settings suit a budget, beyond those that all methods share (chains, number of
+            samples, batch size, steps, and of minibatch chains burn-in and thinning); None if it
+            can only be run with settings that a user gives.
+        takes_all_data: each of its steps takes all data; comparisons leave it out where networks
+            are large.
     """
 
     config: type[MethodConfig]
     run: Run
     origin: Origin = "chain"
+    suited: Suited | None = nothing_special
+    takes_all_data: bool = False
 
     def __call__(
         self, problem: Problem, cfg: Any, *, generator: Generator, state: State | None = None

@@ -91,4 +91,17 @@ def csghmc(
     )
 
 
-METHODS.register("csghmc")(Method(CsghmcConfig, csghmc))
+METHODS.register("csghmc")(
+    Method(
+        CsghmcConfig,
+        csghmc,
+        suited=lambda budget: {
+            "step_size": {
+                "initial": (3 * budget.step_size) ** 0.5,
+                "length": 10 * budget.thinning,
+            },
+            "samples_per_cycle": 3,
+            "friction": 1 / (10 * budget.step_size**0.5),
+        },
+    )
+)

@@ -108,4 +108,13 @@ def csgld(
     )
 
 
-METHODS.register("csgld")(Method(CyclicConfig, csgld))
+METHODS.register("csgld")(
+    Method(
+        CyclicConfig,
+        csgld,
+        suited=lambda budget: {
+            "step_size": {"initial": 3 * budget.step_size, "length": 10 * budget.thinning},
+            "samples_per_cycle": 3,
+        },
+    )
+)

@@ -104,4 +104,15 @@ def _objective(problem: Problem, anchor: Tensor | None) -> Callable[[Params, Ten
     return objective
 
 
-METHODS.register("deep_ensemble")(Method(DeepEnsembleConfig, deep_ensemble, origin="optimised"))
+METHODS.register("deep_ensemble")(
+    Method(
+        DeepEnsembleConfig,
+        deep_ensemble,
+        origin="optimised",
+        # members are few, and each is trained to the end
+        suited=lambda budget: {
+            "num_samples": DeepEnsembleConfig.model_fields["num_samples"].default,
+            "steps": 2000,
+        },
+    )
+)

@@ -188,4 +188,6 @@ def hmc(
         yield Step(PosteriorSample(theta.float().cpu()) if cfg.is_sample(step) else None, state)
 
 
-METHODS.register("hmc")(Method(HmcConfig, hmc))
+METHODS.register("hmc")(
+    Method(HmcConfig, hmc, suited=lambda budget: {"leapfrog_steps": 100}, takes_all_data=True)
+)

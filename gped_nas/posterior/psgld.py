@@ -90,4 +90,10 @@ def psgld(
     )
 
 
-METHODS.register("psgld")(Method(PsgldConfig, psgld))
+METHODS.register("psgld")(
+    Method(
+        PsgldConfig,
+        psgld,
+        suited=lambda budget: {"step_size": {"initial": budget.step_size / 10}, "damping": 0.05},
+    )
+)

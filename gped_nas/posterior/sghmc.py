@@ -162,4 +162,13 @@ def sghmc(
     )
 
 
-METHODS.register("sghmc")(Method(SghmcConfig, sghmc))
+METHODS.register("sghmc")(
+    Method(
+        SghmcConfig,
+        sghmc,
+        suited=lambda budget: {
+            "step_size": {"initial": budget.step_size**0.5},
+            "friction": 1 / (10 * budget.step_size**0.5),
+        },
+    )
+)

@@ -48,4 +48,6 @@ def sgld(
     )
 
 
-METHODS.register("sgld")(Method(SgldConfig, sgld))
+METHODS.register("sgld")(
+    Method(SgldConfig, sgld, suited=lambda budget: {"step_size": {"initial": budget.step_size}})
+)
