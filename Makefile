@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search test test-processors lint soak clean
+.PHONY: search test test-processors golden lint soak clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ test-processors: $(VENV)/.dev  ## the numerical tests, rounded as three kinds of
 	env $(AVX2) $(BIN)/python -m pytest $(NUMERICAL)
 	env $(SSE41) $(BIN)/python -m pytest $(NUMERICAL)
 	$(BIN)/python -m pytest $(NUMERICAL)
+
+golden: $(VENV)/.dev  ## keep this platform's figures of digits_mlp anew; say why in the commit
+	$(BIN)/python -m tests.golden.digits
 
 lint: $(VENV)/.dev  ## style, formatting, types, floors
 	$(BIN)/ruff check .

@@ -1,0 +1,123 @@
+"""The figures of ``digits_mlp`` that no change may move: run it, and keep what it says.
+
+``make golden`` writes them to ``digits_mlp-<platform>.json`` beside this file. Last bits depend on
+the processor and on torch, so a file holds for the platform in its name and for no other.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+HERE = Path(__file__).parent
+SPACE = HERE.parents[1] / "search_spaces" / "digits_mlp.yaml"
+PROGRAM = Path(sys.executable).with_name("gped-search")
+
+# What a trial says beside its metrics; compared where bits are, by one digest a trial.
+DETAILS = ("state", "reason", "intervals", "n")
+CURVES = ("loss", "rungs")
+
+
+def platform_name() -> str:
+    """What decides last bits: architecture, who made the processor, its vectors, torch's version."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    vendor = re.search(r"vendor_id\s*: (\w+)", text)
+    family = re.search(r"cpu family\s*: (\d+)", text)
+    flags = set(re.findall(r"\b(?:amx_tile|avx512_bf16)\b", text))
+
+    parts = [
+        platform.machine(),
+        vendor.group(1) if vendor else platform.system(),
+        family.group(1) if family else platform.processor(),
+        torch.backends.cpu.get_cpu_capability(),
+        *sorted(flags),
+        f"torch-{torch.__version__.split('+')[0]}",
+    ]
+    return "-".join(parts).lower()
+
+
+def golden_file() -> Path:
+    """Where this platform's figures lie; the file need not exist."""
+    return HERE / f"digits_mlp-{platform_name()}.json"
+
+
+def golden_files() -> list[Path]:
+    """Every file of figures that is kept."""
+    return sorted(HERE.glob("digits_mlp-*.json"))
+
+
+def space_digest() -> str:
+    """SHA-256 of the settings of the shipped space: figures of other settings are stale."""
+    return _digest(yaml.safe_load(SPACE.read_text()))
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """Run ``digits_mlp`` below a folder with the installed command; its figures, as plain data."""
+    _call(folder, "run", "digits_mlp")
+    teacher = json.loads(_call(folder, "teacher", "info", "digits_mlp", "--format", "json"))
+    trials = json.loads(_call(folder, "trials", "reports/digits_mlp", "--format", "json"))
+    front = json.loads(_call(folder, "front", "reports/digits_mlp", "--format", "json"))
+
+    students = (folder / "reports" / "digits_mlp" / "students").glob("*/weights.safetensors")
+    return {
+        "platform": platform_name(),
+        "space": space_digest(),
+        "stream": teacher["digest"],
+        "trials": [_trial(record) for record in trials],
+        "front": [{key: record[key] for key in ("trial", "metrics")} for record in front],
+        "weights": {
+            path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(students)
+        },
+    }
+
+
+def _trial(record: dict[str, Any]) -> dict[str, Any]:
+    details = {key: record[key] for key in DETAILS}
+    curves = {key: record["extra"][key] for key in CURVES}
+    return {
+        **{key: record[key] for key in ("trial", "genotype", "costs", "metrics")},
+        "details": _digest({**details, **curves}),
+    }
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _call(folder: Path, *args: str) -> str:
+    # One thread: a product cut among threads rounds otherwise on each number of them.
+    changes = {"GPED_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    kept = {k: v for k, v in os.environ.items() if k not in ("GPED_STORAGE", "OPTUNA_STORAGE")}
+    done = subprocess.run(
+        [str(PROGRAM), *args], cwd=folder, env={**kept, **changes}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def write(data: dict[str, Any]) -> Path:
+    """Keep figures as this platform's, a line a trial."""
+    lines = []
+    for key, value in data.items():
+        if isinstance(value, list):
+            rows = ",\n".join("  " + json.dumps(row, sort_keys=True) for row in value)
+            lines.append(f'"{key}": [\n{rows}\n]')
+        else:
+            lines.append(f'"{key}": {json.dumps(value, sort_keys=True)}')
+    golden_file().write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return golden_file()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        print(write(figures(Path(name))))
