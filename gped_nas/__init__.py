@@ -11,6 +11,9 @@ first used.
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+"""Read by the build, ``gped-search --version`` and the test of CITATION.cff."""
+
 __all__ = [
     "Cost",
     "Dataset",

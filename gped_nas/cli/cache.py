@@ -8,11 +8,12 @@ import typer
 from gped_nas.cli.options import FormatOption
 from gped_nas.cli.output import Format, print_json, print_rows
 from gped_nas.cli.progress import say
+from gped_nas.cli.verbs import HOUSEKEEPING, Verb
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=HOUSEKEEPING)
 def gc(
     digests: Annotated[
         list[str] | None,
@@ -35,13 +36,14 @@ def gc(
     ] = False,
     format: FormatOption = Format.table,
 ) -> None:
-    """Show what lies in the cache of streams, or what would go; remove it with --delete.
+    """List the cached streams, or remove what is chosen.
 
-    Without a choice every stream is listed. A stream that a process is writing is left alone, and
-    links are not followed. Which studies use a stream cannot be known, for their folders can lie
-    anywhere: a study whose stream is gone keeps its front, students and report, but has to sample
-    the teacher again before it can go on. When a stream was last read is not known either, only
-    when it was last written.
+    Nothing is removed without --delete. Without a choice every stream is listed. A stream that a
+    process is writing stays, and links are not followed.
+
+    Nothing tells which studies use a stream, because their folders can lie anywhere. A study whose
+    stream is gone keeps its front, students and report, but has to sample the teacher again before
+    it can go on. The list has the time when a stream was last written, not when it was last read.
     """
     from gped_nas.api.cache import cached_streams, described, remove, select
     from gped_nas.errors import ConfigError

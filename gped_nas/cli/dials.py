@@ -1,4 +1,4 @@
-"""The verb ``dials``: how far students stay behind their teacher as the data grows more uncertain."""
+"""The verb ``dials``: how far students stay behind their teacher as data get more uncertain."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +9,12 @@ from gped_nas.cli.options import Device, Out, Seed, Set, Space, overrides
 from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
+from gped_nas.cli.verbs import SEARCH, Verb
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def dials(
     space: Space,
     mask: Annotated[
@@ -27,8 +28,10 @@ def dials(
     device: Device = "auto",
     out: Out = Path("reports"),
 ) -> None:
-    """Turn the two uncertainty dials: a teacher and students at each setting, their gap, one page
-    and its numbers.
+    """Measure the gap to the teacher as data get harder.
+
+    One dial masks a part of each input, the other drops labels. A teacher and its students are
+    made at each setting, and the gap between them is one page with its numbers.
     """
     masks, subsamples = _numbers(mask, "--mask"), _numbers(subsample, "--subsample")
 

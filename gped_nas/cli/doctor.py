@@ -1,4 +1,4 @@
-"""``doctor``: is everything here that a search needs, and do the posterior methods keep their laws?"""
+"""``doctor``: whether this machine has what a search needs, and whether methods keep their laws."""
 
 import shutil
 import sys
@@ -9,6 +9,7 @@ import typer
 
 from gped_nas.cli.options import FormatOption
 from gped_nas.cli.output import Format, print_json, print_rows
+from gped_nas.cli.verbs import HOUSEKEEPING, Verb
 
 app = typer.Typer()
 NEEDED_BYTES = 2**30
@@ -20,9 +21,13 @@ Posterior = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=HOUSEKEEPING)
 def doctor(format: FormatOption = Format.table, posterior: Posterior = False) -> None:
-    """Check Python, torch, device, extras, folders and disk; exit 5 if something needed is missing."""
+    """Check that this machine has what a search needs.
+
+    It looks at Python, torch, the device, extras, folders and the disk, and exits with 5 if
+    something that is needed is missing.
+    """
     from gped_nas.errors import EnvironmentProblem
 
     if posterior:

@@ -2,57 +2,111 @@
 
 import os
 import sys
+import traceback
+from typing import Annotated, Any
 
 import typer
 
+from gped_nas import __version__
 from gped_nas.cli import cache, dials, doctor, spaces, students, studies, teachers
-from gped_nas.errors import GpedError, exit_code
+from gped_nas.cli.progress import loudness
+from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
+from gped_nas.errors import GpedError, Interrupted, exit_code
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What Typer raises for every wrong use; of this family it exports ``BadParameter`` alone."""
 
 app = typer.Typer(
     name="gped-search",
     help="Find the small network that replaces a Bayesian ensemble, and see what it gives up.",
-    no_args_is_help=True,
+    cls=VerbGroup,
+    context_settings=HELP,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(teachers.app, name="teacher")
-for verbs in (spaces.app, studies.app, students.app, dials.app, cache.app, doctor.app):
-    app.registered_commands += verbs.registered_commands
+for verbs in (spaces.app, studies.app, dials.app):
+    app.add_typer(verbs)
+app.add_typer(teachers.app, name="teacher", rich_help_panel=TEACHER)
+for verbs in (students.app, cache.app, doctor.app):
+    app.add_typer(verbs)
+
+
+def _print_version(is_given: bool) -> None:
+    if is_given:
+        print(f"gped-search {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself; ``version`` has done its work before this is called."""
 
 
 def main() -> None:
     """Run ``gped-search`` and exit: 0 ok, 1 failure, 2 usage, 3 gate, 4 integrity, 5 environment,
     130/143 signals.
     """
+    loudness.set("normal")
     try:
-        app(prog_name="gped-search")
-    except GpedError as error:
-        _say(str(error))
-        sys.exit(exit_code(error))
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader left; nothing more to say
-        sys.exit(1)
-    except OSError as error:
-        _say(
-            f"{error.filename or 'system'}: {error.strerror or error}; check the path, permissions "
-            "and disk space"
-        )
-        sys.exit(5)
-    except MemoryError:
-        _say("out of memory; lower search.students_at_once or teacher.method.num_samples")
-        sys.exit(5)
+        code = app(prog_name="gped-search", standalone_mode=False)
     except Exception as error:
-        if os.environ.get("GPED_DEBUG"):
-            raise
-        _say(
-            f"internal error: {type(error).__name__}: {error}; this is a bug: please report it "
-            "with the traceback that "
-            "GPED_DEBUG=1 shows"
-        )
-        sys.exit(1)
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _say(message: str) -> None:
+def _explain(error: Exception) -> int:
+    """Print what went wrong as one message; the exit code."""
+    if isinstance(error, BrokenPipeError):
+        # The reader of our output left, so there is nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+    is_verbose = loudness.get() == "verbose" or bool(os.environ.get("GPED_DEBUG"))
+    if is_verbose and not isinstance(error, Interrupted | _UsageError):
+        traceback.print_exception(error)
+
+    message, hint, code = _message(error)
     print(f"gped-search: error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    return code
+
+
+def _message(error: Exception) -> tuple[str, str, int]:
+    """What went wrong, what to do about it (empty where there is nothing), and the exit code."""
+    if isinstance(error, _UsageError):
+        return *_usage(error), 2
+    if isinstance(error, GpedError):
+        return *_split(str(error)), exit_code(error)
+    if isinstance(error, OSError):
+        what = f"{error.filename or 'system'}: {error.strerror or error}"
+        return what, "check the path, permissions and disk space", 5
+    if isinstance(error, MemoryError):
+        hint = "lower search.students_at_once or teacher.method.num_samples"
+        return "out of memory", hint, 5
+
+    what = f"internal error: {type(error).__name__}: {error}"
+    return what, "this is a bug: please report it with the traceback that --verbose shows", 1
+
+
+def _split(message: str) -> tuple[str, str]:
+    """Our own messages end with what to do, after their last semicolon."""
+    what, semicolon, hint = message.rpartition("; ")
+    return (what, hint) if semicolon else (message, "")
+
+
+def _usage(error: Any) -> tuple[str, str]:
+    """Typer's messages in the style of ours: no capital, no full stop, the way on as the hint."""
+    text = error.format_message().replace("Value error, ", "")
+    what, _, suggestion = text.partition(". Did you mean ")
+    command = error.ctx.command_path if error.ctx else "gped-search"
+
+    hint = f"did you mean {suggestion}" if suggestion else f"see `{command} --help`"
+    return what[:1].lower() + what[1:].removesuffix("."), hint

@@ -1,17 +1,30 @@
-"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""What is told on stderr: a bar on a terminal, a line now and then elsewhere, and remarks."""
 
 import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Literal
 
 LINE_SECONDS = 10.0
 
+Loudness = Literal["quiet", "normal", "verbose"]
+Report = Callable[[str, int, int], None]
+"""``report(what, done, total)``: how far a stage is."""
+
+loudness: ContextVar[Loudness] = ContextVar("loudness", default="normal")
+"""How much the running command tells: ``--quiet``, ``--verbose`` or neither."""
+
 
 @contextlib.contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A ``progress(what, done, total)`` that draws itself while the block runs."""
-    if sys.stderr.isatty():
+def progress() -> Iterator[Report]:
+    """A ``report(what, done, total)`` that draws itself while the block runs."""
+    if loudness.get() == "quiet":
+        yield lambda what, done, total: None
+    elif loudness.get() == "verbose":
+        yield _stages()
+    elif sys.stderr.isatty():
         with _bars() as report:
             yield report
     else:
@@ -19,7 +32,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextlib.contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
+def _bars() -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -47,20 +60,37 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
-def _lines() -> Callable[[str, int, int], None]:
+def _lines() -> Report:
+    """A line whenever a stage has gone on for ``LINE_SECONDS`` since its last one."""
     last: dict[str, float] = {}
 
     def report(what: str, done: int, total: int) -> None:
         now = time.monotonic()
         if done <= 1 or what not in last:
             last[what] = now
+
         if now - last[what] >= LINE_SECONDS:
             last[what] = now
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            say(f"{what}: {done} of {total}")
+
+    return report
+
+
+def _stages() -> Report:
+    """As ``_lines``, and a line with the time when a stage ends."""
+    lines, began = _lines(), dict[str, float]()
+
+    def report(what: str, done: int, total: int) -> None:
+        began.setdefault(what, time.monotonic())
+        lines(what, done, total)
+
+        if done >= total:
+            say(f"{what}: all {total} in {time.monotonic() - began.pop(what):.2f} s")
 
     return report
 
 
 def say(message: str) -> None:
-    """One line of log on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """One line of log on stderr, unless the command is quiet."""
+    if loudness.get() != "quiet":
+        print(message, file=sys.stderr, flush=True)

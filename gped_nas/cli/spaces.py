@@ -7,11 +7,12 @@ import typer
 
 from gped_nas.cli.options import FormatOption, Seed, Set, overrides
 from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
+from gped_nas.cli.verbs import SEARCH, Verb
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def init(
     path: Annotated[Path, typer.Argument(help="The YAML file to write.")],
     data: Annotated[
@@ -20,7 +21,10 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented search space to start from, for the digits or for your own arrays."""
+    """Write a commented search space to start from.
+
+    It is for the digits, or for your own arrays.
+    """
     from gped_nas.cli.progress import say
     from gped_nas.cli.template import space_for
     from gped_nas.config import load_yaml
@@ -37,7 +41,7 @@ def init(
     say(f"wrote {path}; next: gped-search run {path}")
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def space(
     space: Annotated[
         str | None, typer.Argument(metavar="SPACE", help="File or shipped name; none lists those.")
@@ -49,7 +53,10 @@ def space(
     set_: Set = None,
     seed: Seed = None,
 ) -> None:
-    """Show what a search space holds: its size and the range of its costs."""
+    """Show the size of a search space and its costs.
+
+    Without a space, the shipped ones are listed.
+    """
     from gped_nas.search.space_file import load_space, shipped_spaces
 
     if space is None:

@@ -8,13 +8,14 @@ import typer
 from gped_nas.cli.options import FormatOption, Out, Storage, StudyArgument, TrialArgument
 from gped_nas.cli.output import Format, print_json, print_rows
 from gped_nas.cli.progress import say
+from gped_nas.cli.verbs import STUDENT, Verb
 
 app = typer.Typer()
 _COLUMN = 32
 """Characters of a class name that head a column."""
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=STUDENT)
 def export(
     study: StudyArgument,
     trial: TrialArgument,
@@ -33,8 +34,9 @@ def export(
     storage: Storage = None,
     out: Out = Path("reports"),
 ) -> None:
-    """Take a student of the front home: its file in each format, spec.json and a model card,
-    checked for parity.
+    """Take a student home, in files that others can read.
+
+    Each format is checked against the live student; spec.json and a model card lie beside it.
     """
     from gped_nas.api import export_student
 
@@ -51,7 +53,7 @@ def export(
     print(found.folder)
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=STUDENT)
 def predict(
     student: Annotated[
         Path, typer.Argument(metavar="STUDENT", help="A student's folder, or an export of one.")
@@ -65,7 +67,10 @@ def predict(
     ],
     format: FormatOption = Format.table,
 ) -> None:
-    """Ask a student: the probability of each class and how uncertain it is, one row an input."""
+    """Ask a student about inputs, one row an input.
+
+    A row holds the probability of each class and how uncertain the student is.
+    """
     from gped_nas.api import predict_files
 
     rows = predict_files(student, inputs)

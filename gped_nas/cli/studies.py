@@ -24,16 +24,22 @@ from gped_nas.cli.options import (
 from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
+from gped_nas.cli.verbs import SEARCH, STUDENT, Verb
 
 app = typer.Typer()
 REPORTS = Path("reports")
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def run(
     space: Space,
     study_name: Annotated[
-        str | None, typer.Option("--study-name", help="The space's name by default.")
+        str | None,
+        typer.Option(
+            "--study-name",
+            help="Name of the study and of its folder in --out; the space's name by default. The "
+            "same name goes on with a study, another one starts anew.",
+        ),
     ] = None,
     n_trials: Annotated[
         int | None,
@@ -55,8 +61,10 @@ def run(
         bool, typer.Option("--print-config", help="Print the resolved space, and stop.")
     ] = False,
 ) -> None:
-    """Search: sample the teacher once, distil populations of students, write the front and its
-    report.
+    """Search for students, write the front and its report.
+
+    The teacher is sampled once and its stream kept. The same command goes on where an earlier one
+    stopped.
     """
     from gped_nas.api import load_space, new_session
     from gped_nas.api import run as run_study
@@ -138,6 +146,7 @@ def _plan(space: Any) -> None:
     space.check_reachable(dataset.input_shape, dataset.num_classes)
     key = stream_key(space, dataset)
     folder = key.folder(Session().streams)
+    is_sampled = (folder / "segments").exists()
     samples = getattr(space.method, "num_samples", 1)
     points = (
         sum(len(dataset.raw(view.part)) for view in space.views)
@@ -150,7 +159,7 @@ def _plan(space: Any) -> None:
         {
             "dataset": f"{dataset.name}: {dataset.split_text}",
             "teacher": f"{space.genotype} by {space.method.name}, {samples} posterior samples",
-            "stream": f"{folder} ({'there' if (folder / 'segments').exists() else 'to be sampled'})",
+            "stream": f"{folder} ({'there' if is_sampled else 'to be sampled'})",
             "disk for weights": samples * num_params(key.shapes) * 4,
             "disk for predictions": samples * points * dataset.num_classes * 4,
             "trials": space.search.n_trials,
@@ -202,14 +211,14 @@ def _as_json(record: Any) -> dict[str, Any]:
     return {key: data[key] for key in ("trial", "genotype", "metrics", "intervals", "n", "costs")}
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def front(
     study: StudyArgument,
     storage: Storage = None,
     out: Out = REPORTS,
     format: FormatOption = Format.table,
 ) -> None:
-    """Print the Pareto front, best by the first objective first."""
+    """Print the Pareto front, best by the first objective."""
     from gped_nas.api import open_study
 
     found = open_study(study, storage=storage, out=out)
@@ -219,14 +228,17 @@ def front(
         print_rows(_rows(found.front_records()), format)
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def trials(
     study: StudyArgument,
     storage: Storage = None,
     out: Out = REPORTS,
     format: FormatOption = Format.table,
 ) -> None:
-    """Print every trial with its state and, where it is not complete, the reason."""
+    """Print every trial with its state.
+
+    A trial that is not complete has the reason beside it.
+    """
     from gped_nas.api import open_study
 
     records = open_study(study, storage=storage, out=out).records()
@@ -237,7 +249,7 @@ def trials(
         print_rows([{**row, "state": r.state, "reason": r.reason} for row, r in rows], format)
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def status(
     study: StudyArgument,
     storage: Storage = None,
@@ -268,7 +280,7 @@ def status(
     )
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=STUDENT)
 def pick(
     study: StudyArgument,
     within: Annotated[
@@ -279,8 +291,9 @@ def pick(
     out: Out = REPORTS,
     format: FormatOption = Format.table,
 ) -> None:
-    """Pick one student: the best within budgets, or the one the report chooses when no budget is
-    given.
+    """Pick the best student within budgets.
+
+    Without a budget, it is the student that the report chooses.
     """
     from gped_nas.api import open_study
     from gped_nas.errors import ConfigError, GateError
@@ -301,7 +314,7 @@ def pick(
     print_json(_as_json(record)) if format is Format.json else print_rows(_rows([record]), format)
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=STUDENT)
 def show(
     study: StudyArgument,
     trial: TrialArgument,
@@ -309,7 +322,10 @@ def show(
     out: Out = REPORTS,
     format: FormatOption = Format.table,
 ) -> None:
-    """Show one trial: genotype, layers, costs, metrics with intervals."""
+    """Show one trial with its layers, costs and metrics.
+
+    The metrics have their 95 % intervals.
+    """
     from gped_nas.api import open_study
 
     record = open_study(study, storage=storage, out=out).record(trial)
@@ -336,7 +352,7 @@ def show(
         print_rows(record.layers, format, title="layers")
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def report(
     studies: Annotated[
         list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder, or several.")
@@ -345,21 +361,27 @@ def report(
     storage: Storage = None,
     out: Out = REPORTS,
 ) -> None:
-    """Write a study's report, or set several side by side: one HTML file that needs no network."""
+    """Write the report of a study, or compare several.
+
+    It is one HTML file that needs no network.
+    """
     from gped_nas.api import compare_studies, open_study
 
     found = [open_study(study, storage=storage, out=out) for study in studies]
     print(found[0].write_report(to) if len(found) == 1 else compare_studies(found, to))
 
 
-@app.command()
+@app.command(cls=Verb, rich_help_panel=SEARCH)
 def dashboard(
     study: StudyArgument,
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
     storage: Storage = None,
     out: Out = REPORTS,
 ) -> None:
-    """Serve the study with the Optuna dashboard, to this machine only."""
+    """Serve the study with the Optuna dashboard.
+
+    It is served to this machine only.
+    """
     from gped_nas.api import open_study, serve_study
 
     serve_study(

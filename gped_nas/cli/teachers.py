@@ -10,6 +10,7 @@ from gped_nas.cli.options import Device, FormatOption, Processes, Seed, Set, Spa
 from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
+from gped_nas.cli.verbs import Verb, VerbGroup
 
 if TYPE_CHECKING:
     from gped_nas.api.diagnosis import Diagnosis
@@ -23,12 +24,10 @@ Methods = Annotated[
 Reference = Annotated[
     str, typer.Option(help="The method that others are compared with, or 'none'.")
 ]
-app = typer.Typer(
-    help="Build, show and check the teacher's stream of posterior samples.", no_args_is_help=True
-)
+app = typer.Typer(help="Sample, show and check the teacher's posterior.", cls=VerbGroup)
 
 
-@app.command()
+@app.command(cls=Verb)
 def build(
     space: Space,
     set_: Set = None,
@@ -36,8 +35,9 @@ def build(
     device: Device = "auto",
     processes: Processes = None,
 ) -> None:
-    """Sample the teacher's posterior, unless its stream is there; a killed build goes on where it
-    stopped.
+    """Sample the teacher's posterior, unless that is done.
+
+    A killed build goes on where it stopped.
     """
     from gped_nas.api import build_teacher, load_space, new_session
 
@@ -49,12 +49,13 @@ def build(
     print(teacher.stream.folder)
 
 
-@app.command()
+@app.command(cls=Verb)
 def info(
     space: Space, format: FormatOption = Format.table, set_: Set = None, seed: Seed = None
 ) -> None:
-    """Show the teacher's stream, its metrics on validation, and whether its posterior can be
-    trusted.
+    """Show the teacher's stream, and whether to trust it.
+
+    The stream, its metrics on validation, and a verdict on the posterior.
     """
     from gped_nas.api import load_dataset, load_space, new_session
     from gped_nas.api.diagnosis import diagnose
@@ -164,7 +165,7 @@ def _diagnostic_pairs(diagnosis: "Diagnosis") -> dict[str, Any]:
     return {**pairs, **{what: f"not measured: {why}" for what, why in diagnosis.missing.items()}}
 
 
-@app.command()
+@app.command(cls=Verb)
 def compare(
     space: Space,
     methods: Methods = None,
@@ -174,8 +175,9 @@ def compare(
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Build the teacher by each method, and tabulate them on validation; streams that exist are
-    reused.
+    """Build the teacher by several methods, and compare.
+
+    They are measured on validation. Streams that exist are reused.
     """
     from dataclasses import asdict
 
@@ -197,9 +199,12 @@ def compare(
     print_json(table) if format is Format.json else print_rows(table, format)
 
 
-@app.command()
+@app.command(cls=Verb)
 def verify(space: Space, set_: Set = None, seed: Seed = None) -> None:
-    """Check every byte of the teacher's stream against its digests; exit 4 if any is wrong."""
+    """Check every byte of the teacher's stream.
+
+    They are checked against the stream's digests; exit 4 if any is wrong.
+    """
     from gped_nas.api import load_dataset, load_space
     from gped_nas.api.session import Session
     from gped_nas.api.teacher import existing_stream

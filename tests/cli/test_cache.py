@@ -60,7 +60,7 @@ def test_a_stream_in_use_stays_and_says_so(own: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["Which studies use a stream cannot be known", "--delete", "--building"]
+    "words", ["Nothing tells which studies use a stream", "--delete", "--building"]
 )
 def test_the_help_says_what_it_cannot_know(words: str) -> None:
     assert words in " ".join(accepted("gc", "--help").out.split())

@@ -75,13 +75,21 @@ def _verbs(command: Any, words: str) -> Iterator[tuple[str, Any]]:
 
 
 VERBS = dict(_verbs(typer.main.get_command(app), "gped-search"))
+EVERYWHERE = {"--quiet", "--verbose"}
+"""Options that each verb takes, and that only the section about all verbs describes."""
+
+
+def test_what_each_verb_takes_is_described_once() -> None:
+    section = _section(COMMANDS, "## What all verbs share")
+    assert {name for name in EVERYWHERE if f"`{name}`" not in section} == set()
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_described_with_its_options_and_an_example(verb: str) -> None:
     section = _section(COMMANDS, f"## `{verb}`")
     options = {name for one in VERBS[verb].params for name in one.opts if name.startswith("--")}
-    assert {name for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", section)} == options
+    described = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section))
+    assert described == options - EVERYWHERE
     assert f"$ {verb}" in section
 
 
