@@ -12,6 +12,7 @@ from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
 from gped_nas.distill.student import load_student
 from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
+from gped_nas.evaluate.measured import TEST, Key, Measured, to_public
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference
@@ -55,7 +56,7 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
             "references",
             {
                 "baseline": baseline,
-                "references": [asdict(_measured(c, teacher, trainer, test)) for c in contenders],
+                "references": [_measured(c, teacher, trainer, test).to_json() for c in contenders],
                 "comparisons": [
                     asdict(row)
                     for c in contenders[1:]
@@ -67,15 +68,16 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
         trainer.session.raise_if_stopped()
         student = load_student(trainer.folder / str(trial))
         predictions = student_predictions(student, dataset.raw("test"))
-        measured = evaluate(
-            predictions, dataset.labels("test"), teacher.predictions.get("test"), resamples=test
+        measures = evaluate(
+            predictions,
+            dataset.labels("test"),
+            teacher.predictions.get("test"),
+            resamples=test,
+            part=TEST,
         )
-        shown = measured.prefixed("test_")
         contender = Contender("student", f"trial {trial}", "", {"test": predictions}, {})
         tested[str(trial)] = {
-            "metrics": shown.metrics,
-            "intervals": shown.intervals,
-            "n": shown.n,
+            **to_public(measures),
             "comparisons": [asdict(row) for row in _compared(contender, teacher, trainer, test)],
         }
     store.put("test", tested)
@@ -84,24 +86,16 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
 def _measured(
     contender: Contender, teacher: Contender, trainer: Trainer, test: Resamples
 ) -> Reference:
-    """A contender's metrics on validation and, where the teacher is known there, on test as
-    ``test_...``.
-    """
+    """A contender's measures on validation and, where the teacher is known there, on test."""
     resamples: dict[Part, Resamples] = {"validation": trainer.resamples, "test": test}
-    metrics: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
-    n: dict[str, int] = {}
+    measures: dict[Key, Measured] = {}
     for part, against in teacher.predictions.items():
         labels = trainer.teacher.dataset.labels(part)
         known = None if contender is teacher else against
-        measured = evaluate(contender.predictions[part], labels, known, resamples=resamples[part])
-        shown = measured.prefixed("" if part == "validation" else "test_")
-        metrics |= shown.metrics
-        intervals |= shown.intervals
-        n |= shown.n
-    return Reference(
-        contender.name, contender.label, metrics, intervals, n, contender.costs, contender.note
-    )
+        measures |= evaluate(
+            contender.predictions[part], labels, known, resamples=resamples[part], part=part
+        )
+    return Reference(contender.name, contender.label, measures, contender.costs, contender.note)
 
 
 def _compared(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gped_nas.api.study import DATABASE, STUDENTS, Study, storage_from_environment
 from gped_nas.errors import DataError
+from gped_nas.evaluate.measured import TEST, VALIDATION, Key, public_name
 from gped_nas.export.card import card
 from gped_nas.export.folder import CARD_FILE, write_export
 from gped_nas.export.text import as_markdown
@@ -137,15 +138,15 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
     """
     chosen = "the one to use" if record.trial == snapshot.chosen else "on the front"
     genotype = ", ".join(f"{name}={value}" for name, value in record.genotype.items())
-    names = [name for name in record.metrics if not name.startswith("test_")]
+    keys = [key for key in record.measures if key.part == VALIDATION]
     lines = [f"# Trial {record.trial}: {chosen}", "", as_markdown(genotype), ""]
     lines += [
         "| metric | validation | 95 % interval | test | 95 % interval |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name in names:
-        parts = [_measured(record, one) for one in (name, f"test_{name}")]
-        lines.append(f"| {as_markdown(name)} | {' | '.join(parts)} |")
+    for key in keys:
+        parts = [_measured(record, key), _measured(record, key._replace(part=TEST))]
+        lines.append(f"| {as_markdown(public_name(key))} | {' | '.join(parts)} |")
     costs = ", ".join(f"{as_markdown(name)} {value:,}" for name, value in record.costs.items())
     command = f"gped-search export {shlex.quote(snapshot.name)} {record.trial} --to onnx"
     lines += ["", f"Costs: {costs}.", "", f"Take it home: {as_markdown(command)}"]
@@ -155,9 +156,10 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
     return "\n".join(lines)
 
 
-def _measured(record: TrialRecord, name: str) -> str:
-    if name not in record.metrics:
+def _measured(record: TrialRecord, key: Key) -> str:
+    measured = record.measures.get(key)
+    if measured is None:
         return " | "
-    bounds = record.intervals.get(name)
+    bounds = measured.interval
     interval = f"{bounds[0]:.4g} to {bounds[1]:.4g}" if bounds else ""
-    return f"{record.metrics[name]:.4g} | {interval}"
+    return f"{measured.value:.4g} | {interval}"

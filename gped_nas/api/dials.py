@@ -15,7 +15,8 @@ from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import build_teacher, load_dataset
 from gped_nas.data.base import Part
 from gped_nas.distill.student import load_student, save_student
-from gped_nas.evaluate.base import Evaluation, draw_resamples, evaluate
+from gped_nas.evaluate.base import draw_resamples, evaluate
+from gped_nas.evaluate.measured import SCHEMA_VERSION, Measures, to_public
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import (
     canonical_json,
@@ -84,6 +85,7 @@ def turn_dials(
             grid, measure, lambda setting: _identity(spaces[setting]), folder / "points"
         )
         data = {
+            "schema_version": SCHEMA_VERSION,
             "name": plain.name,
             "part": PART,
             "teacher": f"{plain.genotype} by {plain.method.name}",
@@ -178,5 +180,6 @@ def _students(space: SearchSpace) -> dict[str, Genotype]:
     }
 
 
-def _numbers(found: Evaluation) -> dict[str, Any]:
-    return {"metrics": found.metrics, "intervals": {k: list(v) for k, v in found.intervals.items()}}
+def _numbers(measures: Measures) -> dict[str, Any]:
+    public = to_public(measures)
+    return {name: public[name] for name in ("metrics", "intervals")}

@@ -124,7 +124,7 @@ class Trainer:
         predictions = student_predictions(loaded, self.teacher.dataset.raw("validation"))
         labels = self.teacher.dataset.labels("validation")
         try:
-            evaluation = evaluate(predictions, labels, self.validation, resamples=self.resamples)
+            measures = evaluate(predictions, labels, self.validation, resamples=self.resamples)
         except DivergenceError as error:
             return TrialRecord(one.number, "failed", genotype.to_json(), reason=str(error))
         dataset, shapes = self.teacher.dataset, loaded.shapes
@@ -141,9 +141,7 @@ class Trainer:
             trial=one.number,
             state="complete",
             genotype=genotype.to_json(),
-            metrics=evaluation.metrics,
-            intervals=evaluation.intervals,
-            n=evaluation.n,
+            measures=measures,
             costs=asdict(cost),
             layers=tuple(family.describe(shapes)),
             layers_drawn=tuple(family.describe(drawn)),

@@ -11,15 +11,16 @@ import numpy as np
 
 from gped_nas.api import evidence
 from gped_nas.errors import ConfigError, GateError, GpedError, StudyError
+from gped_nas.evaluate.measured import from_public
 from gped_nas.io import read_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.database import sqlite_url
-from gped_nas.search.objectives import describe_constraint, objective, violations
+from gped_nas.search.objectives import Objective, describe_constraint, objective, violations
 from gped_nas.search.pareto import Scale, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Objective, PairedDifference, Reference, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.search.study import Store, load
 
 if TYPE_CHECKING:
@@ -138,10 +139,7 @@ class Study:
         for name in bounds:
             objective(name, "--within")
         for record in self.front_records():
-            if all(
-                value <= 0
-                for value in violations({**record.metrics, **record.costs}, bounds).values()
-            ):
+            if all(value <= 0 for value in violations(record.values, bounds).values()):
                 return record
         wanted = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
         raise GateError(
@@ -176,7 +174,7 @@ class Study:
             front=tuple(front),
             chosen=chosen,
             rule=rule,
-            references=tuple(Reference(**r) for r in references.get("references", [])),
+            references=tuple(Reference.from_json(r) for r in references.get("references", [])),
             paired_differences=(
                 *paired,
                 *(() if chosen is None else self.paired_differences(chosen)),
@@ -269,14 +267,8 @@ def compare_studies(studies: Sequence[Study], path: str | Path | None = None) ->
 def _with_test(record: TrialRecord, test: Mapping[str, Any] | None) -> TrialRecord:
     if test is None:
         return record
-    return record.replace(
-        metrics={**record.metrics, **test["metrics"]},
-        intervals={
-            **record.intervals,
-            **{name: (low, high) for name, (low, high) in test["intervals"].items()},
-        },
-        n={**record.n, **test["n"]},
-    )
+    tested = from_public(test["metrics"], test["intervals"], test["n"], test.get("why"))
+    return record.replace(measures={**record.measures, **tested})
 
 
 def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
@@ -301,7 +293,7 @@ def frame_of(records: Sequence[TrialRecord], first: Sequence[str]) -> "pd.DataFr
     """
     import pandas as pd
 
-    values = [{**r.metrics, **r.costs} for r in records]
+    values = [record.values for record in records]
     names = list(
         dict.fromkeys(
             [

@@ -208,7 +208,8 @@ def _print_front(study: Any) -> None:
 
 def _as_json(record: Any) -> dict[str, Any]:
     data = record.to_json()
-    return {key: data[key] for key in ("trial", "genotype", "metrics", "intervals", "n", "costs")}
+    keys = ("schema_version", "trial", "genotype", "metrics", "intervals", "n", "costs")
+    return {key: data[key] for key in keys}
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -327,6 +328,7 @@ def show(
     The metrics have their 95 % intervals.
     """
     from gped_nas.api import open_study
+    from gped_nas.evaluate.measured import by_name
 
     record = open_study(study, storage=storage, out=out).record(trial)
     if format is Format.json:
@@ -339,13 +341,12 @@ def show(
         "seconds": record.seconds,
     }
     if format is Format.csv:
-        print_pairs({**about, **record.metrics, **record.costs}, format)
+        print_pairs({**about, **record.values}, format)
         return
     print_pairs(about, format)
     rows = [
-        {"metric": name, "value": value, "low": low, "high": high, "n": record.n.get(name)}
-        for name, value in record.metrics.items()
-        for low, high in [record.intervals.get(name, (None, None))]
+        {"metric": name, "value": one.value, "low": one.low, "high": one.high, "n": one.n}
+        for name, one in by_name(record.measures).items()
     ]
     if rows:
         print_rows(rows, format, title="metrics, 95 % interval")

@@ -62,13 +62,14 @@ def info(
     from gped_nas.api.teacher import Teacher, existing_stream
     from gped_nas.api.verdict import judge
     from gped_nas.evaluate.base import draw_resamples, evaluate
+    from gped_nas.evaluate.measured import SCHEMA_VERSION, by_name
 
     found, session = load_space(space, overrides(set_, seed)), new_session("cpu")
     dataset = load_dataset(found)
     stream = existing_stream(found, dataset, session)
     teacher, labels = Teacher(found, dataset, stream), dataset.labels("validation")
     mean = teacher.averaged("validation", session)
-    measured = evaluate(
+    measures = evaluate(
         mean, labels, resamples=draw_resamples(len(labels), root=found.seed, part="validation")
     )
     diagnosis = diagnose(teacher, session)
@@ -82,13 +83,14 @@ def info(
         "bytes on disk": stream.nbytes(),
     }
     metrics: dict[str, dict[str, Any]] = {
-        name: {"value": value, "interval": list(measured.intervals[name]), "n": measured.n[name]}
-        for name, value in measured.metrics.items()
+        name: {"value": measured.value, "interval": [measured.low, measured.high], "n": measured.n}
+        for name, measured in by_name(measures).items()
     }
     if format is Format.json:
         told = {"level": verdict.level, "sentence": verdict.sentence}
         print_json(
             {
+                "schema_version": SCHEMA_VERSION,
                 **about,
                 "validation metrics": metrics,
                 "diagnosis": diagnosis.to_json(),
@@ -182,6 +184,7 @@ def compare(
     from dataclasses import asdict
 
     from gped_nas.api import compare_methods, load_space, new_session
+    from gped_nas.evaluate.measured import SCHEMA_VERSION
 
     found = load_space(space, overrides(set_, seed))
     named = [name.strip() for name in methods.split(",")] if methods is not None else None
@@ -196,7 +199,10 @@ def compare(
     for name, why in rows.skipped.items():
         say(f"not compared: {name}: {why}")
     table = [asdict(row) for row in rows]
-    print_json(table) if format is Format.json else print_rows(table, format)
+    if format is Format.json:
+        print_json([{"schema_version": SCHEMA_VERSION, **row} for row in table])
+    else:
+        print_rows(table, format)
 
 
 @app.command(cls=Verb)

@@ -2,13 +2,13 @@
 
 from gped_nas.evaluate.base import (
     METRICS,
-    Evaluation,
     Metric,
     Resamples,
     draw_resamples,
     evaluate,
     paired_difference,
 )
+from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import (
     AnyPredictions,
@@ -21,7 +21,8 @@ from gped_nas.evaluate.predictions import (
 __all__ = [
     "METRICS",
     "AnyPredictions",
-    "Evaluation",
+    "Key",
+    "Measured",
     "Metric",
     "NormalPredictions",
     "Predictions",

@@ -1,6 +1,6 @@
-"""What a metric is, and how predictions become an evaluation: values, sizes and 95 % intervals.
+"""What a metric is, and how predictions become measures: values, sizes and 95 % intervals.
 
-A metric is a function of sums over examples: ``terms`` gives K numbers an example, ``combine``
+A metric is a function of sums over examples: ``terms`` gives T numbers an example, ``combine``
 turns their sums into the value. The plain value uses the sums themselves; a bootstrap value uses
 sums weighted by how often each example was drawn, so that all resamples of all metrics are one
 matrix product. The draws are made once and shared by all students and the teacher, which makes
@@ -21,24 +21,29 @@ from numpy.typing import NDArray
 from gped_nas import rng
 from gped_nas.data.base import Task
 from gped_nas.errors import DataError, DivergenceError
+from gped_nas.evaluate.measured import (
+    CLEAN,
+    VALIDATION,
+    Direction,
+    Interval,
+    Key,
+    Measured,
+)
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels, Predictions
 from gped_nas.registry import Registry
-
-Direction = Literal["minimize", "maximize"]
-Interval = tuple[float, float]
 
 _CHUNK = 128
 
 
 Terms = Callable[[Any, Labels, Any], Floats]
-"""``terms(predictions, labels_N, teacher) -> terms_NK``; infinities and NaN are kept."""
+"""``terms(predictions, labels_N, teacher) -> terms_NT``; infinities and NaN are kept."""
 Combine = Callable[[Floats, int], Floats]
-"""``combine(sums_RK, n) -> values_R``."""
+"""``combine(sums_RT, n) -> values_R``."""
 
 
-def mean(sums_RK: Floats, n: int) -> Floats:
+def mean(sums_RT: Floats, n: int) -> Floats:
     """The mean over examples of the only term, shape (R,)."""
-    return sums_RK[:, 0] / n
+    return sums_RT[:, 0] / n
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Metric:
         name: as registered.
         direction: what is better.
         label: for axes and tables, with the unit: ``"NLL (nats)"``.
-        terms: K numbers an example.
+        terms: T numbers an example.
         combine: sums of the terms over n examples to the value.
         tasks: what kinds of label it can judge.
         needs_teacher: compares with the teacher's predictions.
@@ -86,9 +91,9 @@ class Metric:
         """The plain value on all examples; infinities and NaN are kept."""
         return self._total(self.terms(predictions, labels_N, teacher))
 
-    def _total(self, terms_NK: Floats) -> float:
+    def _total(self, terms_NT: Floats) -> float:
         with np.errstate(invalid="ignore"):
-            return float(self.combine(terms_NK.sum(axis=0, keepdims=True), len(terms_NK))[0])
+            return float(self.combine(terms_NT.sum(axis=0, keepdims=True), len(terms_NT))[0])
 
 
 def _has_entropy(predictions: AnyPredictions) -> bool:
@@ -129,11 +134,11 @@ class Resamples:
         """Number of examples."""
         return int(self.counts_RN.shape[1])
 
-    def sums(self, terms_NK: Floats) -> Floats:
-        """Sums of the terms over each resample, shape (R, K), float64."""
+    def sums(self, terms_NT: Floats) -> Floats:
+        """Sums of the terms over each resample, shape (R, T), float64."""
         chunks = range(0, len(self), _CHUNK)
         return np.concatenate(
-            [self.counts_RN[r : r + _CHUNK].astype(np.float64) @ terms_NK for r in chunks]
+            [self.counts_RN[r : r + _CHUNK].astype(np.float64) @ terms_NT for r in chunks]
         )
 
 
@@ -158,36 +163,15 @@ def draw_resamples(n: int, *, root: int, part: str, num_resamples: int = 1000) -
     return Resamples(counts)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The metrics of one predictor on one part of a dataset.
-
-    Attributes:
-        metrics: value by metric name; all finite.
-        intervals: 95 % bootstrap interval (low, high) over examples; holds the value.
-        n: number of examples behind each value.
-    """
-
-    metrics: dict[str, float]
-    intervals: dict[str, Interval]
-    n: dict[str, int]
-
-    def prefixed(self, prefix: str) -> "Evaluation":
-        """The same numbers under longer names: ``prefixed("test_")``."""
-        return Evaluation(
-            {prefix + name: value for name, value in self.metrics.items()},
-            {prefix + name: interval for name, interval in self.intervals.items()},
-            {prefix + name: n for name, n in self.n.items()},
-        )
-
-
 def evaluate(
     predictions: AnyPredictions,
     labels_N: Labels,
     teacher: AnyPredictions | None = None,
     *,
     resamples: Resamples,
-) -> Evaluation:
+    condition: str = CLEAN,
+    part: str = VALIDATION,
+) -> dict[Key, Measured]:
     """Every registered metric that applies; those that read what is absent are left out.
 
     Args:
@@ -195,6 +179,8 @@ def evaluate(
         labels_N: integer labels in [0, C), or real ones.
         teacher: the teacher's predictions for the same examples, or None.
         resamples: of the same examples; pass the same ones for every predictor.
+        condition: under which condition of the inputs the predictions were made.
+        part: of which part of the dataset the examples are.
 
     Raises:
         DataError: labels, predictions, teacher and resamples do not fit each other.
@@ -204,19 +190,20 @@ def evaluate(
     metrics = [metric for metric in METRICS.values() if metric.applies(predictions, teacher)]
     terms = [metric.terms(predictions, labels_N, teacher) for metric in metrics]
     values = [
-        _finite(metric, metric._total(terms_NK))
-        for metric, terms_NK in zip(metrics, terms, strict=True)
+        _finite(metric, metric._total(terms_NT))
+        for metric, terms_NT in zip(metrics, terms, strict=True)
     ]
-    ends = np.cumsum([terms_NK.shape[1] for terms_NK in terms])[:-1]
+
+    # All resamples of all metrics are one matrix product.
+    ends = np.cumsum([terms_NT.shape[1] for terms_NT in terms])[:-1]
     sums = np.split(resamples.sums(np.concatenate(terms, axis=1)), ends, axis=1)
-    intervals = {
-        metric.name: _interval(metric, value, metric.combine(sums_RK, resamples.n))
-        for metric, value, sums_RK in zip(metrics, values, sums, strict=True)
-    }
-    names = [metric.name for metric in metrics]
-    return Evaluation(
-        dict(zip(names, values, strict=True)), intervals, dict.fromkeys(names, len(predictions))
-    )
+
+    measures = {}
+    for metric, value, sums_RT in zip(metrics, values, sums, strict=True):
+        low, high = _interval(metric, value, metric.combine(sums_RT, resamples.n))
+        key = Key(metric.name, condition, part)
+        measures[key] = Measured(value, low, high, len(predictions))
+    return measures
 
 
 def paired_difference(
@@ -243,9 +230,9 @@ def paired_difference(
             raise DataError(
                 f"metric '{metric_name}': it reads teacher predictions or an E[H] that is absent"
             )
-        terms_NK = metric.terms(predictions, labels_N, teacher)
-        values.append(_finite(metric, metric._total(terms_NK)))
-        resampled.append(metric.combine(resamples.sums(terms_NK), resamples.n))
+        terms_NT = metric.terms(predictions, labels_N, teacher)
+        values.append(_finite(metric, metric._total(terms_NT)))
+        resampled.append(metric.combine(resamples.sums(terms_NT), resamples.n))
     difference = values[0] - values[1]
     return difference, _bounds(metric, difference, resampled[0] - resampled[1]), resamples.n
 

@@ -108,8 +108,8 @@ def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | No
     return terms_N1
 
 
-def _sum_of_gaps(sums_RK: Floats, n: int) -> Floats:
-    values_R: Floats = np.abs(sums_RK).sum(axis=1) / n
+def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
+    values_R: Floats = np.abs(sums_RT).sum(axis=1) / n
     return values_R
 
 
@@ -125,10 +125,10 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
     confidence = _confidence(predictions)
-    terms_NK = np.zeros((len(labels_N), ECE_BINS))
+    terms_NT = np.zeros((len(labels_N), ECE_BINS))
     gap_N = confidence - _correct(predictions, labels_N)
-    terms_NK[np.arange(len(labels_N)), _bin(confidence, ECE_BINS)] = gap_N
-    return terms_NK
+    terms_NT[np.arange(len(labels_N)), _bin(confidence, ECE_BINS)] = gap_N
+    return terms_NT
 
 
 @add_metric("kl_to_teacher", "minimize", "KL to teacher (nats)", tasks=_ANY, needs_teacher=True)

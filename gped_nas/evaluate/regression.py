@@ -15,13 +15,13 @@ LEVELS = np.arange(1, 10) / 10
 _REGRESSION = ("regression",)
 
 
-def _root_mean(sums_RK: Floats, n: int) -> Floats:
-    root_R: Floats = np.sqrt(sums_RK[:, 0] / n)
+def _root_mean(sums_RT: Floats, n: int) -> Floats:
+    root_R: Floats = np.sqrt(sums_RT[:, 0] / n)
     return root_R
 
 
-def _mean_gap(sums_RK: Floats, n: int) -> Floats:
-    gap_R: Floats = np.abs(sums_RK / n - LEVELS).mean(axis=1)
+def _mean_gap(sums_RT: Floats, n: int) -> Floats:
+    gap_R: Floats = np.abs(sums_RT / n - LEVELS).mean(axis=1)
     return gap_R
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gped_nas.distill.student import StudentSpec
+from gped_nas.evaluate.measured import by_name, public_name
 from gped_nas.export.graph import INPUT, output_names
 from gped_nas.export.text import as_markdown
 from gped_nas.search.record import TrialRecord
@@ -149,11 +150,11 @@ def _metrics(record: TrialRecord) -> str:
     rows = [
         [
             as_markdown(name),
-            _number(value),
-            _interval(record.intervals.get(name)),
-            _count(record.n.get(name)),
+            _number(measured.value),
+            _interval(measured.interval),
+            _count(measured.n),
         ]
-        for name, value in record.metrics.items()
+        for name, measured in by_name(record.measures).items()
     ]
     text = "Validation chose this student; what begins with `test_` was measured once, afterwards."
     return "\n".join(
@@ -175,10 +176,14 @@ def _given_up(
     )
     if teacher is None:
         return "## What it gives up against the teacher\n\nThe teacher was not measured."
-    names = [name for name in record.metrics if name in teacher.metrics]
     rows = [
-        [as_markdown(name), _number(record.metrics[name]), _number(teacher.metrics[name])]
-        for name in names
+        [
+            as_markdown(public_name(key)),
+            _number(measured.value),
+            _number(teacher.measures[key].value),
+        ]
+        for key, measured in record.measures.items()
+        if key in teacher.measures
     ]
     rows += [
         [as_markdown(name), _count(record.costs[name]), _count(teacher.costs[name])]

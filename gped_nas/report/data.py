@@ -135,7 +135,7 @@ def _near(snapshot: StudySnapshot) -> list[int]:
     """The front that is left when the front is taken away, by trial number."""
     left = [r for r in snapshot.records if r.state == "complete" and r.trial not in snapshot.front]
     names = [objective.name for objective in snapshot.objectives]
-    left = [r for r in left if all(name in r.metrics or name in r.costs for name in names)]
+    left = [r for r in left if all(name in r.values for name in names)]
     if not left or not names:
         return []
     points = np.array([[r.value(name) for name in names] for r in left])
@@ -190,7 +190,7 @@ def _savings(snapshot: StudySnapshot) -> Data | None:
     trained.
     """
     once = snapshot.teacher.get("seconds")
-    trained = [r for r in snapshot.records if r.seconds > 0 and r.metrics]
+    trained = [r for r in snapshot.records if r.seconds > 0 and r.measures]
     if not once or not trained:
         return None
     students = sum(r.seconds for r in trained)

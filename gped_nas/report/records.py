@@ -5,6 +5,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gped_nas.evaluate.measured import to_public
 from gped_nas.report import words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Reference, StudySnapshot
@@ -72,7 +73,8 @@ def reference_data(reference: Reference) -> Data:
 
 def measured(source: TrialRecord | Reference) -> Data:
     """Metrics, intervals, sizes and costs as plain data."""
-    return {name: plain(getattr(source, name)) for name in ("metrics", "intervals", "n", "costs")}
+    public = to_public(source.measures) | {"costs": source.costs}
+    return {name: plain(values) for name, values in public.items()}
 
 
 def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str]) -> Data:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from gped_nas.search.objectives import Objective
 from gped_nas.search.pareto import KNEE_RULE, Floats, knee
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Objective
 
 _Z95 = 1.96
 
@@ -30,9 +30,11 @@ def choose(
         return None, "The front is empty."
     quality, costs = objectives[0], [i for i, o in enumerate(objectives) if o.kind == "cost"]
     best = front[0]
-    if quality.kind != "metric" or not costs or quality.name not in best.intervals:
+    measured = best.measured(quality.name)
+    interval = None if measured is None else measured.interval
+    if quality.kind != "metric" or not costs or interval is None:
         return knee(box), KNEE_RULE
-    low, high = best.intervals[quality.name]
+    low, high = interval
     error = (high - low) / (2 * _Z95)
     sign = 1 if quality.direction == "minimize" else -1
     limit = sign * best.value(quality.name) + error

@@ -4,11 +4,30 @@ lies.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.measured import Direction
 from gped_nas.models.costs import COSTS
-from gped_nas.search.snapshot import Direction, Objective
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the front.
+
+    Attributes:
+        name: a metric's or a cost's name.
+        direction: what is better.
+        kind: ``metric`` (quality, measured on validation, has an interval) or ``cost`` (exact).
+        label: for axes and tables, with the unit: ``"NLL (nats)"``, ``"storage (bytes)"``.
+    """
+
+    name: str
+    direction: Direction
+    kind: Literal["metric", "cost"]
+    label: str
 
 
 def objective(name: str, where: str) -> Objective:
@@ -21,8 +40,7 @@ def objective(name: str, where: str) -> Objective:
         return Objective(name, "minimize", "cost", COSTS[name])
     if name in METRICS:
         metric = METRICS[name]
-        direction: Direction = "maximize" if metric.direction == "maximize" else "minimize"
-        return Objective(name, direction, "metric", metric.label)
+        return Objective(name, metric.direction, "metric", metric.label)
     raise RegistryError(
         f"{where}: unknown metric or cost '{name}'{nearest(name, [*METRICS, *COSTS])}"
     )

@@ -7,6 +7,16 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from gped_nas.evaluate.measured import (
+    SCHEMA_VERSION,
+    Key,
+    Measured,
+    Measures,
+    from_public,
+    parse_name,
+    public_name,
+    to_public,
+)
 from gped_nas.io import canonical_json
 
 State = Literal["complete", "pruned", "infeasible", "duplicate", "failed", "running"]
@@ -24,9 +34,7 @@ class TrialRecord:
             training.
         reason: why it is not complete, for people; empty when it is.
         genotype: ``Genotype.to_json()``.
-        metrics: validation metrics by name; test ones, once made, are called ``test_...``.
-        intervals: 95 % interval (low, high) of each metric that has one, under the metric's name.
-        n: number of examples behind each metric.
+        measures: what was measured of its student; test measures come once they are made.
         costs: ``macs, flops, params, storage_bytes`` of the network that is left after pruning.
         layers: one row a layer that is left: ``{"layer", "kind", "inputs", "outputs", "params"}``.
         layers_drawn: the same before pruning.
@@ -40,9 +48,7 @@ class TrialRecord:
     state: State
     genotype: Mapping[str, Any]
     reason: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    n: Mapping[str, int] = field(default_factory=dict)
+    measures: Measures = field(default_factory=dict)
     costs: Mapping[str, int] = field(default_factory=dict)
     layers: tuple[Mapping[str, Any], ...] = ()
     layers_drawn: tuple[Mapping[str, Any], ...] = ()
@@ -50,24 +56,49 @@ class TrialRecord:
     seconds: float = 0.0
     created: float = 0.0
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Values by public name: ``nll``, ``nll@permuted``, ``test_nll``, ..."""
+        return {public_name(key): measured.value for key, measured in self.measures.items()}
+
+    def measured(self, name: str) -> Measured | None:
+        """The measure of a public name; None where it was not made."""
+        return self.measures.get(parse_name(name))
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Metrics and costs by name."""
+        return {**self.metrics, **self.costs}
+
     def value(self, name: str) -> float:
         """A metric or cost by name.
 
         Raises:
             KeyError: this record has no such number.
         """
-        return float(self.metrics[name] if name in self.metrics else self.costs[name])
+        measured = self.measured(name)
+        return float(self.costs[name] if measured is None else measured.value)
 
     def replace(self, **changes: Any) -> "TrialRecord":
         """A copy with some fields changed."""
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, keys as the attributes."""
-        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        data["layers"], data["layers_drawn"] = list(self.layers), list(self.layers_drawn)
-        data["intervals"] = {k: list(v) for k, v in self.intervals.items()}
-        return data
+        """Plain data: keys as the attributes, measures as ``metrics``, ``intervals`` and ``n``."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "trial": self.trial,
+            "state": self.state,
+            "genotype": self.genotype,
+            "reason": self.reason,
+            **to_public(self.measures),
+            "costs": self.costs,
+            "layers": list(self.layers),
+            "layers_drawn": list(self.layers_drawn),
+            "extra": self.extra,
+            "seconds": self.seconds,
+            "created": self.created,
+        }
 
     def dumps(self) -> str:
         """Canonical JSON text.
@@ -87,11 +118,51 @@ class TrialRecord:
         if not isinstance(text, str):
             raise ValueError(f"found a {type(text).__name__}, expected text")
         try:
-            record = _READER.validate_python(json.loads(text))
+            file = _READER.validate_python(json.loads(text))
         except RecursionError:
             raise ValueError("nested too deeply") from None
+        if file.schema_version > SCHEMA_VERSION:
+            raise ValueError(f"of schema version {file.schema_version}, expected {SCHEMA_VERSION}")
+        record = file.record()
         record.dumps()  # refuses what is not finite
         return record
 
 
-_READER = TypeAdapter(TrialRecord)
+@dataclass(frozen=True)
+class _RecordFile:
+    """Layout of a record's JSON; a text of the first versions says no ``schema_version``."""
+
+    trial: int
+    state: State
+    genotype: Mapping[str, Any]
+    schema_version: int = 0
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    n: Mapping[str, int] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    costs: Mapping[str, int] = field(default_factory=dict)
+    layers: tuple[Mapping[str, Any], ...] = ()
+    layers_drawn: tuple[Mapping[str, Any], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    created: float = 0.0
+
+    def record(self) -> TrialRecord:
+        measures: dict[Key, Measured] = from_public(self.metrics, self.intervals, self.n, self.why)
+        return TrialRecord(
+            trial=self.trial,
+            state=self.state,
+            genotype=self.genotype,
+            reason=self.reason,
+            measures=measures,
+            costs=self.costs,
+            layers=self.layers,
+            layers_drawn=self.layers_drawn,
+            extra=self.extra,
+            seconds=self.seconds,
+            created=self.created,
+        )
+
+
+_READER = TypeAdapter(_RecordFile)

@@ -143,9 +143,9 @@ def _judged(
     """A complete record that breaks a constraint on the network that is left becomes an infeasible
     one.
     """
-    if record.state == "failed" or not record.metrics:
+    if record.state == "failed" or not record.measures:
         return record, {}
-    values = {**record.metrics, **record.costs}
+    values = record.values
     excess = violations(values, constraints)
     broken = [name for name, value in excess.items() if value > 0]
     if record.state != "complete" or not broken:

@@ -4,28 +4,18 @@ Optuna.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from gped_nas.evaluate.measured import (
+    Measured,
+    Measures,
+    from_public,
+    parse_name,
+    public_name,
+    to_public,
+)
+from gped_nas.search.objectives import Objective
 from gped_nas.search.record import TrialRecord
-
-Direction = Literal["minimize", "maximize"]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """One axis of the front.
-
-    Attributes:
-        name: a metric's or a cost's name.
-        direction: what is better.
-        kind: ``metric`` (quality, measured on validation, has an interval) or ``cost`` (exact).
-        label: for axes and tables, with the unit: ``"NLL (nats)"``, ``"storage (bytes)"``.
-    """
-
-    name: str
-    direction: Direction
-    kind: Literal["metric", "cost"]
-    label: str
 
 
 @dataclass(frozen=True)
@@ -37,17 +27,47 @@ class Reference:
             validation NLL), ``map`` (one optimised network of the teacher's genotype), ``unpruned``
             (a student of the teacher's genotype, never pruned: Bayesian dark knowledge).
         label: for people.
-        metrics, intervals, n, costs: as in ``TrialRecord``; costs of serving it once.
+        measures, costs: as in ``TrialRecord``; costs of serving it once.
         note: how it was made, one sentence.
     """
 
     name: str
     label: str
-    metrics: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    n: Mapping[str, int] = field(default_factory=dict)
+    measures: Measures
     costs: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Values by public name, as in ``TrialRecord``."""
+        return {public_name(key): measured.value for key, measured in self.measures.items()}
+
+    def measured(self, name: str) -> Measured | None:
+        """The measure of a public name; None where it was not made."""
+        return self.measures.get(parse_name(name))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: keys as the attributes, measures as ``metrics``, ``intervals`` and ``n``."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            **to_public(self.measures),
+            "costs": dict(self.costs),
+            "note": self.note,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Reference":
+        """The reference that ``to_json`` wrote, or an earlier version."""
+        return Reference(
+            name=data["name"],
+            label=data["label"],
+            measures=from_public(
+                data["metrics"], data.get("intervals"), data.get("n"), data.get("why")
+            ),
+            costs=data.get("costs", {}),
+            note=data.get("note", ""),
+        )
 
 
 @dataclass(frozen=True)

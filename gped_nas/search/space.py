@@ -20,8 +20,7 @@ from gped_nas.posterior.base import MethodConfig
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
-from gped_nas.search.objectives import describe_constraint
-from gped_nas.search.snapshot import Objective
+from gped_nas.search.objectives import Objective, describe_constraint
 from gped_nas.targets.base import Target, num_raw_outputs
 
 Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]

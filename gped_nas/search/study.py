@@ -24,8 +24,8 @@ from gped_nas.io import canonical_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.database import open_database, shown, sqlite_file, storage_errors
 from gped_nas.search.dimensions import Choice
+from gped_nas.search.objectives import Objective
 from gped_nas.search.record import State, TrialRecord
-from gped_nas.search.snapshot import Objective
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 
 RECORD = "gped:record"
@@ -170,7 +170,7 @@ class Store:
             )
             text, excess = record.dumps(), {}
         trial = self._running.pop(record.trial)
-        values = {**record.metrics, **record.costs}
+        values = record.values
         try:
             for name, value in excess.items():
                 trial.set_constraint(name, value)
@@ -179,9 +179,7 @@ class Store:
                     trial.set_user_attr(name, values[name])
             trial.set_user_attr(RECORD, text)
         except UpdateFinishedTrialError:
-            return record.replace(
-                state="failed", reason=FOREIGN, metrics={}, intervals={}, n={}, costs={}
-            )
+            return record.replace(state="failed", reason=FOREIGN, measures={}, costs={})
         self._tell(record.trial, record)
         return record
 
@@ -189,7 +187,7 @@ class Store:
         names = [o["name"] for o in self.get("objectives")]
         if record.state == "failed":
             self._study.tell(number, state=TrialState.FAIL)
-        elif all(name in record.metrics or name in record.costs for name in names):
+        elif all(name in record.values for name in names):
             self._study.tell(number, [record.value(name) for name in names])
         else:
             self._study.tell(number, state=TrialState.PRUNED)
@@ -334,8 +332,7 @@ def _record(trial: FrozenTrial, objectives: Sequence[str] = ()) -> TrialRecord:
         record = TrialRecord.loads(text)
     except ValueError:
         return _unusable(trial, "failed", DAMAGED)
-    known = {**record.metrics, **record.costs}
-    is_whole = record.state != "complete" or all(name in known for name in objectives)
+    is_whole = record.state != "complete" or all(name in record.values for name in objectives)
     return (
         record if is_whole and record.trial == trial.number else _unusable(trial, "failed", DAMAGED)
     )

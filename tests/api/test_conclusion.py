@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gped_nas.api import Study, load_dataset, load_space, load_stream, load_student, open_study
 from gped_nas.data.base import Dataset
+from gped_nas.evaluate.measured import to_public
 from gped_nas.models.storage import read_weights
 from tests.cli.harness import Home, snapshot_of
 
@@ -152,7 +153,7 @@ def study_interval(
     """The interval of ``test_nll_above_teacher`` that belongs to the same predictor's ``metrics``."""
     measured = [
         *((r["metrics"], r["intervals"]) for r in study.store.get("references")["references"]),
-        *((r.metrics, r.intervals) for r in study.front_records()),
+        *((r.metrics, to_public(r.measures)["intervals"]) for r in study.front_records()),
     ]
     (low, high) = next(i["test_nll_above_teacher"] for m, i in measured if m == metrics)
     return low, high

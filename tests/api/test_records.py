@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gped_nas.api.study import Study
+from gped_nas.evaluate.measured import from_public
 from gped_nas.search.record import TrialRecord
 
 STORED = {"metrics": {"test_nll": 0.3}, "intervals": {"test_nll": [0.2, 0.4]}, "n": {"test_nll": 9}}
@@ -16,12 +17,15 @@ class FakeStore:
 
     def records(self):
         genotype = {"family": "mlp", "depth": 0}
-        return [TrialRecord(trial, "complete", genotype, metrics={"nll": 0.1}) for trial in (0, 1)]
+        return [
+            TrialRecord(trial, "complete", genotype, measures=from_public({"nll": 0.1}))
+            for trial in (0, 1)
+        ]
 
 
 def test_test_metrics_are_shown_with_the_record_they_belong_to():
     first, second = Study(Path("nowhere"), "fake", FakeStore()).records()
     assert "test_nll" not in first.metrics
     assert second.metrics == {"nll": 0.1, "test_nll": 0.3}
-    assert second.intervals["test_nll"] == (0.2, 0.4)
-    assert second.n["test_nll"] == 9
+    assert second.measured("test_nll").interval == (0.2, 0.4)
+    assert second.measured("test_nll").n == 9

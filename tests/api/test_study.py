@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas.api.study import Study
+from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.search.record import TrialRecord
 
 AXES = [
@@ -26,8 +27,7 @@ class FakeStore:
                 trial,
                 "complete",
                 {"family": "mlp", "depth": 0},
-                metrics={"nll": nll},
-                intervals={"nll": (nll - 0.1, nll + 0.1)},
+                measures={Key("nll"): Measured(nll, nll - 0.1, nll + 0.1)},
                 costs={"params": params},
             )
             for trial, (nll, params) in enumerate(POINTS)

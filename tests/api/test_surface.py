@@ -170,5 +170,5 @@ def test_a_front_students_numbers_follow_from_its_files(finished: Home) -> None:
             )
             assert record.metrics[f"{prefix}accuracy"] == pytest.approx(accuracy, abs=1e-12)
             assert record.metrics[f"{prefix}nll"] == pytest.approx(nll, abs=1e-5)
-            assert record.n[f"{prefix}nll"] == len(labels)
+            assert record.measured(f"{prefix}nll").n == len(labels)
             assert record.costs["storage_bytes"] == (folder / "weights.safetensors").stat().st_size

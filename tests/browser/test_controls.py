@@ -49,7 +49,7 @@ def test_any_two_numbers_are_drawn_with_their_intervals(visit):
         for trial, value, low, high in zip(
             found["keys"], found["y"], found["low"], found["high"], strict=True
         ):
-            bounds = snapshot.record(trial).intervals[y]
+            bounds = snapshot.record(trial).measured(y).interval
             assert (value - low, value + high) == pytest.approx(bounds, rel=1e-4)
     kinds = page.evaluate(
         "['xaxis', 'yaxis'].map(a => document.getElementById('chart-front').layout[a].type)"

@@ -8,6 +8,7 @@ import pytest
 
 from gped_nas.evaluate import (
     METRICS,
+    Key,
     NormalPredictions,
     Predictions,
     draw_resamples,
@@ -57,9 +58,10 @@ def test_value_and_interval_are_finite_and_ordered(case, labels):
         random_predictions(1, task),
         resamples=draw_resamples(N, root=0, part="validation", num_resamples=50),
     )
-    low, high = found.intervals[metric.name]
-    assert math.isfinite(low) and low <= found.metrics[metric.name] <= high and math.isfinite(high)
-    assert found.n[metric.name] == N
+    measured = found[Key(metric.name)]
+    assert math.isfinite(measured.low) and math.isfinite(measured.high)
+    assert measured.low <= measured.value <= measured.high
+    assert measured.n == N
 
 
 def test_the_order_of_the_examples_does_not_matter(case, labels):

@@ -6,6 +6,7 @@ import pytest
 from gped_nas.errors import DataError, DivergenceError, RegistryError
 from gped_nas.evaluate import (
     METRICS,
+    Key,
     Predictions,
     Resamples,
     draw_resamples,
@@ -78,34 +79,34 @@ def test_draws_are_whole_samples_repeatable_and_named():
 
 
 def test_evaluation_covers_what_applies_and_holds_its_values(student, teacher, labels, resamples):
-    found = evaluate(student, labels, teacher, resamples=resamples)
-    assert set(found.metrics) == set(found.intervals) == set(found.n) == set(CLASSIFICATION)
-    assert set(found.n.values()) == {300}
-    for name, (low, high) in found.intervals.items():
-        assert low <= found.metrics[name] <= high
-        assert found.metrics[name] == METRICS[name].value(student, labels, teacher)
-        assert type(found.metrics[name]) is type(low) is type(high) is float
+    measures = evaluate(student, labels, teacher, resamples=resamples)
+    assert set(measures) == {Key(name) for name in CLASSIFICATION}
+    for key, measured in measures.items():
+        assert measured.low <= measured.value <= measured.high
+        assert measured.n == 300
+        assert measured.value == METRICS[key.metric].value(student, labels, teacher)
+        assert type(measured.value) is type(measured.low) is type(measured.high) is float
 
 
 def test_metrics_that_read_what_is_absent_are_left_out(student, teacher, labels, resamples):
     alone = {"accuracy", "nll", "brier", "ece"}
     compared = alone | {"agreement", "kl_to_teacher", "nll_above_teacher"}
     no_entropy = Predictions(student.log_prob_NC)
-    assert set(evaluate(student, labels, resamples=resamples).metrics) == alone
     blind_teacher = Predictions(teacher.log_prob_NC)
-    assert set(evaluate(student, labels, blind_teacher, resamples=resamples).metrics) == compared
-    found = set(evaluate(no_entropy, labels, teacher, resamples=resamples).metrics)
-    assert found == compared | {"entropy_excess"}
+
+    def measured(*arguments):
+        return {key.metric for key in evaluate(*arguments, resamples=resamples)}
+
+    assert measured(student, labels) == alone
+    assert measured(student, labels, blind_teacher) == compared
+    assert measured(no_entropy, labels, teacher) == compared | {"entropy_excess"}
 
 
-def test_prefixed_renames_everything_alike(student, labels, resamples):
+def test_measures_say_under_which_condition_and_on_which_part(student, labels, resamples):
     plain = evaluate(student, labels, resamples=resamples)
-    test = plain.prefixed("test_")
-    assert set(test.metrics) == {"test_accuracy", "test_nll", "test_brier", "test_ece"}
-    for name, value in plain.metrics.items():
-        assert test.metrics[f"test_{name}"] == value
-        assert test.intervals[f"test_{name}"] == plain.intervals[name]
-        assert test.n[f"test_{name}"] == plain.n[name]
+    other = evaluate(student, labels, resamples=resamples, condition="permuted", part="test")
+    assert list(other) == [Key(key.metric, "permuted", "test") for key in plain]
+    assert list(other.values()) == list(plain.values())
 
 
 def test_intervals_of_a_mean_cover_the_truth_at_their_rate():
@@ -121,14 +122,13 @@ def test_intervals_of_a_mean_cover_the_truth_at_their_rate():
         top = generator.uniform(0.5, 1.0, 200)
         labels = (generator.random(200) > top).astype(np.int64)
         found = evaluate(Predictions(np.log(np.c_[top, 1 - top])), labels, resamples=resamples)
-        low, high = found.intervals["nll"]
-        covered += low <= truth <= high
+        covered += found[Key("nll")].low <= truth <= found[Key("nll")].high
     assert 0.906 < covered / 400 < 0.994
 
 
 def test_interval_width_of_a_mean_is_that_of_its_standard_error(student, labels, resamples):
     # 2 * 1.96 * sd / sqrt(n); 1000 resamples know a 2.5 % quantile's distance to about 6 %.
-    low, high = evaluate(student, labels, resamples=resamples).intervals["brier"]
+    low, high = evaluate(student, labels, resamples=resamples)[Key("brier")].interval
     sd = METRICS["brier"].terms(student, labels, None).std()
     assert high - low == pytest.approx(2 * 1.96 * sd / np.sqrt(300), rel=0.12)
 
@@ -144,8 +144,8 @@ def test_the_interval_of_a_small_ece_reaches_below_what_resampling_can_show():
     found = evaluate(calibrated, labels, resamples=resamples)
     ece = METRICS["ece"]
     resampled = ece.combine(resamples.sums(ece.terms(calibrated, labels, None)), 500)
-    assert np.median(resampled) > found.metrics["ece"]
-    low, high = found.intervals["ece"]
+    assert np.median(resampled) > found[Key("ece")].value
+    low, high = found[Key("ece")].interval
     assert 0 <= low < np.quantile(resampled, 0.025)
     assert high < np.quantile(resampled, 0.975)
 
@@ -162,8 +162,8 @@ def test_an_interval_holds_its_value_and_no_impossible_one():
     resampled = ece.combine(resamples.sums(ece.terms(predictions, labels, None)), 100)
     assert np.quantile(resampled, 0.025) > 0.001
     found = evaluate(predictions, labels, resamples=resamples)
-    assert found.metrics["ece"] == pytest.approx(0.0, abs=1e-15)
-    assert found.intervals["ece"] == (0.0, found.metrics["ece"])
+    assert found[Key("ece")].value == pytest.approx(0.0, abs=1e-15)
+    assert found[Key("ece")].interval == (0.0, found[Key("ece")].value)
 
 
 def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resamples):
@@ -174,7 +174,7 @@ def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resam
     assert n == 300
     assert low <= value <= high
     unpaired = [
-        evaluate(p, labels, resamples=resamples).intervals["nll"] for p in (nudged, student)
+        evaluate(p, labels, resamples=resamples)[Key("nll")].interval for p in (nudged, student)
     ]
     assert high - low < 0.1 * min(b - a for a, b in unpaired)
     assert low > 0

@@ -5,6 +5,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate import (
     METRICS,
+    Key,
     Predictions,
     draw_resamples,
     entropy,
@@ -103,7 +104,7 @@ def test_nll_above_teacher_is_the_paired_difference(student, teacher, labels):
     resamples = draw_resamples(len(labels), root=0, part="validation")
     measured = evaluate(student, labels, teacher, resamples=resamples)
     _, interval, _ = paired_difference("nll", student, teacher, labels, resamples=resamples)
-    assert measured.intervals["nll_above_teacher"] == pytest.approx(interval)
+    assert measured[Key("nll_above_teacher")].interval == pytest.approx(interval)
 
 
 def test_kl_to_teacher_by_hand_and_by_cross_entropy(student, teacher, labels):

@@ -154,7 +154,7 @@ def test_the_card_tells_costs_intervals_and_what_is_given_up(
     record = study.record(trial)
     for name in ("macs", "params", "storage_bytes"):
         assert f"| {record.costs[name]:,} |" in text
-    low, high = record.intervals["test_nll"]
+    low, high = record.measured("test_nll").interval
     assert (
         f"| test\\_nll | {record.metrics['test_nll']:.4g} | {low:.4g} to {high:.4g} | 359 |" in text
     )

@@ -12,9 +12,11 @@ import torch
 
 from gped_nas.data.picture import png
 from gped_nas.evaluate.evidence import evidence
+from gped_nas.evaluate.measured import Key, Measured, from_public
 from gped_nas.evaluate.predictions import Predictions
+from gped_nas.search.objectives import Objective
 from gped_nas.search.record import State, TrialRecord
-from gped_nas.search.snapshot import Objective, PairedDifference, Reference, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 
 NLL = Objective("nll", "minimize", "metric", "NLL (nats)")
 FLOPS = Objective("flops", "minimize", "cost", "FLOPs")
@@ -168,15 +170,13 @@ def _record(trial: int) -> TrialRecord:
         reason = "even its smallest reachable network stores 212,480 bytes, limit 200,000"
         return TrialRecord(trial, state, genotype, reason=reason, costs=costs, created=created)
     nll = 0.12 + 1.9 / left**0.9 + rng.uniform(0, 0.06) + (0.02 if dtype == "int8" else 0)
-    metrics, intervals, n = _metrics(nll, N_VALIDATION, "")
+    measures = _measures(nll, N_VALIDATION, "")
     return TrialRecord(
         trial,
         state,
         genotype,
         reason="stores more than 200,000 bytes" if state == "infeasible" else "",
-        metrics=metrics,
-        intervals=intervals,
-        n=n,
+        measures=measures,
         costs=costs,
         layers=tuple(layers),
         layers_drawn=tuple(drawn),
@@ -201,9 +201,7 @@ def _layers(depth: int, width: int) -> list[dict[str, Any]]:
     ]
 
 
-def _metrics(
-    nll: float, n: int, prefix: str
-) -> tuple[dict[str, float], dict[str, tuple[float, float]], dict[str, int]]:
+def _measures(nll: float, n: int, prefix: str) -> dict[Key, Measured]:
     accuracy = 1 - 0.26 * nll
     values = {
         "accuracy": accuracy,
@@ -221,11 +219,8 @@ def _metrics(
     intervals = {
         prefix + k: (max(0.0, v - half[k]), min(v + half[k], 9.0)) for k, v in values.items()
     }
-    return (
-        {prefix + k: v for k, v in values.items()},
-        intervals,
-        {prefix + k: n for k in values},
-    )
+    metrics = {prefix + k: v for k, v in values.items()}
+    return from_public(metrics, intervals, dict.fromkeys(metrics, n))
 
 
 def _reliability(rng: random.Random) -> list[dict[str, float]]:
@@ -237,12 +232,8 @@ def _reliability(rng: random.Random) -> list[dict[str, float]]:
 
 
 def _tested(record: TrialRecord) -> TrialRecord:
-    metrics, intervals, n = _metrics(1.04 * record.metrics["nll"], N_TEST, "test_")
-    return record.replace(
-        metrics={**record.metrics, **metrics},
-        intervals={**record.intervals, **intervals},
-        n={**record.n, **n},
-    )
+    tested = _measures(1.04 * record.metrics["nll"], N_TEST, "test_")
+    return record.replace(measures={**record.measures, **tested})
 
 
 def _front(records: tuple[TrialRecord, ...]) -> tuple[int, ...]:
@@ -292,9 +283,8 @@ def _references() -> tuple[Reference, ...]:
 
 
 def _reference(name: str, label: str, nll: float, costs: dict[str, int], note: str) -> Reference:
-    parts = (_metrics(nll, N_VALIDATION, ""), _metrics(1.03 * nll, N_TEST, "test_"))
-    metrics, intervals, n = ({k: v for part in parts for k, v in part[i].items()} for i in range(3))
-    return Reference(name, label, metrics, intervals, n, costs, note)  # type: ignore[arg-type]
+    measures = _measures(nll, N_VALIDATION, "") | _measures(1.03 * nll, N_TEST, "test_")
+    return Reference(name, label, measures, costs, note)
 
 
 def _paired_differences() -> tuple[PairedDifference, ...]:

@@ -10,6 +10,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from gped_nas.api.study import DATABASE, STUDENTS, STUDY_FILE, Study, open_study
+from gped_nas.evaluate.measured import to_public
 from gped_nas.io import write_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.database import sqlite_url
@@ -40,7 +41,7 @@ def make_study(
         "split": snapshot.split_text,
         "teacher": dict(snapshot.teacher),
         "provenance": dict(snapshot.provenance),
-        "references": {"references": [asdict(r) for r in snapshot.references], "comparisons": []},
+        "references": {"references": [r.to_json() for r in snapshot.references], "comparisons": []},
         "box": {"best": [0.0, 1.0, 1.0], "worst": list(snapshot.reference_point.values())},
         "test": {str(r.trial): _tested(r) for r in snapshot.records if r.trial in snapshot.front},
     }.items():
@@ -55,21 +56,17 @@ def make_study(
 def _tested(record: TrialRecord) -> dict[str, object]:
     """What is told of a student's test: its figures, and one comparison with the teacher."""
     compared = PairedDifference("student", "teacher", "nll", "test", 0.02, (0.01, 0.03), 360)
-    kept = ("metrics", "intervals", "n")
-    found = {
-        key: {k: v for k, v in getattr(record, key).items() if k.startswith("test_")}
-        for key in kept
-    }
-    return {**found, "comparisons": [asdict(compared)]}
+    tested = {key: measured for key, measured in record.measures.items() if key.part == "test"}
+    return {**to_public(tested), "comparisons": [asdict(compared)]}
 
 
 def _tell(study: optuna.Study, record: TrialRecord, snapshot: StudySnapshot) -> None:
-    kept = {name: value for name, value in record.metrics.items() if not name.startswith("test_")}
+    kept = {key: measured for key, measured in record.measures.items() if key.part != "test"}
     is_measured = record.state in ("complete", "infeasible")
     states = {"failed": TrialState.FAIL, "running": TrialState.RUNNING}
     attributes = {
-        RECORD: record.replace(metrics=kept).dumps(),
-        **{k: kept[k] for k in ("accuracy", "nll") if k in kept},
+        RECORD: record.replace(measures=kept).dumps(),
+        **{k: record.metrics[k] for k in ("accuracy", "nll") if k in record.metrics},
     }
     excess = {
         "constraints:params": -1.0,

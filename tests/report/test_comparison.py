@@ -1,5 +1,6 @@
 """The page of several studies: what differs is said, with its uncertainty, and texts stay texts."""
 
+from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.report import write_comparison
 from gped_nas.report.comparison import comparison_data, comparison_page
 from tests.report.example import make_snapshot
@@ -15,7 +16,9 @@ def test_a_larger_front_is_named_and_alike_ones_are_not() -> None:
     )
     snapshot = make_snapshot()
     worse = tuple(
-        r.replace(metrics={**r.metrics, "nll": r.metrics["nll"] + 1.0}) if "nll" in r.metrics else r
+        r.replace(measures={**r.measures, Key("nll"): Measured(r.metrics["nll"] + 1.0)})
+        if "nll" in r.metrics
+        else r
         for r in snapshot.records
     )
     clear = comparison_data([make_snapshot(name="worse", records=worse), snapshot])

@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
+from gped_nas.evaluate.measured import from_public
 from gped_nas.report import words
 from gped_nas.report.data import data_of, find, plain
 from gped_nas.report.page import numbers_of
+from gped_nas.search.objectives import Objective
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Objective, PairedDifference
+from gped_nas.search.snapshot import PairedDifference
 from tests.report.example import make_snapshot
 
 
@@ -98,8 +100,12 @@ def test_what_is_lost_is_said_with_its_interval():
     def lost(value, interval):
         records = [
             r.replace(
-                metrics={**r.metrics, "test_nll_above_teacher": value},
-                intervals={**r.intervals, "test_nll_above_teacher": interval},
+                measures={
+                    **r.measures,
+                    **from_public(
+                        {"test_nll_above_teacher": value}, {"test_nll_above_teacher": interval}
+                    ),
+                },
             )
             if r.trial == snapshot.chosen
             else r
@@ -135,7 +141,12 @@ def test_the_table_holds_every_number_of_every_record():
 
 def test_a_setting_never_hides_a_number():
     records = (
-        TrialRecord(0, "complete", {"family": "mlp", "nll": 7, "state": "x"}, metrics={"nll": 0.5}),
+        TrialRecord(
+            0,
+            "complete",
+            {"family": "mlp", "nll": 7, "state": "x"},
+            measures=from_public({"nll": 0.5}),
+        ),
     )
     found = numbers_of(data_of(make_snapshot(records=records, front=(), chosen=None, knee=None)))[
         "table"
@@ -163,8 +174,11 @@ def test_the_layer_behind_the_front_is_the_front_without_it():
 def test_the_saving_is_that_of_a_teacher_for_each_student():
     """Teacher 84.2 s once; with 2 students of 3 s and 4 s: anew 175.4 s, paid 91.2 s, saved 84.2 s."""
     metrics = {"nll": 0.5}
-    records = [TrialRecord(i, "complete", {}, metrics=metrics, seconds=3.0 + i) for i in range(2)]
-    records.append(TrialRecord(2, "duplicate", {}, metrics=metrics))
+    records = [
+        TrialRecord(i, "complete", {}, measures=from_public(metrics), seconds=3.0 + i)
+        for i in range(2)
+    ]
+    records.append(TrialRecord(2, "duplicate", {}, measures=from_public(metrics)))
     saved = data_of(make_snapshot(records=tuple(records), front=(), chosen=None, knee=None))[
         "savings"
     ]

@@ -3,10 +3,11 @@
 import pytest
 
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.report.charts import charts, figure
 from gped_nas.report.data import data_of, find
 from gped_nas.report.front import first_pair, front_chart
-from gped_nas.search.snapshot import Objective
+from gped_nas.search.objectives import Objective
 from tests.report.example import FLOPS, NLL, STORAGE, make_snapshot
 
 ACCURACY = Objective("accuracy", "maximize", "metric", "accuracy")
@@ -130,7 +131,7 @@ def test_the_ring_is_on_the_chosen_student():
 
 def test_a_reference_without_both_numbers_is_not_drawn():
     snapshot = make_snapshot()
-    references = (snapshot.references[0].__class__("map", "MAP", {"nll": 0.2}),)
+    references = (snapshot.references[0].__class__("map", "MAP", {Key("nll"): Measured(0.2)}),)
     chart = front(make_snapshot(references=references))
     assert len(trace(chart, "MAP").x) == 0 and len(trace(chart, "front").x) > 0
 
@@ -162,7 +163,7 @@ def test_metrics_that_differ_much_are_seen_on_a_log_scale():
     snapshot = make_snapshot()
     worst = snapshot.front[-1]
     records = tuple(
-        r.replace(metrics={**r.metrics, "nll": 9.0}) if r.trial == worst else r
+        r.replace(measures={**r.measures, Key("nll"): Measured(9.0)}) if r.trial == worst else r
         for r in snapshot.records
     )
     assert front(make_snapshot(records=records)).figure.layout.yaxis.type == "log"

@@ -14,6 +14,7 @@ import torch
 
 from gped_nas.data.picture import png
 from gped_nas.errors import EnvironmentProblem
+from gped_nas.evaluate.measured import Key, Measured, from_public
 from gped_nas.report import write_report
 from gped_nas.report.data import data_of
 from gped_nas.report.page import (
@@ -25,8 +26,9 @@ from gped_nas.report.page import (
     TEMPLATES,
     page,
 )
+from gped_nas.search.objectives import Objective
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Objective, PairedDifference, Reference
+from gped_nas.search.snapshot import PairedDifference, Reference
 from tests.report.example import make_evidence, make_single, make_snapshot
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&<!--"
@@ -83,7 +85,7 @@ def evil_snapshot():
         r.replace(
             genotype=genotype,
             reason=f"{EVIL} {LONG}",
-            metrics={**r.metrics, EVIL: 0.5} if r.metrics else {},
+            measures={**r.measures, Key(EVIL): Measured(0.5)} if r.measures else {},
         )
         for r in snapshot.records
     )
@@ -104,7 +106,11 @@ def evil_snapshot():
         importances={"nll": {EVIL: 0.4}},
         references=(
             Reference(
-                "map", MARKUP + EVIL, metrics, note=EVIL, costs={"flops": 9, "storage_bytes": 9}
+                "map",
+                MARKUP + EVIL,
+                from_public(metrics),
+                note=EVIL,
+                costs={"flops": 9, "storage_bytes": 9},
             ),
         ),
         paired_differences=(PairedDifference(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),),

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from gped_nas.evaluate.measured import from_public
 from gped_nas.report import svg
 from gped_nas.report.data import data_of
 from gped_nas.report.front import first_pair
@@ -103,7 +104,7 @@ def test_parallel_axes_run_from_their_smallest_to_their_largest_value():
             i,
             "complete",
             {"family": "mlp", "width": [w]},
-            metrics={"nll": v},
+            measures=from_public({"nll": v}),
             costs={"flops": 10 + i},
         )
         for i, (w, v) in enumerate([(10, 0.4), (1000, 0.1)])

@@ -67,7 +67,7 @@ def test_the_study_and_each_trial_of_the_front_have_a_note(furnished: Study) -> 
     )
     for record in furnished.front_records():
         text = notes[record.trial]
-        low, high = record.intervals["nll"]
+        low, high = record.measured("nll").interval
         assert text.startswith(f"# Trial {record.trial}: ")
         assert f"| nll | {record.metrics['nll']:.4g} | {low:.4g} to {high:.4g} |" in text
         assert f"storage\\_bytes {record.costs['storage_bytes']:,}" in text

@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from gped_nas import rng
+from gped_nas.evaluate.measured import from_public
 from gped_nas.io import canonical_json
 from gped_nas.models.costs import genotype_cost
 from gped_nas.search.database import sqlite_url
@@ -46,15 +47,15 @@ def number(genotype, what):
 
 
 def make_record(one, **changes):
+    """A complete record; ``metrics`` replaces the values that it would have."""
     costs = asdict(genotype_cost(one.genotype, SHAPE, CLASSES + 1))
     metrics = {"nll": number(one.genotype, "nll"), "accuracy": number(one.genotype, "accuracy")}
+    metrics = changes.pop("metrics", metrics)
     record = TrialRecord(
         one.number,
         "complete",
         one.genotype.to_json(),
-        metrics=metrics,
-        intervals={"nll": (0.0, 1.0)},
-        n={"nll": 5, "accuracy": 5},
+        measures=from_public(metrics, {"nll": (0.0, 1.0)}, dict.fromkeys(metrics, 5)),
         costs=costs,
     )
     return record.replace(**changes)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from gped_nas.evaluate.measured import from_public
 from gped_nas.search.choice import choose
+from gped_nas.search.objectives import Objective
 from gped_nas.search.pareto import KNEE_RULE
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Objective
 
 NLL = Objective("nll", "minimize", "metric", "NLL (nats)")
 ACCURACY = Objective("accuracy", "maximize", "metric", "accuracy")
@@ -18,7 +19,7 @@ def record(
     trial: int, name: str, value: float, interval: tuple[float, float] | None = None
 ) -> TrialRecord:
     intervals = {} if interval is None else {name: interval}
-    return TrialRecord(trial, "complete", GENOTYPE, metrics={name: value}, intervals=intervals)
+    return TrialRecord(trial, "complete", GENOTYPE, measures=from_public({name: value}, intervals))
 
 
 # half of a 95 % interval is 1.96 standard errors: (0.0804, 0.1196) is 0.1 with a standard error of

@@ -3,9 +3,11 @@
 import pytest
 
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.measured import from_public
 from gped_nas.search.comparison import MAX_STUDIES, compare_fronts
+from gped_nas.search.objectives import Objective
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import Objective, StudySnapshot
+from gped_nas.search.snapshot import StudySnapshot
 
 LOSS, COST = (
     Objective("nll", "minimize", "metric", "NLL"),
@@ -24,7 +26,7 @@ def study(
 ):
     first, second = (objective.name for objective in objectives)
     records = tuple(
-        TrialRecord(i, "complete", {}, metrics={first: a}, costs={second: int(b)})
+        TrialRecord(i, "complete", {}, measures=from_public({first: a}), costs={second: int(b)})
         for i, (a, b) in enumerate(points)
     )
     names = (first, second)

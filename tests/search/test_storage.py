@@ -12,6 +12,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.storage import TolerantStorage
 from gped_nas.search.study import RECORD, create_or_load, load
@@ -40,8 +41,14 @@ def url(tmp_path: Path) -> str:
     for i in range(3):
         trial = study.ask()
         trial.suggest_int("width", 1, 9)
-        values = {"metrics": {"nll": 1.0 + i}, "costs": {"macs": 9 - i}}
-        trial.set_user_attr(RECORD, TrialRecord(i, "complete", {"family": "mlp"}, **values).dumps())  # type: ignore[arg-type]
+        record = TrialRecord(
+            i,
+            "complete",
+            {"family": "mlp"},
+            measures={Key("nll"): Measured(1.0 + i)},
+            costs={"macs": 9 - i},
+        )
+        trial.set_user_attr(RECORD, record.dumps())
         study.tell(trial, [1.0 + i, 9 - i])
     study.ask().suggest_int("width", 1, 9)
     return url
@@ -108,7 +115,7 @@ def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(
     store = create_or_load(url, "s", space.objectives, {"seed": "0"})
     (first, second) = store.ask(space, 2, 0)
     RDBStorage(url).set_trial_state_values(1, TrialState.COMPLETE, [1.0, 2.0])
-    good = {"metrics": {"nll": 0.5}, "costs": {"params": 9}}
+    good = {"measures": {Key("nll"): Measured(0.5)}, "costs": {"params": 9}}
     told = [
         store.tell(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0})
         for one in (first, second)
