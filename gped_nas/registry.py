@@ -44,10 +44,16 @@ class Registry(Mapping[str, T], Generic[T]):
         """Decorator that files a component under ``name``.
 
         Raises:
-            RegistryError: the name is taken.
+            RegistryError: the name is taken, or the component calls itself otherwise.
         """
 
-        def add(item: T) -> T:
+        def file(item: T) -> T:
+            stated = getattr(item, "name", name)
+            if stated != name:
+                raise RegistryError(
+                    f"{self.kind} '{stated}' is registered under the name '{name}'; files and "
+                    "messages would call it by either, so give both the same name"
+                )
             if name in self._items:
                 raise RegistryError(
                     f"{self.kind} '{name}' is registered twice; choose another name"
@@ -55,7 +61,20 @@ class Registry(Mapping[str, T], Generic[T]):
             self._items[name] = item
             return item
 
-        return add
+        return file
+
+    def add(self, item: T) -> T:
+        """File a component under the name that it states itself, and return it.
+
+        Raises:
+            RegistryError: the name is taken, or the component has none.
+        """
+        name = getattr(item, "name", None)
+        if not isinstance(name, str):
+            raise RegistryError(
+                f"{self.kind}: found {item!r}, which states no name; use register(name)"
+            )
+        return self.register(name)(item)
 
     def _discover(self) -> None:
         if not self._discovered:

@@ -28,7 +28,9 @@ from gped_nas.search.record import TrialRecord
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
-from gped_nas.targets.base import TARGETS, expect, num_raw_outputs, stream_expectation
+from gped_nas.targets.base import TARGETS
+from gped_nas.targets.expectations import expect, stream_expectations
+from gped_nas.targets.layout import HeadLayout
 
 __all__ = [
     "Cost",
@@ -140,7 +142,8 @@ class TeacherStream:
         if view is None and not self.stream.has_weights:
             average = expect(TARGETS[target], self.predictions.double(), self.weight).float()
         else:
-            average = stream_expectation(self.stream, target, view or self._first_view())
+            view = view or self._first_view()
+            average = stream_expectations(self.stream, [target], view)[target]
         return TARGETS[target].shown(average)
 
 
@@ -177,4 +180,4 @@ def cost(
         num_classes: C.
         targets: heads it carries.
     """
-    return genotype_cost(genotype, tuple(input_shape), num_raw_outputs(targets, num_classes))
+    return genotype_cost(genotype, tuple(input_shape), HeadLayout(targets, num_classes).num_outputs)

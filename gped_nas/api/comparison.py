@@ -33,7 +33,7 @@ from gped_nas.posterior.diagnostics import agreement, total_variation
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
-from gped_nas.targets.base import entropy as entropy_of
+from gped_nas.targets.formulas import entropy as entropy_of
 
 MAX_HMC_PARAMS = 20_000
 """Parameters above which HMC, or another method whose steps take all data, runs only if listed."""
@@ -257,7 +257,7 @@ def _outside(
     total, disorder = torch.zeros(()), torch.zeros(())
     for sample, weight in enumerate(teacher.stream.weight_S.tolist()):
         session.raise_if_stopped()
-        log_prob = predict(torch.from_numpy(teacher.stream.theta(sample))).cpu().double()
+        log_prob = predict(teacher.stream.theta(sample)).cpu().double()
         total, disorder = total + weight * log_prob.exp(), disorder + weight * entropy_of(log_prob)
     outside = Predictions(total.log().numpy(), disorder.numpy())
     return {

@@ -292,11 +292,11 @@ def _predictions(teacher: Teacher, predicted_SNG: Tensor) -> dict[str, Tensor]:
 def _some_weights(teacher: Teacher, session: Session) -> Tensor:
     """A subset of the parameters of every posterior sample, (S, Q)."""
     stream = teacher.stream
-    index = _subset(num_params(stream.key.shapes), MAX_WEIGHTS, teacher, "weights").numpy()
+    index = _subset(num_params(stream.key.shapes), MAX_WEIGHTS, teacher, "weights")
     rows = []
     for sample in range(stream.num_samples):
         session.raise_if_stopped()
-        rows.append(torch.from_numpy(stream.theta(sample)[index]))
+        rows.append(stream.theta(sample)[index])
     return torch.stack(rows)
 
 
@@ -319,7 +319,7 @@ def _configurational(teacher: Teacher, session: Session) -> Temperature:
     with threads_for(macs):
         for i in range(num):
             session.raise_if_stopped()
-            theta = torch.from_numpy(stream.theta(round(i * (stream.num_samples - 1) / (num - 1))))
+            theta = stream.theta(round(i * (stream.num_samples - 1) / (num - 1)))
             flat = FlatParams(stream.key.shapes, theta.to(session.device))
             gradient = flat.gradient(partial(problem.potential, index_B=index))
             virial.append(flat.theta_W.double() @ gradient.double())

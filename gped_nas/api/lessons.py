@@ -2,12 +2,15 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.errors import DataError
-from gped_nas.targets.base import expect, stream_expectation
+from gped_nas.search.space import SearchSpace
+from gped_nas.targets.base import MeanTarget
+from gped_nas.targets.expectations import expect_all, stream_expectations
 
 
 def distillation_set(teacher: Teacher) -> DistillationSet:
@@ -17,37 +20,35 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
     if not stream.has_weights:
         return _imported_set(teacher)
-    seen = teacher.views
-    inputs = torch.cat([teacher.inputs(view) for view in seen])
-    expectations, samples = {}, None
+
+    views = teacher.views
+    inputs = torch.cat([teacher.inputs(view) for view in views])
+
+    expectations: dict[str, Tensor] = {}
+    samples = None
     if space.recipe.update == "averaged":
-        expectations = {
-            target.name: torch.cat([stream_expectation(stream, target, view.name) for view in seen])
-            for target in space.targets
-            if target.kind == "mean"
-        }
+        targets = _averaged_targets(space)
+        by_view = [stream_expectations(stream, targets, view.name) for view in views]
+        for target in targets:
+            expectations[target.name] = torch.cat([values[target.name] for values in by_view])
     elif space.recipe.mode == "cached":
-        samples = PosteriorPredictions(
-            [list(stream.prediction_maps(view.name)) for view in seen], stream.weight_S
-        )
-    return DistillationSet(inputs, expectations, space.targets, dataset.num_classes, samples)
+        maps = [list(stream.prediction_maps(view.name)) for view in views]
+        samples = PosteriorPredictions(maps, stream.weight_S)
+
+    return DistillationSet(inputs, expectations, space.layout(dataset.num_classes), samples)
 
 
 def rung_set(teacher: Teacher, session: Session) -> DistillationSet | None:
     """What rungs look at: clean validation inputs with what the teacher says there; None where the
     recipe has none.
     """
-    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
+    space, dataset = teacher.space, teacher.dataset
     if not space.recipe.rungs:
         return None
-    predicted = teacher.predicted("validation", session).double()
-    expectations = {
-        t.name: expect(t, predicted, stream.weight_S).float()
-        for t in space.targets
-        if t.kind == "mean"
-    }
+
+    expectations = _expectations(teacher, teacher.predicted("validation", session))
     return DistillationSet(
-        dataset.inputs("validation"), expectations, space.targets, dataset.num_classes
+        dataset.inputs("validation"), expectations, space.layout(dataset.num_classes)
     )
 
 
@@ -55,27 +56,33 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     """The imported inputs that are neither validation nor test inputs."""
     space, dataset = teacher.space, teacher.dataset
     inputs, log_prob_SMC = teacher.stream.imported()
-    held_out = {
-        row.tobytes()
-        for part in ("validation", "test")
-        for row in dataset.inputs(part).flatten(1).numpy()
-    }
+
+    held_out = set()
+    for part in ("validation", "test"):
+        held_out |= {row.tobytes() for row in dataset.inputs(part).flatten(1).numpy()}
     keep = [i for i, row in enumerate(np.array(inputs)) if row.tobytes() not in held_out]
     if not keep:
         raise DataError(
             "the imported predictions are all at validation or test inputs; "
             "add the ensemble's predictions at training or other inputs to distil on"
         )
+
     log_prob = log_prob_SMC[:, keep]
-    weight = teacher.stream.weight_S
     return DistillationSet(
         torch.from_numpy(np.array(inputs[keep])).view(-1, *dataset.input_shape),
-        {
-            t.name: expect(t, log_prob.double(), weight).float()
-            for t in space.targets
-            if t.kind == "mean"
-        },
-        space.targets,
-        dataset.num_classes,
-        PosteriorPredictions([[log_prob.numpy()]], weight),
+        _expectations(teacher, log_prob),
+        space.layout(dataset.num_classes),
+        PosteriorPredictions([[log_prob.numpy()]], teacher.stream.weight_S),
     )
+
+
+def _averaged_targets(space: SearchSpace) -> list[MeanTarget]:
+    """The targets that students can learn from averages."""
+    return [target for target in space.targets if isinstance(target, MeanTarget)]
+
+
+def _expectations(teacher: Teacher, predictions_SNC: Tensor) -> dict[str, Tensor]:
+    """What the teacher says on average of each target that is averaged, float32."""
+    targets = _averaged_targets(teacher.space)
+    averages = expect_all(targets, predictions_SNC.double(), teacher.stream.weight_S)
+    return {name: average.float() for name, average in averages.items()}

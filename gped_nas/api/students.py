@@ -105,7 +105,7 @@ class Trainer:
             family=genotype.family,
             input_shape=dataset.input_shape,
             class_names=dataset.class_names,
-            targets=self.data.targets,
+            targets=self.data.layout.targets,
             normalization=dataset.normalization,
             label_normalization=dataset.label_normalization,
             storage_dtype=genotype["storage_dtype"],

@@ -243,7 +243,7 @@ def _clean(part: Part, space: SearchSpace) -> View:
 def _with_samples(teacher: Teacher, view: View) -> View:
     if not view.num_samples:
         return view
-    params = (teacher.stream.theta(index) for index in _asked(teacher, view))
+    params = (teacher.stream.theta(index).numpy() for index in _asked(teacher, view))
     return replace(view, samples=sha256_arrays(*params))
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from gped_nas.distill.buffers import Buffers
 from gped_nas.models.base import Family, Params, Shapes, num_params
 from gped_nas.posterior.base import unflatten
-from gped_nas.targets.base import Heads
+from gped_nas.targets.base import Expectations
 
-Loss = Callable[[Tensor, Heads], Tensor]
+Loss = Callable[[Tensor, Expectations], Tensor]
 """Raw outputs (P, B, U), float32, and what the teacher says to losses (P,)."""
 
 _ALIGNMENT = 16
@@ -67,7 +67,7 @@ class Bundle(Protocol):
         """Every parameter of every student."""
         ...
 
-    def compute(self, x: Tensor, expectations: Heads) -> Tensor:
+    def compute(self, x: Tensor, expectations: Expectations) -> Tensor:
         """Losses (P,) on a batch of inputs (B, *input_shape); their gradients are left in
         ``buffers.work_grad``.
         """
@@ -123,7 +123,7 @@ class InTurn:
                 offset = where.stop
             start += size
 
-    def compute(self, x: Tensor, expectations: Heads) -> Tensor:
+    def compute(self, x: Tensor, expectations: Expectations) -> Tensor:
         """See ``Bundle.compute``."""
         x = x.to(self.buffers.dtype)
         self.buffers.work_grad.zero_()

@@ -17,7 +17,7 @@ Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 3.
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,16 +30,11 @@ from gped_nas.errors import ConfigError
 from gped_nas.io import Array
 from gped_nas.models.base import Genotype, Shapes
 from gped_nas.posterior.likelihoods import Prediction
-from gped_nas.targets.base import (
-    Heads,
-    Target,
-    num_raw_outputs,
-    resolve,
-    sample_values,
-    split_heads,
-)
+from gped_nas.targets.base import Expectations, MeanTarget, QuantileTarget, Target, resolve
+from gped_nas.targets.expectations import sample_values
+from gped_nas.targets.layout import HeadLayout
 
-Batch = tuple[Tensor, Heads]
+Batch = tuple[Tensor, Expectations]
 """Normalised inputs (B, *input_shape) and ``{target: (B, G)}``."""
 
 
@@ -81,20 +76,14 @@ class DistillationSet:
         inputs: normalised inputs (M, *input_shape).
         expectations: ``{target: (M, G)}`` of the targets of kind ``mean``; read by the rule
             ``averaged`` alone.
-        targets: targets of the students in the order of their heads; a name stands for the
-            registered target.
-        num_classes: C.
+        layout: the heads of every student.
         samples: what single posterior samples say at the inputs; None where the rule reads none.
     """
 
     inputs: Tensor
-    expectations: Mapping[str, Tensor]
-    targets: tuple[Target, ...]
-    num_classes: int
+    expectations: Expectations
+    layout: HeadLayout
     samples: PosteriorPredictions | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", resolve(self.targets))
 
     def to(self, device: torch.device) -> "DistillationSet":
         """The same data on a device; posterior samples stay where they are."""
@@ -107,9 +96,7 @@ class DistillationSet:
 
     def shapes(self, genotype: Genotype) -> Shapes:
         """Parameter shapes of a student of this genotype with these heads."""
-        return genotype.shapes(
-            tuple(self.inputs.shape[1:]), num_raw_outputs(self.targets, self.num_classes)
-        )
+        return genotype.shapes(tuple(self.inputs.shape[1:]), self.layout.num_outputs)
 
 
 class RunningMean:
@@ -119,7 +106,7 @@ class RunningMean:
         self.counts_M = torch.zeros(num_inputs)
         self.sums: dict[str, Tensor] = {}
 
-    def __call__(self, index_B: Tensor, values: Heads) -> dict[str, Tensor]:
+    def __call__(self, index_B: Tensor, values: Expectations) -> dict[str, Tensor]:
         """Take in new values (B, G) of the inputs at ``index_B`` and return the means there."""
         self.counts_M.index_add_(0, index_B, torch.ones(len(index_B)))
         means = {}
@@ -169,7 +156,7 @@ def cached_batches(data: DistillationSet, recipe: Recipe, root: int) -> Iterator
         sample_B = torch.multinomial(
             data.samples.weight_S, len(index_B), replacement=True, generator=generator
         )
-        said = sample_values(data.targets, data.samples.at(sample_B, index_B))
+        said = sample_values(data.layout.targets, data.samples.at(sample_B, index_B))
         if recipe.update == "running_mean":
             said = means(index_B, said)
         yield (
@@ -215,13 +202,13 @@ def check_update(targets: Sequence[Target], update: Update, where: str) -> None:
             is biased by them.
     """
     for target in targets:
-        if target.kind == "quantile" and update != "newest":
+        if isinstance(target, QuantileTarget) and update != "newest":
             raise ConfigError(
                 f"{where}: found {update}, expected newest for the target '{target.name}': its "
                 "pinball loss on "
                 "averages of posterior samples would learn their mean, not their quantiles"
             )
-        if target.kind == "mean" and update == "newest" and not _is_affine(target):
+        if isinstance(target, MeanTarget) and update == "newest" and not _is_affine(target):
             raise ConfigError(
                 f"{where}: found newest, expected averaged or running_mean for the target "
                 f"'{target.name}': its loss "
@@ -238,23 +225,24 @@ _PROBES: dict[Prediction, Callable[[Tensor], Tensor]] = {
 """Normal numbers (..., C) to what a posterior sample may predict."""
 
 
-def _is_affine(target: Target, *, num_samples: int = 5, num_inputs: int = 32) -> bool:
+def _is_affine(target: MeanTarget, *, num_samples: int = 5, num_inputs: int = 32) -> bool:
     """Whether the gradient at the samples' average is the average of the samples' gradients, on a
     fixed probe.
     """
     num_classes = target.num_classes or 3
-    heads = (*resolve(target.requires), target)
+    layout = HeadLayout((*resolve(target.requires), target), num_classes)
+
     generator = rng.generator(0, "probe of a loss")
-    size = (num_inputs, num_raw_outputs(heads, num_classes))
+    size = (num_inputs, layout.num_outputs)
     raw = torch.randn(size, generator=generator, dtype=torch.float64).requires_grad_()
-    noise = 2 * torch.randn(
-        (num_samples, num_inputs, max(2, num_classes)), generator=generator, dtype=torch.float64
-    )
+    shape_SNC = (num_samples, num_inputs, max(2, num_classes))
+    noise = 2 * torch.randn(shape_SNC, generator=generator, dtype=torch.float64)
     values_SBG = target.values(_PROBES[target.prediction](noise))
 
     def gradient(value_BG: Tensor) -> Tensor:
-        parts = split_heads(raw, heads, num_classes)
-        return torch.autograd.grad(target.loss(parts[target.name], parts, value_BG).sum(), raw)[0]
+        heads = layout.split(raw)
+        losses_B = target.loss(heads[target.name], heads, value_BG)
+        return torch.autograd.grad(losses_B.sum(), raw)[0]
 
     averaged = gradient(values_SBG.mean(0))
     streamed = torch.stack([gradient(value) for value in values_SBG]).mean(0)

@@ -30,7 +30,7 @@ from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.bundle import Loss, Piece
 from gped_nas.distill.centring import Centres
 from gped_nas.models.base import Params, Shapes
-from gped_nas.targets.base import Heads
+from gped_nas.targets.base import Expectations
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class FusedMlp:
     # compute
 
     @torch.no_grad()
-    def compute(self, x: Tensor, expectations: Heads) -> Tensor:
+    def compute(self, x: Tensor, expectations: Expectations) -> Tensor:
         """See ``Bundle.compute``."""
         if self._plan is None or self._plan.batch_size != len(x):
             self._plan = self._plan_for(len(x))
@@ -284,7 +284,7 @@ class FusedMlp:
             torch.mm(gradient, x_BD, out=weight_gradient)
         return losses_P
 
-    def _loss_and_gradient(self, plan: "_Plan", expectations: Heads) -> Tensor:
+    def _loss_and_gradient(self, plan: "_Plan", expectations: Expectations) -> Tensor:
         """Losses (P,); the gradient of their sum by the raw outputs is left in the plan."""
         shape = (len(self.shapes), -1, plan.batch_size)
         raw_PUB = plan.layers[-1].output.view(shape).to(torch.float32, copy=True).requires_grad_()

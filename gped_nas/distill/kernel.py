@@ -41,7 +41,7 @@ from gped_nas.io import canonical_json
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, initialise
 from gped_nas.models.compact import compact, num_dead_units
 from gped_nas.models.costs import largest_product
-from gped_nas.targets.base import Heads, loss
+from gped_nas.targets.base import Expectations
 
 LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""
@@ -334,11 +334,8 @@ class _Distillation:
             and not min(losses[-patience:]) < min(losses[:-patience])
         )
 
-    def loss(self, raw_PBU: Tensor, expectations: Heads) -> Tensor:
-        data = self.data
-        return loss(
-            raw_PBU, data.targets, self.recipe.target_weights, expectations, data.num_classes
-        )
+    def loss(self, raw_PBU: Tensor, expectations: Expectations) -> Tensor:
+        return self.data.layout.loss(raw_PBU, expectations, self.recipe.target_weights)
 
     def _distilled(self, p: int) -> TrainedStudent:
         student = self.students[p]

@@ -20,7 +20,6 @@ from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
 from gped_nas.models.compact import compact
-from gped_nas.targets.base import loss
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
@@ -87,7 +86,7 @@ def _train(
         for leaf in leaves.values():
             leaf.grad = None
         raw = _centred(leaves, x, centres) if centres else family.forward(leaves, x)
-        value = loss(raw, data.targets, recipe.target_weights, expectations, data.num_classes)
+        value = data.layout.loss(raw, expectations, recipe.target_weights)
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step(lr)
         since += lr

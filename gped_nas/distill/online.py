@@ -38,7 +38,8 @@ from torch import Tensor
 from gped_nas.distill.feed import Batch, RunningMean, batches
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
-from gped_nas.targets.base import Target, sample_values
+from gped_nas.targets.base import Target
+from gped_nas.targets.expectations import sample_values
 
 
 def online_batches(

@@ -7,6 +7,7 @@ student was distilled for comes out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,8 @@ from gped_nas.errors import ConfigError, DataError, GpedError
 from gped_nas.io import canonical_json, make_dir, read_json, write_text
 from gped_nas.models.base import FAMILIES, Params, Shapes
 from gped_nas.models.storage import read_weights, write_weights
-from gped_nas.targets.base import Target, num_raw_outputs, parse_targets, predictions, resolve
+from gped_nas.targets.base import Target, parse_targets, resolve
+from gped_nas.targets.layout import HeadLayout
 
 SPEC_VERSION = 1
 WEIGHTS_FILE, SPEC_FILE = "weights.safetensors", "spec.json"
@@ -61,6 +63,15 @@ class StudentSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", resolve(self.targets))
+
+    @cached_property
+    def layout(self) -> HeadLayout:
+        """Its heads.
+
+        Raises:
+            ConfigError: a target's settings are for another number of classes.
+        """
+        return HeadLayout(self.targets, self.num_classes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the version of this layout."""
@@ -131,7 +142,7 @@ class Student(nn.Module):
             raise DataError(
                 f"weights do not fit the spec's {spec.family} on {spec.input_shape}: {error}"
             ) from None
-        expected = num_raw_outputs(spec.targets, spec.num_classes)
+        expected = spec.layout.num_outputs
         if raw.shape[-1] != expected:
             names = [target.name for target in spec.targets]
             raise DataError(
@@ -186,7 +197,7 @@ def expectations(spec: StudentSpec, raw: Tensor) -> dict[str, Tensor]:
     """What a student predicts: raw outputs (N, U) to ``{target: (N, G)}``, real labels in their own
     unit.
     """
-    found = predictions(raw, spec.targets, spec.num_classes)
+    found = spec.layout.predict(raw)
     labels = spec.label_normalization
     if labels:
         mean, variance = found["predictive_normal"].unbind(-1)

@@ -13,7 +13,7 @@ from gped_nas.distill.optim import optimiser
 from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype, Params
-from gped_nas.targets.base import Heads
+from gped_nas.targets.base import Expectations
 
 
 @dataclass(eq=False)
@@ -105,7 +105,7 @@ class TrainedBundle:
             student.memory = {name: _copies(views[i]) for name, views in memory.items()}
             student.average = {} if average is None else _copies(average[i])
 
-    def step(self, x: Tensor, expectations: Heads, lr: float | Tensor) -> Tensor:
+    def step(self, x: Tensor, expectations: Expectations, lr: float | Tensor) -> Tensor:
         """One step of every student on one batch; returns their losses (P,)."""
         losses_P = self._bundle.compute(x, expectations)
         with torch.no_grad():

@@ -6,7 +6,7 @@ from torch import Tensor
 from gped_nas.distill.student import Student
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.teacher import normal_predictions
-from gped_nas.targets.base import TARGETS, log_softmax, split_heads
+from gped_nas.targets.formulas import log_softmax
 
 
 @torch.no_grad()
@@ -23,15 +23,13 @@ def student_predictions(
     """
     spec = student.spec
     raw = torch.cat([student(part) for part in torch.split(raw_inputs, batch_size)])
-    heads = {
-        name: head.double()
-        for name, head in split_heads(raw, spec.targets, spec.num_classes).items()
-    }
+    heads = {name: head.double() for name, head in spec.layout.split(raw).items()}
+    predicted = spec.layout.predict_heads(heads)
+
     if spec.label_normalization:
-        normal = TARGETS["predictive_normal"].predict(heads["predictive_normal"], heads)
-        return normal_predictions(normal[:, 0], normal[:, 1], spec.label_normalization)
+        mean, variance = predicted["predictive_normal"].unbind(-1)
+        return normal_predictions(mean, variance, spec.label_normalization)
     log_prob = log_softmax(heads["predictive"]).numpy()
-    if "expected_entropy" not in heads:
+    if "expected_entropy" not in predicted:
         return Predictions(log_prob)
-    entropy = TARGETS["expected_entropy"].predict(heads["expected_entropy"], heads)
-    return Predictions(log_prob, entropy.squeeze(-1).numpy())
+    return Predictions(log_prob, predicted["expected_entropy"].squeeze(-1).numpy())

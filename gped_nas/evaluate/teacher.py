@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gped_nas.data.base import Normalization
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, NormalPredictions, Predictions
-from gped_nas.targets.base import entropy
+from gped_nas.targets.formulas import entropy
 
 
 def averaged(

@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from gped_nas.distill.student import Student, StudentSpec, expectations
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.storage import decode
-from gped_nas.targets.base import TARGETS
+from gped_nas.targets.base import TARGETS, DerivedTarget
 
 INPUT = "inputs"
 _DERIVED = "mutual_information"
@@ -38,9 +38,13 @@ def predict_all(student: Student, x: Tensor) -> dict[str, Tensor]:
 
 
 def _complete(spec: StudentSpec, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    derive = TARGETS[_DERIVED].derive
-    assert derive is not None, "mutual information is derived"
-    return {name: found[name] if name in found else derive(found) for name in output_names(spec)}
+    information = TARGETS[_DERIVED]
+    assert isinstance(information, DerivedTarget)
+    outputs = dict(found)
+    for name in output_names(spec):
+        if name not in outputs:
+            outputs[name] = information.derive(found)
+    return {name: outputs[name] for name in output_names(spec)}
 
 
 class StudentGraph(nn.Module):

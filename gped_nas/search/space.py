@@ -21,7 +21,8 @@ from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
 from gped_nas.search.objectives import Objective, describe_constraint
-from gped_nas.targets.base import Target, num_raw_outputs
+from gped_nas.targets.base import Target
+from gped_nas.targets.layout import HeadLayout
 
 Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]
 FINITE_SAMPLERS = ("brute_force", "grid")
@@ -146,9 +147,17 @@ class SearchSpace:
         """Whether no range is a float range."""
         return all(s.is_finite for s in self.students)
 
+    def layout(self, num_classes: int) -> HeadLayout:
+        """The heads of every student.
+
+        Raises:
+            ConfigError: a target's settings are for another number of classes.
+        """
+        return HeadLayout(self.targets, num_classes)
+
     def num_outputs(self, num_classes: int) -> int:
-        """Raw outputs of every student."""
-        return num_raw_outputs(self.targets, num_classes)
+        """Raw outputs of every student. Raises as ``layout``."""
+        return self.layout(num_classes).num_outputs
 
     def largest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
         """For each cost, that of the genotype that costs most."""

@@ -28,7 +28,7 @@ from gped_nas.search.space import (
     SearchSpace,
     StreamConfig,
 )
-from gped_nas.targets.base import Target, parse_targets
+from gped_nas.targets.base import LearnedTarget, Target, parse_targets
 
 DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
     "log_prob": ("predictive", "expected_entropy"),
@@ -245,7 +245,7 @@ def _known(registry: Mapping[str, Any], name: object, where: str) -> Any:
 def _check_recipe(
     recipe: Recipe, targets: tuple[Target, ...], method: MethodConfig, where: str
 ) -> None:
-    with_loss = [target.name for target in targets if target.kind != "derived"]
+    with_loss = [target.name for target in targets if isinstance(target, LearnedTarget)]
     for name in recipe.target_weights:
         if name not in with_loss:
             raise ConfigError(

@@ -52,6 +52,7 @@ E[l^2], and the largest sum of p log^2 p over C classes is V. Rounding to float3
 """
 
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -195,7 +196,7 @@ class Sealed:
                 f"both; delete {self.folder} to rebuild it"
             )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the manifest, which names the SHA-256 of every shard."""
         return sha256_plain(self.folder / "manifest.json")

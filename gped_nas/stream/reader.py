@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class Stream:
         """Whether posterior samples are known by their parameters, or by predictions alone."""
         return self.segments[0].manifest.kind == "weights"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What a study pins: the key, the number of samples used and the segments they lie in."""
         used = [s.digest for s in self.segments if s.manifest.first_sample < self.num_samples]
@@ -128,8 +129,12 @@ class Stream:
             )
         return torch.from_numpy(weight / total)
 
-    def theta(self, index: int) -> Array:
-        """Flat parameters (W,) of one posterior sample, float32, a fresh copy."""
+    def theta(self, index: int) -> Tensor:
+        """Flat parameters (W,) of one posterior sample, float32, a fresh copy.
+
+        Raises:
+            StreamError: there is no such sample, or the stream holds predictions only.
+        """
         if not self.has_weights:
             raise StreamError(
                 f"{self.folder}: holds predictions only, so parameters cannot be read"
@@ -140,7 +145,7 @@ class Stream:
                 for name in segment.names("params"):
                     block = segment.read(name)
                     if row < len(block):
-                        return np.array(block[row])
+                        return torch.from_numpy(np.array(block[row]))
                     row -= len(block)
         raise StreamError(
             f"{self.folder}: no posterior sample {index}; there are {self.num_samples}"
@@ -148,7 +153,7 @@ class Stream:
 
     def params(self, index: int) -> Params:
         """Named parameters of one posterior sample, float32."""
-        return unflatten(torch.from_numpy(self.theta(index)), self.key.shapes)
+        return unflatten(self.theta(index), self.key.shapes)
 
     def states(self, name: str) -> list[Array]:
         """The tensor ``name`` of every chain's state at the end of what is sealed; empty where
@@ -259,43 +264,13 @@ class Stream:
         log_prob = torch.from_numpy(np.concatenate(blocks)[: self.num_samples])
         return segment.read("inputs-000000.npy"), log_prob
 
-    def average(self, name: str, view: str, values: Callable[[Tensor], Tensor]) -> Tensor:
-        """The weighted average over posterior samples of ``values(predictions)`` at a view.
+    def view_digests(self, name: str) -> list[str]:
+        """Digests of the predictions at a view, one a segment.
 
-        It is cached under ``derived/``.
-
-        Args:
-            name: names the cached file together with view, samples and what ``values`` makes of a
-                fixed probe.
-            view: the view's name.
-            values: predictions (rows, N, G), float64, to (rows, N, H).
-
-        Returns:
-            float32 (N, H).
+        Raises:
+            StreamError: there is no such view, or it is corrupt.
         """
-        probe = (
-            torch.linspace(0.0, 5.0, 6 * self.key.num_predicted, dtype=torch.float64)
-            .view(2, 3, -1)
-            .log_softmax(-1)
-        )
-        meaning = sha256_arrays(
-            values(probe).numpy()
-        )  # a target that was redefined under its name is another one
-        stem = f"{name}-{meaning[:8]}-{view}-{self.digest[:16]}"
-        of = sha256_text(
-            canonical_json([name, meaning, view, self.digest, [v.digest for v in self._view(view)]])
-        )
-
-        def average() -> Tensor:
-            weight = self.weight_S
-            total, start = torch.zeros(()), 0
-            for block in self.prediction_blocks(view):
-                part = values(block.double())
-                total = total + torch.einsum("s,sng->ng", weight[start : start + len(part)], part)
-                start += len(part)
-            return total.float()
-
-        return self.derived(stem, of, average)
+        return [sealed.digest for sealed in self._view(name)]
 
     def derived(self, stem: str, of: str, make: Callable[[], Tensor]) -> Tensor:
         """What ``make`` gives, float32, cached in the files ``derived/<stem>``; it can always be
@@ -306,23 +281,42 @@ class Stream:
             of: digest of all that it is made of; a cached file of anything else is not used.
             make: makes it.
         """
-        derived = self.folder / "derived"
-        array_path, note_path = derived / f"{stem}.npy", derived / f"{stem}.json"
-        cached = _cached(array_path, note_path, of)
-        if cached is not None:
-            return cached
-        made = make()
-        with contextlib.suppress(
-            OSError, EnvironmentProblem
-        ):  # a read-only cache only costs the time again
-            if not derived.is_symlink():
-                derived.mkdir(exist_ok=True)
-                write_array(array_path, made.numpy())
-                write_json(
-                    note_path,
-                    {"of": of, "shape": made.shape, "content": sha256_arrays(made.numpy())},
-                )
+        made = self.cached(stem, of)
+        if made is None:
+            made = make()
+            self.cache(stem, of, made)
         return made
+
+    def cached(self, stem: str, of: str) -> Tensor | None:
+        """What ``cache`` kept under this stem; None where that is missing, damaged, or made of
+        anything else than ``of`` says.
+        """
+        array_path, note_path = self._derived_files(stem)
+        try:
+            note = read_json(note_path)
+            array = np.array(map_array(array_path, dtype="<f4", shape=tuple(note["shape"])))
+            is_ours = note["of"] == of and note["content"] == sha256_arrays(array)
+        except (StreamError, KeyError, TypeError):
+            return None
+        return torch.from_numpy(array) if is_ours else None
+
+    def cache(self, stem: str, of: str, made: Tensor) -> None:
+        """Keep a float32 tensor for ``cached``, if the folder can be written."""
+        array_path, note_path = self._derived_files(stem)
+        array = made.numpy()
+        note = {"of": of, "shape": made.shape, "content": sha256_arrays(array)}
+
+        # a read-only cache only costs the time again
+        with contextlib.suppress(OSError, EnvironmentProblem):
+            if array_path.parent.is_symlink():
+                return
+            array_path.parent.mkdir(exist_ok=True)
+            write_array(array_path, array)
+            write_json(note_path, note)
+
+    def _derived_files(self, stem: str) -> tuple[Path, Path]:
+        folder = self.folder / "derived"
+        return folder / f"{stem}.npy", folder / f"{stem}.json"
 
     def verify(self) -> list[str]:
         """Check every byte that is sealed; one message for each shard that is corrupt."""
@@ -339,16 +333,3 @@ class Stream:
     def nbytes(self) -> int:
         """Bytes on disk, views and derived files included."""
         return tree_bytes(self.folder)
-
-
-def _cached(array_path: Path, note_path: Path, of: str) -> Tensor | None:
-    """A derived array of what ``of`` says whose content is what was noted; anything else is
-    computed anew.
-    """
-    try:
-        note = read_json(note_path)
-        array = np.array(map_array(array_path, dtype="<f4", shape=tuple(note["shape"])))
-        is_ours = note["of"] == of and note["content"] == sha256_arrays(array)
-    except (StreamError, KeyError, TypeError):
-        return None
-    return torch.from_numpy(array) if is_ours else None

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gped_nas.errors import EnvironmentProblem, Interrupted, StreamError
@@ -220,7 +219,7 @@ def write_view(
                         raise Interrupted(
                             "stopped while predicting; run the same command again to go on"
                         )
-                    theta = torch.from_numpy(stream.theta(segment.manifest.first_sample + row))
+                    theta = stream.theta(segment.manifest.first_sample + row)
                     block[row - rows.start] = predict(theta).cpu().numpy()
                     progress(
                         f"predictions ({name})",

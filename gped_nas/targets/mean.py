@@ -1,4 +1,4 @@
-"""Targets of kind ``mean``: averages over the posterior, and the constructor of new ones."""
+"""Targets that are averages over the posterior, and the constructor of new ones."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -9,16 +9,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.targets.base import TARGETS, Heads, Target, constant, entropy, log_softmax
+from gped_nas.targets.base import TARGETS, MeanTarget, RawHeads
+from gped_nas.targets.formulas import constant, entropy, log_softmax, squared_error
 
 Row = Annotated[tuple[float, ...], Field(strict=False)]
-
-
-def squared_error(predicted: Tensor, expectation: Tensor) -> Tensor:
-    """Squared error summed over the last axis: least at the average, and affine in it up to a
-    constant.
-    """
-    return (predicted - expectation).square().sum(-1)
 
 
 def identity(raw: Tensor) -> Tensor:
@@ -33,9 +27,9 @@ def mean_target(
     link: Callable[[Tensor], Tensor] = identity,
     error: Callable[[Tensor, Tensor], Tensor] = squared_error,
     label: str = "",
-) -> Target:
-    """A target of kind ``mean`` with a head of its own: one raw output for each number that
-        ``values`` gives.
+    version: int = 1,
+) -> MeanTarget:
+    """A mean with a head of its own: one raw output for each number that ``values`` gives.
 
     Args:
         name: the name to register it under.
@@ -46,75 +40,84 @@ def mean_target(
         error: the student's value (..., B, G) and the teacher's (B, G) to losses (..., B). One that
             is not affine in the teacher's value is refused where it would be biased.
         label: for people, with the unit; the name by default.
+        version: raise it whenever ``values`` comes to mean something else.
     """
-    return Target(
+
+    def num_outputs(num_classes: int) -> int:
+        uniform = torch.zeros(1, num_classes).log_softmax(-1)
+        return values(uniform).shape[-1]
+
+    return MeanTarget(
         name=name,
-        kind="mean",
+        label=label or name,
+        version=version,
         values=values,
-        num_outputs=lambda num_classes: values(torch.zeros(1, num_classes).log_softmax(-1)).shape[
-            -1
-        ],
+        num_outputs=num_outputs,
         predict=lambda raw, heads: link(raw),
         loss=lambda raw, heads, expectation: error(link(raw), expectation),
-        label=label or name,
     )
 
 
-def _predictive_loss(raw: Tensor, heads: Heads, expectation: Tensor) -> Tensor:
+def _predictive_loss(raw: Tensor, heads: RawHeads, expectation: Tensor) -> Tensor:
     return -(expectation * log_softmax(raw)).sum(-1)
 
 
-def _entropy_predict(raw: Tensor, heads: Heads) -> Tensor:
+TARGETS.add(
+    MeanTarget(
+        name="predictive",
+        label="posterior predictive probability",
+        values=torch.exp,
+        num_outputs=lambda num_classes: num_classes,
+        predict=lambda raw, heads: raw.softmax(-1),
+        loss=_predictive_loss,
+    )
+)
+
+
+def _predict_entropy(raw: Tensor, heads: RawHeads) -> Tensor:
     # sigmoid(a) H[q] with H[q] detached: E[H] <= H[q] always, so mutual information is never
     # negative, and the entropy loss cannot bend the predictive head.
     student_entropy = entropy(log_softmax(heads["predictive"].detach()))
     return raw.sigmoid() * student_entropy.unsqueeze(-1)
 
 
-def _second_moment_predict(raw: Tensor, heads: Heads) -> Tensor:
+def _entropy_loss(raw: Tensor, heads: RawHeads, expectation: Tensor) -> Tensor:
+    return squared_error(_predict_entropy(raw, heads), expectation)
+
+
+TARGETS.add(
+    MeanTarget(
+        name="expected_entropy",
+        label="expected entropy (nats)",
+        requires=("predictive",),
+        values=lambda log_prob: entropy(log_prob).unsqueeze(-1),
+        num_outputs=lambda num_classes: 1,
+        predict=_predict_entropy,
+        loss=_entropy_loss,
+    )
+)
+
+
+def _predict_second_moment(raw: Tensor, heads: RawHeads) -> Tensor:
     # q^2 + sigmoid(a) q (1 - q) with q detached: E[p]^2 <= E[p^2] <= E[p] hold for the student too,
     # so its variance is never negative nor above that of a certain but unknown class.
     q = heads["predictive"].detach().softmax(-1)
     return q.square() + raw.sigmoid() * q * (1 - q)
 
 
-TARGETS.register("predictive")(
-    Target(
-        name="predictive",
-        kind="mean",
-        values=torch.exp,
-        num_outputs=lambda num_classes: num_classes,
-        predict=lambda raw, heads: raw.softmax(-1),
-        loss=_predictive_loss,
-        label="posterior predictive probability",
-    )
-)
-TARGETS.register("expected_entropy")(
-    Target(
-        name="expected_entropy",
-        kind="mean",
-        values=lambda log_prob: entropy(log_prob).unsqueeze(-1),
-        num_outputs=lambda num_classes: 1,
-        predict=_entropy_predict,
-        loss=lambda raw, heads, expectation: squared_error(
-            _entropy_predict(raw, heads), expectation
-        ),
-        label="expected entropy (nats)",
-        requires=("predictive",),
-    )
-)
-TARGETS.register("second_moment")(
-    Target(
+def _second_moment_loss(raw: Tensor, heads: RawHeads, expectation: Tensor) -> Tensor:
+    return squared_error(_predict_second_moment(raw, heads), expectation)
+
+
+TARGETS.add(
+    MeanTarget(
         name="second_moment",
-        kind="mean",
-        values=lambda log_prob: (2 * log_prob).exp(),
-        num_outputs=lambda num_classes: num_classes,
-        predict=_second_moment_predict,
-        loss=lambda raw, heads, expectation: squared_error(
-            _second_moment_predict(raw, heads), expectation
-        ),
         label="second moment of each probability",
         requires=("predictive",),
+        values=lambda log_prob: (2 * log_prob).exp(),
+        num_outputs=lambda num_classes: num_classes,
+        predict=_predict_second_moment,
+        loss=_second_moment_loss,
     )
 )
 
@@ -139,9 +142,9 @@ class UtilitySettings(Config):
         return self
 
 
-def utility(settings: UtilitySettings) -> Target:
+def utility(settings: UtilitySettings) -> MeanTarget:
     """The expected cost of each action: ``sum_c p(c | x) costs[c][action]``; without costs, 1 for a
-        wrong class.
+    wrong class.
 
     Costs are linear in the predictive distribution, so there is no head: the student's expected
     costs are those of its predictive head, and the two cannot contradict each other. What the
@@ -151,32 +154,34 @@ def utility(settings: UtilitySettings) -> Target:
     """
 
     def expected_cost(prob: Tensor) -> Tensor:
-        return (
-            prob @ constant(settings.costs, prob.dtype, prob.device) if settings.costs else 1 - prob
-        )
+        if not settings.costs:
+            return 1 - prob
+        return prob @ constant(settings.costs, prob.dtype, prob.device)
 
-    def predict(raw: Tensor, heads: Heads) -> Tensor:
+    def predict(raw: Tensor, heads: RawHeads) -> Tensor:
         return expected_cost(heads["predictive"].softmax(-1))
 
-    return Target(
+    def loss(raw: Tensor, heads: RawHeads, expectation: Tensor) -> Tensor:
+        return squared_error(predict(raw, heads), expectation)
+
+    return MeanTarget(
         name="utility",
-        kind="mean",
-        values=lambda log_prob: expected_cost(log_prob.exp()),
-        num_outputs=lambda num_classes: 0,
-        predict=predict,
-        loss=lambda raw, heads, expectation: squared_error(predict(raw, heads), expectation),
         label="expected cost of each action",
         requires=("predictive",),
         settings=settings,
         build=utility,
         num_classes=len(settings.costs) or None,
+        values=lambda log_prob: expected_cost(log_prob.exp()),
+        num_outputs=lambda num_classes: 0,
+        predict=predict,
+        loss=loss,
     )
 
 
-TARGETS.register("utility")(utility(UtilitySettings()))
+TARGETS.add(utility(UtilitySettings()))
 
 
-def _normal_values(normal: Tensor) -> Tensor:
+def _moments_of_label(normal: Tensor) -> Tensor:
     mean, variance = normal.unbind(-1)
     return torch.stack([mean, mean.square() + variance], -1)
 
@@ -186,7 +191,11 @@ def _mean_and_variance(moments: Tensor) -> Tensor:
     return torch.stack([mean, second - mean.square()], -1)
 
 
-def _normal_loss(raw: Tensor, heads: Heads, expectation: Tensor) -> Tensor:
+def _predict_normal(raw: Tensor, heads: RawHeads) -> Tensor:
+    return torch.stack([raw[..., 0], raw[..., 1].exp()], -1)
+
+
+def _normal_loss(raw: Tensor, heads: RawHeads, expectation: Tensor) -> Tensor:
     # The expected negative log-density of y under N(mu, exp(a)), less a constant: affine in E[y]
     # and E[y^2], written so that little cancels. Its minimum has the predictive's mean and variance
     # (Balan et al. 2015, arXiv:1506.04416).
@@ -197,16 +206,15 @@ def _normal_loss(raw: Tensor, heads: Heads, expectation: Tensor) -> Tensor:
     )
 
 
-TARGETS.register("predictive_normal")(
-    Target(
+TARGETS.add(
+    MeanTarget(
         name="predictive_normal",
-        kind="mean",
-        values=_normal_values,
-        num_outputs=lambda num_classes: 2,
-        predict=lambda raw, heads: torch.stack([raw[..., 0], raw[..., 1].exp()], -1),
-        loss=_normal_loss,
         label="mean and variance of the label",
-        shown=_mean_and_variance,
         prediction="normal",
+        shown=_mean_and_variance,
+        values=_moments_of_label,
+        num_outputs=lambda num_classes: 2,
+        predict=_predict_normal,
+        loss=_normal_loss,
     )
 )

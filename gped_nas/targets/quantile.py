@@ -1,4 +1,4 @@
-"""Targets of kind ``quantile``: credible bounds of each class probability over the posterior."""
+"""Targets that are quantiles: credible bounds of each class probability over the posterior."""
 
 from itertools import pairwise
 from typing import Annotated
@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.targets.base import TARGETS, Heads, Target, constant
+from gped_nas.targets.base import TARGETS, QuantileTarget, RawHeads
+from gped_nas.targets.formulas import constant
 
 
 class QuantileSettings(Config):
@@ -39,7 +40,7 @@ def empirical_quantile(values_SBG: Tensor, weight_S: Tensor, levels: tuple[float
     return torch.stack([ordered.gather(0, row)[0] for row in rows], -1).flatten(-2)
 
 
-def quantile(settings: QuantileSettings) -> Target:
+def quantile(settings: QuantileSettings) -> QuantileTarget:
     """Quantiles over the posterior of each class's probability; the head gives (..., B, C *
     levels), levels last.
 
@@ -48,28 +49,28 @@ def quantile(settings: QuantileSettings) -> Target:
     Bassett 1978, Econometrica 46).
     """
     num_levels = len(settings.levels)
+    written_levels = ", ".join(f"{level:g}" for level in settings.levels)
 
-    def predict(raw: Tensor, heads: Heads) -> Tensor:
+    def predict(raw: Tensor, heads: RawHeads) -> Tensor:
         steps = torch.unflatten(raw, -1, (-1, num_levels + 1)).softmax(-1)
         # Rounded sums may end a hair above 1.
         return steps.cumsum(-1)[..., :num_levels].clamp_max(1).flatten(-2)
 
-    def pinball(raw: Tensor, heads: Heads, value: Tensor) -> Tensor:
+    def pinball(raw: Tensor, heads: RawHeads, value: Tensor) -> Tensor:
         level = constant(settings.levels, raw.dtype, raw.device)
         above = value.unsqueeze(-1) - torch.unflatten(predict(raw, heads), -1, (-1, num_levels))
         return torch.maximum(level * above, (level - 1) * above).sum((-1, -2))
 
-    return Target(
+    return QuantileTarget(
         name="quantile",
-        kind="quantile",
+        label=f"posterior quantiles of each probability at {written_levels}",
+        settings=settings,
+        build=quantile,
         values=torch.exp,
         num_outputs=lambda num_classes: num_classes * (num_levels + 1),
         predict=predict,
         loss=pinball,
-        label=f"posterior quantiles of each probability at {', '.join(f'{level:g}' for level in settings.levels)}",
-        settings=settings,
-        build=quantile,
     )
 
 
-TARGETS.register("quantile")(quantile(QuantileSettings()))
+TARGETS.add(quantile(QuantileSettings()))

@@ -11,7 +11,7 @@ from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
 from gped_nas.errors import ConfigError
 from gped_nas.io import canonical_json, sha256_text
-from gped_nas.targets.base import expect
+from gped_nas.targets.expectations import expect
 from tests.api.test_surface import OVERRIDES
 from tests.cli.harness import Home
 

@@ -27,7 +27,7 @@ from gped_nas.distill.kernel import distill
 from gped_nas.io import write_json
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.search.space_file import load_space
-from gped_nas.targets.base import expect
+from gped_nas.targets.expectations import expect_all
 from tests.bench.bench_policies import interval
 from tests.bench.bench_time_to_front import kl
 
@@ -49,7 +49,8 @@ def fresh_feed(teacher: Teacher, seed: int) -> Iterator[Batch]:
             log_prob = torch.stack(
                 [forward(stream.params(s), x).log_softmax(-1) for s in range(stream.num_samples)]
             ).double()
-            said = {t.name: expect(t, log_prob, stream.weight_S).float() for t in space.targets}
+            averages = expect_all(space.targets, log_prob, stream.weight_S)
+            said = {name: average.float() for name, average in averages.items()}
         num_seen += len(index)
         yield x[index], {name: value[index] for name, value in said.items()}
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise, num_params
+from gped_nas.targets.layout import HeadLayout
 
 NUM_CLASSES = 10
 WIDTHS = (16, 32, 64, 100, 128, 200, 256, 400)
@@ -40,7 +41,7 @@ def noise(num_inputs: int, shape: tuple[int, ...]) -> DistillationSet:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((num_inputs, *shape), generator=generator)
     soft = torch.randn((num_inputs, NUM_CLASSES), generator=generator).softmax(-1)
-    return DistillationSet(x, {"predictive": soft}, ("predictive",), NUM_CLASSES)
+    return DistillationSet(x, {"predictive": soft}, HeadLayout(("predictive",), NUM_CLASSES))
 
 
 def step_flops(genotype: Genotype, data: DistillationSet, batch_size: int) -> int:

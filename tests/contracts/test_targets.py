@@ -10,26 +10,22 @@ from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
-from gped_nas.targets.base import (
-    MAIN_TARGET,
-    TARGETS,
-    check_targets,
-    expect,
-    head_slices,
-    loss,
-    num_raw_outputs,
-    parse_targets,
-    predictions,
-    sample_values,
-)
+from gped_nas.targets.base import MAIN_TARGET, TARGETS, LearnedTarget, check_targets, parse_targets
+from gped_nas.targets.expectations import expect, sample_values
+from gped_nas.targets.layout import HeadLayout
 from gped_nas.targets.quantile import empirical_quantile
 
 SAMPLES, BATCH, CLASSES = 7, 5, 4
 
 
 def heads_of(name):
-    """A target's heads in order: what it requires, then itself."""
+    """What a target requires, then itself."""
     return (*TARGETS[name].requires, name)
+
+
+def layout_of(name):
+    """The heads of a student of a target and of what it requires."""
+    return HeadLayout(heads_of(name), CLASSES)
 
 
 def with_main(name):
@@ -68,33 +64,35 @@ def of_kind(kind):
     )
 
 
-def raw_outputs(names, seed=1):
-    size = (BATCH, num_raw_outputs(names, CLASSES))
+def raw_outputs(layout, seed=1):
+    size = (BATCH, layout.num_outputs)
     return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def gradient(names, expectations):
-    raw = raw_outputs(names).requires_grad_()
-    loss(raw, names, {}, expectations, CLASSES).backward()
+def gradient(layout, expectations):
+    raw = raw_outputs(layout).requires_grad_()
+    layout.loss(raw, expectations, {}).backward()
     return raw.grad
 
 
-def said(names, log_prob, weight):
+def expectations_of(layout, predicted, weight):
     """What the teacher says of each target that has a loss."""
-    return {
-        n: expect(TARGETS[n], log_prob, weight)
-        if TARGETS[n].kind == "mean"
-        else TARGETS[n].values(log_prob[0])
-        for n in names
-        if TARGETS[n].kind != "derived"
-    }
+    expectations = {}
+    for target in layout.learned:
+        if target.kind == "mean":
+            expectations[target.name] = expect(target, predicted, weight)
+        else:
+            expectations[target.name] = target.values(predicted[0])
+    return expectations
 
 
 @of_kind("mean")
 def test_averaged_gradient_equals_streamed_gradient(name, predicted, weight):
-    names = heads_of(name)
-    averaged = gradient(names, said(names, predicted, weight))
-    one_by_one = [gradient(names, sample_values(names, predicted[s])) for s in range(SAMPLES)]
+    layout = layout_of(name)
+    averaged = gradient(layout, expectations_of(layout, predicted, weight))
+    one_by_one = [
+        gradient(layout, sample_values(layout.targets, predicted[s])) for s in range(SAMPLES)
+    ]
     streamed = sum(w * g for w, g in zip(weight / weight.sum(), one_by_one, strict=True))
     assert (averaged - streamed).abs().max() < 1e-6
     assert averaged.abs().max() > 1e-3  # the comparison is not of zeros
@@ -169,16 +167,12 @@ def test_derived_targets_equal_direct_computation_from_all_samples(name, log_pro
 
 @of_kind("derived")
 def test_a_derived_target_of_a_student_is_that_of_its_heads(name):
-    names, target = heads_of(name), TARGETS[name]
-    raw = raw_outputs(names)
-    found = predictions(raw, names, CLASSES)
-    derived = target.derive({n: found[n] for n in target.requires})
-    assert torch.allclose(found[name], derived, rtol=1e-12, atol=1e-15)
-    assert (
-        target.num_outputs(CLASSES) == 0
-        and (found[name] >= 0).all()
-        and found[name].isfinite().all()
-    )
+    layout, target = layout_of(name), TARGETS[name]
+    predicted = layout.predict(raw_outputs(layout))
+    derived = target.derive({required: predicted[required] for required in target.requires})
+    assert torch.allclose(predicted[name], derived, rtol=1e-12, atol=1e-15)
+    assert (predicted[name] >= 0).all() and predicted[name].isfinite().all()
+    assert name not in layout.slices and not isinstance(target, LearnedTarget)
 
 
 def test_an_absolute_error_would_fail_this_contract(log_prob, weight):
@@ -195,23 +189,26 @@ def test_an_absolute_error_would_fail_this_contract(log_prob, weight):
 
 
 def test_values_predictions_and_losses_have_the_promised_shapes(name, predicted, weight):
-    target, names = TARGETS[name], heads_of(name)
+    target, layout = TARGETS[name], layout_of(name)
     check_targets(with_main(name), "f")
-    raw = raw_outputs(names)
-    stacked = torch.stack([raw, 2 * raw])
-    found = predictions(stacked, names, CLASSES)[name]
-    assert found.shape[:2] == (2, BATCH)
-    if target.kind != "quantile":  # there are as many quantiles as levels for each value
-        assert found.shape == (2, *expect(target, predicted, weight).shape)
-    assert target.values(predicted).shape[:2] == (SAMPLES, BATCH)
-    cut = head_slices(names, CLASSES)[name]
-    assert cut.stop - cut.start == target.num_outputs(CLASSES)
-    expectations = said(names, predicted, weight)
-    losses = loss(stacked, names, {}, expectations, CLASSES)
-    assert losses.shape == (2,)
-    lone = torch.stack([loss(r, names, {}, expectations, CLASSES) for r in stacked])
-    assert losses == pytest.approx(lone)
     assert target.name == name and target.label
+
+    raw = raw_outputs(layout)
+    stacked = torch.stack([raw, 2 * raw])
+    values = layout.predict(stacked)[name]
+    assert values.shape[:2] == (2, BATCH)
+    if target.kind != "quantile":  # there are as many quantiles as levels for each value
+        assert values.shape == (2, *expect(target, predicted, weight).shape)
+    if isinstance(target, LearnedTarget):
+        assert target.values(predicted).shape[:2] == (SAMPLES, BATCH)
+        columns = layout.slices[name]
+        assert columns.stop - columns.start == target.num_outputs(CLASSES)
+
+    expectations = expectations_of(layout, predicted, weight)
+    losses = layout.loss(stacked, expectations, {})
+    assert losses.shape == (2,)
+    lone = torch.stack([layout.loss(r, expectations, {}) for r in stacked])
+    assert losses == pytest.approx(lone)
 
 
 def test_one_sample_with_all_the_weight_is_the_expectation(name, predicted):
@@ -223,9 +220,12 @@ def test_one_sample_with_all_the_weight_is_the_expectation(name, predicted):
         alone = target.values(predicted[3])[..., None].expand_as(found)
         torch.testing.assert_close(found, alone)
         return
-    found = expect(target, predicted, one)
-    assert found == pytest.approx(target.values(predicted[3]))
-    assert found.dtype == predicted.dtype
+    average = expect(target, predicted, one)
+    alone = expect(target, predicted[3:4], torch.ones(1))
+    assert average == pytest.approx(alone)
+    if target.kind == "mean":
+        assert average == pytest.approx(target.values(predicted[3]))
+    assert average.dtype == predicted.dtype
 
 
 def test_it_is_written_and_read_again(name):
@@ -239,7 +239,7 @@ def test_students_learn_it(name):
     """The same three posterior samples at every input: what the student predicts comes nearer to
     what they say.
     """
-    names = with_main(name)
+    layout = HeadLayout(with_main(name), CLASSES)
     generator = torch.Generator().manual_seed(0)
     predicted = (
         (2 * torch.randn((3, 1, CLASSES), generator=generator))
@@ -250,12 +250,13 @@ def test_students_learn_it(name):
         predicted = torch.stack([predicted[..., 0], predicted[..., 1].exp()], -1)
     inputs = 0.1 * torch.randn((40, 6), generator=generator)
     samples = PosteriorPredictions([[predicted.numpy()]], torch.full((3,), 1 / 3))
-    data = DistillationSet(inputs, {}, names, CLASSES, samples)
-    wanted = TARGETS[name].values(predicted)
-    if TARGETS[name].kind == "quantile":
-        wanted = empirical_quantile(wanted, torch.ones(3), (0.05, 0.5, 0.95))
+    data = DistillationSet(inputs, {}, layout, samples)
+    target = TARGETS[name]
+    if target.kind == "quantile":
+        levels = (0.05, 0.5, 0.95)
+        wanted = empirical_quantile(target.values(predicted), torch.ones(3), levels)
     else:
-        wanted = TARGETS[name].shown(expect(TARGETS[name], predicted, torch.ones(3)))
+        wanted = target.shown(expect(target, predicted, torch.ones(3)))
     errors = []
     for steps in (1, 600):
         recipe = Recipe(update="newest", steps=steps, batch_size=40, warmup=0, lr=0.05)
@@ -263,5 +264,5 @@ def test_students_learn_it(name):
             [Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")
         ).students
         raw = inputs @ student.params["layers.0.weight"].mT + student.params["layers.0.bias"]
-        errors.append((predictions(raw, names, CLASSES)[name] - wanted).abs().mean().item())
+        errors.append((layout.predict(raw)[name] - wanted).abs().mean().item())
     assert errors[1] < 0.2 * errors[0], errors

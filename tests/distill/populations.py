@@ -13,12 +13,12 @@ from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
-from gped_nas.targets.base import loss, resolve
+from gped_nas.targets.layout import HeadLayout
 
 CPU = torch.device("cpu")
 CLASSES = 3
 TARGETS = ("predictive", "expected_entropy")
-RESOLVED = resolve(TARGETS)
+LAYOUT = HeadLayout(TARGETS, CLASSES)
 MLP = [
     Genotype("mlp", depth=0),
     Genotype("mlp", depth=1, width=1, group_penalty=0.02),
@@ -47,7 +47,7 @@ def make_data(size: int = 60, seed: int = 0) -> DistillationSet:
     rule = torch.randn((36, CLASSES), generator=torch.Generator().manual_seed(9))
     soft = (0.5 * x.flatten(1) @ rule).softmax(-1)
     entropy = 0.5 * torch.rand((size, 1), generator=generator)
-    return DistillationSet(x, {"predictive": soft, "expected_entropy": entropy}, TARGETS, CLASSES)
+    return DistillationSet(x, {"predictive": soft, "expected_entropy": entropy}, LAYOUT)
 
 
 def batch(size: int = 24, seed: int = 0) -> Batch:
@@ -57,7 +57,7 @@ def batch(size: int = 24, seed: int = 0) -> Batch:
 
 def value_of(raw_PBU: Tensor, expectations: dict[str, Tensor]) -> Tensor:
     """The loss of a bundle."""
-    return loss(raw_PBU, RESOLVED, {"expected_entropy": 2.0}, expectations, CLASSES)
+    return LAYOUT.loss(raw_PBU, expectations, {"expected_entropy": 2.0})
 
 
 def fresh(

@@ -13,7 +13,6 @@ from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.targets.base import loss
 from tests.distill.populations import MLP, batch, fresh, gradients, relative_difference, value_of
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
@@ -125,9 +124,7 @@ def test_rungs_look_at_the_plain_student_and_change_nothing(average):
     students = run(POPULATION, pool, recipe.model_copy(update={"rungs": 6}), validation=validation)
     for student in students:
         raw = FAMILIES["mlp"].forward(student.params, validation.inputs)
-        said = loss(
-            raw[None], validation.targets, {}, validation.expectations, validation.num_classes
-        )
+        said = validation.layout.loss(raw[None], validation.expectations, {})
         assert student.rungs[-1][1] == pytest.approx(float(said), rel=1e-4)
     for student, other in zip(students, run(POPULATION, pool, recipe), strict=True):
         assert largest_difference(student.params, other.params) < 1e-5

@@ -14,7 +14,6 @@ from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype, initialise
-from gped_nas.targets.base import loss
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
 RECIPE = Recipe(steps=60, batch_size=37, warmup=5, lr=0.02, weight_decay=0.05, components=4)
@@ -108,7 +107,7 @@ def test_rungs_look_at_validation_in_the_same_frame():
     recipe = RECIPE.model_copy(update={"rungs": 2})
     (student,) = run([mlp(2, 7)], pool, recipe, validation=validation)
     raw = FAMILIES["mlp"].forward(student.params, validation.inputs)
-    said = loss(raw[None], validation.targets, {}, validation.expectations, validation.num_classes)
+    said = validation.layout.loss(raw[None], validation.expectations, {})
     assert student.rungs[-1][1] == pytest.approx(float(said), rel=1e-4)
 
 

@@ -14,7 +14,9 @@ from gped_nas.distill.feed import (
     cached_batches,
 )
 from gped_nas.distill.recipe import Recipe
-from gped_nas.targets.base import expect, resolve
+from gped_nas.targets.base import resolve
+from gped_nas.targets.expectations import expect
+from gped_nas.targets.layout import HeadLayout
 
 S, M, C = 6, 11, 3
 NAMES = ("predictive", "expected_entropy", "mutual_information")
@@ -36,7 +38,9 @@ def data(log_prob, weight):
     array = log_prob.numpy()
     samples = PosteriorPredictions([[array[:2, :7], array[2:, :7]], [array[:, 7:]]], weight)
     averages = {t.name: expect(t, log_prob, weight) for t in resolve(NAMES[:2])}
-    return DistillationSet(torch.arange(M).float()[:, None], averages, NAMES, C, samples)
+    return DistillationSet(
+        torch.arange(M).float()[:, None], averages, HeadLayout(NAMES, C), samples
+    )
 
 
 def shown(data, update, steps, root=0):

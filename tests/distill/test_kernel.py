@@ -15,6 +15,7 @@ from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import Interrupted
 from gped_nas.models.base import Genotype, initialise
+from gped_nas.targets.layout import HeadLayout
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -29,7 +30,8 @@ def make_pool(size=150, targets=("predictive", "expected_entropy"), shape=(1, 3,
         "predictive": soft,
         "expected_entropy": 0.5 * torch.rand((size, 1), generator=generator),
     }
-    return DistillationSet(x, {name: expectations[name] for name in targets}, targets, CLASSES)
+    expectations = {name: expectations[name] for name in targets}
+    return DistillationSet(x, expectations, HeadLayout(targets, CLASSES))
 
 
 def mlp(depth, width, penalty=0.0, **more):
@@ -137,7 +139,8 @@ def test_a_population_of_one_is_the_same_student():
     soft = torch.rand((150, 3), generator=generator).softmax(-1)
     entropy = torch.rand((150, 1), generator=generator)
     targets = ("predictive", "expected_entropy")
-    pool = DistillationSet(inputs, {"predictive": soft, "expected_entropy": entropy}, targets, 3)
+    expectations = {"predictive": soft, "expected_entropy": entropy}
+    pool = DistillationSet(inputs, expectations, HeadLayout(targets, 3))
     recipe = Recipe(steps=40, batch_size=37, warmup=3, weight_decay=0.01)
     students = run(genotypes, pool, recipe)
     for genotype, student in zip(genotypes, students, strict=True):

@@ -11,7 +11,7 @@ from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.training import TrainedBundle, Trainee
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.targets.base import loss
+from gped_nas.targets.layout import HeadLayout
 
 META = torch.device("meta")
 TARGETS = ("predictive", "expected_entropy")
@@ -37,14 +37,13 @@ def meta_training(
             "predictive": torch.empty((40, 3), device=META),
             "expected_entropy": torch.empty((40, 1), device=META),
         },
-        targets=TARGETS,
-        num_classes=3,
+        layout=HeadLayout(TARGETS, 3),
     )
     genotypes = POPULATIONS[family]
     shapes = [pool.shapes(g) for g in genotypes]
 
     def value(raw_PBU, expectations):
-        return loss(raw_PBU, pool.targets, {}, expectations, 3)
+        return pool.layout.loss(raw_PBU, expectations, {})
 
     bundle: Bundle
     if family == "mlp":

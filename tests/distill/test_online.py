@@ -15,6 +15,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.posterior.base import METHODS, unflatten
 from gped_nas.targets.base import resolve
+from gped_nas.targets.layout import HeadLayout
 from tests.scenarios import TEACHER, classifier, sgld_config
 
 CPU = torch.device("cpu")
@@ -78,7 +79,7 @@ def test_the_running_mean_keeps_its_inputs():
 
 def test_a_student_is_the_same_alone_and_among_siblings():
     recipe = Recipe(mode="online", batch_size=8, steps=30, warmup=0)
-    data = DistillationSet(noisy(0), {}, NAMES, 3)
+    data = DistillationSet(noisy(0), {}, HeadLayout(NAMES, 3))
     genotypes = [
         Genotype("mlp", depth=1, width=5),
         Genotype("mlp", depth=2, width=3, group_penalty=0.01),
@@ -93,7 +94,7 @@ def test_a_student_is_the_same_alone_and_among_siblings():
 
 def test_a_method_that_ends_too_soon_is_told():
     recipe = Recipe(mode="online", batch_size=8, steps=30)
-    data = DistillationSet(noisy(0), {}, NAMES, 3)
+    data = DistillationSet(noisy(0), {}, HeadLayout(NAMES, 3))
     with pytest.raises(
         ConfigError, match="ended after 4 posterior samples, expected one for each of 30 steps"
     ):

@@ -18,6 +18,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.search.space_file import load_space
+from gped_nas.targets.layout import HeadLayout
 
 CPU = torch.device("cpu")
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 9))
@@ -132,7 +133,7 @@ def test_kernel_training_rests_near_a_stationary_point():
     generator = torch.Generator().manual_seed(1)
     x = torch.randn((64, 4), generator=generator)
     soft = (x @ torch.randn((4, 3), generator=generator)).softmax(-1)
-    pool, penalty = DistillationSet(x, {"predictive": soft}, ("predictive",), 3), 0.01
+    pool, penalty = DistillationSet(x, {"predictive": soft}, HeadLayout(("predictive",), 3)), 0.01
     recipe = Recipe(
         steps=1500, batch_size=64, warmup=10, lr=0.01, prune_at=0.999, prox_every=1, beta2=0.999
     )
@@ -155,7 +156,9 @@ def digits():
     soft = 0.9 * F.one_hot(torch.from_numpy(data.target), 10) + 0.01
     entropy = torch.full((len(x), 1), 0.3)
     return DistillationSet(
-        x, {"predictive": soft, "expected_entropy": entropy}, ("predictive", "expected_entropy"), 10
+        x,
+        {"predictive": soft, "expected_entropy": entropy},
+        HeadLayout(("predictive", "expected_entropy"), 10),
     )
 
 

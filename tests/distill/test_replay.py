@@ -20,7 +20,7 @@ from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import CountedStep
 from gped_nas.targets.base import TARGETS as REGISTERED
-from gped_nas.targets.base import loss, num_raw_outputs
+from gped_nas.targets.layout import HeadLayout
 from gped_nas.targets.mean import UtilitySettings, utility
 from tests.distill.populations import (
     CPU,
@@ -223,8 +223,9 @@ def test_no_loss_waits_for_the_device(name):
     targets = [REGISTERED[required] for required in REGISTERED[name].requires] + [REGISTERED[name]]
     if name == "utility":
         targets[-1] = utility(UtilitySettings(costs=((0.0, 1.0), (2.0, 0.0), (1.0, 1.0))))
+    layout = HeadLayout(targets, 3)
     raw = torch.randn(
-        (2, 5, num_raw_outputs(targets, 3)), generator=torch.Generator().manual_seed(0)
+        (2, 5, layout.num_outputs), generator=torch.Generator().manual_seed(0)
     ).requires_grad_()
     log_prob = torch.randn((5, 3), generator=torch.Generator().manual_seed(1)).log_softmax(-1)
     given = (
@@ -232,10 +233,10 @@ def test_no_loss_waits_for_the_device(name):
         if targets[0].prediction == "log_prob"
         else torch.stack([log_prob[:, 0], -log_prob[:, 1]], -1)
     )
-    said = {target.name: target.values(given) for target in targets if target.kind != "derived"}
-    loss(raw, tuple(targets), {}, said, 3)  # constants are made once
+    said = {target.name: target.values(given) for target in layout.learned}
+    layout.loss(raw, said, {})  # constants are made once
     with Recorder([raw, *said.values()]) as recorder:
-        value = loss(raw, tuple(targets), {}, said, 3)
+        value = layout.loss(raw, said, {})
         value.sum().backward()
     assert recorder.waits == [] and len(recorder.operations) > 5
     assert bool(raw.grad.isfinite().all())

@@ -9,8 +9,7 @@ from gped_nas.distill import kernel
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES
-from gped_nas.targets.base import loss
-from tests.distill.populations import CLASSES, CPU, MIXED, RESOLVED, make_data, relative_difference
+from tests.distill.populations import CPU, LAYOUT, MIXED, make_data, relative_difference
 
 VALIDATION = make_data(35, seed=5)
 BASE = {
@@ -35,7 +34,7 @@ def direct(genotype, params):
         {k: p.double() for k, p in params.items()}, VALIDATION.inputs.double()
     )
     said = {name: e.double() for name, e in VALIDATION.expectations.items()}
-    return float(loss(raw, RESOLVED, {"expected_entropy": 3.0}, said, CLASSES))
+    return float(LAYOUT.loss(raw, said, {"expected_entropy": 3.0}))
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])

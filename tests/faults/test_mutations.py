@@ -29,7 +29,7 @@ from gped_nas.stream import writer
 from gped_nas.stream.inventory import streams_of
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_predictions, write_view, write_weights
-from gped_nas.targets.base import stream_expectation
+from gped_nas.targets.expectations import stream_expectations
 from tests.faults.conftest import soak_or
 from tests.faults.mutations import MUTATIONS, Scene
 from tests.scenarios import NUM_CLASSES, NUM_EXAMPLES, Chains, predict, stream_key, tree
@@ -131,16 +131,16 @@ def _reads(folder: Path) -> dict[str, Callable[[], Any]]:
         "imported log_prob": lambda: opened().imported()[1],
     }
     for sample in range(6):
-        reads[f"theta {sample}"] = lambda sample=sample: torch.from_numpy(opened().theta(sample))
+        reads[f"theta {sample}"] = lambda sample=sample: opened().theta(sample)
     for name, (about, dtype) in VIEWS.items():
         reads[f"has {name}"] = lambda name=name, about=about, dtype=dtype: opened().has_view(
             name, about, dtype
         )
         reads[f"log_prob {name}"] = lambda name=name: opened().predictions(name)
         for target in TARGETS:
-            reads[f"{target} {name}"] = lambda name=name, target=target: stream_expectation(
-                opened(), target, name
-            )
+            reads[f"{target} {name}"] = lambda name=name, target=target: stream_expectations(
+                opened(), [target], name
+            )[target]
             reads[f"people's {target} {name}"] = lambda name=name, target=target: TeacherStream(
                 opened()
             ).expectation(target, name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from gped_nas.stream.reader import Stream
-from gped_nas.targets.base import stream_expectation
+from gped_nas.targets.expectations import stream_expectations
 from tests.cli.fixtures import finished, own
 from tests.cli.harness import Home, accepted, call, contents, refused
 from tests.faults.readonly import read_only
@@ -29,7 +29,8 @@ def test_it_is_opened_read_averaged_and_verified(sealed_off: Home) -> None:
     stream = Stream(sealed_off.stream)
     for name in stream.views:
         assert bool(stream.predictions(name).isfinite().all())
-        assert bool(stream_expectation(stream, "predictive", name).isfinite().all())
+        averages = stream_expectations(stream, ["predictive"], name)
+        assert bool(averages["predictive"].isfinite().all())
     assert stream.theta(3).shape and stream.verify() == []
     assert contents(sealed_off.cache) == before
 

@@ -17,7 +17,6 @@ from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.search.space_file import parse_space
-from gped_nas.targets.base import predictions
 
 NOISE, PRECISION, SAMPLES = 0.5, 1.0, 1000
 SPACE = {
@@ -94,6 +93,6 @@ def test_a_student_reaches_mean_and_variance_of_its_stream(
     genotype = Genotype("mlp", depth=1, width=64)
     (student,) = distill([genotype], data, recipe, seed=0, device=torch.device("cpu")).students
     raw = FAMILIES["mlp"].forward(student.params, teacher[0].dataset.inputs("test"))
-    found = predictions(raw, data.targets, data.num_classes)["predictive_normal"].double()
+    found = data.layout.predict(raw)["predictive_normal"].double()
     assert ((found[:, 0] - mean).abs() < 0.01 * variance.sqrt()).all()
     assert ((found[:, 1] / variance - 1).abs() < 0.01).all()

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from gped_nas.errors import ConfigError, DivergenceError, EnvironmentProblem, Interrupted
 from gped_nas.io import lock
@@ -97,7 +98,7 @@ def test_every_registered_method_is_on_the_menu():
 def test_each_chain_has_the_same_bits_in_any_process(streams, name, history):
     (expected, _), (found, _) = streams["1 process"], streams[history]
     for chain in (2 * NAMES.index(name), 2 * NAMES.index(name) + 1):
-        assert np.array_equal(found.theta(chain), expected.theta(chain))
+        assert torch.equal(found.theta(chain), expected.theta(chain))
         assert found.weight_S[chain] == expected.weight_S[chain]
         states = [
             n for n in expected.segments[0].names("state") if n.startswith(f"state-{chain:02d}-")

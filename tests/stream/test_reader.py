@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from gped_nas.api import TeacherStream
 from gped_nas.errors import StreamError
@@ -399,9 +398,8 @@ def test_nothing_is_written_through_a_link(folder, tmp_path):
     (folder / "derived").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     before = tree(outside)
-    Stream(folder).average(
-        "predictive", VIEW, lambda log_prob: log_prob.exp()
-    )  # is read all the same
+    stream = Stream(folder)
+    stream.cache("average", "0" * 64, stream.predictions(VIEW)[0])  # is read all the same
     with pytest.raises(StreamError, match="a link; nothing is written"):
         other_view(folder)
     assert tree(outside) == before and not tree(tmp_path / "elsewhere")
@@ -413,126 +411,6 @@ def test_a_stream_without_views_says_so(folder):
         _ = TeacherStream(Stream(folder)).log_prob
     with pytest.raises(StreamError, match="holds no predictions yet"):
         TeacherStream(Stream(folder)).expectation("predictive")
-
-
-class TestAverage:
-    def average(self, folder, calls=None, num_samples=None):
-        def prob(log_prob):
-            if (
-                calls is not None and log_prob.shape[1] == num_inputs
-            ):  # and not the probe that tells functions apart
-                calls.append(log_prob.dtype)
-            return log_prob.exp()
-
-        num_inputs = Stream(folder).predictions(VIEW).shape[1]
-
-        return Stream(folder, num_samples=num_samples).average("predictive", VIEW, prob)
-
-    def test_it_is_the_weighted_average_in_float64(self, folder):
-        calls = []
-        stream = Stream(folder)
-        expected = (
-            (stream.weight_S[:, None, None] * stream.predictions(VIEW).double().exp())
-            .sum(0)
-            .float()
-        )
-        torch.testing.assert_close(self.average(folder, calls), expected, rtol=1e-6, atol=0)
-        assert set(calls) == {torch.float64}
-
-    def test_it_is_computed_once(self, folder):
-        calls = []
-        first, second = self.average(folder, calls), self.average(folder, calls)
-        assert torch.equal(first, second)
-        assert len(calls) == 2  # one block a segment, once
-
-    def test_a_function_redefined_under_its_name_is_not_answered_from_the_cache(self, folder):
-        def average(values):
-            return Stream(folder).average("second_moment", VIEW, values)
-
-        first = average(lambda log_prob: log_prob.exp())
-        second = average(lambda log_prob: (2 * log_prob).exp())
-        expected = (
-            Stream(folder).weight_S[:, None, None]
-            * Stream(folder).predictions(VIEW).double().mul(2).exp()
-        ).sum(0)
-        assert not torch.equal(first, second)
-        torch.testing.assert_close(second, expected.float(), rtol=1e-6, atol=0)
-
-    def test_it_is_one_of_the_samples_that_are_used(self, folder):
-        whole, short = self.average(folder), self.average(folder, num_samples=3)
-        expected = Stream(folder).predictions(VIEW)[:3].double().exp().mean(0).float()
-        torch.testing.assert_close(short, expected, rtol=1e-6, atol=0)
-        assert not torch.equal(whole, short)
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            lambda d: [p.write_bytes(p.read_bytes()[:-4]) for p in d.glob("*.npy")],
-            lambda d: [p.write_bytes(p.read_bytes()[:-1] + b"\x7f") for p in d.glob("*.npy")],
-            lambda d: [p.unlink() for p in d.glob("*.npy")],
-            lambda d: [p.unlink() for p in d.glob("*.json")],
-            lambda d: [p.write_text("{") for p in d.glob("*.json")],
-            lambda d: [p.write_text("[]") for p in d.glob("*.json")],
-            lambda d: [p.write_text('{"shape": 3}') for p in d.glob("*.json")],
-            lambda d: [p.write_text('{"shape": ["a"], "content": ""}') for p in d.glob("*.json")],
-            lambda d: [
-                p.write_text('{"shape": [-24, -3], "content": ""}') for p in d.glob("*.json")
-            ],
-            lambda d: (shutil.rmtree(d), d.write_text("a file in its place")),
-        ],
-        ids=[
-            "cut",
-            "flip",
-            "no array",
-            "no note",
-            "half",
-            "list",
-            "number",
-            "text",
-            "negative",
-            "a file",
-        ],
-    )
-    def test_a_corrupt_cache_is_computed_anew(self, folder, damage):
-        expected = self.average(folder)
-        damage(folder / "derived")
-        calls = []
-        assert torch.equal(self.average(folder, calls), expected)
-        assert len(calls) == 2
-        if (folder / "derived").is_dir():
-            assert torch.equal(self.average(folder, calls), expected)
-            assert len(calls) == 2  # and cached again
-
-    def test_an_average_over_another_is_computed_anew(self, folder):
-        name = other_view(folder)
-        expected = self.average(folder)
-        Stream(folder).average("predictive", name, lambda log_prob: log_prob.exp())
-        for suffix in (".npy", ".json"):
-            (other,) = (folder / "derived").glob(f"*{name}*{suffix}")
-            (own,) = (folder / "derived").glob(f"*{VIEW}*{suffix}")
-            shutil.copy(other, own)
-        assert torch.equal(self.average(folder), expected)
-
-    def test_the_average_of_a_view_that_was_made_anew_is_made_anew(self, folder):
-        name = other_view(folder)
-        stale = Stream(folder).average("predictive", name, lambda log_prob: log_prob.exp())
-        shutil.rmtree(folder / "views" / name)
-        write_view(
-            Stream(folder),
-            name,
-            {**ABOUT, "inputs": "1" * 64},
-            predict,
-            num_inputs=NUM_EXAMPLES,
-            progress=lambda what, done, total: None,
-            should_stop=lambda: False,
-        )
-        found = Stream(folder).average("predictive", name, lambda log_prob: log_prob.exp())
-        assert torch.equal(found, self.average(folder)) and not torch.equal(found, stale)
-
-    def test_deriving_touches_nothing_sealed(self, folder):
-        before = {**tree(folder / "segments"), **tree(folder / "views")}
-        self.average(folder)
-        assert {**tree(folder / "segments"), **tree(folder / "views")} == before
 
 
 def test_reading_leaves_every_file_alone(folder):

@@ -91,11 +91,11 @@ def test_samples_are_those_of_the_chains_interleaved(tmp_path):
     assert stream.num_samples == 8
     for s in range(8):
         # sample s is draw s // 2 of chain s % 2
-        assert torch.equal(torch.from_numpy(stream.theta(s)), expected[s % 2][s // 2])
+        assert torch.equal(stream.theta(s), expected[s % 2][s // 2])
     assert stream.weight_S.tolist() == [1 / 8] * 8
     assert torch.equal(
         torch.cat([p.reshape(-1) for p in stream.params(3).values()]),
-        torch.from_numpy(stream.theta(3)),
+        stream.theta(3),
     )
 
 
@@ -248,7 +248,7 @@ class TestGrowth:
         for num in (2, 6, 8, 14):
             grown = Stream(build(tmp_path / "grown", num))
         assert len(grown.segments) == 4
-        assert all(np.array_equal(grown.theta(s), long.theta(s)) for s in range(14))
+        assert all(torch.equal(grown.theta(s), long.theta(s)) for s in range(14))
         assert torch.equal(grown.weight_S, long.weight_S)
         for chain in range(2):  # and the state to go on from is the same
             name = f"state-{chain:02d}-rng.npy"
@@ -280,7 +280,7 @@ class TestGrowth:
         build(tmp_path, 8)
         grown = Stream(build(tmp_path, 16))
         long = Stream(build(tmp_path / "long", 16))
-        assert all(np.array_equal(grown.theta(s), long.theta(s)) for s in range(16))
+        assert all(torch.equal(grown.theta(s), long.theta(s)) for s in range(16))
 
     def test_a_prefix_is_read_where_fewer_are_asked_for(self, tmp_path):
         folder = build(tmp_path, 4)
@@ -324,7 +324,7 @@ class TestViews:
         stream = Stream(build(tmp_path))
         view(stream)
         found = stream.predictions("pool-clean-0")
-        expected = torch.stack([predict(torch.from_numpy(stream.theta(s))) for s in range(8)])
+        expected = torch.stack([predict(stream.theta(s)) for s in range(8)])
         assert torch.equal(found, expected)
         assert stream.has_view("pool-clean-0", ABOUT)
         assert not stream.has_view("pool-noise-1", ABOUT)
@@ -407,7 +407,7 @@ def test_small_shards_hold_the_same_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SHARD_BYTES", 2 * 4 * 43)  # two samples of 43 parameters a shard
     found = Stream(build(tmp_path / "small", 9, chains=1))
     assert len(found.segments[0].names("params")) == 5
-    assert all(np.array_equal(found.theta(s), expected.theta(s)) for s in range(9))
+    assert all(torch.equal(found.theta(s), expected.theta(s)) for s in range(9))
     with pytest.raises(StreamError, match="no posterior sample 9"):
         found.theta(9)
     with pytest.raises(StreamError, match="no posterior sample -1"):

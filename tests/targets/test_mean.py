@@ -8,14 +8,9 @@ from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
-from gped_nas.targets.base import (
-    TARGETS,
-    expect,
-    loss,
-    num_raw_outputs,
-    parse_targets,
-    predictions,
-)
+from gped_nas.targets.base import TARGETS, parse_targets
+from gped_nas.targets.expectations import expect
+from gped_nas.targets.layout import HeadLayout
 from gped_nas.targets.mean import mean_target
 
 
@@ -33,7 +28,7 @@ def test_a_new_target_in_five_lines(registry):
     def top(log_prob):
         return log_prob.exp().amax(-1, keepdim=True)
 
-    registry.register("top")(mean_target("top", top, link=torch.sigmoid))
+    registry.add(mean_target("top", top, link=torch.sigmoid))
 
     # Teacher: at half of the inputs the samples say (.9, .1) and (.1, .9), at the others (.5, .5)
     # twice.
@@ -47,13 +42,13 @@ def test_a_new_target_in_five_lines(registry):
         expectations["predictive"].sub(0.5).abs().max() < 1e-6
     )  # which the average alone cannot tell
     inputs = torch.tensor([[1.0], [-1.0]] * 30)
-    data = DistillationSet(inputs, expectations, ("predictive", "top"), 2)
+    data = DistillationSet(inputs, expectations, HeadLayout(("predictive", "top"), 2))
     recipe = Recipe(steps=300, batch_size=30, warmup=0, lr=0.05)
     (student,) = distill(
         [Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")
     ).students
     raw = inputs @ student.params["layers.0.weight"].mT + student.params["layers.0.bias"]
-    found = predictions(raw, ("predictive", "top"), 2)["top"]
+    found = data.layout.predict(raw)["top"]
     assert found[0].item() == pytest.approx(0.9, abs=0.02) and found[1].item() == pytest.approx(
         0.5, abs=0.02
     )
@@ -64,7 +59,7 @@ def test_an_absolute_error_is_refused_on_single_samples(registry):
     def absolute(predicted, expectation):
         return (predicted - expectation).abs().sum(-1)
 
-    registry.register("median")(mean_target("median", torch.exp, error=absolute))
+    registry.add(mean_target("median", torch.exp, error=absolute))
     targets = parse_targets(["predictive", "median"], "f")
     with pytest.raises(ConfigError) as caught:
         check_update(targets, "newest", "f: recipe.update")
@@ -83,7 +78,7 @@ def test_second_moments_lie_between_their_bounds(scale):
     raw = scale * torch.randn(
         (500, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
-    found = predictions(raw, names, 4)
+    found = HeadLayout(names, 4).predict(raw)
     q, second = found["predictive"], found["second_moment"]
     assert (q.square() <= second + 1e-15).all() and (second <= q + 1e-15).all()
     assert (found["variance"] >= 0).all() and (found["variance"] <= q * (1 - q) + 1e-15).all()
@@ -108,21 +103,20 @@ def test_expected_costs_by_hand():
     (_, target) = parse_targets(["predictive", {"name": "utility", "costs": COSTS}], "f")
     log_prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]], [[0.8, 0.2]]], dtype=torch.float64).log()
     assert expect(target, log_prob, torch.ones(3))[0].tolist() == pytest.approx([4.0, 0.6, 0.2])
-    names = parse_targets(["predictive", target.to_json()], "f")
-    assert (
-        num_raw_outputs(names, 2) == 2
-    )  # there is no head: costs are those of the predictive head
+    targets = parse_targets(["predictive", target.to_json()], "f")
+    layout = HeadLayout(targets, 2)
+    assert layout.num_outputs == 2  # there is no head: costs are those of the predictive head
     raw = torch.tensor([[0.6, 0.4]]).log().requires_grad_()
-    assert predictions(raw, names, 2)["utility"][0].tolist() == pytest.approx([4.0, 0.6, 0.2])
+    assert layout.predict(raw)["utility"][0].tolist() == pytest.approx([4.0, 0.6, 0.2])
     expectations = {
         "predictive": torch.tensor([[0.6, 0.4]]),
         "utility": torch.tensor([[3.0, 0.6, 0.2]]),
     }
-    loss(raw, names, {}, expectations, 2).backward()
+    layout.loss(raw, expectations, {}).backward()
     assert (
         raw.grad[0, 1] > 0
     )  # fewer of the dear class, says the cost, though the predictive is right
-    check_update(names, "newest", "f")
+    check_update(targets, "newest", "f")
 
 
 @pytest.mark.parametrize(
@@ -174,4 +168,4 @@ def test_costs_for_other_classes_are_refused():
     with pytest.raises(
         ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"
     ):
-        num_raw_outputs(targets, 10)
+        HeadLayout(targets, 10)

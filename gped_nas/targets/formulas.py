@@ -1,0 +1,37 @@
+"""Formulas that several targets share."""
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@functools.cache
+def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers of a target's settings as a tensor, made once: to bring them to a GPU at each step
+    would wait for it.
+    """
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def log_softmax(raw: Tensor) -> Tensor:
+    """Log-probabilities of raw outputs (..., B, C), nats.
+
+    Computed across rows of a batch: along a last axis of ten numbers no vector instruction has
+    anything to do, and the loss of a step would take five times as long.
+    """
+    return F.log_softmax(raw.mT, -2).mT
+
+
+def entropy(log_prob: Tensor) -> Tensor:
+    """Entropy over the last axis, nats; a class of probability zero adds nothing."""
+    return -(log_prob.exp() * log_prob.clamp_min(torch.finfo(log_prob.dtype).min)).sum(-1)
+
+
+def squared_error(predicted: Tensor, expectation: Tensor) -> Tensor:
+    """Squared error summed over the last axis: least at the average, and affine in it up to a
+    constant.
+    """
+    return (predicted - expectation).square().sum(-1)
