@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search test test-processors golden lint soak clean
+.PHONY: search test test-processors coverage golden lint soak dist clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ test-processors: $(VENV)/.dev  ## the numerical tests, rounded as three kinds of
 	env $(SSE41) $(BIN)/python -m pytest $(NUMERICAL)
 	$(BIN)/python -m pytest $(NUMERICAL)
 
+coverage: $(VENV)/.dev  ## the whole suite; which lines of the package no test runs
+	$(BIN)/python -m pytest -q --cov --cov-report=term
+	rm -f .coverage .coverage.*
+
 golden: $(VENV)/.dev  ## keep this platform's figures of digits_mlp anew; say why in the commit
 	$(BIN)/python -m tests.golden.digits
 
@@ -44,5 +48,10 @@ lint: $(VENV)/.dev  ## style, formatting, types, floors
 soak: $(VENV)/.dev  ## the full kill and fuzz counts
 	GPED_SOAK=1 $(BIN)/python -m pytest tests/faults
 
+dist: $(VENV)/.dev  ## wheel and sdist in dist/, and a search with the wheel away from this checkout
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m pytest tests/wheel
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
