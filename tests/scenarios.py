@@ -133,7 +133,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 # One small setting of every registered method, and small genotypes of every registered family: what
 # the contract tests run. A contract test fails when a registered name has no entry here.
 METHOD_SETTINGS: dict[str, dict[str, object]] = {
-    "sgld": {"step_size": {"initial": 0.01}, "burn_in": 4, "thinning": 2},
+    "sgld": {"step_size": {"initial": 0.01, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     "map": {"steps": 300, "batch_size": 4},
     "import": {"path": "samples.safetensors"},
     "vi": {"steps": 300, "batch_size": 4},
@@ -141,8 +141,8 @@ METHOD_SETTINGS: dict[str, dict[str, object]] = {
     "swag": {"steps": 100, "batch_size": 4, "collect_every": 3, "collections": 3, "rank": 2},
     "laplace": {"steps": 300, "batch_size": 4},
     "deep_ensemble": {"steps": 200, "batch_size": 4, "regulariser": "anchor"},
-    "psgld": {"step_size": {"initial": 0.001}, "burn_in": 4, "thinning": 2},
-    "sghmc": {"step_size": {"initial": 0.05}, "burn_in": 4, "thinning": 2},
+    "psgld": {"step_size": {"initial": 0.001, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
+    "sghmc": {"step_size": {"initial": 0.05, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     "csgld": {
         "step_size": {"initial": 0.01, "length": 6},
         "thinning": 2,

@@ -96,16 +96,6 @@ def test_a_sample_by_hand():
     torch.testing.assert_close(found_w, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_resuming_at_any_step_gives_the_same_bits():
-    whole = steps(6)
-    for stop in range(5):
-        rest = steps(5 - stop, state=whole[stop].state, seed=7)
-        for a, b in zip(whole[stop + 1 :], rest, strict=True):
-            assert a.state.keys() == b.state.keys()
-            assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
-            assert a.sample is None or torch.equal(a.sample.theta_W, b.sample.theta_W)
-
-
 def test_a_prior_without_curvature_is_refused():
     flat = LaplacePrior()
     problem = dataclasses.replace(PROBLEM, prior=flat, log_prior=flat.log_density)
