@@ -11,7 +11,7 @@ from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import FAMILIES, Genotype, Group
 from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.mc_dropout import McDropoutConfig, draw_masks, fold, mc_dropout
-from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier
+from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier, unstructured
 
 GENOTYPE = Genotype("mlp", depth=3, width=[6, 5, 4])
 PROBLEM = classifier(GENOTYPE)
@@ -121,7 +121,7 @@ def test_gradients_are_finite_even_when_every_unit_is_dropped():
 
 def test_a_network_without_hidden_units_is_refused():
     linear = classifier(Genotype("mlp", depth=0))
-    for problem in (linear, dataclasses.replace(PROBLEM, network=None)):
+    for problem in (linear, unstructured(PROBLEM)):
         with pytest.raises(ConfigError, match="no hidden units"):
             steps(1, problem=problem)
     assert linear.shapes == Genotype("mlp", depth=0).shapes(INPUT_SHAPE, NUM_CLASSES)
