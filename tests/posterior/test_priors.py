@@ -172,7 +172,7 @@ def test_keys_of_priors_differ():
             RegistryError,
             "f.yaml: teacher.prior.name: unknown prior 'gausian'; did you mean 'gaussian'",
         ),
-        ({"name": 3}, ConfigError, "f.yaml: teacher.prior.name: found 3, expected a name"),
+        ({"name": 3}, ConfigError, "f.yaml: teacher.prior.name: found 3, expected the name of a"),
         (
             {"name": "laplace", "precision": 1.0},
             ConfigError,
