@@ -91,7 +91,8 @@ class Entry:
 
 @pytest.fixture
 def plugins(monkeypatch):
-    """Pretend that these are the installed plug-ins, none of them loaded yet."""
+    """Pretend that these are the installed plug-ins, none of them loaded yet, and no registry."""
+    monkeypatch.setattr(module, "_REGISTRIES", [])
 
     def install(*entries):
         monkeypatch.setattr(module, "_PLUGINS", module._Plugins())
