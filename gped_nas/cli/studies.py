@@ -387,7 +387,6 @@ def dashboard(
 
     serve_study(
         open_study(study, storage=storage, out=out),
-        storage=storage,
         port=port,
         ready=lambda: say(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)"),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from gped_nas.errors import ConfigError
 from gped_nas.search.coverage import resampled_difference
-from gped_nas.search.pareto import Floats, Scale, hypervolume, to_box
+from gped_nas.search.pareto import Floats, hypervolume, to_box
 from gped_nas.search.snapshot import StudySnapshot
 
 MAX_STUDIES = 6
@@ -101,7 +101,7 @@ def _words(objectives: Sequence[tuple[str, str]]) -> str:
 def _in_box(snapshot: StudySnapshot, best: dict[str, float], worst: dict[str, float]) -> Floats:
     """The study's complete trials in the box; every other trial is a row of NaN."""
     axes = snapshot.objectives
-    scales: list[Scale] = ["log10" if axis.kind == "cost" else "linear" for axis in axes]
+    scales = [axis.scale for axis in axes]
     nothing = [np.nan] * len(axes)
     rows = [
         [r.value(a.name) for a in axes] if r.state == "complete" else nothing

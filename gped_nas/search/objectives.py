@@ -11,6 +11,7 @@ from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.measured import Direction
 from gped_nas.models.costs import COSTS
+from gped_nas.search.pareto import Scale
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Objective:
     direction: Direction
     kind: Literal["metric", "cost"]
     label: str
+
+    @property
+    def scale(self) -> Scale:
+        """How its axis is drawn and measured: costs span orders of magnitude."""
+        return "log10" if self.kind == "cost" else "linear"
 
 
 def objective(name: str, where: str) -> Objective:
