@@ -42,6 +42,10 @@ NOT_RUN: dict[str, list[str]] = {
         "writes a report",
         "@inproceedings{vadera2020gped,",
     ],
+    "docs/architecture.md": [
+        "dataset --> posterior samples --> stream --> expectations --> kernel --> evaluation --> "
+        "trial record --> front --> report"
+    ],
     "docs/commands.md": ["gped-search: error: digits.yaml: teacher.famly: unknown key"],
     "docs/concepts.md": [
         "   dataset ------------> posterior samples ---> stream ------------> expectations"
