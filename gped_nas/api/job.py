@@ -99,7 +99,7 @@ def run(
         )
     session = session or new_session()
     dataset = load_dataset(space)
-    space.check_reachable(dataset.input_shape, dataset.num_classes)
+    space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
     folder = make_dir(Path(out) / name)
     job = _Job(space, dataset, key, folder, name, storage, n_trials, timeout_s, session, told)
@@ -189,7 +189,7 @@ class _Job:
             n_trials=self.n_trials,
             timeout_s=self.timeout_s,
             input_shape=self.dataset.input_shape,
-            num_classes=self.dataset.num_classes,
+            num_classes=self.dataset.num_outputs,
             told=self.told,
             should_stop=self.session.should_stop,
         )
@@ -310,10 +310,10 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, sessio
 
 
 def _reference_box(space: SearchSpace, dataset: Dataset) -> Box:
-    largest = space.largest_cost(dataset.input_shape, dataset.num_classes)
-    smallest = space.smallest_cost(dataset.input_shape, dataset.num_classes)
+    largest = space.largest_cost(dataset.input_shape, dataset.num_outputs)
+    smallest = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
     scale = dataset.label_normalization.std if dataset.label_normalization else None
-    worst = [worst_value(o, dataset.num_classes, scale, largest) for o in space.objectives]
+    worst = [worst_value(o, dataset.num_outputs, scale, largest) for o in space.objectives]
     best = [best_value(o, scale, smallest) for o in space.objectives]
     return Box(best=tuple(best), worst=tuple(worst))
 

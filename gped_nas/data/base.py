@@ -92,11 +92,23 @@ class Dataset:
         return "regression" if self.label_normalization else "classification"
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes; 1 for regression: the outputs that a network needs to predict the
-        label.
-        """
+    def num_outputs(self) -> int:
+        """How many numbers a network gives to predict the label: one a class, or 1 for regression."""
         return len(self.class_names) or 1
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            DataError: labels are real numbers.
+        """
+        if self.label_normalization:
+            raise DataError(
+                f"dataset '{self.name}': found labels that are real numbers, expected classes; "
+                "take a dataset with classes"
+            )
+        return len(self.class_names)
 
     def raw(self, part: Part) -> Tensor:
         """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the

@@ -250,7 +250,7 @@ def supervised(
         genotype,
         x,
         y,
-        num_outputs=dataset.num_classes,
+        num_outputs=dataset.num_outputs,
         prior=prior,
         likelihood=likelihood,
         device=device,
