@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 
 from gped_nas import rng
@@ -24,7 +23,7 @@ from gped_nas.data.base import Dataset, Part
 from gped_nas.data.shift import permuted
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
-from gped_nas.evaluate.predictions import AnyPredictions, Predictions, entropy
+from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.uncertainty import auroc
 from gped_nas.io import read_json
 from gped_nas.models.base import num_params
@@ -33,7 +32,7 @@ from gped_nas.posterior.diagnostics import agreement, total_variation
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
-from gped_nas.targets.formulas import entropy as entropy_of
+from gped_nas.targets.formulas import entropy
 
 MAX_HMC_PARAMS = 20_000
 """Parameters above which HMC, or another method whose steps take all data, runs only if listed."""
@@ -130,7 +129,7 @@ def compare_methods(
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     session, dataset = session or new_session(), load_dataset(space)
-    size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_outputs))
+    size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_classes))
 
     skipped: dict[str, str] = {}
     if methods:
@@ -258,15 +257,9 @@ def _outside(
     for sample, weight in enumerate(teacher.stream.weight_S.tolist()):
         session.raise_if_stopped()
         log_prob = predict(teacher.stream.theta(sample)).cpu().double()
-        total, disorder = total + weight * log_prob.exp(), disorder + weight * entropy_of(log_prob)
-    outside = Predictions(total.log().numpy(), disorder.numpy())
+        total, disorder = total + weight * log_prob.exp(), disorder + weight * entropy(log_prob)
+    outside = Predictions(total.log().numpy(), {"expected_entropy": disorder.numpy()})
     return {
-        "ood_entropy": auroc(entropy(mean.log_prob_NC), entropy(outside.log_prob_NC)),
-        "ood_information": auroc(_information(mean), _information(outside)),
+        "ood_entropy": auroc(mean.entropy_N, outside.entropy_N),
+        "ood_information": auroc(mean.mutual_information_N, outside.mutual_information_N),
     }
-
-
-def _information(predictions: Predictions) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Mutual information of label and parameters, H[E p] - E[H], nats."""
-    assert predictions.expected_entropy_N is not None, "averages of posterior samples have one"
-    return entropy(predictions.log_prob_NC) - predictions.expected_entropy_N

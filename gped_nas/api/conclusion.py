@@ -3,19 +3,20 @@ references.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from gped_nas.api.references import Contender, of_stream, trained
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
 from gped_nas.distill.student import load_student
 from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
-from gped_nas.evaluate.measured import TEST, Key, Measured
+from gped_nas.evaluate.measured import TEST, Key, Measured, to_public
 from gped_nas.evaluate.student import student_predictions
-from gped_nas.search.document import References, StudentTest
-from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference
+from gped_nas.search.study import Store
 
 COMPARED: dict[Task, tuple[str, ...]] = {
     "classification": ("nll", "accuracy"),
@@ -24,7 +25,7 @@ COMPARED: dict[Task, tuple[str, ...]] = {
 """Metrics whose paired difference to the teacher is shown."""
 
 
-def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
+def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
     """Make the test predictions that are still missing: of new front members, and of references at
         first.
 
@@ -32,7 +33,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     with.
 
     Args:
-        ledger: the study's; tests and references are written to it.
+        store: the study; ``test`` and ``references`` are written to it.
         folder: the study's folder.
         trainer: that of the study.
         front: the fixed front.
@@ -40,11 +41,10 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     Raises:
         Interrupted: the session said stop; what was measured is kept.
     """
-    tests = ledger.tests()
-    new = [record.trial for record in front if record.trial not in tests]
+    tested: dict[str, Any] = dict(store.get("test", {}))
+    new = [record.trial for record in front if str(record.trial) not in tested]
     baseline = trainer.teacher.space.baseline.model_dump(mode="json")
-    compared = ledger.document.references
-    is_compared = compared is not None and compared.baseline == baseline
+    is_compared = store.get("references", {}).get("baseline") == baseline
     if not new and is_compared:
         return
     dataset = trainer.teacher.dataset
@@ -52,12 +52,18 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     teacher, single = of_stream(trainer)
     if not is_compared:
         contenders = [teacher, single, *trained(trainer, folder / "references")]
-        paired: list[PairedDifference] = []
-        for contender in contenders[1:]:
-            paired += _compared(contender, teacher, trainer, test)
-        references = [_measured(c, teacher, trainer, test) for c in contenders]
-        ledger.change(references=References.of(references, paired, baseline))
-
+        store.put(
+            "references",
+            {
+                "baseline": baseline,
+                "references": [_measured(c, teacher, trainer, test).to_json() for c in contenders],
+                "comparisons": [
+                    asdict(row)
+                    for c in contenders[1:]
+                    for row in _compared(c, teacher, trainer, test)
+                ],
+            },
+        )
     for trial in new:
         trainer.session.raise_if_stopped()
         student = load_student(trainer.folder / str(trial))
@@ -70,8 +76,11 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
             part=TEST,
         )
         contender = Contender("student", f"trial {trial}", "", {"test": predictions}, {})
-        paired = _compared(contender, teacher, trainer, test)
-        ledger.write_test(trial, StudentTest.of(measures, paired))
+        tested[str(trial)] = {
+            **to_public(measures),
+            "comparisons": [asdict(row) for row in _compared(contender, teacher, trainer, test)],
+        }
+    store.put("test", tested)
 
 
 def _measured(

@@ -71,6 +71,7 @@ def trained(trainer: Trainer, folder: Path) -> list[Contender]:
 
 def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Contender]:
     stream, own_unit = teacher.stream, teacher.dataset.label_normalization
+    targets = teacher.space.targets
     best = int(
         nll_by_sample(
             predicted["validation"], teacher.dataset.labels("validation"), own_unit
@@ -89,7 +90,10 @@ def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Co
             "teacher (average)",
             f"The average over {stream.num_samples} posterior samples "
             f"({teacher.space.method.name}).",
-            {part: averaged(rows, stream.weight_S, own_unit) for part, rows in predicted.items()},
+            {
+                part: averaged(rows, stream.weight_S, own_unit, targets)
+                for part, rows in predicted.items()
+            },
             {name: value * stream.num_samples for name, value in costs.items()},
         ),
         Contender(
@@ -97,7 +101,7 @@ def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Co
             "best single sample",
             f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
             {
-                part: averaged(rows[best : best + 1], one, own_unit)
+                part: averaged(rows[best : best + 1], one, own_unit, targets)
                 for part, rows in predicted.items()
             },
             costs,
@@ -146,7 +150,9 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
     predictions = {}
     for part in parts:
         predicted = space.likelihood.predict(family.forward(params, dataset.inputs(part)).double())
-        predictions[part] = averaged(predicted[None], one, dataset.label_normalization)
+        predictions[part] = averaged(
+            predicted[None], one, dataset.label_normalization, space.targets
+        )
     return Contender(
         "map",
         "MAP network",

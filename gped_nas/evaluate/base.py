@@ -11,8 +11,8 @@ intervals); Davison & Hinkley 1997, Bootstrap Methods and their Application, sec
 intervals).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gped_nas import rng
 from gped_nas.data.base import Task
-from gped_nas.errors import DataError, DivergenceError
+from gped_nas.errors import DataError, DivergenceError, RegistryError
 from gped_nas.evaluate.measured import (
     CLEAN,
     VALIDATION,
@@ -28,9 +28,11 @@ from gped_nas.evaluate.measured import (
     Interval,
     Key,
     Measured,
+    is_metric_name,
 )
-from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels, Predictions
+from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
 from gped_nas.registry import Registry
+from gped_nas.targets.base import Target
 
 _CHUNK = 128
 
@@ -47,6 +49,25 @@ def mean(sums_RT: Floats, n: int) -> Floats:
 
 
 @dataclass(frozen=True)
+class LabelFacts:
+    """What the ends of a metric's axis may depend on.
+
+    Attributes:
+        num_classes: C; 1 for real labels.
+        std: standard deviation of real labels; None for classes.
+        targets: what is distilled, with its settings, by name.
+    """
+
+    num_classes: int
+    std: float | None = None
+    targets: Mapping[str, Target] = field(default_factory=dict)
+
+
+End = float | Callable[[LabelFacts], float] | None
+_MAIN: dict[Task, str] = {"classification": "predictive", "regression": "predictive_normal"}
+
+
+@dataclass(frozen=True)
 class Metric:
     """A quality number.
 
@@ -57,9 +78,18 @@ class Metric:
         terms: T numbers an example.
         combine: sums of the terms over n examples to the value.
         tasks: what kinds of label it can judge.
+        reads: targets whose expectations it reads; of a metric for both tasks, the main target of
+            each.
         needs_teacher: compares with the teacher's predictions.
-        needs_entropy: reads the E[H] of the predictions that are judged.
-        needs_teacher_entropy: reads the teacher's E[H].
+        teacher_reads: targets that it reads of the teacher; those of ``reads`` where None.
+        needs_samples: reads what single posterior samples say: the teacher's, or where there is no
+            teacher those of the predictions themselves.
+        needs_spread: means nothing of one network alone, whose posterior has no spread.
+        unit: of its values: ``"nats"``, ``"share"``, ``"euro"``; empty where it has none.
+        worst: what a predictor that knows nothing pays, a number or a function of the labels: the
+            end of its axis, beyond which the hypervolume counts nothing. None where it has no such
+            value; it can then be recorded, and is no objective.
+        best: the other end of its axis, likewise; a metric has both or neither.
         interval: ``percentile``; or ``basic`` for a non-negative metric that resampling pushes
             upwards, where the resampled values are reflected about the plain one.
     """
@@ -70,20 +100,49 @@ class Metric:
     terms: Terms
     combine: Combine = mean
     tasks: tuple[Task, ...] = ("classification",)
+    reads: tuple[str, ...] = ()
     needs_teacher: bool = False
-    needs_entropy: bool = False
-    needs_teacher_entropy: bool = False
+    teacher_reads: tuple[str, ...] | None = None
+    needs_samples: bool = False
+    needs_spread: bool = False
     interval: Literal["percentile", "basic"] = "percentile"
+    unit: str = ""
+    worst: End = None
+    best: End = None
+
+    def __post_init__(self) -> None:
+        if not is_metric_name(self.name):
+            raise RegistryError(
+                f"metric '{self.name}': expected a name that does not begin with 'test_' and holds "
+                "no '@': these say on which part and under which condition it was measured"
+            )
+        if (self.worst is None) != (self.best is None):
+            raise RegistryError(f"metric '{self.name}': found worst or best alone, expected both")
+
+    def read_of_student(self, task: Task) -> set[str]:
+        """Targets that it reads of predictions for such labels."""
+        return _of_task(self.reads, task)
+
+    def read_of_teacher(self, task: Task) -> set[str]:
+        """Targets that it reads of the teacher."""
+        if not self.needs_teacher:
+            return set()
+        return _of_task(self.reads if self.teacher_reads is None else self.teacher_reads, task)
 
     def applies(self, predictions: AnyPredictions, teacher: AnyPredictions | None) -> bool:
         """Whether it judges such labels and everything it reads is there."""
-        if predictions.task not in self.tasks or (
-            self.needs_entropy and not _has_entropy(predictions)
-        ):
+        task = predictions.task
+        if task not in self.tasks:
             return False
-        if teacher is None:
-            return not (self.needs_teacher or self.needs_teacher_entropy)
-        return not (self.needs_teacher_entropy and not _has_entropy(teacher))
+        if self.needs_spread and any(p.is_point for p in (predictions, teacher) if p):
+            return False
+        if not self.read_of_student(task) <= predictions.expectations.keys():
+            return False
+        if self.needs_samples and (teacher or predictions).samples is None:
+            return False
+        if not self.needs_teacher:
+            return True
+        return teacher is not None and self.read_of_teacher(task) <= teacher.expectations.keys()
 
     def value(
         self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None
@@ -96,8 +155,9 @@ class Metric:
             return float(self.combine(terms_NT.sum(axis=0, keepdims=True), len(terms_NT))[0])
 
 
-def _has_entropy(predictions: AnyPredictions) -> bool:
-    return isinstance(predictions, Predictions) and predictions.expected_entropy_N is not None
+def _of_task(targets: tuple[str, ...], task: Task) -> set[str]:
+    """The targets without the main one of the other task."""
+    return set(targets) - {main for other, main in _MAIN.items() if other != task}
 
 
 METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate")
@@ -228,7 +288,7 @@ def paired_difference(
         _check(predictions, labels_N, teacher, resamples)
         if not metric.applies(predictions, teacher):
             raise DataError(
-                f"metric '{metric_name}': it reads teacher predictions or an E[H] that is absent"
+                f"metric '{metric_name}': it reads teacher predictions or a target that is absent"
             )
         terms_NT = metric.terms(predictions, labels_N, teacher)
         values.append(_finite(metric, metric._total(terms_NT)))

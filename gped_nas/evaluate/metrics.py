@@ -4,25 +4,26 @@ calibration, and agreement with the teacher.
 All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
 """
 
+from math import e, log, pi
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.base import add_metric
+from gped_nas.evaluate.base import LabelFacts, add_metric
 from gped_nas.evaluate.predictions import (
     AnyPredictions,
     Floats,
     Labels,
     NormalPredictions,
     Predictions,
-    entropy,
 )
 from gped_nas.evaluate.regression import coverage
 
 ECE_BINS = 15
 _ANY = ("classification", "regression")
+_MAIN = ("predictive", "predictive_normal")
 ENTROPY_SLACK = 1e-6
 """Nats by which E[H] may exceed H[q] before it counts: the rounding of float32 predictions."""
 
@@ -62,7 +63,38 @@ def reliability(
     return rows
 
 
-@add_metric("accuracy", "maximize", "accuracy (share)")
+def _no_information(facts: LabelFacts) -> float:
+    """What a predictor that knows nothing pays in nats: log C of classes. One nat stands for it
+    where labels are real.
+    """
+    return 1.0 if facts.std is not None else log(facts.num_classes)
+
+
+def _worst_nll(facts: LabelFacts) -> float:
+    """Log C nats; of real labels, what their mean and standard deviation alone give."""
+    return _no_information(facts) if facts.std is None else _normal_entropy(facts.std)
+
+
+def _best_nll(facts: LabelFacts) -> float:
+    """Zero; the log-density of a real label has no best value, and a noise of a hundredth of the
+    labels' spread stands for it.
+    """
+    return 0.0 if facts.std is None else _normal_entropy(facts.std / 100)
+
+
+def _normal_entropy(std: float) -> float:
+    return 0.5 * log(2 * pi * e) + log(std)
+
+
+@add_metric(
+    "accuracy",
+    "maximize",
+    "accuracy (share)",
+    reads=("predictive",),
+    unit="share",
+    worst=0.0,
+    best=1.0,
+)
 def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples whose most probable class is the label; of tied classes the lowest one is
     taken.
@@ -70,7 +102,16 @@ def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions |
     return _correct(predictions, labels_N)[:, None]
 
 
-@add_metric("nll", "minimize", "NLL (nats)", tasks=_ANY)
+@add_metric(
+    "nll",
+    "minimize",
+    "NLL (nats)",
+    tasks=_ANY,
+    reads=_MAIN,
+    unit="nats",
+    worst=_worst_nll,
+    best=_best_nll,
+)
 def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
     """Mean negative log-probability of the label, infinite where the label got none; of a real
     label, its log-density in the label's own unit.
@@ -85,7 +126,11 @@ def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions 
     "minimize",
     "NLL above the teacher's (nats)",
     tasks=_ANY,
+    reads=_MAIN,
     needs_teacher=True,
+    unit="nats",
+    worst=_no_information,
+    best=0.0,
 )
 def _nll_above_teacher(
     predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
@@ -95,7 +140,14 @@ def _nll_above_teacher(
     return _nll(predictions, labels_N, None) - _nll(teacher, labels_N, None)
 
 
-@add_metric("brier", "minimize", "Brier score (sum over classes)")
+@add_metric(
+    "brier",
+    "minimize",
+    "Brier score (sum over classes)",
+    reads=("predictive",),
+    worst=2.0,
+    best=0.0,
+)
 def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Mean over examples of the squared error of the probabilities, summed over classes: from 0 to
         2.
@@ -113,7 +165,17 @@ def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
     return values_R
 
 
-@add_metric("ece", "minimize", "ECE (15 bins, L1)", combine=_sum_of_gaps, interval="basic")
+@add_metric(
+    "ece",
+    "minimize",
+    "ECE (15 bins, L1)",
+    reads=("predictive",),
+    combine=_sum_of_gaps,
+    interval="basic",
+    unit="share",
+    worst=1.0,
+    best=0.0,
+)
 def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Expected calibration error: mean over examples of |confidence - accuracy| of the top label in
         a bin.
@@ -131,7 +193,17 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     return terms_NT
 
 
-@add_metric("kl_to_teacher", "minimize", "KL to teacher (nats)", tasks=_ANY, needs_teacher=True)
+@add_metric(
+    "kl_to_teacher",
+    "minimize",
+    "KL to teacher (nats)",
+    tasks=_ANY,
+    reads=_MAIN,
+    needs_teacher=True,
+    unit="nats",
+    worst=_no_information,
+    best=0.0,
+)
 def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
     """Mean KL(teacher || student) of the predictives; infinite where the student lacks the
     teacher's support.
@@ -145,7 +217,16 @@ def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
     return kl_N[:, None]
 
 
-@add_metric("agreement", "maximize", "agreement with teacher (share)", needs_teacher=True)
+@add_metric(
+    "agreement",
+    "maximize",
+    "agreement with teacher (share)",
+    reads=("predictive",),
+    needs_teacher=True,
+    unit="share",
+    worst=0.0,
+    best=1.0,
+)
 def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples where student and teacher find the same class most probable.
 
@@ -159,16 +240,17 @@ def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions 
     "entropy_error",
     "minimize",
     "error of E[H] (nats)",
+    reads=("expected_entropy",),
     needs_teacher=True,
-    needs_entropy=True,
-    needs_teacher_entropy=True,
+    unit="nats",
+    worst=_no_information,
+    best=0.0,
 )
 def _entropy_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 ) -> Floats:
     """Mean absolute difference of the student's and the teacher's expected entropy."""
     assert teacher is not None
-    assert predictions.expected_entropy_N is not None and teacher.expected_entropy_N is not None
     return np.abs(predictions.expected_entropy_N - teacher.expected_entropy_N)[:, None]
 
 
@@ -176,24 +258,30 @@ def _entropy_error(
     "information_error",
     "minimize",
     "error of mutual information (nats)",
+    reads=("mutual_information",),
     needs_teacher=True,
-    needs_entropy=True,
-    needs_teacher_entropy=True,
+    unit="nats",
+    worst=_no_information,
+    best=0.0,
 )
 def _information_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 ) -> Floats:
     """Mean absolute difference of the student's and the teacher's mutual information H[E p] - E[H]."""
     assert teacher is not None
-    return np.abs(_information(predictions) - _information(teacher))[:, None]
+    return np.abs(predictions.mutual_information_N - teacher.mutual_information_N)[:, None]
 
 
 @add_metric(
     "entropy_excess",
     "minimize",
     "inputs where teacher E[H] exceeds student H[q] (share)",
+    reads=("predictive",),
     needs_teacher=True,
-    needs_teacher_entropy=True,
+    teacher_reads=("expected_entropy",),
+    unit="share",
+    worst=1.0,
+    best=0.0,
 )
 def _entropy_excess(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
@@ -204,17 +292,9 @@ def _entropy_excess(
     There no E[H] head bounded by H[q] can be right. A teacher has none: E[H] <= H[E[p]] since H is
     concave.
     """
-    assert teacher is not None and teacher.expected_entropy_N is not None
-    excess_N = teacher.expected_entropy_N - entropy(predictions.log_prob_NC)
+    assert teacher is not None
+    excess_N = teacher.expected_entropy_N - predictions.entropy_N
     return np.where(np.isnan(excess_N), np.nan, excess_N > ENTROPY_SLACK)[:, None]
-
-
-def _information(predictions: Predictions) -> Floats:
-    """Mutual information of label and parameters, nats, shape (N,): what of the entropy is not in
-    the data.
-    """
-    assert predictions.expected_entropy_N is not None
-    return entropy(predictions.log_prob_NC) - predictions.expected_entropy_N
 
 
 def _confidence(predictions: Predictions) -> Floats:

@@ -4,19 +4,36 @@ distribution, each.
 All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import log, pi
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gped_nas.data.base import Task
 from gped_nas.errors import DataError
+from gped_nas.targets.base import TARGETS, Target
 
 Floats = NDArray[np.float64]
 Labels = NDArray[Any]
 """Integer classes or real labels, shape (N,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorSamples:
+    """What each posterior sample says, for metrics that an average says nothing to.
+
+    Attributes:
+        predicted_SNG: log-probabilities in nats, or means and variances in the label's normalised
+            unit.
+        weight_S: weights of the samples, summing to 1.
+    """
+
+    predicted_SNG: Tensor
+    weight_S: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +43,23 @@ class Predictions:
     Attributes:
         log_prob_NC: log-probability of each class, nats, as float64. A teacher's is of its
             posterior average.
-        expected_entropy_N: E[H], the posterior average of the predictive entropy, nats, as float64;
-            a student's is its estimate of that. None where nobody was asked for it.
+        expectations: by target what it says of it, (N, G) as float64: a teacher the posterior's
+            expectation, a student its estimate. ``predictive`` is always among them, and
+            ``mutual_information`` where ``expected_entropy`` is.
+        targets: the targets of ``expectations``, with their settings; those of any other name are
+            the registered ones.
+        samples: a teacher's posterior samples; None of a student.
+        is_point: made by one network alone, so that its posterior has no spread.
 
     Raises:
         DataError: the shapes do not fit each other.
     """
 
     log_prob_NC: Floats
-    expected_entropy_N: Floats | None = None
+    expectations: Mapping[str, Floats] = field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    samples: PosteriorSamples | None = None
+    is_point: bool = False
     task: ClassVar[Task] = "classification"
 
     def __post_init__(self) -> None:
@@ -44,13 +69,33 @@ class Predictions:
                 f"log_prob_NC: found shape {log_prob.shape}, expected (examples, classes)"
             )
         object.__setattr__(self, "log_prob_NC", log_prob)
-        if self.expected_entropy_N is not None:
-            entropy = np.asarray(self.expected_entropy_N, np.float64)
-            if entropy.shape != log_prob.shape[:1]:
-                raise DataError(
-                    f"expected_entropy_N: found shape {entropy.shape}, expected ({len(log_prob)},)"
-                )
-            object.__setattr__(self, "expected_entropy_N", entropy)
+
+        expectations = _columns(self.expectations, len(log_prob))
+        expectations["predictive"] = np.exp(log_prob)
+        object.__setattr__(self, "expectations", expectations)
+        if "expected_entropy" in expectations:
+            expectations["mutual_information"] = self.mutual_information_N[:, None]
+
+    @property
+    def entropy_N(self) -> Floats:
+        """Entropy H of each prediction, nats: the total uncertainty."""
+        return entropy(self.log_prob_NC)
+
+    @property
+    def expected_entropy_N(self) -> Floats:
+        """E[H], the posterior average of the predictive entropy, nats; KeyError where it is not
+        among the expectations.
+        """
+        return self.expectations["expected_entropy"][:, 0]
+
+    @property
+    def mutual_information_N(self) -> Floats:
+        """H[E p] - E[H] of label and parameters, nats: what of the entropy is not in the data.
+
+        Raises as ``expected_entropy_N``. The target ``mutual_information`` has the same formula for
+        probabilities in float32; this one starts from log-probabilities in float64.
+        """
+        return self.entropy_N - self.expected_entropy_N
 
     def __len__(self) -> int:
         return len(self.log_prob_NC)
@@ -95,6 +140,8 @@ class NormalPredictions:
     Attributes:
         mean_N: in the labels' own unit, as float64.
         variance_N: in that unit squared, as float64; noise included.
+        expectations, targets, samples, is_point: as in ``Predictions``; ``predictive_normal`` is
+            always among the expectations, others are in the label's normalised unit.
 
     Raises:
         DataError: the shapes do not fit each other.
@@ -102,13 +149,15 @@ class NormalPredictions:
 
     mean_N: Floats
     variance_N: Floats
+    expectations: Mapping[str, Floats] = field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    samples: PosteriorSamples | None = None
+    is_point: bool = False
     task: ClassVar[Task] = "regression"
 
     def __post_init__(self) -> None:
-        mean, variance = (
-            np.asarray(self.mean_N, np.float64),
-            np.asarray(self.variance_N, np.float64),
-        )
+        mean = np.asarray(self.mean_N, np.float64)
+        variance = np.asarray(self.variance_N, np.float64)
         if mean.ndim != 1 or variance.shape != mean.shape:
             raise DataError(
                 f"mean_N, variance_N: found shapes {mean.shape} and {variance.shape}, expected "
@@ -116,6 +165,10 @@ class NormalPredictions:
             )
         object.__setattr__(self, "mean_N", mean)
         object.__setattr__(self, "variance_N", variance)
+
+        expectations = _columns(self.expectations, len(mean))
+        expectations["predictive_normal"] = np.stack([mean, variance], axis=1)
+        object.__setattr__(self, "expectations", expectations)
 
     def __len__(self) -> int:
         return len(self.mean_N)
@@ -150,6 +203,33 @@ class NormalPredictions:
 
 
 AnyPredictions = Predictions | NormalPredictions
+
+
+def target_of(predictions: AnyPredictions, name: str) -> Target:
+    """The target that predictions speak of under this name, with the settings it has there."""
+    for target in predictions.targets:
+        if target.name == name:
+            return target
+    return TARGETS[name]
+
+
+def _columns(expectations: Mapping[str, Floats], num_examples: int) -> dict[str, Floats]:
+    """Expectations as float64 (N, G); (N,) is taken for one column.
+
+    Raises:
+        DataError: one is of another number of examples.
+    """
+    columns = {}
+    for name, values in expectations.items():
+        array = np.asarray(values, np.float64)
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.ndim != 2 or len(array) != num_examples:
+            raise DataError(
+                f"expectations['{name}']: found shape {array.shape}, expected ({num_examples}, G)"
+            )
+        columns[name] = array
+    return columns
 
 
 def _describe(predictions: AnyPredictions) -> str:

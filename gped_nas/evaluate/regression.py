@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from gped_nas.evaluate.base import add_metric
+from gped_nas.evaluate.base import LabelFacts, add_metric
 from gped_nas.evaluate.predictions import Floats, Labels, NormalPredictions
 
 LEVELS = np.arange(1, 10) / 10
 """Nominal coverages of the central intervals whose true coverage is measured."""
 _REGRESSION = ("regression",)
+_MAIN = ("predictive_normal",)
 
 
 def _root_mean(sums_RT: Floats, n: int) -> Floats:
@@ -48,7 +49,22 @@ def _inside(predictions: NormalPredictions, labels_N: Labels) -> Floats:
     return np.where(np.isnan(covered)[:, None], np.nan, covered[:, None] <= LEVELS)
 
 
-@add_metric("rmse", "minimize", "RMSE (labels' unit)", tasks=_REGRESSION, combine=_root_mean)
+def _spread_of_labels(facts: LabelFacts) -> float:
+    assert facts.std is not None, "labels are real"
+    return facts.std
+
+
+@add_metric(
+    "rmse",
+    "minimize",
+    "RMSE (labels' unit)",
+    tasks=_REGRESSION,
+    reads=_MAIN,
+    combine=_root_mean,
+    unit="labels' unit",
+    worst=_spread_of_labels,
+    best=0.0,
+)
 def _rmse(
     predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
 ) -> Floats:
@@ -62,6 +78,10 @@ def _rmse(
     "minimize",
     "coverage error (share)",
     tasks=_REGRESSION,
+    reads=_MAIN,
+    unit="share",
+    worst=1.0,
+    best=0.0,
     combine=_mean_gap,
     interval="basic",
 )
@@ -81,6 +101,10 @@ def _coverage_error(
     "minimize",
     "error of the mean (teacher's std)",
     tasks=_REGRESSION,
+    reads=_MAIN,
+    unit="teacher's std",
+    worst=1.0,
+    best=0.0,
     needs_teacher=True,
 )
 def _mean_error(
@@ -101,6 +125,10 @@ def _mean_error(
     "minimize",
     "error of the variance (share of it)",
     tasks=_REGRESSION,
+    reads=_MAIN,
+    unit="share",
+    worst=1.0,
+    best=0.0,
     needs_teacher=True,
 )
 def _variance_error(

@@ -5,16 +5,16 @@ from torch import Tensor
 
 from gped_nas.distill.student import Student
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
-from gped_nas.evaluate.teacher import normal_predictions
+from gped_nas.evaluate.teacher import normal_predictions, with_derived
 from gped_nas.targets.formulas import log_softmax
+from gped_nas.targets.layout import HeadLayout
 
 
 @torch.no_grad()
 def student_predictions(
     student: Student, raw_inputs: Tensor, *, batch_size: int = 512
 ) -> AnyPredictions:
-    """A student's log-probabilities and, where it has that head, expected entropies; or means and
-    variances.
+    """What a student says of every target that it was distilled for or that follows from these.
 
     Args:
         student: read back from its file.
@@ -23,13 +23,22 @@ def student_predictions(
     """
     spec = student.spec
     raw = torch.cat([student(part) for part in torch.split(raw_inputs, batch_size)])
-    heads = {name: head.double() for name, head in spec.layout.split(raw).items()}
-    predicted = spec.layout.predict_heads(heads)
+    layout = HeadLayout(with_derived(spec.targets), spec.num_classes)
+    heads = {name: head.double() for name, head in layout.split(raw).items()}
+    predicted = layout.predict_heads(heads)
+    expectations = {name: value.numpy() for name, value in predicted.items()}
 
     if spec.label_normalization:
         mean, variance = predicted["predictive_normal"].unbind(-1)
-        return normal_predictions(mean, variance, spec.label_normalization)
+        return normal_predictions(
+            mean,
+            variance,
+            spec.label_normalization,
+            expectations=expectations,
+            targets=layout.targets,
+        )
+
+    # Log-probabilities come from the raw outputs: the logarithm of a probability that was rounded
+    # to zero would be infinite.
     log_prob = log_softmax(heads["predictive"]).numpy()
-    if "expected_entropy" not in predicted:
-        return Predictions(log_prob)
-    return Predictions(log_prob, predicted["expected_entropy"].squeeze(-1).numpy())
+    return Predictions(log_prob, expectations, layout.targets)

@@ -5,29 +5,113 @@ variance (S, N, 2) in the label's normalised unit; ``label_normalization`` leads
 is None for classes.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from gped_nas.data.base import Normalization
-from gped_nas.evaluate.predictions import AnyPredictions, Labels, NormalPredictions, Predictions
+from gped_nas.evaluate.predictions import (
+    AnyPredictions,
+    Floats,
+    Labels,
+    NormalPredictions,
+    PosteriorSamples,
+    Predictions,
+)
+from gped_nas.targets.base import (
+    MAIN_TARGET,
+    TARGETS,
+    DerivedTarget,
+    QuantileTarget,
+    Target,
+)
+from gped_nas.targets.expectations import expect_all
 from gped_nas.targets.formulas import entropy
+from gped_nas.targets.quantile import empirical_quantile
 
 
 def averaged(
-    predicted_SNG: Tensor, weight_S: Tensor, label_normalization: Normalization | None = None
+    predicted_SNG: Tensor,
+    weight_S: Tensor,
+    label_normalization: Normalization | None = None,
+    targets: Sequence[Target] = (),
 ) -> AnyPredictions:
-    """The predictions of the weighted average of posterior samples."""
+    """The predictions of the weighted average of posterior samples.
+
+    Args:
+        predicted_SNG: what each sample predicts, see the module docstring.
+        weight_S: non-negative weights on any scale.
+        label_normalization: of real labels; None for classes.
+        targets: whose expectations are wanted beside those of the predictions themselves; those
+            that follow from them come along.
+    """
     weight = weight_S.double() / weight_S.double().sum()
+    wanted = with_derived(targets)
+    expectations = posterior_expectations(wanted, predicted_SNG, weight)
+    samples, is_point = PosteriorSamples(predicted_SNG, weight), len(predicted_SNG) == 1
+
     if label_normalization:
         moments = torch.einsum("s,sng->ng", weight, _moments(predicted_SNG))
         return normal_predictions(
-            moments[:, 0], moments[:, 1] - moments[:, 0].square(), label_normalization
+            moments[:, 0],
+            moments[:, 1] - moments[:, 0].square(),
+            label_normalization,
+            expectations=expectations,
+            targets=wanted,
+            samples=samples,
+            is_point=is_point,
         )
+
     log_prob = predicted_SNG.double()
     mean = torch.logsumexp(log_prob + weight.log()[:, None, None], 0)
     expected = torch.einsum("s,sn->n", weight, entropy(log_prob))
-    return Predictions(mean.numpy(), expected.numpy())
+    expectations["expected_entropy"] = expected.numpy()
+    return Predictions(mean.numpy(), expectations, wanted, samples, is_point)
+
+
+def with_derived(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """The targets, then the registered ones that are computed from them and not listed."""
+    names = {target.name for target in targets}
+    derived = []
+    for name, target in TARGETS.items():
+        is_derived = isinstance(target, DerivedTarget) and name not in names
+        if is_derived and names.issuperset(target.requires):
+            derived.append(target)
+    return (*targets, *derived)
+
+
+def posterior_expectations(
+    targets: Sequence[Target], predicted_SNG: Tensor, weight_S: Tensor
+) -> dict[str, Floats]:
+    """What posterior samples say together of each target, ``{target: (N, G)}`` in float64.
+
+    The main target is left out: predictions have it in a form of their own. Quantiles are those of
+    the samples; of a target of that kind without levels nothing is said.
+    """
+    averaged_targets, quantile_targets = [], []
+    for target in targets:
+        if isinstance(target, QuantileTarget):
+            quantile_targets.append(target)
+        elif target.name not in MAIN_TARGET.values():
+            averaged_targets.append(target)
+
+    if not targets:
+        return {}
+
+    predicted = predicted_SNG.double()
+    expectations = {}
+    averages = expect_all(averaged_targets, predicted, weight_S)
+    for target in averaged_targets:
+        expectations[target.name] = target.shown(averages[target.name]).numpy()
+    for target in quantile_targets:
+        levels = getattr(target.settings, "levels", None)
+        if levels is not None:
+            quantiles = empirical_quantile(target.values(predicted), weight_S, levels)
+            expectations[target.name] = quantiles.numpy()
+    return expectations
 
 
 def nll_by_sample(
@@ -84,12 +168,17 @@ def _picked(log_prob_SNC: Tensor, labels: Labels) -> Tensor:
 
 
 def normal_predictions(
-    mean: Tensor, variance: Tensor, label_normalization: Normalization
+    mean: Tensor, variance: Tensor, label_normalization: Normalization, **details: Any
 ) -> NormalPredictions:
-    """Mean and variance (N,) in the label's normalised unit as predictions in its own."""
-    own = label_normalization
+    """Mean and variance (N,) in the label's normalised unit as predictions in its own.
+
+    ``details`` are further attributes of ``NormalPredictions``.
+    """
+    unit = label_normalization
     return NormalPredictions(
-        mean.double().numpy() * own.std + own.mean, variance.double().numpy() * own.std**2
+        mean.double().numpy() * unit.std + unit.mean,
+        variance.double().numpy() * unit.std**2,
+        **details,
     )
 
 

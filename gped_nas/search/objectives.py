@@ -3,15 +3,18 @@ lies.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gped_nas.data.base import Task
 from gped_nas.errors import ConfigError, RegistryError, nearest
-from gped_nas.evaluate.base import METRICS
-from gped_nas.evaluate.measured import Direction
+from gped_nas.evaluate.base import METRICS, End, LabelFacts
+from gped_nas.evaluate.measured import CLEAN, VALIDATION, Direction, parse_name
+from gped_nas.evaluate.teacher import with_derived
 from gped_nas.models.costs import COSTS
 from gped_nas.search.pareto import Scale
+from gped_nas.targets.base import TARGETS, Target
 
 
 @dataclass(frozen=True)
@@ -30,44 +33,98 @@ class Objective:
     kind: Literal["metric", "cost"]
     label: str
 
-    @property
-    def scale(self) -> Scale:
-        """How its axis is drawn and measured: costs span orders of magnitude."""
-        return "log10" if self.kind == "cost" else "linear"
-
 
 def objective(name: str, where: str) -> Objective:
-    """The objective called ``name``: a registered metric or a cost.
+    """The objective called ``name``: a cost, or a registered metric, alone or ``metric@condition``.
 
     Raises:
         RegistryError: neither.
     """
     if name in COSTS:
         return Objective(name, "minimize", "cost", COSTS[name])
-    if name in METRICS:
-        metric = METRICS[name]
-        return Objective(name, metric.direction, "metric", metric.label)
-    raise RegistryError(
-        f"{where}: unknown metric or cost '{name}'{nearest(name, [*METRICS, *COSTS])}"
-    )
+
+    key = parse_name(name)
+    if key.metric not in METRICS or key.part != VALIDATION:
+        raise RegistryError(
+            f"{where}: unknown metric or cost '{name}'{nearest(name, [*METRICS, *COSTS])}"
+        )
+    metric = METRICS[key.metric]
+    return Objective(name, metric.direction, "metric", label_under(metric.label, key.condition))
 
 
-def check_available(names: tuple[str, ...], targets: tuple[str, ...], where: str) -> None:
-    """Refuse an objective or constraint on a metric that these targets cannot give.
+def label_under(label: str, condition: str) -> str:
+    """The label of a metric under a condition: ``"NLL (nats), permuted"``."""
+    return label if condition == CLEAN else f"{label}, {condition}"
+
+
+def check_objectives(names: Sequence[str], where: str) -> None:
+    """Refuse what the front cannot be about.
 
     Raises:
-        ConfigError: the metric judges labels of another kind, or needs the entropy head and
-            ``expected_entropy`` is not distilled.
+        ConfigError: a name twice, or a metric without a worst value.
     """
-    task = "classification" if "predictive" in targets else "regression"
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{where}: found {list(names)}, expected none twice")
     for name in names:
-        if name in METRICS and task not in METRICS[name].tasks:
-            fitting = ", ".join(other for other, metric in METRICS.items() if task in metric.tasks)
+        if name not in COSTS and METRICS[parse_name(name).metric].worst is None:
+            raise ConfigError(
+                f"{where}: metric '{name}' has no worst value, so it can be recorded but be no "
+                "objective: its hypervolume has no end; choose another one, or register it with "
+                "worst= and best="
+            )
+
+
+def check_available(
+    names: Sequence[str],
+    targets: Sequence[Target],
+    where: str,
+    conditions: Collection[str] = (CLEAN,),
+) -> None:
+    """Refuse an objective or constraint on a metric that these targets cannot give.
+
+    Args:
+        names: objectives and constraints.
+        targets: what is distilled.
+        where: file and key, for messages.
+        conditions: under which students are measured.
+
+    Raises:
+        ConfigError: the metric judges labels of another kind, reads a target that is not distilled,
+            or is asked under a condition that the space does not list.
+    """
+    task: Task = "classification" if targets[0].prediction == "log_prob" else "regression"
+    known = {target.name for target in with_derived(targets)}
+    for name in names:
+        if name in COSTS:
+            continue
+        key = parse_name(name)
+        metric = METRICS[key.metric]
+        if task not in metric.tasks:
+            fitting = ", ".join(other for other, m in METRICS.items() if task in m.tasks)
             raise ConfigError(
                 f"{where}: '{name}' is not defined for {task}; there are {fitting}, and costs"
             )
-        if name in METRICS and METRICS[name].needs_entropy and "expected_entropy" not in targets:
-            raise ConfigError(f"{where}: '{name}' needs 'expected_entropy' among the targets")
+        # A teacher of classes always has its E[H].
+        missing = metric.read_of_student(task) - known
+        missing |= metric.read_of_teacher(task) - known - {"expected_entropy"}
+        if missing:
+            needed = ", ".join(f"'{target}'" for target in sorted(_roots(missing, known)))
+            raise ConfigError(f"{where}: '{name}' needs {needed} among the targets")
+        if key.condition not in conditions:
+            raise ConfigError(
+                f"{where}: '{name}' is measured under the condition '{key.condition}'; add it to "
+                f"conditions, found {list(conditions)}"
+            )
+
+
+def _roots(missing: Collection[str], known: Collection[str]) -> set[str]:
+    """What must be distilled to have these targets: of derived ones what they are computed from."""
+    roots = set()
+    for name in missing:
+        required = set(TARGETS[name].requires) - set(known)
+        is_derived = TARGETS[name].kind == "derived"
+        roots |= required if is_derived and required else {name}
+    return roots
 
 
 def violations(values: Mapping[str, float], constraints: Mapping[str, float]) -> dict[str, float]:
@@ -78,56 +135,61 @@ def violations(values: Mapping[str, float], constraints: Mapping[str, float]) ->
         constraints: bounds by name: at most, and at least for a metric that is maximised.
     """
     return {
-        name: (bound - values[name]) if _is_maximised(name) else (values[name] - bound)
+        name: (bound - values[name]) if _is_maximized(name) else (values[name] - bound)
         for name, bound in constraints.items()
     }
 
 
 def describe_constraint(name: str, bound: float) -> str:
     """``"storage_bytes <= 200000"``."""
-    return f"{name} {'>=' if _is_maximised(name) else '<='} {bound:g}"
+    return f"{name} {'>=' if _is_maximized(name) else '<='} {bound:g}"
 
 
-def _is_maximised(name: str) -> bool:
-    return name in METRICS and METRICS[name].direction == "maximize"
+def _is_maximized(name: str) -> bool:
+    metric = parse_name(name).metric
+    return metric in METRICS and METRICS[metric].direction == "maximize"
 
 
-def worst_value(
-    one: Objective, num_classes: int, label_std: float | None, largest: Mapping[str, float]
-) -> float:
-    """The reference value of an objective: what a point must beat to count in the hypervolume.
+def scales_of(objectives: Sequence[Objective]) -> list[Scale]:
+    """The scale of each objective in the reference box: costs differ by factors."""
+    return ["log10" if one.kind == "cost" else "linear" for one in objectives]
 
-    A metric's is what a predictor that knows nothing pays: log C nats, all labels wrong; for real
-    labels, what their mean and standard deviation alone give. A cost's is that of the space's
+
+def axis_ends(
+    one: Objective,
+    facts: LabelFacts,
+    smallest: Mapping[str, float],
+    largest: Mapping[str, float],
+) -> tuple[float, float]:
+    """The best and the worst value of an objective: what a point must beat to count in the
+    hypervolume is the worst.
+
+    A metric says its own, see ``Metric.worst``. A cost's are those of the space's smallest and
     largest genotype.
 
     Args:
         one: the objective.
-        num_classes: C.
-        label_std: standard deviation of real labels; None for classes.
-        largest: costs of the space's largest genotype.
+        facts: what a metric's ends may depend on.
+        smallest, largest: costs of the space's smallest and largest genotype.
+
+    Raises:
+        ConfigError: the ends of a metric are equal, not finite, or the wrong way round.
     """
     if one.kind == "cost":
-        return float(largest[one.name])
-    if one.direction == "maximize":
-        return 0.0
-    if label_std is not None:
-        return {"nll": _normal_entropy(label_std), "rmse": label_std}.get(one.name, 1.0)
-    return {"brier": 2.0, "ece": 1.0, "entropy_excess": 1.0}.get(one.name, math.log(num_classes))
+        return float(smallest[one.name]), float(largest[one.name])
+
+    metric = METRICS[parse_name(one.name).metric]
+    best, worst = _end(metric.best, facts), _end(metric.worst, facts)
+    sign = -1 if metric.direction == "maximize" else 1
+    if not (math.isfinite(best) and math.isfinite(worst) and sign * best < sign * worst):
+        raise ConfigError(
+            f"objective '{one.name}': found best {best:g} and worst {worst:g}, expected finite "
+            f"ends that differ in the direction '{metric.direction}'; choose another objective, or "
+            "correct worst= and best= where the metric is registered"
+        )
+    return best, worst
 
 
-def best_value(one: Objective, label_std: float | None, smallest: Mapping[str, float]) -> float:
-    """The other end of an objective's axis: perfection, or the space's smallest cost.
-
-    The log-density of a real label has no best value; a noise of a hundredth of the labels' spread
-    stands for it.
-    """
-    if one.kind == "cost":
-        return smallest[one.name]
-    if label_std is not None and one.name == "nll":
-        return _normal_entropy(label_std / 100)
-    return float(one.direction == "maximize")
-
-
-def _normal_entropy(std: float) -> float:
-    return 0.5 * math.log(2 * math.pi * math.e) + math.log(std)
+def _end(end: End, facts: LabelFacts) -> float:
+    assert end is not None, "check_objectives refuses a metric without ends"
+    return float(end(facts) if callable(end) else end)

@@ -20,7 +20,7 @@ from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig
 from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood, Prediction
 from gped_nas.posterior.priors import PRIORS, Prior
 from gped_nas.search.dimensions import StudentSpace, parse_dimensions
-from gped_nas.search.objectives import check_available, objective
+from gped_nas.search.objectives import check_available, check_objectives, objective
 from gped_nas.search.space import (
     FINITE_SAMPLERS,
     BaselineConfig,
@@ -153,10 +153,10 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
             f"{where}: name: found {file.name!r}, expected a name for a folder: no '/', no leading "
             "dot"
         )
-    DATASETS.find(file.dataset.get("name"), f"{where}: dataset.name")
+    _known(DATASETS, file.dataset.get("name"), f"{where}: dataset.name")
     genotype = _teacher_genotype(file.teacher, where)
     method_name = file.teacher.method.get("name")
-    method = METHODS.find(method_name, f"{where}: teacher.method.name")
+    method = _known(METHODS, method_name, f"{where}: teacher.method.name")
     method_cfg = parse(method.config, file.teacher.method, f"{where}: teacher.method")
     if isinstance(method_cfg, ChainConfig) and method_cfg.num_samples % method_cfg.chains:
         raise ConfigError(
@@ -192,11 +192,8 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     objectives = tuple(objective(n, f"{where}: objectives") for n in file.objectives)
     for name in file.constraints:
         objective(name, f"{where}: constraints")
-    if len(set(file.objectives)) != len(file.objectives):
-        raise ConfigError(
-            f"{where}: objectives: found {list(file.objectives)}, expected none twice"
-        )
-    check_available(names, tuple(t.name for t in targets), f"{where}: objectives and constraints")
+    check_objectives(file.objectives, f"{where}: objectives")
+    check_available(names, targets, f"{where}: objectives and constraints")
     for name, bound in file.constraints.items():
         if not math.isfinite(bound):
             raise ConfigError(
@@ -231,6 +228,15 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
             "choices"
         )
     return space
+
+
+def _known(registry: Mapping[str, Any], name: object, where: str) -> Any:
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: found {name!r}, expected a name{nearest(name, registry)}")
+    try:
+        return registry[name]
+    except RegistryError as error:
+        raise RegistryError(f"{where}: {error}") from None
 
 
 def _check_recipe(
@@ -269,7 +275,7 @@ def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
 
 def _prior(settings: Mapping[str, Any], where: str) -> Prior:
     """The prior that the settings name, gaussian where they name none."""
-    prior = PRIORS.find(settings.get("name", "gaussian"), f"{where}: teacher.prior.name")
+    prior = _known(PRIORS, settings.get("name", "gaussian"), f"{where}: teacher.prior.name")
     found: Prior = parse(prior, settings, f"{where}: teacher.prior")
     return found
 
@@ -278,7 +284,7 @@ def _likelihood(settings: Mapping[str, Any], where: str) -> Likelihood:
     """The likelihood that the settings name, categorical where they name none."""
     name = settings.get("name", "categorical")
     found: Likelihood = parse(
-        LIKELIHOODS.find(name, f"{where}: teacher.likelihood.name"),
+        _known(LIKELIHOODS, name, f"{where}: teacher.likelihood.name"),
         settings,
         f"{where}: teacher.likelihood",
     )

@@ -1,22 +1,19 @@
-"""A study's records carry test metrics; the ledger that the search reads never does."""
+"""A study's records carry test metrics; the store that the search reads never does."""
 
 from pathlib import Path
 
 from gped_nas.api.study import Study
 from gped_nas.evaluate.measured import from_public
-from gped_nas.search.document import StudentTest
 from gped_nas.search.record import TrialRecord
 
-STORED = StudentTest(
-    metrics={"test_nll": 0.3}, intervals={"test_nll": (0.2, 0.4)}, n={"test_nll": 9}
-)
+STORED = {"metrics": {"test_nll": 0.3}, "intervals": {"test_nll": [0.2, 0.4]}, "n": {"test_nll": 9}}
 
 
-class FakeLedger:
+class FakeStore:
     """Two complete trials, the second of them tested."""
 
-    def tests(self):
-        return {1: STORED}
+    def get(self, key, default=None):
+        return {"test": {"1": STORED}}.get(key, default)
 
     def records(self):
         genotype = {"family": "mlp", "depth": 0}
@@ -27,7 +24,7 @@ class FakeLedger:
 
 
 def test_test_metrics_are_shown_with_the_record_they_belong_to():
-    first, second = Study(Path("nowhere"), "fake", FakeLedger(), "").records()
+    first, second = Study(Path("nowhere"), "fake", FakeStore()).records()
     assert "test_nll" not in first.metrics
     assert second.metrics == {"nll": 0.1, "test_nll": 0.3}
     assert second.measured("test_nll").interval == (0.2, 0.4)

@@ -78,10 +78,11 @@ def problem() -> Problem:
         log_likelihood=lambda params, x, y: (
             -F.cross_entropy(family.forward(params, x), y, reduction="none")
         ),
-        log_prior=prior,
+        log_prior=prior.log_density,
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=torch.randn(EXAMPLES, INPUTS, generator=generator),
         y=torch.randint(CLASSES, (EXAMPLES,), generator=generator),
+        prior=prior,
     )
 
 

@@ -18,11 +18,15 @@ from gped_nas.evaluate import (
 def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
     generator = np.random.default_rng(seed)
     prob = generator.dirichlet(np.full(num_classes, 1.0 / sharpness), n)
-    return Predictions(np.log(prob + 1e-12), generator.random(n))
+    return Predictions(np.log(prob + 1e-12), {"expected_entropy": generator.random(n)})
 
 
 CLASSIFICATION = {
-    name: metric for name, metric in METRICS.items() if "classification" in metric.tasks
+    name: metric
+    for name, metric in METRICS.items()
+    if metric.read_of_student("classification")
+    <= {"predictive", "expected_entropy", "mutual_information"}
+    and "classification" in metric.tasks
 }
 
 
@@ -47,8 +51,8 @@ def resamples():
 
 
 def rows(predictions, index):
-    entropy = predictions.expected_entropy_N
-    return Predictions(predictions.log_prob_NC[index], None if entropy is None else entropy[index])
+    expectations = {name: values[index] for name, values in predictions.expectations.items()}
+    return Predictions(predictions.log_prob_NC[index], expectations)
 
 
 def test_values_and_resampled_values_equal_those_of_repeated_examples(student, teacher, labels):
@@ -222,12 +226,12 @@ def test_sizes_that_do_not_fit_are_refused(student, teacher, labels, resamples):
             evaluate(*arguments, resamples=resamples)
     with pytest.raises(DataError, match="log_prob_NC: found shape"):
         Predictions(np.zeros(3))
-    with pytest.raises(DataError, match="expected_entropy_N: found shape"):
-        Predictions(np.zeros((3, 2)), np.zeros(2))
+    with pytest.raises(DataError, match=r"expectations\['utility'\]: found shape \(2, 1\)"):
+        Predictions(np.zeros((3, 2)), {"utility": np.zeros(2)})
 
 
 def test_predictions_are_kept_in_float64():
-    found = Predictions(np.zeros((3, 2), np.float32), np.zeros(3, np.float32))
+    found = Predictions(np.zeros((3, 2), np.float32), {"expected_entropy": np.zeros(3, np.float32)})
     assert found.log_prob_NC.dtype == found.expected_entropy_N.dtype == np.float64
     assert len(found) == 3
 

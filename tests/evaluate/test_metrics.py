@@ -18,7 +18,10 @@ from gped_nas.evaluate import (
 
 def predictions_of(prob_NC, expected_entropy_N=None):
     with np.errstate(divide="ignore"):
-        return Predictions(np.log(np.asarray(prob_NC, np.float64)), expected_entropy_N)
+        log_prob = np.log(np.asarray(prob_NC, np.float64))
+    if expected_entropy_N is None:
+        return Predictions(log_prob)
+    return Predictions(log_prob, {"expected_entropy": np.array(expected_entropy_N)})
 
 
 def random_predictions(seed, n=400, num_classes=5):
@@ -165,19 +168,17 @@ def test_the_error_of_mutual_information_by_hand():
 def test_float32_rounding_is_no_entropy_excess(teacher, labels):
     rounded = teacher.log_prob_NC.astype(np.float32)
     prob = np.exp(rounded)
-    one_sample = Predictions(rounded, -(prob * rounded).sum(axis=1))
+    one_sample = Predictions(rounded, {"expected_entropy": -(prob * rounded).sum(axis=1)})
     assert METRICS["entropy_excess"].value(one_sample, labels, one_sample) == 0.0
 
 
 @pytest.mark.parametrize(
     "name",
-    sorted(
-        name for name, m in METRICS.items() if "classification" in m.tasks and not m.needs_entropy
-    ),
+    sorted(name for name, metric in METRICS.items() if "predictive" in metric.reads),
 )
 def test_a_nan_prediction_makes_every_metric_that_reads_it_nan(name, student, teacher, labels):
     log_prob = student.log_prob_NC.copy()
     log_prob[3] = np.nan
     broken = Predictions(log_prob)
-    judge = Predictions(teacher.log_prob_NC, entropy(teacher.log_prob_NC))
+    judge = Predictions(teacher.log_prob_NC, {"expected_entropy": entropy(teacher.log_prob_NC)})
     assert np.isnan(METRICS[name].value(broken, labels, judge))

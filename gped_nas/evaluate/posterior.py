@@ -1,0 +1,298 @@
+"""Metrics of what is distilled beyond the predictive and E[H]: moments, costs, Dirichlets and
+quantiles of the posterior.
+
+All in float64. Each reads the target that it is about, so that it is measured wherever that target
+is distilled or follows from what is.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gped_nas.evaluate.base import LabelFacts, add_metric
+from gped_nas.evaluate.predictions import Floats, Labels, Predictions, target_of
+from gped_nas.targets.base import LearnedTarget, Target
+
+LEAST_CONCENTRATION = 1e-2
+"""Concentrations below it are taken as it. A Dirichlet of less has all its mass at other corners,
+and its KL would tell of nothing but how little: it grows as one over the concentration."""
+_CHUNK = 4_000_000
+"""Numbers of posterior samples in memory at a time."""
+
+
+# ------------------------------------------------------------------------------------- moments
+
+
+@add_metric(
+    "second_moment_error",
+    "minimize",
+    "error of E[p²] (sum over classes)",
+    reads=("second_moment",),
+    needs_teacher=True,
+    worst=1.0,
+    best=0.0,
+)
+def _second_moment_error(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions
+) -> Floats:
+    """Mean absolute difference of the student's and the teacher's E[p^2], summed over classes.
+
+    Its worst value is what an answer of zero pays at most: the sum of E[p^2] is at most 1.
+    """
+    return _absolute_error(predictions, teacher, "second_moment")
+
+
+@add_metric(
+    "posterior_variance_error",
+    "minimize",
+    "error of the posterior variance (sum over classes)",
+    reads=("variance",),
+    needs_teacher=True,
+    worst=1.0,
+    best=0.0,
+)
+def _posterior_variance_error(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions
+) -> Floats:
+    """Mean absolute difference of the two posterior variances of each probability, summed over
+    classes.
+
+    Its worst value bounds what an answer of zero pays: the variances sum to at most 1 - 1 / C.
+    """
+    return _absolute_error(predictions, teacher, "variance")
+
+
+def _absolute_error(predictions: Predictions, teacher: Predictions, target: str) -> Floats:
+    difference_NG = predictions.expectations[target] - teacher.expectations[target]
+    terms_N1: Floats = np.abs(difference_NG).sum(axis=1, keepdims=True)
+    return terms_N1
+
+
+# --------------------------------------------------------------------------------------- costs
+
+
+def _costs(target: Target, num_classes: int) -> Floats:
+    """The cost of each action by label, shape (C, actions): what is expected of a sure label."""
+    sure_CC = torch.full((num_classes, num_classes), -torch.inf, dtype=torch.float64)
+    sure_CC.fill_diagonal_(0.0)
+    assert isinstance(target, LearnedTarget)
+    costs: Floats = target.values(sure_CC).numpy()
+    return costs
+
+
+def _dearest(facts: LabelFacts) -> float:
+    return float(_costs(facts.targets["utility"], facts.num_classes).max())
+
+
+def _cheapest(facts: LabelFacts) -> float:
+    return float(_costs(facts.targets["utility"], facts.num_classes).min())
+
+
+def _largest_regret(facts: LabelFacts) -> float:
+    costs = _costs(facts.targets["utility"], facts.num_classes)
+    return float((costs.max(axis=1) - costs.min(axis=1)).max())
+
+
+@add_metric(
+    "realized_cost",
+    "minimize",
+    "realized cost of the chosen action",
+    reads=("utility",),
+    unit="cost",
+    worst=_dearest,
+    best=_cheapest,
+)
+def _realized_cost(predictions: Predictions, labels_N: Labels, teacher: Any) -> Floats:
+    """Mean cost, under the true label, of the action with the least expected cost; of tied actions
+    the lowest one is taken.
+    """
+    costs = _costs(target_of(predictions, "utility"), predictions.log_prob_NC.shape[1])
+    action_N, is_known_N = _action(predictions)
+    cost_N = costs[labels_N, action_N]
+    return np.where(is_known_N, cost_N, np.nan)[:, None]
+
+
+@add_metric(
+    "utility_regret",
+    "minimize",
+    "regret of the chosen action (teacher's expected cost)",
+    reads=("utility",),
+    needs_teacher=True,
+    unit="cost",
+    worst=_largest_regret,
+    best=0.0,
+)
+def _utility_regret(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
+    """By how much the teacher expects the student's action to cost more than its own: 0 where both
+    choose alike.
+    """
+    expected_NA = teacher.expectations["utility"]
+    action_N, is_known_N = _action(predictions)
+    chosen_N = np.take_along_axis(expected_NA, action_N[:, None], axis=1)[:, 0]
+    regret_N = chosen_N - expected_NA.min(axis=1)
+    return np.where(is_known_N, regret_N, np.nan)[:, None]
+
+
+def _action(predictions: Predictions) -> tuple[Any, Any]:
+    """The action of each example, and whether its expected costs are numbers, both (N,)."""
+    expected_NA = predictions.expectations["utility"]
+    return expected_NA.argmin(axis=1), ~np.isnan(expected_NA).any(axis=1)
+
+
+# ----------------------------------------------------------------------------------- Dirichlet
+
+
+@add_metric(
+    "dirichlet_kl",
+    "minimize",
+    "KL to the teacher's Dirichlet (nats)",
+    reads=("dirichlet",),
+    needs_teacher=True,
+    needs_spread=True,
+    unit="nats",
+)
+def _dirichlet_kl(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
+    """Mean KL(teacher || student) of the moment-matched Dirichlets; see ``LEAST_CONCENTRATION``.
+
+    It has no worst value: a Dirichlet that is far enough off is infinitely far.
+
+    Source: Penny 2001, Kullback-Liebler divergences of normal, gamma, Dirichlet and Wishart
+        densities, equation 8.
+    """
+    alpha_NC, beta_NC = _concentrations(teacher), _concentrations(predictions)
+    alpha_N, beta_N = alpha_NC.sum(-1), beta_NC.sum(-1)
+
+    normalizers_N = (
+        alpha_N.lgamma() - beta_N.lgamma() - (alpha_NC.lgamma() - beta_NC.lgamma()).sum(-1)
+    )
+    expected_log_NC = alpha_NC.digamma() - alpha_N.digamma()[:, None]
+    kl_N = normalizers_N + ((alpha_NC - beta_NC) * expected_log_NC).sum(-1)
+    terms_N1: Floats = kl_N.numpy()[:, None]
+    return terms_N1
+
+
+@add_metric(
+    "precision_error",
+    "minimize",
+    "error of the Dirichlet's log precision",
+    reads=("dirichlet",),
+    needs_teacher=True,
+    needs_spread=True,
+)
+def _precision_error(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
+    """Mean absolute difference of the logarithms of the two precisions, the sums of concentrations.
+
+    It has no worst value: precisions have no end.
+    """
+    mine_N = _concentrations(predictions).sum(-1).log()
+    theirs_N = _concentrations(teacher).sum(-1).log()
+    terms_N1: Floats = (mine_N - theirs_N).abs().numpy()[:, None]
+    return terms_N1
+
+
+def _concentrations(predictions: Predictions) -> Tensor:
+    alpha_NC = torch.from_numpy(predictions.expectations["dirichlet"])
+    return alpha_NC.clamp_min(LEAST_CONCENTRATION)
+
+
+# ----------------------------------------------------------------------------------- quantiles
+
+
+def _levels(target: Target) -> Floats:
+    return np.array(target.settings.levels)  # type: ignore[union-attr]
+
+
+def _largest_pinball(facts: LabelFacts) -> float:
+    # An answer of zero everywhere pays level * p for each class, and the p sum to 1.
+    return float(_levels(facts.targets["quantile"]).sum())
+
+
+@add_metric(
+    "quantile_loss",
+    "minimize",
+    "pinball loss of quantiles (sum over classes and levels)",
+    reads=("quantile",),
+    needs_samples=True,
+    worst=_largest_pinball,
+    best=0.0,
+)
+def _quantile_loss(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
+) -> Floats:
+    """Mean pinball loss of the quantiles against the teacher's posterior samples, summed over
+    classes and levels. The samples' own quantiles have the least one.
+
+    Source: Koenker & Bassett 1978, Econometrica 46, equation 3.
+    """
+    level_L = _levels(target_of(predictions, "quantile"))
+    terms = []
+    for values_SNC1, weight_S, quantile_NCL in _beside_samples(predictions, teacher):
+        above = values_SNC1 - quantile_NCL
+        loss = np.maximum(level_L * above, (level_L - 1) * above)
+        terms.append(np.einsum("s,sncl->n", weight_S, loss))
+    return np.concatenate(terms)[:, None]
+
+
+def _mean_gap(sums_RT: Floats, n: int) -> Floats:
+    below_RL, above_RL = np.split(sums_RT / n, 2, axis=1)
+    gap_RL = np.maximum(below_RL, -above_RL)
+    values_R: Floats = np.maximum(gap_RL, 0.0).mean(axis=1)
+    return values_R
+
+
+@add_metric(
+    "quantile_coverage_error",
+    "minimize",
+    "coverage error of quantiles (share)",
+    reads=("quantile",),
+    needs_samples=True,
+    combine=_mean_gap,
+    interval="basic",
+    unit="share",
+    worst=1.0,
+    best=0.0,
+)
+def _quantile_coverage_error(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
+) -> Floats:
+    """Mean over levels of how far the level is from the share of the teacher's samples below the
+    quantile, the share taken over classes and examples.
+
+    Samples that equal the quantile count for either side, whichever is nearer to the level: the
+    samples' own quantiles are right however few samples there are.
+    """
+    level_L = _levels(target_of(predictions, "quantile"))
+    terms = []
+    for values_SNC1, weight_S, quantile_NCL in _beside_samples(predictions, teacher):
+        for_nan = np.where(np.isnan(quantile_NCL), np.nan, 0.0).mean(axis=1)
+        is_below, is_at_most = values_SNC1 < quantile_NCL, values_SNC1 <= quantile_NCL
+        below_NL = np.einsum("s,sncl->ncl", weight_S, is_below).mean(axis=1)
+        at_most_NL = np.einsum("s,sncl->ncl", weight_S, is_at_most).mean(axis=1)
+        terms.append(np.hstack([below_NL - level_L, at_most_NL - level_L]) + np.tile(for_nan, 2))
+    return np.concatenate(terms)
+
+
+def _beside_samples(
+    predictions: Predictions, teacher: Predictions | None
+) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """The teacher's samples (S, n, C, 1), their weights and the predicted quantiles (n, C, levels),
+    some examples at a time.
+
+    Where there is no teacher, the predictions are judged by samples of their own.
+    """
+    target = target_of(predictions, "quantile")
+    assert isinstance(target, LearnedTarget)
+    num_levels = len(_levels(target))
+    quantile_NCL = predictions.expectations["quantile"].reshape(len(predictions), -1, num_levels)
+    samples = (teacher or predictions).samples
+    assert samples is not None, "needs_samples"
+
+    num_samples, _, num_classes = samples.predicted_SNG.shape
+    size = max(1, _CHUNK // (num_samples * num_classes * num_levels))
+    for start in range(0, len(predictions), size):
+        stop = start + size
+        values = target.values(samples.predicted_SNG[:, start:stop].double())
+        yield values.numpy()[..., None], samples.weight_S.numpy(), quantile_NCL[start:stop]
