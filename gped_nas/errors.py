@@ -9,7 +9,6 @@
     ├── GateError                         the work finished but what was asked for was not reached
     ├── EnvironmentProblem                an extra, driver, device, file or permission is missing
     ├── DivergenceError(ArithmeticError)  numbers stopped being finite
-    ├── CertificateError                  a certificate could not be given soundly
     └── Interrupted                       the user asked to stop; everything finished is kept
 
 A message says what was found, what was expected, where, and what to do.
@@ -56,10 +55,6 @@ class EnvironmentProblem(GpedError):
 
 class DivergenceError(GpedError, ArithmeticError):
     """A computation left the finite numbers."""
-
-
-class CertificateError(GpedError):
-    """A certificate could not be given soundly."""
 
 
 class Interrupted(GpedError):

@@ -13,7 +13,6 @@ CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclas
     [
         ("GpedError", 1),
         ("DivergenceError", 1),
-        ("CertificateError", 1),
         ("ConfigError", 2),
         ("RegistryError", 2),
         ("DataError", 2),

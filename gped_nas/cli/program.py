@@ -16,6 +16,9 @@ from gped_nas.errors import GpedError, Interrupted, exit_code
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What Typer raises for every wrong use; of this family it exports ``BadParameter`` alone."""
 
+_FACTS = ("expected ", "found ", "it was ", "the last one ")
+"""How the end of a message begins that says what is, not what to do."""
+
 app = typer.Typer(
     name="gped-search",
     help="Find the small network that replaces a Bayesian ensemble, and see what it gives up.",
@@ -97,9 +100,11 @@ def _message(error: Exception) -> tuple[str, str, int]:
 
 
 def _split(message: str) -> tuple[str, str]:
-    """Our own messages end with what to do, after their last semicolon."""
+    """Our own messages end with what to do, after their last semicolon; few end with a fact."""
     what, semicolon, hint = message.rpartition("; ")
-    return (what, hint) if semicolon else (message, "")
+    if not semicolon or hint.startswith(_FACTS):
+        return message, ""
+    return what, hint
 
 
 def _usage(error: Any) -> tuple[str, str]:
