@@ -7,6 +7,10 @@
 
 Importing this package imports neither torch nor Optuna; the names below are loaded when they are
 first used.
+
+A tensor's name ends with its axes, one letter each, in this order: P students, K chains, S
+posterior samples, B batch or N examples, then features: C classes, D input dimensions, G target
+dimensions, U raw outputs, W flat weights. ``docs/architecture.md`` has all letters and the floors.
 """
 
 from typing import TYPE_CHECKING, Any

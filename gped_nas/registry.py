@@ -7,23 +7,95 @@ on first use, so that one new file is one new component; third parties use the e
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
 
-from gped_nas.errors import RegistryError, nearest
+from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, RegistryError, nearest
 
 T = TypeVar("T")
-_plugins_loaded = False
+PLUGIN_GROUP = "gped_nas.plugins"
+"""The entry point group of packages that bring components of their own."""
+
+
+class _Plugins:
+    """The plug-ins of this process: loaded once, and which one is being loaded."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._problem: EnvironmentProblem | None = None
+        self.loading = ""
+
+    def load(self) -> None:
+        """Import every plug-in, once a process; a failure is told at every call."""
+        if self._problem is not None:
+            raise self._problem
+        if self._started:
+            return
+        self._started = True  # before the imports, which look names up themselves
+
+        for entry in entry_points(group=PLUGIN_GROUP):
+            try:
+                self._load(entry)
+            except Exception as error:  # a stranger's import may raise anything
+                self._problem = EnvironmentProblem(
+                    f"plug-in {described(entry)}: cannot be loaded: {type(error).__name__}: "
+                    f"{error}; mend it or uninstall it"
+                )
+                raise self._problem from error
+
+    def _load(self, entry: EntryPoint) -> None:
+        self.loading = f"plug-in {described(entry)}"
+        try:
+            entry.load()
+        finally:
+            self.loading = ""
+
+
+_PLUGINS = _Plugins()
+_REGISTRIES: list["Registry[Any]"] = []
 
 
 def load_plugins() -> None:
-    """Import every plugin of the entry point group ``gped_nas.plugins``, once a process."""
-    global _plugins_loaded
-    if not _plugins_loaded:
-        _plugins_loaded = True
-        for entry in entry_points(group="gped_nas.plugins"):
-            entry.load()
+    """Import every plug-in of the entry point group ``gped_nas.plugins``, once a process.
+
+    Raises:
+        EnvironmentProblem: one of them cannot be imported, or a name of it is taken.
+    """
+    _PLUGINS.load()
+
+
+def installed_plugins() -> dict[str, list[str]]:
+    """What each installed plug-in has registered so far: ``{"'mine' (my.gped)": ["metric euro"]}``.
+
+    A plug-in that is not loaded, or could not be, has registered nothing or a part.
+    """
+    registered: dict[str, list[str]] = {}
+    for entry in entry_points(group=PLUGIN_GROUP):
+        registered[described(entry)] = [
+            f"{registry.kind} {name}"
+            for registry in sorted(_REGISTRIES, key=lambda registry: registry.kind)
+            for name in registry.registered_by(f"plug-in {described(entry)}")
+        ]
+    return registered
+
+
+def described(entry: EntryPoint) -> str:
+    """A plug-in for people: ``'mine' (my_package.gped)``."""
+    return f"'{entry.name}' ({entry.value})"
+
+
+def _registering_module() -> str:
+    """The module that is being imported, and so registers a component; or the plug-in it is of."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    module = str(frame.f_globals.get("__name__"))
+
+    # a plug-in may be the first to import a module of ours
+    is_ours = module.split(".")[0] == "gped_nas"
+    return _PLUGINS.loading if _PLUGINS.loading and not is_ours else module
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -38,27 +110,35 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind = kind
         self._package = package
         self._items: dict[str, T] = {}
-        self._discovered = False
+        self._sources: dict[str, str] = {}
+        self._is_discovered = False
+        _REGISTRIES.append(self)
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that files a component under ``name``.
 
         Raises:
-            RegistryError: the name is taken, or the component calls itself otherwise.
+            RegistryError: the name is taken, or is not the one that the component itself bears.
         """
 
         def file(item: T) -> T:
-            stated = getattr(item, "name", name)
-            if stated != name:
-                raise RegistryError(
-                    f"{self.kind} '{stated}' is registered under the name '{name}'; files and "
-                    "messages would call it by either, so give both the same name"
-                )
+            source = _registering_module()
             if name in self._items:
                 raise RegistryError(
-                    f"{self.kind} '{name}' is registered twice; choose another name"
+                    f"{self.kind} '{name}' is registered twice, by {self._sources[name]} and by "
+                    f"{source}; choose another name"
                 )
+
+            # a component with a name of its own would be looked up, and called, by two names
+            own_name = getattr(item, "name", None)
+            if isinstance(own_name, str) and own_name != name:
+                raise RegistryError(
+                    f"{self.kind} '{own_name}' is registered under the name '{name}', by {source}; "
+                    f"expected its own name; register it as '{own_name}'"
+                )
+
             self._items[name] = item
+            self._sources[name] = source
             return item
 
         return file
@@ -76,12 +156,59 @@ class Registry(Mapping[str, T], Generic[T]):
             )
         return self.register(name)(item)
 
+    def find(self, name: object, where: str) -> T:
+        """The component that a file names.
+
+        Args:
+            name: what the file holds where a name is expected.
+            where: file and key of it, for messages.
+
+        Raises:
+            ConfigError: it is not text.
+            RegistryError: nobody registered it; the message names the nearest one.
+        """
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"{where}: found {name!r}, expected the name of a {self.kind}, one of: "
+                f"{', '.join(self)}"
+            )
+        if name not in self:
+            raise RegistryError(f"{where}: unknown {self.kind} '{name}'{nearest(name, self)}")
+        return self[name]
+
+    def named(self, settings: object, key: str, where: str) -> T:
+        """The component that ``settings[key]`` names.
+
+        Args:
+            settings: plain data from a file.
+            key: the setting that holds the name.
+            where: file and key of ``settings``, for messages.
+
+        Raises:
+            ConfigError: ``settings`` is not a mapping, or the name is missing or not text.
+            RegistryError: nobody registered the name.
+        """
+        if not isinstance(settings, Mapping):
+            raise ConfigError(
+                f"{where}: found {settings!r}, expected a mapping with the key '{key}'"
+            )
+        return self.find(settings.get(key), f"{where}: {key}")
+
+    def registered_by(self, source: str) -> list[str]:
+        """The names that a module, or a plug-in as messages call it, has registered."""
+        return sorted(name for name, by in self._sources.items() if by == source)
+
     def _discover(self) -> None:
-        if not self._discovered:
-            self._discovered = True
+        if self._is_discovered:
+            return
+        self._is_discovered = True  # before the imports, which look names up themselves
+        try:
             for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
                 importlib.import_module(f"{self._package}.{module.name}")
             load_plugins()
+        except GpedError:
+            self._is_discovered = False  # so that the next look says it again
+            raise
 
     def __getitem__(self, name: str) -> T:
         """The component called ``name``.

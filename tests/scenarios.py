@@ -1,6 +1,7 @@
 """Problems with known answers, and small real ones, shared by the tests of several floors."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,19 +45,24 @@ def classifier(genotype: Genotype = TEACHER, input_shape: tuple[int, ...] | None
     shapes = genotype.shapes(input_shape, NUM_CLASSES)
     x = torch.randn(NUM_EXAMPLES, *input_shape, generator=rng.generator(0, "scenario", "x"))
 
-    def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
-        return -F.cross_entropy(family.forward(params, x), y, reduction="none")
-
     return Problem(
         shapes=shapes,
-        log_likelihood=log_likelihood,
-        log_prior=GaussianPrior(precision=2.0).log_density,
+        log_likelihood=supervised_network(family, shapes, CategoricalLikelihood()),
+        log_prior=GaussianPrior(precision=2.0),
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=x,
         y=(x.flatten(1)[:, 0] > 0).long() + (x.flatten(1)[:, 1] > 0).long(),
-        network=supervised_network(family, shapes, CategoricalLikelihood()),
-        prior=GaussianPrior(precision=2.0),
     )
+
+
+def unstructured(problem: Problem) -> Problem:
+    """The same posterior without a network to look into."""
+    return replace(problem, log_likelihood=lambda *args: problem.log_likelihood(*args))
+
+
+def with_bare_prior(problem: Problem) -> Problem:
+    """The same posterior without a prior to draw from or to average over."""
+    return replace(problem, log_prior=lambda params: problem.log_prior(params))
 
 
 def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> tuple[Problem, Tensor, Tensor]:
@@ -133,7 +139,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 # One small setting of every registered method, and small genotypes of every registered family: what
 # the contract tests run. A contract test fails when a registered name has no entry here.
 METHOD_SETTINGS: dict[str, dict[str, object]] = {
-    "sgld": {"step_size": {"initial": 0.01}, "burn_in": 4, "thinning": 2},
+    "sgld": {"step_size": {"initial": 0.01, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     "map": {"steps": 300, "batch_size": 4},
     "import": {"path": "samples.safetensors"},
     "vi": {"steps": 300, "batch_size": 4},
@@ -141,8 +147,8 @@ METHOD_SETTINGS: dict[str, dict[str, object]] = {
     "swag": {"steps": 100, "batch_size": 4, "collect_every": 3, "collections": 3, "rank": 2},
     "laplace": {"steps": 300, "batch_size": 4},
     "deep_ensemble": {"steps": 200, "batch_size": 4, "regulariser": "anchor"},
-    "psgld": {"step_size": {"initial": 0.001}, "burn_in": 4, "thinning": 2},
-    "sghmc": {"step_size": {"initial": 0.05}, "burn_in": 4, "thinning": 2},
+    "psgld": {"step_size": {"initial": 0.001, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
+    "sghmc": {"step_size": {"initial": 0.05, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     "csgld": {
         "step_size": {"initial": 0.01, "length": 6},
         "thinning": 2,

@@ -1,10 +1,15 @@
+"""Names that are looked up, names that are refused, and plug-ins."""
+
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
+from gped_nas import registry as module
 from gped_nas.data.base import DATASETS
-from gped_nas.errors import RegistryError
+from gped_nas.data.views import POLICIES
+from gped_nas.errors import ConfigError, EnvironmentProblem, RegistryError
 from gped_nas.models.base import FAMILIES
 from gped_nas.posterior.base import METHODS
 from gped_nas.registry import Registry
@@ -74,18 +79,118 @@ def test_what_is_there_is_found_without_importing_the_others():
         registry.get("green")
 
 
-def test_plugins_are_loaded_with_the_first_look(monkeypatch):
-    from gped_nas import registry as module
+class Entry:
+    """An entry point, as far as the registry reads it."""
 
+    def __init__(self, name, load):
+        self.name, self.value, self._load = name, f"package_{name}.gped", load
+
+    def load(self):
+        self._load()
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Pretend that these are the installed plug-ins, none of them loaded yet, and no registry."""
+    monkeypatch.setattr(module, "_REGISTRIES", [])
+
+    def install(*entries):
+        monkeypatch.setattr(module, "_PLUGINS", module._Plugins())
+        monkeypatch.setattr(
+            module, "entry_points", lambda group: entries if group == "gped_nas.plugins" else ()
+        )
+
+    return install
+
+
+def test_plugins_are_loaded_with_the_first_look(plugins):
     registry = Registry("color", "gped_nas.models")
-
-    class Entry:
-        def load(self):
-            registry.register("violet")("V")
-
-    monkeypatch.setattr(module, "_plugins_loaded", False)
-    monkeypatch.setattr(
-        module, "entry_points", lambda group: [Entry()] if group == "gped_nas.plugins" else []
-    )
+    plugins(Entry("mine", lambda: registry.register("violet")("V")))
     assert "violet" in registry
     assert list(registry) == ["violet"]
+
+
+def test_two_plugins_that_take_the_same_name_are_both_named(plugins):
+    registry = Registry("color", "gped_nas.models")
+    plugins(
+        Entry("a", lambda: registry.register("violet")("V")),
+        Entry("b", lambda: registry.register("violet")("W")),
+    )
+    expected = (
+        r"plug-in 'b' \(package_b.gped\): cannot be loaded: RegistryError: color 'violet' is "
+        r"registered twice, by plug-in 'a' \(package_a.gped\) and by plug-in 'b' "
+        r"\(package_b.gped\); choose another name; mend it or uninstall it"
+    )
+    for _ in range(2):  # whoever looks next is told again, instead of missing what is not there
+        with pytest.raises(EnvironmentProblem, match=expected):
+            list(registry)
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(plugins):
+    def fail():
+        raise ImportError("No module named 'jax'")
+
+    registry = Registry("color", "gped_nas.models")
+    plugins(Entry("mine", fail))
+    with pytest.raises(EnvironmentProblem, match=r"plug-in 'mine' .*ImportError: No module named"):
+        registry["violet"]
+
+
+def test_it_is_known_what_each_plugin_registers(plugins):
+    registry = Registry("shade", "gped_nas.models")
+    plugins(Entry("a", lambda: registry.register("violet")("V")), Entry("b", lambda: None))
+    registry.register("red")("R")
+    assert list(registry) == ["red", "violet"]
+    assert module.installed_plugins() == {
+        "'a' (package_a.gped)": ["shade violet"],
+        "'b' (package_b.gped)": [],
+    }
+
+
+def test_a_plugin_cannot_take_the_name_of_a_built_in(plugins):
+    def again():
+        METHODS.register("sgld")(METHODS["sgld"])
+
+    plugins(Entry("mine", again))
+    METHODS._is_discovered = False
+    with pytest.raises(
+        EnvironmentProblem, match="by gped_nas.posterior.sgld and by plug-in 'mine'"
+    ):
+        list(METHODS)
+
+
+def test_a_component_is_registered_under_its_own_name():
+    @dataclass
+    class Color:
+        name: str
+
+    registry = Registry("color", "gped_nas.models")
+    registry.register("red")(Color("red"))
+    with pytest.raises(
+        RegistryError, match="color 'blue' is registered under the name 'green', .*as 'blue'"
+    ):
+        registry.register("green")(Color("blue"))
+    assert list(registry) == ["red"]
+
+
+def test_a_policy_is_registered_under_the_name_that_its_settings_expect():
+    with pytest.raises(RegistryError, match="policy 'noise' is registered under the name 'loud'"):
+        POLICIES.register("loud")(POLICIES["noise"])
+
+
+def test_a_name_in_a_file_is_looked_up_with_its_place():
+    registry = empty()
+    assert registry.find("red", "f: color") == "RED"
+    assert registry.named({"color": "red"}, "color", "f") == "RED"
+    with pytest.raises(
+        RegistryError, match="^f: color: unknown color 'gren'; did you mean 'green'"
+    ):
+        registry.named({"color": "gren"}, "color", "f")
+    with pytest.raises(
+        ConfigError, match="f: color: found 3, expected the name of a color, one of: blue, green"
+    ):
+        registry.find(3, "f: color")
+    with pytest.raises(ConfigError, match="f: color: found None"):
+        registry.named({}, "color", "f")
+    with pytest.raises(ConfigError, match="f: found 'red', expected a mapping with the key"):
+        registry.named("red", "color", "f")

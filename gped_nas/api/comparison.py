@@ -129,7 +129,7 @@ def compare_methods(
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     session, dataset = session or new_session(), load_dataset(space)
-    size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_classes))
+    size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_outputs))
 
     skipped: dict[str, str] = {}
     if methods:

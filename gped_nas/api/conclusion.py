@@ -3,20 +3,19 @@ references.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from gped_nas.api.references import Contender, of_stream, trained
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
 from gped_nas.distill.student import load_student
 from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
-from gped_nas.evaluate.measured import TEST, Key, Measured, to_public
+from gped_nas.evaluate.measured import TEST, Key, Measured
 from gped_nas.evaluate.student import student_predictions
+from gped_nas.search.document import References, StudentTest
+from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference
-from gped_nas.search.study import Store
 
 COMPARED: dict[Task, tuple[str, ...]] = {
     "classification": ("nll", "accuracy"),
@@ -25,7 +24,7 @@ COMPARED: dict[Task, tuple[str, ...]] = {
 """Metrics whose paired difference to the teacher is shown."""
 
 
-def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
+def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
     """Make the test predictions that are still missing: of new front members, and of references at
         first.
 
@@ -33,7 +32,7 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
     with.
 
     Args:
-        store: the study; ``test`` and ``references`` are written to it.
+        ledger: the study's; tests and references are written to it.
         folder: the study's folder.
         trainer: that of the study.
         front: the fixed front.
@@ -41,10 +40,11 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
     Raises:
         Interrupted: the session said stop; what was measured is kept.
     """
-    tested: dict[str, Any] = dict(store.get("test", {}))
-    new = [record.trial for record in front if str(record.trial) not in tested]
+    tests = ledger.tests()
+    new = [record.trial for record in front if record.trial not in tests]
     baseline = trainer.teacher.space.baseline.model_dump(mode="json")
-    is_compared = store.get("references", {}).get("baseline") == baseline
+    compared = ledger.document.references
+    is_compared = compared is not None and compared.baseline == baseline
     if not new and is_compared:
         return
     dataset = trainer.teacher.dataset
@@ -52,18 +52,12 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
     teacher, single = of_stream(trainer)
     if not is_compared:
         contenders = [teacher, single, *trained(trainer, folder / "references")]
-        store.put(
-            "references",
-            {
-                "baseline": baseline,
-                "references": [_measured(c, teacher, trainer, test).to_json() for c in contenders],
-                "comparisons": [
-                    asdict(row)
-                    for c in contenders[1:]
-                    for row in _compared(c, teacher, trainer, test)
-                ],
-            },
-        )
+        paired: list[PairedDifference] = []
+        for contender in contenders[1:]:
+            paired += _compared(contender, teacher, trainer, test)
+        references = [_measured(c, teacher, trainer, test) for c in contenders]
+        ledger.change(references=References.of(references, paired, baseline))
+
     for trial in new:
         trainer.session.raise_if_stopped()
         student = load_student(trainer.folder / str(trial))
@@ -76,11 +70,8 @@ def conclude(store: Store, folder: Path, trainer: Trainer, front: Sequence[Trial
             part=TEST,
         )
         contender = Contender("student", f"trial {trial}", "", {"test": predictions}, {})
-        tested[str(trial)] = {
-            **to_public(measures),
-            "comparisons": [asdict(row) for row in _compared(contender, teacher, trainer, test)],
-        }
-    store.put("test", tested)
+        paired = _compared(contender, teacher, trainer, test)
+        ledger.write_test(trial, StudentTest.of(measures, paired))
 
 
 def _measured(

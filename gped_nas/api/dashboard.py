@@ -5,13 +5,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gped_nas.api.study import DATABASE, STUDENTS, Study, storage_from_environment
+from gped_nas.api.study import STUDENTS, Study
 from gped_nas.errors import DataError
 from gped_nas.evaluate.measured import TEST, VALIDATION, Key, public_name
 from gped_nas.export.card import card
 from gped_nas.export.folder import CARD_FILE, write_export
 from gped_nas.export.text import as_markdown
-from gped_nas.search.database import sqlite_url
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
 
@@ -21,7 +20,6 @@ ARTIFACTS = "artifacts"
 def serve_study(
     study: Study,
     *,
-    storage: str | None = None,
     port: int = 8080,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -29,7 +27,6 @@ def serve_study(
 
     Args:
         study: an open study.
-        storage: where it lies, if not in its folder.
         port: 1 to 65535.
         ready: called once the port answers.
 
@@ -38,11 +35,11 @@ def serve_study(
     """
     from gped_nas.report.dashboard import serve
 
-    url = furnish(study, storage=storage)
+    url = furnish(study)
     serve(url, port=port, artifacts=study.path / ARTIFACTS, ready=ready)
 
 
-def furnish(study: Study, *, storage: str | None = None) -> str:
+def furnish(study: Study) -> str:
     """Put notes, plots and the front's files on a study's dashboard; done twice it changes nothing.
 
     Returns:
@@ -55,11 +52,8 @@ def furnish(study: Study, *, storage: str | None = None) -> str:
     from gped_nas.report.dashboard import Wall
     from gped_nas.report.dashboard.plots import dashboard_figures
 
-    file = study.path / DATABASE
-    url = storage or storage_from_environment() if not file.is_file() else sqlite_url(file)
-    assert url is not None, "open_study has read it"
     snapshot = study.snapshot()
-    wall = Wall(url, study.name, study.path / ARTIFACTS)
+    wall = Wall(study.storage_url, study.name, study.path / ARTIFACTS)
     wall.name_objectives([one.name for one in snapshot.objectives])
     notes = {}
     for trial in snapshot.front:
@@ -75,7 +69,7 @@ def furnish(study: Study, *, storage: str | None = None) -> str:
     wall.draw(dashboard_figures(data_of(snapshot)))
     wall.write(study_note(snapshot), notes)
     wall.remember()
-    return url
+    return study.storage_url
 
 
 def _files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[str, bytes]:

@@ -1,8 +1,8 @@
 """Run a search: from a space to a study with its front, its references and its report."""
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ from gped_nas.io import (
     write_text,
 )
 from gped_nas.search.database import sqlite_url, storage_refusals
+from gped_nas.search.document import Box, Description, StreamPlace, TeacherSummary
+from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import axis_ends
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
@@ -97,75 +99,126 @@ def run(
         )
     session = session or new_session()
     dataset = load_dataset(space)
-    space.check_reachable(dataset.input_shape, dataset.num_classes)
+    space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
     folder = make_dir(Path(out) / name)
+    job = _Job(space, dataset, key, folder, name, storage, n_trials, timeout_s, session, told)
     with lock(folder / "lock", wait=False), storage_refusals(name):
         remove_temporaries(folder)
-        return _run(space, dataset, key, folder, name, storage, n_trials, timeout_s, session, told)
+        return job.run()
 
 
-def _run(
-    space: SearchSpace,
-    dataset: Dataset,
-    key: StreamKey,
-    folder: Path,
-    name: str,
-    storage: str | None,
-    n_trials: int,
-    timeout_s: float | None,
-    session: Session,
-    told: Callable[[TrialRecord, int], None],
-) -> Study:
-    url = storage or sqlite_url(folder / DATABASE)
-    about = identity(space, key.digest)
-    store = None
-    if (folder / STUDY_FILE).exists() or (folder / DATABASE).exists():
-        store = create_or_load(
-            url, name, space.objectives, about
-        )  # another space's is refused before any work
-    elif storage:
-        with contextlib.suppress(
-            StudyError
-        ):  # there is none yet; a storage out of reach is told now
-            load(storage, name)
-    # A new study is made after its teacher: one that cannot be had (it diverged, or an import does
-    # not fit) leaves none behind that would refuse the settings once they are mended.
-    teacher = build_teacher(space, session, dataset=dataset)
-    data = distillation_set(teacher)
-    store = store or create_or_load(url, name, space.objectives, about)
-    write_json(folder / STUDY_FILE, {"name": name, "storage": "external" if storage else "sqlite"})
-    write_text(folder / "config.yaml", dump_yaml(space.resolved))
-    study = Study(folder, name, store)
-    validation = teacher.averaged("validation", session)
-    _describe(study, teacher, validation, session)
-    trainer = _trainer(study, teacher, data, validation, session)
-    why = search(
-        space,
-        store,
-        trainer,
-        n_trials=n_trials,
-        timeout_s=timeout_s,
-        input_shape=dataset.input_shape,
-        num_classes=dataset.num_classes,
-        told=told,
-        should_stop=session.should_stop,
-    )
-    front = study.front_records()
-    keep_only(trainer.folder, (r.trial for r in front))
-    notes = {
-        "timeout": "The search ended at its time limit.",
-        "exhausted": "Every genotype of the space was tried.",
-    }
-    store.put("notes", [notes[why]] if why in notes else [])
-    conclude(store, folder, trainer, front)
-    evidence.gather(folder, trainer, front)
-    study.write_report()
-    if not front:
-        raise GateError(
-            f"study '{name}': finished, and no student is feasible; see {folder / REPORT}"
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One run of a study; the folder's lock is held.
+
+    Attributes:
+        space, dataset, key: what is searched, what on, and whose students these are.
+        folder, name: of the study.
+        storage: an Optuna storage URL; None for a SQLite file in the folder.
+        n_trials, timeout_s, session, told: as in ``run``.
+    """
+
+    space: SearchSpace
+    dataset: Dataset
+    key: StreamKey
+    folder: Path
+    name: str
+    storage: str | None
+    n_trials: int
+    timeout_s: float | None
+    session: Session
+    told: Callable[[TrialRecord, int], None]
+
+    def run(self) -> Study:
+        """All of it, in order."""
+        ledger = self.open_ledger()
+        study, trainer = self.prepare(ledger)
+        self.search(study, trainer)
+        front = self.conclude(study, trainer)
+        self.report(study, front)
+        return study
+
+    @property
+    def storage_url(self) -> str:
+        """Where the study lies."""
+        return self.storage or sqlite_url(self.folder / DATABASE)
+
+    def open_ledger(self) -> Ledger | None:
+        """The ledger of a study that is there; one of another space is refused before any work."""
+        if (self.folder / STUDY_FILE).exists() or (self.folder / DATABASE).exists():
+            ledger = self._create_or_load()
+            ledger.tests()  # damaged ones are refused before any work, too
+            return ledger
+
+        if self.storage:
+            # there may be none yet; a storage out of reach is told now
+            with contextlib.suppress(StudyError):
+                load(self.storage, self.name)
+        return None
+
+    def _create_or_load(self) -> Ledger:
+        about = identity(self.space, self.key.digest)
+        return create_or_load(self.storage_url, self.name, self.space.objectives, about)
+
+    def prepare(self, ledger: Ledger | None) -> tuple[Study, Trainer]:
+        """The study, described, and who trains its students.
+
+        A new study is made after its teacher: one that cannot be had (it diverged, or an import
+        does not fit) leaves none behind that would refuse the settings once they are mended.
+        """
+        teacher = build_teacher(self.space, self.session, dataset=self.dataset)
+        data = distillation_set(teacher)
+
+        ledger = ledger or self._create_or_load()
+        place = "external" if self.storage else "sqlite"
+        write_json(self.folder / STUDY_FILE, {"name": self.name, "storage": place})
+        write_text(self.folder / "config.yaml", dump_yaml(self.space.resolved))
+        study = Study(self.folder, self.name, ledger, self.storage_url)
+
+        validation = teacher.averaged("validation", self.session)
+        _describe(study, teacher, validation, self.session)
+        return study, _trainer(study, teacher, data, validation, self.session)
+
+    def search(self, study: Study, trainer: Trainer) -> None:
+        """Ask, train and tell until there are enough trials, and note why it ended before that."""
+        why = search(
+            self.space,
+            study.ledger,
+            trainer,
+            n_trials=self.n_trials,
+            timeout_s=self.timeout_s,
+            input_shape=self.dataset.input_shape,
+            num_classes=self.dataset.num_outputs,
+            told=self.told,
+            should_stop=self.session.should_stop,
         )
-    return study
+        notes = {
+            "timeout": ("The search ended at its time limit.",),
+            "exhausted": ("Every genotype of the space was tried.",),
+        }
+        study.ledger.change(notes=notes.get(why, ()))
+
+    def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
+        """Fix the front, test what is new on it, and delete what is not on it."""
+        front = study.front_records()
+        keep_only(trainer.folder, (record.trial for record in front))
+        conclude(study.ledger, self.folder, trainer, front)
+        evidence.gather(self.folder, trainer, front)
+        return front
+
+    def report(self, study: Study, front: Sequence[TrialRecord]) -> None:
+        """Write the report.
+
+        Raises:
+            GateError: no student is feasible.
+        """
+        study.write_report()
+        if not front:
+            raise GateError(
+                f"study '{self.name}': finished, and no student is feasible; see "
+                f"{self.folder / REPORT}"
+            )
 
 
 _LATER = (("components", 0), ("centred", False))
@@ -220,61 +273,68 @@ def _decided(study: Study, space: SearchSpace, data: DistillationSet, session: S
     """The recipe with the precision that the study's first run found best on its device."""
     if space.recipe.precision != "auto":
         return space.recipe
-    precision = study.store.get("precision")
+    precision = study.ledger.document.precision
     if precision is None:
         precision = decided(space.recipe, space.corners(), data, session.device).precision
-        study.store.put("precision", precision)
+        study.ledger.change(precision=precision)
     return space.recipe.model_copy(update={"precision": precision})
 
 
 def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, session: Session) -> None:
     """Write down once what never changes while the study grows."""
-    store, space, dataset, stream = study.store, teacher.space, teacher.dataset, teacher.stream
-    if store.get("box") is not None:
-        if store.get("stream")["digest"] != stream.digest:
+    ledger, space, dataset, stream = study.ledger, teacher.space, teacher.dataset, teacher.stream
+    description = ledger.document.description
+    if description is not None:
+        if description.stream is not None and description.stream.digest != stream.digest:
             raise StudyError(
                 f"{stream.folder}: the stream is not the one study '{study.name}' was made with; "
                 "restore it, or choose another --study-name"
             )
         return
-    largest = space.largest_cost(dataset.input_shape, dataset.num_classes)
-    smallest = space.smallest_cost(dataset.input_shape, dataset.num_classes)
-    scale = dataset.label_normalization.std if dataset.label_normalization else None
-    facts = LabelFacts(dataset.num_classes, scale, {t.name: t for t in space.targets})
-    ends = [axis_ends(one, facts, smallest, largest) for one in space.objectives]
-    predicted, labels = teacher.predicted("validation", session), dataset.labels("validation")
-    diagnosis = diagnose(teacher, session)
-    store.put("config", dict(space.resolved))
-    store.put("axes", [asdict(o) for o in space.objectives])
-    store.put("split", dataset.split_text)
-    store.put("class_names", list(dataset.class_names))
-    store.put("stream", {"path": str(stream.folder), "digest": stream.digest})
-    store.put(
-        "teacher",
-        {
-            "digest": stream.digest,
-            "num_samples": stream.num_samples,
-            "method": space.method.name,
-            "genotype": str(space.genotype),
-            "samples_to_nll": samples_to_nll(
-                predicted, stream.weight_S, labels, dataset.label_normalization
-            ),
-            "seconds": round(max(teacher.seconds, sampling_seconds(stream)), 2),
-            "reliability": reliability(validation, labels),
-            "diagnosis": {k: v for k, v in diagnosis.to_json().items() if k != "curve"},
-            "verdict": asdict(judge(diagnosis)),
-        },
-    )
-    store.put(
-        "provenance",
-        {
+
+    description = Description(
+        config=dict(space.resolved),
+        split_text=dataset.split_text,
+        class_names=tuple(dataset.class_names),
+        stream=StreamPlace(path=str(stream.folder), digest=stream.digest),
+        teacher=_summarize(teacher, validation, session),
+        provenance={
             **_versions(),
             **devices.fingerprint(session.device),
             "seed": space.seed,
             "dataset sha256": dataset.digest,
         },
+        box=_reference_box(space, dataset),
     )
-    store.put("box", {"best": [best for best, _ in ends], "worst": [worst for _, worst in ends]})
+    ledger.change(objectives=space.objectives, description=description)
+
+
+def _reference_box(space: SearchSpace, dataset: Dataset) -> Box:
+    largest = space.largest_cost(dataset.input_shape, dataset.num_outputs)
+    smallest = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
+    scale = dataset.label_normalization.std if dataset.label_normalization else None
+    facts = LabelFacts(dataset.num_outputs, scale, {t.name: t for t in space.targets})
+    ends = [axis_ends(one, facts, smallest, largest) for one in space.objectives]
+    return Box(best=tuple(best for best, _ in ends), worst=tuple(worst for _, worst in ends))
+
+
+def _summarize(teacher: Teacher, validation: AnyPredictions, session: Session) -> TeacherSummary:
+    """What reports tell of the teacher."""
+    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
+    predicted, labels = teacher.predicted("validation", session), dataset.labels("validation")
+    curve = samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization)
+    diagnosis = diagnose(teacher, session)
+    return TeacherSummary(
+        digest=stream.digest,
+        num_samples=stream.num_samples,
+        method=space.method.name,
+        genotype=str(space.genotype),
+        samples_to_nll=tuple((num, nll) for num, nll in curve),
+        seconds=round(max(teacher.seconds, sampling_seconds(stream)), 2),
+        reliability=tuple(reliability(validation, labels)),
+        diagnosis={k: v for k, v in diagnosis.to_json().items() if k != "curve"},
+        verdict=asdict(judge(diagnosis)),
+    )
 
 
 def _versions() -> dict[str, Any]:

@@ -35,7 +35,7 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
         maps = [list(stream.prediction_maps(view.name)) for view in views]
         samples = PosteriorPredictions(maps, stream.weight_S)
 
-    return DistillationSet(inputs, expectations, space.layout(dataset.num_classes), samples)
+    return DistillationSet(inputs, expectations, space.layout(dataset.num_outputs), samples)
 
 
 def rung_set(teacher: Teacher, session: Session) -> DistillationSet | None:
@@ -48,7 +48,7 @@ def rung_set(teacher: Teacher, session: Session) -> DistillationSet | None:
 
     expectations = _expectations(teacher, teacher.predicted("validation", session))
     return DistillationSet(
-        dataset.inputs("validation"), expectations, space.layout(dataset.num_classes)
+        dataset.inputs("validation"), expectations, space.layout(dataset.num_outputs)
     )
 
 
@@ -71,7 +71,7 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     return DistillationSet(
         torch.from_numpy(np.array(inputs[keep])).view(-1, *dataset.input_shape),
         _expectations(teacher, log_prob),
-        space.layout(dataset.num_classes),
+        space.layout(dataset.num_outputs),
         PosteriorPredictions([[log_prob.numpy()]], teacher.stream.weight_S),
     )
 

@@ -40,15 +40,12 @@ def method_settings(
     elif Path(method).suffix in (".yaml", ".yml"):
         given, where = read_yaml(Path(method)), str(method)
 
-    name = given.get("name")
-    if not isinstance(name, str):
-        raise ConfigError(f"{where}: name: found {name!r}, expected the name of a method")
-
-    if name == space.method.name:
+    registered = METHODS.named(given, "name", where)
+    if given["name"] == space.method.name:
         suited = space.method.model_dump(mode="json")
     else:
-        suited = _suited(METHODS[name], budget_of(space, dataset))
-    cfg = parse(METHODS[name].config, {"name": name, **suited, **given}, where)
+        suited = _suited(registered, budget_of(space, dataset))
+    cfg = parse(registered.config, {**suited, **given}, where)
 
     if isinstance(cfg, ChainConfig) and cfg.num_samples % cfg.chains:
         raise ConfigError(

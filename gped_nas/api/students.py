@@ -22,8 +22,8 @@ from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import cost_of, count_macs
+from gped_nas.search.ledger import Asked
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.study import Asked
 
 CURVE_POINTS = 24
 

@@ -11,23 +11,18 @@ import numpy as np
 
 from gped_nas.api import evidence
 from gped_nas.errors import ConfigError, GateError, GpedError, StudyError
-from gped_nas.evaluate.measured import from_public
 from gped_nas.io import read_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.database import sqlite_url
-from gped_nas.search.objectives import (
-    Objective,
-    describe_constraint,
-    objective,
-    scales_of,
-    violations,
-)
-from gped_nas.search.pareto import hypervolume_history, knee, pareto_front, to_box
+from gped_nas.search.document import Box, Description, References, StudentTest
+from gped_nas.search.ledger import Ledger
+from gped_nas.search.objectives import Objective, describe_constraint, objective, violations
+from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
-from gped_nas.search.study import Store, load
+from gped_nas.search.snapshot import PairedDifference, StudySnapshot
+from gped_nas.search.study import load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,19 +39,19 @@ class Study:
     Attributes:
         path: its folder, ``reports/<study>``.
         name: its name in the storage.
-        store: its trials.
+        ledger: its document, its trials and their tests.
+        storage_url: the database that the ledger lies in.
     """
 
     path: Path
     name: str
-    store: Store
+    ledger: Ledger
+    storage_url: str
 
     def records(self) -> list[TrialRecord]:
         """Every trial by number, with its test metrics where they were made."""
-        tested = self.store.get("test", {})
-        return [
-            _with_test(record, tested.get(str(record.trial))) for record in self.store.records()
-        ]
+        tests = self.ledger.tests()
+        return [_with_test(record, tests.get(record.trial)) for record in self.ledger.records()]
 
     def record(self, trial: int) -> TrialRecord:
         """The record of a trial number.
@@ -74,10 +69,8 @@ class Study:
         """Test differences between a trial's student and the teacher on the same examples; none
         unless the student was tested.
         """
-        return tuple(
-            PairedDifference(**c)
-            for c in self.store.get("test", {}).get(str(trial), {}).get("comparisons", [])
-        )
+        test = self.ledger.tests().get(trial)
+        return () if test is None else test.comparisons
 
     def comparisons(self, trial: int) -> tuple[PairedDifference, ...]:
         """The old name of ``paired_differences``."""
@@ -89,17 +82,23 @@ class Study:
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the front is about."""
-        return tuple(Objective(**o) for o in self.store.get("axes", []))
+        return self.ledger.document.objectives
 
     @property
     def stream_path(self) -> Path:
         """The folder of the teacher's stream."""
-        return Path(self.store.get("stream", {}).get("path", ""))
+        stream = self._description.stream
+        return Path("" if stream is None else stream.path)
 
     @property
     def num_test_evaluations(self) -> int:
         """How many students' test predictions were made so far."""
-        return len(self.store.get("test", {}))
+        return len(self.ledger.tests())
+
+    @property
+    def _description(self) -> Description:
+        """What is told of the study; nothing yet of one whose teacher is not there."""
+        return self.ledger.document.description or Description()
 
     def front(self) -> "pd.DataFrame":
         """The front as a pandas frame, a row a student by trial number, best by the first objective
@@ -153,58 +152,73 @@ class Study:
             "search on"
         )
 
-    def _box(self, records: Sequence[TrialRecord]) -> Any:
-        """Objectives of records as losses in [0, 1] of the reference box."""
-        axes, box = self.objectives, self.store.get("box")
+    def _box(self, records: Sequence[TrialRecord]) -> Floats:
+        """Objectives of records as losses in [0, 1] of the reference box, shape (N, M)."""
+        document = self.ledger.document
         if not records:
-            return np.empty((0, len(axes)))
-        values = [[r.value(o.name) for o in axes] for r in records]
-        return to_box(values, box["best"], box["worst"], scales=scales_of(axes))
+            return np.empty((0, len(document.objectives)))
+
+        box = document.description.box if document.description else None
+        if box is None:
+            raise StudyError(
+                f"study '{self.name}': it has trials and no reference box; restore its storage"
+            )
+        values = [[r.value(o.name) for o in document.objectives] for r in records]
+        scales = [o.scale for o in document.objectives]
+        return to_box(values, box.best, box.worst, scales=scales)
 
     def snapshot(self) -> StudySnapshot:
         """The study at this instant, as plain data."""
-        records, axes = self.records(), self.objectives
-        front = front_of(records, axes)
-        kept = [records[i] for i in front]
-        picked, rule = choose(kept, axes, self._box(kept))
+        records, document = self.records(), self.ledger.document
+        objectives = document.objectives
+        description = document.description or Description()
+        references = document.references or References()
+        box = description.box or Box(best=(), worst=())
+
+        front = front_of(records, objectives)
+        front_records = [records[i] for i in front]
+        picked, rule = choose(front_records, objectives, self._box(front_records))
         chosen = None if picked is None else front[picked]
-        in_box, box = self._in_box(records), self.store.get("box", {})
-        references = self.store.get("references", {})
-        paired = [PairedDifference(**c) for c in references.get("comparisons", [])]
+
+        paired = list(references.comparisons)
+        if chosen is not None:
+            paired += self.paired_differences(chosen)
+
+        in_box = self._in_box(records)
+        history: list[float] = []
+        at_random: list[float] = []
+        if records:
+            history = hypervolume_history(in_box, np.ones(len(objectives))).tolist()
+            at_random = random_order(in_box).tolist()
+
+        names = [o.name for o in objectives]
+        student_seconds = round(sum(r.seconds for r in records), 1)
         return StudySnapshot(
             name=self.name,
-            config=self.store.get("config", {}),
-            objectives=axes,
+            config=description.config,
+            objectives=objectives,
             records=tuple(records),
             front=tuple(front),
             chosen=chosen,
             rule=rule,
-            references=tuple(Reference.from_json(r) for r in references.get("references", [])),
-            paired_differences=(
-                *paired,
-                *(() if chosen is None else self.paired_differences(chosen)),
-            ),
-            hypervolume=tuple(hypervolume_history(in_box, np.ones(len(axes))).tolist())
-            if records
-            else (),
-            reference_point=dict(zip((o.name for o in axes), box.get("worst", []), strict=False)),
-            importances=self.store.importances(axes),
-            teacher=self.store.get("teacher", {}),
-            provenance={
-                **self.store.get("provenance", {}),
-                "student seconds": round(sum(r.seconds for r in records), 1),
-            },
+            references=references.predictors,
+            paired_differences=tuple(paired),
+            hypervolume=tuple(history),
+            reference_point=dict(zip(names, box.worst, strict=False)),
+            importances=self.ledger.importances(objectives),
+            teacher=description.teacher.to_json(),
+            provenance={**description.provenance, "student seconds": student_seconds},
             num_test_evaluations=self.num_test_evaluations,
-            split_text=self.store.get("split", ""),
-            notes=tuple(self.store.get("notes", [])),
-            knee=front[knee(self._box(kept))] if kept else None,
-            random_order=tuple(random_order(in_box).tolist()) if records else (),
-            best_point=dict(zip((o.name for o in axes), box.get("best", []), strict=False)),
+            split_text=description.split_text,
+            notes=document.notes,
+            knee=front[knee(self._box(front_records))] if front else None,
+            random_order=tuple(at_random),
+            best_point=dict(zip(names, box.best, strict=False)),
             evidence=evidence.read(self.path, front),
-            class_names=tuple(self.store.get("class_names", [])),
+            class_names=description.class_names,
         )
 
-    def _in_box(self, records: Sequence[TrialRecord]) -> Any:
+    def _in_box(self, records: Sequence[TrialRecord]) -> Floats:
         """As ``_box``; a trial that is not complete is a row of NaN, which adds nothing."""
         values = np.full((len(records), len(self.objectives)), np.nan)
         complete = [i for i, r in enumerate(records) if r.state == "complete"]
@@ -269,11 +283,10 @@ def compare_studies(studies: Sequence[Study], path: str | Path | None = None) ->
     return Path(path)
 
 
-def _with_test(record: TrialRecord, test: Mapping[str, Any] | None) -> TrialRecord:
+def _with_test(record: TrialRecord, test: StudentTest | None) -> TrialRecord:
     if test is None:
         return record
-    tested = from_public(test["metrics"], test["intervals"], test["n"], test.get("why"))
-    return record.replace(measures={**record.measures, **tested})
+    return record.replace(measures={**record.measures, **test.measures})
 
 
 def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
@@ -349,8 +362,9 @@ def open_study(
             f"{folder / STUDY_FILE}: damaged; repeat the study's `gped-search run`, which writes "
             "it anew"
         )
-    url = storage or storage_from_environment() if note.get("storage") == "external" else None
-    if note.get("storage") == "external" and url is None:
+    is_external = note.get("storage") == "external"
+    url = (storage or storage_from_environment()) if is_external else None
+    if is_external and url is None:
         raise StudyError(
             f"{folder}: this study lives in another storage; give it with --storage or GPED_STORAGE"
         )
@@ -358,4 +372,6 @@ def open_study(
         raise StudyError(
             f"{folder / DATABASE}: missing; restore it, or delete {folder} to start anew"
         )
-    return Study(folder, note["name"], load(url or sqlite_url(folder / DATABASE), note["name"]))
+
+    url = url or sqlite_url(folder / DATABASE)
+    return Study(folder, note["name"], load(url, note["name"]), url)

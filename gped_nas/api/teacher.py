@@ -140,7 +140,7 @@ def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
     return StreamKey(
         dataset=dataset.digest,
         input_shape=dataset.input_shape,
-        num_outputs=dataset.num_classes,
+        num_outputs=dataset.num_outputs,
         genotype={"family": space.genotype.family, **space.genotype.architecture()},
         prior=space.prior.to_json(),
         method=method,
@@ -211,7 +211,7 @@ def _chains(space: SearchSpace, dataset: Dataset, device: torch.device) -> Chain
         space.genotype,
         dataset.inputs("train"),
         dataset.normalized_labels("train"),
-        num_outputs=dataset.num_classes,
+        num_outputs=dataset.num_outputs,
         prior=space.prior,
         likelihood=space.likelihood,
         device=device,

@@ -33,7 +33,7 @@ def doctor(format: FormatOption = Format.table, posterior: Posterior = False) ->
     if posterior:
         _try_methods(format)
         return
-    checks = [*_software(), *_folders()]
+    checks = [*_software(), *_plugins(), *_folders()]
     print_json(checks) if format is Format.json else print_rows(checks, format)
     broken = [check["check"] for check in checks if check["verdict"] == "broken"]
     if broken:
@@ -110,6 +110,26 @@ def _software() -> list[dict[str, Any]]:
             "what to do": "" if dashboard else "pip install 'gped-nas[dashboard]'",
         }
     )
+    return checks
+
+
+def _plugins() -> list[dict[str, Any]]:
+    """A row a plug-in, with what it registers; and one more where a plug-in cannot be loaded."""
+    from gped_nas.errors import EnvironmentProblem
+    from gped_nas.registry import installed_plugins, load_plugins
+
+    problem = ""
+    try:
+        load_plugins()
+    except EnvironmentProblem as error:
+        problem = str(error)
+
+    checks = [
+        _check(f"plug-in {plugin}", ", ".join(names) or "registers nothing", True, "")
+        for plugin, names in installed_plugins().items()
+    ]
+    if problem:
+        checks.append(_check("plug-ins", problem, False, "mend or uninstall it"))
     return checks
 
 

@@ -67,9 +67,9 @@ def space(
 
     found = load_space(space, overrides(set_, seed))
     dataset = load_dataset(found)
-    found.check_reachable(dataset.input_shape, dataset.num_classes)
-    low = found.smallest_cost(dataset.input_shape, dataset.num_classes)
-    high = found.largest_cost(dataset.input_shape, dataset.num_classes)
+    found.check_reachable(dataset.input_shape, dataset.num_outputs)
+    low = found.smallest_cost(dataset.input_shape, dataset.num_outputs)
+    high = found.largest_cost(dataset.input_shape, dataset.num_outputs)
     about: dict[str, Any] = {
         "name": found.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
@@ -96,7 +96,7 @@ def _drawn(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:
     from gped_nas.search.study import draw_at_random
 
     genotypes = draw_at_random(space, num)
-    outputs = space.num_outputs(dataset.num_classes)
+    outputs = space.num_outputs(dataset.num_outputs)
     return [
         {"genotype": str(g), **asdict(genotype_cost(g, dataset.input_shape, outputs))}
         for g in genotypes

@@ -143,7 +143,7 @@ def _plan(space: Any) -> None:
     from gped_nas.models.base import num_params
 
     dataset = load_dataset(space)
-    space.check_reachable(dataset.input_shape, dataset.num_classes)
+    space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
     folder = key.folder(Session().streams)
     is_sampled = (folder / "segments").exists()
@@ -153,15 +153,16 @@ def _plan(space: Any) -> None:
         + len(dataset.validation)
         + len(dataset.test)
     )
-    low = space.smallest_cost(dataset.input_shape, dataset.num_classes)
-    high = space.largest_cost(dataset.input_shape, dataset.num_classes)
+    num_predicted = space.likelihood.num_predicted(dataset.num_outputs)
+    low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
+    high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
     print_pairs(
         {
             "dataset": f"{dataset.name}: {dataset.split_text}",
             "teacher": f"{space.genotype} by {space.method.name}, {samples} posterior samples",
             "stream": f"{folder} ({'there' if is_sampled else 'to be sampled'})",
             "disk for weights": samples * num_params(key.shapes) * 4,
-            "disk for predictions": samples * points * dataset.num_classes * 4,
+            "disk for predictions": samples * points * num_predicted * 4,
             "trials": space.search.n_trials,
             "students at once": space.search.students_at_once,
             **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
@@ -387,7 +388,6 @@ def dashboard(
 
     serve_study(
         open_study(study, storage=storage, out=out),
-        storage=storage,
         port=port,
         ready=lambda: say(f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)"),
     )

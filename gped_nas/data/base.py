@@ -5,23 +5,22 @@ so a larger validation part contains every smaller one; a test part is carved fi
 where the source has none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.errors import ConfigError, DataError, RegistryError, nearest
+from gped_nas.errors import DataError
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
 from gped_nas.registry import Registry
 
 Part = Literal["train", "validation", "test", "unlabelled", "distillation"]
 Task = Literal["classification", "regression"]
 
-T = TypeVar("T")
 _CHUNK = 4096
 
 
@@ -93,11 +92,23 @@ class Dataset:
         return "regression" if self.label_normalization else "classification"
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes; 1 for regression: the outputs that a network needs to predict the
-        label.
-        """
+    def num_outputs(self) -> int:
+        """How many numbers a network gives to predict the label: one a class, or 1 for regression."""
         return len(self.class_names) or 1
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            DataError: labels are real numbers.
+        """
+        if self.label_normalization:
+            raise DataError(
+                f"dataset '{self.name}': found labels that are real numbers, expected classes; "
+                "take a dataset with classes"
+            )
+        return len(self.class_names)
 
     def raw(self, part: Part) -> Tensor:
         """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the
@@ -149,32 +160,8 @@ def load(settings: dict[str, object], where: str = "dataset") -> Dataset:
         DataError: arrays that cannot be used as they are.
         EnvironmentProblem: files are missing and may not be downloaded.
     """
-    return named(DATASETS, settings, "name", where)(settings, where)
-
-
-def named(registry: Registry[T], settings: Mapping[str, object], key: str, where: str) -> T:
-    """The component that ``settings[key]`` names.
-
-    Args:
-        registry: where it is looked up.
-        settings: plain data from a file.
-        key: the setting that holds the name.
-        where: file and key of ``settings``, for messages.
-
-    Raises:
-        ConfigError: ``settings`` is not a mapping, or the name is missing or not text.
-        RegistryError: nobody registered the name.
-    """
-    if not isinstance(settings, Mapping):
-        raise ConfigError(f"{where}: found {settings!r}, expected a mapping with the key '{key}'")
-    name = settings.get(key)
-    if not isinstance(name, str):
-        raise ConfigError(f"{where}: {key}: found {name!r}, expected the name of a {registry.kind}")
-    if name not in registry:
-        raise RegistryError(
-            f"{where}: {key}: unknown {registry.kind} '{name}'{nearest(name, registry)}"
-        )
-    return registry[name]
+    factory = DATASETS.named(settings, "name", where)
+    return factory(settings, where)
 
 
 def split_of(x: Array, y: Array) -> Split:

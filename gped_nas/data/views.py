@@ -9,7 +9,7 @@ teacher's own predictions at the inputs of the view.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.config import Config, parse
-from gped_nas.data.base import Dataset, Part, named
+from gped_nas.data.base import Dataset, Part
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.registry import Registry
@@ -64,6 +64,12 @@ class Policy(Generic[C]):
     apply: Apply[C]
     part: Part = "distillation"
     num_samples: Callable[[C], int] = lambda cfg: 0
+
+    @property
+    def name(self) -> str | None:
+        """The name that its settings expect, where these say one: ``policy: Literal["noise"]``."""
+        names = get_args(self.settings.model_fields["policy"].annotation)
+        return names[0] if len(names) == 1 else None
 
 
 POLICIES: Registry[Policy[Any]] = Registry("policy", "gped_nas.data")
@@ -171,7 +177,7 @@ def parse_view(
         ConfigError: no policy is named, or a setting it does not take.
         RegistryError: unknown policy.
     """
-    policy = named(POLICIES, settings, "policy", where)
+    policy = POLICIES.named(settings, "policy", where)
     cfg = parse(policy.settings, settings, where)
     resolved = cfg.model_dump(mode="json")
     if resolved.get("draw") == 0:

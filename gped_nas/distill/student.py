@@ -56,11 +56,6 @@ class StudentSpec:
     about: Mapping[str, Any] = field(default_factory=dict)
     label_normalization: Normalization | None = None
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 1 for a real label, as a dataset has it."""
-        return len(self.class_names) or 1
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", resolve(self.targets))
 
@@ -71,7 +66,7 @@ class StudentSpec:
         Raises:
             ConfigError: a target's settings are for another number of classes.
         """
-        return HeadLayout(self.targets, self.num_classes)
+        return HeadLayout(self.targets, len(self.class_names) or 1)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the version of this layout."""

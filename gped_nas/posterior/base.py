@@ -47,7 +47,9 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The network inside a problem: for methods that act on its outputs or hidden units.
+    """The log-likelihood of a problem, for methods that act on outputs or hidden units.
+
+    Called with ``(params, x_B, y_B)`` it gives log-likelihoods (B,), nats.
 
     Attributes:
         forward: ``(params, x_B)`` to raw outputs (B, C), for any widths of the layers.
@@ -66,6 +68,9 @@ class Network:
     hidden: tuple[Group, ...] = ()
     dense: tuple[tuple[str, str], ...] = ()
 
+    def __call__(self, params: Params, x_B: Tensor, y_B: Tensor) -> Tensor:
+        return self.log_likelihood(self.forward(params, x_B), y_B)
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -73,14 +78,13 @@ class Problem:
 
     Attributes:
         shapes: parameter shapes by name.
-        log_likelihood: ``(params, x_B, y_B)`` to log-likelihoods (B,), nats.
-        log_prior: ``params`` to a scalar, nats, up to a constant.
+        log_likelihood: ``(params, x_B, y_B)`` to log-likelihoods (B,), nats; a ``Network`` where
+            methods may look inside.
+        log_prior: ``params`` to a scalar, nats, up to a constant; a ``Prior`` where methods may
+            average over it or draw from it.
         initialise: fresh parameters from a generator.
         x, y: all N training inputs and labels (as the likelihood reads them), on the device to work
             on.
-        network: what gives the log-likelihood, for methods that look inside; the two agree.
-        prior: what gives the log-prior, for methods that average over it or draw from it; the two
-            agree.
     """
 
     shapes: Shapes
@@ -89,12 +93,20 @@ class Problem:
     initialise: Callable[[Generator], Params]
     x: Tensor
     y: Tensor
-    network: Network | None = None
-    prior: Prior | None = None
 
     @property
     def num_examples(self) -> int:
         return len(self.x)
+
+    @property
+    def network(self) -> Network | None:
+        """The log-likelihood, where it can be looked into."""
+        return self.log_likelihood if isinstance(self.log_likelihood, Network) else None
+
+    @property
+    def prior(self) -> Prior | None:
+        """The log-prior, where it can be averaged and drawn from."""
+        return self.log_prior if isinstance(self.log_prior, Prior) else None
 
     def potential(self, params: Params, index_B: Tensor) -> Tensor:
         """Unbiased estimate of U from the examples at ``index_B``: a scalar, nats."""
@@ -238,7 +250,7 @@ def supervised(
         genotype,
         x,
         y,
-        num_outputs=dataset.num_classes,
+        num_outputs=dataset.num_outputs,
         prior=prior,
         likelihood=likelihood,
         device=device,
@@ -262,13 +274,11 @@ def posterior_of(
     shapes = genotype.shapes(tuple(x.shape[1:]), num_outputs)
     return Problem(
         shapes=shapes,
-        log_likelihood=lambda params, x, y: likelihood.log_density(family.forward(params, x), y),
-        log_prior=prior.log_density,
+        log_likelihood=supervised_network(family, shapes, likelihood),
+        log_prior=prior,
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=x.to(device),
         y=y.to(device),
-        network=supervised_network(family, shapes, likelihood),
-        prior=prior,
     )
 
 

@@ -6,7 +6,7 @@ of steps and the generator's state.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import ClassVar, Protocol
 
 import torch
 from pydantic import Field
@@ -33,13 +33,45 @@ Update = Callable[[Buffers, Tensor, int, Draw], None]
 
 
 class MinibatchConfig(ChainConfig):
-    """Settings of a chain that steps along minibatch gradients."""
+    """Settings of a chain that steps along minibatch gradients.
+
+    Attributes:
+        remedy: what a user should change when the chain diverges.
+    """
+
+    remedy: ClassVar[str] = "lower teacher.method.step_size.initial"
 
     batch_size: int = Field(
         default=100, ge=1, description="examples a step, drawn with replacement"
     )
-    thinning: int = Field(default=100, ge=1, description="steps between samples of one chain")
     temperature: float = Field(default=1.0, ge=0, description="T; 1 is the Bayes posterior")
+
+
+class Stepping(Protocol):
+    """What ``run_chain`` reads of a method's settings."""
+
+    @property
+    def name(self) -> str:
+        """The method's name, for messages."""
+
+    @property
+    def remedy(self) -> str:
+        """What a user should change when the chain diverges."""
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a step, drawn with replacement."""
+
+    @property
+    def thinning(self) -> int:
+        """Updates between two states that are yielded."""
+
+    @property
+    def step_size(self) -> Callable[[int], float]:
+        """The step size at an absolute step, counted from 0."""
+
+    def is_sample(self, step: int) -> bool:
+        """Whether the state after ``step`` updates is a posterior sample."""
 
 
 def nothing_more(theta_W: Tensor) -> Buffers:
@@ -49,31 +81,28 @@ def nothing_more(theta_W: Tensor) -> Buffers:
 
 def run_chain(
     problem: Problem,
-    cfg: Any,
+    cfg: Stepping,
     update: Update,
     *,
-    is_sample: Callable[[int], bool],
+    start: Callable[[Tensor], Buffers] = nothing_more,
     generator: Generator,
     state: State | None,
-    start: Callable[[Tensor], Buffers] = nothing_more,
-    remedy: str = "lower teacher.method.step_size.initial",
 ) -> Iterator[Step]:
     """Yield a step every ``cfg.thinning`` updates, for ever.
 
     Args:
         problem: the posterior.
-        cfg: a ``MinibatchConfig`` with a ``step_size`` of the absolute step.
+        cfg: the method's settings; a ``MinibatchConfig`` with a step size is one.
         update: one step of the method.
-        is_sample: whether the state after so many steps is a posterior sample.
+        start: the parameters at the very beginning to the method's other buffers.
         generator: source of minibatches and noise, drawn in this order in each step.
         state: where an earlier run of the same chain stopped.
-        start: the parameters at the very beginning to the method's other buffers.
-        remedy: what to change when the chain diverges.
 
     Raises:
         DivergenceError: a buffer left the finite numbers.
     """
     device = problem.x.device
+
     if state is None:
         theta, step = flatten(problem.initialise(generator)).to(device), 0
         buffers = {"theta": theta, **start(theta)}
@@ -81,27 +110,30 @@ def run_chain(
         buffers = {k: v.to(device, copy=True) for k, v in state.items() if k not in ("step", "rng")}
         step = int(state["step"])
         generator.set_state(state["rng"])
+
     flat = FlatParams(problem.shapes, buffers["theta"])
-    noise = torch.empty(buffers["theta"].shape)
+    noise_W = torch.empty(buffers["theta"].shape)
 
     def draw() -> Tensor:
-        return noise.normal_(generator=generator).to(device)
+        return noise_W.normal_(generator=generator).to(device)
 
     while True:
         for _ in range(cfg.thinning):
-            index = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator)
-            update(buffers, problem.gradient(flat, index.to(device)), step, draw)
+            index_B = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator)
+            update(buffers, problem.gradient(flat, index_B.to(device)), step, draw)
             step += 1
-        # the ends of a buffer are finite only if all of it is; they cost a tenth of asking each
-        # number
-        if not all(
-            bool(torch.stack(buffer.aminmax()).isfinite().all()) for buffer in buffers.values()
-        ):
+
+        if not all(_is_finite(buffer) for buffer in buffers.values()):
             raise DivergenceError(
                 f"{cfg.name}: parameters are not finite after {step} steps at step size "
-                f"{cfg.step_size(step - 1):g}; "
-                f"{remedy}"
+                f"{cfg.step_size(step - 1):g}; {cfg.remedy}"
             )
+
         kept = {name: buffer.detach().cpu().clone() for name, buffer in buffers.items()}
-        reached = {**kept, "step": torch.tensor(step), "rng": generator.get_state()}
-        yield Step(PosteriorSample(kept["theta"]) if is_sample(step) else None, reached)
+        sample = PosteriorSample(kept["theta"]) if cfg.is_sample(step) else None
+        yield Step(sample, {**kept, "step": torch.tensor(step), "rng": generator.get_state()})
+
+
+def _is_finite(buffer: Tensor) -> bool:
+    # The ends of a buffer are finite only if all of it is; they cost a tenth of asking each number.
+    return bool(torch.stack(buffer.aminmax()).isfinite().all())

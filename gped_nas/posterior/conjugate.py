@@ -62,13 +62,11 @@ def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
 
     problem = Problem(
         shapes=shapes,
-        log_likelihood=lambda params, x, y: log_likelihood(outputs(params, x), y),
-        log_prior=prior.log_density,
+        log_likelihood=Network(outputs, log_likelihood, last_layer=("w", "b"), dense=(("w", "b"),)),
+        log_prior=prior,
         initialise=lambda generator: {name: torch.zeros(shape) for name, shape in shapes.items()},
         x=x,
         y=y,
-        network=Network(outputs, log_likelihood, last_layer=("w", "b"), dense=(("w", "b"),)),
-        prior=prior,
     )
     exact = [
         exact_posterior(x, column, precision=precision, noise_std=noise_std)
@@ -105,9 +103,8 @@ def copies(known: Known, num: int) -> Problem:
     return Problem(
         shapes=shapes,
         log_likelihood=log_likelihood,
-        log_prior=prior.log_density,
+        log_prior=prior,
         initialise=lambda generator: {"theta": torch.zeros(num, size)},
         x=torch.zeros(1, 1),
         y=torch.zeros(1, dtype=torch.int64),
-        prior=prior,
     )

@@ -26,6 +26,7 @@ arXiv:1902.03932, equation 1 and algorithm 2.
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -34,11 +35,13 @@ from torch import Generator, Tensor
 from gped_nas.posterior.base import METHODS, Method, Problem, State, Step
 from gped_nas.posterior.chain import Buffers, Draw, run_chain
 from gped_nas.posterior.csgld import CyclicConfig
-from gped_nas.posterior.sghmc import REMEDY, baoa, check_friction, check_step_size
+from gped_nas.posterior.sghmc import REMEDY, check_friction, check_step_size, redraw, step
 
 
 class CsghmcConfig(CyclicConfig):
     """Settings of ``csghmc``."""
+
+    remedy: ClassVar[str] = REMEDY
 
     friction: float = Field(default=1.0, gt=0, description="gamma, per unit of time")
     mass: float = Field(default=1.0, gt=0, description="m, of every parameter")
@@ -52,8 +55,9 @@ class CsghmcConfig(CyclicConfig):
 def csghmc(
     problem: Problem, cfg: CsghmcConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every ``thinning`` updates, with a sample at the end of each cycle. See the
-    module docstring.
+    """Yield a step every ``thinning`` updates, with a sample at the end of each cycle.
+
+    See the module docstring.
 
     Raises:
         ConfigError: the step size is unstable under the prior alone.
@@ -64,31 +68,23 @@ def csghmc(
         check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
         return {"momentum": torch.zeros_like(theta_W)}
 
-    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
-        momentum = buffers["momentum"]
-        if step % cfg.step_size.length == cfg.explored:
-            momentum.copy_(draw()).mul_((cfg.mass * cfg.temperature) ** 0.5)
-        baoa(
+    def update(buffers: Buffers, grad_W: Tensor, number: int, draw: Draw) -> None:
+        # Descent leaves the momentum too cold for the noisy part of a cycle.
+        if number % cfg.step_size.length == cfg.explored:
+            redraw(buffers["momentum"], draw(), mass=cfg.mass, temperature=cfg.temperature)
+
+        step(
             buffers["theta"],
-            momentum,
-            grad_W=grad_W,
-            noise_W=draw(),
-            step_size=cfg.step_size(step),
+            buffers["momentum"],
+            grad_W,
+            draw(),
+            step_size=cfg.step_size(number),
             friction=cfg.friction,
             mass=cfg.mass,
-            temperature=cfg.temperature_at(step),
+            temperature=cfg.temperature_at(number),
         )
 
-    return run_chain(
-        problem,
-        cfg,
-        update,
-        is_sample=cfg.is_sample,
-        generator=generator,
-        state=state,
-        start=start,
-        remedy=REMEDY,
-    )
+    return run_chain(problem, cfg, update, start=start, generator=generator, state=state)
 
 
 METHODS.register("csghmc")(

@@ -33,6 +33,7 @@ from torch import Generator, Tensor
 from gped_nas.posterior.base import METHODS, Method, Problem, State, Step
 from gped_nas.posterior.chain import Buffers, Draw, MinibatchConfig, run_chain
 from gped_nas.posterior.schedule import CosineCycles
+from gped_nas.posterior.sgld import step
 
 
 class CyclicConfig(MinibatchConfig):
@@ -54,16 +55,15 @@ class CyclicConfig(MinibatchConfig):
         if length % self.thinning:
             raise ValueError(
                 f"step_size.length: found {length}, expected a multiple of thinning "
-                f"({self.thinning}), "
-                "so that the last sample of a cycle is its last step"
+                f"({self.thinning}), so that the last sample of a cycle is its last step"
             )
-        if self.samples_per_cycle * self.thinning > length - self.explored:
+
+        noisy = length - self.explored
+        if self.samples_per_cycle * self.thinning > noisy:
             raise ValueError(
                 f"samples_per_cycle: found {self.samples_per_cycle}, {self.thinning} steps apart, "
-                "expected at most "
-                f"{(length - self.explored) // self.thinning} in the {length - self.explored} "
-                "noisy steps of a cycle; "
-                "lengthen the cycle or lower thinning or exploration"
+                f"expected at most {noisy // self.thinning} in the {noisy} noisy steps of a "
+                "cycle; lengthen the cycle or lower thinning or exploration"
             )
         return self
 
@@ -80,32 +80,36 @@ class CyclicConfig(MinibatchConfig):
         """Whether the state after ``step`` steps, on the grid of ``thinning``, is a posterior
         sample.
         """
-        left = -step % self.step_size.length
+        length = self.step_size.length
+        until_end_of_cycle = -step % length
         return (
-            step > self.burn_in_cycles * self.step_size.length
-            and left < self.samples_per_cycle * self.thinning
+            step > self.burn_in_cycles * length
+            and until_end_of_cycle < self.samples_per_cycle * self.thinning
         )
 
 
 def csgld(
     problem: Problem, cfg: CyclicConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every ``thinning`` updates, with a sample at the end of each cycle. See the
-    module docstring.
+    """Yield a step every ``thinning`` updates, with a sample at the end of each cycle.
+
+    See the module docstring.
 
     Raises:
         DivergenceError: the parameters left the finite numbers; the step size is too large.
     """
 
-    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
-        eta, temperature = cfg.step_size(step), cfg.temperature_at(step)
-        buffers["theta"].add_(grad_W, alpha=-eta / 2)
-        if temperature > 0:
-            buffers["theta"].add_(draw(), alpha=(eta * temperature) ** 0.5)
+    def update(buffers: Buffers, grad_W: Tensor, number: int, draw: Draw) -> None:
+        temperature = cfg.temperature_at(number)
+        step(
+            buffers["theta"],
+            grad_W,
+            draw() if temperature > 0 else None,
+            step_size=cfg.step_size(number),
+            temperature=temperature,
+        )
 
-    return run_chain(
-        problem, cfg, update, is_sample=cfg.is_sample, generator=generator, state=state
-    )
+    return run_chain(problem, cfg, update, generator=generator, state=state)
 
 
 METHODS.register("csgld")(

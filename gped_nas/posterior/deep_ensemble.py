@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Params
+from gped_nas.posterior.adam import TrainingConfig, descend
 from gped_nas.posterior.base import (
     METHODS,
     ChainConfig,
@@ -33,7 +34,6 @@ from gped_nas.posterior.base import (
     flatten,
     unflatten,
 )
-from gped_nas.posterior.map import TrainingConfig, descend
 
 
 class DeepEnsembleConfig(TrainingConfig, ChainConfig):
@@ -48,44 +48,14 @@ class DeepEnsembleConfig(TrainingConfig, ChainConfig):
     )
 
 
-def deep_ensemble(
-    problem: Problem, cfg: DeepEnsembleConfig, *, generator: Generator, state: State | None = None
-) -> Iterator[Step]:
-    """Yield a step every 100 updates, with a sample when a member is done, for ever. See the module
-    docstring.
-
-    Raises:
-        ConfigError: anchors are asked for and the problem's prior cannot be drawn from.
-        DivergenceError: the parameters left the finite numbers.
-    """
-    while True:
-        if state is None or int(state["step"]) >= cfg.steps:
-            if state is not None:
-                generator.set_state(state["rng"])
-            state, anchor = None, _draw_anchor(problem, cfg, generator)
-        else:
-            anchor = {"anchor": state["anchor"]} if "anchor" in state else {}
-        for reached in descend(
-            problem.shapes,
-            _objective(problem, anchor.get("anchor")),
-            cfg,
-            start=lambda: flatten(problem.initialise(generator)),
-            problem=problem,
-            generator=generator,
-            state=state,
-        ):
-            done = int(reached["step"]) == cfg.steps
-            state = {**reached, **anchor}
-            yield Step(PosteriorSample(reached["theta"]) if done else None, state)
-
-
 def _draw_anchor(problem: Problem, cfg: DeepEnsembleConfig, generator: Generator) -> State:
     if cfg.regulariser == "prior":
         return {}
+
     if problem.prior is None:
         raise ConfigError(
-            "teacher.method.regulariser: found anchor, but this prior cannot be drawn from; use "
-            "prior"
+            "teacher.method.regulariser: found anchor, but this prior cannot be drawn from; "
+            "use prior"
         )
     return {"anchor": flatten(problem.prior.sample(problem.shapes, generator=generator))}
 
@@ -93,6 +63,7 @@ def _draw_anchor(problem: Problem, cfg: DeepEnsembleConfig, generator: Generator
 def _objective(problem: Problem, anchor: Tensor | None) -> Callable[[Params, Tensor], Tensor]:
     if anchor is None:
         return problem.potential
+
     center = unflatten(anchor.to(problem.x.device), problem.shapes)
 
     def objective(params: Params, index_B: Tensor) -> Tensor:
@@ -102,6 +73,40 @@ def _objective(problem: Problem, anchor: Tensor | None) -> Callable[[Params, Ten
         )
 
     return objective
+
+
+def deep_ensemble(
+    problem: Problem, cfg: DeepEnsembleConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates, with a sample when a member is done, for ever.
+
+    See the module docstring.
+
+    Raises:
+        ConfigError: anchors are asked for and the problem's prior cannot be drawn from.
+        DivergenceError: the parameters left the finite numbers.
+    """
+    while True:
+        # The next member, from fresh parameters, or the one that was stopped half way.
+        if state is None or int(state["step"]) >= cfg.steps:
+            if state is not None:
+                generator.set_state(state["rng"])
+            state, anchor = None, _draw_anchor(problem, cfg, generator)
+        else:
+            anchor = {"anchor": state["anchor"]} if "anchor" in state else {}
+
+        for reached in descend(
+            problem.shapes,
+            _objective(problem, anchor.get("anchor")),
+            cfg,
+            start=lambda: flatten(problem.initialise(generator)),
+            problem=problem,
+            generator=generator,
+            state=state,
+        ):
+            is_done = int(reached["step"]) == cfg.steps
+            state = {**reached, **anchor}
+            yield Step(PosteriorSample(reached["theta"]) if is_done else None, state)
 
 
 METHODS.register("deep_ensemble")(

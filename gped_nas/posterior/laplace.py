@@ -28,6 +28,7 @@ import torch
 from torch import Generator, Tensor
 
 from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.posterior.adam import TrainingConfig, train, without_samples
 from gped_nas.posterior.base import (
     METHODS,
     ChainConfig,
@@ -39,7 +40,6 @@ from gped_nas.posterior.base import (
     Step,
     unflatten,
 )
-from gped_nas.posterior.map import TrainingConfig, train, without_samples
 
 _BATCH = 4096
 _NEWTON_STEPS = 50
@@ -50,47 +50,11 @@ class LaplaceConfig(TrainingConfig, ChainConfig):
     """Settings of ``laplace``."""
 
 
-def laplace(
-    problem: Problem, cfg: LaplaceConfig, *, generator: Generator, state: State | None = None
-) -> Iterator[Step]:
-    """Yield a step every 100 updates while training, then one with a sample for ever. See the
-    module docstring.
-
-    Raises:
-        ConfigError: the network does not end in a dense layer, or the prior has no curvature there.
-        DivergenceError: the parameters left the finite numbers, or the Hessian is not positive
-            definite.
-    """
-    network = problem.network
-    if network is None or network.last_layer is None:
-        raise ConfigError(
-            "teacher.method.name: found laplace, but the teacher does not end in a dense layer; "
-            "choose another method"
-        )
-    if state is None or "at_mode" not in state:
-        state = yield from without_samples(
-            train(problem, cfg, generator=generator, state=state), state
-        )
-        layer = last_layer(problem, network, state["theta"])
-        theta = layer.replaced(newton(layer, layer.start))
-    else:
-        theta = state["theta"]
-    generator.set_state(state["rng"])
-    layer = last_layer(problem, network, theta)
-    factor = _cholesky(layer.hessian(layer.start)).mT
-    while True:
-        noise = torch.randn(len(layer.start), 1, dtype=torch.float64, generator=generator).to(
-            factor.device
-        )
-        w = layer.start + torch.linalg.solve_triangular(factor, noise, upper=True)[:, 0]
-        state = {"theta": theta, "at_mode": torch.tensor(1), "rng": generator.get_state()}
-        yield Step(PosteriorSample(layer.replaced(w)), state)
-
-
 @dataclass(frozen=True, eq=False)
 class LastLayer:
-    """U as a function of the last layer's parameters w (m,), float64, ordered output by output,
-    bias last.
+    """U as a function of the last layer's parameters w (m,), float64.
+
+    They are ordered output by output, bias last.
 
     Attributes:
         problem, network: whose last layer it is.
@@ -122,9 +86,8 @@ class LastLayer:
 
     def potential(self, w: Tensor) -> Tensor:
         """U over the full data: a scalar, nats."""
-        return -self.network.log_likelihood(self.outputs(w), self.problem.y).sum() - self.log_prior(
-            w
-        )
+        log_likelihood = self.network.log_likelihood(self.outputs(w), self.problem.y).sum()
+        return -log_likelihood - self.log_prior(w)
 
     def log_prior(self, w: Tensor) -> Tensor:
         """The log-prior of all parameters, nats."""
@@ -150,20 +113,25 @@ class LastLayer:
                 "teacher.prior.name: laplace needs a prior with curvature everywhere; use gaussian "
                 "or fan_in_gaussian"
             )
+
         num_features = self.features_NF.shape[1]
         num_outputs = len(w) // num_features
         total = w.new_zeros(num_outputs, num_features, num_outputs, num_features)
-        for phi, outputs, y in zip(
-            *(torch.split(t, _BATCH) for t in (self.features_NF, self.outputs(w), self.problem.y)),
+        batches = zip(
+            torch.split(self.features_NF, _BATCH),
+            torch.split(self.outputs(w), _BATCH),
+            torch.split(self.problem.y, _BATCH),
             strict=True,
-        ):
-            curvature = self._curvature(outputs, y)
+        )
+        for phi_BF, outputs_BC, y_B in batches:
+            curvature_BCC = self._curvature(outputs_BC, y_B)
             for c in range(num_outputs):
                 for d in range(c + 1):
-                    block = (phi * curvature[:, c, d, None]).mT @ phi
+                    block = (phi_BF * curvature_BCC[:, c, d, None]).mT @ phi_BF
                     total[c, :, d] += block
                     if c != d:
                         total[d, :, c] += block
+
         return total.view(len(w), len(w)) + of_prior
 
     def _curvature(self, outputs_BC: Tensor, y_B: Tensor) -> Tensor:
@@ -182,20 +150,18 @@ def last_layer(problem: Problem, network: Network, theta: Tensor) -> LastLayer:
     """The last layer of the network with flat parameters ``theta``, and the features that it reads."""
     assert network.last_layer is not None
     weight, bias = network.last_layer
+
     numbers = unflatten(torch.arange(len(theta)), problem.shapes)
     place = torch.cat([numbers[weight], numbers[bias][:, None]], 1).flatten()
+
     # With the identity as last layer the outputs are the features.
     params = dict(unflatten(theta.to(problem.x.device), problem.shapes))
     params[weight] = torch.eye(params[weight].shape[1]).to(params[weight])
     params[bias] = params[weight].new_zeros(len(params[weight]))
-    features = (
-        torch.cat([network.forward(params, x) for x in torch.split(problem.x, _BATCH)])
-        .detach()
-        .double()
-    )
-    return LastLayer(
-        problem, network, theta, place, torch.cat([features, torch.ones_like(features[:, :1])], 1)
-    )
+    batches = torch.split(problem.x, _BATCH)
+    features = torch.cat([network.forward(params, x) for x in batches]).detach().double()
+    features_NF = torch.cat([features, torch.ones_like(features[:, :1])], 1)
+    return LastLayer(problem, network, theta, place, features_NF)
 
 
 def newton(layer: LastLayer, w: Tensor) -> Tensor:
@@ -205,6 +171,7 @@ def newton(layer: LastLayer, w: Tensor) -> Tensor:
         gradient = layer.gradient(w)
         direction = torch.cholesky_solve(gradient[:, None], _cholesky(layer.hessian(w)))[:, 0]
         decrement = float(gradient @ direction)
+
         scale = 1.0
         while scale > 1e-6:
             proposal = w - scale * direction
@@ -214,6 +181,7 @@ def newton(layer: LastLayer, w: Tensor) -> Tensor:
             scale /= 2
         else:
             return w
+
         w, value = proposal, proposed
         if decrement < _DECREMENT:
             return w
@@ -229,6 +197,45 @@ def _cholesky(hessian: Tensor) -> Tensor:
             "of teacher.prior"
         )
     return factor
+
+
+def laplace(
+    problem: Problem, cfg: LaplaceConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates while training, then one with a sample for ever.
+
+    See the module docstring.
+
+    Raises:
+        ConfigError: the network does not end in a dense layer, or the prior has no curvature there.
+        DivergenceError: the parameters left the finite numbers, or the Hessian is not positive
+            definite.
+    """
+    network = problem.network
+    if network is None or network.last_layer is None:
+        raise ConfigError(
+            "teacher.method.name: found laplace, but the teacher does not end in a dense layer; "
+            "choose another method"
+        )
+
+    if state is not None and "at_mode" in state:
+        theta_W = state["theta"]
+    else:
+        states = train(problem, cfg, generator=generator, state=state)
+        state = yield from without_samples(states, state)
+        layer = last_layer(problem, network, state["theta"])
+        theta_W = layer.replaced(newton(layer, layer.start))
+
+    generator.set_state(state["rng"])
+    layer = last_layer(problem, network, theta_W)
+    mode = layer.start
+    factor = _cholesky(layer.hessian(mode)).mT
+    while True:
+        noise = torch.randn(len(mode), 1, dtype=torch.float64, generator=generator)
+        # A = L L^T, so that L^-T z has covariance A^-1.
+        away = torch.linalg.solve_triangular(factor, noise.to(factor.device), upper=True)[:, 0]
+        state = {"theta": theta_W, "at_mode": torch.tensor(1), "rng": generator.get_state()}
+        yield Step(PosteriorSample(layer.replaced(mode + away)), state)
 
 
 METHODS.register("laplace")(Method(LaplaceConfig, laplace, origin="fitted"))

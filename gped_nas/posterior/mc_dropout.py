@@ -14,9 +14,8 @@ alike. The units of a convolution are its filters, dropped whole; of a residual 
 inside a block are dropped, never those of the residual stream.
 
 Choose it as the cheapest ensemble: one training run, and a sample costs one mask. It works for
-every family with
-hidden units. Its bias: the spread is set by ``rate``, not by the data, and does not shrink as data
-grows.
+every family with hidden units. Its bias: the spread is set by ``rate``, not by the data, and does
+not shrink as data grows.
 
 Source: Gal & Ghahramani 2016, arXiv:1506.02142, equations 9-10, with masks scaled while training
 (inputs are not dropped).
@@ -30,6 +29,7 @@ from torch import Generator, Tensor
 
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Group, Params
+from gped_nas.posterior.adam import TrainingConfig, descend, without_samples
 from gped_nas.posterior.base import (
     METHODS,
     ChainConfig,
@@ -41,7 +41,6 @@ from gped_nas.posterior.base import (
     flatten,
     unflatten,
 )
-from gped_nas.posterior.map import TrainingConfig, descend, without_samples
 
 
 class McDropoutConfig(TrainingConfig, ChainConfig):
@@ -51,48 +50,6 @@ class McDropoutConfig(TrainingConfig, ChainConfig):
     rate: float = Field(
         default=0.1, gt=0, lt=1, description="probability that a hidden unit is dropped"
     )
-
-
-def mc_dropout(
-    problem: Problem, cfg: McDropoutConfig, *, generator: Generator, state: State | None = None
-) -> Iterator[Step]:
-    """Yield a step every 100 updates while training, then one with a sample for ever. See the
-    module docstring.
-
-    Raises:
-        ConfigError: the network has no hidden units.
-        DivergenceError: the parameters left the finite numbers.
-    """
-    groups = problem.network.hidden if problem.network else ()
-    if not groups:
-        raise ConfigError(
-            "teacher.method.name: found mc_dropout, but the teacher has no hidden units to drop; "
-            "give teacher.genotype a hidden layer or choose another method"
-        )
-
-    def draw(params: Params) -> Params:
-        masks = draw_masks(
-            [len(params[g.weights[0]]) for g in groups], cfg.rate, generator=generator
-        )
-        return fold(params, groups, masks)
-
-    states = descend(
-        problem.shapes,
-        lambda params, index_B: problem.potential(draw(params), index_B),
-        cfg,
-        start=lambda: flatten(problem.initialise(generator)),
-        problem=problem,
-        generator=generator,
-        state=state,
-    )
-    state = yield from without_samples(states, state)
-    generator.set_state(state["rng"])
-    theta, step = state["theta"], state["step"]
-    while True:
-        sample = flatten(draw(unflatten(theta, problem.shapes)))
-        yield Step(
-            PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()}
-        )
 
 
 def draw_masks(num_units: Sequence[int], rate: float, *, generator: Generator) -> list[Tensor]:
@@ -108,10 +65,51 @@ def fold(params: Params, groups: Sequence[Group], masks: Sequence[Tensor]) -> Pa
     for group, mask in zip(groups, masks, strict=True):
         (name,) = group.readers
         reader = folded[name]
+
         # a reader behind a flattening has a block of columns a unit
         columns = mask.to(reader).repeat_interleave(reader.shape[1] // len(mask))
         folded[name] = reader * columns.view(1, -1, *[1] * (reader.dim() - 2))
     return folded
+
+
+def mc_dropout(
+    problem: Problem, cfg: McDropoutConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates while training, then one with a sample for ever.
+
+    See the module docstring.
+
+    Raises:
+        ConfigError: the network has no hidden units.
+        DivergenceError: the parameters left the finite numbers.
+    """
+    groups = problem.network.hidden if problem.network else ()
+    if not groups:
+        raise ConfigError(
+            "teacher.method.name: found mc_dropout, but the teacher has no hidden units to drop; "
+            "give teacher.genotype a hidden layer or choose another method"
+        )
+
+    def draw(params: Params) -> Params:
+        num_units = [len(params[group.weights[0]]) for group in groups]
+        return fold(params, groups, draw_masks(num_units, cfg.rate, generator=generator))
+
+    states = descend(
+        problem.shapes,
+        lambda params, index_B: problem.potential(draw(params), index_B),
+        cfg,
+        start=lambda: flatten(problem.initialise(generator)),
+        problem=problem,
+        generator=generator,
+        state=state,
+    )
+    state = yield from without_samples(states, state)
+
+    generator.set_state(state["rng"])
+    trained = {"theta": state["theta"], "step": state["step"]}
+    while True:
+        sample_W = flatten(draw(unflatten(trained["theta"], problem.shapes)))
+        yield Step(PosteriorSample(sample_W), {**trained, "rng": generator.get_state()})
 
 
 METHODS.register("mc_dropout")(Method(McDropoutConfig, mc_dropout, origin="fitted"))

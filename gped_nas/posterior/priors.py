@@ -18,9 +18,15 @@ from gped_nas.registry import Registry
 
 
 class Prior(Config):
-    """Independent distributions of mean zero, one a parameter, biases included."""
+    """Independent distributions of mean zero, one a parameter, biases included.
+
+    Called with parameters it gives their log-density.
+    """
 
     name: str
+
+    def __call__(self, params: Params) -> Tensor:
+        return self.log_density(params)
 
     @abstractmethod
     def log_density(self, params: Params) -> Tensor:

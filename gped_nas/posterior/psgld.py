@@ -26,6 +26,7 @@ algorithm 1.
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -38,6 +39,8 @@ from gped_nas.posterior.schedule import StepSize
 
 class PsgldConfig(ThinnedConfig, MinibatchConfig):
     """Settings of ``psgld``."""
+
+    remedy: ClassVar[str] = "lower teacher.method.step_size.initial or raise teacher.method.damping"
 
     step_size: StepSize
     burn_in: int = Field(
@@ -56,38 +59,80 @@ class PsgldConfig(ThinnedConfig, MinibatchConfig):
         return 1 / (square_W / (1 - self.decay**adapted)).sqrt_().add_(self.damping)
 
 
+def adapt(square_W: Tensor, grad_W: Tensor, *, num_examples: int, decay: float) -> None:
+    """Take a gradient into the running mean of squared gradients, in place.
+
+        V <- decay V + (1 - decay) (g / N)^2
+
+    Args:
+        square_W: V; moved.
+        grad_W: g, a gradient of U over the full data.
+        num_examples: N.
+        decay: how much of V stays.
+    """
+    square_W.lerp_((grad_W / num_examples).square_(), 1 - decay)
+
+
+def step(
+    theta_W: Tensor,
+    grad_W: Tensor,
+    noise_W: Tensor,
+    *,
+    metric_W: Tensor,
+    step_size: float,
+    temperature: float,
+) -> None:
+    """Move the parameters by one step, in place: algorithm 1 of the source, without Gamma.
+
+        theta <- theta - (eta / 2) D g + sqrt(eta T D) z
+
+    Args:
+        theta_W: flat parameters; moved.
+        grad_W: g, a gradient of U at ``theta_W``.
+        noise_W: standard normal numbers z.
+        metric_W: D, the diagonal of the preconditioner.
+        step_size: eta, in units of the full-data potential.
+        temperature: T; 1 is the Bayes posterior.
+    """
+    theta_W.addcmul_(metric_W, grad_W, value=-step_size / 2)
+    theta_W.addcmul_(metric_W.sqrt(), noise_W, value=(step_size * temperature) ** 0.5)
+
+
 def psgld(
     problem: Problem, cfg: PsgldConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every ``thinning`` updates, with a sample once burn-in is over. See the module
-    docstring.
+    """Yield a step every ``thinning`` updates, with a sample once burn-in is over.
+
+    See the module docstring.
 
     Raises:
         DivergenceError: the parameters left the finite numbers; the step size is too large.
     """
-    metric: Tensor | None = None
+    metric_W: Tensor | None = None
 
-    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
-        nonlocal metric
-        theta, square, eta = buffers["theta"], buffers["square"], cfg.step_size(step)
-        adapts = step < cfg.burn_in
+    def start(theta_W: Tensor) -> Buffers:
+        return {"square": torch.zeros_like(theta_W)}
+
+    def update(buffers: Buffers, grad_W: Tensor, number: int, draw: Draw) -> None:
+        nonlocal metric_W
+        square_W, adapts = buffers["square"], number < cfg.burn_in
+
         if adapts:
-            square.lerp_((grad_W / problem.num_examples).square_(), 1 - cfg.decay)
-        if adapts or metric is None:
-            metric = cfg.preconditioner(square, step + 1)
-        theta.addcmul_(metric, grad_W, value=-eta / 2)
-        theta.addcmul_(metric.sqrt(), draw(), value=(eta * cfg.temperature) ** 0.5)
+            adapt(square_W, grad_W, num_examples=problem.num_examples, decay=cfg.decay)
+        # After burn-in D is what it was: it is made once, also where a chain resumes there.
+        if adapts or metric_W is None:
+            metric_W = cfg.preconditioner(square_W, number + 1)
 
-    return run_chain(
-        problem,
-        cfg,
-        update,
-        is_sample=cfg.is_sample,
-        generator=generator,
-        state=state,
-        start=lambda theta_W: {"square": torch.zeros_like(theta_W)},
-        remedy="lower teacher.method.step_size.initial or raise teacher.method.damping",
-    )
+        step(
+            buffers["theta"],
+            grad_W,
+            draw(),
+            metric_W=metric_W,
+            step_size=cfg.step_size(number),
+            temperature=cfg.temperature,
+        )
+
+    return run_chain(problem, cfg, update, start=start, generator=generator, state=state)
 
 
 METHODS.register("psgld")(

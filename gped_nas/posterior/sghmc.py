@@ -34,6 +34,7 @@ exactness on Gaussians).
 
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -45,11 +46,14 @@ from gped_nas.posterior.chain import Buffers, Draw, MinibatchConfig, run_chain
 from gped_nas.posterior.schedule import StepSize
 
 REMEDY = "lower teacher.method.step_size.initial or raise teacher.method.mass"
+"""What to do when the integrator diverges."""
 _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 30.0
 
 
 class SghmcConfig(ThinnedConfig, MinibatchConfig):
     """Settings of ``sghmc``."""
+
+    remedy: ClassVar[str] = REMEDY
 
     step_size: StepSize = Field(description="h, in time; SGLD's eta is h^2 / mass")
     friction: float = Field(default=1.0, gt=0, description="gamma, per unit of time")
@@ -66,9 +70,8 @@ def check_friction(friction: float, step_size: float) -> None:
     if not _LEAST_DAMPING <= friction * step_size <= _MOST_DAMPING:
         raise ValueError(
             f"friction: found {friction:g}, expected {_LEAST_DAMPING / step_size:g} to "
-            f"{_MOST_DAMPING / step_size:g} "
-            f"at step size {step_size:g}, so that a step forgets some of the momentum and not all "
-            "of it"
+            f"{_MOST_DAMPING / step_size:g} at step size {step_size:g}, so that a step forgets "
+            "some of the momentum and not all of it"
         )
 
 
@@ -87,46 +90,77 @@ def check_step_size(problem: Problem, theta_W: Tensor, step_size: float, mass: f
         # the zero keeps a prior that is flat in every parameter differentiable
         return 0.0 * next(iter(params.values())).sum() - problem.log_prior(params)
 
-    before = flat.gradient(minus_log_prior).clone()
+    before_W = flat.gradient(minus_log_prior).clone()
     flat.theta_W.add_(1.0)
-    curvature = float((flat.gradient(minus_log_prior) - before).mean())
+    curvature = float((flat.gradient(minus_log_prior) - before_W).mean())
+
     if step_size**2 * curvature >= 4 * mass:
         raise ConfigError(
             f"teacher.method.step_size.initial: found {step_size:g}, expected less than "
             f"{2 * math.sqrt(mass / curvature):g} = 2 sqrt(mass / prior precision): beyond it the "
-            "integrator is "
-            "unstable whatever the data; lower it or raise teacher.method.mass"
+            "integrator is unstable whatever the data; lower it or raise teacher.method.mass"
         )
 
 
-def baoa(
+def redraw(momentum_W: Tensor, noise_W: Tensor, *, mass: float, temperature: float) -> None:
+    """Draw the momentum afresh, in place: p ~ N(0, m T).
+
+    Args:
+        momentum_W: p; overwritten.
+        noise_W: standard normal numbers.
+        mass: m, of every parameter.
+        temperature: T; 1 is the Bayes posterior.
+    """
+    momentum_W.copy_(noise_W).mul_((mass * temperature) ** 0.5)
+
+
+def step(
     theta_W: Tensor,
     momentum_W: Tensor,
-    *,
     grad_W: Tensor,
     noise_W: Tensor,
+    *,
     step_size: float,
     friction: float,
     mass: float,
     temperature: float,
 ) -> None:
-    """One step of the integrator, in place, from a gradient of U at ``theta_W`` and standard normal
-    numbers.
+    """Move parameters and momentum by one step B A O A, in place. See the module docstring.
+
+    Args:
+        theta_W: flat parameters; moved.
+        momentum_W: p; moved.
+        grad_W: a gradient of U at ``theta_W``, over the full data or estimated from a minibatch.
+        noise_W: standard normal numbers.
+        step_size: h, in time.
+        friction: gamma, per unit of time.
+        mass: m, of every parameter.
+        temperature: T; 1 is the Bayes posterior.
     """
     drift = step_size / (2 * mass)
+    decay = math.exp(-friction * step_size)
     # 1 - c^2 by expm1: exact where gamma h is small
-    noise = math.sqrt(-math.expm1(-2 * friction * step_size) * mass * temperature)
+    spread = math.sqrt(-math.expm1(-2 * friction * step_size) * mass * temperature)
+
+    # B: p <- p - h grad U(theta)
     momentum_W.add_(grad_W, alpha=-step_size)
+
+    # A: theta <- theta + (h / 2m) p
     theta_W.add_(momentum_W, alpha=drift)
-    momentum_W.mul_(math.exp(-friction * step_size)).add_(noise_W, alpha=noise)
+
+    # O: p <- c p + N(0, (1 - c^2) m T)
+    momentum_W.mul_(decay).add_(noise_W, alpha=spread)
+
+    # A: theta <- theta + (h / 2m) p
     theta_W.add_(momentum_W, alpha=drift)
 
 
 def sghmc(
     problem: Problem, cfg: SghmcConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every ``thinning`` updates, with a sample once burn-in is over. See the module
-    docstring.
+    """Yield a step every ``thinning`` updates, with a sample once burn-in is over.
+
+    See the module docstring.
 
     Raises:
         ConfigError: the step size is unstable under the prior alone.
@@ -135,31 +169,25 @@ def sghmc(
 
     def start(theta_W: Tensor) -> Buffers:
         check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
-        momentum = torch.empty(theta_W.shape).normal_(generator=generator).to(theta_W.device)
-        return {"momentum": momentum.mul_((cfg.mass * cfg.temperature) ** 0.5)}
 
-    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
-        baoa(
+        momentum_W = torch.empty_like(theta_W)
+        noise_W = torch.empty(theta_W.shape).normal_(generator=generator)
+        redraw(momentum_W, noise_W, mass=cfg.mass, temperature=cfg.temperature)
+        return {"momentum": momentum_W}
+
+    def update(buffers: Buffers, grad_W: Tensor, number: int, draw: Draw) -> None:
+        step(
             buffers["theta"],
             buffers["momentum"],
-            grad_W=grad_W,
-            noise_W=draw(),
-            step_size=cfg.step_size(step),
+            grad_W,
+            draw(),
+            step_size=cfg.step_size(number),
             friction=cfg.friction,
             mass=cfg.mass,
             temperature=cfg.temperature,
         )
 
-    return run_chain(
-        problem,
-        cfg,
-        update,
-        is_sample=cfg.is_sample,
-        generator=generator,
-        state=state,
-        start=start,
-        remedy=REMEDY,
-    )
+    return run_chain(problem, cfg, update, start=start, generator=generator, state=state)
 
 
 METHODS.register("sghmc")(

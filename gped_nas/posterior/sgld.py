@@ -27,25 +27,52 @@ class SgldConfig(ThinnedConfig, MinibatchConfig):
     step_size: StepSize
 
 
+def step(
+    theta_W: Tensor,
+    grad_W: Tensor,
+    noise_W: Tensor | None,
+    *,
+    step_size: float,
+    temperature: float,
+) -> None:
+    """Move the parameters by one step, in place: equation 4 of the source, at a temperature.
+
+        theta <- theta - (eta / 2) grad U(theta) + sqrt(eta T) z
+
+    Args:
+        theta_W: flat parameters; moved.
+        grad_W: a gradient of U at ``theta_W``, over the full data or estimated from a minibatch.
+        noise_W: standard normal numbers z; None leaves the last term out.
+        step_size: eta, in units of the full-data potential.
+        temperature: T; 1 is the Bayes posterior.
+    """
+    theta_W.add_(grad_W, alpha=-step_size / 2)
+
+    if noise_W is not None:
+        theta_W.add_(noise_W, alpha=(step_size * temperature) ** 0.5)
+
+
 def sgld(
     problem: Problem, cfg: SgldConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every ``thinning`` updates, with a sample once burn-in is over. See the module
-    docstring.
+    """Yield a step every ``thinning`` updates, with a sample once burn-in is over.
+
+    See the module docstring.
 
     Raises:
         DivergenceError: the parameters left the finite numbers; the step size is too large.
     """
 
-    def update(buffers: Buffers, grad_W: Tensor, step: int, draw: Draw) -> None:
-        eta = cfg.step_size(step)
-        buffers["theta"].add_(grad_W, alpha=-eta / 2).add_(
-            draw(), alpha=(eta * cfg.temperature) ** 0.5
+    def update(buffers: Buffers, grad_W: Tensor, number: int, draw: Draw) -> None:
+        step(
+            buffers["theta"],
+            grad_W,
+            draw(),
+            step_size=cfg.step_size(number),
+            temperature=cfg.temperature,
         )
 
-    return run_chain(
-        problem, cfg, update, is_sample=cfg.is_sample, generator=generator, state=state
-    )
+    return run_chain(problem, cfg, update, generator=generator, state=state)
 
 
 METHODS.register("sgld")(

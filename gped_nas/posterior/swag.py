@@ -29,6 +29,7 @@ from torch import Generator, Tensor
 
 from gped_nas.errors import DivergenceError
 from gped_nas.models.base import num_params
+from gped_nas.posterior.adam import TrainingConfig, train, without_samples
 from gped_nas.posterior.base import (
     METHODS,
     ChainConfig,
@@ -39,7 +40,6 @@ from gped_nas.posterior.base import (
     State,
     Step,
 )
-from gped_nas.posterior.map import TrainingConfig, train, without_samples
 
 
 class SwagConfig(TrainingConfig, ChainConfig):
@@ -61,64 +61,29 @@ class SwagConfig(TrainingConfig, ChainConfig):
         return self
 
 
-def swag(
-    problem: Problem, cfg: SwagConfig, *, generator: Generator, state: State | None = None
-) -> Iterator[Step]:
-    """Yield a step every 100 updates and at each collection, then one with a sample for ever. See
-    the module docstring.
-
-    Raises:
-        DivergenceError: the parameters left the finite numbers.
-    """
-    if state is None or "collected" not in state:
-        state = yield from without_samples(
-            train(problem, cfg, generator=generator, state=state), state
-        )
-        size = num_params(problem.shapes)
-        state = {
-            "theta": state["theta"],
-            "mean": torch.zeros(size),
-            "square": torch.zeros(size),
-            "deviations": torch.zeros(cfg.rank, size),
-            "collected": torch.tensor(0),
-            "rng": state["rng"],
-        }
-    generator.set_state(state["rng"])
-    if int(state["collected"]) < cfg.collections:
-        state = yield from without_samples(_collect(problem, cfg, generator, state), state)
-    moments = {k: state[k] for k in ("mean", "square", "deviations", "collected")}
-    mean, std = state["mean"], (state["square"] / cfg.collections / 2).sqrt()
-    factor_JW = state["deviations"] / (2 * (cfg.rank - 1)) ** 0.5
-    while True:
-        own = torch.randn(len(mean), generator=generator)
-        shared = torch.randn(cfg.rank, generator=generator)
-        sample = mean + std * own + shared @ factor_JW
-        yield Step(PosteriorSample(sample), {**moments, "rng": generator.get_state()})
-
-
 def _collect(
     problem: Problem, cfg: SwagConfig, generator: Generator, state: State
 ) -> Iterator[State]:
     """Constant-step SGD; yield the state after each point that entered the moments."""
     device = problem.x.device
     theta = state["theta"].to(device, copy=True)
-    mean, square, deviations = (
-        state[k].to(device, copy=True) for k in ("mean", "square", "deviations")
-    )
+    mean = state["mean"].to(device, copy=True)
+    square = state["square"].to(device, copy=True)
+    deviations = state["deviations"].to(device, copy=True)
+
     flat = FlatParams(problem.shapes, theta)
     for collected in range(int(state["collected"]) + 1, cfg.collections + 1):
         for _ in range(cfg.collect_every):
-            index = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator).to(
-                device
-            )
-            grad = flat.gradient(partial(problem.potential, index_B=index))
+            index_B = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator)
+            grad = flat.gradient(partial(problem.potential, index_B=index_B.to(device)))
             theta.add_(grad, alpha=-cfg.swag_lr / problem.num_examples)
+
         if not bool(theta.isfinite().all()):
             raise DivergenceError(
                 f"swag: parameters are not finite after {collected * cfg.collect_every} steps of "
-                "SGD; "
-                "lower teacher.method.swag_lr"
+                "SGD; lower teacher.method.swag_lr"
             )
+
         mean, square, deviations = _updated(mean, square, deviations, theta, collected)
         yield {
             "theta": theta.cpu().clone(),
@@ -131,13 +96,50 @@ def _collect(
 
 
 def _updated(
-    mean: Tensor, square: Tensor, deviations_JW: Tensor, theta: Tensor, count: int
+    mean_W: Tensor, square_W: Tensor, deviations_JW: Tensor, theta_W: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """New moments with ``theta`` as point number ``count`` (Welford 1962)."""
-    before = theta - mean
-    mean = mean + before / count
-    after = theta - mean
-    return mean, square + before * after, torch.cat([deviations_JW[1:], after[None]])
+    """New moments with ``theta_W`` as point number ``count`` (Welford 1962)."""
+    before_W = theta_W - mean_W
+    mean_W = mean_W + before_W / count
+    after_W = theta_W - mean_W
+    return mean_W, square_W + before_W * after_W, torch.cat([deviations_JW[1:], after_W[None]])
+
+
+def swag(
+    problem: Problem, cfg: SwagConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates and at each collection, then one with a sample for ever.
+
+    See the module docstring.
+
+    Raises:
+        DivergenceError: the parameters left the finite numbers.
+    """
+    if state is None or "collected" not in state:
+        states = train(problem, cfg, generator=generator, state=state)
+        state = yield from without_samples(states, state)
+        size = num_params(problem.shapes)
+        state = {
+            "theta": state["theta"],
+            "mean": torch.zeros(size),
+            "square": torch.zeros(size),
+            "deviations": torch.zeros(cfg.rank, size),
+            "collected": torch.tensor(0),
+            "rng": state["rng"],
+        }
+
+    generator.set_state(state["rng"])
+    if int(state["collected"]) < cfg.collections:
+        state = yield from without_samples(_collect(problem, cfg, generator, state), state)
+
+    moments = {k: state[k] for k in ("mean", "square", "deviations", "collected")}
+    mean_W, std_W = state["mean"], (state["square"] / cfg.collections / 2).sqrt()
+    factor_JW = state["deviations"] / (2 * (cfg.rank - 1)) ** 0.5
+    while True:
+        diagonal_W = torch.randn(len(mean_W), generator=generator)
+        low_rank_J = torch.randn(cfg.rank, generator=generator)
+        sample_W = mean_W + std_W * diagonal_W + low_rank_J @ factor_JW
+        yield Step(PosteriorSample(sample_W), {**moments, "rng": generator.get_state()})
 
 
 METHODS.register("swag")(Method(SwagConfig, swag, origin="fitted"))

@@ -34,6 +34,7 @@ from torch import Generator, Tensor
 
 from gped_nas.errors import DivergenceError
 from gped_nas.models.base import Params, Shapes, num_params
+from gped_nas.posterior.adam import TrainingConfig, descend, without_samples
 from gped_nas.posterior.base import (
     METHODS,
     ChainConfig,
@@ -46,7 +47,6 @@ from gped_nas.posterior.base import (
     flatten,
     unflatten,
 )
-from gped_nas.posterior.map import TrainingConfig, descend, without_samples
 
 
 class ViConfig(TrainingConfig, ChainConfig):
@@ -61,11 +61,64 @@ class ViConfig(TrainingConfig, ChainConfig):
     )
 
 
+def free_energy(
+    problem: Problem, mean_W: Tensor, log_std_W: Tensor, index_B: Tensor, *, generator: Generator
+) -> Tensor:
+    """Unbiased estimate of F from some examples and fresh draws: a scalar, nats, up to a constant.
+
+    Args:
+        problem: the posterior.
+        mean_W, log_std_W: of q, for each parameter.
+        index_B: which examples.
+        generator: source of the draws.
+    """
+    std_W = log_std_W.exp()
+    mean = unflatten(mean_W, problem.shapes)
+    variance = unflatten(std_W.square(), problem.shapes)
+    x, y = problem.x[index_B], problem.y[index_B]
+    network, prior = problem.network, problem.prior
+
+    # One draw of theta, for whatever is not averaged exactly or by local draws.
+    drawn: Params = {}
+    if not (network and network.dense and prior):
+        noise_W = torch.randn(mean_W.shape, generator=generator).to(mean_W)
+        drawn = unflatten(mean_W + std_W * noise_W, problem.shapes)
+
+    if network and network.dense:
+        outputs = local_outputs(network, mean, variance, x, generator=generator)
+        log_likelihood = network.log_likelihood(outputs, y)
+    else:
+        log_likelihood = problem.log_likelihood(drawn, x, y)
+
+    log_prior = prior.expected_log_density(mean, variance) if prior else problem.log_prior(drawn)
+    scale = problem.num_examples / len(index_B)
+    return -scale * log_likelihood.sum() - log_prior - log_std_W.sum()
+
+
+def local_outputs(
+    network: Network, mean: Params, variance: Params, x: Tensor, *, generator: Generator
+) -> Tensor:
+    """Outputs (B, C) of a chain of dense layers, every example with its own draw of every
+    pre-activation.
+    """
+    hidden = x.flatten(1)
+    for i, (weight, bias) in enumerate(network.dense):
+        if i:
+            hidden = F.relu(hidden)
+
+        # a ~ N(mu h + mu_b, sigma^2 h^2 + sigma_b^2), each example with a draw of its own
+        center = F.linear(hidden, mean[weight], mean[bias])
+        spread = F.linear(hidden.square(), variance[weight], variance[bias]).sqrt()
+        hidden = center + spread * torch.randn(center.shape, generator=generator).to(center)
+    return hidden
+
+
 def vi(
     problem: Problem, cfg: ViConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
-    """Yield a step every 100 updates while training, then one with a sample for ever. See the
-    module docstring.
+    """Yield a step every 100 updates while training, then one with a sample for ever.
+
+    See the module docstring.
 
     Raises:
         DivergenceError: the parameters left the finite numbers.
@@ -84,55 +137,15 @@ def vi(
         shapes, objective, cfg, start=start, problem=problem, generator=generator, state=state
     )
     state = yield from without_samples(states, state)
+
     generator.set_state(state["rng"])
-    theta, step = state["theta"], state["step"]
-    mean, std = theta[:size], theta[size:].exp()
+    trained = {"theta": state["theta"], "step": state["step"]}
+    mean_W, std_W = trained["theta"][:size], trained["theta"][size:].exp()
     while True:
-        sample = mean + std * torch.randn(size, generator=generator)
-        if not bool(sample.isfinite().all()):
+        sample_W = mean_W + std_W * torch.randn(size, generator=generator)
+        if not bool(sample_W.isfinite().all()):
             raise DivergenceError("vi: a sample is not finite; lower teacher.method.lr")
-        yield Step(
-            PosteriorSample(sample), {"theta": theta, "step": step, "rng": generator.get_state()}
-        )
-
-
-def free_energy(
-    problem: Problem, mean_W: Tensor, log_std_W: Tensor, index_B: Tensor, *, generator: Generator
-) -> Tensor:
-    """Unbiased estimate of F from the examples at ``index_B`` and fresh draws: a scalar, nats, up
-    to a constant.
-    """
-    std_W = log_std_W.exp()
-    mean, variance = unflatten(mean_W, problem.shapes), unflatten(std_W.square(), problem.shapes)
-    x, y = problem.x[index_B], problem.y[index_B]
-    network, prior = problem.network, problem.prior
-    drawn: Params = {}
-    if not (network and network.dense and prior):
-        noise = torch.randn(mean_W.shape, generator=generator).to(mean_W)
-        drawn = unflatten(mean_W + std_W * noise, problem.shapes)
-    if network and network.dense:
-        outputs = local_outputs(network, mean, variance, x, generator=generator)
-        log_likelihood = network.log_likelihood(outputs, y)
-    else:
-        log_likelihood = problem.log_likelihood(drawn, x, y)
-    log_prior = prior.expected_log_density(mean, variance) if prior else problem.log_prior(drawn)
-    return -problem.num_examples / len(index_B) * log_likelihood.sum() - log_prior - log_std_W.sum()
-
-
-def local_outputs(
-    network: Network, mean: Params, variance: Params, x: Tensor, *, generator: Generator
-) -> Tensor:
-    """Outputs (B, C) of a chain of dense layers, every example with its own draw of every
-    pre-activation.
-    """
-    hidden = x.flatten(1)
-    for i, (weight, bias) in enumerate(network.dense):
-        if i:
-            hidden = F.relu(hidden)
-        center = F.linear(hidden, mean[weight], mean[bias])
-        spread = F.linear(hidden.square(), variance[weight], variance[bias]).sqrt()
-        hidden = center + spread * torch.randn(center.shape, generator=generator).to(center)
-    return hidden
+        yield Step(PosteriorSample(sample_W), {**trained, "rng": generator.get_state()})
 
 
 METHODS.register("vi")(Method(ViConfig, vi, origin="fitted"))

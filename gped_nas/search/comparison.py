@@ -8,7 +8,6 @@ import numpy as np
 
 from gped_nas.errors import ConfigError
 from gped_nas.search.coverage import resampled_difference
-from gped_nas.search.objectives import scales_of
 from gped_nas.search.pareto import Floats, hypervolume, to_box
 from gped_nas.search.snapshot import StudySnapshot
 
@@ -102,6 +101,7 @@ def _words(objectives: Sequence[tuple[str, str]]) -> str:
 def _in_box(snapshot: StudySnapshot, best: dict[str, float], worst: dict[str, float]) -> Floats:
     """The study's complete trials in the box; every other trial is a row of NaN."""
     axes = snapshot.objectives
+    scales = [axis.scale for axis in axes]
     nothing = [np.nan] * len(axes)
     rows = [
         [r.value(a.name) for a in axes] if r.state == "complete" else nothing
@@ -112,6 +112,6 @@ def _in_box(snapshot: StudySnapshot, best: dict[str, float], worst: dict[str, fl
     known = np.isfinite(values).all(axis=1)
     if known.any():
         points[known] = to_box(
-            values[known], list(best.values()), list(worst.values()), scales=scales_of(axes)
+            values[known], list(best.values()), list(worst.values()), scales=scales
         )
     return points

@@ -33,6 +33,11 @@ class Objective:
     kind: Literal["metric", "cost"]
     label: str
 
+    @property
+    def scale(self) -> Scale:
+        """How its axis is drawn and measured: costs span orders of magnitude."""
+        return "log10" if self.kind == "cost" else "linear"
+
 
 def objective(name: str, where: str) -> Objective:
     """The objective called ``name``: a cost, or a registered metric, alone or ``metric@condition``.
@@ -148,11 +153,6 @@ def describe_constraint(name: str, bound: float) -> str:
 def _is_maximized(name: str) -> bool:
     metric = parse_name(name).metric
     return metric in METRICS and METRICS[metric].direction == "maximize"
-
-
-def scales_of(objectives: Sequence[Objective]) -> list[Scale]:
-    """The scale of each objective in the reference box: costs differ by factors."""
-    return ["log10" if one.kind == "cost" else "linear" for one in objectives]
 
 
 def axis_ends(

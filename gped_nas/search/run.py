@@ -9,10 +9,10 @@ from dataclasses import asdict
 from gped_nas.errors import GpedError, Interrupted
 from gped_nas.io import canonical_json
 from gped_nas.models.costs import smallest_cost
+from gped_nas.search.ledger import INTERRUPTED, Asked, Ledger
 from gped_nas.search.objectives import describe_constraint, violations
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.space import SearchSpace
-from gped_nas.search.study import INTERRUPTED, Asked, Store
 
 DistilAndEvaluate = Callable[[Sequence[Asked]], Sequence[TrialRecord]]
 """Trains and measures genotypes together: one record each, ``complete`` or ``failed``, in order."""
@@ -20,7 +20,7 @@ DistilAndEvaluate = Callable[[Sequence[Asked]], Sequence[TrialRecord]]
 
 def search(
     space: SearchSpace,
-    store: Store,
+    ledger: Ledger,
     distil_and_evaluate: DistilAndEvaluate,
     *,
     n_trials: int,
@@ -34,7 +34,7 @@ def search(
 
     Args:
         space: the search space.
-        store: its study; this process is its only asker.
+        ledger: its study; this process is its only asker.
         distil_and_evaluate: trains and measures a population.
         n_trials: finished trials wanted, earlier runs included.
         timeout_s: seconds after which no new population is started; None for no limit.
@@ -50,9 +50,9 @@ def search(
         Interrupted: ``should_stop`` said so; trials that were running are failed as interrupted.
         GpedError: more than ``max_failures`` trials failed.
     """
-    store.reap()
+    ledger.reap()
     started = time.monotonic()
-    records = store.records()
+    records = ledger.records()
     memory = {
         _identity(r): r for r in records if r.state in ("complete", "infeasible") and r.genotype
     }
@@ -63,19 +63,19 @@ def search(
             raise Interrupted("stopped between populations")
         if timeout_s is not None and time.monotonic() - started >= timeout_s:
             return "timeout"
-        asked = store.ask(
+        asked = ledger.ask(
             space, min(space.search.students_at_once, n_trials - finished), space.seed
         )
         if not asked:
             return "exhausted"
         for record in _answer(
-            space, asked, memory, distil_and_evaluate, store, input_shape, num_classes
+            space, asked, memory, distil_and_evaluate, ledger, input_shape, num_classes
         ):
             memory.setdefault(_identity(record), record)
             finished += record.state in FINISHED
             failed += [record] if record.state == "failed" else []
             told(record, finished)
-        _check_failures(store.name, failed, space.search.max_failures)
+        _check_failures(ledger.name, failed, space.search.max_failures)
     return "done"
 
 
@@ -84,7 +84,7 @@ def _answer(
     asked: Sequence[Asked],
     memory: Mapping[str, TrialRecord],
     distil_and_evaluate: DistilAndEvaluate,
-    store: Store,
+    ledger: Ledger,
     input_shape: tuple[int, ...],
     num_classes: int,
 ) -> list[TrialRecord]:
@@ -96,7 +96,7 @@ def _answer(
         key = canonical_json(one.genotype.to_json())
         refusal = _refusal(space, one, input_shape, num_classes)
         if refusal is not None:
-            told.append(store.tell(*refusal))
+            told.append(ledger.tell(*refusal))
         elif key in memory or key in train:
             repeats.append(one)
         else:
@@ -105,15 +105,15 @@ def _answer(
         trained = distil_and_evaluate(list(train.values())) if train else []
     except Interrupted:
         for one in [*train.values(), *repeats]:
-            store.tell(_failed(one, INTERRUPTED), {})
+            ledger.tell(_failed(one, INTERRUPTED), {})
         raise
     results = dict(memory)
     for key, record in zip(train, trained, strict=True):
-        results[key] = store.tell(*_judged(record, space.constraints))
+        results[key] = ledger.tell(*_judged(record, space.constraints))
         told.append(results[key])
     for one in repeats:
         first = results[canonical_json(one.genotype.to_json())]
-        told.append(store.tell(_repeated(one, first), _judged(first, space.constraints)[1]))
+        told.append(ledger.tell(_repeated(one, first), _judged(first, space.constraints)[1]))
     return told
 
 

@@ -153,10 +153,10 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
             f"{where}: name: found {file.name!r}, expected a name for a folder: no '/', no leading "
             "dot"
         )
-    _known(DATASETS, file.dataset.get("name"), f"{where}: dataset.name")
+    DATASETS.find(file.dataset.get("name"), f"{where}: dataset.name")
     genotype = _teacher_genotype(file.teacher, where)
     method_name = file.teacher.method.get("name")
-    method = _known(METHODS, method_name, f"{where}: teacher.method.name")
+    method = METHODS.find(method_name, f"{where}: teacher.method.name")
     method_cfg = parse(method.config, file.teacher.method, f"{where}: teacher.method")
     if isinstance(method_cfg, ChainConfig) and method_cfg.num_samples % method_cfg.chains:
         raise ConfigError(
@@ -230,15 +230,6 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     return space
 
 
-def _known(registry: Mapping[str, Any], name: object, where: str) -> Any:
-    if not isinstance(name, str):
-        raise ConfigError(f"{where}: found {name!r}, expected a name{nearest(name, registry)}")
-    try:
-        return registry[name]
-    except RegistryError as error:
-        raise RegistryError(f"{where}: {error}") from None
-
-
 def _check_recipe(
     recipe: Recipe, targets: tuple[Target, ...], method: MethodConfig, where: str
 ) -> None:
@@ -275,7 +266,7 @@ def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
 
 def _prior(settings: Mapping[str, Any], where: str) -> Prior:
     """The prior that the settings name, gaussian where they name none."""
-    prior = _known(PRIORS, settings.get("name", "gaussian"), f"{where}: teacher.prior.name")
+    prior = PRIORS.find(settings.get("name", "gaussian"), f"{where}: teacher.prior.name")
     found: Prior = parse(prior, settings, f"{where}: teacher.prior")
     return found
 
@@ -284,7 +275,7 @@ def _likelihood(settings: Mapping[str, Any], where: str) -> Likelihood:
     """The likelihood that the settings name, categorical where they name none."""
     name = settings.get("name", "categorical")
     found: Likelihood = parse(
-        _known(LIKELIHOODS, name, f"{where}: teacher.likelihood.name"),
+        LIKELIHOODS.find(name, f"{where}: teacher.likelihood.name"),
         settings,
         f"{where}: teacher.likelihood",
     )

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from gped_nas.config import Config, parse
-from gped_nas.errors import ConfigError, RegistryError, nearest
+from gped_nas.errors import ConfigError
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.registry import Registry
 
@@ -177,12 +177,7 @@ def _parse_target(written: object, where: str) -> Target:
     settings = dict(written) if isinstance(written, Mapping) else {"name": written}
     name = settings.pop("name", None)
 
-    if not isinstance(name, str):
-        raise ConfigError(f"{where}: found {written!r}, expected a name{nearest(name, TARGETS)}")
-    if name not in TARGETS:
-        raise RegistryError(f"{where}: unknown target '{name}'{nearest(name, TARGETS)}")
-
-    target = TARGETS[name]
+    target = TARGETS.find(name, where)
     if not settings:
         return target
     if target.settings is None or target.build is None:
@@ -204,8 +199,7 @@ def check_targets(targets: Targets, where: str) -> None:
     if not names or len(set(names)) != len(names):
         raise ConfigError(f"{where}: found {names}, expected at least one target and none twice")
     for name in names:
-        if name not in TARGETS:
-            raise RegistryError(f"{where}: unknown target '{name}'{nearest(name, TARGETS)}")
+        TARGETS.find(name, where)
 
     resolved = resolve(targets)
     for i, target in enumerate(resolved):

@@ -25,7 +25,7 @@ class HeadLayout:
     Args:
         targets: the student's targets; a name stands for the registered target. Each comes after
             those that it requires.
-        num_classes: C.
+        num_classes: C; 1 where labels are real numbers, as a dataset's ``num_outputs`` has it.
 
     Attributes:
         targets: the targets themselves.

@@ -3,6 +3,7 @@ written students.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -126,33 +127,32 @@ def test_everyone_but_the_teacher_is_measured_against_it(finished: Home) -> None
 def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home) -> None:
     """A row is the first predictor's test figure less the teacher's; that of NLL is also a metric."""
     study = open_study(finished.study)
-    references = study.store.get("references")
-    of = {r["name"]: r["metrics"] for r in references["references"]}
-    rows = [(row, of[row["first"]]) for row in references["comparisons"]]
+    references = study.ledger.document.references
+    assert references is not None
+    of = {r.name: r.metrics for r in references.references}
+    rows = [(row, of[row.first]) for row in references.comparisons]
     front = {record.trial: record for record in study.front_records()}
-    for trial, stored in study.store.get("test").items():
-        rows += [(row, front[int(trial)].metrics) for row in stored["comparisons"]]
+    for trial, stored in study.ledger.tests().items():
+        rows += [(row, front[trial].metrics) for row in stored.comparisons]
     expected = ["single_sample", "map", "unpruned", *["student"] * len(front)]
-    assert [(row["first"], row["metric"]) for row, _ in rows] == [
+    assert [(row.first, row.metric) for row, _ in rows] == [
         (n, m) for n in expected for m in ("nll", "accuracy")
     ]
-    assert sum(abs(row["difference"]) > 0.005 for row, _ in rows) > len(rows) / 2
+    assert sum(abs(row.difference) > 0.005 for row, _ in rows) > len(rows) / 2
     for row, metrics in rows:
-        metric, (low, high) = f"test_{row['metric']}", row["interval"]
-        assert (row["second"], row["part"], row["n"]) == ("teacher", "test", 359)
-        assert row["difference"] == pytest.approx(metrics[metric] - of["teacher"][metric], abs=1e-9)
-        assert low <= row["difference"] <= high and high - low > 1e-3
-        if row["metric"] == "nll":
-            assert row["difference"] == pytest.approx(metrics["test_nll_above_teacher"], abs=1e-9)
-            assert math.dist((low, high), study_interval(study, row, metrics)) < 1e-9
+        metric, (low, high) = f"test_{row.metric}", row.interval
+        assert (row.second, row.part, row.n) == ("teacher", "test", 359)
+        assert row.difference == pytest.approx(metrics[metric] - of["teacher"][metric], abs=1e-9)
+        assert low <= row.difference <= high and high - low > 1e-3
+        if row.metric == "nll":
+            assert row.difference == pytest.approx(metrics["test_nll_above_teacher"], abs=1e-9)
+            assert math.dist((low, high), study_interval(study, metrics)) < 1e-9
 
 
-def study_interval(
-    study: Study, row: dict[str, Any], metrics: dict[str, float]
-) -> tuple[float, float]:
+def study_interval(study: Study, metrics: Mapping[str, float]) -> tuple[float, float]:
     """The interval of ``test_nll_above_teacher`` that belongs to the same predictor's ``metrics``."""
     measured = [
-        *((r["metrics"], r["intervals"]) for r in study.store.get("references")["references"]),
+        *((r.metrics, to_public(r.measures)["intervals"]) for r in study.snapshot().references),
         *((r.metrics, to_public(r.measures)["intervals"]) for r in study.front_records()),
     ]
     (low, high) = next(i["test_nll_above_teacher"] for m, i in measured if m == metrics)

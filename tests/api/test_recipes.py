@@ -36,7 +36,7 @@ def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home:
     (record,) = study.records()
     told = {
         "optimiser": "adamw",
-        "precision": study.store.get("precision"),
+        "precision": study.ledger.document.precision,
         "steps": 15,
         "warmup": 5,
     }
@@ -45,7 +45,7 @@ def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home:
         "update": "newest",
         **told,
     }
-    assert study.store.get("config")["recipe"]["mode"] == "online"
+    assert study.snapshot().config["recipe"]["mode"] == "online"
 
     session = gn.new_session("cpu")
     teacher = gn.build_teacher(space, session)
@@ -72,7 +72,7 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     space = gn.load_space("digits_mlp", {**ONE, "targets": TARGETS, "recipe": recipe})
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
-    told = {"mode": "cached", "optimiser": "adamw", "precision": study.store.get("precision")}
+    told = {"mode": "cached", "optimiser": "adamw", "precision": study.ledger.document.precision}
     assert record.extra["recipe"] == {**recipe, **told}
     assert record.metrics["information_error"] > 0
     student = gn.load_student(f"reports/digits_mlp/students/{record.trial}")
@@ -123,14 +123,14 @@ def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.Monke
     monkeypatch.setattr("gped_nas.device.SHARED_MACS", 0)
     first = gn.run(space, out="reports", seed=0)
     again = gn.run(space, out="reports", seed=0, n_trials=2)  # a second probe would find no answer
-    assert again.store.get("precision") == "bfloat16" == first.store.get("precision")
+    assert again.ledger.document.precision == "bfloat16" == first.ledger.document.precision
     assert [record.extra["recipe"]["precision"] for record in again.records()] == ["bfloat16"] * 2
 
     asked = gn.load_space(
         "digits_mlp", {**ONE, "recipe": {"steps": 15, "warmup": 5, "precision": "float32"}}
     )
     other = gn.run(asked, out="reports", seed=0, study_name="asked")
-    assert other.store.get("precision") is None
+    assert other.ledger.document.precision is None
     assert other.records()[0].extra["recipe"]["precision"] == "float32"
 
 

@@ -1,19 +1,22 @@
-"""A study's records carry test metrics; the store that the search reads never does."""
+"""A study's records carry test metrics; the ledger that the search reads never does."""
 
 from pathlib import Path
 
 from gped_nas.api.study import Study
 from gped_nas.evaluate.measured import from_public
+from gped_nas.search.document import StudentTest
 from gped_nas.search.record import TrialRecord
 
-STORED = {"metrics": {"test_nll": 0.3}, "intervals": {"test_nll": [0.2, 0.4]}, "n": {"test_nll": 9}}
+STORED = StudentTest(
+    metrics={"test_nll": 0.3}, intervals={"test_nll": (0.2, 0.4)}, n={"test_nll": 9}
+)
 
 
-class FakeStore:
+class FakeLedger:
     """Two complete trials, the second of them tested."""
 
-    def get(self, key, default=None):
-        return {"test": {"1": STORED}}.get(key, default)
+    def tests(self):
+        return {1: STORED}
 
     def records(self):
         genotype = {"family": "mlp", "depth": 0}
@@ -24,7 +27,7 @@ class FakeStore:
 
 
 def test_test_metrics_are_shown_with_the_record_they_belong_to():
-    first, second = Study(Path("nowhere"), "fake", FakeStore()).records()
+    first, second = Study(Path("nowhere"), "fake", FakeLedger(), "").records()
     assert "test_nll" not in first.metrics
     assert second.metrics == {"nll": 0.1, "test_nll": 0.3}
     assert second.measured("test_nll").interval == (0.2, 0.4)

@@ -5,21 +5,26 @@ from typing import Any
 
 from gped_nas.api.study import Study
 from gped_nas.evaluate.measured import Key, Measured
+from gped_nas.search.document import Box, Description, StudyDocument
+from gped_nas.search.objectives import Objective
 from gped_nas.search.record import TrialRecord
 
-AXES = [
-    {"name": "nll", "direction": "minimize", "kind": "metric", "label": "NLL (nats)"},
-    {"name": "params", "direction": "minimize", "kind": "cost", "label": "parameters"},
-]
+OBJECTIVES = (
+    Objective("nll", "minimize", "metric", "NLL (nats)"),
+    Objective("params", "minimize", "cost", "parameters"),
+)
+BOX = Box(best=(0.0, 1), worst=(1.0, 100_000))
 # (nll, params): the knee is trial 1; one standard error (0.1 / 1.96) above the best reaches trial 2
 POINTS = [(0.50, 10_000), (0.51, 100), (0.54, 60), (0.90, 1)]
 
 
-class FakeStore:
+class FakeLedger:
     """Four complete trials on one front, the best one's NLL known to 0.1."""
 
-    def get(self, key: str, default: Any = None) -> Any:
-        return {"axes": AXES, "box": {"best": [0.0, 1], "worst": [1.0, 100_000]}}.get(key, default)
+    document = StudyDocument(identity={}, objectives=OBJECTIVES, description=Description(box=BOX))
+
+    def tests(self) -> dict[int, Any]:
+        return {}
 
     def records(self) -> list[TrialRecord]:
         return [
@@ -38,7 +43,7 @@ class FakeStore:
 
 
 def test_the_cheapest_student_that_validation_cannot_tell_from_the_best_is_chosen() -> None:
-    study = Study(Path("nowhere"), "fake", FakeStore())  # type: ignore[arg-type]
+    study = Study(Path("nowhere"), "fake", FakeLedger(), "")  # type: ignore[arg-type]
     assert [record.trial for record in study.front_records()] == [0, 1, 2, 3]
     chosen = study.chosen()
     assert chosen is not None and chosen.trial == 2

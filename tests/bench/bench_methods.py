@@ -78,11 +78,10 @@ def problem() -> Problem:
         log_likelihood=lambda params, x, y: (
             -F.cross_entropy(family.forward(params, x), y, reduction="none")
         ),
-        log_prior=prior.log_density,
+        log_prior=prior,
         initialise=lambda generator: initialise(shapes, generator=generator),
         x=torch.randn(EXAMPLES, INPUTS, generator=generator),
         y=torch.randint(CLASSES, (EXAMPLES,), generator=generator),
-        prior=prior,
     )
 
 

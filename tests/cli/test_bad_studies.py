@@ -132,6 +132,29 @@ def test_a_missing_database_is_told(own: Home) -> None:
     refused(4, "front", own.study, says=("study.db", "missing", "restore"))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("gped:document", {"version": 1, "identity": {}, "objectives": "nll"}),
+        ("gped:test:0", {"metrics": ["test_nll", 0.1]}),
+    ],
+)
+def test_a_study_edited_by_hand_is_told_by_every_verb(own: Home, key: str, value: object) -> None:
+    with sqlite3.connect(own.study / "study.db") as database:
+        database.execute("DELETE FROM study_user_attributes WHERE key = ?", [key])
+        database.execute(
+            "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, ?, ?)",
+            [key, json.dumps(value)],
+        )
+    database.close()
+    before = contents(own.study)
+    run = ("run", own.space, "--out", own.out, "--n-trials", "9")
+    readers = [(verb, own.study) for verb in ("status", "trials", "front", "pick", "report")]
+    for command in (run, *readers, ("show", own.study, "0"), ("export", own.study, "0")):
+        refused(4, *command, says=("study 'tiny'", key, "restore"))
+    assert contents(own.study) == before
+
+
 READERS = ("status", "trials", "front", "pick", "report", "dashboard")
 
 

@@ -41,11 +41,20 @@ def run(name, *, state=None, seed=0):
     return list(itertools.islice(steps, LONGEST))
 
 
-def same(a, b):
-    return [s.sample is None for s in a] == [s.sample is None for s in b] and all(
-        torch.equal(p.sample.theta_W, q.sample.theta_W) and p.sample.weight == q.sample.weight
-        for p, q in zip(a, b, strict=True)
-        if p.sample is not None
+def same(first, second):
+    """Whether two runs yielded the same samples and states, to the bit."""
+    if len(first) != len(second):
+        return False
+    return all(_same_step(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _same_step(a, b):
+    if a.state.keys() != b.state.keys() or (a.sample is None) != (b.sample is None):
+        return False
+    if not all(torch.equal(a.state[name], b.state[name]) for name in a.state):
+        return False
+    return a.sample is None or (
+        torch.equal(a.sample.theta_W, b.sample.theta_W) and a.sample.weight == b.sample.weight
     )
 
 

@@ -13,7 +13,9 @@ from gped_nas.errors import DataError
 
 def test_diabetes_is_split_and_normalised_on_its_training_part() -> None:
     dataset = load({"name": "diabetes"})
-    assert (dataset.task, dataset.num_classes, dataset.input_shape) == ("regression", 1, (10,))
+    assert (dataset.task, dataset.num_outputs, dataset.input_shape) == ("regression", 1, (10,))
+    with pytest.raises(DataError, match="'diabetes': found labels that are real numbers, expected"):
+        _ = dataset.num_classes
     assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 442
     labels = dataset.normalized_labels("train").double()
     assert abs(float(labels.mean())) < 1e-6 and float(labels.std(unbiased=False)) == pytest.approx(

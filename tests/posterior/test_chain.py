@@ -18,9 +18,8 @@ def test_one_number_that_is_not_finite_is_divergence(planted):
 
     chain = run_chain(
         gaussian(50, precision=1.0, start=1.0),
-        sgld_config(thinning=2),
+        sgld_config(burn_in=0, thinning=2),
         update,
-        is_sample=lambda step: True,
         generator=rng.generator(0, "planted"),
         state=None,
     )

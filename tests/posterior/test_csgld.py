@@ -49,15 +49,6 @@ def test_what_is_kept_changes_nothing_else():
     )
 
 
-@pytest.mark.parametrize("stop", range(9))
-def test_resuming_at_any_step_gives_the_same_bits(stop):
-    cfg = config(exploration=0.3)
-    whole = steps(10, cfg)
-    rest = steps(9 - stop, cfg, state=whole[stop].state, seed=5)
-    for a, b in zip(whole[stop + 1 :], rest, strict=True):
-        assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
-
-
 def test_exploration_is_gradient_descent():
     # eta 0.2 then 0.2 * (1 + cos(pi / 8)) / 2: theta 3 -> 3 (1 - 0.4) -> times 1 - 0.1 (1 +
     # 0.92388) * 2

@@ -10,7 +10,7 @@ from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.posterior.base import flatten, unflatten
 from gped_nas.posterior.deep_ensemble import DeepEnsembleConfig, deep_ensemble
 from gped_nas.posterior.map import MapConfig, map_estimate
-from tests.scenarios import classifier, regression
+from tests.scenarios import classifier, regression, with_bare_prior
 
 
 def steps(num, *, state=None, seed=0, problem=None, **settings):
@@ -96,7 +96,7 @@ def test_anchors_are_draws_from_the_prior():
 
 def test_an_unknown_prior_has_no_anchors():
     with pytest.raises(ConfigError, match="regulariser"):
-        steps(1, regulariser="anchor", problem=dataclasses.replace(classifier(), prior=None))
+        steps(1, regulariser="anchor", problem=with_bare_prior(classifier()))
 
 
 def test_divergence_is_an_error():

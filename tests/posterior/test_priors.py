@@ -17,7 +17,7 @@ from gped_nas.posterior.priors import (
     fan_in,
 )
 from gped_nas.search.space_file import parse_space
-from tests.scenarios import classifier
+from tests.scenarios import classifier, with_bare_prior
 
 SHAPES = {
     "layers.0.weight": (3, 4),
@@ -172,7 +172,7 @@ def test_keys_of_priors_differ():
             RegistryError,
             "f.yaml: teacher.prior.name: unknown prior 'gausian'; did you mean 'gaussian'",
         ),
-        ({"name": 3}, ConfigError, "f.yaml: teacher.prior.name: found 3, expected a name"),
+        ({"name": 3}, ConfigError, "f.yaml: teacher.prior.name: found 3, expected the name of a"),
         (
             {"name": "laplace", "precision": 1.0},
             ConfigError,
@@ -195,11 +195,11 @@ def test_impossible_priors_are_refused(settings, error, message):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chains_gradient_is_autograds_to_the_bit(name):
     prior, _ = LAWS[name]
-    known = replace(classifier(), log_prior=prior.log_density, prior=prior)
+    known = replace(classifier(), log_prior=prior)
     theta = flatten(known.initialise(rng.generator(0, "priors", "gradient")))
     index = torch.tensor([3, 20, 3, 7])
     gradients = []
-    for problem in (known, replace(known, prior=None)):
+    for problem in (known, with_bare_prior(known)):
         flat = FlatParams(problem.shapes, theta.clone())
         for _ in range(2):  # what the first call left is overwritten
             gradients.append(problem.gradient(flat, index).clone())

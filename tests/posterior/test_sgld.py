@@ -45,16 +45,6 @@ def test_burn_in_only_chooses_what_is_kept():
     )
 
 
-@pytest.mark.parametrize("stop", range(7))
-def test_resuming_at_any_step_gives_the_same_bits(stop):
-    # the step size halves at steps 3 and 9, before and after most of the stops
-    cfg = sgld_config(burn_in=6, thinning=2)
-    whole = steps(8, cfg)
-    rest = steps(7 - stop, cfg, state=whole[stop].state, seed=5)
-    for a, b in zip(whole[stop + 1 :], rest, strict=True):
-        assert all(torch.equal(a.state[k], b.state[k]) for k in ("theta", "step", "rng"))
-
-
 def test_one_update_by_hand():
     # U = a theta^2 / 2 with a = 4, theta = 3, eta = 0.1: 3 - 0.05 * 12 + sqrt(0.1 * 0.25) * z = 2.4
     # + 0.1581 z

@@ -2,7 +2,6 @@
 search tells them.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -10,13 +9,21 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from gped_nas.api.study import DATABASE, STUDENTS, STUDY_FILE, Study, open_study
-from gped_nas.evaluate.measured import to_public
 from gped_nas.io import write_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.database import sqlite_url
+from gped_nas.search.document import (
+    Box,
+    Description,
+    References,
+    StudentTest,
+    TeacherSummary,
+    validate,
+)
+from gped_nas.search.ledger import RECORD
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, StudySnapshot
-from gped_nas.search.study import RECORD, create_or_load
+from gped_nas.search.study import create_or_load
 from tests.export.students import make_student
 
 
@@ -28,24 +35,26 @@ def make_study(
     """
     folder = root / "study"
     folder.mkdir(parents=True)
-    store = create_or_load(
+    ledger = create_or_load(
         sqlite_url(folder / DATABASE), snapshot.name, snapshot.objectives, {"seed": "0"}
     )
     write_json(folder / STUDY_FILE, {"name": snapshot.name, "storage": "sqlite"})
-    study = store._study
+    study = ledger._study
     for record in snapshot.records:
         _tell(study, record, snapshot)
-    for key, value in {
-        "axes": [asdict(o) for o in snapshot.objectives],
-        "config": dict(snapshot.config),
-        "split": snapshot.split_text,
-        "teacher": dict(snapshot.teacher),
-        "provenance": dict(snapshot.provenance),
-        "references": {"references": [r.to_json() for r in snapshot.references], "comparisons": []},
-        "box": {"best": [0.0, 1.0, 1.0], "worst": list(snapshot.reference_point.values())},
-        "test": {str(r.trial): _tested(r) for r in snapshot.records if r.trial in snapshot.front},
-    }.items():
-        store.put(key, value)
+    ledger.change(
+        description=Description(
+            config=dict(snapshot.config),
+            split_text=snapshot.split_text,
+            teacher=validate(TeacherSummary, {**snapshot.teacher, "method": "sgld"}, "teacher"),
+            provenance=dict(snapshot.provenance),
+            box=Box(best=(0.0, 1.0, 1.0), worst=tuple(snapshot.reference_point.values())),
+        ),
+        references=References.of(snapshot.references),
+    )
+    for record in snapshot.records:
+        if record.trial in snapshot.front:
+            ledger.write_test(record.trial, _tested(record))
     found = open_study(folder)
     for record in found.front_records():
         genotype = Genotype("mlp", depth=1, width=3)
@@ -53,11 +62,11 @@ def make_study(
     return found
 
 
-def _tested(record: TrialRecord) -> dict[str, object]:
+def _tested(record: TrialRecord) -> StudentTest:
     """What is told of a student's test: its figures, and one comparison with the teacher."""
     compared = PairedDifference("student", "teacher", "nll", "test", 0.02, (0.01, 0.03), 360)
     tested = {key: measured for key, measured in record.measures.items() if key.part == "test"}
-    return {**to_public(tested), "comparisons": [asdict(compared)]}
+    return StudentTest.of(tested, [compared])
 
 
 def _tell(study: optuna.Study, record: TrialRecord, snapshot: StudySnapshot) -> None:

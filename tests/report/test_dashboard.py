@@ -15,7 +15,7 @@ from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
 from gped_nas.report.dashboard import Wall, application, serve
 from gped_nas.report.dashboard.server import listen
 from gped_nas.report.dashboard.storage import LegacyConstraintStorage
-from gped_nas.search.study import load
+from gped_nas.search.study import create_or_load, load
 from tests.search.fakes import make_space
 
 PORT = 8080
@@ -296,7 +296,9 @@ TOLD = [
 @pytest.mark.parametrize("body", TOLD)
 def test_nothing_told_through_the_dashboard_makes_a_study_unreadable(tmp_path, body):
     url = f"sqlite:///{tmp_path}/study.db"
-    study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
+    space = make_space(sampler="tpe")
+    create_or_load(url, "s", space.objectives, {"seed": "0"})
+    study = optuna.load_study(storage=url, study_name="s")
     for values in ([1.0, 2.0], [2.0, 1.0]):
         study.tell(study.ask(), values)
     study.ask()
@@ -311,7 +313,7 @@ def test_nothing_told_through_the_dashboard_makes_a_study_unreadable(tmp_path, b
     assert [t["number"] for t in found["best_trials"]] == [0, 1]
     again = load(url, "s")
     assert [r.state for r in again.records()] == ["failed"] * 3
-    again.ask(make_space(sampler="tpe"), 1, 0)
+    again.ask(space, 1, 0)
 
 
 def test_an_attached_file_is_handed_out_as_a_file_and_not_as_a_page(tmp_path):

@@ -7,9 +7,9 @@ from optuna.trial import TrialState
 
 from gped_nas.errors import GpedError, Interrupted
 from gped_nas.models.base import Genotype
+from gped_nas.search.ledger import INTERRUPTED, Ledger
 from gped_nas.search.pareto import pareto_front
 from gped_nas.search.record import FINISHED
-from gped_nas.search.study import INTERRUPTED, Store
 from tests.search.fakes import Fake, make_record, make_space, number, open_store, optuna_study, run
 
 SAMPLERS = ["tpe", "nsga2", "random", "brute_force", "grid"]
@@ -390,7 +390,7 @@ KILLABLE = {
     "constraint": (optuna.Trial, "set_constraint"),
     "attribute": (optuna.Trial, "set_user_attr"),
     "tell": (optuna.Study, "tell"),
-    "store.tell": (Store, "tell"),
+    "ledger.tell": (Ledger, "tell"),
     "train": (Fake, "__call__"),
 }
 

@@ -236,14 +236,14 @@ BAD = [
     # missing and of the wrong type
     ("name", None, ConfigError, "f.yaml: name: missing"),
     ("teacher", None, ConfigError, "f.yaml: teacher: missing"),
-    ("dataset.name", None, ConfigError, "f.yaml: dataset.name: found None, expected a name"),
+    ("dataset.name", None, ConfigError, "f.yaml: dataset.name: found None, expected the name of a"),
     ("dataset", "digits", ConfigError, "f.yaml: dataset: found 'digits', expected"),
-    ("dataset.name", 3, ConfigError, "f.yaml: dataset.name: found 3, expected a name"),
+    ("dataset.name", 3, ConfigError, "f.yaml: dataset.name: found 3, expected the name of a"),
     (
         "teacher.method.name",
         None,
         ConfigError,
-        "f.yaml: teacher.method.name: found None, expected a name",
+        "f.yaml: teacher.method.name: found None, expected the name of a",
     ),
     ("teacher.method.step_size", None, ConfigError, "f.yaml: teacher.method: step_size: missing"),
     (

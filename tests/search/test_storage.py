@@ -13,9 +13,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from gped_nas.evaluate.measured import Key, Measured
+from gped_nas.search.ledger import RECORD
+from gped_nas.search.objectives import objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.storage import TolerantStorage
-from gped_nas.search.study import RECORD, create_or_load, load
+from gped_nas.search.study import create_or_load, load
 from tests.scenarios import tree
 from tests.search.fakes import make_space
 
@@ -34,10 +36,9 @@ WRONG = [
 def url(tmp_path: Path) -> str:
     """Three good trials, told with their records, and one that runs."""
     url = f"sqlite:///{tmp_path}/study.db"
-    study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
-    study.set_user_attr(
-        "gped:objectives", [{"name": "nll", "direction": "minimize"}, {"name": "macs"}]
-    )
+    objectives = [objective("nll", ""), objective("macs", "")]
+    create_or_load(url, "s", objectives, {"seed": "0"})
+    study = optuna.load_study(storage=url, study_name="s")
     for i in range(3):
         trial = study.ask()
         trial.suggest_int("width", 1, 9)

@@ -5,8 +5,8 @@ import pytest
 from optuna.trial import TrialState
 
 from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
-from gped_nas.search import study as study_module
 from gped_nas.search.database import sqlite_url
+from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import objective
 from gped_nas.search.study import create_or_load, draw_at_random, load
 from tests.search.fakes import (
@@ -28,11 +28,11 @@ OBJECTIVES = [objective("nll", ""), objective("params", "")]
 def test_a_study_is_made_once_and_found_again(tmp_path):
     space, path = make_space(), tmp_path / "study.db"
     first = open_store(space, path)
-    first.put("note", {"a": [1, 2.5, None]})
+    first.change(notes=("It was changed.",), precision="float32")
     again = open_store(space, path)
-    assert again.name == "fake" and again.get("note") == {"a": [1, 2.5, None]}
-    assert again.get("missing", 3) == 3
-    assert load(sqlite_url(path), "fake").get("note") == {"a": [1, 2.5, None]}
+    assert again.name == "fake" and again.document == first.document
+    assert again.document.notes == ("It was changed.",)
+    assert load(sqlite_url(path), "fake").document == first.document
     assert optuna_study(path).metric_names == ["nll", "params"]
     assert [d.name for d in optuna_study(path).directions] == ["MINIMIZE", "MINIMIZE"]
 
@@ -73,7 +73,7 @@ def test_a_study_of_another_program_is_refused_and_left_alone(tmp_path):
     assert not other.user_attrs
 
 
-@pytest.mark.parametrize("step", ["metric names", "objectives", "identity"])
+@pytest.mark.parametrize("step", ["metric names", "document"])
 def test_a_study_whose_making_was_cut_short_is_made_whole(tmp_path, monkeypatch, step):
     path = tmp_path / "study.db"
 
@@ -84,14 +84,11 @@ def test_a_study_whose_making_was_cut_short_is_made_whole(tmp_path, monkeypatch,
         if step == "metric names":
             patch.setattr(optuna.Study, "set_metric_names", die)
         else:
-            put = study_module.Store.put
-            patch.setattr(
-                study_module.Store, "put", lambda s, k, v: die() if k == step else put(s, k, v)
-            )
+            patch.setattr(Ledger, "write", die)
         with pytest.raises(SystemExit):
             open_store(make_space(), path)
     store = open_store(make_space(), path)
-    assert store.get("identity") == IDENTITY
+    assert store.document.identity == IDENTITY
     assert run(make_space(), store, n_trials=3) == "done"
 
 

@@ -9,7 +9,6 @@ draws, 8 % and 4 % with plain ones. A variance wrong by 2 % is not seen. The dra
 the fitted law: four standard errors see 2 % in a standard deviation, 4 % in a variance.
 """
 
-import dataclasses
 import itertools
 
 import pytest
@@ -17,7 +16,7 @@ import torch
 
 from gped_nas import rng
 from gped_nas.posterior.vi import ViConfig, vi
-from tests.scenarios import regression
+from tests.scenarios import regression, unstructured
 
 NUM, STEPS = 20_000, 4000
 
@@ -28,7 +27,7 @@ NUM, STEPS = 20_000, 4000
 def test_it_reaches_the_mean_field_optimum(draws, bound_mean, bound_std):
     problem, mean, precision = regression()
     if draws == "plain":
-        problem = dataclasses.replace(problem, network=None)
+        problem = unstructured(problem)
     cfg = ViConfig(name="vi", steps=STEPS, batch_size=400, lr=0.01)
     steps = vi(problem, cfg, generator=rng.generator(0, "vi", draws))
     (last,) = itertools.islice(steps, STEPS // 100 - 1, STEPS // 100)

@@ -142,8 +142,8 @@ def test_expected_costs_by_hand():
             {"name": "second_moment", "costs": 1},
             r"f\[1\]: target 'second_moment' takes no settings; found costs",
         ),
-        ({"costs": [[1.0]]}, r"f\[1\]: found .*, expected a name"),
-        (3, r"f\[1\]: found 3, expected a name"),
+        ({"costs": [[1.0]]}, r"f\[1\]: found .*, expected the name of a"),
+        (3, r"f\[1\]: found 3, expected the name of a"),
         (
             "variance",
             "f: 'variance' is computed from 'second_moment'; list 'second_moment' before it",

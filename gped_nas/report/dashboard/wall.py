@@ -24,10 +24,28 @@ from gped_nas.errors import StudyError
 from gped_nas.io import environment, make_dir, write_bytes
 from gped_nas.report.dashboard.server import dashboard_package
 from gped_nas.report.dashboard.storage import open_for_dashboard
+from gped_nas.search.document import Part, validate
 
 _REMEMBERED = "gped:dashboard"
 _GONE = "no longer on the front"
 _IDENTIFIER = re.compile("[0-9a-f-]+")
+
+
+class WallMemory(Part):
+    """What the dashboard put on its wall last time; the attribute ``gped:dashboard``.
+
+    The process that asks writes the study's document, and the dashboard may be another one: so this
+    is no part of that.
+
+    Attributes:
+        notes: digest of each note by trial number; the study's own is called ``""``.
+        plots: digest of each plot by its id.
+        files: identifier and digest of each file by its name.
+    """
+
+    notes: dict[str, str] = {}
+    plots: dict[str, str] = {}
+    files: dict[str, tuple[str, str]] = {}
 
 
 class Wall:
@@ -40,7 +58,7 @@ class Wall:
 
     Raises:
         EnvironmentProblem: optuna-dashboard is not installed.
-        StudyError: there is no such study.
+        StudyError: there is no such study, or what the wall remembers is damaged.
     """
 
     def __init__(self, storage_url: str, study_name: str, artifacts: Path) -> None:
@@ -55,9 +73,12 @@ class Wall:
         self._trials = {
             trial.number: trial._trial_id for trial in self._study.get_trials(deepcopy=False)
         }
-        kept = self._study.user_attrs.get(_REMEMBERED, {})
+        stored = self._study.user_attrs.get(_REMEMBERED, {})
+        remembered = validate(WallMemory, stored, f"study '{study_name}': {_REMEMBERED}")
         self._kept: dict[str, dict[str, Any]] = {
-            kind: dict(kept.get(kind, {})) for kind in ("notes", "plots", "files")
+            "notes": dict(remembered.notes),
+            "plots": dict(remembered.plots),
+            "files": {name: list(file) for name, file in remembered.files.items()},
         }
 
     def name_objectives(self, names: Sequence[str]) -> None:

@@ -1,0 +1,344 @@
+"""What a study remembers besides its trials: one document, versioned and validated.
+
+It is one attribute of the Optuna study, ``gped:document``, always written whole. Only the process
+that asks writes it, so nothing is ever read, changed and written back by two. Whatever somebody
+else writes has an attribute of its own:
+
+============================  ==========================================================
+``gped:document``             this document, by the process that asks
+``gped:test:<trial>``         the test evaluation of one student, written once
+``gped:dashboard``            what the dashboard put on its wall, by the dashboard
+``gped:row`` of a trial       its row, see ``search.rows``
+============================  ==========================================================
+
+Version 1 is the model below. Studies made before it have a dozen attributes of free form, see
+``OLD_KEYS``; ``read_document`` reads both.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gped_nas.errors import StudyError
+from gped_nas.evaluate.measured import Key, Measured, Measures, from_public, to_public
+from gped_nas.search.objectives import Objective
+from gped_nas.search.snapshot import PairedDifference, Reference
+
+VERSION = 1
+DOCUMENT = "gped:document"
+TEST = "gped:test:"
+"""Before a trial number: the attribute of that student's test evaluation."""
+
+OLD_KEYS = (
+    "axes",
+    "box",
+    "class_names",
+    "config",
+    "identity",
+    "notes",
+    "objectives",
+    "precision",
+    "provenance",
+    "references",
+    "split",
+    "stream",
+    "teacher",
+    "test",
+)
+"""Attributes ``gped:<key>`` of a study made before there was a document."""
+
+Number = int | float
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Part(BaseModel):
+    """Base of what is stored as a JSON attribute: frozen, strict, nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, of what was given; ``validate`` reads it back."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class StreamPlace(Part):
+    """The teacher's stream.
+
+    Attributes:
+        path: its folder on the machine that began the study.
+        digest: of everything that is sealed in it.
+    """
+
+    path: str
+    digest: str
+
+
+class TeacherSummary(Part):
+    """What reports tell of the teacher; see ``StudySnapshot.teacher``.
+
+    Studies made earlier told less of it, and a later version may tell more: both are taken as they
+    are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+    digest: str = ""
+    num_samples: int = 0
+    method: str = ""
+    genotype: str = ""
+    samples_to_nll: tuple[tuple[Number, Number], ...] = ()
+    seconds: Number = 0.0
+    reliability: tuple[dict[str, Any], ...] = ()
+    diagnosis: dict[str, Any] = Field(default_factory=dict)
+    verdict: dict[str, Any] = Field(default_factory=dict)
+
+
+class Box(Part):
+    """The reference box, one number an objective, in their order.
+
+    Attributes:
+        best: where an objective is perfect, or the cost of the space's smallest genotype.
+        worst: the worst value that still counts.
+    """
+
+    best: tuple[Number, ...]
+    worst: tuple[Number, ...]
+
+
+class Description(Part):
+    """What never changes while a study grows; written once its teacher is there.
+
+    Attributes:
+        config: the resolved search space, plain data.
+        split_text: the dataset's split in words.
+        class_names: in label order; empty for regression.
+        stream: where the teacher lies.
+        teacher: what is told of it.
+        provenance: versions, device, seeds, digests.
+        box: the reference box.
+    """
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    split_text: str = ""
+    class_names: tuple[str, ...] = ()
+    stream: StreamPlace | None = None
+    teacher: TeacherSummary = TeacherSummary()
+    provenance: dict[str, str | Number] = Field(default_factory=dict)
+    box: Box | None = None
+
+
+class StoredMeasures(Part):
+    """A table of measures in its public form; see ``evaluate.measured``."""
+
+    metrics: dict[str, Number]
+    intervals: dict[str, tuple[Number, Number]] = Field(default_factory=dict)
+    n: dict[str, int] = Field(default_factory=dict)
+    why: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[Key, Measured]:
+        """The table."""
+        return from_public(self.metrics, self.intervals, self.n, self.why)
+
+
+class StoredReference(StoredMeasures):
+    """A ``Reference`` in its public form."""
+
+    name: str
+    label: str
+    costs: dict[str, int] = Field(default_factory=dict)
+    note: str = ""
+
+
+class References(Part):
+    """What the front is compared with.
+
+    Attributes:
+        baseline: the settings that the references were made with.
+        references: the predictors, as they are stored.
+        comparisons: paired test differences between them.
+    """
+
+    baseline: dict[str, Any] | None = None
+    references: tuple[StoredReference, ...] = ()
+    comparisons: tuple[PairedDifference, ...] = ()
+
+    @staticmethod
+    def of(
+        references: Iterable[Reference],
+        comparisons: Iterable[PairedDifference] = (),
+        baseline: dict[str, Any] | None = None,
+    ) -> "References":
+        """The references as they are stored."""
+        stored = [validate(StoredReference, r.to_json(), r.name) for r in references]
+        return References(
+            baseline=baseline, references=tuple(stored), comparisons=tuple(comparisons)
+        )
+
+    @property
+    def predictors(self) -> tuple[Reference, ...]:
+        """The references as everybody else knows them."""
+        return tuple(Reference.from_json(stored.to_json()) for stored in self.references)
+
+
+class StudentTest(StoredMeasures):
+    """What a student is worth on test, measured once.
+
+    Attributes:
+        comparisons: paired differences to the teacher.
+    """
+
+    comparisons: tuple[PairedDifference, ...] = ()
+
+    @staticmethod
+    def of(measures: Measures, comparisons: Iterable[PairedDifference] = ()) -> "StudentTest":
+        """A test evaluation as it is stored."""
+        stored = {**to_public(measures), "comparisons": [asdict(c) for c in comparisons]}
+        return validate(StudentTest, stored, "test")
+
+
+class StudyDocument(Part):
+    """See the module.
+
+    Attributes:
+        version: of this model.
+        identity: part name to digest of everything that must not change between runs.
+        objectives: in order.
+        description: None until the teacher is there.
+        precision: what ``recipe.precision: auto`` was decided to be; None where nothing was.
+        notes: things a reader must know, one sentence each.
+        references: None until a front was concluded.
+    """
+
+    version: Literal[1] = 1
+    identity: dict[str, str]
+    objectives: tuple[Objective, ...]
+    description: Description | None = None
+    precision: str | None = None
+    notes: tuple[str, ...] = ()
+    references: References | None = None
+
+    def with_changes(self, **changes: Any) -> "StudyDocument":
+        """A copy with some fields changed."""
+        return self.model_copy(update=changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``read_document`` reads it back."""
+        return {"version": self.version, **super().to_json()}
+
+
+def read_document(attributes: Mapping[str, Any], where: str) -> StudyDocument | None:
+    """The document among a study's attributes, of this version or from before there was one.
+
+    Args:
+        attributes: the study's user attributes.
+        where: the study, for messages.
+
+    Returns:
+        None where the attributes are not those of a study of ours.
+
+    Raises:
+        StudyError: it is damaged, or of a later version.
+    """
+    if DOCUMENT in attributes:
+        stored = attributes[DOCUMENT]
+        _check_version(stored, where)
+        return validate(StudyDocument, stored, f"{where}: {DOCUMENT}")
+
+    if isinstance(attributes.get("gped:identity"), dict):
+        return validate(StudyDocument, _from_old_keys(attributes), f"{where}: gped:")
+
+    return None
+
+
+def read_tests(attributes: Mapping[str, Any], where: str) -> dict[int, StudentTest]:
+    """The test evaluations among a study's attributes, by trial number.
+
+    Raises:
+        StudyError: one is damaged.
+    """
+    stored: dict[str, Any] = {}
+
+    # one dict of all of them, in studies made before each had an attribute of its own
+    together = attributes.get("gped:test", {})
+    if not isinstance(together, dict):
+        raise _damaged(f"{where}: gped:test", "found no mapping of trials")
+    for trial, evaluation in together.items():
+        stored[trial] = evaluation
+
+    for key, evaluation in attributes.items():
+        if key.startswith(TEST):
+            stored[key.removeprefix(TEST)] = evaluation
+
+    tests = {}
+    for trial, evaluation in stored.items():
+        if not (trial.isascii() and trial.isdigit()):
+            raise _damaged(f"{where}: {TEST}{trial}", "found no trial number in its name")
+        tests[int(trial)] = validate(StudentTest, evaluation, f"{where}: {TEST}{trial}")
+    return dict(sorted(tests.items()))
+
+
+def _from_old_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain data of a document, from the attributes of a study made before there was one."""
+    old = {key: attributes.get(f"gped:{key}") for key in OLD_KEYS}
+    document: dict[str, Any] = {"identity": old["identity"]}
+
+    # labels and kinds of objectives came with the teacher; until then only names were known
+    bare = old["objectives"] if isinstance(old["objectives"], list) else []
+    unlabeled = [
+        {"kind": "metric", "label": o.get("name"), **o} for o in bare if isinstance(o, dict)
+    ]
+    document["objectives"] = unlabeled if old["axes"] is None else old["axes"]
+
+    described = {
+        "config": old["config"],
+        "split_text": old["split"],
+        "class_names": old["class_names"],
+        "stream": old["stream"],
+        "teacher": old["teacher"],
+        "provenance": old["provenance"],
+        "box": old["box"],
+    }
+    if old["box"] is not None:  # it was written last: the description is whole
+        document["description"] = {k: v for k, v in described.items() if v is not None}
+
+    for key in ("precision", "notes", "references"):
+        if old[key] is not None:
+            document[key] = old[key]
+    return document
+
+
+def _check_version(stored: object, where: str) -> None:
+    version = stored.get("version") if isinstance(stored, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise StudyError(
+            f"{where}: made by a later gped-search (document version {version}, expected "
+            f"{VERSION}); upgrade gped-nas"
+        )
+
+
+def validate(model: type[Model], stored: object, where: str) -> Model:
+    """Plain data that was stored as a JSON attribute, as the model that it was written from.
+
+    Raises:
+        StudyError: somebody changed it to something else.
+    """
+    try:
+        # as JSON, in which a tuple is a list, and no more than that is taken for another type
+        return model.model_validate_json(json.dumps(stored))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise _damaged(f"{where}: {place}", first["msg"]) from None
+    except RecursionError:
+        raise _damaged(where, "nested too deeply") from None
+
+
+def _damaged(where: str, problem: str) -> StudyError:
+    return StudyError(
+        f"{where}: {problem}; it was changed by something other than gped-search; restore the "
+        "study from a backup, or choose another --study-name"
+    )
