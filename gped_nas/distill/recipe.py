@@ -149,6 +149,10 @@ class Recipe(Config):
             max(self.prox_every, step - step % self.prox_every) if step >= self.prox_every else step
         )
 
+    def phase_start(self, step: int) -> int:
+        """The first step of the phase that this step is in."""
+        return self.prune_step if step >= self.prune_step else 0
+
     @property
     def rung_steps(self) -> tuple[int, ...]:
         """After how many steps validation is looked at; the last rung is the end."""

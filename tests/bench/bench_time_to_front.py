@@ -34,7 +34,7 @@ from gped_nas import device as devices
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
 from gped_nas.api.teacher import Teacher, load_dataset
-from gped_nas.distill.feed import DistillationSet, batches
+from gped_nas.distill.feed import BatchOrder, DistillationSet
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.io import write_json
@@ -82,7 +82,7 @@ def cached_loop(genotype: Genotype, data: DistillationSet) -> Params:
     """One student by the plain loop."""
     network = Network(genotype, data)
     optimiser = torch.optim.Adam(network.parameters(), lr=LOOP.lr, fused=True)
-    order = batches(len(data.inputs), LOOP, 0)
+    order = BatchOrder(len(data.inputs), LOOP, 0)
     for step in range(LOOP.steps):
         index = next(order)
         optimiser.param_groups[0]["lr"] = LOOP.lr_at(step)
@@ -98,7 +98,7 @@ def best_threads(genotype: Genotype, data: DistillationSet) -> int:
     seconds = {}
     for threads in sorted({1, devices.usable_cores()}):
         torch.set_num_threads(threads)
-        network, order = Network(genotype, data), batches(len(data.inputs), LOOP, 0)
+        network, order = Network(genotype, data), BatchOrder(len(data.inputs), LOOP, 0)
         optimiser = torch.optim.Adam(network.parameters(), fused=True)
         times = []
         for _ in range(30):
