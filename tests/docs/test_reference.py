@@ -172,6 +172,7 @@ def test_no_settings_are_left_out() -> None:
         "Shard",
         "_SpecFile",
         "_NormalizationFile",
+        "_State",
     }
 
 
