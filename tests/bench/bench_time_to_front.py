@@ -60,7 +60,7 @@ def clocked(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 def kl(teacher: Teacher, family: str, params: Params) -> torch.Tensor:
     """KL(teacher || student) (N,) on validation, nats."""
-    said = torch.from_numpy(teacher.averaged("validation", gn.new_session("cpu")).log_prob_NC)
+    said = torch.from_numpy(teacher.averaged("validation").log_prob_NC)
     raw = FAMILIES[family].forward(params, teacher.dataset.inputs("validation"))
     log_prob = raw[:, : said.shape[1]].double().log_softmax(-1)
     return (said.exp() * (said - log_prob)).sum(-1)
@@ -167,7 +167,7 @@ def compare(space: SearchSpace) -> dict[str, Any]:
     online, kl_online = [], {}
     for place in (NUM_STUDENTS // 6 * k for k in (1, 3, 5)):
         genotype = genotypes[place]
-        feed = online_feed(chained, session)
+        feed = online_feed(chained, data.inputs)
         trained, cost = clocked(
             lambda g=genotype, f=feed: distill([g], data, recipe, seed=0, device=CPU, feed=f)
         )
