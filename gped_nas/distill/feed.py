@@ -3,12 +3,13 @@
 The update rule decides what that is. Let ``g_s`` be a target's value by posterior sample ``s`` at
 an input.
 
-* ``averaged``: the average of ``g_s`` over all samples, computed once. Same gradient on average as
-  the other two, and no noise from the samples: the default.
-* ``newest`` (U_s of the paper): ``g_s`` of one sample. From a stream that sample is drawn anew for
-  each input of each batch, by the samples' weights; online it is the newest state of the chain.
-* ``running_mean`` (U_o): the mean of all ``g_s`` that were drawn for this very input so far, by
-  counters an input.
+* ``averaged`` shows the average of ``g_s`` over all samples, which is computed once. Its gradient
+  is that of the other two on average, without the noise of single samples. It is the default.
+* ``newest`` (U_s of the paper) shows ``g_s`` of one sample. From a stream, that sample is drawn
+  anew for each input of each batch, by the samples' weights. Online, it is the newest state of the
+  chain.
+* ``running_mean`` (U_o of the paper) shows the mean of all ``g_s`` that were drawn for this very
+  input so far. For example, the third time that an input comes, it shows the mean of three.
 
 A rule that would make a loss learn something else than its target is refused, see ``check_update``.
 

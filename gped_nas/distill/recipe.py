@@ -111,8 +111,8 @@ class Recipe(Config):
     def _patience_needs_rungs(self) -> "Recipe":
         if self.patience and not self.rungs:
             raise ValueError(
-                "patience: found it without rungs, expected rungs of at least 1: that is where it "
-                "looks"
+                "patience: needs rungs of at least 1, because students are checked at rungs; set "
+                "recipe.rungs"
             )
         if self.rungs and self.update != "averaged":
             raise ValueError(
