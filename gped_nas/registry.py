@@ -104,11 +104,14 @@ class Registry(Mapping[str, T], Generic[T]):
     Args:
         kind: what it holds, for messages: ``"family"``.
         package: the package whose modules register the built-in components.
+        contract: the class that components are of, or have the public attributes of; None if any
+            callable will do.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, contract: type | None = None) -> None:
         self.kind = kind
         self._package = package
+        self._contract = contract
         self._items: dict[str, T] = {}
         self._sources: dict[str, str] = {}
         self._is_discovered = False
@@ -118,7 +121,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """Decorator that files a component under ``name``.
 
         Raises:
-            RegistryError: the name is taken, or is not the one that the component itself bears.
+            RegistryError: the name is taken, or is not the one that the component itself bears; or
+                the component is not what the registry holds.
         """
 
         def file(item: T) -> T:
@@ -137,11 +141,26 @@ class Registry(Mapping[str, T], Generic[T]):
                     f"expected its own name; register it as '{own_name}'"
                 )
 
+            self._check_contract(name, item)
             self._items[name] = item
             self._sources[name] = source
             return item
 
         return file
+
+    def _check_contract(self, name: str, item: object) -> None:
+        contract = self._contract
+        if contract is None or isinstance(item, contract):
+            return
+        place = f"{self.kind} '{name}'"
+        expected = f"{contract.__module__}.{contract.__qualname__}"
+        if isinstance(item, type):
+            raise RegistryError(
+                f"{place}: found the class {item.__name__}, expected an object of it"
+            )
+        raise RegistryError(
+            f"{place}: found {item!r}, expected a {expected}, or one that inherits it"
+        )
 
     def add(self, item: T) -> T:
         """File a component under the name that it states itself, and return it.

@@ -136,63 +136,24 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-# One small setting of every registered method, and small genotypes of every registered family: what
-# the contract tests run. A contract test fails when a registered name has no entry here.
 METHOD_SETTINGS: dict[str, dict[str, object]] = {
-    "sgld": {"step_size": {"initial": 0.01, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
-    "map": {"steps": 300, "batch_size": 4},
-    "import": {"path": "samples.safetensors"},
-    "vi": {"steps": 300, "batch_size": 4},
-    "mc_dropout": {"steps": 300, "batch_size": 4, "rate": 0.3},
-    "swag": {"steps": 100, "batch_size": 4, "collect_every": 3, "collections": 3, "rank": 2},
-    "laplace": {"steps": 300, "batch_size": 4},
-    "deep_ensemble": {"steps": 200, "batch_size": 4, "regulariser": "anchor"},
-    "psgld": {"step_size": {"initial": 0.001, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
-    "sghmc": {"step_size": {"initial": 0.05, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
-    "csgld": {
-        "step_size": {"initial": 0.01, "length": 6},
-        "thinning": 2,
-        "samples_per_cycle": 2,
-        "exploration": 0.3,
-    },
-    "csghmc": {
-        "step_size": {"initial": 0.05, "length": 6},
-        "thinning": 2,
-        "samples_per_cycle": 2,
-        "exploration": 0.3,
-    },
-    "hmc": {"step_size": 0.05, "leapfrog_steps": 3, "burn_in": 4, "thinning": 2},
+    name: dict(method.example) for name, method in METHODS.items()
 }
+"""A small setting of every registered method."""
+
 GENOTYPES: dict[str, list[Genotype]] = {
-    "mlp": [
-        Genotype("mlp", depth=0),
-        Genotype("mlp", depth=1, width=1),
-        Genotype("mlp", depth=1, width=7),
-        Genotype("mlp", depth=2, width=[5, 3]),
-        Genotype("mlp", depth=3, width=[2, 9, 4]),
-        Genotype("mlp", depth=12, width=3),
-    ],
-    "cnn": [
-        Genotype("cnn", depth=1, width=1, kernel=1),
-        Genotype("cnn", depth=1, width=3, kernel=6, head_width=[4]),
-        Genotype("cnn", depth=2, width=[4, 5], kernel=[3, 2], pool=[2, 1], head_width=[6, 3]),
-        Genotype("cnn", depth=3, width=[2, 6, 3], kernel=2, pool=[1, 1, 2]),
-    ],
-    "resnet": [
-        Genotype("resnet", depth=1, width=[1]),
-        Genotype("resnet", depth=2, width=[3]),
-        Genotype("resnet", depth=[1, 2], width=[4, 6]),
-        Genotype("resnet", depth=[2, 1, 1], width=[3, 5, 2]),
-    ],
+    name: [Genotype(name, **values) for values in family.examples]
+    for name, family in FAMILIES.items()
 }
+"""Small genotypes of every registered family."""
+
 INPUT_SHAPES: dict[str, list[tuple[int, ...]]] = {
-    "mlp": [INPUT_SHAPE, (1, 3, 3)],
-    "cnn": [(1, 6, 7), (3, 9, 8)],
-    "resnet": [(1, 5, 6), (3, 8, 7)],
+    name: list(family.example_inputs) for name, family in FAMILIES.items()
 }
 """Shapes of inputs that every genotype of a family can read; the first one is that of
 ``classifier``.
 """
+
 FAMILY_CASES = [
     (genotype, shape)
     for family in GENOTYPES

@@ -11,6 +11,7 @@ from gped_nas.data.base import DATASETS
 from gped_nas.data.views import POLICIES
 from gped_nas.errors import ConfigError, EnvironmentProblem, RegistryError
 from gped_nas.models.base import FAMILIES
+from gped_nas.models.mlp import Mlp
 from gped_nas.posterior.base import METHODS
 from gped_nas.registry import Registry
 
@@ -171,6 +172,16 @@ def test_a_component_is_registered_under_its_own_name():
     ):
         registry.register("green")(Color("blue"))
     assert list(registry) == ["red"]
+
+
+def test_only_what_a_registry_holds_is_registered():
+    with pytest.raises(
+        RegistryError, match="family 'mine': found the class Mlp, expected an object"
+    ):
+        FAMILIES.register("mine")(Mlp)
+    with pytest.raises(RegistryError, match="method 'mine': found 3, expected a gped_nas.*Method"):
+        METHODS.register("mine")(3)
+    assert "mine" not in FAMILIES and "mine" not in METHODS
 
 
 def test_a_policy_is_registered_under_the_name_that_its_settings_expect():

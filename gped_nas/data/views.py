@@ -72,7 +72,7 @@ class Policy(Generic[C]):
         return names[0] if len(names) == 1 else None
 
 
-POLICIES: Registry[Policy[Any]] = Registry("policy", "gped_nas.data")
+POLICIES: Registry[Policy[Any]] = Registry("policy", "gped_nas.data", Policy)
 
 
 def _no_samples(x: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from gped_nas.distill.centring import Centres, enter, leave, unit_means
 from gped_nas.distill.components import fit
-from gped_nas.distill.course import lr_factor, student_seed
-from gped_nas.distill.feed import Batch, CachedFeed, DistillationSet
+from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
+from gped_nas.distill.kernel import lr_factor, student_seed
 from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
-from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
+from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.models.compact import compact
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
@@ -39,7 +39,8 @@ def distill_one(
         prox: the group lasso's proximal step.
     """
     generator = torch.Generator().manual_seed(student_seed(seed, genotype))
-    params = initialise(data.shapes(genotype), generator=generator)
+    family = FAMILIES[genotype.family]
+    params = family.initialize(data.shapes(genotype), generator=generator)
     if recipe.components:
         frame = fit(data.inputs, recipe.components)
         inside = replace(data, inputs=frame.project(data.inputs))
@@ -50,7 +51,7 @@ def distill_one(
 def _trained(
     genotype: Genotype, params: Params, data: DistillationSet, recipe: Recipe, seed: int, prox: Prox
 ) -> Params:
-    feed = CachedFeed(data, recipe, seed)
+    feed = cached_batches(data, recipe, seed)
     params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
     params = compact(genotype.family, params)
     return _train(

@@ -23,7 +23,7 @@ all others.
 """
 
 
-class DeviceSchedule:
+class CountedStep:
     """A step of a worker's bundles that finds its batch and its step size by a counter on the
     device.
     """
@@ -65,9 +65,9 @@ class DeviceSchedule:
 
 
 class Replay:
-    """``DeviceSchedule`` as a CUDA graph after ``WARM_UP`` plain steps."""
+    """``CountedStep`` as a CUDA graph after ``WARM_UP`` plain steps."""
 
-    def __init__(self, step: DeviceSchedule) -> None:
+    def __init__(self, step: CountedStep) -> None:
         self._step = step
         self._num_plain = 0
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -19,7 +19,7 @@ from gped_nas.config import Config, parse
 from gped_nas.data.base import Normalization
 from gped_nas.errors import ConfigError, DataError, GpedError
 from gped_nas.io import canonical_json, make_dir, read_json, write_text
-from gped_nas.models.base import FAMILIES, Params, Shapes
+from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes
 from gped_nas.models.storage import read_weights, write_weights
 from gped_nas.targets.base import Target, parse_targets, resolve
 from gped_nas.targets.layout import HeadLayout
@@ -246,12 +246,22 @@ def load_student(folder: Path) -> Student:
         genotype=file.genotype,
         about=file.about,
     )
-    params = read_weights(folder / WEIGHTS_FILE)
+    params = _in_the_familys_order(read_weights(folder / WEIGHTS_FILE), spec)
     try:
         student: Student = Student(spec, params).eval()
     except DataError as error:
         raise DataError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
     return student
+
+
+def _in_the_familys_order(params: Params, spec: StudentSpec) -> Params:
+    """Parameters in the order in which the genotype's shapes have them; a file keeps none."""
+    try:
+        genotype = Genotype.from_json(spec.genotype)
+        shapes = genotype.shapes(spec.input_shape, spec.layout.num_outputs)
+    except (GpedError, KeyError):  # it tells where a student comes from, and may say nothing
+        return params
+    return {name: params[name] for name in shapes} if set(shapes) == set(params) else params
 
 
 def _label_normalization(file: _NormalizationFile | None) -> Normalization | None:

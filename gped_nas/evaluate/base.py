@@ -160,7 +160,7 @@ def _of_task(targets: tuple[str, ...], task: Task) -> set[str]:
     return set(targets) - {main for other, main in _MAIN.items() if other != task}
 
 
-METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate")
+METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate", Metric)
 
 
 def add_metric(

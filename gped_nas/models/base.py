@@ -7,9 +7,10 @@ networks share one forward.
 
 import math
 import sys
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,21 +64,55 @@ class Group:
         return shapes[self.weights[0]][0]
 
 
-class Family(Protocol):
-    """A network blueprint that can be built at many sizes."""
+class Family(ABC):
+    """A network blueprint that can be built at many sizes.
+
+    Inherit it: what has a default below is then right for chains of layers whose last layer is
+    dense. Rules that hold for every family, because code elsewhere knows parameters by name alone:
+
+    * The parameters of a layer are ``<layer>.weight`` and ``<layer>.bias``: of shapes (outputs,
+      inputs, ...) and (outputs,). Priors that scale with the fan-in find a bias's layer by it; a
+      parameter of one axis without a weight beside it counts as having one input.
+    * No name ends in ``.scale``, which is what the scale of int8 weights is called on disk.
+    * Parameters alone say what the network is: ``forward``, ``groups``, ``macs`` and ``describe``
+      see shapes after pruning, and no genotype.
+    * Units that a ``Group`` with ``constant`` describes are ReLUs: a dead unit sends relu(bias).
+
+    ``gped_nas.testing.check_family`` checks all of it.
+    """
 
     @property
     def counts(self) -> Mapping[str, str]:
         """For each genotype value with an entry a layer, the value that says how many entries there
-        are.
+        are; none by default.
         """
-        ...
+        return {}
 
     @property
     def monotone(self) -> frozenset[str]:
-        """The genotype values with which every cost grows, the others left alone."""
-        ...
+        """The genotype values with which every cost grows, the others left alone; none by default."""
+        return frozenset()
 
+    @property
+    def free_operators(self) -> frozenset[str]:
+        """Operators of the forward pass that cost nothing by convention, as fvcore calls them.
+
+        Those of ``costs`` (ReLU and other activations, norms, pooling, reshaping) need not be
+        repeated: ``frozenset({"aten::softplus"})``.
+        """
+        return frozenset()
+
+    @property
+    def examples(self) -> Sequence[Mapping[str, Any]]:
+        """Small genotypes, as values, on which the contract suite tries the family."""
+        return ()
+
+    @property
+    def example_inputs(self) -> Sequence[tuple[int, ...]]:
+        """Shapes of small inputs, each of which all ``examples`` can read."""
+        return ((4,),)
+
+    @abstractmethod
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Architecture values checked, completed and with inactive ones dropped.
 
@@ -85,21 +120,19 @@ class Family(Protocol):
             ConfigError: a value is unknown, missing or impossible; the message starts with its
                 name.
         """
-        ...
 
+    @abstractmethod
     def shapes(
         self, values: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int
     ) -> Shapes:
         """Parameter shapes of the network, from input to raw outputs.
 
-        The order is that in which ``storage.decode`` reads names.
-
         Raises:
             ConfigError: no such network can read inputs of this shape; the message starts with the
                 value to change.
         """
-        ...
 
+    @abstractmethod
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """Raw outputs (B, num_outputs) for normalised inputs (B, *input_shape); any widths, pruned
         too.
@@ -107,25 +140,57 @@ class Family(Protocol):
         Raises:
             KeyError: a parameter is missing.
         """
-        ...
 
-    def groups(self, shapes: Shapes) -> list[Group]:
-        """The prunable groups, from input to output."""
-        ...
-
+    @abstractmethod
     def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
         """Multiply-adds of one example by the name of the weight that does them, analytically."""
-        ...
+
+    def initialize(self, shapes: Shapes, *, generator: torch.Generator) -> Params:
+        """Fresh parameters in the order of ``shapes``; by default those of ``initialise``."""
+        return initialise(shapes, generator=generator)
+
+    def head(self, shapes: Shapes) -> tuple[str, str] | None:
+        """Weight (outputs, inputs) and bias (outputs,) of the dense layer that gives the raw
+        outputs; None if there is none.
+
+        By default the last two parameters, if they are such a layer.
+        """
+        if len(shapes) < 2:
+            return None
+        weight, bias = list(shapes)[-2:]
+        is_dense = len(shapes[weight]) == 2 and shapes[bias] == shapes[weight][:1]
+        return (weight, bias) if is_dense else None
+
+    def groups(self, shapes: Shapes) -> list[Group]:
+        """The prunable groups, from input to output; none by default."""
+        return []
 
     def describe(self, shapes: Shapes) -> list[dict[str, Any]]:
         """One row a layer for people: ``{"layer", "kind", "inputs", "outputs", "params"}``.
 
-        Inputs and outputs of a convolution or a norm are channels.
+        Inputs and outputs of a convolution or a norm are channels. By default the parameters whose
+        names differ in the last word alone are a layer.
         """
-        ...
+        layers: dict[str, list[tuple[int, ...]]] = {}
+        for name, shape in shapes.items():
+            layers.setdefault(name.rpartition(".")[0] or name, []).append(shape)
+
+        rows = []
+        for layer, parts in layers.items():
+            outputs, *inputs = max(parts, key=len)
+            rows.append(
+                {
+                    "layer": layer,
+                    "kind": {0: "vector", 1: "linear"}.get(len(inputs), "conv"),
+                    "inputs": inputs[0] if inputs else outputs,
+                    "outputs": outputs,
+                    "params": sum(math.prod(shape) for shape in parts),
+                }
+            )
+        return rows
 
 
-FAMILIES: Registry[Family] = Registry("family", "gped_nas.models")
+FAMILIES: Registry[Family] = Registry("family", "gped_nas.models", Family)
 
 
 @dataclass(frozen=True, init=False)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, Group, Params, Shapes, Value
+from gped_nas.models.base import FAMILIES, Family, Group, Params, Shapes, Value
 from gped_nas.models.images import channels_last, image_of
 from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole
 
@@ -30,7 +30,7 @@ MAX_POOL = 8
 _POOL = "pool"
 
 
-class Cnn:
+class Cnn(Family):
     """Layers ``layers.0 ... layers.(depth + head_depth)``: convolutions, then dense ones; the last
     gives the outputs.
 
@@ -47,6 +47,13 @@ class Cnn:
 
     counts = {"width": "depth", "kernel": "depth", "pool": "depth", "head_width": "head_depth"}
     monotone = frozenset({"width", "head_width"})
+    examples = (
+        {"depth": 1, "width": 1, "kernel": 1},
+        {"depth": 1, "width": 3, "kernel": 6, "head_width": [4]},
+        {"depth": 2, "width": [4, 5], "kernel": [3, 2], "pool": [2, 1], "head_width": [6, 3]},
+        {"depth": 3, "width": [2, 6, 3], "kernel": 2, "pool": [1, 1, 2]},
+    )
+    example_inputs = ((1, 6, 7), (3, 9, 8))
 
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """See ``Family.canonical``: one entry a block or dense layer."""

@@ -8,13 +8,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from gped_nas.models.base import FAMILIES, Group, Params, Shapes, Value
+from gped_nas.models.base import FAMILIES, Family, Group, Params, Shapes, Value
 from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole
 
 MAX_DEPTH = 16
 
 
-class Mlp:
+class Mlp(Family):
     """Dense layers ``layers.0 ... layers.depth``; the last one gives the raw outputs.
 
     Genotype values: ``depth``, the number of hidden layers (0 is a linear model), and ``width``,
@@ -23,6 +23,15 @@ class Mlp:
 
     counts = {"width": "depth"}
     monotone = frozenset({"width"})
+    examples = (
+        {"depth": 0},
+        {"depth": 1, "width": 1},
+        {"depth": 1, "width": 7},
+        {"depth": 2, "width": [5, 3]},
+        {"depth": 3, "width": [2, 9, 4]},
+        {"depth": 12, "width": 3},
+    )
+    example_inputs = ((4,), (1, 3, 3))
 
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """See ``Family.canonical``: ``width`` becomes one entry a hidden layer."""

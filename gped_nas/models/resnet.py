@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, Group, Params, Shapes, Value
+from gped_nas.models.base import FAMILIES, Family, Group, Params, Shapes, Value
 from gped_nas.models.images import channels_last, image_of
 from gped_nas.models.norms import filter_response_norm
 from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole
@@ -27,7 +27,7 @@ MAX_STAGES = 8
 MAX_BLOCKS = 32
 
 
-class ResNet:
+class ResNet(Family):
     """``layers.0`` is the stem, ``layers.1 ... layers.stages`` are stages, one layer more gives the
     raw outputs.
 
@@ -46,6 +46,13 @@ class ResNet:
 
     counts = {"width": "stages", "depth": "stages"}
     monotone = frozenset({"width", "depth"})
+    examples = (
+        {"depth": 1, "width": [1]},
+        {"depth": 2, "width": [3]},
+        {"depth": [1, 2], "width": [4, 6]},
+        {"depth": [2, 1, 1], "width": [3, 5, 2]},
+    )
+    example_inputs = ((1, 5, 6), (3, 8, 7))
 
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """See ``Family.canonical``: one entry a stage."""

@@ -5,8 +5,8 @@ method targets the density proportional to ``exp(-U / T)`` with temperature ``T`
 method has one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from gped_nas import rng
 from gped_nas.config import Config
 from gped_nas.data.base import Dataset
-from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes, initialise
+from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes
 from gped_nas.posterior.budget import Suited, nothing_special
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
@@ -190,6 +190,8 @@ class Method:
             can only be run with settings that a user gives.
         takes_all_data: each of its steps takes all data; comparisons leave it out where networks
             are large.
+        example: settings with which eight steps on a small classifier take no time, for the
+            contract suite; without ``name``.
     """
 
     config: type[MethodConfig]
@@ -197,6 +199,7 @@ class Method:
     origin: Origin = "chain"
     suited: Suited | None = nothing_special
     takes_all_data: bool = False
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(
         self, problem: Problem, cfg: Any, *, generator: Generator, state: State | None = None
@@ -212,7 +215,7 @@ class Method:
         return self.run(problem, cfg, generator=generator, state=state)
 
 
-METHODS: Registry[Method] = Registry("method", "gped_nas.posterior")
+METHODS: Registry[Method] = Registry("method", "gped_nas.posterior", Method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +279,7 @@ def posterior_of(
         shapes=shapes,
         log_likelihood=supervised_network(family, shapes, likelihood),
         log_prior=prior,
-        initialise=lambda generator: initialise(shapes, generator=generator),
+        initialise=lambda generator: family.initialize(shapes, generator=generator),
         x=x.to(device),
         y=y.to(device),
     )
@@ -284,10 +287,7 @@ def posterior_of(
 
 def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -> Network:
     """The network of these parameter shapes, with the likelihood of its raw outputs."""
-    names = list(shapes)
-    last = (names[-2], names[-1]) if len(names) > 1 else None
-    if last and (len(shapes[last[0]]) != 2 or shapes[last[1]] != shapes[last[0]][:1]):
-        last = None
+    last = family.head(shapes)
     groups = family.groups(shapes)
     return Network(
         forward=family.forward,

@@ -99,5 +99,11 @@ METHODS.register("csghmc")(
             "samples_per_cycle": 3,
             "friction": 1 / (10 * budget.step_size**0.5),
         },
+        example={
+            "step_size": {"initial": 0.05, "length": 6},
+            "thinning": 2,
+            "samples_per_cycle": 2,
+            "exploration": 0.3,
+        },
     )
 )

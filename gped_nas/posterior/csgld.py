@@ -120,5 +120,11 @@ METHODS.register("csgld")(
             "step_size": {"initial": 3 * budget.step_size, "length": 10 * budget.thinning},
             "samples_per_cycle": 3,
         },
+        example={
+            "step_size": {"initial": 0.01, "length": 6},
+            "thinning": 2,
+            "samples_per_cycle": 2,
+            "exploration": 0.3,
+        },
     )
 )

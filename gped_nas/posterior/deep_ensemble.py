@@ -119,5 +119,6 @@ METHODS.register("deep_ensemble")(
             "num_samples": DeepEnsembleConfig.model_fields["num_samples"].default,
             "steps": 2000,
         },
+        example={"steps": 200, "batch_size": 4, "regulariser": "anchor"},
     )
 )

@@ -221,5 +221,11 @@ def hmc(
 
 
 METHODS.register("hmc")(
-    Method(HmcConfig, hmc, suited=lambda budget: {"leapfrog_steps": 100}, takes_all_data=True)
+    Method(
+        HmcConfig,
+        hmc,
+        suited=lambda budget: {"leapfrog_steps": 100},
+        takes_all_data=True,
+        example={"step_size": 0.05, "leapfrog_steps": 3, "burn_in": 4, "thinning": 2},
+    )
 )

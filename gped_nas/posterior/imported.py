@@ -244,4 +244,12 @@ def imported(
         yield Step(PosteriorSample(theta_SW[i], float(weight_S[i])), {"next": torch.tensor(i + 1)})
 
 
-METHODS.register("import")(Method(ImportConfig, imported, origin="given", suited=None))
+METHODS.register("import")(
+    Method(
+        ImportConfig,
+        imported,
+        origin="given",
+        suited=None,
+        example={"path": "samples.safetensors"},
+    )
+)

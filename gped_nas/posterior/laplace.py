@@ -238,4 +238,11 @@ def laplace(
         yield Step(PosteriorSample(layer.replaced(mode + away)), state)
 
 
-METHODS.register("laplace")(Method(LaplaceConfig, laplace, origin="fitted"))
+METHODS.register("laplace")(
+    Method(
+        LaplaceConfig,
+        laplace,
+        origin="fitted",
+        example={"steps": 300, "batch_size": 4},
+    )
+)

@@ -34,4 +34,11 @@ def map_estimate(
         yield Step(PosteriorSample(reached["theta"]) if is_done else None, reached)
 
 
-METHODS.register("map")(Method(MapConfig, map_estimate, origin="optimised"))
+METHODS.register("map")(
+    Method(
+        MapConfig,
+        map_estimate,
+        origin="optimised",
+        example={"steps": 300, "batch_size": 4},
+    )
+)

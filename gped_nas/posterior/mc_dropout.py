@@ -112,4 +112,11 @@ def mc_dropout(
         yield Step(PosteriorSample(sample_W), {**trained, "rng": generator.get_state()})
 
 
-METHODS.register("mc_dropout")(Method(McDropoutConfig, mc_dropout, origin="fitted"))
+METHODS.register("mc_dropout")(
+    Method(
+        McDropoutConfig,
+        mc_dropout,
+        origin="fitted",
+        example={"steps": 300, "batch_size": 4, "rate": 0.3},
+    )
+)

@@ -140,5 +140,6 @@ METHODS.register("psgld")(
         PsgldConfig,
         psgld,
         suited=lambda budget: {"step_size": {"initial": budget.step_size / 10}, "damping": 0.05},
+        example={"step_size": {"initial": 0.001, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     )
 )

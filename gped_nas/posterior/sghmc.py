@@ -198,5 +198,6 @@ METHODS.register("sghmc")(
             "step_size": {"initial": budget.step_size**0.5},
             "friction": 1 / (10 * budget.step_size**0.5),
         },
+        example={"step_size": {"initial": 0.05, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     )
 )

@@ -76,5 +76,10 @@ def sgld(
 
 
 METHODS.register("sgld")(
-    Method(SgldConfig, sgld, suited=lambda budget: {"step_size": {"initial": budget.step_size}})
+    Method(
+        SgldConfig,
+        sgld,
+        suited=lambda budget: {"step_size": {"initial": budget.step_size}},
+        example={"step_size": {"initial": 0.01, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
+    )
 )

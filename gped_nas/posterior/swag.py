@@ -142,4 +142,11 @@ def swag(
         yield Step(PosteriorSample(sample_W), {**moments, "rng": generator.get_state()})
 
 
-METHODS.register("swag")(Method(SwagConfig, swag, origin="fitted"))
+METHODS.register("swag")(
+    Method(
+        SwagConfig,
+        swag,
+        origin="fitted",
+        example={"steps": 100, "batch_size": 4, "collect_every": 3, "collections": 3, "rank": 2},
+    )
+)

@@ -148,4 +148,11 @@ def vi(
         yield Step(PosteriorSample(sample_W), {**trained, "rng": generator.get_state()})
 
 
-METHODS.register("vi")(Method(ViConfig, vi, origin="fitted"))
+METHODS.register("vi")(
+    Method(
+        ViConfig,
+        vi,
+        origin="fitted",
+        example={"steps": 300, "batch_size": 4},
+    )
+)

@@ -141,7 +141,7 @@ class DerivedTarget(Target):
     from_heads: Callable[[RawHeads], Tensor] | None = None
 
 
-TARGETS: Registry[Target] = Registry("target", "gped_nas.targets")
+TARGETS: Registry[Target] = Registry("target", "gped_nas.targets", Target)
 
 MAIN_TARGET: dict[Prediction, str] = {"log_prob": "predictive", "normal": "predictive_normal"}
 """The target that every student of such a teacher has: the one that metrics judge."""

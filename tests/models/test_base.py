@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError, RegistryError
-from gped_nas.models.base import Genotype, initialise, num_params
+from gped_nas.models.base import Family, Genotype, initialise, num_params
 
 WIDTHS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
@@ -97,3 +97,43 @@ def test_initial_weights_have_variance_two_over_fan_in_and_biases_are_zero():
     assert not params["b"].any()
     again = initialise({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))
     assert torch.equal(params["w"], again["w"])
+
+
+class Bare(Family):
+    """A family that says no more than it must: one convolution, a vector, a dense layer."""
+
+    def canonical(self, values):
+        return dict(values)
+
+    def shapes(self, values, input_shape, num_outputs):
+        shapes = {"conv.weight": (3, 1, 2, 2), "conv.bias": (3,), "shift": (3,)}
+        return shapes | {"out.weight": (num_outputs, 3), "out.bias": (num_outputs,)}
+
+    def forward(self, params, x):
+        raise NotImplementedError
+
+    def macs(self, shapes, input_shape):
+        return {}
+
+
+def test_a_family_gets_what_it_does_not_say():
+    family = Bare()
+    shapes = family.shapes({}, (1, 4, 4), 5)
+    assert (family.counts, family.monotone, family.groups(shapes)) == ({}, frozenset(), [])
+    assert family.head(shapes) == ("out.weight", "out.bias")
+    assert family.describe(shapes) == [
+        {"layer": "conv", "kind": "conv", "inputs": 1, "outputs": 3, "params": 15},
+        {"layer": "shift", "kind": "vector", "inputs": 3, "outputs": 3, "params": 3},
+        {"layer": "out", "kind": "linear", "inputs": 3, "outputs": 5, "params": 20},
+    ]
+    fresh = family.initialize(shapes, generator=rng.generator(0, "bare"))
+    again = initialise(shapes, generator=rng.generator(0, "bare"))
+    assert list(fresh) == list(shapes) and all(torch.equal(fresh[n], again[n]) for n in shapes)
+
+
+def test_a_last_layer_that_is_not_dense_is_no_head():
+    family = Bare()
+    conv = {"a.weight": (2, 1, 3, 3), "a.bias": (2,)}
+    assert family.head(conv) is None
+    assert family.head({"a.weight": (2, 3)}) is None
+    assert family.head({"a.weight": (2, 3), "b.gain": (3,)}) is None

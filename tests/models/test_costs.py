@@ -15,6 +15,7 @@ from gped_nas.models.costs import (
     largest_product,
     smallest_cost,
 )
+from gped_nas.models.mlp import Mlp
 from gped_nas.models.storage import write_weights
 
 
@@ -128,7 +129,7 @@ def test_analytic_macs_are_those_that_two_counters_find_on_200_random_networks_w
     ],
 )
 def test_an_operator_without_a_rule_is_an_error(monkeypatch, operator, forward):
-    class Strange:
+    class Strange(Mlp):
         def forward(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
             return forward(params, x)
 
@@ -159,9 +160,21 @@ def test_costs_are_plain_numbers():
     "activation", [torch.tanh, torch.sigmoid, torch.nn.functional.gelu, torch.nn.functional.silu]
 )
 def test_an_activation_costs_nothing(monkeypatch, activation):
-    class Smooth:
+    class Smooth(Mlp):
         def forward(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
             return activation(torch.nn.functional.linear(x, params["w"]))
 
     monkeypatch.setitem(FAMILIES._items, "smooth", Smooth())
     assert count_macs("smooth", {"w": (3, 2)}, (2,)) == {"linear": 6}
+
+
+def test_a_family_names_operators_of_its_own_that_cost_nothing(monkeypatch):
+    class Soft(Mlp):
+        def forward(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+            return torch.nn.functional.softplus(torch.nn.functional.linear(x, params["w"]))
+
+    monkeypatch.setitem(FAMILIES._items, "soft", Soft())
+    with pytest.raises(GpedError, match="'soft': no rule counts aten::softplus; .*free_operators"):
+        count_macs("soft", {"w": (3, 2)}, (2,))
+    monkeypatch.setattr(Soft, "free_operators", frozenset({"aten::softplus"}))
+    assert count_macs("soft", {"w": (3, 2)}, (2,)) == {"linear": 6}
