@@ -25,7 +25,7 @@ test: $(VENV)/.dev  ## the whole suite
 # The same products round otherwise on each processor: older ones are imitated by what this one may use.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 SSE41 := ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2
-NUMERICAL := $(wildcard $(addprefix tests/,contracts data distill evaluate models posterior statistical stream targets))
+NUMERICAL := $(wildcard $(addprefix tests/,contracts data distill evaluate golden models old posterior statistical stream targets))
 
 test-processors: $(VENV)/.dev  ## the numerical tests, rounded as three kinds of processor do
 	env $(AVX2) $(BIN)/python -m pytest $(NUMERICAL)

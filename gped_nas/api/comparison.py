@@ -17,7 +17,7 @@ from gped_nas import rng
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.settings import method_settings
-from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, predictor
+from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.api.verdict import Level, judge
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.shift import permuted
@@ -25,13 +25,11 @@ from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.uncertainty import auroc
-from gped_nas.io import read_json
 from gped_nas.models.base import num_params
 from gped_nas.posterior.base import METHODS, MethodConfig
 from gped_nas.posterior.diagnostics import agreement, total_variation
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
-from gped_nas.stream.reader import Stream
 from gped_nas.targets.formulas import entropy
 
 MAX_HMC_PARAMS = 20_000
@@ -125,7 +123,7 @@ def compare_methods(
     Raises:
         ConfigError: settings that a method does not take, or a network too large for the reference
             where that takes all data in each step.
-        GpedError: see ``build_teacher``.
+        GpedError: see ``sample_teacher``.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
     session, dataset = session or new_session(), load_dataset(space)
@@ -151,10 +149,10 @@ def compare_methods(
     truth: AnyPredictions | None = None
     for cfg in settings:
         session.raise_if_stopped()
-        teacher = build_teacher(replace(space, method=cfg, views=()), session, dataset=dataset)
-        rows.append(measure(teacher, session, part="validation", truth=truth))
+        teacher = sample_teacher(replace(space, method=cfg, views=()), session, dataset=dataset)
+        rows.append(measure(teacher, part="validation", truth=truth))
         if cfg.name == reference:
-            truth = teacher.averaged("validation", session)
+            truth = teacher.averaged("validation")
     return MethodComparison(tuple(rows), skipped)
 
 
@@ -184,23 +182,16 @@ def _too_large(size: int) -> str:
     )
 
 
-def measure(
-    teacher: Teacher, session: Session, *, part: Part, truth: AnyPredictions | None
-) -> MethodRow:
+def measure(teacher: Teacher, *, part: Part, truth: AnyPredictions | None) -> MethodRow:
     """One row of the table.
 
     Args:
-        teacher: whose stream is built.
-        session: how to run.
+        teacher: who is measured.
         part: where predictions are measured; the verdict is always that of validation.
         truth: the reference's average on the same part.
     """
-    stream, mean, labels = (
-        teacher.stream,
-        teacher.averaged(part, session),
-        teacher.dataset.labels(part),
-    )
-    diagnosis = diagnose(teacher, session)
+    stream, mean, labels = teacher.stream, teacher.averaged(part), teacher.dataset.labels(part)
+    diagnosis = diagnose(teacher)
     mixing = diagnosis.mixing.get("probabilities") or diagnosis.mixing.get("means")
     values = {
         name: METRICS[name].value(mean, labels) if METRICS[name].applies(mean, None) else None
@@ -211,8 +202,8 @@ def measure(
         **_against(mean, truth),
         nll=METRICS["nll"].value(mean, labels),
         **values,
-        **_outside(teacher, mean, part, session),
-        seconds=sampling_seconds(stream),
+        **_outside(teacher, mean, part),
+        seconds=stream.sampling_seconds,
         weights_bytes=4 * num_params(stream.key.shapes) * stream.num_samples
         if stream.has_weights
         else 0,
@@ -220,13 +211,6 @@ def measure(
         effective_samples=mixing.ess[0] if mixing and mixing.ess else None,
         verdict=judge(diagnosis).level,
     )
-
-
-def sampling_seconds(stream: Stream) -> float:
-    """What making the samples took, as the stream's provenance tells."""
-    path = stream.folder / "provenance.json"
-    entries = read_json(path) if path.exists() else []
-    return float(sum(entry["ended"] - entry["started"] for entry in entries if "started" in entry))
 
 
 def _against(mean: AnyPredictions, truth: AnyPredictions | None) -> dict[str, float | None]:
@@ -241,21 +225,18 @@ def _against(mean: AnyPredictions, truth: AnyPredictions | None) -> dict[str, fl
     }
 
 
-def _outside(
-    teacher: Teacher, mean: AnyPredictions, part: Part, session: Session
-) -> dict[str, float | None]:
+def _outside(teacher: Teacher, mean: AnyPredictions, part: Part) -> dict[str, float | None]:
     """AUROC between the part's inputs and the same permuted; one posterior sample in memory at a
     time.
     """
     if not (teacher.stream.has_weights and isinstance(mean, Predictions)):
         return {"ood_entropy": None, "ood_information": None}
     generator = rng.generator(0, "permuted inputs", part)
-    predict = predictor(
-        teacher, permuted(teacher.dataset.inputs(part), generator=generator), session
-    )
+    predict = teacher.predictor(permuted(teacher.dataset.inputs(part), generator=generator))
+
     total, disorder = torch.zeros(()), torch.zeros(())
     for sample, weight in enumerate(teacher.stream.weight_S.tolist()):
-        session.raise_if_stopped()
+        teacher.session.raise_if_stopped()
         log_prob = predict(teacher.stream.theta(sample)).cpu().double()
         total, disorder = total + weight * log_prob.exp(), disorder + weight * entropy(log_prob)
     outside = Predictions(total.log().numpy(), {"expected_entropy": disorder.numpy()})

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
 from gped_nas.evaluate.base import METRICS
@@ -114,7 +113,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def diagnose(teacher: Teacher, session: Session) -> Diagnosis:
+def diagnose(teacher: Teacher) -> Diagnosis:
     """The battery on the teacher's validation part; nothing is sampled.
 
     Raises:
@@ -124,10 +123,7 @@ def diagnose(teacher: Teacher, session: Session) -> Diagnosis:
     stream, method = teacher.stream, teacher.space.method
     origin = METHODS[method.name].origin
     chains = method.chains if isinstance(method, ChainConfig) else 1
-    predicted, labels = (
-        teacher.predicted("validation", session),
-        teacher.dataset.labels("validation"),
-    )
+    predicted, labels = teacher.predicted("validation"), teacher.dataset.labels("validation")
     own_unit, weight_S = teacher.dataset.label_normalization, stream.weight_S
     log_score_SN = log_scores(predicted, labels, own_unit)
     one = torch.ones(1)
@@ -142,7 +138,7 @@ def diagnose(teacher: Teacher, session: Session) -> Diagnosis:
     mixing: dict[str, Mixing] = {}
     if "R-hat and ESS" not in missing:
         spaces = {**_predictions(teacher, predicted), "log_likelihood": log_score_SN}
-        spaces["weights"] = _some_weights(teacher, session)
+        spaces["weights"] = _some_weights(teacher)
         mixing = {
             name: mixing_of(by_chain(values_SQ, chains)) for name, values_SQ in spaces.items()
         }
@@ -167,7 +163,7 @@ def diagnose(teacher: Teacher, session: Session) -> Diagnosis:
         else None,
         configurational=None
         if "configurational temperature" in missing
-        else _configurational(teacher, session),
+        else _configurational(teacher),
         single={
             "nll": float(-log_score_SN.mean()),
             **{m.name: sum(m.value(p, labels) for p in alone) / len(alone) for m in quality},
@@ -289,9 +285,9 @@ def _predictions(teacher: Teacher, predicted_SNG: Tensor) -> dict[str, Tensor]:
     return {"probabilities": flat[:, index].double().exp()}
 
 
-def _some_weights(teacher: Teacher, session: Session) -> Tensor:
+def _some_weights(teacher: Teacher) -> Tensor:
     """A subset of the parameters of every posterior sample, (S, Q)."""
-    stream = teacher.stream
+    stream, session = teacher.stream, teacher.session
     index = _subset(num_params(stream.key.shapes), MAX_WEIGHTS, teacher, "weights")
     rows = []
     for sample in range(stream.num_samples):
@@ -300,13 +296,13 @@ def _some_weights(teacher: Teacher, session: Session) -> Tensor:
     return torch.stack(rows)
 
 
-def _configurational(teacher: Teacher, session: Session) -> Temperature:
+def _configurational(teacher: Teacher) -> Temperature:
     """From full gradients at a few posterior samples, spread over stream and chains; c is zero.
 
     Beyond ``MAX_EXAMPLES`` training examples the gradient is that of a fresh random subset of them,
     unbiased.
     """
-    stream, space = teacher.stream, teacher.space
+    stream, space, session = teacher.stream, teacher.space, teacher.session
     problem = supervised(
         space.genotype, teacher.dataset, space.prior, space.likelihood, device=session.device
     )

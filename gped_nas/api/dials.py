@@ -12,7 +12,7 @@ from gped_nas import device as devices
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import build_teacher, load_dataset
+from gped_nas.api.teacher import load_dataset, sample_teacher
 from gped_nas.data.base import Part
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.evaluate.base import draw_resamples, evaluate
@@ -124,20 +124,20 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     """
     started = time.monotonic()
     dataset = load_dataset(space)
-    teacher = build_teacher(space, session, dataset=dataset)
-    validation = teacher.averaged(PART, session)
+    teacher = sample_teacher(space, session, dataset=dataset)
+    validation = teacher.averaged(PART)
     labels = dataset.labels(PART)
     resamples = draw_resamples(len(labels), root=space.seed, part=PART)
+    learned = distillation_set(teacher)
     trainer = Trainer(
-        teacher,
-        distillation_set(teacher),
-        space.recipe,
-        validation,
-        resamples,
-        folder,
-        session,
-        {},
-        rung_set(teacher, session),
+        teacher=teacher,
+        data=learned,
+        recipe=space.recipe,
+        validation=validation,
+        resamples=resamples,
+        folder=folder,
+        about={},
+        rung_set=rung_set(teacher, learned.layout),
     )
     genotypes = _students(space)
     students = []

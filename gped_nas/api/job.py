@@ -9,14 +9,13 @@ from typing import Any
 
 from gped_nas import device as devices
 from gped_nas.api import evidence
-from gped_nas.api.comparison import sampling_seconds
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import DATABASE, REPORT, STUDENTS, STUDY_FILE, Study
-from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, stream_key
+from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher, stream_key
 from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
@@ -167,7 +166,7 @@ class _Job:
         A new study is made after its teacher: one that cannot be had (it diverged, or an import
         does not fit) leaves none behind that would refuse the settings once they are mended.
         """
-        teacher = build_teacher(self.space, self.session, dataset=self.dataset)
+        teacher = sample_teacher(self.space, self.session, dataset=self.dataset)
         data = distillation_set(teacher)
 
         ledger = ledger or self._create_or_load()
@@ -176,9 +175,9 @@ class _Job:
         write_text(self.folder / "config.yaml", dump_yaml(self.space.resolved))
         study = Study(self.folder, self.name, ledger, self.storage_url)
 
-        validation = teacher.averaged("validation", self.session)
-        _describe(study, teacher, validation, self.session)
-        return study, _trainer(study, teacher, data, validation, self.session)
+        validation = teacher.averaged("validation")
+        _describe(study, teacher, validation)
+        return study, _trainer(study, teacher, data, validation)
 
     def search(self, study: Study, trainer: Trainer) -> None:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
@@ -250,37 +249,33 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
 
 
 def _trainer(
-    study: Study,
-    teacher: Teacher,
-    data: DistillationSet,
-    validation: AnyPredictions,
-    session: Session,
+    study: Study, teacher: Teacher, data: DistillationSet, validation: AnyPredictions
 ) -> Trainer:
     return Trainer(
         teacher=teacher,
         data=data,
-        recipe=_decided(study, teacher.space, data, session),
-        rung_set=rung_set(teacher, session),
+        recipe=_decided(study, teacher, data),
+        rung_set=rung_set(teacher, data.layout),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
         folder=make_dir(study.path / STUDENTS),
-        session=session,
         about={"study": study.name, "stream": teacher.stream.digest},
     )
 
 
-def _decided(study: Study, space: SearchSpace, data: DistillationSet, session: Session) -> Recipe:
+def _decided(study: Study, teacher: Teacher, data: DistillationSet) -> Recipe:
     """The recipe with the precision that the study's first run found best on its device."""
+    space = teacher.space
     if space.recipe.precision != "auto":
         return space.recipe
     precision = study.ledger.document.precision
     if precision is None:
-        precision = decided(space.recipe, space.corners(), data, session.device).precision
+        precision = decided(space.recipe, space.corners(), data, teacher.session.device).precision
         study.ledger.change(precision=precision)
     return space.recipe.model_copy(update={"precision": precision})
 
 
-def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, session: Session) -> None:
+def _describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None:
     """Write down once what never changes while the study grows."""
     ledger, space, dataset, stream = study.ledger, teacher.space, teacher.dataset, teacher.stream
     description = ledger.document.description
@@ -297,10 +292,10 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions, sessio
         split_text=dataset.split_text,
         class_names=tuple(dataset.class_names),
         stream=StreamPlace(path=str(stream.folder), digest=stream.digest),
-        teacher=_summarize(teacher, validation, session),
+        teacher=_summarize(teacher, validation),
         provenance={
             **_versions(),
-            **devices.fingerprint(session.device),
+            **devices.fingerprint(teacher.session.device),
             "seed": space.seed,
             "dataset sha256": dataset.digest,
         },
@@ -318,19 +313,19 @@ def _reference_box(space: SearchSpace, dataset: Dataset) -> Box:
     return Box(best=tuple(best for best, _ in ends), worst=tuple(worst for _, worst in ends))
 
 
-def _summarize(teacher: Teacher, validation: AnyPredictions, session: Session) -> TeacherSummary:
+def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
     """What reports tell of the teacher."""
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
-    predicted, labels = teacher.predicted("validation", session), dataset.labels("validation")
+    predicted, labels = teacher.predicted("validation"), dataset.labels("validation")
     curve = samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization)
-    diagnosis = diagnose(teacher, session)
+    diagnosis = diagnose(teacher)
     return TeacherSummary(
         digest=stream.digest,
         num_samples=stream.num_samples,
         method=space.method.name,
         genotype=str(space.genotype),
         samples_to_nll=tuple((num, nll) for num, nll in curve),
-        seconds=round(max(teacher.seconds, sampling_seconds(stream)), 2),
+        seconds=round(max(teacher.seconds, stream.sampling_seconds), 2),
         reliability=tuple(reliability(validation, labels)),
         diagnosis={k: v for k, v in diagnosis.to_json().items() if k != "curve"},
         verdict=asdict(judge(diagnosis)),

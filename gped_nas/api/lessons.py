@@ -4,26 +4,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.errors import DataError
 from gped_nas.search.space import SearchSpace
 from gped_nas.targets.base import MeanTarget
 from gped_nas.targets.expectations import expect_all, stream_expectations
+from gped_nas.targets.layout import HeadLayout
 
 
 def distillation_set(teacher: Teacher) -> DistillationSet:
     """What students learn from: the inputs of all views with what the teacher says there, as the
-    recipe reads it.
+    recipe reads it. Predictions that are missing are made.
+
+    Raises:
+        Interrupted: the session said stop; what is written is kept.
+        DataError: imported predictions leave nothing to learn from.
     """
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
     if not stream.has_weights:
         return _imported_set(teacher)
 
-    views = teacher.views
-    inputs = torch.cat([teacher.inputs(view) for view in views])
+    layout = space.layout(dataset.num_outputs)
+    views = teacher.resolve_views()
+    if space.recipe.mode == "online":  # students meet a chain of their own
+        return DistillationSet(torch.cat([teacher.inputs(view) for view in views]), {}, layout)
 
+    inputs = torch.cat([teacher.ensure_view(view) for view in views])
     expectations: dict[str, Tensor] = {}
     samples = None
     if space.recipe.update == "averaged":
@@ -31,25 +38,26 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
         by_view = [stream_expectations(stream, targets, view.name) for view in views]
         for target in targets:
             expectations[target.name] = torch.cat([values[target.name] for values in by_view])
-    elif space.recipe.mode == "cached":
+    else:
         maps = [list(stream.prediction_maps(view.name)) for view in views]
         samples = PosteriorPredictions(maps, stream.weight_S)
 
-    return DistillationSet(inputs, expectations, space.layout(dataset.num_outputs), samples)
+    return DistillationSet(inputs, expectations, layout, samples)
 
 
-def rung_set(teacher: Teacher, session: Session) -> DistillationSet | None:
+def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
     """What rungs look at: clean validation inputs with what the teacher says there; None where the
     recipe has none.
+
+    Args:
+        teacher: whom students imitate.
+        layout: their heads.
     """
-    space, dataset = teacher.space, teacher.dataset
-    if not space.recipe.rungs:
+    if not teacher.space.recipe.rungs:
         return None
 
-    expectations = _expectations(teacher, teacher.predicted("validation", session))
-    return DistillationSet(
-        dataset.inputs("validation"), expectations, space.layout(dataset.num_outputs)
-    )
+    expectations = _expectations(teacher, teacher.predicted("validation"))
+    return DistillationSet(teacher.dataset.inputs("validation"), expectations, layout)
 
 
 def _imported_set(teacher: Teacher) -> DistillationSet:

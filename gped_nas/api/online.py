@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import Batch
 from gped_nas.distill.online import online_batches
@@ -17,15 +16,19 @@ from gped_nas.models.base import FAMILIES
 from gped_nas.posterior.base import METHODS, supervised, unflatten
 
 
-def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
+def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
     """What the students of one population are shown, a batch a step. See ``distill.online``.
+
+    Args:
+        teacher: whose chain is run.
+        inputs: normalised inputs of all its views (M, *input_shape), which the first pass shows.
 
     Raises:
         Interrupted: the session said stop.
         DivergenceError: the chain diverged.
         ConfigError: the chain ended before the students were done.
     """
-    space, dataset = teacher.space, teacher.dataset
+    space, dataset, session = teacher.space, teacher.dataset, teacher.session
     problem = supervised(
         space.genotype, dataset, space.prior, space.likelihood, device=session.device
     )
@@ -43,17 +46,17 @@ def online_feed(teacher: Teacher, session: Session) -> Iterator[Batch]:
 
     def draw_inputs(number: int) -> Tensor:
         if number == 0:
-            return torch.cat([teacher.inputs(view) for view in teacher.views])
+            return inputs
+
         seed = rng.seed(space.seed, "online pass", number)
-        # a policy that asks posterior samples draws nothing: its inputs stay what they are
-        return torch.cat(
-            [
-                teacher.inputs(view)
-                if view.num_samples
-                else replace(view, seed=seed).inputs(dataset)
-                for view in teacher.views
-            ]
-        )
+        drawn = []
+        for view in teacher.resolve_views():
+            if view.num_samples:
+                # a policy that asks posterior samples draws nothing: its inputs stay what they are
+                drawn.append(teacher.inputs(view))
+            else:
+                drawn.append(replace(view, seed=seed).inputs(dataset))
+        return torch.cat(drawn)
 
     return online_batches(
         thetas(),

@@ -49,12 +49,12 @@ def of_stream(trainer: Trainer) -> list[Contender]:
     Raises:
         Interrupted: the session said stop.
     """
-    teacher, session = trainer.teacher, trainer.session
-    predicted: dict[Part, torch.Tensor] = {"validation": teacher.predicted("validation", session)}
+    teacher = trainer.teacher
+    predicted: dict[Part, torch.Tensor] = {"validation": teacher.predicted("validation")}
     with contextlib.suppress(
         DataError
     ):  # an import without predictions at the test inputs: nothing is compared there
-        predicted["test"] = teacher.predicted("test", session)
+        predicted["test"] = teacher.predicted("test")
     return _of_stream(teacher, predicted)
 
 

@@ -39,7 +39,6 @@ class Trainer:
         validation: the teacher's predictions on validation.
         resamples: bootstrap draws of validation.
         folder: where students are written, one folder a trial.
-        session: how to run.
         about: what each student's spec says of where it comes from.
         rung_set: what rungs look at; None where the recipe has none.
     """
@@ -50,9 +49,13 @@ class Trainer:
     validation: AnyPredictions
     resamples: Resamples
     folder: Path
-    session: Session
     about: dict[str, str]
     rung_set: DistillationSet | None = None
+
+    @property
+    def session(self) -> Session:
+        """How to run."""
+        return self.teacher.session
 
     def __call__(self, asked: Sequence[Asked]) -> list[TrialRecord]:
         """See ``search.run.DistilAndEvaluate``.
@@ -70,6 +73,8 @@ class Trainer:
     def distill(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
         """Students of these genotypes, trained together."""
         session = self.session
+        is_online = self.recipe.mode == "online"
+        feed = online_feed(self.teacher, self.data.inputs) if is_online else None
         return distill(
             genotypes,
             self.data,
@@ -77,7 +82,7 @@ class Trainer:
             seed=self.teacher.space.seed,
             device=session.device,
             validation=self.rung_set,
-            feed=online_feed(self.teacher, session) if self.recipe.mode == "online" else None,
+            feed=feed,
             progress=session.progress,
             should_stop=session.should_stop,
         ).students

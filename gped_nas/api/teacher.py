@@ -44,42 +44,101 @@ twice as long.
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Teacher:
-    """A teacher ready to be imitated.
+    """A teacher ready to be imitated: its posterior samples, and what they predict where asked.
 
     Attributes:
         space: where it is described.
         dataset: its dataset.
         stream: its posterior samples.
-        seconds: what making them and their predictions took in this run.
+        session: how to run.
+        seconds: what making samples and predictions took in this run, so far.
     """
 
     space: SearchSpace
     dataset: Dataset
     stream: Stream
+    session: Session
     seconds: float = 0.0
-    _predicted: dict[Part, Tensor] = field(default_factory=dict)
+    _views: tuple[View, ...] | None = field(default=None, init=False)
+    _predicted: dict[Part, Tensor] = field(default_factory=dict, init=False)
 
-    @property
-    def views(self) -> list[View]:
+    def resolve_views(self) -> tuple[View, ...]:
         """The space's views, each with the digest of the posterior samples that its policy asks.
+
+        Digests are taken once: they read the samples.
 
         Raises:
             ConfigError: a policy asks several samples and there is one.
         """
-        return [_with_samples(self, view) for view in self.space.views]
+        if self._views is None:
+            self._views = tuple(self._with_samples(view) for view in self.space.views)
+        return self._views
 
     def inputs(self, view: View) -> Tensor:
         """Normalised inputs of a view, made anew; those that posterior samples were asked for lie
         with the stream.
 
         Nothing keeps them: with many views of a large dataset they would be most of a build's
-            memory.
+        memory.
         """
-        return _inputs(self, view)
+        if not view.num_samples:
+            return view.inputs(self.dataset)
 
-    def predicted(self, part: Part, session: Session) -> Tensor:
+        # On the processor, whatever the session's device: another device's last bits would be
+        # another view's inputs.
+        with devices.threads_for(self._largest_product()):
+            of = sha256_text(canonical_json([view.key(), self.dataset.digest]))
+            return self.stream.derived(
+                f"inputs-{view.name}",
+                of,
+                lambda: view.inputs(self.dataset, self._answers(view)),
+            )
+
+    def ensure_view(self, view: View) -> Tensor:
+        """Write what every posterior sample predicts at a view, unless it lies there already.
+
+        Returns:
+            The view's inputs (N, *input_shape), normalised.
+
+        Raises:
+            Interrupted: the session said stop; what is written is kept.
+            StreamError: there are predictions of that name at other inputs, or only predictions.
+        """
+        started = time.monotonic()
+        x = self.inputs(view)
+        about = {"view": view.key(), "inputs": sha256_arrays(x.numpy())}
+        write_view(
+            self.stream,
+            view.name,
+            about,
+            self.predictor(x),
+            num_inputs=len(x),
+            dtype=view.dtype,
+            progress=self.session.progress,
+            should_stop=self.session.should_stop,
+        )
+        self.seconds += time.monotonic() - started
+        return x
+
+    def predictor(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """A function of flat parameters (W,) that gives what they predict (N, G) at normalised
+        inputs (N, *input_shape).
+        """
+        family, shapes = FAMILIES[self.space.genotype.family], self.stream.key.shapes
+        likelihood, device = self.space.likelihood, self.session.device
+        x = self._as_ensemble_sees(x).to(device)
+
+        @torch.no_grad()
+        def predict(theta_W: Tensor) -> Tensor:
+            params = unflatten(theta_W.to(device), shapes)
+            parts = torch.split(x, PREDICT_BATCH)
+            return torch.cat([likelihood.predict(family.forward(params, part)) for part in parts])
+
+        return predict
+
+    def predicted(self, part: Part) -> Tensor:
         """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32; read
         once.
 
@@ -87,21 +146,92 @@ class Teacher:
 
         Raises:
             DataError: imported predictions do not cover the part.
+            Interrupted: the session said stop.
         """
         if part not in self._predicted:
-            self._predicted[part] = _part_predicted(self, part, session)
+            self._predicted[part] = self._read_predicted(part)
         return self._predicted[part]
 
-    def averaged(self, part: Part, session: Session) -> AnyPredictions:
+    def averaged(self, part: Part) -> AnyPredictions:
         """The predictions of the posterior average at a part's clean inputs. Raises as
         ``predicted``.
         """
         return averaged(
-            self.predicted(part, session),
+            self.predicted(part),
             self.stream.weight_S,
             self.dataset.label_normalization,
             self.space.targets,
         )
+
+    def clean_view(self, part: Part) -> View:
+        """The inputs of a part as they are."""
+        return View("clean", {}, part, self.space.seed, self.space.stream.prediction_dtype)
+
+    def _read_predicted(self, part: Part) -> Tensor:
+        if self.stream.has_weights:
+            view = self.clean_view(part)
+            self.ensure_view(view)
+            return self.stream.predictions(view.name)
+
+        inputs, log_prob_SMC = self.stream.imported()
+        wanted = self.dataset.inputs(part).flatten(1).numpy()
+        return log_prob_SMC[:, rows_at(np.array(inputs), wanted, "imported inputs", part)]
+
+    def _with_samples(self, view: View) -> View:
+        if not view.num_samples:
+            return view
+        params = (self.stream.theta(index).numpy() for index in self._asked(view))
+        return replace(view, samples=sha256_arrays(*params))
+
+    def _asked(self, view: View) -> list[int]:
+        """Which posterior samples a policy asks: evenly spaced among those that the space uses.
+
+        They follow from the space alone, not from the runs that the stream was grown in.
+
+        Raises:
+            ConfigError: the policy asks several and there is one.
+        """
+        num = self.stream.num_samples
+        wanted = min(view.num_samples, num)
+        if wanted == 1 < view.num_samples:
+            raise ConfigError(
+                f"{self.space.source}: views: policy '{view.policy}' asks {view.num_samples} "
+                "posterior samples, and the "
+                f"teacher ({self.space.method.name}) has one; remove the view or choose a method "
+                "that samples"
+            )
+        return [(2 * i + 1) * num // (2 * wanted) for i in range(wanted)]
+
+    def _answers(self, view: View) -> Callable[[Tensor], Tensor]:
+        """What the posterior samples that a view's policy asks say of inputs, with gradients."""
+        sampled_params = [self.stream.params(index) for index in self._asked(view)]
+        forward = FAMILIES[self.space.genotype.family].forward
+
+        def answers(x: Tensor) -> Tensor:
+            seen = self._as_ensemble_sees(x)
+            outputs = []
+            for params in sampled_params:
+                outputs.append(forward({name: p.to(x) for name, p in params.items()}, seen))
+            return self.space.likelihood.answer(torch.stack(outputs))
+
+        return answers
+
+    def _largest_product(self) -> int:
+        key = self.stream.key
+        return largest_product(
+            self.space.genotype.family, key.shapes, key.input_shape, PREDICT_BATCH
+        )
+
+    def _as_ensemble_sees(self, x: Tensor) -> Tensor:
+        """Inputs normalised as an imported ensemble normalises them."""
+        method, ours = self.space.method, self.dataset.normalization
+        if (
+            isinstance(method, ImportConfig)
+            and method.input_mean is not None
+            and method.input_std is not None
+        ):
+            return (x * ours.std + ours.mean - method.input_mean) / method.input_std
+        return x
 
 
 def load_dataset(space: SearchSpace) -> Dataset:
@@ -149,10 +279,11 @@ def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
     )
 
 
-def build_teacher(
+def sample_teacher(
     space: SearchSpace, session: Session, *, dataset: Dataset | None = None
 ) -> Teacher:
-    """The space's teacher, from its stream where that exists, with predictions at all its views.
+    """The space's teacher, its posterior samples sealed; what they predict is found out when it is
+    asked for.
 
     Args:
         space: where it is described.
@@ -165,13 +296,27 @@ def build_teacher(
     """
     dataset = dataset or load_dataset(space)
     started = time.monotonic()
-    teacher = Teacher(space, dataset, _stream(space, dataset, session))
-    pool = (
-        [] if space.recipe.mode == "online" else teacher.views
-    )  # there, students meet a chain of their own
-    for view in [*pool, _clean("validation", space)]:
-        ensure_view(teacher, view, session)
-    return replace(teacher, seconds=time.monotonic() - started)
+    stream = _stream(space, dataset, session)
+    return Teacher(space, dataset, stream, session, seconds=time.monotonic() - started)
+
+
+def build_teacher(
+    space: SearchSpace, session: Session, *, dataset: Dataset | None = None
+) -> Teacher:
+    """The space's teacher with predictions at all its views and at the validation inputs.
+
+    Args and errors are those of ``sample_teacher``.
+    """
+    teacher = sample_teacher(space, session, dataset=dataset)
+    if not teacher.stream.has_weights:
+        return teacher  # imported predictions are where they are
+
+    # in mode online, students meet a chain of their own
+    if space.recipe.mode != "online":
+        for view in teacher.resolve_views():
+            teacher.ensure_view(view)
+    teacher.ensure_view(teacher.clean_view("validation"))
+    return teacher
 
 
 def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
@@ -237,116 +382,3 @@ def _wanted(space: SearchSpace, key: StreamKey) -> tuple[int, int]:
     if isinstance(space.method, ImportConfig):
         return 1, len(read_weights(Path(space.method.path), key.shapes)[0])
     return 1, 1
-
-
-def _clean(part: Part, space: SearchSpace) -> View:
-    return View("clean", {}, part, space.seed, space.stream.prediction_dtype)
-
-
-def _with_samples(teacher: Teacher, view: View) -> View:
-    if not view.num_samples:
-        return view
-    params = (teacher.stream.theta(index).numpy() for index in _asked(teacher, view))
-    return replace(view, samples=sha256_arrays(*params))
-
-
-def _asked(teacher: Teacher, view: View) -> list[int]:
-    """Which posterior samples a policy asks: evenly spaced among those that the space uses.
-
-    They follow from the space alone, not from the runs that the stream was grown in.
-
-    Raises:
-        ConfigError: the policy asks several and there is one.
-    """
-    num = teacher.stream.num_samples
-    wanted = min(view.num_samples, num)
-    if wanted == 1 < view.num_samples:
-        raise ConfigError(
-            f"{teacher.space.source}: views: policy '{view.policy}' asks {view.num_samples} "
-            "posterior samples, and the "
-            f"teacher ({teacher.space.method.name}) has one; remove the view or choose a method "
-            "that samples"
-        )
-    return [(2 * i + 1) * num // (2 * wanted) for i in range(wanted)]
-
-
-def _inputs(teacher: Teacher, view: View) -> Tensor:
-    if not view.num_samples:
-        return view.inputs(teacher.dataset)
-    params = [teacher.stream.params(index) for index in _asked(teacher, view)]
-    forward = FAMILIES[teacher.space.genotype.family].forward
-
-    def answers(x: Tensor) -> Tensor:
-        seen = _as_ensemble_sees(teacher, x)
-        outputs = [forward({name: p.to(x) for name, p in own.items()}, seen) for own in params]
-        return teacher.space.likelihood.answer(torch.stack(outputs))
-
-    # On the processor, whatever the session's device: another device's last bits would be another
-    # view's inputs.
-    key = teacher.stream.key
-    macs = largest_product(
-        teacher.space.genotype.family, key.shapes, key.input_shape, PREDICT_BATCH
-    )
-    with devices.threads_for(macs):
-        of = sha256_text(canonical_json([view.key(), teacher.dataset.digest]))
-        return teacher.stream.derived(
-            f"inputs-{view.name}", of, lambda: view.inputs(teacher.dataset, answers)
-        )
-
-
-def ensure_view(teacher: Teacher, view: View, session: Session) -> None:
-    """Predictions of every posterior sample at a view's inputs, made once. Does nothing for
-    imported predictions.
-    """
-    if not teacher.stream.has_weights:
-        return
-    x = teacher.inputs(view)
-    about = {"view": view.key(), "inputs": sha256_arrays(x.numpy())}
-    write_view(
-        teacher.stream,
-        view.name,
-        about,
-        predictor(teacher, x, session),
-        num_inputs=len(x),
-        dtype=view.dtype,
-        progress=session.progress,
-        should_stop=session.should_stop,
-    )
-
-
-def predictor(teacher: Teacher, x: Tensor, session: Session) -> Callable[[Tensor], Tensor]:
-    """A function of flat parameters (W,) that gives what they predict (N, G) at normalised inputs."""
-    family, shapes = FAMILIES[teacher.space.genotype.family], teacher.stream.key.shapes
-    x = _as_ensemble_sees(teacher, x).to(session.device)
-
-    @torch.no_grad()
-    def predict(theta_W: Tensor) -> Tensor:
-        params = unflatten(theta_W.to(session.device), shapes)
-        parts = torch.split(x, PREDICT_BATCH)
-        return torch.cat(
-            [teacher.space.likelihood.predict(family.forward(params, part)) for part in parts]
-        )
-
-    return predict
-
-
-def _as_ensemble_sees(teacher: Teacher, x: Tensor) -> Tensor:
-    """Inputs normalised as an imported ensemble normalises them."""
-    method, ours = teacher.space.method, teacher.dataset.normalization
-    if (
-        isinstance(method, ImportConfig)
-        and method.input_mean is not None
-        and method.input_std is not None
-    ):
-        return (x * ours.std + ours.mean - method.input_mean) / method.input_std
-    return x
-
-
-def _part_predicted(teacher: Teacher, part: Part, session: Session) -> Tensor:
-    if teacher.stream.has_weights:
-        view = _clean(part, teacher.space)
-        ensure_view(teacher, view, session)
-        return teacher.stream.predictions(view.name)
-    inputs, log_prob_SMC = teacher.stream.imported()
-    wanted = teacher.dataset.inputs(part).flatten(1).numpy()
-    return log_prob_SMC[:, rows_at(np.array(inputs), wanted, "imported inputs", part)]

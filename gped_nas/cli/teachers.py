@@ -67,12 +67,12 @@ def info(
     found, session = load_space(space, overrides(set_, seed)), new_session("cpu")
     dataset = load_dataset(found)
     stream = existing_stream(found, dataset, session)
-    teacher, labels = Teacher(found, dataset, stream), dataset.labels("validation")
-    mean = teacher.averaged("validation", session)
+    teacher, labels = Teacher(found, dataset, stream, session), dataset.labels("validation")
+    mean = teacher.averaged("validation")
     measures = evaluate(
         mean, labels, resamples=draw_resamples(len(labels), root=found.seed, part="validation")
     )
-    diagnosis = diagnose(teacher, session)
+    diagnosis = diagnose(teacher)
     verdict = judge(diagnosis)
     about: dict[str, Any] = {
         "folder": str(stream.folder),

@@ -41,7 +41,8 @@ def unit_means(params: Params, inputs: Tensor, dtype: torch.dtype) -> Centres:
         inputs: distillation inputs (M, D).
         dtype: what a step computes in.
     """
-    hidden = inputs[:: max(1, len(inputs) // _SEEN)].flatten(1).float()
+    # as a step reads them
+    hidden = inputs[:: max(1, len(inputs) // _SEEN)].flatten(1).to(dtype).float()
     centres = []
     for i in range(len(params) // 2 - 1):
         hidden = torch.addmm(

@@ -1,18 +1,18 @@
 """Principal components: a smaller frame in which fully connected students are trained.
 
 What real inputs vary by lies mostly in few directions. A student is trained on the coordinates of
-its inputs along the K of greatest variance, and folded back at the end:
+its inputs along the J of greatest variance, and folded back at the end:
 
-    z = (x - mean) basis,    W z + b  =  (W basis^T) x + (b - W basis^T mean),    basis (D, K)
+    z = (x - mean) basis,    W z + b  =  (W basis^T) x + (b - W basis^T mean),    basis (D, J)
     orthonormal
 
 so that what is kept and exported reads plain inputs. A step's first products and updates shrink by
-K / D, and its directions being uncorrelated suits an optimiser with a step size for each number.
+J / D, and its directions being uncorrelated suits an optimiser with a step size for each number.
 Since the basis is orthonormal, a unit's weights have the same norm in both frames: group penalty
 and weight decay mean what they did. Initial weights are drawn for plain inputs and projected, so
 that the sign of a direction changes nothing.
 
-What is given up: a student is blind to the D - K directions in which distillation inputs vary
+What is given up: a student is blind to the D - J directions in which distillation inputs vary
 least.
 """
 
@@ -41,31 +41,31 @@ class Components:
 
     Attributes:
         mean_D: mean input.
-        basis_DK: orthonormal directions, of greatest variance first.
+        basis_DJ: orthonormal directions, of greatest variance first.
     """
 
     mean_D: Tensor
-    basis_DK: Tensor
+    basis_DJ: Tensor
 
     def project(self, x: Tensor) -> Tensor:
-        """Inputs (B, *input_shape) to coordinates (B, K)."""
+        """Inputs (B, *input_shape) to coordinates (B, J)."""
         return torch.addmm(
-            -self.mean_D @ self.basis_DK, x.flatten(1), self.basis_DK
+            -self.mean_D @ self.basis_DJ, x.flatten(1), self.basis_DJ
         )  # no centred copy of all inputs
 
     def enter(self, params: Params) -> Params:
-        """Fresh parameters, first layer projected: (h, D) to (h, K); biases are taken as they are."""
-        return {**params, _WEIGHT: params[_WEIGHT] @ self.basis_DK}
+        """Fresh parameters, first layer projected: (h, D) to (h, J); biases are taken as they are."""
+        return {**params, _WEIGHT: params[_WEIGHT] @ self.basis_DJ}
 
     def leave(self, params: Params) -> Params:
         """Parameters that read coordinates to those of the same function of plain inputs."""
-        weight = params[_WEIGHT].double() @ self.basis_DK.double().T
+        weight = params[_WEIGHT].double() @ self.basis_DJ.double().T
         bias = params[_BIAS].double() - weight @ self.mean_D.double()
         return {**params, _WEIGHT: weight.float(), _BIAS: bias.float()}
 
     def to(self, device: torch.device) -> "Components":
         """The same frame on a device."""
-        return Components(self.mean_D.to(device), self.basis_DK.to(device))
+        return Components(self.mean_D.to(device), self.basis_DJ.to(device))
 
 
 def fit(x: Tensor, num: int) -> Components:
@@ -111,3 +111,20 @@ def in_components(data: DistillationSet, num: int) -> tuple[Components, Distilla
         frame = fit(data.inputs, num)
         known[num] = frame, replace(data, inputs=frame.project(data.inputs))
     return known[num]
+
+
+def inside(data: DistillationSet, frame: Components) -> DistillationSet:
+    """A distillation set in a frame that students were begun in."""
+    fitted, in_fitted = in_components(data, frame.basis_DJ.shape[1])
+    if is_same_frame(fitted, frame):
+        return in_fitted
+    # found on another machine, where rounding turned it by a little, or changed a sign
+    return replace(data, inputs=frame.project(data.inputs))
+
+
+def is_same_frame(first: Components | None, second: Components | None) -> bool:
+    """Whether coordinates mean the same in both, to the bit; None is plain inputs."""
+    if first is None or second is None or first is second:
+        return first is second
+    is_same_mean = torch.equal(first.mean_D, second.mean_D)
+    return is_same_mean and torch.equal(first.basis_DJ, second.basis_DJ)

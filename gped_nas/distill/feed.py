@@ -3,22 +3,23 @@
 The update rule decides what that is. Let ``g_s`` be a target's value by posterior sample ``s`` at
 an input.
 
-* ``averaged``: the average of ``g_s`` over all samples, computed once. Same gradient on average as
-  the other two, and no noise from the samples: the default.
-* ``newest`` (U_s of the paper): ``g_s`` of one sample. From a stream that sample is drawn anew for
-  each input of each batch, by the samples' weights; online it is the newest state of the chain.
-* ``running_mean`` (U_o): the mean of all ``g_s`` that were drawn for this very input so far, by
-  counters an input.
+* ``averaged`` shows the average of ``g_s`` over all samples, which is computed once. Its gradient
+  is that of the other two on average, without the noise of single samples. It is the default.
+* ``newest`` (U_s of the paper) shows ``g_s`` of one sample. From a stream, that sample is drawn
+  anew for each input of each batch, by the samples' weights. Online, it is the newest state of the
+  chain.
+* ``running_mean`` (U_o of the paper) shows the mean of all ``g_s`` that were drawn for this very
+  input so far. For example, the third time that an input comes, it shows the mean of three.
 
 A rule that would make a loss learn something else than its target is refused, see ``check_update``.
 
 Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 3.
 """
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from torch import Tensor
 from gped_nas import rng
 from gped_nas.distill.recipe import Recipe, Update
 from gped_nas.errors import ConfigError
-from gped_nas.io import Array
+from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
 from gped_nas.models.base import Genotype, Shapes
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.targets.base import Expectations, MeanTarget, QuantileTarget, Target, resolve
@@ -36,6 +37,17 @@ from gped_nas.targets.layout import HeadLayout
 
 Batch = tuple[Tensor, Expectations]
 """Normalised inputs (B, *input_shape) and ``{target: (B, G)}``."""
+
+Position = dict[str, Tensor]
+"""Where a feed goes on, as named tensors: what a checkpoint keeps of it. Empty is the beginning.
+
+    order.generator      uint8: the state of the batch order's generator before the present pass
+    order.taken          int64 (): how many indices of that pass are taken
+    samples.generator    uint8: that of the posterior samples' draws; newest and running_mean alone
+    mean.counts          (M,): how often each input was shown; running_mean alone
+    mean.sums.<target>   (M, G): the sum of what was drawn for it; running_mean alone
+"""
+_SUMS = "mean.sums."
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +97,28 @@ class DistillationSet:
     layout: HeadLayout
     samples: PosteriorPredictions | None = None
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what students learn from, hexadecimal; computed once.
+
+        Of single posterior samples it covers weights and shapes alone: they lie in a sealed stream
+        with digests of its own, and are too many to be read for this.
+        """
+        arrays = [self.inputs, *(self.expectations[name] for name in sorted(self.expectations))]
+        blocks: list[list[list[int]]] = []
+        if self.samples is not None:
+            arrays.append(self.samples.weight_S)
+            blocks = [[list(block.shape) for block in part] for part in self.samples.parts]
+
+        described = {
+            "targets": [target.to_json() for target in self.layout.targets],
+            "num_classes": self.layout.num_classes,
+            "expectations": sorted(self.expectations),
+            "samples": blocks,
+            "arrays": sha256_arrays(*(array.cpu().numpy() for array in arrays)),
+        }
+        return sha256_text(canonical_json(described))
+
     def to(self, device: torch.device) -> "DistillationSet":
         """The same data on a device; posterior samples stay where they are."""
         moved = {name: e.to(device) for name, e in self.expectations.items()}
@@ -109,60 +143,133 @@ class RunningMean:
     def __call__(self, index_B: Tensor, values: Expectations) -> dict[str, Tensor]:
         """Take in new values (B, G) of the inputs at ``index_B`` and return the means there."""
         self.counts_M.index_add_(0, index_B, torch.ones(len(index_B)))
+
         means = {}
         for name, value_BG in values.items():
             if name not in self.sums:
                 self.sums[name] = value_BG.new_zeros((len(self.counts_M), value_BG.shape[-1]))
-            self.sums[name].index_add_(
-                0, index_B, value_BG
-            )  # an input may be there twice in a batch
+            # an input may be there twice in a batch
+            self.sums[name].index_add_(0, index_B, value_BG)
             means[name] = self.sums[name][index_B] / self.counts_M[index_B, None]
         return means
 
 
-def batches(num_inputs: int, recipe: Recipe, root: int) -> Iterator[Tensor]:
+class BatchOrder:
     """Batch indices, one tensor (B,) a step: seeded permutations of the data, one after the other.
 
     A batch larger than the data is the whole data in a fresh order.
     """
-    generator = rng.generator(root, "batches")
-    size = min(recipe.batch_size, num_inputs)
-    order = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(order) < size:
-            order = torch.cat([order, torch.randperm(num_inputs, generator=generator)])
-        yield order[:size]
-        order = order[size:]
+
+    def __init__(
+        self, num_inputs: int, recipe: Recipe, root: int, position: Position | None = None
+    ) -> None:
+        """Begin at the first batch, or at a ``position``.
+
+        Args:
+            num_inputs: M.
+            recipe: its batch size.
+            root: root seed of the order.
+            position: where an earlier order of the same data, batch size and seed stopped.
+        """
+        self._num_inputs = num_inputs
+        self._size = min(recipe.batch_size, num_inputs)
+        self._generator = rng.generator(root, "batches")
+
+        if position:
+            self._generator.set_state(position["order.generator"])
+        self._order = self._next_pass()
+        if position:
+            self._order = self._order[int(position["order.taken"]) :]
+
+    def _next_pass(self) -> Tensor:
+        self._before_pass = self._generator.get_state()
+        return torch.randperm(self._num_inputs, generator=self._generator)
+
+    def __iter__(self) -> "BatchOrder":
+        return self
+
+    def __next__(self) -> Tensor:
+        """The next step's indices (B,)."""
+        if len(self._order) < self._size:
+            self._order = torch.cat([self._order, self._next_pass()])
+        batch, self._order = self._order[: self._size], self._order[self._size :]
+        return batch
+
+    def take(self, num_steps: int) -> Tensor:
+        """The indices (T, B) of the next steps."""
+        return torch.stack([next(self) for _ in range(num_steps)])
+
+    def position(self) -> Position:
+        """Where it goes on: the generator before the present pass, and how many of the pass are
+        taken.
+
+        A batch is never larger than a pass, so that what is left is always the end of one pass.
+        """
+        taken = self._num_inputs - len(self._order)
+        return {"order.generator": self._before_pass, "order.taken": torch.tensor(taken)}
 
 
-def batch_indices(data: DistillationSet, recipe: Recipe, root: int) -> Tensor:
-    """The indices (T, B) of every step's batch, those of ``batches``, on the device of ``data``."""
-    order = itertools.islice(batches(len(data.inputs), recipe, root), recipe.steps)
-    return torch.stack(list(order)).to(data.inputs.device)
-
-
-def cached_batches(data: DistillationSet, recipe: Recipe, root: int) -> Iterator[Batch]:
+class CachedFeed:
     """Batches of a stream that lies there, by the recipe's update rule, for ever; on the device of
-    ``data``.
+    the data.
     """
-    device = data.inputs.device
-    if recipe.update == "averaged":
-        for index_B in batches(len(data.inputs), recipe, root):
-            yield data.batch(index_B.to(device))
-    assert data.samples is not None, "the rule reads single posterior samples"
-    generator = rng.generator(root, "posterior samples of batches")
-    means = RunningMean(len(data.inputs))
-    for index_B in batches(len(data.inputs), recipe, root):
+
+    def __init__(
+        self, data: DistillationSet, recipe: Recipe, root: int, position: Position | None = None
+    ) -> None:
+        """Begin at the first batch, or at a ``position``.
+
+        Args:
+            data: what is shown.
+            recipe: batch size and update rule.
+            root: root seed of all draws.
+            position: where an earlier feed of the same data, recipe and seed stopped.
+        """
+        self._data, self._recipe = data, recipe
+        self._order = BatchOrder(len(data.inputs), recipe, root, position)
+        self._generator = rng.generator(root, "posterior samples of batches")
+        self._means = RunningMean(len(data.inputs))
+        if position and recipe.update != "averaged":
+            self._generator.set_state(position["samples.generator"])
+        if position and recipe.update == "running_mean":
+            self._means.counts_M = position["mean.counts"].clone()
+            self._means.sums = {
+                name.removeprefix(_SUMS): sums.clone()
+                for name, sums in position.items()
+                if name.startswith(_SUMS)
+            }
+
+    def __iter__(self) -> "CachedFeed":
+        return self
+
+    def __next__(self) -> Batch:
+        """The next step's batch."""
+        data = self._data
+        device = data.inputs.device
+        index_B = next(self._order)
+        if self._recipe.update == "averaged":
+            return data.batch(index_B.to(device))
+
+        assert data.samples is not None, "the rule reads single posterior samples"
         sample_B = torch.multinomial(
-            data.samples.weight_S, len(index_B), replacement=True, generator=generator
+            data.samples.weight_S, len(index_B), replacement=True, generator=self._generator
         )
-        said = sample_values(data.layout.targets, data.samples.at(sample_B, index_B))
-        if recipe.update == "running_mean":
-            said = means(index_B, said)
-        yield (
-            data.inputs[index_B.to(device)],
-            {name: value.to(device) for name, value in said.items()},
-        )
+        values = sample_values(data.layout.targets, data.samples.at(sample_B, index_B))
+        if self._recipe.update == "running_mean":
+            values = self._means(index_B, values)
+        shown = {name: value.to(device) for name, value in values.items()}
+        return data.inputs[index_B.to(device)], shown
+
+    def position(self) -> Position:
+        """Where it goes on: the batch order's position, and what the update rule has drawn so far."""
+        position = self._order.position()
+        if self._recipe.update != "averaged":
+            position["samples.generator"] = self._generator.get_state()
+        if self._recipe.update == "running_mean":
+            position["mean.counts"] = self._means.counts_M.clone()
+            for name, sums in self._means.sums.items():
+                position[_SUMS + name] = sums.clone()
+        return position
 
 
 class SharedFeed:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gped_nas.distill.centring import Centres, enter, leave, unit_means
 from gped_nas.distill.components import fit
-from gped_nas.distill.feed import Batch, DistillationSet, cached_batches
-from gped_nas.distill.kernel import lr_factor, student_seed
+from gped_nas.distill.course import lr_factor, student_seed
+from gped_nas.distill.feed import Batch, CachedFeed, DistillationSet
 from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype, Params
@@ -51,7 +51,7 @@ def distill_one(
 def _trained(
     genotype: Genotype, params: Params, data: DistillationSet, recipe: Recipe, seed: int, prox: Prox
 ) -> Params:
-    feed = cached_batches(data, recipe, seed)
+    feed = CachedFeed(data, recipe, seed)
     params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
     params = compact(genotype.family, params)
     return _train(

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from gped_nas.distill.feed import Batch, RunningMean, batches
+from gped_nas.distill.feed import Batch, BatchOrder, RunningMean
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.targets.base import Target
@@ -69,7 +69,7 @@ def online_batches(
         ConfigError: the chain ended before the students were done.
     """
     inputs, pass_number, num_seen, num_samples = draw_inputs(0), 0, 0, 0
-    index = batches(len(inputs), recipe, root)
+    index = BatchOrder(len(inputs), recipe, root)
     means = RunningMean(len(inputs))
     for theta_W in thetas:
         index_B = next(index)

@@ -111,8 +111,8 @@ class Recipe(Config):
     def _patience_needs_rungs(self) -> "Recipe":
         if self.patience and not self.rungs:
             raise ValueError(
-                "patience: found it without rungs, expected rungs of at least 1: that is where it "
-                "looks"
+                "patience: needs rungs of at least 1, because students are checked at rungs; set "
+                "recipe.rungs"
             )
         if self.rungs and self.update != "averaged":
             raise ValueError(
@@ -148,6 +148,10 @@ class Recipe(Config):
         return (
             max(self.prox_every, step - step % self.prox_every) if step >= self.prox_every else step
         )
+
+    def phase_start(self, step: int) -> int:
+        """The first step of the phase that this step is in."""
+        return self.prune_step if step >= self.prune_step else 0
 
     @property
     def rung_steps(self) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ all others.
 """
 
 
-class CountedStep:
+class DeviceSchedule:
     """A step of a worker's bundles that finds its batch and its step size by a counter on the
     device.
     """
@@ -65,9 +65,9 @@ class CountedStep:
 
 
 class Replay:
-    """``CountedStep`` as a CUDA graph after ``WARM_UP`` plain steps."""
+    """``DeviceSchedule`` as a CUDA graph after ``WARM_UP`` plain steps."""
 
-    def __init__(self, step: CountedStep) -> None:
+    def __init__(self, step: DeviceSchedule) -> None:
         self._step = step
         self._num_plain = 0
         self._graph: torch.cuda.CUDAGraph | None = None

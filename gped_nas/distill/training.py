@@ -1,46 +1,19 @@
 """A bundle in training: its optimiser, its running average, its proximal steps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
 from gped_nas.distill.bundle import Bundle
-from gped_nas.distill.centring import Centres, leave
 from gped_nas.distill.optim import optimiser
 from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
-from gped_nas.models.base import FAMILIES, Genotype, Params
+from gped_nas.distill.trainee import Trainee
+from gped_nas.models.base import FAMILIES, Params
 from gped_nas.targets.base import Expectations
-
-
-@dataclass(eq=False)
-class Trainee:
-    """One student between two layouts.
-
-    Attributes:
-        genotype: what is trained.
-        lr_factor: what the recipe's step size is multiplied by.
-        params: float32 parameters by name.
-        memory: what its optimiser remembers of each parameter; empty at the start of a phase.
-        average: running average of the parameters; empty where none is kept.
-        centres: what is taken off its hidden units in this phase (see ``centring.py``).
-    """
-
-    genotype: Genotype
-    lr_factor: float
-    params: Params
-    memory: dict[str, Params] = field(default_factory=dict)
-    average: Params = field(default_factory=dict)
-    centres: Centres = ()
-
-    @property
-    def outcome(self) -> Params:
-        """The parameters that the student would end with now, reading plain activations."""
-        trained = self.average or self.params
-        return leave(trained, self.centres) if self.centres else trained
 
 
 @dataclass(frozen=True)

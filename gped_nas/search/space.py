@@ -161,18 +161,16 @@ class SearchSpace:
 
     def largest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
         """For each cost, that of the genotype that costs most."""
-        costs = [
-            genotype_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()
-        ]
+        num_outputs = self.num_outputs(num_classes)
+        costs = [genotype_cost(g, input_shape, num_outputs) for g in self.corners()]
         return {name: float(max(getattr(c, name) for c in costs)) for name in COSTS}
 
     def smallest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
         """For each cost, a lower bound over all genotypes and everything that pruning could leave
         of them.
         """
-        costs = [
-            smallest_cost(g, input_shape, self.num_outputs(num_classes)) for g in self.corners()
-        ]
+        num_outputs = self.num_outputs(num_classes)
+        costs = [smallest_cost(g, input_shape, num_outputs) for g in self.corners()]
         return {name: float(min(getattr(c, name) for c in costs)) for name in COSTS}
 
     def corners(self) -> list[Genotype]:

@@ -116,6 +116,14 @@ class Stream:
         return sha256_text(canonical_json([self.key.digest, self.num_samples, used]))
 
     @property
+    def sampling_seconds(self) -> float:
+        """What making the samples took, all that are sealed, as the provenance tells."""
+        path = self.folder / "provenance.json"
+        entries = read_json(path) if path.exists() else []
+        seconds = [entry["ended"] - entry["started"] for entry in entries if "started" in entry]
+        return float(sum(seconds))
+
+    @property
     def weight_S(self) -> Tensor:
         """Weights of the samples used, float64, summing to 1."""
         weight = np.concatenate([s.read("weight-000000.npy") for s in self.segments])[

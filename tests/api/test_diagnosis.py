@@ -54,7 +54,7 @@ def teacher(**method: object) -> Teacher:
 
 def test_numbers_are_those_of_the_stream() -> None:
     built = teacher(name="sghmc", step_size={"initial": 0.01}, mass=2.0)
-    found = diagnose(built, Session())
+    found = diagnose(built)
     theta = torch.stack([built.stream.theta(i) for i in range(12)]).double()
     # every weight is looked at: 65 * 3 + 4 * 10 of them, sample s being of chain s % 2
     by_hand = rhat(torch.stack([theta[0::2], theta[1::2]]))
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_the_stream() -> None:
     assert found.configurational is not None and found.configurational.degrees_of_freedom == 12
     assert found.configurational.value == pytest.approx(sum(virial) / 12, rel=1e-4)
     # one sample and the average
-    log_prob, labels = built.predicted("validation", Session()), built.dataset.labels("validation")
+    log_prob, labels = built.predicted("validation"), built.dataset.labels("validation")
     hits = [(row.argmax(-1).numpy() == labels).mean() for row in log_prob]
     assert found.single["accuracy"] == pytest.approx(sum(hits) / 12)
     assert (
@@ -108,10 +108,10 @@ def test_of_many_quantities_a_fixed_subset_is_taken(monkeypatch: pytest.MonkeyPa
     for name in ("MAX_QUANTITIES", "MAX_WEIGHTS", "MAX_GRADIENTS", "MAX_EXAMPLES"):
         monkeypatch.setattr(module, name, 7)
     built = teacher(name="sgld")
-    found = diagnose(built, Session())
+    found = diagnose(built)
     assert found.mixing["probabilities"].num == found.mixing["weights"].num == 7
     assert found.configurational is not None and found.configurational.degrees_of_freedom == 7
-    assert diagnose(built, Session()) == found
+    assert diagnose(built) == found
 
 
 def test_a_regression_has_means_instead_of_probabilities() -> None:
@@ -132,7 +132,7 @@ def test_a_regression_has_means_instead_of_probabilities() -> None:
     assert [row.method for row in rows] == ["sgld", "map"]
     assert rows[1].agreement is None and rows[1].accuracy is None and rows[1].ood_entropy is None
     built = build_teacher(replace(found, views=()), Session())
-    told = diagnose(built, Session())
+    told = diagnose(built)
     assert (
         told.mixing["means"].num
         == told.mixing["log_likelihood"].num
@@ -184,7 +184,7 @@ SMALL = {
 def test_what_a_method_cannot_have_is_said(
     name: str, missing: set[str], level: str | None, says: str
 ) -> None:
-    found = diagnose(teacher(name=name, **SMALL[name]), Session())
+    found = diagnose(teacher(name=name, **SMALL[name]))
     assert set(found.missing) == missing
     assert (found.mixing == {}) == ("R-hat and ESS" in missing)
     assert (found.agreement is None) == ("agreement between chains" in missing)
@@ -201,10 +201,7 @@ def test_methods_are_compared_with_the_reference() -> None:
     assert [row.method for row in rows] == ["hmc", "sgld", "map"]
     assert rows[0].agreement is None and rows[0].total_variation is None
     own, reference = teacher(name="sgld"), teacher(**hmc)
-    probs = [
-        torch.from_numpy(t.averaged("validation", Session()).log_prob_NC).exp()
-        for t in (own, reference)
-    ]
+    probs = [torch.from_numpy(t.averaged("validation").log_prob_NC).exp() for t in (own, reference)]
     assert rows[1].total_variation == pytest.approx(
         float((probs[0] - probs[1]).abs().sum(-1).mean() / 2)
     )
@@ -218,8 +215,8 @@ def test_methods_are_compared_with_the_reference() -> None:
     )  # one sample has no information but rounding
     assert rows[2].effective_samples is None and rows[2].verdict == "do not trust"
     # the row of the space's own method is that of its own stream, measured on any part
-    assert measure(own, Session(), part="validation", truth=None).nll == rows[1].nll
-    assert measure(own, Session(), part="test", truth=None).nll != rows[1].nll
+    assert measure(own, part="validation", truth=None).nll == rows[1].nll
+    assert measure(own, part="test", truth=None).nll != rows[1].nll
 
 
 def test_every_method_has_settings_that_suit_the_space() -> None:

@@ -68,7 +68,7 @@ def test_an_ensemble_sees_inputs_as_it_was_trained_on_them(home: Home) -> None:
     dataset = load_dataset(space)
     assert (dataset.normalization.mean, dataset.normalization.std) != (3.0, 7.0)
     teacher = build_teacher(space, Session(), dataset=dataset)
-    found = teacher.predicted("validation", Session())
+    found = teacher.predicted("validation")
     x = (dataset.raw("validation").flatten(1).double() - 3) / 7
     expected = (x @ weight.double().mT + bias.double()[:, None]).log_softmax(-1)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)

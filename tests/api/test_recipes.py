@@ -47,19 +47,18 @@ def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home:
     }
     assert study.snapshot().config["recipe"]["mode"] == "online"
 
-    session = gn.new_session("cpu")
-    teacher = gn.build_teacher(space, session)
+    teacher = gn.build_teacher(space, gn.new_session("cpu"))
     assert [path.name.split("-")[0] for path in (teacher.stream.folder / "views").glob("*")].count(
         "distillation"
     ) == 0
     forward = gn.FAMILIES["mlp"].forward
-    feed = online_feed(teacher, session)
+    data = distillation_set(teacher)
+    assert data.expectations == {} and data.samples is None
+    feed = online_feed(teacher, data.inputs)
     for sample in (0, 2):  # two chains take turns: the even samples are the first one's
         x, said = next(feed)
         expected = forward(teacher.stream.params(sample), x).softmax(-1)
         assert torch.allclose(said["predictive"], expected, atol=1e-6)
-    data = distillation_set(teacher)
-    assert data.expectations == {} and data.samples is None
 
 
 def test_a_search_with_targets_of_every_kind(home: Home) -> None:

@@ -86,7 +86,7 @@ def test_adding_views_runs_no_chain_and_touches_nothing_sealed(
     assert second.stream.digest == first.stream.digest and before.items() < after.items()
     data = distillation_set(second)
     assert len(data.inputs) == 4 * 1150
-    for i, view in enumerate(second.views):
+    for i, view in enumerate(second.resolve_views()):
         rows = slice(i * 1150, (i + 1) * 1150)
         mean = second.stream.predictions(view.name).double().exp().mean(0)
         assert torch.allclose(data.expectations["predictive"][rows].double(), mean, atol=1e-6)
@@ -102,21 +102,29 @@ def test_adding_views_runs_no_chain_and_touches_nothing_sealed(
 
 def test_disagreement_raises_the_spread_of_the_samples_it_asked() -> None:
     teacher = build([{"policy": "clean"}, {"policy": "disagreement", "distance": 0.05}])
-    spreads = [teacher.stream.predictions(view.name).exp().var(0).sum(-1) for view in teacher.views]
+    spreads = [
+        teacher.stream.predictions(view.name).exp().var(0).sum(-1)
+        for view in teacher.resolve_views()
+    ]
     assert float((spreads[1] > spreads[0]).float().mean()) > 0.97
 
 
 def test_more_samples_make_another_view_and_leave_the_sealed_one() -> None:
     views = [{"policy": "clean"}, {"policy": "disagreement", "samples": 3}]
     short = build(views)
-    before, names = sealed(short, "segments", "views"), [view.name for view in short.views]
+    before, names = (
+        sealed(short, "segments", "views"),
+        [view.name for view in short.resolve_views()],
+    )
     long = build(views, num_samples=8)
     assert long.stream.folder == short.stream.folder and long.stream.num_samples == 8
     assert before.items() < sealed(long, "segments", "views").items()
-    assert long.views[0].name == names[0] and long.views[1].name != names[1]
+    assert long.resolve_views()[0].name == names[0] and long.resolve_views()[1].name != names[1]
     again = build(views)  # the short space on the grown stream: the same view, the same inputs
-    assert [view.name for view in again.views] == names
-    assert torch.equal(again.inputs(again.views[1]), short.inputs(short.views[1]))
+    assert [view.name for view in again.resolve_views()] == names
+    assert torch.equal(
+        again.inputs(again.resolve_views()[1]), short.inputs(short.resolve_views()[1])
+    )
 
 
 def test_the_view_does_not_depend_on_the_runs_the_stream_was_grown_in(
@@ -128,8 +136,10 @@ def test_the_view_does_not_depend_on_the_runs_the_stream_was_grown_in(
     monkeypatch.setenv("GPED_CACHE", str(tmp_path / "another"))
     at_once = build(views, num_samples=8)
     assert len(grown.stream.segments) == 2 and len(at_once.stream.segments) == 1
-    assert at_once.views == grown.views
-    assert torch.equal(at_once.inputs(at_once.views[0]), grown.inputs(grown.views[0]))
+    assert at_once.resolve_views() == grown.resolve_views()
+    assert torch.equal(
+        at_once.inputs(at_once.resolve_views()[0]), grown.inputs(grown.resolve_views()[0])
+    )
 
 
 def test_moved_inputs_are_kept_with_the_stream_and_can_be_made_again(
@@ -142,7 +152,9 @@ def test_moved_inputs_are_kept_with_the_stream_and_can_be_made_again(
     for path in kept:
         path.unlink()
     again = build(views)  # refused as made for other inputs if a single bit differed
-    assert torch.equal(again.inputs(again.views[0]), first.inputs(first.views[0]))
+    assert torch.equal(
+        again.inputs(again.resolve_views()[0]), first.inputs(first.resolve_views()[0])
+    )
 
 
 def test_teachers_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:

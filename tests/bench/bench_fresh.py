@@ -21,8 +21,8 @@ import torch
 import gped_nas as gn
 from gped_nas import device as devices
 from gped_nas.api.lessons import distillation_set
-from gped_nas.api.teacher import Teacher, ensure_view, load_dataset
-from gped_nas.distill.feed import Batch, batches
+from gped_nas.api.teacher import Teacher, load_dataset
+from gped_nas.distill.feed import Batch, BatchOrder
 from gped_nas.distill.kernel import distill
 from gped_nas.io import write_json
 from gped_nas.models.base import FAMILIES, Genotype
@@ -40,7 +40,12 @@ def fresh_feed(teacher: Teacher, seed: int) -> Iterator[Batch]:
     space, stream = teacher.space, teacher.stream
     forward = FAMILIES[space.genotype.family].forward
     num_inputs = len(teacher.dataset.inputs("distillation"))
-    order, view, num_seen, number = batches(num_inputs, space.recipe, seed), teacher.views[0], 0, -1
+    order, view, num_seen, number = (
+        BatchOrder(num_inputs, space.recipe, seed),
+        teacher.resolve_views()[0],
+        0,
+        -1,
+    )
     while True:
         index = next(order)
         if num_seen // num_inputs > number:
@@ -60,8 +65,6 @@ def measure(seed: int) -> dict[str, list[float]]:
     views = [{"policy": "noise", "std": 0.1, "draw": draw} for draw in range(max(DRAWS))]
     space, session = load_space("digits_mlp", {"views": views, "seed": seed}), gn.new_session("cpu")
     teacher = gn.build_teacher(space, session, dataset=load_dataset(space))
-    for view in teacher.views:
-        ensure_view(teacher, view, session)
     found = {}
     for draws in DRAWS:
         fewer = replace(teacher, space=replace(space, views=space.views[:draws]))

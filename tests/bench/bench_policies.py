@@ -25,7 +25,7 @@ import gped_nas as gn
 from gped_nas import device as devices
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import Teacher, averaged, ensure_view, load_dataset
+from gped_nas.api.teacher import Teacher, averaged, load_dataset
 from gped_nas.data.base import Dataset, Split
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.evaluate.base import METRICS, draw_resamples
@@ -101,10 +101,9 @@ def measure(case: Case, seed: int, names: Sequence[str]) -> dict[tuple[str, str]
         space,
         fewer(dataset, case.num_inputs),
         gn.build_teacher(bare, session, dataset=dataset).stream,
+        session,
     )
-    for view in teacher.views:
-        ensure_view(teacher, view, session)
-    log_prob = teacher.log_prob("validation", session)
+    log_prob = teacher.predicted("validation")
     validation, labels = averaged(log_prob, teacher.stream.weight_S), dataset.labels("validation")
     genotypes = [Genotype("mlp", depth=depth, width=width) for depth, width in case.widths]
     found = {}
@@ -123,7 +122,6 @@ def measure(case: Case, seed: int, names: Sequence[str]) -> dict[tuple[str, str]
                 validation,
                 resamples,
                 Path(scratch),
-                session,
                 {},
             )
             for genotype, student in zip(genotypes, trainer.distill(genotypes), strict=True):

@@ -70,7 +70,7 @@ def measure(
     population = distill(genotypes, data, recipe, seed=seed, device=session.device)
     seconds, wall = time.process_time() - started, time.perf_counter() - clock
     x = teacher.dataset.inputs("validation")
-    teacher_log_prob = torch.from_numpy(teacher.averaged("validation", session).log_prob_NC)
+    teacher_log_prob = torch.from_numpy(teacher.averaged("validation").log_prob_NC)
     found = []
     for student in population.students:
         raw = (

@@ -34,7 +34,7 @@ from gped_nas import device as devices
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
 from gped_nas.api.teacher import Teacher, load_dataset
-from gped_nas.distill.feed import DistillationSet, batches
+from gped_nas.distill.feed import BatchOrder, DistillationSet
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.io import write_json
@@ -60,7 +60,7 @@ def clocked(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 def kl(teacher: Teacher, family: str, params: Params) -> torch.Tensor:
     """KL(teacher || student) (N,) on validation, nats."""
-    said = torch.from_numpy(teacher.averaged("validation", gn.new_session("cpu")).log_prob_NC)
+    said = torch.from_numpy(teacher.averaged("validation").log_prob_NC)
     raw = FAMILIES[family].forward(params, teacher.dataset.inputs("validation"))
     log_prob = raw[:, : said.shape[1]].double().log_softmax(-1)
     return (said.exp() * (said - log_prob)).sum(-1)
@@ -82,7 +82,7 @@ def cached_loop(genotype: Genotype, data: DistillationSet) -> Params:
     """One student by the plain loop."""
     network = Network(genotype, data)
     optimiser = torch.optim.Adam(network.parameters(), lr=LOOP.lr, fused=True)
-    order = batches(len(data.inputs), LOOP, 0)
+    order = BatchOrder(len(data.inputs), LOOP, 0)
     for step in range(LOOP.steps):
         index = next(order)
         optimiser.param_groups[0]["lr"] = LOOP.lr_at(step)
@@ -98,7 +98,7 @@ def best_threads(genotype: Genotype, data: DistillationSet) -> int:
     seconds = {}
     for threads in sorted({1, devices.usable_cores()}):
         torch.set_num_threads(threads)
-        network, order = Network(genotype, data), batches(len(data.inputs), LOOP, 0)
+        network, order = Network(genotype, data), BatchOrder(len(data.inputs), LOOP, 0)
         optimiser = torch.optim.Adam(network.parameters(), fused=True)
         times = []
         for _ in range(30):
@@ -167,7 +167,7 @@ def compare(space: SearchSpace) -> dict[str, Any]:
     online, kl_online = [], {}
     for place in (NUM_STUDENTS // 6 * k for k in (1, 3, 5)):
         genotype = genotypes[place]
-        feed = online_feed(chained, session)
+        feed = online_feed(chained, data.inputs)
         trained, cost = clocked(
             lambda g=genotype, f=feed: distill([g], data, recipe, seed=0, device=CPU, feed=f)
         )

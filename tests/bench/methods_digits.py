@@ -104,7 +104,7 @@ def tuned(
         nll = []
         for settings in grid if len(grid) > 1 else ():
             teacher = teacher_of(space, settings, TUNING_SEED, session)
-            mean = teacher.averaged("validation", session)
+            mean = teacher.averaged("validation")
             nll.append(METRICS["nll"].value(mean, teacher.dataset.labels("validation")))
             print(f"{settings}: validation NLL {nll[-1]:.4f}", flush=True)
         chosen[name] = grid[nll.index(min(nll))] if nll else grid[0]
@@ -164,16 +164,16 @@ def main() -> None:
     space, session = load_space("digits_mlp", SPACE), new_session("cpu")
     chosen, tried = tuned(space, session)
     reference = teacher_of(space, REFERENCE, REFERENCE_SEED, session)
-    about = diagnose(reference, session)
+    about = diagnose(reference)
     print("reference:", judge(about).sentence, flush=True)
-    truth = reference.averaged("test", session)
-    of_reference = measure(reference, session, part="test", truth=None)
+    truth = reference.averaged("test")
+    of_reference = measure(reference, part="test", truth=None)
     found: dict[str, list[MethodRow]] = {}
     rows: list[dict[str, Any]] = []
     for name, settings in chosen.items():
         for seed in SEEDS:
             teacher = teacher_of(space, settings, seed, session)
-            found.setdefault(name, []).append(measure(teacher, session, part="test", truth=truth))
+            found.setdefault(name, []).append(measure(teacher, part="test", truth=truth))
             print(found[name][-1], flush=True)
         rows = sorted(
             (summary(n, r) for n, r in found.items()),

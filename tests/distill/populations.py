@@ -11,7 +11,8 @@ from gped_nas.distill.bundle import Bundle, InTurn
 from gped_nas.distill.feed import Batch, DistillationSet
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.training import TrainedBundle, Trainee
+from gped_nas.distill.trainee import Trainee
+from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
 from gped_nas.targets.layout import HeadLayout
 

@@ -5,7 +5,7 @@ autocast.
 import pytest
 import torch
 
-from gped_nas.distill.training import Trainee
+from gped_nas.distill.trainee import Trainee
 from gped_nas.models.base import FAMILIES, Genotype
 from tests.distill.populations import (
     FAMILIES_OF,

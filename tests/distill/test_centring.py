@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from gped_nas.distill.centring import enter, leave, unit_means
-from gped_nas.distill.feed import cached_batches
+from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
@@ -143,7 +143,7 @@ def test_a_student_keeps_its_means_when_siblings_leave():
 
 def test_a_feed_of_its_own_is_followed_alike():
     pool = make_pool()
-    (fed,) = run([mlp(2, 7)], pool, feed=cached_batches(pool, RECIPE, 0))
+    (fed,) = run([mlp(2, 7)], pool, feed=CachedFeed(pool, RECIPE, 0))
     assert largest_difference(fed.params, run([mlp(2, 7)], pool)[0].params) < 1e-5
 
 

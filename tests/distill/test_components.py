@@ -8,7 +8,7 @@ import torch
 
 from gped_nas.distill import components
 from gped_nas.distill.components import fit, in_components
-from gped_nas.distill.feed import cached_batches
+from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
@@ -29,8 +29,8 @@ def test_directions_are_orthonormal_and_those_of_greatest_variance_first():
     turn, _ = torch.linalg.qr(torch.randn((4, 4), generator=generator))
     x = 3 + (torch.randn((4000, 4), generator=generator) * spread) @ turn
     frame = fit(x, 2)
-    torch.testing.assert_close(frame.basis_DK.T @ frame.basis_DK, torch.eye(2), atol=1e-6, rtol=0)
-    cosines = (turn[[1, 2]] @ frame.basis_DK).diagonal().abs()
+    torch.testing.assert_close(frame.basis_DJ.T @ frame.basis_DJ, torch.eye(2), atol=1e-6, rtol=0)
+    cosines = (turn[[1, 2]] @ frame.basis_DJ).diagonal().abs()
     assert cosines.min() > 0.99, cosines
     torch.testing.assert_close(frame.project(x).mean(0), torch.zeros(2), atol=1e-4, rtol=0)
     assert frame.project(x).std(0).tolist() == pytest.approx([5.0, 1.0], rel=0.05)
@@ -81,7 +81,7 @@ def test_students_do_not_see_what_varies_least():
     pool = make_pool()
     (student,) = run([mlp(1, 8)], pool)
     frame = fit(pool.inputs, 9)
-    unseen = frame.basis_DK[:, RECIPE.components :]
+    unseen = frame.basis_DJ[:, RECIPE.components :]
     assert (student.params["layers.0.weight"] @ unseen).abs().max() < 1e-5
     (plain,) = run([mlp(1, 8)], pool, RECIPE.model_copy(update={"components": 0}))
     assert (plain.params["layers.0.weight"] @ unseen).abs().max() > 0.1
@@ -94,7 +94,7 @@ def test_the_sign_of_a_direction_changes_nothing(monkeypatch):
     def flipped(x, num):
         frame = frame_of(x, num)
         return components.Components(
-            frame.mean_D, frame.basis_DK * torch.tensor([1.0, -1.0, -1.0, 1.0])
+            frame.mean_D, frame.basis_DJ * torch.tensor([1.0, -1.0, -1.0, 1.0])
         )
 
     monkeypatch.setattr(components, "fit", flipped)
@@ -113,7 +113,7 @@ def test_rungs_look_at_validation_in_the_same_frame():
 
 def test_a_feed_of_its_own_is_shown_in_the_frame():
     pool = make_pool()
-    (fed,) = run([mlp(2, 7)], pool, feed=cached_batches(pool, RECIPE, 0))
+    (fed,) = run([mlp(2, 7)], pool, feed=CachedFeed(pool, RECIPE, 0))
     assert largest_difference(fed.params, run([mlp(2, 7)], pool)[0].params) < 1e-5
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from gped_nas.distill.feed import (
+    BatchOrder,
+    CachedFeed,
     DistillationSet,
     PosteriorPredictions,
     RunningMean,
-    batches,
-    cached_batches,
 )
 from gped_nas.distill.recipe import Recipe
 from gped_nas.targets.base import resolve
@@ -44,7 +44,7 @@ def data(log_prob, weight):
 
 
 def shown(data, update, steps, root=0):
-    return list(islice(cached_batches(data, Recipe(update=update, batch_size=4), root), steps))
+    return list(islice(CachedFeed(data, Recipe(update=update, batch_size=4), root), steps))
 
 
 def test_each_sample_is_read_where_it_lies(data, log_prob):
@@ -57,7 +57,7 @@ def test_each_sample_is_read_where_it_lies(data, log_prob):
 
 @pytest.mark.parametrize("update", ["averaged", "newest", "running_mean"])
 def test_every_rule_sees_the_same_inputs_and_only_targets_with_a_loss(data, update):
-    index = islice(batches(M, Recipe(batch_size=4), 0), 20)
+    index = islice(BatchOrder(M, Recipe(batch_size=4), 0), 20)
     for index_B, (x, said) in zip(index, shown(data, update, 20), strict=True):
         assert torch.equal(x[:, 0].long(), index_B)
         assert {name: tuple(value.shape) for name, value in said.items()} == {

@@ -6,8 +6,8 @@ import random
 import pytest
 import torch
 
-from gped_nas.distill import kernel
-from gped_nas.distill.feed import DistillationSet, batches
+from gped_nas.distill import course
+from gped_nas.distill.feed import BatchOrder, DistillationSet
 from gped_nas.distill.kernel import distill, student_seed
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.precision import decided
@@ -162,7 +162,7 @@ def test_a_diverging_sibling_harms_nobody(monkeypatch, value):
             params["layers.0.weight"].fill_(value)
         return params
 
-    monkeypatch.setattr(kernel, "initialise", broken)
+    monkeypatch.setattr(course, "initialise", broken)
     students = run(population)
     assert "not finite" in students[3].failure or students[3].losses[-1][1] > 1e20
     for before, after in zip([*clean[:3], *clean[4:]], [*students[:3], *students[4:]], strict=True):
@@ -179,7 +179,7 @@ def test_an_infinite_loss_is_not_finite(monkeypatch):
         params["layers.0.weight"].zero_()[0] = -3e38
         return params
 
-    monkeypatch.setattr(kernel, "initialise", broken)
+    monkeypatch.setattr(course, "initialise", broken)
     pool = make_pool(targets=("predictive",))
     pool = dataclasses.replace(pool, inputs=torch.full((150, 1, 3, 3), 2.0))
     student = run([mlp(0, ())], pool, SHORT.model_copy(update={"steps": 1}))[0]
@@ -211,7 +211,7 @@ def test_a_batch_larger_than_the_pool_is_the_whole_pool():
     recipe = SHORT.model_copy(update={"batch_size": 64})
     student = run([MIXED[1]], pool, recipe)[0]
     assert largest_difference(student.params, distill_one(MIXED[1], pool, recipe, seed=0)) < 1e-5
-    stream = batches(10, recipe, 0)
+    stream = BatchOrder(10, recipe, 0)
     orders = [next(stream).tolist() for _ in range(3)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert orders[0] != orders[1]
@@ -247,7 +247,7 @@ def test_the_loss_falls():
 
 @pytest.mark.parametrize(("size", "batch"), [(10, 5), (10, 3), (7, 7), (12, 1), (10, 4)])
 def test_every_example_is_seen_once_an_epoch(size, batch):
-    stream = batches(size, Recipe(batch_size=batch), 3)
+    stream = BatchOrder(size, Recipe(batch_size=batch), 3)
     parts = [next(stream) for _ in range(size * 3)]
     assert all(len(part) == batch for part in parts)
     seen = torch.cat(parts)
@@ -257,7 +257,7 @@ def test_every_example_is_seen_once_an_epoch(size, batch):
 
 def test_the_batch_order_depends_on_the_root_only():
     def first(root, recipe=SHORT):
-        return torch.stack(list(itertools.islice(batches(150, recipe, root), 5)))
+        return torch.stack(list(itertools.islice(BatchOrder(150, recipe, root), 5)))
 
     assert torch.equal(first(0), first(0))
     assert torch.equal(first(0), first(0, SHORT.model_copy(update={"lr": 1.0})))

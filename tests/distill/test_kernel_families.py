@@ -7,11 +7,12 @@ import threading
 
 import pytest
 
-from gped_nas.distill import kernel, layout
+from gped_nas.distill import layout, team
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import Genotype
 from tests.distill.populations import CPU, MIXED, make_data, relative_difference
 
@@ -74,13 +75,13 @@ def test_students_equal_those_of_the_oracle(optimiser, more):
 def test_workers_share_a_population_and_change_rounding_alone(optimiser, monkeypatch):
     monkeypatch.setattr(layout, "_WORTH_A_WORKER", 1)
     seen = set()
-    step = kernel.TrainedBundle.step
+    step = TrainedBundle.step
 
     def watched(self, *args):
         seen.add(threading.get_ident())
         return step(self, *args)
 
-    monkeypatch.setattr(kernel.TrainedBundle, "step", watched)
+    monkeypatch.setattr(TrainedBundle, "step", watched)
     recipe = recipe_of(optimiser, average=0.9)
     alone = run(MIXED, recipe, workers=1)
     assert seen == {threading.get_ident()}
@@ -98,7 +99,7 @@ def test_a_fault_in_a_worker_is_told(monkeypatch):
     def broken(self, x, expectations, lr):
         raise ZeroDivisionError("of a worker")
 
-    monkeypatch.setattr(kernel.TrainedBundle, "step", broken)
+    monkeypatch.setattr(TrainedBundle, "step", broken)
     with pytest.raises(ZeroDivisionError, match="of a worker"):
         run(MIXED, recipe_of("adamw"), workers=3)
 
@@ -116,14 +117,14 @@ def test_order_and_siblings_change_rounding_alone(optimiser):
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_widths_rounded_up_change_rounding_alone(optimiser, monkeypatch):
     """As on a GPU, through pruning and a new layout."""
-    fused = kernel.FusedMlp
+    fused = team.FusedMlp
     made = []
 
     def rounded(*args, **more):
         made.append(fused(*args, **{**more, "round_to": 8}))
         return made[-1]
 
-    monkeypatch.setattr(kernel, "FusedMlp", rounded)
+    monkeypatch.setattr(team, "FusedMlp", rounded)
     recipe = recipe_of(optimiser, average=0.9)
     check(run([g for g in MIXED if g.family == "mlp"], recipe), recipe)
     assert len(made) == 2

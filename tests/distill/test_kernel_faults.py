@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
-from gped_nas.distill import kernel, layout
-from gped_nas.distill.feed import cached_batches
+from gped_nas.distill import course, layout
+from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill, student_seed
 from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.team import Team
+from gped_nas.distill.training import TrainedBundle
 from gped_nas.errors import EnvironmentProblem
 from gped_nas.models.base import initialise
 from tests.distill.populations import CPU, MIXED, make_data, relative_difference
@@ -44,17 +46,17 @@ def memory_for(monkeypatch):
     """
 
     def limit(error, most, too_large=None, after=0):
-        sizes, step, count = [], kernel._Team.run, [0]
+        sizes, step, count = [], Team.run, [0]
 
         def limited(self, steps):
-            sizes.append(len(self._training))
             count[0] += 1
-            genotypes = [self._job.students[p].genotype for p in self._training]
+            genotypes = [student.genotype for student in self.students]
+            sizes.append(len(genotypes))
             if count[0] > after and (len(genotypes) > most or too_large in genotypes):
                 raise error()
             step(self, steps)
 
-        monkeypatch.setattr(kernel._Team, "run", limited)
+        monkeypatch.setattr(Team, "run", limited)
         return sizes
 
     return limit
@@ -103,19 +105,19 @@ def test_a_feed_of_its_own_cannot_be_begun_anew(kind, memory_for):
     with pytest.raises(
         EnvironmentProblem, match="students: 6 at once do not fit into memory .*students_at_once"
     ):
-        run(MIXED, feed=cached_batches(make_data(), RECIPE, 0))
+        run(MIXED, feed=CachedFeed(make_data(), RECIPE, 0))
 
 
 def test_memory_that_a_worker_lacks_is_lacking_for_all(monkeypatch):
     monkeypatch.setattr(layout, "_WORTH_A_WORKER", 1)
-    step = kernel.TrainedBundle.step
+    step = TrainedBundle.step
 
     def limited(self, *args):
         if len(self._students) > 1:
             raise ERRORS["cpu"]()
         return step(self, *args)
 
-    monkeypatch.setattr(kernel.TrainedBundle, "step", limited)
+    monkeypatch.setattr(TrainedBundle, "step", limited)
     found = run([MIXED[0], MIXED[2], MIXED[4], MIXED[5]], workers=2)
     assert [student.failure for student in found] == [""] * 4
 
@@ -127,7 +129,7 @@ def test_another_error_is_no_lack_of_memory(error, monkeypatch):
     def broken(self, steps):
         raise error
 
-    monkeypatch.setattr(kernel._Team, "run", broken)
+    monkeypatch.setattr(Team, "run", broken)
     with pytest.raises(type(error), match=str(error)):
         run(MIXED)
 
@@ -164,7 +166,7 @@ def test_a_student_that_diverges_fails_alone(bad, value, optimiser, monkeypatch)
             next(iter(params.values())).fill_(value)
         return params
 
-    monkeypatch.setattr(kernel, "initialise", broken)
+    monkeypatch.setattr(course, "initialise", broken)
     students = run(population, recipe, **more)
     assert students[bad].failure == "training diverged: its numbers are not finite"
     for i, (one, other) in enumerate(zip(clean, students, strict=True)):

@@ -79,8 +79,8 @@ def test_online_is_shown_single_samples_unless_told_otherwise():
     [
         (
             {"patience": 2},
-            "patience: found it without rungs, expected rungs of at least 1: that is where it "
-            "looks",
+            "patience: needs rungs of at least 1, because students are checked at rungs; set "
+            "recipe.rungs",
         ),
         (
             {"rungs": 3, "update": "newest"},

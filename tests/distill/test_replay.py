@@ -13,12 +13,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from gped_nas.distill import kernel
+from gped_nas.distill import kernel, team
 from gped_nas.distill.centring import unit_means
-from gped_nas.distill.feed import batch_indices
+from gped_nas.distill.feed import BatchOrder
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.replay import CountedStep
+from gped_nas.distill.replay import DeviceSchedule
 from gped_nas.targets.base import TARGETS as REGISTERED
 from gped_nas.targets.layout import HeadLayout
 from gped_nas.targets.mean import UtilitySettings, utility
@@ -99,6 +99,10 @@ def tensors_in(thing, seen):
         yield from tensors_in(vars(thing), seen)
 
 
+def indices_of(data, recipe):
+    return BatchOrder(len(data.inputs), recipe, 0).take(recipe.steps)
+
+
 def step_of(families, recipe, dtype=torch.float32, *, centred=False):
     data = make_data(40)
     lr_T = torch.tensor([recipe.lr_at(step) for step in range(recipe.steps)])
@@ -109,7 +113,7 @@ def step_of(families, recipe, dtype=torch.float32, *, centred=False):
             student.centres = unit_means(student.params, data.inputs, dtype)
         more = {"round_to": 8} if family == "mlp" else {}
         bundles.append(training_of(students, recipe, dtype=dtype, **more))
-    return CountedStep(bundles, data, batch_indices(data, recipe, 0), lr_T)
+    return DeviceSchedule(bundles, data, indices_of(data, recipe), lr_T)
 
 
 def recorded(step, between=lambda step: None):
@@ -252,7 +256,7 @@ def test_counted_steps_are_those_of_the_plain_loop(optimiser):
     )
     step = step_of(["mlp", "resnet"], recipe)
     plain = step_of(["mlp", "resnet"], recipe)
-    indices = batch_indices(plain._data, recipe, 0)
+    indices = indices_of(plain._data, recipe)
     for number in range(recipe.steps):
         found = step()
         batch = plain._data.batch(indices[number])
@@ -290,7 +294,7 @@ def test_a_whole_training_by_counted_steps(monkeypatch):
 
     plain = students()
     monkeypatch.setattr(kernel, "finds_batches", lambda device: True)
-    monkeypatch.setattr(kernel, "Replay", counted)
+    monkeypatch.setattr(team, "Replay", counted)
     for one, other in zip(plain, students(), strict=True):
         assert relative_difference(other.params, one.params) < 1e-4
         assert dict(other.losses) == pytest.approx(dict(one.losses), rel=1e-4)

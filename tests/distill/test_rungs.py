@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gped_nas.distill import kernel
-from gped_nas.distill.kernel import distill
+from gped_nas.distill.kernel import distill, is_out_of_patience
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES
 from tests.distill.populations import CPU, LAYOUT, MIXED, make_data, relative_difference
@@ -45,7 +45,7 @@ def test_losses_at_rungs_are_those_of_the_student_as_it_is_there(average, monkey
     monkeypatch.setattr(kernel, "EVALUATED_AT_ONCE", 8)
     recipe = Recipe(**BASE, rungs=4, average=average, target_weights={"expected_entropy": 3.0})
     outcomes = {}
-    look = kernel._Distillation._look
+    look = kernel._Training._look
 
     def watched(self, training, step):
         outcomes[step] = [
@@ -53,7 +53,7 @@ def test_losses_at_rungs_are_those_of_the_student_as_it_is_there(average, monkey
         ]
         look(self, training, step)
 
-    monkeypatch.setattr(kernel._Distillation, "_look", watched)
+    monkeypatch.setattr(kernel._Training, "_look", watched)
     students = run(MIXED, recipe)
     assert sorted(outcomes) == [10, 20, 30, 40]
     for i, student in enumerate(students):
@@ -77,14 +77,14 @@ def test_looking_changes_nothing(rungs):
 @pytest.fixture
 def losing(monkeypatch):
     """The first student's loss, and no other's, is told to grow at every rung."""
-    look = kernel._Distillation._look
+    look = kernel._Training._look
 
     def told(self, training, step):
         look(self, training, step)
         if 0 in training:
-            self.rungs[0][-1] = (step, float(step))
+            self.students[0].rungs = (*self.students[0].rungs[:-1], (step, float(step)))
 
-    monkeypatch.setattr(kernel._Distillation, "_look", told)
+    monkeypatch.setattr(kernel._Training, "_look", told)
 
 
 @pytest.mark.parametrize(("optimiser", "average"), [("adamw", 0.8), ("muon", 0.0), ("sgd", 0.8)])
@@ -98,7 +98,7 @@ def test_one_leaves_and_its_siblings_go_on_as_without_it(losing, optimiser, aver
     first = students[0]
     assert [step for step, _ in first.rungs] == list(range(4, 33, 4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel._Distillation, "_is_done", lambda self, p: False)
+        patch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: False)
         stayed = run(MIXED, recipe)
     assert relative_difference(first.params, stayed[0].params) > 1e-4, "it stopped at 32"
     going = [i for i, student in enumerate(students) if len(student.rungs) == 10]
@@ -111,13 +111,13 @@ def test_one_leaves_and_its_siblings_go_on_as_without_it(losing, optimiser, aver
 
 def test_a_student_that_leaves_is_the_one_of_its_last_rung(losing, monkeypatch):
     seen = {}
-    look = kernel._Distillation._look
+    look = kernel._Training._look
 
     def kept(self, training, step):
         look(self, training, step)
         seen[step] = {k: p.clone() for k, p in self.students[0].outcome.items()}
 
-    monkeypatch.setattr(kernel._Distillation, "_look", kept)
+    monkeypatch.setattr(kernel._Training, "_look", kept)
     first = run(MIXED[:2], Recipe(**BASE, rungs=10, patience=1))[0]
     assert first.rungs[-1][0] == 28 and max(seen) > 28 and not first.failure
     assert all(torch.equal(first.params[name], p) for name, p in seen[28].items())
@@ -125,7 +125,7 @@ def test_a_student_that_leaves_is_the_one_of_its_last_rung(losing, monkeypatch):
 
 def test_training_ends_when_everyone_has_left(monkeypatch):
     told = []
-    monkeypatch.setattr(kernel._Distillation, "_is_done", lambda self, p: len(self.rungs[p]) == 7)
+    monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: len(rungs) == 7)
     students = run(
         MIXED[:2], Recipe(**BASE, rungs=10, patience=1), progress=lambda *args: told.append(args)
     )
@@ -133,12 +133,10 @@ def test_training_ends_when_everyone_has_left(monkeypatch):
     assert told[-1] == ("students", 28, 40)
 
 
-def job_with(losses, patience, prune_step=20):
-    job = object.__new__(kernel._Distillation)
-    job.recipe = Recipe(**{**BASE, "steps": 40}, rungs=10, patience=patience)
-    assert job.recipe.prune_step == prune_step
-    job.rungs = [[(4 * (i + 1), value) for i, value in enumerate(losses)]]
-    return job._is_done(0)
+def leaves_after(losses, patience, prune_step=20):
+    recipe = Recipe(**BASE, rungs=10, patience=patience)
+    assert recipe.prune_step == prune_step
+    return is_out_of_patience([(4 * (i + 1), value) for i, value in enumerate(losses)], recipe)
 
 
 @pytest.mark.parametrize(
@@ -162,4 +160,4 @@ def test_patience_by_hand(after_pruning, patience, leaves):
     """Rungs up to the pruning step, here five of loss 0.1, do not count: the penalty is no longer
     there to pay for.
     """
-    assert job_with([0.1] * 5 + after_pruning, patience) == leaves
+    assert leaves_after([0.1] * 5 + after_pruning, patience) == leaves

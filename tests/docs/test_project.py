@@ -5,6 +5,8 @@ import re
 import tomllib
 from importlib.resources import files
 
+import pytest
+
 import gped_nas as gn
 from gped_nas.config import load_yaml
 from tests.docs.pages import PAGES, ROOT
@@ -31,12 +33,20 @@ def test_the_floors_are_those_of_the_contract() -> None:
 
 
 def test_every_file_and_folder_that_is_named_exists() -> None:
-    text = ARCHITECTURE + CONTRIBUTING + (ROOT / "SECURITY.md").read_text()
-    named = re.findall(r"`([\w./-]+(?:\.py|\.md|\.toml|/))`", text)
     homes = (ROOT, ROOT / "gped_nas", ROOT / "gped_nas/distill")
+    text = ARCHITECTURE + CONTRIBUTING + (ROOT / "SECURITY.md").read_text()
 
+    named = re.findall(r"`([\w./-]+(?:\.py|\.md|\.toml|/))`", text)
     missing = [name for name in named if not any((home / name).exists() for home in homes)]
     assert len(named) > 30 and missing == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_source_file_that_a_page_names_exists(page: str) -> None:
+    sources = {f"/{path.relative_to(ROOT)}" for path in ROOT.glob("*/**/*.py")}
+    named = re.findall(r"`([\w./-]+\.py)`", PAGES[page].read_text())
+    missing = [name for name in named if not any(source.endswith(f"/{name}") for source in sources)]
+    assert missing == []
 
 
 def test_every_make_target_that_is_named_exists() -> None:

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from gped_nas import device as devices
-from gped_nas.distill import kernel, replay
-from gped_nas.distill.feed import cached_batches
+from gped_nas.distill import course, kernel, replay, team
+from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.replay import CountedStep, Replay
+from gped_nas.distill.replay import DeviceSchedule, Replay
 from gped_nas.models.base import Genotype
 from tests.distill.populations import CPU, FAMILIES_OF, MIXED, make_data, relative_difference
 
@@ -64,11 +64,11 @@ def graphs(monkeypatch):
     made = []
 
     class Watched(Replay):
-        def __init__(self, step: CountedStep) -> None:
+        def __init__(self, step: DeviceSchedule) -> None:
             super().__init__(step)
             made.append(self)
 
-    monkeypatch.setattr(kernel, "Replay", Watched)
+    monkeypatch.setattr(team, "Replay", Watched)
     return made
 
 
@@ -102,9 +102,15 @@ def test_a_recorded_step_is_a_plain_one(optimiser, monkeypatch):
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_some_leave_and_the_others_go_on(optimiser, graphs, monkeypatch):
     """Two of six leave after the rung at 35: three layouts, three graphs."""
-    monkeypatch.setattr(
-        kernel._Distillation, "_is_done", lambda self, p: p < 2 and len(self.rungs[p]) == 7
-    )
+    look, marked = kernel._Training._look, -1.0
+
+    def marking(self, training, step):
+        look(self, training, step)
+        for student in self.students[:2] if step == 35 else ():
+            student.rungs = (*student.rungs[:-1], (step, marked))
+
+    monkeypatch.setattr(kernel._Training, "_look", marking)
+    monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: rungs[-1][1] == marked)
     recipe = recipe_of(optimiser, rungs=10, patience=1)
     students = run(MIXED, recipe, validation=make_data(30, seed=1))
     assert [len(student.rungs) for student in students] == [7, 7, 10, 10, 10, 10]
@@ -128,7 +134,7 @@ def test_a_step_never_waits_for_the_device(optimiser, monkeypatch):
     wait.
     """
     run(MIXED, recipe_of(optimiser))  # libraries set themselves up
-    step = kernel._Team.run
+    step = team.Team.run
 
     def watched(self, steps):
         capturing = replay.Replay.__call__
@@ -152,14 +158,14 @@ def test_a_step_never_waits_for_the_device(optimiser, monkeypatch):
             finally:
                 torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(kernel._Team, "run", watched)
+    monkeypatch.setattr(team.Team, "run", watched)
     assert not any(student.failure for student in run(MIXED, recipe_of(optimiser, average=0.5)))
 
 
 def test_batches_that_are_fed_train_the_same_students():
     recipe = recipe_of("adamw")
     data = make_data().to(CUDA)
-    fed = run(MIXED, recipe, feed=cached_batches(data, recipe, 0))
+    fed = run(MIXED, recipe, feed=CachedFeed(data, recipe, 0))
     for one, other in zip(run(MIXED, recipe), fed, strict=True):
         assert relative_difference(other.params, one.params) < 1e-4
 
@@ -175,15 +181,15 @@ def test_a_student_that_diverges_fails_alone(monkeypatch):
     recipe = recipe_of("muon")
     population = [g.replace(group_penalty=0.0) if i == 2 else g for i, g in enumerate(MIXED)]
     clean = run(population, recipe)
-    draw = kernel._Distillation._fresh
+    draw = course._fresh
 
-    def broken(self, genotype, seed):
-        student = draw(self, genotype, seed)
+    def broken(lessons, genotype, precision):
+        student = draw(lessons, genotype, precision)
         if genotype == population[2]:
             student.params["layers.0.weight"].fill_(float("nan"))
         return student
 
-    monkeypatch.setattr(kernel._Distillation, "_fresh", broken)
+    monkeypatch.setattr(course, "_fresh", broken)
     students = run(population, recipe)
     assert students[2].failure
     for i, (one, other) in enumerate(zip(clean, students, strict=True)):
@@ -194,12 +200,12 @@ def test_a_student_that_diverges_fails_alone(monkeypatch):
 def test_memory_that_does_not_suffice_is_told_and_halved(monkeypatch):
     """The allocator's own error, with so little allowed that the whole population does not fit."""
     recipe = recipe_of("adamw", steps=10)
-    size = kernel._Team.__init__
+    fill = team.Team.__init__
 
-    def hungry(self, job, training, **more):
-        size(self, job, training, **more)
-        if len(training) > 3:
+    def hungry(self, room, students, curves, **more):
+        fill(self, room, students, curves, **more)
+        if len(students) > 3:
             torch.empty(2**50, dtype=torch.uint8, device=CUDA)
 
-    monkeypatch.setattr(kernel._Team, "__init__", hungry)
+    monkeypatch.setattr(team.Team, "__init__", hungry)
     assert not any(student.failure for student in run(MIXED, recipe))

@@ -40,23 +40,23 @@ SPACE = {
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> tuple[Teacher, Session]:
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     session = Session(streams=tmp_path_factory.mktemp("streams"))
-    return build_teacher(parse_space(SPACE, "here"), session), session
+    return build_teacher(parse_space(SPACE, "here"), session)
 
 
-def moments(teacher: Teacher, session: Session) -> tuple[torch.Tensor, torch.Tensor]:
+def moments(teacher: Teacher) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of the stream's own average at the test inputs, by the law of total
     variance.
     """
-    mean_SN, variance_SN = teacher.predicted("test", session).double().unbind(-1)
+    mean_SN, variance_SN = teacher.predicted("test").double().unbind(-1)
     return mean_SN.mean(0), variance_SN.mean(0) + mean_SN.var(0, unbiased=False)
 
 
 def test_the_stream_is_within_four_standard_errors_of_the_exact_predictive(
-    teacher: tuple[Teacher, Session],
+    teacher: Teacher,
 ) -> None:
-    dataset = teacher[0].dataset
+    dataset = teacher.dataset
     exact = exact_posterior(
         dataset.inputs("train"),
         dataset.normalized_labels("train"),
@@ -64,7 +64,7 @@ def test_the_stream_is_within_four_standard_errors_of_the_exact_predictive(
         noise_std=NOISE,
     )
     mean, variance = exact.predictive(dataset.inputs("test"))
-    found_mean, found_variance = moments(*teacher)
+    found_mean, found_variance = moments(teacher)
     of_weights = (
         variance - NOISE**2
     )  # a normal variable's mean has the variance v / S, its variance 2 v^2 / S
@@ -72,27 +72,27 @@ def test_the_stream_is_within_four_standard_errors_of_the_exact_predictive(
     assert ((found_variance - variance).abs() < 4 * of_weights * (2 / SAMPLES) ** 0.5).all()
 
 
-def test_the_average_is_given_in_the_labels_own_unit(teacher: tuple[Teacher, Session]) -> None:
-    mean, variance = moments(*teacher)
-    own = teacher[0].dataset.label_normalization
+def test_the_average_is_given_in_the_labels_own_unit(teacher: Teacher) -> None:
+    mean, variance = moments(teacher)
+    own = teacher.dataset.label_normalization
     assert own is not None
-    found = teacher[0].averaged("test", teacher[1])
+    found = teacher.averaged("test")
     assert torch.allclose(torch.from_numpy(found.mean_N), mean * own.std + own.mean)
     assert torch.allclose(torch.from_numpy(found.variance_N), variance * own.std**2)
 
 
 def test_a_student_reaches_mean_and_variance_of_its_stream(
-    teacher: tuple[Teacher, Session],
+    teacher: Teacher,
 ) -> None:
     """To 1 % of the predictive standard deviation, and 1 % of the variance, at every held-out
     input.
     """
-    mean, variance = moments(*teacher)
-    data = distillation_set(teacher[0])
+    mean, variance = moments(teacher)
+    data = distillation_set(teacher)
     recipe = Recipe(steps=6000, lr=5e-3, beta2=0.999)
     genotype = Genotype("mlp", depth=1, width=64)
     (student,) = distill([genotype], data, recipe, seed=0, device=torch.device("cpu")).students
-    raw = FAMILIES["mlp"].forward(student.params, teacher[0].dataset.inputs("test"))
+    raw = FAMILIES["mlp"].forward(student.params, teacher.dataset.inputs("test"))
     found = data.layout.predict(raw)["predictive_normal"].double()
     assert ((found[:, 0] - mean).abs() < 0.01 * variance.sqrt()).all()
     assert ((found[:, 1] / variance - 1).abs() < 0.01).all()

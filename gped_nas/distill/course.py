@@ -1,0 +1,125 @@
+"""A course: what students are trained on and how, and students at its beginning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from gped_nas import rng
+from gped_nas.distill.centring import check_centred, enter, unit_means
+from gped_nas.distill.components import check_components, in_components
+from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.precision import decided
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.trainee import Trainee
+from gped_nas.io import canonical_json
+from gped_nas.models.base import FAMILIES, Genotype, Shapes
+
+BASE_WIDTH = 64
+"""A student of this mean width takes the recipe's step size as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What all students that are trained together share, in this call and in later ones.
+
+    Attributes:
+        data: inputs and expectations.
+        recipe: how to train.
+        seed: root seed of initialisations and of the batch order.
+        validation: what rungs look at; needed where the recipe has rungs.
+    """
+
+    data: DistillationSet
+    recipe: Recipe
+    seed: int
+    validation: DistillationSet | None = None
+
+    def __post_init__(self) -> None:
+        assert self.validation is not None or not self.recipe.rungs, "rungs look at validation"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells it from other courses, as plain data; a checkpoint holds it."""
+        looked_at = self.validation if self.recipe.rungs else None
+        return {
+            "recipe": self.recipe.to_record(),
+            "seed": self.seed,
+            "data": self.data.digest,
+            "validation": looked_at.digest if looked_at else "",
+        }
+
+
+def begin(
+    course: Course, genotypes: Sequence[Genotype], *, device: torch.device
+) -> tuple[Trainee, ...]:
+    """One student for each genotype before its first step, on the CPU.
+
+    Args:
+        course: what they will be trained on.
+        genotypes: what to train; equal ones give equal students up to rounding.
+        device: where they will be trained; ``precision: auto`` asks what it is good at, once for
+            all of these students.
+
+    Raises:
+        ConfigError: the recipe is for other families than theirs.
+    """
+    data, recipe = course.data, course.recipe
+    families = {genotype.family for genotype in genotypes}
+    check_components(recipe.components, families, data.inputs[0].numel(), "recipe.components")
+    check_centred(recipe.centred, families, "recipe.centred")
+
+    precision = decided(recipe, genotypes, data, device).precision
+    return tuple(_fresh(course, genotype, precision) for genotype in genotypes)
+
+
+def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
+    """A student as it is drawn, brought into the frame and centred where the recipe says so."""
+    data, recipe = course.data, course.recipe
+    shapes, seed = data.shapes(genotype), student_seed(course.seed, genotype)
+    family = FAMILIES[genotype.family]
+    params = family.initialize(shapes, generator=torch.Generator().manual_seed(seed))
+
+    frame = None
+    if recipe.components:
+        frame, data = in_components(data, recipe.components)
+        params = frame.enter(params)
+
+    student = Trainee(
+        genotype,
+        lr_factor(shapes, recipe),
+        params,
+        seed=seed,
+        precision=precision,
+        frame=frame,
+    )
+    begin_phase(student, data, recipe)
+    return student
+
+
+def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None:
+    """Let the optimiser forget, and centre the student anew where the recipe says so.
+
+    Args:
+        student: with parameters that read plain activations.
+        data: what it is trained on, in its frame and where its parameters lie.
+        recipe: how it is trained.
+    """
+    student.memory, student.centres = {}, ()
+    if recipe.centred:
+        dtype: torch.dtype = getattr(torch, student.precision)
+        student.centres = unit_means(student.params, data.inputs, dtype)
+        student.params = enter(student.params, student.centres)
+
+
+def student_seed(root: int, genotype: Genotype, replicate: int = 0) -> int:
+    """The seed of a student: of its genotype and replicate, never of its place in a population."""
+    return rng.seed(root, "student", canonical_json(genotype.to_json()), replicate)
+
+
+def lr_factor(shapes: Shapes, recipe: Recipe) -> float:
+    """What the step size of a student with these shapes, before pruning, is multiplied by."""
+    widths = [shape[0] for shape in shapes.values() if len(shape) > 1][:-1]
+    return (BASE_WIDTH * len(widths) / sum(widths)) ** recipe.lr_width_power if widths else 1.0

@@ -1,0 +1,189 @@
+"""The workers of one layout: they take the steps from where it begins to where it ends."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gped_nas import device as devices
+from gped_nas.distill.bundle import Bundle, InTurn, Loss
+from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
+from gped_nas.distill.fused_mlp import FusedMlp
+from gped_nas.distill.layout import FUSED_FAMILY, Share, lay_out
+from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.replay import DeviceSchedule, Replay
+from gped_nas.distill.trainee import Trainee
+from gped_nas.distill.training import TrainedBundle
+from gped_nas.models.base import FAMILIES, Shapes
+from gped_nas.models.costs import largest_product
+
+LOG_EVERY = 50
+"""Steps between two points of a loss curve; workers wait for each other here."""
+GPU_ROUNDING = 8
+"""Hidden widths are rounded up to it on a GPU: its matrix units want 16-byte rows, and more shapes
+become equal.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Classroom:
+    """What all layouts of a call share.
+
+    Attributes:
+        data: what students are trained on, on the device and in their frame.
+        recipe: how they are trained.
+        loss: raw outputs and what the teacher says to losses.
+        dtype: what products are computed in.
+        device: where.
+        num_workers: how many threads there may be.
+        feed: a batch for each step, from the call's first one on.
+        first: the call's first step.
+        index_TB: batch indices of all steps of the call, on the device, where batches are found
+            there; None where they are fed.
+    """
+
+    data: DistillationSet
+    recipe: Recipe
+    loss: Loss
+    dtype: torch.dtype
+    device: torch.device
+    num_workers: int
+    feed: Iterator[Batch]
+    first: int
+    index_TB: Tensor | None
+
+    def bundle(self, family: str, students: Sequence[Trainee], shapes: Sequence[Shapes]) -> Bundle:
+        """An empty bundle for students of one family with these parameter shapes."""
+        if family != FUSED_FAMILY:
+            return InTurn(FAMILIES[family], shapes, self.loss, dtype=self.dtype, device=self.device)
+        return FusedMlp(
+            shapes,
+            self.loss,
+            dtype=self.dtype,
+            device=self.device,
+            round_to=GPU_ROUNDING if self.device.type == "cuda" else 1,
+            centres=[student.centres for student in students],
+        )
+
+
+Curve = list[tuple[int, Tensor]]
+"""Points of a student's loss curve, on the device until its training ends."""
+
+
+class Team:
+    """The workers of one layout."""
+
+    def __init__(
+        self,
+        room: Classroom,
+        students: Sequence[Trainee],
+        curves: Sequence[Curve],
+        *,
+        start: int,
+    ) -> None:
+        """Lay out students and fill their buffers.
+
+        Args:
+            room: what all layouts share.
+            students: taken as they are, on the device.
+            curves: of each student; points are added.
+            start: the step that comes next.
+        """
+        self.students = students
+        self._room, self._curves = room, curves
+        recipe, data = room.recipe, room.data
+        shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
+        input_shape = tuple(data.inputs.shape[1:])
+        batch_size = min(recipe.batch_size, len(data.inputs))
+
+        shares = lay_out(
+            [student.genotype for student in students],
+            shapes,
+            input_shape=input_shape,
+            batch_size=batch_size,
+            num_workers=room.num_workers,
+        )
+        num_workers = max(share.worker for share in shares) + 1
+        self._workers: list[list[tuple[Share, TrainedBundle]]] = [[] for _ in range(num_workers)]
+        updates = start - recipe.phase_start(start)
+        for share in shares:
+            members = [students[i] for i in share.members]
+            bundle = room.bundle(share.family, members, [shapes[i] for i in share.members])
+            trained = TrainedBundle(bundle, members, recipe, updates=updates)
+            self._workers[share.worker].append((share, trained))
+
+        self._largest_product = max(
+            largest_product(student.genotype.family, shape, input_shape, batch_size)
+            for student, shape in zip(students, shapes, strict=True)
+        )
+        self._replay = None if room.index_TB is None else self._on_device(room.index_TB, start)
+
+    def _on_device(self, index_TB: Tensor, start: int) -> Replay:
+        """The graph of the one worker's steps from ``start`` on."""
+        room = self._room
+        rows_TB = index_TB[start - room.first :]
+        steps = range(start, start + len(rows_TB))
+        lr_T = torch.tensor([room.recipe.lr_at(step) for step in steps], device=room.device)
+        bundles = [trained for _, trained in self._workers[0]]
+        return Replay(DeviceSchedule(bundles, room.data, rows_TB, lr_T))
+
+    def run(self, steps: range) -> None:
+        """Train all students for these steps of the recipe.
+
+        Raises:
+            What a worker raises.
+        """
+        if self._replay is not None:
+            self._train_on_device(self._replay, steps)
+            return
+
+        feed = SharedFeed(self._room.feed, num_readers=len(self._workers))
+        if len(self._workers) == 1:
+            with devices.threads_for(self._largest_product):
+                self._train(self._workers[0], feed, steps)
+            return
+
+        with devices.one_thread(), ThreadPoolExecutor(len(self._workers)) as pool:
+            tasks = [pool.submit(self._train, bundles, feed, steps) for bundles in self._workers]
+            for task in tasks:
+                task.result()
+
+    def _train(
+        self, bundles: Sequence[tuple[Share, TrainedBundle]], feed: SharedFeed, steps: range
+    ) -> None:
+        """What one worker does."""
+        recipe = self._room.recipe
+        for place, step in enumerate(steps):
+            x, expectations = feed.batch(place)
+            for share, trained in bundles:
+                losses_P = trained.step(x, expectations, recipe.lr_at(step))
+                self._follow(share, trained, losses_P, step)
+
+    def _train_on_device(self, replay: Replay, steps: range) -> None:
+        """What the one worker of a GPU does where batches and step sizes are found there."""
+        for step in steps:
+            for (share, trained), losses_P in zip(self._workers[0], replay(), strict=True):
+                self._follow(share, trained, losses_P, step)
+
+    def _follow(self, share: Share, trained: TrainedBundle, losses_P: Tensor, step: int) -> None:
+        """What comes after an update: shrinking or averaging, and now and then a point of the loss
+        curves.
+        """
+        recipe = self._room.recipe
+        if step >= recipe.prune_step:
+            trained.add_to_average()
+        elif recipe.shrinks_after(step):
+            trained.shrink(recipe.lr_since_shrink(step))
+
+        if step % LOG_EVERY == 0 or step + 1 == recipe.steps:
+            # a copy: a replayed step writes its losses to the same place
+            for member, value in zip(share.members, losses_P.clone(), strict=True):
+                self._curves[member].append((step, value))
+
+    def unload(self) -> None:
+        """Write what has been learnt back into the students."""
+        for bundles in self._workers:
+            for _, trained in bundles:
+                trained.unload()

@@ -1,0 +1,106 @@
+"""A student in training, and the trained student that it becomes."""
+
+from dataclasses import dataclass, field
+from math import isfinite
+
+from gped_nas.distill.centring import Centres, leave
+from gped_nas.distill.components import Components
+from gped_nas.distill.feed import Position
+from gped_nas.models.base import Genotype, Params
+
+Points = tuple[tuple[int, float], ...]
+"""Steps, each with a loss."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedStudent:
+    """One trained student.
+
+    Attributes:
+        genotype: what was trained.
+        params: float32 parameters that are left after pruning, on the CPU; they read plain inputs.
+        seed: the seed its initialisation came from.
+        num_dead: units that the group penalty killed.
+        losses: steps with the loss of their training batch, now and then.
+        rungs: steps with the loss on validation, one a rung.
+        failure: why it is of no use, for people; empty if it is.
+    """
+
+    genotype: Genotype
+    params: Params
+    seed: int
+    num_dead: int
+    losses: Points
+    rungs: Points
+    failure: str
+
+
+@dataclass(eq=False)
+class Trainee:
+    """A student after so many steps of its course: all that is needed to train it on.
+
+    At a step it has been through everything that happens there: on the pruning step its dead units
+    are gone, at a rung validation has been looked at.
+
+    Attributes:
+        genotype: what is trained.
+        lr_factor: what the recipe's step size is multiplied by.
+        params: float32 parameters by name, in the frame and centred.
+        memory: what its optimiser remembers of each parameter; empty at the start of a phase.
+        average: running average of the parameters; empty where none is kept.
+        centres: what is taken off its hidden units in this phase (see ``centring.py``).
+        seed: the seed its initialisation came from.
+        precision: what its products are computed in.
+        frame: the principal components that it reads; None where it reads plain inputs.
+        step: steps of the recipe that it has been trained for.
+        position: where the shared batch stream goes on; empty at the beginning and where nothing
+            follows.
+        num_dead: units that the group penalty killed.
+        losses, rungs: see ``TrainedStudent``.
+        has_left: it stopped improving, and is trained no further.
+        failure: why the last call did not train it, for people; empty if it did.
+    """
+
+    genotype: Genotype
+    lr_factor: float
+    params: Params
+    memory: dict[str, Params] = field(default_factory=dict)
+    average: Params = field(default_factory=dict)
+    centres: Centres = ()
+    seed: int = 0
+    precision: str = "float32"
+    frame: Components | None = None
+    step: int = 0
+    position: Position = field(default_factory=dict)
+    num_dead: int = 0
+    losses: Points = ()
+    rungs: Points = ()
+    has_left: bool = False
+    failure: str = ""
+
+    @property
+    def outcome(self) -> Params:
+        """The parameters that the student would end with now, reading plain activations."""
+        params = self.average or self.params
+        return leave(params, self.centres) if self.centres else params
+
+    def trained(self) -> TrainedStudent:
+        """The student that people get if training ends here."""
+        outcome = self.outcome if self.frame is None else self.frame.leave(self.outcome)
+        params = {name: value.detach().cpu().clone() for name, value in outcome.items()}
+        losses = [value for _, value in (*self.losses, *self.rungs)]
+
+        failure = self.failure
+        is_finite = all(bool(value.isfinite().all()) for value in params.values())
+        if not failure and not (is_finite and all(map(isfinite, losses))):
+            failure = "training diverged: its numbers are not finite"
+
+        return TrainedStudent(
+            genotype=self.genotype,
+            params={} if self.failure else params,
+            seed=self.seed,
+            num_dead=self.num_dead,
+            losses=self.losses,
+            rungs=self.rungs,
+            failure=failure,
+        )

@@ -1,0 +1,148 @@
+"""What an earlier version made is read, and gone on with: the same numbers as it gave itself."""
+
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.harness import accepted
+from tests.old.homes import HERE, OLD, STUDY, everything_said
+
+NAMES = sorted(OLD)
+
+# Figures that are computed anew (predictions, intervals) may be rounded otherwise here; those of
+# students that are trained anew go through a whole training on another processor.
+COMPUTED, TRAINED = 1e-4, 0.05
+
+# Keys that were spelled otherwise then.
+RENAMED: dict[str, str] = {}
+
+
+def call(home: Path, *args: object) -> str:
+    """The command in a home, which must succeed; its stdout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("GPED_CACHE", str(home / "cache"))
+        for name in ("GPED_STORAGE", "OPTUNA_STORAGE"):
+            patch.delenv(name, raising=False)
+        return accepted(*args).out
+
+
+@functools.cache
+def unpacked(base: Path, name: str) -> Path:
+    """A home as the earlier version left it, made once a session; only to be read."""
+    home = base / f"old-{name}"
+    shutil.unpack_archive(HERE / f"{name}.tar.xz", home, filter="data")
+    return home
+
+
+@functools.cache
+def resumed(base: Path, name: str) -> Path:
+    """A copy of a home whose study went on, made once a session; only to be read."""
+    home = base / f"resumed-{name}"
+    shutil.copytree(unpacked(base, name), home)
+    call(home, "run", "space.yaml", "--n-trials", OLD[name].more)
+    return home
+
+
+@pytest.fixture
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+def said(home: Path, when: str) -> dict[str, Any]:
+    """What the earlier version said about a home, ``before`` or ``after`` it went on."""
+    data: dict[str, Any] = json.loads((home / "said.json").read_text())[when]
+    return data
+
+
+def assert_kept(found: Any, expected: Any, tolerance: float, place: str = "") -> None:
+    """Whether everything that was said is still said; there may be more."""
+    if isinstance(expected, dict):
+        for key, value in expected.items():
+            assert RENAMED.get(key, key) in found, f"{place}.{key}"
+            assert_kept(found[RENAMED.get(key, key)], value, tolerance, f"{place}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), place
+        for i, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+            assert_kept(ours, theirs, tolerance, f"{place}[{i}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=tolerance, abs=tolerance), place
+    else:
+        assert found == expected, place
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_verb_says_what_it_said(base: Path, name: str) -> None:
+    home = unpacked(base, name)
+    found = everything_said(functools.partial(call, home))
+    assert_kept(found, said(home, "before"), COMPUTED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_stream_is_sound(base: Path, name: str) -> None:
+    home = unpacked(base, name)
+    before = sealed(home)
+    call(home, "teacher", "verify", "space.yaml")
+    assert sealed(home) == before, "nothing is built anew"
+
+
+def sealed(home: Path) -> dict[str, bytes]:
+    """What lies in the streams and may never change."""
+    paths = [*home.glob("cache/streams/*/segments/**/*"), *home.glob("cache/streams/*/views/**/*")]
+    return {str(p.relative_to(home)): p.read_bytes() for p in paths if p.is_file()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_goes_on(base: Path, name: str) -> None:
+    """Finished trials stay as they were; further ones are those of the earlier version."""
+    home = resumed(base, name)
+    found, expected = everything_said(functools.partial(call, home)), said(home, "after")
+
+    finished = [t for t in said(home, "before")["trials"] if t["state"] != "running"]
+    by_number = {trial["trial"]: trial for trial in found["trials"]}
+    assert finished and len(found["trials"]) >= OLD[name].more
+    for trial in finished:
+        assert_kept(by_number[trial["trial"]], trial, 0.0, f"trial {trial['trial']}")
+
+    drawn = [(t["trial"], t["state"], t["genotype"]) for t in found["trials"]]
+    assert drawn == [(t["trial"], t["state"], t["genotype"]) for t in expected["trials"]]
+    for ours, theirs in zip(found["trials"], expected["trials"], strict=True):
+        assert_kept(ours["metrics"], theirs["metrics"], TRAINED, f"trial {theirs['trial']}")
+    assert sealed(home) == sealed(unpacked(base, name)), "its stream was found, not sampled anew"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_report_and_an_export_are_made_of_it(base: Path, name: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(unpacked(base, name), home)
+    call(home, "report", STUDY)
+    assert "<html" in (home / STUDY / "report.html").read_text()
+
+    chosen = said(home, "before")["front"][0]["trial"]
+    call(home, "export", STUDY, chosen, "--into", "again")
+    weights = [home / folder / "weights.safetensors" for folder in ("again", "exports/safetensors")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_student_of_it_is_asked_in_the_library(base: Path, name: str) -> None:
+    import numpy as np
+    import torch
+
+    import gped_nas as gn
+
+    home = unpacked(base, name)
+    student = gn.load_student(home / "exports" / "safetensors")
+    raw = torch.from_numpy(np.load(home / "inputs.npy"))
+    found = student.predict(raw)
+    rows = said(home, "before")["predict"]["exports/safetensors"]
+    if "predictive" in found:
+        expected = [list(row["probabilities"].values()) for row in rows]
+        assert found["predictive"].tolist() == [pytest.approx(row, abs=1e-5) for row in expected]
+    else:
+        mean = [row["mean"] for row in rows]
+        assert found["predictive_normal"][:, 0].tolist() == pytest.approx(mean, abs=1e-5)
