@@ -1,7 +1,7 @@
 """The verb ``dials``: how far students stay behind their teacher as data get more uncertain."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,25 +48,32 @@ def dials(
             out=out,
             session=new_session(device, progress=report, should_stop=should_stop),
         )
+
     data = read_json(page.with_suffix(".json"))
-    rows = [
-        {
-            "dial": point["dial"] or "data as it is",
-            "value": point["value"] if point["dial"] else None,
-            "student": student["name"],
-            "teacher nll": point["teacher"]["metrics"]["nll"],
-            "student nll": student["metrics"]["nll"],
-            "gap": student["metrics"]["nll_above_teacher"],
-            "low": student["intervals"]["nll_above_teacher"][0],
-            "high": student["intervals"]["nll_above_teacher"][1],
-            "n": point["n"],
-        }
-        for point in data["points"]
-        for student in point["students"]
-    ]
+    rows = []
+    for point in data["points"]:
+        for student in point["students"]:
+            rows.append(_row(point, student))
+
     print_rows(rows, Format.table, title=f"NLL on {data['part']}, 95 % paired interval of the gap")
     say(f"numbers: {page.with_suffix('.json')}")
     print(f"report: {page}")
+
+
+def _row(point: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
+    """A student's gap to its teacher at one setting of the dials."""
+    low, high = student["intervals"]["nll_above_teacher"]
+    return {
+        "dial": point["dial"] or "data as it is",
+        "value": point["value"] if point["dial"] else None,
+        "student": student["name"],
+        "teacher nll": point["teacher"]["metrics"]["nll"],
+        "student nll": student["metrics"]["nll"],
+        "gap": student["metrics"]["nll_above_teacher"],
+        "low": low,
+        "high": high,
+        "n": point["n"],
+    }
 
 
 def _numbers(text: str, option: str) -> list[int]:

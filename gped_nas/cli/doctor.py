@@ -13,6 +13,16 @@ from gped_nas.cli.verbs import HOUSEKEEPING, Verb
 
 app = typer.Typer()
 NEEDED_BYTES = 2**30
+_PACKAGES = (
+    "torchvision",
+    "optuna",
+    "plotly",
+    "pandas",
+    "fvcore",
+    "safetensors",
+    "scikit-learn",
+    "pydantic",
+)
 Posterior = Annotated[
     bool,
     typer.Option(
@@ -33,8 +43,13 @@ def doctor(format: FormatOption = Format.table, posterior: Posterior = False) ->
     if posterior:
         _try_methods(format)
         return
+
     checks = [*_software(), *_plugins(), *_folders()]
-    print_json(checks) if format is Format.json else print_rows(checks, format)
+    if format is Format.json:
+        print_json(checks)
+    else:
+        print_rows(checks, format)
+
     broken = [check["check"] for check in checks if check["verdict"] == "broken"]
     if broken:
         raise EnvironmentProblem(f"broken: {', '.join(broken)}; see the table for what to do")
@@ -45,23 +60,30 @@ def _try_methods(format: Format) -> None:
     from gped_nas.posterior.selftest import selftest
 
     findings = selftest()
+    verdicts = {None: "not tried", True: "ok", False: "failed"}
     rows = [
         {
-            "method": found.method,
-            "verdict": "not tried" if found.ok is None else "ok" if found.ok else "failed",
-            "variance expected": found.expected,
-            "variance found": found.found,
-            "largest error of a mean": found.mean_error,
-            "largest error of a variance": found.variance_error,
-            "sees a variance off by": found.sees,
-            "seconds": found.seconds,
-            "note": found.note,
+            "method": finding.method,
+            "verdict": verdicts[finding.ok],
+            "variance expected": finding.expected,
+            "variance found": finding.found,
+            "largest error of a mean": finding.mean_error,
+            "largest error of a variance": finding.variance_error,
+            "sees a variance off by": finding.sees,
+            "seconds": finding.seconds,
+            "note": finding.note,
         }
-        for found in findings
+        for finding in findings
     ]
-    title = "conjugate posterior; variances over the exact ones, errors over what passes"
-    print_json(rows) if format is Format.json else print_rows(rows, format, title=title)
-    if failed := [found.method for found in findings if found.ok is False]:
+
+    if format is Format.json:
+        print_json(rows)
+    else:
+        title = "conjugate posterior; variances over the exact ones, errors over what passes"
+        print_rows(rows, format, title=title)
+
+    failed = [finding.method for finding in findings if finding.ok is False]
+    if failed:
         raise GateError(
             f"not the law they should have: {', '.join(failed)}; do not trust samples of these "
             "methods"
@@ -75,32 +97,21 @@ def _software() -> list[dict[str, Any]]:
 
     from gped_nas import device
 
-    about = device.fingerprint(device.choose())
+    python, is_new = sys.version.split()[0], sys.version_info >= (3, 11)
+    machine = device.fingerprint(device.choose())
+    processor = f"{machine['device']}: {machine['name']}, {machine['threads']} threads"
     checks = [
-        _check(
-            "python",
-            sys.version.split()[0],
-            sys.version_info >= (3, 11),
-            "install Python 3.11 or later",
-        ),
+        _check("python", python, is_new, "install Python 3.11 or later"),
         _check("torch", str(torch.__version__), True, ""),
-        _check(
-            "device", f"{about['device']}: {about['name']}, {about['threads']} threads", True, ""
-        ),
+        _check("device", processor, True, ""),
         _check("sqlite", sqlite3.sqlite_version, True, ""),
     ]
-    for name in (
-        "torchvision",
-        "optuna",
-        "plotly",
-        "pandas",
-        "fvcore",
-        "safetensors",
-        "scikit-learn",
-        "pydantic",
-    ):
-        found = _version(name)
-        checks.append(_check(name, found or "missing", found is not None, f"pip install {name}"))
+
+    for name in _PACKAGES:
+        installed = _version(name)
+        advice = f"pip install {name}"
+        checks.append(_check(name, installed or "missing", installed is not None, advice))
+
     dashboard = _version("optuna-dashboard")
     checks.append(
         {
@@ -142,18 +153,14 @@ def _folders() -> list[dict[str, Any]]:
     try:
         make_dir(root)
     except EnvironmentProblem as error:
-        return [
-            _check("cache", str(error), False, "set GPED_CACHE to a folder that can be written")
-        ]
+        advice = "set GPED_CACHE to a folder that can be written"
+        return [_check("cache", str(error), False, advice)]
+
     free = shutil.disk_usage(root).free
+    size, is_enough = f"{free / 2**30:.1f} GiB", free >= NEEDED_BYTES
     return [
         _check("cache", str(root), True, ""),
-        _check(
-            "free disk",
-            f"{free / 2**30:.1f} GiB",
-            free >= NEEDED_BYTES,
-            "free at least 1 GiB, or set GPED_CACHE",
-        ),
+        _check("free disk", size, is_enough, "free at least 1 GiB, or set GPED_CACHE"),
     ]
 
 

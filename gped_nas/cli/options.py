@@ -58,7 +58,10 @@ def overrides(settings: Sequence[str] | None, seed: int | None = None) -> dict[s
                 f"--set {setting}: expected KEY=VALUE, for example search.n_trials=16"
             )
         values[key.strip()] = parse_value(text, f"--set {key}")
-    return values if seed is None else {**values, "seed": seed}
+
+    if seed is not None:
+        values["seed"] = seed
+    return values
 
 
 def seconds(text: str | None) -> float | None:
@@ -71,7 +74,10 @@ def seconds(text: str | None) -> float | None:
 
     if text is None:
         return None
+
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if not match or float(match[1]) <= 0:
         raise ConfigError(f"--timeout: found '{text}', expected a time such as 90, 90s, 30m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+    seconds_per_unit = {"": 1, "s": 1, "m": 60, "h": 3600}
+    return float(match[1]) * seconds_per_unit[match[2]]

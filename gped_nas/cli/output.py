@@ -25,25 +25,29 @@ def print_json(value: object) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], how: Format, *, title: str = "") -> None:
-    """Rows as a table or CSV; the columns are those of the first row."""
+    """Rows as a table or CSV, with a column for every key that a row has."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     if how is Format.csv:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
         writer = csv.DictWriter(sys.stdout, columns)
         writer.writeheader()
-        writer.writerows({key: _safe(value) for key, value in row.items()} for row in rows)
+        for row in rows:
+            writer.writerow({key: _safe(value) for key, value in row.items()})
         return
+
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, box=None, header_style="bold", pad_edge=False)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
         table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_shown(row.get(column))) for column in columns))
-    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
+
+    # A file or a pipe has no width; no row of it should be wrapped.
+    is_terminal = sys.stdout.isatty()
+    console = Console(soft_wrap=not is_terminal, width=None if is_terminal else 200)
     console.print(table)
 
 

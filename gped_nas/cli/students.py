@@ -40,17 +40,17 @@ def export(
     """
     from gped_nas.api import export_student
 
-    found = export_student(study, trial, into, to=to or "safetensors", storage=storage, out=out)
-    for name, one in found.files.items():
-        parity = one["parity"]
+    export = export_student(study, trial, into, to=to or "safetensors", storage=storage, out=out)
+    for name, file in export.files.items():
+        parity = file["parity"]
+        largest_difference = max(parity["difference"].values())
         say(
-            f"{name}: {one['bytes']:,} bytes, {one['weights_bytes']:,} of weights and "
-            f"{one['overhead_bytes']:,} of "
-            "container; differs from the live student by at most "
-            f"{max(parity['difference'].values()):.2g} "
-            f"on {parity['inputs']:,} inputs"
+            f"{name}: {file['bytes']:,} bytes, {file['weights_bytes']:,} of weights and "
+            f"{file['overhead_bytes']:,} of container; differs from the live student by at most "
+            f"{largest_difference:.2g} on {parity['inputs']:,} inputs"
         )
-    print(found.folder)
+
+    print(export.folder)
 
 
 @app.command(cls=Verb, rich_help_panel=STUDENT)
@@ -74,22 +74,26 @@ def predict(
     from gped_nas.api import predict_files
 
     rows = predict_files(student, inputs)
-    print_json(rows) if format is Format.json else print_rows([_flat(row) for row in rows], format)
+    if format is Format.json:
+        print_json(rows)
+    else:
+        print_rows([_flat(row) for row in rows], format)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without a mapping in it: last a column a class, by its number where short names do not
-    tell them apart.
-    """
+    """A row with a column for each class in place of the mapping of probabilities."""
     from gped_nas.export.text import visible
 
-    flat: dict[str, Any] = {
-        key: visible(value) if isinstance(value, str) else value for key, value in row.items()
-    }
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        flat[key] = visible(value) if isinstance(value, str) else value
     probabilities = flat.pop("probabilities", {})
+
+    # Numbers stand in for names that are the same once they are cut.
     names = [visible(name)[:_COLUMN] for name in probabilities]
-    names = names if len(set(names)) == len(names) else [str(i) for i in range(len(names))]
-    return {
-        **flat,
-        **{f"p({name})": value for name, value in zip(names, probabilities.values(), strict=True)},
-    }
+    if len(set(names)) < len(names):
+        names = [str(number) for number in range(len(names))]
+
+    for name, probability in zip(names, probabilities.values(), strict=True):
+        flat[f"p({name})"] = probability
+    return flat

@@ -166,7 +166,8 @@ def _front(home: Home) -> list[dict[str, Any]]:
 def test_the_front_has_the_documented_keys_in_order(finished: Home) -> None:
     front = _front(finished)
     for row in front:
-        assert list(row) == ["trial", "genotype", "metrics", "intervals", "n", "costs"]
+        keys = ["schema_version", "trial", "genotype", "metrics", "intervals", "n", "costs"]
+        assert list(row) == keys
         assert {"family", "depth", "width", "storage_dtype"} <= set(row["genotype"])
         assert {"accuracy", "nll", "test_accuracy", "test_nll"} <= set(row["metrics"])
         assert set(row["intervals"]) == set(row["n"]) == set(row["metrics"])
