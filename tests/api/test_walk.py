@@ -1,7 +1,7 @@
 """One whole run, counted: what is made once is made once.
 
-The tiny digits study has three views (one of which asks posterior samples), five targets, four
-trials in two populations, and 120 steps.
+The tiny digits study has three views, one of which asks posterior samples, five targets, four
+trials in two populations, and validation at two rungs.
 """
 
 from collections import Counter
@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from torch import Tensor
 
 import gped_nas as gn
 from gped_nas.api import students
 from gped_nas.data.views import View
+from gped_nas.io import Array
 from gped_nas.stream import format as stream_format
 from gped_nas.stream.reader import Stream
-from gped_nas.targets import base as targets
+from gped_nas.targets.base import TARGETS
 from gped_nas.targets.layout import HeadLayout
 from tests.cli.harness import Home
 
@@ -26,77 +26,86 @@ SETTINGS = {
     "search": {"n_trials": 4, "students_at_once": 2},
     "recipe": {"steps": 60, "warmup": 5, "rungs": 2},
 }
+VIEWS = [
+    "distillation-clean",
+    "distillation-disagreement",
+    "distillation-noise",
+    "test-clean",
+    "validation-clean",
+]
+"""Names of the views of a run, less the digest that each ends with."""
 
 
-@pytest.fixture
-def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a run did what, by what it did and to whom."""
-    counts: Counter[str] = Counter()
+class Counts:
+    """How often a run did what, and to what.
 
-    def count(owner: Any, name: str, key: Callable[..., str]) -> None:
-        whole = getattr(owner, name)
+    Attributes:
+        inputs: views whose inputs were made.
+        predictions: views whose predictions were read.
+        hashed: sealed files that were hashed.
+        in_training: layouts made, and targets looked up by name, while students were trained.
+        layouts: the layouts that populations were trained with.
+    """
 
-        def counted(*args: Any, **more: Any) -> Any:
-            counts[key(*args)] += 1
-            return whole(*args, **more)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.inputs: Counter[str] = Counter()
+        self.predictions: Counter[str] = Counter()
+        self.hashed: Counter[str] = Counter()
+        self.in_training = 0
+        self.layouts: list[HeadLayout] = []
+        self._is_training = False
 
-        monkeypatch.setattr(owner, name, counted)
+        def note(owner: Any, name: str, take: Callable[[Any], None]) -> None:
+            """Have ``take`` told the first argument of every call."""
+            whole = getattr(owner, name)
 
-    count(View, "inputs", lambda view, *rest: f"inputs of {view.name}")
-    count(HeadLayout, "__init__", lambda *args: "layouts")
-    count(targets, "resolve", lambda *args: "lists of targets resolved")
-    count(stream_format, "sha256_plain", lambda path: f"digest of {path}")
+            def noted(first: Any, *args: Any, **more: Any) -> Any:
+                take(first)
+                return whole(first, *args, **more)
 
-    blocks = Stream.prediction_maps
+            monkeypatch.setattr(owner, name, noted)
 
-    def maps(stream: Stream, name: str) -> Iterator[Any]:
-        counts[f"predictions of {name}"] += 1
-        return blocks(stream, name)
+        def note_training(_: Any) -> None:
+            self.in_training += self._is_training
 
-    monkeypatch.setattr(Stream, "prediction_maps", maps)
+        def note_lookup(registry: Any) -> None:
+            if registry is TARGETS:
+                note_training(registry)
 
-    distill = students.distill
+        note(View, "inputs", lambda view: self.inputs.update([view.name]))
+        note(stream_format, "sha256_plain", lambda path: self.hashed.update([str(path)]))
+        note(HeadLayout, "__init__", note_training)
+        note(type(TARGETS), "__getitem__", note_lookup)
 
-    def population(*args: Any, **more: Any) -> Any:
-        counts["populations"] += 1
-        before = counts["layouts"]
-        trained = distill(*args, **more)
-        counts["layouts made in training"] += counts["layouts"] - before
-        return trained
+        maps, distill = Stream.prediction_maps, students.distill
 
-    monkeypatch.setattr(students, "distill", population)
-    loss = HeadLayout.loss
+        def prediction_maps(stream: Stream, name: str) -> Iterator[Array]:
+            self.predictions[name] += 1
+            return maps(stream, name)
 
-    def lossy(layout: HeadLayout, *args: Any) -> Tensor:
-        counts["losses"] += 1
-        before = counts["lists of targets resolved"]
-        value = loss(layout, *args)
-        counts["targets resolved in a step"] += counts["lists of targets resolved"] - before
-        return value
+        def population(genotypes: Any, data: Any, *args: Any, **more: Any) -> Any:
+            self.layouts += [data.layout, more["validation"].layout]
+            self._is_training = True
+            trained = distill(genotypes, data, *args, **more)
+            self._is_training = False
+            return trained
 
-    monkeypatch.setattr(HeadLayout, "loss", lossy)
-    return counts
+        monkeypatch.setattr(Stream, "prediction_maps", prediction_maps)
+        monkeypatch.setattr(students, "distill", population)
 
 
-def test_inputs_are_made_once_and_predictions_read_once(home: Home, counts: Counter[str]) -> None:
-    space = gn.load_space(home.space, SETTINGS)
-    study = gn.run(space, out="reports")
+def test_what_is_made_once_is_made_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Counts(monkeypatch)
+    study = gn.run(gn.load_space(home.space, SETTINGS), out="reports")
     assert {record.state for record in study.records()} <= {"complete", "duplicate"}
 
-    parts = ["validation-clean", "test-clean"]
-    parts += [f"distillation-{policy}" for policy in ("clean", "noise", "disagreement")]
-    for what in ("inputs", "predictions"):
-        once = {name: n for name, n in counts.items() if name.startswith(f"{what} of ")}
-        assert sorted(name.removeprefix(f"{what} of ").rpartition("-")[0] for name in once) == (
-            sorted(parts)
-        )
-        assert set(once.values()) == {1}, once
+    for views in (counts.inputs, counts.predictions):
+        assert sorted(name.rpartition("-")[0] for name in views) == VIEWS
+        assert set(views.values()) == {1}, views
+    assert set(counts.hashed.values()) == {1}, counts.hashed
 
-    # two populations of trials, and the unpruned student that they are compared with
-    assert counts["populations"] == 3
-    assert counts["losses"] > 100
-    assert counts["layouts made in training"] == 0
-    assert counts["targets resolved in a step"] == 0
-    digests = [n for name, n in counts.items() if name.startswith("digest of ")]
-    assert max(digests) <= 2, counts
-    print(counts)
+    # Two populations of trials and the unpruned student that they are compared with, each with
+    # what rungs look at.
+    assert len(counts.layouts) == 6
+    assert len(set(map(id, counts.layouts))) == 1
+    assert counts.in_training == 0
