@@ -7,11 +7,11 @@ _TEXT = """\
 # A search space of gped-search. Try:  gped-search run {file}
 name: {name}
 
-# The data. Every dataset is split into train, validation (selects) and test (looked at once, at the end).
+# The data, split into train, validation (it selects) and test (it is looked at once, at the end).
 dataset: {dataset}
-# data: {{mask: 4, subsample: 200}}       # the uncertainty dials: zero a patch of every image, drop labels
+# data: {{mask: 4, subsample: 200}}   # the uncertainty dials: zero a patch of images, drop labels
 
-# The Bayesian teacher, sampled once and kept; students imitate the average over its posterior samples.
+# The Bayesian teacher, sampled once and kept. Students imitate the average over its samples.
 teacher:
   family: mlp
   genotype: {{depth: 2, width: {width}}}
@@ -24,15 +24,17 @@ teacher:
     burn_in: 1000                   # steps before the first sample of a chain
     thinning: 100                   # steps between samples
 
-# Where students are compared with the teacher: the training inputs, the same with noise (in units of their standard
-# deviation), and mixed in pairs; x_pool of an npz joins them. Also: disagreement, and pool (x_pool alone).
+# Where students imitate the teacher: at the training inputs, at the same with noise (in units of
+# their standard deviation), and at mixed pairs of them. x_pool of an npz joins the training inputs.
+# There are also the policies disagreement, and pool (x_pool alone).
 views:
   - {{policy: clean}}
   - {{policy: noise, std: 0.1}}
   - {{policy: mixup}}
 
-# What students predict: the average probability, and the expected entropy (the noise in the data). More of it:
-# second_moment, utility, variance, mutual_information, dirichlet, and with recipe.update: newest, quantile.
+# What students predict: the average probability, and the expected entropy (the noise in the data).
+# There are also second_moment, utility, variance, mutual_information and dirichlet, and quantile
+# with recipe.update: newest.
 targets: [predictive, expected_entropy]
 
 # What is searched. int and float take [low, high]; choices take a list; a plain value is fixed.

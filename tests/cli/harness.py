@@ -26,11 +26,15 @@ dataset: {name: digits}
 teacher:
   family: mlp
   genotype: {depth: 1, width: 8}
-  method: {name: sgld, chains: 2, num_samples: 4, step_size: {initial: 2.0e-4}, burn_in: 20, thinning: 10}
+  method:
+    {name: sgld, chains: 2, num_samples: 4, step_size: {initial: 2.0e-4}, burn_in: 20, thinning: 10}
 views: [{policy: clean}]
 students:
   - family: mlp
-    genotype: {depth: {int: [1, 2]}, width: {choices: [2, 4, 8]}, storage_dtype: {choices: [float32, int8]}}
+    genotype:
+      depth: {int: [1, 2]}
+      width: {choices: [2, 4, 8]}
+      storage_dtype: {choices: [float32, int8]}
 search: {n_trials: 4, students_at_once: 3}
 recipe: {steps: 40, warmup: 5}
 baseline: {steps: 100, precisions: [1.0]}

@@ -38,15 +38,20 @@ def _sets(*settings: str) -> list[str]:
 
 PREDICT = """\
 import sys
+
 import numpy as np
+import torch
+
 import gped_nas as gn
+
 student = gn.load_student(sys.argv[1])
 x = np.load(sys.argv[2], allow_pickle=False)["x_pool"]
-import torch
-found = student.predict(torch.from_numpy(x))
-total = found["predictive"].sum(-1)
-assert found["predictive"].shape == (len(x), 2) and torch.allclose(total, torch.ones(len(x)), atol=1e-5), total
-print(student.spec.class_names, sorted(found))
+
+answers = student.predict(torch.from_numpy(x))
+total = answers["predictive"].sum(-1)
+assert answers["predictive"].shape == (len(x), 2), answers["predictive"].shape
+assert torch.allclose(total, torch.ones(len(x)), atol=1e-5), total
+print(student.spec.class_names, sorted(answers))
 """
 
 

@@ -107,7 +107,7 @@ def _own_registries() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the study ``digits_mlp``, its cache and the files that pages take for granted."""
+    """A folder with the study ``digits_mlp``, its cache and the files that pages expect."""
     root = tmp_path_factory.mktemp("documentation")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPED_CACHE", str(root / "cache"))
