@@ -53,23 +53,28 @@ def sealed_segments(folder: Path, stream: str) -> list[Sealed]:
         StreamError: one is corrupt, of another stream or kind, or one before it is missing.
     """
     segments: list[Sealed] = []
-    first = 0
+    next_sample = 0
+
     for index, path in enumerate(segment_folders(folder)):
         segment = Sealed(path, stream)
         manifest = segment.manifest
-        if path.name != f"{index:06d}" or manifest.first_sample != first:
+
+        if path.name != f"{index:06d}" or manifest.first_sample != next_sample:
             raise StreamError(
                 f"{path}: a segment before it is missing; delete {folder} to rebuild it"
             )
-        if manifest.kind not in ("weights", "predictions") or manifest.kind != (
-            segments[0].manifest.kind if segments else manifest.kind
-        ):
+
+        # a stream holds parameters or predictions, never both
+        kinds = {segments[0].manifest.kind} if segments else {"weights", "predictions"}
+        if manifest.kind not in kinds:
             raise StreamError(
                 f"{path / 'manifest.json'}: no segment of kind '{manifest.kind}' belongs here; "
                 f"delete {folder} to rebuild it"
             )
+
         segments.append(segment)
-        first += manifest.num_samples
+        next_sample += manifest.num_samples
+
     return segments
 
 
@@ -87,14 +92,17 @@ class Stream:
 
     def __init__(self, folder: Path, *, num_samples: int | None = None) -> None:
         self.folder = folder
-        if not (folder / "key.json").is_symlink() and not (folder / "key.json").exists():
+        key_file = folder / "key.json"
+        if not key_file.is_symlink() and not key_file.exists():
             raise StreamError(
                 f"{folder}: no stream here; run `gped-search teacher build SPACE` first"
             )
+
         self.key = StreamKey.read(folder)
         self._prediction = self.key.likelihood_model.prediction
         self.segments = sealed_segments(folder, self.key.digest)
         self._views: dict[str, list[Sealed]] = {}
+
         self.num_sealed = sum(segment.manifest.num_samples for segment in self.segments)
         self.num_samples = self.num_sealed if num_samples is None else num_samples
         if not 0 < self.num_samples <= self.num_sealed:
@@ -126,9 +134,9 @@ class Stream:
     @property
     def weight_S(self) -> Tensor:
         """Weights of the samples used, float64, summing to 1."""
-        weight = np.concatenate([s.read("weight-000000.npy") for s in self.segments])[
-            : self.num_samples
-        ]
+        sealed = [segment.read("weight-000000.npy") for segment in self.segments]
+        weight = np.concatenate(sealed)[: self.num_samples]
+
         with np.errstate(over="ignore"):
             total = weight.sum()
         if not np.isfinite(weight).all() or (weight < 0).any() or not 0 < total < np.inf:
@@ -147,6 +155,7 @@ class Stream:
             raise StreamError(
                 f"{self.folder}: holds predictions only, so parameters cannot be read"
             )
+
         for segment in self.segments:
             row = index - segment.manifest.first_sample
             if 0 <= row < segment.manifest.num_samples:
@@ -155,6 +164,7 @@ class Stream:
                     if row < len(block):
                         return torch.from_numpy(np.array(block[row]))
                     row -= len(block)
+
         raise StreamError(
             f"{self.folder}: no posterior sample {index}; there are {self.num_samples}"
         )
@@ -184,8 +194,8 @@ class Stream:
             folder = self.folder / "views" / name / f"{index:06d}"
             if not folder.exists():
                 return False
-            found = self._open_view(folder).manifest.about
-            if {**_OLD_ABOUT, "name": name, **found} != view_about(name, about, dtype):
+            sealed_about = self._open_view(folder).manifest.about
+            if {**_OLD_ABOUT, "name": name, **sealed_about} != view_about(name, about, dtype):
                 raise StreamError(
                     f"{folder}: was made for other inputs or stored otherwise; delete it to make "
                     "it anew"
@@ -197,14 +207,17 @@ class Stream:
         place says.
         """
         view = Sealed(folder, self.key.digest)
-        found = view.manifest
-        same = [s.manifest for i, s in enumerate(self.segments) if folder.name == f"{i:06d}"]
-        if found.kind != "view" or [(found.first_sample, found.num_samples)] != [
-            (of.first_sample, of.num_samples) for of in same
-        ]:
+        manifest = view.manifest
+
+        rows = (manifest.first_sample, manifest.num_samples)
+        segments = {f"{i:06d}": s.manifest for i, s in enumerate(self.segments)}
+        segment = segments.get(folder.name)
+        is_of_segment = segment is not None and rows == (segment.first_sample, segment.num_samples)
+        if manifest.kind != "view" or not is_of_segment:
             raise StreamError(f"{folder}: is not of its segment; delete it to make it anew")
-        about = {**_OLD_ABOUT, "name": folder.parent.name, **found.about}
-        stored = {shard.dtype for shard in found.shards}
+
+        about = {**_OLD_ABOUT, "name": folder.parent.name, **manifest.about}
+        stored = {shard.dtype for shard in manifest.shards}
         if about["name"] != folder.parent.name or stored != {STORED.get(str(about["dtype"]))}:
             raise StreamError(
                 f"{folder}: found predictions of view {str(about['name'])[:80]!r}, stored as "
@@ -238,13 +251,13 @@ class Stream:
         """``prediction_blocks`` as read-only memory maps, but for those that are stored in half the
         bytes.
         """
-        left = self.num_samples
+        num_left = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names(self._prediction):
-                if left <= 0:
+                if num_left <= 0:
                     return
-                block = sealed.read(file)[:left]
-                left -= len(block)
+                block = sealed.read(file)[:num_left]
+                num_left -= len(block)
                 yield decode(block)
 
     def predictions(self, name: str) -> Tensor:
@@ -267,6 +280,7 @@ class Stream:
             raise StreamError(
                 f"{self.folder}: holds parameters; predictions are read from its views"
             )
+
         segment = self.segments[0]
         blocks = [np.array(segment.read(name)) for name in segment.names("log_prob")]
         log_prob = torch.from_numpy(np.concatenate(blocks)[: self.num_samples])
