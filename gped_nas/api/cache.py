@@ -10,6 +10,7 @@ from gped_nas.errors import ConfigError, EnvironmentProblem, StreamError
 from gped_nas.io import read_json
 from gped_nas.stream import inventory
 from gped_nas.stream.inventory import PARTS, Part, StreamFolder
+from gped_nas.stream.key import StreamKey
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,19 @@ class Garbage:
         folder: the folder of the stream.
         num_bytes: what it takes.
         is_busy: whether a process is writing the stream, so that nothing of it is removed.
+        readers: streams made of its posterior samples that are to stay, so that it stays as well.
     """
 
     what: Part | Literal["stream", "leftover"]
     folder: Path
     num_bytes: int
     is_busy: bool
+    readers: tuple[str, ...] = ()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether it stays, whatever is asked."""
+        return self.is_busy or bool(self.readers)
 
 
 def cached_streams() -> list[StreamFolder]:
@@ -48,8 +56,14 @@ def described(stream: StreamFolder) -> str:
     genotype = (
         f"{stream.key.genotype.get('family')}({', '.join(f'{k}={v}' for k, v in values.items())})"
     )
-    words = f"{genotype} by {stream.key.method.get('name', 'a method')} on {_dataset(stream)}, seed {stream.key.seed}"
+    words = f"{genotype} by {_method(stream.key)} on {_dataset(stream)}, seed {stream.key.seed}"
     return f"{words}; unreadable: {stream.problem}" if stream.problem else words
+
+
+def _method(key: StreamKey) -> str:
+    """The method's name, and those of the methods whose samples it reads: ``thinned of sghmc``."""
+    name = str(key.method.get("name", "a method"))
+    return f"{name} of {_method(key.of)}" if key.of else name
 
 
 def _dataset(stream: StreamFolder) -> str:
@@ -77,7 +91,17 @@ def select(
     """
     meant = [_the_one(streams, prefix) for prefix in dict.fromkeys(prefixes)]
     if meant and not parts:
-        return [Garbage("stream", s.folder, s.num_bytes, s.is_busy) for s in meant]
+        going = {stream.name for stream in meant}
+        return [
+            Garbage(
+                "stream",
+                stream.folder,
+                stream.num_bytes,
+                stream.is_busy,
+                tuple(name for name in stream.readers if name not in going),
+            )
+            for stream in meant
+        ]
     found = [
         Garbage(part, s.folder, s.part_bytes[part], s.is_busy)
         for s in meant or streams
@@ -124,6 +148,11 @@ def remove(garbage: Sequence[Garbage]) -> int:
 
 
 def _remove(one: Garbage) -> int:
+    if one.readers:
+        raise EnvironmentProblem(
+            f"{one.folder}: the stream {one.readers[0][:12]} is made of its posterior samples; "
+            "remove that one too, by the same command, or keep both"
+        )
     if one.what == "stream":
         return inventory.remove_stream(one.folder)
     if one.what == "leftover":

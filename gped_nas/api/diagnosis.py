@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.api.sampling import posterior
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
 from gped_nas.evaluate.base import METRICS
@@ -23,7 +24,7 @@ from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.teacher import averaged, log_scores, samples_to_nll
 from gped_nas.models.base import num_params
 from gped_nas.models.costs import largest_product
-from gped_nas.posterior.base import METHODS, ChainConfig, FlatParams, Origin, supervised
+from gped_nas.posterior.base import METHODS, ChainConfig, FlatParams, Origin
 from gped_nas.posterior.diagnostics import (
     MIN_DRAWS,
     Temperature,
@@ -303,9 +304,7 @@ def _configurational(teacher: Teacher) -> Temperature:
     unbiased.
     """
     stream, space, session = teacher.stream, teacher.space, teacher.session
-    problem = supervised(
-        space.genotype, teacher.dataset, space.prior, space.likelihood, device=session.device
-    )
+    problem = posterior(space, teacher.dataset, device=session.device)
     index = _subset(problem.num_examples, MAX_EXAMPLES, teacher, "examples").to(session.device)
     num = min(stream.num_samples, MAX_GRADIENTS)
     virial: list[Tensor] = []

@@ -88,7 +88,7 @@ def turn_dials(
             "schema_version": SCHEMA_VERSION,
             "name": plain.name,
             "part": PART,
-            "teacher": f"{plain.genotype} by {plain.method.name}",
+            "teacher": f"{plain.genotype} by {plain.method.title()}",
             "views": [dict(view) for view in plain.resolved["views"]],
             "recipe": dict(plain.resolved["recipe"]),
             "seed": plain.seed,

@@ -11,7 +11,7 @@ from torch import Tensor
 from gped_nas.api.session import Session
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, DataError
-from gped_nas.posterior.imported import read_predictions
+from gped_nas.posterior.base import GivenPredictions
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.writer import write_predictions
@@ -19,39 +19,38 @@ from gped_nas.stream.writer import write_predictions
 
 def import_predictions(
     space: SearchSpace,
-    path: Path,
+    given: GivenPredictions,
     dataset: Dataset,
     key: StreamKey,
     session: Session,
     provenance: dict[str, Any],
 ) -> Path:
-    """The stream's folder, filled with the predictions in the file ``path``.
+    """The stream's folder, filled with predictions that are given.
 
     Raises:
         ConfigError: a view is not clean; its inputs were never predicted.
-        DataError: the file is not as expected, or says nothing of some validation inputs.
+        DataError: the inputs are not the dataset's, or some validation inputs are not among them.
     """
     for view in space.views:
         if view.policy != "clean":
             raise ConfigError(
-                f"{space.source}: views: found policy '{view.policy}', but {path} holds "
-                "predictions at fixed inputs; "
-                "expected views: [{policy: clean}]"
+                f"{space.source}: views: found policy '{view.policy}', but {given.source} holds "
+                "predictions at fixed inputs; expected views: [{policy: clean}]"
             )
-    found = read_predictions(path, dataset.num_classes)
-    raw = found.inputs
+
+    raw = given.inputs
     if tuple(raw.shape[1:]) != dataset.input_shape:
-        raw = _channels_first(raw, dataset.input_shape, path)
+        raw = _channels_first(raw, dataset.input_shape, given.source)
     inputs = dataset.normalization(raw).flatten(1).numpy()
-    rows_at(
-        inputs, dataset.inputs("validation").flatten(1).numpy(), f"{path}: inputs", "validation"
-    )
+    validation = dataset.inputs("validation").flatten(1).numpy()
+    rows_at(inputs, validation, f"{given.source}: inputs", "validation")
+
     return write_predictions(
         session.streams,
         key,
         inputs_MD=inputs,
-        log_prob_SMC=found.log_prob_SMC.numpy(),
-        weight_S=found.weight_S.numpy(),
+        log_prob_SMC=given.log_prob_SMC.numpy(),
+        weight_S=given.weight_S.numpy(),
         provenance=provenance,
     )
 
@@ -73,14 +72,14 @@ def rows_at(inputs: Any, wanted: Any, where: str, part: str) -> list[int]:
     return rows
 
 
-def _channels_first(raw: Tensor, input_shape: tuple[int, ...], path: Path) -> Tensor:
+def _channels_first(raw: Tensor, input_shape: tuple[int, ...], source: str) -> Tensor:
     if raw.dim() == 3:
         raw = raw.unsqueeze(1)
     elif raw.dim() == 4:
         raw = raw.movedim(-1, 1)
     if tuple(raw.shape[1:]) != input_shape:
         raise DataError(
-            f"{path}: inputs have shape {tuple(raw.shape)}, expected (M, "
+            f"{source}: inputs have shape {tuple(raw.shape)}, expected (M, "
             f"{', '.join(map(str, input_shape))})"
         )
     return raw

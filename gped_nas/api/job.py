@@ -12,10 +12,11 @@ from gped_nas.api import evidence
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.lessons import distillation_set, rung_set
+from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import DATABASE, REPORT, STUDENTS, STUDY_FILE, Study
-from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher, stream_key
+from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset

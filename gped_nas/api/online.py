@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.api.sampling import posterior, samples_read
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import Batch
 from gped_nas.distill.online import online_batches
 from gped_nas.models.base import FAMILIES
-from gped_nas.posterior.base import METHODS, supervised, unflatten
+from gped_nas.posterior.base import METHODS, unflatten
 
 
 def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
@@ -29,9 +30,8 @@ def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
         ConfigError: the chain ended before the students were done.
     """
     space, dataset, session = teacher.space, teacher.dataset, teacher.session
-    problem = supervised(
-        space.genotype, dataset, space.prior, space.likelihood, device=session.device
-    )
+    samples = samples_read(space, dataset, session)
+    problem = posterior(space, dataset, device=session.device, samples=samples)
     forward = FAMILIES[space.genotype.family].forward
 
     def thetas() -> Iterator[Tensor]:

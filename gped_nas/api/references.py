@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gped_nas import rng
+from gped_nas.api.sampling import posterior
 from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
@@ -21,7 +22,7 @@ from gped_nas.evaluate.teacher import averaged, nll_by_sample
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import cost_of, largest_product
 from gped_nas.models.storage import read_weights, write_weights
-from gped_nas.posterior.base import METHODS, supervised, unflatten
+from gped_nas.posterior.base import METHODS, unflatten
 from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.priors import GaussianPrior
 
@@ -125,9 +126,7 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
         path = folder / f"precision-{precision:g}.safetensors"
         if not path.exists():
             prior = GaussianPrior(precision=precision)
-            problem = supervised(
-                space.genotype, dataset, prior, space.likelihood, device=session.device
-            )
+            problem = posterior(space, dataset, device=session.device, prior=prior)
             generator = rng.generator(space.seed, "map", i)
             theta = None
             with threads_for(

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gped_nas.config import parse, read_yaml
+from gped_nas.config import read_yaml
 from gped_nas.data.base import Dataset
-from gped_nas.errors import ConfigError
-from gped_nas.posterior.base import METHODS, ChainConfig, Method, MethodConfig, ThinnedConfig
+from gped_nas.posterior.base import (
+    METHODS,
+    ChainConfig,
+    Method,
+    MethodConfig,
+    ThinnedConfig,
+    parse_method,
+)
 from gped_nas.posterior.budget import Budget
 from gped_nas.posterior.chain import MinibatchConfig
 from gped_nas.posterior.sgld import SgldConfig
@@ -45,14 +51,7 @@ def method_settings(
         suited = space.method.model_dump(mode="json")
     else:
         suited = _suited(registered, budget_of(space, dataset))
-    cfg = parse(registered.config, {**suited, **given}, where)
-
-    if isinstance(cfg, ChainConfig) and cfg.num_samples % cfg.chains:
-        raise ConfigError(
-            f"{where}: num_samples: found {cfg.num_samples}, expected a multiple of chains "
-            f"({cfg.chains})"
-        )
-    return cfg
+    return parse_method({**suited, **given}, where)
 
 
 def budget_of(space: SearchSpace, dataset: Dataset) -> Budget:

@@ -5,15 +5,14 @@ needed.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gped_nas import device as devices
-from gped_nas.api.imported import import_predictions, rows_at
+from gped_nas.api.imported import rows_at
+from gped_nas.api.sampling import sample
 from gped_nas.api.session import Session
 from gped_nas.data import base as data
 from gped_nas.data import dials
@@ -25,18 +24,11 @@ from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import largest_product
-from gped_nas.posterior.base import ChainConfig, Chains, posterior_of, unflatten
-from gped_nas.posterior.imported import (
-    ImportConfig,
-    content_digest,
-    is_predictions,
-    read_weights,
-)
+from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.search.space import SearchSpace
-from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
-from gped_nas.stream.writer import holds, write_view, write_weights
+from gped_nas.stream.writer import write_view
 
 PREDICT_BATCH = 512
 """Inputs a forward pass: with more, the activations of convolutions leave the cache, and it takes
@@ -223,15 +215,12 @@ class Teacher:
         )
 
     def _as_ensemble_sees(self, x: Tensor) -> Tensor:
-        """Inputs normalised as an imported ensemble normalises them."""
-        method, ours = self.space.method, self.dataset.normalization
-        if (
-            isinstance(method, ImportConfig)
-            and method.input_mean is not None
-            and method.input_std is not None
-        ):
-            return (x * ours.std + ours.mean - method.input_mean) / method.input_std
-        return x
+        """Inputs normalised as the method's networks normalise them."""
+        theirs, ours = self.space.method.normalization(), self.dataset.normalization
+        if theirs is None:
+            return x
+        mean, std = theirs
+        return (x * ours.std + ours.mean - mean) / std
 
 
 def load_dataset(space: SearchSpace) -> Dataset:
@@ -260,25 +249,6 @@ def load_dataset(space: SearchSpace) -> Dataset:
     return dataset
 
 
-def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
-    """The key of the space's stream: everything that fixes its posterior samples."""
-    method = space.method.model_dump(mode="json")
-    if isinstance(space.method, ImportConfig):
-        method = {**method, "path": None, "content": content_digest(Path(space.method.path))}
-    if isinstance(space.method, ChainConfig):
-        del method["num_samples"]
-    return StreamKey(
-        dataset=dataset.digest,
-        input_shape=dataset.input_shape,
-        num_outputs=dataset.num_outputs,
-        genotype={"family": space.genotype.family, **space.genotype.architecture()},
-        prior=space.prior.to_json(),
-        method=method,
-        seed=space.seed,
-        likelihood=space.likelihood.to_json(),
-    )
-
-
 def sample_teacher(
     space: SearchSpace, session: Session, *, dataset: Dataset | None = None
 ) -> Teacher:
@@ -296,7 +266,7 @@ def sample_teacher(
     """
     dataset = dataset or load_dataset(space)
     started = time.monotonic()
-    stream = _stream(space, dataset, session)
+    stream = sample(space, dataset, session)
     return Teacher(space, dataset, stream, session, seconds=time.monotonic() - started)
 
 
@@ -317,68 +287,3 @@ def build_teacher(
             teacher.ensure_view(view)
     teacher.ensure_view(teacher.clean_view("validation"))
     return teacher
-
-
-def _stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
-    key = stream_key(space, dataset)
-    provenance = {**devices.fingerprint(session.device), "dataset": dataset.name}
-    if isinstance(space.method, ImportConfig) and is_predictions(path := Path(space.method.path)):
-        return Stream(import_predictions(space, path, dataset, key, session, provenance))
-    chains, wanted = _wanted(space, key)
-    if not holds(session.streams, key, wanted):
-        macs = largest_product(
-            space.genotype.family,
-            key.shapes,
-            key.input_shape,
-            int(getattr(space.method, "batch_size", len(dataset.train))),
-        )
-        processes = session.processes_for(chains, macs)
-        # one thread a chain, also where chains take turns: how many run side by side must not show
-        # in their bits
-        with devices.threads_for(macs if chains == 1 else 0):
-            write_weights(
-                session.streams,
-                key,
-                _chains(space, dataset, session.device),
-                chains=chains,
-                num_samples=wanted,
-                provenance={**provenance, "processes": processes},
-                progress=session.progress,
-                should_stop=session.should_stop,
-                processes=processes,
-            )
-    return Stream(key.folder(session.streams), num_samples=wanted)
-
-
-def _chains(space: SearchSpace, dataset: Dataset, device: torch.device) -> Chains:
-    problem = partial(
-        posterior_of,
-        space.genotype,
-        dataset.inputs("train"),
-        dataset.normalized_labels("train"),
-        num_outputs=dataset.num_outputs,
-        prior=space.prior,
-        likelihood=space.likelihood,
-        device=device,
-    )
-    return Chains(problem, space.method, space.seed)
-
-
-def existing_stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
-    """The space's stream as it lies there: nothing is sampled.
-
-    Raises:
-        StreamError: it was not built yet, holds too few samples, or is corrupt.
-    """
-    key = stream_key(space, dataset)
-    wanted = space.method.num_samples if isinstance(space.method, ChainConfig) else None
-    return Stream(key.folder(session.streams), num_samples=wanted)
-
-
-def _wanted(space: SearchSpace, key: StreamKey) -> tuple[int, int]:
-    """Number of chains and of posterior samples."""
-    if isinstance(space.method, ChainConfig):
-        return space.method.chains, space.method.num_samples
-    if isinstance(space.method, ImportConfig):
-        return 1, len(read_weights(Path(space.method.path), key.shapes)[0])
-    return 1, 1

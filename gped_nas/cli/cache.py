@@ -39,7 +39,8 @@ def gc(
     """List the cached streams, or remove what is chosen.
 
     Nothing is removed without --delete. Without a choice every stream is listed. A stream that a
-    process is writing stays, and links are not followed.
+    process is writing stays, and so does one whose posterior samples another stream is made of,
+    unless that one goes too. Links are not followed.
 
     Nothing tells which studies use a stream, because their folders can lie anywhere. A study whose
     stream is gone keeps its front, students and report, but has to sample the teacher again before
@@ -66,7 +67,7 @@ def gc(
                 "bytes": stream.num_bytes,
                 **stream.part_bytes,
                 "written": datetime.fromtimestamp(stream.written).isoformat(" ", "minutes"),
-                "in use": stream.is_busy,
+                "in use": stream.is_busy or bool(stream.readers),
                 "teacher": described(stream),
             }
             for stream in streams
@@ -76,7 +77,12 @@ def gc(
         return
     garbage = select(streams, digests or (), parts)
     rows = [
-        {"stream": one.folder.name, "what": one.what, "bytes": one.num_bytes, "in use": one.is_busy}
+        {
+            "stream": one.folder.name,
+            "what": one.what,
+            "bytes": one.num_bytes,
+            "in use": one.is_in_use,
+        }
         for one in garbage
     ]
     _print(rows, format, ("bytes",))

@@ -73,7 +73,7 @@ def space(
     about: dict[str, Any] = {
         "name": found.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
-        "teacher": f"{found.genotype} by {found.method.name}",
+        "teacher": f"{found.genotype} by {found.method.title()}",
         "genotypes": sum(1 for _ in found.enumerate())
         if found.is_finite
         else "infinitely many (a float range)",

@@ -138,16 +138,22 @@ def _again(
 
 def _plan(space: Any) -> None:
     """What a run would do."""
+    from gped_nas.api.sampling import sampled_spaces, stream_key
     from gped_nas.api.session import Session
-    from gped_nas.api.teacher import load_dataset, stream_key
+    from gped_nas.api.teacher import load_dataset
     from gped_nas.models.base import num_params
 
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
-    folder = key.folder(Session().streams)
-    is_sampled = (folder / "segments").exists()
-    samples = getattr(space.method, "num_samples", 1)
+    samples = space.method.count(key.shapes)
+    streams, stored = {}, 0
+    for sampled in sampled_spaces(space):
+        folder = stream_key(sampled, dataset).folder(Session().streams)
+        what = "stream" if sampled is space else f"samples of {sampled.method.title()}"
+        is_sampled = (folder / "segments").exists()
+        streams[what] = f"{folder} ({'there' if is_sampled else 'to be sampled'})"
+        stored += sampled.method.count(key.shapes)
     points = (
         sum(len(dataset.raw(view.part)) for view in space.views)
         + len(dataset.validation)
@@ -159,9 +165,9 @@ def _plan(space: Any) -> None:
     print_pairs(
         {
             "dataset": f"{dataset.name}: {dataset.split_text}",
-            "teacher": f"{space.genotype} by {space.method.name}, {samples} posterior samples",
-            "stream": f"{folder} ({'there' if is_sampled else 'to be sampled'})",
-            "disk for weights": samples * num_params(key.shapes) * 4,
+            "teacher": f"{space.genotype} by {space.method.title()}, {samples} posterior samples",
+            **streams,
+            "disk for weights": stored * num_params(key.shapes) * 4,
             "disk for predictions": samples * points * num_predicted * 4,
             "trials": space.search.n_trials,
             "students at once": space.search.students_at_once,

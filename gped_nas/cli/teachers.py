@@ -59,7 +59,8 @@ def info(
     """
     from gped_nas.api import load_dataset, load_space, new_session
     from gped_nas.api.diagnosis import diagnose
-    from gped_nas.api.teacher import Teacher, existing_stream
+    from gped_nas.api.sampling import existing_stream, sampled_spaces, stream_key
+    from gped_nas.api.teacher import Teacher
     from gped_nas.api.verdict import judge
     from gped_nas.evaluate.base import draw_resamples, evaluate
     from gped_nas.evaluate.measured import SCHEMA_VERSION, by_name
@@ -77,11 +78,15 @@ def info(
     about: dict[str, Any] = {
         "folder": str(stream.folder),
         "digest": stream.digest,
-        "teacher": f"{found.genotype} by {found.method.name}",
+        "teacher": f"{found.genotype} by {found.method.title()}",
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "posterior samples": stream.num_samples,
         "bytes on disk": stream.nbytes(),
     }
+    for sampled in sampled_spaces(found)[1:]:
+        folder = stream_key(sampled, dataset).folder(session.streams)
+        is_there = "" if folder.exists() else " (not there any more)"
+        about[f"samples of {sampled.method.title()}"] = f"{folder}{is_there}"
     metrics: dict[str, dict[str, Any]] = {
         name: {"value": measured.value, "interval": [measured.low, measured.high], "n": measured.n}
         for name, measured in by_name(measures).items()
@@ -209,16 +214,27 @@ def compare(
 def verify(space: Space, set_: Set = None, seed: Seed = None) -> None:
     """Check every byte of the teacher's stream.
 
-    They are checked against the stream's digests; exit 4 if any is wrong.
+    They are checked against the stream's digests; exit 4 if any is wrong. The stream whose
+    posterior samples the method reads is checked too, where it is still there.
     """
     from gped_nas.api import load_dataset, load_space
+    from gped_nas.api.sampling import existing_stream, sampled_spaces, stream_key
     from gped_nas.api.session import Session
-    from gped_nas.api.teacher import existing_stream
     from gped_nas.errors import StreamError
 
     found = load_space(space, overrides(set_, seed))
-    stream = existing_stream(found, load_dataset(found), Session())
-    problems = stream.verify()
+    dataset, session = load_dataset(found), Session()
+    problems, whole = [], []
+
+    for place, sampled in enumerate(sampled_spaces(found)):
+        # What was made of another stream's samples needs that one no more.
+        if place and not stream_key(sampled, dataset).folder(session.streams).exists():
+            continue
+        stream = existing_stream(sampled, dataset, session)
+        problems += stream.verify()
+        whole.append(stream.folder)
+
     if problems:
         raise StreamError("\n".join(problems))
-    print(f"{stream.folder}: every byte is as it was sealed")
+    for folder in whole:
+        print(f"{folder}: every byte is as it was sealed")

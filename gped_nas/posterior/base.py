@@ -11,12 +11,12 @@ from math import prod
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from torch import Generator, Tensor
 
 from gped_nas import rng
-from gped_nas.config import Config
-from gped_nas.data.base import Dataset
+from gped_nas.config import Config, parse
+from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes
 from gped_nas.posterior.budget import Suited, nothing_special
 from gped_nas.posterior.likelihoods import Likelihood
@@ -85,6 +85,8 @@ class Problem:
         initialise: fresh parameters from a generator.
         x, y: all N training inputs and labels (as the likelihood reads them), on the device to work
             on.
+        samples: those of another method, for a method that reads them; each is read when it is
+            asked for.
     """
 
     shapes: Shapes
@@ -93,6 +95,7 @@ class Problem:
     initialise: Callable[[Generator], Params]
     x: Tensor
     y: Tensor
+    samples: Sequence[PosteriorSample] | None = None
 
     @property
     def num_examples(self) -> int:
@@ -131,10 +134,53 @@ class Problem:
         return -scale * self.log_likelihood(params, self.x[index_B], self.y[index_B]).sum()
 
 
+@dataclass(frozen=True, eq=False)
+class GivenPredictions:
+    """Posterior samples known by what they predict alone.
+
+    Attributes:
+        inputs: raw inputs (M, ...).
+        log_prob_SMC: log-probabilities there, nats.
+        weight_S: weights on any scale.
+        source: where they are from, for messages.
+    """
+
+    inputs: Tensor
+    log_prob_SMC: Tensor
+    weight_S: Tensor
+    source: str
+
+
 class MethodConfig(Config):
-    """Settings every method has."""
+    """Settings every method has, and what else is asked of it; override what is different."""
 
     name: str
+
+    def identity(self) -> dict[str, Any]:
+        """What a stream's key says of the method: plain data that fixes its posterior samples."""
+        return self.model_dump(mode="json")
+
+    def count(self, shapes: Shapes) -> int:
+        """Posterior samples that it gives, all chains together.
+
+        Args:
+            shapes: the teacher's parameters.
+        """
+        return 1
+
+    def predictions(self) -> Callable[[int], GivenPredictions] | None:
+        """What reads its samples for a number of classes, where they are no weights; None if they
+        are.
+        """
+        return None
+
+    def normalization(self) -> tuple[float, float] | None:
+        """Mean and standard deviation by which its networks normalize raw inputs; None for ours."""
+        return None
+
+    def title(self) -> str:
+        """The method for people: ``sghmc``."""
+        return self.name
 
 
 class ChainConfig(MethodConfig):
@@ -144,6 +190,14 @@ class ChainConfig(MethodConfig):
     num_samples: int = Field(
         default=100, ge=1, le=100_000, description="posterior samples kept, all chains together"
     )
+
+    def identity(self) -> dict[str, Any]:
+        """See ``MethodConfig.identity``: more samples later are the same stream."""
+        return {k: v for k, v in super().identity().items() if k != "num_samples"}
+
+    def count(self, shapes: Shapes) -> int:
+        """See ``MethodConfig.count``."""
+        return self.num_samples
 
 
 class ThinnedConfig(ChainConfig):
@@ -159,8 +213,7 @@ class ThinnedConfig(ChainConfig):
         if self.burn_in % self.thinning:
             raise ValueError(
                 f"burn_in: found {self.burn_in}, expected a multiple of thinning "
-                f"({self.thinning}), "
-                "so that a chain can stop and resume on the same grid"
+                f"({self.thinning}), so that a chain can stop and resume on the same grid"
             )
         return self
 
@@ -169,6 +222,35 @@ class ThinnedConfig(ChainConfig):
         sample.
         """
         return step > self.burn_in
+
+
+class ReadingConfig(MethodConfig):
+    """Settings of a method that reads the posterior samples of another one.
+
+    It finds them in ``Problem.samples``.
+    """
+
+    of: SerializeAsAny[MethodConfig] = Field(
+        description="settings of the method whose posterior samples are read"
+    )
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _of_any_method(cls, value: object) -> object:
+        return value if isinstance(value, MethodConfig) else parse_method(value, "of")
+
+    def identity(self) -> dict[str, Any]:
+        """See ``MethodConfig.identity``: it nests that of the method that is read.
+
+        How many samples are read is part of it: with more of them the outer ones are others.
+        """
+        num_samples = self.of.num_samples if isinstance(self.of, ChainConfig) else None
+        inner = {"method": self.of.identity(), "num_samples": num_samples}
+        return {**super().identity(), "of": inner}
+
+    def title(self) -> str:
+        """The method for people: ``thinned of sghmc``."""
+        return f"{self.name} of {self.of.title()}"
 
 
 Run = Callable[..., Iterator[Step]]
@@ -201,6 +283,11 @@ class Method:
     takes_all_data: bool = False
     example: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def reads_samples(self) -> bool:
+        """Whether it reads the posterior samples of another method, named by the setting ``of``."""
+        return issubclass(self.config, ReadingConfig)
+
     def __call__(
         self, problem: Problem, cfg: Any, *, generator: Generator, state: State | None = None
     ) -> Iterator[Step]:
@@ -216,6 +303,43 @@ class Method:
 
 
 METHODS: Registry[Method] = Registry("method", "gped_nas.posterior", Method)
+
+
+def parse_method(settings: object, where: str) -> MethodConfig:
+    """The settings of a method, and of those whose posterior samples it reads.
+
+    Args:
+        settings: plain data with ``name``.
+        where: file and key of this place, for messages.
+
+    Raises:
+        ConfigError: a setting is invalid; or ``of`` is missing, or given where nothing is read.
+        RegistryError: an unknown method.
+    """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{where}: found {settings!r}, expected a mapping with the key 'name'")
+
+    method = METHODS.find(settings.get("name"), f"{where}.name")
+    if method.reads_samples:
+        if "of" not in settings:
+            raise ConfigError(
+                f"{where}.of: missing; '{settings['name']}' reads the posterior samples of another "
+                "method: give its settings, such as {name: sghmc, ...}"
+            )
+        settings = {**settings, "of": parse_method(settings["of"], f"{where}.of")}
+    elif "of" in settings and "of" not in method.config.model_fields:
+        raise ConfigError(
+            f"{where}.of: found settings of another method, but '{settings['name']}' reads no "
+            "posterior samples; remove them"
+        )
+
+    cfg: MethodConfig = parse(method.config, settings, where)
+    if isinstance(cfg, ChainConfig) and cfg.num_samples % cfg.chains:
+        raise ConfigError(
+            f"{where}.num_samples: found {cfg.num_samples}, expected a multiple of chains "
+            f"({cfg.chains})"
+        )
+    return cfg
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,27 +363,6 @@ class Chains:
         return METHODS[self.cfg.name](self.problem(), self.cfg, generator=generator, state=state)
 
 
-def supervised(
-    genotype: Genotype,
-    dataset: Dataset,
-    prior: Prior,
-    likelihood: Likelihood,
-    *,
-    device: torch.device,
-) -> Problem:
-    """The posterior of a network over the dataset's training part; see ``posterior_of``."""
-    x, y = dataset.inputs("train"), dataset.normalized_labels("train")
-    return posterior_of(
-        genotype,
-        x,
-        y,
-        num_outputs=dataset.num_outputs,
-        prior=prior,
-        likelihood=likelihood,
-        device=device,
-    )
-
-
 def posterior_of(
     genotype: Genotype,
     x: Tensor,
@@ -269,9 +372,19 @@ def posterior_of(
     prior: Prior,
     likelihood: Likelihood,
     device: torch.device,
+    samples: Sequence[PosteriorSample] | None = None,
 ) -> Problem:
-    """The posterior of a network over normalised inputs (N, ...) and labels (N,) as the likelihood
-    reads them.
+    """The posterior of a network.
+
+    Args:
+        genotype: the network.
+        x: normalized inputs (N, ...).
+        y: labels (N,), as the likelihood reads them.
+        num_outputs: raw outputs of the network.
+        prior: of its parameters.
+        likelihood: of a label given its outputs.
+        device: where to work.
+        samples: see ``Problem``.
     """
     family = FAMILIES[genotype.family]
     shapes = genotype.shapes(tuple(x.shape[1:]), num_outputs)
@@ -282,6 +395,7 @@ def posterior_of(
         initialise=lambda generator: family.initialize(shapes, generator=generator),
         x=x.to(device),
         y=y.to(device),
+        samples=samples,
     )
 
 

@@ -19,9 +19,10 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from gped_nas.models.base import Params, Shapes
 from gped_nas.models.storage import decode, read_tensors
 from gped_nas.posterior.base import (
     METHODS,
+    GivenPredictions,
     Method,
     MethodConfig,
     PosteriorSample,
@@ -61,16 +63,25 @@ class ImportConfig(MethodConfig):
             )
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """See ``MethodConfig.identity``: what the file holds, wherever it lies."""
+        return {**super().identity(), "path": None, "content": content_digest(Path(self.path))}
 
-@dataclass(frozen=True, eq=False)
-class ImportedPredictions:
-    """An ensemble known by predictions: raw inputs (M, ...), log-probabilities (S, M, C), weights
-    (S,).
-    """
+    def count(self, shapes: Shapes) -> int:
+        """See ``MethodConfig.count``."""
+        path = Path(self.path)
+        return _num_predicted(path) if is_predictions(path) else len(read_weights(path, shapes)[0])
 
-    inputs: Tensor
-    log_prob_SMC: Tensor
-    weight_S: Tensor
+    def predictions(self) -> Callable[[int], GivenPredictions] | None:
+        """See ``MethodConfig.predictions``."""
+        path = Path(self.path)
+        return partial(read_predictions, path) if is_predictions(path) else None
+
+    def normalization(self) -> tuple[float, float] | None:
+        """See ``MethodConfig.normalization``."""
+        if self.input_mean is None or self.input_std is None:
+            return None
+        return self.input_mean, self.input_std
 
 
 def content_digest(path: Path) -> str:
@@ -178,7 +189,7 @@ def _weight(given: Tensor | None, num: int, path: Path) -> Tensor:
     return weight
 
 
-def read_predictions(path: Path, num_classes: int) -> ImportedPredictions:
+def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
     """Imported predictions, checked.
 
     Raises:
@@ -216,7 +227,14 @@ def read_predictions(path: Path, num_classes: int) -> ImportedPredictions:
             "softmax"
         )
     log_prob = (prob / prob.sum(-1, keepdim=True)).clamp_min(1e-45).log().float()
-    return ImportedPredictions(inputs, log_prob, _weight(arrays.get("weight"), len(values), path))
+    weight = _weight(arrays.get("weight"), len(values), path)
+    return GivenPredictions(inputs, log_prob, weight, source=str(path))
+
+
+def _num_predicted(path: Path) -> int:
+    """How many posterior samples there are predictions of; 0 where ``read_predictions`` refuses."""
+    arrays = _arrays(path)
+    return max((len(arrays[name]) for name in ("prob", "log_prob") if name in arrays), default=0)
 
 
 def _arrays(path: Path) -> dict[str, Tensor]:

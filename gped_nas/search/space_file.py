@@ -16,7 +16,7 @@ from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.models.base import COMMON_VALUES, Genotype
-from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig
+from gped_nas.posterior.base import ChainConfig, MethodConfig, parse_method
 from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood, Prediction
 from gped_nas.posterior.priors import PRIORS, Prior
 from gped_nas.search.dimensions import StudentSpace, parse_dimensions
@@ -155,14 +155,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
         )
     DATASETS.find(file.dataset.get("name"), f"{where}: dataset.name")
     genotype = _teacher_genotype(file.teacher, where)
-    method_name = file.teacher.method.get("name")
-    method = METHODS.find(method_name, f"{where}: teacher.method.name")
-    method_cfg = parse(method.config, file.teacher.method, f"{where}: teacher.method")
-    if isinstance(method_cfg, ChainConfig) and method_cfg.num_samples % method_cfg.chains:
-        raise ConfigError(
-            f"{where}: teacher.method.num_samples: found {method_cfg.num_samples}, "
-            f"expected a multiple of chains ({method_cfg.chains})"
-        )
+    method_cfg = parse_method(file.teacher.method, f"{where}: teacher.method")
     prior = _prior(file.teacher.prior, where)
     likelihood = _likelihood(file.teacher.likelihood, where)
     if file.targets is None:

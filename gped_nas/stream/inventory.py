@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,7 @@ class StreamFolder:
         written: when something in it was last written, seconds since 1970. When it was last read is
             not known: file systems do not note it reliably.
         is_busy: whether a process is writing it now.
+        readers: names of the streams that were made of its posterior samples, or are being.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class StreamFolder:
     num_bytes: int
     written: float
     is_busy: bool
+    readers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,8 +65,16 @@ def streams_of(root: Path) -> list[StreamFolder]:
     Raises:
         EnvironmentProblem: the folder cannot be read.
     """
-    found = [_look(folder) for folder in _folders(root) if _NAME.fullmatch(folder.name)]
-    return sorted(found, key=lambda stream: (-stream.num_bytes, stream.name))
+    streams = [_look(folder) for folder in _folders(root) if _NAME.fullmatch(folder.name)]
+
+    readers: dict[str, list[str]] = {}
+    for stream in streams:
+        inner = stream.key.of if stream.key else None
+        if inner is not None:
+            readers.setdefault(inner.folder(root).name, []).append(stream.name)
+
+    streams = [replace(s, readers=tuple(sorted(readers.get(s.name, ())))) for s in streams]
+    return sorted(streams, key=lambda stream: (-stream.num_bytes, stream.name))
 
 
 def leftovers_of(root: Path) -> list[tuple[Path, int]]:

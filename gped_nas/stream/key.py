@@ -1,7 +1,7 @@
 """What a stream's name covers: everything that fixes its posterior samples, and nothing else."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ class StreamKey:
         input_shape, num_outputs: what the teacher maps from and to.
         genotype: the teacher's architecture, plain data with ``family``.
         prior: the prior's settings.
-        method: the method's settings without the number of samples.
+        method: what the method says of itself (``MethodConfig.identity``): its settings without the
+            number of samples; under ``of`` those of the method whose samples it reads, with how
+            many it reads.
         seed: the root seed of the chains.
         likelihood: the likelihood's settings; categorical unless said otherwise.
     """
@@ -91,6 +93,14 @@ class StreamKey:
     def folder(self, root: Path) -> Path:
         """Where the stream of this key lives under ``root``."""
         return root / self.digest[:32]
+
+    @property
+    def of(self) -> "StreamKey | None":
+        """The key of the stream whose posterior samples this one's were made of; None if of none."""
+        nested = self.method.get("of")
+        if not (isinstance(nested, Mapping) and isinstance(nested.get("method"), Mapping)):
+            return None
+        return replace(self, method=nested["method"])
 
     @property
     def shapes(self) -> Shapes:

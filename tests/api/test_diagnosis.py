@@ -12,12 +12,13 @@ import gped_nas as gn
 from gped_nas.api import diagnosis as module
 from gped_nas.api.comparison import compare_methods, measure
 from gped_nas.api.diagnosis import diagnose
+from gped_nas.api.sampling import posterior
 from gped_nas.api.session import Session
 from gped_nas.api.settings import method_settings
 from gped_nas.api.teacher import Teacher, build_teacher
 from gped_nas.api.verdict import judge
 from gped_nas.errors import ConfigError, RegistryError
-from gped_nas.posterior.base import METHODS, supervised, unflatten
+from gped_nas.posterior.base import METHODS, unflatten
 from gped_nas.posterior.diagnostics import rhat
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import parse_space
@@ -71,13 +72,7 @@ def test_numbers_are_those_of_the_stream() -> None:
         float(sum(m.square().sum() for m in momenta)) / (470 * 2.0)
     )
     # theta . grad U / d at all 12 samples, the gradient by autograd over all training examples
-    problem = supervised(
-        space().genotype,
-        built.dataset,
-        space().prior,
-        space().likelihood,
-        device=torch.device("cpu"),
-    )
+    problem = posterior(space(), built.dataset, device=torch.device("cpu"))
     virial = []
     for row in theta:
         flat = row.float().requires_grad_()

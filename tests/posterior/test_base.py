@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from gped_nas import rng
 from gped_nas.data.base import load
 from gped_nas.models.base import Genotype
-from gped_nas.posterior.base import FlatParams, Problem, flatten, supervised, unflatten
+from gped_nas.posterior.base import FlatParams, Problem, flatten, posterior_of, unflatten
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import GaussianPrior
 from tests.scenarios import classifier
@@ -86,14 +86,15 @@ def test_views_and_flatten_are_inverse_with_leading_axes():
     assert torch.equal(flatten({n: p[1] for n, p in parts.items()}), theta[1])
 
 
-def test_a_supervised_problem_uses_the_training_part_and_no_other():
+def test_a_networks_posterior_is_its_cross_entropy_and_prior():
     dataset = load({"name": "digits"})
-    genotype = Genotype("mlp", depth=1, width=3)
-    problem = supervised(
-        genotype,
-        dataset,
-        GaussianPrior(precision=3.0),
-        CategoricalLikelihood(),
+    problem = posterior_of(
+        Genotype("mlp", depth=1, width=3),
+        dataset.inputs("train"),
+        dataset.normalized_labels("train"),
+        num_outputs=10,
+        prior=GaussianPrior(precision=3.0),
+        likelihood=CategoricalLikelihood(),
         device=torch.device("cpu"),
     )
     assert problem.num_examples == len(dataset.train)

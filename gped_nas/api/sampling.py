@@ -1,0 +1,183 @@
+"""From a search space to posterior samples: the problem, the stream's key, the stream.
+
+A method that reads another one's posterior samples has that stream built first, by the same
+functions: the inner stream is the one that a space with the inner method alone would have.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from gped_nas import device as devices
+from gped_nas.api.imported import import_predictions
+from gped_nas.api.session import Session
+from gped_nas.data.base import Dataset
+from gped_nas.errors import ConfigError
+from gped_nas.models.costs import largest_product
+from gped_nas.posterior.base import (
+    ChainConfig,
+    Chains,
+    PosteriorSample,
+    Problem,
+    ReadingConfig,
+    posterior_of,
+)
+from gped_nas.posterior.priors import Prior
+from gped_nas.search.space import SearchSpace
+from gped_nas.stream.key import StreamKey
+from gped_nas.stream.reader import Stream
+from gped_nas.stream.samples import StreamSamples
+from gped_nas.stream.writer import holds, write_weights
+
+
+def posterior(
+    space: SearchSpace,
+    dataset: Dataset,
+    *,
+    device: torch.device,
+    prior: Prior | None = None,
+    samples: Sequence[PosteriorSample] | None = None,
+) -> Problem:
+    """The posterior of the space's teacher over the dataset's training part.
+
+    Args:
+        space: has network, prior and likelihood.
+        dataset: the space's dataset.
+        device: where to work.
+        prior: in place of the space's.
+        samples: those of another method; see ``samples_read``.
+    """
+    return _later(space, dataset, device=device, prior=prior, samples=samples)()
+
+
+def _later(
+    space: SearchSpace,
+    dataset: Dataset,
+    *,
+    device: torch.device,
+    prior: Prior | None = None,
+    samples: Sequence[PosteriorSample] | None = None,
+) -> Callable[[], Problem]:
+    """What makes the problem where it is needed; can be handed to another process."""
+    return partial(
+        posterior_of,
+        space.genotype,
+        dataset.inputs("train"),
+        dataset.normalized_labels("train"),
+        num_outputs=dataset.num_outputs,
+        prior=prior or space.prior,
+        likelihood=space.likelihood,
+        device=device,
+        samples=samples,
+    )
+
+
+def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
+    """The key of the space's stream: everything that fixes its posterior samples."""
+    return StreamKey(
+        dataset=dataset.digest,
+        input_shape=dataset.input_shape,
+        num_outputs=dataset.num_outputs,
+        genotype={"family": space.genotype.family, **space.genotype.architecture()},
+        prior=space.prior.to_json(),
+        method=space.method.identity(),
+        seed=space.seed,
+        likelihood=space.likelihood.to_json(),
+    )
+
+
+def sampled_spaces(space: SearchSpace) -> list[SearchSpace]:
+    """The space, then one a method whose posterior samples are read on the way to its own.
+
+    Each has the method alone in place of the one that reads it.
+    """
+    spaces = [space]
+    while isinstance(spaces[-1].method, ReadingConfig):
+        spaces.append(replace(space, method=spaces[-1].method.of))
+    return spaces
+
+
+def existing_stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
+    """The space's stream as it lies there: nothing is sampled.
+
+    Raises:
+        StreamError: it was not built yet, holds too few samples, or is corrupt.
+    """
+    key = stream_key(space, dataset)
+    num_samples = space.method.num_samples if isinstance(space.method, ChainConfig) else None
+    return Stream(key.folder(session.streams), num_samples=num_samples)
+
+
+def sample(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
+    """The space's stream, its posterior samples sealed; those that are there are not made again.
+
+    Raises:
+        Interrupted: the session said stop; the next call goes on from there.
+        ConfigError: the method reads samples of which there are predictions alone.
+        DataError, StreamError, EnvironmentProblem, DivergenceError: see the parts.
+    """
+    key = stream_key(space, dataset)
+    provenance = {**devices.fingerprint(session.device), "dataset": dataset.name}
+
+    read_predictions = space.method.predictions()
+    if read_predictions is not None:
+        given = read_predictions(dataset.num_classes)
+        return Stream(import_predictions(space, given, dataset, key, session, provenance))
+
+    num_samples = space.method.count(key.shapes)
+    if not holds(session.streams, key, num_samples):
+        _run_chains(space, dataset, key, num_samples, session, provenance)
+    return Stream(key.folder(session.streams), num_samples=num_samples)
+
+
+def samples_read(
+    space: SearchSpace, dataset: Dataset, session: Session
+) -> Sequence[PosteriorSample] | None:
+    """The posterior samples that the space's method reads, sampled first; None if it reads none.
+
+    Raises as ``sample``.
+    """
+    if not isinstance(space.method, ReadingConfig):
+        return None
+
+    inner = sample(replace(space, method=space.method.of), dataset, session)
+    if not inner.has_weights:
+        raise ConfigError(
+            f"{space.source}: teacher.method.of: found '{space.method.of.title()}' with predictions "
+            f"alone, but '{space.method.name}' reads parameters; give it a method that has them"
+        )
+    return StreamSamples(inner.folder, inner.num_samples)
+
+
+def _run_chains(
+    space: SearchSpace,
+    dataset: Dataset,
+    key: StreamKey,
+    num_samples: int,
+    session: Session,
+    provenance: dict[str, object],
+) -> None:
+    samples = samples_read(space, dataset, session)
+    problem = _later(space, dataset, device=session.device, samples=samples)
+
+    chains = space.method.chains if isinstance(space.method, ChainConfig) else 1
+    batch_size = int(getattr(space.method, "batch_size", len(dataset.train)))
+    macs = largest_product(space.genotype.family, key.shapes, key.input_shape, batch_size)
+    processes = session.processes_for(chains, macs)
+
+    # One thread a chain, also where chains take turns: how many run side by side must not show in
+    # their bits.
+    with devices.threads_for(macs if chains == 1 else 0):
+        write_weights(
+            session.streams,
+            key,
+            Chains(problem, space.method, space.seed),
+            chains=chains,
+            num_samples=num_samples,
+            provenance={**provenance, "processes": processes},
+            progress=session.progress,
+            should_stop=session.should_stop,
+            processes=processes,
+        )

@@ -1,0 +1,314 @@
+"""Methods that read another method's posterior samples: ``teacher.method.of``."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gped_nas import rng
+from gped_nas.api import load_dataset, load_space, run
+from gped_nas.api.sampling import existing_stream, sample, stream_key
+from gped_nas.api.session import Session
+from gped_nas.data.base import Dataset
+from gped_nas.errors import ConfigError, Interrupted, RegistryError
+from gped_nas.posterior.base import METHODS
+from gped_nas.search.space import SearchSpace
+from gped_nas.stream.reader import Stream
+from gped_nas.stream.samples import StreamSamples
+from tests.cli.harness import Home, accepted, call, refused
+from tests.reading import READING, moments
+from tests.scenarios import tree
+
+SGLD = {
+    "name": "sgld",
+    "chains": 2,
+    "num_samples": 8,
+    "step_size": {"initial": 2e-4},
+    "burn_in": 20,
+    "thinning": 10,
+}
+EVERY = {"name": "every", "nth": 3, "of": SGLD}
+FITTED = {"name": "fitted", "chains": 2, "num_samples": 6, "of": SGLD}
+
+
+@pytest.fixture(autouse=True)
+def _plug_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, method in READING.items():
+        monkeypatch.setitem(METHODS._items, name, method)
+
+
+def space_of(home: Home, method: dict[str, Any], **changes: Any) -> SearchSpace:
+    return load_space(home.space, {"teacher.method": method, **changes})
+
+
+@pytest.fixture
+def dataset(home: Home) -> Dataset:
+    return load_dataset(load_space(home.space))
+
+
+def stream_of(home: Home, method: dict[str, Any], dataset: Dataset, **session: Any) -> Stream:
+    return sample(space_of(home, method), dataset, Session(**session))
+
+
+def stopped_after(steps: int) -> Callable[[], bool]:
+    """A wish to stop that comes after so many questions."""
+    asked = iter(range(steps))
+    return lambda: next(asked, None) is None
+
+
+def test_every_nth_sample_is_the_inner_streams_to_the_bit(home: Home, dataset: Dataset) -> None:
+    outer, inner = stream_of(home, EVERY, dataset), stream_of(home, SGLD, dataset)
+    assert outer.num_samples == 2
+    for i, place in enumerate((2, 5)):
+        assert torch.equal(outer.theta(i), inner.theta(place))
+
+
+def test_draws_have_the_moments_of_the_samples_that_were_read(home: Home, dataset: Dataset) -> None:
+    inner = stream_of(home, SGLD, dataset)
+    outer = stream_of(home, {**FITTED, "num_samples": 400}, dataset)
+    mean_W, variance_W = moments(StreamSamples(inner.folder, 8))
+    drawn_mean_W, drawn_variance_W = moments(StreamSamples(outer.folder, 400))
+    # five standard errors, of some 600 numbers
+    assert ((drawn_mean_W - mean_W).abs() <= 5 * (variance_W / 400).sqrt() + 1e-7).all()
+    assert drawn_variance_W.sum() == pytest.approx(float(variance_W.sum()), rel=0.1)
+
+
+def test_weights_of_what_is_read_are_passed_on(home: Home, dataset: Dataset) -> None:
+    shapes = stream_key(space_of(home, SGLD), dataset).shapes
+    generator = rng.generator(0, "ensemble")
+    tensors = {n: torch.randn(3, *shape, generator=generator) for n, shape in shapes.items()}
+    save_file({**tensors, "weight": torch.tensor([1.0, 2.0, 5.0])}, "ensemble.safetensors")
+    given = {"name": "import", "path": "ensemble.safetensors"}
+    outer = stream_of(home, {"name": "every", "nth": 1, "of": given}, dataset)
+    assert outer.weight_S.tolist() == pytest.approx([0.125, 0.25, 0.625])
+    assert torch.equal(outer.params(2)[next(iter(shapes))], tensors[next(iter(shapes))][2])
+
+
+def test_nesting_twice_is_doing_it_by_hand(home: Home, dataset: Dataset) -> None:
+    outer = stream_of(home, {**FITTED, "of": EVERY}, dataset)
+    assert len(list((home.cache / "streams").iterdir())) == 3
+    assert stream_key(space_of(home, {**FITTED, "of": EVERY}), dataset).of.of.of is None  # type: ignore[union-attr]
+
+    # two samples have mean (a + b) / 2 and variance ((a - b) / 2)^2
+    inner = stream_of(home, EVERY, dataset)
+    a, b = inner.theta(0).double(), inner.theta(1).double()
+    away = (outer.theta(0).double() - (a + b) / 2) / ((a - b).abs() / 2)
+    assert float(away[a != b].std()) == pytest.approx(1, abs=0.15)
+
+
+def test_the_key_nests_the_inner_one_and_how_much_of_it_is_read(
+    home: Home, dataset: Dataset
+) -> None:
+    inner, outer = (stream_key(space_of(home, method), dataset) for method in (SGLD, FITTED))
+    assert inner.of is None
+    assert outer.of == inner and outer.of.digest == inner.digest
+    more = {**SGLD, "num_samples": 10}
+    assert stream_key(space_of(home, more), dataset).digest == inner.digest
+    assert stream_key(space_of(home, {**FITTED, "of": more}), dataset).digest != outer.digest
+    longer = stream_key(space_of(home, {**FITTED, "num_samples": 8}), dataset)
+    assert longer.digest == outer.digest
+    # what was written is read back
+    written = stream_of(home, FITTED, dataset).folder
+    nested = Stream(written).key.of
+    assert nested is not None and nested.digest == inner.digest
+
+
+def test_a_space_of_the_inner_method_alone_has_the_inner_stream(
+    home: Home, dataset: Dataset
+) -> None:
+    stream_of(home, EVERY, dataset)
+    inner = existing_stream(space_of(home, SGLD), dataset, Session())
+    before = tree(inner.folder)
+    assert stream_of(home, SGLD, dataset).digest == inner.digest
+    assert tree(inner.folder) == before
+
+
+def test_a_build_stopped_anywhere_goes_on_to_the_same_bytes(
+    home: Home, dataset: Dataset, tmp_path: Path
+) -> None:
+    questions: list[int] = []
+    whole = stream_of(
+        home,
+        FITTED,
+        dataset,
+        streams=tmp_path / "whole",
+        should_stop=lambda: questions.append(0) is not None,
+    )
+    sealed_inner = []
+    for stop in range(len(questions)):
+        where = tmp_path / str(stop)
+        with pytest.raises(Interrupted):
+            stream_of(home, FITTED, dataset, streams=where, should_stop=stopped_after(stop))
+        inner = stream_key(space_of(home, SGLD), dataset).folder(where) / "segments"
+        before = tree(inner) if inner.exists() else {}
+        sealed_inner.append(bool(before))
+
+        resumed = stream_of(home, FITTED, dataset, streams=where)
+        assert resumed.digest == whole.digest
+        assert tree(resumed.folder / "segments") == tree(whole.folder / "segments")
+        assert not before or tree(inner) == before
+    # some stops came while the inner method ran, some while the outer one did
+    assert set(sealed_inner) == {False, True}
+
+
+def test_growing_the_outer_stream_leaves_its_first_samples(home: Home, dataset: Dataset) -> None:
+    short = stream_of(home, FITTED, dataset)
+    first = [short.theta(i) for i in range(6)]
+    long = stream_of(home, {**FITTED, "num_samples": 10}, dataset)
+    assert long.folder == short.folder and long.num_samples == 10
+    assert all(torch.equal(long.theta(i), first[i]) for i in range(6))
+
+
+def test_a_sealed_stream_needs_the_inner_one_no_more(home: Home, dataset: Dataset) -> None:
+    outer = stream_of(home, FITTED, dataset)
+    shutil.rmtree(stream_key(space_of(home, SGLD), dataset).folder(Session().streams))
+    assert stream_of(home, FITTED, dataset).digest == outer.digest
+    assert len(list((home.cache / "streams").iterdir())) == 1
+
+
+def test_chains_in_processes_of_their_own_read_the_same_samples(
+    home: Home, dataset: Dataset, tmp_path: Path
+) -> None:
+    segments = []
+    for processes in (1, 2):
+        stream = stream_of(
+            home, FITTED, dataset, streams=tmp_path / str(processes), processes=processes
+        )
+        segments.append(tree(stream.folder / "segments"))
+    assert segments[0] and segments[0] == segments[1]
+
+
+def test_samples_are_read_like_a_sequence(home: Home, dataset: Dataset) -> None:
+    stream = stream_of(home, SGLD, dataset)
+    samples = StreamSamples(stream.folder, 5)
+    assert len(samples) == 5 and len(samples[1:4]) == 3
+    assert torch.equal(samples[-1].theta_W, stream.theta(4))
+    assert [s.weight for s in samples] == pytest.approx([0.2] * 5)
+    with pytest.raises(IndexError):
+        samples[5]
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        ({**SGLD, "of": SGLD}, ConfigError, "of: found settings of another method, but 'sgld'"),
+        ({"name": "every"}, ConfigError, "of: missing; 'every' reads the posterior samples"),
+        ({"name": "every", "of": 3}, ConfigError, "of: found 3, expected a mapping"),
+        ({"name": "every", "of": {}}, ConfigError, "of.name: found None"),
+        ({**EVERY, "of": {**SGLD, "name": "sgldd"}}, RegistryError, "of.name: unknown method 'sgldd'"),
+        ({**EVERY, "of": {**SGLD, "burnin": 3}}, ConfigError, "of: burnin: unknown key; did you"),
+        ({**EVERY, "of": {**SGLD, "num_samples": 7}}, ConfigError, "of.num_samples: found 7"),
+        ({**FITTED, "of": {"name": "every"}}, ConfigError, "of.of: missing"),
+        ({**FITTED, "num_samples": 7}, ConfigError, "num_samples: found 7, expected a multiple"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_at_its_place(
+    home: Home, method: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        space_of(home, method)
+    text = str(caught.value)
+    assert text.startswith(f"{home.space}: teacher.method.{message}"), text
+
+
+def test_predictions_have_no_parameters_to_read(home: Home, dataset: Dataset) -> None:
+    raw = torch.cat([dataset.raw(part) for part in ("train", "validation", "test")]).numpy()
+    prob = np.random.default_rng(0).dirichlet(np.ones(10), size=(3, len(raw)))
+    np.savez("ensemble.npz", inputs=raw, prob=prob)
+    given = {"name": "import", "path": "ensemble.npz"}
+    with pytest.raises(ConfigError, match=r"teacher\.method\.of: found 'import' with predictions"):
+        stream_of(home, {"name": "every", "nth": 1, "of": given}, dataset)
+
+
+def test_settings_survive_the_resolved_file(home: Home) -> None:
+    space = space_of(home, {**FITTED, "of": EVERY})
+    again = space_of(home, space.resolved["teacher"]["method"])
+    assert again.method == space.method
+    assert again.method.title() == "fitted of every of sgld"
+
+
+def test_students_are_distilled_from_it_and_the_study_goes_on(home: Home) -> None:
+    space = space_of(home, FITTED)
+    study = run(space, out=home.out)
+    records = study.front_records()
+    assert records and all(record.metrics["nll"] > 0 for record in records)
+    more = space_of(home, FITTED, **{"search.n_trials": 6})
+    assert len(run(more, out=home.out).records()) == 6
+
+
+def test_online_students_meet_draws_of_their_own(home: Home) -> None:
+    online = {"recipe.mode": "online", "recipe.steps": 40}
+    study = run(space_of(home, FITTED, **online), out=home.out)
+    assert study.front_records()
+
+
+def test_online_is_refused_where_there_are_no_more_samples(home: Home) -> None:
+    with pytest.raises(ConfigError, match="method 'every' has no more posterior samples"):
+        space_of(home, EVERY, **{"recipe.mode": "online"})
+
+
+def written(home: Home, method: dict[str, Any]) -> Path:
+    """A space's file with a method that reads."""
+    lines = home.space.read_text().splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith("  method:"))
+    lines[place] = f"  method: {json.dumps(method)}"
+    home.space.write_text("\n".join(lines) + "\n")
+    return home.space
+
+
+def test_verbs_about_the_teacher_name_both_streams(home: Home, dataset: Dataset) -> None:
+    space = written(home, FITTED)
+    plan = accepted("run", space, "--dry-run").out
+    num_weights = 8 * 64 + 8 + 10 * 8 + 10
+    assert "fitted of sgld, 6 posterior samples" in plan and "samples of sgld" in plan
+    assert plan.count("to be sampled") == 2 and str((6 + 8) * num_weights * 4) in plan.replace(
+        ",", ""
+    )
+
+    accepted("teacher", "build", space)
+    outer, inner = (
+        stream_key(replace(s, source=""), dataset).folder(home.cache / "streams")
+        for s in (space_of(home, FITTED), space_of(home, SGLD))
+    )
+    assert accepted("run", space, "--dry-run").out.count("(there)") == 2
+    info = json.loads(accepted("teacher", "info", space, "--format", "json").out)
+    assert info["folder"] == str(outer) and info["samples of sgld"] == str(inner)
+    verified = accepted("teacher", "verify", space).out
+    assert verified.splitlines()[0].startswith(str(outer)) and str(inner) in verified
+
+
+def test_verify_looks_at_the_inner_stream_too(home: Home, dataset: Dataset) -> None:
+    space = written(home, FITTED)
+    accepted("teacher", "build", space)
+    inner = stream_key(space_of(home, SGLD), dataset).folder(home.cache / "streams")
+    shard = next(inner.glob("segments/*/params-*"))
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    refused(4, "teacher", "verify", space, says=(str(shard), "corrupt"))
+
+    shutil.rmtree(inner)
+    assert str(inner) not in accepted("teacher", "verify", space).out
+
+
+def test_a_stream_that_another_is_made_of_goes_with_it_alone(home: Home, dataset: Dataset) -> None:
+    accepted("teacher", "build", written(home, FITTED))
+    streams = home.cache / "streams"
+    outer, inner = (
+        stream_key(space_of(home, method), dataset).folder(streams) for method in (FITTED, SGLD)
+    )
+    rows = {row["stream"]: row for row in json.loads(accepted("gc", "--format", "json").out)}
+    assert rows[inner.name]["in use"] is True and rows[outer.name]["in use"] is False
+    assert rows[outer.name]["teacher"].startswith("mlp(depth=1, width=[8]) by fitted of sgld on")
+
+    kept = call("gc", inner.name, "--delete")
+    assert kept.code == 5 and outer.name[:12] in kept.err and inner.exists()
+    accepted("gc", inner.name, outer.name, "--delete")
+    assert not list(streams.iterdir())
