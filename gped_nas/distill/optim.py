@@ -15,7 +15,7 @@ length of a row's step over that of its gradient stands for it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Protocol
 
@@ -192,14 +192,14 @@ class Muon:
             factor = factors[piece.student]
             if piece.matrix is None:
                 rest[factor * recipe.lr_rest / recipe.lr].append(piece.where)
-            else:
-                rows, *columns = bundle.shapes[piece.student][
-                    piece.name
-                ]  # without units that rounding added
-                stacks[factor, max(1.0, rows / prod(columns)) ** 0.5, piece.matrix].append(
-                    piece.where
-                )
+                continue
+            # without units that rounding added
+            rows, *columns = bundle.shapes[piece.student][piece.name]
+            stretch = max(1.0, rows / prod(columns)) ** 0.5
+            stacks[factor, stretch, piece.matrix].append(piece.where)
+
         self._rest = AdamW(bundle, recipe, factors, updates, cuts=rest)
+
         self._recipe, self._stacks = recipe, stacks
         self.memory = {**self._rest.memory, "momentum": torch.zeros_like(buffers.theta)}
         self._step, self._thetas = torch.zeros_like(buffers.theta), bundle.views(buffers.theta)
@@ -212,18 +212,19 @@ class Muon:
         """See ``Optimiser.step``."""
         recipe, momentum = self._recipe, self.memory["momentum"]
         theta, work, grad = self._buffers.theta, self._buffers.work, self._buffers.work_grad
-        for (factor, stretch, (rows, columns)), where in self._stacks.items():
-            nesterov = torch.stack([grad[cut].float().view(rows, columns) for cut in where])
-            for cut, one in zip(where, nesterov, strict=True):
+        for (factor, stretch, (rows, columns)), cuts in self._stacks.items():
+            gradients = torch.stack([grad[cut].float().view(rows, columns) for cut in cuts])
+            # Nesterov: the gradient, a step ahead of its own mean
+            for cut, gradient in zip(cuts, gradients, strict=True):
                 mean = momentum[cut].view(rows, columns)
-                mean.lerp_(one, 1 - recipe.momentum)
-                one.lerp_(mean, recipe.momentum)
-            stretched = orthogonalise(nesterov.to(self._buffers.dtype)).float() * stretch
-            for cut, one in zip(where, stretched, strict=True):
-                self._step[cut] = one.flatten()
-                theta[cut].mul_(1 - lr * factor * recipe.weight_decay).sub_(
-                    self._step[cut] * (lr * factor)
-                )
+                mean.lerp_(gradient, 1 - recipe.momentum)
+                gradient.lerp_(mean, recipe.momentum)
+
+            steps = orthogonalise(gradients.to(self._buffers.dtype)).float() * stretch
+            for cut, step in zip(cuts, steps, strict=True):
+                self._step[cut] = step.flatten()
+                decay = 1 - lr * factor * recipe.weight_decay
+                theta[cut].mul_(decay).sub_(self._step[cut] * (lr * factor))
                 if work is not theta:
                     work[cut].copy_(theta[cut])
         self._rest.step(lr)
@@ -234,9 +235,8 @@ class Muon:
             return self._rest.metric(student, name) * (self._recipe.lr_rest / self._recipe.lr)
         step, momentum = self._steps[student][name], self._momenta[student][name]
         rows: Tensor = step.flatten(1).norm(dim=1) / momentum.flatten(1).norm(dim=1).clamp_min(EPS)
-        rows = rows.clamp_min(
-            EPS
-        )  # a unit that no example reaches does not move; the proximal step divides by D
+        # a unit that no example reaches does not move; the proximal step divides by D
+        rows = rows.clamp_min(EPS)
         return rows.view(-1, *[1] * (step.dim() - 1)).expand_as(step)
 
 
@@ -260,32 +260,53 @@ def _cuts(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
     """Parts of the flat buffers by factor: all of them as one where there is one factor."""
     if len(set(factors)) == 1:
         return {factors[0]: [slice(0, len(bundle.buffers.theta))]}
-    found = defaultdict[float, list[slice]](list)
+    cuts = defaultdict[float, list[slice]](list)
     for piece in bundle.pieces():
-        found[factors[piece.student]].append(piece.where)
-    return dict(found)
+        cuts[factors[piece.student]].append(piece.where)
+    return dict(cuts)
 
 
-def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> Iterator[tuple[float, Block]]:
+def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> list[tuple[float, Block]]:
     """Blocks to update, each with the factor on its step size.
 
-    Parts too small for a call of their own share one, whatever their factors, at the largest, and
-    the other steps are shortened after it. To lengthen steps would lengthen the rounding of what
-    was updated as well.
+    Parts too small for a call of their own share one, whatever their factors.
     """
-    small: list[tuple[int, int, float]] = []
-    for factor, own in cuts.items():
-        large = [cut for cut in own if len(cuts) == 1 or cut.stop - cut.start >= _SMALL]
-        small += [(cut.start, cut.stop, factor) for cut in own if cut not in large]
-        for block in buffers.blocks(large):
-            yield factor, block
+    blocks: list[tuple[float, Block]] = []
+    small: list[tuple[slice, float]] = []
+    for factor, parts in cuts.items():
+        large = []
+        for part in parts:
+            if len(cuts) == 1 or part.stop - part.start >= _SMALL:
+                large.append(part)
+            else:
+                small.append((part, factor))
+        blocks += [(factor, block) for block in buffers.blocks(large)]
+    return blocks + _joined_blocks(buffers, small)
+
+
+def _joined_blocks(
+    buffers: Buffers, small: Sequence[tuple[slice, float]]
+) -> list[tuple[float, Block]]:
+    """Parts of several factors in common blocks.
+
+    They are updated with the largest factor, and the other steps are shortened after it. To
+    lengthen steps would lengthen the rounding of what was updated as well.
+    """
     if not small:
-        return
-    factors, joined = torch.ones_like(buffers.theta), list[slice]()
-    largest = max(factor for _, _, factor in small)
-    for start, stop, factor in sorted(small):
-        factors[start:stop] = factor / largest
-        is_next = bool(joined) and joined[-1].stop == start
-        joined.append(slice(joined.pop().start if is_next else start, stop))
-    for block in buffers.blocks(joined, factors):
-        yield largest, block
+        return []
+    largest = max(factor for _, factor in small)
+    factors = torch.ones_like(buffers.theta)
+    for part, factor in small:
+        factors[part] = factor / largest
+    merged = _merge_adjacent([part for part, _ in small])
+    return [(largest, block) for block in buffers.blocks(merged, factors)]
+
+
+def _merge_adjacent(parts: Sequence[slice]) -> list[slice]:
+    """The parts in order, those that touch made one."""
+    merged: list[slice] = []
+    for part in sorted(parts, key=lambda part: part.start):
+        if merged and merged[-1].stop == part.start:
+            part = slice(merged.pop().start, part.stop)
+        merged.append(part)
+    return merged
