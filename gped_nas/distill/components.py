@@ -16,7 +16,6 @@ What is given up: a student is blind to the D - J directions in which distillati
 least.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -24,15 +23,11 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.errors import ConfigError
 from gped_nas.models.base import Params
 
-FAMILY = "mlp"
-"""The one family whose first layer reads an input as a row of numbers."""
 _FITTED_ON = 20_000
 """Inputs that directions are found from, at equal distances: with so many more would not move them.
 """
-_WEIGHT, _BIAS = "layers.0.weight", "layers.0.bias"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +48,22 @@ class Components:
             -self.mean_D @ self.basis_DJ, x.flatten(1), self.basis_DJ
         )  # no centred copy of all inputs
 
-    def enter(self, params: Params) -> Params:
-        """Fresh parameters, first layer projected: (h, D) to (h, J); biases are taken as they are."""
-        return {**params, _WEIGHT: params[_WEIGHT] @ self.basis_DJ}
+    def enter(self, params: Params, layer: tuple[str, str]) -> Params:
+        """Fresh parameters, first layer projected: (h, D) to (h, J); biases are taken as they are.
 
-    def leave(self, params: Params) -> Params:
+        Args:
+            params: parameters by name.
+            layer: names of the first layer's weight and bias.
+        """
+        weight, _ = layer
+        return {**params, weight: params[weight] @ self.basis_DJ}
+
+    def leave(self, params: Params, layer: tuple[str, str]) -> Params:
         """Parameters that read coordinates to those of the same function of plain inputs."""
-        weight = params[_WEIGHT].double() @ self.basis_DJ.double().T
-        bias = params[_BIAS].double() - weight @ self.mean_D.double()
-        return {**params, _WEIGHT: weight.float(), _BIAS: bias.float()}
+        weight, bias = layer
+        unprojected = params[weight].double() @ self.basis_DJ.double().T
+        shifted = params[bias].double() - unprojected @ self.mean_D.double()
+        return {**params, weight: unprojected.float(), bias: shifted.float()}
 
     def to(self, device: torch.device) -> "Components":
         """The same frame on a device."""
@@ -75,26 +77,6 @@ def fit(x: Tensor, num: int) -> Components:
     centred_MD = x_MD - mean_D
     _, directions = torch.linalg.eigh((centred_MD.T @ centred_MD).double())  # ascending
     return Components(mean_D, directions.flip(1)[:, :num].float().contiguous())
-
-
-def check_components(num: int, families: Iterable[str], num_inputs: int, where: str) -> None:
-    """Refuse a recipe's number of components where it means nothing.
-
-    Raises:
-        ConfigError: a family that reads pictures, or more components than an input has numbers.
-    """
-    if num == 0:
-        return
-    for family in families:
-        if family != FAMILY:
-            raise ConfigError(
-                f"{where}: found {num} with students of family {family}, expected 0: only {FAMILY} "
-                "reads rows"
-            )
-    if num > num_inputs:
-        raise ConfigError(
-            f"{where}: found {num}, expected at most {num_inputs}, the numbers of one input"
-        )
 
 
 _KNOWN: WeakKeyDictionary[DistillationSet, dict[int, tuple[Components, DistillationSet]]] = (

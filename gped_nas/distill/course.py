@@ -1,21 +1,24 @@
 """A course: what students are trained on and how, and students at its beginning."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
 
 from gped_nas import rng
-from gped_nas.distill.centring import check_centred, enter, unit_means
-from gped_nas.distill.components import check_components, in_components
+from gped_nas.distill.centring import enter, unit_means
+from gped_nas.distill.components import in_components
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
+from gped_nas.errors import ConfigError
 from gped_nas.io import canonical_json
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
+from gped_nas.models.dense import dense_chain, reads_rows
 
 BASE_WIDTH = 64
 """A student of this mean width takes the recipe's step size as it is."""
@@ -64,13 +67,10 @@ def begin(
             all of these students.
 
     Raises:
-        ConfigError: the recipe is for other families than theirs.
+        ConfigError: see ``check_form``.
     """
     data, recipe = course.data, course.recipe
-    families = {genotype.family for genotype in genotypes}
-    check_components(recipe.components, families, data.inputs[0].numel(), "recipe.components")
-    check_centred(recipe.centred, families, "recipe.centred")
-
+    check_form(recipe, genotypes, tuple(data.inputs.shape[1:]), "recipe")
     precision = decided(recipe, genotypes, data, device).precision
     return tuple(_fresh(course, genotype, precision) for genotype in genotypes)
 
@@ -85,7 +85,7 @@ def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
     frame = None
     if recipe.components:
         frame, data = in_components(data, recipe.components)
-        params = frame.enter(params)
+        params = frame.enter(params, dense_chain(FAMILIES[genotype.family], shapes)[0])
 
     student = Trainee(
         genotype,
@@ -110,8 +110,45 @@ def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None
     student.memory, student.centres = {}, ()
     if recipe.centred:
         dtype: torch.dtype = getattr(torch, student.precision)
-        student.centres = unit_means(student.params, data.inputs, dtype)
-        student.params = enter(student.params, student.centres)
+        student.centres = unit_means(student.params, student.chain, data.inputs, dtype)
+        student.params = enter(student.params, student.chain, student.centres)
+
+
+def check_form(
+    recipe: Recipe, genotypes: Iterable[Genotype], input_shape: tuple[int, ...], where: str
+) -> None:
+    """Refuse principal components and centred units for students that cannot be trained so.
+
+    Args:
+        recipe: how they are trained.
+        genotypes: what is trained.
+        input_shape: shape of one input.
+        where: file and key of the recipe, for messages.
+
+    Raises:
+        ConfigError: one is no chain of dense layers, or an input has fewer numbers than components.
+    """
+    asked_for: list[tuple[str, object, object]] = []
+    if recipe.components:
+        asked_for.append(("components", recipe.components, 0))
+    if recipe.centred:
+        asked_for.append(("centred", "true", "false"))
+    for key, value, expected in asked_for:
+        for genotype in genotypes:
+            shapes = genotype.shapes(input_shape, 1)
+            chain = dense_chain(FAMILIES[genotype.family], shapes)
+            if not reads_rows(chain, shapes, input_shape):
+                raise ConfigError(
+                    f"{where}.{key}: found {value} with students of family {genotype.family}, "
+                    f"expected {expected}: only chains of dense layers (mlp) can be trained so"
+                )
+
+    num_inputs = prod(input_shape)
+    if recipe.components > num_inputs:
+        raise ConfigError(
+            f"{where}.components: found {recipe.components}, expected at most {num_inputs}, "
+            "the numbers of one input"
+        )
 
 
 def student_seed(root: int, genotype: Genotype, replicate: int = 0) -> int:

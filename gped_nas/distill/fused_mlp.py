@@ -4,11 +4,13 @@ Activations are feature-major (features, B), so that a student's units are a con
 rows. Students are put in order of depth and widths, and the numbers of a layer lie side by side
 over all students:
 
-    first layers    one matrix (sum of widths, D): one product with the shared batch hidden level l
-    one buffer (sum of widths, B): ReLU and its mask once for all students of that depth or more;
-                    neighbours of equal shape are one batched product, the others a product each
+    first layers    one matrix (sum of widths, D): one product with the shared batch
+    hidden level l  one buffer (sum of widths, B): ReLU and its mask once for all students of that
+                    depth or more; neighbours of equal shape are one batched product, the others a
+                    product each
     what is read    the hidden level itself, or another buffer without the units' means (see
-    ``centring.py``) last layers     one buffer (P * U, B) of raw outputs
+                    ``centring.py``)
+    last layers     one buffer (P * U, B) of raw outputs
 
 Biases are added by the products, before these are rounded: bfloat16 then rounds where autocast
 does. The backward pass is written by hand into views of one flat gradient; autograd sees the loss
@@ -30,6 +32,7 @@ from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.bundle import Loss, Piece
 from gped_nas.distill.centring import Centres
 from gped_nas.models.base import Params, Shapes
+from gped_nas.models.dense import Chain
 from gped_nas.targets.base import Expectations
 
 
@@ -130,11 +133,12 @@ class _Plan:
 
 
 class FusedMlp:
-    """Students of the family ``mlp``, computed together."""
+    """Students that are chains of dense layers, of whatever family, computed together."""
 
     def __init__(
         self,
         shapes: Sequence[Shapes],
+        chains: Sequence[Chain],
         loss: Loss,
         *,
         dtype: torch.dtype,
@@ -146,6 +150,7 @@ class FusedMlp:
 
         Args:
             shapes: parameter shapes of each student, equal ones side by side (see ``layout.py``).
+            chains: the layers of each student.
             loss: raw outputs (P, B, U) and what the teacher says to losses (P,).
             dtype: what products are computed in.
             device: where the buffers lie.
@@ -153,11 +158,11 @@ class FusedMlp:
             centres: what is taken off the hidden units of each student; nothing by default.
         """
         self.shapes = shapes
-        self._loss = loss
-        self._sizes = [_sizes(own) for own in shapes]
+        self._chains, self._loss = chains, loss
         self._padded = [
-            (s[0], *(-(-w // round_to) * round_to for w in s[1:-1]), s[-1]) for s in self._sizes
+            _padded(shape, chain, round_to) for shape, chain in zip(shapes, chains, strict=True)
         ]
+        self._depths = [len(chain) - 1 for chain in chains]
         self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = [{} for _ in shapes]
         total = self._lay_out()
         self.buffers = Buffers(torch.zeros(total, device=device), dtype)
@@ -171,53 +176,61 @@ class FusedMlp:
         """Give every layer its place in the flat buffers and its rows in the level buffers; returns
         the total.
         """
-        depth_of = [len(padded) - 2 for padded in self._padded]
-        offset, rows_of = 0, dict[tuple[int, int], int]()  # (student, level) to its first row there
-        self._hidden: list[_Level] = []
-        for level in range(1, max(depth_of, default=0) + 1):
-            members = tuple(p for p, depth in enumerate(depth_of) if depth >= level)
-            laid, offset = self._level(members, dict.fromkeys(members, level), offset, rows_of)
-            self._hidden.append(laid)
-        everyone = tuple(range(len(self._padded)))
-        last = {p: depth_of[p] + 1 for p in everyone}
-        self._last, offset = self._level(everyone, last, offset, rows_of)
-        self._depth_of = depth_of
-        return _up(offset)
+        memory = _Allocator()
+        row_of: dict[tuple[int, int], int] = {}  # student and layer, from 1, to its first row
 
-    def _level(
-        self,
-        members: tuple[int, ...],
-        layer_of: dict[int, int],
-        offset: int,
-        rows_of: dict[tuple[int, int], int],
-    ) -> tuple[_Level, int]:
-        """One layer of all ``members``; ``layer_of`` counts a student's layers from 1."""
-        runs, at = [], 0
+        self._hidden: list[_Level] = []
+        for level in range(1, max(self._depths, default=0) + 1):
+            members = [p for p, depth in enumerate(self._depths) if depth >= level]
+            self._hidden.append(self._place(dict.fromkeys(members, level), memory, row_of))
+
+        last_layers = {p: depth + 1 for p, depth in enumerate(self._depths)}
+        self._last = self._place(last_layers, memory, row_of)
+        return _aligned(memory.end)
+
+    def _place(
+        self, layer_of: dict[int, int], memory: "_Allocator", row_of: dict[tuple[int, int], int]
+    ) -> _Level:
+        """One layer of each student in ``layer_of``: weights run by run, then all biases.
+
+        Args:
+            layer_of: student to which of its layers it is, counted from 1.
+            memory: where numbers are taken from.
+            row_of: first row of each student's layer in its level buffer; added to here.
+        """
 
         def shape(p: int) -> tuple[int, int, int]:
-            return layer_of[p], self._padded[p][layer_of[p]], self._padded[p][layer_of[p] - 1]
+            layer = layer_of[p]
+            return layer, self._padded[p][layer], self._padded[p][layer - 1]
 
-        for (layer, rows, columns), neighbours in groupby(members, key=shape):
-            run = list(neighbours)
-            offset = (
-                _up(offset) if layer > 1 else offset
-            )  # first layers are one matrix without gaps
-            reads = rows_of[run[0], layer - 1] if layer > 1 else 0
-            runs.append(_Run(len(run), rows, columns, offset, at, reads))
-            for p in run:
-                self._places[p][f"layers.{layer - 1}.weight"] = (offset, (rows, columns))
-                rows_of[p, layer] = at
-                offset, at = offset + rows * columns, at + rows
-        offset = start = _up(offset)
-        for p in members:
-            rows = self._padded[p][layer_of[p]]
-            self._places[p][f"layers.{layer_of[p] - 1}.bias"] = (offset, (rows,))
-            offset += rows
-        return _Level(members, tuple(runs), slice(start, offset), at), _up(offset)
+        runs: list[_Run] = []
+        row = 0
+        for (layer, rows, columns), neighbours in groupby(layer_of, key=shape):
+            members = list(neighbours)
+            # first layers are one matrix, without gaps
+            is_aligned = layer > 1 or not runs
+            weights = memory.take(len(members) * rows * columns, aligned=is_aligned)
+            reads = row_of[members[0], layer - 1] if layer > 1 else 0
+            runs.append(_Run(len(members), rows, columns, weights.start, row, reads))
+
+            for i, p in enumerate(members):
+                name, _ = self._chains[p][layer - 1]
+                self._places[p][name] = (weights.start + i * rows * columns, (rows, columns))
+                row_of[p, layer] = row
+                row += rows
+
+        biases = memory.take(row)
+        start = biases.start
+        for p, layer in layer_of.items():
+            _, name = self._chains[p][layer - 1]
+            rows = self._padded[p][layer]
+            self._places[p][name] = (start, (rows,))
+            start += rows
+        return _Level(tuple(layer_of), tuple(runs), biases, row)
 
     def _by_level(self, centres: Sequence[Centres]) -> list[Tensor]:
         """What is taken off each row of each hidden level's buffer: (rows, 1)."""
-        found = []
+        by_level = []
         for i, level in enumerate(self._hidden):
             rows = torch.zeros(
                 (level.num_rows, 1), dtype=self.buffers.dtype, device=self.buffers.theta.device
@@ -226,27 +239,26 @@ class FusedMlp:
             for p in level.members:
                 rows[at : at + len(centres[p][i]), 0] = centres[p][i]
                 at += self._padded[p][i + 1]
-            found.append(rows)
-        return found
+            by_level.append(rows)
+        return by_level
 
     def views(self, flat: Tensor) -> list[Params]:
         """See ``Bundle.views``; units that rounding added are not in them."""
-        found = []
-        for places, own in zip(self._places, self.shapes, strict=True):
+        students = []
+        for places, shapes in zip(self._places, self.shapes, strict=True):
             params = {}
-            for name, shape in own.items():
+            for name, shape in shapes.items():
                 offset, padded = places[name]
                 value = flat[offset : offset + prod(padded)].view(padded)
-                params[name] = (
-                    value[: shape[0]] if len(shape) == 1 else value[: shape[0], : shape[1]]
-                )
-            found.append(params)
-        return found
+                is_bias = len(shape) == 1
+                params[name] = value[: shape[0]] if is_bias else value[: shape[0], : shape[1]]
+            students.append(params)
+        return students
 
     def pieces(self) -> Iterator[Piece]:
         """See ``Bundle.pieces``; rows and columns that rounding added are zero."""
         for student, places in enumerate(self._places):
-            last = f"layers.{self._depth_of[student]}.weight"
+            last, _ = self._chains[student][-1]
             for name, (offset, padded) in places.items():
                 is_matrix = len(padded) > 1 and name != last
                 matrix = (padded[0], padded[1]) if is_matrix else None
@@ -350,19 +362,33 @@ class FusedMlp:
         """
         if i < len(self._hidden):
             return [(run, i - 1) for run in self._hidden[i].runs] if i else []
-        found, place = [], 0
+        reads: list[tuple[_Run, int | None]] = []
+        place = 0
         for run in self._last.runs:
-            depth = self._depth_of[place]
-            found.append((run, depth - 1 if depth else None))
+            depth = self._depths[place]
+            reads.append((run, depth - 1 if depth else None))
             place += run.count
-        return found
+        return reads
 
 
-def _sizes(shapes: Shapes) -> tuple[int, ...]:
-    """Inputs, hidden widths, raw outputs."""
-    num_layers = len(shapes) // 2
-    weights = [shapes[f"layers.{i}.weight"] for i in range(num_layers)]
-    return (weights[0][1], *(weight[0] for weight in weights))
+class _Allocator:
+    """Hands out stretches of a flat buffer, one after the other."""
+
+    def __init__(self) -> None:
+        self.end = 0
+
+    def take(self, size: int, *, aligned: bool = True) -> slice:
+        """The next so many numbers, from a multiple of the alignment on or right behind the last."""
+        start = _aligned(self.end) if aligned else self.end
+        self.end = start + size
+        return slice(start, self.end)
+
+
+def _padded(shapes: Shapes, chain: Chain, round_to: int) -> tuple[int, ...]:
+    """Inputs, hidden widths rounded up, raw outputs."""
+    inputs = shapes[chain[0][0]][1]
+    *hidden, outputs = (shapes[weight][0] for weight, _ in chain)
+    return (inputs, *(-(-width // round_to) * round_to for width in hidden), outputs)
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> _Product:
@@ -375,11 +401,11 @@ def _product(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = Non
     if len(left) == 1:
         return (
             (torch.mm if bias is None else torch.addmm),
-            tuple(one[0] for one in operands),
+            tuple(operand[0] for operand in operands),
             out[0],
         )
     return (torch.bmm if bias is None else torch.baddbmm), operands, out
 
 
-def _up(offset: int) -> int:
+def _aligned(offset: int) -> int:
     return -(-offset // 16) * 16

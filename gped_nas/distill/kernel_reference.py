@@ -20,6 +20,7 @@ from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.models.compact import compact
+from gped_nas.models.dense import dense_chain, shapes_of
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
@@ -44,7 +45,9 @@ def distill_one(
     if recipe.components:
         frame = fit(data.inputs, recipe.components)
         inside = replace(data, inputs=frame.project(data.inputs))
-        return frame.leave(_trained(genotype, frame.enter(params), inside, recipe, seed, prox))
+        first = ("layers.0.weight", "layers.0.bias")
+        trained = _trained(genotype, frame.enter(params, first), inside, recipe, seed, prox)
+        return frame.leave(trained, first)
     return _trained(genotype, params, data, recipe, seed, prox)
 
 
@@ -70,8 +73,9 @@ def _train(
 ) -> Params:
     family = FAMILIES[genotype.family]
     factor = lr_factor(data.shapes(genotype), recipe)
-    centres = unit_means(params, data.inputs, torch.float32) if recipe.centred else ()
-    params = enter(params, centres)
+    chain = dense_chain(family, shapes_of(params))
+    centres = unit_means(params, chain, data.inputs, torch.float32) if recipe.centred else ()
+    params = enter(params, chain, centres) if centres else params
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
     kinds: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {
         "adamw": _AdamW,
@@ -107,8 +111,10 @@ def _train(
                     )
             since = 0.0
     if prox is None and recipe.average:
-        return leave({name: a.float() for name, a in average.items()}, centres)
-    return leave({name: p.detach() for name, p in leaves.items()}, centres)
+        params = {name: a.float() for name, a in average.items()}
+    else:
+        params = {name: p.detach() for name, p in leaves.items()}
+    return leave(params, chain, centres) if centres else params
 
 
 def _centred(params: Params, x: Tensor, centres: Centres) -> Tensor:

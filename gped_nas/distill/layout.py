@@ -8,7 +8,6 @@ import torch
 from gped_nas import device as devices
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
 
-FUSED_FAMILY = "mlp"
 _LAYER_MACS = 2_000_000
 """What a layer of a student costs a step besides its products, in multiply-adds of the same time:
 some 0.05 ms.
@@ -26,17 +25,20 @@ class Share:
     Attributes:
         worker: number of the worker.
         family: their family.
+        is_dense: whether they are chains of dense layers, computed together.
         members: places in the population, in the order of the bundle.
     """
 
     worker: int
     family: str
+    is_dense: bool
     members: tuple[int, ...]
 
 
 def lay_out(
     genotypes: Sequence[Genotype],
     shapes: Sequence[Shapes],
+    are_dense: Sequence[bool],
     *,
     input_shape: tuple[int, ...],
     batch_size: int,
@@ -47,44 +49,47 @@ def lay_out(
     1. Students are shared out over the workers, the dearest first, each to the worker with the
        least to do.
     2. On each worker the students of a family are one bundle.
-    3. In a bundle of ``mlp``, equal shapes are put side by side, so that they become one product.
-       Other families are taken in turn, in the order of the population.
+    3. In a bundle of chains of dense layers, equal shapes are put side by side, so that they become
+       one product. Other students are taken in turn, in the order of the population.
 
     Args:
         genotypes: the population.
         shapes: parameter shapes of each student as it is now, pruned or whole.
+        are_dense: whether each is a chain of dense layers.
         input_shape: shape of one input.
         batch_size: inputs a step.
         num_workers: how many workers there may be.
     """
-    products = [
-        3 * batch_size * sum(FAMILIES[genotype.family].macs(own, input_shape).values())
-        for genotype, own in zip(genotypes, shapes, strict=True)
-    ]
-    costs = [
-        macs + _LAYER_MACS * sum(len(shape) > 1 for shape in own.values())
-        for macs, own in zip(products, shapes, strict=True)
-    ]
+    products = []
+    costs = []
+    for genotype, shape in zip(genotypes, shapes, strict=True):
+        macs = sum(FAMILIES[genotype.family].macs(shape, input_shape).values())
+        num_layers = sum(len(size) > 1 for size in shape.values())
+        products.append(3 * batch_size * macs)
+        costs.append(products[-1] + _LAYER_MACS * num_layers)
+
     num_workers = max(1, min(num_workers, sum(products) // _WORTH_A_WORKER, len(genotypes)))
     loads = [0] * num_workers
-    members: dict[tuple[int, str], list[int]] = {}
-    for place in sorted(range(len(genotypes)), key=lambda p: -costs[p]):
+    members: dict[tuple[int, str, bool], list[int]] = {}
+    dearest_first = sorted(range(len(genotypes)), key=lambda p: -costs[p])
+    for place in dearest_first:
         worker = loads.index(min(loads))
         loads[worker] += costs[place]
-        members.setdefault((worker, genotypes[place].family), []).append(place)
-    return [
-        Share(
-            worker, family, tuple(sorted(places, key=lambda p: _order(genotypes[p], shapes[p], p)))
-        )
-        for (worker, family), places in sorted(members.items())
-    ]
+        bundle = (worker, genotypes[place].family, are_dense[place])
+        members.setdefault(bundle, []).append(place)
+
+    shares = []
+    for (worker, family, is_dense), places in sorted(members.items()):
+        # by depth, then widths, then place
+        places.sort(key=lambda p: (*_sizes(shapes[p]), p) if is_dense else (p,))
+        shares.append(Share(worker, family, is_dense, tuple(places)))
+    return shares
 
 
-def _order(genotype: Genotype, shapes: Shapes, place: int) -> tuple[int, ...]:
-    if genotype.family != FUSED_FAMILY:
-        return (place,)
+def _sizes(shapes: Shapes) -> tuple[int, ...]:
+    """Number of layers and the widths of each."""
     weights = [shape for shape in shapes.values() if len(shape) > 1]
-    return (len(weights), *(shape[0] for shape in weights), place)
+    return (len(weights), *(shape[0] for shape in weights))
 
 
 def num_workers(device: torch.device) -> int:

@@ -11,13 +11,14 @@ from gped_nas import device as devices
 from gped_nas.distill.bundle import Bundle, InTurn, Loss
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
 from gped_nas.distill.fused_mlp import FusedMlp
-from gped_nas.distill.layout import FUSED_FAMILY, Share, lay_out
+from gped_nas.distill.layout import Share, lay_out
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule, Replay
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
-from gped_nas.models.base import FAMILIES, Shapes
+from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import largest_product
+from gped_nas.models.dense import reads_rows, shapes_of
 
 LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""
@@ -54,12 +55,15 @@ class Classroom:
     first: int
     index_TB: Tensor | None
 
-    def bundle(self, family: str, students: Sequence[Trainee], shapes: Sequence[Shapes]) -> Bundle:
-        """An empty bundle for students of one family with these parameter shapes."""
-        if family != FUSED_FAMILY:
-            return InTurn(FAMILIES[family], shapes, self.loss, dtype=self.dtype, device=self.device)
+    def bundle(self, share: Share, students: Sequence[Trainee]) -> Bundle:
+        """An empty bundle for the students of a share, in their order."""
+        shapes = [shapes_of(student.params) for student in students]
+        if not share.is_dense:
+            family = FAMILIES[share.family]
+            return InTurn(family, shapes, self.loss, dtype=self.dtype, device=self.device)
         return FusedMlp(
             shapes,
+            [student.chain for student in students],
             self.loss,
             dtype=self.dtype,
             device=self.device,
@@ -94,13 +98,18 @@ class Team:
         self.students = students
         self._room, self._curves = room, curves
         recipe, data = room.recipe, room.data
-        shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
+        shapes = [shapes_of(student.params) for student in students]
         input_shape = tuple(data.inputs.shape[1:])
         batch_size = min(recipe.batch_size, len(data.inputs))
+        are_dense = [
+            reads_rows(student.chain, shape, input_shape)
+            for student, shape in zip(students, shapes, strict=True)
+        ]
 
         shares = lay_out(
             [student.genotype for student in students],
             shapes,
+            are_dense,
             input_shape=input_shape,
             batch_size=batch_size,
             num_workers=room.num_workers,
@@ -110,8 +119,7 @@ class Team:
         updates = start - recipe.phase_start(start)
         for share in shares:
             members = [students[i] for i in share.members]
-            bundle = room.bundle(share.family, members, [shapes[i] for i in share.members])
-            trained = TrainedBundle(bundle, members, recipe, updates=updates)
+            trained = TrainedBundle(room.bundle(share, members), members, recipe, updates=updates)
             self._workers[share.worker].append((share, trained))
 
         self._largest_product = max(

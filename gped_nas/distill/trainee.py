@@ -6,7 +6,8 @@ from math import isfinite
 from gped_nas.distill.centring import Centres, leave
 from gped_nas.distill.components import Components
 from gped_nas.distill.feed import Position
-from gped_nas.models.base import Genotype, Params
+from gped_nas.models.base import FAMILIES, Genotype, Params
+from gped_nas.models.dense import Chain, dense_chain, shapes_of
 
 Points = tuple[tuple[int, float], ...]
 """Steps, each with a loss."""
@@ -82,11 +83,18 @@ class Trainee:
     def outcome(self) -> Params:
         """The parameters that the student would end with now, reading plain activations."""
         params = self.average or self.params
-        return leave(params, self.centres) if self.centres else params
+        return leave(params, self.chain, self.centres) if self.centres else params
+
+    @property
+    def chain(self) -> Chain:
+        """Its layers where it is a chain of dense ones."""
+        return dense_chain(FAMILIES[self.genotype.family], shapes_of(self.params))
 
     def trained(self) -> TrainedStudent:
         """The student that people get if training ends here."""
-        outcome = self.outcome if self.frame is None else self.frame.leave(self.outcome)
+        outcome = self.outcome
+        if self.frame is not None:
+            outcome = self.frame.leave(outcome, self.chain[0])
         params = {name: value.detach().cpu().clone() for name, value in outcome.items()}
         losses = [value for _, value in (*self.losses, *self.rungs)]
 

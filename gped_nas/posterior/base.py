@@ -5,7 +5,7 @@ method targets the density proportional to ``exp(-U / T)`` with temperature ``T`
 method has one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from gped_nas import rng
 from gped_nas.config import Config, parse
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes
+from gped_nas.models.dense import dense_chain
 from gped_nas.posterior.budget import Suited, nothing_special
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
@@ -401,32 +402,12 @@ def posterior_of(
 
 def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -> Network:
     """The network of these parameter shapes, with the likelihood of its raw outputs."""
-    last = family.head(shapes)
-    groups = family.groups(shapes)
     return Network(
         forward=family.forward,
         log_likelihood=likelihood.log_density,
-        last_layer=last,
-        hidden=tuple(group for group in groups if len(group.readers) == 1),
-        dense=_dense_chain(groups, last, shapes),
-    )
-
-
-def _dense_chain(
-    groups: Sequence[Group], last: tuple[str, str] | None, shapes: Shapes
-) -> tuple[tuple[str, str], ...]:
-    """The layers of a chain of dense layers: a group's units are relu(W h + b) and nothing but its
-    reader sees them.
-    """
-    if last is None or any(len(g.rows) != 2 or g.constant is None for g in groups):
-        return ()
-    chain = (*((g.weights[0], g.rows[1]) for g in groups), last)
-    linked = [g.readers for g in groups] == [(weight,) for weight, _ in chain[1:]]
-    complete = sorted(name for layer in chain for name in layer) == sorted(shapes)
-    return (
-        chain
-        if linked and complete and all(len(shapes[weight]) == 2 for weight, _ in chain)
-        else ()
+        last_layer=family.head(shapes),
+        hidden=tuple(group for group in family.groups(shapes) if len(group.readers) == 1),
+        dense=dense_chain(family, shapes),
     )
 
 

@@ -1,6 +1,5 @@
 """A search space: what may be drawn, and everything that a study needs to know beside it."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -10,8 +9,7 @@ from pydantic import Field
 from gped_nas.config import Config
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.views import PredictionDtype, View
-from gped_nas.distill.centring import check_centred
-from gped_nas.distill.components import check_components
+from gped_nas.distill.course import check_form
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
@@ -201,17 +199,9 @@ class SearchSpace:
 
         Raises:
             ConfigError: even the smallest network breaks a cost constraint; or see
-                ``check_components`` and ``check_centred``.
+                ``check_form``.
         """
-        check_components(
-            self.recipe.components,
-            (students.family for students in self.students),
-            math.prod(input_shape),
-            f"{self.source}: recipe.components",
-        )
-        check_centred(
-            self.recipe.centred, (s.family for s in self.students), f"{self.source}: recipe.centred"
-        )
+        check_form(self.recipe, self.corners(), input_shape, f"{self.source}: recipe")
         smallest = self.smallest_cost(input_shape, num_classes)
         for name, bound in self.constraints.items():
             if name in smallest and smallest[name] > bound:

@@ -85,7 +85,13 @@ def bundle_of(
     if family == "mlp":
         centres = [s.centres for s in students]
         return FusedMlp(
-            shapes, value_of, dtype=dtype, device=CPU, round_to=round_to, centres=centres
+            shapes,
+            [s.chain for s in students],
+            value_of,
+            dtype=dtype,
+            device=CPU,
+            round_to=round_to,
+            centres=centres,
         )
     return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)
 

@@ -43,19 +43,19 @@ def centred_forward(params, centres, x):
 def test_a_student_is_the_same_function_in_both_forms(place):
     (student,) = fresh([MLP[place]])
     x, _ = batch(48)
-    centres = unit_means(student.params, x, torch.float32)
+    centres = unit_means(student.params, student.chain, x, torch.float32)
     assert [len(centre) for centre in centres] == list(MLP[place]["width"])
-    inside = enter(student.params, centres)
+    inside = enter(student.params, student.chain, centres)
     plain = FAMILIES["mlp"].forward(student.params, x)
     torch.testing.assert_close(centred_forward(inside, centres, x), plain, atol=1e-5, rtol=1e-5)
-    for name, value in leave(inside, centres).items():
+    for name, value in leave(inside, student.chain, centres).items():
         torch.testing.assert_close(value, student.params[name], atol=1e-6, rtol=1e-6)
 
 
 def test_what_a_layer_reads_has_no_mean():
     (student,) = fresh([Genotype("mlp", depth=2, width=[9, 7])])
     x, _ = batch(48)
-    first, second = unit_means(student.params, x, torch.float32)
+    first, second = unit_means(student.params, student.chain, x, torch.float32)
     hidden = F.linear(
         x.flatten(1), student.params["layers.0.weight"], student.params["layers.0.bias"]
     ).relu()
@@ -69,7 +69,7 @@ def test_what_a_layer_reads_has_no_mean():
 
 def test_means_are_numbers_that_a_step_can_hold():
     (student,) = fresh([Genotype("mlp", depth=1, width=[9])])
-    (centre,) = unit_means(student.params, batch(48)[0], torch.bfloat16)
+    (centre,) = unit_means(student.params, student.chain, batch(48)[0], torch.bfloat16)
     assert centre.dtype == torch.float32 and torch.equal(centre, centre.bfloat16().float())
 
 
@@ -78,7 +78,7 @@ def test_gradients_are_those_of_autograd(round_to):
     students = fresh(MLP, seed=3)
     x, said = batch(seed=3)
     for student in students:
-        student.centres = unit_means(student.params, x, torch.float32)
+        student.centres = unit_means(student.params, student.chain, x, torch.float32)
     found, _, _ = gradients(students, x, said, round_to=round_to)
     for own, student in zip(found, students, strict=True):
         leaves = {name: p.double().requires_grad_() for name, p in student.params.items()}

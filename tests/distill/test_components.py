@@ -16,6 +16,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype, initialise
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
+FIRST = ("layers.0.weight", "layers.0.bias")
 RECIPE = Recipe(steps=60, batch_size=37, warmup=5, lr=0.02, weight_decay=0.05, components=4)
 
 
@@ -42,10 +43,10 @@ def test_a_student_is_the_same_function_inside_the_frame_and_outside(depth):
     frame = fit(pool.inputs, 5)
     genotype = mlp(depth, [6] * depth)
     params = initialise(pool.shapes(genotype), generator=torch.Generator().manual_seed(2))
-    inside = frame.enter(params)
+    inside = frame.enter(params, FIRST)
     assert inside["layers.0.weight"].shape[1] == 5
     forward = FAMILIES["mlp"].forward
-    outside = frame.leave(inside)
+    outside = frame.leave(inside, FIRST)
     assert outside["layers.0.weight"].shape == params["layers.0.weight"].shape
     torch.testing.assert_close(
         forward(outside, pool.inputs),
@@ -63,7 +64,7 @@ def test_with_every_direction_no_weight_is_lost():
     params = initialise(pool.shapes(mlp(1, 6)), generator=torch.Generator().manual_seed(2))
     frame = fit(pool.inputs, 9)
     torch.testing.assert_close(
-        frame.leave(frame.enter(params))["layers.0.weight"], params["layers.0.weight"]
+        frame.leave(frame.enter(params, FIRST), FIRST)["layers.0.weight"], params["layers.0.weight"]
     )
 
 

@@ -12,6 +12,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.models.dense import dense_chain
 from gped_nas.targets.layout import HeadLayout
 
 META = torch.device("meta")
@@ -53,7 +54,10 @@ def meta_training(
             if centred
             else []
         )
-        bundle = FusedMlp(shapes, value, dtype=dtype, device=META, round_to=8, centres=centres)
+        chains = [dense_chain(FAMILIES[family], shape) for shape in shapes]
+        bundle = FusedMlp(
+            shapes, chains, value, dtype=dtype, device=META, round_to=8, centres=centres
+        )
     else:
         bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
     students = [

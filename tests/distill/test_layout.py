@@ -14,7 +14,12 @@ def shares(genotypes, num_workers=3, batch_size=16):
     data = make_data(1)
     shapes = [data.shapes(g) for g in genotypes]
     return lay_out(
-        genotypes, shapes, input_shape=(1, 6, 6), batch_size=batch_size, num_workers=num_workers
+        genotypes,
+        shapes,
+        [g.family == "mlp" for g in genotypes],
+        input_shape=(1, 6, 6),
+        batch_size=batch_size,
+        num_workers=num_workers,
     )
 
 

@@ -110,7 +110,7 @@ def step_of(families, recipe, dtype=torch.float32, *, centred=False):
     for family in families:
         students = fresh(FAMILIES_OF[family], factors=[1.0, 0.5, *[1.0] * len(FAMILIES_OF[family])])
         for student in students if centred else ():
-            student.centres = unit_means(student.params, data.inputs, dtype)
+            student.centres = unit_means(student.params, student.chain, data.inputs, dtype)
         more = {"round_to": 8} if family == "mlp" else {}
         bundles.append(training_of(students, recipe, dtype=dtype, **more))
     return DeviceSchedule(bundles, data, indices_of(data, recipe), lr_T)
