@@ -5,7 +5,7 @@ method targets the density proportional to ``exp(-U / T)`` with temperature ``T`
 method has one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal

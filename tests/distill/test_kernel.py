@@ -6,7 +6,6 @@ import random
 import pytest
 import torch
 
-from gped_nas.distill import course
 from gped_nas.distill.feed import BatchOrder, DistillationSet
 from gped_nas.distill.kernel import distill, student_seed
 from gped_nas.distill.kernel_reference import distill_one
@@ -162,7 +161,7 @@ def test_a_diverging_sibling_harms_nobody(monkeypatch, value):
             params["layers.0.weight"].fill_(value)
         return params
 
-    monkeypatch.setattr(course, "initialise", broken)
+    monkeypatch.setattr("gped_nas.models.base.initialise", broken)
     students = run(population)
     assert "not finite" in students[3].failure or students[3].losses[-1][1] > 1e20
     for before, after in zip([*clean[:3], *clean[4:]], [*students[:3], *students[4:]], strict=True):
@@ -179,7 +178,7 @@ def test_an_infinite_loss_is_not_finite(monkeypatch):
         params["layers.0.weight"].zero_()[0] = -3e38
         return params
 
-    monkeypatch.setattr(course, "initialise", broken)
+    monkeypatch.setattr("gped_nas.models.base.initialise", broken)
     pool = make_pool(targets=("predictive",))
     pool = dataclasses.replace(pool, inputs=torch.full((150, 1, 3, 3), 2.0))
     student = run([mlp(0, ())], pool, SHORT.model_copy(update={"steps": 1}))[0]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gped_nas.distill import course, layout
+from gped_nas.distill import layout
 from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill, student_seed
 from gped_nas.distill.recipe import Recipe
@@ -166,7 +166,7 @@ def test_a_student_that_diverges_fails_alone(bad, value, optimiser, monkeypatch)
             next(iter(params.values())).fill_(value)
         return params
 
-    monkeypatch.setattr(course, "initialise", broken)
+    monkeypatch.setattr("gped_nas.models.base.initialise", broken)
     students = run(population, recipe, **more)
     assert students[bad].failure == "training diverged: its numbers are not finite"
     for i, (one, other) in enumerate(zip(clean, students, strict=True)):
