@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialize
 from gped_nas.posterior import conjugate
 from gped_nas.posterior.base import METHODS, Problem, State, Step, supervised_network
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
@@ -32,7 +32,7 @@ def gaussian(num: int, *, precision: float, start: float = 0.0) -> Problem:
         shapes={"theta": (num,)},
         log_likelihood=lambda params, x, y: torch.zeros(len(x)),
         log_prior=log_prior,
-        initialise=lambda generator: {"theta": torch.full((num,), start)},
+        initialize=lambda generator: {"theta": torch.full((num,), start)},
         x=torch.zeros(1, 1),
         y=torch.zeros(1, dtype=torch.int64),
     )
@@ -49,7 +49,7 @@ def classifier(genotype: Genotype = TEACHER, input_shape: tuple[int, ...] | None
         shapes=shapes,
         log_likelihood=supervised_network(family, shapes, CategoricalLikelihood()),
         log_prior=GaussianPrior(precision=2.0),
-        initialise=lambda generator: initialise(shapes, generator=generator),
+        initialize=lambda generator: initialize(shapes, generator=generator),
         x=x,
         y=(x.flatten(1)[:, 0] > 0).long() + (x.flatten(1)[:, 1] > 0).long(),
     )

@@ -97,7 +97,7 @@ class TeacherStream:
         """What each sample predicts at the first view, or at the imported inputs: (S, N, G).
 
         Log-probabilities of C classes, nats; of a regression, mean and variance of the label in its
-        normalised unit.
+        normalized unit.
         """
         return (
             self.stream.predictions(self._first_view())

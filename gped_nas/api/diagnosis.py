@@ -186,7 +186,7 @@ def _missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:
         missing["R-hat and ESS"] = (
             "nothing is known of which chain an imported sample is from, or of their order"
         )
-    elif origin == "optimised":
+    elif origin == "optimized":
         missing["R-hat and ESS"] = (
             f"the samples of {name} are trained points, not draws: they cannot mix"
         )
@@ -273,7 +273,7 @@ def _subset(num: int, most: int, teacher: Teacher, what: str) -> Tensor:
 
 
 def _predictions(teacher: Teacher, predicted_SNG: Tensor) -> dict[str, Tensor]:
-    """Of classes their probabilities, of real labels their means, in the label's normalised unit;
+    """Of classes their probabilities, of real labels their means, in the label's normalized unit;
     each (S, Q).
     """
     if teacher.dataset.task == "regression":

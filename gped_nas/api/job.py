@@ -221,7 +221,7 @@ class _Job:
             )
 
 
-_LATER = (("components", 0), ("centred", False))
+_LATER = (("components", 0), ("centered", False))
 """Settings of the recipe that came after the first studies, with the defaults that stand for how
 these were made.
 """

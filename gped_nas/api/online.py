@@ -22,7 +22,7 @@ def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
 
     Args:
         teacher: whose chain is run.
-        inputs: normalised inputs of all its views (M, *input_shape), which the first pass shows.
+        inputs: normalized inputs of all its views (M, *input_shape), which the first pass shows.
 
     Raises:
         Interrupted: the session said stop.

@@ -135,7 +135,7 @@ class Study:
         """The front's best record by the first objective among those within bounds.
 
         Args:
-            bounds: metric or cost name to its bound: at most, at least for a maximised metric.
+            bounds: metric or cost name to its bound: at most, at least for a maximized metric.
 
         Raises:
             ConfigError: an unknown name.

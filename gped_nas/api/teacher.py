@@ -69,7 +69,7 @@ class Teacher:
         return self._views
 
     def inputs(self, view: View) -> Tensor:
-        """Normalised inputs of a view, made anew; those that posterior samples were asked for lie
+        """Normalized inputs of a view, made anew; those that posterior samples were asked for lie
         with the stream.
 
         Nothing keeps them: with many views of a large dataset they would be most of a build's
@@ -92,7 +92,7 @@ class Teacher:
         """Write what every posterior sample predicts at a view, unless it lies there already.
 
         Returns:
-            The view's inputs (N, *input_shape), normalised.
+            The view's inputs (N, *input_shape), normalized.
 
         Raises:
             Interrupted: the session said stop; what is written is kept.
@@ -115,7 +115,7 @@ class Teacher:
         return x
 
     def predictor(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function of flat parameters (W,) that gives what they predict (N, G) at normalised
+        """A function of flat parameters (W,) that gives what they predict (N, G) at normalized
         inputs (N, *input_shape).
         """
         family, shapes = FAMILIES[self.space.genotype.family], self.stream.key.shapes
@@ -215,7 +215,7 @@ class Teacher:
         )
 
     def _as_ensemble_sees(self, x: Tensor) -> Tensor:
-        """Inputs normalised as the method's networks normalise them."""
+        """Inputs normalized as the method's networks normalize them."""
         theirs, ours = self.space.method.normalization(), self.dataset.normalization
         if theirs is None:
             return x

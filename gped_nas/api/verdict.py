@@ -10,7 +10,7 @@ function-space bulk ESS, median | < 100 | < 10 | Monte Carlo error 10 %, 30 % of
 probability | | temperature, 95 % interval wholly outside | 0.9 T to 1.1 T | 0.5 T to 1.5 T | ours;
 10 % is what a step size costs | | draws that are not finite, or that never change | | any, all | |
 | one chain | always | | it cannot see what it did not visit | | T other than 1 | always | T = 0 | a
-tempered posterior is another posterior | | samples fitted, optimised or imported | always | one
+tempered posterior is another posterior | | samples fitted, optimized or imported | always | one
 sample | R-hat and ESS cannot see their bias |
 
 R-hat, ESS and total variation of *fitted* laws compare independent fits. Temperatures are judged
@@ -83,7 +83,7 @@ def _of_origin(found: Diagnosis) -> Finding:
     text = {
         "chain": "",
         "fitted": f"the law that {found.method} fits has a bias that none of this sees; `teacher compare` measures it",
-        "optimised": f"the members of {found.method} are trained points, whose spread is not the posterior's",
+        "optimized": f"the members of {found.method} are trained points, whose spread is not the posterior's",
         "given": "nothing is known of how the imported samples were drawn",
     }[found.origin]
     return int(found.origin != "chain"), text
@@ -114,7 +114,7 @@ def _of_mixing(found: Diagnosis) -> Iterator[Finding]:
 def _of_temperature(found: Diagnosis) -> Iterator[Finding]:
     target = found.target_temperature
     if target == 0:
-        yield 2, "temperature 0 optimises, it does not sample"
+        yield 2, "temperature 0 optimizes, it does not sample"
         return
     if target != 1:
         yield 1, f"it targets temperature {target:g}, not the Bayes posterior"

@@ -1,4 +1,4 @@
-"""A dataset: raw inputs in their own range, labels, fixed splits, and how inputs are normalised.
+"""A dataset: raw inputs in their own range, labels, fixed splits, and how inputs are normalized.
 
 Splits belong to the dataset. Validation is carved from the training part by one seeded permutation,
 so a larger validation part contains every smaller one; a test part is carved first in the same way
@@ -18,7 +18,7 @@ from gped_nas.errors import DataError
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
 from gped_nas.registry import Registry
 
-Part = Literal["train", "validation", "test", "unlabelled", "distillation"]
+Part = Literal["train", "validation", "test", "unlabeled", "distillation"]
 Task = Literal["classification", "regression"]
 
 _CHUNK = 4096
@@ -37,7 +37,7 @@ class Normalization:
     std: float
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """Normalised float32 numbers of the shape of ``raw``."""
+        """Normalized float32 numbers of the shape of ``raw``."""
         return (
             raw.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
         )  # in place: large inputs exist once
@@ -67,7 +67,7 @@ class Dataset:
         class_names: one name a class, in label order; empty for regression, where labels are real
             numbers.
         train, validation, test: the three parts; disjoint.
-        unlabelled: raw inputs (M, *input_shape) that students may also be distilled on; M may be 0.
+        unlabeled: raw inputs (M, *input_shape) that students may also be distilled on; M may be 0.
         normalization: of inputs, fitted on ``train``.
         label_normalization: of real labels, fitted on ``train``; None for classes.
         digest: SHA-256 over all arrays and the split: what a stream's key covers.
@@ -80,7 +80,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    unlabelled: Tensor
+    unlabeled: Tensor
     normalization: Normalization
     digest: str
     split_text: str
@@ -112,33 +112,33 @@ class Dataset:
 
     def raw(self, part: Part) -> Tensor:
         """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the
-        unlabelled inputs.
+        unlabeled inputs.
         """
-        if part == "unlabelled":
-            return self.unlabelled
+        if part == "unlabeled":
+            return self.unlabeled
         if part == "distillation":
             return (
-                torch.cat([self.train.x, self.unlabelled]) if len(self.unlabelled) else self.train.x
+                torch.cat([self.train.x, self.unlabeled]) if len(self.unlabeled) else self.train.x
             )
         return self.split(part).x
 
     def inputs(self, part: Part) -> Tensor:
-        """Normalised float32 inputs of a part, shape (N, *input_shape)."""
+        """Normalized float32 inputs of a part, shape (N, *input_shape)."""
         return self.normalization(self.raw(part))
 
     def split(self, part: Part) -> Split:
-        """One of the three labelled parts."""
+        """One of the three labeled parts."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[part]
 
     def labels(self, part: Part) -> Array:
-        """Labels of a labelled part, shape (N,): int64 classes, or float64 in the source's own
+        """Labels of a labeled part, shape (N,): int64 classes, or float64 in the source's own
         unit.
         """
         labels: Array = self.split(part).y.numpy()
         return labels
 
     def normalized_labels(self, part: Part) -> Tensor:
-        """Labels (N,) as a likelihood reads them: int64 classes, or normalised float32 numbers."""
+        """Labels (N,) as a likelihood reads them: int64 classes, or normalized float32 numbers."""
         labels = self.split(part).y
         return self.label_normalization(labels) if self.label_normalization else labels
 
@@ -181,19 +181,19 @@ def build(
     validation: float,
     seed: int,
     where: str,
-    unlabelled: Tensor | None = None,
+    unlabeled: Tensor | None = None,
 ) -> Dataset:
     """A dataset from the examples of one source.
 
     Args:
         name: the registered name.
-        given: the labelled examples to split; what is carved from them is no longer in ``train``.
+        given: the labeled examples to split; what is carved from them is no longer in ``train``.
         class_names: one name a class, in label order; none for regression.
         test: the source's own test part, or the fraction of ``given`` to carve one from.
         validation: fraction of what is left of ``given`` that is carved for validation.
         seed: of the permutations.
         where: file or folder of the source, for messages.
-        unlabelled: further raw inputs (M, *input_shape), of the dtype of ``given.x``.
+        unlabeled: further raw inputs (M, *input_shape), of the dtype of ``given.x``.
 
     Raises:
         DataError: labels do not fit the inputs or the classes, inputs of two kinds, or a part would
@@ -208,9 +208,7 @@ def build(
         test, rest = carve(given, test, seed=seed, part="test", where=where)
         test_text = f"{len(test)} of {len(given)} examples, carved with seed {seed}"
     checked, train = carve(rest, validation, seed=seed, part="validation", where=where)
-    extra = (
-        given.x[:0].clone() if unlabelled is None else unlabelled
-    )  # a slice would keep all of it
+    extra = given.x[:0].clone() if unlabeled is None else unlabeled  # a slice would keep all of it
     _check_like_train(extra, given.x, where, "pool")
     return Dataset(
         name=name,
@@ -219,13 +217,13 @@ def build(
         train=train,
         validation=checked,
         test=test,
-        unlabelled=extra,
+        unlabeled=extra,
         normalization=fit(train.x),
         label_normalization=None if class_names else fit(train.y),
         digest=_digest((train, checked, test), extra, len(class_names)),
         split_text=(
             f"test: {test_text}; validation: {len(checked)} of the {len(rest)} examples left, "
-            f"carved with seed {seed}; train: the other {len(train)}; unlabelled: {len(extra)} "
+            f"carved with seed {seed}; train: the other {len(train)}; unlabeled: {len(extra)} "
             "inputs"
         ),
     )
@@ -320,6 +318,6 @@ def fit(x: Tensor) -> Normalization:
     return Normalization(mean, std if std > 1e-6 * largest else 1.0)
 
 
-def _digest(parts: tuple[Split, ...], unlabelled: Tensor, num_classes: int) -> str:
+def _digest(parts: tuple[Split, ...], unlabeled: Tensor, num_classes: int) -> str:
     arrays = [tensor.numpy() for split in parts for tensor in (split.x, split.y)]
-    return sha256_text(canonical_json([sha256_arrays(*arrays, unlabelled.numpy()), num_classes]))
+    return sha256_text(canonical_json([sha256_arrays(*arrays, unlabeled.numpy()), num_classes]))

@@ -26,7 +26,7 @@ class DiabetesSettings(Config):
 
 @DATASETS.register("diabetes")
 def load_diabetes(settings: dict[str, object], where: str) -> Dataset:
-    """Disease progression after a year (25 to 346) from ten measurements, each centred and scaled
+    """Disease progression after a year (25 to 346) from ten measurements, each centered and scaled
     alike.
 
     Raises:

@@ -4,13 +4,13 @@ uncertain.
 In a search space they stand next to ``dataset:``, as ``data: {mask: 4, subsample: 200}``.
 
 ``mask`` sets a square patch of every image to zero, in the dataset's own range (black where 0 is
-black), in all of its channels: in train, validation, test and unlabelled inputs alike. The place is
+black), in all of its channels: in train, validation, test and unlabeled inputs alike. The place is
 uniform over those where the whole patch fits, and fixed for each image. Images keep their place in
 relative terms when the side of the patch changes.
 
 ``subsample`` keeps the labels of so many training examples: a prefix of one permutation, so that a
-larger subset holds every smaller one; not stratified. The other training inputs stay as unlabelled
-inputs: students are still distilled on all of them. Inputs are normalised as without the subset,
+larger subset holds every smaller one; not stratified. The other training inputs stay as unlabeled
+inputs: students are still distilled on all of them. Inputs are normalized as without the subset,
 and by the masked inputs where there is a mask.
 
 Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 4 (their first experiment).
@@ -86,15 +86,15 @@ def _masked(dataset: Dataset, side: int, seed: int, where: str) -> Dataset:
         replace(dataset.split(part), x=masked(part, dataset.split(part).x))
         for part in ("train", "validation", "test")
     )
-    unlabelled = masked("unlabelled", dataset.unlabelled)
+    unlabeled = masked("unlabeled", dataset.unlabeled)
     return replace(
         dataset,
         train=train,
         validation=validation,
         test=test,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
         normalization=fit(train.x),
-        digest=_digest(dataset, train.x, validation.x, test.x, unlabelled),
+        digest=_digest(dataset, train.x, validation.x, test.x, unlabeled),
         split_text=f"{dataset.split_text}; a patch of {side} x {side} pixels of every input is zero (seed {seed})",
     )
 
@@ -135,11 +135,11 @@ def _subsampled(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
     return replace(
         dataset,
         train=Split(train.x[kept], train.y[kept]),
-        unlabelled=torch.cat([train.x[rest], dataset.unlabelled]),
+        unlabeled=torch.cat([train.x[rest], dataset.unlabeled]),
         label_normalization=fit(train.y[kept]) if dataset.label_normalization else None,
         digest=_digest(dataset, kept),
         split_text=f"{dataset.split_text}; {num} of the {total} training examples keep their labels (seed {seed}), "
-        "the inputs of the others are unlabelled",
+        "the inputs of the others are unlabeled",
     )
 
 

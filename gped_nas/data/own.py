@@ -4,7 +4,7 @@
     or floats y_train      (N,) integer labels, counted from 0; with ``task: regression`` real
     numbers in a unit of your own x_test       as x_train, of the same dtype and shape of one input;
     without it a test part is carved y_test       as y_train; comes with x_test x_pool       as
-    x_train: unlabelled inputs that students may be distilled on class_names  (C,) text, one name a
+    x_train: unlabeled inputs that students may be distilled on class_names  (C,) text, one name a
     class; without it classes are called by number and none may be empty
 
 Every array but the first two is optional. Pickled data is never read.
@@ -86,7 +86,7 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
     test: Split | float = cfg.test
     if "x_test" in arrays:
         test = Split(_inputs(arrays, "x_test", cfg.path), read_labels(arrays, "y_test", cfg.path))
-    unlabelled = _inputs(arrays, "x_pool", cfg.path) if "x_pool" in arrays else None
+    unlabeled = _inputs(arrays, "x_pool", cfg.path) if "x_pool" in arrays else None
     labels = torch.cat([train.y, test.y]) if isinstance(test, Split) else train.y
     return build(
         cfg.name,
@@ -96,7 +96,7 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
         validation=cfg.validation,
         seed=cfg.seed,
         where=cfg.path,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
     )
 
 

@@ -29,7 +29,7 @@ class LinearGaussianSettings(Config):
     noise_std: float = Field(
         0.5, gt=0, description="standard deviation of the labels' noise, in the labels' unit"
     )
-    num_unlabelled: int = Field(
+    num_unlabeled: int = Field(
         0, ge=0, le=10_000_000, description="further inputs that students may be distilled on"
     )
     test: float = Field(
@@ -61,8 +61,8 @@ def load_linear_gaussian(settings: dict[str, object], where: str) -> Dataset:
         validation=cfg.validation,
         seed=cfg.seed,
         where=where,
-        unlabelled=torch.randn(
-            cfg.num_unlabelled, cfg.num_inputs, generator=generator, dtype=torch.float64
+        unlabeled=torch.randn(
+            cfg.num_unlabeled, cfg.num_inputs, generator=generator, dtype=torch.float64
         ).float(),
     )
 

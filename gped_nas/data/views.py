@@ -1,7 +1,7 @@
 """Views: an input policy applied to a part of the dataset gives the inputs where students meet the
 teacher.
 
-A policy is one registered ``Policy``: its settings and a function on normalised inputs. In a search
+A policy is one registered ``Policy``: its settings and a function on normalized inputs. In a search
 space it is written ``{policy: noise, std: 0.1}``. Labels are never touched: students learn the
 teacher's own predictions at the inputs of the view.
 """
@@ -29,7 +29,7 @@ C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
 C = TypeVar("C", bound=Config)
 
 Answers = Callable[[Tensor], Tensor]
-"""Normalised inputs (N, *input_shape) to the answers (S, N, C) of a few posterior samples,
+"""Normalized inputs (N, *input_shape) to the answers (S, N, C) of a few posterior samples,
 probabilities of classes or means of a real label, in the dtype of the inputs and with gradients
 with respect to them."""
 
@@ -37,7 +37,7 @@ _BATCH = 2048
 
 
 class Apply(Protocol[C_contra]):
-    """Normalised float32 inputs (N, *input_shape) in, inputs of the same shape and dtype out.
+    """Normalized float32 inputs (N, *input_shape) in, inputs of the same shape and dtype out.
 
     Whatever it draws comes from ``generator``, and the inputs given are left as they are.
     ``answers`` asks as many posterior samples as the policy's ``num_samples`` says; a policy that
@@ -126,7 +126,7 @@ class View:
         return POLICIES[self.policy].num_samples(self._config())
 
     def inputs(self, dataset: Dataset, answers: Answers = _no_samples) -> Tensor:
-        """Normalised float32 inputs (N, *input_shape), the same at every call with the same
+        """Normalized float32 inputs (N, *input_shape), the same at every call with the same
         posterior samples.
 
         Raises:
@@ -192,7 +192,7 @@ class CleanSettings(Config):
 
 
 class PoolSettings(Config):
-    """Settings of ``pool``: the user's unlabelled inputs alone, as they are."""
+    """Settings of ``pool``: the user's unlabeled inputs alone, as they are."""
 
     policy: Literal["pool"]
 
@@ -300,7 +300,7 @@ def _uphill(x: Tensor, answers: Answers) -> Tensor:
 
 
 POLICIES.register("clean")(Policy(CleanSettings, _as_they_are))
-POLICIES.register("pool")(Policy(PoolSettings, _as_they_are, part="unlabelled"))
+POLICIES.register("pool")(Policy(PoolSettings, _as_they_are, part="unlabeled"))
 POLICIES.register("noise")(Policy(NoiseSettings, _add_noise))
 POLICIES.register("mixup")(Policy(MixupSettings, _mix))
 POLICIES.register("disagreement")(

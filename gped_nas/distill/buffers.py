@@ -1,6 +1,6 @@
 """Flat buffers of a bundle of students: parameters, gradients, and what a step computes with.
 
-Master parameters are float32, and so is every gradient that an optimiser sees. Where a step
+Master parameters are float32, and so is every gradient that an optimizer sees. Where a step
 computes in bfloat16 it reads a shadow of the parameters and leaves its gradients in another; in
 float32 both are the masters themselves, so that nothing is copied. An update goes block by block: a
 bfloat16 gradient is brought to float32, used, and the shadow renewed, while these numbers lie in

@@ -1,7 +1,7 @@
 """Bundles: students of one family trained side by side on one batch, with their numbers in one flat
 buffer.
 
-A bundle computes losses and gradients; what is done with these is the optimiser's. Two kinds:
+A bundle computes losses and gradients; what is done with these is the optimizer's. Two kinds:
 ``FusedMlp`` (see ``fused_mlp.py``) computes the layers of many students together and its own
 backward pass; ``InTurn``, here, takes students of any family one after the other through autograd.
 """

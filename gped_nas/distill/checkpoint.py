@@ -3,10 +3,10 @@
 One safetensors file holds one student, so that it is there whole or not at all. It is written to a
 temporary name, flushed and renamed.
 
-    params/<name>           parameters as they are trained: in the frame, and centred
+    params/<name>           parameters as they are trained: in the frame, and centered
     memory/<part>/<name>    what the optimizer remembers: first, second, momentum
     average/<name>          running average; none before pruning or where the recipe keeps none
-    centres/<i>             what is taken off the units of hidden layer i, (units,)
+    centers/<i>             what is taken off the units of hidden layer i, (units,)
     frame/mean              principal components, (D,) and (D, J); none without components
     frame/basis
     position/<name>         where the shared batch stream goes on, see ``feed.Position``
@@ -201,7 +201,7 @@ def _tensors_of(student: Trainee) -> dict[str, Tensor]:
     for part, params in student.memory.items():
         tensors |= _named(f"memory/{part}", params)
     tensors |= _named("average", student.average)
-    tensors |= _named("centres", {str(i): centre for i, centre in enumerate(student.centres)})
+    tensors |= _named("centers", {str(i): center for i, center in enumerate(student.centers)})
     tensors |= _named("position", student.position)
     if student.frame is not None:
         frame = {"mean": student.frame.mean_D, "basis": student.frame.basis_DJ}
@@ -228,7 +228,7 @@ def _trainee_of(tensors: _Tensors, state: _State, genotype: Genotype) -> Trainee
         ValueError: one has another shape than its parameter.
     """
     frame = _under("frame/", tensors)
-    centres = _under("centres/", tensors)
+    centers = _under("centers/", tensors)
     params = _params("params/", tensors, state.names)
     memory: dict[str, Params] = {}
     for name in _under("memory/", tensors):
@@ -243,7 +243,7 @@ def _trainee_of(tensors: _Tensors, state: _State, genotype: Genotype) -> Trainee
         params,
         memory=memory,
         average=_params("average/", tensors, state.names) if average else {},
-        centres=tuple(centres[str(i)] for i in range(len(centres))),
+        centers=tuple(centers[str(i)] for i in range(len(centers))),
         seed=state.seed,
         precision=state.precision,
         frame=Components(frame["mean"], frame["basis"]) if frame else None,

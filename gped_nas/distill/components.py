@@ -7,7 +7,7 @@ its inputs along the J of greatest variance, and folded back at the end:
     orthonormal
 
 so that what is kept and exported reads plain inputs. A step's first products and updates shrink by
-J / D, and its directions being uncorrelated suits an optimiser with a step size for each number.
+J / D, and its directions being uncorrelated suits an optimizer with a step size for each number.
 Since the basis is orthonormal, a unit's weights have the same norm in both frames: group penalty
 and weight decay mean what they did. Initial weights are drawn for plain inputs and projected, so
 that the sign of a direction changes nothing.
@@ -46,7 +46,7 @@ class Components:
         """Inputs (B, *input_shape) to coordinates (B, J)."""
         return torch.addmm(
             -self.mean_D @ self.basis_DJ, x.flatten(1), self.basis_DJ
-        )  # no centred copy of all inputs
+        )  # no centered copy of all inputs
 
     def enter(self, params: Params, layer: tuple[str, str]) -> Params:
         """Fresh parameters, first layer projected: (h, D) to (h, J); biases are taken as they are.
@@ -74,8 +74,8 @@ def fit(x: Tensor, num: int) -> Components:
     """The frame of the ``num`` directions of greatest variance of inputs (M, *input_shape)."""
     x_MD = x[:: max(1, len(x) // _FITTED_ON)].flatten(1)
     mean_D = x_MD.mean(0)
-    centred_MD = x_MD - mean_D
-    _, directions = torch.linalg.eigh((centred_MD.T @ centred_MD).double())  # ascending
+    centered_MD = x_MD - mean_D
+    _, directions = torch.linalg.eigh((centered_MD.T @ centered_MD).double())  # ascending
     return Components(mean_D, directions.flip(1)[:, :num].float().contiguous())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gped_nas import rng
-from gped_nas.distill.centring import enter, unit_means
+from gped_nas.distill.centering import enter, unit_means
 from gped_nas.distill.components import in_components
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.precision import decided
@@ -31,7 +31,7 @@ class Course:
     Attributes:
         data: inputs and expectations.
         recipe: how to train.
-        seed: root seed of initialisations and of the batch order.
+        seed: root seed of initializations and of the batch order.
         validation: what rungs look at; needed where the recipe has rungs.
     """
 
@@ -76,7 +76,7 @@ def begin(
 
 
 def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
-    """A student as it is drawn, brought into the frame and centred where the recipe says so."""
+    """A student as it is drawn, brought into the frame and centered where the recipe says so."""
     data, recipe = course.data, course.recipe
     shapes, seed = data.shapes(genotype), student_seed(course.seed, genotype)
     family = FAMILIES[genotype.family]
@@ -100,24 +100,24 @@ def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
 
 
 def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None:
-    """Let the optimiser forget, and centre the student anew where the recipe says so.
+    """Let the optimizer forget, and center the student anew where the recipe says so.
 
     Args:
         student: with parameters that read plain activations.
         data: what it is trained on, in its frame and where its parameters lie.
         recipe: how it is trained.
     """
-    student.memory, student.centres = {}, ()
-    if recipe.centred:
+    student.memory, student.centers = {}, ()
+    if recipe.centered:
         dtype: torch.dtype = getattr(torch, student.precision)
-        student.centres = unit_means(student.params, student.chain, data.inputs, dtype)
-        student.params = enter(student.params, student.chain, student.centres)
+        student.centers = unit_means(student.params, student.chain, data.inputs, dtype)
+        student.params = enter(student.params, student.chain, student.centers)
 
 
 def check_form(
     recipe: Recipe, genotypes: Iterable[Genotype], input_shape: tuple[int, ...], where: str
 ) -> None:
-    """Refuse principal components and centred units for students that cannot be trained so.
+    """Refuse principal components and centered units for students that cannot be trained so.
 
     Args:
         recipe: how they are trained.
@@ -131,8 +131,8 @@ def check_form(
     asked_for: list[tuple[str, object, object]] = []
     if recipe.components:
         asked_for.append(("components", recipe.components, 0))
-    if recipe.centred:
-        asked_for.append(("centred", "true", "false"))
+    if recipe.centered:
+        asked_for.append(("centered", "true", "false"))
     for key, value, expected in asked_for:
         for genotype in genotypes:
             shapes = genotype.shapes(input_shape, 1)

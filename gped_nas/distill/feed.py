@@ -36,7 +36,7 @@ from gped_nas.targets.expectations import sample_values
 from gped_nas.targets.layout import HeadLayout
 
 Batch = tuple[Tensor, Expectations]
-"""Normalised inputs (B, *input_shape) and ``{target: (B, G)}``."""
+"""Normalized inputs (B, *input_shape) and ``{target: (B, G)}``."""
 
 Position = dict[str, Tensor]
 """Where a feed goes on, as named tensors: what a checkpoint keeps of it. Empty is the beginning.
@@ -85,7 +85,7 @@ class DistillationSet:
     """What students learn from: inputs and what the teacher says there.
 
     Attributes:
-        inputs: normalised inputs (M, *input_shape).
+        inputs: normalized inputs (M, *input_shape).
         expectations: ``{target: (M, G)}`` of the targets of kind ``mean``; read by the rule
             ``averaged`` alone.
         layout: the heads of every student.

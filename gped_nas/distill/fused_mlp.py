@@ -6,10 +6,10 @@ over all students:
 
     first layers    one matrix (sum of widths, D): one product with the shared batch
     hidden level l  one buffer (sum of widths, B): ReLU and its mask once for all students of that
-                    depth or more; neighbours of equal shape are one batched product, the others a
+                    depth or more; neighbors of equal shape are one batched product, the others a
                     product each
     what is read    the hidden level itself, or another buffer without the units' means (see
-                    ``centring.py``)
+                    ``centering.py``)
     last layers     one buffer (P * U, B) of raw outputs
 
 Biases are added by the products, before these are rounded: bfloat16 then rounds where autocast
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.bundle import Loss, Piece
-from gped_nas.distill.centring import Centres
+from gped_nas.distill.centering import Centers
 from gped_nas.models.base import Params, Shapes
 from gped_nas.models.dense import Chain
 from gped_nas.targets.base import Expectations
@@ -38,7 +38,7 @@ from gped_nas.targets.base import Expectations
 
 @dataclass(frozen=True)
 class _Run:
-    """Neighbouring students with the same shape of one layer: one product.
+    """Neighboring students with the same shape of one layer: one product.
 
     Attributes:
         count: how many they are.
@@ -101,13 +101,13 @@ class _Layer:
     """One level of all students in a step: tensors are views into the level buffers and the flat
         ones.
 
-    ``centred`` is what later layers read; ``output`` itself where nothing is taken off it.
+    ``centered`` is what later layers read; ``output`` itself where nothing is taken off it.
     """
 
     forward: list[_Product]
     backward: list[_Product]
     output: Tensor
-    centred: Tensor
+    centered: Tensor
     gradient: Tensor
     bias_gradient: Tensor
 
@@ -144,7 +144,7 @@ class FusedMlp:
         dtype: torch.dtype,
         device: torch.device,
         round_to: int = 1,
-        centres: Sequence[Centres] = (),
+        centers: Sequence[Centers] = (),
     ) -> None:
         """Buffers for students of these shapes, all zero.
 
@@ -155,7 +155,7 @@ class FusedMlp:
             dtype: what products are computed in.
             device: where the buffers lie.
             round_to: hidden widths are rounded up to a multiple of it.
-            centres: what is taken off the hidden units of each student; nothing by default.
+            centers: what is taken off the hidden units of each student; nothing by default.
         """
         self.shapes = shapes
         self._chains, self._loss = chains, loss
@@ -166,7 +166,7 @@ class FusedMlp:
         self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = [{} for _ in shapes]
         total = self._lay_out()
         self.buffers = Buffers(torch.zeros(total, device=device), dtype)
-        self._centres = self._by_level(centres) if any(centres) else []
+        self._centers = self._by_level(centers) if any(centers) else []
         self._plan: _Plan | None = None
 
     # ------------------------------------------------------------------------------------------------
@@ -205,8 +205,8 @@ class FusedMlp:
 
         runs: list[_Run] = []
         row = 0
-        for (layer, rows, columns), neighbours in groupby(layer_of, key=shape):
-            members = list(neighbours)
+        for (layer, rows, columns), neighbors in groupby(layer_of, key=shape):
+            members = list(neighbors)
             # first layers are one matrix, without gaps
             is_aligned = layer > 1 or not runs
             weights = memory.take(len(members) * rows * columns, aligned=is_aligned)
@@ -228,7 +228,7 @@ class FusedMlp:
             start += rows
         return _Level(tuple(layer_of), tuple(runs), biases, row)
 
-    def _by_level(self, centres: Sequence[Centres]) -> list[Tensor]:
+    def _by_level(self, centers: Sequence[Centers]) -> list[Tensor]:
         """What is taken off each row of each hidden level's buffer: (rows, 1)."""
         by_level = []
         for i, level in enumerate(self._hidden):
@@ -237,7 +237,7 @@ class FusedMlp:
             )
             at = 0
             for p in level.members:
-                rows[at : at + len(centres[p][i]), 0] = centres[p][i]
+                rows[at : at + len(centers[p][i]), 0] = centers[p][i]
                 at += self._padded[p][i + 1]
             by_level.append(rows)
         return by_level
@@ -281,8 +281,8 @@ class FusedMlp:
                 multiply(*operands, out=out)
             if layer.gradient is not plan.raw_gradient:
                 layer.output.clamp_min_(0)
-            if layer.centred is not layer.output:
-                torch.sub(layer.output, self._centres[i], out=layer.centred)
+            if layer.centered is not layer.output:
+                torch.sub(layer.output, self._centers[i], out=layer.centered)
         losses_P = self._loss_and_gradient(plan, expectations)
         for layer in reversed(plan.layers):
             if layer.gradient is not plan.raw_gradient:
@@ -316,9 +316,9 @@ class FusedMlp:
         levels = [*self._hidden, self._last]
         outputs = [work.new_empty((level.num_rows, batch_size)) for level in levels]
         gradients = [torch.empty_like(output) for output in outputs]
-        centred = (
+        centered = (
             [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]]
-            if self._centres
+            if self._centers
             else outputs
         )
         from_inputs, to_inputs, layers = [], [], []
@@ -335,12 +335,12 @@ class FusedMlp:
                     from_inputs.append((bias, weight, out.flatten(0, 1)))
                     to_inputs.append((out_gradient.flatten(0, 1), run.weight(grad).flatten(0, 1)))
                     continue
-                read_in, read_gradient = run.inputs(centred[read]), run.inputs(gradients[read])
+                read_in, read_gradient = run.inputs(centered[read]), run.inputs(gradients[read])
                 forward.append(_product(run.weight(work), read_in, out, run.outputs(biases)))
                 backward.append(_product(out_gradient, read_in.mT, run.weight(grad)))
                 backward.append(_product(run.weight(work).mT, out_gradient, read_gradient))
             layers.append(
-                _Layer(forward, backward, outputs[i], centred[i], gradients[i], grad[level.bias])
+                _Layer(forward, backward, outputs[i], centered[i], gradients[i], grad[level.bias])
             )
         return _Plan(batch_size, from_inputs, layers, to_inputs, gradients[-1])
 

@@ -416,7 +416,7 @@ def _placed(student: Trainee, device: torch.device) -> Trainee:
         params=moved(student.params),
         memory={part: moved(params) for part, params in student.memory.items()},
         average=moved(student.average),
-        centres=tuple(centre.to(device) for centre in student.centres),
+        centers=tuple(center.to(device) for center in student.centers),
     )
 
 

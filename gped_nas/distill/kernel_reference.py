@@ -1,6 +1,6 @@
 """The kernel's oracle: the same training, one student at a time, in the plainest way torch offers.
 
-Its own loop, torch's own optimisers, the proximal step by bisection where asked for, Muon's
+Its own loop, torch's own optimizers, the proximal step by bisection where asked for, Muon's
 matrices one by one in float64. Slow on purpose; tests hold ``kernel.distill`` against it. Rungs
 change no parameter and are not here.
 """
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gped_nas.distill.centring import Centres, enter, leave, unit_means
+from gped_nas.distill.centering import Centers, enter, leave, unit_means
 from gped_nas.distill.components import fit
 from gped_nas.distill.course import lr_factor, student_seed
 from gped_nas.distill.feed import Batch, CachedFeed, DistillationSet
@@ -74,15 +74,15 @@ def _train(
     family = FAMILIES[genotype.family]
     factor = lr_factor(data.shapes(genotype), recipe)
     chain = dense_chain(family, shapes_of(params))
-    centres = unit_means(params, chain, data.inputs, torch.float32) if recipe.centred else ()
-    params = enter(params, chain, centres) if centres else params
+    centers = unit_means(params, chain, data.inputs, torch.float32) if recipe.centered else ()
+    params = enter(params, chain, centers) if centers else params
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
     kinds: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {
         "adamw": _AdamW,
         "sgd": _Sgd,
         "muon": _Muon,
     }
-    optimiser = kinds[recipe.optimiser](leaves, recipe)
+    optimizer = kinds[recipe.optimizer](leaves, recipe)
     average = {name: p.clone().double() for name, p in params.items()}
     since = 0.0
     for count, step in enumerate(steps, 1):
@@ -90,10 +90,10 @@ def _train(
         lr = recipe.lr_at(step) * factor
         for leaf in leaves.values():
             leaf.grad = None
-        raw = _centred(leaves, x, centres) if centres else family.forward(leaves, x)
+        raw = _centered(leaves, x, centers) if centers else family.forward(leaves, x)
         value = data.layout.loss(raw, expectations, recipe.target_weights)
         value.backward()  # type: ignore[no-untyped-call]
-        optimiser.step(lr)
+        optimizer.step(lr)
         since += lr
         if prox is None:
             weight = max(1 - recipe.average, 1 / (count + 1))
@@ -105,7 +105,7 @@ def _train(
             if genotype["group_penalty"] > 0:
                 for group in family.groups({name: tuple(p.shape) for name, p in leaves.items()}):
                     weights = [leaves[name].data for name in group.weights]
-                    scale = rows_of([optimiser.metric(name) for name in group.weights])
+                    scale = rows_of([optimizer.metric(name) for name in group.weights])
                     write_rows(
                         weights, prox(rows_of(weights), scale, since, genotype["group_penalty"])
                     )
@@ -114,18 +114,18 @@ def _train(
         params = {name: a.float() for name, a in average.items()}
     else:
         params = {name: p.detach() for name, p in leaves.items()}
-    return leave(params, chain, centres) if centres else params
+    return leave(params, chain, centers) if centers else params
 
 
-def _centred(params: Params, x: Tensor, centres: Centres) -> Tensor:
+def _centered(params: Params, x: Tensor, centers: Centers) -> Tensor:
     hidden = x.flatten(1)
-    for i, centre in enumerate(centres):
+    for i, center in enumerate(centers):
         hidden = (
             F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu()
-            - centre
+            - center
         )
     return F.linear(
-        hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"]
+        hidden, params[f"layers.{len(centers)}.weight"], params[f"layers.{len(centers)}.bias"]
     )
 
 

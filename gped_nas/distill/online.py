@@ -3,7 +3,7 @@ nothing is kept.
 
     for each step of the students: theta <- the chain's next state after burn-in, ``thinning`` steps
         on draw a batch of distillation inputs ghat  <- g(theta) there (``newest``, U_s), or the
-        running mean of g at these inputs (``running_mean``, U_o) one optimiser step of every
+        running mean of g at these inputs (``running_mean``, U_o) one optimizer step of every
         student on the loss to ghat
 
 It is the baseline that learning from a stream is compared with. A population shares the chain,
@@ -56,9 +56,9 @@ def online_batches(
 
     Args:
         thetas: flat parameters (W,) of posterior samples, in the order of the chain.
-        predict: flat parameters and normalised inputs (B, *input_shape) to what the likelihood
+        predict: flat parameters and normalized inputs (B, *input_shape) to what the likelihood
             predicts, (B, C).
-        draw_inputs: number of the pass, from 0, to the normalised inputs (M, *input_shape) of that
+        draw_inputs: number of the pass, from 0, to the normalized inputs (M, *input_shape) of that
             pass.
         targets: the students' targets.
         recipe: batch size and update rule.

@@ -1,4 +1,4 @@
-"""Optimisers over a bundle's flat buffers: one update for all its students, a step size for each.
+"""Optimizers over a bundle's flat buffers: one update for all its students, a step size for each.
 
 * ``adamw`` (Loshchilov & Hutter 2019, arXiv:1711.05101) and ``sgd`` (Nesterov momentum): torch's
   own, in one pass over the numbers.
@@ -8,7 +8,7 @@
   equal shapes are iterated together. Biases, norms and last layers go by adamw, with the step size
   ``lr_rest``.
 
-What an optimiser remembers lies in flat buffers of the bundle's layout, so that it survives when
+What an optimizer remembers lies in flat buffers of the bundle's layout, so that it survives when
 students leave. Each tells its metric, the positive diagonal D of ``step = -lr * D * gradient``, in
 which the group lasso's proximal step is taken (``pruning.py``). Muon has no such diagonal; the
 length of a row's step over that of its gradient stands for it.
@@ -34,7 +34,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
 
 
-class Optimiser(Protocol):
+class Optimizer(Protocol):
     """Updates a bundle's parameters from its gradients.
 
     Attributes:
@@ -54,10 +54,10 @@ class Optimiser(Protocol):
         ...
 
 
-def optimiser(
+def optimizer(
     bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor
-) -> Optimiser:
-    """The recipe's optimiser of a bundle.
+) -> Optimizer:
+    """The recipe's optimizer of a bundle.
 
     Args:
         bundle: whose buffers it updates.
@@ -66,9 +66,9 @@ def optimiser(
         updates: how many updates there have been, a float32 scalar on the bundle's device; counted
             up here.
     """
-    if recipe.optimiser == "muon":
+    if recipe.optimizer == "muon":
         return Muon(bundle, recipe, factors, updates)
-    if recipe.optimiser == "sgd":
+    if recipe.optimizer == "sgd":
         return Sgd(bundle, recipe, factors, updates)
     return AdamW(bundle, recipe, factors, updates)
 
@@ -107,7 +107,7 @@ class AdamW:
         ]
 
     def step(self, lr: float | Tensor) -> None:
-        """See ``Optimiser.step``."""
+        """See ``Optimizer.step``."""
         self._updates.add_(1)
         for factor, block, firsts, seconds, counts in self._blocks:
             block.collect()
@@ -130,7 +130,7 @@ class AdamW:
             block.refresh()
 
     def metric(self, student: int, name: str) -> Tensor:
-        """See ``Optimiser.metric``: ``1 / (sqrt(v) + eps)`` with v unbiased."""
+        """See ``Optimizer.metric``: ``1 / (sqrt(v) + eps)`` with v unbiased."""
         # in float64: of 1 - 0.99 float32 keeps but five digits
         unbiased = self._seconds[student][name] / (1 - self._recipe.beta2 ** self._updates.double())
         return 1 / (unbiased.sqrt() + EPS)
@@ -153,7 +153,7 @@ class Sgd:
         ]
 
     def step(self, lr: float | Tensor) -> None:
-        """See ``Optimiser.step``."""
+        """See ``Optimizer.step``."""
         for factor, block, momenta in self._blocks:
             block.collect()
             sgd(
@@ -173,7 +173,7 @@ class Sgd:
         self._updates.add_(1)
 
     def metric(self, student: int, name: str) -> Tensor:
-        """See ``Optimiser.metric``: a gradient moves its number by ``lr / (1 - momentum)`` in the
+        """See ``Optimizer.metric``: a gradient moves its number by ``lr / (1 - momentum)`` in the
         long run.
         """
         return torch.full_like(self._thetas[student][name], 1 / (1 - self._recipe.momentum))
@@ -209,7 +209,7 @@ class Muon:
         }
 
     def step(self, lr: float | Tensor) -> None:
-        """See ``Optimiser.step``."""
+        """See ``Optimizer.step``."""
         recipe, momentum = self._recipe, self.memory["momentum"]
         theta, work, grad = self._buffers.theta, self._buffers.work, self._buffers.work_grad
         for (factor, stretch, (rows, columns)), cuts in self._stacks.items():
@@ -220,7 +220,7 @@ class Muon:
                 mean.lerp_(gradient, 1 - recipe.momentum)
                 gradient.lerp_(mean, recipe.momentum)
 
-            steps = orthogonalise(gradients.to(self._buffers.dtype)).float() * stretch
+            steps = orthogonalize(gradients.to(self._buffers.dtype)).float() * stretch
             for cut, step in zip(cuts, steps, strict=True):
                 self._step[cut] = step.flatten()
                 decay = 1 - lr * factor * recipe.weight_decay
@@ -230,7 +230,7 @@ class Muon:
         self._rest.step(lr)
 
     def metric(self, student: int, name: str) -> Tensor:
-        """See ``Optimiser.metric`` and the module docstring."""
+        """See ``Optimizer.metric`` and the module docstring."""
         if (student, name) not in self._matrices:
             return self._rest.metric(student, name) * (self._recipe.lr_rest / self._recipe.lr)
         step, momentum = self._steps[student][name], self._momenta[student][name]
@@ -240,7 +240,7 @@ class Muon:
         return rows.view(-1, *[1] * (step.dim() - 1)).expand_as(step)
 
 
-def orthogonalise(stack: Tensor) -> Tensor:
+def orthogonalize(stack: Tensor) -> Tensor:
     """Matrices (n, rows, columns) with the same singular vectors and singular values of about one.
 
     Computed in the matrices' own precision, and bfloat16 is enough. Source: Jordan et al. 2024; the

@@ -1,8 +1,8 @@
-"""Group lasso by proximal steps in the optimiser's own metric.
+"""Group lasso by proximal steps in the optimizer's own metric.
 
 The penalty is ``lambda * sum_g sqrt(n_g) * ||w_g||`` over groups of ``n_g`` weights (Yuan & Lin
-2006): for each unit, its rows of all the parameters that its ``models.base.Group`` penalises, side
-by side. An optimiser that moves each weight by ``-step * D_i * grad_i`` measures length in the
+2006): for each unit, its rows of all the parameters that its ``models.base.Group`` penalizes, side
+by side. An optimizer that moves each weight by ``-step * D_i * grad_i`` measures length in the
 metric ``D^-1``; the proximal step in that metric is
 
     argmin_z  sum_i (z_i - w_i)^2 / (2 step D_i) + lambda sqrt(n) ||z||,
@@ -40,7 +40,7 @@ def prox_group_lasso(weight: Tensor, scale: Tensor, step: Tensor | float, penalt
 
     Args:
         weight: (rows, n) weights after the gradient step.
-        scale: (rows, n) positive diagonal D of the optimiser's metric.
+        scale: (rows, n) positive diagonal D of the optimizer's metric.
         step: the gradient's step size, over which the penalty acts.
         penalty: lambda; 0 changes nothing.
 

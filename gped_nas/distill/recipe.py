@@ -15,7 +15,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class Recipe(Config):
     """Settings of the kernel, the same for every student of a study.
 
-    An optimiser (see ``distill.optim``) with a linear warm-up and a cosine to zero over ``steps``,
+    An optimizer (see ``distill.optim``) with a linear warm-up and a cosine to zero over ``steps``,
     or halvings at equal distances. After ``prune_at`` of the steps dead units are removed and the
     rest fine-tunes what is left, without the group penalty. Modes: see ``distill.online``; update
     rules: see ``distill.feed``.
@@ -28,14 +28,14 @@ class Recipe(Config):
         default="averaged",
         description="what a step is shown of the posterior samples; newest by default where mode is online",
     )
-    optimiser: Literal["adamw", "muon", "sgd"] = Field(
+    optimizer: Literal["adamw", "muon", "sgd"] = Field(
         default="adamw", description="see distill.optim"
     )
     precision: Precision = Field(
         default="auto",
         description="what products are computed in; auto probes the device once a study, for large products",
     )
-    steps: int = Field(default=3000, ge=1, description="optimiser steps, fine-tuning included")
+    steps: int = Field(default=3000, ge=1, description="optimizer steps, fine-tuning included")
     batch_size: int = Field(
         default=128, ge=1, description="examples a step, the same ones for every student"
     )
@@ -49,7 +49,7 @@ class Recipe(Config):
         ge=0,
         description="mlp: train on so many principal components of the inputs; 0 is plain inputs",
     )
-    centred: bool = Field(default=False, description="mlp: train on hidden units less their means")
+    centered: bool = Field(default=False, description="mlp: train on hidden units less their means")
     lr_rest: float = Field(
         default=3e-3, gt=0, description="muon: peak step size of biases, norms and last layers"
     )
@@ -134,7 +134,7 @@ class Recipe(Config):
         kind = {
             "mode": self.mode,
             "update": self.update,
-            "optimiser": self.optimiser,
+            "optimizer": self.optimizer,
             "precision": self.precision,
         }
         return {**self.model_dump(mode="json", exclude_defaults=True), **kind}

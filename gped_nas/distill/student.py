@@ -1,7 +1,7 @@
 """A student as people use it, and its two files: ``weights.safetensors`` and ``spec.json``.
 
 ``spec.json`` is all that is needed beside the weights: family, input shape, class names, targets,
-normalisation and storage dtype. Raw inputs in the dataset's own range go in; every expectation the
+normalization and storage dtype. Raw inputs in the dataset's own range go in; every expectation the
 student was distilled for comes out.
 """
 

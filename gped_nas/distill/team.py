@@ -68,7 +68,7 @@ class Classroom:
             dtype=self.dtype,
             device=self.device,
             round_to=GPU_ROUNDING if self.device.type == "cuda" else 1,
-            centres=[student.centres for student in students],
+            centers=[student.centers for student in students],
         )
 
 

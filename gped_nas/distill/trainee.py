@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import isfinite
 
-from gped_nas.distill.centring import Centres, leave
+from gped_nas.distill.centering import Centers, leave
 from gped_nas.distill.components import Components
 from gped_nas.distill.feed import Position
 from gped_nas.models.base import FAMILIES, Genotype, Params
@@ -20,7 +20,7 @@ class TrainedStudent:
     Attributes:
         genotype: what was trained.
         params: float32 parameters that are left after pruning, on the CPU; they read plain inputs.
-        seed: the seed its initialisation came from.
+        seed: the seed its initialization came from.
         num_dead: units that the group penalty killed.
         losses: steps with the loss of their training batch, now and then.
         rungs: steps with the loss on validation, one a rung.
@@ -46,11 +46,11 @@ class Trainee:
     Attributes:
         genotype: what is trained.
         lr_factor: what the recipe's step size is multiplied by.
-        params: float32 parameters by name, in the frame and centred.
-        memory: what its optimiser remembers of each parameter; empty at the start of a phase.
+        params: float32 parameters by name, in the frame and centered.
+        memory: what its optimizer remembers of each parameter; empty at the start of a phase.
         average: running average of the parameters; empty where none is kept.
-        centres: what is taken off its hidden units in this phase (see ``centring.py``).
-        seed: the seed its initialisation came from.
+        centers: what is taken off its hidden units in this phase (see ``centering.py``).
+        seed: the seed its initialization came from.
         precision: what its products are computed in.
         frame: the principal components that it reads; None where it reads plain inputs.
         step: steps of the recipe that it has been trained for.
@@ -67,7 +67,7 @@ class Trainee:
     params: Params
     memory: dict[str, Params] = field(default_factory=dict)
     average: Params = field(default_factory=dict)
-    centres: Centres = ()
+    centers: Centers = ()
     seed: int = 0
     precision: str = "float32"
     frame: Components | None = None
@@ -83,7 +83,7 @@ class Trainee:
     def outcome(self) -> Params:
         """The parameters that the student would end with now, reading plain activations."""
         params = self.average or self.params
-        return leave(params, self.chain, self.centres) if self.centres else params
+        return leave(params, self.chain, self.centers) if self.centers else params
 
     @property
     def chain(self) -> Chain:

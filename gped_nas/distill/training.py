@@ -1,4 +1,4 @@
-"""A bundle in training: its optimiser, its running average, its proximal steps."""
+"""A bundle in training: its optimizer, its running average, its proximal steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.bundle import Bundle
-from gped_nas.distill.optim import optimiser
+from gped_nas.distill.optim import optimizer
 from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
@@ -17,7 +17,7 @@ from gped_nas.targets.base import Expectations
 
 
 @dataclass(frozen=True)
-class _Penalised:
+class _Penalized:
     """A layer's groups of one student: parameters that are shrunk together, row by row."""
 
     student: int
@@ -49,19 +49,19 @@ class TrainedBundle:
             float(updates), device=theta.device if theta.is_cuda else "cpu"
         )
         factors = [student.lr_factor for student in students]
-        self._optimiser = optimiser(bundle, recipe, factors, self._updates)
+        self._optimizer = optimizer(bundle, recipe, factors, self._updates)
         self._average = (
             torch.zeros_like(theta) if all(student.average for student in students) else None
         )
         self._num_averaged = updates
         self._fill(theta, [student.params for student in students])
-        for name, flat in self._optimiser.memory.items():
+        for name, flat in self._optimizer.memory.items():
             self._fill(flat, [student.memory.get(name, {}) for student in students])
         if self._average is not None:
             self._fill(self._average, [student.average for student in students])
         bundle.buffers.refresh()
         self._params = bundle.views(theta)
-        self._groups = self._penalised()
+        self._groups = self._penalized()
 
     def _fill(self, flat: Tensor, values: Sequence[Params]) -> None:
         for views, own in zip(self._bundle.views(flat), values, strict=True):
@@ -71,7 +71,7 @@ class TrainedBundle:
     @torch.no_grad()
     def unload(self) -> None:
         """Write what has been learnt back into the students."""
-        memory = {name: self._bundle.views(flat) for name, flat in self._optimiser.memory.items()}
+        memory = {name: self._bundle.views(flat) for name, flat in self._optimizer.memory.items()}
         average = None if self._average is None else self._bundle.views(self._average)
         for i, student in enumerate(self._students):
             student.params = _copies(self._params[i])
@@ -82,7 +82,7 @@ class TrainedBundle:
         """One step of every student on one batch; returns their losses (P,)."""
         losses_P = self._bundle.compute(x, expectations)
         with torch.no_grad():
-            self._optimiser.step(lr)
+            self._optimizer.step(lr)
         return losses_P
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class TrainedBundle:
             )
             scale = torch.cat(
                 [
-                    rows_of([self._optimiser.metric(g.student, name) for name in g.weights])
+                    rows_of([self._optimizer.metric(g.student, name) for name in g.weights])
                     for g in groups
                 ]
             )
@@ -120,9 +120,9 @@ class TrainedBundle:
                 write_rows([self._params[group.student][name] for name in group.weights], rows)
         self._bundle.buffers.refresh()
 
-    def _penalised(self) -> dict[int, list[_Penalised]]:
+    def _penalized(self) -> dict[int, list[_Penalized]]:
         """Groups of students with a penalty, by how many numbers a group has."""
-        found: dict[int, list[_Penalised]] = {}
+        found: dict[int, list[_Penalized]] = {}
         for i, student in enumerate(self._students):
             penalty = student.genotype["group_penalty"]
             if penalty == 0:
@@ -130,7 +130,7 @@ class TrainedBundle:
             shapes = self._bundle.shapes[i]
             for group in FAMILIES[student.genotype.family].groups(shapes):
                 size = sum(prod(shapes[name][1:]) for name in group.weights)
-                one = _Penalised(
+                one = _Penalized(
                     i, group.weights, group.num_units(shapes), penalty, student.lr_factor
                 )
                 found.setdefault(size, []).append(one)

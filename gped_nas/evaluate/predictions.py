@@ -27,7 +27,7 @@ class PosteriorSamples:
     """What each posterior sample says, for metrics that an average says nothing to.
 
     Attributes:
-        predicted_SNG: log-probabilities in nats, or means and variances in the label's normalised
+        predicted_SNG: log-probabilities in nats, or means and variances in the label's normalized
             unit.
         weight_S: weights of the samples, summing to 1.
     """
@@ -141,7 +141,7 @@ class NormalPredictions:
         mean_N: in the labels' own unit, as float64.
         variance_N: in that unit squared, as float64; noise included.
         expectations, targets, samples, is_point: as in ``Predictions``; ``predictive_normal`` is
-            always among the expectations, others are in the label's normalised unit.
+            always among the expectations, others are in the label's normalized unit.
 
     Raises:
         DataError: the shapes do not fit each other.

@@ -1,7 +1,7 @@
 """What posterior samples say, alone and together, in the form that metrics read.
 
 Samples of a classifier predict log-probabilities (S, N, C) in nats, those of a regression mean and
-variance (S, N, 2) in the label's normalised unit; ``label_normalization`` leads back to its own and
+variance (S, N, 2) in the label's normalized unit; ``label_normalization`` leads back to its own and
 is None for classes.
 """
 
@@ -170,7 +170,7 @@ def _picked(log_prob_SNC: Tensor, labels: Labels) -> Tensor:
 def normal_predictions(
     mean: Tensor, variance: Tensor, label_normalization: Normalization, **details: Any
 ) -> NormalPredictions:
-    """Mean and variance (N,) in the label's normalised unit as predictions in its own.
+    """Mean and variance (N,) in the label's normalized unit as predictions in its own.
 
     ``details`` are further attributes of ``NormalPredictions``.
     """

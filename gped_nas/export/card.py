@@ -110,7 +110,7 @@ def _outputs(spec: StudentSpec) -> str:
             "",
             f"Inputs: float32, shape (N, {', '.join(map(str, spec.input_shape))}), in the data's "
             "own range; they are "
-            f"normalised inside, (input - {spec.normalization.mean:g}) / "
+            f"normalized inside, (input - {spec.normalization.mean:g}) / "
             f"{spec.normalization.std:g}. N may be anything "
             "from 1.",
             "",

@@ -1,7 +1,7 @@
 """A student as one graph from raw inputs to everything it predicts, its weights inside as they lie
 on disk.
 
-Normalisation, the dequantising of int8 and float16 weights, the family's forward and the heads are
+Normalization, the dequantizing of int8 and float16 weights, the family's forward and the heads are
 all part of it, so whoever runs the graph needs neither this package nor a second file. Its input is
 float32 (B, *input_shape) in the dataset's own range; its outputs are named by ``output_names``,
 each (B, G). The batch may have any size.

@@ -1,7 +1,7 @@
 """Export as ``student.onnx`` for ONNX runtimes: one input ``inputs``, one output for each name,
 batch axis ``batch``.
 
-Nothing is folded on the way: an optimiser would multiply int8 weights out to float32 and quadruple
+Nothing is folded on the way: an optimizer would multiply int8 weights out to float32 and quadruple
 the file. Runtimes fold when they load it. Notes of the exporter (source lines, paths) are left out.
 """
 

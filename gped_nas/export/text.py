@@ -13,7 +13,7 @@ _BIDIRECTIONAL = frozenset(
 
 
 def visible(text: str) -> str:
-    """A text on one line, at most ``LIMIT`` characters, what would reorder or hide its neighbours
+    """A text on one line, at most ``LIMIT`` characters, what would reorder or hide its neighbors
     spelled out.
 
     Marks that turn the direction of writing and control characters become ``<U+202E>``.

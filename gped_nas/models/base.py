@@ -40,9 +40,9 @@ class Group:
     Attributes:
         layer: name of the layer whose output units these are; of the first one where layers are
             coupled.
-        weights: penalised together: a unit's norm is that of its rows of all of them.
+        weights: penalized together: a unit's norm is that of its rows of all of them.
         readers: what reads the units; a unit's columns go with it.
-        followers: removed with a unit without being penalised: biases, and filters whose scale a
+        followers: removed with a unit without being penalized: biases, and filters whose scale a
             norm takes out.
         constant: the units' bias, and the bias of the one reader that takes up the constants of
             removed units.
@@ -134,7 +134,7 @@ class Family(ABC):
 
     @abstractmethod
     def forward(self, params: Params, x: Tensor) -> Tensor:
-        """Raw outputs (B, num_outputs) for normalised inputs (B, *input_shape); any widths, pruned
+        """Raw outputs (B, num_outputs) for normalized inputs (B, *input_shape); any widths, pruned
         too.
 
         Raises:
@@ -146,8 +146,8 @@ class Family(ABC):
         """Multiply-adds of one example by the name of the weight that does them, analytically."""
 
     def initialize(self, shapes: Shapes, *, generator: torch.Generator) -> Params:
-        """Fresh parameters in the order of ``shapes``; by default those of ``initialise``."""
-        return initialise(shapes, generator=generator)
+        """Fresh parameters in the order of ``shapes``; by default those of ``initialize``."""
+        return initialize(shapes, generator=generator)
 
     def head(self, shapes: Shapes) -> tuple[str, str] | None:
         """Weight (outputs, inputs) and bias (outputs,) of the dense layer that gives the raw
@@ -264,7 +264,7 @@ def _show(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def initialise(shapes: Shapes, *, generator: torch.Generator) -> Params:
+def initialize(shapes: Shapes, *, generator: torch.Generator) -> Params:
     """Fresh parameters: weights N(0, 2 / fan-in), biases zero, gains of norms (named ``gain``) one.
 
     Source: He et al. 2015, arXiv:1502.01852.

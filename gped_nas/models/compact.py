@@ -1,6 +1,6 @@
 """Remove dead units: what pruning left as zeros is not stored, counted or computed.
 
-A unit whose penalised rows are all zero still sends the constant relu(bias) to the layer that reads
+A unit whose penalized rows are all zero still sends the constant relu(bias) to the layer that reads
 it, or nothing where it has no bias of its own. That constant is folded into the reader's bias, so
 removal changes no output beyond rounding; the reader adds it up at every place that it looks at,
 which is why a reader must see nothing but units there (no zero padding).
@@ -13,7 +13,7 @@ from gped_nas.models.base import FAMILIES, Group, Params
 
 
 def dead_units(params: Params, group: Group) -> Tensor:
-    """Boolean mask, one entry a unit: all its penalised rows are exactly zero."""
+    """Boolean mask, one entry a unit: all its penalized rows are exactly zero."""
     masks = [_rows(params[name]).eq(0).all(1) for name in group.weights]
     return torch.stack(masks).all(0)
 

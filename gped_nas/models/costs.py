@@ -60,7 +60,7 @@ COSTS: dict[str, str] = {
     "params": "parameters",
     "storage_bytes": "storage (bytes)",
 }
-"""Name to label of every cost; all are minimised."""
+"""Name to label of every cost; all are minimized."""
 
 
 def cost_of(family: str, shapes: Shapes, input_shape: tuple[int, ...], storage_dtype: str) -> Cost:

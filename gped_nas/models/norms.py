@@ -1,4 +1,4 @@
-"""Filter response normalisation, with its backward written out.
+"""Filter response normalization, with its backward written out.
 
 Source: Singh & Krishnan 2020, arXiv:1911.09737, equations 1 and 2.
 """

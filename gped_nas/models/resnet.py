@@ -1,8 +1,8 @@
 """Residual networks for small images: a stem, stages of residual blocks, global average pooling,
 one dense layer.
 
-There is no batch normalisation, since a teacher's likelihood would depend on its batch. Filter
-response normalisation (``norms.py``), with plain ReLUs in place of its thresholded ones, takes its
+There is no batch normalization, since a teacher's likelihood would depend on its batch. Filter
+response normalization (``norms.py``), with plain ReLUs in place of its thresholded ones, takes its
 place: it looks at no other channel, so that removing a channel changes no other one.
 
 Source: blocks of two 3x3 convolutions: He et al. 2016, arXiv:1512.03385, with the CIFAR layout of
@@ -37,10 +37,10 @@ class ResNet(Family):
     the image.
 
     The channels of a stage's residual stream are one group: all that writes to the stream (the stem
-    or the projection, and every block's second norm) is penalised and removed together. The
-    channels inside a block are a group of their own. A convolution before a norm is not penalised:
+    or the projection, and every block's second norm) is penalized and removed together. The
+    channels inside a block are a group of their own. A convolution before a norm is not penalized:
     the norm takes its scale out, so that a penalty would shrink it at no loss and say nothing about
-    the channel. What scales a channel is its norm's gain and bias; they are penalised, and a
+    the channel. What scales a channel is its norm's gain and bias; they are penalized, and a
     channel where both are zero is zero at every place, also beside zero padding.
     """
 
@@ -104,19 +104,19 @@ class ResNet(Family):
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """See ``Family.forward``; inputs are images (B, channels, height, width)."""
         hidden = F.conv2d(channels_last(x), params["layers.0.conv.weight"], padding=1)
-        hidden = F.relu(_normalised(hidden, params, "layers.0.norm"))
+        hidden = F.relu(_normalized(hidden, params, "layers.0.norm"))
         stages, head = _structure(params)
         for block in (block for blocks in stages for block in blocks):
             stride = 2 if block.projects else 1
             inner = F.conv2d(hidden, params[f"{block.name}.conv1.weight"], stride=stride, padding=1)
-            inner = F.relu(_normalised(inner, params, f"{block.name}.norm1"))
+            inner = F.relu(_normalized(inner, params, f"{block.name}.norm1"))
             inner = F.conv2d(inner, params[f"{block.name}.conv2.weight"], padding=1)
             if block.projects:
                 # Its pixels are taken first: the backward of oneDNN's 1x1 convolution with stride 2
                 # corrupts memory where channels lie side by side (torch 2.14, seen with 4 to 6 of
                 # them).
                 hidden = F.conv2d(hidden[:, :, ::2, ::2], params[f"{block.name}.projection.weight"])
-            hidden = F.relu(hidden + _normalised(inner, params, f"{block.name}.norm2"))
+            hidden = F.relu(hidden + _normalized(inner, params, f"{block.name}.norm2"))
         return F.linear(hidden.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
 
     def groups(self, shapes: Shapes) -> list[Group]:
@@ -224,7 +224,7 @@ def _norm(name: str, width: int) -> Shapes:
     return {f"{name}.gain": (width,), f"{name}.bias": (width,)}
 
 
-def _normalised(x: Tensor, params: Params, name: str) -> Tensor:
+def _normalized(x: Tensor, params: Params, name: str) -> Tensor:
     return filter_response_norm(x, params[f"{name}.gain"], params[f"{name}.bias"])
 
 

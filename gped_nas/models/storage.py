@@ -73,14 +73,14 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return parts
 
 
-def serialise(params: Params, dtype: str) -> bytes:
+def serialize(params: Params, dtype: str) -> bytes:
     """The bytes of the weights file."""
     return safetensors.torch.save(encode(params, dtype))
 
 
 def write_weights(path: Path, params: Params, dtype: str) -> int:
     """Write the weights file and return its size in bytes."""
-    data = serialise(params, dtype)
+    data = serialize(params, dtype)
     write_bytes(path, data)
     return len(data)
 
@@ -113,4 +113,4 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def storage_bytes(shapes: Shapes, dtype: str) -> int:
     """Size of the weights file of parameters of these shapes, exactly, without writing it."""
-    return len(serialise({name: torch.zeros(shape) for name, shape in shapes.items()}, dtype))
+    return len(serialize({name: torch.zeros(shape) for name, shape in shapes.items()}, dtype))

@@ -32,7 +32,7 @@ _CHECK_EVERY = 100
 class TrainingConfig(MethodConfig):
     """Settings of a method that trains with ``descend``."""
 
-    steps: int = Field(default=2000, ge=1, description="optimiser steps")
+    steps: int = Field(default=2000, ge=1, description="optimizer steps")
     batch_size: int = Field(
         default=100, ge=1, description="examples a step, drawn with replacement"
     )
@@ -87,7 +87,7 @@ def descend(
     Its ``theta`` is the point reached.
 
     Args:
-        shapes: the parameters that are optimised.
+        shapes: the parameters that are optimized.
         objective: ``(params, index_B)`` to an estimate, from the examples at ``index_B``, of an
             objective of the size of U; it may draw from ``generator``.
         cfg: steps, batch size and step size.
@@ -150,7 +150,7 @@ def train(
         problem.shapes,
         problem.potential,
         cfg,
-        start=lambda: flatten(problem.initialise(generator)),
+        start=lambda: flatten(problem.initialize(generator)),
         problem=problem,
         generator=generator,
         state=state,

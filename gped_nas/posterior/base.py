@@ -83,7 +83,7 @@ class Problem:
             methods may look inside.
         log_prior: ``params`` to a scalar, nats, up to a constant; a ``Prior`` where methods may
             average over it or draw from it.
-        initialise: fresh parameters from a generator.
+        initialize: fresh parameters from a generator.
         x, y: all N training inputs and labels (as the likelihood reads them), on the device to work
             on.
         samples: those of another method, for a method that reads them; each is read when it is
@@ -93,7 +93,7 @@ class Problem:
     shapes: Shapes
     log_likelihood: Callable[[Params, Tensor, Tensor], Tensor]
     log_prior: Callable[[Params], Tensor]
-    initialise: Callable[[Generator], Params]
+    initialize: Callable[[Generator], Params]
     x: Tensor
     y: Tensor
     samples: Sequence[PosteriorSample] | None = None
@@ -255,7 +255,7 @@ class ReadingConfig(MethodConfig):
 
 
 Run = Callable[..., Iterator[Step]]
-Origin = Literal["chain", "fitted", "optimised", "given"]
+Origin = Literal["chain", "fitted", "optimized", "given"]
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Method:
         run: the function that yields steps.
         origin: what its samples are, which says what diagnostics can mean: successive states of a
             Markov ``chain`` that targets the posterior, independent draws of a law ``fitted`` to
-            it, points that were ``optimised``, or whatever the user has ``given``.
+            it, points that were ``optimized``, or whatever the user has ``given``.
         suited: what settings suit a budget, beyond those that all methods share (chains, number of
             samples, batch size, steps, and of minibatch chains burn-in and thinning); None if it
             can only be run with settings that a user gives.
@@ -393,7 +393,7 @@ def posterior_of(
         shapes=shapes,
         log_likelihood=supervised_network(family, shapes, likelihood),
         log_prior=prior,
-        initialise=lambda generator: family.initialize(shapes, generator=generator),
+        initialize=lambda generator: family.initialize(shapes, generator=generator),
         x=x.to(device),
         y=y.to(device),
         samples=samples,

@@ -104,7 +104,7 @@ def run_chain(
     device = problem.x.device
 
     if state is None:
-        theta, step = flatten(problem.initialise(generator)).to(device), 0
+        theta, step = flatten(problem.initialize(generator)).to(device), 0
         buffers = {"theta": theta, **start(theta)}
     else:
         buffers = {k: v.to(device, copy=True) for k, v in state.items() if k not in ("step", "rng")}

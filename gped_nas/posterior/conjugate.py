@@ -64,7 +64,7 @@ def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
         shapes=shapes,
         log_likelihood=Network(outputs, log_likelihood, last_layer=("w", "b"), dense=(("w", "b"),)),
         log_prior=prior,
-        initialise=lambda generator: {name: torch.zeros(shape) for name, shape in shapes.items()},
+        initialize=lambda generator: {name: torch.zeros(shape) for name, shape in shapes.items()},
         x=x,
         y=y,
     )
@@ -104,7 +104,7 @@ def copies(known: Known, num: int) -> Problem:
         shapes=shapes,
         log_likelihood=log_likelihood,
         log_prior=prior,
-        initialise=lambda generator: {"theta": torch.zeros(num, size)},
+        initialize=lambda generator: {"theta": torch.zeros(num, size)},
         x=torch.zeros(1, 1),
         y=torch.zeros(1, dtype=torch.int64),
     )

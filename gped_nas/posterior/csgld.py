@@ -14,7 +14,7 @@ scales its noise for T = 1 / N, and again by 1 / 50000 by default: a posterior s
 samples are copies of a mode. Step sizes are not comparable with it.
 
 **Bias.** A cycle ends before the chain is stationary at any one step size: what is left of the
-discretisation error of larger steps, and of the noise-free share, decays by exp(-a sum of eta_k /
+discretization error of larger steps, and of the noise-free share, decays by exp(-a sum of eta_k /
 2) along a direction of curvature ``a``. On a Gaussian the variance follows v <- (1 - eta_k a / 2)^2
 v + eta_k T, which tests check. Each mode counts as often as it is visited, whatever its mass. A
 minibatch adds its gradient noise, as in ``sgld``.

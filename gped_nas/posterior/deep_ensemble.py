@@ -1,14 +1,14 @@
 """Deep ensemble: independent MAP networks, one a posterior sample.
 
 Each member starts from fresh parameters and is trained by Adam on U / N to the end; then the next
-one starts. With ``regulariser: anchor`` a member is drawn to a point of its own, theta_0 drawn from
+one starts. With ``regularizer: anchor`` a member is drawn to a point of its own, theta_0 drawn from
 the prior, instead of to the prior's mean: -log p(theta) becomes -log p(theta - theta_0), which
 keeps the members apart where data say nothing.
 
 Choose it when accuracy matters most: in practice the strongest teacher for a given number of
 networks, and its members are few (5 to 20). It costs one training run a sample; chains only decide
 which members share a generator. Its bias: members are modes, not draws; with the prior alone as
-regulariser the spread inside a mode is missing.
+regularizer the spread inside a mode is missing.
 
 Source: Lakshminarayanan et al. 2017, arXiv:1612.01474 (without adversarial examples); anchors:
 Pearce et al. 2020, arXiv:1810.05546.
@@ -42,19 +42,19 @@ class DeepEnsembleConfig(TrainingConfig, ChainConfig):
     num_samples: int = Field(
         default=10, ge=1, le=100_000, description="members, all chains together"
     )
-    regulariser: Literal["prior", "anchor"] = Field(
+    regularizer: Literal["prior", "anchor"] = Field(
         default="prior",
         description="what members are drawn to: the prior's mean, or a draw from the prior each",
     )
 
 
 def _draw_anchor(problem: Problem, cfg: DeepEnsembleConfig, generator: Generator) -> State:
-    if cfg.regulariser == "prior":
+    if cfg.regularizer == "prior":
         return {}
 
     if problem.prior is None:
         raise ConfigError(
-            "teacher.method.regulariser: found anchor, but this prior cannot be drawn from; "
+            "teacher.method.regularizer: found anchor, but this prior cannot be drawn from; "
             "use prior"
         )
     return {"anchor": flatten(problem.prior.sample(problem.shapes, generator=generator))}
@@ -99,7 +99,7 @@ def deep_ensemble(
             problem.shapes,
             _objective(problem, anchor.get("anchor")),
             cfg,
-            start=lambda: flatten(problem.initialise(generator)),
+            start=lambda: flatten(problem.initialize(generator)),
             problem=problem,
             generator=generator,
             state=state,
@@ -113,12 +113,12 @@ METHODS.register("deep_ensemble")(
     Method(
         DeepEnsembleConfig,
         deep_ensemble,
-        origin="optimised",
+        origin="optimized",
         # members are few, and each is trained to the end
         suited=lambda budget: {
             "num_samples": DeepEnsembleConfig.model_fields["num_samples"].default,
             "steps": 2000,
         },
-        example={"steps": 200, "batch_size": 4, "regulariser": "anchor"},
+        example={"steps": 200, "batch_size": 4, "regularizer": "anchor"},
     )
 )

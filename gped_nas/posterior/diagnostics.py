@@ -4,7 +4,7 @@ claim.
 Draws are arrays (K, S, Q): chains, draws of one chain in their order, quantities. Every chain is
 split into halves, so that a chain that still drifts disagrees with itself.
 
-* **R-hat** is the rank-normalised split R-hat: the larger of the one of the draws (bulk: do chains
+* **R-hat** is the rank-normalized split R-hat: the larger of the one of the draws (bulk: do chains
   have one location?) and the one of their distances from the pooled median (folded: do they have
   one scale?). One quantity has R-hat = sqrt(var+ / W), with W the mean variance within the M
   half-chains of n draws, B / n the variance of their means, var+ = (n - 1) / n W + B / n, all of
@@ -34,7 +34,7 @@ _BLOCK = 2**22  # numbers worked on at once: what bounds memory
 
 
 def rhat(draws_KSQ: Tensor) -> Tensor:
-    """Rank-normalised split R-hat of each quantity, (Q,) float64.
+    """Rank-normalized split R-hat of each quantity, (Q,) float64.
 
     It is 1 where all chains draw from one law. With a single chain it compares only that chain's
     halves.
@@ -117,7 +117,7 @@ def configurational_temperature(virial_S: Tensor, num_params: int) -> Temperatur
     """T from states: the mean of (theta - c) . grad U(theta) / d, for any fixed point c.
 
     E[(theta - c) . grad U] = d T for every density proportional to exp(-U / T) that vanishes at
-    infinity: integrate by parts. So zero, the prior's centre, is as good a ``c`` as the posterior's
+    infinity: integrate by parts. So zero, the prior's center, is as good a ``c`` as the posterior's
     mean in expectation, but not in noise: a term (mean - c) . grad U with average zero comes on
     top. ``c`` must not be an average of the states that are judged (an average of n of them pulls
     the estimate down by T / n). A minibatch gradient may stand in for grad U if its examples were

@@ -150,7 +150,7 @@ def hmc(
     device = problem.x.device
 
     if state is None:
-        theta_W = flatten(problem.initialise(generator)).to(device, torch.float64)
+        theta_W = flatten(problem.initialize(generator)).to(device, torch.float64)
         step, accepted = 0, 0
         tuned = DualAveraging.start(cfg.step_size)
     else:

@@ -51,7 +51,7 @@ class ImportConfig(MethodConfig):
 
     path: str = Field(min_length=1, description="file or folder; relative to the current folder")
     input_mean: float | None = Field(
-        default=None, description="how the ensemble normalises raw inputs; ours if absent"
+        default=None, description="how the ensemble normalizes raw inputs; ours if absent"
     )
     input_std: float | None = Field(default=None, gt=0)
 

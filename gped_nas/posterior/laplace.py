@@ -1,7 +1,7 @@
 """Laplace approximation of the last layer, full covariance, around a MAP network.
 
 Everything below the last layer stays at its MAP value, which fixes the features phi(x). The outputs
-are linear in the last layer's m = C (H + 1) parameters w, so its Hessian of U is the generalised
+are linear in the last layer's m = C (H + 1) parameters w, so its Hessian of U is the generalized
 Gauss-Newton matrix, with no term left out, for softmax, Gaussian and any other likelihood of the
 outputs:
 

@@ -1,6 +1,6 @@
 """Likelihoods: what a teacher's outputs say about a label, and what one posterior sample predicts.
 
-``categorical`` reads outputs (B, C) as unnormalised log-probabilities of classes. ``gaussian``
+``categorical`` reads outputs (B, C) as unnormalized log-probabilities of classes. ``gaussian``
 reads its only output as the mean of a real label with noise of a fixed standard deviation, in units
 of the labels' own standard deviation.
 """
@@ -20,7 +20,7 @@ from gped_nas.registry import Registry
 
 Prediction = Literal["log_prob", "normal"]
 """What one posterior sample says about an input: log-probabilities of classes (C,), nats; or the
-mean and the variance (2,) of a real label, in its normalised unit and that squared."""
+mean and the variance (2,) of a real label, in its normalized unit and that squared."""
 
 
 class Likelihood(Config):
@@ -94,8 +94,8 @@ class GaussianLikelihood(Likelihood):
 
     def log_density(self, outputs: Tensor, y: Tensor) -> Tensor:
         """See ``Likelihood.log_density``."""
-        standardised = (y - outputs.squeeze(-1)) / self.noise_std
-        return -0.5 * standardised.square() - log(self.noise_std) - 0.5 * log(2 * pi)
+        standardized = (y - outputs.squeeze(-1)) / self.noise_std
+        return -0.5 * standardized.square() - log(self.noise_std) - 0.5 * log(2 * pi)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """See ``Likelihood.predict``."""

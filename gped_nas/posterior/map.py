@@ -38,7 +38,7 @@ METHODS.register("map")(
     Method(
         MapConfig,
         map_estimate,
-        origin="optimised",
+        origin="optimized",
         example={"steps": 300, "batch_size": 4},
     )
 )

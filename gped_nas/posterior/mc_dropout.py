@@ -2,7 +2,7 @@
 
 With a mask z, each z_j = 1 / (1 - rate) with probability 1 - rate and else 0, unit j is multiplied
 by z_j; that is the same network with column j of the layer that reads the unit multiplied by z_j.
-Training minimises
+Training minimizes
 
     E_z[U(fold(theta, z))]
 
@@ -46,7 +46,7 @@ from gped_nas.posterior.base import (
 class McDropoutConfig(TrainingConfig, ChainConfig):
     """Settings of ``mc_dropout``."""
 
-    steps: int = Field(default=5000, ge=1, description="optimiser steps")
+    steps: int = Field(default=5000, ge=1, description="optimizer steps")
     rate: float = Field(
         default=0.1, gt=0, lt=1, description="probability that a hidden unit is dropped"
     )
@@ -98,7 +98,7 @@ def mc_dropout(
         problem.shapes,
         lambda params, index_B: problem.potential(draw(params), index_B),
         cfg,
-        start=lambda: flatten(problem.initialise(generator)),
+        start=lambda: flatten(problem.initialize(generator)),
         problem=problem,
         generator=generator,
         state=state,

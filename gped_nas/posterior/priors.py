@@ -109,7 +109,7 @@ class FanInGaussianPrior(Prior):
 
     Outputs of a layer then keep their size whatever its width (Neal 1996). A bias counts to the
     layer of its weight. A parameter without a weight beside it (gain and bias of a norm) has fan-in
-    1: each gain multiplies one normalised number, whose size is kept. Its mean is zero like every
+    1: each gain multiplies one normalized number, whose size is kept. Its mean is zero like every
     other one's, since a negative gain does what a positive one does with the filter before the norm
     negated.
     """

@@ -5,7 +5,7 @@ Each method draws from the posterior of a conjugate linear regression of eight c
 parameters, most of them thousands of chains as one tensor with the exact gradient. Mean and
 variances of what it draws are compared with the law that the method has there: the exact posterior
 where it has no error, its own closed form where it has a known one. A method passes if no mean and
-no variance is further off than five standard errors and the slack that optimisation leaves; what it
+no variance is further off than five standard errors and the slack that optimization leaves; what it
 would overlook is told with each result.
 """
 
@@ -92,7 +92,7 @@ class Trial:
     slack: float = 0.0
 
 
-_OPTIMISED = {"steps": 1500, "lr": 0.02, "batch_size": 1}
+_OPTIMIZED = {"steps": 1500, "lr": 0.02, "batch_size": 1}
 _CYCLES = {"burn_in_cycles": 0, "thinning": 500, "batch_size": 1}
 TRIALS: dict[str, Trial] = {
     "sgld": Trial(
@@ -127,16 +127,16 @@ TRIALS: dict[str, Trial] = {
         samples=50,
     ),
     "vi": Trial(
-        {**_OPTIMISED, "initial_std": 0.1}, _mean_field, copies=1000, samples=10, slack=0.02
+        {**_OPTIMIZED, "initial_std": 0.1}, _mean_field, copies=1000, samples=10, slack=0.02
     ),
     "laplace": Trial({"steps": 100, "lr": 0.01, "batch_size": 30}, copies=0, samples=5000),
     "deep_ensemble": Trial(
-        {**_OPTIMISED, "regulariser": "anchor", "num_samples": 1},
+        {**_OPTIMIZED, "regularizer": "anchor", "num_samples": 1},
         _anchored,
         copies=5000,
         slack=0.01,
     ),
-    "map": Trial(_OPTIMISED, _point, copies=10, slack=0.01),
+    "map": Trial(_OPTIMIZED, _point, copies=10, slack=0.01),
 }
 NOT_TRIED = {
     "import": "draws nothing",

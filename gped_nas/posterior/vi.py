@@ -1,7 +1,7 @@
 """Mean-field variational inference: an independent normal distribution for each parameter (Bayes by
 backprop).
 
-With q(theta) = prod_i N(mu_i, sigma_i^2) it minimises, by Adam over mu and log sigma,
+With q(theta) = prod_i N(mu_i, sigma_i^2) it minimizes, by Adam over mu and log sigma,
 
     F = E_q[-log p(D | theta)] + KL(q, prior) = E_q[-log p(D | theta)] - E_q[log p(theta)] - sum_i
     log sigma_i + const
@@ -52,7 +52,7 @@ from gped_nas.posterior.base import (
 class ViConfig(TrainingConfig, ChainConfig):
     """Settings of ``vi``."""
 
-    steps: int = Field(default=10_000, ge=1, description="optimiser steps")
+    steps: int = Field(default=10_000, ge=1, description="optimizer steps")
     lr: float = Field(
         default=3e-3, gt=0, description="Adam step size, annealed to zero by a cosine"
     )
@@ -126,7 +126,7 @@ def vi(
     size = num_params(problem.shapes)
 
     def start() -> Tensor:
-        mean = flatten(problem.initialise(generator))
+        mean = flatten(problem.initialize(generator))
         return torch.cat([mean, torch.full_like(mean, math.log(cfg.initial_std))])
 
     def objective(params: Params, index_B: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""What every Plotly figure of the pages shares: colours, the empty figure, a chart with its words.
+"""What every Plotly figure of the pages shares: colors, the empty figure, a chart with its words.
 
-Colours are Okabe & Ito's; every group also has its own marker. Pure black stands for "ink": the
+Colors are Okabe & Ito's; every group also has its own marker. Pure black stands for "ink": the
 page turns it light on a dark background. Texts from the study are escaped, since Plotly reads a
 little HTML.
 """

@@ -1,7 +1,7 @@
 """Small drawings that need no script: they are there before one runs, on paper, and where none may
 run.
 
-All text is escaped; colours that follow the colour scheme are classes of ``style.css``.
+All text is escaped; colors that follow the color scheme are classes of ``style.css``.
 """
 
 import html

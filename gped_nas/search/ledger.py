@@ -243,7 +243,7 @@ class Ledger:
         """PED-ANOVA share of each parameter, by objective; empty with fewer than ten complete
         trials.
 
-        PED-ANOVA looks at the low values, so objectives that are maximised are negated first.
+        PED-ANOVA looks at the low values, so objectives that are maximized are negated first.
         """
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(complete) < 10 or not any(t.params for t in complete):

@@ -137,7 +137,7 @@ def violations(values: Mapping[str, float], constraints: Mapping[str, float]) ->
 
     Args:
         values: metrics and costs by name.
-        constraints: bounds by name: at most, and at least for a metric that is maximised.
+        constraints: bounds by name: at most, and at least for a metric that is maximized.
     """
     return {
         name: (bound - values[name]) if _is_maximized(name) else (values[name] - bound)

@@ -49,7 +49,7 @@ def pareto_front(points: ArrayLike, directions: Sequence[str]) -> Mask:
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """Volume that the points dominate within the reference point, all objectives minimised; exact
+    """Volume that the points dominate within the reference point, all objectives minimized; exact
     for any M.
 
     Args:
@@ -93,13 +93,13 @@ def to_box(
     """Objectives as losses in [0, 1]: 0 at ``best``, 1 at ``worst``, clipped in between, shape (N,
     M).
 
-    In the box every objective is minimised and the reference point is all ones, so whatever is
+    In the box every objective is minimized and the reference point is all ones, so whatever is
     worse than ``worst`` in one objective adds no hypervolume. Rows keep a NaN wherever the value is
     not finite.
 
     Args:
         values: (N, M) in their own units.
-        best: (M,); of a maximised objective it is the larger end.
+        best: (M,); of a maximized objective it is the larger end.
         worst: (M,), the reference point.
         scales: for each objective ``linear`` (default) or ``log10``; quality is linear, costs are
             log10.
@@ -129,7 +129,7 @@ def to_box(
 
 def knee(points: ArrayLike) -> int:
     """Index of the point that ``KNEE_RULE`` picks from the front of the points, all objectives
-    minimised.
+    minimized.
 
     Args:
         points: (N, M), for example from ``to_box``; dominated points and rows not finite are passed
@@ -226,7 +226,7 @@ def _exclusive(point: Floats, others: Floats, corner: Floats) -> float:
 
 
 def _area(points: Floats, corner: Floats) -> float:
-    """Hypervolume of two objectives: strips between neighbours, as high as the best point so far."""
+    """Hypervolume of two objectives: strips between neighbors, as high as the best point so far."""
     by_first = points[points[:, 0].argsort()]
     widths = np.diff(by_first[:, 0], append=corner[0])
     heights = corner[1] - np.minimum.accumulate(by_first[:, 1])

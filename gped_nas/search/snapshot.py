@@ -24,7 +24,7 @@ class Reference:
 
     Attributes:
         name: ``teacher`` (average over all posterior samples), ``single_sample`` (the best one by
-            validation NLL), ``map`` (one optimised network of the teacher's genotype), ``unpruned``
+            validation NLL), ``map`` (one optimized network of the teacher's genotype), ``unpruned``
             (a student of the teacher's genotype, never pruned: Bayesian dark knowledge).
         label: for people.
         measures, costs: as in ``TrialRecord``; costs of serving it once.
@@ -103,7 +103,7 @@ class StudySnapshot:
             is empty.
         references: see ``Reference``.
         paired_differences: of test metrics, student and teacher on the same examples.
-        hypervolume: after each trial in ``records`` order, normalised to [0, 1] of the reference
+        hypervolume: after each trial in ``records`` order, normalized to [0, 1] of the reference
             box.
         random_order: expected hypervolume after as many of the same trials in random order, see
             ``search.coverage.random_order``.

@@ -42,7 +42,7 @@ class SearchConfig(Config):
 
 
 class BaselineConfig(Config):
-    """The MAP network that fronts are compared with: the teacher's genotype, optimised instead of
+    """The MAP network that fronts are compared with: the teacher's genotype, optimized instead of
     sampled.
     """
 
@@ -60,7 +60,7 @@ class BaselineConfig(Config):
         default=1000,
         ge=100,
         multiple_of=100,
-        description="optimiser steps for each prior precision",
+        description="optimizer steps for each prior precision",
     )
     lr: float = Field(default=1e-3, gt=0)
 

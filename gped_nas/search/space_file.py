@@ -247,7 +247,7 @@ def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
     for name in teacher.genotype:
         if name in COMMON_VALUES:
             raise ConfigError(
-                f"{place}.{name}: a teacher is neither pruned nor quantised; remove it"
+                f"{place}.{name}: a teacher is neither pruned nor quantized; remove it"
             )
     try:
         return Genotype(teacher.family, **teacher.genotype)

@@ -13,14 +13,14 @@ predictions.
             recomputable manifest.json log_prob-000000.npy ...    float32 or float16 (rows, N, C)
             log-probabilities, nats; of a stream with a
                                        Gaussian likelihood normal-000000.npy ..., float32 (rows, N,
-                                       2): mean and variance of the label, in its normalised unit
+                                       2): mean and variance of the label, in its normalized unit
         derived/                       averaged expectations; may be deleted at any time
         building/                      unfinished work; may be deleted while nothing runs
         provenance.json                times and hosts; outside every digest
         lock                           held by the one process that writes
 
 A segment that was imported as predictions holds ``inputs-000000.npy`` float32 (M, D), the
-normalised inputs, and ``log_prob-000000.npy`` ... float32 (rows, M, C) in place of ``params-...``.
+normalized inputs, and ``log_prob-000000.npy`` ... float32 (rows, M, C) in place of ``params-...``.
 
 A manifest is canonical JSON: ``format_version``, ``kind`` (``weights``, ``predictions`` or
 ``view``), ``stream`` (the key's full digest), ``about`` (plain data: the view's name, its key and
@@ -33,7 +33,7 @@ a process. The header of a shard is that of ``io.npy_header``, byte for byte.
 **float16 predictions** (``stream: {prediction_dtype: float16}``) take half the bytes. What is
 stored is the log-probability l itself, rounded to the nearest float16, anything below -65504 as
 -65504 (its probability is 0 in float64 either way, so that no row ever holds -inf); reading
-normalises each row again by ``log_softmax``, so that rows are distributions: entropies are those of
+normalizes each row again by ``log_softmax``, so that rows are distributions: entropies are those of
 one, and mutual information is not negative. Rounding moves l by at most u |l|, u = 2^-11 = 0.00049
 (by 2^-25 where |l| < 2^-14). With p and p' the C probabilities of a row before and after,
 

@@ -27,7 +27,7 @@ def encode(log_prob: Array, dtype: str) -> Array:
 
 
 def decode(stored: Array) -> Array:
-    """Predictions in float32: a float32 shard as it is, each row of a float16 one normalised again."""
+    """Predictions in float32: a float32 shard as it is, each row of a float16 one normalized again."""
     if stored.dtype == np.float32:
         return stored
     return torch.from_numpy(stored.astype(np.float32)).log_softmax(-1).numpy()

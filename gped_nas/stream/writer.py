@@ -135,7 +135,7 @@ def write_predictions(
     Args:
         root: folder of all streams.
         key: the stream's key; its method names the file they came from.
-        inputs_MD: normalised inputs, float32.
+        inputs_MD: normalized inputs, float32.
         log_prob_SMC: log-probabilities of each sample at them, nats.
         weight_S: weights on any scale.
         provenance: see ``write_weights``.

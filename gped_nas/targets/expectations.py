@@ -44,7 +44,7 @@ def expect(target: Target, predictions_SNC: Tensor, weight_S: Tensor) -> Tensor:
             a derived one, which is computed from the averages of the targets that it requires.
         predictions_SNC: log-probabilities of the samples, nats, or means and variances; see
             ``likelihoods.Prediction``.
-        weight_S: non-negative weights on any scale; normalised here.
+        weight_S: non-negative weights on any scale; normalized here.
 
     Returns:
         (N, G) on the device and in the dtype of the predictions, in the units of ``target``.

@@ -31,7 +31,7 @@ def empirical_quantile(values_SBG: Tensor, weight_S: Tensor, levels: tuple[float
     """Weighted quantiles over posterior samples: (B, G * levels), levels last.
 
     The quantile is the least value that at least a share ``level`` of the weight does not exceed;
-    among the minimisers of the samples' pinball loss it is the least.
+    among the minimizers of the samples' pinball loss it is the least.
     """
     ordered, order = values_SBG.sort(0)
     share = (weight_S.double() / weight_S.double().sum())[order].cumsum(0)

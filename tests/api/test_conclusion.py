@@ -23,7 +23,7 @@ PRECISIONS = "baseline={steps: 100, precisions: [1.0e+5, 1.0, 1.0e+4]}"
 
 
 def log_prob_of(params: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Log-probabilities (N, C) of a network with one hidden layer at normalised inputs."""
+    """Log-probabilities (N, C) of a network with one hidden layer at normalized inputs."""
     hidden = F.relu(x.flatten(1) @ params["layers.0.weight"].mT + params["layers.0.bias"])
     return F.log_softmax(
         (hidden @ params["layers.1.weight"].mT + params["layers.1.bias"]).double(), -1

@@ -57,7 +57,7 @@ def test_predictions_at_held_out_inputs_alone_teach_nothing_and_leave_no_study(h
 
 
 def test_an_ensemble_sees_inputs_as_it_was_trained_on_them(home: Home) -> None:
-    """A linear member with weights W at (raw - 3) / 7, whatever the dataset's own normalisation is."""
+    """A linear member with weights W at (raw - 3) / 7, whatever the dataset's own normalization is."""
     generator = torch.Generator().manual_seed(0)
     weight, bias = (
         torch.randn((MEMBERS, *shape), generator=generator) for shape in ((CLASSES, 64), (CLASSES,))

@@ -35,7 +35,7 @@ def test_an_online_search_says_so_and_begins_with_the_stream_s_first_chain(home:
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
     told = {
-        "optimiser": "adamw",
+        "optimizer": "adamw",
         "precision": study.ledger.document.precision,
         "steps": 15,
         "warmup": 5,
@@ -71,7 +71,7 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     space = gn.load_space("digits_mlp", {**ONE, "targets": TARGETS, "recipe": recipe})
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
-    told = {"mode": "cached", "optimiser": "adamw", "precision": study.ledger.document.precision}
+    told = {"mode": "cached", "optimizer": "adamw", "precision": study.ledger.document.precision}
     assert record.extra["recipe"] == {**recipe, **told}
     assert record.metrics["information_error"] > 0
     student = gn.load_student(f"reports/digits_mlp/students/{record.trial}")
@@ -136,17 +136,18 @@ def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.Monke
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     space = gn.load_space("digits_mlp")
     recipe = {
-        k: v for k, v in space.resolved["recipe"].items() if k not in ("components", "centred")
+        k: v for k, v in space.resolved["recipe"].items() if k not in ("components", "centered")
     }
     before = sha256_text(canonical_json(recipe))[:16]
     assert identity(space, "stream")["recipe"] == before
-    for change in ({"recipe.components": 8}, {"recipe.centred": True}):
+    for change in ({"recipe.components": 8}, {"recipe.centered": True}):
         assert identity(gn.load_space("digits_mlp", change), "stream")["recipe"] != before
 
 
 def test_what_only_fully_connected_students_can_be_is_refused_of_others(home: Home) -> None:
-    space = gn.load_space("mnist_cnn", {"recipe.centred": True})
+    space = gn.load_space("mnist_cnn", {"recipe.centered": True})
     with pytest.raises(
-        ConfigError, match=r"mnist_cnn.yaml: recipe.centred: found true with students of family cnn"
+        ConfigError,
+        match=r"mnist_cnn.yaml: recipe.centered: found true with students of family cnn",
     ):
         space.check_reachable((1, 28, 28), 10)

@@ -164,5 +164,5 @@ def test_teachers_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
     ):
         build(views, method=MAP)
     assert "map" in METHODS
-    with pytest.raises(DataError, match="'pool' takes the unlabelled inputs of dataset 'digits'"):
+    with pytest.raises(DataError, match="'pool' takes the unlabeled inputs of dataset 'digits'"):
         build([{"policy": "pool"}])

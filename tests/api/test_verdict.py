@@ -89,7 +89,7 @@ CASES = {
         "configurational temperature is 0.30",
     ),
     "tempered": ({"target_temperature": 0.98}, "usable with care", "targets temperature 0.98"),
-    "an optimiser": ({"target_temperature": 0.0}, "do not trust", "temperature 0"),
+    "an optimizer": ({"target_temperature": 0.0}, "do not trust", "temperature 0"),
     "one chain": (
         {"chains": 1, "agreement": None, "total_variation": None},
         "usable with care",
@@ -106,10 +106,10 @@ CASES = {
         "usable with care",
         "bias",
     ),
-    "an ensemble": ({"origin": "optimised", "mixing": {}}, "usable with care", "trained points"),
+    "an ensemble": ({"origin": "optimized", "mixing": {}}, "usable with care", "trained points"),
     "an import": ({"origin": "given", "mixing": {}}, "usable with care", "imported"),
     "one point": (
-        {"origin": "optimised", "num_samples": 1, "mixing": {}},
+        {"origin": "optimized", "num_samples": 1, "mixing": {}},
         "do not trust",
         "single posterior sample",
     ),

@@ -30,7 +30,7 @@ from torch import nn
 
 from gped_nas import device, rng
 from gped_nas.io import make_dir, write_json
-from gped_nas.models.base import FAMILIES, Genotype, Params, initialise, num_params
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialize, num_params
 from gped_nas.posterior.base import METHODS, FlatParams, Problem, flatten
 from gped_nas.posterior.priors import GaussianPrior
 
@@ -79,7 +79,7 @@ def problem() -> Problem:
             -F.cross_entropy(family.forward(params, x), y, reduction="none")
         ),
         log_prior=prior,
-        initialise=lambda generator: initialise(shapes, generator=generator),
+        initialize=lambda generator: initialize(shapes, generator=generator),
         x=torch.randn(EXAMPLES, INPUTS, generator=generator),
         y=torch.randint(CLASSES, (EXAMPLES,), generator=generator),
     )
@@ -97,7 +97,7 @@ def chain(target: Problem, name: str, **settings: Any) -> Contender:
 def gradient(target: Problem) -> Contender:
     """Minibatch, forward and backward alone."""
     generator = rng.generator(0, "bench", "gradient")
-    flat = FlatParams(target.shapes, flatten(target.initialise(generator)))
+    flat = FlatParams(target.shapes, flatten(target.initialize(generator)))
 
     def run() -> None:
         for _ in range(STEPS):
@@ -143,7 +143,7 @@ def of_our_potential(target: Problem, *, inplace: bool) -> Contender:
         return -target.potential(params, index_B) / EXAMPLES, torch.empty(0)
 
     return of_posteriors(
-        log_posterior, target.initialise(rng.generator(0, "bench", "start")), inplace=inplace
+        log_posterior, target.initialize(rng.generator(0, "bench", "start")), inplace=inplace
     )
 
 
@@ -160,7 +160,7 @@ def as_documented(target: Problem, *, inplace: bool) -> Contender:
             nn.Linear(400, CLASSES),
         ]
         module = nn.Sequential(*layers)
-    start = target.initialise(rng.generator(0, "bench", "start"))
+    start = target.initialize(rng.generator(0, "bench", "start"))
     params = dict(zip(dict(module.named_parameters()), start.values(), strict=True))
 
     def log_posterior(params: Any, index_B: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -44,17 +44,17 @@ STUDENTS = {
 }
 COARSE: dict[str, list[dict[str, Any]]] = {
     "adamw": [
-        {"optimiser": "adamw", "lr": lr, "beta2": beta2, "batch_size": batch}
+        {"optimizer": "adamw", "lr": lr, "beta2": beta2, "batch_size": batch}
         for lr, beta2, batch in itertools.product(
             (2e-3, 4e-3, 8e-3, 1.6e-2), (0.95, 0.99), (128, 256)
         )
     ],
     "muon": [
-        {"optimiser": "muon", "lr": lr, "lr_rest": rest, "batch_size": batch}
+        {"optimizer": "muon", "lr": lr, "lr_rest": rest, "batch_size": batch}
         for lr, rest, batch in itertools.product((0.02, 0.04, 0.08), (4e-3, 8e-3), (256, 512))
     ],
     "sgd": [
-        {"optimiser": "sgd", "lr": lr, "momentum": 0.9, "batch_size": 128}
+        {"optimizer": "sgd", "lr": lr, "momentum": 0.9, "batch_size": 128}
         for lr in (0.03, 0.1, 0.3)
     ],
 }

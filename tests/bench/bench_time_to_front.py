@@ -81,15 +81,15 @@ def excess(ours_N: torch.Tensor, theirs_N: torch.Tensor) -> list[float]:
 def cached_loop(genotype: Genotype, data: DistillationSet) -> Params:
     """One student by the plain loop."""
     network = Network(genotype, data)
-    optimiser = torch.optim.Adam(network.parameters(), lr=LOOP.lr, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LOOP.lr, fused=True)
     order = BatchOrder(len(data.inputs), LOOP, 0)
     for step in range(LOOP.steps):
         index = next(order)
-        optimiser.param_groups[0]["lr"] = LOOP.lr_at(step)
-        optimiser.zero_grad()
+        optimizer.param_groups[0]["lr"] = LOOP.lr_at(step)
+        optimizer.zero_grad()
         raw = network(data.inputs[index])
         F.cross_entropy(raw, data.expectations["predictive"][index]).backward()
-        optimiser.step()
+        optimizer.step()
     return {name: value.detach() for name, value in network.named().items()}
 
 
@@ -99,15 +99,15 @@ def best_threads(genotype: Genotype, data: DistillationSet) -> int:
     for threads in sorted({1, devices.usable_cores()}):
         torch.set_num_threads(threads)
         network, order = Network(genotype, data), BatchOrder(len(data.inputs), LOOP, 0)
-        optimiser = torch.optim.Adam(network.parameters(), fused=True)
+        optimizer = torch.optim.Adam(network.parameters(), fused=True)
         times = []
         for _ in range(30):
             index, started = next(order), time.perf_counter()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(
                 network(data.inputs[index]), data.expectations["predictive"][index]
             ).backward()
-            optimiser.step()
+            optimizer.step()
             times.append(time.perf_counter() - started)
         seconds[threads] = statistics.median(times)
     return min(seconds, key=lambda threads: seconds[threads])

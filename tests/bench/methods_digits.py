@@ -65,7 +65,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
         for eta in (2e-4, 6e-4, 2e-3)
     ],
     "deep_ensemble": [
-        {"name": "deep_ensemble", "regulariser": kind} for kind in ("prior", "anchor")
+        {"name": "deep_ensemble", "regularizer": kind} for kind in ("prior", "anchor")
     ],
     "hmc": [HMC],
     "laplace": [{"name": "laplace"}],

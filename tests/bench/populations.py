@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.models.base import FAMILIES, Genotype, Params, initialise, num_params
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialize, num_params
 from gped_nas.targets.layout import HeadLayout
 
 NUM_CLASSES = 10
@@ -66,7 +66,7 @@ class Network(nn.Module):
 
     def __init__(self, genotype: Genotype, data: DistillationSet) -> None:
         super().__init__()
-        params = initialise(data.shapes(genotype), generator=torch.Generator().manual_seed(0))
+        params = initialize(data.shapes(genotype), generator=torch.Generator().manual_seed(0))
         self._forward = FAMILIES[genotype.family].forward
         self._names = list(params)
         self.values = nn.ParameterList(nn.Parameter(p) for p in params.values())
@@ -92,7 +92,7 @@ class Loop:
         dtype: torch.dtype,
     ) -> None:
         self.networks = [Network(g, data) for g in genotypes]
-        self.optimisers = [
+        self.optimizers = [
             torch.optim.Adam(n.parameters(), lr=1e-3, fused=True) for n in self.networks
         ]
         self.data, self.batch_size, self.dtype = data, batch_size, dtype
@@ -105,12 +105,12 @@ class Loop:
             self.data.inputs[index].to(self.dtype),
             self.data.expectations["predictive"][index],
         )
-        for network, optimiser in zip(self.networks, self.optimisers, strict=True):
-            optimiser.zero_grad()
+        for network, optimizer in zip(self.networks, self.optimizers, strict=True):
+            optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
                 raw = network(x)
             F.cross_entropy(raw.float(), soft).backward()
-            optimiser.step()
+            optimizer.step()
 
 
 class Stacked:
@@ -129,8 +129,8 @@ class Stacked:
             widest = [max(g["width"][i] for g in members) for i in range(depth)]
             networks = [Network(Genotype("mlp", depth=depth, width=widest), data) for _ in members]
             params, _ = torch.func.stack_module_state(networks)  # type: ignore[arg-type]
-            optimiser = torch.optim.Adam(params.values(), lr=1e-3, fused=True)
-            self.stacks.append((networks[0], params, optimiser))
+            optimizer = torch.optim.Adam(params.values(), lr=1e-3, fused=True)
+            self.stacks.append((networks[0], params, optimizer))
         self.data, self.batch_size = data, batch_size
         self.generator = torch.Generator().manual_seed(0)
 
@@ -138,13 +138,13 @@ class Stacked:
         """One step of every student."""
         index = torch.randint(len(self.data.inputs), (self.batch_size,), generator=self.generator)
         x, soft = self.data.inputs[index], self.data.expectations["predictive"][index]
-        for network, params, optimiser in self.stacks:
+        for network, params, optimizer in self.stacks:
 
             def raw_of(own: Params, network: Network = network) -> Tensor:
                 return torch.func.functional_call(network, own, (x,))  # noqa: B023
 
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             raw_PBU = torch.func.vmap(raw_of)(params)
             loss = -(soft * raw_PBU.log_softmax(-1)).sum(-1).mean(-1).sum()
             loss.backward()
-            optimiser.step()
+            optimizer.step()

@@ -29,7 +29,7 @@ def test_a_report_has_no_serious_fault(visit):
     assert grave(seen.page) == []
 
 
-def test_dark_colours_can_be_told_apart(visit):
+def test_dark_colors_can_be_told_apart(visit):
     seen = visit("one", color_scheme="dark")
     assert seen.undrawn() == []
     assert grave(seen.page, runOnly=["color-contrast"]) == []

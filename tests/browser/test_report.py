@@ -55,7 +55,7 @@ def test_pictures_in_cards_are_decoded(visit):
     assert len(sizes) == 6 and all(size == [8, True] for size in sizes)
 
 
-def test_ink_follows_the_colour_scheme_and_paper_is_black_on_white(visit):
+def test_ink_follows_the_color_scheme_and_paper_is_black_on_white(visit):
     seen = visit("some", color_scheme="light", viewport={"width": 760, "height": 900})
     ink = seen.page.locator("#chart-front .xtick text").first
     expect(ink).to_have_css("fill", "rgb(27, 31, 36)")

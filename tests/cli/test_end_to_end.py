@@ -120,7 +120,7 @@ def _ensemble() -> dict[str, Tensor]:
 
 
 def _probabilities(weights: dict[str, Tensor], x: Tensor) -> NDArray[Any]:
-    """Class probabilities of every member at normalised inputs, (S, N, C), as the user's own code
+    """Class probabilities of every member at normalized inputs, (S, N, C), as the user's own code
     computes them.
     """
     members = []

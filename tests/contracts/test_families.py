@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, Genotype, initialise, num_params
+from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, Genotype, initialize, num_params
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.models.costs import cost_of, count_macs, genotype_cost, smallest_cost
 from gped_nas.models.storage import decode, encode
@@ -20,7 +20,7 @@ def random_params(genotype: Genotype, input_shape, *, dead_share: float):
     """Parameters with positive biases on every unit; a share of each group's units is dead."""
     generator = rng.generator(0, "families", str(genotype), str(dead_share))
     shapes = genotype.shapes(input_shape, NUM_OUTPUTS)
-    params = initialise(shapes, generator=generator)
+    params = initialize(shapes, generator=generator)
     for name, value in params.items():
         if value.dim() == 1:
             params[name] = torch.rand(value.shape, generator=generator) + 0.1

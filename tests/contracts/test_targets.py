@@ -132,12 +132,12 @@ def test_quantiles_of_a_student_that_can_fit_are_those_of_the_samples(name):
     generator = torch.Generator().manual_seed(0)
     values = torch.rand((40, 1, 2), generator=generator, dtype=torch.float64)
     raw = torch.zeros((1, target.num_outputs(2)), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.Adam([raw], lr=0.05)
+    optimizer = torch.optim.Adam([raw], lr=0.05)
     for step in range(500):
-        optimiser.param_groups[0]["lr"] = 0.05 * (1 - step / 500)
-        optimiser.zero_grad()
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 500)
+        optimizer.zero_grad()
         target.loss(raw.expand(40, -1), {}, values[:, 0]).mean().backward()
-        optimiser.step()
+        optimizer.step()
     found = target.predict(raw, {}).detach()[0].view(2, 3)
     low = empirical_quantile(values, torch.ones(40), levels)[0].view(2, 3)
     ordered = values[:, 0].sort(0).values.mT

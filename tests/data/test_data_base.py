@@ -1,4 +1,4 @@
-"""Splitting, normalising and digesting a source's examples."""
+"""Splitting, normalizing and digesting a source's examples."""
 
 import numpy as np
 import pytest
@@ -80,13 +80,13 @@ def test_given_test_part_is_kept_whole_and_in_order() -> None:
 def test_split_is_told_with_sizes() -> None:
     assert _built(40, seed=3).split_text == (
         "test: 8 of 40 examples, carved with seed 3; validation: 8 of the 32 examples left, "
-        "carved with seed 3; train: the other 24; unlabelled: 0 inputs"
+        "carved with seed 3; train: the other 24; unlabeled: 0 inputs"
     )
     assert "test: 7 examples, as the source gives them" in _built(test=_numbered(7)).split_text
 
 
-def test_distillation_is_train_followed_by_unlabelled_inputs() -> None:
-    dataset = _built(unlabelled=torch.tensor([[500], [501]]))
+def test_distillation_is_train_followed_by_unlabeled_inputs() -> None:
+    dataset = _built(unlabeled=torch.tensor([[500], [501]]))
     assert torch.equal(
         dataset.raw("distillation"), torch.cat([dataset.train.x, torch.tensor([[500], [501]])])
     )
@@ -100,7 +100,7 @@ def test_distillation_is_train_followed_by_unlabelled_inputs() -> None:
         {"test": 0.3},
         {"validation": 0.3},
         {"class_names": ("even", "odd", "neither")},
-        {"unlabelled": torch.tensor([[7]])},
+        {"unlabeled": torch.tensor([[7]])},
         {"test": _numbered(8)},
     ],
 )
@@ -123,7 +123,7 @@ def test_digest_changes_with_one_byte(part: str) -> None:
             validation=0.2,
             seed=0,
             where="here",
-            unlabelled=pool,
+            unlabeled=pool,
         ).digest
 
     assert digest(True) != digest(False)
@@ -150,7 +150,7 @@ def test_digest_changes_with_one_label() -> None:
 
 
 def test_normalization_is_fitted_on_train_only() -> None:
-    dataset = _built(40, unlabelled=torch.tensor([[10**6]]))
+    dataset = _built(40, unlabeled=torch.tensor([[10**6]]))
     train = dataset.train.x.double()
     assert dataset.normalization.mean == pytest.approx(float(train.mean()), rel=1e-12)
     assert dataset.normalization.std == pytest.approx(float(train.std(unbiased=False)), rel=1e-12)

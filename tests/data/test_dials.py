@@ -10,18 +10,18 @@ from gped_nas.data.dials import DataConfig, patched, turn
 from gped_nas.errors import ConfigError, DataError
 
 WHERE = "a.yaml: data"
-PARTS = ("train", "validation", "test", "unlabelled")
+PARTS = ("train", "validation", "test", "unlabeled")
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    """The digits plus 300 unlabelled inputs, without a zero pixel: a zero is a patch's."""
+    """The digits plus 300 unlabeled inputs, without a zero pixel: a zero is a patch's."""
     found = load({"name": "digits"})
     parts = {
         name: replace(found.split(name), x=found.split(name).x + 1)
         for name in ("train", "validation", "test")
     }
-    return replace(found, **parts, unlabelled=found.test.x[:300] + 2)
+    return replace(found, **parts, unlabeled=found.test.x[:300] + 2)
 
 
 def corners(x: torch.Tensor, side: int) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_subsets_are_nested_and_the_whole_pool_stays(digits: Dataset) -> None:
         assert len(turned.train) == num and kept <= now
         kept = now
         assert sorted(row.tobytes() for row in turned.raw("distillation").numpy()) == pool
-        assert torch.equal(turned.unlabelled[-300:], digits.unlabelled)
+        assert torch.equal(turned.unlabeled[-300:], digits.unlabeled)
         assert (
             torch.equal(turned.test.x, digits.test.x)
             and turned.normalization == digits.normalization

@@ -99,7 +99,7 @@ def test_optional_arrays_are_used(tmp_path: Path) -> None:
     assert dataset.class_names == ("cat", "dog", "emu")
     assert dataset.test.x.tolist() == test["x_test"].tolist()
     assert dataset.test.y.tolist() == [0, 1, 1, 0]
-    assert dataset.unlabelled.tolist() == pool.tolist()
+    assert dataset.unlabeled.tolist() == pool.tolist()
     assert len(dataset.train) + len(dataset.validation) == 20
 
 

@@ -11,7 +11,7 @@ from gped_nas.data.synthetic import exact_posterior
 from gped_nas.errors import DataError
 
 
-def test_diabetes_is_split_and_normalised_on_its_training_part() -> None:
+def test_diabetes_is_split_and_normalized_on_its_training_part() -> None:
     dataset = load({"name": "diabetes"})
     assert (dataset.task, dataset.num_outputs, dataset.input_shape) == ("regression", 1, (10,))
     with pytest.raises(DataError, match="'diabetes': found labels that are real numbers, expected"):

@@ -32,7 +32,7 @@ def _noise(**changes: object) -> View:
 
 
 @pytest.mark.parametrize("part", get_args(Part))
-def test_clean_view_is_the_normalised_part(digits: Dataset, part: str) -> None:
+def test_clean_view_is_the_normalized_part(digits: Dataset, part: str) -> None:
     assert parse_view({"policy": "clean"}, WHERE, 0).part == "distillation"
     view = parse_view({"policy": "clean"}, WHERE, 0, part)  # type: ignore[arg-type]
     assert torch.equal(view.inputs(digits), digits.inputs(part))  # type: ignore[arg-type]
@@ -215,15 +215,15 @@ def test_a_policy_that_asks_samples_needs_them_and_its_key_holds_them(digits: Da
     assert bound[0].key() == {**view.key(), "samples": "a"}
 
 
-def test_pool_is_the_unlabelled_inputs_alone_and_refused_without_any(digits: Dataset) -> None:
+def test_pool_is_the_unlabeled_inputs_alone_and_refused_without_any(digits: Dataset) -> None:
     view = parse_view({"policy": "pool"}, WHERE, 0)
-    assert view.part == "unlabelled" and re.fullmatch(r"unlabelled-pool-[0-9a-f]{8}", view.name)
+    assert view.part == "unlabeled" and re.fullmatch(r"unlabeled-pool-[0-9a-f]{8}", view.name)
     extra = digits.test.x[:5] + 1
-    own = replace(digits, unlabelled=extra)
+    own = replace(digits, unlabeled=extra)
     assert torch.equal(view.inputs(own), digits.normalization(extra))
     view.check(own, WHERE)
     with pytest.raises(
         DataError,
-        match=r"views\[0\]: policy 'pool' takes the unlabelled inputs of dataset 'digits'",
+        match=r"views\[0\]: policy 'pool' takes the unlabeled inputs of dataset 'digits'",
     ):
         view.check(digits, WHERE)

@@ -13,7 +13,7 @@ from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
-from gped_nas.models.base import FAMILIES, Genotype, Params, initialise
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialize
 from gped_nas.targets.layout import HeadLayout
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def fresh(
     data, students = make_data(1), []
     for i, genotype in enumerate(genotypes):
         generator = torch.Generator().manual_seed(100 * seed + i)
-        params = initialise(data.shapes(genotype), generator=generator)
+        params = initialize(data.shapes(genotype), generator=generator)
         params = {
             name: p + 0.1 * torch.randn(p.shape, generator=generator) for name, p in params.items()
         }
@@ -83,7 +83,7 @@ def bundle_of(
     shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
     family = students[0].genotype.family
     if family == "mlp":
-        centres = [s.centres for s in students]
+        centers = [s.centers for s in students]
         return FusedMlp(
             shapes,
             [s.chain for s in students],
@@ -91,7 +91,7 @@ def bundle_of(
             dtype=dtype,
             device=CPU,
             round_to=round_to,
-            centres=centres,
+            centers=centers,
         )
     return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)
 

@@ -15,7 +15,7 @@ from gped_nas.errors import StudyError, exit_code
 from tests.distill.populations import CPU, MIXED, MLP, make_data
 from tests.distill.test_resume import course_of, recipe_of
 
-COURSE = course_of(recipe_of(components=5, centred=True, average=0.5))
+COURSE = course_of(recipe_of(components=5, centered=True, average=0.5))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_everything_comes_back_as_it_was(student, path):
     for field in dataclasses.fields(student):
         assert equal(getattr(loaded, field.name), getattr(student, field.name)), field.name
     assert list(loaded.params) == list(student.params), "in the family's order"
-    assert student.frame and student.centres and student.average and student.position
+    assert student.frame and student.centers and student.average and student.position
     assert student.num_dead and student.rungs and student.losses
 
 
@@ -124,10 +124,13 @@ def test_another_version_is_refused(path, student, monkeypatch):
     ("course", "message"),
     [
         (
-            course_of(recipe_of(components=5, centred=True, average=0.5, lr=0.03)),
+            course_of(recipe_of(components=5, centered=True, average=0.5, lr=0.03)),
             "recipe.lr 0.02, expected 0.03",
         ),
-        (course_of(recipe_of(components=5, centred=True)), "recipe.average 0.5, expected left out"),
+        (
+            course_of(recipe_of(components=5, centered=True)),
+            "recipe.average 0.5, expected left out",
+        ),
         (dataclasses.replace(COURSE, seed=1), "found seed 0, expected 1"),
         (dataclasses.replace(COURSE, data=make_data(59)), "found data "),
         (dataclasses.replace(COURSE, validation=make_data(36)), "found validation "),
@@ -140,7 +143,7 @@ def test_a_student_of_another_course_is_refused(path, course, message):
 
 
 def test_an_equal_course_is_the_same(path, student):
-    loaded = load_trainee(path, course_of(recipe_of(components=5, centred=True, average=0.5)))
+    loaded = load_trainee(path, course_of(recipe_of(components=5, centered=True, average=0.5)))
     assert all(torch.equal(loaded.params[name], p) for name, p in student.params.items())
 
 

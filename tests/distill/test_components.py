@@ -13,7 +13,7 @@ from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, Genotype, initialise
+from gped_nas.models.base import FAMILIES, Genotype, initialize
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
 FIRST = ("layers.0.weight", "layers.0.bias")
@@ -42,7 +42,7 @@ def test_a_student_is_the_same_function_inside_the_frame_and_outside(depth):
     pool = make_pool(shape=(1, 4, 4))
     frame = fit(pool.inputs, 5)
     genotype = mlp(depth, [6] * depth)
-    params = initialise(pool.shapes(genotype), generator=torch.Generator().manual_seed(2))
+    params = initialize(pool.shapes(genotype), generator=torch.Generator().manual_seed(2))
     inside = frame.enter(params, FIRST)
     assert inside["layers.0.weight"].shape[1] == 5
     forward = FAMILIES["mlp"].forward
@@ -61,7 +61,7 @@ def test_a_student_is_the_same_function_inside_the_frame_and_outside(depth):
 
 def test_with_every_direction_no_weight_is_lost():
     pool = make_pool()
-    params = initialise(pool.shapes(mlp(1, 6)), generator=torch.Generator().manual_seed(2))
+    params = initialize(pool.shapes(mlp(1, 6)), generator=torch.Generator().manual_seed(2))
     frame = fit(pool.inputs, 9)
     torch.testing.assert_close(
         frame.leave(frame.enter(params, FIRST), FIRST)["layers.0.weight"], params["layers.0.weight"]

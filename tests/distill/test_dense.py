@@ -1,4 +1,4 @@
-"""A dense family of a third party, with names of its own: fused, centred and reduced by structure."""
+"""A dense family of a third party, with names of its own: fused, centered and reduced by structure."""
 
 from math import prod
 
@@ -98,8 +98,8 @@ def students_of(family, recipe, **more):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"centred": True}, {"components": 10}, {"optimiser": "muon", "lr_rest": 0.01}],
-    ids=["plain", "centred", "components", "muon"],
+    [{}, {"centered": True}, {"components": 10}, {"optimizer": "muon", "lr_rest": 0.01}],
+    ids=["plain", "centered", "components", "muon"],
 )
 def test_it_is_trained_as_mlp_is(changes, ladder):
     """With the numbers that students of mlp begin with, which are drawn from another seed."""
@@ -108,7 +108,7 @@ def test_it_is_trained_as_mlp_is(changes, ladder):
     for student, twin in zip(students, twins, strict=True):
         assert [p.shape for p in student.params.values()] == [p.shape for p in twin.params.values()]
         student.params = dict(zip(student.params, twin.params.values(), strict=True))
-        student.centres = twin.centres
+        student.centers = twin.centers
     for student, twin in zip(
         train(course, students, until=40, device=CPU),
         train(course, twins, until=40, device=CPU),
@@ -169,7 +169,7 @@ def test_a_linear_model_is_a_chain_of_one_layer():
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"), [({"components": 4}, "components"), ({"centred": True}, "centred")]
+    ("changes", "key"), [({"components": 4}, "components"), ({"centered": True}, "centered")]
 )
 def test_a_family_that_is_wired_otherwise_is_refused(changes, key, monkeypatch):
     monkeypatch.setitem(FAMILIES._items, "wired", Wired())

@@ -87,10 +87,10 @@ def test_every_number_has_its_own_place(round_to):
     assert matrices == expected, "all weights but the last layer's"
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
-def test_widths_rounded_up_change_rounding_alone(optimiser):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+def test_widths_rounded_up_change_rounding_alone(optimizer):
     """Twenty steps with proximal ones, of which the last ten after a layout of its own."""
-    recipe = Recipe(steps=20, optimiser=optimiser, lr=0.02, lr_rest=0.01, weight_decay=0.1)
+    recipe = Recipe(steps=20, optimizer=optimizer, lr=0.02, lr_rest=0.01, weight_decay=0.1)
     results, num_numbers = [], 0
     for round_to in (1, 8):
         students = fresh(MLP)
@@ -108,7 +108,7 @@ def test_widths_rounded_up_change_rounding_alone(optimiser):
         for own in training._bundle.views(used):
             for view in own.values():
                 view.fill_(1)
-        for flat in (buffers.theta, *training._optimiser.memory.values()):
+        for flat in (buffers.theta, *training._optimizer.memory.values()):
             assert (flat[used == 0] == 0).all(), "units that rounding added stay zero"
     for plain, rounded in zip(*results, strict=True):
         assert relative_difference(rounded.params, plain.params) < 2e-5, str(plain.genotype)

@@ -13,7 +13,7 @@ from gped_nas.distill.precision import decided
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import Interrupted
-from gped_nas.models.base import Genotype, initialise
+from gped_nas.models.base import Genotype, initialize
 from gped_nas.targets.layout import HeadLayout
 
 CPU = torch.device("cpu")
@@ -156,12 +156,12 @@ def test_a_diverging_sibling_harms_nobody(monkeypatch, value):
     seed = student_seed(0, bad)
 
     def broken(shapes, *, generator):
-        params = initialise(shapes, generator=generator)
+        params = initialize(shapes, generator=generator)
         if generator.initial_seed() == seed:
             params["layers.0.weight"].fill_(value)
         return params
 
-    monkeypatch.setattr("gped_nas.models.base.initialise", broken)
+    monkeypatch.setattr("gped_nas.models.base.initialize", broken)
     students = run(population)
     assert "not finite" in students[3].failure or students[3].losses[-1][1] > 1e20
     for before, after in zip([*clean[:3], *clean[4:]], [*students[:3], *students[4:]], strict=True):
@@ -174,11 +174,11 @@ def test_an_infinite_loss_is_not_finite(monkeypatch):
     """
 
     def broken(shapes, *, generator):
-        params = initialise(shapes, generator=generator)
+        params = initialize(shapes, generator=generator)
         params["layers.0.weight"].zero_()[0] = -3e38
         return params
 
-    monkeypatch.setattr("gped_nas.models.base.initialise", broken)
+    monkeypatch.setattr("gped_nas.models.base.initialize", broken)
     pool = make_pool(targets=("predictive",))
     pool = dataclasses.replace(pool, inputs=torch.full((150, 1, 3, 3), 2.0))
     student = run([mlp(0, ())], pool, SHORT.model_copy(update={"steps": 1}))[0]

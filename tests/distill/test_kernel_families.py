@@ -1,4 +1,4 @@
-"""Whole populations of every family under every optimiser against the oracle, however they are laid
+"""Whole populations of every family under every optimizer against the oracle, however they are laid
 out.
 """
 
@@ -19,7 +19,7 @@ from tests.distill.populations import CPU, MIXED, make_data, relative_difference
 OPTIMISERS = ("adamw", "muon", "sgd")
 
 
-def recipe_of(optimiser, **more):
+def recipe_of(optimizer, **more):
     settings = {
         "steps": 50,
         "batch_size": 16,
@@ -34,7 +34,7 @@ def recipe_of(optimiser, **more):
         "target_weights": {"expected_entropy": 2.0},
         "precision": "float32",
     }
-    return Recipe(optimiser=optimiser, **{**settings, **more})
+    return Recipe(optimizer=optimizer, **{**settings, **more})
 
 
 def run(genotypes, recipe, **more):
@@ -62,17 +62,17 @@ def check(students, recipe, bound=2e-5):
     ],
     ids=["plain", "average-and-own-step-sizes", "odd-pruning"],
 )
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_students_equal_those_of_the_oracle(optimiser, more):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_students_equal_those_of_the_oracle(optimizer, more):
     """50 steps, pruned on the way; students of all families at once."""
-    recipe = recipe_of(optimiser, **more)
+    recipe = recipe_of(optimizer, **more)
     students = run(MIXED, recipe)
     check(students, recipe)
     assert sum(student.num_dead for student in students) > 3
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_workers_share_a_population_and_change_rounding_alone(optimiser, monkeypatch):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_workers_share_a_population_and_change_rounding_alone(optimizer, monkeypatch):
     monkeypatch.setattr(layout, "_WORTH_A_WORKER", 1)
     seen = set()
     step = TrainedBundle.step
@@ -82,7 +82,7 @@ def test_workers_share_a_population_and_change_rounding_alone(optimiser, monkeyp
         return step(self, *args)
 
     monkeypatch.setattr(TrainedBundle, "step", watched)
-    recipe = recipe_of(optimiser, average=0.9)
+    recipe = recipe_of(optimizer, average=0.9)
     alone = run(MIXED, recipe, workers=1)
     assert seen == {threading.get_ident()}
     seen.clear()
@@ -104,9 +104,9 @@ def test_a_fault_in_a_worker_is_told(monkeypatch):
         run(MIXED, recipe_of("adamw"), workers=3)
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_order_and_siblings_change_rounding_alone(optimiser):
-    recipe = recipe_of(optimiser)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_order_and_siblings_change_rounding_alone(optimizer):
+    recipe = recipe_of(optimizer)
     students = run(MIXED, recipe)
     for seed, size in enumerate((len(MIXED), 3)):
         order = random.Random(seed).sample(range(len(MIXED)), size)
@@ -114,8 +114,8 @@ def test_order_and_siblings_change_rounding_alone(optimiser):
             assert relative_difference(student.params, students[i].params) < 2e-5, str(MIXED[i])
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_widths_rounded_up_change_rounding_alone(optimiser, monkeypatch):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_widths_rounded_up_change_rounding_alone(optimizer, monkeypatch):
     """As on a GPU, through pruning and a new layout."""
     fused = team.FusedMlp
     made = []
@@ -125,7 +125,7 @@ def test_widths_rounded_up_change_rounding_alone(optimiser, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(team, "FusedMlp", rounded)
-    recipe = recipe_of(optimiser, average=0.9)
+    recipe = recipe_of(optimizer, average=0.9)
     check(run([g for g in MIXED if g.family == "mlp"], recipe), recipe)
     assert len(made) == 2
 
@@ -139,11 +139,11 @@ def test_a_population_of_one(genotype):
     check(run([genotype], recipe), recipe)
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_students_in_bfloat16_learn_what_those_in_float32_do(optimiser):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_students_in_bfloat16_learn_what_those_in_float32_do(optimizer):
     """To within a tenth of the loss, and not by the very same numbers."""
     full, half = (
-        run(MIXED, recipe_of(optimiser, precision=p, lr=0.03)) for p in ("float32", "bfloat16")
+        run(MIXED, recipe_of(optimizer, precision=p, lr=0.03)) for p in ("float32", "bfloat16")
     )
     for one, other in zip(full, half, strict=True):
         assert not other.failure

@@ -12,7 +12,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.team import Team
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.errors import EnvironmentProblem
-from gped_nas.models.base import initialise
+from gped_nas.models.base import initialize
 from tests.distill.populations import CPU, MIXED, make_data, relative_difference
 
 RECIPE = Recipe(steps=30, batch_size=16, warmup=5, lr=0.02, precision="float32")
@@ -138,7 +138,7 @@ def test_another_error_is_no_lack_of_memory(error, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bad", "value", "optimiser"),
+    ("bad", "value", "optimizer"),
     [
         (0, math.nan, "muon"),
         (5, math.inf, "adamw"),
@@ -148,25 +148,25 @@ def test_another_error_is_no_lack_of_memory(error, monkeypatch):
         (3, math.inf, "muon"),
     ],
 )
-def test_a_student_that_diverges_fails_alone(bad, value, optimiser, monkeypatch):
+def test_a_student_that_diverges_fails_alone(bad, value, optimizer, monkeypatch):
     """Of every family, through pruning and rungs; its siblings are trained as ever, to the bit.
 
     It has no penalty, so that it is left as large and the layout the same in both runs: another one
         rounds otherwise.
     """
     population = [g.replace(group_penalty=0.0) if i == bad else g for i, g in enumerate(MIXED)]
-    recipe = RECIPE.model_copy(update={"optimiser": optimiser, "rungs": 3, "lr_rest": 0.01})
+    recipe = RECIPE.model_copy(update={"optimizer": optimizer, "rungs": 3, "lr_rest": 0.01})
     more = {"validation": make_data(20, seed=1)}
     clean = run(population, recipe, **more)
     seed = student_seed(0, population[bad])
 
     def broken(shapes, *, generator):
-        params = initialise(shapes, generator=generator)
+        params = initialize(shapes, generator=generator)
         if generator.initial_seed() == seed:
             next(iter(params.values())).fill_(value)
         return params
 
-    monkeypatch.setattr("gped_nas.models.base.initialise", broken)
+    monkeypatch.setattr("gped_nas.models.base.initialize", broken)
     students = run(population, recipe, **more)
     assert students[bad].failure == "training diverged: its numbers are not finite"
     for i, (one, other) in enumerate(zip(clean, students, strict=True)):

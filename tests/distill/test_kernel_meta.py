@@ -31,7 +31,7 @@ POPULATIONS = {
 
 
 def meta_training(
-    family: str, dtype: torch.dtype, recipe: Recipe, *, centred: bool = False
+    family: str, dtype: torch.dtype, recipe: Recipe, *, centered: bool = False
 ) -> tuple[DistillationSet, TrainedBundle]:
     pool = DistillationSet(
         inputs=torch.empty((40, 1, 8, 8), device=META),
@@ -49,14 +49,14 @@ def meta_training(
 
     bundle: Bundle
     if family == "mlp":
-        centres = (
+        centers = (
             [tuple(torch.empty(w, device=META) for w in g["width"]) for g in genotypes]
-            if centred
+            if centered
             else []
         )
         chains = [dense_chain(FAMILIES[family], shape) for shape in shapes]
         bundle = FusedMlp(
-            shapes, chains, value, dtype=dtype, device=META, round_to=8, centres=centres
+            shapes, chains, value, dtype=dtype, device=META, round_to=8, centers=centers
         )
     else:
         bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
@@ -67,12 +67,12 @@ def meta_training(
     return pool, TrainedBundle(bundle, students, recipe, updates=0)
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("family", sorted(POPULATIONS))
-def test_a_step_never_waits_for_the_device(family, dtype, optimiser) -> None:
+def test_a_step_never_waits_for_the_device(family, dtype, optimizer) -> None:
     pool, training = meta_training(
-        family, dtype, Recipe(steps=10, batch_size=8, optimiser=optimiser)
+        family, dtype, Recipe(steps=10, batch_size=8, optimizer=optimizer)
     )
     losses = training.step(*pool.batch(torch.empty(8, dtype=torch.long, device=META)), 0.1)
     training.shrink(0.1)
@@ -80,9 +80,9 @@ def test_a_step_never_waits_for_the_device(family, dtype, optimiser) -> None:
     assert losses.device.type == "meta"
 
 
-def test_nor_does_a_centred_one() -> None:
+def test_nor_does_a_centered_one() -> None:
     pool, training = meta_training(
-        "mlp", torch.bfloat16, Recipe(steps=10, batch_size=8), centred=True
+        "mlp", torch.bfloat16, Recipe(steps=10, batch_size=8), centered=True
     )
     losses = training.step(*pool.batch(torch.empty(8, dtype=torch.long, device=META)), 0.1)
     assert losses.shape == (2,)

@@ -1,4 +1,4 @@
-"""Optimisers over flat buffers against torch's own, their metrics, and that no student touches
+"""Optimizers over flat buffers against torch's own, their metrics, and that no student touches
 another.
 """
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from gped_nas.distill.optim import Muon, Sgd, orthogonalise
+from gped_nas.distill.optim import Muon, Sgd, orthogonalize
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES
 from tests.distill.populations import (
@@ -27,7 +27,7 @@ KINDS = ("adamw", "muon", "sgd")
 
 def recipe_of(kind, **more):
     return Recipe(
-        optimiser=kind, steps=100, weight_decay=0.1, beta2=0.95, momentum=0.8, lr_rest=1e-3, **more
+        optimizer=kind, steps=100, weight_decay=0.1, beta2=0.95, momentum=0.8, lr_rest=1e-3, **more
     )
 
 
@@ -44,13 +44,13 @@ def trained(students, recipe, steps=6, lr=0.02, **more):
 def torch_alone(student, recipe, steps=6, lr=0.02):
     """One student by ``torch.optim``, on the gradients of autograd."""
     leaves = {name: p.clone().requires_grad_() for name, p in student.params.items()}
-    if recipe.optimiser == "adamw":
+    if recipe.optimizer == "adamw":
         betas = (recipe.beta1, recipe.beta2)
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             leaves.values(), lr=lr, betas=betas, weight_decay=recipe.weight_decay
         )
     else:
-        optimiser = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             leaves.values(),
             lr=lr,
             momentum=recipe.momentum,
@@ -59,9 +59,9 @@ def torch_alone(student, recipe, steps=6, lr=0.02):
         )
     for step in range(steps):
         x, said = batch(seed=step)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value_of(FAMILIES[student.genotype.family].forward(leaves, x), said).backward()
-        optimiser.step()
+        optimizer.step()
     return {name: p.detach() for name, p in leaves.items()}
 
 
@@ -117,19 +117,19 @@ def test_an_update_block_by_block_is_that_of_the_whole(kind, factors, monkeypatc
 # -- muon
 
 
-def test_orthogonalised_matrices_keep_their_singular_vectors():
+def test_orthogonalized_matrices_keep_their_singular_vectors():
     generator = torch.Generator().manual_seed(0)
     stack = torch.randn((3, 5, 9), generator=generator, dtype=torch.float64)
     for given in (stack, stack.mT):
-        found = orthogonalise(given)
+        found = orthogonalize(given)
         left, before, right = torch.linalg.svd(given, full_matrices=False)
         inner = left.mT @ found @ right.mT
         singular = inner.diagonal(dim1=1, dim2=2)
         assert (inner - torch.diag_embed(singular)).abs().max() < 1e-9
         assert (singular > 0.6).all() and (singular < 1.3).all(), "about one, whatever they were"
         assert before.max() > 3
-    assert torch.allclose(orthogonalise(stack.mT), orthogonalise(stack).mT)
-    assert torch.equal(orthogonalise(torch.zeros(2, 3, 3)), torch.zeros(2, 3, 3)), (
+    assert torch.allclose(orthogonalize(stack.mT), orthogonalize(stack).mT)
+    assert torch.equal(orthogonalize(torch.zeros(2, 3, 3)), torch.zeros(2, 3, 3)), (
         "no gradient is no step"
     )
 
@@ -184,16 +184,16 @@ def test_metric_of_adamw_by_hand():
         ].double()
         second = 0.999 * (second if step else 0) + 0.001 * gradient.square()
         expected = 1 / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
-        found = training._optimiser.metric(1, "layers.1.weight")
+        found = training._optimizer.metric(1, "layers.1.weight")
         assert found.dtype == torch.float32
         assert ((found - expected) / expected).abs().max() < 2e-6
 
 
 def test_metric_of_sgd_by_hand():
     _, training = trained(fresh(MLP), recipe_of("sgd"))
-    assert isinstance(training._optimiser, Sgd)
+    assert isinstance(training._optimizer, Sgd)
     assert torch.allclose(
-        training._optimiser.metric(4, "layers.1.weight"), torch.full((6, 4), 5.0)
+        training._optimizer.metric(4, "layers.1.weight"), torch.full((6, 4), 5.0)
     )  # 1 / (1 - 0.8)
 
 
@@ -202,15 +202,15 @@ def test_metric_of_muon_is_of_the_step_that_was_taken():
     of ``lr``.
     """
     students, training = trained(fresh(RESNET), recipe_of("muon", lr=0.1), steps=1)
-    assert isinstance(training._optimiser, Muon)
+    assert isinstance(training._optimizer, Muon)
     name = "layers.1.0.norm1.gain"
     gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1][name]
     assert torch.allclose(
-        training._optimiser.metric(1, name), 1e-3 / 0.1 / (gradient.abs() + 1e-8), rtol=1e-4
+        training._optimizer.metric(1, name), 1e-3 / 0.1 / (gradient.abs() + 1e-8), rtol=1e-4
     )
     momentum = students[1].memory["momentum"]["layers.1.0.conv1.weight"].flatten(1)
-    rows = training._optimiser.metric(1, "layers.1.0.conv1.weight")
-    step = orthogonalise(training_gradient(training, "layers.1.0.conv1.weight")[None])[0]
+    rows = training._optimizer.metric(1, "layers.1.0.conv1.weight")
+    step = orthogonalize(training_gradient(training, "layers.1.0.conv1.weight")[None])[0]
     assert torch.allclose(rows[:, 0, 0, 0], step.norm(dim=1) / momentum.norm(dim=1), rtol=1e-4)
     assert (rows == rows[:, :1, :1, :1]).all()
 
@@ -231,7 +231,7 @@ def test_metrics_are_positive_and_finite(family, kind):
     _, training = trained(students, recipe_of(kind), steps=2)
     for i, student in enumerate(students):
         for name, p in student.params.items():
-            metric = training._optimiser.metric(i, name)
+            metric = training._optimizer.metric(i, name)
             assert (
                 metric.shape == p.shape
                 and bool((metric > 0).all())
@@ -247,7 +247,7 @@ def test_metrics_are_positive_and_finite(family, kind):
 @pytest.mark.parametrize(("family", "bad"), [("mlp", 3), ("mlp", 5), ("cnn", 0), ("resnet", 1)])
 def test_one_that_diverges_changes_no_bit_of_another(family, bad, kind, value):
     """In one layout, through updates and proximal steps; number 3 shares products and an
-    optimiser's stacks.
+    optimizer's stacks.
     """
     results = []
     for broken in (False, True):

@@ -45,7 +45,7 @@ def test_prox_equals_bisection(problem, step, penalty):
 
 @given(problems(), st.floats(1e-5, 1.0), st.floats(1e-6, 10.0))
 @settings(max_examples=100, deadline=None)
-def test_prox_minimises_its_objective(problem, step, penalty):
+def test_prox_minimizes_its_objective(problem, step, penalty):
     """The optimality condition of the definition itself: 0 in (z - w) / (step D) + lambda sqrt(n)
     d||z||.
     """
@@ -127,7 +127,7 @@ def test_fixed_points_are_stationary_points_of_loss_plus_penalty():
 
 
 def test_kernel_training_rests_near_a_stationary_point():
-    """A student trained to the end of its penalised phase: every living group balances loss and
+    """A student trained to the end of its penalized phase: every living group balances loss and
     penalty.
     """
     generator = torch.Generator().manual_seed(1)
@@ -185,7 +185,7 @@ def test_the_range_of_the_penalty_on_digits(digits):
 
 
 def test_a_weak_penalty_kills_only_units_that_no_example_reaches(digits, monkeypatch):
-    """Where a unit of He's initialisation never fires, its gradient fades to zero and any penalty
+    """Where a unit of He's initialization never fires, its gradient fades to zero and any penalty
     removes it.
     """
     killed = []

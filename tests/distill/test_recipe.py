@@ -93,12 +93,12 @@ def test_online_is_shown_single_samples_unless_told_otherwise():
         ({"rungs": 3, "mode": "online"}, "rungs: found it with update newest, expected averaged"),
         ({"rungs": -1}, "f: rungs: found -1, expected greater than or equal to 0"),
         ({"average": 1.0}, "f: average: found 1.0, expected less than 1"),
-        ({"optimiser": "adam"}, "f: optimiser: found 'adam'; did you mean 'adamw'?"),
+        ({"optimizer": "adam"}, "f: optimizer: found 'adam'; did you mean 'adamw'?"),
         ({"precision": "float16"}, "f: precision: found 'float16'; did you mean 'bfloat16'?"),
         ({"lr_width_power": 1.5}, "f: lr_width_power: found 1.5, expected less than or equal to 1"),
     ],
 )
-def test_rungs_optimisers_and_precisions_that_cannot_be_are_refused(settings, message):
+def test_rungs_optimizers_and_precisions_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError) as caught:
         parse(Recipe, settings, "f")
     assert message in str(caught.value)
@@ -128,12 +128,12 @@ def test_proximal_steps_act_over_every_step_of_the_first_phase_once(steps, prune
 
 
 def test_a_record_tells_the_kind_of_training_and_what_is_not_the_default():
-    kind = {"mode": "cached", "update": "averaged", "optimiser": "adamw", "precision": "auto"}
+    kind = {"mode": "cached", "update": "averaged", "optimizer": "adamw", "precision": "auto"}
     assert Recipe().to_record() == kind
-    told = Recipe(steps=7, optimiser="muon", lr_rest=0.25, precision="bfloat16").to_record()
+    told = Recipe(steps=7, optimizer="muon", lr_rest=0.25, precision="bfloat16").to_record()
     assert told == {
         **kind,
-        "optimiser": "muon",
+        "optimizer": "muon",
         "precision": "bfloat16",
         "steps": 7,
         "lr_rest": 0.25,

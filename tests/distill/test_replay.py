@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from gped_nas.distill import kernel, team
-from gped_nas.distill.centring import unit_means
+from gped_nas.distill.centering import unit_means
 from gped_nas.distill.feed import BatchOrder
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
@@ -103,14 +103,14 @@ def indices_of(data, recipe):
     return BatchOrder(len(data.inputs), recipe, 0).take(recipe.steps)
 
 
-def step_of(families, recipe, dtype=torch.float32, *, centred=False):
+def step_of(families, recipe, dtype=torch.float32, *, centered=False):
     data = make_data(40)
     lr_T = torch.tensor([recipe.lr_at(step) for step in range(recipe.steps)])
     bundles = []
     for family in families:
         students = fresh(FAMILIES_OF[family], factors=[1.0, 0.5, *[1.0] * len(FAMILIES_OF[family])])
-        for student in students if centred else ():
-            student.centres = unit_means(student.params, student.chain, data.inputs, dtype)
+        for student in students if centered else ():
+            student.centers = unit_means(student.params, student.chain, data.inputs, dtype)
         more = {"round_to": 8} if family == "mlp" else {}
         bundles.append(training_of(students, recipe, dtype=dtype, **more))
     return DeviceSchedule(bundles, data, indices_of(data, recipe), lr_T)
@@ -136,7 +136,7 @@ def is_recordable(found):
     return first.operations == second.operations and not first.waits and not second.waits
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 @pytest.mark.parametrize(
     ("families", "dtype"),
     [
@@ -147,9 +147,9 @@ def is_recordable(found):
     ],
     ids=["mlp", "cnn", "resnet", "all-bfloat16"],
 )
-def test_a_step_can_be_recorded(families, dtype, optimiser):
+def test_a_step_can_be_recorded(families, dtype, optimizer):
     found = recorded(
-        step_of(families, Recipe(steps=6, batch_size=8, warmup=4, optimiser=optimiser), dtype)
+        step_of(families, Recipe(steps=6, batch_size=8, warmup=4, optimizer=optimizer), dtype)
     )
     for (name, *first), (other, *second) in zip(
         found[0].operations, found[1].operations, strict=True
@@ -161,10 +161,10 @@ def test_a_step_can_be_recorded(families, dtype, optimiser):
     assert not outside, "what a step reads is its own or lives across steps"
 
 
-def test_a_centred_step_can_be_recorded():
+def test_a_centered_step_can_be_recorded():
     recipe = Recipe(steps=6, batch_size=8, warmup=4)
     found, plain = (
-        recorded(step_of(["mlp"], recipe, centred=True)),
+        recorded(step_of(["mlp"], recipe, centered=True)),
         recorded(step_of(["mlp"], recipe)),
     )
     assert is_recordable(found)
@@ -249,10 +249,10 @@ def test_no_loss_waits_for_the_device(name):
 # -- the same training
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon", "sgd"])
-def test_counted_steps_are_those_of_the_plain_loop(optimiser):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+def test_counted_steps_are_those_of_the_plain_loop(optimizer):
     recipe = Recipe(
-        steps=12, batch_size=8, warmup=4, lr=0.02, optimiser=optimiser, weight_decay=0.1
+        steps=12, batch_size=8, warmup=4, lr=0.02, optimizer=optimizer, weight_decay=0.1
     )
     step = step_of(["mlp", "resnet"], recipe)
     plain = step_of(["mlp", "resnet"], recipe)

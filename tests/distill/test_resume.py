@@ -81,10 +81,10 @@ def assert_same(first, second, *, bound=0.0):
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("place", STOPS)
-def test_students_of_every_family_are_the_same_bits(place, optimiser, average, tmp_path):
-    course = course_of(recipe_of(optimiser=optimiser, average=average))
+def test_students_of_every_family_are_the_same_bits(place, optimizer, average, tmp_path):
+    course = course_of(recipe_of(optimizer=optimizer, average=average))
     whole = trained_by_way_of([], course, MIXED, tmp_path)
     assert_same(trained_by_way_of([STOPS[place]], course, MIXED, tmp_path), whole)
     assert sum(student.num_dead for student in whole) > 3, "pruning is part of it"
@@ -93,13 +93,13 @@ def test_students_of_every_family_are_the_same_bits(place, optimiser, average, t
 @pytest.mark.parametrize(
     "changes",
     [
-        {"centred": True},
+        {"centered": True},
         {"components": 10},
-        {"components": 10, "centred": True, "average": 0.9},
+        {"components": 10, "centered": True, "average": 0.9},
         {"lr_width_power": 0.5, "lr": 0.005},
         {"precision": "bfloat16"},
     ],
-    ids=["centred", "components", "all-of-it", "step-sizes-of-their-own", "bfloat16"],
+    ids=["centered", "components", "all-of-it", "step-sizes-of-their-own", "bfloat16"],
 )
 @pytest.mark.parametrize("place", STOPS)
 def test_students_in_another_form_are_the_same_bits(place, changes, tmp_path):
@@ -147,10 +147,10 @@ def test_students_that_stop_are_those_of_distill(tmp_path):
 # -- in another layout, but for rounding
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("place", STOPS)
-def test_some_go_on_alone(place, optimiser, tmp_path):
-    course = course_of(recipe_of(optimiser=optimiser, average=0.9))
+def test_some_go_on_alone(place, optimizer, tmp_path):
+    course = course_of(recipe_of(optimizer=optimizer, average=0.9))
     whole = trained_by_way_of([], course, MIXED, tmp_path)
     students = begin(course, MIXED, device=CPU)
     students = train(course, students, until=STOPS[place], device=CPU)

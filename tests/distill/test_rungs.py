@@ -87,12 +87,12 @@ def losing(monkeypatch):
     monkeypatch.setattr(kernel._Training, "_look", told)
 
 
-@pytest.mark.parametrize(("optimiser", "average"), [("adamw", 0.8), ("muon", 0.0), ("sgd", 0.8)])
-def test_one_leaves_and_its_siblings_go_on_as_without_it(losing, optimiser, average):
+@pytest.mark.parametrize(("optimizer", "average"), [("adamw", 0.8), ("muon", 0.0), ("sgd", 0.8)])
+def test_one_leaves_and_its_siblings_go_on_as_without_it(losing, optimizer, average):
     """Rungs at 4, 8, ... 40; pruning at 20; patience 2: rungs 24, 28 and 32 tell that it has not
     improved since 24.
     """
-    settings = {**BASE, "optimiser": optimiser, "average": average, "lr_rest": 0.01}
+    settings = {**BASE, "optimizer": optimizer, "average": average, "lr_rest": 0.01}
     recipe = Recipe(**settings, rungs=10, patience=2)
     students = run(MIXED, recipe)
     first = students[0]

@@ -7,7 +7,7 @@ import torch
 from gped_nas.data.base import Normalization
 from gped_nas.distill.student import Student, StudentSpec, load_student, save_student
 from gped_nas.errors import DataError
-from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, initialise
+from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, initialize
 from gped_nas.models.storage import decode, encode
 
 BOTH = ("predictive", "expected_entropy")
@@ -28,7 +28,7 @@ def make_spec(dtype="float32", shape=(1, 4, 5), targets=BOTH):
 
 def make_params(inputs=20, outputs=4, seed=0):
     shapes = FAMILIES["mlp"].shapes({"width": (6, 3)}, (inputs,), outputs)
-    params = initialise(shapes, generator=torch.Generator().manual_seed(seed))
+    params = initialize(shapes, generator=torch.Generator().manual_seed(seed))
     return {name: p + 0.01 if p.dim() == 1 else p for name, p in params.items()}
 
 
@@ -58,7 +58,7 @@ def test_what_is_loaded_is_what_the_file_holds(tmp_path, raw, dtype):
         )
 
 
-def test_predictions_are_normalised_by_the_spec(raw):
+def test_predictions_are_normalized_by_the_spec(raw):
     params = make_params()
     found = Student(make_spec(), params).predict(raw)
     raw_outputs = FAMILIES["mlp"].forward(params, (raw.float() - 7.5) / 2.25)

@@ -22,8 +22,8 @@ from tests.distill.populations import (
 OPTIMISERS = ("adamw", "muon", "sgd")
 
 
-def recipe_of(optimiser, **more):
-    return Recipe(optimiser=optimiser, steps=100, weight_decay=0.1, lr_rest=2e-3, **more)
+def recipe_of(optimizer, **more):
+    return Recipe(optimizer=optimizer, steps=100, weight_decay=0.1, lr_rest=2e-3, **more)
 
 
 def advance(training, steps, first=0):
@@ -34,13 +34,13 @@ def advance(training, steps, first=0):
         training.add_to_average()
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
-def test_a_new_layout_halfway_changes_rounding_alone(family, optimiser):
+def test_a_new_layout_halfway_changes_rounding_alone(family, optimizer):
     """Students are taken apart, put together in another order and without one of them, and go on as
     if never moved.
     """
-    recipe = recipe_of(optimiser, average=0.8)
+    recipe = recipe_of(optimizer, average=0.8)
     everyone = fresh(
         FAMILIES_OF[family], factors=[0.5 + 0.5 * (i % 2) for i in range(len(FAMILIES_OF[family]))]
     )
@@ -127,15 +127,15 @@ def test_without_an_average_the_outcome_is_the_parameters():
     assert all(s.average == {} and s.outcome is s.params for s in students)
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
-def test_shrinking_together_is_shrinking_each(family, optimiser):
+def test_shrinking_together_is_shrinking_each(family, optimizer):
     """Each group of each student by ``prox_group_lasso`` alone; who has no penalty is left as he
     is, to the bit.
     """
     factors = [0.5 + 0.25 * i for i in range(len(FAMILIES_OF[family]))]
     students = fresh(FAMILIES_OF[family], factors=factors)
-    training = training_of(students, recipe_of(optimiser))
+    training = training_of(students, recipe_of(optimizer))
     training.step(*batch(), 0.02)
     training.unload()
     before, shrunk = copies(students), 0
@@ -147,7 +147,7 @@ def test_shrinking_together_is_shrinking_each(family, optimiser):
         expected = dict(old.params)
         for group in FAMILIES[family].groups(data.shapes(old.genotype)) if penalty else []:
             weight = rows_of([old.params[name] for name in group.weights])
-            scale = rows_of([training._optimiser.metric(i, name) for name in group.weights])
+            scale = rows_of([training._optimizer.metric(i, name) for name in group.weights])
             rows = prox_group_lasso(weight, scale, 0.03 * old.lr_factor, penalty)
             parts = rows.split([old.params[name][0].numel() for name in group.weights], 1)
             for name, part in zip(group.weights, parts, strict=True):

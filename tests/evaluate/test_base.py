@@ -59,11 +59,11 @@ def test_values_and_resampled_values_equal_those_of_repeated_examples(student, t
     resamples = draw_resamples(300, root=5, part="test", num_resamples=150)
     for metric in CLASSIFICATION.values():
         sums = resamples.sums(metric.terms(student, labels, teacher))
-        vectorised = metric.combine(sums, 300)
+        vectorized = metric.combine(sums, 300)
         for r in (0, 127, 128, 149):
             index = np.repeat(np.arange(300), resamples.counts_RN[r])
             slow = metric.value(rows(student, index), labels[index], rows(teacher, index))
-            assert vectorised[r] == pytest.approx(slow, rel=1e-10, abs=1e-13), metric.name
+            assert vectorized[r] == pytest.approx(slow, rel=1e-10, abs=1e-13), metric.name
 
 
 def test_draws_are_whole_samples_repeatable_and_named():

@@ -7,7 +7,7 @@ import torch
 from gped_nas import rng
 from gped_nas.data.base import Normalization
 from gped_nas.distill.student import StudentSpec, save_student
-from gped_nas.models.base import FAMILIES, Genotype, initialise
+from gped_nas.models.base import FAMILIES, Genotype, initialize
 from tests.scenarios import GENOTYPES
 
 SHAPE = (1, 8, 8)
@@ -44,7 +44,7 @@ def make_student(
         about={"study": "s", "trial": "3"},
     )
     shapes = genotype.shapes(SHAPE, spec.layout.num_outputs)
-    params = initialise(shapes, generator=rng.generator(0, "export", str(genotype)))
+    params = initialize(shapes, generator=rng.generator(0, "export", str(genotype)))
     save_student(folder, spec, {name: p + 0.1 if p.dim() == 1 else p for name, p in params.items()})
     return folder
 

@@ -36,7 +36,7 @@ def _full_float32() -> None:
     devices.set_precision()
 
 
-def recipe_of(optimiser: str, **more: object) -> Recipe:
+def recipe_of(optimizer: str, **more: object) -> Recipe:
     settings = {
         "steps": 50,
         "batch_size": 16,
@@ -51,7 +51,7 @@ def recipe_of(optimiser: str, **more: object) -> Recipe:
         "target_weights": {"expected_entropy": 2.0},
         "precision": "float32",
     }
-    return Recipe(optimiser=optimiser, **{**settings, **more})
+    return Recipe(optimizer=optimizer, **{**settings, **more})
 
 
 def run(genotypes, recipe, device=CUDA, **more):
@@ -72,11 +72,11 @@ def graphs(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
 @pytest.mark.parametrize("size", sorted(SIZES))
-def test_students_equal_those_of_the_oracle(size, optimiser, graphs):
+def test_students_equal_those_of_the_oracle(size, optimizer, graphs):
     """Recorded steps, pruned on the way, with running averages and step sizes of their own."""
-    recipe = recipe_of(optimiser, average=0.9, lr_width_power=0.5, lr=0.005, lr_rest=0.002)
+    recipe = recipe_of(optimizer, average=0.9, lr_width_power=0.5, lr=0.005, lr_rest=0.002)
     for student in run(SIZES[size], recipe):
         expected = distill_one(student.genotype, make_data(), recipe, seed=0, prox=prox_group_lasso)
         assert relative_difference(student.params, expected) < 1e-3, str(student.genotype)
@@ -86,12 +86,12 @@ def test_students_equal_those_of_the_oracle(size, optimiser, graphs):
     )
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_a_recorded_step_is_a_plain_one(optimiser, monkeypatch):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_a_recorded_step_is_a_plain_one(optimizer, monkeypatch):
     """The same device, with and without a graph: the same operations, so that only their order in
     time differs.
     """
-    recipe = recipe_of(optimiser, average=0.5)
+    recipe = recipe_of(optimizer, average=0.5)
     recorded = run(MIXED, recipe)
     monkeypatch.setattr(replay, "WARM_UP", recipe.steps)
     for one, other in zip(recorded, run(MIXED, recipe), strict=True):
@@ -99,8 +99,8 @@ def test_a_recorded_step_is_a_plain_one(optimiser, monkeypatch):
         assert dict(other.losses) == pytest.approx(dict(one.losses), rel=1e-4)
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_some_leave_and_the_others_go_on(optimiser, graphs, monkeypatch):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_some_leave_and_the_others_go_on(optimizer, graphs, monkeypatch):
     """Two of six leave after the rung at 35: three layouts, three graphs."""
     look, marked = kernel._Training._look, -1.0
 
@@ -111,7 +111,7 @@ def test_some_leave_and_the_others_go_on(optimiser, graphs, monkeypatch):
 
     monkeypatch.setattr(kernel._Training, "_look", marking)
     monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: rungs[-1][1] == marked)
-    recipe = recipe_of(optimiser, rungs=10, patience=1)
+    recipe = recipe_of(optimizer, rungs=10, patience=1)
     students = run(MIXED, recipe, validation=make_data(30, seed=1))
     assert [len(student.rungs) for student in students] == [7, 7, 10, 10, 10, 10]
     assert len(graphs) == 3
@@ -120,20 +120,20 @@ def test_some_leave_and_the_others_go_on(optimiser, graphs, monkeypatch):
         assert relative_difference(student.params, expected) < 1e-3, str(student.genotype)
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_bfloat16_learns_what_float32_does(optimiser):
-    full, half = (run(MIXED, recipe_of(optimiser, precision=p)) for p in ("float32", "bfloat16"))
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_bfloat16_learns_what_float32_does(optimizer):
+    full, half = (run(MIXED, recipe_of(optimizer, precision=p)) for p in ("float32", "bfloat16"))
     for one, other in zip(full, half, strict=True):
         assert not other.failure
         assert other.losses[-1][1] == pytest.approx(one.losses[-1][1], rel=0.1)
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_a_step_never_waits_for_the_device(optimiser, monkeypatch):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_a_step_never_waits_for_the_device(optimizer, monkeypatch):
     """Recorded or not, shrinking or averaging: only rungs, layouts and the end of training may
     wait.
     """
-    run(MIXED, recipe_of(optimiser))  # libraries set themselves up
+    run(MIXED, recipe_of(optimizer))  # libraries set themselves up
     step = team.Team.run
 
     def watched(self, steps):
@@ -159,7 +159,7 @@ def test_a_step_never_waits_for_the_device(optimiser, monkeypatch):
                 torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(team.Team, "run", watched)
-    assert not any(student.failure for student in run(MIXED, recipe_of(optimiser, average=0.5)))
+    assert not any(student.failure for student in run(MIXED, recipe_of(optimizer, average=0.5)))
 
 
 def test_batches_that_are_fed_train_the_same_students():

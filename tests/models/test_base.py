@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError, RegistryError
-from gped_nas.models.base import Family, Genotype, initialise, num_params
+from gped_nas.models.base import Family, Genotype, initialize, num_params
 
 WIDTHS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
@@ -91,11 +91,11 @@ def test_shapes_chain_from_input_to_output(widths, extra, inputs):
 def test_initial_weights_have_variance_two_over_fan_in_and_biases_are_zero():
     # 400 x 500 weights: the relative standard error of their variance is sqrt(2 / 200000) = 0.3 %
     shapes = {"w": (400, 500), "b": (400,), "norm.gain": (3,), "norm.bias": (3,)}
-    params = initialise(shapes, generator=rng.generator(0, "init"))
+    params = initialize(shapes, generator=rng.generator(0, "init"))
     assert params["norm.gain"].tolist() == [1, 1, 1] and not params["norm.bias"].any()
     assert float(params["w"].var()) == pytest.approx(2 / 500, rel=0.013)
     assert not params["b"].any()
-    again = initialise({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))
+    again = initialize({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))
     assert torch.equal(params["w"], again["w"])
 
 
@@ -127,7 +127,7 @@ def test_a_family_gets_what_it_does_not_say():
         {"layer": "out", "kind": "linear", "inputs": 3, "outputs": 5, "params": 20},
     ]
     fresh = family.initialize(shapes, generator=rng.generator(0, "bare"))
-    again = initialise(shapes, generator=rng.generator(0, "bare"))
+    again = initialize(shapes, generator=rng.generator(0, "bare"))
     assert list(fresh) == list(shapes) and all(torch.equal(fresh[n], again[n]) for n in shapes)
 
 

@@ -5,7 +5,7 @@ from torch.func import grad, vmap
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, Genotype, initialise
+from gped_nas.models.base import FAMILIES, Genotype, initialize
 from gped_nas.models.costs import genotype_cost
 
 MNIST = Genotype("cnn", depth=2, width=[10, 20], kernel=4, pool=2, head_width=[80])
@@ -16,7 +16,7 @@ SHAPE, NUM_OUTPUTS = (2, 9, 8), 3
 
 def network(genotype=SMALL, shape=SHAPE, num_outputs=NUM_OUTPUTS):
     shapes = genotype.shapes(shape, num_outputs)
-    params = initialise(shapes, generator=rng.generator(0, "cnn"))
+    params = initialize(shapes, generator=rng.generator(0, "cnn"))
     return {name: p if p.dim() > 1 else p + 0.1 for name, p in params.items()}
 
 

@@ -4,14 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gped_nas import rng
-from gped_nas.models.base import FAMILIES, Genotype, initialise
+from gped_nas.models.base import FAMILIES, Genotype, initialize
 from gped_nas.models.compact import compact, num_dead_units
 
 
 def network(widths, *, seed=0):
     shapes = Genotype("mlp", depth=len(widths), width=widths).shapes((3,), 2)
     generator = rng.generator(seed, "compact")
-    params = initialise(shapes, generator=generator)
+    params = initialize(shapes, generator=generator)
     return {
         name: torch.randn(p.shape, generator=generator) if p.dim() == 1 else p
         for name, p in params.items()

@@ -1,7 +1,7 @@
 import torch
 
 from gped_nas import rng
-from gped_nas.models.base import FAMILIES, Genotype, initialise
+from gped_nas.models.base import FAMILIES, Genotype, initialize
 
 
 def test_forward_by_hand():
@@ -18,7 +18,7 @@ def test_forward_by_hand():
 
 def test_forward_is_that_of_torchs_own_layers():
     shapes = Genotype("mlp", depth=3, width=[8, 6, 7]).shapes((2, 5), 4)
-    params = initialise(shapes, generator=rng.generator(0, "mlp"))
+    params = initialize(shapes, generator=rng.generator(0, "mlp"))
     hidden = [torch.nn.Flatten()]
     with torch.random.fork_rng(devices=[]):
         for i, (outputs, inputs) in enumerate(list(shapes.values())[::2]):

@@ -1,4 +1,4 @@
-"""Filter response normalisation against the formula left to autograd, in first and second
+"""Filter response normalization against the formula left to autograd, in first and second
 derivatives.
 """
 

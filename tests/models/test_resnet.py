@@ -5,7 +5,7 @@ from torch.func import grad, vmap
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, Genotype, initialise
+from gped_nas.models.base import FAMILIES, Genotype, initialize
 from gped_nas.models.compact import compact, num_dead_units
 from gped_nas.models.costs import genotype_cost
 from gped_nas.models.storage import encode
@@ -17,7 +17,7 @@ STREAM = ("layers.2.0.norm2", "layers.2.1.norm2")
 
 def network(genotype=GENOTYPE, shape=SHAPE):
     generator = rng.generator(0, "resnet")
-    params = initialise(genotype.shapes(shape, NUM_OUTPUTS), generator=generator)
+    params = initialize(genotype.shapes(shape, NUM_OUTPUTS), generator=generator)
     return {
         n: p if p.dim() > 1 else p + 0.2 * torch.randn(p.shape, generator=generator)
         for n, p in params.items()
@@ -93,7 +93,7 @@ def test_networks_of_one_shape_can_be_stacked_and_differentiated():
 
 
 def test_a_fresh_network_keeps_the_size_of_its_inputs():
-    params = initialise(
+    params = initialize(
         Genotype("resnet", depth=2, width=[16, 32]).shapes((3, 16, 16), 10),
         generator=rng.generator(0, "r"),
     )

@@ -7,13 +7,13 @@ from hypothesis.extra import numpy as hnp
 
 from gped_nas import rng
 from gped_nas.errors import DataError, EnvironmentProblem
-from gped_nas.models.base import STORAGE_DTYPES, Genotype, initialise
+from gped_nas.models.base import STORAGE_DTYPES, Genotype, initialize
 from gped_nas.models.storage import (
     decode,
     encode,
     read_tensors,
     read_weights,
-    serialise,
+    serialize,
     storage_bytes,
     write_weights,
 )
@@ -22,7 +22,7 @@ from gped_nas.posterior.base import flatten, unflatten
 
 def network(depth: int = 2, width: int = 6):
     shapes = Genotype("mlp", depth=depth, width=width).shapes((5,), 3)
-    return initialise(shapes, generator=rng.generator(0, "storage"))
+    return initialize(shapes, generator=rng.generator(0, "storage"))
 
 
 @pytest.mark.parametrize("dtype", STORAGE_DTYPES)
@@ -34,8 +34,8 @@ def network(depth: int = 2, width: int = 6):
 )
 def test_bytes_are_known_without_writing(dtype, widths, inputs, outputs):
     shapes = Genotype("mlp", depth=len(widths), width=widths).shapes((inputs,), outputs)
-    params = initialise(shapes, generator=rng.generator(0, "storage"))
-    assert storage_bytes(shapes, dtype) == len(serialise(params, dtype))
+    params = initialize(shapes, generator=rng.generator(0, "storage"))
+    assert storage_bytes(shapes, dtype) == len(serialize(params, dtype))
 
 
 @pytest.mark.parametrize("dtype", STORAGE_DTYPES)
@@ -122,20 +122,20 @@ def test_views_into_one_buffer_are_stored_as_their_own(tmp_path):
     params = network()
     shapes = {n: tuple(p.shape) for n, p in params.items()}
     parts = unflatten(flatten(params), shapes)
-    assert serialise(parts, "float32") == serialise(params, "float32")
+    assert serialize(parts, "float32") == serialize(params, "float32")
     write_weights(tmp_path / "w", {n: p.requires_grad_() for n, p in parts.items()}, "float32")
     assert all(torch.equal(p, params[n]) for n, p in read_weights(tmp_path / "w").items())
 
 
 def test_writing_twice_gives_the_same_bytes():
-    assert serialise(network(), "int8") == serialise(network(), "int8")
+    assert serialize(network(), "int8") == serialize(network(), "int8")
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     with pytest.raises(DataError, match="no such file"):
         read_tensors(path)
-    whole = serialise(network(), "float32")
+    whole = serialize(network(), "float32")
     for content in (b"", b"PK\x03\x04", b"\x80\x04pickle", whole[:-1], whole + b"x", b"\xff" * 64):
         path.write_bytes(content)
         with pytest.raises(DataError, match="w.safetensors"):

@@ -19,7 +19,7 @@ def flat_gradient(problem: Problem, theta, index):
 
 
 def start(problem: Problem):
-    return flatten(problem.initialise(rng.generator(0, "start")))
+    return flatten(problem.initialize(rng.generator(0, "start")))
 
 
 def small() -> Problem:
@@ -28,7 +28,7 @@ def small() -> Problem:
         shapes=problem.shapes,
         log_likelihood=problem.log_likelihood,
         log_prior=problem.log_prior,
-        initialise=problem.initialise,
+        initialize=problem.initialize,
         x=problem.x[:4].double(),
         y=problem.y[:4],
     )
@@ -99,7 +99,7 @@ def test_a_networks_posterior_is_its_cross_entropy_and_prior():
     )
     assert problem.num_examples == len(dataset.train)
     assert torch.equal(problem.x, dataset.inputs("train"))
-    params = problem.initialise(rng.generator(0, "start"))
+    params = problem.initialize(rng.generator(0, "start"))
     # with all weights zero every class has probability 1 / 10
     zero = {n: torch.zeros_like(p) for n, p in params.items()}
     found = problem.log_likelihood(zero, problem.x[:5], problem.y[:5])

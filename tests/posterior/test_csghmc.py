@@ -90,7 +90,7 @@ def test_divergence_is_an_error_that_names_the_step_size():
         shapes=problem.shapes,
         log_likelihood=lambda params, x, y: 1e6 * problem.log_likelihood(params, x, y),
         log_prior=lambda params: 1e6 * problem.log_prior(params).square(),
-        initialise=problem.initialise,
+        initialize=problem.initialize,
         x=problem.x,
         y=problem.y,
     )

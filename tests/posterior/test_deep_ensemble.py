@@ -36,18 +36,18 @@ def test_members_are_map_networks_of_their_own():
     ) in found:  # each goes on drawing where the one before ended, and shares nothing else with it
         alone = list(map_estimate(classifier(), cfg, generator=generator))[-1]
         assert torch.equal(member.sample.theta_W, alone.sample.theta_W)
-    starts = [flatten(classifier().initialise(rng.generator(i, "ensemble"))) for i in range(2)]
+    starts = [flatten(classifier().initialize(rng.generator(i, "ensemble"))) for i in range(2)]
     apart = [
         (a.sample.theta_W - b.sample.theta_W).norm() for a, b in itertools.combinations(found, 2)
     ]
     assert min(apart) > 0.5 * float((starts[0] - starts[1]).norm())
 
 
-@pytest.mark.parametrize("regulariser", ["prior", "anchor"])
-def test_resuming_at_any_step_gives_the_same_bits(regulariser):
-    whole = steps(6, regulariser=regulariser)
+@pytest.mark.parametrize("regularizer", ["prior", "anchor"])
+def test_resuming_at_any_step_gives_the_same_bits(regularizer):
+    whole = steps(6, regularizer=regularizer)
     for stop in range(5):
-        rest = steps(5 - stop, state=whole[stop].state, seed=7, regulariser=regulariser)
+        rest = steps(5 - stop, state=whole[stop].state, seed=7, regularizer=regularizer)
         for a, b in zip(whole[stop + 1 :], rest, strict=True):
             assert a.state.keys() == b.state.keys()
             assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
@@ -70,7 +70,7 @@ def test_an_anchored_member_is_the_mode_of_its_anchored_potential():
         "steps": 800,
         "batch_size": 256,
         "lr": 0.02,
-        "regulariser": "anchor",
+        "regularizer": "anchor",
         "problem": problem,
     }
     found = [s for s in steps(16, **settings) if s.sample is not None]
@@ -86,7 +86,7 @@ def test_an_anchored_member_is_the_mode_of_its_anchored_potential():
 
 
 def test_anchors_are_draws_from_the_prior():
-    found = steps(2, steps=100, regulariser="anchor")
+    found = steps(2, steps=100, regularizer="anchor")
     generator = rng.generator(0, "ensemble")
     problem = classifier()
     expected = flatten(problem.prior.sample(problem.shapes, generator=generator))
@@ -95,8 +95,8 @@ def test_anchors_are_draws_from_the_prior():
 
 
 def test_an_unknown_prior_has_no_anchors():
-    with pytest.raises(ConfigError, match="regulariser"):
-        steps(1, regulariser="anchor", problem=with_bare_prior(classifier()))
+    with pytest.raises(ConfigError, match="regularizer"):
+        steps(1, regularizer="anchor", problem=with_bare_prior(classifier()))
 
 
 def test_divergence_is_an_error():
@@ -105,7 +105,7 @@ def test_divergence_is_an_error():
         steps(1, problem=broken)
 
 
-@pytest.mark.parametrize("wrong", [{"regulariser": "none"}, {"temperature": 1.0}, {"steps": 150}])
+@pytest.mark.parametrize("wrong", [{"regularizer": "none"}, {"temperature": 1.0}, {"steps": 150}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"here: {next(iter(wrong))}"):
         parse(DeepEnsembleConfig, {"name": "deep_ensemble", **wrong}, "here")

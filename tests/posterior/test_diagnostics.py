@@ -179,7 +179,7 @@ def test_the_kinetic_band_is_that_of_chi_squared(num):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
-def test_configurational_temperature_of_a_gaussian_off_its_prior_s_centre(temperature):
+def test_configurational_temperature_of_a_gaussian_off_its_prior_s_center(temperature):
     """theta ~ N(m, T / a): (theta - c) a (theta - m) averages to T for any fixed c, with more noise
     away from m.
     """

@@ -54,7 +54,7 @@ def test_the_work_of_a_sample_is_what_the_settings_say():
         return problem.log_likelihood(params, x, y)
 
     watched = Problem(
-        problem.shapes, counted, problem.log_prior, problem.initialise, problem.x, problem.y
+        problem.shapes, counted, problem.log_prior, problem.initialize, problem.x, problem.y
     )
     cfg = config(burn_in=0)
     chain = hmc(watched, cfg, generator=rng.generator(0, "posterior", 0))
@@ -73,7 +73,7 @@ def test_energies_are_float64():
         return problem.log_likelihood(params, x, y)
 
     watched_problem = Problem(
-        problem.shapes, watched, problem.log_prior, problem.initialise, problem.x, problem.y
+        problem.shapes, watched, problem.log_prior, problem.initialize, problem.x, problem.y
     )
     (found,) = steps(1, config(burn_in=0), problem=watched_problem)
     assert kinds == {torch.float64}

@@ -199,9 +199,9 @@ class TestPredictions:
         assert is_predictions(path)
         assert torch.equal(read_predictions(path, NUM_CLASSES).log_prob_SMC, found.log_prob_SMC)
 
-    def test_impossible_classes_have_finite_logs_and_rows_are_normalised(self, tmp_path):
+    def test_impossible_classes_have_finite_logs_and_rows_are_normalized(self, tmp_path):
         prob = np.zeros((1, 2, 3), np.float32)
-        prob[:, :, 0] = 1.0005  # within rounding of one, so it is normalised
+        prob[:, :, 0] = 1.0005  # within rounding of one, so it is normalized
         arrays = {"inputs": np.zeros((2, 4)), "prob": prob}
         found = read_predictions(write_npz(tmp_path / "p.npz", arrays), 3).log_prob_SMC
         assert found.isfinite().all()
@@ -315,7 +315,7 @@ def test_content_digest_covers_names_and_bytes(tmp_path):
         content_digest(tmp_path / "absent")
 
 
-def test_normalisation_is_given_whole_or_not_at_all():
+def test_normalization_is_given_whole_or_not_at_all():
     with pytest.raises(ConfigError, match="both or neither"):
         parse(ImportConfig, {"name": "import", "path": "x", "input_mean": 0.5}, "here")
     with pytest.raises(ConfigError, match="input_std"):

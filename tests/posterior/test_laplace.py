@@ -29,7 +29,7 @@ def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
 
 
 def layer_of(problem=PROBLEM):
-    theta = flatten(problem.initialise(rng.generator(0, "theta"))) + 0.1
+    theta = flatten(problem.initialize(rng.generator(0, "theta"))) + 0.1
     return last_layer(problem, problem.network, theta)
 
 

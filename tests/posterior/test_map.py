@@ -24,7 +24,7 @@ def regression() -> Problem:
         shapes={"mean": (1,)},
         log_likelihood=lambda params, x, y: -0.5 * (x[:, 0] - params["mean"]).square(),
         log_prior=lambda params: -0.5 * 3.0 * params["mean"].square().sum(),
-        initialise=lambda generator: {"mean": torch.zeros(1)},
+        initialize=lambda generator: {"mean": torch.zeros(1)},
         x=torch.tensor([[1.0], [2.0], [3.0]]),
         y=torch.zeros(3, dtype=torch.int64),
     )
@@ -57,14 +57,14 @@ def test_it_is_torchs_adam_on_the_potential_over_n():
     problem = classifier()
     (found,) = run(problem, steps=100, batch_size=6, lr=0.01)
     generator = rng.generator(0, "posterior", 0)
-    params = {n: p.requires_grad_() for n, p in problem.initialise(generator).items()}
-    optimiser = torch.optim.Adam(params.values(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 100)
+    params = {n: p.requires_grad_() for n, p in problem.initialize(generator).items()}
+    optimizer = torch.optim.Adam(params.values(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
     for _ in range(100):
         index = torch.randint(problem.num_examples, (6,), generator=generator)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (problem.potential(params, index) / problem.num_examples).backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     torch.testing.assert_close(found.sample.theta_W, flatten(params), rtol=1e-4, atol=1e-5)
 
@@ -75,7 +75,7 @@ def test_divergence_is_an_error():
         shapes=problem.shapes,
         log_likelihood=lambda params, x, y: problem.log_likelihood(params, x, y) * float("inf"),
         log_prior=problem.log_prior,
-        initialise=problem.initialise,
+        initialize=problem.initialize,
         x=problem.x,
         y=problem.y,
     )

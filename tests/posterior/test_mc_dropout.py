@@ -96,7 +96,7 @@ def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
 def test_training_descends_the_masked_potential():
     # the mean over 200 masks of U after training is below that of fresh weights, and not by the
     # masks' luck
-    fresh = PROBLEM.initialise(rng.generator(0, "d"))
+    fresh = PROBLEM.initialize(rng.generator(0, "d"))
     trained = unflatten(steps(10, steps=1000, lr=0.01)[-1].state["theta"], PROBLEM.shapes)
     everything, generator = torch.arange(PROBLEM.num_examples), rng.generator(0, "masks")
 
@@ -113,7 +113,7 @@ def test_training_descends_the_masked_potential():
 
 
 def test_gradients_are_finite_even_when_every_unit_is_dropped():
-    params = {n: p.requires_grad_() for n, p in PROBLEM.initialise(rng.generator(0, "d")).items()}
+    params = {n: p.requires_grad_() for n, p in PROBLEM.initialize(rng.generator(0, "d")).items()}
     none = [torch.zeros(n) for n in (6, 5, 4)]
     PROBLEM.potential(fold(params, PROBLEM.network.hidden, none), torch.arange(4)).backward()
     assert all(p.grad.isfinite().all() for p in params.values())
@@ -147,7 +147,7 @@ def test_what_is_dropped_is_a_unit_that_one_layer_reads(genotype):
     # are the same as without those units at all: the residual stream, which goes on beside its
     # readers, is not among them
     problem = classifier(genotype)
-    params = problem.initialise(rng.generator(0, "d"))
+    params = problem.initialize(rng.generator(0, "d"))
     hidden = problem.network.hidden
     assert hidden
     masks = [torch.arange(group.num_units(problem.shapes)).remainder(2).float() for group in hidden]

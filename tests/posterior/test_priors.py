@@ -196,7 +196,7 @@ def test_impossible_priors_are_refused(settings, error, message):
 def test_a_chains_gradient_is_autograds_to_the_bit(name):
     prior, _ = LAWS[name]
     known = replace(classifier(), log_prior=prior)
-    theta = flatten(known.initialise(rng.generator(0, "priors", "gradient")))
+    theta = flatten(known.initialize(rng.generator(0, "priors", "gradient")))
     index = torch.tensor([3, 20, 3, 7])
     gradients = []
     for problem in (known, with_bare_prior(known)):

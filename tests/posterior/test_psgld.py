@@ -63,7 +63,7 @@ def test_the_scale_of_the_gradient_is_that_of_u_over_n():
     (found,) = steps(1, config(burn_in=2, decay=0.0))
     problem = classifier()
     generator = rng.generator(0, "posterior", 0)
-    theta = problem.initialise(generator)
+    theta = problem.initialize(generator)
     for _ in range(2):
         index = torch.randint(24, (5,), generator=generator)
         params = {n: p.detach().requires_grad_() for n, p in theta.items()}

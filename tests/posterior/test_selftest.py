@@ -49,7 +49,7 @@ def test_methods_pass(name: str) -> None:
     assert found.note == "" and found.seconds > 0
     if (
         name == "sgld"
-    ):  # by hand, the discretisation's inflation is between those of the extreme curvatures
+    ):  # by hand, the discretization's inflation is between those of the extreme curvatures
         assert 1 / (1 - 0.008 * 13.6 / 4) < found.expected < 1 / (1 - 0.008 * 131.6 / 4)
         assert found.expected == pytest.approx(found.found, abs=0.02)
 

@@ -101,7 +101,7 @@ def test_divergence_is_an_error_that_names_the_step_size():
             -50 * params["theta"].square().sum() * torch.ones(len(x))
         ),
         log_prior=problem.log_prior,
-        initialise=problem.initialise,
+        initialize=problem.initialize,
         x=problem.x,
         y=problem.y,
     )

@@ -48,7 +48,7 @@ def test_training_then_independent_samples():
 def test_it_starts_where_it_is_told():
     # with a step size of nothing, mean and spread stay what they were
     theta = steps(1, steps=100, lr=1e-12, initial_std=0.2)[0].state["theta"]
-    expected = flatten(PROBLEM.initialise(rng.generator(0, "vi")))
+    expected = flatten(PROBLEM.initialize(rng.generator(0, "vi")))
     torch.testing.assert_close(theta[:SIZE], expected)
     torch.testing.assert_close(theta[SIZE:], torch.full((SIZE,), math.log(0.2)))
 

@@ -267,7 +267,7 @@ def _references() -> tuple[Reference, ...]:
             1,
             "The posterior sample with the best validation NLL.",
         ),
-        ("map", "MAP", 0.204, 1, "One network of the teacher's genotype, optimised."),
+        ("map", "MAP", 0.204, 1, "One network of the teacher's genotype, optimized."),
         (
             "unpruned",
             "unpruned student",

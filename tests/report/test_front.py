@@ -86,7 +86,7 @@ def test_front_points_and_their_intervals_are_the_records():
         assert points.y[i] + points.error_y.array[i] == pytest.approx(high)
 
 
-def test_every_group_has_its_own_shape_and_colour():
+def test_every_group_has_its_own_shape_and_color():
     chart = front(make_snapshot(), "flops", "storage_bytes")
     marks = [t.marker for t in chart.figure.data if t.name and t.mode == "markers"]
     assert len({mark.symbol for mark in marks}) == len(marks) == 10

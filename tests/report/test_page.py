@@ -168,7 +168,7 @@ def test_cards_beyond_the_limit_are_in_the_file_beside_it(tmp_path):
 
 
 def test_a_card_stays_small():
-    """The dearest pictures, noise of 32 by 32 colours, on a card of ten classes."""
+    """The dearest pictures, noise of 32 by 32 colors, on a card of ten classes."""
     snapshot = make_snapshot()
     trial = snapshot.front[0]
     noise = np.random.default_rng(0).random((3, 32, 32))
@@ -238,10 +238,10 @@ def test_cloud_and_logo_are_off(text):
 def test_every_figure_has_its_place_and_a_text(text):
     found = Page(text)
     drawn = set(found.embedded("charts")["charts"])
-    labelled = {
+    labeled = {
         a["id"] for _, a in found.tags if "chart" in a.get("class", "").split() and a["aria-label"]
     }
-    assert drawn == labelled
+    assert drawn == labeled
 
 
 def test_the_answer_comes_first_and_the_tables_need_no_script(text):

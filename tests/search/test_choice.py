@@ -34,7 +34,7 @@ def test_the_cheapest_within_one_standard_error_of_the_best() -> None:
     assert "one standard error (0.01)" in rule and "2 of 3" in rule and "storage_bytes" in rule
 
 
-def test_a_maximised_quality_counts_downwards() -> None:
+def test_a_maximized_quality_counts_downwards() -> None:
     front = [
         record(0, "accuracy", 0.95, (0.9304, 0.9696)),
         record(1, "accuracy", 0.941),

@@ -65,7 +65,7 @@ def test_hypervolumes_by_hand_in_the_box_that_holds_both() -> None:
     assert difference.difference == pytest.approx(0.125)
 
 
-def test_a_maximised_objective_keeps_its_ends() -> None:
+def test_a_maximized_objective_keeps_its_ends() -> None:
     """Box: accuracy 1 to 0; (.8, 10) covers .8 * .5 = .4."""
     ends = {"objectives": (SHARE, COST), "worst": (0.0, 100.0), "best": (1.0, 1.0)}
     found = compare_fronts([study("a", [(0.8, 10)], **ends), study("b", [], **ends)])

@@ -17,7 +17,7 @@ from gped_nas.targets.base import resolve
 from gped_nas.targets.mean import UtilitySettings, utility
 
 
-def test_costs_are_minimised():
+def test_costs_are_minimized():
     for name in COSTS:
         one = objective(name, "f")
         assert (one.direction, one.kind) == ("minimize", "cost")
@@ -34,7 +34,7 @@ def test_unknown_names_get_the_nearest_one():
 
 
 def test_violations_are_positive_where_a_constraint_is_broken():
-    """Costs and losses are bounded above, shares that are maximised below; the bound itself is
+    """Costs and losses are bounded above, shares that are maximized below; the bound itself is
     allowed.
     """
     found = violations(

@@ -125,7 +125,7 @@ def test_no_points_make_an_empty_front():
     [
         ([[1, 2]], ["minimize"], r"shape \(1, 2\), expected \(points, 1\)"),
         ([1, 2], ["minimize", "minimize"], r"shape \(2,\)"),
-        ([[1]], ["minimise"], "did you mean 'minimize'"),
+        ([[1]], ["minimize"], "did you mean 'minimize'"),
         ([], [], "found none"),
     ],
 )
@@ -232,7 +232,7 @@ def test_the_box_is_linear_in_quality_and_in_decades_of_cost():
     assert hypervolume(found[3:], [1, 1]) == 0.0
 
 
-def test_the_box_turns_a_maximised_objective_into_a_loss():
+def test_the_box_turns_a_maximized_objective_into_a_loss():
     found = to_box([[1.0], [0.75], [0.5], [0.2], [1.1]], [1.0], [0.5])
     np.testing.assert_allclose(found[:, 0], [0, 0.5, 1, 1, 0])
 

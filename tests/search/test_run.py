@@ -137,7 +137,7 @@ def test_what_pruning_may_still_save_is_trained(path):
     assert states(other) == ["complete"]
 
 
-def test_a_bound_from_below_for_what_is_maximised(path):
+def test_a_bound_from_below_for_what_is_maximized(path):
     space = make_space(WIDE, constraints={"accuracy": 0.5})
     store = open_store(space, path)
     run(space, store, n_trials=12)

@@ -1,4 +1,4 @@
-"""HMC against its exact target: no discretisation error is left after the Metropolis correction.
+"""HMC against its exact target: no discretization error is left after the Metropolis correction.
 
 Two checks, since acceptance is one decision for all parameters of a chain. Six hundred short
 independent chains on a correlated Gaussian, at a step size where leapfrog alone is far off: a
@@ -30,7 +30,7 @@ def correlated() -> Problem:
         shapes={"theta": (2,)},
         log_likelihood=lambda params, x, y: torch.zeros(len(x)),
         log_prior=lambda params: -0.5 * params["theta"] @ PRECISION @ params["theta"],
-        initialise=lambda generator: {"theta": torch.tensor([2.0, -1.0])},
+        initialize=lambda generator: {"theta": torch.tensor([2.0, -1.0])},
         x=torch.zeros(1, 1),
         y=torch.zeros(1, dtype=torch.int64),
     )
@@ -101,7 +101,7 @@ def quarter_turns(num: int) -> tuple[list[torch.Tensor], int]:
         shapes=problem.shapes,
         log_likelihood=problem.log_likelihood,
         log_prior=problem.log_prior,
-        initialise=lambda generator: {
+        initialize=lambda generator: {
             "theta": torch.empty(NUM_CHAINS).normal_(generator=generator) / math.sqrt(a)
         },
         x=problem.x,

@@ -37,7 +37,7 @@ def observations() -> Problem:
         shapes={"mean": (NUM,)},
         log_likelihood=lambda params, x, y: -0.5 * TAU * (x - params["mean"]).square().sum(1),
         log_prior=lambda params: -0.5 * A0 * params["mean"].square().sum(),
-        initialise=lambda generator: {"mean": torch.zeros(NUM)},
+        initialize=lambda generator: {"mean": torch.zeros(NUM)},
         x=x,
         y=torch.zeros(N, dtype=torch.int64),
     )

@@ -73,7 +73,7 @@ def run_theirs(steps: int) -> torch.Tensor:
 
     transform = theirs.build(log_posterior, lr=ETA * EXAMPLES / 2, temperature=1 / EXAMPLES)
     with globally_seeded():
-        state = transform.init(target.initialise(rng.generator(1, "unused")))
+        state = transform.init(target.initialize(rng.generator(1, "unused")))
         for _ in range(steps):
             state, _ = transform.update(state, torch.zeros(1, dtype=torch.int64))
     return state.params["theta"].double()

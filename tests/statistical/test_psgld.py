@@ -1,4 +1,4 @@
-"""SGLD with a frozen preconditioner against the law of its own discretised chain, coordinate by
+"""SGLD with a frozen preconditioner against the law of its own discretized chain, coordinate by
 coordinate.
 
 Each of 320,000 coordinates is a chain of its own that ends burn-in with a D of its own. From then
@@ -31,7 +31,7 @@ def two_precisions() -> tuple[Problem, torch.Tensor]:
         shapes={"theta": (NUM_CHAINS,)},
         log_likelihood=lambda params, x, y: torch.zeros(len(x)),
         log_prior=lambda params: -0.5 * (precision * params["theta"].square()).sum(),
-        initialise=lambda generator: {
+        initialize=lambda generator: {
             "theta": torch.empty(NUM_CHAINS).normal_(generator=generator)
         },
         x=torch.zeros(NUM_EXAMPLES, 1),
@@ -64,7 +64,7 @@ def run(temperature: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return last.sample.theta_W.double(), metric / NUM_EXAMPLES, precision
 
 
-def standardised(temperature: float, *, law: float) -> torch.Tensor:
+def standardized(temperature: float, *, law: float) -> torch.Tensor:
     theta, metric, precision = run(temperature)
     step = ETA * metric * precision
     assert float(((1 - step / 2).abs() ** (2 * AFTER)).max()) < 1e-3  # mixed in every coordinate
@@ -73,7 +73,7 @@ def standardised(temperature: float, *, law: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
 def test_every_coordinate_has_the_variance_of_its_own_preconditioner(temperature):
-    scaled = standardised(temperature, law=temperature)
+    scaled = standardized(temperature, law=temperature)
     for part in (scaled, scaled[::2], scaled[1::2]):
         of_mean, of_variance = misfit(part, 0.0, 1.0)
         assert of_mean < STANDARD_ERRORS
@@ -85,9 +85,9 @@ def test_the_preconditioner_tells_the_coordinates_apart_and_the_correction_matte
     # wide coordinates get larger steps than narrow ones, and D differs within each kind
     assert float(metric[1::2].mean() / metric[::2].mean()) > 1.3
     assert float(metric[::2].std() / metric[::2].mean()) > 0.05
-    # the discretisation inflates the variance of the narrow ones by more than the check can miss
+    # the discretization inflates the variance of the narrow ones by more than the check can miss
     assert float((1 / (1 - ETA * metric * precision / 4))[::2].mean()) > 1.3
 
 
 def test_the_check_sees_five_percent_in_the_noise():
-    assert misfit(standardised(1.05, law=1.0), 0.0, 1.0)[1] > 2 * STANDARD_ERRORS
+    assert misfit(standardized(1.05, law=1.0), 0.0, 1.0)[1] > 2 * STANDARD_ERRORS

@@ -25,7 +25,7 @@ SPACE = {
         "name": "linear_gaussian",
         "num_inputs": 1,
         "num_examples": 60,
-        "num_unlabelled": 2000,
+        "num_unlabeled": 2000,
     },
     "teacher": {
         "family": "mlp",

@@ -1,7 +1,7 @@
 """SGHMC's integrator against the exact posterior variance, beside explicit Euler steps of the same
 dynamics.
 
-On a Gaussian the stationary variance of theta is T / a at every stable step size: no discretisation
+On a Gaussian the stationary variance of theta is T / a at every stable step size: no discretization
 error at all. Each of 320,000 parameters is a chain of its own; the variance estimate has a relative
 standard error of 0.25 %, so four of them see 1 %, and what explicit Euler steps do at the same
 settings is 8 to 28 %. An error below 1 % is not seen.

@@ -1,4 +1,4 @@
-"""SGLD against the exact law of its own discretised chain.
+"""SGLD against the exact law of its own discretized chain.
 
 With potential a theta^2 / 2 one step is theta <- (1 - eta a / 2) theta + N(0, eta T), so that with
 r = 1 - eta a / 2, from theta_0 = m, after n steps
@@ -64,7 +64,7 @@ def test_the_stationary_law_by_hand():
 @pytest.mark.parametrize(
     ("a", "eta_a", "steps"), [(1.0, 0.1, 120), (10.0, 0.1, 120), (4.0, 1.0, 20)]
 )
-def test_stationary_variance_is_that_of_the_discretised_chain(a, eta_a, steps, temperature):
+def test_stationary_variance_is_that_of_the_discretized_chain(a, eta_a, steps, temperature):
     eta = eta_a / a
     r = 1 - eta_a / 2
     assert (

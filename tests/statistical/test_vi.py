@@ -3,7 +3,7 @@ exactly.
 
 On a Gaussian posterior of mean m and precision A the best product of normal distributions has mean
 m and variances 1 / A_ii, which is not (A^-1)_ii: with inputs of correlation 0.8 the true variances
-are up to 2.7 times larger. What training leaves is optimiser noise, shrunk by the falling step
+are up to 2.7 times larger. What training leaves is optimizer noise, shrunk by the falling step
 size: the bounds are 3 % of a standard deviation on means and 1 % on standard deviations with local
 draws, 8 % and 4 % with plain ones. A variance wrong by 2 % is not seen. The draws are 20,000 from
 the fitted law: four standard errors see 2 % in a standard deviation, 4 % in a variance.

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gped_nas.distill.centring import enter, leave, unit_means
+from gped_nas.distill.centering import enter, leave, unit_means
 from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.kernel_reference import distill_one
@@ -20,22 +20,22 @@ POPULATION = [g for g in MIXED if g["depth"] < 3] + [mlp(3, [16, 15, 14], 0.02)]
 """Where all units of a layer are off and biases are still zero, the next layer is at zero but for
 rounding, and a ReLU there passes a gradient or none: the narrow student of depth 3 meets such
 inputs in its first steps."""
-RECIPE = Recipe(steps=60, batch_size=37, warmup=5, lr=0.02, weight_decay=0.05, centred=True)
+RECIPE = Recipe(steps=60, batch_size=37, warmup=5, lr=0.02, weight_decay=0.05, centered=True)
 
 
 def run(genotypes, pool, recipe=RECIPE, **more):
     return distill(genotypes, pool, recipe, seed=0, device=CPU, **more).students
 
 
-def centred_forward(params, centres, x):
+def centered_forward(params, centers, x):
     hidden = x.flatten(1)
-    for i, centre in enumerate(centres):
+    for i, center in enumerate(centers):
         hidden = (
             F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu()
-            - centre
+            - center
         )
     return F.linear(
-        hidden, params[f"layers.{len(centres)}.weight"], params[f"layers.{len(centres)}.bias"]
+        hidden, params[f"layers.{len(centers)}.weight"], params[f"layers.{len(centers)}.bias"]
     )
 
 
@@ -43,12 +43,12 @@ def centred_forward(params, centres, x):
 def test_a_student_is_the_same_function_in_both_forms(place):
     (student,) = fresh([MLP[place]])
     x, _ = batch(48)
-    centres = unit_means(student.params, student.chain, x, torch.float32)
-    assert [len(centre) for centre in centres] == list(MLP[place]["width"])
-    inside = enter(student.params, student.chain, centres)
+    centers = unit_means(student.params, student.chain, x, torch.float32)
+    assert [len(center) for center in centers] == list(MLP[place]["width"])
+    inside = enter(student.params, student.chain, centers)
     plain = FAMILIES["mlp"].forward(student.params, x)
-    torch.testing.assert_close(centred_forward(inside, centres, x), plain, atol=1e-5, rtol=1e-5)
-    for name, value in leave(inside, student.chain, centres).items():
+    torch.testing.assert_close(centered_forward(inside, centers, x), plain, atol=1e-5, rtol=1e-5)
+    for name, value in leave(inside, student.chain, centers).items():
         torch.testing.assert_close(value, student.params[name], atol=1e-6, rtol=1e-6)
 
 
@@ -69,8 +69,8 @@ def test_what_a_layer_reads_has_no_mean():
 
 def test_means_are_numbers_that_a_step_can_hold():
     (student,) = fresh([Genotype("mlp", depth=1, width=[9])])
-    (centre,) = unit_means(student.params, student.chain, batch(48)[0], torch.bfloat16)
-    assert centre.dtype == torch.float32 and torch.equal(centre, centre.bfloat16().float())
+    (center,) = unit_means(student.params, student.chain, batch(48)[0], torch.bfloat16)
+    assert center.dtype == torch.float32 and torch.equal(center, center.bfloat16().float())
 
 
 @pytest.mark.parametrize("round_to", [1, 8])
@@ -78,11 +78,11 @@ def test_gradients_are_those_of_autograd(round_to):
     students = fresh(MLP, seed=3)
     x, said = batch(seed=3)
     for student in students:
-        student.centres = unit_means(student.params, student.chain, x, torch.float32)
+        student.centers = unit_means(student.params, student.chain, x, torch.float32)
     found, _, _ = gradients(students, x, said, round_to=round_to)
     for own, student in zip(found, students, strict=True):
         leaves = {name: p.double().requires_grad_() for name, p in student.params.items()}
-        raw = centred_forward(leaves, [centre.double() for centre in student.centres], x.double())
+        raw = centered_forward(leaves, [center.double() for center in student.centers], x.double())
         value_of(raw[None], {k: e.double() for k, e in said.items()}).sum().backward()
         assert relative_difference(own, {name: leaf.grad for name, leaf in leaves.items()}) < 1e-6
 
@@ -93,8 +93,8 @@ def test_gradients_are_those_of_autograd(round_to):
         {},
         {"average": 0.9},
         {"components": 4},
-        {"optimiser": "muon", "lr_rest": 0.01},
-        {"optimiser": "sgd"},
+        {"optimizer": "muon", "lr_rest": 0.01},
+        {"optimizer": "sgd"},
     ],
     ids=["plain", "average", "components", "muon", "sgd"],
 )
@@ -110,11 +110,11 @@ def test_students_equal_those_of_the_oracle(changes):
 
 def test_it_changes_what_is_learnt():
     pool = make_pool()
-    (centred,), (plain,) = (
+    (centered,), (plain,) = (
         run([mlp(2, 7)], pool),
-        run([mlp(2, 7)], pool, RECIPE.model_copy(update={"centred": False})),
+        run([mlp(2, 7)], pool, RECIPE.model_copy(update={"centered": False})),
     )
-    assert largest_difference(centred.params, plain.params) > 1e-3
+    assert largest_difference(centered.params, plain.params) > 1e-3
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -149,6 +149,7 @@ def test_a_feed_of_its_own_is_followed_alike():
 
 def test_pictures_are_refused():
     with pytest.raises(
-        ConfigError, match=r"recipe.centred: found true with students of family cnn, expected false"
+        ConfigError,
+        match=r"recipe.centered: found true with students of family cnn, expected false",
     ):
         run([Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())], make_pool())

@@ -1,4 +1,4 @@
-"""Centred hidden units: fully connected students are trained on what their units differ from their
+"""Centered hidden units: fully connected students are trained on what their units differ from their
 means by.
 
 A layer that reads hidden units with activations a and means c is the same function in both forms:
@@ -23,14 +23,14 @@ from gped_nas.models.dense import Chain
 _SEEN = 1_000
 """Inputs that means are taken over, at equal distances."""
 
-Centres = tuple[Tensor, ...]
+Centers = tuple[Tensor, ...]
 """For each hidden layer the means (units,) that are taken off its activations; empty where none
 are.
 """
 
 
-def unit_means(params: Params, chain: Chain, inputs: Tensor, dtype: torch.dtype) -> Centres:
-    """The centres of a student, numbers that ``dtype`` holds.
+def unit_means(params: Params, chain: Chain, inputs: Tensor, dtype: torch.dtype) -> Centers:
+    """The centers of a student, numbers that ``dtype`` holds.
 
     Args:
         params: float32 parameters that read plain activations.
@@ -40,28 +40,28 @@ def unit_means(params: Params, chain: Chain, inputs: Tensor, dtype: torch.dtype)
     """
     # as a step reads them
     hidden = inputs[:: max(1, len(inputs) // _SEEN)].flatten(1).to(dtype).float()
-    centres = []
+    centers = []
     for weight, bias in chain[:-1]:
         hidden = torch.addmm(params[bias], hidden, params[weight].T).relu()
         # exact for a unit that is constant, so that nothing is left of it
         mean = hidden.double().mean(0).float()
-        centres.append(mean.to(dtype).float())
-    return tuple(centres)
+        centers.append(mean.to(dtype).float())
+    return tuple(centers)
 
 
-def enter(params: Params, chain: Chain, centres: Centres) -> Params:
-    """Parameters of the same function that read centred activations."""
-    return _moved(params, chain, centres, 1.0)
+def enter(params: Params, chain: Chain, centers: Centers) -> Params:
+    """Parameters of the same function that read centered activations."""
+    return _moved(params, chain, centers, 1.0)
 
 
-def leave(params: Params, chain: Chain, centres: Centres) -> Params:
+def leave(params: Params, chain: Chain, centers: Centers) -> Params:
     """Parameters of the same function that read plain activations."""
-    return _moved(params, chain, centres, -1.0)
+    return _moved(params, chain, centers, -1.0)
 
 
-def _moved(params: Params, chain: Chain, centres: Centres, sign: float) -> Params:
+def _moved(params: Params, chain: Chain, centers: Centers, sign: float) -> Params:
     moved = dict(params)
-    for (weight, bias), centre in zip(chain[1:], centres, strict=True):
-        shift = params[weight].double() @ centre.double()
+    for (weight, bias), center in zip(chain[1:], centers, strict=True):
+        shift = params[weight].double() @ center.double()
         moved[bias] = (params[bias].double() + sign * shift).to(params[bias].dtype)
     return moved
