@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from gped_nas.errors import ConfigError, EnvironmentProblem, nearest
+from gped_nas.spelling import NEW_NAMES
 
 _MAX_BYTES = 256 * 2**10
 _MAX_DEPTH = 32
@@ -26,6 +27,20 @@ class Config(BaseModel):
     """Base of everything read from a file: frozen, strict, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, data: Any) -> Any:
+        """Settings under the names of today; a plug-in keeps a setting that it calls so itself."""
+        if not isinstance(data, dict):
+            return data
+        settings = dict(data)
+        for old, new in NEW_NAMES.items():
+            if old in settings and new in cls.model_fields and old not in cls.model_fields:
+                if new in settings:
+                    raise ValueError(f"{old}: found beside {new}, its new name; keep {new} alone")
+                settings[new] = settings.pop(old)
+        return settings
 
 
 M = TypeVar("M", bound=Config)

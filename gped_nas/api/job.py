@@ -46,6 +46,7 @@ from gped_nas.search.run import search
 from gped_nas.search.space import SearchSpace, StreamConfig
 from gped_nas.search.space_file import load_space
 from gped_nas.search.study import create_or_load, load
+from gped_nas.spelling import as_digested
 from gped_nas.stream.key import StreamKey
 
 
@@ -246,7 +247,9 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
         "seed": resolved["seed"],
         "teacher and dataset (the stream)": [teacher, method, stream],
     }
-    return {part: sha256_text(canonical_json(value))[:16] for part, value in parts.items()}
+    return {
+        part: sha256_text(canonical_json(as_digested(value)))[:16] for part, value in parts.items()
+    }
 
 
 def _trainer(

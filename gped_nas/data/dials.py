@@ -27,6 +27,7 @@ from gped_nas.config import Config
 from gped_nas.data.base import Dataset, Part, Split, fit
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
+from gped_nas.spelling import first_part
 
 
 class DataConfig(Config):
@@ -77,9 +78,8 @@ def _masked(dataset: Dataset, side: int, seed: int, where: str) -> Dataset:
         )
 
     def masked(part: Part, x: Tensor) -> Tensor:
-        place = torch.rand(
-            (len(x), 2), generator=rng.generator(seed, "mask", part), dtype=torch.float64
-        )
+        generator = rng.generator(seed, "mask", first_part(part))
+        place = torch.rand((len(x), 2), generator=generator, dtype=torch.float64)
         return patched(x, side, place)
 
     train, validation, test = (

@@ -23,6 +23,7 @@ from gped_nas.data.base import Dataset, Part
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.registry import Registry
+from gped_nas.spelling import first_part
 
 PredictionDtype = Literal["float32", "float16"]
 C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
@@ -107,7 +108,7 @@ class View:
         key = {
             "policy": self.policy,
             "settings": dict(self.settings),
-            "part": self.part,
+            "part": first_part(self.part),
             "seed": self.seed,
         }
         if self.dtype != "float32":
@@ -118,7 +119,7 @@ class View:
     def name(self) -> str:
         """A file name of the view: ``distillation-noise-1a2b3c4d``."""
         policy = re.sub(r"[^A-Za-z0-9_]", "_", self.policy)
-        return f"{self.part}-{policy}-{sha256_text(canonical_json(self.key()))[:8]}"
+        return f"{first_part(self.part)}-{policy}-{sha256_text(canonical_json(self.key()))[:8]}"
 
     @property
     def num_samples(self) -> int:
@@ -132,9 +133,8 @@ class View:
         Raises:
             ConfigError: the policy asks posterior samples and none were given.
         """
-        generator = rng.generator(
-            self.seed, "view", self.policy, self.part, canonical_json(dict(self.settings))
-        )
+        settings, part = canonical_json(dict(self.settings)), first_part(self.part)
+        generator = rng.generator(self.seed, "view", self.policy, part, settings)
         x = dataset.inputs(self.part)
         policy = POLICIES[self.policy]
         moved: Tensor = policy.apply(self._config(), x, generator=generator, answers=answers)

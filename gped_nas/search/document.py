@@ -26,6 +26,7 @@ from gped_nas.errors import StudyError
 from gped_nas.evaluate.measured import Key, Measured, Measures, from_public, to_public
 from gped_nas.search.objectives import Objective
 from gped_nas.search.snapshot import PairedDifference, Reference
+from gped_nas.spelling import as_today
 
 VERSION = 1
 DOCUMENT = "gped:document"
@@ -294,7 +295,7 @@ def _from_old_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
     document["objectives"] = unlabeled if old["axes"] is None else old["axes"]
 
     described = {
-        "config": old["config"],
+        "config": as_today(old["config"]),
         "split_text": old["split"],
         "class_names": old["class_names"],
         "stream": old["stream"],

@@ -18,6 +18,7 @@ from gped_nas.evaluate.measured import (
     to_public,
 )
 from gped_nas.io import canonical_json
+from gped_nas.spelling import as_today
 
 State = Literal["complete", "pruned", "infeasible", "duplicate", "failed", "running"]
 FINISHED: frozenset[str] = frozenset({"complete", "pruned", "infeasible", "duplicate"})
@@ -150,6 +151,9 @@ class _RecordFile:
 
     def record(self) -> TrialRecord:
         measures: dict[Key, Measured] = from_public(self.metrics, self.intervals, self.n, self.why)
+        extra = dict(self.extra)
+        if "recipe" in extra:
+            extra["recipe"] = as_today(extra["recipe"])
         return TrialRecord(
             trial=self.trial,
             state=self.state,
@@ -159,7 +163,7 @@ class _RecordFile:
             costs=self.costs,
             layers=self.layers,
             layers_drawn=self.layers_drawn,
-            extra=self.extra,
+            extra=extra,
             seconds=self.seconds,
             created=self.created,
         )

@@ -28,6 +28,7 @@ from gped_nas.search.space import (
     SearchSpace,
     StreamConfig,
 )
+from gped_nas.spelling import other_name, warn_of_old_names
 from gped_nas.targets.base import LearnedTarget, Target, parse_targets
 
 DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
@@ -137,6 +138,7 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
         place[int(last)] = value
     elif isinstance(place, dict):
+        place.pop(other_name(last), None)
         place[last] = value
     else:
         raise ConfigError(
@@ -220,6 +222,9 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
             "but a range is a float range; use tpe, nsga2 or random, or turn the float range into "
             "choices"
         )
+    # a dataset keeps its settings as they were written, so that nothing is known of its names
+    understood = {key: value for key, value in space.resolved.items() if key != "dataset"}
+    warn_of_old_names(data, understood)
     return space
 
 

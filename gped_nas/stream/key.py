@@ -9,6 +9,7 @@ from gped_nas.errors import StreamError
 from gped_nas.io import canonical_json, read_json, sha256_text
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
 from gped_nas.posterior.likelihoods import LIKELIHOODS, CategoricalLikelihood, Likelihood
+from gped_nas.spelling import as_digested
 from gped_nas.stream.format import FORMAT_VERSION, check_version
 
 _CATEGORICAL = CategoricalLikelihood()
@@ -55,7 +56,7 @@ class StreamKey:
             "num_outputs": self.num_outputs,
             "genotype": dict(self.genotype),
             "prior": dict(self.prior),
-            "method": dict(self.method),
+            "method": as_digested(self.method),
             "seed": self.seed,
             **other,
         }

@@ -217,7 +217,7 @@ def test_a_policy_that_asks_samples_needs_them_and_its_key_holds_them(digits: Da
 
 def test_pool_is_the_unlabeled_inputs_alone_and_refused_without_any(digits: Dataset) -> None:
     view = parse_view({"policy": "pool"}, WHERE, 0)
-    assert view.part == "unlabeled" and re.fullmatch(r"unlabeled-pool-[0-9a-f]{8}", view.name)
+    assert view.part == "unlabeled" and view.name == "unlabelled-pool-d6a0882a"
     extra = digits.test.x[:5] + 1
     own = replace(digits, unlabeled=extra)
     assert torch.equal(view.inputs(own), digits.normalization(extra))
