@@ -20,9 +20,9 @@ from gped_nas.api.settings import method_settings
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.api.verdict import Level, judge
 from gped_nas.data.base import Dataset, Part
-from gped_nas.data.shift import permuted
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.conditions import permuted
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.uncertainty import auroc
 from gped_nas.models.base import num_params

@@ -11,7 +11,7 @@ from gped_nas.data.base import Part, Task
 from gped_nas.distill.student import load_student
 from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
 from gped_nas.evaluate.measured import TEST, Key, Measured
-from gped_nas.evaluate.student import student_predictions
+from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.search.document import References, StudentTest
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
@@ -61,7 +61,8 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     for trial in new:
         trainer.session.raise_if_stopped()
         student = load_student(trainer.folder / str(trial))
-        predictions = student_predictions(student, dataset.raw("test"))
+        predictor = StudentPredictor(student)
+        predictions = predictor.predict(dataset.raw("test"))
         measures = evaluate(
             predictions,
             dataset.labels("test"),
@@ -69,6 +70,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
             resamples=test,
             part=TEST,
         )
+        measures |= trainer.conditions.measure(predictor, "test", resamples=test)
         contender = Contender("student", f"trial {trial}", "", {"test": predictions}, {})
         paired = _compared(contender, teacher, trainer, test)
         ledger.write_test(trial, StudentTest.of(measures, paired))
@@ -86,6 +88,13 @@ def _measured(
         measures |= evaluate(
             contender.predictions[part], labels, known, resamples=resamples[part], part=part
         )
+        if contender.predictor is not None:
+            measures |= trainer.conditions.measure(
+                contender.predictor,
+                part,
+                resamples=resamples[part],
+                is_compared=contender is not teacher,
+            )
     return Reference(contender.name, contender.label, measures, contender.costs, contender.note)
 
 

@@ -113,7 +113,7 @@ def _identity(space: SearchSpace) -> str:
     resolved = {
         k: v
         for k, v in space.resolved.items()
-        if k not in ("search", "baseline", "objectives", "constraints")
+        if k not in ("search", "baseline", "objectives", "constraints", "conditions")
     }
     return sha256_text(canonical_json([resolved, load_dataset(space).digest, version("gped-nas")]))
 

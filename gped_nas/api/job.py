@@ -25,6 +25,7 @@ from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.evaluate.base import LabelFacts, draw_resamples
+from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import samples_to_nll
@@ -247,6 +248,8 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
         "seed": resolved["seed"],
         "teacher and dataset (the stream)": [teacher, method, stream],
     }
+    if resolved["conditions"] != [CLEAN]:  # as with views: older studies have no such part
+        parts["conditions"] = resolved["conditions"]
     return {
         part: sha256_text(canonical_json(as_digested(value)))[:16] for part, value in parts.items()
     }

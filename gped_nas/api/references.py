@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gped_nas import rng
+from gped_nas.api.measuring import ensemble, network
 from gped_nas.api.sampling import posterior
 from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import Teacher
@@ -16,8 +17,9 @@ from gped_nas.data.base import Part
 from gped_nas.device import threads_for
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.errors import DataError
+from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import AnyPredictions
-from gped_nas.evaluate.student import student_predictions
+from gped_nas.evaluate.student import StudentPredictor, student_predictions
 from gped_nas.evaluate.teacher import averaged, nll_by_sample
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.costs import cost_of, largest_product
@@ -35,6 +37,7 @@ class Contender:
         name, label, note: as in ``Reference``.
         predictions: on validation and, where they could be made, on test.
         costs: of serving it once.
+        predictor: itself, to be asked under conditions; None where only its predictions are known.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Contender:
     note: str
     predictions: dict[Part, AnyPredictions]
     costs: dict[str, int]
+    predictor: Predictor | None = None
 
 
 def of_stream(trainer: Trainer) -> list[Contender]:
@@ -96,6 +100,7 @@ def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Co
                 for part, rows in predicted.items()
             },
             {name: value * stream.num_samples for name, value in costs.items()},
+            ensemble(teacher) if stream.has_weights else None,
         ),
         Contender(
             "single_sample",
@@ -106,6 +111,7 @@ def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Co
                 for part, rows in predicted.items()
             },
             costs,
+            ensemble(teacher, [best]) if stream.has_weights else None,
         ),
     ]
 
@@ -144,13 +150,17 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
         session.progress("MAP baseline", i + 1, len(space.baseline.precisions))
     best = min(scores, key=lambda precision: scores[precision])
     params = read_weights(folder / f"precision-{best:g}.safetensors")
+
+    def forward(raw: torch.Tensor) -> torch.Tensor:
+        outputs = family.forward(params, dataset.normalization(raw))
+        return space.likelihood.predict(outputs.double())
+
     parts: list[Part] = ["validation", "test"]
     one = torch.ones(1)
     predictions = {}
     for part in parts:
-        predicted = space.likelihood.predict(family.forward(params, dataset.inputs(part)).double())
         predictions[part] = averaged(
-            predicted[None], one, dataset.label_normalization, space.targets
+            forward(dataset.raw(part))[None], one, dataset.label_normalization, space.targets
         )
     return Contender(
         "map",
@@ -160,6 +170,7 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
         f"{', '.join(f'{p:g}' for p in scores)} by validation NLL.",
         predictions,
         asdict(cost_of(space.genotype.family, shapes, dataset.input_shape, "float32")),
+        network(teacher, forward),
     )
 
 
@@ -180,4 +191,5 @@ def _unpruned(trainer: Trainer, folder: Path) -> Contender:
         "(Bayesian dark knowledge).",
         {part: student_predictions(student_read, dataset.raw(part)) for part in parts},
         asdict(cost_of(genotype.family, student_read.shapes, dataset.input_shape, "float32")),
+        StudentPredictor(student_read),
     )

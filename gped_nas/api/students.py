@@ -6,8 +6,10 @@ import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
+from gped_nas.api.measuring import Conditions
 from gped_nas.api.online import online_feed
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
@@ -19,7 +21,7 @@ from gped_nas.errors import DivergenceError, GpedError
 from gped_nas.evaluate.base import Resamples, evaluate
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
-from gped_nas.evaluate.student import student_predictions
+from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import cost_of, count_macs
 from gped_nas.search.ledger import Asked
@@ -56,6 +58,11 @@ class Trainer:
     def session(self) -> Session:
         """How to run."""
         return self.teacher.session
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        """The conditions under which everybody is measured besides the clean one."""
+        return Conditions(self.teacher)
 
     def __call__(self, asked: Sequence[Asked]) -> list[TrialRecord]:
         """See ``search.run.DistilAndEvaluate``.
@@ -126,10 +133,12 @@ class Trainer:
         folder = self.folder / str(one.number)
         stored = save_student(folder, self.spec(genotype, trial=str(one.number)), student.params)
         loaded = load_student(folder)
-        predictions = student_predictions(loaded, self.teacher.dataset.raw("validation"))
+        predictor = StudentPredictor(loaded)
+        predictions = predictor.predict(self.teacher.dataset.raw("validation"))
         labels = self.teacher.dataset.labels("validation")
         try:
             measures = evaluate(predictions, labels, self.validation, resamples=self.resamples)
+            measures |= self.conditions.measure(predictor, "validation", resamples=self.resamples)
         except DivergenceError as error:
             return TrialRecord(one.number, "failed", genotype.to_json(), reason=str(error))
         dataset, shapes = self.teacher.dataset, loaded.shapes

@@ -22,7 +22,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
-from gped_nas.models.base import FAMILIES
+from gped_nas.models.base import FAMILIES, Params
 from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.likelihoods import LIKELIHOODS
@@ -129,6 +129,19 @@ class Teacher:
             return torch.cat([likelihood.predict(family.forward(params, part)) for part in parts])
 
         return predict
+
+    def forward(self, params: Params) -> Callable[[Tensor], Tensor]:
+        """A function of raw inputs (B, *input_shape) that gives what these parameters predict there,
+        (B, G). It can be differentiated.
+        """
+        family, device = FAMILIES[self.space.genotype.family], self.session.device
+        params = {name: value.to(device) for name, value in params.items()}
+
+        def forward(raw: Tensor) -> Tensor:
+            x = self._as_ensemble_sees(self.dataset.normalization(raw))
+            return self.space.likelihood.predict(family.forward(params, x.to(device)))
+
+        return forward
 
     def predicted(self, part: Part) -> Tensor:
         """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32; read

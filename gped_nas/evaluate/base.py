@@ -29,6 +29,7 @@ from gped_nas.evaluate.measured import (
     Key,
     Measured,
     is_metric_name,
+    public_name,
 )
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
 from gped_nas.registry import Registry
@@ -250,7 +251,7 @@ def evaluate(
     metrics = [metric for metric in METRICS.values() if metric.applies(predictions, teacher)]
     terms = [metric.terms(predictions, labels_N, teacher) for metric in metrics]
     values = [
-        _finite(metric, metric._total(terms_NT))
+        _finite(public_name(Key(metric.name, condition)), metric._total(terms_NT))
         for metric, terms_NT in zip(metrics, terms, strict=True)
     ]
 
@@ -291,7 +292,7 @@ def paired_difference(
                 f"metric '{metric_name}': it reads teacher predictions or a target that is absent"
             )
         terms_NT = metric.terms(predictions, labels_N, teacher)
-        values.append(_finite(metric, metric._total(terms_NT)))
+        values.append(_finite(metric.name, metric._total(terms_NT)))
         resampled.append(metric.combine(resamples.sums(terms_NT), resamples.n))
     difference = values[0] - values[1]
     return difference, _bounds(metric, difference, resampled[0] - resampled[1]), resamples.n
@@ -310,9 +311,9 @@ def _check(
         predictions.check_like(teacher)
 
 
-def _finite(metric: Metric, value: float) -> float:
+def _finite(name: str, value: float) -> float:
     if not np.isfinite(value):
-        raise DivergenceError(f"metric '{metric.name}' is {value}, expected a finite number")
+        raise DivergenceError(f"metric '{name}' is {value}, expected a finite number")
     return value
 
 

@@ -75,7 +75,7 @@ def _absolute_error(predictions: Predictions, teacher: Predictions, target: str)
 
 
 def _costs(target: Target, num_classes: int) -> Floats:
-    """The cost of each action by label, shape (C, actions): what is expected of a sure label."""
+    """The cost of each action by label, shape (C, A): what is expected of a sure label."""
     sure_CC = torch.full((num_classes, num_classes), -torch.inf, dtype=torch.float64)
     sure_CC.fill_diagonal_(0.0)
     assert isinstance(target, LearnedTarget)

@@ -5,7 +5,8 @@ variance (S, N, 2) in the label's normalized unit; ``label_normalization`` leads
 is None for classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.base import Normalization
+from gped_nas.evaluate.conditions import Forward
 from gped_nas.evaluate.predictions import (
     AnyPredictions,
     Floats,
@@ -31,6 +33,8 @@ from gped_nas.targets.base import (
 from gped_nas.targets.expectations import expect_all
 from gped_nas.targets.formulas import entropy
 from gped_nas.targets.quantile import empirical_quantile
+
+_BATCH = 512
 
 
 def averaged(
@@ -70,6 +74,38 @@ def averaged(
     expected = torch.einsum("s,sn->n", weight, entropy(log_prob))
     expectations["expected_entropy"] = expected.numpy()
     return Predictions(mean.numpy(), expectations, wanted, samples, is_point)
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Networks whose predictions are averaged: a teacher, or one network alone.
+
+    Attributes:
+        members: weight and forward pass of each network, made anew at each call.
+        label_normalization, targets: as in ``averaged``.
+    """
+
+    members: Callable[[], Iterator[tuple[float, Forward]]]
+    label_normalization: Normalization | None = None
+    targets: tuple[Target, ...] = ()
+
+    def networks(self) -> Iterator[tuple[float, Forward]]:
+        """See ``conditions.Predictor``."""
+        return self.members()
+
+    @torch.no_grad()
+    def predict(self, raw: Tensor) -> AnyPredictions:
+        """What the networks say on average at raw inputs (N, *input_shape)."""
+        weights: list[float] = []
+        predicted: list[Tensor] = []
+        for weight, forward in self.members():
+            weights.append(weight)
+            predicted.append(
+                torch.cat([forward(batch).cpu() for batch in torch.split(raw, _BATCH)])
+            )
+
+        weight_S = torch.tensor(weights, dtype=torch.float64)
+        return averaged(torch.stack(predicted), weight_S, self.label_normalization, self.targets)
 
 
 def with_derived(targets: Sequence[Target]) -> tuple[Target, ...]:

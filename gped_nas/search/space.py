@@ -12,6 +12,7 @@ from gped_nas.data.views import PredictionDtype, View
 from gped_nas.distill.course import check_form
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.conditions import Condition
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import COSTS, genotype_cost, smallest_cost
 from gped_nas.posterior.base import MethodConfig
@@ -93,6 +94,7 @@ class SearchSpace:
         students: ranges of the student families.
         objectives: what the front is about.
         constraints: bounds by metric or cost name.
+        conditions: of the inputs at which predictors are measured; the clean one is among them.
         search, recipe, baseline, seed: see their classes.
         source: the file it was read from, for messages.
         resolved: all of it as plain data, defaults filled in: what a run writes to ``config.yaml``.
@@ -111,6 +113,7 @@ class SearchSpace:
     students: tuple[StudentSpace, ...]
     objectives: tuple[Objective, ...]
     constraints: Mapping[str, float]
+    conditions: tuple[Condition, ...]
     search: SearchConfig
     recipe: Recipe
     baseline: BaselineConfig

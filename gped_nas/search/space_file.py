@@ -15,6 +15,8 @@ from gped_nas.data.views import parse_view
 from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
+from gped_nas.evaluate.conditions import parse_conditions
+from gped_nas.evaluate.measured import CLEAN
 from gped_nas.models.base import COMMON_VALUES, Genotype
 from gped_nas.posterior.base import ChainConfig, MethodConfig, parse_method
 from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood, Prediction
@@ -68,6 +70,7 @@ class _SpaceFile(Config):
         "storage_bytes",
     )
     constraints: dict[str, float] = {}
+    conditions: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (CLEAN,)
     search: SearchConfig = SearchConfig()
     recipe: Recipe = Recipe()
     baseline: BaselineConfig = BaselineConfig()
@@ -188,7 +191,10 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     for name in file.constraints:
         objective(name, f"{where}: constraints")
     check_objectives(file.objectives, f"{where}: objectives")
-    check_available(names, targets, f"{where}: objectives and constraints")
+    conditions = parse_conditions(file.conditions, f"{where}: conditions")
+    check_available(
+        names, targets, f"{where}: objectives and constraints", conditions=file.conditions
+    )
     for name, bound in file.constraints.items():
         if not math.isfinite(bound):
             raise ConfigError(
@@ -209,6 +215,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
         students=students,
         objectives=objectives,
         constraints=file.constraints,
+        conditions=conditions,
         search=file.search,
         recipe=file.recipe,
         baseline=file.baseline,

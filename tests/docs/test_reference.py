@@ -21,6 +21,7 @@ from gped_nas.data.views import POLICIES
 from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.conditions import CONDITIONS
 from gped_nas.models.base import COMMON_VALUES, FAMILIES
 from gped_nas.models.costs import COSTS
 from gped_nas.posterior.base import METHODS
@@ -185,6 +186,11 @@ def test_every_genotype_value_is_listed(family: str) -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", _section(SPACES, f"### `{family}`"), re.MULTILINE))
     assert listed == {*counts, *counts.values()}
     assert all(f"`{value}`" in _section(SPACES, "## Families") for value in COMMON_VALUES)
+
+
+def test_every_condition_is_listed() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", _section(SPACES, "## Conditions"), re.MULTILINE)
+    assert sorted(listed) == sorted(CONDITIONS)
 
 
 def test_every_metric_cost_target_and_sampler_is_named() -> None:

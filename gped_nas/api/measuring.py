@@ -1,0 +1,124 @@
+"""Measuring predictors under the conditions of a space, beside the teacher at the same inputs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.api.teacher import Teacher
+from gped_nas.data.base import Part
+from gped_nas.evaluate.base import Resamples, evaluate
+from gped_nas.evaluate.conditions import Condition, Forward, Predictor
+from gped_nas.evaluate.measured import CLEAN, Key, Measured
+from gped_nas.evaluate.predictions import AnyPredictions
+from gped_nas.evaluate.teacher import Ensemble
+from gped_nas.io import sha256_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """The conditions of a study's space.
+
+    A predictor is judged at the inputs that a condition makes for it, and so is the teacher that it
+    is compared with: whoever is compared sees the same inputs. Draws of a condition are the same
+    for every predictor.
+
+    Attributes:
+        teacher: of the study.
+    """
+
+    teacher: Teacher
+    _at_inputs: dict[tuple[str, Part], tuple[str, AnyPredictions]] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> list[Condition]:
+        """All conditions but the clean one."""
+        return [one for one in self.teacher.space.conditions if one.name != CLEAN]
+
+    def measure(
+        self,
+        predictor: Predictor,
+        part: Part,
+        *,
+        resamples: Resamples,
+        is_compared: bool = True,
+    ) -> dict[Key, Measured]:
+        """The measures of a predictor under every condition but the clean one.
+
+        Args:
+            predictor: who is judged.
+            part: where.
+            resamples: bootstrap draws of the part.
+            is_compared: whether it is compared with the teacher, which needs the teacher's weights;
+                metrics that compare are left out where these are not known.
+
+        Raises:
+            DataError: a condition made inputs that cannot be used.
+            DivergenceError: a metric is not finite.
+            Interrupted: the session said stop.
+        """
+        labels = self.teacher.dataset.labels(part)
+        measures: dict[Key, Measured] = {}
+        for condition in self.changed:
+            generator = rng.generator(self.teacher.space.seed, "condition", condition.name, part)
+            raw = condition.apply(
+                self.teacher.dataset.raw(part),
+                predictor=predictor,
+                labels=labels,
+                generator=generator,
+            )
+            measures |= evaluate(
+                predictor.predict(raw),
+                labels,
+                self._teacher_at(raw, condition, part) if is_compared else None,
+                resamples=resamples,
+                condition=condition.name,
+                part=part,
+            )
+        return measures
+
+    def _teacher_at(self, raw: Tensor, condition: Condition, part: Part) -> AnyPredictions | None:
+        """The teacher's average at these inputs; None where its weights are not known.
+
+        The last answer is kept: a shift gives every predictor the same inputs.
+        """
+        if not self.teacher.stream.has_weights:
+            return None
+        digest = sha256_arrays(raw.numpy())
+        known_digest, answer = self._at_inputs.get((condition.name, part), ("", None))
+        if answer is None or known_digest != digest:
+            answer = ensemble(self.teacher).predict(raw)
+            self._at_inputs[condition.name, part] = digest, answer
+        return answer
+
+
+def ensemble(teacher: Teacher, samples: Sequence[int] | None = None) -> Ensemble:
+    """Posterior samples of a teacher whose weights are known, to be asked at any inputs.
+
+    Args:
+        teacher: whose stream is built; between samples it is asked whether to stop.
+        samples: which of them, weighted alike; all with their own weights by default.
+    """
+
+    def networks() -> Iterator[tuple[float, Forward]]:
+        if samples is None:
+            weights = dict(enumerate(teacher.stream.weight_S.tolist()))
+        else:
+            weights = dict.fromkeys(samples, 1 / len(samples))
+        for index, weight in weights.items():
+            teacher.session.raise_if_stopped()
+            yield weight, teacher.forward(teacher.stream.params(index))
+
+    return _ensemble(teacher, networks)
+
+
+def network(teacher: Teacher, forward: Forward) -> Ensemble:
+    """One network of the teacher's kind of output."""
+    return _ensemble(teacher, lambda: iter([(1.0, forward)]))
+
+
+def _ensemble(
+    teacher: Teacher, networks: Callable[[], Iterator[tuple[float, Forward]]]
+) -> Ensemble:
+    return Ensemble(networks, teacher.dataset.label_normalization, teacher.space.targets)

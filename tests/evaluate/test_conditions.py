@@ -1,0 +1,192 @@
+"""Conditions: names and values, what is checked, and that one can ask a predictor for gradients."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.data.base import Normalization
+from gped_nas.distill.student import Student, StudentSpec
+from gped_nas.errors import ConfigError, DataError, RegistryError
+from gped_nas.evaluate import METRICS
+from gped_nas.evaluate.conditions import (
+    CONDITIONS,
+    Condition,
+    add_condition,
+    parse_condition,
+    parse_conditions,
+    permuted,
+)
+from gped_nas.evaluate.student import StudentPredictor, student_predictions
+from gped_nas.evaluate.teacher import Ensemble, averaged
+from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.targets.base import resolve
+
+LABELS = np.array([0, 1, 2, 0])
+SHAPE, CLASSES = (1, 2, 2), 3
+
+
+def brighter(raw: Tensor, *, value: float, **_: Any) -> Tensor:
+    return raw + value
+
+
+@pytest.fixture
+def brightness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A condition with a value, registered for one test."""
+    CONDITIONS["clean"]  # what comes with the package is there
+    monkeypatch.setattr(CONDITIONS, "_items", dict(CONDITIONS.items()))
+    add_condition("brighter", "inputs made brighter", takes_value=True)(brighter)
+
+
+def inputs() -> Tensor:
+    return torch.rand((4, *SHAPE), generator=rng.generator(0, "inputs"))
+
+
+def params_of(seed: int) -> dict[str, Tensor]:
+    shapes = Genotype("mlp", depth=1, width=5).shapes(SHAPE, CLASSES)
+    generator = rng.generator(seed, "weights")
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def student() -> Student:
+    spec = StudentSpec(
+        family="mlp",
+        input_shape=SHAPE,
+        class_names=("a", "b", "c"),
+        targets=resolve(["predictive"]),
+        normalization=Normalization(0.5, 0.3),
+        storage_dtype="float32",
+    )
+    return Student(spec, params_of(0)).eval()
+
+
+def log_prob(params: dict[str, Tensor], raw: Tensor) -> Tensor:
+    outputs = FAMILIES["mlp"].forward(params, Normalization(0.5, 0.3)(raw))
+    return outputs.log_softmax(-1)
+
+
+def teacher() -> Ensemble:
+    """Three networks with weights .5, .3 and .2."""
+
+    def networks() -> Iterator[Any]:
+        for seed, weight in enumerate((0.5, 0.3, 0.2)):
+            params = params_of(seed)
+            yield weight, lambda raw, params=params: log_prob(params, raw)
+
+    return Ensemble(networks)
+
+
+def apply(condition: Condition, raw: Tensor, predictor: Any = None) -> Tensor:
+    generator = rng.generator(0, "condition")
+    return condition.apply(raw, predictor=predictor, labels=LABELS, generator=generator)
+
+
+def test_every_input_keeps_its_numbers_and_all_are_rearranged_alike() -> None:
+    x = torch.arange(2 * 12.0).view(2, 1, 3, 4)
+    found = permuted(x, generator=rng.generator(0, "permuted"))
+    assert found.shape == x.shape and not torch.equal(found, x)
+    assert torch.equal(found.flatten(1).sort(1).values, x.flatten(1))
+    assert torch.equal(found[1] - found[0], torch.full((1, 3, 4), 12.0))
+    assert torch.equal(found, permuted(x, generator=rng.generator(0, "permuted")))
+
+
+def test_the_clean_condition_is_the_identity() -> None:
+    raw = inputs()
+    assert torch.equal(apply(CONDITIONS["clean"], raw), raw)
+
+
+def test_a_condition_is_called_by_its_name_or_with_its_value(brightness: None) -> None:
+    assert parse_condition("permuted", "f").name == "permuted"
+    condition = parse_condition("brighter-0.25", "f")
+    assert condition.name == "brighter-0.25"
+    assert torch.equal(apply(condition, inputs()), inputs() + 0.25)
+    small = parse_condition("brighter-1e-3", "f")
+    assert torch.equal(apply(small, inputs()), inputs() + 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("permutd", RegistryError, "f: unknown condition 'permutd'; did you mean 'permuted'"),
+        ("permuted-3", ConfigError, "f: condition 'permuted' takes no value; found 'permuted-3'"),
+        ("brighter", ConfigError, "f: found 'brighter', expected a number after 'brighter-'"),
+        ("brighter-much", ConfigError, "f: found 'brighter-much', expected a number"),
+        (3, ConfigError, "f: found 3, expected the name of a condition"),
+    ],
+)
+def test_wrong_names_are_told(
+    brightness: None, text: object, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        parse_condition(text, "f")
+
+
+def test_a_space_lists_the_clean_condition_and_none_twice() -> None:
+    assert [one.name for one in parse_conditions(["clean", "permuted"], "f")] == [
+        "clean",
+        "permuted",
+    ]
+    for names in (["permuted"], ["clean", "clean"]):
+        with pytest.raises(ConfigError, match="expected none twice and 'clean' among them"):
+            parse_conditions(names, "f")
+
+
+def test_a_condition_is_registered_without_the_marks_of_names() -> None:
+    for name in ("a-b", "a@b", ""):
+        with pytest.raises(RegistryError, match="expected a name without"):
+            add_condition(name, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda raw, **_: raw[:2],
+            r"'odd': found inputs \(2, 1, 2, 2\) of torch.float32, expected",
+        ),
+        (lambda raw, **_: raw.double(), "of torch.float64, expected .* of torch.float32"),
+        (lambda raw, **_: raw * math.nan, "'odd': found inputs that are not finite"),
+        (lambda raw, **_: raw + math.inf, "'odd': found inputs that are not finite"),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_refused(change: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        apply(Condition("odd", "", change), inputs())
+
+
+def steepest(raw: Tensor, *, predictor: Any, labels: Any, **_: Any) -> Tensor:
+    """A step that makes the labels less probable on average: the smallest attack."""
+    moved = raw.clone().requires_grad_()
+    target = torch.as_tensor(labels)[:, None]
+    with torch.enable_grad():
+        score = sum(
+            w * forward(moved).gather(1, target).sum() for w, forward in predictor.networks()
+        )
+        (gradient,) = torch.autograd.grad(score, moved)
+    return raw - 0.05 * gradient.sign()
+
+
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_a_condition_may_ask_a_predictor_for_gradients(kind: str) -> None:
+    predictor: Any = StudentPredictor(student()) if kind == "student" else teacher()
+    attacked = apply(Condition("steepest", "", steepest), inputs(), predictor)
+    assert (attacked - inputs()).abs().max() <= 0.05 + 1e-6
+    before = METRICS["nll"].value(predictor.predict(inputs()), LABELS)
+    after = METRICS["nll"].value(predictor.predict(attacked), LABELS)
+    assert after > before + 0.01
+
+
+def test_predictors_predict_as_their_networks_do() -> None:
+    raw = inputs()
+    ((weight, forward),) = StudentPredictor(student()).networks()
+    said = student_predictions(student(), raw).log_prob_NC
+    assert weight == 1.0
+    assert forward(raw).detach().numpy() == pytest.approx(said, abs=1e-6)
+    members = torch.stack([forward(raw) for _, forward in teacher().networks()])
+    mean = averaged(members, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64))
+    assert teacher().predict(raw).log_prob_NC == pytest.approx(mean.log_prob_NC, abs=1e-9)
