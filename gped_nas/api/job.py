@@ -39,9 +39,9 @@ from gped_nas.io import (
     write_text,
 )
 from gped_nas.search.database import sqlite_url, storage_refusals
-from gped_nas.search.document import Box, Description, StreamPlace, TeacherSummary
+from gped_nas.search.document import Box, Description, StoredWords, StreamPlace, TeacherSummary
 from gped_nas.search.ledger import Ledger
-from gped_nas.search.objectives import axis_ends
+from gped_nas.search.objectives import axis_ends, registered_words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
 from gped_nas.search.space import SearchSpace, StreamConfig
@@ -307,6 +307,10 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> Non
             "dataset sha256": dataset.digest,
         },
         box=_reference_box(space, dataset),
+        metrics={
+            name: StoredWords(label=words.label, direction=words.direction, unit=words.unit)
+            for name, words in registered_words().items()
+        },
     )
     ledger.change(objectives=space.objectives, description=description)
 

@@ -18,7 +18,13 @@ from gped_nas.search.coverage import random_order
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.document import Box, Description, References, StudentTest
 from gped_nas.search.ledger import Ledger
-from gped_nas.search.objectives import Objective, describe_constraint, objective, violations
+from gped_nas.search.objectives import (
+    Objective,
+    describe_constraint,
+    objective,
+    registered_words,
+    violations,
+)
 from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, StudySnapshot
@@ -216,6 +222,9 @@ class Study:
             best_point=dict(zip(names, box.best, strict=False)),
             evidence=evidence.read(self.path, front),
             class_names=description.class_names,
+            # studies made before the words were stored get those of today's metrics
+            metrics=registered_words()
+            | {name: stored.words for name, stored in description.metrics.items()},
         )
 
     def _in_box(self, records: Sequence[TrialRecord]) -> Floats:

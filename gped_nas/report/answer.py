@@ -2,8 +2,9 @@
 lost.
 """
 
+from gped_nas.evaluate.measured import TEST, VALIDATION, Key, parse_name, public_name
 from gped_nas.report import words
-from gped_nas.report.records import TEST, Data, find
+from gped_nas.report.records import Data, find
 
 
 def answer(data: Data) -> Data:
@@ -14,11 +15,11 @@ def answer(data: Data) -> Data:
         return {"headline": _no_answer(data), "detail": "", "tiles": []}
     student = find(data, data["chosen"])
     teacher = next((dict(r) for r in data["references"] if r["name"] == "teacher"), None)
-    part, prefix = _part(student, teacher)
+    part = _part(student, teacher)
     return {
         "headline": f"Trial {student['trial']} is the student to use: {_price(student, teacher)}.",
-        "detail": _kept(student, teacher, part, prefix),
-        "tiles": _tiles(student, teacher, part, prefix),
+        "detail": _kept(student, teacher, part),
+        "tiles": _tiles(student, teacher, part),
     }
 
 
@@ -30,10 +31,12 @@ def _no_answer(data: Data) -> str:
     )
 
 
-def _part(student: Data, teacher: Data | None) -> tuple[str, str]:
-    sides = [side for side in (student, teacher) if side]
-    tested = all(any(name.startswith(TEST) for name in side["metrics"]) for side in sides)
-    return ("test", TEST) if tested else ("validation", "")
+def _part(student: Data, teacher: Data | None) -> str:
+    """The test part if everybody was measured there, else validation."""
+    for side in (student, teacher):
+        if side and not any(parse_name(name).part == TEST for name in side["metrics"]):
+            return VALIDATION
+    return TEST
 
 
 def _price(student: Data, teacher: Data | None) -> str:
@@ -48,8 +51,8 @@ def _price(student: Data, teacher: Data | None) -> str:
     return "it costs " + " and ".join(parts) if parts else "its costs were not measured"
 
 
-def _kept(student: Data, teacher: Data | None, part: str, prefix: str) -> str:
-    accuracy, nll = (f"{prefix}{name}" for name in ("accuracy", "nll"))
+def _kept(student: Data, teacher: Data | None, part: str) -> str:
+    accuracy, nll = (public_name(Key(name, part=part)) for name in ("accuracy", "nll"))
     mine, theirs = student["metrics"], (teacher or {"metrics": {}})["metrics"]
     parts = []
     if mine.get(accuracy) is not None and theirs.get(accuracy):
@@ -63,14 +66,14 @@ def _kept(student: Data, teacher: Data | None, part: str, prefix: str) -> str:
         return ""
     n = student["n"].get(accuracy) or student["n"].get(nll)
     size = f", n = {words.count(n)}" if n else ""
-    return f"It {' and '.join(parts)}, measured on {part}{size}.{_lost(student, prefix)}"
+    return f"It {' and '.join(parts)}, measured on {part}{size}.{_lost(student, part)}"
 
 
-def _lost(student: Data, prefix: str) -> str:
+def _lost(student: Data, part: str) -> str:
     """What is given up against the teacher on the same examples, and whether it can be told from
     nothing.
     """
-    name = f"{prefix}nll_above_teacher"
+    name = public_name(Key("nll_above_teacher", part=part))
     lost, (low, high) = student["metrics"].get(name), student["intervals"].get(name) or (None, None)
     if lost is None or low is None or high is None:
         return ""
@@ -86,7 +89,7 @@ def _lost(student: Data, prefix: str) -> str:
     )
 
 
-def _tiles(student: Data, teacher: Data | None, part: str, prefix: str) -> list[dict[str, str]]:
+def _tiles(student: Data, teacher: Data | None, part: str) -> list[dict[str, str]]:
     other = teacher or {"metrics": {}, "costs": {}}
     tiles = []
     for name, title, unit in (("macs", "MACs", ""), ("storage_bytes", "storage", "B")):
@@ -101,13 +104,14 @@ def _tiles(student: Data, teacher: Data | None, part: str, prefix: str) -> list[
         ("nll", f"{part} NLL, nats"),
         ("rmse", f"{part} RMSE"),
     ):
-        if student["metrics"].get(prefix + name) is not None:
-            reference = other["metrics"].get(prefix + name)
+        measured = public_name(Key(name, part=part))
+        if student["metrics"].get(measured) is not None:
+            reference = other["metrics"].get(measured)
             note = f"teacher {words.metric(reference, name)}" if reference is not None else ""
             tiles.append(
                 {
                     "title": title,
-                    "value": words.metric(student["metrics"][prefix + name], name),
+                    "value": words.metric(student["metrics"][measured], name),
                     "note": note,
                 }
             )

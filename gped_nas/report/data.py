@@ -8,18 +8,20 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
-from gped_nas.report import words
+from gped_nas.evaluate.measured import CLEAN, TEST, VALIDATION, Key, parse_name, public_name
+from gped_nas.models.costs import COSTS
 from gped_nas.report.answer import answer
 from gped_nas.report.cards import card_data
-from gped_nas.report.records import TEST, Data, find, plain, record_data, reference_data
+from gped_nas.report.records import Data, find, plain, record_data, reference_data
 from gped_nas.report.teacher import teacher_data
+from gped_nas.search.objectives import label_under
 from gped_nas.search.pareto import KNEE_RULE, pareto_front
 from gped_nas.search.record import State, TrialRecord
-from gped_nas.search.snapshot import PairedDifference, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 
 __all__ = ["Data", "data_of", "direction_of", "find", "plain"]
 
@@ -38,8 +40,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
         Plain dictionaries, lists, texts and numbers; equal snapshots give equal data.
     """
     records = [record_data(record, snapshot) for record in snapshot.records]
-    metrics = _names(snapshot, "metrics", words.METRIC_ORDER)
-    costs = _names(snapshot, "costs", words.COST_ORDER)
+    metrics, costs = _metrics(snapshot), _costs(snapshot)
     axes = _axes(snapshot, metrics, costs)
     data: Data = {
         "name": str(snapshot.name),
@@ -65,7 +66,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "curves": _curves(snapshot),
         "savings": _savings(snapshot),
         "failures": _failures(snapshot.records),
-        "teacher": teacher_data(snapshot.teacher),
+        "teacher": teacher_data(snapshot.teacher, lambda name: label_of(name, snapshot)),
         "provenance": plain(snapshot.provenance),
         "as_of": _as_of(snapshot.records),
         "num_test_evaluations": snapshot.num_test_evaluations,
@@ -80,23 +81,66 @@ def data_of(snapshot: StudySnapshot) -> Data:
 
 def direction_of(name: str, snapshot: StudySnapshot) -> str | None:
     """What is better of a metric or cost; None where nobody says."""
-    name = name.removeprefix(TEST)
-    given = {objective.name: objective.direction for objective in snapshot.objectives}
-    if name in given:
-        return given[name]
-    if name in words.HIGHER_IS_BETTER:
-        return "maximize"
-    return "minimize" if name in words.LOWER_IS_BETTER or name in words.COST_ORDER else None
+    key = parse_name(name)
+    on_validation = public_name(key._replace(part=VALIDATION))
+    for objective in snapshot.objectives:
+        if objective.name == on_validation:
+            return objective.direction
+    if name in COSTS:
+        return "minimize"
+
+    words_of_metric = snapshot.metrics.get(key.metric)
+    return words_of_metric.direction if words_of_metric else None
 
 
-def _names(
-    snapshot: StudySnapshot, kind: Literal["metrics", "costs"], order: tuple[str, ...]
-) -> list[dict[str, str]]:
-    sources = (*snapshot.records, *snapshot.references)
-    found = {name.removeprefix(TEST) for source in sources for name in getattr(source, kind)}
-    ordered = [name for name in order if name in found] + sorted(found.difference(order))
-    given = {objective.name: objective.label for objective in snapshot.objectives}
-    return [{"name": name, "label": given.get(name) or words.label(name)} for name in ordered]
+def label_of(name: str, snapshot: StudySnapshot) -> str:
+    """A metric or cost for axes and tables, with its unit; its name where nobody says more."""
+    for objective in snapshot.objectives:
+        if objective.name == name:
+            return objective.label
+    if name in COSTS:
+        return COSTS[name]
+
+    key = parse_name(name)
+    words_of_metric = snapshot.metrics.get(key.metric)
+    label = words_of_metric.label if words_of_metric else key.metric.replace("_", " ")
+    return label_under(label, key.condition)
+
+
+def _measured(snapshot: StudySnapshot) -> list[TrialRecord | Reference]:
+    return [*snapshot.records, *snapshot.references]
+
+
+def _metrics(snapshot: StudySnapshot) -> list[dict[str, str]]:
+    """The metrics of both parts as ``name``, ``test`` (its name on the test part) and ``label``.
+
+    Objectives come first, then the others by name, clean ones before those under conditions.
+    """
+    keys: set[Key] = set()
+    for source in _measured(snapshot):
+        keys |= {key._replace(part=VALIDATION) for key in source.measures}
+
+    first = [objective.name for objective in snapshot.objectives]
+
+    def place(key: Key) -> tuple[int, bool, str]:
+        name = public_name(key)
+        rank = first.index(name) if name in first else len(first)
+        return rank, key.condition != CLEAN, name
+
+    return [
+        {
+            "name": public_name(key),
+            "test": public_name(key._replace(part=TEST)),
+            "label": label_of(public_name(key), snapshot),
+        }
+        for key in sorted(keys, key=place)
+    ]
+
+
+def _costs(snapshot: StudySnapshot) -> list[dict[str, str]]:
+    recorded = {name for source in _measured(snapshot) for name in source.costs}
+    ordered = [name for name in COSTS if name in recorded] + sorted(recorded - set(COSTS))
+    return [{"name": name, "label": label_of(name, snapshot)} for name in ordered]
 
 
 def _axes(
@@ -110,12 +154,19 @@ def _axes(
     given = [plain(vars(objective)) for objective in snapshot.objectives]
     taken = {axis["name"] for axis in given}
     others = [
-        (name, kind) for kind, names in (("metric", metrics), ("cost", costs)) for name in names
+        (entry, kind)
+        for kind, entries in (("metric", metrics), ("cost", costs))
+        for entry in entries
     ]
     axes = given + [
-        {**name, "kind": kind, "direction": direction_of(name["name"], snapshot)}
-        for name, kind in others
-        if name["name"] not in taken
+        {
+            "name": entry["name"],
+            "label": entry["label"],
+            "kind": kind,
+            "direction": direction_of(entry["name"], snapshot),
+        }
+        for entry, kind in others
+        if entry["name"] not in taken
     ]
     return [
         {**axis, "log": axis["kind"] == "cost" or _is_wide(axis["name"], snapshot)} for axis in axes
@@ -231,7 +282,8 @@ def _paired_difference(paired: PairedDifference, snapshot: StudySnapshot) -> Dat
     data: Data = plain(vars(paired))
     for side in ("first", "second"):
         data[side] = labels.get(data[side], data[side])
-    return data | {"reading": _reading(data, snapshot)}
+    label = label_of(data["metric"], snapshot)
+    return data | {"label": label, "reading": _reading(data, snapshot)}
 
 
 def _reading(data: Mapping[str, Any], snapshot: StudySnapshot) -> str:

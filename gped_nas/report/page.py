@@ -215,7 +215,7 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     names = (
-        "label",
+        "spaced",
         "count",
         "metric",
         "interval",

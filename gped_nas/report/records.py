@@ -5,13 +5,12 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gped_nas.evaluate.measured import to_public
+from gped_nas.evaluate.measured import TEST, VALIDATION, Key, parse_name, public_name, to_public
 from gped_nas.report import words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Reference, StudySnapshot
 
 Data = dict[str, Any]
-TEST = "test_"
 LOW, HIGH = "_low", "_high"
 
 
@@ -94,14 +93,14 @@ def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str])
         if name not in {*metrics, *costs, "trial", "state", "reason", "seconds"}
     ]
     known = {name for record in records for name in record["metrics"]}
-    shown = [name for name in (*metrics, *(TEST + m for m in metrics)) if name in known]
+    tested = [public_name(parse_name(name)._replace(part=TEST)) for name in metrics]
+    shown = [name for name in (*metrics, *tested) if name in known]
     bounded = {name for record in records for name in record["intervals"]}
     columns = ["trial", "state", "reason", "seconds", *settings, *costs]
     for name in shown:
         columns += [name, name + LOW, name + HIGH] if name in bounded else [name]
-    sizes = [
-        prefix + "n" for prefix in ("", TEST) if any(_size(record, prefix) for record in records)
-    ]
+    parts = [part for part in (VALIDATION, TEST) if any(_size(row, part) for row in records)]
+    sizes = [public_name(Key("n", part=part)) for part in parts]
     rows = []
     for record in records:
         row: list[Any] = [record[name] for name in ("trial", "state", "reason", "seconds")]
@@ -111,7 +110,7 @@ def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str])
             row.append(record["metrics"].get(name))
             if name in bounded:
                 row += record["intervals"].get(name) or (None, None)
-        rows.append(row + [_size(record, name.removesuffix("n")) for name in sizes])
+        rows.append(row + [_size(record, part) for part in parts])
     return {"columns": columns + sizes, "rows": rows, "settings": settings}
 
 
@@ -123,7 +122,7 @@ def _cell(value: Any) -> Any:
     )
 
 
-def _size(record: Data, prefix: str) -> int | None:
+def _size(record: Data, part: str) -> int | None:
     """Number of examples behind a record's metrics of one part."""
-    sizes = [n for name, n in record["n"].items() if name.startswith(TEST) == bool(prefix)]
+    sizes = [n for name, n in record["n"].items() if parse_name(name).part == part]
     return max(sizes, default=None)

@@ -1,6 +1,6 @@
 """The teacher in words and numbers: what its diagnosis says of convergence, in plain rows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gped_nas.report import words
@@ -15,21 +15,23 @@ _SPACES = {
 }
 
 
-def teacher_data(teacher: Mapping[str, Any]) -> Data:
+def teacher_data(teacher: Mapping[str, Any], label_of: Callable[[str], str]) -> Data:
     """What the page shows of the teacher: its facts as they are, ``verdict`` and ``diagnosis`` as
     readable rows.
+
+    ``label_of`` gives a metric's label.
     """
     found: Data = plain(teacher)
     diagnosis = found.pop("diagnosis", None) or {}
     found["reliability"] = bins(found.get("reliability") or [])
     return found | {
-        "diagnosis": _rows(diagnosis),
+        "diagnosis": _rows(diagnosis, label_of),
         "mixing": _mixing(diagnosis),
         "missing": diagnosis.get("missing", {}),
     }
 
 
-def _rows(diagnosis: Data) -> list[Data]:
+def _rows(diagnosis: Data, label_of: Callable[[str], str]) -> list[Data]:
     """Rows ``what, value`` of everything that is one number."""
     rows = [
         ("chains", diagnosis.get("chains")),
@@ -48,7 +50,7 @@ def _rows(diagnosis: Data) -> list[Data]:
     rows.append(("total variation between chains", diagnosis.get("total_variation")))
     for kind, text in (("single", "of a single sample, mean"), ("average", "of their average")):
         for name, value in (diagnosis.get(kind) or {}).items():
-            rows.append((f"validation {words.label(name)} {text}", words.metric(value, name)))
+            rows.append((f"validation {label_of(name)} {text}", words.metric(value, name)))
     return [
         {"what": what, "value": words.compact(value)} for what, value in rows if value is not None
     ]

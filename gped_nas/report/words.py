@@ -6,66 +6,18 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from gped_nas.evaluate.measured import parse_name
+
 NONE = "–"
 """What stands in a table where there is no number."""
 
-HIGHER_IS_BETTER = frozenset({"accuracy", "accuracy_vs_teacher", "agreement", "auroc"})
-LOWER_IS_BETTER = frozenset(
-    {
-        "nll",
-        "rmse",
-        "ece",
-        "brier",
-        "kl",
-        "kl_to_teacher",
-        "nll_above_teacher",
-        "entropy_error",
-        "information_error",
-        "coverage_error",
-        "mean_error",
-        "variance_error",
-        "error",
-    }
-)
-METRIC_ORDER = (
-    "accuracy",
-    "nll",
-    "nll_above_teacher",
-    "rmse",
-    "ece",
-    "brier",
-    "entropy_error",
-    "kl",
-    "kl_to_teacher",
-)
-COST_ORDER = ("macs", "flops", "params", "storage_bytes")
-
-_LABELS = {
-    "accuracy": "accuracy",
-    "nll": "NLL (nats)",
-    "ece": "ECE",
-    "brier": "Brier score",
-    "kl": "KL to teacher (nats)",
-    "nll_above_teacher": "NLL above the teacher's (nats)",
-    "kl_to_teacher": "KL to teacher (nats)",
-    "entropy_error": "entropy error (nats)",
-    "information_error": "error of mutual information (nats)",
-    "rmse": "RMSE (labels' unit)",
-    "coverage_error": "coverage error",
-    "mean_error": "error of the mean (teacher's std)",
-    "variance_error": "error of the variance (share)",
-    "macs": "MACs",
-    "flops": "FLOPs",
-    "params": "parameters",
-    "storage_bytes": "storage (bytes)",
-}
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def label(name: str) -> str:
-    """A metric's or cost's name for tables, with its unit where known."""
-    return _LABELS.get(name, name.replace("_", " "))
+def spaced(name: str) -> str:
+    """A name of ours for a table: ``num samples``."""
+    return name.replace("_", " ")
 
 
 def metric(value: float | None, name: str) -> str:
@@ -168,7 +120,7 @@ def duration(seconds: float) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return name.removeprefix("test_").startswith("accuracy")
+    return parse_name(name).metric == "accuracy"
 
 
 def _ratio(value: float) -> str:

@@ -23,8 +23,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gped_nas.errors import StudyError
-from gped_nas.evaluate.measured import Key, Measured, Measures, from_public, to_public
-from gped_nas.search.objectives import Objective
+from gped_nas.evaluate.measured import Direction, Key, Measured, Measures, from_public, to_public
+from gped_nas.search.objectives import MetricWords, Objective
 from gped_nas.search.snapshot import PairedDifference, Reference
 from gped_nas.spelling import as_today
 
@@ -109,6 +109,19 @@ class Box(Part):
     worst: tuple[Number, ...]
 
 
+class StoredWords(Part):
+    """``MetricWords`` of one metric."""
+
+    label: str
+    direction: Direction
+    unit: str = ""
+
+    @property
+    def words(self) -> MetricWords:
+        """The words."""
+        return MetricWords(self.label, self.direction, self.unit)
+
+
 class Description(Part):
     """What never changes while a study grows; written once its teacher is there.
 
@@ -120,6 +133,7 @@ class Description(Part):
         teacher: what is told of it.
         provenance: versions, device, seeds, digests.
         box: the reference box.
+        metrics: label, direction and unit of each metric by its name, as they were registered.
     """
 
     config: dict[str, Any] = Field(default_factory=dict)
@@ -129,6 +143,7 @@ class Description(Part):
     teacher: TeacherSummary = TeacherSummary()
     provenance: dict[str, str | Number] = Field(default_factory=dict)
     box: Box | None = None
+    metrics: dict[str, StoredWords] = Field(default_factory=dict)
 
 
 class StoredMeasures(Part):

@@ -39,6 +39,27 @@ class Objective:
         return "log10" if self.kind == "cost" else "linear"
 
 
+@dataclass(frozen=True)
+class MetricWords:
+    """What a report says of a metric.
+
+    Attributes:
+        label, direction, unit: as in ``Metric``.
+    """
+
+    label: str
+    direction: Direction
+    unit: str = ""
+
+
+def registered_words() -> dict[str, MetricWords]:
+    """What is to be said of every registered metric, by name."""
+    return {
+        name: MetricWords(metric.label, metric.direction, metric.unit)
+        for name, metric in METRICS.items()
+    }
+
+
 def objective(name: str, where: str) -> Objective:
     """The objective called ``name``: a cost, or a registered metric, alone or ``metric@condition``.
 

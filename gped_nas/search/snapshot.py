@@ -14,7 +14,7 @@ from gped_nas.evaluate.measured import (
     public_name,
     to_public,
 )
-from gped_nas.search.objectives import Objective
+from gped_nas.search.objectives import MetricWords, Objective
 from gped_nas.search.record import TrialRecord
 
 
@@ -120,6 +120,7 @@ class StudySnapshot:
         evidence: trial number of a front student to what its card shows, see ``evaluate.evidence``;
             an example's ``picture`` is a PNG in base64.
         class_names: one a class, in label order; empty for regression.
+        metrics: what is to be said of each recorded metric, by its name without part and condition.
     """
 
     name: str
@@ -144,6 +145,7 @@ class StudySnapshot:
     best_point: Mapping[str, float] = field(default_factory=dict)
     evidence: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    metrics: Mapping[str, MetricWords] = field(default_factory=dict)
 
     def record(self, trial: int) -> TrialRecord:
         """The record of a trial number.

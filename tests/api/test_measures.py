@@ -17,6 +17,7 @@ from gped_nas.evaluate import METRICS
 from gped_nas.evaluate.base import add_metric
 from gped_nas.evaluate.conditions import permuted
 from gped_nas.evaluate.measured import Key
+from gped_nas.report.data import data_of
 from gped_nas.targets.base import TARGETS
 from tests.cli.harness import Home, accepted
 
@@ -239,10 +240,16 @@ def test_a_metric_in_euro_spans_a_box_and_has_a_direction(
         return -0.5 * bill(predictions, labels, teacher)
 
     study = run(home, objectives=["bill", "profit", "params"])
+    # its words lie in the study: they are there where the plug-in is not
+    monkeypatch.delitem(METRICS._items, "profit")
     snapshot = study.snapshot()
     assert snapshot.hypervolume[-1] > 0.01
     assert snapshot.reference_point["bill"] == 100.0 and snapshot.best_point["bill"] == 0.0
     assert snapshot.reference_point["profit"] == -50.0
+    for name, direction in (("bill", "minimize"), ("profit", "maximize")):
+        (axis,) = (axis for axis in data_of(snapshot)["axes"] if axis["name"] == name)
+        assert (axis["direction"], axis["label"]) == (direction, f"{name} (euro)")
+        assert snapshot.metrics[name].unit == "euro"
     assert study.front_records()[0].metrics["bill"] == min(
         record.metrics["bill"] for record in study.records() if record.state == "complete"
     )

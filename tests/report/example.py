@@ -14,7 +14,7 @@ from gped_nas.data.picture import png
 from gped_nas.evaluate.evidence import evidence
 from gped_nas.evaluate.measured import Key, Measured, from_public
 from gped_nas.evaluate.predictions import Predictions
-from gped_nas.search.objectives import Objective
+from gped_nas.search.objectives import Objective, registered_words
 from gped_nas.search.record import State, TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 
@@ -104,6 +104,7 @@ def make_snapshot(num_trials: int = 48, **changes: Any) -> StudySnapshot:
             "dataset_sha256": "c01d" * 16,
         },
         "num_test_evaluations": len(front),
+        "metrics": registered_words(),
         "split_text": "1257 training, 180 validation and 360 test examples, stratified by class.",
         "evidence": {trial: make_evidence(trial) for trial in front},
         "class_names": tuple(f"digit {i}" for i in range(NUM_CLASSES)),

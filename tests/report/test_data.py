@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
+from gped_nas.evaluate import METRICS
 from gped_nas.evaluate.measured import from_public
 from gped_nas.report import words
 from gped_nas.report.data import data_of, find, plain
 from gped_nas.report.page import numbers_of
-from gped_nas.search.objectives import Objective
+from gped_nas.search.objectives import MetricWords, Objective, registered_words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference
 from tests.report.example import make_snapshot
@@ -233,7 +234,7 @@ def test_an_empty_study_has_data():
 def test_objective_labels_win_over_the_known_ones():
     objective = Objective("nll", "minimize", "metric", "my NLL")
     data = data_of(make_snapshot(objectives=(objective,)))
-    assert {"name": "nll", "label": "my NLL"} in data["metrics"]
+    assert data["metrics"][0] == {"name": "nll", "test": "test_nll", "label": "my NLL"}
     assert data["axes"][0]["label"] == "my NLL"
 
 
@@ -241,3 +242,43 @@ def test_the_package_loads_no_drawing_library():
     code = "import sys, gped_nas.report; print([m for m in ('plotly', 'jinja2', 'optuna_dashboard') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def with_measures(**changes):
+    """A snapshot whose records have some more metrics, all .5."""
+    more = from_public(dict.fromkeys(("entropy_excess", "bill", "nll@permuted"), 0.5))
+    snapshot = make_snapshot(**changes)
+    records = tuple(
+        r.replace(measures={**r.measures, **more}) if r.measures else r for r in snapshot.records
+    )
+    return make_snapshot(records=records, **changes)
+
+
+def test_direction_and_label_of_every_metric_come_with_the_snapshot():
+    words = registered_words() | {"bill": MetricWords("bill (euro)", "minimize", "euro")}
+    data = data_of(with_measures(metrics=words))
+    axes = {axis["name"]: axis for axis in data["axes"]}
+    assert axes["bill"]["direction"] == "minimize" and axes["bill"]["label"] == "bill (euro)"
+    assert axes["entropy_excess"]["direction"] == "minimize"
+    assert axes["agreement"]["direction"] == "maximize"
+    assert axes["nll@permuted"]["direction"] == "minimize"
+    assert axes["nll@permuted"]["label"] == "NLL (nats), permuted"
+    for name, metric in METRICS.items():
+        if name in axes and name != "nll":  # an objective has a label of its own
+            assert (axes[name]["direction"], axes[name]["label"]) == (
+                metric.direction,
+                metric.label,
+            )
+
+
+def test_a_metric_that_nobody_knows_has_its_name_and_no_direction():
+    data = data_of(with_measures(metrics={}))
+    axes = {axis["name"]: axis for axis in data["axes"]}
+    assert axes["bill"]["direction"] is None and axes["bill"]["label"] == "bill"
+    assert axes["nll"]["direction"] == "minimize", "it is an objective"
+
+
+def test_metrics_under_conditions_follow_the_clean_ones():
+    names = [metric["name"] for metric in data_of(with_measures())["metrics"]]
+    assert names[0] == "nll" and names[-1] == "nll@permuted"
+    assert names[1:-1] == sorted(names[1:-1])

@@ -149,7 +149,7 @@ def test_a_figure_is_found_by_name_and_drawn_over_any_axes():
     asked = figure(data, "front", x="storage_bytes", y="brier")
     assert (asked.layout.xaxis.title.text, asked.layout.yaxis.title.text) == (
         "storage (bytes)",
-        "Brier score",
+        "Brier score (sum over classes)",
     )
     with pytest.raises(ConfigError, match="figure 'fornt': unknown; did you mean 'front'"):
         figure(data, "fornt")
