@@ -51,9 +51,9 @@ def gc(
     from gped_nas.stream.inventory import PARTS
 
     streams = cached_streams()
-    parts = [
-        part for part, is_chosen in zip(PARTS, (building, derived, views), strict=True) if is_chosen
-    ]
+    is_chosen = dict(zip(PARTS, (building, derived, views), strict=True))
+    parts = [part for part in PARTS if is_chosen[part]]
+
     rows: list[dict[str, Any]]
     if not digests and not parts:
         if delete:
@@ -75,21 +75,24 @@ def gc(
         _print(rows, format, ("bytes", *PARTS))
         say(f"{len(rows)} streams, {_size(sum(s.num_bytes for s in streams))}")
         return
+
     garbage = select(streams, digests or (), parts)
     rows = [
         {
-            "stream": one.folder.name,
-            "what": one.what,
-            "bytes": one.num_bytes,
-            "in use": one.is_in_use,
+            "stream": item.folder.name,
+            "what": item.what,
+            "bytes": item.num_bytes,
+            "in use": item.is_in_use,
         }
-        for one in garbage
+        for item in garbage
     ]
     _print(rows, format, ("bytes",))
+
     if delete:
         say(f"removed {_size(remove(garbage))}")
     else:
-        say(f"{_size(sum(one.num_bytes for one in garbage))} would go; give --delete to remove it")
+        size = _size(sum(item.num_bytes for item in garbage))
+        say(f"{size} would go; give --delete to remove it")
 
 
 def _print(rows: list[dict[str, Any]], format: Format, sizes: tuple[str, ...]) -> None:
@@ -99,10 +102,9 @@ def _print(rows: list[dict[str, Any]], format: Format, sizes: tuple[str, ...]) -
     elif format is Format.csv:
         print_rows(rows, format)
     elif rows:
-        print_rows(
-            [{key: _size(v) if key in sizes else v for key, v in row.items()} for row in rows],
-            format,
-        )
+        for row in rows:
+            row |= {key: _size(row[key]) for key in sizes if key in row}
+        print_rows(rows, format)
 
 
 def _size(num_bytes: int) -> str:

@@ -71,24 +71,23 @@ def run(
     from gped_nas.config import dump_yaml
     from gped_nas.errors import ConfigError
 
-    found = load_space(space, overrides(set_, seed))
+    search_space = load_space(space, overrides(set_, seed))
     limit = seconds(timeout)
     if n_trials is not None and n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
     if print_config:
-        print(dump_yaml(found.resolved), end="")
+        print(dump_yaml(search_space.resolved), end="")
         return
     if dry_run:
-        _plan(found)
+        _plan(search_space)
         return
-    wanted = n_trials or found.search.n_trials
 
-    def told(record: Any, finished: int) -> None:
-        what = (
-            f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
-            if record.costs
-            else record.reason
-        )
+    wanted = n_trials or search_space.search.n_trials
+
+    def tell(record: Any, finished: int) -> None:
+        what = record.reason
+        if record.costs:
+            what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
         say(f"trial {record.trial}: {record.state}, {what} ({finished} of {wanted})")
 
     with (
@@ -97,20 +96,19 @@ def run(
     ):
         session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
         study = run_study(
-            found,
+            search_space,
             out=out,
             study_name=study_name,
             storage=storage,
             n_trials=n_trials,
             timeout_s=limit,
             session=session,
-            told=told,
+            told=tell,
         )
+
     _print_front(study)
-    say(
-        f"students tested so far: {study.num_test_evaluations}, each once and only when on the "
-        "front"
-    )
+    num_tested = study.num_test_evaluations
+    say(f"students tested so far: {num_tested}, each once and only when on the front")
     print(f"report: {study.path / 'report.html'}")
 
 
@@ -127,12 +125,19 @@ def _again(
     environment.
     """
     words = ["gped-search", "run", space]
-    words += [] if name is None else ["--study-name", name]
-    words += [] if storage is None else ["--storage", "$GPED_STORAGE"]
-    words += [word for setting in set_ or () for word in ("--set", setting)]
-    words += [] if seed is None else ["--seed", str(seed)]
-    words += [] if n_trials is None else ["--n-trials", str(n_trials)]
-    words += [] if out == REPORTS else ["--out", str(out)]
+    if name is not None:
+        words += ["--study-name", name]
+    if storage is not None:
+        words += ["--storage", "$GPED_STORAGE"]
+    for setting in set_ or ():
+        words += ["--set", setting]
+    if seed is not None:
+        words += ["--seed", str(seed)]
+    if n_trials is not None:
+        words += ["--n-trials", str(n_trials)]
+    if out != REPORTS:
+        words += ["--out", str(out)]
+
     return " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
 
 
@@ -146,29 +151,32 @@ def _plan(space: Any) -> None:
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
-    samples = space.method.count(key.shapes)
-    streams, stored = {}, 0
+    num_samples = space.method.count(key.shapes)
+
+    # A method may read another one's samples, which are a stream of their own.
+    streams, num_stored = {}, 0
     for sampled in sampled_spaces(space):
         folder = stream_key(sampled, dataset).folder(Session().streams)
         what = "stream" if sampled is space else f"samples of {sampled.method.title()}"
         is_sampled = (folder / "segments").exists()
         streams[what] = f"{folder} ({'there' if is_sampled else 'to be sampled'})"
-        stored += sampled.method.count(key.shapes)
-    points = (
-        sum(len(dataset.raw(view.part)) for view in space.views)
-        + len(dataset.validation)
-        + len(dataset.test)
-    )
+        num_stored += sampled.method.count(key.shapes)
+
+    num_inputs = len(dataset.validation) + len(dataset.test)
+    num_inputs += sum(len(dataset.raw(view.part)) for view in space.views)
     num_predicted = space.likelihood.num_predicted(dataset.num_outputs)
+
     low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
     high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
     print_pairs(
         {
             "dataset": f"{dataset.name}: {dataset.split_text}",
-            "teacher": f"{space.genotype} by {space.method.title()}, {samples} posterior samples",
+            "teacher": (
+                f"{space.genotype} by {space.method.title()}, {num_samples} posterior samples"
+            ),
             **streams,
-            "disk for weights": stored * num_params(key.shapes) * 4,
-            "disk for predictions": samples * points * num_predicted * 4,
+            "disk for weights": num_stored * num_params(key.shapes) * 4,
+            "disk for predictions": num_samples * num_inputs * num_predicted * 4,
             "trials": space.search.n_trials,
             "students at once": space.search.students_at_once,
             **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
@@ -181,10 +189,9 @@ def _rows(records: Sequence[Any]) -> list[dict[str, Any]]:
     """A row a record, with those of the usual metrics that any of them has."""
     quality = ("nll", "accuracy", "rmse", "kl_to_teacher")
     tested = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
-    seen = [
-        name for name in (*quality, *tested) if any(name in record.metrics for record in records)
-    ]
-    return [_row(record, seen) for record in records]
+    measured = {name for record in records for name in record.metrics}
+    columns = [name for name in (*quality, *tested) if name in measured]
+    return [_row(record, columns) for record in records]
 
 
 def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
@@ -206,11 +213,12 @@ def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
 def _print_front(study: Any) -> None:
     chosen = study.chosen()
     front = study.front_records()
-    marks = ["<- chosen" if record.trial == chosen.trial else "" for record in front]
-    rows = [{**row, "": mark} for row, mark in zip(_rows(front), marks, strict=True)]
-    print_rows(
-        rows, Format.table, title=f"front of {study.name}: best by {study.objectives[0].name} first"
-    )
+    rows = _rows(front)
+    for row in rows:
+        row[""] = "<- chosen" if row["trial"] == chosen.trial else ""
+
+    title = f"front of {study.name}: best by {study.objectives[0].name} first"
+    print_rows(rows, Format.table, title=title)
 
 
 def _as_json(record: Any) -> dict[str, Any]:
@@ -229,11 +237,11 @@ def front(
     """Print the Pareto front, best by the first objective."""
     from gped_nas.api import open_study
 
-    found = open_study(study, storage=storage, out=out)
+    records = open_study(study, storage=storage, out=out).front_records()
     if format is Format.json:
-        print_json([_as_json(record) for record in found.front_records()])
+        print_json([_as_json(record) for record in records])
     else:
-        print_rows(_rows(found.front_records()), format)
+        print_rows(_rows(records), format)
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -252,9 +260,12 @@ def trials(
     records = open_study(study, storage=storage, out=out).records()
     if format is Format.json:
         print_json([record.to_json() for record in records])
-    else:
-        rows = zip(_rows(records), records, strict=True)
-        print_rows([{**row, "state": r.state, "reason": r.reason} for row, r in rows], format)
+        return
+
+    rows = _rows(records)
+    for row, record in zip(rows, records, strict=True):
+        row |= {"state": record.state, "reason": record.reason}
+    print_rows(rows, format)
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -270,19 +281,19 @@ def status(
     from gped_nas.api import open_study
     from gped_nas.search.record import FINISHED
 
-    found = open_study(study, storage=storage, out=out)
-    records = found.records()
+    opened = open_study(study, storage=storage, out=out)
+    records, chosen = opened.records(), opened.chosen()
     counts = Counter(record.state for record in records)
-    chosen = found.chosen()
+
     print_pairs(
         {
-            "study": found.name,
+            "study": opened.name,
             "finished": sum(record.state in FINISHED for record in records),
             **{state: counts[state] for state in sorted(counts)},
-            "on the front": len(found.front_records()),
+            "on the front": len(opened.front_records()),
             "chosen": None if chosen is None else chosen.trial,
             "student seconds": round(sum(record.seconds for record in records), 1),
-            "report": str(found.path / "report.html"),
+            "report": str(opened.path / "report.html"),
         },
         format,
     )
@@ -306,7 +317,7 @@ def pick(
     from gped_nas.api import open_study
     from gped_nas.errors import ConfigError, GateError
 
-    found = open_study(study, storage=storage, out=out)
+    opened = open_study(study, storage=storage, out=out)
     bounds = {}
     for text in within or ():
         name, _, value = text.partition("=")
@@ -316,10 +327,15 @@ def pick(
             raise ConfigError(
                 f"--within {text}: expected NAME=BOUND, for example params=5000"
             ) from None
-    record = found.pick(bounds) if bounds else found.chosen()
+
+    record = opened.pick(bounds) if bounds else opened.chosen()
     if record is None:
-        raise GateError(f"study '{found.name}': no student is feasible, so none can be picked")
-    print_json(_as_json(record)) if format is Format.json else print_rows(_rows([record]), format)
+        raise GateError(f"study '{opened.name}': no student is feasible, so none can be picked")
+
+    if format is Format.json:
+        print_json(_as_json(record))
+    else:
+        print_rows(_rows([record]), format)
 
 
 @app.command(cls=Verb, rich_help_panel=STUDENT)
@@ -341,20 +357,24 @@ def show(
     if format is Format.json:
         print_json(record.to_json())
         return
-    about = {
+
+    summary = {
         **_rows([record])[0],
         "state": record.state,
         "reason": record.reason,
         "seconds": record.seconds,
     }
     if format is Format.csv:
-        print_pairs({**about, **record.values}, format)
+        print_pairs({**summary, **record.values}, format)
         return
-    print_pairs(about, format)
-    rows = [
-        {"metric": name, "value": one.value, "low": one.low, "high": one.high, "n": one.n}
-        for name, one in by_name(record.measures).items()
-    ]
+
+    print_pairs(summary, format)
+    rows = []
+    for name, measured in by_name(record.measures).items():
+        low, high = measured.low, measured.high
+        rows.append(
+            {"metric": name, "value": measured.value, "low": low, "high": high, "n": measured.n}
+        )
     if rows:
         print_rows(rows, format, title="metrics, 95 % interval")
         print_rows(record.layers, format, title="layers")
@@ -375,8 +395,11 @@ def report(
     """
     from gped_nas.api import compare_studies, open_study
 
-    found = [open_study(study, storage=storage, out=out) for study in studies]
-    print(found[0].write_report(to) if len(found) == 1 else compare_studies(found, to))
+    opened = [open_study(study, storage=storage, out=out) for study in studies]
+    if len(opened) == 1:
+        print(opened[0].write_report(to))
+    else:
+        print(compare_studies(opened, to))
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)

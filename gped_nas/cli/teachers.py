@@ -41,10 +41,11 @@ def build(
     """
     from gped_nas.api import build_teacher, load_space, new_session
 
-    found = load_space(space, overrides(set_, seed))
+    search_space = load_space(space, overrides(set_, seed))
     with stoppable(f"gped-search teacher build {space}") as should_stop, progress() as report:
         session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
-        teacher = build_teacher(found, session)
+        teacher = build_teacher(search_space, session)
+
     say(f"{teacher.stream.num_samples} posterior samples in {teacher.seconds:.1f} s")
     print(teacher.stream.folder)
 
@@ -65,68 +66,73 @@ def info(
     from gped_nas.evaluate.base import draw_resamples, evaluate
     from gped_nas.evaluate.measured import SCHEMA_VERSION, by_name
 
-    found, session = load_space(space, overrides(set_, seed)), new_session("cpu")
-    dataset = load_dataset(found)
-    stream = existing_stream(found, dataset, session)
-    teacher, labels = Teacher(found, dataset, stream, session), dataset.labels("validation")
-    mean = teacher.averaged("validation")
-    measures = evaluate(
-        mean, labels, resamples=draw_resamples(len(labels), root=found.seed, part="validation")
-    )
+    search_space, session = load_space(space, overrides(set_, seed)), new_session("cpu")
+    dataset = load_dataset(search_space)
+    stream = existing_stream(search_space, dataset, session)
+    teacher = Teacher(search_space, dataset, stream, session)
+
+    labels = dataset.labels("validation")
+    resamples = draw_resamples(len(labels), root=search_space.seed, part="validation")
+    measures = by_name(evaluate(teacher.averaged("validation"), labels, resamples=resamples))
     diagnosis = diagnose(teacher)
     verdict = judge(diagnosis)
-    about: dict[str, Any] = {
+
+    summary: dict[str, Any] = {
         "folder": str(stream.folder),
         "digest": stream.digest,
-        "teacher": f"{found.genotype} by {found.method.title()}",
+        "teacher": f"{search_space.genotype} by {search_space.method.title()}",
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "posterior samples": stream.num_samples,
         "bytes on disk": stream.nbytes(),
     }
-    for sampled in sampled_spaces(found)[1:]:
+    for sampled in sampled_spaces(search_space)[1:]:
         folder = stream_key(sampled, dataset).folder(session.streams)
         is_there = "" if folder.exists() else " (not there any more)"
-        about[f"samples of {sampled.method.title()}"] = f"{folder}{is_there}"
-    metrics: dict[str, dict[str, Any]] = {
-        name: {"value": measured.value, "interval": [measured.low, measured.high], "n": measured.n}
-        for name, measured in by_name(measures).items()
-    }
+        summary[f"samples of {sampled.method.title()}"] = f"{folder}{is_there}"
+
     if format is Format.json:
-        told = {"level": verdict.level, "sentence": verdict.sentence}
+        metrics = {}
+        for name, measured in measures.items():
+            interval = [measured.low, measured.high]
+            metrics[name] = {"value": measured.value, "interval": interval, "n": measured.n}
         print_json(
             {
                 "schema_version": SCHEMA_VERSION,
-                **about,
+                **summary,
                 "validation metrics": metrics,
                 "diagnosis": diagnosis.to_json(),
-                "verdict": told,
+                "verdict": {"level": verdict.level, "sentence": verdict.sentence},
             }
         )
         return
+
+    diagnostics = _diagnostic_pairs(diagnosis)
     if format is Format.csv:
-        values = {f"validation {name}": m["value"] for name, m in metrics.items()}
-        print_pairs(
-            {**about, **values, **_diagnostic_pairs(diagnosis), "verdict": verdict.sentence}, format
-        )
+        values = {f"validation {name}": measured.value for name, measured in measures.items()}
+        print_pairs({**summary, **values, **diagnostics, "verdict": verdict.sentence}, format)
         return
-    print_pairs(about, format)
-    rows = [
-        {
-            "metric": name,
-            "validation": m["value"],
-            "low": m["interval"][0],
-            "high": m["interval"][1],
-            "n": m["n"],
-        }
-        for name, m in metrics.items()
-    ]
-    print_rows(rows, format, title="average over the posterior, 95 % interval")
-    if diagnosis.mixing:
-        print_rows(
-            _mixing_rows(diagnosis), format, title="chains: R-hat, and bulk effective sample size"
+
+    print_pairs(summary, format)
+    rows = []
+    for name, measured in measures.items():
+        low, high = measured.low, measured.high
+        rows.append(
+            {
+                "metric": name,
+                "validation": measured.value,
+                "low": low,
+                "high": high,
+                "n": measured.n,
+            }
         )
-    print_pairs(_diagnostic_pairs(diagnosis), format)
-    curve = [{"samples": int(s), "validation NLL": v} for s, v in diagnosis.curve]
+    print_rows(rows, format, title="average over the posterior, 95 % interval")
+
+    if diagnosis.mixing:
+        title = "chains: R-hat, and bulk effective sample size"
+        print_rows(_mixing_rows(diagnosis), format, title=title)
+    print_pairs(diagnostics, format)
+
+    curve = [{"samples": int(num), "validation NLL": nll} for num, nll in diagnosis.curve]
     print_rows(curve, format, title="more samples")
     print(verdict.sentence)
 
@@ -157,19 +163,26 @@ def _diagnostic_pairs(diagnosis: "Diagnosis") -> dict[str, Any]:
             "agreement between chains": diagnosis.agreement,
             "total variation between chains": diagnosis.total_variation,
         }
+
     temperatures = {"kinetic": diagnosis.kinetic, "configurational": diagnosis.configurational}
-    for name, found in temperatures.items():
-        if found is not None:
-            pairs[f"{name} temperature"] = (
-                f"{found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}, "
-                f"{found.degrees_of_freedom:,} "
-                f"{'degrees of freedom' if name == 'kinetic' else 'states'}; "
-                f"expected {diagnosis.target_temperature:g}"
-            )
+    for name, temperature in temperatures.items():
+        if temperature is None:
+            continue
+        counted = "degrees of freedom" if name == "kinetic" else "states"
+        pairs[f"{name} temperature"] = (
+            f"{temperature.value:.3f}, "
+            f"95 % interval {temperature.low:.3f} to {temperature.high:.3f}, "
+            f"{temperature.degrees_of_freedom:,} {counted}; "
+            f"expected {diagnosis.target_temperature:g}"
+        )
+
     for name in diagnosis.single:
         pairs[f"{name}, one sample (mean)"] = diagnosis.single[name]
         pairs[f"{name}, average of all"] = diagnosis.average[name]
-    return {**pairs, **{what: f"not measured: {why}" for what, why in diagnosis.missing.items()}}
+
+    for what, why in diagnosis.missing.items():
+        pairs[what] = f"not measured: {why}"
+    return pairs
 
 
 @app.command(cls=Verb)
@@ -191,16 +204,17 @@ def compare(
     from gped_nas.api import compare_methods, load_space, new_session
     from gped_nas.evaluate.measured import SCHEMA_VERSION
 
-    found = load_space(space, overrides(set_, seed))
-    named = [name.strip() for name in methods.split(",")] if methods is not None else None
+    search_space = load_space(space, overrides(set_, seed))
+    listed = None if methods is None else [name.strip() for name in methods.split(",")]
     with stoppable(f"gped-search teacher compare {space}") as should_stop, progress() as report:
         session = new_session(device, progress=report, should_stop=should_stop)
         rows = compare_methods(
-            found,
-            methods=named,
+            search_space,
+            methods=listed,
             reference=None if reference == "none" else reference,
             session=session,
         )
+
     for name, why in rows.skipped.items():
         say(f"not compared: {name}: {why}")
     table = [asdict(row) for row in rows]
