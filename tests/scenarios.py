@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.models.base import FAMILIES, Genotype, Params, initialize
+from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.posterior import conjugate
-from gped_nas.posterior.base import METHODS, Problem, State, Step, supervised_network
-from gped_nas.posterior.likelihoods import CategoricalLikelihood
-from gped_nas.posterior.priors import GaussianPrior
+from gped_nas.posterior.base import METHODS, Problem, State, Step
 from gped_nas.posterior.schedule import StepSize
 from gped_nas.posterior.sgld import SgldConfig
 from gped_nas.stream.key import StreamKey
+from gped_nas.testing.problems import NUM_CLASSES, NUM_EXAMPLES, TEACHER, classifier
 
-INPUT_SHAPE, NUM_CLASSES, NUM_EXAMPLES = (4,), 3, 24
-TEACHER = Genotype("mlp", depth=1, width=5)
+__all__ = ["NUM_CLASSES", "NUM_EXAMPLES", "TEACHER", "classifier"]
+
+INPUT_SHAPE = (4,)
 
 
 def gaussian(num: int, *, precision: float, start: float = 0.0) -> Problem:
@@ -35,23 +35,6 @@ def gaussian(num: int, *, precision: float, start: float = 0.0) -> Problem:
         initialize=lambda generator: {"theta": torch.full((num,), start)},
         x=torch.zeros(1, 1),
         y=torch.zeros(1, dtype=torch.int64),
-    )
-
-
-def classifier(genotype: Genotype = TEACHER, input_shape: tuple[int, ...] | None = None) -> Problem:
-    """A small classifier's posterior: 24 examples of 3 classes, prior precision 2."""
-    family = FAMILIES[genotype.family]
-    input_shape = input_shape or INPUT_SHAPES[genotype.family][0]
-    shapes = genotype.shapes(input_shape, NUM_CLASSES)
-    x = torch.randn(NUM_EXAMPLES, *input_shape, generator=rng.generator(0, "scenario", "x"))
-
-    return Problem(
-        shapes=shapes,
-        log_likelihood=supervised_network(family, shapes, CategoricalLikelihood()),
-        log_prior=GaussianPrior(precision=2.0),
-        initialize=lambda generator: initialize(shapes, generator=generator),
-        x=x,
-        y=(x.flatten(1)[:, 0] > 0).long() + (x.flatten(1)[:, 1] > 0).long(),
     )
 
 

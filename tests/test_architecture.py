@@ -25,7 +25,7 @@ FORBIDDEN_CALLS = {
     "yaml.unsafe_load",
 }
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-SAFE_NUMPY_DRAWS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
+SAFE_NUMPY_DRAWS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox", "get_state"}
 GLOBAL_TORCH_DRAWS = {
     "torch.manual_seed",
     "torch.seed",

@@ -59,12 +59,14 @@ class Policy(Generic[C]):
         apply: what it does to inputs.
         part: the part of the dataset it is applied to where students learn.
         num_samples: how many posterior samples it asks, by its settings.
+        example: settings, without ``policy``, with which the contract suite tries it.
     """
 
     settings: type[C]
     apply: Apply[C]
     part: Part = "distillation"
     num_samples: Callable[[C], int] = lambda cfg: 0
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str | None:
