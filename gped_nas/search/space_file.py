@@ -1,6 +1,5 @@
 """The YAML file of a search space: found, read, checked setting by setting."""
 
-import math
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,31 +11,25 @@ from gped_nas.config import Config, parse, read_yaml
 from gped_nas.data.base import DATASETS
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.views import parse_view
-from gped_nas.distill.feed import check_update
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.conditions import parse_conditions
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.models.base import COMMON_VALUES, Genotype
-from gped_nas.posterior.base import ChainConfig, MethodConfig, parse_method
-from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood, Prediction
+from gped_nas.posterior.base import MethodConfig, parse_method
+from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood
 from gped_nas.posterior.priors import PRIORS, Prior
 from gped_nas.search.dimensions import StudentSpace, parse_dimensions
-from gped_nas.search.objectives import check_available, check_objectives, objective
+from gped_nas.search.objectives import objective
 from gped_nas.search.space import (
-    FINITE_SAMPLERS,
     BaselineConfig,
     SearchConfig,
     SearchSpace,
     StreamConfig,
 )
+from gped_nas.search.space_checks import CHECKS, DEFAULT_TARGETS
 from gped_nas.spelling import other_name, warn_of_old_names
-from gped_nas.targets.base import LearnedTarget, Target, parse_targets
-
-DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
-    "log_prob": ("predictive", "expected_entropy"),
-    "normal": ("predictive_normal",),
-}
+from gped_nas.targets.base import Target, parse_targets
 
 
 class _TeacherFile(Config):
@@ -152,106 +145,55 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
 def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     """Plain data as a search space; ``where`` names the file in messages. Raises as ``load_space``."""
     file = parse(_SpaceFile, data, where)
-    is_folder = file.name.isprintable() and "/" not in file.name and not file.name.startswith(".")
-    if not is_folder or not any(ch.isalnum() for ch in file.name):
-        raise ConfigError(
-            f"{where}: name: found {file.name!r}, expected a name for a folder: no '/', no leading "
-            "dot"
-        )
-    DATASETS.find(file.dataset.get("name"), f"{where}: dataset.name")
-    genotype = _teacher_genotype(file.teacher, where)
-    method_cfg = parse_method(file.teacher.method, f"{where}: teacher.method")
-    prior = _prior(file.teacher.prior, where)
-    likelihood = _likelihood(file.teacher.likelihood, where)
-    if file.targets is None:
-        file = file.model_copy(update={"targets": DEFAULT_TARGETS[likelihood.prediction]})
-    assert file.targets is not None
-    views = tuple(
-        parse_view(settings, f"{where}: views[{i}]", file.seed, dtype=file.stream.prediction_dtype)
-        for i, settings in enumerate(file.views)
-    )
-    targets = parse_targets(file.targets, f"{where}: targets")
-    if targets[0].prediction != likelihood.prediction:
-        raise ConfigError(
-            f"{where}: targets: found {[target.name for target in targets]}, which are for another "
-            "kind of label than "
-            f"the teacher's likelihood '{likelihood.name}'; expected "
-            f"{list(DEFAULT_TARGETS[likelihood.prediction])}"
-        )
-    if file.stream.prediction_dtype != "float32" and likelihood.prediction != "log_prob":
-        raise ConfigError(
-            f"{where}: stream.prediction_dtype: found '{file.stream.prediction_dtype}', expected "
-            "'float32': the error "
-            f"of means and variances (likelihood '{likelihood.name}') in half the bytes is not "
-            "bounded"
-        )
-    _check_recipe(file.recipe, targets, method_cfg, where)
-    names = (*file.objectives, *file.constraints)
-    objectives = tuple(objective(n, f"{where}: objectives") for n in file.objectives)
-    for name in file.constraints:
-        objective(name, f"{where}: constraints")
-    check_objectives(file.objectives, f"{where}: objectives")
-    conditions = parse_conditions(file.conditions, f"{where}: conditions")
-    check_available(
-        names, targets, f"{where}: objectives and constraints", conditions=file.conditions
-    )
-    for name, bound in file.constraints.items():
-        if not math.isfinite(bound):
-            raise ConfigError(
-                f"{where}: constraints.{name}: found {bound}, expected a finite bound"
-            )
-    students = _student_spaces(file.students, where)
-    space = SearchSpace(
-        name=file.name,
-        dataset=file.dataset,
-        data=file.data,
-        genotype=genotype,
-        method=method_cfg,
-        prior=prior,
-        likelihood=likelihood,
-        views=views,
-        stream=file.stream,
-        targets=targets,
-        students=students,
-        objectives=objectives,
-        constraints=file.constraints,
-        conditions=conditions,
-        search=file.search,
-        recipe=file.recipe,
-        baseline=file.baseline,
-        seed=file.seed,
-        source=where,
-        resolved=_resolved(file, method_cfg, prior, likelihood, targets),
-    )
-    if file.search.sampler in FINITE_SAMPLERS and not space.is_finite:
-        raise ConfigError(
-            f"{where}: search.sampler: found '{file.search.sampler}', which lists every genotype, "
-            "but a range is a float range; use tpe, nsga2 or random, or turn the float range into "
-            "choices"
-        )
+    space = _space(file, where)
+
+    for check in CHECKS:
+        check(space)
+
     # a dataset keeps its settings as they were written, so that nothing is known of its names
     understood = {key: value for key, value in space.resolved.items() if key != "dataset"}
     warn_of_old_names(data, understood)
     return space
 
 
-def _check_recipe(
-    recipe: Recipe, targets: tuple[Target, ...], method: MethodConfig, where: str
-) -> None:
-    with_loss = [target.name for target in targets if isinstance(target, LearnedTarget)]
-    for name in recipe.target_weights:
-        if name not in with_loss:
-            raise ConfigError(
-                f"{where}: recipe.target_weights.{name}: not among the "
-                f"targets{nearest(name, with_loss)}"
-            )
-    check_update(targets, recipe.update, f"{where}: recipe.update")
-    if recipe.mode == "online" and not isinstance(method, ChainConfig):
-        raise ConfigError(
-            f"{where}: recipe.mode: found online, but method '{method.name}' has no more posterior "
-            "samples to give; "
-            "use mode cached"
-        )
+def _space(file: _SpaceFile, where: str) -> SearchSpace:
+    """Each part of a file under its own name; what must hold between them is not checked yet."""
+    DATASETS.find(file.dataset.get("name"), f"{where}: dataset.name")
+
+    genotype = _teacher_genotype(file.teacher, where)
+    method = parse_method(file.teacher.method, f"{where}: teacher.method")
+    prior = _prior(file.teacher.prior, where)
+    likelihood = _likelihood(file.teacher.likelihood, where)
+
+    views = tuple(
+        parse_view(settings, f"{where}: views[{i}]", file.seed, dtype=file.stream.prediction_dtype)
+        for i, settings in enumerate(file.views)
+    )
+    names = DEFAULT_TARGETS[likelihood.prediction] if file.targets is None else file.targets
+    targets = parse_targets(names, f"{where}: targets")
+
+    return SearchSpace(
+        name=file.name,
+        dataset=file.dataset,
+        data=file.data,
+        genotype=genotype,
+        method=method,
+        prior=prior,
+        likelihood=likelihood,
+        views=views,
+        stream=file.stream,
+        targets=targets,
+        students=_student_spaces(file.students, where),
+        objectives=tuple(objective(name, f"{where}: objectives") for name in file.objectives),
+        constraints=file.constraints,
+        conditions=parse_conditions(file.conditions, f"{where}: conditions"),
+        search=file.search,
+        recipe=file.recipe,
+        baseline=file.baseline,
+        seed=file.seed,
+        source=where,
+        resolved=_resolved(file, method, prior, likelihood, targets),
+    )
 
 
 def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:

@@ -11,6 +11,7 @@ from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
 from gped_nas.errors import ConfigError
 from gped_nas.io import canonical_json, sha256_text
+from gped_nas.spelling import as_digested
 from gped_nas.targets.expectations import expect
 from tests.api.test_surface import OVERRIDES
 from tests.cli.harness import Home
@@ -138,7 +139,7 @@ def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     recipe = {
         k: v for k, v in space.resolved["recipe"].items() if k not in ("components", "centered")
     }
-    before = sha256_text(canonical_json(recipe))[:16]
+    before = sha256_text(canonical_json(as_digested(recipe)))[:16]
     assert identity(space, "stream")["recipe"] == before
     for change in ({"recipe.components": 8}, {"recipe.centered": True}):
         assert identity(gn.load_space("digits_mlp", change), "stream")["recipe"] != before

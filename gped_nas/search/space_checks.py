@@ -1,0 +1,121 @@
+"""What must hold between the parts of a search space, each of which was read without an error.
+
+``CHECKS`` lists them in the order in which a user hears of them. A check takes the space and raises
+a ``ConfigError`` that names the file, the setting, what was found and what was expected.
+"""
+
+import math
+from collections.abc import Callable
+
+from gped_nas.distill.feed import check_update
+from gped_nas.errors import ConfigError, nearest
+from gped_nas.posterior.base import ChainConfig
+from gped_nas.posterior.likelihoods import Prediction
+from gped_nas.search.objectives import check_available, check_objectives, objective
+from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
+from gped_nas.targets.base import LearnedTarget
+
+DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
+    "log_prob": ("predictive", "expected_entropy"),
+    "normal": ("predictive_normal",),
+}
+"""What students are distilled for where a space names nothing, by what its likelihood predicts."""
+
+
+def _name_is_a_folder(space: SearchSpace) -> None:
+    name = space.name
+    is_one_part = name.isprintable() and "/" not in name and not name.startswith(".")
+    if not is_one_part or not any(ch.isalnum() for ch in name):
+        raise ConfigError(
+            f"{space.source}: name: found {name!r}, expected a name for a folder: no '/', no "
+            "leading dot"
+        )
+
+
+def _targets_fit_the_likelihood(space: SearchSpace) -> None:
+    likelihood = space.likelihood
+    if space.targets[0].prediction != likelihood.prediction:
+        raise ConfigError(
+            f"{space.source}: targets: found {[target.name for target in space.targets]}, which "
+            "are for another kind of label than the teacher's likelihood "
+            f"'{likelihood.name}'; expected {list(DEFAULT_TARGETS[likelihood.prediction])}"
+        )
+
+
+def _half_bytes_are_for_log_probabilities(space: SearchSpace) -> None:
+    dtype, likelihood = space.stream.prediction_dtype, space.likelihood
+    if dtype != "float32" and likelihood.prediction != "log_prob":
+        raise ConfigError(
+            f"{space.source}: stream.prediction_dtype: found '{dtype}', expected 'float32': the "
+            f"error of means and variances (likelihood '{likelihood.name}') in half the bytes is "
+            "not bounded"
+        )
+
+
+def _weights_are_of_targets_with_a_loss(space: SearchSpace) -> None:
+    with_loss = [target.name for target in space.targets if isinstance(target, LearnedTarget)]
+    for name in space.recipe.target_weights:
+        if name not in with_loss:
+            raise ConfigError(
+                f"{space.source}: recipe.target_weights.{name}: not among the "
+                f"targets{nearest(name, with_loss)}"
+            )
+
+
+def _update_fits_the_targets(space: SearchSpace) -> None:
+    check_update(space.targets, space.recipe.update, f"{space.source}: recipe.update")
+
+
+def _online_asks_a_chain(space: SearchSpace) -> None:
+    if space.recipe.mode == "online" and not isinstance(space.method, ChainConfig):
+        raise ConfigError(
+            f"{space.source}: recipe.mode: found online, but method '{space.method.name}' has no "
+            "more posterior samples to give; use mode cached"
+        )
+
+
+def _constraints_are_known_and_finite(space: SearchSpace) -> None:
+    for name, bound in space.constraints.items():
+        objective(name, f"{space.source}: constraints")
+        if not math.isfinite(bound):
+            raise ConfigError(
+                f"{space.source}: constraints.{name}: found {bound}, expected a finite bound"
+            )
+
+
+def _objectives_have_a_front(space: SearchSpace) -> None:
+    names = [goal.name for goal in space.objectives]
+    check_objectives(names, f"{space.source}: objectives")
+
+
+def _metrics_can_be_measured(space: SearchSpace) -> None:
+    names = [*(goal.name for goal in space.objectives), *space.constraints]
+    check_available(
+        names,
+        space.targets,
+        f"{space.source}: objectives and constraints",
+        conditions=[condition.name for condition in space.conditions],
+    )
+
+
+def _a_listed_space_ends(space: SearchSpace) -> None:
+    if space.search.sampler in FINITE_SAMPLERS and not space.is_finite:
+        raise ConfigError(
+            f"{space.source}: search.sampler: found '{space.search.sampler}', which lists every "
+            "genotype, but a range is a float range; use tpe, nsga2 or random, or turn the float "
+            "range into choices"
+        )
+
+
+CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
+    _name_is_a_folder,
+    _targets_fit_the_likelihood,
+    _half_bytes_are_for_log_probabilities,
+    _weights_are_of_targets_with_a_loss,
+    _update_fits_the_targets,
+    _online_asks_a_chain,
+    _constraints_are_known_and_finite,
+    _objectives_have_a_front,
+    _metrics_can_be_measured,
+    _a_listed_space_ends,
+)
