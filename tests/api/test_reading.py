@@ -16,6 +16,7 @@ from gped_nas import rng
 from gped_nas.api import load_dataset, load_space, run
 from gped_nas.api.sampling import existing_stream, sample, stream_key
 from gped_nas.api.session import Session
+from gped_nas.config import dump_yaml, read_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, Interrupted, RegistryError
 from gped_nas.posterior.base import METHODS
@@ -255,11 +256,10 @@ def test_online_is_refused_where_there_are_no_more_samples(home: Home) -> None:
 
 
 def written(home: Home, method: dict[str, Any]) -> Path:
-    """A space's file with a method that reads."""
-    lines = home.space.read_text().splitlines()
-    place = next(i for i, line in enumerate(lines) if line.startswith("  method:"))
-    lines[place] = f"  method: {json.dumps(method)}"
-    home.space.write_text("\n".join(lines) + "\n")
+    """The tiny space's file, with this method."""
+    space = read_yaml(home.space)
+    space["teacher"]["method"] = method
+    home.space.write_text(dump_yaml(space))
     return home.space
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gped_nas as gn
-from gped_nas.api import teacher as teachers
+from gped_nas.api import sampling
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.teacher import Teacher
 from gped_nas.errors import ConfigError, DataError
@@ -70,7 +70,7 @@ def no_chain(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def ran(*args: Any, **more: Any) -> Any:
         raise AssertionError("a chain was run")
 
-    return lambda: monkeypatch.setattr(teachers, "posterior_of", ran)
+    return lambda: monkeypatch.setattr(sampling, "posterior_of", ran)
 
 
 def test_adding_views_runs_no_chain_and_touches_nothing_sealed(
