@@ -201,9 +201,8 @@ class Teacher:
         if wanted == 1 < view.num_samples:
             raise ConfigError(
                 f"{self.space.source}: views: policy '{view.policy}' asks {view.num_samples} "
-                "posterior samples, and the "
-                f"teacher ({self.space.method.name}) has one; remove the view or choose a method "
-                "that samples"
+                f"posterior samples, and the teacher ({self.space.method.name}) has one; remove "
+                "the view or choose a method that samples"
             )
         return [(2 * i + 1) * num // (2 * wanted) for i in range(wanted)]
 
@@ -251,12 +250,13 @@ def load_dataset(space: SearchSpace) -> Dataset:
         ]
         raise ConfigError(
             f"{space.source}: teacher.likelihood.name: found '{space.likelihood.name}', which is "
-            "for "
-            f"{space.likelihood.task}, but dataset '{dataset.name}' is for {dataset.task}; "
+            f"for {space.likelihood.task}, but dataset '{dataset.name}' is for {dataset.task}; "
             f"expected {' or '.join(fitting)}"
         )
+
     space.check_buildable(dataset.input_shape)
     dataset = dials.turn(dataset, space.data, f"{space.source}: data")
+
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")
     return dataset
