@@ -27,7 +27,7 @@ from gped_nas.registry import Registry
 
 Forward = Callable[[Tensor], Tensor]
 """Raw inputs (B, *input_shape) to what one network predicts, (B, G): log-probabilities of classes,
-nats, or mean and variance of a real label in its normalised unit. It can be differentiated."""
+nats, or mean and variance of a real label in its normalized unit. It can be differentiated."""
 
 
 class Predictor(Protocol):

@@ -143,7 +143,10 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
-    """Plain data as a search space; ``where`` names the file in messages. Raises as ``load_space``."""
+    """Plain data as a search space; ``where`` names the file in messages.
+
+    Raises as ``load_space``.
+    """
     file = parse(_SpaceFile, data, where)
     space = _space(file, where)
 

@@ -1,4 +1,4 @@
-"""What every dataset promises: the same examples each time, split, labelled and in range."""
+"""What every dataset promises: the same examples each time, split, labeled and in range."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ CURVES = ("loss", "rungs")
 
 
 def platform_name() -> str:
-    """What decides last bits: architecture, who made the processor, its vectors, torch's version."""
+    """What decides last bits: the processor's maker, family and vectors, and torch's version."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     vendor = re.search(r"vendor_id\s*: (\w+)", text)
     family = re.search(r"cpu family\s*: (\d+)", text)

@@ -21,7 +21,12 @@ teacher:
   family: mlp
   genotype: {depth: 1, width: 4}
   method:
-    {name: sgld, chains: 2, num_samples: 2, step_size: {initial: 2.0e-4}, burn_in: 100, thinning: 10}
+    name: sgld
+    chains: 2
+    num_samples: 2
+    step_size: {initial: 2.0e-4}
+    burn_in: 100
+    thinning: 10
 views: [{policy: clean}]
 stream: {prediction_dtype: float16}
 constraints: {params: 600}
@@ -78,7 +83,12 @@ teacher:
   family: mlp
   genotype: {depth: 1, width: 4}
   method:
-    {name: sgld, chains: 2, num_samples: 2, step_size: {initial: 2.0e-4}, burn_in: 100, thinning: 10}
+    name: sgld
+    chains: 2
+    num_samples: 2
+    step_size: {initial: 2.0e-4}
+    burn_in: 100
+    thinning: 10
 views: [{policy: clean}]
 targets: [predictive, second_moment, variance, utility]
 students:
