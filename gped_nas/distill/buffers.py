@@ -40,9 +40,8 @@ class Buffers:
         self.work = self.theta if self._is_full else self.theta.to(self.dtype)
         self.work_grad = torch.zeros_like(self.work)
         # a GPU has no cache to keep a block in: its blocks are whole
-        self._size = (
-            _BLOCK if self.theta.device.type == "cpu" and not self._is_full else self.theta.numel()
-        )
+        is_in_blocks = self.theta.device.type == "cpu" and not self._is_full
+        self._size = _BLOCK if is_in_blocks else self.theta.numel()
         self._scratch = self.theta.new_empty(0 if self._is_full else self._size)
 
     @property
@@ -61,24 +60,22 @@ class Buffers:
             cuts: where they lie.
             factors: what each number's step is multiplied by, (total,); nothing by default.
         """
-        found: list[list[slice]] = []
+        parts: list[list[slice]] = []
         room = 0
         for cut in cuts:
             start = cut.start
             while start < cut.stop:
                 if room == 0:
-                    found.append([])
+                    parts.append([])
                     room = self._size
                 stop = min(cut.stop, start + room)
-                found[-1].append(slice(start, stop))
+                parts[-1].append(slice(start, stop))
                 room, start = room - (stop - start), stop
-        return [self._block(own, factors) for own in found]
+        return [self._block(part, factors) for part in parts]
 
     def _block(self, cuts: list[slice], factors: Tensor | None) -> "Block":
-        params, work_grads = (
-            [self.theta[cut] for cut in cuts],
-            [self.work_grad[cut] for cut in cuts],
-        )
+        params = [self.theta[cut] for cut in cuts]
+        work_grads = [self.work_grad[cut] for cut in cuts]
         scaled = []
         if factors is not None:
             scaled = [

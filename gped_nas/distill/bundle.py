@@ -89,7 +89,7 @@ class InTurn:
         """Buffers for students of these shapes, all zero."""
         self.shapes = shapes
         self._forward, self._loss = family.forward, loss
-        self._sizes = [_aligned(num_params(own)) for own in shapes]
+        self._sizes = [_aligned(num_params(shape)) for shape in shapes]
         self.buffers = Buffers(torch.zeros(sum(self._sizes), device=device), dtype)
         self._leaves: list[Params] = []
         for own, grads in zip(

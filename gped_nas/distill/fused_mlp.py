@@ -17,7 +17,7 @@ does. The backward pass is written by hand into views of one flat gradient; auto
 alone. Widths can be rounded up: the added units have zero weights and stay so, since a ReLU at zero
 passes no gradient.
 
-``kernel_reference.py`` is its oracle.
+``tests/distill/reference.py`` is its oracle.
 """
 
 from collections.abc import Callable, Iterator, Sequence

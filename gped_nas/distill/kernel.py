@@ -20,8 +20,8 @@ Training can stop after any step and go on later, in another process and in othe
 The numbers are those of training without a stop: to the bit where students are laid out alike, but
 for rounding elsewhere. ``distill`` is all of it in one call.
 
-``reference/kernel.py`` does the same one student at a time in the plainest way; tests hold the two
-together.
+``tests/distill/reference.py`` does the same one student at a time in the plainest way, and tests hold
+the two together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +35,7 @@ from gped_nas.distill.course import Course, begin, begin_phase, student_seed
 from gped_nas.distill.feed import Batch, BatchOrder, CachedFeed, DistillationSet
 from gped_nas.distill.layout import num_workers
 from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.replay import DeviceSchedule
 from gped_nas.distill.team import LOG_EVERY, Classroom, Curve, Team
 from gped_nas.distill.trainee import Points, TrainedStudent, Trainee
 from gped_nas.errors import ConfigError, EnvironmentProblem, Interrupted
@@ -247,7 +248,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def finds_batches(device: torch.device) -> bool:
+def finds_its_batches(device: torch.device) -> bool:
     """Whether a device finds the batches of averages by itself; other rules and chains are always
     fed from here.
     """
@@ -274,13 +275,15 @@ class _Training:
         self._validation = self._looked_at(course.validation)
 
         position = students[0].position
-        is_on_device = finds_batches(device) and job.feed is None and recipe.update == "averaged"
+        is_on_device = (
+            finds_its_batches(device) and job.feed is None and recipe.update == "averaged"
+        )
         self._source: BatchOrder | CachedFeed | None = None
         feed: Iterator[Batch] = iter(())
-        index_TB = None
+        schedule = None
         if is_on_device:
             self._source = order = BatchOrder(len(data.inputs), recipe, course.seed, position)
-            index_TB = order.take(until - self._start).to(device)
+            schedule = self._scheduled(data, order.take(until - self._start))
         elif job.feed is None:
             self._source = feed = CachedFeed(data, recipe, course.seed, position)
         else:
@@ -294,9 +297,14 @@ class _Training:
             device=device,
             num_workers=1 if is_on_device else job.workers or num_workers(device),
             feed=feed,
-            first=self._start,
-            index_TB=index_TB,
+            schedule=schedule,
         )
+
+    def _scheduled(self, data: DistillationSet, index_TB: Tensor) -> DeviceSchedule:
+        """Batches and step sizes of the steps to come, on the device."""
+        steps = range(self._start, self._until)
+        lr_T = torch.tensor([self.recipe.lr_at(step) for step in steps], device=self._job.device)
+        return DeviceSchedule(data, index_TB.to(self._job.device), lr_T)
 
     def _looked_at(self, validation: DistillationSet | None) -> DistillationSet | None:
         """Validation on the device, in the frame that students are trained in."""

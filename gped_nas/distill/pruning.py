@@ -65,21 +65,3 @@ def prox_group_lasso(weight: Tensor, scale: Tensor, step: Tensor | float, penalt
     return torch.where(
         dead, torch.zeros_like(weight), shrunk
     )  # NaN stays NaN: divergence must show
-
-
-def prox_reference(weight: Tensor, scale: Tensor, step: float, penalty: float) -> Tensor:
-    """The same by bisection on ``r``, slow and obvious; the oracle of ``prox_group_lasso``."""
-    c = (step * penalty * weight.shape[1] ** 0.5) * scale
-    out = torch.zeros_like(weight)
-    for row, (w, cw) in enumerate(zip(weight, c, strict=True)):
-        if float((w / cw).square().sum()) <= 1:
-            continue
-        low, high = 0.0, float(w.norm())
-        for _ in range(200):
-            middle = (low + high) / 2
-            if float((w / (middle + cw)).square().sum()) > 1:
-                low = middle
-            else:
-                high = middle
-        out[row] = w * (low / (low + cw))
-    return out

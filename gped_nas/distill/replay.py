@@ -24,54 +24,61 @@ all others.
 
 
 class DeviceSchedule:
-    """A step of a worker's bundles that finds its batch and its step size by a counter on the
-    device.
-    """
+    """What a step needs that changes from step to step, found on the device by a counter there."""
 
-    def __init__(
-        self,
-        bundles: Sequence[TrainedBundle],
-        data: DistillationSet,
-        index_TB: Tensor,
-        lr_T: Tensor,
-    ) -> None:
+    def __init__(self, data: DistillationSet, index_TB: Tensor, lr_T: Tensor) -> None:
         """Begin before the first of T steps.
 
         Args:
-            bundles: what is trained.
             data: on the device; averages alone.
             index_TB: batch indices of each step, int64, on the device.
             lr_T: step sizes, float32, on the device.
         """
-        self._bundles, self._data = bundles, data
+        self._data = data
         self._index_TB, self._lr_T = index_TB, lr_T
         self.device = index_TB.device
         self._counter = torch.zeros(1, dtype=torch.int64, device=self.device)
 
-    def __call__(self) -> list[Tensor]:
-        """One step; the losses (P,) of each bundle."""
-        x, expectations = self._batch()
-        lr = self._lr_T.index_select(0, self._counter).squeeze(0)
-        losses = [trained.step(x, expectations, lr) for trained in self._bundles]
-        self._counter.add_(1)
-        return losses
-
-    def _batch(self) -> Batch:
+    def batch(self) -> Batch:
+        """The batch of the present step."""
         index_B = self._index_TB.index_select(0, self._counter).squeeze(0)
-        said = {
+        expectations = {
             name: value.index_select(0, index_B) for name, value in self._data.expectations.items()
         }
-        return self._data.inputs.index_select(0, index_B), said
+        return self._data.inputs.index_select(0, index_B), expectations
+
+    def lr(self) -> Tensor:
+        """The step size of the present step, a scalar."""
+        return self._lr_T.index_select(0, self._counter).squeeze(0)
+
+    def advance(self) -> None:
+        """Go on to the next step."""
+        self._counter.add_(1)
+
+
+class ScheduledStep:
+    """A step of a worker's bundles by a schedule on their device."""
+
+    def __init__(self, bundles: Sequence[TrainedBundle], schedule: DeviceSchedule) -> None:
+        self.bundles, self.schedule = bundles, schedule
+
+    def __call__(self) -> list[Tensor]:
+        """One step; the losses (P,) of each bundle."""
+        x, expectations = self.schedule.batch()
+        lr = self.schedule.lr()
+        losses = [trained.step(x, expectations, lr) for trained in self.bundles]
+        self.schedule.advance()
+        return losses
 
 
 class Replay:
-    """``DeviceSchedule`` as a CUDA graph after ``WARM_UP`` plain steps."""
+    """``ScheduledStep`` as a CUDA graph after ``WARM_UP`` plain steps."""
 
-    def __init__(self, step: DeviceSchedule) -> None:
+    def __init__(self, step: ScheduledStep) -> None:
         self._step = step
         self._num_plain = 0
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._device = step.device
+        self._device = step.schedule.device
         self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._losses: list[Tensor] = []
 

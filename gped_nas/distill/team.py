@@ -13,7 +13,7 @@ from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import Share, lay_out
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.replay import DeviceSchedule, Replay
+from gped_nas.distill.replay import DeviceSchedule, Replay, ScheduledStep
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import FAMILIES
@@ -40,9 +40,8 @@ class Classroom:
         device: where.
         num_workers: how many threads there may be.
         feed: a batch for each step, from the call's first one on.
-        first: the call's first step.
-        index_TB: batch indices of all steps of the call, on the device, where batches are found
-            there; None where they are fed.
+        schedule: batches and step sizes of all steps of the call, where the device finds them
+            itself; None where batches are fed.
     """
 
     data: DistillationSet
@@ -52,8 +51,7 @@ class Classroom:
     device: torch.device
     num_workers: int
     feed: Iterator[Batch]
-    first: int
-    index_TB: Tensor | None
+    schedule: DeviceSchedule | None
 
     def bundle(self, share: Share, students: Sequence[Trainee]) -> Bundle:
         """An empty bundle for the students of a share, in their order."""
@@ -126,16 +124,10 @@ class Team:
             largest_product(student.genotype.family, shape, input_shape, batch_size)
             for student, shape in zip(students, shapes, strict=True)
         )
-        self._replay = None if room.index_TB is None else self._on_device(room.index_TB, start)
-
-    def _on_device(self, index_TB: Tensor, start: int) -> Replay:
-        """The graph of the one worker's steps from ``start`` on."""
-        room = self._room
-        rows_TB = index_TB[start - room.first :]
-        steps = range(start, start + len(rows_TB))
-        lr_T = torch.tensor([room.recipe.lr_at(step) for step in steps], device=room.device)
-        bundles = [trained for _, trained in self._workers[0]]
-        return Replay(DeviceSchedule(bundles, room.data, rows_TB, lr_T))
+        self._replay: Replay | None = None
+        if room.schedule is not None:
+            bundles = [trained for _, trained in self._workers[0]]
+            self._replay = Replay(ScheduledStep(bundles, room.schedule))
 
     def run(self, steps: range) -> None:
         """Train all students for these steps of the recipe.

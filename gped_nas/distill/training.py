@@ -41,7 +41,7 @@ class TrainedBundle:
             recipe: how to train.
             updates: how many updates there have been in this phase.
         """
-        self._bundle, self._students, self._recipe = bundle, students, recipe
+        self.bundle, self._students, self._recipe = bundle, students, recipe
         theta = bundle.buffers.theta
         # A captured step counts on the device; elsewhere a number that torch reads back lies on the
         # CPU.
@@ -50,29 +50,31 @@ class TrainedBundle:
         )
         factors = [student.lr_factor for student in students]
         self._optimizer = optimizer(bundle, recipe, factors, self._updates)
-        self._average = (
-            torch.zeros_like(theta) if all(student.average for student in students) else None
-        )
-        self._num_averaged = updates
+
         self._fill(theta, [student.params for student in students])
         for name, flat in self._optimizer.memory.items():
             self._fill(flat, [student.memory.get(name, {}) for student in students])
-        if self._average is not None:
+
+        self._average: Tensor | None = None
+        self._num_averaged = updates
+        if all(student.average for student in students):
+            self._average = torch.zeros_like(theta)
             self._fill(self._average, [student.average for student in students])
+
         bundle.buffers.refresh()
         self._params = bundle.views(theta)
         self._groups = self._penalized()
 
     def _fill(self, flat: Tensor, values: Sequence[Params]) -> None:
-        for views, own in zip(self._bundle.views(flat), values, strict=True):
-            for name, value in own.items():
+        for views, params in zip(self.bundle.views(flat), values, strict=True):
+            for name, value in params.items():
                 views[name].copy_(value)
 
     @torch.no_grad()
     def unload(self) -> None:
         """Write what has been learnt back into the students."""
-        memory = {name: self._bundle.views(flat) for name, flat in self._optimizer.memory.items()}
-        average = None if self._average is None else self._bundle.views(self._average)
+        memory = {name: self.bundle.views(flat) for name, flat in self._optimizer.memory.items()}
+        average = None if self._average is None else self.bundle.views(self._average)
         for i, student in enumerate(self._students):
             student.params = _copies(self._params[i])
             student.memory = {name: _copies(views[i]) for name, views in memory.items()}
@@ -80,7 +82,7 @@ class TrainedBundle:
 
     def step(self, x: Tensor, expectations: Expectations, lr: float | Tensor) -> Tensor:
         """One step of every student on one batch; returns their losses (P,)."""
-        losses_P = self._bundle.compute(x, expectations)
+        losses_P = self.bundle.compute(x, expectations)
         with torch.no_grad():
             self._optimizer.step(lr)
         return losses_P
@@ -93,7 +95,7 @@ class TrainedBundle:
         if self._average is not None:
             self._num_averaged += 1
             weight = max(1 - self._recipe.average, 1 / (self._num_averaged + 1))
-            self._average.lerp_(self._bundle.buffers.theta, weight)
+            self._average.lerp_(self.bundle.buffers.theta, weight)
 
     @torch.no_grad()
     def shrink(self, lr_sum: float) -> None:
@@ -103,38 +105,35 @@ class TrainedBundle:
         Groups of as many numbers are shrunk together, whosever they are.
         """
         for groups in self._groups.values():
-            weight = torch.cat(
-                [rows_of([self._params[g.student][name] for name in g.weights]) for g in groups]
-            )
-            scale = torch.cat(
-                [
-                    rows_of([self._optimizer.metric(g.student, name) for name in g.weights])
-                    for g in groups
-                ]
-            )
-            step = torch.cat(
-                [weight.new_full((g.num_rows, 1), lr_sum * g.lr_factor * g.penalty) for g in groups]
-            )
-            shrunk = prox_group_lasso(weight, scale, step, 1.0)
-            for group, rows in zip(groups, shrunk.split([g.num_rows for g in groups]), strict=True):  # type: ignore[no-untyped-call]
+            weights, scales, steps = [], [], []
+            for group in groups:
+                params = [self._params[group.student][name] for name in group.weights]
+                metrics = [self._optimizer.metric(group.student, name) for name in group.weights]
+                step = lr_sum * group.lr_factor * group.penalty
+                weights.append(rows_of(params))
+                scales.append(rows_of(metrics))
+                steps.append(weights[-1].new_full((group.num_rows, 1), step))
+
+            shrunk = prox_group_lasso(torch.cat(weights), torch.cat(scales), torch.cat(steps), 1.0)
+            parts = shrunk.split([group.num_rows for group in groups])  # type: ignore[no-untyped-call]
+            for group, rows in zip(groups, parts, strict=True):
                 write_rows([self._params[group.student][name] for name in group.weights], rows)
-        self._bundle.buffers.refresh()
+        self.bundle.buffers.refresh()
 
     def _penalized(self) -> dict[int, list[_Penalized]]:
         """Groups of students with a penalty, by how many numbers a group has."""
-        found: dict[int, list[_Penalized]] = {}
+        by_size: dict[int, list[_Penalized]] = {}
         for i, student in enumerate(self._students):
             penalty = student.genotype["group_penalty"]
             if penalty == 0:
                 continue
-            shapes = self._bundle.shapes[i]
+            shapes = self.bundle.shapes[i]
             for group in FAMILIES[student.genotype.family].groups(shapes):
                 size = sum(prod(shapes[name][1:]) for name in group.weights)
-                one = _Penalized(
-                    i, group.weights, group.num_units(shapes), penalty, student.lr_factor
-                )
-                found.setdefault(size, []).append(one)
-        return found
+                num_rows = group.num_units(shapes)
+                penalized = _Penalized(i, group.weights, num_rows, penalty, student.lr_factor)
+                by_size.setdefault(size, []).append(penalized)
+        return by_size
 
 
 def _copies(params: Params) -> Params:

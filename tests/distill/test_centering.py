@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from gped_nas.distill.centering import enter, leave, unit_means
 from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
 from tests.distill.populations import MLP, batch, fresh, gradients, relative_difference, value_of
+from tests.distill.reference import distill_one
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
 POPULATION = [g for g in MIXED if g["depth"] < 3] + [mlp(3, [16, 15, 14], 0.02)]

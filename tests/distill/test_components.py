@@ -10,10 +10,10 @@ from gped_nas.distill import components
 from gped_nas.distill.components import fit, in_components
 from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype, initialize
+from tests.distill.reference import distill_one
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
 FIRST = ("layers.0.weight", "layers.0.bias")

@@ -101,11 +101,11 @@ def test_widths_rounded_up_change_rounding_alone(optimizer):
             training.shrink(0.05)
             training.unload()
         results.append(students)
-        buffers = training._bundle.buffers
+        buffers = training.bundle.buffers
         assert round_to == 1 or len(buffers.theta) > 1.3 * num_numbers
         num_numbers = len(buffers.theta)
         used = torch.zeros_like(buffers.theta)
-        for own in training._bundle.views(used):
+        for own in training.bundle.views(used):
             for view in own.values():
                 view.fill_(1)
         for flat in (buffers.theta, *training._optimizer.memory.values()):

@@ -8,13 +8,13 @@ import torch
 
 from gped_nas.distill.feed import BatchOrder, DistillationSet
 from gped_nas.distill.kernel import distill, student_seed
-from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.precision import decided
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import Interrupted
 from gped_nas.models.base import Genotype, initialize
 from gped_nas.targets.layout import HeadLayout
+from tests.distill.reference import distill_one
 
 CPU = torch.device("cpu")
 CLASSES = 3

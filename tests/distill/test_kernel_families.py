@@ -9,12 +9,12 @@ import pytest
 
 from gped_nas.distill import layout, team
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import Genotype
 from tests.distill.populations import CPU, MIXED, make_data, relative_difference
+from tests.distill.reference import distill_one
 
 OPTIMISERS = ("adamw", "muon", "sgd")
 

@@ -89,7 +89,7 @@ def test_sgd_without_momentum_is_plain_descent():
     for before, after, gradient in zip(
         students,
         found,
-        training._bundle.views(training._bundle.buffers.work_grad.float()),
+        training.bundle.views(training.bundle.buffers.work_grad.float()),
         strict=True,
     ):
         for name, p in before.params.items():
@@ -104,7 +104,7 @@ def test_an_update_block_by_block_is_that_of_the_whole(kind, factors, monkeypatc
     whole, _ = trained(students, recipe_of(kind), dtype=torch.bfloat16)
     monkeypatch.setattr("gped_nas.distill.buffers._BLOCK", 7)
     parts, training = trained(students, recipe_of(kind), dtype=torch.bfloat16)
-    buffers = training._bundle.buffers
+    buffers = training.bundle.buffers
     assert len(buffers.blocks([slice(0, 20), slice(30, 41)])) == 5
     for one, other in zip(whole, parts, strict=True):
         for name, value in one.params.items():
@@ -144,7 +144,7 @@ def test_muon_by_hand_of_a_row():
     students = fresh([MLP[1]])
     recipe = recipe_of("muon").model_copy(update={"weight_decay": 0.0})
     found, training = trained(students, recipe, steps=1, lr=0.5)
-    gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[0][
+    gradient = training.bundle.views(training.bundle.buffers.work_grad.float())[0][
         "layers.0.weight"
     ]
     moved = students[0].params["layers.0.weight"] - found[0].params["layers.0.weight"]
@@ -179,7 +179,7 @@ def test_metric_of_adamw_by_hand():
     second = {}
     for step in range(3):
         training.step(*batch(seed=step), 0.01)
-        gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1][
+        gradient = training.bundle.views(training.bundle.buffers.work_grad.float())[1][
             "layers.1.weight"
         ].double()
         second = 0.999 * (second if step else 0) + 0.001 * gradient.square()
@@ -204,7 +204,7 @@ def test_metric_of_muon_is_of_the_step_that_was_taken():
     students, training = trained(fresh(RESNET), recipe_of("muon", lr=0.1), steps=1)
     assert isinstance(training._optimizer, Muon)
     name = "layers.1.0.norm1.gain"
-    gradient = training._bundle.views(training._bundle.buffers.work_grad.float())[1][name]
+    gradient = training.bundle.views(training.bundle.buffers.work_grad.float())[1][name]
     assert torch.allclose(
         training._optimizer.metric(1, name), 1e-3 / 0.1 / (gradient.abs() + 1e-8), rtol=1e-4
     )
@@ -217,7 +217,7 @@ def test_metric_of_muon_is_of_the_step_that_was_taken():
 
 def training_gradient(training, name):
     """The first gradient of a matrix, which is the Nesterov momentum up to its scale."""
-    return training._bundle.views(training._bundle.buffers.work_grad.float())[1][name].flatten(1)
+    return training.bundle.views(training.bundle.buffers.work_grad.float())[1][name].flatten(1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

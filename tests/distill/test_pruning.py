@@ -12,13 +12,13 @@ from sklearn.datasets import load_digits
 
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.kernel_reference import distill_one
-from gped_nas.distill.pruning import prox_group_lasso, prox_reference, rows_of, write_rows
+from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.search.space_file import load_space
 from gped_nas.targets.layout import HeadLayout
+from tests.distill.reference import distill_one, prox_reference
 
 CPU = torch.device("cpu")
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 9))

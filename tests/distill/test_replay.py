@@ -18,7 +18,7 @@ from gped_nas.distill.centering import unit_means
 from gped_nas.distill.feed import BatchOrder
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.replay import DeviceSchedule
+from gped_nas.distill.replay import DeviceSchedule, ScheduledStep
 from gped_nas.targets.base import TARGETS as REGISTERED
 from gped_nas.targets.layout import HeadLayout
 from gped_nas.targets.mean import UtilitySettings, utility
@@ -113,7 +113,7 @@ def step_of(families, recipe, dtype=torch.float32, *, centered=False):
             student.centers = unit_means(student.params, student.chain, data.inputs, dtype)
         more = {"round_to": 8} if family == "mlp" else {}
         bundles.append(training_of(students, recipe, dtype=dtype, **more))
-    return DeviceSchedule(bundles, data, indices_of(data, recipe), lr_T)
+    return ScheduledStep(bundles, DeviceSchedule(data, indices_of(data, recipe), lr_T))
 
 
 def recorded(step, between=lambda step: None):
@@ -176,45 +176,45 @@ def test_a_centered_step_can_be_recorded():
 
 def test_a_wait_is_seen():
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
-    plain = step._bundles[0].step
-    step._bundles[0].step = lambda *args: plain(*args) * float(plain(*args).sum())
+    plain = step.bundles[0].step
+    step.bundles[0].step = lambda *args: plain(*args) * float(plain(*args).sum())
     assert "_local_scalar_dense" in recorded(step)[0].waits
 
 
 def test_a_choice_by_value_is_seen():
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
-    plain = step._bundles[0].step
+    plain = step.bundles[0].step
 
     def choosing(x, said, lr):
         losses = plain(x, said, lr)
         return losses[losses > -1]
 
-    step._bundles[0].step = choosing
+    step.bundles[0].step = choosing
     assert "index" in recorded(step)[0].waits
 
 
 def test_a_number_of_the_host_is_seen():
     """A step size that the host computes would be repeated for ever."""
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8, warmup=4))
-    plain, sizes = step._bundles[0].step, iter([0.1, 0.2, 0.3])
-    step._bundles[0].step = lambda x, said, lr: plain(x, said, next(sizes))
+    plain, sizes = step.bundles[0].step, iter([0.1, 0.2, 0.3])
+    step.bundles[0].step = lambda x, said, lr: plain(x, said, next(sizes))
     found = recorded(step)
     assert not is_recordable(found) and not found[0].waits
 
 
 def test_a_moved_buffer_is_seen():
     def move(step):
-        step._lr_T = step._lr_T.clone()
+        step.schedule._lr_T = step.schedule._lr_T.clone()
 
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
-    kept = step._lr_T
+    kept = step.schedule._lr_T
     found = recorded(step, between=move)
-    assert not is_recordable(found) and address(kept) != address(step._lr_T)
+    assert not is_recordable(found) and address(kept) != address(step.schedule._lr_T)
 
 
 def test_a_batch_of_another_size_is_seen():
     def shorten(step):
-        step._index_TB = step._index_TB[:, :5]
+        step.schedule._index_TB = step.schedule._index_TB[:, :5]
 
     assert not is_recordable(
         recorded(step_of(["mlp"], Recipe(steps=6, batch_size=8)), between=shorten)
@@ -256,14 +256,14 @@ def test_counted_steps_are_those_of_the_plain_loop(optimizer):
     )
     step = step_of(["mlp", "resnet"], recipe)
     plain = step_of(["mlp", "resnet"], recipe)
-    indices = indices_of(plain._data, recipe)
+    indices = indices_of(plain.schedule._data, recipe)
     for number in range(recipe.steps):
         found = step()
-        batch = plain._data.batch(indices[number])
-        for trained, losses in zip(plain._bundles, found, strict=True):
+        batch = plain.schedule._data.batch(indices[number])
+        for trained, losses in zip(plain.bundles, found, strict=True):
             assert torch.allclose(losses, trained.step(*batch, recipe.lr_at(number)), rtol=1e-5)
-    assert int(step._counter) == recipe.steps
-    for own, other in zip(step._bundles, plain._bundles, strict=True):
+    assert int(step.schedule._counter) == recipe.steps
+    for own, other in zip(step.bundles, plain.bundles, strict=True):
         for i, params in enumerate(own._params):
             assert relative_difference(params, other._params[i]) < 1e-5
 
@@ -293,7 +293,7 @@ def test_a_whole_training_by_counted_steps(monkeypatch):
         ).students
 
     plain = students()
-    monkeypatch.setattr(kernel, "finds_batches", lambda device: True)
+    monkeypatch.setattr(kernel, "finds_its_batches", lambda device: True)
     monkeypatch.setattr(team, "Replay", counted)
     for one, other in zip(plain, students(), strict=True):
         assert relative_difference(other.params, one.params) < 1e-4

@@ -99,7 +99,7 @@ def test_the_average_is_a_plain_mean_and_then_decays_by_hand():
         student.average = {name: torch.zeros_like(p) for name, p in student.params.items()}
     training = training_of(students, recipe_of("adamw", average=0.75))
     for value, expected in zip(range(1, 6), (0.5, 1.0, 1.5, 2.125, 2.84375), strict=True):
-        training._bundle.buffers.theta.fill_(value)
+        training.bundle.buffers.theta.fill_(value)
         training.add_to_average()
         training.unload()
         for student in students:
@@ -113,7 +113,7 @@ def test_the_average_goes_on_where_another_layout_stopped():
     students = fresh(MLP[2:3])
     students[0].average = {name: torch.ones_like(p) for name, p in students[0].params.items()}
     training = training_of(students, recipe_of("adamw", average=0.99), updates=2)
-    training._bundle.buffers.theta.fill_(5)
+    training.bundle.buffers.theta.fill_(5)
     training.add_to_average()
     training.unload()
     assert students[0].average["layers.0.bias"].tolist() == pytest.approx([2.0] * 6)

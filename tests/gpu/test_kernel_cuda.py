@@ -9,12 +9,12 @@ from gped_nas import device as devices
 from gped_nas.distill import course, kernel, replay, team
 from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.kernel_reference import distill_one
 from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.replay import DeviceSchedule, Replay
+from gped_nas.distill.replay import Replay, ScheduledStep
 from gped_nas.models.base import Genotype
 from tests.distill.populations import CPU, FAMILIES_OF, MIXED, make_data, relative_difference
+from tests.distill.reference import distill_one
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
@@ -64,7 +64,7 @@ def graphs(monkeypatch):
     made = []
 
     class Watched(Replay):
-        def __init__(self, step: DeviceSchedule) -> None:
+        def __init__(self, step: ScheduledStep) -> None:
             super().__init__(step)
             made.append(self)
 

@@ -16,13 +16,31 @@ from gped_nas.distill.centering import Centers, enter, leave, unit_means
 from gped_nas.distill.components import fit
 from gped_nas.distill.course import lr_factor, student_seed
 from gped_nas.distill.feed import Batch, CachedFeed, DistillationSet
-from gped_nas.distill.pruning import prox_reference, rows_of, write_rows
+from gped_nas.distill.pruning import rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.models.compact import compact
 from gped_nas.models.dense import dense_chain, shapes_of
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
+
+
+def prox_reference(weight: Tensor, scale: Tensor, step: float, penalty: float) -> Tensor:
+    """The group lasso's proximal step by bisection on ``r``, slow and obvious; the oracle of ``pruning.prox_group_lasso``."""
+    c = (step * penalty * weight.shape[1] ** 0.5) * scale
+    out = torch.zeros_like(weight)
+    for row, (w, cw) in enumerate(zip(weight, c, strict=True)):
+        if float((w / cw).square().sum()) <= 1:
+            continue
+        low, high = 0.0, float(w.norm())
+        for _ in range(200):
+            middle = (low + high) / 2
+            if float((w / (middle + cw)).square().sum()) > 1:
+                low = middle
+            else:
+                high = middle
+        out[row] = w * (low / (low + cw))
+    return out
 
 
 def distill_one(
