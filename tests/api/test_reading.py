@@ -23,6 +23,7 @@ from gped_nas.posterior.base import METHODS
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.samples import StreamSamples
+from gped_nas.testing import check_method
 from tests.cli.harness import Home, accepted, call, refused
 from tests.reading import READING, moments
 from tests.scenarios import tree
@@ -184,6 +185,13 @@ def test_chains_in_processes_of_their_own_read_the_same_samples(
         )
         segments.append(tree(stream.folder / "segments"))
     assert segments[0] and segments[0] == segments[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("every", {"nth": 2, "of": SGLD}), ("fitted", {"of": SGLD})]
+)
+def test_a_third_party_can_try_a_method_that_reads(name: str, settings: dict[str, Any]) -> None:
+    check_method(name, settings)
 
 
 def test_samples_are_read_like_a_sequence(home: Home, dataset: Dataset) -> None:
