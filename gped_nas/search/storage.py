@@ -8,12 +8,16 @@ have failed when they are read, whoever wrote them; reading changes nothing in t
 """
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import DateTime
 
 
 class TolerantStorage(RDBStorage):
@@ -52,6 +56,37 @@ class _Failed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trial, name)
+
+
+def clock_of(storage: BaseStorage) -> Callable[[], float]:
+    """The clock that all who use a storage share, in seconds since the epoch.
+
+    That of its database: every one of them can be asked for its time through SQLAlchemy, whose
+    ``now`` each dialect writes in its own way. SQLite has no server, so its time is that of this
+    machine, as it is for everybody who opens the file. Seconds are whole in some databases. MySQL's
+    ``now`` is in the session's time zone, which may be put forward by an hour, so its UTC is asked
+    for. What lies in memory is used by one process alone, and has that one's clock.
+    """
+    # get_storage wraps a database in a cache, which hands on no engine
+    backend = getattr(storage, "_backend", storage)
+    if not isinstance(backend, RDBStorage):
+        return time.time
+
+    engine = backend.engine
+    is_mysql = engine.dialect.name in ("mysql", "mariadb")
+    now = sqlalchemy.func.utc_timestamp(type_=DateTime) if is_mysql else sqlalchemy.func.now()
+
+    def read() -> float:
+        with engine.connect() as connection:
+            value = connection.execute(sqlalchemy.select(now)).scalar_one()
+        return utc_seconds(value)
+
+    return read
+
+
+def utc_seconds(moment: datetime) -> float:
+    """Seconds since the epoch; a moment without a time zone is in UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def open_storage(url: str) -> BaseStorage:
