@@ -30,6 +30,8 @@ def pareto_front(points: ArrayLike, directions: Sequence[str]) -> Mask:
     point on the front are on it. A row with a NaN or an infinity is never on the front and
     dominates nothing.
 
+    Costs O(N log N + F N M) for a front of F distinct points.
+
     Args:
         points: (N, M), one column an objective; N may be 0.
         directions: ``"minimize"`` or ``"maximize"`` for each objective.
@@ -52,6 +54,8 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     """Volume that the points dominate within the reference point, all objectives minimized; exact
     for any M.
 
+    Costs O(N log N + F N M) to find the front's F points, then at worst O(F^(M-1) log F).
+
     Args:
         points: (N, M); a point not strictly better than the reference in every objective adds
             nothing, nor does a row with a NaN or an infinity.
@@ -70,6 +74,8 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
 
 def hypervolume_history(points: ArrayLike, reference: ArrayLike) -> Floats:
     """``hypervolume`` of the first 1, 2, ... N points, shape (N,); never falls.
+
+    Costs at worst O(N F^(M-1) log F) with a front of F; a dominated point costs O(F M).
 
     Raises:
         ConfigError: as ``hypervolume``.
@@ -95,7 +101,7 @@ def to_box(
 
     In the box every objective is minimized and the reference point is all ones, so whatever is
     worse than ``worst`` in one objective adds no hypervolume. Rows keep a NaN wherever the value is
-    not finite.
+    not finite. Costs O(N M).
 
     Args:
         values: (N, M) in their own units.
@@ -129,7 +135,7 @@ def to_box(
 
 def knee(points: ArrayLike) -> int:
     """Index of the point that ``KNEE_RULE`` picks from the front of the points, all objectives
-    minimized.
+    minimised. Costs as much as ``pareto_front``.
 
     Args:
         points: (N, M), for example from ``to_box``; dominated points and rows not finite are passed
@@ -178,12 +184,14 @@ def _reference(point: ArrayLike) -> Floats:
 
 
 def _counts(values: Floats, corner: Floats) -> Mask:
-    """Rows that are finite and strictly within the reference point."""
+    """Rows that are finite and strictly within the reference point; O(N M)."""
     return np.asarray((np.isfinite(values) & (values < corner)).all(axis=1))
 
 
 def _front_of_sorted(losses: Floats) -> Mask:
-    """Front of distinct rows in lexicographic order: the first row left is always on it."""
+    """Front of distinct rows in lexicographic order: the first row left is always on it; O(F N M)
+    for a front of F.
+    """
     on_front = np.zeros(len(losses), np.bool_)
     left = np.arange(len(losses))
     while len(left):
@@ -193,14 +201,14 @@ def _front_of_sorted(losses: Floats) -> Mask:
 
 
 def _reduce(losses: Floats) -> Floats:
-    """The distinct points of the front, in lexicographic order."""
+    """The distinct points of the front, in lexicographic order; O(N log N + F N M)."""
     distinct = np.unique(losses, axis=0)
     return distinct[_front_of_sorted(distinct)]
 
 
 def _volume(front: Floats, corner: Floats) -> float:
     """Hypervolume of points within ``corner``; for more than two objectives, in lexicographic
-    order.
+    order. At worst O(N^(M-1) log N).
     """
     if not len(front):
         return 0.0
@@ -219,14 +227,16 @@ def _volume(front: Floats, corner: Floats) -> float:
 
 
 def _exclusive(point: Floats, others: Floats, corner: Floats) -> float:
-    """Hypervolume of ``point`` that ``others`` do not cover."""
+    """Hypervolume of ``point`` that N ``others`` do not cover; as ``_volume``."""
     limited = np.maximum(others, point)
     covered = _volume(_reduce(limited) if len(corner) > 2 else limited, corner)
     return max(float(np.prod(corner - point)) - covered, 0.0)
 
 
 def _area(points: Floats, corner: Floats) -> float:
-    """Hypervolume of two objectives: strips between neighbors, as high as the best point so far."""
+    """Hypervolume of two objectives: strips between neighbors, as high as the best point so far;
+    O(N log N).
+    """
     by_first = points[points[:, 0].argsort()]
     widths = np.diff(by_first[:, 0], append=corner[0])
     heights = corner[1] - np.minimum.accumulate(by_first[:, 1])
