@@ -1,0 +1,123 @@
+"""What the ledger costs a trial, on a database and in memory, beside Optuna's own ask and tell.
+
+    python tests/bench/bench_ledger.py --out reports/bench
+
+A search whose students cost nothing: milliseconds, statements and commits of a trial, for the first
+and the last quarter of the trials. Prints one JSON line.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from gped_nas import device as devices
+from gped_nas.io import write_json
+from gped_nas.search.database import sqlite_url
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.study import create_or_load
+from tests.search.fakes import IDENTITY, Fake, make_space, run
+
+VAST = {"depth": 4, "width": [{"int": [1, 100]}] * 4}
+
+
+def count(seen: Counter[str]) -> None:
+    """Count what every database is told from now on."""
+
+    def statement(_: Any, __: Any, sql: str, *rest: Any) -> None:
+        seen["statements"] += 1
+
+    def commit(_: Any) -> None:
+        seen["commits"] += 1
+
+    event.listen(Engine, "before_cursor_execute", statement)
+    event.listen(Engine, "commit", commit)
+
+
+def quarters(marks: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Costs a trial of the first and the last quarter, between marks that lie a quarter apart."""
+    costs = {}
+    for name, first, last in (("first", 0, 1), ("last", 3, 4)):
+        num = marks[last]["trials"] - marks[first]["trials"]
+        costs[name] = {
+            key: round((marks[last][key] - marks[first][key]) / num, 3)
+            for key in ("ms", "statements", "commits")
+        }
+    return costs
+
+
+def ours(folder: Path, num: int, seen: Counter[str]) -> dict[str, dict[str, float]]:
+    """The search loop with its ledger."""
+    space = make_space(VAST, students_at_once=20, max_failures=0)
+    ledger = create_or_load(
+        sqlite_url(folder / "ours.db"), "fake", space.objectives, IDENTITY, home="a folder"
+    )
+    marks: list[dict[str, float]] = []
+
+    def mark(trials: int) -> None:
+        marks.append({"trials": trials, "ms": time.perf_counter() * 1e3, **_two(seen)})
+
+    def told(record: TrialRecord, num_finished: int) -> None:
+        if num_finished % (num // 4) == 0:
+            mark(num_finished)
+
+    mark(0)
+    run(space, ledger, Fake(), n_trials=num, told=told)
+    return quarters(marks)
+
+
+def optunas(folder: Path, num: int, seen: Counter[str]) -> dict[str, dict[str, float]]:
+    """Optuna alone: ask, draw, tell, and one attribute."""
+    study = optuna.create_study(
+        storage=sqlite_url(folder / "optuna.db"),
+        directions=["minimize", "minimize"],
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    marks: list[dict[str, float]] = []
+    for i in range(num + 1):
+        if i % (num // 4) == 0:
+            marks.append({"trials": i, "ms": time.perf_counter() * 1e3, **_two(seen)})
+        trial = study.ask()
+        values = [float(trial.suggest_int(f"width{k}", 1, 100)) for k in range(4)]
+        trial.set_user_attr("record", "x" * 3000)
+        study.tell(trial, values[:2])
+    return quarters(marks)
+
+
+def _two(seen: Counter[str]) -> dict[str, float]:
+    return {"statements": seen["statements"], "commits": seen["commits"]}
+
+
+def main() -> None:
+    """Measure both sides, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--trials", type=int, default=400)
+    arguments = parser.parse_args()
+
+    seen: Counter[str] = Counter()
+    count(seen)
+    with tempfile.TemporaryDirectory() as folder:
+        result = {
+            "trials": arguments.trials,
+            "ours": ours(Path(folder), arguments.trials, seen),
+            "optuna": optunas(Path(folder), arguments.trials, seen),
+        }
+    if arguments.out:
+        write_json(
+            arguments.out / "ledger-cpu.json",
+            {**result, **devices.fingerprint(torch.device("cpu"))},
+        )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
