@@ -1,6 +1,8 @@
 """Run a search: from a space to a study with its front, its references and its report."""
 
 import contextlib
+import functools
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -23,7 +25,7 @@ from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
-from gped_nas.errors import ConfigError, GateError, StudyError
+from gped_nas.errors import ConfigError, GateError, StreamError, StudyError
 from gped_nas.evaluate.base import LabelFacts, draw_resamples
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.metrics import reliability
@@ -33,6 +35,7 @@ from gped_nas.io import (
     canonical_json,
     lock,
     make_dir,
+    read_json,
     remove_temporaries,
     sha256_text,
     write_json,
@@ -161,7 +164,18 @@ class _Job:
 
     def _create_or_load(self) -> Ledger:
         about = identity(self.space, self.key.digest)
-        return create_or_load(self.storage_url, self.name, self.space.objectives, about)
+        return create_or_load(
+            self.storage_url, self.name, self.space.objectives, about, home=self.home
+        )
+
+    @functools.cached_property
+    def home(self) -> str:
+        """A name that the folder keeps: who holds its lock knows by it what earlier runs claimed."""
+        with contextlib.suppress(StreamError):  # missing or damaged: it is written anew
+            note = read_json(self.folder / STUDY_FILE)
+            if isinstance(note, dict) and isinstance(note.get("home"), str):
+                return str(note["home"])
+        return uuid.uuid4().hex
 
     def prepare(self, ledger: Ledger | None) -> tuple[Study, Trainer]:
         """The study, described, and who trains its students.
@@ -174,7 +188,8 @@ class _Job:
 
         ledger = ledger or self._create_or_load()
         place = "external" if self.storage else "sqlite"
-        write_json(self.folder / STUDY_FILE, {"name": self.name, "storage": place})
+        note = {"name": self.name, "storage": place, "home": self.home}
+        write_json(self.folder / STUDY_FILE, note)
         write_text(self.folder / "config.yaml", dump_yaml(self.space.resolved))
         study = Study(self.folder, self.name, ledger, self.storage_url)
 
@@ -204,7 +219,8 @@ class _Job:
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it."""
         front = study.front_records()
-        keep_only(trainer.folder, (record.trial for record in front))
+        unfinished = study.ledger.rows()  # somebody may be writing their students just now
+        keep_only(trainer.folder, [*(record.trial for record in front), *unfinished])
         conclude(study.ledger, self.folder, trainer, front)
         evidence.gather(self.folder, trainer, front)
         return front
@@ -267,6 +283,7 @@ def _trainer(
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
         folder=make_dir(study.path / STUDENTS),
         about={"study": study.name, "stream": teacher.stream.digest},
+        alive=study.ledger.renew,
     )
 
 

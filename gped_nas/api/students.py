@@ -4,7 +4,7 @@ it.
 
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import cost_of, count_macs
-from gped_nas.search.ledger import Asked
+from gped_nas.search.ledger import Claim
 from gped_nas.search.record import TrialRecord
 
 CURVE_POINTS = 24
@@ -43,6 +43,7 @@ class Trainer:
         folder: where students are written, one folder a trial.
         about: what each student's spec says of where it comes from.
         rung_set: what rungs look at; None where the recipe has none.
+        alive: called all along while students are trained and measured.
     """
 
     teacher: Teacher
@@ -53,6 +54,7 @@ class Trainer:
     folder: Path
     about: dict[str, str]
     rung_set: DistillationSet | None = None
+    alive: Callable[[], None] = lambda: None
 
     @property
     def session(self) -> Session:
@@ -64,7 +66,7 @@ class Trainer:
         """The conditions under which everybody is measured besides the clean one."""
         return Conditions(self.teacher)
 
-    def __call__(self, asked: Sequence[Asked]) -> list[TrialRecord]:
+    def __call__(self, asked: Sequence[Claim]) -> list[TrialRecord]:
         """See ``search.run.DistilAndEvaluate``.
 
         Raises:
@@ -91,8 +93,12 @@ class Trainer:
             validation=self.rung_set,
             feed=feed,
             progress=session.progress,
-            should_stop=session.should_stop,
+            should_stop=self._should_stop,
         ).students
+
+    def _should_stop(self) -> bool:
+        self.alive()  # a population may train longer than a claim lives
+        return self.session.should_stop()
 
     def distill_sound(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
         """Students that everything else is compared with.
@@ -125,7 +131,8 @@ class Trainer:
             about={**self.about, **about},
         )
 
-    def _record(self, one: Asked, student: TrainedStudent, share: float) -> TrialRecord:
+    def _record(self, one: Claim, student: TrainedStudent, share: float) -> TrialRecord:
+        self.alive()
         started = time.monotonic()
         genotype = one.genotype
         if student.failure:

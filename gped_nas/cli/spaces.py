@@ -93,7 +93,7 @@ def _drawn(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     from gped_nas.models.costs import genotype_cost
-    from gped_nas.search.study import draw_at_random
+    from gped_nas.search.drawing import draw_at_random
 
     genotypes = draw_at_random(space, num)
     outputs = space.num_outputs(dataset.num_outputs)

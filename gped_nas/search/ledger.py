@@ -1,28 +1,30 @@
-"""The ledger of a study: its document, and every trial that was asked for and told.
+"""The ledger of a study: its document, and a row a trial.
 
-One process asks and tells (on SQLite two askers lose trials). Each trial carries one JSON record in
-the user attribute ``gped:record``, written before ``tell`` because a finished trial is frozen; flat
-numbers beside it are for the dashboard. A killed run leaves trials RUNNING: at the next start those
-that have a record are told from it, the others become failed trials whose reason says so and which
-count for nothing.
+The verbs of ``search.rows`` on rows that lie in an Optuna storage. One process asks and tells (on
+SQLite two askers lose trials); its workers hold claims.
+
+A trial that ends is written in this order: by how much it breaks constraints, flat numbers for the
+dashboard, the row with its record, and Optuna's state and values, after which the trial is frozen.
+A process that dies in between leaves it running for Optuna. ``reap``, at the next start, tells it
+from its record if the row has one; else its claim is taken back, and unless it can go on from a
+checkpoint it has failed, for a reason that counts for nothing.
 """
 
 import functools
 import itertools
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from gped_nas import rng
 from gped_nas.errors import StudyError
-from gped_nas.io import canonical_json
 from gped_nas.models.base import Genotype
+from gped_nas.search import rows
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.document import (
     DOCUMENT,
@@ -32,49 +34,85 @@ from gped_nas.search.document import (
     read_document,
     read_tests,
 )
+from gped_nas.search.drawing import make_sampler, sampler_seed, undrawn
+from gped_nas.search.importances import importances
 from gped_nas.search.objectives import Objective
-from gped_nas.search.record import State, TrialRecord
+from gped_nas.search.owners import Owner
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
+from gped_nas.search.storage import clock_of
+from gped_nas.search.trials import DAMAGED, FOREIGN, read_record, read_row
 
-RECORD = "gped:record"
-INTERRUPTED = "interrupted before it finished"
-FOREIGN = "finished by something other than gped-search"
-DAMAGED = "its record was changed by something other than gped-search"
+FLAT = ("accuracy", "rmse", "nll", "params", "macs")
+"""Numbers that the Optuna dashboard shows as attributes of a trial."""
+_CONSTRAINT = "constraints:"  # where Optuna looks for them
 
-optuna.logging.set_verbosity(
-    optuna.logging.ERROR
-)  # each trial is told by this tool's own progress line
+# each trial is told by this tool's own progress line
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A genotype that the study drew and waits for.
+class Claim:
+    """A trial that this process works on.
 
     Attributes:
         number: trial number.
         genotype: what was drawn.
+        until: training steps after which it pauses, earlier ones included; None for no end.
+        budget: training steps spent before.
+        checkpoint: where to go on from; empty for the beginning.
     """
 
     number: int
     genotype: Genotype
+    until: int | None = None
+    budget: int = 0
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out of a trial.
+
+    Attributes:
+        record: its record.
+        excess: by how much each constraint is broken; at most 0 where it holds.
+    """
+
+    record: TrialRecord
+    excess: Mapping[str, float] = field(default_factory=dict)
 
 
 class Ledger:
     """One study in one storage.
 
     Args:
-        study: the Optuna study.
+        storage: where it lies.
+        name: the study's name in it.
+        owner: who claims trials through this ledger.
+        clock: by which claims age; the storage's by default.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._running: dict[int, optuna.Trial] = {}
-        self._left: Iterator[dict[str, Choice]] | None = None
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        *,
+        owner: Owner | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.name = name
+        self.owner = owner or Owner.here()
+        self._storage = storage
+        self._study = optuna.load_study(storage=storage, study_name=name)
+        self._study_id = storage.get_study_id_from_name(name)
+        self._clock = clock or clock_of(storage)
 
-    @property
-    def name(self) -> str:
-        """The study's name."""
-        return self._study.study_name
+        self._held: set[int] = set()
+        self._renewed = time.monotonic()
+        self._listed: Iterator[dict[str, Choice]] | None = None
+        self._ended: dict[int, TrialRecord] = {}
 
     # -- the study's document and its tests
 
@@ -127,173 +165,262 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every trial's record by number, as it was told: no test metric is among it."""
-        names = self._objective_names
-        return [_record(trial, names) for trial in self._study.get_trials(deepcopy=False)]
+        return [self._read(trial) for trial in self._study.get_trials(deepcopy=False)]
 
-    # -- asking and telling
+    def record(self, number: int) -> TrialRecord:
+        """The record of one trial, as it is stored now."""
+        return self._read(self._storage.get_trial(self._id(number)))
+
+    def _read(self, trial: FrozenTrial) -> TrialRecord:
+        if trial.number in self._ended:
+            return self._ended[trial.number]
+        record = read_record(trial, self._objective_names)
+        if trial.state.is_finished():
+            self._ended[trial.number] = record  # it is frozen: parsed once
+        return record
+
+    def rows(self) -> dict[int, Row]:
+        """The rows of the trials that have not ended, by number; none of one that is damaged."""
+        found = {}
+        for trial in self._unfinished():
+            row = _row_or_none(trial)
+            if row is not None and row.state != "finished":
+                found[trial.number] = row
+        return found
+
+    def importances(self, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
+        """See ``search.importances``."""
+        return importances(self._study, objectives)
+
+    # -- the verbs
+
+    def claim(self, space: SearchSpace, num: int, root: int) -> list[Claim]:
+        """Up to ``num`` trials to work on: those that wait, then new ones.
+
+        Fewer when a finite sampler has no more genotypes.
+        """
+        now = self._clock()
+        claims: list[Claim] = []
+        for trial in self._unfinished():
+            row = _row_or_none(trial)
+            if len(claims) < num and row is not None and row.state == "waiting":
+                claims.append(self._claim(trial.number, space.genotype_of(trial.params), row, now))
+
+        for asked in self._ask(space, num - len(claims), root):
+            claims.append(self._claim(asked.number, space.draw(asked), None, now))
+        return claims
+
+    def _claim(self, number: int, genotype: Genotype, row: Row | None, now: float) -> Claim:
+        claimed = rows.claim(row, self.owner, now)
+        assert isinstance(claimed, Row), "it is new or waits"
+        self._write_row(number, claimed)
+        self._held.add(number)
+        return Claim(number, genotype, claimed.until, claimed.budget, claimed.checkpoint)
+
+    def report(
+        self, number: int, *, budget: int, metrics: Mapping[str, float], checkpoint: str = ""
+    ) -> Row | Refusal:
+        """Write down what a claimed trial is worth on its way; see ``rows.report``."""
+        row = self._open_row(number)
+        if isinstance(row, Row):
+            row = rows.report(
+                row,
+                self.owner,
+                self._clock(),
+                budget=budget,
+                metrics=metrics,
+                checkpoint=checkpoint,
+            )
+        return self._written(number, row)
+
+    def promote(self, number: int, until: int | None) -> Row | Refusal:
+        """Let a paused trial go on; see ``rows.promote``."""
+        row = self._open_row(number)
+        if isinstance(row, Row):
+            row = rows.promote(row, until)
+        return self._written(number, row)
+
+    def finish(self, answer: Answer) -> TrialRecord | Refusal:
+        """Finish a trial with its record.
+
+        A record with a number that is not finite becomes a failed one: it never reaches the front.
+
+        Returns:
+            The record as it was stored; or why nothing was stored, where the claim was taken back
+                or the trial was finished meanwhile.
+        """
+        number = answer.record.trial
+        record, text, excess = _finite(answer)
+        # who held the claim may not end what was taken from it; the asker may, where nobody does
+        owner = self.owner if number in self._held else None
+
+        row = self._open_row(number)
+        finished = rows.finish(row, owner, text) if isinstance(row, Row) else row
+        if isinstance(finished, Refusal):
+            return finished
+
+        try:
+            self._write_numbers(number, record.values, excess)
+            self._write_row(number, finished)
+            self._tell(number, record)
+        except UpdateFinishedTrialError:  # within these lines
+            return Refusal(FOREIGN)
+        self._held.discard(number)
+        return record
+
+    def renew(self) -> None:
+        """Give a sign of life for all claims held, once a third of a lease; cheap in between."""
+        if time.monotonic() - self._renewed < LEASE_S / 3:
+            return
+        self._renewed = time.monotonic()
+        now = self._clock()
+        for number in sorted(self._held):
+            row = self._open_row(number)
+            if isinstance(row, Row):
+                self._written(number, rows.renew(row, self.owner, now))
 
     def reap(self) -> int:
-        """Finish what a killed run left RUNNING; returns how many trials there were. For the only
-        asker.
-        """
-        left = [t for t in self._study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
-        for trial in left:
-            if RECORD in trial.user_attrs:
-                self._tell(trial.number, _record(trial))
-            else:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-        return len(left)
+        """Take back what is held by nobody any more; for the process that asks.
 
-    def ask(self, space: SearchSpace, num: int, root: int) -> list[Asked]:
-        """Draw up to ``num`` genotypes; fewer when a finite sampler has no more."""
+        A claim is taken back when its lease is over, by the storage's clock, or its owner is gone.
+        A live one is left alone. A trial without a row was asked for by a process that died before
+        it claimed it, or by an earlier version. Beside others who are at work this process takes
+        the next number of an asker, so that it draws otherwise than they do.
+
+        Returns:
+            How many trials there were.
+        """
+        now = self._clock()
+        num = 0
+        askers = set()  # numbers of others who are at work
+        for trial in self._unfinished():
+            row = _row_or_none(trial)
+            if row is not None and row.state != "finished":
+                is_gone = row.owner is not None and row.owner.is_gone(self.owner)
+                if not (is_gone or row.is_expired(now)):
+                    if row.owner is not None and row.owner.name != self.owner.name:
+                        askers.add(row.owner.asker)
+                    continue
+                row = rows.take_back(row)
+
+            num += 1
+            if row is not None and row.state == "waiting":
+                self._write_row(trial.number, row)
+            elif row is not None and row.record is None:
+                self._fail(trial.number)
+            else:
+                self._tell_again(trial)
+
+        free = next(number for number in itertools.count() if number not in askers)
+        self.owner = self.owner.model_copy(update={"asker": free})
+        return num
+
+    def _tell_again(self, trial: FrozenTrial) -> None:
+        """Finish a trial from what is written of it."""
+        record = read_record(trial, self._objective_names)
+        if record.state in ("running", "failed"):
+            self._fail(trial.number)
+        else:
+            self._tell(trial.number, record)
+
+    # -- asking
+
+    def _ask(self, space: SearchSpace, num: int, root: int) -> Iterator[optuna.Trial]:
+        if num < 1:
+            return
         trials = self._study.get_trials(deepcopy=False)
-        self._study.sampler = _sampler(space, rng.seed(root, "sampler", len(trials)) % 2**32)
+        seed = sampler_seed(root, self.owner.asker, len(trials))
+        self._study.sampler = make_sampler(space, seed)
+
         if space.search.sampler in FINITE_SAMPLERS:
-            waiting = sum(t.state == TrialState.WAITING for t in trials)
-            num = min(num, waiting + self._enqueue(space, num - waiting, root, trials))
-        asked = []
+            queued = sum(trial.state == TrialState.WAITING for trial in trials)
+            num = min(num, queued + self._enqueue(space, num - queued, root, trials))
         for _ in range(num):
-            trial = self._study.ask()
-            self._running[trial.number] = trial
-            asked.append(Asked(trial.number, space.draw(trial)))
-        return asked
+            yield self._study.ask()
 
     def _enqueue(
         self, space: SearchSpace, num: int, root: int, trials: Sequence[FrozenTrial]
     ) -> int:
-        """Queue the next genotypes of a finite space that no trial has drawn; returns how many
-        there were.
-        """
-        if self._left is None:
-            self._left = iter(self._undrawn(space, root, trials))
-        queued = list(itertools.islice(self._left, max(0, num)))
+        """Queue the next genotypes of a finite space; returns how many there were."""
+        if self._listed is None:
+            self._listed = iter(undrawn(space, root, trials))
+        queued = list(itertools.islice(self._listed, max(0, num)))
         for params in queued:
             self._study.enqueue_trial(params)
         return len(queued)
 
-    def _undrawn(
-        self, space: SearchSpace, root: int, trials: Sequence[FrozenTrial]
-    ) -> list[dict[str, Choice]]:
-        """The parameters of a finite space that no trial has drawn, in the sampler's order.
+    # -- storage
 
-        One that failed by itself would fail again; one whose run was interrupted is listed again.
-        """
-        drawn = {
-            space.genotype_of({**t.params, **t.system_attrs.get("fixed_params", {})})
-            for t in trials
-            if t.state != TrialState.FAIL or _record(t).reason != INTERRUPTED
-        }
-        everything = list(space.enumerate())
-        if space.search.sampler == "brute_force":
-            order = rng.seed(root, "brute_force")
-            everything.sort(key=lambda params: rng.seed(order, canonical_json(params)))
-        return [params for params in everything if space.genotype_of(params) not in drawn]
+    def _unfinished(self) -> list[FrozenTrial]:
+        """Trials that Optuna knows as running."""
+        return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
-    def tell(self, record: TrialRecord, excess: Mapping[str, float]) -> TrialRecord:
-        """Finish a trial with its record.
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-        A record with a number that is not finite becomes a failed one: it never reaches the front.
-        So does that of a trial which another program finished meanwhile.
+    def _open_row(self, number: int) -> Row | Refusal:
+        """The row of a trial that is not finished, as it is stored now."""
+        trial = self._storage.get_trial(self._id(number))
+        row = _row_or_none(trial)
+        if row is None:
+            return Refusal(FOREIGN if trial.state.is_finished() else DAMAGED)
+        if trial.state.is_finished() and row.state != "finished":
+            return Refusal(FOREIGN)
+        return row
 
-        Args:
-            record: what came out, its trial still running.
-            excess: by how much each constraint is broken; at most 0 where it holds.
+    def _write_row(self, number: int, row: Row) -> None:
+        self._storage.set_trial_user_attr(self._id(number), ROW, row.to_json())
 
-        Returns:
-            The record as it was stored.
-        """
-        record = record.replace(created=round(time.time(), 3))
-        try:
-            text = record.dumps()
-        except ValueError:
-            record = TrialRecord(
-                trial=record.trial,
-                state="failed",
-                reason="a metric is not finite",
-                genotype=record.genotype,
-                created=record.created,
-            )
-            text, excess = record.dumps(), {}
-        trial = self._running.pop(record.trial)
-        values = record.values
-        try:
-            for name, value in excess.items():
-                trial.set_constraint(name, value)
-            for name in ("accuracy", "rmse", "nll", "params", "macs"):
-                if name in values:
-                    trial.set_user_attr(name, values[name])
-            trial.set_user_attr(RECORD, text)
-        except UpdateFinishedTrialError:
-            return record.replace(state="failed", reason=FOREIGN, measures={}, costs={})
-        self._tell(record.trial, record)
-        return record
+    def _written(self, number: int, row: Row | Refusal) -> Row | Refusal:
+        """Write what a verb made of a row, unless it refused."""
+        if isinstance(row, Row):
+            self._write_row(number, row)
+            if row.state != "claimed":
+                self._held.discard(number)
+        return row
+
+    def _write_numbers(
+        self, number: int, values: Mapping[str, float], excess: Mapping[str, float]
+    ) -> None:
+        trial_id = self._id(number)
+        for name, value in excess.items():
+            self._storage.set_trial_system_attr(trial_id, _CONSTRAINT + name, float(value))
+        for name in FLAT:
+            if name in values:
+                self._storage.set_trial_user_attr(trial_id, name, values[name])
 
     def _tell(self, number: int, record: TrialRecord) -> None:
         names = self._objective_names
         if record.state == "failed":
-            self._study.tell(number, state=TrialState.FAIL)
-        elif all(name in record.values for name in names):
-            self._study.tell(number, [record.value(name) for name in names])
-        else:
+            self._fail(number)
+        elif record.state == "pruned" or not all(name in record.values for name in names):
             self._study.tell(number, state=TrialState.PRUNED)
+        else:
+            self._study.tell(number, [record.value(name) for name in names])
 
-    # -- what only Optuna can compute
-
-    def importances(self, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
-        """PED-ANOVA share of each parameter, by objective; empty with fewer than ten complete
-        trials.
-
-        PED-ANOVA looks at the low values, so objectives that are maximized are negated first.
-        """
-        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(complete) < 10 or not any(t.params for t in complete):
-            return {}
-        result = {}
-        for i, one in enumerate(objectives):
-            sign = -1.0 if one.direction == "maximize" else 1.0
-            with warnings.catch_warnings():
-                # it reminds that low values are looked at, which the sign above takes care of
-                warnings.filterwarnings(
-                    "ignore", message="PedAnovaImportanceEvaluator", category=UserWarning
-                )
-                try:
-                    shares = optuna.importance.get_param_importances(
-                        self._study,
-                        target=lambda t, i=i, sign=sign: sign * t.values[i],  # type: ignore[misc]
-                    )
-                except (ValueError, RuntimeError):  # nothing varies, so nothing has a share
-                    continue
-            result[one.name] = {name: float(share) for name, share in shares.items()}
-        return result
+    def _fail(self, number: int) -> None:
+        self._study.tell(number, state=TrialState.FAIL)
 
 
-def _sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
-    name = space.search.sampler
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(
-            seed=seed, population_size=max(2, min(50, space.search.n_trials // 4))
-        )
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _record(trial: FrozenTrial, objectives: Sequence[str] = ()) -> TrialRecord:
-    """A trial's record; a failed one where it has none, or none that can be read."""
-    text = trial.user_attrs.get(RECORD)
-    if text is None:
-        running = trial.state in (TrialState.RUNNING, TrialState.WAITING)
-        reason = FOREIGN if trial.state == TrialState.COMPLETE else INTERRUPTED
-        return _unusable(trial, "running" if running else "failed", "" if running else reason)
+def _row_or_none(trial: FrozenTrial) -> Row | None:
+    """A trial's row; None where it has none that can be read."""
     try:
-        record = TrialRecord.loads(text)
+        return read_row(trial)
+    except StudyError:
+        return None
+
+
+def _finite(answer: Answer) -> tuple[TrialRecord, str, Mapping[str, float]]:
+    """The record to store, its text, and what it breaks; a failed one if a number is not finite."""
+    record = answer.record.replace(created=round(time.time(), 3))
+    try:
+        return record, record.dumps(), answer.excess
     except ValueError:
-        return _unusable(trial, "failed", DAMAGED)
-    is_whole = record.state != "complete" or all(name in record.values for name in objectives)
-    return (
-        record if is_whole and record.trial == trial.number else _unusable(trial, "failed", DAMAGED)
-    )
-
-
-def _unusable(trial: FrozenTrial, state: State, reason: str) -> TrialRecord:
-    return TrialRecord(trial=trial.number, state=state, reason=reason, genotype=dict(trial.params))
+        failed = TrialRecord(
+            trial=record.trial,
+            state="failed",
+            reason="a metric is not finite",
+            genotype=record.genotype,
+            created=record.created,
+        )
+        return failed, failed.dumps(), {}

@@ -1,21 +1,79 @@
-"""The search loop: ask for a population, answer what needs no training, distil the rest together,
-tell.
+"""The search loop: claim a population, answer what needs no training, train the rest together,
+finish.
+
+Everything that it decides follows from the ledger: a search that is stopped and started again goes
+on as if it had not been.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from gped_nas.errors import GpedError, Interrupted
 from gped_nas.io import canonical_json
 from gped_nas.models.costs import smallest_cost
-from gped_nas.search.ledger import INTERRUPTED, Asked, Ledger
+from gped_nas.search.ledger import Answer, Claim, Ledger
 from gped_nas.search.objectives import describe_constraint, violations
 from gped_nas.search.record import FINISHED, TrialRecord
+from gped_nas.search.rows import Refusal
 from gped_nas.search.space import SearchSpace
+from gped_nas.search.trials import INTERRUPTED, NOT_ITS_FAULT
 
-DistilAndEvaluate = Callable[[Sequence[Asked]], Sequence[TrialRecord]]
+DistilAndEvaluate = Callable[[Sequence[Claim]], Sequence[TrialRecord]]
 """Trains and measures genotypes together: one record each, ``complete`` or ``failed``, in order."""
+
+
+@dataclass
+class Standing:
+    """How far a study is, record by record.
+
+    Attributes:
+        num_finished: trials that count.
+        failed: those that failed by themselves.
+        known: the first answer to each genotype.
+    """
+
+    num_finished: int = 0
+    failed: list[TrialRecord] = field(default_factory=list)
+    known: dict[str, TrialRecord] = field(default_factory=dict)
+
+    def add(self, record: TrialRecord) -> None:
+        """Take a record into account."""
+        if record.state in FINISHED:
+            self.num_finished += 1
+        if record.state == "failed" and record.reason != INTERRUPTED:
+            self.failed.append(record)
+        if is_answer(record):
+            self.known.setdefault(_key(record.genotype), record)
+
+    def check_failures(self, name: str, max_failures: int) -> None:
+        """Stop a study in which too much fails.
+
+        Raises:
+            GpedError: more than ``max_failures`` trials did.
+        """
+        if len(self.failed) > max_failures:
+            last = self.failed[-1]
+            raise GpedError(
+                f"study '{name}': {len(self.failed)} trials failed, more than "
+                f"search.max_failures={max_failures}; the last one (trial {last.trial}): "
+                f"{last.reason}"
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of a population.
+
+    Attributes:
+        refused: those that need no training, with their answers.
+        train: those to train.
+        repeats: genotypes that are known, or will be once ``train`` is answered.
+    """
+
+    refused: tuple[Answer, ...]
+    train: tuple[Claim, ...]
+    repeats: tuple[Claim, ...]
 
 
 def search(
@@ -50,113 +108,149 @@ def search(
         Interrupted: ``should_stop`` said so; trials that were running are failed as interrupted.
         GpedError: more than ``max_failures`` trials failed.
     """
-    ledger.reap()
     started = time.monotonic()
-    records = ledger.records()
-    memory = {
-        _identity(r): r for r in records if r.state in ("complete", "infeasible") and r.genotype
-    }
-    finished = sum(r.state in FINISHED for r in records)
-    failed = [r for r in records if r.state == "failed" and r.reason != INTERRUPTED]
-    while finished < n_trials:
+    ledger.reap()
+    standing = Standing()
+    for record in ledger.records():
+        standing.add(record)
+
+    while standing.num_finished < n_trials:
         if should_stop():
             raise Interrupted("stopped between populations")
         if timeout_s is not None and time.monotonic() - started >= timeout_s:
             return "timeout"
-        asked = ledger.ask(
-            space, min(space.search.students_at_once, n_trials - finished), space.seed
-        )
-        if not asked:
+
+        num = min(space.search.students_at_once, n_trials - standing.num_finished)
+        claims = ledger.claim(space, num, space.seed)
+        if not claims:
             return "exhausted"
-        for record in _answer(
-            space, asked, memory, distil_and_evaluate, ledger, input_shape, num_classes
-        ):
-            memory.setdefault(_identity(record), record)
-            finished += record.state in FINISHED
-            failed += [record] if record.state == "failed" else []
-            told(record, finished)
-        _check_failures(ledger.name, failed, space.search.max_failures)
+
+        plan = plan_population(space, claims, standing.known, input_shape, num_classes)
+        for record in _carry_out(plan, space, ledger, standing.known, distil_and_evaluate):
+            standing.add(record)
+            if record.state != "running":
+                told(record, standing.num_finished)
+        standing.check_failures(ledger.name, space.search.max_failures)
     return "done"
 
 
-def _answer(
+def plan_population(
     space: SearchSpace,
-    asked: Sequence[Asked],
-    memory: Mapping[str, TrialRecord],
-    distil_and_evaluate: DistilAndEvaluate,
-    ledger: Ledger,
+    claims: Iterable[Claim],
+    known: Mapping[str, TrialRecord],
     input_shape: tuple[int, ...],
     num_classes: int,
-) -> list[TrialRecord]:
-    """Tell every asked trial: refused early, repeated, or trained."""
-    told: list[TrialRecord] = []
-    train: dict[str, Asked] = {}
-    repeats: list[Asked] = []
-    for one in asked:
-        key = canonical_json(one.genotype.to_json())
-        refusal = _refusal(space, one, input_shape, num_classes)
-        if refusal is not None:
-            told.append(ledger.tell(*refusal))
-        elif key in memory or key in train:
-            repeats.append(one)
-        else:
-            train[key] = one
-    try:
-        trained = distil_and_evaluate(list(train.values())) if train else []
-    except Interrupted:
-        for one in [*train.values(), *repeats]:
-            ledger.tell(_failed(one, INTERRUPTED), {})
-        raise
-    results = dict(memory)
-    for key, record in zip(train, trained, strict=True):
-        results[key] = ledger.tell(*_judged(record, space.constraints))
-        told.append(results[key])
-    for one in repeats:
-        first = results[canonical_json(one.genotype.to_json())]
-        told.append(ledger.tell(_repeated(one, first), _judged(first, space.constraints)[1]))
-    return told
+) -> Plan:
+    """What becomes of a population: refused early, trained, or answered by what is known.
 
-
-def _refusal(
-    space: SearchSpace, one: Asked, input_shape: tuple[int, ...], num_classes: int
-) -> tuple[TrialRecord, dict[str, float]] | None:
-    """A record and what it breaks, if even the smallest network this genotype could become is too
-    large.
+    Args:
+        space: the search space.
+        claims: the population.
+        known: the first answer to each genotype, see ``Standing``.
+        input_shape, num_classes: of the dataset.
     """
-    costs = asdict(smallest_cost(one.genotype, input_shape, space.num_outputs(num_classes)))
+    refused: list[Answer] = []
+    train: dict[str, Claim] = {}
+    repeats: list[Claim] = []
+
+    for claim in claims:
+        key = _key(claim.genotype.to_json())
+        refusal = refuse_early(space, claim, input_shape, num_classes)
+        if refusal is not None:
+            refused.append(refusal)
+        elif key in known or key in train:
+            repeats.append(claim)
+        else:
+            train[key] = claim
+    return Plan(tuple(refused), tuple(train.values()), tuple(repeats))
+
+
+def _carry_out(
+    plan: Plan,
+    space: SearchSpace,
+    ledger: Ledger,
+    known: Mapping[str, TrialRecord],
+    distil_and_evaluate: DistilAndEvaluate,
+) -> list[TrialRecord]:
+    """Finish every trial of a population; its records as they are stored."""
+    records = [_finish(ledger, answer) for answer in plan.refused]
+
+    try:
+        trained = distil_and_evaluate(plan.train) if plan.train else ()
+    except Interrupted:
+        for claim in (*plan.train, *plan.repeats):
+            _finish(ledger, Answer(_failed(claim, INTERRUPTED)))
+        raise
+
+    answers = dict(known)
+    for claim, record in zip(plan.train, trained, strict=True):
+        stored = _finish(ledger, judge(record, space.constraints))
+        answers[_key(claim.genotype.to_json())] = stored
+        records.append(stored)
+
+    for claim in plan.repeats:
+        first = answers[_key(claim.genotype.to_json())]
+        if not is_answer(first):  # it was taken from this process
+            records.append(_finish(ledger, Answer(_failed(claim, INTERRUPTED))))
+            continue
+        excess = judge(first, space.constraints).excess
+        records.append(_finish(ledger, Answer(repeat(claim, first), excess)))
+
+    return records
+
+
+def _finish(ledger: Ledger, answer: Answer) -> TrialRecord:
+    """The record as it is stored, whether or not the ledger took this one.
+
+    It takes none of a trial that was taken from this process meanwhile, or finished by another
+    program: what stands in the ledger counts.
+    """
+    stored = ledger.finish(answer)
+    return ledger.record(answer.record.trial) if isinstance(stored, Refusal) else stored
+
+
+def refuse_early(
+    space: SearchSpace, claim: Claim, input_shape: tuple[int, ...], num_classes: int
+) -> Answer | None:
+    """An answer, if even the smallest network this genotype could become is too large."""
+    costs = asdict(smallest_cost(claim.genotype, input_shape, space.num_outputs(num_classes)))
     bounds = {name: bound for name, bound in space.constraints.items() if name in costs}
     excess = violations(costs, bounds)
     if all(value <= 0 for value in excess.values()):
         return None
-    reason = "; ".join(
-        f"even its smallest network has {name} {costs[name]}, expected "
-        f"{describe_constraint(name, bounds[name])}"
-        for name, value in excess.items()
-        if value > 0
-    )
-    return TrialRecord(one.number, "infeasible", one.genotype.to_json(), reason=reason), excess
+
+    reasons = []
+    for name, value in excess.items():
+        if value > 0:
+            reasons.append(
+                f"even its smallest network has {name} {costs[name]}, expected "
+                f"{describe_constraint(name, bounds[name])}"
+            )
+    genotype = claim.genotype.to_json()
+    record = TrialRecord(claim.number, "infeasible", genotype, reason="; ".join(reasons))
+    return Answer(record, excess)
 
 
-def _judged(
-    record: TrialRecord, constraints: Mapping[str, float]
-) -> tuple[TrialRecord, dict[str, float]]:
-    """A complete record that breaks a constraint on the network that is left becomes an infeasible
-    one.
+def judge(record: TrialRecord, constraints: Mapping[str, float]) -> Answer:
+    """A record with what it breaks; a complete one that breaks a constraint, on the network that is
+    left, becomes an infeasible one.
     """
     if record.state == "failed" or not record.measures:
-        return record, {}
+        return Answer(record)
     values = record.values
     excess = violations(values, constraints)
     broken = [name for name, value in excess.items() if value > 0]
     if record.state != "complete" or not broken:
-        return record, excess
-    reason = "; ".join(
-        f"{n} is {values[n]:g}, expected {describe_constraint(n, constraints[n])}" for n in broken
-    )
-    return record.replace(state="infeasible", reason=reason), excess
+        return Answer(record, excess)
+
+    reasons = []
+    for name in broken:
+        expected = describe_constraint(name, constraints[name])
+        reasons.append(f"{name} is {values[name]:g}, expected {expected}")
+    return Answer(record.replace(state="infeasible", reason="; ".join(reasons)), excess)
 
 
-def _repeated(one: Asked, first: TrialRecord) -> TrialRecord:
+def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
     """The record of a genotype that was answered before.
 
     One that failed is a duplicate too, without numbers: Optuna then counts it among the worst.
@@ -166,22 +260,21 @@ def _repeated(one: Asked, first: TrialRecord) -> TrialRecord:
     reason = f"same genotype as trial {first.trial}"
     if first.state == "failed":
         reason += f", which failed: {first.reason}"
-        return TrialRecord(one.number, "duplicate", one.genotype.to_json(), reason=reason)
-    return first.replace(trial=one.number, state="duplicate", reason=reason, seconds=0.0)
+        genotype = claim.genotype.to_json()
+        return TrialRecord(claim.number, "duplicate", genotype, reason=reason)
+    return first.replace(trial=claim.number, state="duplicate", reason=reason, seconds=0.0)
 
 
-def _failed(one: Asked, reason: str) -> TrialRecord:
-    return TrialRecord(one.number, "failed", one.genotype.to_json(), reason=reason)
+def is_answer(record: TrialRecord) -> bool:
+    """Whether a record says what its genotype is worth, so that no other trial need train it."""
+    if record.state == "failed":
+        return record.reason not in NOT_ITS_FAULT
+    return record.state in ("complete", "infeasible") and bool(record.genotype)
 
 
-def _identity(record: TrialRecord) -> str:
-    return canonical_json(dict(record.genotype))
+def _failed(claim: Claim, reason: str) -> TrialRecord:
+    return TrialRecord(claim.number, "failed", claim.genotype.to_json(), reason=reason)
 
 
-def _check_failures(name: str, failed: Sequence[TrialRecord], max_failures: int) -> None:
-    if len(failed) > max_failures:
-        raise GpedError(
-            f"study '{name}': {len(failed)} trials failed, more than "
-            f"search.max_failures={max_failures}; "
-            f"the last one (trial {failed[-1].trial}): {failed[-1].reason}"
-        )
+def _key(genotype: Mapping[str, object]) -> str:
+    return canonical_json(dict(genotype))

@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from gped_nas import rng
 from gped_nas.errors import StudyError
-from gped_nas.models.base import Genotype
 from gped_nas.search.database import open_database, shown, sqlite_file, storage_errors
 from gped_nas.search.document import StudyDocument, read_document
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import Objective
-from gped_nas.search.space import SearchSpace
+from gped_nas.search.owners import Owner
 
 
 def create_or_load(
-    storage: str, name: str, objectives: Sequence[Objective], identity: Mapping[str, str]
+    storage: str,
+    name: str,
+    objectives: Sequence[Objective],
+    identity: Mapping[str, str],
+    *,
+    home: str = "",
 ) -> Ledger:
     """The study called ``name``, made if there is none.
 
@@ -26,6 +29,7 @@ def create_or_load(
         name: the study's name.
         objectives: in order.
         identity: part name to digest of everything that must not change between runs.
+        home: see ``Owner``.
 
     Raises:
         StudyError: the study is of another space, or the storage is not a study's.
@@ -39,7 +43,7 @@ def create_or_load(
         else:
             study = optuna.load_study(storage=backend, study_name=name)
 
-        ledger = Ledger(study)
+        ledger = Ledger(backend, name, owner=Owner.here(home))
         if _is_untouched(study, directions):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
@@ -77,7 +81,7 @@ def load(storage: str, name: str) -> Ledger:
         if name not in names:
             there = ", ".join(sorted(names)) or "none"
             raise StudyError(f"{shown(storage)}: no study '{name}'; there are: {there}")
-        return Ledger(optuna.load_study(storage=backend, study_name=name))
+        return Ledger(backend, name)
 
 
 def _names(backend: optuna.storages.BaseStorage) -> list[str]:
@@ -99,11 +103,3 @@ def _check_identity(study: optuna.Study, identity: Mapping[str, str], where: str
             f"{place} was made with other settings: {', '.join(changed)} differ; "
             "restore them to go on with it, or choose another --study-name"
         )
-
-
-def draw_at_random(space: SearchSpace, num: int) -> list[Genotype]:
-    """Genotypes drawn at random, in memory; to look at a space."""
-    study = optuna.create_study(
-        sampler=optuna.samplers.RandomSampler(seed=rng.seed(space.seed, "sample") % 2**32)
-    )
-    return [space.draw(study.ask()) for _ in range(num)]

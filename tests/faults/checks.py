@@ -141,10 +141,11 @@ def trials(study: Path) -> dict[int, tuple[str, str | None]]:
         rows = database.execute(
             "SELECT t.number, t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes "
             "a "
-            "ON a.trial_id = t.trial_id AND a.key = 'gped:record' ORDER BY t.number"
+            "ON a.trial_id = t.trial_id AND a.key = 'gped:row' ORDER BY t.number"
         ).fetchall()
     return {
-        number: (state, None if text is None else json.loads(text)) for number, state, text in rows
+        number: (state, None if text is None else json.loads(text).get("record"))
+        for number, state, text in rows
     }
 
 

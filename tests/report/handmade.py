@@ -20,10 +20,10 @@ from gped_nas.search.document import (
     TeacherSummary,
     validate,
 )
-from gped_nas.search.ledger import RECORD
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, StudySnapshot
 from gped_nas.search.study import create_or_load
+from gped_nas.search.trials import RECORD
 from tests.export.students import make_student
 
 

@@ -313,7 +313,7 @@ def test_nothing_told_through_the_dashboard_makes_a_study_unreadable(tmp_path, b
     assert [t["number"] for t in found["best_trials"]] == [0, 1]
     again = load(url, "s")
     assert [r.state for r in again.records()] == ["failed"] * 3
-    again.ask(space, 1, 0)
+    again.claim(space, 1, 0)
 
 
 def test_an_attached_file_is_handed_out_as_a_file_and_not_as_a_page(tmp_path):

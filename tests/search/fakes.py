@@ -17,6 +17,8 @@ from gped_nas.search.study import create_or_load
 
 SHAPE, CLASSES = (1, 2, 2), 3
 IDENTITY = {"students": "1", "recipe": "2"}
+HOME = "a folder"
+"""Whoever opens a study here holds the folder's lock, so what was claimed before is dead."""
 
 
 def make_space(
@@ -89,7 +91,7 @@ def open_store(space, path, name="fake", identity=IDENTITY):
     with pytest.MonkeyPatch.context() as patch:
         if path.suffix == ".memory":
             patch.setattr(optuna.storages, "get_storage", lambda url: storage_of(path))
-        return create_or_load(sqlite_url(path), name, space.objectives, identity)
+        return create_or_load(sqlite_url(path), name, space.objectives, identity, home=HOME)
 
 
 def optuna_study(path, name="fake"):

@@ -3,13 +3,15 @@ import random
 import numpy as np
 import optuna
 import pytest
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
 
 from gped_nas.errors import GpedError, Interrupted
 from gped_nas.models.base import Genotype
-from gped_nas.search.ledger import INTERRUPTED, Ledger
+from gped_nas.search.ledger import Ledger
 from gped_nas.search.pareto import pareto_front
 from gped_nas.search.record import FINISHED
+from gped_nas.search.trials import INTERRUPTED
 from tests.search.fakes import Fake, make_record, make_space, number, open_store, optuna_study, run
 
 SAMPLERS = ["tpe", "nsga2", "random", "brute_force", "grid"]
@@ -387,16 +389,20 @@ KILLABLE = {
     "ask": (optuna.Study, "ask"),
     "enqueue": (optuna.Study, "enqueue_trial"),
     "suggest": (optuna.Trial, "suggest_int"),
-    "constraint": (optuna.Trial, "set_constraint"),
-    "attribute": (optuna.Trial, "set_user_attr"),
+    "constraint": (optuna.storages.BaseStorage, "set_trial_system_attr"),
+    "attribute": (optuna.storages.BaseStorage, "set_trial_user_attr"),
     "tell": (optuna.Study, "tell"),
-    "ledger.tell": (Ledger, "tell"),
+    "ledger.finish": (Ledger, "finish"),
     "train": (Fake, "__call__"),
 }
 
 
 def kill_after(patch, owner, name, num_calls, *, before):
     """Make the ``num_calls``-th call die, before or after its work."""
+    if owner is optuna.storages.BaseStorage:  # the one that each test uses
+        for backend in (_CachedStorage, optuna.storages.InMemoryStorage):
+            kill_after(patch, backend, name, num_calls, before=before)
+        return
     original, calls = getattr(owner, name), []
 
     def dying(*args, **more):

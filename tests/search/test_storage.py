@@ -13,11 +13,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from gped_nas.evaluate.measured import Key, Measured
-from gped_nas.search.ledger import RECORD
+from gped_nas.search.ledger import Answer
 from gped_nas.search.objectives import objective
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.rows import Refusal
 from gped_nas.search.storage import TolerantStorage
 from gped_nas.search.study import create_or_load, load
+from gped_nas.search.trials import RECORD
 from tests.scenarios import tree
 from tests.search.fakes import make_space
 
@@ -114,12 +116,13 @@ def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(
     url = f"sqlite:///{tmp_path}/study.db"
     space = make_space()
     store = create_or_load(url, "s", space.objectives, {"seed": "0"})
-    (first, second) = store.ask(space, 2, 0)
+    (first, second) = store.claim(space, 2, 0)
     RDBStorage(url).set_trial_state_values(1, TrialState.COMPLETE, [1.0, 2.0])
     good = {"measures": {Key("nll"): Measured(0.5)}, "costs": {"params": 9}}
     told = [
-        store.tell(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0})
+        store.finish(Answer(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0}))
         for one in (first, second)
     ]  # type: ignore[arg-type]
-    assert [r.state for r in told] == ["failed", "complete"] == [r.state for r in store.records()]
-    assert told[0].reason == "finished by something other than gped-search" and not told[0].metrics
+    assert told[0] == Refusal("finished by something other than gped-search")
+    assert [r.state for r in store.records()] == ["failed", "complete"]
+    assert store.records()[1] == told[1]

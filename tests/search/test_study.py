@@ -6,9 +6,10 @@ from optuna.trial import TrialState
 
 from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
 from gped_nas.search.database import sqlite_url
-from gped_nas.search.ledger import Ledger
+from gped_nas.search.drawing import draw_at_random
+from gped_nas.search.ledger import Answer, Ledger
 from gped_nas.search.objectives import objective
-from gped_nas.search.study import create_or_load, draw_at_random, load
+from gped_nas.search.study import create_or_load, load
 from tests.search.fakes import (
     IDENTITY,
     Fake,
@@ -232,18 +233,18 @@ def test_the_sampler_is_seeded_anew_by_the_number_of_trials(tmp_path):
     """With one seed for every population, a random sampler would repeat its first draws."""
     space = make_space({"depth": 1, "width": {"int": [1, 30_000]}}, sampler="random")
     store = open_store(space, tmp_path / "study.memory")
-    first = [one.genotype for one in store.ask(space, 3, 0)]
-    second = [one.genotype for one in store.ask(space, 3, 0)]
+    first = [claim.genotype for claim in store.claim(space, 3, 0)]
+    second = [claim.genotype for claim in store.claim(space, 3, 0)]
     assert not set(first) & set(second)
 
 
 def test_asked_trials_are_running_until_they_are_told(tmp_path):
     space = make_space()
     store = open_store(space, tmp_path / "study.memory")
-    asked = store.ask(space, 2, 0)
+    asked = store.claim(space, 2, 0)
     assert [one.number for one in asked] == [0, 1]
     assert [r.state for r in store.records()] == ["running", "running"]
-    store.tell(make_record(asked[1]), {})
+    store.finish(Answer(make_record(asked[1])))
     assert [r.state for r in store.records()] == ["running", "complete"]
 
 
@@ -260,8 +261,8 @@ def test_draws_to_look_at_a_space_leave_no_trace(tmp_path):
 def test_a_record_is_read_back_as_it_was_told(tmp_path):
     space = make_space(constraints={"params": 1000})
     store = open_store(space, tmp_path / "study.memory")
-    (one,) = store.ask(space, 1, 0)
-    told = store.tell(make_record(one, extra={"loss": [[0, 1.0]]}), {"params": -5.0})
+    (one,) = store.claim(space, 1, 0)
+    told = store.finish(Answer(make_record(one, extra={"loss": [[0, 1.0]]}), {"params": -5.0}))
     assert told.created > 0
     assert open_store(space, tmp_path / "study.memory").records() == [told]
     (trial,) = optuna_study(tmp_path / "study.memory").trials
@@ -276,8 +277,8 @@ def test_a_record_is_read_back_as_it_was_told(tmp_path):
 def test_a_metric_that_is_not_finite_makes_a_failed_record(tmp_path, value):
     space = make_space()
     store = open_store(space, tmp_path / "study.memory")
-    (one,) = store.ask(space, 1, 0)
-    told = store.tell(make_record(one, metrics={"nll": value}), {"nll": value})
+    (one,) = store.claim(space, 1, 0)
+    told = store.finish(Answer(make_record(one, metrics={"nll": value}), {"nll": value}))
     assert (told.state, told.reason) == ("failed", "a metric is not finite")
     assert told.genotype == one.genotype.to_json() and not told.metrics
     (trial,) = optuna_study(tmp_path / "study.memory").trials
