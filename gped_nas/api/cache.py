@@ -8,6 +8,7 @@ from typing import Literal
 from gped_nas.api.session import Session
 from gped_nas.errors import ConfigError, EnvironmentProblem, StreamError
 from gped_nas.io import read_json
+from gped_nas.models.base import genotype_text
 from gped_nas.stream import inventory
 from gped_nas.stream.inventory import PARTS, Part, StreamFolder
 from gped_nas.stream.key import StreamKey
@@ -47,15 +48,12 @@ def cached_streams() -> list[StreamFolder]:
 
 
 def described(stream: StreamFolder) -> str:
-    """What a stream's teacher is, in words: ``mlp(depth=2, width=[128, 128]) by sgld on digits,
+    """What a stream's teacher is, in words: ``mlp(depth=2, width=128-128) by sgld on digits,
     seed 0``.
     """
     if stream.key is None:
         return f"unreadable: {stream.problem}"
-    values = {name: value for name, value in stream.key.genotype.items() if name != "family"}
-    genotype = (
-        f"{stream.key.genotype.get('family')}({', '.join(f'{k}={v}' for k, v in values.items())})"
-    )
+    genotype = genotype_text(stream.key.genotype)
     words = f"{genotype} by {_method(stream.key)} on {_dataset(stream)}, seed {stream.key.seed}"
     return f"{words}; unreadable: {stream.problem}" if stream.problem else words
 

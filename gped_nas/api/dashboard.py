@@ -11,6 +11,7 @@ from gped_nas.evaluate.measured import TEST, VALIDATION, Key, public_name
 from gped_nas.export.card import card
 from gped_nas.export.folder import CARD_FILE, write_export
 from gped_nas.export.text import as_markdown
+from gped_nas.models.base import genotype_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
 
@@ -131,7 +132,7 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
         files: its files by name to their addresses in the dashboard.
     """
     chosen = "the one to use" if record.trial == snapshot.chosen else "on the front"
-    genotype = ", ".join(f"{name}={value}" for name, value in record.genotype.items())
+    genotype = genotype_text(record.genotype)
     keys = [key for key in record.measures if key.part == VALIDATION]
     lines = [f"# Trial {record.trial}: {chosen}", "", as_markdown(genotype), ""]
     lines += [

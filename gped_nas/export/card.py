@@ -11,6 +11,7 @@ from gped_nas.distill.student import StudentSpec
 from gped_nas.evaluate.measured import by_name, public_name
 from gped_nas.export.graph import INPUT, output_names
 from gped_nas.export.text import as_markdown
+from gped_nas.models.base import genotype_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.targets.base import TARGETS
@@ -80,7 +81,7 @@ def _what(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> st
             "",
             *_list(
                 {
-                    "genotype": as_markdown(_genotype(spec.genotype)),
+                    "genotype": as_markdown(genotype_text(spec.genotype)),
                     "weights on disk": as_markdown(spec.storage_dtype),
                     "state in its study": as_markdown(record.state),
                 }
@@ -258,11 +259,6 @@ def _provenance(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot)
 def _files(spec: StudentSpec) -> Mapping[str, Any]:
     files: Mapping[str, Any] = spec.about.get("files", {})
     return files
-
-
-def _genotype(values: Mapping[str, Any]) -> str:
-    shown = (f"{name}={value}" for name, value in values.items() if name != "family")
-    return f"{values.get('family', '')}({', '.join(shown)})"
 
 
 def _list(pairs: Mapping[str, str]) -> list[str]:

@@ -253,13 +253,27 @@ class Genotype:
         return Genotype(values.pop("family"), **values)
 
     def __str__(self) -> str:
-        shown = {k: v for k, v in self.values if not (k == "group_penalty" and v == 0.0)}
-        parts = (f"{k}={_show(v)}" for k, v in shown.items())
-        return f"{self.family}({', '.join(parts)})"
+        return genotype_text({"family": self.family, **dict(self.values)})
 
 
-def _show(value: Value) -> str:
-    if isinstance(value, tuple):
+def genotype_text(values: Mapping[str, Any]) -> str:
+    """A genotype on one line, its family first; a penalty of zero is left out.
+
+    Args:
+        values: ``family`` and the genotype's values, as plain data or not:
+            ``mlp(depth=2, width=8-4)``.
+    """
+    parts = []
+    for name, value in values.items():
+        is_off = name == "group_penalty" and value == 0
+        if name != "family" and not is_off:
+            parts.append(f"{name}={value_text(value)}")
+    return f"{values.get('family', 'student')}({', '.join(parts)})"
+
+
+def value_text(value: Any) -> str:
+    """One value of a genotype: those of a list joined by dashes, a float to three digits."""
+    if isinstance(value, list | tuple):
         return "-".join(map(str, value)) or "none"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 

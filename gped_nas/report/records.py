@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gped_nas.evaluate.measured import TEST, VALIDATION, Key, parse_name, public_name, to_public
-from gped_nas.report import words
+from gped_nas.models.base import genotype_text, value_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Reference, StudySnapshot
 
@@ -53,7 +53,7 @@ def record_data(record: TrialRecord, snapshot: StudySnapshot) -> Data:
         "trial": record.trial,
         "state": record.state,
         "reason": record.reason,
-        "genotype": words.genotype(values),
+        "genotype": genotype_text(values),
         "settings": values,
         "seconds": plain(record.seconds),
         "on_front": record.trial in snapshot.front,
@@ -116,9 +116,7 @@ def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str])
 
 def _cell(value: Any) -> Any:
     return (
-        value
-        if value is None or isinstance(value, bool | int | float | str)
-        else words.value(value)
+        value if value is None or isinstance(value, bool | int | float | str) else value_text(value)
     )
 
 

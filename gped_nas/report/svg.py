@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
+from gped_nas.models.base import value_text
 from gped_nas.report import words
 from gped_nas.report.records import Data
 
@@ -376,5 +377,5 @@ def _number(value: Any) -> Any:
     return (
         float(value)
         if isinstance(value, int | float) and not isinstance(value, bool)
-        else words.value(value)
+        else value_text(value)
     )

@@ -77,21 +77,6 @@ def compact(value: Any) -> str:
     return NONE if value is None else str(value)
 
 
-def genotype(values: Mapping[str, Any]) -> str:
-    """A genotype on one line: family first, then its values by name; a penalty of zero is left out."""
-    shown = {
-        k: v for k, v in values.items() if k != "family" and not (k == "group_penalty" and v == 0)
-    }
-    return f"{values.get('family', 'student')}({', '.join(f'{k}={value(v)}' for k, v in shown.items())})"
-
-
-def value(one: Any) -> str:
-    """One setting of a genotype: a list's values joined by dashes, a number to three digits."""
-    if isinstance(one, list):
-        return "-".join(map(str, one)) or "none"
-    return f"{one:.3g}" if isinstance(one, float) else str(one)
-
-
 def cut(text: str, most: int) -> str:
     """A text on one line, of at most so many characters."""
     line = " ".join(text.split())

@@ -314,7 +314,7 @@ def test_a_stream_that_another_is_made_of_goes_with_it_alone(home: Home, dataset
     )
     rows = {row["stream"]: row for row in json.loads(accepted("gc", "--format", "json").out)}
     assert rows[inner.name]["in use"] is True and rows[outer.name]["in use"] is False
-    assert rows[outer.name]["teacher"].startswith("mlp(depth=1, width=[8]) by fitted of sgld on")
+    assert rows[outer.name]["teacher"].startswith("mlp(depth=1, width=8) by fitted of sgld on")
 
     kept = call("gc", inner.name, "--delete")
     assert kept.code == 5 and outer.name[:12] in kept.err and inner.exists()

@@ -18,7 +18,7 @@ def test_it_lists_and_touches_nothing(own: Home) -> None:
         len(c) for name, c in contents(own.cache).items() if name.startswith("streams")
     )
     assert row["views"] > 0 and row["derived"] > 0 and row["building"] == 0
-    assert row["teacher"] == "mlp(depth=1, width=[8]) by sgld on digits, seed 0"
+    assert row["teacher"] == "mlp(depth=1, width=8) by sgld on digits, seed 0"
     (again,) = csv.DictReader(io.StringIO(accepted("gc", "--format", "csv").out))
     assert int(again["bytes"]) == row["bytes"]
     table = accepted("gc")

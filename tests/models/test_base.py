@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError, RegistryError
-from gped_nas.models.base import Family, Genotype, initialize, num_params
+from gped_nas.models.base import Family, Genotype, genotype_text, initialize, num_params
 
 WIDTHS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
@@ -75,6 +75,13 @@ def test_a_genotype_is_shown_without_what_is_off():
     )
     assert "group_penalty=0.001" in str(Genotype("mlp", depth=0, group_penalty=1e-3))
     assert "width=none" in str(Genotype("mlp", depth=0))
+
+
+def test_a_genotype_and_its_plain_data_are_shown_alike():
+    genotype = Genotype("mlp", depth=2, width=[5, 3], group_penalty=0.0123456)
+    assert genotype_text(genotype.to_json()) == str(genotype)
+    assert "group_penalty=0.0123" in str(genotype)
+    assert genotype_text({"depth": 1}) == "student(depth=1)"
 
 
 @settings(deadline=None, derandomize=True, max_examples=60, database=None)

@@ -34,7 +34,8 @@ const numbers = (() => {
   }
   function student(trial) {
     const row = byTrial.get(trial);
-    const shown = settings.filter((name) => name !== "family" && cell(row, name) !== null);
+    const isOff = (name) => name === "group_penalty" && cell(row, name) === 0;
+    const shown = settings.filter((name) => name !== "family" && cell(row, name) !== null && !isOff(name));
     return `${cell(row, "family") ?? "student"}(${shown.map((name) => `${name}=${cell(row, name)}`).join(", ")})`;
   }
   const title = (key) => (typeof key === "number" ? `trial ${key}` : reference(key).label);
