@@ -57,16 +57,15 @@ def _load(folder: Path) -> Student:
 def _classes(answers: dict[str, Tensor], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     prob = answers["predictive"]
     columns = {"entropy": torch.special.entr(prob).sum(-1)}
-    columns |= {
-        name: answers[name][:, 0]
-        for name in ("expected_entropy", "mutual_information")
-        if name in answers
-    }
+    for name, values in answers.items():
+        if name != "predictive":
+            # a single number stands alone, several are a list
+            columns[name] = values[:, 0] if values.shape[1] == 1 else values
     for i, row in enumerate(prob.tolist()):
         yield {
             "class": names[max(range(len(row)), key=row.__getitem__)],
             "probabilities": dict(zip(names, row, strict=True)),
-            **{name: float(column[i]) for name, column in columns.items()},
+            **{name: column[i].tolist() for name, column in columns.items()},
         }
 
 

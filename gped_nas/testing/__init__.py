@@ -13,6 +13,7 @@ a promise, go over ``FAMILY_CHECKS`` and its like, which are functions of one ca
 here needs pytest.
 """
 
+from gped_nas.testing.conditions import CONDITION_CHECKS, ConditionCase, check_condition
 from gped_nas.testing.datasets import DATASET_CHECKS, DatasetCase, check_dataset
 from gped_nas.testing.families import FAMILY_CHECKS, FamilyCase, check_family, family_cases
 from gped_nas.testing.methods import METHOD_CHECKS, MethodCase, check_method, method_case
@@ -21,6 +22,8 @@ from gped_nas.testing.policies import POLICY_CHECKS, PolicyCase, check_policy, p
 from gped_nas.testing.targets import TARGET_CHECKS, TargetCase, check_target
 
 __all__ = [
+    "CONDITION_CHECKS",
+    "ConditionCase",
     "DATASET_CHECKS",
     "DatasetCase",
     "FAMILY_CHECKS",
@@ -33,6 +36,7 @@ __all__ = [
     "PolicyCase",
     "TARGET_CHECKS",
     "TargetCase",
+    "check_condition",
     "check_dataset",
     "check_family",
     "check_method",

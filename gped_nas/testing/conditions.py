@@ -1,0 +1,119 @@
+"""What every condition promises: raw inputs of the same kind, drawn from the generator alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.evaluate.conditions import CONDITIONS, Condition, Forward, parse_condition
+from gped_nas.evaluate.predictions import AnyPredictions, Labels, Predictions
+from gped_nas.testing.promises import require, run_all
+
+_SHAPES = ((6,), (2, 5, 4))
+_NUM_INPUTS, _NUM_CLASSES = 20, 3
+
+
+class LinearPredictor:
+    """A softmax of random sums of an input's numbers: a predictor that can be differentiated."""
+
+    def networks(self) -> Iterator[tuple[float, Forward]]:
+        """The one network."""
+        yield 1.0, self._forward
+
+    def predict(self, raw: Tensor) -> AnyPredictions:
+        """What it says, probabilities of three classes."""
+        return Predictions(self._forward(raw).double().numpy())
+
+    def _forward(self, raw: Tensor) -> Tensor:
+        rows = raw.flatten(1).float()
+        weight = torch.randn((rows.shape[1], _NUM_CLASSES), generator=rng.generator(0, "predictor"))
+        return (rows @ weight).log_softmax(-1)
+
+
+@dataclass(frozen=True)
+class ConditionCase:
+    """A condition, with the value of its setting where it has one."""
+
+    name: str
+    value: float | None = None
+
+    def __str__(self) -> str:
+        return f"condition '{self.written}'"
+
+    @property
+    def written(self) -> str:
+        """As a search space has it."""
+        return self.name if self.value is None else f"{self.name}-{self.value:g}"
+
+    @property
+    def condition(self) -> Condition:
+        """The condition itself."""
+        return parse_condition(self.written, str(self))
+
+    def apply(self, raw: Tensor, labels: Labels, seed: int = 0) -> Tensor:
+        """What it makes of inputs."""
+        return self.condition.apply(
+            raw,
+            predictor=LinearPredictor(),
+            labels=labels,
+            generator=rng.generator(seed, "contract"),
+        )
+
+
+def check_condition(name: str, value: float | None = None) -> None:
+    """Try a registered condition.
+
+    Args:
+        name: of the condition.
+        value: of its setting, where it takes one.
+
+    Raises:
+        AssertionError: it breaks a promise; the message says which.
+    """
+    run_all(CONDITION_CHECKS, [ConditionCase(name, value)])
+
+
+def it_says_what_it_is(case: ConditionCase) -> None:
+    """It has a label, and is read from a search space under its name."""
+    require(bool(CONDITIONS[case.name].label), f"{case}: found no label, expected one for people")
+    takes_value = CONDITIONS[case.name].takes_value
+    require(
+        takes_value == (case.value is not None),
+        f"{case}: takes_value is {takes_value}, and the value it is tried with is {case.value}",
+    )
+    require(case.condition.name == case.written, f"{case}: calls itself '{case.condition.name}'")
+
+
+def inputs_stay_of_their_kind(case: ConditionCase) -> None:
+    """Raw inputs of the same shape and dtype come out; those that were given are left alone."""
+    for raw, labels in _examples():
+        before = raw.clone()
+        changed = case.apply(raw, labels)
+        require(torch.equal(raw, before), f"{case}: writes into the inputs that it was given")
+        require(not changed.requires_grad, f"{case}: its inputs carry a gradient; detach them")
+
+
+def the_generator_decides(case: ConditionCase) -> None:
+    """The same generator gives the same inputs, to the bit."""
+    for raw, labels in _examples():
+        state = torch.get_rng_state()
+        first, again = case.apply(raw, labels), case.apply(raw, labels)
+        require(
+            torch.equal(first, again) and torch.equal(state, torch.get_rng_state()),
+            f"{case}: the same generator gives other inputs; draw from the generator alone",
+        )
+
+
+CONDITION_CHECKS = (it_says_what_it_is, inputs_stay_of_their_kind, the_generator_decides)
+"""Every promise of a condition: functions of a ``ConditionCase``."""
+
+
+def _examples() -> Iterator[tuple[Tensor, Labels]]:
+    """Raw inputs of two shapes with their labels."""
+    labels = np.arange(_NUM_INPUTS) % _NUM_CLASSES
+    for shape in _SHAPES:
+        generator = rng.generator(0, "contract inputs", *shape)
+        yield torch.rand((_NUM_INPUTS, *shape), generator=generator), labels

@@ -1,0 +1,60 @@
+"""Every registered condition keeps the promises that ``gped_nas.testing`` checks."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from gped_nas.evaluate.conditions import CONDITIONS, add_condition
+from gped_nas.testing.conditions import CONDITION_CHECKS, ConditionCase, check_condition
+
+CASES = [
+    ConditionCase(name, 0.1 if condition.takes_value else None)
+    for name, condition in CONDITIONS.items()
+]
+
+
+@pytest.mark.parametrize("check", CONDITION_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_condition_keeps_its_promises(
+    case: ConditionCase, check: Callable[[ConditionCase], None]
+) -> None:
+    check(case)
+
+
+@pytest.fixture
+def _conditions_as_before() -> Iterator[None]:
+    before = {name: CONDITIONS[name] for name in CONDITIONS}
+    yield
+    CONDITIONS._items.clear()
+    CONDITIONS._items.update(before)
+
+
+def _writes(raw: Any, **_: Any) -> Any:
+    return raw.add_(1)
+
+
+def _draws_globally(raw: Any, **_: Any) -> Any:
+    return raw + torch.randn(raw.shape)
+
+
+def _grows(raw: Any, **_: Any) -> Any:
+    return torch.cat([raw, raw])
+
+
+@pytest.mark.usefixtures("_conditions_as_before")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_writes, "writes into the inputs that it was given"),
+        (_draws_globally, "the same generator gives other inputs"),
+        (_grows, "expected .* as they were"),
+    ],
+)
+def test_a_broken_condition_is_found(change: Any, message: str) -> None:
+    add_condition("broken", "broken")(change)
+    state = torch.get_rng_state()
+    with pytest.raises(AssertionError, match=message):
+        check_condition("broken")
+    torch.set_rng_state(state)
