@@ -2,17 +2,27 @@
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype, num_params
-from gped_nas.posterior.base import METHODS, Method, MethodConfig, Problem, State, Step
+from gped_nas.posterior.base import (
+    METHODS,
+    Method,
+    MethodConfig,
+    PosteriorSample,
+    Problem,
+    ReadingConfig,
+    State,
+    Step,
+)
 from gped_nas.testing.problems import classifier
 from gped_nas.testing.promises import require, require_refusal, run_all, same_bits
 
@@ -50,14 +60,26 @@ class MethodCase:
     def parse(self, **settings: object) -> Any:
         """Its configuration, with some settings changed."""
         values = {"name": self.name, **self.settings, **settings}
+        if self.reads_samples:
+            values.setdefault("of", {"name": "sgld", **METHODS["sgld"].example})
         return parse(self.method.config, values, f"method '{self.name}'")
+
+    @property
+    def reads_samples(self) -> bool:
+        """Whether it reads another method's posterior samples."""
+        return issubclass(self.method.config, ReadingConfig)
+
+    def steps(self, problem: Problem, state: State | None = None, seed: int = 0) -> Iterator[Step]:
+        """Its steps from the beginning, or from a state."""
+        self.prepare(problem)
+        if self.reads_samples:
+            problem = replace(problem, samples=_random_samples(problem))
+        generator = rng.generator(seed, "posterior", 0)
+        return self.method(problem, self.parse(), generator=generator, state=state)
 
     def run(self, problem: Problem, *, state: State | None = None, seed: int = 0) -> list[Step]:
         """Its first steps from the beginning, or from a state."""
-        self.prepare(problem)
-        generator = rng.generator(seed, "posterior", 0)
-        steps = self.method(problem, self.parse(), generator=generator, state=state)
-        return list(itertools.islice(steps, LONGEST))
+        return list(itertools.islice(self.steps(problem, state, seed), LONGEST))
 
 
 def method_case(
@@ -180,11 +202,8 @@ def resuming_gives_the_same_bits(case: MethodCase) -> None:
 
 def what_was_yielded_stays(case: MethodCase) -> None:
     """Later steps write into nothing that was given away: states are copies."""
-    problem = classifier()
-    case.prepare(problem)
-    steps = case.method(problem, case.parse(), generator=rng.generator(0, "posterior", 0))
     kept, copies = [], []
-    for step in itertools.islice(steps, LONGEST):
+    for step in itertools.islice(case.steps(classifier()), LONGEST):
         kept.append(step)
         copies.append({name: value.clone() for name, value in step.state.items()})
     for step, copy in zip(kept, copies, strict=True):
@@ -224,6 +243,15 @@ METHOD_CHECKS = (
     the_generator_decides,
 )
 """Every promise of a posterior method: functions of a ``MethodCase``."""
+
+
+def _random_samples(problem: Problem) -> list[PosteriorSample]:
+    """What another method may have drawn: six different sets of parameters."""
+    generator = rng.generator(0, "contract samples")
+    size = num_params(problem.shapes)
+    return [
+        PosteriorSample(torch.randn(size, generator=generator), weight=1.0 + i) for i in range(6)
+    ]
 
 
 def _same(first: list[Step], second: list[Step]) -> bool:
