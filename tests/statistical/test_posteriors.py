@@ -19,7 +19,8 @@ import torch
 from posteriors.sgmcmc import sgld as theirs
 
 from gped_nas import rng
-from gped_nas.posterior.base import Params, Problem
+from gped_nas.models.base import Params
+from gped_nas.posterior.base import Problem
 from gped_nas.posterior.schedule import StepSize
 from gped_nas.posterior.sgld import SgldConfig, sgld
 from tests.scenarios import gaussian
