@@ -56,7 +56,8 @@ def quarters(marks: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def ours(folder: Path, num: int, seen: Counter[str]) -> dict[str, dict[str, float]]:
     """The search loop with its ledger."""
-    space = make_space(VAST, students_at_once=20, max_failures=0)
+    # marks lie between populations: a population is claimed as a whole
+    space = make_space(VAST, students_at_once=10, max_failures=0)
     ledger = create_or_load(
         sqlite_url(folder / "ours.db"), "fake", space.objectives, IDENTITY, home="a folder"
     )
@@ -100,7 +101,7 @@ def main() -> None:
     """Measure both sides, and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--trials", type=int, default=400, help="a multiple of 40")
     arguments = parser.parse_args()
 
     seen: Counter[str] = Counter()

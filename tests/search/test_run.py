@@ -10,8 +10,9 @@ from gped_nas.errors import GpedError, Interrupted
 from gped_nas.models.base import Genotype
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.pareto import pareto_front
-from gped_nas.search.record import FINISHED
-from gped_nas.search.trials import INTERRUPTED
+from gped_nas.search.record import FINISHED, TrialRecord
+from gped_nas.search.run import Standing
+from gped_nas.search.trials import FOREIGN, INTERRUPTED
 from tests.search.fakes import Fake, make_record, make_space, number, open_store, optuna_study, run
 
 SAMPLERS = ["tpe", "nsga2", "random", "brute_force", "grid"]
@@ -340,6 +341,27 @@ def test_a_wish_to_stop_while_training_leaves_nothing_running(path):
         space, open_store(space, path), fake, n_trials=20
     )  # interruptions are no failures of the students
     assert sum(r.state in FINISHED for r in open_store(space, path).records()) == 20
+
+
+def test_what_a_study_knows_follows_from_its_records_alone():
+    """A failure of a genotype is an answer to it; one that is not its fault is none."""
+    genotypes = [{"width": width} for width in range(6)]
+    records = [
+        TrialRecord(0, "complete", genotypes[0]),
+        TrialRecord(1, "infeasible", genotypes[1]),
+        TrialRecord(2, "failed", genotypes[2], reason="it burst"),
+        TrialRecord(3, "failed", genotypes[3], reason=INTERRUPTED),
+        TrialRecord(4, "failed", genotypes[4], reason=FOREIGN),
+        TrialRecord(5, "running", genotypes[5]),
+        TrialRecord(6, "duplicate", genotypes[0]),
+        TrialRecord(7, "pruned", genotypes[5]),
+    ]
+    standing = Standing()
+    for record in records:
+        standing.add(record)
+    assert [record.trial for record in standing.known.values()] == [0, 1, 2]
+    assert [record.trial for record in standing.failed] == [2, 4]
+    assert standing.num_finished == 4
 
 
 def test_interruptions_do_not_count_as_failures(path):
