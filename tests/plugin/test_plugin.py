@@ -145,6 +145,16 @@ def test_the_report_knows_its_direction_and_label(home: Home) -> None:
     assert "bill of wrong and of reviewed answers (euro)" in page
     assert not re.search(r">\s*gears bill\s*<", page)  # a name made up from the identifier
 
+    # under the condition it is no objective, and its direction is that of the metric all the same
+    script = """
+import gped_nas as gn
+from gped_nas.report.data import direction_of
+snapshot = gn.open_study("gears").snapshot()
+for name in ("gears_bill", "gears_bill@gears_drift-0.5", "test_gears_bill"):
+    print(direction_of(name, snapshot))
+"""
+    assert home.python("-c", script)[0].split() == ["minimize"] * 3
+
 
 def test_the_dashboard_serves_it(home: Home) -> None:
     with socket.socket() as free:
