@@ -47,29 +47,38 @@ def other_name(key: str) -> str | None:
     return NEW_NAMES.get(key) or OLD_NAMES.get(key)
 
 
+class SpellingWarning(FutureWarning):
+    """A setting is written under its old name; the command prints this as a line of its own."""
+
+
 def warn_of_old_names(written: Any, understood: Any) -> None:
-    """Tell a user once a run which of the names that he wrote are old.
+    """Tell a user once a run which of the settings that he wrote have old names.
 
     Args:
         written: plain data as the user wrote it.
         understood: the same after reading; a name that is in it too belongs to a plug-in.
     """
-    names = sorted(set(_keys(written)) & NEW_NAMES.keys() - set(_keys(understood)))
-    if names:
-        changes = ", ".join(f"'{name}' is '{NEW_NAMES[name]}'" for name in names)
+    plug_in_names = {path[-1] for path in _paths(understood)}
+    changes = []
+    for path in _paths(written):
+        if path[-1] in NEW_NAMES and path[-1] not in plug_in_names:
+            new_path = [NEW_NAMES.get(key, key) for key in path]
+            changes.append(f"{'.'.join(path)} is now called {'.'.join(new_path)}")
+
+    if changes:
         # Python shows one text once a run.
         warnings.warn(
-            f"settings are spelled the American way now: {changes}; the old names are still read",
-            FutureWarning,
-            stacklevel=2,
+            f"{', '.join(changes)}; old names are still read", SpellingWarning, stacklevel=2
         )
 
 
-def _keys(data: Any) -> Iterator[str]:
+def _paths(data: Any, parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys that lead to each setting, at every depth; an entry of a list counts from 0."""
     if isinstance(data, Mapping):
         for key, value in data.items():
-            yield key
-            yield from _keys(value)
+            path = (*parents, str(key))
+            yield path
+            yield from _paths(value, path)
     elif isinstance(data, (list, tuple)):
-        for value in data:
-            yield from _keys(value)
+        for i, value in enumerate(data):
+            yield from _paths(value, (*parents, str(i)))

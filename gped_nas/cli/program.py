@@ -9,7 +9,7 @@ import typer
 
 from gped_nas import __version__
 from gped_nas.cli import cache, dials, doctor, spaces, students, studies, teachers
-from gped_nas.cli.progress import loudness
+from gped_nas.cli.progress import loudness, plain_warnings
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
 from gped_nas.errors import GpedError, Interrupted, exit_code
 
@@ -58,7 +58,8 @@ def main() -> None:
     """
     loudness.set("normal")
     try:
-        code = app(prog_name="gped-search", standalone_mode=False)
+        with plain_warnings():
+            code = app(prog_name="gped-search", standalone_mode=False)
     except Exception as error:
         code = _explain(error)
     sys.exit(code if isinstance(code, int) else 0)

@@ -3,9 +3,12 @@
 import contextlib
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Literal
+from typing import Literal, TextIO
+
+from gped_nas.spelling import SpellingWarning
 
 LINE_SECONDS = 10.0
 
@@ -94,3 +97,30 @@ def say(message: str) -> None:
     """One line of log on stderr, unless the command is quiet."""
     if loudness.get() != "quiet":
         print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Old names of settings are told of in the command's own style while the block runs."""
+    seen: set[str] = set()
+
+    with warnings.catch_warnings():
+        show_as_python = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, SpellingWarning):
+                show_as_python(message, category, filename, lineno, file, line)
+            elif str(message) not in seen:
+                # Python forgets what it has shown whenever a filter changes.
+                seen.add(str(message))
+                say(f"gped-search: warning: {message}")
+
+        warnings.showwarning = show
+        yield
