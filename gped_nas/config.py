@@ -35,11 +35,15 @@ class Config(BaseModel):
         if not isinstance(data, dict):
             return data
         settings = dict(data)
+
         for old, new in NEW_NAMES.items():
-            if old in settings and new in cls.model_fields and old not in cls.model_fields:
-                if new in settings:
-                    raise ValueError(f"{old}: found beside {new}, its new name; keep {new} alone")
-                settings[new] = settings.pop(old)
+            is_renamed = new in cls.model_fields and old not in cls.model_fields
+            if old not in settings or not is_renamed:
+                continue
+            if new in settings:
+                raise ValueError(f"{old}: found beside {new}, its new name; keep {new} alone")
+            settings[new] = settings.pop(old)
+
         return settings
 
 
@@ -54,17 +58,13 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(
-                None, None, "aliases are not allowed; write the value out", event.start_mark
-            )
+            raise _refusal("aliases are not allowed; write the value out", event.start_mark)
+
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"nested deeper than {_MAX_DEPTH} levels",
-                self.peek_event().start_mark,  # type: ignore[no-untyped-call]
-            )
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _refusal(f"nested deeper than {_MAX_DEPTH} levels", event.start_mark)
+
         try:
             return super().compose_node(parent, index)
         finally:
@@ -72,21 +72,21 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         if not isinstance(node, yaml.MappingNode):
-            raise yaml.constructor.ConstructorError(
-                None, None, "expected a mapping", node.start_mark
-            )
+            raise _refusal("expected a mapping", node.start_mark)
+
         seen: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be a plain name", key_node.start_mark
-                )
+                raise _refusal("a key must be a plain name", key_node.start_mark)
             if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key_node.value}' appears twice", key_node.start_mark
-                )
+                raise _refusal(f"the key '{key_node.value}' appears twice", key_node.start_mark)
             seen.add(str(key_node.value))
+
         return super().construct_mapping(node, deep=deep)
+
+
+def _refusal(problem: str, mark: Any) -> Exception:
+    return yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
 def load_yaml(text: str, where: str) -> dict[str, Any]:
@@ -103,13 +103,15 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
         raise ConfigError(
             f"{where}: larger than {_MAX_BYTES} bytes; a search space is a short file"
         )
+
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
     except (yaml.YAMLError, RecursionError, *_BAD_SCALAR) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}" if mark else where
+        location = f"{where}:{mark.line + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{place}: not readable as YAML: {problem}") from None
+        raise ConfigError(f"{location}: not readable as YAML: {problem}") from None
+
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigError(
             f"{where}: found {type(value).__name__}, expected a mapping of named settings"
@@ -166,47 +168,57 @@ def parse(model: type[M], mapping: object, where: str) -> M:
     try:
         return model.model_validate(dict(mapping))
     except ValidationError as error:
-        raise ConfigError("\n".join(_message(model, e, where) for e in error.errors())) from None
+        messages = [_message(model, mistake, where) for mistake in error.errors()]
+        raise ConfigError("\n".join(messages)) from None
 
 
-def _message(model: type[BaseModel], error: Any, where: str) -> str:
-    loc = [str(part) for part in error["loc"]]
-    place = f"{where}: {'.'.join(loc)}" if loc else where
-    kind, found = error["type"], error["input"]
+def _message(model: type[BaseModel], mistake: Any, where: str) -> str:
+    """One mistake that pydantic reports, in our words."""
+    kind = mistake["type"]
+    value = mistake["input"]
+    keys = [str(part) for part in mistake["loc"]]
+    location = f"{where}: {'.'.join(keys)}" if keys else where
+
     if kind == "extra_forbidden":
-        fields = _fields_at(model, error["loc"][:-1])
-        return f"{place}: unknown key{nearest(loc[-1], fields)}"
+        fields = _fields_at(model, mistake["loc"][:-1])
+        return f"{location}: unknown key{nearest(keys[-1], fields)}"
     if kind == "missing":
-        return f"{place}: missing; give it a value"
-    if kind.startswith(("float_type", "int_type", "int_from_float")) and isinstance(found, str):
-        hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if _is_number(found) else ""
-        return f"{place}: found the text {_show(found)}, expected a number{hint}"
-    message = (
-        error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
-    )
+        return f"{location}: missing; give it a value"
+
+    is_number_kind = kind.startswith(("float_type", "int_type", "int_from_float"))
+    if is_number_kind and isinstance(value, str):
+        # YAML 1.1 reads 1e-3 as text: a number needs its point
+        hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if _is_number(value) else ""
+        return f"{location}: found the text {_show(value)}, expected a number{hint}"
+
     if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        return f"{place}: found {_show(found)}{nearest(found, choices)}"
+        choices = re.findall(r"'([^']*)'", mistake["ctx"]["expected"])
+        return f"{location}: found {_show(value)}{nearest(value, choices)}"
     if kind == "too_short":
-        return (
-            f"{place}: found {_show(found)}, expected at least {error['ctx']['min_length']} entry"
-        )
+        least = mistake["ctx"]["min_length"]
+        return f"{location}: found {_show(value)}, expected at least {least} entry"
+
+    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = message.rstrip(".")
     if kind == "value_error":
-        return f"{place}: {message}"
-    return f"{place}: found {_show(found)}, expected {message}"
+        return f"{location}: {message}"
+    return f"{location}: found {_show(value)}, expected {message}"
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Field names of the nested model that ``loc`` leads to."""
+    """Field names of the nested model that ``loc`` leads to; none where it leads to no model."""
     current: Any = model
+
     for part in loc:
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             return []
         if part in current.model_fields:
             current = current.model_fields[part].annotation
+        # `X | None` and `list[X]` hold the model inside
         for inner in typing.get_args(current):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 current = inner
+
     is_model = isinstance(current, type) and issubclass(current, BaseModel)
     return list(current.model_fields) if is_model else []
 
@@ -221,4 +233,5 @@ def _is_number(text: str) -> bool:
 
 def _show(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    is_short = len(text) <= 60
+    return text if is_short else text[:57] + "..."

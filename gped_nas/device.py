@@ -15,8 +15,9 @@ from gped_nas.errors import ConfigError, EnvironmentProblem
 _HALF_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
 _PROBE_S = 0.05
 SHARED_MACS = 8_000_000
-"""A product of fewer multiply-adds takes one core some 0.1 ms, and waking a second one costs more
-than it saves.
+"""Multiply-adds below which a product takes one core: some 0.1 ms.
+
+Waking a second core costs more than it saves there.
 """
 
 
@@ -29,10 +30,12 @@ def choose(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"--device: found '{name}', expected auto, cpu, cuda or cuda:N") from None
+
     if device.type == "cuda" and not torch.cuda.is_available():
         raise EnvironmentProblem(f"--device {name}: torch finds no CUDA device; use --device cpu")
     if device.type not in ("cpu", "cuda"):
@@ -80,46 +83,44 @@ def one_thread() -> Iterator[None]:
 
 @functools.cache
 def half_is_fast(device: torch.device) -> bool:
-    """Whether bfloat16 products are faster than float32 ones by half: by the instruction set, then
-        by a probe of 50 ms.
+    """Whether bfloat16 products are faster than float32 ones by half.
 
-    A processor that lacks the instructions imitates them, up to hundreds of times slower, so that
-    it is not even probed. The answer can differ between two runs on one machine; where that matters
-    it is kept.
+    The instruction set decides first, then a probe of 50 ms. A processor that lacks the
+    instructions imitates them, up to hundreds of times slower, so it is not even probed. The answer
+    can differ between two runs on one machine; where that matters it is stored.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or not _HALF_FLAGS & _processor_flags():
         return False
-    left, right = torch.ones((256, 784)), torch.ones((784, 512))
-    seconds = {}
+
     with one_thread():
-        for dtype in (torch.float32, torch.bfloat16):
-            a, b = left.to(dtype), right.to(dtype)
-            a @ b  # the first product of a kind sets itself up
-            started, count = time.perf_counter(), 0
-            while time.perf_counter() - started < _PROBE_S / 2:
-                a @ b
-                count += 1
-            seconds[dtype] = (time.perf_counter() - started) / count
-    return seconds[torch.float32] > 1.5 * seconds[torch.bfloat16]
+        full = _seconds_of_product(torch.float32)
+        half = _seconds_of_product(torch.bfloat16)
+    return full > 1.5 * half
+
+
+def _seconds_of_product(dtype: torch.dtype) -> float:
+    """Mean time of one product of a training step's size, measured for half the probe's time."""
+    inputs = torch.ones((256, 784)).to(dtype)
+    weight = torch.ones((784, 512)).to(dtype)
+    inputs @ weight  # the first product of a kind sets itself up
+
+    count = 0
+    started = time.perf_counter()
+    while time.perf_counter() - started < _PROBE_S / 2:
+        inputs @ weight
+        count += 1
+    return (time.perf_counter() - started) / count
 
 
 def _processor_flags() -> frozenset[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith(("flags", "Features")):
-                    return frozenset(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return frozenset()
+    flags = _read_cpuinfo("flags", "Features")
+    return frozenset() if flags is None else frozenset(flags.split())
 
 
 def fingerprint(device: torch.device) -> dict[str, Any]:
-    """What a figure was measured on: processor or GPU, threads, versions. Plain data for
-    provenance.
-    """
+    """What a figure was measured on, as plain data: processor or GPU, threads, versions."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": device.type,
@@ -133,11 +134,19 @@ def fingerprint(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    name = _read_cpuinfo("model name")
+    if name is None:
+        return platform.processor() or platform.machine()
+    return name.strip()
+
+
+def _read_cpuinfo(*keys: str) -> str | None:
+    """What Linux says of the first processor under one of the keys; None where it says nothing."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
+                if line.startswith(keys):
+                    return line.split(":", 1)[1]
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return None

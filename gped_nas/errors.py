@@ -27,7 +27,10 @@ class ConfigError(GpedError, ValueError):
 
 
 class RegistryError(GpedError, KeyError):
-    """A name is not registered. Inherits ``KeyError`` so that ``in`` keeps working on registries."""
+    """A name is not registered.
+
+    Inherits ``KeyError``, so that ``in`` keeps working on registries.
+    """
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0])
@@ -92,9 +95,7 @@ def exit_code(error: GpedError) -> int:
 
 
 def nearest(name: object, valid: Iterable[object]) -> str:
-    """``; did you mean 'x'?`` with the nearest valid name, or the list of them when nothing is
-    near.
-    """
+    """The end of a message: ``; did you mean 'x'?``, or all valid names where none is near."""
     names = sorted(str(v) for v in valid)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     if close:

@@ -38,9 +38,7 @@ NPY_ERRORS = (
     EOFError,
     UserWarning,
 )
-"""What numpy raises or warns of when the header of a user's ``.npy`` file is not one that numpy
-wrote.
-"""
+"""What numpy raises or warns of when it did not write the header of a user's ``.npy`` file."""
 _CHUNK = 2**22
 
 
@@ -85,8 +83,9 @@ def _sha256(file: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def open_plain(path: Path) -> Iterator[BinaryIO]:
-    """A file of our own making, opened for reading: neither a link nor a pipe or device, which
-        could block for ever.
+    """A file of our own making, opened for reading.
+
+    It is neither a link nor a pipe or device, which could block for ever.
 
     Raises:
         StreamError: missing, no plain file, or it cannot be read.
@@ -119,11 +118,15 @@ def sha256_arrays(*arrays: Array) -> str:
 
 def tree_bytes(folder: Path) -> int:
     """Bytes of all plain files in a folder and below; links are not followed."""
+    if folder.is_symlink():
+        return 0
+
     total = 0
-    for path in () if folder.is_symlink() else folder.rglob("*"):
+    for path in folder.rglob("*"):
         with contextlib.suppress(OSError):  # removed meanwhile, or not ours to look at
-            about = path.lstat()
-            total += about.st_size if stat.S_ISREG(about.st_mode) else 0
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
     return total
 
 
@@ -171,27 +174,31 @@ def write_json(path: Path, value: object) -> None:
 def write_array(path: Path, array: Array) -> str:
     """Write a ``.npy`` file whole or not at all and return its SHA-256."""
     array = np.asarray(array, order="C")
-    header, body = npy_header(array.dtype.str, array.shape), array.reshape(-1).view(np.uint8).data
+    header = npy_header(array.dtype.str, array.shape)
+    body = array.reshape(-1).view(np.uint8).data
 
     def write(file: Any) -> None:
         file.write(header)
         file.write(body)
 
     _write(path, write)
+
     digest = hashlib.sha256(header)
     digest.update(body)
     return digest.hexdigest()
 
 
 def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """The header of a ``.npy`` file of format 1.0, as numpy 2 writes it; nothing else is ever
-    parsed or accepted.
+    """The header of a ``.npy`` file of format 1.0, as numpy 2 writes it.
 
-    numpy leaves room for the first axis to grow to 20 digits and pads with spaces so that the data
-    start at a multiple of 64 bytes.
+    Nothing else is ever parsed or accepted. numpy leaves room for the first axis to grow to 20
+    digits and pads with spaces so that the data start at a multiple of 64 bytes.
     """
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
-    text += " " * (21 - len(str(shape[0])) if shape else 0)
+    if shape:
+        text += " " * (21 - len(str(shape[0])))
+
+    # 10 bytes stand before the text, and a newline ends it
     text += " " * (-(len(text) + 11) % 64) + "\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
@@ -212,8 +219,9 @@ def _write(path: Path, write: Callable[[Any], object]) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed writers left half written in a folder and below; for the one process that
-    writes there.
+    """Delete what killed writers left half written in a folder and below.
+
+    Only for the one process that writes there.
     """
     with environment("clean", folder):
         for path in folder.rglob(".*.tmp"):
@@ -234,8 +242,9 @@ def make_dir(path: Path) -> Path:
 
 
 def seal_dir(building: Path, final: Path) -> None:
-    """Rename a finished directory to its final name; one that is there already stays, the new is
-    dropped.
+    """Rename a finished directory to its final name.
+
+    One that is there already stays, and the new one is dropped.
     """
     with environment("seal", final):
         sync_dir(building)
@@ -259,9 +268,10 @@ def read_json(path: Path) -> Any:
         raise StreamError(
             f"{path}: larger than {_MAX_JSON_BYTES} bytes, so not written by this tool"
         )
+
     try:
         return json.loads(
-            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_once_each
+            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
         )
     except (ValueError, RecursionError) as error:
         raise StreamError(
@@ -269,11 +279,11 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise ValueError("a key appears twice")
-    return found
+    return mapping
 
 
 def _refuse_constant(name: str) -> float:
@@ -281,38 +291,40 @@ def _refuse_constant(name: str) -> float:
 
 
 def map_array(path: Path, *, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Map a ``.npy`` file read-only after comparing header and size with those of the array
-    expected, byte for byte.
+    """Map a ``.npy`` file read-only, if its header and size are those of the expected array.
+
+    Headers are compared byte for byte.
 
     Raises:
         StreamError: missing, no plain file, of another dtype or shape, truncated or extended.
     """
     if dtype not in _DTYPES:
         raise StreamError(f"{path}: dtype {dtype!r} is not allowed in a stream")
-    count, itemsize = math.prod(shape), np.dtype(dtype).itemsize
-    if (
-        len(shape) > _MAX_AXES
-        or min(shape, default=0) < 0
-        or max(shape, default=0) * itemsize > _LARGEST
-    ):
+
+    itemsize = np.dtype(dtype).itemsize
+    is_negative = min(shape, default=0) < 0
+    is_too_long = max(shape, default=0) * itemsize > _LARGEST
+    if len(shape) > _MAX_AXES or is_negative or is_too_long:
         raise StreamError(
             f"{path}: no array has the shape {str(shape)[:60]}; delete its folder to rebuild it"
         )
+
     header = npy_header(dtype, shape)
+    count = math.prod(shape)
+    expected_size = len(header) + itemsize * count
     with open_plain(path) as file:
-        found, size = file.read(len(header)), os.fstat(file.fileno()).st_size
-    expected = len(header) + itemsize * count
-    if found != header or size != expected:
+        actual_header = file.read(len(header))
+        size = os.fstat(file.fileno()).st_size
+    if actual_header != header or size != expected_size:
         raise StreamError(
-            f"{path}: found {size} bytes and the header {found[10:].rstrip()!r}, expected "
-            f"{expected} bytes of "
-            f"{dtype}{shape}; the file is corrupt, delete its folder to rebuild"
+            f"{path}: found {size} bytes and the header {actual_header[10:].rstrip()!r}, expected "
+            f"{expected_size} bytes of {dtype}{shape}; the file is corrupt, delete its folder to "
+            "rebuild"
         )
-    return (
-        np.memmap(path, dtype=dtype, mode="r", offset=len(header), shape=shape)
-        if count
-        else np.empty(shape, dtype)
-    )
+
+    if count == 0:  # an empty file body cannot be mapped
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=len(header), shape=shape)
 
 
 @contextlib.contextmanager
@@ -331,6 +343,7 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
         with environment("lock", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -338,6 +351,8 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
                 raise EnvironmentProblem(
                     f"{path.parent}: another process is working here; wait for it or stop it first"
                 ) from None
+
+            # a file that was removed while we waited locks nothing: try again with the new one
             if _is_still_there(fd, path):
                 yield
                 return
@@ -346,9 +361,7 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _is_still_there(fd: int, path: Path) -> bool:
-    """Whether the file that was locked is the one of that name: its folder may have been removed
-    while we waited.
-    """
+    """Whether the locked file is the one of that name: its folder may have been removed."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:

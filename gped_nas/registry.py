@@ -40,13 +40,13 @@ class _Plugins:
                 self._load(entry)
             except Exception as error:  # a stranger's import may raise anything
                 self._problem = EnvironmentProblem(
-                    f"plug-in {described(entry)}: cannot be loaded: {type(error).__name__}: "
+                    f"plug-in {_describe(entry)}: cannot be loaded: {type(error).__name__}: "
                     f"{error}; mend it or uninstall it"
                 )
                 raise self._problem from error
 
     def _load(self, entry: EntryPoint) -> None:
-        self.loading = f"plug-in {described(entry)}"
+        self.loading = f"plug-in {_describe(entry)}"
         try:
             entry.load()
         finally:
@@ -71,17 +71,21 @@ def installed_plugins() -> dict[str, list[str]]:
 
     A plug-in that is not loaded, or could not be, has registered nothing or a part.
     """
+    registries = sorted(_REGISTRIES, key=lambda registry: registry.kind)
+
     registered: dict[str, list[str]] = {}
     for entry in entry_points(group=PLUGIN_GROUP):
-        registered[described(entry)] = [
-            f"{registry.kind} {name}"
-            for registry in sorted(_REGISTRIES, key=lambda registry: registry.kind)
-            for name in registry.registered_by(f"plug-in {described(entry)}")
-        ]
+        plugin = _describe(entry)
+        components = []
+        for registry in registries:
+            for name in registry.registered_by(f"plug-in {plugin}"):
+                components.append(f"{registry.kind} {name}")
+        registered[plugin] = components
+
     return registered
 
 
-def described(entry: EntryPoint) -> str:
+def _describe(entry: EntryPoint) -> str:
     """A plug-in for people: ``'mine' (my_package.gped)``."""
     return f"'{entry.name}' ({entry.value})"
 
@@ -95,7 +99,9 @@ def _registering_module() -> str:
 
     # a plug-in may be the first to import a module of ours
     is_ours = module.split(".")[0] == "gped_nas"
-    return _PLUGINS.loading if _PLUGINS.loading and not is_ours else module
+    if _PLUGINS.loading and not is_ours:
+        return _PLUGINS.loading
+    return module
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -134,11 +140,11 @@ class Registry(Mapping[str, T], Generic[T]):
                 )
 
             # a component with a name of its own would be looked up, and called, by two names
-            own_name = getattr(item, "name", None)
-            if isinstance(own_name, str) and own_name != name:
+            stated_name = getattr(item, "name", None)
+            if isinstance(stated_name, str) and stated_name != name:
                 raise RegistryError(
-                    f"{self.kind} '{own_name}' is registered under the name '{name}', by {source}; "
-                    f"expected its own name; register it as '{own_name}'"
+                    f"{self.kind} '{stated_name}' is registered under the name '{name}', by "
+                    f"{source}; expected its own name; register it as '{stated_name}'"
                 )
 
             self._check_contract(name, item)
@@ -152,14 +158,15 @@ class Registry(Mapping[str, T], Generic[T]):
         contract = self._contract
         if contract is None or isinstance(item, contract):
             return
-        place = f"{self.kind} '{name}'"
-        expected = f"{contract.__module__}.{contract.__qualname__}"
+
+        component = f"{self.kind} '{name}'"
         if isinstance(item, type):
             raise RegistryError(
-                f"{place}: found the class {item.__name__}, expected an object of it"
+                f"{component}: found the class {item.__name__}, expected an object of it"
             )
+        expected = f"{contract.__module__}.{contract.__qualname__}"
         raise RegistryError(
-            f"{place}: found {item!r}, expected a {expected}, or one that inherits it"
+            f"{component}: found {item!r}, expected a {expected}, or one that inherits it"
         )
 
     def add(self, item: T) -> T:
@@ -221,6 +228,7 @@ class Registry(Mapping[str, T], Generic[T]):
         if self._is_discovered:
             return
         self._is_discovered = True  # before the imports, which look names up themselves
+
         try:
             for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
                 importlib.import_module(f"{self._package}.{module.name}")
