@@ -26,11 +26,10 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Normalization:
-    """Raw numbers to a network's: ``(raw - mean) / std``, one pair for the whole input, one for
-    real labels.
+    """Raw numbers to a network's: ``(raw - mean) / std``.
 
-    Travels with every student, so that a student takes inputs and gives labels in the dataset's own
-    range.
+    There is one pair for the whole input and one for real labels. Both travel with every student,
+    so that a student takes inputs and gives labels in the dataset's own range.
     """
 
     mean: float
@@ -38,9 +37,9 @@ class Normalization:
 
     def __call__(self, raw: Tensor) -> Tensor:
         """Normalized float32 numbers of the shape of ``raw``."""
-        return (
-            raw.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
-        )  # in place: large inputs exist once
+        # in place: large inputs exist once
+        normalized = raw.to(torch.float32, copy=True)
+        return normalized.sub_(self.mean).div_(self.std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +92,7 @@ class Dataset:
 
     @property
     def num_outputs(self) -> int:
-        """How many numbers a network gives to predict the label: one a class, or 1 for regression."""
+        """How many numbers a network predicts the label with: one a class, or 1 for regression."""
         return len(self.class_names) or 1
 
     @property
@@ -111,16 +110,17 @@ class Dataset:
         return len(self.class_names)
 
     def raw(self, part: Part) -> Tensor:
-        """Raw inputs of a part, (N, *input_shape); ``distillation`` is train followed by the
-        unlabeled inputs.
+        """Raw inputs of a part, (N, *input_shape).
+
+        ``distillation`` is train followed by the unlabeled inputs.
         """
         if part == "unlabeled":
             return self.unlabeled
-        if part == "distillation":
-            return (
-                torch.cat([self.train.x, self.unlabeled]) if len(self.unlabeled) else self.train.x
-            )
-        return self.split(part).x
+        if part != "distillation":
+            return self.split(part).x
+        if not len(self.unlabeled):
+            return self.train.x  # no copy of large inputs
+        return torch.cat([self.train.x, self.unlabeled])
 
     def inputs(self, part: Part) -> Tensor:
         """Normalized float32 inputs of a part, shape (N, *input_shape)."""
@@ -131,9 +131,7 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}[part]
 
     def labels(self, part: Part) -> Array:
-        """Labels of a labeled part, shape (N,): int64 classes, or float64 in the source's own
-        unit.
-        """
+        """Labels of a labeled part, (N,): int64 classes, or float64 in the source's own unit."""
         labels: Array = self.split(part).y.numpy()
         return labels
 
@@ -144,8 +142,9 @@ class Dataset:
 
 
 DatasetFactory = Callable[[dict[str, object], str], Dataset]
-"""``factory(settings, where)``: parses its own settings (``name`` too), loads; ``where`` is for
-messages.
+"""``factory(settings, where)`` parses its own settings, ``name`` too, and loads the dataset.
+
+``where`` is the file and key of the settings, for messages.
 """
 
 DATASETS: Registry[DatasetFactory] = Registry("dataset", "gped_nas.data")
@@ -165,8 +164,9 @@ def load(settings: dict[str, object], where: str = "dataset") -> Dataset:
 
 
 def split_of(x: Array, y: Array) -> Split:
-    """Raw inputs (N, *input_shape) of a dtype torch has, and labels (N,), integer or real, as a
-    ``Split``.
+    """Raw inputs (N, *input_shape) of a dtype torch has, and labels (N,), as a ``Split``.
+
+    Labels are integers or real numbers.
     """
     labels = y.astype(np.float64 if y.dtype.kind == "f" else np.int64)
     return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(labels))
@@ -174,7 +174,7 @@ def split_of(x: Array, y: Array) -> Split:
 
 def build(
     name: str,
-    given: Split,
+    examples: Split,
     *,
     class_names: tuple[str, ...],
     test: Split | float,
@@ -187,45 +187,51 @@ def build(
 
     Args:
         name: the registered name.
-        given: the labeled examples to split; what is carved from them is no longer in ``train``.
+        examples: the labeled ones to split; what is carved from them is no longer in ``train``.
         class_names: one name a class, in label order; none for regression.
-        test: the source's own test part, or the fraction of ``given`` to carve one from.
-        validation: fraction of what is left of ``given`` that is carved for validation.
+        test: the source's own test part, or the fraction of ``examples`` to carve as one.
+        validation: fraction of the examples outside ``test`` that is carved for validation.
         seed: of the permutations.
         where: file or folder of the source, for messages.
-        unlabeled: further raw inputs (M, *input_shape), of the dtype of ``given.x``.
+        unlabeled: further raw inputs (M, *input_shape), of the dtype of ``examples.x``.
 
     Raises:
         DataError: labels do not fit the inputs or the classes, inputs of two kinds, or a part would
             be empty.
     """
-    _check_labels(given, len(class_names), where, "train")
+    _check_labels(examples, len(class_names), where, "train")
+
     if isinstance(test, Split):
         _check_labels(test, len(class_names), where, "test")
-        _check_like_train(test.x, given.x, where, "test")
-        rest, test_text = given, f"{len(test)} examples, as the source gives them"
+        _check_like_train(test.x, examples.x, where, "test")
+        rest = examples
+        test_text = f"{len(test)} examples, as the source gives them"
     else:
-        test, rest = carve(given, test, seed=seed, part="test", where=where)
-        test_text = f"{len(test)} of {len(given)} examples, carved with seed {seed}"
-    checked, train = carve(rest, validation, seed=seed, part="validation", where=where)
-    extra = given.x[:0].clone() if unlabeled is None else unlabeled  # a slice would keep all of it
-    _check_like_train(extra, given.x, where, "pool")
+        test, rest = carve(examples, test, seed=seed, part="test", where=where)
+        test_text = f"{len(test)} of {len(examples)} examples, carved with seed {seed}"
+    validation_part, train = carve(rest, validation, seed=seed, part="validation", where=where)
+
+    if unlabeled is None:
+        unlabeled = examples.x[:0].clone()  # the slice alone would hold on to all inputs
+    _check_like_train(unlabeled, examples.x, where, "pool")
+
+    split_text = (
+        f"test: {test_text}; validation: {len(validation_part)} of the {len(rest)} examples left, "
+        f"carved with seed {seed}; train: the other {len(train)}; unlabeled: {len(unlabeled)} "
+        "inputs"
+    )
     return Dataset(
         name=name,
-        input_shape=tuple(given.x.shape[1:]),
+        input_shape=tuple(examples.x.shape[1:]),
         class_names=class_names,
         train=train,
-        validation=checked,
+        validation=validation_part,
         test=test,
-        unlabeled=extra,
+        unlabeled=unlabeled,
         normalization=fit(train.x),
         label_normalization=None if class_names else fit(train.y),
-        digest=_digest((train, checked, test), extra, len(class_names)),
-        split_text=(
-            f"test: {test_text}; validation: {len(checked)} of the {len(rest)} examples left, "
-            f"carved with seed {seed}; train: the other {len(train)}; unlabeled: {len(extra)} "
-            "inputs"
-        ),
+        digest=_digest((train, validation_part, test), unlabeled, len(class_names)),
+        split_text=split_text,
     )
 
 
@@ -237,6 +243,13 @@ def carve(
     The carved examples are a prefix of one permutation fixed by ``seed``, ``part`` and the number
     of examples, so a larger fraction contains a smaller one. The rest keeps its order.
 
+    Args:
+        source: the examples to take from.
+        fraction: of them, above 0 and below 1.
+        seed: root of the permutation.
+        part: what the carved examples will be.
+        where: file or folder of the source, for messages.
+
     Raises:
         DataError: either side would be empty.
     """
@@ -245,79 +258,87 @@ def carve(
     if not 0 < num < total:
         raise DataError(
             f"{where}: {part}: {fraction:g} of {total} examples is {num}, expected at least 1 and "
-            "fewer than "
-            f"{total}; bring more examples or change the fraction '{part}'"
+            f"fewer than {total}; bring more examples or change the fraction '{part}'"
         )
+
     order = torch.randperm(total, generator=rng.generator(seed, "split", part))
-    carved, rest = order[:num], order[num:].sort().values
+    carved = order[:num]
+    rest = order[num:].sort().values
     return Split(source.x[carved], source.y[carved]), Split(source.x[rest], source.y[rest])
 
 
 def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> None:
-    """Raise ``DataError`` unless each input has a label that is a class in [0, num_classes), or is
-    finite if there are none, and training has two different ones."""
+    """Refuse labels that nothing can be learned from.
+
+    Each input needs one. It is a class in [0, num_classes), or a finite number where there are no
+    classes; training needs two different ones.
+
+    Raises:
+        DataError: the labels are not like that.
+    """
     if len(split.x) != len(split.y):
         raise DataError(
             f"{where}: y_{part}: found {len(split.y)} labels for {len(split.x)} inputs, expected "
-            "one each; "
-            "check that both come from the same examples"
+            "one each; check that both come from the same examples"
         )
-    found = np.unique(split.y.numpy())
-    if not np.isfinite(found).all():
+
+    labels = np.unique(split.y.numpy())
+    if not np.isfinite(labels).all():
         raise DataError(
             f"{where}: y_{part}: found labels that are NaN or infinite, expected finite numbers; "
             "remove those examples"
         )
-    if part == "train" and len(found) < 2:
-        kind, remedy = (
-            ("class", "of every class") if num_classes else ("value", "with different labels")
-        )
+
+    if part == "train" and len(labels) < 2:
+        kind = "class" if num_classes else "value"
+        remedy = "of every class" if num_classes else "with different labels"
         raise DataError(
-            f"{where}: y_{part}: found {len(found)} {kind} in {len(split)} examples, expected at "
-            "least 2; "
-            f"bring examples {remedy}"
+            f"{where}: y_{part}: found {len(labels)} {kind} in {len(split)} examples, expected at "
+            f"least 2; bring examples {remedy}"
         )
+
     if not num_classes:
         return
-    wrong = found[(found < 0) | (found >= num_classes)]
-    if len(wrong):
+    impossible = labels[(labels < 0) | (labels >= num_classes)]
+    if len(impossible):
         raise DataError(
-            f"{where}: y_{part}: found the label {wrong[0]}, expected labels from 0 to "
-            f"{num_classes - 1}; "
-            "number the classes from 0, one for each class name"
+            f"{where}: y_{part}: found the label {impossible[0]}, expected labels from 0 to "
+            f"{num_classes - 1}; number the classes from 0, one for each class name"
         )
 
 
 def _check_like_train(x: Tensor, train: Tensor, where: str, part: str) -> None:
-    """Raise ``DataError`` unless one input of ``x`` has the shape and dtype of one input of
-    ``train``.
-    """
+    """Raise ``DataError`` unless inputs of ``x`` have the shape and dtype of those of ``train``."""
     if x.shape[1:] != train.shape[1:] or x.dtype != train.dtype:
         raise DataError(
-            f"{where}: x_{part}: found inputs {_kind(x)}, expected {_kind(train)} as in x_train; "
-            "convert one of them"
+            f"{where}: x_{part}: found inputs {_describe(x)}, expected {_describe(train)} as in "
+            "x_train; convert one of them"
         )
 
 
-def _kind(x: Tensor) -> str:
+def _describe(x: Tensor) -> str:
     return f"{tuple(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}"
 
 
 def fit(x: Tensor) -> Normalization:
-    """Mean and standard deviation over all numbers of ``x`` (N, *input_shape); std 1 if they are
-    all equal.
+    """Mean and standard deviation over all numbers of ``x`` (N, *input_shape).
 
-    Sums in float64 and in a fixed order, so that the result does not depend on the number of
-    threads.
+    The standard deviation is 1 if all numbers are equal. Sums are in float64 and in a fixed order,
+    so that the result does not depend on the number of threads.
     """
     chunks = [x[start : start + _CHUNK].numpy() for start in range(0, len(x), _CHUNK)]
     mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in chunks) / x.numel()
     variance = sum(float(np.square(chunk - np.float64(mean)).sum()) for chunk in chunks) / x.numel()
-    largest = max(float(np.abs(chunk.astype(np.float64)).max()) for chunk in chunks)
     std = variance**0.5
-    return Normalization(mean, std if std > 1e-6 * largest else 1.0)
+
+    # rounding leaves a little where all numbers are equal
+    largest = max(float(np.abs(chunk.astype(np.float64)).max()) for chunk in chunks)
+    is_spread = std > 1e-6 * largest
+    return Normalization(mean, std if is_spread else 1.0)
 
 
 def _digest(parts: tuple[Split, ...], unlabeled: Tensor, num_classes: int) -> str:
-    arrays = [tensor.numpy() for split in parts for tensor in (split.x, split.y)]
+    arrays = []
+    for split in parts:
+        arrays += [split.x.numpy(), split.y.numpy()]
     return sha256_text(canonical_json([sha256_arrays(*arrays, unlabeled.numpy()), num_classes]))

@@ -1,5 +1,6 @@
-"""``diabetes``: 442 patients, ten measurements each, that come with scikit-learn; the label is a
-real number.
+"""``diabetes``: ten measurements of each of 442 patients; the label is a real number.
+
+It comes with scikit-learn.
 """
 
 from typing import Literal
@@ -26,8 +27,9 @@ class DiabetesSettings(Config):
 
 @DATASETS.register("diabetes")
 def load_diabetes(settings: dict[str, object], where: str) -> Dataset:
-    """Disease progression after a year (25 to 346) from ten measurements, each centered and scaled
-    alike.
+    """Disease progression after a year, 25 to 346, from ten measurements.
+
+    scikit-learn centers each measurement and scales all of them alike.
 
     Raises:
         ConfigError: settings it does not take.

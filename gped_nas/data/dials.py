@@ -1,7 +1,7 @@
-"""The two uncertainty dials of the paper: they change the data, so that its posterior becomes more
-uncertain.
+"""The two uncertainty dials of the paper, which make the posterior more uncertain.
 
-In a search space they stand next to ``dataset:``, as ``data: {mask: 4, subsample: 200}``.
+They change the data. In a search space they stand next to ``dataset:``, as
+``data: {mask: 4, subsample: 200}``.
 
 ``mask`` sets a square patch of every image to zero, in the dataset's own range (black where 0 is
 black), in all of its channels: in train, validation, test and unlabeled inputs alike. The place is
@@ -56,37 +56,40 @@ def turn(dataset: Dataset, cfg: DataConfig, where: str) -> Dataset:
         DataError: the subset holds one class.
     """
     if cfg.mask is not None:
-        dataset = _masked(dataset, cfg.mask, cfg.seed, where)
+        dataset = _mask(dataset, cfg.mask, cfg.seed, where)
     if cfg.subsample is not None:
-        dataset = _subsampled(dataset, cfg.subsample, cfg.seed, where)
+        dataset = _subsample(dataset, cfg.subsample, cfg.seed, where)
     return dataset
 
 
-def _masked(dataset: Dataset, side: int, seed: int, where: str) -> Dataset:
+def _mask(dataset: Dataset, side: int, seed: int, where: str) -> Dataset:
     shape = dataset.input_shape
     if len(shape) != 3:
         raise ConfigError(
             f"{where}.mask: dataset '{dataset.name}' holds inputs of shape {shape}, expected "
-            "images (channels, height, "
-            "width); remove the mask"
+            "images (channels, height, width); remove the mask"
         )
     if side > min(shape[1:]):
         raise ConfigError(
             f"{where}.mask: found {side}, expected at most {min(shape[1:])}, the shorter side of "
-            "the images of dataset "
-            f"'{dataset.name}'"
+            f"the images of dataset '{dataset.name}'"
         )
 
-    def masked(part: Part, x: Tensor) -> Tensor:
+    def mask(part: Part, x: Tensor) -> Tensor:
         generator = rng.generator(seed, "mask", first_part(part))
-        place = torch.rand((len(x), 2), generator=generator, dtype=torch.float64)
-        return patched(x, side, place)
+        corner_N2 = torch.rand((len(x), 2), generator=generator, dtype=torch.float64)
+        return patch(x, side, corner_N2)
 
-    train, validation, test = (
-        replace(dataset.split(part), x=masked(part, dataset.split(part).x))
-        for part in ("train", "validation", "test")
-    )
-    unlabeled = masked("unlabeled", dataset.unlabeled)
+    def mask_split(part: Part) -> Split:
+        split = dataset.split(part)
+        return replace(split, x=mask(part, split.x))
+
+    train = mask_split("train")
+    validation = mask_split("validation")
+    test = mask_split("test")
+    unlabeled = mask("unlabeled", dataset.unlabeled)
+
+    patch_text = f"a patch of {side} x {side} pixels of every input is zero (seed {seed})"
     return replace(
         dataset,
         train=train,
@@ -95,55 +98,67 @@ def _masked(dataset: Dataset, side: int, seed: int, where: str) -> Dataset:
         unlabeled=unlabeled,
         normalization=fit(train.x),
         digest=_digest(dataset, train.x, validation.x, test.x, unlabeled),
-        split_text=f"{dataset.split_text}; a patch of {side} x {side} pixels of every input is zero (seed {seed})",
+        split_text=f"{dataset.split_text}; {patch_text}",
     )
 
 
-def patched(x: Tensor, side: int, place: Tensor) -> Tensor:
+def patch(x: Tensor, side: int, corner_N2: Tensor) -> Tensor:
     """A copy of images (N, channels, H, W) with a square patch of each set to zero.
 
     Args:
         x: images.
         side: of the patch, pixels; at most H and W.
-        place: (N, 2) numbers in [0, 1): the upper left corner among the (H - side + 1) rows and (W
-            - side + 1) columns that it can have.
+        corner_N2: numbers in [0, 1): the patch's upper left corner, as a share of the
+            (H - side + 1) rows and (W - side + 1) columns where it can be.
     """
     height, width = x.shape[2:]
-    corner = (place * torch.tensor([height - side + 1, width - side + 1])).long()
-    row, column = torch.arange(height), torch.arange(width)
-    in_rows = (row >= corner[:, :1]) & (row < corner[:, :1] + side)
-    in_columns = (column >= corner[:, 1:]) & (column < corner[:, 1:] + side)
+    num_places = torch.tensor([height - side + 1, width - side + 1])
+    corner = (corner_N2 * num_places).long()
+    top = corner[:, :1]
+    left_edge = corner[:, 1:]
+
+    row = torch.arange(height)
+    column = torch.arange(width)
+    in_rows = (row >= top) & (row < top + side)
+    in_columns = (column >= left_edge) & (column < left_edge + side)
     inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]
     return x.masked_fill(inside, 0)
 
 
-def _subsampled(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
-    train, total = dataset.train, len(dataset.train)
+def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
+    train = dataset.train
+    total = len(train)
     if num >= total:
         raise ConfigError(
             f"{where}.subsample: found {num}, expected fewer than the {total} training examples of "
-            "dataset "
-            f"'{dataset.name}'; remove it to keep all labels"
+            f"dataset '{dataset.name}'; remove it to keep all labels"
         )
+
     order = torch.randperm(total, generator=rng.generator(seed, "subsample"))
-    kept, rest = order[:num].sort().values, order[num:].sort().values
-    if not bool((train.y[kept] != train.y[kept[0]]).any()):
+    labeled = order[:num].sort().values
+    rest = order[num:].sort().values
+    labels = train.y[labeled]
+    if not bool((labels != labels[0]).any()):
         raise DataError(
             f"{where}.subsample: the {num} examples are all of one class, expected two; keep more "
             "of them"
         )
+
+    # inputs are normalized as without the subset: that needs no labels
+    subset_text = (
+        f"{num} of the {total} training examples keep their labels (seed {seed}), the inputs of "
+        "the others are unlabeled"
+    )
     return replace(
         dataset,
-        train=Split(train.x[kept], train.y[kept]),
+        train=Split(train.x[labeled], labels),
         unlabeled=torch.cat([train.x[rest], dataset.unlabeled]),
-        label_normalization=fit(train.y[kept]) if dataset.label_normalization else None,
-        digest=_digest(dataset, kept),
-        split_text=f"{dataset.split_text}; {num} of the {total} training examples keep their labels (seed {seed}), "
-        "the inputs of the others are unlabeled",
+        label_normalization=fit(labels) if dataset.label_normalization else None,
+        digest=_digest(dataset, labeled),
+        split_text=f"{dataset.split_text}; {subset_text}",
     )
 
 
 def _digest(dataset: Dataset, *changed: Tensor) -> str:
-    return sha256_text(
-        canonical_json([dataset.digest, sha256_arrays(*(tensor.numpy() for tensor in changed))])
-    )
+    arrays = [tensor.numpy() for tensor in changed]
+    return sha256_text(canonical_json([dataset.digest, sha256_arrays(*arrays)]))

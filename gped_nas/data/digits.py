@@ -1,6 +1,4 @@
-"""``digits``: the 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn; needs no
-download.
-"""
+"""``digits``: 1797 handwritten digits of 8 x 8 pixels, which come with scikit-learn."""
 
 from typing import Literal
 

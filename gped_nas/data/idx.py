@@ -1,5 +1,6 @@
-"""The idx format of MNIST and its like, read without torchvision, which takes 160 MiB and two
-seconds to import.
+"""The idx format of MNIST and its like, read without torchvision.
+
+Importing torchvision takes 160 MiB and two seconds.
 
 A file is two zero bytes, 8 for uint8, the number of axes, the length of each as big-endian 32-bit
 numbers, then the numbers themselves in C order.
@@ -39,6 +40,7 @@ def read(path: Path, num_axes: int) -> Array:
     head = data[:start].tobytes()
     if len(head) < start or head[:4] != bytes((0, 0, 8, num_axes)):
         raise ValueError(f"{path.name} does not begin as an idx file of {num_axes} axes does")
+
     shape = tuple(int.from_bytes(head[i : i + 4], "big") for i in range(4, start, 4))
     body = data[start:]
     if len(body) != np.prod(shape, dtype=object):

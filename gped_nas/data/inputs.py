@@ -1,8 +1,10 @@
 """Inputs for a quick look at a student: arrays in the data's own range, and image files.
 
-.npy          one array; of one input or of several, channel first or last, the channel may be left
-out if there is one .npz          the same, where it holds one array or one called ``x`` .png, .jpg
-one image; made gray or RGB as the student's inputs are, never resized; values are 0 to 255
+* ``.npy``: one array, of one input or of several; channel first or last, and where there is one
+  channel it may be left out.
+* ``.npz``: the same, where it holds one array or one called ``x``.
+* ``.png``, ``.jpg``: one image. It is made gray or RGB as the student's inputs are, and never
+  resized; values are 0 to 255.
 """
 
 import warnings
@@ -21,9 +23,7 @@ from gped_nas.io import NPY_ERRORS, Array, environment
 _MODES = {1: "L", 3: "RGB"}
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 _FAR = 10.0
-"""Standard deviations from the training mean at which an image is in another range than the data
-were.
-"""
+"""Standard deviations from the training mean, beyond which an image is in another range."""
 
 
 def read_inputs(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Tensor:
@@ -38,22 +38,29 @@ def read_inputs(path: Path, input_shape: tuple[int, ...], normalization: Normali
         DataError: missing, of another kind, damaged, not finite, or of another shape.
         EnvironmentProblem: it cannot be read.
     """
-    kinds: dict[str, Callable[[Path], Array]] = {
-        ".npy": _npy,
-        ".npz": _npz,
-        **dict.fromkeys(
-            (".png", ".jpg", ".jpeg"), lambda path: _image(path, input_shape, normalization)
-        ),
+
+    def read_image(path: Path) -> Array:
+        return _read_image(path, input_shape, normalization)
+
+    readers: dict[str, Callable[[Path], Array]] = {
+        ".npy": _read_npy,
+        ".npz": _read_npz,
+        ".png": read_image,
+        ".jpg": read_image,
+        ".jpeg": read_image,
     }
-    read = kinds.get(path.suffix.lower())
+    read = readers.get(path.suffix.lower())
     if read is None:
         raise DataError(
-            f"{path}: found the ending '{path.suffix}', expected one of {', '.join(kinds)}"
+            f"{path}: found the ending '{path.suffix}', expected one of {', '.join(readers)}"
         )
     if not path.is_file():
         raise DataError(f"{path}: no such file (looked from {Path.cwd()})")
+
+    # opened once in vain: the readers take every refusal for a damaged file
     with environment("read", path):
         path.open("rb").close()
+
     array = read(path)
     if array.dtype.kind not in "iuf":
         raise DataError(
@@ -67,10 +74,12 @@ def read_inputs(path: Path, input_shape: tuple[int, ...], normalization: Normali
             f"{path}: holds values that are NaN, infinite or beyond float32, expected finite "
             "numbers"
         )
-    return torch.from_numpy(np.ascontiguousarray(_shaped(array, input_shape, path)))
+
+    inputs = _bring_into_shape(array, input_shape, path)
+    return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
-def _npy(path: Path) -> Array:
+def _read_npy(path: Path) -> Array:
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -84,19 +93,23 @@ def _npy(path: Path) -> Array:
     return array
 
 
-def _npz(path: Path) -> Array:
-    # what numpy and zipfile raise on archives that are truncated, corrupt or lie about their size
-    # is no closed list
+def _read_npz(path: Path) -> Array:
+    array = None
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             names = list(archive.files)
-            name = "x" if "x" in names else names[0] if len(names) == 1 else None
-            array = None if name is None else archive[name]
+            if "x" in names:
+                array = archive["x"]
+            elif len(names) == 1:
+                array = archive[names[0]]
+    # what numpy and zipfile raise on archives that are truncated, corrupt or lie about their size
+    # is no closed list
     except Exception as error:
         raise DataError(
             f"{path}: not a readable .npz ({error}); write it again with numpy.savez"
         ) from None
+
     if not isinstance(array, np.ndarray):
         raise DataError(
             f"{path}: found the arrays {', '.join(names) or 'none'}, expected one, or one called "
@@ -105,7 +118,7 @@ def _npz(path: Path) -> Array:
     return array
 
 
-def _image(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Array:
+def _read_image(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Array:
     from PIL import Image  # comes with torchvision; few runs need it
 
     if len(input_shape) != 3 or input_shape[0] not in _MODES:
@@ -113,6 +126,8 @@ def _image(path: Path, input_shape: tuple[int, ...], normalization: Normalizatio
             f"{path}: this student takes inputs of shape {input_shape}, not images; give them as "
             ".npy"
         )
+    channels, height, width = input_shape
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an image of absurd size is warned of only
@@ -122,41 +137,45 @@ def _image(path: Path, input_shape: tuple[int, ...], normalization: Normalizatio
                         f"{path}: found pixels of mode '{image.mode}', expected 8 bits; give them "
                         "as .npy"
                     )
-                size, pixels = image.size, np.asarray(image.convert(_MODES[input_shape[0]]))
+                size = image.size
+                pixels = np.asarray(image.convert(_MODES[channels]))
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable image ({error})") from None
-    if size != (input_shape[2], input_shape[1]):
+
+    if size != (width, height):
         raise DataError(
-            f"{path}: found {size[0]} x {size[1]} pixels, expected {input_shape[2]} x "
-            f"{input_shape[1]}; it is not "
+            f"{path}: found {size[0]} x {size[1]} pixels, expected {width} x {height}; it is not "
             "resized, since how would change the answer: do it as the training data were made"
         )
     if abs(255 - normalization.mean) > _FAR * normalization.std:
         raise DataError(
             f"{path}: an image has values from 0 to 255, but this student was trained on numbers "
-            "of mean "
-            f"{normalization.mean:.3g} and standard deviation {normalization.std:.3g}; give such "
-            "pixels as .npy"
+            f"of mean {normalization.mean:.3g} and standard deviation {normalization.std:.3g}; "
+            "give such pixels as .npy"
         )
     return pixels if pixels.ndim == 3 else pixels[None]
 
 
-def _shaped(array: Array, shape: tuple[int, ...], path: Path) -> Array:
-    """As (N, *shape): one input or several, channel first, or last, or left out where there is one."""
-    if array.ndim == len(shape):
-        array = array[None] if array.shape == shape or _last(shape) == array.shape else array
-    if len(shape) == 3 and shape[0] == 1 and array.shape[-2:] == shape[1:] and array.ndim in (2, 3):
+def _bring_into_shape(array: Array, shape: tuple[int, ...], path: Path) -> Array:
+    """One input or several as (N, *shape).
+
+    The channel may be first, last, or left out where there is one.
+    """
+    channel_last = (*shape[1:], shape[0])
+    if array.shape in (shape, channel_last):
+        array = array[None]
+
+    is_gray = len(shape) == 3 and shape[0] == 1
+    if is_gray and array.ndim in (2, 3) and array.shape[-2:] == shape[1:]:
         array = array.reshape(-1, *shape)
+
     if array.shape[1:] == shape:
         return array
-    if len(shape) == 3 and array.shape[1:] == _last(shape):
+    if len(shape) == 3 and array.shape[1:] == channel_last:
         return array.transpose(0, 3, 1, 2)
+
     expected = ", ".join(map(str, shape))
+    comma = "," if len(shape) == 1 else ""
     raise DataError(
-        f"{path}: found shape {array.shape}, expected (N, {expected}) or "
-        f"({expected}{',' * (len(shape) == 1)})"
+        f"{path}: found shape {array.shape}, expected (N, {expected}) or ({expected}{comma})"
     )
-
-
-def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape[1:], shape[0])

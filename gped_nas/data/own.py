@@ -1,11 +1,15 @@
 """``npz``: a dataset of the user's own, one file of plain arrays as ``numpy.savez`` writes it.
 
-    x_train      (N, D) vectors, (N, height, width) or (N, height, width, channels) images; integers
-    or floats y_train      (N,) integer labels, counted from 0; with ``task: regression`` real
-    numbers in a unit of your own x_test       as x_train, of the same dtype and shape of one input;
-    without it a test part is carved y_test       as y_train; comes with x_test x_pool       as
-    x_train: unlabeled inputs that students may be distilled on class_names  (C,) text, one name a
-    class; without it classes are called by number and none may be empty
+* ``x_train``: (N, D) vectors, (N, height, width) or (N, height, width, channels) images; integers
+  or floats.
+* ``y_train``: (N,) integer labels, counted from 0; with ``task: regression`` real numbers in a unit
+  of your own.
+* ``x_test``: as ``x_train``, of the same dtype and shape of one input; without it a test part is
+  carved.
+* ``y_test``: as ``y_train``; comes with ``x_test``.
+* ``x_pool``: as ``x_train``: unlabeled inputs that students may be distilled on.
+* ``class_names``: (C,) text, one name a class; without it classes are called by number and none may
+  be empty.
 
 Every array but the first two is optional. Pickled data is never read.
 """
@@ -44,9 +48,7 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy and zipfile raise on files that are truncated, corrupt, encrypted or lie about their
-size.
-"""
+"""What numpy and zipfile raise on files that are truncated, corrupt, encrypted or lie on size."""
 
 
 class NpzSettings(Config):
@@ -70,8 +72,9 @@ class NpzSettings(Config):
 
 @DATASETS.register("npz")
 def load_npz(settings: dict[str, object], where: str) -> Dataset:
-    """The user's arrays as a dataset; inputs become (D,), (1, height, width) or (channels, height,
-    width).
+    """The user's arrays as a dataset.
+
+    Inputs become (D,), (1, height, width) or (channels, height, width).
 
     Raises:
         ConfigError: settings it does not take.
@@ -82,16 +85,24 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
     cfg = parse(NpzSettings, settings, where)
     arrays = _read(Path(cfg.path))
     read_labels = _class_labels if cfg.task == "classification" else _real_labels
+
     train = Split(_inputs(arrays, "x_train", cfg.path), read_labels(arrays, "y_train", cfg.path))
+    labels = train.y
     test: Split | float = cfg.test
     if "x_test" in arrays:
         test = Split(_inputs(arrays, "x_test", cfg.path), read_labels(arrays, "y_test", cfg.path))
+        labels = torch.cat([train.y, test.y])
     unlabeled = _inputs(arrays, "x_pool", cfg.path) if "x_pool" in arrays else None
-    labels = torch.cat([train.y, test.y]) if isinstance(test, Split) else train.y
+
+    # a class may have examples in the test part alone
+    class_names: tuple[str, ...] = ()
+    if cfg.task == "classification":
+        class_names = _class_names(arrays, labels, cfg.path)
+
     return build(
         cfg.name,
         train,
-        class_names=_class_names(arrays, labels, cfg.path) if cfg.task == "classification" else (),
+        class_names=class_names,
         test=test,
         validation=cfg.validation,
         seed=cfg.seed,
@@ -110,6 +121,7 @@ def _read(path: Path) -> dict[str, Array]:
                 f"{path}: not a readable .npz ({error}); write it again with numpy.savez, plain "
                 "arrays"
             ) from None
+
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DataError(
                 f"{path}: found a single array, expected an .npz with x_train and y_train; use "
@@ -134,19 +146,19 @@ def _open(path: Path) -> BinaryIO:
         ) from None
 
 
-def _check_names(found: list[str], path: Path) -> None:
-    for name in found:
+def _check_names(names: list[str], path: Path) -> None:
+    for name in names:
         if name not in _ARRAYS:
             raise DataError(f"{path}: {name}: unknown array{nearest(name, _ARRAYS)}")
+
     for name, partner in (("x_test", "y_test"), ("y_test", "x_test")):
-        if name in found and partner not in found:
+        if name in names and partner not in names:
             raise DataError(f"{path}: {partner}: missing beside {name}; add it or leave both out")
+
     for name in ("x_train", "y_train"):
-        if name not in found:
-            raise DataError(
-                f"{path}: {name}: missing; found {', '.join(found) or 'no arrays'}; add it to the "
-                "file"
-            )
+        if name not in names:
+            present = ", ".join(names) or "no arrays"
+            raise DataError(f"{path}: {name}: missing; found {present}; add it to the file")
 
 
 def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
@@ -176,42 +188,44 @@ def _inputs(arrays: dict[str, Array], name: str, path: str) -> Tensor:
             f"{path}: {name}: found dtype {x.dtype}, expected integers or floats; convert it with "
             "astype"
         )
+
+    # a NaN compares as false, so it is asked what is not within the bound
     with np.errstate(over="ignore"):
-        wrong = ~(np.abs(x.astype(np.float32)) <= _LARGEST)
-    if wrong.any():
-        first = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+        is_wrong = ~(np.abs(x.astype(np.float32)) <= _LARGEST)
+    if is_wrong.any():
+        index = tuple(int(i) for i in np.unravel_index(int(is_wrong.argmax()), is_wrong.shape))
         raise DataError(
-            f"{path}: {name}: found {int(wrong.sum())} values that are NaN, infinite or beyond "
-            f"{_LARGEST:g}, "
-            f"the first at index {first}, expected finite numbers; remove those examples or fill "
-            "them in"
+            f"{path}: {name}: found {int(is_wrong.sum())} values that are NaN, infinite or beyond "
+            f"{_LARGEST:g}, the first at index {index}, expected finite numbers; remove those "
+            "examples or fill them in"
         )
-    return torch.from_numpy(
-        np.ascontiguousarray(_channel_first(x, f"{path}: {name}").astype(_torch_dtype(x.dtype)))
-    )
+
+    inputs = _channel_first(x, f"{path}: {name}").astype(_torch_dtype(x.dtype))
+    return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
-def _channel_first(x: Array, place: str) -> Array:
+def _channel_first(x: Array, label: str) -> Array:
     if x.ndim == 2:
         return x
     if x.ndim == 3:
         return x[:, None]
     if x.ndim != 4:
         raise DataError(
-            f"{place}: found shape {x.shape}, expected (N, D), (N, height, width) or "
+            f"{label}: found shape {x.shape}, expected (N, D), (N, height, width) or "
             "(N, height, width, channels); use reshape"
         )
     if x.shape[1] <= 4 < x.shape[3]:
         raise DataError(
-            f"{place}: found shape {x.shape}, which looks channel first, expected "
+            f"{label}: found shape {x.shape}, which looks channel first, expected "
             "(N, height, width, channels); use transpose(0, 2, 3, 1)"
         )
     return x.transpose(0, 3, 1, 2)
 
 
 def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The same dtype in native byte order, or float64 where torch lacks it (wide unsigned, long
-    double).
+    """The same dtype in native byte order, or float64 where torch lacks it.
+
+    It lacks wide unsigned integers and long doubles.
     """
     native = dtype.newbyteorder("=")
     return native if native.name in _TORCH_DTYPES else np.dtype(np.float64)
@@ -223,8 +237,7 @@ def _class_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
     if y.dtype.kind not in "iu":
         raise DataError(
             f"{path}: {name}: found dtype {y.dtype}, expected integer labels; use astype('int64'), "
-            "or set "
-            "dataset.task: regression if they are real numbers"
+            "or set dataset.task: regression if they are real numbers"
         )
     if y.ndim != 1:
         raise DataError(
@@ -253,24 +266,25 @@ def _real_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
 
 
 def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[str, ...]:
-    """The names given, or the numbers of the classes found, which must then be 0, 1, 2, ... without
-    a gap.
-    """
+    """The user's names of classes, or the labels as text, which must then have no gap from 0 on."""
     if "class_names" in arrays:
         names = arrays["class_names"]
-        if names.dtype.kind != "U" or names.ndim != 1 or len(set(names.tolist())) != len(names):
+        is_text = names.dtype.kind == "U" and names.ndim == 1
+        if not is_text or len(set(names.tolist())) != len(names):
             raise DataError(
                 f"{path}: class_names: found {names.dtype} of shape {names.shape}, expected "
-                "distinct text of "
-                "shape (C,); give one name a class"
+                "distinct text of shape (C,); give one name a class"
             )
         return tuple(names.tolist())
-    found = np.unique(labels.numpy()).tolist()
-    if found != list(range(len(found))):
-        shown = ", ".join(str(label) for label in found[:5]) + (", ..." if len(found) > 5 else "")
+
+    classes = np.unique(labels.numpy()).tolist()
+    if classes != list(range(len(classes))):
+        examples = ", ".join(str(label) for label in classes[:5])
+        if len(classes) > 5:
+            examples += ", ..."
         raise DataError(
-            f"{path}: y_train: found the labels {shown}, expected 0 to {len(found) - 1} without "
-            "gaps; number "
-            "the classes from 0, or name every class in class_names if some have no example"
+            f"{path}: y_train: found the labels {examples}, expected 0 to {len(classes) - 1} "
+            "without gaps; number the classes from 0, or name every class in class_names if some "
+            "have no example"
         )
-    return tuple(str(label) for label in found)
+    return tuple(str(label) for label in classes)

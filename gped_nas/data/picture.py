@@ -3,6 +3,7 @@
 Source: W3C, Portable Network Graphics (third edition), sections 5.3 and 11.2.
 """
 
+import math
 import struct
 import zlib
 
@@ -21,18 +22,16 @@ def is_picture(input_shape: tuple[int, ...]) -> bool:
 
 
 def png(raw: Tensor, low: float, high: float) -> bytes:
-    """A raw input (1 or 3, height, width) as a PNG file, its numbers from ``low`` to ``high`` as
-    black to white.
-    """
-    step = -(-max(raw.shape[1:]) // MAX_SIDE)
+    """A raw input (1 or 3, height, width) as a PNG file; ``low`` is black and ``high`` white."""
+    step = math.ceil(max(raw.shape[1:]) / MAX_SIDE)
     span = high - low if high > low else 1.0
-    pixels = (
-        ((raw[:, ::step, ::step].double() - low) / span * 255).round().clamp(0, 255).to(torch.uint8)
-    )
+    shares = (raw[:, ::step, ::step].double() - low) / span
+    pixels = (shares * 255).round().clamp(0, 255).to(torch.uint8)
+
     channels, height, width = pixels.shape
     lines = pixels.permute(1, 2, 0).reshape(height, width * channels).numpy()
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPE[channels], 0, 0, 0)
-    body = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines), 9)
+    body = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines), 9)  # filter 0: none
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 

@@ -53,17 +53,21 @@ def load_linear_gaussian(settings: dict[str, object], where: str) -> Dataset:
     coefficients = torch.randn(cfg.num_inputs + 1, generator=generator, dtype=torch.float64)
     x = torch.randn(cfg.num_examples, cfg.num_inputs, generator=generator, dtype=torch.float64)
     noise = cfg.noise_std * torch.randn(cfg.num_examples, generator=generator, dtype=torch.float64)
+    y = x @ coefficients[:-1] + coefficients[-1] + noise
+
+    # drawn last, so that their number changes no example
+    pool_shape = (cfg.num_unlabeled, cfg.num_inputs)
+    unlabeled = torch.randn(pool_shape, generator=generator, dtype=torch.float64)
+
     return build(
         cfg.name,
-        Split(x.float(), x @ coefficients[:-1] + coefficients[-1] + noise),
+        Split(x.float(), y),
         class_names=(),
         test=cfg.test,
         validation=cfg.validation,
         seed=cfg.seed,
         where=where,
-        unlabeled=torch.randn(
-            cfg.num_unlabeled, cfg.num_inputs, generator=generator, dtype=torch.float64
-        ).float(),
+        unlabeled=unlabeled.float(),
     )
 
 
@@ -83,10 +87,10 @@ class LinearPosterior:
 
     def predictive(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (N,) and variance (N,), noise included, of the label at inputs (N, D)."""
-        features = _with_one(x)
-        return features @ self.mean, (features @ self.covariance * features).sum(
-            1
-        ) + self.noise_std**2
+        features = _append_one(x)
+        mean = features @ self.mean
+        variance = (features @ self.covariance * features).sum(1) + self.noise_std**2
+        return mean, variance
 
 
 def exact_posterior(x: Tensor, y: Tensor, *, precision: float, noise_std: float) -> LinearPosterior:
@@ -103,17 +107,13 @@ def exact_posterior(x: Tensor, y: Tensor, *, precision: float, noise_std: float)
 
     Source: Bishop 2006, Pattern Recognition and Machine Learning, equations 3.53 and 3.54.
     """
-    features = _with_one(x)
-    information = (
-        precision * torch.eye(features.shape[1], dtype=torch.float64)
-        + features.mT @ features / noise_std**2
-    )
-    covariance = torch.linalg.inv(information)
-    return LinearPosterior(
-        covariance @ features.mT @ y.double() / noise_std**2, covariance, noise_std
-    )
+    features = _append_one(x)
+    prior = precision * torch.eye(features.shape[1], dtype=torch.float64)
+    covariance = torch.linalg.inv(prior + features.mT @ features / noise_std**2)
+    mean = covariance @ features.mT @ y.double() / noise_std**2
+    return LinearPosterior(mean, covariance, noise_std)
 
 
-def _with_one(x: Tensor) -> Tensor:
+def _append_one(x: Tensor) -> Tensor:
     features = x.double().flatten(1)
     return torch.cat([features, torch.ones_like(features[:, :1])], 1)

@@ -1,5 +1,4 @@
-"""Views: an input policy applied to a part of the dataset gives the inputs where students meet the
-teacher.
+"""Views: the inputs where students meet the teacher, an input policy applied to a part of the data.
 
 A policy is one registered ``Policy``: its settings and a function on normalized inputs. In a search
 space it is written ``{policy: noise, std: 0.1}``. Labels are never touched: students learn the
@@ -30,9 +29,11 @@ C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
 C = TypeVar("C", bound=Config)
 
 Answers = Callable[[Tensor], Tensor]
-"""Normalized inputs (N, *input_shape) to the answers (S, N, C) of a few posterior samples,
-probabilities of classes or means of a real label, in the dtype of the inputs and with gradients
-with respect to them."""
+"""Normalized inputs (N, *input_shape) to the answers (S, N, C) of a few posterior samples.
+
+Answers are probabilities of classes or means of a real label. They are in the dtype of the inputs
+and have gradients with respect to them.
+"""
 
 _BATCH = 2048
 
@@ -115,13 +116,16 @@ class View:
         }
         if self.dtype != "float32":
             key["dtype"] = self.dtype
-        return {**key, "samples": self.samples} if self.samples else key
+        if self.samples:
+            key["samples"] = self.samples
+        return key
 
     @property
     def name(self) -> str:
         """A file name of the view: ``distillation-noise-1a2b3c4d``."""
         policy = re.sub(r"[^A-Za-z0-9_]", "_", self.policy)
-        return f"{first_part(self.part)}-{policy}-{sha256_text(canonical_json(self.key()))[:8]}"
+        digest = sha256_text(canonical_json(self.key()))
+        return f"{first_part(self.part)}-{policy}-{digest[:8]}"
 
     @property
     def num_samples(self) -> int:
@@ -129,14 +133,17 @@ class View:
         return POLICIES[self.policy].num_samples(self._config())
 
     def inputs(self, dataset: Dataset, answers: Answers = _no_samples) -> Tensor:
-        """Normalized float32 inputs (N, *input_shape), the same at every call with the same
-        posterior samples.
+        """Normalized float32 inputs (N, *input_shape).
+
+        They are the same at every call with the same posterior samples.
 
         Raises:
             ConfigError: the policy asks posterior samples and none were given.
         """
-        settings, part = canonical_json(dict(self.settings)), first_part(self.part)
+        part = first_part(self.part)
+        settings = canonical_json(dict(self.settings))
         generator = rng.generator(self.seed, "view", self.policy, part, settings)
+
         x = dataset.inputs(self.part)
         policy = POLICIES[self.policy]
         moved: Tensor = policy.apply(self._config(), x, generator=generator, answers=answers)
@@ -151,8 +158,8 @@ class View:
         if not len(dataset.raw(self.part)):
             raise DataError(
                 f"{where}: policy '{self.policy}' takes the {self.part} inputs of dataset "
-                f"'{dataset.name}', and it has "
-                "none; bring them (x_pool of an npz) or remove the view"
+                f"'{dataset.name}', and it has none; bring them (x_pool of an npz) or remove the "
+                "view"
             )
 
     def _config(self) -> Any:
@@ -181,10 +188,12 @@ def parse_view(
     """
     policy = POLICIES.named(settings, "policy", where)
     cfg = parse(policy.settings, settings, where)
+
     resolved = cfg.model_dump(mode="json")
+    name = resolved.pop("policy")
     if resolved.get("draw") == 0:
         del resolved["draw"]  # the first draw is named as it was before there were others
-    return View(resolved.pop("policy"), resolved, part or policy.part, seed, dtype)
+    return View(name, resolved, part or policy.part, seed, dtype)
 
 
 class CleanSettings(Config):
@@ -204,8 +213,9 @@ def _as_they_are(cfg: Config, x: Tensor, *, generator: torch.Generator, answers:
 
 
 class DrawnSettings(Config):
-    """Settings of a policy that draws; views with other numbers are other draws, and training
-    cycles through all.
+    """Settings of a policy that draws.
+
+    Views with other numbers are other draws, and training cycles through all of them.
     """
 
     draw: int = Field(0, ge=0, description="which draw of the policy it is")
@@ -244,15 +254,14 @@ class MixupSettings(DrawnSettings):
 
 def _mix(cfg: MixupSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
     partner = torch.randperm(len(x), generator=generator)
-    seed = int(
-        torch.randint(2**62, (), generator=generator)
-    )  # torch draws no Beta from a generator of one's own
-    weight = np.random.default_rng(seed).beta(
-        cfg.alpha, cfg.alpha, size=(len(x),) + (1,) * (x.dim() - 1)
-    )
-    return x[partner].lerp_(
-        x, torch.from_numpy(weight).to(x)
-    )  # in place: of large inputs no more than two copies exist
+
+    # torch draws no Beta from a generator of one's own
+    seed = int(torch.randint(2**62, (), generator=generator))
+    size = (len(x),) + (1,) * (x.dim() - 1)
+    weight = np.random.default_rng(seed).beta(cfg.alpha, cfg.alpha, size=size)
+
+    # in place: of large inputs no more than two copies exist
+    return x[partner].lerp_(x, torch.from_numpy(weight).to(x))
 
 
 class DisagreementSettings(Config):
@@ -282,22 +291,21 @@ def _climb(
     cfg: DisagreementSettings, x: Tensor, *, generator: torch.Generator, answers: Answers
 ) -> Tensor:
     length = cfg.distance * x[0].numel() ** 0.5
-    return torch.cat([part + length * _uphill(part, answers) for part in torch.split(x, _BATCH)])
+    batches = torch.split(x, _BATCH)
+    return torch.cat([batch + length * _uphill(batch, answers) for batch in batches])
 
 
 def _uphill(x: Tensor, answers: Answers) -> Tensor:
-    """The direction in which disagreement grows fastest, of length 1; 0 where no number of the
-    gradient is left.
-    """
-    asked = (
-        x.detach().double().requires_grad_()
-    )  # where all samples are sure, float32 would lose the whole gradient
+    """The direction in which disagreement grows fastest, of length 1; 0 where it grows nowhere."""
+    # where all samples are sure, float32 would lose the whole gradient
+    asked = x.detach().double().requires_grad_()
     disagreement = answers(asked).var(0, correction=0).sum()
     gradient = torch.autograd.grad(disagreement, asked)[0]
-    rows, tiny = gradient.flatten(1), torch.finfo(gradient.dtype).tiny
-    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(
-        tiny
-    )  # squares of tiny numbers would vanish
+
+    # scaled by the largest number first: squares of tiny ones would vanish
+    rows = gradient.flatten(1)
+    tiny = torch.finfo(gradient.dtype).tiny
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(tiny)
     return F.normalize(rows, dim=1).view_as(x).to(x)
 
 

@@ -1,5 +1,6 @@
-"""``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100``, ``svhn``, as torchvision
-reads them.
+"""Datasets of pictures as torchvision reads them: MNIST and its like, CIFAR and SVHN.
+
+Their names are ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100`` and ``svhn``.
 
 Files lie where torchvision puts them, under ``$GPED_DATA`` or the folder ``data`` of the cache
 (``$GPED_CACHE`` or the platform's user cache): ``MNIST/raw/train-images-idx3-ubyte``,
@@ -40,12 +41,14 @@ class VisionSettings(Config):
 
 
 def data_root() -> Path:
-    """The folder of downloaded datasets: ``$GPED_DATA``, or ``data`` in ``$GPED_CACHE`` or the user
-    cache.
+    """The folder of downloaded datasets.
+
+    It is ``$GPED_DATA``, or ``data`` in ``$GPED_CACHE`` or in the user cache.
     """
     if root := os.environ.get("GPED_DATA"):
         return Path(root).expanduser()
-    return Path(os.environ.get("GPED_CACHE") or platformdirs.user_cache_dir("gped-nas")) / "data"
+    cache = os.environ.get("GPED_CACHE") or platformdirs.user_cache_dir("gped-nas")
+    return Path(cache) / "data"
 
 
 def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
@@ -59,17 +62,18 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
     cfg = parse(VisionSettings, settings, where)
     root = data_root()
     files = _files(class_name, root)
+
     with environment("read", root):
-        missing = [file for file in files if not file.is_file() and not _packed(file).is_file()]
+        missing = [file for file in files if not _is_there(file)]
     if missing and cfg.download:
         _download(class_name, root, cfg.name)
     elif missing:
         raise EnvironmentProblem(
             f"dataset '{cfg.name}': {missing[0]} is missing ({len(missing)} of {len(files)} files "
-            "are); "
-            "add `--set dataset.download=true`, put the files there, or point GPED_DATA (now "
+            "are); add `--set dataset.download=true`, put the files there, or point GPED_DATA (now "
             f"{root}) at them"
         )
+
     train, test, class_names = _read(class_name, root, files)
     return build(
         cfg.name,
@@ -93,17 +97,21 @@ def _files(class_name: str, root: Path) -> list[Path]:
     """The files that a torchvision class reads."""
     if class_name in idx.CLASS_NAMES:
         return [root / class_name / "raw" / name for name in idx.FILES]
+
     source = _source(class_name)
-    if hasattr(source, "split_list"):
+    if hasattr(source, "split_list"):  # SVHN
         return [root / source.split_list[part][1] for part in ("train", "test")]
-    names = [name for name, _ in source.train_list + source.test_list] + [source.meta["filename"]]
+
+    names = [name for name, _ in source.train_list + source.test_list]
+    names.append(source.meta["filename"])
     return [root / source.base_folder / name for name in names]
 
 
 def _open(class_name: str, root: Path, part: str, *, download: bool) -> Any:
     source = _source(class_name)
-    which = {"split": part} if hasattr(source, "split_list") else {"train": part == "train"}
-    return source(str(root), download=download, **which)
+    if hasattr(source, "split_list"):  # SVHN
+        return source(str(root), download=download, split=part)
+    return source(str(root), download=download, train=part == "train")
 
 
 def _download(class_name: str, root: Path, name: str) -> None:
@@ -113,31 +121,30 @@ def _download(class_name: str, root: Path, name: str) -> None:
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
         raise EnvironmentProblem(
             f"dataset '{name}': the download to {root} failed: {_reason(error)}; check the network "
-            "and the "
-            "folder, or put the files there by hand"
+            "and the folder, or put the files there by hand"
         ) from error
 
 
 def _read(class_name: str, root: Path, files: list[Path]) -> tuple[Split, Split, tuple[str, ...]]:
-    """The training and test examples of a dataset, and the names of its classes."""
+    """The training and test examples of a dataset, and the names of its classes.
+
+    Raises:
+        DataError: the files are not what they should be.
+        EnvironmentProblem: the operating system refused.
+    """
     folder = files[0].parent
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            readable = _unpacked(root, files, Path(scratch))
+            readable = _unpack(root, files, Path(scratch))
             if class_name in idx.CLASS_NAMES:
-                images, labels, test_images, test_labels = (
-                    idx.read(readable / file.relative_to(root), num_axes)
-                    for file, num_axes in zip(files, (3, 1, 3, 1), strict=True)
-                )
-                given = (
-                    split_of(images[:, None], labels),
-                    split_of(test_images[:, None], test_labels),
-                )
-                return *given, idx.CLASS_NAMES[class_name]
-            train, test = (
-                _open(class_name, readable, part, download=False) for part in ("train", "test")
-            )
-        return _examples(train), _examples(test), tuple(getattr(train, "classes", "0123456789"))
+                train, test = _read_idx([readable / file.relative_to(root) for file in files])
+                return train, test, idx.CLASS_NAMES[class_name]
+
+            opened_train = _open(class_name, readable, "train", download=False)
+            opened_test = _open(class_name, readable, "test", download=False)
+
+        class_names = tuple(getattr(opened_train, "classes", "0123456789"))
+        return _examples(opened_train), _examples(opened_test), class_names
     except Exception as error:  # the readers of idx, pickle and .mat files share no class of errors
         if isinstance(error, OSError) and error.errno:  # the operating system's, not a reader's
             raise EnvironmentProblem(
@@ -150,12 +157,19 @@ def _read(class_name: str, root: Path, files: list[Path]) -> tuple[Split, Split,
         ) from error
 
 
-def _unpacked(root: Path, files: list[Path], scratch: Path) -> Path:
-    """``root``, or ``scratch`` with all the files unpacked when some lie there as the published
-    ``.gz``.
-    """
+def _read_idx(files: list[Path]) -> tuple[Split, Split]:
+    """The training and test examples of four files in the order of ``idx.FILES``."""
+    train_images, train_labels, test_images, test_labels = files
+    train = split_of(idx.read(train_images, 3)[:, None], idx.read(train_labels, 1))
+    test = split_of(idx.read(test_images, 3)[:, None], idx.read(test_labels, 1))
+    return train, test
+
+
+def _unpack(root: Path, files: list[Path], scratch: Path) -> Path:
+    """``root``, or ``scratch`` with all files unpacked where some lie there as published."""
     if all(file.is_file() for file in files):
         return root
+
     for file in files:
         target = scratch / file.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +178,12 @@ def _unpacked(root: Path, files: list[Path], scratch: Path) -> Path:
         else:
             with gzip.open(_packed(file)) as packed, target.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
+
     return scratch
+
+
+def _is_there(file: Path) -> bool:
+    return file.is_file() or _packed(file).is_file()
 
 
 def _packed(file: Path) -> Path:

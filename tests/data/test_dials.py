@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gped_nas.data.base import Dataset, load
-from gped_nas.data.dials import DataConfig, patched, turn
+from gped_nas.data.dials import DataConfig, patch, turn
 from gped_nas.errors import ConfigError, DataError
 
 WHERE = "a.yaml: data"
@@ -40,7 +40,7 @@ def test_a_patch_by_hand() -> None:
     x = torch.arange(1, 25, dtype=torch.uint8).reshape(1, 2, 3, 4)
     # 3 x 4 pixels and side 2: rows 0..1 and columns 0..2 can be the corner; .6 * 2 = 1.2 is row 1,
     # .99 * 3 is column 2
-    out = patched(x, 2, torch.tensor([[0.6, 0.99]], dtype=torch.float64))
+    out = patch(x, 2, torch.tensor([[0.6, 0.99]], dtype=torch.float64))
     assert out[0, 0].tolist() == [[1, 2, 3, 4], [5, 6, 0, 0], [9, 10, 0, 0]]
     assert out[0, 1].tolist() == [[13, 14, 15, 16], [17, 18, 0, 0], [21, 22, 0, 0]]
     assert int(x.min()) == 1
