@@ -29,8 +29,7 @@ COMMON_VALUES = ("group_penalty", "storage_dtype")
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that live and die together: all that belongs to the units of one layer, or of
-        coupled layers.
+    """Parameters that live and die together: all of the units of one layer, or of coupled layers.
 
     Every parameter of ``weights`` and ``followers`` has one row (axis 0) a unit, every reader one
     column or block of columns (axis 1) a unit. A unit is dead when its rows of ``weights`` are
@@ -83,14 +82,15 @@ class Family(ABC):
 
     @property
     def counts(self) -> Mapping[str, str]:
-        """For each genotype value with an entry a layer, the value that says how many entries there
-        are; none by default.
+        """The genotype values with an entry a layer, and the value that counts each one's entries.
+
+        None by default. ``{"width": "depth"}``: ``width`` has ``depth`` entries.
         """
         return {}
 
     @property
     def monotone(self) -> frozenset[str]:
-        """The genotype values with which every cost grows, the others left alone; none by default."""
+        """The genotype values with which every cost grows, the others fixed; none by default."""
         return frozenset()
 
     @property
@@ -134,8 +134,9 @@ class Family(ABC):
 
     @abstractmethod
     def forward(self, params: Params, x: Tensor) -> Tensor:
-        """Raw outputs (B, num_outputs) for normalized inputs (B, *input_shape); any widths, pruned
-        too.
+        """Raw outputs (B, num_outputs) for normalized inputs (B, *input_shape).
+
+        Widths may be any, as pruning leaves them.
 
         Raises:
             KeyError: a parameter is missing.
@@ -150,10 +151,10 @@ class Family(ABC):
         return initialize(shapes, generator=generator)
 
     def head(self, shapes: Shapes) -> tuple[str, str] | None:
-        """Weight (outputs, inputs) and bias (outputs,) of the dense layer that gives the raw
-        outputs; None if there is none.
+        """The names of weight and bias of the dense layer that gives the raw outputs, if any.
 
-        By default the last two parameters, if they are such a layer.
+        Their shapes are (outputs, inputs) and (outputs,). By default they are the last two
+        parameters, if these are such a layer.
         """
         if len(shapes) < 2:
             return None
@@ -173,15 +174,17 @@ class Family(ABC):
         """
         layers: dict[str, list[tuple[int, ...]]] = {}
         for name, shape in shapes.items():
-            layers.setdefault(name.rpartition(".")[0] or name, []).append(shape)
+            layer = name.rpartition(".")[0] or name
+            layers.setdefault(layer, []).append(shape)
 
+        kinds = {0: "vector", 1: "linear"}
         rows = []
         for layer, parts in layers.items():
             outputs, *inputs = max(parts, key=len)
             rows.append(
                 {
                     "layer": layer,
-                    "kind": {0: "vector", 1: "linear"}.get(len(inputs), "conv"),
+                    "kind": kinds.get(len(inputs), "conv"),
                     "inputs": inputs[0] if inputs else outputs,
                     "outputs": outputs,
                     "params": sum(math.prod(shape) for shape in parts),
@@ -205,22 +208,17 @@ class Genotype:
     values: tuple[tuple[str, Value], ...]
 
     def __init__(self, family: str, /, **values: object) -> None:
-        penalty = values.pop("group_penalty", 0.0)
-        if (
-            isinstance(penalty, bool)
-            or not isinstance(penalty, int | float)
-            or not 0 <= penalty <= sys.float_info.max
-        ):
-            raise ConfigError(
-                f"group_penalty: found {penalty!r}, expected a finite number of at least 0"
-            )
+        penalty = _check_penalty(values.pop("group_penalty", 0.0))
         dtype = values.pop("storage_dtype", "float32")
         if dtype not in STORAGE_DTYPES:
             raise ConfigError(
                 f"storage_dtype: found {dtype!r}, expected one of {', '.join(STORAGE_DTYPES)}"
             )
+
         full: dict[str, Value] = FAMILIES[family].canonical(values)
-        full |= {"group_penalty": float(penalty), "storage_dtype": str(dtype)}
+        full |= {"group_penalty": penalty, "storage_dtype": str(dtype)}
+
+        # the class is frozen, so its own fields are set past it
         object.__setattr__(self, "family", family)
         object.__setattr__(self, "values", tuple(sorted(full.items())))
 
@@ -229,7 +227,7 @@ class Genotype:
 
     def architecture(self) -> dict[str, Value]:
         """The values that fix the network's shape: neither pruning nor storage."""
-        return {k: v for k, v in self.values if k not in COMMON_VALUES}
+        return {name: value for name, value in self.values if name not in COMMON_VALUES}
 
     def replace(self, **values: object) -> "Genotype":
         """A copy with some values changed."""
@@ -241,10 +239,10 @@ class Genotype:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: ``{"family": ..., value name: value, ...}``."""
-        return {
-            "family": self.family,
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in self.values},
-        }
+        data: dict[str, Any] = {"family": self.family}
+        for name, value in self.values:
+            data[name] = list(value) if isinstance(value, tuple) else value
+        return data
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Genotype":
@@ -254,6 +252,15 @@ class Genotype:
 
     def __str__(self) -> str:
         return genotype_text({"family": self.family, **dict(self.values)})
+
+
+def _check_penalty(penalty: Any) -> float:
+    is_number = isinstance(penalty, int | float) and not isinstance(penalty, bool)
+    if not is_number or not 0 <= penalty <= sys.float_info.max:
+        raise ConfigError(
+            f"group_penalty: found {penalty!r}, expected a finite number of at least 0"
+        )
+    return float(penalty)
 
 
 def genotype_text(values: Mapping[str, Any]) -> str:

@@ -31,8 +31,9 @@ _POOL = "pool"
 
 
 class Cnn(Family):
-    """Layers ``layers.0 ... layers.(depth + head_depth)``: convolutions, then dense ones; the last
-    gives the outputs.
+    """Layers ``layers.0 ... layers.(depth + head_depth)``: convolutions, then dense ones.
+
+    The last one gives the outputs.
 
     Genotype values: ``depth``, the number of convolution blocks; ``width`` (filters), ``kernel``
     (its side) and ``pool`` (side of the max pooling after the convolution; 1, the default, is
@@ -60,13 +61,17 @@ class Cnn(Family):
         check_names(values, ("depth", "width", "kernel", "pool", "head_depth", "head_width"))
         depth = whole("depth", values.get("depth"), 1, MAX_DEPTH)
         head_width = values.get("head_width", ())
-        listed = len(head_width) if isinstance(head_width, list | tuple) else 1
-        head_depth = whole("head_depth", values.get("head_depth", listed), 0, MAX_HEAD_DEPTH)
+        num_listed = len(head_width) if isinstance(head_width, list | tuple) else 1
+        head_depth = whole("head_depth", values.get("head_depth", num_listed), 0, MAX_HEAD_DEPTH)
+
+        def one_a_block(name: str, value: object, high: int) -> tuple[int, ...]:
+            return entries(name, value, depth, 1, high, of="blocks")
+
         return {
             "depth": depth,
-            "width": entries("width", values.get("width"), depth, 1, MAX_WIDTH, of="blocks"),
-            "kernel": entries("kernel", values.get("kernel"), depth, 1, MAX_KERNEL, of="blocks"),
-            "pool": entries("pool", values.get("pool", 1), depth, 1, MAX_POOL, of="blocks"),
+            "width": one_a_block("width", values.get("width"), MAX_WIDTH),
+            "kernel": one_a_block("kernel", values.get("kernel"), MAX_KERNEL),
+            "pool": one_a_block("pool", values.get("pool", 1), MAX_POOL),
             "head_depth": head_depth,
             "head_width": entries(
                 "head_width", head_width, head_depth, 1, MAX_WIDTH, of="dense layers"
@@ -79,16 +84,20 @@ class Cnn(Family):
         """See ``Family.shapes``."""
         channels, *image = image_of("cnn", input_shape)
         shapes: Shapes = {}
+
         blocks = zip(values["width"], values["kernel"], values["pool"], strict=True)
         for i, (width, kernel, pool) in enumerate(blocks):
-            layer = f"layers.{i}" + (f".{_POOL}{pool}" if pool > 1 else "")
+            suffix = f".{_POOL}{pool}" if pool > 1 else ""
+            layer = f"layers.{i}{suffix}"
             shapes[f"{layer}.weight"] = (width, channels, kernel, kernel)
             shapes[f"{layer}.bias"] = (width,)
+
             _check_fits("kernel", kernel, image, i)
             image = [side - kernel + 1 for side in image]
             _check_fits("pool", pool, image, i)
             image = [side // pool for side in image]
             channels = width
+
         sizes = [channels * prod(image), *values["head_width"], num_outputs]
         for i, (inputs, outputs) in enumerate(pairwise(sizes), len(values["width"])):
             shapes[f"layers.{i}.weight"] = (outputs, inputs)
@@ -100,13 +109,15 @@ class Cnn(Family):
         hidden = channels_last(x)
         layers = _layers(params)
         for layer in layers:
-            weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
+            weight = params[f"{layer}.weight"]
+            bias = params[f"{layer}.bias"]
             if weight.dim() == 4:
                 hidden = F.conv2d(hidden, weight, bias)
                 if _pool(layer) > 1:
                     hidden = F.max_pool2d(hidden, _pool(layer))
             else:
                 hidden = F.linear(hidden.flatten(1), weight, bias)
+
             if layer != layers[-1]:
                 hidden = F.relu(hidden)
         return hidden
@@ -115,7 +126,7 @@ class Cnn(Family):
         """See ``Family.groups``: every filter and every hidden unit is one group."""
         return [
             Group(
-                layer=_shown(layer),
+                layer=_without_pool(layer),
                 weights=(f"{layer}.weight",),
                 readers=(f"{reader}.weight",),
                 followers=(f"{layer}.bias",),
@@ -125,19 +136,17 @@ class Cnn(Family):
         ]
 
     def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
-        """See ``Family.macs``: a convolution does one multiply-add a weight at each place of its
-        output.
-        """
+        """See ``Family.macs``: a convolution uses every weight once at each pixel of its output."""
         _, *image = image_of("cnn", input_shape)
         macs = {}
         for layer in _layers(shapes):
             shape = shapes[f"{layer}.weight"]
-            places = 1
+            num_uses = 1
             if len(shape) == 4:
                 image = [side - kernel + 1 for side, kernel in zip(image, shape[2:], strict=True)]
-                places = prod(image)
+                num_uses = prod(image)
                 image = [side // _pool(layer) for side in image]
-            macs[f"{layer}.weight"] = places * prod(shape)
+            macs[f"{layer}.weight"] = num_uses * prod(shape)
         return macs
 
     def describe(self, shapes: Shapes) -> list[dict[str, Any]]:
@@ -148,10 +157,11 @@ class Cnn(Family):
             kind = f"conv {window[0]}x{window[1]}" if window else "linear"
             if _pool(layer) > 1:
                 kind += f", max pool {_pool(layer)}x{_pool(layer)}"
+
             params = outputs * inputs * prod(window) + outputs
             rows.append(
                 {
-                    "layer": _shown(layer),
+                    "layer": _without_pool(layer),
                     "kind": kind,
                     "inputs": inputs,
                     "outputs": outputs,
@@ -168,12 +178,11 @@ def _layers(named: Mapping[str, object]) -> list[str]:
 
 def _pool(layer: str) -> int:
     """Side of the pooling that a layer's name tells of, 1 where it tells of none."""
-    found = re.search(rf"\.{_POOL}(\d+)$", layer)
-    return int(found[1]) if found else 1
+    suffix = re.search(rf"\.{_POOL}(\d+)$", layer)
+    return int(suffix[1]) if suffix else 1
 
 
-def _shown(layer: str) -> str:
-    """The layer's name without its pooling."""
+def _without_pool(layer: str) -> str:
     return layer.partition(f".{_POOL}")[0]
 
 
@@ -181,8 +190,7 @@ def _check_fits(name: str, side: int, image: list[int], block: int) -> None:
     if side > min(image):
         raise ConfigError(
             f"{name}: found {side} in block {block + 1}, where {image[0]}x{image[1]} pixels are "
-            "left, "
-            "expected no more than those; use smaller kernels, less pooling or fewer blocks"
+            "left, expected no more than those; use smaller kernels, less pooling or fewer blocks"
         )
 
 

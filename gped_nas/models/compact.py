@@ -40,34 +40,41 @@ def compact(family: str, params: Params) -> Params:
     Returns:
         New parameters; layers without dead units share storage with the old ones.
     """
-    left = dict(params)
+    compacted = dict(params)
     shapes = {name: tuple(p.shape) for name, p in params.items()}
+
     for group in FAMILIES[family].groups(shapes):
-        dead = dead_units(left, group)
+        dead = dead_units(compacted, group)
         if bool(dead.all()):
             dead = dead.clone()
             dead[0] = False
         if not bool(dead.any()):
             continue
+
+        # before the units go: what they send is read from their own biases
         if group.constant is not None:
-            _fold(left, group, dead)
+            _fold(compacted, group, dead)
+
         alive = ~dead
         for name in group.readers:
-            left[name] = _blocks(left[name], len(dead))[:, alive].flatten(1, 2)
+            compacted[name] = _blocks(compacted[name], len(dead))[:, alive].flatten(1, 2)
         for name in group.rows:
-            left[name] = left[name][alive]
-    return left
+            compacted[name] = compacted[name][alive]
+
+    return compacted
 
 
 def _fold(params: Params, group: Group, dead: Tensor) -> None:
     """Put what the dead units send their reader into its bias."""
     assert group.constant is not None
     bias, reader_bias = group.constant
-    (reader,) = (params[name] for name in group.readers)
-    constant = params[bias][dead].relu()
-    # In float64: a wide layer's sum of constants would otherwise lose the 1e-6 that removal
-    # promises.
+    (reader_name,) = group.readers
+    reader = params[reader_name]
+
+    # in float64: a wide layer's sum of constants would otherwise lose the 1e-6 that removal
+    # promises
     weight = _blocks(reader, len(dead))[:, dead].double().flatten(2).sum(2)
+    constant = params[bias][dead].relu()
     folded = weight @ constant.double()
     params[reader_bias] = (params[reader_bias].double() + folded).to(reader.dtype)
 
@@ -75,6 +82,5 @@ def _fold(params: Params, group: Group, dead: Tensor) -> None:
 def num_dead_units(family: str, params: Params) -> int:
     """How many units ``compact`` could remove if no layer had to keep one."""
     shapes = {name: tuple(p.shape) for name, p in params.items()}
-    return sum(
-        int(torch.count_nonzero(dead_units(params, g))) for g in FAMILIES[family].groups(shapes)
-    )
+    groups = FAMILIES[family].groups(shapes)
+    return sum(int(torch.count_nonzero(dead_units(params, group))) for group in groups)

@@ -19,21 +19,11 @@ from gped_nas.models.storage import storage_bytes
 # What costs count by convention, and what they leave out: activations, the norms' arithmetic,
 # pooling, moving numbers about. Any other operator is an error, whether fvcore can count it or not.
 _COUNTED_OPERATORS = frozenset({"conv", "linear", "matmul", "addmm", "mm", "bmm", "einsum"})
+_ACTIVATIONS = ("relu", "clamp_min", "tanh", "sigmoid", "gelu", "silu")
+_OF_NORMS = ("mean", "add", "mul", "addcmul", "rsqrt")
+_MOVES = ("clone", "flatten", "reshape", "view", "permute")
 _FREE_OPERATORS = frozenset(
-    {
-        *(
-            "aten::relu",
-            "aten::clamp_min",
-            "aten::tanh",
-            "aten::sigmoid",
-            "aten::gelu",
-            "aten::silu",
-        ),
-        *("aten::mean", "aten::add", "aten::mul", "aten::addcmul", "aten::rsqrt"),
-        *("aten::max_pool2d",),
-        *("aten::clone",),
-        *("aten::flatten", "aten::reshape", "aten::view", "aten::permute"),
-    }
+    f"aten::{name}" for name in (*_ACTIVATIONS, *_OF_NORMS, "max_pool2d", *_MOVES)
 )
 
 
@@ -70,9 +60,7 @@ def cost_of(family: str, shapes: Shapes, input_shape: tuple[int, ...], storage_d
 
 
 def genotype_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int) -> Cost:
-    """The cost of a genotype before pruning: exact without a group penalty, an upper bound with
-    one.
-    """
+    """The cost of a genotype before pruning: an upper bound with a group penalty, else exact."""
     shapes = genotype.shapes(input_shape, num_outputs)
     return cost_of(genotype.family, shapes, input_shape, genotype["storage_dtype"])
 
@@ -91,6 +79,7 @@ def smallest_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs:
                 shapes[name] = (outputs, inputs // num_units, *window)
             for name in group.rows:
                 shapes[name] = (1, *shapes[name][1:])
+
     return cost_of(genotype.family, shapes, input_shape, genotype["storage_dtype"])
 
 
@@ -112,25 +101,28 @@ class _Network(nn.Module):
 def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
     """Multiply-adds by operator as fvcore counts them on the real network.
 
-    Without allocating it, on ``meta``, where it has no convolution: those cannot be traced there.
+    A network without convolutions is not allocated but traced on ``meta``; convolutions cannot be
+    traced there.
 
     Raises:
         GpedError: the network holds an operator that is neither counted nor known to be free.
     """
     with warnings.catch_warnings():
-        # fvcore decorates its losses with torch.jit.script, which torch has deprecated; none is
-        # used here
+        # fvcore decorates its losses, none of which is used here, with torch.jit.script, which
+        # torch has deprecated
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         from fvcore.nn import FlopCountAnalysis
 
-    device = "cpu" if any(len(shape) > 2 for shape in shapes.values()) else "meta"
+    has_convolution = any(len(shape) > 2 for shape in shapes.values())
+    device = "cpu" if has_convolution else "meta"
     params = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
     x = torch.zeros((1, *input_shape), device=device)
+
     analysis = FlopCountAnalysis(_Network(family, params).eval(), x)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings(
-        "none"
-    )
+    analysis.unsupported_ops_warnings(False)
+    analysis.uncalled_modules_warnings(False)
+    analysis.tracer_warnings("none")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         counts = {name: int(count) for name, count in analysis.by_operator().items()}
@@ -148,7 +140,14 @@ def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dic
 def largest_product(
     family: str, shapes: Shapes, input_shape: tuple[int, ...], batch_size: int
 ) -> int:
-    """Multiply-adds of a batch's largest convolution or dense product: what decides whether threads
-    help.
+    """Multiply-adds of a batch's largest convolution or dense product.
+
+    They decide whether threads help.
+
+    Args:
+        family: name of the family.
+        shapes: of the network's parameters.
+        input_shape: shape of one input.
+        batch_size: examples a batch.
     """
     return batch_size * max(FAMILIES[family].macs(shapes, input_shape).values())

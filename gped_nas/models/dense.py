@@ -1,12 +1,14 @@
 """Chains of dense layers: fully connected networks of any family, known by their structure."""
 
+import itertools
 from math import prod
 
-from gped_nas.models.base import Family, Params, Shapes
+from gped_nas.models.base import Family, Group, Params, Shapes
 
 Chain = tuple[tuple[str, str], ...]
-"""Weight and bias of every layer, from input to raw outputs, with ReLU between layers; empty where
-a network is anything else.
+"""Weight and bias of every layer, from input to raw outputs, with ReLU between layers.
+
+It is empty where a network is anything else.
 """
 
 
@@ -18,19 +20,29 @@ def dense_chain(family: Family, shapes: Shapes) -> Chain:
     """
     last = family.head(shapes)
     groups = family.groups(shapes)
-    if last is None or any(len(group.rows) != 2 or group.constant is None for group in groups):
+    if last is None or not all(_is_dense_layer(group) for group in groups):
         return ()
 
-    chain = (*((group.weights[0], group.rows[1]) for group in groups), last)
-    is_linked = [group.readers for group in groups] == [(weight,) for weight, _ in chain[1:]]
-    is_complete = sorted(name for layer in chain for name in layer) == sorted(shapes)
-    is_dense = all(len(shapes[weight]) == 2 for weight, _ in chain)
+    hidden = [(group.weights[0], group.rows[1]) for group in groups]
+    chain = (*hidden, last)
+    weights = [weight for weight, _ in chain]
+
+    is_linked = [group.readers for group in groups] == [(weight,) for weight in weights[1:]]
+    is_complete = sorted(itertools.chain(*chain)) == sorted(shapes)
+    is_dense = all(len(shapes[weight]) == 2 for weight in weights)
     return chain if is_linked and is_complete and is_dense else ()
 
 
+def _is_dense_layer(group: Group) -> bool:
+    return len(group.rows) == 2 and group.constant is not None
+
+
 def reads_rows(chain: Chain, shapes: Shapes, input_shape: tuple[int, ...]) -> bool:
-    """Whether a network is a chain of dense layers whose first one reads each number of an input."""
-    return bool(chain) and shapes[chain[0][0]][1] == prod(input_shape)
+    """Whether a network is a dense chain whose first layer reads each number of an input."""
+    if not chain:
+        return False
+    weight, _ = chain[0]
+    return shapes[weight][1] == prod(input_shape)
 
 
 def shapes_of(params: Params) -> Shapes:

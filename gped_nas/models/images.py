@@ -1,6 +1,4 @@
-"""What families that read images share: checking their inputs, and the memory layout convolutions
-are fast in.
-"""
+"""What families of images share: a check of inputs, and the layout convolutions are fast in."""
 
 import torch
 from torch import Tensor
@@ -17,8 +15,7 @@ def image_of(family: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(input_shape) != 3:
         raise ConfigError(
             f"family: found {family}, which reads images (channels, height, width), for inputs of "
-            "shape "
-            f"{tuple(input_shape)}; use mlp, or data of images"
+            f"shape {tuple(input_shape)}; use mlp, or data of images"
         )
     channels, height, width = input_shape
     return channels, height, width
@@ -32,4 +29,5 @@ def channels_last(x: Tensor) -> Tensor:
     asking for this one by name would change nothing and convolutions would go on in the slow one:
     only strides that are written anew help.
     """
-    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
+    pixels_first = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+    return pixels_first.permute(0, 3, 1, 2)

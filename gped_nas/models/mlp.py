@@ -37,9 +37,8 @@ class Mlp(Family):
         """See ``Family.canonical``: ``width`` becomes one entry a hidden layer."""
         check_names(values, ("depth", "width"))
         depth = whole("depth", values.get("depth"), 0, MAX_DEPTH)
-        width = entries(
-            "width", values.get("width", () if depth == 0 else None), depth, 1, MAX_WIDTH
-        )
+        default = () if depth == 0 else None  # a linear model needs no width
+        width = entries("width", values.get("width", default), depth, 1, MAX_WIDTH)
         return {"depth": depth, "width": width}
 
     def shapes(

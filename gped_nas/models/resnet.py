@@ -1,5 +1,6 @@
-"""Residual networks for small images: a stem, stages of residual blocks, global average pooling,
-one dense layer.
+"""Residual networks for small images: a stem, stages of residual blocks and one dense layer.
+
+Global average pooling stands between the last stage and the dense layer.
 
 There is no batch normalization, since a teacher's likelihood would depend on its batch. Filter
 response normalization (``norms.py``), with plain ReLUs in place of its thresholded ones, takes its
@@ -9,7 +10,8 @@ Source: blocks of two 3x3 convolutions: He et al. 2016, arXiv:1512.03385, with t
 its section 4.2 and 1x1 projections where the shape changes.
 """
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -28,8 +30,9 @@ MAX_BLOCKS = 32
 
 
 class ResNet(Family):
-    """``layers.0`` is the stem, ``layers.1 ... layers.stages`` are stages, one layer more gives the
-    raw outputs.
+    """``layers.0`` is the stem, ``layers.1 ... layers.stages`` are stages.
+
+    One layer more gives the raw outputs.
 
     Genotype values: ``stages``, how many stages there are, by default as many as ``width`` or
     ``depth`` lists; ``depth``, the residual blocks of a stage, and ``width``, its channels, each
@@ -57,11 +60,11 @@ class ResNet(Family):
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """See ``Family.canonical``: one entry a stage."""
         check_names(values, ("stages", "depth", "width"))
-        width, depth = values.get("width"), values.get("depth")
-        listed = next(
-            (len(value) for value in (width, depth) if isinstance(value, list | tuple)), None
-        )
-        stages = whole("stages", values.get("stages", listed), 1, MAX_STAGES)
+        width = values.get("width")
+        depth = values.get("depth")
+        lists = [value for value in (width, depth) if isinstance(value, list | tuple)]
+        num_listed = len(lists[0]) if lists else None
+        stages = whole("stages", values.get("stages", num_listed), 1, MAX_STAGES)
         return {
             "stages": stages,
             "depth": entries("depth", depth, stages, 1, MAX_BLOCKS, of="stages"),
@@ -73,117 +76,101 @@ class ResNet(Family):
     ) -> Shapes:
         """See ``Family.shapes``."""
         channels, *image = image_of("resnet", input_shape)
-        stages, widths = values["stages"], values["width"]
-        left = image
-        for stage in range(1, stages + 1):
-            if min(left) < 2:
-                raise ConfigError(
-                    f"stages: found {stages}, of which number {stage} would see an image of "
-                    f"{left[0]}x{left[1]} "
-                    f"pixels, expected at least 2x2; use at most {stage - 1} for images of "
-                    f"{image[0]}x{image[1]}"
-                )
-            left = _halved(left)
-        shapes: Shapes = {
-            "layers.0.conv.weight": (widths[0], channels, 3, 3),
-            **_norm("layers.0.norm", widths[0]),
-        }
+        _check_stages(values["stages"], image)
+
+        widths = values["width"]
+        depths = values["depth"]
+        shapes: Shapes = {"layers.0.conv.weight": (widths[0], channels, 3, 3)}
+        shapes |= _norm_shapes("layers.0.norm", widths[0])
+
         inputs = widths[0]
-        for stage, (width, depth) in enumerate(zip(widths, values["depth"], strict=True), 1):
+        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), 1):
             for block in range(depth):
                 name = f"layers.{stage}.{block}"
                 shapes[f"{name}.conv1.weight"] = (width, inputs, 3, 3)
                 shapes[f"{name}.conv2.weight"] = (width, width, 3, 3)
-                shapes |= _norm(f"{name}.norm1", width) | _norm(f"{name}.norm2", width)
+                shapes |= _norm_shapes(f"{name}.norm1", width)
+                shapes |= _norm_shapes(f"{name}.norm2", width)
                 if stage > 1 and block == 0:
                     shapes[f"{name}.projection.weight"] = (width, inputs, 1, 1)
                 inputs = width
+
         head = f"layers.{len(widths) + 1}"
-        return shapes | {f"{head}.weight": (num_outputs, inputs), f"{head}.bias": (num_outputs,)}
+        shapes[f"{head}.weight"] = (num_outputs, inputs)
+        shapes[f"{head}.bias"] = (num_outputs,)
+        return shapes
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """See ``Family.forward``; inputs are images (B, channels, height, width)."""
         hidden = F.conv2d(channels_last(x), params["layers.0.conv.weight"], padding=1)
-        hidden = F.relu(_normalized(hidden, params, "layers.0.norm"))
+        hidden = F.relu(_normalize(hidden, params, "layers.0.norm"))
+
         stages, head = _structure(params)
-        for block in (block for blocks in stages for block in blocks):
+        for block in itertools.chain(*stages):
             stride = 2 if block.projects else 1
             inner = F.conv2d(hidden, params[f"{block.name}.conv1.weight"], stride=stride, padding=1)
-            inner = F.relu(_normalized(inner, params, f"{block.name}.norm1"))
+            inner = F.relu(_normalize(inner, params, f"{block.name}.norm1"))
             inner = F.conv2d(inner, params[f"{block.name}.conv2.weight"], padding=1)
+
             if block.projects:
-                # Its pixels are taken first: the backward of oneDNN's 1x1 convolution with stride 2
+                # its pixels are taken first: the backward of oneDNN's 1x1 convolution with stride 2
                 # corrupts memory where channels lie side by side (torch 2.14, seen with 4 to 6 of
-                # them).
+                # them)
                 hidden = F.conv2d(hidden[:, :, ::2, ::2], params[f"{block.name}.projection.weight"])
-            hidden = F.relu(hidden + _normalized(inner, params, f"{block.name}.norm2"))
-        return F.linear(hidden.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
+            hidden = F.relu(hidden + _normalize(inner, params, f"{block.name}.norm2"))
+
+        pooled = hidden.mean((2, 3))
+        return F.linear(pooled, params[f"{head}.weight"], params[f"{head}.bias"])
 
     def groups(self, shapes: Shapes) -> list[Group]:
         """See ``Family.groups``: the stream of each stage, and the inner channels of each block."""
         stages, head = _structure(shapes)
-        found = []
+        groups = []
         for i, blocks in enumerate(stages):
-            writers = [f"{block.name}.norm2" for block in blocks]
-            followers = [f"{block.name}.conv2.weight" for block in blocks]
-            readers = [f"{block.name}.conv1.weight" for block in blocks[1:]]
-            weights: tuple[str, ...] = ()
-            if i == 0:
-                layer = "layers.0.conv"
-                writers.insert(0, "layers.0.norm")
-                followers.insert(0, "layers.0.conv.weight")
-                readers.insert(0, f"{blocks[0].name}.conv1.weight")
-            else:
-                layer = f"{blocks[0].name}.projection"
-                weights = (f"{layer}.weight",)
             if i + 1 < len(stages):
-                following = stages[i + 1][0].name
-                readers += [f"{following}.conv1.weight", f"{following}.projection.weight"]
+                next_block = stages[i + 1][0].name
+                next_readers = [f"{next_block}.conv1.weight", f"{next_block}.projection.weight"]
             else:
-                readers.append(f"{head}.weight")
-            affine = tuple(f"{norm}.{part}" for norm in writers for part in ("gain", "bias"))
-            found.append(Group(layer, (*weights, *affine), tuple(readers), tuple(followers)))
-            found += [
-                Group(
-                    layer=f"{block.name}.conv1",
-                    weights=(f"{block.name}.norm1.gain", f"{block.name}.norm1.bias"),
-                    readers=(f"{block.name}.conv2.weight",),
-                    followers=(f"{block.name}.conv1.weight",),
-                )
-                for block in blocks
-            ]
-        return found
+                next_readers = [f"{head}.weight"]
+
+            groups.append(_stream_group(blocks, next_readers, is_first=i == 0))
+            groups += [_inner_group(block) for block in blocks]
+        return groups
 
     def macs(self, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
-        """See ``Family.macs``: a convolution does one multiply-add a weight at each place of its
-        output.
-        """
+        """See ``Family.macs``: a convolution uses every weight once at each pixel of its output."""
         _, *image = image_of("resnet", input_shape)
         stages, head = _structure(shapes)
+
         macs = {"layers.0.conv.weight": prod(image) * prod(shapes["layers.0.conv.weight"])}
-        for block in (block for blocks in stages for block in blocks):
+        for block in itertools.chain(*stages):
             if block.projects:
-                image = _halved(image)
+                image = _halve(image)
             for layer in block.convolutions:
                 macs[f"{layer}.weight"] = prod(image) * prod(shapes[f"{layer}.weight"])
-        return macs | {f"{head}.weight": prod(shapes[f"{head}.weight"])}
+
+        macs[f"{head}.weight"] = prod(shapes[f"{head}.weight"])
+        return macs
 
     def describe(self, shapes: Shapes) -> list[dict[str, Any]]:
         """See ``Family.describe``."""
         stages, head = _structure(shapes)
-        rows = [*_described("layers.0.conv", "layers.0.norm", shapes)]
-        for block in (block for blocks in stages for block in blocks):
+        rows = [*_describe("layers.0.conv", "layers.0.norm", shapes)]
+        for block in itertools.chain(*stages):
             for i in (1, 2):
-                rows += _described(f"{block.name}.conv{i}", f"{block.name}.norm{i}", shapes)
+                rows += _describe(f"{block.name}.conv{i}", f"{block.name}.norm{i}", shapes)
             if block.projects:
-                rows += _described(f"{block.name}.projection", None, shapes)
-        return [*rows, *_described(head, None, shapes)]
+                rows += _describe(f"{block.name}.projection", None, shapes)
+        return [*rows, *_describe(head, None, shapes)]
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A residual block: what its parameters' names begin with, and whether its shortcut is a
-    projection.
+    """A residual block.
+
+    Attributes:
+        name: what its parameters' names begin with.
+        projects: whether its shortcut is a projection.
     """
 
     name: str
@@ -191,11 +178,8 @@ class _Block:
 
     @property
     def convolutions(self) -> tuple[str, ...]:
-        return (
-            f"{self.name}.conv1",
-            f"{self.name}.conv2",
-            *([f"{self.name}.projection"] if self.projects else []),
-        )
+        both = (f"{self.name}.conv1", f"{self.name}.conv2")
+        return (*both, f"{self.name}.projection") if self.projects else both
 
 
 def _structure(named: Mapping[str, object]) -> tuple[list[list[_Block]], str]:
@@ -204,40 +188,95 @@ def _structure(named: Mapping[str, object]) -> tuple[list[list[_Block]], str]:
     Raises:
         KeyError: there is no block.
     """
-    known = {name.rsplit(".", 2)[0] for name in named}
+    block_names = {name.rsplit(".", 2)[0] for name in named}
     stages: list[list[_Block]] = []
-    while blocks := list(_blocks(known, len(stages) + 1)):
+    while blocks := list(_blocks(block_names, len(stages) + 1)):
         stages.append(blocks)
     if not stages:
         raise KeyError("layers.1.0")
     return stages, f"layers.{len(stages) + 1}"
 
 
-def _blocks(known: set[str], stage: int) -> Iterator[_Block]:
+def _blocks(block_names: set[str], stage: int) -> Iterator[_Block]:
     block = 0
-    while (name := f"layers.{stage}.{block}") in known:
+    while (name := f"layers.{stage}.{block}") in block_names:
         yield _Block(name, projects=stage > 1 and block == 0)
         block += 1
 
 
-def _norm(name: str, width: int) -> Shapes:
+def _stream_group(blocks: Sequence[_Block], next_readers: list[str], *, is_first: bool) -> Group:
+    """The channels of a stage's residual stream.
+
+    Args:
+        blocks: the blocks of the stage.
+        next_readers: the weights behind the stage that read its stream.
+        is_first: whether the stem writes to the stream; a projection does in any other stage.
+    """
+    norms = [f"{block.name}.norm2" for block in blocks]
+    followers = [f"{block.name}.conv2.weight" for block in blocks]
+    readers = [f"{block.name}.conv1.weight" for block in blocks[1:]]
+    weights = []
+
+    if is_first:
+        layer = "layers.0.conv"
+        norms.insert(0, "layers.0.norm")
+        followers.insert(0, f"{layer}.weight")
+        readers.insert(0, f"{blocks[0].name}.conv1.weight")
+    else:
+        layer = f"{blocks[0].name}.projection"
+        weights.append(f"{layer}.weight")  # no norm takes its scale out
+
+    for norm in norms:
+        weights += [f"{norm}.gain", f"{norm}.bias"]
+    return Group(layer, tuple(weights), (*readers, *next_readers), tuple(followers))
+
+
+def _inner_group(block: _Block) -> Group:
+    """The channels between the two convolutions of a block."""
+    return Group(
+        layer=f"{block.name}.conv1",
+        weights=(f"{block.name}.norm1.gain", f"{block.name}.norm1.bias"),
+        readers=(f"{block.name}.conv2.weight",),
+        followers=(f"{block.name}.conv1.weight",),
+    )
+
+
+def _check_stages(stages: int, image: list[int]) -> None:
+    """Refuse stages that would see images of less than 2x2 pixels.
+
+    Raises:
+        ConfigError: one of them would.
+    """
+    seen = image
+    for stage in range(1, stages + 1):
+        if min(seen) < 2:
+            raise ConfigError(
+                f"stages: found {stages}, of which number {stage} would see an image of "
+                f"{seen[0]}x{seen[1]} pixels, expected at least 2x2; use at most {stage - 1} for "
+                f"images of {image[0]}x{image[1]}"
+            )
+        seen = _halve(seen)
+
+
+def _norm_shapes(name: str, width: int) -> Shapes:
     return {f"{name}.gain": (width,), f"{name}.bias": (width,)}
 
 
-def _normalized(x: Tensor, params: Params, name: str) -> Tensor:
+def _normalize(x: Tensor, params: Params, name: str) -> Tensor:
     return filter_response_norm(x, params[f"{name}.gain"], params[f"{name}.bias"])
 
 
-def _halved(image: list[int]) -> list[int]:
-    """What a stride of 2 leaves of an image: every other row and column, the first one among them."""
+def _halve(image: list[int]) -> list[int]:
+    """What a stride of 2 leaves of an image: every other row and column, from the first one on."""
     return [(side + 1) // 2 for side in image]
 
 
-def _described(layer: str, norm: str | None, shapes: Shapes) -> Iterator[dict[str, Any]]:
+def _describe(layer: str, norm: str | None, shapes: Shapes) -> Iterator[dict[str, Any]]:
     """The rows of a layer and of the norm that follows it."""
     outputs, inputs, *window = shapes[f"{layer}.weight"]
     kind = f"conv {window[0]}x{window[1]}" if window else "linear"
-    params = outputs * inputs * prod(window) + (0 if window else outputs)
+    num_biases = 0 if window else outputs
+    params = outputs * inputs * prod(window) + num_biases
     yield {"layer": layer, "kind": kind, "inputs": inputs, "outputs": outputs, "params": params}
     if norm:
         width = shapes[f"{norm}.gain"][0]

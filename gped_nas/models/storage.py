@@ -33,44 +33,51 @@ def encode(params: Params, dtype: str) -> dict[str, Tensor]:
     if dtype in ("float32", "float16"):
         torch_dtype = torch.float32 if dtype == "float32" else torch.float16
         return {name: p.detach().cpu().to(torch_dtype).contiguous() for name, p in params.items()}
+
     stored: dict[str, Tensor] = {}
     for name, p in params.items():
         p = p.detach().cpu().to(torch.float32)
         if p.dim() < 2:
             stored[name] = p.contiguous()
-            continue
-        rows = p.flatten(1)
-        scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        stored[name] = (
-            (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8).view_as(p).contiguous()
-        )
-        stored[name + _SCALE] = scale
+        else:
+            stored[name], stored[name + _SCALE] = _quantize(p)
     return stored
+
+
+def _quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight (outputs, ...) as int8 numbers of its shape and their scale (outputs,)."""
+    rows = weight.flatten(1)
+    # the scale of a row of zeros must not be zero
+    scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    steps = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return steps.view_as(weight).contiguous(), scale
 
 
 def decode(stored: Mapping[str, Tensor]) -> Params:
     """Float32 parameters from stored tensors, in the order of their names' layers."""
     params: Params = {}
-    for name in sorted(stored, key=_natural):
+    for name in sorted(stored, key=_natural_order):
         if name.endswith(_SCALE):
             continue
         tensor = stored[name].to(torch.float32)
         if name + _SCALE in stored:
-            tensor = tensor * stored[name + _SCALE].view(-1, *[1] * (tensor.dim() - 1))
+            other_axes = [1] * (tensor.dim() - 1)
+            tensor = tensor * stored[name + _SCALE].view(-1, *other_axes)
         params[name] = tensor
     return params
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    # weights and gains before biases within a layer, layers by number: the order of the family's
-    # shapes
-    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in name.split(".")]
-    parts[-1] = (
-        1,
-        0,
-        {"weight": "0", "gain": "1", "bias": "2"}.get(name.rsplit(".", 1)[-1], parts[-1][2]),
-    )
-    return parts
+def _natural_order(name: str) -> list[tuple[int, int, str]]:
+    """The sort key that gives the order of the family's shapes.
+
+    Layers go by number; within a layer, weights and gains come before biases.
+    """
+    *layers, kind = name.split(".")
+    key = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in layers]
+
+    text = "" if kind.isdigit() else kind
+    rank = {"weight": "0", "gain": "1", "bias": "2"}.get(kind, text)
+    return [*key, (1, 0, rank)]
 
 
 def serialize(params: Params, dtype: str) -> bytes:

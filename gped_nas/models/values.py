@@ -8,20 +8,25 @@ from gped_nas.models.base import COMMON_VALUES
 MAX_WIDTH = 65_536
 
 
-def check_names(values: Mapping[str, object], known: Iterable[str]) -> None:
+def check_names(values: Mapping[str, object], names: Iterable[str]) -> None:
     """Refuse a value that the family does not have.
 
     Raises:
         ConfigError: the message names the nearest one.
     """
-    known = tuple(known)
+    names = tuple(names)
     for name in values:
-        if name not in known:
-            raise ConfigError(f"{name}: unknown key{nearest(name, (*known, *COMMON_VALUES))}")
+        if name not in names:
+            raise ConfigError(f"{name}: unknown key{nearest(name, (*names, *COMMON_VALUES))}")
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
     """A whole number between two bounds.
+
+    Args:
+        name: of the value, for messages.
+        value: what the genotype holds.
+        low, high: the bounds, both allowed.
 
     Raises:
         ConfigError: it is none.
@@ -37,6 +42,13 @@ def entries(
     """One whole number for each of ``num`` layers, from one for all of them or at least that many.
 
     Entries of layers that are not there are dropped.
+
+    Args:
+        name: of the value, for messages.
+        value: what the genotype holds.
+        num: how many layers there are.
+        low, high: the bounds of an entry, both allowed.
+        of: what the layers are called in messages.
 
     Raises:
         ConfigError: there are too few, or one is no whole number between the bounds.
