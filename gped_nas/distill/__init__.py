@@ -17,8 +17,8 @@ One step, in the order of the files:
                     {target: (B, G)}, by the update rule; replay.py does both on a GPU
     training.py     hands it to each bundle and owns what follows
     fused_mlp.py    forward: one product for the first layers of all students of the bundle, then a
-                    batched product for each group of equal shapes, to raw outputs (P, B, U);
-    bundle.py       students of other families go in turn, through autograd
+                    batched product for each group of equal shapes, to raw outputs (P, B, U)
+    bundle.py       instead of it: students of other families go in turn, through autograd
     targets/layout.py   the loss of each student (P,), and the gradient by its raw outputs
     fused_mlp.py    backward, by hand, into one flat gradient
     buffers.py      where all parameters and gradients of a bundle lie, one number after the other

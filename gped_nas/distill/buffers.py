@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 2**17
-"""Numbers of a block: half a megabyte of float32, so that what is copied stays in a core's second
-cache.
-"""
+"""Numbers of a block: half a megabyte of float32, which stays in a core's second cache."""
 
 
 @dataclass(eq=False)
@@ -54,14 +52,15 @@ class Buffers:
             self.work.copy_(self.theta)
 
     def blocks(self, cuts: Sequence[slice], factors: Tensor | None = None) -> list["Block"]:
-        """These parts of the buffers, to be updated one block after the other.
+        """Blocks that cover these parts of the buffers, to be updated one after the other.
 
         Args:
             cuts: where they lie.
             factors: what each number's step is multiplied by, (total,); nothing by default.
         """
         parts: list[list[slice]] = []
-        room = 0
+        room = 0  # numbers that still fit into the last block
+
         for cut in cuts:
             start = cut.start
             while start < cut.stop:
@@ -70,25 +69,31 @@ class Buffers:
                     room = self._size
                 stop = min(cut.stop, start + room)
                 parts[-1].append(slice(start, stop))
-                room, start = room - (stop - start), stop
-        return [self._block(part, factors) for part in parts]
+                room -= stop - start
+                start = stop
 
-    def _block(self, cuts: list[slice], factors: Tensor | None) -> "Block":
+        return [self._make_block(part, factors) for part in parts]
+
+    def _make_block(self, cuts: list[slice], factors: Tensor | None) -> "Block":
         params = [self.theta[cut] for cut in cuts]
         work_grads = [self.work_grad[cut] for cut in cuts]
-        scaled = []
+
+        scaled: list[tuple[Tensor, Tensor, Tensor]] = []
         if factors is not None:
-            scaled = [
-                (param, factors[cut], torch.empty_like(param))
-                for param, cut in zip(params, cuts, strict=True)
-            ]
+            for param, cut in zip(params, cuts, strict=True):
+                scaled.append((param, factors[cut], torch.empty_like(param)))
+
+        # a step computes with the masters themselves: there is nothing to copy
         if self._is_full:
             return Block(cuts, params, work_grads, scaled, (), ())
+
+        # all blocks share one scratch: gradients are valid until the next block collects its own
         sizes = [param.numel() for param in params]
         grads = list(self._scratch[: sum(sizes)].split(sizes))  # type: ignore[no-untyped-call]
         works = [self.work[cut] for cut in cuts]
-        collected, refreshed = zip(grads, work_grads, strict=True), zip(works, params, strict=True)
-        return Block(cuts, params, grads, scaled, list(collected), list(refreshed))
+        collected = list(zip(grads, work_grads, strict=True))
+        refreshed = list(zip(works, params, strict=True))
+        return Block(cuts, params, grads, scaled, collected, refreshed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +114,14 @@ class Block:
     _refreshed: Sequence[tuple[Tensor, Tensor]]
 
     def collect(self) -> None:
-        """Bring the gradients of a step into ``grads``, and keep what a scaled step begins from."""
+        """Copy the gradients of a step to ``grads``, and keep what a scaled step begins from."""
         for grad, work_grad in self._collected:
             grad.copy_(work_grad)
         for param, _, before in self._scaled:
             before.copy_(param)
 
     def refresh(self) -> None:
-        """Scale the step of an update, and bring what it has changed into what the next step
-        computes with.
-        """
+        """Scale the step of an update, and copy its result to what the next step computes with."""
         for param, factor, before in self._scaled:
             torch.lerp(before, param, factor, out=param)
         for work, param in self._refreshed:

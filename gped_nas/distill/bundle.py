@@ -1,5 +1,4 @@
-"""Bundles: students of one family trained side by side on one batch, with their numbers in one flat
-buffer.
+"""Bundles: students of one family trained side by side on one batch, in one flat buffer.
 
 A bundle computes losses and gradients; what is done with these is the optimizer's. Two kinds:
 ``FusedMlp`` (see ``fused_mlp.py``) computes the layers of many students together and its own
@@ -23,9 +22,7 @@ Loss = Callable[[Tensor, Expectations], Tensor]
 """Raw outputs (P, B, U), float32, and what the teacher says to losses (P,)."""
 
 _ALIGNMENT = 16
-"""Each student begins at a multiple of so many numbers, a cache line: products of unaligned
-matrices are slower.
-"""
+"""Each student begins at a cache line: products of unaligned matrices are slower."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +30,16 @@ class Piece:
     """One parameter of one student in the flat buffers, rounded-up units included.
 
     Attributes:
-        student: place in the bundle.
+        student: its index in the bundle.
         name: the parameter's name.
-        where: its numbers.
+        cut: its numbers in the flat buffers.
         matrix: rows and columns of a weight that is not the last layer's; a filter is a row. None
             for all others.
     """
 
     student: int
     name: str
-    where: slice
+    cut: slice
     matrix: tuple[int, int] | None
 
 
@@ -58,9 +55,7 @@ class Bundle(Protocol):
     shapes: Sequence[Shapes]
 
     def views(self, flat: Tensor) -> list[Params]:
-        """Named views of each student's numbers into a flat buffer (total,), in the order of the
-        bundle.
-        """
+        """Named views into a flat buffer (total,), one dictionary a student, in their order."""
         ...
 
     def pieces(self) -> Iterator[Piece]:
@@ -68,8 +63,9 @@ class Bundle(Protocol):
         ...
 
     def compute(self, x: Tensor, expectations: Expectations) -> Tensor:
-        """Losses (P,) on a batch of inputs (B, *input_shape); their gradients are left in
-        ``buffers.work_grad``.
+        """Losses (P,) on a batch of inputs (B, *input_shape).
+
+        Their gradients are left in ``buffers.work_grad``.
         """
         ...
 
@@ -86,52 +82,66 @@ class InTurn:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """Buffers for students of these shapes, all zero."""
+        """Make buffers for students of these shapes, all zero.
+
+        Args:
+            family: whose forward pass all of them take.
+            shapes: parameter shapes of each student.
+            loss: raw outputs (P, B, U) and what the teacher says to losses (P,).
+            dtype: what products are computed in.
+            device: where the buffers lie.
+        """
         self.shapes = shapes
-        self._forward, self._loss = family.forward, loss
-        self._sizes = [_aligned(num_params(shape)) for shape in shapes]
+        self._forward = family.forward
+        self._loss = loss
+        self._sizes = [_align(num_params(shape)) for shape in shapes]
         self.buffers = Buffers(torch.zeros(sum(self._sizes), device=device), dtype)
+
+        # autograd adds into gradients that are views of the flat one
+        work_views = self.views(self.buffers.work)
+        grad_views = self.views(self.buffers.work_grad)
         self._leaves: list[Params] = []
-        for own, grads in zip(
-            self.views(self.buffers.work), self.views(self.buffers.work_grad), strict=True
-        ):
-            leaves = {name: value.detach().requires_grad_() for name, value in own.items()}
+        for params, grads in zip(work_views, grad_views, strict=True):
+            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
             for name, leaf in leaves.items():
                 leaf.grad = grads[name]
             self._leaves.append(leaves)
 
     def views(self, flat: Tensor) -> list[Params]:
         """See ``Bundle.views``."""
+        views = []
         parts = flat.split(self._sizes)  # type: ignore[no-untyped-call]
-        return [
-            unflatten(part[: num_params(own)], own)
-            for part, own in zip(parts, self.shapes, strict=True)
-        ]
+        for part, shapes in zip(parts, self.shapes, strict=True):
+            unpadded = part[: num_params(shapes)]
+            views.append(unflatten(unpadded, shapes))
+        return views
 
     def pieces(self) -> Iterator[Piece]:
         """See ``Bundle.pieces``."""
-        start = 0
-        for student, (own, size) in enumerate(zip(self.shapes, self._sizes, strict=True)):
-            last = [name for name, shape in own.items() if len(shape) > 1][-1]
-            offset = start
-            for name, shape in own.items():
-                where = slice(offset, offset + prod(shape))
-                is_matrix = len(shape) > 1 and name != last
-                yield Piece(
-                    student, name, where, (shape[0], prod(shape[1:])) if is_matrix else None
-                )
-                offset = where.stop
-            start += size
+        student_start = 0
+        for student, shapes in enumerate(self.shapes):
+            last_weight = [name for name, shape in shapes.items() if len(shape) > 1][-1]
+            start = student_start
+            for name, shape in shapes.items():
+                cut = slice(start, start + prod(shape))
+                is_matrix = len(shape) > 1 and name != last_weight
+                matrix = (shape[0], prod(shape[1:])) if is_matrix else None
+                yield Piece(student, name, cut, matrix)
+                start = cut.stop
+            student_start += self._sizes[student]
 
     def compute(self, x: Tensor, expectations: Expectations) -> Tensor:
         """See ``Bundle.compute``."""
         x = x.to(self.buffers.dtype)
         self.buffers.work_grad.zero_()
-        raw_PBU = torch.stack([self._forward(own, x) for own in self._leaves]).float()
+
+        raw_PBU = torch.stack([self._forward(params, x) for params in self._leaves]).float()
         losses_P = self._loss(raw_PBU, expectations)
+        # no loss reads another student, so that the sum's gradient is each one's own
         losses_P.sum().backward()  # type: ignore[no-untyped-call]
         return losses_P.detach()
 
 
-def _aligned(size: int) -> int:
+def _align(size: int) -> int:
+    """The next multiple of the alignment."""
     return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -1,14 +1,14 @@
-"""Centered hidden units: fully connected students are trained on what their units differ from their
-means by.
+"""Centered hidden units: dense students are trained on units less their means.
 
 A layer that reads hidden units with activations a and means c is the same function in both forms:
 
     W a + b  =  W (a - c) + (b + W c)
 
-A ReLU's activations are never negative, so a change of a plain weight moves the output at every
-input in one direction, which is the bias's to do; read less their means, units and bias are learnt
-apart. The means are of a student's own units over distillation inputs, taken at the start of each
-phase and kept for all of it; what is stored, pruned and exported reads plain activations.
+A ReLU's activations are never negative. A change of a plain weight therefore moves the output at
+every input in one direction, which is the bias's task; with the means taken off, units and bias are
+learnt apart. The means are of a student's own units over distillation inputs. They are taken at the
+start of each phase and kept for all of it. What is stored, pruned and exported reads plain
+activations.
 
 Source: LeCun et al. 1998, "Efficient BackProp", section 4.3; Schraudolph 1998, "Centering Neural
 Network Gradient Factors".
@@ -24,9 +24,7 @@ _SEEN = 1_000
 """Inputs that means are taken over, at equal distances."""
 
 Centers = tuple[Tensor, ...]
-"""For each hidden layer the means (units,) that are taken off its activations; empty where none
-are.
-"""
+"""For each hidden layer the means (units,) that are taken off its activations, or nothing."""
 
 
 def unit_means(params: Params, chain: Chain, inputs: Tensor, dtype: torch.dtype) -> Centers:
@@ -38,30 +36,34 @@ def unit_means(params: Params, chain: Chain, inputs: Tensor, dtype: torch.dtype)
         inputs: distillation inputs (M, D).
         dtype: what a step computes in.
     """
-    # as a step reads them
-    hidden = inputs[:: max(1, len(inputs) // _SEEN)].flatten(1).to(dtype).float()
+    stride = max(1, len(inputs) // _SEEN)
+    # rounded as in a step
+    hidden = inputs[::stride].flatten(1).to(dtype).float()
+
     centers = []
     for weight, bias in chain[:-1]:
         hidden = torch.addmm(params[bias], hidden, params[weight].T).relu()
         # exact for a unit that is constant, so that nothing is left of it
         mean = hidden.double().mean(0).float()
         centers.append(mean.to(dtype).float())
+
     return tuple(centers)
 
 
 def enter(params: Params, chain: Chain, centers: Centers) -> Params:
     """Parameters of the same function that read centered activations."""
-    return _moved(params, chain, centers, 1.0)
+    return _shift_biases(params, chain, centers, 1.0)
 
 
 def leave(params: Params, chain: Chain, centers: Centers) -> Params:
     """Parameters of the same function that read plain activations."""
-    return _moved(params, chain, centers, -1.0)
+    return _shift_biases(params, chain, centers, -1.0)
 
 
-def _moved(params: Params, chain: Chain, centers: Centers, sign: float) -> Params:
-    moved = dict(params)
+def _shift_biases(params: Params, chain: Chain, centers: Centers, sign: float) -> Params:
+    """Add ``sign * W c`` to the bias of each layer that reads hidden units."""
+    shifted = dict(params)
     for (weight, bias), center in zip(chain[1:], centers, strict=True):
         shift = params[weight].double() @ center.double()
-        moved[bias] = (params[bias].double() + sign * shift).to(params[bias].dtype)
-    return moved
+        shifted[bias] = (params[bias].double() + sign * shift).to(params[bias].dtype)
+    return shifted

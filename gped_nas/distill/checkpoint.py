@@ -96,8 +96,9 @@ def save_trainee(path: Path, student: Trainee, course: Course) -> None:
         "num_dead": student.num_dead,
         "has_left": student.has_left,
     }
-    tensors = _tensors_of(student)
+    tensors = _pack(student)
     text = canonical_json({**state, "sha256": _digest(state, tensors)})
+
     # one entry: safetensors would write several in any order
     write_bytes(path, safetensors.torch.save(tensors, {_ENTRY: text}))
 
@@ -112,6 +113,7 @@ def load_trainee(path: Path, course: Course) -> Trainee:
     for key, expected in (("format", FORMAT), ("version", VERSION)):
         if written.get(key) != expected:
             raise _refusal(path, f"found {key} {written.get(key)!r}, expected {expected!r}")
+
     digest = written.pop("sha256", None)
     try:
         is_whole = digest == _digest(written, tensors)
@@ -126,35 +128,39 @@ def load_trainee(path: Path, course: Course) -> Trainee:
     except (ValueError, TypeError, KeyError, GpedError) as error:
         raise _refusal(path, f"its metadata cannot be understood ({error})") from None
     _check_course(path, state.course, course)
+
     try:
-        return _trainee_of(tensors, state, genotype)
+        return _unpack(tensors, state, genotype)
     except (KeyError, ValueError, RuntimeError) as error:
         raise _refusal(path, f"its tensors do not fit its state ({error})") from None
 
 
-def _refusal(path: Path, found: str) -> StudyError:
-    return StudyError(f"{path}: {found}; delete it to train the student from the beginning")
+def _refusal(path: Path, problem: str) -> StudyError:
+    return StudyError(f"{path}: {problem}; delete it to train the student from the beginning")
 
 
-def _check_course(path: Path, found: Mapping[str, Any], course: Course) -> None:
-    expected = course.identity
-    if found == expected:
+def _check_course(path: Path, identity: Mapping[str, Any], course: Course) -> None:
+    """Refuse a file whose course is another one.
+
+    Raises:
+        StudyError: it names the first key that differs.
+    """
+    if identity == course.identity:
         return
-    flat_found, flat_expected = _flat(found), _flat(expected)
-    key = next(
-        key
-        for key in sorted({*flat_found, *flat_expected})
-        if flat_found.get(key) != flat_expected.get(key)
-    )
+
+    stored = _flatten(identity)
+    expected = _flatten(course.identity)
+    keys = sorted({*stored, *expected})
+    key = next(key for key in keys if stored.get(key) != expected.get(key))
     raise _refusal(
         path,
         "the student was trained on another course: "
-        f"found {key} {flat_found.get(key, 'left out')}, "
-        f"expected {flat_expected.get(key, 'left out')}",
+        f"found {key} {stored.get(key, 'left out')}, "
+        f"expected {expected.get(key, 'left out')}",
     )
 
 
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+def _flatten(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's settings beside the other keys, by their dotted names."""
     settings = identity.get("recipe")
     flat = {key: value for key, value in identity.items() if key != "recipe"}
@@ -163,7 +169,7 @@ def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-# ----------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 # the file
 
 
@@ -175,16 +181,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with open_plain(path) as file:
             data = file.read()
         tensors = safetensors.torch.load(data)
+        # safetensors.torch gives tensors alone, so that the header is read here
         stop = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
         metadata = json.loads(data[_LENGTH_BYTES:stop]).get("__metadata__", {})
         written = json.loads(metadata.get(_ENTRY, "{}"))
     except (GpedError, SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise _refusal(path, f"cannot be read as a safetensors file ({error})") from None
+
     return tensors, written if isinstance(written, dict) else {}
 
 
-def _digest(written: Mapping[str, Any], tensors: _Tensors) -> str:
-    digest = hashlib.sha256(canonical_json(written).encode())
+def _digest(state: Mapping[str, Any], tensors: _Tensors) -> str:
+    digest = hashlib.sha256(canonical_json(state).encode())
     for name in sorted(tensors):
         array = tensors[name].contiguous().numpy()
         digest.update(f"{name}\n{array.dtype.str}{array.shape}\n".encode())
@@ -192,76 +200,86 @@ def _digest(written: Mapping[str, Any], tensors: _Tensors) -> str:
     return digest.hexdigest()
 
 
-# ----------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------
 # the student
 
 
-def _tensors_of(student: Trainee) -> dict[str, Tensor]:
-    tensors = _named("params", student.params)
+def _pack(student: Trainee) -> dict[str, Tensor]:
+    """The tensors of a student's file, by the names that the module docstring lists."""
+    tensors = _add_prefix("params", student.params)
     for part, params in student.memory.items():
-        tensors |= _named(f"memory/{part}", params)
-    tensors |= _named("average", student.average)
-    tensors |= _named("centers", {str(i): center for i, center in enumerate(student.centers)})
-    tensors |= _named("position", student.position)
+        tensors |= _add_prefix(f"memory/{part}", params)
+    tensors |= _add_prefix("average", student.average)
+
+    centers = {str(i): center for i, center in enumerate(student.centers)}
+    tensors |= _add_prefix("centers", centers)
+    tensors |= _add_prefix("position", student.position)
     if student.frame is not None:
         frame = {"mean": student.frame.mean_D, "basis": student.frame.basis_DJ}
-        tensors |= _named("frame", frame)
-    tensors["losses"] = _table(student.losses)
-    tensors["rungs"] = _table(student.rungs)
+        tensors |= _add_prefix("frame", frame)
+
+    tensors["losses"] = _to_table(student.losses)
+    tensors["rungs"] = _to_table(student.rungs)
+
     # copies: a safetensors file holds no tensor that shares its numbers with another
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
-def _named(prefix: str, tensors: _Tensors) -> dict[str, Tensor]:
+def _add_prefix(prefix: str, tensors: _Tensors) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": value for name, value in tensors.items()}
 
 
-def _table(points: Points) -> Tensor:
+def _to_table(points: Points) -> Tensor:
     return torch.tensor(points, dtype=torch.float64).reshape(-1, 2)
 
 
-def _trainee_of(tensors: _Tensors, state: _State, genotype: Genotype) -> Trainee:
-    """The student.
+def _unpack(tensors: _Tensors, state: _State, genotype: Genotype) -> Trainee:
+    """The student whose tensors ``_pack`` listed.
 
     Raises:
         KeyError: a tensor is missing.
         ValueError: one has another shape than its parameter.
     """
-    frame = _under("frame/", tensors)
-    centers = _under("centers/", tensors)
-    params = _params("params/", tensors, state.names)
+    frame = _select("frame/", tensors)
+    centers = _select("centers/", tensors)
+    params = _in_order("params/", tensors, state.names)
+
     memory: dict[str, Params] = {}
-    for name in _under("memory/", tensors):
+    for name in _select("memory/", tensors):
         part = name.partition("/")[0]
         if part not in memory:
-            memory[part] = _params(f"memory/{part}/", tensors, state.names)
-    average = _under("average/", tensors)
+            memory[part] = _in_order(f"memory/{part}/", tensors, state.names)
 
-    student = Trainee(
+    average: Params = {}
+    if _select("average/", tensors):
+        average = _in_order("average/", tensors, state.names)
+
+    for values in (*memory.values(), average):
+        for name, value in values.items():
+            if value.shape != params[name].shape:
+                raise ValueError(f"{name}: found shape {tuple(value.shape)} beside its parameter")
+
+    return Trainee(
         genotype,
         state.lr_factor,
         params,
         memory=memory,
-        average=_params("average/", tensors, state.names) if average else {},
+        average=average,
         centers=tuple(centers[str(i)] for i in range(len(centers))),
         seed=state.seed,
         precision=state.precision,
         frame=Components(frame["mean"], frame["basis"]) if frame else None,
         step=state.step,
-        position=_under("position/", tensors),
+        position=_select("position/", tensors),
         num_dead=state.num_dead,
-        losses=_points(tensors["losses"]),
-        rungs=_points(tensors["rungs"]),
+        losses=_to_points(tensors["losses"]),
+        rungs=_to_points(tensors["rungs"]),
         has_left=state.has_left,
     )
-    for others in (*student.memory.values(), student.average):
-        for name, value in others.items():
-            if value.shape != params[name].shape:
-                raise ValueError(f"{name}: found shape {tuple(value.shape)} beside its parameter")
-    return student
 
 
-def _under(prefix: str, tensors: _Tensors) -> dict[str, Tensor]:
+def _select(prefix: str, tensors: _Tensors) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()
@@ -269,9 +287,9 @@ def _under(prefix: str, tensors: _Tensors) -> dict[str, Tensor]:
     }
 
 
-def _params(prefix: str, tensors: _Tensors, names: Sequence[str]) -> Params:
+def _in_order(prefix: str, tensors: _Tensors, names: Sequence[str]) -> Params:
     return {name: tensors[prefix + name] for name in names}
 
 
-def _points(table: Tensor) -> Points:
+def _to_points(table: Tensor) -> Points:
     return tuple((int(step), loss) for step, loss in table.tolist())

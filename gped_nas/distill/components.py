@@ -1,16 +1,16 @@
 """Principal components: a smaller frame in which fully connected students are trained.
 
 What real inputs vary by lies mostly in few directions. A student is trained on the coordinates of
-its inputs along the J of greatest variance, and folded back at the end:
+its inputs along the J of greatest variance, and folded back at the end, with an orthonormal basis
+(D, J):
 
-    z = (x - mean) basis,    W z + b  =  (W basis^T) x + (b - W basis^T mean),    basis (D, J)
-    orthonormal
+    z = (x - mean) basis,    W z + b  =  (W basis^T) x + (b - W basis^T mean)
 
-so that what is kept and exported reads plain inputs. A step's first products and updates shrink by
-J / D, and its directions being uncorrelated suits an optimizer with a step size for each number.
-Since the basis is orthonormal, a unit's weights have the same norm in both frames: group penalty
-and weight decay mean what they did. Initial weights are drawn for plain inputs and projected, so
-that the sign of a direction changes nothing.
+What is kept and exported therefore reads plain inputs. A step's first products and updates shrink
+by J / D, and uncorrelated directions suit an optimizer with a step size for each number. Since the
+basis is orthonormal, a unit's weights have the same norm in both frames: group penalty and weight
+decay mean what they did. Initial weights are drawn for plain inputs and projected, so that the sign
+of a direction changes nothing.
 
 What is given up: a student is blind to the D - J directions in which distillation inputs vary
 least.
@@ -26,8 +26,7 @@ from gped_nas.distill.feed import DistillationSet
 from gped_nas.models.base import Params
 
 _FITTED_ON = 20_000
-"""Inputs that directions are found from, at equal distances: with so many more would not move them.
-"""
+"""Inputs that directions are computed from, at equal distances; more would not move them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +43,9 @@ class Components:
 
     def project(self, x: Tensor) -> Tensor:
         """Inputs (B, *input_shape) to coordinates (B, J)."""
-        return torch.addmm(
-            -self.mean_D @ self.basis_DJ, x.flatten(1), self.basis_DJ
-        )  # no centered copy of all inputs
+        # the mean is projected instead of subtracted: no centered copy of all inputs
+        shift_J = -self.mean_D @ self.basis_DJ
+        return torch.addmm(shift_J, x.flatten(1), self.basis_DJ)
 
     def enter(self, params: Params, layer: tuple[str, str]) -> Params:
         """Fresh parameters, first layer projected: (h, D) to (h, J); biases are taken as they are.
@@ -59,7 +58,7 @@ class Components:
         return {**params, weight: params[weight] @ self.basis_DJ}
 
     def leave(self, params: Params, layer: tuple[str, str]) -> Params:
-        """Parameters that read coordinates to those of the same function of plain inputs."""
+        """From parameters that read coordinates to those of the same function of plain inputs."""
         weight, bias = layer
         unprojected = params[weight].double() @ self.basis_DJ.double().T
         shifted = params[bias].double() - unprojected @ self.mean_D.double()
@@ -72,27 +71,31 @@ class Components:
 
 def fit(x: Tensor, num: int) -> Components:
     """The frame of the ``num`` directions of greatest variance of inputs (M, *input_shape)."""
-    x_MD = x[:: max(1, len(x) // _FITTED_ON)].flatten(1)
+    stride = max(1, len(x) // _FITTED_ON)
+    x_MD = x[::stride].flatten(1)
     mean_D = x_MD.mean(0)
     centered_MD = x_MD - mean_D
-    _, directions = torch.linalg.eigh((centered_MD.T @ centered_MD).double())  # ascending
+
+    # eigenvalues come in ascending order
+    _, directions = torch.linalg.eigh((centered_MD.T @ centered_MD).double())
     return Components(mean_D, directions.flip(1)[:, :num].float().contiguous())
 
 
-_KNOWN: WeakKeyDictionary[DistillationSet, dict[int, tuple[Components, DistillationSet]]] = (
-    WeakKeyDictionary()
-)
+_Fitted = dict[int, tuple[Components, DistillationSet]]
+_CACHE: WeakKeyDictionary[DistillationSet, _Fitted] = WeakKeyDictionary()
+"""By number of components, the frame of a distillation set and the set in it."""
 
 
 def in_components(data: DistillationSet, num: int) -> tuple[Components, DistillationSet]:
-    """The frame of a distillation set, and the set in it; computed once for as long as the set is
-    there.
+    """The frame of a distillation set, and the set in it.
+
+    Both are computed once and kept for as long as the set is there.
     """
-    known = _KNOWN.setdefault(data, {})
-    if num not in known:
+    cache = _CACHE.setdefault(data, {})
+    if num not in cache:
         frame = fit(data.inputs, num)
-        known[num] = frame, replace(data, inputs=frame.project(data.inputs))
-    return known[num]
+        cache[num] = (frame, replace(data, inputs=frame.project(data.inputs)))
+    return cache[num]
 
 
 def inside(data: DistillationSet, frame: Components) -> DistillationSet:
@@ -100,13 +103,13 @@ def inside(data: DistillationSet, frame: Components) -> DistillationSet:
     fitted, in_fitted = in_components(data, frame.basis_DJ.shape[1])
     if is_same_frame(fitted, frame):
         return in_fitted
-    # found on another machine, where rounding turned it by a little, or changed a sign
+    # fitted on another machine, where rounding turned it by a little, or changed a sign
     return replace(data, inputs=frame.project(data.inputs))
 
 
-def is_same_frame(first: Components | None, second: Components | None) -> bool:
+def is_same_frame(frame: Components | None, other: Components | None) -> bool:
     """Whether coordinates mean the same in both, to the bit; None is plain inputs."""
-    if first is None or second is None or first is second:
-        return first is second
-    is_same_mean = torch.equal(first.mean_D, second.mean_D)
-    return is_same_mean and torch.equal(first.basis_DJ, second.basis_DJ)
+    if frame is None or other is None or frame is other:
+        return frame is other
+    is_same_mean = torch.equal(frame.mean_D, other.mean_D)
+    return is_same_mean and torch.equal(frame.basis_DJ, other.basis_DJ)

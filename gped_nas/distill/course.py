@@ -71,6 +71,7 @@ def begin(
     """
     data, recipe = course.data, course.recipe
     check_form(recipe, genotypes, tuple(data.inputs.shape[1:]), "recipe")
+
     precision = decided(recipe, genotypes, data, device).precision
     return tuple(_fresh(course, genotype, precision) for genotype in genotypes)
 
@@ -78,14 +79,15 @@ def begin(
 def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
     """A student as it is drawn, brought into the frame and centered where the recipe says so."""
     data, recipe = course.data, course.recipe
-    shapes, seed = data.shapes(genotype), student_seed(course.seed, genotype)
     family = FAMILIES[genotype.family]
+    shapes = data.shapes(genotype)
+    seed = student_seed(course.seed, genotype)
     params = family.initialize(shapes, generator=torch.Generator().manual_seed(seed))
 
     frame = None
     if recipe.components:
         frame, data = in_components(data, recipe.components)
-        params = frame.enter(params, dense_chain(FAMILIES[genotype.family], shapes)[0])
+        params = frame.enter(params, dense_chain(family, shapes)[0])
 
     student = Trainee(
         genotype,
@@ -107,7 +109,8 @@ def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None
         data: what it is trained on, in its frame and where its parameters lie.
         recipe: how it is trained.
     """
-    student.memory, student.centers = {}, ()
+    student.memory = {}
+    student.centers = ()
     if recipe.centered:
         dtype: torch.dtype = getattr(torch, student.precision)
         student.centers = unit_means(student.params, student.chain, data.inputs, dtype)
@@ -128,12 +131,14 @@ def check_form(
     Raises:
         ConfigError: one is no chain of dense layers, or an input has fewer numbers than components.
     """
-    asked_for: list[tuple[str, object, object]] = []
+    # key, its value, and the value that any student may have
+    settings: list[tuple[str, object, object]] = []
     if recipe.components:
-        asked_for.append(("components", recipe.components, 0))
+        settings.append(("components", recipe.components, 0))
     if recipe.centered:
-        asked_for.append(("centered", "true", "false"))
-    for key, value, expected in asked_for:
+        settings.append(("centered", "true", "false"))
+
+    for key, value, expected in settings:
         for genotype in genotypes:
             shapes = genotype.shapes(input_shape, 1)
             chain = dense_chain(FAMILIES[genotype.family], shapes)
@@ -158,5 +163,9 @@ def student_seed(root: int, genotype: Genotype, replicate: int = 0) -> int:
 
 def lr_factor(shapes: Shapes, recipe: Recipe) -> float:
     """What the step size of a student with these shapes, before pruning, is multiplied by."""
-    widths = [shape[0] for shape in shapes.values() if len(shape) > 1][:-1]
-    return (BASE_WIDTH * len(widths) / sum(widths)) ** recipe.lr_width_power if widths else 1.0
+    rows = [shape[0] for shape in shapes.values() if len(shape) > 1]
+    hidden_widths = rows[:-1]
+    if not hidden_widths:
+        return 1.0
+    factor: float = (BASE_WIDTH * len(hidden_widths) / sum(hidden_widths)) ** recipe.lr_width_power
+    return factor

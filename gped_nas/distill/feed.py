@@ -68,15 +68,20 @@ class PosteriorPredictions:
         """Predictions (B, C) by sample ``sample_B[i]`` at input ``index_B[i]``, float32."""
         sample, index = sample_B.numpy(), index_B.numpy()
         out = np.empty((len(index), self.parts[0][0].shape[2]), np.float32)
-        first_input = 0
+
+        input_start = 0
         for blocks in self.parts:
-            num_inputs, first_sample = blocks[0].shape[1], 0
-            here = (index >= first_input) & (index < first_input + num_inputs)
+            num_inputs = blocks[0].shape[1]
+            is_in_part = (index >= input_start) & (index < input_start + num_inputs)
+
+            sample_start = 0
             for block in blocks:
-                mine = here & (sample >= first_sample) & (sample < first_sample + len(block))
-                out[mine] = block[sample[mine] - first_sample, index[mine] - first_input]
-                first_sample += len(block)
-            first_input += num_inputs
+                is_in_block = (sample >= sample_start) & (sample < sample_start + len(block))
+                mask = is_in_part & is_in_block
+                out[mask] = block[sample[mask] - sample_start, index[mask] - input_start]
+                sample_start += len(block)
+            input_start += num_inputs
+
         return torch.from_numpy(out)
 
 
@@ -104,20 +109,22 @@ class DistillationSet:
         Of single posterior samples it covers weights and shapes alone: they lie in a sealed stream
         with digests of its own, and are too many to be read for this.
         """
-        arrays = [self.inputs, *(self.expectations[name] for name in sorted(self.expectations))]
-        blocks: list[list[list[int]]] = []
+        names = sorted(self.expectations)
+        arrays = [self.inputs, *(self.expectations[name] for name in names)]
+        block_shapes: list[list[list[int]]] = []
         if self.samples is not None:
             arrays.append(self.samples.weight_S)
-            blocks = [[list(block.shape) for block in part] for part in self.samples.parts]
+            for blocks in self.samples.parts:
+                block_shapes.append([list(block.shape) for block in blocks])
 
-        described = {
+        description = {
             "targets": [target.to_json() for target in self.layout.targets],
             "num_classes": self.layout.num_classes,
-            "expectations": sorted(self.expectations),
-            "samples": blocks,
+            "expectations": names,
+            "samples": block_shapes,
             "arrays": sha256_arrays(*(array.cpu().numpy() for array in arrays)),
         }
-        return sha256_text(canonical_json(described))
+        return sha256_text(canonical_json(description))
 
     def to(self, device: torch.device) -> "DistillationSet":
         """The same data on a device; posterior samples stay where they are."""
@@ -192,7 +199,8 @@ class BatchOrder:
         """The next step's indices (B,)."""
         if len(self._order) < self._size:
             self._order = torch.cat([self._order, self._next_pass()])
-        batch, self._order = self._order[: self._size], self._order[self._size :]
+        batch = self._order[: self._size]
+        self._order = self._order[self._size :]
         return batch
 
     def take(self, num_steps: int) -> Tensor:
@@ -200,18 +208,19 @@ class BatchOrder:
         return torch.stack([next(self) for _ in range(num_steps)])
 
     def position(self) -> Position:
-        """Where it goes on: the generator before the present pass, and how many of the pass are
-        taken.
+        """Where it goes on.
 
-        A batch is never larger than a pass, so that what is left is always the end of one pass.
+        This is the generator before the present pass, and how many indices of the pass are taken: a
+        batch is never larger than a pass, so that what is left is always the end of one pass.
         """
         taken = self._num_inputs - len(self._order)
         return {"order.generator": self._before_pass, "order.taken": torch.tensor(taken)}
 
 
 class CachedFeed:
-    """Batches of a stream that lies there, by the recipe's update rule, for ever; on the device of
-    the data.
+    """Batches of a sealed stream, by the recipe's update rule, without end.
+
+    They are on the device of the data.
     """
 
     def __init__(
@@ -229,15 +238,14 @@ class CachedFeed:
         self._order = BatchOrder(len(data.inputs), recipe, root, position)
         self._generator = rng.generator(root, "posterior samples of batches")
         self._means = RunningMean(len(data.inputs))
+
         if position and recipe.update != "averaged":
             self._generator.set_state(position["samples.generator"])
         if position and recipe.update == "running_mean":
             self._means.counts_M = position["mean.counts"].clone()
-            self._means.sums = {
-                name.removeprefix(_SUMS): sums.clone()
-                for name, sums in position.items()
-                if name.startswith(_SUMS)
-            }
+            for name, sums in position.items():
+                if name.startswith(_SUMS):
+                    self._means.sums[name.removeprefix(_SUMS)] = sums.clone()
 
     def __iter__(self) -> "CachedFeed":
         return self
@@ -257,11 +265,12 @@ class CachedFeed:
         values = sample_values(data.layout.targets, data.samples.at(sample_B, index_B))
         if self._recipe.update == "running_mean":
             values = self._means(index_B, values)
-        shown = {name: value.to(device) for name, value in values.items()}
-        return data.inputs[index_B.to(device)], shown
+
+        expectations = {name: value.to(device) for name, value in values.items()}
+        return data.inputs[index_B.to(device)], expectations
 
     def position(self) -> Position:
-        """Where it goes on: the batch order's position, and what the update rule has drawn so far."""
+        """Where it goes on: the batch order's position, and what the update rule has drawn."""
         position = self._order.position()
         if self._recipe.update != "averaged":
             position["samples.generator"] = self._generator.get_state()
@@ -273,26 +282,28 @@ class CachedFeed:
 
 
 class SharedFeed:
-    """Batches that several workers read, each at its own pace: a batch is drawn once and dropped
-    after the last.
+    """Batches that several workers read, each at its own pace.
+
+    A batch is drawn once and dropped after its last reader.
     """
 
     def __init__(self, feed: Iterator[Batch], *, num_readers: int) -> None:
         """Share out the batches of ``feed`` from its next one on."""
         self._feed, self._num_readers = feed, num_readers
         self._lock = threading.Lock()
-        self._drawn: dict[int, tuple[Batch, int]] = {}
+        self._pending: dict[int, tuple[Batch, int]] = {}  # number to batch and readers to come
         self._num_drawn = 0
 
-    def batch(self, place: int) -> Batch:
-        """The batch at a place, counted from 0; each reader asks once for each place, in order."""
+    def batch(self, number: int) -> Batch:
+        """The batch of a number, from 0; each reader asks once for each number, in order."""
         with self._lock:
-            while self._num_drawn <= place:
-                self._drawn[self._num_drawn] = (next(self._feed), self._num_readers)
+            while self._num_drawn <= number:
+                self._pending[self._num_drawn] = (next(self._feed), self._num_readers)
                 self._num_drawn += 1
-            batch, readers_left = self._drawn.pop(place)
-            if readers_left > 1:
-                self._drawn[place] = (batch, readers_left - 1)
+
+            batch, num_readers = self._pending.pop(number)
+            if num_readers > 1:
+                self._pending[number] = (batch, num_readers - 1)
             return batch
 
 
@@ -312,16 +323,15 @@ def check_update(targets: Sequence[Target], update: Update, where: str) -> None:
         if isinstance(target, QuantileTarget) and update != "newest":
             raise ConfigError(
                 f"{where}: found {update}, expected newest for the target '{target.name}': its "
-                "pinball loss on "
-                "averages of posterior samples would learn their mean, not their quantiles"
+                "pinball loss on averages of posterior samples would learn their mean, not their "
+                "quantiles"
             )
         if isinstance(target, MeanTarget) and update == "newest" and not _is_affine(target):
             raise ConfigError(
                 f"{where}: found newest, expected averaged or running_mean for the target "
-                f"'{target.name}': its loss "
-                "is not affine in the averaged quantity, so that on single posterior samples it "
-                "would learn something "
-                "else than their mean (an absolute error learns the median)"
+                f"'{target.name}': its loss is not affine in the averaged quantity, so that on "
+                "single posterior samples it would learn something else than their mean (an "
+                "absolute error learns the median)"
             )
 
 
@@ -333,8 +343,9 @@ _PROBES: dict[Prediction, Callable[[Tensor], Tensor]] = {
 
 
 def _is_affine(target: MeanTarget, *, num_samples: int = 5, num_inputs: int = 32) -> bool:
-    """Whether the gradient at the samples' average is the average of the samples' gradients, on a
-    fixed probe.
+    """Whether the gradient at an average of samples is the average of their gradients.
+
+    It is asked on a fixed probe.
     """
     num_classes = target.num_classes or 3
     layout = HeadLayout((*resolve(target.requires), target), num_classes)

@@ -43,36 +43,36 @@ class _Run:
     Attributes:
         count: how many they are.
         rows, columns: units of the layer and of the one that it reads, rounded up.
-        offset: place of their weights in a flat buffer.
-        at: row of their first unit in the buffer of the layer's outputs.
-        reads: row of their first input in the buffer that the layer reads.
+        start: where their weights begin in a flat buffer.
+        first_row: of their first unit in the buffer of the layer's outputs.
+        first_input: row of their first input in the buffer that the layer reads.
     """
 
     count: int
     rows: int
     columns: int
-    offset: int
-    at: int
-    reads: int
+    start: int
+    first_row: int
+    first_input: int
+
+    @property
+    def stop(self) -> int:
+        """Where their weights end in a flat buffer."""
+        return self.start + self.count * self.rows * self.columns
 
     def weight(self, flat: Tensor) -> Tensor:
         """Their weights (n, rows, columns)."""
-        stop = self.offset + self.count * self.rows * self.columns
-        return flat[self.offset : stop].view(self.count, self.rows, self.columns)
+        return flat[self.start : self.stop].view(self.count, self.rows, self.columns)
 
     def outputs(self, level: Tensor) -> Tensor:
-        """Their rows (n, rows, B) in the buffer of the layer's outputs, or (n, rows, 1) of its
-        biases (all rows, 1).
-        """
-        return level[self.at : self.at + self.count * self.rows].view(
-            self.count, self.rows, level.shape[1]
-        )
+        """Their rows (n, rows, B) of the layer's outputs, or (n, rows, 1) of its biases."""
+        stop = self.first_row + self.count * self.rows
+        return level[self.first_row : stop].view(self.count, self.rows, level.shape[1])
 
     def inputs(self, level: Tensor) -> Tensor:
         """The rows (n, columns, B) that they read."""
-        return level[self.reads : self.reads + self.count * self.columns].view(
-            self.count, self.columns, level.shape[1]
-        )
+        stop = self.first_input + self.count * self.columns
+        return level[self.first_input : stop].view(self.count, self.columns, level.shape[1])
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class _Level:
     """One layer of all students that have it.
 
     Attributes:
-        members: places of these students, in order.
+        members: indices of these students, in order.
         runs: their weights.
         bias: where their biases lie in a flat buffer.
         num_rows: rows of the level's buffer.
@@ -98,10 +98,9 @@ _Product = tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One level of all students in a step: tensors are views into the level buffers and the flat
-        ones.
+    """One level of all students in a step: views into the level buffers and the flat ones.
 
-    ``centered`` is what later layers read; ``output`` itself where nothing is taken off it.
+    ``centered`` is what later layers read; it is ``output`` itself where nothing is taken off it.
     """
 
     forward: list[_Product]
@@ -132,6 +131,18 @@ class _Plan:
     raw_gradient: Tensor
 
 
+@dataclass(frozen=True)
+class _Location:
+    """Where a parameter lies in a flat buffer, in its shape with rounded-up units."""
+
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def cut(self) -> slice:
+        return slice(self.start, self.start + prod(self.shape))
+
+
 class FusedMlp:
     """Students that are chains of dense layers, of whatever family, computed together."""
 
@@ -146,7 +157,7 @@ class FusedMlp:
         round_to: int = 1,
         centers: Sequence[Centers] = (),
     ) -> None:
-        """Buffers for students of these shapes, all zero.
+        """Make buffers for students of these shapes, all zero.
 
         Args:
             shapes: parameter shapes of each student, equal ones side by side (see ``layout.py``).
@@ -159,22 +170,26 @@ class FusedMlp:
         """
         self.shapes = shapes
         self._chains, self._loss = chains, loss
-        self._padded = [
-            _padded(shape, chain, round_to) for shape, chain in zip(shapes, chains, strict=True)
+        self._sizes = [
+            _layer_sizes(shape, chain, round_to)
+            for shape, chain in zip(shapes, chains, strict=True)
         ]
         self._depths = [len(chain) - 1 for chain in chains]
-        self._places: list[dict[str, tuple[int, tuple[int, ...]]]] = [{} for _ in shapes]
+        self._locations: list[dict[str, _Location]] = [{} for _ in shapes]
         total = self._lay_out()
+
         self.buffers = Buffers(torch.zeros(total, device=device), dtype)
         self._centers = self._by_level(centers) if any(centers) else []
         self._plan: _Plan | None = None
 
-    # ------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
     # layout
 
     def _lay_out(self) -> int:
-        """Give every layer its place in the flat buffers and its rows in the level buffers; returns
-        the total.
+        """Give every layer its numbers in the flat buffers and its rows in the level buffers.
+
+        Returns:
+            The length of a flat buffer.
         """
         memory = _Allocator()
         row_of: dict[tuple[int, int], int] = {}  # student and layer, from 1, to its first row
@@ -186,7 +201,7 @@ class FusedMlp:
 
         last_layers = {p: depth + 1 for p, depth in enumerate(self._depths)}
         self._last = self._place(last_layers, memory, row_of)
-        return _aligned(memory.end)
+        return _align(memory.end)
 
     def _place(
         self, layer_of: dict[int, int], memory: "_Allocator", row_of: dict[tuple[int, int], int]
@@ -201,7 +216,7 @@ class FusedMlp:
 
         def shape(p: int) -> tuple[int, int, int]:
             layer = layer_of[p]
-            return layer, self._padded[p][layer], self._padded[p][layer - 1]
+            return layer, self._sizes[p][layer], self._sizes[p][layer - 1]
 
         runs: list[_Run] = []
         row = 0
@@ -210,12 +225,13 @@ class FusedMlp:
             # first layers are one matrix, without gaps
             is_aligned = layer > 1 or not runs
             weights = memory.take(len(members) * rows * columns, aligned=is_aligned)
-            reads = row_of[members[0], layer - 1] if layer > 1 else 0
-            runs.append(_Run(len(members), rows, columns, weights.start, row, reads))
+            first_input = row_of[members[0], layer - 1] if layer > 1 else 0
+            runs.append(_Run(len(members), rows, columns, weights.start, row, first_input))
 
             for i, p in enumerate(members):
                 name, _ = self._chains[p][layer - 1]
-                self._places[p][name] = (weights.start + i * rows * columns, (rows, columns))
+                start = weights.start + i * rows * columns
+                self._locations[p][name] = _Location(start, (rows, columns))
                 row_of[p, layer] = row
                 row += rows
 
@@ -223,33 +239,34 @@ class FusedMlp:
         start = biases.start
         for p, layer in layer_of.items():
             _, name = self._chains[p][layer - 1]
-            rows = self._padded[p][layer]
-            self._places[p][name] = (start, (rows,))
+            rows = self._sizes[p][layer]
+            self._locations[p][name] = _Location(start, (rows,))
             start += rows
+
         return _Level(tuple(layer_of), tuple(runs), biases, row)
 
     def _by_level(self, centers: Sequence[Centers]) -> list[Tensor]:
         """What is taken off each row of each hidden level's buffer: (rows, 1)."""
+        dtype, device = self.buffers.dtype, self.buffers.theta.device
         by_level = []
         for i, level in enumerate(self._hidden):
-            rows = torch.zeros(
-                (level.num_rows, 1), dtype=self.buffers.dtype, device=self.buffers.theta.device
-            )
-            at = 0
+            rows = torch.zeros((level.num_rows, 1), dtype=dtype, device=device)
+            start = 0
             for p in level.members:
-                rows[at : at + len(centers[p][i]), 0] = centers[p][i]
-                at += self._padded[p][i + 1]
+                center = centers[p][i]
+                rows[start : start + len(center), 0] = center
+                start += self._sizes[p][i + 1]
             by_level.append(rows)
         return by_level
 
     def views(self, flat: Tensor) -> list[Params]:
         """See ``Bundle.views``; units that rounding added are not in them."""
         students = []
-        for places, shapes in zip(self._places, self.shapes, strict=True):
+        for locations, shapes in zip(self._locations, self.shapes, strict=True):
             params = {}
             for name, shape in shapes.items():
-                offset, padded = places[name]
-                value = flat[offset : offset + prod(padded)].view(padded)
+                location = locations[name]
+                value = flat[location.cut].view(location.shape)
                 is_bias = len(shape) == 1
                 params[name] = value[: shape[0]] if is_bias else value[: shape[0], : shape[1]]
             students.append(params)
@@ -257,25 +274,29 @@ class FusedMlp:
 
     def pieces(self) -> Iterator[Piece]:
         """See ``Bundle.pieces``; rows and columns that rounding added are zero."""
-        for student, places in enumerate(self._places):
-            last, _ = self._chains[student][-1]
-            for name, (offset, padded) in places.items():
-                is_matrix = len(padded) > 1 and name != last
-                matrix = (padded[0], padded[1]) if is_matrix else None
-                yield Piece(student, name, slice(offset, offset + prod(padded)), matrix)
+        for student, locations in enumerate(self._locations):
+            last_weight, _ = self._chains[student][-1]
+            for name, location in locations.items():
+                matrix = None
+                if len(location.shape) > 1 and name != last_weight:
+                    rows, columns = location.shape
+                    matrix = (rows, columns)
+                yield Piece(student, name, location.cut, matrix)
 
-    # ------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
     # compute
 
     @torch.no_grad()
     def compute(self, x: Tensor, expectations: Expectations) -> Tensor:
         """See ``Bundle.compute``."""
         if self._plan is None or self._plan.batch_size != len(x):
-            self._plan = self._plan_for(len(x))
-        plan, buffers = self._plan, self.buffers
-        x_BD = x.flatten(1).to(buffers.dtype)
-        for bias, weight, raw in plan.from_inputs:
-            torch.addmm(bias, weight, x_BD.t(), out=raw)
+            self._plan = self._make_plan(len(x))
+        plan = self._plan
+        x_BD = x.flatten(1).to(self.buffers.dtype)
+
+        # forward: raw outputs are neither clamped nor centered
+        for bias, weight, out in plan.from_inputs:
+            torch.addmm(bias, weight, x_BD.t(), out=out)
         for i, layer in enumerate(plan.layers):
             for multiply, operands, out in layer.forward:
                 multiply(*operands, out=out)
@@ -283,7 +304,10 @@ class FusedMlp:
                 layer.output.clamp_min_(0)
             if layer.centered is not layer.output:
                 torch.sub(layer.output, self._centers[i], out=layer.centered)
+
         losses_P = self._loss_and_gradient(plan, expectations)
+
+        # backward: a level's gradient is complete when all levels above it are done
         for layer in reversed(plan.layers):
             if layer.gradient is not plan.raw_gradient:
                 torch.ops.aten.threshold_backward.grad_input(
@@ -294,6 +318,7 @@ class FusedMlp:
                 multiply(*operands, out=out)
         for gradient, weight_gradient in plan.to_inputs:
             torch.mm(gradient, x_BD, out=weight_gradient)
+
         return losses_P
 
     def _loss_and_gradient(self, plan: "_Plan", expectations: Expectations) -> Tensor:
@@ -301,74 +326,82 @@ class FusedMlp:
         shape = (len(self.shapes), -1, plan.batch_size)
         raw_PUB = plan.layers[-1].output.view(shape).to(torch.float32, copy=True).requires_grad_()
         # in the layout of the raw outputs: autograd would copy where layouts differ
-        said = {name: value.mT.contiguous().mT for name, value in expectations.items()}
+        expectations = {name: value.mT.contiguous().mT for name, value in expectations.items()}
+
         with torch.enable_grad():
-            losses_P = self._loss(raw_PUB.mT, said)
+            losses_P = self._loss(raw_PUB.mT, expectations)
             (gradient_PUB,) = torch.autograd.grad(losses_P, raw_PUB, torch.ones_like(losses_P))
         plan.raw_gradient.view(shape).copy_(gradient_PUB)
         return losses_P.detach()
 
-    def _plan_for(self, batch_size: int) -> "_Plan":
-        """Level buffers for batches of this size, and every product of a step as views that need no
-        more slicing.
-        """
+    def _make_plan(self, batch_size: int) -> "_Plan":
+        """Level buffers for batches of this size, and every product of a step as views of them."""
         work, grad = self.buffers.work, self.buffers.work_grad
         levels = [*self._hidden, self._last]
         outputs = [work.new_empty((level.num_rows, batch_size)) for level in levels]
         gradients = [torch.empty_like(output) for output in outputs]
-        centered = (
-            [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]]
-            if self._centers
-            else outputs
-        )
+        centered = outputs
+        if self._centers:
+            # raw outputs are not centered
+            centered = [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]]
+
         from_inputs, to_inputs, layers = [], [], []
         if self._hidden:
-            from_inputs.append((work[self._hidden[0].bias, None], self._first(work), outputs[0]))
-            to_inputs.append((gradients[0], self._first(grad)))
+            biases = work[self._hidden[0].bias, None]
+            from_inputs.append((biases, self._first_layers(work), outputs[0]))
+            to_inputs.append((gradients[0], self._first_layers(grad)))
+
         for i, level in enumerate(levels):
             forward, backward = [], []
             biases = work[level.bias, None]
-            for run, read in self._reads(i):
+            for run, source in self._sources(i):
+                weight, bias = run.weight(work), run.outputs(biases)
                 out, out_gradient = run.outputs(outputs[i]), run.outputs(gradients[i])
-                if read is None:
-                    weight, bias = run.weight(work).flatten(0, 1), run.outputs(biases).flatten(0, 1)
-                    from_inputs.append((bias, weight, out.flatten(0, 1)))
-                    to_inputs.append((out_gradient.flatten(0, 1), run.weight(grad).flatten(0, 1)))
+                weight_gradient = run.weight(grad)
+
+                # last layers of students without hidden ones read the inputs
+                if source is None:
+                    from_inputs.append(
+                        (bias.flatten(0, 1), weight.flatten(0, 1), out.flatten(0, 1))
+                    )
+                    to_inputs.append((out_gradient.flatten(0, 1), weight_gradient.flatten(0, 1)))
                     continue
-                read_in, read_gradient = run.inputs(centered[read]), run.inputs(gradients[read])
-                forward.append(_product(run.weight(work), read_in, out, run.outputs(biases)))
-                backward.append(_product(out_gradient, read_in.mT, run.weight(grad)))
-                backward.append(_product(run.weight(work).mT, out_gradient, read_gradient))
+
+                hidden = run.inputs(centered[source])
+                hidden_gradient = run.inputs(gradients[source])
+                forward.append(_product(weight, hidden, out, bias))
+                backward.append(_product(out_gradient, hidden.mT, weight_gradient))
+                backward.append(_product(weight.mT, out_gradient, hidden_gradient))
+
+            bias_gradient = grad[level.bias]
             layers.append(
-                _Layer(forward, backward, outputs[i], centered[i], gradients[i], grad[level.bias])
+                _Layer(forward, backward, outputs[i], centered[i], gradients[i], bias_gradient)
             )
+
         return _Plan(batch_size, from_inputs, layers, to_inputs, gradients[-1])
 
-    def _first(self, flat: Tensor) -> Tensor:
+    def _first_layers(self, flat: Tensor) -> Tensor:
         """The first layers of all students that have hidden ones: one matrix (sum of widths, D)."""
         runs = self._hidden[0].runs
-        start, stop = (
-            runs[0].offset,
-            runs[-1].offset + runs[-1].count * runs[-1].rows * runs[-1].columns,
-        )
-        return flat[start:stop].view(-1, runs[0].columns)
+        return flat[runs[0].start : runs[-1].stop].view(-1, runs[0].columns)
 
-    def _reads(self, i: int) -> list[tuple[_Run, int | None]]:
-        """The runs of a level, the last layers counted after the hidden ones, each with the hidden
-        level that it reads.
+    def _sources(self, i: int) -> list[tuple[_Run, int | None]]:
+        """The runs of a level, each with the hidden level that it reads; None is the inputs.
 
-        None is the inputs themselves; the first level is none of this function's, since it is one
-        product.
+        The last layers are the level after the hidden ones. The first hidden level has no runs
+        here: it is one product with the inputs.
         """
         if i < len(self._hidden):
             return [(run, i - 1) for run in self._hidden[i].runs] if i else []
-        reads: list[tuple[_Run, int | None]] = []
-        place = 0
+
+        sources: list[tuple[_Run, int | None]] = []
+        p = 0
         for run in self._last.runs:
-            depth = self._depths[place]
-            reads.append((run, depth - 1 if depth else None))
-            place += run.count
-        return reads
+            # neighbors that share a run have one depth
+            depth = self._depths[p]
+            sources.append((run, depth - 1 if depth else None))
+            p += run.count
+        return sources
 
 
 class _Allocator:
@@ -378,34 +411,34 @@ class _Allocator:
         self.end = 0
 
     def take(self, size: int, *, aligned: bool = True) -> slice:
-        """The next so many numbers, from a multiple of the alignment on or right behind the last."""
-        start = _aligned(self.end) if aligned else self.end
+        """The next so many numbers, aligned or right behind the last ones."""
+        start = _align(self.end) if aligned else self.end
         self.end = start + size
         return slice(start, self.end)
 
 
-def _padded(shapes: Shapes, chain: Chain, round_to: int) -> tuple[int, ...]:
+def _layer_sizes(shapes: Shapes, chain: Chain, round_to: int) -> tuple[int, ...]:
     """Inputs, hidden widths rounded up, raw outputs."""
     inputs = shapes[chain[0][0]][1]
-    *hidden, outputs = (shapes[weight][0] for weight, _ in chain)
-    return (inputs, *(-(-width // round_to) * round_to for width in hidden), outputs)
+    *widths, outputs = (shapes[weight][0] for weight, _ in chain)
+    rounded = [-(-width // round_to) * round_to for width in widths]
+    return (inputs, *rounded, outputs)
 
 
-def _product(left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> _Product:
-    """Products of stacks (n, a, b) and (n, b, c) into (n, a, c); one of a kind is spared the
-    batched call.
+def _product(stack: Tensor, other: Tensor, out: Tensor, bias: Tensor | None = None) -> _Product:
+    """Products of stacks (n, a, b) and (n, b, c) into (n, a, c).
 
-    A bias (n, a, 1) is added on the way.
+    A bias (n, a, 1) is added on the way. A stack of one is spared the batched call.
     """
-    operands = (left, right) if bias is None else (bias, left, right)
-    if len(left) == 1:
-        return (
-            (torch.mm if bias is None else torch.addmm),
-            tuple(operand[0] for operand in operands),
-            out[0],
-        )
-    return (torch.bmm if bias is None else torch.baddbmm), operands, out
+    operands = (stack, other) if bias is None else (bias, stack, other)
+    multiply: Callable[..., Tensor]
+    if len(stack) == 1:
+        multiply = torch.mm if bias is None else torch.addmm
+        return multiply, tuple(operand[0] for operand in operands), out[0]
+    multiply = torch.bmm if bias is None else torch.baddbmm
+    return multiply, operands, out
 
 
-def _aligned(offset: int) -> int:
+def _align(offset: int) -> int:
+    """The next multiple of 16 numbers, a cache line."""
     return -(-offset // 16) * 16

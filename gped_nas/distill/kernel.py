@@ -3,10 +3,10 @@
 No operation mixes two students: one that diverges changes no bit of its siblings', and siblings or
 places change a student by rounding alone. Nothing in a step waits for the device.
 
-Training has two phases: with the group penalty up to the pruning step; then dead units are removed,
-the population is laid out anew around what is left, and the remaining steps fine-tune it. At rungs
-validation is looked at; a student that has stopped improving can leave there, and only there, since
-that is when buffers are laid out anew.
+Training has two phases. The first has the group penalty and ends at the pruning step. Then dead
+units are removed, the population is laid out anew around what is left, and the remaining steps
+fine-tune it. Validation is looked at on rungs. A student that has stopped improving can leave
+there, and only there, since that is when buffers are laid out anew.
 
 Training can stop after any step and go on later, in another process and in other company:
 
@@ -20,8 +20,8 @@ Training can stop after any step and go on later, in another process and in othe
 The numbers are those of training without a stop: to the bit where students are laid out alike, but
 for rounding elsewhere. ``distill`` is all of it in one call.
 
-``tests/distill/reference.py`` does the same one student at a time in the plainest way, and tests hold
-the two together.
+``tests/distill/reference.py`` does the same one student at a time in the plainest way, and tests
+hold the two together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 EVALUATED_AT_ONCE = 512
+"""Inputs of validation at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ def train(
 
     Args:
         course: that of the students.
-        students: stay as they are.
+        students: who to train; they are not changed.
         until: the step to stop after, counted from the beginning of the recipe. Who is there
             already, or has left, comes back as he is.
         device: where to train.
@@ -153,14 +154,14 @@ def train(
     trained = [replace(student, failure="") for student in students]
 
     while True:
-        places = [i for i, student in enumerate(trained) if _is_going(student, until)]
-        if not places:
+        going = [i for i, student in enumerate(trained) if _is_going(student, until)]
+        if not going:
             return tuple(trained)
 
         # Who is behind is trained up to the next of the others; then they go on together.
-        steps = sorted({trained[i].step for i in places} | {until})
-        behind = [i for i in places if trained[i].step == steps[0]]
-        for group in _computed_alike(trained, behind):
+        steps = sorted({trained[i].step for i in going} | {until})
+        behind = [i for i in going if trained[i].step == steps[0]]
+        for group in _group_alike(trained, behind):
             outcome = job.train([trained[i] for i in group], until=steps[1])
             for i, student in zip(group, outcome, strict=True):
                 trained[i] = student
@@ -186,22 +187,22 @@ def _is_going(student: Trainee, until: int) -> bool:
     return student.step < until and not student.has_left and not student.failure
 
 
-def _computed_alike(students: Sequence[Trainee], places: Sequence[int]) -> list[list[int]]:
-    """Places of students with one precision and one frame: they can share batches and buffers.
+def _group_alike(students: Sequence[Trainee], members: Sequence[int]) -> list[list[int]]:
+    """Groups of students with one precision and one frame: they can share batches and buffers.
 
     All are alike unless they were begun on different machines.
     """
     groups: list[list[int]] = []
-    for place in places:
-        student = students[place]
+    for i in members:
+        student = students[i]
         for group in groups:
             other = students[group[0]]
-            is_alike = student.precision == other.precision
-            if is_alike and is_same_frame(student.frame, other.frame):
-                group.append(place)
+            is_same_precision = student.precision == other.precision
+            if is_same_precision and is_same_frame(student.frame, other.frame):
+                group.append(i)
                 break
         else:
-            groups.append([place])
+            groups.append([i])
     return groups
 
 
@@ -233,9 +234,11 @@ class _Job:
             )
         if len(students) == 1:
             return [replace(students[0], failure=f"out of memory: {message}")]
+
         middle = len(students) // 2
-        first = self.train(students[:middle], until=until)
-        return first + self.train(students[middle:], until=until)
+        first_half = self.train(students[:middle], until=until)
+        second_half = self.train(students[middle:], until=until)
+        return first_half + second_half
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -243,14 +246,14 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     # the CPU's allocator and CUDA's libraries raise a bare RuntimeError
     message = str(error).lower()
-    return any(
-        words in message for words in ("allocate memory", "out of memory", "status_alloc_failed")
-    )
+    phrases = ("allocate memory", "out of memory", "status_alloc_failed")
+    return any(phrase in message for phrase in phrases)
 
 
 def finds_its_batches(device: torch.device) -> bool:
-    """Whether a device finds the batches of averages by itself; other rules and chains are always
-    fed from here.
+    """Whether a device finds the batches of averages by itself.
+
+    Those of other update rules and of chains are always fed to it.
     """
     return device.type == "cuda"
 
@@ -264,30 +267,30 @@ class _Training:
         self._start = students[0].step
         self._frame = None if students[0].frame is None else students[0].frame.to(job.device)
         # copies, so that those which came in are there for another try
-        self.students = [_placed(student, job.device) for student in students]
+        self.students = [_move(student, job.device) for student in students]
         self._curves: list[Curve] = [[] for _ in students]
 
         course, device = job.course, job.device
         dtype: torch.dtype = getattr(torch, students[0].precision)
         data = course.data if students[0].frame is None else inside(course.data, students[0].frame)
         data = data.to(device)
-        data = replace(data, inputs=data.inputs.to(dtype))  # once, not in every batch
-        self._validation = self._looked_at(course.validation)
+        # rounded once, not in every batch
+        data = replace(data, inputs=data.inputs.to(dtype))
+        self._validation = self._to_frame(course.validation)
 
         position = students[0].position
-        is_on_device = (
-            finds_its_batches(device) and job.feed is None and recipe.update == "averaged"
-        )
+        is_averaged = recipe.update == "averaged" and job.feed is None
+        is_on_device = is_averaged and finds_its_batches(device)
         self._source: BatchOrder | CachedFeed | None = None
         feed: Iterator[Batch] = iter(())
         schedule = None
         if is_on_device:
             self._source = order = BatchOrder(len(data.inputs), recipe, course.seed, position)
-            schedule = self._scheduled(data, order.take(until - self._start))
+            schedule = self._schedule(data, order.take(until - self._start))
         elif job.feed is None:
             self._source = feed = CachedFeed(data, recipe, course.seed, position)
         else:
-            feed = job.feed if self._frame is None else _projected(job.feed, self._frame)
+            feed = job.feed if self._frame is None else _project(job.feed, self._frame)
 
         self._room = Classroom(
             data=data,
@@ -300,13 +303,13 @@ class _Training:
             schedule=schedule,
         )
 
-    def _scheduled(self, data: DistillationSet, index_TB: Tensor) -> DeviceSchedule:
+    def _schedule(self, data: DistillationSet, index_TB: Tensor) -> DeviceSchedule:
         """Batches and step sizes of the steps to come, on the device."""
         steps = range(self._start, self._until)
         lr_T = torch.tensor([self.recipe.lr_at(step) for step in steps], device=self._job.device)
         return DeviceSchedule(data, index_TB.to(self._job.device), lr_T)
 
-    def _looked_at(self, validation: DistillationSet | None) -> DistillationSet | None:
+    def _to_frame(self, validation: DistillationSet | None) -> DistillationSet | None:
         """Validation on the device, in the frame that students are trained in."""
         if validation is None:
             return None
@@ -319,9 +322,10 @@ class _Training:
         """Train up to the step; students in their order, on the CPU."""
         recipe, until = self.recipe, self._until
         events = sorted({until, recipe.prune_step, *recipe.rung_steps})
-        start, training = self._start, list(range(len(self.students)))
+        start = self._start
+        training = list(range(len(self.students)))
+        team = self._make_team(training, start)
 
-        team = self._team(training, start)
         for stop in events:
             if not start < stop <= until:
                 continue
@@ -330,20 +334,22 @@ class _Training:
             staying = self._arrive(training, stop)
             if stop == until or not staying:
                 break
+
             if stop == recipe.prune_step or staying != training:
                 del team  # two layouts at once might not fit into memory
-                team = self._team(staying, stop)
+                team = self._make_team(staying, stop)
             start, training = stop, staying
+
         return self._outcome()
 
-    def _team(self, training: Sequence[int], start: int) -> Team:
+    def _make_team(self, training: Sequence[int], start: int) -> Team:
         students = [self.students[p] for p in training]
         return Team(self._room, students, [self._curves[p] for p in training], start=start)
 
     def _advance(self, team: Team, steps: range) -> None:
-        for first in range(steps.start, steps.stop, LOG_EVERY):
-            stop = min(first + LOG_EVERY, steps.stop)
-            team.run(range(first, stop))
+        for start in range(steps.start, steps.stop, LOG_EVERY):
+            stop = min(start + LOG_EVERY, steps.stop)
+            team.run(range(start, stop))
             self._job.progress("students", stop, self._job.until)
             if self._job.should_stop():
                 raise Interrupted("stopped while distilling; run the same command again to go on")
@@ -353,9 +359,12 @@ class _Training:
         recipe = self.recipe
         for p in training:
             self.students[p].step = step
+
+        # before pruning, so that the rung at that step is of the unpruned student
         is_rung = step in recipe.rung_steps
         if is_rung:
             self._look(training, step)
+
         if step == recipe.prune_step:
             self._prune()
         elif is_rung and step < recipe.steps:
@@ -377,14 +386,16 @@ class _Training:
         """The loss of each student on validation, at a rung."""
         assert self._validation is not None
         size = len(self._validation.inputs)
+
         for p in training:
             student = self.students[p]
+            family = FAMILIES[student.genotype.family]
             total = 0.0
-            for first in range(0, size, EVALUATED_AT_ONCE):
-                stop = min(first + EVALUATED_AT_ONCE, size)
-                index = torch.arange(first, stop, device=self._job.device)
+            for start in range(0, size, EVALUATED_AT_ONCE):
+                stop = min(start + EVALUATED_AT_ONCE, size)
+                index = torch.arange(start, stop, device=self._job.device)
                 x, expectations = self._validation.batch(index)
-                raw = FAMILIES[student.genotype.family].forward(student.outcome, x)
+                raw = family.forward(student.outcome, x)
                 total += float(self.loss(raw[None], expectations)) * len(index)
             student.rungs = (*student.rungs, (step, total / size))
 
@@ -398,36 +409,40 @@ class _Training:
             goes_on = student.step < self.recipe.steps and not student.has_left
             student.position = position if goes_on else {}
             student.losses += tuple((step, float(value)) for step, value in curve)
-        return [_placed(student, torch.device("cpu")) for student in self.students]
+        return [_move(student, torch.device("cpu")) for student in self.students]
 
 
 def is_out_of_patience(rungs: Points, recipe: Recipe) -> bool:
-    """Whether a student has not improved on validation for so many rungs as the recipe has
-    patience. Rungs before pruning do not count: the penalty is no longer there to pay for.
+    """Whether a student has not improved on validation for as many rungs as there is patience.
+
+    Rungs before pruning do not count: their losses are those of students under the penalty.
     """
     losses = [value for step, value in rungs if step > recipe.prune_step]
     patience = recipe.patience
     if patience == 0 or len(losses) <= patience:
         return False
-    # asked so that a loss which is not a number is no improvement
-    return not min(losses[-patience:]) < min(losses[:-patience])
+
+    best_of_recent = min(losses[-patience:])
+    best_before = min(losses[:-patience])
+    # ``not <``, not ``>=``: a loss that is not a number is no improvement
+    return not best_of_recent < best_before
 
 
-def _placed(student: Trainee, device: torch.device) -> Trainee:
+def _move(student: Trainee, device: torch.device) -> Trainee:
     """The same student with its numbers on a device."""
 
-    def moved(params: Params) -> Params:
+    def move(params: Params) -> Params:
         return {name: value.detach().to(device) for name, value in params.items()}
 
     return replace(
         student,
-        params=moved(student.params),
-        memory={part: moved(params) for part, params in student.memory.items()},
-        average=moved(student.average),
+        params=move(student.params),
+        memory={part: move(params) for part, params in student.memory.items()},
+        average=move(student.average),
         centers=tuple(center.to(device) for center in student.centers),
     )
 
 
-def _projected(feed: Iterator[Batch], frame: Components) -> Iterator[Batch]:
+def _project(feed: Iterator[Batch], frame: Components) -> Iterator[Batch]:
     for x, expectations in feed:
         yield frame.project(x), expectations

@@ -9,13 +9,9 @@ from gped_nas import device as devices
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
 
 _LAYER_MACS = 2_000_000
-"""What a layer of a student costs a step besides its products, in multiply-adds of the same time:
-some 0.05 ms.
-"""
+"""What a layer costs a step besides its products: some 0.05 ms, as multiply-adds of that time."""
 _WORTH_A_WORKER = 150_000_000
-"""Multiply-adds a step that a worker must have: with fewer, workers wait for the interpreter more
-than they compute.
-"""
+"""Multiply-adds a step that a worker must have: with fewer, workers mostly wait for Python."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +66,21 @@ def lay_out(
 
     num_workers = max(1, min(num_workers, sum(products) // _WORTH_A_WORKER, len(genotypes)))
     loads = [0] * num_workers
-    members: dict[tuple[int, str, bool], list[int]] = {}
+    bundles: dict[tuple[int, str, bool], list[int]] = {}
     dearest_first = sorted(range(len(genotypes)), key=lambda p: -costs[p])
-    for place in dearest_first:
+    for p in dearest_first:
         worker = loads.index(min(loads))
-        loads[worker] += costs[place]
-        bundle = (worker, genotypes[place].family, are_dense[place])
-        members.setdefault(bundle, []).append(place)
+        loads[worker] += costs[p]
+        bundle = (worker, genotypes[p].family, are_dense[p])
+        bundles.setdefault(bundle, []).append(p)
 
     shares = []
-    for (worker, family, is_dense), places in sorted(members.items()):
-        # by depth, then widths, then place
-        places.sort(key=lambda p: (*_sizes(shapes[p]), p) if is_dense else (p,))
-        shares.append(Share(worker, family, is_dense, tuple(places)))
+    for (worker, family, is_dense), members in sorted(bundles.items()):
+        members.sort()
+        if is_dense:
+            # by depth, then widths, then place: the sort keeps the order of equals
+            members.sort(key=lambda p: _sizes(shapes[p]))
+        shares.append(Share(worker, family, is_dense, tuple(members)))
     return shares
 
 
@@ -93,5 +91,5 @@ def _sizes(shapes: Shapes) -> tuple[int, ...]:
 
 
 def num_workers(device: torch.device) -> int:
-    """One worker a core on a CPU, each with one thread of torch's own; a GPU is kept busy by one."""
+    """One worker a core on a CPU, each with one thread of torch's own; one worker on a GPU."""
     return devices.usable_cores() if device.type == "cpu" else 1

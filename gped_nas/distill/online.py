@@ -1,10 +1,13 @@
-"""Online distillation: the algorithm as published, one teacher chain and its students in step;
-nothing is kept.
+"""Online distillation: the algorithm as published, one teacher chain and its students in step.
 
-    for each step of the students: theta <- the chain's next state after burn-in, ``thinning`` steps
-        on draw a batch of distillation inputs ghat  <- g(theta) there (``newest``, U_s), or the
-        running mean of g at these inputs (``running_mean``, U_o) one optimizer step of every
-        student on the loss to ghat
+Nothing is kept.
+
+    for each step of the students:
+        theta <- the chain's next state after burn-in, ``thinning`` steps on
+        draw a batch of distillation inputs
+        ghat  <- g(theta) there (``newest``, U_s),
+                 or the running mean of g at these inputs (``running_mean``, U_o)
+        one optimizer step of every student on the loss to ghat
 
 It is the baseline that learning from a stream is compared with. A population shares the chain,
 whose draws are its own, so that a student has the same bits alone; but each population pays a whole
@@ -68,24 +71,31 @@ def online_batches(
     Raises:
         ConfigError: the chain ended before the students were done.
     """
-    inputs, pass_number, num_seen, num_samples = draw_inputs(0), 0, 0, 0
-    index = BatchOrder(len(inputs), recipe, root)
+    pass_number = 0
+    inputs = draw_inputs(pass_number)
+    order = BatchOrder(len(inputs), recipe, root)
     means = RunningMean(len(inputs))
+    num_seen = 0
+    num_samples = 0
+
     for theta_W in thetas:
-        index_B = next(index)
+        index_B = next(order)
+        # a mean is of the very same inputs, so that only ``newest`` draws them anew
         if recipe.update == "newest" and num_seen // len(inputs) > pass_number:
             pass_number = num_seen // len(inputs)
             inputs = draw_inputs(pass_number)
+
         x = inputs[index_B].to(device)
         with torch.no_grad():
-            said = sample_values(targets, predict(theta_W.to(device), x).cpu())
+            values = sample_values(targets, predict(theta_W.to(device), x).cpu())
         if recipe.update == "running_mean":
-            said = means(index_B, said)
-        yield x, {name: value.to(device) for name, value in said.items()}
+            values = means(index_B, values)
+        yield x, {name: value.to(device) for name, value in values.items()}
+
         num_seen += len(index_B)
         num_samples += 1
+
     raise ConfigError(
         f"recipe.mode: the teacher's method ended after {num_samples} posterior samples, expected "
-        "one for each of "
-        f"{recipe.steps} steps; lower recipe.steps or use mode cached"
+        f"one for each of {recipe.steps} steps; lower recipe.steps or use mode cached"
     )

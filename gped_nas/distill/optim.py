@@ -44,8 +44,9 @@ class Optimizer(Protocol):
     memory: dict[str, Tensor]
 
     def step(self, lr: float | Tensor) -> None:
-        """One update, masters and what a step computes with; ``lr`` is multiplied by each student's
-        own factor.
+        """One update of the masters and of what a step computes with.
+
+        ``lr`` is multiplied by each student's own factor.
         """
         ...
 
@@ -85,33 +86,35 @@ class AdamW:
         *,
         cuts: Mapping[float, list[slice]] | None = None,
     ) -> None:
-        """``cuts`` limits the update to parts of the buffers, by their factor; everything by
-        default.
+        """Begin with nothing remembered.
+
+        Args:
+            bundle, recipe, factors, updates: see ``optimizer``.
+            cuts: limits the update to these parts of the buffers, by their factor; everything by
+                default.
         """
         theta = bundle.buffers.theta
         self._recipe, self._updates = recipe, updates
-        first, second = torch.zeros_like(theta), torch.zeros_like(theta)
+        first = torch.zeros_like(theta)
+        second = torch.zeros_like(theta)
         self.memory = {"first": first, "second": second}
         self._seconds = bundle.views(second)
-        self._blocks = [
-            (
-                factor,
-                block,
-                [first[cut] for cut in block.cuts],
-                [second[cut] for cut in block.cuts],
-                [updates] * len(block.cuts),
-            )
-            for factor, block in _blocks(
-                bundle.buffers, _cuts(bundle, factors) if cuts is None else cuts
-            )
-        ]
+
+        if cuts is None:
+            cuts = _cuts_by_factor(bundle, factors)
+        self._blocks: list[tuple[float, Block, list[Tensor], list[Tensor], list[Tensor]]] = []
+        for factor, block in _make_blocks(bundle.buffers, cuts):
+            firsts = [first[cut] for cut in block.cuts]
+            seconds = [second[cut] for cut in block.cuts]
+            counts = [updates] * len(block.cuts)
+            self._blocks.append((factor, block, firsts, seconds, counts))
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimizer.step``."""
         self._updates.add_(1)
         for factor, block, firsts, seconds, counts in self._blocks:
             block.collect()
-            # the operator below torch.optim's function, which would count for every part anew
+            # the operator below torch.optim's function, which would count every part's updates
             torch._fused_adamw_(
                 block.params,
                 block.grads,
@@ -145,12 +148,15 @@ class Sgd:
         theta = bundle.buffers.theta
         self._recipe, self._updates = recipe, updates
         self._fused = theta.device.type in ("cpu", "cuda")
-        self.memory = {"momentum": torch.zeros_like(theta)}
+        momentum = torch.zeros_like(theta)
+        self.memory = {"momentum": momentum}
         self._thetas = bundle.views(theta)
-        self._blocks = [
-            (factor, block, [self.memory["momentum"][cut] for cut in block.cuts])
-            for factor, block in _blocks(bundle.buffers, _cuts(bundle, factors))
-        ]
+
+        cuts = _cuts_by_factor(bundle, factors)
+        self._blocks: list[tuple[float, Block, list[Tensor]]] = []
+        for factor, block in _make_blocks(bundle.buffers, cuts):
+            momenta = [momentum[cut] for cut in block.cuts]
+            self._blocks.append((factor, block, momenta))
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimizer.step``."""
@@ -173,8 +179,9 @@ class Sgd:
         self._updates.add_(1)
 
     def metric(self, student: int, name: str) -> Tensor:
-        """See ``Optimizer.metric``: a gradient moves its number by ``lr / (1 - momentum)`` in the
-        long run.
+        """See ``Optimizer.metric``.
+
+        In the long run a gradient moves its number by ``lr / (1 - momentum)``.
         """
         return torch.full_like(self._thetas[student][name], 1 / (1 - self._recipe.momentum))
 
@@ -185,33 +192,38 @@ class Muon:
     def __init__(
         self, bundle: Bundle, recipe: Recipe, factors: Sequence[float], updates: Tensor
     ) -> None:
-        self._buffers = buffers = bundle.buffers
+        self._recipe = recipe
+        self._buffers = bundle.buffers
+
+        # equal shapes are iterated together, where step size and stretch are equal too
         rest = defaultdict[float, list[slice]](list)
         stacks = defaultdict[tuple[float, float, tuple[int, int]], list[slice]](list)
+        self._matrices: set[tuple[int, str]] = set()
         for piece in bundle.pieces():
             factor = factors[piece.student]
             if piece.matrix is None:
-                rest[factor * recipe.lr_rest / recipe.lr].append(piece.where)
+                rest[factor * recipe.lr_rest / recipe.lr].append(piece.cut)
                 continue
             # without units that rounding added
             rows, *columns = bundle.shapes[piece.student][piece.name]
             stretch = max(1.0, rows / prod(columns)) ** 0.5
-            stacks[factor, stretch, piece.matrix].append(piece.where)
+            stacks[factor, stretch, piece.matrix].append(piece.cut)
+            self._matrices.add((piece.student, piece.name))
 
+        self._stacks = stacks
         self._rest = AdamW(bundle, recipe, factors, updates, cuts=rest)
 
-        self._recipe, self._stacks = recipe, stacks
-        self.memory = {**self._rest.memory, "momentum": torch.zeros_like(buffers.theta)}
-        self._step, self._thetas = torch.zeros_like(buffers.theta), bundle.views(buffers.theta)
-        self._steps, self._momenta = bundle.views(self._step), bundle.views(self.memory["momentum"])
-        self._matrices = {
-            (piece.student, piece.name) for piece in bundle.pieces() if piece.matrix is not None
-        }
+        theta = bundle.buffers.theta
+        self._step = torch.zeros_like(theta)
+        self.memory = {**self._rest.memory, "momentum": torch.zeros_like(theta)}
+        self._steps = bundle.views(self._step)
+        self._momenta = bundle.views(self.memory["momentum"])
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimizer.step``."""
         recipe, momentum = self._recipe, self.memory["momentum"]
         theta, work, grad = self._buffers.theta, self._buffers.work, self._buffers.work_grad
+
         for (factor, stretch, (rows, columns)), cuts in self._stacks.items():
             gradients = torch.stack([grad[cut].float().view(rows, columns) for cut in cuts])
             # Nesterov: the gradient, a step ahead of its own mean
@@ -227,27 +239,33 @@ class Muon:
                 theta[cut].mul_(decay).sub_(self._step[cut] * (lr * factor))
                 if work is not theta:
                     work[cut].copy_(theta[cut])
+
         self._rest.step(lr)
 
     def metric(self, student: int, name: str) -> Tensor:
         """See ``Optimizer.metric`` and the module docstring."""
         if (student, name) not in self._matrices:
             return self._rest.metric(student, name) * (self._recipe.lr_rest / self._recipe.lr)
-        step, momentum = self._steps[student][name], self._momenta[student][name]
-        rows: Tensor = step.flatten(1).norm(dim=1) / momentum.flatten(1).norm(dim=1).clamp_min(EPS)
+
+        step = self._steps[student][name]
+        momentum = self._momenta[student][name]
+        step_norms = step.flatten(1).norm(dim=1)
+        gradient_norms = momentum.flatten(1).norm(dim=1).clamp_min(EPS)
         # a unit that no example reaches does not move; the proximal step divides by D
-        rows = rows.clamp_min(EPS)
+        rows: Tensor = (step_norms / gradient_norms).clamp_min(EPS)
         return rows.view(-1, *[1] * (step.dim() - 1)).expand_as(step)
 
 
 def orthogonalize(stack: Tensor) -> Tensor:
     """Matrices (n, rows, columns) with the same singular vectors and singular values of about one.
 
-    Computed in the matrices' own precision, and bfloat16 is enough. Source: Jordan et al. 2024; the
-    polynomial's coefficients are theirs.
+    They are computed in the matrices' own precision, and bfloat16 is enough.
+
+    Source: Jordan et al. 2024; the polynomial's coefficients are theirs.
     """
     a, b, c = _NEWTON_SCHULZ
     is_tall = stack.shape[1] > stack.shape[2]
+    # the iteration squares the shorter side
     x: Tensor = stack.mT if is_tall else stack
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(EPS)
     for _ in range(_NEWTON_SCHULZ_STEPS):
@@ -256,17 +274,18 @@ def orthogonalize(stack: Tensor) -> Tensor:
     return x.mT if is_tall else x
 
 
-def _cuts(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
+def _cuts_by_factor(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:
     """Parts of the flat buffers by factor: all of them as one where there is one factor."""
     if len(set(factors)) == 1:
         return {factors[0]: [slice(0, len(bundle.buffers.theta))]}
+
     cuts = defaultdict[float, list[slice]](list)
     for piece in bundle.pieces():
-        cuts[factors[piece.student]].append(piece.where)
+        cuts[factors[piece.student]].append(piece.cut)
     return dict(cuts)
 
 
-def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> list[tuple[float, Block]]:
+def _make_blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> list[tuple[float, Block]]:
     """Blocks to update, each with the factor on its step size.
 
     Parts too small for a call of their own share one, whatever their factors.
@@ -281,10 +300,10 @@ def _blocks(buffers: Buffers, cuts: Mapping[float, list[slice]]) -> list[tuple[f
             else:
                 small.append((part, factor))
         blocks += [(factor, block) for block in buffers.blocks(large)]
-    return blocks + _joined_blocks(buffers, small)
+    return blocks + _join_blocks(buffers, small)
 
 
-def _joined_blocks(
+def _join_blocks(
     buffers: Buffers, small: Sequence[tuple[slice, float]]
 ) -> list[tuple[float, Block]]:
     """Parts of several factors in common blocks.
@@ -294,16 +313,18 @@ def _joined_blocks(
     """
     if not small:
         return []
+
     largest = max(factor for _, factor in small)
     factors = torch.ones_like(buffers.theta)
     for part, factor in small:
         factors[part] = factor / largest
+
     merged = _merge_adjacent([part for part, _ in small])
     return [(largest, block) for block in buffers.blocks(merged, factors)]
 
 
 def _merge_adjacent(parts: Sequence[slice]) -> list[slice]:
-    """The parts in order, those that touch made one."""
+    """The parts in order; neighbors that touch become one."""
     merged: list[slice] = []
     for part in sorted(parts, key=lambda part: part.start):
         if merged and merged[-1].stop == part.start:

@@ -21,9 +21,14 @@ def decided(
     """
     if recipe.precision != "auto":
         return recipe
-    input_shape, batch_size = tuple(data.inputs.shape[1:]), min(recipe.batch_size, len(data.inputs))
+
+    input_shape = tuple(data.inputs.shape[1:])
+    batch_size = min(recipe.batch_size, len(data.inputs))
     macs = max(
-        largest_product(g.family, data.shapes(g), input_shape, batch_size) for g in genotypes
+        largest_product(genotype.family, data.shapes(genotype), input_shape, batch_size)
+        for genotype in genotypes
     )
+
+    # the device is asked last, since the probe takes time
     is_half = macs >= devices.SHARED_MACS and devices.half_is_fast(device)
     return recipe.model_copy(update={"precision": "bfloat16" if is_half else "float32"})

@@ -9,10 +9,14 @@ metric ``D^-1``; the proximal step in that metric is
 
 whose fixed points are the stationary points of loss plus penalty, whatever the scale of D.
 (Thresholding at ``step * lambda``, as if D were one, leaves every unit of an Adam-trained network
-alive: Adam's D is of the order of 1 / |gradient|, hundreds of times larger.) A group dies exactly
-when ``||D^-1 w|| <= step * lambda * sqrt(n)``; otherwise ``z_i = w_i r / (r + c_i)`` with ``c_i =
-step lambda sqrt(n) D_i`` and ``r = ||z||`` the root of ``sum_i (w_i / (r + c_i))^2 = 1``, found by
-Newton's method from zero, where the function is convex and decreasing.
+alive: Adam's D is of the order of 1 / |gradient|, hundreds of times larger.)
+
+A group dies exactly when ``||D^-1 w|| <= step * lambda * sqrt(n)``. Otherwise
+
+    z_i = w_i r / (r + c_i),    c_i = step lambda sqrt(n) D_i,    sum_i (w_i / (r + c_i))^2 = 1,
+
+where the root ``r = ||z||`` is computed by Newton's method from zero: the function is convex and
+decreasing there.
 """
 
 from collections.abc import Sequence
@@ -50,8 +54,8 @@ def prox_group_lasso(weight: Tensor, scale: Tensor, step: Tensor | float, penalt
     if penalty == 0:
         return weight
     c = (step * penalty * weight.shape[1] ** 0.5) * scale
-    ratio = weight / c
-    dead = ratio.square().sum(1, keepdim=True) <= 1
+    is_dead = (weight / c).square().sum(1, keepdim=True) <= 1
+
     r = torch.zeros_like(weight[:, :1])
     for _ in range(NEWTON_STEPS):
         inverse = 1 / (r + c)
@@ -61,7 +65,7 @@ def prox_group_lasso(weight: Tensor, scale: Tensor, step: Tensor | float, penalt
         # Newton on 1/sqrt(value) - 1, which is nearly linear in r, instead of on value - 1: few
         # steps suffice
         r = (r + value * (value.sqrt() - 1) / slope).clamp_min(0)
+
     shrunk = weight * (r / (r + c))
-    return torch.where(
-        dead, torch.zeros_like(weight), shrunk
-    )  # NaN stays NaN: divergence must show
+    # a NaN is not dead and stays NaN: divergence must show
+    return torch.where(is_dead, torch.zeros_like(weight), shrunk)

@@ -1,4 +1,7 @@
-"""The recipe: how students are trained. Part of every record, so that a student can be made again."""
+"""The recipe: how students are trained.
+
+It is part of every record, so that a student can be made again.
+"""
 
 import math
 from typing import Annotated, Any, Literal
@@ -26,14 +29,16 @@ class Recipe(Config):
     )
     update: Update = Field(
         default="averaged",
-        description="what a step is shown of the posterior samples; newest by default where mode is online",
+        description="what a step is shown of the posterior samples; newest by default where mode "
+        "is online",
     )
     optimizer: Literal["adamw", "muon", "sgd"] = Field(
         default="adamw", description="see distill.optim"
     )
     precision: Precision = Field(
         default="auto",
-        description="what products are computed in; auto probes the device once a study, for large products",
+        description="what products are computed in; auto probes the device once a study, for "
+        "large products",
     )
     steps: int = Field(default=3000, ge=1, description="optimizer steps, fine-tuning included")
     batch_size: int = Field(
@@ -92,11 +97,9 @@ class Recipe(Config):
     @model_validator(mode="before")
     @classmethod
     def _online_is_shown_samples(cls, data: Any) -> Any:
-        return (
-            {"update": "newest", **data}
-            if isinstance(data, dict) and data.get("mode") == "online"
-            else data
-        )
+        if isinstance(data, dict) and data.get("mode") == "online":
+            return {"update": "newest", **data}
+        return data
 
     @model_validator(mode="after")
     def _online_has_no_average(self) -> "Recipe":
@@ -128,9 +131,7 @@ class Recipe(Config):
         return self
 
     def to_record(self) -> dict[str, Any]:
-        """What a record says of it: what is not the default, and what tells one kind of training
-        from another.
-        """
+        """What a record says of it: the kind of training, and what is not the default."""
         kind = {
             "mode": self.mode,
             "update": self.update,
@@ -141,13 +142,14 @@ class Recipe(Config):
 
     @property
     def prune_step(self) -> int:
-        """The step after which dead units are removed: a multiple of ``prox_every`` where there is
-        room.
+        """The step after which dead units are removed.
+
+        It is a multiple of ``prox_every`` where there is room for one.
         """
         step = max(1, round(self.steps * self.prune_at))
-        return (
-            max(self.prox_every, step - step % self.prox_every) if step >= self.prox_every else step
-        )
+        if step < self.prox_every:
+            return step
+        return step - step % self.prox_every
 
     def phase_start(self, step: int) -> int:
         """The first step of the phase that this step is in."""
@@ -156,9 +158,8 @@ class Recipe(Config):
     @property
     def rung_steps(self) -> tuple[int, ...]:
         """After how many steps validation is looked at; the last rung is the end."""
-        return tuple(
-            sorted({max(1, round(self.steps * (i + 1) / self.rungs)) for i in range(self.rungs)})
-        )
+        steps = {max(1, round(self.steps * (i + 1) / self.rungs)) for i in range(self.rungs)}
+        return tuple(sorted(steps))
 
     def shrinks_after(self, step: int) -> bool:
         """Whether a proximal step of the group lasso follows this step of the first phase."""
@@ -166,11 +167,12 @@ class Recipe(Config):
 
     def lr_since_shrink(self, step: int) -> float:
         """The sum of step sizes over which the proximal step after ``step`` acts."""
-        return sum(self.lr_at(s) for s in range(step - step % self.prox_every, step + 1))
+        first = step - step % self.prox_every
+        return sum(self.lr_at(s) for s in range(first, step + 1))
 
     def lr_at(self, step: int) -> float:
         """The step size at an absolute step, counted from 0."""
-        warm = min(1.0, (step + 1) / (self.warmup + 1))
+        warm_up = min(1.0, (step + 1) / (self.warmup + 1))
         if self.halve_every:
-            return self.lr * warm * 0.5 ** (step // self.halve_every)
-        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            return self.lr * warm_up * 0.5 ** (step // self.halve_every)
+        return self.lr * warm_up * 0.5 * (1 + math.cos(math.pi * step / self.steps))

@@ -1,12 +1,11 @@
-"""Steps of a whole worker recorded once as a CUDA graph and replayed: a step costs one launch
-instead of hundreds.
+"""Steps of a whole worker recorded once as a CUDA graph: a step is one launch, not hundreds.
 
 What changes from step to step lies on the device: a counter picks the row of batch indices and of
 the step-size schedule, gathers the batch, and counts itself up. Every address stays the same, which
-a graph demands; nothing is read back. Until a layout changes, a graph holds; then its worker is
-made anew, and so is the graph.
+a graph demands, and nothing is read back. A graph holds until the layout changes; then its worker
+is made anew, and so is the graph.
 
-The recorded step runs anywhere; without a graph it is the plain loop, which is how it is tested.
+The recorded step runs anywhere. Without a graph it is the plain loop, which is how it is tested.
 """
 
 from collections.abc import Sequence
@@ -18,9 +17,7 @@ from gped_nas.distill.feed import Batch, DistillationSet
 from gped_nas.distill.training import TrainedBundle
 
 WARM_UP = 3
-"""Steps taken plainly before recording, so that libraries have set themselves up; they train like
-all others.
-"""
+"""Steps taken plainly before recording, while libraries set themselves up; they train as well."""
 
 
 class DeviceSchedule:
@@ -41,11 +38,12 @@ class DeviceSchedule:
 
     def batch(self) -> Batch:
         """The batch of the present step."""
+        data = self._data
         index_B = self._index_TB.index_select(0, self._counter).squeeze(0)
         expectations = {
-            name: value.index_select(0, index_B) for name, value in self._data.expectations.items()
+            name: value.index_select(0, index_B) for name, value in data.expectations.items()
         }
-        return self._data.inputs.index_select(0, index_B), expectations
+        return data.inputs.index_select(0, index_B), expectations
 
     def lr(self) -> Tensor:
         """The step size of the present step, a scalar."""
@@ -92,8 +90,10 @@ class Replay:
                 losses = self._step()
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
             return losses
+
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
+            # records the step without running it
             with torch.cuda.graph(self._graph, stream=self._stream):
                 self._losses = self._step()
         self._graph.replay()

@@ -70,19 +70,22 @@ class StudentSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the version of this layout."""
-        labels = self.label_normalization
-        return {
+        spec = {
             "spec_version": SPEC_VERSION,
             "family": self.family,
             "input_shape": list(self.input_shape),
             "class_names": list(self.class_names),
             "targets": [target.to_json() for target in self.targets],
             "normalization": {"mean": self.normalization.mean, "std": self.normalization.std},
-            **({"label_normalization": {"mean": labels.mean, "std": labels.std}} if labels else {}),
             "storage_dtype": self.storage_dtype,
             "genotype": dict(self.genotype),
             "about": dict(self.about),
         }
+
+        labels = self.label_normalization
+        if labels is not None:
+            spec["label_normalization"] = {"mean": labels.mean, "std": labels.std}
+        return spec
 
 
 class _NormalizationFile(Config):
@@ -131,12 +134,14 @@ class Student(nn.Module):
         self.weights = nn.ParameterList(
             nn.Parameter(p, requires_grad=False) for p in params.values()
         )
+
         try:
             raw = self.forward(torch.zeros((1, *spec.input_shape)))
         except (RuntimeError, KeyError) as error:
             raise DataError(
                 f"weights do not fit the spec's {spec.family} on {spec.input_shape}: {error}"
             ) from None
+
         expected = spec.layout.num_outputs
         if raw.shape[-1] != expected:
             names = [target.name for target in spec.targets]
@@ -177,29 +182,32 @@ class Student(nn.Module):
             DataError: the inputs have another shape.
         """
         shape = self.spec.input_shape
-        if tuple(x.shape[1:]) == shape[1:] and shape[0] == 1 and len(shape) == 3:
+        is_one_channel = len(shape) == 3 and shape[0] == 1
+        if is_one_channel and tuple(x.shape[1:]) == shape[1:]:
             x = x.unsqueeze(1)
         if tuple(x.shape[1:]) != shape:
             raise DataError(
                 f"inputs: found shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))})"
             )
+
         parts = x.split(batch_size)  # type: ignore[no-untyped-call]
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
         return expectations(self.spec, raw)
 
 
 def expectations(spec: StudentSpec, raw: Tensor) -> dict[str, Tensor]:
-    """What a student predicts: raw outputs (N, U) to ``{target: (N, G)}``, real labels in their own
-    unit.
+    """What a student predicts: raw outputs (N, U) to ``{target: (N, G)}``.
+
+    Real labels are in their own unit.
     """
-    found = spec.layout.predict(raw)
+    predictions = spec.layout.predict(raw)
+
     labels = spec.label_normalization
     if labels:
-        mean, variance = found["predictive_normal"].unbind(-1)
-        found["predictive_normal"] = torch.stack(
-            [mean * labels.std + labels.mean, variance * labels.std**2], -1
-        )
-    return found
+        mean, variance = predictions["predictive_normal"].unbind(-1)
+        moments = [mean * labels.std + labels.mean, variance * labels.std**2]
+        predictions["predictive_normal"] = torch.stack(moments, -1)
+    return predictions
 
 
 def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:
@@ -224,18 +232,31 @@ def load_student(folder: Path) -> Student:
     if not path.is_file():
         raise DataError(f"{folder}: no {SPEC_FILE} here; expected a student's folder")
     try:
-        data = read_json(path)
-        if isinstance(data, dict) and data.get("spec_version") != SPEC_VERSION:
-            raise ConfigError(
-                f"{path}: spec version {data.get('spec_version')!r}, expected {SPEC_VERSION}"
-            )
-        file = parse(_SpecFile, data, str(path))
-        targets = parse_targets(file.targets, f"{path}: targets")
+        spec = _read_spec(path)
     except DataError:
         raise
     except GpedError as error:
         raise DataError(str(error)) from None
-    spec = StudentSpec(
+
+    params = _in_the_familys_order(read_weights(folder / WEIGHTS_FILE), spec)
+    try:
+        student: Student = Student(spec, params).eval()
+    except DataError as error:
+        raise DataError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
+    return student
+
+
+def _read_spec(path: Path) -> StudentSpec:
+    data = read_json(path)
+    # before the layout is checked: that of a newer version is not known here
+    if isinstance(data, dict) and data.get("spec_version") != SPEC_VERSION:
+        raise ConfigError(
+            f"{path}: spec version {data.get('spec_version')!r}, expected {SPEC_VERSION}"
+        )
+    file = parse(_SpecFile, data, str(path))
+    targets = parse_targets(file.targets, f"{path}: targets")
+
+    return StudentSpec(
         family=file.family,
         input_shape=file.input_shape,
         class_names=file.class_names,
@@ -246,12 +267,6 @@ def load_student(folder: Path) -> Student:
         genotype=file.genotype,
         about=file.about,
     )
-    params = _in_the_familys_order(read_weights(folder / WEIGHTS_FILE), spec)
-    try:
-        student: Student = Student(spec, params).eval()
-    except DataError as error:
-        raise DataError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
-    return student
 
 
 def _in_the_familys_order(params: Params, spec: StudentSpec) -> Params:
@@ -259,9 +274,13 @@ def _in_the_familys_order(params: Params, spec: StudentSpec) -> Params:
     try:
         genotype = Genotype.from_json(spec.genotype)
         shapes = genotype.shapes(spec.input_shape, spec.layout.num_outputs)
-    except (GpedError, KeyError):  # it tells where a student comes from, and may say nothing
+    except (GpedError, KeyError):
+        # a genotype tells where a student comes from, and may be left out
         return params
-    return {name: params[name] for name in shapes} if set(shapes) == set(params) else params
+
+    if set(shapes) != set(params):
+        return params
+    return {name: params[name] for name in shapes}
 
 
 def _label_normalization(file: _NormalizationFile | None) -> Normalization | None:

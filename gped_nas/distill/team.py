@@ -23,9 +23,7 @@ from gped_nas.models.dense import reads_rows, shapes_of
 LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""
 GPU_ROUNDING = 8
-"""Hidden widths are rounded up to it on a GPU: its matrix units want 16-byte rows, and more shapes
-become equal.
-"""
+"""Hidden widths are rounded up to it on a GPU, for 16-byte rows and more equal shapes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +94,7 @@ class Team:
         self.students = students
         self._room, self._curves = room, curves
         recipe, data = room.recipe, room.data
+
         shapes = [shapes_of(student.params) for student in students]
         input_shape = tuple(data.inputs.shape[1:])
         batch_size = min(recipe.batch_size, len(data.inputs))
@@ -155,8 +154,8 @@ class Team:
     ) -> None:
         """What one worker does."""
         recipe = self._room.recipe
-        for place, step in enumerate(steps):
-            x, expectations = feed.batch(place)
+        for number, step in enumerate(steps):
+            x, expectations = feed.batch(number)
             for share, trained in bundles:
                 losses_P = trained.step(x, expectations, recipe.lr_at(step))
                 self._follow(share, trained, losses_P, step)
@@ -164,13 +163,12 @@ class Team:
     def _train_on_device(self, replay: Replay, steps: range) -> None:
         """What the one worker of a GPU does where batches and step sizes are found there."""
         for step in steps:
-            for (share, trained), losses_P in zip(self._workers[0], replay(), strict=True):
+            losses = replay()
+            for (share, trained), losses_P in zip(self._workers[0], losses, strict=True):
                 self._follow(share, trained, losses_P, step)
 
     def _follow(self, share: Share, trained: TrainedBundle, losses_P: Tensor, step: int) -> None:
-        """What comes after an update: shrinking or averaging, and now and then a point of the loss
-        curves.
-        """
+        """What comes after an update: shrinking or averaging, and points of the loss curves."""
         recipe = self._room.recipe
         if step >= recipe.prune_step:
             trained.add_to_average()

@@ -96,11 +96,11 @@ class Trainee:
         if self.frame is not None:
             outcome = self.frame.leave(outcome, self.chain[0])
         params = {name: value.detach().cpu().clone() for name, value in outcome.items()}
-        losses = [value for _, value in (*self.losses, *self.rungs)]
 
         failure = self.failure
-        is_finite = all(bool(value.isfinite().all()) for value in params.values())
-        if not failure and not (is_finite and all(map(isfinite, losses))):
+        has_finite_params = all(bool(value.isfinite().all()) for value in params.values())
+        has_finite_losses = all(isfinite(value) for _, value in (*self.losses, *self.rungs))
+        if not failure and not (has_finite_params and has_finite_losses):
             failure = "training diverged: its numbers are not finite"
 
         return TrainedStudent(

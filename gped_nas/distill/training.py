@@ -43,11 +43,11 @@ class TrainedBundle:
         """
         self.bundle, self._students, self._recipe = bundle, students, recipe
         theta = bundle.buffers.theta
+
         # A captured step counts on the device; elsewhere a number that torch reads back lies on the
         # CPU.
-        self._updates = torch.tensor(
-            float(updates), device=theta.device if theta.is_cuda else "cpu"
-        )
+        counting_device = theta.device if theta.is_cuda else torch.device("cpu")
+        self._updates = torch.tensor(float(updates), device=counting_device)
         factors = [student.lr_factor for student in students]
         self._optimizer = optimizer(bundle, recipe, factors, self._updates)
 
@@ -63,7 +63,7 @@ class TrainedBundle:
 
         bundle.buffers.refresh()
         self._params = bundle.views(theta)
-        self._groups = self._penalized()
+        self._groups = self._penalized_groups()
 
     def _fill(self, flat: Tensor, values: Sequence[Params]) -> None:
         for views, params in zip(self.bundle.views(flat), values, strict=True):
@@ -75,10 +75,11 @@ class TrainedBundle:
         """Write what has been learnt back into the students."""
         memory = {name: self.bundle.views(flat) for name, flat in self._optimizer.memory.items()}
         average = None if self._average is None else self.bundle.views(self._average)
+
         for i, student in enumerate(self._students):
-            student.params = _copies(self._params[i])
-            student.memory = {name: _copies(views[i]) for name, views in memory.items()}
-            student.average = {} if average is None else _copies(average[i])
+            student.params = _copy(self._params[i])
+            student.memory = {name: _copy(views[i]) for name, views in memory.items()}
+            student.average = {} if average is None else _copy(average[i])
 
     def step(self, x: Tensor, expectations: Expectations, lr: float | Tensor) -> Tensor:
         """One step of every student on one batch; returns their losses (P,)."""
@@ -89,8 +90,9 @@ class TrainedBundle:
 
     @torch.no_grad()
     def add_to_average(self) -> None:
-        """Take the present parameters into the running average: a plain mean until the decay takes
-        over.
+        """Take the present parameters into the running average.
+
+        It is a plain mean until the decay takes over.
         """
         if self._average is not None:
             self._num_averaged += 1
@@ -99,10 +101,12 @@ class TrainedBundle:
 
     @torch.no_grad()
     def shrink(self, lr_sum: float) -> None:
-        """The group lasso's proximal step of each student with a penalty, over steps whose sizes
-        sum to ``lr_sum``.
+        """Take the group lasso's proximal step of each student with a penalty.
 
         Groups of as many numbers are shrunk together, whosever they are.
+
+        Args:
+            lr_sum: the sum of the step sizes over which the penalty acts.
         """
         for groups in self._groups.values():
             weights, scales, steps = [], [], []
@@ -120,7 +124,7 @@ class TrainedBundle:
                 write_rows([self._params[group.student][name] for name in group.weights], rows)
         self.bundle.buffers.refresh()
 
-    def _penalized(self) -> dict[int, list[_Penalized]]:
+    def _penalized_groups(self) -> dict[int, list[_Penalized]]:
         """Groups of students with a penalty, by how many numbers a group has."""
         by_size: dict[int, list[_Penalized]] = {}
         for i, student in enumerate(self._students):
@@ -136,5 +140,5 @@ class TrainedBundle:
         return by_size
 
 
-def _copies(params: Params) -> Params:
+def _copy(params: Params) -> Params:
     return {name: value.detach().clone() for name, value in params.items()}

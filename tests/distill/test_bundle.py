@@ -72,7 +72,7 @@ def test_every_number_has_its_own_place(family) -> None:
             assert (view == 0).all(), "of nobody else"
             view.fill_(1)
     for piece in bundle.pieces():
-        flat[piece.where] -= 1
+        flat[piece.cut] -= 1
         shape = students[piece.student].params[piece.name].shape
         last = [name for name, p in students[piece.student].params.items() if p.dim() > 1][-1]
         is_matrix = len(shape) > 1 and piece.name != last

@@ -68,8 +68,8 @@ def test_every_number_has_its_own_place(round_to):
             view.fill_(1 + i + 100 * j)
     covered = torch.zeros_like(flat)
     for piece in bundle.pieces():
-        covered[piece.where] += 1
-        numbers = flat[piece.where]
+        covered[piece.cut] += 1
+        numbers = flat[piece.cut]
         names = list(bundle.shapes[piece.student])
         mine = 1 + piece.student + 100 * names.index(piece.name)
         assert set(numbers.unique().tolist()) <= {0.0, float(mine)}
