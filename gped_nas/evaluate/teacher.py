@@ -178,11 +178,15 @@ def samples_to_nll(
     labels: Labels,
     label_normalization: Normalization | None = None,
 ) -> list[list[float]]:
-    """``[number of samples, NLL of their average]`` for growing numbers of posterior samples, nats."""
+    """``[number of samples, NLL of their average]`` for growing numbers of posterior samples, nats.
+
+    The first samples may have no weight: they have no average, and the curve begins after them.
+    """
     num = len(predicted_SNG)
-    sizes = sorted(
-        {num, *(2**i for i in range(num.bit_length())), *(num * i // 8 for i in range(1, 8))} - {0}
-    )
+    candidates = {num, *(2**i for i in range(num.bit_length())), *(num * i // 8 for i in range(8))}
+    first = int((weight_S > 0).byte().argmax()) + 1
+    sizes = sorted(size for size in candidates if size >= first)
+
     if label_normalization:
         means = [
             averaged(predicted_SNG[:size], weight_S[:size], label_normalization) for size in sizes

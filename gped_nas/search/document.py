@@ -16,6 +16,7 @@ Version 1 is the model below. Studies made before it have a dozen attributes of 
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TypeVar
@@ -314,7 +315,7 @@ def _from_old_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "split_text": old["split"],
         "class_names": old["class_names"],
         "stream": old["stream"],
-        "teacher": old["teacher"],
+        "teacher": _finite_curve(old["teacher"]),
         "provenance": old["provenance"],
         "box": old["box"],
     }
@@ -325,6 +326,23 @@ def _from_old_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
         if old[key] is not None:
             document[key] = old[key]
     return document
+
+
+def _finite_curve(teacher: Any) -> Any:
+    """What an older study tells of its teacher, without points of the curve that are no numbers:
+    those of posterior samples without weight.
+    """
+    curve = teacher.get("samples_to_nll") if isinstance(teacher, dict) else None
+    if not isinstance(curve, list):
+        return teacher
+
+    points = [point for point in curve if not _has_nan(point)]
+    return {**teacher, "samples_to_nll": points}
+
+
+def _has_nan(point: object) -> bool:
+    numbers = point if isinstance(point, list) else []
+    return any(isinstance(number, float) and math.isnan(number) for number in numbers)
 
 
 def _check_version(stored: object, where: str) -> None:

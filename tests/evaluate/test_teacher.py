@@ -1,7 +1,9 @@
 """What is told of a teacher: the average of its samples, and how many of them it takes."""
 
+import pytest
 import torch
 
+from gped_nas.data.base import Normalization
 from gped_nas.evaluate.teacher import averaged, samples_to_nll
 
 
@@ -37,3 +39,18 @@ def test_each_point_of_the_curve_is_the_nll_of_the_average_so_far() -> None:
                 averaged(log_prob[: int(size)], weight[: int(size)]).log_prob_NC
             )
             assert abs(nll + float(mean.gather(1, labels[:, None]).mean())) < 1e-12
+
+
+@pytest.mark.parametrize("unit", [None, Normalization(mean=1.0, std=2.0)])
+def test_the_curve_begins_at_the_first_sample_with_a_weight(unit: Normalization | None) -> None:
+    predicted, _, labels = samples(8)
+    if unit is not None:  # means and variances
+        predicted, labels = predicted[..., :2].exp(), labels.double()
+    weight = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 2.0, 1.0, 0.0])
+
+    curve = samples_to_nll(predicted, weight, labels.numpy(), unit)
+
+    assert [size for size, _ in curve] == [4, 5, 6, 7, 8]
+    for size, nll in curve:
+        mean = averaged(predicted[: int(size)], weight[: int(size)], unit)
+        assert nll == pytest.approx(-mean.log_score(labels.numpy()).mean())

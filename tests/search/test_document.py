@@ -1,6 +1,7 @@
 """The study's document: written whole, read back, refused where it was changed by hand."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,15 @@ OLD_DESCRIBED: dict[str, Any] = {
     },
     "gped:test": {"3": {"metrics": {"test_nll": 0.3}, "intervals": {}, "n": {}, "comparisons": []}},
 }
+
+
+def test_points_of_an_older_curve_that_are_no_numbers_are_left_out() -> None:
+    teacher = {"samples_to_nll": [[1.0, math.nan], [2.0, 0.5]]}
+
+    document = read_document({**OLD_DESCRIBED, "gped:teacher": teacher}, "here")
+
+    assert document is not None and document.description is not None
+    assert document.description.teacher.samples_to_nll == ((2.0, 0.5),)
 
 
 def test_an_older_study_is_read_into_the_document() -> None:
