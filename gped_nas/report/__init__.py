@@ -1,8 +1,8 @@
-"""The report of a study: ``write_report`` for a file, ``data_of`` for its numbers; of several
-``write_comparison``.
+"""The reports: ``write_report`` of one study, ``write_comparison`` of several.
 
-The function that makes the page bears its submodule's name: ``gped_nas.report.page.page``. Drawing
-libraries are loaded when a page is made, not with this package.
+``data_of`` gives the numbers of a report. The function that makes its page bears its submodule's
+name: ``gped_nas.report.page.page``. Drawing libraries are loaded when a page is made, not with
+this package.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,17 @@ def write_report(snapshot: StudySnapshot, path: Path) -> None:
     """
     from gped_nas.report.page import more_page, page
 
-    data, beside = data_of(snapshot), path.with_name(f"{path.stem}-cards.html")
-    more = more_page(data, back=path.name)
-    if more is not None:
-        io.write_text(beside, more)
-    io.write_text(path, page(data, more=beside.name if more else ""))
-    if more is None:
-        beside.unlink(missing_ok=True)
+    data = data_of(snapshot)
+    cards_path = path.with_name(f"{path.stem}-cards.html")
+    cards_text = more_page(data, back=path.name)
+    if cards_text is None:
+        io.write_text(path, page(data))
+        cards_path.unlink(missing_ok=True)
+        return
+
+    # the cards first: a report never links to a file that is not there
+    io.write_text(cards_path, cards_text)
+    io.write_text(path, page(data, more=cards_path.name))
 
 
 def write_comparison(snapshots: Sequence[StudySnapshot], path: Path) -> None:

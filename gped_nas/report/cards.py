@@ -20,7 +20,8 @@ def card_data(snapshot: StudySnapshot, data: Data) -> Data:
         snapshot: the study.
         data: the record, see ``records.record_data``.
     """
-    record, found = snapshot.record(data["trial"]), snapshot.evidence.get(data["trial"], {})
+    record = snapshot.record(data["trial"])
+    evidence = snapshot.evidence.get(data["trial"], {})
     names = snapshot.class_names
     return data | {
         "layers": _layers(record),
@@ -29,83 +30,99 @@ def card_data(snapshot: StudySnapshot, data: Data) -> Data:
         "dead_units": plain(record.extra.get("dead_units")),
         "seed": plain(record.extra.get("seed")),
         "weights": f"students/{record.trial}/weights.safetensors",
-        "spread": plain(found.get("spread")),
-        "confusion": _confusion(found.get("confusion", ()), names),
-        "examples": [_example(one, names) for one in found.get("examples", ())],
+        "spread": plain(evidence.get("spread")),
+        "confusion": _confusion(evidence.get("confusion", ()), names),
+        "examples": [_example(example, names) for example in evidence.get("examples", ())],
     }
 
 
 def bins(rows: Any) -> list[Data]:
     """The rows of a reliability diagram that hold examples, by rising confidence."""
-    return sorted(
-        (plain(row) for row in rows if row["count"] and row["confidence"] is not None),
-        key=lambda row: float(row["confidence"]),
-    )
+    filled = [plain(row) for row in rows if row["count"] and row["confidence"] is not None]
+    return sorted(filled, key=lambda row: float(row["confidence"]))
 
 
 def _layers(record: TrialRecord) -> list[Data]:
-    left = {str(layer["layer"]): layer for layer in record.layers}
-    drawn = {str(layer["layer"]): layer for layer in record.layers_drawn or record.layers}
-    return [
-        {
-            "layer": name,
-            "kind": str((drawn.get(name) or left[name])["kind"]),
-            "before": _size(drawn.get(name)),
-            "after": _size(left.get(name)),
-        }
-        for name in dict.fromkeys([*drawn, *left])
-    ]
+    """Each layer before and after pruning; a side is None where the layer is not there."""
+    after = {str(layer["layer"]): layer for layer in record.layers}
+    before = {str(layer["layer"]): layer for layer in record.layers_drawn or record.layers}
+
+    rows = []
+    for name in dict.fromkeys([*before, *after]):
+        layer = before.get(name) or after[name]
+        rows.append(
+            {
+                "layer": name,
+                "kind": str(layer["kind"]),
+                "before": _layer_size(before.get(name)),
+                "after": _layer_size(after.get(name)),
+            }
+        )
+    return rows
 
 
-def _size(layer: Mapping[str, Any] | None) -> Data | None:
-    return plain({key: layer[key] for key in ("inputs", "outputs", "params")}) if layer else None
+def _layer_size(layer: Mapping[str, Any] | None) -> Data | None:
+    if not layer:
+        return None
+    size: Data = plain({key: layer[key] for key in ("inputs", "outputs", "params")})
+    return size
 
 
-def _class(index: int, names: tuple[str, ...]) -> str:
+def _class_name(index: int, names: tuple[str, ...]) -> str:
     return words.cut(str(names[index]), 40) if 0 <= index < len(names) else str(index)
 
 
 def _confusion(rows: Any, names: tuple[str, ...]) -> Data | None:
-    """The matrix where classes are few, and the most frequent confusions."""
-    counts = {(int(label), int(found)): int(count) for label, found, count in rows}
+    """The matrix where classes are few, and the most frequent confusions.
+
+    Args:
+        rows: triples of label, predicted class and number of examples.
+        names: of the classes.
+    """
+    counts = {(int(label), int(predicted)): int(count) for label, predicted, count in rows}
     if not counts:
         return None
-    num = max(len(names), 1 + max(map(max, counts)))
+
+    num_classes = max(len(names), 1 + max(map(max, counts)))
+    # negative counts put the most frequent first and keep the order of classes among equals
     wrong = sorted((-count, pair) for pair, count in counts.items() if pair[0] != pair[1])
-    matrix = None
-    if num <= MAX_CLASSES_IN_A_MATRIX:
-        totals = [sum(counts.get((i, j), 0) for j in range(num)) for i in range(num)]
-        matrix = [
-            [
-                {"count": c, "share": round(c / max(total, 1), 2)}
-                for c in (counts.get((i, j), 0) for j in range(num))
-            ]
-            for i, total in enumerate(totals)
-        ]
+    most_frequent = [
+        {
+            "label": _class_name(label, names),
+            "found": _class_name(predicted, names),
+            "count": -negative,
+        }
+        for negative, (label, predicted) in wrong[:MAX_CONFUSIONS]
+    ]
+    is_small = num_classes <= MAX_CLASSES_IN_A_MATRIX
     return {
-        "names": [_class(i, names) for i in range(num)],
-        "matrix": matrix,
+        "names": [_class_name(index, names) for index in range(num_classes)],
+        "matrix": _matrix(counts, num_classes) if is_small else None,
         "n": sum(counts.values()),
-        "num_wrong": -sum(count for count, _ in wrong),
-        "wrong": [
-            {"label": _class(label, names), "found": _class(found, names), "count": -count}
-            for count, (label, found) in wrong[:MAX_CONFUSIONS]
-        ],
+        "num_wrong": -sum(negative for negative, _ in wrong),
+        "wrong": most_frequent,
     }
 
 
-def _example(one: Mapping[str, Any], names: tuple[str, ...]) -> Data:
+def _matrix(counts: Mapping[tuple[int, int], int], num_classes: int) -> list[list[Data]]:
+    """One line a label: of each predicted class the examples and their share of the label's."""
+    matrix = []
+    for label in range(num_classes):
+        line = [counts.get((label, predicted), 0) for predicted in range(num_classes)]
+        total = max(sum(line), 1)
+        matrix.append([{"count": count, "share": round(count / total, 2)} for count in line])
+    return matrix
+
+
+def _example(example: Mapping[str, Any], names: tuple[str, ...]) -> Data:
+    classes = []
+    for index, teacher, student in example["classes"]:
+        name = _class_name(int(index), names)
+        classes.append({"name": name, "teacher": plain(teacher), "student": plain(student)})
     return {
-        "index": int(one["index"]),
-        "why": _WHY.get(one["why"], str(one["why"])),
-        "label": _class(int(one["label"]), names),
-        "picture": one.get("picture"),
-        "classes": [
-            {
-                "name": _class(int(index), names),
-                "teacher": plain(teacher),
-                "student": plain(student),
-            }
-            for index, teacher, student in one["classes"]
-        ],
+        "index": int(example["index"]),
+        "why": _WHY.get(example["why"], str(example["why"])),
+        "label": _class_name(int(example["label"]), names),
+        "picture": example.get("picture"),
+        "classes": classes,
     }

@@ -11,17 +11,19 @@ from gped_nas.report.records import Data
 
 def charts(data: Data) -> list[Chart]:
     """Every chart, in the order of the page."""
+    made = []
     pair = first_pair(data)
-    drawn = [front_chart(data, *pair)] if pair else []
+    if pair:
+        made.append(front_chart(data, *pair))
     if data["hypervolume"]:
-        drawn += [progress.over_trials(data), progress.over_time(data)]
+        made += [progress.over_trials(data), progress.over_time(data)]
     if data["importances"]:
-        drawn.append(progress.importances(data))
+        made.append(progress.importances(data))
     if data["curves"]:
-        drawn.append(progress.training(data))
+        made.append(progress.training(data))
     if data["teacher"].get("samples_to_nll"):
-        drawn.append(progress.samples_to_nll(data))
-    return drawn
+        made.append(progress.samples_to_nll(data))
+    return made
 
 
 def figure(data: Data, name: str, *, x: str | None = None, y: str | None = None) -> go.Figure:
@@ -40,10 +42,12 @@ def figure(data: Data, name: str, *, x: str | None = None, y: str | None = None)
     for axis in (x, y):
         if axis is not None and (name != "front" or axis not in axes):
             raise ConfigError(f"axis '{axis}': unknown{nearest(axis, axes)}")
+
     if name == "front" and (x or y):
         across, up = first_pair(data) or (data["axes"][0], data["axes"][0])
         return front_chart(data, axes[x] if x else across, axes[y] if y else up).figure
-    drawn = {chart.section: chart.figure for chart in charts(data)}
-    if name not in drawn:
-        raise ConfigError(f"figure '{name}': unknown{nearest(name, drawn)}")
-    return drawn[name]
+
+    figures = {chart.section: chart.figure for chart in charts(data)}
+    if name not in figures:
+        raise ConfigError(f"figure '{name}': unknown{nearest(name, figures)}")
+    return figures[name]

@@ -1,6 +1,4 @@
-"""The page that sets studies side by side: fronts over each other, hypervolumes, what was
-configured differently.
-"""
+"""The page that sets studies side by side: their fronts, hypervolumes and differing settings."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,7 +8,7 @@ from gped_nas import io
 from gped_nas.report import words
 from gped_nas.report.data import data_of
 from gped_nas.report.figures import INK, SERIES, Chart, blank
-from gped_nas.report.front import add_step, log_axes
+from gped_nas.report.front import add_step, log_axes, orient
 from gped_nas.report.page import render
 from gped_nas.report.records import Data, find, plain
 from gped_nas.search.comparison import compare_fronts
@@ -22,19 +20,16 @@ _MARKS = ("●", "◆", "■", "▲", "✚", "★")
 
 def comparison_data(snapshots: Sequence[StudySnapshot]) -> Data:
     """What the page shows of several studies. Raises as ``compare_fronts``."""
-    found = compare_fronts(snapshots)
+    comparison = compare_fronts(snapshots)
     studies = [data_of(snapshot) for snapshot in snapshots]
     names = [study["name"] for study in studies]
-    differences = [
-        plain(vars(d))
-        | {"first": names[d.first], "second": names[d.second], "reading": _reading(d, names)}
-        for d in found.differences
-    ]
+    differences = [_difference(difference, names) for difference in comparison.differences]
+    pairs = zip(studies, comparison.hypervolumes, strict=True)
     return {
         "names": names,
         "objectives": studies[0]["objectives"],
-        "studies": [_study(s, v) for s, v in zip(studies, found.hypervolumes, strict=True)],
-        "box": plain({"best": found.best, "worst": found.worst}),
+        "studies": [_study(study, hypervolume) for study, hypervolume in pairs],
+        "box": plain({"best": comparison.best, "worst": comparison.worst}),
         "differences": differences,
         "headline": _headline(differences),
         "notes": _notes(snapshots),
@@ -44,13 +39,11 @@ def comparison_data(snapshots: Sequence[StudySnapshot]) -> Data:
 
 def comparison_page(data: Data) -> str:
     """The comparison as one self-contained HTML text."""
-    drawings = [
-        _chart(data, *pair, i)
-        for i, pair in enumerate(itertools.combinations(data["objectives"], 2))
-    ]
+    pairs = itertools.combinations(data["objectives"], 2)
+    drawings = [_chart(data, *pair, index) for index, pair in enumerate(pairs)]
     marks = [
-        {"mark": m, "color": c, "text": n}
-        for m, c, n in zip(_MARKS, SERIES, data["names"], strict=False)
+        {"mark": mark, "color": color, "text": name}
+        for mark, color, name in zip(_MARKS, SERIES, data["names"], strict=False)
     ]
     return render("comparison.html.j2", drawings, data=data, marks=marks)
 
@@ -67,6 +60,15 @@ def _study(study: Data, hypervolume: float) -> Data:
     }
 
 
+def _difference(difference: Any, names: Sequence[str]) -> Data:
+    row: Data = plain(vars(difference))
+    return row | {
+        "first": names[difference.first],
+        "second": names[difference.second],
+        "reading": _reading(difference, names),
+    }
+
+
 def _reading(difference: Any, names: Sequence[str]) -> str:
     low, high = difference.interval
     if low <= 0 <= high:
@@ -75,97 +77,120 @@ def _reading(difference: Any, names: Sequence[str]) -> str:
 
 
 def _headline(differences: Sequence[Data]) -> str:
-    clear = [d for d in differences if d["reading"].startswith("larger")]
+    clear = [row for row in differences if row["reading"].startswith("larger")]
     if not clear:
         return "These studies' fronts cannot be told apart by their hypervolume."
-    largest = max(clear, key=lambda d: abs(d["difference"]))
-    winner, loser = (
-        largest[side]
-        for side in (("first", "second") if largest["difference"] > 0 else ("second", "first"))
-    )
+
+    largest = max(clear, key=lambda row: abs(row["difference"]))
+    winner, loser = largest["first"], largest["second"]
+    if largest["difference"] <= 0:
+        winner, loser = loser, winner
     share = f"{100 * abs(largest['difference']):.2f} %"
-    return f"The front of {words.cut(winner, 60)} covers {share} more of the box than that of {words.cut(loser, 60)}."
+    return (
+        f"The front of {words.cut(winner, 60)} covers {share} more of the box than that of "
+        f"{words.cut(loser, 60)}."
+    )
 
 
 def _notes(snapshots: Sequence[StudySnapshot]) -> list[str]:
+    """What makes the studies less comparable than they look."""
+    datasets = {_dataset_text(snapshot) for snapshot in snapshots}
+    teachers = {str(snapshot.teacher.get("digest")) for snapshot in snapshots}
+    boxes = {io.canonical_json(plain(snapshot.reference_point)) for snapshot in snapshots}
+    lengths = {len(snapshot.records) for snapshot in snapshots}
+
     notes = []
-    if (
-        len(
-            {
-                io.canonical_json(plain([s.config.get("dataset"), s.config.get("data")]))
-                for s in snapshots
-            }
-        )
-        > 1
-    ):
+    if len(datasets) > 1:
         notes.append(
             "The studies are of different data: their qualities are not measured on the same "
             "examples."
         )
-    elif len({str(s.teacher.get("digest")) for s in snapshots}) > 1:
+    elif len(teachers) > 1:  # of different data they differ in any case
         notes.append("The studies have different teachers.")
-    if len({io.canonical_json(plain(s.reference_point)) for s in snapshots}) > 1:
+    if len(boxes) > 1:
         notes.append(
             "The studies' own boxes differ; the hypervolumes here are shares of the box that holds "
             "them all."
         )
-    if len({len(s.records) for s in snapshots}) > 1:
+    if len(lengths) > 1:
         notes.append("The studies have different numbers of trials, and more trials find more.")
     return notes
 
 
+def _dataset_text(snapshot: StudySnapshot) -> str:
+    return io.canonical_json(plain([snapshot.config.get("dataset"), snapshot.config.get("data")]))
+
+
 def _settings(snapshots: Sequence[StudySnapshot]) -> list[Data]:
     """Settings that are not the same in all studies, ``name`` and the ``values`` of each."""
-    flat = [dict(_flat("", plain(snapshot.config))) for snapshot in snapshots]
-    names = dict.fromkeys(name for one in flat for name in one)
-    rows = [{"name": name, "values": [one.get(name, words.NONE) for one in flat]} for name in names]
-    return [row for row in rows if len(set(row["values"])) > 1]
+    configs = [dict(_flatten("", plain(snapshot.config))) for snapshot in snapshots]
+    rows = []
+    for name in dict.fromkeys(itertools.chain.from_iterable(configs)):
+        values = [config.get(name, words.NONE) for config in configs]
+        if len(set(values)) > 1:
+            rows.append({"name": name, "values": values})
+    return rows
 
 
-def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+def _flatten(prefix: str, value: Any) -> list[tuple[str, str]]:
+    """Pairs of a setting's dotted name and its value as text."""
     if isinstance(value, Mapping) and value:
-        return [
-            row for key, item in value.items() for row in _flat(f"{prefix}.{key}".lstrip("."), item)
-        ]
-    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        return [row for i, item in enumerate(value) for row in _flat(f"{prefix}[{i}]", item)]
-    return [(prefix, words.compact(value))]
+        parts = [(f"{prefix}.{key}".lstrip("."), item) for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        parts = [(f"{prefix}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return [(prefix, words.compact(value))]
+
+    rows = []
+    for name, item in parts:
+        rows += _flatten(name, item)
+    return rows
 
 
 def _chart(data: Data, first: Data, second: Data, index: int) -> Chart:
-    upright = first["kind"] == "cost" or second["kind"] == "metric"
-    across, up = (first, second) if upright else (second, first)
+    """All studies' fronts over two objectives."""
+    across, up = orient(first, second)
     figure = blank(across["label"], up["label"])
-    for i, (study, color, symbol) in enumerate(
-        zip(data["studies"], SERIES, _MARKERS, strict=False)
-    ):
-        rows = [
-            {**r["costs"], **r["metrics"], "trial": r["trial"], "chosen": r["chosen"]}
-            for r in study["front"]
-        ]
-        points = [(r[across["name"]], r[up["name"]]) for r in rows]
-        name = words.drawn(study["name"], 40)
-        add_step(figure, points, across, up, color)
-        figure.add_scatter(
-            x=[x for x, _ in points],
-            y=[y for _, y in points],
-            mode="markers",
-            name=name,
-            marker={"symbol": symbol, "color": color, "size": 14 - 2 * i},
-            hovertext=[f"<b>{name}</b><br>trial {r['trial']}" for r in rows],
-            hoverinfo="text+x+y",
-        )
-        chosen = [p for r, p in zip(rows, points, strict=True) if r["chosen"]]
-        ring = {"symbol": "circle-open", "color": INK, "size": 18, "line": {"width": 2}}
-        figure.add_scatter(
-            x=[x for x, _ in chosen],
-            y=[y for _, y in chosen],
-            mode="markers",
-            marker=ring,
-            hoverinfo="skip",
-        )
+    for i, study in enumerate(data["studies"][: len(SERIES)]):
+        # later studies are drawn smaller, so that equal points stay visible under each other
+        marker = {"symbol": _MARKERS[i], "color": SERIES[i], "size": 14 - 2 * i}
+        _add_front(figure, study, across, up, marker)
     log_axes(figure, across, up)
     figure.update_layout(showlegend=False)
+
     title = f"{up['label']} against {across['label']}"
     text = "Fronts of all studies, on validation; rings mark the chosen students."
     return Chart(f"chart-front-{index}", "front", title, text, figure)
+
+
+def _add_front(figure: Any, study: Data, across: Data, up: Data, marker: Data) -> None:
+    """One study's front: its step line, its marks, a ring around the chosen student."""
+    name = words.drawn(study["name"], 40)
+    points = []
+    chosen = []
+    texts = []
+    for row in study["front"]:
+        values = {**row["costs"], **row["metrics"]}
+        point = (values[across["name"]], values[up["name"]])
+        points.append(point)
+        texts.append(f"<b>{name}</b><br>trial {row['trial']}")
+        if row["chosen"]:
+            chosen.append(point)
+
+    add_step(figure, points, across, up, marker["color"])
+    figure.add_scatter(
+        x=[x for x, _ in points],
+        y=[y for _, y in points],
+        mode="markers",
+        name=name,
+        marker=marker,
+        hovertext=texts,
+        hoverinfo="text+x+y",
+    )
+    figure.add_scatter(
+        x=[x for x, _ in chosen],
+        y=[y for _, y in chosen],
+        mode="markers",
+        marker={"symbol": "circle-open", "color": INK, "size": 18, "line": {"width": 2}},
+        hoverinfo="skip",
+    )

@@ -21,7 +21,7 @@ from gped_nas.report.teacher import teacher_data
 from gped_nas.search.objectives import label_under
 from gped_nas.search.pareto import KNEE_RULE, pareto_front
 from gped_nas.search.record import State, TrialRecord
-from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
+from gped_nas.search.snapshot import Reference, StudySnapshot
 
 __all__ = ["Data", "data_of", "direction_of", "find", "plain"]
 
@@ -39,8 +39,8 @@ def data_of(snapshot: StudySnapshot) -> Data:
     Returns:
         Plain dictionaries, lists, texts and numbers; equal snapshots give equal data.
     """
-    records = [record_data(record, snapshot) for record in snapshot.records]
-    metrics, costs = _metrics(snapshot), _costs(snapshot)
+    metrics = _metrics(snapshot)
+    costs = _costs(snapshot)
     axes = _axes(snapshot, metrics, costs)
     data: Data = {
         "name": str(snapshot.name),
@@ -49,7 +49,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "costs": costs,
         "axes": axes,
         "states": _states(snapshot.records),
-        "records": records,
+        "records": [record_data(record, snapshot) for record in snapshot.records],
         "front": list(snapshot.front),
         "near": _near(snapshot),
         "chosen": snapshot.chosen,
@@ -57,9 +57,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "knee": snapshot.knee,
         "knee_rule": KNEE_RULE,
         "references": [reference_data(reference) for reference in snapshot.references],
-        "comparisons": [
-            _paired_difference(paired, snapshot) for paired in snapshot.paired_differences
-        ],
+        "comparisons": _paired_differences(snapshot),
         "hypervolume": _hypervolume(snapshot),
         "reference_point": plain(snapshot.reference_point),
         "importances": _importances(snapshot),
@@ -75,6 +73,8 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "notes": list(snapshot.notes),
         "config": plain(snapshot.config),
     }
+
+    # cards and the answer are made from the records above
     data["cards"] = [card_data(snapshot, find(data, trial)) for trial in snapshot.front]
     return data | {"answer": answer(data)}
 
@@ -120,26 +120,29 @@ def _metrics(snapshot: StudySnapshot) -> list[dict[str, str]]:
     for source in _measured(snapshot):
         keys |= {key._replace(part=VALIDATION) for key in source.measures}
 
-    first = [objective.name for objective in snapshot.objectives]
+    objectives = [objective.name for objective in snapshot.objectives]
 
-    def place(key: Key) -> tuple[int, bool, str]:
+    def sorting_key(key: Key) -> tuple[int, bool, str]:
         name = public_name(key)
-        rank = first.index(name) if name in first else len(first)
+        rank = objectives.index(name) if name in objectives else len(objectives)
         return rank, key.condition != CLEAN, name
 
-    return [
-        {
-            "name": public_name(key),
-            "test": public_name(key._replace(part=TEST)),
-            "label": label_of(public_name(key), snapshot),
-        }
-        for key in sorted(keys, key=place)
-    ]
+    metrics = []
+    for key in sorted(keys, key=sorting_key):
+        name = public_name(key)
+        test_name = public_name(key._replace(part=TEST))
+        metrics.append({"name": name, "test": test_name, "label": label_of(name, snapshot)})
+    return metrics
 
 
 def _costs(snapshot: StudySnapshot) -> list[dict[str, str]]:
-    recorded = {name for source in _measured(snapshot) for name in source.costs}
-    ordered = [name for name in COSTS if name in recorded] + sorted(recorded - set(COSTS))
+    recorded: set[str] = set()
+    for source in _measured(snapshot):
+        recorded |= set(source.costs)
+
+    # those that the package knows come in its order, others by name
+    ordered = [name for name in COSTS if name in recorded]
+    ordered += sorted(recorded - set(COSTS))
     return [{"name": name, "label": label_of(name, snapshot)} for name in ordered]
 
 
@@ -151,106 +154,111 @@ def _axes(
     ``log`` says whether it is better seen on a logarithmic scale: costs, and metrics that differ
     much over the front.
     """
-    given = [plain(vars(objective)) for objective in snapshot.objectives]
-    taken = {axis["name"] for axis in given}
-    others = [
-        (entry, kind)
-        for kind, entries in (("metric", metrics), ("cost", costs))
-        for entry in entries
-    ]
-    axes = given + [
-        {
-            "name": entry["name"],
-            "label": entry["label"],
-            "kind": kind,
-            "direction": direction_of(entry["name"], snapshot),
-        }
-        for entry, kind in others
-        if entry["name"] not in taken
-    ]
-    return [
-        {**axis, "log": axis["kind"] == "cost" or _is_wide(axis["name"], snapshot)} for axis in axes
-    ]
+    axes: list[Data] = [plain(vars(objective)) for objective in snapshot.objectives]
+    objectives = {axis["name"] for axis in axes}
+    for kind, entries in (("metric", metrics), ("cost", costs)):
+        for entry in entries:
+            name = entry["name"]
+            if name not in objectives:
+                direction = direction_of(name, snapshot)
+                axes.append(
+                    {"name": name, "label": entry["label"], "kind": kind, "direction": direction}
+                )
+
+    for axis in axes:
+        axis["log"] = axis["kind"] == "cost" or _differs_much(axis["name"], snapshot)
+    return axes
 
 
-def _is_wide(metric: str, snapshot: StudySnapshot) -> bool:
-    values = [
-        r.metrics[metric]
-        for r in snapshot.records
-        if r.trial in snapshot.front and metric in r.metrics
-    ]
+def _differs_much(metric: str, snapshot: StudySnapshot) -> bool:
+    """Whether a metric is positive and spans more than a factor of ten over the front."""
+    front = [record for record in snapshot.records if record.trial in snapshot.front]
+    values = [record.metrics[metric] for record in front if metric in record.metrics]
     return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
 
 
 def _near(snapshot: StudySnapshot) -> list[int]:
-    """The front that is left when the front is taken away, by trial number."""
-    left = [r for r in snapshot.records if r.state == "complete" and r.trial not in snapshot.front]
+    """The front of what remains when the front is taken away, by trial number."""
     names = [objective.name for objective in snapshot.objectives]
-    left = [r for r in left if all(name in r.values for name in names)]
-    if not left or not names:
+    behind = []
+    for record in snapshot.records:
+        is_behind = record.state == "complete" and record.trial not in snapshot.front
+        if is_behind and all(name in record.values for name in names):
+            behind.append(record)
+    if not behind or not names:
         return []
-    points = np.array([[r.value(name) for name in names] for r in left])
+
+    points = np.array([[record.value(name) for name in names] for record in behind])
     mask = pareto_front(points, [objective.direction for objective in snapshot.objectives])
-    return [r.trial for r, near in zip(left, mask, strict=True) if near][:MAX_NEAR]
+    near = [record.trial for record, is_near in zip(behind, mask, strict=True) if is_near]
+    return near[:MAX_NEAR]
 
 
 def _hypervolume(snapshot: StudySnapshot) -> list[list[float | None]]:
     """Rows ``[trial, seconds so far, hypervolume, the same trials in random order]``."""
     seconds = itertools.accumulate(record.seconds for record in snapshot.records)
+    # the hypervolumes may be fewer than the records, and those of random order may be none
     rows = itertools.zip_longest(
         snapshot.records, seconds, snapshot.hypervolume, snapshot.random_order
     )
-    return [
-        [r.trial, *plain((s, value, chance))]
-        for r, s, value, chance in rows
-        if r and value is not None
-    ]
+    growth = []
+    for record, so_far, value, by_chance in rows:
+        if record and value is not None:
+            growth.append([record.trial, *plain((so_far, value, by_chance))])
+    return growth
 
 
 def _importances(snapshot: StudySnapshot) -> dict[str, Any]:
-    shares = (
-        (objective.name, snapshot.importances.get(objective.name))
-        for objective in snapshot.objectives
-    )
-    return {name: plain(share) for name, share in shares if share}
+    importances = {}
+    for objective in snapshot.objectives:
+        shares = snapshot.importances.get(objective.name)
+        if shares:
+            importances[objective.name] = plain(shares)
+    return importances
 
 
 def _curves(snapshot: StudySnapshot) -> list[Data]:
     """Training curves of the front, and of evenly many others, up to ``MAX_CURVES``."""
-    with_curve = [
-        r for r in snapshot.records if r.state == "complete" and len(r.extra.get("loss", ())) > 1
-    ]
-    front = [r for r in with_curve if r.trial in snapshot.front][:MAX_CURVES]
-    others = [r for r in with_curve if r.trial not in snapshot.front]
+    front: list[TrialRecord] = []
+    others: list[TrialRecord] = []
+    for record in snapshot.records:
+        if record.state == "complete" and len(record.extra.get("loss", ())) > 1:
+            group = front if record.trial in snapshot.front else others
+            group.append(record)
+
+    front = front[:MAX_CURVES]
     room = MAX_CURVES - len(front)
     if len(others) > room:
         others = [others[i * len(others) // room] for i in range(room)]
-    kept = sorted([*front, *others], key=lambda r: r.trial)
-    return [
-        {
-            "trial": r.trial,
-            "on_front": r.trial in snapshot.front,
-            "points": [[int(step), float(f"{value:.4g}")] for step, value in r.extra["loss"]],
-        }
-        for r in kept
-    ]
+
+    curves = []
+    for record in sorted([*front, *others], key=lambda record: record.trial):
+        points = [[int(step), float(f"{loss:.4g}")] for step, loss in record.extra["loss"]]
+        on_front = record.trial in snapshot.front
+        curves.append({"trial": record.trial, "on_front": on_front, "points": points})
+    return curves
 
 
 def _savings(snapshot: StudySnapshot) -> Data | None:
-    """What sampling the teacher once saved, against sampling it anew for each student that was
-    trained.
-    """
+    """What sampling the teacher once saved, against sampling it anew for each trained student."""
     once = snapshot.teacher.get("seconds")
-    trained = [r for r in snapshot.records if r.seconds > 0 and r.measures]
+    trained = [record for record in snapshot.records if record.seconds > 0 and record.measures]
     if not once or not trained:
         return None
-    students = sum(r.seconds for r in trained)
+
+    students = sum(record.seconds for record in trained)
     anew = once * len(trained) + students
-    numbers = {"teacher": once, "students": students, "num": len(trained), "anew": anew}
-    saved = anew - once - students
-    share = 1 - (once + students) / anew
-    cost: dict[str, Any] = plain({**numbers, "saved": saved, "share": share})
-    return cost
+    savings: Data = plain(
+        {
+            "teacher": once,
+            "students": students,
+            "num": len(trained),
+            "anew": anew,
+            "saved": anew - once - students,
+            "share": 1 - (once + students) / anew,
+        }
+    )
+    return savings
 
 
 def _states(records: tuple[TrialRecord, ...]) -> dict[str, int]:
@@ -264,26 +272,33 @@ def _failures(records: Sequence[TrialRecord]) -> list[Data]:
     for record in records:
         if record.state not in ("complete", "running", "duplicate"):
             groups.setdefault((record.state, record.reason), []).append(record.trial)
-    rows = [
-        {"state": s, "reason": r, "trials": trials, "num": len(trials)}
-        for (s, r), trials in groups.items()
+
+    rows: list[Data] = [
+        {"state": state, "reason": reason, "trials": trials, "num": len(trials)}
+        for (state, reason), trials in groups.items()
     ]
     return sorted(rows, key=lambda row: -len(row["trials"]))
 
 
 def _as_of(records: tuple[TrialRecord, ...]) -> str:
     latest = max((record.created for record in records), default=0.0)
-    return datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC") if latest > 0 else ""
+    if latest <= 0:
+        return ""
+    return datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _paired_difference(paired: PairedDifference, snapshot: StudySnapshot) -> Data:
+def _paired_differences(snapshot: StudySnapshot) -> list[Data]:
     labels = {reference.name: reference.label for reference in snapshot.references}
-    labels |= dict.fromkeys(("student", "chosen"), "chosen student")
-    data: Data = plain(vars(paired))
-    for side in ("first", "second"):
-        data[side] = labels.get(data[side], data[side])
-    label = label_of(data["metric"], snapshot)
-    return data | {"label": label, "reading": _reading(data, snapshot)}
+    labels |= {"student": "chosen student", "chosen": "chosen student"}
+    rows = []
+    for paired in snapshot.paired_differences:
+        row: Data = plain(vars(paired))
+        for side in ("first", "second"):
+            row[side] = labels.get(row[side], row[side])
+        row["label"] = label_of(row["metric"], snapshot)
+        row["reading"] = _reading(row, snapshot)
+        rows.append(row)
+    return rows
 
 
 def _reading(data: Mapping[str, Any], snapshot: StudySnapshot) -> str:
@@ -292,9 +307,10 @@ def _reading(data: Mapping[str, Any], snapshot: StudySnapshot) -> str:
         return "not measured"
     if low <= 0 <= high:
         return "not told apart: the interval holds 0"
-    bigger, smaller = (
-        (data["first"], data["second"]) if low > 0 else (data["second"], data["first"])
-    )
+
+    bigger, smaller = data["first"], data["second"]
+    if low <= 0:
+        bigger, smaller = smaller, bigger
     better = direction_of(data["metric"], snapshot)
     if better is None:
         return f"higher: {bigger}"

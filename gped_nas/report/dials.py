@@ -14,58 +14,61 @@ _MARKERS = ("circle", "square")
 
 def dials_page(data: dict[str, Any]) -> str:
     """What ``dials.json`` holds, as one self-contained HTML text."""
-    found = [dial for dial in _AXES if any(point["dial"] == dial for point in data["points"])]
-    drawings = [chart for dial in found for chart in _charts(data, dial)]
+    drawings = []
+    for dial in _AXES:
+        if any(point["dial"] == dial for point in data["points"]):
+            drawings += _charts(data, dial)
     return render("dials.html.j2", drawings, data=data, axes=_AXES)
 
 
 def _points(data: dict[str, Any], dial: str) -> list[tuple[int, dict[str, Any]]]:
     """The settings of a dial with the data as they are among them, by growing value."""
-    chosen = [p for p in data["points"] if p["dial"] in (dial, None)]
     across = "num_labels" if dial == "subsample" else "value"
-    return sorted(((point[across], point) for point in chosen), key=lambda pair: pair[0])
+    pairs = [(point[across], point) for point in data["points"] if point["dial"] in (dial, None)]
+    return sorted(pairs, key=lambda pair: pair[0])
 
 
-def _names(data: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(s["name"] for point in data["points"] for s in point["students"]))
+def _student_names(data: dict[str, Any]) -> list[str]:
+    names = []
+    for point in data["points"]:
+        names += [student["name"] for student in point["students"]]
+    return list(dict.fromkeys(names))
 
 
 def _charts(data: dict[str, Any], dial: str) -> list[Chart]:
-    what, bars = "mask" if dial == "mask" else "number of labels", "95 % bootstrap intervals"
-    text = f"Bars are {bars} over n = {data['points'][0]['n']} examples."
-    gap = _lines(data, dial, "nll_above_teacher", "NLL above the teacher's (nats)")
+    """Of one dial: the gap in NLL, the divergence from the teacher, and the NLL itself."""
+    dial_name = "mask" if dial == "mask" else "number of labels"
+    num_examples = data["points"][0]["n"]
+    text = f"Bars are 95 % bootstrap intervals over n = {num_examples} examples."
+
+    gap = _student_lines(data, dial, "nll_above_teacher", "NLL above the teacher's (nats)")
     gap.add_hline(y=0, line={"color": VERMILLION, "width": 1, "dash": "dash"})
-    far = _lines(data, dial, "kl_to_teacher", "KL(teacher || student) (nats)")
-    level = _lines(data, dial, "nll", "NLL (nats)")
-    _add_line(
-        level,
-        [(x, point["teacher"]) for x, point in _points(data, dial)],
-        "nll",
-        "teacher",
-        VERMILLION,
-        "star",
-    )
-    paired = f"On the same examples: below 0 the student is better. {text}"
+    gap_title = f"Teacher-student gap in NLL against the {dial_name}"
+    gap_text = f"On the same examples: below 0 the student is better. {text}"
+
+    divergence = _student_lines(data, dial, "kl_to_teacher", "KL(teacher || student) (nats)")
+    divergence_title = f"Teacher-student gap in KL against the {dial_name}"
+
+    level = _student_lines(data, dial, "nll", "NLL (nats)")
+    teacher_rows = [(x, point["teacher"]) for x, point in _points(data, dial)]
+    _add_line(level, teacher_rows, "nll", name="teacher", color=VERMILLION, symbol="star")
+    level_title = f"NLL against the {dial_name}"
+
     return [
-        Chart(
-            f"chart-gap-{dial}", dial, f"Teacher-student gap in NLL against the {what}", paired, gap
-        ),
-        Chart(f"chart-kl-{dial}", dial, f"Teacher-student gap in KL against the {what}", text, far),
-        Chart(f"chart-nll-{dial}", dial, f"NLL against the {what}", text, level),
+        Chart(f"chart-gap-{dial}", dial, gap_title, gap_text, gap),
+        Chart(f"chart-kl-{dial}", dial, divergence_title, text, divergence),
+        Chart(f"chart-nll-{dial}", dial, level_title, text, level),
     ]
 
 
-def _lines(data: dict[str, Any], dial: str, metric: str, label: str) -> Any:
+def _student_lines(data: dict[str, Any], dial: str, metric: str, label: str) -> Any:
     """One line a student: a metric against a dial."""
     figure = blank(_AXES[dial], f"{data['part']} {label}")
-    for name, color, symbol in zip(_names(data), SERIES, _MARKERS, strict=False):
-        rows = [
-            (x, s)
-            for x, point in _points(data, dial)
-            for s in point["students"]
-            if s["name"] == name
-        ]
-        _add_line(figure, rows, metric, f"{name} student", color, symbol)
+    for name, color, symbol in zip(_student_names(data), SERIES, _MARKERS, strict=False):
+        rows = []
+        for x, point in _points(data, dial):
+            rows += [(x, student) for student in point["students"] if student["name"] == name]
+        _add_line(figure, rows, metric, name=f"{name} student", color=color, symbol=symbol)
     if dial == "subsample":
         figure.update_xaxes(type="log", tickformat="~s", nticks=6)
     return figure
@@ -75,12 +78,22 @@ def _add_line(
     figure: Any,
     rows: list[tuple[int, dict[str, Any]]],
     metric: str,
+    *,
     name: str,
     color: str,
     symbol: str,
 ) -> None:
-    values = [row["metrics"][metric] for _, row in rows]
-    bounds = [row["intervals"][metric] for _, row in rows]
+    """A predictor's line with its intervals; ``rows`` are places on the dial and measures there."""
+    values = []
+    above = []
+    below = []
+    for _, measures in rows:
+        value = measures["metrics"][metric]
+        low, high = measures["intervals"][metric]
+        values.append(value)
+        above.append(high - value)
+        below.append(value - low)
+
     figure.add_scatter(
         x=[x for x, _ in rows],
         y=values,
@@ -91,8 +104,8 @@ def _add_line(
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [high - value for value, (_, high) in zip(values, bounds, strict=True)],
-            "arrayminus": [value - low for value, (low, _) in zip(values, bounds, strict=True)],
+            "array": above,
+            "arrayminus": below,
             "thickness": 1,
             "width": 3,
             "color": color,

@@ -44,8 +44,10 @@ def blank(across: str, up: str) -> go.Figure:
         "linecolor": GREY,
         "zeroline": False,
         "ticks": "outside",
+        "tickcolor": GREY,
+        "showline": True,
     }
-    axis |= {"tickcolor": GREY, "showline": True}
+
     return go.Figure(
         layout={
             "template": go.layout.Template(),

@@ -23,7 +23,7 @@ from gped_nas.report.figures import (
     Chart,
     blank,
 )
-from gped_nas.report.records import Data
+from gped_nas.report.records import Data, drawable_value
 
 _REFERENCES = {
     "teacher": ("star", VERMILLION, 15, "★"),
@@ -32,17 +32,15 @@ _REFERENCES = {
     "unpruned": ("cross", INK, 10, "✚"),
 }
 _OTHER_REFERENCE = ("hexagram", GREY, 12, "✶")
-_STATES = {
-    "infeasible": (
-        "infeasible",
-        {"symbol": "square-open", "color": ORANGE, "size": 8, "line": {"width": 2}},
-    ),
-    "pruned": (
-        "pruned",
-        {"symbol": "x-thin-open", "color": PURPLE, "size": 7, "line": {"width": 2}},
-    ),
-    "complete": ("dominated", {"symbol": "diamond", "color": SKY, "size": 7}),
+_INFEASIBLE = {"symbol": "square-open", "color": ORANGE, "size": 8, "line": {"width": 2}}
+_PRUNED = {"symbol": "x-thin-open", "color": PURPLE, "size": 7, "line": {"width": 2}}
+_DOMINATED = {"symbol": "diamond", "color": SKY, "size": 7}
+_STATES: dict[str, tuple[str, Data]] = {
+    "infeasible": ("infeasible", _INFEASIBLE),
+    "pruned": ("pruned", _PRUNED),
+    "complete": ("dominated", _DOMINATED),
 }
+"""Name and marker of the trials off the front, by their state."""
 _FRONT = {"symbol": "circle", "color": BLUE, "size": 9}
 _CHOSEN = {"symbol": "circle-open", "color": INK, "size": 19, "line": {"width": 2}}
 _KNEE = {"symbol": "diamond-open", "color": GREEN, "size": 18, "line": {"width": 2}}
@@ -51,6 +49,8 @@ _WITHIN = {"symbol": "square-open", "color": VERMILLION, "size": 18, "line": {"w
 
 @dataclass(frozen=True)
 class _Point:
+    """One mark: its place, the 95 % intervals around it, and what is said of it."""
+
     x: float
     y: float
     x_interval: tuple[float, float] | None
@@ -59,17 +59,25 @@ class _Point:
 
 
 def first_pair(data: Data) -> tuple[Data, Data] | None:
-    """The axes that the front is first drawn over, across and up: the first cost and the first
-    quality.
+    """The axes that the front is first drawn over: the first cost across, the first quality up.
+
+    None where there is one objective only.
     """
     objectives = data["objectives"]
     if len(objectives) < 2:
         return None
+
     first = objectives[0]
-    costs = [o for o in objectives[1:] if o["kind"] == "cost"]
+    costs = [objective for objective in objectives[1:] if objective["kind"] == "cost"]
     second = costs[0] if first["kind"] == "metric" and costs else objectives[1]
-    upright = first["kind"] == "cost" or second["kind"] == "metric"
-    return (first, second) if upright else (second, first)
+    return orient(first, second)
+
+
+def orient(first: Data, second: Data) -> tuple[Data, Data]:
+    """Two axes as across and up: a cost goes across where the other is a quality."""
+    if first["kind"] == "metric" and second["kind"] == "cost":
+        return second, first
+    return first, second
 
 
 def front_chart(data: Data, across: Data, up: Data) -> Chart:
@@ -84,21 +92,25 @@ def front_chart(data: Data, across: Data, up: Data) -> Chart:
         group = "front" if record["on_front"] else record["state"]
         if group in groups:
             groups[group].append(record)
-    points = {name: _points(rows, across, up) for name, rows in groups.items()}
+    points = {group: _points(records, across, up) for group, records in groups.items()}
+
+    # the order of the traces is that of the drawing: what matters most lies on top
     figure = blank(across["label"], up["label"])
     for state, (name, marker) in _STATES.items():
         if groups[state]:
             _add_points(figure, points[state], name, marker, state)
-    add_step(figure, [(p.x, p.y) for p in points["front"] + points["complete"]], across, up)
+    candidates = points["front"] + points["complete"]
+    add_step(figure, [(point.x, point.y) for point in candidates], across, up)
     _add_points(figure, points["front"], "front", _FRONT, "front", bars=True)
     for i, reference in enumerate(data["references"]):
         symbol, color, size, _ = _REFERENCES.get(reference["name"], _OTHER_REFERENCE)
         marker = {"symbol": symbol, "color": color, "size": size}
-        drawn = _points([reference], across, up)
-        _add_points(figure, drawn, reference["label"], marker, f"reference-{i}", bars=True)
+        place = _points([reference], across, up)
+        _add_points(figure, place, reference["label"], marker, f"reference-{i}", bars=True)
     for name, ring in (("knee", _KNEE), ("chosen", _CHOSEN)):
         marked = [record for record in groups["front"] if record["trial"] == data[name]]
         _add_points(figure, _points(marked, across, up), name, ring, name)
+
     log_axes(figure, across, up)
     figure.update_layout(showlegend=False)
     title = f"{up['label']} against {across['label']}"
@@ -112,13 +124,11 @@ def legend(data: Data) -> list[dict[str, str]]:
         ("◯", INK, "chosen"),
         ("◇", GREEN, "knee"),
         ("◻", VERMILLION, "best within your budget"),
+        ("◆", SKY, "dominated"),
     ]
-    rows.append(("◆", SKY, "dominated"))
-    rows += [
-        (m, c, state)
-        for m, c, state in (("□", ORANGE, "infeasible"), ("✕", PURPLE, "pruned"))
-        if state in data["states"]
-    ]
+    for row in (("□", ORANGE, "infeasible"), ("✕", PURPLE, "pruned")):
+        if row[2] in data["states"]:
+            rows.append(row)
     for reference in data["references"]:
         _, color, _, mark = _REFERENCES.get(reference["name"], _OTHER_REFERENCE)
         rows.append((mark, color, words.cut(reference["label"], 60)))
@@ -137,55 +147,57 @@ def _front_text(points: dict[str, list[_Point]], data: Data) -> str:
         "infeasible": "infeasible",
         "pruned": "pruned",
     }
-    drawn = [f"{len(points[key])} {name}" for key, name in names.items() if points[key]]
-    left = len(data["records"]) - sum(map(len, points.values()))
-    rest = (
-        f" {left} without both numbers, or repeats of another trial, are not drawn." if left else ""
-    )
-    ring = " The ring marks the chosen student." if data["chosen"] is not None else ""
-    return f"{_sentence(', '.join(drawn) or 'no student')}.{rest}{ring}"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    counts = [f"{len(points[group])} {name}" for group, name in names.items() if points[group]]
+    sentences = [f"{', '.join(counts) or 'No student'}."]
+    num_missing = len(data["records"]) - sum(map(len, points.values()))
+    if num_missing:
+        sentences.append(
+            f"{num_missing} without both numbers, or repeats of another trial, are not drawn."
+        )
+    if data["chosen"] is not None:
+        sentences.append("The ring marks the chosen student.")
+    return " ".join(sentences)
 
 
 def _points(rows: Iterable[Data], across: Data, up: Data) -> list[_Point]:
     points = []
     for row in rows:
-        x, y = (_value(row, axis) for axis in (across, up))
+        x = drawable_value(row, across)
+        y = drawable_value(row, up)
         if x is not None and y is not None:
-            x_bounds, y_bounds = (_bounds(row, axis["name"]) for axis in (across, up))
-            points.append(_Point(x, y, x_bounds, y_bounds, _hover(row, across, up)))
+            points.append(
+                _Point(
+                    x=float(x),
+                    y=float(y),
+                    x_interval=_interval(row, across["name"]),
+                    y_interval=_interval(row, up["name"]),
+                    text=_hover_text(row, across, up),
+                )
+            )
     return points
 
 
-def _value(row: Data, axis: Data) -> float | None:
-    value = {**row["costs"], **row["metrics"]}.get(axis["name"])
-    drawable = value is not None and (axis["kind"] == "metric" or value > 0)
-    return float(value) if drawable and value is not None else None
-
-
-def _bounds(row: Data, name: str) -> tuple[float, float] | None:
+def _interval(row: Data, name: str) -> tuple[float, float] | None:
     low, high = row["intervals"].get(name) or (None, None)
     return None if low is None or high is None else (low, high)
 
 
-def _hover(row: Data, across: Data, up: Data) -> str:
+def _hover_text(row: Data, across: Data, up: Data) -> str:
     title = row["label"] if "label" in row else f"trial {row['trial']}"
     lines = [f"<b>{words.drawn(title)}</b>"]
     if "genotype" in row:
         lines.append(words.drawn(row["genotype"], 120))
-    lines.extend(_hover_value(row, axis) for axis in (up, across))
+    lines += [_hover_value(row, up), _hover_value(row, across)]
     return "<br>".join(lines)
 
 
 def _hover_value(row: Data, axis: Data) -> str:
-    name, text = axis["name"], words.drawn(axis["label"])
+    name = axis["name"]
+    label = words.drawn(axis["label"])
     if axis["kind"] == "cost":
-        return f"{text}: {words.count(row['costs'][name])}"
-    bounds = words.interval(row["intervals"].get(name), name)
-    return f"{text}: {words.metric(row['metrics'][name], name)} {bounds}".rstrip()
+        return f"{label}: {words.count(row['costs'][name])}"
+    interval = words.interval(row["intervals"].get(name), name)
+    return f"{label}: {words.metric(row['metrics'][name], name)} {interval}".rstrip()
 
 
 def _add_points(
@@ -197,6 +209,16 @@ def _add_points(
     *,
     bars: bool = False,
 ) -> None:
+    """Add one trace of marks.
+
+    Args:
+        figure: what is drawn on.
+        points: the marks.
+        name: of the trace, for people; untrusted.
+        marker: symbol, color and size.
+        group: what ``explorer.js`` knows the trace by.
+        bars: whether intervals are drawn.
+    """
     figure.add_scatter(
         x=[point.x for point in points],
         y=[point.y for point in points],
@@ -213,15 +235,24 @@ def _add_points(
 def _error_bars(points: list[_Point], color: str) -> Data:
     bars = {}
     for axis in ("x", "y"):
-        pairs = [(getattr(point, axis), getattr(point, f"{axis}_interval")) for point in points]
+        above = []
+        below = []
+        has_interval = False
+        for point in points:
+            value = getattr(point, axis)
+            interval = getattr(point, f"{axis}_interval")
+            # a mark without an interval has a bar of no length
+            low, high = interval or (value, value)
+            above.append(max(0.0, high - value))
+            below.append(max(0.0, value - low))
+            has_interval = has_interval or interval is not None
+
         bars[f"error_{axis}"] = {
             "type": "data",
             "symmetric": False,
-            "array": [max(0.0, bounds[1] - value) if bounds else 0.0 for value, bounds in pairs],
-            "arrayminus": [
-                max(0.0, value - bounds[0]) if bounds else 0.0 for value, bounds in pairs
-            ],
-            "visible": any(bounds for _, bounds in pairs),
+            "array": above,
+            "arrayminus": below,
+            "visible": has_interval,
             "color": color,
             "thickness": 1,
             "width": 3,
@@ -236,19 +267,23 @@ def add_step(
     up: Data,
     color: str = BLUE,
 ) -> None:
-    """Join in steps the points (x, y) that nothing beats in two axes; none where nobody says what
-    is better.
+    """Join in steps the points (x, y) that nothing beats in two axes.
+
+    There is no line where nobody says what is better.
+
+    Args:
+        figure: what is drawn on.
+        points: all points, beaten ones too.
+        across, up: the axes.
+        color: of the line.
     """
     steps = _staircase(points, across, up) if across["direction"] and up["direction"] else []
+    shape = "hv" if across["direction"] == "minimize" else "vh"
     figure.add_scatter(
         x=[x for x, _ in steps],
         y=[y for _, y in steps],
         mode="lines",
-        line={
-            "shape": "hv" if across["direction"] == "minimize" else "vh",
-            "color": color,
-            "width": 1.5,
-        },
+        line={"shape": shape, "color": color, "width": 1.5},
         hoverinfo="skip",
         showlegend=False,
         meta={"group": "step"},
@@ -259,9 +294,11 @@ def _staircase(
     points: Iterable[tuple[float, float]], across: Data, up: Data
 ) -> list[tuple[float, float]]:
     """The points that nothing beats in these two axes, from left to right."""
-    sign_x, sign_y = (1 if axis["direction"] == "minimize" else -1 for axis in (across, up))
+    sign_x = 1 if across["direction"] == "minimize" else -1
+    sign_y = 1 if up["direction"] == "minimize" else -1
     steps: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda p: (sign_x * p[0], sign_y * p[1])):
+    # from the best across on, a point is unbeaten if it is better up than all before it
+    for x, y in sorted(points, key=lambda point: (sign_x * point[0], sign_y * point[1])):
         if not steps or sign_y * y < sign_y * steps[-1][1]:
             steps.append((x, y))
     return sorted(steps)
@@ -269,14 +306,17 @@ def _staircase(
 
 def log_axes(figure: go.Figure, across: Data, up: Data) -> None:
     """Make those axes logarithmic that are better seen so and hold positive numbers alone."""
-    for letter, axis, update in (
-        ("x", across, figure.update_xaxes),
-        ("y", up, figure.update_yaxes),
-    ):
-        values = [value for trace in figure.data for value in trace[letter]]
-        if axis["log"] and values and min(values) > 0:
-            wide = math.log10(max(values) / min(values)) > 2
-            form = "~s" if axis["kind"] == "cost" else "~g"
-            update(
-                type="log", tickformat=form, dtick=1 if wide else "D2", minor={"ticks": "outside"}
-            )
+    for letter, axis in (("x", across), ("y", up)):
+        values: list[float] = []
+        for trace in figure.data:
+            values += trace[letter]
+        if not axis["log"] or not values or min(values) <= 0:
+            continue
+
+        spans_decades = math.log10(max(values) / min(values)) > 2
+        figure.layout[f"{letter}axis"].update(
+            type="log",
+            tickformat="~s" if axis["kind"] == "cost" else "~g",
+            dtick=1 if spans_decades else "D2",
+            minor={"ticks": "outside"},
+        )

@@ -1,5 +1,6 @@
-"""The report as one HTML file that needs no network: text, tables and still pictures first, live
-drawings on top.
+"""The report as one HTML file that needs no network.
+
+Text, tables and still pictures come first; where scripts run, live drawings replace the pictures.
 """
 
 import functools
@@ -21,20 +22,28 @@ from gped_nas.report.records import Data, find, table
 TEMPLATES = Path(__file__).parent / "templates"
 PLOTLY_JS_VERSION = "4.1.1"
 PLOTLY_JS_SHA256 = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
-"""Of ``templates/plotly-basic.min.js``, taken unchanged from the npm package
-``plotly.js-basic-dist-min``.
-"""
+"""Of ``templates/plotly-basic.min.js``, unchanged from npm's ``plotly.js-basic-dist-min``."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-"""``blob:`` is what saving a drawing as a picture needs; the page makes such addresses, nothing is
-loaded.
-"""
+"""Saving a drawing as a picture needs ``blob:``, an address that the page itself makes."""
 PLOTLY_CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 MAX_CARDS = 24
 """Students whose cards are in the page; the others' are in the file beside it."""
 SCRIPTS = ("draw.js", "reveal.js")
 REPORT_SCRIPTS = (*SCRIPTS, "numbers.js", "explorer.js", "space.js", "budget.js", "trials.js")
+_WORD_FILTERS = (
+    "spaced",
+    "count",
+    "metric",
+    "interval",
+    "difference",
+    "compact",
+    "cut",
+    "duration",
+    "short",
+)
+"""Functions of ``words`` that the templates call."""
 _EMBEDDED = (
     "name",
     "objectives",
@@ -54,6 +63,7 @@ _EMBEDDED = (
     "split_text",
     "config",
 )
+"""What of the data goes into the page's JSON, beside the table of trials."""
 
 
 def page(data: Data, *, more: str = "") -> str:
@@ -67,8 +77,11 @@ def page(data: Data, *, more: str = "") -> str:
         The same text for the same data, byte for byte. It loads nothing and sends nothing.
     """
     drawings = charts(data)
-    pair, within = first_pair(data), {card["trial"] for card in cards_within(data)}
+    pair = first_pair(data)
     axes = {"x": pair[0]["name"], "y": pair[1]["name"]} if pair else {}
+    chosen = data["chosen"]
+    cards = cards_within(data)
+
     return render(
         "report.html.j2",
         drawings,
@@ -77,14 +90,14 @@ def page(data: Data, *, more: str = "") -> str:
         explorer={**axes, "within": within_marker(), "more": more},
         data=data,
         front=[find(data, trial) for trial in data["front"]],
-        chosen=find(data, data["chosen"]) if data["chosen"] is not None else None,
+        chosen=None if chosen is None else find(data, chosen),
         charts={chart.section: chart for chart in drawings},
         legend=legend(data),
         still=svg.front(data, *pair) if pair else "",
         pair=axes,
-        cards=cards_within(data),
+        cards=cards,
         more=more,
-        within=within,
+        within={card["trial"] for card in cards},
         parallel=svg.parallel(data),
         bounds=_bounds(data),
         config_text=json.dumps(data["config"], indent=2, sort_keys=True, ensure_ascii=False),
@@ -100,41 +113,51 @@ def more_page(data: Data, *, back: str) -> str | None:
     """
     within = {card["trial"] for card in cards_within(data)}
     cards = [card for card in data["cards"] if card["trial"] not in within]
-    return render_still("cards.html.j2", data=data, cards=cards, back=back) if cards else None
+    if not cards:
+        return None
+    return render_still("cards.html.j2", data=data, cards=cards, back=back)
 
 
 def cards_within(data: Data) -> list[Data]:
     """The cards in the page: the front's first, and the chosen student's in any case."""
-    cards, chosen = data["cards"], data["chosen"]
+    cards = list(data["cards"])
     if len(cards) <= MAX_CARDS:
-        return list(cards)
-    kept = cards[:MAX_CARDS]
-    if all(card["trial"] != chosen for card in kept):
-        kept = kept[:-1] + [card for card in cards if card["trial"] == chosen]
-    return list(kept)
+        return cards
+
+    within = cards[:MAX_CARDS]
+    chosen_cards = [card for card in cards if card["trial"] == data["chosen"]]
+    if not any(card["trial"] == data["chosen"] for card in within):
+        within[-1:] = chosen_cards
+    return within
 
 
 def numbers_of(data: Data) -> Data:
-    """The page's one JSON: what its script reads, its table is sorted by and its downloads are made
-    from.
-    """
-    names = ([entry["name"] for entry in data[kind]] for kind in ("metrics", "costs"))
-    return {key: data[key] for key in _EMBEDDED} | {"table": table(data["records"], *names)}
+    """The page's one JSON, which its scripts read and its downloads are made from."""
+    metrics = [entry["name"] for entry in data["metrics"]]
+    costs = [entry["name"] for entry in data["costs"]]
+    numbers = {key: data[key] for key in _EMBEDDED}
+    return numbers | {"table": table(data["records"], metrics, costs)}
 
 
 def _bounds(data: Data) -> list[Data]:
-    """What a budget can be set on: costs that differ over the front, the first objective and the
-    accuracy.
+    """What a budget can be set on: costs, the first objective and the accuracy.
+
+    Each of them must differ over the front.
     """
     front = [find(data, trial) for trial in data["front"]]
-    costs = {axis["name"] for axis in data["axes"] if axis["kind"] == "cost"} - {"macs"}
-    quality = {"accuracy", *(o["name"] for o in data["objectives"][:1])}
-    found = []
+    # MACs are half the FLOPs: a second slider for the same thing
+    candidates = {axis["name"] for axis in data["axes"] if axis["kind"] == "cost"} - {"macs"}
+    candidates |= {"accuracy"}
+    candidates |= {objective["name"] for objective in data["objectives"][:1]}
+
+    bounds = []
     for axis in data["axes"]:
+        if axis["name"] not in candidates or not axis["direction"]:
+            continue
         values = {{**row["metrics"], **row["costs"]}.get(axis["name"]) for row in front}
-        if axis["name"] in costs | quality and axis["direction"] and len(values - {None}) > 1:
-            found.append(axis)
-    return sorted(found, key=lambda axis: axis["kind"] == "metric")
+        if len(values - {None}) > 1:
+            bounds.append(axis)
+    return sorted(bounds, key=lambda axis: axis["kind"] == "metric")
 
 
 def render(
@@ -147,8 +170,7 @@ def render(
     explorer: Data | None = None,
     **values: Any,
 ) -> str:
-    """One self-contained HTML text: a template with its drawings, its data and all it needs to draw
-    them.
+    """One self-contained HTML text: a template with its data, its drawings and what draws them.
 
     Args:
         template: a file of ``templates/``.
@@ -162,7 +184,8 @@ def render(
     """
     specs = {chart.id: json.loads(chart.figure.to_json()) for chart in drawings}
     if explorer is not None and "chart-front" in specs:
-        _hollow(specs["chart-front"])
+        _empty_traces(specs["chart-front"])
+    joined = Markup("").join(_asset(name) for name in scripts)
     return _template(template).render(
         data=data,
         drawings=drawings,
@@ -170,9 +193,7 @@ def render(
         numbers=embedded(data) if numbers is None else numbers,
         csp=CONTENT_SECURITY_POLICY,
         style=_asset("style.css"),
-        script=Markup("(() => {\n{}})();\n").replace(
-            "{}", Markup("").join(_asset(name) for name in scripts)
-        ),
+        script=Markup("(() => {\n") + joined + Markup("})();\n"),
         plotly=_asset("plotly-basic.min.js"),
         **values,
     )
@@ -185,7 +206,7 @@ def render_still(template: str, *, data: Data, **values: Any) -> str:
     )
 
 
-def _hollow(spec: Data) -> None:
+def _empty_traces(spec: Data) -> None:
     """Take out of the front's figure what ``explorer.js`` fills in."""
     for trace in spec["data"]:
         trace |= {"x": [], "y": []}
@@ -214,18 +235,8 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = (
-        "spaced",
-        "count",
-        "metric",
-        "interval",
-        "difference",
-        "compact",
-        "cut",
-        "duration",
-        "short",
-    )
-    environment.filters |= {name: getattr(words, name) for name in names} | {"shell": shlex.quote}
+    environment.filters |= {name: getattr(words, name) for name in _WORD_FILTERS}
+    environment.filters["shell"] = shlex.quote
     environment.globals["svg"] = svg
     return environment.get_template(name)
 

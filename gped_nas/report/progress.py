@@ -1,8 +1,7 @@
-"""Figures of the search and of its teacher: how the front grew, what mattered, how they were
-trained.
-"""
+"""Figures of the search and of its teacher: the front's growth, importances, training."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -18,14 +17,17 @@ def over_trials(data: Data) -> Chart:
     """Hypervolume after each trial, beside its expectation with the same trials in random order."""
     rows = data["hypervolume"]
     figure = _growth("trials", [row[0] + 1 for row in rows], rows)
-    last = rows[-1][2]
-    text = f"After {words.count(len(rows))} trials the front covers {100 * (last or 0):.2f} % of the reference box."
+    last = rows[-1][2] or 0
+    text = (
+        f"After {words.count(len(rows))} trials the front covers {100 * last:.2f} % of the "
+        "reference box."
+    )
     if rows[-1][3] is not None:
-        half = next(i for i, row in enumerate(rows) if (row[2] or 0) >= 0.99 * (last or 0)) + 1
+        nearly_all = [index for index, row in enumerate(rows) if (row[2] or 0) >= 0.99 * last]
         text += (
-            f" 99 % of that was there after {words.count(half)}. The dashed line is the mean over "
-            "all orders of the "
-            "same trials: above it, good students were found early; it is not a search of its own."
+            f" 99 % of that was there after {words.count(nearly_all[0] + 1)}. The dashed line is "
+            "the mean over all orders of the same trials: above it, good students were found "
+            "early; it is not a search of its own."
         )
     return Chart("chart-hypervolume", "hypervolume", "Hypervolume after each trial", text, figure)
 
@@ -33,46 +35,49 @@ def over_trials(data: Data) -> Chart:
 def over_time(data: Data) -> Chart:
     """The same against the seconds that students took, added up."""
     rows = data["hypervolume"]
-    figure = _growth(
-        "seconds of distilling and measuring, added up", [row[1] for row in rows], rows
-    )
+    across = "seconds of distilling and measuring, added up"
+    figure = _growth(across, [row[1] for row in rows], rows)
     total = rows[-1][1]
-    chance = [total * (i + 1) / len(rows) for i in range(len(rows))]
-    figure.data[-1].x = chance if len(figure.data) > 1 else figure.data[-1].x
-    text = f"All students took {words.duration(total)}; breaks between runs, and the teacher, are not counted."
-    return Chart(
-        "chart-hypervolume-time", "hypervolume-time", "Hypervolume against time", text, figure
+    if len(figure.data) > 1:
+        # in random order every trial takes the mean time
+        figure.data[-1].x = [total * (i + 1) / len(rows) for i in range(len(rows))]
+
+    title = "Hypervolume against time"
+    text = (
+        f"All students took {words.duration(total)}; breaks between runs, and the teacher, are not "
+        "counted."
     )
+    return Chart("chart-hypervolume-time", "hypervolume-time", title, text, figure)
 
 
-def _growth(across: str, places: Sequence[float], rows: Sequence[Sequence[float]]) -> go.Figure:
+def _growth(across: str, xs: Sequence[float], rows: Sequence[Sequence[float]]) -> go.Figure:
+    """Two lines over the same places: this search, and its trials in random order if known."""
     figure = blank(across, "hypervolume, share of the box")
-    line = {"shape": "hv", "color": BLUE, "width": 2}
-    figure.add_scatter(
-        x=list(places), y=[row[2] for row in rows], mode="lines", line=line, name="this search"
-    )
+    search = [row[2] for row in rows]
+    solid = {"shape": "hv", "color": BLUE, "width": 2}
+    figure.add_scatter(x=list(xs), y=search, mode="lines", line=solid, name="this search")
     if rows[-1][3] is not None:
+        random_order = [row[3] for row in rows]
         dashed = {"color": GREY, "width": 2, "dash": "dash"}
-        figure.add_scatter(
-            x=list(places), y=[row[3] for row in rows], mode="lines", line=dashed, name=_CHANCE
-        )
+        figure.add_scatter(x=list(xs), y=random_order, mode="lines", line=dashed, name=_CHANCE)
     figure.update_yaxes(rangemode="tozero")
     return figure
 
 
 def importances(data: Data) -> Chart:
     """Share of each setting in what an objective varies."""
+    by_objective = data["importances"]
+    totals: Counter[str] = Counter()
+    for shares in by_objective.values():
+        for name, share in shares.items():
+            totals[name] += share or 0
+    # by name where totals are equal; the last bar is drawn on top
+    names = sorted(sorted(totals), key=lambda name: totals[name])
+
     figure = blank("share of the importance", "")
-    names = sorted({name for shares in data["importances"].values() for name in shares})
-    total = {
-        name: sum(shares.get(name) or 0 for shares in data["importances"].values())
-        for name in names
-    }
-    names.sort(key=lambda name: total[name])
-    labels = {o["name"]: o["label"] for o in data["objectives"]}
-    for color, (objective, shares) in zip(
-        itertools.cycle(SERIES), data["importances"].items(), strict=False
-    ):
+    labels = {objective["name"]: objective["label"] for objective in data["objectives"]}
+    colors = itertools.cycle(SERIES)
+    for color, (objective, shares) in zip(colors, by_objective.items(), strict=False):
         figure.add_bar(
             x=[shares.get(name) or 0 for name in names],
             y=[words.drawn(name, 30) for name in names],
@@ -82,6 +87,7 @@ def importances(data: Data) -> Chart:
         )
     figure.update_layout(barmode="group", bargap=0.35, bargroupgap=0.08)
     figure.update_yaxes(automargin=True, showgrid=False)
+
     text = f"Most important over all objectives: {words.cut(names[-1], 60)}." if names else ""
     return Chart("chart-importances", "importances", "Which settings matter", text, figure)
 
@@ -89,29 +95,47 @@ def importances(data: Data) -> Chart:
 def training(data: Data) -> Chart:
     """Training loss of students by step."""
     curves = data["curves"]
-    chosen = [c for c in curves if c["trial"] == data["chosen"]]
-    front = [c for c in curves if c["on_front"] and c not in chosen]
-    others = [c for c in curves if not c["on_front"]]
+    chosen = [curve for curve in curves if curve["trial"] == data["chosen"]]
+    front = [curve for curve in curves if curve["on_front"] and curve not in chosen]
+    others = [curve for curve in curves if not curve["on_front"]]
+
     figure = blank("step", "training loss (nats)")
-    groups = (("others", others, SKY, 1), ("front", front, BLUE, 1.5), ("chosen", chosen, INK, 2.5))
-    for name, group, color, width in groups:
-        if not group:
-            continue
-        # one trace a group, its curves apart by gaps: a hundred traces would be slow
-        rows = [
-            (step, loss, f"trial {c['trial']}")
-            for c in group
-            for step, loss in [*c["points"], [None, None]]
-        ]
-        x, y, names = (list(column) for column in zip(*rows, strict=True))
-        line = {"color": color, "width": width}
-        hover = {"hovertext": names, "hoverinfo": "x+y+text"}
-        figure.add_scatter(x=x, y=y, mode="lines", name=name, line=line, **hover)
-    if all(loss > 0 for c in curves for _, loss in c["points"]):
+    _add_curves(figure, others, "others", {"color": SKY, "width": 1})
+    _add_curves(figure, front, "front", {"color": BLUE, "width": 1.5})
+    _add_curves(figure, chosen, "chosen", {"color": INK, "width": 2.5})
+    smallest = [min(loss for _, loss in curve["points"]) for curve in curves]
+    if min(smallest) > 0:
         figure.update_yaxes(type="log", nticks=6)
-    ends = sorted(c["points"][-1][1] for c in curves)
-    text = f"{words.count(len(curves))} students; the last loss goes from {ends[0]:.3g} to {ends[-1]:.3g}."
+
+    last = [curve["points"][-1][1] for curve in curves]
+    text = (
+        f"{words.count(len(curves))} students; the last loss goes from {min(last):.3g} to "
+        f"{max(last):.3g}."
+    )
     return Chart("chart-training", "training", "How students were trained", text, figure)
+
+
+def _add_curves(figure: go.Figure, curves: Sequence[Data], name: str, line: Data) -> None:
+    """One trace of several curves, apart by gaps: a hundred traces would be slow."""
+    if not curves:
+        return
+    steps: list[float | None] = []
+    losses: list[float | None] = []
+    texts = []
+    for curve in curves:
+        for step, loss in [*curve["points"], (None, None)]:
+            steps.append(step)
+            losses.append(loss)
+            texts.append(f"trial {curve['trial']}")
+    figure.add_scatter(
+        x=steps,
+        y=losses,
+        mode="lines",
+        name=name,
+        line=line,
+        hovertext=texts,
+        hoverinfo="x+y+text",
+    )
 
 
 def samples_to_nll(data: Data) -> Chart:
@@ -128,9 +152,8 @@ def samples_to_nll(data: Data) -> Chart:
     )
     figure.update_layout(showlegend=False)
     figure.update_xaxes(type="log", tickformat="~s", nticks=6)
-    text = (
-        f"Averaging {words.count(counts[-1])} samples gives {words.metric(values[-1], 'nll')} nats."
-    )
-    return Chart(
-        "chart-teacher", "teacher", "How many posterior samples the teacher needs", text, figure
-    )
+
+    title = "How many posterior samples the teacher needs"
+    nll = words.metric(values[-1], "nll")
+    text = f"Averaging {words.count(counts[-1])} samples gives {nll} nats."
+    return Chart("chart-teacher", "teacher", title, text, figure)

@@ -15,8 +15,10 @@ LOW, HIGH = "_low", "_high"
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON-able data: floats to six digits, not finite to None, keys sorted, the rest as
-    text.
+    """A value as JSON-able data.
+
+    Floats are rounded to six digits, what is not finite becomes None, keys are sorted, and what
+    JSON does not know becomes text.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -25,10 +27,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, numbers.Real):
         return float(f"{float(value):.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {
-            str(key): plain(item)
-            for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))
-        }
+        items = sorted(value.items(), key=lambda item: str(item[0]))
+        return {str(key): plain(item) for key, item in items}
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     return str(value)
@@ -76,9 +76,19 @@ def measured(source: TrialRecord | Reference) -> Data:
     return {name: plain(values) for name, values in public.items()}
 
 
+def drawable_value(record: Data, axis: Data) -> float | None:
+    """A record's number on an axis; None where it has none, and for costs that a log hides."""
+    value: float | None = {**record["costs"], **record["metrics"]}.get(axis["name"])
+    if value is None or (axis["kind"] == "cost" and value <= 0):
+        return None
+    return value
+
+
+_FACTS = ("trial", "state", "reason", "seconds")
+
+
 def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str]) -> Data:
-    """All records as ``columns`` and ``rows``: what the page's script reads and its downloads are
-        made from.
+    """All records as ``columns`` and ``rows``: what scripts read and downloads are made from.
 
     ``settings`` are the columns of genotypes.
 
@@ -86,38 +96,50 @@ def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str])
         records: of ``record_data``.
         metrics, costs: names in the order of their columns; test metrics follow as ``test_...``.
     """
-    settings = list(dict.fromkeys(key for record in records for key in record["settings"]))
+    # a setting of the name of a number would hide it
     settings = [
-        name
-        for name in settings
-        if name not in {*metrics, *costs, "trial", "state", "reason", "seconds"}
+        name for name in _names(records, "settings") if name not in {*metrics, *costs, *_FACTS}
     ]
-    known = {name for record in records for name in record["metrics"]}
-    tested = [public_name(parse_name(name)._replace(part=TEST)) for name in metrics]
-    shown = [name for name in (*metrics, *tested) if name in known]
-    bounded = {name for record in records for name in record["intervals"]}
-    columns = ["trial", "state", "reason", "seconds", *settings, *costs]
-    for name in shown:
-        columns += [name, name + LOW, name + HIGH] if name in bounded else [name]
+    recorded = _names(records, "metrics")
+    with_interval = _names(records, "intervals")
+    test_metrics = [public_name(parse_name(name)._replace(part=TEST)) for name in metrics]
+    measured_names = [name for name in (*metrics, *test_metrics) if name in recorded]
     parts = [part for part in (VALIDATION, TEST) if any(_size(row, part) for row in records)]
-    sizes = [public_name(Key("n", part=part)) for part in parts]
+
+    columns = [*_FACTS, *settings, *costs]
+    for name in measured_names:
+        columns.append(name)
+        if name in with_interval:
+            columns += [name + LOW, name + HIGH]
+    columns += [public_name(Key("n", part=part)) for part in parts]
+
+    # the cells of a row follow the columns above, group by group
     rows = []
     for record in records:
-        row: list[Any] = [record[name] for name in ("trial", "state", "reason", "seconds")]
+        row: list[Any] = [record[name] for name in _FACTS]
         row += [_cell(record["settings"].get(name)) for name in settings]
         row += [record["costs"].get(name) for name in costs]
-        for name in shown:
+        for name in measured_names:
             row.append(record["metrics"].get(name))
-            if name in bounded:
+            if name in with_interval:
                 row += record["intervals"].get(name) or (None, None)
-        rows.append(row + [_size(record, part) for part in parts])
-    return {"columns": columns + sizes, "rows": rows, "settings": settings}
+        row += [_size(record, part) for part in parts]
+        rows.append(row)
+    return {"columns": columns, "rows": rows, "settings": settings}
+
+
+def _names(records: Sequence[Data], group: str) -> dict[str, None]:
+    """Names that any record has in one of its mappings, in the order in which they first come."""
+    names: dict[str, None] = {}
+    for record in records:
+        names |= dict.fromkeys(record[group])
+    return names
 
 
 def _cell(value: Any) -> Any:
-    return (
-        value if value is None or isinstance(value, bool | int | float | str) else value_text(value)
-    )
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value_text(value)
 
 
 def _size(record: Data, part: str) -> int | None:

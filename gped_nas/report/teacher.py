@@ -16,44 +16,48 @@ _SPACES = {
 
 
 def teacher_data(teacher: Mapping[str, Any], label_of: Callable[[str], str]) -> Data:
-    """What the page shows of the teacher: its facts as they are, ``verdict`` and ``diagnosis`` as
-    readable rows.
+    """What the page shows of the teacher: its facts as they are, its diagnosis as readable rows.
 
-    ``label_of`` gives a metric's label.
+    Args:
+        teacher: the snapshot's summary of it.
+        label_of: gives a metric's label.
     """
-    found: Data = plain(teacher)
-    diagnosis = found.pop("diagnosis", None) or {}
-    found["reliability"] = bins(found.get("reliability") or [])
-    return found | {
-        "diagnosis": _rows(diagnosis, label_of),
+    facts: Data = plain(teacher)
+    diagnosis = facts.pop("diagnosis", None) or {}
+    facts["reliability"] = bins(facts.get("reliability") or [])
+    return facts | {
+        "diagnosis": _diagnosis_rows(diagnosis, label_of),
         "mixing": _mixing(diagnosis),
         "missing": diagnosis.get("missing", {}),
     }
 
 
-def _rows(diagnosis: Data, label_of: Callable[[str], str]) -> list[Data]:
+def _diagnosis_rows(diagnosis: Data, label_of: Callable[[str], str]) -> list[Data]:
     """Rows ``what, value`` of everything that is one number."""
-    rows = [
+    rows: list[tuple[str, Any]] = [
         ("chains", diagnosis.get("chains")),
         ("temperature it targets", diagnosis.get("target_temperature")),
     ]
     for name in ("kinetic", "configurational"):
-        one = diagnosis.get(name)
-        if one:
-            text = (
-                f"{one['value']:.3g} [{one['low']:.3g}, {one['high']:.3g}]"
-                if None not in one.values()
-                else words.NONE
-            )
-            rows.append((f"{name} temperature found", text))
+        temperature = diagnosis.get(name)
+        if temperature:
+            rows.append((f"{name} temperature found", _temperature_text(temperature)))
     rows.append(("agreement between chains", _percent(diagnosis.get("agreement"))))
     rows.append(("total variation between chains", diagnosis.get("total_variation")))
     for kind, text in (("single", "of a single sample, mean"), ("average", "of their average")):
         for name, value in (diagnosis.get(kind) or {}).items():
             rows.append((f"validation {label_of(name)} {text}", words.metric(value, name)))
+
     return [
         {"what": what, "value": words.compact(value)} for what, value in rows if value is not None
     ]
+
+
+def _temperature_text(temperature: Mapping[str, float | None]) -> str:
+    if None in temperature.values():
+        return words.NONE
+    value, low, high = (temperature[name] for name in ("value", "low", "high"))
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _percent(value: float | None) -> str | None:
@@ -65,19 +69,17 @@ def _mixing(diagnosis: Data) -> list[Data]:
     return [
         {
             "what": _SPACES.get(name, name),
-            "num": one["num"],
-            "rhat": _reached(one["rhat"], "{:.2f}"),
-            "above": _percent(one["above"]),
-            "ess": _reached(one["ess"], "{:.0f}"),
+            "num": mixing["num"],
+            "rhat": _join_quantiles(mixing["rhat"], "{:.2f}"),
+            "above": _percent(mixing["above"]),
+            "ess": _join_quantiles(mixing["ess"], "{:.0f}"),
         }
-        for name, one in (diagnosis.get("mixing") or {}).items()
+        for name, mixing in (diagnosis.get("mixing") or {}).items()
     ]
 
 
-def _reached(values: list[float | None] | None, how: str) -> str:
+def _join_quantiles(values: list[float | None] | None, form: str) -> str:
     """What 50, 90 and 99 % of the quantities reach."""
-    return (
-        " / ".join(words.NONE if v is None else how.format(v) for v in values)
-        if values
-        else words.NONE
-    )
+    if not values:
+        return words.NONE
+    return " / ".join(words.NONE if value is None else form.format(value) for value in values)

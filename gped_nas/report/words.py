@@ -26,7 +26,9 @@ def metric(value: float | None, name: str) -> str:
         return NONE
     if _is_share(name):
         return f"{100 * value:.2f} %"
-    return f"{value:.3g}" if value != 0 and not 1e-3 <= abs(value) < 1e4 else f"{value:.4f}"
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.4f}"
+    return f"{value:.3g}"
 
 
 def interval(bounds: list[float] | None, name: str) -> str:
@@ -59,9 +61,7 @@ def short(value: float, unit: str = "") -> str:
 
 
 def factor(cost: float, reference: float) -> str:
-    """How a cost compares with a reference's: ``85× less than``, ``1.20× more than``, ``as much
-    as``.
-    """
+    """How a cost compares: ``85× less than`` a reference's, ``1.2× more than``, ``as much as``."""
     ratio = reference / cost
     if math.isclose(ratio, 1.0):
         return "as much as"
@@ -84,15 +84,11 @@ def cut(text: str, most: int) -> str:
 
 
 def drawn(text: str, most: int = 90) -> str:
-    """An untrusted text for a drawing: one line, no markup for Plotly to read, its writing
-    direction kept inside.
-    """
-    line = "".join(c for c in cut(text, most) if c not in _DIRECTION_MARKS)
-    line = (
-        f"\u2068{line}\u2069"
-        if any(unicodedata.bidirectional(c) in ("R", "AL") for c in line)
-        else line
-    )
+    """An untrusted text for a drawing: one line, without markup that Plotly would read."""
+    line = "".join(character for character in cut(text, most) if character not in _DIRECTION_MARKS)
+    # what is written from right to left must not turn what follows it
+    if any(unicodedata.bidirectional(character) in ("R", "AL") for character in line):
+        line = f"\u2068{line}\u2069"
     return html.escape(line)
 
 

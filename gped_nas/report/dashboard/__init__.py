@@ -1,4 +1,4 @@
-"""The Optuna dashboard of a study: ``Wall`` puts on it what can be seen there, ``serve`` shows it."""
+"""The Optuna dashboard of a study: ``Wall`` puts things on it, ``serve`` shows it."""
 
 from gped_nas.report.dashboard.server import application, serve
 from gped_nas.report.dashboard.wall import Wall

@@ -10,6 +10,7 @@
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -18,10 +19,21 @@ from gped_nas.report.dashboard.guard import Application, Environ, StartResponse
 from gped_nas.report.dashboard.storage import LegacyConstraintStorage
 
 _DETAIL = re.compile(r"/api/studies/(\d+)/?")
-_OWN = "gped:"
+_OWN_ATTRIBUTE = "gped:"
+
+Headers = list[tuple[str, str]]
 
 
-def with_own_detail(app: Application, storage: LegacyConstraintStorage) -> Application:
+@dataclass(frozen=True)
+class _Answer:
+    """What an application answered, as a whole."""
+
+    status: str
+    headers: Headers
+    body: bytes
+
+
+def correct_detail(app: Application, storage: LegacyConstraintStorage) -> Application:
     """``app`` whose answers about a study are put right."""
     studies: dict[int, optuna.Study] = {}  # each remembers its finished trials
 
@@ -29,33 +41,58 @@ def with_own_detail(app: Application, storage: LegacyConstraintStorage) -> Appli
         match = _DETAIL.fullmatch(environ.get("PATH_INFO", ""))
         if environ["REQUEST_METHOD"] != "GET" or match is None:
             return app(environ, start_response)
-        status, headers, body = _ask(app, environ)
-        if status.startswith("200"):
-            numbers = _best(storage, studies, int(match[1]))
-            found = json.loads(body)
-            known = {trial["number"]: trial for trial in (*found["best_trials"], *found["trials"])}
-            if not set(numbers) <= set(
-                known
-            ):  # older trials are left out where only news was asked for
-                known |= {
-                    t["number"]: t
-                    for t in json.loads(_ask(app, {**environ, "QUERY_STRING": ""})[2])["trials"]
-                }
-            found["best_trials"] = [known[number] for number in numbers if number in known]
-            found["plotly_graph_objects"].sort(key=lambda plot: str(plot["id"]))
-            found["union_user_attrs"] = _shown(found["union_user_attrs"])
-            for one in (found, *found["trials"], *found["best_trials"]):
-                one["user_attrs"] = _shown(one["user_attrs"])
-            body = json.dumps(found).encode()
-        kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
-        start_response(status, [*kept, ("Content-Length", str(len(body)))])
+
+        original = _ask(app, environ)
+        body = original.body
+        if original.status.startswith("200"):
+            detail = json.loads(body)
+            best = _best(storage, studies, int(match[1]))
+            _correct(detail, best, _trials(app, environ, detail, best))
+            body = json.dumps(detail).encode()
+
+        headers = _without(original.headers, "content-length")
+        start_response(original.status, [*headers, ("Content-Length", str(len(body)))])
         return [body]
 
     return answer
 
 
-def _shown(attributes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one for one in attributes if not one["key"].startswith(_OWN)]
+def _correct(detail: dict[str, Any], best: list[int], trials: dict[int, Any]) -> None:
+    """Put an answer right in place.
+
+    Args:
+        detail: the answer.
+        best: numbers of Optuna's best trials.
+        trials: by number, the best ones among them.
+    """
+    detail["best_trials"] = [trials[number] for number in best if number in trials]
+    detail["plotly_graph_objects"].sort(key=lambda plot: str(plot["id"]))
+    detail["union_user_attrs"] = _for_people(detail["union_user_attrs"])
+    for holder in (detail, *detail["trials"], *detail["best_trials"]):
+        holder["user_attrs"] = _for_people(holder["user_attrs"])
+
+
+def _trials(
+    app: Application, environ: Environ, detail: dict[str, Any], best: list[int]
+) -> dict[int, Any]:
+    """Trials of an answer by number, with the best ones among them."""
+    trials = {trial["number"]: trial for trial in (*detail["best_trials"], *detail["trials"])}
+    if set(best) <= set(trials):
+        return trials
+
+    # an answer about news alone leaves older trials out: ask for all
+    whole = json.loads(_ask(app, {**environ, "QUERY_STRING": ""}).body)
+    return trials | {trial["number"]: trial for trial in whole["trials"]}
+
+
+def _for_people(attributes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        attribute for attribute in attributes if not attribute["key"].startswith(_OWN_ATTRIBUTE)
+    ]
+
+
+def _without(headers: Headers, name: str) -> Headers:
+    return [(key, value) for key, value in headers if key.lower() != name]
 
 
 def _best(
@@ -64,26 +101,26 @@ def _best(
     """Numbers of Optuna's best trials; none of a study that was deleted meanwhile."""
     try:
         if study_id not in studies:
-            studies[study_id] = optuna.load_study(
-                study_name=storage.get_study_name_from_id(study_id), storage=storage
-            )
+            name = storage.get_study_name_from_id(study_id)
+            studies[study_id] = optuna.load_study(study_name=name, storage=storage)
         return [trial.number for trial in studies[study_id].best_trials]
     except KeyError:
         studies.pop(study_id, None)
         return []
 
 
-def _ask(app: Application, environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
-    """What the application answers, as a whole."""
-    told: dict[str, Any] = {}
+def _ask(app: Application, environ: Environ) -> _Answer:
+    started: dict[str, Any] = {}
 
-    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> None:
-        told.update(status=status, headers=headers)
+    def start(status: str, headers: Headers, *rest: Any) -> None:
+        started.update(status=status, headers=headers)
 
     parts = app(dict(environ), start)
     close = getattr(parts, "close", None)
     try:
-        return told["status"], told["headers"], b"".join(parts)
+        # the body first: an application may start its answer only when it is read
+        body = b"".join(parts)
+        return _Answer(started["status"], started["headers"], body)
     finally:
         if close is not None:
             close()

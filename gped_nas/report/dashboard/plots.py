@@ -1,6 +1,4 @@
-"""The report's figures as the dashboard shows them: each on its own, so with a title, a legend and
-paper under it.
-"""
+"""The report's figures as the dashboard shows them: each with a title, a legend and paper."""
 
 import html
 
@@ -13,10 +11,10 @@ from gped_nas.report.records import Data
 
 def dashboard_figures(data: Data) -> dict[str, go.Figure]:
     """The charts of ``data_of``'s data by ids that stay the same as a study grows."""
-    return {chart.id: _framed(chart.figure, chart.title) for chart in charts(data)}
+    return {chart.id: _frame(chart.figure, chart.title) for chart in charts(data)}
 
 
-def _framed(figure: go.Figure, title: str) -> go.Figure:
+def _frame(figure: go.Figure, title: str) -> go.Figure:
     framed = go.Figure(figure)
     framed.update_layout(
         title={"text": html.escape(visible(title)), "font": {"size": 15}},

@@ -1,4 +1,4 @@
-"""Optuna's dashboard on this machine's loopback only, behind a guard, with constraints it can read."""
+"""Optuna's dashboard on this machine's loopback only, guarded, with constraints it can read."""
 
 import socketserver
 import warnings
@@ -12,8 +12,8 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 
 from gped_nas.errors import ConfigError, EnvironmentProblem
-from gped_nas.report.dashboard.detail import with_own_detail
-from gped_nas.report.dashboard.guard import Application, guarded
+from gped_nas.report.dashboard.detail import correct_detail
+from gped_nas.report.dashboard.guard import Application, guard_requests
 from gped_nas.report.dashboard.storage import open_for_dashboard
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -44,10 +44,10 @@ def serve(
     if host not in LOOPBACK:
         raise ConfigError(
             f"--host: found {host!r}, expected one of {', '.join(LOOPBACK)}: the dashboard has no "
-            "log-in "
-            "and can delete studies; to see it from elsewhere forward the port, for example with "
-            "`ssh -L`"
+            "log-in and can delete studies; to see it from elsewhere forward the port, for example "
+            "with `ssh -L`"
         )
+
     app = application(storage_url, port=port, artifacts=artifacts)
     with listen(host, port, app) as server:
         ready()
@@ -55,8 +55,12 @@ def serve(
 
 
 def application(storage_url: str, *, port: int, artifacts: Path | None = None) -> Application:
-    """The guarded dashboard as a WSGI application that answers on ``port`` of the loopback
-    addresses.
+    """The guarded dashboard as a WSGI application.
+
+    Args:
+        storage_url: the study's database.
+        port: the port of the loopback addresses that it answers on.
+        artifacts: folder of Optuna's file-system artifact store, if there is one.
 
     Raises:
         ConfigError: the port is impossible.
@@ -65,15 +69,16 @@ def application(storage_url: str, *, port: int, artifacts: Path | None = None) -
     """
     if not 1 <= port <= 65535:
         raise ConfigError(f"--port: found {port}, expected 1 to 65535")
+
     dashboard = dashboard_package()
     storage = open_for_dashboard(storage_url)
+    store = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        store = (
-            optuna.artifacts.FileSystemArtifactStore(artifacts) if artifacts is not None else None
-        )
+        if artifacts is not None:
+            store = optuna.artifacts.FileSystemArtifactStore(artifacts)
         app = dashboard.wsgi(storage, artifact_store=store)
-    return guarded(with_own_detail(app, storage), port)
+    return guard_requests(correct_detail(app, storage), port)
 
 
 def dashboard_package() -> Any:

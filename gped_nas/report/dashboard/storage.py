@@ -24,26 +24,28 @@ class LegacyConstraintStorage(TolerantStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """A trial by its identifier."""
-        return _with_legacy_constraints(super().get_trial(trial_id))
+        return _add_legacy_constraints(super().get_trial(trial_id))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """All trials of a study."""
         return [
-            _with_legacy_constraints(trial)
+            _add_legacy_constraints(trial)
             for trial in super().get_all_trials(study_id, deepcopy, states)
         ]
 
 
-def _with_legacy_constraints(trial: FrozenTrial) -> FrozenTrial:
+def _add_legacy_constraints(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with the older list, as a copy: storages may hand out what they keep."""
     attributes: Mapping[str, Any] = trial.system_attrs
     values = [attributes[key] for key in sorted(attributes) if key.startswith(_CONSTRAINT)]
     if not values or "constraints" in attributes:
         return trial
-    shown = copy.copy(trial)
-    shown.system_attrs = {**attributes, "constraints": values}
-    return shown
+
+    changed = copy.copy(trial)
+    changed.system_attrs = {**attributes, "constraints": values}
+    return changed
 
 
 def open_for_dashboard(storage_url: str) -> LegacyConstraintStorage:

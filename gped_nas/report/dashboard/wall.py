@@ -69,13 +69,14 @@ class Wall:
             )
         except KeyError:
             raise StudyError(f"{study_name}: no study of this name in the database") from None
+
         self._artifacts = artifacts
-        self._trials = {
-            trial.number: trial._trial_id for trial in self._study.get_trials(deepcopy=False)
-        }
+        trials = self._study.get_trials(deepcopy=False)
+        self._trial_ids = {trial.number: trial._trial_id for trial in trials}
+
         stored = self._study.user_attrs.get(_REMEMBERED, {})
         remembered = validate(WallMemory, stored, f"study '{study_name}': {_REMEMBERED}")
-        self._kept: dict[str, dict[str, Any]] = {
+        self._memory: dict[str, dict[str, Any]] = {
             "notes": dict(remembered.notes),
             "plots": dict(remembered.plots),
             "files": {name: list(file) for name, file in remembered.files.items()},
@@ -103,27 +104,26 @@ class Wall:
 
     def _put_file(self, name: str, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
-        identifier, known = self._kept["files"].get(name, (None, None))
+        identifier, last_digest = self._memory["files"].get(name, (None, None))
+        # an identifier is a file name: only one that the study itself holds is written to
         if identifier not in self._attached():
             identifier = self._upload(name, data)
-        elif known != digest or not (self._artifacts / identifier).is_file():
+        elif last_digest != digest or not (self._artifacts / identifier).is_file():
             write_bytes(make_dir(self._artifacts) / identifier, data)
-        self._kept["files"][name] = [identifier, digest]
+        self._memory["files"][name] = [identifier, digest]
         return f"/artifacts/{self._study._study_id}/{identifier}"
 
     def _attached(self) -> set[str]:
-        """Identifiers of what is attached to the study; the dashboard leaves a null where a file
-        was deleted.
-        """
+        """Identifiers of what is attached to the study."""
         attributes = self._study._storage.get_study_system_attrs(self._study._study_id)
-        found = [
-            json.loads(value) for key, value in attributes.items() if key.startswith("artifacts:")
-        ]
-        return {
-            meta["artifact_id"]
-            for meta in found
-            if meta and _IDENTIFIER.fullmatch(meta["artifact_id"])
-        }
+        identifiers = set()
+        for key, value in attributes.items():
+            if not key.startswith("artifacts:"):
+                continue
+            meta = json.loads(value)  # null where the dashboard deleted the file
+            if meta and _IDENTIFIER.fullmatch(meta["artifact_id"]):
+                identifiers.add(meta["artifact_id"])
+        return identifiers
 
     def _upload(self, name: str, data: bytes) -> str:
         make_dir(self._artifacts)
@@ -140,50 +140,55 @@ class Wall:
             )
 
     def draw(self, figures: Mapping[str, go.Figure]) -> None:
-        """Show these figures, by id; those of last time that are not among them are blanked.
+        """Show these figures; those of last time that are not among them are blanked.
 
         Args:
             figures: id, which is letters, digits, ``-`` and ``_``, to what is drawn.
         """
-        gone = {name: _blank() for name in self._kept["plots"] if name not in figures}
+        gone = {name: _blank() for name in self._memory["plots"] if name not in figures}
         for name, figure in {**figures, **gone}.items():
-            digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
-            if self._kept["plots"].get(name) != digest:
+            digest = _digest(figure.to_json())
+            if self._memory["plots"].get(name) != digest:
                 self._package.save_plotly_graph_object(self._study, figure, graph_object_id=name)
-                self._kept["plots"][name] = digest
+                self._memory["plots"][name] = digest
 
     def write(self, note: str, trial_notes: Mapping[int, str]) -> None:
-        """Write the study's note and those of some trials; notes of last time on other trials are
-        taken away.
+        """Write the study's note and those of some trials.
 
-        A note that a person has changed meanwhile is theirs and stays.
+        Notes of last time on other trials are taken away. A note that a person has changed
+        meanwhile is theirs and stays.
 
         Args:
             note: Markdown. HTML in it is shown, never obeyed; pass texts from users through
                 ``as_markdown`` first.
             trial_notes: the same by trial number.
         """
-        gone = {int(key): "" for key in self._kept["notes"] if key and int(key) not in trial_notes}
+        remembered = [int(key) for key in self._memory["notes"] if key]
+        gone = {number: "" for number in remembered if number not in trial_notes}
         self._write("", self._study, note)
         for number, text in {**trial_notes, **gone}.items():
-            shown = SimpleNamespace(
-                storage=self._study._storage, study=self._study, _trial_id=self._trials[number]
+            # notes need these three of a trial alone; a real one would be read from the database
+            trial = SimpleNamespace(
+                storage=self._study._storage, study=self._study, _trial_id=self._trial_ids[number]
             )
-            self._write(str(number), shown, text)
+            self._write(str(number), trial, text)
 
-    def _write(self, key: str, place: Any, markdown: str) -> None:
+    def _write(self, key: str, holder: Any, markdown: str) -> None:
+        """Write the note of a study or trial, unless a person has changed it."""
         text = markdown.replace("<", "&lt;")
-        there = self._package.get_note(place)
-        if there not in ("", text) and self._kept["notes"].get(key) != _digest(there):
+        present = self._package.get_note(holder)
+        is_ours = self._memory["notes"].get(key) == _digest(present)
+        if present not in ("", text) and not is_ours:
             return
-        if there != text:
-            self._package.save_note(place, text)
-        self._kept["notes"][key] = _digest(text)
+
+        if present != text:
+            self._package.save_note(holder, text)
+        self._memory["notes"][key] = _digest(text)
 
     def remember(self) -> None:
         """Store what was put on the wall, for the next time."""
-        if self._study.user_attrs.get(_REMEMBERED) != self._kept:
-            self._study.set_user_attr(_REMEMBERED, self._kept)
+        if self._study.user_attrs.get(_REMEMBERED) != self._memory:
+            self._study.set_user_attr(_REMEMBERED, self._memory)
 
 
 def _digest(text: str) -> str:
