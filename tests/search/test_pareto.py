@@ -125,7 +125,7 @@ def test_no_points_make_an_empty_front():
     [
         ([[1, 2]], ["minimize"], r"shape \(1, 2\), expected \(points, 1\)"),
         ([1, 2], ["minimize", "minimize"], r"shape \(2,\)"),
-        ([[1]], ["minimize"], "did you mean 'minimize'"),
+        ([[1]], ["minimise"], "did you mean 'minimize'"),
         ([], [], "found none"),
     ],
 )
