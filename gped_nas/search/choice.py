@@ -28,26 +28,30 @@ def choose(
     """
     if not front:
         return None, "The front is empty."
-    quality, costs = objectives[0], [i for i, o in enumerate(objectives) if o.kind == "cost"]
+
     best = front[0]
+    quality = objectives[0]
+    costs = [i for i, axis in enumerate(objectives) if axis.kind == "cost"]
     measured = best.measured(quality.name)
     interval = None if measured is None else measured.interval
     if quality.kind != "metric" or not costs or interval is None:
         return knee(box), KNEE_RULE
+
     low, high = interval
     error = (high - low) / (2 * _Z95)
     sign = 1 if quality.direction == "minimize" else -1
     limit = sign * best.value(quality.name) + error
     near = [i for i, record in enumerate(front) if sign * record.value(quality.name) <= limit]
+
+    # The box has costs on a log scale, so the mean weighs ratios. The better student wins a tie.
     price = box[:, costs].mean(axis=1)
     picked = min(near, key=lambda i: (price[i], i))
+
     names = " and ".join(objectives[i].name for i in costs)
-    limit_text = (
-        f"one standard error ({error:.3g}) of the best one's ({best.value(quality.name):.4g})"
-    )
+    best_value = best.value(quality.name)
     rule = (
         f"The cheapest by {names}, on a log scale, of the students on the front whose validation "
-        f"{quality.name} is "
-        f"within {limit_text}: {len(near)} of {len(front)}."
+        f"{quality.name} is within one standard error ({error:.3g}) of the best one's "
+        f"({best_value:.4g}): {len(near)} of {len(front)}."
     )
     return picked, rule

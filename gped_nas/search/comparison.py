@@ -49,22 +49,24 @@ def compare_fronts(snapshots: Sequence[StudySnapshot]) -> StudyComparison:
     """
     _check(snapshots)
     axes = snapshots[0].objectives
-    best, worst = {}, {}
+
+    best: dict[str, float] = {}
+    worst: dict[str, float] = {}
     for axis in axes:
         sign = -1 if axis.direction == "maximize" else 1
         best[axis.name] = sign * min(sign * s.best_point[axis.name] for s in snapshots)
         worst[axis.name] = sign * max(sign * s.reference_point[axis.name] for s in snapshots)
-    sets = [_in_box(snapshot, best, worst) for snapshot in snapshots]
+
+    sets = [_place_in_box(snapshot, best, worst) for snapshot in snapshots]
     ones = np.ones(len(axes))
-    return StudyComparison(
-        best,
-        worst,
-        tuple(hypervolume(points, ones) for points in sets),
-        tuple(
-            HypervolumeDifference(i, j, *resampled_difference(sets[i], sets[j]))
-            for i, j in itertools.combinations(range(len(sets)), 2)
-        ),
-    )
+    hypervolumes = tuple(hypervolume(points, ones) for points in sets)
+
+    differences = []
+    for i, j in itertools.combinations(range(len(sets)), 2):
+        difference, interval = resampled_difference(sets[i], sets[j])
+        differences.append(HypervolumeDifference(i, j, difference, interval))
+
+    return StudyComparison(best, worst, hypervolumes, tuple(differences))
 
 
 def _check(snapshots: Sequence[StudySnapshot]) -> None:
@@ -75,18 +77,17 @@ def _check(snapshots: Sequence[StudySnapshot]) -> None:
         raise ConfigError(
             f"comparison: a study is given twice among {', '.join(names)}; name different ones"
         )
-    first = snapshots[0]
-    wanted = [(o.name, o.direction) for o in first.objectives]
+
+    expected = _directions(snapshots[0])
     for snapshot in snapshots[1:]:
-        found = [(o.name, o.direction) for o in snapshot.objectives]
-        if found != wanted:
+        directions = _directions(snapshot)
+        if directions != expected:
             raise ConfigError(
-                f"study '{snapshot.name}': its objectives are {_words(found)}, those of "
-                f"'{first.name}' are "
-                f"{_words(wanted)}; only studies of the same objectives can be compared: run one "
-                "of them again with "
-                "the other's, under another --study-name"
+                f"study '{snapshot.name}': its objectives are {_describe(directions)}, those of "
+                f"'{names[0]}' are {_describe(expected)}; only studies of the same objectives can "
+                "be compared: run one of them again with the other's, under another --study-name"
             )
+
     for snapshot in snapshots:
         if not (snapshot.best_point and snapshot.reference_point):
             raise ConfigError(
@@ -94,24 +95,29 @@ def _check(snapshots: Sequence[StudySnapshot]) -> None:
             )
 
 
-def _words(objectives: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f"{name} ({direction})" for name, direction in objectives) or "none"
+def _directions(snapshot: StudySnapshot) -> list[tuple[str, str]]:
+    """Name and direction of each objective."""
+    return [(axis.name, axis.direction) for axis in snapshot.objectives]
 
 
-def _in_box(snapshot: StudySnapshot, best: dict[str, float], worst: dict[str, float]) -> Floats:
+def _describe(directions: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} ({direction})" for name, direction in directions) or "none"
+
+
+def _place_in_box(
+    snapshot: StudySnapshot, best: dict[str, float], worst: dict[str, float]
+) -> Floats:
     """The study's complete trials in the box; every other trial is a row of NaN."""
     axes = snapshot.objectives
-    scales = [axis.scale for axis in axes]
-    nothing = [np.nan] * len(axes)
-    rows = [
-        [r.value(a.name) for a in axes] if r.state == "complete" else nothing
-        for r in snapshot.records
-    ]
-    values = np.array(rows, np.float64).reshape(len(rows), len(axes))
+    values = np.full((len(snapshot.records), len(axes)), np.nan)
+    for row, record in zip(values, snapshot.records, strict=True):
+        if record.state == "complete":
+            row[:] = [record.value(axis.name) for axis in axes]
+
     points = np.full(values.shape, np.nan)
-    known = np.isfinite(values).all(axis=1)
-    if known.any():
-        points[known] = to_box(
-            values[known], list(best.values()), list(worst.values()), scales=scales
-        )
+    is_finite = np.isfinite(values).all(axis=1)
+    if is_finite.any():
+        scales = [axis.scale for axis in axes]
+        ends = list(best.values()), list(worst.values())
+        points[is_finite] = to_box(values[is_finite], *ends, scales=scales)
     return points

@@ -30,55 +30,67 @@ def random_order(box: ArrayLike) -> Floats:
     total = len(points)
     if not total:
         return np.zeros(0)
+
+    # How many of the places are covered by 0, 1, ... N points.
     times = np.bincount(_covers(points).sum(axis=1), minlength=total + 1)
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
-    left, drawn = total - np.arange(total + 1)[:, None], np.arange(1, total + 1)[None]
-    log_bare = np.where(drawn <= left, logs[left] - logs[np.maximum(left - drawn, 0)], -np.inf)
-    bare = np.exp(log_bare - logs[total] + logs[total - drawn])
+
+    # Rows are m, columns are k; the binomials are quotients of factorials, taken as logarithms.
+    num_others = total - np.arange(total + 1)[:, None]
+    num_drawn = np.arange(1, total + 1)[None]
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
+    num_remaining = np.maximum(num_others - num_drawn, 0)
+    log_ways = log_factorial[num_others] - log_factorial[num_remaining]
+    log_bare = np.where(num_drawn <= num_others, log_ways, -np.inf)
+    bare = np.exp(log_bare - log_factorial[total] + log_factorial[total - num_drawn])
+
     share: Floats = times @ (1 - bare) / NUM_PLACES
-    return _scaled(share, share[-1], points)
+    return _scale(share, share[-1], points)
 
 
 def resampled_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, tuple[float, float]]:
-    """Hypervolume of the first set minus the second's, with a 95 % percentile bootstrap interval
-    over points.
+    """Hypervolume of the first set minus the second's, with its 95 % interval.
 
-    Each set is drawn anew from its own points, with replacement. That tells how far the difference
-    hangs on a few lucky trials; it does not tell how well the quality of a point is known.
+    The interval is a percentile bootstrap over points: each set is drawn anew from its own points,
+    with replacement. It tells how far the difference hangs on a few lucky trials; it does not tell
+    how well the quality of a point is known.
 
     Args:
         first, second: (N, M) and (K, M) losses in [0, 1] of one box; rows with a NaN cover nothing.
 
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 8 and 13.
     """
-    sets = [np.asarray(one, np.float64) for one in (first, second)]
-    values = [_volume(points) for points in sets]
-    resampled = [_resampled(points, f"set {i}") for i, points in enumerate(sets)]
+    values = []
+    resampled = []
+    for i, losses in enumerate((first, second)):
+        points = np.asarray(losses, np.float64)
+        values.append(_volume(points))
+        resampled.append(_resample(points, f"set {i}"))
+
     difference = values[0] - values[1]
-    low, high = (float(q) for q in np.quantile(resampled[0] - resampled[1], (0.025, 0.975)))
+    low, high = np.quantile(resampled[0] - resampled[1], (0.025, 0.975)).tolist()
     return difference, (min(low, difference), max(high, difference))
 
 
-def _resampled(points: Floats, name: str) -> Floats:
+def _resample(points: Floats, name: str) -> Floats:
     """Hypervolumes of ``NUM_RESAMPLES`` sets drawn with replacement from a set."""
     if not len(points):
         return np.zeros(NUM_RESAMPLES)
+
     generator = np.random.default_rng(rng.seed(0, "coverage", name))
     covers = _covers(points)
     weights = covers.astype(np.float32)
+    equal = np.full(len(points), 1 / len(points))
+
+    # A place is covered in a resample if one of the points that cover it was drawn.
     shares = []
     for _ in range(0, NUM_RESAMPLES, _CHUNK):
-        drawn = generator.multinomial(
-            len(points), np.full(len(points), 1 / len(points)), size=_CHUNK
-        )
-        shares.append((weights @ drawn.T.astype(np.float32) > 0).mean(axis=0))
-    return _scaled(np.concatenate(shares), float(covers.any(axis=1).mean()), points)
+        counts = generator.multinomial(len(points), equal, size=_CHUNK)
+        shares.append((weights @ counts.T.astype(np.float32) > 0).mean(axis=0))
+    return _scale(np.concatenate(shares), float(covers.any(axis=1).mean()), points)
 
 
-def _scaled(share: Floats, whole: float, points: Floats) -> Floats:
-    """Shares of places as hypervolumes, so that the share ``whole`` becomes the exact one of all
-    points.
-    """
+def _scale(share: Floats, whole: float, points: Floats) -> Floats:
+    """Shares of places as hypervolumes: the share ``whole`` becomes the exact one of all points."""
     exact = _volume(points)
     return share * (exact / whole) if whole else np.zeros(len(share))
 

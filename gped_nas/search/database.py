@@ -1,6 +1,4 @@
-"""Where studies lie: a storage URL opened or refused, and whatever a database says told in one
-message.
-"""
+"""Where studies lie: storage URLs are opened or refused, and databases' errors made one message."""
 
 import contextlib
 import sqlite3
@@ -16,22 +14,21 @@ from gped_nas.search.storage import open_storage
 
 
 def open_database(storage: str) -> BaseStorage:
-    """The storage; a SQLite file of another program is refused, for Optuna would add its tables to
-    it.
+    """The storage; a SQLite file of another program is refused.
+
+    Optuna would add its tables to it.
     """
     file = sqlite_file(storage)
     if file is not None and file.is_file():
         tables: set[str] = set()
-        with contextlib.suppress(sqlite3.Error):  # whatever cannot be read, Optuna will say why
+        # Optuna will say why a file cannot be read.
+        with contextlib.suppress(sqlite3.Error):
             uri = f"file:{quote(str(file))}?mode=ro"
+            query = "SELECT name FROM sqlite_master WHERE type = 'table'"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-                tables = {
-                    row[0]
-                    for row in database.execute(
-                        "SELECT name FROM sqlite_master WHERE type = 'table'"
-                    )
-                }
-        # Optuna's tables are made one by one: after a kill its first, studies, may be there alone
+                tables = {name for (name,) in database.execute(query)}
+
+        # Optuna's tables are made one by one: after a kill its first, studies, may be there alone.
         if tables - {"studies"} and "version_info" not in tables:
             raise StudyError(
                 f"{shown(storage)}: a SQLite file of another program; choose another --storage"
@@ -44,8 +41,10 @@ def sqlite_file(storage: str) -> Path | None:
     from sqlalchemy.engine import make_url
 
     url = make_url(storage)
-    is_file = url.get_backend_name() == "sqlite" and url.database and "uri" not in url.query
-    return Path(str(url.database)) if is_file and url.database != ":memory:" else None
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if not is_sqlite or not url.database or url.database == ":memory:" or "uri" in url.query:
+        return None
+    return Path(url.database)
 
 
 def shown(storage: str) -> str:
@@ -104,8 +103,7 @@ def storage_refusals(name: str) -> Iterator[None]:
         reason = getattr(cause, "orig", None) or "refused"
         raise EnvironmentProblem(
             f"study '{name}': cannot write to its storage: {reason}; check the free disk space, "
-            "the permissions and "
-            "the server, then run the same command again to go on"
+            "the permissions and the server, then run the same command again to go on"
         ) from None
 
 

@@ -1,6 +1,4 @@
-"""Dimensions of a search space: a range for each genotype value, as Optuna sees it and as a finite
-list.
-"""
+"""Dimensions of a search space: ranges of genotype values, to draw from and to list."""
 
 import itertools
 import math
@@ -14,6 +12,7 @@ from gped_nas.models.base import FAMILIES, Genotype
 
 Choice = str | int | float
 _KINDS = ("int", "float", "choices")
+_RANGE_KEYS = ("log", "step")
 _MAX_CORNERS = 10_000
 
 
@@ -55,13 +54,14 @@ class Dimension:
         """Draw a value."""
         if self.kind == "fixed":
             return self.choices[0]
+
         name = prefix + self.name
         if self.kind == "int":
-            return trial.suggest_int(
-                name, int(self.low), int(self.high), step=self.step, log=self.log
-            )
+            low, high = int(self.low), int(self.high)
+            return trial.suggest_int(name, low, high, step=self.step, log=self.log)
         if self.kind == "float":
             return trial.suggest_float(name, self.low, self.high, log=self.log)
+
         choice: Choice = trial.suggest_categorical(name, self.choices)
         return choice
 
@@ -69,15 +69,17 @@ class Dimension:
         """Every value, or None for a float range."""
         if self.kind == "int":
             return tuple(range(int(self.low), int(self.high) + 1, self.step))
-        return None if self.kind == "float" else self.choices
+        if self.kind == "float":
+            return None
+        return self.choices
 
     def extremes(self) -> tuple[Choice, ...]:
-        """The values between which every cost lies: the ends of a range, every choice that is no
-        number.
-        """
-        if self.kind in ("int", "float"):
-            return (int(self.low), int(self.high)) if self.kind == "int" else (self.low, self.high)
-        if all(isinstance(c, int | float) for c in self.choices):
+        """The values between which every cost lies: two ends, or every choice if one is a word."""
+        if self.kind == "int":
+            return int(self.low), int(self.high)
+        if self.kind == "float":
+            return self.low, self.high
+        if all(isinstance(choice, int | float) for choice in self.choices):
             return tuple(sorted({min(self.choices), max(self.choices)}))
         return self.choices
 
@@ -108,85 +110,101 @@ class StudentSpace:
         return Genotype(self.family, **values)
 
     def _count(self, key: str, values: Mapping[str, Any]) -> int:
-        """How many entries of a per-layer list these values call for: all of them where none of
-        them says.
-        """
+        """How many entries of a per-layer list are drawn: all of them where no value says."""
         count = values.get(FAMILIES[self.family].counts.get(key, ""))
-        return (
-            count if isinstance(count, int) else len(self.dimensions)
-        )  # what is no number the family refuses
+        if isinstance(count, int):
+            return count
+        # The family refuses a count that is not a number.
+        return len(self.dimensions)
 
     def enumerate(self, seen: set[Genotype]) -> Iterator[dict[str, Choice]]:
         """Every combination of parameter values that gives a genotype not in ``seen``.
 
         They are Optuna's parameters; their genotypes are added to ``seen``.
         """
-        free = [d for d in self.dimensions if d.kind != "fixed"]
-        for combination in itertools.product(*(d.finite() or () for d in free)):
-            params = dict(zip((self.prefix + d.name for d in free), combination, strict=True))
+        free = [dimension for dimension in self.dimensions if dimension.kind != "fixed"]
+        names = [self.prefix + dimension.name for dimension in free]
+        values = [dimension.finite() or () for dimension in free]
+
+        for combination in itertools.product(*values):
+            params = dict(zip(names, combination, strict=True))
             genotype = self.draw(Fixed(params))
             if genotype not in seen:
                 seen.add(genotype)
                 yield params
 
     def corners(self) -> Iterator[Genotype]:
-        """Genotypes whose costs bound those of all others, and that can all be built only if all
-        others can.
+        """Genotypes whose costs bound those of all others.
 
-        Widths grow every cost, so that their two ends are enough, those of all layers together. Of
-        a value that says how many layers there are, or of one that can make a network both dearer
-        and cheaper (a larger kernel leaves a smaller image), every entry is one.
+        All genotypes can be built if these can. Widths grow every cost, so that their two ends are
+        enough, those of all layers together. Of a value that says how many layers there are, or of
+        one that can make a network both dearer and cheaper (a larger kernel leaves a smaller
+        image), every entry is a corner.
         """
-        monotone = FAMILIES[self.family].monotone
-        grown = [d for d in self.dimensions if d.index is not None and d.key in monotone]
-        other = [d for d in self.dimensions if d not in grown]
-        ends = [self._corners(d) for d in other]
-        if math.prod(map(len, ends)) > _MAX_CORNERS:
-            keys = ", ".join(
-                dict.fromkeys(
-                    d.key for d, values in zip(other, ends, strict=True) if len(values) > 1
-                )
-            )
+        widths, others = self._split_off_widths()
+        ends = {dimension.name: self._find_ends(dimension) for dimension in others}
+
+        num_combinations = math.prod(len(values) for values in ends.values())
+        if num_combinations > _MAX_CORNERS:
+            varied = [d.key for d in others if len(ends[d.name]) > 1]
+            keys = ", ".join(dict.fromkeys(varied))
             raise ConfigError(
                 f"{keys}: found more than {_MAX_CORNERS} combinations, whose costs must all be "
-                "looked at, expected "
-                "fewer; give all layers one range or take choices away"
+                "looked at, expected fewer; give all layers one range or take choices away"
             )
+
+        # All widths are at their low end, or all at their high end.
+        ends_of_widths = [{d.name: d.extremes()[0] for d in widths}]
+        if widths:
+            ends_of_widths.append({d.name: d.extremes()[-1] for d in widths})
+
         seen = set()
-        for combination in itertools.product(*ends):
-            drawn = dict(zip((d.name for d in other), combination, strict=True))
-            for end in (0, -1) if grown else (0,):
-                genotype = self.genotype(drawn | {d.name: d.extremes()[end] for d in grown})
+        for combination in itertools.product(*ends.values()):
+            values = dict(zip(ends, combination, strict=True))
+            for all_widths in ends_of_widths:
+                genotype = self.genotype(values | all_widths)
                 if genotype not in seen:
                     seen.add(genotype)
                     yield genotype
 
-    def genotype(self, drawn: Mapping[str, Choice]) -> Genotype:
-        """The genotype of a value for every dimension, by its name."""
+    def _split_off_widths(self) -> tuple[list[Dimension], list[Dimension]]:
+        """The dimensions of single layers that can only raise costs, and the others."""
+        monotone = FAMILIES[self.family].monotone
+        widths: list[Dimension] = []
+        others: list[Dimension] = []
+        for dimension in self.dimensions:
+            is_width = dimension.index is not None and dimension.key in monotone
+            (widths if is_width else others).append(dimension)
+        return widths, others
+
+    def genotype(self, choices: Mapping[str, Choice]) -> Genotype:
+        """The genotype of a choice for every dimension, by its name."""
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.index is None:
-                values[dimension.key] = drawn[dimension.name]
+                values[dimension.key] = choices[dimension.name]
             elif dimension.index < self._count(dimension.key, values):
-                values.setdefault(dimension.key, []).append(drawn[dimension.name])
+                values.setdefault(dimension.key, []).append(choices[dimension.name])
             else:
                 values.setdefault(dimension.key, [])
         return Genotype(self.family, **values)
 
-    def _corners(self, dimension: Dimension) -> tuple[Choice, ...]:
+    def _find_ends(self, dimension: Dimension) -> tuple[Choice, ...]:
         """The values of a dimension that may give the cheapest or the dearest network.
 
         A range of more entries than any family takes is left for the family to refuse at its end.
         """
         family = FAMILIES[self.family]
-        is_listed = dimension.key in {*family.counts, *family.counts.values()} - family.monotone
-        is_listed = is_listed and dimension.high - dimension.low <= 64
-        return (dimension.finite() if is_listed else None) or dimension.extremes()
+        listed_keys = {*family.counts, *family.counts.values()} - family.monotone
+        is_short = dimension.high - dimension.low <= 64
+        if dimension.key in listed_keys and is_short:
+            return dimension.finite() or dimension.extremes()
+        return dimension.extremes()
 
     @property
     def is_finite(self) -> bool:
         """Whether it holds no float range."""
-        return all(d.finite() is not None for d in self.dimensions)
+        return all(dimension.finite() is not None for dimension in self.dimensions)
 
 
 class Fixed:
@@ -220,119 +238,140 @@ def parse_dimensions(
     Raises:
         ConfigError: a range is malformed or leads to an impossible genotype.
     """
-    counted = FAMILIES[family].counts.values()
     dimensions: list[Dimension] = []
     for key, value in ranges.items():
-        if isinstance(value, list):
-            if key in counted:
-                raise ConfigError(
-                    f"{where}.{key}: found {value!r}, expected one range, not one a layer"
-                )
-            for index, entry in enumerate(value):
-                dimensions.append(_dimension(key, entry, f"{where}.{key}[{index}]", index))
-        else:
-            dimensions.append(_dimension(key, value, f"{where}.{key}", None))
-    dimensions.sort(key=lambda d: d.index is not None)
+        if not isinstance(value, list):
+            dimensions.append(_parse_dimension(key, value, f"{where}.{key}", None))
+            continue
+
+        if key in FAMILIES[family].counts.values():
+            raise ConfigError(
+                f"{where}.{key}: found {value!r}, expected one range, not one a layer"
+            )
+        for index, entry in enumerate(value):
+            dimensions.append(_parse_dimension(key, entry, f"{where}.{key}[{index}]", index))
+
+    # Scalars come first: depth is drawn before the layers' widths.
+    dimensions.sort(key=lambda dimension: dimension.index is not None)
     space = StudentSpace(family, tuple(dimensions), prefix)
     try:
-        for _ in space.corners():
-            pass
-        for dimension in dimensions:
-            if dimension.kind == "choices":
-                for choice in dimension.choices:
-                    _check_with(space, dimension, choice)
+        _check_buildable(space)
     except ConfigError as error:
         raise ConfigError(f"{where}.{error}") from None
     return space
 
 
-def _check_with(space: StudentSpace, dimension: Dimension, choice: Choice) -> None:
-    """Build the genotype of a choice, every other dimension at its high end so that no layer is
-    left out.
+def _check_buildable(space: StudentSpace) -> None:
+    """Build the genotypes at the corners, and one of each choice.
+
+    There every other dimension is at its high end, so that no layer is left out.
     """
-    drawn = {d.name: choice if d is dimension else d.extremes()[-1] for d in space.dimensions}
-    space.genotype(drawn)
+    for _ in space.corners():
+        pass
+
+    highest = {dimension.name: dimension.extremes()[-1] for dimension in space.dimensions}
+    for dimension in space.dimensions:
+        if dimension.kind == "choices":
+            for choice in dimension.choices:
+                space.genotype(highest | {dimension.name: choice})
 
 
-def _dimension(key: str, value: Any, where: str, index: int | None) -> Dimension:
+def _parse_dimension(key: str, value: Any, where: str, index: int | None) -> Dimension:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return Dimension(key, "fixed", choices=(_no_number_as_text(value, where),), index=index)
+        constant = _refuse_number_as_text(value, where)
+        return Dimension(key, "fixed", choices=(constant,), index=index)
     if not isinstance(value, dict):
         raise ConfigError(
             f"{where}: found {value!r}, expected a constant or one of {{int}}, {{float}}, "
             f"{{choices}}"
         )
-    kinds = [k for k in value if k in _KINDS]
-    unknown = [k for k in value if k not in (*_KINDS, "log", "step")]
-    if unknown:
-        hint = nearest(unknown[0], (*_KINDS, "log", "step"))
-        raise ConfigError(f"{where}: {unknown[0]}: unknown key{hint}")
+
+    known_keys = (*_KINDS, *_RANGE_KEYS)
+    for setting in value:
+        if setting not in known_keys:
+            hint = nearest(setting, known_keys)
+            raise ConfigError(f"{where}: {setting}: unknown key{hint}")
+
+    kinds = [setting for setting in value if setting in _KINDS]
     if len(kinds) != 1:
         raise ConfigError(
             f"{where}: found {kinds or list(value)}, expected exactly one of int, float, choices"
         )
-    kind = kinds[0]
-    if kind == "choices":
-        for extra in ("log", "step"):
-            if extra in value:
-                raise ConfigError(
-                    f"{where}.{extra}: found beside choices, expected beside a range only"
-                )
-        return Dimension(key, "choices", choices=_choices(value, where), index=index)
-    log, step = value.get("log", False), value.get("step", 1)
+    if kinds == ["choices"]:
+        return _parse_choices(key, value, where, index)
+    return _parse_range(key, kinds[0], value, where, index)
+
+
+def _parse_range(
+    key: str, kind: str, value: Mapping[str, Any], where: str, index: int | None
+) -> Dimension:
+    log = value.get("log", False)
     if not isinstance(log, bool):
         raise ConfigError(f"{where}.log: found {log!r}, expected true or false")
-    if (
-        isinstance(step, bool)
-        or not isinstance(step, int)
-        or step < 1
-        or (kind == "float" and "step" in value)
-    ):
+
+    step = value.get("step", 1)
+    is_whole = isinstance(step, int) and not isinstance(step, bool)
+    is_allowed = kind == "int" or "step" not in value
+    if not is_whole or step < 1 or not is_allowed:
         raise ConfigError(
             f"{where}.step: found {step!r}, expected a whole number of at least 1, for an int "
             "range only"
         )
     if log and step != 1:
         raise ConfigError(f"{where}: found log and step together, expected one of them")
-    low, high = _ends(value[kind], kind, where)
+
+    low, high = _parse_ends(value[kind], kind, where)
     if log and low <= 0:
         raise ConfigError(f"{where}: found a log range from {low}, expected it to start above 0")
     if kind == "int":
-        high = int(high) - int(high - low) % step  # the last value that the steps reach
+        # The last value that the steps reach.
+        high = int(high) - int(high - low) % step
     return Dimension(key, kind, low=low, high=high, step=step, log=log, index=index)
 
 
-def _choices(value: Mapping[str, Any], where: str) -> tuple[Choice, ...]:
+def _parse_choices(key: str, value: Mapping[str, Any], where: str, index: int | None) -> Dimension:
+    for setting in _RANGE_KEYS:
+        if setting in value:
+            raise ConfigError(
+                f"{where}.{setting}: found beside choices, expected beside a range only"
+            )
+
     choices = value["choices"]
     if not isinstance(choices, list) or not choices:
         raise ConfigError(
             f"{where}.choices: found {choices!r}, expected a list with at least one entry"
         )
+
     for choice in choices:
         if isinstance(choice, bool) or not isinstance(choice, str | int | float):
             raise ConfigError(f"{where}.choices: found {choice!r}, expected numbers or words")
-        _no_number_as_text(choice, f"{where}.choices")
+        _refuse_number_as_text(choice, f"{where}.choices")
     if len(set(choices)) != len(choices):
         raise ConfigError(f"{where}.choices: found {choices}, expected no entry twice")
-    return tuple(choices)
+    return Dimension(key, "choices", choices=tuple(choices), index=index)
 
 
-def _ends(ends: Any, kind: str, where: str) -> tuple[float, float]:
+def _parse_ends(ends: Any, kind: str, where: str) -> tuple[float, float]:
     types: tuple[type, ...] = (int,) if kind == "int" else (int, float)
     if not isinstance(ends, list) or len(ends) != 2:
         raise ConfigError(f"{where}.{kind}: found {ends!r}, expected [low, high]")
+
     for end in ends:
         if isinstance(end, str):
-            _no_number_as_text(end, f"{where}.{kind}")
+            _refuse_number_as_text(end, f"{where}.{kind}")
         is_number = isinstance(end, types) and not isinstance(end, bool)
         if not is_number or not abs(end) <= sys.float_info.max:
             raise ConfigError(f"{where}.{kind}: found {end!r}, expected a finite {kind}")
-    if ends[0] > ends[1]:
+
+    low, high = ends
+    if low > high:
         raise ConfigError(f"{where}.{kind}: found {ends}, expected the low end first")
-    return (ends[0], ends[1]) if kind == "int" else (float(ends[0]), float(ends[1]))
+    if kind == "int":
+        return low, high
+    return float(low), float(high)
 
 
-def _no_number_as_text(value: Choice, where: str) -> Choice:
+def _refuse_number_as_text(value: Choice, where: str) -> Choice:
     """The value, unless it is a number that YAML took for text."""
     if isinstance(value, str) and _is_number(value):
         raise ConfigError(

@@ -17,10 +17,12 @@ def sampler_seed(root: int, asker: int, num_trials: int) -> int:
     """The seed of the sampler for the next population.
 
     It depends on the number of trials, since one seed for all would repeat the first draws; and on
-    the asker, since two of them may ask at the same number. That of the first one, and of studies
-    that never knew another, is left out.
+    the asker, since two of them may ask at the same number. The first asker is left out, so that
+    studies with one asker draw as they did before there were several.
     """
-    path = ("sampler", num_trials) if asker == 0 else ("sampler", num_trials, "asker", asker)
+    path: tuple[str | int, ...] = ("sampler", num_trials)
+    if asker != 0:
+        path = (*path, "asker", asker)
     return rng.seed(root, *path) % 2**32
 
 
@@ -30,9 +32,8 @@ def make_sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(
-            seed=seed, population_size=max(2, min(50, space.search.n_trials // 4))
-        )
+        population_size = max(2, min(50, space.search.n_trials // 4))
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=population_size)
     return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -43,22 +44,21 @@ def undrawn(
 
     One that failed by itself would fail again; one whose run was interrupted is listed again.
     """
-    drawn: set[Genotype] = set()
+    drawn_before: set[Genotype] = set()
     for trial in trials:
         if trial.state != TrialState.FAIL or read_record(trial).reason != INTERRUPTED:
             params = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
-            drawn.add(space.genotype_of(params))
+            drawn_before.add(space.genotype_of(params))
 
     everything = list(space.enumerate())
     if space.search.sampler == "brute_force":
         order = rng.seed(root, "brute_force")
         everything.sort(key=lambda params: rng.seed(order, canonical_json(params)))
-    return [params for params in everything if space.genotype_of(params) not in drawn]
+    return [params for params in everything if space.genotype_of(params) not in drawn_before]
 
 
 def draw_at_random(space: SearchSpace, num: int) -> list[Genotype]:
     """Genotypes drawn at random, in memory; to look at a space."""
-    study = optuna.create_study(
-        sampler=optuna.samplers.RandomSampler(seed=rng.seed(space.seed, "sample") % 2**32)
-    )
+    seed = rng.seed(space.seed, "sample") % 2**32
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     return [space.draw(study.ask()) for _ in range(num)]

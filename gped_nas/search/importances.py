@@ -30,7 +30,7 @@ def importances(
             return float(sign * trial.values[i])
 
         with warnings.catch_warnings():
-            # it reminds that low values are looked at, which the sign above takes care of
+            # It reminds us that it looks at low values, which the sign above takes care of.
             warnings.filterwarnings(
                 "ignore", message="PedAnovaImportanceEvaluator", category=UserWarning
             )

@@ -14,10 +14,8 @@ Scale = Literal["linear", "log10"]
 
 KNEE_RULE = (
     "Each objective is rescaled to run from 0 to 1 over the front; with two objectives the knee is "
-    "the "
-    "student furthest below the straight line between the two ends of the front, otherwise the "
-    "student "
-    "whose worst rescaled objective is smallest; the earliest one wins a tie."
+    "the student furthest below the straight line between the two ends of the front, otherwise the "
+    "student whose worst rescaled objective is smallest; the earliest one wins a tie."
 )
 _AUGMENTATION = 1e-3
 _DIRECTIONS = ("minimize", "maximize")
@@ -43,6 +41,7 @@ def pareto_front(points: ArrayLike, directions: Sequence[str]) -> Mask:
     for direction in directions:
         if direction not in _DIRECTIONS:
             raise ConfigError(f"directions: unknown '{direction}'{nearest(direction, _DIRECTIONS)}")
+
     losses = values * np.where(np.asarray(directions) == "maximize", -1.0, 1.0)
     mask: Mask = np.asarray(np.isfinite(losses).all(axis=1))
     distinct, inverse = np.unique(losses[mask], axis=0, return_inverse=True)
@@ -51,10 +50,10 @@ def pareto_front(points: ArrayLike, directions: Sequence[str]) -> Mask:
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """Volume that the points dominate within the reference point, all objectives minimized; exact
-    for any M.
+    """Volume that the points dominate within the reference point; exact for any M.
 
-    Costs O(N log N + F N M) to find the front's F points, then at worst O(F^(M-1) log F).
+    All objectives are minimized. Costs O(N log N + F N M) to find the front's F points, then at
+    worst O(F^(M-1) log F).
 
     Args:
         points: (N, M); a point not strictly better than the reference in every objective adds
@@ -85,23 +84,26 @@ def hypervolume_history(points: ArrayLike, reference: ArrayLike) -> Floats:
     counts = _counts(values, corner)
     front = np.empty((0, len(corner)))
     gains = np.zeros(len(values))
+
     for index in np.flatnonzero(counts):
         point = values[index]
-        if not (front <= point).all(axis=1).any():
+        is_covered = (front <= point).all(axis=1).any()
+        if not is_covered:
             gains[index] = _exclusive(point, front, corner)
-            front = np.vstack([front[~(front >= point).all(axis=1)], point])
+            is_dominated = (front >= point).all(axis=1)
+            front = np.vstack([front[~is_dominated], point])
+
     return np.cumsum(gains)
 
 
 def to_box(
     values: ArrayLike, best: ArrayLike, worst: ArrayLike, *, scales: Sequence[Scale] | None = None
 ) -> Floats:
-    """Objectives as losses in [0, 1]: 0 at ``best``, 1 at ``worst``, clipped in between, shape (N,
-    M).
+    """Objectives as losses in [0, 1], shape (N, M): 0 at ``best``, 1 at ``worst``.
 
-    In the box every objective is minimized and the reference point is all ones, so whatever is
-    worse than ``worst`` in one objective adds no hypervolume. Rows keep a NaN wherever the value is
-    not finite. Costs O(N M).
+    Values beyond an end are clipped to it. In the box every objective is minimized and the
+    reference point is all ones, so whatever is worse than ``worst`` in one objective adds no
+    hypervolume. Rows keep a NaN wherever the value is not finite. Costs O(N M).
 
     Args:
         values: (N, M) in their own units.
@@ -121,11 +123,14 @@ def to_box(
         raise ConfigError(
             f"to_box: found {len(start)} best, {len(end)} worst ends and {len(is_log)} scales"
         )
-    low, high = np.minimum(start, end), np.maximum(start, end)
+
+    low = np.minimum(start, end)
+    high = np.maximum(start, end)
     if (low == high).any() or (low[is_log] <= 0).any():
         raise ConfigError(
             f"to_box: found ends {start} and {end}; they must differ, and be positive where log10"
         )
+
     clipped = np.clip(np.where(np.isfinite(raw), raw, np.nan), low, high)
     for ends in (start, end):
         ends[is_log] = np.log10(ends[is_log])
@@ -134,8 +139,9 @@ def to_box(
 
 
 def knee(points: ArrayLike) -> int:
-    """Index of the point that ``KNEE_RULE`` picks from the front of the points, all objectives
-    minimised. Costs as much as ``pareto_front``.
+    """Index of the point that ``KNEE_RULE`` picks from the front of the points.
+
+    All objectives are minimized. Costs as much as ``pareto_front``.
 
     Args:
         points: (N, M), for example from ``to_box``; dominated points and rows not finite are passed
@@ -152,12 +158,19 @@ def knee(points: ArrayLike) -> int:
     mask = pareto_front(values, ["minimize"] * values.shape[1])
     if not mask.any():
         raise ConfigError("knee: found no finite point, expected at least one")
+
     front = values[mask]
     span = np.ptp(front, axis=0)
     losses = (front - front.min(axis=0)) / np.where(span > 0, span, 1.0)
     total = losses.sum(axis=1)
-    # With ends (0, 1) and (1, 0) the distance below the line is (1 - total) / sqrt(2).
-    score = total if losses.shape[1] == 2 else losses.max(axis=1) + _AUGMENTATION * total
+
+    if losses.shape[1] == 2:
+        # With ends (0, 1) and (1, 0) the distance below the line is (1 - total) / sqrt(2).
+        score = total
+    else:
+        score = losses.max(axis=1) + _AUGMENTATION * total
+
+    # Rounding makes a tie of what differs by the last bits alone.
     return int(np.flatnonzero(mask)[score.round(12).argmin()])
 
 
@@ -189,14 +202,15 @@ def _counts(values: Floats, corner: Floats) -> Mask:
 
 
 def _front_of_sorted(losses: Floats) -> Mask:
-    """Front of distinct rows in lexicographic order: the first row left is always on it; O(F N M)
-    for a front of F.
-    """
+    """Front of distinct rows in lexicographic order; O(F N M) for a front of F."""
     on_front = np.zeros(len(losses), np.bool_)
-    left = np.arange(len(losses))
-    while len(left):
-        on_front[left[0]] = True
-        left = left[(losses[left] < losses[left[0]]).any(axis=1)]
+    remaining = np.arange(len(losses))
+    while len(remaining):
+        # No later row dominates an earlier one, so the first that remains is on the front.
+        index = remaining[0]
+        on_front[index] = True
+        is_undominated = (losses[remaining] < losses[index]).any(axis=1)
+        remaining = remaining[is_undominated]
     return on_front
 
 
@@ -207,8 +221,9 @@ def _reduce(losses: Floats) -> Floats:
 
 
 def _volume(front: Floats, corner: Floats) -> float:
-    """Hypervolume of points within ``corner``; for more than two objectives, in lexicographic
-    order. At worst O(N^(M-1) log N).
+    """Hypervolume of points within ``corner``; at worst O(N^(M-1) log N).
+
+    For more than two objectives they are in lexicographic order.
     """
     if not len(front):
         return 0.0
@@ -216,6 +231,7 @@ def _volume(front: Floats, corner: Floats) -> float:
         return float(corner[0] - front.min())
     if front.shape[1] == 2:
         return _area(front, corner)
+
     # All earlier points are at least as good in the first objective: limited to the box of the
     # point they share its first coordinate, and what they cover of that box is a volume of one
     # dimension less.
@@ -229,13 +245,16 @@ def _volume(front: Floats, corner: Floats) -> float:
 def _exclusive(point: Floats, others: Floats, corner: Floats) -> float:
     """Hypervolume of ``point`` that N ``others`` do not cover; as ``_volume``."""
     limited = np.maximum(others, point)
-    covered = _volume(_reduce(limited) if len(corner) > 2 else limited, corner)
+    if len(corner) > 2:
+        limited = _reduce(limited)
+    covered = _volume(limited, corner)
     return max(float(np.prod(corner - point)) - covered, 0.0)
 
 
 def _area(points: Floats, corner: Floats) -> float:
-    """Hypervolume of two objectives: strips between neighbors, as high as the best point so far;
-    O(N log N).
+    """Hypervolume of two objectives; O(N log N).
+
+    It is made of strips between neighbors, each as high as the best point so far.
     """
     by_first = points[points[:, 0].argsort()]
     widths = np.diff(by_first[:, 0], append=corner[0])

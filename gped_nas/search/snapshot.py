@@ -1,6 +1,4 @@
-"""A study at one instant as plain data: what reports, tables and notebooks need, with no handle to
-Optuna.
-"""
+"""A study at one instant as plain data, for reports, tables and notebooks: no handle to Optuna."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,12 +57,13 @@ class Reference:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Reference":
         """The reference that ``to_json`` wrote, or an earlier version."""
+        measures = from_public(
+            data["metrics"], data.get("intervals"), data.get("n"), data.get("why")
+        )
         return Reference(
             name=data["name"],
             label=data["label"],
-            measures=from_public(
-                data["metrics"], data.get("intervals"), data.get("n"), data.get("why")
-            ),
+            measures=measures,
             costs=data.get("costs", {}),
             note=data.get("note", ""),
         )

@@ -25,6 +25,8 @@ from gped_nas.targets.layout import HeadLayout
 
 Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]
 FINITE_SAMPLERS = ("brute_force", "grid")
+_Positive = Annotated[float, Field(gt=0)]
+_PRECISIONS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 class SearchConfig(Config):
@@ -43,20 +45,9 @@ class SearchConfig(Config):
 
 
 class BaselineConfig(Config):
-    """The MAP network that fronts are compared with: the teacher's genotype, optimized instead of
-    sampled.
-    """
+    """The MAP network that fronts are compared with: the teacher's genotype, optimized."""
 
-    precisions: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=1)
-    ] = (
-        0.01,
-        0.1,
-        1.0,
-        10.0,
-        100.0,
-        1000.0,
-    )
+    precisions: Annotated[tuple[_Positive, ...], Field(strict=False, min_length=1)] = _PRECISIONS
     steps: int = Field(
         default=1000,
         ge=100,
@@ -71,8 +62,8 @@ class StreamConfig(Config):
 
     prediction_dtype: PredictionDtype = Field(
         default="float32",
-        description="how predictions at views are stored; float16 halves them and moves a probability by at most "
-        "0.0005 log(classes); imported predictions stay float32",
+        description="how predictions at views are stored; float16 halves them and moves a "
+        "probability by at most 0.0005 log(classes); imported predictions stay float32",
     )
 
 
@@ -125,8 +116,10 @@ class SearchSpace:
         """Draw a genotype through an Optuna trial."""
         if len(self.students) == 1:
             return self.students[0].draw(trial)
-        names = [s.prefix.rstrip(".") for s in self.students]
-        return self.students[names.index(trial.suggest_categorical("family", names))].draw(trial)
+
+        students = {student.prefix.rstrip("."): student for student in self.students}
+        name = trial.suggest_categorical("family", list(students))
+        return students[name].draw(trial)
 
     def genotype_of(self, params: Mapping[str, Choice]) -> Genotype:
         """The genotype that these parameters of Optuna give."""
@@ -137,11 +130,10 @@ class SearchSpace:
         seen: set[Genotype] = set()
         for student in self.students:
             for params in student.enumerate(seen):
-                yield (
-                    params
-                    if len(self.students) == 1
-                    else {"family": student.prefix.rstrip("."), **params}
-                )
+                if len(self.students) == 1:
+                    yield params
+                else:
+                    yield {"family": student.prefix.rstrip("."), **params}
 
     @property
     def is_finite(self) -> bool:
@@ -167,9 +159,7 @@ class SearchSpace:
         return {name: float(max(getattr(c, name) for c in costs)) for name in COSTS}
 
     def smallest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
-        """For each cost, a lower bound over all genotypes and everything that pruning could leave
-        of them.
-        """
+        """For each cost, a lower bound over all genotypes and all that pruning could leave."""
         num_outputs = self.num_outputs(num_classes)
         costs = [smallest_cost(g, input_shape, num_outputs) for g in self.corners()]
         return {name: float(min(getattr(c, name) for c in costs)) for name in COSTS}
@@ -184,18 +174,22 @@ class SearchSpace:
         Raises:
             ConfigError: names the value and the genotype.
         """
-        students = [
-            (f"students[{i}]", g)
-            for i, student in enumerate(self.students)
-            for g in student.corners()
-        ]
-        for place, genotype in [("teacher", self.genotype), *students]:
-            try:
-                genotype.shapes(input_shape, 1)
-            except ConfigError as error:
-                where = place if str(error).startswith("family:") else f"{place}.genotype"
-                drawn = "" if place == "teacher" else f" (the ranges hold {genotype})"
-                raise ConfigError(f"{self.source}: {where}.{error}{drawn}") from None
+        self._build("teacher", self.genotype, input_shape)
+        for i, student in enumerate(self.students):
+            for genotype in student.corners():
+                hint = f" (the ranges hold {genotype})"
+                self._build(f"students[{i}]", genotype, input_shape, hint)
+
+    def _build(
+        self, key: str, genotype: Genotype, input_shape: tuple[int, ...], hint: str = ""
+    ) -> None:
+        """Refuse a genotype that cannot be built; ``key`` is that of its settings."""
+        try:
+            genotype.shapes(input_shape, 1)
+        except ConfigError as error:
+            is_of_family = str(error).startswith("family:")
+            setting = key if is_of_family else f"{key}.genotype"
+            raise ConfigError(f"{self.source}: {setting}.{error}{hint}") from None
 
     def check_reachable(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         """Refuse what the data's shape makes impossible.

@@ -72,7 +72,8 @@ class _SpaceFile(Config):
 
 def shipped_spaces() -> dict[str, Path]:
     """Name to file of the spaces that come with the package."""
-    for folder in (Path(str(resources.files("gped_nas"))) / "search_spaces", _checkout_spaces()):
+    installed = Path(str(resources.files("gped_nas"))) / "search_spaces"
+    for folder in (installed, _checkout_spaces()):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     return {}
@@ -119,27 +120,33 @@ def load_space(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set one setting; an entry of a list is counted from 0."""
     *parents, last = key.split(".")
-    place: Any = data
+
+    holder: Any = data
     for i, parent in enumerate(parents):
-        if isinstance(place, list) and parent.isdecimal() and int(parent) < len(place):
-            place = place[int(parent)]
-        elif isinstance(place, dict):
-            place = place.setdefault(parent, {})
+        if _has_entry(holder, parent):
+            holder = holder[int(parent)]
+        elif isinstance(holder, dict):
+            holder = holder.setdefault(parent, {})
         else:
-            raise ConfigError(
-                f"--set {key}: '{'.'.join(parents[: i + 1])}' leads nowhere; expected a setting's "
-                "key"
-            )
-    if isinstance(place, list) and last.isdecimal() and int(last) < len(place):
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place.pop(other_name(last), None)
-        place[last] = value
+            path = ".".join(parents[: i + 1])
+            raise ConfigError(f"--set {key}: '{path}' leads nowhere; expected a setting's key")
+
+    if _has_entry(holder, last):
+        holder[int(last)] = value
+    elif isinstance(holder, dict):
+        # The file may have it under its old name, which would be found beside the new one.
+        holder.pop(other_name(last), None)
+        holder[last] = value
     else:
         raise ConfigError(
             f"--set {key}: '{last}' is inside a single value; expected a setting's key"
         )
+
+
+def _has_entry(holder: Any, key: str) -> bool:
+    return isinstance(holder, list) and key.isdecimal() and int(key) < len(holder)
 
 
 def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
@@ -153,7 +160,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     for check in CHECKS:
         check(space)
 
-    # a dataset keeps its settings as they were written, so that nothing is known of its names
+    # A dataset keeps its settings as they were written, so that nothing is known of its names.
     understood = {key: value for key, value in space.resolved.items() if key != "dataset"}
     warn_of_old_names(data, understood)
     return space
@@ -200,47 +207,44 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
 
 
 def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
-    place = f"{where}: teacher.genotype"
+    key = f"{where}: teacher.genotype"
     for name in teacher.genotype:
         if name in COMMON_VALUES:
-            raise ConfigError(
-                f"{place}.{name}: a teacher is neither pruned nor quantized; remove it"
-            )
+            raise ConfigError(f"{key}.{name}: a teacher is neither pruned nor quantized; remove it")
     try:
         return Genotype(teacher.family, **teacher.genotype)
     except RegistryError as error:
         raise RegistryError(f"{where}: teacher.family: {error}") from None
     except ConfigError as error:
-        raise ConfigError(f"{place}.{error}") from None
+        raise ConfigError(f"{key}.{error}") from None
 
 
 def _prior(settings: Mapping[str, Any], where: str) -> Prior:
     """The prior that the settings name, gaussian where they name none."""
-    prior = PRIORS.find(settings.get("name", "gaussian"), f"{where}: teacher.prior.name")
-    found: Prior = parse(prior, settings, f"{where}: teacher.prior")
-    return found
+    key = f"{where}: teacher.prior"
+    model = PRIORS.find(settings.get("name", "gaussian"), f"{key}.name")
+    prior: Prior = parse(model, settings, key)
+    return prior
 
 
 def _likelihood(settings: Mapping[str, Any], where: str) -> Likelihood:
     """The likelihood that the settings name, categorical where they name none."""
-    name = settings.get("name", "categorical")
-    found: Likelihood = parse(
-        LIKELIHOODS.find(name, f"{where}: teacher.likelihood.name"),
-        settings,
-        f"{where}: teacher.likelihood",
-    )
-    return found
+    key = f"{where}: teacher.likelihood"
+    model = LIKELIHOODS.find(settings.get("name", "categorical"), f"{key}.name")
+    likelihood: Likelihood = parse(model, settings, key)
+    return likelihood
 
 
 def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[StudentSpace, ...]:
     spaces = []
     for i, file in enumerate(files):
-        place = f"{where}: students[{i}]"
+        key = f"{where}: students[{i}]"
         prefix = "" if len(files) == 1 else f"{i}-{file.family}."
         try:
-            spaces.append(parse_dimensions(file.family, file.genotype, f"{place}.genotype", prefix))
+            space = parse_dimensions(file.family, file.genotype, f"{key}.genotype", prefix)
         except RegistryError as error:
-            raise RegistryError(f"{place}.family: {error}") from None
+            raise RegistryError(f"{key}.family: {error}") from None
+        spaces.append(space)
     return tuple(spaces)
 
 

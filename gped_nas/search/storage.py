@@ -32,19 +32,18 @@ class TolerantStorage(RDBStorage):
         return super().set_trial_state_values(trial_id, state, values)
 
     def _build_frozen_trial_from_trial_model(self, trial: Any) -> FrozenTrial:
-        # every read of RDBStorage passes here; the model is a live row, so it is shown differently,
-        # not changed
+        # Every read of RDBStorage passes here. The model is a live row: changing it would write.
         if trial.state == TrialState.COMPLETE and not _is_readable(trial):
             trial = _Failed(trial)
         return super()._build_frozen_trial_from_trial_model(trial)
 
 
 def _is_readable(trial: Any) -> bool:
-    """Whether a complete trial has one finite value an objective; a NaN or an infinity is stored as
-    no number.
-    """
-    found = {value.objective for value in trial.values if value.value is not None}
-    return found == set(range(len(trial.study.directions))) and len(trial.values) == len(found)
+    """Whether a complete trial has one finite value an objective."""
+    # A NaN or an infinity is stored as no number.
+    numbered = {value.objective for value in trial.values if value.value is not None}
+    expected = set(range(len(trial.study.directions)))
+    return numbered == expected and len(trial.values) == len(expected)
 
 
 class _Failed:
@@ -67,7 +66,7 @@ def clock_of(storage: BaseStorage) -> Callable[[], float]:
     ``now`` is in the session's time zone, which may be put forward by an hour, so its UTC is asked
     for. What lies in memory is used by one process alone, and has that one's clock.
     """
-    # get_storage wraps a database in a cache, which hands on no engine
+    # get_storage wraps a database in a cache, which does not hand on the engine.
     backend = getattr(storage, "_backend", storage)
     if not isinstance(backend, RDBStorage):
         return time.time

@@ -55,6 +55,7 @@ def read_record(trial: FrozenTrial, objectives: Sequence[str] = ()) -> TrialReco
         record = TrialRecord.loads(text)
     except ValueError:
         return _unusable(trial, "failed", DAMAGED)
+
     is_whole = record.state != "complete" or all(name in record.values for name in objectives)
     if record.trial != trial.number or not is_whole:
         return _unusable(trial, "failed", DAMAGED)
