@@ -37,7 +37,6 @@ from gped_nas.targets.base import Target
 
 _CHUNK = 128
 
-
 Terms = Callable[[Any, Labels, Any], Floats]
 """``terms(predictions, labels_N, teacher) -> terms_NT``; infinities and NaN are kept."""
 Combine = Callable[[Floats, int], Floats]
@@ -128,14 +127,17 @@ class Metric:
         """Targets that it reads of the teacher."""
         if not self.needs_teacher:
             return set()
-        return _of_task(self.reads if self.teacher_reads is None else self.teacher_reads, task)
+        reads = self.reads if self.teacher_reads is None else self.teacher_reads
+        return _of_task(reads, task)
 
     def applies(self, predictions: AnyPredictions, teacher: AnyPredictions | None) -> bool:
         """Whether it judges such labels and everything it reads is there."""
         task = predictions.task
         if task not in self.tasks:
             return False
-        if self.needs_spread and any(p.is_point for p in (predictions, teacher) if p):
+        if self.needs_spread and (
+            predictions.is_point or (teacher is not None and teacher.is_point)
+        ):
             return False
         if not self.read_of_student(task) <= predictions.expectations.keys():
             return False
@@ -153,12 +155,14 @@ class Metric:
 
     def _total(self, terms_NT: Floats) -> float:
         with np.errstate(invalid="ignore"):
-            return float(self.combine(terms_NT.sum(axis=0, keepdims=True), len(terms_NT))[0])
+            sums_1T = terms_NT.sum(axis=0, keepdims=True)
+            return float(self.combine(sums_1T, len(terms_NT))[0])
 
 
 def _of_task(targets: tuple[str, ...], task: Task) -> set[str]:
     """The targets without the main one of the other task."""
-    return set(targets) - {main for other, main in _MAIN.items() if other != task}
+    of_other_tasks = {main for other, main in _MAIN.items() if other != task}
+    return set(targets) - of_other_tasks
 
 
 METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate", Metric)
@@ -197,10 +201,11 @@ class Resamples:
 
     def sums(self, terms_NT: Floats) -> Floats:
         """Sums of the terms over each resample, shape (R, T), float64."""
-        chunks = range(0, len(self), _CHUNK)
-        return np.concatenate(
-            [self.counts_RN[r : r + _CHUNK].astype(np.float64) @ terms_NT for r in chunks]
-        )
+        sums = []
+        for start in range(0, len(self), _CHUNK):
+            counts = self.counts_RN[start : start + _CHUNK].astype(np.float64)
+            sums.append(counts @ terms_NT)
+        return np.concatenate(sums)
 
 
 def draw_resamples(n: int, *, root: int, part: str, num_resamples: int = 1000) -> Resamples:
@@ -250,10 +255,11 @@ def evaluate(
     _check(predictions, labels_N, teacher, resamples)
     metrics = [metric for metric in METRICS.values() if metric.applies(predictions, teacher)]
     terms = [metric.terms(predictions, labels_N, teacher) for metric in metrics]
-    values = [
-        _finite(public_name(Key(metric.name, condition)), metric._total(terms_NT))
-        for metric, terms_NT in zip(metrics, terms, strict=True)
-    ]
+
+    values = []
+    for metric, terms_NT in zip(metrics, terms, strict=True):
+        name = public_name(Key(metric.name, condition))
+        values.append(_check_finite(name, metric._total(terms_NT)))
 
     # All resamples of all metrics are one matrix product.
     ends = np.cumsum([terms_NT.shape[1] for terms_NT in terms])[:-1]
@@ -284,18 +290,23 @@ def paired_difference(
         DivergenceError: the metric of either is not finite.
     """
     metric = METRICS[metric_name]
-    values, resampled = [], []
+    values = []
+    resampled = []
     for predictions in (first, second):
         _check(predictions, labels_N, teacher, resamples)
         if not metric.applies(predictions, teacher):
             raise DataError(
                 f"metric '{metric_name}': it reads teacher predictions or a target that is absent"
             )
+
         terms_NT = metric.terms(predictions, labels_N, teacher)
-        values.append(_finite(metric.name, metric._total(terms_NT)))
+        values.append(_check_finite(metric.name, metric._total(terms_NT)))
         resampled.append(metric.combine(resamples.sums(terms_NT), resamples.n))
+
+    # The same resamples of both make the difference a paired one.
     difference = values[0] - values[1]
-    return difference, _bounds(metric, difference, resampled[0] - resampled[1]), resamples.n
+    interval = _bounds(metric, difference, resampled[0] - resampled[1])
+    return difference, interval, resamples.n
 
 
 def _check(
@@ -311,7 +322,7 @@ def _check(
         predictions.check_like(teacher)
 
 
-def _finite(name: str, value: float) -> float:
+def _check_finite(name: str, value: float) -> float:
     if not np.isfinite(value):
         raise DivergenceError(f"metric '{name}' is {value}, expected a finite number")
     return value
@@ -319,8 +330,9 @@ def _finite(name: str, value: float) -> float:
 
 def _bounds(metric: Metric, value: float, values_R: Floats) -> Interval:
     """The 95 % interval of a value from its resampled values, widened to hold the value itself."""
-    low, high = (float(q) for q in np.quantile(values_R, (0.025, 0.975)))
+    low, high = np.quantile(values_R, (0.025, 0.975)).tolist()
     if metric.interval == "basic":
+        # Reflected about the value: what resampling adds is taken off.
         low, high = 2 * value - high, 2 * value - low
     return min(low, value), max(high, value)
 
@@ -328,4 +340,6 @@ def _bounds(metric: Metric, value: float, values_R: Floats) -> Interval:
 def _interval(metric: Metric, value: float, values_R: Floats) -> Interval:
     """``_bounds``, cut at zero where reflection may have crossed it."""
     low, high = _bounds(metric, value, values_R)
-    return (max(low, 0.0), high) if metric.interval == "basic" else (low, high)
+    if metric.interval == "basic":
+        low = max(low, 0.0)
+    return low, high

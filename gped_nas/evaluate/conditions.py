@@ -34,8 +34,9 @@ class Predictor(Protocol):
     """Whoever is judged, as a condition and its measurement may ask it."""
 
     def networks(self) -> Iterator[tuple[float, Forward]]:
-        """Weight and forward pass of each of its networks: of a student one, of a teacher one a
-        posterior sample. Weights sum to 1.
+        """Weight and forward pass of each of its networks; the weights sum to 1.
+
+        A student has one network, a teacher one a posterior sample.
         """
 
     def predict(self, raw: Tensor) -> AnyPredictions:
@@ -122,18 +123,21 @@ def parse_condition(text: object, where: str) -> Condition:
     """
     if not isinstance(text, str):
         raise ConfigError(f"{where}: found {text!r}, expected the name of a condition")
+
     name, _, value = text.partition("-")
     condition = CONDITIONS.find(name, where)
     if not condition.takes_value:
         if text != name:
             raise ConfigError(f"{where}: condition '{name}' takes no value; found '{text}'")
         return condition
+
     try:
-        change = partial(condition.change, value=float(value))
+        number = float(value)
     except ValueError:
         raise ConfigError(
             f"{where}: found '{text}', expected a number after '{name}-', for example '{name}-0.1'"
         ) from None
+    change = partial(condition.change, value=number)
     return Condition(text, f"{condition.label}, {value}", change, takes_value=True)
 
 

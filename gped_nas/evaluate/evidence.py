@@ -1,9 +1,9 @@
-"""What a card shows of one student beyond its numbers: where it errs, how sure it is, and where it
-is least sure.
+"""What a card shows of one student beyond its numbers: where it errs, and how sure it is.
 
 Plain data of one part of a dataset, small enough to be kept with each student of a front.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,25 +32,24 @@ def evidence(student: AnyPredictions, teacher: AnyPredictions, labels_N: Labels)
         from the teacher by KL(teacher || student). An example has its ``index``, ``why``, ``label``
         and ``classes``: rows ``[class, teacher's probability, student's]``.
     """
-    chosen = np.unique(np.linspace(0, len(labels_N) - 1, NUM_PAIRS).round().astype(int))
-    quantity = (
-        "predictive std (labels' unit)"
-        if isinstance(student, NormalPredictions)
-        else "predictive entropy (nats)"
-    )
-    shown: dict[str, Any] = {
-        "spread": {
-            "quantity": quantity,
-            **{
-                n: _rounded(_spread(p)[chosen])
-                for n, p in (("student", student), ("teacher", teacher))
-            },
-        }
+    if isinstance(student, NormalPredictions):
+        quantity = "predictive std (labels' unit)"
+    else:
+        quantity = "predictive entropy (nats)"
+
+    evenly_spaced = np.linspace(0, len(labels_N) - 1, NUM_PAIRS).round().astype(int)
+    chosen = np.unique(evenly_spaced)
+    spread = {
+        "quantity": quantity,
+        "student": _round(_spread(student)[chosen]),
+        "teacher": _round(_spread(teacher)[chosen]),
     }
+
+    card: dict[str, Any] = {"spread": spread}
     if isinstance(student, Predictions) and isinstance(teacher, Predictions):
-        shown["confusion"] = _confusion(student, labels_N)
-        shown["examples"] = _examples(student, teacher, labels_N)
-    return shown
+        card["confusion"] = _confusion(student, labels_N)
+        card["examples"] = _examples(student, teacher, labels_N)
+    return card
 
 
 def _spread(predictions: AnyPredictions) -> Floats:
@@ -64,31 +63,35 @@ def _spread(predictions: AnyPredictions) -> Floats:
 def _confusion(student: Predictions, labels_N: Labels) -> list[list[int]]:
     pairs = np.stack([labels_N, student.log_prob_NC.argmax(axis=1)], axis=1)
     rows, counts = np.unique(pairs, axis=0, return_counts=True)
-    return [[*map(int, row), int(count)] for row, count in zip(rows, counts, strict=True)]
+    table: list[list[int]] = np.column_stack([rows, counts]).astype(int).tolist()
+    return table
 
 
 def _examples(student: Predictions, teacher: Predictions, labels_N: Labels) -> list[dict[str, Any]]:
     unsure = np.argsort(-_spread(student), kind="stable")[:NUM_UNCERTAIN]
     by_distance = np.argsort(-teacher.kl_to(student), kind="stable")
     far = by_distance[~np.isin(by_distance, unsure)][:NUM_FAR]
-    prob = {"teacher": np.exp(teacher.log_prob_NC), "student": np.exp(student.log_prob_NC)}
-    rows = [("uncertain", int(i)) for i in unsure] + [("far", int(i)) for i in far]
-    return [
-        {
-            "index": i,
-            "why": why,
-            "label": int(labels_N[i]),
-            "classes": _classes(prob["teacher"][i], prob["student"][i]),
-        }
-        for why, i in rows
-    ]
+
+    teacher_prob_NC = np.exp(teacher.log_prob_NC)
+    student_prob_NC = np.exp(student.log_prob_NC)
+    examples = []
+    for why, indices in (("uncertain", unsure), ("far", far)):
+        for i in indices.tolist():
+            example = {
+                "index": i,
+                "why": why,
+                "label": int(labels_N[i]),
+                "classes": _classes(teacher_prob_NC[i], student_prob_NC[i]),
+            }
+            examples.append(example)
+    return examples
 
 
 def _classes(teacher_C: Floats, student_C: Floats) -> list[list[float]]:
     """The classes that either finds most probable, most probable first."""
     top = np.argsort(-np.maximum(teacher_C, student_C), kind="stable")[:NUM_CLASSES_SHOWN]
-    return [[int(c), *_rounded(np.array([teacher_C[c], student_C[c]]))] for c in top]
+    return [[c, *_round([teacher_C[c], student_C[c]])] for c in top.tolist()]
 
 
-def _rounded(values: Floats) -> list[float]:
+def _round(values: Iterable[float]) -> list[float]:
     return [round(float(value), 4) for value in values]

@@ -1,5 +1,4 @@
-"""The built-in metrics of classifiers, and those that any predictions have: proper scores,
-calibration, and agreement with the teacher.
+"""Metrics of classifiers, and those of any predictions: scores, calibration, agreement.
 
 All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
 """
@@ -31,8 +30,7 @@ ENTROPY_SLACK = 1e-6
 def reliability(
     predictions: AnyPredictions, labels_N: Labels, bins: int = ECE_BINS
 ) -> list[dict[str, Any]]:
-    """The reliability diagram: a row ``{"confidence", "accuracy", "count"}`` for each bin that is
-        not empty.
+    """The reliability diagram: a row for each bin that is not empty.
 
     Args:
         predictions: what is judged; the diagram of real labels is ``coverage``'s.
@@ -40,8 +38,8 @@ def reliability(
         bins: number of equal-width, right-closed bins of the top probability over [0, 1].
 
     Returns:
-        Rows by rising confidence; ``confidence`` and ``accuracy`` are means over the bin, ``count``
-        its size.
+        Rows ``{"confidence", "accuracy", "count"}`` by rising confidence; ``confidence`` and
+        ``accuracy`` are means over the bin, ``count`` its size.
 
     Raises:
         ConfigError: fewer than one bin.
@@ -50,23 +48,25 @@ def reliability(
         raise ConfigError(f"reliability: found {bins} bins, expected at least 1")
     if isinstance(predictions, NormalPredictions):
         return coverage(predictions, labels_N)
-    confidence, correct = _confidence(predictions), _correct(predictions, labels_N)
-    bin_N = _bin(confidence, bins)
+
+    confidence_N = _confidence(predictions)
+    correct_N = _correct(predictions, labels_N)
+    bin_N = _bin(confidence_N, bins)
+
     rows = []
     for index in np.unique(bin_N):
-        inside = bin_N == index
+        is_inside = bin_N == index
         row = {
-            "confidence": float(confidence[inside].mean()),
-            "accuracy": float(correct[inside].mean()),
+            "confidence": float(confidence_N[is_inside].mean()),
+            "accuracy": float(correct_N[is_inside].mean()),
+            "count": int(is_inside.sum()),
         }
-        rows.append({**row, "count": int(inside.sum())})
+        rows.append(row)
     return rows
 
 
 def _no_information(facts: LabelFacts) -> float:
-    """What a predictor that knows nothing pays in nats: log C of classes. One nat stands for it
-    where labels are real.
-    """
+    """What a predictor that knows nothing pays in nats: log C, or 1 where labels are real."""
     return 1.0 if facts.std is not None else log(facts.num_classes)
 
 
@@ -76,8 +76,10 @@ def _worst_nll(facts: LabelFacts) -> float:
 
 
 def _best_nll(facts: LabelFacts) -> float:
-    """Zero; the log-density of a real label has no best value, and a noise of a hundredth of the
-    labels' spread stands for it.
+    """Zero for classes.
+
+    The log-density of a real label has no best value: a noise of a hundredth of the labels' spread
+    stands for it.
     """
     return 0.0 if facts.std is None else _normal_entropy(facts.std / 100)
 
@@ -96,9 +98,7 @@ def _normal_entropy(std: float) -> float:
     best=1.0,
 )
 def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Share of examples whose most probable class is the label; of tied classes the lowest one is
-    taken.
-    """
+    """Share of examples whose most probable class is the label; the lowest class wins a tie."""
     return _correct(predictions, labels_N)[:, None]
 
 
@@ -113,8 +113,9 @@ def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions |
     best=_best_nll,
 )
 def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
-    """Mean negative log-probability of the label, infinite where the label got none; of a real
-    label, its log-density in the label's own unit.
+    """Mean negative log-probability of the label, infinite where the label got none.
+
+    Of a real label, it is the log-density in the label's own unit.
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, section 4.1 (logarithmic score).
     """
@@ -149,8 +150,7 @@ def _nll_above_teacher(
     best=0.0,
 )
 def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Mean over examples of the squared error of the probabilities, summed over classes: from 0 to
-        2.
+    """Mean squared error of the probabilities, summed over classes: from 0 to 2.
 
     Source: Brier 1950, Monthly Weather Review 78, equation 2.
     """
@@ -177,8 +177,7 @@ def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
     best=0.0,
 )
 def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
-    """Expected calibration error: mean over examples of |confidence - accuracy| of the top label in
-        a bin.
+    """Expected calibration error: mean of |confidence - accuracy| of the top label in a bin.
 
     The 15 bins have equal width over [0, 1] and are right-closed: (k/15, (k+1)/15]. The absolute
     value biases it upwards, in a resample more than in the sample, so its interval is the basic
@@ -186,10 +185,12 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
-    confidence = _confidence(predictions)
+    confidence_N = _confidence(predictions)
+    gap_N = confidence_N - _correct(predictions, labels_N)
+
+    # One column a bin, so that the absolute value is taken of each bin's sum.
     terms_NT = np.zeros((len(labels_N), ECE_BINS))
-    gap_N = confidence - _correct(predictions, labels_N)
-    terms_NT[np.arange(len(labels_N)), _bin(confidence, ECE_BINS)] = gap_N
+    terms_NT[np.arange(len(labels_N)), _bin(confidence_N, ECE_BINS)] = gap_N
     return terms_NT
 
 
@@ -205,10 +206,10 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     best=0.0,
 )
 def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
-    """Mean KL(teacher || student) of the predictives; infinite where the student lacks the
-    teacher's support.
+    """Mean KL(teacher || student) of the predictives.
 
-    For real labels, between the normals that have their means and variances.
+    It is infinite where the student lacks the teacher's support. For real labels, it is between the
+    normals that have their means and variances.
 
     Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110 (its cross-entropy, less the teacher's
         entropy).
@@ -267,7 +268,7 @@ def _entropy_error(
 def _information_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 ) -> Floats:
-    """Mean absolute difference of the student's and the teacher's mutual information H[E p] - E[H]."""
+    """Mean absolute difference of the two mutual informations H[E p] - E[H]."""
     assert teacher is not None
     return np.abs(predictions.mutual_information_N - teacher.mutual_information_N)[:, None]
 
@@ -286,8 +287,7 @@ def _information_error(
 def _entropy_excess(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 ) -> Floats:
-    """Share of examples where the teacher's E[H] exceeds the student's total entropy H[q] by over
-    1e-6 nats.
+    """Share of examples where the teacher's E[H] exceeds the student's H[q] by over 1e-6 nats.
 
     There no E[H] head bounded by H[q] can be right. A teacher has none: E[H] <= H[E[p]] since H is
     concave.
@@ -305,8 +305,9 @@ def _confidence(predictions: Predictions) -> Floats:
 
 def _correct(predictions: Predictions, labels_N: Labels) -> Floats:
     """1 where the most probable class is the label, else 0; NaN where a log-probability is NaN."""
-    log_prob = predictions.log_prob_NC
-    return np.where(np.isnan(log_prob).any(axis=1), np.nan, log_prob.argmax(axis=1) == labels_N)
+    log_prob_NC = predictions.log_prob_NC
+    is_correct_N = log_prob_NC.argmax(axis=1) == labels_N
+    return np.where(np.isnan(log_prob_NC).any(axis=1), np.nan, is_correct_N)
 
 
 def _bin(confidence_N: Floats, bins: int) -> NDArray[np.intp]:

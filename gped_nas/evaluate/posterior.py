@@ -1,5 +1,4 @@
-"""Metrics of what is distilled beyond the predictive and E[H]: moments, costs, Dirichlets and
-quantiles of the posterior.
+"""Metrics of the posterior beyond the predictive and E[H]: moments, costs, Dirichlets, quantiles.
 
 All in float64. Each reads the target that it is about, so that it is measured wherever that target
 is distilled or follows from what is.
@@ -57,10 +56,10 @@ def _second_moment_error(
 def _posterior_variance_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions
 ) -> Floats:
-    """Mean absolute difference of the two posterior variances of each probability, summed over
-    classes.
+    """Mean absolute difference of the two posterior variances, summed over classes.
 
-    Its worst value bounds what an answer of zero pays: the variances sum to at most 1 - 1 / C.
+    They are the variances of each class probability. Its worst value bounds what an answer of zero
+    pays: the variances sum to at most 1 - 1 / C.
     """
     return _absolute_error(predictions, teacher, "variance")
 
@@ -106,8 +105,9 @@ def _largest_regret(facts: LabelFacts) -> float:
     best=_cheapest,
 )
 def _realized_cost(predictions: Predictions, labels_N: Labels, teacher: Any) -> Floats:
-    """Mean cost, under the true label, of the action with the least expected cost; of tied actions
-    the lowest one is taken.
+    """Mean cost, under the true label, of the action with the least expected cost.
+
+    Of tied actions the lowest one is taken.
     """
     costs = _costs(target_of(predictions, "utility"), predictions.log_prob_NC.shape[1])
     action_N, is_known_N = _action(predictions)
@@ -126,8 +126,9 @@ def _realized_cost(predictions: Predictions, labels_N: Labels, teacher: Any) -> 
     best=0.0,
 )
 def _utility_regret(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
-    """By how much the teacher expects the student's action to cost more than its own: 0 where both
-    choose alike.
+    """By how much the teacher expects the student's action to cost more than its own.
+
+    It is 0 where both choose alike.
     """
     expected_NA = teacher.expectations["utility"]
     action_N, is_known_N = _action(predictions)
@@ -162,12 +163,13 @@ def _dirichlet_kl(predictions: Predictions, labels_N: Labels, teacher: Predictio
     Source: Penny 2001, Kullback-Liebler divergences of normal, gamma, Dirichlet and Wishart
         densities, equation 8.
     """
-    alpha_NC, beta_NC = _concentrations(teacher), _concentrations(predictions)
-    alpha_N, beta_N = alpha_NC.sum(-1), beta_NC.sum(-1)
+    alpha_NC = _concentrations(teacher)
+    beta_NC = _concentrations(predictions)
+    alpha_N = alpha_NC.sum(-1)
+    beta_N = beta_NC.sum(-1)
 
-    normalizers_N = (
-        alpha_N.lgamma() - beta_N.lgamma() - (alpha_NC.lgamma() - beta_NC.lgamma()).sum(-1)
-    )
+    single_N = (alpha_NC.lgamma() - beta_NC.lgamma()).sum(-1)
+    normalizers_N = alpha_N.lgamma() - beta_N.lgamma() - single_N
     expected_log_NC = alpha_NC.digamma() - alpha_N.digamma()[:, None]
     kl_N = normalizers_N + ((alpha_NC - beta_NC) * expected_log_NC).sum(-1)
     terms_N1: Floats = kl_N.numpy()[:, None]
@@ -222,8 +224,9 @@ def _largest_pinball(facts: LabelFacts) -> float:
 def _quantile_loss(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 ) -> Floats:
-    """Mean pinball loss of the quantiles against the teacher's posterior samples, summed over
-    classes and levels. The samples' own quantiles have the least one.
+    """Mean pinball loss of the quantiles against the teacher's posterior samples.
+
+    It is summed over classes and levels. The samples' own quantiles have the least one.
 
     Source: Koenker & Bassett 1978, Econometrica 46, equation 3.
     """
@@ -258,40 +261,47 @@ def _mean_gap(sums_RT: Floats, n: int) -> Floats:
 def _quantile_coverage_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 ) -> Floats:
-    """Mean over levels of how far the level is from the share of the teacher's samples below the
-    quantile, the share taken over classes and examples.
+    """Mean over levels of |level - share of the teacher's samples below the quantile|.
 
-    Samples that equal the quantile count for either side, whichever is nearer to the level: the
-    samples' own quantiles are right however few samples there are.
+    The share is taken over classes and examples. Samples that equal the quantile count for either
+    side, whichever is nearer to the level: the samples' own quantiles are right however few samples
+    there are.
     """
     level_L = _levels(target_of(predictions, "quantile"))
     terms = []
     for values_SNC1, weight_S, quantile_NCL in _beside_samples(predictions, teacher):
-        for_nan = np.where(np.isnan(quantile_NCL), np.nan, 0.0).mean(axis=1)
-        is_below, is_at_most = values_SNC1 < quantile_NCL, values_SNC1 <= quantile_NCL
+        is_below = values_SNC1 < quantile_NCL
+        is_at_most = values_SNC1 <= quantile_NCL
         below_NL = np.einsum("s,sncl->ncl", weight_S, is_below).mean(axis=1)
         at_most_NL = np.einsum("s,sncl->ncl", weight_S, is_at_most).mean(axis=1)
-        terms.append(np.hstack([below_NL - level_L, at_most_NL - level_L]) + np.tile(for_nan, 2))
+
+        # Comparisons turn NaN into False: what is not a number stays so.
+        for_nan_NL = np.where(np.isnan(quantile_NCL), np.nan, 0.0).mean(axis=1)
+        gaps = np.hstack([below_NL - level_L, at_most_NL - level_L])
+        terms.append(gaps + np.tile(for_nan_NL, 2))
     return np.concatenate(terms)
 
 
 def _beside_samples(
     predictions: Predictions, teacher: Predictions | None
 ) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """The teacher's samples (S, n, C, 1), their weights and the predicted quantiles (n, C, levels),
-    some examples at a time.
+    """The teacher's samples beside the predicted quantiles, some examples at a time.
 
     Where there is no teacher, the predictions are judged by samples of their own.
+
+    Yields:
+        Samples (S, n, C, 1), their weights (S,) and the quantiles (n, C, levels).
     """
     target = target_of(predictions, "quantile")
     assert isinstance(target, LearnedTarget)
     num_levels = len(_levels(target))
     quantile_NCL = predictions.expectations["quantile"].reshape(len(predictions), -1, num_levels)
+
     samples = (teacher or predictions).samples
     assert samples is not None, "needs_samples"
-
     num_samples, _, num_classes = samples.predicted_SNG.shape
     size = max(1, _CHUNK // (num_samples * num_classes * num_levels))
+
     for start in range(0, len(predictions), size):
         stop = start + size
         values = target.values(samples.predicted_SNG[:, start:stop].double())

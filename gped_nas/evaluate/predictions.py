@@ -1,5 +1,4 @@
-"""What students and teachers say about examples: a distribution over classes, or a normal
-distribution, each.
+"""What students and teachers say about examples: distributions over classes, or normal ones.
 
 All in float64 and nats. Zero probabilities give infinite scores, never clipped ones.
 """
@@ -83,8 +82,10 @@ class Predictions:
 
     @property
     def expected_entropy_N(self) -> Floats:
-        """E[H], the posterior average of the predictive entropy, nats; KeyError where it is not
-        among the expectations.
+        """E[H], the posterior average of the predictive entropy, nats.
+
+        Raises:
+            KeyError: it is not among the expectations.
         """
         return self.expectations["expected_entropy"][:, 0]
 
@@ -131,8 +132,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class NormalPredictions:
-    """What a student or a teacher says about the real label of N examples: a normal distribution
-        each.
+    """What a student or a teacher says about the real label of N examples: a normal each.
 
     A teacher's has the mean and the variance of its posterior average, which itself is a mixture of
     normals.
@@ -182,9 +182,8 @@ class NormalPredictions:
     def kl_to(self, other: "NormalPredictions") -> Floats:
         """KL(self || other) of each example, nats, shape (N,)."""
         ratio = self.variance_N / other.variance_N
-        kl_N: Floats = 0.5 * (
-            ratio - 1 - np.log(ratio) + np.square(self.mean_N - other.mean_N) / other.variance_N
-        )
+        distance = np.square(self.mean_N - other.mean_N) / other.variance_N
+        kl_N: Floats = 0.5 * (ratio - 1 - np.log(ratio) + distance)
         return kl_N
 
     def check(self, labels_N: Labels) -> None:
@@ -248,8 +247,9 @@ def entropy(log_prob_NC: Floats) -> Floats:
 
 
 def kl_divergence(log_p_NC: Floats, log_q_NC: Floats) -> Floats:
-    """KL(p || q) of each row, nats, shape (N,); 0 log 0 = 0, and infinite where q lacks p's
-    support.
+    """KL(p || q) of each row, nats, shape (N,); infinite where q lacks p's support.
+
+    0 log 0 = 0.
     """
     prob = np.exp(log_p_NC)
     terms = np.zeros_like(prob)

@@ -1,6 +1,4 @@
-"""Metrics of predictions for real labels: error, calibration of intervals, and agreement with the
-teacher's moments.
-"""
+"""Metrics of predictions for real labels: error, calibration of intervals, agreement of moments."""
 
 from typing import Any
 
@@ -27,11 +25,10 @@ def _mean_gap(sums_RT: Floats, n: int) -> Floats:
 
 
 def coverage(predictions: NormalPredictions, labels_N: Labels) -> list[dict[str, Any]]:
-    """The reliability diagram of intervals: a row ``{"confidence", "accuracy", "count"}`` for each
-        of ``LEVELS``.
+    """The reliability diagram of intervals: a row for each of ``LEVELS``.
 
-    ``confidence`` is the nominal coverage of a central interval, ``accuracy`` the share of labels
-    inside it.
+    A row is ``{"confidence", "accuracy", "count"}``: ``confidence`` is the nominal coverage of a
+    central interval, ``accuracy`` the share of labels inside it.
 
     Source: Kuleshov, Fenner & Ermon 2018, arXiv:1807.00263, section 3.
     """
@@ -46,7 +43,8 @@ def _inside(predictions: NormalPredictions, labels_N: Labels) -> Floats:
     """1 where the label lies in the central interval of each level, shape (N, levels)."""
     distance = np.abs(labels_N - predictions.mean_N) / np.sqrt(predictions.variance_N)
     covered: Floats = 2 * torch.special.ndtr(torch.from_numpy(distance)).numpy() - 1
-    return np.where(np.isnan(covered)[:, None], np.nan, covered[:, None] <= LEVELS)
+    is_inside = covered[:, None] <= LEVELS
+    return np.where(np.isnan(covered)[:, None], np.nan, is_inside)
 
 
 def _spread_of_labels(facts: LabelFacts) -> float:
@@ -110,14 +108,11 @@ def _coverage_error(
 def _mean_error(
     predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
 ) -> Floats:
-    """Mean absolute difference of the student's and the teacher's mean, in the teacher's predictive
-    std.
-    """
+    """Mean absolute difference of the two means, in the teacher's predictive std."""
     assert teacher is not None, "needs_teacher"
-    terms_N1: Floats = (np.abs(predictions.mean_N - teacher.mean_N) / np.sqrt(teacher.variance_N))[
-        :, None
-    ]
-    return terms_N1
+    difference_N = np.abs(predictions.mean_N - teacher.mean_N)
+    terms_N: Floats = difference_N / np.sqrt(teacher.variance_N)
+    return terms_N[:, None]
 
 
 @add_metric(

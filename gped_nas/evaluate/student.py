@@ -50,6 +50,7 @@ def student_predictions(
     """
     spec = student.spec
     raw = torch.cat([student(part) for part in torch.split(raw_inputs, batch_size)])
+
     layout = HeadLayout(with_derived(spec.targets), spec.layout.num_classes)
     heads = {name: head.double() for name, head in layout.split(raw).items()}
     predicted = layout.predict_heads(heads)

@@ -53,9 +53,10 @@ def averaged(
             that follow from them come along.
     """
     weight = weight_S.double() / weight_S.double().sum()
-    wanted = with_derived(targets)
-    expectations = posterior_expectations(wanted, predicted_SNG, weight)
-    samples, is_point = PosteriorSamples(predicted_SNG, weight), len(predicted_SNG) == 1
+    all_targets = with_derived(targets)
+    expectations = posterior_expectations(all_targets, predicted_SNG, weight)
+    samples = PosteriorSamples(predicted_SNG, weight)
+    is_point = len(predicted_SNG) == 1
 
     if label_normalization:
         moments = torch.einsum("s,sng->ng", weight, _moments(predicted_SNG))
@@ -64,7 +65,7 @@ def averaged(
             moments[:, 1] - moments[:, 0].square(),
             label_normalization,
             expectations=expectations,
-            targets=wanted,
+            targets=all_targets,
             samples=samples,
             is_point=is_point,
         )
@@ -73,7 +74,7 @@ def averaged(
     mean = torch.logsumexp(log_prob + weight.log()[:, None, None], 0)
     expected = torch.einsum("s,sn->n", weight, entropy(log_prob))
     expectations["expected_entropy"] = expected.numpy()
-    return Predictions(mean.numpy(), expectations, wanted, samples, is_point)
+    return Predictions(mean.numpy(), expectations, all_targets, samples, is_point)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +100,9 @@ class Ensemble:
         weights: list[float] = []
         predicted: list[Tensor] = []
         for weight, forward in self.members():
+            batches = [forward(batch).cpu() for batch in torch.split(raw, _BATCH)]
             weights.append(weight)
-            predicted.append(
-                torch.cat([forward(batch).cpu() for batch in torch.split(raw, _BATCH)])
-            )
+            predicted.append(torch.cat(batches))
 
         weight_S = torch.tensor(weights, dtype=torch.float64)
         return averaged(torch.stack(predicted), weight_S, self.label_normalization, self.targets)
@@ -127,7 +127,8 @@ def posterior_expectations(
     The main target is left out: predictions have it in a form of their own. Quantiles are those of
     the samples; of a target of that kind without levels nothing is said.
     """
-    averaged_targets, quantile_targets = [], []
+    averaged_targets = []
+    quantile_targets = []
     for target in targets:
         if isinstance(target, QuantileTarget):
             quantile_targets.append(target)
@@ -142,6 +143,7 @@ def posterior_expectations(
     averages = expect_all(averaged_targets, predicted, weight_S)
     for target in averaged_targets:
         expectations[target.name] = target.shown(averages[target.name]).numpy()
+
     for target in quantile_targets:
         levels = getattr(target.settings, "levels", None)
         if levels is not None:
@@ -160,16 +162,18 @@ def nll_by_sample(
 def log_scores(
     predicted_SNG: Tensor, labels: Labels, label_normalization: Normalization | None = None
 ) -> Tensor:
-    """Log-probability or log-density of each label by each posterior sample on its own, (S, N)
-    float64, nats.
+    """Log-score of each label by each posterior sample on its own, (S, N) float64, nats.
+
+    It is the log-probability of a class, or the log-density of a real label.
     """
-    if label_normalization:
-        one = torch.ones(1)
-        scores = [
-            averaged(own[None], one, label_normalization).log_score(labels) for own in predicted_SNG
-        ]
-        return torch.from_numpy(np.stack(scores))
-    return _picked(predicted_SNG, labels)
+    if not label_normalization:
+        return _log_prob_of_labels(predicted_SNG, labels)
+
+    scores = []
+    for predicted_1NG in torch.split(predicted_SNG, 1):
+        predictions = averaged(predicted_1NG, torch.ones(1), label_normalization)
+        scores.append(predictions.log_score(labels))
+    return torch.from_numpy(np.stack(scores))
 
 
 def samples_to_nll(
@@ -178,30 +182,30 @@ def samples_to_nll(
     labels: Labels,
     label_normalization: Normalization | None = None,
 ) -> list[list[float]]:
-    """``[number of samples, NLL of their average]`` for growing numbers of posterior samples, nats.
+    """``[number of samples, NLL of their average]`` for growing numbers of samples, nats.
 
     The first samples may have no weight: they have no average, and the curve begins after them.
     """
     num = len(predicted_SNG)
-    candidates = {num, *(2**i for i in range(num.bit_length())), *(num * i // 8 for i in range(8))}
-    first = int((weight_S > 0).byte().argmax()) + 1
-    sizes = sorted(size for size in candidates if size >= first)
+    powers_of_two = {2**i for i in range(num.bit_length())}
+    eighths = {num * i // 8 for i in range(1, 9)}
+    smallest = int((weight_S > 0).byte().argmax()) + 1
+    sizes = [size for size in sorted(powers_of_two | eighths) if size >= smallest]
 
     if label_normalization:
-        means = [
-            averaged(predicted_SNG[:size], weight_S[:size], label_normalization) for size in sizes
-        ]
-        return [
-            [float(size), -float(mean.log_score(labels).mean())]
-            for size, mean in zip(sizes, means, strict=True)
-        ]
+        curve = []
+        for size in sizes:
+            mean = averaged(predicted_SNG[:size], weight_S[:size], label_normalization)
+            curve.append([float(size), -float(mean.log_score(labels).mean())])
+        return curve
+
     log_weight_S = weight_S.double().log()
-    joint_SN = _picked(predicted_SNG, labels) + log_weight_S[:, None]
+    joint_SN = _log_prob_of_labels(predicted_SNG, labels) + log_weight_S[:, None]
     nll_S = -(joint_SN.logcumsumexp(0) - log_weight_S.logcumsumexp(0)[:, None]).mean(1)
     return [[float(size), float(nll_S[size - 1])] for size in sizes]
 
 
-def _picked(log_prob_SNC: Tensor, labels: Labels) -> Tensor:
+def _log_prob_of_labels(log_prob_SNC: Tensor, labels: Labels) -> Tensor:
     """Each sample's log-probability of the label, (S, N), float64."""
     index = torch.as_tensor(labels)[None, :, None].expand(len(log_prob_SNC), -1, 1)
     return log_prob_SNC.gather(2, index).squeeze(2).double()
