@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -249,7 +249,7 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
     """Digests of everything that must not change between runs of one study, by part."""
     resolved = space.resolved
     teacher = {k: v for k, v in resolved["teacher"].items() if k != "method"}
-    method = {k: v for k, v in resolved["teacher"]["method"].items() if k != "path"}
+    method = _without_paths(resolved["teacher"]["method"])
     parts = {
         "students": resolved["students"],
         "objectives": resolved["objectives"],
@@ -269,6 +269,14 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
     return {
         part: sha256_text(canonical_json(as_digested(value)))[:16] for part, value in parts.items()
     }
+
+
+def _without_paths(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's settings without where imported samples lie, also of those that it reads."""
+    settings = {key: value for key, value in method.items() if key != "path"}
+    if isinstance(settings.get("of"), Mapping):
+        settings["of"] = _without_paths(settings["of"])
+    return settings
 
 
 def _trainer(

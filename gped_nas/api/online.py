@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.api.sampling import posterior, samples_read
+from gped_nas.api.sampling import as_networks_see, posterior, samples_read
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import Batch
 from gped_nas.distill.online import online_batches
@@ -42,7 +42,8 @@ def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
                 yield step.sample.theta_W
 
     def predict(theta_W: Tensor, x: Tensor) -> Tensor:
-        return space.likelihood.predict(forward(unflatten(theta_W, problem.shapes), x))
+        seen = as_networks_see(space, dataset, x)
+        return space.likelihood.predict(forward(unflatten(theta_W, problem.shapes), seen))
 
     def draw_inputs(number: int) -> Tensor:
         if number == 0:

@@ -3,7 +3,7 @@ unpruned student.
 """
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -132,7 +132,9 @@ def _map(trainer: Trainer, folder: Path) -> Contender:
         path = folder / f"precision-{precision:g}.safetensors"
         if not path.exists():
             prior = GaussianPrior(precision=precision)
-            problem = posterior(space, dataset, device=session.device, prior=prior)
+            # whatever the teacher's networks see, this one sees what students do
+            mine = replace(space, method=cfg)
+            problem = posterior(mine, dataset, device=session.device, prior=prior)
             generator = rng.generator(space.seed, "map", i)
             theta = None
             with threads_for(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from gped_nas import device as devices
 from gped_nas.api.imported import import_predictions
@@ -43,13 +44,22 @@ def posterior(
     """The posterior of the space's teacher over the dataset's training part.
 
     Args:
-        space: has network, prior and likelihood.
+        space: has network, prior and likelihood, and the method whose networks see the inputs.
         dataset: the space's dataset.
         device: where to work.
         prior: in place of the space's.
         samples: those of another method; see ``samples_read``.
     """
     return _later(space, dataset, device=device, prior=prior, samples=samples)()
+
+
+def as_networks_see(space: SearchSpace, dataset: Dataset, x: Tensor) -> Tensor:
+    """Normalized inputs (N, *input_shape) as the method's networks normalize them."""
+    theirs, ours = space.method.normalization(), dataset.normalization
+    if theirs is None:
+        return x
+    mean, std = theirs
+    return (x * ours.std + ours.mean - mean) / std
 
 
 def _later(
@@ -64,7 +74,7 @@ def _later(
     return partial(
         posterior_of,
         space.genotype,
-        dataset.inputs("train"),
+        as_networks_see(space, dataset, dataset.inputs("train")),
         dataset.normalized_labels("train"),
         num_outputs=dataset.num_outputs,
         prior=prior or space.prior,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gped_nas import device as devices
 from gped_nas.api.imported import rows_at
-from gped_nas.api.sampling import sample
+from gped_nas.api.sampling import as_networks_see, sample
 from gped_nas.api.session import Session
 from gped_nas.data import base as data
 from gped_nas.data import dials
@@ -120,7 +120,7 @@ class Teacher:
         """
         family, shapes = FAMILIES[self.space.genotype.family], self.stream.key.shapes
         likelihood, device = self.space.likelihood, self.session.device
-        x = self._as_ensemble_sees(x).to(device)
+        x = as_networks_see(self.space, self.dataset, x).to(device)
 
         @torch.no_grad()
         def predict(theta_W: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Teacher:
         params = {name: value.to(device) for name, value in params.items()}
 
         def forward(raw: Tensor) -> Tensor:
-            x = self._as_ensemble_sees(self.dataset.normalization(raw))
+            x = as_networks_see(self.space, self.dataset, self.dataset.normalization(raw))
             return self.space.likelihood.predict(family.forward(params, x.to(device)))
 
         return forward
@@ -212,7 +212,7 @@ class Teacher:
         forward = FAMILIES[self.space.genotype.family].forward
 
         def answers(x: Tensor) -> Tensor:
-            seen = self._as_ensemble_sees(x)
+            seen = as_networks_see(self.space, self.dataset, x)
             outputs = []
             for params in sampled_params:
                 outputs.append(forward({name: p.to(x) for name, p in params.items()}, seen))
@@ -225,14 +225,6 @@ class Teacher:
         return largest_product(
             self.space.genotype.family, key.shapes, key.input_shape, PREDICT_BATCH
         )
-
-    def _as_ensemble_sees(self, x: Tensor) -> Tensor:
-        """Inputs normalized as the method's networks normalize them."""
-        theirs, ours = self.space.method.normalization(), self.dataset.normalization
-        if theirs is None:
-            return x
-        mean, std = theirs
-        return (x * ours.std + ours.mean - mean) / std
 
 
 def load_dataset(space: SearchSpace) -> Dataset:

@@ -179,6 +179,10 @@ class ReadingConfig(MethodConfig):
         inner = {"method": self.of.identity(), "num_samples": num_samples}
         return {**super().identity(), "of": inner}
 
+    def normalization(self) -> tuple[float, float] | None:
+        """See ``MethodConfig.normalization``: its networks see inputs as those that it reads do."""
+        return self.of.normalization()
+
     def title(self) -> str:
         """The method for people: ``thinned of sghmc``."""
         return f"{self.name} of {self.of.title()}"

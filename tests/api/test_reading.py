@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 
 from gped_nas import rng
 from gped_nas.api import load_dataset, load_space, run
-from gped_nas.api.sampling import existing_stream, sample, stream_key
+from gped_nas.api.job import identity
+from gped_nas.api.sampling import existing_stream, posterior, sample, stream_key
 from gped_nas.api.session import Session
+from gped_nas.api.teacher import sample_teacher
 from gped_nas.config import dump_yaml, read_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, Interrupted, RegistryError
@@ -320,3 +322,44 @@ def test_a_stream_that_another_is_made_of_goes_with_it_alone(home: Home, dataset
     assert kept.code == 5 and outer.name[:12] in kept.err and inner.exists()
     accepted("gc", inner.name, outer.name, "--delete")
     assert not list(streams.iterdir())
+
+
+@pytest.fixture
+def shifted(home: Home, dataset: Dataset) -> dict[str, Any]:
+    """Imported networks that normalize inputs in a way of their own."""
+    shapes = stream_key(space_of(home, SGLD), dataset).shapes
+    generator = rng.generator(0, "ensemble")
+    save_file(
+        {name: torch.randn(3, *shape, generator=generator) for name, shape in shapes.items()},
+        "ensemble.safetensors",
+    )
+    return {"name": "import", "path": "ensemble.safetensors", "input_mean": 3.0, "input_std": 7.0}
+
+
+def test_networks_that_are_read_see_inputs_as_they_did(
+    home: Home, dataset: Dataset, shifted: dict[str, Any]
+) -> None:
+    predicted = []
+    for method in (shifted, {"name": "every", "nth": 1, "of": shifted}):
+        space = space_of(home, method)
+        teacher = sample_teacher(space, Session(), dataset=dataset)
+        predicted.append(teacher.predicted("validation"))
+        x = posterior(space, dataset, device=torch.device("cpu")).x
+        ours = dataset.normalization
+        expected = (dataset.inputs("train") * ours.std + ours.mean - 3) / 7
+        torch.testing.assert_close(x, expected, rtol=0, atol=1e-5)
+
+    assert torch.equal(*predicted)
+
+
+def test_a_study_goes_on_after_imported_networks_were_moved(
+    home: Home, dataset: Dataset, shifted: dict[str, Any]
+) -> None:
+    digests = []
+    for path in ("ensemble.safetensors", "moved.safetensors"):
+        if not Path(path).exists():
+            shutil.move("ensemble.safetensors", path)
+        space = space_of(home, {"name": "every", "nth": 1, "of": {**shifted, "path": path}})
+        digests.append(identity(space, stream_key(space, dataset).digest))
+
+    assert digests[0] == digests[1]
