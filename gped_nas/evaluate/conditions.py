@@ -66,10 +66,13 @@ class Condition:
     def apply(
         self, raw: Tensor, *, predictor: Predictor, labels: Labels, generator: Generator
     ) -> Tensor:
-        """The changed inputs.
+        """The changed inputs, float32.
+
+        The condition is given a copy in float32, also of images in bytes: networks read float32,
+        and an attack has gradients of nothing else. It may write into it.
 
         Args:
-            raw: raw inputs (N, *input_shape) in the dataset's own range.
+            raw: raw inputs (N, *input_shape) in the dataset's own range, of any dtype.
             predictor: who will be judged at them.
             labels: labels of the inputs, (N,).
             generator: of what it draws.
@@ -77,11 +80,13 @@ class Condition:
         Raises:
             DataError: what came out has another shape or dtype, or is not finite.
         """
-        changed = self.change(raw, predictor=predictor, labels=labels, generator=generator)
-        if changed.shape != raw.shape or changed.dtype != raw.dtype:
+        copy = raw.to(torch.float32, copy=True)
+        changed = self.change(copy, predictor=predictor, labels=labels, generator=generator)
+
+        if changed.shape != raw.shape or changed.dtype != torch.float32:
             raise DataError(
                 f"condition '{self.name}': found inputs {tuple(changed.shape)} of {changed.dtype}, "
-                f"expected {tuple(raw.shape)} of {raw.dtype} as they were"
+                f"expected {tuple(raw.shape)} of {torch.float32} as they were"
             )
         if not bool(torch.isfinite(changed).all()):
             raise DataError(f"condition '{self.name}': found inputs that are not finite")

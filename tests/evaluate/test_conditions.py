@@ -109,6 +109,22 @@ def test_a_condition_is_called_by_its_name_or_with_its_value(brightness: None) -
     assert torch.equal(apply(small, inputs()), inputs() + 1e-3)
 
 
+def test_images_in_bytes_are_changed_as_numbers_and_left_alone(brightness: None) -> None:
+    raw = torch.tensor([0, 7, 255], dtype=torch.uint8).view(1, 3)
+
+    changed = apply(parse_condition("brighter-0.5", "f"), raw)
+
+    assert torch.equal(changed, torch.tensor([[0.5, 7.5, 255.5]]))
+
+
+def test_a_condition_that_writes_into_its_inputs_writes_into_a_copy() -> None:
+    raw, before = inputs(), inputs()
+    zero = Condition("zero", "no light", lambda raw, **_: raw.zero_())
+
+    assert not apply(zero, raw).any()
+    assert torch.equal(raw, before)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
