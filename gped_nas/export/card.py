@@ -1,7 +1,7 @@
-"""The model card of an exported student, in Markdown: what it is, costs, is worth, gives up, and
-how to load it.
+"""The model card of an exported student, in Markdown.
 
-Every text that a user or a file could have chosen passes through ``as_markdown``.
+It says what the student is, costs, is worth and gives up, and how to load it. Every text that a
+user or a file could have chosen passes through ``as_markdown``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,8 @@ _LOADING = {
     ),
     "student.pt2": (
         "With torch alone:",
-        'import torch\n\nstudent = torch.export.load("student.pt2").module()\nfound = student(inputs)',
+        'import torch\n\nstudent = torch.export.load("student.pt2").module()\n'
+        "found = student(inputs)",
         "`inputs` is a float32 tensor; `found` maps the names above to tensors.",
     ),
     "student.onnx": (
@@ -54,11 +55,11 @@ def card(
         paired_differences: between this student and the teacher.
     """
     parts = [
-        _what(spec, record, snapshot),
+        _summary(spec, record, snapshot),
         _outputs(spec),
         _costs(record, spec),
         _metrics(record),
-        _given_up(record, snapshot, paired_differences),
+        _sacrifice(record, snapshot, paired_differences),
         _data(spec, snapshot),
         _loading(spec),
         _provenance(spec, record, snapshot),
@@ -66,73 +67,72 @@ def card(
     return "\n\n".join(parts) + "\n"
 
 
-def _what(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> str:
-    teacher = snapshot.teacher
-    return "\n".join(
-        [
-            f"# Trial {record.trial} of {as_markdown(snapshot.name)}",
-            "",
-            f"A student network that stands in for {_count(teacher.get('num_samples'))} posterior "
-            "samples of "
-            f"{as_markdown(str(teacher.get('genotype', 'a teacher')))}, drawn by "
-            f"{as_markdown(str(teacher.get('method', 'an unnamed method')))}: it was distilled to "
-            "predict their "
-            "averages in one pass.",
-            "",
-            *_list(
-                {
-                    "genotype": as_markdown(genotype_text(spec.genotype)),
-                    "weights on disk": as_markdown(spec.storage_dtype),
-                    "state in its study": as_markdown(record.state),
-                }
-            ),
-        ]
+def _summary(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> str:
+    num_samples = _count(snapshot.teacher.get("num_samples"))
+    genotype = as_markdown(str(snapshot.teacher.get("genotype", "a teacher")))
+    method = as_markdown(str(snapshot.teacher.get("method", "an unnamed method")))
+    text = (
+        f"A student network that stands in for {num_samples} posterior samples of {genotype}, "
+        f"drawn by {method}: it was distilled to predict their averages in one pass."
     )
+    facts = {
+        "genotype": as_markdown(genotype_text(spec.genotype)),
+        "weights on disk": as_markdown(spec.storage_dtype),
+        "state in its study": as_markdown(record.state),
+    }
+
+    title = f"# Trial {record.trial} of {as_markdown(snapshot.name)}"
+    return "\n".join([title, "", text, "", *_list(facts)])
 
 
 def _outputs(spec: StudentSpec) -> str:
-    labels = spec.label_normalization
-    known = {target.name: target.label for target in spec.targets}
-    if labels:
-        about = (
-            "real numbers; `predictive_normal` is their mean and their variance, in their own unit"
-        )
-    else:
-        shown = [as_markdown(name) for name in spec.class_names[:_MAX_CLASSES]]
-        left = len(spec.class_names) - len(shown)
-        about = f"{len(spec.class_names)} classes: {', '.join(shown)}{f', and {left} more' if left else ''}"
-    rows = [
-        [f"`{name}`", as_markdown(known.get(name) or TARGETS[name].label)]
-        for name in output_names(spec)
-    ]
+    shape = ", ".join(map(str, spec.input_shape))
+    inputs_text = (
+        f"Inputs: float32, shape (N, {shape}), in the data's own range; they are normalized "
+        f"inside, (input - {spec.normalization.mean:g}) / {spec.normalization.std:g}. N may be "
+        "anything from 1."
+    )
+
+    own_labels = {target.name: target.label for target in spec.targets}
+    rows = []
+    for name in output_names(spec):
+        label = own_labels.get(name) or TARGETS[name].label
+        rows.append([f"`{name}`", as_markdown(label)])
+
     return "\n".join(
         [
             "## Inputs and outputs",
             "",
-            f"Inputs: float32, shape (N, {', '.join(map(str, spec.input_shape))}), in the data's "
-            "own range; they are "
-            f"normalized inside, (input - {spec.normalization.mean:g}) / "
-            f"{spec.normalization.std:g}. N may be anything "
-            "from 1.",
+            inputs_text,
             "",
-            f"Labels: {about}.",
+            f"Labels: {_labels(spec)}.",
             "",
             *_table(["output, (N, G)", "what it is"], rows),
         ]
     )
 
 
+def _labels(spec: StudentSpec) -> str:
+    if spec.label_normalization:
+        return (
+            "real numbers; `predictive_normal` is their mean and their variance, in their own unit"
+        )
+
+    num_classes = len(spec.class_names)
+    names = [as_markdown(name) for name in spec.class_names[:_MAX_CLASSES]]
+    text = f"{num_classes} classes: {', '.join(names)}"
+    if num_classes > len(names):
+        text += f", and {num_classes - len(names)} more"
+    return text
+
+
 def _costs(record: TrialRecord, spec: StudentSpec) -> str:
-    rows = [[as_markdown(name), _count(value)] for name, value in record.costs.items()]
-    files = [
-        [
-            f"`{name}`",
-            _count(one["bytes"]),
-            _count(one["weights_bytes"]),
-            _count(one["overhead_bytes"]),
-        ]
-        for name, one in _files(spec).items()
-    ]
+    costs = [[as_markdown(name), _count(value)] for name, value in record.costs.items()]
+    files = []
+    for name, facts in _files(spec).items():
+        sizes = [facts["bytes"], facts["weights_bytes"], facts["overhead_bytes"]]
+        files.append([f"`{name}`", *map(_count, sizes)])
+
     return "\n".join(
         [
             "## What it costs",
@@ -140,7 +140,7 @@ def _costs(record: TrialRecord, spec: StudentSpec) -> str:
             "For one example, from input to raw outputs; `storage_bytes` is the size of "
             "`weights.safetensors`.",
             "",
-            *_table(["cost", ""], rows),
+            *_table(["cost", ""], costs),
             "",
             *_table(["file", "bytes", "of these weights", "container"], files),
         ]
@@ -148,73 +148,57 @@ def _costs(record: TrialRecord, spec: StudentSpec) -> str:
 
 
 def _metrics(record: TrialRecord) -> str:
-    rows = [
-        [
-            as_markdown(name),
-            _number(measured.value),
-            _interval(measured.interval),
-            _count(measured.n),
-        ]
-        for name, measured in by_name(record.measures).items()
-    ]
+    rows = []
+    for name, measured in by_name(record.measures).items():
+        interval = _interval(measured.interval)
+        rows.append([as_markdown(name), _number(measured.value), interval, _count(measured.n)])
+
     text = "Validation chose this student; what begins with `test_` was measured once, afterwards."
-    return "\n".join(
-        [
-            "## How good it is",
-            "",
-            text,
-            "",
-            *_table(["metric", "value", "95 % interval", "examples"], rows),
-        ]
-    )
+    table = _table(["metric", "value", "95 % interval", "examples"], rows)
+    return "\n".join(["## How good it is", "", text, "", *table])
 
 
-def _given_up(
+def _sacrifice(
     record: TrialRecord, snapshot: StudySnapshot, paired_differences: Sequence[PairedDifference]
 ) -> str:
-    teacher = next(
-        (reference for reference in snapshot.references if reference.name == "teacher"), None
-    )
-    if teacher is None:
+    teachers = [reference for reference in snapshot.references if reference.name == "teacher"]
+    if not teachers:
         return "## What it gives up against the teacher\n\nThe teacher was not measured."
-    rows = [
-        [
-            as_markdown(public_name(key)),
-            _number(measured.value),
-            _number(teacher.measures[key].value),
-        ]
-        for key, measured in record.measures.items()
-        if key in teacher.measures
-    ]
-    rows += [
-        [as_markdown(name), _count(record.costs[name]), _count(teacher.costs[name])]
-        for name in record.costs
-        if name in teacher.costs
-    ]
-    paired = [
-        [
-            as_markdown(f"{one.part} {one.metric}"),
-            f"{one.difference:+.4f}",
-            _interval(one.interval),
-            _count(one.n),
-        ]
-        for one in paired_differences
-    ]
+    teacher = teachers[0]
+
+    rows = []
+    for key, measured in record.measures.items():
+        if key in teacher.measures:
+            teacher_value = teacher.measures[key].value
+            rows.append(
+                [as_markdown(public_name(key)), _number(measured.value), _number(teacher_value)]
+            )
+    for name, cost in record.costs.items():
+        if name in teacher.costs:
+            rows.append([as_markdown(name), _count(cost), _count(teacher.costs[name])])
+
     lines = ["## What it gives up against the teacher", "", _cheaper(record, teacher), ""]
     lines += _table(["", "student", "teacher"], rows)
-    if paired:
+    if paired_differences:
         header = ["student minus teacher, paired", "difference", "95 % interval", "examples"]
-        lines += ["", *_table(header, paired)]
+        lines += ["", *_table(header, map(_paired_row, paired_differences))]
     return "\n".join(lines)
 
 
+def _paired_row(paired: PairedDifference) -> list[str]:
+    name = as_markdown(f"{paired.part} {paired.metric}")
+    return [name, f"{paired.difference:+.4f}", _interval(paired.interval), _count(paired.n)]
+
+
 def _cheaper(record: TrialRecord, teacher: Reference) -> str:
-    parts = [
-        f"{100 * record.costs[name] / teacher.costs[name]:,.3g} % of its {noun}"
-        for name, noun in (("macs", "multiply-adds"), ("storage_bytes", "bytes"))
-        if name in record.costs and teacher.costs.get(name)
-    ]
-    return f"Beside the {as_markdown(teacher.label)}, the student has {' and '.join(parts) or 'no costs recorded'}."
+    parts = []
+    for name, noun in (("macs", "multiply-adds"), ("storage_bytes", "bytes")):
+        if name in record.costs and teacher.costs.get(name):
+            percent = 100 * record.costs[name] / teacher.costs[name]
+            parts.append(f"{percent:,.3g} % of its {noun}")
+
+    shares = " and ".join(parts) or "no costs recorded"
+    return f"Beside the {as_markdown(teacher.label)}, the student has {shares}."
 
 
 def _data(spec: StudentSpec, snapshot: StudySnapshot) -> str:
@@ -225,35 +209,33 @@ def _data(spec: StudentSpec, snapshot: StudySnapshot) -> str:
 
 def _loading(spec: StudentSpec) -> str:
     lines = ["## How to load it", ""]
-    for name in _files(spec):
+    rows = []
+    for name, facts in _files(spec).items():
         title, code, note = _LOADING[name]
         lines += [title, "", "```python", code, "```", "", note, ""]
-    parity = [
-        [
-            f"`{name}`",
-            _number(max(one["parity"]["difference"].values())),
-            _count(one["parity"]["inputs"]),
-        ]
-        for name, one in _files(spec).items()
-    ]
+
+        parity = facts["parity"]
+        largest = max(parity["difference"].values())
+        rows.append([f"`{name}`", _number(largest), _count(parity["inputs"])])
+
     return "\n".join(
         [
             *lines,
             "Largest difference from the live student when exported, in batches of several sizes:",
             "",
-            *_table(["file", "difference", "inputs"], parity),
+            *_table(["file", "difference", "inputs"], rows),
         ]
     )
 
 
 def _provenance(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> str:
-    about = {key: value for key, value in spec.about.items() if key != "files"}
-    rows = {**about, **snapshot.provenance, "seed of the student": record.extra.get("seed", "")}
-    digests = {f"sha256 of {name}": one["sha256"] for name, one in _files(spec).items()}
-    told = {
-        as_markdown(str(key)): as_markdown(str(value)) for key, value in {**rows, **digests}.items()
-    }
-    return "\n".join(["## Where it comes from", "", *_list(told)])
+    facts = {key: value for key, value in spec.about.items() if key != "files"}
+    facts |= {**snapshot.provenance, "seed of the student": record.extra.get("seed", "")}
+    for name, file in _files(spec).items():
+        facts[f"sha256 of {name}"] = file["sha256"]
+
+    texts = {as_markdown(str(key)): as_markdown(str(value)) for key, value in facts.items()}
+    return "\n".join(["## Where it comes from", "", *_list(texts)])
 
 
 def _files(spec: StudentSpec) -> Mapping[str, Any]:

@@ -36,8 +36,8 @@ class Format:
 
     Attributes:
         file: its name in the folder.
-        build: spec, stored tensors and the bytes of the study's own file to the bytes of this one.
-        predict: spec and bytes to what the file says of raw inputs.
+        build: makes the bytes of this file of spec, stored tensors and the study's own bytes.
+        predict: makes of spec and bytes a function of raw inputs, which answers as the file does.
         tolerance: how far from the live student it may be.
     """
 
@@ -108,29 +108,34 @@ def write_export(
     """
     check_formats(formats)
     _check_folder(source, folder, formats)
-    student, path = load_student(source), source / WEIGHTS_FILE
+
+    student = load_student(source)
+    path = source / WEIGHTS_FILE
     stored = read_tensors(path)
     with environment("read", path):
         weights = path.read_bytes()
-    payload = sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
+    weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
+
     built: dict[str, bytes] = {}
     files: dict[str, dict[str, Any]] = {}
     for name in formats:
-        one = FORMATS[name]
-        data = one.build(student.spec, stored, weights)
-        parity = check_parity(
-            student, one.predict(student.spec, data), one.file, tolerance=one.tolerance
-        )
-        built[one.file] = data
-        files[one.file] = {
+        file_format = FORMATS[name]
+        data = file_format.build(student.spec, stored, weights)
+        predict = file_format.predict(student.spec, data)
+        parity = check_parity(student, predict, file_format.file, tolerance=file_format.tolerance)
+        built[file_format.file] = data
+        files[file_format.file] = {
             "bytes": len(data),
-            "weights_bytes": payload,
-            "overhead_bytes": len(data) - payload,
+            "weights_bytes": weights_bytes,
+            "overhead_bytes": len(data) - weights_bytes,
             "sha256": hashlib.sha256(data).hexdigest(),
             "parity": parity,
         }
+
+    # all that can fail comes before the first file is written
     spec = replace(student.spec, about={**student.spec.about, "files": files})
     text = card(spec)
+
     make_dir(folder)
     for file, data in built.items():
         write_bytes(folder / file, data)
@@ -142,14 +147,11 @@ def write_export(
 def _check_folder(source: Path, folder: Path, formats: Sequence[str]) -> None:
     if folder.resolve() == source.resolve():
         raise ConfigError(f"{folder}: the student's own folder in its study; choose another --into")
-    left = [
-        one.file
-        for name, one in FORMATS.items()
-        if name not in formats and (folder / one.file).exists()
-    ]
-    if left:
+
+    others = [file_format.file for name, file_format in FORMATS.items() if name not in formats]
+    present = [file for file in others if (folder / file).exists()]
+    if present:
         raise ConfigError(
-            f"{folder}: holds {', '.join(left)} of another export; choose another --into, delete "
-            "it, or name its "
-            "format with a second --to"
+            f"{folder}: holds {', '.join(present)} of another export; choose another --into, "
+            "delete it, or name its format with a second --to"
         )

@@ -1,5 +1,6 @@
-"""A student as one graph from raw inputs to everything it predicts, its weights inside as they lie
-on disk.
+"""A student as one graph from raw inputs to everything it predicts.
+
+Its weights are inside as they lie on disk.
 
 Normalization, the dequantizing of int8 and float16 weights, the family's forward and the heads are
 all part of it, so whoever runs the graph needs neither this package nor a second file. Its input is
@@ -24,12 +25,15 @@ _DEBUGGING = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "
 
 
 def output_names(spec: StudentSpec) -> tuple[str, ...]:
-    """The outputs in order: the student's targets, and mutual information wherever its two parts
-    are among them.
+    """The outputs in order: the student's targets, and mutual information where it can be derived.
+
+    It can be wherever its two parts are among the targets.
     """
     names = tuple(target.name for target in spec.targets)
     has_parts = set(TARGETS[_DERIVED].requires) <= set(names)
-    return (*names, _DERIVED) if has_parts and _DERIVED not in names else names
+    if has_parts and _DERIVED not in names:
+        return (*names, _DERIVED)
+    return names
 
 
 def predict_all(student: Student, x: Tensor) -> dict[str, Tensor]:
@@ -37,14 +41,18 @@ def predict_all(student: Student, x: Tensor) -> dict[str, Tensor]:
     return _complete(student.spec, student.predict(x))
 
 
-def _complete(spec: StudentSpec, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _complete(spec: StudentSpec, predicted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every output by name, in order, from those that the student predicts itself."""
     information = TARGETS[_DERIVED]
     assert isinstance(information, DerivedTarget)
-    outputs = dict(found)
+
+    outputs = {}
     for name in output_names(spec):
-        if name not in outputs:
-            outputs[name] = information.derive(found)
-    return {name: outputs[name] for name in output_names(spec)}
+        if name in predicted:
+            outputs[name] = predicted[name]
+        else:
+            outputs[name] = information.derive(predicted)
+    return outputs
 
 
 class StudentGraph(nn.Module):
@@ -58,29 +66,28 @@ class StudentGraph(nn.Module):
     def __init__(self, spec: StudentSpec, stored: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.spec = spec
-        self._names = {
-            name: name.replace(".", "/") for name in stored
-        }  # a buffer's name holds no dot
+        # a buffer's name holds no dot
+        self._buffers_of = {name: name.replace(".", "/") for name in stored}
         for name, tensor in stored.items():
-            self.register_buffer(self._names[name], tensor)
+            self.register_buffer(self._buffers_of[name], tensor)
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Raw inputs (B, *input_shape) to every output by name, each (B, G)."""
-        params = decode({name: self.get_buffer(buffer) for name, buffer in self._names.items()})
-        raw = FAMILIES[self.spec.family].forward(params, self.spec.normalization(inputs))
+        stored = {name: self.get_buffer(buffer) for name, buffer in self._buffers_of.items()}
+        family = FAMILIES[self.spec.family]
+        raw = family.forward(decode(stored), self.spec.normalization(inputs))
         return _complete(self.spec, expectations(self.spec, raw))
 
 
-def traced(spec: StudentSpec, stored: Mapping[str, Tensor]) -> ExportedProgram:
-    """The graph for batches of any size, without the paths and source lines that tracing leaves in
-    it.
-    """
+def trace(spec: StudentSpec, stored: Mapping[str, Tensor]) -> ExportedProgram:
+    """The graph for batches of any size, without the paths and source lines of tracing."""
     graph = StudentGraph(spec, stored).eval()
     example = torch.zeros((2, *spec.input_shape))
     with torch.no_grad():
         program = torch.export.export(
             graph, (example,), dynamic_shapes={INPUT: {0: Dim("batch")}}, strict=False
         )
+
     for node in program.graph.nodes:
         for key in _DEBUGGING:
             node.meta.pop(key, None)

@@ -1,5 +1,6 @@
-"""Export as ``student.onnx`` for ONNX runtimes: one input ``inputs``, one output for each name,
-batch axis ``batch``.
+"""Export as ``student.onnx`` for ONNX runtimes.
+
+The graph has one input, ``inputs``, one output for each name, and the batch axis ``batch``.
 
 Nothing is folded on the way: an optimizer would multiply int8 weights out to float32 and quadruple
 the file. Runtimes fold when they load it. Notes of the exporter (source lines, paths) are left out.
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from gped_nas.distill.student import StudentSpec
 from gped_nas.errors import EnvironmentProblem
-from gped_nas.export.graph import INPUT, output_names, traced
+from gped_nas.export.graph import INPUT, output_names, trace
 from gped_nas.export.parity import Predict
 
 BATCH = "batch"
@@ -32,7 +33,7 @@ def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
     _require("onnx", "onnxscript", "onnxruntime")
     with _quiet():
         program = torch.onnx.export(
-            traced(spec, stored),
+            trace(spec, stored),
             dynamo=True,
             optimize=False,
             verbose=False,
@@ -41,6 +42,7 @@ def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
             external_data=False,
         )
     assert program is not None, "the dynamo exporter returns its program"
+
     model = program.model_proto
     _strip(model)
     data: bytes = model.SerializeToString(deterministic=True)
@@ -55,6 +57,7 @@ def _strip(model: Any) -> None:
         if hasattr(part, "metadata_props"):
             del part.metadata_props[:]
         part.doc_string = ""
+
     for value in (*graph.input, *graph.output):
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
@@ -68,18 +71,23 @@ def onnx_predict(data: bytes) -> Predict:
     names = [output.name for output in session.get_outputs()]
 
     def predict(x: Tensor) -> dict[str, Tensor]:
-        found = session.run(names, {INPUT: x.numpy()})
-        return {name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}
+        arrays = session.run(names, {INPUT: x.numpy()})
+        return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
 
     return predict
 
 
 def _require(*names: str) -> Any:
-    """The last of the modules named."""
+    """Import all the modules and return the last one.
+
+    Raises:
+        EnvironmentProblem: one of them is not installed.
+    """
     import importlib
 
     try:
-        return [importlib.import_module(name) for name in names][-1]
+        modules = [importlib.import_module(name) for name in names]
+        return modules[-1]
     except ImportError as error:
         raise EnvironmentProblem(
             f"--to onnx: {error.name} is not installed; run `pip install 'gped-nas[onnx]'`"

@@ -1,5 +1,6 @@
-"""How far an exported student is from the live one: both are asked about the same inputs, in
-batches of several sizes.
+"""How far an exported student is from the live one.
+
+Both are asked about the same inputs, in batches of several sizes.
 
 A difference counts relative to the largest value of its output where that is above 1
 (concentrations of a Dirichlet run into the millions), and as it is where not: for probabilities and
@@ -26,11 +27,10 @@ Predict = Callable[[Tensor], dict[str, Tensor]]
 
 
 def probe(student: Student) -> Tensor:
-    """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, the same ones each
-    time.
-    """
-    shape, scale = student.spec.input_shape, student.spec.normalization
-    noise = torch.randn((NUM_INPUTS, *shape), generator=rng.generator(0, "export", "probe"))
+    """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, always the same."""
+    generator = rng.generator(0, "export", "probe")
+    noise = torch.randn((NUM_INPUTS, *student.spec.input_shape), generator=generator)
+    scale = student.spec.normalization
     return noise * scale.std + scale.mean
 
 
@@ -55,20 +55,23 @@ def check_parity(
     names = output_names(student.spec)
     differences = dict.fromkeys(names, 0.0)
     for x in probe(student).split(BATCH_SIZES):  # type: ignore[no-untyped-call]
-        expected, found = predict_all(student, x), predict(x)
-        if set(found) != set(names):
+        expected = predict_all(student, x)
+        exported = predict(x)
+        if set(exported) != set(names):
             raise GateError(
-                f"{what}: gives {sorted(found)}, expected {sorted(names)}; it was not written"
+                f"{what}: gives {sorted(exported)}, expected {sorted(names)}; it was not written"
             )
         for name in names:
-            differences[name] = max(differences[name], _difference(found[name], expected[name]))
+            difference = _difference(exported[name], expected[name])
+            differences[name] = max(differences[name], difference)
+
     worst = max(names, key=lambda name: differences[name])
     if not differences[worst] <= tolerance:
         raise GateError(
             f"{what}: '{worst}' differs from the live student by {differences[worst]:.3g} on "
-            f"{NUM_INPUTS} inputs, "
-            f"expected at most {tolerance:g}; it was not written"
+            f"{NUM_INPUTS} inputs, expected at most {tolerance:g}; it was not written"
         )
+
     return {
         "inputs": NUM_INPUTS,
         "batch_sizes": list(BATCH_SIZES),
@@ -77,8 +80,10 @@ def check_parity(
     }
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
+def _difference(exported: Tensor, expected: Tensor) -> float:
     """The largest one; infinite where shapes differ or either is not finite."""
-    if found.shape != expected.shape or not (found.isfinite().all() and expected.isfinite().all()):
+    if exported.shape != expected.shape:
         return float("inf")
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1))
+    if not (exported.isfinite().all() and expected.isfinite().all()):
+        return float("inf")
+    return float((exported - expected).abs().max() / expected.abs().max().clamp_min(1))

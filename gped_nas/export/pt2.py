@@ -1,5 +1,6 @@
-"""Export as ``student.pt2``: what ``torch.export.load`` reads. ``module()`` of it takes raw inputs
-to a dictionary.
+"""Export as ``student.pt2``, which ``torch.export.load`` reads.
+
+``module()`` of what it loads takes raw inputs to a dictionary.
 """
 
 import io
@@ -9,13 +10,13 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from gped_nas.distill.student import StudentSpec
-from gped_nas.export.graph import traced
+from gped_nas.export.graph import trace
 from gped_nas.export.parity import Predict
 
 
 def pt2_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
     """The file of a student with these stored tensors."""
-    program = traced(spec, stored)
+    program = trace(spec, stored)
     program.example_inputs = None  # the only part of the file that would be pickled
     buffer = io.BytesIO()
     torch.export.save(program, buffer)

@@ -1,6 +1,4 @@
-"""Export as ``weights.safetensors``: the bytes of the study's own file, read with ``spec.json``
-beside it.
-"""
+"""Export as ``weights.safetensors``: the study's own bytes, read with ``spec.json`` beside them."""
 
 import safetensors.torch
 

@@ -1,5 +1,6 @@
-"""Untrusted texts as they may stand in Markdown: names of studies, spaces, data sets and classes
-are users' own.
+"""Untrusted texts as they may stand in Markdown.
+
+Names of studies, spaces, data sets and classes are users' own.
 """
 
 import unicodedata
@@ -13,13 +14,14 @@ _BIDIRECTIONAL = frozenset(
 
 
 def visible(text: str) -> str:
-    """A text on one line, at most ``LIMIT`` characters, what would reorder or hide its neighbors
-    spelled out.
+    """A text on one line of at most ``LIMIT`` characters, with nothing hidden in it.
 
-    Marks that turn the direction of writing and control characters become ``<U+202E>``.
+    Marks that turn the direction of writing and control characters become ``<U+202E>``: they would
+    reorder or hide their neighbors.
     """
     line = " ".join(text.split())
-    line = line if len(line) <= LIMIT else f"{line[:LIMIT]}…"
+    if len(line) > LIMIT:
+        line = f"{line[:LIMIT]}…"
     return spelled_out(line)
 
 
