@@ -23,7 +23,7 @@ INPUT_SHAPE = (4,)
 
 
 def gaussian(num: int, *, precision: float, start: float = 0.0) -> Problem:
-    """``num`` independent N(0, 1 / precision) posteriors as one tensor: no data, the prior alone."""
+    """``num`` independent N(0, 1 / precision) posteriors as one tensor: the prior alone."""
 
     def log_prior(params: Params) -> Tensor:
         return -0.5 * precision * params["theta"].square().sum()
@@ -49,11 +49,13 @@ def with_bare_prior(problem: Problem) -> Problem:
 
 
 def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> tuple[Problem, Tensor, Tensor]:
-    """Linear regression with normal noise and prior: the problem, its posterior's mean (W,) and
-    precision (W, W).
+    """Linear regression with normal noise and prior.
+
+    Returns:
+        The problem, and its posterior's mean (W,) and precision (W, W).
     """
-    known = conjugate.regression(noise_std=noise_std, precision=precision)
-    return known.problem, known.mean_W, known.precision_WW
+    conjugate_case = conjugate.regression(noise_std=noise_std, precision=precision)
+    return conjugate_case.problem, conjugate_case.mean_W, conjugate_case.precision_WW
 
 
 def sgld_config(*, burn_in: int = 6, thinning: int = 2, chains: int = 2) -> SgldConfig:
@@ -87,12 +89,10 @@ class Chains:
     """``run_chain`` of a stream build, counting the steps that were asked for."""
 
     def __init__(self, *, seed: int = 0, chains: int = 2) -> None:
-        self.problem, self.cfg, self.seed, self.num_steps = (
-            classifier(),
-            sgld_config(chains=chains),
-            seed,
-            0,
-        )
+        self.problem = classifier()
+        self.cfg = sgld_config(chains=chains)
+        self.seed = seed
+        self.num_steps = 0
 
     def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
         generator = rng.generator(self.seed, "posterior", chain)
@@ -102,9 +102,7 @@ class Chains:
 
 
 def predict(theta_W: Tensor) -> Tensor:
-    """Log-probabilities (24, 3) of the teacher with flat parameters at the inputs of
-    ``classifier``.
-    """
+    """Log-probabilities (24, 3) of the teacher with flat parameters at ``classifier``'s inputs."""
     from gped_nas.posterior.base import unflatten
 
     problem = classifier()
@@ -114,9 +112,8 @@ def predict(theta_W: Tensor) -> Tensor:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder by its relative name."""
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 METHOD_SETTINGS: dict[str, dict[str, object]] = {
@@ -133,9 +130,7 @@ GENOTYPES: dict[str, list[Genotype]] = {
 INPUT_SHAPES: dict[str, list[tuple[int, ...]]] = {
     name: list(family.example_inputs) for name, family in FAMILIES.items()
 }
-"""Shapes of inputs that every genotype of a family can read; the first one is that of
-``classifier``.
-"""
+"""Shapes of inputs that every genotype of a family can read, that of ``classifier`` first."""
 
 FAMILY_CASES = [
     (genotype, shape)

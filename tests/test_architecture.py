@@ -1,5 +1,7 @@
-"""What no single test sees: nothing is unpickled or evaluated, no global draw, full registries,
-documented names.
+"""What no test of one module sees.
+
+Nothing is unpickled or evaluated, nothing is drawn globally, registries are full, and public names
+are documented.
 """
 
 import ast
@@ -25,6 +27,7 @@ FORBIDDEN_CALLS = {
     "yaml.unsafe_load",
 }
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+ARRAY_READERS = {"np.load", "numpy.load", "np.lib.format.read_array", "npy_format.read_array"}
 SAFE_NUMPY_DRAWS = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox", "get_state"}
 GLOBAL_TORCH_DRAWS = {
     "torch.manual_seed",
@@ -44,30 +47,38 @@ def _dotted(node: ast.expr) -> str:
 def _offences(source: str) -> Iterator[str]:
     """What must not be in the package, as ``line: what``."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = (
-                [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-            )
-            if any(name.split(".")[0] in FORBIDDEN_MODULES for name in names):
-                yield f"{node.lineno}: imports {names}"
-        if not isinstance(node, ast.Call):
-            continue
-        name, keywords = _dotted(node.func), {k.arg: k.value for k in node.keywords}
-        if name in FORBIDDEN_CALLS | GLOBAL_TORCH_DRAWS:
-            yield f"{node.lineno}: {name}"
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
-            yield f"{node.lineno}: .cuda("
-        if name in ("np.load", "numpy.load", "np.lib.format.read_array", "npy_format.read_array"):
-            allowed = keywords.get("allow_pickle")
-            if not (isinstance(allowed, ast.Constant) and allowed.value is False):
-                yield f"{node.lineno}: {name} without allow_pickle=False"
-        if "yaml.load" == name and "Loader" not in keywords:
-            yield f"{node.lineno}: yaml.load without a loader"
-        head, _, draw = name.rpartition(".")
-        if head in ("np.random", "numpy.random") and draw not in SAFE_NUMPY_DRAWS:
-            yield f"{node.lineno}: {name} draws from a global generator"
+        if isinstance(node, ast.Import):
+            yield from _import_offences(node.lineno, [alias.name for alias in node.names])
+        elif isinstance(node, ast.ImportFrom):
+            yield from _import_offences(node.lineno, [node.module or ""])
+        elif isinstance(node, ast.Call):
+            yield from _call_offences(node)
+
+
+def _import_offences(line: int, names: list[str]) -> Iterator[str]:
+    if any(name.split(".")[0] in FORBIDDEN_MODULES for name in names):
+        yield f"{line}: imports {names}"
+
+
+def _call_offences(node: ast.Call) -> Iterator[str]:
+    name = _dotted(node.func)
+    keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+
+    if name in FORBIDDEN_CALLS | GLOBAL_TORCH_DRAWS:
+        yield f"{node.lineno}: {name}"
+    if isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
+        yield f"{node.lineno}: .cuda("
+
+    if name in ARRAY_READERS:
+        allowed = keywords.get("allow_pickle")
+        if not (isinstance(allowed, ast.Constant) and allowed.value is False):
+            yield f"{node.lineno}: {name} without allow_pickle=False"
+    if name == "yaml.load" and "Loader" not in keywords:
+        yield f"{node.lineno}: yaml.load without a loader"
+
+    head, _, draw = name.rpartition(".")
+    if head in ("np.random", "numpy.random") and draw not in SAFE_NUMPY_DRAWS:
+        yield f"{node.lineno}: {name} draws from a global generator"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -96,12 +107,12 @@ def test_the_search_for_offences_finds_them(source: str) -> None:
 
 def all_registries() -> list[Registry[object]]:
     """Every registry of the package, by what it holds."""
-    found = {}
+    registries = {}
     for module in pkgutil.walk_packages(gped_nas.__path__, "gped_nas."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Registry):
-                found[id(value)] = value
-    return sorted(found.values(), key=lambda registry: registry.kind)
+                registries[id(value)] = value  # modules import one another's registries
+    return sorted(registries.values(), key=lambda registry: registry.kind)
 
 
 def test_every_registry_holds_something() -> None:
@@ -109,8 +120,10 @@ def test_every_registry_holds_something() -> None:
     kinds = [registry.kind for registry in registries]
     assert len(set(kinds)) == len(kinds)
     assert {"dataset", "family", "method", "metric", "policy", "target"} <= set(kinds)
+
     for registry in registries:
-        assert len(registry) >= 1 and all(name in registry for name in registry), registry.kind
+        assert len(registry) >= 1, registry.kind
+        assert all(name in registry for name in registry), registry.kind
         assert "no such thing" not in registry
 
 
@@ -119,11 +132,9 @@ def test_every_public_name_is_documented(path: Path) -> None:
     tree = ast.parse(path.read_text())
     if tree.body:
         assert ast.get_docstring(tree), f"{path}: the module"
-    public = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    ]
+
+    definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    public = [node for node in definitions if not node.name.startswith("_")]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 
 
@@ -132,5 +143,5 @@ def test_exported_functions_do_not_bear_the_name_of_a_submodule() -> None:
     for module in pkgutil.walk_packages(gped_nas.__path__, "gped_nas."):
         if module.ispkg:
             package = importlib.import_module(module.name)
-            below = {found.name for found in pkgutil.iter_modules(package.__path__)}
-            assert not below & set(getattr(package, "__all__", ())), module.name
+            submodules = {submodule.name for submodule in pkgutil.iter_modules(package.__path__)}
+            assert not submodules & set(getattr(package, "__all__", ())), module.name

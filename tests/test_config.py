@@ -1,3 +1,5 @@
+"""Texts and mappings that become settings, and every mistake in them as one message."""
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,9 +100,11 @@ class TestYaml:
     def test_files(self, tmp_path):
         (tmp_path / "a.yaml").write_text("a: 1\n")
         assert read_yaml(tmp_path / "a.yaml") == {"a": 1}
+
         (tmp_path / "b.yaml").write_bytes(b"a: \xff\xfe")
         with pytest.raises(ConfigError, match="not a UTF-8 text file"):
             read_yaml(tmp_path / "b.yaml")
+
         for path in (tmp_path / "absent.yaml", tmp_path):
             with pytest.raises(ConfigError, match="no such file"):
                 read_yaml(path)

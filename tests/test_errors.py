@@ -1,3 +1,5 @@
+"""Exit codes, parents and messages of the errors that a user can meet."""
+
 import pickle
 
 import pytest
@@ -5,7 +7,11 @@ import pytest
 from gped_nas import errors
 from gped_nas.errors import GpedError, Interrupted, RegistryError, exit_code, nearest
 
-CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, GpedError)]
+CLASSES = [
+    value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, GpedError)
+]
 
 
 @pytest.mark.parametrize(

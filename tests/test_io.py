@@ -1,3 +1,6 @@
+"""Files that are written whole or not at all, and refused when they are not what was written."""
+
+import itertools
 import os
 import signal
 import subprocess
@@ -12,8 +15,8 @@ from gped_nas import io
 from gped_nas.errors import EnvironmentProblem, StreamError
 
 
-def left_in(folder):
-    return sorted(p.name for p in folder.iterdir())
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 class TestWriting:
@@ -34,11 +37,12 @@ class TestWriting:
             raise error
 
         monkeypatch.setattr(io.os, "fsync", fails)
-        wanted = EnvironmentProblem if isinstance(error, OSError) else KeyboardInterrupt
+        expected = EnvironmentProblem if isinstance(error, OSError) else KeyboardInterrupt
         for name in ("a", "b"):
-            with pytest.raises(wanted):
+            with pytest.raises(expected):
                 io.write_text(tmp_path / name, "new")
-        assert left_in(tmp_path) == ["a"]
+
+        assert names_in(tmp_path) == ["a"]
         assert (tmp_path / "a").read_text() == "old"
 
     def test_a_rename_that_fails_leaves_the_old_file_and_no_other(self, tmp_path, monkeypatch):
@@ -50,24 +54,25 @@ class TestWriting:
         monkeypatch.setattr(io.os, "replace", fails)
         with pytest.raises(EnvironmentProblem, match=r"a\.npy: cannot write: Permission denied"):
             io.write_array(tmp_path / "a.npy", np.ones(3, "<f4"))
-        assert left_in(tmp_path) == ["a.npy"]
+        assert names_in(tmp_path) == ["a.npy"]
         assert not np.load(tmp_path / "a.npy").any()
 
     def test_numbers_json_has_no_word_for_are_refused(self, tmp_path):
         for value in (float("nan"), float("inf")):
             with pytest.raises(ValueError, match="JSON compliant"):
                 io.write_json(tmp_path / "a", {"x": value})
-        assert left_in(tmp_path) == []
+        assert names_in(tmp_path) == []
 
     def test_below_a_plain_file_is_one_message(self, tmp_path):
-        (tmp_path / "file").write_text("")
+        file = tmp_path / "file"
+        file.write_text("")
         with pytest.raises(EnvironmentProblem, match="cannot write"):
-            io.write_text(tmp_path / "file" / "a", "x")
+            io.write_text(file / "a", "x")
         with pytest.raises(EnvironmentProblem, match="cannot create the directory"):
-            io.make_dir(tmp_path / "file" / "folder")
+            io.make_dir(file / "folder")
         with (
             pytest.raises(EnvironmentProblem, match="cannot lock"),
-            io.lock(tmp_path / "file" / "l", wait=False),
+            io.lock(file / "l", wait=False),
         ):
             pass
 
@@ -96,14 +101,16 @@ ARRAYS = [
 def test_an_array_comes_back_and_its_digest_is_the_files(tmp_path, array):
     digest = io.write_array(tmp_path / "a.npy", array)
     assert digest == io.sha256_file(tmp_path / "a.npy")
-    found = io.map_array(tmp_path / "a.npy", dtype=array.dtype.str, shape=array.shape)
-    np.testing.assert_array_equal(found, array)
-    assert found.dtype == array.dtype
+
+    mapped = io.map_array(tmp_path / "a.npy", dtype=array.dtype.str, shape=array.shape)
+    np.testing.assert_array_equal(mapped, array)
+    assert mapped.dtype == array.dtype
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), array)  # and numpy reads it too
 
 
 class TestMapping:
     def refused(self, path, message=None, *, dtype="<f4", shape=(2, 3)):
+        """Check that mapping a file is refused by a message that names it."""
         with pytest.raises(StreamError, match=message) as caught:
             io.map_array(path, dtype=dtype, shape=shape)
         assert str(path) in str(caught.value)
@@ -139,9 +146,11 @@ class TestMapping:
     def test_shapes_no_array_has(self, tmp_path, shape):
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         size = 4 * int(np.prod(shape, dtype=object))
+        if not 0 <= size < 100:
+            size = 24
         with (tmp_path / "a.npy").open("wb") as file:
             npy_format.write_array_header_1_0(file, header)
-            file.write(b"\0" * (size if 0 <= size < 100 else 24))
+            file.write(b"\0" * size)
         self.refused(tmp_path / "a.npy", shape=shape)
         self.refused(tmp_path / "a.npy")
 
@@ -149,32 +158,28 @@ class TestMapping:
         path = tmp_path / "a.npy"
         io.write_array(path, np.arange(6, dtype="<f4").reshape(2, 3))
         whole = path.read_bytes()
-        for i in range(len(whole) - 24):
-            for value in b"\x00\n('{0\xff":
-                damaged = bytearray(whole)
-                damaged[i] = value
-                path.write_bytes(damaged)
-                try:
-                    found = io.map_array(path, dtype="<f4", shape=(2, 3))
-                except StreamError as error:
-                    assert str(path) in str(error)
-                else:  # a header that says the same in other words
-                    np.testing.assert_array_equal(found, np.arange(6).reshape(2, 3))
+        num_header_bytes = len(whole) - 24
+
+        for i, value in itertools.product(range(num_header_bytes), b"\x00\n('{0\xff"):
+            damaged = bytearray(whole)
+            damaged[i] = value
+            path.write_bytes(damaged)
+            try:
+                mapped = io.map_array(path, dtype="<f4", shape=(2, 3))
+            except StreamError as error:
+                assert str(path) in str(error)
+            else:  # a header that says the same in other words
+                np.testing.assert_array_equal(mapped, np.arange(6).reshape(2, 3))
 
     def test_truncated_extended_and_missing(self, tmp_path):
         path = tmp_path / "a.npy"
         io.write_array(path, np.ones((2, 3), "<f4"))
         whole = path.read_bytes()
-        for content in (
-            whole[:-1],
-            whole + b"\0",
-            whole[:7],
-            b"",
-            b"PK\x03\x04" + whole[4:],
-            b"\x80\x04pickle",
-        ):
+        another_kind = (b"", b"PK\x03\x04" + whole[4:], b"\x80\x04pickle")
+        for content in (whole[:-1], whole + b"\0", whole[:7], *another_kind):
             path.write_bytes(content)
             self.refused(path)
+
         path.unlink()
         self.refused(path, "missing")
         path.mkdir()
@@ -190,10 +195,9 @@ class TestMapping:
     )
     @pytest.mark.parametrize("dtype", ["<f2", "<f8", "|u1"])
     def test_our_header_is_numpys(self, tmp_path, dtype, shape):
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
         with (tmp_path / "a.npy").open("wb") as file:
-            npy_format.write_array_header_1_0(
-                file, {"descr": dtype, "fortran_order": False, "shape": shape}
-            )
+            npy_format.write_array_header_1_0(file, header)
         assert (tmp_path / "a.npy").read_bytes() == io.npy_header(dtype, shape)
 
     def test_other_versions_of_npy(self, tmp_path):
@@ -221,9 +225,8 @@ class TestJson:
 
     def test_canonical_text_is_pinned(self):
         assert io.canonical_json({"b": (1, 2), "a": "\u00e9"}) == '{"a":"\\u00e9","b":[1,2]}'
-        assert (
-            io.sha256_text("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        )
+        of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        assert io.sha256_text("") == of_nothing
 
 
 def test_digest_of_arrays_covers_dtype_shape_order_and_bytes():
@@ -279,6 +282,7 @@ class TestLock:
                 io.lock(path, wait=False),
             ):
                 pass
+
             holder.send_signal(signal.SIGKILL)
             began = time.monotonic()
             with io.lock(path, wait=True):

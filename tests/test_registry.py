@@ -64,8 +64,8 @@ def test_registering_gives_back_what_was_registered():
 
 def test_built_in_components_are_there_without_importing_them():
     code = "from gped_nas.posterior.base import METHODS; print(','.join(METHODS))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(found.stdout.strip().split(",")) >= {"sgld", "map", "import"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.strip().split(",")) >= {"sgld", "map", "import"}
     assert "mlp" in FAMILIES
     assert "digits" in DATASETS
     assert METHODS["sgld"].config.__name__ == "SgldConfig"
@@ -84,7 +84,9 @@ class Entry:
     """An entry point, as far as the registry reads it."""
 
     def __init__(self, name, load):
-        self.name, self.value, self._load = name, f"package_{name}.gped", load
+        self.name = name
+        self.value = f"package_{name}.gped"
+        self._load = load
 
     def load(self):
         self._load()
@@ -96,10 +98,11 @@ def plugins(monkeypatch):
     monkeypatch.setattr(module, "_REGISTRIES", [])
 
     def install(*entries):
+        def entry_points(group):
+            return entries if group == "gped_nas.plugins" else ()
+
         monkeypatch.setattr(module, "_PLUGINS", module._Plugins())
-        monkeypatch.setattr(
-            module, "entry_points", lambda group: entries if group == "gped_nas.plugins" else ()
-        )
+        monkeypatch.setattr(module, "entry_points", entry_points)
 
     return install
 
@@ -193,6 +196,7 @@ def test_a_name_in_a_file_is_looked_up_with_its_place():
     registry = empty()
     assert registry.find("red", "f: color") == "RED"
     assert registry.named({"color": "red"}, "color", "f") == "RED"
+
     with pytest.raises(
         RegistryError, match="^f: color: unknown color 'gren'; did you mean 'green'"
     ):

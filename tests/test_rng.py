@@ -1,3 +1,5 @@
+"""Seeds and generators by name: pinned, distinct, and the same in every process."""
+
 import subprocess
 import sys
 
@@ -25,37 +27,31 @@ def test_first_draw_is_pinned():
 @settings(deadline=None, derandomize=True, max_examples=200, database=None)
 @given(a=PATH, b=PATH, root=st.integers(0, 2**40))
 def test_consumers_differ_exactly_when_their_paths_do(a, b, root):
-    assert (rng.seed(root, *a) == rng.seed(root, *b)) == (
-        [(type(v), v) for v in a] == [(type(v), v) for v in b]
-    )
+    typed_a = [(type(part), part) for part in a]
+    typed_b = [(type(part), part) for part in b]
+    assert (rng.seed(root, *a) == rng.seed(root, *b)) == (typed_a == typed_b)
     assert 0 <= rng.seed(root, *a) < 2**63
 
 
 def test_neither_order_nor_number_of_consumers_matters():
-    first = [torch.rand(2, generator=rng.generator(3, "chain", i)).tolist() for i in range(4)]
-    last = [
-        torch.rand(2, generator=rng.generator(3, "chain", i)).tolist() for i in reversed(range(9))
-    ][::-1]
-    assert last[:4] == first
-    assert len({tuple(draw) for draw in last}) == 9
+    def draw(i):
+        return torch.rand(2, generator=rng.generator(3, "chain", i)).tolist()
+
+    forwards = [draw(i) for i in range(4)]
+    backwards = {i: draw(i) for i in reversed(range(9))}
+    assert [backwards[i] for i in range(4)] == forwards
+    assert len({tuple(numbers) for numbers in backwards.values()}) == 9
 
 
 def test_the_path_is_not_the_text_it_reads_as():
-    assert (
-        len(
-            {
-                rng.seed(0, "1"),
-                rng.seed(0, 1),
-                rng.seed(0, "1", "2"),
-                rng.seed(0, "12"),
-                rng.seed(0, "1,2"),
-            }
-        )
-        == 5
-    )
+    paths = [("1",), (1,), ("1", "2"), ("12",), ("1,2",)]
+    assert len({rng.seed(0, *path) for path in paths}) == 5
 
 
 def test_another_process_has_the_same_seeds_and_needs_no_torch():
-    code = "import sys; from gped_nas import rng; print(rng.seed(5, 'a')); assert 'torch' not in sys.modules"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(found.stdout) == rng.seed(5, "a")
+    code = (
+        "import sys; from gped_nas import rng; print(rng.seed(5, 'a')); "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == rng.seed(5, "a")

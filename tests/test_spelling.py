@@ -96,12 +96,13 @@ def test_a_plug_in_that_calls_a_setting_so_keeps_it() -> None:
 def test_streams_are_named_as_they_were() -> None:
     """A key's digest covers the old name, whichever name its method's settings came under."""
     settings = {"name": "deep_ensemble", "regularizer": "anchor"}
-    keys = [
-        StreamKey("d", (2,), 1, {"family": "mlp", "depth": 0}, {"name": "gaussian"}, method, 0)
-        for method in (settings, as_digested(settings))
-    ]
-    assert keys[0].digest == keys[1].digest
-    assert keys[0].to_json()["method"]["regulariser"] == "anchor"
+
+    def key(method: dict[str, object]) -> StreamKey:
+        genotype = {"family": "mlp", "depth": 0}
+        return StreamKey("d", (2,), 1, genotype, {"name": "gaussian"}, method, 0)
+
+    assert key(settings).digest == key(as_digested(settings)).digest
+    assert key(settings).to_json()["method"]["regulariser"] == "anchor"
 
 
 def test_a_patch_lies_where_it_lay_before_a_part_had_another_name() -> None:
@@ -113,9 +114,9 @@ def test_a_patch_lies_where_it_lay_before_a_part_had_another_name() -> None:
 
 def test_a_record_of_before_is_read_under_the_names_of_today() -> None:
     record = TrialRecord(0, "complete", {}, extra={"recipe": {"optimiser": "sgd"}, "seed": 1})
-    found = TrialRecord.loads(record.dumps())
-    assert found.extra == {"recipe": {"optimizer": "sgd"}, "seed": 1}
-    assert found == replace(record, extra=found.extra)
+    read = TrialRecord.loads(record.dumps())
+    assert read.extra == {"recipe": {"optimizer": "sgd"}, "seed": 1}
+    assert read == replace(record, extra=read.extra)
 
 
 def test_names_are_changed_at_every_depth_and_back() -> None:
