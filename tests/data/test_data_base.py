@@ -16,7 +16,7 @@ def _numbered(total: int, first: int = 0) -> Split:
     return split_of(numbers[:, None], numbers % 2)
 
 
-def _built(total: int = 40, **changes: object) -> Dataset:
+def _build(source: Split, **changes: object) -> Dataset:
     arguments: dict[str, object] = {
         "class_names": ("even", "odd"),
         "test": 0.2,
@@ -24,7 +24,11 @@ def _built(total: int = 40, **changes: object) -> Dataset:
         "seed": 0,
         "where": "here",
     }
-    return build("numbers", _numbered(total), **(arguments | changes))  # type: ignore[arg-type]
+    return build("numbers", source, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def _built(total: int = 40, **changes: object) -> Dataset:
+    return _build(_numbered(total), **changes)
 
 
 def _members(split: Split) -> set[int]:
@@ -43,17 +47,17 @@ def test_larger_fraction_contains_the_smaller_as_prefix(
     source = _numbered(total)
     if not all(0 < round(total * fraction) < total for fraction in fractions):
         return
-    (small, small_rest), (large, large_rest) = (
-        carve(source, fraction, seed=seed, part="validation", where="here")
-        for fraction in fractions
-    )
+
+    low, high = fractions
+    small, small_rest = carve(source, low, seed=seed, part="validation", where="here")
+    large, large_rest = carve(source, high, seed=seed, part="validation", where="here")
     assert torch.equal(large.x[: len(small)], small.x)
     assert _members(large_rest) <= _members(small_rest)
+
     assert sorted(_members(small) | _members(small_rest)) == list(range(total))
     assert len(small) + len(small_rest) == total
-    assert torch.equal(small.y, small.x[:, 0] % 2) and torch.equal(
-        small_rest.y, small_rest.x[:, 0] % 2
-    )
+    for split in (small, small_rest):
+        assert torch.equal(split.y, split.x[:, 0] % 2)
 
 
 def test_parts_are_disjoint_and_complete() -> None:
@@ -86,10 +90,9 @@ def test_split_is_told_with_sizes() -> None:
 
 
 def test_distillation_is_train_followed_by_unlabeled_inputs() -> None:
-    dataset = _built(unlabeled=torch.tensor([[500], [501]]))
-    assert torch.equal(
-        dataset.raw("distillation"), torch.cat([dataset.train.x, torch.tensor([[500], [501]])])
-    )
+    pool = torch.tensor([[500], [501]])
+    dataset = _built(unlabeled=pool)
+    assert torch.equal(dataset.raw("distillation"), torch.cat([dataset.train.x, pool]))
     assert torch.equal(_built().raw("distillation"), _built().train.x)
 
 
@@ -112,19 +115,12 @@ def test_digest_changes_with_the_split(changes: dict[str, object]) -> None:
 @pytest.mark.parametrize("part", ["train", "test", "pool"])
 def test_digest_changes_with_one_byte(part: str) -> None:
     def digest(changed: bool) -> str:
-        train, test = _numbered(20), _numbered(6)
+        train = _numbered(20)
+        test = _numbered(6)
         pool = torch.arange(5)[:, None]
-        {"train": train.x, "test": test.x, "pool": pool}[part][3] ^= int(changed)
-        return build(
-            "n",
-            train,
-            class_names=("a", "b"),
-            test=test,
-            validation=0.2,
-            seed=0,
-            where="here",
-            unlabeled=pool,
-        ).digest
+        inputs = {"train": train.x, "test": test.x, "pool": pool}[part]
+        inputs[3] ^= int(changed)
+        return _build(train, test=test, unlabeled=pool).digest
 
     assert digest(True) != digest(False)
 
@@ -135,17 +131,7 @@ def test_digest_changes_with_one_label() -> None:
     digests = set()
     for label in (0, 1):
         y[4] = label
-        digests.add(
-            build(
-                "n",
-                split_of(x, y),
-                class_names=("a", "b"),
-                test=0.2,
-                validation=0.2,
-                seed=0,
-                where="here",
-            ).digest
-        )
+        digests.add(_build(split_of(x, y)).digest)
     assert len(digests) == 2
 
 
@@ -159,18 +145,10 @@ def test_normalization_is_fitted_on_train_only() -> None:
 
 
 def test_normalization_over_several_chunks_is_exact() -> None:
-    # 10 000 examples of 0 and 1 in turn, shuffled by carving: the variance of a fair bit p is p (1
-    # - p).
+    # 10 000 examples of 0 and 1 in turn, shuffled by carving: a bit that is 1 with probability p
+    # has variance p (1 - p)
     bits = (np.arange(10_000) % 2).astype(np.uint8)
-    dataset = build(
-        "bits",
-        split_of(bits[:, None], bits),
-        class_names=("0", "1"),
-        test=0.05,
-        validation=0.05,
-        seed=0,
-        where="",
-    )
+    dataset = _build(split_of(bits[:, None], bits), test=0.05, validation=0.05)
     p = float(dataset.train.y.double().mean())
     assert dataset.normalization.mean == pytest.approx(p, rel=1e-12)
     assert dataset.normalization.std == pytest.approx((p * (1 - p)) ** 0.5, rel=1e-12)
@@ -179,29 +157,13 @@ def test_normalization_over_several_chunks_is_exact() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
 def test_constant_inputs_become_zero(value: float) -> None:
     x = np.full((20, 3), value)
-    dataset = build(
-        "flat",
-        split_of(x, np.arange(20) % 2),
-        class_names=("a", "b"),
-        test=0.2,
-        validation=0.2,
-        seed=0,
-        where="",
-    )
+    dataset = _build(split_of(x, np.arange(20) % 2))
     assert float(dataset.inputs("train").abs().max()) < 1e-3
 
 
 def test_small_units_are_scaled_up() -> None:
     x = np.random.default_rng(0).normal(size=(200, 3)) * 1e-9
-    dataset = build(
-        "nano",
-        split_of(x, np.arange(200) % 2),
-        class_names=("a", "b"),
-        test=0.2,
-        validation=0.2,
-        seed=0,
-        where="",
-    )
+    dataset = _build(split_of(x, np.arange(200) % 2))
     assert float(dataset.inputs("train").std(unbiased=False)) == pytest.approx(1, abs=1e-5)
 
 
@@ -217,7 +179,7 @@ def test_small_units_are_scaled_up() -> None:
 def test_wrong_labels_are_refused(labels: list[int], message: str) -> None:
     source = Split(torch.zeros(10, 2), torch.tensor(labels))
     with pytest.raises(DataError, match=message):
-        build("n", source, class_names=("a", "b"), test=0.2, validation=0.2, seed=0, where="here")
+        _build(source)
 
 
 def test_label_of_the_test_part_out_of_range_is_refused() -> None:
@@ -249,23 +211,16 @@ def test_digits_have_the_documented_shape_and_sizes() -> None:
 
 
 def test_loading_draws_from_no_global_generator() -> None:
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()
     load({"name": "digits", "seed": 5})
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
 
 
 def test_every_dataset_has_a_name_to_be_found_by() -> None:
-    assert {
-        "digits",
-        "npz",
-        "mnist",
-        "fashion_mnist",
-        "kmnist",
-        "cifar10",
-        "cifar100",
-        "svhn",
-    } <= set(DATASETS)
+    of_torchvision = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"}
+    assert {"digits", "npz", *of_torchvision} <= set(DATASETS)
 
 
 @pytest.mark.parametrize(

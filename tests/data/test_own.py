@@ -53,13 +53,16 @@ def test_inputs_become_channel_first(
     dataset = _loaded(tmp_path, _with(x_train=x, x_test=x, y_test=np.arange(20) % 2))
     assert dataset.input_shape == input_shape
     assert dataset.test.x.is_contiguous()
+
+    def place_of(index: tuple[int, ...]) -> tuple[int, ...]:
+        """Where a number of the user's array must be in the dataset's."""
+        if len(shape) == 2:
+            return index
+        example, row, column, *channel = index
+        return (example, channel[0] if channel else 0, row, column)
+
     for index in np.ndindex(*shape):
-        source = (
-            index
-            if len(shape) == 2
-            else (index[0], index[3] if len(shape) == 4 else 0, *index[1:3])
-        )
-        assert int(dataset.test.x[source]) == int(x[index])
+        assert int(dataset.test.x[place_of(index)]) == int(x[index])
 
 
 @pytest.mark.parametrize(
@@ -93,9 +96,8 @@ def test_integer_labels_of_any_width_are_taken(tmp_path: Path, dtype: str) -> No
 def test_optional_arrays_are_used(tmp_path: Path) -> None:
     test = {"x_test": np.full((4, 3), 7.0), "y_test": np.array([0, 1, 1, 0])}
     pool = np.full((6, 3), 9.0)
-    dataset = _loaded(
-        tmp_path, _with(**test, x_pool=pool, class_names=np.array(["cat", "dog", "emu"]))
-    )
+    names = np.array(["cat", "dog", "emu"])
+    dataset = _loaded(tmp_path, _with(**test, x_pool=pool, class_names=names))
     assert dataset.class_names == ("cat", "dog", "emu")
     assert dataset.test.x.tolist() == test["x_test"].tolist()
     assert dataset.test.y.tolist() == [0, 1, 1, 0]
@@ -112,10 +114,8 @@ def test_test_part_is_carved_where_there_is_none(tmp_path: Path) -> None:
     dataset = _loaded(tmp_path, _good(), test=0.3, validation=0.5)
     # 20 * 0.3 = 6 for testing; half of the other 14 for validation.
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (7, 7, 6)
-    rows = sorted(
-        row for part in ("train", "validation", "test") for row in dataset.raw(part).tolist()
-    )
-    assert rows == np.arange(60.0).reshape(20, 3).tolist()
+    parts = [dataset.raw(part) for part in ("train", "validation", "test")]
+    assert sorted(torch.cat(parts).tolist()) == np.arange(60.0).reshape(20, 3).tolist()
 
 
 def test_relative_path_starts_at_the_current_directory(
@@ -295,9 +295,8 @@ def _saved(arrays: Arrays, **members: bytes) -> bytes:
 
 def _header(shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    npy_format.write_array_header_1_0(
-        buffer, {"descr": "<f8", "fortran_order": False, "shape": shape}
-    )
+    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    npy_format.write_array_header_1_0(buffer, header)
     return buffer.getvalue() + bytes(64)
 
 
@@ -389,7 +388,9 @@ def test_damaged_files_load_or_are_refused(tmp_path: Path, data: st.DataObject) 
     whole = bytearray(_saved(_good()))
     for _ in range(data.draw(st.integers(1, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    (tmp_path / "mine.npz").write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    length = data.draw(st.integers(0, len(whole)))
+    (tmp_path / "mine.npz").write_bytes(whole[:length])
+
     try:
         dataset = _load(tmp_path / "mine.npz")
     except GpedError as error:

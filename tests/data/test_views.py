@@ -27,8 +27,8 @@ def _noise(**changes: object) -> View:
         "settings": {"policy": "noise", "std": 0.3},
         "part": "distillation",
         "seed": 0,
-    } | changes
-    return parse_view(arguments["settings"], WHERE, arguments["seed"], arguments["part"])  # type: ignore[arg-type]
+    }
+    return parse_view(where=WHERE, **(arguments | changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("part", get_args(Part))
@@ -49,17 +49,17 @@ def test_noise_has_the_asked_standard_deviation(digits: Dataset) -> None:
 
 def test_inputs_are_the_same_at_every_call_and_draw_nothing_global(digits: Dataset) -> None:
     state = torch.get_rng_state()
-    first = _noise().inputs(digits)
-    assert torch.equal(first, _noise().inputs(digits))
+    inputs = _noise().inputs(digits)
+    assert torch.equal(inputs, _noise().inputs(digits))
     assert torch.equal(torch.get_rng_state(), state)
-    assert first.dtype == torch.float32 and first.shape == (1150, 1, 8, 8)
+    assert inputs.dtype == torch.float32 and inputs.shape == (1150, 1, 8, 8)
 
 
 def _resident(name: str) -> int:
     """``VmRSS`` of this process, or its peak ``VmHWM``, bytes."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    line = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert line is not None
+    return int(line[1]) * 1024
 
 
 @pytest.mark.parametrize(("policy", "copies"), [("clean", 1), ("noise", 2), ("mixup", 2)])
@@ -70,19 +70,22 @@ def test_large_inputs_exist_no_oftener_than_needed(
     raw = torch.zeros(16_000, 1, 28, 28, dtype=torch.uint8)
     large = replace(digits, train=Split(raw, torch.zeros(len(raw), dtype=torch.int64)))
     view = parse_view({"policy": policy}, WHERE, 0)
+
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _resident("VmRSS")
     x = view.inputs(large)
-    assert copies - 0.1 < (_resident("VmHWM") - before) / (4 * x.numel()) < copies + 0.5
+    num_bytes = 4 * x.numel()
+    assert copies - 0.1 < (_resident("VmHWM") - before) / num_bytes < copies + 0.5
     assert (raw == 0).all()
 
 
 def test_views_of_one_part_draw_independently(digits: Dataset) -> None:
     clean = digits.inputs("distillation")
     narrow = _noise(settings={"policy": "noise", "std": 0.1}).inputs(digits) - clean
-    for other in (_noise(), _noise(seed=1)):
-        pair = torch.stack([narrow.flatten(), (other.inputs(digits) - clean).flatten()])
-        # Independent noise: the correlation of 73 600 pairs has standard error 0.0037.
+    for view in (_noise(), _noise(seed=1)):
+        noise = view.inputs(digits) - clean
+        pair = torch.stack([narrow.flatten(), noise.flatten()])
+        # independent noise: the correlation of 73 600 pairs has standard error 0.0037
         assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.015
 
 
@@ -110,10 +113,12 @@ def test_key_holds_the_defaults_and_rebuilds_the_view() -> None:
 
 
 def two_lines(x: torch.Tensor) -> torch.Tensor:
-    """Two posterior samples of a classifier that reads the first number a of an input: p(1 | x) =
-    sigmoid(+-a).
+    """Two posterior samples of a classifier that reads the first number a of an input.
+
+    They say p(1 | x) = sigmoid(a) and sigmoid(-a).
     """
-    logit = torch.stack([x.flatten(1)[:, 0], -x.flatten(1)[:, 0]])
+    a = x.flatten(1)[:, 0]
+    logit = torch.stack([a, -a])
     return torch.stack([torch.sigmoid(-logit), torch.sigmoid(logit)], -1)
 
 
@@ -122,9 +127,8 @@ def test_every_policy_keeps_shape_dtype_and_its_argument(name: str) -> None:
     policy = POLICIES[name]
     x = torch.linspace(-1, 1, 24).reshape(2, 3, 4)
     before = x.clone()
-    out = policy.apply(
-        policy.settings(policy=name), x, generator=rng.generator(0, "test"), answers=two_lines
-    )
+    cfg = policy.settings(policy=name)
+    out = policy.apply(cfg, x, generator=rng.generator(0, "test"), answers=two_lines)
     assert out.shape == x.shape and out.dtype == x.dtype
     assert torch.equal(x, before)
 
@@ -156,42 +160,39 @@ def test_wrong_views_are_refused(settings: object, error: type[Exception], messa
         parse_view(settings, WHERE, 0)  # type: ignore[arg-type]
 
 
-def test_mixup_mixes_each_input_with_another_by_a_weight_of_the_asked_law(digits: Dataset) -> None:
-    """Every mixed input lies on the segment between its own input and one other; its weight is
-    Beta(a, a).
+@pytest.mark.parametrize(("alpha", "variance"), [(1.0, 1 / 12), (0.2, 1 / 5.6)])
+def test_mixup_mixes_each_input_with_another_by_a_weight_of_the_asked_law(
+    digits: Dataset, alpha: float, variance: float
+) -> None:
+    """Mixed inputs lie on the segment between their own input and one other by Beta(a, a).
 
     Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)): 1/12 for a = 1, 0.179 for a = 0.2. With
     1150 weights the standard error of the mean is at most 0.0125, that of the variance at most
     0.0032 (fourth moments of Beta).
     """
     clean = digits.inputs("distillation").flatten(1).double()
-    for alpha, variance in ((1.0, 1 / 12), (0.2, 1 / 5.6)):
-        view = parse_view({"policy": "mixup", "alpha": alpha}, WHERE, 0)
-        mixed = view.inputs(digits).flatten(1).double()
-        partner = torch.randperm(
-            len(clean), generator=rng.generator(0, "view", "mixup", view.part, _text(view))
-        )
-        towards = clean - clean[partner]
-        weight = ((mixed - clean[partner]) * towards).sum(1) / towards.square().sum(1).clamp_min(
-            1e-12
-        )
-        assert torch.allclose(mixed, clean[partner] + weight[:, None] * towards, atol=1e-5)
-        moved = weight[partner != torch.arange(len(clean))]
-        assert -1e-5 <= float(moved.min()) and float(moved.max()) <= 1 + 1e-5
-        assert float(moved.mean()) == pytest.approx(0.5, abs=4 * 0.0125)
-        assert float(moved.var()) == pytest.approx(variance, abs=4 * 0.0032)
+    view = parse_view({"policy": "mixup", "alpha": alpha}, WHERE, 0)
+    mixed = view.inputs(digits).flatten(1).double()
 
+    settings = canonical_json(dict(view.settings))
+    generator = rng.generator(0, "view", "mixup", view.part, settings)
+    partner = torch.randperm(len(clean), generator=generator)
+    towards = clean - clean[partner]
+    length = towards.square().sum(1).clamp_min(1e-12)
+    weight = ((mixed - clean[partner]) * towards).sum(1) / length
+    assert torch.allclose(mixed, clean[partner] + weight[:, None] * towards, atol=1e-5)
 
-def _text(view: View) -> str:
-    return canonical_json(dict(view.settings))
+    moved = weight[partner != torch.arange(len(clean))]
+    assert -1e-5 <= float(moved.min()) and float(moved.max()) <= 1 + 1e-5
+    assert float(moved.mean()) == pytest.approx(0.5, abs=4 * 0.0125)
+    assert float(moved.var()) == pytest.approx(variance, abs=4 * 0.0032)
 
 
 def test_disagreement_moves_by_the_asked_distance_to_where_samples_differ() -> None:
-    """Samples sigmoid(a) and sigmoid(-a) differ by tanh(a / 2), which grows with |a|: only the
-    first number moves.
+    """Samples sigmoid(a) and sigmoid(-a) differ by tanh(a / 2): only the first number moves.
 
-    At |a| = 300 both are as sure as can be: the gradient is about 1e-130, far below what float32
-    holds, and yet it points outwards.
+    The difference grows with |a|. At |a| = 300 both are as sure as can be: the gradient is about
+    1e-130, far below what float32 holds, and yet it points outwards.
     """
     x = torch.tensor(
         [[1.0, 5.0, 0.0, 0.0], [-2.0, 5.0, 0.0, 0.0], [300.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
@@ -199,8 +200,8 @@ def test_disagreement_moves_by_the_asked_distance_to_where_samples_differ() -> N
     policy = POLICIES["disagreement"]
     cfg = policy.settings(policy="disagreement", distance=0.25)
     moved = policy.apply(cfg, x, generator=rng.generator(0, "test"), answers=two_lines)
-    # a move of root mean square 0.25 over 4 numbers has length 0.25 * sqrt(4) = 0.5; at a = 0 there
-    # is no gradient
+    # a move of root mean square 0.25 over 4 numbers has length 0.25 * sqrt(4) = 0.5;
+    # at a = 0 there is no gradient
     assert (moved - x)[:, 0].tolist() == pytest.approx([0.5, -0.5, 0.5, 0.0])
     assert torch.equal(moved[:, 1:], x[:, 1:])
 
@@ -210,20 +211,21 @@ def test_a_policy_that_asks_samples_needs_them_and_its_key_holds_them(digits: Da
     assert view.num_samples == 8 and parse_view({"policy": "mixup"}, WHERE, 0).num_samples == 0
     with pytest.raises(ConfigError, match="asks the teacher's posterior samples"):
         view.inputs(digits)
-    bound = [replace(view, samples=digest) for digest in ("a", "b")]
-    assert len({view.name, *(b.name for b in bound)}) == 3
-    assert bound[0].key() == {**view.key(), "samples": "a"}
+
+    bound = replace(view, samples="a")
+    other = replace(view, samples="b")
+    assert len({view.name, bound.name, other.name}) == 3
+    assert bound.key() == {**view.key(), "samples": "a"}
 
 
 def test_pool_is_the_unlabeled_inputs_alone_and_refused_without_any(digits: Dataset) -> None:
     view = parse_view({"policy": "pool"}, WHERE, 0)
     assert view.part == "unlabeled" and view.name == "unlabelled-pool-d6a0882a"
-    extra = digits.test.x[:5] + 1
-    own = replace(digits, unlabeled=extra)
-    assert torch.equal(view.inputs(own), digits.normalization(extra))
-    view.check(own, WHERE)
-    with pytest.raises(
-        DataError,
-        match=r"views\[0\]: policy 'pool' takes the unlabeled inputs of dataset 'digits'",
-    ):
+    pool = digits.test.x[:5] + 1
+    with_pool = replace(digits, unlabeled=pool)
+    assert torch.equal(view.inputs(with_pool), digits.normalization(pool))
+    view.check(with_pool, WHERE)
+
+    message = r"views\[0\]: policy 'pool' takes the unlabeled inputs of dataset 'digits'"
+    with pytest.raises(DataError, match=message):
         view.check(digits, WHERE)

@@ -1,6 +1,4 @@
-"""Datasets read by torchvision, on small files in the true formats; nothing here touches the
-network.
-"""
+"""Datasets of torchvision, read from small files in the true formats, without the network."""
 
 import copyreg
 import gzip
@@ -64,19 +62,15 @@ def _pixels(num: int, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def _idx(array: Array) -> bytes:
-    """The idx format: two zeros, the type (8: uint8), the number of axes, each axis as big-endian
-    int32.
-    """
+    """A file of idx: two zeros, 8 for uint8, the number of axes, each axis as big-endian int32."""
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def _write_mnist(root: Path, name: str) -> tuple[Array, Array]:
     folder = root / MNIST_FOLDERS[name] / "raw"
     folder.mkdir(parents=True)
-    x, y = (
-        _pixels(NUM_TRAIN + NUM_TEST, (28, 28), 0),
-        np.arange(NUM_TRAIN + NUM_TEST, dtype=np.uint8) % 10,
-    )
+    x = _pixels(NUM_TRAIN + NUM_TEST, (28, 28), 0)
+    y = np.arange(NUM_TRAIN + NUM_TEST, dtype=np.uint8) % 10
     for part, rows in (("train", slice(NUM_TRAIN)), ("t10k", slice(NUM_TRAIN, None))):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(_idx(x[rows]))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(_idx(y[rows]))
@@ -84,8 +78,9 @@ def _write_mnist(root: Path, name: str) -> tuple[Array, Array]:
 
 
 class _OldPickler(pickle.Pickler):
-    """Spells a dtype as the published files do: ``dtype('u1', 0, 1)``, integers where numpy has
-    booleans.
+    """Spells a dtype as the published files do: ``dtype('u1', 0, 1)``.
+
+    It has integers where numpy has booleans today.
     """
 
     dispatch_table = copyreg.dispatch_table | {
@@ -103,32 +98,32 @@ def _write_cifar(root: Path, name: str) -> tuple[Array, Array]:
     base, batches, test, key = CIFAR_FILES[name]
     folder = root / base
     folder.mkdir()
-    x, y = _pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 1), np.arange(NUM_TRAIN + NUM_TEST) % 10
-    rows = np.array_split(np.arange(NUM_TRAIN), len(batches))
-    for file, chosen in [
-        *zip(batches, rows, strict=True),
-        (test, np.arange(NUM_TRAIN, NUM_TRAIN + NUM_TEST)),
-    ]:
-        batch = {"data": x[chosen].reshape(len(chosen), -1), key: y[chosen].tolist()}
+    x = _pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 1)
+    y = np.arange(NUM_TRAIN + NUM_TEST) % 10
+
+    rows_of = dict(zip(batches, np.array_split(np.arange(NUM_TRAIN), len(batches)), strict=True))
+    rows_of[test] = np.arange(NUM_TRAIN, NUM_TRAIN + NUM_TEST)
+    for file, rows in rows_of.items():
+        batch = {"data": x[rows].reshape(len(rows), -1), key: y[rows].tolist()}
         (folder / file).write_bytes(_old_pickle(batch))
-    num_classes = 10 if name == "cifar10" else 100
-    meta = {
-        "label_names" if name == "cifar10" else "fine_label_names": [
-            f"class {i}" for i in range(num_classes)
-        ]
-    }
-    (folder / ("batches.meta" if name == "cifar10" else "meta")).write_bytes(_old_pickle(meta))
+
+    if name == "cifar10":
+        meta_file, names_key, num_classes = "batches.meta", "label_names", 10
+    else:
+        meta_file, names_key, num_classes = "meta", "fine_label_names", 100
+    meta = {names_key: [f"class {i}" for i in range(num_classes)]}
+    (folder / meta_file).write_bytes(_old_pickle(meta))
     return x, y
 
 
 def _write_svhn(root: Path) -> tuple[Array, Array]:
     """The .mat files hold X as (height, width, channel, N) and call the digit 0 class 10."""
-    x, y = _pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 2), np.arange(NUM_TRAIN + NUM_TEST) % 10
+    x = _pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 2)
+    y = np.arange(NUM_TRAIN + NUM_TEST) % 10
     for part, rows in (("train", slice(NUM_TRAIN)), ("test", slice(NUM_TRAIN, None))):
         labels = np.where(y[rows] == 0, 10, y[rows]).astype(np.uint8)[:, None]
-        scipy.io.savemat(
-            root / f"{part}_32x32.mat", {"X": x[rows].transpose(2, 3, 1, 0), "y": labels}
-        )
+        arrays = {"X": x[rows].transpose(2, 3, 1, 0), "y": labels}
+        scipy.io.savemat(root / f"{part}_32x32.mat", arrays)
     return x, y
 
 
@@ -139,11 +134,14 @@ def _write(root: Path, name: str) -> tuple[Array, Array]:
 
 
 def _in_order(dataset: Dataset) -> tuple[Array, Array]:
-    """All training and validation examples in the order of the files, told by their labels and
-    pixels.
-    """
+    """All training and validation examples in the order of ``_sort_by_pixels``."""
     x = torch.cat([dataset.train.x, dataset.validation.x]).numpy()
     y = torch.cat([dataset.train.y, dataset.validation.y]).numpy()
+    return _sort_by_pixels(x, y)
+
+
+def _sort_by_pixels(x: Array, y: Array) -> tuple[Array, Array]:
+    """Examples in the order of their first three pixels."""
     order = np.lexsort(x.reshape(len(x), -1).T[:3])
     return x[order], y[order]
 
@@ -156,16 +154,17 @@ def test_true_format_is_read_whole(root: Path, name: str) -> None:
     assert dataset.test.x.dtype == torch.uint8
     assert np.array_equal(dataset.test.x.numpy(), x[NUM_TRAIN:])
     assert np.array_equal(dataset.test.y.numpy(), y[NUM_TRAIN:])
-    order = np.lexsort(x[:NUM_TRAIN].reshape(NUM_TRAIN, -1).T[:3])
-    found_x, found_y = _in_order(dataset)
-    assert np.array_equal(found_x, x[order]) and np.array_equal(found_y, y[order])
-    # A tenth of 20 training examples.
+
+    read_x, read_y = _in_order(dataset)
+    expected_x, expected_y = _sort_by_pixels(x[:NUM_TRAIN], y[:NUM_TRAIN])
+    assert np.array_equal(read_x, expected_x) and np.array_equal(read_y, expected_y)
+    # a tenth of 20 training examples
     assert (len(dataset.train), len(dataset.validation)) == (18, 2)
 
 
 @pytest.mark.usefixtures("any_checksum")
 @pytest.mark.parametrize(
-    ("name", "shape", "num_classes", "first"),
+    ("name", "shape", "num_classes", "first_class"),
     [
         ("mnist", (1, 28, 28), 10, "0 - zero"),
         ("fashion_mnist", (1, 28, 28), 10, "T-shirt/top"),
@@ -176,13 +175,13 @@ def test_true_format_is_read_whole(root: Path, name: str) -> None:
     ],
 )
 def test_shapes_and_classes(
-    root: Path, name: str, shape: tuple[int, ...], num_classes: int, first: str
+    root: Path, name: str, shape: tuple[int, ...], num_classes: int, first_class: str
 ) -> None:
     _write(root, name)
     dataset = load({"name": name})
     assert dataset.name == name
     assert (dataset.input_shape, dataset.num_classes) == (shape, num_classes)
-    assert dataset.class_names[0] == first
+    assert dataset.class_names[0] == first_class
 
 
 @pytest.mark.parametrize("name", idx.CLASS_NAMES)
@@ -195,7 +194,10 @@ def test_idx_files_and_their_classes_are_called_as_in_torchvision(name: str) -> 
 def test_idx_files_are_read_without_torchvision(root: Path) -> None:
     """It would be a tenth of the memory of a build."""
     _write(root, "fashion_mnist")
-    code = "import sys; from gped_nas.data.base import load; load({'name': 'fashion_mnist'}); print(*sys.modules)"
+    code = (
+        "import sys; from gped_nas.data.base import load; load({'name': 'fashion_mnist'}); "
+        "print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "torch" in done.stdout.split() and "torchvision" not in done.stdout.split()
 
@@ -211,9 +213,8 @@ def test_missing_files_say_where_and_what_to_do(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_failed_download_gives_the_reason(root: Path, name: str) -> None:
-    with pytest.raises(
-        EnvironmentProblem, match="download to .* failed: .*no route to host"
-    ) as caught:
+    message = "download to .* failed: .*no route to host"
+    with pytest.raises(EnvironmentProblem, match=message) as caught:
         load({"name": name, "download": True})
     assert f"dataset '{name}'" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -243,10 +244,11 @@ def test_download_puts_the_files_where_they_are_read(
         return _Response(served[request.full_url.rsplit("/", 1)[1]])
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    first = load({"name": "svhn", "download": True})
-    assert np.array_equal(first.test.x.numpy(), x[NUM_TRAIN:])
+    downloaded = load({"name": "svhn", "download": True})
+    assert np.array_equal(downloaded.test.x.numpy(), x[NUM_TRAIN:])
+
     asked.clear()
-    assert load({"name": "svhn", "download": True}).digest == first.digest
+    assert load({"name": "svhn", "download": True}).digest == downloaded.digest
     assert asked == []
 
 
@@ -315,9 +317,8 @@ def test_parts_of_different_shapes_are_refused(root: Path) -> None:
     _write(root, "mnist")
     images = _idx(_pixels(NUM_TEST, (14, 56), 0))
     (root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").write_bytes(images)
-    with pytest.raises(
-        DataError, match=r"x_test: found inputs \(1, 14, 56\) of uint8, expected \(1, 28, 28\)"
-    ):
+    message = r"x_test: found inputs \(1, 14, 56\) of uint8, expected \(1, 28, 28\)"
+    with pytest.raises(DataError, match=message):
         load({"name": "mnist"})
 
 
