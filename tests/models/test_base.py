@@ -1,3 +1,5 @@
+"""Genotypes, fresh parameters, and what a family gets without saying it."""
+
 import math
 
 import pytest
@@ -18,11 +20,10 @@ def test_inactive_widths_are_dropped_before_comparing():
     assert Genotype("mlp", depth=2, width=[5, 3, 99]) == short
     assert hash(Genotype("mlp", depth=2, width=(5, 3, 99))) == hash(short)
     assert Genotype("mlp", depth=2, width=[5, 4]) != short
-    assert (
-        Genotype("mlp", depth=0, width=[5])
-        == Genotype("mlp", depth=0)
-        == Genotype("mlp", depth=0, width=8)
-    )
+
+    linear = Genotype("mlp", depth=0)
+    assert Genotype("mlp", depth=0, width=[5]) == linear
+    assert Genotype("mlp", depth=0, width=8) == linear
     assert Genotype("mlp", depth=2, width=5) == Genotype("mlp", depth=2, width=[5, 5])
 
 
@@ -36,7 +37,7 @@ def test_defaults_are_filled_in_and_order_is_no_difference():
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "name"),
     [
         ({"depth": 1}, "width"),
         ({"width": 3}, "depth"),
@@ -56,8 +57,8 @@ def test_defaults_are_filled_in_and_order_is_no_difference():
         ({"depth": 1, "width": 3, "storage_dtype": ["int8"]}, "storage_dtype"),
     ],
 )
-def test_impossible_values_are_refused_by_name(values, named):
-    with pytest.raises(ConfigError, match=named):
+def test_impossible_values_are_refused_by_name(values, name):
+    with pytest.raises(ConfigError, match=name):
         Genotype("mlp", **values)
 
 
@@ -69,10 +70,8 @@ def test_an_unknown_value_and_an_unknown_family_name_the_nearest():
 
 
 def test_a_genotype_is_shown_without_what_is_off():
-    assert (
-        str(Genotype("mlp", depth=2, width=[5, 3]))
-        == "mlp(depth=2, storage_dtype=float32, width=5-3)"
-    )
+    genotype = Genotype("mlp", depth=2, width=[5, 3])
+    assert str(genotype) == "mlp(depth=2, storage_dtype=float32, width=5-3)"
     assert "group_penalty=0.001" in str(Genotype("mlp", depth=0, group_penalty=1e-3))
     assert "width=none" in str(Genotype("mlp", depth=0))
 
@@ -99,9 +98,11 @@ def test_initial_weights_have_variance_two_over_fan_in_and_biases_are_zero():
     # 400 x 500 weights: the relative standard error of their variance is sqrt(2 / 200000) = 0.3 %
     shapes = {"w": (400, 500), "b": (400,), "norm.gain": (3,), "norm.bias": (3,)}
     params = initialize(shapes, generator=rng.generator(0, "init"))
-    assert params["norm.gain"].tolist() == [1, 1, 1] and not params["norm.bias"].any()
+    assert params["norm.gain"].tolist() == [1, 1, 1]
+    assert not params["norm.bias"].any()
     assert float(params["w"].var()) == pytest.approx(2 / 500, rel=0.013)
     assert not params["b"].any()
+
     again = initialize({"w": (400, 500), "b": (400,)}, generator=rng.generator(0, "init"))
     assert torch.equal(params["w"], again["w"])
 
@@ -133,9 +134,11 @@ def test_a_family_gets_what_it_does_not_say():
         {"layer": "shift", "kind": "vector", "inputs": 3, "outputs": 3, "params": 3},
         {"layer": "out", "kind": "linear", "inputs": 3, "outputs": 5, "params": 20},
     ]
+
     fresh = family.initialize(shapes, generator=rng.generator(0, "bare"))
     again = initialize(shapes, generator=rng.generator(0, "bare"))
-    assert list(fresh) == list(shapes) and all(torch.equal(fresh[n], again[n]) for n in shapes)
+    assert list(fresh) == list(shapes)
+    assert all(torch.equal(fresh[name], again[name]) for name in shapes)
 
 
 def test_a_last_layer_that_is_not_dense_is_no_head():

@@ -1,11 +1,15 @@
+"""Convolutional networks against torch's own layers, by hand, and as populations."""
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.func import grad, vmap
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype, initialize
+from gped_nas.models.compact import compact
 from gped_nas.models.costs import genotype_cost
 
 MNIST = Genotype("cnn", depth=2, width=[10, 20], kernel=4, pool=2, head_width=[80])
@@ -25,12 +29,14 @@ def images(num=6, shape=SHAPE):
 
 
 def test_cost_of_the_networks_of_the_paper():
-    # MNIST: 28 -> 25 -> 12 -> 9 -> 4. parameters 10*16+10 + 20*160+20 + 320*80+80 + 80*10+10 =
-    # 170+3220+25680+810; multiply-adds 25*25*160 + 9*9*3200 + 25600 + 800 = 100000 + 259200 + 26400
+    # MNIST: 28 -> 25 -> 12 -> 9 -> 4
+    # parameters 10*16+10 + 20*160+20 + 320*80+80 + 80*10+10 = 170 + 3220 + 25680 + 810
+    # multiply-adds 25*25*160 + 9*9*3200 + 25600 + 800 = 100000 + 259200 + 26400
     mnist = genotype_cost(MNIST, (1, 28, 28), 10)
     assert (mnist.params, mnist.macs, mnist.flops) == (29_880, 385_600, 771_200)
-    # CIFAR: 32 -> 28 -> 14 -> 10 -> 5. multiply-adds 784*16*75 + 100*32*400 + 800*200 + 200*50 +
-    # 50*10
+
+    # CIFAR: 32 -> 28 -> 14 -> 10 -> 5
+    # multiply-adds 784*16*75 + 100*32*400 + 800*200 + 200*50 + 50*10
     cifar = genotype_cost(CIFAR, (3, 32, 32), 10)
     assert (cifar.params, cifar.macs, cifar.flops) == (184_808, 2_391_300, 4_782_600)
 
@@ -38,16 +44,12 @@ def test_cost_of_the_networks_of_the_paper():
 def test_forward_is_that_of_torchs_own_layers():
     params, x = network(), images()
     with torch.random.fork_rng(devices=[]):
-        layers = torch.nn.Sequential(
-            *(torch.nn.Conv2d(2, 3, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2)),
-            *(torch.nn.Conv2d(3, 4, 2), torch.nn.ReLU()),
-            *(
-                torch.nn.Flatten(),
-                torch.nn.Linear(4 * 2 * 2, 5),
-                torch.nn.ReLU(),
-                torch.nn.Linear(5, 3),
-            ),
-        )
+        blocks = [
+            *(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(3, 4, 2), nn.ReLU()),
+        ]
+        head = [nn.Flatten(), nn.Linear(4 * 2 * 2, 5), nn.ReLU(), nn.Linear(5, 3)]
+    layers = nn.Sequential(*blocks, *head)
     layers.load_state_dict(dict(zip(layers.state_dict(), params.values(), strict=True)))
     torch.testing.assert_close(FAMILIES["cnn"].forward(params, x), layers(x))
 
@@ -58,23 +60,32 @@ def test_the_memory_layout_of_inputs_and_of_parameters_changes_no_output(channel
     params, x = network(shape=shape), images(shape=shape)
     forward = FAMILIES["cnn"].forward
     expected = forward(params, x)
+
     last = torch.channels_last
-    turned = {n: p.contiguous(memory_format=last) if p.dim() == 4 else p for n, p in params.items()}
-    flipped = x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
-    for own, seen in ((turned, x), (params, x.contiguous(memory_format=last)), (turned, flipped)):
-        torch.testing.assert_close(forward(own, seen), expected)
+    params_last = dict(params)
+    for name, p in params.items():
+        if p.dim() == 4:
+            params_last[name] = p.contiguous(memory_format=last)
+    x_last = x.contiguous(memory_format=last)
+    x_reversed = x.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+
+    torch.testing.assert_close(forward(params_last, x), expected)
+    torch.testing.assert_close(forward(params, x_last), expected)
+    torch.testing.assert_close(forward(params_last, x_reversed), expected)
 
 
 def test_networks_of_one_shape_can_be_stacked_and_differentiated():
     x, forward = images(), FAMILIES["cnn"].forward
     params = network()
-    stacked = {n: torch.stack([p, -p, 2 * p]) for n, p in params.items()}
+
+    stacked = {name: torch.stack([p, -p, 2 * p]) for name, p in params.items()}
     together = vmap(forward, in_dims=(0, None))(stacked, x)
     for i in range(3):
-        alone = forward({n: p[i] for n, p in stacked.items()}, x)
+        alone = forward({name: p[i] for name, p in stacked.items()}, x)
         torch.testing.assert_close(together[i], alone)
-    slopes = grad(lambda own: forward(own, x).square().sum())(params)
-    leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
+
+    slopes = grad(lambda params: forward(params, x).square().sum())(params)
+    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
     forward(leaves, x).square().sum().backward()
     for name, leaf in leaves.items():
         torch.testing.assert_close(slopes[name], leaf.grad)
@@ -82,50 +93,54 @@ def test_networks_of_one_shape_can_be_stacked_and_differentiated():
 
 
 def test_gradients_are_those_of_differences():
-    params = {n: p.double().requires_grad_() for n, p in network().items()}
-    x, names = images(2).double(), list(params)
-    assert torch.autograd.gradcheck(
-        lambda *own: FAMILIES["cnn"].forward(dict(zip(names, own, strict=True)), x),
-        tuple(params.values()),
-    )
+    params = {name: p.double().requires_grad_() for name, p in network().items()}
+    x = images(2).double()
+
+    def forward(*tensors):
+        return FAMILIES["cnn"].forward(dict(zip(params, tensors, strict=True)), x)
+
+    assert torch.autograd.gradcheck(forward, tuple(params.values()))
 
 
 def test_a_dead_filters_constant_is_folded_through_pooling_and_flattening():
-    from gped_nas.models.compact import compact
-
-    params, x = network(), images().double()
-    params = {n: p.double() for n, p in params.items()}
+    params = {name: p.double() for name, p in network().items()}
     params["layers.0.pool2.weight"][1] = 0.0
     params["layers.0.pool2.bias"][1] = 0.7
     params["layers.1.weight"][[0, 2]] = 0.0
     params["layers.1.bias"][[0, 2]] = torch.tensor([1.5, -1.0]).double()
-    left = compact("cnn", params)
-    # the second layer reads filter 1 as 0.7 at 2 x 2 places, the third filter 0 as 1.5 at 2 x 2
-    # pixels
+    compacted = compact("cnn", params)
+
+    # the second layer reads filter 1 as 0.7 at 2 x 2 places
     window = params["layers.1.weight"][[1, 3], 1].sum((1, 2))
-    torch.testing.assert_close(
-        left["layers.1.bias"], params["layers.1.bias"][[1, 3]] + 0.7 * window
-    )
+    expected = params["layers.1.bias"][[1, 3]] + 0.7 * window
+    torch.testing.assert_close(compacted["layers.1.bias"], expected)
+
+    # the third reads filter 0 as 1.5 at 2 x 2 pixels
     block = params["layers.2.weight"].view(5, 4, 4)[:, 0].sum(1)
-    torch.testing.assert_close(left["layers.2.bias"], params["layers.2.bias"] + 1.5 * block)
-    assert left["layers.2.weight"].shape == (5, 2 * 4)
+    expected = params["layers.2.bias"] + 1.5 * block
+    torch.testing.assert_close(compacted["layers.2.bias"], expected)
+    assert compacted["layers.2.weight"].shape == (5, 2 * 4)
+
+    x = images().double()
     forward = FAMILIES["cnn"].forward
-    torch.testing.assert_close(forward(left, x), forward(params, x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(forward(compacted, x), forward(params, x), rtol=1e-12, atol=1e-12)
 
 
-def test_one_number_stands_for_all_blocks_and_a_list_counts_the_dense_layers():
-    assert Genotype("cnn", depth=2, width=4, kernel=3) == Genotype(
-        "cnn", depth=2, width=[4, 4, 9], kernel=[3, 3], pool=1, head_width=[]
-    )
-    assert Genotype("cnn", depth=1, width=4, kernel=3, head_width=8)["head_width"] == (8,)
-    assert Genotype("cnn", depth=1, width=4, kernel=3, head_depth=2, head_width=8)[
-        "head_width"
-    ] == (8, 8)
-    assert (
-        Genotype("cnn", depth=1, width=4, kernel=3, head_depth=0, head_width=8)["head_width"] == ()
-    )
-    shown = str(Genotype("cnn", depth=1, width=4, kernel=3))
-    assert "head_width=none" in shown and "kernel=3" in shown
+def test_one_number_stands_for_all_blocks():
+    listed = {"width": [4, 4, 9], "kernel": [3, 3], "pool": 1, "head_width": []}
+    assert Genotype("cnn", depth=2, width=4, kernel=3) == Genotype("cnn", depth=2, **listed)
+
+
+def test_a_list_or_a_number_counts_the_dense_layers():
+    def head_width(**values):
+        return Genotype("cnn", depth=1, width=4, kernel=3, **values)["head_width"]
+
+    assert head_width(head_width=8) == (8,)
+    assert head_width(head_depth=2, head_width=8) == (8, 8)
+    assert head_width(head_depth=0, head_width=8) == ()
+
+    text = str(Genotype("cnn", depth=1, width=4, kernel=3))
+    assert "head_width=none" in text and "kernel=3" in text
 
 
 @pytest.mark.parametrize(
@@ -149,18 +164,15 @@ def test_an_image_that_vanishes_is_refused():
         Genotype("cnn", depth=2, width=4, kernel=5).shapes((1, 8, 7), 10)
     with pytest.raises(ConfigError, match="pool: found 3 in block 1, where 4x2 pixels are left"):
         Genotype("cnn", depth=1, width=4, kernel=5, pool=3).shapes((1, 8, 6), 10)
-    with pytest.raises(
-        ConfigError,
-        match=r"family: found cnn, which reads images .* inputs of shape \(7,\); use mlp",
-    ):
+    message = r"family: found cnn, which reads images .* inputs of shape \(7,\); use mlp"
+    with pytest.raises(ConfigError, match=message):
         Genotype("cnn", depth=1, width=4, kernel=1).shapes((7,), 10)
 
 
 def test_layers_are_described_with_their_windows():
     rows = FAMILIES["cnn"].describe(SMALL.shapes(SHAPE, NUM_OUTPUTS))
-    assert [
-        (row["layer"], row["kind"], row["inputs"], row["outputs"], row["params"]) for row in rows
-    ] == [
+    columns = ["layer", "kind", "inputs", "outputs", "params"]
+    assert [tuple(row[column] for column in columns) for row in rows] == [
         ("layers.0", "conv 3x3, max pool 2x2", 2, 3, 57),
         ("layers.1", "conv 2x2", 3, 4, 52),
         ("layers.2", "linear", 16, 5, 85),

@@ -1,3 +1,5 @@
+"""Dead units are removed, and outputs stay what they were."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,15 +14,21 @@ def network(widths, *, seed=0):
     shapes = Genotype("mlp", depth=len(widths), width=widths).shapes((3,), 2)
     generator = rng.generator(seed, "compact")
     params = initialize(shapes, generator=generator)
-    return {
-        name: torch.randn(p.shape, generator=generator) if p.dim() == 1 else p
-        for name, p in params.items()
-    }
+    for name, p in params.items():
+        if p.dim() == 1:
+            params[name] = torch.randn(p.shape, generator=generator)
+    return params
+
+
+def assert_same_outputs(compacted, params):
+    x = torch.randn(9, 3, generator=rng.generator(0, "x"))
+    forward = FAMILIES["mlp"].forward
+    torch.testing.assert_close(forward(compacted, x), forward(params, x), atol=1e-6, rtol=0)
 
 
 def test_a_dead_units_constant_is_folded_into_its_reader():
-    # hidden units: relu(2 x + 1) and the constant relu(0 x + 3) = 3; output = 5 h0 + 7 h1 + 1 = 5
-    # h0 + 22
+    # hidden units: relu(2 x + 1) and the constant relu(0 x + 3) = 3
+    # output = 5 h0 + 7 h1 + 1 = 5 h0 + 22
     params = {
         "layers.0.weight": torch.tensor([[2.0], [0.0]]),
         "layers.0.bias": torch.tensor([1.0, 3.0]),
@@ -28,14 +36,14 @@ def test_a_dead_units_constant_is_folded_into_its_reader():
         "layers.1.bias": torch.tensor([1.0]),
     }
     before = {name: p.clone() for name, p in params.items()}
-    left = compact("mlp", params)
-    assert left["layers.0.weight"].tolist() == [[2.0]]
-    assert left["layers.0.bias"].tolist() == [1.0]
-    assert left["layers.1.weight"].tolist() == [[5.0]]
-    assert left["layers.1.bias"].tolist() == [22.0]
-    assert all(
-        torch.equal(params[name], before[name]) for name in params
-    )  # the old ones are left alone
+    compacted = compact("mlp", params)
+    assert compacted["layers.0.weight"].tolist() == [[2.0]]
+    assert compacted["layers.0.bias"].tolist() == [1.0]
+    assert compacted["layers.1.weight"].tolist() == [[5.0]]
+    assert compacted["layers.1.bias"].tolist() == [22.0]
+
+    # the old ones are left alone
+    assert all(torch.equal(params[name], before[name]) for name in params)
 
 
 def test_a_dead_unit_with_a_negative_bias_is_the_constant_zero():
@@ -53,23 +61,19 @@ def test_units_that_read_only_dead_units_die_with_them():
     params["layers.0.weight"][1] = 0.0
     params["layers.1.weight"][2] = 0.0
     params["layers.1.weight"][2, 1] = 1.0  # its one input is the dead unit
-    left = compact("mlp", params)
-    assert left["layers.0.weight"].shape == (3, 3)
-    assert left["layers.1.weight"].shape == (2, 3)
-    x = torch.randn(9, 3, generator=rng.generator(0, "x"))
-    forward = FAMILIES["mlp"].forward
-    torch.testing.assert_close(forward(left, x), forward(params, x), atol=1e-6, rtol=0)
+    compacted = compact("mlp", params)
+    assert compacted["layers.0.weight"].shape == (3, 3)
+    assert compacted["layers.1.weight"].shape == (2, 3)
+    assert_same_outputs(compacted, params)
 
 
 def test_a_layer_of_dead_units_keeps_one_and_its_outputs():
     params = network([4, 3])
     params["layers.0.weight"].zero_()
     params["layers.0.bias"].abs_().add_(1.0)
-    left = compact("mlp", params)
-    assert left["layers.0.weight"].shape == (1, 3)
-    x = torch.randn(9, 3, generator=rng.generator(0, "x"))
-    forward = FAMILIES["mlp"].forward
-    torch.testing.assert_close(forward(left, x), forward(params, x), atol=1e-6, rtol=0)
+    compacted = compact("mlp", params)
+    assert compacted["layers.0.weight"].shape == (1, 3)
+    assert_same_outputs(compacted, params)
     assert num_dead_units("mlp", params) == 4
 
 
@@ -82,23 +86,22 @@ def test_nearly_zero_is_not_dead():
 
 def test_a_network_without_hidden_layers_is_left_alone():
     params = {"layers.0.weight": torch.zeros(2, 3), "layers.0.bias": torch.ones(2)}
-    assert {name: p.shape for name, p in compact("mlp", params).items()} == {
-        "layers.0.weight": (2, 3),
-        "layers.0.bias": (2,),
-    }
+    shapes = {name: p.shape for name, p in compact("mlp", params).items()}
+    assert shapes == {"layers.0.weight": (2, 3), "layers.0.bias": (2,)}
 
 
 def test_constants_of_a_wide_layer_keep_their_precision():
-    # 4095 dead units of constant 1 read with weights of 0.1: their float32 sum one by one is off by
-    # 1e-4
+    # 4095 dead units of constant 1 are read with weights of 0.1; their float32 sum, one by one, is
+    # off by 1e-4
     params = network([4096], seed=1)
     params["layers.0.weight"][1:] = 0.0
     params["layers.0.bias"][1:] = 1.0
     params["layers.1.weight"][:] = 0.1
     params["layers.1.bias"][:] = -0.1 * 4095
-    left = compact("mlp", params)
+
+    bias = compact("mlp", params)["layers.1.bias"]
     exact = -(torch.tensor(0.1 * 4095).double()) + 4095 * torch.tensor(0.1).double()
-    torch.testing.assert_close(left["layers.1.bias"].double(), exact.expand(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(bias.double(), exact.expand(2), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -109,15 +112,19 @@ def test_any_mask_can_be_removed(widths, data, dtype):
     for i, width in enumerate(widths):
         dead = data.draw(st.lists(st.booleans(), min_size=width, max_size=width))
         params[f"layers.{i}.weight"][torch.tensor(dead)] = 0.0
-    left = compact("mlp", params)
+    compacted = compact("mlp", params)
+
     x = torch.randn(8, 3, generator=rng.generator(0, "x"), dtype=dtype)
     forward = FAMILIES["mlp"].forward
-    wide = {name: p.double() for name, p in params.items()}
-    reference = forward(wide, x.double())
+    params_double = {name: p.double() for name, p in params.items()}
+    reference = forward(params_double, x.double())
     scale = max(1.0, float(reference.abs().max()))
-    assert float((forward(left, x).double() - reference).abs().max()) < 1e-6 * scale
-    assert all(p.dtype == dtype for p in left.values())
-    assert sum(p.numel() for p in left.values()) <= sum(p.numel() for p in params.values())
-    assert all(
-        torch.equal(a, b) for a, b in zip(compact("mlp", left).values(), left.values(), strict=True)
-    )
+    assert float((forward(compacted, x).double() - reference).abs().max()) < 1e-6 * scale
+
+    num_before = sum(p.numel() for p in params.values())
+    assert sum(p.numel() for p in compacted.values()) <= num_before
+    assert all(p.dtype == dtype for p in compacted.values())
+
+    again = compact("mlp", compacted)
+    assert list(again) == list(compacted)
+    assert all(torch.equal(again[name], compacted[name]) for name in compacted)

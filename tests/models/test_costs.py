@@ -1,3 +1,5 @@
+"""Costs by hand, and against two counters on random networks of every family."""
+
 from random import Random
 
 import pytest
@@ -43,13 +45,11 @@ def test_smallest_network_has_one_unit_a_layer():
 
 def test_storage_is_the_size_of_the_file(tmp_path):
     shapes = Genotype("mlp", depth=1, width=11).shapes((5,), 4)
+    params = {name: torch.ones(shape) for name, shape in shapes.items()}
     for dtype in ("float32", "float16", "int8"):
-        size = write_weights(tmp_path / dtype, {n: torch.ones(s) for n, s in shapes.items()}, dtype)
-        assert (
-            cost_of("mlp", shapes, (5,), dtype).storage_bytes
-            == size
-            == (tmp_path / dtype).stat().st_size
-        )
+        size = write_weights(tmp_path / dtype, params, dtype)
+        assert size == (tmp_path / dtype).stat().st_size
+        assert size == cost_of("mlp", shapes, (5,), dtype).storage_bytes
 
 
 def test_costs_do_not_allocate_the_network():
@@ -64,39 +64,43 @@ def random_case(random: Random) -> tuple[Genotype, tuple[int, ...]]:
     def widths(num: int) -> list[int]:
         return [random.randint(1, 12) for _ in range(num)]
 
-    family, depth = random.choice(["mlp", "cnn", "resnet"]), random.randint(1, 2)
-    shape = (random.randint(1, 3), random.randint(22, 25), random.randint(22, 25))
+    family = random.choice(["mlp", "cnn", "resnet"])
+    depth = random.randint(1, 2)
+    image = (random.randint(1, 3), random.randint(22, 25), random.randint(22, 25))
+
     if family == "mlp":
-        return Genotype("mlp", depth=depth - 1, width=widths(depth - 1)), random.choice(
-            [shape, shape[:1]]
-        )
+        genotype = Genotype("mlp", depth=depth - 1, width=widths(depth - 1))
+        return genotype, random.choice([image, image[:1]])
+
     if family == "resnet":
-        return Genotype(
-            "resnet", depth=[random.randint(1, 2) for _ in range(depth)], width=widths(depth)
-        ), shape
-    kernels, pools = ([random.randint(1, high) for _ in range(depth)] for high in (3, 2))
-    return Genotype(
+        depths = [random.randint(1, 2) for _ in range(depth)]
+        return Genotype("resnet", depth=depths, width=widths(depth)), image
+
+    genotype = Genotype(
         "cnn",
         depth=depth,
         width=widths(depth),
-        kernel=kernels,
-        pool=pools,
+        kernel=[random.randint(1, 3) for _ in range(depth)],
+        pool=[random.randint(1, 2) for _ in range(depth)],
         head_width=widths(random.randint(0, 2)),
-    ), shape
+    )
+    return genotype, image
 
 
-def pruned(
+def prune(
     random: Random, family: str, shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """The shapes that are left when some units of every group are removed."""
-    left = dict(shapes)
+    """The shapes that remain when some units of every group are removed."""
+    remaining = dict(shapes)
     for group in FAMILIES[family].groups(shapes):
-        before, after = group.num_units(left), random.randint(1, group.num_units(left))
+        before = group.num_units(remaining)
+        after = random.randint(1, before)
         for name in group.readers:
-            left[name] = (left[name][0], left[name][1] // before * after, *left[name][2:])
+            outputs, inputs, *window = remaining[name]
+            remaining[name] = (outputs, inputs // before * after, *window)
         for name in group.rows:
-            left[name] = (after, *left[name][1:])
-    return left
+            remaining[name] = (after, *remaining[name][1:])
+    return remaining
 
 
 def test_analytic_macs_are_those_that_two_counters_find_on_200_random_networks_whole_or_pruned():
@@ -104,10 +108,14 @@ def test_analytic_macs_are_those_that_two_counters_find_on_200_random_networks_w
     families = set()
     for i in range(200):
         genotype, input_shape = random_case(random)
-        family, shapes = genotype.family, genotype.shapes(input_shape, 4)
-        shapes = pruned(random, family, shapes) if i % 2 else shapes
+        family = genotype.family
+        shapes = genotype.shapes(input_shape, 4)
+        if i % 2:
+            shapes = prune(random, family, shapes)
+
         macs = cost_of(family, shapes, input_shape, "float32").macs
         assert macs == sum(count_macs(family, shapes, input_shape).values()), (genotype, shapes)
+
         with FlopCounterMode(display=False) as counter:
             params = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
             FAMILIES[family].forward(params, torch.empty(1, *input_shape, device="meta"))
@@ -139,12 +147,10 @@ def test_an_operator_without_a_rule_is_an_error(monkeypatch, operator, forward):
 
 
 def test_threads_are_chosen_by_the_largest_product():
-    # 100 examples: 784 x 16 weights; a convolution does 24 x 24 times its 25 x 8 ones, the dense
-    # layer 1152 x 10
-    mlp, cnn = (
-        Genotype("mlp", depth=1, width=16),
-        Genotype("cnn", depth=1, width=8, kernel=5, pool=2),
-    )
+    # 784 x 16 weights; a convolution uses its 25 x 8 weights at 24 x 24 pixels, and the dense layer
+    # behind it has 1152 x 10
+    mlp = Genotype("mlp", depth=1, width=16)
+    cnn = Genotype("cnn", depth=1, width=8, kernel=5, pool=2)
     for genotype, product in ((mlp, 784 * 16), (cnn, 576 * 200)):
         shapes = genotype.shapes((1, 28, 28), 10)
         assert largest_product(genotype.family, shapes, (1, 28, 28), 100) == 100 * product

@@ -1,3 +1,5 @@
+"""Weights files: their sizes, what storage rounds, and files that are none."""
+
 import numpy as np
 import pytest
 import torch
@@ -58,18 +60,19 @@ def test_smaller_types_make_smaller_files():
 def test_reading_gives_float32_in_the_order_of_the_layers(tmp_path, dtype):
     params = network(depth=11, width=2)  # layers.10 sorts before layers.2 as text
     write_weights(tmp_path / "w.safetensors", params, dtype)
-    left = read_weights(tmp_path / "w.safetensors")
-    assert list(left) == list(params)
-    assert {p.dtype for p in left.values()} == {torch.float32}
-    assert [p.shape for p in left.values()] == [p.shape for p in params.values()]
+    read = read_weights(tmp_path / "w.safetensors")
+    assert list(read) == list(params)
+    assert {p.dtype for p in read.values()} == {torch.float32}
+    assert [p.shape for p in read.values()] == [p.shape for p in params.values()]
 
 
 def test_float32_is_exact_and_float16_is_the_nearest_half(tmp_path):
     params = network()
     for dtype, nearest in (("float32", torch.float32), ("float16", torch.float16)):
         write_weights(tmp_path / dtype, params, dtype)
-        left = read_weights(tmp_path / dtype)
-        assert all(torch.equal(left[n], params[n].to(nearest).float()) for n in params)
+        read = read_weights(tmp_path / dtype)
+        for name, p in params.items():
+            assert torch.equal(read[name], p.to(nearest).float())
 
 
 @settings(deadline=None, derandomize=True, max_examples=150, database=None)
@@ -83,25 +86,26 @@ def test_float32_is_exact_and_float16_is_the_nearest_half(tmp_path):
 def test_int8_is_off_by_at_most_half_a_step(array):
     weight = torch.from_numpy(array)
     stored = encode({"layers.0.weight": weight}, "int8")
-    scale = stored["layers.0.weight.scale"]
-    left = decode(stored)["layers.0.weight"]
+    decoded = decode(stored)["layers.0.weight"]
+
     # half a step, and the rounding of the float32 product by a few units in the last place
-    bound = scale[:, None].double() * (0.5 + 1e-4)
-    assert bool(((left.double() - weight.double()).abs() <= bound).all())
+    bound = stored["layers.0.weight.scale"][:, None].double() * (0.5 + 1e-4)
+    assert bool(((decoded.double() - weight.double()).abs() <= bound).all())
+
     assert stored["layers.0.weight"].dtype == torch.int8
     assert int(stored["layers.0.weight"].min()) >= -127
-    assert not left[weight == 0].any()  # a pruned weight stays pruned
+    assert not decoded[weight == 0].any()  # a pruned weight stays pruned
 
 
 def test_int8_scales_each_row_by_its_largest_weight():
     weight = torch.tensor([[1.0, -0.5, 0.0], [0.0, 0.0, 0.0], [254.0, 2.0, 1.0]])
-    stored = encode(
-        {"layers.0.weight": weight, "layers.0.bias": torch.tensor([0.1, 0.2, 0.3])}, "int8"
-    )
-    # row 0: 1 is 127 steps, -0.5 rounds from -63.5 to the even -64; row 2: steps of 2, and 1 rounds
-    # from 0.5 to 0
+    bias = torch.tensor([0.1, 0.2, 0.3])
+    stored = encode({"layers.0.weight": weight, "layers.0.bias": bias}, "int8")
+
+    # row 0: 1 is 127 steps, -0.5 rounds from -63.5 to the even -64
+    # row 2: steps of 2, and 1 rounds from 0.5 to 0
     assert stored["layers.0.weight"].tolist() == [[127, -64, 0], [0, 0, 0], [127, 1, 0]]
-    assert decode(stored)["layers.0.bias"].tolist() == torch.tensor([0.1, 0.2, 0.3]).tolist()
+    assert decode(stored)["layers.0.bias"].tolist() == bias.tolist()
     assert not decode(stored)["layers.0.weight"][1].any()
 
 
@@ -112,19 +116,22 @@ def test_a_number_that_is_not_finite_is_not_made_finite_by_storage(dtype, bad):
         "layers.0.weight": torch.tensor([[1.0, bad], [1.0, 2.0]]),
         "layers.0.bias": torch.tensor([bad]),
     }
-    left = decode(encode(params, dtype))
-    assert not left["layers.0.weight"][0].isfinite().all()
-    assert not left["layers.0.bias"].isfinite().all()
-    assert left["layers.0.weight"][1].isfinite().all()
+    decoded = decode(encode(params, dtype))
+    assert not decoded["layers.0.weight"][0].isfinite().all()
+    assert not decoded["layers.0.bias"].isfinite().all()
+    assert decoded["layers.0.weight"][1].isfinite().all()
 
 
 def test_views_into_one_buffer_are_stored_as_their_own(tmp_path):
     params = network()
-    shapes = {n: tuple(p.shape) for n, p in params.items()}
+    shapes = {name: tuple(p.shape) for name, p in params.items()}
     parts = unflatten(flatten(params), shapes)
     assert serialize(parts, "float32") == serialize(params, "float32")
-    write_weights(tmp_path / "w", {n: p.requires_grad_() for n, p in parts.items()}, "float32")
-    assert all(torch.equal(p, params[n]) for n, p in read_weights(tmp_path / "w").items())
+
+    leaves = {name: p.requires_grad_() for name, p in parts.items()}
+    write_weights(tmp_path / "w", leaves, "float32")
+    for name, p in read_weights(tmp_path / "w").items():
+        assert torch.equal(p, params[name])
 
 
 def test_writing_twice_gives_the_same_bytes():
