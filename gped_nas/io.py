@@ -92,6 +92,7 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise StreamError(f"{path}: not a plain file; restore it or delete its folder")
@@ -215,7 +216,8 @@ def _write(path: Path, write: Callable[[Any], object]) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_dir(path.parent)
+
+        sync_dir(path.parent)  # so that the new name survives a power cut too
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -44,23 +44,23 @@ def _dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _offences(source: str) -> Iterator[str]:
+def _offenses(source: str) -> Iterator[str]:
     """What must not be in the package, as ``line: what``."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from _import_offences(node.lineno, [alias.name for alias in node.names])
+            yield from _import_offenses(node.lineno, [alias.name for alias in node.names])
         elif isinstance(node, ast.ImportFrom):
-            yield from _import_offences(node.lineno, [node.module or ""])
+            yield from _import_offenses(node.lineno, [node.module or ""])
         elif isinstance(node, ast.Call):
-            yield from _call_offences(node)
+            yield from _call_offenses(node)
 
 
-def _import_offences(line: int, names: list[str]) -> Iterator[str]:
+def _import_offenses(line: int, names: list[str]) -> Iterator[str]:
     if any(name.split(".")[0] in FORBIDDEN_MODULES for name in names):
         yield f"{line}: imports {names}"
 
 
-def _call_offences(node: ast.Call) -> Iterator[str]:
+def _call_offenses(node: ast.Call) -> Iterator[str]:
     name = _dotted(node.func)
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
 
@@ -83,7 +83,7 @@ def _call_offences(node: ast.Call) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_unpickled_evaluated_or_drawn_globally(path: Path) -> None:
-    assert list(_offences(path.read_text())) == []
+    assert list(_offenses(path.read_text())) == []
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_nothing_is_unpickled_evaluated_or_drawn_globally(path: Path) -> None:
         "yaml.load(text)",
     ],
 )
-def test_the_search_for_offences_finds_them(source: str) -> None:
-    assert len(list(_offences(source))) == 1
+def test_the_search_for_offenses_finds_them(source: str) -> None:
+    assert len(list(_offenses(source))) == 1
 
 
 def all_registries() -> list[Registry[object]]:

@@ -120,6 +120,7 @@ def test_two_plugins_that_take_the_same_name_are_both_named(plugins):
         Entry("a", lambda: registry.register("violet")("V")),
         Entry("b", lambda: registry.register("violet")("W")),
     )
+
     expected = (
         r"plug-in 'b' \(package_b.gped\): cannot be loaded: RegistryError: color 'violet' is "
         r"registered twice, by plug-in 'a' \(package_a.gped\) and by plug-in 'b' "

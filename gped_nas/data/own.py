@@ -169,6 +169,7 @@ def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
             f"{path}: {name}: cannot be read ({error}); write it again as a plain array with "
             "numpy.savez"
         ) from None
+
     if not isinstance(array, np.ndarray):
         raise DataError(
             f"{path}: {name}: found bytes that are not an array; write it again with numpy.savez"
@@ -209,6 +210,7 @@ def _channel_first(x: Array, label: str) -> Array:
         return x
     if x.ndim == 3:
         return x[:, None]
+
     if x.ndim != 4:
         raise DataError(
             f"{label}: found shape {x.shape}, expected (N, D), (N, height, width) or "
@@ -254,6 +256,7 @@ def _real_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
             f"{path}: class_names: found beside task: regression, which has no classes; remove one "
             "of them"
         )
+
     if y.dtype.kind not in "iuf":
         raise DataError(
             f"{path}: {name}: found dtype {y.dtype}, expected real numbers; use astype('float64')"

@@ -17,7 +17,7 @@ MAX_SIDE = 32
 
 
 def is_picture(input_shape: tuple[int, ...]) -> bool:
-    """Whether inputs of this shape are grey or colored pictures: (1 or 3, height, width)."""
+    """Whether inputs of this shape are gray or colored pictures: (1 or 3, height, width)."""
     return len(input_shape) == 3 and input_shape[0] in _COLOR_TYPE
 
 

@@ -278,6 +278,7 @@ def _describe(layer: str, norm: str | None, shapes: Shapes) -> Iterator[dict[str
     num_biases = 0 if window else outputs
     params = outputs * inputs * prod(window) + num_biases
     yield {"layer": layer, "kind": kind, "inputs": inputs, "outputs": outputs, "params": params}
+
     if norm:
         width = shapes[f"{norm}.gain"][0]
         yield {

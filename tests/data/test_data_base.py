@@ -10,9 +10,9 @@ from gped_nas.data.base import DATASETS, Dataset, Split, build, carve, load, spl
 from gped_nas.errors import ConfigError, DataError, RegistryError
 
 
-def _numbered(total: int, first: int = 0) -> Split:
+def _numbered(total: int, start: int = 0) -> Split:
     """Examples whose only input is their own number, with two classes in turn."""
-    numbers = np.arange(first, first + total)
+    numbers = np.arange(start, start + total)
     return split_of(numbers[:, None], numbers % 2)
 
 
@@ -75,7 +75,7 @@ def test_validation_size_leaves_the_test_part_alone() -> None:
 
 
 def test_given_test_part_is_kept_whole_and_in_order() -> None:
-    test = _numbered(7, first=100)
+    test = _numbered(7, start=100)
     dataset = _built(20, test=test)
     assert torch.equal(dataset.test.x, test.x) and torch.equal(dataset.test.y, test.y)
     assert len(dataset.train) + len(dataset.validation) == 20
