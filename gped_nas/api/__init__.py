@@ -99,11 +99,11 @@ class TeacherStream:
         Log-probabilities of C classes, nats; of a regression, mean and variance of the label in its
         normalized unit.
         """
-        return (
-            self.stream.predictions(self._first_view())
-            if self.stream.has_weights
-            else self.stream.imported()[1]
-        )
+        if self.stream.has_weights:
+            return self.stream.predictions(self._first_view())
+
+        _, predictions_SMG = self.stream.imported()
+        return predictions_SMG
 
     @property
     def log_prob(self) -> Tensor:
@@ -131,8 +131,11 @@ class TeacherStream:
         return self.stream.params(index)
 
     def expectation(self, target: str, view: str | None = None) -> Tensor:
-        """A mean or derived target's value at a view (the first by default), or at the imported
-        inputs: (N, G).
+        """A mean or derived target's value at the inputs of a view: (N, G).
+
+        Args:
+            target: its name.
+            view: the view's name; by default the first one, or the imported inputs.
 
         Raises:
             RegistryError: unknown target.

@@ -48,24 +48,23 @@ def cached_streams() -> list[StreamFolder]:
 
 
 def described(stream: StreamFolder) -> str:
-    """What a stream's teacher is, in words: ``mlp(depth=2, width=128-128) by sgld on digits,
-    seed 0``.
-    """
+    """A stream's teacher in words: ``mlp(depth=2, width=128-128) by sgld on digits, seed 0``."""
     if stream.key is None:
         return f"unreadable: {stream.problem}"
-    genotype = genotype_text(stream.key.genotype)
-    words = f"{genotype} by {_method(stream.key)} on {_dataset(stream)}, seed {stream.key.seed}"
+
+    genotype, method = genotype_text(stream.key.genotype), _name_method(stream.key)
+    words = f"{genotype} by {method} on {_name_dataset(stream)}, seed {stream.key.seed}"
     return f"{words}; unreadable: {stream.problem}" if stream.problem else words
 
 
-def _method(key: StreamKey) -> str:
+def _name_method(key: StreamKey) -> str:
     """The method's name, and those of the methods whose samples it reads: ``thinned of sghmc``."""
     name = str(key.method.get("name", "a method"))
-    return f"{name} of {_method(key.of)}" if key.of else name
+    return f"{name} of {_name_method(key.of)}" if key.of else name
 
 
-def _dataset(stream: StreamFolder) -> str:
-    """The dataset's name as the build noted it, else what is known of it: the start of its digest."""
+def _name_dataset(stream: StreamFolder) -> str:
+    """The dataset's name as the build noted it, or else the start of its digest."""
     assert stream.key is not None
     try:
         names = [str(entry["dataset"]) for entry in read_json(stream.folder / "provenance.json")]
@@ -77,7 +76,7 @@ def _dataset(stream: StreamFolder) -> str:
 def select(
     streams: Sequence[StreamFolder], prefixes: Sequence[str], parts: Sequence[Part]
 ) -> list[Garbage]:
-    """What goes.
+    """What would be removed.
 
     Args:
         streams: those in the cache.
@@ -87,72 +86,81 @@ def select(
     Raises:
         ConfigError: a prefix fits no stream or several.
     """
-    meant = [_the_one(streams, prefix) for prefix in dict.fromkeys(prefixes)]
-    if meant and not parts:
-        going = {stream.name for stream in meant}
-        return [
-            Garbage(
-                "stream",
-                stream.folder,
-                stream.num_bytes,
-                stream.is_busy,
-                tuple(name for name in stream.readers if name not in going),
-            )
-            for stream in meant
-        ]
-    found = [
-        Garbage(part, s.folder, s.part_bytes[part], s.is_busy)
-        for s in meant or streams
-        for part in PARTS
-        if part in parts and s.part_bytes[part]
-    ]
-    if "building" in parts and not meant:
-        found += [
-            Garbage("leftover", p, num, False)
-            for p, num in inventory.leftovers_of(Session().streams)
-        ]
-    return found
+    named_streams = [_find_stream(streams, prefix) for prefix in dict.fromkeys(prefixes)]
+    if named_streams and not parts:
+        return _select_whole(named_streams)
+
+    garbage = []
+    for stream in named_streams or streams:
+        for part in PARTS:
+            num_bytes = stream.part_bytes[part]
+            if part in parts and num_bytes:
+                garbage.append(Garbage(part, stream.folder, num_bytes, stream.is_busy))
+
+    # leftovers have no digest any more that a prefix could name
+    if "building" in parts and not named_streams:
+        for path, num_bytes in inventory.leftovers_of(Session().streams):
+            garbage.append(Garbage("leftover", path, num_bytes, is_busy=False))
+
+    return garbage
 
 
-def _the_one(streams: Sequence[StreamFolder], prefix: str) -> StreamFolder:
-    found = [s for s in streams if s.name.startswith(prefix.lower())]
-    if len(found) != 1 or not prefix:
-        known = ", ".join(s.name[:12] for s in found or streams) or "none"
+def _select_whole(streams: Sequence[StreamFolder]) -> list[Garbage]:
+    """Streams as a whole; a reader that goes with them keeps nothing."""
+    names = {stream.name for stream in streams}
+    garbage = []
+    for stream in streams:
+        readers = tuple(name for name in stream.readers if name not in names)
+        item = Garbage("stream", stream.folder, stream.num_bytes, stream.is_busy, readers)
+        garbage.append(item)
+    return garbage
+
+
+def _find_stream(streams: Sequence[StreamFolder], prefix: str) -> StreamFolder:
+    """The only stream whose digest starts so."""
+    matches = [stream for stream in streams if stream.name.startswith(prefix.lower())]
+    if len(matches) != 1 or not prefix:
+        digests = ", ".join(stream.name[:12] for stream in matches or streams) or "none"
         raise ConfigError(
-            f"{prefix!r}: the digest of {len(found)} streams starts so, expected one; there are: "
-            f"{known}"
+            f"{prefix!r}: the digest of {len(matches)} streams starts so, expected one; there are: "
+            f"{digests}"
         )
-    return found[0]
+    return matches[0]
 
 
 def remove(garbage: Sequence[Garbage]) -> int:
-    """Remove what goes; the bytes that became free.
+    """Remove what was selected.
+
+    Returns:
+        The bytes that became free.
 
     Raises:
         EnvironmentProblem: some of it is being written by another process or cannot be removed; all
             else is gone.
     """
-    freed, problems = 0, []
-    for one in garbage:
+    freed = 0
+    problems = []
+    for item in garbage:
         try:
-            freed += _remove(one)
+            freed += _remove(item)
         except EnvironmentProblem as error:
             problems.append(str(error))
+
     if problems:
-        raise EnvironmentProblem(
-            "\n".join([*problems, f"everything else that was asked for is gone: {freed:,} bytes"])
-        )
+        problems.append(f"everything else that was asked for is gone: {freed:,} bytes")
+        raise EnvironmentProblem("\n".join(problems))
     return freed
 
 
-def _remove(one: Garbage) -> int:
-    if one.readers:
+def _remove(item: Garbage) -> int:
+    if item.readers:
         raise EnvironmentProblem(
-            f"{one.folder}: the stream {one.readers[0][:12]} is made of its posterior samples; "
+            f"{item.folder}: the stream {item.readers[0][:12]} is made of its posterior samples; "
             "remove that one too, by the same command, or keep both"
         )
-    if one.what == "stream":
-        return inventory.remove_stream(one.folder)
-    if one.what == "leftover":
-        return inventory.remove_leftover(one.folder)
-    return inventory.remove_part(one.folder, one.what)
+
+    if item.what == "stream":
+        return inventory.remove_stream(item.folder)
+    if item.what == "leftover":
+        return inventory.remove_leftover(item.folder)
+    return inventory.remove_part(item.folder, item.what)

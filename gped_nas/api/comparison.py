@@ -1,5 +1,4 @@
-"""``compare_methods``: posterior methods beside each other on one dataset, network and prior, and
-against a reference method.
+"""Posterior methods beside each other on one dataset, network and prior, and against a reference.
 
 Every method gets about as many minibatch gradients a chain as the space's own one, with settings
 derived from it; give settings of your own where these do not fit. Full-batch HMC, the default
@@ -126,7 +125,8 @@ def compare_methods(
         GpedError: see ``sample_teacher``.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
-    session, dataset = session or new_session(), load_dataset(space)
+    session = session or new_session()
+    dataset = load_dataset(space)
     size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_outputs))
 
     skipped: dict[str, str] = {}
@@ -144,6 +144,7 @@ def compare_methods(
         settings.append(method_settings(space, dataset, reference))
         skipped.pop(reference, None)
 
+    # the reference goes first: every other row is measured against its average
     settings.sort(key=lambda cfg: cfg.name != reference)
     rows: list[MethodRow] = []
     truth: AnyPredictions | None = None
@@ -153,6 +154,7 @@ def compare_methods(
         rows.append(measure(teacher, part="validation", truth=truth))
         if cfg.name == reference:
             truth = teacher.averaged("validation")
+
     return MethodComparison(tuple(rows), skipped)
 
 
@@ -190,56 +192,66 @@ def measure(teacher: Teacher, *, part: Part, truth: AnyPredictions | None) -> Me
         part: where predictions are measured; the verdict is always that of validation.
         truth: the reference's average on the same part.
     """
-    stream, mean, labels = teacher.stream, teacher.averaged(part), teacher.dataset.labels(part)
+    stream = teacher.stream
+    mean = teacher.averaged(part)
+    labels = teacher.dataset.labels(part)
+
+    accuracy_and_ece = {}
+    for name in ("accuracy", "ece"):
+        metric = METRICS[name]
+        accuracy_and_ece[name] = metric.value(mean, labels) if metric.applies(mean, None) else None
+
     diagnosis = diagnose(teacher)
     mixing = diagnosis.mixing.get("probabilities") or diagnosis.mixing.get("means")
-    values = {
-        name: METRICS[name].value(mean, labels) if METRICS[name].applies(mean, None) else None
-        for name in ("accuracy", "ece")
-    }
+    median_ess = mixing.ess[0] if mixing and mixing.ess else None
+
+    num_weights = num_params(stream.key.shapes) if stream.has_weights else 0
     return MethodRow(
         method=teacher.space.method.name,
-        **_against(mean, truth),
+        **_compare_with_truth(mean, truth),
         nll=METRICS["nll"].value(mean, labels),
-        **values,
-        **_outside(teacher, mean, part),
+        **accuracy_and_ece,
+        **_detect_permuted(teacher, mean, part),
         seconds=stream.sampling_seconds,
-        weights_bytes=4 * num_params(stream.key.shapes) * stream.num_samples
-        if stream.has_weights
-        else 0,
+        weights_bytes=4 * num_weights * stream.num_samples,
         num_samples=stream.num_samples,
-        effective_samples=mixing.ess[0] if mixing and mixing.ess else None,
+        effective_samples=median_ess,
         verdict=judge(diagnosis).level,
     )
 
 
-def _against(mean: AnyPredictions, truth: AnyPredictions | None) -> dict[str, float | None]:
+def _compare_with_truth(
+    mean: AnyPredictions, truth: AnyPredictions | None
+) -> dict[str, float | None]:
     if not (isinstance(mean, Predictions) and isinstance(truth, Predictions)):
         return {"agreement": None, "total_variation": None}
-    prob, true_prob = (
-        torch.from_numpy(predictions.log_prob_NC).exp() for predictions in (mean, truth)
-    )
+
+    prob = torch.from_numpy(mean.log_prob_NC).exp()
+    true_prob = torch.from_numpy(truth.log_prob_NC).exp()
     return {
         "agreement": agreement(prob, true_prob),
         "total_variation": total_variation(prob, true_prob),
     }
 
 
-def _outside(teacher: Teacher, mean: AnyPredictions, part: Part) -> dict[str, float | None]:
-    """AUROC between the part's inputs and the same permuted; one posterior sample in memory at a
-    time.
-    """
+def _detect_permuted(teacher: Teacher, mean: AnyPredictions, part: Part) -> dict[str, float | None]:
+    """AUROC between the part's inputs and the same permuted."""
     if not (teacher.stream.has_weights and isinstance(mean, Predictions)):
         return {"ood_entropy": None, "ood_information": None}
+
     generator = rng.generator(0, "permuted inputs", part)
     predict = teacher.predictor(permuted(teacher.dataset.inputs(part), generator=generator))
 
-    total, disorder = torch.zeros(()), torch.zeros(())
+    # summed up sample by sample: the predictions of all at once may not fit into memory
+    mean_prob = torch.zeros(())
+    mean_entropy = torch.zeros(())
     for sample, weight in enumerate(teacher.stream.weight_S.tolist()):
         teacher.session.raise_if_stopped()
         log_prob = predict(teacher.stream.theta(sample)).cpu().double()
-        total, disorder = total + weight * log_prob.exp(), disorder + weight * entropy(log_prob)
-    outside = Predictions(total.log().numpy(), {"expected_entropy": disorder.numpy()})
+        mean_prob = mean_prob + weight * log_prob.exp()
+        mean_entropy = mean_entropy + weight * entropy(log_prob)
+
+    outside = Predictions(mean_prob.log().numpy(), {"expected_entropy": mean_entropy.numpy()})
     return {
         "ood_entropy": auroc(mean.entropy_N, outside.entropy_N),
         "ood_information": auroc(mean.mutual_information_N, outside.mutual_information_N),

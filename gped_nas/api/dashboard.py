@@ -55,31 +55,30 @@ def furnish(study: Study) -> str:
 
     snapshot = study.snapshot()
     wall = Wall(study.storage_url, study.name, study.path / ARTIFACTS)
-    wall.name_objectives([one.name for one in snapshot.objectives])
+    wall.name_objectives([objective.name for objective in snapshot.objectives])
+
     notes = {}
     for trial in snapshot.front:
         record = snapshot.record(trial)
         try:
-            files = wall.put_files(_files(study, record, snapshot))
+            files = wall.put_files(_export_files(study, record, snapshot))
             notes[trial] = trial_note(record, snapshot, files)
         except DataError as error:
-            notes[trial] = (
-                f"{trial_note(record, snapshot, {})}\n\nIts files are damaged: "
-                f"{as_markdown(str(error))}"
-            )
+            note = trial_note(record, snapshot, {})
+            notes[trial] = f"{note}\n\nIts files are damaged: {as_markdown(str(error))}"
+
     wall.draw(dashboard_figures(data_of(snapshot)))
     wall.write(study_note(snapshot), notes)
     wall.remember()
     return study.storage_url
 
 
-def _files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[str, bytes]:
-    """The student as it would be exported, each file's name telling its trial; none where it was
-    not kept.
-    """
+def _export_files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[str, bytes]:
+    """The student's exported files, each named with its trial; none where it was not kept."""
     source = study.path / STUDENTS / str(record.trial)
     if not source.is_dir():
         return {}
+
     with tempfile.TemporaryDirectory() as folder:
         paired = study.paired_differences(record.trial)
         write_export(
@@ -95,36 +94,40 @@ def _files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[s
 
 
 def study_note(snapshot: StudySnapshot) -> str:
-    """A Markdown note: what was searched, what was found, where the report lies. User text is
-    escaped.
+    """A Markdown note: what was searched, what was found, where the report lies.
+
+    User text is escaped.
     """
     teacher = snapshot.teacher
+    genotype = as_markdown(str(teacher.get("genotype", "a teacher")))
+    method = as_markdown(str(teacher.get("method", "")))
+    num_samples = teacher.get("num_samples", 0)
+
+    objectives = [f"{as_markdown(o.label)} ({o.direction})" for o in snapshot.objectives]
+    front = ", ".join(map(str, snapshot.front)) or "none"
+    chosen = "none" if snapshot.chosen is None else f"trial {snapshot.chosen}"
+    command = as_markdown(f"gped-search report {shlex.quote(snapshot.name)}")
+
     return "\n".join(
         [
             f"# {as_markdown(snapshot.name)}",
             "",
-            f"Students of {as_markdown(str(teacher.get('genotype', 'a teacher')))}, "
-            f"{teacher.get('num_samples', 0)} posterior samples "
-            f"({as_markdown(str(teacher.get('method', '')))}).",
+            f"Students of {genotype}, {num_samples} posterior samples ({method}).",
             f"Data: {as_markdown(snapshot.split_text)}",
             "",
-            "* objectives: "
-            f"{', '.join(f'{as_markdown(o.label)} ({o.direction})' for o in snapshot.objectives)}",
-            f"* on the front: trials {', '.join(map(str, snapshot.front)) or 'none'}",
-            f"* chosen: {'none' if snapshot.chosen is None else f'trial {snapshot.chosen}'}. "
-            f"{as_markdown(snapshot.rule)}",
+            f"* objectives: {', '.join(objectives)}",
+            f"* on the front: trials {front}",
+            f"* chosen: {chosen}. {as_markdown(snapshot.rule)}",
             "",
             "Each trial of the front has a note of its own, and its weights, spec and model card "
-            "are among the files. "
-            f"{as_markdown(f'gped-search report {shlex.quote(snapshot.name)}')} writes the full "
-            "report with intervals, "
-            "references and test figures.",
+            f"are among the files. {command} writes the full report with intervals, references "
+            "and test figures.",
         ]
     )
 
 
 def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str, str]) -> str:
-    """A Markdown note on a trial of the front: what it is, what it is worth, where its files are.
+    """A Markdown note on a trial of the front: what it is and is worth, where its files are.
 
     Args:
         record: its record.
@@ -133,28 +136,36 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
     """
     chosen = "the one to use" if record.trial == snapshot.chosen else "on the front"
     genotype = genotype_text(record.genotype)
-    keys = [key for key in record.measures if key.part == VALIDATION]
     lines = [f"# Trial {record.trial}: {chosen}", "", as_markdown(genotype), ""]
+
     lines += [
         "| metric | validation | 95 % interval | test | 95 % interval |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for key in keys:
-        parts = [_measured(record, key), _measured(record, key._replace(part=TEST))]
-        lines.append(f"| {as_markdown(public_name(key))} | {' | '.join(parts)} |")
+    for key in record.measures:
+        if key.part == VALIDATION:
+            on_validation = _fill_cells(record, key)
+            on_test = _fill_cells(record, key._replace(part=TEST))
+            lines.append(f"| {as_markdown(public_name(key))} | {on_validation} | {on_test} |")
+
     costs = ", ".join(f"{as_markdown(name)} {value:,}" for name, value in record.costs.items())
     command = f"gped-search export {shlex.quote(snapshot.name)} {record.trial} --to onnx"
     lines += ["", f"Costs: {costs}.", "", f"Take it home: {as_markdown(command)}"]
-    order = sorted(files, key=lambda name: not name.endswith(CARD_FILE))
+
     if files:
-        lines += ["", "Files: " + ", ".join(f"[{name}]({files[name]})" for name in order)]
+        card_first = sorted(files, key=lambda name: not name.endswith(CARD_FILE))
+        lines += ["", "Files: " + ", ".join(f"[{name}]({files[name]})" for name in card_first)]
     return "\n".join(lines)
 
 
-def _measured(record: TrialRecord, key: Key) -> str:
+def _fill_cells(record: TrialRecord, key: Key) -> str:
+    """Two cells of a table: a measure's value and its interval."""
     measured = record.measures.get(key)
     if measured is None:
         return " | "
-    bounds = measured.interval
-    interval = f"{bounds[0]:.4g} to {bounds[1]:.4g}" if bounds else ""
+
+    interval = ""
+    if measured.interval is not None:
+        low, high = measured.interval
+        interval = f"{low:.4g} to {high:.4g}"
     return f"{measured.value:.4g} | {interval}"

@@ -37,10 +37,15 @@ from gped_nas.posterior.diagnostics import (
 )
 
 RHAT_BOUND = 1.1
-"""Gelman & Rubin's classical bound; Vehtari et al. 2021 ask for 1.01 of single numbers that will be
-published.
+"""Gelman & Rubin's classical bound.
+
+Vehtari et al. 2021 ask for 1.01 of single numbers that will be published.
 """
-MAX_QUANTITIES, MAX_WEIGHTS, MAX_GRADIENTS, MAX_EXAMPLES = 10_000, 1000, 16, 10_000
+
+MAX_QUANTITIES = 10_000
+MAX_WEIGHTS = 1000
+MAX_GRADIENTS = 16
+MAX_EXAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -121,67 +126,75 @@ def diagnose(teacher: Teacher) -> Diagnosis:
         StreamError: the stream is corrupt.
         Interrupted: the session said stop.
     """
-    stream, method = teacher.stream, teacher.space.method
+    method = teacher.space.method
     origin = METHODS[method.name].origin
     chains = method.chains if isinstance(method, ChainConfig) else 1
-    predicted, labels = teacher.predicted("validation"), teacher.dataset.labels("validation")
-    own_unit, weight_S = teacher.dataset.label_normalization, stream.weight_S
-    log_score_SN = log_scores(predicted, labels, own_unit)
-    one = torch.ones(1)
-    alone, together = (
-        [averaged(p[None], one, own_unit) for p in predicted],
-        averaged(predicted, weight_S, own_unit),
-    )
-    quality = [
-        METRICS[name] for name in ("accuracy", "rmse") if METRICS[name].applies(together, None)
-    ]
-    missing = _missing(teacher, origin, chains)
+    missing = _find_missing(teacher, origin, chains)
+
+    predicted = teacher.predicted("validation")
+    labels = teacher.dataset.labels("validation")
+    weight_S = teacher.stream.weight_S
+    label_normalization = teacher.dataset.label_normalization
+    log_score_SN = log_scores(predicted, labels, label_normalization)
+
+    single = {"nll": float(-log_score_SN.mean())}
+    average_prediction = averaged(predicted, weight_S, label_normalization)
+    average = {"nll": float(-average_prediction.log_score(labels).mean())}
+    for name in ("accuracy", "rmse"):
+        metric = METRICS[name]
+        if metric.applies(average_prediction, None):
+            of_samples = []
+            for sample in predicted:
+                alone = averaged(sample[None], torch.ones(1), label_normalization)
+                of_samples.append(metric.value(alone, labels))
+            single[name] = sum(of_samples) / len(of_samples)
+            average[name] = metric.value(average_prediction, labels)
+
     mixing: dict[str, Mixing] = {}
     if "R-hat and ESS" not in missing:
-        spaces = {**_predictions(teacher, predicted), "log_likelihood": log_score_SN}
-        spaces["weights"] = _some_weights(teacher)
-        mixing = {
-            name: mixing_of(by_chain(values_SQ, chains)) for name, values_SQ in spaces.items()
-        }
-    between = (
-        None
-        if "agreement between chains" in missing
-        else between_chains(predicted, weight_S, chains)
-    )
-    momenta = stream.states("momentum") if stream.has_weights else []
-    mass = float(getattr(method, "mass", 1.0))
+        quantities = _choose_predictions(teacher, predicted)
+        quantities["log_likelihood"] = log_score_SN
+        quantities["weights"] = _choose_weights(teacher)
+        for space, values_SQ in quantities.items():
+            mixing[space] = mixing_of(by_chain(values_SQ, chains))
+
+    chain_agreement = chain_distance = None
+    if "agreement between chains" not in missing:
+        chain_agreement, chain_distance = between_chains(predicted, weight_S, chains)
+
+    kinetic = configurational = None
+    if "kinetic temperature" not in missing:
+        momenta = [torch.from_numpy(momentum) for momentum in teacher.stream.states("momentum")]
+        mass = float(getattr(method, "mass", 1.0))
+        kinetic = kinetic_temperature(torch.stack(momenta), mass)
+    if "configurational temperature" not in missing:
+        configurational = _measure_configurational(teacher)
+
     return Diagnosis(
         method=method.name,
         origin=origin,
         chains=chains,
-        num_samples=stream.num_samples,
+        num_samples=teacher.stream.num_samples,
         target_temperature=float(getattr(method, "temperature", 1.0)),
         mixing=mixing,
-        agreement=between[0] if between else None,
-        total_variation=between[1] if between else None,
-        kinetic=kinetic_temperature(torch.stack([torch.from_numpy(m) for m in momenta]), mass)
-        if momenta
-        else None,
-        configurational=None
-        if "configurational temperature" in missing
-        else _configurational(teacher),
-        single={
-            "nll": float(-log_score_SN.mean()),
-            **{m.name: sum(m.value(p, labels) for p in alone) / len(alone) for m in quality},
-        },
-        average={
-            "nll": float(-together.log_score(labels).mean()),
-            **{m.name: m.value(together, labels) for m in quality},
-        },
-        curve=samples_to_nll(predicted, weight_S, labels, own_unit),
+        agreement=chain_agreement,
+        total_variation=chain_distance,
+        kinetic=kinetic,
+        configurational=configurational,
+        single=single,
+        average=average,
+        curve=samples_to_nll(predicted, weight_S, labels, label_normalization),
         missing=missing,
     )
 
 
-def _missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:
+def _find_missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:
     """What this teacher cannot have, and why."""
-    stream, missing = teacher.stream, {}
-    name, draws = teacher.space.method.name, stream.num_samples // chains
+    stream = teacher.stream
+    name = teacher.space.method.name
+    draws = stream.num_samples // chains
+    missing = {}
+
     if origin == "given":
         missing["R-hat and ESS"] = (
             "nothing is known of which chain an imported sample is from, or of their order"
@@ -194,10 +207,12 @@ def _missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:
         missing["R-hat and ESS"] = (
             f"{draws} draws a chain; at least {MIN_DRAWS} are needed (raise num_samples)"
         )
+
     if chains == 1:
         missing["agreement between chains"] = "there is one chain"
     elif teacher.dataset.task != "classification":
         missing["agreement between chains"] = "it is of classes, and labels here are real numbers"
+
     if not stream.has_weights or not stream.states("momentum"):
         missing["kinetic temperature"] = f"{name} keeps no momenta"
     if not stream.has_weights:
@@ -208,9 +223,7 @@ def _missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:
 
 
 def by_chain(values_SQ: Tensor, chains: int) -> Tensor:
-    """Draws (K, S / K, Q) from posterior samples whose chains are interleaved: sample s is of chain
-    s % K.
-    """
+    """Draws (K, S / K, Q) from posterior samples (S, Q), of which number s is of chain s % K."""
     return values_SQ.view(-1, chains, values_SQ.shape[-1]).transpose(0, 1)
 
 
@@ -220,103 +233,117 @@ def mixing_of(draws_KSQ: Tensor) -> Mixing:
     Raises:
         DataError: fewer than 4 draws a chain.
     """
-    finite = draws_KSQ.isfinite().all(0).all(0)
-    rhat_Q, ess_Q = rhat(draws_KSQ)[finite], bulk_ess(draws_KSQ)[finite]
-    moves = ~rhat_Q.isnan()
-    rhat_Q, ess_Q = rhat_Q[moves].sort().values, ess_Q[moves].sort(descending=True).values
+    is_finite_Q = draws_KSQ.isfinite().all(0).all(0)
+    rhat_Q = rhat(draws_KSQ)[is_finite_Q]
+    ess_Q = bulk_ess(draws_KSQ)[is_finite_Q]
+
+    # R-hat of a constant is 0 / 0
+    moves_Q = ~rhat_Q.isnan()
+    rhat_Q = rhat_Q[moves_Q].sort().values
+    ess_Q = ess_Q[moves_Q].sort(descending=True).values
+
     return Mixing(
         num=draws_KSQ.shape[2],
-        num_constant=int((~moves).sum()),
-        num_not_finite=int((~finite).sum()),
-        rhat=_reached(rhat_Q),
+        num_constant=int((~moves_Q).sum()),
+        num_not_finite=int((~is_finite_Q).sum()),
+        rhat=_most_reach(rhat_Q),
         above=float((rhat_Q > RHAT_BOUND).double().mean()) if len(rhat_Q) else 0.0,
-        ess=_reached(ess_Q),
+        ess=_most_reach(ess_Q),
     )
 
 
-def _reached(ordered_Q: Tensor) -> tuple[float, float, float] | None:
-    """What 50, 90 and 99 % of the numbers reach: order statistics, which infinite numbers do not
-    spoil.
-    """
+def _most_reach(ordered_Q: Tensor) -> tuple[float, float, float] | None:
+    """What 50, 90 and 99 % of the numbers reach; None where there are none."""
     if not len(ordered_Q):
         return None
-    half, most, nearly_all = (
-        float(ordered_Q[-(-len(ordered_Q) * percent // 100) - 1]) for percent in (50, 90, 99)
-    )
-    return half, most, nearly_all
+
+    # order statistics, not interpolated: infinite numbers do not spoil them
+    def reached_by(percent: int) -> float:
+        rank = math.ceil(len(ordered_Q) * percent / 100)
+        return float(ordered_Q[rank - 1])
+
+    return reached_by(50), reached_by(90), reached_by(99)
 
 
 def between_chains(log_prob_SNC: Tensor, weight_S: Tensor, chains: int) -> tuple[float, float]:
     """Agreement and total variation of the averages of two chains, mean over all pairs."""
-    means = [
-        averaged(log_prob_SNC[chain::chains], weight_S[chain::chains]) for chain in range(chains)
-    ]
-    prob = [
-        torch.from_numpy(mean.log_prob_NC).exp() for mean in means if isinstance(mean, Predictions)
-    ]
-    pairs = [(a, b) for i, a in enumerate(prob) for b in prob[:i]]
-    return (
-        sum(agreement(a, b) for a, b in pairs) / len(pairs),
-        sum(total_variation(a, b) for a, b in pairs) / len(pairs),
-    )
+    probs = []
+    for chain in range(chains):
+        average = averaged(log_prob_SNC[chain::chains], weight_S[chain::chains])
+        assert isinstance(average, Predictions), "chains are compared where labels are classes"
+        probs.append(torch.from_numpy(average.log_prob_NC).exp())
+
+    agreements = []
+    distances = []
+    for i, prob in enumerate(probs):
+        for earlier_prob in probs[:i]:
+            agreements.append(agreement(prob, earlier_prob))
+            distances.append(total_variation(prob, earlier_prob))
+
+    return sum(agreements) / len(agreements), sum(distances) / len(distances)
 
 
-def _subset(num: int, most: int, teacher: Teacher, what: str) -> Tensor:
-    """At most ``most`` of ``num`` indices, always the same ones."""
+def _choose_indices(num: int, most: int, teacher: Teacher, what: str) -> Tensor:
+    """At most ``most`` of ``num`` indices, in rising order, always the same ones."""
     if num <= most:
         return torch.arange(num)
-    return (
-        torch.randperm(num, generator=rng.generator(teacher.space.seed, "diagnosis", what))[:most]
-        .sort()
-        .values
-    )
+
+    generator = rng.generator(teacher.space.seed, "diagnosis", what)
+    return torch.randperm(num, generator=generator)[:most].sort().values
 
 
-def _predictions(teacher: Teacher, predicted_SNG: Tensor) -> dict[str, Tensor]:
-    """Of classes their probabilities, of real labels their means, in the label's normalized unit;
-    each (S, Q).
+def _choose_predictions(teacher: Teacher, predicted_SNG: Tensor) -> dict[str, Tensor]:
+    """A subset of the probabilities of classes, or of the means of real labels, each (S, Q).
+
+    Means are in the label's normalized unit.
     """
     if teacher.dataset.task == "regression":
         means = predicted_SNG[..., 0]
-        return {
-            "means": means[:, _subset(means.shape[1], MAX_QUANTITIES, teacher, "means")].double()
-        }
-    flat = predicted_SNG.flatten(1)
-    index = _subset(flat.shape[1], MAX_QUANTITIES, teacher, "probabilities")
-    return {"probabilities": flat[:, index].double().exp()}
+        index = _choose_indices(means.shape[1], MAX_QUANTITIES, teacher, "means")
+        return {"means": means[:, index].double()}
+
+    log_prob = predicted_SNG.flatten(1)
+    index = _choose_indices(log_prob.shape[1], MAX_QUANTITIES, teacher, "probabilities")
+    return {"probabilities": log_prob[:, index].double().exp()}
 
 
-def _some_weights(teacher: Teacher) -> Tensor:
+def _choose_weights(teacher: Teacher) -> Tensor:
     """A subset of the parameters of every posterior sample, (S, Q)."""
-    stream, session = teacher.stream, teacher.session
-    index = _subset(num_params(stream.key.shapes), MAX_WEIGHTS, teacher, "weights")
+    stream = teacher.stream
+    index = _choose_indices(num_params(stream.key.shapes), MAX_WEIGHTS, teacher, "weights")
+
     rows = []
     for sample in range(stream.num_samples):
-        session.raise_if_stopped()
+        teacher.session.raise_if_stopped()
         rows.append(stream.theta(sample)[index])
     return torch.stack(rows)
 
 
-def _configurational(teacher: Teacher) -> Temperature:
+def _measure_configurational(teacher: Teacher) -> Temperature:
     """From full gradients at a few posterior samples, spread over stream and chains; c is zero.
 
     Beyond ``MAX_EXAMPLES`` training examples the gradient is that of a fresh random subset of them,
     unbiased.
     """
-    stream, space, session = teacher.stream, teacher.space, teacher.session
-    problem = posterior(space, teacher.dataset, device=session.device)
-    index = _subset(problem.num_examples, MAX_EXAMPLES, teacher, "examples").to(session.device)
+    stream, session = teacher.stream, teacher.session
+    key = stream.key
+    problem = posterior(teacher.space, teacher.dataset, device=session.device)
+    examples = _choose_indices(problem.num_examples, MAX_EXAMPLES, teacher, "examples")
+    examples = examples.to(session.device)
+
     num = min(stream.num_samples, MAX_GRADIENTS)
-    virial: list[Tensor] = []
     macs = largest_product(
-        space.genotype.family, stream.key.shapes, stream.key.input_shape, len(index)
+        teacher.space.genotype.family, key.shapes, key.input_shape, len(examples)
     )
+    virial: list[Tensor] = []
     with threads_for(macs):
         for i in range(num):
             session.raise_if_stopped()
-            theta = stream.theta(round(i * (stream.num_samples - 1) / (num - 1)))
-            flat = FlatParams(stream.key.shapes, theta.to(session.device))
-            gradient = flat.gradient(partial(problem.potential, index_B=index))
+            # from the first sample to the last one, so that all chains and times have their share
+            sample = round(i * (stream.num_samples - 1) / (num - 1))
+            flat = FlatParams(key.shapes, stream.theta(sample).to(session.device))
+            gradient = flat.gradient(partial(problem.potential, index_B=examples))
             virial.append(flat.theta_W.double() @ gradient.double())
             session.progress("gradients", i + 1, num)
-    return configurational_temperature(torch.stack(virial).cpu(), num_params(stream.key.shapes))
+
+    return configurational_temperature(torch.stack(virial).cpu(), num_params(key.shapes))

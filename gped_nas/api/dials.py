@@ -1,6 +1,4 @@
-"""Turn the uncertainty dials of a space: a teacher and students at each setting, their gap, one
-page.
-"""
+"""Turn the uncertainty dials of a space: teacher and students at each setting, and their gap."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -45,12 +43,11 @@ def turn_dials(
     out: str | Path = "reports",
     session: Session | None = None,
 ) -> Path:
-    """Write ``dials.json`` and ``dials.html`` to ``<out>/<space>-dials``; what was measured before
-    is kept.
+    """Write ``dials.json`` and ``dials.html`` to ``<out>/<space>-dials``.
 
     At each setting the space's teacher is built on the turned data, and two students are distilled
     from it by the space's recipe: an unpruned one of the teacher's genotype (Bayesian dark
-    knowledge's choice) and the smallest of the space.
+    knowledge's choice) and the smallest of the space. What was measured before is kept.
 
     Args:
         space: a search space's file or shipped name.
@@ -69,58 +66,62 @@ def turn_dials(
     """
     from gped_nas.report.dials import dials_page
 
-    session, grid = session or new_session(), settings(masks, subsamples)
-    spaces = {setting: _turned(space, overrides, setting) for setting in grid}
-    for found in spaces.values():
-        load_dataset(found)  # what cannot be turned is refused before any teacher is built
-    plain = spaces[grid[0]]
-    folder = make_dir(Path(out) / f"{plain.name}-dials")
+    session = session or new_session()
+    grid = settings(masks, subsamples)
+
+    # what cannot be turned is refused before any teacher is built
+    spaces = {setting: _turn(space, overrides, setting) for setting in grid}
+    for turned_space in spaces.values():
+        load_dataset(turned_space)
+
+    untouched = spaces[grid[0]]
+    folder = make_dir(Path(out) / f"{untouched.name}-dials")
+
+    def measure(setting: Setting) -> dict[str, Any]:
+        return _measure(spaces[setting], folder / "students" / setting.name, session)
+
+    def identity(setting: Setting) -> str:
+        return _identity(spaces[setting])
+
     with lock(folder / "lock", wait=False):
         remove_temporaries(folder)
-
-        def measure(setting: Setting) -> dict[str, Any]:
-            return _measure(spaces[setting], folder / "students" / setting.name, session)
-
-        records = measure_all(
-            grid, measure, lambda setting: _identity(spaces[setting]), folder / "points"
-        )
+        points = measure_all(grid, measure, identity, folder / "points")
+        for point in points:
+            del point["identity"]
         data = {
             "schema_version": SCHEMA_VERSION,
-            "name": plain.name,
+            "name": untouched.name,
             "part": PART,
-            "teacher": f"{plain.genotype} by {plain.method.title()}",
-            "views": [dict(view) for view in plain.resolved["views"]],
-            "recipe": dict(plain.resolved["recipe"]),
-            "seed": plain.seed,
-            "points": [{k: v for k, v in record.items() if k != "identity"} for record in records],
+            "teacher": f"{untouched.genotype} by {untouched.method.title()}",
+            "views": [dict(view) for view in untouched.resolved["views"]],
+            "recipe": dict(untouched.resolved["recipe"]),
+            "seed": untouched.seed,
+            "points": points,
         }
         write_json(folder / "dials.json", data)
         write_text(folder / "dials.html", dials_page(data))
     return folder / "dials.html"
 
 
-def _turned(
-    space: str | Path, overrides: Mapping[str, Any] | None, setting: Setting
-) -> SearchSpace:
-    return load_space(
-        space,
-        {**(overrides or {}), **{f"data.{dial}": value for dial, value in setting.data.items()}},
-    )
+def _turn(space: str | Path, overrides: Mapping[str, Any] | None, setting: Setting) -> SearchSpace:
+    dials = {f"data.{dial}": value for dial, value in setting.data.items()}
+    return load_space(space, {**(overrides or {}), **dials})
+
+
+_NO_MATTER = ("search", "baseline", "objectives", "constraints", "conditions")
+"""Parts of a space that no record of a setting follows from."""
 
 
 def _identity(space: SearchSpace) -> str:
     """Of everything that a record follows from, but for the code, whose version stands for it."""
-    resolved = {
-        k: v
-        for k, v in space.resolved.items()
-        if k not in ("search", "baseline", "objectives", "constraints", "conditions")
-    }
-    return sha256_text(canonical_json([resolved, load_dataset(space).digest, version("gped-nas")]))
+    parts = {name: part for name, part in space.resolved.items() if name not in _NO_MATTER}
+    return sha256_text(canonical_json([parts, load_dataset(space).digest, version("gped-nas")]))
 
 
 def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, Any]:
-    """Teacher and students of one setting, on validation, with paired bootstrap intervals of the
-    gap in NLL.
+    """Teacher and students of one setting, measured on validation.
+
+    The intervals of the gap in NLL are those of a paired bootstrap.
     """
     started = time.monotonic()
     dataset = load_dataset(space)
@@ -128,39 +129,35 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     validation = teacher.averaged(PART)
     labels = dataset.labels(PART)
     resamples = draw_resamples(len(labels), root=space.seed, part=PART)
-    learned = distillation_set(teacher)
+
+    data = distillation_set(teacher)
     trainer = Trainer(
         teacher=teacher,
-        data=learned,
+        data=data,
         recipe=space.recipe,
         validation=validation,
         resamples=resamples,
         folder=folder,
         about={},
-        rung_set=rung_set(teacher, learned.layout),
+        rung_set=rung_set(teacher, data.layout),
     )
-    genotypes = _students(space)
+    genotypes = _choose_students(space)
+    trained_students = trainer.distill_sound([*genotypes.values()])
+
     students = []
-    for (name, genotype), student in zip(
-        genotypes.items(), trainer.distill_sound([*genotypes.values()]), strict=True
-    ):
-        save_student(folder / name, trainer.spec(genotype), student.params)
-        loaded = load_student(folder / name)
-        found = evaluate(
-            student_predictions(loaded, dataset.raw(PART)), labels, validation, resamples=resamples
-        )
-        students.append(
-            {
-                "name": name,
-                "genotype": str(genotype),
-                "params": num_params(loaded.shapes),
-                **_numbers(found),
-            }
-        )
+    for (name, genotype), trained in zip(genotypes.items(), trained_students, strict=True):
+        # measured from the file, as whoever uses it will find it
+        save_student(folder / name, trainer.spec(genotype), trained.params)
+        student = load_student(folder / name)
+        predictions = student_predictions(student, dataset.raw(PART))
+        measures = evaluate(predictions, labels, validation, resamples=resamples)
+        row = {"name": name, "genotype": str(genotype), "params": num_params(student.shapes)}
+        students.append({**row, **_to_numbers(measures)})
+
     return {
         "n": len(labels),
         "num_labels": len(dataset.train),
-        "teacher": _numbers(evaluate(validation, labels, resamples=resamples)),
+        "teacher": _to_numbers(evaluate(validation, labels, resamples=resamples)),
         "students": students,
         "stream": teacher.stream.digest,
         "split": dataset.split_text,
@@ -169,17 +166,19 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     }
 
 
-def _students(space: SearchSpace) -> dict[str, Genotype]:
+def _choose_students(space: SearchSpace) -> dict[str, Genotype]:
+    """The teacher's own genotype, and the smallest of the space where that is another one."""
+    students = {"unpruned": space.genotype}
+
     corners = [
         corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()
     ]
     smallest = min(corners, key=lambda genotype: num_params(genotype.shapes((1,), 1)))
-    return {
-        "unpruned": space.genotype,
-        **({} if smallest == space.genotype else {"smallest": smallest}),
-    }
+    if smallest != space.genotype:
+        students["smallest"] = smallest
+    return students
 
 
-def _numbers(measures: Measures) -> dict[str, Any]:
+def _to_numbers(measures: Measures) -> dict[str, Any]:
     public = to_public(measures)
     return {name: public[name] for name in ("metrics", "intervals")}

@@ -1,8 +1,8 @@
-"""What the cards of front students show beyond their records: measured on validation, kept beside
-the study.
+"""What the cards of front students show beyond their records.
 
-One file a student, ``evidence/<trial>.json``: see ``evaluate.evidence``; an example that is a
-picture has it as ``picture``, a PNG in base64.
+It is measured on validation and kept beside the study, one file a student,
+``evidence/<trial>.json``: see ``evaluate.evidence``. An example that is a picture has it as
+``picture``, a PNG in base64.
 """
 
 import base64
@@ -23,8 +23,7 @@ FOLDER = "evidence"
 
 
 def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
-    """Write the evidence that front members still lack, and delete that of students who left the
-    front.
+    """Write the evidence that front members still lack, and delete that of all other students.
 
     Args:
         study: the study's folder.
@@ -35,22 +34,24 @@ def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
         Interrupted: the session said stop; what was written is kept.
         EnvironmentProblem: a file cannot be written.
     """
-    folder, dataset = make_dir(study / FOLDER), trainer.teacher.dataset
-    wanted = {f"{record.trial}.json": record.trial for record in front}
+    folder = make_dir(study / FOLDER)
+    files = {folder / f"{record.trial}.json": record.trial for record in front}
     with environment("clean", folder):
         for path in folder.glob("*.json"):
-            if path.name not in wanted:
+            if path not in files:
                 path.unlink()
-    raw, labels = dataset.raw("validation"), dataset.labels("validation")
-    for name, trial in wanted.items():
-        if (folder / name).exists():
+
+    dataset = trainer.teacher.dataset
+    raw = dataset.raw("validation")
+    labels = dataset.labels("validation")
+    for path, trial in files.items():
+        if path.exists():
             continue
         trainer.session.raise_if_stopped()
-        predictions = student_predictions(load_student(trainer.folder / str(trial)), raw)
-        found = evidence(predictions, trainer.validation, labels)
-        write_json(
-            folder / name, {**found, "examples": _with_pictures(found.get("examples", []), dataset)}
-        )
+        student = load_student(trainer.folder / str(trial))
+        shown = evidence(student_predictions(student, raw), trainer.validation, labels)
+        examples = _with_pictures(shown.get("examples", []), dataset)
+        write_json(path, {**shown, "examples": examples})
 
 
 def read(study: Path, trials: Sequence[int]) -> dict[int, Any]:
@@ -66,7 +67,11 @@ def read(study: Path, trials: Sequence[int]) -> dict[int, Any]:
 def _with_pictures(examples: Sequence[dict[str, Any]], dataset: Dataset) -> list[dict[str, Any]]:
     if not is_picture(dataset.input_shape):
         return list(examples)
+
     raw = dataset.raw("validation")
-    low, high = float(raw.min()), float(raw.max())
-    pictures = [base64.b64encode(png(raw[one["index"]], low, high)).decode() for one in examples]
-    return [{**one, "picture": picture} for one, picture in zip(examples, pictures, strict=True)]
+    darkest, brightest = float(raw.min()), float(raw.max())
+    with_pictures = []
+    for example in examples:
+        picture = png(raw[example["index"]], darkest, brightest)
+        with_pictures.append({**example, "picture": base64.b64encode(picture).decode()})
+    return with_pictures

@@ -1,4 +1,4 @@
-"""Take a student of a study home: its files in the formats asked for, checked, with a model card."""
+"""Take a student of a study home: files in the formats asked for, checked, and a model card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,24 +53,24 @@ def export_student(
     """
     formats = [to] if isinstance(to, str) else list(to)
     check_formats(formats)
-    found = study if isinstance(study, Study) else open_study(study, storage=storage, out=out)
-    record = found.record(trial)
-    source = found.path / STUDENTS / str(trial)
+    if not isinstance(study, Study):
+        study = open_study(study, storage=storage, out=out)
+
+    record = study.record(trial)
+    source = study.path / STUDENTS / str(trial)
     if not source.is_dir():
-        kept = ", ".join(str(r.trial) for r in found.front_records())
+        front = ", ".join(str(member.trial) for member in study.front_records())
         raise ConfigError(
-            f"study '{found.name}': trial {trial} is {record.state} and its weights were not kept; "
-            f"the front's are: {kept or 'none'}"
+            f"study '{study.name}': trial {trial} is {record.state} and its weights were not kept; "
+            f"the front's are: {front or 'none'}"
         )
-    target = (
-        Path(folder)
-        if folder is not None
-        else Path("-".join([found.name, str(trial), *_suffix(formats)]))
-    )
-    snapshot, paired = found.snapshot(), found.paired_differences(trial)
+
+    if folder is None:
+        suffix = [] if "safetensors" in formats else formats
+        folder = "-".join([study.name, str(trial), *suffix])
+    target = Path(folder)
+
+    snapshot = study.snapshot()
+    paired = study.paired_differences(trial)
     files = write_export(source, target, formats, lambda spec: card(spec, record, snapshot, paired))
     return Export(target, files)
-
-
-def _suffix(formats: Sequence[str]) -> list[str]:
-    return [] if "safetensors" in formats else list(formats)

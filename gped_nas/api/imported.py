@@ -1,6 +1,4 @@
-"""Predictions of an ensemble that someone else sampled: brought into a stream, found again by their
-inputs.
-"""
+"""Bring predictions of an ensemble into a stream, and find them again by their inputs."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,15 @@ def import_predictions(
     session: Session,
     provenance: dict[str, Any],
 ) -> Path:
-    """The stream's folder, filled with predictions that are given.
+    """The stream's folder, filled with predictions that somebody else made.
+
+    Args:
+        space: names the import as its method.
+        given: what was imported.
+        dataset: the space's dataset.
+        key: the stream's key.
+        session: how to run.
+        provenance: noted beside the stream.
 
     Raises:
         ConfigError: a view is not clean; its inputs were never predicted.
@@ -40,8 +46,10 @@ def import_predictions(
 
     raw = given.inputs
     if tuple(raw.shape[1:]) != dataset.input_shape:
-        raw = _channels_first(raw, dataset.input_shape, given.source)
+        raw = _put_channels_first(raw, dataset.input_shape, given.source)
     inputs = dataset.normalization(raw).flatten(1).numpy()
+
+    # students are compared with it on validation: a part of that is refused before any writing
     validation = dataset.inputs("validation").flatten(1).numpy()
     rows_at(inputs, validation, f"{given.source}: inputs", "validation")
 
@@ -55,28 +63,48 @@ def import_predictions(
     )
 
 
-def rows_at(inputs: Any, wanted: Any, where: str, part: str) -> list[int]:
-    """The row of ``inputs`` that equals each row of ``wanted``, bit for bit.
+def rows_at(inputs: Any, part_inputs: Any, source: str, part: str) -> list[int]:
+    """The row of ``inputs`` that equals each row of ``part_inputs``, bit for bit.
+
+    Args:
+        inputs: flat inputs with predictions (M, D).
+        part_inputs: flat inputs of a part of the dataset (N, D).
+        source: where ``inputs`` are from, for messages.
+        part: the part's name, for messages.
 
     Raises:
         DataError: some are not there.
     """
-    known = {row.tobytes(): i for i, row in enumerate(np.ascontiguousarray(inputs, np.float32))}
-    rows = [known.get(row.tobytes(), -1) for row in np.ascontiguousarray(wanted, np.float32)]
-    missing = sum(r < 0 for r in rows)
-    if missing:
+    row_of = {row.tobytes(): i for i, row in enumerate(np.ascontiguousarray(inputs, np.float32))}
+
+    rows = []
+    num_missing = 0
+    for part_input in np.ascontiguousarray(part_inputs, np.float32):
+        row = row_of.get(part_input.tobytes())
+        if row is None:
+            num_missing += 1
+        else:
+            rows.append(row)
+
+    if num_missing:
         raise DataError(
-            f"{where}: hold no predictions for {missing} of the {len(rows)} {part} inputs; "
-            "add the ensemble's predictions there, so that students can be compared with it"
+            f"{source}: hold no predictions for {num_missing} of the {len(part_inputs)} {part} "
+            "inputs; add the ensemble's predictions there, so that students can be compared with it"
         )
     return rows
 
 
-def _channels_first(raw: Tensor, input_shape: tuple[int, ...], source: str) -> Tensor:
+def _put_channels_first(raw: Tensor, input_shape: tuple[int, ...], source: str) -> Tensor:
+    """Images (M, height, width) or (M, height, width, channels) as (M, channels, height, width).
+
+    Raises:
+        DataError: they are not of that shape then.
+    """
     if raw.dim() == 3:
         raw = raw.unsqueeze(1)
     elif raw.dim() == 4:
         raw = raw.movedim(-1, 1)
+
     if tuple(raw.shape[1:]) != input_shape:
         raise DataError(
             f"{source}: inputs have shape {tuple(raw.shape)}, expected (M, "

@@ -14,8 +14,9 @@ from gped_nas.targets.layout import HeadLayout
 
 
 def distillation_set(teacher: Teacher) -> DistillationSet:
-    """What students learn from: the inputs of all views with what the teacher says there, as the
-    recipe reads it. Predictions that are missing are made.
+    """What students learn from: the inputs of all views with what the teacher says there.
+
+    It says that as the recipe reads it. Predictions that are missing are made.
 
     Raises:
         Interrupted: the session said stop; what is written is kept.
@@ -46,17 +47,19 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
 
 
 def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
-    """What rungs look at: clean validation inputs with what the teacher says there; None where the
-    recipe has none.
+    """What rungs look at: clean validation inputs with what the teacher says there.
 
     Args:
         teacher: whom students imitate.
         layout: their heads.
+
+    Returns:
+        The set; None where the recipe has no rungs.
     """
     if not teacher.space.recipe.rungs:
         return None
 
-    expectations = _expectations(teacher, teacher.predicted("validation"))
+    expectations = _expect(teacher, teacher.predicted("validation"))
     return DistillationSet(teacher.dataset.inputs("validation"), expectations, layout)
 
 
@@ -65,20 +68,21 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     space, dataset = teacher.space, teacher.dataset
     inputs, log_prob_SMC = teacher.stream.imported()
 
+    # students must meet no validation and no test input, wherever the ensemble saw it
     held_out = set()
     for part in ("validation", "test"):
         held_out |= {row.tobytes() for row in dataset.inputs(part).flatten(1).numpy()}
-    keep = [i for i, row in enumerate(np.array(inputs)) if row.tobytes() not in held_out]
-    if not keep:
+    rows = [i for i, row in enumerate(np.array(inputs)) if row.tobytes() not in held_out]
+    if not rows:
         raise DataError(
             "the imported predictions are all at validation or test inputs; "
             "add the ensemble's predictions at training or other inputs to distil on"
         )
 
-    log_prob = log_prob_SMC[:, keep]
+    log_prob = log_prob_SMC[:, rows]
     return DistillationSet(
-        torch.from_numpy(np.array(inputs[keep])).view(-1, *dataset.input_shape),
-        _expectations(teacher, log_prob),
+        torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape),
+        _expect(teacher, log_prob),
         space.layout(dataset.num_outputs),
         PosteriorPredictions([[log_prob.numpy()]], teacher.stream.weight_S),
     )
@@ -89,7 +93,7 @@ def _averaged_targets(space: SearchSpace) -> list[MeanTarget]:
     return [target for target in space.targets if isinstance(target, MeanTarget)]
 
 
-def _expectations(teacher: Teacher, predictions_SNC: Tensor) -> dict[str, Tensor]:
+def _expect(teacher: Teacher, predictions_SNC: Tensor) -> dict[str, Tensor]:
     """What the teacher says on average of each target that is averaged, float32."""
     targets = _averaged_targets(teacher.space)
     averages = expect_all(targets, predictions_SNC.double(), teacher.stream.weight_S)

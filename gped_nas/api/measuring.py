@@ -20,9 +20,8 @@ from gped_nas.io import sha256_arrays
 class Conditions:
     """The conditions of a study's space.
 
-    A predictor is judged at the inputs that a condition makes for it, and so is the teacher that it
-    is compared with: whoever is compared sees the same inputs. Draws of a condition are the same
-    for every predictor.
+    A condition makes the inputs at which a predictor is judged. The teacher that it is compared
+    with is judged at the same ones. Draws of a condition are the same for every predictor.
 
     Attributes:
         teacher: of the study.
@@ -34,7 +33,8 @@ class Conditions:
     @property
     def changed(self) -> list[Condition]:
         """All conditions but the clean one."""
-        return [one for one in self.teacher.space.conditions if one.name != CLEAN]
+        conditions = self.teacher.space.conditions
+        return [condition for condition in conditions if condition.name != CLEAN]
 
     def measure(
         self,
@@ -58,20 +58,22 @@ class Conditions:
             DivergenceError: a metric is not finite.
             Interrupted: the session said stop.
         """
-        labels = self.teacher.dataset.labels(part)
+        dataset, seed = self.teacher.dataset, self.teacher.space.seed
+        labels = dataset.labels(part)
+
         measures: dict[Key, Measured] = {}
         for condition in self.changed:
-            generator = rng.generator(self.teacher.space.seed, "condition", condition.name, part)
+            generator = rng.generator(seed, "condition", condition.name, part)
             raw = condition.apply(
-                self.teacher.dataset.raw(part),
-                predictor=predictor,
-                labels=labels,
-                generator=generator,
+                dataset.raw(part), predictor=predictor, labels=labels, generator=generator
             )
+
+            predictions = predictor.predict(raw)
+            teacher = self._teacher_at(raw, condition, part) if is_compared else None
             measures |= evaluate(
-                predictor.predict(raw),
+                predictions,
                 labels,
-                self._teacher_at(raw, condition, part) if is_compared else None,
+                teacher,
                 resamples=resamples,
                 condition=condition.name,
                 part=part,
@@ -85,9 +87,10 @@ class Conditions:
         """
         if not self.teacher.stream.has_weights:
             return None
+
         digest = sha256_arrays(raw.numpy())
-        known_digest, answer = self._at_inputs.get((condition.name, part), ("", None))
-        if answer is None or known_digest != digest:
+        last_digest, answer = self._at_inputs.get((condition.name, part), ("", None))
+        if answer is None or last_digest != digest:
             answer = ensemble(self.teacher).predict(raw)
             self._at_inputs[condition.name, part] = digest, answer
         return answer

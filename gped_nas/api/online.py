@@ -1,6 +1,4 @@
-"""Online distillation of a study's students: a chain of the teacher's own method, run for each
-population.
-"""
+"""Online distillation: a chain of the teacher's own method, run for each population of students."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,14 +48,14 @@ def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
             return inputs
 
         seed = rng.seed(space.seed, "online pass", number)
-        drawn = []
+        by_view = []
         for view in teacher.resolve_views():
             if view.num_samples:
                 # a policy that asks posterior samples draws nothing: its inputs stay what they are
-                drawn.append(teacher.inputs(view))
+                by_view.append(teacher.inputs(view))
             else:
-                drawn.append(replace(view, seed=seed).inputs(dataset))
-        return torch.cat(drawn)
+                by_view.append(replace(view, seed=seed).inputs(dataset))
+        return torch.cat(by_view)
 
     return online_batches(
         thetas(),

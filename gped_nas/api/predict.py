@@ -32,15 +32,23 @@ def predict_files(
         DataError: the student or a file cannot be used.
         EnvironmentProblem: a file cannot be read.
     """
-    found = student if isinstance(student, Student) else _load(Path(student))
-    spec = found.spec
+    if not isinstance(student, Student):
+        student = _load(Path(student))
+    spec = student.spec
+
     rows: list[dict[str, Any]] = []
-    for path in map(Path, files):
+    for file in files:
+        path = Path(file)
         inputs = read_inputs(path, spec.input_shape, spec.normalization)
         names = [str(path)] if len(inputs) == 1 else [f"{path}[{i}]" for i in range(len(inputs))]
-        answers = predict_all(found, inputs)
-        told = _normal(answers) if spec.label_normalization else _classes(answers, spec.class_names)
-        rows += [{"input": name, **row} for name, row in zip(names, told, strict=True)]
+
+        predicted = predict_all(student, inputs)
+        if spec.label_normalization:
+            answers = _describe_normal(predicted)
+        else:
+            answers = _describe_classes(predicted, spec.class_names)
+        for name, answer in zip(names, answers, strict=True):
+            rows.append({"input": name, **answer})
     return rows
 
 
@@ -48,27 +56,32 @@ def _load(folder: Path) -> Student:
     if (folder / SPEC_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file():
         raise DataError(
             f"{folder}: found a {SPEC_FILE} without {WEIGHTS_FILE}, expected both; export the "
-            "student with "
-            "`--to safetensors`"
+            "student with `--to safetensors`"
         )
     return load_student(folder)
 
 
-def _classes(answers: dict[str, Tensor], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    prob = answers["predictive"]
-    columns = {"entropy": torch.special.entr(prob).sum(-1)}
-    for name, values in answers.items():
+def _describe_classes(
+    predicted: dict[str, Tensor], names: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """A row an input: its likeliest class, its probabilities, and its other targets."""
+    prob_NC = predicted["predictive"]
+    columns = {"entropy": torch.special.entr(prob_NC).sum(-1)}
+    for name, values in predicted.items():
         if name != "predictive":
             # a single number stands alone, several are a list
             columns[name] = values[:, 0] if values.shape[1] == 1 else values
-    for i, row in enumerate(prob.tolist()):
+
+    for i, prob in enumerate(prob_NC.tolist()):
+        likeliest = prob.index(max(prob))
         yield {
-            "class": names[max(range(len(row)), key=row.__getitem__)],
-            "probabilities": dict(zip(names, row, strict=True)),
+            "class": names[likeliest],
+            "probabilities": dict(zip(names, prob, strict=True)),
             **{name: column[i].tolist() for name, column in columns.items()},
         }
 
 
-def _normal(answers: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
-    for mean, variance in answers["predictive_normal"].tolist():
+def _describe_normal(predicted: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
+    """A row an input: mean and variance of its label, in the label's own unit."""
+    for mean, variance in predicted["predictive_normal"].tolist():
         yield {"mean": mean, "variance": variance}

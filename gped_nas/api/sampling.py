@@ -123,6 +123,11 @@ def existing_stream(space: SearchSpace, dataset: Dataset, session: Session) -> S
 def sample(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
     """The space's stream, its posterior samples sealed; those that are there are not made again.
 
+    Args:
+        space: where the teacher is described.
+        dataset: the space's dataset.
+        session: how to run.
+
     Raises:
         Interrupted: the session said stop; the next call goes on from there.
         ConfigError: the method reads samples of which there are predictions alone.
@@ -155,8 +160,9 @@ def samples_read(
     inner = sample(replace(space, method=space.method.of), dataset, session)
     if not inner.has_weights:
         raise ConfigError(
-            f"{space.source}: teacher.method.of: found '{space.method.of.title()}' with predictions "
-            f"alone, but '{space.method.name}' reads parameters; give it a method that has them"
+            f"{space.source}: teacher.method.of: found '{space.method.of.title()}' with "
+            f"predictions alone, but '{space.method.name}' reads parameters; give it a method that "
+            "has them"
         )
     return StreamSamples(inner.folder, inner.num_samples)
 

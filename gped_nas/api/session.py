@@ -1,6 +1,4 @@
-"""What a job carries from arrow to arrow: where to compute, where to keep things, whom to tell,
-when to stop.
-"""
+"""What a job carries along: where to compute, where to keep things, whom to tell, when to stop."""
 
 import os
 from collections.abc import Callable
@@ -16,8 +14,8 @@ from gped_nas.errors import ConfigError, Interrupted
 
 def cache_root() -> Path:
     """``$GPED_CACHE``, or the platform's user cache."""
-    given = os.environ.get("GPED_CACHE")
-    return Path(given) if given else Path(user_cache_path("gped-nas"))
+    folder = os.environ.get("GPED_CACHE") or user_cache_path("gped-nas")
+    return Path(folder)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -48,8 +46,9 @@ class Session:
     processes: int | None = None
 
     def processes_for(self, chains: int, macs: int) -> int:
-        """How many processes run so many chains: one a chain on a CPU, as far as its cores go, if a
-            step is long.
+        """How many processes run so many chains.
+
+        On a CPU it is one a chain, as far as its cores go, if a step is long; else it is one.
 
         Args:
             chains: number of chains.
@@ -59,6 +58,7 @@ class Session:
         """
         if self.processes is not None:
             return min(self.processes, chains)
+
         if self.device.type != "cpu" or macs < device.SHARED_MACS:
             return 1
         return min(chains, device.usable_cores())

@@ -1,5 +1,6 @@
-"""Settings of any posterior method that suit a search space, so that methods can be compared
-without tuning each.
+"""Settings of any posterior method that suit a search space.
+
+With them methods can be compared without tuning each.
 """
 
 from collections.abc import Mapping
@@ -39,23 +40,26 @@ def method_settings(
         ConfigError: the settings are invalid.
         RegistryError: unknown method.
     """
-    given: Mapping[str, Any] = {"name": method} if isinstance(method, str) else {}
-    where = f"methods: {method}"
-    if isinstance(method, Mapping):
-        given, where = method, f"methods: {method.get('name')}"
-    elif Path(method).suffix in (".yaml", ".yml"):
-        given, where = read_yaml(Path(method)), str(method)
-
-    registered = METHODS.named(given, "name", where)
-    if given["name"] == space.method.name:
+    explicit, source = _read_settings(method)
+    registered = METHODS.named(explicit, "name", source)
+    if explicit["name"] == space.method.name:
         suited = space.method.model_dump(mode="json")
     else:
-        suited = _suited(registered, budget_of(space, dataset))
-    return parse_method({**suited, **given}, where)
+        suited = _suit(registered, budget_of(space, dataset))
+    return parse_method({**suited, **explicit}, source)
+
+
+def _read_settings(method: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The settings that a caller wrote, and where messages say that they are from."""
+    if isinstance(method, Mapping):
+        return method, f"methods: {method.get('name')}"
+    if Path(method).suffix in (".yaml", ".yml"):
+        return read_yaml(Path(method)), str(method)
+    return ({"name": method} if isinstance(method, str) else {}), f"methods: {method}"
 
 
 def budget_of(space: SearchSpace, dataset: Dataset) -> Budget:
-    """What the space's own method spends, with at least two chains, so that they can be compared."""
+    """What the space's own method spends, with at least two chains, which can be compared."""
     cfg = space.method
     chains, num_samples = 2, 100
     if isinstance(cfg, ChainConfig):
@@ -66,9 +70,10 @@ def budget_of(space: SearchSpace, dataset: Dataset) -> Budget:
         thinning, burn_in = cfg.thinning, cfg.burn_in
 
     step_size = cfg.step_size.initial if isinstance(cfg, SgldConfig) else 0.2 / len(dataset.train)
+    samples_a_chain = -(-num_samples // chains)
     return Budget(
         chains=chains,
-        num_samples=-(-num_samples // chains) * chains,
+        num_samples=samples_a_chain * chains,
         batch_size=int(getattr(cfg, "batch_size", 100)),
         burn_in=burn_in,
         thinning=thinning,
@@ -76,7 +81,7 @@ def budget_of(space: SearchSpace, dataset: Dataset) -> Budget:
     )
 
 
-def _suited(method: Method, budget: Budget) -> dict[str, Any]:
+def _suit(method: Method, budget: Budget) -> dict[str, Any]:
     """The settings that methods share, as far as this one has them, and those it names itself."""
     shared = {
         "batch_size": budget.batch_size,

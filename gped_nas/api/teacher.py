@@ -1,6 +1,4 @@
-"""From a search space to a teacher: dataset, posterior samples, stream, predictions where they are
-needed.
-"""
+"""From a search space to a teacher: dataset, posterior samples, and predictions where needed."""
 
 import time
 from collections.abc import Callable
@@ -31,8 +29,9 @@ from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_view
 
 PREDICT_BATCH = 512
-"""Inputs a forward pass: with more, the activations of convolutions leave the cache, and it takes
-twice as long.
+"""Inputs a forward pass.
+
+With more, the activations of convolutions leave the cache, and it takes twice as long.
 """
 
 
@@ -69,11 +68,10 @@ class Teacher:
         return self._views
 
     def inputs(self, view: View) -> Tensor:
-        """Normalized inputs of a view, made anew; those that posterior samples were asked for lie
-        with the stream.
+        """Normalized inputs of a view, made anew.
 
         Nothing keeps them: with many views of a large dataset they would be most of a build's
-        memory.
+        memory. Those that posterior samples were asked for lie with the stream.
         """
         if not view.num_samples:
             return view.inputs(self.dataset)
@@ -81,11 +79,10 @@ class Teacher:
         # On the processor, whatever the session's device: another device's last bits would be
         # another view's inputs.
         with devices.threads_for(self._largest_product()):
-            of = sha256_text(canonical_json([view.key(), self.dataset.digest]))
             return self.stream.derived(
                 f"inputs-{view.name}",
-                of,
-                lambda: view.inputs(self.dataset, self._answers(view)),
+                sha256_text(canonical_json([view.key(), self.dataset.digest])),
+                lambda: view.inputs(self.dataset, self._answer_by_samples(view)),
             )
 
     def ensure_view(self, view: View) -> Tensor:
@@ -100,11 +97,10 @@ class Teacher:
         """
         started = time.monotonic()
         x = self.inputs(view)
-        about = {"view": view.key(), "inputs": sha256_arrays(x.numpy())}
         write_view(
             self.stream,
             view.name,
-            about,
+            {"view": view.key(), "inputs": sha256_arrays(x.numpy())},
             self.predictor(x),
             num_inputs=len(x),
             dtype=view.dtype,
@@ -115,10 +111,13 @@ class Teacher:
         return x
 
     def predictor(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function of flat parameters (W,) that gives what they predict (N, G) at normalized
-        inputs (N, *input_shape).
+        """A function of flat parameters (W,) that gives what they predict at ``x``, (N, G).
+
+        Args:
+            x: normalized inputs (N, *input_shape).
         """
-        family, shapes = FAMILIES[self.space.genotype.family], self.stream.key.shapes
+        family = FAMILIES[self.space.genotype.family]
+        shapes = self.stream.key.shapes
         likelihood, device = self.space.likelihood, self.session.device
         x = as_networks_see(self.space, self.dataset, x).to(device)
 
@@ -131,8 +130,9 @@ class Teacher:
         return predict
 
     def forward(self, params: Params) -> Callable[[Tensor], Tensor]:
-        """A function of raw inputs (B, *input_shape) that gives what these parameters predict there,
-        (B, G). It can be differentiated.
+        """A function of raw inputs (B, *input_shape) that gives what parameters predict, (B, G).
+
+        It can be differentiated.
         """
         family, device = FAMILIES[self.space.genotype.family], self.session.device
         params = {name: value.to(device) for name, value in params.items()}
@@ -144,10 +144,10 @@ class Teacher:
         return forward
 
     def predicted(self, part: Part) -> Tensor:
-        """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32; read
-        once.
+        """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32.
 
-        Log-probabilities in nats, or means and variances; see ``likelihoods.Prediction``.
+        They are log-probabilities in nats, or means and variances; see ``likelihoods.Prediction``.
+        They are read once.
 
         Raises:
             DataError: imported predictions do not cover the part.
@@ -158,8 +158,9 @@ class Teacher:
         return self._predicted[part]
 
     def averaged(self, part: Part) -> AnyPredictions:
-        """The predictions of the posterior average at a part's clean inputs. Raises as
-        ``predicted``.
+        """The predictions of the posterior average at a part's clean inputs.
+
+        Raises as ``predicted``.
         """
         return averaged(
             self.predicted(part),
@@ -179,16 +180,16 @@ class Teacher:
             return self.stream.predictions(view.name)
 
         inputs, log_prob_SMC = self.stream.imported()
-        wanted = self.dataset.inputs(part).flatten(1).numpy()
-        return log_prob_SMC[:, rows_at(np.array(inputs), wanted, "imported inputs", part)]
+        part_inputs = self.dataset.inputs(part).flatten(1).numpy()
+        return log_prob_SMC[:, rows_at(np.array(inputs), part_inputs, "imported inputs", part)]
 
     def _with_samples(self, view: View) -> View:
         if not view.num_samples:
             return view
-        params = (self.stream.theta(index).numpy() for index in self._asked(view))
+        params = (self.stream.theta(index).numpy() for index in self._choose_samples(view))
         return replace(view, samples=sha256_arrays(*params))
 
-    def _asked(self, view: View) -> list[int]:
+    def _choose_samples(self, view: View) -> list[int]:
         """Which posterior samples a policy asks: evenly spaced among those that the space uses.
 
         They follow from the space alone, not from the runs that the stream was grown in.
@@ -196,29 +197,31 @@ class Teacher:
         Raises:
             ConfigError: the policy asks several and there is one.
         """
-        num = self.stream.num_samples
-        wanted = min(view.num_samples, num)
-        if wanted == 1 < view.num_samples:
+        num_samples = self.stream.num_samples
+        num_asked = min(view.num_samples, num_samples)
+        if num_asked == 1 < view.num_samples:
             raise ConfigError(
                 f"{self.space.source}: views: policy '{view.policy}' asks {view.num_samples} "
                 f"posterior samples, and the teacher ({self.space.method.name}) has one; remove "
                 "the view or choose a method that samples"
             )
-        return [(2 * i + 1) * num // (2 * wanted) for i in range(wanted)]
+        # the middle of each of num_asked equal stretches
+        return [(2 * i + 1) * num_samples // (2 * num_asked) for i in range(num_asked)]
 
-    def _answers(self, view: View) -> Callable[[Tensor], Tensor]:
+    def _answer_by_samples(self, view: View) -> Callable[[Tensor], Tensor]:
         """What the posterior samples that a view's policy asks say of inputs, with gradients."""
-        sampled_params = [self.stream.params(index) for index in self._asked(view)]
+        sampled_params = [self.stream.params(index) for index in self._choose_samples(view)]
         forward = FAMILIES[self.space.genotype.family].forward
 
-        def answers(x: Tensor) -> Tensor:
-            seen = as_networks_see(self.space, self.dataset, x)
+        def answer(x: Tensor) -> Tensor:
+            x_seen = as_networks_see(self.space, self.dataset, x)
             outputs = []
             for params in sampled_params:
-                outputs.append(forward({name: p.to(x) for name, p in params.items()}, seen))
+                params = {name: value.to(x) for name, value in params.items()}
+                outputs.append(forward(params, x_seen))
             return self.space.likelihood.answer(torch.stack(outputs))
 
-        return answers
+        return answer
 
     def _largest_product(self) -> int:
         key = self.stream.key
@@ -236,6 +239,7 @@ def load_dataset(space: SearchSpace) -> Dataset:
         DataError, EnvironmentProblem: it cannot be used, or is not there.
     """
     dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
+
     if dataset.task != space.likelihood.task:
         fitting = [
             name for name, likelihood in LIKELIHOODS.items() if likelihood.task == dataset.task
@@ -257,8 +261,9 @@ def load_dataset(space: SearchSpace) -> Dataset:
 def sample_teacher(
     space: SearchSpace, session: Session, *, dataset: Dataset | None = None
 ) -> Teacher:
-    """The space's teacher, its posterior samples sealed; what they predict is found out when it is
-    asked for.
+    """The space's teacher, its posterior samples sealed.
+
+    What they predict is computed when it is asked for.
 
     Args:
         space: where it is described.

@@ -3,15 +3,24 @@
 A posterior is *trusted* if none of these holds, *not to be trusted* if one holds in its strong
 form:
 
-| criterion | use with care | do not trust | why this bound | |---|---|---|---| | function-space
-R-hat above 1.1, share | > 5 % | > 25 % | 1.1: Gelman & Rubin; the shares are ours | |
-function-space bulk ESS, median | < 100 | < 10 | Monte Carlo error 10 %, 30 % of a posterior std: 1
-/ sqrt(ESS) | | total variation between chains | > 0.1 | > 0.25 | ours; 0.1 moves a tenth of the
-probability | | temperature, 95 % interval wholly outside | 0.9 T to 1.1 T | 0.5 T to 1.5 T | ours;
-10 % is what a step size costs | | draws that are not finite, or that never change | | any, all | |
-| one chain | always | | it cannot see what it did not visit | | T other than 1 | always | T = 0 | a
-tempered posterior is another posterior | | samples fitted, optimized or imported | always | one
-sample | R-hat and ESS cannot see their bias |
+| criterion                                      | use with care  | do not trust   | why        |
+|------------------------------------------------|----------------|----------------|------------|
+| function-space R-hat above 1.1, share          | > 5 %          | > 25 %         | (a)        |
+| function-space bulk ESS, median                | < 100          | < 10           | (b)        |
+| total variation between chains                 | > 0.1          | > 0.25         | (c)        |
+| temperature, 95 % interval wholly outside      | 0.9 T to 1.1 T | 0.5 T to 1.5 T | (d)        |
+| draws that are not finite, or that never change|                | any, all       |            |
+| one chain                                      | always         |                | (e)        |
+| T other than 1                                 | always         | T = 0          | (f)        |
+| samples fitted, optimized or imported          | always         | one sample     | (g)        |
+
+* (a) 1.1 is Gelman & Rubin's bound; the shares are ours.
+* (b) The Monte Carlo error is 10 % and 30 % of a posterior std: 1 / sqrt(ESS).
+* (c) Ours; 0.1 moves a tenth of the probability.
+* (d) Ours; 10 % is what a step size costs.
+* (e) One chain cannot see what it did not visit.
+* (f) A tempered posterior is another posterior.
+* (g) R-hat and ESS cannot see their bias.
 
 R-hat, ESS and total variation of *fitted* laws compare independent fits. Temperatures are judged
 for chains only: an approximate law can have the right one. Weight space is not judged: see
@@ -21,7 +30,7 @@ no chain visited.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gped_nas.api.diagnosis import RHAT_BOUND, Diagnosis
 from gped_nas.posterior.diagnostics import Temperature
@@ -39,8 +48,12 @@ _FUNCTION_SPACE = {
     "log_likelihood": ("log-likelihood", "log-likelihoods"),
 }
 
-Finding = tuple[int, str]
-"""How bad it is, as an index into ``LEVELS``, and what was found."""
+
+class Finding(NamedTuple):
+    """What one criterion says: how bad it is, as an index into ``LEVELS``, and the words for it."""
+
+    severity: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -53,101 +66,117 @@ class Verdict:
 
 def judge(diagnosis: Diagnosis) -> Verdict:
     """The verdict on a diagnosis, by the criteria of the module docstring."""
-    found = sorted((f for f in _findings(diagnosis) if f[0]), key=lambda f: -f[0])
-    level = LEVELS[max((severity for severity, _ in found), default=0)]
-    reasons = [text for _, text in found] or [_all_is_well(diagnosis)]
+    findings = [finding for finding in _judge_criteria(diagnosis) if finding.severity]
+    findings.sort(key=lambda finding: -finding.severity)  # stable: criteria keep their order
+
+    level = LEVELS[findings[0].severity] if findings else LEVELS[0]
+    reasons = [finding.text for finding in findings] or [_confirm(diagnosis)]
     return Verdict(level, f"{level.capitalize()}: {'; '.join(reasons)}.")
 
 
-def _findings(found: Diagnosis) -> Iterator[Finding]:
-    yield _of_origin(found)
-    if found.num_samples > 1 and found.origin in ("chain", "fitted"):
-        if "R-hat and ESS" in found.missing:
-            yield 2, f"R-hat and effective samples are unknown: {found.missing['R-hat and ESS']}"
-        yield from _of_mixing(found)
-        if found.total_variation is not None:
-            yield (
-                _severity(found.total_variation, MAX_TOTAL_VARIATION),
-                f"chains predict differently (total variation {found.total_variation:.2f}, "
-                f"agreement {found.agreement:.1%})",
+def _judge_criteria(diagnosis: Diagnosis) -> Iterator[Finding]:
+    yield _judge_origin(diagnosis)
+
+    if diagnosis.num_samples > 1 and diagnosis.origin in ("chain", "fitted"):
+        if "R-hat and ESS" in diagnosis.missing:
+            reason = diagnosis.missing["R-hat and ESS"]
+            yield Finding(2, f"R-hat and effective samples are unknown: {reason}")
+        yield from _judge_mixing(diagnosis)
+        if diagnosis.total_variation is not None:
+            yield Finding(
+                _count_exceeded(diagnosis.total_variation, MAX_TOTAL_VARIATION),
+                f"chains predict differently (total variation {diagnosis.total_variation:.2f}, "
+                f"agreement {diagnosis.agreement:.1%})",
             )
-    if found.origin == "chain":
-        if found.chains == 1:
-            yield 1, "one chain cannot see what it did not visit"
-        yield from _of_temperature(found)
+
+    if diagnosis.origin == "chain":
+        if diagnosis.chains == 1:
+            yield Finding(1, "one chain cannot see what it did not visit")
+        yield from _judge_temperature(diagnosis)
 
 
-def _of_origin(found: Diagnosis) -> Finding:
-    if found.num_samples == 1:
-        return 2, "a single posterior sample has no uncertainty over parameters"
-    text = {
-        "chain": "",
-        "fitted": f"the law that {found.method} fits has a bias that none of this sees; `teacher compare` measures it",
-        "optimized": f"the members of {found.method} are trained points, whose spread is not the posterior's",
-        "given": "nothing is known of how the imported samples were drawn",
-    }[found.origin]
-    return int(found.origin != "chain"), text
+def _judge_origin(diagnosis: Diagnosis) -> Finding:
+    method = diagnosis.method
+    if diagnosis.num_samples == 1:
+        return Finding(2, "a single posterior sample has no uncertainty over parameters")
+    if diagnosis.origin == "fitted":
+        return Finding(
+            1,
+            f"the law that {method} fits has a bias that none of this sees; "
+            "`teacher compare` measures it",
+        )
+    if diagnosis.origin == "optimized":
+        return Finding(
+            1, f"the members of {method} are trained points, whose spread is not the posterior's"
+        )
+    if diagnosis.origin == "given":
+        return Finding(1, "nothing is known of how the imported samples were drawn")
+    return Finding(0, "")
 
 
-def _of_mixing(found: Diagnosis) -> Iterator[Finding]:
-    who = "fits" if found.origin == "fitted" else "chains"
-    for name, (one, words) in _FUNCTION_SPACE.items():
-        if name not in found.mixing:
+def _judge_mixing(diagnosis: Diagnosis) -> Iterator[Finding]:
+    runs = "fits" if diagnosis.origin == "fitted" else "chains"
+    for name, (quantity, quantities) in _FUNCTION_SPACE.items():
+        mixing = diagnosis.mixing.get(name)
+        if mixing is None:
             continue
-        mixing = found.mixing[name]
+
         if mixing.num_not_finite:
-            yield 2, f"{mixing.num_not_finite} of {mixing.num} {words} are not finite in every draw"
+            counts = f"{mixing.num_not_finite} of {mixing.num}"
+            yield Finding(2, f"{counts} {quantities} are not finite in every draw")
         if mixing.ess is None:
-            yield 2, f"none of the {words} changes from draw to draw"
+            yield Finding(2, f"none of the {quantities} changes from draw to draw")
             continue
-        yield (
-            _severity(mixing.above, MAX_SHARE_ABOVE),
-            f"{who} disagree: {mixing.above:.0%} of the {words} have R-hat above {RHAT_BOUND}",
+
+        yield Finding(
+            _count_exceeded(mixing.above, MAX_SHARE_ABOVE),
+            f"{runs} disagree: {mixing.above:.0%} of the {quantities} have R-hat above "
+            f"{RHAT_BOUND}",
         )
         median = mixing.ess[0]
-        yield (
-            2 if median < MIN_ESS[1] else int(median < MIN_ESS[0]),
-            f"the median {one} has {median:.0f} effective samples of {found.num_samples}",
+        yield Finding(
+            sum(median < bound for bound in MIN_ESS),
+            f"the median {quantity} has {median:.0f} effective samples of {diagnosis.num_samples}",
         )
 
 
-def _of_temperature(found: Diagnosis) -> Iterator[Finding]:
-    target = found.target_temperature
+def _judge_temperature(diagnosis: Diagnosis) -> Iterator[Finding]:
+    target = diagnosis.target_temperature
     if target == 0:
-        yield 2, "temperature 0 optimizes, it does not sample"
+        yield Finding(2, "temperature 0 optimizes, it does not sample")
         return
+
     if target != 1:
-        yield 1, f"it targets temperature {target:g}, not the Bayes posterior"
-    for name, temperature in (
-        ("kinetic", found.kinetic),
-        ("configurational", found.configurational),
-    ):
+        yield Finding(1, f"it targets temperature {target:g}, not the Bayes posterior")
+
+    temperatures = {"kinetic": diagnosis.kinetic, "configurational": diagnosis.configurational}
+    for name, temperature in temperatures.items():
         if temperature is not None:
-            yield (
-                _severity(_off(temperature, target), TEMPERATURE_SLACK),
+            yield Finding(
+                _count_exceeded(_miss(temperature, target), TEMPERATURE_SLACK),
                 f"the {name} temperature is {temperature.value:.2f} "
                 f"[{temperature.low:.2f}, {temperature.high:.2f}], expected {target:g}",
             )
 
 
-def _off(temperature: Temperature, target: float) -> float:
+def _miss(temperature: Temperature, target: float) -> float:
     """Relative distance of the nearest end of the interval from the target; 0 inside."""
     return max(temperature.low - target, target - temperature.high, 0.0) / target
 
 
-def _severity(value: float, bounds: tuple[float, float]) -> int:
-    """0, 1 or 2: how many of the rising bounds are exceeded. A number that is not finite exceeds
-    all.
-    """
+def _count_exceeded(value: float, bounds: tuple[float, float]) -> int:
+    """0, 1 or 2: how many of the rising bounds are exceeded."""
+    # not "value > bound": a NaN must exceed all of them
     return sum(not value <= bound for bound in bounds)
 
 
-def _all_is_well(found: Diagnosis) -> str:
-    judged = [found.mixing[name] for name in _FUNCTION_SPACE if name in found.mixing]
-    above = max(mixing.above for mixing in judged)
-    ess = min(mixing.ess[0] for mixing in judged if mixing.ess)
+def _confirm(diagnosis: Diagnosis) -> str:
+    """What is said of a posterior that no criterion speaks against."""
+    mixings = [diagnosis.mixing[name] for name in _FUNCTION_SPACE if name in diagnosis.mixing]
+    above = max(mixing.above for mixing in mixings)
+    ess = min(mixing.ess[0] for mixing in mixings if mixing.ess)
     return (
-        f"{found.chains} chains agree (R-hat above {RHAT_BOUND} for {above:.1%} of the "
-        "predictions), with "
-        f"{ess:.0f} effective samples in the median and temperatures as they should be"
+        f"{diagnosis.chains} chains agree (R-hat above {RHAT_BOUND} for {above:.1%} of the "
+        f"predictions), with {ess:.0f} effective samples in the median and temperatures as they "
+        "should be"
     )

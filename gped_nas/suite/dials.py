@@ -1,5 +1,4 @@
-"""The paper's first experiment as a grid: teacher and students at growing masks and shrinking label
-subsets.
+"""The paper's first experiment as a grid: teacher and students at masks and label subsets.
 
 A setting turns one dial; the data as they are belong to both. What is measured at a setting is the
 caller's business; each result is written when it is there, and one that lies there with the same
@@ -41,8 +40,9 @@ class Setting:
 
 
 def settings(masks: Sequence[int], subsamples: Sequence[int]) -> list[Setting]:
-    """The data as they are, then every mask, then every subset; a mask of 0 is the data as they
-    are.
+    """The data as they are, then every mask, then every subset, each once.
+
+    A mask of 0 is the data as they are.
 
     Raises:
         ConfigError: nothing to turn, or a negative number.
@@ -50,6 +50,7 @@ def settings(masks: Sequence[int], subsamples: Sequence[int]) -> list[Setting]:
     for option, values in (("--mask", masks), ("--subsample", subsamples)):
         if any(value < 0 for value in values):
             raise ConfigError(f"{option}: found {min(values)}, expected numbers of at least 0")
+
     turned = [Setting("mask", side) for side in sorted(set(masks) - {0})]
     turned += [Setting("subsample", num) for num in sorted(set(subsamples))]
     if not turned:
@@ -76,15 +77,12 @@ def measure_all(
     """
     records = []
     for setting in grid:
-        path, wanted = make_dir(folder) / f"{setting.name}.json", identity(setting)
+        path = make_dir(folder) / f"{setting.name}.json"
         record = read_json(path) if path.exists() else {}
-        if record.get("identity") != wanted:
-            record = {
-                "dial": setting.dial,
-                "value": setting.value,
-                "identity": wanted,
-                **measure(setting),
-            }
+        digest = identity(setting)
+        if record.get("identity") != digest:
+            point = {"dial": setting.dial, "value": setting.value, "identity": digest}
+            record = {**point, **measure(setting)}
             write_json(path, record)
         records.append(record)
     return records
