@@ -40,8 +40,8 @@ def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
                 yield step.sample.theta_W
 
     def predict(theta_W: Tensor, x: Tensor) -> Tensor:
-        seen = as_networks_see(space, dataset, x)
-        return space.likelihood.predict(forward(unflatten(theta_W, problem.shapes), seen))
+        x_seen = as_networks_see(space, dataset, x)
+        return space.likelihood.predict(forward(unflatten(theta_W, problem.shapes), x_seen))
 
     def draw_inputs(number: int) -> Tensor:
         if number == 0:

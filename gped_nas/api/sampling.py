@@ -55,9 +55,11 @@ def posterior(
 
 def as_networks_see(space: SearchSpace, dataset: Dataset, x: Tensor) -> Tensor:
     """Normalized inputs (N, *input_shape) as the method's networks normalize them."""
-    theirs, ours = space.method.normalization(), dataset.normalization
+    theirs = space.method.normalization()
     if theirs is None:
         return x
+
+    ours = dataset.normalization
     mean, std = theirs
     return (x * ours.std + ours.mean - mean) / std
 

@@ -9,6 +9,7 @@ from gped_nas.api.comparison import compare_methods
 from gped_nas.api.session import Session
 from gped_nas.errors import ConfigError
 from gped_nas.posterior.base import METHODS, Method
+from gped_nas.posterior.budget import Budget
 from gped_nas.posterior.schedule import StepSize
 from gped_nas.posterior.sgld import SgldConfig, sgld
 from gped_nas.search.space import SearchSpace
@@ -56,7 +57,9 @@ def _few_methods() -> Iterator[None]:
 
 def test_a_method_whose_settings_do_not_suit_is_left_out_and_named(space: SearchSpace) -> None:
     METHODS.register("picky")(Method(PickyConfig, sgld))
+
     rows = compare_methods(space, reference=None, session=Session())
+
     assert [row.method for row in rows] == ["sgld"]
     assert set(rows.skipped) == {"import", "picky"}
     assert "list it with your own" in rows.skipped["import"]
@@ -64,18 +67,21 @@ def test_a_method_whose_settings_do_not_suit_is_left_out_and_named(space: Search
 
 
 def test_a_method_says_what_suits_the_budget_of_the_space(space: SearchSpace) -> None:
-    def suited(budget: object) -> dict[str, object]:
+    budgets: list[Budget] = []
+
+    def suit(budget: Budget) -> dict[str, object]:
         budgets.append(budget)
         return {"step_size": {"initial": 1e-4}, "stubbornness": 0.5}
 
-    budgets: list[object] = []
-    METHODS.register("picky")(Method(PickyConfig, sgld, suited=suited))
+    METHODS.register("picky")(Method(PickyConfig, sgld, suited=suit))
+
     rows = compare_methods(space, reference=None, session=Session())
+
     assert [row.method for row in rows] == ["picky", "sgld"]
-    assert rows.rows[0].num_samples == rows.rows[1].num_samples == 4
+    assert [row.num_samples for row in rows] == [4, 4]
     (budget,) = budgets
-    assert (budget.burn_in, budget.thinning, budget.steps) == (20, 10, 100)  # type: ignore[attr-defined]
-    assert budget.step_size == StepSize(initial=2e-4).initial  # type: ignore[attr-defined]
+    assert (budget.burn_in, budget.thinning, budget.steps) == (20, 10, 100)
+    assert budget.step_size == StepSize(initial=2e-4).initial
 
 
 def test_a_method_that_is_asked_for_by_name_is_not_left_out_silently(space: SearchSpace) -> None:
@@ -85,9 +91,9 @@ def test_a_method_that_is_asked_for_by_name_is_not_left_out_silently(space: Sear
 
 
 def test_a_method_that_takes_all_data_is_for_small_networks(space: SearchSpace) -> None:
-    METHODS.register("greedy")(
-        Method(SgldConfig, sgld, suited=lambda budget: {}, takes_all_data=True)
-    )
+    greedy = Method(SgldConfig, sgld, suited=lambda budget: {}, takes_all_data=True)
+    METHODS.register("greedy")(greedy)
     wide = replace(space, genotype=space.genotype.replace(width=400))
+
     rows = compare_methods(wide, reference=None, session=Session())
     assert "30,010 parameters, expected at most 20,000" in rows.skipped["greedy"]

@@ -1,6 +1,4 @@
-"""References and tested students against numbers computed here from the files: weights, dataset,
-written students.
-"""
+"""References and tested students against numbers computed here from the study's files."""
 
 import math
 from collections.abc import Mapping
@@ -25,63 +23,66 @@ PRECISIONS = "baseline={steps: 100, precisions: [1.0e+5, 1.0, 1.0e+4]}"
 def log_prob_of(params: dict[str, Tensor], x: Tensor) -> Tensor:
     """Log-probabilities (N, C) of a network with one hidden layer at normalized inputs."""
     hidden = F.relu(x.flatten(1) @ params["layers.0.weight"].mT + params["layers.0.bias"])
-    return F.log_softmax(
-        (hidden @ params["layers.1.weight"].mT + params["layers.1.bias"]).double(), -1
-    )
+    logits = hidden @ params["layers.1.weight"].mT + params["layers.1.bias"]
+    return F.log_softmax(logits.double(), -1)
 
 
 def nll(log_prob: Tensor, labels: Any) -> float:
     return -float(log_prob[torch.arange(len(labels)), torch.from_numpy(labels)].mean())
 
 
+def kl(log_prob: Tensor, other: Tensor) -> float:
+    return float((log_prob.exp() * (log_prob - other)).sum(1).mean())
+
+
 def predictors(study: Study, dataset: Dataset, part: Any) -> tuple[list[Tensor], Tensor]:
     """Log-probabilities of each posterior sample, and of their average."""
     stream = load_stream(study.stream_path)
-    samples = [
-        log_prob_of(stream.params(i), dataset.inputs(part)) for i in range(len(stream.weight))
-    ]
+    x = dataset.inputs(part)
+    samples = [log_prob_of(stream.params(i), x) for i in range(len(stream.weight))]
     return samples, torch.stack(samples).exp().mean(0).log()
 
 
 def test_teacher_and_best_single_sample_are_those_of_the_stream(finished: Home) -> None:
     study, dataset = open_study(finished.study), load_dataset(load_space(finished.space))
-    found = {r.name: r for r in study.snapshot().references}
+    references = {reference.name: reference for reference in study.snapshot().references}
+
     on_validation, _ = predictors(study, dataset, "validation")
-    nlls = [nll(one, dataset.labels("validation")) for one in on_validation]
+    nlls = [nll(log_prob, dataset.labels("validation")) for log_prob in on_validation]
     best = nlls.index(min(nlls))
     assert max(nlls) - min(nlls) > 0.01
-    assert f"Posterior sample {best} of 4" in found["single_sample"].note
+    assert f"Posterior sample {best} of 4" in references["single_sample"].note
+
     for prefix, part in PARTS.items():
         samples, average = predictors(study, dataset, part)
         labels = dataset.labels(part)  # type: ignore[arg-type]
-        assert found["teacher"].metrics[f"{prefix}nll"] == pytest.approx(
-            nll(average, labels), abs=1e-5
-        )
-        assert found["single_sample"].metrics[f"{prefix}nll"] == pytest.approx(
-            nll(samples[best], labels), abs=1e-5
-        )
+        name = f"{prefix}nll"
+        expected = pytest.approx(nll(average, labels), abs=1e-5)
+        assert references["teacher"].metrics[name] == expected
+        expected = pytest.approx(nll(samples[best], labels), abs=1e-5)
+        assert references["single_sample"].metrics[name] == expected
 
 
 def test_the_map_network_is_the_best_of_its_precisions_by_validation(home: Home) -> None:
     home.run("--n-trials", "1", "--set", PRECISIONS)
     dataset = load_dataset(load_space(home.space))
     labels = dataset.labels("validation")
-    networks = {
-        path.stem: read_weights(path)
-        for path in (home.study / "references" / "map").rglob("*.safetensors")
-    }
-    scores = {
-        name: nll(log_prob_of(p, dataset.inputs("validation")), labels)
-        for name, p in networks.items()
-    }
+
+    networks = {}
+    scores = {}
+    for path in (home.study / "references" / "map").rglob("*.safetensors"):
+        networks[path.stem] = read_weights(path)
+        log_prob = log_prob_of(networks[path.stem], dataset.inputs("validation"))
+        scores[path.stem] = nll(log_prob, labels)
     assert sorted(scores) == ["precision-1", "precision-10000", "precision-100000"]
     best = min(scores, key=lambda name: scores[name])
     assert best == "precision-1"
-    (found,) = (r for r in snapshot_of(home).references if r.name == "map")
-    assert "prior precision 1 of" in found.note
-    assert found.metrics["nll"] == pytest.approx(scores[best], abs=1e-5)
+
+    (reference,) = (r for r in snapshot_of(home).references if r.name == "map")
+    assert "prior precision 1 of" in reference.note
+    assert reference.metrics["nll"] == pytest.approx(scores[best], abs=1e-5)
     on_test = nll(log_prob_of(networks[best], dataset.inputs("test")), dataset.labels("test"))
-    assert found.metrics["test_nll"] == pytest.approx(on_test, abs=1e-5)
+    assert reference.metrics["test_nll"] == pytest.approx(on_test, abs=1e-5)
 
 
 def test_a_changed_baseline_is_trained_anew_and_nothing_else_is(home: Home) -> None:
@@ -90,70 +91,74 @@ def test_a_changed_baseline_is_trained_anew_and_nothing_else_is(home: Home) -> N
 
     home.run("--n-trials", "1", "--set", PRECISIONS)
     unpruned = home.study / "references" / "unpruned" / "weights.safetensors"
-    before, students = unpruned.stat().st_mtime_ns, snapshot_of(home).num_test_evaluations
+    written_at = unpruned.stat().st_mtime_ns
+    num_tested = snapshot_of(home).num_test_evaluations
     assert "Adam for 100 steps" in note_of("map")
+
     home.run("--n-trials", "1", "--set", "baseline={steps: 200, precisions: [1.0]}")
     assert "Adam for 200 steps; prior precision 1 of 1 " in note_of("map")
-    assert (unpruned.stat().st_mtime_ns, snapshot_of(home).num_test_evaluations) == (
-        before,
-        students,
-    )
+    assert unpruned.stat().st_mtime_ns == written_at
+    assert snapshot_of(home).num_test_evaluations == num_tested
 
 
 def test_everyone_but_the_teacher_is_measured_against_it(finished: Home) -> None:
+    study = open_study(finished.study)
+    for prefix in PARTS:
+        names = {prefix + name for name in READ_THE_TEACHER}
+        for reference in study.snapshot().references:
+            expected = set() if reference.name == "teacher" else names
+            assert names & set(reference.metrics) == expected
+
+
+def test_the_divergence_to_the_teacher_is_that_of_the_files(finished: Home) -> None:
     study, dataset = open_study(finished.study), load_dataset(load_space(finished.space))
+    (single,) = (r for r in study.snapshot().references if r.name == "single_sample")
     for prefix, part in PARTS.items():
-        wanted = {prefix + name for name in READ_THE_TEACHER}
         samples, average = predictors(study, dataset, part)
         labels = dataset.labels(part)  # type: ignore[arg-type]
-        for reference in study.snapshot().references:
-            assert wanted & set(reference.metrics) == (
-                set() if reference.name == "teacher" else wanted
-            )
-            if reference.name == "single_sample":
-                one = min(
-                    samples,
-                    key=lambda each: abs(nll(each, labels) - reference.metrics[f"{prefix}nll"]),
-                )
-                kl = float((average.exp() * (average - one)).sum(1).mean())
-                assert reference.metrics[f"{prefix}kl_to_teacher"] == pytest.approx(kl, abs=1e-5)
+
+        gaps = [abs(nll(log_prob, labels) - single.metrics[f"{prefix}nll"]) for log_prob in samples]
+        expected = kl(average, samples[gaps.index(min(gaps))])
+        assert single.metrics[f"{prefix}kl_to_teacher"] == pytest.approx(expected, abs=1e-5)
+
         for record in study.front_records():
             student = load_student(study.path / "students" / str(record.trial))
             prob = student.predict(dataset.raw(part))["predictive"].double()  # type: ignore[arg-type]
-            kl = float((average.exp() * (average - prob.log())).sum(1).mean())
-            assert record.metrics[f"{prefix}kl_to_teacher"] == pytest.approx(kl, abs=1e-5)
+            expected = kl(average, prob.log())
+            assert record.metrics[f"{prefix}kl_to_teacher"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home) -> None:
-    """A row is the first predictor's test figure less the teacher's; that of NLL is also a metric."""
+    """A row is the first predictor's test figure less the teacher's, of NLL also a metric."""
     study = open_study(finished.study)
     references = study.ledger.document.references
     assert references is not None
-    of = {r.name: r.metrics for r in references.references}
-    rows = [(row, of[row.first]) for row in references.comparisons]
+    metrics_of = {reference.name: reference.metrics for reference in references.references}
     front = {record.trial: record for record in study.front_records()}
+
+    rows = [(row, metrics_of[row.first]) for row in references.comparisons]
     for trial, stored in study.ledger.tests().items():
         rows += [(row, front[trial].metrics) for row in stored.comparisons]
-    expected = ["single_sample", "map", "unpruned", *["student"] * len(front)]
-    assert [(row.first, row.metric) for row, _ in rows] == [
-        (n, m) for n in expected for m in ("nll", "accuracy")
-    ]
+    predictor_names = ["single_sample", "map", "unpruned", *["student"] * len(front)]
+    expected = [(name, metric) for name in predictor_names for metric in ("nll", "accuracy")]
+    assert [(row.first, row.metric) for row, _ in rows] == expected
     assert sum(abs(row.difference) > 0.005 for row, _ in rows) > len(rows) / 2
+
     for row, metrics in rows:
-        metric, (low, high) = f"test_{row.metric}", row.interval
         assert (row.second, row.part, row.n) == ("teacher", "test", 359)
-        assert row.difference == pytest.approx(metrics[metric] - of["teacher"][metric], abs=1e-9)
+        name = f"test_{row.metric}"
+        difference = metrics[name] - metrics_of["teacher"][name]
+        assert row.difference == pytest.approx(difference, abs=1e-9)
+        low, high = row.interval
         assert low <= row.difference <= high and high - low > 1e-3
         if row.metric == "nll":
             assert row.difference == pytest.approx(metrics["test_nll_above_teacher"], abs=1e-9)
-            assert math.dist((low, high), study_interval(study, metrics)) < 1e-9
+            assert math.dist(row.interval, study_interval(study, metrics)) < 1e-9
 
 
 def study_interval(study: Study, metrics: Mapping[str, float]) -> tuple[float, float]:
-    """The interval of ``test_nll_above_teacher`` that belongs to the same predictor's ``metrics``."""
-    measured = [
-        *((r.metrics, to_public(r.measures)["intervals"]) for r in study.snapshot().references),
-        *((r.metrics, to_public(r.measures)["intervals"]) for r in study.front_records()),
-    ]
-    (low, high) = next(i["test_nll_above_teacher"] for m, i in measured if m == metrics)
+    """The interval of ``test_nll_above_teacher`` of the predictor that has these ``metrics``."""
+    predictors = [*study.snapshot().references, *study.front_records()]
+    predictor = next(predictor for predictor in predictors if predictor.metrics == metrics)
+    low, high = to_public(predictor.measures)["intervals"]["test_nll_above_teacher"]
     return low, high

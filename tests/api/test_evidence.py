@@ -1,4 +1,4 @@
-"""What is kept for the cards: of validation alone, right for each front student, and never stale."""
+"""What is kept for the cards: of validation alone, right for each front student, never stale."""
 
 import base64
 import io
@@ -8,34 +8,53 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gped_nas.api import load_dataset, load_space, load_student, open_study
+from gped_nas.api import Study, load_dataset, load_space, load_student, open_study
+from gped_nas.data.base import Dataset
 from gped_nas.errors import StreamError
 from tests.cli.harness import Home, accepted, contents
 
 
-def test_every_front_student_has_evidence_that_follows_from_its_files(finished: Home) -> None:
+def predict(study: Study, trial: int, dataset: Dataset) -> np.ndarray:
+    """What the written student predicts on validation, (N, C)."""
+    student = load_student(study.path / "students" / str(trial))
+    return student.predict(dataset.raw("validation"))["predictive"].double().numpy()
+
+
+def test_every_front_student_has_evidence(finished: Home) -> None:
+    study, dataset = open_study(finished.study), load_dataset(load_space(finished.space))
+    snapshot = study.snapshot()
+    assert sorted(snapshot.evidence) == sorted(record.trial for record in study.front_records())
+    assert snapshot.class_names == dataset.class_names
+
+
+def test_the_confusion_is_that_of_the_student_s_record(finished: Home) -> None:
+    study, dataset = open_study(finished.study), load_dataset(load_space(finished.space))
+    num_examples = len(dataset.labels("validation"))
+    evidence = study.snapshot().evidence
+    for record in study.front_records():
+        confusion = evidence[record.trial]["confusion"]
+        assert sum(count for _, _, count in confusion) == num_examples
+        num_right = sum(count for label, predicted, count in confusion if label == predicted)
+        assert num_right / num_examples == pytest.approx(record.metrics["accuracy"])
+
+
+def test_examples_follow_from_the_student_s_files(finished: Home) -> None:
     study, dataset = open_study(finished.study), load_dataset(load_space(finished.space))
     labels, raw = dataset.labels("validation"), dataset.raw("validation")
-    found = study.snapshot().evidence
-    front = study.front_records()
-    assert sorted(found) == sorted(record.trial for record in front)
-    assert study.snapshot().class_names == dataset.class_names
-    for record in front:
-        student = load_student(study.path / "students" / str(record.trial))
-        prob = student.predict(raw)["predictive"].double().numpy()
-        confusion = found[record.trial]["confusion"]
-        assert sum(count for _, _, count in confusion) == len(labels)
-        right = sum(count for label, seen, count in confusion if label == seen)
-        assert right / len(labels) == pytest.approx(record.metrics["accuracy"])
-        entropy = -(prob * np.log(np.maximum(prob, 1e-300))).sum(1)
-        unsure = [one for one in found[record.trial]["examples"] if one["why"] == "uncertain"]
-        assert unsure[0]["index"] == int(entropy.argmax())
-        for one in found[record.trial]["examples"]:
-            assert one["label"] == labels[one["index"]]
-            pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["picture"]))))
-            assert np.abs(pixels / 255 * 16 - raw[one["index"]][0].numpy()).max() < 0.05
-            for index, _, of_student in one["classes"]:
-                assert of_student == pytest.approx(prob[one["index"]][index], abs=1e-4)
+    for trial, evidence in study.snapshot().evidence.items():
+        prob_NC = predict(study, trial, dataset)
+        entropy_N = -(prob_NC * np.log(np.maximum(prob_NC, 1e-300))).sum(1)
+        examples = evidence["examples"]
+        uncertain = [example for example in examples if example["why"] == "uncertain"]
+        assert uncertain[0]["index"] == int(entropy_N.argmax())
+
+        for example in examples:
+            index = example["index"]
+            assert example["label"] == labels[index]
+            pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(example["picture"]))))
+            assert np.abs(pixels / 255 * 16 - raw[index][0].numpy()).max() < 0.05
+            for label, _, student_prob in example["classes"]:
+                assert student_prob == pytest.approx(prob_NC[index][label], abs=1e-4)
 
 
 def test_evidence_follows_the_front_and_is_made_anew_where_it_is_gone(own: Home) -> None:
@@ -43,7 +62,9 @@ def test_evidence_follows_the_front_and_is_made_anew_where_it_is_gone(own: Home)
     before = contents(folder)
     (folder / "99.json").write_text("{}")
     next(iter(folder.glob("[0-9].json"))).unlink()
+
     accepted("run", own.space, "--out", own.out)
+
     assert contents(folder) == before
 
 
@@ -64,9 +85,8 @@ def test_damaged_evidence_is_named(own: Home) -> None:
 
 def test_the_teacher_is_diagnosed_once(finished: Home) -> None:
     teacher = open_study(finished.study).snapshot().teacher
-    assert (
-        teacher["diagnosis"]["chains"] == 2 and "R-hat and ESS" in teacher["diagnosis"]["missing"]
-    )
+    assert teacher["diagnosis"]["chains"] == 2
+    assert "R-hat and ESS" in teacher["diagnosis"]["missing"]
     assert teacher["verdict"]["level"] in ("usable with care", "do not trust")
     assert teacher["seconds"] > 0
     assert "Not known: " in (finished.study / "report.html").read_text()

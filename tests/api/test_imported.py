@@ -16,10 +16,8 @@ from tests.cli.harness import Home
 MEMBERS, CLASSES = 3, 10
 
 
-def predictions(dataset: Dataset, parts: tuple[str, ...]) -> np.ndarray:
-    """Writes random class probabilities at the raw inputs of some parts, and returns them, (S, M,
-    C).
-    """
+def write_predictions(dataset: Dataset, parts: tuple[str, ...]) -> np.ndarray:
+    """Random class probabilities at the raw inputs of some parts, (S, M, C), written to a file."""
     raw = torch.cat([dataset.raw(part) for part in parts]).numpy()  # type: ignore[arg-type]
     prob = np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=(MEMBERS, len(raw)))
     np.savez("ensemble.npz", inputs=raw, prob=prob, weight=np.array([3.0, 1.0, 1.0]))
@@ -34,41 +32,44 @@ def test_students_learn_from_no_validation_and_no_test_input(
 ) -> None:
     space = load_space(home.space, {"teacher.method": {"name": "import", "path": "ensemble.npz"}})
     dataset = load_dataset(space)
-    prob = predictions(dataset, parts)
+    prob_SMC = write_predictions(dataset, parts)
+
     data = distillation_set(build_teacher(space, Session(), dataset=dataset))
-    known = {
-        row.numpy().tobytes() for part in ("validation", "test") for row in dataset.inputs(part)
-    }  # type: ignore[arg-type]
-    assert not known & {row.numpy().tobytes() for row in data.inputs}
-    start = sum(len(dataset.raw(part)) for part in parts[: parts.index("train")])  # type: ignore[arg-type]
-    rows = slice(start, start + len(dataset.train))
+
+    held_out = torch.cat([dataset.inputs("validation"), dataset.inputs("test")])
+    held_out_bytes = {row.numpy().tobytes() for row in held_out}
+    assert not held_out_bytes & {row.numpy().tobytes() for row in data.inputs}
     assert torch.equal(data.inputs, dataset.inputs("train"))
-    expected = np.tensordot([0.6, 0.2, 0.2], prob[:, rows], 1)
+
+    start = sum(len(dataset.raw(part)) for part in parts[: parts.index("train")])  # type: ignore[arg-type]
+    train_rows = slice(start, start + len(dataset.train))
+    expected = np.tensordot([0.6, 0.2, 0.2], prob_SMC[:, train_rows], 1)
     np.testing.assert_allclose(data.expectations["predictive"].numpy(), expected, atol=1e-6)
 
 
 def test_predictions_at_held_out_inputs_alone_teach_nothing_and_leave_no_study(home: Home) -> None:
     space = load_space(home.space, {"teacher.method": {"name": "import", "path": "ensemble.npz"}})
     dataset = load_dataset(space)
-    predictions(dataset, ("validation", "test"))
+    write_predictions(dataset, ("validation", "test"))
     with pytest.raises(DataError, match="all at validation or test inputs"):
         run(space, out=home.out)
     assert home.study.is_dir() and not (home.study / "study.db").exists()
 
 
 def test_an_ensemble_sees_inputs_as_it_was_trained_on_them(home: Home) -> None:
-    """A linear member with weights W at (raw - 3) / 7, whatever the dataset's own normalization is."""
+    """Linear members see (raw - 3) / 7, whatever the dataset's own normalization is."""
     generator = torch.Generator().manual_seed(0)
-    weight, bias = (
-        torch.randn((MEMBERS, *shape), generator=generator) for shape in ((CLASSES, 64), (CLASSES,))
-    )
+    weight = torch.randn((MEMBERS, CLASSES, 64), generator=generator)
+    bias = torch.randn((MEMBERS, CLASSES), generator=generator)
     save_file({"0.weight": weight, "0.bias": bias}, "ensemble.safetensors")
     method = {"name": "import", "path": "ensemble.safetensors", "input_mean": 3.0, "input_std": 7.0}
     space = load_space(home.space, {"teacher.genotype": {"depth": 0}, "teacher.method": method})
     dataset = load_dataset(space)
     assert (dataset.normalization.mean, dataset.normalization.std) != (3.0, 7.0)
+
     teacher = build_teacher(space, Session(), dataset=dataset)
-    found = teacher.predicted("validation")
+    predicted = teacher.predicted("validation")
+
     x = (dataset.raw("validation").flatten(1).double() - 3) / 7
     expected = (x @ weight.double().mT + bias.double()[:, None]).log_softmax(-1)
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(predicted.double(), expected, rtol=0, atol=1e-4)

@@ -50,19 +50,20 @@ def test_a_chain_has_the_same_bits_in_any_number_of_processes_with_any_number_of
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The products of this network give other last bits on two threads than on one (measured)."""
+    overrides = {"teacher.genotype.width": 1000, "views": [{"policy": "clean"}]}
+    space = load_space("digits_mlp", overrides)
     method = {"chains": 2, "num_samples": 4, "burn_in": 0, "thinning": 1}
-    space = load_space(
-        "digits_mlp", {"teacher.genotype.width": 1000, "views": [{"policy": "clean"}]}
-    )
     space = replace(space, method=space.method.model_copy(update=method))
-    found = []
+
+    segments = []
     before = torch.get_num_threads()
     for processes, threads in ((1, 1), (1, 2), (2, 2)):
         monkeypatch.setenv("OMP_NUM_THREADS", str(threads))  # heard by processes that start
         torch.set_num_threads(threads)
         try:
             session = Session(streams=tmp_path / f"{processes}-{threads}", processes=processes)
-            found.append(tree(build_teacher(space, session).stream.folder / "segments"))
+            segments.append(tree(build_teacher(space, session).stream.folder / "segments"))
         finally:
             torch.set_num_threads(before)
-    assert found[0] and found[0] == found[1] == found[2]
+
+    assert segments[0] and segments[0] == segments[1] == segments[2]

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, Interrupted, RegistryError
 from gped_nas.posterior.base import METHODS
 from gped_nas.search.space import SearchSpace
+from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.samples import StreamSamples
 from gped_nas.testing import check_method
@@ -70,18 +70,19 @@ def stopped_after(steps: int) -> Callable[[], bool]:
 def test_every_nth_sample_is_the_inner_streams_to_the_bit(home: Home, dataset: Dataset) -> None:
     outer, inner = stream_of(home, EVERY, dataset), stream_of(home, SGLD, dataset)
     assert outer.num_samples == 2
-    for i, place in enumerate((2, 5)):
-        assert torch.equal(outer.theta(i), inner.theta(place))
+    assert torch.equal(outer.theta(0), inner.theta(2))
+    assert torch.equal(outer.theta(1), inner.theta(5))
 
 
 def test_draws_have_the_moments_of_the_samples_that_were_read(home: Home, dataset: Dataset) -> None:
     inner = stream_of(home, SGLD, dataset)
     outer = stream_of(home, {**FITTED, "num_samples": 400}, dataset)
     mean_W, variance_W = moments(StreamSamples(inner.folder, 8))
-    drawn_mean_W, drawn_variance_W = moments(StreamSamples(outer.folder, 400))
+    mean_of_draws_W, variance_of_draws_W = moments(StreamSamples(outer.folder, 400))
+
     # five standard errors, of some 600 numbers
-    assert ((drawn_mean_W - mean_W).abs() <= 5 * (variance_W / 400).sqrt() + 1e-7).all()
-    assert drawn_variance_W.sum() == pytest.approx(float(variance_W.sum()), rel=0.1)
+    assert ((mean_of_draws_W - mean_W).abs() <= 5 * (variance_W / 400).sqrt() + 1e-7).all()
+    assert variance_of_draws_W.sum() == pytest.approx(float(variance_W.sum()), rel=0.1)
 
 
 def test_weights_of_what_is_read_are_passed_on(home: Home, dataset: Dataset) -> None:
@@ -89,10 +90,13 @@ def test_weights_of_what_is_read_are_passed_on(home: Home, dataset: Dataset) -> 
     generator = rng.generator(0, "ensemble")
     tensors = {n: torch.randn(3, *shape, generator=generator) for n, shape in shapes.items()}
     save_file({**tensors, "weight": torch.tensor([1.0, 2.0, 5.0])}, "ensemble.safetensors")
-    given = {"name": "import", "path": "ensemble.safetensors"}
-    outer = stream_of(home, {"name": "every", "nth": 1, "of": given}, dataset)
+    ensemble = {"name": "import", "path": "ensemble.safetensors"}
+
+    outer = stream_of(home, {"name": "every", "nth": 1, "of": ensemble}, dataset)
+
     assert outer.weight_S.tolist() == pytest.approx([0.125, 0.25, 0.625])
-    assert torch.equal(outer.params(2)[next(iter(shapes))], tensors[next(iter(shapes))][2])
+    name = next(iter(shapes))
+    assert torch.equal(outer.params(2)[name], tensors[name][2])
 
 
 def test_nesting_twice_is_doing_it_by_hand(home: Home, dataset: Dataset) -> None:
@@ -103,24 +107,28 @@ def test_nesting_twice_is_doing_it_by_hand(home: Home, dataset: Dataset) -> None
     # two samples have mean (a + b) / 2 and variance ((a - b) / 2)^2
     inner = stream_of(home, EVERY, dataset)
     a, b = inner.theta(0).double(), inner.theta(1).double()
-    away = (outer.theta(0).double() - (a + b) / 2) / ((a - b).abs() / 2)
-    assert float(away[a != b].std()) == pytest.approx(1, abs=0.15)
+    standardized = (outer.theta(0).double() - (a + b) / 2) / ((a - b).abs() / 2)
+    assert float(standardized[a != b].std()) == pytest.approx(1, abs=0.15)
 
 
 def test_the_key_nests_the_inner_one_and_how_much_of_it_is_read(
     home: Home, dataset: Dataset
 ) -> None:
-    inner, outer = (stream_key(space_of(home, method), dataset) for method in (SGLD, FITTED))
+    def key_of(method: dict[str, Any]) -> StreamKey:
+        return stream_key(space_of(home, method), dataset)
+
+    inner, outer = key_of(SGLD), key_of(FITTED)
     assert inner.of is None
     assert outer.of == inner and outer.of.digest == inner.digest
+
+    # how much is read is part of what a reader is; how much is made is not part of a stream
     more = {**SGLD, "num_samples": 10}
-    assert stream_key(space_of(home, more), dataset).digest == inner.digest
-    assert stream_key(space_of(home, {**FITTED, "of": more}), dataset).digest != outer.digest
-    longer = stream_key(space_of(home, {**FITTED, "num_samples": 8}), dataset)
-    assert longer.digest == outer.digest
+    assert key_of(more).digest == inner.digest
+    assert key_of({**FITTED, "of": more}).digest != outer.digest
+    assert key_of({**FITTED, "num_samples": 8}).digest == outer.digest
+
     # what was written is read back
-    written = stream_of(home, FITTED, dataset).folder
-    nested = Stream(written).key.of
+    nested = Stream(stream_of(home, FITTED, dataset).folder).key.of
     assert nested is not None and nested.digest == inner.digest
 
 
@@ -137,37 +145,43 @@ def test_a_space_of_the_inner_method_alone_has_the_inner_stream(
 def test_a_build_stopped_anywhere_goes_on_to_the_same_bytes(
     home: Home, dataset: Dataset, tmp_path: Path
 ) -> None:
-    questions: list[int] = []
-    whole = stream_of(
-        home,
-        FITTED,
-        dataset,
-        streams=tmp_path / "whole",
-        should_stop=lambda: questions.append(0) is not None,
-    )
-    sealed_inner = []
-    for stop in range(len(questions)):
-        where = tmp_path / str(stop)
-        with pytest.raises(Interrupted):
-            stream_of(home, FITTED, dataset, streams=where, should_stop=stopped_after(stop))
-        inner = stream_key(space_of(home, SGLD), dataset).folder(where) / "segments"
-        before = tree(inner) if inner.exists() else {}
-        sealed_inner.append(bool(before))
+    num_questions = 0
 
-        resumed = stream_of(home, FITTED, dataset, streams=where)
+    def count_questions() -> bool:
+        nonlocal num_questions
+        num_questions += 1
+        return False
+
+    streams = tmp_path / "whole"
+    whole = stream_of(home, FITTED, dataset, streams=streams, should_stop=count_questions)
+
+    is_inner_sealed = []
+    for stop in range(num_questions):
+        streams = tmp_path / str(stop)
+        with pytest.raises(Interrupted):
+            stream_of(home, FITTED, dataset, streams=streams, should_stop=stopped_after(stop))
+        inner = stream_key(space_of(home, SGLD), dataset).folder(streams) / "segments"
+        before = tree(inner) if inner.exists() else {}
+        is_inner_sealed.append(bool(before))
+
+        resumed = stream_of(home, FITTED, dataset, streams=streams)
         assert resumed.digest == whole.digest
         assert tree(resumed.folder / "segments") == tree(whole.folder / "segments")
         assert not before or tree(inner) == before
+
     # some stops came while the inner method ran, some while the outer one did
-    assert set(sealed_inner) == {False, True}
+    assert set(is_inner_sealed) == {False, True}
 
 
 def test_growing_the_outer_stream_leaves_its_first_samples(home: Home, dataset: Dataset) -> None:
     short = stream_of(home, FITTED, dataset)
-    first = [short.theta(i) for i in range(6)]
+    thetas = [short.theta(i) for i in range(6)]
+
     long = stream_of(home, {**FITTED, "num_samples": 10}, dataset)
+
     assert long.folder == short.folder and long.num_samples == 10
-    assert all(torch.equal(long.theta(i), first[i]) for i in range(6))
+    for i, theta in enumerate(thetas):
+        assert torch.equal(long.theta(i), theta)
 
 
 def test_a_sealed_stream_needs_the_inner_one_no_more(home: Home, dataset: Dataset) -> None:
@@ -182,9 +196,8 @@ def test_chains_in_processes_of_their_own_read_the_same_samples(
 ) -> None:
     segments = []
     for processes in (1, 2):
-        stream = stream_of(
-            home, FITTED, dataset, streams=tmp_path / str(processes), processes=processes
-        )
+        streams = tmp_path / str(processes)
+        stream = stream_of(home, FITTED, dataset, streams=streams, processes=processes)
         segments.append(tree(stream.folder / "segments"))
     assert segments[0] and segments[0] == segments[1]
 
@@ -213,7 +226,7 @@ def test_samples_are_read_like_a_sequence(home: Home, dataset: Dataset) -> None:
         ({"name": "every"}, ConfigError, "of: missing; 'every' reads the posterior samples"),
         ({"name": "every", "of": 3}, ConfigError, "of: found 3, expected a mapping"),
         ({"name": "every", "of": {}}, ConfigError, "of.name: found None"),
-        ({**EVERY, "of": {**SGLD, "name": "sgldd"}}, RegistryError, "of.name: unknown method 'sgldd'"),
+        ({**EVERY, "of": {"name": "sgldd"}}, RegistryError, "of.name: unknown method 'sgldd'"),
         ({**EVERY, "of": {**SGLD, "burnin": 3}}, ConfigError, "of: burnin: unknown key; did you"),
         ({**EVERY, "of": {**SGLD, "num_samples": 7}}, ConfigError, "of.num_samples: found 7"),
         ({**FITTED, "of": {"name": "every"}}, ConfigError, "of.of: missing"),
@@ -233,9 +246,9 @@ def test_predictions_have_no_parameters_to_read(home: Home, dataset: Dataset) ->
     raw = torch.cat([dataset.raw(part) for part in ("train", "validation", "test")]).numpy()
     prob = np.random.default_rng(0).dirichlet(np.ones(10), size=(3, len(raw)))
     np.savez("ensemble.npz", inputs=raw, prob=prob)
-    given = {"name": "import", "path": "ensemble.npz"}
+    ensemble = {"name": "import", "path": "ensemble.npz"}
     with pytest.raises(ConfigError, match=r"teacher\.method\.of: found 'import' with predictions"):
-        stream_of(home, {"name": "every", "nth": 1, "of": given}, dataset)
+        stream_of(home, {"name": "every", "nth": 1, "of": ensemble}, dataset)
 
 
 def test_settings_survive_the_resolved_file(home: Home) -> None:
@@ -265,7 +278,7 @@ def test_online_is_refused_where_there_are_no_more_samples(home: Home) -> None:
         space_of(home, EVERY, **{"recipe.mode": "online"})
 
 
-def written(home: Home, method: dict[str, Any]) -> Path:
+def write_space(home: Home, method: dict[str, Any]) -> Path:
     """The tiny space's file, with this method."""
     space = read_yaml(home.space)
     space["teacher"]["method"] = method
@@ -273,20 +286,21 @@ def written(home: Home, method: dict[str, Any]) -> Path:
     return home.space
 
 
+def folder_of(home: Home, method: dict[str, Any], dataset: Dataset) -> Path:
+    """Where the method's stream lies."""
+    return stream_key(space_of(home, method), dataset).folder(home.cache / "streams")
+
+
 def test_verbs_about_the_teacher_name_both_streams(home: Home, dataset: Dataset) -> None:
-    space = written(home, FITTED)
+    space = write_space(home, FITTED)
     plan = accepted("run", space, "--dry-run").out
     num_weights = 8 * 64 + 8 + 10 * 8 + 10
     assert "fitted of sgld, 6 posterior samples" in plan and "samples of sgld" in plan
-    assert plan.count("to be sampled") == 2 and str((6 + 8) * num_weights * 4) in plan.replace(
-        ",", ""
-    )
+    assert plan.count("to be sampled") == 2
+    assert f"{(6 + 8) * num_weights * 4:,}" in plan
 
     accepted("teacher", "build", space)
-    outer, inner = (
-        stream_key(replace(s, source=""), dataset).folder(home.cache / "streams")
-        for s in (space_of(home, FITTED), space_of(home, SGLD))
-    )
+    outer, inner = folder_of(home, FITTED, dataset), folder_of(home, SGLD, dataset)
     assert accepted("run", space, "--dry-run").out.count("(there)") == 2
     info = json.loads(accepted("teacher", "info", space, "--format", "json").out)
     assert info["folder"] == str(outer) and info["samples of sgld"] == str(inner)
@@ -295,10 +309,11 @@ def test_verbs_about_the_teacher_name_both_streams(home: Home, dataset: Dataset)
 
 
 def test_verify_looks_at_the_inner_stream_too(home: Home, dataset: Dataset) -> None:
-    space = written(home, FITTED)
+    space = write_space(home, FITTED)
     accepted("teacher", "build", space)
-    inner = stream_key(space_of(home, SGLD), dataset).folder(home.cache / "streams")
+    inner = folder_of(home, SGLD, dataset)
     shard = next(inner.glob("segments/*/params-*"))
+
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
@@ -309,19 +324,17 @@ def test_verify_looks_at_the_inner_stream_too(home: Home, dataset: Dataset) -> N
 
 
 def test_a_stream_that_another_is_made_of_goes_with_it_alone(home: Home, dataset: Dataset) -> None:
-    accepted("teacher", "build", written(home, FITTED))
-    streams = home.cache / "streams"
-    outer, inner = (
-        stream_key(space_of(home, method), dataset).folder(streams) for method in (FITTED, SGLD)
-    )
+    accepted("teacher", "build", write_space(home, FITTED))
+    outer, inner = folder_of(home, FITTED, dataset), folder_of(home, SGLD, dataset)
     rows = {row["stream"]: row for row in json.loads(accepted("gc", "--format", "json").out)}
     assert rows[inner.name]["in use"] is True and rows[outer.name]["in use"] is False
     assert rows[outer.name]["teacher"].startswith("mlp(depth=1, width=8) by fitted of sgld on")
 
-    kept = call("gc", inner.name, "--delete")
-    assert kept.code == 5 and outer.name[:12] in kept.err and inner.exists()
+    result = call("gc", inner.name, "--delete")
+    assert result.code == 5 and outer.name[:12] in result.err and inner.exists()
+
     accepted("gc", inner.name, outer.name, "--delete")
-    assert not list(streams.iterdir())
+    assert not list((home.cache / "streams").iterdir())
 
 
 @pytest.fixture
@@ -329,10 +342,8 @@ def shifted(home: Home, dataset: Dataset) -> dict[str, Any]:
     """Imported networks that normalize inputs in a way of their own."""
     shapes = stream_key(space_of(home, SGLD), dataset).shapes
     generator = rng.generator(0, "ensemble")
-    save_file(
-        {name: torch.randn(3, *shape, generator=generator) for name, shape in shapes.items()},
-        "ensemble.safetensors",
-    )
+    tensors = {n: torch.randn(3, *shape, generator=generator) for n, shape in shapes.items()}
+    save_file(tensors, "ensemble.safetensors")
     return {"name": "import", "path": "ensemble.safetensors", "input_mean": 3.0, "input_std": 7.0}
 
 
@@ -344,6 +355,7 @@ def test_networks_that_are_read_see_inputs_as_they_did(
         space = space_of(home, method)
         teacher = sample_teacher(space, Session(), dataset=dataset)
         predicted.append(teacher.predicted("validation"))
+
         x = posterior(space, dataset, device=torch.device("cpu")).x
         ours = dataset.normalization
         expected = (dataset.inputs("train") * ours.std + ours.mean - 3) / 7

@@ -27,8 +27,8 @@ class FakeLedger:
 
 
 def test_test_metrics_are_shown_with_the_record_they_belong_to():
-    first, second = Study(Path("nowhere"), "fake", FakeLedger(), "").records()
-    assert "test_nll" not in first.metrics
-    assert second.metrics == {"nll": 0.1, "test_nll": 0.3}
-    assert second.measured("test_nll").interval == (0.2, 0.4)
-    assert second.measured("test_nll").n == 9
+    untested, tested = Study(Path("nowhere"), "fake", FakeLedger(), "").records()
+    assert "test_nll" not in untested.metrics
+    assert tested.metrics == {"nll": 0.1, "test_nll": 0.3}
+    assert tested.measured("test_nll").interval == (0.2, 0.4)
+    assert tested.measured("test_nll").n == 9

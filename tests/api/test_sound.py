@@ -16,10 +16,10 @@ def test_a_reference_that_failed_is_refused_with_its_reason(failure):
     genotype = Genotype("mlp", depth=0)
     failed = SimpleNamespace(genotype=genotype, failure=failure)
     sound = SimpleNamespace(genotype=genotype, failure="")
-    assert Trainer.distill_sound(
-        SimpleNamespace(distill=lambda genotypes: (sound,)), [genotype]
-    ) == (sound,)
+
+    trainer = SimpleNamespace(distill=lambda genotypes: (sound,))
+    assert Trainer.distill_sound(trainer, [genotype]) == (sound,)
+
+    trainer = SimpleNamespace(distill=lambda genotypes: (sound, failed))
     with pytest.raises(DivergenceError, match=failure):
-        Trainer.distill_sound(
-            SimpleNamespace(distill=lambda genotypes: (sound, failed)), [genotype] * 2
-        )
+        Trainer.distill_sound(trainer, [genotype] * 2)

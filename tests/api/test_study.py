@@ -27,16 +27,13 @@ class FakeLedger:
         return {}
 
     def records(self) -> list[TrialRecord]:
-        return [
-            TrialRecord(
-                trial,
-                "complete",
-                {"family": "mlp", "depth": 0},
-                measures={Key("nll"): Measured(nll, nll - 0.1, nll + 0.1)},
-                costs={"params": params},
-            )
-            for trial, (nll, params) in enumerate(POINTS)
-        ]
+        records = []
+        for trial, (nll, params) in enumerate(POINTS):
+            genotype = {"family": "mlp", "depth": 0}
+            measures = {Key("nll"): Measured(nll, nll - 0.1, nll + 0.1)}
+            costs = {"params": params}
+            records.append(TrialRecord(trial, "complete", genotype, measures=measures, costs=costs))
+        return records
 
     def importances(self, objectives: Any) -> dict[str, Any]:
         return {}
@@ -45,7 +42,9 @@ class FakeLedger:
 def test_the_cheapest_student_that_validation_cannot_tell_from_the_best_is_chosen() -> None:
     study = Study(Path("nowhere"), "fake", FakeLedger(), "")  # type: ignore[arg-type]
     assert [record.trial for record in study.front_records()] == [0, 1, 2, 3]
+
     chosen = study.chosen()
     assert chosen is not None and chosen.trial == 2
+
     snapshot = study.snapshot()
     assert snapshot.chosen == 2 and "one standard error" in snapshot.rule

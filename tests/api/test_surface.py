@@ -1,4 +1,4 @@
-"""``import gped_nas as gn``: what a notebook can do, and that its numbers are those of the files."""
+"""``import gped_nas as gn``: what a notebook can do, and that its numbers are the files'."""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import gped_nas as gn
+from gped_nas import api
 from gped_nas.errors import ConfigError, DataError, GateError, RegistryError, StreamError
 from tests.cli.harness import Home
 
@@ -27,11 +28,10 @@ def test_every_public_name_is_there_and_they_are_sorted() -> None:
     for name in gn.__all__:
         assert getattr(gn, name) is not None
     assert set(gn.__all__) <= set(dir(gn))
+    assert api.__all__ == sorted(api.__all__) and set(gn.__all__) <= set(api.__all__)
+
     with pytest.raises(AttributeError, match="nothing_of_ours"):
         _ = gn.nothing_of_ours
-    import gped_nas.api as api
-
-    assert api.__all__ == sorted(api.__all__) and set(gn.__all__) <= set(api.__all__)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     space = gn.load_space("digits_mlp", OVERRIDES)
     with pytest.raises(AttributeError):
         space.name = "other"  # type: ignore[misc]
+
     study = gn.run(space, out="reports", seed=0)
     assert study.path == Path("reports/digits_mlp") and len(study.records()) == 3
     front = study.front_records()
@@ -57,31 +58,22 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     student = gn.load_student(f"reports/digits_mlp/students/{front[0].trial}")
     assert isinstance(student, torch.nn.Module)
     dataset = gn.load_dataset(space)
-    found = student.predict(dataset.raw("validation"))
-    assert (
-        set(found)
-        == {"predictive", "expected_entropy"}
-        == {target.name for target in space.targets}
-    )
-    assert torch.allclose(found["predictive"].sum(-1), torch.ones(288), atol=1e-5)
-    entropy = -(found["predictive"] * found["predictive"].clamp_min(1e-30).log()).sum(
-        -1, keepdim=True
-    )
-    assert (found["expected_entropy"] <= entropy + 1e-6).all() and (
-        found["expected_entropy"] >= 0
-    ).all()
+    answers = student.predict(dataset.raw("validation"))
+    assert set(answers) == {"predictive", "expected_entropy"}
+    assert set(answers) == {target.name for target in space.targets}
+    prob = answers["predictive"]
+    assert torch.allclose(prob.sum(-1), torch.ones(288), atol=1e-5)
+    entropy = -(prob * prob.clamp_min(1e-30).log()).sum(-1, keepdim=True)
+    assert (answers["expected_entropy"] <= entropy + 1e-6).all()
+    assert (answers["expected_entropy"] >= 0).all()
 
     stream = gn.load_stream(study.stream_path)
-    num = len(dataset.raw("distillation"))
-    assert stream.log_prob.shape == (4, num, 10)
-    assert torch.allclose(stream.log_prob.exp().sum(-1), torch.ones(4, num), atol=1e-5)
-    assert {name: tuple(p.shape) for name, p in stream.params(3).items()}["layers.0.weight"] == (
-        8,
-        64,
-    )
-    assert torch.allclose(
-        stream.expectation("predictive"), stream.log_prob.exp().mean(0), atol=1e-6
-    )
+    num_inputs = len(dataset.raw("distillation"))
+    prob = stream.log_prob.exp()
+    assert prob.shape == (4, num_inputs, 10)
+    assert torch.allclose(prob.sum(-1), torch.ones(4, num_inputs), atol=1e-5)
+    assert stream.params(3)["layers.0.weight"].shape == (8, 64)
+    assert torch.allclose(stream.expectation("predictive"), prob.mean(0), atol=1e-6)
     assert stream.weight.tolist() == pytest.approx([0.25] * 4)
     with pytest.raises(StreamError, match="no posterior sample"):
         stream.params(4)
@@ -93,16 +85,14 @@ def test_a_session_in_a_notebook(home: Home) -> None:
 
 
 def test_the_cost_of_the_paper_s_network() -> None:
-    """784-400-400-10: 784*400 + 400*400 + 400*10 = 477 600 multiply-adds, and 400 + 400 + 10
-    biases.
-    """
+    """784-400-400-10: 784*400 + 400*400 + 400*10 multiply-adds, and 400 + 400 + 10 biases."""
     genotype = gn.Genotype("mlp", depth=2, width=400)
     cost = gn.cost(genotype, input_shape=(1, 28, 28), num_classes=10, targets=("predictive",))
     assert (cost.macs, cost.flops, cost.params) == (477_600, 955_200, 478_410)
     assert 4 * 478_410 < cost.storage_bytes < 4 * 478_410 + 2000
-    wider = gn.cost(
-        genotype, input_shape=(784,), num_classes=10, targets=("predictive", "expected_entropy")
-    )
+
+    targets = ("predictive", "expected_entropy")
+    wider = gn.cost(genotype, input_shape=(784,), num_classes=10, targets=targets)
     assert (wider.macs, wider.params) == (477_600 + 400, 478_410 + 401)
 
 
@@ -110,28 +100,18 @@ def test_the_cost_of_the_paper_s_convolutional_network() -> None:
     genotype = gn.Genotype("cnn", depth=2, width=[10, 20], kernel=4, pool=2, head_width=[80])
     cost = gn.cost(genotype, input_shape=(1, 28, 28), num_classes=10)
     assert (cost.macs, cost.flops, cost.params) == (385_600, 771_200, 29_880)
-    with pytest.raises(
-        ConfigError, match=r"family: found cnn, which reads images .* shape \(784,\)"
-    ):
+
+    message = r"family: found cnn, which reads images .* shape \(784,\)"
+    with pytest.raises(ConfigError, match=message):
         gn.cost(genotype, input_shape=(784,), num_classes=10)
 
 
 def test_the_front_of_an_array() -> None:
     points = np.array([[1.0, 5.0], [2.0, 4.0], [2.0, 5.0], [np.nan, 0.0], [0.5, 9.0]])
-    assert gn.pareto_front(points, ["minimize", "minimize"]).tolist() == [
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
-    assert gn.pareto_front(points, ["minimize", "maximize"]).tolist() == [
-        False,
-        False,
-        False,
-        False,
-        True,
-    ]
+    both_low = gn.pareto_front(points, ["minimize", "minimize"])
+    assert both_low.tolist() == [True, True, False, False, True]
+    low_and_high = gn.pareto_front(points, ["minimize", "maximize"])
+    assert low_and_high.tolist() == [False, False, False, False, True]
 
 
 def test_what_a_study_refuses(finished: Home) -> None:
@@ -140,11 +120,15 @@ def test_what_a_study_refuses(finished: Home) -> None:
         gn.run(space, out=finished.out, seed=7)
     with pytest.raises(ConfigError, match="at least 1"):
         gn.run(space, out=finished.out, n_trials=0)
+
     study = gn.open_study(finished.study)
     with pytest.raises(GateError, match="params <= 3"):
         study.pick({"params": 3})
     with pytest.raises(ConfigError, match="figure 'fornt'"):
         study.figure("fornt")
+
+
+def test_folders_that_are_not_there_are_refused(finished: Home) -> None:
     with pytest.raises(DataError, match="nowhere"):
         gn.load_student(finished.root / "nowhere")
     with pytest.raises(StreamError, match="nowhere"):
@@ -152,9 +136,7 @@ def test_what_a_study_refuses(finished: Home) -> None:
 
 
 def test_a_front_students_numbers_follow_from_its_files(finished: Home) -> None:
-    """Accuracy and NLL computed here from the written student and the dataset's own validation
-    part.
-    """
+    """Accuracy and NLL, computed here from the written student and the dataset's own parts."""
     study = gn.open_study(finished.study)
     dataset = gn.load_dataset(gn.load_space(finished.space))
     for part, prefix in (("validation", ""), ("test", "test_")):
@@ -162,12 +144,14 @@ def test_a_front_students_numbers_follow_from_its_files(finished: Home) -> None:
         for record in study.front_records():
             folder = study.path / "students" / str(record.trial)
             prob = gn.load_student(folder).predict(raw)["predictive"].double().numpy()
-            accuracy = sum(
-                int(row.argmax()) == label for row, label in zip(prob, labels, strict=True)
-            ) / len(labels)
-            nll = -sum(math.log(row[label]) for row, label in zip(prob, labels, strict=True)) / len(
-                labels
-            )
+
+            num_hits = 0
+            nll = 0.0
+            for row, label in zip(prob, labels, strict=True):
+                num_hits += int(row.argmax()) == label
+                nll -= math.log(row[label]) / len(labels)
+
+            accuracy = num_hits / len(labels)
             assert record.metrics[f"{prefix}accuracy"] == pytest.approx(accuracy, abs=1e-12)
             assert record.metrics[f"{prefix}nll"] == pytest.approx(nll, abs=1e-5)
             assert record.measured(f"{prefix}nll").n == len(labels)

@@ -40,30 +40,31 @@ SOUND = Diagnosis(
 )
 
 
-def mixed(**changes: object) -> dict[str, object]:
+def change_mixing(**changes: object) -> dict[str, object]:
+    """The change of a diagnosis that changes the mixing of its probabilities."""
     return {"mixing": {**SOUND.mixing, "probabilities": dataclasses.replace(GOOD, **changes)}}
 
 
 CASES = {
     "a few chains disagree": (
-        mixed(above=0.06),
+        change_mixing(above=0.06),
         "usable with care",
         "6% of the probabilities have R-hat above 1.1",
     ),
-    "chains disagree": (mixed(above=0.26), "do not trust", "26% of the probabilities"),
+    "chains disagree": (change_mixing(above=0.26), "do not trust", "26% of the probabilities"),
     "few effective samples": (
-        mixed(ess=(99.0, 9.0, 9.0)),
+        change_mixing(ess=(99.0, 9.0, 9.0)),
         "usable with care",
         "99 effective samples of 1000",
     ),
-    "hardly any": (mixed(ess=(9.4, 9.0, 9.0)), "do not trust", "9 effective samples"),
+    "hardly any": (change_mixing(ess=(9.4, 9.0, 9.0)), "do not trust", "9 effective samples"),
     "not finite": (
-        mixed(num_not_finite=1),
+        change_mixing(num_not_finite=1),
         "do not trust",
         "1 of 100 probabilities are not finite",
     ),
     "stuck": (
-        mixed(num_constant=100, rhat=None, ess=None),
+        change_mixing(num_constant=100, rhat=None, ess=None),
         "do not trust",
         "none of the probabilities changes",
     ),
@@ -97,7 +98,7 @@ CASES = {
     ),
     "fitted": ({"origin": "fitted", "method": "vi"}, "usable with care", "the law that vi fits"),
     "fits that disagree": (
-        {"origin": "fitted", **mixed(above=0.3)},
+        {"origin": "fitted", **change_mixing(above=0.3)},
         "do not trust",
         "fits disagree",
     ),
@@ -126,8 +127,7 @@ def test_a_sound_posterior_is_trusted_whatever_its_weights_do() -> None:
     assert verdict.level == "trusted"
     assert verdict.sentence == (
         "Trusted: 4 chains agree (R-hat above 1.1 for 0.0% of the predictions), with 400 effective "
-        "samples in the "
-        "median and temperatures as they should be."
+        "samples in the median and temperatures as they should be."
     )
 
 
@@ -135,18 +135,17 @@ def test_a_sound_posterior_is_trusted_whatever_its_weights_do() -> None:
 def test_each_criterion_alone(case: str) -> None:
     changes, level, says = CASES[case]
     verdict = judge(dataclasses.replace(SOUND, **changes))
-    assert (verdict.level, says in verdict.sentence) == (level, True), verdict.sentence
-    assert (
-        verdict.sentence.count(".") - verdict.sentence.count("1.1") >= 1
-        and "\n" not in verdict.sentence
-    )
+    assert verdict.level == level
+    assert says in verdict.sentence
+    assert verdict.sentence.count(".") > verdict.sentence.count("1.1")
+    assert "\n" not in verdict.sentence
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        mixed(above=0.05),
-        mixed(ess=(100.0, 9.0, 9.0)),
+        change_mixing(above=0.05),
+        change_mixing(ess=(100.0, 9.0, 9.0)),
         {"total_variation": 0.1},
         {"kinetic": Temperature(1.2, 1.09, 1.3, 9)},
         {"kinetic": None, "configurational": None},
@@ -158,34 +157,33 @@ def test_what_is_just_within_bounds_is_trusted(changes: dict[str, object]) -> No
 
 def test_the_worst_reason_comes_first() -> None:
     verdict = judge(dataclasses.replace(SOUND, chains=1, target_temperature=0.0))
-    assert (
-        verdict.sentence.startswith("Do not trust: temperature 0")
-        and "one chain" in verdict.sentence
+    assert verdict.sentence.startswith("Do not trust: temperature 0")
+    assert "one chain" in verdict.sentence
+
+
+@pytest.mark.parametrize(("shift", "level"), [(0.0, "trusted"), (3.0, "do not trust")])
+def test_made_streams_are_told_apart(shift: float, level: str) -> None:
+    """Two chains draw from one law, or sit in modes of their own, ``shift`` apart."""
+    logits = torch.randn(400, 20, 3, generator=rng.generator(0, "made"))
+    logits[::2, :, 0] += shift
+    log_prob = logits.log_softmax(-1)
+
+    prob = log_prob.flatten(1).double().exp()
+    agreement, distance = between_chains(log_prob, torch.full((400,), 1 / 400), 2)
+    diagnosis = dataclasses.replace(
+        SOUND,
+        chains=2,
+        num_samples=400,
+        mixing={
+            "probabilities": mixing_of(by_chain(prob, 2)),
+            "log_likelihood": mixing_of(by_chain(log_prob[..., 0], 2)),
+        },
+        agreement=agreement,
+        total_variation=distance,
     )
 
-
-def test_made_streams_are_told_apart() -> None:
-    """Log-probabilities of two chains that draw from one law, and of two that sit in modes of their
-    own.
-    """
-    noise = torch.randn(400, 20, 3, generator=rng.generator(0, "made"))
-    for shift, level in ((0.0, "trusted"), (3.0, "do not trust")):
-        logits = noise.clone()
-        logits[::2, :, 0] += shift
-        log_prob = logits.log_softmax(-1)
-        mixing = {"probabilities": mixing_of(by_chain(log_prob.flatten(1).double().exp(), 2))}
-        mixing["log_likelihood"] = mixing_of(by_chain(log_prob[..., 0], 2))
-        same, distance = between_chains(log_prob, torch.full((400,), 1 / 400), 2)
-        found = dataclasses.replace(
-            SOUND,
-            chains=2,
-            num_samples=400,
-            mixing=mixing,
-            agreement=same,
-            total_variation=distance,
-        )
-        assert judge(found).level == level
-        assert (distance > 0.25) == (shift > 0)
+    assert judge(diagnosis).level == level
+    assert (distance > 0.25) == (shift > 0)
 
 
 def test_draws_of_interleaved_chains_are_put_apart() -> None:
@@ -195,21 +193,24 @@ def test_draws_of_interleaved_chains_are_put_apart() -> None:
 
 def test_constants_and_numbers_that_are_not_finite_are_counted_and_left_out() -> None:
     draws = torch.randn(2, 10, 4, generator=rng.generator(0, "edges"))
-    draws[..., 0], draws[0, 0, 1] = 1.0, torch.nan
-    draws[0, :, 2], draws[1, :, 2] = 0.0, 1.0
+    draws[..., 0] = 1.0
+    draws[0, 0, 1] = torch.nan
+    # each chain is constant, at a place of its own
+    draws[0, :, 2] = 0.0
+    draws[1, :, 2] = 1.0
+
     mixing = mixing_of(draws)
     assert (mixing.num, mixing.num_constant, mixing.num_not_finite, mixing.above) == (4, 1, 1, 0.5)
     assert mixing.rhat is not None and mixing.rhat[2] == math.inf and mixing.rhat[0] < 2
-    told = dataclasses.replace(SOUND, mixing={"probabilities": mixing}).to_json()
-    assert told["mixing"]["probabilities"]["rhat"][2] is None
     assert mixing_of(torch.ones(2, 10, 4)).ess is None
+
+    plain = dataclasses.replace(SOUND, mixing={"probabilities": mixing}).to_json()
+    assert plain["mixing"]["probabilities"]["rhat"][2] is None
 
 
 def test_quantiles_are_what_so_many_reach() -> None:
     draws = torch.randn(2, 50, 100, generator=rng.generator(0, "quantiles"))
     mixing = mixing_of(draws)
     assert mixing.rhat is not None and mixing.ess is not None
-    assert (
-        mixing.rhat[0] < mixing.rhat[1] < mixing.rhat[2]
-        and mixing.ess[0] > mixing.ess[1] > mixing.ess[2]
-    )
+    assert mixing.rhat[0] < mixing.rhat[1] < mixing.rhat[2]
+    assert mixing.ess[0] > mixing.ess[1] > mixing.ess[2]

@@ -57,11 +57,11 @@ class Counts:
 
         def note(owner: Any, name: str, take: Callable[[Any], None]) -> None:
             """Have ``take`` told the first argument of every call."""
-            whole = getattr(owner, name)
+            original = getattr(owner, name)
 
-            def noted(first: Any, *args: Any, **more: Any) -> Any:
-                take(first)
-                return whole(first, *args, **more)
+            def noted(argument: Any, *args: Any, **more: Any) -> Any:
+                take(argument)
+                return original(argument, *args, **more)
 
             monkeypatch.setattr(owner, name, noted)
 

@@ -11,19 +11,12 @@ from gped_nas.suite.dials import Setting, measure_all, settings
 
 def test_the_data_as_they_are_come_first_and_once() -> None:
     grid = settings([4, 0, 2, 2], [500, 200])
-    assert [s.name for s in grid] == [
-        "as-it-is",
-        "mask-2",
-        "mask-4",
-        "subsample-200",
-        "subsample-500",
-    ]
-    assert [s.data for s in grid] == [
-        {},
-        {"mask": 2},
-        {"mask": 4},
-        {"subsample": 200},
-        {"subsample": 500},
+    assert [(setting.name, setting.data) for setting in grid] == [
+        ("as-it-is", {}),
+        ("mask-2", {"mask": 2}),
+        ("mask-4", {"mask": 4}),
+        ("subsample-200", {"subsample": 200}),
+        ("subsample-500", {"subsample": 500}),
     ]
 
 
@@ -46,7 +39,8 @@ def test_an_empty_or_impossible_grid_is_refused(
 def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_anew(
     tmp_path: Path,
 ) -> None:
-    grid, measured = settings([2, 3], []), []
+    grid = settings([2, 3], [])
+    measured = []
 
     def measure(setting: Setting) -> dict[str, Any]:
         if setting.value == 3 and len(measured) == 2:
@@ -55,11 +49,14 @@ def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_a
         return {"result": 10 * setting.value}
 
     with pytest.raises(KeyboardInterrupt):
-        measure_all(grid, measure, lambda s: "a", tmp_path)
+        measure_all(grid, measure, lambda setting: "a", tmp_path)
     assert measured == ["as-it-is", "mask-2"]
+
     measured.append("again")
-    records = measure_all(grid, measure, lambda s: "a", tmp_path)
+    records = measure_all(grid, measure, lambda setting: "a", tmp_path)
     assert measured == ["as-it-is", "mask-2", "again", "mask-3"]
-    assert [r["result"] for r in records] == [0, 20, 30] and records[1]["dial"] == "mask"
-    measure_all(grid, measure, lambda s: "b" if s.value == 2 else "a", tmp_path)
+    assert [record["result"] for record in records] == [0, 20, 30]
+    assert records[1]["dial"] == "mask"
+
+    measure_all(grid, measure, lambda setting: "b" if setting.value == 2 else "a", tmp_path)
     assert measured[4:] == ["mask-2"]
