@@ -12,15 +12,7 @@ from tests.scenarios import GENOTYPES
 
 SHAPE = (1, 8, 8)
 USUAL = ("predictive", "expected_entropy")
-ALL = (
-    "predictive",
-    "expected_entropy",
-    "second_moment",
-    "variance",
-    "dirichlet",
-    "quantile",
-    "utility",
-)
+ALL = (*USUAL, "second_moment", "variance", "dirichlet", "quantile", "utility")
 
 
 def make_student(
@@ -31,7 +23,7 @@ def make_student(
     targets: tuple[str, ...] = USUAL,
     class_names: tuple[str, ...] = ("cat", "dog", "eel"),
 ) -> Path:
-    """A student with random weights in ``folder``; a real label's where there are no class names."""
+    """A student with random weights in ``folder``, of a real label if there are no class names."""
     spec = StudentSpec(
         family=genotype.family,
         input_shape=SHAPE,
@@ -43,40 +35,46 @@ def make_student(
         genotype=genotype.to_json(),
         about={"study": "s", "trial": "3"},
     )
+
     shapes = genotype.shapes(SHAPE, spec.layout.num_outputs)
     params = initialize(shapes, generator=rng.generator(0, "export", str(genotype)))
-    save_student(folder, spec, {name: p + 0.1 if p.dim() == 1 else p for name, p in params.items()})
+    for name, p in params.items():
+        if p.dim() == 1:
+            params[name] = p + 0.1  # a bias of zero would hide a mistake
+    save_student(folder, spec, params)
     return folder
 
 
-# Of each family one whose weights outweigh a container: 40 kB at least, four times as much in
-# float32.
 WIDE = {
     "mlp": Genotype("mlp", depth=1, width=700),
     "cnn": Genotype("cnn", depth=2, width=[16, 300], kernel=3, pool=[2, 1]),
     "resnet": Genotype("resnet", depth=1, width=[4, 72]),
 }
+"""Of each family one whose weights outweigh a container.
+
+They take 40 kB at least, and four times as much in float32.
+"""
 
 
 def make_students(root: Path) -> dict[str, Path]:
-    """Every family in int8, one of them with every target, families of images in float16 too, and a
-    real label.
+    """Every family in int8, families of images in float16 too, and a student of a real label.
+
+    One of them has every target.
     """
-    found = {
-        f"int8-{family}": make_student(
-            root / family, WIDE[family], dtype="int8", targets=ALL if family == "cnn" else USUAL
-        )
-        for family in FAMILIES
-    }
+    students = {}
+    for family in FAMILIES:
+        targets = ALL if family == "cnn" else USUAL
+        folder = make_student(root / family, WIDE[family], dtype="int8", targets=targets)
+        students[f"int8-{family}"] = folder
+
     for family in ("cnn", "resnet"):
-        found[f"float16-{family}"] = make_student(
-            root / f"half-{family}", GENOTYPES[family][0], dtype="float16"
-        )
+        folder = make_student(root / f"half-{family}", GENOTYPES[family][0], dtype="float16")
+        students[f"float16-{family}"] = folder
+
     small = Genotype("mlp", depth=1, width=3)
-    found["regression"] = make_student(
-        root / "real", small, targets=("predictive_normal",), class_names=()
-    )
-    return found
+    folder = make_student(root / "real", small, targets=("predictive_normal",), class_names=())
+    students["regression"] = folder
+    return students
 
 
 def raw_inputs(num: int = 1000) -> torch.Tensor:

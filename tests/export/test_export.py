@@ -1,6 +1,4 @@
-"""The verb ``export``: the student of the study, a card beside it, and a clear refusal where there
-is none.
-"""
+"""The verb ``export``: the student of the study, a card beside it, or a clear refusal."""
 
 import json
 import sys
@@ -15,28 +13,28 @@ from tests.cli.harness import Home, accepted, contents, refused
 
 
 def _front(home: Home) -> list[int]:
-    return [
-        int(row["trial"])
-        for row in json.loads(accepted("front", home.study, "--format", "json").out)
-    ]
+    rows = json.loads(accepted("front", home.study, "--format", "json").out)
+    return [int(row["trial"]) for row in rows]
 
 
 def test_an_exported_student_is_the_one_of_the_study(finished: Home, tmp_path: Path) -> None:
     raw = gn.load_dataset(gn.load_space(finished.space)).raw("validation")
     for trial in _front(finished):
-        source, target = finished.study / "students" / str(trial), tmp_path / "deep" / f"{trial}"
+        source = finished.study / "students" / str(trial)
+        target = tmp_path / "deep" / f"{trial}"
         result = accepted("export", finished.study, trial, "--into", target)
         assert result.out == f"{target}\n"
         assert set(contents(target)) == {"weights.safetensors", "spec.json", "README.md"}
+
         weights = (source / "weights.safetensors").read_bytes()
         assert (target / "weights.safetensors").read_bytes() == weights
-        assert (
-            f"weights.safetensors: {len(weights):,} bytes" in result.err
-            and "at most 0 on 1,000" in result.err
-        )
-        ours, theirs = (gn.load_student(folder).predict(raw) for folder in (source, target))
-        for name in ours:
-            torch.testing.assert_close(theirs[name], ours[name])
+        assert f"weights.safetensors: {len(weights):,} bytes" in result.err
+        assert "at most 0 on 1,000" in result.err
+
+        expected = gn.load_student(source).predict(raw)
+        exported = gn.load_student(target).predict(raw)
+        for name in expected:
+            torch.testing.assert_close(exported[name], expected[name])
 
 
 def test_the_folder_is_named_after_study_and_trial(
@@ -46,20 +44,16 @@ def test_the_folder_is_named_after_study_and_trial(
     (trial, *_) = _front(finished)
     assert accepted("export", finished.study, trial).out == f"tiny-{trial}\n"
     assert (tmp_path / f"tiny-{trial}" / "spec.json").is_file()
-    assert (
-        accepted("export", "tiny", trial, "--to", "pt2", "--out", finished.out).out
-        == f"tiny-{trial}-pt2\n"
-    )
-    assert set(contents(tmp_path / f"tiny-{trial}-pt2")) == {
-        "student.pt2",
-        "spec.json",
-        "README.md",
-    }
+
+    result = accepted("export", "tiny", trial, "--to", "pt2", "--out", finished.out)
+    assert result.out == f"tiny-{trial}-pt2\n"
+    files = contents(tmp_path / f"tiny-{trial}-pt2")
+    assert set(files) == {"student.pt2", "spec.json", "README.md"}
 
 
 def test_a_student_off_the_front_was_not_kept(finished: Home, tmp_path: Path) -> None:
     front = _front(finished)
-    dropped = [t for t in range(4) if t not in front]
+    dropped = [trial for trial in range(4) if trial not in front]
     assert dropped, "the tiny study should hold a dominated student"
     says = ("tiny", f"trial {dropped[0]}", "not kept", ", ".join(map(str, front)))
     refused(2, "export", finished.study, dropped[0], "--into", tmp_path / "x", says=says)
@@ -72,8 +66,8 @@ def test_an_export_below_a_file_is_refused_and_the_file_is_kept(
     (trial, *_) = _front(finished)
     file = tmp_path / "file"
     file.write_text("mine")
-    refused(5, "export", finished.study, trial, "--into", file / "x", says=(str(file),))
-    refused(5, "export", finished.study, trial, "--into", file, says=(str(file),))
+    for folder in (file / "x", file):
+        refused(5, "export", finished.study, trial, "--into", folder, says=(str(file),))
     assert file.read_text() == "mine"
     with pytest.raises(EnvironmentProblem):
         gn.export_student(finished.study, trial, file)
@@ -87,11 +81,16 @@ def test_a_damaged_student_is_not_exported(
     (trial, *_) = _front(own)
     path = own.study / "students" / str(trial) / file
     data = path.read_bytes()
-    path.unlink()
-    if damage != "missing":
-        path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        path.write_bytes(b"")
+
     result = refused(2, "export", own.study, trial, "--into", tmp_path / "x", says=(file,))
-    assert not (tmp_path / "x").exists() and "spec.json: spec.json" not in result.err
+    assert not (tmp_path / "x").exists()
+    assert "spec.json: spec.json" not in result.err
     with pytest.raises(DataError):
         gn.export_student(own.study, trial, tmp_path / "x")
 
@@ -101,17 +100,12 @@ def test_a_folder_given_as_format_is_told_where_folders_go(finished: Home, tmp_p
     says = ("--to", "'student'", "safetensors, pt2, onnx", "--into")
     refused(2, "export", finished.study, trial, "--to", "student", says=says)
     refused(2, "export", finished.study, trial, "--to", tmp_path, says=(str(tmp_path), "--into"))
-    refused(
-        2,
-        "export",
-        finished.study,
-        trial,
-        "--to",
-        "pt2",
-        "--to",
-        "pt2",
-        says=("--to", "none twice"),
-    )
+
+
+def test_a_format_named_twice_is_refused(finished: Home) -> None:
+    (trial, *_) = _front(finished)
+    twice = ("--to", "pt2", "--to", "pt2")
+    refused(2, "export", finished.study, trial, *twice, says=("--to", "none twice"))
 
 
 def test_exports_are_never_mixed(finished: Home, own: Home, tmp_path: Path) -> None:
@@ -119,17 +113,12 @@ def test_exports_are_never_mixed(finished: Home, own: Home, tmp_path: Path) -> N
     folder = tmp_path / "x"
     folder.mkdir()
     (folder / "student.onnx").write_bytes(b"mine")
-    refused(
-        2,
-        "export",
-        finished.study,
-        trial,
-        "--into",
-        folder,
-        says=("student.onnx", "another --into"),
-    )
+    says = ("student.onnx", "another --into")
+    refused(2, "export", finished.study, trial, "--into", folder, says=says)
     assert contents(folder) == {"student.onnx": b"mine"}
-    inside, before = own.study / "students" / str(trial), contents(own.study)
+
+    inside = own.study / "students" / str(trial)
+    before = contents(own.study)
     refused(2, "export", own.study, trial, "--into", inside, says=(str(inside), "own folder"))
     assert contents(own.study) == before
 
@@ -148,26 +137,30 @@ def test_the_card_tells_costs_intervals_and_what_is_given_up(
     finished: Home, tmp_path: Path
 ) -> None:
     (trial, *_) = _front(finished)
-    found = gn.export_student(finished.study, trial, tmp_path / "x")
+    export = gn.export_student(finished.study, trial, tmp_path / "x")
     text = (tmp_path / "x" / "README.md").read_text()
     study = gn.open_study(finished.study)
+
     record = study.record(trial)
     for name in ("macs", "params", "storage_bytes"):
         assert f"| {record.costs[name]:,} |" in text
-    low, high = record.measured("test_nll").interval
-    assert (
-        f"| test\\_nll | {record.metrics['test_nll']:.4g} | {low:.4g} to {high:.4g} | 359 |" in text
-    )
+    nll = record.measured("test_nll")
+    assert f"| test\\_nll | {nll.value:.4g} | {nll.low:.4g} to {nll.high:.4g} | 359 |" in text
+
+    differences = study.paired_differences(trial)
+    (paired,) = (difference for difference in differences if difference.metric == "nll")
+    low, high = paired.interval
+    assert f"| test nll | {paired.difference:+.4f} | {low:.4g} to {high:.4g} |" in text
+
+    assert "carved with seed 0" in text
+    assert "gn.load_student" in text
+    assert export.files["weights.safetensors"]["sha256"] in text
+    spec = json.loads((tmp_path / "x" / "spec.json").read_text())
+    assert spec["about"]["files"] == export.files
+
+
+def test_paired_differences_answer_to_their_old_name(finished: Home) -> None:
+    (trial, *_) = _front(finished)
+    study = gn.open_study(finished.study)
     with pytest.warns(DeprecationWarning, match="called paired_differences now"):
         assert study.comparisons(trial) == study.paired_differences(trial)
-    (paired,) = (c for c in study.paired_differences(trial) if c.metric == "nll")
-    assert (
-        f"| test nll | {paired.difference:+.4f} | {paired.interval[0]:.4g} to "
-        f"{paired.interval[1]:.4g} |" in text
-    )
-    assert (
-        "carved with seed 0" in text
-        and "gn.load_student" in text
-        and found.files["weights.safetensors"]["sha256"] in text
-    )
-    assert json.loads((tmp_path / "x" / "spec.json").read_text())["about"]["files"] == found.files

@@ -1,10 +1,11 @@
-"""Exports answer as the live student does, read in processes where this package cannot be imported."""
+"""Exports answer as the live student does, in processes where this package cannot be imported."""
 
 import io
 import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import onnx
 import pytest
 import torch
 
-from gped_nas.distill.student import load_student
+from gped_nas.distill.student import StudentSpec, load_student
 from gped_nas.errors import GateError
 from gped_nas.export.folder import FORMATS, write_export
 from gped_nas.export.graph import output_names, predict_all
-from gped_nas.export.parity import NUM_INPUTS, check_parity, probe
+from gped_nas.export.parity import NUM_INPUTS, Predict, check_parity, probe
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.storage import read_tensors, storage_bytes
 from gped_nas.targets.base import TARGETS
@@ -38,7 +39,8 @@ inputs = np.load("inputs.npy")
 for name, folder in json.loads(sys.argv[1]).items():
 {load}
     parts = [predict(part) for part in np.split(inputs, np.cumsum([1, 7, 64]))]
-    np.savez(f"{{name}}.npz", **{{key: np.concatenate([part[key] for part in parts]) for key in parts[0]}})
+    whole = {{key: np.concatenate([part[key] for part in parts]) for key in parts[0]}}
+    np.savez(f"{{name}}.npz", **whole)
 assert "gped_nas" not in sys.modules
 """
 PREPARE = {
@@ -64,8 +66,9 @@ BLOCKED = {
     "onnx": ["gped_nas", "torch"],
 }
 CONTAINER = {"weights.safetensors": 4_000, "student.pt2": 140_000, "student.onnx": 40_000}
-"""Bytes that a file may have beside its weights; each int8 student would take more than 140,000
-more in float32.
+"""Bytes that a file may have beside its weights.
+
+Each int8 student would take more than 140,000 more in float32.
 """
 
 
@@ -83,23 +86,19 @@ def exports(students: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 def alone(what: str, exports: dict[str, Path], folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """What exports say in a process of their own: 1,000 inputs in batches of 1, 7, 64 and the rest."""
+    """What exports say in a process of their own: 1,000 inputs in batches of 1, 7, 64 and 928."""
     np.save(folder / "inputs.npy", raw_inputs().numpy())
     code = ALONE.format(blocked=BLOCKED[what], prepare=PREPARE[what], load=LOAD[what])
-    named = json.dumps({name: str(path) for name, path in exports.items()})
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, named],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=100,
-    )
+    folders = json.dumps({name: str(path) for name, path in exports.items()})
+    command = [sys.executable, "-I", "-c", code, folders]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=100)
     assert done.returncode == 0, done.stderr
-    found = {}
+
+    answers = {}
     for name in exports:
         with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
-            found[name] = dict(arrays)
-    return found
+            answers[name] = dict(arrays)
+    return answers
 
 
 @pytest.mark.parametrize("what", FORMATS)
@@ -107,15 +106,17 @@ def test_a_fresh_process_without_this_package_agrees(
     what: str, students: dict[str, Path], exports: dict[str, Path], tmp_path: Path
 ) -> None:
     assert {load_student(folder).spec.family for folder in exports.values()} == set(FAMILIES)
-    for name, found in alone(what, exports, tmp_path).items():
+    for name, answer in alone(what, exports, tmp_path).items():
         expected = predict_all(load_student(students[name]), raw_inputs())
         if what != "safetensors":
-            assert set(found) == set(expected)
-        assert {"predictive", "expected_entropy", "mutual_information"} <= set(
-            found
-        ) or name == "regression"
-        assert len(found["predictive_normal" if name == "regression" else "predictive"]) == 1000
-        for key, value in found.items():
+            assert set(answer) == set(expected)
+        if name == "regression":
+            assert len(answer["predictive_normal"]) == 1000
+        else:
+            assert len(answer["predictive"]) == 1000
+            assert {"expected_entropy", "mutual_information"} <= set(answer)
+
+        for key, value in answer.items():
             scale = max(1.0, float(expected[key].abs().max()))
             assert np.abs(value - expected[key].numpy()).max() <= 1e-5 * scale, (name, key)
 
@@ -123,9 +124,8 @@ def test_a_fresh_process_without_this_package_agrees(
 def test_the_example_is_short() -> None:
     lines = LOADER.read_text().splitlines()
     assert len(lines) < 100
-    imported = {
-        line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))
-    }
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    imported = {line.split()[1].split(".")[0] for line in imports}
     assert imported - set(sys.stdlib_module_names) == {"torch", "numpy", "safetensors"}
 
 
@@ -134,24 +134,23 @@ def test_files_are_as_large_as_their_weights_and_a_container(exports: dict[str, 
         student = load_student(folder)
         files = student.spec.about["files"]
         stored = read_tensors(folder / "weights.safetensors")
-        payload = sum(t.numel() * t.element_size() for t in stored.values())
-        assert set(files) == {one.file for one in FORMATS.values()}
-        for file, told in files.items():
+        weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
+
+        assert set(files) == {file_format.file for file_format in FORMATS.values()}
+        for file, facts in files.items():
             size = (folder / file).stat().st_size
-            assert (told["bytes"], told["weights_bytes"], told["overhead_bytes"]) == (
-                size,
-                payload,
-                size - payload,
-            )
-            assert told["overhead_bytes"] < CONTAINER[file], (name, file)
-        assert files["weights.safetensors"]["bytes"] == storage_bytes(
-            student.shapes, student.spec.storage_dtype
-        )
+            assert facts["bytes"] == size
+            assert facts["weights_bytes"] == weights_bytes
+            assert facts["overhead_bytes"] == size - weights_bytes
+            assert size - weights_bytes < CONTAINER[file], (name, file)
+
+        expected = storage_bytes(student.shapes, student.spec.storage_dtype)
+        assert files["weights.safetensors"]["bytes"] == expected
+
         with zipfile.ZipFile(folder / "student.pt2") as archive:
-            weights = [
-                i.file_size for i in archive.infolist() if "/data/weights/weight_" in i.filename
-            ]
-        assert sum(weights) == payload, name
+            members = archive.infolist()
+        weights = [member for member in members if "/data/weights/weight_" in member.filename]
+        assert sum(member.file_size for member in weights) == weights_bytes, name
 
 
 def test_weights_stay_in_their_storage_type(exports: dict[str, Path]) -> None:
@@ -159,38 +158,49 @@ def test_weights_stay_in_their_storage_type(exports: dict[str, Path]) -> None:
         stored = read_tensors(folder / "weights.safetensors")
         model = onnx.load(folder / "student.onnx")
         arrays = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
-        assert sorted((str(a.dtype), a.shape) for a in arrays) == sorted(
-            (str(t.numpy().dtype), tuple(t.shape)) for t in stored.values()
-        )
+        expected = [tensor.numpy() for tensor in stored.values()]
+        assert sorted(map(type_and_shape, arrays)) == sorted(map(type_and_shape, expected))
+
         if name.startswith("float16"):
-            assert {t.dtype for t in stored.values()} == {torch.float16}
+            assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
         if name.startswith("int8"):
-            for key, tensor in stored.items():
-                is_weight = tensor.dim() > 1
-                assert tensor.dtype == (torch.int8 if is_weight else torch.float32), (name, key)
-                assert not is_weight or stored[f"{key}.scale"].shape == tensor.shape[:1]
-    kinds = {
-        key: read_tensors(exports[key] / "weights.safetensors")
-        for key in ("int8-cnn", "int8-resnet")
-    }
-    assert all(any(t.dim() == 4 for t in stored.values()) for stored in kinds.values())
-    assert any(key.endswith(".gain") for key in kinds["int8-resnet"])
+            check_int8(stored)
+
+
+def type_and_shape(array: np.ndarray) -> tuple[str, tuple[int, ...]]:
+    return str(array.dtype), array.shape
+
+
+def check_int8(stored: dict[str, torch.Tensor]) -> None:
+    """Weights are int8 with a scale for each output, and all else is float32."""
+    for name, tensor in stored.items():
+        if tensor.dim() > 1:
+            assert tensor.dtype == torch.int8, name
+            assert stored[f"{name}.scale"].shape == tensor.shape[:1], name
+        else:
+            assert tensor.dtype == torch.float32, name
+
+
+def test_exports_hold_windows_and_gains(exports: dict[str, Path]) -> None:
+    """What is checked of weights is checked of convolutions and of norms."""
+    cnn = read_tensors(exports["int8-cnn"] / "weights.safetensors")
+    resnet = read_tensors(exports["int8-resnet"] / "weights.safetensors")
+    for stored in (cnn, resnet):
+        assert any(tensor.dim() == 4 for tensor in stored.values())
+    assert any(name.endswith(".gain") for name in resnet)
 
 
 def test_parity_is_told_with_the_export(exports: dict[str, Path]) -> None:
     for folder in exports.values():
         spec = load_student(folder).spec
-        for file, one in spec.about["files"].items():
-            parity = one["parity"]
-            assert parity["inputs"] == NUM_INPUTS == 1000 and parity["batch_sizes"][:3] == [
-                1,
-                7,
-                64,
-            ]
+        for file, facts in spec.about["files"].items():
+            parity = facts["parity"]
+            assert parity["inputs"] == NUM_INPUTS == 1000
+            assert parity["batch_sizes"][:3] == [1, 7, 64]
+
+            tolerance = 0 if file == "weights.safetensors" else 1e-5
             assert set(parity["difference"]) == set(output_names(spec))
-            assert max(parity["difference"].values()) <= (
-                0 if file == "weights.safetensors" else 1e-5
-            )
+            assert max(parity["difference"].values()) <= tolerance
 
 
 def test_nothing_of_the_machine_that_exported_is_in_a_file(exports: dict[str, Path]) -> None:
@@ -198,12 +208,9 @@ def test_nothing_of_the_machine_that_exported_is_in_a_file(exports: dict[str, Pa
     for folder in exports.values():
         with zipfile.ZipFile(folder / "student.pt2") as archive:
             parts = [archive.read(name) for name in archive.namelist()]
-            pickled = [
-                i.filename
-                for i in archive.infolist()
-                if i.filename.endswith((".pkl", ".pt")) and i.file_size
-            ]
-        assert pickled == []
+            filled = [member.filename for member in archive.infolist() if member.file_size]
+        assert [name for name in filled if name.endswith((".pkl", ".pt"))] == []
+
         for data in (*parts, (folder / "student.onnx").read_bytes()):
             assert here not in data and b"graph.py" not in data
 
@@ -212,45 +219,40 @@ def test_a_file_that_answers_otherwise_is_refused(students: dict[str, Path]) -> 
     student = load_student(students["float16-cnn"])
 
     def off(x: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = predict_all(student, x)
-        return {**found, "expected_entropy": found["expected_entropy"] + 2e-5 * (len(x) == 7)}
+        """Wrong in the batch of seven alone."""
+        outputs = predict_all(student, x)
+        error = 2e-5 if len(x) == 7 else 0.0
+        return {**outputs, "expected_entropy": outputs["expected_entropy"] + error}
 
     def not_a_number(x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: value * float("nan") for name, value in predict_all(student, x).items()}
 
-    assert (
-        max(
-            check_parity(student, lambda x: predict_all(student, x), "x", tolerance=0)[
-                "difference"
-            ].values()
-        )
-        == 0
-    )
-    with pytest.raises(
-        GateError, match="x: 'expected_entropy' differs .* by 2.*e-05 on 1000 inputs"
-    ):
+    def incomplete(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"predictive": student.predict(x)["predictive"]}
+
+    parity = check_parity(student, lambda x: predict_all(student, x), "x", tolerance=0)
+    assert max(parity["difference"].values()) == 0
+
+    message = "x: 'expected_entropy' differs .* by 2.*e-05 on 1000 inputs"
+    with pytest.raises(GateError, match=message):
         check_parity(student, off, "x")
     with pytest.raises(GateError, match="differs from the live student by inf"):
         check_parity(student, not_a_number, "x")
-    with pytest.raises(
-        GateError, match="gives .'predictive'., expected .'expected_entropy', 'mutual"
-    ):
-        check_parity(student, lambda x: {"predictive": student.predict(x)["predictive"]}, "x")
+    message = "gives .'predictive'., expected .'expected_entropy', 'mutual"
+    with pytest.raises(GateError, match=message):
+        check_parity(student, incomplete, "x")
 
 
 def test_what_fails_parity_is_not_written(
     students: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lossy = FORMATS["safetensors"].predict
+    exact = FORMATS["safetensors"]
 
-    def predict(spec: object, data: bytes) -> object:
-        answer = lossy(spec, data)  # type: ignore[arg-type]
+    def predict(spec: StudentSpec, data: bytes) -> Predict:
+        answer = exact.predict(spec, data)
         return lambda x: {name: value + 1e-7 for name, value in answer(x).items()}
 
-    wrong = FORMATS["safetensors"].__class__(
-        "weights.safetensors", FORMATS["safetensors"].build, predict, 0.0
-    )  # type: ignore[arg-type]
-    monkeypatch.setitem(FORMATS, "safetensors", wrong)
+    monkeypatch.setitem(FORMATS, "safetensors", replace(exact, predict=predict))
     with pytest.raises(GateError, match="weights.safetensors: .* it was not written"):
         write_export(students["float16-cnn"], tmp_path / "x", ["safetensors"], lambda spec: "")
     assert not (tmp_path / "x").exists()
@@ -259,21 +261,20 @@ def test_what_fails_parity_is_not_written(
 def test_the_probe_is_spread_as_the_training_inputs_were(students: dict[str, Path]) -> None:
     x = probe(load_student(students["float16-cnn"]))
     assert x.shape == (NUM_INPUTS, 1, 8, 8)
-    assert float(x.mean()) == pytest.approx(90, abs=1) and float(x.std()) == pytest.approx(
-        70, abs=1
-    )
+    assert float(x.mean()) == pytest.approx(90, abs=1)
+    assert float(x.std()) == pytest.approx(70, abs=1)
 
 
 def test_mutual_information_is_given_wherever_its_parts_are(
     students: dict[str, Path], tmp_path: Path
 ) -> None:
-    found = predict_all(load_student(students["float16-cnn"]), raw_inputs(20))
-    entropy = torch.special.entr(found["predictive"]).sum(-1, keepdim=True)
-    assert torch.allclose(
-        found["mutual_information"], entropy - found["expected_entropy"], atol=1e-6
-    )
-    alone = make_student(tmp_path / "a", Genotype("mlp", depth=0), targets=("predictive",))
-    assert output_names(load_student(alone).spec) == ("predictive",)
+    outputs = predict_all(load_student(students["float16-cnn"]), raw_inputs(20))
+    entropy = torch.special.entr(outputs["predictive"]).sum(-1, keepdim=True)
+    expected = entropy - outputs["expected_entropy"]
+    assert torch.allclose(outputs["mutual_information"], expected, atol=1e-6)
+
+    folder = make_student(tmp_path / "a", Genotype("mlp", depth=0), targets=("predictive",))
+    assert output_names(load_student(folder).spec) == ("predictive",)
     assert output_names(load_student(students["regression"]).spec) == ("predictive_normal",)
 
 
@@ -287,5 +288,5 @@ def test_the_documents_name_every_output_and_format() -> None:
     text = (LOADER.parents[1] / "export.md").read_text()
     for name in (*TARGETS, *FORMATS):
         assert f"| `{name}` |" in text
-    for one in FORMATS.values():
-        assert f"`{one.file}`" in text
+    for file_format in FORMATS.values():
+        assert f"`{file_format.file}`" in text
