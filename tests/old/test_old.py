@@ -21,7 +21,7 @@ COMPUTED, TRAINED = 1e-4, 0.05
 RENAMED = {"optimiser": "optimizer", "centred": "centered", "regulariser": "regularizer"}
 WORDS = {"unlabelled": "unlabeled", "optimised": "optimized"}
 
-pytestmark = pytest.mark.filterwarnings("ignore:settings are spelled:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.* is now called:FutureWarning")
 
 
 def call(home: Path, *args: object) -> str:
