@@ -190,10 +190,11 @@ class References(Part):
         baseline: dict[str, Any] | None = None,
     ) -> "References":
         """The references as they are stored."""
-        stored = [validate(StoredReference, r.to_json(), r.name) for r in references]
-        return References(
-            baseline=baseline, references=tuple(stored), comparisons=tuple(comparisons)
+        stored = tuple(
+            validate(StoredReference, reference.to_json(), reference.name)
+            for reference in references
         )
+        return References(baseline=baseline, references=stored, comparisons=tuple(comparisons))
 
     @property
     def predictors(self) -> tuple[Reference, ...]:
@@ -213,7 +214,8 @@ class StudentTest(StoredMeasures):
     @staticmethod
     def of(measures: Measures, comparisons: Iterable[PairedDifference] = ()) -> "StudentTest":
         """A test evaluation as it is stored."""
-        stored = {**to_public(measures), "comparisons": [asdict(c) for c in comparisons]}
+        differences = [asdict(comparison) for comparison in comparisons]
+        stored = {**to_public(measures), "comparisons": differences}
         return validate(StudentTest, stored, "test")
 
 
@@ -279,7 +281,7 @@ def read_tests(attributes: Mapping[str, Any], where: str) -> dict[int, StudentTe
     """
     stored: dict[str, Any] = {}
 
-    # one dict of all of them, in studies made before each had an attribute of its own
+    # Studies made before each test had an attribute of its own have one mapping of all of them.
     together = attributes.get("gped:test", {})
     if not isinstance(together, dict):
         raise _damaged(f"{where}: gped:test", "found no mapping of trials")
@@ -303,12 +305,11 @@ def _from_old_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
     old = {key: attributes.get(f"gped:{key}") for key in OLD_KEYS}
     document: dict[str, Any] = {"identity": old["identity"]}
 
-    # labels and kinds of objectives came with the teacher; until then only names were known
-    bare = old["objectives"] if isinstance(old["objectives"], list) else []
-    unlabeled = [
-        {"kind": "metric", "label": o.get("name"), **o} for o in bare if isinstance(o, dict)
-    ]
-    document["objectives"] = unlabeled if old["axes"] is None else old["axes"]
+    # Labels and kinds of objectives came with the teacher; until then only names were known.
+    if old["axes"] is None:
+        document["objectives"] = _label_objectives(old["objectives"])
+    else:
+        document["objectives"] = old["axes"]
 
     described = {
         "config": as_today(old["config"]),
@@ -319,8 +320,11 @@ def _from_old_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": old["provenance"],
         "box": old["box"],
     }
-    if old["box"] is not None:  # it was written last: the description is whole
-        document["description"] = {k: v for k, v in described.items() if v is not None}
+    # The box was written last: where it is, the description is whole.
+    if old["box"] is not None:
+        document["description"] = {
+            key: value for key, value in described.items() if value is not None
+        }
 
     for key in ("precision", "notes", "references"):
         if old[key] is not None:
@@ -328,9 +332,21 @@ def _from_old_keys(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _label_objectives(objectives: Any) -> list[dict[str, Any]]:
+    """Objectives of which only names and directions are stored, with a kind and a label."""
+    if not isinstance(objectives, list):
+        return []
+    return [
+        {"kind": "metric", "label": stored.get("name"), **stored}
+        for stored in objectives
+        if isinstance(stored, dict)
+    ]
+
+
 def _finite_curve(teacher: Any) -> Any:
-    """What an older study tells of its teacher, without points of the curve that are no numbers:
-    those of posterior samples without weight.
+    """What an older study tells of its teacher, without points of the curve that are not numbers.
+
+    They are those of posterior samples without weight.
     """
     curve = teacher.get("samples_to_nll") if isinstance(teacher, dict) else None
     if not isinstance(curve, list):
@@ -361,12 +377,12 @@ def validate(model: type[Model], stored: object, where: str) -> Model:
         StudyError: somebody changed it to something else.
     """
     try:
-        # as JSON, in which a tuple is a list, and no more than that is taken for another type
+        # As JSON, in which a tuple is a list; nothing else is taken for another type.
         return model.model_validate_json(json.dumps(stored))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise _damaged(f"{where}: {place}", first["msg"]) from None
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        raise _damaged(f"{where}: {key}", problem["msg"]) from None
     except RecursionError:
         raise _damaged(where, "nested too deeply") from None
 

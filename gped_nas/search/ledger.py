@@ -46,9 +46,10 @@ from gped_nas.search.trials import DAMAGED, FOREIGN, read_record, read_row
 
 FLAT = ("accuracy", "rmse", "nll", "params", "macs")
 """Numbers that the Optuna dashboard shows as attributes of a trial."""
-_CONSTRAINT = "constraints:"  # where Optuna looks for them
+_CONSTRAINT = "constraints:"
+"""Before a constraint's name: the system attribute in which Optuna looks for its excess."""
 
-# each trial is told by this tool's own progress line
+# This tool has a progress line of its own for each trial.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -176,17 +177,18 @@ class Ledger:
             return self._ended[trial.number]
         record = read_record(trial, self._objective_names)
         if trial.state.is_finished():
-            self._ended[trial.number] = record  # it is frozen: parsed once
+            # The trial is frozen, so its record is parsed once.
+            self._ended[trial.number] = record
         return record
 
     def rows(self) -> dict[int, Row]:
         """The rows of the trials that have not ended, by number; none of one that is damaged."""
-        found = {}
+        open_rows = {}
         for trial in self._unfinished():
             row = _row_or_none(trial)
             if row is not None and row.state != "finished":
-                found[trial.number] = row
-        return found
+                open_rows[trial.number] = row
+        return open_rows
 
     def importances(self, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
         """See ``search.importances``."""
@@ -204,7 +206,8 @@ class Ledger:
         for trial in self._unfinished():
             row = _row_or_none(trial)
             if len(claims) < num and row is not None and row.state == "waiting":
-                claims.append(self._claim(trial.number, space.genotype_of(trial.params), row, now))
+                genotype = space.genotype_of(trial.params)
+                claims.append(self._claim(trial.number, genotype, row, now))
 
         for asked in self._ask(space, num - len(claims), root):
             claims.append(self._claim(asked.number, space.draw(asked), None, now))
@@ -231,14 +234,14 @@ class Ledger:
                 metrics=metrics,
                 checkpoint=checkpoint,
             )
-        return self._written(number, row)
+        return self._write_unless_refused(number, row)
 
     def promote(self, number: int, until: int | None) -> Row | Refusal:
         """Let a paused trial go on; see ``rows.promote``."""
         row = self._open_row(number)
         if isinstance(row, Row):
             row = rows.promote(row, until)
-        return self._written(number, row)
+        return self._write_unless_refused(number, row)
 
     def finish(self, answer: Answer) -> TrialRecord | Refusal:
         """Finish a trial with its record.
@@ -247,11 +250,11 @@ class Ledger:
 
         Returns:
             The record as it was stored; or why nothing was stored, where the claim was taken back
-                or the trial was finished meanwhile.
+            or the trial was finished meanwhile.
         """
         number = answer.record.trial
-        record, text, excess = _finite(answer)
-        # who held the claim may not end what was taken from it; the asker may, where nobody does
+        record, text, excess = _fail_unless_finite(answer)
+        # Who held the claim may not end what was taken from it; the asker may, if nobody holds it.
         owner = self.owner if number in self._held else None
 
         row = self._open_row(number)
@@ -259,12 +262,14 @@ class Ledger:
         if isinstance(finished, Refusal):
             return finished
 
+        # In the order of the module's docstring. Another program may finish the trial meanwhile.
         try:
             self._write_numbers(number, record.values, excess)
             self._write_row(number, finished)
             self._tell(number, record)
-        except UpdateFinishedTrialError:  # within these lines
+        except UpdateFinishedTrialError:
             return Refusal(FOREIGN)
+
         self._held.discard(number)
         return record
 
@@ -272,12 +277,13 @@ class Ledger:
         """Give a sign of life for all claims held, once a third of a lease; cheap in between."""
         if time.monotonic() - self._renewed < LEASE_S / 3:
             return
+
         self._renewed = time.monotonic()
         now = self._clock()
         for number in sorted(self._held):
             row = self._open_row(number)
             if isinstance(row, Row):
-                self._written(number, rows.renew(row, self.owner, now))
+                self._write_unless_refused(number, rows.renew(row, self.owner, now))
 
     def reap(self) -> int:
         """Take back what is held by nobody any more; for the process that asks.
@@ -292,28 +298,33 @@ class Ledger:
         """
         now = self._clock()
         num = 0
-        askers = set()  # numbers of others who are at work
+        askers_at_work = set()
         for trial in self._unfinished():
             row = _row_or_none(trial)
-            if row is not None and row.state != "finished":
-                is_gone = row.owner is not None and row.owner.is_gone(self.owner)
-                if not (is_gone or row.is_expired(now)):
-                    if row.owner is not None and row.owner.name != self.owner.name:
-                        askers.add(row.owner.asker)
-                    continue
-                row = rows.take_back(row)
+            if row is None or row.state == "finished":
+                self._mend(trial, row)
+                num += 1
+                continue
 
-            num += 1
-            if row is not None and row.state == "waiting":
-                self._write_row(trial.number, row)
-            elif row is not None and row.record is None:
-                self._fail(trial.number)
-            else:
-                self._tell_again(trial)
+            is_gone = row.owner is not None and row.owner.is_gone(self.owner)
+            if is_gone or row.is_expired(now):
+                self._mend(trial, rows.take_back(row))
+                num += 1
+            elif row.owner is not None and row.owner.name != self.owner.name:
+                askers_at_work.add(row.owner.asker)
 
-        free = next(number for number in itertools.count() if number not in askers)
+        free = next(number for number in itertools.count() if number not in askers_at_work)
         self.owner = self.owner.model_copy(update={"asker": free})
         return num
+
+    def _mend(self, trial: FrozenTrial, row: Row | None) -> None:
+        """Write what becomes of a trial that nobody works on."""
+        if row is not None and row.state == "waiting":
+            self._write_row(trial.number, row)
+        elif row is not None and row.record is None:
+            self._fail(trial.number)
+        else:
+            self._tell_again(trial)
 
     def _tell_again(self, trial: FrozenTrial) -> None:
         """Finish a trial from what is written of it."""
@@ -328,13 +339,15 @@ class Ledger:
     def _ask(self, space: SearchSpace, num: int, root: int) -> Iterator[optuna.Trial]:
         if num < 1:
             return
+
         trials = self._study.get_trials(deepcopy=False)
         seed = sampler_seed(root, self.owner.asker, len(trials))
         self._study.sampler = make_sampler(space, seed)
 
         if space.search.sampler in FINITE_SAMPLERS:
-            queued = sum(trial.state == TrialState.WAITING for trial in trials)
-            num = min(num, queued + self._enqueue(space, num - queued, root, trials))
+            num_queued = sum(trial.state == TrialState.WAITING for trial in trials)
+            num_queued += self._enqueue(space, num - num_queued, root, trials)
+            num = min(num, num_queued)
         for _ in range(num):
             yield self._study.ask()
 
@@ -371,8 +384,8 @@ class Ledger:
     def _write_row(self, number: int, row: Row) -> None:
         self._storage.set_trial_user_attr(self._id(number), ROW, row.to_json())
 
-    def _written(self, number: int, row: Row | Refusal) -> Row | Refusal:
-        """Write what a verb made of a row, unless it refused."""
+    def _write_unless_refused(self, number: int, row: Row | Refusal) -> Row | Refusal:
+        """Write what a verb made of a row."""
         if isinstance(row, Row):
             self._write_row(number, row)
             if row.state != "claimed":
@@ -391,9 +404,10 @@ class Ledger:
 
     def _tell(self, number: int, record: TrialRecord) -> None:
         names = self._objective_names
+        is_whole = all(name in record.values for name in names)
         if record.state == "failed":
             self._fail(number)
-        elif record.state == "pruned" or not all(name in record.values for name in names):
+        elif record.state == "pruned" or not is_whole:
             self._study.tell(number, state=TrialState.PRUNED)
         else:
             self._study.tell(number, [record.value(name) for name in names])
@@ -410,7 +424,7 @@ def _row_or_none(trial: FrozenTrial) -> Row | None:
         return None
 
 
-def _finite(answer: Answer) -> tuple[TrialRecord, str, Mapping[str, float]]:
+def _fail_unless_finite(answer: Answer) -> tuple[TrialRecord, str, Mapping[str, float]]:
     """The record to store, its text, and what it breaks; a failed one if a number is not finite."""
     record = answer.record.replace(created=round(time.time(), 3))
     try:

@@ -1,6 +1,4 @@
-"""Objectives and constraints by name: what is better, and how far away the worst counted point
-lies.
-"""
+"""Objectives and constraints by name: what is better, and where the worst counted point lies."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -91,8 +89,10 @@ def check_objectives(names: Sequence[str], where: str) -> None:
     """
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: found {list(names)}, expected none twice")
-    for name in names:
-        if name not in COSTS and METRICS[parse_name(name).metric].worst is None:
+
+    metrics = [name for name in names if name not in COSTS]
+    for name in metrics:
+        if METRICS[parse_name(name).metric].worst is None:
             raise ConfigError(
                 f"{where}: metric '{name}' has no worst value, so it can be recorded but be no "
                 "objective: its hypervolume has no end; choose another one, or register it with "
@@ -119,23 +119,28 @@ def check_available(
             or is asked under a condition that the space does not list.
     """
     task: Task = "classification" if targets[0].prediction == "log_prob" else "regression"
-    known = {target.name for target in with_derived(targets)}
+    available = {target.name for target in with_derived(targets)}
+
     for name in names:
         if name in COSTS:
             continue
+
         key = parse_name(name)
         metric = METRICS[key.metric]
         if task not in metric.tasks:
-            fitting = ", ".join(other for other, m in METRICS.items() if task in m.tasks)
+            fitting = ", ".join(other.name for other in METRICS.values() if task in other.tasks)
             raise ConfigError(
                 f"{where}: '{name}' is not defined for {task}; there are {fitting}, and costs"
             )
+
+        missing = metric.read_of_student(task) - available
         # A teacher of classes always has its E[H].
-        missing = metric.read_of_student(task) - known
-        missing |= metric.read_of_teacher(task) - known - {"expected_entropy"}
+        missing |= metric.read_of_teacher(task) - available - {"expected_entropy"}
         if missing:
-            needed = ", ".join(f"'{target}'" for target in sorted(_roots(missing, known)))
+            roots = sorted(_find_roots(missing, available))
+            needed = ", ".join(f"'{target}'" for target in roots)
             raise ConfigError(f"{where}: '{name}' needs {needed} among the targets")
+
         if key.condition not in conditions:
             raise ConfigError(
                 f"{where}: '{name}' is measured under the condition '{key.condition}'; add it to "
@@ -143,13 +148,16 @@ def check_available(
             )
 
 
-def _roots(missing: Collection[str], known: Collection[str]) -> set[str]:
+def _find_roots(missing: Collection[str], available: Collection[str]) -> set[str]:
     """What must be distilled to have these targets: of derived ones what they are computed from."""
-    roots = set()
+    roots: set[str] = set()
     for name in missing:
-        required = set(TARGETS[name].requires) - set(known)
-        is_derived = TARGETS[name].kind == "derived"
-        roots |= required if is_derived and required else {name}
+        target = TARGETS[name]
+        required = set(target.requires) - set(available)
+        if target.kind == "derived" and required:
+            roots |= required
+        else:
+            roots.add(name)
     return roots
 
 
@@ -160,15 +168,19 @@ def violations(values: Mapping[str, float], constraints: Mapping[str, float]) ->
         values: metrics and costs by name.
         constraints: bounds by name: at most, and at least for a metric that is maximized.
     """
-    return {
-        name: (bound - values[name]) if _is_maximized(name) else (values[name] - bound)
-        for name, bound in constraints.items()
-    }
+    excess = {}
+    for name, bound in constraints.items():
+        if _is_maximized(name):
+            excess[name] = bound - values[name]
+        else:
+            excess[name] = values[name] - bound
+    return excess
 
 
 def describe_constraint(name: str, bound: float) -> str:
     """``"storage_bytes <= 200000"``."""
-    return f"{name} {'>=' if _is_maximized(name) else '<='} {bound:g}"
+    sign = ">=" if _is_maximized(name) else "<="
+    return f"{name} {sign} {bound:g}"
 
 
 def _is_maximized(name: str) -> bool:
@@ -177,34 +189,36 @@ def _is_maximized(name: str) -> bool:
 
 
 def axis_ends(
-    one: Objective,
+    goal: Objective,
     facts: LabelFacts,
     smallest: Mapping[str, float],
     largest: Mapping[str, float],
 ) -> tuple[float, float]:
-    """The best and the worst value of an objective: what a point must beat to count in the
-    hypervolume is the worst.
+    """The best and the worst value of an objective.
 
-    A metric says its own, see ``Metric.worst``. A cost's are those of the space's smallest and
-    largest genotype.
+    A point must beat the worst one to count in the hypervolume. A metric says its own, see
+    ``Metric.worst``. A cost's are those of the space's smallest and largest genotype.
 
     Args:
-        one: the objective.
+        goal: the objective.
         facts: what a metric's ends may depend on.
         smallest, largest: costs of the space's smallest and largest genotype.
 
     Raises:
         ConfigError: the ends of a metric are equal, not finite, or the wrong way round.
     """
-    if one.kind == "cost":
-        return float(smallest[one.name]), float(largest[one.name])
+    if goal.kind == "cost":
+        return float(smallest[goal.name]), float(largest[goal.name])
 
-    metric = METRICS[parse_name(one.name).metric]
-    best, worst = _end(metric.best, facts), _end(metric.worst, facts)
+    metric = METRICS[parse_name(goal.name).metric]
+    best = _end(metric.best, facts)
+    worst = _end(metric.worst, facts)
+
     sign = -1 if metric.direction == "maximize" else 1
-    if not (math.isfinite(best) and math.isfinite(worst) and sign * best < sign * worst):
+    is_finite = math.isfinite(best) and math.isfinite(worst)
+    if not is_finite or sign * best >= sign * worst:
         raise ConfigError(
-            f"objective '{one.name}': found best {best:g} and worst {worst:g}, expected finite "
+            f"objective '{goal.name}': found best {best:g} and worst {worst:g}, expected finite "
             f"ends that differ in the direction '{metric.direction}'; choose another objective, or "
             "correct worst= and best= where the metric is registered"
         )

@@ -42,7 +42,11 @@ class Owner(Part):
         """This process, as the owner of what one ledger claims."""
         pid = os.getpid()
         return Owner(
-            name=uuid.uuid4().hex, machine=_machine(), pid=pid, started=_started(pid), home=home
+            name=uuid.uuid4().hex,
+            machine=_machine(),
+            pid=pid,
+            started=_started(pid),
+            home=home,
         )
 
     def is_gone(self, here: "Owner") -> bool:
@@ -71,5 +75,7 @@ def _started(pid: int) -> str:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    # the second field is the command in brackets, which may hold spaces and brackets itself
-    return text.rpartition(")")[2].split()[19]
+    # The second field is the command in brackets, which may hold spaces and brackets itself. The
+    # start is field 22 of proc(5), the 20th after it.
+    fields = text.rpartition(")")[2].split()
+    return fields[19]

@@ -122,10 +122,13 @@ class TrialRecord:
             file = _READER.validate_python(json.loads(text))
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
         if file.schema_version > SCHEMA_VERSION:
             raise ValueError(f"of schema version {file.schema_version}, expected {SCHEMA_VERSION}")
+
         record = file.record()
-        record.dumps()  # refuses what is not finite
+        # Writing it refuses what is not finite.
+        record.dumps()
         return record
 
 
@@ -154,6 +157,7 @@ class _RecordFile:
         extra = dict(self.extra)
         if "recipe" in extra:
             extra["recipe"] = as_today(extra["recipe"])
+
         return TrialRecord(
             trial=self.trial,
             state=self.state,

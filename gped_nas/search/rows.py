@@ -14,10 +14,10 @@ paused, waiting  ``finish``, by the asker    finished
 claimed          ``take_back``               waiting with a checkpoint; without, finished: lost
 ===============  ==========================  ================================================
 
-``claim``, ``report``, ``promote`` and ``finish`` are functions from a row to the next one. They read
-no clock and no storage, so that every order of events can be tried. What may not happen is answered
-by a ``Refusal``, and the row stays as it is: the report of a worker whose claim was taken back
-meanwhile, for example, or the second finish of a trial.
+``claim``, ``report``, ``promote`` and ``finish`` are functions from a row to the next one. They
+read no clock and no storage, so that every order of events can be tried. What may not happen is
+answered by a ``Refusal``, and the row stays as it is: the report of a worker whose claim was taken
+back meanwhile, for example, or the second finish of a trial.
 
 One process asks, takes back and promotes; its workers hold claims. ``now`` is always the storage's
 clock, for the clocks of several machines differ.
@@ -107,12 +107,15 @@ def claim(row: Row | None, owner: Owner, now: float) -> Row | Refusal:
         row = Row(state="waiting")
     if row.state != "waiting":
         return Refusal(f"it is {_state_of(row)}")
-    return _changed(row, state="claimed", owner=owner, claimed=now, renewed=now)
+    return _change(row, state="claimed", owner=owner, claimed=now, renewed=now)
 
 
 def renew(row: Row, owner: Owner, now: float) -> Row | Refusal:
     """The row after a sign of life."""
-    return _refusal(row, owner) or _changed(row, renewed=now)
+    refusal = _refuse_stranger(row, owner)
+    if refusal:
+        return refusal
+    return _change(row, renewed=now)
 
 
 def report(
@@ -134,9 +137,10 @@ def report(
         metrics: what was measured, by name.
         checkpoint: where training can go on from; the last one by default.
     """
-    refusal = _refusal(row, owner)
+    refusal = _refuse_stranger(row, owner)
     if refusal:
         return refusal
+
     if budget <= row.budget:
         return Refusal(f"it reported {row.budget} steps before, found {budget}")
     for name, value in metrics.items():
@@ -144,15 +148,16 @@ def report(
             return Refusal(f"its {name} is not finite")
 
     point = Point(budget=budget, metrics=dict(metrics))
-    reported = _changed(
+    reported = _change(
         row,
         renewed=now,
         budget=budget,
         curve=(*row.curve, point),
         checkpoint=checkpoint or row.checkpoint,
     )
-    is_spent = row.until is not None and budget >= row.until
-    return _changed(reported, state="paused", owner=None) if is_spent else reported
+    if row.until is not None and budget >= row.until:
+        return _change(reported, state="paused", owner=None)
+    return reported
 
 
 def promote(row: Row, until: int | None) -> Row | Refusal:
@@ -166,7 +171,7 @@ def promote(row: Row, until: int | None) -> Row | Refusal:
         return Refusal(f"it is {_state_of(row)}")
     if until is not None and until <= row.budget:
         return Refusal(f"it has spent {row.budget} steps, found a budget of {until}")
-    return _changed(row, state="waiting", until=until)
+    return _change(row, state="waiting", until=until)
 
 
 def finish(row: Row, owner: Owner | None, record: str) -> Row | Refusal:
@@ -178,23 +183,25 @@ def finish(row: Row, owner: Owner | None, record: str) -> Row | Refusal:
         record: the text of its record.
     """
     if owner is not None:
-        refusal = _refusal(row, owner)
-    else:
-        is_idle = row.state in ("paused", "waiting")
-        refusal = None if is_idle else Refusal(f"it is {_state_of(row)}")
+        refusal = _refuse_stranger(row, owner)
+        if refusal:
+            return refusal
+    elif row.state not in ("paused", "waiting"):
+        return Refusal(f"it is {_state_of(row)}")
 
-    return refusal or _changed(row, state="finished", owner=None, record=record)
+    return _change(row, state="finished", owner=None, record=record)
 
 
 def take_back(row: Row) -> Row:
-    """The row of a claim whose owner is gone: it waits if it can go on from a checkpoint, and is
-    lost if it cannot.
+    """The row of a claim whose owner is gone.
+
+    The trial waits if it can go on from a checkpoint, and is lost if it cannot.
     """
     state = "waiting" if row.checkpoint else "finished"
-    return _changed(row, state=state, owner=None)
+    return _change(row, state=state, owner=None)
 
 
-def _refusal(row: Row, owner: Owner) -> Refusal | None:
+def _refuse_stranger(row: Row, owner: Owner) -> Refusal | None:
     """Why ``owner`` may not change a row, if it may not."""
     if row.state == "claimed" and row.owner is not None and row.owner.name == owner.name:
         return None
@@ -209,5 +216,5 @@ def _state_of(row: Row) -> str:
     return f"{row.state}, its claim was taken back or given up"
 
 
-def _changed(row: Row, **changes: object) -> Row:
+def _change(row: Row, **changes: object) -> Row:
     return row.model_copy(update=changes)

@@ -1,5 +1,4 @@
-"""The search loop: claim a population, answer what needs no training, train the rest together,
-finish.
+"""The search loop: claim a population, answer what needs no training, train the rest, finish.
 
 Everything that it decides follows from the ledger: a search that is stopped and started again goes
 on as if it had not been.
@@ -30,12 +29,12 @@ class Standing:
     Attributes:
         num_finished: trials that count.
         failed: those that failed by themselves.
-        known: the first answer to each genotype.
+        answers: the first answer to each genotype.
     """
 
     num_finished: int = 0
     failed: list[TrialRecord] = field(default_factory=list)
-    known: dict[str, TrialRecord] = field(default_factory=dict)
+    answers: dict[str, TrialRecord] = field(default_factory=dict)
 
     def add(self, record: TrialRecord) -> None:
         """Take a record into account."""
@@ -44,7 +43,7 @@ class Standing:
         if record.state == "failed" and record.reason != INTERRUPTED:
             self.failed.append(record)
         if is_answer(record):
-            self.known.setdefault(_key(record.genotype), record)
+            self.answers.setdefault(_key(record.genotype), record)
 
     def check_failures(self, name: str, max_failures: int) -> None:
         """Stop a study in which too much fails.
@@ -68,7 +67,7 @@ class Plan:
     Attributes:
         refused: those that need no training, with their answers.
         train: those to train.
-        repeats: genotypes that are known, or will be once ``train`` is answered.
+        repeats: genotypes that are answered, or will be once ``train`` is.
     """
 
     refused: tuple[Answer, ...]
@@ -125,8 +124,8 @@ def search(
         if not claims:
             return "exhausted"
 
-        plan = plan_population(space, claims, standing.known, input_shape, num_classes)
-        for record in _carry_out(plan, space, ledger, standing.known, distil_and_evaluate):
+        plan = plan_population(space, claims, standing.answers, input_shape, num_classes)
+        for record in _carry_out(plan, space, ledger, standing.answers, distil_and_evaluate):
             standing.add(record)
             if record.state != "running":
                 told(record, standing.num_finished)
@@ -137,16 +136,16 @@ def search(
 def plan_population(
     space: SearchSpace,
     claims: Iterable[Claim],
-    known: Mapping[str, TrialRecord],
+    answers: Mapping[str, TrialRecord],
     input_shape: tuple[int, ...],
     num_classes: int,
 ) -> Plan:
-    """What becomes of a population: refused early, trained, or answered by what is known.
+    """What becomes of a population: refused early, trained, or answered as before.
 
     Args:
         space: the search space.
         claims: the population.
-        known: the first answer to each genotype, see ``Standing``.
+        answers: the first one to each genotype, see ``Standing``.
         input_shape, num_classes: of the dataset.
     """
     refused: list[Answer] = []
@@ -158,7 +157,7 @@ def plan_population(
         refusal = refuse_early(space, claim, input_shape, num_classes)
         if refusal is not None:
             refused.append(refusal)
-        elif key in known or key in train:
+        elif key in answers or key in train:
             repeats.append(claim)
         else:
             train[key] = claim
@@ -169,7 +168,7 @@ def _carry_out(
     plan: Plan,
     space: SearchSpace,
     ledger: Ledger,
-    known: Mapping[str, TrialRecord],
+    earlier_answers: Mapping[str, TrialRecord],
     distil_and_evaluate: DistilAndEvaluate,
 ) -> list[TrialRecord]:
     """Finish every trial of a population; its records as they are stored."""
@@ -182,19 +181,21 @@ def _carry_out(
             _finish(ledger, Answer(_failed(claim, INTERRUPTED)))
         raise
 
-    answers = dict(known)
+    answers = dict(earlier_answers)
     for claim, record in zip(plan.train, trained, strict=True):
         stored = _finish(ledger, judge(record, space.constraints))
         answers[_key(claim.genotype.to_json())] = stored
         records.append(stored)
 
     for claim in plan.repeats:
-        first = answers[_key(claim.genotype.to_json())]
-        if not is_answer(first):  # it was taken from this process
-            records.append(_finish(ledger, Answer(_failed(claim, INTERRUPTED))))
-            continue
-        excess = judge(first, space.constraints).excess
-        records.append(_finish(ledger, Answer(repeat(claim, first), excess)))
+        original = answers[_key(claim.genotype.to_json())]
+        if is_answer(original):
+            excess = judge(original, space.constraints).excess
+            answer = Answer(repeat(claim, original), excess)
+        else:
+            # The trial that was trained was taken from this process meanwhile.
+            answer = Answer(_failed(claim, INTERRUPTED))
+        records.append(_finish(ledger, answer))
 
     return records
 
@@ -206,7 +207,9 @@ def _finish(ledger: Ledger, answer: Answer) -> TrialRecord:
     program: what stands in the ledger counts.
     """
     stored = ledger.finish(answer)
-    return ledger.record(answer.record.trial) if isinstance(stored, Refusal) else stored
+    if isinstance(stored, Refusal):
+        return ledger.record(answer.record.trial)
+    return stored
 
 
 def refuse_early(
@@ -232,11 +235,13 @@ def refuse_early(
 
 
 def judge(record: TrialRecord, constraints: Mapping[str, float]) -> Answer:
-    """A record with what it breaks; a complete one that breaks a constraint, on the network that is
-    left, becomes an infeasible one.
+    """A record with what it breaks.
+
+    A complete one becomes infeasible if the network that is left breaks a constraint.
     """
     if record.state == "failed" or not record.measures:
         return Answer(record)
+
     values = record.values
     excess = violations(values, constraints)
     broken = [name for name, value in excess.items() if value > 0]

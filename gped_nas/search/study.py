@@ -37,7 +37,7 @@ def create_or_load(
     """
     with storage_errors(storage):
         backend = open_database(storage)
-        directions = [o.direction for o in objectives]
+        directions = [objective.direction for objective in objectives]
         if name not in _names(backend):
             study = optuna.create_study(storage=backend, study_name=name, directions=directions)
         else:
@@ -47,7 +47,7 @@ def create_or_load(
         if _is_untouched(study, directions):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                study.set_metric_names([o.name for o in objectives])
+                study.set_metric_names([objective.name for objective in objectives])
             ledger.write(StudyDocument(identity=dict(identity), objectives=tuple(objectives)))
 
         _check_identity(study, identity, shown(storage))
@@ -55,12 +55,15 @@ def create_or_load(
 
 
 def _is_untouched(study: optuna.Study, directions: Sequence[str]) -> bool:
-    """Whether a study is as ``create_study`` left it: new, or its maker was killed before it said
-    more.
+    """Whether a study is as ``create_study`` left it.
+
+    It is new, or its maker was killed before it wrote more.
     """
-    are_these = [direction.name.lower() for direction in study.directions] == list(directions)
-    # makers of before there was a document wrote the objectives first
-    return are_these and not study.trials and set(study.user_attrs) <= {"gped:objectives"}
+    stored = [direction.name.lower() for direction in study.directions]
+    if stored != list(directions) or study.trials:
+        return False
+    # Versions without a document wrote the objectives first.
+    return set(study.user_attrs) <= {"gped:objectives"}
 
 
 def load(storage: str, name: str) -> Ledger:
@@ -76,23 +79,25 @@ def load(storage: str, name: str) -> Ledger:
             raise StudyError(
                 f"{shown(storage)}: no such file; expected the storage of study '{name}'"
             )
+
         backend = open_database(storage)
         names = _names(backend)
         if name not in names:
-            there = ", ".join(sorted(names)) or "none"
-            raise StudyError(f"{shown(storage)}: no study '{name}'; there are: {there}")
+            existing = ", ".join(sorted(names)) or "none"
+            raise StudyError(f"{shown(storage)}: no study '{name}'; there are: {existing}")
         return Ledger(backend, name)
 
 
 def _names(backend: optuna.storages.BaseStorage) -> list[str]:
-    return [s.study_name for s in optuna.get_all_study_summaries(backend, include_best_trial=False)]
+    summaries = optuna.get_all_study_summaries(backend, include_best_trial=False)
+    return [summary.study_name for summary in summaries]
 
 
 def _check_identity(study: optuna.Study, identity: Mapping[str, str], where: str) -> None:
-    place = f"{where}: study '{study.study_name}'"
-    document = read_document(study.user_attrs, place)
+    study_words = f"{where}: study '{study.study_name}'"
+    document = read_document(study.user_attrs, study_words)
     if document is None:
-        raise StudyError(f"{place} was not made by gped-search; choose another --study-name")
+        raise StudyError(f"{study_words} was not made by gped-search; choose another --study-name")
 
     changed = []
     for part in sorted({*identity, *document.identity}):
@@ -100,6 +105,6 @@ def _check_identity(study: optuna.Study, identity: Mapping[str, str], where: str
             changed.append(part)
     if changed:
         raise StudyError(
-            f"{place} was made with other settings: {', '.join(changed)} differ; "
+            f"{study_words} was made with other settings: {', '.join(changed)} differ; "
             "restore them to go on with it, or choose another --study-name"
         )

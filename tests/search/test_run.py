@@ -54,7 +54,7 @@ def test_populations_are_as_large_as_asked_for(path):
 
     def train(asked):
         sizes.append(len(asked))
-        return [make_record(one) for one in asked]
+        return [make_record(claim) for claim in asked]
 
     run(space, open_store(space, path), train, n_trials=10)
     assert sizes == [4, 4, 2]
@@ -133,7 +133,7 @@ def test_what_pruning_may_still_save_is_trained(path):
     (record,) = store.records()
     assert record.state == "infeasible" and record.reason == "params is 454, expected params <= 40"
     smaller = Fake(
-        lambda one: {"costs": {"macs": 8, "flops": 16, "params": 13, "storage_bytes": 300}}
+        lambda claim: {"costs": {"macs": 8, "flops": 16, "params": 13, "storage_bytes": 300}}
     )
     other = open_store(space, path.with_name("other.memory"))
     run(space, other, smaller, n_trials=1)
@@ -160,7 +160,7 @@ def test_every_sampler_lives_with_refused_failed_and_repeated_trials(path, sampl
         max_failures=3,
     )
     fake = Fake(
-        lambda one: {"state": "failed", "reason": "r"} if one.genotype["width"][0] == 2 else {}
+        lambda claim: {"state": "failed", "reason": "r"} if claim.genotype["width"][0] == 2 else {}
     )
     store = open_store(space, path)
     assert run(space, store, fake, n_trials=24) == "done"
@@ -173,8 +173,10 @@ def test_every_sampler_lives_with_refused_failed_and_repeated_trials(path, sampl
 def test_failed_trials_do_not_count(path):
     space = make_space(WIDE, max_failures=100)
     fake = Fake(
-        lambda one: (
-            {"state": "failed", "reason": "diverged"} if number(one.genotype, "fails") < 0.4 else {}
+        lambda claim: (
+            {"state": "failed", "reason": "diverged"}
+            if number(claim.genotype, "fails") < 0.4
+            else {}
         )
     )
     store, told = open_store(space, path), []
@@ -191,7 +193,7 @@ def test_too_many_failures_stop_the_study(path):
     space = make_space(WIDE, max_failures=5, students_at_once=2)
     store, fake = (
         open_store(space, path),
-        Fake(lambda one: {"state": "failed", "reason": "it burst"}),
+        Fake(lambda claim: {"state": "failed", "reason": "it burst"}),
     )
     with pytest.raises(
         GpedError, match="6 trials failed, more than search.max_failures=5; .*trial 5.*: it burst"
@@ -207,7 +209,7 @@ def test_a_failure_is_answered_from_the_record_too(path):
     space = make_space({"depth": 1, "width": 3}, max_failures=1, students_at_once=2)
     store, fake = (
         open_store(space, path),
-        Fake(lambda one: {"state": "failed", "reason": "it burst"}),
+        Fake(lambda claim: {"state": "failed", "reason": "it burst"}),
     )
     assert run(space, store, fake, n_trials=5) == "done"
     assert len(fake.trained) == 1
@@ -225,8 +227,8 @@ def test_a_metric_that_is_not_finite_never_reaches_the_front(path, value):
         {"depth": 1, "width": {"choices": [2, 3]}}, constraints={"nll": 2.0}, max_failures=50
     )
     fake = Fake(
-        lambda one: (
-            {"metrics": {"nll": value, "accuracy": 1.0}} if one.genotype["width"] == (2,) else {}
+        lambda claim: (
+            {"metrics": {"nll": value, "accuracy": 1.0}} if claim.genotype["width"] == (2,) else {}
         )
     )
     store = open_store(space, path)
@@ -275,7 +277,7 @@ def test_one_genotype_that_always_fails_does_not_stop_a_finite_space(path):
     space = make_space(TWELVE, sampler="brute_force", students_at_once=5, max_failures=1)
     bad = Genotype("mlp", depth=1, width=[2], storage_dtype="int8")
     fake = Fake(
-        lambda one: {"state": "failed", "reason": "it burst"} if one.genotype == bad else {}
+        lambda claim: {"state": "failed", "reason": "it burst"} if claim.genotype == bad else {}
     )
     store = open_store(space, path)
     assert run(space, store, fake, n_trials=100) == "exhausted"
@@ -359,7 +361,7 @@ def test_what_a_study_knows_follows_from_its_records_alone():
     standing = Standing()
     for record in records:
         standing.add(record)
-    assert [record.trial for record in standing.known.values()] == [0, 1, 2]
+    assert [record.trial for record in standing.answers.values()] == [0, 1, 2]
     assert [record.trial for record in standing.failed] == [2, 4]
     assert standing.num_finished == 4
 
@@ -535,10 +537,10 @@ def test_the_front_of_the_records_is_that_of_optuna(path, objectives, seed):
     constraints = {"nll": 0.75} if seed % 2 else {}
     space = make_space(genotype, objectives, constraints, seed=seed, students_at_once=12)
 
-    def coarse(one):
+    def coarse(claim):
         return {
             "metrics": {
-                n: round(4 * number(one.genotype, f"{n}{seed}")) / 4 for n in ("nll", "accuracy")
+                n: round(4 * number(claim.genotype, f"{n}{seed}")) / 4 for n in ("nll", "accuracy")
             }
         }
 
