@@ -1,5 +1,6 @@
-"""``gped-search``: parse, call, print. Nothing here computes; ``--help`` imports neither torch nor
-Optuna.
+"""``gped-search``: parse, call, print.
+
+Nothing here computes; ``--help`` imports neither torch nor Optuna.
 """
 
 from gped_nas.cli.program import main

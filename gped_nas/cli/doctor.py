@@ -164,10 +164,10 @@ def _folders() -> list[dict[str, Any]]:
     ]
 
 
-def _check(name: str, found: str, is_fine: bool, advice: str) -> dict[str, Any]:
+def _check(name: str, finding: str, is_fine: bool, advice: str) -> dict[str, Any]:
     return {
         "check": name,
-        "found": found,
+        "found": finding,
         "verdict": "ok" if is_fine else "broken",
         "what to do": "" if is_fine else advice,
     }

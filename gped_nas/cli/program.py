@@ -53,8 +53,9 @@ def _program(
 
 
 def main() -> None:
-    """Run ``gped-search`` and exit: 0 ok, 1 failure, 2 usage, 3 gate, 4 integrity, 5 environment,
-    130/143 signals.
+    """Run ``gped-search`` and exit.
+
+    Codes: 0 ok, 1 failure, 2 usage, 3 gate, 4 integrity, 5 environment, 130/143 signals.
     """
     loudness.set("normal")
     try:

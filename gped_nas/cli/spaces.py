@@ -63,33 +63,42 @@ def space(
         rows = [{"space": name, "file": str(path)} for name, path in shipped_spaces().items()]
         print_json(rows) if format is Format.json else print_rows(rows, format)
         return
+
     from gped_nas.api import load_dataset
 
-    found = load_space(space, overrides(set_, seed))
-    dataset = load_dataset(found)
-    found.check_reachable(dataset.input_shape, dataset.num_outputs)
-    low = found.smallest_cost(dataset.input_shape, dataset.num_outputs)
-    high = found.largest_cost(dataset.input_shape, dataset.num_outputs)
-    about: dict[str, Any] = {
-        "name": found.name,
+    search_space = load_space(space, overrides(set_, seed))
+    dataset = load_dataset(search_space)
+    search_space.check_reachable(dataset.input_shape, dataset.num_outputs)
+
+    summary = _summarize(search_space, dataset)
+    genotypes = _draw(search_space, dataset, sample) if sample else []
+    if format is Format.json:
+        print_json({**summary, "sample": genotypes} if sample else summary)
+        return
+
+    print_pairs(summary, format)
+    if genotypes:
+        print_rows(genotypes, format)
+
+
+def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
+    low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
+    high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
+    num_genotypes: int | str = "infinitely many (a float range)"
+    if space.is_finite:
+        num_genotypes = sum(1 for _ in space.enumerate())
+
+    return {
+        "name": space.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
-        "teacher": f"{found.genotype} by {found.method.title()}",
-        "genotypes": sum(1 for _ in found.enumerate())
-        if found.is_finite
-        else "infinitely many (a float range)",
-        "objectives": ", ".join(o.name for o in found.objectives),
+        "teacher": f"{space.genotype} by {space.method.title()}",
+        "genotypes": num_genotypes,
+        "objectives": ", ".join(objective.name for objective in space.objectives),
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
     }
-    drawn = _drawn(found, dataset, sample) if sample else []
-    if format is Format.json:
-        print_json({**about, "sample": drawn} if sample else about)
-        return
-    print_pairs(about, format)
-    if drawn:
-        print_rows(drawn, format)
 
 
-def _drawn(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:
+def _draw(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     from gped_nas.models.costs import genotype_cost

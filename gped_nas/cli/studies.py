@@ -82,13 +82,13 @@ def run(
         _plan(search_space)
         return
 
-    wanted = n_trials or search_space.search.n_trials
+    num_trials = n_trials or search_space.search.n_trials
 
     def tell(record: Any, finished: int) -> None:
         what = record.reason
         if record.costs:
             what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
-        say(f"trial {record.trial}: {record.state}, {what} ({finished} of {wanted})")
+        say(f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})")
 
     with (
         stoppable(_again(space, study_name, storage, set_, seed, out, n_trials)) as should_stop,
@@ -121,8 +121,9 @@ def _again(
     out: Path,
     n_trials: Any,
 ) -> str:
-    """The command that resumes a run; a storage URL may hold a password and is left to the
-    environment.
+    """The command that resumes a run.
+
+    A storage URL may hold a password and is left to the environment.
     """
     words = ["gped-search", "run", space]
     if name is not None:

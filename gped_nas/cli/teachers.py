@@ -1,6 +1,4 @@
-"""Verbs about teachers: ``teacher build``, ``teacher info``, ``teacher compare``, ``teacher
-verify``.
-"""
+"""Verbs about teachers: ``teacher build``, ``info``, ``compare`` and ``verify``."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -236,19 +234,22 @@ def verify(space: Space, set_: Set = None, seed: Seed = None) -> None:
     from gped_nas.api.session import Session
     from gped_nas.errors import StreamError
 
-    found = load_space(space, overrides(set_, seed))
-    dataset, session = load_dataset(found), Session()
-    problems, whole = [], []
+    search_space = load_space(space, overrides(set_, seed))
+    dataset = load_dataset(search_space)
+    session = Session()
+    problems = []
+    folders = []
 
-    for place, sampled in enumerate(sampled_spaces(found)):
+    for sampled in sampled_spaces(search_space):
         # What was made of another stream's samples needs that one no more.
-        if place and not stream_key(sampled, dataset).folder(session.streams).exists():
+        is_source = sampled is not search_space
+        if is_source and not stream_key(sampled, dataset).folder(session.streams).exists():
             continue
         stream = existing_stream(sampled, dataset, session)
         problems += stream.verify()
-        whole.append(stream.folder)
+        folders.append(stream.folder)
 
     if problems:
         raise StreamError("\n".join(problems))
-    for folder in whole:
+    for folder in folders:
         print(f"{folder}: every byte is as it was sealed")

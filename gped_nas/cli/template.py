@@ -55,8 +55,9 @@ recipe: {{steps: 1500, batch_size: 128, lr: 3.0e-3}}
 
 
 def space_for(name: str, data: Path | None) -> str:
-    """The text of a search space for the digits, or for a user's npz, its step size set by the
-    number of examples.
+    """The text of a search space for the digits, or for a user's npz.
+
+    Its step size is set by the number of examples.
 
     Raises:
         DataError: the npz cannot be used.
@@ -68,13 +69,11 @@ def space_for(name: str, data: Path | None) -> str:
         {"name": "digits"} if data is None else {"name": "npz", "path": str(data)}
     )
     num = len(load(dict(settings)).train)
-    shown = ", ".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()
-    )
+    pairs = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
     return _TEXT.format(
         file=f"{name}.yaml",
         name=dump_yaml({"n": name}).removeprefix("n:").strip(),
-        dataset="{" + shown + "}",
+        dataset="{" + ", ".join(pairs) + "}",
         width=128,
         step=f"{0.2 / num:.1e}",
     )
