@@ -1,3 +1,5 @@
+"""Metrics in general: resamples, intervals, what applies and what is refused."""
+
 import time
 
 import numpy as np
@@ -21,13 +23,19 @@ def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
     return Predictions(np.log(prob + 1e-12), {"expected_entropy": generator.random(n)})
 
 
-CLASSIFICATION = {
-    name: metric
-    for name, metric in METRICS.items()
-    if metric.read_of_student("classification")
-    <= {"predictive", "expected_entropy", "mutual_information"}
-    and "classification" in metric.tasks
-}
+def metrics_of_classes():
+    """Metrics that read nothing but predictive probabilities and entropies."""
+    targets = {"predictive", "expected_entropy", "mutual_information"}
+    metrics = {}
+    for name, metric in METRICS.items():
+        if "classification" not in metric.tasks:
+            continue
+        if metric.read_of_student("classification") <= targets:
+            metrics[name] = metric
+    return metrics
+
+
+CLASSIFICATION = metrics_of_classes()
 
 
 @pytest.fixture
@@ -67,17 +75,18 @@ def test_values_and_resampled_values_equal_those_of_repeated_examples(student, t
 
 
 def test_draws_are_whole_samples_repeatable_and_named():
-    first = draw_resamples(50, root=3, part="validation", num_resamples=20).counts_RN
-    assert first.shape == (20, 50)
-    assert (first.sum(axis=1) == 50).all()
-    assert (
-        first == draw_resamples(50, root=3, part="validation", num_resamples=20).counts_RN
-    ).all()
-    for other in (
-        draw_resamples(50, root=4, part="validation", num_resamples=20),
-        draw_resamples(50, root=3, part="test", num_resamples=20),
-    ):
-        assert (first != other.counts_RN).any()
+    def draw(root, part):
+        return draw_resamples(50, root=root, part=part, num_resamples=20).counts_RN
+
+    counts = draw(3, "validation")
+    assert counts.shape == (20, 50)
+    assert (counts.sum(axis=1) == 50).all()
+    assert (counts == draw(3, "validation")).all()
+    assert (counts != draw(4, "validation")).any()
+    assert (counts != draw(3, "test")).any()
+
+
+def test_nothing_is_drawn_of_no_examples():
     with pytest.raises(DataError, match="found no examples"):
         draw_resamples(0, root=0, part="test")
 
@@ -121,13 +130,15 @@ def test_intervals_of_a_mean_cover_the_truth_at_their_rate():
     generator = np.random.default_rng(7)
     grid = (np.arange(100_000) + 0.5) / 200_000 + 0.5
     truth = -(grid * np.log(grid) + (1 - grid) * np.log(1 - grid)).mean()
-    covered = 0
+
+    num_covered = 0
     for _ in range(400):
         top = generator.uniform(0.5, 1.0, 200)
         labels = (generator.random(200) > top).astype(np.int64)
-        found = evaluate(Predictions(np.log(np.c_[top, 1 - top])), labels, resamples=resamples)
-        covered += found[Key("nll")].low <= truth <= found[Key("nll")].high
-    assert 0.906 < covered / 400 < 0.994
+        predictions = Predictions(np.log(np.c_[top, 1 - top]))
+        nll = evaluate(predictions, labels, resamples=resamples)[Key("nll")]
+        num_covered += nll.low <= truth <= nll.high
+    assert 0.906 < num_covered / 400 < 0.994
 
 
 def test_interval_width_of_a_mean_is_that_of_its_standard_error(student, labels, resamples):
@@ -145,11 +156,12 @@ def test_the_interval_of_a_small_ece_reaches_below_what_resampling_can_show():
     calibrated = Predictions(np.log(np.c_[top, 1 - top]))
     labels = (generator.random(500) > top).astype(np.int64)
     resamples = draw_resamples(500, root=0, part="validation")
-    found = evaluate(calibrated, labels, resamples=resamples)
+
+    measured = evaluate(calibrated, labels, resamples=resamples)[Key("ece")]
     ece = METRICS["ece"]
     resampled = ece.combine(resamples.sums(ece.terms(calibrated, labels, None)), 500)
-    assert np.median(resampled) > found[Key("ece")].value
-    low, high = found[Key("ece")].interval
+    assert np.median(resampled) > measured.value
+    low, high = measured.interval
     assert 0 <= low < np.quantile(resampled, 0.025)
     assert high < np.quantile(resampled, 0.975)
 
@@ -165,9 +177,10 @@ def test_an_interval_holds_its_value_and_no_impossible_one():
     predictions = Predictions(np.log(np.c_[top, 1 - top]))
     resampled = ece.combine(resamples.sums(ece.terms(predictions, labels, None)), 100)
     assert np.quantile(resampled, 0.025) > 0.001
-    found = evaluate(predictions, labels, resamples=resamples)
-    assert found[Key("ece")].value == pytest.approx(0.0, abs=1e-15)
-    assert found[Key("ece")].interval == (0.0, found[Key("ece")].value)
+
+    measured = evaluate(predictions, labels, resamples=resamples)[Key("ece")]
+    assert measured.value == pytest.approx(0.0, abs=1e-15)
+    assert measured.interval == (0.0, measured.value)
 
 
 def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resamples):
@@ -177,19 +190,22 @@ def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resam
     assert value == pytest.approx(nll.value(nudged, labels) - nll.value(student, labels))
     assert n == 300
     assert low <= value <= high
-    unpaired = [
-        evaluate(p, labels, resamples=resamples)[Key("nll")].interval for p in (nudged, student)
-    ]
-    assert high - low < 0.1 * min(b - a for a, b in unpaired)
+
+    for predictions in (nudged, student):
+        unpaired = evaluate(predictions, labels, resamples=resamples)[Key("nll")]
+        assert high - low < 0.1 * (unpaired.high - unpaired.low)
     assert low > 0
 
 
 def test_a_paired_difference_flips_with_its_arguments(student, teacher, labels, resamples):
-    forth = paired_difference("ece", student, teacher, labels, resamples=resamples)
-    back = paired_difference("ece", teacher, student, labels, resamples=resamples)
-    assert forth[0] == -back[0]
-    assert forth[1] == pytest.approx((-back[1][1], -back[1][0]), abs=1e-12)
-    assert min(forth[1][0], back[1][0]) < 0
+    forth, (low, high), _ = paired_difference("ece", student, teacher, labels, resamples=resamples)
+    back, (back_low, back_high), _ = paired_difference(
+        "ece", teacher, student, labels, resamples=resamples
+    )
+    assert forth == -back
+    assert (low, high) == pytest.approx((-back_high, -back_low), abs=1e-12)
+    assert min(low, back_low) < 0
+
     none = paired_difference("ece", student, student, labels, resamples=resamples)
     assert none == (0.0, (0.0, 0.0), 300)
 
@@ -214,16 +230,20 @@ def test_a_metric_that_is_not_finite_is_refused_by_name(value, student, labels, 
 
 def test_sizes_that_do_not_fit_are_refused(student, teacher, labels, resamples):
     short = rows(teacher, slice(0, 200))
-    for arguments, message in (
+    refused = (
         ((student, labels[:200]), "labels: found int64"),
         ((student, labels.astype(float)), "expected 300 integers"),
         ((student, labels + 1), "found 1 to 4, expected 0 to 3"),
         ((student, labels - 1), "found -1 to 2"),
         ((short, labels[:200]), "drawn for 300 examples, expected 200"),
         ((student, labels, short), "teacher: found probabilities of shape"),
-    ):
+    )
+    for arguments, message in refused:
         with pytest.raises(DataError, match=message):
             evaluate(*arguments, resamples=resamples)
+
+
+def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match="log_prob_NC: found shape"):
         Predictions(np.zeros(3))
     with pytest.raises(DataError, match=r"expectations\['utility'\]: found shape \(2, 1\)"):
@@ -231,17 +251,21 @@ def test_sizes_that_do_not_fit_are_refused(student, teacher, labels, resamples):
 
 
 def test_predictions_are_kept_in_float64():
-    found = Predictions(np.zeros((3, 2), np.float32), {"expected_entropy": np.zeros(3, np.float32)})
-    assert found.log_prob_NC.dtype == found.expected_entropy_N.dtype == np.float64
-    assert len(found) == 3
+    log_prob = np.zeros((3, 2), np.float32)
+    predictions = Predictions(log_prob, {"expected_entropy": np.zeros(3, np.float32)})
+    assert predictions.log_prob_NC.dtype == predictions.expected_entropy_N.dtype == np.float64
+    assert len(predictions) == 3
 
 
 def test_bootstrap_is_small_and_quick_for_a_whole_test_part():
-    student, teacher = random_predictions(0, 10_000, 10), random_predictions(1, 10_000, 10)
+    student = random_predictions(0, 10_000, 10)
+    teacher = random_predictions(1, 10_000, 10)
     labels = np.random.default_rng(2).integers(10, size=10_000)
     resamples = draw_resamples(10_000, root=0, part="test")
     assert resamples.counts_RN.nbytes == 10_000_000
     assert isinstance(resamples, Resamples) and len(resamples) == 1000 and resamples.n == 10_000
+
+    # It takes about 0.1 s.
     start = time.perf_counter()
     evaluate(student, labels, teacher, resamples=resamples)
-    assert time.perf_counter() - start < 3.0  # takes about 0.1 s
+    assert time.perf_counter() - start < 3.0

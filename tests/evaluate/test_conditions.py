@@ -38,7 +38,8 @@ def brighter(raw: Tensor, *, value: float, **_: Any) -> Tensor:
 @pytest.fixture
 def brightness(monkeypatch: pytest.MonkeyPatch) -> None:
     """A condition with a value, registered for one test."""
-    CONDITIONS["clean"]  # what comes with the package is there
+    # The package's own conditions are registered when one is first asked for.
+    CONDITIONS["clean"]
     monkeypatch.setattr(CONDITIONS, "_items", dict(CONDITIONS.items()))
     add_condition("brighter", "inputs made brighter", takes_value=True)(brighter)
 
@@ -88,11 +89,11 @@ def apply(condition: Condition, raw: Tensor, predictor: Any = None) -> Tensor:
 
 def test_every_input_keeps_its_numbers_and_all_are_rearranged_alike() -> None:
     x = torch.arange(2 * 12.0).view(2, 1, 3, 4)
-    found = permuted(x, generator=rng.generator(0, "permuted"))
-    assert found.shape == x.shape and not torch.equal(found, x)
-    assert torch.equal(found.flatten(1).sort(1).values, x.flatten(1))
-    assert torch.equal(found[1] - found[0], torch.full((1, 3, 4), 12.0))
-    assert torch.equal(found, permuted(x, generator=rng.generator(0, "permuted")))
+    changed = permuted(x, generator=rng.generator(0, "permuted"))
+    assert changed.shape == x.shape and not torch.equal(changed, x)
+    assert torch.equal(changed.flatten(1).sort(1).values, x.flatten(1))
+    assert torch.equal(changed[1] - changed[0], torch.full((1, 3, 4), 12.0))
+    assert torch.equal(changed, permuted(x, generator=rng.generator(0, "permuted")))
 
 
 def test_the_clean_condition_is_the_identity() -> None:
@@ -143,10 +144,8 @@ def test_wrong_names_are_told(
 
 
 def test_a_space_lists_the_clean_condition_and_none_twice() -> None:
-    assert [one.name for one in parse_conditions(["clean", "permuted"], "f")] == [
-        "clean",
-        "permuted",
-    ]
+    conditions = parse_conditions(["clean", "permuted"], "f")
+    assert [condition.name for condition in conditions] == ["clean", "permuted"]
     for names in (["permuted"], ["clean", "clean"]):
         with pytest.raises(ConfigError, match="expected none twice and 'clean' among them"):
             parse_conditions(names, "f")
@@ -179,10 +178,10 @@ def steepest(raw: Tensor, *, predictor: Any, labels: Any, **_: Any) -> Tensor:
     """A step that makes the labels less probable on average: the smallest attack."""
     moved = raw.clone().requires_grad_()
     target = torch.as_tensor(labels)[:, None]
+    score = torch.zeros(())
     with torch.enable_grad():
-        score = sum(
-            w * forward(moved).gather(1, target).sum() for w, forward in predictor.networks()
-        )
+        for weight, forward in predictor.networks():
+            score = score + weight * forward(moved).gather(1, target).sum()
         (gradient,) = torch.autograd.grad(score, moved)
     return raw - 0.05 * gradient.sign()
 
@@ -192,6 +191,7 @@ def test_a_condition_may_ask_a_predictor_for_gradients(kind: str) -> None:
     predictor: Any = StudentPredictor(student()) if kind == "student" else teacher()
     attacked = apply(Condition("steepest", "", steepest), inputs(), predictor)
     assert (attacked - inputs()).abs().max() <= 0.05 + 1e-6
+
     before = METRICS["nll"].value(predictor.predict(inputs()), LABELS)
     after = METRICS["nll"].value(predictor.predict(attacked), LABELS)
     assert after > before + 0.01
@@ -200,9 +200,10 @@ def test_a_condition_may_ask_a_predictor_for_gradients(kind: str) -> None:
 def test_predictors_predict_as_their_networks_do() -> None:
     raw = inputs()
     ((weight, forward),) = StudentPredictor(student()).networks()
-    said = student_predictions(student(), raw).log_prob_NC
+    expected = student_predictions(student(), raw).log_prob_NC
     assert weight == 1.0
-    assert forward(raw).detach().numpy() == pytest.approx(said, abs=1e-6)
+    assert forward(raw).detach().numpy() == pytest.approx(expected, abs=1e-6)
+
     members = torch.stack([forward(raw) for _, forward in teacher().networks()])
     mean = averaged(members, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64))
     assert teacher().predict(raw).log_prob_NC == pytest.approx(mean.log_prob_NC, abs=1e-9)

@@ -75,7 +75,8 @@ def test_public_json_keeps_the_keys_of_earlier_versions():
     }
     assert to_public({Key("nll"): table[Key("nll")]}).keys() == public.keys()
     assert to_public(table) == public | {"why": {"test_nll": "one example"}}
-    # what an earlier version wrote says no reason, and not everywhere a size
+
+    # What an earlier version wrote says no reason, and not everywhere a size.
     assert from_public({"nll": 0.5}) == {Key("nll"): Measured(0.5)}
     assert by_name(from_public(**public))["test_nll"] == Measured(0.7, n=3)
 
@@ -86,29 +87,29 @@ def test_rows_say_everything_of_a_measure_and_why_there_is_no_interval():
         Key("nll"): Measured(0.7, n=1, why="one example"),
     }
     head = {"schema_version": SCHEMA_VERSION, "predictor": "map", "task": "classification"}
-    assert rows(table, predictor="map", task="classification") == [
-        {
-            **head,
-            "metric": "nll",
-            "condition": "permuted",
-            "part": "test",
-            "value": 0.5,
-            "low": 0.4,
-            "high": 0.6,
-            "n": 9,
-        },
-        {
-            **head,
-            "metric": "nll",
-            "condition": "clean",
-            "part": "validation",
-            "value": 0.7,
-            "low": None,
-            "high": None,
-            "n": 1,
-            "why": "one example",
-        },
-    ]
+    with_interval = {
+        **head,
+        "metric": "nll",
+        "condition": "permuted",
+        "part": "test",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "n": 9,
+    }
+    without_interval = {
+        **head,
+        "metric": "nll",
+        "condition": "clean",
+        "part": "validation",
+        "value": 0.7,
+        "low": None,
+        "high": None,
+        "n": 1,
+        "why": "one example",
+    }
+
+    assert rows(table, predictor="map", task="classification") == [with_interval, without_interval]
 
 
 def test_every_row_without_an_interval_says_why():

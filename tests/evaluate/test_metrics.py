@@ -1,3 +1,5 @@
+"""Metrics of classifiers against scikit-learn, closed forms and hand calculations."""
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
@@ -52,8 +54,8 @@ def test_proper_scores_equal_those_of_scikit_learn(student, labels):
         "nll": log_loss(labels, prob, labels=range(5)),
         "brier": brier_score_loss(labels, prob, labels=range(5), scale_by_half=False),
     }
-    found = {name: METRICS[name].value(student, labels) for name in expected}
-    assert found == pytest.approx(expected, rel=1e-12)
+    values = {name: METRICS[name].value(student, labels) for name in expected}
+    assert values == pytest.approx(expected, rel=1e-12)
 
 
 def test_ece_sums_the_gaps_of_its_bins():
@@ -63,16 +65,16 @@ def test_ece_sums_the_gaps_of_its_bins():
     #   bin (11/15, 12/15]: 0.78 right, 0.75 right   1.53 - 2 = -0.47
     # ECE = (0.13 + 0.65 + 0.47) / 5 = 0.25
     top = np.array([0.58, 0.55, 0.65, 0.78, 0.75])
-    found = METRICS["ece"].value(predictions_of(np.c_[top, 1 - top]), np.array([1, 0, 1, 0, 0]))
-    assert found == pytest.approx(0.25, abs=1e-12)
+    ece = METRICS["ece"].value(predictions_of(np.c_[top, 1 - top]), np.array([1, 0, 1, 0, 0]))
+    assert ece == pytest.approx(0.25, abs=1e-12)
 
 
 def test_ece_bins_are_right_closed():
     # 0.6 = 9/15 is right and 0.65 wrong. Right-closed they are apart: (|0.6 - 1| + |0.65 - 0|) / 2
     # = 0.525; left-closed they would share [9/15, 10/15): |1.25 - 1| / 2 = 0.125.
     top = np.array([0.6, 0.65])
-    found = METRICS["ece"].value(predictions_of(np.c_[top, 1 - top]), np.array([0, 1]))
-    assert found == pytest.approx(0.525, abs=1e-12)
+    ece = METRICS["ece"].value(predictions_of(np.c_[top, 1 - top]), np.array([0, 1]))
+    assert ece == pytest.approx(0.525, abs=1e-12)
 
 
 @pytest.mark.parametrize("k", range(8, 16))
@@ -95,6 +97,9 @@ def test_the_reliability_diagram_gives_back_the_ece(student, labels):
     assert all(row["count"] > 0 for row in rows)
     total = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows)
     assert total / 400 == pytest.approx(METRICS["ece"].value(student, labels), rel=1e-12)
+
+
+def test_a_reliability_diagram_has_at_least_one_bin(student, labels):
     assert len(reliability(student, labels, bins=1)) == 1
     with pytest.raises(ConfigError, match="found 0 bins"):
         reliability(student, labels, bins=0)
@@ -110,10 +115,13 @@ def test_nll_above_teacher_is_the_paired_difference(student, teacher, labels):
     assert measured[Key("nll_above_teacher")].interval == pytest.approx(interval)
 
 
-def test_kl_to_teacher_by_hand_and_by_cross_entropy(student, teacher, labels):
+def test_kl_by_hand():
     # KL((1/2, 1/2) || (1/4, 3/4)) = 1/2 log 2 + 1/2 log(2/3) = 1/2 log(4/3)
-    found = kl_divergence(np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]]))
-    assert found == pytest.approx([0.5 * np.log(4 / 3)], rel=1e-12)
+    kl = kl_divergence(np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]]))
+    assert kl == pytest.approx([0.5 * np.log(4 / 3)], rel=1e-12)
+
+
+def test_kl_to_teacher_by_cross_entropy(student, teacher, labels):
     p = np.exp(teacher.log_prob_NC)
     cross_entropy = -(p * student.log_prob_NC).sum(axis=1)
     expected = (cross_entropy - entropy(teacher.log_prob_NC)).mean()
@@ -129,7 +137,8 @@ def test_entropy_in_nats_with_zero_probabilities():
 
 
 def test_zero_probabilities_are_infinite_only_where_they_are_needed():
-    certain, fair = predictions_of([[1.0, 0.0]]), predictions_of([[0.5, 0.5]])
+    certain = predictions_of([[1.0, 0.0]])
+    fair = predictions_of([[0.5, 0.5]])
     labels = np.array([1])
     assert METRICS["nll"].value(certain, labels) == np.inf
     assert METRICS["brier"].value(certain, labels) == 2.0
@@ -149,20 +158,21 @@ def test_entropy_metrics_by_hand():
     student = predictions_of(np.full((3, 2), 0.5), np.array([0.3, 0.6, 0.6]))
     teacher = predictions_of(np.full((3, 2), 0.5), np.array([0.1, 0.7, 0.6]))
     labels = np.zeros(3, int)
-    assert METRICS["entropy_error"].value(student, labels, teacher) == pytest.approx(
-        (0.2 + 0.1) / 3
-    )
-    assert METRICS["entropy_excess"].value(student, labels, teacher) == pytest.approx(1 / 3)
+    error = METRICS["entropy_error"].value(student, labels, teacher)
+    assert error == pytest.approx((0.2 + 0.1) / 3)
+    excess = METRICS["entropy_excess"].value(student, labels, teacher)
+    assert excess == pytest.approx(1 / 3)
 
 
 def test_the_error_of_mutual_information_by_hand():
-    """MI = H[q] - E[H]: the student has .693 - .3 and .325 - .2, the teacher .325 - .1 and .693 -
-    .5.
+    """MI = H[q] - E[H].
+
+    The student has .693 - .3 and .325 - .2, the teacher .325 - .1 and .693 - .5.
     """
     student = predictions_of([[0.5, 0.5], [0.9, 0.1]], np.array([0.3, 0.2]))
     teacher = predictions_of([[0.1, 0.9], [0.5, 0.5]], np.array([0.1, 0.5]))
-    found = METRICS["information_error"].value(student, np.zeros(2, int), teacher)
-    assert found == pytest.approx((0.168064 + 0.068064) / 2, abs=1e-6)
+    error = METRICS["information_error"].value(student, np.zeros(2, int), teacher)
+    assert error == pytest.approx((0.168064 + 0.068064) / 2, abs=1e-6)
 
 
 def test_float32_rounding_is_no_entropy_excess(teacher, labels):
@@ -172,10 +182,10 @@ def test_float32_rounding_is_no_entropy_excess(teacher, labels):
     assert METRICS["entropy_excess"].value(one_sample, labels, one_sample) == 0.0
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(name for name, metric in METRICS.items() if "predictive" in metric.reads),
-)
+READ_PREDICTIVE = sorted(name for name, metric in METRICS.items() if "predictive" in metric.reads)
+
+
+@pytest.mark.parametrize("name", READ_PREDICTIVE)
 def test_a_nan_prediction_makes_every_metric_that_reads_it_nan(name, student, teacher, labels):
     log_prob = student.log_prob_NC.copy()
     log_prob[3] = np.nan

@@ -1,4 +1,4 @@
-"""Metrics of moments, costs, Dirichlets and quantiles against closed forms and hand calculations."""
+"""Metrics of moments, costs, Dirichlets and quantiles against closed forms and by hand."""
 
 import math
 
@@ -47,6 +47,7 @@ def test_costs_are_those_of_the_action_that_the_student_takes():
     target = utility(UtilitySettings(costs=costs))
     student = saying(utility=[[5.0, 4.0], [2.0, 9.0]], targets=(target,))
     assert value("realized_cost", student) == pytest.approx((costs[0][1] + costs[1][0]) / 2)
+
     # The teacher says (.8, .2): it expects costs of 2 and 2.6, and takes action 0 in both.
     teacher = teacher_of((0.8, 0.2), targets=(TARGETS["predictive"], target))
     assert teacher.expectations["utility"] == pytest.approx(np.array([[2.0, 2.6], [2.0, 2.6]]))
@@ -70,12 +71,14 @@ def test_kl_of_dirichlets_in_closed_form():
 
 def test_kl_of_dirichlets_is_that_of_their_samples():
     generator = torch.Generator().manual_seed(0)
-    first = torch.distributions.Dirichlet(torch.tensor([0.7, 2.0], dtype=torch.float64))
-    second = torch.distributions.Dirichlet(torch.tensor([1.5, 1.0], dtype=torch.float64))
+    p = torch.distributions.Dirichlet(torch.tensor([0.7, 2.0], dtype=torch.float64))
+    q = torch.distributions.Dirichlet(torch.tensor([1.5, 1.0], dtype=torch.float64))
+    # Distributions draw from the global generator alone.
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(1000, (), generator=generator)))
-        drawn = first.sample((200_000,))
-    estimate = float((first.log_prob(drawn) - second.log_prob(drawn)).mean())
+        samples = p.sample((200_000,))
+    estimate = float((p.log_prob(samples) - q.log_prob(samples)).mean())
+
     student = saying(dirichlet=[[1.5, 1.0]] * 2)
     teacher = saying(dirichlet=[[0.7, 2.0]] * 2)
     assert value("dirichlet_kl", student, teacher) == pytest.approx(estimate, abs=0.02)
@@ -85,19 +88,20 @@ def test_concentrations_of_nothing_give_a_finite_kl():
     student = saying(dirichlet=[[0.0, 0.0], [1e-30, 5.0]])
     teacher = saying(dirichlet=[[3.0, 1e-30], [0.0, 0.0]])
     assert math.isfinite(value("dirichlet_kl", student, teacher))
+
     floored = saying(dirichlet=[[LEAST_CONCENTRATION] * 2, [LEAST_CONCENTRATION, 5.0]])
     assert value("dirichlet_kl", student, floored) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_dirichlet_says_nothing_of_one_network():
     targets = resolve(["predictive", "second_moment"])
-    one = teacher_of((0.3, 0.7), targets=targets)
+    single = teacher_of((0.3, 0.7), targets=targets)
     several = teacher_of((0.3, 0.7), (0.4, 0.6), targets=targets)
     for name in ("dirichlet_kl", "precision_error"):
         assert METRICS[name].applies(several, several)
-        assert not METRICS[name].applies(one, several)
-        assert not METRICS[name].applies(several, one)
-    assert METRICS["posterior_variance_error"].applies(one, several)
+        assert not METRICS[name].applies(single, several)
+        assert not METRICS[name].applies(several, single)
+    assert METRICS["posterior_variance_error"].applies(single, several)
 
 
 def test_pinball_loss_and_coverage_by_hand():
@@ -105,12 +109,12 @@ def test_pinball_loss_and_coverage_by_hand():
     # the only level, .5: half of the samples lie below either. Their distances are .15, .05, .05,
     # .15, so that the mean pinball loss is .05 a class.
     target = quantile(QuantileSettings(levels=(0.5,)))
-    teacher = teacher_of(
-        *[(p, 1 - p) for p in (0.1, 0.2, 0.3, 0.4)], targets=(TARGETS["predictive"], target)
-    )
+    samples = [(p, 1 - p) for p in (0.1, 0.2, 0.3, 0.4)]
+    teacher = teacher_of(*samples, targets=(TARGETS["predictive"], target))
     student = saying(quantile=[[0.25, 0.75]] * 2, targets=(target,))
     assert value("quantile_loss", student, teacher) == pytest.approx(2 * 0.05)
     assert value("quantile_coverage_error", student, teacher) == pytest.approx(0.0, abs=1e-12)
+
     # At .05 and .55 no sample lies below: the level .5 is missed by .5 in both classes.
     low = saying(quantile=[[0.05, 0.55]] * 2, targets=(target,))
     assert value("quantile_coverage_error", low, teacher) == pytest.approx(0.5)
@@ -123,12 +127,13 @@ def test_the_samples_own_quantiles_have_the_least_loss_and_cover_as_they_say():
     log_prob = torch.from_numpy(np.log(generator.dirichlet(np.ones(3), (6, 40))))
     teacher = averaged(log_prob, torch.tensor([1.0, 2.0, 1.0, 0.5, 0.5, 1.0]), None, targets)
     labels = np.zeros(40, int)
-    own = METRICS["quantile_loss"].value(teacher, labels)
+    least = METRICS["quantile_loss"].value(teacher, labels)
     assert METRICS["quantile_coverage_error"].value(teacher, labels) == pytest.approx(0, abs=1e-9)
+
     for shift in (-0.05, 0.02, 0.1):
         moved = teacher.expectations | {"quantile": teacher.expectations["quantile"] + shift}
         student = Predictions(teacher.log_prob_NC, moved, teacher.targets)
-        assert METRICS["quantile_loss"].value(student, labels, teacher) > own
+        assert METRICS["quantile_loss"].value(student, labels, teacher) > least
 
 
 def test_samples_are_read_in_parts_with_the_same_result(monkeypatch):
@@ -138,6 +143,7 @@ def test_samples_are_read_in_parts_with_the_same_result(monkeypatch):
     teacher = averaged(log_prob, torch.ones(5), None, targets)
     names = ("quantile_loss", "quantile_coverage_error")
     whole = [METRICS[name].value(teacher, np.zeros(30, int)) for name in names]
+
     monkeypatch.setattr("gped_nas.evaluate.posterior._CHUNK", 5 * 3 * 3 * 7)
     parts = [METRICS[name].value(teacher, np.zeros(30, int)) for name in names]
     assert parts == pytest.approx(whole, rel=1e-12)

@@ -1,5 +1,7 @@
 """Metrics of normal predictions: by hand and against torch's distributions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,9 @@ def normal(predictions: NormalPredictions) -> Normal:
 
 
 def test_scores_are_those_of_a_normal_distribution() -> None:
-    student, teacher, labels = NormalPredictions(*draw(0)), NormalPredictions(*draw(1)), draw(2)[0]
+    student = NormalPredictions(*draw(0))
+    teacher = NormalPredictions(*draw(1))
+    labels = draw(2)[0]
     nll = -normal(student).log_prob(torch.from_numpy(labels)).mean().item()
     assert METRICS["nll"].value(student, labels) == pytest.approx(nll)
     kl = kl_divergence(normal(teacher), normal(student)).mean().item()
@@ -46,32 +50,37 @@ def test_errors_by_hand() -> None:
     assert METRICS["variance_error"].value(student, labels, teacher) == pytest.approx(0.175)
 
 
-def test_coverage_by_hand_and_of_calibrated_predictions() -> None:
+def test_coverage_by_hand() -> None:
     # The central 50 % of N(0, 1) ends at 0.67449, so 0.6745 is inside from .6 on; an exact hit is
     # always inside.
     student = NormalPredictions(np.zeros(2), np.ones(2))
     rows = reliability(student, np.array([0.0, 0.6745]))
     assert [row["accuracy"] for row in rows] == [0.5] * 5 + [1.0] * 4
     assert [row["confidence"] for row in rows] == pytest.approx(LEVELS)
+
+
+def test_calibrated_predictions_cover_as_they_say() -> None:
     labels = np.random.default_rng(0).normal(size=40_000)
     right = NormalPredictions(np.zeros(40_000), np.ones(40_000))
     wide = NormalPredictions(np.zeros(40_000), np.full(40_000, 4.0))
-    assert (
-        METRICS["coverage_error"].value(right, labels) < 4 * 0.5 / 200
-    )  # four standard errors of a share
-    assert METRICS["coverage_error"].value(wide, labels) > 0.15
+    coverage_error = METRICS["coverage_error"]
+    four_standard_errors = 4 * 0.5 / 200
+    assert coverage_error.value(right, labels) < four_standard_errors
+    assert coverage_error.value(wide, labels) > 0.15
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    student, labels = NormalPredictions(*draw(0)), draw(2)[0]
+    student = NormalPredictions(*draw(0))
+    labels = draw(2)[0]
     resamples = draw_resamples(40, root=0, part="test", num_resamples=10)
     classes = Predictions(np.log(np.full((40, 2), 0.5)))
-    for arguments, message in (
+    refused: tuple[tuple[Any, str], ...] = (
         ((student, labels.astype(int)), "expected 40 floats"),
         ((student, labels, classes), "expected means of shape"),
         ((classes, labels.astype(int) * 0, student), "expected probabilities of shape"),
         ((student, labels, NormalPredictions(*draw(1, 39))), r"found means of shape \(39,\)"),
-    ):
+    )
+    for arguments, message in refused:
         with pytest.raises(DataError, match=message):
             evaluate(*arguments, resamples=resamples)
     with pytest.raises(DataError, match="expected"):

@@ -10,20 +10,17 @@ from gped_nas.evaluate.teacher import averaged, samples_to_nll
 def samples(num: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(num)
     log_prob = torch.randn((num, 9, 3), generator=generator).log_softmax(-1)
-    return (
-        log_prob,
-        torch.rand(num, generator=generator) + 0.1,
-        torch.randint(3, (9,), generator=generator),
-    )
+    weight = torch.rand(num, generator=generator) + 0.1
+    labels = torch.randint(3, (9,), generator=generator)
+    return log_prob, weight, labels
 
 
 def test_the_average_by_hand() -> None:
-    # two samples, weights 1 and 3: (0.9 + 3 * 0.1) / 4 = 0.3
+    # Two samples, weights 1 and 3: (0.9 + 3 * 0.1) / 4 = 0.3.
     log_prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]]).log()
     mean = averaged(log_prob, torch.tensor([1.0, 3.0]))
-    assert torch.allclose(
-        torch.from_numpy(mean.log_prob_NC).exp(), torch.tensor([[0.3, 0.7]]).double()
-    )
+    prob = torch.from_numpy(mean.log_prob_NC).exp()
+    assert torch.allclose(prob, torch.tensor([[0.3, 0.7]]).double())
     assert mean.expected_entropy_N is not None
     assert abs(mean.expected_entropy_N[0] - 0.3250830) < 1e-6
 
@@ -33,12 +30,13 @@ def test_each_point_of_the_curve_is_the_nll_of_the_average_so_far() -> None:
         log_prob, weight, labels = samples(num)
         curve = samples_to_nll(log_prob, weight, labels)
         assert curve[0][0] == 1 and curve[-1][0] == num
-        assert [size for size, _ in curve] == sorted({size for size, _ in curve})
-        for size, nll in curve:
-            mean = torch.from_numpy(
-                averaged(log_prob[: int(size)], weight[: int(size)]).log_prob_NC
-            )
-            assert abs(nll + float(mean.gather(1, labels[:, None]).mean())) < 1e-12
+        sizes = [int(size) for size, _ in curve]
+        assert sizes == sorted(set(sizes))
+
+        for size, (_, nll) in zip(sizes, curve, strict=True):
+            mean = averaged(log_prob[:size], weight[:size])
+            scores = torch.from_numpy(mean.log_prob_NC).gather(1, labels[:, None])
+            assert abs(nll + float(scores.mean())) < 1e-12
 
 
 @pytest.mark.parametrize("unit", [None, Normalization(mean=1.0, std=2.0)])

@@ -8,19 +8,23 @@ from gped_nas.evaluate.uncertainty import auroc
 
 
 def test_it_is_the_share_of_pairs_in_order_with_ties_counting_half() -> None:
-    # pairs (in, out): 1<2, 1<3, 2=2, 2<3, 3>2, 3=3: (3 + 1/2 + 1/2) / 6
+    # Pairs (in, out): 1<2, 1<3, 2=2, 2<3, 3>2, 3=3: (3 + 1/2 + 1/2) / 6.
     assert auroc(np.array([1.0, 2, 3]), np.array([2.0, 3])) == pytest.approx(4 / 6)
+
     generator = np.random.default_rng(0)
-    inside, outside = (
-        generator.integers(0, 9, 40).astype(float),
-        generator.integers(2, 12, 30).astype(float),
-    )
-    pairs = [(a < b) + (a == b) / 2 for a in inside for b in outside]
-    assert auroc(inside, outside) == pytest.approx(np.mean(pairs))
-    assert auroc(outside, inside) == pytest.approx(1 - np.mean(pairs))
-    assert auroc(inside * 1e3, outside * 1e3) == auroc(
-        inside, outside
-    )  # large scores do not saturate
+    inside = generator.integers(0, 9, 40).astype(float)
+    outside = generator.integers(2, 12, 30).astype(float)
+    is_below = inside[:, None] < outside
+    is_tied = inside[:, None] == outside
+    share = np.mean(is_below + is_tied / 2)
+    assert auroc(inside, outside) == pytest.approx(share)
+    assert auroc(outside, inside) == pytest.approx(1 - share)
+
+
+def test_large_scores_do_not_saturate() -> None:
+    inside = np.array([1.0, 2, 3])
+    outside = np.array([2.0, 3])
+    assert auroc(inside * 1e3, outside * 1e3) == auroc(inside, outside)
     assert auroc(np.array([0.0]), np.array([np.inf])) == 1
 
 
