@@ -67,21 +67,22 @@ def figures(folder: Path) -> dict[str, Any]:
     trials = json.loads(_call(folder, "trials", "reports/digits_mlp", "--format", "json"))
     front = json.loads(_call(folder, "front", "reports/digits_mlp", "--format", "json"))
 
-    students = (folder / "reports" / "digits_mlp" / "students").glob("*/weights.safetensors")
+    weights = {}
+    students = folder / "reports" / "digits_mlp" / "students"
+    for path in sorted(students.glob("*/weights.safetensors")):
+        weights[path.parent.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+
     return {
         "platform": platform_name(),
         "space": space_digest(),
         "stream": teacher["digest"],
-        "trials": [_trial(record) for record in trials],
+        "trials": [_select(record) for record in trials],
         "front": [{key: record[key] for key in ("trial", "metrics")} for record in front],
-        "weights": {
-            path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(students)
-        },
+        "weights": weights,
     }
 
 
-def _trial(record: dict[str, Any]) -> dict[str, Any]:
+def _select(record: dict[str, Any]) -> dict[str, Any]:
     details = {key: record[key] for key in DETAILS}
     curves = {key: record["extra"][key] for key in CURVES}
     return {
@@ -96,11 +97,12 @@ def _digest(data: Any) -> str:
 
 def _call(folder: Path, *args: str) -> str:
     # One thread: a product cut among threads rounds otherwise on each number of them.
-    changes = {"GPED_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    kept = {k: v for k, v in os.environ.items() if k not in ("GPED_STORAGE", "OPTUNA_STORAGE")}
-    done = subprocess.run(
-        [str(PROGRAM), *args], cwd=folder, env={**kept, **changes}, capture_output=True, text=True
-    )
+    env = {**os.environ, "GPED_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    for name in ("GPED_STORAGE", "OPTUNA_STORAGE"):
+        env.pop(name, None)
+
+    command = [str(PROGRAM), *args]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

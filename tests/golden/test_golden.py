@@ -1,5 +1,7 @@
-"""``digits_mlp`` gives the figures that are kept: the very same on the platform that made them, and
-what does not depend on rounding, or little, on every other.
+"""``digits_mlp`` gives the figures that are kept.
+
+They are the very same on the platform that made them. On every other, what does not depend on
+rounding is the same, and what depends on it is close.
 
 ``make golden`` makes this platform's file anew. A commit that changes it says why.
 """
@@ -30,11 +32,11 @@ TOLERANCES = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return figures(tmp_path_factory.mktemp("golden"))
 
 
-def kept() -> dict[str, Any]:
+def read_golden() -> dict[str, Any]:
     """This platform's figures, or those of another one where it has none."""
     path = golden_file() if golden_file().exists() else golden_files()[0]
     data: dict[str, Any] = json.loads(path.read_text())
@@ -49,21 +51,21 @@ def test_no_golden_file_is_missing_or_stale() -> None:
         assert data["space"] == space_digest(), f"{path.name}: of other settings; `make golden`"
 
 
-def test_digits_mlp_is_the_same(found: dict[str, Any]) -> None:
-    expected = kept()
+def test_digits_mlp_is_the_same(computed: dict[str, Any]) -> None:
+    expected = read_golden()
     if expected["platform"] == platform_name():
         for key in expected:
-            assert found[key] == expected[key], key
+            assert computed[key] == expected[key], key
     else:
-        assert_close(found, expected)
+        assert_close(computed, expected)
 
 
-def assert_close(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def assert_close(computed: dict[str, Any], expected: dict[str, Any]) -> None:
     """Whether figures of another platform are the same up to what rounding does."""
-    assert len(found["trials"]) == len(expected["trials"])
-    assert found["space"] == expected["space"]
+    assert len(computed["trials"]) == len(expected["trials"])
+    assert computed["space"] == expected["space"]
 
-    for new, old in zip(found["trials"][:NUM_FIRST], expected["trials"], strict=False):
+    for new, old in zip(computed["trials"][:NUM_FIRST], expected["trials"], strict=False):
         assert new["genotype"].keys() == old["genotype"].keys()
         for name, value in old["genotype"].items():
             is_float = isinstance(value, float)
@@ -71,16 +73,20 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any]) -> None:
         for name, tolerance in TOLERANCES.items():
             assert new["metrics"][name] == pytest.approx(old["metrics"][name], **tolerance), name
 
-    best = [min(t["metrics"]["test_nll"] for t in data["front"]) for data in (found, expected)]
-    assert best[0] == pytest.approx(best[1], abs=0.02)
+    assert best_nll(computed) == pytest.approx(best_nll(expected), abs=0.02)
+
+
+def best_nll(data: dict[str, Any]) -> float:
+    """The smallest test NLL of the front."""
+    return min(trial["metrics"]["test_nll"] for trial in data["front"])
 
 
 def test_another_platform_is_compared_within_tolerance() -> None:
-    other = kept()
+    other = read_golden()
     for trial in other["trials"]:
         trial["metrics"]["nll"] *= 1.05
-    assert_close(other, kept())
+    assert_close(other, read_golden())
 
     other["trials"][0]["metrics"]["nll"] *= 2
     with pytest.raises(AssertionError, match="nll"):
-        assert_close(other, kept())
+        assert_close(other, read_golden())

@@ -134,14 +134,16 @@ def everything_said(call: Call) -> dict[str, Any]:
     status = json.loads(call("status", STUDY, "--format", "json"))
     info = json.loads(call("teacher", "info", "space.yaml", "--format", "json"))
 
+    predictions = {}
+    for student in (f"{STUDY}/students/{chosen}", "exports/safetensors"):
+        text = call("predict", student, "inputs.npy", "--format", "json")
+        predictions[student] = json.loads(text)
+
     return {
         "front": front,
         "trials": json.loads(call("trials", STUDY, "--format", "json")),
         "show": json.loads(call("show", STUDY, chosen, "--format", "json")),
         "status": {k: v for k, v in status.items() if k != "student seconds"},
         "teacher info": {k: v for k, v in info.items() if k not in ("folder", "bytes on disk")},
-        "predict": {
-            name: json.loads(call("predict", name, "inputs.npy", "--format", "json"))
-            for name in (f"{STUDY}/students/{chosen}", "exports/safetensors")
-        },
+        "predict": predictions,
     }

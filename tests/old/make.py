@@ -82,7 +82,8 @@ def make(name: str, home: Path) -> None:
         np.save(home / "inputs.npy", np.random.default_rng(0).normal(size=(5, 2)).astype("f4"))
 
     call(home, "run", "space.yaml")
-    if name == "digits":  # one that failed, and another that a kill has just left behind
+    if name == "digits":
+        # One trial that failed, and another that a kill has just left behind.
         leave_a_trial_running(home)
         call(home, "run", "space.yaml")
         leave_a_trial_running(home)
@@ -90,13 +91,13 @@ def make(name: str, home: Path) -> None:
     for target in old.formats:
         call(home, "export", STUDY, chosen, "--to", target, "--into", f"exports/{target}")
 
-    said = {"before": everything_said(lambda *args: call(home, *args))}
+    texts = {"before": everything_said(lambda *args: call(home, *args))}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "home"
         shutil.copytree(home, copy)
         call(copy, "run", "space.yaml", "--n-trials", old.more)
-        said["after"] = everything_said(lambda *args: call(copy, *args))
-    (home / "said.json").write_text(json.dumps(said, sort_keys=True))
+        texts["after"] = everything_said(lambda *args: call(copy, *args))
+    (home / "said.json").write_text(json.dumps(texts, sort_keys=True))
 
     with tarfile.open(HERE / f"{name}.tar.xz", "w:xz", preset=9) as archive:
         for path in sorted(home.rglob("*")):
