@@ -24,6 +24,7 @@ HOME = "a folder"
 def make_space(
     genotype=None, objectives=("nll", "params"), constraints=None, seed=0, **search_settings
 ):
+    students = genotype or {"depth": 1, "width": {"int": [1, 6]}}
     data = {
         "name": "fake",
         "dataset": {"name": "digits"},
@@ -32,9 +33,7 @@ def make_space(
             "genotype": {"depth": 1, "width": 4},
             "method": {"name": "sgld", "num_samples": 2, "step_size": {"initial": 1e-4}},
         },
-        "students": [
-            {"family": "mlp", "genotype": genotype or {"depth": 1, "width": {"int": [1, 6]}}}
-        ],
+        "students": [{"family": "mlp", "genotype": students}],
         "objectives": list(objectives),
         "constraints": constraints or {},
         "search": {"sampler": "random", "n_trials": 10, "students_at_once": 4, **search_settings},
@@ -48,16 +47,17 @@ def number(genotype, what):
     return rng.seed(0, what, canonical_json(genotype.to_json())) / 2**63
 
 
-def make_record(one, **changes):
+def make_record(claim, **changes):
     """A complete record; ``metrics`` replaces the values that it would have."""
-    costs = asdict(genotype_cost(one.genotype, SHAPE, CLASSES + 1))
-    metrics = {"nll": number(one.genotype, "nll"), "accuracy": number(one.genotype, "accuracy")}
+    costs = asdict(genotype_cost(claim.genotype, SHAPE, CLASSES + 1))
+    metrics = {"nll": number(claim.genotype, "nll"), "accuracy": number(claim.genotype, "accuracy")}
     metrics = changes.pop("metrics", metrics)
+    measures = from_public(metrics, {"nll": (0.0, 1.0)}, dict.fromkeys(metrics, 5))
     record = TrialRecord(
-        one.number,
+        claim.number,
         "complete",
-        one.genotype.to_json(),
-        measures=from_public(metrics, {"nll": (0.0, 1.0)}, dict.fromkeys(metrics, 5)),
+        claim.genotype.to_json(),
+        measures=measures,
         costs=costs,
     )
     return record.replace(**changes)
@@ -66,21 +66,22 @@ def make_record(one, **changes):
 class Fake:
     """Stands for training: counts what it is asked for, and does ``change`` to each record."""
 
-    def __init__(self, change=lambda one: {}):
+    def __init__(self, change=lambda claim: {}):
         self.change = change
         self.trained = []
 
     def __call__(self, asked):
-        self.trained += [one.genotype for one in asked]
-        return [make_record(one, **self.change(one)) for one in asked]
+        self.trained += [claim.genotype for claim in asked]
+        return [make_record(claim, **self.change(claim)) for claim in asked]
 
 
 _memory = {}
 
 
 def storage_of(path):
-    """What Optuna opens: a SQLite file or, for ``*.memory``, a faster stand-in that a later opening
-    finds again.
+    """What Optuna opens: a SQLite file or, for ``*.memory``, a faster stand-in.
+
+    A later opening finds the stand-in again.
     """
     if path.suffix == ".memory":
         return _memory.setdefault(path, optuna.storages.InMemoryStorage())

@@ -9,10 +9,8 @@ from gped_nas.search.objectives import Objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
 
-LOSS, COST = (
-    Objective("nll", "minimize", "metric", "NLL"),
-    Objective("macs", "minimize", "cost", "MACs"),
-)
+LOSS = Objective("nll", "minimize", "metric", "NLL")
+COST = Objective("macs", "minimize", "cost", "MACs")
 SHARE = Objective("accuracy", "maximize", "metric", "accuracy")
 
 
@@ -24,12 +22,14 @@ def study(
     worst=(2.0, 100.0),
     best=(0.0, 1.0),
 ):
-    first, second = (objective.name for objective in objectives)
-    records = tuple(
-        TrialRecord(i, "complete", {}, measures=from_public({first: a}), costs={second: int(b)})
-        for i, (a, b) in enumerate(points)
-    )
-    names = (first, second)
+    """A study of a metric and a cost: its points, then a trial that failed."""
+    names = metric, cost = [objective.name for objective in objectives]
+    records = []
+    for trial, (quality, price) in enumerate(points):
+        measures = from_public({metric: quality})
+        record = TrialRecord(trial, "complete", {}, measures=measures, costs={cost: int(price)})
+        records.append(record)
+
     return StudySnapshot(
         name=name,
         config={},
@@ -52,15 +52,18 @@ def study(
 
 
 def test_hypervolumes_by_hand_in_the_box_that_holds_both() -> None:
-    """Box: NLL 0 to 4, MACs 1 to 100 (log10: 0 to 2). (1, 10) covers (1 - 1/4) (1 - 1/2) = .375;
-    (2, 10) covers .25.
+    """Box: NLL 0 to 4, MACs 1 to 100 (log10: 0 to 2).
+
+    (1, 10) covers (1 - 1/4) (1 - 1/2) = .375; (2, 10) covers .25.
     """
-    found = compare_fronts(
-        [study("a", [(1.0, 10)]), study("b", [(2.0, 10)], worst=(4.0, 50.0), best=(0.5, 2.0))]
-    )
-    assert found.worst == {"nll": 4.0, "macs": 100.0} and found.best == {"nll": 0.0, "macs": 1.0}
-    assert found.hypervolumes == pytest.approx((0.375, 0.25))
-    (difference,) = found.differences
+    better = study("a", [(1.0, 10)])
+    worse = study("b", [(2.0, 10)], worst=(4.0, 50.0), best=(0.5, 2.0))
+    comparison = compare_fronts([better, worse])
+
+    assert comparison.worst == {"nll": 4.0, "macs": 100.0}
+    assert comparison.best == {"nll": 0.0, "macs": 1.0}
+    assert comparison.hypervolumes == pytest.approx((0.375, 0.25))
+    (difference,) = comparison.differences
     assert (difference.first, difference.second) == (0, 1)
     assert difference.difference == pytest.approx(0.125)
 
@@ -68,9 +71,9 @@ def test_hypervolumes_by_hand_in_the_box_that_holds_both() -> None:
 def test_a_maximized_objective_keeps_its_ends() -> None:
     """Box: accuracy 1 to 0; (.8, 10) covers .8 * .5 = .4."""
     ends = {"objectives": (SHARE, COST), "worst": (0.0, 100.0), "best": (1.0, 1.0)}
-    found = compare_fronts([study("a", [(0.8, 10)], **ends), study("b", [], **ends)])
-    assert found.best["accuracy"] == 1.0 and found.worst["accuracy"] == 0.0
-    assert found.hypervolumes == pytest.approx((0.4, 0.0))
+    comparison = compare_fronts([study("a", [(0.8, 10)], **ends), study("b", [], **ends)])
+    assert comparison.best["accuracy"] == 1.0 and comparison.worst["accuracy"] == 0.0
+    assert comparison.hypervolumes == pytest.approx((0.4, 0.0))
 
 
 def test_every_pair_is_compared_and_none_with_itself() -> None:
@@ -79,19 +82,23 @@ def test_every_pair_is_compared_and_none_with_itself() -> None:
     assert pairs == [(0, 1), (0, 2), (1, 2)]
 
 
-def test_what_cannot_be_compared_is_said() -> None:
+def test_studies_of_other_objectives_cannot_be_compared() -> None:
     other = study("b", [], objectives=(SHARE, COST), worst=(0.0, 100.0), best=(1.0, 1.0))
-    with pytest.raises(
-        ConfigError,
-        match=r"study 'b': its objectives are accuracy \(maximize\), macs .* those of 'a'",
-    ):
+    message = r"study 'b': its objectives are accuracy \(maximize\), macs .* those of 'a'"
+    with pytest.raises(ConfigError, match=message):
         compare_fronts([study("a", []), other])
+
+
+def test_two_to_six_different_studies_are_compared() -> None:
     with pytest.raises(ConfigError, match="given twice among a, a"):
         compare_fronts([study("a", []), study("a", [])])
     with pytest.raises(ConfigError, match="found 1 studies"):
         compare_fronts([study("a", [])])
     with pytest.raises(ConfigError, match=f"found 7 studies, expected 2 to {MAX_STUDIES}"):
         compare_fronts([study(name, []) for name in "abcdefg"])
+
+
+def test_a_study_that_has_not_begun_cannot_be_compared() -> None:
     begun = StudySnapshot(**{**vars(study("b", [])), "best_point": {}})
     with pytest.raises(ConfigError, match="study 'b': it has not begun"):
         compare_fronts([study("a", []), begun])

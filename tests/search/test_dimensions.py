@@ -1,3 +1,5 @@
+"""Dimensions: costs bounded at the corners, genotypes listed once, bad ranges refused by key."""
+
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -19,22 +21,29 @@ def enumerate_genotypes(space):
     return [space.draw(Fixed(params)) for params in space.enumerate(set())]
 
 
+def choices(low, high, max_size):
+    """Choices of up to ``max_size`` whole numbers."""
+    numbers = st.lists(st.integers(low, high), min_size=1, max_size=max_size, unique=True)
+    return numbers.map(lambda entries: {"choices": entries})
+
+
+def int_range(low, length, step):
+    return {"int": [low, low + length], "step": step}
+
+
 WIDTHS = st.one_of(
     st.integers(1, 40),
-    st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True).map(lambda c: {"choices": c}),
-    st.tuples(st.integers(1, 6), st.integers(0, 4), st.integers(1, 3)).map(
-        lambda r: {"int": [r[0], r[0] + r[1]], "step": r[2]}
-    ),
+    choices(1, 40, max_size=3),
+    st.builds(int_range, st.integers(1, 6), st.integers(0, 4), st.integers(1, 3)),
+)
+DEPTHS = st.one_of(
+    st.integers(0, 3),
+    choices(0, 3, max_size=4),
+    st.integers(0, 3).map(lambda low: {"int": [low, 3]}),
 )
 SPACES = st.fixed_dictionaries(
     {
-        "depth": st.one_of(
-            st.integers(0, 3),
-            st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True).map(
-                lambda c: {"choices": c}
-            ),
-            st.integers(0, 3).map(lambda low: {"int": [low, 3]}),
-        ),
+        "depth": DEPTHS,
         "width": st.one_of(WIDTHS, st.lists(WIDTHS, min_size=3, max_size=3)),
         "group_penalty": st.sampled_from(
             [0.0, 0.1, {"choices": [0.0, 0.1]}, {"choices": [0.2, 0.1]}]
@@ -44,18 +53,23 @@ SPACES = st.fixed_dictionaries(
 )
 
 
+def assert_corners_bound(space, genotypes, shape):
+    """Whether costs of the genotypes lie between those of the space's corners."""
+    corners = list(space.corners())
+    for cost in (genotype_cost, smallest_cost):
+        costs_of_corners = [cost(corner, shape, 4) for corner in corners]
+        for genotype in genotypes:
+            costs = cost(genotype, shape, 4)
+            for name in COSTS:
+                ends = [getattr(corner, name) for corner in costs_of_corners]
+                assert min(ends) <= getattr(costs, name) <= max(ends), (name, genotype)
+
+
 @given(SPACES)
 @settings(max_examples=40, deadline=None)
 def test_corners_bound_the_costs_of_every_genotype(ranges):
     space = parse(ranges)
-    corners = list(space.corners())
-    for cost in (genotype_cost, smallest_cost):
-        bounds = [cost(g, (9,), 4) for g in corners]
-        for genotype in enumerate_genotypes(space)[:100]:
-            found = cost(genotype, (9,), 4)
-            for name in COSTS:
-                values = [getattr(b, name) for b in bounds]
-                assert min(values) <= getattr(found, name) <= max(values), (name, genotype)
+    assert_corners_bound(space, enumerate_genotypes(space)[:100], (9,))
 
 
 @given(SPACES)
@@ -84,8 +98,9 @@ def test_enumeration_by_hand():
 
 
 def test_a_depth_between_the_ends_can_cost_least_and_most():
-    """On 64 inputs and 10 outputs, widths 64, 1, 64: 4736, 4170 and 4832 weights at depths 1, 2 and
-    3.
+    """On 64 inputs and 10 outputs, widths 64, 1, 64.
+
+    There are 4736, 4170 and 4832 weights at depths 1, 2 and 3.
     """
     space = parse({"depth": {"int": [1, 3]}, "width": [64, 1, 64]})
     macs = [genotype_cost(g, (64,), 10).macs for g in space.corners()]
@@ -97,21 +112,23 @@ def test_names_of_layers_and_families_are_apart():
         {"depth": {"int": [1, 2]}, "width": [{"int": [1, 9]}, {"int": [1, 9]}]}, prefix="1-mlp."
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    trials = [study.ask() for _ in range(20)]
-    drawn = [space.draw(trial) for trial in trials]
-    for trial, genotype in zip(trials, drawn, strict=True):
-        expected = {"1-mlp.depth", "1-mlp.width_0", "1-mlp.width_1"}
-        assert set(trial.params) == (
-            expected if genotype["depth"] == 2 else expected - {"1-mlp.width_1"}
-        )
-    assert {g["depth"] for g in drawn} == {1, 2}
+
+    depths = set()
+    for _ in range(20):
+        trial = study.ask()
+        depth = space.draw(trial)["depth"]
+        depths.add(depth)
+        layers = ["1-mlp.width_0", "1-mlp.width_1"][:depth]
+        assert set(trial.params) == {"1-mlp.depth", *layers}
+    assert depths == {1, 2}
 
 
 def test_a_step_that_misses_the_high_end_stops_before_it():
     space = parse({"depth": 1, "width": {"int": [8, 20], "step": 5}})
     assert [g["width"] for g in enumerate_genotypes(space)] == [(8,), (13,), (18,)]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    assert {space.draw(study.ask())["width"][0] for _ in range(30)} == {8, 13, 18}  # and no warning
+    # Optuna does not warn of the step.
+    assert {space.draw(study.ask())["width"][0] for _ in range(30)} == {8, 13, 18}
 
 
 def test_log_and_single_valued_ranges():
@@ -123,10 +140,10 @@ def test_log_and_single_valued_ranges():
         }
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn = [space.draw(study.ask()) for _ in range(30)]
-    assert all(
-        g["depth"] == 1 and 1 <= g["width"][0] <= 64 and g["group_penalty"] == 0.1 for g in drawn
-    )
+    for _ in range(30):
+        genotype = space.draw(study.ask())
+        assert (genotype["depth"], genotype["group_penalty"]) == (1, 0.1)
+        assert 1 <= genotype["width"][0] <= 64
     assert not space.is_finite
 
 
@@ -237,10 +254,7 @@ def test_missing_values_and_unknown_families_are_refused():
         parse(GOOD, family="mpl")
 
 
-CNN_VALUES = st.one_of(
-    st.integers(1, 3),
-    st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True).map(lambda c: {"choices": c}),
-)
+CNN_VALUES = st.one_of(st.integers(1, 3), choices(1, 3, max_size=3))
 CNNS = st.fixed_dictionaries(
     {
         "depth": st.one_of(st.integers(1, 2), st.just({"int": [1, 2]})),
@@ -271,13 +285,8 @@ def test_corners_bound_the_costs_of_networks_that_read_images(family, spaces, sh
     def bound(ranges, random):
         space = parse(ranges, family)
         everything = enumerate_genotypes(space)
-        for cost in (genotype_cost, smallest_cost):
-            bounds = [cost(g, shape, 4) for g in space.corners()]
-            for genotype in random.sample(everything, min(20, len(everything))):
-                found = cost(genotype, shape, 4)
-                for name in COSTS:
-                    values = [getattr(b, name) for b in bounds]
-                    assert min(values) <= getattr(found, name) <= max(values), (name, genotype)
+        sample = random.sample(everything, min(20, len(everything)))
+        assert_corners_bound(space, sample, shape)
 
     bound()
 
@@ -291,33 +300,34 @@ def test_every_list_is_as_long_as_the_value_that_counts_it():
         "head_depth": {"int": [0, 1]},
         "head_width": [{"choices": [5, 6]}],
     }
-    # blocks: 2 of depth 1, 2 x 2 x 2 of depth 2; dense layers: none, or one of two widths
+    # Blocks: 2 of depth 1, 2 x 2 x 2 of depth 2; dense layers: none, or one of two widths.
     everything = enumerate_genotypes(parse(ranges, "cnn"))
     assert len(everything) == len(set(everything)) == (2 + 8) * 3
+
     stages = parse({"stages": {"int": [1, 2]}, "depth": [1, {"int": [1, 3]}], "width": 4}, "resnet")
     assert [g["depth"] for g in enumerate_genotypes(stages)] == [(1,), (1, 1), (1, 2), (1, 3)]
-    listed = parse(
-        {"depth": 1, "width": [{"choices": [2, 3]}, 4]}, "resnet"
-    )  # the list alone says how many stages
-    assert [(g["stages"], g["width"]) for g in enumerate_genotypes(listed)] == [
-        (2, (2, 4)),
-        (2, (3, 4)),
-    ]
+
+    # The list alone says how many stages there are.
+    listed = parse({"depth": 1, "width": [{"choices": [2, 3]}, 4]}, "resnet")
+    stages_and_widths = [(g["stages"], g["width"]) for g in enumerate_genotypes(listed)]
+    assert stages_and_widths == [(2, (2, 4)), (2, (3, 4))]
 
 
-def test_a_value_that_counts_layers_is_one_range():
-    for family, ranges, key in (
-        (
-            "cnn",
-            {"depth": 1, "width": 4, "kernel": 3, "head_depth": [1], "head_width": 4},
-            "head_depth",
-        ),
-        ("resnet", {"stages": [1, 2], "depth": 1, "width": 4}, "stages"),
-    ):
-        with pytest.raises(
-            ConfigError, match=rf"genotype\.{key}: found \[.*expected one range, not one a layer"
-        ):
-            parse(ranges, family)
+CNN = {"depth": 1, "width": 4, "kernel": 3, "head_depth": 1, "head_width": 4}
+RESNET = {"stages": 2, "depth": 1, "width": 4}
+
+
+@pytest.mark.parametrize(
+    ("family", "ranges", "key"),
+    [
+        ("cnn", {**CNN, "head_depth": [1]}, "head_depth"),
+        ("resnet", {**RESNET, "stages": [1, 2]}, "stages"),
+    ],
+)
+def test_a_value_that_counts_layers_is_one_range(family, ranges, key):
+    message = rf"genotype\.{key}: found \[.*expected one range, not one a layer"
+    with pytest.raises(ConfigError, match=message):
+        parse(ranges, family)
 
 
 def test_too_many_combinations_to_look_at_are_refused():

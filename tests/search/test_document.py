@@ -79,12 +79,12 @@ def test_a_test_evaluation_is_an_attribute_of_its_own(tmp_path: Path) -> None:
 
 
 def test_tests_written_by_two_processes_are_both_kept(tmp_path: Path) -> None:
-    first = open_store(make_space(), tmp_path / "study.db")
-    second = open_store(make_space(), tmp_path / "study.db")
-    assert first.tests() == second.tests() == {}
-    first.write_test(0, TESTED)
-    second.write_test(1, TESTED)
-    assert set(first.tests()) == set(second.tests()) == {0, 1}
+    ann = open_store(make_space(), tmp_path / "study.db")
+    bob = open_store(make_space(), tmp_path / "study.db")
+    assert ann.tests() == bob.tests() == {}
+    ann.write_test(0, TESTED)
+    bob.write_test(1, TESTED)
+    assert set(ann.tests()) == set(bob.tests()) == {0, 1}
 
 
 # -- studies made before there was a document

@@ -100,18 +100,18 @@ def test_an_expired_claim_is_taken_back(office: Office) -> None:
 
 def test_a_sign_of_life_keeps_a_claim(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, asker = office.ledger("worker"), office.ledger("asker")
-    first, second = worker.claim(office.space, 2, 0)
-    worker.finish(Answer(make_record(first)))
+    finished, held = worker.claim(office.space, 2, 0)
+    worker.finish(Answer(make_record(finished)))
     worker.renew()  # too soon: nothing is written
-    assert row_of(asker, second.number).renewed == 1e9
+    assert row_of(asker, held.number).renewed == 1e9
     for _ in range(4):
         office.clock.now += LEASE_S / 2
         later = time.monotonic() + LEASE_S / 2
         monkeypatch.setattr("gped_nas.search.ledger.time.monotonic", lambda later=later: later)
         worker.renew()
         assert asker.reap() == 0
-    assert row_of(asker, second.number).renewed == office.clock.now
-    assert row_of(asker, second.number).claimed == 1e9
+    assert row_of(asker, held.number).renewed == office.clock.now
+    assert row_of(asker, held.number).claimed == 1e9
 
 
 def test_who_holds_the_lock_of_the_folder_need_not_wait(office: Office) -> None:
@@ -140,8 +140,8 @@ def test_a_claim_with_a_checkpoint_is_claimed_again_and_goes_on(office: Office) 
     assert isinstance(worker.finish(Answer(make_record(claim))), Refusal)
     assert office.attributes() == before
 
-    told = asker.finish(Answer(make_record(again)))
-    assert isinstance(told, TrialRecord) and asker.records()[claim.number] == told
+    stored = asker.finish(Answer(make_record(again)))
+    assert isinstance(stored, TrialRecord) and asker.records()[claim.number] == stored
 
 
 def test_what_waits_cannot_be_ended_by_the_worker_that_lost_it(office: Office) -> None:
@@ -161,12 +161,12 @@ def test_what_waits_cannot_be_ended_by_the_worker_that_lost_it(office: Office) -
 def test_a_trial_is_finished_once(office: Office) -> None:
     worker, asker = office.ledger("worker"), office.ledger("asker")
     claim = claim_one(office, worker)
-    told = worker.finish(Answer(make_record(claim), {"params": -1.0}))
+    stored = worker.finish(Answer(make_record(claim), {"params": -1.0}))
     before = office.attributes()
     better = make_record(claim, seconds=9.0)
     for ledger in (worker, asker):
         assert ledger.finish(Answer(better, {"nll": 1.0})) == Refusal("it is finished already")
-    assert office.attributes() == before and asker.records() == [told]
+    assert office.attributes() == before and asker.records() == [stored]
 
 
 def test_what_another_program_finished_is_refused(office: Office) -> None:

@@ -1,3 +1,5 @@
+"""Objectives: their ends, what targets and conditions they need, and constraints on them."""
+
 import math
 
 import pytest
@@ -18,29 +20,28 @@ from gped_nas.targets.mean import UtilitySettings, utility
 
 
 def test_costs_are_minimized():
+    smallest = dict.fromkeys(COSTS, 3)
+    largest = dict.fromkeys(COSTS, 7)
     for name in COSTS:
-        one = objective(name, "f")
-        assert (one.direction, one.kind) == ("minimize", "cost")
-        smallest, largest = dict.fromkeys(COSTS, 3), dict.fromkeys(COSTS, 7)
-        assert axis_ends(one, LabelFacts(10), smallest, largest) == (3.0, 7.0)
+        goal = objective(name, "f")
+        assert (goal.direction, goal.kind) == ("minimize", "cost")
+        assert axis_ends(goal, LabelFacts(10), smallest, largest) == (3.0, 7.0)
 
 
 def test_unknown_names_get_the_nearest_one():
-    with pytest.raises(
-        RegistryError,
-        match="f.yaml: objectives: unknown metric or cost 'acuracy'; did you mean 'acc",
-    ):
+    message = "f.yaml: objectives: unknown metric or cost 'acuracy'; did you mean 'acc"
+    with pytest.raises(RegistryError, match=message):
         objective("acuracy", "f.yaml: objectives")
 
 
 def test_violations_are_positive_where_a_constraint_is_broken():
-    """Costs and losses are bounded above, shares that are maximized below; the bound itself is
-    allowed.
+    """Costs and losses are bounded above, shares that are maximized below.
+
+    The bound itself is allowed.
     """
-    found = violations(
-        {"macs": 100, "accuracy": 0.7, "nll": 0.5}, {"macs": 90, "accuracy": 0.75, "nll": 0.5}
-    )
-    assert found == pytest.approx({"macs": 10, "accuracy": 0.05, "nll": 0.0})
+    values = {"macs": 100, "accuracy": 0.7, "nll": 0.5}
+    excess = violations(values, {"macs": 90, "accuracy": 0.75, "nll": 0.5})
+    assert excess == pytest.approx({"macs": 10, "accuracy": 0.05, "nll": 0.0})
     assert violations({"macs": 80, "accuracy": 0.8}, {"macs": 90, "accuracy": 0.75})["macs"] < 0
 
 
@@ -114,12 +115,10 @@ def test_a_metric_of_the_test_part_is_no_objective():
 
 
 def test_an_objective_may_be_under_a_condition():
-    one = objective("nll@permuted", "f")
-    assert (one.name, one.direction, one.label) == (
-        "nll@permuted",
-        "minimize",
-        "NLL (nats), permuted",
-    )
+    goal = objective("nll@permuted", "f")
+    assert (goal.name, goal.direction) == ("nll@permuted", "minimize")
+    assert goal.label == "NLL (nats), permuted"
+
     targets = resolve(("predictive",))
     check_available(("nll@permuted",), targets, "f", ("clean", "permuted"))
     with pytest.raises(ConfigError, match="'nll@permuted' is measured under .*'permuted'; add it"):
@@ -129,11 +128,11 @@ def test_an_objective_may_be_under_a_condition():
 def test_metrics_that_need_a_target():
     predictive = resolve(("predictive",))
     check_available(("nll", "macs", "entropy_excess"), predictive, "f")
-    with pytest.raises(
-        ConfigError, match="f: 'entropy_error' needs 'expected_entropy' among the targets"
-    ):
+    message = "f: 'entropy_error' needs 'expected_entropy' among the targets"
+    with pytest.raises(ConfigError, match=message):
         check_available(("nll", "entropy_error"), predictive, "f")
-    # a derived target is there as soon as what it is computed from is
+
+    # A derived target is there as soon as what it is computed from is.
     with pytest.raises(ConfigError, match="'information_error' needs 'expected_entropy' among"):
         check_available(("information_error",), predictive, "f")
     check_available(("information_error",), resolve(("predictive", "expected_entropy")), "f")

@@ -1,3 +1,5 @@
+"""Records: there and back as JSON, and texts that are none refused."""
+
 import json
 
 import pytest
@@ -71,8 +73,8 @@ def test_a_text_that_is_no_record_is_told(text):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("where", ["metrics", "extra", "intervals"])
-def test_a_number_that_is_not_finite_cannot_be_written(value, where):
+@pytest.mark.parametrize("part", ["metrics", "extra", "intervals"])
+def test_a_number_that_is_not_finite_cannot_be_written(value, part):
     record = TrialRecord(0, "complete", {})
     changed = {
         "metrics": record.replace(measures={Key("nll"): Measured(value)}),
@@ -80,7 +82,7 @@ def test_a_number_that_is_not_finite_cannot_be_written(value, where):
         "extra": record.replace(extra={"nll": value}),
     }
     with pytest.raises(ValueError, match="not JSON compliant"):
-        changed[where].dumps()
+        changed[part].dumps()
 
 
 def test_values_are_metrics_or_costs():

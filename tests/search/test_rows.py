@@ -54,13 +54,13 @@ def test_a_new_trial_is_claimed() -> None:
 
 
 def test_reports_make_a_curve_and_renew_the_claim() -> None:
-    first = report(claimed(), ANN, 120.0, budget=10, metrics={"nll": 0.9}, checkpoint="a/1")
-    assert isinstance(first, Row)
-    second = report(first, ANN, 130.0, budget=20, metrics={"nll": 0.8})
-    assert isinstance(second, Row)
-    assert (second.state, second.renewed, second.claimed) == ("claimed", 130.0, 100.0)
-    assert second.budget == 20 and second.checkpoint == "a/1"
-    assert second.curve == (
+    early = report(claimed(), ANN, 120.0, budget=10, metrics={"nll": 0.9}, checkpoint="a/1")
+    assert isinstance(early, Row)
+    late = report(early, ANN, 130.0, budget=20, metrics={"nll": 0.8})
+    assert isinstance(late, Row)
+    assert (late.state, late.renewed, late.claimed) == ("claimed", 130.0, 100.0)
+    assert late.budget == 20 and late.checkpoint == "a/1"
+    assert late.curve == (
         Point(budget=10, metrics={"nll": 0.9}),
         Point(budget=20, metrics={"nll": 0.8}),
     )
@@ -97,8 +97,8 @@ def test_a_claim_lives_for_a_lease_after_its_last_sign_of_life() -> None:
 
 
 def test_what_is_taken_back_waits_where_it_can_go_on_and_is_lost_where_it_cannot() -> None:
-    kept = take_back(claimed(checkpoint="a/1", budget=10))
-    assert (kept.state, kept.owner, kept.budget) == ("waiting", None, 10)
+    resumable = take_back(claimed(checkpoint="a/1", budget=10))
+    assert (resumable.state, resumable.owner, resumable.budget) == ("waiting", None, 10)
     lost = take_back(claimed())
     assert (lost.state, lost.owner, lost.record) == ("finished", None, None)
 

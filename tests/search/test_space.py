@@ -1,3 +1,5 @@
+"""Search spaces: read with defaults, refused by file and key, overridden, and those shipped."""
+
 import copy
 
 import pytest
@@ -34,15 +36,20 @@ def changed(path, value):
     """``GOOD`` with the setting at a dotted path replaced; None removes it."""
     data = copy.deepcopy(GOOD)
     *parents, last = path.split(".")
-    place = data
+
+    holder = data
     for parent in parents:
-        place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        if isinstance(holder, list):
+            holder = holder[int(parent)]
+        else:
+            holder = holder.setdefault(parent, {})
+
     if value is None:
-        place.pop(last)
-    elif isinstance(place, list):
-        place[int(last)] = value
+        holder.pop(last)
+    elif isinstance(holder, list):
+        holder[int(last)] = value
     else:
-        place[last] = value
+        holder[last] = value
     return data
 
 
@@ -59,10 +66,11 @@ def test_a_small_file_is_enough_and_defaults_are_filled_in():
 
 
 def test_the_resolved_space_is_the_same_space():
-    first = parse_space(GOOD, "f.yaml")
-    second = parse_space(load_yaml(dump_yaml(first.resolved), "config.yaml"), "config.yaml")
-    assert second == first
-    assert second.resolved == first.resolved
+    space = parse_space(GOOD, "f.yaml")
+    text = dump_yaml(space.resolved)
+    again = parse_space(load_yaml(text, "config.yaml"), "config.yaml")
+    assert again == space
+    assert again.resolved == space.resolved
 
 
 def test_settings_that_are_given_are_kept():
@@ -70,12 +78,11 @@ def test_settings_that_are_given_are_kept():
     data |= {
         "views": [{"policy": "noise", "std": 0.5}],
         "constraints": {"storage_bytes": 20000, "accuracy": 0.5},
-    }
-    data |= {
         "search": {"sampler": "grid", "n_trials": 3},
         "seed": 7,
         "objectives": ["accuracy", "params"],
     }
+
     space = parse_space(data, "f.yaml")
     assert (space.prior.precision, space.seed, space.search.sampler) == (3.0, 7, "grid")
     assert space.views[0].settings == {"std": 0.5} and space.views[0].seed == 7
@@ -380,10 +387,10 @@ def test_all_errors_of_a_file_are_told_at_once():
 def test_entropy_metrics_need_the_entropy_target(key):
     data = changed("targets", ["predictive"])
     data[key] = ["entropy_error"] if key == "objectives" else {"entropy_error": 0.1}
-    with pytest.raises(
-        ConfigError, match="f.yaml: .*'entropy_error' needs 'expected_entropy' among the targets"
-    ):
+    message = "f.yaml: .*'entropy_error' needs 'expected_entropy' among the targets"
+    with pytest.raises(ConfigError, match=message):
         parse_space(data, "f.yaml")
+
     data["targets"] = ["predictive", "expected_entropy"]
     parse_space(data, "f.yaml")
 
@@ -395,30 +402,28 @@ def test_configured_targets_are_kept_and_written_out():
     assert space.targets[1].settings.levels == (0.25, 0.75) and space.num_outputs(10) == 10 + 10 * 3
     assert space.resolved["targets"] == ["predictive", {"name": "quantile", "levels": [0.25, 0.75]}]
     assert parse_space(space.resolved, "g.yaml") == space
-    costly = parse_space(
-        changed("targets", ["predictive", {"name": "utility", "costs": [[0.0], [1.0]]}]), "f.yaml"
-    )
-    with pytest.raises(
-        ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"
-    ):
+
+
+def test_configured_targets_must_fit_the_classes():
+    utility = {"name": "utility", "costs": [[0.0], [1.0]]}
+    costly = parse_space(changed("targets", ["predictive", utility]), "f.yaml")
+    message = "target 'utility': its settings are for 2 classes, expected 10"
+    with pytest.raises(ConfigError, match=message):
         costly.check_reachable(SHAPE, CLASSES)
 
 
 def test_online_needs_a_method_with_more_samples_to_give():
     data = changed("teacher.method", {"name": "map"}) | {"recipe": {"mode": "online"}}
-    with pytest.raises(
-        ConfigError,
-        match="f.yaml: recipe.mode: found online, but method 'map' has no more posterior",
-    ):
+    message = "f.yaml: recipe.mode: found online, but method 'map' has no more posterior"
+    with pytest.raises(ConfigError, match=message):
         parse_space(data, "f.yaml")
 
 
 def test_a_derived_target_has_no_weight():
     data = changed("targets", ["predictive", "expected_entropy", "mutual_information"])
     data["recipe"] = {"target_weights": {"mutual_information": 1.0}}
-    with pytest.raises(
-        ConfigError, match="f.yaml: recipe.target_weights.mutual_information: not among the targets"
-    ):
+    message = "f.yaml: recipe.target_weights.mutual_information: not among the targets"
+    with pytest.raises(ConfigError, match=message):
         parse_space(data, "f.yaml")
 
 
@@ -427,21 +432,20 @@ def test_a_float_range_cannot_be_listed(sampler):
     data = changed("search.sampler", sampler)
     parse_space(data, "f.yaml")
     data["students"][0]["genotype"]["group_penalty"] = {"float": [1e-4, 1e-2], "log": True}
-    with pytest.raises(
-        ConfigError, match=f"f.yaml: search.sampler: found '{sampler}', which lists every genotype"
-    ):
+    message = f"f.yaml: search.sampler: found '{sampler}', which lists every genotype"
+    with pytest.raises(ConfigError, match=message):
         parse_space(data, "f.yaml")
 
 
 def test_a_constraint_that_no_genotype_can_meet():
     smallest = parse_space(GOOD, "f").smallest_cost(SHAPE, CLASSES)
     largest = parse_space(GOOD, "f").largest_cost(SHAPE, CLASSES)
-    # 64 x 4 + 4 x 11 at depth 1; 64 x 8 + 8 x 8 + 8 x 11 at depth 2
+    # 64 x 4 + 4 x 11 at depth 1; 64 x 8 + 8 x 8 + 8 x 11 at depth 2.
     assert (smallest["macs"], largest["macs"]) == (300, 664)
+
     space = parse_space(changed("constraints", {"macs": 299, "nll": 1.0}), "f")
-    with pytest.raises(
-        ConfigError, match=r"constraints.macs: no genotype .* macs <= 299: .* has macs 300; raise"
-    ):
+    message = r"constraints.macs: no genotype .* macs <= 299: .* has macs 300; raise"
+    with pytest.raises(ConfigError, match=message):
         space.check_reachable(SHAPE, CLASSES)
     parse_space(changed("constraints", {"macs": 300}), "f").check_reachable(SHAPE, CLASSES)
 
@@ -502,8 +506,10 @@ def test_pruning_may_reach_what_no_drawn_network_meets():
     data = changed("constraints", {"macs": 80})
     with pytest.raises(ConfigError, match="no genotype"):
         parse_space(data, "f").check_reachable(SHAPE, CLASSES)
+
+    # With one unit left there are 64 + 11.
     data["students"][0]["genotype"]["group_penalty"] = {"float": [1e-4, 1e-2]}
-    parse_space(data, "f").check_reachable(SHAPE, CLASSES)  # 64 + 11 with one unit left
+    parse_space(data, "f").check_reachable(SHAPE, CLASSES)
 
 
 def test_layers_may_have_widths_of_their_own():
@@ -512,9 +518,9 @@ def test_layers_may_have_widths_of_their_own():
         {"depth": {"int": [0, 2]}, "width": [{"choices": [4, 8]}, {"int": [2, 3]}]},
     )
     space = parse_space(data, "f.yaml")
-    drawn = {space.genotype_of(params) for params in space.enumerate()}
-    widths = {g["width"] for g in drawn}
-    assert widths == {(), (4,), (8,), (4, 2), (4, 3), (8, 2), (8, 3)} and len(drawn) == 7
+    genotypes = {space.genotype_of(params) for params in space.enumerate()}
+    widths = {genotype["width"] for genotype in genotypes}
+    assert widths == {(), (4,), (8,), (4, 2), (4, 3), (8, 2), (8, 3)} and len(genotypes) == 7
 
 
 def test_several_entries_may_draw_from_one_family_and_overlap():
@@ -526,8 +532,10 @@ def test_several_entries_may_draw_from_one_family_and_overlap():
     space = parse_space(data, "f.yaml")
     everything = list(space.enumerate())
     assert everything[0] == {"family": "0-mlp", "0-mlp.width": 4}
+    # Depth 1, width 8 is in both.
     genotypes = [space.genotype_of(params) for params in everything]
-    assert len(genotypes) == len(set(genotypes)) == 3  # depth 1, width 8 is in both
+    assert len(genotypes) == len(set(genotypes)) == 3
+
     data["students"][1]["genotype"]["width"] = {"choices": []}
     with pytest.raises(ConfigError, match=r"f.yaml: students\[1\].genotype.width.choices"):
         parse_space(data, "f.yaml")
@@ -548,7 +556,8 @@ def test_a_file_is_loaded_with_overrides(file):
         file, {"search.n_trials": 4, "students.0.genotype.width": 16, "recipe.steps": 10}
     )
     assert (space.search.n_trials, space.recipe.steps) == (4, 10)
-    assert {g["width"][0] for g in map(space.genotype_of, space.enumerate())} == {16}
+    genotypes = [space.genotype_of(params) for params in space.enumerate()]
+    assert {genotype["width"][0] for genotype in genotypes} == {16}
     assert load_space(file).search.n_trials == 48
 
 
@@ -610,21 +619,26 @@ def test_shipped_spaces_of_images_can_be_built_and_hold_much_cheaper_students(na
     space = load_space(name)
     space.check_buildable(shape)
     teacher = genotype_cost(space.genotype, shape, 10)
-    whole = [genotype_cost(g.replace(group_penalty=0.0), shape, 11) for g in space.corners()]
-    # a quarter of the teacher's FLOPs lies inside, without any pruning
-    assert min(cost.flops for cost in whole) < teacher.flops / 4
-    assert max(cost.flops for cost in whole) > teacher.flops / 2
+    flops = []
+    for genotype in space.corners():
+        unpruned = genotype.replace(group_penalty=0.0)
+        flops.append(genotype_cost(unpruned, shape, 11).flops)
+    # A quarter of the teacher's FLOPs lies inside, without any pruning.
+    assert min(flops) < teacher.flops / 4
+    assert max(flops) > teacher.flops / 2
+
     space.check_reachable(shape, 10)
 
 
 def test_half_floats_are_for_probabilities_only():
-    with pytest.raises(
-        ConfigError, match="stream.prediction_dtype: found 'float16', expected 'float32'.*gaussian"
-    ):
+    message = "stream.prediction_dtype: found 'float16', expected 'float32'.*gaussian"
+    with pytest.raises(ConfigError, match=message):
         load_space("diabetes_mlp", {"stream.prediction_dtype": "float16"})
+
+
+def test_only_views_in_half_floats_have_a_name_of_their_own():
     narrow = load_space("digits_mlp", {"stream.prediction_dtype": "float16"}).views[0]
     wide = load_space("digits_mlp").views[0]
     assert (narrow.dtype, wide.dtype) == ("float16", "float32") and narrow.name != wide.name
-    assert (
-        "dtype" not in wide.key()
-    )  # so that views made before there was a choice keep their names
+    # Views that were made before there was a choice keep their names.
+    assert "dtype" not in wide.key()

@@ -1,6 +1,4 @@
-"""A study stays readable whatever another program told it: a NaN, too many values, a record that is
-none.
-"""
+"""A study stays readable whatever another program told it: NaN, too many values, no record."""
 
 import json
 import math
@@ -44,13 +42,9 @@ def url(tmp_path: Path) -> str:
     for i in range(3):
         trial = study.ask()
         trial.suggest_int("width", 1, 9)
-        record = TrialRecord(
-            i,
-            "complete",
-            {"family": "mlp"},
-            measures={Key("nll"): Measured(1.0 + i)},
-            costs={"macs": 9 - i},
-        )
+        measures = {Key("nll"): Measured(1.0 + i)}
+        costs = {"macs": 9 - i}
+        record = TrialRecord(i, "complete", {"family": "mlp"}, measures=measures, costs=costs)
         trial.set_user_attr(RECORD, record.dumps())
         study.tell(trial, [1.0 + i, 9 - i])
     study.ask().suggest_int("width", 1, 9)
@@ -61,11 +55,13 @@ def url(tmp_path: Path) -> str:
 def test_a_trial_told_past_optuna_has_failed(url: str, tmp_path: Path, values: list[float]) -> None:
     RDBStorage(url).set_trial_state_values(4, TrialState.COMPLETE, values)
     before = tree(tmp_path)
+
     storage = TolerantStorage(url)
     trials = storage.get_all_trials(1)
     assert [t.state.name for t in trials] == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
     assert storage.get_trial(4).state == TrialState.FAIL and trials[3].values is None
     assert [t.values for t in trials[:3]] == [[1, 9], [2, 8], [3, 7]]
+
     records = load(url, "s").records()
     assert [r.state for r in records] == ["complete"] * 3 + ["failed"]
     assert tree(tmp_path) == before
@@ -104,10 +100,8 @@ def test_a_record_that_is_none_of_its_trial_is_a_failed_one(url: str, text: obje
     storage.set_trial_user_attr(4, RECORD, text)
     storage.set_trial_state_values(4, TrialState.COMPLETE, [1.0, 2.0])
     record = load(url, "s").records()[3]
-    assert (record.trial, record.state) == (
-        3,
-        "failed",
-    ) and "changed by something other" in record.reason
+    assert (record.trial, record.state) == (3, "failed")
+    assert "changed by something other" in record.reason
 
 
 def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(
@@ -116,13 +110,14 @@ def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(
     url = f"sqlite:///{tmp_path}/study.db"
     space = make_space()
     store = create_or_load(url, "s", space.objectives, {"seed": "0"})
-    (first, second) = store.claim(space, 2, 0)
+    claims = store.claim(space, 2, 0)
     RDBStorage(url).set_trial_state_values(1, TrialState.COMPLETE, [1.0, 2.0])
-    good = {"measures": {Key("nll"): Measured(0.5)}, "costs": {"params": 9}}
-    told = [
-        store.finish(Answer(TrialRecord(one.number, "complete", {}, **good), {"params": -1.0}))
-        for one in (first, second)
-    ]  # type: ignore[arg-type]
-    assert told[0] == Refusal("finished by something other than gped-search")
-    assert [r.state for r in store.records()] == ["failed", "complete"]
-    assert store.records()[1] == told[1]
+
+    answers = []
+    measures = {Key("nll"): Measured(0.5)}
+    for claim in claims:
+        record = TrialRecord(claim.number, "complete", {}, measures=measures, costs={"params": 9})
+        answers.append(store.finish(Answer(record, {"params": -1.0})))
+    assert answers[0] == Refusal("finished by something other than gped-search")
+    assert [record.state for record in store.records()] == ["failed", "complete"]
+    assert store.records()[1] == answers[1]

@@ -1,3 +1,5 @@
+"""Studies: made, found again and refused; asked and told; what parameters matter."""
+
 import sqlite3
 
 import optuna
@@ -27,13 +29,15 @@ OBJECTIVES = [objective("nll", ""), objective("params", "")]
 
 
 def test_a_study_is_made_once_and_found_again(tmp_path):
-    space, path = make_space(), tmp_path / "study.db"
-    first = open_store(space, path)
-    first.change(notes=("It was changed.",), precision="float32")
+    space = make_space()
+    path = tmp_path / "study.db"
+    store = open_store(space, path)
+    store.change(notes=("It was changed.",), precision="float32")
+
     again = open_store(space, path)
-    assert again.name == "fake" and again.document == first.document
+    assert again.name == "fake" and again.document == store.document
     assert again.document.notes == ("It was changed.",)
-    assert load(sqlite_url(path), "fake").document == first.document
+    assert load(sqlite_url(path), "fake").document == store.document
     assert optuna_study(path).metric_names == ["nll", "params"]
     assert [d.name for d in optuna_study(path).directions] == ["MINIMIZE", "MINIMIZE"]
 
@@ -49,9 +53,8 @@ def test_a_study_is_made_once_and_found_again(tmp_path):
 )
 def test_a_changed_space_is_refused_by_its_parts(tmp_path, identity, parts):
     open_store(make_space(), tmp_path / "study.db")
-    with pytest.raises(
-        StudyError, match=f"study 'fake' was made with other settings: {parts}; restore them"
-    ):
+    message = f"study 'fake' was made with other settings: {parts}; restore them"
+    with pytest.raises(StudyError, match=message):
         open_store(make_space(), tmp_path / "study.db", identity=identity)
 
 
@@ -61,11 +64,11 @@ def test_a_study_of_another_program_is_refused_and_left_alone(tmp_path):
         storage=url, study_name="fake", directions=["minimize", "minimize"]
     )
     foreign.tell(foreign.ask(), [1.0, 2.0])
-    with pytest.raises(
-        StudyError, match="study 'fake' was not made by gped-search; choose another --study-name"
-    ):
+    message = "study 'fake' was not made by gped-search; choose another --study-name"
+    with pytest.raises(StudyError, match=message):
         open_store(make_space(), tmp_path / "study.db")
     assert optuna_study(tmp_path / "study.db").user_attrs == {}
+
     other = optuna.create_study(
         storage=url, study_name="other", directions=["maximize", "minimize"]
     )
@@ -88,6 +91,7 @@ def test_a_study_whose_making_was_cut_short_is_made_whole(tmp_path, monkeypatch,
             patch.setattr(Ledger, "write", die)
         with pytest.raises(SystemExit):
             open_store(make_space(), path)
+
     store = open_store(make_space(), path)
     assert store.document.identity == IDENTITY
     assert run(make_space(), store, n_trials=3) == "done"
@@ -132,11 +136,11 @@ def test_a_database_of_another_program_is_refused_untouched(tmp_path, tables):
     path = tmp_path / "music.db"
     make_database(path, *tables)
     before = path.read_bytes()
-    for opening in (lambda: open_store(make_space(), path), lambda: load(sqlite_url(path), "fake")):
-        with pytest.raises(
-            StudyError, match="music.db: a SQLite file of another program; choose another --storage"
-        ):
-            opening()
+    message = "music.db: a SQLite file of another program; choose another --storage"
+    with pytest.raises(StudyError, match=message):
+        open_store(make_space(), path)
+    with pytest.raises(StudyError, match=message):
+        load(sqlite_url(path), "fake")
     assert path.read_bytes() == before
 
 
@@ -147,9 +151,8 @@ def test_a_table_that_only_sounds_like_a_study_is_refused(tmp_path):
 
 
 def test_a_folder_is_no_storage(tmp_path):
-    with pytest.raises(
-        EnvironmentProblem, match="cannot be opened: unable to open database file; check path"
-    ):
+    message = "cannot be opened: unable to open database file; check path"
+    with pytest.raises(EnvironmentProblem, match=message):
         open_store(make_space(), tmp_path)
     with pytest.raises(EnvironmentProblem, match="cannot be opened"):
         open_store(make_space(), tmp_path / "no" / "study.db")
@@ -179,11 +182,11 @@ def test_any_folder_name_is_a_storage(tmp_path, name):
     ],
 )
 def test_storages_that_cannot_be_are_refused_without_their_password(url, message):
+    error = ConfigError if message.startswith("not a") else EnvironmentProblem
     for opening in (
         lambda: create_or_load(url, "fake", OBJECTIVES, IDENTITY),
         lambda: load(url, "fake"),
     ):
-        error = ConfigError if message.startswith("not a") else EnvironmentProblem
         with pytest.raises(error, match=message) as caught:
             opening()
         assert "hush" not in str(caught.value)
@@ -191,7 +194,8 @@ def test_storages_that_cannot_be_are_refused_without_their_password(url, message
 
 def test_no_message_of_a_reachable_storage_shows_its_password(monkeypatch):
     """An in-memory storage stands for a server, so that every later message is reached too."""
-    url, memory = "postgresql://me:hush@host/db?sslpassword=hush", optuna.storages.InMemoryStorage()
+    url = "postgresql://me:hush@host/db?sslpassword=hush"
+    memory = optuna.storages.InMemoryStorage()
     monkeypatch.setattr("gped_nas.search.database.open_storage", lambda storage: memory)
     optuna.create_study(storage=memory, study_name="foreign")
     create_or_load(url, "fake", OBJECTIVES, IDENTITY)
@@ -216,16 +220,16 @@ def test_draws_depend_on_the_seed_and_the_trials_so_far_only(tmp_path, sampler):
     """Two runs agree, stopped in between or not; another root seed draws otherwise."""
     genotype = {"depth": {"int": [1, 2]}, "width": {"int": [1, 30]}}
 
-    def drawn(name, seed, targets):
+    def draw(name, seed, targets):
         space = make_space(genotype, seed=seed, sampler=sampler, n_trials=24)
         for n_trials in targets:
             store = open_store(space, tmp_path / f"{name}.memory")
             run(space, store, n_trials=n_trials)
         return [r.genotype for r in store.records()]
 
-    whole = drawn("whole", 0, [16])
-    assert drawn("parts", 0, [4, 12, 16]) == whole
-    assert (drawn("other", 1, [16]) == whole) == (sampler == "grid")
+    whole = draw("whole", 0, [16])
+    assert draw("parts", 0, [4, 12, 16]) == whole
+    assert (draw("other", 1, [16]) == whole) == (sampler == "grid")
     assert len({str(g) for g in whole}) > 4
 
 
@@ -233,16 +237,17 @@ def test_the_sampler_is_seeded_anew_by_the_number_of_trials(tmp_path):
     """With one seed for every population, a random sampler would repeat its first draws."""
     space = make_space({"depth": 1, "width": {"int": [1, 30_000]}}, sampler="random")
     store = open_store(space, tmp_path / "study.memory")
-    first = [claim.genotype for claim in store.claim(space, 3, 0)]
-    second = [claim.genotype for claim in store.claim(space, 3, 0)]
-    assert not set(first) & set(second)
+    populations = []
+    for _ in range(2):
+        populations.append({claim.genotype for claim in store.claim(space, 3, 0)})
+    assert not populations[0] & populations[1]
 
 
 def test_asked_trials_are_running_until_they_are_told(tmp_path):
     space = make_space()
     store = open_store(space, tmp_path / "study.memory")
     asked = store.claim(space, 2, 0)
-    assert [one.number for one in asked] == [0, 1]
+    assert [claim.number for claim in asked] == [0, 1]
     assert [r.state for r in store.records()] == ["running", "running"]
     store.finish(Answer(make_record(asked[1])))
     assert [r.state for r in store.records()] == ["running", "complete"]
@@ -261,26 +266,26 @@ def test_draws_to_look_at_a_space_leave_no_trace(tmp_path):
 def test_a_record_is_read_back_as_it_was_told(tmp_path):
     space = make_space(constraints={"params": 1000})
     store = open_store(space, tmp_path / "study.memory")
-    (one,) = store.claim(space, 1, 0)
-    told = store.finish(Answer(make_record(one, extra={"loss": [[0, 1.0]]}), {"params": -5.0}))
-    assert told.created > 0
-    assert open_store(space, tmp_path / "study.memory").records() == [told]
+    (claim,) = store.claim(space, 1, 0)
+    stored = store.finish(Answer(make_record(claim, extra={"loss": [[0, 1.0]]}), {"params": -5.0}))
+    assert stored.created > 0
+    assert open_store(space, tmp_path / "study.memory").records() == [stored]
     (trial,) = optuna_study(tmp_path / "study.memory").trials
     assert trial.state == TrialState.COMPLETE
-    assert trial.values == [told.metrics["nll"], told.costs["params"]]
+    assert trial.values == [stored.metrics["nll"], stored.costs["params"]]
     assert trial.constraints == {"params": -5.0}
-    assert trial.user_attrs["accuracy"] == told.metrics["accuracy"]
-    assert trial.user_attrs["macs"] == told.costs["macs"]
+    assert trial.user_attrs["accuracy"] == stored.metrics["accuracy"]
+    assert trial.user_attrs["macs"] == stored.costs["macs"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_metric_that_is_not_finite_makes_a_failed_record(tmp_path, value):
     space = make_space()
     store = open_store(space, tmp_path / "study.memory")
-    (one,) = store.claim(space, 1, 0)
-    told = store.finish(Answer(make_record(one, metrics={"nll": value}), {"nll": value}))
-    assert (told.state, told.reason) == ("failed", "a metric is not finite")
-    assert told.genotype == one.genotype.to_json() and not told.metrics
+    (claim,) = store.claim(space, 1, 0)
+    stored = store.finish(Answer(make_record(claim, metrics={"nll": value}), {"nll": value}))
+    assert (stored.state, stored.reason) == ("failed", "a metric is not finite")
+    assert stored.genotype == claim.genotype.to_json() and not stored.metrics
     (trial,) = optuna_study(tmp_path / "study.memory").trials
     assert trial.state == TrialState.FAIL and trial.values is None
     assert not optuna_study(tmp_path / "study.memory").best_trials
@@ -298,11 +303,13 @@ def test_importances_find_the_parameter_that_matters(tmp_path):
     space = make_space(genotype, objectives=("accuracy", "params"))
     store = open_store(space, tmp_path / "study.memory")
     assert store.importances(space.objectives) == {}
-    fake = Fake(lambda one: {"metrics": {"accuracy": one.genotype["width"][0] / 50, "nll": 0.5}})
+    fake = Fake(
+        lambda claim: {"metrics": {"accuracy": claim.genotype["width"][0] / 50, "nll": 0.5}}
+    )
     run(space, store, fake, n_trials=40)
-    found = store.importances(space.objectives)
-    assert set(found) == {"accuracy", "params"}
-    for shares in found.values():
+    importances = store.importances(space.objectives)
+    assert set(importances) == {"accuracy", "params"}
+    for shares in importances.values():
         assert shares["width"] > 0.8 and sum(shares.values()) == pytest.approx(1)
 
 
