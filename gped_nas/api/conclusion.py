@@ -1,6 +1,4 @@
-"""What follows once a front is fixed: its students are tested, once each, and compared with the
-references.
-"""
+"""What follows once a front is fixed: its students are tested, once each, and compared."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +23,7 @@ COMPARED: dict[Task, tuple[str, ...]] = {
 
 
 def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
-    """Make the test predictions that are still missing: of new front members, and of references at
-        first.
+    """Test the new members of the front, and make the references where they are missing.
 
     The references are made and compared anew where ``baseline`` is not the one that they were made
     with.
@@ -41,75 +38,100 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
         Interrupted: the session said stop; what was measured is kept.
     """
     tests = ledger.tests()
-    new = [record.trial for record in front if record.trial not in tests]
+    untested = [record.trial for record in front if record.trial not in tests]
+
     baseline = trainer.teacher.space.baseline.model_dump(mode="json")
-    compared = ledger.document.references
-    is_compared = compared is not None and compared.baseline == baseline
-    if not new and is_compared:
+    earlier = ledger.document.references
+    has_references = earlier is not None and earlier.baseline == baseline
+    if has_references and not untested:
         return
-    dataset = trainer.teacher.dataset
-    test = draw_resamples(len(dataset.test), root=trainer.teacher.space.seed, part="test")
-    teacher, single = of_stream(trainer)
-    if not is_compared:
-        contenders = [teacher, single, *trained(trainer, folder / "references")]
+
+    dataset, seed = trainer.teacher.dataset, trainer.teacher.space.seed
+    resamples = draw_resamples(len(dataset.test), root=seed, part="test")
+    teacher, single_sample = of_stream(trainer)
+
+    if not has_references:
+        others = [single_sample, *trained(trainer, folder / "references")]
         paired: list[PairedDifference] = []
-        for contender in contenders[1:]:
-            paired += _compared(contender, teacher, trainer, test)
-        references = [_measured(c, teacher, trainer, test) for c in contenders]
+        for contender in others:
+            paired += _compare(contender, teacher, trainer, resamples)
+        references = []
+        for contender in [teacher, *others]:
+            references.append(_measure(contender, teacher, trainer, resamples))
         ledger.change(references=References.of(references, paired, baseline))
 
-    for trial in new:
+    for trial in untested:
         trainer.session.raise_if_stopped()
-        student = load_student(trainer.folder / str(trial))
-        predictor = StudentPredictor(student)
-        predictions = predictor.predict(dataset.raw("test"))
-        measures = evaluate(
-            predictions,
-            dataset.labels("test"),
-            teacher.predictions.get("test"),
-            resamples=test,
-            part=TEST,
-        )
-        measures |= trainer.conditions.measure(predictor, "test", resamples=test)
-        contender = Contender("student", f"trial {trial}", "", {"test": predictions}, {})
-        paired = _compared(contender, teacher, trainer, test)
-        ledger.write_test(trial, StudentTest.of(measures, paired))
+        test = _test(trial, teacher, trainer, resamples)
+        ledger.write_test(trial, test)
 
 
-def _measured(
-    contender: Contender, teacher: Contender, trainer: Trainer, test: Resamples
+def _test(trial: int, teacher: Contender, trainer: Trainer, resamples: Resamples) -> StudentTest:
+    """The test of a trial's student, and its paired differences to the teacher."""
+    dataset = trainer.teacher.dataset
+    predictor = StudentPredictor(load_student(trainer.folder / str(trial)))
+    predictions = predictor.predict(dataset.raw("test"))
+
+    measures = evaluate(
+        predictions,
+        dataset.labels("test"),
+        teacher.predictions.get("test"),
+        resamples=resamples,
+        part=TEST,
+    )
+    measures |= trainer.conditions.measure(predictor, "test", resamples=resamples)
+
+    student = Contender("student", f"trial {trial}", "", {"test": predictions}, costs={})
+    return StudentTest.of(measures, _compare(student, teacher, trainer, resamples))
+
+
+def _measure(
+    contender: Contender, teacher: Contender, trainer: Trainer, test_resamples: Resamples
 ) -> Reference:
     """A contender's measures on validation and, where the teacher is known there, on test."""
-    resamples: dict[Part, Resamples] = {"validation": trainer.resamples, "test": test}
+    resamples: dict[Part, Resamples] = {"validation": trainer.resamples, "test": test_resamples}
+    is_compared = contender is not teacher
+
     measures: dict[Key, Measured] = {}
-    for part, against in teacher.predictions.items():
-        labels = trainer.teacher.dataset.labels(part)
-        known = None if contender is teacher else against
+    for part, teacher_predictions in teacher.predictions.items():
         measures |= evaluate(
-            contender.predictions[part], labels, known, resamples=resamples[part], part=part
+            contender.predictions[part],
+            trainer.teacher.dataset.labels(part),
+            teacher_predictions if is_compared else None,
+            resamples=resamples[part],
+            part=part,
         )
         if contender.predictor is not None:
             measures |= trainer.conditions.measure(
-                contender.predictor,
-                part,
-                resamples=resamples[part],
-                is_compared=contender is not teacher,
+                contender.predictor, part, resamples=resamples[part], is_compared=is_compared
             )
+
     return Reference(contender.name, contender.label, measures, contender.costs, contender.note)
 
 
-def _compared(
-    first: Contender, teacher: Contender, trainer: Trainer, test: Resamples
+def _compare(
+    contender: Contender, teacher: Contender, trainer: Trainer, resamples: Resamples
 ) -> list[PairedDifference]:
     """Paired test differences to the teacher's average; none where that is not known on test."""
     if "test" not in teacher.predictions:
         return []
-    labels = trainer.teacher.dataset.labels("test")
+
+    dataset = trainer.teacher.dataset
+    labels = dataset.labels("test")
+    mine, theirs = contender.predictions["test"], teacher.predictions["test"]
     rows = []
-    for metric in COMPARED[trainer.teacher.dataset.task]:
-        mine, theirs = first.predictions["test"], teacher.predictions["test"]
-        difference, interval, n = paired_difference(metric, mine, theirs, labels, resamples=test)
-        rows.append(
-            PairedDifference(first.name, teacher.name, metric, "test", difference, interval, n)
+    for metric in COMPARED[dataset.task]:
+        difference, interval, n = paired_difference(
+            metric, mine, theirs, labels, resamples=resamples
         )
+        row = PairedDifference(
+            first=contender.name,
+            second=teacher.name,
+            metric=metric,
+            part="test",
+            difference=difference,
+            interval=interval,
+            n=n,
+        )
+        rows.append(row)
     return rows

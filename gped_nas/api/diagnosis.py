@@ -19,7 +19,7 @@ from gped_nas import rng
 from gped_nas.api.sampling import posterior
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
-from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.base import METRICS, Metric
 from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.teacher import averaged, log_scores, samples_to_nll
 from gped_nas.models.base import num_params
@@ -137,17 +137,13 @@ def diagnose(teacher: Teacher) -> Diagnosis:
     label_normalization = teacher.dataset.label_normalization
     log_score_SN = log_scores(predicted, labels, label_normalization)
 
-    single = {"nll": float(-log_score_SN.mean())}
     average_prediction = averaged(predicted, weight_S, label_normalization)
+    single = {"nll": float(-log_score_SN.mean())}
     average = {"nll": float(-average_prediction.log_score(labels).mean())}
     for name in ("accuracy", "rmse"):
         metric = METRICS[name]
         if metric.applies(average_prediction, None):
-            of_samples = []
-            for sample in predicted:
-                alone = averaged(sample[None], torch.ones(1), label_normalization)
-                of_samples.append(metric.value(alone, labels))
-            single[name] = sum(of_samples) / len(of_samples)
+            single[name] = _mean_over_samples(metric, teacher)
             average[name] = metric.value(average_prediction, labels)
 
     mixing: dict[str, Mixing] = {}
@@ -186,6 +182,16 @@ def diagnose(teacher: Teacher) -> Diagnosis:
         curve=samples_to_nll(predicted, weight_S, labels, label_normalization),
         missing=missing,
     )
+
+
+def _mean_over_samples(metric: Metric, teacher: Teacher) -> float:
+    """A metric of every posterior sample alone, averaged over them."""
+    labels = teacher.dataset.labels("validation")
+    values = []
+    for predicted_NG in teacher.predicted("validation"):
+        alone = averaged(predicted_NG[None], torch.ones(1), teacher.dataset.label_normalization)
+        values.append(metric.value(alone, labels))
+    return sum(values) / len(values)
 
 
 def _find_missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, str]:

@@ -49,9 +49,9 @@ def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
             continue
         trainer.session.raise_if_stopped()
         student = load_student(trainer.folder / str(trial))
-        shown = evidence(student_predictions(student, raw), trainer.validation, labels)
-        examples = _with_pictures(shown.get("examples", []), dataset)
-        write_json(path, {**shown, "examples": examples})
+        content = evidence(student_predictions(student, raw), trainer.validation, labels)
+        examples = _with_pictures(content.get("examples", []), dataset)
+        write_json(path, {**content, "examples": examples})
 
 
 def read(study: Path, trials: Sequence[int]) -> dict[int, Any]:

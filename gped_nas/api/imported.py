@@ -17,7 +17,7 @@ from gped_nas.stream.writer import write_predictions
 
 def import_predictions(
     space: SearchSpace,
-    given: GivenPredictions,
+    ensemble: GivenPredictions,
     dataset: Dataset,
     key: StreamKey,
     session: Session,
@@ -27,7 +27,7 @@ def import_predictions(
 
     Args:
         space: names the import as its method.
-        given: what was imported.
+        ensemble: what was imported.
         dataset: the space's dataset.
         key: the stream's key.
         session: how to run.
@@ -40,25 +40,25 @@ def import_predictions(
     for view in space.views:
         if view.policy != "clean":
             raise ConfigError(
-                f"{space.source}: views: found policy '{view.policy}', but {given.source} holds "
+                f"{space.source}: views: found policy '{view.policy}', but {ensemble.source} holds "
                 "predictions at fixed inputs; expected views: [{policy: clean}]"
             )
 
-    raw = given.inputs
+    raw = ensemble.inputs
     if tuple(raw.shape[1:]) != dataset.input_shape:
-        raw = _put_channels_first(raw, dataset.input_shape, given.source)
+        raw = _put_channels_first(raw, dataset.input_shape, ensemble.source)
     inputs = dataset.normalization(raw).flatten(1).numpy()
 
     # students are compared with it on validation: a part of that is refused before any writing
     validation = dataset.inputs("validation").flatten(1).numpy()
-    rows_at(inputs, validation, f"{given.source}: inputs", "validation")
+    rows_at(inputs, validation, f"{ensemble.source}: inputs", "validation")
 
     return write_predictions(
         session.streams,
         key,
         inputs_MD=inputs,
-        log_prob_SMC=given.log_prob_SMC.numpy(),
-        weight_S=given.weight_S.numpy(),
+        log_prob_SMC=ensemble.log_prob_SMC.numpy(),
+        weight_S=ensemble.weight_S.numpy(),
         provenance=provenance,
     )
 

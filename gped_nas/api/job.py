@@ -93,23 +93,35 @@ def run(
         raise ConfigError(
             f"seed: found {seed}, the space says {space.seed}; give the seed when loading the space"
         )
+
     n_trials = space.search.n_trials if n_trials is None else n_trials
     if n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
+
     name = study_name or space.name
     if "/" in name or name.startswith(".") or not name.strip():
         raise ConfigError(
             f"--study-name: found {name!r}, expected a name that can be a folder: no '/', no "
             "leading dot"
         )
+
     session = session or new_session()
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
-    key = stream_key(space, dataset)
-    folder = make_dir(Path(out) / name)
-    job = _Job(space, dataset, key, folder, name, storage, n_trials, timeout_s, session, told)
-    with lock(folder / "lock", wait=False), storage_refusals(name):
-        remove_temporaries(folder)
+    job = _Job(
+        space=space,
+        dataset=dataset,
+        key=stream_key(space, dataset),
+        folder=make_dir(Path(out) / name),
+        name=name,
+        storage=storage,
+        n_trials=n_trials,
+        timeout_s=timeout_s,
+        session=session,
+        told=told,
+    )
+    with lock(job.folder / "lock", wait=False), storage_refusals(name):
+        remove_temporaries(job.folder)
         return job.run()
 
 
@@ -163,14 +175,17 @@ class _Job:
         return None
 
     def _create_or_load(self) -> Ledger:
-        about = identity(self.space, self.key.digest)
+        digests = identity(self.space, self.key.digest)
         return create_or_load(
-            self.storage_url, self.name, self.space.objectives, about, home=self.home
+            self.storage_url, self.name, self.space.objectives, digests, home=self.home
         )
 
     @functools.cached_property
     def home(self) -> str:
-        """A name that the folder keeps: who holds its lock knows by it what earlier runs claimed."""
+        """A name that the folder keeps.
+
+        Who holds the folder's lock knows by it what earlier runs claimed.
+        """
         with contextlib.suppress(StreamError):  # missing or damaged: it is written anew
             note = read_json(self.folder / STUDY_FILE)
             if isinstance(note, dict) and isinstance(note.get("home"), str):
@@ -187,19 +202,19 @@ class _Job:
         data = distillation_set(teacher)
 
         ledger = ledger or self._create_or_load()
-        place = "external" if self.storage else "sqlite"
-        note = {"name": self.name, "storage": place, "home": self.home}
+        storage = "external" if self.storage else "sqlite"
+        note = {"name": self.name, "storage": storage, "home": self.home}
         write_json(self.folder / STUDY_FILE, note)
         write_text(self.folder / "config.yaml", dump_yaml(self.space.resolved))
         study = Study(self.folder, self.name, ledger, self.storage_url)
 
         validation = teacher.averaged("validation")
         _describe(study, teacher, validation)
-        return study, _trainer(study, teacher, data, validation)
+        return study, _prepare_trainer(study, teacher, data, validation)
 
     def search(self, study: Study, trainer: Trainer) -> None:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
-        why = search(
+        reason = search(
             self.space,
             study.ledger,
             trainer,
@@ -214,7 +229,7 @@ class _Job:
             "timeout": ("The search ended at its time limit.",),
             "exhausted": ("Every genotype of the space was tried.",),
         }
-        study.ledger.change(notes=notes.get(why, ()))
+        study.ledger.change(notes=notes.get(reason, ()))
 
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it."""
@@ -239,53 +254,65 @@ class _Job:
             )
 
 
-_LATER = (("components", 0), ("centered", False))
-"""Settings of the recipe that came after the first studies, with the defaults that stand for how
-these were made.
-"""
+_LATER_SETTINGS = (("components", 0), ("centered", False))
+"""Settings of the recipe that came after the first studies, at the values that these had."""
 
 
 def identity(space: SearchSpace, stream: str) -> dict[str, str]:
-    """Digests of everything that must not change between runs of one study, by part."""
+    """Digests of everything that must not change between runs of one study, by part.
+
+    Args:
+        space: what is searched.
+        stream: the digest of the teacher's stream.
+    """
     resolved = space.resolved
-    teacher = {k: v for k, v in resolved["teacher"].items() if k != "method"}
-    method = _without_paths(resolved["teacher"]["method"])
+    teacher = dict(resolved["teacher"])
+    method = _without_paths(teacher.pop("method"))
+
+    # A setting that came later is left out at its default: the digest is then that of before the
+    # setting existed, so that older studies go on.
+    recipe = dict(resolved["recipe"])
+    for name, default in _LATER_SETTINGS:
+        if name in recipe and recipe[name] == default:
+            del recipe[name]
+    views = resolved["views"]
+    if space.stream != StreamConfig():
+        views = [resolved["views"], resolved["stream"]]
+
     parts = {
         "students": resolved["students"],
         "objectives": resolved["objectives"],
         "constraints": resolved["constraints"],
-        # its default leaves the digest as it was before the setting existed, so that older studies
-        # go on
-        "views": [resolved["views"], resolved["stream"]]
-        if space.stream != StreamConfig()
-        else resolved["views"],
+        "views": views,
         "targets": resolved["targets"],
-        "recipe": {k: v for k, v in resolved["recipe"].items() if (k, v) not in _LATER},  # likewise
+        "recipe": recipe,
         "seed": resolved["seed"],
         "teacher and dataset (the stream)": [teacher, method, stream],
     }
-    if resolved["conditions"] != [CLEAN]:  # as with views: older studies have no such part
+    if resolved["conditions"] != [CLEAN]:  # likewise
         parts["conditions"] = resolved["conditions"]
-    return {
-        part: sha256_text(canonical_json(as_digested(value)))[:16] for part, value in parts.items()
-    }
+
+    digests = {}
+    for part, value in parts.items():
+        digests[part] = sha256_text(canonical_json(as_digested(value)))[:16]
+    return digests
 
 
 def _without_paths(method: Mapping[str, Any]) -> dict[str, Any]:
     """A method's settings without where imported samples lie, also of those that it reads."""
-    settings = {key: value for key, value in method.items() if key != "path"}
+    settings = {name: value for name, value in method.items() if name != "path"}
     if isinstance(settings.get("of"), Mapping):
         settings["of"] = _without_paths(settings["of"])
     return settings
 
 
-def _trainer(
+def _prepare_trainer(
     study: Study, teacher: Teacher, data: DistillationSet, validation: AnyPredictions
 ) -> Trainer:
     return Trainer(
         teacher=teacher,
         data=data,
-        recipe=_decided(study, teacher, data),
+        recipe=_decide_recipe(study, teacher, data),
         rung_set=rung_set(teacher, data.layout),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
@@ -295,11 +322,12 @@ def _trainer(
     )
 
 
-def _decided(study: Study, teacher: Teacher, data: DistillationSet) -> Recipe:
+def _decide_recipe(study: Study, teacher: Teacher, data: DistillationSet) -> Recipe:
     """The recipe with the precision that the study's first run found best on its device."""
     space = teacher.space
     if space.recipe.precision != "auto":
         return space.recipe
+
     precision = study.ledger.document.precision
     if precision is None:
         precision = decided(space.recipe, space.corners(), data, teacher.session.device).precision
@@ -309,8 +337,8 @@ def _decided(study: Study, teacher: Teacher, data: DistillationSet) -> Recipe:
 
 def _describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None:
     """Write down once what never changes while the study grows."""
-    ledger, space, dataset, stream = study.ledger, teacher.space, teacher.dataset, teacher.stream
-    description = ledger.document.description
+    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
+    description = study.ledger.document.description
     if description is not None:
         if description.stream is not None and description.stream.digest != stream.digest:
             raise StudyError(
@@ -319,42 +347,55 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> Non
             )
         return
 
+    provenance = {
+        **_read_versions(),
+        **devices.fingerprint(teacher.session.device),
+        "seed": space.seed,
+        "dataset sha256": dataset.digest,
+    }
+
+    # kept with the study: reports need the words of a plug-in's metric where it is not installed
+    metrics = {}
+    for name, words in registered_words().items():
+        metrics[name] = StoredWords(label=words.label, direction=words.direction, unit=words.unit)
+
     description = Description(
         config=dict(space.resolved),
         split_text=dataset.split_text,
         class_names=tuple(dataset.class_names),
         stream=StreamPlace(path=str(stream.folder), digest=stream.digest),
         teacher=_summarize(teacher, validation),
-        provenance={
-            **_versions(),
-            **devices.fingerprint(teacher.session.device),
-            "seed": space.seed,
-            "dataset sha256": dataset.digest,
-        },
-        box=_reference_box(space, dataset),
-        metrics={
-            name: StoredWords(label=words.label, direction=words.direction, unit=words.unit)
-            for name, words in registered_words().items()
-        },
+        provenance=provenance,
+        box=_span_box(space, dataset),
+        metrics=metrics,
     )
-    ledger.change(objectives=space.objectives, description=description)
+    study.ledger.change(objectives=space.objectives, description=description)
 
 
-def _reference_box(space: SearchSpace, dataset: Dataset) -> Box:
+def _span_box(space: SearchSpace, dataset: Dataset) -> Box:
+    """The reference box: the best and the worst value of each objective."""
     largest = space.largest_cost(dataset.input_shape, dataset.num_outputs)
     smallest = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
-    scale = dataset.label_normalization.std if dataset.label_normalization else None
-    facts = LabelFacts(dataset.num_outputs, scale, {t.name: t for t in space.targets})
-    ends = [axis_ends(one, facts, smallest, largest) for one in space.objectives]
+
+    label_scale = dataset.label_normalization.std if dataset.label_normalization else None
+    targets = {target.name: target for target in space.targets}
+    facts = LabelFacts(dataset.num_outputs, label_scale, targets)
+
+    ends = [axis_ends(objective, facts, smallest, largest) for objective in space.objectives]
     return Box(best=tuple(best for best, _ in ends), worst=tuple(worst for _, worst in ends))
 
 
 def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
     """What reports tell of the teacher."""
     space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
-    predicted, labels = teacher.predicted("validation"), dataset.labels("validation")
+    predicted = teacher.predicted("validation")
+    labels = dataset.labels("validation")
     curve = samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization)
+
     diagnosis = diagnose(teacher)
+    findings = diagnosis.to_json()
+    del findings["curve"]  # the same one
+
     return TeacherSummary(
         digest=stream.digest,
         num_samples=stream.num_samples,
@@ -363,10 +404,10 @@ def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
         samples_to_nll=tuple((num, nll) for num, nll in curve),
         seconds=round(max(teacher.seconds, stream.sampling_seconds), 2),
         reliability=tuple(reliability(validation, labels)),
-        diagnosis={k: v for k, v in diagnosis.to_json().items() if k != "curve"},
+        diagnosis=findings,
         verdict=asdict(judge(diagnosis)),
     )
 
 
-def _versions() -> dict[str, Any]:
+def _read_versions() -> dict[str, Any]:
     return {f"{name} version": version(name) for name in ("gped-nas", "optuna", "numpy")}

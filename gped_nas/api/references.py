@@ -1,6 +1,4 @@
-"""The predictors a front is compared with: teacher, its best single sample, a MAP network, an
-unpruned student.
-"""
+"""What a front is compared with: teacher, best single sample, MAP network, unpruned student."""
 
 import contextlib
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +25,8 @@ from gped_nas.models.storage import read_weights, write_weights
 from gped_nas.posterior.base import METHODS, unflatten
 from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.priors import GaussianPrior
+
+_PARTS: tuple[Part, Part] = ("validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,142 +56,175 @@ def of_stream(trainer: Trainer) -> list[Contender]:
     """
     teacher = trainer.teacher
     predicted: dict[Part, torch.Tensor] = {"validation": teacher.predicted("validation")}
-    with contextlib.suppress(
-        DataError
-    ):  # an import without predictions at the test inputs: nothing is compared there
+    # an import may have no predictions at the test inputs: then nothing is compared there
+    with contextlib.suppress(DataError):
         predicted["test"] = teacher.predicted("test")
-    return _of_stream(teacher, predicted)
+
+    costs: dict[str, int] = {}
+    if teacher.stream.has_weights:
+        costs = _cost_of_network(teacher)
+    return [_average(teacher, predicted, costs), _best_sample(teacher, predicted, costs)]
 
 
 def trained(trainer: Trainer, folder: Path) -> list[Contender]:
-    """A MAP network, where the teacher's weights are known, and an unpruned student; both are kept
-    in ``folder``.
+    """A MAP network, where the teacher's weights are known, and an unpruned student.
+
+    Both are kept in ``folder``.
 
     Raises:
         Interrupted: the session said stop.
     """
-    networks = [_map(trainer, folder / "map")] if trainer.teacher.stream.has_weights else []
-    return [*networks, _unpruned(trainer, folder / "unpruned")]
+    contenders = []
+    if trainer.teacher.stream.has_weights:
+        contenders.append(_train_map(trainer, folder / "map"))
+    contenders.append(_train_unpruned(trainer, folder / "unpruned"))
+    return contenders
 
 
-def _of_stream(teacher: Teacher, predicted: dict[Part, torch.Tensor]) -> list[Contender]:
-    stream, own_unit = teacher.stream, teacher.dataset.label_normalization
-    targets = teacher.space.targets
-    best = int(
-        nll_by_sample(
-            predicted["validation"], teacher.dataset.labels("validation"), own_unit
-        ).argmin()
+def _cost_of_network(teacher: Teacher) -> dict[str, int]:
+    """Of one network of the teacher's genotype, float32."""
+    family, shapes = teacher.space.genotype.family, teacher.stream.key.shapes
+    return asdict(cost_of(family, shapes, teacher.dataset.input_shape, "float32"))
+
+
+def _average(
+    teacher: Teacher, predicted: dict[Part, torch.Tensor], costs: dict[str, int]
+) -> Contender:
+    """The teacher's average.
+
+    Args:
+        teacher: whose samples they are.
+        predicted: what every sample predicts, by part.
+        costs: of one sample.
+    """
+    stream = teacher.stream
+    label_normalization, targets = teacher.dataset.label_normalization, teacher.space.targets
+    predictions = {}
+    for part, predicted_SNG in predicted.items():
+        predictions[part] = averaged(predicted_SNG, stream.weight_S, label_normalization, targets)
+
+    method = teacher.space.method.name
+    return Contender(
+        name="teacher",
+        label="teacher (average)",
+        note=f"The average over {stream.num_samples} posterior samples ({method}).",
+        predictions=predictions,
+        costs={name: value * stream.num_samples for name, value in costs.items()},
+        predictor=ensemble(teacher) if stream.has_weights else None,
     )
-    costs: dict[str, int] = {}
-    if stream.has_weights:
-        cost = cost_of(
-            teacher.space.genotype.family, stream.key.shapes, teacher.dataset.input_shape, "float32"
-        )
-        costs = asdict(cost)
-    one = torch.ones(1)
-    return [
-        Contender(
-            "teacher",
-            "teacher (average)",
-            f"The average over {stream.num_samples} posterior samples "
-            f"({teacher.space.method.name}).",
-            {
-                part: averaged(rows, stream.weight_S, own_unit, targets)
-                for part, rows in predicted.items()
-            },
-            {name: value * stream.num_samples for name, value in costs.items()},
-            ensemble(teacher) if stream.has_weights else None,
-        ),
-        Contender(
-            "single_sample",
-            "best single sample",
-            f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
-            {
-                part: averaged(rows[best : best + 1], one, own_unit, targets)
-                for part, rows in predicted.items()
-            },
-            costs,
-            ensemble(teacher, [best]) if stream.has_weights else None,
-        ),
-    ]
 
 
-def _map(trainer: Trainer, folder: Path) -> Contender:
+def _best_sample(
+    teacher: Teacher, predicted: dict[Part, torch.Tensor], costs: dict[str, int]
+) -> Contender:
+    """The sample with the lowest NLL on validation. Arguments are those of ``_average``."""
+    stream = teacher.stream
+    label_normalization, targets = teacher.dataset.label_normalization, teacher.space.targets
+    labels = teacher.dataset.labels("validation")
+    best = int(nll_by_sample(predicted["validation"], labels, label_normalization).argmin())
+
+    predictions = {}
+    for part, predicted_SNG in predicted.items():
+        alone = predicted_SNG[best : best + 1]
+        predictions[part] = averaged(alone, torch.ones(1), label_normalization, targets)
+
+    return Contender(
+        name="single_sample",
+        label="best single sample",
+        note=f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
+        predictions=predictions,
+        costs=costs,
+        predictor=ensemble(teacher, [best]) if stream.has_weights else None,
+    )
+
+
+def _train_map(trainer: Trainer, folder: Path) -> Contender:
     """A MAP network of the teacher's genotype, its prior precision tuned on validation."""
     teacher, session = trainer.teacher, trainer.session
     space, dataset = teacher.space, teacher.dataset
-    family, shapes = FAMILIES[space.genotype.family], teacher.stream.key.shapes
-    labels = dataset.normalized_labels("validation")
+    family, likelihood = FAMILIES[space.genotype.family], space.likelihood
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
+
+    # networks of other settings are no part of this choice
+    folder = folder / f"{cfg.steps}-steps-{cfg.lr:g}"
     x = dataset.inputs("validation").to(session.device)
+    labels = dataset.normalized_labels("validation")
     scores: dict[float, float] = {}
-    folder = (
-        folder / f"{cfg.steps}-steps-{cfg.lr:g}"
-    )  # networks of other settings are no part of this choice
     for i, precision in enumerate(space.baseline.precisions):
         path = folder / f"precision-{precision:g}.safetensors"
         if not path.exists():
-            prior = GaussianPrior(precision=precision)
-            # whatever the teacher's networks see, this one sees what students do
-            mine = replace(space, method=cfg)
-            problem = posterior(mine, dataset, device=session.device, prior=prior)
             generator = rng.generator(space.seed, "map", i)
-            theta = None
-            with threads_for(
-                largest_product(space.genotype.family, shapes, dataset.input_shape, cfg.batch_size)
-            ):
-                for step in METHODS["map"](problem, cfg, generator=generator):
-                    session.raise_if_stopped()
-                    theta = step.sample.theta_W if step.sample else None
-            assert theta is not None, "map ends with its sample"
+            theta = _maximize_posterior(teacher, cfg, GaussianPrior(precision=precision), generator)
             folder.mkdir(parents=True, exist_ok=True)
-            write_weights(path, unflatten(theta, shapes), "float32")
+            write_weights(path, unflatten(theta, teacher.stream.key.shapes), "float32")
+
         params = {name: p.to(session.device) for name, p in read_weights(path).items()}
         outputs = family.forward(params, x).cpu().double()
-        scores[precision] = -float(space.likelihood.log_density(outputs, labels).mean())
+        scores[precision] = -float(likelihood.log_density(outputs, labels).mean())
         session.progress("MAP baseline", i + 1, len(space.baseline.precisions))
+
     best = min(scores, key=lambda precision: scores[precision])
-    params = read_weights(folder / f"precision-{best:g}.safetensors")
+    best_params = read_weights(folder / f"precision-{best:g}.safetensors")
 
     def forward(raw: torch.Tensor) -> torch.Tensor:
-        outputs = family.forward(params, dataset.normalization(raw))
-        return space.likelihood.predict(outputs.double())
+        outputs = family.forward(best_params, dataset.normalization(raw))
+        return likelihood.predict(outputs.double())
 
-    parts: list[Part] = ["validation", "test"]
-    one = torch.ones(1)
     predictions = {}
-    for part in parts:
+    for part in _PARTS:
+        alone = forward(dataset.raw(part))[None]
         predictions[part] = averaged(
-            forward(dataset.raw(part))[None], one, dataset.label_normalization, space.targets
+            alone, torch.ones(1), dataset.label_normalization, space.targets
         )
+
+    precisions = ", ".join(f"{precision:g}" for precision in scores)
     return Contender(
-        "map",
-        "MAP network",
-        f"One network of the teacher's genotype, Adam for {cfg.steps} steps; prior precision "
-        f"{best:g} of "
-        f"{', '.join(f'{p:g}' for p in scores)} by validation NLL.",
-        predictions,
-        asdict(cost_of(space.genotype.family, shapes, dataset.input_shape, "float32")),
-        network(teacher, forward),
+        name="map",
+        label="MAP network",
+        note=f"One network of the teacher's genotype, Adam for {cfg.steps} steps; prior precision "
+        f"{best:g} of {precisions} by validation NLL.",
+        predictions=predictions,
+        costs=_cost_of_network(teacher),
+        predictor=network(teacher, forward),
     )
 
 
-def _unpruned(trainer: Trainer, folder: Path) -> Contender:
-    """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice of
-    architecture.
-    """
+def _maximize_posterior(
+    teacher: Teacher, cfg: MapConfig, prior: GaussianPrior, generator: torch.Generator
+) -> torch.Tensor:
+    """Flat parameters (W,) of a MAP network under a prior."""
+    dataset, session = teacher.dataset, teacher.session
+    # whatever the teacher's networks see, this one sees what students do
+    space = replace(teacher.space, method=cfg)
+    problem = posterior(space, dataset, device=session.device, prior=prior)
+    family, shapes = space.genotype.family, teacher.stream.key.shapes
+    macs = largest_product(family, shapes, dataset.input_shape, cfg.batch_size)
+
+    theta = None
+    with threads_for(macs):
+        for step in METHODS["map"](problem, cfg, generator=generator):
+            session.raise_if_stopped()
+            theta = step.sample.theta_W if step.sample else None
+    assert theta is not None, "map ends with its sample"
+    return theta
+
+
+def _train_unpruned(trainer: Trainer, folder: Path) -> Contender:
+    """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice."""
     genotype, dataset = trainer.teacher.space.genotype, trainer.teacher.dataset
     if not (folder / "weights.safetensors").exists():  # written last
-        (student,) = trainer.distill_sound([genotype])
-        save_student(folder, trainer.spec(genotype, reference="unpruned"), student.params)
-    student_read = load_student(folder)
-    parts: list[Part] = ["validation", "test"]
+        (trained_student,) = trainer.distill_sound([genotype])
+        spec = trainer.spec(genotype, reference="unpruned")
+        save_student(folder, spec, trained_student.params)
+
+    student = load_student(folder)
+    cost = cost_of(genotype.family, student.shapes, dataset.input_shape, "float32")
     return Contender(
-        "unpruned",
-        "unpruned student",
-        "A student of the teacher's genotype, float32 and never pruned, by the same recipe "
+        name="unpruned",
+        label="unpruned student",
+        note="A student of the teacher's genotype, float32 and never pruned, by the same recipe "
         "(Bayesian dark knowledge).",
-        {part: student_predictions(student_read, dataset.raw(part)) for part in parts},
-        asdict(cost_of(genotype.family, student_read.shapes, dataset.input_shape, "float32")),
-        StudentPredictor(student_read),
+        predictions={part: student_predictions(student, dataset.raw(part)) for part in _PARTS},
+        costs=asdict(cost),
+        predictor=StudentPredictor(student),
     )

@@ -140,8 +140,8 @@ def sample(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
 
     read_predictions = space.method.predictions()
     if read_predictions is not None:
-        given = read_predictions(dataset.num_classes)
-        return Stream(import_predictions(space, given, dataset, key, session, provenance))
+        ensemble = read_predictions(dataset.num_classes)
+        return Stream(import_predictions(space, ensemble, dataset, key, session, provenance))
 
     num_samples = space.method.count(key.shapes)
     if not holds(session.streams, key, num_samples):

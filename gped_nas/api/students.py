@@ -1,6 +1,4 @@
-"""From genotypes to trial records: distil a population, write each student, read it back, measure
-it.
-"""
+"""From genotypes to trial records: distil a population, write each student, and measure it."""
 
 import shutil
 import time
@@ -66,18 +64,20 @@ class Trainer:
         """The conditions under which everybody is measured besides the clean one."""
         return Conditions(self.teacher)
 
-    def __call__(self, asked: Sequence[Claim]) -> list[TrialRecord]:
+    def __call__(self, claims: Sequence[Claim]) -> list[TrialRecord]:
         """See ``search.run.DistilAndEvaluate``.
 
         Raises:
             Interrupted: the session said stop.
         """
         started = time.monotonic()
-        students = self.distill([one.genotype for one in asked])
-        share = (time.monotonic() - started) / len(asked)
-        return [
-            self._record(one, student, share) for one, student in zip(asked, students, strict=True)
-        ]
+        students = self.distill([claim.genotype for claim in claims])
+        seconds_each = (time.monotonic() - started) / len(claims)
+
+        records = []
+        for claim, student in zip(claims, students, strict=True):
+            records.append(self._record(claim, student, seconds_each))
+        return records
 
     def distill(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
         """Students of these genotypes, trained together."""
@@ -111,8 +111,8 @@ class Trainer:
             if student.failure:
                 raise DivergenceError(
                     f"the student {student.genotype}, which others are compared with: "
-                    f"{student.failure}; "
-                    "change recipe (a smaller lr, fewer steps) or search.students_at_once"
+                    f"{student.failure}; change recipe (a smaller lr, fewer steps) or "
+                    "search.students_at_once"
                 )
         return students
 
@@ -131,63 +131,75 @@ class Trainer:
             about={**self.about, **about},
         )
 
-    def _record(self, one: Claim, student: TrainedStudent, share: float) -> TrialRecord:
+    def _record(self, claim: Claim, trained: TrainedStudent, seconds: float) -> TrialRecord:
+        """Write a student, read it back, and measure what was read.
+
+        Args:
+            claim: the trial.
+            trained: its student.
+            seconds: its share of the time that training took.
+        """
         self.alive()
         started = time.monotonic()
-        genotype = one.genotype
-        if student.failure:
-            return TrialRecord(one.number, "failed", genotype.to_json(), reason=student.failure)
-        folder = self.folder / str(one.number)
-        stored = save_student(folder, self.spec(genotype, trial=str(one.number)), student.params)
-        loaded = load_student(folder)
-        predictor = StudentPredictor(loaded)
-        predictions = predictor.predict(self.teacher.dataset.raw("validation"))
-        labels = self.teacher.dataset.labels("validation")
+        trial, genotype = claim.number, claim.genotype
+        dataset = self.teacher.dataset
+        if trained.failure:
+            return TrialRecord(trial, "failed", genotype.to_json(), reason=trained.failure)
+
+        folder = self.folder / str(trial)
+        num_bytes = save_student(folder, self.spec(genotype, trial=str(trial)), trained.params)
+        student = load_student(folder)
+        predictor = StudentPredictor(student)
+        predictions = predictor.predict(dataset.raw("validation"))
+        labels = dataset.labels("validation")
         try:
             measures = evaluate(predictions, labels, self.validation, resamples=self.resamples)
             measures |= self.conditions.measure(predictor, "validation", resamples=self.resamples)
         except DivergenceError as error:
-            return TrialRecord(one.number, "failed", genotype.to_json(), reason=str(error))
-        dataset, shapes = self.teacher.dataset, loaded.shapes
+            return TrialRecord(trial, "failed", genotype.to_json(), reason=str(error))
+
+        shapes = student.shapes
         cost = cost_of(genotype.family, shapes, dataset.input_shape, genotype["storage_dtype"])
-        counted = count_macs(genotype.family, shapes, dataset.input_shape)
-        if sum(counted.values()) != cost.macs or cost.storage_bytes != stored:
+        counted_macs = count_macs(genotype.family, shapes, dataset.input_shape)
+        # the rules are checked against the operators that ran and the file that was written
+        if sum(counted_macs.values()) != cost.macs or cost.storage_bytes != num_bytes:
             raise GpedError(
-                f"trial {one.number}: counted {counted} and {stored} bytes, expected {cost}; "
+                f"trial {trial}: counted {counted_macs} and {num_bytes} bytes, expected {cost}; "
                 f"the cost rules of family '{genotype.family}' are wrong"
             )
+
         family = FAMILIES[genotype.family]
-        drawn = self.data.shapes(genotype)
+        extra = {
+            "reliability": reliability(predictions, labels),
+            "macs_by_operator": counted_macs,
+            "dead_units": trained.num_dead,
+            "seed": trained.seed,
+            "recipe": self.recipe.to_record(),
+            "rungs": [list(point) for point in trained.rungs],
+            "loss": [list(point) for point in _thin(trained.losses)],
+        }
         return TrialRecord(
-            trial=one.number,
+            trial=trial,
             state="complete",
             genotype=genotype.to_json(),
             measures=measures,
             costs=asdict(cost),
             layers=tuple(family.describe(shapes)),
-            layers_drawn=tuple(family.describe(drawn)),
-            extra={
-                "reliability": reliability(predictions, labels),
-                "macs_by_operator": counted,
-                "dead_units": student.num_dead,
-                "seed": student.seed,
-                "recipe": self.recipe.to_record(),
-                "rungs": [list(point) for point in student.rungs],
-                "loss": [list(point) for point in _thin(student.losses)],
-            },
-            seconds=round(share + time.monotonic() - started, 4),
+            layers_drawn=tuple(family.describe(self.data.shapes(genotype))),
+            extra=extra,
+            seconds=round(seconds + time.monotonic() - started, 4),
         )
 
 
 def _thin(curve: tuple[tuple[int, float], ...]) -> Iterable[tuple[int, float]]:
     """At most about ``CURVE_POINTS`` points of a curve, its last one among them."""
-    every = max(1, len(curve) // CURVE_POINTS)
-    return [*curve[:-1:every], curve[-1]]
+    step = max(1, len(curve) // CURVE_POINTS)
+    return [*curve[:-1:step], curve[-1]]
 
 
 def keep_only(folder: Path, trials: Iterable[int]) -> None:
     """Delete the students of all other trials; a killed run may have left some half written."""
-    kept = {str(trial) for trial in trials}
+    names = {str(trial) for trial in trials}
     for path in folder.glob("*"):
-        if path.name not in kept:
+        if path.name not in names:
             shutil.rmtree(path, ignore_errors=True)

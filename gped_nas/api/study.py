@@ -67,13 +67,14 @@ class Study:
         """
         records = self.records()
         if not 0 <= trial < len(records):
-            known = f"0 to {len(records) - 1}" if records else "none yet"
-            raise ConfigError(f"study '{self.name}': no trial {trial}; there are: {known}")
+            numbers = f"0 to {len(records) - 1}" if records else "none yet"
+            raise ConfigError(f"study '{self.name}': no trial {trial}; there are: {numbers}")
         return records[trial]
 
     def paired_differences(self, trial: int) -> tuple[PairedDifference, ...]:
-        """Test differences between a trial's student and the teacher on the same examples; none
-        unless the student was tested.
+        """Test differences between a trial's student and the teacher on the same examples.
+
+        There are none unless the student was tested.
         """
         test = self.ledger.tests().get(trial)
         return () if test is None else test.comparisons
@@ -107,10 +108,10 @@ class Study:
         return self.ledger.document.description or Description()
 
     def front(self) -> "pd.DataFrame":
-        """The front as a pandas frame, a row a student by trial number, best by the first objective
-        first.
+        """The front as a pandas frame, a row a student, best by the first objective first.
 
-        Columns: the student, the objectives, the other metrics, the other costs.
+        The index is the trial number. Columns: the student, the objectives, the other metrics, the
+        other costs.
         """
         return frame_of(self.front_records(), [o.name for o in self.objectives])
 
@@ -120,8 +121,9 @@ class Study:
         return [records[number] for number in front_of(records, self.objectives)]
 
     def trials(self) -> "pd.DataFrame":
-        """Every trial as a pandas frame, a row a trial by number; columns as in ``front``, with
-        state and reason.
+        """Every trial as a pandas frame, a row a trial by number.
+
+        Columns are those of ``front``, with state and reason.
         """
         records = self.records()
         frame = frame_of(records, [o.name for o in self.objectives])
@@ -130,12 +132,13 @@ class Study:
         return frame
 
     def chosen(self) -> TrialRecord | None:
-        """The student to take when no budget is given, see ``search.choice``; None when the front
-        is empty.
+        """The student to take when no budget is given; None when the front is empty.
+
+        See ``search.choice``.
         """
         front = self.front_records()
-        picked, _ = choose(front, self.objectives, self._box(front))
-        return None if picked is None else front[picked]
+        index, _ = choose(front, self.objectives, self._box(front))
+        return None if index is None else front[index]
 
     def pick(self, bounds: Mapping[str, float]) -> TrialRecord:
         """The front's best record by the first objective among those within bounds.
@@ -148,14 +151,16 @@ class Study:
             GateError: no record of the front is within them.
         """
         for name in bounds:
-            objective(name, "--within")
+            objective(name, "--within")  # refuses an unknown one
+
         for record in self.front_records():
-            if all(value <= 0 for value in violations(record.values, bounds).values()):
+            if all(excess <= 0 for excess in violations(record.values, bounds).values()):
                 return record
-        wanted = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
+
+        constraints = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
         raise GateError(
-            f"study '{self.name}': no student on the front meets {wanted}; loosen the bounds or "
-            "search on"
+            f"study '{self.name}': no student on the front meets {constraints}; loosen the bounds "
+            "or search on"
         )
 
     def _box(self, records: Sequence[TrialRecord]) -> Floats:
@@ -169,22 +174,25 @@ class Study:
             raise StudyError(
                 f"study '{self.name}': it has trials and no reference box; restore its storage"
             )
-        values = [[r.value(o.name) for o in document.objectives] for r in records]
-        scales = [o.scale for o in document.objectives]
+
+        values = _tabulate(records, document.objectives)
+        scales = [objective.scale for objective in document.objectives]
         return to_box(values, box.best, box.worst, scales=scales)
 
     def snapshot(self) -> StudySnapshot:
         """The study at this instant, as plain data."""
-        records, document = self.records(), self.ledger.document
+        records = self.records()
+        document = self.ledger.document
         objectives = document.objectives
         description = document.description or Description()
         references = document.references or References()
         box = description.box or Box(best=(), worst=())
 
         front = front_of(records, objectives)
-        front_records = [records[i] for i in front]
-        picked, rule = choose(front_records, objectives, self._box(front_records))
-        chosen = None if picked is None else front[picked]
+        front_records = [records[trial] for trial in front]
+        front_losses = self._box(front_records)
+        index, rule = choose(front_records, objectives, front_losses)
+        chosen = None if index is None else front[index]
 
         paired = list(references.comparisons)
         if chosen is not None:
@@ -196,6 +204,11 @@ class Study:
         if records:
             history = hypervolume_history(in_box, np.ones(len(objectives))).tolist()
             at_random = random_order(in_box).tolist()
+
+        # studies made before the words were stored get those of today's metrics
+        metrics = registered_words()
+        for name, stored in description.metrics.items():
+            metrics[name] = stored.words
 
         names = [o.name for o in objectives]
         student_seconds = round(sum(r.seconds for r in records), 1)
@@ -217,14 +230,12 @@ class Study:
             num_test_evaluations=self.num_test_evaluations,
             split_text=description.split_text,
             notes=document.notes,
-            knee=front[knee(self._box(front_records))] if front else None,
+            knee=front[knee(front_losses)] if front else None,
             random_order=tuple(at_random),
             best_point=dict(zip(names, box.best, strict=False)),
             evidence=evidence.read(self.path, front),
             class_names=description.class_names,
-            # studies made before the words were stored get those of today's metrics
-            metrics=registered_words()
-            | {name: stored.words for name, stored in description.metrics.items()},
+            metrics=metrics,
         )
 
     def _in_box(self, records: Sequence[TrialRecord]) -> Floats:
@@ -248,11 +259,10 @@ class Study:
         return target
 
     def figure(self, name: str = "front", *, x: str | None = None, y: str | None = None) -> Any:
-        """A Plotly figure of the report: ``front``, ``hypervolume``, ``importances``, ``training``,
-            ``teacher``.
+        """A Plotly figure of the report.
 
         Args:
-            name: which one.
+            name: ``front``, ``hypervolume``, ``importances``, ``training`` or ``teacher``.
             x, y: metrics or costs that the front is drawn over; the first cost and the first
                 quality by default.
 
@@ -266,8 +276,9 @@ class Study:
 
 
 def compare_studies(studies: Sequence[Study], path: str | Path | None = None) -> Path:
-    """Write the comparison of studies, one HTML file: fronts, hypervolumes, what was configured
-    differently.
+    """Write the comparison of studies, one HTML file.
+
+    It shows fronts, hypervolumes, and what was configured differently.
 
     Args:
         studies: two to six, of the same objectives.
@@ -284,15 +295,16 @@ def compare_studies(studies: Sequence[Study], path: str | Path | None = None) ->
     from gped_nas.report import write_comparison
 
     if path is None:
-        first, *others = [study.name for study in studies] or ["nothing"]
+        name, *other_names = [study.name for study in studies] or ["nothing"]
         folder = studies[0].path.parent if studies else Path()
-        name = f"{first}-against-{'-'.join(others)}"[:150]
-        path = folder / f"{name}.html"
+        stem = f"{name}-against-{'-'.join(other_names)}"[:150]  # file systems refuse long names
+        path = folder / f"{stem}.html"
     write_comparison([study.snapshot() for study in studies], Path(path))
     return Path(path)
 
 
 def _with_test(record: TrialRecord, test: StudentTest | None) -> TrialRecord:
+    """The record with the measures of its student's test, where there was one."""
     if test is None:
         return record
     return record.replace(measures={**record.measures, **test.measures})
@@ -300,42 +312,53 @@ def _with_test(record: TrialRecord, test: StudentTest | None) -> TrialRecord:
 
 def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
     """Trial numbers of the non-dominated complete records, best by the first objective first."""
-    complete = [r for r in records if r.state == "complete"]
+    complete = [record for record in records if record.state == "complete"]
     if not complete:
         return []
-    points = np.array([[r.value(o.name) for o in objectives] for r in complete])
-    mask = pareto_front(points, [o.direction for o in objectives])
-    sign = -1 if objectives[0].direction == "maximize" else 1
-    kept = [r for r, on_front in zip(complete, mask, strict=True) if on_front]
-    kept.sort(key=lambda r: (sign * r.value(objectives[0].name), r.trial))
-    return [r.trial for r in kept]
+
+    points = np.array(_tabulate(complete, objectives))
+    is_on_front = pareto_front(points, [objective.direction for objective in objectives])
+    front = [complete[index] for index in np.flatnonzero(is_on_front)]
+
+    leading = objectives[0]
+    sign = -1 if leading.direction == "maximize" else 1
+    front.sort(key=lambda record: (sign * record.value(leading.name), record.trial))
+    return [record.trial for record in front]
 
 
-def frame_of(records: Sequence[TrialRecord], first: Sequence[str]) -> "pd.DataFrame":
+def _tabulate(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[list[float]]:
+    """The values of the objectives, a row a record."""
+    rows = []
+    for record in records:
+        rows.append([record.value(objective.name) for objective in objectives])
+    return rows
+
+
+def frame_of(records: Sequence[TrialRecord], leading: Sequence[str]) -> "pd.DataFrame":
     """Records as a pandas frame by trial number.
 
     Args:
         records: in the order of the rows.
-        first: metrics and costs whose columns come first.
+        leading: metrics and costs whose columns come first.
     """
     import pandas as pd
 
+    # metrics come before costs; a dictionary keeps the order in which names were first met
+    names = dict.fromkeys(leading)
+    for record in records:
+        names |= dict.fromkeys(record.metrics)
+    for record in records:
+        names |= dict.fromkeys(record.costs)
+
+    columns: dict[str, list[Any]] = {"student": [_name_student(record) for record in records]}
     values = [record.values for record in records]
-    names = list(
-        dict.fromkeys(
-            [
-                *first,
-                *(n for r in records for n in r.metrics),
-                *(n for r in records for n in r.costs),
-            ]
-        )
-    )
-    columns = {name: [row.get(name) for row in values] for name in names}
-    index = pd.Index([r.trial for r in records], name="trial", dtype="int64")
-    return pd.DataFrame({"student": [_student(r) for r in records], **columns}, index=index)
+    for name in names:
+        columns[name] = [row.get(name) for row in values]
+    index = pd.Index([record.trial for record in records], name="trial", dtype="int64")
+    return pd.DataFrame(columns, index=index)
 
 
-def _student(record: TrialRecord) -> str:
+def _name_student(record: TrialRecord) -> str:
     """The genotype on one line; empty for a trial that never got as far as one."""
     try:
         return str(Genotype.from_json(record.genotype))
@@ -353,6 +376,11 @@ def open_study(
 ) -> Study:
     """An existing study by its name or folder.
 
+    Args:
+        study: its name or folder.
+        storage: where it lies, if not in its folder; by default what the environment says.
+        out: folder of all studies.
+
     Raises:
         StudyError: there is none, or it cannot be read.
     """
@@ -360,27 +388,32 @@ def open_study(
     if not (folder / STUDY_FILE).is_file():
         folder = Path(out) / str(study)
     if not (folder / STUDY_FILE).is_file():
-        known = sorted(p.parent.name for p in Path(out).glob(f"*/{STUDY_FILE}"))
+        names = sorted(path.parent.name for path in Path(out).glob(f"*/{STUDY_FILE}"))
         raise StudyError(
             f"{study}: no such study; expected a study's name or folder; in {out}: "
-            f"{', '.join(known) or 'none'}"
+            f"{', '.join(names) or 'none'}"
         )
+
     note = read_json(folder / STUDY_FILE)
     if not isinstance(note, dict) or not isinstance(note.get("name"), str):
         raise StudyError(
             f"{folder / STUDY_FILE}: damaged; repeat the study's `gped-search run`, which writes "
             "it anew"
         )
-    is_external = note.get("storage") == "external"
-    url = (storage or storage_from_environment()) if is_external else None
-    if is_external and url is None:
-        raise StudyError(
-            f"{folder}: this study lives in another storage; give it with --storage or GPED_STORAGE"
-        )
-    if url is None and not (folder / DATABASE).is_file():
-        raise StudyError(
-            f"{folder / DATABASE}: missing; restore it, or delete {folder} to start anew"
-        )
 
-    url = url or sqlite_url(folder / DATABASE)
+    url: str | None
+    if note.get("storage") == "external":
+        url = storage or storage_from_environment()
+        if url is None:
+            raise StudyError(
+                f"{folder}: this study lives in another storage; give it with --storage or "
+                "GPED_STORAGE"
+            )
+    else:
+        if not (folder / DATABASE).is_file():
+            raise StudyError(
+                f"{folder / DATABASE}: missing; restore it, or delete {folder} to start anew"
+            )
+        url = sqlite_url(folder / DATABASE)
+
     return Study(folder, note["name"], load(url, note["name"]), url)
