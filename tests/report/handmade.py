@@ -1,6 +1,4 @@
-"""A study on disk that nothing was trained for: the records of a snapshot, told to Optuna as a
-search tells them.
-"""
+"""A study on disk without training: a snapshot's records, told to Optuna as a search does."""
 
 from pathlib import Path
 
@@ -26,12 +24,20 @@ from gped_nas.search.study import create_or_load
 from gped_nas.search.trials import RECORD
 from tests.export.students import make_student
 
+_OPTUNA_STATES = {
+    "complete": TrialState.COMPLETE,
+    "infeasible": TrialState.COMPLETE,
+    "failed": TrialState.FAIL,
+    "running": TrialState.RUNNING,
+}
+
 
 def make_study(
     root: Path, snapshot: StudySnapshot, *, class_names: tuple[str, ...] = ("cat", "dog", "eel")
 ) -> Study:
-    """A study folder below ``root``; infeasible trials break the constraint, those of the front
-    have students.
+    """A study folder below ``root``; the trials of the front have students.
+
+    Infeasible trials break the constraint.
     """
     folder = root / "study"
     folder.mkdir(parents=True)
@@ -42,6 +48,7 @@ def make_study(
     study = ledger._study
     for record in snapshot.records:
         _tell(study, record, snapshot)
+
     ledger.change(
         description=Description(
             config=dict(snapshot.config),
@@ -54,15 +61,16 @@ def make_study(
     )
     for record in snapshot.records:
         if record.trial in snapshot.front:
-            ledger.write_test(record.trial, _tested(record))
-    found = open_study(folder)
-    for record in found.front_records():
+            ledger.write_test(record.trial, _test_of(record))
+
+    made = open_study(folder)
+    for record in made.front_records():
         genotype = Genotype("mlp", depth=1, width=3)
         make_student(folder / STUDENTS / str(record.trial), genotype, class_names=class_names)
-    return found
+    return made
 
 
-def _tested(record: TrialRecord) -> StudentTest:
+def _test_of(record: TrialRecord) -> StudentTest:
     """What is told of a student's test: its figures, and one comparison with the teacher."""
     compared = PairedDifference("student", "teacher", "nll", "test", 0.02, (0.01, 0.03), 360)
     tested = {key: measured for key, measured in record.measures.items() if key.part == "test"}
@@ -70,26 +78,29 @@ def _tested(record: TrialRecord) -> StudentTest:
 
 
 def _tell(study: optuna.Study, record: TrialRecord, snapshot: StudySnapshot) -> None:
-    kept = {key: measured for key, measured in record.measures.items() if key.part != "test"}
-    is_measured = record.state in ("complete", "infeasible")
-    states = {"failed": TrialState.FAIL, "running": TrialState.RUNNING}
-    attributes = {
-        RECORD: record.replace(measures=kept).dumps(),
-        **{k: record.metrics[k] for k in ("accuracy", "nll") if k in record.metrics},
-    }
-    excess = {
-        "constraints:params": -1.0,
-        "constraints:storage_bytes": 1.0 if record.state == "infeasible" else -1.0,
-    }
-    study.add_trial(
-        create_trial(
-            state=TrialState.COMPLETE
-            if is_measured
-            else states.get(record.state, TrialState.PRUNED),
-            values=[record.value(one.name) for one in snapshot.objectives] if is_measured else None,
-            params={"width": record.genotype["width"]},
-            distributions={"width": IntDistribution(1, 128)},
-            user_attrs={} if record.state == "running" else attributes,
-            system_attrs=excess if is_measured else {},
-        )
+    validation = {key: value for key, value in record.measures.items() if key.part != "test"}
+    attributes: dict[str, object] = {RECORD: record.replace(measures=validation).dumps()}
+    for name in ("accuracy", "nll"):
+        if name in record.metrics:
+            attributes[name] = record.metrics[name]
+    if record.state == "running":
+        attributes = {}
+
+    values = None
+    excess = {}
+    if record.state in ("complete", "infeasible"):
+        values = [record.value(objective.name) for objective in snapshot.objectives]
+        excess = {
+            "constraints:params": -1.0,
+            "constraints:storage_bytes": 1.0 if record.state == "infeasible" else -1.0,
+        }
+
+    trial = create_trial(
+        state=_OPTUNA_STATES.get(record.state, TrialState.PRUNED),
+        values=values,
+        params={"width": record.genotype["width"]},
+        distributions={"width": IntDistribution(1, 128)},
+        user_attrs=attributes,
+        system_attrs=excess,
     )
+    study.add_trial(trial)

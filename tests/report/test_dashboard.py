@@ -57,16 +57,16 @@ def ask(app, path="/api/studies", method="GET", body=b"", query="", **headers):
         "wsgi.url_scheme": "http",
         **{f"HTTP_{name.upper()}": value for name, value in headers.items()},
     }
-    answer = {}
+    started = {}
 
     def start(status, headers, exc_info=None):
-        answer.update(status=int(status.split()[0]), headers=headers)
+        started.update(status=int(status.split()[0]), headers=headers)
 
-    answered = app(environ, start)
+    parts = app(environ, start)
     try:
-        return answer["status"], answer["headers"], b"".join(answered)
+        return started["status"], started["headers"], b"".join(parts)
     finally:
-        getattr(answered, "close", lambda: None)()
+        getattr(parts, "close", lambda: None)()
 
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "DELETE")
@@ -137,8 +137,8 @@ def test_the_dashboard_sees_as_many_infeasible_trials_as_optuna(app, study):
     loaded = optuna.load_study(study_name="digits", storage=study)
     expected = [t.number for t in loaded.trials if any(v > 0 for v in t.constraints.values())]
     detail = json.loads(ask(app, "/api/studies/1", host=OWN)[2])
-    shown = [t["number"] for t in detail["trials"] if any(v > 0 for v in t["constraints"])]
-    assert shown == expected == [2, 5, 8, 11]
+    infeasible = [t["number"] for t in detail["trials"] if any(v > 0 for v in t["constraints"])]
+    assert infeasible == expected == [2, 5, 8, 11]
 
 
 def test_what_is_stored_keeps_each_constraint_once(app, study):
@@ -208,8 +208,7 @@ def test_it_answers_over_a_socket_even_beside_an_idle_connection(study, tmp_path
             thread.join()
 
 
-# ------------------------------------------------------------------------------- answers about a
-# study, put right
+# --- answers about a study, put right ---------------------------------------------------------
 
 
 def detail(app, query=""):
@@ -220,13 +219,14 @@ def detail(app, query=""):
 
 @pytest.mark.parametrize("after", [0, 5, 12])
 def test_best_trials_are_optunas_and_all_of_them_feasible(app, study, after):
-    """Every trial lies on x + y = 1, so Optuna's best are the eight feasible ones; optuna-dashboard
-    says twelve.
+    """Every trial lies on x + y = 1, so Optuna's best are the eight feasible ones.
+
+    optuna-dashboard says twelve.
     """
     best = {t.number for t in optuna.load_study(study_name="digits", storage=study).best_trials}
-    found = detail(app, f"after={after}")
-    assert {t["number"] for t in found["best_trials"]} == best == {0, 1, 3, 4, 6, 7, 9, 10}
-    assert [t["number"] for t in found["trials"]] == list(range(after, 12))
+    answer = detail(app, f"after={after}")
+    assert {t["number"] for t in answer["best_trials"]} == best == {0, 1, 3, 4, 6, 7, 9, 10}
+    assert [t["number"] for t in answer["trials"]] == list(range(after, 12))
 
 
 def test_best_trials_are_those_of_one_objective_and_vanish_with_the_study(tmp_path):
@@ -242,8 +242,9 @@ def test_best_trials_are_those_of_one_objective_and_vanish_with_the_study(tmp_pa
 
 @pytest.mark.parametrize("after", ["", "after=2"])
 def test_a_feasible_trial_that_an_infeasible_one_beats_is_best(tmp_path, after):
-    """optuna-dashboard lists trial 0 alone; asked for news only, its answer does not hold trial 1
-    at all.
+    """optuna-dashboard lists trial 0 alone.
+
+    Asked for news only, its answer does not hold trial 1 at all.
     """
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=url, study_name="s", directions=["minimize", "minimize"])
@@ -251,7 +252,9 @@ def test_a_feasible_trial_that_an_infeasible_one_beats_is_best(tmp_path, after):
         trial = study.ask()
         trial.set_constraint("bytes", 0.5 - value)
         study.tell(trial, [value, value])
-    assert [t["number"] for t in detail(application(url, port=PORT), after)["best_trials"]] == [1]
+
+    answer = detail(application(url, port=PORT), after)
+    assert [t["number"] for t in answer["best_trials"]] == [1]
 
 
 def test_a_single_objective_study_without_a_feasible_trial_has_no_best(tmp_path):
@@ -260,8 +263,8 @@ def test_a_single_objective_study_without_a_feasible_trial_has_no_best(tmp_path)
     trial = study.ask()
     trial.set_constraint("bytes", 1.0)
     study.tell(trial, 0.5)
-    found = detail(application(url, port=PORT))
-    assert found["best_trials"] == [] and len(found["trials"]) == 1
+    answer = detail(application(url, port=PORT))
+    assert answer["best_trials"] == [] and len(answer["trials"]) == 1
 
 
 def test_records_are_not_shown_and_numbers_are(tmp_path):
@@ -273,17 +276,17 @@ def test_records_are_not_shown_and_numbers_are(tmp_path):
     trial.set_user_attr("gped:record", "x" * 9000)
     trial.set_user_attr("accuracy", 0.5)
     study.tell(trial, 1.0)
-    found = detail(application(url, port=PORT))
-    assert [a["key"] for a in found["user_attrs"]] == ["mine"]
-    assert [a["key"] for a in found["union_user_attrs"]] == ["accuracy"]
-    for one in (*found["trials"], *found["best_trials"]):
-        assert one["user_attrs"] == [{"key": "accuracy", "value": "0.5"}]
+
+    answer = detail(application(url, port=PORT))
+    assert [a["key"] for a in answer["user_attrs"]] == ["mine"]
+    assert [a["key"] for a in answer["union_user_attrs"]] == ["accuracy"]
+    for row in (*answer["trials"], *answer["best_trials"]):
+        assert row["user_attrs"] == [{"key": "accuracy", "value": "0.5"}]
 
 
-# --------------------------------------------------------------------------------------------- told
-# from outside
+# --- told from outside ------------------------------------------------------------------------
 
-TOLD = [
+BAD_RESULTS = [
     b'{"state": "complete", "values": [NaN, 1.0]}',
     b'{"state": "complete", "values": ["nan", "inf"]}',
     b'{"state": "complete", "values": [1.0]}',
@@ -293,7 +296,7 @@ TOLD = [
 ]
 
 
-@pytest.mark.parametrize("body", TOLD)
+@pytest.mark.parametrize("body", BAD_RESULTS)
 def test_nothing_told_through_the_dashboard_makes_a_study_unreadable(tmp_path, body):
     url = f"sqlite:///{tmp_path}/study.db"
     space = make_space(sampler="tpe")
@@ -302,15 +305,16 @@ def test_nothing_told_through_the_dashboard_makes_a_study_unreadable(tmp_path, b
     for values in ([1.0, 2.0], [2.0, 1.0]):
         study.tell(study.ask(), values)
     study.ask()
+
     app = application(url, port=PORT)
-    attributes = json.dumps(
-        {"user_attrs": {"gped:record": "garbage", "nll": float("nan")}}
-    ).encode()
+    bad_attributes = {"gped:record": "garbage", "nll": float("nan")}
+    attributes = json.dumps({"user_attrs": bad_attributes}).encode()
     assert ask(app, "/api/trials/3/user-attrs", "POST", attributes, host=OWN)[0] == 204
     assert ask(app, "/api/trials/3/tell", "POST", body, host=OWN)[0] == 204
-    found = detail(app)
-    assert [t["state"] for t in found["trials"]] == ["Complete", "Complete", "Fail"]
-    assert [t["number"] for t in found["best_trials"]] == [0, 1]
+
+    answer = detail(app)
+    assert [t["state"] for t in answer["trials"]] == ["Complete", "Complete", "Fail"]
+    assert [t["number"] for t in answer["best_trials"]] == [0, 1]
     again = load(url, "s")
     assert [r.state for r in again.records()] == ["failed"] * 3
     again.claim(space, 1, 0)
@@ -321,13 +325,12 @@ def test_an_attached_file_is_handed_out_as_a_file_and_not_as_a_page(tmp_path):
     study = optuna.create_study(storage=url, study_name="s")
     wall = Wall(url, "s", tmp_path / "artifacts")
     address = wall.put_files({"evil.html": b"<script>alert(1)</script>"})["evil.html"]
+
     app = application(url, port=PORT, artifacts=tmp_path / "artifacts")
-    status, headers, body = ask(app, address, host=OWN)
-    told = dict(headers)
+    status, sent, body = ask(app, address, host=OWN)
+    headers = dict(sent)
     assert (status, body) == (200, b"<script>alert(1)</script>")
-    assert (
-        told["Content-Security-Policy"].startswith("sandbox")
-        and told["X-Content-Type-Options"] == "nosniff"
-    )
-    assert "Access-Control-Allow-Origin" not in told
+    assert headers["Content-Security-Policy"].startswith("sandbox")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in headers
     assert len(study._storage.get_study_system_attrs(1)) == 1

@@ -78,6 +78,7 @@ def test_front_points_and_their_intervals_are_the_records():
     snapshot = make_snapshot()
     points = trace(front(snapshot), "front")
     data = data_of(snapshot)
+
     for trial in snapshot.front:
         record = find(data, trial)
         i = list(points.y).index(record["metrics"]["nll"])
@@ -90,32 +91,30 @@ def test_every_group_has_its_own_shape_and_color():
     chart = front(make_snapshot(), "flops", "storage_bytes")
     marks = [t.marker for t in chart.figure.data if t.name and t.mode == "markers"]
     assert len({mark.symbol for mark in marks}) == len(marks) == 10
-    states = [
-        trace(chart, name).marker.color for name in ("front", "dominated", "infeasible", "pruned")
-    ]
-    assert len(set(states)) == 4
+    states = ("front", "dominated", "infeasible", "pruned")
+    assert len({trace(chart, name).marker.color for name in states}) == 4
 
 
 @pytest.mark.parametrize(
     ("up", "shape_of_y"), [(NLL, lambda steps: sorted(steps, reverse=True)), (ACCURACY, sorted)]
 )
 def test_the_step_line_joins_what_nothing_beats(up, shape_of_y):
-    """Brute force: a front point is on the line exactly when no other student is at least as good
-    in both.
-    """
+    """Brute force: a point is on the line exactly when no other is at least as good in both."""
     chart = front(make_snapshot(), "flops", up.name)
     line = next(t for t in chart.figure.data if t.mode == "lines")
-    points = [
-        p
-        for name in ("front", "dominated")
-        for p in zip(trace(chart, name).x, trace(chart, name).y, strict=True)
-    ]
+    points = []
+    for name in ("front", "dominated"):
+        points += zip(trace(chart, name).x, trace(chart, name).y, strict=True)
+
     sign = 1 if up.direction == "minimize" else -1
-    best = {
-        p
-        for p in points
-        if not any(q != p and q[0] <= p[0] and sign * q[1] <= sign * p[1] for q in points)
-    }
+
+    def is_beaten(point):
+        return any(
+            other != point and other[0] <= point[0] and sign * other[1] <= sign * point[1]
+            for other in points
+        )
+
+    best = {point for point in points if not is_beaten(point)}
     assert set(zip(line.x, line.y, strict=True)) == best
     assert list(line.x) == sorted(line.x)
     assert list(line.y) == shape_of_y(line.y)
@@ -147,10 +146,9 @@ def test_a_figure_is_found_by_name_and_drawn_over_any_axes():
     data = data_of(make_snapshot())
     assert figure(data, "front").layout.xaxis.title.text == "FLOPs"
     asked = figure(data, "front", x="storage_bytes", y="brier")
-    assert (asked.layout.xaxis.title.text, asked.layout.yaxis.title.text) == (
-        "storage (bytes)",
-        "Brier score (sum over classes)",
-    )
+    assert asked.layout.xaxis.title.text == "storage (bytes)"
+    assert asked.layout.yaxis.title.text == "Brier score (sum over classes)"
+
     with pytest.raises(ConfigError, match="figure 'fornt': unknown; did you mean 'front'"):
         figure(data, "fornt")
     with pytest.raises(ConfigError, match="axis 'breir': unknown; did you mean 'brier'"):
@@ -161,12 +159,11 @@ def test_a_figure_is_found_by_name_and_drawn_over_any_axes():
 
 def test_metrics_that_differ_much_are_seen_on_a_log_scale():
     snapshot = make_snapshot()
-    worst = snapshot.front[-1]
-    records = tuple(
-        r.replace(measures={**r.measures, Key("nll"): Measured(9.0)}) if r.trial == worst else r
-        for r in snapshot.records
-    )
-    assert front(make_snapshot(records=records)).figure.layout.yaxis.type == "log"
+    records = list(snapshot.records)
+    worst = records[snapshot.front[-1]]
+    records[worst.trial] = worst.replace(measures={**worst.measures, Key("nll"): Measured(9.0)})
+    chart = front(make_snapshot(records=tuple(records)))
+    assert chart.figure.layout.yaxis.type == "log"
 
 
 def test_texts_from_the_study_are_escaped():

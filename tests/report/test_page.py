@@ -1,4 +1,4 @@
-"""The page: offline, safe with any text, the same bytes for the same study, whole for empty ones."""
+"""The page: offline, safe with any text, the same for the same study, whole for empty ones."""
 
 import base64
 import hashlib
@@ -39,7 +39,10 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
-        self.tags, self.text, self.scripts, self._raw = [], "", [], None
+        self.tags = []
+        self.text = ""
+        self.scripts = []
+        self._raw = None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -62,9 +65,8 @@ class Page(HTMLParser):
         return [attrs[name] for _, attrs in self.tags if name in attrs]
 
     def embedded(self, identifier):
-        return json.loads(
-            next(text for attrs, text in self.scripts if attrs.get("id") == identifier)
-        )
+        (text,) = [text for attrs, text in self.scripts if attrs.get("id") == identifier]
+        return json.loads(text)
 
 
 def render(**changes):
@@ -79,40 +81,31 @@ TURNED = "\u202egro.live\u202c \u05d0\u05d1\u05d2"
 
 
 def evil_snapshot():
+    """A study all of whose texts are hostile."""
     snapshot = make_snapshot()
     genotype = {"family": TURNED, EVIL: EVIL, "long": LONG}
-    records = tuple(
-        r.replace(
-            genotype=genotype,
-            reason=f"{EVIL} {LONG}",
-            measures={**r.measures, Key(EVIL): Measured(0.5)} if r.measures else {},
-        )
-        for r in snapshot.records
-    )
-    metrics = {"nll": 0.1, EVIL: 0.5}
+    records = []
+    for record in snapshot.records:
+        measures = {**record.measures, Key(EVIL): Measured(0.5)} if record.measures else {}
+        reason = f"{EVIL} {LONG}"
+        records.append(record.replace(genotype=genotype, reason=reason, measures=measures))
+
+    objective = Objective(EVIL, "minimize", "metric", f"{EVIL} {TURNED} {LONG}")
+    measures = from_public({"nll": 0.1, EVIL: 0.5})
+    costs = {"flops": 9, "storage_bytes": 9}
+    reference = Reference("map", MARKUP + EVIL, measures, note=EVIL, costs=costs)
     return make_snapshot(
         name=f"{EVIL}\n{TURNED} {LONG}",
         class_names=(EVIL, LONG, TURNED),
-        objectives=(
-            *snapshot.objectives,
-            Objective(EVIL, "minimize", "metric", f"{EVIL} {TURNED} {LONG}"),
-        ),
-        records=records,
+        objectives=(*snapshot.objectives, objective),
+        records=tuple(records),
         rule=EVIL,
         notes=(EVIL,),
         split_text=EVIL,
         config={EVIL: [EVIL], TURNED: LONG},
         provenance={EVIL: EVIL},
         importances={"nll": {EVIL: 0.4}},
-        references=(
-            Reference(
-                "map",
-                MARKUP + EVIL,
-                from_public(metrics),
-                note=EVIL,
-                costs={"flops": 9, "storage_bytes": 9},
-            ),
-        ),
+        references=(reference,),
         paired_differences=(PairedDifference(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),),
     )
 
@@ -130,39 +123,36 @@ def test_the_same_study_gives_the_same_bytes(text):
     "snapshot", [make_single(), make_snapshot(), make_snapshot(1000)], ids=["1", "48", "1000"]
 )
 def test_a_report_stays_small_is_made_fast_and_again_the_same(snapshot, tmp_path):
+    path = tmp_path / "report.html"
     started = time.process_time()
-    write_report(snapshot, tmp_path / "report.html")
+    write_report(snapshot, path)
     assert time.process_time() - started < 5
-    first = (tmp_path / "report.html").read_bytes()
-    assert len(first) <= 2_500_000 + 2000 * len(snapshot.records) + 40_000 * min(
-        MAX_CARDS, len(snapshot.front)
-    )
-    write_report(snapshot, tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_bytes() == first
+
+    written = path.read_bytes()
+    num_cards = min(MAX_CARDS, len(snapshot.front))
+    assert len(written) <= 2_500_000 + 2000 * len(snapshot.records) + 40_000 * num_cards
+
+    write_report(snapshot, path)
+    assert path.read_bytes() == written
 
 
 def test_cards_beyond_the_limit_are_in_the_file_beside_it(tmp_path):
     snapshot = make_snapshot(400)
     chosen = snapshot.front[MAX_CARDS + 3]
     write_report(make_snapshot(400, chosen=chosen), tmp_path / "study.html")
-    page, beside = (
-        Page((tmp_path / name).read_text()) for name in ("study.html", "study-cards.html")
-    )
+    page = Page((tmp_path / "study.html").read_text())
+    beside = Page((tmp_path / "study-cards.html").read_text())
 
     def cards(page):
-        return [
-            int(i.removeprefix("student-"))
-            for i in page.attributes("id")
-            if re.fullmatch(r"student-\d+", i)
-        ]
+        matches = [re.fullmatch(r"student-(\d+)", value) for value in page.attributes("id")]
+        return [int(match[1]) for match in matches if match]
 
     assert len(cards(page)) == MAX_CARDS and chosen in cards(page)
     assert sorted(cards(page) + cards(beside)) == sorted(snapshot.front)
-    out = [link for link in page.attributes("href") if not link.startswith("#")]
-    assert {link for link in out if "#" in link} == {
-        f"study-cards.html#student-{t}" for t in cards(beside)
-    }
+    links = [link for link in page.attributes("href") if link.find("#") > 0]
+    assert set(links) == {f"study-cards.html#student-{trial}" for trial in cards(beside)}
     assert beside.scripts == [] and "study.html" in beside.attributes("href")
+
     write_report(make_snapshot(), tmp_path / "study.html")
     assert [p.name for p in tmp_path.iterdir()] == ["study.html"]
 
@@ -173,29 +163,30 @@ def test_a_card_stays_small():
     trial = snapshot.front[0]
     noise = np.random.default_rng(0).random((3, 32, 32))
     picture = base64.b64encode(png(torch.from_numpy(noise), 0.0, 1.0)).decode()
-    found = make_evidence(trial)
-    found["examples"] = [{**one, "picture": picture} for one in found["examples"]]
-    with_card, without = (render(evidence={trial: one}) for one in (found, {}))
-    assert len(found["examples"]) == 6
+    evidence = make_evidence(trial)
+    evidence["examples"] = [example | {"picture": picture} for example in evidence["examples"]]
+    assert len(evidence["examples"]) == 6
+
+    with_card = render(evidence={trial: evidence})
+    without = render(evidence={trial: {}})
     assert len(with_card) - len(without) < 40_000
 
 
 def test_nothing_is_loaded_from_anywhere(text):
-    found = Page(text)
-    assert all(source.startswith("data:image/png;base64,") for source in found.attributes("src"))
-    assert [tag for tag, _ in found.tags if tag in ("link", "base", "iframe", "object")] == []
-    assert all(link.startswith("#") for link in found.attributes("href"))
-    assert found.attributes("action") == []
-    assert "url(" not in "".join(
-        (TEMPLATES / name).read_text() for name in ("style.css", *REPORT_SCRIPTS)
-    )
+    page = Page(text)
+    assert all(source.startswith("data:image/png;base64,") for source in page.attributes("src"))
+    assert [tag for tag, _ in page.tags if tag in ("link", "base", "iframe", "object")] == []
+    assert all(link.startswith("#") for link in page.attributes("href"))
+    assert page.attributes("action") == []
+    for name in ("style.css", *REPORT_SCRIPTS):
+        assert "url(" not in (TEMPLATES / name).read_text()
 
 
 def test_every_link_has_its_target(text):
-    found = Page(text)
-    ids = found.attributes("id")
+    page = Page(text)
+    ids = page.attributes("id")
     assert len(set(ids)) == len(ids)
-    assert {link[1:] for link in found.attributes("href")} <= set(ids)
+    assert {link[1:] for link in page.attributes("href")} <= set(ids)
 
 
 def test_the_policy_forbids_everything_that_is_not_inline(text):
@@ -217,8 +208,9 @@ def test_texts_of_the_study_stay_text():
 
 
 def test_long_names_do_not_swell_the_page():
-    """The name stands in full in the provenance, the export commands and the JSON; reasons only in
-    the JSON.
+    """The provenance, the export commands and the JSON hold the whole name.
+
+    Reasons are whole in the JSON only.
     """
     assert len(page(data_of(evil_snapshot()))) < 3_500_000
 
@@ -236,19 +228,18 @@ def test_cloud_and_logo_are_off(text):
 
 
 def test_every_figure_has_its_place_and_a_text(text):
-    found = Page(text)
-    drawn = set(found.embedded("charts")["charts"])
-    labeled = {
-        a["id"] for _, a in found.tags if "chart" in a.get("class", "").split() and a["aria-label"]
-    }
-    assert drawn == labeled
+    page = Page(text)
+    charts = [attrs for _, attrs in page.tags if "chart" in attrs.get("class", "").split()]
+    labeled = {attrs["id"] for attrs in charts if attrs["aria-label"]}
+    assert labeled == set(page.embedded("charts")["charts"])
 
 
 def test_the_answer_comes_first_and_the_tables_need_no_script(text):
     snapshot = make_snapshot()
     words = Page(text).text
     assert words.index(f"Trial {snapshot.chosen} is the student to use") < words.index("The front")
-    for said in (
+
+    for sentence in (
         snapshot.rule,
         "teacher average",
         "best single sample",
@@ -267,7 +258,7 @@ def test_the_answer_comes_first_and_the_tables_need_no_script(text):
         "Sampling the teacher took 84.2",
         "FLOPs = 180,000",
     ):
-        assert said in words
+        assert sentence in words
 
 
 @pytest.mark.parametrize(
@@ -290,6 +281,7 @@ def test_an_empty_front_still_makes_a_page(records):
             num_test_evaluations=0,
         )
     ).text
+
     assert "No student was chosen" in words
     assert "The front is empty" in words
     assert all(record.reason in words for record in records)
@@ -308,7 +300,7 @@ def test_the_bundle_is_the_one_that_was_checked_in_whole():
 
 
 def test_the_bundle_fits_the_installed_plotly():
-    """A patch of plotly may bundle a newer plotly.js; figures mean the same within a major version."""
+    """A patch of plotly may bundle a newer plotly.js: the major version is what figures need."""
     installed = plotly.offline.get_plotlyjs_version()
     assert installed.split(".")[0] == PLOTLY_JS_VERSION.split(".")[0]
     if plotly.__version__ == "7.1.0":

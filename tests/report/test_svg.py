@@ -30,46 +30,35 @@ def card():
 
 def test_every_drawing_is_one_element_with_a_description():
     data = data_of(make_snapshot())
-    one = data["cards"][0]
+    first_card = data["cards"][0]
     drawings = [
-        svg.layers(one),
-        svg.reliability(one, data["teacher"]["reliability"]),
-        svg.spread(one),
+        svg.layers(first_card),
+        svg.reliability(first_card, data["teacher"]["reliability"]),
+        svg.spread(first_card),
+        svg.front(data, *first_pair(data)),
+        svg.parallel(data),
     ]
-    drawings += [svg.front(data, *first_pair(data)), svg.parallel(data)]
     for drawing in drawings:
         root = parsed(drawing)
         assert root.tag == "svg" and root[0].tag == "title" and root[0].text
 
 
 def test_bars_of_layers_have_areas_like_their_units():
-    """Heights go with the square root: of 100 units drawn and 25 left, the bar left is half as
-    high.
-    """
-    layers = [
-        {
-            "layer": "a",
-            "kind": "linear",
-            "before": {"inputs": 4, "outputs": 100},
-            "after": {"outputs": 25},
-        }
-    ]
-    before, after = (
-        of_class(svg.layers({"layers": layers}), name)[1] for name in ("before", "after")
-    )
+    """Heights go with the square root: of 100 units 25 stay, so the bar is half as high."""
+    sizes = {"before": {"inputs": 4, "outputs": 100}, "after": {"outputs": 25}}
+    drawing = svg.layers({"layers": [{"layer": "a", "kind": "linear", **sizes}]})
+    before, after = (of_class(drawing, name)[1] for name in ("before", "after"))
     assert float(after.get("height")) == pytest.approx(float(before.get("height")) / 2)
 
 
 def test_a_layer_that_is_gone_is_said_to_be():
-    layers = [
-        {"layer": "a", "kind": "linear", "before": {"inputs": 4, "outputs": 8}, "after": None}
-    ]
-    assert "8 → 0" in str(svg.layers({"layers": layers}))
+    layer = {"layer": "a", "kind": "linear", "before": {"inputs": 4, "outputs": 8}, "after": None}
+    assert "8 → 0" in str(svg.layers({"layers": [layer]}))
 
 
 def test_marks_of_a_reliability_diagram_are_at_their_bins():
-    one = {"trial": 3, "reliability": [{"confidence": 0.5, "accuracy": 1.0, "count": 4}]}
-    mark = of_class(svg.reliability(one, []), "mark")[0]
+    student = {"trial": 3, "reliability": [{"confidence": 0.5, "accuracy": 1.0, "count": 4}]}
+    (mark,) = of_class(svg.reliability(student, []), "mark")
     plot = svg._Plot
     assert float(mark.get("cx")) == plot.left + plot.side / 2
     assert float(mark.get("cy")) == plot.top
@@ -81,9 +70,8 @@ def test_the_still_front_has_a_mark_for_each_student_and_a_ring():
     complete = [r for r in data["records"] if r["state"] == "complete"]
     assert len(of_class(drawing, "student")) == len(data["front"])
     assert len(of_class(drawing, "near")) == len(complete) - len(data["front"])
-    assert len(of_class(drawing, "ring")) == 1 and len(of_class(drawing, "mark-line")) == len(
-        data["references"]
-    )
+    assert len(of_class(drawing, "ring")) == 1
+    assert len(of_class(drawing, "mark-line")) == len(data["references"])
 
 
 def test_parallel_lines_are_the_front_and_the_layer_behind_it():
@@ -96,27 +84,20 @@ def test_parallel_lines_are_the_front_and_the_layer_behind_it():
 
 
 def test_parallel_axes_run_from_their_smallest_to_their_largest_value():
-    """Two students, widths 10 and 1000 on a log axis, NLL .1 and .4: the lines cross from end to
-    end.
-    """
-    records = [
-        TrialRecord(
-            i,
-            "complete",
-            {"family": "mlp", "width": [w]},
-            measures=from_public({"nll": v}),
-            costs={"flops": 10 + i},
-        )
-        for i, (w, v) in enumerate([(10, 0.4), (1000, 0.1)])
-    ]
-    data = data_of(
-        make_snapshot(records=tuple(records), front=(0, 1), chosen=1, knee=0, references=())
-    )
-    paths = {e.get("class"): e.get("d") for e in of_class(svg.parallel(data), "strand")}
-    heights = {
-        kind: [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", d)]
-        for kind, d in paths.items()
-    }
+    """Two students of widths 10 and 1000, NLL .4 and .1: their lines cross from end to end."""
+    records = []
+    for trial, (width, nll) in enumerate([(10, 0.4), (1000, 0.1)]):
+        genotype = {"family": "mlp", "width": [width]}
+        measures = from_public({"nll": nll})
+        costs = {"flops": 10 + trial}
+        records.append(TrialRecord(trial, "complete", genotype, measures=measures, costs=costs))
+    front = {"front": (0, 1), "chosen": 1, "knee": 0}
+    data = data_of(make_snapshot(records=tuple(records), references=(), **front))
+
+    heights = {}
+    for strand in of_class(svg.parallel(data), "strand"):
+        points = re.findall(r"([\d.]+) ([\d.]+)", strand.get("d"))
+        heights[strand.get("class")] = [float(y) for _, y in points]
     assert heights["strand front"][:2] == heights["strand chosen"][1::-1]
 
 
@@ -131,15 +112,9 @@ def test_texts_of_the_study_are_escaped():
         r.replace(genotype={**r.genotype, EVIL: r.trial, "family": EVIL}) for r in snapshot.records
     )
     data = data_of(make_snapshot(records=records))
+    expected = {"svg", "title", "path", "text", "a", "circle"}
     for drawing in (svg.parallel(data), svg.front(data, *first_pair(data))):
-        assert {e.tag for e in parsed(drawing).iter()} <= {
-            "svg",
-            "title",
-            "path",
-            "text",
-            "a",
-            "circle",
-        }
+        assert {e.tag for e in parsed(drawing).iter()} <= expected
         assert not any(key.startswith("on") for e in parsed(drawing).iter() for key in e.keys())
 
 

@@ -1,6 +1,4 @@
-"""What a study shows in the dashboard: once, up to date, as text, and never over what a person
-wrote.
-"""
+"""What a study shows in the dashboard: once, up to date, as text, never over a person's words."""
 
 import json
 from pathlib import Path
@@ -24,15 +22,15 @@ EVIL = "<img src=x onerror=alert(1)>\"'`|\n# [a](javascript:alert(1))\u202egnp."
 FEW = make_snapshot().records[:9]
 
 
-def optunas(study: Study) -> optuna.Study:
+def optuna_study(study: Study) -> optuna.Study:
     return optuna.load_study(study_name=study.name, storage=sqlite_url(study.path / DATABASE))
 
 
 def notes_of(study: Study) -> dict[int, str]:
-    found = optunas(study)
-    attributes = found._storage.get_study_system_attrs(found._study_id)
+    loaded = optuna_study(study)
+    attributes = loaded._storage.get_study_system_attrs(loaded._study_id)
     notes = {}
-    for trial in found.trials:
+    for trial in loaded.trials:
         key = f"dashboard:{trial._trial_id}:note_str:"
         parts = {int(k.removeprefix(key)): v for k, v in attributes.items() if k.startswith(key)}
         notes[trial.number] = "".join(parts[i] for i in sorted(parts))
@@ -42,12 +40,12 @@ def notes_of(study: Study) -> dict[int, str]:
 def plots_of(study: optuna.Study) -> dict[str, dict[str, object]]:
     attributes = study._storage.get_study_system_attrs(study._study_id)
     names = {key.split(":")[2] for key in attributes if key.startswith("dashboard:plot_data:")}
-    found = {}
+    plots = {}
     for name in names:
         key = f"dashboard:plot_data:{name}:"
         parts = {int(k.removeprefix(key)): v for k, v in attributes.items() if k.startswith(key)}
-        found[name] = json.loads("".join(parts[i] for i in sorted(parts)))
-    return found
+        plots[name] = json.loads("".join(parts[i] for i in sorted(parts)))
+    return plots
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +59,10 @@ def test_the_study_and_each_trial_of_the_front_have_a_note(furnished: Study) -> 
     front = [record.trial for record in furnished.front_records()]
     notes = notes_of(furnished)
     assert sorted(notes) == sorted(front)
-    whole = get_note(optunas(furnished))
-    assert (
-        "on the front: trials " + ", ".join(map(str, front)) in whole and "chosen: trial" in whole
-    )
+    whole = get_note(optuna_study(furnished))
+    assert "on the front: trials " + ", ".join(map(str, front)) in whole
+    assert "chosen: trial" in whole
+
     for record in furnished.front_records():
         text = notes[record.trial]
         low, high = record.measured("nll").interval
@@ -74,11 +72,13 @@ def test_the_study_and_each_trial_of_the_front_have_a_note(furnished: Study) -> 
 
 
 def test_files_of_the_front_are_attached_and_linked(furnished: Study) -> None:
-    metas = {meta.filename: meta for meta in get_all_artifact_meta(optunas(furnished))}
-    files = ("README.md", "spec.json", "weights.safetensors")
-    assert set(metas) == {
-        f"trial-{r.trial}-{name}" for r in furnished.front_records() for name in files
-    }
+    metas = {meta.filename: meta for meta in get_all_artifact_meta(optuna_study(furnished))}
+    expected = set()
+    for record in furnished.front_records():
+        for name in ("README.md", "spec.json", "weights.safetensors"):
+            expected.add(f"trial-{record.trial}-{name}")
+    assert set(metas) == expected
+
     notes = notes_of(furnished)
     for record in furnished.front_records():
         source = furnished.path / "students" / str(record.trial)
@@ -86,14 +86,13 @@ def test_files_of_the_front_are_attached_and_linked(furnished: Study) -> None:
         blob = furnished.path / ARTIFACTS / meta.artifact_id
         assert blob.read_bytes() == (source / "weights.safetensors").read_bytes()
         assert f"(/artifacts/1/{meta.artifact_id})" in notes[record.trial]
-        card = (
-            furnished.path / ARTIFACTS / metas[f"trial-{record.trial}-README.md"].artifact_id
-        ).read_text()
-        assert card.startswith(f"# Trial {record.trial} of ")
+        readme = metas[f"trial-{record.trial}-README.md"]
+        card = furnished.path / ARTIFACTS / readme.artifact_id
+        assert card.read_text().startswith(f"# Trial {record.trial} of ")
 
 
 def test_the_main_figures_are_saved_under_names_that_stay(furnished: Study) -> None:
-    plots = plots_of(optunas(furnished))
+    plots = plots_of(optuna_study(furnished))
     always = {
         "chart-front",
         "chart-hypervolume",
@@ -139,10 +138,10 @@ def note_of(study: optuna.Study, trial: int) -> str:
 def test_what_left_the_front_is_taken_down(wall) -> None:  # type: ignore[no-untyped-def]
     study, start = wall
     for trial in (0, 1, 1):
-        one = start()
-        one.draw({f"plot-{trial}": go.Figure(layout={"title": {"text": f"plot {trial}"}})})
-        one.write("whole", {trial: f"note {trial}"})
-        one.remember()
+        started = start()
+        started.draw({f"plot-{trial}": go.Figure(layout={"title": {"text": f"plot {trial}"}})})
+        started.write("whole", {trial: f"note {trial}"})
+        started.remember()
         assert (note_of(study, trial), note_of(study, 1 - trial)) == (f"note {trial}", "")
         plots = plots_of(study)
         assert plots[f"plot-{trial}"]["layout"]["title"]["text"] == f"plot {trial}"  # type: ignore[index]
@@ -151,14 +150,16 @@ def test_what_left_the_front_is_taken_down(wall) -> None:  # type: ignore[no-unt
 
 def test_what_a_person_wrote_stays(wall) -> None:  # type: ignore[no-untyped-def]
     study, start = wall
-    one = start()
-    one.write("first", {0: "first"})
-    one.remember()
+    before = start()
+    before.write("first", {0: "first"})
+    before.remember()
     save_note(study, "mine")
+
     again = start()
     again.write("second", {0: "second"})
     again.remember()
     assert (get_note(study), note_of(study, 0)) == ("mine", "second")
+
     last = start()
     last.write("third", {0: "third", 1: "a <b>"})
     assert (get_note(study), note_of(study, 0), note_of(study, 1)) == ("mine", "third", "a &lt;b>")
@@ -170,18 +171,19 @@ def test_a_file_that_changed_is_replaced_and_one_that_was_deleted_comes_back(
     study, start = wall
     addresses = []
     for data in (b"one", b"two", b"two"):
-        one = start()
-        addresses.append(one.put_files({"a.bin": data})["a.bin"])
-        one.remember()
+        started = start()
+        addresses.append(started.put_files({"a.bin": data})["a.bin"])
+        started.remember()
         (blob,) = (tmp_path / "files").iterdir()
         assert blob.read_bytes() == data and addresses[-1] == f"/artifacts/1/{blob.name}"
     assert len(set(addresses)) == 1 and len(get_all_artifact_meta(study)) == 1
+
     blob.unlink()
     start().put_files({"a.bin": b"two"})
     assert blob.read_bytes() == b"two"
-    study._storage.set_study_system_attr(
-        1, f"artifacts:{blob.name}", "null"
-    )  # as the dashboard deletes
+
+    # the dashboard deletes a file by a null
+    study._storage.set_study_system_attr(1, f"artifacts:{blob.name}", "null")
     assert start().put_files({"a.bin": b"two"})["a.bin"] not in addresses
 
 
@@ -207,31 +209,25 @@ def test_hostile_names_are_text_in_notes_and_plots(tmp_path: Path) -> None:
     )
     study = make_study(tmp_path, snapshot, class_names=(EVIL, "b", "c"))
     furnish(study)
-    notes = [get_note(optunas(study)), *notes_of(study).values()]
-    cards = [
-        path.read_text()
-        for path in (study.path / ARTIFACTS).iterdir()
-        if path.read_bytes()[:2] == b"# "
-    ]
+
+    notes = [get_note(optuna_study(study)), *notes_of(study).values()]
+    files = [path.read_bytes() for path in (study.path / ARTIFACTS).iterdir()]
+    cards = [data.decode() for data in files if data.startswith(b"# ")]
     assert len(notes) == len(cards) + 1 == 1 + len(study.front_records()) > 1
     for text in (*notes, *cards):
-        assert (
-            "<" not in text
-            and "\u202e" not in text
-            and "](javascript" not in text
-            and len(text) < 30_000
-        )
+        assert not any(part in text for part in ("<", "\u202e", "](javascript"))
+        assert len(text) < 30_000
     assert "&lt;img src=x onerror=alert\\(1\\)&gt;" in notes[0]
-    plots = json.dumps(plots_of(optunas(study)))
+
+    plots = json.dumps(plots_of(optuna_study(study)))
     assert "<img" not in plots and "\\u202e" not in plots
 
 
 def test_a_study_without_trials_has_a_note(tmp_path: Path) -> None:
     study = make_study(tmp_path, make_snapshot(records=(), front=(), references=()))
     furnish(study)
-    assert "on the front: trials none" in get_note(optunas(study)) and "chosen: none" in get_note(
-        optunas(study)
-    )
+    note = get_note(optuna_study(study))
+    assert "on the front: trials none" in note and "chosen: none" in note
     assert not (study.path / ARTIFACTS).exists()
 
 
