@@ -1,10 +1,6 @@
-"""Read a student of gped-nas with torch, numpy and safetensors alone; copy this file to wherever it
-is served.
+"""Read a student without gped-nas; copy this file. ``python load_student.py STUDENT inputs.npy``
 
-    python load_student.py STUDENT inputs.npy
-
-STUDENT is a folder with ``spec.json`` and ``weights.safetensors``; the inputs are (N, ...) in the
-data's own range.
+STUDENT is a folder with ``spec.json`` and ``weights.safetensors``; inputs are (N, ...) raw data.
 """
 
 import json
@@ -20,10 +16,9 @@ from safetensors.torch import load_file
 def load(folder):
     """The student's spec and its float32 parameters by name, layer by layer."""
     spec = json.loads((Path(folder) / "spec.json").read_text())
-    stored, params = load_file(Path(folder) / "weights.safetensors"), {}
-    for name in sorted(
-        stored, key=lambda name: [int(part) for part in name.split(".") if part.isdigit()]
-    ):
+    stored = load_file(Path(folder) / "weights.safetensors")
+    params = {}
+    for name in sorted(stored, key=lambda name: [int(p) for p in name.split(".") if p.isdigit()]):
         if not name.endswith(".scale"):  # int8 weights have one an output unit
             scale = stored.get(f"{name}.scale", torch.ones(1))
             params[name] = stored[name].float() * scale.view(-1, *[1] * (stored[name].dim() - 1))
@@ -31,9 +26,7 @@ def load(folder):
 
 
 def layered(params, x):
-    """Families mlp and cnn: convolutions with their max pooling, if any, then dense layers; ReLU
-    between them.
-    """
+    """Families mlp and cnn: convolutions with their max pooling, if any, then dense layers."""
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in params))
     for layer in layers:
         weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
@@ -47,49 +40,34 @@ def layered(params, x):
 
 
 def resnet(params, x):
-    """A convolution, residual blocks, of which those that project halve the image, and a dense
-    layer on averages.
-    """
+    """A convolution, residual blocks, and a dense layer on averages; a projection halves images."""
 
     def conv(name, norm, x, stride=1):
         x = F.conv2d(x, params[f"{name}.weight"], stride=stride, padding=1)
-        x = (
-            x * (x.square().mean((2, 3), keepdim=True) + 1e-6).rsqrt()
-        )  # each channel of each input on its own
+        x = x * (x.square().mean((2, 3), keepdim=True) + 1e-6).rsqrt()  # a channel on its own
         return x * params[f"{norm}.gain"][:, None, None] + params[f"{norm}.bias"][:, None, None]
 
     x = F.relu(conv("layers.0.conv", "layers.0.norm", x))
-    for block in (
-        name.removesuffix(".conv1.weight") for name in params if name.endswith(".conv1.weight")
-    ):
+    for block in [name.removesuffix(".conv1.weight") for name in params if ".conv1.weight" in name]:
         projection = params.get(f"{block}.projection.weight")
-        inner = F.relu(
-            conv(f"{block}.conv1", f"{block}.norm1", x, stride=1 if projection is None else 2)
-        )
-        x = x if projection is None else F.conv2d(x, projection, stride=2)
+        stride = 1 if projection is None else 2
+        inner = F.relu(conv(f"{block}.conv1", f"{block}.norm1", x, stride))
+        x = x if projection is None else F.conv2d(x, projection, stride=stride)
         x = F.relu(x + conv(f"{block}.conv2", f"{block}.norm2", inner))
     head = list(params)[-1].rpartition(".")[0]
     return F.linear(x.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
 
 
-FAMILIES = {"mlp": layered, "cnn": layered, "resnet": resnet}
-
-
 def split_heads(spec, raw):
-    """Each target's raw outputs by its name, in order; targets that are computed from others have
-    none.
-    """
-    classes, sizes = len(spec["class_names"]), {}
+    """Each target's raw outputs by name, in order; targets computed from others have none."""
+    classes = len(spec["class_names"])
+    widths = {"predictive": classes, "second_moment": classes}
+    widths |= {"expected_entropy": 1, "predictive_normal": 2}
+    sizes = {}
     for target in spec["targets"]:
         settings = target if isinstance(target, dict) else {"name": target}
-        quantiles = classes * (len(settings.get("levels", ())) + 1)
-        known = {
-            "predictive": classes,
-            "second_moment": classes,
-            "expected_entropy": 1,
-            "predictive_normal": 2,
-        }
-        sizes[settings["name"]] = {**known, "quantile": quantiles}.get(settings["name"], 0)
+        widths["quantile"] = classes * (len(settings.get("levels", ())) + 1)
+        sizes[settings["name"]] = widths.get(settings["name"], 0)
     return dict(zip(sizes, raw.split(list(sizes.values()), -1), strict=True))
 
 
@@ -97,32 +75,26 @@ def predict(spec, params, inputs):
     """What the student predicts for inputs (N, *input_shape): an array a name."""
     x = torch.from_numpy(np.asarray(inputs, np.float32)).reshape(-1, *spec["input_shape"])
     x = (x - spec["normalization"]["mean"]) / spec["normalization"]["std"]
-    heads = split_heads(spec, FAMILIES[spec["family"]](params, x))
-    if (
-        "predictive_normal" in heads
-    ):  # real labels: mean and variance, brought to the label's own unit
-        labels, (mean, log_variance) = (
-            spec["label_normalization"],
-            heads["predictive_normal"].unbind(-1),
-        )
-        mean, variance = (
-            mean * labels["std"] + labels["mean"],
-            log_variance.exp() * labels["std"] ** 2,
-        )
-        return {"predictive_normal": torch.stack([mean, variance], -1).numpy()}
+    network = {"mlp": layered, "cnn": layered, "resnet": resnet}[spec["family"]]
+    heads = split_heads(spec, network(params, x))
+    if "predictive_normal" in heads:  # real labels: brought to the label's own unit
+        mean, log_variance = heads["predictive_normal"].unbind(-1)
+        unit = spec["label_normalization"]
+        moments = [mean * unit["std"] + unit["mean"], log_variance.exp() * unit["std"] ** 2]
+        return {"predictive_normal": torch.stack(moments, -1).numpy()}
+
     q = heads["predictive"].softmax(-1)
-    found = {"predictive": q}
+    values = {"predictive": q}
     if "expected_entropy" in heads:
         total = torch.special.entr(q).sum(-1, keepdim=True)
-        found["expected_entropy"] = heads["expected_entropy"].sigmoid() * total
-        found["mutual_information"] = (total - found["expected_entropy"]).clamp_min(0)
+        values["expected_entropy"] = heads["expected_entropy"].sigmoid() * total
+        values["mutual_information"] = (total - values["expected_entropy"]).clamp_min(0)
     if "second_moment" in heads:
-        found["second_moment"] = q.square() + heads["second_moment"].sigmoid() * q * (1 - q)
-        found["variance"] = (found["second_moment"] - q.square()).clamp_min(0)
-    return {name: tensor.numpy() for name, tensor in found.items()}
+        values["second_moment"] = q.square() + heads["second_moment"].sigmoid() * q * (1 - q)
+        values["variance"] = (values["second_moment"] - q.square()).clamp_min(0)
+    return {name: value.numpy() for name, value in values.items()}
 
 
 if __name__ == "__main__":
-    spec, params = load(sys.argv[1])
-    for name, array in predict(spec, params, np.load(sys.argv[2], allow_pickle=False)).items():
+    for name, array in predict(*load(sys.argv[1]), np.load(sys.argv[2])).items():
         print(name, array.shape, array[0])

@@ -25,8 +25,7 @@ from gped_nas.stream.key import StreamKey
 CHUNK_SECONDS = 1.0
 CHUNK_BYTES = 16 * 2**20
 RunChain = Callable[[int, State | None], Iterator[Step]]
-"""``run_chain(chain, state)`` yields the steps of one chain from its beginning or from ``state``.
-"""
+"""``run_chain(chain, state)`` yields the steps of a chain from its beginning or from ``state``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +52,13 @@ class Unfinished:
         Raises:
             StreamError: a chunk is corrupt.
         """
-        return [
-            Sealed(path, self.key.digest) for path in sorted(self._chain(chain).glob("chunk-*"))
-        ]
+        paths = sorted(self._folder_of(chain).glob("chunk-*"))
+        return [Sealed(path, self.key.digest) for path in paths]
 
     def run(
         self, chain: int, *, progress: Callable[[int], None], should_stop: Callable[[], bool]
     ) -> None:
-        """Run one chain until its chunks hold the samples wanted, going on from the chunks that are
-        there.
+        """Run one chain until its chunks hold the samples wanted, going on from those there are.
 
         The lock of the chain's folder makes a build wait for an orphan: a process whose parent was
         killed, which gave the stream's lock back, and which may be about to write its last chunk.
@@ -77,15 +74,18 @@ class Unfinished:
             StreamError: the method has fewer samples than wanted.
             EnvironmentProblem: the folder cannot be written.
         """
-        folder = self._chain(chain)
+        folder = self._folder_of(chain)
         with lock(folder / "lock", wait=True):
             chunks = _valid_chunks(folder, self.key)
             done = sum(chunk.manifest.num_samples for chunk in chunks)
             progress(done)
-            if done < self.wanted:
-                state = state_of(chunks[-1], 0) if chunks else self._start(chain)
-                writer = _ChunkWriter(folder, self.key, len(chunks))
-                self._go_on(self.run_chain(chain, state), writer, done, progress, should_stop)
+            if done >= self.wanted:
+                return
+
+            state = state_of(chunks[-1], 0) if chunks else self._start(chain)
+            steps = self.run_chain(chain, state)
+            writer = _ChunkWriter(folder, self.key, len(chunks))
+            self._go_on(steps, writer, done, progress, should_stop)
 
     def _go_on(
         self,
@@ -100,6 +100,7 @@ class Unfinished:
             if step.sample is not None:
                 done += 1
                 progress(done)
+
             if done >= self.wanted:
                 writer.flush()
                 return
@@ -110,18 +111,19 @@ class Unfinished:
                 )
             if writer.is_full():
                 writer.flush()
+
         raise StreamError(
             f"{writer.folder}: the method ended after {done} samples, expected {self.wanted}; "
             "lower num_samples"
         )
 
-    def _chain(self, chain: int) -> Path:
+    def _folder_of(self, chain: int) -> Path:
         return self.folder / f"chain-{chain:02d}"
 
     def _start(self, chain: int) -> State | None:
-        return (
-            None if self.before is None else state_of(Sealed(self.before, self.key.digest), chain)
-        )
+        if self.before is None:
+            return None
+        return state_of(Sealed(self.before, self.key.digest), chain)
 
 
 class _ChunkWriter:
@@ -134,8 +136,10 @@ class _ChunkWriter:
     """
 
     def __init__(self, folder: Path, key: StreamKey, index: int) -> None:
-        self.folder, self._key, self._index = folder, key, index
-        self._row_bytes = 4 * num_params(key.shapes)
+        self.folder = folder
+        self._key = key
+        self._index = index
+        self._num_params = num_params(key.shapes)
         self._begin()
 
     def _begin(self) -> None:
@@ -152,61 +156,70 @@ class _ChunkWriter:
             self._weights.append(step.sample.weight)
 
     def is_full(self) -> bool:
-        """Whether losing the chunk would cost a second, or keeping it much memory (writing takes it
-        twice).
-        """
-        num_bytes = len(self._samples) * self._row_bytes
-        return num_bytes >= CHUNK_BYTES or time.monotonic() - self._began > CHUNK_SECONDS
+        """Whether losing the chunk would cost a second, or keeping it would take much memory."""
+        num_bytes = 4 * self._num_params * len(self._samples)
+        seconds = time.monotonic() - self._began
+        return num_bytes >= CHUNK_BYTES or seconds > CHUNK_SECONDS
 
     def flush(self) -> None:
         """Write the chunk and begin the next one."""
         building = self.folder / ".writing"
         shutil.rmtree(building, ignore_errors=True)
         make_dir(building)
+
+        # A chunk that was cut during burn-in has no sample, only a state.
+        if self._samples:
+            params = torch.stack(self._samples).numpy()
+        else:
+            params = np.empty((0, self._num_params), np.float32)
+
         writer = SealedWriter(building)
-        no_rows = np.empty((0, num_params(self._key.shapes)), np.float32)
-        writer.add(
-            "params-000000", torch.stack(self._samples).numpy() if self._samples else no_rows
-        )
+        writer.add("params-000000", params)
         writer.add("weight-000000", np.asarray(self._weights, np.float64))
         for name, tensor in self._state.items():
             writer.add(f"state-00-{name}", tensor.numpy())
-        num = len(self._samples)
         writer.close(
-            kind="chunk", stream=self._key.digest, about={}, first_sample=0, num_samples=num
+            kind="chunk",
+            stream=self._key.digest,
+            about={},
+            first_sample=0,
+            num_samples=len(self._samples),
         )
+
         seal_dir(building, self.folder / f"chunk-{self._index:06d}")
         self._index += 1
         self._begin()
 
 
 def state_of(sealed: Sealed, chain: int) -> State:
-    """The state of a chain in a sealed folder; in a chunk, which knows one chain only, that is
-    chain 0.
+    """The state of a chain in a sealed folder.
+
+    A chunk knows one chain only, whose number in it is 0.
     """
     prefix = f"state-{chain:02d}-"
-    names = [name for name in sealed.names("state") if name.startswith(prefix)]
-    return {
-        n.removeprefix(prefix).removesuffix(".npy"): torch.from_numpy(np.array(sealed.read(n)))
-        for n in names
-    }
+    state: State = {}
+    for file in sealed.names("state"):
+        if file.startswith(prefix):
+            name = file.removeprefix(prefix).removesuffix(".npy")
+            state[name] = torch.from_numpy(np.array(sealed.read(file)))
+    return state
 
 
 def _valid_chunks(folder: Path, key: StreamKey) -> list[Sealed]:
-    """The chunks of a chain up to the first that is damaged; that one and all later ones are
-    dropped.
-    """
+    """The chunks of a chain up to the first damaged one, which is removed with all later ones."""
     chunks: list[Sealed] = []
     for path in sorted(folder.glob("chunk-*")):
         try:
             chunk = Sealed(path, key.digest)
-            intact = not chunk.verify()
+            is_intact = not chunk.verify()
         except StreamError:
-            intact = False
-        if not intact or path.name != f"chunk-{len(chunks):06d}":
+            is_intact = False
+
+        # Once a chunk is gone the number of no later one fits, so that they go too.
+        if is_intact and path.name == f"chunk-{len(chunks):06d}":
+            chunks.append(chunk)
+        else:
             _remove(path)
-            continue
-        chunks.append(chunk)
     return chunks
 
 

@@ -1,19 +1,20 @@
-"""The stream on disk, format version 1: the cached record of posterior samples and their
-predictions.
+"""The stream on disk, format version 1: posterior samples and what they predict.
 
     <root>/<first 32 digits of the key's SHA-256>/
         key.json                       what the name hashes (see key.py)
         segments/000000/               sealed posterior samples, one folder a segment
-            manifest.json params-000000.npy ...      float32 (rows, W); rows of all chains
-            interleaved: sample s is
-                                       draw s // K of chain s % K
+            manifest.json
+            params-000000.npy ...      float32 (rows, W); rows of all chains interleaved:
+                                       sample s is draw s // K of chain s % K
             weight-000000.npy          float64 (S,), weights on any scale
             state-<chain>-<name>.npy   the chain's state after its last sample
-        views/<view>/000000/           sealed predictions of segment 000000 at the view's inputs;
-            recomputable manifest.json log_prob-000000.npy ...    float32 or float16 (rows, N, C)
-            log-probabilities, nats; of a stream with a
-                                       Gaussian likelihood normal-000000.npy ..., float32 (rows, N,
-                                       2): mean and variance of the label, in its normalized unit
+        views/<view>/000000/           sealed predictions of segment 000000 at the view's
+                                       inputs; can be computed again
+            manifest.json
+            log_prob-000000.npy ...    float32 or float16 (rows, N, C) log-probabilities, nats;
+                                       of a stream with a Gaussian likelihood
+            normal-000000.npy ...      float32 (rows, N, 2): mean and variance of the label, in
+                                       its normalized unit
         derived/                       averaged expectations; may be deleted at any time
         building/                      unfinished work; may be deleted while nothing runs
         provenance.json                times and hosts; outside every digest
@@ -114,9 +115,7 @@ class SealedWriter:
         )
 
     def keep(self, name: str, dtype: str, shape: tuple[int, ...]) -> bool:
-        """Take over a shard that an earlier, killed build wrote whole; False when there is none
-        that fits.
-        """
+        """Take over a shard that a killed build wrote whole; False where none fits."""
         path = self.folder / f"{name}.npy"
         if not path.exists():
             return False
@@ -124,9 +123,9 @@ class SealedWriter:
             map_array(path, dtype=dtype, shape=shape)
         except StreamError:
             return False
-        self._shards.append(
-            Shard(file=path.name, dtype=dtype, shape=shape, sha256=sha256_plain(path))
-        )
+
+        digest = sha256_plain(path)
+        self._shards.append(Shard(file=path.name, dtype=dtype, shape=shape, sha256=digest))
         return True
 
     def close(
@@ -161,18 +160,21 @@ class Sealed:
         try:
             self.manifest = parse(Manifest, data, str(path))
         except (ConfigError, RecursionError) as error:
-            what = str(error).splitlines()[0]
+            problem = str(error).splitlines()[0]
             raise StreamError(
-                f"{what}; the folder {folder} is corrupt, delete it to rebuild it"
+                f"{problem}; the folder {folder} is corrupt, delete it to rebuild it"
             ) from None
         if self.manifest.stream != stream:
             raise StreamError(
                 f"{path}: belongs to stream {self.manifest.stream[:16]}, expected {stream[:16]}"
             )
+
         self._checked: set[str] = set()
         self._shards = {shard.file: shard for shard in self.manifest.shards}
         if len(self._shards) != len(self.manifest.shards):
             raise StreamError(f"{path}: names a shard twice; delete {folder} to rebuild it")
+
+        # A name is checked before its file is opened: it must not lead out of the folder.
         for shard in self.manifest.shards:
             if not _FILE.fullmatch(shard.file):
                 raise StreamError(
@@ -182,18 +184,20 @@ class Sealed:
         self._check_rows(path)
 
     def _check_rows(self, path: Path) -> None:
-        num, kind = self.manifest.num_samples, self.manifest.kind
-        rows = sum(
-            sum(self._shards[name].shape[:1])
-            for prefix in _ROWS[kind]
-            for name in self.names(prefix)
-        )
+        kind = self.manifest.kind
+        num_samples = self.manifest.num_samples
+
+        num_rows = 0
+        for prefix in _ROWS[kind]:
+            for name in self.names(prefix):
+                num_rows += sum(self._shards[name].shape[:1])  # a shape () counts as no row
+
         weights = [self._shards[name].shape for name in self.names("weight")]
-        if rows != num or weights != ([] if kind == "view" else [(num,)]):
+        expected_weights = [] if kind == "view" else [(num_samples,)]
+        if num_rows != num_samples or weights != expected_weights:
             raise StreamError(
-                f"{path}: the shards of '{kind}' hold {rows} samples and weights {weights}, "
-                f"expected {num} of "
-                f"both; delete {self.folder} to rebuild it"
+                f"{path}: the shards of '{kind}' hold {num_rows} samples and weights {weights}, "
+                f"expected {num_samples} of both; delete {self.folder} to rebuild it"
             )
 
     @cached_property
@@ -220,15 +224,16 @@ class Sealed:
         shard = self._shards.get(name)
         if shard is None:
             raise StreamError(f"{self.folder}: the manifest names no shard {name!r}")
+
         if name not in self._checked:
-            found = sha256_plain(self.folder / name)
-            if found != shard.sha256:
+            digest = sha256_plain(self.folder / name)
+            if digest != shard.sha256:
                 raise StreamError(
-                    f"{self.folder / name}: corrupt: found SHA-256 {found}, expected "
-                    f"{shard.sha256}; "
-                    f"delete {self.folder} and run again to rebuild it"
+                    f"{self.folder / name}: corrupt: found SHA-256 {digest}, expected "
+                    f"{shard.sha256}; delete {self.folder} and run again to rebuild it"
                 )
             self._checked.add(name)
+
         return self._map(shard)
 
     def verify(self) -> list[str]:
@@ -250,12 +255,10 @@ def check_version(data: object, path: Path) -> None:
         StreamError: no version, or another one.
     """
     version = data.get("format_version") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        hint = (
-            "; it was written by a newer gped-nas, upgrade to read it" if _is_newer(version) else ""
-        )
-        raise StreamError(f"{path}: format version {version!r}, expected {FORMAT_VERSION}{hint}")
+    if version == FORMAT_VERSION:
+        return
 
-
-def _is_newer(version: object) -> bool:
-    return isinstance(version, int) and version > FORMAT_VERSION
+    hint = ""
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        hint = "; it was written by a newer gped-nas, upgrade to read it"
+    raise StreamError(f"{path}: format version {version!r}, expected {FORMAT_VERSION}{hint}")

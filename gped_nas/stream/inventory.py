@@ -79,9 +79,8 @@ def streams_of(root: Path) -> list[StreamFolder]:
 
 def leftovers_of(root: Path) -> list[tuple[Path, int]]:
     """Streams whose removal was cut short, which nothing reads any more, and the bytes of each."""
-    return [
-        (folder, tree_bytes(folder)) for folder in _folders(root) if folder.name.startswith(_GONE)
-    ]
+    leftovers = [folder for folder in _folders(root) if folder.name.startswith(_GONE)]
+    return [(folder, tree_bytes(folder)) for folder in leftovers]
 
 
 def remove_part(folder: Path, part: Part) -> int:
@@ -126,20 +125,24 @@ def _folders(root: Path) -> list[Path]:
     if not root.exists():
         return []
     with environment("read", root):
-        return sorted(
-            Path(entry.path) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)
-        )
+        entries = [entry for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
+        return sorted(Path(entry.path) for entry in entries)
 
 
 def _look(folder: Path) -> StreamFolder:
-    key, problem, num_samples = None, "", 0
+    key: StreamKey | None = None
+    problem = ""
+    num_samples = 0
     try:
         stream = Stream(folder)
-        key, num_samples = stream.key, stream.num_sealed
+        key = stream.key
+        num_samples = stream.num_sealed
     except StreamError as error:
         problem = str(error)
+        # The key may be whole where the segments are not.
         with contextlib.suppress(StreamError):
             key = StreamKey.read(folder)
+
     return StreamFolder(
         folder=folder,
         key=key,

@@ -41,15 +41,12 @@ class StreamKey:
     likelihood: Mapping[str, Any] = field(default_factory=_CATEGORICAL.to_json)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, with the format version; without a categorical likelihood, as before there
-        were others.
+        """Plain data, with the format version.
+
+        A categorical likelihood is left out: keys had none before there were others, and their
+        digests stay.
         """
-        other = (
-            {}
-            if self.likelihood == _CATEGORICAL.to_json()
-            else {"likelihood": dict(self.likelihood)}
-        )
-        return {
+        data = {
             "format_version": FORMAT_VERSION,
             "dataset": self.dataset,
             "input_shape": list(self.input_shape),
@@ -58,14 +55,18 @@ class StreamKey:
             "prior": dict(self.prior),
             "method": as_digested(self.method),
             "seed": self.seed,
-            **other,
         }
+        if self.likelihood != _CATEGORICAL.to_json():
+            data["likelihood"] = dict(self.likelihood)
+        return data
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "StreamKey":
         """The key that ``to_json`` wrote."""
-        values = {k: v for k, v in data.items() if k != "format_version"}
-        return StreamKey(**{**values, "input_shape": tuple(values["input_shape"])})
+        values = dict(data)
+        values.pop("format_version", None)
+        values["input_shape"] = tuple(values["input_shape"])
+        return StreamKey(**values)
 
     @staticmethod
     def read(folder: Path) -> "StreamKey":
@@ -79,9 +80,11 @@ class StreamKey:
         check_version(data, path)
         try:
             key = StreamKey.from_json(data["key"])
-            digest, _ = key.digest, key.likelihood_model
+            digest = key.digest
+            key.likelihood_model  # noqa: B018  refuse a likelihood that there is not
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             raise StreamError(f"{path}: malformed; delete {folder} to rebuild it") from None
+
         if digest != data.get("digest") or folder.absolute().name != digest[:32]:
             raise StreamError(f"{path}: does not hash to its name; delete {folder} to rebuild it")
         return key
@@ -97,7 +100,7 @@ class StreamKey:
 
     @property
     def of(self) -> "StreamKey | None":
-        """The key of the stream whose posterior samples this one's were made of; None if of none."""
+        """The key of the stream whose posterior samples this one's were made of, if of any."""
         nested = self.method.get("of")
         if not (isinstance(nested, Mapping) and isinstance(nested.get("method"), Mapping)):
             return None

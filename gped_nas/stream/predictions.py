@@ -1,5 +1,6 @@
-"""Predictions in float32 or log-probabilities in float16, there and back; ``format`` states what
-float16 costs.
+"""Predictions as they are stored: in float32, or log-probabilities in float16.
+
+``format`` states what float16 costs.
 """
 
 import numpy as np
@@ -21,13 +22,12 @@ def encode(log_prob: Array, dtype: str) -> Array:
     """
     if dtype == "float32":
         return log_prob
-    return np.maximum(log_prob, _LOWEST).astype(
-        STORED[dtype]
-    )  # keeps a NaN, so that divergence shows
+    # ``maximum`` keeps a NaN, so that divergence shows.
+    return np.maximum(log_prob, _LOWEST).astype(STORED[dtype])
 
 
 def decode(stored: Array) -> Array:
-    """Predictions in float32: a float32 shard as it is, each row of a float16 one normalized again."""
+    """Predictions in float32; each row of a float16 shard is normalized again."""
     if stored.dtype == np.float32:
         return stored
     return torch.from_numpy(stored.astype(np.float32)).log_softmax(-1).numpy()

@@ -59,15 +59,16 @@ def run_chains(
         GpedError: whatever a chain raised.
     """
     processes = min(processes, chains)
+    shares = [range(i, chains, processes) for i in range(processes)]
+
     with contextlib.ExitStack() as stack:
-        workers = [
-            _Worker(segment, range(i, chains, processes), stack) for i in range(1, processes)
-        ]
+        workers = [_Worker(segment, share, stack) for share in shares[1:]]
         others = _Others(workers, progress, should_stop)
         try:
-            for chain in range(0, chains, processes):
+            for chain in shares[0]:
                 segment.run(chain, progress=partial(progress, chain), should_stop=others.listen)
         except Interrupted:
+            # The others were told to stop too: each keeps its state before this ends.
             others.attend()
             raise
         others.attend()
@@ -81,7 +82,9 @@ class _Worker:
     """
 
     def __init__(self, segment: Unfinished, chains: range, stack: contextlib.ExitStack) -> None:
-        self.chains, self.folder = chains, segment.folder
+        self.chains = chains
+        self.folder = segment.folder
+
         self.connection, theirs = _CONTEXT.Pipe()
         stack.callback(self.connection.close)
         self.process = _CONTEXT.Process(target=_work, args=(segment, chains, theirs))
@@ -93,8 +96,8 @@ class _Worker:
             except Exception as error:  # what cannot be pickled says so by many classes
                 raise ConfigError(
                     f"found a posterior that cannot be handed to another process ({error}); "
-                    "expected one made of "
-                    "importable modules: register it in a plugin, or use one process"
+                    "expected one made of importable modules: register it in a plugin, or use one "
+                    "process"
                 ) from error
         stack.callback(self._end)
 
@@ -118,17 +121,19 @@ class _Worker:
         code = self.process.exitcode or 0
         if code == 0:
             return
-        how = (
-            f"was killed by {signal.Signals(-code).name}"
-            if code < 0
-            else f"ended with exit code {code}"
-        )
-        hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+
+        if code == -signal.SIGKILL:
+            how = "was killed by SIGKILL, perhaps because memory ran out"
+        elif code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with exit code {code}"
+
         numbers = ", ".join(map(str, self.chains))
         raise EnvironmentProblem(
-            f"{self.folder}: the process of chain {numbers} {how}{hint}; what it drew until a "
-            "moment before is kept: "
-            "run the same command again to go on, with --processes 1 if memory is short"
+            f"{self.folder}: the process of chain {numbers} {how}; what it drew until a moment "
+            "before is kept: run the same command again to go on, with --processes 1 if memory is "
+            "short"
         )
 
 
@@ -148,13 +153,13 @@ class _Others:
         should_stop: Callable[[], bool],
     ) -> None:
         self._busy = {worker.connection: worker for worker in workers}
-        self._progress, self._should_stop = progress, should_stop
+        self._progress = progress
+        self._should_stop = should_stop
         self._stopping = False
         self._interrupted: Interrupted | None = None
 
     def listen(self, timeout: float = 0.0) -> bool:
-        """Relay what workers said meanwhile, or say next within ``timeout`` seconds; whether to
-        stop.
+        """Relay what workers sent, or send within ``timeout`` seconds; whether to stop.
 
         Raises:
             EnvironmentProblem: one was killed.
@@ -164,19 +169,24 @@ class _Others:
             self._stopping = True
             for worker in self._busy.values():
                 worker.stop()
-        for connection in wait(list(self._busy), timeout) if self._busy else ():
+
+        # With nobody left to wait for, waiting would take the whole timeout.
+        ready = wait(list(self._busy), timeout) if self._busy else []
+        for connection in ready:
             assert isinstance(connection, Connection)
             try:
-                said = connection.recv()
+                message = connection.recv()
             except (EOFError, ConnectionResetError):
                 self._busy.pop(connection).ended()
                 continue
-            if isinstance(said, Interrupted):
-                self._interrupted = said
-            elif isinstance(said, BaseException):
-                raise said
+
+            if isinstance(message, Interrupted):
+                self._interrupted = message
+            elif isinstance(message, BaseException):
+                raise message
             else:
-                self._progress(*said)
+                self._progress(*message)
+
         return self._stopping
 
     def attend(self) -> None:
@@ -196,19 +206,19 @@ def _work(segment: Unfinished, chains: range, connection: Connection) -> None:
     """What a worker does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     device.set_precision()
+    # The parent sends one thing only, so that whatever arrives is the wish to stop.
+    should_stop = connection.poll
+
     try:
         with device.threads_for(0):
             for chain in chains:
-                # the parent says one thing only
-                segment.run(
-                    chain, progress=partial(_tell, connection, chain), should_stop=connection.poll
-                )
+                progress = partial(_tell, connection, chain)
+                segment.run(chain, progress=progress, should_stop=should_stop)
     except (GpedError, OSError, MemoryError) as error:
         connection.send(error)
     except Exception as error:
-        unexpected = RuntimeError(
-            f"{type(error).__name__}: {error}"
-        )  # its own class may not survive the pipe
+        # An error of another class may not survive the pipe.
+        unexpected = RuntimeError(f"{type(error).__name__}: {error}")
         unexpected.add_note(traceback.format_exc())
         connection.send(unexpected)
 
@@ -226,10 +236,13 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes started inside never hear Ctrl-C, which a terminal sends to all: they inherit what
-    is blocked.
+    """Processes started inside never hear Ctrl-C, which a terminal sends to all.
+
+    They inherit what is blocked.
     """
-    resource_tracker.ensure_running()  # starting it unblocks these signals, so it is to run before they are blocked
+    # Starting the tracker unblocks these signals, so it must run before they are blocked.
+    resource_tracker.ensure_running()
+
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OBEYED_BY_PARENT)
     try:
         yield
@@ -239,8 +252,9 @@ def _deaf() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_script() -> Iterator[None]:
-    """Processes started inside do not run the user's script again, so it needs no ``if __name__ ==
-    "__main__"``.
+    """Processes started inside do not run the user's script again.
+
+    It needs no ``if __name__ == "__main__"`` then.
     """
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

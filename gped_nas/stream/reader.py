@@ -108,8 +108,7 @@ class Stream:
         if not 0 < self.num_samples <= self.num_sealed:
             raise StreamError(
                 f"{folder}: holds {self.num_sealed} samples, expected at least "
-                f"{max(1, self.num_samples)}; "
-                "run `gped-search teacher build SPACE`"
+                f"{max(1, self.num_samples)}; run `gped-search teacher build SPACE`"
             )
 
     @property
@@ -174,15 +173,10 @@ class Stream:
         return unflatten(self.theta(index), self.key.shapes)
 
     def states(self, name: str) -> list[Array]:
-        """The tensor ``name`` of every chain's state at the end of what is sealed; empty where
-        there is none.
-        """
+        """The tensor ``name`` of every chain's last sealed state; empty where there is none."""
         last = self.segments[-1]
-        return [
-            np.array(last.read(file))
-            for file in last.names("state")
-            if file.endswith(f"-{name}.npy")
-        ]
+        files = [file for file in last.names("state") if file.endswith(f"-{name}.npy")]
+        return [np.array(last.read(file)) for file in files]
 
     def has_view(self, name: str, about: Mapping[str, Any], dtype: str = "float32") -> bool:
         """Whether every segment has its predictions at this view.
@@ -203,9 +197,7 @@ class Stream:
         return True
 
     def _open_view(self, folder: Path) -> Sealed:
-        """One segment's predictions at a view, checked to be of the segment and of the view their
-        place says.
-        """
+        """One segment's predictions at a view, checked to be of both."""
         view = Sealed(folder, self.key.digest)
         manifest = view.manifest
 
@@ -230,8 +222,8 @@ class Stream:
         if name not in self._views:
             folders = [self.folder / "views" / name / f"{i:06d}" for i in range(len(self.segments))]
             if not all(f.exists() for f in folders):
-                known = ", ".join(self.views) or "none"
-                raise StreamError(f"{self.folder}: no view '{name}'; there are: {known}")
+                views = ", ".join(self.views) or "none"
+                raise StreamError(f"{self.folder}: no view '{name}'; there are: {views}")
             self._views[name] = [self._open_view(folder) for folder in folders]
         return self._views[name]
 
@@ -241,28 +233,23 @@ class Stream:
         return sorted(p.name for p in (self.folder / "views").glob("[!.]*"))
 
     def prediction_blocks(self, name: str) -> Iterator[Tensor]:
-        """Predictions at a view, in blocks (rows, N, G) that follow the samples' order; see
-        ``predictions``.
-        """
+        """``predictions`` in blocks (rows, N, G) that follow the samples' order."""
         for block in self.prediction_maps(name):
             yield torch.from_numpy(np.array(block))
 
     def prediction_maps(self, name: str) -> Iterator[Array]:
-        """``prediction_blocks`` as read-only memory maps, but for those that are stored in half the
-        bytes.
-        """
-        num_left = self.num_samples
+        """``prediction_blocks`` as read-only memory maps, but for those in float16."""
+        num_missing = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names(self._prediction):
-                if num_left <= 0:
+                if num_missing <= 0:
                     return
-                block = sealed.read(file)[:num_left]
-                num_left -= len(block)
+                block = sealed.read(file)[:num_missing]
+                num_missing -= len(block)
                 yield decode(block)
 
     def predictions(self, name: str) -> Tensor:
-        """What every posterior sample predicts at a view: float32 (S, N, G), whatever it is stored
-            in.
+        """What every posterior sample predicts at a view: (S, N, G), always float32.
 
         Log-probabilities of C classes in nats, or mean and variance of a real label; see
         ``likelihoods.Prediction``.
@@ -270,8 +257,7 @@ class Stream:
         return torch.cat(list(self.prediction_blocks(name)))
 
     def imported(self) -> tuple[Array, Tensor]:
-        """Inputs (M, D) and log-probabilities (S, M, C) of a stream that was imported as
-        predictions.
+        """Inputs (M, D) and log-probabilities (S, M, C) that were imported as predictions.
 
         Raises:
             StreamError: the stream holds parameters.
@@ -295,8 +281,7 @@ class Stream:
         return [sealed.digest for sealed in self._view(name)]
 
     def derived(self, stem: str, of: str, make: Callable[[], Tensor]) -> Tensor:
-        """What ``make`` gives, float32, cached in the files ``derived/<stem>``; it can always be
-        made again.
+        """What ``make`` gives, float32, cached in the files ``derived/<stem>``.
 
         Args:
             stem: names the files.
@@ -310,8 +295,9 @@ class Stream:
         return made
 
     def cached(self, stem: str, of: str) -> Tensor | None:
-        """What ``cache`` kept under this stem; None where that is missing, damaged, or made of
-        anything else than ``of`` says.
+        """What ``cache`` kept under this stem.
+
+        None where that is missing, damaged, or made of anything else than ``of`` says.
         """
         array_path, note_path = self._derived_files(stem)
         try:

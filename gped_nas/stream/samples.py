@@ -48,5 +48,6 @@ class StreamSamples(Sequence[PosteriorSample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
 
-        place = range(len(self))[index]
-        return PosteriorSample(self._stream.theta(place), self._weights[place])
+        # A range counts from the end where the index is negative, and raises where it is too large.
+        number = range(len(self))[index]
+        return PosteriorSample(self._stream.theta(number), self._weights[number])

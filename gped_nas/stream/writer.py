@@ -1,5 +1,4 @@
-"""Write a stream: run chains to sealed segments, and predictions at a view's inputs to sealed
-views.
+"""Write a stream: chains to sealed segments, predictions at a view's inputs to sealed views.
 
 A killed build goes on from the last chunk of each chain (see chunks.py). Neither where chunks were
 cut nor how many processes ran the chains shows in the sealed segment, which is the same bytes for
@@ -92,32 +91,41 @@ def write_weights(
     folder = key.folder(root)
     if holds(root, key, num_samples):
         return folder
+
     with _writing(folder, f"posterior samples ({num_samples} are wanted)"):
         _write_key(folder, key)
+
+        # Another process may have sealed them while this one waited for the lock.
         sealed = sealed_segments(folder, key.digest)
-        first = _num_sealed(sealed)
-        if first >= num_samples:
+        num_sealed = _num_sealed(sealed)
+        if num_sealed >= num_samples:
             return folder
+
         started = time.time()
-        building = make_dir(
-            folder / "building" / f"segment-{len(sealed):06d}-{first}-{num_samples}"
+        name = f"segment-{len(sealed):06d}-{num_sealed}-{num_samples}"
+        segment = Unfinished(
+            folder=make_dir(folder / "building" / name),
+            key=key,
+            run_chain=run_chain,
+            wanted=(num_samples - num_sealed) // chains,
+            before=sealed[-1].folder if sealed else None,
         )
-        before = sealed[-1].folder if sealed else None
-        segment = Unfinished(building, key, run_chain, (num_samples - first) // chains, before)
-        drawn = [0] * chains
+
+        done_by_chain = [0] * chains
 
         def tell(chain: int, done: int) -> None:
-            drawn[chain] = done
-            progress("teacher", first + sum(drawn), num_samples)
+            done_by_chain[chain] = done
+            progress("teacher", num_sealed + sum(done_by_chain), num_samples)
 
         run_chains(
             segment, chains=chains, processes=processes, progress=tell, should_stop=should_stop
         )
-        _seal_segment(folder, segment, chains, first)
-        shutil.rmtree(building, ignore_errors=True)
-        _note_provenance(
-            folder, {**provenance, "what": f"samples {first}-{num_samples}", "started": started}
-        )
+
+        _seal_segment(folder, segment, chains, num_sealed)
+        shutil.rmtree(segment.folder, ignore_errors=True)
+        entry = {"what": f"samples {num_sealed}-{num_samples}", "started": started}
+        _note_provenance(folder, {**provenance, **entry})
+
     return folder
 
 
@@ -146,8 +154,10 @@ def write_predictions(
     folder = key.folder(root)
     if (folder / "segments" / "000000").exists():
         return folder
+
     with _writing(folder, "the imported predictions"):
         _write_key(folder, key)
+
         building = make_dir(folder / "building" / "segment-000000")
         writer = SealedWriter(building)
         writer.add("inputs-000000", inputs_MD.astype(np.float32))
@@ -161,8 +171,10 @@ def write_predictions(
             first_sample=0,
             num_samples=len(weight_S),
         )
+
         seal_dir(building, folder / "segments" / "000000")
         _note_provenance(folder, {**provenance, "what": f"{len(weight_S)} imported predictions"})
+
     return folder
 
 
@@ -196,44 +208,46 @@ def write_view(
     """
     if stream.has_view(name, about, dtype):
         return
-    prediction, width = stream.key.likelihood_model.prediction, stream.key.num_predicted
+
+    prediction = stream.key.likelihood_model.prediction
+    width = stream.key.num_predicted
+    row_bytes = num_inputs * width * np.dtype(STORED[dtype]).itemsize
+
+    def predict_rows(first_sample: int, num_rows: int) -> Array:
+        block = np.empty((num_rows, num_inputs, width), np.float32)
+        for row in range(num_rows):
+            if should_stop():
+                raise Interrupted("stopped while predicting; run the same command again to go on")
+            block[row] = predict(stream.theta(first_sample + row)).cpu().numpy()
+            progress(f"predictions ({name})", first_sample + row + 1, stream.num_sealed)
+        return block
+
     with _writing(stream.folder, f"predictions at view '{name}'"):
-        remove_temporaries(
-            stream.folder
-        )  # a shard's would be sealed along with the shards that are kept
+        # A killed build's temporary file would be sealed along with the shards that are kept.
+        remove_temporaries(stream.folder)
+
         for index, segment in enumerate(stream.segments):
+            manifest = segment.manifest
             final = stream.folder / "views" / name / f"{index:06d}"
             if final.exists():
                 continue
+
             building = make_dir(stream.folder / "building" / f"view-{name}-{index:06d}")
             writer = SealedWriter(building)
-            num = segment.manifest.num_samples
-            row_bytes = num_inputs * width * np.dtype(STORED[dtype]).itemsize
-            for i, rows in enumerate(_row_ranges(num, row_bytes)):
-                shape = (rows.stop - rows.start, num_inputs, width)
-                if writer.keep(f"{prediction}-{i:06d}", STORED[dtype], shape):
-                    continue
-                block = np.empty(shape, np.float32)
-                for row in range(rows.start, rows.stop):
-                    if should_stop():
-                        raise Interrupted(
-                            "stopped while predicting; run the same command again to go on"
-                        )
-                    theta = stream.theta(segment.manifest.first_sample + row)
-                    block[row - rows.start] = predict(theta).cpu().numpy()
-                    progress(
-                        f"predictions ({name})",
-                        segment.manifest.first_sample + row + 1,
-                        stream.num_sealed,
-                    )
-                writer.add(f"{prediction}-{i:06d}", encode(block, dtype))
+            for i, rows in enumerate(_row_ranges(manifest.num_samples, row_bytes)):
+                shard = f"{prediction}-{i:06d}"
+                num_rows = rows.stop - rows.start
+                if not writer.keep(shard, STORED[dtype], (num_rows, num_inputs, width)):
+                    block = predict_rows(manifest.first_sample + rows.start, num_rows)
+                    writer.add(shard, encode(block, dtype))
             writer.close(
                 kind="view",
                 stream=stream.key.digest,
                 about=view_about(name, about, dtype),
-                first_sample=segment.manifest.first_sample,
-                num_samples=num,
+                first_sample=manifest.first_sample,
+                num_samples=manifest.num_samples,
             )
+
             seal_dir(building, final)
 
 
@@ -252,9 +266,9 @@ def _writing(folder: Path, missing: str) -> Iterator[None]:
         except EnvironmentProblem as error:
             raise EnvironmentProblem(
                 f"{folder}: lacks {missing}, and nothing can be written there ({error}); make the "
-                "folder writable, or "
-                "set GPED_CACHE to one that is"
+                "folder writable, or set GPED_CACHE to one that is"
             ) from None
+
         for path in (*folder.glob("*"), *folder.glob("*/*")):
             if path.is_symlink():
                 raise StreamError(
@@ -263,34 +277,47 @@ def _writing(folder: Path, missing: str) -> Iterator[None]:
         yield
 
 
-def _seal_segment(folder: Path, segment: Unfinished, chains: int, first: int) -> None:
+def _seal_segment(folder: Path, segment: Unfinished, chains: int, first_sample: int) -> None:
     """Seal what all chains of a segment have drawn, read from their chunks a shard at a time."""
-    key, drawn = segment.key, [segment.chunks(chain) for chain in range(chains)]
-    rows_by_chain = [
-        [(c, r) for c in chunks for r in range(c.manifest.num_samples)] for chunks in drawn
-    ]
-    order = [rows_by_chain[s % chains][s // chains] for s in range(chains * segment.wanted)]
+    key = segment.key
+    chunks_by_chain = [segment.chunks(chain) for chain in range(chains)]
+
+    # Sample s is draw s // chains of chain s % chains; a row is a chunk and a number in it.
+    rows_by_chain = [_rows(chunks) for chunks in chunks_by_chain]
+    order = []
+    for draw in range(segment.wanted):
+        order += [rows[draw] for rows in rows_by_chain]
+
     sealing = segment.folder / "sealing"
     shutil.rmtree(sealing, ignore_errors=True)
     make_dir(sealing)
+
     writer = SealedWriter(sealing)
-    for i, rows in enumerate(_row_ranges(len(order), num_params(key.shapes) * 4)):
-        block = np.stack([c.read("params-000000.npy")[r] for c, r in order[rows]])
+    for i, shard in enumerate(_row_ranges(len(order), num_params(key.shapes) * 4)):
+        block = np.stack([chunk.read("params-000000.npy")[row] for chunk, row in order[shard]])
         writer.add(f"params-{i:06d}", block)
-    writer.add(
-        "weight-000000", np.asarray([c.read("weight-000000.npy")[r] for c, r in order], np.float64)
-    )
-    for chain, chunks in enumerate(drawn):
+    weights = [chunk.read("weight-000000.npy")[row] for chunk, row in order]
+    writer.add("weight-000000", np.asarray(weights, np.float64))
+    for chain, chunks in enumerate(chunks_by_chain):
         for name, tensor in state_of(chunks[-1], 0).items():
             writer.add(f"state-{chain:02d}-{name}", tensor.numpy())
     writer.close(
         kind="weights",
         stream=key.digest,
         about={"chains": chains},
-        first_sample=first,
+        first_sample=first_sample,
         num_samples=len(order),
     )
+
     seal_dir(sealing, folder / "segments" / f"{len(segment_folders(folder)):06d}")
+
+
+def _rows(chunks: list[Sealed]) -> list[tuple[Sealed, int]]:
+    """Where each draw of a chain lies: the chunk and the row in it."""
+    rows = []
+    for chunk in chunks:
+        rows += [(chunk, row) for row in range(chunk.manifest.num_samples)]
+    return rows
 
 
 def _num_sealed(sealed: list[Sealed]) -> int:
@@ -299,8 +326,8 @@ def _num_sealed(sealed: list[Sealed]) -> int:
 
 def _row_ranges(num_rows: int, row_bytes: int) -> list[slice]:
     """Cut rows into shards of about ``SHARD_BYTES``."""
-    rows = max(1, SHARD_BYTES // max(1, row_bytes))
-    return [slice(start, min(start + rows, num_rows)) for start in range(0, num_rows, rows)]
+    size = max(1, SHARD_BYTES // max(1, row_bytes))
+    return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
 
 
 def _write_key(folder: Path, key: StreamKey) -> None:
