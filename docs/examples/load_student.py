@@ -82,7 +82,6 @@ def predict(spec, params, inputs):
         unit = spec["label_normalization"]
         moments = [mean * unit["std"] + unit["mean"], log_variance.exp() * unit["std"] ** 2]
         return {"predictive_normal": torch.stack(moments, -1).numpy()}
-
     q = heads["predictive"].softmax(-1)
     values = {"predictive": q}
     if "expected_entropy" in heads:

@@ -57,9 +57,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a method yields: a posterior sample, or None during burn-in, and the state to resume
-    after it.
-    """
+    """A posterior sample, or None during burn-in, and the state to resume after it."""
 
     sample: PosteriorSample | None
     state: State
@@ -100,9 +98,7 @@ class MethodConfig(Config):
         return 1
 
     def predictions(self) -> Callable[[int], GivenPredictions] | None:
-        """What reads its samples for a number of classes, where they are no weights; None if they
-        are.
-        """
+        """What reads predictions for a number of classes; None where its samples are weights."""
         return None
 
     def normalization(self) -> tuple[float, float] | None:
@@ -124,7 +120,9 @@ class ChainConfig(MethodConfig):
 
     def identity(self) -> dict[str, Any]:
         """See ``MethodConfig.identity``: more samples later are the same stream."""
-        return {k: v for k, v in super().identity().items() if k != "num_samples"}
+        identity = super().identity()
+        del identity["num_samples"]
+        return identity
 
     def count(self, shapes: Shapes) -> int:
         """See ``MethodConfig.count``."""
@@ -149,9 +147,7 @@ class ThinnedConfig(ChainConfig):
         return self
 
     def is_sample(self, step: int) -> bool:
-        """Whether the state after ``step`` steps, on the grid of ``thinning``, is a posterior
-        sample.
-        """
+        """Whether the state after ``step`` steps is a sample; asked on the grid of ``thinning``."""
         return step > self.burn_in
 
 

@@ -129,9 +129,11 @@ def run_chain(
                 f"{cfg.step_size(step - 1):g}; {cfg.remedy}"
             )
 
-        kept = {name: buffer.detach().cpu().clone() for name, buffer in buffers.items()}
-        sample = PosteriorSample(kept["theta"]) if cfg.is_sample(step) else None
-        yield Step(sample, {**kept, "step": torch.tensor(step), "rng": generator.get_state()})
+        state = {name: buffer.detach().cpu().clone() for name, buffer in buffers.items()}
+        sample = PosteriorSample(state["theta"]) if cfg.is_sample(step) else None
+        state["step"] = torch.tensor(step)
+        state["rng"] = generator.get_state()
+        yield Step(sample, state)
 
 
 def _is_finite(buffer: Tensor) -> bool:

@@ -1,6 +1,4 @@
-"""Posteriors known exactly: linear regression with normal noise and a normal prior, for self-tests
-and tests.
-"""
+"""Posteriors known exactly, for self-tests: linear regression with normal noise and prior."""
 
 from dataclasses import dataclass
 
@@ -48,9 +46,9 @@ def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
     generator = rng.generator(0, "scenario", "regression")
     x = torch.randn(30, 3, generator=generator)
     x = torch.stack([x[:, 0], 0.8 * x[:, 0] + 0.6 * x[:, 1], 0.5 + x[:, 2]], 1)
-    y = x @ torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]]).mT + noise_std * torch.randn(
-        30, 2, generator=generator
-    )
+    weight = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]])
+    y = x @ weight.mT + noise_std * torch.randn(30, 2, generator=generator)
+
     shapes: Shapes = {"w": (2, 3), "b": (2,)}
     prior = GaussianPrior(precision=precision)
 
@@ -72,27 +70,31 @@ def regression(*, noise_std: float = 0.7, precision: float = 1.5) -> Known:
         exact_posterior(x, column, precision=precision, noise_std=noise_std)
         for column in y.unbind(1)
     ]
-    # from output by output, (w, b) each, to all weights, then all biases
+
+    # From output by output, (w, b) each, to all weights, then all biases. The covariance does not
+    # depend on the labels, so that both outputs have the same.
     order = torch.tensor([0, 1, 2, 4, 5, 6, 3, 7])
-    mean_W = torch.cat([one.mean for one in exact])[order]
-    precision_WW = torch.kron(
-        torch.eye(2), torch.linalg.inv(exact[0].covariance).contiguous()
-    )  # of both outputs
+    mean_W = torch.cat([posterior.mean for posterior in exact])[order]
+    block = torch.linalg.inv(exact[0].covariance).contiguous()
+    precision_WW = torch.kron(torch.eye(2), block)
     return Known(problem, mean_W, precision_WW[order][:, order])
 
 
-def copies(known: Known, num: int) -> Problem:
-    """``num`` independent copies of the same posterior as one problem, its parameter ``theta`` of
-    shape (num, W).
+def copies(posterior: Known, num: int) -> Problem:
+    """``num`` independent copies of the same posterior as one problem.
+
+    Its only parameter is ``theta`` of shape (num, W).
 
     All examples count as one, so that a minibatch of one example gives the exact gradient. What a
     method does to ``theta`` it then does to ``num`` chains at once.
     """
-    prior = known.problem.prior
+    prior = posterior.problem.prior
     assert isinstance(prior, GaussianPrior), "regression's"
-    size = len(known.mean_W)
-    curvature = known.precision_WW - prior.precision * torch.eye(size)  # of the likelihood alone
-    slope = known.precision_WW @ known.mean_W
+    size = len(posterior.mean_W)
+
+    # Of the likelihood alone: the problem adds the prior itself.
+    curvature = posterior.precision_WW - prior.precision * torch.eye(size)
+    slope = posterior.precision_WW @ posterior.mean_W
 
     def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
         theta = params["theta"]

@@ -77,15 +77,13 @@ class CyclicConfig(MinibatchConfig):
         return self.temperature if step % self.step_size.length >= self.explored else 0.0
 
     def is_sample(self, step: int) -> bool:
-        """Whether the state after ``step`` steps, on the grid of ``thinning``, is a posterior
-        sample.
-        """
+        """Whether the state after ``step`` steps is a sample; asked on the grid of ``thinning``."""
         length = self.step_size.length
+        if step <= self.burn_in_cycles * length:
+            return False
+
         until_end_of_cycle = -step % length
-        return (
-            step > self.burn_in_cycles * length
-            and until_end_of_cycle < self.samples_per_cycle * self.thinning
-        )
+        return until_end_of_cycle < self.samples_per_cycle * self.thinning
 
 
 def csgld(

@@ -1,5 +1,4 @@
-"""Whether chains agree, how much their draws are worth, and whether they have the temperature they
-claim.
+"""Whether chains agree, what their draws are worth, and whether they have their temperature.
 
 Draws are arrays (K, S, Q): chains, draws of one chain in their order, quantities. Every chain is
 split into halves, so that a chain that still drifts disagrees with itself.
@@ -46,10 +45,13 @@ def rhat(draws_KSQ: Tensor) -> Tensor:
     Raises:
         DataError: fewer than 4 draws a chain.
     """
-    return _by_block(
-        draws_KSQ,
-        lambda draws: torch.maximum(_plain_rhat(_scores(draws)), _plain_rhat(_folded(draws))),
-    )
+
+    def larger_rhat(draws_QMn: Tensor) -> Tensor:
+        bulk = _plain_rhat(_score(draws_QMn))
+        folded = _plain_rhat(_fold(draws_QMn))
+        return torch.maximum(bulk, folded)
+
+    return _by_block(draws_KSQ, larger_rhat)
 
 
 def bulk_ess(draws_KSQ: Tensor) -> Tensor:
@@ -61,7 +63,7 @@ def bulk_ess(draws_KSQ: Tensor) -> Tensor:
     Raises:
         DataError: fewer than 4 draws a chain.
     """
-    return _by_block(draws_KSQ, lambda draws: _ess(_scores(draws)))
+    return _by_block(draws_KSQ, lambda draws_QMn: _ess(_score(draws_QMn)))
 
 
 def agreement(prob_NC: Tensor, reference_NC: Tensor) -> float:
@@ -74,9 +76,11 @@ def agreement(prob_NC: Tensor, reference_NC: Tensor) -> float:
 
 def total_variation(prob_NC: Tensor, reference_NC: Tensor) -> float:
     """Mean total variation distance of two averages, 0 to 1: half the sum over classes of |p - q|.
-    Source: as above.
+
+    Source: as ``agreement``.
     """
-    return float((prob_NC.double() - reference_NC.double()).abs().sum(-1).mean() / 2)
+    difference_NC = (prob_NC.double() - reference_NC.double()).abs()
+    return float(difference_NC.sum(-1).mean() / 2)
 
 
 @dataclass(frozen=True)
@@ -96,20 +100,21 @@ class Temperature:
 
 
 def kinetic_temperature(momenta_KW: Tensor, mass: float) -> Temperature:
-    """T from momenta: m^T m / (d mass) over d = K W numbers, which at temperature T is T chi^2_d /
-        d.
+    """T from momenta: m^T m / (d mass) over d = K W numbers.
 
-    The band is the 95 % one of T given the estimate, value d / chi^2_d, with the cube-root normal
-    approximation of the quantiles (within 1.5 % from d = 8). Momenta of different chains must be
-    independent.
+    At temperature T that is T chi^2_d / d. The band is the 95 % one of T given the estimate,
+    value d / chi^2_d, with the cube-root normal approximation of the quantiles (within 1.5 % from
+    d = 8). Momenta of different chains must be independent.
 
-    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I; Wilson & Hilferty 1931 (the
-        quantiles).
+    Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I; Wilson & Hilferty 1931 (quantiles).
     """
     num = momenta_KW.numel()
     value = float(momenta_KW.double().square().sum() / (num * mass))
+
+    # The quantiles of chi^2_d / d: its cube root is nearly normal.
     spread = 2 / (9 * num)
-    upper, lower = ((1 - spread + z * spread**0.5) ** 3 for z in (1.96, -1.96))
+    upper = (1 - spread + 1.96 * spread**0.5) ** 3
+    lower = (1 - spread - 1.96 * spread**0.5) ** 3
     return Temperature(value, value / upper, value / max(lower, 1e-12), num)
 
 
@@ -142,27 +147,14 @@ def configurational_temperature(virial_S: Tensor, num_params: int) -> Temperatur
         raise DataError(
             f"configurational temperature: found {num} state, expected at least 2 for an interval"
         )
-    value, half = float(per_state.mean()), t_quantile(num - 1) * float(per_state.std()) / num**0.5
-    return Temperature(value, value - half, value + half, num)
+
+    value = float(per_state.mean())
+    half_width = t_quantile(num - 1) * float(per_state.std()) / num**0.5
+    return Temperature(value, value - half_width, value + half_width, num)
 
 
-_T_975 = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
+_T_975 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306]
+_T_975 += [2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131]
 
 
 def t_quantile(degrees: int) -> float:
@@ -171,59 +163,64 @@ def t_quantile(degrees: int) -> float:
     A table up to 15 degrees of freedom; beyond it the first two terms of Cornish-Fisher, within
     0.001.
     """
+    if degrees <= len(_T_975):
+        return _T_975[degrees - 1]
+
     z = 1.959964
-    return (
-        _T_975[degrees - 1]
-        if degrees <= len(_T_975)
-        else z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-    )
+    linear = (z**3 + z) / (4 * degrees)
+    quadratic = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    return z + linear + quadratic
 
 
 def ranks(values_QM: Tensor) -> Tensor:
     """Ranks from 1 along the last axis, ties sharing their mean, float64."""
-    ordered = values_QM.contiguous().sort(-1).values
-    below = torch.searchsorted(ordered, values_QM.contiguous())
-    return (
-        below + torch.searchsorted(ordered, values_QM.contiguous(), right=True) + 1
-    ).double() / 2
+    values_QM = values_QM.contiguous()
+    ordered = values_QM.sort(-1).values
+
+    # Ties have the ranks num_below + 1 to num_up_to; their mean is half the sum of the ends.
+    num_below = torch.searchsorted(ordered, values_QM)
+    num_up_to = torch.searchsorted(ordered, values_QM, right=True)
+    return (num_below + num_up_to + 1).double() / 2
 
 
 def _by_block(draws_KSQ: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """``of`` the half-chains (Q, M, n), a block of quantities at a time; NaN where it means
-    nothing.
-    """
+    """``of`` the half-chains (Q, M, n), a block of quantities at a time; NaN where undefined."""
     num_chains, num_draws, num = draws_KSQ.shape
     if num_draws < MIN_DRAWS:
         raise DataError(
             f"draws: found {num_draws} a chain, expected at least {MIN_DRAWS} to split it into "
             "halves"
         )
-    found = torch.empty(num, dtype=torch.float64)
-    half, width = num_draws // 2, max(1, _BLOCK // (num_chains * num_draws))
+
+    half = num_draws // 2
+    width = max(1, _BLOCK // (num_chains * num_draws))
+    values = []
     for start in range(0, num, width):
         block = draws_KSQ[:, :, start : start + width].double().permute(2, 0, 1)
-        # an odd draw out is the middle one
+
+        # Of an odd number of draws the middle one is left out.
         halves = torch.cat([block[..., :half], block[..., num_draws - half :]], 1)
-        undefined = (halves == halves[:, :1, :1]).all(-1).all(-1) | ~halves.isfinite().all(-1).all(
-            -1
-        )
-        found[start : start + width] = of(halves.nan_to_num()).masked_fill(undefined, torch.nan)
-    return found
+
+        is_constant = (halves == halves[:, :1, :1]).all(-1).all(-1)
+        is_finite = halves.isfinite().all(-1).all(-1)
+        value = of(halves.nan_to_num())
+        values.append(value.masked_fill(is_constant | ~is_finite, torch.nan))
+    return torch.cat(values) if values else torch.empty(0, dtype=torch.float64)
 
 
-def _scores(draws_QMn: Tensor) -> Tensor:
+def _score(draws_QMn: Tensor) -> Tensor:
     """Normal scores of the pooled ranks of each quantity."""
     pooled = draws_QMn.flatten(1)
     scores: Tensor = torch.special.ndtri((ranks(pooled) - 0.375) / (pooled.shape[1] + 0.25))
     return scores.view_as(draws_QMn)
 
 
-def _folded(draws_QMn: Tensor) -> Tensor:
+def _fold(draws_QMn: Tensor) -> Tensor:
     """Normal scores of the distances from each quantity's pooled median."""
     ordered = draws_QMn.flatten(1).sort(-1).values
     num = ordered.shape[1]
     median = (ordered[:, (num - 1) // 2] + ordered[:, num // 2]) / 2
-    return _scores((draws_QMn - median[:, None, None]).abs())
+    return _score((draws_QMn - median[:, None, None]).abs())
 
 
 def _variances(values_QMn: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,27 +232,30 @@ def _variances(values_QMn: Tensor) -> tuple[Tensor, Tensor]:
 
 def _plain_rhat(values_QMn: Tensor) -> Tensor:
     within, total = _variances(values_QMn)
-    # where every half stands still, W is rounding: either all stand at one value, or the halves
-    # never meet
-    still = within <= 1e-12 * total
-    return (
-        (total / within)
-        .sqrt()
-        .masked_fill(still & (total > 0), torch.inf)
-        .masked_fill(total == 0, 1.0)
-    )
+    value = (total / within).sqrt()
+
+    # Where every half stands still, W is rounding: either all stand at one value, or the halves
+    # never meet.
+    is_still = within <= 1e-12 * total
+    value = value.masked_fill(is_still & (total > 0), torch.inf)
+    return value.masked_fill(total == 0, 1.0)
 
 
 def _ess(values_QMn: Tensor) -> Tensor:
     num_halves, n = values_QMn.shape[1:]
     within, total = _variances(values_QMn)
+
+    # The autocovariance at all lags at once; padding to 2 n keeps it from wrapping around.
     spectrum = torch.fft.rfft(values_QMn - values_QMn.mean(2, keepdim=True), n=2 * n)
     autocovariance_Qn = torch.fft.irfft(spectrum.abs().square(), n=2 * n)[..., :n].mean(1) / n
     rho = 1 - (within[:, None] - autocovariance_Qn) / total[:, None]
     rho[:, 0] = 1.0
+
+    # P_k = rho_{2k} + rho_{2k+1}, made monotone and cut before the first that is not positive.
     pairs = rho[:, : n // 2 * 2].reshape(len(rho), n // 2, 2).sum(2)
-    positive = (pairs > 0).cumprod(1)
-    tau = -1 + 2 * (pairs.cummin(1).values * positive).sum(1)
+    is_before_cut = (pairs > 0).cumprod(1)
+    tau = -1 + 2 * (pairs.cummin(1).values * is_before_cut).sum(1)
+
     num = num_halves * n
     ess: Tensor = num / tau.clamp_min(1 / math.log10(num))
     return ess

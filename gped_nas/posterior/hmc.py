@@ -1,11 +1,11 @@
-"""Hamiltonian Monte Carlo over the full data, with a Metropolis correction: the reference for small
-networks.
+"""Hamiltonian Monte Carlo over the full data: the reference for small networks.
 
 A transition draws p ~ N(0, I), follows ``leapfrog_steps`` steps of size e
 
     p <- p - (e / 2) grad U(theta);   theta <- theta + e p;   p <- p - (e / 2) grad U(theta)
 
-and accepts where they end with probability min(1, exp(-change of U + p^2 / 2)), else stays. e is
+and accepts where they end with probability min(1, exp(-change of U + p^2 / 2)) (the Metropolis
+correction), else stays. e is
 drawn uniformly within ``jitter`` of the tuned step size, independently of the state, so that no
 direction is stuck on a closed orbit (Neal 2011, section 5.3.2). During burn-in dual averaging tunes
 the step size to the acceptance ``target_acceptance``; after it the averaged value is kept, which
@@ -17,8 +17,9 @@ often proposals are accepted. Everything is computed in float64, since the energ
 large and its change near one; samples are rounded to float32.
 
 **Cost.** One full-data gradient a leapfrog step: ``leapfrog_steps * thinning`` of them a sample,
-each N / batch_size times a stochastic method's, and a few vectors of W numbers. Choose it up to some ten thousand parameters and examples, to know what the
-stochastic methods are compared with. Sources: Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014,
+each N / batch_size times a stochastic method's, and a few vectors of W numbers. Choose it up to
+some ten thousand parameters and examples, to know what the stochastic methods are compared with.
+Sources: Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014,
 JMLR 15, arXiv:1111.4246, algorithm 5 (dual averaging; here the number of leapfrog steps is fixed,
 not the length of the path, so that the cost of a sample is known beforehand).
 """
@@ -205,19 +206,18 @@ def hmc(
                 f"size {step_size:g}; lower teacher.method.step_size or raise "
                 "teacher.method.burn_in"
             )
+
         sample = PosteriorSample(theta_W.float().cpu()) if cfg.is_sample(step) else None
-        yield Step(
-            sample,
-            {
-                "theta": theta_W.cpu().clone(),
-                "step": torch.tensor(step),
-                "accepted": torch.tensor(accepted),
-                "log_step": torch.tensor(tuned.log_step, dtype=torch.float64),
-                "log_kept": torch.tensor(tuned.log_kept, dtype=torch.float64),
-                "error": torch.tensor(tuned.error, dtype=torch.float64),
-                "rng": generator.get_state(),
-            },
-        )
+        state = {
+            "theta": theta_W.cpu().clone(),
+            "step": torch.tensor(step),
+            "accepted": torch.tensor(accepted),
+            "log_step": torch.tensor(tuned.log_step, dtype=torch.float64),
+            "log_kept": torch.tensor(tuned.log_kept, dtype=torch.float64),
+            "error": torch.tensor(tuned.error, dtype=torch.float64),
+            "rng": generator.get_state(),
+        }
+        yield Step(sample, state)
 
 
 METHODS.register("hmc")(

@@ -70,7 +70,10 @@ class ImportConfig(MethodConfig):
     def count(self, shapes: Shapes) -> int:
         """See ``MethodConfig.count``."""
         path = Path(self.path)
-        return _num_predicted(path) if is_predictions(path) else len(read_weights(path, shapes)[0])
+        if is_predictions(path):
+            return _count_predictions(path)
+        theta_SW, _ = read_weights(path, shapes)
+        return len(theta_SW)
 
     def predictions(self) -> Callable[[int], GivenPredictions] | None:
         """See ``MethodConfig.predictions``."""
@@ -85,8 +88,7 @@ class ImportConfig(MethodConfig):
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 over the imported file, or over the names and contents of a folder's safetensors
-    files.
+    """SHA-256 over the imported file, or over names and contents of a folder's files.
 
     Raises:
         DataError: there is nothing to import.
@@ -126,67 +128,80 @@ def read_weights(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
         DataError: shapes do not fit the teacher, numbers are not finite, or weights are negative or
             all zero.
     """
-    if path.is_dir():
-        samples = [_matched(decode(read_tensors(p)), shapes, p) for p in _sample_files(path)]
-        theta = torch.stack([flatten(s) for s in samples])
-        weight = torch.ones(len(samples), dtype=torch.float64)
-    else:
-        stored = read_tensors(path)
-        given = stored.pop("weight", None)
-        lengths = {len(t) if t.dim() else 0 for t in stored.values()}
-        if len(lengths) != 1 or 0 in lengths:
-            raise DataError(
-                f"{path}: tensors have {sorted(lengths)} entries on their first axis, expected the "
-                "number "
-                "of posterior samples on all of them"
-            )
-        num = lengths.pop()
-        theta = torch.stack(
-            [
-                flatten(_matched(decode({k: t[i] for k, t in stored.items()}), shapes, path))
-                for i in range(num)
-            ]
-        )
-        weight = _weight(given, num, path)
-    if not bool(theta.isfinite().all()):
+    theta_SW, weight_S = _read_folder(path, shapes) if path.is_dir() else _read_file(path, shapes)
+    if not bool(theta_SW.isfinite().all()):
         raise DataError(
             f"{path}: holds weights that are not finite; remove the samples that diverged"
         )
-    return theta, weight
+    return theta_SW, weight_S
 
 
-def _matched(params: Params, shapes: Shapes, path: Path) -> Params:
-    found = {name: tuple(p.shape) for name, p in params.items()}
-    if found == dict(shapes):
+def _read_folder(folder: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
+    rows = []
+    for path in _sample_files(folder):
+        params = decode(read_tensors(path))
+        rows.append(flatten(_match(params, shapes, path)))
+    return torch.stack(rows), torch.ones(len(rows), dtype=torch.float64)
+
+
+def _read_file(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
+    stored = read_tensors(path)
+    stored_weight = stored.pop("weight", None)
+
+    lengths = {len(tensor) if tensor.dim() else 0 for tensor in stored.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise DataError(
+            f"{path}: tensors have {sorted(lengths)} entries on their first axis, expected the "
+            "number of posterior samples on all of them"
+        )
+    (num_samples,) = lengths
+
+    rows = []
+    for i in range(num_samples):
+        params = decode({name: tensor[i] for name, tensor in stored.items()})
+        rows.append(flatten(_match(params, shapes, path)))
+    return torch.stack(rows), _check_weight(stored_weight, num_samples, path)
+
+
+def _match(params: Params, shapes: Shapes, path: Path) -> Params:
+    """Parameters in the teacher's order and under its names."""
+    stored_shapes = {name: tuple(p.shape) for name, p in params.items()}
+    if stored_shapes == dict(shapes):
         return {name: params[name] for name in shapes}
-    if list(found.values()) == list(shapes.values()):
+    if list(stored_shapes.values()) == list(shapes.values()):
         return dict(zip(shapes, params.values(), strict=True))
     raise DataError(
-        f"{path}: found tensors of shapes {_show(found)}, expected {_show(shapes)}; "
+        f"{path}: found tensors of shapes {_describe(stored_shapes)}, expected "
+        f"{_describe(shapes)}; "
         "set teacher.family and teacher.genotype to the network these weights are of"
     )
 
 
-def _show(shapes: Shapes) -> str:
-    shown = [f"{name} {tuple(shape)}" for name, shape in list(shapes.items())[:8]]
-    return ", ".join(shown) + (", ..." if len(shapes) > 8 else "")
+def _describe(shapes: Shapes) -> str:
+    parts = [f"{name} {tuple(shape)}" for name, shape in list(shapes.items())[:8]]
+    if len(shapes) > 8:
+        parts.append("...")
+    return ", ".join(parts)
 
 
-def _weight(given: Tensor | None, num: int, path: Path) -> Tensor:
-    if given is None:
-        return torch.ones(num, dtype=torch.float64)
-    weight = given.double().reshape(-1)
-    if len(weight) != num:
+def _check_weight(stored: Tensor | None, num_samples: int, path: Path) -> Tensor:
+    """Weights (S,), float64: those that are stored, or all ones."""
+    if stored is None:
+        return torch.ones(num_samples, dtype=torch.float64)
+
+    weight_S = stored.double().reshape(-1)
+    if len(weight_S) != num_samples:
         raise DataError(
-            f"{path}: weight: found {len(weight)} entries, expected {num}, one a posterior sample"
+            f"{path}: weight: found {len(weight_S)} entries, expected {num_samples}, one a "
+            "posterior sample"
         )
-    if (
-        not bool(weight.isfinite().all())
-        or bool((weight < 0).any())
-        or not 0 < float(weight.sum()) < math.inf
-    ):
+
+    # Finite weights may still have an infinite sum.
+    is_finite = bool(weight_S.isfinite().all())
+    is_negative = bool((weight_S < 0).any())
+    if not is_finite or is_negative or not 0 < float(weight_S.sum()) < math.inf:
         raise DataError(f"{path}: weight: expected finite numbers, none negative and not all zero")
-    return weight
+    return weight_S
 
 
 def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
@@ -195,49 +210,52 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
     Raises:
         DataError: an array is missing, of a wrong shape, not finite, or not a distribution.
     """
-    arrays = _arrays(path)
+    arrays = _read_arrays(path)
     if "inputs" not in arrays or ("prob" in arrays) == ("log_prob" in arrays):
         raise DataError(
             f"{path}: found {sorted(arrays)}, expected 'inputs' and one of 'prob' and 'log_prob'"
         )
-    values = arrays["prob"] if "prob" in arrays else arrays["log_prob"]
+
     inputs = arrays["inputs"]
     if inputs.dim() < 2 or inputs.is_complex() or not bool(inputs.isfinite().all()):
         raise DataError(f"{path}: inputs: expected finite real numbers of shape (inputs, ...)")
-    if (
-        values.dim() != 3
-        or values.shape[1] != len(inputs)
-        or values.shape[2] != num_classes
-        or not len(values)
-    ):
+
+    values_SMC = arrays["prob"] if "prob" in arrays else arrays["log_prob"]
+    shape = tuple(values_SMC.shape)
+    if shape[1:] != (len(inputs), num_classes) or shape[0] == 0:
         raise DataError(
-            f"{path}: predictions have shape {tuple(values.shape)}, expected "
+            f"{path}: predictions have shape {shape}, expected "
             f"(samples, {len(inputs)}, {num_classes}): posterior samples, inputs, classes"
         )
-    if values.is_complex():
+    if values_SMC.is_complex():
         raise DataError(f"{path}: predictions are complex numbers, expected probabilities")
-    prob = values.double() if "prob" in arrays else values.double().exp()
-    if not bool(prob.isfinite().all()) or bool((prob < 0).any()):
+
+    prob_SMC = values_SMC.double() if "prob" in arrays else values_SMC.double().exp()
+    if not bool(prob_SMC.isfinite().all()) or bool((prob_SMC < 0).any()):
         raise DataError(
             f"{path}: predictions hold numbers that are no probabilities (negative or not finite)"
         )
-    if bool(((prob.sum(-1) - 1).abs() > 1e-3).any()):
+    total_SM1 = prob_SMC.sum(-1, keepdim=True)
+    if bool(((total_SM1 - 1).abs() > 1e-3).any()):
         raise DataError(
             f"{path}: predictions do not sum to 1 over classes; give probabilities after the "
             "softmax"
         )
-    log_prob = (prob / prob.sum(-1, keepdim=True)).clamp_min(1e-45).log().float()
-    weight = _weight(arrays.get("weight"), len(values), path)
-    return GivenPredictions(inputs, log_prob, weight, source=str(path))
+
+    # An impossible class has a finite logarithm: the least number that float32 holds.
+    log_prob_SMC = (prob_SMC / total_SM1).clamp_min(1e-45).log().float()
+    weight_S = _check_weight(arrays.get("weight"), len(values_SMC), path)
+    return GivenPredictions(inputs, log_prob_SMC, weight_S, source=str(path))
 
 
-def _num_predicted(path: Path) -> int:
+def _count_predictions(path: Path) -> int:
     """How many posterior samples there are predictions of; 0 where ``read_predictions`` refuses."""
-    arrays = _arrays(path)
-    return max((len(arrays[name]) for name in ("prob", "log_prob") if name in arrays), default=0)
+    arrays = _read_arrays(path)
+    lengths = [len(arrays[name]) for name in ("prob", "log_prob") if name in arrays]
+    return max(lengths, default=0)
 
 
-def _arrays(path: Path) -> dict[str, Tensor]:
+def _read_arrays(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".npz":
         return read_tensors(path)
     with environment("read", path):
@@ -259,7 +277,8 @@ def imported(
     theta_SW, weight_S = read_weights(Path(cfg.path), problem.shapes)
     start = 0 if state is None else int(state["next"])
     for i in range(start, len(theta_SW)):
-        yield Step(PosteriorSample(theta_SW[i], float(weight_S[i])), {"next": torch.tensor(i + 1)})
+        sample = PosteriorSample(theta_SW[i], float(weight_S[i]))
+        yield Step(sample, {"next": torch.tensor(i + 1)})
 
 
 METHODS.register("import")(

@@ -59,25 +59,25 @@ class LastLayer:
     Attributes:
         problem, network: whose last layer it is.
         theta: all parameters, flat, float32 on the CPU.
-        place: where w is in them.
+        index: where w is in them.
         features_NF: what the layer reads, with a column of ones for its bias.
     """
 
     problem: Problem
     network: Network
     theta: Tensor
-    place: Tensor
+    index: Tensor
     features_NF: Tensor
 
     @property
     def start(self) -> Tensor:
         """w as it is in ``theta``."""
-        return self.theta[self.place].to(self.features_NF)
+        return self.theta[self.index].to(self.features_NF)
 
     def replaced(self, w: Tensor) -> Tensor:
         """A copy of ``theta`` with this last layer."""
         theta = self.theta.clone()
-        theta[self.place] = w.to("cpu", theta.dtype)
+        theta[self.index] = w.to("cpu", theta.dtype)
         return theta
 
     def outputs(self, w: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class LastLayer:
 
     def log_prior(self, w: Tensor) -> Tensor:
         """The log-prior of all parameters, nats."""
-        flat = self.theta.to(w).index_put((self.place.to(w.device),), w)
+        flat = self.theta.to(w).index_put((self.index.to(w.device),), w)
         return self.problem.log_prior(unflatten(flat, self.problem.shapes))
 
     def gradient(self, w: Tensor) -> Tensor:
@@ -147,12 +147,12 @@ class LastLayer:
 
 
 def last_layer(problem: Problem, network: Network, theta: Tensor) -> LastLayer:
-    """The last layer of the network with flat parameters ``theta``, and the features that it reads."""
+    """The last layer of a network with flat parameters ``theta``, and the features it reads."""
     assert network.last_layer is not None
     weight, bias = network.last_layer
 
     numbers = unflatten(torch.arange(len(theta)), problem.shapes)
-    place = torch.cat([numbers[weight], numbers[bias][:, None]], 1).flatten()
+    index = torch.cat([numbers[weight], numbers[bias][:, None]], 1).flatten()
 
     # With the identity as last layer the outputs are the features.
     params = dict(unflatten(theta.to(problem.x.device), problem.shapes))
@@ -161,7 +161,7 @@ def last_layer(problem: Problem, network: Network, theta: Tensor) -> LastLayer:
     batches = torch.split(problem.x, _BATCH)
     features = torch.cat([network.forward(params, x) for x in batches]).detach().double()
     features_NF = torch.cat([features, torch.ones_like(features[:, :1])], 1)
-    return LastLayer(problem, network, theta, place, features_NF)
+    return LastLayer(problem, network, theta, index, features_NF)
 
 
 def newton(layer: LastLayer, w: Tensor) -> Tensor:
@@ -182,7 +182,8 @@ def newton(layer: LastLayer, w: Tensor) -> Tensor:
         else:
             return w
 
-        w, value = proposal, proposed
+        w = proposal
+        value = proposed
         if decrement < _DECREMENT:
             return w
     return w
@@ -233,9 +234,9 @@ def laplace(
     while True:
         noise = torch.randn(len(mode), 1, dtype=torch.float64, generator=generator)
         # A = L L^T, so that L^-T z has covariance A^-1.
-        away = torch.linalg.solve_triangular(factor, noise.to(factor.device), upper=True)[:, 0]
+        offset = torch.linalg.solve_triangular(factor, noise.to(factor.device), upper=True)[:, 0]
         state = {"theta": theta_W, "at_mode": torch.tensor(1), "rng": generator.get_state()}
-        yield Step(PosteriorSample(layer.replaced(mode + away)), state)
+        yield Step(PosteriorSample(layer.replaced(mode + offset)), state)
 
 
 METHODS.register("laplace")(

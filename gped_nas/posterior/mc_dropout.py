@@ -60,7 +60,7 @@ def draw_masks(num_units: Sequence[int], rate: float, *, generator: Generator) -
 
 
 def fold(params: Params, groups: Sequence[Group], masks: Sequence[Tensor]) -> Params:
-    """Parameters whose plain forward is that of ``params`` with each unit multiplied by its mask."""
+    """Parameters whose plain forward is that of ``params`` with each unit times its mask."""
     folded = dict(params)
     for group, mask in zip(groups, masks, strict=True):
         (name,) = group.readers

@@ -34,22 +34,19 @@ class Prior(Config):
 
     @abstractmethod
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
-        """``log_density`` averaged over independent normal parameters: a scalar, nats, the same
-        constant left out.
+        """``log_density`` averaged over independent normal parameters: a scalar, nats.
+
+        The same constant is left out.
         """
 
     def score(self, params: Params) -> Params:
-        """Gradient of ``log_density``: what chains need at every step, without a graph where it is
-        known.
+        """Gradient of ``log_density``, which chains need at every step.
+
+        Priors that know it need no graph.
         """
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        return dict(
-            zip(
-                leaves,
-                torch.autograd.grad(self.log_density(leaves), list(leaves.values())),
-                strict=True,
-            )
-        )
+        gradients = torch.autograd.grad(self.log_density(leaves), list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True))
 
     @abstractmethod
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
@@ -64,26 +61,23 @@ PRIORS: Registry[type[Prior]] = Registry("prior", "gped_nas.posterior")
 
 
 class GaussianPrior(Prior):
-    """Independent zero-mean normal distributions of one precision on every parameter, biases
-    included.
-    """
+    """Independent zero-mean normal distributions, one precision for all parameters."""
 
     name: Literal["gaussian"] = "gaussian"
     precision: float = Field(default=10.0, gt=0, description="1 / variance of each parameter")
 
     def log_density(self, params: Params) -> Tensor:
         """See ``Prior.log_density``."""
-        total: Tensor = sum(
-            (p.square().sum() for p in params.values()),
-            start=next(iter(params.values())).new_zeros(()),
-        )
+        # Summed one after another: the order of rounding is part of what chains draw.
+        total = next(iter(params.values())).new_zeros(())
+        for p in params.values():
+            total = total + p.square().sum()
         return -0.5 * self.precision * total
 
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
         """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
-        return self.log_density(mean) - 0.5 * self.precision * _sum(
-            [v.sum() for v in variance.values()]
-        )
+        total = _sum([v.sum() for v in variance.values()])
+        return self.log_density(mean) - 0.5 * self.precision * total
 
     def score(self, params: Params) -> Params:
         """See ``Prior.score``: -precision theta."""
@@ -92,20 +86,21 @@ class GaussianPrior(Prior):
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
         """See ``Prior.sample``."""
         std = self.precision**-0.5
-        return {
-            name: torch.randn(shape, generator=generator) * std for name, shape in shapes.items()
-        }
+        params = {}
+        for name, shape in shapes.items():
+            params[name] = torch.randn(shape, generator=generator) * std
+        return params
 
     def to_json(self) -> dict[str, Any]:
-        """See ``Prior.to_json``: without the name, which is the default, as keys had it before
-        priors had names.
+        """See ``Prior.to_json``: without the name, which is the default.
+
+        Keys had none before priors had names.
         """
         return self.model_dump(mode="json", exclude={"name"})
 
 
 class FanInGaussianPrior(Prior):
-    """Independent zero-mean normal distributions whose variance is ``scale`` over the fan-in of
-    their layer.
+    """Independent zero-mean normal distributions of variance ``scale`` over the layer's fan-in.
 
     Outputs of a layer then keep their size whatever its width (Neal 1996). A bias counts to the
     layer of its weight. A parameter without a weight beside it (gain and bias of a norm) has fan-in
@@ -127,9 +122,8 @@ class FanInGaussianPrior(Prior):
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
         """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
         precision = self._precision({name: tuple(p.shape) for name, p in mean.items()})
-        return self.log_density(mean) - 0.5 * _sum(
-            [precision[name] * v.sum() for name, v in variance.items()]
-        )
+        total = _sum([precision[name] * v.sum() for name, v in variance.items()])
+        return self.log_density(mean) - 0.5 * total
 
     def score(self, params: Params) -> Params:
         """See ``Prior.score``: -precision theta."""
@@ -139,18 +133,19 @@ class FanInGaussianPrior(Prior):
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
         """See ``Prior.sample``."""
         precision = self._precision(shapes)
-        return {
-            name: torch.randn(shape, generator=generator) * precision[name] ** -0.5
-            for name, shape in shapes.items()
-        }
+        params = {}
+        for name, shape in shapes.items():
+            params[name] = torch.randn(shape, generator=generator) * precision[name] ** -0.5
+        return params
 
     def _precision(self, shapes: Shapes) -> dict[str, float]:
         return {name: fan_in(name, shapes) / self.scale for name in shapes}
 
 
 class LaplacePrior(Prior):
-    """Independent Laplace distributions, density exp(-|theta| / scale) / (2 scale): many parameters
-    near zero.
+    """Independent Laplace distributions: many parameters near zero.
+
+    The density is exp(-|theta| / scale) / (2 scale).
     """
 
     name: Literal["laplace"] = "laplace"
@@ -161,28 +156,26 @@ class LaplacePrior(Prior):
         return -_sum([p.abs().sum() for p in params.values()]) / self.scale
 
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
-        """See ``Prior.expected_log_density``: the mean of a folded normal distribution (Leone et
-        al. 1961).
+        """See ``Prior.expected_log_density``: the mean of a folded normal distribution.
+
+        Source: Leone, Nelson & Nottingham 1961, Technometrics 3.
         """
         absolute = []
         for name, mu in mean.items():
             std = variance[name].sqrt()
             ratio = mu / std
-            absolute.append(
-                (
-                    std * math.sqrt(2 / math.pi) * (-0.5 * ratio.square()).exp()
-                    + mu * torch.erf(ratio / math.sqrt(2))
-                ).sum()
-            )
+            spread = std * math.sqrt(2 / math.pi) * (-0.5 * ratio.square()).exp()
+            absolute.append((spread + mu * torch.erf(ratio / math.sqrt(2))).sum())
         return -_sum(absolute) / self.scale
 
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
         """See ``Prior.sample``: the difference of two exponential draws."""
-        drawn = {}
+        params = {}
         for name, shape in shapes.items():
-            up, down = (torch.empty(shape).exponential_(generator=generator) for _ in range(2))
-            drawn[name] = (up - down) * self.scale
-        return drawn
+            up = torch.empty(shape).exponential_(generator=generator)
+            down = torch.empty(shape).exponential_(generator=generator)
+            params[name] = (up - down) * self.scale
+        return params
 
 
 def fan_in(name: str, shapes: Shapes) -> int:

@@ -18,7 +18,7 @@ from gped_nas.posterior.priors import Prior
 
 @dataclass(frozen=True, eq=False)
 class PosteriorSample:
-    """One set of teacher parameters, flat in the order of the problem's ``shapes``, and its weight."""
+    """Teacher parameters, flat in the order of the problem's ``shapes``, and their weight."""
 
     theta_W: Tensor
     weight: float = 1.0
@@ -98,10 +98,11 @@ class Problem:
         """The flat gradient of ``potential`` at ``flat``, to the bit; overwritten by the next call.
 
         A known prior adds its score itself: a graph of squares would cost a third of a small
-            network's gradient.
+        network's gradient.
         """
         if self.prior is None:
             return flat.gradient(lambda params: self.potential(params, index_B))
+
         grad_W = flat.gradient(lambda params: self._minus_log_likelihood(params, index_B))
         score = self.prior.score(flat.params)
         for name, part in unflatten(grad_W, self.shapes).items():
@@ -138,6 +139,7 @@ def posterior_of(
     """
     family = FAMILIES[genotype.family]
     shapes = genotype.shapes(tuple(x.shape[1:]), num_outputs)
+
     return Problem(
         shapes=shapes,
         log_likelihood=supervised_network(family, shapes, likelihood),
@@ -151,11 +153,12 @@ def posterior_of(
 
 def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -> Network:
     """The network of these parameter shapes, with the likelihood of its raw outputs."""
+    hidden = [group for group in family.groups(shapes) if len(group.readers) == 1]
     return Network(
         forward=family.forward,
         log_likelihood=likelihood.log_density,
         last_layer=family.head(shapes),
-        hidden=tuple(group for group in family.groups(shapes) if len(group.readers) == 1),
+        hidden=tuple(hidden),
         dense=dense_chain(family, shapes),
     )
 
@@ -177,15 +180,11 @@ class FlatParams:
             self.params[name].grad = view
 
     def gradient(self, potential: Callable[[Params], Tensor]) -> Tensor:
-        """The flat gradient of ``potential`` at the present parameters; overwritten by the next
-        call.
-        """
+        """The flat gradient of ``potential`` here; overwritten by the next call."""
         return self.value_and_gradient(potential)[1]
 
     def value_and_gradient(self, potential: Callable[[Params], Tensor]) -> tuple[Tensor, Tensor]:
-        """``potential`` at the present parameters and its flat gradient; overwritten by the next
-        call.
-        """
+        """``potential`` here and its flat gradient, which the next call overwrites."""
         self.grad_W.zero_()
         value = potential(self.params)
         value.backward()  # type: ignore[no-untyped-call]
@@ -196,11 +195,12 @@ def unflatten(flat: Tensor, shapes: Shapes) -> Params:
     """Named views into the last axis of a flat tensor (..., W), each of shape (..., *shape)."""
     sizes = [prod(shape) for shape in shapes.values()]
     parts = torch.split(flat, sizes, dim=-1)
-    lead = flat.shape[:-1]
-    return {
-        name: part.view(*lead, *shape)
-        for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
+    leading_axes = flat.shape[:-1]
+
+    params = {}
+    for (name, shape), part in zip(shapes.items(), parts, strict=True):
+        params[name] = part.view(*leading_axes, *shape)
+    return params
 
 
 def flatten(params: Params) -> Tensor:

@@ -1,5 +1,4 @@
-"""The posterior methods against posteriors known exactly: what ``gped-search doctor --posterior``
-runs.
+"""The posterior methods against posteriors known exactly: ``gped-search doctor --posterior``.
 
 Each method draws from the posterior of a conjugate linear regression of eight correlated
 parameters, most of them thousands of chains as one tensor with the exact gradient. Mean and
@@ -9,10 +8,9 @@ no variance is further off than five standard errors and the slack that optimiza
 would overlook is told with each result.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,44 +26,47 @@ STANDARD_ERRORS = 5.0
 """One of the 150 or so comparisons is off by as much in one of 10,000 self-tests of right code."""
 
 Law = Callable[[Known, Any, State], Tensor]
-"""``law(known, cfg, state) -> covariance (W, W)`` of what a method draws; ``state`` is its last
-one.
+"""``law(posterior, cfg, state)`` gives the covariance (W, W) of what a method draws.
+
+``state`` is its last one.
 """
 
 
-def _exact(known: Known, cfg: Any, state: State) -> Tensor:
-    return known.covariance_WW
+def _exact(posterior: Known, cfg: Any, state: State) -> Tensor:
+    return posterior.covariance_WW
 
 
-def _sgld(known: Known, cfg: Any, state: State) -> Tensor:
+def _sgld(posterior: Known, cfg: Any, state: State) -> Tensor:
     """T (A - (eta / 4) A^2)^-1: theta <- theta - (eta / 2) A theta + N(0, eta T)."""
-    a = known.precision_WW
+    a = posterior.precision_WW
     return _inverse(a - cfg.step_size.initial / 4 * a @ a)
 
 
-def _psgld(known: Known, cfg: Any, state: State) -> Tensor:
-    """The same in the metric of D, (A - (eta / 4) A D A)^-1, averaged over chains, which have a D
-    each.
+def _psgld(posterior: Known, cfg: Any, state: State) -> Tensor:
+    """The same in the metric of D, (A - (eta / 4) A D A)^-1, averaged over chains.
+
+    Each chain has a D of its own.
     """
-    a = known.precision_WW
+    a = posterior.precision_WW
     metric = cfg.preconditioner(state["square"].double(), cfg.burn_in).view(-1, len(a))
-    return _inverse(a - cfg.step_size.initial / 4 * (a * metric[:, None, :]) @ a).mean(0)
+    a_d_a = (a * metric[:, None, :]) @ a
+    return _inverse(a - cfg.step_size.initial / 4 * a_d_a).mean(0)
 
 
-def _mean_field(known: Known, cfg: Any, state: State) -> Tensor:
+def _mean_field(posterior: Known, cfg: Any, state: State) -> Tensor:
     """Variances 1 / A_ii."""
-    return torch.diag(1 / known.precision_WW.diagonal())
+    return torch.diag(1 / posterior.precision_WW.diagonal())
 
 
-def _anchored(known: Known, cfg: Any, state: State) -> Tensor:
+def _anchored(posterior: Known, cfg: Any, state: State) -> Tensor:
     """A^-1 lambda A^-1: the mode moves by A^-1 lambda (anchor), with anchors N(0, 1 / lambda)."""
-    prior: Any = known.problem.prior
-    return known.covariance_WW @ known.covariance_WW * float(prior.precision)
+    prior: Any = posterior.problem.prior
+    return posterior.covariance_WW @ posterior.covariance_WW * float(prior.precision)
 
 
-def _point(known: Known, cfg: Any, state: State) -> Tensor:
+def _point(posterior: Known, cfg: Any, state: State) -> Tensor:
     """No variance."""
-    return torch.zeros_like(known.precision_WW)
+    return torch.zeros_like(posterior.precision_WW)
 
 
 def _inverse(matrices: Tensor) -> Tensor:
@@ -182,55 +183,66 @@ def selftest(names: list[str] | None = None) -> list[Finding]:
 
 
 def _try(name: str) -> Finding:
-    method, trial = METHODS[name], TRIALS.get(name)
+    method = METHODS[name]
+    trial = TRIALS.get(name)
     if trial is None:
         return Finding(name, None, note=NOT_TRIED.get(name, "no trial is known for it"))
+
     started = time.monotonic()
-    known = regression()
-    problem = copies(known, trial.copies) if trial.copies else known.problem
+    posterior = regression()
+    problem = copies(posterior, trial.copies) if trial.copies else posterior.problem
     cfg = parse(method.config, {"name": name, **trial.settings}, f"self-test of {name}")
     steps = method(problem, cfg, generator=rng.generator(0, "self-test", name))
+
+    draws: list[Tensor] = []
+    state: State = {}
     try:
-        taken = list(
-            itertools.islice((step for step in steps if step.sample is not None), trial.samples)
-        )
+        for step in steps:
+            if step.sample is None:
+                continue
+            # A sample of many copies is as many draws.
+            draws.append(step.sample.theta_W.double().view(-1, len(posterior.mean_W)))
+            state = step.state
+            if len(draws) == trial.samples:
+                break
     except DivergenceError as error:
         return Finding(name, False, note=str(error))
-    theta = torch.cat(
-        [s.sample.theta_W.double().view(-1, len(known.mean_W)) for s in taken if s.sample]
-    )
-    return _compare(
-        name,
-        trial,
-        known,
-        theta,
-        trial.law(known, cfg, taken[-1].state),
-        time.monotonic() - started,
-    )
+
+    finding = _compare(name, trial, posterior, torch.cat(draws), trial.law(posterior, cfg, state))
+    return replace(finding, seconds=time.monotonic() - started)
 
 
 def _compare(
-    name: str, trial: Trial, known: Known, theta_SW: Tensor, covariance_WW: Tensor, seconds: float
+    name: str, trial: Trial, posterior: Known, theta_SW: Tensor, covariance_WW: Tensor
 ) -> Finding:
-    exact, law = known.covariance_WW.diagonal(), covariance_WW.diagonal()
-    num, slack = len(theta_SW), trial.slack
-    # errors in units of the exact standard deviation and variance, so that a law without any is
-    # compared too
-    of_mean = (theta_SW.mean(0) - known.mean_W).abs() / exact.sqrt()
-    of_variance = (theta_SW.var(0) - law).abs() / exact
+    """Mean and variances of the draws beside those of the law; see the module docstring."""
+    exact = posterior.covariance_WW.diagonal()
+    law = covariance_WW.diagonal()
+    variance = theta_SW.var(0)
+    num = len(theta_SW)
+    slack = trial.slack
+
+    # Errors are in units of the exact standard deviation and variance, so that a law without any
+    # is compared too.
+    off_mean = (theta_SW.mean(0) - posterior.mean_W).abs() / exact.sqrt()
+    off_variance = (variance - law).abs() / exact
+
+    # The standard error of a variance is sqrt(2 / num) of it.
     mean_limit = STANDARD_ERRORS * (law / exact / num).sqrt() + slack
     variance_limit = law / exact * (STANDARD_ERRORS * (2 / num) ** 0.5 + 2 * slack) + slack**2
-    mean_error, variance_error = (
-        float((of_mean / mean_limit).max()),
-        float((of_variance / variance_limit).max()),
-    )
+    mean_error = float((off_mean / mean_limit).max())
+    variance_error = float((off_variance / variance_limit).max())
+
+    sees = None
+    if bool((law > 0).all()):
+        sees = float((variance_limit * exact / law).max())
+
     return Finding(
         method=name,
         ok=mean_error <= 1 and variance_error <= 1,
         expected=float((law / exact).mean()),
-        found=float((theta_SW.var(0) / exact).mean()),
+        found=float((variance / exact).mean()),
         mean_error=mean_error,
         variance_error=variance_error,
-        sees=float((variance_limit * exact / law).max()) if bool((law > 0).all()) else None,
-        seconds=seconds,
+        sees=sees,
     )

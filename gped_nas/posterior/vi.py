@@ -79,18 +79,18 @@ def free_energy(
     network, prior = problem.network, problem.prior
 
     # One draw of theta, for whatever is not averaged exactly or by local draws.
-    drawn: Params = {}
+    draw: Params = {}
     if not (network and network.dense and prior):
         noise_W = torch.randn(mean_W.shape, generator=generator).to(mean_W)
-        drawn = unflatten(mean_W + std_W * noise_W, problem.shapes)
+        draw = unflatten(mean_W + std_W * noise_W, problem.shapes)
 
     if network and network.dense:
         outputs = local_outputs(network, mean, variance, x, generator=generator)
         log_likelihood = network.log_likelihood(outputs, y)
     else:
-        log_likelihood = problem.log_likelihood(drawn, x, y)
+        log_likelihood = problem.log_likelihood(draw, x, y)
 
-    log_prior = prior.expected_log_density(mean, variance) if prior else problem.log_prior(drawn)
+    log_prior = prior.expected_log_density(mean, variance) if prior else problem.log_prior(draw)
     scale = problem.num_examples / len(index_B)
     return -scale * log_likelihood.sum() - log_prior - log_std_W.sum()
 
@@ -98,9 +98,7 @@ def free_energy(
 def local_outputs(
     network: Network, mean: Params, variance: Params, x: Tensor, *, generator: Generator
 ) -> Tensor:
-    """Outputs (B, C) of a chain of dense layers, every example with its own draw of every
-    pre-activation.
-    """
+    """Outputs (B, C) of a chain of dense layers, every example with draws of its own."""
     hidden = x.flatten(1)
     for i, (weight, bias) in enumerate(network.dense):
         if i:

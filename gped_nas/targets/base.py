@@ -110,9 +110,7 @@ class LearnedTarget(Target):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MeanTarget(LearnedTarget):
-    """A target that students learn from averages over the posterior, or without bias from single
-    samples.
-    """
+    """A target that students learn from averages, or without bias from single samples."""
 
     kind: ClassVar[Kind] = "mean"
 
@@ -147,9 +145,7 @@ MAIN_TARGET: dict[Prediction, str] = {"log_prob": "predictive", "normal": "predi
 """The target that every student of such a teacher has: the one that metrics judge."""
 
 Targets = Sequence[str | Target]
-"""Targets in the order of a student's heads; a name stands for the registered target with its
-default settings.
-"""
+"""Targets in the order of a student's heads; a name stands for a target's default settings."""
 
 
 def resolve(targets: Iterable[str | Target]) -> tuple[Target, ...]:
@@ -210,13 +206,14 @@ def check_targets(targets: Targets, where: str) -> None:
                     f"{where}: '{target.name}' {verb} '{required}'; list '{required}' before it"
                 )
 
-    first = resolved[0]
+    reference = resolved[0]
     for target in resolved:
-        if target.prediction != first.prediction:
+        if target.prediction != reference.prediction:
             raise ConfigError(
-                f"{where}: '{target.name}' and '{first.name}' are for different kinds of label; "
-                "remove one"
+                f"{where}: '{target.name}' and '{reference.name}' are for different kinds of "
+                "label; remove one"
             )
-    main = MAIN_TARGET[first.prediction]
+
+    main = MAIN_TARGET[reference.prediction]
     if main not in names:
         raise ConfigError(f"{where}: found {names}, expected '{main}' among them")

@@ -25,8 +25,9 @@ from gped_nas.targets.base import (
 
 
 def sample_values(targets: Iterable[Target], predictions_BC: Tensor) -> dict[str, Tensor]:
-    """What single posterior samples say, one an input: ``{target: (B, G)}`` of each target with a
-    loss of its own.
+    """What single posterior samples say, one an input: ``{target: (B, G)}``.
+
+    Targets without a loss of their own are left out.
 
     Args:
         targets: of any kind.
@@ -70,7 +71,7 @@ def expect_all(targets: Targets, predictions_SNC: Tensor, weight_S: Tensor) -> d
     weight_S = (weight_S / total).to(predictions_SNC.dtype)
 
     averages = average_blocks(_means(needed), [predictions_SNC], weight_S)
-    return _completed(targets, needed, averages)
+    return _complete(targets, needed, averages)
 
 
 def stream_expectations(stream: Stream, targets: Targets, view: str) -> dict[str, Tensor]:
@@ -85,12 +86,12 @@ def stream_expectations(stream: Stream, targets: Targets, view: str) -> dict[str
     """
     targets = resolve(targets)
     needed = _with_sources(targets)
-    places = {target.name: _place(stream, target, view) for target in _means(needed)}
+    addresses = {target.name: _address(stream, target, view) for target in _means(needed)}
 
     averages: dict[str, Tensor] = {}
     missing: list[MeanTarget] = []
     for target in _means(needed):
-        cached = stream.cached(*places[target.name])
+        cached = stream.cached(*addresses[target.name])
         if cached is None:
             missing.append(target)
         else:
@@ -100,9 +101,9 @@ def stream_expectations(stream: Stream, targets: Targets, view: str) -> dict[str
         blocks = (block.double() for block in stream.prediction_blocks(view))
         for name, average in average_blocks(missing, blocks, stream.weight_S).items():
             averages[name] = average.float()
-            stream.cache(*places[name], averages[name])
+            stream.cache(*addresses[name], averages[name])
 
-    return _completed(targets, needed, averages)
+    return _complete(targets, needed, averages)
 
 
 def average_blocks(
@@ -119,11 +120,12 @@ def average_blocks(
         ``{target: (N, G)}`` in that dtype.
     """
     totals = {target.name: torch.zeros(()) for target in targets}
-    first = 0
+    start = 0
 
     for block in blocks:
-        weight = weight_S[first : first + len(block)]
-        first += len(block)
+        stop = start + len(block)
+        weight = weight_S[start:stop]
+        start = stop
         for target in targets:
             part = torch.einsum("s,sng->ng", weight, target.values(block))
             totals[target.name] = totals[target.name] + part
@@ -160,10 +162,10 @@ def _means(targets: Mapping[str, Target]) -> list[MeanTarget]:
     return [target for target in targets.values() if isinstance(target, MeanTarget)]
 
 
-def _completed(
+def _complete(
     targets: Iterable[Target], needed: Mapping[str, Target], averages: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Averages and what is derived from them, of the targets that were asked for, in their order."""
+    """Averages and what is derived from them, of the targets asked for, in their order."""
     values = dict(averages)
     for target in needed.values():
         if isinstance(target, DerivedTarget):
@@ -173,7 +175,7 @@ def _completed(
     return {target.name: values[target.name] for target in targets}
 
 
-def _place(stream: Stream, target: MeanTarget, view: str) -> tuple[str, str]:
+def _address(stream: Stream, target: MeanTarget, view: str) -> tuple[str, str]:
     """Where an average is cached: the stem of its files, and the digest of all it is made of."""
     meaning = sha256_text(canonical_json([target.to_json(), target.version]))
     stem = f"{target.name}-{meaning[:8]}-{view}-{stream.digest[:16]}"

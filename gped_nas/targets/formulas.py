@@ -10,8 +10,9 @@ from torch import Tensor
 
 @functools.cache
 def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers of a target's settings as a tensor, made once: to bring them to a GPU at each step
-    would wait for it.
+    """Numbers of a target's settings as a tensor, made once.
+
+    To bring them to a GPU at each step would wait for it.
     """
     return torch.tensor(values, dtype=dtype, device=device)
 
@@ -27,11 +28,13 @@ def log_softmax(raw: Tensor) -> Tensor:
 
 def entropy(log_prob: Tensor) -> Tensor:
     """Entropy over the last axis, nats; a class of probability zero adds nothing."""
-    return -(log_prob.exp() * log_prob.clamp_min(torch.finfo(log_prob.dtype).min)).sum(-1)
+    finite = log_prob.clamp_min(torch.finfo(log_prob.dtype).min)  # 0 times -inf would be NaN
+    return -(log_prob.exp() * finite).sum(-1)
 
 
 def squared_error(predicted: Tensor, expectation: Tensor) -> Tensor:
-    """Squared error summed over the last axis: least at the average, and affine in it up to a
-    constant.
+    """Squared error summed over the last axis: least at the average, and affine in it.
+
+    Affine up to a term that is free of the student.
     """
     return (predicted - expectation).square().sum(-1)

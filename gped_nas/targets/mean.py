@@ -33,8 +33,8 @@ def mean_target(
 
     Args:
         name: the name to register it under.
-        values: log-probabilities (..., N, C) of posterior samples, nats, to what is averaged, (...,
-            N, G).
+        values: log-probabilities (..., N, C) of posterior samples, nats, to what is averaged,
+            (..., N, G).
         link: raw outputs (..., B, G) to the student's value, elementwise; ``torch.sigmoid`` keeps
             it in [0, 1].
         error: the student's value (..., B, G) and the teacher's (B, G) to losses (..., B). One that
@@ -143,8 +143,9 @@ class UtilitySettings(Config):
 
 
 def utility(settings: UtilitySettings) -> MeanTarget:
-    """The expected cost of each action: ``sum_c p(c | x) costs[c][action]``; without costs, 1 for a
-    wrong class.
+    """The expected cost of each action: ``sum_c p(c | x) costs[c][action]``.
+
+    Without costs, a wrong class costs 1.
 
     Costs are linear in the predictive distribution, so there is no head: the student's expected
     costs are those of its predictive head, and the two cannot contradict each other. What the
@@ -187,8 +188,8 @@ def _moments_of_label(normal: Tensor) -> Tensor:
 
 
 def _mean_and_variance(moments: Tensor) -> Tensor:
-    mean, second = moments.unbind(-1)
-    return torch.stack([mean, second - mean.square()], -1)
+    mean, second_moment = moments.unbind(-1)
+    return torch.stack([mean, second_moment - mean.square()], -1)
 
 
 def _predict_normal(raw: Tensor, heads: RawHeads) -> Tensor:
@@ -200,10 +201,9 @@ def _normal_loss(raw: Tensor, heads: RawHeads, expectation: Tensor) -> Tensor:
     # and E[y^2], written so that little cancels. Its minimum has the predictive's mean and variance
     # (Balan et al. 2015, arXiv:1506.04416).
     mu, log_variance = raw.unbind(-1)
-    mean, second = expectation.unbind(-1)
-    return 0.5 * (
-        log_variance + (-log_variance).exp() * (second - mean.square() + (mean - mu).square())
-    )
+    mean, second_moment = expectation.unbind(-1)
+    squared_distance = second_moment - mean.square() + (mean - mu).square()
+    return 0.5 * (log_variance + (-log_variance).exp() * squared_distance)
 
 
 TARGETS.add(

@@ -34,15 +34,19 @@ def empirical_quantile(values_SBG: Tensor, weight_S: Tensor, levels: tuple[float
     among the minimizers of the samples' pinball loss it is the least.
     """
     ordered, order = values_SBG.sort(0)
-    share = (weight_S.double() / weight_S.double().sum())[order].cumsum(0)
+    weight_S = weight_S.double()
+    share = (weight_S / weight_S.sum())[order].cumsum(0)
     share[-1] = 1  # rounding must not leave the highest level without a value
-    rows = [(share >= level - 1e-12).byte().argmax(0, keepdim=True) for level in levels]
-    return torch.stack([ordered.gather(0, row)[0] for row in rows], -1).flatten(-2)
+
+    quantiles = []
+    for level in levels:
+        row = (share >= level - 1e-12).byte().argmax(0, keepdim=True)
+        quantiles.append(ordered.gather(0, row)[0])
+    return torch.stack(quantiles, -1).flatten(-2)
 
 
 def quantile(settings: QuantileSettings) -> QuantileTarget:
-    """Quantiles over the posterior of each class's probability; the head gives (..., B, C *
-    levels), levels last.
+    """Quantiles over the posterior of each class's probability: (..., B, C * levels), levels last.
 
     The quantiles of a class are running sums of a softmax over ``levels + 1`` raw outputs: they lie
     in [0, 1] and rise with the level by construction. Their loss is the pinball loss (Koenker &

@@ -1,4 +1,7 @@
+"""Problems: unbiased minibatches, flat buffers and their views, and a network's posterior."""
+
 import itertools
+import math
 
 import pytest
 import torch
@@ -35,21 +38,21 @@ def small() -> Problem:
 
 
 def test_minibatch_potential_and_gradient_are_unbiased():
-    # all 4^2 = 16 minibatches of two examples drawn with replacement, each as likely: their mean is
-    # the full one
+    # All 4^2 = 16 minibatches of two examples drawn with replacement, each as likely: their mean is
+    # the full one.
     problem = small()
     theta = start(problem).double()
-    everything = torch.arange(4)
     params = unflatten(theta, problem.shapes)
-    sets = [torch.tensor(pair) for pair in itertools.product(range(4), repeat=2)]
-    potential = torch.stack([problem.potential(params, i) for i in sets]).mean()
-    torch.testing.assert_close(
-        potential, problem.potential(params, everything), rtol=1e-12, atol=1e-12
-    )
-    gradient = torch.stack([flat_gradient(problem, theta, i) for i in sets]).mean(0)
-    torch.testing.assert_close(
-        gradient, flat_gradient(problem, theta, everything), rtol=1e-12, atol=1e-12
-    )
+    everything = torch.arange(4)
+    minibatches = [torch.tensor(pair) for pair in itertools.product(range(4), repeat=2)]
+
+    potential = torch.stack([problem.potential(params, index) for index in minibatches]).mean()
+    expected = problem.potential(params, everything)
+    torch.testing.assert_close(potential, expected, rtol=1e-12, atol=1e-12)
+
+    gradient = torch.stack([flat_gradient(problem, theta, index) for index in minibatches]).mean(0)
+    expected = flat_gradient(problem, theta, everything)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_potential_is_minus_the_log_posterior():
@@ -65,6 +68,7 @@ def test_flat_gradient_is_autograds_and_fresh_each_time():
     theta = start(problem).double().requires_grad_()
     index = torch.tensor([0, 2, 3])
     problem.potential(unflatten(theta, problem.shapes), index).backward()
+
     flat = FlatParams(problem.shapes, theta.detach().clone())
     for _ in range(2):  # gradients of one call do not add to the next
         gradient = flat.gradient(lambda params: problem.potential(params, index))
@@ -99,19 +103,19 @@ def test_a_networks_posterior_is_its_cross_entropy_and_prior():
     )
     assert problem.num_examples == len(dataset.train)
     assert torch.equal(problem.x, dataset.inputs("train"))
+    x, y = problem.x[:5], problem.y[:5]
     params = problem.initialize(rng.generator(0, "start"))
+
     # with all weights zero every class has probability 1 / 10
     zero = {n: torch.zeros_like(p) for n, p in params.items()}
-    found = problem.log_likelihood(zero, problem.x[:5], problem.y[:5])
-    torch.testing.assert_close(found, torch.full((5,), -torch.log(torch.tensor(10.0)).item()))
-    logits = F.linear(
-        F.relu(F.linear(problem.x[:5].flatten(1), params["layers.0.weight"])),
-        params["layers.1.weight"],
-    )
-    expected = logits.log_softmax(-1)[torch.arange(5), problem.y[:5]]
-    torch.testing.assert_close(
-        problem.log_likelihood(params, problem.x[:5], problem.y[:5]), expected
-    )
+    uniform = torch.full((5,), -math.log(10))
+    torch.testing.assert_close(problem.log_likelihood(zero, x, y), uniform)
+
+    # biases start at zero
+    hidden = F.relu(F.linear(x.flatten(1), params["layers.0.weight"]))
+    logits = F.linear(hidden, params["layers.1.weight"])
+    expected = logits.log_softmax(-1)[torch.arange(5), y]
+    torch.testing.assert_close(problem.log_likelihood(params, x, y), expected)
 
 
 def test_prior_is_the_normal_density_up_to_a_constant():

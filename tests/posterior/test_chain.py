@@ -1,4 +1,4 @@
-"""The loop that stochastic gradient chains share: it stops at the first number that is not finite."""
+"""The loop that stochastic gradient chains share stops at a number that is not finite."""
 
 import math
 

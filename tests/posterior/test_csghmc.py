@@ -1,4 +1,5 @@
-import itertools
+"""csghmc: cycles, exploration by descent, and momenta drawn afresh where the noise begins."""
+
 import math
 
 import pytest
@@ -8,28 +9,29 @@ from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.posterior.csghmc import CsghmcConfig, csghmc
+from tests.posterior.chains import assert_same_states, take, with_samples
 from tests.scenarios import classifier, gaussian
 
 
 def config(**changes):
-    settings = {"name": "csghmc", "step_size": {"initial": 0.05, "length": 8}, "batch_size": 5}
-    return parse(
-        CsghmcConfig, {**settings, "thinning": 2, "samples_per_cycle": 2, **changes}, "here"
-    )
+    settings = {
+        "name": "csghmc",
+        "step_size": {"initial": 0.05, "length": 8},
+        "batch_size": 5,
+        "thinning": 2,
+        "samples_per_cycle": 2,
+    }
+    return parse(CsghmcConfig, {**settings, **changes}, "here")
 
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(
-        itertools.islice(
-            csghmc(problem or classifier(), cfg, generator=generator, state=state), num
-        )
-    )
+    return take(csghmc(problem or classifier(), cfg, generator=generator, state=state), num)
 
 
 def test_samples_are_the_ends_of_cycles_after_burn_in():
-    found = steps(12, config())
-    assert [int(s.state["step"]) for s in found if s.sample is not None] == [14, 16, 22, 24]
+    chain = steps(12, config())
+    assert [int(step.state["step"]) for step in with_samples(chain)] == [14, 16, 22, 24]
 
 
 @pytest.mark.parametrize("stop", range(9))
@@ -38,8 +40,7 @@ def test_resuming_at_any_step_gives_the_same_bits(stop, exploration):
     cfg = config(exploration=exploration)
     whole = steps(10, cfg)
     rest = steps(9 - stop, cfg, state=whole[stop].state, seed=5)
-    for a, b in zip(whole[stop + 1 :], rest, strict=True):
-        assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+    assert_same_states(whole[stop + 1 :], rest)
 
 
 def test_exploration_is_descent_with_momentum():
@@ -51,11 +52,11 @@ def test_exploration_is_descent_with_momentum():
         friction=5 * math.log(2),
         thinning=1,
     )
-    found = steps(3, cfg, problem=gaussian(5, precision=4.0, start=3.0))
-    torch.testing.assert_close(found[0].state["theta"], torch.full((5,), 2.64))
-    torch.testing.assert_close(found[0].state["momentum"], torch.full((5,), -1.2))
-    assert found[1].state["theta"].std() == 0
-    assert found[2].state["theta"].std() > 0
+    chain = steps(3, cfg, problem=gaussian(5, precision=4.0, start=3.0))
+    torch.testing.assert_close(chain[0].state["theta"], torch.full((5,), 2.64))
+    torch.testing.assert_close(chain[0].state["momentum"], torch.full((5,), -1.2))
+    assert chain[1].state["theta"].std() == 0
+    assert chain[2].state["theta"].std() > 0
 
 
 def test_the_momentum_is_drawn_afresh_where_the_noise_begins():
@@ -68,20 +69,17 @@ def test_the_momentum_is_drawn_afresh_where_the_noise_begins():
         temperature=0.25,
         friction=0.01,
     )
-    found = steps(2, cfg, problem=gaussian(20_000, precision=1e-6, start=1.0))
-    assert float(found[0].state["momentum"].abs().max()) < 1e-6
-    assert float(found[1].state["momentum"].var()) == pytest.approx(
-        1.0, rel=4 * math.sqrt(2 / 20_000)
-    )
+    chain = steps(2, cfg, problem=gaussian(20_000, precision=1e-6, start=1.0))
+    assert float(chain[0].state["momentum"].abs().max()) < 1e-6
+    variance = float(chain[1].state["momentum"].var())
+    assert variance == pytest.approx(1.0, rel=4 * math.sqrt(2 / 20_000))
 
 
 def test_a_step_size_outside_the_stable_range_is_refused():
-    with pytest.raises(
-        ConfigError, match=r"step_size\.initial: found 1, expected less than 0.8944"
-    ):
-        steps(
-            1, config(step_size={"initial": 1.0, "length": 8}), problem=gaussian(3, precision=5.0)
-        )
+    cfg = config(step_size={"initial": 1.0, "length": 8})
+    message = r"step_size\.initial: found 1, expected less than 0.8944"
+    with pytest.raises(ConfigError, match=message):
+        steps(1, cfg, problem=gaussian(3, precision=5.0))
 
 
 def test_divergence_is_an_error_that_names_the_step_size():

@@ -1,6 +1,4 @@
-"""R-hat and ESS against the paper's formulas written out with loops, against known laws, and at
-their edges.
-"""
+"""R-hat and ESS against the paper's formulas in loops, against known laws, and at their edges."""
 
 import math
 
@@ -26,17 +24,16 @@ from gped_nas.posterior.diagnostics import (
 
 def autoregressive(rho: float, *, chains: int, draws: int, num: int, seed: int = 0) -> torch.Tensor:
     """Stationary AR(1) chains of unit variance, (K, S, Q) float64."""
-    noise = torch.randn(
-        draws, chains, num, generator=rng.generator(seed, "ar", str(rho)), dtype=torch.float64
-    )
+    generator = rng.generator(seed, "ar", str(rho))
+    noise = torch.randn(draws, chains, num, generator=generator, dtype=torch.float64)
+
     states = [noise[0]]
     for e in noise[1:]:
         states.append(rho * states[-1] + math.sqrt(1 - rho**2) * e)
     return torch.stack(states).transpose(0, 1)
 
 
-# ---- the paper's formulas, one quantity at a time
-# -------------------------------------------------------------------
+# --- the paper's formulas, one quantity at a time
 
 
 def split(x: np.ndarray) -> np.ndarray:
@@ -56,21 +53,28 @@ def variances(x: np.ndarray) -> tuple[float, float]:
 
 
 def slow_rhat(x: np.ndarray) -> float:
-    found = []
-    for of in (split(x), abs(split(x) - np.median(split(x)))):
-        within, total = variances(scores(of))
-        found.append(math.sqrt(total / within))
-    return max(found)
+    halves = split(x)
+    folded = abs(halves - np.median(halves))
+    values = []
+    for draws in (halves, folded):
+        within, total = variances(scores(draws))
+        values.append(math.sqrt(total / within))
+    return max(values)
 
 
 def slow_ess(x: np.ndarray) -> float:
     z = scores(split(x))
     m, n = z.shape
     within, total = variances(z)
+
     rho = [1.0]
     for lag in range(1, n):
-        covariance = np.mean([sum((c[: n - lag] - c.mean()) * (c[lag:] - c.mean())) / n for c in z])
-        rho.append(1 - (within - covariance) / total)
+        autocovariances = []
+        for half in z:
+            off = half - half.mean()
+            autocovariances.append(sum(off[: n - lag] * off[lag:]) / n)
+        rho.append(1 - (within - np.mean(autocovariances)) / total)
+
     tau, smallest = -1.0, math.inf
     for k in range(n // 2):
         pair = rho[2 * k] + rho[2 * k + 1]
@@ -78,6 +82,7 @@ def slow_ess(x: np.ndarray) -> float:
             break
         smallest = min(smallest, pair)
         tau += 2 * smallest
+
     return m * n / max(tau, 1 / math.log10(m * n))
 
 
@@ -88,10 +93,11 @@ def test_both_equal_the_formulas_written_out(chains, draws, rho):
     x[0, :, 1] += 2.0
     x[0, :, 2] *= 5.0
     x[..., 3] = (2 * x[..., 3]).round()  # ties
+
     for q in range(4):
-        one = x[..., q].numpy()
-        assert float(rhat(x)[q]) == pytest.approx(slow_rhat(one), rel=1e-9)
-        assert float(bulk_ess(x)[q]) == pytest.approx(slow_ess(one), rel=1e-9)
+        quantity = x[..., q].numpy()
+        assert float(rhat(x)[q]) == pytest.approx(slow_rhat(quantity), rel=1e-9)
+        assert float(bulk_ess(x)[q]) == pytest.approx(slow_ess(quantity), rel=1e-9)
 
 
 def test_quantities_do_not_see_each_other_whatever_the_block(monkeypatch):
@@ -102,14 +108,14 @@ def test_quantities_do_not_see_each_other_whatever_the_block(monkeypatch):
     torch.testing.assert_close(bulk_ess(x), whole[1])
 
 
-# ---- known laws
-# -----------------------------------------------------------------------------------------------------
+# --- known laws
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, -0.3])
 def test_effective_samples_of_an_autoregression(rho):
-    """N (1 - rho) / (1 + rho) of N: 400 quantities of 4 x 1000 draws see 5 %, the truncation's own
-    bias included.
+    """N (1 - rho) / (1 + rho) of N.
+
+    400 quantities of 4 x 1000 draws see 5 %, the truncation's own bias included.
     """
     ess = bulk_ess(autoregressive(rho, chains=4, draws=1000, num=400))
     assert float(ess.mean()) == pytest.approx(4000 * (1 - rho) / (1 + rho), rel=0.05)
@@ -118,23 +124,31 @@ def test_effective_samples_of_an_autoregression(rho):
 def test_rhat_of_one_law_is_one_and_of_different_ones_is_not():
     same = autoregressive(0.0, chains=4, draws=500, num=200)
     assert rhat(same).max() < 1.03
+
+    # means 1 apart in one of four chains: var+ / W = 1 + 3/16 of the pooled scale
     apart = same.clone()
-    apart[0] += 1.0  # means 1 apart in one of four chains: var+ / W = 1 + 3/16 of the pooled scale
+    apart[0] += 1.0
     assert rhat(apart).min() > 1.04
     apart[0] += 1.0
     assert rhat(apart).min() > 1.1
+
+    # one location, another scale: only the folded part sees it
     wide = same.clone()
-    wide[0] *= 4.0  # one location, another scale: only the folded part sees it
+    wide[0] *= 4.0
     assert rhat(wide).min() > 1.1
+
+    # one chain that disagrees with itself
     drifting = same[:1] + torch.linspace(0, 4, 500)[None, :, None]
-    assert rhat(drifting).min() > 1.3  # one chain disagrees with itself
+    assert rhat(drifting).min() > 1.3
 
 
 def test_rhat_and_ess_are_those_of_ranks():
     x = autoregressive(0.6, chains=2, draws=60, num=5)
     assert torch.equal(bulk_ess(x), bulk_ess(x.exp()))
+
     heavy = x.sinh().mul(3).sinh()  # far from normal
-    assert torch.equal(bulk_ess(x), bulk_ess(heavy)) and rhat(heavy).max() < 1.3
+    assert torch.equal(bulk_ess(x), bulk_ess(heavy))
+    assert rhat(heavy).max() < 1.3
 
 
 def test_edges():
@@ -142,10 +156,15 @@ def test_edges():
     x[..., 0] = 3.0  # never changes
     x[0, 4, 1] = torch.nan
     x[1, 4, 2] = torch.inf
-    x[0, :, 3], x[1, :, 3] = 0.0, 1.0  # each chain stands still
-    assert rhat(x)[:3].isnan().all() and bulk_ess(x)[:3].isnan().all()
-    assert float(rhat(x)[3]) == math.inf and 0 < float(bulk_ess(x)[3]) < 4
-    assert rhat(x)[4].isfinite() and bulk_ess(x)[4].isfinite()
+    x[0, :, 3] = 0.0  # each chain stands still
+    x[1, :, 3] = 1.0
+
+    assert rhat(x)[:3].isnan().all()
+    assert bulk_ess(x)[:3].isnan().all()
+    assert float(rhat(x)[3]) == math.inf
+    assert 0 < float(bulk_ess(x)[3]) < 4
+    assert rhat(x)[4].isfinite()
+    assert bulk_ess(x)[4].isfinite()
     with pytest.raises(DataError, match="found 3 a chain, expected at least 4"):
         rhat(x[:, :3])
 
@@ -158,43 +177,51 @@ def test_ranks_share_ties():
 def test_agreement_and_total_variation_by_hand():
     p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
     q = torch.tensor([[0.5, 0.4, 0.1], [0.4, 0.2, 0.4]])
-    # |.2| + |.2| and |.3| + |.4| + |.1|: (0.4 + 0.8) / 2 / 2; the second winner differs (a tie goes
-    # to the first)
+    # |.2| + |.2| and |.3| + |.4| + |.1|: (0.4 + 0.8) / 2 / 2. The second winner differs: a tie goes
+    # to the first.
     assert total_variation(p, q) == pytest.approx(0.3)
     assert agreement(p, q) == 0.5
-    assert total_variation(p, p) == 0 and agreement(p, p) == 1
+    assert total_variation(p, p) == 0
+    assert agreement(p, p) == 1
 
 
-# ---- temperatures
-# ---------------------------------------------------------------------------------------------------
+# --- temperatures
 
 
 @pytest.mark.parametrize("num", [8, 50, 4000])
 def test_the_kinetic_band_is_that_of_chi_squared(num):
     momenta = 2.0 * torch.ones(2, num // 2)
-    found = kinetic_temperature(momenta, mass=2.0)
-    assert found.value == pytest.approx(2.0) and found.degrees_of_freedom == num
-    assert found.low == pytest.approx(2.0 * num / chi2.ppf(0.975, num), rel=0.015)
-    assert found.high == pytest.approx(2.0 * num / chi2.ppf(0.025, num), rel=0.015)
+    estimate = kinetic_temperature(momenta, mass=2.0)
+    assert estimate.value == pytest.approx(2.0)
+    assert estimate.degrees_of_freedom == num
+    assert estimate.low == pytest.approx(2.0 * num / chi2.ppf(0.975, num), rel=0.015)
+    assert estimate.high == pytest.approx(2.0 * num / chi2.ppf(0.025, num), rel=0.015)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_configurational_temperature_of_a_gaussian_off_its_prior_s_center(temperature):
-    """theta ~ N(m, T / a): (theta - c) a (theta - m) averages to T for any fixed c, with more noise
-    away from m.
+    """theta ~ N(m, T / a): (theta - c) a (theta - m) averages to T for any fixed c.
+
+    The noise is larger away from m.
     """
-    precision, mean = torch.linspace(1, 50, 400, dtype=torch.float64), 1.0
+    precision = torch.linspace(1, 50, 400, dtype=torch.float64)
+    mean = 1.0
     noise = torch.randn(200, 400, generator=rng.generator(0, "virial"), dtype=torch.float64)
     theta = mean + noise * (temperature / precision).sqrt()
     gradient = precision * (theta - mean)
+
     widths = []
     for center in (0.0, mean):
-        found = configurational_temperature(((theta - center) * gradient).sum(1), 400)
-        assert found.degrees_of_freedom == 200
-        assert abs(found.value - temperature) < found.high - found.low  # four standard errors
-        assert found.high - found.low < 0.3 * temperature**0.5
-        widths.append(found.high - found.low)
+        estimate = configurational_temperature(((theta - center) * gradient).sum(1), 400)
+        width = estimate.high - estimate.low
+        assert estimate.degrees_of_freedom == 200
+        assert abs(estimate.value - temperature) < width  # four standard errors
+        assert width < 0.3 * temperature**0.5
+        widths.append(width)
     assert widths[1] < 0.5 * widths[0]
+
+
+def test_one_state_has_no_interval():
     with pytest.raises(DataError, match="found 1 state"):
         configurational_temperature(torch.ones(1), 3)
 

@@ -1,3 +1,5 @@
+"""Imported samples: weights and predictions are read as they are meant, or refused."""
+
 import pickle
 import warnings
 import zipfile
@@ -52,9 +54,9 @@ def write_npz(path: Path, arrays) -> Path:
 class TestWeights:
     def test_stacked_samples_in_order(self, tmp_path):
         tensors = samples()
-        path = write(
-            tmp_path / "s.safetensors", {**tensors, "weight": torch.tensor([1.0, 0.0, 3.0])}
-        )
+        weight = torch.tensor([1.0, 0.0, 3.0])
+        path = write(tmp_path / "s.safetensors", {**tensors, "weight": weight})
+
         theta, weight = read_weights(path, SHAPES)
         assert theta.shape == (NUM, sum(t[0].numel() for t in tensors.values()))
         for i in range(NUM):
@@ -66,10 +68,11 @@ class TestWeights:
     def test_names_decide_over_order(self, tmp_path):
         # both layers square: only the names tell them apart
         shapes = {"layers.0.weight": (2, 2), "layers.1.weight": (2, 2)}
-        first, second = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
-        path = write(
-            tmp_path / "s.safetensors", {"layers.1.weight": second, "layers.0.weight": first}
-        )
+        tensors = {
+            "layers.1.weight": torch.ones(1, 2, 2),
+            "layers.0.weight": torch.zeros(1, 2, 2),
+        }
+        path = write(tmp_path / "s.safetensors", tensors)
         assert read_weights(path, shapes)[0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 
     @pytest.mark.parametrize("prefix", ["", "model.", "net.0."])
@@ -81,13 +84,12 @@ class TestWeights:
         assert torch.equal(read_weights(path, SHAPES)[0], read_weights(expected, SHAPES)[0])
 
     def test_layers_are_ordered_by_number_not_by_text(self, tmp_path):
-        shapes = {
-            f"layers.{i}.{kind}": s
-            for i in range(11)
-            for kind, s in (("weight", (2, 2)), ("bias", (2,)))
-        }
-        tensors = {f"{2 * i}.{kind}": torch.full((1, *shapes[f"layers.{i}.{kind}"]), float(i))
-                   for i in range(11) for kind in ("weight", "bias")}  # fmt: skip
+        shapes, tensors = {}, {}
+        for i in range(11):
+            for kind, shape in (("weight", (2, 2)), ("bias", (2,))):
+                shapes[f"layers.{i}.{kind}"] = shape
+                tensors[f"{2 * i}.{kind}"] = torch.full((1, *shape), float(i))
+
         theta, _ = read_weights(write(tmp_path / "s.safetensors", tensors), shapes)
         assert theta[0].tolist() == [float(i) for i in range(11) for _ in range(6)]
 
@@ -98,6 +100,7 @@ class TestWeights:
         for i, name in enumerate(["a", "b", "c"]):
             write(folder / f"{name}.safetensors", {n: t[i] for n, t in tensors.items()})
         (folder / "notes.txt").write_text("not a sample")
+
         theta, weight = read_weights(folder, SHAPES)
         expected, _ = read_weights(write(tmp_path / "s.safetensors", tensors), SHAPES)
         assert torch.equal(theta, expected)
@@ -107,10 +110,10 @@ class TestWeights:
     def test_files_at_int8_are_what_they_decode_to(self, tmp_path):
         folder = tmp_path / "samples"
         folder.mkdir()
-        one = {n: t[0] for n, t in samples().items()}
-        (folder / "a.safetensors").write_bytes(safetensors.torch.save(encode(one, "int8")))
+        params = {n: t[0] for n, t in samples().items()}
+        write(folder / "a.safetensors", encode(params, "int8"))
         theta, _ = read_weights(folder, SHAPES)
-        assert float((theta[0] - flatten(one)).abs().max()) < 0.02
+        assert float((theta[0] - flatten(params)).abs().max()) < 0.02
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -142,9 +145,11 @@ class TestWeights:
         assert str(path) in str(caught.value)
 
     def test_no_samples_and_no_tensors_are_refused(self, tmp_path):
-        for tensors in ({n: t[:0] for n, t in samples().items()}, {"weight": torch.ones(3)}, {}):
+        no_samples = {n: t[:0] for n, t in samples().items()}
+        for tensors in (no_samples, {"weight": torch.ones(3)}, {}):
             with pytest.raises(DataError, match="samples"):
                 read_weights(write(tmp_path / "s.safetensors", tensors), SHAPES)
+
         (tmp_path / "empty").mkdir()
         with pytest.raises(DataError, match=r"no \.safetensors file"):
             read_weights(tmp_path / "empty", SHAPES)
@@ -167,10 +172,10 @@ class TestWeights:
         assert refused > 50
 
     def test_resuming_goes_on_with_the_next_sample(self, tmp_path):
-        path = write(
-            tmp_path / "s.safetensors", {**samples(), "weight": torch.tensor([1.0, 2.0, 3.0])}
-        )
+        weight = torch.tensor([1.0, 2.0, 3.0])
+        path = write(tmp_path / "s.safetensors", {**samples(), "weight": weight})
         cfg = ImportConfig(name="import", path=str(path))
+
         whole = list(imported(classifier(), cfg, generator=rng.generator(0)))
         assert [s.sample.weight for s in whole] == [1.0, 2.0, 3.0]
         rest = list(imported(classifier(), cfg, generator=rng.generator(0), state=whole[0].state))
@@ -181,35 +186,35 @@ class TestWeights:
 class TestPredictions:
     def test_probabilities_become_log_probabilities(self, tmp_path):
         arrays = predictions(weight=np.array([1.0, 2.0, 3.0]))
-        found = read_predictions(write_npz(tmp_path / "p.npz", arrays), NUM_CLASSES)
-        np.testing.assert_allclose(found.log_prob_SMC.exp().numpy(), arrays["prob"], atol=1e-6)
-        np.testing.assert_array_equal(found.inputs.numpy(), arrays["inputs"])
-        assert found.weight_S.tolist() == [1.0, 2.0, 3.0]
+        read = read_predictions(write_npz(tmp_path / "p.npz", arrays), NUM_CLASSES)
+        np.testing.assert_allclose(read.log_prob_SMC.exp().numpy(), arrays["prob"], atol=1e-6)
+        np.testing.assert_array_equal(read.inputs.numpy(), arrays["inputs"])
+        assert read.weight_S.tolist() == [1.0, 2.0, 3.0]
         assert is_predictions(tmp_path / "p.npz")
 
     def test_log_probabilities_and_safetensors_are_the_same(self, tmp_path):
         arrays = predictions()
         logs = {"inputs": arrays["inputs"], "log_prob": np.log(arrays["prob"])}
-        found = read_predictions(write_npz(tmp_path / "p.npz", arrays), NUM_CLASSES)
-        again = read_predictions(write_npz(tmp_path / "q.npz", logs), NUM_CLASSES)
-        torch.testing.assert_close(again.log_prob_SMC, found.log_prob_SMC)
-        path = write(
-            tmp_path / "p.safetensors", {n: torch.from_numpy(a) for n, a in arrays.items()}
-        )
+        expected = read_predictions(write_npz(tmp_path / "p.npz", arrays), NUM_CLASSES).log_prob_SMC
+        of_logs = read_predictions(write_npz(tmp_path / "q.npz", logs), NUM_CLASSES).log_prob_SMC
+        torch.testing.assert_close(of_logs, expected)
+
+        tensors = {n: torch.from_numpy(a) for n, a in arrays.items()}
+        path = write(tmp_path / "p.safetensors", tensors)
         assert is_predictions(path)
-        assert torch.equal(read_predictions(path, NUM_CLASSES).log_prob_SMC, found.log_prob_SMC)
+        assert torch.equal(read_predictions(path, NUM_CLASSES).log_prob_SMC, expected)
 
     def test_impossible_classes_have_finite_logs_and_rows_are_normalized(self, tmp_path):
         prob = np.zeros((1, 2, 3), np.float32)
         prob[:, :, 0] = 1.0005  # within rounding of one, so it is normalized
         arrays = {"inputs": np.zeros((2, 4)), "prob": prob}
-        found = read_predictions(write_npz(tmp_path / "p.npz", arrays), 3).log_prob_SMC
-        assert found.isfinite().all()
-        assert found[0, 0].exp().tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-40)
+        log_prob = read_predictions(write_npz(tmp_path / "p.npz", arrays), 3).log_prob_SMC
+        assert log_prob.isfinite().all()
+        assert log_prob[0, 0].exp().tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-40)
+
         arrays = {"inputs": np.zeros((2, 4)), "log_prob": np.array([[[0.0, -800.0, -np.inf]] * 2])}
-        assert (
-            read_predictions(write_npz(tmp_path / "q.npz", arrays), 3).log_prob_SMC.isfinite().all()
-        )
+        log_prob = read_predictions(write_npz(tmp_path / "q.npz", arrays), 3).log_prob_SMC
+        assert log_prob.isfinite().all()
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -259,24 +264,25 @@ class TestPredictions:
             def __reduce__(self):
                 return (Path.touch, (tmp_path / "boom",))
 
-        path = tmp_path / "p.npz"
-        for content in (
-            lambda: path.write_bytes(pickle.dumps(Bomb())),
-            lambda: np.savez(path, **predictions(inputs=np.array([Bomb()], object))),
-        ):
-            content()
+        pickled = tmp_path / "p.npz"
+        pickled.write_bytes(pickle.dumps(Bomb()))
+        arrays = predictions(inputs=np.array([Bomb()], object))
+        for path in (pickled, write_npz(tmp_path / "q.npz", arrays)):
             with pytest.raises(DataError, match="not a readable npz"):
                 read_predictions(path, NUM_CLASSES)
         assert not (tmp_path / "boom").exists()
 
     def test_files_that_are_no_archive_are_refused(self, tmp_path):
-        path = tmp_path / "p.npz"
         np.save(tmp_path / "array.npy", np.zeros(3))
+        array = (tmp_path / "array.npy").read_bytes()
         whole = write_npz(tmp_path / "whole.npz", predictions()).read_bytes()
+        half = whole[: len(whole) // 2]
         with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
             archive.writestr("inputs.npy", "not an array")
-        contents = [b"", b"PK", whole[: len(whole) // 2], (tmp_path / "array.npy").read_bytes()]
-        for content in [*contents, (tmp_path / "text.npz").read_bytes()]:
+        text = (tmp_path / "text.npz").read_bytes()
+
+        path = tmp_path / "p.npz"
+        for content in (b"", b"PK", half, array, text):
             path.write_bytes(content)
             with pytest.raises(DataError, match=r"p\.npz"):
                 read_predictions(path, NUM_CLASSES)
@@ -303,24 +309,25 @@ def test_content_digest_covers_names_and_bytes(tmp_path):
     folder = tmp_path / "samples"
     folder.mkdir()
     write(folder / "a.safetensors", {"w": torch.zeros(2)})
-    first = content_digest(folder)
-    assert content_digest(folder) == first
+    digest = content_digest(folder)
+    assert content_digest(folder) == digest
+
+    digests = {digest}
     write(folder / "b.safetensors", {"w": torch.ones(2)})
-    second = content_digest(folder)
+    digests.add(content_digest(folder))
     (folder / "b.safetensors").rename(folder / "c.safetensors")
-    third = content_digest(folder)
+    digests.add(content_digest(folder))
     write(folder / "c.safetensors", {"w": torch.full((2,), 2.0)})
-    assert len({first, second, third, content_digest(folder)}) == 4
+    digests.add(content_digest(folder))
+    assert len(digests) == 4
+
     with pytest.raises(DataError, match="no such file"):
         content_digest(tmp_path / "absent")
 
 
 def test_normalization_is_given_whole_or_not_at_all():
+    settings = {"name": "import", "path": "x", "input_mean": 0.5}
     with pytest.raises(ConfigError, match="both or neither"):
-        parse(ImportConfig, {"name": "import", "path": "x", "input_mean": 0.5}, "here")
+        parse(ImportConfig, settings, "here")
     with pytest.raises(ConfigError, match="input_std"):
-        parse(
-            ImportConfig,
-            {"name": "import", "path": "x", "input_mean": 0.5, "input_std": 0.0},
-            "here",
-        )
+        parse(ImportConfig, {**settings, "input_std": 0.0}, "here")

@@ -1,5 +1,6 @@
+"""Laplace on the last layer: its Hessian is exact, its mode is found, its draws have its law."""
+
 import dataclasses
-import itertools
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from gped_nas.posterior.base import flatten, supervised_network, unflatten
 from gped_nas.posterior.laplace import LaplaceConfig, laplace, last_layer, newton
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior
+from tests.posterior.chains import take
 from tests.scenarios import GENOTYPES, classifier, unstructured
 
 GENOTYPE = Genotype("mlp", depth=2, width=[6, 3])
@@ -21,11 +23,7 @@ LAST = ("layers.2.weight", "layers.2.bias")
 
 def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
     cfg = LaplaceConfig(name="laplace", **{"steps": 200, "batch_size": 4, **settings})
-    return list(
-        itertools.islice(
-            laplace(problem, cfg, generator=rng.generator(seed, "l"), state=state), num
-        )
-    )
+    return take(laplace(problem, cfg, generator=rng.generator(seed, "l"), state=state), num)
 
 
 def layer_of(problem=PROBLEM):
@@ -34,19 +32,20 @@ def layer_of(problem=PROBLEM):
 
 
 def test_samples_replace_the_last_layer_only():
-    found = steps(5)
-    trained = unflatten(found[1].state["theta"], PROBLEM.shapes)
-    for step in found[2:]:
+    chain = steps(5)
+    trained = unflatten(chain[1].state["theta"], PROBLEM.shapes)
+    for step in chain[2:]:
         for name, p in unflatten(step.sample.theta_W, PROBLEM.shapes).items():
             assert torch.equal(p, trained[name]) == (name not in LAST)
 
 
-@pytest.mark.parametrize("genotype", [g for gs in GENOTYPES.values() for g in gs], ids=str)
+@pytest.mark.parametrize("genotype", sum(GENOTYPES.values(), []), ids=str)
 def test_every_family_is_linear_in_its_last_layer(genotype):
     problem = classifier(genotype)
     shapes = problem.shapes
     generator = rng.generator(0, "family")
     theta = flatten({n: torch.randn(s, generator=generator) for n, s in shapes.items()})
+
     layer = last_layer(problem, problem.network, theta)
     expected = FAMILIES[genotype.family].forward(unflatten(theta, shapes), problem.x)
     torch.testing.assert_close(layer.outputs(layer.start).float(), expected, rtol=1e-4, atol=1e-4)
@@ -64,14 +63,13 @@ def test_the_hessian_is_that_of_the_potential(prior):
     double = dataclasses.replace(problem, x=problem.x.double())
 
     def potential(w):
-        theta = layer.theta.double().index_put((layer.place,), w)
+        theta = layer.theta.double().index_put((layer.index,), w)
         return double.potential(unflatten(theta, problem.shapes), everything)
 
-    expected = torch.func.jacrev(torch.func.jacrev(potential))(layer.start)
-    torch.testing.assert_close(layer.hessian(layer.start), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(
-        layer.potential(layer.start), potential(layer.start), rtol=1e-6, atol=1e-5
-    )
+    w = layer.start
+    expected = torch.func.jacrev(torch.func.jacrev(potential))(w)
+    torch.testing.assert_close(layer.hessian(w), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.potential(w), potential(w), rtol=1e-6, atol=1e-5)
 
 
 def test_newton_ends_where_the_gradient_vanishes():
@@ -79,21 +77,23 @@ def test_newton_ends_where_the_gradient_vanishes():
     w = newton(layer, layer.start)
     assert float(layer.gradient(layer.start).norm()) > 1
     assert float(layer.gradient(w).norm()) < 1e-4
+
     # from far away too, where whole steps overshoot
     far = newton(layer, layer.start + 30 * torch.sign(layer.start))
     torch.testing.assert_close(far, w, rtol=1e-5, atol=1e-5)
 
 
 def test_a_sample_by_hand():
-    found = steps(4)
-    layer = last_layer(PROBLEM, PROBLEM.network, found[2].state["theta"])
+    chain = steps(4)
+    layer = last_layer(PROBLEM, PROBLEM.network, chain[2].state["theta"])
     generator = rng.generator(0, "other")
-    generator.set_state(found[2].state["rng"])
+    generator.set_state(chain[2].state["rng"])
     noise = torch.randn(len(layer.start), 1, dtype=torch.float64, generator=generator)
+
     factor = torch.linalg.cholesky(layer.hessian(layer.start))
     expected = layer.start + torch.linalg.solve(factor.mT, noise)[:, 0]
-    found_w = found[3].sample.theta_W[layer.place].double()
-    torch.testing.assert_close(found_w, expected, rtol=1e-5, atol=1e-5)
+    w = chain[3].sample.theta_W[layer.index].double()
+    torch.testing.assert_close(w, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_prior_without_curvature_is_refused():
@@ -113,17 +113,12 @@ def test_a_hessian_that_is_not_positive_definite_is_an_error():
 
 
 def test_a_network_without_a_dense_last_layer_is_refused():
-    assert (
-        supervised_network(
-            FAMILIES["mlp"], {"a.weight": (2, 3, 3, 3), "a.bias": (2,)}, CategoricalLikelihood()
-        ).last_layer
-        is None
-    )
+    shapes = {"a.weight": (2, 3, 3, 3), "a.bias": (2,)}
+    network = supervised_network(FAMILIES["mlp"], shapes, CategoricalLikelihood())
+    assert network.last_layer is None
+
     headless = dataclasses.replace(PROBLEM.network, last_layer=None)
-    for problem in (
-        unstructured(PROBLEM),
-        dataclasses.replace(PROBLEM, log_likelihood=headless),
-    ):
+    for problem in (unstructured(PROBLEM), dataclasses.replace(PROBLEM, log_likelihood=headless)):
         with pytest.raises(ConfigError, match="dense layer"):
             steps(1, problem=problem)
 

@@ -31,8 +31,5 @@ def test_gaussian_is_the_log_density_of_the_label() -> None:
 def test_predictions_have_the_promised_size(name: str) -> None:
     likelihood = LIKELIHOODS[name](name=name)
     num_outputs = 1 if likelihood.task == "regression" else 4
-    assert likelihood.predict(draw(3, 5, num_outputs)).shape == (
-        3,
-        5,
-        likelihood.num_predicted(num_outputs),
-    )
+    num_predicted = likelihood.num_predicted(num_outputs)
+    assert likelihood.predict(draw(3, 5, num_outputs)).shape == (3, 5, num_predicted)

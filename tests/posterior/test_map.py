@@ -1,3 +1,5 @@
+"""MAP: Adam finds the mode, yields one sample at the end, and resumes to the bit."""
+
 import pytest
 import torch
 
@@ -6,6 +8,7 @@ from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.posterior.base import Problem, flatten
 from gped_nas.posterior.map import MapConfig, map_estimate
+from tests.posterior.chains import assert_same_states, have_samples
 from tests.scenarios import classifier
 
 
@@ -17,9 +20,7 @@ def run(problem, *, state=None, seed=0, **settings):
 
 
 def regression() -> Problem:
-    """Unit-variance observations 1, 2, 3 of one mean under N(0, 1 / 3): the mode is 6 / (3 + 3) =
-    1.
-    """
+    """Observations 1, 2, 3 of unit variance, prior N(0, 1 / 3): the mode is 6 / (3 + 3) = 1."""
     return Problem(
         shapes={"mean": (1,)},
         log_likelihood=lambda params, x, y: -0.5 * (x[:, 0] - params["mean"]).square(),
@@ -37,25 +38,26 @@ def test_it_finds_the_mode():
 
 
 def test_one_sample_at_the_end_and_states_before():
-    found = run(classifier(), steps=300, batch_size=4)
-    assert [s.sample is not None for s in found] == [False, False, True]
-    assert torch.equal(found[-1].sample.theta_W, found[-1].state["theta"])
-    assert found[-1].sample.weight == 1.0
+    chain = run(classifier(), steps=300, batch_size=4)
+    assert have_samples(chain) == [False, False, True]
+    assert torch.equal(chain[-1].sample.theta_W, chain[-1].state["theta"])
+    assert chain[-1].sample.weight == 1.0
 
 
 def test_resuming_at_any_step_gives_the_same_bits():
-    whole = run(classifier(), steps=400, batch_size=4, lr=0.01)
+    settings = {"steps": 400, "batch_size": 4, "lr": 0.01}
+    whole = run(classifier(), **settings)
     for stop in range(3):
-        rest = run(classifier(), state=whole[stop].state, seed=7, steps=400, batch_size=4, lr=0.01)
+        rest = run(classifier(), state=whole[stop].state, seed=7, **settings)
         assert len(rest) == 3 - stop
-        for a, b in zip(whole[stop + 1 :], rest, strict=True):
-            assert all(torch.equal(a.state[k], b.state[k]) for k in a.state)
+        assert_same_states(whole[stop + 1 :], rest)
     assert run(classifier(), state=whole[-1].state, steps=400, batch_size=4) == []
 
 
 def test_it_is_torchs_adam_on_the_potential_over_n():
     problem = classifier()
-    (found,) = run(problem, steps=100, batch_size=6, lr=0.01)
+    (step,) = run(problem, steps=100, batch_size=6, lr=0.01)
+
     generator = rng.generator(0, "posterior", 0)
     params = {n: p.requires_grad_() for n, p in problem.initialize(generator).items()}
     optimizer = torch.optim.Adam(params.values(), lr=0.01)
@@ -66,7 +68,8 @@ def test_it_is_torchs_adam_on_the_potential_over_n():
         (problem.potential(params, index) / problem.num_examples).backward()
         optimizer.step()
         schedule.step()
-    torch.testing.assert_close(found.sample.theta_W, flatten(params), rtol=1e-4, atol=1e-5)
+
+    torch.testing.assert_close(step.sample.theta_W, flatten(params), rtol=1e-4, atol=1e-5)
 
 
 def test_divergence_is_an_error():

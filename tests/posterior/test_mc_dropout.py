@@ -1,3 +1,5 @@
+"""MC dropout: samples are masked networks, masks have their law, and training descends."""
+
 import dataclasses
 import itertools
 
@@ -11,6 +13,7 @@ from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import FAMILIES, Genotype, Group
 from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.mc_dropout import McDropoutConfig, draw_masks, fold, mc_dropout
+from tests.posterior.chains import take
 from tests.scenarios import GENOTYPES, INPUT_SHAPE, NUM_CLASSES, classifier, unstructured
 
 GENOTYPE = Genotype("mlp", depth=3, width=[6, 5, 4])
@@ -21,11 +24,7 @@ def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
     cfg = McDropoutConfig(
         name="mc_dropout", **{"steps": 200, "batch_size": 4, "rate": 0.4, **settings}
     )
-    return list(
-        itertools.islice(
-            mc_dropout(problem, cfg, generator=rng.generator(seed, "d"), state=state), num
-        )
-    )
+    return take(mc_dropout(problem, cfg, generator=rng.generator(seed, "d"), state=state), num)
 
 
 def masked_forward(params, x, masks):
@@ -38,19 +37,18 @@ def masked_forward(params, x, masks):
 
 
 def test_samples_are_the_masked_network():
-    found = steps(6)
-    trained = unflatten(found[1].state["theta"], PROBLEM.shapes)
+    chain = steps(6)
+    trained = unflatten(chain[1].state["theta"], PROBLEM.shapes)
     generator = rng.generator(0, "other")
-    seen = set()
-    for before, step in itertools.pairwise(found[1:]):
+    seen_masks = set()
+    for before, step in itertools.pairwise(chain[1:]):
         generator.set_state(before.state["rng"])
         masks = draw_masks([6, 5, 4], 0.4, generator=generator)
         plain = FAMILIES["mlp"].forward(unflatten(step.sample.theta_W, PROBLEM.shapes), PROBLEM.x)
-        torch.testing.assert_close(
-            plain, masked_forward(trained, PROBLEM.x, masks), rtol=1e-5, atol=1e-6
-        )
-        seen.add(tuple(torch.cat(masks).tolist()))
-    assert len(seen) == 4  # and each has a mask of its own
+        masked = masked_forward(trained, PROBLEM.x, masks)
+        torch.testing.assert_close(plain, masked, rtol=1e-5, atol=1e-6)
+        seen_masks.add(tuple(torch.cat(masks).tolist()))
+    assert len(seen_masks) == 4
 
 
 def test_masks_keep_the_mean_and_drop_at_the_rate():
@@ -78,14 +76,10 @@ def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
     x = torch.randn(5, 1, 4, 4, generator=generator)
 
     def forward(params, masks):
-        hidden = (
-            F.relu(F.conv2d(x, params["a.weight"], params["a.bias"], padding=1))
-            * masks[0][:, None, None]
-        )
-        hidden = (
-            F.relu(F.conv2d(hidden, params["b.weight"], params["b.bias"], padding=1))
-            * masks[1][:, None, None]
-        )
+        hidden = x
+        for layer, mask in zip("ab", masks, strict=True):
+            weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
+            hidden = F.relu(F.conv2d(hidden, weight, bias, padding=1)) * mask[:, None, None]
         return F.linear(hidden.flatten(1), params["c.weight"])
 
     plain = forward(fold(params, groups, masks), [torch.ones(3), torch.ones(2)])
@@ -94,22 +88,25 @@ def test_a_reader_behind_a_flattening_loses_the_block_of_a_channel():
 
 
 def test_training_descends_the_masked_potential():
-    # the mean over 200 masks of U after training is below that of fresh weights, and not by the
-    # masks' luck
+    # The mean over 200 masks of U after training is below that of fresh weights, and not by the
+    # masks' luck.
     fresh = PROBLEM.initialize(rng.generator(0, "d"))
     trained = unflatten(steps(10, steps=1000, lr=0.01)[-1].state["theta"], PROBLEM.shapes)
-    everything, generator = torch.arange(PROBLEM.num_examples), rng.generator(0, "masks")
+    everything = torch.arange(PROBLEM.num_examples)
+    generator = rng.generator(0, "masks")
 
     def potentials(params):
-        masks = [draw_masks([6, 5, 4], 0.4, generator=generator) for _ in range(200)]
-        return torch.stack(
-            [PROBLEM.potential(fold(params, PROBLEM.network.hidden, m), everything) for m in masks]
-        )
+        values = []
+        for _ in range(200):
+            masks = draw_masks([6, 5, 4], 0.4, generator=generator)
+            folded = fold(params, PROBLEM.network.hidden, masks)
+            values.append(PROBLEM.potential(folded, everything))
+        return torch.stack(values)
 
-    before, after = potentials(fresh), potentials(trained)
-    assert float(before.mean() - after.mean()) > 4 * float(
-        (before.var() + after.var()).div(200).sqrt()
-    )
+    before = potentials(fresh)
+    after = potentials(trained)
+    standard_error = float((before.var() + after.var()).div(200).sqrt())
+    assert float(before.mean() - after.mean()) > 4 * standard_error
 
 
 def test_gradients_are_finite_even_when_every_unit_is_dropped():
@@ -143,18 +140,20 @@ def test_impossible_settings_are_refused(wrong):
 
 @pytest.mark.parametrize("genotype", [*GENOTYPES["cnn"], *GENOTYPES["resnet"]], ids=str)
 def test_what_is_dropped_is_a_unit_that_one_layer_reads(genotype):
-    # a reader's columns of dropped units are zero; with a mask of ones for the others the outputs
+    # A reader's columns of dropped units are zero. With a mask of ones for the others the outputs
     # are the same as without those units at all: the residual stream, which goes on beside its
-    # readers, is not among them
+    # readers, is not among them.
     problem = classifier(genotype)
     params = problem.initialize(rng.generator(0, "d"))
     hidden = problem.network.hidden
     assert hidden
     masks = [torch.arange(group.num_units(problem.shapes)).remainder(2).float() for group in hidden]
     folded = fold(params, hidden, masks)
+
     silenced = dict(params)
     for group, mask in zip(hidden, masks, strict=True):
         for name in group.rows:
             silenced[name] = silenced[name] * mask.view(-1, *[1] * (silenced[name].dim() - 1))
+
     forward = problem.network.forward
     torch.testing.assert_close(forward(folded, problem.x), forward(silenced, problem.x))

@@ -1,3 +1,5 @@
+"""Priors: their densities, averages, draws and gradients, and what files say of them."""
+
 import math
 from dataclasses import replace
 
@@ -40,10 +42,10 @@ NAMES = sorted(LAWS)
 
 def draw(*path, shapes=SHAPES):
     generator = rng.generator(0, "priors", *path)
-    return {
-        name: torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in shapes.items()
-    }
+    params = {}
+    for name, shape in shapes.items():
+        params[name] = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return params
 
 
 def test_every_registered_prior_is_tested():
@@ -55,41 +57,41 @@ def test_log_density_is_torchs_up_to_a_constant(name):
     prior, law = LAWS[name]
     a, b = draw("a"), draw("b")
     expected = sum((law(n).log_prob(a[n]) - law(n).log_prob(b[n])).sum() for n in SHAPES)
-    torch.testing.assert_close(
-        prior.log_density(a) - prior.log_density(b), expected, rtol=1e-6, atol=1e-6
-    )
-    assert float(prior.log_density({n: torch.zeros(s) for n, s in SHAPES.items()})) == 0.0
+    difference = prior.log_density(a) - prior.log_density(b)
+    torch.testing.assert_close(difference, expected, rtol=1e-6, atol=1e-6)
+
+    zero = {n: torch.zeros(s) for n, s in SHAPES.items()}
+    assert float(prior.log_density(zero)) == 0.0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_expected_log_density_is_the_integral(name):
     # a sum over a fine grid of 12 standard deviations to each side
     prior, _ = LAWS[name]
-    mean, spread = draw("mean"), {n: v.square() + 0.1 for n, v in draw("variance").items()}
+    mean = draw("mean")
+    variance = {n: v.square() + 0.1 for n, v in draw("variance").items()}
     grid = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
     mass = (D.Normal(0.0, 1.0).log_prob(grid)).exp()
     mass /= mass.sum()
+
+    zero = {n: torch.zeros(s) for n, s in SHAPES.items()}
     total = torch.zeros((), dtype=torch.float64)
-    for n, shape in SHAPES.items():
-        points = (mean[n][..., None] + spread[n].sqrt()[..., None] * grid).movedim(-1, 0)
-        alone = [
-            prior.log_density({m: p if m == n else torch.zeros(s) for m, s in SHAPES.items()})
-            for p in points[::400]
-        ]
-        # all built-in priors act on each parameter alone: check that, then integrate them one by
-        # one
-        density = _each(prior, n, points)
-        torch.testing.assert_close(
-            density.flatten(1).sum(1)[::400], torch.stack(alone), rtol=1e-9, atol=1e-9
-        )
-        total += torch.tensordot(mass, density.flatten(1).sum(1), 1)
+    for name, shape in SHAPES.items():
+        points = (mean[name][..., None] + variance[name].sqrt()[..., None] * grid).movedim(-1, 0)
+        density = log_density_of_each(prior, name, points)
         assert density.shape[1:] == shape
-    torch.testing.assert_close(
-        prior.expected_log_density(mean, spread), total, rtol=1e-6, atol=1e-6
-    )
+        density = density.flatten(1).sum(1)
+
+        # All built-in priors act on each parameter alone: check that, then integrate.
+        alone = [prior.log_density({**zero, name: point}) for point in points[::400]]
+        torch.testing.assert_close(density[::400], torch.stack(alone), rtol=1e-9, atol=1e-9)
+        total += torch.tensordot(mass, density, 1)
+
+    expected = prior.expected_log_density(mean, variance)
+    torch.testing.assert_close(expected, total, rtol=1e-6, atol=1e-6)
 
 
-def _each(prior, name, points):
+def log_density_of_each(prior, name, points):
     """The log-density of every entry of ``points`` on its own, from the law by hand."""
     if isinstance(prior, LaplacePrior):
         return -points.abs() / prior.scale
@@ -100,18 +102,21 @@ def _each(prior, name, points):
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_have_the_law(name):
     # 60,000 draws each: four standard errors of the standard deviation see 1.2 % (normal), 1.8 %
-    # (Laplace)
+    # (Laplace).
     prior, law = LAWS[name]
+    kurtosis = 6.0 if name == "laplace" else 3.0
+    # mean absolute value: 0.798 standard deviations (normal), 0.707 (Laplace)
+    share = math.sqrt(0.5) if name == "laplace" else math.sqrt(2 / math.pi)
+
     shapes = {"layers.0.weight": (15_000, 4), "layers.0.bias": (15_000,)}
-    drawn = prior.sample(shapes, generator=rng.generator(0, "priors", name))
-    assert {n: tuple(p.shape) for n, p in drawn.items()} == shapes
-    for n, p in drawn.items():
-        std, num = float(law(n).stddev), p.numel()
-        kurtosis = 6.0 if name == "laplace" else 3.0
+    params = prior.sample(shapes, generator=rng.generator(0, "priors", name))
+    assert {n: tuple(p.shape) for n, p in params.items()} == shapes
+
+    for n, p in params.items():
+        std = float(law(n).stddev)
+        num = p.numel()
         assert abs(float(p.mean())) < 4 * std / math.sqrt(num)
         assert abs(float(p.var()) / std**2 - 1) < 4 * math.sqrt((kurtosis - 1) / num)
-        # mean absolute value: 0.798 standard deviations (normal), 0.707 (Laplace)
-        share = math.sqrt(0.5) if name == "laplace" else math.sqrt(2 / math.pi)
         assert abs(float(p.abs().mean()) / std - share) < 4 / math.sqrt(num)
 
 
@@ -122,6 +127,7 @@ def test_gradients_are_finite(name):
     mean["norm.gain"] = torch.zeros(2, requires_grad=True)  # the kink of the Laplace prior
     prior.log_density(mean).backward()
     assert all(p.grad.isfinite().all() for p in mean.values())
+
     variance = {n: torch.full(s, 1e-8, requires_grad=True) for n, s in SHAPES.items()}
     prior.expected_log_density(mean, variance).backward()
     assert all(p.grad.isfinite().all() for p in [*mean.values(), *variance.values()])
@@ -146,17 +152,19 @@ def space(prior=None):
 def test_a_prior_without_a_name_is_gaussian_and_keeps_its_key():
     assert space().prior == GaussianPrior(precision=10.0)
     for settings in ({"precision": 3.0}, {"name": "gaussian", "precision": 3.0}):
-        found = space(settings)
-        assert found.prior == GaussianPrior(precision=3.0)
+        parsed = space(settings)
+        assert parsed.prior == GaussianPrior(precision=3.0)
         # what streams and studies were keyed by before priors had names
-        assert found.prior.to_json() == found.resolved["teacher"]["prior"] == {"precision": 3.0}
+        assert parsed.prior.to_json() == {"precision": 3.0}
+        assert parsed.resolved["teacher"]["prior"] == {"precision": 3.0}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_read_back(name):
-    found = space({"name": name, **LAWS[name][0].to_json()})
-    assert found.prior == LAWS[name][0]
-    assert space(found.resolved["teacher"]["prior"]) == found
+    prior, _ = LAWS[name]
+    parsed = space({"name": name, **prior.to_json()})
+    assert parsed.prior == prior
+    assert space(parsed.resolved["teacher"]["prior"]) == parsed
 
 
 def test_keys_of_priors_differ():
@@ -195,17 +203,19 @@ def test_impossible_priors_are_refused(settings, error, message):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chains_gradient_is_autograds_to_the_bit(name):
     prior, _ = LAWS[name]
-    known = replace(classifier(), log_prior=prior)
-    theta = flatten(known.initialize(rng.generator(0, "priors", "gradient")))
+    with_score = replace(classifier(), log_prior=prior)
+    theta = flatten(with_score.initialize(rng.generator(0, "priors", "gradient")))
     index = torch.tensor([3, 20, 3, 7])
+
     gradients = []
-    for problem in (known, with_bare_prior(known)):
+    for problem in (with_score, with_bare_prior(with_score)):
         flat = FlatParams(problem.shapes, theta.clone())
         for _ in range(2):  # what the first call left is overwritten
             gradients.append(problem.gradient(flat, index).clone())
-        gradients.append(flat.gradient(lambda params: known.potential(params, index)).clone())
+        gradients.append(flat.gradient(lambda params: with_score.potential(params, index)).clone())
     assert all(torch.equal(gradients[0], other) for other in gradients[1:])
-    alone = FlatParams(known.shapes, theta.clone()).gradient(
-        lambda params: -prior.log_density(params)
-    )
-    assert float(alone.abs().max()) > 0.1
+
+    # and the prior has a part in it
+    flat = FlatParams(with_score.shapes, theta.clone())
+    of_prior = flat.gradient(lambda params: -prior.log_density(params))
+    assert float(of_prior.abs().max()) > 0.1

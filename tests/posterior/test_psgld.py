@@ -1,4 +1,4 @@
-import itertools
+"""pSGLD: updates by hand, and a preconditioner that adapts in burn-in and is frozen after it."""
 
 import pytest
 import torch
@@ -6,7 +6,9 @@ import torch
 from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.posterior.base import flatten, unflatten
 from gped_nas.posterior.psgld import PsgldConfig, psgld
+from tests.posterior.chains import have_samples, take
 from tests.scenarios import classifier, gaussian
 
 
@@ -21,21 +23,20 @@ def config(**changes):
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(
-        itertools.islice(psgld(problem or classifier(), cfg, generator=generator, state=state), num)
-    )
+    return take(psgld(problem or classifier(), cfg, generator=generator, state=state), num)
 
 
 def test_burn_in_yields_states_but_no_samples():
-    found = steps(6, config())
-    assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
-    assert [int(s.state["step"]) for s in found] == [2, 4, 6, 8, 10, 12]
+    chain = steps(6, config())
+    assert have_samples(chain) == [False, False, False, True, True, True]
+    assert [int(s.state["step"]) for s in chain] == [2, 4, 6, 8, 10, 12]
 
 
 def test_the_preconditioner_adapts_in_burn_in_and_is_frozen_after_it():
-    found = [s.state["square"] for s in steps(6, config())]
-    assert not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
-    assert all(torch.equal(found[2], later) for later in found[3:])
+    squares = [step.state["square"] for step in steps(6, config())]
+    assert not torch.equal(squares[0], squares[1])
+    assert not torch.equal(squares[1], squares[2])
+    assert all(torch.equal(squares[2], later) for later in squares[3:])
 
 
 def test_two_updates_by_hand():
@@ -46,44 +47,46 @@ def test_two_updates_by_hand():
         step_size={"initial": 0.1}, batch_size=1, burn_in=1, thinning=1, decay=0.75, damping=1.0
     )
     cfg = cfg.model_copy(update={"temperature": 0.25})
-    first, second = (
-        s.state["theta"] for s in steps(2, cfg, problem=gaussian(6, precision=4.0, start=3.0))
-    )
+    chain = steps(2, cfg, problem=gaussian(6, precision=4.0, start=3.0))
+    theta_1, theta_2 = (step.state["theta"] for step in chain)
     generator = rng.generator(0, "posterior", 0)
+
     torch.randint(1, (1,), generator=generator)
     noise = torch.empty(6).normal_(generator=generator)
-    torch.testing.assert_close(first, 2.9538462 + 0.0438529 * noise)
+    torch.testing.assert_close(theta_1, 2.9538462 + 0.0438529 * noise)
+
+    # burn-in is over: D is still 1 / 13
     torch.randint(1, (1,), generator=generator)
     noise.normal_(generator=generator)
-    # burn-in is over: D is still 1 / 13
-    torch.testing.assert_close(second, first - 0.05 * 4 * first / 13 + 0.0438529 * noise)
+    torch.testing.assert_close(theta_2, theta_1 - 0.05 * 4 * theta_1 / 13 + 0.0438529 * noise)
 
 
 def test_the_scale_of_the_gradient_is_that_of_u_over_n():
-    (found,) = steps(1, config(burn_in=2, decay=0.0))
+    (step,) = steps(1, config(burn_in=2, decay=0.0))
     problem = classifier()
     generator = rng.generator(0, "posterior", 0)
-    theta = problem.initialize(generator)
+    theta = flatten(problem.initialize(generator))
+
     for _ in range(2):
         index = torch.randint(24, (5,), generator=generator)
-        params = {n: p.detach().requires_grad_() for n, p in theta.items()}
-        (problem.potential(params, index) / 24).backward()
-        square = torch.cat([p.grad.reshape(-1) for p in params.values()]).square()
-        noise = torch.empty(square.shape).normal_(generator=generator)
+        leaf = theta.requires_grad_()
+        (problem.potential(unflatten(leaf, problem.shapes), index) / 24).backward()
+        grad = leaf.grad
+
+        # With no decay the metric is that of this gradient alone.
+        square = grad.square()
         metric = 1 / (square.sqrt() + 1e-5)
-        flat = torch.cat([p.detach().reshape(-1) for p in params.values()])
-        grad = torch.cat([p.grad.reshape(-1) for p in params.values()]) * 24
-        flat = flat - 0.001 * metric * grad + (0.002 * metric).sqrt() * noise
-        parts = torch.split(flat, [p.numel() for p in params.values()])
-        theta = {n: part.view(p.shape) for (n, p), part in zip(params.items(), parts, strict=True)}
-    torch.testing.assert_close(found.state["square"], square, rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(found.state["theta"], flat, rtol=1e-3, atol=1e-4)
+        noise = torch.empty(square.shape).normal_(generator=generator)
+        theta = theta.detach() - 0.001 * metric * (24 * grad) + (0.002 * metric).sqrt() * noise
+
+    torch.testing.assert_close(step.state["square"], square, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(step.state["theta"], theta, rtol=1e-3, atol=1e-4)
 
 
 def test_divergence_is_an_error_that_names_the_step_size():
     cfg = config(step_size={"initial": 1.0}, burn_in=1, thinning=1, decay=0.0, damping=1.0)
-    # the start has no gradient, so that D = 1, and eta D a = 10 > 4 multiplies theta by 4 in size
-    # each step
+    # The start has no gradient, so that D = 1, and eta D a = 10 > 4 multiplies theta by 4 in size
+    # each step.
     with pytest.raises(DivergenceError, match=r"step_size\.initial"):
         steps(1000, cfg, problem=gaussian(3, precision=10.0, start=0.0))
 

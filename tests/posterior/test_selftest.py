@@ -1,6 +1,4 @@
-"""The conjugate self-test: its problem is the exact one, right methods pass, and broken ones are
-seen.
-"""
+"""The conjugate self-test: its problem is exact, right methods pass, and broken ones are seen."""
 
 import dataclasses
 import math
@@ -9,7 +7,6 @@ import pytest
 import torch
 
 from gped_nas.errors import DivergenceError
-from gped_nas.posterior import selftest as module
 from gped_nas.posterior.base import METHODS, FlatParams, Method, PosteriorSample
 from gped_nas.posterior.conjugate import copies, regression
 from gped_nas.posterior.selftest import NOT_TRIED, TRIALS, selftest
@@ -18,43 +15,44 @@ from gped_nas.posterior.selftest import NOT_TRIED, TRIALS, selftest
 def test_every_registered_method_is_tried_or_it_is_said_why_not() -> None:
     assert set(TRIALS) | set(NOT_TRIED) == set(METHODS)
     assert not set(TRIALS) & set(NOT_TRIED)
-    (found,) = selftest(["swag"])
-    assert found.ok is None and "SGD" in found.note
+    (finding,) = selftest(["swag"])
+    assert finding.ok is None
+    assert "SGD" in finding.note
 
 
 def test_copies_have_the_gradient_and_curvature_of_the_regression() -> None:
-    known = regression()
-    one, three = (
-        FlatParams(known.problem.shapes, torch.zeros(8)),
-        FlatParams({"theta": (3, 8)}, torch.zeros(24)),
-    )
-    at = torch.linspace(-1, 2, 24).view(3, 8)
-    three.theta_W.copy_(at.flatten())
-    problem = copies(known, 3)
+    posterior = regression()
+    points = torch.linspace(-1, 2, 24).view(3, 8)
+
+    problem = copies(posterior, 3)
     index = torch.tensor([0, 0])  # a minibatch of two is the whole of it, twice
-    found = three.gradient(lambda params: problem.potential(params, index)).view(3, 8).clone()
-    for row, theta in zip(found, at, strict=True):
-        one.theta_W.copy_(theta)
-        everything = torch.arange(30)
-        expected = one.gradient(lambda params: known.problem.potential(params, everything))  # noqa: B023
-        torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-3)
-        exact = known.precision_WW @ (theta.double() - known.mean_W)
+    three = FlatParams({"theta": (3, 8)}, points.flatten().clone())
+    gradients = three.gradient(lambda params: problem.potential(params, index)).view(3, 8)
+
+    everything = torch.arange(30)
+    for gradient, theta in zip(gradients, points, strict=True):
+        single = FlatParams(posterior.problem.shapes, theta.clone())
+        expected = single.gradient(lambda params: posterior.problem.potential(params, everything))
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-3)
+
+        exact = posterior.precision_WW @ (theta.double() - posterior.mean_W)
         torch.testing.assert_close(expected.double(), exact, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["sgld", "psgld", "sghmc", "hmc", "map"])
 def test_methods_pass(name: str) -> None:
-    (found,) = selftest([name])
-    assert found.ok, found
-    assert found.note == "" and found.seconds > 0
-    if (
-        name == "sgld"
-    ):  # by hand, the discretization's inflation is between those of the extreme curvatures
-        assert 1 / (1 - 0.008 * 13.6 / 4) < found.expected < 1 / (1 - 0.008 * 131.6 / 4)
-        assert found.expected == pytest.approx(found.found, abs=0.02)
+    (finding,) = selftest([name])
+    assert finding.ok, finding
+    assert finding.note == ""
+    assert finding.seconds > 0
+
+    # by hand: the discretization's inflation is between those of the extreme curvatures
+    if name == "sgld":
+        assert 1 / (1 - 0.008 * 13.6 / 4) < finding.expected < 1 / (1 - 0.008 * 131.6 / 4)
+        assert finding.expected == pytest.approx(finding.found, abs=0.02)
 
 
-def replaced(monkeypatch: pytest.MonkeyPatch, name: str, run) -> None:
+def replace_method(monkeypatch: pytest.MonkeyPatch, name: str, run) -> None:
     monkeypatch.setitem(METHODS._items, name, Method(METHODS[name].config, run))
 
 
@@ -65,9 +63,9 @@ def test_six_percent_of_a_variance_and_a_twentieth_of_a_standard_deviation_are_s
     scale, shift, monkeypatch
 ) -> None:
     right = METHODS["sghmc"]
-    known = regression()
-    std = known.covariance_WW.diagonal().sqrt().float()
-    mean = known.mean_W.float()
+    posterior = regression()
+    std = posterior.covariance_WW.diagonal().sqrt().float()
+    mean = posterior.mean_W.float()
 
     def wrong(problem, cfg, *, generator, state=None):
         for step in right(problem, cfg, generator=generator, state=state):
@@ -75,17 +73,18 @@ def test_six_percent_of_a_variance_and_a_twentieth_of_a_standard_deviation_are_s
             moved = mean + (theta - mean) * scale + shift * std
             yield dataclasses.replace(step, sample=PosteriorSample(moved.flatten()))
 
-    replaced(monkeypatch, "sghmc", wrong)
-    (found,) = selftest(["sghmc"])
-    assert found.ok is False
-    assert max(found.mean_error, found.variance_error) > 1
+    replace_method(monkeypatch, "sghmc", wrong)
+    (finding,) = selftest(["sghmc"])
+    assert finding.ok is False
+    assert max(finding.mean_error, finding.variance_error) > 1
 
 
 def test_a_method_that_diverges_fails_and_says_how(monkeypatch) -> None:
-    def wild(problem, cfg, *, generator, state=None):
+    def diverge(problem, cfg, *, generator, state=None):
         raise DivergenceError("left the finite numbers")
         yield
 
-    replaced(monkeypatch, "sgld", wild)
-    (found,) = module.selftest(["sgld"])
-    assert found.ok is False and found.note == "left the finite numbers"
+    replace_method(monkeypatch, "sgld", diverge)
+    (finding,) = selftest(["sgld"])
+    assert finding.ok is False
+    assert finding.note == "left the finite numbers"

@@ -1,4 +1,4 @@
-import itertools
+"""SGLD: an update by hand, burn-in and thinning, and the errors of its settings."""
 
 import pytest
 import torch
@@ -8,21 +8,20 @@ from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.posterior.schedule import StepSize
 from gped_nas.posterior.sgld import SgldConfig, sgld
+from tests.posterior.chains import assert_same_states, have_samples, take
 from tests.scenarios import classifier, gaussian, sgld_config
 
 
 def steps(num, cfg, *, problem=None, state=None, seed=0):
     generator = rng.generator(seed, "posterior", 0)
-    return list(
-        itertools.islice(sgld(problem or classifier(), cfg, generator=generator, state=state), num)
-    )
+    return take(sgld(problem or classifier(), cfg, generator=generator, state=state), num)
 
 
 def test_burn_in_yields_states_but_no_samples():
-    found = steps(6, sgld_config(burn_in=6, thinning=2))
-    assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
-    assert [int(s.state["step"]) for s in found] == [2, 4, 6, 8, 10, 12]
-    assert all(torch.equal(s.sample.theta_W, s.state["theta"]) for s in found[3:])
+    chain = steps(6, sgld_config(burn_in=6, thinning=2))
+    assert have_samples(chain) == [False, False, False, True, True, True]
+    assert [int(s.state["step"]) for s in chain] == [2, 4, 6, 8, 10, 12]
+    assert all(torch.equal(s.sample.theta_W, s.state["theta"]) for s in chain[3:])
 
 
 def test_without_burn_in_the_first_step_is_a_sample():
@@ -32,22 +31,19 @@ def test_without_burn_in_the_first_step_is_a_sample():
 def test_thinning_only_chooses_what_is_kept():
     every = steps(12, sgld_config(burn_in=0, thinning=1))
     third = steps(4, sgld_config(burn_in=0, thinning=3))
-    assert all(
-        torch.equal(every[3 * i + 2].sample.theta_W, third[i].sample.theta_W) for i in range(4)
-    )
+    for step, same in zip(third, every[2::3], strict=True):
+        assert torch.equal(step.sample.theta_W, same.sample.theta_W)
 
 
 def test_burn_in_only_chooses_what_is_kept():
     early = steps(8, sgld_config(burn_in=0, thinning=2))
     late = steps(8, sgld_config(burn_in=6, thinning=2))
-    assert all(
-        torch.equal(a.state["theta"], b.state["theta"]) for a, b in zip(early, late, strict=True)
-    )
+    assert_same_states(early, late)
 
 
 def test_one_update_by_hand():
-    # U = a theta^2 / 2 with a = 4, theta = 3, eta = 0.1: 3 - 0.05 * 12 + sqrt(0.1 * 0.25) * z = 2.4
-    # + 0.1581 z
+    # U = a theta^2 / 2 with a = 4, theta = 3, eta = 0.1:
+    # 3 - 0.05 * 12 + sqrt(0.1 * 0.25) * z = 2.4 + 0.1581 z
     cfg = SgldConfig(
         name="sgld",
         step_size=StepSize(initial=0.1),
@@ -56,11 +52,11 @@ def test_one_update_by_hand():
         thinning=1,
         temperature=0.25,
     )
-    (found,) = steps(1, cfg, problem=gaussian(6, precision=4.0, start=3.0))
+    (step,) = steps(1, cfg, problem=gaussian(6, precision=4.0, start=3.0))
     generator = rng.generator(0, "posterior", 0)
     torch.randint(1, (1,), generator=generator)
     noise = torch.empty(6).normal_(generator=generator)
-    torch.testing.assert_close(found.sample.theta_W, 2.4 + 0.1581139 * noise)
+    torch.testing.assert_close(step.sample.theta_W, 2.4 + 0.1581139 * noise)
 
 
 @pytest.mark.parametrize("eta", [1.0, 50.0])

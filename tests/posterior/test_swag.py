@@ -1,5 +1,6 @@
+"""SWAG: the points are plain SGD's, the moments are those of the points, samples have their law."""
+
 import dataclasses
-import itertools
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from gped_nas.config import parse
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.posterior.base import flatten, unflatten
 from gped_nas.posterior.swag import SwagConfig, swag
+from tests.posterior.chains import have_samples, take
 from tests.scenarios import classifier
 
 SETTINGS = {
@@ -24,59 +26,57 @@ SETTINGS = {
 def steps(num, *, state=None, seed=0, problem=None, **settings):
     cfg = SwagConfig(name="swag", **{**SETTINGS, **settings})
     generator = rng.generator(seed, "swag")
-    return list(
-        itertools.islice(swag(problem or classifier(), cfg, generator=generator, state=state), num)
-    )
+    return take(swag(problem or classifier(), cfg, generator=generator, state=state), num)
 
 
 def test_training_then_collecting_then_samples():
-    assert [s.sample is not None for s in steps(10)] == [False] * 8 + [True] * 2
+    assert have_samples(steps(10)) == [False] * 8 + [True] * 2
 
 
 def test_the_points_are_plain_sgd_from_the_trained_network():
-    problem, found = classifier(), steps(8)
+    problem = classifier()
+    chain = steps(8)
     generator = rng.generator(0, "other")
-    generator.set_state(found[1].state["rng"])
-    theta = found[1].state["theta"].clone()
-    for step in found[2:]:
+    generator.set_state(chain[1].state["rng"])
+    theta = chain[1].state["theta"].clone()
+
+    for step in chain[2:]:
         for _ in range(3):
             index = torch.randint(problem.num_examples, (4,), generator=generator)
             leaf = theta.requires_grad_()
-            (gradient,) = torch.autograd.grad(
-                problem.potential(unflatten(leaf, problem.shapes), index), leaf
-            )
+            potential = problem.potential(unflatten(leaf, problem.shapes), index)
+            (gradient,) = torch.autograd.grad(potential, leaf)
             theta = (theta - 0.1 * gradient / problem.num_examples).detach()
         torch.testing.assert_close(step.state["theta"], theta, rtol=1e-4, atol=1e-5)
 
 
 def test_moments_are_those_of_the_points():
-    found = steps(9)
-    points = torch.stack([s.state["theta"] for s in found[2:8]]).double()
-    state = found[8].state
+    chain = steps(9)
+    points = torch.stack([s.state["theta"] for s in chain[2:8]]).double()
+    state = chain[8].state
     torch.testing.assert_close(state["mean"].double(), points.mean(0), rtol=1e-5, atol=1e-6)
-    # the square of the deviations, not their mean: 6 points
-    torch.testing.assert_close(
-        state["square"].double(), points.var(0, correction=0) * 6, rtol=1e-3, atol=1e-8
-    )
+
+    # the sum of the squared deviations, not their mean: 6 points
+    square = points.var(0, correction=0) * 6
+    torch.testing.assert_close(state["square"].double(), square, rtol=1e-3, atol=1e-8)
+
     # deviations of points 3 to 6 from the mean of all points up to each of them
     deviations = torch.stack([points[i] - points[: i + 1].mean(0) for i in range(2, 6)])
     torch.testing.assert_close(state["deviations"].double(), deviations, rtol=1e-3, atol=1e-6)
 
 
 def test_a_sample_by_hand():
-    found = steps(10)
-    state = found[8].state
+    chain = steps(10)
+    state = chain[8].state
     generator = rng.generator(0, "other")
     generator.set_state(state["rng"])
-    own = torch.randn(len(state["mean"]), generator=generator)
-    shared = torch.randn(4, generator=generator)
+    diagonal_noise = torch.randn(len(state["mean"]), generator=generator)
+    shared_noise = torch.randn(4, generator=generator)
+
     # variance 1/2 v, and 1 / sqrt(2 (4 - 1)) in front of the deviations
-    expected = (
-        state["mean"]
-        + (state["square"] / 6 / 2).sqrt() * own
-        + state["deviations"].mT @ shared / 6**0.5
-    )
-    torch.testing.assert_close(found[9].sample.theta_W, expected)
+    diagonal = (state["square"] / 6 / 2).sqrt() * diagonal_noise
+    shared = state["deviations"].mT @ shared_noise / 6**0.5
+    torch.testing.assert_close(chain[9].sample.theta_W, state["mean"] + diagonal + shared)
 
 
 def test_divergence_names_the_step_size_that_caused_it():

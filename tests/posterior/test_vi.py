@@ -1,5 +1,6 @@
+"""Mean-field VI: its free energy by hand, local draws of outputs, and independent samples."""
+
 import dataclasses
-import itertools
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from gped_nas.models.base import FAMILIES, num_params
 from gped_nas.posterior.base import flatten, supervised_network
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
 from gped_nas.posterior.vi import ViConfig, free_energy, local_outputs, vi
+from tests.posterior.chains import have_samples, take
 from tests.scenarios import (
     GENOTYPES,
     INPUT_SHAPE,
@@ -28,21 +30,20 @@ SIZE = num_params(PROBLEM.shapes)
 
 def steps(num, *, state=None, seed=0, problem=PROBLEM, **settings):
     cfg = ViConfig(name="vi", **{"steps": 300, "batch_size": 4, **settings})
-    return list(
-        itertools.islice(vi(problem, cfg, generator=rng.generator(seed, "vi"), state=state), num)
-    )
+    return take(vi(problem, cfg, generator=rng.generator(seed, "vi"), state=state), num)
 
 
 def test_training_then_independent_samples():
-    found = steps(6)
-    assert [s.sample is not None for s in found] == [False, False, False, True, True, True]
-    assert all(torch.equal(s.state["theta"], found[2].state["theta"]) for s in found[3:])
+    chain = steps(6)
+    assert have_samples(chain) == [False, False, False, True, True, True]
+    assert all(torch.equal(s.state["theta"], chain[2].state["theta"]) for s in chain[3:])
+
     generator = rng.generator(0, "other")
-    generator.set_state(found[3].state["rng"])
+    generator.set_state(chain[3].state["rng"])
     noise = torch.randn(SIZE, generator=generator)
-    theta = found[2].state["theta"]
+    theta = chain[2].state["theta"]
     expected = theta[:SIZE] + theta[SIZE:].exp() * noise
-    torch.testing.assert_close(found[4].sample.theta_W, expected)
+    torch.testing.assert_close(chain[4].sample.theta_W, expected)
 
 
 def test_it_starts_where_it_is_told():
@@ -58,72 +59,77 @@ def test_the_chain_of_dense_layers_is_the_network(genotype):
     family = FAMILIES["mlp"]
     shapes = genotype.shapes(INPUT_SHAPE, NUM_CLASSES)
     network = supervised_network(family, shapes, CategoricalLikelihood())
-    params = _params(shapes)
-    none = {n: torch.zeros_like(p) for n, p in params.items()}
-    found = local_outputs(network, params, none, PROBLEM.x, generator=rng.generator(0, "y"))
+    params = draw_params(shapes)
+    zero = {n: torch.zeros_like(p) for n, p in params.items()}
+
+    outputs = local_outputs(network, params, zero, PROBLEM.x, generator=rng.generator(0, "y"))
     assert len(network.dense) == genotype["depth"] + 1
-    torch.testing.assert_close(found, family.forward(params, PROBLEM.x))
+    torch.testing.assert_close(outputs, family.forward(params, PROBLEM.x))
 
 
-def _params(shapes):
+def draw_params(shapes):
     generator = rng.generator(0, "params")
     return {n: torch.randn(s, generator=generator) for n, s in shapes.items()}
 
 
 def test_a_network_with_more_than_dense_layers_is_no_chain():
-    assert supervised_network(FAMILIES["mlp"], PROBLEM.shapes, CategoricalLikelihood()).dense
-    assert (
-        supervised_network(
-            FAMILIES["mlp"], {"gain": (4,), **PROBLEM.shapes}, CategoricalLikelihood()
-        ).dense
-        == ()
-    )
-    assert not any(
-        classifier(genotype).network.dense
-        for family in ("cnn", "resnet")
-        for genotype in GENOTYPES[family]
-    )
+    family = FAMILIES["mlp"]
+    assert supervised_network(family, PROBLEM.shapes, CategoricalLikelihood()).dense
+
+    with_gain = {"gain": (4,), **PROBLEM.shapes}
+    assert supervised_network(family, with_gain, CategoricalLikelihood()).dense == ()
+    for genotype in [*GENOTYPES["cnn"], *GENOTYPES["resnet"]]:
+        assert not classifier(genotype).network.dense
 
 
 def test_the_local_draw_has_the_law_of_a_draw_of_the_weights():
     # 40,000 draws of the outputs at one input: mean and second moments of both ways, four standard
-    # errors apart
-    problem, num = PROBLEM, 40_000
-    shapes, generator = problem.shapes, rng.generator(0, "law")
-    mean = _params(shapes)
-    variance = {n: 0.3 * p.square() + 0.05 for n, p in _params(shapes).items()}
-    x = problem.x[3:4]
-    local = local_outputs(problem.network, mean, variance, x.expand(num, -1), generator=generator)
-    drawn = {
-        n: mean[n] + variance[n].sqrt() * torch.randn(num, *s, generator=generator)
-        for n, s in shapes.items()
-    }
-    whole = torch.vmap(lambda params: problem.network.forward(params, x)[0])(drawn)
-    for f in (lambda out: out, lambda out: (out[:, :, None] * out[:, None]).flatten(1)):
-        a, b = f(local).double(), f(whole).double()
+    # errors apart.
+    num = 40_000
+    shapes = PROBLEM.shapes
+    generator = rng.generator(0, "law")
+    mean = draw_params(shapes)
+    variance = {n: 0.3 * p.square() + 0.05 for n, p in mean.items()}
+    x = PROBLEM.x[3:4]
+
+    local = local_outputs(PROBLEM.network, mean, variance, x.expand(num, -1), generator=generator)
+    params = {}
+    for name, shape in shapes.items():
+        noise = torch.randn(num, *shape, generator=generator)
+        params[name] = mean[name] + variance[name].sqrt() * noise
+    plain = torch.vmap(lambda params: PROBLEM.network.forward(params, x)[0])(params)
+
+    def products(outputs):
+        return (outputs[:, :, None] * outputs[:, None]).flatten(1)
+
+    for a, b in ((local, plain), (products(local), products(plain))):
+        a, b = a.double(), b.double()
         bound = 4 * ((a.var(0) + b.var(0)) / num).sqrt()
         assert ((a.mean(0) - b.mean(0)).abs() < bound).all()
         # the smallest error in the mean of an output that this sees: 5 % of its standard deviation
         assert (bound[:3] < 0.05 * (a.std(0)[:3] + 1e-9)).all()
 
 
+def free_energies(problem, mean, log_std, index, num, *, generator):
+    """Estimates of the free energy, float64."""
+    estimates = [
+        free_energy(problem, mean, log_std, index, generator=generator) for _ in range(num)
+    ]
+    return torch.stack(estimates).double()
+
+
 def test_the_local_estimate_agrees_with_the_plain_one_and_is_less_noisy():
-    problem = PROBLEM
-    plain = unstructured(problem)
-    theta = flatten(_params(problem.shapes))
-    log_std = torch.full_like(theta, math.log(0.3))
-    index = torch.arange(problem.num_examples)
+    mean = flatten(draw_params(PROBLEM.shapes))
+    log_std = torch.full_like(mean, math.log(0.3))
+    index = torch.arange(PROBLEM.num_examples)
     generator = rng.generator(0, "estimates")
-    values = {
-        name: torch.stack(
-            [free_energy(p, theta, log_std, index, generator=generator) for _ in range(600)]
-        ).double()
-        for name, p in (("local", problem), ("plain", plain))
-    }
-    difference = float(values["local"].mean() - values["plain"].mean())
-    error = math.sqrt(sum(float(v.var()) / 600 for v in values.values()))
-    assert abs(difference) < 4 * error
-    assert 2 * values["local"].var() < values["plain"].var()
+
+    local = free_energies(PROBLEM, mean, log_std, index, 600, generator=generator)
+    plain = free_energies(unstructured(PROBLEM), mean, log_std, index, 600, generator=generator)
+
+    error = math.sqrt(float(local.var() + plain.var()) / 600)
+    assert abs(float(local.mean() - plain.mean())) < 4 * error
+    assert 2 * local.var() < plain.var()
 
 
 def silent_regression():
@@ -135,33 +141,35 @@ def silent_regression():
 
 
 def test_free_energy_by_hand():
-    # no data term: x = 0 rows times the scale; KL of N(m, s^2) from N(0, 1 / a) is
-    # (a (m^2 + s^2) - 1 - log(a s^2)) / 2 and the estimate leaves out -(1 + log a) / 2, exactly
+    # No data term: x = 0 rows times the scale. The KL of N(m, s^2) from N(0, 1 / a) is
+    # (a (m^2 + s^2) - 1 - log(a s^2)) / 2, and the estimate leaves out -(1 + log a) / 2, exactly.
     problem = silent_regression()
     generator = rng.generator(0, "kl")
-    mean, log_std = torch.randn(8, generator=generator), torch.randn(8, generator=generator)
+    mean = torch.randn(8, generator=generator)
+    log_std = torch.randn(8, generator=generator)
+
     q = torch.distributions.Normal(mean, log_std.exp())
     prior = torch.distributions.Normal(torch.zeros(8), torch.full((8,), 1.5**-0.5))
     expected = torch.distributions.kl_divergence(q, prior).sum() + 8 * (1 + math.log(1.5)) / 2
-    found = free_energy(problem, mean, log_std, torch.arange(5), generator=generator)
-    torch.testing.assert_close(found, expected)
+    estimate = free_energy(problem, mean, log_std, torch.arange(5), generator=generator)
+    torch.testing.assert_close(estimate, expected)
 
 
 def test_a_prior_without_a_closed_form_is_averaged_over_draws():
-    # without a likelihood the noise is the prior's alone: four standard errors are below half of
-    # what the spread adds
+    # Without a likelihood the noise is the prior's alone: four standard errors are below half of
+    # what the spread adds.
     problem = silent_regression()
-    index, generator = torch.arange(30), rng.generator(0, "monte carlo")
-    mean, log_std = torch.randn(8, generator=generator), torch.full((8,), -1.0)
     bare = with_bare_prior(problem)
-    exact, drawn = (
-        torch.stack(
-            [free_energy(p, mean, log_std, index, generator=generator) for _ in range(1000)]
-        ).double()
-        for p in (problem, bare)
-    )
-    error = math.sqrt(float(exact.var() + drawn.var()) / 1000)
-    assert abs(float(exact.mean() - drawn.mean())) < 4 * error
+    index = torch.arange(30)
+    generator = rng.generator(0, "monte carlo")
+    mean = torch.randn(8, generator=generator)
+    log_std = torch.full((8,), -1.0)
+
+    exact = free_energies(problem, mean, log_std, index, 1000, generator=generator)
+    sampled = free_energies(bare, mean, log_std, index, 1000, generator=generator)
+
+    error = math.sqrt(float(exact.var() + sampled.var()) / 1000)
+    assert abs(float(exact.mean() - sampled.mean())) < 4 * error
     # the mean of the prior's quadratic under the spread alone: 1.5 / 2 * 8 exp(-2) = 0.81
     assert 4 * error < 0.81 / 2
 
@@ -171,9 +179,8 @@ def test_gradients_are_finite_at_tiny_and_large_spread(problem):
     for log_std in (-15.0, 2.0):
         mean = torch.zeros(SIZE, requires_grad=True)
         spread = torch.full((SIZE,), log_std, requires_grad=True)
-        free_energy(
-            problem, mean, spread, torch.arange(6), generator=rng.generator(0, "g")
-        ).backward()
+        generator = rng.generator(0, "g")
+        free_energy(problem, mean, spread, torch.arange(6), generator=generator).backward()
         assert mean.grad.isfinite().all()
         assert spread.grad.isfinite().all()
 
