@@ -20,9 +20,9 @@ TEMPERED = ("sgld", "psgld", "sghmc", "csgld", "csghmc")
 
 def _write_samples_to_import(problem: Problem) -> None:
     generator = rng.generator(0, "to import")
-    tensors = {
-        name: torch.randn(4, *shape, generator=generator) for name, shape in problem.shapes.items()
-    }
+    tensors = {}
+    for name, shape in problem.shapes.items():
+        tensors[name] = torch.randn(4, *shape, generator=generator)
     Path("samples.safetensors").write_bytes(safetensors.torch.save(tensors))
 
 

@@ -52,6 +52,7 @@ def test_a_predictor_that_knows_nothing_but_the_spread_is_no_worse_than_worst(
     metric = case.metric
     if metric.worst is None or metric.name in BEST_IS_AGREEMENT:
         return
+
     _, worst = axis_ends(objective(metric.name, "here"), case.facts, {}, {})
     if case.task == "classification":
         shape = (NUM_SAMPLES, NUM_EXAMPLES, NUM_CLASSES)
@@ -61,5 +62,6 @@ def test_a_predictor_that_knows_nothing_but_the_spread_is_no_worse_than_worst(
         mean, variance = case.labels.mean(), case.labels.var()
         blind = NormalPredictions(np.full(NUM_EXAMPLES, mean), np.full(NUM_EXAMPLES, variance))
         teacher = blind
+
     sign = -1 if metric.direction == "maximize" else 1
     assert sign * metric.value(blind, case.labels, teacher) <= sign * worst + 1e-9

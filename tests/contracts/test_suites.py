@@ -137,8 +137,9 @@ def walk(problem: Any, cfg: WalkConfig, *, generator: Any, state: Any = None) ->
     while True:
         source = None if cfg.mistake == "global" else generator
         theta.add_(torch.randn(size, generator=source))
-        kept = theta if cfg.mistake == "shares" else theta.clone()
-        state = {"theta": kept, "rng": generator.get_state()}
+
+        yielded = theta if cfg.mistake == "shares" else theta.clone()
+        state = {"theta": yielded, "rng": generator.get_state()}
         shape = (1, -1) if cfg.mistake == "shape" else (-1,)
         yield Step(PosteriorSample(theta.clone().view(shape)), state)
 

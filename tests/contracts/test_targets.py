@@ -19,7 +19,8 @@ def test_a_target_keeps_its_promises(name: str, check: Callable[[TargetCase], No
 
 def test_derived_targets_equal_direct_computation_from_all_samples() -> None:
     case = TargetCase("variance")
-    log_prob, share = case.samples, case.weight / case.weight.sum()
+    log_prob = case.samples
+    share = case.weight / case.weight.sum()
     prob = log_prob.exp()
     mean = torch.einsum("s,sbc->bc", share, prob)
     variance = torch.einsum("s,sbc->bc", share, (prob - mean).square())
@@ -60,7 +61,8 @@ def test_quantiles_of_a_student_that_can_fit_are_those_of_the_samples() -> None:
     tolerance is that gap and a hundredth.
     """
     levels = (0.2, 0.5, 0.9)
-    target = parse_targets(["predictive", {"name": "quantile", "levels": list(levels)}], "f")[1]
+    _, target = parse_targets(["predictive", {"name": "quantile", "levels": list(levels)}], "f")
+    assert isinstance(target, QuantileTarget)
     generator = torch.Generator().manual_seed(0)
     values = torch.rand((40, 1, 2), generator=generator, dtype=torch.float64)
     raw = torch.zeros((1, target.num_outputs(2)), dtype=torch.float64, requires_grad=True)
@@ -70,12 +72,14 @@ def test_quantiles_of_a_student_that_can_fit_are_those_of_the_samples() -> None:
         optimizer.zero_grad()
         target.loss(raw.expand(40, -1), {}, values[:, 0]).mean().backward()
         optimizer.step()
-    found = target.predict(raw, {}).detach()[0].view(2, 3)
-    low = empirical_quantile(values, torch.ones(40), levels)[0].view(2, 3)
+
+    predicted = target.predict(raw, {}).detach()[0].view(2, 3)
+    empirical = empirical_quantile(values, torch.ones(40), levels)[0].view(2, 3)
     ordered = values[:, 0].sort(0).values.mT
     for c in range(2):
         for i, level in enumerate(levels):
             k = round(40 * level)
-            assert low[c, i] == ordered[c, k - 1]
-            assert ordered[c, k - 1] - 0.01 < found[c, i] < ordered[c, k] + 0.01
-        assert (found[c].diff() > 0).all()
+            low, high = ordered[c, k - 1], ordered[c, k]
+            assert empirical[c, i] == low
+            assert low - 0.01 < predicted[c, i] < high + 0.01
+        assert (predicted[c].diff() > 0).all()

@@ -29,16 +29,22 @@ def law(steps: int, *, explored: int) -> tuple[float, float]:
     mean, covariance = np.array([START, 0.0]), np.zeros((2, 2))
     for k in range(steps):
         position = k % LENGTH
+        # A fresh momentum of variance ``mass`` where the noise begins.
         if position == explored:
-            mean[1], covariance[1, :], covariance[:, 1], covariance[1, 1] = 0.0, 0.0, 0.0, MASS
+            mean[1] = 0.0
+            covariance[1, :] = 0.0
+            covariance[:, 1] = 0.0
+            covariance[1, 1] = MASS
+
         h = INITIAL / 2 * (math.cos(math.pi * position / LENGTH) + 1)
         c = math.exp(-FRICTION * h)
         kick = np.array([[1.0, 0.0], [-h * A, 1.0]])
         drift = np.array([[1.0, h / (2 * MASS)], [0.0, 1.0]])
-        first = np.diag([1.0, c]) @ drift @ kick
+        until_noise = np.diag([1.0, c]) @ drift @ kick
         heat = np.diag([0.0, (1 - c * c) * MASS if position >= explored else 0.0])
-        mean = drift @ first @ mean
-        covariance = drift @ (first @ covariance @ first.T + heat) @ drift.T
+
+        mean = drift @ until_noise @ mean
+        covariance = drift @ (until_noise @ covariance @ until_noise.T + heat) @ drift.T
     return float(mean[0]), float(covariance[0, 0])
 
 
@@ -56,6 +62,7 @@ def run(*, exploration: float, temperature: float = 1.0) -> dict[int, torch.Tens
         exploration=exploration,
         temperature=temperature,
     )
+
     problem = replace(
         gaussian(NUM_CHAINS, precision=A, start=START),
         x=torch.zeros(50, 1),
@@ -68,9 +75,9 @@ def run(*, exploration: float, temperature: float = 1.0) -> dict[int, torch.Tens
 
 @pytest.mark.parametrize(("exploration", "explored"), [(0.0, 0), (0.5, 20), (0.625, 25)])
 def test_samples_have_the_mean_and_variance_of_the_recursion(exploration, explored):
-    found = run(exploration=exploration)
-    assert sorted(found) == [70, 75, 80, 110, 115, 120]
-    for step, theta in found.items():
+    samples = run(exploration=exploration)
+    assert sorted(samples) == [70, 75, 80, 110, 115, 120]
+    for step, theta in samples.items():
         of_mean, of_variance = misfit(theta, *law(step, explored=explored))
         assert of_mean < STANDARD_ERRORS
         assert of_variance < STANDARD_ERRORS

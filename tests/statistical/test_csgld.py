@@ -30,10 +30,10 @@ def law(steps: int, *, explored: int, temperature: float = 1.0) -> tuple[float, 
         position = k % LENGTH
         eta = INITIAL / 2 * (math.cos(math.pi * position / LENGTH) + 1)
         r = 1 - eta * A / 2
-        mean, variance = (
-            r * mean,
-            r * r * variance + (eta * temperature if position >= explored else 0.0),
-        )
+        mean *= r
+        variance *= r * r
+        if position >= explored:
+            variance += eta * temperature
     return mean, variance
 
 
@@ -49,6 +49,7 @@ def run(*, exploration: float, temperature: float = 1.0) -> dict[int, torch.Tens
         exploration=exploration,
         temperature=temperature,
     )
+
     problem = replace(
         gaussian(NUM_CHAINS, precision=A, start=START),
         x=torch.zeros(50, 1),
@@ -61,17 +62,17 @@ def run(*, exploration: float, temperature: float = 1.0) -> dict[int, torch.Tens
 
 @pytest.mark.parametrize(("exploration", "explored"), [(0.0, 0), (0.5, 20), (0.625, 25)])
 def test_samples_have_the_mean_and_variance_of_the_recursion(exploration, explored):
-    found = run(exploration=exploration)
-    assert sorted(found) == [70, 75, 80, 110, 115, 120]
-    for step, theta in found.items():
+    samples = run(exploration=exploration)
+    assert sorted(samples) == [70, 75, 80, 110, 115, 120]
+    for step, theta in samples.items():
         of_mean, of_variance = misfit(theta, *law(step, explored=explored))
         assert of_mean < STANDARD_ERRORS
         assert of_variance < STANDARD_ERRORS
 
 
 def test_the_law_is_the_posterior_only_when_the_cycle_gives_it_time():
-    # at temperature 1, not 1 / 50: close to 1 / a, above it from the large steps, below it after a
-    # long exploration
+    # At temperature 1, not 1 / 50: close to 1 / a, above it from the large steps, below it after a
+    # long exploration.
     variance = [law(3 * LENGTH, explored=e)[1] * A for e in (0, 25, 35)]
     assert variance[0] == pytest.approx(1, abs=0.08)
     assert variance[1] < variance[0]

@@ -9,12 +9,14 @@ four standard errors see 1 % in the variance of the momenta, and no less.
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy.stats import kstest
 
 from gped_nas import rng
+from gped_nas.models.base import Params
 from gped_nas.posterior.base import Problem
 from gped_nas.posterior.hmc import HmcConfig, hmc
 from tests.scenarios import gaussian
@@ -37,12 +39,10 @@ def correlated() -> Problem:
 
 
 def p_values(theta_S2: torch.Tensor) -> list[float]:
-    """Kolmogorov-Smirnov on both coordinates and on the narrow direction, whose variance is 1 -
-    0.8.
-    """
-    first, second = theta_S2.double().unbind(1)
-    narrow = (first - second) / math.sqrt(2 * 0.2)
-    return [float(kstest(values.numpy(), "norm").pvalue) for values in (first, second, narrow)]
+    """Kolmogorov-Smirnov on both coordinates and on the narrow direction, of variance 1 - 0.8."""
+    x, y = theta_S2.double().unbind(1)
+    narrow = (x - y) / math.sqrt(2 * 0.2)
+    return [float(kstest(values.numpy(), "norm").pvalue) for values in (x, y, narrow)]
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,15 @@ def last_states():
         thinning=TRANSITIONS,
     )
     problem = correlated()
-    chains = [
-        next(hmc(problem, cfg, generator=rng.generator(0, "short", i))) for i in range(SHORT_CHAINS)
-    ]
-    acceptance = sum(int(s.state["accepted"]) for s in chains) / (SHORT_CHAINS * TRANSITIONS)
-    return torch.stack([s.sample.theta_W for s in chains]), acceptance
+
+    steps = []
+    for i in range(SHORT_CHAINS):
+        chain = hmc(problem, cfg, generator=rng.generator(0, "short", i))
+        steps.append(next(chain))
+
+    accepted = sum(int(step.state["accepted"]) for step in steps)
+    theta = torch.stack([step.sample.theta_W for step in steps])
+    return theta, accepted / (SHORT_CHAINS * TRANSITIONS)
 
 
 def leapfrog_alone() -> torch.Tensor:
@@ -79,11 +83,11 @@ def test_last_states_of_independent_chains_are_draws_from_the_target(last_states
     theta, acceptance = last_states
     assert 0.3 < acceptance < 0.95  # the correction has work to do
     assert min(p_values(theta)) > 1e-3
+
+    # Fisher's transform has a standard error of 1 / sqrt(S - 3).
     correlation = float(torch.corrcoef(theta.T)[0, 1])
-    # Fisher's transform has a standard error of 1 / sqrt(S - 3)
-    assert abs(math.atanh(correlation) - math.atanh(0.8)) < STANDARD_ERRORS / math.sqrt(
-        SHORT_CHAINS - 3
-    )
+    bound = STANDARD_ERRORS / math.sqrt(SHORT_CHAINS - 3)
+    assert abs(math.atanh(correlation) - math.atanh(0.8)) < bound
 
 
 def test_the_check_sees_a_missing_correction_and_a_half_in_scale(last_states):
@@ -92,21 +96,14 @@ def test_the_check_sees_a_missing_correction_and_a_half_in_scale(last_states):
 
 
 def quarter_turns(num: int) -> tuple[list[torch.Tensor], int]:
-    """States after each of ``num`` transitions of a quarter of an orbit each, from the target
-    itself.
-    """
-    a, step_size = 4.0, 0.025
-    problem = gaussian(NUM_CHAINS, precision=a)
-    started = Problem(
-        shapes=problem.shapes,
-        log_likelihood=problem.log_likelihood,
-        log_prior=problem.log_prior,
-        initialize=lambda generator: {
-            "theta": torch.empty(NUM_CHAINS).normal_(generator=generator) / math.sqrt(a)
-        },
-        x=problem.x,
-        y=problem.y,
-    )
+    """States after each of ``num`` transitions of a quarter of an orbit, from the target itself."""
+    a = 4.0
+    step_size = 0.025
+
+    def draw(generator: torch.Generator) -> Params:
+        return {"theta": torch.empty(NUM_CHAINS).normal_(generator=generator) / math.sqrt(a)}
+
+    problem = replace(gaussian(NUM_CHAINS, precision=a), initialize=draw)
     cfg = HmcConfig(
         name="hmc",
         step_size=step_size,
@@ -115,8 +112,9 @@ def quarter_turns(num: int) -> tuple[list[torch.Tensor], int]:
         thinning=1,
         jitter=0.0,
     )
-    found = list(itertools.islice(hmc(started, cfg, generator=rng.generator(2, "quarter")), num))
-    return [s.state["theta"] for s in found], int(found[-1].state["accepted"])
+    chain = hmc(problem, cfg, generator=rng.generator(2, "quarter"))
+    steps = list(itertools.islice(chain, num))
+    return [step.state["theta"] for step in steps], int(steps[-1].state["accepted"])
 
 
 def test_positions_come_from_momenta_of_unit_variance():
@@ -127,6 +125,7 @@ def test_positions_come_from_momenta_of_unit_variance():
         assert of_mean < STANDARD_ERRORS
         assert of_variance < STANDARD_ERRORS
         assert misfit(theta, 0.0, 1.05 / 4)[1] > 2 * STANDARD_ERRORS
+
     # a quarter of an orbit: next to nothing of one position is left in the next one
     correlation = float((states[0] * states[1]).mean() * 4)
     assert abs(correlation) < 0.02 + STANDARD_ERRORS / math.sqrt(NUM_CHAINS)

@@ -44,10 +44,10 @@ def observations() -> Problem:
 
 
 def scaled_squares(temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared distance from the posterior mean over its variance in theory, averaged over
-    coordinates, at each time.
+    """Squared distance from the posterior mean over its variance in theory, at each time.
 
-    Beside it the share of that variance which minibatches add, by coordinate.
+    Averaged over coordinates. Beside it the share of that variance which minibatches add, by
+    coordinate.
     """
     problem = observations()
     cfg = SgldConfig(
@@ -61,10 +61,13 @@ def scaled_squares(temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor
     chain = sgld(problem, cfg, generator=rng.generator(0, "minibatch"))
     steps = itertools.islice(chain, NUM_STATES + 10)
     theta = torch.stack([s.sample.theta_W for s in steps if s.sample is not None]).double()
+
     x = problem.x.double()
+    mean = TAU * x.sum(0) / PRECISION
     added = ETA * N**2 * TAU**2 * x.var(0, correction=0) / BATCH / 4
     law = (1 + added) / (PRECISION * (1 - ETA * PRECISION / 4))
-    return ((theta - TAU * x.sum(0) / PRECISION).square() / law).mean(1), added / (1 + added)
+    squares = ((theta - mean).square() / law).mean(1)
+    return squares, added / (1 + added)
 
 
 def misfit(squares: torch.Tensor) -> float:
@@ -76,6 +79,7 @@ def test_the_minibatch_adds_the_variance_that_theory_gives():
     squares, share = scaled_squares()
     assert float(squares.std()) / math.sqrt(NUM_STATES) < 0.0055
     assert misfit(squares) < 4
+
     # without the term eta V / 4 the same check is far off
     assert 0.4 < float(share.mean()) < 0.6
     assert misfit(squares / (1 - share.mean())) > 40

@@ -31,8 +31,9 @@ PRECISIONS = (1.0, 4.0)
 
 
 def problem() -> Problem:
-    """Half of the parameters N(0, 1), half N(0, 1 / 4), all started at 2; fifty examples that say
-    nothing.
+    """Half of the parameters N(0, 1), half N(0, 1 / 4), all started at 2.
+
+    The fifty examples say nothing.
     """
     precision = torch.tensor(PRECISIONS).repeat(NUM_CHAINS // 2)
     return replace(
@@ -80,11 +81,12 @@ def run_theirs(steps: int) -> torch.Tensor:
     return state.params["theta"].double()
 
 
-def apart(first: torch.Tensor, second: torch.Tensor) -> tuple[float, float]:
+def distance(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
     """How far two sample means and two variances are from each other, in standard errors."""
-    n = len(first)
-    of_mean = float(first.mean() - second.mean()) / math.sqrt(float(first.var() + second.var()) / n)
-    return abs(of_mean), abs(math.log(float(first.var() / second.var()))) / math.sqrt(4 / (n - 1))
+    n = len(a)
+    of_mean = float(a.mean() - b.mean()) / math.sqrt(float(a.var() + b.var()) / n)
+    of_variance = math.log(float(a.var() / b.var())) / math.sqrt(4 / (n - 1))
+    return abs(of_mean), abs(of_variance)
 
 
 def halves(theta: torch.Tensor) -> list[torch.Tensor]:
@@ -98,24 +100,22 @@ def stationary() -> torch.Tensor:
 
 def test_both_have_one_law_from_the_first_step_on(stationary: torch.Tensor) -> None:
     for steps in (1, 3, STEPS):
-        found = stationary if steps == STEPS else run_theirs(steps)
-        for mine, other in zip(halves(run_ours(steps)), halves(found), strict=True):
-            assert max(apart(mine, other)) < STANDARD_ERRORS
+        reference = stationary if steps == STEPS else run_theirs(steps)
+        for mine, other in zip(halves(run_ours(steps)), halves(reference), strict=True):
+            assert max(distance(mine, other)) < STANDARD_ERRORS
 
 
 def test_both_have_the_exact_stationary_variance(stationary: torch.Tensor) -> None:
     for theta in (run_ours(STEPS), stationary):
         for a, part in zip(PRECISIONS, halves(theta), strict=True):
             assert (1 - ETA * a / 2) ** (2 * STEPS) < 1e-5  # what is left of the start
-            of_mean, of_variance = misfit(
-                part, 0.0, stationary_variance(a=a, eta=ETA, temperature=1.0)
-            )
+            variance = stationary_variance(a=a, eta=ETA, temperature=1.0)
+            of_mean, of_variance = misfit(part, 0.0, variance)
             assert of_mean < STANDARD_ERRORS
             assert of_variance < STANDARD_ERRORS
 
 
 def test_the_comparison_sees_five_percent_in_the_noise(stationary: torch.Tensor) -> None:
-    for mine, other in zip(
-        halves(run_ours(STEPS, temperature=1.05)), halves(stationary), strict=True
-    ):
-        assert apart(mine, other)[1] > 2 * STANDARD_ERRORS
+    hot = run_ours(STEPS, temperature=1.05)
+    for mine, other in zip(halves(hot), halves(stationary), strict=True):
+        assert distance(mine, other)[1] > 2 * STANDARD_ERRORS

@@ -1,5 +1,4 @@
-"""SGLD with a frozen preconditioner against the law of its own discretized chain, coordinate by
-coordinate.
+"""SGLD with a frozen preconditioner against the law of its discretized chain, by coordinate.
 
 Each of 320,000 coordinates is a chain of its own that ends burn-in with a D of its own. From then
 on one step is theta <- (1 - eta D a / 2) theta + N(0, eta T D), with stationary variance T / (a (1
@@ -41,8 +40,7 @@ def two_precisions() -> tuple[Problem, torch.Tensor]:
 
 
 def run(temperature: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States, N times less than the preconditioner, and precisions, after ``AFTER`` steps with it
-    frozen.
+    """States after ``AFTER`` steps with D frozen, with D / N and with precisions.
 
     D is N / (5 + root mean square of the gradient of U); the step size is ETA / N.
     """
@@ -60,7 +58,9 @@ def run(temperature: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     chain = psgld(problem, cfg, generator=rng.generator(1, "law", str(temperature)))
     tuned, last = itertools.islice(chain, 2)
     assert torch.equal(tuned.state["square"], last.state["square"])
-    metric = 1 / (5.0 / NUM_EXAMPLES + (last.state["square"].double() / (1 - 0.9**BURN_IN)).sqrt())
+
+    mean_square = last.state["square"].double() / (1 - 0.9**BURN_IN)
+    metric = 1 / (5.0 / NUM_EXAMPLES + mean_square.sqrt())
     return last.sample.theta_W.double(), metric / NUM_EXAMPLES, precision
 
 

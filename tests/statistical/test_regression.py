@@ -1,5 +1,4 @@
-"""Regression end to end on a problem whose posterior is known: samples, their average, and the
-student of it.
+"""Regression end to end where the posterior is known: samples, their average, its student.
 
 Seen once: noise variance left out of the samples' predictions moves the student's variance by over
 50 %; a posterior covariance 10 % too large moves the stream's variance by 4.5 standard errors
@@ -46,9 +45,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
 
 
 def moments(teacher: Teacher) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of the stream's own average at the test inputs, by the law of total
-    variance.
-    """
+    """Mean and variance of the stream's average, test inputs, by the law of total variance."""
     mean_SN, variance_SN = teacher.predicted("test").double().unbind(-1)
     return mean_SN.mean(0), variance_SN.mean(0) + mean_SN.var(0, unbiased=False)
 
@@ -63,36 +60,37 @@ def test_the_stream_is_within_four_standard_errors_of_the_exact_predictive(
         precision=PRECISION,
         noise_std=NOISE,
     )
-    mean, variance = exact.predictive(dataset.inputs("test"))
-    found_mean, found_variance = moments(teacher)
-    of_weights = (
-        variance - NOISE**2
-    )  # a normal variable's mean has the variance v / S, its variance 2 v^2 / S
-    assert ((found_mean - mean).abs() < 4 * (of_weights / SAMPLES).sqrt()).all()
-    assert ((found_variance - variance).abs() < 4 * of_weights * (2 / SAMPLES) ** 0.5).all()
+    exact_mean, exact_variance = exact.predictive(dataset.inputs("test"))
+    mean, variance = moments(teacher)
+
+    # A normal variable's mean has the variance v / S, its variance 2 v^2 / S.
+    of_weights = exact_variance - NOISE**2
+    assert ((mean - exact_mean).abs() < 4 * (of_weights / SAMPLES).sqrt()).all()
+    assert ((variance - exact_variance).abs() < 4 * of_weights * (2 / SAMPLES) ** 0.5).all()
 
 
 def test_the_average_is_given_in_the_labels_own_unit(teacher: Teacher) -> None:
     mean, variance = moments(teacher)
-    own = teacher.dataset.label_normalization
-    assert own is not None
-    found = teacher.averaged("test")
-    assert torch.allclose(torch.from_numpy(found.mean_N), mean * own.std + own.mean)
-    assert torch.allclose(torch.from_numpy(found.variance_N), variance * own.std**2)
+    unit = teacher.dataset.label_normalization
+    assert unit is not None
+    averaged = teacher.averaged("test")
+    assert torch.allclose(torch.from_numpy(averaged.mean_N), mean * unit.std + unit.mean)
+    assert torch.allclose(torch.from_numpy(averaged.variance_N), variance * unit.std**2)
 
 
 def test_a_student_reaches_mean_and_variance_of_its_stream(
     teacher: Teacher,
 ) -> None:
-    """To 1 % of the predictive standard deviation, and 1 % of the variance, at every held-out
-    input.
-    """
+    """To 1 % of the predictive standard deviation, and of the variance, at every held-out input."""
     mean, variance = moments(teacher)
     data = distillation_set(teacher)
     recipe = Recipe(steps=6000, lr=5e-3, beta2=0.999)
     genotype = Genotype("mlp", depth=1, width=64)
     (student,) = distill([genotype], data, recipe, seed=0, device=torch.device("cpu")).students
+
     raw = FAMILIES["mlp"].forward(student.params, teacher.dataset.inputs("test"))
-    found = data.layout.predict(raw)["predictive_normal"].double()
-    assert ((found[:, 0] - mean).abs() < 0.01 * variance.sqrt()).all()
-    assert ((found[:, 1] / variance - 1).abs() < 0.01).all()
+    student_mean, student_variance = (
+        data.layout.predict(raw)["predictive_normal"].double().unbind(-1)
+    )
+    assert ((student_mean - mean).abs() < 0.01 * variance.sqrt()).all()
+    assert ((student_variance / variance - 1).abs() < 0.01).all()

@@ -1,5 +1,4 @@
-"""SGHMC's integrator against the exact posterior variance, beside explicit Euler steps of the same
-dynamics.
+"""SGHMC's integrator against the exact posterior variance, beside explicit Euler steps.
 
 On a Gaussian the stationary variance of theta is T / a at every stable step size: no discretization
 error at all. Each of 320,000 parameters is a chain of its own; the variance estimate has a relative
@@ -44,16 +43,15 @@ def run(
         thinning=steps,
         temperature=temperature,
     )
-    chain = sghmc(
-        gaussian(NUM_CHAINS, precision=a), cfg, generator=rng.generator(1, "law", str(a), str(h))
-    )
-    (found,) = itertools.islice(chain, 1)
-    return {k: found.state[k].double() for k in ("theta", "momentum")}
+    generator = rng.generator(1, "law", str(a), str(h))
+    step = next(sghmc(gaussian(NUM_CHAINS, precision=a), cfg, generator=generator))
+    return {name: step.state[name].double() for name in ("theta", "momentum")}
 
 
 def mixing_steps(a: float, h: float, friction: float, mass: float) -> int:
-    """Steps after which the start is forgotten to 1e-4 of the variance: the slowest rate is at most
-    gamma / 2.
+    """Steps after which the start is forgotten to 1e-4 of the variance.
+
+    The slowest rate is at most gamma / 2.
     """
     rate = friction / 2 - math.sqrt(max(friction**2 / 4 - a / mass, 0.0))
     return math.ceil(-math.log(1e-4) / (2 * rate * h))
@@ -117,7 +115,8 @@ def test_the_variance_is_exact_near_the_end_of_the_stable_range():
 def heated_variance(a: float, h: float, friction: float, gradient_variance: float) -> float:
     """Stationary variance of theta, at T = m = 1, when the gradient carries noise of its own."""
     c = math.exp(-friction * h)
-    kick, drift = np.array([[1.0, 0.0], [-h * a, 1.0]]), np.array([[1.0, h / 2], [0.0, 1.0]])
+    kick = np.array([[1.0, 0.0], [-h * a, 1.0]])
+    drift = np.array([[1.0, h / 2], [0.0, 1.0]])
     after_kick = drift @ np.diag([1.0, c]) @ drift
     noise = after_kick @ np.diag([0.0, h * h * gradient_variance]) @ after_kick.T
     noise += drift @ np.diag([0.0, 1 - c * c]) @ drift.T
@@ -127,14 +126,12 @@ def heated_variance(a: float, h: float, friction: float, gradient_variance: floa
 def test_minibatch_noise_heats_as_the_docstring_says():
     # Every example pushes each coordinate by +-sqrt(V), with signs of its own: one a step is noise
     # of variance V.
-    a, h, friction, push, num, examples, states = 1.0, 0.05, 1.0, 40.0, 1_000, 1_000, 40
-    sign = (
-        torch.empty(examples, num)
-        .bernoulli_(0.5, generator=rng.generator(3, "sign"))
-        .mul_(2)
-        .sub_(1)
-    )
+    a, h, friction, push = 1.0, 0.05, 1.0, 40.0
+    num, examples, states = 1_000, 1_000, 40
+    heads = torch.empty(examples, num).bernoulli_(0.5, generator=rng.generator(3, "sign"))
+    sign = 2 * heads - 1
     sign -= sign.mean(0)
+
     noisy = replace(
         gaussian(num, precision=a),
         log_likelihood=lambda params, x, y: x @ params["theta"] * (math.sqrt(push) / examples),
@@ -150,18 +147,18 @@ def test_minibatch_noise_heats_as_the_docstring_says():
         thinning=120,
     )
     chain = sghmc(noisy, cfg, generator=rng.generator(3, "law"))
-    values = torch.stack(
-        [s.sample.theta_W for s in itertools.islice(chain, states + 3) if s.sample is not None]
-    )
-    law = heated_variance(a, h, friction, push * float(sign.square().mean()))
-    # states 120 steps apart are next to independent; coordinates share their minibatches, so that
+    steps = itertools.islice(chain, states + 3)
+    theta = torch.stack([step.sample.theta_W for step in steps if step.sample is not None])
+
+    # States 120 steps apart are next to independent; coordinates share their minibatches, so that
     # the error of the mean is taken from the means over time: 1 %, of which four see 4 %, where the
-    # noise doubles the variance
-    squares = values.double().square().mean(1) / law
-    assert float(squares.std()) / math.sqrt(states) < 0.012
-    assert abs(float(squares.mean()) - 1) < STANDARD_ERRORS * float(squares.std()) / math.sqrt(
-        states
-    )
+    # noise doubles the variance.
+    law = heated_variance(a, h, friction, push * float(sign.square().mean()))
+    squares = theta.double().square().mean(1) / law
+    standard_error = float(squares.std()) / math.sqrt(states)
+    assert standard_error < 0.012
+    assert abs(float(squares.mean()) - 1) < STANDARD_ERRORS * standard_error
+
     # T + h V / (2 gamma m), to first order in h
     assert law * a == pytest.approx(1 + h * push / (2 * friction), rel=0.05)
 

@@ -67,13 +67,12 @@ def test_the_stationary_law_by_hand():
 def test_stationary_variance_is_that_of_the_discretized_chain(a, eta_a, steps, temperature):
     eta = eta_a / a
     r = 1 - eta_a / 2
-    assert (
-        r ** (2 * steps) < 1e-5
-    )  # mixed: what is left of the start is 1000 times below what the test sees
+    # Mixed: what is left of the start is 1000 times below what the test sees.
+    assert r ** (2 * steps) < 1e-5
+
     (theta,) = run(a=a, eta=eta, temperature=temperature, steps=steps, start=0.0)
-    of_mean, of_variance = misfit(
-        theta, 0.0, stationary_variance(a=a, eta=eta, temperature=temperature)
-    )
+    variance = stationary_variance(a=a, eta=eta, temperature=temperature)
+    of_mean, of_variance = misfit(theta, 0.0, variance)
     assert of_mean < STANDARD_ERRORS
     assert of_variance < STANDARD_ERRORS
 
@@ -92,11 +91,12 @@ def test_law_before_it_is_stationary(steps):
 def test_successive_states_have_the_covariance_of_fresh_noise():
     a, eta = 1.0, 0.5
     r = 1 - eta * a / 2
-    first, second = run(a=a, eta=eta, temperature=1.0, steps=1, start=0.0, num_yields=2)
-    # second = r first + noise: the noise has variance eta and nothing in common with the first
-    noise = second - r * first
+    before, after = run(a=a, eta=eta, temperature=1.0, steps=1, start=0.0, num_yields=2)
+
+    # after = r before + noise: the noise has variance eta and nothing in common with before
+    noise = after - r * before
     of_mean, of_variance = misfit(noise, 0.0, eta)
-    correlation = float((noise * first).mean() / (noise.std() * first.std()))
+    correlation = float((noise * before).mean() / (noise.std() * before.std()))
     assert of_mean < STANDARD_ERRORS
     assert of_variance < STANDARD_ERRORS
     assert abs(correlation) < STANDARD_ERRORS / math.sqrt(NUM_CHAINS)

@@ -29,20 +29,23 @@ def test_samples_have_the_covariance_of_their_moments():
         rank=RANK,
     )
     chain = swag(classifier(), cfg, generator=rng.generator(0, "swag"))
-    steps = list(itertools.islice(chain, BURN_IN + COLLECTIONS, BURN_IN + COLLECTIONS + NUM))
-    theta = torch.stack([s.sample.theta_W for s in steps]).double()
-    mean, square, deviations = (
-        steps[0].state[k].double() for k in ("mean", "square", "deviations")
-    )
+    start = BURN_IN + COLLECTIONS
+    steps = list(itertools.islice(chain, start, start + NUM))
+    theta = torch.stack([step.sample.theta_W for step in steps]).double()
+
+    moments = steps[0].state
+    mean, square, deviations = (moments[k].double() for k in ("mean", "square", "deviations"))
     law = (torch.diag(square / COLLECTIONS) + deviations.mT @ deviations / (RANK - 1)) / 2
     std = law.diagonal().sqrt()
     alive = std > 1e-7  # a unit that no example switches on only decays, at the scale of rounding
     assert alive.sum() > 30
+
     error = (torch.outer(std, std).square() + law.square()).div(NUM).sqrt()
     misfit = (theta.mT.cov() - law).abs() / error
     assert misfit.diagonal()[alive].max() < 4
     assert misfit[alive][:, alive].max() < 5
     assert ((theta.mean(0) - mean).abs()[alive] < 4 * std[alive] / NUM**0.5).all()
+
     # both halves count: either one alone is off by far more than this sees
     assert ((deviations.square().sum(0) / (RANK - 1) / 2 / law.diagonal())[alive] > 0.2).any()
     assert ((square / COLLECTIONS / 2 / law.diagonal())[alive] > 0.2).any()

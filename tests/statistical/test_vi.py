@@ -1,5 +1,4 @@
-"""Mean-field inference on linear regression with normal noise and prior: its own optimum, known
-exactly.
+"""Mean-field inference on linear regression: its own optimum is known exactly.
 
 On a Gaussian posterior of mean m and precision A the best product of normal distributions has mean
 m and variances 1 / A_ii, which is not (A^-1)_ii: with inputs of correlation 0.8 the true variances
@@ -35,6 +34,7 @@ def test_it_reaches_the_mean_field_optimum(draws, bound_mean, bound_std):
     std = precision.diagonal() ** -0.5
     assert ((theta[:8] - mean).abs() < bound_mean * std).all()
     assert (theta[8:].exp() / std - 1).abs().max() < bound_std
+
     # it is not the marginal law
     true_std = torch.linalg.inv(precision).diagonal().sqrt()
     assert (true_std / std).max() > 1.3
@@ -43,12 +43,12 @@ def test_it_reaches_the_mean_field_optimum(draws, bound_mean, bound_std):
 def test_samples_have_the_fitted_law():
     problem, _, _ = regression()
     cfg = ViConfig(name="vi", steps=100, batch_size=20)
-    tuned, *steps = itertools.islice(
-        vi(problem, cfg, generator=rng.generator(0, "vi", "samples")), 1 + NUM
-    )
+    chain = vi(problem, cfg, generator=rng.generator(0, "vi", "samples"))
+    tuned, *steps = itertools.islice(chain, 1 + NUM)
+
     mean, std = tuned.state["theta"].double().split(8)
     samples = torch.stack([s.sample.theta_W for s in steps]).double()
     assert ((samples.mean(0) - mean).abs() < 4 * std.exp() / NUM**0.5).all()
     assert (samples.std(0) / std.exp() - 1).abs().max() < 4 / (2 * NUM) ** 0.5
-    off = samples.mT.corrcoef() - torch.eye(8)
-    assert off.abs().max() < 4.5 / NUM**0.5  # the largest of 28: four and a half
+    correlations = samples.mT.corrcoef() - torch.eye(8)
+    assert correlations.abs().max() < 4.5 / NUM**0.5  # the largest of 28: four and a half

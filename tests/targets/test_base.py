@@ -32,9 +32,9 @@ def test_right_lists_of_targets_pass():
 def test_a_target_is_registered_under_the_name_it_states(monkeypatch):
     monkeypatch.setattr(TARGETS, "_items", dict(TARGETS._items))
     top = mean_target("top_probability", lambda log_prob: log_prob.exp().amax(-1, keepdim=True))
-    with pytest.raises(
-        RegistryError, match="target 'top_probability' is registered under the name 'top'"
-    ):
+    message = "target 'top_probability' is registered under the name 'top'"
+    with pytest.raises(RegistryError, match=message):
         TARGETS.register("top")(top)
+
     assert TARGETS.add(top) is top
     check_targets(("predictive", "top_probability"), "")

@@ -34,32 +34,31 @@ def test_expectations_by_hand():
     assert expected_entropy.item() == pytest.approx(0.383523, abs=5e-7)
     assert entropy(mean.log()).item() - expected_entropy.item() == pytest.approx(0.289489, abs=5e-7)
 
-    def found(name):
+    def expectation(name):
         return expect(TARGETS[name], prob.log(), weight)[0].tolist()
 
-    assert found("mutual_information") == pytest.approx([0.289489], abs=5e-7)
-    assert found("second_moment") == pytest.approx([0.486667, 0.286667], abs=5e-7)
-    assert found("variance") == pytest.approx([0.126667, 0.126667], abs=5e-7)
-    assert found("dirichlet") == pytest.approx([0.536842, 0.357895], abs=5e-7)
-    assert found("utility") == pytest.approx([0.4, 0.6])
+    assert expectation("mutual_information") == pytest.approx([0.289489], abs=5e-7)
+    assert expectation("second_moment") == pytest.approx([0.486667, 0.286667], abs=5e-7)
+    assert expectation("variance") == pytest.approx([0.126667, 0.126667], abs=5e-7)
+    assert expectation("dirichlet") == pytest.approx([0.536842, 0.357895], abs=5e-7)
+    assert expectation("utility") == pytest.approx([0.4, 0.6])
 
 
 def test_weights_count_on_any_scale():
     log_prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]], dtype=torch.float64).log()
+    weight = torch.tensor([3.0, 1.0], dtype=torch.float64)
     for scale in (1, 1e-8, 1e8):
-        mean = expect(
-            TARGETS["predictive"], log_prob, scale * torch.tensor([3.0, 1.0], dtype=torch.float64)
-        )
+        mean = expect(TARGETS["predictive"], log_prob, scale * weight)
         assert mean[0].tolist() == pytest.approx([0.7, 0.3])
+
     whole = expect(TARGETS["predictive"], log_prob, torch.tensor([3, 1]))
     assert whole[0].tolist() == pytest.approx([0.7, 0.3])
 
 
 @pytest.mark.parametrize("weight", [[0.0, 0.0], [float("nan"), 1.0], [-1.0, 0.0]])
 def test_weights_without_a_positive_sum_are_refused(weight):
-    with pytest.raises(
-        ConfigError, match="weights of posterior samples: found a sum of .*more than 0"
-    ):
+    message = "weights of posterior samples: found a sum of .*more than 0"
+    with pytest.raises(ConfigError, match=message):
         expect(TARGETS["predictive"], torch.zeros(2, 1, 2), torch.tensor(weight))
 
 
@@ -80,7 +79,7 @@ def test_all_targets_at_once_are_each_alone():
 
 
 def test_what_is_derived_reads_the_listed_target_as_students_predict_it():
-    """Costs of the list, not of the registry; mean and variance, not the moments that are averaged."""
+    """Costs of the list, not of the registry; mean and variance, not the averaged moments."""
     dear = utility(UtilitySettings(costs=((0.0, 9.0), (1.0, 0.0))))
     dearest = DerivedTarget(
         name="dearest",
@@ -106,9 +105,9 @@ def test_what_is_derived_reads_the_listed_target_as_students_predict_it():
 def test_single_samples_say_what_has_a_loss():
     prob = torch.tensor([[0.75, 0.25]])
     targets = [TARGETS[name] for name in ("predictive", "mutual_information", "quantile")]
-    said = sample_values(targets, prob.log())
-    assert set(said) == {"predictive", "quantile"}
-    torch.testing.assert_close(said["quantile"], prob)
+    values = sample_values(targets, prob.log())
+    assert set(values) == {"predictive", "quantile"}
+    torch.testing.assert_close(values["quantile"], prob)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +122,9 @@ def test_single_samples_say_what_has_a_loss():
     ],
 )
 def test_a_target_that_comes_to_mean_something_else_raises_its_version(name, version, at_probe):
-    """Logits 0, 1, 2. Whoever changes a number here raises the version, or caches made before are
-    taken for what they are not.
+    """Logits 0, 1, 2. Whoever changes a number here raises the version.
+
+    Else caches made before are taken for what they are not.
     """
     log_prob = torch.arange(3.0, dtype=torch.float64).log_softmax(-1)
     predicted = log_prob if name != "predictive_normal" else log_prob[:2]
@@ -222,16 +222,17 @@ class TestStream:
         assert len(list((folder / "derived").glob("*.npy"))) == 2
 
     def test_a_function_redefined_under_its_name_is_not_answered_from_the_cache(self, folder):
-        def of(values, version):
-            target = mean_target("moment", values, version=version)
+        def average_of(values):
+            target = mean_target("moment", values, version=1)
             return stream_expectations(Stream(folder), [target], VIEW)["moment"]
 
-        first = of(lambda log_prob: log_prob.exp(), 1)
-        second = of(lambda log_prob: (2 * log_prob).exp(), 1)
+        before = average_of(lambda log_prob: log_prob.exp())
+        after = average_of(lambda log_prob: (2 * log_prob).exp())
+        assert not torch.equal(before, after)
+
         prob = Stream(folder).predictions(VIEW).double().exp()
         expected = (Stream(folder).weight_S[:, None, None] * prob.square()).sum(0)
-        assert not torch.equal(first, second)
-        torch.testing.assert_close(second, expected.float(), rtol=1e-6, atol=0)
+        torch.testing.assert_close(after, expected.float(), rtol=1e-6, atol=0)
 
     def test_a_raised_version_is_another_target(self, folder, reads):
         for version in (1, 2, 2, 1):
@@ -248,7 +249,8 @@ class TestStream:
             torch.testing.assert_close(large, 9 * small)
 
     def test_it_is_one_of_the_samples_that_are_used(self, folder):
-        whole, short = average(folder), average(folder, num_samples=3)
+        whole = average(folder)
+        short = average(folder, num_samples=3)
         expected = Stream(folder).predictions(VIEW)[:3].double().exp().mean(0).float()
         torch.testing.assert_close(short, expected, rtol=1e-6, atol=0)
         assert not torch.equal(whole, short)
@@ -288,6 +290,7 @@ class TestStream:
         reads.clear()
         assert torch.equal(average(folder), expected)
         assert len(reads) == 2
+
         if (folder / "derived").is_dir():
             assert torch.equal(average(folder), expected)
             assert len(reads) == 2  # and cached again
@@ -307,8 +310,10 @@ class TestStream:
         stale = average(folder, name)
         shutil.rmtree(folder / "views" / name)
         view(Stream(folder), name=name, about={**ABOUT, "inputs": "1" * 64})
+
         fresh = average(folder, name)
-        assert torch.equal(fresh, average(folder)) and not torch.equal(fresh, stale)
+        assert torch.equal(fresh, average(folder))
+        assert not torch.equal(fresh, stale)
 
     def test_deriving_touches_nothing_sealed(self, folder):
         before = {**tree(folder / "segments"), **tree(folder / "views")}

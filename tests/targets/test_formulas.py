@@ -16,7 +16,7 @@ def test_log_probabilities_of_a_batch_in_either_layout():
 def test_a_class_of_probability_zero_adds_nothing_to_the_entropy(dtype):
     prob = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]], dtype=dtype)
     log_prob = prob.log().requires_grad_()
-    found = entropy(log_prob)
-    assert found.tolist() == pytest.approx([0.6931472, 0.0])
-    found.sum().backward()
+    value = entropy(log_prob)
+    assert value.tolist() == pytest.approx([0.6931472, 0.0])
+    value.sum().backward()
     assert log_prob.grad.isfinite().all()

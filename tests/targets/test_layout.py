@@ -43,36 +43,39 @@ def test_nothing_is_looked_up_by_name_once_the_heads_are_laid_out(monkeypatch):
 
 def test_the_loss_is_the_weighted_sum_of_its_targets():
     raw = torch.randn((6, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prob = torch.rand((6, 3), generator=torch.Generator().manual_seed(1)).double().softmax(-1)
     expectations = {
-        "predictive": torch.rand((6, 3), generator=torch.Generator().manual_seed(1))
-        .double()
-        .softmax(-1),
+        "predictive": prob,
         "expected_entropy": torch.full((6, 1), 0.3, dtype=torch.float64),
     }
+
     log_q = raw[:, :3].log_softmax(-1)
-    cross_entropy = -(expectations["predictive"] * log_q).sum(-1).mean()
+    cross_entropy = -(prob * log_q).sum(-1).mean()
     total = -(log_q.exp() * log_q).sum(-1)
     square = (torch.sigmoid(raw[:, 3]) * total - 0.3).square().mean()
-    found = HeadLayout(BOTH, 3).loss(raw, expectations, {"expected_entropy": 5.0})
-    assert found.item() == pytest.approx((cross_entropy + 5 * square).item())
+
+    loss = HeadLayout(BOTH, 3).loss(raw, expectations, {"expected_entropy": 5.0})
+    assert loss.item() == pytest.approx((cross_entropy + 5 * square).item())
 
 
 def test_concentrations_of_a_student_are_as_exact_as_its_raw_outputs():
-    """Raw outputs up to 22: float32 rounds their differences by 1e-6, differences of probabilities
-    by all there is.
+    """Raw outputs up to 22: float32 rounds their differences by 1e-6.
+
+    It rounds differences of probabilities by all there is.
     """
     layout = HeadLayout(("predictive", "second_moment", "dirichlet"), 3)
     raw = 5 * torch.randn((4000, 6), generator=torch.Generator().manual_seed(0))
-    single, double = layout.predict(raw), layout.predict(raw.double())
+    single = layout.predict(raw)
+    double = layout.predict(raw.double())
     exact = double["dirichlet"]
 
-    def worst(found):
-        return ((found - exact).abs() / exact).max()
+    def largest_error(concentrations):
+        return ((concentrations - exact).abs() / exact).max()
 
-    assert worst(single["dirichlet"]) < 4e-6
-    assert (
-        worst(TARGETS["dirichlet"].derive(single)) > 1
-    )  # why it is not computed from the student's averages
+    assert largest_error(single["dirichlet"]) < 4e-6
+
+    # why it is not computed from the student's averages
+    assert largest_error(TARGETS["dirichlet"].derive(single)) > 1
     assert torch.allclose(TARGETS["dirichlet"].derive(double), exact, rtol=1e-6)
 
 
@@ -90,8 +93,8 @@ def test_expected_entropy_never_exceeds_total_entropy():
 def test_the_entropy_loss_leaves_the_predictive_head_alone():
     raw = torch.randn((8, 4), generator=torch.Generator().manual_seed(0)).requires_grad_()
     heads = HeadLayout(BOTH, 3).split(raw)
-    TARGETS["expected_entropy"].loss(
-        heads["expected_entropy"], heads, torch.full((8, 1), 0.2)
-    ).sum().backward()
+    expectation = torch.full((8, 1), 0.2)
+    losses = TARGETS["expected_entropy"].loss(heads["expected_entropy"], heads, expectation)
+    losses.sum().backward()
     assert raw.grad[:, :3].abs().max() == 0
     assert raw.grad[:, 3].abs().min() > 0

@@ -9,7 +9,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
 from gped_nas.targets.base import TARGETS, parse_targets
-from gped_nas.targets.expectations import expect
+from gped_nas.targets.expectations import expect, expect_all
 from gped_nas.targets.layout import HeadLayout
 from gped_nas.targets.mean import mean_target
 
@@ -23,7 +23,7 @@ def registry(monkeypatch):
 
 
 def test_a_new_target_in_five_lines(registry):
-    """The average of the most probable class's probability, defined, registered and distilled for."""
+    """The probability of the most probable class, defined, registered and distilled for."""
 
     def top(log_prob):
         return log_prob.exp().amax(-1, keepdim=True)
@@ -31,28 +31,25 @@ def test_a_new_target_in_five_lines(registry):
     registry.add(mean_target("top", top, link=torch.sigmoid))
 
     # Teacher: at half of the inputs the samples say (.9, .1) and (.1, .9), at the others (.5, .5)
-    # twice.
+    # twice. The average alone cannot tell them apart.
     sure = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     unsure = torch.full((2, 2), 0.5)
     log_prob = torch.stack([sure, unsure] * 30, 1).log()
-    expectations = {
-        name: expect(registry[name], log_prob, torch.ones(2)) for name in ("predictive", "top")
-    }
-    assert (
-        expectations["predictive"].sub(0.5).abs().max() < 1e-6
-    )  # which the average alone cannot tell
+    expectations = expect_all(["predictive", "top"], log_prob, torch.ones(2))
+    assert expectations["predictive"].sub(0.5).abs().max() < 1e-6
+
     inputs = torch.tensor([[1.0], [-1.0]] * 30)
     data = DistillationSet(inputs, expectations, HeadLayout(("predictive", "top"), 2))
     recipe = Recipe(steps=300, batch_size=30, warmup=0, lr=0.05)
-    (student,) = distill(
-        [Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")
-    ).students
+    genotypes = [Genotype("mlp", depth=0)]
+    (student,) = distill(genotypes, data, recipe, seed=0, device=torch.device("cpu")).students
+
     raw = inputs @ student.params["layers.0.weight"].mT + student.params["layers.0.bias"]
-    found = data.layout.predict(raw)["top"]
-    assert found[0].item() == pytest.approx(0.9, abs=0.02) and found[1].item() == pytest.approx(
-        0.5, abs=0.02
-    )
-    assert registry["top"].label == "top" and registry["top"].to_json() == "top"
+    predicted = data.layout.predict(raw)["top"]
+    assert predicted[0].item() == pytest.approx(0.9, abs=0.02)
+    assert predicted[1].item() == pytest.approx(0.5, abs=0.02)
+    assert registry["top"].label == "top"
+    assert registry["top"].to_json() == "top"
 
 
 def test_an_absolute_error_is_refused_on_single_samples(registry):
@@ -63,11 +60,13 @@ def test_an_absolute_error_is_refused_on_single_samples(registry):
     targets = parse_targets(["predictive", "median"], "f")
     with pytest.raises(ConfigError) as caught:
         check_update(targets, "newest", "f: recipe.update")
-    assert str(caught.value).startswith(
+    message = str(caught.value)
+    assert message.startswith(
         "f: recipe.update: found newest, expected averaged or running_mean for the target"
     )
-    assert "'median': its loss is not affine" in str(caught.value)
-    assert "learns the median" in str(caught.value)
+    assert "'median': its loss is not affine" in message
+    assert "learns the median" in message
+
     check_update(targets, "averaged", "f")
     check_update(targets, "running_mean", "f")
 
@@ -75,47 +74,56 @@ def test_an_absolute_error_is_refused_on_single_samples(registry):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_second_moments_lie_between_their_bounds(scale):
     names = ("predictive", "second_moment", "variance")
-    raw = scale * torch.randn(
-        (500, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    found = HeadLayout(names, 4).predict(raw)
-    q, second = found["predictive"], found["second_moment"]
-    assert (q.square() <= second + 1e-15).all() and (second <= q + 1e-15).all()
-    assert (found["variance"] >= 0).all() and (found["variance"] <= q * (1 - q) + 1e-15).all()
+    generator = torch.Generator().manual_seed(0)
+    raw = scale * torch.randn((500, 8), generator=generator, dtype=torch.float64)
+    predicted = HeadLayout(names, 4).predict(raw)
+    q = predicted["predictive"]
+    second_moment = predicted["second_moment"]
+    variance = predicted["variance"]
+
+    assert (q.square() <= second_moment + 1e-15).all()
+    assert (second_moment <= q + 1e-15).all()
+    assert (variance >= 0).all()
+    assert (variance <= q * (1 - q) + 1e-15).all()
 
 
 def test_the_loss_of_the_second_moment_leaves_the_predictive_head_alone():
     raw = torch.randn((5, 6), generator=torch.Generator().manual_seed(0)).requires_grad_()
     heads = {"predictive": raw[:, :3], "second_moment": raw[:, 3:]}
-    TARGETS["second_moment"].loss(
-        heads["second_moment"], heads, torch.full((5, 3), 0.2)
-    ).sum().backward()
-    assert raw.grad[:, :3].abs().max() == 0 and raw.grad[:, 3:].abs().min() > 0
+    expectation = torch.full((5, 3), 0.2)
+    losses = TARGETS["second_moment"].loss(heads["second_moment"], heads, expectation)
+    losses.sum().backward()
+    assert raw.grad[:, :3].abs().max() == 0
+    assert raw.grad[:, 3:].abs().min() > 0
 
 
 COSTS = [[0.0, 1.0, 0.2], [10.0, 0.0, 0.2]]
 
 
 def test_expected_costs_by_hand():
-    """Classes ill and well; actions: say well, say ill, ask again. p = (.6, .4): 4, .6 and .2 on
-    average.
+    """Classes ill and well; actions: say well, say ill, ask again.
+
+    At p = (.6, .4) they cost 4, .6 and .2 on average.
     """
     (_, target) = parse_targets(["predictive", {"name": "utility", "costs": COSTS}], "f")
     log_prob = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]], [[0.8, 0.2]]], dtype=torch.float64).log()
     assert expect(target, log_prob, torch.ones(3))[0].tolist() == pytest.approx([4.0, 0.6, 0.2])
+
+    # There is no head: costs are those of the predictive head.
     targets = parse_targets(["predictive", target.to_json()], "f")
     layout = HeadLayout(targets, 2)
-    assert layout.num_outputs == 2  # there is no head: costs are those of the predictive head
+    assert layout.num_outputs == 2
     raw = torch.tensor([[0.6, 0.4]]).log().requires_grad_()
     assert layout.predict(raw)["utility"][0].tolist() == pytest.approx([4.0, 0.6, 0.2])
+
+    # Where the teacher's costs are lower, the loss asks for less of the dear class, though the
+    # predictive is right.
     expectations = {
         "predictive": torch.tensor([[0.6, 0.4]]),
         "utility": torch.tensor([[3.0, 0.6, 0.2]]),
     }
     layout.loss(raw, expectations, {}).backward()
-    assert (
-        raw.grad[0, 1] > 0
-    )  # fewer of the dear class, says the cost, though the predictive is right
+    assert raw.grad[0, 1] > 0
     check_update(targets, "newest", "f")
 
 
@@ -165,7 +173,6 @@ def test_wrong_targets_are_refused(written, message):
 
 def test_costs_for_other_classes_are_refused():
     targets = parse_targets(["predictive", {"name": "utility", "costs": COSTS}], "f")
-    with pytest.raises(
-        ConfigError, match="target 'utility': its settings are for 2 classes, expected 10"
-    ):
+    message = "target 'utility': its settings are for 2 classes, expected 10"
+    with pytest.raises(ConfigError, match=message):
         HeadLayout(targets, 10)
