@@ -1,5 +1,6 @@
-"""What must hold on disk after any kill, read with nothing of the package under test but its
-documented formats.
+"""What must hold on disk after any kill.
+
+Files are read by their documented formats, without the package under test.
 """
 
 import hashlib
@@ -39,9 +40,7 @@ SPACE: dict[str, Any] = {
     "baseline": {"precisions": [10.0], "steps": 100},
     "recipe": {"steps": 30, "batch_size": 64, "warmup": 5},
 }
-"""All four genotypes of a space that is soon searched: the outcome does not depend on what a
-sampler draws.
-"""
+"""A space of four genotypes, all of which are tried: no sampler's draw decides the outcome."""
 
 
 def write_space(folder: Path, **changes: Any) -> Path:
@@ -61,42 +60,31 @@ def sha256(path: Path) -> str:
 def sealed(cache: Path) -> dict[str, str]:
     """The digest of everything that is sealed in a cache, hidden files included, by its path."""
     streams = cache / "streams"
-    found = [
-        path
-        for name in ("segments", "views")
-        for path in streams.glob(f"*/{name}/**/*")
-        if path.is_file()
+    paths = [
+        *streams.glob("*/key.json"),
+        *streams.glob("*/segments/**/*"),
+        *streams.glob("*/views/**/*"),
     ]
-    return {
-        str(path.relative_to(streams)): sha256(path)
-        for path in [*found, *streams.glob("*/key.json")]
-    }
+    return {str(path.relative_to(streams)): sha256(path) for path in paths if path.is_file()}
 
 
-def assert_whole(*roots: Path) -> int:
-    """Assert that whatever bears a final name under ``roots`` is complete; how many files that are."""
-    count = 0
-    for root in roots:
-        for path in root.rglob("*"):
-            if (
-                path.is_file()
-                and not path.name.startswith(".")
-                and not path.name.startswith("study.db")
-            ):
-                _assert_file_is_whole(path)
-                count += 1
-        # chunks of a segment that is sealed are on their way out
-        chunks = [] if any(root.glob("streams/*/segments/*")) else root.rglob("chunk-[0-9]*")
-        for folder in [
-            *chunks,
-            *root.glob("streams/*/segments/*"),
-            *root.glob("streams/*/views/*/*"),
-        ]:
-            manifest = json.loads((folder / "manifest.json").read_text())
-            assert manifest["shards"], folder
-            for shard in manifest["shards"]:
-                assert sha256(folder / shard["file"]) == shard["sha256"], folder / shard["file"]
-    return count
+def assert_whole(root: Path) -> None:
+    """Assert that whatever bears a final name under ``root`` is complete."""
+    for path in root.rglob("*"):
+        is_final = not path.name.startswith((".", "study.db"))
+        if path.is_file() and is_final:
+            _assert_file_is_whole(path)
+
+    folders = [*root.glob("streams/*/segments/*"), *root.glob("streams/*/views/*/*")]
+    # Chunks of a segment that is sealed are on their way out.
+    if not any(root.glob("streams/*/segments/*")):
+        folders += root.rglob("chunk-[0-9]*")
+
+    for folder in folders:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["shards"], folder
+        for shard in manifest["shards"]:
+            assert sha256(folder / shard["file"]) == shard["sha256"], folder / shard["file"]
 
 
 def _assert_file_is_whole(path: Path) -> None:
@@ -104,7 +92,7 @@ def _assert_file_is_whole(path: Path) -> None:
         return
     if path.suffix == ".npy":
         array = np.load(path, allow_pickle=False)
-        assert path.stat().st_size == len(_header(path)) + array.nbytes, path
+        assert path.stat().st_size == _header_bytes(path) + array.nbytes, path
     elif path.suffix == ".json":
         json.loads(path.read_text())
     elif path.suffix == ".safetensors":
@@ -116,15 +104,14 @@ def _assert_file_is_whole(path: Path) -> None:
         assert path.read_text().rstrip().endswith("</html>"), path
 
 
-def _header(path: Path) -> bytes:
-    start = path.read_bytes()[:10]
-    return path.read_bytes()[: 10 + int.from_bytes(start[8:10], "little")]
+def _header_bytes(path: Path) -> int:
+    return 10 + int.from_bytes(path.read_bytes()[8:10], "little")
 
 
-def assert_no_leftovers(*roots: Path) -> None:
+def assert_no_leftovers(root: Path) -> None:
     """Assert that no temporary file of a killed writer is left where it would be carried along."""
-    left = [path for root in roots for path in root.rglob(".*") if "building" not in path.parts]
-    assert not left, left
+    leftovers = [path for path in root.rglob(".*") if "building" not in path.parts]
+    assert not leftovers, leftovers
 
 
 def trials(study: Path) -> dict[int, tuple[str, str | None]]:
@@ -134,25 +121,25 @@ def trials(study: Path) -> dict[int, tuple[str, str | None]]:
         return {}
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        if not database.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'trial_user_attributes'"
-        ).fetchone():
+
+        table = "SELECT 1 FROM sqlite_master WHERE name = 'trial_user_attributes'"
+        if not database.execute(table).fetchone():
             return {}
         rows = database.execute(
-            "SELECT t.number, t.state, a.value_json FROM trials t LEFT JOIN trial_user_attributes "
-            "a "
+            "SELECT t.number, t.state, a.value_json FROM trials t "
+            "LEFT JOIN trial_user_attributes a "
             "ON a.trial_id = t.trial_id AND a.key = 'gped:row' ORDER BY t.number"
         ).fetchall()
-    return {
-        number: (state, None if text is None else json.loads(text).get("record"))
-        for number, state, text in rows
-    }
+
+    found_trials: dict[int, tuple[str, str | None]] = {}
+    for number, state, text in rows:
+        record = None if text is None else json.loads(text).get("record")
+        found_trials[number] = (state, record)
+    return found_trials
 
 
-def told(study: Path) -> dict[int, tuple[str, str | None]]:
-    """The trials that Optuna knows as ended, and those whose record is written though it does not
-    yet.
-    """
+def recorded(study: Path) -> dict[int, tuple[str, str | None]]:
+    """The trials whose record is written, whether Optuna knows that they ended or not yet."""
     return {n: (state, text) for n, (state, text) in trials(study).items() if text is not None}
 
 
@@ -165,45 +152,70 @@ def assert_kept(before: dict[int, tuple[str, str | None]], study: Path) -> None:
 
 
 def assert_finished(study: Path, num: int) -> dict[str, Any]:
-    """Assert that a study ended as if it had never been killed; its complete records by genotype."""
-    found = trials(study)
-    states = [state for state, _ in found.values()]
+    """Assert that a study ended as if it was never killed; its complete records by genotype."""
+    records = _assert_trials_ended(trials(study), num)
+    complete = _assert_each_trained_once(records)
+    _assert_front_is_kept(study, list(complete.values()))
+    assert (study / "report.html").is_file()
+    return complete
+
+
+def _assert_trials_ended(
+    ended: dict[int, tuple[str, str | None]], num: int
+) -> list[dict[str, Any]]:
+    """Assert that ``num`` trials have an outcome; the records."""
+    states = [state for state, _ in ended.values()]
     assert set(states) <= {"COMPLETE", "PRUNED", "FAIL"}, states
-    assert list(found) == list(range(len(found)))
-    records = [json.loads(text) for _, text in found.values() if text is not None]
+    assert list(ended) == list(range(len(ended)))
+    for state, text in ended.values():
+        assert (state == "FAIL") == (text is None), "something failed by itself"
+
+    records = [json.loads(text) for _, text in ended.values() if text is not None]
     assert sum(record["state"] in FINISHED for record in records) == num
-    assert all((state == "FAIL") == (text is None) for state, text in found.values()), (
-        "something failed by itself"
-    )
+    return records
+
+
+def _assert_each_trained_once(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Assert that a genotype has one complete record, which its duplicates repeat."""
     complete: dict[str, Any] = {}
     for record in records:
         genotype = json.dumps(record["genotype"], sort_keys=True)
         if record["state"] == "complete":
             assert genotype not in complete, f"trial {record['trial']} was trained twice"
             complete[genotype] = record
+
     for record in records:
         if record["state"] == "duplicate":
-            first = complete[json.dumps(record["genotype"], sort_keys=True)]
-            assert record["reason"] == f"same genotype as trial {first['trial']}"
-            assert record["metrics"] == first["metrics"]
-    front = _front(list(complete.values()))
-    kept = {int(path.name) for path in (study / "students").iterdir()}
-    assert kept == front, "students kept and front differ"
+            original = complete[json.dumps(record["genotype"], sort_keys=True)]
+            assert record["reason"] == f"same genotype as trial {original['trial']}"
+            assert record["metrics"] == original["metrics"]
+    return complete
+
+
+def _assert_front_is_kept(study: Path, records: list[dict[str, Any]]) -> None:
+    """Assert that the students of the front are there, whole, and no others."""
+    front = _front(records)
+    students = {int(path.name) for path in (study / "students").iterdir()}
+    assert students == front, "students kept and front differ"
+
+    costs = {record["trial"]: record["costs"] for record in records}
     for number in front:
         folder = study / "students" / str(number)
         assert {path.name for path in folder.iterdir()} == {"spec.json", "weights.safetensors"}
         assert json.loads((folder / "spec.json").read_text())["about"]["trial"] == str(number)
-        costs = json.loads(found[number][1] or "")["costs"]
-        assert (folder / "weights.safetensors").stat().st_size == costs["storage_bytes"]
-    assert (study / "report.html").is_file()
-    return complete
+        size = (folder / "weights.safetensors").stat().st_size
+        assert size == costs[number]["storage_bytes"]
 
 
 def _front(records: list[dict[str, Any]]) -> set[int]:
-    """Trials that no other one beats in both the first metric and the cost, by comparing all pairs."""
+    """Trials that no other one beats in both nll and params, by comparing all pairs."""
     points = {r["trial"]: (r["metrics"]["nll"], r["costs"]["params"]) for r in records}
-    return {
-        a
-        for a, x in points.items()
-        if not any(y != x and y[0] <= x[0] and y[1] <= x[1] for y in points.values())
-    }
+    front = set()
+    for trial, (nll, params) in points.items():
+        beaten = any(
+            other != (nll, params) and other[0] <= nll and other[1] <= params
+            for other in points.values()
+        )
+        if not beaten:
+            front.add(trial)
+    return front

@@ -1,6 +1,4 @@
-"""What the fault tests share: how many kills, a warm process to fork, and one search that nobody
-disturbed.
-"""
+"""What the fault tests share: how many kills, a process to fork, an undisturbed search."""
 
 import os
 from collections.abc import Iterator
@@ -15,9 +13,7 @@ from tests.faults.forks import Ended, Forks
 
 SOAK = bool(os.environ.get("GPED_SOAK"))
 STEP_S = 0.06
-"""A clock that moves this much with an update of the teacher: a chunk every 20 updates, during
-burn-in too.
-"""
+"""How far the clock moves with an update of the teacher: a chunk every 20, burn-in included."""
 
 
 def soak_or(full: int, small: int) -> int:
@@ -55,16 +51,19 @@ class Undisturbed:
 
 @pytest.fixture(scope="session")
 def undisturbed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """The build and the search that disturbed ones are compared with; chunks of its build are
-    short.
-    """
+    """The build and the search that disturbed ones are compared with; its chunks are short."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    space, cache = write_space(folder), folder / "cache"
+    space = write_space(folder)
+    cache = folder / "cache"
+
     build = forks.run("teacher", "build", str(space), cache=cache, step_s=STEP_S)
     assert build.code == 0, build.stderr
     built = sealed(cache)
-    forks.run("run", str(space), "--out", str(folder / "first"), cache=cache)  # makes the test view
+
+    # The first search makes the test view too; the second one passes the instants of a search.
+    forks.run("run", str(space), "--out", str(folder / "first"), cache=cache)
     search = forks.run("run", str(space), "--out", str(folder / "reports"), cache=cache)
     assert search.code == 0, search.stderr
+
     complete = assert_finished(folder / "reports" / "tiny", 4)
     return Undisturbed(space, cache, build, search, (built, sealed(cache)), complete)

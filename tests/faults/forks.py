@@ -1,5 +1,6 @@
-"""A process that forks ``gped-search`` and lets the fork die, stop or run out of disk at a chosen
-instant.
+"""A process that forks ``gped-search`` and lets the fork die at a chosen instant.
+
+Or stop there, or run out of disk.
 
 Run as a program it imports everything once, then reads one JSON request a line from standard input:
 each forks a child that is warm, so that hundreds of kills cost seconds. ``Forks`` is the test's end
@@ -41,8 +42,9 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Ended:
-    """How a forked command ended: exit code, standard error, and the instants it passed, ``[kind,
-    what]`` each.
+    """How a forked command ended: exit code, standard error, the instants it passed.
+
+    An instant is ``[kind, what]``.
     """
 
     code: int
@@ -101,12 +103,15 @@ class _Watch:
             self.steps += 1
         else:
             self.instants.append((kind, str(what)))
-        wanted = self.request.get("die") or self.request.get("stop")
-        if wanted != kind and (wanted != "any" or kind == "step"):
+
+        chosen_kind = self.request.get("die") or self.request.get("stop")
+        is_chosen = kind == chosen_kind or (chosen_kind == "any" and kind != "step")
+        if not is_chosen:
             return
         self.seen += 1
         if self.seen != self.request["at"]:
             return
+
         if "stop" in self.request:
             os.kill(os.getpid(), signal.SIGTERM)
             return
@@ -123,9 +128,7 @@ class _Watch:
         os._exit(code)
 
     def before(self, owner: Any, name: str, kind: str, *, after: str = "") -> None:
-        """Call ``instant`` before each call of ``owner.name``, and after it when ``after`` names a
-        kind.
-        """
+        """Call ``instant`` before each call of ``owner.name``, and after it with kind ``after``."""
         original = getattr(owner, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -147,15 +150,13 @@ class _Watch:
         from gped_nas.posterior.base import FlatParams
         from gped_nas.stream import chunks, writer
 
-        for name, kind in (
-            ("fsync", "fsync"),
-            ("replace", "rename"),
-            ("rename", "rename"),
-            ("mkdir", "mkdir"),
-        ):
-            self.before(os, name, kind)
+        self.before(os, "fsync", "fsync")
+        self.before(os, "mkdir", "mkdir")
+        for name in ("replace", "rename"):
+            self.before(os, name, "rename")
         for name in ("unlink", "remove", "rmdir"):
             self.before(os, name, "remove")
+
         self.before(optuna.Study, "tell", "tell")
         self.before(Trainer, "__call__", "train", after="trained")
         self.before(FlatParams, "gradient", "step")
@@ -166,12 +167,11 @@ class _Watch:
 
         event.listen(Engine, "before_cursor_execute", statement)
 
-        watch, step_s = self, self.request.get("step_s", 0.0)
+        watch = self
+        step_s = self.request.get("step_s", 0.0)
 
         class Clock:
-            """A clock that only the teacher's updates move: the build's chunks do not depend on the
-            machine.
-            """
+            """A clock that only the teacher's updates move: no machine decides on chunks."""
 
             monotonic = staticmethod(lambda: watch.steps * step_s)
             time = staticmethod(lambda: 0.0)
@@ -181,20 +181,18 @@ class _Watch:
 
 def _child(request: dict[str, Any], stderr: int) -> None:
     os.environ["GPED_CACHE"] = request["cache"]
-    for number, fd in (
-        (0, os.open(os.devnull, os.O_RDONLY)),
-        (1, os.open(os.devnull, os.O_WRONLY)),
-        (2, stderr),
-    ):
-        os.dup2(fd, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(stderr, 2)
+
     watch = _Watch(request)
     watch.install()
     if "limit" in request:
         import resource
 
-        resource.setrlimit(
-            resource.RLIMIT_FSIZE, (request["limit"], resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-        )
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], hard_limit))
+
     from gped_nas.cli import main
 
     sys.argv = ["gped-search", *request["words"]]
@@ -215,12 +213,12 @@ def _serve() -> None:
     from gped_nas.models.base import FAMILIES
     from gped_nas.models.costs import count_macs
 
+    # Tracing imports a thousand modules more.
     genotype = {"depth": 1, "width": (2,), "group_penalty": 0.0, "storage_dtype": "float32"}
-    count_macs(
-        "mlp", FAMILIES["mlp"].shapes(genotype, (1, 8, 8), 10), (1, 8, 8)
-    )  # tracing imports a thousand more
+    count_macs("mlp", FAMILIES["mlp"].shapes(genotype, (1, 8, 8), 10), (1, 8, 8))
     warnings.resetwarnings()
     gc.freeze()  # collecting in a fork would copy every page of what was imported
+
     for line in sys.stdin:
         read, write = os.pipe()  # what the commands say is far less than a pipe holds
         pid = os.fork()
@@ -229,6 +227,7 @@ def _serve() -> None:
                 _child(json.loads(line), write)
             finally:
                 os._exit(99)
+
         os.close(write)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with os.fdopen(read) as stderr:

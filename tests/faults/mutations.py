@@ -5,6 +5,7 @@ paths it changed. What takes two consistent forgeries (a shard and its digest in
 none of these: a study pins the digests.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -34,8 +35,8 @@ class Scene:
 
     def file(self, pattern: str = "**/*") -> Path:
         """One of the stream's files; ``lock`` holds nothing, so it is none of them."""
-        found = [p for p in sorted(self.folder.glob(pattern)) if p.is_file() and p.name != "lock"]
-        return self.draw.choice(found)
+        files = [path for path in sorted(self.folder.glob(pattern)) if path.is_file()]
+        return self.draw.choice([path for path in files if path.name != "lock"])
 
     def inner(self) -> Path:
         """One of the stream's folders, itself not among them."""
@@ -43,68 +44,31 @@ class Scene:
 
 
 Mutation = Callable[[Scene], list[Path]]
-HOSTILE: tuple[Any, ...] = (
-    *(
-        -1,
-        0,
-        1,
-        2,
-        3,
-        2**31,
-        2**63,
-        2**64,
-        10**400,
-        -(2**63),
-        0.5,
-        1e308,
-        4.0,
-        True,
-        None,
-        "",
-        "4",
-        "x" * 100_000,
-    ),
-    *(
-        [],
-        {},
-        [[]],
-        [None],
-        [2**62, 2**62],
-        [0, 2**63],
-        [-4, -43],
-        [1] * 70,
-        [1] * 20_000,
-        [0.5, 3],
-        ["4", 43],
-        [True],
-    ),
-    *(
-        "../../key.json",
-        "/etc/passwd",
-        "params-000000.npy\n",
-        "..",
-        "a\0b",
-        "\ud800",
-        "a" * 300 + "-000000.npy",
-    ),
-    *(
-        "params-000001.npy",
-        "log_prob-000000.npy",
-        "0" * 64,
-        "|O",
-        "<f8",
-        ">f4",
-        "<i4",
-        "<c8",
-        "nonsense",
-        {"a": {}},
-    ),
-)
+NUMBERS = [-1, 0, 1, 2, 3, 2**31, 2**63, 2**64, 10**400, -(2**63), 0.5, 1e308, 4.0]
+SHAPES = [[2**62, 2**62], [0, 2**63], [-4, -43], [1] * 70, [1] * 20_000, [0.5, 3], ["4", 43]]
+CONTAINERS = [[], {}, [[]], [None], [True], {"a": {}}]
+PATHS = ["../../key.json", "/etc/passwd", "params-000000.npy\n", "..", "a\0b", "\ud800"]
+FILES = ["a" * 300 + "-000000.npy", "params-000001.npy", "log_prob-000000.npy"]
+DTYPES = ["|O", "<f8", ">f4", "<i4", "<c8"]
+TEXTS = ["", "4", "x" * 100_000, "0" * 64, "nonsense"]
+HOSTILE: list[Any] = [
+    *(True, None),
+    *NUMBERS,
+    *SHAPES,
+    *CONTAINERS,
+    *PATHS,
+    *FILES,
+    *DTYPES,
+    *TEXTS,
+]
+"""What an entry of a manifest is changed to."""
+
+_HUGE = b"9223372036854775807"
 HEADERS = (
     b"{'descr': '|O', 'fortran_order': False, 'shape': (4, 43), }",
     b"{'descr': '<f4', 'fortran_order': True, 'shape': (4, 43), }",
     b"{'descr': '<f4', 'fortran_order': False, 'shape': (-4, -43), }",
-    b"{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }",
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + _HUGE + b", " + _HUGE + b"), }",
     b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 1180591620717411303424), }",
     b"{'descr': '<f4', 'fortran_order': False, 'shape': (4.0, 43), }",
     b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"1, " * 900 + b"), }",
@@ -123,10 +87,9 @@ def _flip(scene: Scene) -> list[Path]:
     path = scene.file()
     content = bytearray(path.read_bytes())
     for _ in range(scene.draw.choice((1, 1, 2, 20))):
-        position = scene.draw.randrange(
-            min(len(content), scene.draw.choice((16, 130, len(content))))
-        )
-        content[position] ^= 1 << scene.draw.randrange(8)
+        # most often in the header
+        end = min(len(content), scene.draw.choice((16, 130, len(content))))
+        content[scene.draw.randrange(end)] ^= 1 << scene.draw.randrange(8)
     path.write_bytes(content)
     return [path]
 
@@ -135,10 +98,9 @@ def _overwrite(scene: Scene) -> list[Path]:
     path = scene.file()
     content = bytearray(path.read_bytes())
     start = scene.draw.randrange(len(content))
-    size = scene.draw.choice((1, 8, 64, len(content)))
-    content[start : start + size] = scene.draw.choice((b"\0", b"\xff", b"\\", b"'", b"9"))[
-        :1
-    ] * len(content[start : start + size])
+    stop = min(len(content), start + scene.draw.choice((1, 8, 64, len(content))))
+    byte = scene.draw.choice((b"\0", b"\xff", b"\\", b"'", b"9"))
+    content[start:stop] = byte * (stop - start)
     path.write_bytes(content)
     return [path]
 
@@ -146,19 +108,17 @@ def _overwrite(scene: Scene) -> list[Path]:
 def _truncate(scene: Scene) -> list[Path]:
     path = scene.file()
     size = path.stat().st_size
-    kept = scene.draw.choice(
-        (0, 1, 6, 10, 127, 128, size // 2, size - 1, scene.draw.randrange(size))
-    )
-    os.truncate(path, kept % size)
+    anywhere = scene.draw.randrange(size)
+    new_size = scene.draw.choice((0, 1, 6, 10, 127, 128, size // 2, size - 1, anywhere))
+    os.truncate(path, new_size % size)
     return [path]
 
 
 def _extend(scene: Scene) -> list[Path]:
     path = scene.file()
     if scene.draw.random() < 0.2:
-        os.truncate(
-            path, scene.draw.choice((2**24, 2**40))
-        )  # a hole: hostile in size, cheap to make
+        # a hole: hostile in size, cheap to make
+        os.truncate(path, scene.draw.choice((2**24, 2**40)))
     else:
         with path.open("ab") as file:
             file.write(scene.draw.choice((b"\0", b" ", b"\n", b"{}", scene.draw.randbytes(500))))
@@ -166,28 +126,28 @@ def _extend(scene: Scene) -> list[Path]:
 
 
 def _swap(scene: Scene) -> list[Path]:
-    a, b = scene.file(), scene.file()
-    content = a.read_bytes(), b.read_bytes()
-    a.write_bytes(content[1])
-    b.write_bytes(content[0])
+    a = scene.file()
+    b = scene.file()
+    content_of_a = a.read_bytes()
+    a.write_bytes(b.read_bytes())
+    b.write_bytes(content_of_a)
     return [a, b]
 
 
 def _from_other_file(scene: Scene) -> list[Path]:
     path = scene.file("[sv]*/**/*")
-    twin = scene.other / path.relative_to(scene.folder)
-    source = (
-        twin if twin.exists() else scene.draw.choice(sorted(p for p in scene.other.rglob("*.npy")))
-    )
+    source = scene.other / path.relative_to(scene.folder)
+    if not source.exists():
+        source = scene.draw.choice(sorted(scene.other.rglob("*.npy")))
     path.write_bytes(source.read_bytes())
     return [path]
 
 
 def _from_other_folder(scene: Scene) -> list[Path]:
-    patterns = ("segments/0*", "views/*", "views/*/0*", "derived")
-    path = scene.draw.choice(
-        [p for pattern in patterns for p in sorted(scene.folder.glob(pattern))]
-    )
+    folders: list[Path] = []
+    for pattern in ("segments/0*", "views/*", "views/*/0*", "derived"):
+        folders += sorted(scene.folder.glob(pattern))
+    path = scene.draw.choice(folders)
     twin = scene.other / path.relative_to(scene.folder)
     shutil.rmtree(path)
     if twin.exists():
@@ -195,33 +155,37 @@ def _from_other_folder(scene: Scene) -> list[Path]:
     return [path]
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def _entries(value: Any) -> list[tuple[Any, Any]]:
     """Every ``(container, key)`` of a JSON value."""
-    keys = (
-        list(value)
-        if isinstance(value, dict)
-        else range(len(value))
-        if isinstance(value, list)
-        else ()
-    )
-    return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
+    keys: list[Any] = []
+    if isinstance(value, dict):
+        keys = list(value)
+    elif isinstance(value, list):
+        keys = list(range(len(value)))
+
+    entries = [(value, key) for key in keys]
+    for key in keys:
+        entries += _entries(value[key])
+    return entries
 
 
 def _edit(scene: Scene, pattern: str) -> list[Path]:
     path = scene.file(pattern)
     data = json.loads(path.read_text())
-    container, key = scene.draw.choice(_places(data))
-    what = scene.draw.random()
-    if what < 0.6:
+    container, key = scene.draw.choice(_entries(data))
+
+    chance = scene.draw.random()
+    if chance < 0.6:
         container[key] = scene.draw.choice(HOSTILE)
-    elif what < 0.7 and isinstance(container[key], int):
+    elif chance < 0.7 and isinstance(container[key], int):
         container[key] += scene.draw.choice((-1, 1))
-    elif what < 0.8:
+    elif chance < 0.8:
         del container[key]
     elif isinstance(container, dict):
         container[f"{key}_"] = container[key]
     else:
         container.append(container[key])
+
     path.write_text(json.dumps(data))
     return [path]
 
@@ -241,27 +205,22 @@ def _edit_note(scene: Scene) -> list[Path]:
 def _hostile_json(scene: Scene) -> list[Path]:
     path = scene.file("**/*.json")
     text = path.read_text().strip()
-    head, tail = text.split(":", 1) if ":" in text else (text, "")
-    texts = (
-        *(
-            "[" * 100_000,
-            '{"a":' * 100_000,
-            "1" * 5000,
-            "NaN",
-            "1e999",
-            "",
-            "\ufeff" + text,
-            "[" + "[]," * 30_000,
-        ),
-        head
-        + ":"
-        + "[" * 940
-        + "]" * 940
-        + ","
-        + tail,  # so deep that one reader manages and another does not
-        text[:-1] + "," + text[1:],  # every key twice
+    head, _, tail = text.partition(":")
+    texts = [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "1" * 5000,
+        "NaN",
+        "1e999",
+        "",
+        "\ufeff" + text,
+        "[" + "[]," * 30_000,
+        # so deep that one reader manages and another does not
+        f"{head}:{'[' * 940}{']' * 940},{tail}",
+        # every key twice
+        text[:-1] + "," + text[1:],
         text.replace(":", ": "),
-    )
+    ]
     path.write_text(scene.draw.choice(texts))
     return [path]
 
@@ -292,7 +251,8 @@ def _remove_file(scene: Scene) -> list[Path]:
 def _double(scene: Scene) -> list[Path]:
     path = scene.inner()
     name = scene.draw.choice((f"{path.name}x", f".{path.name}", "000002", "000000~", "999999", "1"))
-    if not (twin := path.with_name(name)).exists():
+    twin = path.with_name(name)
+    if not twin.exists():
         shutil.copytree(path, twin)
     return [path, twin]
 
@@ -318,20 +278,10 @@ def _derived_over_another(scene: Scene) -> list[Path]:
 def _link(scene: Scene) -> list[Path]:
     path = scene.draw.choice((scene.file(), scene.inner()))
     moved = scene.outside / "moved"
+    absent = scene.outside / "absent"
     path.rename(moved)
-    path.symlink_to(
-        scene.draw.choice(
-            (
-                moved,
-                moved,
-                scene.outside,
-                scene.outside / "absent",
-                path,
-                Path("/dev/zero"),
-                scene.other,
-            )
-        )
-    )
+    ends = (moved, moved, scene.outside, absent, path, Path("/dev/zero"), scene.other)
+    path.symlink_to(scene.draw.choice(ends))
     return [path]
 
 
@@ -339,16 +289,15 @@ def _special(scene: Scene) -> list[Path]:
     """Something that blocks or never ends where a file or a folder was."""
     path = scene.draw.choice((scene.file(), scene.inner()))
     path.rename(scene.outside / "moved")
-    what = scene.draw.choice(("fifo", "fifo", "socket", "folder", "file"))
-    if what == "fifo":
+
+    kind = scene.draw.choice(("fifo", "fifo", "socket", "folder", "file"))
+    if kind == "fifo":
         os.mkfifo(path)
-    elif what == "socket":
-        where = os.getcwd()
-        os.chdir(path.parent)  # the path of a socket has to be short
-        with socket.socket(socket.AF_UNIX) as end:
+    elif kind == "socket":
+        # the path of a socket has to be short
+        with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as end:
             end.bind(path.name)
-        os.chdir(where)
-    elif what == "folder":
+    elif kind == "folder":
         path.mkdir()
     else:
         path.write_bytes(b"a file")

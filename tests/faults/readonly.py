@@ -6,28 +6,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_VERSION_3, _OVERRIDE_PERMISSIONS = (
-    0x20080522,
-    0b110,
-)  # linux/capability.h: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+# linux/capability.h
+_VERSION_3 = 0x20080522
+_OVERRIDE_PERMISSIONS = 0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Take the permission to write from a folder and all in it, and from root the power to write
-    all the same.
+    """Take the permission to write from a folder and all in it.
+
+    Root loses the power to write all the same.
     """
     paths = [folder, *folder.rglob("*")]
     modes = {path: path.stat().st_mode for path in paths}
     for path in paths:
         path.chmod(modes[path] & ~0o222)
-    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
-    before, less = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+
     libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    before = (ctypes.c_uint32 * 6)()
     _call(libc.capget, header, before)
-    less[:] = before[:]
-    less[0] &= ~_OVERRIDE_PERMISSIONS  # the first word is the effective set, of this thread alone
-    _call(libc.capset, header, less)
+
+    # The first word is the effective set, of this thread alone.
+    without_override = (ctypes.c_uint32 * 6)(*before)
+    without_override[0] &= ~_OVERRIDE_PERMISSIONS
+    _call(libc.capset, header, without_override)
     try:
         yield
     finally:

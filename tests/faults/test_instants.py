@@ -1,6 +1,4 @@
-"""Die just before anything on disk changes, at one instant after another; resuming must not show
-it.
-"""
+"""Die just before anything on disk changes, at any instant; resuming must not show it."""
 
 import json
 import random
@@ -13,8 +11,8 @@ from tests.faults.checks import (
     assert_kept,
     assert_no_leftovers,
     assert_whole,
+    recorded,
     sealed,
-    told,
     trials,
     write_space,
 )
@@ -22,10 +20,8 @@ from tests.faults.conftest import SOAK, STEP_S, Undisturbed
 from tests.faults.forks import KILLED, Forks
 
 
-def _chosen(num: int, few: int) -> list[int]:
-    """All instants under soak; else the few at the middle of equal parts of the run, moved by a
-    seeded draw.
-    """
+def _choose(num: int, few: int) -> list[int]:
+    """All instants under soak; else one, drawn by a seed, of each of a few parts of the run."""
     if SOAK:
         return list(range(1, num + 1))
     draw = random.Random(num)
@@ -35,25 +31,27 @@ def _chosen(num: int, few: int) -> list[int]:
 def test_a_build_killed_at_an_instant_ends_bit_identical(
     forks: Forks, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """The sweep passes every flush, rename, and every making and removing of a file, two chains'
-    burn-in included.
-    """
+    """The sweep passes every flush, rename, making and removing of a file, burn-in included."""
     num = len(undisturbed.build.instants)
     kinds = {kind for kind, _ in undisturbed.build.instants}
     assert kinds == {"fsync", "rename", "mkdir", "remove"}
+
     build = ("teacher", "build", str(undisturbed.space))
     landed = 0
-    for at in _chosen(num, 5):
+    for at in _choose(num, 5):
         cache = tmp_path / str(at)
         killed = forks.run(*build, cache=cache, step_s=STEP_S, die="any", at=at)
         assert killed.code == KILLED, killed.stderr
         landed += 1
         assert_whole(cache)
+
         resumed = forks.run(*build, cache=cache, step_s=STEP_S)
-        assert resumed.code == 0, f"after instant {at} {killed.instants[-1]}: {resumed.stderr}"
-        assert sealed(cache) == undisturbed.sealed[0], f"after instant {at} {killed.instants[-1]}"
+        moment = f"after instant {at} {killed.instants[-1]}"
+        assert resumed.code == 0, f"{moment}: {resumed.stderr}"
+        assert sealed(cache) == undisturbed.sealed[0], moment
         assert_whole(cache)
         assert_no_leftovers(cache)
+
     print(f"\n{landed} of {num} instants of a build")
     assert landed >= (num if SOAK else 4)
 
@@ -64,7 +62,7 @@ def test_a_study_killed_at_an_instant_ends_the_same(
     """The sweep passes the statements that make the database and its tables, too."""
     num = len(undisturbed.search.instants)
     landed = 0
-    for at in _chosen(num, 2):
+    for at in _choose(num, 2):
         assert _kill_and_resume(forks, undisturbed, tmp_path / str(at), "any", at) == KILLED
         landed += 1
     print(f"\n{landed} of {num} instants of a study")
@@ -90,15 +88,19 @@ def test_a_record_written_before_a_kill_is_told_and_not_trained_again(
     run = ("run", str(undisturbed.space), "--out", str(tmp_path))
     assert forks.run(*run, cache=undisturbed.cache, die="tell", at=1).code == KILLED
     before = trials(tmp_path / "tiny")
-    assert before[0][0] == "RUNNING" and before[0][1] is not None
+    state, record = before[0]
+    assert state == "RUNNING"
+    assert record is not None
     assert before[1] == ("RUNNING", None)
+
     resumed = forks.run(*run, cache=undisturbed.cache)
     assert resumed.code == 0, resumed.stderr
     after = trials(tmp_path / "tiny")
-    assert after[0] == ("COMPLETE", before[0][1])
+    assert after[0] == ("COMPLETE", record)
     assert after[1] == ("FAIL", None)
+
     # 4 genotypes: one was told from its record, the other three trained now, two and then one at a
-    # time
+    # time.
     assert [kind for kind, _ in resumed.instants].count("train") == 2
     assert_finished(tmp_path / "tiny", 4)
 
@@ -106,20 +108,18 @@ def test_a_record_written_before_a_kill_is_told_and_not_trained_again(
 def test_a_view_killed_half_written_seals_nothing_of_it(
     forks: Forks, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Shards of a view that were whole are kept, so its folder is not made anew; the temporary file
-    must still go.
-    """
+    """Whole shards of a view are kept in its folder; the temporary file must go."""
     instants = undisturbed.build.instants
-    renamed = max(
-        i for i, (kind, what) in enumerate(instants) if kind == "rename" and ".log_prob" in what
-    )
-    assert instants[renamed - 1][0] == "fsync"
-    cache, build = tmp_path / "cache", ("teacher", "build", str(undisturbed.space))
-    killed = forks.run(
-        *build, cache=cache, step_s=STEP_S, die="any", at=renamed
-    )  # counted from 1: the flush
+    rename = _last_rename(instants, ".log_prob")
+    assert instants[rename - 1][0] == "fsync"
+
+    # Instants are counted from 1, so that number ``rename`` is the flush.
+    cache = tmp_path / "cache"
+    build = ("teacher", "build", str(undisturbed.space))
+    killed = forks.run(*build, cache=cache, step_s=STEP_S, die="any", at=rename)
     assert killed.code == KILLED
     assert any(cache.glob("streams/*/building/view-*/.log_prob*.tmp"))
+
     assert forks.run(*build, cache=cache, step_s=STEP_S).code == 0
     assert sealed(cache) == undisturbed.sealed[0]
 
@@ -128,21 +128,23 @@ def test_a_reference_killed_half_written_is_made_again(
     forks: Forks, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     """The unpruned student's spec is there and its weights are not."""
-    instants = undisturbed.search.instants
-    renamed = max(
-        i
-        for i, (kind, what) in enumerate(instants)
-        if kind == "rename" and "unpruned/.weights" in what
-    )
-    assert _kill_and_resume(forks, undisturbed, tmp_path / "out", "any", renamed + 1) == KILLED
+    rename = _last_rename(undisturbed.search.instants, "unpruned/.weights")
+    assert _kill_and_resume(forks, undisturbed, tmp_path / "out", "any", rename + 1) == KILLED
+
+
+def _last_rename(instants: list[list[str]], part: str) -> int:
+    """Index of the last renaming of a path with this part."""
+    renames = []
+    for i, (kind, what) in enumerate(instants):
+        if kind == "rename" and part in what:
+            renames.append(i)
+    return renames[-1]
 
 
 def test_no_genotype_is_trained_again_after_a_kill(
     forks: Forks, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Two genotypes, eight trials: when the fifth is told both are known, and what is left are
-    duplicates.
-    """
+    """Two genotypes, eight trials: when the fifth is told, all others must be duplicates."""
     space = write_space(
         tmp_path,
         students=[{"family": "mlp", "genotype": {"depth": 1, "width": {"choices": [2, 3]}}}],
@@ -150,8 +152,10 @@ def test_no_genotype_is_trained_again_after_a_kill(
     )
     run = ("run", str(space), "--out", str(tmp_path))
     assert forks.run(*run, cache=undisturbed.cache, die="tell", at=5).code == KILLED
-    before = told(tmp_path / "tiny")
-    assert len({json.dumps(json.loads(text or "")["genotype"]) for _, text in before.values()}) == 2
+    before = recorded(tmp_path / "tiny")
+    genotypes = [json.loads(text or "")["genotype"] for _, text in before.values()]
+    assert len({json.dumps(genotype) for genotype in genotypes}) == 2
+
     resumed = forks.run(*run, cache=undisturbed.cache)
     assert resumed.code == 0, resumed.stderr
     assert "train" not in {kind for kind, _ in resumed.instants}
@@ -165,41 +169,44 @@ def _kill_and_resume(forks: Forks, undisturbed: Undisturbed, out: Path, kind: st
     study = out / "tiny"
     killed = forks.run(*run, cache=undisturbed.cache, die=kind, at=at)
     assert_whole(out)
-    before = told(study)
+    before = recorded(study)
+
     resumed = forks.run(*run, cache=undisturbed.cache)
-    where = f"after instant {at} {killed.instants[-1]}"
-    assert resumed.code == 0, f"{where}: {resumed.stderr}"
+    moment = f"after instant {at} {killed.instants[-1]}"
+    assert resumed.code == 0, f"{moment}: {resumed.stderr}"
     assert_kept(before, study)
     complete = assert_finished(study, 4)
-    assert set(complete) == set(undisturbed.complete), where
+    assert set(complete) == set(undisturbed.complete), moment
+
+    # Which students trained together may differ, and with it the last bits of float32.
     for genotype, record in complete.items():
-        # which students trained together may differ, and with it the last bits of float32
         expected = undisturbed.complete[genotype]
-        assert record["metrics"]["nll"] == pytest.approx(expected["metrics"]["nll"], rel=1e-4), (
-            where
-        )
-        assert record["costs"] == expected["costs"], where
+        nll = pytest.approx(expected["metrics"]["nll"], rel=1e-4)
+        assert record["metrics"]["nll"] == nll, moment
+        assert record["costs"] == expected["costs"], moment
+
     assert_whole(out)
     assert_no_leftovers(out)
-    assert sealed(undisturbed.cache) == undisturbed.sealed[1], where
+    assert sealed(undisturbed.cache) == undisturbed.sealed[1], moment
     return killed.code
 
 
 def test_a_build_that_ends_at_90_percent_resumes_for_less_than_a_fifth(
     forks: Forks, tmp_path: Path
 ) -> None:
-    """Updates of the teacher are counted, and the clock counts them: this build takes 20 s, a chunk
-    is 1 s of it.
-    """
+    """Updates of the teacher move the clock: this build takes 20 s, a chunk is 1 s of it."""
     # 2 chains of 200 + 5 * 20 = 300 updates: 600 in all, 1/30 s each
     space = write_space(tmp_path, method={"num_samples": 10, "burn_in": 200, "thinning": 20})
-    build, step_s = ("teacher", "build", str(space)), 1 / 30
+    build = ("teacher", "build", str(space))
+    step_s = 1 / 30
     whole = forks.run(*build, cache=tmp_path / "whole", step_s=step_s)
     assert (whole.code, whole.steps) == (0, 600), whole.stderr
+
     for how, code in (("die", KILLED), ("stop", 143)):
         cache = tmp_path / how
-        first = forks.run(*build, cache=cache, step_s=step_s, **{how: "step", "at": 540})
-        assert first.code == code, first.stderr
+        ended = forks.run(*build, cache=cache, step_s=step_s, **{how: "step", "at": 540})
+        assert ended.code == code, ended.stderr
+
         resumed = forks.run(*build, cache=cache, step_s=step_s)
         assert resumed.code == 0, resumed.stderr
         assert 0 < resumed.steps < 600 / 5, how

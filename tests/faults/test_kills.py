@@ -22,8 +22,8 @@ from tests.faults.checks import (
     assert_kept,
     assert_no_leftovers,
     assert_whole,
+    recorded,
     sealed,
-    told,
     write_space,
 )
 from tests.faults.conftest import soak_or
@@ -52,15 +52,12 @@ class Kills:
 
 
 def _is_locked(folder: Path, pattern: str) -> bool:
-    """Whether a process holds the lock file that matches ``pattern`` in ``folder``: its work has
-    begun.
-    """
-    held = {
-        line.split()[5].split(":")[-1]
-        for line in Path("/proc/locks").read_text().splitlines()
-        if "->" not in line
-    }
-    return any(str(path.stat().st_ino) in held for path in folder.glob(pattern))
+    """Whether a process holds the lock file ``pattern`` in ``folder``: its work has begun."""
+    inodes = set()
+    for line in Path("/proc/locks").read_text().splitlines():
+        if "->" not in line:  # an arrow marks a process that waits
+            inodes.add(line.split()[5].split(":")[-1])
+    return any(str(path.stat().st_ino) in inodes for path in folder.glob(pattern))
 
 
 def _kill(words: list[str], cache: Path, folder: Path, pattern: str, wait_s: float) -> int | None:
@@ -98,8 +95,7 @@ def _kill(words: list[str], cache: Path, folder: Path, pattern: str, wait_s: flo
 
 @needs_locks
 def test_random_kills_during_the_teacher_build(forks: Forks, tmp_path: Path) -> None:
-    """Builds are killed at random instants from their first lock on, burn-in included, and end
-    bit-identical.
+    """Builds that are killed at random instants, burn-in included, end bit-identical.
 
     Under ``make soak`` 15 kills land. None that went wrong among 15 bounds the share of instants
     that would at 3 / 15 = 20 % with 95 % confidence (rule of three), 3 / 30 = 10 % together with
@@ -108,55 +104,54 @@ def test_random_kills_during_the_teacher_build(forks: Forks, tmp_path: Path) -> 
     """
     space = write_space(tmp_path, method={"num_samples": 24, "burn_in": 1200, "thinning": 100})
     build = ["teacher", "build", str(space)]
+
+    # The clock of the whole build stands still: not one chunk is cut.
     started = time.monotonic()
-    whole = forks.run(
-        *build, cache=tmp_path / "whole"
-    )  # its clock stands still: not one chunk is cut
+    whole = forks.run(*build, cache=tmp_path / "whole")
     span_s = time.monotonic() - started
     assert whole.code == 0, whole.stderr
-    draw, wanted, kills, builds = random.Random("build"), soak_or(15, 1), Kills(), 0
+
+    draw = random.Random("build")
+    num_kills = soak_or(15, 1)
+    kills = Kills()
+    builds = 0
     cache = tmp_path / "0"
     while True:
-        done = kills.landed >= wanted
-        code = _kill(
-            build,
-            cache,
-            cache,
-            "streams/*/lock",
-            PATIENCE_S if done else draw.uniform(0, 0.7 * span_s),
-        )
+        is_last = kills.landed >= num_kills
+        wait_s = PATIENCE_S if is_last else draw.uniform(0, 0.7 * span_s)
+        code = _kill(build, cache, cache, "streams/*/lock", wait_s)
         assert_whole(cache)
         if code is None:
             kills.landed += 1
             kills.early += not any(cache.glob("streams/*/building/*/chain-00/chunk-*"))
             continue
+
         assert code == 0
         assert sealed(cache) == sealed(tmp_path / "whole")
         assert_no_leftovers(cache)
         builds += 1
-        if done:
+        if is_last:
             break
         kills.missed += 1
         cache = tmp_path / str(builds)
+
     print(
         f"\n{kills.landed} kills landed in {builds} builds of {span_s:.1f} s, {kills.early} before "
         "a first chunk"
     )
-    assert kills.landed == wanted
+    assert kills.landed == num_kills
 
 
 def _nll_of_file(folder: Path, dataset: Any) -> float:
     predictions = student_predictions(load_student(folder), dataset.raw("validation"))
-    labels = dataset.labels("validation")
-    return float(
-        -np.take_along_axis(predictions.log_prob_NC, np.asarray(labels)[:, None], 1).mean()
-    )
+    labels = np.asarray(dataset.labels("validation"))
+    log_prob = np.take_along_axis(predictions.log_prob_NC, labels[:, None], 1)
+    return float(-log_prob.mean())
 
 
 @needs_locks
 def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
-    """Studies are killed at random instants after their teacher is there; each ends with all its
-    trials, each once.
+    """Studies that are killed at random instants end with all their trials, each once.
 
     Under ``make soak`` 15 kills land; see the kills of the teacher build for what that bounds.
     """
@@ -168,43 +163,50 @@ def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
         constraints={"params": 400},  # a width of 6 has 460
         recipe={"steps": 300, "batch_size": 64, "warmup": 5},
     )
-    cache, dataset = tmp_path / "cache", data.load({"name": "digits"})
+    cache = tmp_path / "cache"
+    dataset = data.load({"name": "digits"})
+
     started = time.monotonic()
     whole = forks.run("run", str(space), "--out", str(tmp_path / "whole"), cache=cache)
     span_s = time.monotonic() - started
     assert whole.code == 0, whole.stderr
     stream = sealed(cache)
-    draw, wanted, kills, studies = random.Random("study"), soak_or(15, 1), Kills(), 0
+
+    draw = random.Random("study")
+    num_kills = soak_or(15, 1)
+    kills = Kills()
+    studies = 0
     out = tmp_path / "0"
     while True:
-        done, study = kills.landed >= wanted, out / "tiny"
-        before = told(study)
+        is_last = kills.landed >= num_kills
+        study = out / "tiny"
+        before = recorded(study)
         run = ["run", str(space), "--out", str(out)]
-        code = _kill(
-            run, cache, out, "tiny/lock", PATIENCE_S if done else draw.uniform(0, 0.7 * span_s)
-        )
+        wait_s = PATIENCE_S if is_last else draw.uniform(0, 0.7 * span_s)
+        code = _kill(run, cache, out, "tiny/lock", wait_s)
         assert_kept(before, study)
         assert_whole(out)
         if code is None:
             kills.landed += 1
-            kills.early += not told(study)
+            kills.early += not recorded(study)
             continue
+
         assert code == 0
         complete = assert_finished(study, 8)
+        nll = {str(r["trial"]): r["metrics"]["nll"] for r in complete.values()}
         for folder in (study / "students").iterdir():
-            record = next(r for r in complete.values() if r["trial"] == int(folder.name))
-            assert _nll_of_file(folder, dataset) == pytest.approx(
-                record["metrics"]["nll"], rel=1e-6
-            )
+            expected = pytest.approx(nll[folder.name], rel=1e-6)
+            assert _nll_of_file(folder, dataset) == expected
         assert_no_leftovers(out)
         studies += 1
-        if done:
+        if is_last:
             break
         kills.missed += 1
         out = tmp_path / str(studies)
+
     assert sealed(cache) == stream
     print(
         f"\n{kills.landed} kills landed in {studies} studies of {span_s:.1f} s, {kills.early} "
         "before a first record"
     )
-    assert kills.landed == wanted
+    assert kills.landed == num_kills

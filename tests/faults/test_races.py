@@ -1,6 +1,4 @@
-"""Two processes that build one stream at once: both end well, there is one stream, and no byte of
-it is lost.
-"""
+"""Two processes that build one stream at once: both end well, and no byte of it is lost."""
 
 import os
 import time
@@ -44,7 +42,8 @@ def _look(folder: Path) -> str:
     except StreamError as error:
         assert "no stream here" in str(error) or "holds 0 samples" in str(error), error
         return "nothing yet"
-    assert stream.num_samples == SAMPLES and stream.verify() == []
+    assert stream.num_samples == SAMPLES
+    assert stream.verify() == []
     return "whole"
 
 
@@ -55,16 +54,20 @@ def test_two_builders_of_one_stream(
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.001 * (race % 4))
     _work(tmp_path / "alone")
     expected = sealed(stream_key().folder(tmp_path / "alone"))
-    folder, seen = stream_key().folder(tmp_path / "shared"), Counter()
+
+    folder = stream_key().folder(tmp_path / "shared")
     start_s = time.monotonic() + 0.05
     running = {_fork(tmp_path / "shared", start_s) for _ in range(BUILDERS)}
+    seen: Counter[str] = Counter()
     while running:
         seen[_look(folder)] += 1
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid in running:
             assert os.waitstatus_to_exitcode(status) == 0
             running.remove(pid)
-    assert seen["nothing yet"] and _look(folder) == "whole"
+
+    assert seen["nothing yet"]
+    assert _look(folder) == "whole"
     assert sealed(folder) == expected
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     assert not any(name.endswith(".tmp") or name.startswith("building/") for name in tree(folder))

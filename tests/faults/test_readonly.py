@@ -1,4 +1,4 @@
-"""A cache that nobody may write: whatever it holds can be used, and one message says what it lacks."""
+"""A cache that nobody may write: what it holds can be used, and one message says what it lacks."""
 
 import shutil
 from collections.abc import Iterator
@@ -31,7 +31,8 @@ def test_it_is_opened_read_averaged_and_verified(sealed_off: Home) -> None:
         assert bool(stream.predictions(name).isfinite().all())
         averages = stream_expectations(stream, ["predictive"], name)
         assert bool(averages["predictive"].isfinite().all())
-    assert stream.theta(3).shape and stream.verify() == []
+    assert stream.theta(3).shape
+    assert stream.verify() == []
     assert contents(sealed_off.cache) == before
 
 
@@ -60,5 +61,6 @@ def test_what_is_missing_is_said_once(sealed_off: Home, change: str, missing: st
 def test_nothing_is_removed_from_it(sealed_off: Home) -> None:
     before = contents(sealed_off.cache)
     result = call("gc", sealed_off.stream.name, "--delete")
-    assert result.code == 5 and "Permission denied" in result.err
+    assert result.code == 5
+    assert "Permission denied" in result.err
     assert contents(sealed_off.cache) == before
