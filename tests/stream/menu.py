@@ -1,6 +1,4 @@
-"""Chains that can be handed to another process: of every registered method, and such as go wrong on
-purpose.
-"""
+"""Chains that can be handed to another process: of every method, and such as go wrong."""
 
 import os
 import signal
@@ -31,8 +29,7 @@ def _standing(step: Step, gate: Path) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class Menu:
-    """Two chains of every method; those in ``IDLERS`` stand still after their first step until the
-    gate is open.
+    """Two chains of every method; ``IDLERS`` stand still after a step until the gate is open.
 
     Attributes:
         folder: where the samples to import are, and the file that opens the gate.
@@ -43,10 +40,10 @@ class Menu:
     def prepare(self) -> None:
         """Write the samples to import."""
         generator = rng.generator(0, "to import")
-        shapes = classifier().shapes
-        tensors = {
-            name: torch.randn(4, *shape, generator=generator) for name, shape in shapes.items()
-        }
+        tensors = {}
+        for name, shape in classifier().shapes.items():
+            tensors[name] = torch.randn(4, *shape, generator=generator)
+
         self.folder.mkdir()
         (self.folder / "samples.safetensors").write_bytes(safetensors.torch.save(tensors))
 
@@ -60,9 +57,9 @@ class Menu:
         settings = {"name": name, **METHOD_SETTINGS[name]}
         if "path" in settings:
             settings["path"] = str(self.folder / str(settings["path"]))
-        for step in Chains(classifier, parse(METHODS[name].config, settings, name), 0)(
-            chain, state
-        ):
+
+        cfg = parse(METHODS[name].config, settings, name)
+        for step in Chains(classifier, cfg, 0)(chain, state):
             yield step
             if chain in IDLERS:
                 yield from _standing(step, self.gate)
@@ -70,8 +67,7 @@ class Menu:
 
 @dataclass(frozen=True)
 class Patient:
-    """Chains of ``sgld`` that stand still after their first step, chain 1 inside its second, until
-    the gate is open.
+    """Chains of ``sgld`` that stand still after a step, chain 1 inside it, until the gate is open.
 
     Attributes:
         gate: a file.
@@ -104,8 +100,7 @@ class Signed:
 
 @dataclass(frozen=True)
 class Unlucky:
-    """Two chains of ``sgld``, the second of which goes wrong at its third step, unless ``spared``
-    is there.
+    """Two chains of ``sgld``; the second goes wrong at its third step unless ``spared`` is there.
 
     Attributes:
         how: ``diverges``, ``fails`` as no method should, or is ``killed`` with its process.
@@ -118,9 +113,11 @@ class Unlucky:
     def __call__(self, chain: int, state: State | None) -> Iterator[Step]:
         for i, step in enumerate(Chains(classifier, sgld_config(), 0)(chain, state)):
             if (chain, i) == (1, 2) and not self.spared.exists():
-                if self.how == "killed":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                raise {"diverges": DivergenceError, "fails": LookupError}[self.how](
-                    "not finite after 3 steps"
-                )
+                self._go_wrong()
             yield step
+
+    def _go_wrong(self) -> None:
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        error = {"diverges": DivergenceError, "fails": LookupError}[self.how]
+        raise error("not finite after 3 steps")

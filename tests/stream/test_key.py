@@ -1,3 +1,5 @@
+"""The key of a stream: what changes its name, and what does not."""
+
 import json
 
 import pytest

@@ -1,6 +1,4 @@
-"""``kill -9`` of a process whose children run chains too: they end with it, and the next build
-waits for them.
-"""
+"""``kill -9`` of a process with children that run chains: they end too, or are waited for."""
 
 import contextlib
 import os
@@ -32,8 +30,15 @@ def progress(what, done, total):
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 
 write_weights(
-    Path(sys.argv[1]), stream_key(), Patient(Path(sys.argv[2])), chains=3, num_samples=9, processes=3,
-    provenance={}, progress=progress, should_stop=lambda: False,
+    Path(sys.argv[1]),
+    stream_key(),
+    Patient(Path(sys.argv[2])),
+    chains=3,
+    num_samples=9,
+    processes=3,
+    provenance={},
+    progress=progress,
+    should_stop=lambda: False,
 )
 """
 """Not under ``if __name__ == "__main__"``, as people write scripts."""
@@ -69,9 +74,9 @@ def is_free(chain):
 
 @pytest.fixture
 def family(tmp_path):
-    """A script that runs three chains which do not end, and the numbers of its two children; all
-    are killed in the end.
+    """A script that runs three chains which do not end, and the numbers of its two children.
 
+    All are killed in the end.
     They are in this process's group: in an orphaned one the system would wake a frozen process by a
     hang-up.
     """
@@ -79,11 +84,12 @@ def family(tmp_path):
     command = [sys.executable, tmp_path / "script.py", tmp_path / "a", tmp_path / "gate"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
-        children = next(
-            sorted(int(pid) for pid in pids)
-            for line in parent.stdout
-            if len(pids := line.split()) == 2
-        )
+        # It prints the children that are alive at each step, sooner or later both.
+        for line in parent.stdout:
+            children = sorted(int(pid) for pid in line.split())
+            if len(children) == 2:
+                break
+
         yield parent, children
         for pid in (parent.pid, *children):
             with contextlib.suppress(ProcessLookupError):
@@ -94,27 +100,30 @@ def family(tmp_path):
 def test_children_end_with_their_parent_and_a_frozen_one_is_waited_for(
     tmp_path, family, frozen_child
 ):
-    """One child stands between two steps and one, which never asks whether to stop, inside a step."""
+    """One child stands between two steps; one, which never asks to stop, inside a step."""
     parent, children = family
 
-    def chains():
-        return sorted(tmp_path.glob("a/*/building/*/chain-0?"))
+    def locked_chains():
+        chains = sorted(tmp_path.glob("a/*/building/*/chain-0?"))
+        return [chain for chain in chains if not is_free(chain)]
 
-    wait_until(lambda: len(found := chains()) == 3 and not any(map(is_free, found)))
+    wait_until(lambda: len(locked_chains()) == 3)
     os.kill(children[frozen_child], signal.SIGSTOP)
     parent.kill()
     parent.wait()
-    wait_until(
-        lambda: sum(map(is_free, chains())) == 2
-    )  # the parent ended, and the child that could
-    (frozen,) = (chain for chain in chains() if not is_free(chain))
+
+    # The parent ended, and the child that could.
+    wait_until(lambda: len(locked_chains()) == 1)
+    (frozen,) = locked_chains()
     before = tree(frozen)
 
     (tmp_path / "gate").touch()
     builder = threading.Thread(target=build, args=(tmp_path / "a", tmp_path / "gate"))
     builder.start()
     builder.join(0.5)
-    assert builder.is_alive() and tree(frozen) == before
+    assert builder.is_alive()
+    assert tree(frozen) == before
+
     os.kill(children[frozen_child], signal.SIGCONT)
     builder.join()
     whole = build(tmp_path / "b", tmp_path / "gate")

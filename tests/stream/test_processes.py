@@ -1,6 +1,4 @@
-"""Chains in one process or in several, stopped, killed and resumed at the other number: the same
-sealed bytes.
-"""
+"""Chains in one process or in several, stopped, killed, resumed: the same sealed bytes."""
 
 import os
 import threading
@@ -25,11 +23,12 @@ HISTORIES = ["2 processes", "1 process, stopped, 2 processes", "2 processes, sto
 
 def build(root, run_chain, *, chains=2, num_samples=8, processes=1, stop_at=None):
     """Build a stream; ``stop_at`` stops once so many samples were told of."""
-    told = [0]
+    reported = [0]
 
     def progress(what, done, total):
-        assert (what, total) == ("teacher", num_samples) and done <= total
-        told.append(done)
+        assert (what, total) == ("teacher", num_samples)
+        assert done <= total
+        reported.append(done)
 
     folder = write_weights(
         root,
@@ -39,10 +38,10 @@ def build(root, run_chain, *, chains=2, num_samples=8, processes=1, stop_at=None
         num_samples=num_samples,
         provenance={},
         progress=progress,
-        should_stop=lambda: stop_at is not None and told[-1] >= stop_at,
+        should_stop=lambda: stop_at is not None and reported[-1] >= stop_at,
         processes=processes,
     )
-    assert told[-1] == num_samples or len(told) == 1
+    assert reported[-1] == num_samples or len(reported) == 1
     return folder
 
 
@@ -52,9 +51,7 @@ def sealed(folder):
 
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory):
-    """Streams with one sample of two chains of every method, by how they came about; and their
-    sealed bytes.
-    """
+    """Streams with a sample of two chains of every method, by their history; and sealed bytes."""
     root = tmp_path_factory.mktemp("menu")
     menu = Menu(root / "menu")
     menu.prepare()
@@ -69,14 +66,12 @@ def streams(tmp_path_factory):
             stop_at=stop_at,
         )
 
+    # In one process the chains before the first idler have their sample when it is stopped; of two
+    # processes each runs every second chain.
     with pytest.raises(Interrupted, match="run the same command again"):
-        run(
-            HISTORIES[1], 1, stop_at=min(IDLERS)
-        )  # the chains before the first idler have their sample
+        run(HISTORIES[1], 1, stop_at=min(IDLERS))
     with pytest.raises(Interrupted, match="run the same command again"):
-        run(
-            HISTORIES[2], 2, stop_at=sum(idler // 2 for idler in IDLERS)
-        )  # a process runs every second chain
+        run(HISTORIES[2], 2, stop_at=sum(idler // 2 for idler in IDLERS))
     assert not list(root.glob("*/*/segments"))
     menu.gate.touch()
     histories = {
@@ -96,18 +91,18 @@ def test_every_registered_method_is_on_the_menu():
 @pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("name", NAMES)
 def test_each_chain_has_the_same_bits_in_any_process(streams, name, history):
-    (expected, _), (found, _) = streams["1 process"], streams[history]
+    expected, _ = streams["1 process"]
+    stream, _ = streams[history]
     for chain in (2 * NAMES.index(name), 2 * NAMES.index(name) + 1):
-        assert torch.equal(found.theta(chain), expected.theta(chain))
-        assert found.weight_S[chain] == expected.weight_S[chain]
-        states = [
-            n for n in expected.segments[0].names("state") if n.startswith(f"state-{chain:02d}-")
-        ]
+        assert torch.equal(stream.theta(chain), expected.theta(chain))
+        assert stream.weight_S[chain] == expected.weight_S[chain]
+
+        prefix = f"state-{chain:02d}-"
+        states = [n for n in expected.segments[0].names("state") if n.startswith(prefix)]
         assert states or name == "import"
         for state in states:
-            assert np.array_equal(
-                found.segments[0].read(state), expected.segments[0].read(state)
-            ), state
+            array = stream.segments[0].read(state)
+            assert np.array_equal(array, expected.segments[0].read(state)), state
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -119,12 +114,9 @@ class TestWhatGoesWrong:
     def test_an_error_of_a_chain_is_the_same_from_another_process(self, tmp_path):
         messages = set()
         for processes in (1, 2):
+            run = Unlucky("diverges", tmp_path / "spared")
             with pytest.raises(DivergenceError) as caught:
-                build(
-                    tmp_path / str(processes),
-                    Unlucky("diverges", tmp_path / "spared"),
-                    processes=processes,
-                )
+                build(tmp_path / str(processes), run, processes=processes)
             messages.add(str(caught.value))
         assert messages == {"not finite after 3 steps"}
 
@@ -135,9 +127,8 @@ class TestWhatGoesWrong:
 
     def test_a_killed_process_is_told_of_and_the_same_command_goes_on(self, tmp_path):
         run = Unlucky("killed", tmp_path / "spared")
-        with pytest.raises(
-            EnvironmentProblem, match="chain 1 was killed by SIGKILL.*run the same command again"
-        ):
+        message = "chain 1 was killed by SIGKILL.*run the same command again"
+        with pytest.raises(EnvironmentProblem, match=message):
             build(tmp_path / "a", run, processes=2)
         run.spared.touch()
         assert sealed(build(tmp_path / "a", run)) == sealed(build(tmp_path / "b", run))
@@ -150,13 +141,17 @@ class TestWhatGoesWrong:
         expected = sealed(build(tmp_path / "a", CountedChains()))
         with pytest.raises(Interrupted):
             build(tmp_path / "b", CountedChains(), stop_at=2)
+
         (chain,) = (tmp_path / "b").glob("*/building/*/chain-00")
-        before, run = tree(chain), CountedChains()
+        before = tree(chain)
+        run = CountedChains()
         builder = threading.Thread(target=build, args=(tmp_path / "b", run))
         with lock(chain / "lock", wait=False):  # what an orphan holds
             builder.start()
             builder.join(0.3)
-            assert builder.is_alive() and run.num_steps == 0 and tree(chain) == before
+            assert builder.is_alive()
+            assert run.num_steps == 0
+            assert tree(chain) == before
         builder.join()
         assert sealed(stream_key().folder(tmp_path / "b")) == expected
 
@@ -164,14 +159,16 @@ class TestWhatGoesWrong:
 def test_this_process_runs_a_share_beside_those_it_starts(tmp_path):
     """One that only waited would hold the libraries' memory once more."""
     build(tmp_path / "a", Signed(tmp_path), chains=4, processes=2)
-    first, second, *others = (int((tmp_path / str(chain)).read_text()) for chain in range(4))
-    assert first == os.getpid() != second and others == [first, second]
+    processes = [int((tmp_path / str(chain)).read_text()) for chain in range(4)]
+    assert processes[0] == os.getpid()
+    assert processes[1] != os.getpid()
+    assert processes[2:] == processes[:2]
 
 
 def test_more_processes_than_chains_are_not_started(tmp_path):
-    assert sealed(build(tmp_path / "a", CountedChains(chains=1), chains=1, processes=3)) == sealed(
-        build(tmp_path / "b", CountedChains(chains=1), chains=1)
-    )
+    folder = build(tmp_path / "a", CountedChains(chains=1), chains=1, processes=3)
+    expected = build(tmp_path / "b", CountedChains(chains=1), chains=1)
+    assert sealed(folder) == sealed(expected)
 
 
 def test_a_chunk_is_written_when_its_samples_are_large(tmp_path, monkeypatch):
@@ -180,8 +177,5 @@ def test_a_chunk_is_written_when_its_samples_are_large(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 1e9)
     with pytest.raises(Interrupted):
         build(tmp_path, CountedChains(chains=1), chains=1, stop_at=7)
-    kept = [
-        len(np.load(path))
-        for path in sorted(tmp_path.glob("*/building/*/chain-00/chunk-*/params-*"))
-    ]
-    assert kept == [2, 2, 2, 1]
+    shards = sorted(tmp_path.glob("*/building/*/chain-00/chunk-*/params-*"))
+    assert [len(np.load(path)) for path in shards] == [2, 2, 2, 1]

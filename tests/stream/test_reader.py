@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from gped_nas.api import TeacherStream
 from gped_nas.errors import StreamError
 from gped_nas.io import canonical_json, sha256_file
 from gped_nas.stream.reader import Stream
-from gped_nas.stream.writer import write_view, write_weights
+from gped_nas.stream.writer import write_view
 from tests.scenarios import NUM_EXAMPLES, Chains, predict, stream_key, tree
+from tests.stream.test_writer import build, view
 
 VIEW = "pool-clean-0"
 ABOUT = {"view": {"policy": "clean"}, "inputs": "0" * 64}
@@ -21,27 +23,11 @@ SEGMENT = "segments/000000/"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
+    """A stream of two segments, of 4 and 2 samples, with a view."""
     root = tmp_path_factory.mktemp("streams")
     for num_samples in (4, 6):
-        folder = write_weights(
-            root,
-            stream_key(),
-            Chains(),
-            chains=2,
-            num_samples=num_samples,
-            provenance={},
-            progress=lambda what, done, total: None,
-            should_stop=lambda: False,
-        )
-    write_view(
-        Stream(folder),
-        VIEW,
-        ABOUT,
-        predict,
-        num_inputs=NUM_EXAMPLES,
-        progress=lambda what, done, total: None,
-        should_stop=lambda: False,
-    )
+        folder = build(root, num_samples)
+    view(Stream(folder), name=VIEW, about=ABOUT)
     return folder
 
 
@@ -66,7 +52,7 @@ def read_everything(folder):
 
 
 def refused(folder, *names):
-    """The stream is refused with a message that holds each of ``names``; never with another error."""
+    """The stream is refused with a message that holds each of ``names``, by no other error."""
     with pytest.raises(StreamError) as caught:
         read_everything(folder)
     for name in names:
@@ -176,16 +162,7 @@ def test_swapped_segments(folder):
 
 
 def test_a_segment_of_another_stream(folder, tmp_path):
-    other = write_weights(
-        tmp_path / "other",
-        stream_key(seed=1),
-        Chains(seed=1),
-        chains=2,
-        num_samples=4,
-        provenance={},
-        progress=lambda what, done, total: None,
-        should_stop=lambda: False,
-    )
+    other = build(tmp_path / "other", 4, run=Chains(seed=1), key=stream_key(seed=1))
     shutil.rmtree(folder / "segments" / "000000")
     shutil.copytree(other / "segments" / "000000", folder / "segments" / "000000")
     refused(folder, "segments/000000/manifest.json", "belongs to stream")
@@ -331,8 +308,6 @@ def test_a_stream_under_another_name(folder):
 
 
 def test_a_stream_is_opened_from_inside_its_own_folder(folder, monkeypatch):
-    from pathlib import Path
-
     monkeypatch.chdir(folder)
     assert Stream(Path()).num_samples == 6
 
@@ -398,11 +373,13 @@ def test_nothing_is_written_through_a_link(folder, tmp_path):
     (folder / "derived").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     before = tree(outside)
+
     stream = Stream(folder)
     stream.cache("average", "0" * 64, stream.predictions(VIEW)[0])  # is read all the same
     with pytest.raises(StreamError, match="a link; nothing is written"):
         other_view(folder)
-    assert tree(outside) == before and not tree(tmp_path / "elsewhere")
+    assert tree(outside) == before
+    assert not tree(tmp_path / "elsewhere")
 
 
 def test_a_stream_without_views_says_so(folder):

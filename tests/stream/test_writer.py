@@ -1,5 +1,6 @@
 """Building a stream: whatever happens on the way, what is sealed is the same bytes."""
 
+import itertools
 import random
 import shutil
 
@@ -54,10 +55,8 @@ def view(stream, *, name="pool-clean-0", about=ABOUT, should_stop=lambda: False,
 
 
 def sealed(folder):
-    return {
-        **tree(folder / "segments"),
-        **{f"views/{k}": v for k, v in tree(folder / "views").items()},
-    }
+    views = {f"views/{name}": content for name, content in tree(folder / "views").items()}
+    return {**tree(folder / "segments"), **views}
 
 
 def after(num_calls, error=None):
@@ -84,19 +83,16 @@ def test_samples_are_those_of_the_chains_interleaved(tmp_path):
     chains = Chains()
     expected = []
     for chain in range(2):
-        steps = chains(chain, None)
-        expected.append(
-            [s.sample.theta_W for s in (next(steps) for _ in range(7)) if s.sample is not None]
-        )
+        steps = itertools.islice(chains(chain, None), 7)
+        expected.append([step.sample.theta_W for step in steps if step.sample is not None])
+
+    # sample s is draw s // 2 of chain s % 2
     assert stream.num_samples == 8
     for s in range(8):
-        # sample s is draw s // 2 of chain s % 2
         assert torch.equal(stream.theta(s), expected[s % 2][s // 2])
     assert stream.weight_S.tolist() == [1 / 8] * 8
-    assert torch.equal(
-        torch.cat([p.reshape(-1) for p in stream.params(3).values()]),
-        stream.theta(3),
-    )
+    flat = torch.cat([p.reshape(-1) for p in stream.params(3).values()])
+    assert torch.equal(flat, stream.theta(3))
 
 
 def test_two_builds_are_the_same_bytes_and_times_lie_outside(tmp_path, undisturbed):
@@ -117,8 +113,8 @@ def test_a_stream_that_is_there_runs_no_chain(tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 6, 7, 9, 12])
 def test_stopping_at_any_step_and_going_on_gives_the_same_bytes(tmp_path, undisturbed, stop):
-    # a chain takes three steps of burn-in and four samples and is asked after each but the last: 12
-    # times in all
+    # A chain takes three steps of burn-in and four samples and is asked after each but the last:
+    # 12 times in all.
     with pytest.raises(Interrupted):
         build(tmp_path, should_stop=after(stop))
     assert not (stream_key().folder(tmp_path) / "segments").exists()
@@ -144,18 +140,18 @@ def test_killed_again_and_again_at_random_steps(tmp_path, undisturbed, seed, mon
 @pytest.mark.parametrize("name", ["add", "close"])
 def test_killed_inside_any_write(tmp_path, undisturbed, name, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
-    whole = getattr(stream_format.SealedWriter, name)
-    left = [0]
+    original = getattr(stream_format.SealedWriter, name)
+    calls_to_kill = [0]
 
-    def killed(self, *args, **kwargs):
-        left[0] -= 1
-        if left[0] == 0:
+    def kill(self, *args, **kwargs):
+        calls_to_kill[0] -= 1
+        if calls_to_kill[0] == 0:
             raise Killed
-        return whole(self, *args, **kwargs)
+        return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(stream_format.SealedWriter, name, killed)
-    for write in range(1, 400):
-        left[0] = write
+    monkeypatch.setattr(stream_format.SealedWriter, name, kill)
+    for call in range(1, 400):
+        calls_to_kill[0] = call
         try:
             folder = build(tmp_path)
             break
@@ -197,9 +193,9 @@ def test_damaged_chunks_are_dropped_with_all_later_ones(
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
     with pytest.raises(Killed):
         build(tmp_path, should_stop=after(6, Killed()))
-    left = sorted(tmp_path.glob("*/building/*/chain-00/chunk-*"))
-    assert len(left) == 5
-    DAMAGES[damage](left[which])
+    paths = sorted(tmp_path.glob("*/building/*/chain-00/chunk-*"))
+    assert len(paths) == 5
+    DAMAGES[damage](paths[which])
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 1.0)
     assert sealed(build(tmp_path)) == undisturbed
 
@@ -208,23 +204,26 @@ def test_leftovers_of_a_killed_process_do_no_harm(tmp_path, undisturbed, monkeyp
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
     with pytest.raises(Killed):
         build(tmp_path, should_stop=after(9, Killed()))
+
     building = next(stream_key().folder(tmp_path).glob("building/*"))
     for folder in ("sealing", "chain-00/.writing", "chain-01/.writing"):
         (building / folder).mkdir(parents=True, exist_ok=True)
         (building / folder / "params-000000.npy").write_bytes(b"half")
         (building / folder / "params-000007.npy").write_bytes(b"older")
     (building / "chain-00" / ".params.npy.1.tmp").write_bytes(b"half")
+
     assert sealed(build(tmp_path)) == undisturbed
 
 
 def test_resuming_at_nine_tenths_costs_less_than_a_fifth(tmp_path):
     whole = Chains(chains=1)
     build(tmp_path / "whole", 40, run=whole, chains=1)
+
     rest = Chains(chains=1)
+    should_stop = after(int(0.9 * whole.num_steps))
     with pytest.raises(Interrupted):
-        build(
-            tmp_path / "cut", 40, run=rest, should_stop=after(int(0.9 * whole.num_steps)), chains=1
-        )
+        build(tmp_path / "cut", 40, run=rest, should_stop=should_stop, chains=1)
+
     rest.num_steps = 0
     folder = build(tmp_path / "cut", 40, run=rest, chains=1)
     assert rest.num_steps < whole.num_steps / 5
@@ -235,13 +234,17 @@ class TestGrowth:
     def test_more_samples_make_a_new_segment_and_leave_the_old(self, tmp_path, undisturbed):
         folder = build(tmp_path, 8)
         prefix = Stream(folder, num_samples=8).digest
+
         run = Chains()
         build(tmp_path, 12, run=run)
-        grown = sealed(folder)
-        assert {k: v for k, v in grown.items() if k.startswith("000000/")} == undisturbed
-        assert any(k.startswith("000001/") for k in grown)
         assert run.num_steps == 4  # two samples a chain, no burn-in again
-        assert Stream(folder, num_samples=8).digest == prefix != Stream(folder).digest
+
+        segments = folder / "segments"
+        old = {f"000000/{name}": content for name, content in tree(segments / "000000").items()}
+        assert old == undisturbed
+        assert tree(segments / "000001")
+        assert Stream(folder, num_samples=8).digest == prefix
+        assert Stream(folder).digest != prefix
 
     def test_grown_in_steps_is_one_long_run(self, tmp_path):
         long = Stream(build(tmp_path / "long", 14))
@@ -272,10 +275,11 @@ class TestGrowth:
     def test_a_build_left_half_way_does_not_leak_into_one_of_another_length(self, tmp_path):
         # 4 samples, then stopped on the way to 12; then the stream is made anew with 8 and grown to
         # 16: the chunks left behind go on from sample 4 and must not be taken for those that go on
-        # from sample 8
+        # from sample 8.
         folder = build(tmp_path, 4)
         with pytest.raises(Interrupted):
             build(tmp_path, 12, should_stop=after(2))
+
         shutil.rmtree(folder / "segments")
         build(tmp_path, 8)
         grown = Stream(build(tmp_path, 16))
@@ -285,13 +289,16 @@ class TestGrowth:
     def test_a_prefix_is_read_where_fewer_are_asked_for(self, tmp_path):
         folder = build(tmp_path, 4)
         build(tmp_path, 8)
-        long, short = Stream(folder), Stream(folder, num_samples=6)
+        long = Stream(folder)
+        short = Stream(folder, num_samples=6)
         assert short.num_samples == 6
         assert short.weight_S.tolist() == [1 / 6] * 6
         assert short.digest != long.digest
+
         view(long)
-        assert short.predictions("pool-clean-0").shape == (6, NUM_EXAMPLES, NUM_CLASSES)
-        assert torch.equal(short.predictions("pool-clean-0"), long.predictions("pool-clean-0")[:6])
+        predictions = short.predictions("pool-clean-0")
+        assert predictions.shape == (6, NUM_EXAMPLES, NUM_CLASSES)
+        assert torch.equal(predictions, long.predictions("pool-clean-0")[:6])
 
     def test_a_missing_segment_is_refused_by_reader_and_writer(self, tmp_path):
         folder = build(tmp_path, 4)
@@ -323,9 +330,8 @@ class TestViews:
     def test_predictions_of_every_sample_in_order(self, tmp_path):
         stream = Stream(build(tmp_path))
         view(stream)
-        found = stream.predictions("pool-clean-0")
         expected = torch.stack([predict(stream.theta(s)) for s in range(8)])
-        assert torch.equal(found, expected)
+        assert torch.equal(stream.predictions("pool-clean-0"), expected)
         assert stream.has_view("pool-clean-0", ABOUT)
         assert not stream.has_view("pool-noise-1", ABOUT)
 
@@ -335,35 +341,34 @@ class TestViews:
         view(Stream(folder), count=count)
         view(Stream(folder), count=count)
         assert len(count) == 4
-        old = tree(folder / "views" / "pool-clean-0" / "000000")
+
+        before = tree(folder / "views" / "pool-clean-0" / "000000")
         build(tmp_path, 10)
         stream = Stream(folder)
         assert not stream.has_view("pool-clean-0", ABOUT)
         view(stream, count=count)
         assert len(count) == 10
-        assert tree(folder / "views" / "pool-clean-0" / "000000") == old
+        assert tree(folder / "views" / "pool-clean-0" / "000000") == before
         assert stream.predictions("pool-clean-0").shape[0] == 10
 
     def test_stopped_views_go_on_and_are_the_same_bytes(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(
-            writer, "SHARD_BYTES", 2 * NUM_EXAMPLES * NUM_CLASSES * 4
-        )  # two samples a shard
+        two_samples = 2 * NUM_EXAMPLES * NUM_CLASSES * 4
+        monkeypatch.setattr(writer, "SHARD_BYTES", two_samples)
         folder = build(tmp_path / "a")
         view(Stream(folder))
         expected = tree(folder / "views")
         assert len(Stream(folder)._view("pool-clean-0")[0].names("log_prob")) == 4
-        folder, count = build(tmp_path / "b"), []
-        for stop in (2, 4, 3):  # stopped before samples 1 and 3 and then 4: whole shards are kept
+
+        # stopped before samples 1 and 3 and then 4: whole shards are kept
+        folder = build(tmp_path / "b")
+        count = []
+        for should_stop in (after(2), after(4, Killed()), after(3)):
             with pytest.raises((Interrupted, Killed)):
-                view(
-                    Stream(folder),
-                    should_stop=after(stop, Killed() if stop == 4 else None),
-                    count=count,
-                )
+                view(Stream(folder), should_stop=should_stop, count=count)
+
+        # not one this format writes, so it is made anew
         leftover = next((folder / "building").glob("view-*")) / "log_prob-000001.npy"
-        leftover.write_bytes(
-            leftover.read_bytes()[:-3]
-        )  # not one this format writes, so it is made anew
+        leftover.write_bytes(leftover.read_bytes()[:-3])
         view(Stream(folder), count=count)
         assert tree(folder / "views") == expected
         assert len(count) < 8 + 8
@@ -405,19 +410,18 @@ class TestViews:
 def test_small_shards_hold_the_same_samples(tmp_path, monkeypatch):
     expected = Stream(build(tmp_path / "large", 9, chains=1))
     monkeypatch.setattr(writer, "SHARD_BYTES", 2 * 4 * 43)  # two samples of 43 parameters a shard
-    found = Stream(build(tmp_path / "small", 9, chains=1))
-    assert len(found.segments[0].names("params")) == 5
-    assert all(torch.equal(found.theta(s), expected.theta(s)) for s in range(9))
+    stream = Stream(build(tmp_path / "small", 9, chains=1))
+    assert len(stream.segments[0].names("params")) == 5
+    assert all(torch.equal(stream.theta(s), expected.theta(s)) for s in range(9))
     with pytest.raises(StreamError, match="no posterior sample 9"):
-        found.theta(9)
+        stream.theta(9)
     with pytest.raises(StreamError, match="no posterior sample -1"):
-        found.theta(-1)
+        stream.theta(-1)
 
 
 def test_a_method_that_ends_early_is_an_error(tmp_path):
     def run(chain, state):
-        steps = Chains()(chain, state)
-        yield from (next(steps) for _ in range(5))
+        yield from itertools.islice(Chains()(chain, state), 5)
 
     with pytest.raises(StreamError, match="ended after 2 samples, expected 4"):
         build(tmp_path, run=run)
@@ -482,9 +486,9 @@ class TestPredictions:
     def test_they_come_back(self, tmp_path, order):
         folder, inputs, log_prob = imported_predictions(tmp_path, order=order)
         stream = Stream(folder)
-        found_inputs, found = stream.imported()
-        np.testing.assert_array_equal(found_inputs, inputs.astype(np.float32))
-        np.testing.assert_array_equal(found.numpy(), log_prob.astype(np.float32))
+        read_inputs, read_log_prob = stream.imported()
+        np.testing.assert_array_equal(read_inputs, inputs.astype(np.float32))
+        np.testing.assert_array_equal(read_log_prob.numpy(), log_prob.astype(np.float32))
         assert not stream.has_weights
         assert stream.weight_S.tolist() == [0.25, 0.75]
         with pytest.raises(StreamError, match="predictions only"):
@@ -509,9 +513,8 @@ class TestPredictions:
     )
     def test_weights_that_are_no_average_are_refused(self, tmp_path, weight):
         folder, _, _ = imported_predictions(tmp_path, weight=weight)
-        with pytest.raises(
-            StreamError, match="weights must be finite, not negative, and not all zero"
-        ):
+        message = "weights must be finite, not negative, and not all zero"
+        with pytest.raises(StreamError, match=message):
             _ = Stream(folder).weight_S
 
     def test_a_stream_of_parameters_holds_no_imported_predictions(self, tmp_path):
