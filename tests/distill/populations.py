@@ -1,6 +1,4 @@
-"""Small populations of every family, what they learn from, and plain autograd to hold the kernel's
-bundles against.
-"""
+"""Small populations of every family, what they learn from, and plain autograd beside the kernel."""
 
 import dataclasses
 
@@ -45,6 +43,7 @@ def make_data(size: int = 60, seed: int = 0) -> DistillationSet:
     """Images of 6x6 pixels whose class a linear rule tells, softly."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn((size, 1, 6, 6), generator=generator)
+    # one rule for every seed, so that another set is of the same task
     rule = torch.randn((36, CLASSES), generator=torch.Generator().manual_seed(9))
     soft = (0.5 * x.flatten(1) @ rule).softmax(-1)
     entropy = 0.5 * torch.rand((size, 1), generator=generator)
@@ -65,14 +64,15 @@ def fresh(
     genotypes: list[Genotype], *, factors: list[float] | None = None, seed: int = 0
 ) -> list[Trainee]:
     """Students with drawn weights, and biases that are not zero."""
-    data, students = make_data(1), []
+    data = make_data(1)
+    students = []
     for i, genotype in enumerate(genotypes):
         generator = torch.Generator().manual_seed(100 * seed + i)
         params = initialize(data.shapes(genotype), generator=generator)
-        params = {
-            name: p + 0.1 * torch.randn(p.shape, generator=generator) for name, p in params.items()
-        }
-        students.append(Trainee(genotype, factors[i] if factors else 1.0, params))
+        for name, p in params.items():
+            params[name] = p + 0.1 * torch.randn(p.shape, generator=generator)
+        factor = factors[i] if factors else 1.0
+        students.append(Trainee(genotype, factor, params))
     return students
 
 
@@ -82,18 +82,17 @@ def bundle_of(
     """An empty bundle for students of one family."""
     shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
     family = students[0].genotype.family
-    if family == "mlp":
-        centers = [s.centers for s in students]
-        return FusedMlp(
-            shapes,
-            [s.chain for s in students],
-            value_of,
-            dtype=dtype,
-            device=CPU,
-            round_to=round_to,
-            centers=centers,
-        )
-    return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)
+    if family != "mlp":
+        return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)
+    return FusedMlp(
+        shapes,
+        [s.chain for s in students],
+        value_of,
+        dtype=dtype,
+        device=CPU,
+        round_to=round_to,
+        centers=[s.centers for s in students],
+    )
 
 
 def training_of(
@@ -104,7 +103,7 @@ def training_of(
 
 
 def gradients(
-    students: list[Trainee], x: Tensor, said: dict[str, Tensor], **more
+    students: list[Trainee], x: Tensor, expectations: dict[str, Tensor], **more
 ) -> tuple[list[Params], Tensor, Bundle]:
     """Gradients of a bundle of these students, its losses, and the bundle itself."""
     bundle = bundle_of(students, **more)
@@ -112,32 +111,31 @@ def gradients(
         for name, p in student.params.items():
             views[name].copy_(p)
     bundle.buffers.refresh()
-    losses_P = bundle.compute(x, said)
-    return (
-        [
-            {k: g.clone() for k, g in own.items()}
-            for own in bundle.views(bundle.buffers.work_grad.float())
-        ],
-        losses_P,
-        bundle,
-    )
+
+    losses_P = bundle.compute(x, expectations)
+    grad_views = bundle.views(bundle.buffers.work_grad.float())
+    copied = [{name: g.clone() for name, g in views.items()} for views in grad_views]
+    return copied, losses_P, bundle
 
 
 def copies(students: list[Trainee]) -> list[Trainee]:
     """Students that share nothing with these."""
 
-    def own(params: Params) -> Params:
+    def copy(params: Params) -> Params:
         return {name: p.clone() for name, p in params.items()}
 
-    return [
-        dataclasses.replace(
-            s,
-            params=own(s.params),
-            memory={k: own(m) for k, m in s.memory.items()},
-            average=own(s.average),
+    copied = []
+    for student in students:
+        memory = {part: copy(params) for part, params in student.memory.items()}
+        copied.append(
+            dataclasses.replace(
+                student,
+                params=copy(student.params),
+                memory=memory,
+                average=copy(student.average),
+            )
         )
-        for s in students
-    ]
+    return copied
 
 
 def autograd(
@@ -154,14 +152,12 @@ def autograd(
     return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
 
 
-def relative_difference(found: Params, expected: Params) -> float:
-    """The largest difference of a parameter over its largest number, over all of a student's
-    parameters.
-    """
-    assert {k: p.shape for k, p in found.items()} == {k: p.shape for k, p in expected.items()}
+def relative_difference(params: Params, expected: Params) -> float:
+    """The largest difference over all parameters, each over its parameter's largest number."""
+    assert {k: p.shape for k, p in params.items()} == {k: p.shape for k, p in expected.items()}
     # muon has no first moment of matrices, adamw no momentum: what is zero must be zero
     return max(
-        float((found[name] - p).abs().max() / p.abs().max().clamp_min(1e-30))
+        float((params[name] - p).abs().max() / p.abs().max().clamp_min(1e-30))
         for name, p in expected.items()
     )
 

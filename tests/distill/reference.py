@@ -26,12 +26,16 @@ Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
 
 def prox_reference(weight: Tensor, scale: Tensor, step: float, penalty: float) -> Tensor:
-    """The group lasso's proximal step by bisection on ``r``, slow and obvious; the oracle of ``pruning.prox_group_lasso``."""
+    """The group lasso's proximal step by bisection on ``r``, slow and obvious.
+
+    It is the oracle of ``pruning.prox_group_lasso``; see there for the equations.
+    """
     c = (step * penalty * weight.shape[1] ** 0.5) * scale
     out = torch.zeros_like(weight)
     for row, (w, cw) in enumerate(zip(weight, c, strict=True)):
         if float((w / cw).square().sum()) <= 1:
             continue
+
         low, high = 0.0, float(w.norm())
         for _ in range(200):
             middle = (low + high) / 2
@@ -60,24 +64,26 @@ def distill_one(
     generator = torch.Generator().manual_seed(student_seed(seed, genotype))
     family = FAMILIES[genotype.family]
     params = family.initialize(data.shapes(genotype), generator=generator)
-    if recipe.components:
-        frame = fit(data.inputs, recipe.components)
-        inside = replace(data, inputs=frame.project(data.inputs))
-        first = ("layers.0.weight", "layers.0.bias")
-        trained = _trained(genotype, frame.enter(params, first), inside, recipe, seed, prox)
-        return frame.leave(trained, first)
-    return _trained(genotype, params, data, recipe, seed, prox)
+    if not recipe.components:
+        return _train_and_prune(genotype, params, data, recipe, seed, prox)
+
+    frame = fit(data.inputs, recipe.components)
+    in_frame = replace(data, inputs=frame.project(data.inputs))
+    layer = ("layers.0.weight", "layers.0.bias")
+    params = frame.enter(params, layer)
+    return frame.leave(_train_and_prune(genotype, params, in_frame, recipe, seed, prox), layer)
 
 
-def _trained(
+def _train_and_prune(
     genotype: Genotype, params: Params, data: DistillationSet, recipe: Recipe, seed: int, prox: Prox
 ) -> Params:
     feed = CachedFeed(data, recipe, seed)
-    params = _train(genotype, params, data, recipe, feed, range(recipe.prune_step), prox)
+    penalized = range(recipe.prune_step)
+    params = _train(genotype, params, data, recipe, feed, penalized, prox)
+
     params = compact(genotype.family, params)
-    return _train(
-        genotype, params, data, recipe, feed, range(recipe.prune_step, recipe.steps), None
-    )
+    fine_tuning = range(recipe.prune_step, recipe.steps)
+    return _train(genotype, params, data, recipe, feed, fine_tuning, None)
 
 
 def _train(
@@ -89,20 +95,18 @@ def _train(
     steps: range,
     prox: Prox | None,
 ) -> Params:
+    """One phase: the first with a proximal step, the second without one and with averages."""
     family = FAMILIES[genotype.family]
     factor = lr_factor(data.shapes(genotype), recipe)
     chain = dense_chain(family, shapes_of(params))
     centers = unit_means(params, chain, data.inputs, torch.float32) if recipe.centered else ()
     params = enter(params, chain, centers) if centers else params
+
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
-    kinds: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {
-        "adamw": _AdamW,
-        "sgd": _Sgd,
-        "muon": _Muon,
-    }
-    optimizer = kinds[recipe.optimizer](leaves, recipe)
+    optimizer = _OPTIMIZERS[recipe.optimizer](leaves, recipe)
     average = {name: p.clone().double() for name, p in params.items()}
-    since = 0.0
+    lr_sum = 0.0
+
     for count, step in enumerate(steps, 1):
         x, expectations = next(feed)
         lr = recipe.lr_at(step) * factor
@@ -112,22 +116,16 @@ def _train(
         value = data.layout.loss(raw, expectations, recipe.target_weights)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step(lr)
-        since += lr
+        lr_sum += lr
+
         if prox is None:
             weight = max(1 - recipe.average, 1 / (count + 1))
-            average = {
-                name: a + weight * (leaves[name].detach().double() - a)
-                for name, a in average.items()
-            }
+            for name, leaf in leaves.items():
+                average[name] = average[name] + weight * (leaf.detach().double() - average[name])
         elif (step + 1) % recipe.prox_every == 0 or step == steps[-1]:
-            if genotype["group_penalty"] > 0:
-                for group in family.groups({name: tuple(p.shape) for name, p in leaves.items()}):
-                    weights = [leaves[name].data for name in group.weights]
-                    scale = rows_of([optimizer.metric(name) for name in group.weights])
-                    write_rows(
-                        weights, prox(rows_of(weights), scale, since, genotype["group_penalty"])
-                    )
-            since = 0.0
+            _shrink(genotype, leaves, optimizer, prox, lr_sum)
+            lr_sum = 0.0
+
     if prox is None and recipe.average:
         params = {name: a.float() for name, a in average.items()}
     else:
@@ -135,16 +133,28 @@ def _train(
     return leave(params, chain, centers) if centers else params
 
 
+def _shrink(
+    genotype: Genotype, leaves: Params, optimizer: "_Optimizer", prox: Prox, lr_sum: float
+) -> None:
+    """The proximal step of every group of a student with a penalty."""
+    penalty = genotype["group_penalty"]
+    if penalty == 0:
+        return
+
+    shapes = {name: tuple(p.shape) for name, p in leaves.items()}
+    for group in FAMILIES[genotype.family].groups(shapes):
+        weights = [leaves[name].data for name in group.weights]
+        scale = rows_of([optimizer.metric(name) for name in group.weights])
+        write_rows(weights, prox(rows_of(weights), scale, lr_sum, penalty))
+
+
 def _centered(params: Params, x: Tensor, centers: Centers) -> Tensor:
     hidden = x.flatten(1)
     for i, center in enumerate(centers):
-        hidden = (
-            F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu()
-            - center
-        )
-    return F.linear(
-        hidden, params[f"layers.{len(centers)}.weight"], params[f"layers.{len(centers)}.bias"]
-    )
+        raw = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
+        hidden = raw.relu() - center
+    last = f"layers.{len(centers)}"
+    return F.linear(hidden, params[f"{last}.weight"], params[f"{last}.bias"])
 
 
 class _AdamW:
@@ -190,15 +200,15 @@ class _Muon:
     def __init__(self, leaves: Params, recipe: Recipe) -> None:
         weights = [name for name, p in leaves.items() if p.dim() > 1]
         self.matrices = {name: leaves[name] for name in weights[:-1]}
-        self.rest = _AdamW(
-            {name: p for name, p in leaves.items() if name not in self.matrices}, recipe
-        )
-        self.momenta = {
-            name: torch.zeros_like(p, dtype=torch.float64).flatten(1)
-            for name, p in self.matrices.items()
-        }
-        self.steps = {name: torch.zeros_like(m) for name, m in self.momenta.items()}
+        rest = {name: p for name, p in leaves.items() if name not in self.matrices}
+        self.rest = _AdamW(rest, recipe)
         self.recipe = recipe
+
+        self.momenta: dict[str, Tensor] = {}
+        self.steps: dict[str, Tensor] = {}
+        for name, p in self.matrices.items():
+            self.momenta[name] = torch.zeros_like(p, dtype=torch.float64).flatten(1)
+            self.steps[name] = torch.zeros_like(self.momenta[name])
 
     def step(self, lr: float) -> None:
         beta = self.recipe.momentum
@@ -206,21 +216,32 @@ class _Muon:
             assert p.grad is not None
             gradient = p.grad.double().flatten(1)
             self.momenta[name] = beta * self.momenta[name] + (1 - beta) * gradient
+
             x = (1 - beta) * gradient + beta * self.momenta[name]
             x = x / x.norm().clamp_min(1e-8)
             for _ in range(5):
                 x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
             self.steps[name] = x * max(1.0, x.shape[0] / x.shape[1]) ** 0.5
-            p.data.mul_(1 - lr * self.recipe.weight_decay).sub_(
-                lr * self.steps[name].view_as(p).float()
-            )
+
+            step = self.steps[name].view_as(p).float()
+            p.data.mul_(1 - lr * self.recipe.weight_decay).sub_(lr * step)
+
         self.rest.step(lr * self.recipe.lr_rest / self.recipe.lr)
 
     def metric(self, name: str) -> Tensor:
         if name not in self.matrices:
             return self.rest.metric(name) * (self.recipe.lr_rest / self.recipe.lr)
-        rows: Tensor = (
-            self.steps[name].norm(dim=1) / self.momenta[name].norm(dim=1).clamp_min(1e-8)
-        ).clamp_min(1e-8)
+
+        step_norms = self.steps[name].norm(dim=1)
+        gradient_norms = self.momenta[name].norm(dim=1).clamp_min(1e-8)
+        rows: Tensor = (step_norms / gradient_norms).clamp_min(1e-8)
         p = self.matrices[name].data
         return rows.float().view(-1, *[1] * (p.dim() - 1)).expand_as(p)
+
+
+_Optimizer = _AdamW | _Sgd | _Muon
+_OPTIMIZERS: dict[str, type[_AdamW] | type[_Sgd] | type[_Muon]] = {
+    "adamw": _AdamW,
+    "sgd": _Sgd,
+    "muon": _Muon,
+}

@@ -1,6 +1,4 @@
-"""Bundles of every family: gradients against autograd, the error of bfloat16 against that of
-autocast.
-"""
+"""Bundles of every family: gradients against autograd, bfloat16's error against autocast's."""
 
 import pytest
 import torch
@@ -41,22 +39,25 @@ def test_every_family_is_tried() -> None:
 def test_gradients_are_those_of_autograd(family) -> None:
     """Those of float32, by the same operations, and of float64, within rounding."""
     students = fresh(FAMILIES_OF[family])
-    x, said = batch()
-    for _ in range(2):  # nothing is left from the step before
-        found, losses, bundle = gradients(students, x, said)
-        again = bundle.compute(x, said)
-        assert torch.equal(losses, again)
-        for student, own, views in zip(
-            students, found, bundle.views(bundle.buffers.work_grad.float()), strict=True
-        ):
-            expected = autograd(student, x, said, dtype=torch.float32)
-            assert relative_difference(weights(own), weights(expected)) < 1e-6, str(
-                student.genotype
-            )
-            assert relative_difference(views, own) == 0
-            assert relative_difference(own, autograd(student, x, said)) < 5e-6, str(
-                student.genotype
-            )
+    x, expectations = batch()
+    bundled, _, _ = gradients(students, x, expectations)
+    for student, gradient in zip(students, bundled, strict=True):
+        expected = autograd(student, x, expectations, dtype=torch.float32)
+        difference = relative_difference(weights(gradient), weights(expected))
+        assert difference < 1e-6, str(student.genotype)
+        exact = autograd(student, x, expectations)
+        assert relative_difference(gradient, exact) < 5e-6, str(student.genotype)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_nothing_is_left_of_the_step_before(family) -> None:
+    students = fresh(FAMILIES_OF[family])
+    x, expectations = batch()
+    before, losses, bundle = gradients(students, x, expectations)
+    assert torch.equal(bundle.compute(x, expectations), losses)
+    after = bundle.views(bundle.buffers.work_grad.float())
+    for gradient, expected in zip(after, before, strict=True):
+        assert relative_difference(gradient, expected) == 0
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
@@ -64,54 +65,60 @@ def test_every_number_has_its_own_place(family) -> None:
     students = fresh(FAMILIES_OF[family])
     bundle = bundle_of(students)
     flat = torch.zeros_like(bundle.buffers.theta)
-    for own, student in zip(bundle.views(flat), students, strict=True):
-        assert {k: v.shape for k, v in own.items()} == {
-            k: p.shape for k, p in student.params.items()
-        }
-        for view in own.values():
+
+    for views, student in zip(bundle.views(flat), students, strict=True):
+        shapes = {name: p.shape for name, p in student.params.items()}
+        assert {name: view.shape for name, view in views.items()} == shapes
+        for view in views.values():
             assert (view == 0).all(), "of nobody else"
             view.fill_(1)
+
     for piece in bundle.pieces():
         flat[piece.cut] -= 1
-        shape = students[piece.student].params[piece.name].shape
-        last = [name for name, p in students[piece.student].params.items() if p.dim() > 1][-1]
-        is_matrix = len(shape) > 1 and piece.name != last
+        params = students[piece.student].params
+        shape = params[piece.name].shape
+        last_weight = [name for name, p in params.items() if p.dim() > 1][-1]
+        is_matrix = len(shape) > 1 and piece.name != last_weight
         assert piece.matrix == ((shape[0], shape[1:].numel()) if is_matrix else None)
     assert (flat == 0).all()
 
 
-def autocast(student: Trainee, x, said):
+def autocast(student: Trainee, x, expectations):
     """The gradient by torch's own mixed precision."""
     leaves = {name: p.clone().requires_grad_() for name, p in student.params.items()}
     with torch.autocast("cpu", torch.bfloat16):
         raw = FAMILIES[student.genotype.family].forward(leaves, x)
-    value = value_of(raw.float(), said)
+    value = value_of(raw.float(), expectations)
     return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
 
 
 def errors_of_bfloat16(family: str, *, draws: int):
-    """How far weights' gradients in bfloat16 are from those of float32, and autocast's: two of
-    (draws, students).
+    """How far weights' gradients in bfloat16 are from those of float32, and how far autocast's are.
+
+    Both are (draws, students).
     """
-    mine, theirs = torch.zeros(2, draws, len(HALF_MATTERS[family]))
+    ours, theirs = torch.zeros(2, draws, len(HALF_MATTERS[family]))
     for seed in range(draws):
         students = fresh(HALF_MATTERS[family], seed=seed)
-        x, said = batch(60, seed=seed)
-        found, losses, bundle = gradients(students, x, said, dtype=torch.bfloat16)
+        x, expectations = batch(60, seed=seed)
+        bundled, losses, bundle = gradients(students, x, expectations, dtype=torch.bfloat16)
         assert losses.dtype == bundle.buffers.theta.dtype == torch.float32
-        for i, (student, own) in enumerate(zip(students, found, strict=True)):
-            expected = weights(autograd(student, x, said, dtype=torch.float32))
-            mine[seed, i] = relative_difference(weights(own), expected)
-            theirs[seed, i] = relative_difference(weights(autocast(student, x, said)), expected)
-    assert (theirs > 0).all() and (mine > 0).all()
-    return mine, theirs
+
+        for i, (student, gradient) in enumerate(zip(students, bundled, strict=True)):
+            expected = weights(autograd(student, x, expectations, dtype=torch.float32))
+            mixed = weights(autocast(student, x, expectations))
+            ours[seed, i] = relative_difference(weights(gradient), expected)
+            theirs[seed, i] = relative_difference(mixed, expected)
+
+    assert (theirs > 0).all() and (ours > 0).all()
+    return ours, theirs
 
 
 @pytest.mark.parametrize("family", ["cnn", "mlp"])
 def test_bfloat16_errs_no_more_than_autocast(family) -> None:
     """At most 1.5 times as much in every draw: both round at the same places."""
-    mine, theirs = errors_of_bfloat16(family, draws=12)
-    assert (mine <= 1.5 * theirs).all(), mine / theirs
+    ours, theirs = errors_of_bfloat16(family, draws=12)
+    assert (ours <= 1.5 * theirs).all(), ours / theirs
 
 
 def test_bfloat16_of_residual_students_errs_no_more_than_autocast_on_the_whole() -> None:
@@ -120,25 +127,21 @@ def test_bfloat16_of_residual_students_errs_no_more_than_autocast_on_the_whole()
     Autocast keeps norms and the residual stream in float32, and a ReLU that rounding turns on or
     off is most of the error, so that in one draw alone either can be twice the other.
     """
-    mine, theirs = (
-        errors.square().mean(0).sqrt() for errors in errors_of_bfloat16("resnet", draws=4)
-    )
-    assert (mine <= 1.5 * theirs).all(), mine / theirs
+    errors = errors_of_bfloat16("resnet", draws=4)
+    ours, theirs = (error.square().mean(0).sqrt() for error in errors)
+    assert (ours <= 1.5 * theirs).all(), ours / theirs
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
 def test_losses_of_bfloat16_are_reduced_in_float32(family) -> None:
-    """Each is, to float32's rounding, the float32 loss of raw outputs that bfloat16 gave: no sum
-    was taken in it.
-    """
+    """Each is the float32 loss of raw outputs that bfloat16 gave: no sum was taken in bfloat16."""
     students = fresh(FAMILIES_OF[family])
-    x, said = batch(60)
-    _, losses, bundle = gradients(students, x, said, dtype=torch.bfloat16)
+    x, expectations = batch(60)
+    _, losses, _ = gradients(students, x, expectations, dtype=torch.bfloat16)
     for student, value in zip(students, losses, strict=True):
         half = {name: p.bfloat16() for name, p in student.params.items()}
-        exact = value_of(
-            FAMILIES[student.genotype.family].forward(half, x.bfloat16()).float(), said
-        )
+        raw = FAMILIES[student.genotype.family].forward(half, x.bfloat16())
+        exact = value_of(raw.float(), expectations)
         # what a bfloat16 sum would lose is 1 part in 256; products in another order change a raw
         # output now and then
         assert float(value) == pytest.approx(float(exact), rel=1e-3)

@@ -1,6 +1,4 @@
-"""Students trained on hidden units less their means are folded back into students of plain
-activations.
-"""
+"""Students trained on centered hidden units are folded back into students of plain activations."""
 
 import pytest
 import torch
@@ -30,41 +28,36 @@ def run(genotypes, pool, recipe=RECIPE, **more):
 def centered_forward(params, centers, x):
     hidden = x.flatten(1)
     for i, center in enumerate(centers):
-        hidden = (
-            F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"]).relu()
-            - center
-        )
-    return F.linear(
-        hidden, params[f"layers.{len(centers)}.weight"], params[f"layers.{len(centers)}.bias"]
-    )
+        raw = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
+        hidden = raw.relu() - center
+    last = f"layers.{len(centers)}"
+    return F.linear(hidden, params[f"{last}.weight"], params[f"{last}.bias"])
 
 
-@pytest.mark.parametrize("place", range(len(MLP)))
-def test_a_student_is_the_same_function_in_both_forms(place):
-    (student,) = fresh([MLP[place]])
+@pytest.mark.parametrize("index", range(len(MLP)))
+def test_a_student_is_the_same_function_in_both_forms(index):
+    (student,) = fresh([MLP[index]])
     x, _ = batch(48)
     centers = unit_means(student.params, student.chain, x, torch.float32)
-    assert [len(center) for center in centers] == list(MLP[place]["width"])
-    inside = enter(student.params, student.chain, centers)
+    assert [len(center) for center in centers] == list(MLP[index]["width"])
+
+    centered = enter(student.params, student.chain, centers)
     plain = FAMILIES["mlp"].forward(student.params, x)
-    torch.testing.assert_close(centered_forward(inside, centers, x), plain, atol=1e-5, rtol=1e-5)
-    for name, value in leave(inside, student.chain, centers).items():
+    torch.testing.assert_close(centered_forward(centered, centers, x), plain, atol=1e-5, rtol=1e-5)
+
+    for name, value in leave(centered, student.chain, centers).items():
         torch.testing.assert_close(value, student.params[name], atol=1e-6, rtol=1e-6)
 
 
 def test_what_a_layer_reads_has_no_mean():
     (student,) = fresh([Genotype("mlp", depth=2, width=[9, 7])])
     x, _ = batch(48)
-    first, second = unit_means(student.params, student.chain, x, torch.float32)
-    hidden = F.linear(
-        x.flatten(1), student.params["layers.0.weight"], student.params["layers.0.bias"]
-    ).relu()
-    assert first.max() > 0.1
-    torch.testing.assert_close(hidden.mean(0), first)
-    hidden = F.linear(
-        hidden, student.params["layers.1.weight"], student.params["layers.1.bias"]
-    ).relu()
-    torch.testing.assert_close(hidden.mean(0), second)
+    centers = unit_means(student.params, student.chain, x, torch.float32)
+    assert centers[0].max() > 0.1
+    hidden = x.flatten(1)
+    for (weight, bias), center in zip(student.chain[:-1], centers, strict=True):
+        hidden = F.linear(hidden, student.params[weight], student.params[bias]).relu()
+        torch.testing.assert_close(hidden.mean(0), center)
 
 
 def test_means_are_numbers_that_a_step_can_hold():
@@ -76,15 +69,19 @@ def test_means_are_numbers_that_a_step_can_hold():
 @pytest.mark.parametrize("round_to", [1, 8])
 def test_gradients_are_those_of_autograd(round_to):
     students = fresh(MLP, seed=3)
-    x, said = batch(seed=3)
+    x, expectations = batch(seed=3)
     for student in students:
         student.centers = unit_means(student.params, student.chain, x, torch.float32)
-    found, _, _ = gradients(students, x, said, round_to=round_to)
-    for own, student in zip(found, students, strict=True):
+    bundled, _, _ = gradients(students, x, expectations, round_to=round_to)
+
+    exact_expectations = {name: e.double() for name, e in expectations.items()}
+    for gradient, student in zip(bundled, students, strict=True):
         leaves = {name: p.double().requires_grad_() for name, p in student.params.items()}
-        raw = centered_forward(leaves, [center.double() for center in student.centers], x.double())
-        value_of(raw[None], {k: e.double() for k, e in said.items()}).sum().backward()
-        assert relative_difference(own, {name: leaf.grad for name, leaf in leaves.items()}) < 1e-6
+        centers = [center.double() for center in student.centers]
+        raw = centered_forward(leaves, centers, x.double())
+        value_of(raw[None], exact_expectations).sum().backward()
+        expected = {name: leaf.grad for name, leaf in leaves.items()}
+        assert relative_difference(gradient, expected) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -102,18 +99,15 @@ def test_students_equal_those_of_the_oracle(changes):
     pool, recipe = make_pool(), RECIPE.model_copy(update=changes)
     students = run(POPULATION, pool, recipe)
     for genotype, student in zip(POPULATION, students, strict=True):
-        assert (
-            largest_difference(student.params, distill_one(genotype, pool, recipe, seed=0)) < 1e-5
-        ), str(genotype)
+        expected = distill_one(genotype, pool, recipe, seed=0)
+        assert largest_difference(student.params, expected) < 1e-5, str(genotype)
     assert sum(student.num_dead for student in students) > 5
 
 
 def test_it_changes_what_is_learnt():
     pool = make_pool()
-    (centered,), (plain,) = (
-        run([mlp(2, 7)], pool),
-        run([mlp(2, 7)], pool, RECIPE.model_copy(update={"centered": False})),
-    )
+    (centered,) = run([mlp(2, 7)], pool)
+    (plain,) = run([mlp(2, 7)], pool, RECIPE.model_copy(update={"centered": False}))
     assert largest_difference(centered.params, plain.params) > 1e-3
 
 
@@ -124,19 +118,22 @@ def test_rungs_look_at_the_plain_student_and_change_nothing(average):
     students = run(POPULATION, pool, recipe.model_copy(update={"rungs": 6}), validation=validation)
     for student in students:
         raw = FAMILIES["mlp"].forward(student.params, validation.inputs)
-        said = validation.layout.loss(raw[None], validation.expectations, {})
-        assert student.rungs[-1][1] == pytest.approx(float(said), rel=1e-4)
-    for student, other in zip(students, run(POPULATION, pool, recipe), strict=True):
-        assert largest_difference(student.params, other.params) < 1e-5
+        loss = validation.layout.loss(raw[None], validation.expectations, {})
+        assert student.rungs[-1][1] == pytest.approx(float(loss), rel=1e-4)
+
+    without_rungs = run(POPULATION, pool, recipe)
+    for student, twin in zip(students, without_rungs, strict=True):
+        assert largest_difference(student.params, twin.params) < 1e-5
 
 
 def test_a_student_keeps_its_means_when_siblings_leave():
     pool, validation = make_pool(), make_pool(size=60)
     recipe = RECIPE.model_copy(update={"steps": 200, "lr": 0.1, "rungs": 20, "patience": 1})
     students = run(POPULATION, pool, recipe, validation=validation)
-    ended = [student.rungs[-1][0] for student in students]
-    assert min(ended) < max(ended), "some leave"
-    longest = ended.index(max(ended))
+    last_rungs = [student.rungs[-1][0] for student in students]
+    assert min(last_rungs) < max(last_rungs), "some leave"
+
+    longest = last_rungs.index(max(last_rungs))
     (alone,) = run([POPULATION[longest]], pool, recipe, validation=validation)
     assert largest_difference(alone.params, students[longest].params) < 1e-4
 
@@ -148,8 +145,7 @@ def test_a_feed_of_its_own_is_followed_alike():
 
 
 def test_pictures_are_refused():
-    with pytest.raises(
-        ConfigError,
-        match=r"recipe.centered: found true with students of family cnn, expected false",
-    ):
-        run([Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())], make_pool())
+    genotype = Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())
+    message = r"recipe.centered: found true with students of family cnn, expected false"
+    with pytest.raises(ConfigError, match=message):
+        run([genotype], make_pool())

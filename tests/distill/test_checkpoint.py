@@ -29,27 +29,29 @@ def path(tmp_path, student):
     return tmp_path / "student"
 
 
+def is_equal(value, expected):
+    """Whether two values are the same, tensors to the bit and in their dtype."""
+    if isinstance(value, torch.Tensor):
+        return torch.equal(value, expected) and value.dtype == expected.dtype
+    if dataclasses.is_dataclass(value) and not hasattr(value, "architecture"):
+        return is_equal(vars(value), vars(expected))
+    if isinstance(value, dict):
+        if value.keys() != expected.keys():
+            return False
+        return all(is_equal(part, expected[key]) for key, part in value.items())
+    if isinstance(value, tuple):
+        return len(value) == len(expected) and all(map(is_equal, value, expected))
+    return value == expected
+
+
 def test_everything_comes_back_as_it_was(student, path):
-    loaded = load_trainee(path, COURSE)
-
-    def equal(first, second):
-        if isinstance(first, torch.Tensor):
-            return torch.equal(first, second) and first.dtype == second.dtype
-        if dataclasses.is_dataclass(first) and not hasattr(first, "architecture"):
-            return equal(vars(first), vars(second))
-        if isinstance(first, dict):
-            return first.keys() == second.keys() and all(
-                equal(v, second[k]) for k, v in first.items()
-            )
-        if isinstance(first, tuple):
-            return len(first) == len(second) and all(map(equal, first, second))
-        return first == second
-
-    for field in dataclasses.fields(student):
-        assert equal(getattr(loaded, field.name), getattr(student, field.name)), field.name
-    assert list(loaded.params) == list(student.params), "in the family's order"
     assert student.frame and student.centers and student.average and student.position
     assert student.num_dead and student.rungs and student.losses
+
+    loaded = load_trainee(path, COURSE)
+    for field in dataclasses.fields(student):
+        assert is_equal(getattr(loaded, field.name), getattr(student, field.name)), field.name
+    assert list(loaded.params) == list(student.params), "in the family's order"
 
 
 def test_losses_that_are_not_finite_come_back(student, path):
@@ -79,11 +81,11 @@ def refusal(path, course=COURSE):
 def test_every_damaged_byte_is_seen(path):
     """A byte in 97, header and tensors alike."""
     whole = path.read_bytes()
-    for place in range(0, len(whole), 97):
+    for position in range(0, len(whole), 97):
         damaged = bytearray(whole)
-        damaged[place] ^= 1
+        damaged[position] ^= 1
         path.write_bytes(damaged)
-        assert "delete it to train the student from the beginning" in refusal(path), place
+        assert "delete it to train the student from the beginning" in refusal(path), position
 
 
 @pytest.mark.parametrize("size", [0, 4, 8, 100, -1])

@@ -43,38 +43,34 @@ def test_a_student_is_the_same_function_inside_the_frame_and_outside(depth):
     frame = fit(pool.inputs, 5)
     genotype = mlp(depth, [6] * depth)
     params = initialize(pool.shapes(genotype), generator=torch.Generator().manual_seed(2))
+
     inside = frame.enter(params, FIRST)
-    assert inside["layers.0.weight"].shape[1] == 5
-    forward = FAMILIES["mlp"].forward
     outside = frame.leave(inside, FIRST)
+    assert inside["layers.0.weight"].shape[1] == 5
     assert outside["layers.0.weight"].shape == params["layers.0.weight"].shape
-    torch.testing.assert_close(
-        forward(outside, pool.inputs),
-        forward(inside, frame.project(pool.inputs)),
-        atol=1e-5,
-        rtol=1e-5,
-    )
-    torch.testing.assert_close(
-        outside["layers.0.weight"].norm(dim=1), inside["layers.0.weight"].norm(dim=1)
-    )
+
+    forward = FAMILIES["mlp"].forward
+    raw = forward(outside, pool.inputs)
+    expected = forward(inside, frame.project(pool.inputs))
+    torch.testing.assert_close(raw, expected, atol=1e-5, rtol=1e-5)
+    norms = outside["layers.0.weight"].norm(dim=1)
+    torch.testing.assert_close(norms, inside["layers.0.weight"].norm(dim=1))
 
 
 def test_with_every_direction_no_weight_is_lost():
     pool = make_pool()
     params = initialize(pool.shapes(mlp(1, 6)), generator=torch.Generator().manual_seed(2))
     frame = fit(pool.inputs, 9)
-    torch.testing.assert_close(
-        frame.leave(frame.enter(params, FIRST), FIRST)["layers.0.weight"], params["layers.0.weight"]
-    )
+    back = frame.leave(frame.enter(params, FIRST), FIRST)
+    torch.testing.assert_close(back["layers.0.weight"], params["layers.0.weight"])
 
 
 def test_students_equal_those_of_the_oracle():
     pool = make_pool()
     students = run(MIXED, pool)
     for genotype, student in zip(MIXED, students, strict=True):
-        assert (
-            largest_difference(student.params, distill_one(genotype, pool, RECIPE, seed=0)) < 1e-5
-        ), str(genotype)
+        expected = distill_one(genotype, pool, RECIPE, seed=0)
+        assert largest_difference(student.params, expected) < 1e-5, str(genotype)
     assert sum(student.num_dead for student in students) > 5
 
 
@@ -90,17 +86,16 @@ def test_students_do_not_see_what_varies_least():
 
 def test_the_sign_of_a_direction_changes_nothing(monkeypatch):
     expected = run(MIXED, make_pool())
-    frame_of = components.fit
+    plain_fit = components.fit
 
-    def flipped(x, num):
-        frame = frame_of(x, num)
-        return components.Components(
-            frame.mean_D, frame.basis_DJ * torch.tensor([1.0, -1.0, -1.0, 1.0])
-        )
+    def flip(x, num):
+        frame = plain_fit(x, num)
+        signs = torch.tensor([1.0, -1.0, -1.0, 1.0])
+        return components.Components(frame.mean_D, frame.basis_DJ * signs)
 
-    monkeypatch.setattr(components, "fit", flipped)
-    for one, other in zip(expected, run(MIXED, make_pool()), strict=True):
-        assert largest_difference(one.params, other.params) < 1e-5
+    monkeypatch.setattr(components, "fit", flip)
+    for student, twin in zip(expected, run(MIXED, make_pool()), strict=True):
+        assert largest_difference(student.params, twin.params) < 1e-5
 
 
 def test_rungs_look_at_validation_in_the_same_frame():
@@ -108,8 +103,8 @@ def test_rungs_look_at_validation_in_the_same_frame():
     recipe = RECIPE.model_copy(update={"rungs": 2})
     (student,) = run([mlp(2, 7)], pool, recipe, validation=validation)
     raw = FAMILIES["mlp"].forward(student.params, validation.inputs)
-    said = validation.layout.loss(raw[None], validation.expectations, {})
-    assert student.rungs[-1][1] == pytest.approx(float(said), rel=1e-4)
+    loss = validation.layout.loss(raw[None], validation.expectations, {})
+    assert student.rungs[-1][1] == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_a_feed_of_its_own_is_shown_in_the_frame():
@@ -128,13 +123,15 @@ def test_a_frame_is_found_once_and_goes_with_its_data():
     assert gone() is None
 
 
-def test_pictures_and_more_components_than_numbers_are_refused():
-    with pytest.raises(
-        ConfigError, match=r"recipe.components: found 4 with students of family cnn, expected 0"
-    ):
-        run([Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())], make_pool())
-    with pytest.raises(
-        ConfigError,
-        match=r"recipe.components: found 10, expected at most 9, the numbers of one input",
-    ):
-        run([mlp(1, 2)], make_pool(), RECIPE.model_copy(update={"components": 10}))
+def test_pictures_are_refused():
+    genotype = Genotype("cnn", depth=1, width=2, kernel=3, pool=1, head_width=())
+    message = r"recipe.components: found 4 with students of family cnn, expected 0"
+    with pytest.raises(ConfigError, match=message):
+        run([genotype], make_pool())
+
+
+def test_more_components_than_numbers_are_refused():
+    recipe = RECIPE.model_copy(update={"components": 10})
+    message = r"recipe.components: found 10, expected at most 9, the numbers of one input"
+    with pytest.raises(ConfigError, match=message):
+        run([mlp(1, 2)], make_pool(), recipe)

@@ -43,67 +43,72 @@ def data(log_prob, weight):
     )
 
 
-def shown(data, update, steps, root=0):
+def take_batches(data, update, steps, root=0):
     return list(islice(CachedFeed(data, Recipe(update=update, batch_size=4), root), steps))
 
 
 def test_each_sample_is_read_where_it_lies(data, log_prob):
     pairs = np.stack(np.meshgrid(np.arange(S), np.arange(M), indexing="ij")).reshape(2, -1)
-    sample, index = (
-        torch.from_numpy(row) for row in np.random.default_rng(0).permuted(pairs, axis=1)
-    )
+    permuted = np.random.default_rng(0).permuted(pairs, axis=1)
+    sample, index = (torch.from_numpy(row) for row in permuted)
     assert torch.equal(data.samples.at(sample, index), log_prob[sample, index])
 
 
 @pytest.mark.parametrize("update", ["averaged", "newest", "running_mean"])
 def test_every_rule_sees_the_same_inputs_and_only_targets_with_a_loss(data, update):
-    index = islice(BatchOrder(M, Recipe(batch_size=4), 0), 20)
-    for index_B, (x, said) in zip(index, shown(data, update, 20), strict=True):
+    order = islice(BatchOrder(M, Recipe(batch_size=4), 0), 20)
+    batches = take_batches(data, update, 20)
+    for index_B, (x, expectations) in zip(order, batches, strict=True):
         assert torch.equal(x[:, 0].long(), index_B)
-        assert {name: tuple(value.shape) for name, value in said.items()} == {
-            "predictive": (4, C),
-            "expected_entropy": (4, 1),
-        }
+        shapes = {name: tuple(value.shape) for name, value in expectations.items()}
+        assert shapes == {"predictive": (4, C), "expected_entropy": (4, 1)}
 
 
 def test_newest_draws_samples_by_their_weight(data, log_prob, weight):
-    """16 000 draws: each sample's share within four standard errors, at most 4 sqrt(.25 / 16000) =
-    1.6 %.
+    """16 000 draws: each sample's share is within four standard errors.
+
+    They are at most 4 sqrt(.25 / 16000) = 1.6 %.
     """
-    counts, num = torch.zeros(S), 0
-    for x, said in shown(data, "newest", 4000):
-        distance = (said["predictive"] - log_prob.exp()[:, x[:, 0].long()]).abs().sum(-1)  # (S, B)
-        assert distance.min(0).values.max() < 1e-6  # each is exactly one sample's, at its own input
-        counts += torch.bincount(distance.argmin(0), minlength=S)
-        num += 4
-    error = (weight * (1 - weight) / num).sqrt()
-    assert ((counts / num - weight).abs() <= 4 * error).all(), counts / num
+    counts, num_draws = torch.zeros(S), 0
+    for x, expectations in take_batches(data, "newest", 4000):
+        prob_SBC = log_prob.exp()[:, x[:, 0].long()]
+        distance_SB = (expectations["predictive"] - prob_SBC).abs().sum(-1)
+        # each is exactly one sample's, at its own input
+        assert distance_SB.min(0).values.max() < 1e-6
+        counts += torch.bincount(distance_SB.argmin(0), minlength=S)
+        num_draws += 4
+
+    error = (weight * (1 - weight) / num_draws).sqrt()
+    shares = counts / num_draws
+    assert ((shares - weight).abs() <= 4 * error).all(), shares
 
 
-def test_newest_varies_within_a_batch_and_repeats_with_its_root(data):
-    first, again, other = (shown(data, "newest", 3, root) for root in (0, 0, 1))
-    assert all(
-        torch.equal(a[1]["predictive"], b[1]["predictive"])
-        for a, b in zip(first, again, strict=True)
-    )
-    assert not torch.equal(first[0][1]["predictive"], other[0][1]["predictive"])
+def test_newest_repeats_with_its_root(data):
+    batches = take_batches(data, "newest", 3, root=0)
+    again = take_batches(data, "newest", 3, root=0)
+    other = take_batches(data, "newest", 3, root=1)
+    for (_, expectations), (_, repeated) in zip(batches, again, strict=True):
+        assert torch.equal(expectations["predictive"], repeated["predictive"])
+    assert not torch.equal(batches[0][1]["predictive"], other[0][1]["predictive"])
 
 
 def test_the_running_mean_is_that_of_the_newest_ones_so_far(data):
-    seen = {i: [] for i in range(M)}
-    for (x, newest), (_, mean) in zip(
-        shown(data, "newest", 60), shown(data, "running_mean", 60), strict=True
-    ):
+    values_of = {i: [] for i in range(M)}
+    newest = take_batches(data, "newest", 60)
+    means = take_batches(data, "running_mean", 60)
+    for (x, values), (_, mean) in zip(newest, means, strict=True):
         index = x[:, 0].long().tolist()
-        for i, value in zip(index, newest["predictive"], strict=True):
-            seen[i].append(value)
+        # first all values: an input may be there twice in a batch
+        for i, value in zip(index, values["predictive"], strict=True):
+            values_of[i].append(value)
         for i, value in zip(index, mean["predictive"], strict=True):
-            assert (value - torch.stack(seen[i]).mean(0)).abs().max() < 1e-6
+            assert (value - torch.stack(values_of[i]).mean(0)).abs().max() < 1e-6
 
 
 def test_an_input_that_is_there_twice_counts_twice():
     """Batch (0, 0, 1) of values 1, 3, 5, then (0) of 8: means 2, 2, 5, then (1 + 3 + 8) / 3 = 4."""
-    mean = RunningMean(2)
-    first = mean(torch.tensor([0, 0, 1]), {"g": torch.tensor([[1.0], [3.0], [5.0]])})
-    assert first["g"].flatten().tolist() == [2.0, 2.0, 5.0]
-    assert mean(torch.tensor([0]), {"g": torch.tensor([[8.0]])})["g"].tolist() == [[4.0]]
+    running_mean = RunningMean(2)
+    means = running_mean(torch.tensor([0, 0, 1]), {"g": torch.tensor([[1.0], [3.0], [5.0]])})
+    assert means["g"].flatten().tolist() == [2.0, 2.0, 5.0]
+    means = running_mean(torch.tensor([0]), {"g": torch.tensor([[8.0]])})
+    assert means["g"].tolist() == [[4.0]]

@@ -41,22 +41,24 @@ def run(genotypes, recipe=RECIPE, **more):
 
 @pytest.fixture
 def memory_for(monkeypatch):
-    """Room for so many students at once; more, or one of a genotype that is too large, is out of
-    memory.
+    """Room for so many students at once.
+
+    More of them, or one of a genotype that is too large, is out of memory.
     """
 
     def limit(error, most, too_large=None, after=0):
-        sizes, step, count = [], Team.run, [0]
+        sizes = []
+        step = Team.run
 
-        def limited(self, steps):
-            count[0] += 1
+        def run_limited(self, steps):
             genotypes = [student.genotype for student in self.students]
             sizes.append(len(genotypes))
-            if count[0] > after and (len(genotypes) > most or too_large in genotypes):
+            is_too_much = len(genotypes) > most or too_large in genotypes
+            if len(sizes) > after and is_too_much:
                 raise error()
             step(self, steps)
 
-        monkeypatch.setattr(Team, "run", limited)
+        monkeypatch.setattr(Team, "run", run_limited)
         return sizes
 
     return limit
@@ -66,19 +68,19 @@ def memory_for(monkeypatch):
 def test_what_does_not_fit_is_trained_in_halves(kind, memory_for):
     expected = run(MIXED)
     sizes = memory_for(ERRORS[kind], most=2)
-    found = run(MIXED)
+    halved = run(MIXED)
     assert sizes[:3] == [6, 3, 1] and max(sizes[3:]) == 3, "6 into 3 and 3, each into 1 and 2"
-    for one, other in zip(expected, found, strict=True):
-        assert other.genotype == one.genotype and other.seed == one.seed and not other.failure
-        assert relative_difference(other.params, one.params) < 2e-5
+    for student, twin in zip(expected, halved, strict=True):
+        assert twin.genotype == student.genotype and twin.seed == student.seed and not twin.failure
+        assert relative_difference(twin.params, student.params) < 2e-5
 
 
 def test_memory_that_ends_halfway_begins_the_students_anew(memory_for):
     expected = run(MIXED[:2])
     memory_for(ERRORS["cpu"], most=1, after=1)
-    for one, other in zip(expected, run(MIXED[:2]), strict=True):
-        assert relative_difference(other.params, one.params) < 2e-5
-        assert [step for step, _ in other.losses] == [step for step, _ in one.losses]
+    for student, twin in zip(expected, run(MIXED[:2]), strict=True):
+        assert relative_difference(twin.params, student.params) < 2e-5
+        assert [step for step, _ in twin.losses] == [step for step, _ in student.losses]
 
 
 @pytest.mark.parametrize("kind", sorted(ERRORS))
@@ -87,16 +89,14 @@ def test_one_that_fits_into_no_memory_fails_with_a_reason(kind, memory_for):
     students = run(MIXED)
     for i, student in enumerate(students):
         assert bool(student.failure) == (i == 3)
-    reason = students[3].failure
-    assert (
-        reason.startswith("out of memory: ")
-        and "\n" not in reason
-        and len(reason) > len("out of memory: ") + 5
-    )
-    assert (
-        students[3].params == {} and students[3].losses == () and students[3].genotype == MIXED[3]
-    )
-    assert students[3].seed == student_seed(0, MIXED[3])
+
+    failed = students[3]
+    prefix = "out of memory: "
+    assert failed.failure.startswith(prefix) and "\n" not in failed.failure
+    assert len(failed.failure) > len(prefix) + 5
+    assert failed.params == {} and failed.losses == ()
+    assert failed.genotype == MIXED[3]
+    assert failed.seed == student_seed(0, MIXED[3])
 
 
 @pytest.mark.parametrize("kind", sorted(ERRORS))
@@ -118,8 +118,8 @@ def test_memory_that_a_worker_lacks_is_lacking_for_all(monkeypatch):
         return step(self, *args)
 
     monkeypatch.setattr(TrainedBundle, "step", limited)
-    found = run([MIXED[0], MIXED[2], MIXED[4], MIXED[5]], workers=2)
-    assert [student.failure for student in found] == [""] * 4
+    students = run([MIXED[0], MIXED[2], MIXED[4], MIXED[5]], workers=2)
+    assert [student.failure for student in students] == [""] * 4
 
 
 @pytest.mark.parametrize(
@@ -151,28 +151,30 @@ def test_another_error_is_no_lack_of_memory(error, monkeypatch):
 def test_a_student_that_diverges_fails_alone(bad, value, optimizer, monkeypatch):
     """Of every family, through pruning and rungs; its siblings are trained as ever, to the bit.
 
-    It has no penalty, so that it is left as large and the layout the same in both runs: another one
-        rounds otherwise.
+    It has no penalty, so that it stays as large and the layout is the same in both runs: another
+    layout rounds otherwise.
     """
-    population = [g.replace(group_penalty=0.0) if i == bad else g for i, g in enumerate(MIXED)]
+    population = list(MIXED)
+    population[bad] = MIXED[bad].replace(group_penalty=0.0)
     recipe = RECIPE.model_copy(update={"optimizer": optimizer, "rungs": 3, "lr_rest": 0.01})
-    more = {"validation": make_data(20, seed=1)}
-    clean = run(population, recipe, **more)
+    validation = make_data(20, seed=1)
+    clean = run(population, recipe, validation=validation)
     seed = student_seed(0, population[bad])
 
-    def broken(shapes, *, generator):
+    def initialize_broken(shapes, *, generator):
         params = initialize(shapes, generator=generator)
         if generator.initial_seed() == seed:
             next(iter(params.values())).fill_(value)
         return params
 
-    monkeypatch.setattr("gped_nas.models.base.initialize", broken)
-    students = run(population, recipe, **more)
+    monkeypatch.setattr("gped_nas.models.base.initialize", initialize_broken)
+    students = run(population, recipe, validation=validation)
     assert students[bad].failure == "training diverged: its numbers are not finite"
-    for i, (one, other) in enumerate(zip(clean, students, strict=True)):
+    for i, (before, after) in enumerate(zip(clean, students, strict=True)):
         if i != bad:
-            assert not other.failure and other.losses == one.losses and other.rungs == one.rungs
-            assert all(torch.equal(other.params[name], p) for name, p in one.params.items())
+            assert not after.failure
+            assert after.losses == before.losses and after.rungs == before.rungs
+            assert all(torch.equal(after.params[name], p) for name, p in before.params.items())
 
 
 def test_a_loss_at_a_rung_that_is_not_finite_is_a_failure():

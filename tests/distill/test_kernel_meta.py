@@ -1,5 +1,6 @@
-"""A whole kernel step on ``meta``, where any wait for the device (``.item()``, a branch on a value)
-raises.
+"""A whole kernel step on ``meta``, where any wait for the device raises.
+
+A wait is ``.item()``, for instance, or a branch on a value.
 """
 
 import pytest
@@ -33,6 +34,7 @@ POPULATIONS = {
 def meta_training(
     family: str, dtype: torch.dtype, recipe: Recipe, *, centered: bool = False
 ) -> tuple[DistillationSet, TrainedBundle]:
+    """Data and a bundle in training, both on ``meta``."""
     pool = DistillationSet(
         inputs=torch.empty((40, 1, 8, 8), device=META),
         expectations={
@@ -49,21 +51,21 @@ def meta_training(
 
     bundle: Bundle
     if family == "mlp":
-        centers = (
-            [tuple(torch.empty(w, device=META) for w in g["width"]) for g in genotypes]
-            if centered
-            else []
-        )
         chains = [dense_chain(FAMILIES[family], shape) for shape in shapes]
+        centers = []
+        if centered:
+            for genotype in genotypes:
+                centers.append(tuple(torch.empty(w, device=META) for w in genotype["width"]))
         bundle = FusedMlp(
             shapes, chains, value, dtype=dtype, device=META, round_to=8, centers=centers
         )
     else:
         bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
-    students = [
-        Trainee(g, 1.0, {k: torch.empty(s, device=META) for k, s in own.items()})
-        for g, own in zip(genotypes, shapes, strict=True)
-    ]
+
+    students = []
+    for genotype, named in zip(genotypes, shapes, strict=True):
+        params = {name: torch.empty(shape, device=META) for name, shape in named.items()}
+        students.append(Trainee(genotype, 1.0, params))
     return pool, TrainedBundle(bundle, students, recipe, updates=0)
 
 

@@ -24,11 +24,9 @@ def shares(genotypes, num_workers=3, batch_size=16):
 
 
 def products(genotype, batch_size=16):
-    return (
-        3
-        * batch_size
-        * sum(FAMILIES[genotype.family].macs(make_data(1).shapes(genotype), (1, 6, 6)).values())
-    )
+    shapes = make_data(1).shapes(genotype)
+    macs = FAMILIES[genotype.family].macs(shapes, (1, 6, 6))
+    return 3 * batch_size * sum(macs.values())
 
 
 @pytest.fixture
@@ -40,26 +38,24 @@ def plenty(monkeypatch):
 @pytest.mark.parametrize("num_workers", [1, 2, 3, 50])
 def test_everyone_is_trained_once(plenty, num_workers):
     genotypes = [*MLP, *CNN, *RESNET]
-    found = shares(genotypes, num_workers)
-    assert sorted(place for share in found for place in share.members) == list(
-        range(len(genotypes))
-    )
-    assert all(
-        genotypes[place].family == share.family for share in found for place in share.members
-    )
-    assert {share.worker for share in found} == set(range(min(num_workers, len(genotypes)))), (
-        "none is idle"
-    )
-    assert len({(share.worker, share.family) for share in found}) == len(found), (
-        "a family is one bundle"
-    )
+    shared = shares(genotypes, num_workers)
+
+    members = [p for share in shared for p in share.members]
+    assert sorted(members) == list(range(len(genotypes)))
+    for share in shared:
+        assert {genotypes[p].family for p in share.members} == {share.family}
+
+    workers = {share.worker for share in shared}
+    assert workers == set(range(min(num_workers, len(genotypes)))), "none is idle"
+    bundles = {(share.worker, share.family) for share in shared}
+    assert len(bundles) == len(shared), "a family is one bundle"
 
 
 def test_the_dearest_are_shared_out_first(plenty):
     """Costs 4, 3, 2, 1 in units of many layers: two workers get {4, 1} and {3, 2}."""
     widths = [1000, 4000, 2000, 3000]
-    found = shares([Genotype("mlp", depth=1, width=width) for width in widths], 2, batch_size=64)
-    assert [sorted(widths[p] for p in share.members) for share in found] == [
+    shared = shares([Genotype("mlp", depth=1, width=width) for width in widths], 2, batch_size=64)
+    assert [sorted(widths[p] for p in share.members) for share in shared] == [
         [1000, 4000],
         [2000, 3000],
     ]
@@ -67,13 +63,8 @@ def test_the_dearest_are_shared_out_first(plenty):
 
 def test_a_worker_must_be_worth_it(monkeypatch):
     total = sum(products(g) for g in MIXED)
-    for worth, expected in (
-        (total + 1, 1),
-        (total, 1),
-        (total // 2, 2),
-        (total // 3, 3),
-        (total // 9, 4),
-    ):
+    num_workers = {total + 1: 1, total: 1, total // 2: 2, total // 3: 3, total // 9: 4}
+    for worth, expected in num_workers.items():
         monkeypatch.setattr(layout, "_WORTH_A_WORKER", worth)
         assert len({share.worker for share in shares(MIXED, 4)}) == expected
 

@@ -29,15 +29,13 @@ def thetas(num=None):
 
 
 def predict(theta_W, x):
-    return F.log_softmax(
-        FAMILIES[TEACHER.family].forward(unflatten(theta_W, PROBLEM.shapes), x), -1
-    )
+    params = unflatten(theta_W, PROBLEM.shapes)
+    return F.log_softmax(FAMILIES[TEACHER.family].forward(params, x), -1)
 
 
 def noisy(number):
-    return PROBLEM.x + 0.1 * torch.randn(
-        PROBLEM.x.shape, generator=rng.generator(0, "noise", number)
-    )
+    generator = rng.generator(0, "noise", number)
+    return PROBLEM.x + 0.1 * torch.randn(PROBLEM.x.shape, generator=generator)
 
 
 def feed(update="newest", num=None, root=0):
@@ -46,35 +44,34 @@ def feed(update="newest", num=None, root=0):
 
 
 def test_each_batch_is_what_the_newest_state_says():
-    for (x, said), theta in zip(itertools.islice(feed(), 7), thetas(7), strict=True):
-        torch.testing.assert_close(said["predictive"], predict(theta, x).exp())
-        assert said["expected_entropy"].shape == (8, 1)
+    for (x, expectations), theta in zip(itertools.islice(feed(), 7), thetas(7), strict=True):
+        torch.testing.assert_close(expectations["predictive"], predict(theta, x).exp())
+        assert expectations["expected_entropy"].shape == (8, 1)
 
 
 def test_inputs_are_drawn_anew_in_each_pass_and_seen_once_in_it():
     """24 inputs, 8 a batch: three batches a pass."""
-    shown = [x for x, _ in itertools.islice(feed(), 6)]
+    inputs = [x for x, _ in itertools.islice(feed(), 6)]
     for number in (0, 1):
-        found = torch.cat(shown[3 * number : 3 * number + 3])
-        wanted = noisy(number)
-        assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, wanted.tolist()))
+        rows = torch.cat(inputs[3 * number : 3 * number + 3]).tolist()
+        expected = noisy(number).tolist()
+        assert sorted(rows) == sorted(expected)
     assert not torch.equal(noisy(0), noisy(1))
 
 
 def test_the_running_mean_keeps_its_inputs():
-    """In the second pass each input has been seen twice: the mean is of two states at the very same
-    input.
-    """
-    shown = list(itertools.islice(feed("running_mean"), 6))
+    """In the second pass each mean is of two states at the very same input."""
+    batches = list(itertools.islice(feed("running_mean"), 6))
     states = list(thetas(6))
-    rows = {tuple(row.tolist()): i for i, row in enumerate(noisy(0))}
-    first = {}
-    for i, (x, said) in enumerate(shown):
-        for row, value in zip(x, said["predictive"], strict=True):
-            key = rows[tuple(row.tolist())]
-            now = predict(states[i], row[None]).exp()[0]
-            assert (value - (now if i < 3 else (first[key] + now) / 2)).abs().max() < 1e-6
-            first.setdefault(key, now)
+    row_numbers = {tuple(row.tolist()): i for i, row in enumerate(noisy(0))}
+    earlier = {}
+    for i, (x, expectations) in enumerate(batches):
+        for row, mean in zip(x, expectations["predictive"], strict=True):
+            key = row_numbers[tuple(row.tolist())]
+            newest = predict(states[i], row[None]).exp()[0]
+            expected = newest if i < 3 else (earlier[key] + newest) / 2
+            assert (mean - expected).abs().max() < 1e-6
+            earlier.setdefault(key, newest)
 
 
 def test_a_student_is_the_same_alone_and_among_siblings():
@@ -87,7 +84,8 @@ def test_a_student_is_the_same_alone_and_among_siblings():
     both = distill(genotypes, data, recipe, seed=0, device=CPU, feed=feed()).students
     for genotype, student in zip(genotypes, both, strict=True):
         (alone,) = distill([genotype], data, recipe, seed=0, device=CPU, feed=feed()).students
-        for name, p in student.params.items():  # other shapes: equal but for rounding
+        # other shapes: equal but for rounding
+        for name, p in student.params.items():
             torch.testing.assert_close(alone.params[name], p, rtol=1e-4, atol=1e-5)
         assert not student.failure
 

@@ -1,3 +1,5 @@
+"""Recipes: step sizes by hand, where pruning and rungs fall, and what is refused."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,14 +55,8 @@ def test_impossible_recipes_are_refused(settings, message):
 
 def test_halving_by_hand():
     recipe = Recipe(steps=100, warmup=0, lr=1.0, halve_every=30)
-    assert [recipe.lr_at(step) for step in (0, 29, 30, 59, 60, 99)] == [
-        1.0,
-        1.0,
-        0.5,
-        0.5,
-        0.25,
-        0.125,
-    ]
+    expected = {0: 1.0, 29: 1.0, 30: 0.5, 59: 0.5, 60: 0.25, 99: 0.125}
+    assert {step: recipe.lr_at(step) for step in expected} == expected
 
 
 def test_online_is_shown_single_samples_unless_told_otherwise():
@@ -106,12 +102,13 @@ def test_rungs_optimizers_and_precisions_that_cannot_be_are_refused(settings, me
 
 @given(st.integers(1, 400), st.integers(1, 500))
 def test_rungs_are_at_equal_distances_and_end_with_the_steps(steps, rungs):
-    found = Recipe(steps=steps, rungs=rungs).rung_steps
-    assert found[-1] == steps and found[0] >= 1 and list(found) == sorted(set(found))
-    assert len(found) <= rungs
+    rung_steps = Recipe(steps=steps, rungs=rungs).rung_steps
+    assert rung_steps[-1] == steps and rung_steps[0] >= 1
+    assert list(rung_steps) == sorted(set(rung_steps))
+    assert len(rung_steps) <= rungs
     if rungs <= steps:
-        gaps = [b - a for a, b in zip((0, *found), found, strict=False)]
-        assert len(found) == rungs and max(gaps) - min(gaps) <= 1
+        gaps = [stop - start for start, stop in zip((0, *rung_steps), rung_steps, strict=False)]
+        assert len(rung_steps) == rungs and max(gaps) - min(gaps) <= 1
 
 
 def test_no_rungs_are_nowhere():
@@ -121,17 +118,16 @@ def test_no_rungs_are_nowhere():
 @given(st.integers(1, 300), st.floats(0.05, 0.95), st.integers(1, 40))
 def test_proximal_steps_act_over_every_step_of_the_first_phase_once(steps, prune_at, prox_every):
     recipe = Recipe(steps=steps, prune_at=prune_at, prox_every=prox_every, warmup=3)
-    acted = sum(
-        recipe.lr_since_shrink(s) for s in range(recipe.prune_step) if recipe.shrinks_after(s)
-    )
-    assert acted == pytest.approx(sum(recipe.lr_at(s) for s in range(recipe.prune_step)))
+    first_phase = range(recipe.prune_step)
+    lr_sums = [recipe.lr_since_shrink(step) for step in first_phase if recipe.shrinks_after(step)]
+    assert sum(lr_sums) == pytest.approx(sum(recipe.lr_at(step) for step in first_phase))
 
 
 def test_a_record_tells_the_kind_of_training_and_what_is_not_the_default():
     kind = {"mode": "cached", "update": "averaged", "optimizer": "adamw", "precision": "auto"}
     assert Recipe().to_record() == kind
-    told = Recipe(steps=7, optimizer="muon", lr_rest=0.25, precision="bfloat16").to_record()
-    assert told == {
+    record = Recipe(steps=7, optimizer="muon", lr_rest=0.25, precision="bfloat16").to_record()
+    assert record == {
         **kind,
         "optimizer": "muon",
         "precision": "bfloat16",

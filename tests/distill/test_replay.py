@@ -57,23 +57,26 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         inputs, _ = tree_flatten((args, kwargs or {}))
-        told = [self._told(value) for value in inputs]
+        described = [self._describe(value) for value in inputs]
         out = func(*args, **(kwargs or {}))
-        known = {address(value) for value in inputs if isinstance(value, torch.Tensor)}
+
+        # what is written in place, or a view, is no new tensor
+        input_addresses = {address(value) for value in inputs if isinstance(value, torch.Tensor)}
         outputs = [value for value in tree_flatten(out)[0] if isinstance(value, torch.Tensor)]
-        for place, value in enumerate(outputs):
-            if address(value) not in known:
-                self.origin[address(value)] = ("made", len(self.operations), place)
-        self.operations.append((str(func), told, [self._told(value) for value in outputs]))
+        for number, value in enumerate(outputs):
+            if address(value) not in input_addresses:
+                self.origin[address(value)] = ("made", len(self.operations), number)
+        results = [self._describe(value) for value in outputs]
+        self.operations.append((str(func), described, results))
+
         name = func.overloadpacket.__name__
-        masks = name.startswith("index") and any(
-            getattr(v, "dtype", None) in (torch.bool, torch.uint8) for v in inputs
-        )
-        if name in WAITS or masks:
+        dtypes = {getattr(value, "dtype", None) for value in inputs}
+        is_mask = name.startswith("index") and bool(dtypes & {torch.bool, torch.uint8})
+        if name in WAITS or is_mask:
             self.waits.append(name)
         return out
 
-    def _told(self, value):
+    def _describe(self, value):
         if not isinstance(value, torch.Tensor):
             return repr(value)
         origin = self.origin.get(address(value), ("from outside", address(value)))
@@ -104,36 +107,41 @@ def indices_of(data, recipe):
 
 
 def step_of(families, recipe, dtype=torch.float32, *, centered=False):
+    """A step of one bundle of each of these families."""
     data = make_data(40)
     lr_T = torch.tensor([recipe.lr_at(step) for step in range(recipe.steps)])
     bundles = []
     for family in families:
-        students = fresh(FAMILIES_OF[family], factors=[1.0, 0.5, *[1.0] * len(FAMILIES_OF[family])])
-        for student in students if centered else ():
-            student.centers = unit_means(student.params, student.chain, data.inputs, dtype)
+        factors = [1.0, 0.5, *[1.0] * len(FAMILIES_OF[family])]
+        students = fresh(FAMILIES_OF[family], factors=factors)
+        if centered:
+            for student in students:
+                student.centers = unit_means(student.params, student.chain, data.inputs, dtype)
         more = {"round_to": 8} if family == "mlp" else {}
         bundles.append(training_of(students, recipe, dtype=dtype, **more))
     return ScheduledStep(bundles, DeviceSchedule(data, indices_of(data, recipe), lr_T))
 
 
-def recorded(step, between=lambda step: None):
-    """Two consecutive steps as a replay would see them, after those that set libraries and plans
-    up.
-    """
+def record_two(step, between=lambda step: None):
+    """Two consecutive steps as a replay would see them, after a step that sets plans up."""
     step()
-    found = []
+    recorders = []
     for _ in range(2):
         with Recorder(list(tensors_in(step, {}))) as recorder:
             losses = step()
         assert all(bool(value.isfinite().all()) for value in losses)
-        found.append(recorder)
+        recorders.append(recorder)
         between(step)
-    return found
+    return recorders
 
 
-def is_recordable(found):
-    first, second = found
-    return first.operations == second.operations and not first.waits and not second.waits
+def operations_from_outside(recorder):
+    return [operation for operation in recorder.operations if "from outside" in repr(operation)]
+
+
+def is_recordable(recorders):
+    before, after = recorders
+    return before.operations == after.operations and not before.waits and not after.waits
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
@@ -148,58 +156,53 @@ def is_recordable(found):
     ids=["mlp", "cnn", "resnet", "all-bfloat16"],
 )
 def test_a_step_can_be_recorded(families, dtype, optimizer):
-    found = recorded(
-        step_of(families, Recipe(steps=6, batch_size=8, warmup=4, optimizer=optimizer), dtype)
-    )
-    for (name, *first), (other, *second) in zip(
-        found[0].operations, found[1].operations, strict=True
-    ):
-        assert name == other and first == second, name
-    assert is_recordable(found)
-    assert len(found[0].operations) > 20
-    outside = [op for op in found[0].operations if "from outside" in repr(op)]
-    assert not outside, "what a step reads is its own or lives across steps"
+    recipe = Recipe(steps=6, batch_size=8, warmup=4, optimizer=optimizer)
+    before, after = record_two(step_of(families, recipe, dtype))
+    for operation, repeated in zip(before.operations, after.operations, strict=True):
+        assert operation == repeated, operation[0]
+    assert is_recordable([before, after])
+    assert len(before.operations) > 20
+    # what a step reads is its own or lives across steps
+    assert not operations_from_outside(before)
 
 
 def test_a_centered_step_can_be_recorded():
+    """It takes one pass more for each of three hidden levels."""
     recipe = Recipe(steps=6, batch_size=8, warmup=4)
-    found, plain = (
-        recorded(step_of(["mlp"], recipe, centered=True)),
-        recorded(step_of(["mlp"], recipe)),
-    )
-    assert is_recordable(found)
-    assert not [op for op in found[0].operations if "from outside" in repr(op)]
-    assert len(found[0].operations) == len(plain[0].operations) + 3, (
-        "one pass more for each of three hidden levels"
-    )
+    plain = record_two(step_of(["mlp"], recipe))
+    centered = record_two(step_of(["mlp"], recipe, centered=True))
+    assert is_recordable(centered)
+    assert not operations_from_outside(centered[0])
+    assert len(centered[0].operations) == len(plain[0].operations) + 3
 
 
 def test_a_wait_is_seen():
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
     plain = step.bundles[0].step
     step.bundles[0].step = lambda *args: plain(*args) * float(plain(*args).sum())
-    assert "_local_scalar_dense" in recorded(step)[0].waits
+    assert "_local_scalar_dense" in record_two(step)[0].waits
 
 
 def test_a_choice_by_value_is_seen():
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
     plain = step.bundles[0].step
 
-    def choosing(x, said, lr):
-        losses = plain(x, said, lr)
+    def choose(x, expectations, lr):
+        losses = plain(x, expectations, lr)
         return losses[losses > -1]
 
-    step.bundles[0].step = choosing
-    assert "index" in recorded(step)[0].waits
+    step.bundles[0].step = choose
+    assert "index" in record_two(step)[0].waits
 
 
 def test_a_number_of_the_host_is_seen():
     """A step size that the host computes would be repeated for ever."""
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8, warmup=4))
-    plain, sizes = step.bundles[0].step, iter([0.1, 0.2, 0.3])
-    step.bundles[0].step = lambda x, said, lr: plain(x, said, next(sizes))
-    found = recorded(step)
-    assert not is_recordable(found) and not found[0].waits
+    plain = step.bundles[0].step
+    sizes = iter([0.1, 0.2, 0.3])
+    step.bundles[0].step = lambda x, expectations, lr: plain(x, expectations, next(sizes))
+    recorders = record_two(step)
+    assert not is_recordable(recorders) and not recorders[0].waits
 
 
 def test_a_moved_buffer_is_seen():
@@ -207,40 +210,40 @@ def test_a_moved_buffer_is_seen():
         step.schedule._lr_T = step.schedule._lr_T.clone()
 
     step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
-    kept = step.schedule._lr_T
-    found = recorded(step, between=move)
-    assert not is_recordable(found) and address(kept) != address(step.schedule._lr_T)
+    before = step.schedule._lr_T
+    recorders = record_two(step, between=move)
+    assert address(before) != address(step.schedule._lr_T)
+    assert not is_recordable(recorders)
 
 
 def test_a_batch_of_another_size_is_seen():
     def shorten(step):
         step.schedule._index_TB = step.schedule._index_TB[:, :5]
 
-    assert not is_recordable(
-        recorded(step_of(["mlp"], Recipe(steps=6, batch_size=8)), between=shorten)
-    )
+    step = step_of(["mlp"], Recipe(steps=6, batch_size=8))
+    assert not is_recordable(record_two(step, between=shorten))
 
 
 @pytest.mark.parametrize("name", sorted(REGISTERED))
 def test_no_loss_waits_for_the_device(name):
     """Of each registered target, and of one whose settings are numbers."""
-    targets = [REGISTERED[required] for required in REGISTERED[name].requires] + [REGISTERED[name]]
+    target = REGISTERED[name]
+    required = [REGISTERED[source] for source in target.requires]
     if name == "utility":
-        targets[-1] = utility(UtilitySettings(costs=((0.0, 1.0), (2.0, 0.0), (1.0, 1.0))))
+        target = utility(UtilitySettings(costs=((0.0, 1.0), (2.0, 0.0), (1.0, 1.0))))
+    targets = [*required, target]
     layout = HeadLayout(targets, 3)
-    raw = torch.randn(
-        (2, 5, layout.num_outputs), generator=torch.Generator().manual_seed(0)
-    ).requires_grad_()
-    log_prob = torch.randn((5, 3), generator=torch.Generator().manual_seed(1)).log_softmax(-1)
-    given = (
-        log_prob
-        if targets[0].prediction == "log_prob"
-        else torch.stack([log_prob[:, 0], -log_prob[:, 1]], -1)
-    )
-    said = {target.name: target.values(given) for target in layout.learned}
-    layout.loss(raw, said, {})  # constants are made once
-    with Recorder([raw, *said.values()]) as recorder:
-        value = layout.loss(raw, said, {})
+
+    raw_generator = torch.Generator().manual_seed(0)
+    raw = torch.randn((2, 5, layout.num_outputs), generator=raw_generator).requires_grad_()
+    predictions = torch.randn((5, 3), generator=torch.Generator().manual_seed(1)).log_softmax(-1)
+    if targets[0].prediction != "log_prob":
+        predictions = torch.stack([predictions[:, 0], -predictions[:, 1]], -1)
+    expectations = {learned.name: learned.values(predictions) for learned in layout.learned}
+
+    layout.loss(raw, expectations, {})  # constants are made once
+    with Recorder([raw, *expectations.values()]) as recorder:
+        value = layout.loss(raw, expectations, {})
         value.sum().backward()
     assert recorder.waits == [] and len(recorder.operations) > 5
     assert bool(raw.grad.isfinite().all())
@@ -254,18 +257,20 @@ def test_counted_steps_are_those_of_the_plain_loop(optimizer):
     recipe = Recipe(
         steps=12, batch_size=8, warmup=4, lr=0.02, optimizer=optimizer, weight_decay=0.1
     )
-    step = step_of(["mlp", "resnet"], recipe)
+    counted = step_of(["mlp", "resnet"], recipe)
     plain = step_of(["mlp", "resnet"], recipe)
-    indices = indices_of(plain.schedule._data, recipe)
+    data = plain.schedule._data
+    indices = indices_of(data, recipe)
+
     for number in range(recipe.steps):
-        found = step()
-        batch = plain.schedule._data.batch(indices[number])
-        for trained, losses in zip(plain.bundles, found, strict=True):
+        batch = data.batch(indices[number])
+        for trained, losses in zip(plain.bundles, counted(), strict=True):
             assert torch.allclose(losses, trained.step(*batch, recipe.lr_at(number)), rtol=1e-5)
-    assert int(step.schedule._counter) == recipe.steps
-    for own, other in zip(step.bundles, plain.bundles, strict=True):
-        for i, params in enumerate(own._params):
-            assert relative_difference(params, other._params[i]) < 1e-5
+    assert int(counted.schedule._counter) == recipe.steps
+
+    for trained, expected in zip(counted.bundles, plain.bundles, strict=True):
+        for i, params in enumerate(trained._params):
+            assert relative_difference(params, expected._params[i]) < 1e-5
 
 
 def test_a_whole_training_by_counted_steps(monkeypatch):
@@ -281,22 +286,25 @@ def test_a_whole_training_by_counted_steps(monkeypatch):
         patience=1,
         average=0.5,
     )
-    validation, made = make_data(30, seed=1), []
+    validation = make_data(30, seed=1)
 
-    def counted(step):
-        made.append(step)
-        return step
-
-    def students():
+    def train():
         return distill(
             MIXED, make_data(), recipe, seed=0, device=CPU, validation=validation
         ).students
 
-    plain = students()
+    plain = train()
+    counted_steps = []
+
+    def count(step):
+        counted_steps.append(step)
+        return step
+
     monkeypatch.setattr(kernel, "finds_its_batches", lambda device: True)
-    monkeypatch.setattr(team, "Replay", counted)
-    for one, other in zip(plain, students(), strict=True):
-        assert relative_difference(other.params, one.params) < 1e-4
-        assert dict(other.losses) == pytest.approx(dict(one.losses), rel=1e-4)
-        assert [step for step, _ in other.rungs] == [step for step, _ in one.rungs]
-    assert len(made) > 2 and len({len(one.rungs) for one in plain}) > 1, "some left before others"
+    monkeypatch.setattr(team, "Replay", count)
+    for student, twin in zip(plain, train(), strict=True):
+        assert relative_difference(twin.params, student.params) < 1e-4
+        assert dict(twin.losses) == pytest.approx(dict(student.losses), rel=1e-4)
+        assert [step for step, _ in twin.rungs] == [step for step, _ in student.rungs]
+    assert len(counted_steps) > 2
+    assert len({len(student.rungs) for student in plain}) > 1, "some left before others"

@@ -18,7 +18,7 @@ from gped_nas.targets.expectations import expect
 from tests.distill.populations import CPU, FAMILIES_OF, MIXED, make_data, relative_difference
 
 MLPS = FAMILIES_OF["mlp"]
-OPTIMISERS = ("adamw", "muon", "sgd")
+OPTIMIZERS = ("adamw", "muon", "sgd")
 VALIDATION = make_data(35, seed=5)
 STEPS, PRUNED = 30, 20
 SETTINGS = {
@@ -40,7 +40,9 @@ STOPS = {"in-the-first-phase": 7, "at-a-rung": 12, "pruning": PRUNED, "in-the-se
 
 def recipe_of(**changes):
     recipe = Recipe(**{**SETTINGS, **changes})
-    assert recipe.prune_step == PRUNED and (not recipe.rungs or 12 in recipe.rung_steps)
+    assert recipe.prune_step == PRUNED
+    if recipe.rungs:
+        assert STOPS["at-a-rung"] in recipe.rung_steps
     return recipe
 
 
@@ -63,30 +65,41 @@ def trained_by_way_of(stops, course, genotypes, folder, **more):
     return students
 
 
-def assert_same(first, second, *, bound=0.0):
+def assert_same(students, expected_students, *, bound=0.0):
     """The students are equal, to the bit or but for rounding."""
-    for one, other in zip(first, second, strict=True):
-        assert one.genotype == other.genotype and one.seed == other.seed
-        assert one.num_dead == other.num_dead and one.has_left == other.has_left
-        assert one.step == other.step
-        compared = [(one.params, other.params), (one.trained().params, other.trained().params)]
-        compared += [(one.average, other.average)] if one.average else []
-        compared += [(m, other.memory[part]) for part, m in one.memory.items()]
-        for params, expected in compared:
-            assert list(params) == list(expected)
-            assert relative_difference(params, expected) <= bound, str(one.genotype)
-        for points, expected in ((one.losses, other.losses), (one.rungs, other.rungs)):
-            assert [step for step, _ in points] == [step for step, _ in expected]
-            assert dict(points) == pytest.approx(dict(expected), rel=10 * bound, abs=0)
+    for student, expected in zip(students, expected_students, strict=True):
+        for name in ("genotype", "seed", "num_dead", "has_left", "step"):
+            assert getattr(student, name) == getattr(expected, name), name
+
+        compared = [
+            (student.params, expected.params),
+            (student.trained().params, expected.trained().params),
+        ]
+        if student.average:
+            compared.append((student.average, expected.average))
+        for part, memory in student.memory.items():
+            compared.append((memory, expected.memory[part]))
+        for params, expected_params in compared:
+            assert list(params) == list(expected_params)
+            difference = relative_difference(params, expected_params)
+            assert difference <= bound, str(student.genotype)
+
+        assert_same_points(student.losses, expected.losses, bound=bound)
+        assert_same_points(student.rungs, expected.rungs, bound=bound)
+
+
+def assert_same_points(points, expected, *, bound):
+    assert [step for step, _ in points] == [step for step, _ in expected]
+    assert dict(points) == pytest.approx(dict(expected), rel=10 * bound, abs=0)
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
-@pytest.mark.parametrize("place", STOPS)
-def test_students_of_every_family_are_the_same_bits(place, optimizer, average, tmp_path):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stop", STOPS)
+def test_students_of_every_family_are_the_same_bits(stop, optimizer, average, tmp_path):
     course = course_of(recipe_of(optimizer=optimizer, average=average))
     whole = trained_by_way_of([], course, MIXED, tmp_path)
-    assert_same(trained_by_way_of([STOPS[place]], course, MIXED, tmp_path), whole)
+    assert_same(trained_by_way_of([STOPS[stop]], course, MIXED, tmp_path), whole)
     assert sum(student.num_dead for student in whole) > 3, "pruning is part of it"
 
 
@@ -101,11 +114,11 @@ def test_students_of_every_family_are_the_same_bits(place, optimizer, average, t
     ],
     ids=["centered", "components", "all-of-it", "step-sizes-of-their-own", "bfloat16"],
 )
-@pytest.mark.parametrize("place", STOPS)
-def test_students_in_another_form_are_the_same_bits(place, changes, tmp_path):
+@pytest.mark.parametrize("stop", STOPS)
+def test_students_in_another_form_are_the_same_bits(stop, changes, tmp_path):
     course = course_of(recipe_of(**changes))
     whole = trained_by_way_of([], course, MLPS, tmp_path)
-    assert_same(trained_by_way_of([STOPS[place]], course, MLPS, tmp_path), whole)
+    assert_same(trained_by_way_of([STOPS[stop]], course, MLPS, tmp_path), whole)
 
 
 def data_with_samples():
@@ -119,11 +132,11 @@ def data_with_samples():
 
 
 @pytest.mark.parametrize("update", ["averaged", "newest", "running_mean"])
-@pytest.mark.parametrize("place", STOPS)
-def test_students_of_every_update_rule_are_the_same_bits(place, update, tmp_path):
+@pytest.mark.parametrize("stop", STOPS)
+def test_students_of_every_update_rule_are_the_same_bits(stop, update, tmp_path):
     course = course_of(recipe_of(update=update, rungs=0), data_with_samples())
     whole = trained_by_way_of([], course, MIXED, tmp_path)
-    assert_same(trained_by_way_of([STOPS[place]], course, MIXED, tmp_path), whole)
+    assert_same(trained_by_way_of([STOPS[stop]], course, MIXED, tmp_path), whole)
 
 
 def test_a_stop_after_every_step_changes_no_bit(tmp_path):
@@ -147,24 +160,24 @@ def test_students_that_stop_are_those_of_distill(tmp_path):
 # -- in another layout, but for rounding
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
-@pytest.mark.parametrize("place", STOPS)
-def test_some_go_on_alone(place, optimizer, tmp_path):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("stop", STOPS)
+def test_some_go_on_alone(stop, optimizer, tmp_path):
     course = course_of(recipe_of(optimizer=optimizer, average=0.9))
     whole = trained_by_way_of([], course, MIXED, tmp_path)
     students = begin(course, MIXED, device=CPU)
-    students = train(course, students, until=STOPS[place], device=CPU)
+    students = train(course, students, until=STOPS[stop], device=CPU)
     some = through_files(course, students, tmp_path)[1::2]
     assert_same(train(course, some, until=STEPS, device=CPU), whole[1::2], bound=2e-4)
 
 
-@pytest.mark.parametrize("place", STOPS)
-def test_another_number_of_workers(place, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stop", STOPS)
+def test_another_number_of_workers(stop, tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "_WORTH_A_WORKER", 1)
     course = course_of(recipe_of())
     whole = trained_by_way_of([], course, MIXED, tmp_path, workers=1)
     students = begin(course, MIXED, device=CPU)
-    students = train(course, students, until=STOPS[place], device=CPU, workers=3)
+    students = train(course, students, until=STOPS[stop], device=CPU, workers=3)
     assert_same(train(course, students, until=STEPS, device=CPU, workers=2), whole, bound=2e-4)
 
 
@@ -198,14 +211,13 @@ def test_a_frame_of_another_machine_is_kept():
     signs = torch.ones(10)
     signs[::3] = -1
 
-    def turned(student):
+    def turn(student):
         frame = dataclasses.replace(student.frame, basis_DJ=student.frame.basis_DJ * signs)
-        first = "layers.0.weight"
-        return dataclasses.replace(
-            student, frame=frame, params={**student.params, first: student.params[first] * signs}
-        )
+        turned_weight = student.params["layers.0.weight"] * signs
+        params = {**student.params, "layers.0.weight": turned_weight}
+        return dataclasses.replace(student, frame=frame, params=params)
 
-    mixed = train(course, [here[0], turned(here[1])], until=STEPS, device=CPU)
+    mixed = train(course, [here[0], turn(here[1])], until=STEPS, device=CPU)
     for student, expected in zip(mixed, whole, strict=True):
         difference = relative_difference(student.trained().params, expected.trained().params)
         assert difference < 2e-4
@@ -227,30 +239,30 @@ def test_what_is_trained_on_stays_as_it_is():
     """So that one checkpoint can be gone on with twice."""
     course = course_of(recipe_of(average=0.9))
     students = train(course, begin(course, MIXED, device=CPU), until=22, device=CPU)
-    first = train(course, students, until=STEPS, device=CPU)
+    once = train(course, students, until=STEPS, device=CPU)
     assert [student.step for student in students] == [22] * len(MIXED)
-    assert_same(train(course, students, until=STEPS, device=CPU), first)
+    assert_same(train(course, students, until=STEPS, device=CPU), once)
 
 
 def test_who_has_left_stays_away(monkeypatch, tmp_path):
-    """The first is told at the rung at 24 to have stopped improving; a stop lies before, one behind
-    it.
+    """The first is told at the rung at 24 to have stopped improving.
+
+    One stop lies before it, one behind it.
     """
     look = kernel._Training._look
+    is_out_of_patience = kernel.is_out_of_patience
 
-    def worse(self, training, step):
+    def look_and_lose(self, training, step):
         look(self, training, step)
         for student in self.students:
             if student.genotype == MIXED[0] and step == 24:
                 student.rungs = (*student.rungs[:-1], (step, -1.0))
 
-    monkeypatch.setattr(kernel._Training, "_look", worse)
-    leaves = kernel.is_out_of_patience
-    monkeypatch.setattr(
-        kernel,
-        "is_out_of_patience",
-        lambda rungs, recipe: rungs[-1][1] < 0 or leaves(rungs, recipe),
-    )
+    def has_lost(rungs, recipe):
+        return rungs[-1][1] < 0 or is_out_of_patience(rungs, recipe)
+
+    monkeypatch.setattr(kernel._Training, "_look", look_and_lose)
+    monkeypatch.setattr(kernel, "is_out_of_patience", has_lost)
     course = course_of(recipe_of())
     whole = trained_by_way_of([], course, MIXED, tmp_path)
     assert [student.has_left for student in whole] == [True] + [False] * (len(MIXED) - 1)
@@ -263,18 +275,19 @@ def test_memory_that_ended_is_no_end(monkeypatch, tmp_path):
     course = course_of(recipe_of())
     whole = trained_by_way_of([], course, MIXED[:3], tmp_path)
     students = train(course, begin(course, MIXED[:3], device=CPU), until=12, device=CPU)
+    run = Team.run
+
+    def run_limited(self, steps):
+        if any(student.genotype == MIXED[1] for student in self.students):
+            raise MemoryError
+        run(self, steps)
+
     with monkeypatch.context() as patch:
-        run = Team.run
-
-        def limited(self, steps):
-            if any(student.genotype == MIXED[1] for student in self.students):
-                raise MemoryError
-            run(self, steps)
-
-        patch.setattr(Team, "run", limited)
+        patch.setattr(Team, "run", run_limited)
         students = train(course, students, until=25, device=CPU)
     assert [student.step for student in students] == [25, 12, 25]
     assert [bool(student.trained().failure) for student in students] == [False, True, False]
+
     students = through_files(course, students, tmp_path)
     assert_same(train(course, students, until=STEPS, device=CPU), whole, bound=2e-4)
 
@@ -304,12 +317,12 @@ def test_a_chain_cannot_be_stopped_in_the_middle(start, until):
 def test_a_feed_goes_on_from_every_step(update, batch_size):
     """Of 60 inputs: inside a pass, across two, whole passes."""
     data, recipe = data_with_samples(), Recipe(update=update, batch_size=batch_size)
-    expected = list(islice(CachedFeed(data, recipe, 4), 24))
+    batches = list(islice(CachedFeed(data, recipe, 4), 24))
     feed = CachedFeed(data, recipe, 4)
     for step in range(20):
-        there = CachedFeed(data, recipe, 4, feed.position())
-        for x, values in expected[step : step + 4]:
-            found, shown = next(there)
-            assert torch.equal(found, x)
-            assert all(torch.equal(shown[name], value) for name, value in values.items())
+        resumed = CachedFeed(data, recipe, 4, feed.position())
+        for expected_x, expected in batches[step : step + 4]:
+            x, values = next(resumed)
+            assert torch.equal(x, expected_x)
+            assert all(torch.equal(values[name], value) for name, value in expected.items())
         next(feed)

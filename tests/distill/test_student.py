@@ -1,3 +1,5 @@
+"""Students as people use them: predictions, the two files, and what is refused."""
+
 import dataclasses
 import json
 
@@ -44,27 +46,30 @@ def test_what_is_loaded_is_what_the_file_holds(tmp_path, raw, dtype):
     spec, params = make_spec(dtype), make_params()
     size = save_student(tmp_path / "7", spec, params)
     assert size == (tmp_path / "7" / "weights.safetensors").stat().st_size
+
     student = load_student(tmp_path / "7")
-    assert student.spec == spec
     expected = decode(encode(params, dtype))
+    assert student.spec == spec
     assert list(student.params) == list(params)
     assert all(torch.equal(student.params[name], p) for name, p in expected.items())
-    found, same = student.predict(raw), Student(spec, expected).predict(raw)
-    for name in BOTH:  # a file's tensors lie at other addresses, which may round otherwise
-        torch.testing.assert_close(found[name], same[name])
+
+    predictions = student.predict(raw)
+    expected_predictions = Student(spec, expected).predict(raw)
+    # a file's tensors lie at other addresses, which may round otherwise
+    for name in BOTH:
+        torch.testing.assert_close(predictions[name], expected_predictions[name])
     if dtype != "float32":
-        assert not torch.equal(
-            found["predictive"], Student(spec, params).predict(raw)["predictive"]
-        )
+        unrounded = Student(spec, params).predict(raw)
+        assert not torch.equal(predictions["predictive"], unrounded["predictive"])
 
 
 def test_predictions_are_normalized_by_the_spec(raw):
     params = make_params()
-    found = Student(make_spec(), params).predict(raw)
+    predicted = Student(make_spec(), params).predict(raw)
     raw_outputs = FAMILIES["mlp"].forward(params, (raw.float() - 7.5) / 2.25)
-    torch.testing.assert_close(found["predictive"], raw_outputs[:, :3].softmax(-1))
-    assert found["predictive"].sum(-1) == pytest.approx(torch.ones(9))
-    assert found["expected_entropy"].shape == (9, 1)
+    torch.testing.assert_close(predicted["predictive"], raw_outputs[:, :3].softmax(-1))
+    assert predicted["predictive"].sum(-1) == pytest.approx(torch.ones(9))
+    assert predicted["expected_entropy"].shape == (9, 1)
 
 
 def test_images_may_leave_out_the_channel(raw):

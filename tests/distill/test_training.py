@@ -1,6 +1,6 @@
-"""A bundle in training: averages by hand, a new layout halfway, proximal steps of many students
-together.
-"""
+"""A bundle in training: averages by hand, a new layout halfway, proximal steps of many together."""
+
+from functools import partial
 
 import pytest
 import torch
@@ -14,78 +14,78 @@ from tests.distill.populations import (
     batch,
     copies,
     fresh,
-    make_data,
     relative_difference,
     training_of,
 )
 
-OPTIMISERS = ("adamw", "muon", "sgd")
+OPTIMIZERS = ("adamw", "muon", "sgd")
 
 
 def recipe_of(optimizer, **more):
     return Recipe(optimizer=optimizer, steps=100, weight_decay=0.1, lr_rest=2e-3, **more)
 
 
-def advance(training, steps, first=0):
-    for step in range(first, first + steps):
+def advance(training, steps, start=0):
+    for step in range(start, start + steps):
         training.step(*batch(seed=step), 0.02)
         if step % 3 == 2:
             training.shrink(0.06)
         training.add_to_average()
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
 def test_a_new_layout_halfway_changes_rounding_alone(family, optimizer):
-    """Students are taken apart, put together in another order and without one of them, and go on as
-    if never moved.
+    """Students are taken apart, put together in another order and without one of them.
+
+    They go on as if never moved.
     """
     recipe = recipe_of(optimizer, average=0.8)
-    everyone = fresh(
-        FAMILIES_OF[family], factors=[0.5 + 0.5 * (i % 2) for i in range(len(FAMILIES_OF[family]))]
-    )
+    factors = [0.5 + 0.5 * (i % 2) for i in range(len(FAMILIES_OF[family]))]
+    everyone = fresh(FAMILIES_OF[family], factors=factors)
     for student in everyone:
         student.average = {name: p.clone() for name, p in student.params.items()}
     moved = copies(everyone)
+
     whole = training_of(everyone, recipe)
     advance(whole, 12)
     whole.unload()
 
-    first = training_of(moved, recipe)
-    advance(first, 6)
-    first.unload()
-    left = moved[:0:-1]
-    second = training_of(left, recipe, updates=6)
-    advance(second, 6, first=6)
-    second.unload()
-    for stayed, other in zip(everyone[:0:-1], left, strict=True):
-        assert relative_difference(other.params, stayed.params) < 1e-4, str(stayed.genotype)
-        assert relative_difference(other.average, stayed.average) < 1e-4
-        assert other.memory.keys() == stayed.memory.keys()
-        for name, memory in stayed.memory.items():
-            assert relative_difference(other.memory[name], memory) < 1e-3, name
-        assert relative_difference(stayed.average, stayed.params) > 1e-3
+    before = training_of(moved, recipe)
+    advance(before, 6)
+    before.unload()
+    staying = moved[:0:-1]
+    after = training_of(staying, recipe, updates=6)
+    advance(after, 6, start=6)
+    after.unload()
+
+    for student, expected in zip(staying, everyone[:0:-1], strict=True):
+        genotype = str(student.genotype)
+        assert relative_difference(student.params, expected.params) < 1e-4, genotype
+        assert relative_difference(student.average, expected.average) < 1e-4
+        assert relative_difference(expected.average, expected.params) > 1e-3
+        assert student.memory.keys() == expected.memory.keys()
+        for name, memory in expected.memory.items():
+            assert relative_difference(student.memory[name], memory) < 1e-3, name
 
 
-def test_what_a_layout_is_given_comes_back_unchanged():
-    for family, genotypes in FAMILIES_OF.items():
-        students = fresh(genotypes)
-        for i, student in enumerate(students):
-            parts = {
-                part: {k: torch.full_like(p, n + i) for k, p in student.params.items()}
-                for n, part in ((10, "first"), (20, "second"))
-            }
-            student.memory = parts
-            student.average = {k: torch.full_like(p, 30.0 + i) for k, p in student.params.items()}
-        before = copies(students)
-        more = {"round_to": 8} if family == "mlp" else {}
-        training_of(students, recipe_of("adamw", average=0.9), updates=3, **more).unload()
-        for own, old in zip(students, before, strict=True):
-            assert relative_difference(own.params, old.params) == 0
-            assert relative_difference(own.average, old.average) == 0
-            assert all(
-                relative_difference(own.memory[name], m) == 0 for name, m in old.memory.items()
-            )
+@pytest.mark.parametrize("family", sorted(FAMILIES_OF))
+def test_what_a_layout_is_given_comes_back_unchanged(family):
+    students = fresh(FAMILIES_OF[family])
+    for i, student in enumerate(students):
+        for number, part in ((10, "first"), (20, "second")):
+            filled = {k: torch.full_like(p, number + i) for k, p in student.params.items()}
+            student.memory[part] = filled
+        student.average = {k: torch.full_like(p, 30.0 + i) for k, p in student.params.items()}
+    before = copies(students)
+
+    more = {"round_to": 8} if family == "mlp" else {}
+    training_of(students, recipe_of("adamw", average=0.9), updates=3, **more).unload()
+    for student, expected in zip(students, before, strict=True):
+        assert relative_difference(student.params, expected.params) == 0
+        assert relative_difference(student.average, expected.average) == 0
+        for name, memory in expected.memory.items():
+            assert relative_difference(student.memory[name], memory) == 0
 
 
 def test_the_average_is_a_plain_mean_and_then_decays_by_hand():
@@ -127,34 +127,46 @@ def test_without_an_average_the_outcome_is_the_parameters():
     assert all(s.average == {} and s.outcome is s.params for s in students)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def shrink_alone(student, metric, lr_sum):
+    """The parameters of a student after ``prox_group_lasso`` of each of its groups alone.
+
+    Args:
+        student: with a penalty.
+        metric: a parameter's name to the optimizer's metric of it.
+        lr_sum: the sum of step sizes over which the penalty acts.
+    """
+    params = dict(student.params)
+    shapes = {name: tuple(p.shape) for name, p in params.items()}
+    for group in FAMILIES[student.genotype.family].groups(shapes):
+        weight = rows_of([student.params[name] for name in group.weights])
+        scale = rows_of([metric(name) for name in group.weights])
+        step = lr_sum * student.lr_factor
+        rows = prox_group_lasso(weight, scale, step, student.genotype["group_penalty"])
+        assert float(rows.norm()) < float(weight.norm())
+
+        parts = rows.split([student.params[name][0].numel() for name in group.weights], 1)
+        for name, part in zip(group.weights, parts, strict=True):
+            params[name] = part.reshape(shapes[name])
+    return params
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))
 def test_shrinking_together_is_shrinking_each(family, optimizer):
-    """Each group of each student by ``prox_group_lasso`` alone; who has no penalty is left as he
-    is, to the bit.
-    """
+    """Who has no penalty is left as he is, to the bit."""
     factors = [0.5 + 0.25 * i for i in range(len(FAMILIES_OF[family]))]
     students = fresh(FAMILIES_OF[family], factors=factors)
     training = training_of(students, recipe_of(optimizer))
     training.step(*batch(), 0.02)
     training.unload()
-    before, shrunk = copies(students), 0
+    before = copies(students)
     training.shrink(0.03)
     training.unload()
-    data = make_data(1)
+
+    assert any(student.genotype["group_penalty"] for student in students)
     for i, (old, new) in enumerate(zip(before, students, strict=True)):
-        penalty = old.genotype["group_penalty"]
-        expected = dict(old.params)
-        for group in FAMILIES[family].groups(data.shapes(old.genotype)) if penalty else []:
-            weight = rows_of([old.params[name] for name in group.weights])
-            scale = rows_of([training._optimizer.metric(i, name) for name in group.weights])
-            rows = prox_group_lasso(weight, scale, 0.03 * old.lr_factor, penalty)
-            parts = rows.split([old.params[name][0].numel() for name in group.weights], 1)
-            for name, part in zip(group.weights, parts, strict=True):
-                expected[name] = part.reshape(old.params[name].shape)
-            shrunk += 1
-            assert float(rows.norm()) < float(weight.norm())
-        if not penalty:
+        if old.genotype["group_penalty"] == 0:
             assert all(torch.equal(new.params[name], p) for name, p in old.params.items())
+            continue
+        expected = shrink_alone(old, partial(training._optimizer.metric, i), 0.03)
         assert relative_difference(new.params, expected) < 1e-5
-    assert shrunk

@@ -1,5 +1,6 @@
-"""The kernel on CUDA against the reference on the CPU; run with ``pytest tests/gpu`` where there is
-a device.
+"""The kernel on CUDA against the reference on the CPU.
+
+Run it with ``pytest tests/gpu`` where there is a device.
 """
 
 import pytest
@@ -18,7 +19,7 @@ from tests.distill.reference import distill_one
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
-OPTIMISERS = ("adamw", "muon", "sgd")
+OPTIMIZERS = ("adamw", "muon", "sgd")
 SIZES = {
     "one": MIXED[:1],
     "mixed": MIXED,
@@ -42,12 +43,10 @@ def recipe_of(optimizer: str, **more: object) -> Recipe:
         "batch_size": 16,
         "warmup": 5,
         "lr": 0.02,
+        "lr_rest": 0.01,
         "weight_decay": 0.05,
         "beta2": 0.95,
-    }
-    settings |= {
         "momentum": 0.8,
-        "lr_rest": 0.01,
         "target_weights": {"expected_entropy": 2.0},
         "precision": "float32",
     }
@@ -72,7 +71,7 @@ def graphs(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("size", sorted(SIZES))
 def test_students_equal_those_of_the_oracle(size, optimizer, graphs):
     """Recorded steps, pruned on the way, with running averages and step sizes of their own."""
@@ -81,36 +80,35 @@ def test_students_equal_those_of_the_oracle(size, optimizer, graphs):
         expected = distill_one(student.genotype, make_data(), recipe, seed=0, prox=prox_group_lasso)
         assert relative_difference(student.params, expected) < 1e-3, str(student.genotype)
         assert all(p.device == CPU for p in student.params.values()) and not student.failure
-    assert len(graphs) == 2 and all(one._graph is not None for one in graphs), (
-        "one a layout, each recorded"
-    )
+    assert len(graphs) == 2, "one a layout"
+    assert all(replay._graph is not None for replay in graphs), "each is recorded"
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_recorded_step_is_a_plain_one(optimizer, monkeypatch):
-    """The same device, with and without a graph: the same operations, so that only their order in
-    time differs.
-    """
+    """With and without a graph these are the same operations; only their order in time differs."""
     recipe = recipe_of(optimizer, average=0.5)
     recorded = run(MIXED, recipe)
     monkeypatch.setattr(replay, "WARM_UP", recipe.steps)
-    for one, other in zip(recorded, run(MIXED, recipe), strict=True):
-        assert relative_difference(other.params, one.params) < 1e-4
-        assert dict(other.losses) == pytest.approx(dict(one.losses), rel=1e-4)
+    for student, twin in zip(recorded, run(MIXED, recipe), strict=True):
+        assert relative_difference(twin.params, student.params) < 1e-4
+        assert dict(twin.losses) == pytest.approx(dict(student.losses), rel=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_some_leave_and_the_others_go_on(optimizer, graphs, monkeypatch):
     """Two of six leave after the rung at 35: three layouts, three graphs."""
-    look, marked = kernel._Training._look, -1.0
+    look = kernel._Training._look
+    mark = -1.0
 
-    def marking(self, training, step):
+    def look_and_mark(self, training, step):
         look(self, training, step)
-        for student in self.students[:2] if step == 35 else ():
-            student.rungs = (*student.rungs[:-1], (step, marked))
+        if step == 35:
+            for student in self.students[:2]:
+                student.rungs = (*student.rungs[:-1], (step, mark))
 
-    monkeypatch.setattr(kernel._Training, "_look", marking)
-    monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: rungs[-1][1] == marked)
+    monkeypatch.setattr(kernel._Training, "_look", look_and_mark)
+    monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: rungs[-1][1] == mark)
     recipe = recipe_of(optimizer, rungs=10, patience=1)
     students = run(MIXED, recipe, validation=make_data(30, seed=1))
     assert [len(student.rungs) for student in students] == [7, 7, 10, 10, 10, 10]
@@ -120,45 +118,45 @@ def test_some_leave_and_the_others_go_on(optimizer, graphs, monkeypatch):
         assert relative_difference(student.params, expected) < 1e-3, str(student.genotype)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_bfloat16_learns_what_float32_does(optimizer):
-    full, half = (run(MIXED, recipe_of(optimizer, precision=p)) for p in ("float32", "bfloat16"))
-    for one, other in zip(full, half, strict=True):
-        assert not other.failure
-        assert other.losses[-1][1] == pytest.approx(one.losses[-1][1], rel=0.1)
+    exact = run(MIXED, recipe_of(optimizer, precision="float32"))
+    rounded = run(MIXED, recipe_of(optimizer, precision="bfloat16"))
+    for student, twin in zip(exact, rounded, strict=True):
+        assert not twin.failure
+        assert twin.losses[-1][1] == pytest.approx(student.losses[-1][1], rel=0.1)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_never_waits_for_the_device(optimizer, monkeypatch):
-    """Recorded or not, shrinking or averaging: only rungs, layouts and the end of training may
-    wait.
+    """Recorded or not, shrinking or averaging.
+
+    Only rungs, layouts and the end of training may wait.
     """
     run(MIXED, recipe_of(optimizer))  # libraries set themselves up
-    step = team.Team.run
+    run_steps = team.Team.run
+    call = replay.Replay.__call__
 
-    def watched(self, steps):
-        capturing = replay.Replay.__call__
-
-        def call(own):
-            if (
-                own._num_plain == replay.WARM_UP and own._graph is None
-            ):  # recording waits once, by torch's own hand
-                torch.cuda.set_sync_debug_mode("default")
-                try:
-                    return capturing(own)
-                finally:
-                    torch.cuda.set_sync_debug_mode("error")
-            return capturing(own)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(replay.Replay, "__call__", call)
+    def call_watched(self):
+        # recording waits once, by torch's own hand
+        is_recording = self._num_plain == replay.WARM_UP and self._graph is None
+        if not is_recording:
+            return call(self)
+        torch.cuda.set_sync_debug_mode("default")
+        try:
+            return call(self)
+        finally:
             torch.cuda.set_sync_debug_mode("error")
-            try:
-                step(self, steps)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(team.Team, "run", watched)
+    def run_watched(self, steps):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            run_steps(self, steps)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(replay.Replay, "__call__", call_watched)
+    monkeypatch.setattr(team.Team, "run", run_watched)
     assert not any(student.failure for student in run(MIXED, recipe_of(optimizer, average=0.5)))
 
 
@@ -166,35 +164,38 @@ def test_batches_that_are_fed_train_the_same_students():
     recipe = recipe_of("adamw")
     data = make_data().to(CUDA)
     fed = run(MIXED, recipe, feed=CachedFeed(data, recipe, 0))
-    for one, other in zip(run(MIXED, recipe), fed, strict=True):
-        assert relative_difference(other.params, one.params) < 1e-4
+    for student, twin in zip(run(MIXED, recipe), fed, strict=True):
+        assert relative_difference(twin.params, student.params) < 1e-4
 
 
 def test_several_workers_are_one():
     """Whatever is asked for: a GPU is kept busy by one, and everyone is trained."""
     recipe = recipe_of("adamw")
-    for one, other in zip(run(MIXED, recipe), run(MIXED, recipe, workers=4), strict=True):
-        assert relative_difference(other.params, one.params) < 1e-4
+    for student, twin in zip(run(MIXED, recipe), run(MIXED, recipe, workers=4), strict=True):
+        assert relative_difference(twin.params, student.params) < 1e-4
 
 
 def test_a_student_that_diverges_fails_alone(monkeypatch):
     recipe = recipe_of("muon")
-    population = [g.replace(group_penalty=0.0) if i == 2 else g for i, g in enumerate(MIXED)]
+    # without a penalty it stays as large, so that the layout is the same in both runs
+    population = list(MIXED)
+    population[2] = MIXED[2].replace(group_penalty=0.0)
     clean = run(population, recipe)
     draw = course._fresh
 
-    def broken(lessons, genotype, precision):
+    def draw_broken(lessons, genotype, precision):
         student = draw(lessons, genotype, precision)
         if genotype == population[2]:
             student.params["layers.0.weight"].fill_(float("nan"))
         return student
 
-    monkeypatch.setattr(course, "_fresh", broken)
+    monkeypatch.setattr(course, "_fresh", draw_broken)
     students = run(population, recipe)
     assert students[2].failure
-    for i, (one, other) in enumerate(zip(clean, students, strict=True)):
+    for i, (before, after) in enumerate(zip(clean, students, strict=True)):
         if i != 2:
-            assert not other.failure and relative_difference(other.params, one.params) < 1e-5
+            assert not after.failure
+            assert relative_difference(after.params, before.params) < 1e-5
 
 
 def test_memory_that_does_not_suffice_is_told_and_halved(monkeypatch):
