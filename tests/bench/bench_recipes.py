@@ -1,5 +1,4 @@
-"""Which recipe reaches the teacher soonest: KL(teacher || student) on validation against processor
-time.
+"""Which recipe reaches the teacher soonest: KL(teacher || student) against processor time.
 
     python tests/bench/bench_recipes.py --space digits_mlp --out reports/reference/recipes.json
     GPED_DATA=... python tests/bench/bench_recipes.py --space fashion_mlp --out ...
@@ -12,6 +11,7 @@ are merged into the file space by space.
 
 import argparse
 import itertools
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +25,10 @@ from gped_nas.api.lessons import distillation_set
 from gped_nas.api.teacher import Teacher, load_dataset
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.io import read_json, write_json
-from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.io import make_dir, read_json, write_json
+from gped_nas.models.base import Genotype
 from gped_nas.search.space_file import load_space
+from tests.bench.bench_time_to_front import kl
 
 STUDENTS = {
     "digits_mlp": [
@@ -66,53 +67,57 @@ def measure(
     """KL by student and processor seconds of one run."""
     session = gn.new_session("cpu")
     data = distillation_set(teacher)
-    started, clock = time.process_time(), time.perf_counter()
+    started_processor, started = time.process_time(), time.perf_counter()
     population = distill(genotypes, data, recipe, seed=seed, device=session.device)
-    seconds, wall = time.process_time() - started, time.perf_counter() - clock
-    x = teacher.dataset.inputs("validation")
-    teacher_log_prob = torch.from_numpy(teacher.averaged("validation").log_prob_NC)
-    found = []
+    processor_s = time.process_time() - started_processor
+    wall_s = time.perf_counter() - started
+
+    values = []
     for student in population.students:
-        raw = (
-            FAMILIES[student.genotype.family].forward(student.params, x)
-            if not student.failure
-            else None
-        )
-        if raw is None:
-            found.append(float("inf"))
-            continue
-        log_prob = raw[:, : data.num_classes].double().log_softmax(-1)
-        found.append(float((teacher_log_prob.exp() * (teacher_log_prob - log_prob)).sum(-1).mean()))
-    return {"kl": found, "processor_s": round(seconds, 3), "wall_s": round(wall, 3)}
+        if student.failure:
+            values.append(float("inf"))
+        else:
+            kl_N = kl(teacher, student.genotype.family, student.params)
+            values.append(float(kl_N.mean()))
+    return {"kl": values, "processor_s": round(processor_s, 3), "wall_s": round(wall_s, 3)}
 
 
 def recipes(
     base: Recipe, kinds: list[str], steps: list[int], only: dict[str, float], extra: dict[str, Any]
 ) -> Iterator[Recipe]:
-    """The recipes of the grid that have these settings, at every budget of steps, a tenth of it
-    warm-up at most.
+    """The recipes of the grid at every budget of steps, a tenth of it warm-up at most.
+
+    Args:
+        base: what the grid leaves open.
+        kinds: optimizers.
+        steps: budgets.
+        only: settings that the grid is limited to.
+        extra: settings of every recipe.
     """
     for kind in kinds:
-        grid = [
-            settings
-            for settings in COARSE[kind]
-            if all(settings.get(key, value) == value for key, value in only.items())
-        ]
-        for settings, budget in itertools.product(grid, steps):
-            update = {
-                **settings,
-                **extra,
-                "steps": budget,
-                "warmup": min(base.warmup, budget // 10),
-            }
-            yield Recipe(**{**base.model_dump(), **update})
+        for settings in COARSE[kind]:
+            if any(settings.get(key, value) != value for key, value in only.items()):
+                continue
+            for budget in steps:
+                schedule = {"steps": budget, "warmup": min(base.warmup, budget // 10)}
+                yield Recipe(**{**base.model_dump(), **settings, **extra, **schedule})
 
 
-def main() -> None:
-    """Measure one space, merge it into the file, print its table."""
+def parse_numbers(pairs: list[str]) -> dict[str, float]:
+    """``KEY=NUMBER`` to a dictionary."""
+    numbers = {}
+    for pair in pairs:
+        key, value = pair.split("=")
+        numbers[key] = float(value)
+    return numbers
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
     parser.add_argument("--space", choices=STUDENTS, default="digits_mlp")
     parser.add_argument("--kinds", nargs="+", choices=COARSE, default=list(COARSE))
     parser.add_argument("--steps", nargs="+", type=int, default=[150, 300, 600])
@@ -131,28 +136,30 @@ def main() -> None:
         "--set", nargs="*", default=[], metavar="KEY=NUMBER", help="more settings of every recipe"
     )
     parser.add_argument("--out", type=Path, default=Path("reports/bench/recipes.json"))
-    args = parser.parse_args()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    only, extra = (
-        {key: float(value) for key, value in (pair.split("=") for pair in pairs)}
-        for pairs in (args.only, args.set)
-    )
-    space = load_space(
-        args.space, {"teacher.method.num_samples": args.samples} if args.samples else None
-    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure one space, merge it into the file, print its table."""
+    args = parse_args()
+    make_dir(args.out.parent)
+    only, extra = parse_numbers(args.only), parse_numbers(args.set)
+    overrides = {"teacher.method.num_samples": args.samples} if args.samples else None
+    space = load_space(args.space, overrides)
     session = gn.new_session("cpu")
     torch.set_num_threads(1)
     teacher = gn.build_teacher(space, session, dataset=load_dataset(space))
-    rows = []
+
+    rows: list[dict[str, Any]] = []
     for recipe in recipes(space.recipe, args.kinds, args.steps, only, extra):
         runs = [measure(teacher, recipe, STUDENTS[args.space], seed) for seed in range(args.seeds)]
-        mean = sum(sum(run["kl"]) / len(run["kl"]) for run in runs) / len(runs)
-        seconds = sum(run["processor_s"] for run in runs) / len(runs)
-        rows.append(
-            {"recipe": recipe.to_record(), "kl": mean, "processor_s": seconds, "runs": runs}
-        )
-        print(f"{mean:.5f} {seconds:7.2f} s {rows[-1]['recipe']}", flush=True)
-    found = {
+        mean = statistics.fmean(statistics.fmean(run["kl"]) for run in runs)
+        seconds = statistics.fmean(run["processor_s"] for run in runs)
+        record = recipe.to_record()
+        rows.append({"recipe": record, "kl": mean, "processor_s": seconds, "runs": runs})
+        print(f"{mean:.5f} {seconds:7.2f} s {record}", flush=True)
+
+    result = {
         "students": [str(g) for g in STUDENTS[args.space]],
         "n": len(teacher.dataset.validation),
         "seeds": args.seeds,
@@ -161,7 +168,7 @@ def main() -> None:
         "rows": sorted(rows, key=lambda row: row["kl"]),
     }
     merged = read_json(args.out) if args.out.exists() else {}
-    write_json(args.out, {**merged, args.space: found})
+    write_json(args.out, {**merged, args.space: result})
 
 
 if __name__ == "__main__":
