@@ -1,13 +1,16 @@
-"""Whether convolutions of several students are worth computing together: what the layout of ``cnn``
-rests on.
+"""Whether convolutions of several students are worth computing together.
 
     python tests/bench/bench_convolutions.py --out reports/bench
 
-Forward and backward of first layers (5x5, pooling included) of eight students on one batch of 28x28
-images: each its own; one convolution of all their filters; one product of all filters with the
-patches of the batch. Second layers of four students of equal shape: each its own; one grouped
-convolution. One thread, channels last, sides in turns; quartiles of milliseconds of processor time.
-Prints one JSON line.
+The layout of ``cnn`` rests on it. Measured are forward and backward passes, on one thread, channels
+last:
+
+* first layers (5x5, pooling included) of eight students on one batch of 28x28 images: each its own;
+  one convolution of all their filters; one product of all filters with the patches of the batch;
+* second layers of four students of equal shape: each its own; one grouped convolution.
+
+Sides take turns; what is told are quartiles of milliseconds of processor time. Prints one JSON
+line.
 """
 
 import argparse
@@ -22,10 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas import device as devices
-from gped_nas.io import write_json
+from gped_nas.io import make_dir, write_json
 from gped_nas.models.images import channels_last
 
 BATCH, KERNEL = 128, 5
+WARM_UP = 2
 WIDTHS = (4, 8, 16, 4, 8, 16, 8, 4)
 
 
@@ -34,12 +38,14 @@ def first_layers(x: Tensor) -> dict[str, Callable[[], None]]:
     weights = [torch.randn((width, 1, KERNEL, KERNEL), requires_grad=True) for width in WIDTHS]
 
     def finish(pooled: Tensor) -> None:
-        sum(channels_last(part).sum() for part in pooled.split(WIDTHS, 1)).backward()  # type: ignore[no-untyped-call]
+        parts = pooled.split(WIDTHS, 1)  # type: ignore[no-untyped-call]
+        total = torch.stack([channels_last(part).sum() for part in parts]).sum()
+        total.backward()  # type: ignore[no-untyped-call]
 
     def each() -> None:
         seen = channels_last(x)
         for weight in weights:
-            F.max_pool2d(F.conv2d(seen, weight), 2).sum().backward()
+            F.max_pool2d(F.conv2d(seen, weight), 2).sum().backward()  # type: ignore[no-untyped-call]
 
     def together() -> None:
         finish(F.max_pool2d(F.conv2d(channels_last(x), torch.cat(weights)), 2))
@@ -62,12 +68,25 @@ def second_layers() -> dict[str, Callable[[], None]]:
 
     def each() -> None:
         for x, weight in zip(inputs, weights, strict=True):
-            F.conv2d(x, weight).sum().backward()
+            F.conv2d(x, weight).sum().backward()  # type: ignore[no-untyped-call]
 
     def grouped() -> None:
-        F.conv2d(torch.cat(inputs, 1), torch.cat(weights), groups=4).sum().backward()
+        F.conv2d(torch.cat(inputs, 1), torch.cat(weights), groups=4).sum().backward()  # type: ignore[no-untyped-call]
 
     return {"second, each": each, "second, grouped": grouped}
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Quartiles of milliseconds of each side."""
+    with devices.one_thread():
+        sides = {**first_layers(torch.randn((BATCH, 1, 28, 28))), **second_layers()}
+        times: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(WARM_UP + rounds):
+            for side, run in sides.items():
+                started = time.process_time()
+                run()
+                times[side].append(1e3 * (time.process_time() - started))
+    return {side: statistics.quantiles(values[WARM_UP:], n=4) for side, values in times.items()}
 
 
 def main() -> None:
@@ -78,25 +97,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    with devices.one_thread():
-        sides = {**first_layers(torch.randn((BATCH, 1, 28, 28))), **second_layers()}
-        times: dict[str, list[float]] = {side: [] for side in sides}
-        for _ in range(args.rounds + 2):
-            for side, run in sides.items():
-                started = time.process_time()
-                run()
-                times[side].append(1e3 * (time.process_time() - started))
-    quartiles = {
-        side: statistics.quantiles(values[2:], n=4) for side, values in times.items()
-    }  # after warming up
-    found = {
-        "ms": quartiles,
+
+    result = {
+        "ms": measure(args.rounds),
         "rounds": args.rounds,
         "hardware": devices.fingerprint(torch.device("cpu")),
     }
-    print(json.dumps(found))
-    write_json(args.out / "convolutions-cpu.json", found)
+    print(json.dumps(result))
+    write_json(make_dir(args.out) / "convolutions-cpu.json", result)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""What a change did to the default search: student seconds and hypervolume, before and after,
-paired by seed.
+"""What a change did to the default search: student seconds and hypervolume, before and after.
 
     git worktree add ../before COMMIT
     python tests/bench/bench_default_search.py --before ../before --out reports/bench
 
-With ``--set search.sampler=random`` both trees try the same genotypes: what remains of the
-difference is the students'. Both trees run the same space with the same seeds and the same
-teachers, in turns; intervals are Student's t over seeds.
+Both trees run the same space with the same seeds and the same teachers, in turns; intervals are
+Student's t over pairs of one seed. With ``--set search.sampler=random`` both trees try the same
+genotypes: what remains of the difference is the students'.
 """
 
 import argparse
@@ -23,7 +22,7 @@ import torch
 
 import gped_nas as gn
 from gped_nas import device as devices
-from gped_nas.io import write_json
+from gped_nas.io import make_dir, write_json
 from tests.bench.bench_policies import interval
 
 RUN = "from gped_nas.cli import main; main()"
@@ -34,16 +33,18 @@ def search(
 ) -> dict[str, float]:
     """One search by the code of a tree."""
     command = [sys.executable, "-c", RUN, "run", space, "--seed", str(seed), "--out", str(out)]
-    command += [word for setting in settings for word in ("--set", setting)]
+    for setting in settings:
+        command += ["--set", setting]
     environment = {**os.environ, "PYTHONPATH": str(tree.resolve())}
     subprocess.run(command, env=environment, cwd=tree, check=True, capture_output=True)
+
     study = gn.open_study(out / space)
     seconds = sum(record.seconds or 0.0 for record in study.records())
     return {"student_s": seconds, "hypervolume": study.snapshot().hypervolume[-1]}
 
 
-def main() -> None:
-    """Measure and write the file."""
+def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,27 +58,37 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as of gped-search run"
     )
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    here = Path(__file__).parents[2]
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and write the file."""
+    args = parse_args()
+    trees = {"before": args.before, "after": Path(__file__).parents[2]}
     runs: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for name, tree in (("before", args.before), ("after", here)):
+        for name, tree in trees.items():
             with tempfile.TemporaryDirectory() as folder:
                 runs[name].append(search(tree, args.space, seed, Path(folder), args.set))
             print(f"seed {seed}, {name}: {runs[name][-1]}", flush=True)
-    pairs = list(zip(runs["before"], runs["after"], strict=True))
-    found: dict[str, Any] = {
+
+    time_ratios = []
+    hypervolume_changes = []
+    for before, after in zip(runs["before"], runs["after"], strict=True):
+        time_ratios.append(after["student_s"] / before["student_s"])
+        hypervolume_changes.append(after["hypervolume"] / before["hypervolume"] - 1)
+
+    result: dict[str, Any] = {
         "space": args.space,
         "settings": args.set,
         "first_seed": args.first_seed,
         "runs": runs,
-        "time_ratio": interval([a["student_s"] / b["student_s"] for b, a in pairs]),
-        "hypervolume_change": interval([a["hypervolume"] / b["hypervolume"] - 1 for b, a in pairs]),
+        "time_ratio": interval(time_ratios),
+        "hypervolume_change": interval(hypervolume_changes),
         "hardware": devices.fingerprint(torch.device("cpu")),
     }
-    print(json.dumps(found))
-    write_json(args.out / "default_search-cpu.json", found)
+    print(json.dumps(result))
+    write_json(make_dir(args.out) / "default_search-cpu.json", result)
 
 
 if __name__ == "__main__":

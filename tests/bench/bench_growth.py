@@ -1,10 +1,10 @@
-"""What a trial costs as a study grows: 16, 64, 256 and 1,000 trials of one study, its memory, and
-the teacher's share.
+"""What a trial costs as a study grows, its memory, and the teacher's share.
 
     python tests/bench/bench_growth.py --space digits_mlp --out reports/bench
 
-Student seconds are distilling and measuring; the rest is drawing and recording. Processor seconds
-hold when others work too. Prints one JSON line.
+The marks are 16, 64, 256 and 1,000 trials of one study. Student seconds are distilling and
+measuring; the rest is drawing and recording. Processor seconds hold when others work too. Prints
+one JSON line.
 """
 
 import argparse
@@ -12,15 +12,52 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gped_nas as gn
 from gped_nas import device as devices
-from gped_nas.io import write_json
+from gped_nas.io import make_dir, write_json
 from gped_nas.search.record import TrialRecord
 
 MARKS = (16, 64, 256, 1000)
+
+
+@dataclass
+class Growth:
+    """Costs of a study's trials between one mark and the next."""
+
+    marks: Sequence[int]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    student_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = time.perf_counter()
+        self.started_processor = time.process_time()
+        self.last = {"trials": 0.0, "s": 0.0, "student_s": 0.0, "processor_s": 0.0}
+
+    def take(self, record: TrialRecord, num_finished: int) -> None:
+        """Take in a trial, and add a row at a mark."""
+        self.student_s += record.seconds or 0.0
+        if num_finished not in self.marks:
+            return
+
+        now = {
+            "trials": num_finished,
+            "s": time.perf_counter() - self.started,
+            "student_s": self.student_s,
+            "processor_s": time.process_time() - self.started_processor,
+        }
+        num_trials = now["trials"] - self.last["trials"]
+        row: dict[str, Any] = {"trials": num_finished}
+        for name in ("s", "processor_s", "student_s"):
+            row[f"{name}_a_trial"] = (now[name] - self.last[name]) / num_trials
+        row["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.last = now
+        self.rows.append(row)
+        print(row, flush=True)
 
 
 def main() -> None:
@@ -32,51 +69,27 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=MARKS[-1])
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    marks = [mark for mark in MARKS if mark <= args.trials]
+
     session = gn.new_session("cpu")
     space = gn.load_space(args.space)
     started = time.perf_counter()
     gn.build_teacher(space, session)
     teacher_s = time.perf_counter() - started
-    rows: list[dict[str, Any]] = []
-    began, began_processor, student_s, last = (
-        time.perf_counter(),
-        time.process_time(),
-        0.0,
-        (0, 0.0, 0.0, 0.0),
-    )
 
-    def told(record: TrialRecord, finished: int) -> None:
-        nonlocal student_s, last
-        student_s += record.seconds or 0.0
-        if finished in marks:
-            now, processor = time.perf_counter() - began, time.process_time() - began_processor
-            count = finished - last[0]
-            rows.append(
-                {
-                    "trials": finished,
-                    "s_a_trial": (now - last[1]) / count,
-                    "processor_s_a_trial": (processor - last[3]) / count,
-                    "student_s_a_trial": (student_s - last[2]) / count,
-                    "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                }
-            )
-            last = (finished, now, student_s, processor)
-            print(rows[-1], flush=True)
-
+    growth = Growth([mark for mark in MARKS if mark <= args.trials])
     with tempfile.TemporaryDirectory() as out:
-        gn.run(space, out=out, n_trials=args.trials, session=session, told=told)
-    total = time.perf_counter() - began
-    found = {
+        gn.run(space, out=out, n_trials=args.trials, session=session, told=growth.take)
+    total_s = time.perf_counter() - growth.started
+
+    result = {
         "space": args.space,
         "teacher_s": teacher_s,
-        "rows": rows,
-        "teacher_share": teacher_s / (teacher_s + total),
+        "rows": growth.rows,
+        "teacher_share": teacher_s / (teacher_s + total_s),
         "hardware": devices.fingerprint(session.device),
     }
-    print(json.dumps(found))
-    write_json(args.out / f"growth-{session.device.type}.json", found)
+    print(json.dumps(result))
+    write_json(make_dir(args.out) / f"growth-{session.device.type}.json", result)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from gped_nas import device as devices
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import LOG_EVERY, distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.io import write_json
+from gped_nas.io import make_dir, write_json
 from gped_nas.models.base import Genotype
 from tests.bench.populations import Loop, Stacked, cnns, count_params, mlps, noise, step_flops
 
@@ -50,8 +50,9 @@ def timed(step: Callable[[], None], num_threads: int) -> Side:
 
 
 def kernel(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int) -> Side:
-    """The kernel itself, from one report of progress to the next: gathering, layout and bookkeeping
-    included.
+    """The kernel itself, from one report of progress to the next.
+
+    Gathering, layout and bookkeeping are included.
     """
 
     def run(num_steps: int) -> float:
@@ -94,23 +95,24 @@ def _worker(
 def processes(
     genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int, dtype: torch.dtype
 ) -> Side:
-    """The loop over two processes of one thread, students shared out by their FLOPs; the slower one
-    counts.
+    """The loop over two processes of one thread, students shared out by their FLOPs.
+
+    The slower process counts.
     """
     parts: list[list[Genotype]] = [[], []]
     loads = [0, 0]
     for genotype in sorted(genotypes, key=lambda g: -step_flops(g, data, batch_size)):
-        place = loads.index(min(loads))
-        parts[place].append(genotype)
-        loads[place] += step_flops(genotype, data, batch_size)
+        worker = loads.index(min(loads))
+        parts[worker].append(genotype)
+        loads[worker] += step_flops(genotype, data, batch_size)
+
     context = multiprocessing.get_context("spawn")
+    shape = tuple(data.inputs.shape[1:])
     pipes = []
     for part in parts:
         here, there = context.Pipe()
-        shape = tuple(data.inputs.shape[1:])
-        context.Process(
-            target=_worker, args=(part, shape, batch_size, dtype, there), daemon=True
-        ).start()
+        arguments = (part, shape, batch_size, dtype, there)
+        context.Process(target=_worker, args=arguments, daemon=True).start()
         pipes.append(here)
     for pipe in pipes:
         pipe.recv()
@@ -118,7 +120,8 @@ def processes(
     def run(num_steps: int) -> float:
         for pipe in pipes:
             pipe.send(num_steps)
-        return max(pipe.recv() for pipe in pipes)
+        seconds: list[float] = [pipe.recv() for pipe in pipes]
+        return max(seconds)
 
     return run
 
@@ -130,6 +133,7 @@ def roofline(
     torch.set_num_threads(devices.usable_cores())
     square = torch.randn((2048, 2048)).to(dtype)
     big, other = torch.zeros(2**26), torch.ones(2**26)
+
     products, copies = [], []
     for _ in range(7):
         started = time.perf_counter()
@@ -138,7 +142,9 @@ def roofline(
         started = time.perf_counter()
         big.copy_(other)
         copies.append(time.perf_counter() - started)
-    peak, bandwidth = 2 * 2048**3 / min(products), 8 * big.numel() / min(copies)
+
+    peak = 2 * 2048**3 / min(products)
+    bandwidth = 8 * big.numel() / min(copies)  # read and written, 4 bytes a number
     flops = sum(step_flops(g, data, batch_size) for g in genotypes)
     least = flops / peak + ADAM_BYTES * count_params(genotypes, data) / bandwidth
     return {
@@ -149,58 +155,63 @@ def roofline(
     }
 
 
+def sides_of(
+    genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int
+) -> dict[str, Side]:
+    """All sides of one population, by name."""
+    num_threads = sorted({1, devices.usable_cores()})
+    sides: dict[str, Side] = {"kernel": kernel(genotypes, data, batch_size)}
+    for label, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
+        for threads in num_threads:
+            loop = Loop(genotypes, data, batch_size=batch_size, dtype=dtype)
+            sides[f"loop {label}, {threads} threads"] = timed(loop.step, threads)
+        sides[f"loop {label}, 2 processes"] = processes(genotypes, data, batch_size, dtype)
+
+    if genotypes[0].family == "mlp":
+        for threads in num_threads:
+            stacked = Stacked(genotypes, data, batch_size=batch_size)
+            sides[f"vmap, {threads} threads"] = timed(stacked.step, threads)
+    return sides
+
+
 def measure(
     name: str, genotypes: Sequence[Genotype], shape: tuple[int, ...], batch_size: int, rounds: int
 ) -> dict[str, Any]:
     """All sides of one population."""
     data = noise(4096, shape)
-    half = devices.half_is_fast(CPU)
-    loops = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    sides: dict[str, Side] = {"kernel": kernel(genotypes, data, batch_size)}
-    for label, dtype in loops.items():
-        for threads in sorted({1, devices.usable_cores()}):
-            loop = Loop(genotypes, data, batch_size=batch_size, dtype=dtype)
-            sides[f"loop {label}, {threads} threads"] = timed(loop.step, threads)
-        sides[f"loop {label}, 2 processes"] = processes(genotypes, data, batch_size, dtype)
-    if genotypes[0].family == "mlp":
-        for threads in sorted({1, devices.usable_cores()}):
-            sides[f"vmap, {threads} threads"] = timed(
-                Stacked(genotypes, data, batch_size=batch_size).step, threads
-            )
-    slow = 1 if not half else 10  # an imitated bfloat16 step can take seconds
+    is_half_fast = devices.half_is_fast(CPU)
+    sides = sides_of(genotypes, data, batch_size)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, run in sides.items():
-            seconds[side].append(run(slow if "bf16" in side else 10))
-    floor = roofline(genotypes, data, batch_size, torch.bfloat16 if half else torch.float32)
+            # an imitated bfloat16 step can take seconds
+            is_slow = "bf16" in side and not is_half_fast
+            seconds[side].append(run(1 if is_slow else 10))
+
+    floor = roofline(genotypes, data, batch_size, torch.bfloat16 if is_half_fast else torch.float32)
     median = {side: statistics.median(values) for side, values in seconds.items()}
-
-    def best(prefix: str) -> float:
-        return min(
-            value
-            for side, value in median.items()
-            if side.startswith(prefix) and "processes" not in side
-        )
-
-    ratios = {
-        "loop fp32": best("loop fp32") / median["kernel"],
-        "loop bf16": best("loop bf16") / median["kernel"],
-        "loop fp32, 2 processes": median["loop fp32, 2 processes"] / median["kernel"],
-        "loop bf16, 2 processes": median["loop bf16, 2 processes"] / median["kernel"],
-    }
-    if genotypes[0].family == "mlp":
-        ratios["vmap"] = best("vmap") / median["kernel"]
     return {
         "population": name,
         "students": len(genotypes),
         "batch_size": batch_size,
-        "bf16": half,
+        "bf16": is_half_fast,
         "ms": {side: [1e3 * q for q in _quartiles(values)] for side, values in seconds.items()},
-        "ratios": ratios,
+        "ratios": ratios(median),
         "roofline": {**floor, "fraction": floor["least_s"] / median["kernel"]},
         "rounds": rounds,
         "hardware": devices.fingerprint(CPU),
     }
+
+
+def ratios(median: dict[str, float]) -> dict[str, float]:
+    """Seconds of the other sides over the kernel's, each at its best number of threads."""
+    best: dict[str, float] = {}
+    for side, value in median.items():
+        # "loop fp32, 2 threads" and "loop fp32, 1 threads" are one side at two settings
+        name = side.partition(",")[0] if side.endswith("threads") else side
+        best[name] = min(value, best.get(name, value))
+    kernel_s = best.pop("kernel")
+    return {name: value / kernel_s for name, value in best.items()}
 
 
 def _quartiles(values: Sequence[float]) -> list[float]:
@@ -217,17 +228,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+
     cases = {
         "mlp 8": (mlps(8), (784,)),
         "mlp 32": (mlps(32), (784,)),
         "cnn 8": (cnns(8), (1, 28, 28)),
     }
-    found = []
+    populations = []
     for name, (genotypes, shape) in cases.items():
-        found.append(measure(name, genotypes, shape, 256, args.rounds))
-        print(json.dumps(found[-1]), flush=True)
-    write_json(args.out / f"kernel-{CPU.type}.json", {"populations": found})
+        populations.append(measure(name, genotypes, shape, 256, args.rounds))
+        print(json.dumps(populations[-1]), flush=True)
+    write_json(make_dir(args.out) / f"kernel-{CPU.type}.json", {"populations": populations})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""Peak memory of `gped-search teacher build`, all its processes together, and how long opening its
-stream takes.
+"""Peak memory of `gped-search teacher build`, and how long opening its stream takes.
 
     GPED_DATA=... python tests/bench/bench_memory.py --samples 500 --out reports/bench
 
 Writes ``memory-cpu.json`` and prints it as one line. The command runs on a cache of its own, and
-``/proc`` is read some twenty times a second while it does. ``peak_pss_mib`` is the largest sum over
-its processes of the proportional set size, which shares a page out among all who map it, strangers
-too: read it on a quiet machine. ``peak_resident_mib`` does not depend on strangers: what each
-process has of its own, and once what one of them maps of files and of shared memory.
-``peak_rss_sum_mib`` counts a page once for each process that maps it. Chains step once a sample by
-default: how long they are does not show in memory, how many samples they keep could.
+``/proc`` is read some twenty times a second while it does, of all its processes together:
+
+* ``peak_pss_mib`` is the largest sum over its processes of the proportional set size, which shares
+  a page out among all who map it, strangers too: read it on a quiet machine.
+* ``peak_resident_mib`` does not depend on strangers: what each process has of its own, and once
+  what one of them maps of files and of shared memory.
+* ``peak_rss_sum_mib`` counts a page once for each process that maps it.
+
+Chains step once a sample by default: how long they are does not show in memory, how many samples
+they keep could.
 
 The stream is then opened by ``load_stream``, and its weights read, in fresh processes: ``first_ms``
 is the first opening, ``again_ms`` the next one, ``modules`` what the first had to import. Importing
@@ -37,18 +40,25 @@ from gped_nas.io import make_dir, write_json
 MIB = 2**20
 SAMPLING_S = 0.05
 MEASURES = ("Pss", "VmRSS", "VmHWM", "RssAnon", "RssFile", "RssShmem")
+BUILD = """
+import gped_nas.cli.progress as progress
+progress.LINE_SECONDS = 0.1
+from gped_nas.cli import main
+main()
+"""
 SHORT = ("teacher.method.burn_in=0", "teacher.method.thinning=1")
 OPEN = """
 import json, sys, time
-began = time.perf_counter()
+started = time.perf_counter()
 from gped_nas.api import load_stream
-found = {"import_ms": (time.perf_counter() - began) * 1e3}
+result = {"import_ms": (time.perf_counter() - started) * 1e3}
 for name in ("first_ms", "again_ms"):
-    before, began = set(sys.modules), time.perf_counter()
+    before = set(sys.modules)
+    started = time.perf_counter()
     load_stream(sys.argv[1]).weight
-    found[name] = (time.perf_counter() - began) * 1e3
-    found.setdefault("modules", len(set(sys.modules) - before))
-print(json.dumps(found))
+    result[name] = (time.perf_counter() - started) * 1e3
+    result.setdefault("modules", len(set(sys.modules) - before))
+print(json.dumps(result))
 """
 
 
@@ -69,20 +79,23 @@ class Peaks:
     def see(self, processes: dict[int, dict[str, int]], during: str) -> None:
         """Take one look at all processes."""
         seen = processes.values()
-        own = sum(each["RssAnon"] for each in seen)
-        shared = sum(
-            max((each[name] for each in seen), default=0) for name in ("RssFile", "RssShmem")
-        )
-        sums = {
-            "pss": sum(each["Pss"] for each in seen),
-            "rss_sum": sum(each["VmRSS"] for each in seen),
+        private = sum(sizes["RssAnon"] for sizes in seen)
+        # what processes share counts once, as much of it as one of them maps
+        files = max((sizes["RssFile"] for sizes in seen), default=0)
+        shared = max((sizes["RssShmem"] for sizes in seen), default=0)
+        totals = {
+            "pss": sum(sizes["Pss"] for sizes in seen),
+            "rss_sum": sum(sizes["VmRSS"] for sizes in seen),
+            "resident": private + files + shared,
         }
-        for name, value in {**sums, "resident": own + shared}.items():
+        for name, value in totals.items():
             if value > self.of_all.get(name, 0):
-                self.of_all[name], self.during[name] = value, during
-        for pid, each in processes.items():
-            known = self.of_process.setdefault(pid, each)
-            self.of_process[pid] = {name: max(known[name], each[name]) for name in each}
+                self.of_all[name] = value
+                self.during[name] = during
+
+        for pid, sizes in processes.items():
+            before = self.of_process.get(pid, sizes)
+            self.of_process[pid] = {name: max(before[name], sizes[name]) for name in sizes}
 
 
 def memory_of(pid: int) -> dict[str, int]:
@@ -91,41 +104,44 @@ def memory_of(pid: int) -> dict[str, int]:
     Raises:
         OSError: it ended.
     """
-    lines = [
-        line
-        for name in ("status", "smaps_rollup")
-        for line in Path(f"/proc/{pid}/{name}").read_text().splitlines()
-    ]
-    sizes = dict(line.split(":", 1) for line in lines if line.endswith(" kB"))
-    return {name: int(sizes[name].split()[0]) * 1024 for name in MEASURES}
+    sizes = {}
+    for file in ("status", "smaps_rollup"):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.endswith(" kB"):
+                name, size = line.split(":", 1)
+                sizes[name] = int(size.split()[0]) * 1024
+    return {name: sizes[name] for name in MEASURES}
 
 
 def tree(root: int) -> list[int]:
     """A process and all below it."""
-    found = [root]
-    for pid in found:
+    pids = [root]
+    # children are appended to the list that is gone through
+    for pid in pids:
         for path in Path(f"/proc/{pid}/task").glob("*/children"):
             try:
-                found += map(int, path.read_text().split())
+                pids += map(int, path.read_text().split())
             except OSError:  # the thread ended
                 continue
-    return found
+    return pids
 
 
 def watch(command: "subprocess.Popen[str]", doing: list[str]) -> Peaks:
     """Look at a command until it ends."""
     peaks = Peaks()
     while command.poll() is None:
-        began, processes = time.monotonic(), {}
+        started = time.monotonic()
+        processes = {}
         for pid in tree(command.pid):
             try:
                 processes[pid] = memory_of(pid)
             except (OSError, KeyError):  # it ended
                 continue
         peaks.see(processes, doing[-1])
-        time.sleep(
-            max(SAMPLING_S, 4 * (time.monotonic() - began))
-        )  # a look holds up who is looked at
+
+        # a look holds up who is looked at
+        look_s = time.monotonic() - started
+        time.sleep(max(SAMPLING_S, 4 * look_s))
     return peaks
 
 
@@ -140,11 +156,13 @@ def build(
 ) -> tuple[Path, Peaks, float]:
     """Build a stream: its folder, its peaks, and the seconds it took."""
     words = ["teacher", "build", space, "--processes", str(processes), "--device", "cpu"]
-    words += [word for setting in settings for word in ("--set", setting)]
-    program = "import gped_nas.cli.progress as p; p.LINE_SECONDS = 0.1; from gped_nas.cli import main; main()"
-    began, doing = time.monotonic(), ["starting"]
+    for setting in settings:
+        words += ["--set", setting]
+
+    started = time.monotonic()
+    doing = ["starting"]
     with subprocess.Popen(
-        [sys.executable, "-c", program, *words],
+        [sys.executable, "-c", BUILD, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -157,26 +175,22 @@ def build(
         listener.join()
         if command.returncode:
             raise SystemExit("\n".join(doing))
-        return Path(command.stdout.read().strip()), peaks, time.monotonic() - began
+        return Path(command.stdout.read().strip()), peaks, time.monotonic() - started
 
 
 def opening(folder: Path, repeats: int) -> dict[str, Any]:
     """Quartiles of opening a stream in fresh processes, milliseconds."""
     command = [sys.executable, "-c", OPEN, str(folder)]
-    runs = [
-        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        for _ in range(repeats)
-    ]
-    return {
-        name: dict(
-            zip(
-                ("quartile_1", "median", "quartile_3"),
-                quartiles([run[name] for run in runs]),
-                strict=True,
-            )
-        )
-        for name in ("import_ms", "first_ms", "again_ms")
-    } | {"modules": runs[0]["modules"], "repeats": repeats}
+    runs = []
+    for _ in range(repeats):
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
+        runs.append(json.loads(process.stdout))
+
+    result: dict[str, Any] = {}
+    for name in ("import_ms", "first_ms", "again_ms"):
+        low, median, high = quartiles([run[name] for run in runs])
+        result[name] = {"quartile_1": low, "median": median, "quartile_3": high}
+    return {**result, "modules": runs[0]["modules"], "repeats": repeats}
 
 
 def quartiles(values: list[float]) -> list[float]:
@@ -199,20 +213,22 @@ def measure(space: str, settings: list[str], processes: int, repeats: int) -> di
     """One build and openings of its stream."""
     with tempfile.TemporaryDirectory() as cache:
         folder, peaks, seconds = build(space, settings, processes, Path(cache))
+        by_process = [
+            {"peak_pss_mib": mib(sizes["Pss"]), "peak_rss_mib": mib(sizes["VmHWM"])}
+            for sizes in peaks.of_process.values()
+        ]
         return {
             "processes": processes,
             "seconds": round(seconds, 1),
             **{f"peak_{name}_mib": mib(value) for name, value in peaks.of_all.items()},
             "peak_during": peaks.during,
-            "by_process": [
-                {"peak_pss_mib": mib(each["Pss"]), "peak_rss_mib": mib(each["VmHWM"])}
-                for each in peaks.of_process.values()
-            ],
+            "by_process": by_process,
             "opening": opening(folder, repeats),
         }
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--out", type=Path, default=Path("reports/bench"), help="folder to write memory-cpu.json to"
@@ -231,20 +247,23 @@ def main() -> None:
     parser.add_argument(
         "--repeats", type=int, default=7, help="fresh processes that open the stream"
     )
-    given = parser.parse_args()
-    settings = [*(given.set or SHORT), f"teacher.method.num_samples={given.samples}"]
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and write the file."""
+    args = parse_args()
+    settings = [*(args.set or SHORT), f"teacher.method.num_samples={args.samples}"]
+    runs = [measure(args.space, settings, count, args.repeats) for count in args.processes]
     result = {
         "bench": "memory",
         "commit": commit(),
         **device.fingerprint(torch.device("cpu")),
-        "space": given.space,
+        "space": args.space,
         "settings": settings,
-        "runs": [
-            measure(given.space, settings, processes, given.repeats)
-            for processes in given.processes
-        ],
+        "runs": runs,
     }
-    write_json(make_dir(given.out) / "memory-cpu.json", result)
+    write_json(make_dir(args.out) / "memory-cpu.json", result)
     print(json.dumps(result))
 
 

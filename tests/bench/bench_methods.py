@@ -1,16 +1,17 @@
-"""Milliseconds a step of the chain methods on 784-400-400-10 at batch 100, beside what bounds them
-and `posteriors`.
+"""Milliseconds a step of the chain methods, beside what bounds them and `posteriors`.
 
     python tests/bench/bench_methods.py --out reports/bench
 
-Writes ``methods-cpu.json`` and prints it as one line. Beside our methods it times, in the same
-rounds, the gradient alone (minibatch, forward, backward), the noise alone (W normal numbers), and
-SGLD of `posteriors` in both of its modes: on the same posterior written as its documentation does,
-and on our own potential. Each entry of ``runs`` is for one number of threads and holds, for wall
-time and for this process's own processor time, milliseconds a step and ratios. Rounds go through
-all contenders in turn and a ratio is the median of the ratios within rounds, so that a machine
-whose speed drifts shows in the quartiles and not in the comparison. Where others use the machine,
-only processor time at one thread says something.
+Writes ``methods-cpu.json`` and prints it as one line. The network is 784-400-400-10 at batch 100.
+Beside our methods it times, in the same rounds, the gradient alone (minibatch, forward, backward),
+the noise alone (W normal numbers), and SGLD of `posteriors` in both of its modes: on the same
+posterior written as its documentation does, and on our own potential.
+
+Each entry of ``runs`` is for one number of threads and holds, for wall time and for this process's
+own processor time, milliseconds a step and ratios. Rounds go through all contenders in turn and a
+ratio is the median of the ratios within rounds, so that a machine whose speed drifts shows in the
+quartiles and not in the comparison. Where others use the machine, only processor time at one thread
+says something.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from gped_nas import device, rng
 from gped_nas.io import make_dir, write_json
@@ -39,13 +40,9 @@ with warnings.catch_warnings():  # tensordict warns at each of its state classes
     from posteriors import diag_normal_log_prob
     from posteriors.sgmcmc import sgld as theirs
 
-TEACHER, INPUTS, CLASSES, EXAMPLES, BATCH = (
-    Genotype("mlp", depth=2, width=400),
-    784,
-    10,
-    10_000,
-    100,
-)
+TEACHER = Genotype("mlp", depth=2, width=400)
+INPUTS, CLASSES = 784, 10
+EXAMPLES, BATCH = 10_000, 100
 ETA, PRECISION = 1e-7, 10.0
 STEP_SIZE = {"initial": ETA}
 OF_MOMENTUM = {"initial": ETA**0.5}
@@ -67,29 +64,29 @@ Contender = Callable[[], object]
 
 def problem() -> Problem:
     """The posterior of the classifier on random inputs and labels."""
-    family, prior, shapes = (
-        FAMILIES["mlp"],
-        GaussianPrior(precision=PRECISION),
-        TEACHER.shapes((INPUTS,), CLASSES),
-    )
+    family = FAMILIES["mlp"]
+    shapes = TEACHER.shapes((INPUTS,), CLASSES)
     generator = rng.generator(0, "bench", "data")
+    x = torch.randn(EXAMPLES, INPUTS, generator=generator)
+    y = torch.randint(CLASSES, (EXAMPLES,), generator=generator)
+
+    def log_likelihood(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return -F.cross_entropy(family.forward(params, x), y, reduction="none")
+
     return Problem(
         shapes=shapes,
-        log_likelihood=lambda params, x, y: (
-            -F.cross_entropy(family.forward(params, x), y, reduction="none")
-        ),
-        log_prior=prior,
+        log_likelihood=log_likelihood,
+        log_prior=GaussianPrior(precision=PRECISION),
         initialize=lambda generator: initialize(shapes, generator=generator),
-        x=torch.randn(EXAMPLES, INPUTS, generator=generator),
-        y=torch.randint(CLASSES, (EXAMPLES,), generator=generator),
+        x=x,
+        y=y,
     )
 
 
 def chain(target: Problem, name: str, **settings: Any) -> Contender:
     """A method of ours: it yields, and copies its state, once in ``STEPS`` steps."""
-    cfg = METHODS[name].config.model_validate(
-        {"name": name, "batch_size": BATCH, "thinning": STEPS, **settings}
-    )
+    settings = {"name": name, "batch_size": BATCH, "thinning": STEPS, **settings}
+    cfg = METHODS[name].config.model_validate(settings)
     steps = METHODS[name](target, cfg, generator=rng.generator(0, "bench", name))
     return lambda: next(steps)
 
@@ -120,8 +117,9 @@ def noise(target: Problem) -> Contender:
 
 
 def of_posteriors(log_posterior: Callable[..., Any], params: Params, *, inplace: bool) -> Contender:
-    """SGLD of `posteriors` at the same posterior: T = 1 / N and lr = eta N / 2 go with the mean
-    log-posterior.
+    """SGLD of `posteriors` at the same posterior.
+
+    T = 1 / N and lr = eta N / 2 go with the mean log-posterior.
     """
     generator = rng.generator(0, "bench", "posteriors")
     transform = theirs.build(log_posterior, lr=ETA * EXAMPLES / 2, temperature=1 / EXAMPLES)
@@ -139,31 +137,30 @@ def of_posteriors(log_posterior: Callable[..., Any], params: Params, *, inplace:
 def of_our_potential(target: Problem, *, inplace: bool) -> Contender:
     """Theirs on our potential."""
 
-    def log_posterior(params: Any, index_B: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def log_posterior(params: Any, index_B: Any) -> tuple[Tensor, Tensor]:
         return -target.potential(params, index_B) / EXAMPLES, torch.empty(0)
 
-    return of_posteriors(
-        log_posterior, target.initialize(rng.generator(0, "bench", "start")), inplace=inplace
-    )
+    start = target.initialize(rng.generator(0, "bench", "start"))
+    return of_posteriors(log_posterior, start, inplace=inplace)
 
 
 def as_documented(target: Problem, *, inplace: bool) -> Contender:
-    """Theirs on the same network and prior written as its documentation does: a module, and its own
-    normal prior.
+    """Theirs on the same network and prior, written as its documentation does.
+
+    That is a module, and its own normal prior.
     """
     with torch.device("meta"):
-        layers = [
+        module = nn.Sequential(
             nn.Linear(INPUTS, 400),
             nn.ReLU(),
             nn.Linear(400, 400),
             nn.ReLU(),
             nn.Linear(400, CLASSES),
-        ]
-        module = nn.Sequential(*layers)
+        )
     start = target.initialize(rng.generator(0, "bench", "start"))
     params = dict(zip(dict(module.named_parameters()), start.values(), strict=True))
 
-    def log_posterior(params: Any, index_B: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def log_posterior(params: Any, index_B: Any) -> tuple[Tensor, Tensor]:
         outputs = torch.func.functional_call(module, params, (target.x[index_B],))
         log_prior = diag_normal_log_prob(params, sd_diag=PRECISION**-0.5)
         return log_prior / EXAMPLES - F.cross_entropy(outputs, target.y[index_B]), outputs
@@ -172,6 +169,7 @@ def as_documented(target: Problem, *, inplace: bool) -> Contender:
 
 
 def contenders() -> dict[str, Contender]:
+    """All of them, by name, in the order of a round."""
     target = problem()
     return {
         "gradient": gradient(target),
@@ -200,23 +198,25 @@ def measure(threads: int, rounds: int) -> dict[str, Any]:
     for _ in range(WARM_UP):
         for run in running.values():
             run()
+
     clocks = {"wall": time.perf_counter, "processor": time.process_time}
-    found = {clock: {name: np.empty(rounds) for name in running} for clock in clocks}
+    times = {clock: {name: np.empty(rounds) for name in running} for clock in clocks}
     for i in range(rounds):
         for name, run in running.items():
             started = {clock: read() for clock, read in clocks.items()}
             run()
             for clock, read in clocks.items():
-                found[clock][name][i] = (read() - started[clock]) / STEPS * 1e3
-    return {"threads": threads, **{clock: summary(times) for clock, times in found.items()}}
+                times[clock][name][i] = (read() - started[clock]) / STEPS * 1e3
+
+    summaries = {clock: summary(by_name) for clock, by_name in times.items()}
+    return {"threads": threads, **summaries}
 
 
 def summary(times: dict[str, Any]) -> dict[str, Any]:
     """Quartiles of milliseconds a step, and of the ratios within rounds."""
-    ratios = {
-        name: times[first] / sum(times[n] for n in second)
-        for name, (first, second) in RATIOS.items()
-    }
+    ratios = {}
+    for name, (numerator, denominators) in RATIOS.items():
+        ratios[name] = times[numerator] / sum(times[other] for other in denominators)
     return {
         "ms_per_step": {name: quartiles(values) for name, values in times.items()},
         "ratios": {name: quartiles(values) for name, values in ratios.items()},
@@ -232,6 +232,7 @@ def commit() -> str:
 
 
 def main() -> None:
+    """Measure and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "--out",
@@ -243,24 +244,25 @@ def main() -> None:
         "--rounds", type=int, default=30, help=f"repeats of {STEPS} steps of each contender"
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    given = parser.parse_args()
+    args = parser.parse_args()
+
     device.set_precision()
-    target = TEACHER.shapes((INPUTS,), CLASSES)
+    shapes = TEACHER.shapes((INPUTS,), CLASSES)
     result = {
         "bench": "methods",
         "commit": commit(),
         **device.fingerprint(torch.device("cpu")),
         "posteriors": version("posteriors"),
         "network": str(TEACHER),
-        "shapes": {name: list(shape) for name, shape in target.items()},
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
         "dtype": "float32",
         "batch_size": BATCH,
         "examples": EXAMPLES,
-        "rounds": given.rounds,
+        "rounds": args.rounds,
         "steps_per_round": STEPS,
-        "runs": [measure(threads, given.rounds) for threads in given.threads],
+        "runs": [measure(threads, args.rounds) for threads in args.threads],
     }
-    write_json(make_dir(given.out) / "methods-cpu.json", result)
+    write_json(make_dir(args.out) / "methods-cpu.json", result)
     print(json.dumps(result))
 
 

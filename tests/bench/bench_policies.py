@@ -1,16 +1,15 @@
-"""What the input policy does to KL(teacher || student): the same students, steps and batch, other
-inputs to learn at.
+"""What the input policy does to KL(teacher || student).
 
     python tests/bench/bench_policies.py --out reports/reference/input_policies.json
     GPED_DATA=... python tests/bench/bench_policies.py --dataset fashion_mnist --out ...
 
-Every seed has a teacher of its own, which all policies share. KL is measured on validation with
-students read back from their files; intervals are Student's t over the seeds, differences are
-paired by seed. Results are merged into the file dataset by dataset.
+The students, steps and batch are the same; they learn at other inputs. Every seed has a teacher of
+its own, which all policies share. KL is measured on validation with students read back from their
+files; intervals are Student's t over the seeds, differences are paired by seed. Results are merged
+into the file dataset by dataset.
 """
 
 import argparse
-import itertools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,8 +24,9 @@ import gped_nas as gn
 from gped_nas import device as devices
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import Teacher, averaged, load_dataset
+from gped_nas.api.teacher import Teacher, load_dataset
 from gped_nas.data.base import Dataset, Split
+from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.evaluate.base import METRICS, draw_resamples
 from gped_nas.evaluate.student import student_predictions
@@ -35,13 +35,11 @@ from gped_nas.models.base import Genotype
 from gped_nas.search.space_file import load_space
 
 METRIC = "kl_to_teacher"
-CLEAN, NOISE, MIXUP, DISAGREEMENT = (
-    {"policy": "clean"},
-    {"policy": "noise", "std": 0.1},
-    {"policy": "mixup"},
-    {"policy": "disagreement", "distance": 0.1},
-)
-NEAR = {"policy": "disagreement", "distance": 0.01}
+CLEAN: dict[str, Any] = {"policy": "clean"}
+NOISE: dict[str, Any] = {"policy": "noise", "std": 0.1}
+MIXUP: dict[str, Any] = {"policy": "mixup"}
+DISAGREEMENT: dict[str, Any] = {"policy": "disagreement", "distance": 0.1}
+NEAR: dict[str, Any] = {"policy": "disagreement", "distance": 0.01}
 POLICIES = {
     "clean": (CLEAN,),
     "noise": (NOISE,),
@@ -60,8 +58,14 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One dataset's experiment: the space, what of it is shortened, how many inputs every policy
-    starts from.
+    """One dataset's experiment.
+
+    Attributes:
+        space: name of the space.
+        shipped: the policy that it ships with.
+        widths: depth and width of each student.
+        overrides: what of the space is shortened.
+        num_inputs: how many inputs every policy starts from; None is all.
     """
 
     space: str
@@ -84,55 +88,63 @@ CASES = {
 
 
 def fewer(dataset: Dataset, num: int | None) -> Dataset:
-    """The dataset with the first ``num`` training inputs alone: the teacher's own labels are not
-    fewer.
+    """The dataset with the first ``num`` training inputs alone.
+
+    The teacher's own labels are not fewer.
     """
+    if num is None:
+        return dataset
     train = dataset.train
-    return dataset if num is None else replace(dataset, train=Split(train.x[:num], train.y[:num]))
+    return replace(dataset, train=Split(train.x[:num], train.y[:num]))
 
 
 def measure(case: Case, seed: int, names: Sequence[str]) -> dict[tuple[str, str], float]:
     """KL on validation by student and policy, with the teacher of one seed."""
-    every = list({repr(view): view for name in names for view in POLICIES[name]}.values())
-    space = load_space(case.space, {**case.overrides, "seed": seed, "views": every})
-    session, dataset = gn.new_session("cpu"), load_dataset(space)
-    bare = replace(space, views=())
-    teacher = Teacher(
-        space,
-        fewer(dataset, case.num_inputs),
-        gn.build_teacher(bare, session, dataset=dataset).stream,
-        session,
-    )
-    log_prob = teacher.predicted("validation")
-    validation, labels = averaged(log_prob, teacher.stream.weight_S), dataset.labels("validation")
+    views = {repr(view): view for name in names for view in POLICIES[name]}
+    overrides = {**case.overrides, "seed": seed, "views": list(views.values())}
+    space = load_space(case.space, overrides)
+    session = gn.new_session("cpu")
+    dataset = load_dataset(space)
+    # sampled from all labels; the views are of fewer inputs
+    stream = gn.build_teacher(replace(space, views=()), session, dataset=dataset).stream
+    teacher = Teacher(space, fewer(dataset, case.num_inputs), stream, session)
+
+    kl = {}
     genotypes = [Genotype("mlp", depth=depth, width=width) for depth, width in case.widths]
-    found = {}
     for name in names:
-        wanted = tuple(
-            view for view in space.views if {"policy": view.policy, **view.settings} in _full(name)
+        settings = _full(name)
+        policy_views = tuple(
+            view for view in space.views if {"policy": view.policy, **view.settings} in settings
         )
-        assert len(wanted) == len(POLICIES[name])
-        data = distillation_set(replace(teacher, space=replace(space, views=wanted)))
-        with tempfile.TemporaryDirectory() as scratch:
-            resamples = draw_resamples(len(labels), root=seed, part="validation", num_resamples=1)
-            trainer = Trainer(
-                teacher,
-                data,
-                teacher.space.recipe,
-                validation,
-                resamples,
-                Path(scratch),
-                {},
-            )
-            for genotype, student in zip(genotypes, trainer.distill(genotypes), strict=True):
-                folder = Path(scratch) / str(genotype)
-                save_student(folder, trainer.spec(genotype), student.params)
-                predictions = student_predictions(load_student(folder), dataset.raw("validation"))
-                found[str(genotype), name] = METRICS[METRIC].value(predictions, labels, validation)
-        print(
-            f"seed {seed}: {name}: {[round(found[str(g), name], 5) for g in genotypes]}", flush=True
+        assert len(policy_views) == len(POLICIES[name])
+        restricted = replace(teacher, space=replace(space, views=policy_views))
+        values = measure_students(teacher, distillation_set(restricted), genotypes, seed)
+        for genotype, value in zip(genotypes, values, strict=True):
+            kl[str(genotype), name] = value
+        print(f"seed {seed}: {name}: {[round(value, 5) for value in values]}", flush=True)
+    return kl
+
+
+def measure_students(
+    teacher: Teacher, data: DistillationSet, genotypes: Sequence[Genotype], seed: int
+) -> list[float]:
+    """KL on validation of students trained on a distillation set, read back from their files."""
+    dataset = teacher.dataset
+    labels = dataset.labels("validation")
+    validation = teacher.averaged("validation")
+    resamples = draw_resamples(len(labels), root=seed, part="validation", num_resamples=1)
+
+    values = []
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = Trainer(
+            teacher, data, teacher.space.recipe, validation, resamples, Path(scratch), {}
         )
-    return found
+        for genotype, student in zip(genotypes, trainer.distill(genotypes), strict=True):
+            folder = Path(scratch) / str(genotype)
+            save_student(folder, trainer.spec(genotype), student.params)
+            predictions = student_predictions(load_student(folder), dataset.raw("validation"))
+            values.append(METRICS[METRIC].value(predictions, labels, validation))
+    return values
 
 
 def _full(name: str) -> list[dict[str, Any]]:
@@ -143,22 +155,21 @@ def _full(name: str) -> list[dict[str, Any]]:
 
 def interval(values: Sequence[float]) -> list[float]:
     """Mean and the ends of the 95 % t-interval."""
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(stats.sem(values))
     return [mean, mean - half, mean + half]
 
 
 def rows(case: Case, by_seed: Sequence[dict[tuple[str, str], float]]) -> list[dict[str, Any]]:
-    """One row a student and policy: its KL and its paired difference to what the space shipped
-    with.
-    """
-    out = []
+    """One row a student and policy: its KL, and its paired difference to what the space shipped."""
+    table_rows = []
     for student, name in by_seed[0]:
-        values = [found[student, name] for found in by_seed]
-        shipped = [found[student, case.shipped] for found in by_seed]
+        values = [kl[student, name] for kl in by_seed]
+        shipped = [kl[student, case.shipped] for kl in by_seed]
+        gains = [value - other for value, other in zip(values, shipped, strict=True)]
         mean, low, high = interval(values)
-        gain, gain_low, gain_high = interval([a - b for a, b in zip(values, shipped, strict=True)])
-        out.append(
+        gain, gain_low, gain_high = interval(gains)
+        table_rows.append(
             {
                 "student": student,
                 "policy": name,
@@ -169,24 +180,23 @@ def rows(case: Case, by_seed: Sequence[dict[tuple[str, str], float]]) -> list[di
                 "minus_shipped_interval": [gain_low, gain_high],
             }
         )
-    return out
+    return table_rows
 
 
-def table(found: dict[str, Any]) -> str:
-    """The rows as Markdown."""
-    students = list(dict.fromkeys(row["student"] for row in found["rows"]))
-    lines = [
-        f"| views | {' | '.join(f'`{s}`' for s in students)} |",
-        "|---|" + "---|" * len(students),
-    ]
-    for name, group in itertools.groupby(
-        sorted(found["rows"], key=lambda r: r["policy"]), lambda r: r["policy"]
-    ):
-        cells = {
-            r["student"]: f"{r[METRIC]:.4f} [{r['interval'][0]:.4f}, {r['interval'][1]:.4f}]"
-            for r in group
-        }
-        lines.append(f"| {name} | {' | '.join(cells[s] for s in students)} |")
+def table(result: dict[str, Any]) -> str:
+    """The rows as Markdown, a policy a row."""
+    students = list(dict.fromkeys(row["student"] for row in result["rows"]))
+    cells: dict[str, dict[str, str]] = {}
+    for row in result["rows"]:
+        low, high = row["interval"]
+        text = f"{row[METRIC]:.4f} [{low:.4f}, {high:.4f}]"
+        cells.setdefault(row["policy"], {})[row["student"]] = text
+
+    heads = [f"`{student}`" for student in students]
+    lines = [f"| views | {' | '.join(heads)} |", "|---|" + "---|" * len(students)]
+    for policy in sorted(cells):
+        by_student = [cells[policy][student] for student in students]
+        lines.append(f"| {policy} | {' | '.join(by_student)} |")
     return "\n".join(lines)
 
 
@@ -199,10 +209,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("reports/bench/input_policies.json"))
     args = parser.parse_args()
-    case, started = CASES[args.dataset], time.monotonic()
+
+    case = CASES[args.dataset]
+    started = time.monotonic()
     by_seed = [measure(case, seed, list(POLICIES)) for seed in range(args.seeds)]
+    seconds = round(time.monotonic() - started)
+
     space = load_space(case.space, case.overrides)
-    found = {
+    result = {
         "space": case.space,
         "overrides": case.overrides,
         "shipped": case.shipped,
@@ -213,13 +227,13 @@ def main() -> None:
         "part": "validation",
         "n": len(load_dataset(space).validation),
         "seeds": args.seeds,
-        "seconds": round(time.monotonic() - started),
+        "seconds": seconds,
         "hardware": devices.fingerprint(gn.new_session("cpu").device),
         "rows": rows(case, by_seed),
     }
     merged = read_json(args.out) if args.out.exists() else {}
-    write_json(args.out, {**merged, args.dataset: found})
-    print(table(found))
+    write_json(args.out, {**merged, args.dataset: result})
+    print(table(result))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Every posterior method against HMC on digits: the table of
-``reports/reference/methods_digits.json``.
+"""Every posterior method against HMC on digits.
 
     python tests/bench/methods_digits.py --out reports/reference
 
-One mlp of 3,610 weights, one prior, the test part (reported, never used to choose). The reference
-is one long HMC run with a seed of its own; the row ``hmc`` is shorter runs of it, and so what
-agreement a perfect method of that length would reach. Step sizes, learning rates and the like are
-chosen by validation NLL on another seed, from ``GRIDS``. Streams are cached, so a run that was
-stopped goes on. Means over the seeds with 95 % t-intervals.
+It writes the table of ``reports/reference/methods_digits.json``. One mlp of 3,610 weights, one
+prior, the test part (reported, never used to choose). The reference is one long HMC run with a seed
+of its own; the row ``hmc`` is shorter runs of it, and so what agreement a perfect method of that
+length would reach. Step sizes, learning rates and the like are chosen by validation NLL on another
+seed, from ``GRIDS``. Streams are cached, so a run that was stopped goes on. Means over the seeds
+with 95 % t-intervals.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from gped_nas.api.comparison import MethodRow, measure
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.settings import method_settings
-from gped_nas.api.teacher import build_teacher, load_dataset
+from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
 from gped_nas.api.verdict import judge
 from gped_nas.device import fingerprint
 from gped_nas.evaluate.base import METRICS
@@ -89,26 +89,40 @@ COLUMNS = (
 )
 
 
-def teacher_of(space: SearchSpace, settings: dict[str, Any], seed: int, session: Session) -> Any:
+def teacher_of(
+    space: SearchSpace, settings: dict[str, Any], seed: int, session: Session
+) -> Teacher:
+    """The teacher of a method's settings and a seed."""
     dataset = load_dataset(space)
     cfg = method_settings(space, dataset, settings)
     return build_teacher(replace(space, method=cfg, views=(), seed=seed), session, dataset=dataset)
 
 
-def tuned(
+def validation_nll(space: SearchSpace, settings: dict[str, Any], session: Session) -> float:
+    """What settings are chosen by."""
+    teacher = teacher_of(space, settings, TUNING_SEED, session)
+    labels = teacher.dataset.labels("validation")
+    return METRICS["nll"].value(teacher.averaged("validation"), labels)
+
+
+def tune(
     space: SearchSpace, session: Session
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """The settings with the lowest validation NLL of each method, and all that were tried."""
-    chosen, tried = {}, {}
+    chosen: dict[str, dict[str, Any]] = {}
+    tried: dict[str, list[dict[str, Any]]] = {}
     for name, grid in GRIDS.items():
-        nll = []
-        for settings in grid if len(grid) > 1 else ():
-            teacher = teacher_of(space, settings, TUNING_SEED, session)
-            mean = teacher.averaged("validation")
-            nll.append(METRICS["nll"].value(mean, teacher.dataset.labels("validation")))
-            print(f"{settings}: validation NLL {nll[-1]:.4f}", flush=True)
-        chosen[name] = grid[nll.index(min(nll))] if nll else grid[0]
-        tried[name] = [{**s, "validation nll": v} for s, v in zip(grid, nll, strict=False)]
+        chosen[name], tried[name] = grid[0], []
+        # where there is nothing to choose, nothing is sampled
+        if len(grid) == 1:
+            continue
+
+        for settings in grid:
+            nll = validation_nll(space, settings, session)
+            tried[name].append({**settings, "validation nll": nll})
+            print(f"{settings}: validation NLL {nll:.4f}", flush=True)
+        values = [entry["validation nll"] for entry in tried[name]]
+        chosen[name] = grid[values.index(min(values))]
     return chosen, tried
 
 
@@ -119,18 +133,20 @@ def interval(values: list[float]) -> dict[str, float]:
 
 
 def summary(name: str, rows: list[MethodRow]) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    """One row of the table: intervals over the seeds."""
+    row: dict[str, Any] = {
         "method": name,
         "bytes": rows[0].weights_bytes,
         "num_samples": rows[0].num_samples,
     }
     for column in COLUMNS:
-        found[column] = interval([getattr(row, column) for row in rows])
-    found["verdicts"] = [row.verdict for row in rows]
-    return found
+        row[column] = interval([getattr(of_seed, column) for of_seed in rows])
+    row["verdicts"] = [of_seed.verdict for of_seed in rows]
+    return row
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table."""
     heads = [
         "method",
         "agreement",
@@ -144,63 +160,63 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "kB",
     ]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+
     for row in rows:
-        cells = [f"{row[c]['mean']:.3f} ± {row[c]['half']:.3f}" for c in COLUMNS[:-1]]
-        seconds = f"{row['seconds']['mean']:.0f}"
-        lines.append(
-            f"| {row['method']} | {' | '.join(cells)} | {seconds} | {row['bytes'] / 1000:.0f} |"
-        )
+        cells = [row["method"]]
+        cells += [f"{row[c]['mean']:.3f} ± {row[c]['half']:.3f}" for c in COLUMNS[:-1]]
+        cells += [f"{row['seconds']['mean']:.0f}", f"{row['bytes'] / 1000:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
+    """Measure, write the file and the table after each method, print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
-    out = parser.parse_args().out
+    out = make_dir(parser.parse_args().out)
     assert set(GRIDS) == set(METHODS) - {"import"}, "a method without a grid"
-    make_dir(out)
+
     space, session = load_space("digits_mlp", SPACE), new_session("cpu")
-    chosen, tried = tuned(space, session)
+    chosen, tried = tune(space, session)
     reference = teacher_of(space, REFERENCE, REFERENCE_SEED, session)
-    about = diagnose(reference)
-    print("reference:", judge(about).sentence, flush=True)
+    diagnosis = diagnose(reference)
+    verdict = judge(diagnosis).sentence
+    print("reference:", verdict, flush=True)
     truth = reference.averaged("test")
-    of_reference = measure(reference, part="test", truth=None)
-    found: dict[str, list[MethodRow]] = {}
+    result: dict[str, Any] = {
+        "dataset": "digits, test part, n = 359",
+        "network": str(space.genotype),
+        "params": 3610,
+        "seeds": list(SEEDS),
+        "measured on": fingerprint(torch.device("cpu")),
+        "reference": {
+            **asdict(measure(reference, part="test", truth=None)),
+            "settings": REFERENCE,
+            "diagnosis": diagnosis.to_json(),
+            "verdict": verdict,
+        },
+        "settings": chosen,
+        "tried": tried,
+    }
+
+    by_seed: dict[str, list[MethodRow]] = {}
     rows: list[dict[str, Any]] = []
     for name, settings in chosen.items():
+        by_seed[name] = []
         for seed in SEEDS:
             teacher = teacher_of(space, settings, seed, session)
-            found.setdefault(name, []).append(measure(teacher, part="test", truth=truth))
-            print(found[name][-1], flush=True)
-        rows = sorted(
-            (summary(n, r) for n, r in found.items()),
-            key=lambda row: row["total_variation"]["mean"],
-        )
-        write_json(
-            out / "methods_digits.json",
-            {
-                "dataset": "digits, test part, n = 359",
-                "network": str(space.genotype),
-                "params": 3610,
-                "seeds": list(SEEDS),
-                "measured on": fingerprint(torch.device("cpu")),
-                "reference": {
-                    **asdict(of_reference),
-                    "settings": REFERENCE,
-                    "diagnosis": about.to_json(),
-                    "verdict": judge(about).sentence,
-                },
-                "settings": chosen,
-                "tried": tried,
-                "rows": rows,
-                "by seed": {
-                    name: [asdict(row) for row in of_seeds] for name, of_seeds in found.items()
-                },
-            },
-        )
+            by_seed[name].append(measure(teacher, part="test", truth=truth))
+            print(by_seed[name][-1], flush=True)
+
+        rows.append(summary(name, by_seed[name]))
+        rows.sort(key=lambda row: row["total_variation"]["mean"])
+        result["rows"] = rows
+        result["by seed"] = {
+            n: [asdict(row) for row in of_seeds] for n, of_seeds in by_seed.items()
+        }
+        write_json(out / "methods_digits.json", result)
         write_text(out / "methods_digits.md", markdown(rows))
     print(markdown(rows))
 

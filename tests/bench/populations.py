@@ -1,6 +1,4 @@
-"""What the kernel's benches train: populations of mixed sizes, inputs of noise, and the loops a
-user would write.
-"""
+"""What the kernel's benches train: mixed sizes, inputs of noise, and the loops of a user."""
 
 import random
 from collections.abc import Sequence
@@ -27,13 +25,15 @@ def mlps(num: int, *, seed: int = 0) -> list[Genotype]:
 def cnns(num: int, *, seed: int = 0) -> list[Genotype]:
     """Convolutional genotypes for 28x28 images, all of two blocks."""
     draw = random.Random(seed)
-    return [
-        Genotype(
-            "cnn", depth=2, width=[draw.choice((4, 8, 16)), draw.choice((8, 16, 32))], kernel=draw.choice((3, 5)),
-            pool=2, head_width=[draw.choice((32, 64, 128))],
+    genotypes = []
+    for _ in range(num):
+        width = [draw.choice((4, 8, 16)), draw.choice((8, 16, 32))]
+        kernel = draw.choice((3, 5))
+        head_width = [draw.choice((32, 64, 128))]
+        genotypes.append(
+            Genotype("cnn", depth=2, width=width, kernel=kernel, pool=2, head_width=head_width)
         )
-        for _ in range(num)
-    ]  # fmt: skip
+    return genotypes
 
 
 def noise(num_inputs: int, shape: tuple[int, ...]) -> DistillationSet:
@@ -48,10 +48,11 @@ def step_flops(genotype: Genotype, data: DistillationSet, batch_size: int) -> in
     """FLOPs of forward and both backward products of a step; inputs need no gradient."""
     shapes = data.shapes(genotype)
     macs = sum(FAMILIES[genotype.family].macs(shapes, tuple(data.inputs.shape[1:])).values())
-    first = next(iter(shapes.values()))
-    return (
-        2 * batch_size * (3 * macs - first[0] * first[1] if genotype.family == "mlp" else 3 * macs)
-    )
+    step_macs = 3 * macs
+    if genotype.family == "mlp":
+        rows, columns = next(iter(shapes.values()))
+        step_macs -= rows * columns
+    return 2 * batch_size * step_macs
 
 
 def count_params(genotypes: Sequence[Genotype], data: DistillationSet) -> int:
@@ -60,9 +61,7 @@ def count_params(genotypes: Sequence[Genotype], data: DistillationSet) -> int:
 
 
 class Network(nn.Module):
-    """A student as a user would write it: torch's own modules for ``mlp``, the family's forward for
-    the rest.
-    """
+    """A student as a user would write it: a module with the family's forward."""
 
     def __init__(self, genotype: Genotype, data: DistillationSet) -> None:
         super().__init__()
@@ -101,21 +100,22 @@ class Loop:
     def step(self) -> None:
         """One step of every student."""
         index = torch.randint(len(self.data.inputs), (self.batch_size,), generator=self.generator)
-        x, soft = (
-            self.data.inputs[index].to(self.dtype),
-            self.data.expectations["predictive"][index],
-        )
+        x = self.data.inputs[index].to(self.dtype)
+        soft = self.data.expectations["predictive"][index]
+        is_half = self.dtype == torch.bfloat16
+
         for network, optimizer in zip(self.networks, self.optimizers, strict=True):
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
                 raw = network(x)
-            F.cross_entropy(raw.float(), soft).backward()
+            F.cross_entropy(raw.float(), soft).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
 
 class Stacked:
-    """``vmap`` over stacked modules: students of a depth padded to the widest among them, one Adam
-    a stack.
+    """``vmap`` over stacked modules, one Adam a stack.
+
+    Students of one depth are padded to the widest among them.
     """
 
     def __init__(
@@ -124,13 +124,15 @@ class Stacked:
         by_depth: dict[int, list[Genotype]] = {}
         for genotype in genotypes:
             by_depth.setdefault(genotype["depth"], []).append(genotype)
+
         self.stacks = []
         for depth, members in sorted(by_depth.items()):
             widest = [max(g["width"][i] for g in members) for i in range(depth)]
             networks = [Network(Genotype("mlp", depth=depth, width=widest), data) for _ in members]
-            params, _ = torch.func.stack_module_state(networks)  # type: ignore[arg-type]
+            params, _ = torch.func.stack_module_state(networks)
             optimizer = torch.optim.Adam(params.values(), lr=1e-3, fused=True)
             self.stacks.append((networks[0], params, optimizer))
+
         self.data, self.batch_size = data, batch_size
         self.generator = torch.Generator().manual_seed(0)
 
@@ -140,11 +142,12 @@ class Stacked:
         x, soft = self.data.inputs[index], self.data.expectations["predictive"][index]
         for network, params, optimizer in self.stacks:
 
-            def raw_of(own: Params, network: Network = network) -> Tensor:
-                return torch.func.functional_call(network, own, (x,))  # noqa: B023
+            def forward(params: Params, network: Network = network) -> Tensor:
+                raw: Tensor = torch.func.functional_call(network, params, (x,))  # noqa: B023
+                return raw
 
             optimizer.zero_grad()
-            raw_PBU = torch.func.vmap(raw_of)(params)
+            raw_PBU = torch.func.vmap(forward)(params)
             loss = -(soft * raw_PBU.log_softmax(-1)).sum(-1).mean(-1).sum()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
