@@ -107,7 +107,7 @@ def from_public(
     n: Mapping[str, int] | None = None,
     why: Mapping[str, str] | None = None,
 ) -> dict[Key, Measured]:
-    """The table of which ``to_public`` made these mappings; those of earlier versions are read too."""
+    """The table of which ``to_public`` made these mappings; those of earlier versions too."""
     measures = {}
     for name, value in metrics.items():
         low, high = (intervals or {}).get(name) or (None, None)
