@@ -15,7 +15,8 @@ A message says what was found, what was expected, where, and what to do.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class GpedError(Exception):
@@ -92,6 +93,28 @@ def exit_code(error: GpedError) -> int:
         if cls in _EXIT_CODES:
             return _EXIT_CODES[cls]
     return 1
+
+
+@contextmanager
+def calling(piece: str, hint: str) -> Iterator[None]:
+    """Name the piece whose function raised. It may be a plug-in's, and then it is no bug of ours.
+
+    Args:
+        piece: for people: ``metric 'euro'``.
+        hint: what to do.
+
+    Raises:
+        RegistryError: what it raised was none of our errors, nor a full disk or memory.
+    """
+    try:
+        yield
+    except (GpedError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a stranger's function may raise anything
+        raise RegistryError(
+            f"{piece}: its function raised {type(error).__name__}: {error}; {hint} "
+            "(--verbose shows the line)"
+        ) from error
 
 
 def nearest(name: object, valid: Iterable[object]) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gped_nas import rng
 from gped_nas.data.base import Task
-from gped_nas.errors import DataError, DivergenceError, RegistryError
+from gped_nas.errors import DataError, DivergenceError, RegistryError, calling
 from gped_nas.evaluate.measured import (
     CLEAN,
     VALIDATION,
@@ -63,6 +63,10 @@ class LabelFacts:
     targets: Mapping[str, Target] = field(default_factory=dict)
 
 
+_MEND = (
+    "mend it: it may read the targets that it names in reads=, and has the teacher's predictions "
+    "with needs_teacher=True alone"
+)
 End = float | Callable[[LabelFacts], float] | None
 _MAIN: dict[Task, str] = {"classification": "predictive", "regression": "predictive_normal"}
 
@@ -151,7 +155,25 @@ class Metric:
         self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None
     ) -> float:
         """The plain value on all examples; infinities and NaN are kept."""
-        return self._total(self.terms(predictions, labels_N, teacher))
+        return self._total(self._checked_terms(predictions, labels_N, teacher))
+
+    def _checked_terms(
+        self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
+    ) -> Floats:
+        """The terms, (N, T).
+
+        Raises:
+            RegistryError: the function raised something, or gave another shape.
+        """
+        with calling(f"metric '{self.name}'", _MEND):
+            terms_NT = self.terms(predictions, labels_N, teacher)
+
+        if np.ndim(terms_NT) != 2 or len(terms_NT) != len(predictions):
+            raise RegistryError(
+                f"metric '{self.name}': found terms of shape {np.shape(terms_NT)}, expected a row "
+                f"an example, ({len(predictions)}, T); one number an example is terms[:, None]"
+            )
+        return terms_NT
 
     def _total(self, terms_NT: Floats) -> float:
         with np.errstate(invalid="ignore"):
@@ -171,7 +193,22 @@ METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate", Metric)
 def add_metric(
     name: str, direction: Direction, label: str, **settings: Any
 ) -> Callable[[Terms], Terms]:
-    """Register the decorated function as the terms of a metric."""
+    """Register the decorated function as the terms of a metric.
+
+    Args:
+        name: as search spaces call it.
+        direction: what is better, ``"minimize"`` or ``"maximize"``.
+        label: for axes and tables, with the unit.
+        settings: other attributes of ``Metric``. Most metrics need ``reads``; ``needs_teacher``
+            where they compare with the teacher; ``worst`` and ``best`` to be an objective.
+
+    The function is given the predictions, the labels (N,), and the teacher's predictions or None.
+    It returns an array (N, T), for example how far a target is from the teacher's::
+
+        @add_metric("gap", "minimize", "gap", reads=("margin",), needs_teacher=True)
+        def gap(predictions, labels, teacher):
+            return abs(predictions.expectations["margin"] - teacher.expectations["margin"])
+    """
 
     def add(terms: Terms) -> Terms:
         METRICS.register(name)(Metric(name, direction, label, terms, **settings))
@@ -251,10 +288,11 @@ def evaluate(
     Raises:
         DataError: labels, predictions, teacher and resamples do not fit each other.
         DivergenceError: a metric is not finite; the message names it.
+        RegistryError: the function of a metric raised something, or gave another shape.
     """
     _check(predictions, labels_N, teacher, resamples)
     metrics = [metric for metric in METRICS.values() if metric.applies(predictions, teacher)]
-    terms = [metric.terms(predictions, labels_N, teacher) for metric in metrics]
+    terms = [metric._checked_terms(predictions, labels_N, teacher) for metric in metrics]
 
     values = []
     for metric, terms_NT in zip(metrics, terms, strict=True):
@@ -285,7 +323,7 @@ def paired_difference(
     """``first - second`` of one metric on the same examples, its 95 % interval (low, high), and n.
 
     Raises:
-        RegistryError: unknown metric.
+        RegistryError: unknown metric, or its function is wrong.
         DataError: sizes do not fit, or the metric reads something that is absent.
         DivergenceError: the metric of either is not finite.
     """
@@ -299,7 +337,7 @@ def paired_difference(
                 f"metric '{metric_name}': it reads teacher predictions or a target that is absent"
             )
 
-        terms_NT = metric.terms(predictions, labels_N, teacher)
+        terms_NT = metric._checked_terms(predictions, labels_N, teacher)
         values.append(_check_finite(metric.name, metric._total(terms_NT)))
         resampled.append(metric.combine(resamples.sums(terms_NT), resamples.n))
 

@@ -4,12 +4,12 @@ A condition is a function from raw inputs to raw inputs. It is given the predict
 the labels and a generator, so that it may be a shift, which ignores the predictor, or an attack,
 which asks it for gradients::
 
-    @add_condition("brighter", "inputs made brighter", takes_value=True)
-    def brighter(raw, *, predictor, labels, generator, value):
-        return raw + value
+    @add_condition("faded", "inputs with less contrast", takes_value=True)
+    def faded(raw, *, predictor, labels, generator, value):
+        return raw * value
 
-In a space it is called by its name, ``permuted``, or by its name and the value of its one setting,
-``brighter-0.1``. A metric under it is ``nll@brighter-0.1``.
+A space lists it under ``conditions`` by its name, ``permuted``, or by its name and the value of its
+one setting, ``faded-0.5``. A metric under it is ``nll@faded-0.5``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from gped_nas.errors import ConfigError, DataError, RegistryError
+from gped_nas.errors import ConfigError, DataError, RegistryError, calling
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.predictions import AnyPredictions, Labels
 from gped_nas.registry import Registry
@@ -52,7 +52,7 @@ class Condition:
     """What is done to inputs.
 
     Attributes:
-        name: as in a space: ``permuted``, ``brighter-0.1``.
+        name: as in a space: ``permuted``, ``faded-0.5``.
         label: for people.
         change: what is done.
         takes_value: whether its name is followed by a value, and ``change`` takes that.
@@ -78,10 +78,12 @@ class Condition:
             generator: of what it draws.
 
         Raises:
+            RegistryError: the function raised something.
             DataError: what came out has another shape or dtype, or is not finite.
         """
         copy = raw.to(torch.float32, copy=True)
-        changed = self.change(copy, predictor=predictor, labels=labels, generator=generator)
+        with calling(f"condition '{self.name}'", "mend it"):
+            changed = self.change(copy, predictor=predictor, labels=labels, generator=generator)
 
         if changed.shape != raw.shape or changed.dtype != torch.float32:
             raise DataError(

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from gped_nas.config import Config, parse
-from gped_nas.errors import ConfigError
+from gped_nas.errors import ConfigError, RegistryError, calling
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.registry import Registry
 
@@ -106,6 +106,24 @@ class LearnedTarget(Target):
     num_outputs: Callable[[int], int]
     predict: Callable[[Tensor, RawHeads], Tensor]
     loss: Callable[[Tensor, RawHeads, Tensor], Tensor]
+
+
+def try_values(name: str, values: Callable[[Tensor], Tensor], predicted: Tensor) -> Tensor:
+    """What a target's function makes of predictions (..., N, C), checked: (..., N, G).
+
+    Raises:
+        RegistryError: it raised something, or gave another shape.
+    """
+    with calling(f"target '{name}'", "mend it"):
+        result = values(predicted)
+
+    if result.dim() != predicted.dim() or result.shape[:-1] != predicted.shape[:-1]:
+        raise RegistryError(
+            f"target '{name}': found values {tuple(result.shape)} of predictions "
+            f"{tuple(predicted.shape)}, expected all axes but the last as they were; one number an "
+            "example is values.unsqueeze(-1)"
+        )
+    return result
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

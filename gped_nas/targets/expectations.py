@@ -21,6 +21,7 @@ from gped_nas.targets.base import (
     Target,
     Targets,
     resolve,
+    try_values,
 )
 
 
@@ -190,4 +191,5 @@ def _answer_to_probe(stream: Stream, target: MeanTarget) -> str:
     in a notebook forgets to raise it: the average of before must not be taken for the new one's.
     """
     probe = torch.linspace(0.0, 5.0, 6 * stream.key.num_predicted, dtype=torch.float64)
-    return sha256_arrays(target.values(probe.view(2, 3, -1).log_softmax(-1)).numpy())
+    log_prob = probe.view(2, 3, -1).log_softmax(-1)
+    return sha256_arrays(try_values(target.name, target.values, log_prob).numpy())

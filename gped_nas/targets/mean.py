@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gped_nas.config import Config
-from gped_nas.targets.base import TARGETS, MeanTarget, RawHeads
+from gped_nas.targets.base import TARGETS, MeanTarget, RawHeads, try_values
 from gped_nas.targets.formulas import constant, entropy, log_softmax, squared_error
 
 Row = Annotated[tuple[float, ...], Field(strict=False)]
@@ -34,7 +34,7 @@ def mean_target(
     Args:
         name: the name to register it under.
         values: log-probabilities (..., N, C) of posterior samples, nats, to what is averaged,
-            (..., N, G).
+            (..., N, G); one number an example is ``values.unsqueeze(-1)``.
         link: raw outputs (..., B, G) to the student's value, elementwise; ``torch.sigmoid`` keeps
             it in [0, 1].
         error: the student's value (..., B, G) and the teacher's (B, G) to losses (..., B). One that
@@ -45,7 +45,7 @@ def mean_target(
 
     def num_outputs(num_classes: int) -> int:
         uniform = torch.zeros(1, num_classes).log_softmax(-1)
-        return values(uniform).shape[-1]
+        return try_values(name, values, uniform).shape[-1]
 
     return MeanTarget(
         name=name,

@@ -9,6 +9,7 @@ from gped_nas.errors import DataError, DivergenceError, RegistryError
 from gped_nas.evaluate import (
     METRICS,
     Key,
+    Metric,
     Predictions,
     Resamples,
     draw_resamples,
@@ -269,3 +270,24 @@ def test_bootstrap_is_small_and_quick_for_a_whole_test_part():
     start = time.perf_counter()
     evaluate(student, labels, teacher, resamples=resamples)
     assert time.perf_counter() - start < 3.0
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        (
+            lambda p, y, t: p.expectations["margin"],
+            r"raised KeyError: 'margin'; .* names in reads=",
+        ),
+        (lambda p, y, t: t.log_prob_NC, r"raised AttributeError: .* with needs_teacher=True"),
+        (
+            lambda p, y, t: np.exp(p.log_prob_NC[:, 0]),
+            r"\(300,\), expected .* \(300, T\); .*None\]",
+        ),
+        (lambda p, y, t: np.ones((2, 1)), r"shape \(2, 1\), expected a row an example"),
+    ],
+)
+def test_a_metric_whose_function_is_wrong_is_named(student, labels, terms, message):
+    metric = Metric("broken", "minimize", "broken", terms)
+    with pytest.raises(RegistryError, match=rf"^metric 'broken': .*{message}"):
+        metric.value(student, labels)

@@ -207,3 +207,21 @@ def test_predictors_predict_as_their_networks_do() -> None:
     members = torch.stack([forward(raw) for _, forward in teacher().networks()])
     mean = averaged(members, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64))
     assert teacher().predict(raw).log_prob_NC == pytest.approx(mean.log_prob_NC, abs=1e-9)
+
+
+def test_a_condition_that_raises_is_named() -> None:
+    def broken(raw: Tensor, **_: Any) -> Tensor:
+        return raw[{}]  # type: ignore[index]
+
+    with pytest.raises(
+        RegistryError, match=r"^condition 'broken': its function raised .*; mend it"
+    ):
+        apply(Condition("broken", "broken", broken), inputs())
+
+
+def test_our_own_errors_of_a_condition_are_passed_on() -> None:
+    def refuses(raw: Tensor, **_: Any) -> Tensor:
+        raise ConfigError("faded: expected at most 1")
+
+    with pytest.raises(ConfigError, match=r"^faded: expected at most 1$"):
+        apply(Condition("faded", "faded", refuses), inputs())

@@ -6,7 +6,7 @@ import torch
 from gped_nas.distill.feed import DistillationSet, check_update
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.errors import ConfigError
+from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.models.base import Genotype
 from gped_nas.targets.base import TARGETS, parse_targets
 from gped_nas.targets.expectations import expect, expect_all
@@ -176,3 +176,19 @@ def test_costs_for_other_classes_are_refused():
     message = "target 'utility': its settings are for 2 classes, expected 10"
     with pytest.raises(ConfigError, match=message):
         HeadLayout(targets, 10)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (lambda log_prob: log_prob.amax(-1), r"found values \(1,\) .*; .*unsqueeze\(-1\)$"),
+        (
+            lambda log_prob: log_prob.topk(9).values,
+            r"its function raised RuntimeError: .*; mend it",
+        ),
+    ],
+)
+def test_a_function_of_another_shape_is_refused_before_any_work(values, message) -> None:
+    target = mean_target("broken", values)
+    with pytest.raises(RegistryError, match=rf"^target 'broken': {message}"):
+        HeadLayout([target], 3)
