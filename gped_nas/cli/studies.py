@@ -186,13 +186,14 @@ def _plan(space: Any) -> None:
     )
 
 
-def _rows(records: Sequence[Any]) -> list[dict[str, Any]]:
-    """A row a record, with those of the usual metrics that any of them has."""
+def _rows(records: Sequence[Any], study: Any) -> list[dict[str, Any]]:
+    """A row a record, with those of the objectives and usual metrics that any of them has."""
+    objectives = [objective.name for objective in study.objectives]
     quality = ("nll", "accuracy", "rmse", "kl_to_teacher")
     tested = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
     measured = {name for record in records for name in record.metrics}
-    columns = [name for name in (*quality, *tested) if name in measured]
-    return [_row(record, columns) for record in records]
+    columns = dict.fromkeys(name for name in (*objectives, *quality, *tested) if name in measured)
+    return [_row(record, list(columns)) for record in records]
 
 
 def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
 def _print_front(study: Any) -> None:
     chosen = study.chosen()
     front = study.front_records()
-    rows = _rows(front)
+    rows = _rows(front, study)
     for row in rows:
         row[""] = "<- chosen" if row["trial"] == chosen.trial else ""
 
@@ -238,11 +239,12 @@ def front(
     """Print the Pareto front, best by the first objective."""
     from gped_nas.api import open_study
 
-    records = open_study(study, storage=storage, out=out).front_records()
+    opened = open_study(study, storage=storage, out=out)
+    records = opened.front_records()
     if format is Format.json:
         print_json([_as_json(record) for record in records])
     else:
-        print_rows(_rows(records), format)
+        print_rows(_rows(records, opened), format)
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -258,12 +260,13 @@ def trials(
     """
     from gped_nas.api import open_study
 
-    records = open_study(study, storage=storage, out=out).records()
+    opened = open_study(study, storage=storage, out=out)
+    records = opened.records()
     if format is Format.json:
         print_json([record.to_json() for record in records])
         return
 
-    rows = _rows(records)
+    rows = _rows(records, opened)
     for row, record in zip(rows, records, strict=True):
         row |= {"state": record.state, "reason": record.reason}
     print_rows(rows, format)
@@ -336,7 +339,7 @@ def pick(
     if format is Format.json:
         print_json(_as_json(record))
     else:
-        print_rows(_rows([record]), format)
+        print_rows(_rows([record], opened), format)
 
 
 @app.command(cls=Verb, rich_help_panel=STUDENT)
@@ -354,13 +357,14 @@ def show(
     from gped_nas.api import open_study
     from gped_nas.evaluate.measured import by_name
 
-    record = open_study(study, storage=storage, out=out).record(trial)
+    opened = open_study(study, storage=storage, out=out)
+    record = opened.record(trial)
     if format is Format.json:
         print_json(record.to_json())
         return
 
     summary = {
-        **_rows([record])[0],
+        **_rows([record], opened)[0],
         "state": record.state,
         "reason": record.reason,
         "seconds": record.seconds,

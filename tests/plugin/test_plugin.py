@@ -139,6 +139,16 @@ def test_front_and_trials_hold_its_measures_under_its_condition(home: Home) -> N
         assert row["genotype"]["family"] == "gears_tanh"
 
 
+def test_tables_show_it_where_it_is_an_objective(home: Home) -> None:
+    heads = {
+        verb: home.search(verb, "gears", "--format", "csv")[0].partition("\n")[0].split(",")
+        for verb in ("front", "trials", "pick")
+    }
+    for head in heads.values():
+        assert head[head.index("genotype") + 1] == "gears_bill"
+        assert head.count("params") == 1
+
+
 def test_the_report_knows_its_direction_and_label(home: Home) -> None:
     home.search("report", "gears")
     page = (home.root / "reports" / "gears" / "report.html").read_text()
