@@ -1,4 +1,4 @@
-"""Named components: families, methods, datasets, policies, targets, metrics.
+"""Named components: families, methods, datasets, policies, targets, metrics, conditions.
 
 A component is registered where it is defined. The modules of a registry's own package are imported
 on first use, so that one new file is one new component; third parties use the entry point group

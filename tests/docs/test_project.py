@@ -49,6 +49,22 @@ def test_every_source_file_that_a_page_names_exists(page: str) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_section_that_a_page_links_to_exists(page: str) -> None:
+    missing = []
+    for name, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", PAGES[page].read_text()):
+        target = PAGES[page].parent / name if name else PAGES[page]
+        if anchor not in _anchors(target.read_text()):
+            missing.append(f"{name}#{anchor}")
+    assert missing == []
+
+
+def _anchors(text: str) -> set[str]:
+    """What GitHub calls the headings of a page in links."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = re.findall(r"^make ([a-z-]+)", CONTRIBUTING, re.MULTILINE)
