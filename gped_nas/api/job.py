@@ -44,7 +44,7 @@ from gped_nas.io import (
 from gped_nas.search.database import sqlite_url, storage_refusals
 from gped_nas.search.document import Box, Description, StoredWords, StreamPlace, TeacherSummary
 from gped_nas.search.ledger import Ledger
-from gped_nas.search.objectives import axis_ends, registered_words
+from gped_nas.search.objectives import axis_ends, check_measurable, registered_words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
 from gped_nas.search.space import SearchSpace, StreamConfig
@@ -199,7 +199,15 @@ class _Job:
         does not fit) leaves none behind that would refuse the settings once they are mended.
         """
         teacher = sample_teacher(self.space, self.session, dataset=self.dataset)
+        check_measurable(
+            [*(goal.name for goal in self.space.objectives), *self.space.constraints],
+            f"{self.space.source}: objectives and constraints",
+            has_weights=teacher.stream.has_weights,
+            num_samples=teacher.stream.num_samples,
+        )
         data = distillation_set(teacher)
+        if ledger is None:
+            _span_box(self.space, self.dataset)  # refuses an axis without ends
 
         ledger = ledger or self._create_or_load()
         storage = "external" if self.storage else "sqlite"

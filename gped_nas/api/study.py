@@ -147,13 +147,19 @@ class Study:
             bounds: metric or cost name to its bound: at most, at least for a maximized metric.
 
         Raises:
-            ConfigError: an unknown name.
+            ConfigError: an unknown name, or one that students of this study have no number of.
             GateError: no record of the front is within them.
         """
+        front = self.front_records()
         for name in bounds:
             objective(name, "--within")  # refuses an unknown one
+            if front and name not in front[0].values:
+                known = ", ".join(front[0].values)
+                raise ConfigError(
+                    f"--within: '{name}' was not measured in study '{self.name}'; there are: {known}"
+                )
 
-        for record in self.front_records():
+        for record in front:
             if all(excess <= 0 for excess in violations(record.values, bounds).values()):
                 return record
 

@@ -148,6 +148,40 @@ def check_available(
             )
 
 
+def check_measurable(
+    names: Sequence[str], where: str, *, has_weights: bool, num_samples: int
+) -> None:
+    """Refuse an objective or constraint on a metric that this teacher cannot be asked for.
+
+    Args:
+        names: objectives and constraints.
+        where: file and key, for messages.
+        has_weights: whether the teacher can be asked at inputs that a condition makes.
+        num_samples: of its posterior samples.
+
+    Raises:
+        ConfigError: the metric needs what the teacher has not.
+    """
+    for name in names:
+        if name in COSTS:
+            continue
+        key = parse_name(name)
+        metric = METRICS[key.metric]
+
+        asks_teacher = metric.needs_teacher or metric.needs_samples
+        if key.condition != CLEAN and asks_teacher and not has_weights:
+            raise ConfigError(
+                f"{where}: '{name}' compares with the teacher under the condition "
+                f"'{key.condition}', but the teacher is known by its predictions alone, at inputs "
+                "as they are; choose another metric, or import its weights"
+            )
+        if metric.needs_spread and num_samples == 1:
+            raise ConfigError(
+                f"{where}: '{name}' means nothing beside a teacher of one posterior sample, which "
+                "has no spread; choose another metric, or a method that samples"
+            )
+
+
 def _find_roots(missing: Collection[str], available: Collection[str]) -> set[str]:
     """What must be distilled to have these targets: of derived ones what they are computed from."""
     roots: set[str] = set()

@@ -10,7 +10,7 @@ from gped_nas.api.lessons import distillation_set
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import build_teacher
 from gped_nas.data.base import Dataset
-from gped_nas.errors import DataError
+from gped_nas.errors import ConfigError, DataError
 from tests.cli.harness import Home
 
 MEMBERS, CLASSES = 3, 10
@@ -73,3 +73,24 @@ def test_an_ensemble_sees_inputs_as_it_was_trained_on_them(home: Home) -> None:
     x = (dataset.raw("validation").flatten(1).double() - 3) / 7
     expected = (x @ weight.double().mT + bias.double()[:, None]).log_softmax(-1)
     torch.testing.assert_close(predicted.double(), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"objectives": ["kl_to_teacher@permuted", "params"]},
+        {"constraints": {"kl_to_teacher@permuted": 5.0}},
+    ],
+)
+def test_nobody_is_compared_under_a_condition_with_predictions_alone(
+    home: Home, asked: dict[str, object]
+) -> None:
+    method = {"name": "import", "path": "ensemble.npz"}
+    changes = {"teacher.method": method, "conditions": ["clean", "permuted"], **asked}
+    space = load_space(home.space, changes)
+    write_predictions(load_dataset(space), ("train", "validation"))
+
+    with pytest.raises(ConfigError, match="known by its predictions alone"):
+        run(space, out=home.out)
+
+    assert not (home.study / "study.db").exists()

@@ -19,7 +19,7 @@ from gped_nas.api import (
     load_stream,
     load_student,
 )
-from gped_nas.errors import StudyError
+from gped_nas.errors import ConfigError, StudyError
 from gped_nas.evaluate import METRICS
 from gped_nas.evaluate.base import add_metric
 from gped_nas.evaluate.conditions import permuted
@@ -261,3 +261,22 @@ def test_a_metric_in_euro_spans_a_box_and_has_a_direction(
     complete = [record for record in study.records() if record.state == "complete"]
     best_bill = min(record.metrics["bill"] for record in complete)
     assert study.front_records()[0].metrics["bill"] == best_bill
+
+
+def test_a_teacher_of_one_sample_bounds_no_metric_of_its_spread(home: Home) -> None:
+    changes = {
+        "targets": EVERY_TARGET["targets"][:3],
+        "teacher.method": {"name": "map", "steps": 100},
+        "constraints": {"dirichlet_kl": 5.0},
+    }
+    with pytest.raises(ConfigError, match="means nothing beside a teacher of one posterior sample"):
+        gn.run(load_space(home.space, changes), out=home.out)
+    assert not (home.study / "study.db").exists()
+
+
+def test_an_axis_without_ends_is_refused_before_there_is_a_study(home: Home) -> None:
+    alike = {"name": "utility", "costs": [[1.0, 1.0]] * 10}
+    changes = {"targets": ["predictive", alike], "objectives": ["utility_regret", "params"]}
+    with pytest.raises(ConfigError, match="found best 0 and worst 0"):
+        gn.run(load_space(home.space, changes), out=home.out)
+    assert not (home.study / "study.db").exists()

@@ -124,6 +124,8 @@ def test_what_a_study_refuses(finished: Home) -> None:
     study = gn.open_study(finished.study)
     with pytest.raises(GateError, match="params <= 3"):
         study.pick({"params": 3})
+    with pytest.raises(ConfigError, match="'rmse' was not measured in study"):
+        study.pick({"rmse": 1.0})
     with pytest.raises(ConfigError, match="figure 'fornt'"):
         study.figure("fornt")
 
