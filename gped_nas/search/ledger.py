@@ -267,7 +267,10 @@ class Ledger:
             self._write_numbers(number, record.values, excess)
             self._write_row(number, finished)
             self._tell(number, record)
-        except UpdateFinishedTrialError:
+        except (UpdateFinishedTrialError, ValueError):
+            # Optuna's ``tell`` says it with a ValueError, which may mean anything else as well.
+            if not self._storage.get_trial(self._id(number)).state.is_finished():
+                raise
             return Refusal(FOREIGN)
 
         self._held.discard(number)

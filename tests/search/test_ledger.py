@@ -180,6 +180,23 @@ def test_what_another_program_finished_is_refused(office: Office) -> None:
     assert worker.record(claim.number).reason == FOREIGN
 
 
+def test_what_another_program_finishes_just_before_is_refused(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = office.ledger("worker")
+    claim = claim_one(office, worker)
+    write = worker._storage.set_trial_user_attr
+
+    def finished_after(trial_id: int, key: str, value: Any) -> None:
+        write(trial_id, key, value)
+        if key == ROW:
+            optuna_study(office.path).tell(claim.number, [1.0, 2.0])
+
+    monkeypatch.setattr(worker._storage, "set_trial_user_attr", finished_after)
+
+    assert worker.finish(Answer(make_record(claim))) == Refusal(FOREIGN)
+
+
 def test_a_trial_is_promoted_and_another_one_pruned(office: Office) -> None:
     asker = office.ledger("asker")
     good, bad = asker.claim(office.space, 2, 0)
