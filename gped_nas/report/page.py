@@ -126,8 +126,8 @@ def cards_within(data: Data) -> list[Data]:
 
     within = cards[:MAX_CARDS]
     chosen_cards = [card for card in cards if card["trial"] == data["chosen"]]
-    if not any(card["trial"] == data["chosen"] for card in within):
-        within[-1:] = chosen_cards
+    if chosen_cards and chosen_cards[0] not in within:
+        within[-1] = chosen_cards[0]
     return within
 
 

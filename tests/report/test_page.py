@@ -24,6 +24,7 @@ from gped_nas.report.page import (
     PLOTLY_JS_VERSION,
     REPORT_SCRIPTS,
     TEMPLATES,
+    cards_within,
     page,
 )
 from gped_nas.search.objectives import Objective
@@ -155,6 +156,12 @@ def test_cards_beyond_the_limit_are_in_the_file_beside_it(tmp_path):
 
     write_report(make_snapshot(), tmp_path / "study.html")
     assert [p.name for p in tmp_path.iterdir()] == ["study.html"]
+
+
+def test_as_many_cards_are_in_the_page_where_no_student_was_chosen():
+    data = data_of(make_snapshot(400, chosen=None))
+    assert len(data["cards"]) > MAX_CARDS
+    assert cards_within(data) == data["cards"][:MAX_CARDS]
 
 
 def test_a_card_stays_small():
