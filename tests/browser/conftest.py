@@ -49,6 +49,7 @@ class Visit:
         self.context = browser.new_context(offline=True, **context)
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.route("**/*", self._answer)
+
         self.page: Page = self.context.new_page()
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -74,8 +75,8 @@ class Visit:
         without = self.page.locator(".chart:not(:has(.main-svg))")
         with contextlib.suppress(AssertionError):
             expect(without).to_have_count(0, timeout=PATIENCE_MS)
-        found: list[str] = without.evaluate_all("all => all.map(e => e.id)")
-        return found
+        ids: list[str] = without.evaluate_all("all => all.map(e => e.id)")
+        return ids
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,9 @@ def grave(page, **options):
         "document.querySelectorAll('details').forEach(details => { details.open = true; })"
     )
     page.evaluate(AXE)
-    found = page.evaluate(
-        "options => axe.run(document, {resultTypes: ['violations'], ...options})", options
-    )
-    return [
-        (v["id"], v["nodes"][0]["html"][:200]) for v in found["violations"] if v["impact"] in GRAVE
-    ]
+    run = "options => axe.run(document, {resultTypes: ['violations'], ...options})"
+    violations = page.evaluate(run, options)["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in violations if v["impact"] in GRAVE]
 
 
 def test_a_report_has_no_serious_fault(visit):

@@ -1,6 +1,4 @@
-"""What a reader does with a report: other axes, a budget, a card, the table. Checked against the
-records.
-"""
+"""What a reader does with a report, checked against the records: axes, budgets, cards, tables."""
 
 import csv
 import io
@@ -15,12 +13,24 @@ from tests.report.example import make_snapshot
 
 DRAWN = """group => {
   const trace = document.getElementById('chart-front').data.find(t => t.meta.group === group);
-  return {keys: trace.customdata, x: trace.x, y: trace.y, high: trace.error_y?.array, low: trace.error_y?.arrayminus};
+  const bars = trace.error_y;
+  return {keys: trace.customdata, x: trace.x, y: trace.y, high: bars?.array, low: bars?.arrayminus};
 }"""
+CLICK = """trial => document.getElementById('chart-front')
+    .emit('plotly_click', {points: [{customdata: trial}]})"""
+VISIBLE_TRIALS = """[...document.querySelectorAll('#all-trials tbody tr:not([hidden])')]
+    .map(row => +row.cells[0].textContent)"""
 
 
-def drawn(page, group):
+def read_trace(page, group):
     return page.evaluate(DRAWN, group)
+
+
+def is_in(group, record, front):
+    """Whether a record is drawn in a group of the front's figure."""
+    if group == "front":
+        return record.trial in front
+    return record.state == group and record.trial not in front
 
 
 def test_any_two_numbers_are_drawn_with_their_intervals(visit):
@@ -30,36 +40,28 @@ def test_any_two_numbers_are_drawn_with_their_intervals(visit):
     for x, y in (("flops", "nll"), ("storage_bytes", "brier"), ("accuracy", "ece")):
         page.locator("[name='axis-x']").select_option(x)
         page.locator("[name='axis-y']").select_option(y)
+
         for group in ("front", "complete", "infeasible"):
-            found = drawn(page, group)
-            expected = [
-                r
-                for r in snapshot.records
-                if (
-                    r.trial in snapshot.front
-                    if group == "front"
-                    else r.state == group and r.trial not in snapshot.front
-                )
-            ]
-            assert sorted(found["keys"]) == [r.trial for r in expected]
-            for trial, across, up in zip(found["keys"], found["x"], found["y"], strict=True):
+            trace = read_trace(page, group)
+            expected = [r.trial for r in snapshot.records if is_in(group, r, snapshot.front)]
+            assert sorted(trace["keys"]) == expected
+            for trial, across, up in zip(trace["keys"], trace["x"], trace["y"], strict=True):
                 record = snapshot.record(trial)
                 assert (across, up) == pytest.approx((record.value(x), record.value(y)), rel=1e-5)
-        found = drawn(page, "front")
-        for trial, value, low, high in zip(
-            found["keys"], found["y"], found["low"], found["high"], strict=True
-        ):
-            bounds = snapshot.record(trial).measured(y).interval
-            assert (value - low, value + high) == pytest.approx(bounds, rel=1e-4)
+
+        trace = read_trace(page, "front")
+        marks = zip(trace["keys"], trace["y"], trace["low"], trace["high"], strict=True)
+        for trial, value, low, high in marks:
+            interval = snapshot.record(trial).measured(y).interval
+            assert (value - low, value + high) == pytest.approx(interval, rel=1e-4)
+
     kinds = page.evaluate(
         "['xaxis', 'yaxis'].map(a => document.getElementById('chart-front').layout[a].type)"
     )
     assert kinds == ["linear", "linear"]
     page.locator("[name='log-x']").check()
     assert page.evaluate("document.getElementById('chart-front').layout.xaxis.type") == "log"
-    expect(page.locator("#explorer-title")).to_have_text(
-        "ECE (15 bins, L1) against accuracy (share)"
-    )
+    expect(page.locator("#explorer-title")).to_have_text("ECE (15 bins, L1) against accuracy (share)")
     page.locator("[name='intervals']").uncheck()
     assert page.locator("#chart-front .errorbar").count() == 0
     assert seen.complaints == []
@@ -70,13 +72,16 @@ def test_the_step_line_joins_what_nothing_beats(visit):
     snapshot = make_snapshot()
     page = visit("some").page
     page.locator("[name='axis-y']").select_option("accuracy")
-    found = drawn(page, "step")
-    points = [
-        (r.value("flops"), r.value("accuracy")) for r in snapshot.records if r.state == "complete"
-    ]
-    best = {p for p in points if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)}
-    assert found["x"] == pytest.approx([x for x, _ in sorted(best)], rel=1e-5)
-    assert found["y"] == pytest.approx([y for _, y in sorted(best)], rel=1e-5)
+    complete = [record for record in snapshot.records if record.state == "complete"]
+    points = [(record.value("flops"), record.value("accuracy")) for record in complete]
+
+    def is_beaten(point):
+        return any(q != point and q[0] <= point[0] and q[1] >= point[1] for q in points)
+
+    best = sorted({point for point in points if not is_beaten(point)})
+    step = read_trace(page, "step")
+    assert step["x"] == pytest.approx([x for x, _ in best], rel=1e-5)
+    assert step["y"] == pytest.approx([y for _, y in best], rel=1e-5)
 
 
 def test_three_axes_turn_by_keyboard(visit):
@@ -89,6 +94,7 @@ def test_three_axes_turn_by_keyboard(visit):
     marks = page.locator("#space path")
     complete = sum(r.state in ("complete", "infeasible") for r in snapshot.records)
     assert marks.count() == complete + len(snapshot.references) + 2
+
     before = marks.first.get_attribute("transform")
     page.locator("#space").press("ArrowLeft")
     assert page.locator("#space path").first.get_attribute("transform") != before
@@ -102,40 +108,45 @@ def test_a_budget_names_the_best_student_within_it(visit):
     snapshot = make_snapshot()
     front = [snapshot.record(trial) for trial in snapshot.front]
     page = visit("some").page
-    answer, found = page.locator("#budget-answer"), []
+    answer = page.locator("#budget-answer")
+    named = []
     for budget in (
         {"storage_bytes": 4},
         {"flops": 6, "accuracy": 3},
         {"storage_bytes": 0, "nll": 0},
     ):
-        bounds = {
-            name: sorted({r.value(name) for r in front})[place] for name, place in budget.items()
-        }
-        for name, place in budget.items():
-            page.locator(f"#budget [data-name='{name}']").fill(str(place))
-        fits = [
-            r for r in front if all(within(r.value(n), n, bound) for n, bound in bounds.items())
-        ]
+        bounds = {}
+        for name, index in budget.items():
+            bounds[name] = sorted({record.value(name) for record in front})[index]
+            page.locator(f"#budget [data-name='{name}']").fill(str(index))
+
+        fits = [record for record in front if fits_all(record, bounds)]
         if fits:
-            best = min(fits, key=lambda r: r.value("nll")).trial
+            best = min(fits, key=lambda record: record.value("nll")).trial
             expect(answer).to_contain_text(f"Trial {best}:")
             expect(answer).to_contain_text(f"{len(fits)} of {len(front)} on the front fit")
         else:
             best = None
             expect(answer).to_contain_text("No student on the front is within this budget")
-        assert drawn(page, "within")["keys"] == ([] if best is None else [best])
-        found.append(best)
+        assert read_trace(page, "within")["keys"] == ([] if best is None else [best])
+        named.append(best)
+
+        # the command that is shown picks the same student
         command = page.locator("#budget-command").inner_text()
-        assert command.startswith("gped-search pick digits_mlp --within ") and command.count(
-            "--within"
-        ) == len(bounds)
+        assert command.startswith("gped-search pick digits_mlp --within ")
+        assert command.count("--within") == len(bounds)
         for name, bound in bounds.items():
             written = float(command.split(f"--within {name}=")[1].split()[0])
             assert written == pytest.approx(bound, rel=1e-5) and within(bound, name, written)
+
         page.get_by_role("button", name="Any budget").click()
         expect(answer).to_contain_text(f"Trial {snapshot.chosen}:")
         expect(page.locator("#budget-command")).to_have_text("gped-search pick digits_mlp")
-    assert None in found and len(set(found)) == 3
+    assert None in named and len(set(named)) == 3
+
+
+def fits_all(record, bounds):
+    return all(within(record.value(name), name, bound) for name, bound in bounds.items())
 
 
 def within(value, name, bound):
@@ -147,6 +158,7 @@ def test_a_card_opens_by_keyboard_and_by_a_click_on_its_mark(visit):
     others = [trial for trial in snapshot.front if trial != snapshot.chosen]
     seen = visit("some")
     page = seen.page
+
     card = page.locator(f"#student-{others[0]}")
     page.locator(f"#front-table a[href='#student-{others[0]}']").focus()
     page.keyboard.press("Enter")
@@ -154,19 +166,14 @@ def test_a_card_opens_by_keyboard_and_by_a_click_on_its_mark(visit):
     expect(card.locator("> summary")).to_be_focused()
     page.keyboard.press("Enter")
     expect(card).not_to_have_attribute("open", "")
-    page.evaluate(
-        """trial => document.getElementById('chart-front').emit('plotly_click', {points: [{customdata: trial}]})""",
-        others[1],
-    )
+
+    page.evaluate(CLICK, others[1])
     expect(page.locator(f"#student-{others[1]}")).to_have_attribute("open", "")
-    dominated = next(
-        r.trial for r in snapshot.records if r.state == "complete" and r.trial not in snapshot.front
-    )
-    page.evaluate(
-        """trial => document.getElementById('chart-front').emit('plotly_click', {points: [{customdata: trial}]})""",
-        dominated,
-    )
-    expect(page.locator(f"#trial-{dominated}")).to_be_in_viewport()
+
+    # a dominated student has no card, but a row
+    dominated = [r.trial for r in snapshot.records if is_in("complete", r, snapshot.front)]
+    page.evaluate(CLICK, dominated[0])
+    expect(page.locator(f"#trial-{dominated[0]}")).to_be_in_viewport()
     assert seen.complaints == []
 
 
@@ -174,26 +181,24 @@ def test_all_trials_can_be_sorted_and_filtered(visit):
     snapshot = make_snapshot()
     page = visit("some").page
     table = page.locator("#all-trials")
-    trials = "[...document.querySelectorAll('#all-trials tbody tr:not([hidden])')].map(r => +r.cells[0].textContent)"
-    with_nll = [r for r in snapshot.records if "nll" in r.metrics]
+    with_nll = [record for record in snapshot.records if "nll" in record.metrics]
+    rising = [r.trial for r in sorted(with_nll, key=lambda record: record.metrics["nll"])]
+
     header = table.locator("th[data-name='nll'] button")
     header.click()
-    rising = [r.trial for r in sorted(with_nll, key=lambda r: r.metrics["nll"])]
-    assert page.evaluate(trials)[: len(rising)] == rising
+    assert page.evaluate(VISIBLE_TRIALS)[: len(rising)] == rising
     header.click()
-    assert page.evaluate(trials)[: len(rising)] == rising[::-1]
+    assert page.evaluate(VISIBLE_TRIALS)[: len(rising)] == rising[::-1]
     assert table.locator("th[aria-sort='descending']").count() == 1
+
     page.locator("#trials-filter [name='state']").select_option("infeasible")
-    infeasible = {r.trial for r in snapshot.records if r.state == "infeasible"}
-    assert set(page.evaluate(trials)) == infeasible
+    infeasible = [record for record in snapshot.records if record.state == "infeasible"]
+    assert set(page.evaluate(VISIBLE_TRIALS)) == {record.trial for record in infeasible}
     expect(page.locator("#trials-shown")).to_have_text(f"{len(infeasible)} of 48 trials")
+
     page.locator("#trials-filter [name='text']").fill("INT8")
-    small = {
-        r.trial
-        for r in snapshot.records
-        if r.trial in infeasible and r.genotype["storage_dtype"] == "int8"
-    }
-    assert set(page.evaluate(trials)) == small and 0 < len(small) < len(infeasible)
+    small = {r.trial for r in infeasible if r.genotype["storage_dtype"] == "int8"}
+    assert set(page.evaluate(VISIBLE_TRIALS)) == small and 0 < len(small) < len(infeasible)
 
 
 def test_trials_go_home_as_csv_and_json(visit, tmp_path):
@@ -205,34 +210,32 @@ def test_trials_go_home_as_csv_and_json(visit, tmp_path):
             page.get_by_role("button", name=kind, exact=True).click()
         download.value.save_as(tmp_path / kind)
         texts[kind] = (tmp_path / kind).read_text()
+
     rows = list(csv.DictReader(io.StringIO(texts["CSV"])))
     table = json.loads(texts["JSON"])["table"]
+    nll_column = table["columns"].index("nll")
     assert list(rows[0]) == table["columns"]
     for row, record, values in zip(rows, snapshot.records, table["rows"], strict=True):
-        assert (int(row["trial"]), row["state"], row["reason"]) == (
-            record.trial,
-            record.state,
-            record.reason,
-        )
-        assert row["nll"] == (
-            "" if "nll" not in record.metrics else str(values[table["columns"].index("nll")])
-        )
-        if "nll" in record.metrics:
-            assert float(row["nll"]) == pytest.approx(record.metrics["nll"], rel=1e-5)
-            assert int(row["flops"]) == record.costs["flops"]
+        assert int(row["trial"]) == record.trial
+        assert (row["state"], row["reason"]) == (record.state, record.reason)
+        if "nll" not in record.metrics:
+            assert row["nll"] == ""
+            continue
+        assert row["nll"] == str(values[nll_column])
+        assert float(row["nll"]) == pytest.approx(record.metrics["nll"], rel=1e-5)
+        assert int(row["flops"]) == record.costs["flops"]
 
 
 def test_formulas_stay_texts_in_the_csv(visit, tmp_path):
-    records = (
-        TrialRecord(0, "failed", {"family": "mlp", "note": "=1+1"}, reason='@SUM(A1), a "quote"'),
-    )
-    snapshot = make_snapshot(
-        records=records, front=(), chosen=None, knee=None, hypervolume=(), random_order=()
-    )
+    genotype = {"family": "mlp", "note": "=1+1"}
+    record = TrialRecord(0, "failed", genotype, reason='@SUM(A1), a "quote"')
+    empty = {"front": (), "chosen": None, "knee": None, "hypervolume": (), "random_order": ()}
+    snapshot = make_snapshot(records=(record,), **empty)
     write_report(snapshot, tmp_path / "report.html")
     page = visit(tmp_path / "report.html").page
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV", exact=True).click()
     download.value.save_as(tmp_path / "trials.csv")
+
     (row,) = csv.DictReader(io.StringIO((tmp_path / "trials.csv").read_text()))
     assert row["note"] == "'=1+1" and row["reason"] == '\'@SUM(A1), a "quote"'

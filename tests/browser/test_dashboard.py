@@ -1,6 +1,4 @@
-"""The dashboard in a real browser: what is feasible, and the note, plots and files of a front
-trial.
-"""
+"""The dashboard in a real browser: what is feasible; a front trial's note, plots and files."""
 
 import socket
 import threading
@@ -52,6 +50,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     study = make_study(tmp_path_factory.mktemp("dashboard"), few, class_names=(EVIL, "b", "c"))
     storage = furnish(study)
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,17 +66,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def page(browser: Any, served: Served) -> Iterator[Page]:
     """A page that may ask the dashboard alone; every error it reports fails the test."""
-    context, complaints = browser.new_context(), []
+    complaints: list[str] = []
+
+    def complain_if_foreign(request: Any) -> None:
+        if _is_foreign(request.url, served):
+            complaints.append(request.url)
+
+    context = browser.new_context()
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            complaints.append(request.url) if _is_foreign(request.url, served) else None
-        ),
-    )
+    page.on("request", complain_if_foreign)
     yield page
+
     assert page.title() != "owned" and page.locator("img[src=x]").count() == 0
     context.close()
     assert complaints == []
@@ -88,30 +89,28 @@ def _is_foreign(url: str, served: Served) -> bool:
 
 
 def test_feasibility_is_optunas_and_the_plots_are_drawn(page: Page, served: Served) -> None:
-    trials = optuna.load_study(study_name=EVIL, storage=served.storage).get_trials(
-        states=(optuna.trial.TrialState.COMPLETE,)
-    )
+    study = optuna.load_study(study_name=EVIL, storage=served.storage)
+    trials = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     infeasible = sum(any(value > 0 for value in trial.constraints.values()) for trial in trials)
-    best = optuna.load_study(study_name=EVIL, storage=served.storage).best_trials
-    assert 0 < infeasible < len(trials) > len(best)
+    assert 0 < infeasible < len(trials) > len(study.best_trials)
+
     page.goto(served.url)
     page.wait_for_function("() => document.getElementById('graph-pareto-front')?.data?.length")
     counts = dict(page.evaluate(FRONT))
     assert counts["Infeasible Trial"] == infeasible
     assert counts["Feasible Trial"] + counts["Best Trial"] == len(trials) - infeasible
+
     page.wait_for_function(
         "() => document.querySelectorAll('[id^=\"user-defined-plot:\"] .main-svg').length >= 6"
     )
     names = page.evaluate(
         "[...document.querySelectorAll('[id^=\"user-defined-plot:\"]')].map(e => e.id.slice(18))"
     )
-    assert names == sorted(names) and {"chart-front", "chart-hypervolume", "chart-teacher"} <= set(
-        names
-    )
+    assert names == sorted(names)
+    assert {"chart-front", "chart-hypervolume", "chart-teacher"} <= set(names)
     expect(page.get_by_text("NLL (nats) against FLOPs")).to_be_visible()
-    expect(
-        page.get_by_text(f"trial-{served.study.front_records()[0].trial}-README.md")
-    ).to_be_visible()
+    first_trial = served.study.front_records()[0].trial
+    expect(page.get_by_text(f"trial-{first_trial}-README.md")).to_be_visible()
 
 
 def test_the_study_s_note_and_names_are_text(page: Page, served: Served) -> None:
@@ -131,10 +130,11 @@ def test_a_front_trial_has_its_note_and_its_files(page: Page, served: Served) ->
     best = optuna.load_study(study_name=EVIL, storage=served.storage).best_trials
     in_list = page.locator("nav, ul").get_by_text("Best Trial", exact=True)
     expect(in_list).to_have_count(len(best))
+
     link = page.get_by_role("link", name=f"trial-{record.trial}-weights.safetensors")
-    found = page.request.get(f"http://127.0.0.1:{served.address[1]}{link.get_attribute('href')}")
+    answer = page.request.get(f"http://127.0.0.1:{served.address[1]}{link.get_attribute('href')}")
     source = served.study.path / "students" / str(record.trial) / "weights.safetensors"
-    assert found.body() == source.read_bytes()
+    assert answer.body() == source.read_bytes()
 
 
 def test_it_is_bound_to_loopback_alone(served: Served) -> None:
@@ -142,4 +142,4 @@ def test_it_is_bound_to_loopback_alone(served: Served) -> None:
     port = f":{served.address[1]:04X}"
     tables = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     listening = [line.split()[1] for line in tables.splitlines() if line.split()[3] == "0A"]
-    assert [place for place in listening if place.endswith(port)] == [f"0100007F{port}"]
+    assert [address for address in listening if address.endswith(port)] == [f"0100007F{port}"]
