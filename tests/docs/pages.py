@@ -33,25 +33,28 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a console block: what follows a prompt, lines that end in a backslash
-        joined.
-        """
-        return re.findall(r"^\$ (.+)$", self.text.replace("\\\n", " "), re.MULTILINE)
+        """The commands of a console block: what follows a prompt."""
+        joined = self.text.replace("\\\n", " ")  # a backslash continues a line
+        return re.findall(r"^\$ (.+)$", joined, re.MULTILINE)
 
 
 def blocks_of(page: str) -> list[Block]:
     """The blocks of a page in order."""
     text = PAGES[page].read_text()
-    found = []
+    blocks = []
     for match in _FENCE.finditer(text):
-        before, body = text[: match.start()], match[2]
+        before = text[: match.start()]
+        body = match[2]
         mark = _MARK.search(before)
-        found.append(
-            Block(
-                page, before.count("\n") + 2, _kind(match[1], body), body, mark[1] if mark else ""
-            )
+        block = Block(
+            page=page,
+            line=before.count("\n") + 2,
+            kind=_kind(match[1], body),
+            text=body,
+            mark=mark[1] if mark else "",
         )
-    return found
+        blocks.append(block)
+    return blocks
 
 
 def _kind(language: str, body: str) -> str:

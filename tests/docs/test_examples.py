@@ -1,5 +1,6 @@
-"""Every example of the documentation works: the blocks of each page are executed in order, in a
-folder of its own.
+"""Every example of the documentation works.
+
+The blocks of each page are executed in order, in a folder of its own.
 
 What is different from a user's machine, so that all pages together take less than a minute:
 
@@ -62,9 +63,7 @@ NOT_RUN: dict[str, list[str]] = {
         "argmin over z of   sum_i (z_i - w_i)^2 / (2 lr D_i) + lambda sqrt(n) ||z||",
     ],
 }
-"""By page, the first lines of the blocks that are not run: drawings, and programs marked with a
-reason.
-"""
+"""By page, the first lines of blocks that are not run: drawings, and programs with a reason."""
 SMALL = {"num_samples": 8, "burn_in": 20, "thinning": 10, "steps": 100, "leapfrog_steps": 2}
 
 
@@ -96,9 +95,10 @@ def _small() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_registries() -> Iterator[None]:
     """What examples register is gone after them."""
-    before: list[tuple[Registry[object], dict[str, object]]] = [
-        (r, dict(r._items)) for r in all_registries() if len(r)
-    ]
+    before: list[tuple[Registry[object], dict[str, object]]] = []
+    for registry in all_registries():
+        if len(registry):
+            before.append((registry, dict(registry._items)))
     yield
     for registry, items in before:
         registry._items.clear()
@@ -129,11 +129,9 @@ def _prepare(root: Path) -> None:
 
 def _commands(block: Block, chosen: int) -> Iterator[list[str]]:
     """The words of each command, as they are run here."""
+    trial = re.compile(r"\b(digits_mlp(?:[ -]|/students/))\d+\b")
     for command in block.commands:
-        words = shlex.split(
-            re.sub(r"\b(digits_mlp(?:[ -]|/students/))\d+\b", rf"\g<1>{chosen}", command),
-            comments=True,
-        )
+        words = shlex.split(trial.sub(rf"\g<1>{chosen}", command), comments=True)
         if "dials" in words:
             words = [word.split(",")[0] for word in words]
         yield words
@@ -156,13 +154,14 @@ def _run_console(block: Block, chosen: int) -> None:
 
 
 def _run_yaml(block: Block) -> None:
-    """A whole space starts with its file's name and is written there; a part of one must fit into
-    the tiny space.
+    """Read a whole space, or a part of one that must fit into the tiny space.
+
+    A whole space starts with its file's name and is written there.
     """
     data = load_yaml(block.text, block.page)
-    named = re.match(r"# (\S+\.yaml)", block.text)
-    if named:
-        Path(named[1]).write_text(block.text)
+    file_name = re.match(r"# (\S+\.yaml)", block.text)
+    if file_name:
+        Path(file_name[1]).write_text(block.text)
     else:
         data = {**load_yaml(TINY, "tiny"), **data}
     spaces.parse_space(data, f"{block.page}:{block.line}")
@@ -176,9 +175,12 @@ def test_the_examples_of_a_page_run(
     shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns("cache"))
     monkeypatch.setenv("GPED_CACHE", str(prepared / "cache"))
     monkeypatch.chdir(folder)
+
     student = gn.open_study("digits_mlp").chosen()
     assert student is not None
     images = gn.load_dataset(gn.load_space("digits_mlp")).raw("test")[:3].float()
+
+    # the Python blocks of a page share their names
     names: dict[str, Any] = {"__name__": page}
     for block in blocks_of(page):
         if block.mark or block.kind == "drawing":
@@ -189,20 +191,22 @@ def test_the_examples_of_a_page_run(
             _run_yaml(block)
         else:
             names["inputs"] = images if "import torch" in block.text else images.numpy()
+            # errors tell the line of the page
             source = "\n" * (block.line - 1) + block.text
             exec(compile(source, str(PAGES[page]), "exec"), names)
 
 
 def test_what_is_not_run_is_known() -> None:
-    found = {
-        page: [b.text.splitlines()[0] for b in blocks_of(page) if b.mark or b.kind == "drawing"]
-        for page in PAGES
-    }
-    assert {page: lines for page, lines in found.items() if lines} == NOT_RUN
+    not_run: dict[str, list[str]] = {}
+    for page in PAGES:
+        for block in blocks_of(page):
+            if block.mark or block.kind == "drawing":
+                not_run.setdefault(page, []).append(block.text.splitlines()[0])
+    assert not_run == NOT_RUN
 
 
 def test_every_page_is_in_the_index() -> None:
     index = PAGES["docs/README.md"].read_text()
-    assert [
-        page for page in PAGES if page.startswith("docs/") and f"({Path(page).name})" not in index
-    ] == ["docs/README.md"]
+    pages = [page for page in PAGES if page.startswith("docs/")]
+    missing = [page for page in pages if f"({Path(page).name})" not in index]
+    assert missing == ["docs/README.md"]

@@ -1,6 +1,4 @@
-"""The reference pages name everything there is: verbs, options, variables, settings and defaults,
-genotype values.
-"""
+"""The reference pages name every verb, option, variable, setting, default and genotype value."""
 
 import json
 import re
@@ -32,7 +30,8 @@ from gped_nas.targets.base import TARGETS
 from tests.docs.pages import PAGES
 from tests.test_architecture import all_registries
 
-COMMANDS, SPACES = PAGES["docs/commands.md"].read_text(), PAGES["docs/spaces.md"].read_text()
+COMMANDS = PAGES["docs/commands.md"].read_text()
+SPACES = PAGES["docs/spaces.md"].read_text()
 SETTINGS: dict[str, type[Config]] = {
     "space": space_file._SpaceFile,
     "teacher": space_file._TeacherFile,
@@ -65,8 +64,8 @@ def _section(text: str, heading: str) -> str:
     """What stands under a heading, up to the next one of its level or above."""
     level = heading.split()[0]
     parts = re.split(rf"^(?=#{{1,{len(level)}}} )", text, flags=re.MULTILINE)
-    (found,) = [part for part in parts if part.startswith(heading + "\n")]
-    return found
+    (section,) = [part for part in parts if part.startswith(heading + "\n")]
+    return section
 
 
 def _verbs(command: Any, words: str) -> Iterator[tuple[str, Any]]:
@@ -89,38 +88,32 @@ def test_what_each_verb_takes_is_described_once() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_described_with_its_options_and_an_example(verb: str) -> None:
     section = _section(COMMANDS, f"## `{verb}`")
-    options = {name for one in VERBS[verb].params for name in one.opts if name.startswith("--")}
+    options: set[str] = set()
+    for parameter in VERBS[verb].params:
+        options |= {name for name in parameter.opts if name.startswith("--")}
     described = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section))
     assert described == options - EVERYWHERE
     assert f"$ {verb}" in section
 
 
 def test_no_verb_is_described_that_is_not_there() -> None:
-    assert re.findall(r"^## `(.+)`$", COMMANDS, re.MULTILINE) != []
-    assert set(re.findall(r"^## `(.+)`$", COMMANDS, re.MULTILINE)) == set(VERBS)
+    described = re.findall(r"^## `(.+)`$", COMMANDS, re.MULTILINE)
+    assert described != []
+    assert set(described) == set(VERBS)
 
 
 def test_every_environment_variable_is_described() -> None:
     read = {"NO_COLOR"}
     for path in PAGES["README.md"].parent.glob("gped_nas/**/*.py"):
         read |= set(re.findall(r"\b(?:GPED|OPTUNA)_[A-Z]+\b", path.read_text()))
-    assert {
-        name for name in read if f"`{name}`" not in _section(COMMANDS, "## What all verbs share")
-    } == set()
+    section = _section(COMMANDS, "## What all verbs share")
+    assert {name for name in read if f"`{name}`" not in section} == set()
 
 
 def test_every_exit_code_is_described() -> None:
-    codes = re.findall(r"^\| ([\d, ]+) \|", COMMANDS, re.MULTILINE)
-    assert sorted(int(code) for cell in codes for code in cell.split(",")) == [
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        130,
-        143,
-    ]
+    cells = re.findall(r"^\| ([\d, ]+) \|", COMMANDS, re.MULTILINE)
+    codes = [int(code) for code in ",".join(cells).split(",")]
+    assert sorted(codes) == [0, 1, 2, 3, 4, 5, 130, 143]
 
 
 def _rows(cls: type[Config]) -> dict[str, str]:
@@ -129,38 +122,38 @@ def _rows(cls: type[Config]) -> dict[str, str]:
     for key, field in cls.model_fields.items():
         default = field.default
         if field.is_required():
-            shown = "required"
+            rows[key] = "required"
         elif default is None:
-            shown = "none"
+            rows[key] = "none"
         elif isinstance(default, Config):
-            shown = "see there"
+            rows[key] = "see there"
         else:
             text = default if isinstance(default, str) else json.dumps(default)
-            shown = f"`{text}`"
-        rows[key] = shown
+            rows[key] = f"`{text}`"
     return rows
 
 
 @pytest.mark.parametrize("title", SETTINGS)
 def test_every_setting_is_listed_with_its_default(title: str) -> None:
-    found = {}
-    rows = re.findall(
-        r"^\| `(\w+)` \| (.+?) \| (.*?) \|$", _section(SPACES, f"#### `{title}`"), re.MULTILINE
-    )
-    for key, default, what in rows:
-        assert what, (title, key)
-        found[key] = default
+    section = _section(SPACES, f"#### `{title}`")
+    listed = {}
+    for key, default, description in re.findall(
+        r"^\| `(\w+)` \| (.+?) \| (.*?) \|$", section, re.MULTILINE
+    ):
+        assert description, (title, key)
+        listed[key] = default
+
     expected = _rows(SETTINGS[title])
     if title != "space":
         expected = {key: default for key, default in expected.items() if key not in NAMES}
-    assert found == expected
+    assert listed == expected
 
 
 def test_no_settings_are_left_out() -> None:
     def below(cls: type[Config]) -> Iterator[type[Config]]:
-        for one in cls.__subclasses__():
-            yield one
-            yield from below(one)
+        for subclass in cls.__subclasses__():
+            yield subclass
+            yield from below(subclass)
 
     all_registries()  # imports every module, so that every class of settings is there
     described = {part for cls in SETTINGS.values() for part in cls.__mro__}
@@ -194,14 +187,12 @@ def test_every_condition_is_listed() -> None:
 
 
 def test_every_metric_cost_target_and_sampler_is_named() -> None:
-    objectives, targets = (
-        _section(SPACES, "## Objectives and constraints"),
-        _section(SPACES, "## Targets"),
-    )
+    objectives = _section(SPACES, "## Objectives and constraints")
     assert [name for name in (*METRICS, *COSTS) if f"`{name}`" not in objectives] == []
-    assert set(
-        re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile)", targets, re.MULTILINE)
-    ) == set(TARGETS)
-    assert [
-        name for name in space.Sampler.__args__ if f"`{name}`" not in _section(SPACES, "## Search")
-    ] == []
+
+    targets = _section(SPACES, "## Targets")
+    rows = re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile)", targets, re.MULTILINE)
+    assert set(rows) == set(TARGETS)
+
+    search = _section(SPACES, "## Search")
+    assert [name for name in space.Sampler.__args__ if f"`{name}`" not in search] == []
