@@ -11,18 +11,18 @@ from tests.cli.harness import Home, new_home, shared_home
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A tiny space; nothing was run."""
-    found = new_home(tmp_path / "home")
-    monkeypatch.setenv("GPED_CACHE", str(found.cache))
-    monkeypatch.chdir(found.root)
-    return found
+    made = new_home(tmp_path / "home")
+    monkeypatch.setenv("GPED_CACHE", str(made.cache))
+    monkeypatch.chdir(made.root)
+    return made
 
 
 @pytest.fixture
 def finished(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The tiny study, finished; shared by all tests, so only to be read."""
-    found = shared_home(tmp_path_factory.getbasetemp())
-    monkeypatch.setenv("GPED_CACHE", str(found.cache))
-    return found
+    shared = shared_home(tmp_path_factory.getbasetemp())
+    monkeypatch.setenv("GPED_CACHE", str(shared.cache))
+    return shared
 
 
 @pytest.fixture

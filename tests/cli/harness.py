@@ -1,5 +1,6 @@
-"""How tests use the program: inside this process, or as the installed command; and the smallest
-study worth running.
+"""How tests use the program, and the smallest study worth running.
+
+The program runs inside this process, or as the installed command.
 """
 
 import contextlib
@@ -57,20 +58,30 @@ class _Terminal(io.StringIO):
 
 
 def call(*args: object, terminal: bool = False) -> Result:
-    """Run ``gped-search args`` inside this process; ``terminal`` makes it believe that it talks to
-    one.
+    """Run ``gped-search args`` inside this process.
+
+    ``terminal`` makes it believe that it talks to one.
     """
-    out, err = (_Terminal(), _Terminal()) if terminal else (io.StringIO(), io.StringIO())
-    before, code = sys.argv, 0
+    stream = _Terminal if terminal else io.StringIO
+    out, err = stream(), stream()
+    argv_before = sys.argv
     sys.argv = ["gped-search", *map(str, args)]
+    code = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        code = _exit_code(end)
     finally:
-        sys.argv = before
+        sys.argv = argv_before
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def _exit_code(end: SystemExit) -> int:
+    """The code that a process would end with; a text is an error."""
+    if end.code is None:
+        return 0
+    return end.code if isinstance(end.code, int) else 1
 
 
 def accepted(*args: object) -> Result:
@@ -81,8 +92,9 @@ def accepted(*args: object) -> Result:
 
 
 def refused(code: int, *args: object, says: tuple[str, ...] = ()) -> Result:
-    """``call`` that must end with ``code`` and one message that holds each of ``says``; no data on
-    stdout.
+    """``call`` that must end with ``code`` and one message that holds each of ``says``.
+
+    Stdout must be empty.
     """
     result = call(*args)
     assert result.code == code, (result.code, result.err)
@@ -120,9 +132,7 @@ def start(*args: object, cwd: Path | None = None, **env: str) -> "subprocess.Pop
 
 
 def finish(process: "subprocess.Popen[str]", seconds: float = 240) -> Result:
-    """Wait for a process; one that hangs is killed and fails the test, one on a busy machine is
-    not.
-    """
+    """Wait for a process; one that hangs is killed and fails the test."""
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -151,9 +161,8 @@ def wait_for(
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes; empty where there is no folder."""
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @dataclass(frozen=True)

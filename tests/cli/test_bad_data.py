@@ -1,6 +1,4 @@
-"""Arrays that cannot be used, data that is not there, imports that do not fit: told before anything
-is written.
-"""
+"""Unusable arrays, missing data, imports that do not fit: told before anything is written."""
 
 import pickle
 import socket
@@ -135,19 +133,17 @@ def test_a_dataset_that_is_not_there_is_not_fetched(
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
+
     says = (name, str(folder), "missing", "dataset.download=true")
-    refused(
-        5, "run", home.space, "--out", home.out, "--set", f"dataset={{name: {name}}}", says=says
-    )
+    setting = f"dataset={{name: {name}}}"
+    refused(5, "run", home.space, "--out", home.out, "--set", setting, says=says)
     assert not home.out.exists() and not home.cache.exists() and not list(folder.iterdir())
 
 
 def weights(
     width: int = 8, samples: int = 5, inputs: int = 64, classes: int = 10
 ) -> dict[str, torch.Tensor]:
-    """Stacked weights of little networks with one hidden layer, named as ``nn.Sequential`` names
-    them.
-    """
+    """Stacked weights of networks with one hidden layer, named as in ``nn.Sequential``."""
     generator = torch.Generator().manual_seed(1)
     shapes = {
         "0.weight": (width, inputs),

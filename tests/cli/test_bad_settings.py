@@ -86,7 +86,9 @@ BAD_SETTINGS = {
 @pytest.mark.parametrize("case", BAD_SETTINGS)
 def test_a_bad_setting_is_named_and_nothing_is_written(home: Home, case: str) -> None:
     settings, says = BAD_SETTINGS[case]
-    sets = [word for one in settings.split("\0") for word in ("--set", one)]
+    sets = []
+    for setting in settings.split("\0"):
+        sets += ["--set", setting]
     refused(2, "run", home.space, "--out", home.out, *sets, says=says)
     assert not home.out.exists() and not home.cache.exists()
 
@@ -125,14 +127,8 @@ def test_cuda_without_cuda_is_an_environment_problem(
     home: Home, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    refused(
-        5,
-        *verb,
-        home.space,
-        "--device",
-        "cuda",
-        says=("--device cuda", "no CUDA device", "--device cpu"),
-    )
+    says = ("--device cuda", "no CUDA device", "--device cpu")
+    refused(5, *verb, home.space, "--device", "cuda", says=says)
     assert not Path("reports").exists() and not home.cache.exists()
 
 
@@ -184,16 +180,8 @@ def test_a_misspelt_shipped_space_is_answered_with_the_nearest() -> None:
 
 def test_a_teacher_that_diverges_leaves_a_study_name_that_can_be_used(home: Home) -> None:
     wild = "teacher.method.step_size.initial=1000000.0"
-    refused(
-        1,
-        "run",
-        home.space,
-        "--out",
-        home.out,
-        "--set",
-        wild,
-        says=("not finite", "teacher.method.step_size.initial"),
-    )
+    says = ("not finite", "teacher.method.step_size.initial")
+    refused(1, "run", home.space, "--out", home.out, "--set", wild, says=says)
     refused(4, "status", home.study, says=("no such study",))
     home.run("--n-trials", "1")
 

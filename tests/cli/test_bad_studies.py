@@ -1,6 +1,4 @@
-"""Streams and studies that were damaged or are of something else: exit code 4, and what is there
-stays as it is.
-"""
+"""Damaged streams and studies, and those of something else: exit code 4, and nothing changes."""
 
 import json
 import sqlite3
@@ -100,12 +98,8 @@ def test_garbage_in_place_of_the_database_is_kept(own: Home) -> None:
     database = own.study / "study.db"
     database.write_bytes(b"this is no database" * 400)
     before = contents(own.study)
-    for command in (
-        ("run", own.space),
-        ("front", own.study),
-        ("status", own.study),
-        ("report", own.study),
-    ):
+    readers = [(verb, own.study) for verb in ("front", "status", "report")]
+    for command in (("run", own.space), *readers):
         refused(4, *command, "--out", own.out, says=("study.db",))
     assert contents(own.study) == before
 
@@ -147,6 +141,7 @@ def test_a_study_edited_by_hand_is_told_by_every_verb(own: Home, key: str, value
             [key, json.dumps(value)],
         )
     database.close()
+
     before = contents(own.study)
     run = ("run", own.space, "--out", own.out, "--n-trials", "9")
     readers = [(verb, own.study) for verb in ("status", "trials", "front", "pick", "report")]
@@ -162,16 +157,10 @@ READERS = ("status", "trials", "front", "pick", "report", "dashboard")
 def test_a_study_that_does_not_exist_is_told_with_those_that_do(finished: Home, verb: str) -> None:
     before = contents(finished.out)
     refused(4, verb, "tinny", "--out", finished.out, says=("tinny", "no such study", "tiny"))
-    refused(
-        4,
-        verb,
-        "tiny",
-        "--out",
-        finished.root / "elsewhere",
-        says=("tiny", "no such study", "none"),
-    )
+    elsewhere = finished.root / "elsewhere"
+    refused(4, verb, "tiny", "--out", elsewhere, says=("tiny", "no such study", "none"))
     assert contents(finished.out) == before
-    assert not (finished.root / "elsewhere").exists()
+    assert not elsewhere.exists()
 
 
 @pytest.mark.parametrize("verb", ["show", "export"])
@@ -203,17 +192,9 @@ def test_a_budget_that_cannot_be_met_or_read_is_told(
 
 def test_a_second_run_of_a_study_is_refused_while_the_first_one_works(own: Home) -> None:
     before = contents(own.study)
+    says = (str(own.study), "another process")
     with lock(own.study / "lock", wait=False):
-        refused(
-            5,
-            "run",
-            own.space,
-            "--out",
-            own.out,
-            "--n-trials",
-            "6",
-            says=(str(own.study), "another process"),
-        )
+        refused(5, "run", own.space, "--out", own.out, "--n-trials", "6", says=says)
     assert contents(own.study) == before
 
 

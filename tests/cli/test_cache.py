@@ -14,9 +14,7 @@ def test_it_lists_and_touches_nothing(own: Home) -> None:
     before = contents(own.cache)
     (row,) = json.loads(accepted("gc", "--format", "json").out)
     assert row["stream"] == own.stream.name and row["samples"] == 4 and row["in use"] is False
-    assert row["bytes"] == sum(
-        len(c) for name, c in contents(own.cache).items() if name.startswith("streams")
-    )
+    assert row["bytes"] == sum(map(len, contents(own.cache / "streams").values()))
     assert row["views"] > 0 and row["derived"] > 0 and row["building"] == 0
     assert row["teacher"] == "mlp(depth=1, width=8) by sgld on digits, seed 0"
     (again,) = csv.DictReader(io.StringIO(accepted("gc", "--format", "csv").out))
@@ -28,14 +26,14 @@ def test_it_lists_and_touches_nothing(own: Home) -> None:
 
 def test_a_choice_is_only_shown_until_it_is_confirmed(own: Home) -> None:
     before = contents(own.stream)
-    shown = accepted("gc", "--views", "--derived", "--format", "json")
-    assert {row["what"] for row in json.loads(shown.out)} == {"views", "derived"}
-    assert "would go" in shown.err and contents(own.stream) == before
+    preview = accepted("gc", "--views", "--derived", "--format", "json")
+    assert {row["what"] for row in json.loads(preview.out)} == {"views", "derived"}
+    assert "would go" in preview.err and contents(own.stream) == before
+
     removed = accepted("gc", "--views", "--derived", "--delete")
     assert "removed" in removed.err
-    assert contents(own.stream) == {
-        n: c for n, c in before.items() if not n.startswith(("views", "derived"))
-    }
+    remaining = {name for name in before if not name.startswith(("views", "derived"))}
+    assert contents(own.stream) == {name: before[name] for name in remaining}
     assert own.run("--n-trials", "4").code == 0  # and is made again
 
 
@@ -67,9 +65,8 @@ def test_the_help_says_what_it_cannot_know(words: str) -> None:
 
 
 def test_half_the_bytes_make_a_whole_study(own: Home) -> None:
-    accepted(
-        "run", own.space, "--out", own.root / "half", "--set", "stream.prediction_dtype=float16"
-    )
+    setting = "stream.prediction_dtype=float16"
+    accepted("run", own.space, "--out", own.root / "half", "--set", setting)
     sizes = {
         path.parent.parent.name: path.stat().st_size - 128
         for path in own.stream.glob("views/*/*/log_prob-*")

@@ -11,9 +11,8 @@ from tests.cli.harness import N_TRIALS, Home
 
 def test_the_student_of_a_live_claim_is_kept_until_the_claim_is_dead(own: Home) -> None:
     study = open_study(own.study)
-    worker = Ledger(
-        open_database(study.storage_url), study.name, owner=Owner(name="w", machine="elsewhere")
-    )
+    database = open_database(study.storage_url)
+    worker = Ledger(database, study.name, owner=Owner(name="w", machine="elsewhere"))
     (claim,) = worker.claim(load_space(own.space), 1, 0)
     begun = own.study / "students" / str(claim.number)
     begun.mkdir()

@@ -6,22 +6,12 @@ from tests.cli.harness import Home, accepted, refused
 
 
 def test_two_studies_make_one_page(own: Home) -> None:
-    accepted(
-        "run",
-        own.space,
-        "--out",
-        own.out,
-        "--study-name",
-        "more",
-        "--n-trials",
-        "5",
-        "--set",
-        "search.sampler=random",
-    )
+    own.run("--study-name", "more", "--n-trials", "5", "--set", "search.sampler=random")
     page = Path(accepted("report", "tiny", "more", "--out", own.out).out.strip())
     assert page == own.out / "tiny-against-more.html"
     text = page.read_text()
     assert "search.sampler" in text and "search.n_trials" not in text.split('id="configuration"')[0]
+
     named = own.root / "named.html"
     assert accepted("report", "tiny", "more", "--out", own.out, "--to", named).out == f"{named}\n"
     assert named.read_text() == text
@@ -35,18 +25,8 @@ def test_one_study_is_written_where_it_is_asked(own: Home) -> None:
 
 def test_studies_of_other_objectives_are_refused(own: Home) -> None:
     other = "objectives=[accuracy, params]"
-    accepted(
-        "run",
-        own.space,
-        "--out",
-        own.out,
-        "--study-name",
-        "other",
-        "--n-trials",
-        "1",
-        "--set",
-        other,
-    )
+    own.run("--study-name", "other", "--n-trials", "1", "--set", other)
+
     says = (
         "study 'other': its objectives are accuracy (maximize), params (minimize)",
         "those of 'tiny'",

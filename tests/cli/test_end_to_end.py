@@ -30,11 +30,18 @@ TINY_SETTINGS = (
 
 
 def _sets(*settings: str) -> list[str]:
-    return [word for setting in settings for word in ("--set", setting)]
+    words: list[str] = []
+    for setting in settings:
+        words += ["--set", setting]
+    return words
 
 
-# ---------------------------------------------------------------------------------------------
-# one's own arrays
+def _rows(*command: object) -> Any:
+    """What a command prints as JSON."""
+    return json.loads(accepted(*command, "--format", "json").out)
+
+
+# --- one's own arrays -------------------------------------------------------------------------
 
 PREDICT = """\
 import sys
@@ -71,40 +78,31 @@ def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> Non
     assert result.code == 0, result.err
     assert result.out.splitlines()[-1] == "report: reports/mine/report.html"
 
-    front = json.loads(accepted("front", "mine", "--format", "json").out)
+    # a loose budget picks the best of the front, a tight one its smallest
+    front = _rows("front", "mine")
     assert front and all(row["n"]["nll"] == 24 and row["n"]["test_nll"] == 60 for row in front)
-    budget = max(row["costs"]["params"] for row in front)
-    picked = json.loads(
-        accepted("pick", "mine", "--within", f"params={budget}", "--format", "json").out
-    )
+    largest = max(row["costs"]["params"] for row in front)
+    picked = _rows("pick", "mine", "--within", f"params={largest}")
     assert picked == front[0]
     smallest = min(front, key=lambda row: row["costs"]["params"])
-    tight = f"params={smallest['costs']['params']}"
-    assert (
-        json.loads(accepted("pick", "mine", "--within", tight, "--format", "json").out) == smallest
-    )
-    shown = json.loads(accepted("show", "mine", str(picked["trial"]), "--format", "json").out)
-    assert shown["metrics"] == picked["metrics"]
-    assert sum(layer["params"] for layer in shown["layers"]) == picked["costs"]["params"]
+    assert _rows("pick", "mine", "--within", f"params={smallest['costs']['params']}") == smallest
+
+    details = _rows("show", "mine", str(picked["trial"]))
+    assert details["metrics"] == picked["metrics"]
+    assert sum(layer["params"] for layer in details["layers"]) == picked["costs"]["params"]
 
     target = Path("taken home")
     assert accepted("export", "mine", str(picked["trial"]), "--into", target).out == f"{target}\n"
-    assert sorted(p.name for p in target.iterdir()) == [
-        "README.md",
-        "spec.json",
-        "weights.safetensors",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", PREDICT, str(target), "my, data {1}.npz"],
-        capture_output=True,
-        text=True,
-    )
+    files = sorted(path.name for path in target.iterdir())
+    assert files == ["README.md", "spec.json", "weights.safetensors"]
+
+    command = [sys.executable, "-c", PREDICT, str(target), "my, data {1}.npz"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "('malignant', 'benign') ['expected_entropy', 'predictive']\n"
 
 
-# ------------------------------------------------------------------------------------------ an
-# imported ensemble
+# --- an imported ensemble ---------------------------------------------------------------------
 
 MEMBERS, WIDTH = 5, 8
 
@@ -120,9 +118,7 @@ def _ensemble() -> dict[str, Tensor]:
 
 
 def _probabilities(weights: dict[str, Tensor], x: Tensor) -> NDArray[Any]:
-    """Class probabilities of every member at normalized inputs, (S, N, C), as the user's own code
-    computes them.
-    """
+    """Class probabilities (S, N, C) of every member at normalized inputs, by the user's code."""
     members = []
     for i in range(MEMBERS):
         hidden = F.relu(x.flatten(1) @ weights["0.weight"][i].T + weights["0.bias"][i])
@@ -131,9 +127,7 @@ def _probabilities(weights: dict[str, Tensor], x: Tensor) -> NDArray[Any]:
 
 
 def _nll_of_average(prob: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any]) -> float:
-    """The negative log of the members' weighted average probability of the label, averaged over
-    examples.
-    """
+    """The NLL of the members' weighted average probability, in nats."""
     average = np.tensordot(weight / weight.sum(), prob, 1)
     return float(np.mean([-math.log(average[n, label]) for n, label in enumerate(labels)]))
 
@@ -142,7 +136,7 @@ def _teachers_nll(home: Home, *command: str) -> tuple[float, float]:
     """The teacher's validation NLL, as ``teacher info`` tells it and as the study's report does."""
     sets = _sets(*command)
     accepted("run", home.space, "--out", home.out, *sets)
-    info = json.loads(accepted("teacher", "info", home.space, *sets, "--format", "json").out)
+    info = _rows("teacher", "info", home.space, *sets)
     assert info["posterior samples"] == MEMBERS
     (teacher,) = (r for r in snapshot_of(home).references if r.name == "teacher")
     return info["validation metrics"]["nll"]["value"], teacher.metrics["nll"]
@@ -151,7 +145,8 @@ def _teachers_nll(home: Home, *command: str) -> tuple[float, float]:
 @pytest.mark.parametrize("naming", ["sequential", "ours", "files"])
 def test_an_ensemble_known_by_its_weights_is_the_teacher(home: Home, naming: str) -> None:
     weights = _ensemble()
-    weight, path = np.ones(MEMBERS), "ensemble.safetensors"
+    weight = np.ones(MEMBERS)
+    path = "ensemble.safetensors"
     if naming == "sequential":
         weight = np.array([1.0, 2.0, 3.0, 4.0, 0.0])
         save_file({**weights, "weight": torch.from_numpy(weight)}, path)
@@ -161,17 +156,15 @@ def test_an_ensemble_known_by_its_weights_is_the_teacher(home: Home, naming: str
         path = "ensemble"
         Path(path).mkdir()
         for i in range(MEMBERS):
-            save_file(
-                {k: w[i].clone() for k, w in weights.items()}, f"{path}/member-{i}.safetensors"
-            )
+            member = {name: stacked[i].clone() for name, stacked in weights.items()}
+            save_file(member, f"{path}/member-{i}.safetensors")
+
     dataset = load_dataset(load_space(home.space))
-    expected = _nll_of_average(
-        _probabilities(weights, dataset.inputs("validation")), dataset.labels("validation"), weight
-    )
-    found = _teachers_nll(
-        home, f"teacher.method={{name: import, path: {path}}}", "search.n_trials=2"
-    )
-    assert found == pytest.approx((expected, expected), abs=1e-5)
+    prob = _probabilities(weights, dataset.inputs("validation"))
+    expected = _nll_of_average(prob, dataset.labels("validation"), weight)
+    method = f"teacher.method={{name: import, path: {path}}}"
+    nlls = _teachers_nll(home, method, "search.n_trials=2")
+    assert nlls == pytest.approx((expected, expected), abs=1e-5)
 
 
 def test_an_ensemble_known_by_its_predictions_is_the_teacher(home: Home) -> None:
@@ -180,59 +173,64 @@ def test_an_ensemble_known_by_its_predictions_is_the_teacher(home: Home) -> None
     prob = _probabilities(_ensemble(), dataset.normalization(raw))
     weight = np.array([3.0, 1.0, 1.0, 0.5, 2.0])
     np.savez("ensemble.npz", inputs=raw.numpy(), prob=prob, weight=weight)
-    start = len(dataset.train)
+
     labels = dataset.labels("validation")
-    expected = _nll_of_average(prob[:, start : start + len(labels)], labels, weight)
-    found = _teachers_nll(
-        home, "teacher.method={name: import, path: ensemble.npz}", "search.n_trials=2"
-    )
-    assert found == pytest.approx((expected, expected), abs=1e-5)
+    start = len(dataset.train)
+    end = start + len(labels)
+    expected = _nll_of_average(prob[:, start:end], labels, weight)
+    method = "teacher.method={name: import, path: ensemble.npz}"
+    nlls = _teachers_nll(home, method, "search.n_trials=2")
+    assert nlls == pytest.approx((expected, expected), abs=1e-5)
+
     opened = load_stream(open_study(home.study).stream_path)
     assert opened.log_prob.shape == (MEMBERS, len(raw), 10)
     average = torch.from_numpy(np.tensordot(weight / weight.sum(), prob, 1)).float()
     assert torch.allclose(opened.expectation("predictive"), average, atol=1e-6)
 
 
-# ---------------------------------------------------------------------------------------------- a
-# study that grows
+# --- a study that grows -----------------------------------------------------------------------
 
 
 def _times(folder: Path) -> dict[str, tuple[int, int]]:
-    return {
-        str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()
-    }
+    """Inode and time of change of every file below a folder."""
+    times = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            times[str(path)] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return times
 
 
 def test_a_longer_run_adds_trials_to_the_same_teacher_and_a_repeated_one_nothing(own: Home) -> None:
     stream = {**_times(own.stream / "segments"), **_times(own.stream / "views")}
-    before = json.loads(accepted("trials", own.study, "--format", "json").out)
+    before = _rows("trials", own.study)
     grown = own.run("--n-trials", str(N_TRIALS + 2))
-    trials = [f"trial {N_TRIALS}", f"trial {N_TRIALS + 1}"]
-    assert [line.split(":")[0] for line in grown.err.splitlines()] == [
-        *trials,
-        "students tested so far",
-    ]
+    lines = [line.split(":")[0] for line in grown.err.splitlines()]
+    assert lines == [f"trial {N_TRIALS}", f"trial {N_TRIALS + 1}", "students tested so far"]
     assert {**_times(own.stream / "segments"), **_times(own.stream / "views")} == stream
-    after = json.loads(accepted("trials", own.study, "--format", "json").out)
+
+    after = _rows("trials", own.study)
     assert len(after) == N_TRIALS + 2 and after[:N_TRIALS] == before
-    kept = {p.name for p in (own.study / "students").iterdir()}
-    front = json.loads(accepted("front", own.study, "--format", "json").out)
-    assert kept == {str(row["trial"]) for row in front}
+    front = _rows("front", own.study)
+    stored = {path.name for path in (own.study / "students").iterdir()}
+    assert stored == {str(row["trial"]) for row in front}
 
     page = (own.study / "report.html").read_bytes()
     students = contents(own.study / "students")
     again = own.run("--n-trials", str(N_TRIALS + 2))
     assert again.err.splitlines() == grown.err.splitlines()[-1:] and again.out == grown.out
-    assert json.loads(accepted("front", own.study, "--format", "json").out) == front
-    assert json.loads(accepted("trials", own.study, "--format", "json").out) == after
+    assert _rows("front", own.study) == front
+    assert _rows("trials", own.study) == after
     assert contents(own.study / "students") == students
     assert (own.study / "report.html").read_bytes() == page
 
 
 def test_only_front_members_are_tested_and_each_only_once(own: Home) -> None:
-    first = snapshot_of(own)
-    tested = {r.trial for r in first.records if any(name.startswith("test_") for name in r.metrics)}
-    assert tested == set(first.front) and first.num_test_evaluations == len(first.front)
+    before = snapshot_of(own)
+    tested = set()
+    for record in before.records:
+        if any(name.startswith("test_") for name in record.metrics):
+            tested.add(record.trial)
+    assert tested == set(before.front) and before.num_test_evaluations == len(before.front)
 
     ledger = open_study(own.study).ledger
     for trial, test in ledger.tests().items():
@@ -240,10 +238,11 @@ def test_only_front_members_are_tested_and_each_only_once(own: Home) -> None:
         marked = test.model_copy(update={"metrics": {**test.metrics, "test_nll": 1234.5}})
         ledger.write_test(trial, marked)
     own.run("--n-trials", str(N_TRIALS + 4))
-    second = snapshot_of(own)
-    complete = [r for r in second.records if r.state == "complete"]
+
+    after = snapshot_of(own)
+    complete = [r for r in after.records if r.state == "complete"]
     assert {r.trial for r in complete if r.metrics.get("test_nll") == 1234.5} == tested
-    assert second.num_test_evaluations == len(tested | set(second.front))
+    assert after.num_test_evaluations == len(tested | set(after.front))
 
 
 def test_the_report_is_the_same_bytes_each_time(own: Home) -> None:
@@ -258,13 +257,11 @@ def test_the_report_is_the_same_bytes_each_time(own: Home) -> None:
 
 def test_more_posterior_samples_go_on_with_the_same_chains(own: Home) -> None:
     sealed = _times(own.stream / "segments")
-    found = accepted("teacher", "build", own.space, "--set", "teacher.method.num_samples=8")
-    assert found.out == f"{own.stream}\n" and "8 posterior samples" in found.err
+    built = accepted("teacher", "build", own.space, "--set", "teacher.method.num_samples=8")
+    assert built.out == f"{own.stream}\n" and "8 posterior samples" in built.err
     assert sealed.items() <= _times(own.stream / "segments").items()
-    assert (
-        accepted("teacher", "verify", own.space).out
-        == f"{own.stream}: every byte is as it was sealed\n"
-    )
+    verified = accepted("teacher", "verify", own.space)
+    assert verified.out == f"{own.stream}: every byte is as it was sealed\n"
 
 
 def test_verbs_that_read_a_teacher_sample_nothing(own: Home) -> None:

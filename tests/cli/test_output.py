@@ -26,11 +26,11 @@ def _rows(text: str) -> list[dict[str, str]]:
     return rows
 
 
-# ----------------------------------------------------------------------------------------------
-# help
+# --- help -------------------------------------------------------------------------------------
 
 
 def _verbs() -> list[tuple[str, ...]]:
+    """The words of each verb; a group's verbs have two."""
     verbs: list[tuple[str, ...]] = []
     commands: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
     for name, command in commands.items():
@@ -62,8 +62,8 @@ def test_every_verb_explains_itself_and_its_options(verb: tuple[str, ...]) -> No
     text = accepted(*verb, "--help").out
     usage, *rest = text.strip().splitlines()
     assert usage.startswith(f"Usage: gped-search {' '.join(verb)}")
-    about = next(line.strip() for line in rest if line.strip())
-    assert len(about) > 20 and about[0].isupper(), text
+    description = next(line.strip() for line in rest if line.strip())
+    assert len(description) > 20 and description[0].isupper(), text
     assert "--help" in text
 
 
@@ -115,8 +115,7 @@ def test_the_package_loads_nothing_heavy() -> None:
     assert "gped_nas" in loaded and not loaded & HEAVY
 
 
-# ----------------------------------------------------------------------------------------------
-# data and formats
+# --- data and formats -------------------------------------------------------------------------
 
 READS: dict[str, tuple[str, ...]] = {
     "status": ("status", "{study}"),
@@ -159,8 +158,8 @@ def test_an_unknown_format_is_refused(finished: Home) -> None:
 
 
 def _front(home: Home) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(accepted("front", home.study, "--format", "json").out)
-    return found
+    rows: list[dict[str, Any]] = json.loads(accepted("front", home.study, "--format", "json").out)
+    return rows
 
 
 def test_the_front_has_the_documented_keys_in_order(finished: Home) -> None:
@@ -171,48 +170,40 @@ def test_the_front_has_the_documented_keys_in_order(finished: Home) -> None:
         assert {"family", "depth", "width", "storage_dtype"} <= set(row["genotype"])
         assert {"accuracy", "nll", "test_accuracy", "test_nll"} <= set(row["metrics"])
         assert set(row["intervals"]) == set(row["n"]) == set(row["metrics"])
-        assert all(
-            low <= row["metrics"][name] <= high for name, (low, high) in row["intervals"].items()
-        )
+        for name, (low, high) in row["intervals"].items():
+            assert low <= row["metrics"][name] <= high
         assert {"macs", "flops", "params", "storage_bytes"} <= set(row["costs"])
         assert row["costs"]["flops"] == 2 * row["costs"]["macs"]
         assert row["n"]["nll"] == 288 and row["n"]["test_nll"] == 359
 
 
 def test_the_front_is_not_dominated_and_best_by_the_first_objective_first(finished: Home) -> None:
-    front, trials = (
-        _front(finished),
-        json.loads(accepted("trials", finished.study, "--format", "json").out),
-    )
+    front = _front(finished)
+    trials = json.loads(accepted("trials", finished.study, "--format", "json").out)
 
     def losses(row: dict[str, Any]) -> tuple[float, ...]:
         return row["metrics"]["nll"], row["costs"]["flops"], row["costs"]["storage_bytes"]
 
-    def beats(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
-        return all(a <= b for a, b in zip(one, two, strict=True)) and one != two
+    points = {row["trial"]: losses(row) for row in trials if row["state"] == "complete"}
 
-    complete = [row for row in trials if row["state"] == "complete"]
-    expected = [
-        r["trial"] for r in complete if not any(beats(losses(o), losses(r)) for o in complete)
-    ]
+    def is_beaten(point: tuple[float, ...]) -> bool:
+        return any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in points.values()
+        )
+
+    expected = [trial for trial, point in points.items() if not is_beaten(point)]
     assert sorted(row["trial"] for row in front) == sorted(expected)
-    assert [row["metrics"]["nll"] for row in front] == sorted(
-        row["metrics"]["nll"] for row in front
-    )
+    nlls = [row["metrics"]["nll"] for row in front]
+    assert nlls == sorted(nlls)
 
 
 def test_trials_tell_state_and_reason_of_every_one(finished: Home) -> None:
     trials = json.loads(accepted("trials", finished.study, "--format", "json").out)
     assert [row["trial"] for row in trials] == list(range(N_TRIALS))
+    states = {"complete", "pruned", "infeasible", "duplicate", "failed", "running"}
     for row in trials:
-        assert row["state"] in {
-            "complete",
-            "pruned",
-            "infeasible",
-            "duplicate",
-            "failed",
-            "running",
-        }
+        assert row["state"] in states
         assert bool(row["reason"]) == (row["state"] != "complete")
 
 
@@ -240,6 +231,7 @@ def test_cells_that_a_spreadsheet_would_run_are_quoted(
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
     assert [row["text"] for row in rows] == [*(f"'{text}" for text in texts[:-1]), "plain"]
     assert {row["number"] for row in rows} == {"-1.5"}
+
     named = accepted("space", home.space, "--set", "name='=cmd()'", "--format", "csv").out
     assert "'=cmd()" in named and ",=cmd()" not in named
 
@@ -248,13 +240,13 @@ def test_a_text_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     evil = "\x1b[31mred\u202etxt\x07"
     print_rows([{"[bold]name[/]": evil, "n": 1}], Format.table)
     print_pairs({"study": evil}, Format.table)
-    shown = capsys.readouterr().out
-    assert "\x1b" not in shown and "\u202e" not in shown and "\x07" not in shown
-    assert shown.count("<U+001B>[31mred<U+202E>txt<U+0007>") == 2 and "[bold]name[/]" in shown
+    printed = capsys.readouterr().out
+    assert not any(character in printed for character in "\x1b\u202e\x07")
+    assert printed.count("<U+001B>[31mred<U+202E>txt<U+0007>") == 2
+    assert "[bold]name[/]" in printed
 
 
-# --------------------------------------------------------------------------------------------------
-# terminals
+# --- terminals --------------------------------------------------------------------------------
 
 
 def test_a_terminal_gets_no_color_when_it_wants_none(
@@ -262,9 +254,8 @@ def test_a_terminal_gets_no_color_when_it_wants_none(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "1")
-    result = call(
-        "run", own.space, "--out", own.out, "--n-trials", str(N_TRIALS + 1), terminal=True
-    )
+    command = ("run", own.space, "--out", own.out, "--n-trials", str(N_TRIALS + 1))
+    result = call(*command, terminal=True)
     assert result.code == 0
     assert not COLOR.search(result.out) and not COLOR.search(result.err)
 
@@ -290,13 +281,13 @@ def test_a_flag_beats_set_beats_the_environment(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "seed: 5" in home.run("--print-config", "--set", "seed=4", "--seed", "5").out
+
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{home.root}/optuna.db")
     monkeypatch.setenv("GPED_STORAGE", f"sqlite:///{home.root}/gped.db")
     home.run("--n-trials", "1")
     assert (home.root / "gped.db").exists()
-    home.run(
-        "--n-trials", "1", "--study-name", "flagged", "--storage", f"sqlite:///{home.root}/flag.db"
-    )
+    flagged = f"sqlite:///{home.root}/flag.db"
+    home.run("--n-trials", "1", "--study-name", "flagged", "--storage", flagged)
     assert (home.root / "flag.db").exists() and not (home.root / "optuna.db").exists()
     assert not (home.study / "study.db").exists()
     assert json.loads(accepted("status", home.study, "--format", "json").out)["finished"] == 1
@@ -316,11 +307,8 @@ def test_the_installed_command_prints_the_same(finished: Home) -> None:
 
 def test_the_installed_command_ends_with_the_code_of_its_error(finished: Home) -> None:
     result = installed("front", "tinny", "--out", finished.out)
-    assert (
-        result.code == 4
-        and result.out == ""
-        and result.err.startswith("gped-search: error: tinny: no such study")
-    )
+    assert (result.code, result.out) == (4, "")
+    assert result.err.startswith("gped-search: error: tinny: no such study")
 
 
 def test_doctor_tells_of_a_cache_that_cannot_be_written(

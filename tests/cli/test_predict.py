@@ -36,23 +36,18 @@ def test_rows_say_what_the_student_predicts(student: Path, array: Path) -> None:
     for i, row in enumerate(rows):
         prob = expected["predictive"][i].tolist()
         assert list(row["probabilities"].values()) == pytest.approx(prob, abs=1e-6)
-        assert (
-            row["input"] == f"{array}[{i}]"
-            and row["class"] == ("cat", "dog", "eel")[prob.index(max(prob))]
-        )
+        assert row["input"] == f"{array}[{i}]"
+        assert row["class"] == ("cat", "dog", "eel")[prob.index(max(prob))]
+
         entropy = -sum(p * math.log(p) for p in prob)
+        expected_entropy = float(expected["expected_entropy"][i])
+        information = entropy - row["expected_entropy"]
         assert row["entropy"] == pytest.approx(entropy, abs=1e-5)
-        assert row["expected_entropy"] == pytest.approx(
-            float(expected["expected_entropy"][i]), abs=1e-6
-        )
-        assert row["mutual_information"] == pytest.approx(
-            entropy - row["expected_entropy"], abs=1e-5
-        )
-    assert (
-        rows
-        == gn.predict_files(student, [array])
-        == gn.predict_files(gn.load_student(student), [str(array)])
-    )
+        assert row["expected_entropy"] == pytest.approx(expected_entropy, abs=1e-6)
+        assert row["mutual_information"] == pytest.approx(information, abs=1e-5)
+
+    assert rows == gn.predict_files(student, [array])
+    assert rows == gn.predict_files(gn.load_student(student), [str(array)])
 
 
 def test_several_files_as_csv_and_as_a_table(
@@ -61,6 +56,7 @@ def test_several_files_as_csv_and_as_a_table(
     monkeypatch.chdir(tmp_path)
     image = raw_inputs(1)[0, 0].numpy().astype(np.uint8)
     Image.fromarray(image).save(tmp_path / "one.png")
+
     printed = accepted("predict", "student", "x.npy", "one.png", "-f", "csv").out
     table = list(csv.DictReader(io.StringIO(printed)))
     assert [row["input"] for row in table] == ["x.npy[0]", "x.npy[1]", "x.npy[2]", "one.png"]
@@ -76,6 +72,7 @@ def test_several_files_as_csv_and_as_a_table(
     ]
     assert list(table[0]) == columns
     assert float(table[0]["p(eel)"]) == pytest.approx(float(table[3]["p(eel)"]), abs=1e-6)
+
     text = accepted("predict", "student", "x.npy").out
     assert all(column in text for column in columns) and len(text.splitlines()) == 4
 
@@ -87,16 +84,15 @@ def test_a_student_that_reads_images_is_asked_about_pictures(family: str, tmp_pa
     names = [tmp_path / f"{i}.png" for i in range(2)]
     for name, image in zip(names, images, strict=True):
         Image.fromarray(image[0].numpy().astype(np.uint8)).save(name)
+
     rows = json.loads(accepted("predict", folder, *names, "-f", "json").out)
     expected = gn.load_student(folder).predict(images)
     for i, row in enumerate(rows):
+        prob = expected["predictive"][i].tolist()
+        expected_entropy = float(expected["expected_entropy"][i])
         assert row["input"] == str(names[i])
-        assert list(row["probabilities"].values()) == pytest.approx(
-            expected["predictive"][i].tolist(), abs=1e-6
-        )
-        assert row["expected_entropy"] == pytest.approx(
-            float(expected["expected_entropy"][i]), abs=1e-6
-        )
+        assert list(row["probabilities"].values()) == pytest.approx(prob, abs=1e-6)
+        assert row["expected_entropy"] == pytest.approx(expected_entropy, abs=1e-6)
     assert rows[0]["probabilities"] != pytest.approx(rows[1]["probabilities"], abs=1e-3)
 
 
@@ -105,18 +101,12 @@ def test_an_export_is_a_student_if_it_holds_the_weights(
 ) -> None:
     from gped_nas.export.folder import write_export
 
-    write_export(student, tmp_path / "out", ["safetensors"], lambda spec: "")
-    assert (
-        accepted("predict", tmp_path / "out", array).out == accepted("predict", student, array).out
-    )
-    (tmp_path / "out" / "weights.safetensors").unlink()
-    refused(
-        2,
-        "predict",
-        tmp_path / "out",
-        array,
-        says=("without weights.safetensors", "--to safetensors"),
-    )
+    out = tmp_path / "out"
+    write_export(student, out, ["safetensors"], lambda spec: "")
+    assert accepted("predict", out, array).out == accepted("predict", student, array).out
+
+    (out / "weights.safetensors").unlink()
+    refused(2, "predict", out, array, says=("without weights.safetensors", "--to safetensors"))
 
 
 def test_a_real_label_has_mean_and_variance(array: Path, tmp_path: Path) -> None:
@@ -136,10 +126,8 @@ def test_hostile_class_names_are_shown_as_text(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = make_student(tmp_path / "evil", Genotype("mlp", depth=0), class_names=HOSTILE)
-    text = (
-        accepted("predict", folder, "x.npy", "-f", "csv").out
-        + accepted("predict", folder, "x.npy").out
-    )
+    text = accepted("predict", folder, "x.npy", "-f", "csv").out
+    text += accepted("predict", folder, "x.npy").out
     assert "\x1b" not in text and "\u202e" not in text and len(text) < 10_000
     columns = [
         "p(<script>alert(1)</script>)",

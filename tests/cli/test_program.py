@@ -115,8 +115,8 @@ def test_a_verbose_build_tells_how_long_each_stage_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = _home(tmp_path, monkeypatch)
-    told = call("teacher", "build", home.space, "-v").err
-    stages = re.findall(r"^(.+): all (\d+) in \d+\.\d\d s$", told, re.MULTILINE)
+    progress = call("teacher", "build", home.space, "-v").err
+    stages = re.findall(r"^(.+): all (\d+) in \d+\.\d\d s$", progress, re.MULTILINE)
     assert stages[0] == ("teacher", "4")  # then a stage a view, whose names are digests
     assert len(stages) == 3
 
