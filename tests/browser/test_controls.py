@@ -61,7 +61,9 @@ def test_any_two_numbers_are_drawn_with_their_intervals(visit):
     assert kinds == ["linear", "linear"]
     page.locator("[name='log-x']").check()
     assert page.evaluate("document.getElementById('chart-front').layout.xaxis.type") == "log"
-    expect(page.locator("#explorer-title")).to_have_text("ECE (15 bins, L1) against accuracy (share)")
+    expect(page.locator("#explorer-title")).to_have_text(
+        "ECE (15 bins, L1) against accuracy (share)"
+    )
     page.locator("[name='intervals']").uncheck()
     assert page.locator("#chart-front .errorbar").count() == 0
     assert seen.complaints == []
