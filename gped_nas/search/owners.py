@@ -56,8 +56,10 @@ class Owner(Part):
         if self.home and self.home == here.home:
             return True
 
-        is_seen = bool(self.machine) and self.machine == here.machine
-        return is_seen and _started(self.pid) != self.started
+        if not self.machine or self.machine != here.machine:
+            return False
+        started = _started(self.pid)
+        return started != self.started and not (started == "" and _is_hidden(self.pid))
 
 
 @functools.cache
@@ -79,3 +81,14 @@ def _started(pid: int) -> str:
     # start is field 22 of proc(5), the 20th after it.
     fields = text.rpartition(")")[2].split()
     return fields[19]
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there that /proc does not show: some machines hide those of others."""
+    try:
+        os.kill(pid, 0)  # no signal: it only asks
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -53,3 +53,17 @@ def test_nothing_is_known_of_a_process_elsewhere() -> None:
     here = Owner.here()
     assert not seen_from(here, machine="another one", pid=2**30)
     assert not seen_from(here.model_copy(update={"machine": ""}), pid=2**30)
+
+
+def test_a_process_of_another_user_that_is_hidden_is_not_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = Owner(name="here", machine="this one")
+
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("gped_nas.search.owners._started", lambda pid: "")
+    monkeypatch.setattr(os, "kill", refuse)
+
+    assert not seen_from(here, pid=4711, started="123")
