@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from gped_nas.errors import EnvironmentProblem, StreamError
 
+SCHEMA_VERSION = 1
+"""Version of the public JSON: an element of a list has it, and an object at its top."""
+
 Array = NDArray[Any]
 _DTYPES = frozenset({"<f2", "<f4", "<f8", "<i8", "<i4", "|i1", "|u1"})
 _MAX_JSON_BYTES = 4 * 2**20

@@ -18,10 +18,17 @@ class Format(StrEnum):
     csv = "csv"
 
 
-def print_json(value: object) -> None:
-    """One JSON document on stdout."""
-    json.dump(value, sys.stdout, indent=2, allow_nan=False)
+def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """One JSON document on stdout; an object, or each element of a list, begins with its version."""
+    versioned = _versioned(value) if isinstance(value, Mapping) else [_versioned(v) for v in value]
+    json.dump(versioned, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _versioned(value: Mapping[str, Any]) -> dict[str, Any]:
+    from gped_nas.io import SCHEMA_VERSION
+
+    return {"schema_version": SCHEMA_VERSION, **value}
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], how: Format, *, title: str = "") -> None:

@@ -62,7 +62,7 @@ def info(
     from gped_nas.api.teacher import Teacher
     from gped_nas.api.verdict import judge
     from gped_nas.evaluate.base import draw_resamples, evaluate
-    from gped_nas.evaluate.measured import SCHEMA_VERSION, by_name
+    from gped_nas.evaluate.measured import by_name
 
     search_space, session = load_space(space, overrides(set_, seed)), new_session("cpu")
     dataset = load_dataset(search_space)
@@ -95,7 +95,6 @@ def info(
             metrics[name] = {"value": measured.value, "interval": interval, "n": measured.n}
         print_json(
             {
-                "schema_version": SCHEMA_VERSION,
                 **summary,
                 "validation metrics": metrics,
                 "diagnosis": diagnosis.to_json(),
@@ -200,7 +199,6 @@ def compare(
     from dataclasses import asdict
 
     from gped_nas.api import compare_methods, load_space, new_session
-    from gped_nas.evaluate.measured import SCHEMA_VERSION
 
     search_space = load_space(space, overrides(set_, seed))
     listed = None if methods is None else [name.strip() for name in methods.split(",")]
@@ -217,7 +215,7 @@ def compare(
         say(f"not compared: {name}: {why}")
     table = [asdict(row) for row in rows]
     if format is Format.json:
-        print_json([{"schema_version": SCHEMA_VERSION, **row} for row in table])
+        print_json(table)
     else:
         print_rows(table, format)
 

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from gped_nas.io import SCHEMA_VERSION
+
 Direction = Literal["minimize", "maximize"]
 Interval = tuple[float, float]
-
-SCHEMA_VERSION = 1
-"""Version of the public JSON of measures; an element of a list has it, and an object at its top."""
 
 CLEAN = "clean"
 """The condition of inputs as they are."""

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from gped_nas.evaluate.measured import (
-    SCHEMA_VERSION,
     Key,
     Measured,
     Measures,
@@ -17,7 +16,7 @@ from gped_nas.evaluate.measured import (
     public_name,
     to_public,
 )
-from gped_nas.io import canonical_json
+from gped_nas.io import SCHEMA_VERSION, canonical_json
 from gped_nas.spelling import as_today
 
 State = Literal["complete", "pruned", "infeasible", "duplicate", "failed", "running"]

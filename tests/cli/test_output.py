@@ -20,6 +20,10 @@ from tests.cli.harness import N_TRIALS, PROGRAM, Home, accepted, call, contents,
 COLOR = re.compile(r"\x1b\[[0-9;]*[34]\d")
 
 
+STUDY = "STUDY"
+"""Stands for the study that the fixture has."""
+
+
 def _rows(text: str) -> list[dict[str, str]]:
     rows = list(csv.DictReader(io.StringIO(text)))
     assert rows and all(None not in row and None not in row.values() for row in rows), text
@@ -155,6 +159,29 @@ def test_a_table_is_plain_where_nobody_watches(finished: Home, verb: str) -> Non
 def test_an_unknown_format_is_refused(finished: Home) -> None:
     result = call("front", finished.study, "--format", "xml")
     assert result.code == 2 and "xml" in result.err and "json" in result.err and result.out == ""
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("front", STUDY),
+        ("trials", STUDY),
+        ("status", STUDY),
+        ("show", STUDY, "0"),
+        ("pick", STUDY),
+        ("space",),
+        ("space", "digits_mlp"),
+        ("gc",),
+        ("doctor",),
+    ],
+    ids=" ".join,
+)
+def test_every_json_begins_with_its_version(finished: Home, verb: tuple[str, ...]) -> None:
+    words = [finished.study if word is STUDY else word for word in verb]
+    value = json.loads(accepted(*words, "--format", "json").out)
+    for element in value if isinstance(value, list) else [value]:
+        assert next(iter(element)) == "schema_version"
+        assert element["schema_version"] == 1
 
 
 def _front(home: Home) -> list[dict[str, Any]]:

@@ -46,6 +46,8 @@ def test_rows_say_what_the_student_predicts(student: Path, array: Path) -> None:
         assert row["expected_entropy"] == pytest.approx(expected_entropy, abs=1e-6)
         assert row["mutual_information"] == pytest.approx(information, abs=1e-5)
 
+    for row in rows:
+        assert row.pop("schema_version") == 1
     assert rows == gn.predict_files(student, [array])
     assert rows == gn.predict_files(gn.load_student(student), [str(array)])
 
@@ -115,7 +117,7 @@ def test_a_real_label_has_mean_and_variance(array: Path, tmp_path: Path) -> None
     )
     rows = json.loads(accepted("predict", folder, array, "-f", "json").out)
     expected = gn.load_student(folder).predict(raw_inputs(3))["predictive_normal"]
-    assert [set(row) for row in rows] == [{"input", "mean", "variance"}] * 3
+    assert [set(row) for row in rows] == [{"schema_version", "input", "mean", "variance"}] * 3
     assert [[row["mean"], row["variance"]] for row in rows] == [
         pytest.approx(pair) for pair in expected.tolist()
     ]

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gped_nas.evaluate.measured import (
-    SCHEMA_VERSION,
     Key,
     Measured,
     by_name,
@@ -16,6 +15,7 @@ from gped_nas.evaluate.measured import (
     rows,
     to_public,
 )
+from gped_nas.io import SCHEMA_VERSION
 
 METRIC_NAMES = st.text(min_size=1, max_size=12).filter(is_metric_name)
 KEYS = st.builds(
