@@ -156,7 +156,8 @@ class Study:
             if front and name not in front[0].values:
                 known = ", ".join(front[0].values)
                 raise ConfigError(
-                    f"--within: '{name}' was not measured in study '{self.name}'; there are: {known}"
+                    f"--within: '{name}' was not measured in study '{self.name}'; "
+                    f"there are: {known}"
                 )
 
         for record in front:

@@ -19,7 +19,7 @@ class Format(StrEnum):
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """One JSON document on stdout; an object, or each element of a list, begins with its version."""
+    """One JSON document on stdout; an object, or each element of a list, says its version."""
     versioned = _versioned(value) if isinstance(value, Mapping) else [_versioned(v) for v in value]
     json.dump(versioned, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")

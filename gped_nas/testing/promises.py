@@ -1,4 +1,4 @@
-"""What all suites share: a promise that is kept, or an ``AssertionError`` that says which is not."""
+"""What all suites share: a promise is kept, or an ``AssertionError`` says which is not."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar

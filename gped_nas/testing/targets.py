@@ -152,8 +152,8 @@ def shapes_are_those_that_it_states(case: TargetCase) -> None:
         average = expect(target, case.samples, case.weight)
         require(
             predicted.shape[2:] == average.shape[1:],
-            f"target '{case}': students predict {tuple(predicted.shape[2:])} numbers, the teacher's "
-            f"average has {tuple(average.shape[1:])}",
+            f"target '{case}': students predict {tuple(predicted.shape[2:])} numbers, "
+            f"the teacher's average has {tuple(average.shape[1:])}",
         )
 
     expectations = case.expectations()
