@@ -32,6 +32,7 @@ from gped_nas.evaluate.measured import (
     public_name,
 )
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
+from gped_nas.models.costs import COSTS
 from gped_nas.registry import Registry
 from gped_nas.targets.base import Target
 
@@ -119,6 +120,10 @@ class Metric:
             raise RegistryError(
                 f"metric '{self.name}': expected a name that does not begin with 'test_' and holds "
                 "no '@': these say on which part and under which condition it was measured"
+            )
+        if self.name in COSTS:
+            raise RegistryError(
+                f"metric '{self.name}': a cost is called so; choose another name for the metric"
             )
         if (self.worst is None) != (self.best is None):
             raise RegistryError(f"metric '{self.name}': found worst or best alone, expected both")

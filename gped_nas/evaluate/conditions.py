@@ -15,6 +15,7 @@ one setting, ``faded-0.5``. A metric under it is ``nll@faded-0.5``.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite, nan
 from typing import Any, Protocol
 
 import torch
@@ -138,14 +139,21 @@ def parse_condition(text: object, where: str) -> Condition:
             raise ConfigError(f"{where}: condition '{name}' takes no value; found '{text}'")
         return condition
 
-    try:
-        number = float(value)
-    except ValueError:
+    number = _number(value)
+    if not isfinite(number):
         raise ConfigError(
             f"{where}: found '{text}', expected a number after '{name}-', for example '{name}-0.1'"
-        ) from None
+        )
     change = partial(condition.change, value=number)
     return Condition(text, f"{condition.label}, {value}", change, takes_value=True)
+
+
+def _number(value: str) -> float:
+    """The number that a text says; NaN where it says none."""
+    try:
+        return float(value)
+    except ValueError:
+        return nan
 
 
 def parse_conditions(names: Sequence[str], where: str) -> tuple[Condition, ...]:
@@ -158,7 +166,19 @@ def parse_conditions(names: Sequence[str], where: str) -> tuple[Condition, ...]:
         raise ConfigError(
             f"{where}: found {list(names)}, expected none twice and '{CLEAN}' among them"
         )
-    return tuple(parse_condition(name, f"{where}[{i}]") for i, name in enumerate(names))
+    conditions = tuple(parse_condition(name, f"{where}[{i}]") for i, name in enumerate(names))
+
+    # One condition has one name: blur-3 and blur-3.0 would be measured twice.
+    meanings: dict[tuple[str, float | None], str] = {}
+    for text in names:
+        name, _, value = text.partition("-")
+        meaning = (name, _number(value) if value else None)
+        if meaning in meanings:
+            raise ConfigError(
+                f"{where}: '{text}' and '{meanings[meaning]}' are one condition; remove one"
+            )
+        meanings[meaning] = text
+    return conditions
 
 
 @add_condition(CLEAN, "inputs as they are")

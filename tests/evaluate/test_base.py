@@ -291,3 +291,16 @@ def test_a_metric_whose_function_is_wrong_is_named(student, labels, terms, messa
     metric = Metric("broken", "minimize", "broken", terms)
     with pytest.raises(RegistryError, match=rf"^metric 'broken': .*{message}"):
         metric.value(student, labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("test_gap", "does not begin with 'test_'"),
+        ("gap@clean", "holds no '@'"),
+        ("params", "a cost is called so"),
+    ],
+)
+def test_a_metric_has_a_name_that_nothing_else_can_have(name, message):
+    with pytest.raises(RegistryError, match=message):
+        Metric(name, "minimize", "a label", lambda predictions, labels_N, teacher: labels_N)

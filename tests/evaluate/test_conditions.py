@@ -133,6 +133,8 @@ def test_a_condition_that_writes_into_its_inputs_writes_into_a_copy() -> None:
         ("permuted-3", ConfigError, "f: condition 'permuted' takes no value; found 'permuted-3'"),
         ("brighter", ConfigError, "f: found 'brighter', expected a number after 'brighter-'"),
         ("brighter-much", ConfigError, "f: found 'brighter-much', expected a number"),
+        ("brighter-nan", ConfigError, "f: found 'brighter-nan', expected a number"),
+        ("brighter-inf", ConfigError, "f: found 'brighter-inf', expected a number"),
         (3, ConfigError, "f: found 3, expected the name of a condition"),
     ],
 )
@@ -149,6 +151,12 @@ def test_a_space_lists_the_clean_condition_and_none_twice() -> None:
     for names in (["permuted"], ["clean", "clean"]):
         with pytest.raises(ConfigError, match="expected none twice and 'clean' among them"):
             parse_conditions(names, "f")
+
+
+def test_one_condition_has_one_name(brightness: None) -> None:
+    parse_conditions(["clean", "brighter-3", "brighter-4"], "f")
+    with pytest.raises(ConfigError, match="'brighter-3.0' and 'brighter-3' are one condition"):
+        parse_conditions(["clean", "brighter-3", "brighter-3.0"], "f")
 
 
 def test_a_condition_is_registered_without_the_marks_of_names() -> None:
