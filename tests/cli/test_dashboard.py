@@ -3,12 +3,14 @@
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import urllib.error
 import urllib.request
 
 import optuna
+import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -42,6 +44,27 @@ def test_it_serves_the_study_until_it_is_interrupted(own: Home) -> None:
     os.kill(process.pid, signal.SIGINT)
     result = finish(process)
     assert result.code == 130 and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("form", ["sqlite:///q.db?timeout=30", "sqlite+pysqlite:///q.db", None])
+def test_it_serves_what_run_takes(own: Home, form: str | None) -> None:
+    """From a folder that a quoted URL spells otherwise, and for each form of URL."""
+    folder = own.root / "José 50% #1?"
+    folder.mkdir()
+    shutil.copytree(own.study, folder / "tiny")
+    storage: tuple[str, ...] = ()
+    if form is not None:
+        shutil.copy(own.study / "study.db", folder / "q.db")
+        storage = ("--storage", form)
+
+    port = _free_port()
+    process = start("dashboard", "tiny", "--out", ".", "--port", port, *storage, cwd=folder)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    os.kill(process.pid, signal.SIGINT)
+    result = finish(process)
+    assert line == f"http://127.0.0.1:{port}/dashboard  (Ctrl-C ends it)\n", result.err
+    assert result.code == 130, result.err
 
 
 def _tell_from_outside(own: Home) -> None:

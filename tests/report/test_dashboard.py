@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 import socket
 import sys
 import threading
@@ -14,7 +15,8 @@ import pytest
 from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
 from gped_nas.report.dashboard import Wall, application, serve
 from gped_nas.report.dashboard.server import listen
-from gped_nas.report.dashboard.storage import LegacyConstraintStorage
+from gped_nas.report.dashboard.storage import LegacyConstraintStorage, open_for_dashboard
+from gped_nas.search.database import open_database, sqlite_url
 from gped_nas.search.study import create_or_load, load
 from tests.search.fakes import make_space
 
@@ -180,6 +182,33 @@ def test_a_missing_database_is_told_and_not_made(tmp_path):
     with pytest.raises(StudyError, match="no study database"):
         application(f"sqlite:///{tmp_path}/none.db", port=PORT)
     assert list(tmp_path.iterdir()) == []
+
+
+NAMES = [
+    "José",
+    "Δ 中 🎉",
+    "a%20b",
+    "a#b",
+    "a;b&c",
+    "a?b",
+    "a\\b",
+    "a'b",
+    "{SCHEMA_VERSION}",
+    "a:b@c",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_database_is_found_in_a_folder_of_any_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    url = sqlite_url(folder / "study.db")
+    with pytest.raises(StudyError, match=re.escape(f"{folder}/study.db: no study database")):
+        open_for_dashboard(url)
+
+    open_database(url)
+    assert (folder / "study.db").is_file()
+    assert open_for_dashboard(url).get_all_studies() == []
 
 
 def test_a_missing_extra_is_told(study, monkeypatch):

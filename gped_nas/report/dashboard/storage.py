@@ -7,16 +7,15 @@ stored, where Optuna would count each constraint twice.
 
 import copy
 from collections.abc import Container, Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas.errors import StudyError
+from gped_nas.search.database import sqlite_file, storage_errors
 from gped_nas.search.storage import TolerantStorage
 
 _CONSTRAINT = "constraints:"
-_SQLITE = "sqlite:///"
 
 
 class LegacyConstraintStorage(TolerantStorage):
@@ -52,14 +51,15 @@ def open_for_dashboard(storage_url: str) -> LegacyConstraintStorage:
     """The database, which must be there.
 
     Raises:
-        StudyError: there is none, or it cannot be opened.
+        StudyError: there is none, or it cannot be read.
+        ConfigError, EnvironmentProblem: the URL is none, or the database is out of reach.
     """
-    path = storage_url.removeprefix(_SQLITE)
-    if storage_url.startswith(_SQLITE) and not Path(path).is_file():
-        raise StudyError(f"{path}: no study database here; name the study's folder or its storage")
-    try:
+    with storage_errors(storage_url):
+        file = sqlite_file(storage_url)
+        if file is not None and not file.is_file():
+            raise StudyError(
+                f"{file}: no study database here; name the study's folder or its storage"
+            )
         return LegacyConstraintStorage(
             storage_url, skip_compatibility_check=True, skip_table_creation=True
         )
-    except (ImportError, ValueError) as error:
-        raise StudyError(f"the storage cannot be opened: {error}") from None
