@@ -53,6 +53,9 @@ from gped_nas.search.study import create_or_load, load
 from gped_nas.spelling import as_digested
 from gped_nas.stream.key import StreamKey
 
+_LONGEST_NAME = 255
+"""Bytes that file systems take for a folder's name."""
+
 
 def run(
     space: SearchSpace | str | Path,
@@ -99,10 +102,11 @@ def run(
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
 
     name = study_name or space.name
-    if "/" in name or name.startswith(".") or not name.strip():
+    is_folder = name.isprintable() and "/" not in name and not name.startswith(".")
+    if not is_folder or not name.strip() or len(name.encode()) > _LONGEST_NAME:
         raise ConfigError(
-            f"--study-name: found {name!r}, expected a name that can be a folder: no '/', no "
-            "leading dot"
+            f"--study-name: found {name[:80]!r}, expected a name that can be a folder: no '/', no "
+            f"leading dot, no control characters, at most {_LONGEST_NAME} bytes"
         )
 
     session = session or new_session()

@@ -9,9 +9,9 @@ import typer
 
 from gped_nas import __version__
 from gped_nas.cli import cache, dials, doctor, spaces, students, studies, teachers
-from gped_nas.cli.progress import loudness, plain_warnings
+from gped_nas.cli.progress import loudness, plain_warnings, printable
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
-from gped_nas.errors import GpedError, Interrupted, exit_code
+from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted, exit_code
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What Typer raises for every wrong use; of this family it exports ``BadParameter`` alone."""
@@ -50,6 +50,32 @@ def _program(
     ] = False,
 ) -> None:
     """Options of the program itself; ``version`` has done its work before this is called."""
+    _check_names()
+
+
+def _check_names() -> None:
+    """Refuse what is no UTF-8 before any work: no database, page or JSON could hold it.
+
+    Raises:
+        EnvironmentProblem: an argument, a setting of the environment or the current folder.
+    """
+    names = {f"argument {i}": argument for i, argument in enumerate(sys.argv[1:], 1)}
+    for variable, value in os.environ.items():
+        if variable.startswith(("GPED_", "OPTUNA_")):
+            names[variable] = value
+    try:
+        names["the current folder"] = os.getcwd()
+    except FileNotFoundError:
+        pass  # It was deleted; whoever needs it says so.
+
+    for place, name in names.items():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise EnvironmentProblem(
+                f"{place}: found '{name}', which is not UTF-8; rename the file or folder, or go to "
+                "another one"
+            ) from None
 
 
 def main() -> None:
@@ -78,9 +104,9 @@ def _explain(error: Exception) -> int:
         traceback.print_exception(error)
 
     message, hint, code = _message(error)
-    print(f"gped-search: error: {message}", file=sys.stderr)
+    print(f"gped-search: error: {printable(message)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print(f"hint: {printable(hint)}", file=sys.stderr)
     return code
 
 
