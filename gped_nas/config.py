@@ -18,6 +18,9 @@ from gped_nas.spelling import NEW_NAMES
 
 _MAX_BYTES = 256 * 2**10
 _MAX_DEPTH = 32
+_MAX_DIGITS = 400
+"""Characters of an integer: the largest float has 309 digits, and Python prints 4,300 at most."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # What PyYAML's constructors raise for a scalar that does not fit its tag: 2001-99-99, `!!int ''`,
 # `!!bool x`.
 _BAD_SCALAR = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
@@ -83,6 +86,49 @@ class _Loader(yaml.SafeLoader):
             seen.add(str(key_node.value))
 
         return super().construct_mapping(node, deep=deep)
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _SURROGATE.search(value):
+            # No file, page or database could hold it.
+            raise _refusal("found half a surrogate pair, which is no character", node.start_mark)
+        return value
+
+    def construct_yaml_int(self, node: Any) -> int:
+        text = str(self.construct_scalar(node))
+        if len(text) > _MAX_DIGITS:
+            raise _refusal(
+                f"found an integer of {len(text)} characters, expected at most {_MAX_DIGITS}",
+                node.start_mark,
+            )
+
+        digits = text.lstrip("+-").replace("_", "")
+        if ":" in digits:
+            raise _refusal(_sexagesimal(text), node.start_mark)
+        if digits[0] == "0" and digits[1:].isdecimal():
+            raise _refusal(
+                f"found {text[:60]}, which YAML reads in base 8; write it without the leading zero, "
+                "or in quotes if it is a name",
+                node.start_mark,
+            )
+        return super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: Any) -> float:
+        text = str(self.construct_scalar(node))
+        if ":" in text:
+            raise _refusal(_sexagesimal(text), node.start_mark)
+        return super().construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
+
+def _sexagesimal(text: str) -> str:
+    return (
+        f"found {text[:60]}, which YAML reads in base 60; write the number out, or in quotes if "
+        "it is a name"
+    )
 
 
 def _refusal(problem: str, mark: Any) -> Exception:
@@ -232,6 +278,9 @@ def _is_number(text: str) -> bool:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        text = f"a {type(value).__name__} of very many digits"
     is_short = len(text) <= 60
     return text if is_short else text[:57] + "..."

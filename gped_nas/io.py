@@ -275,9 +275,13 @@ def read_json(path: Path) -> Any:
         )
 
     try:
-        return json.loads(
+        value = json.loads(
             data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
         )
+        if rb"\u" in data:
+            # Half a surrogate pair is JSON, but can be printed and written nowhere.
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise StreamError(
             f"{path}: not valid JSON ({error}); restore the file or delete its folder"

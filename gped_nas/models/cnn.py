@@ -178,7 +178,7 @@ def _layers(named: Mapping[str, object]) -> list[str]:
 
 def _pool(layer: str) -> int:
     """Side of the pooling that a layer's name tells of, 1 where it tells of none."""
-    suffix = re.search(rf"\.{_POOL}(\d+)$", layer)
+    suffix = re.search(rf"\.{_POOL}(\d{{1,9}})$", layer)
     return int(suffix[1]) if suffix else 1
 
 

@@ -73,11 +73,16 @@ def _natural_order(name: str) -> list[tuple[int, int, str]]:
     Layers go by number; within a layer, weights and gains come before biases.
     """
     *layers, kind = name.split(".")
-    key = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in layers]
+    key = [(0, int(part), "") if _is_number(part) else (1, 0, part) for part in layers]
 
-    text = "" if kind.isdigit() else kind
+    text = "" if _is_number(kind) else kind
     rank = {"weight": "0", "gain": "1", "bias": "2"}.get(kind, text)
     return [*key, (1, 0, rank)]
+
+
+def _is_number(part: str) -> bool:
+    """Whether a part of a name counts layers; a file may have names of any length and content."""
+    return part.isascii() and part.isdecimal() and len(part) <= 9
 
 
 def serialize(params: Params, dtype: str) -> bytes:

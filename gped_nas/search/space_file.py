@@ -31,6 +31,9 @@ from gped_nas.search.space_checks import CHECKS, DEFAULT_TARGETS
 from gped_nas.spelling import other_name, warn_of_old_names
 from gped_nas.targets.base import Target, parse_targets
 
+_MAX_INDEX_DIGITS = 9
+"""Of an entry's place in a list; Python reads no integer of more than 4,300 digits."""
+
 
 class _TeacherFile(Config):
     family: str
@@ -146,7 +149,8 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _has_entry(holder: Any, key: str) -> bool:
-    return isinstance(holder, list) and key.isdecimal() and int(key) < len(holder)
+    is_index = isinstance(holder, list) and key.isdecimal() and len(key) <= _MAX_INDEX_DIGITS
+    return is_index and int(key) < len(holder)
 
 
 def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:

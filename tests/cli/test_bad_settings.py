@@ -1,10 +1,11 @@
 """Settings that cannot be: one message, exit code 2, nothing written."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.cli.harness import Home, assert_one_message, call, refused
+from tests.cli.harness import Home, assert_one_message, call, installed, refused
 
 BAD_SETTINGS = {
     "unknown key": ("recipe.stepz=3", ("tiny.yaml", "recipe.stepz", "unknown key", "'steps'")),
@@ -79,6 +80,18 @@ BAD_SETTINGS = {
         "constraints={params: 3}",
         ("constraints.params", "params <= 3", "raise the bound"),
     ),
+    "an integer beyond what Python prints": (
+        f"seed=0x{'f' * 5000}",
+        ("--set seed", "5002 characters", "at most 400"),
+    ),
+    "an index beyond what Python reads": (
+        f"students.{'1' * 5000}.family=mlp",
+        ("--set students.1", "leads nowhere"),
+    ),
+    "base 8": ("seed=010", ("--set seed", "found 010", "base 8", "leading zero")),
+    "base 60": ("seed=25:00", ("--set seed", "found 25:00", "base 60")),
+    "base 60 with a fraction": ("recipe.lr=1:30.5", ("--set recipe.lr", "1:30.5", "base 60")),
+    "half a surrogate pair": ('name="\\ud800"', ("--set name", "surrogate")),
     "a method's constraint": ("teacher.method.burn_in=-1", ("teacher.method", "burn_in", "-1")),
 }
 
@@ -104,6 +117,13 @@ BAD_OPTIONS = {
     "a device torch has and we do not": (2, ("--device", "mps"), ("--device", "'mps'", "cuda:N")),
     "no device": (2, ("--device", ""), ("--device", "''", "auto")),
     "a study above the folder": (2, ("--study-name", "../x"), ("--study-name", "'../x'", "folder")),
+    "a study that colors terminals": (
+        2,
+        ("--study-name", "a\n\x1b[31m"),
+        ("--study-name", r"'a\n\x1b[31m'", "control characters"),
+    ),
+    "a study of a long name": (2, ("--study-name", "é" * 128), ("--study-name", "255 bytes")),
+    "a number beyond what Python reads": (2, ("--n-trials", "1" * 5000), ("--n-trials",)),
     "unknown option": (2, ("--n-trails", "3"), ("--n-trails",)),
     "out below a file": (
         5,
@@ -120,6 +140,34 @@ def test_a_bad_option_is_named_and_nothing_is_written(home: Home, case: str) -> 
     refused(code, "run", home.space, "--out", home.out, *options, says=says)
     assert not home.out.exists() and not home.cache.exists()
     assert home.space.read_bytes() == text
+
+
+@pytest.mark.parametrize("place", ["--out", "GPED_CACHE", "the folder"])
+def test_a_path_that_is_not_utf8_is_refused_before_the_search(home: Home, place: str) -> None:
+    path = os.fsdecode(b"o\xff")
+    folder = home.root
+    options, env = [], {}
+    if place == "--out":
+        options = ["--out", path]
+    elif place == "GPED_CACHE":
+        env = {"GPED_CACHE": path}
+    else:
+        folder = home.root / path
+        folder.mkdir()
+
+    result = installed("run", home.space, *options, cwd=folder, **env)
+    assert result.code == 5
+    assert_one_message(result.err, (r"\udcff", "not UTF-8"))
+    assert not home.cache.exists() and not list(folder.rglob("study*"))
+
+
+def test_a_long_message_is_cut_in_its_middle_and_what_a_terminal_obeys_is_escaped(
+    home: Home,
+) -> None:
+    setting = f"name.{'a' * 120_000}\x1b[31m.b=1"
+    result = installed("run", home.space, "--set", setting)
+    assert result.code == 2 and len(result.err) < 2500
+    assert_one_message(result.err, ("--set name.aaa", "characters left out", r"\x1b[31m"))
 
 
 @pytest.mark.parametrize("verb", [("run",), ("teacher", "build")])
