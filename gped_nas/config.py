@@ -107,7 +107,7 @@ class _Loader(yaml.SafeLoader):
             raise _refusal(_sexagesimal(text), node.start_mark)
         if digits[0] == "0" and digits[1:].isdecimal():
             raise _refusal(
-                f"found {text[:60]}, which YAML reads in base 8; write it without the leading zero, "
+                f"found {text[:50]}, which YAML reads in base 8; write it without its first zero, "
                 "or in quotes if it is a name",
                 node.start_mark,
             )

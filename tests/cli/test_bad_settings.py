@@ -88,7 +88,7 @@ BAD_SETTINGS = {
         f"students.{'1' * 5000}.family=mlp",
         ("--set students.1", "leads nowhere"),
     ),
-    "base 8": ("seed=010", ("--set seed", "found 010", "base 8", "leading zero")),
+    "base 8": ("seed=010", ("--set seed", "found 010", "base 8", "first zero")),
     "base 60": ("seed=25:00", ("--set seed", "found 25:00", "base 60")),
     "base 60 with a fraction": ("recipe.lr=1:30.5", ("--set recipe.lr", "1:30.5", "base 60")),
     "half a surrogate pair": ('name="\\ud800"', ("--set name", "surrogate")),
