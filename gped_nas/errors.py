@@ -4,6 +4,7 @@
     ├── ConfigError(ValueError)           configuration or usage: an impossible or unknown setting
     ├── RegistryError(KeyError)           a name nobody registered
     ├── DataError                         a dataset that cannot be used as it is
+    │   └── DamageError                   a student's file is not what was written
     ├── StreamError                       a stream is missing, corrupt or of another key
     ├── StudyError                        a study is missing, corrupt or of another space
     ├── GateError                         the work finished but what was asked for was not reached
@@ -39,6 +40,14 @@ class RegistryError(GpedError, KeyError):
 
 class DataError(GpedError):
     """A dataset or file of arrays cannot be used as it is."""
+
+
+class DamageError(DataError):
+    """A file of a student is not what was written."""
+
+
+class UndigestedWarning(UserWarning):
+    """A file was made before files carried digests, so that nothing tells whether it is whole."""
 
 
 class StreamError(GpedError):
@@ -78,6 +87,7 @@ _EXIT_CODES: dict[type[GpedError], int] = {
     ConfigError: 2,
     RegistryError: 2,
     DataError: 2,
+    DamageError: 4,
     GateError: 3,
     StreamError: 4,
     StudyError: 4,

@@ -163,7 +163,8 @@ def load_student(folder: str | Path) -> Student:
     """The student in a folder, ready to predict.
 
     Raises:
-        DataError: its files are missing, damaged or do not fit each other.
+        DamageError: a file is not what was written.
+        DataError: its files are missing or do not fit each other.
     """
     return _load_student(Path(folder))
 

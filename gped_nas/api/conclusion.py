@@ -6,7 +6,6 @@ from pathlib import Path
 from gped_nas.api.references import Contender, of_stream, trained
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
-from gped_nas.distill.student import load_student
 from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
 from gped_nas.evaluate.measured import TEST, Key, Measured
 from gped_nas.evaluate.student import StudentPredictor
@@ -38,7 +37,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
         Interrupted: the session said stop; what was measured is kept.
     """
     tests = ledger.tests()
-    untested = [record.trial for record in front if record.trial not in tests]
+    untested = [record for record in front if record.trial not in tests]
 
     baseline = trainer.teacher.space.baseline.model_dump(mode="json")
     earlier = ledger.document.references
@@ -60,16 +59,18 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
             references.append(_measure(contender, teacher, trainer, resamples))
         ledger.change(references=References.of(references, paired, baseline))
 
-    for trial in untested:
+    for record in untested:
         trainer.session.raise_if_stopped()
-        test = _test(trial, teacher, trainer, resamples)
-        ledger.write_test(trial, test)
+        test = _test(record, teacher, trainer, resamples)
+        ledger.write_test(record.trial, test)
 
 
-def _test(trial: int, teacher: Contender, trainer: Trainer, resamples: Resamples) -> StudentTest:
+def _test(
+    record: TrialRecord, teacher: Contender, trainer: Trainer, resamples: Resamples
+) -> StudentTest:
     """The test of a trial's student, and its paired differences to the teacher."""
     dataset = trainer.teacher.dataset
-    predictor = StudentPredictor(load_student(trainer.folder / str(trial)))
+    predictor = StudentPredictor(trainer.load(record))
     predictions = predictor.predict(dataset.raw("test"))
 
     measures = evaluate(
@@ -81,7 +82,7 @@ def _test(trial: int, teacher: Contender, trainer: Trainer, resamples: Resamples
     )
     measures |= trainer.conditions.measure(predictor, "test", resamples=resamples)
 
-    student = Contender("student", f"trial {trial}", "", {"test": predictions}, costs={})
+    student = Contender("student", f"trial {record.trial}", "", {"test": predictions}, costs={})
     return StudentTest.of(measures, _compare(student, teacher, trainer, resamples))
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Dataset
 from gped_nas.data.picture import is_picture, png
-from gped_nas.distill.student import load_student
 from gped_nas.evaluate.evidence import evidence
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import environment, make_dir, read_json, write_json
@@ -35,7 +34,7 @@ def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
         EnvironmentProblem: a file cannot be written.
     """
     folder = make_dir(study / FOLDER)
-    files = {folder / f"{record.trial}.json": record.trial for record in front}
+    files = {folder / f"{record.trial}.json": record for record in front}
     with environment("clean", folder):
         for path in folder.glob("*.json"):
             if path not in files:
@@ -44,11 +43,11 @@ def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
     dataset = trainer.teacher.dataset
     raw = dataset.raw("validation")
     labels = dataset.labels("validation")
-    for path, trial in files.items():
+    for path, record in files.items():
         if path.exists():
             continue
         trainer.session.raise_if_stopped()
-        student = load_student(trainer.folder / str(trial))
+        student = trainer.load(record)
         content = evidence(student_predictions(student, raw), trainer.validation, labels)
         examples = _with_pictures(content.get("examples", []), dataset)
         write_json(path, {**content, "examples": examples})

@@ -72,5 +72,11 @@ def export_student(
 
     snapshot = study.snapshot()
     paired = study.paired_differences(trial)
-    files = write_export(source, target, formats, lambda spec: card(spec, record, snapshot, paired))
+    files = write_export(
+        source,
+        target,
+        formats,
+        lambda spec: card(spec, record, snapshot, paired),
+        spec_sha256=record.spec_sha256,
+    )
     return Export(target, files)

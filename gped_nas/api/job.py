@@ -248,6 +248,7 @@ class _Job:
         front = study.front_records()
         unfinished = study.ledger.rows()  # somebody may be writing their students just now
         keep_only(trainer.folder, [*(record.trial for record in front), *unfinished])
+        trainer.seal(front)
         conclude(study.ledger, self.folder, trainer, front)
         evidence.gather(self.folder, trainer, front)
         return front

@@ -13,7 +13,7 @@ from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.device import threads_for
-from gped_nas.distill.student import load_student, save_student
+from gped_nas.distill.student import load_student, save_student, seal_student
 from gped_nas.errors import DataError
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import AnyPredictions
@@ -217,6 +217,7 @@ def _train_unpruned(trainer: Trainer, folder: Path) -> Contender:
         spec = trainer.spec(genotype, reference="unpruned")
         save_student(folder, spec, trained_student.params)
 
+    seal_student(folder)
     student = load_student(folder)
     cost = cost_of(genotype.family, student.shapes, dataset.input_shape, "float32")
     return Contender(

@@ -14,7 +14,14 @@ from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import TrainedStudent, distill
 from gped_nas.distill.recipe import Recipe
-from gped_nas.distill.student import StudentSpec, load_student, save_student
+from gped_nas.distill.student import (
+    SPEC_FILE,
+    Student,
+    StudentSpec,
+    load_student,
+    save_student,
+    seal_student,
+)
 from gped_nas.errors import DivergenceError, GpedError
 from gped_nas.evaluate.base import Resamples, evaluate
 from gped_nas.evaluate.metrics import reliability
@@ -131,6 +138,25 @@ class Trainer:
             about={**self.about, **about},
         )
 
+    def load(self, record: TrialRecord) -> Student:
+        """The student of a trial that was kept, checked against its record.
+
+        Raises:
+            DataError: its files are missing or damaged.
+        """
+        return load_student(self.folder / str(record.trial), spec_sha256=record.spec_sha256)
+
+    def seal(self, records: Iterable[TrialRecord]) -> None:
+        """Give the kept students of these trials the digests that earlier versions did not write.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        for record in records:
+            folder = self.folder / str(record.trial)
+            if (folder / SPEC_FILE).is_file() and not record.spec_sha256:
+                seal_student(folder)
+
     def _record(self, claim: Claim, trained: TrainedStudent, seconds: float) -> TrialRecord:
         """Write a student, read it back, and measure what was read.
 
@@ -180,6 +206,7 @@ class Trainer:
         }
         return TrialRecord(
             trial=trial,
+            spec_sha256=student.spec_sha256,
             state="complete",
             genotype=genotype.to_json(),
             measures=measures,

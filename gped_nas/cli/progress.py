@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Literal, TextIO
 
+from gped_nas.errors import UndigestedWarning
 from gped_nas.spelling import SpellingWarning
 
 LINE_SECONDS = 10.0
@@ -124,7 +125,7 @@ def _escape(character: str) -> str:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Old names of settings are told of in the command's own style while the block runs."""
+    """Old names of settings and old files are told of in the command's own style meanwhile."""
     seen: set[str] = set()
 
     with warnings.catch_warnings():
@@ -138,7 +139,7 @@ def plain_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, SpellingWarning):
+            if not issubclass(category, SpellingWarning | UndigestedWarning):
                 show_as_python(message, category, filename, lineno, file, line)
             elif str(message) not in seen:
                 # Python forgets what it has shown whenever a filter changes.

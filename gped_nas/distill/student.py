@@ -1,10 +1,15 @@
 """A student as people use it, and its two files: ``weights.safetensors`` and ``spec.json``.
 
 ``spec.json`` is all that is needed beside the weights: family, input shape, class names, targets,
-normalization and storage dtype. Raw inputs in the dataset's own range go in; every expectation the
-student was distilled for comes out.
+normalization and storage dtype. It carries the SHA-256 of each file beside it, and its own: of its
+canonical JSON without that field.
+
+Raw inputs in the dataset's own range go in; every expectation the student was distilled for comes
+out.
 """
 
+import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +22,17 @@ from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
 from gped_nas.data.base import Normalization
-from gped_nas.errors import ConfigError, DataError, GpedError
-from gped_nas.io import canonical_json, make_dir, read_json, write_text
+from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, UndigestedWarning
+from gped_nas.io import (
+    canonical_json,
+    make_dir,
+    read_json,
+    sha256_text,
+    write_bytes,
+    write_text,
+)
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes
-from gped_nas.models.storage import read_weights, write_weights
+from gped_nas.models.storage import parse_weights, read_bytes, serialize
 from gped_nas.targets.base import Target, parse_targets, resolve
 from gped_nas.targets.layout import HeadLayout
 
@@ -106,6 +118,8 @@ class _SpecFile(Config):
     genotype: dict[str, Any] = {}
     about: dict[str, Any] = {}
     label_normalization: _NormalizationFile | None = None
+    files: dict[str, str] = {}
+    digest: str = ""
 
     @model_validator(mode="after")
     def _labels_are_of_one_kind(self) -> "_SpecFile":
@@ -122,14 +136,17 @@ class Student(nn.Module):
     Args:
         spec: what it is.
         params: its float32 parameters by name.
+        spec_sha256: the digest in its ``spec.json``; empty where it was not read from one that has
+            it.
 
     Raises:
         DataError: the parameters do not fit the spec.
     """
 
-    def __init__(self, spec: StudentSpec, params: Params) -> None:
+    def __init__(self, spec: StudentSpec, params: Params, *, spec_sha256: str = "") -> None:
         super().__init__()
         self.spec = spec
+        self.spec_sha256 = spec_sha256
         self._names = list(params)
         self.weights = nn.ParameterList(
             nn.Parameter(p, requires_grad=False) for p in params.values()
@@ -217,39 +234,132 @@ def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:
         EnvironmentProblem: the folder cannot be written.
     """
     make_dir(folder)
-    write_text(folder / SPEC_FILE, canonical_json(spec.to_json()) + "\n")
-    return write_weights(folder / WEIGHTS_FILE, params, spec.storage_dtype)
+    weights = serialize(params, spec.storage_dtype)
+    write_text(folder / SPEC_FILE, spec_text(spec, {WEIGHTS_FILE: weights}))
+    write_bytes(folder / WEIGHTS_FILE, weights)
+    return len(weights)
 
 
-def load_student(folder: Path) -> Student:
-    """The student whose two files lie in ``folder``, in evaluation mode.
+def spec_text(spec: StudentSpec, files: Mapping[str, bytes]) -> str:
+    """The text of ``spec.json``, with the digests of the files beside it and its own."""
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    data = {**spec.to_json(), "files": digests}
+    return canonical_json({**data, "digest": _digest_of(data)}) + "\n"
+
+
+def seal_student(folder: Path) -> None:
+    """Give a student that was written before there were digests its own.
 
     Raises:
-        DataError: a file is missing, malformed, of a newer version, or the two do not fit each
-            other.
+        DataError: it cannot be loaded.
+        EnvironmentProblem: the folder cannot be written.
+    """
+    path = folder / SPEC_FILE
+    if "digest" in _read_object(path):
+        return
+    spec = load_student(folder).spec
+    write_text(path, spec_text(spec, {WEIGHTS_FILE: read_bytes(folder / WEIGHTS_FILE)}))
+
+
+def load_student(folder: Path, *, spec_sha256: str = "") -> Student:
+    """The student whose two files lie in ``folder``, in evaluation mode.
+
+    Args:
+        folder: where they lie.
+        spec_sha256: the digest that its ``spec.json`` must have; empty where nobody knows.
+
+    Raises:
+        DamageError: a file is not what was written.
+        DataError: a file is missing, of a newer version, or the two do not fit each other.
     """
     path = folder / SPEC_FILE
     if not path.is_file():
         raise DataError(f"{folder}: no {SPEC_FILE} here; expected a student's folder")
+    data = _read_object(path)
+    _check_digest(path, data, spec_sha256)
     try:
-        spec = _read_spec(path)
-    except DataError:
-        raise
+        spec = _parse_spec(path, data)
     except GpedError as error:
         raise DataError(str(error)) from None
 
-    params = _in_the_familys_order(read_weights(folder / WEIGHTS_FILE), spec)
+    weights_path = folder / WEIGHTS_FILE
+    weights = read_bytes(weights_path)
+    if "digest" in data:
+        _check_file(weights_path, weights, data["files"])
+
+    params = _in_the_familys_order(parse_weights(weights, weights_path), spec)
     try:
-        student: Student = Student(spec, params).eval()
+        student: Student = Student(spec, params, spec_sha256=data.get("digest", "")).eval()
     except DataError as error:
         raise DataError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
+
+    if "digest" not in data:
+        warnings.warn(
+            "a student that was made before students carried digests is read unchecked; "
+            "`gped-search run` of its study, or exporting it again, adds them",
+            UndigestedWarning,
+            stacklevel=2,
+        )
     return student
 
 
-def _read_spec(path: Path) -> StudentSpec:
-    data = read_json(path)
+_REMEDY = f"restore {SPEC_FILE} and the files beside it from a copy, or export the student again"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The content of a ``spec.json``."""
+    try:
+        data = read_json(path)
+    except GpedError as error:
+        raise DamageError(str(error)) from None
+    if not isinstance(data, dict):
+        raise DamageError(f"{path}: found no JSON object, expected a student's spec; {_REMEDY}")
+    return data
+
+
+def _digest_of(data: Mapping[str, Any]) -> str:
+    """SHA-256 of a spec's canonical JSON without its own digest."""
+    rest = {name: value for name, value in data.items() if name != "digest"}
+    return sha256_text(canonical_json(rest))
+
+
+def _check_digest(path: Path, data: Mapping[str, Any], expected: str) -> None:
+    """Refuse a spec whose digest is not its own, or not that of the trial's record."""
+    version = data.get("spec_version")
+    if isinstance(version, int) and version > SPEC_VERSION:
+        return  # how that one has digests is not known here; it is refused as such
+
+    digest = data.get("digest")
+    is_of_before = digest is None and "files" not in data
+    if is_of_before and not expected:
+        return
+
+    try:
+        actual = _digest_of(data)
+    except (ValueError, RecursionError):
+        actual = "none"
+    if digest != actual or not isinstance(data.get("files"), dict):
+        raise DamageError(f"{path}: its content does not have the digest that it says; {_REMEDY}")
+    if expected and digest != expected:
+        raise DamageError(
+            f"{path}: found a student with the digest {digest[:16]}, expected {expected[:16]} as "
+            f"in the trial's record; {_REMEDY}"
+        )
+
+
+def _check_file(path: Path, data: bytes, digests: Mapping[str, Any]) -> None:
+    """Refuse a file whose bytes do not have the digest that the spec says."""
+    actual, expected = hashlib.sha256(data).hexdigest(), str(digests.get(path.name, "none"))
+    if actual != expected:
+        raise DamageError(
+            f"{path}: found SHA-256 {actual[:16]}, expected {expected[:16]} as in {SPEC_FILE}; "
+            f"{_REMEDY}"
+        )
+
+
+def _parse_spec(path: Path, data: Mapping[str, Any]) -> StudentSpec:
     # before the layout is checked: that of a newer version is not known here
-    if isinstance(data, dict) and data.get("spec_version") != SPEC_VERSION:
+    if data.get("spec_version") != SPEC_VERSION:
         raise ConfigError(
             f"{path}: spec version {data.get('spec_version')!r}, expected {SPEC_VERSION}"
         )

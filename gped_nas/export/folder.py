@@ -17,13 +17,19 @@ from typing import Any
 
 from torch import Tensor
 
-from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE, StudentSpec, load_student
+from gped_nas.distill.student import (
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    StudentSpec,
+    load_student,
+    spec_text,
+)
 from gped_nas.errors import ConfigError
 from gped_nas.export.onnx import onnx_bytes, onnx_predict
 from gped_nas.export.parity import TOLERANCE, Predict, check_parity
 from gped_nas.export.pt2 import pt2_bytes, pt2_predict
 from gped_nas.export.safetensors import safetensors_predict
-from gped_nas.io import canonical_json, environment, make_dir, write_bytes, write_text
+from gped_nas.io import environment, make_dir, write_bytes, write_text
 from gped_nas.models.storage import read_tensors
 
 CARD_FILE = "README.md"
@@ -85,7 +91,12 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def write_export(
-    source: Path, folder: Path, formats: Sequence[str], card: Callable[[StudentSpec], str]
+    source: Path,
+    folder: Path,
+    formats: Sequence[str],
+    card: Callable[[StudentSpec], str],
+    *,
+    spec_sha256: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Write a student's export.
 
@@ -94,6 +105,8 @@ def write_export(
         folder: the folder to write.
         formats: names of ``FORMATS``.
         card: the exported student's spec, files included, to its model card.
+        spec_sha256: the digest of the student's spec in its trial's record; empty where it has
+            none.
 
     Returns:
         Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256`` and
@@ -109,7 +122,7 @@ def write_export(
     check_formats(formats)
     _check_folder(source, folder, formats)
 
-    student = load_student(source)
+    student = load_student(source, spec_sha256=spec_sha256)
     path = source / WEIGHTS_FILE
     stored = read_tensors(path)
     with environment("read", path):
@@ -139,7 +152,7 @@ def write_export(
     make_dir(folder)
     for file, data in built.items():
         write_bytes(folder / file, data)
-    write_text(folder / SPEC_FILE, canonical_json(spec.to_json()) + "\n")
+    write_text(folder / SPEC_FILE, spec_text(spec, built))
     write_text(folder / CARD_FILE, text)
     return files
 

@@ -97,6 +97,15 @@ def write_weights(path: Path, params: Params, dtype: str) -> int:
     return len(data)
 
 
+def parse_weights(data: bytes, path: Path) -> Params:
+    """Float32 parameters of the bytes of a weights file.
+
+    Raises:
+        DataError: not a safetensors file; ``path`` is named.
+    """
+    return decode(parse_tensors(data, path))
+
+
 def read_weights(path: Path) -> Params:
     """Float32 parameters of a weights file.
 
@@ -114,11 +123,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         DataError: missing or not a safetensors file.
         EnvironmentProblem: it cannot be read.
     """
+    return parse_tensors(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a weights file.
+
+    Raises:
+        DataError: missing.
+        EnvironmentProblem: it cannot be read.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a safetensors file")
+    with environment("read", path):
+        return path.read_bytes()
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors in the bytes of a safetensors file, as stored.
+
+    Raises:
+        DataError: not a safetensors file; ``path`` is named.
+    """
     try:
-        with environment("read", path):
-            return safetensors.torch.load(path.read_bytes())
+        return safetensors.torch.load(data)
     except SafetensorError as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from None
 

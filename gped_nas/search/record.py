@@ -42,6 +42,8 @@ class TrialRecord:
             ``macs_by_operator``, ``dead_units``, ``seed``, ``loss`` (list of ``[step, value]``).
         seconds: this student's share of the kernel's time, then evaluation.
         created: seconds since the epoch when it was told.
+        spec_sha256: the digest in its student's ``spec.json``; empty where no student was kept, or
+            before specs had one.
     """
 
     trial: int
@@ -55,6 +57,7 @@ class TrialRecord:
     extra: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     created: float = 0.0
+    spec_sha256: str = ""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -98,6 +101,7 @@ class TrialRecord:
             "extra": self.extra,
             "seconds": self.seconds,
             "created": self.created,
+            "spec_sha256": self.spec_sha256,
         }
 
     def dumps(self) -> str:
@@ -150,6 +154,7 @@ class _RecordFile:
     extra: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     created: float = 0.0
+    spec_sha256: str = ""
 
     def record(self) -> TrialRecord:
         measures: dict[Key, Measured] = from_public(self.metrics, self.intervals, self.n, self.why)
@@ -169,6 +174,7 @@ class _RecordFile:
             extra=extra,
             seconds=self.seconds,
             created=self.created,
+            spec_sha256=self.spec_sha256,
         )
 
 

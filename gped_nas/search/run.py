@@ -267,7 +267,9 @@ def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
         reason += f", which failed: {first.reason}"
         genotype = claim.genotype.to_json()
         return TrialRecord(claim.number, "duplicate", genotype, reason=reason)
-    return first.replace(trial=claim.number, state="duplicate", reason=reason, seconds=0.0)
+    return first.replace(
+        trial=claim.number, state="duplicate", reason=reason, seconds=0.0, spec_sha256=""
+    )
 
 
 def is_answer(record: TrialRecord) -> bool:

@@ -1,14 +1,23 @@
 """Students as people use them: predictions, the two files, and what is refused."""
 
 import dataclasses
+import hashlib
 import json
+import random
+import shutil
 
 import pytest
 import torch
 
 from gped_nas.data.base import Normalization
-from gped_nas.distill.student import Student, StudentSpec, load_student, save_student
-from gped_nas.errors import DataError
+from gped_nas.distill.student import (
+    Student,
+    StudentSpec,
+    load_student,
+    save_student,
+    seal_student,
+)
+from gped_nas.errors import DamageError, DataError, UndigestedWarning
 from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, initialize
 from gped_nas.models.storage import decode, encode
 
@@ -148,7 +157,7 @@ def test_missing_files_are_named(folder, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04.", b"\xff" * 100])
 def test_garbage_weights_are_named(folder, content):
     (folder / "weights.safetensors").write_bytes(content)
-    with pytest.raises(DataError, match="7/weights.safetensors: not a readable safetensors file"):
+    with pytest.raises(DataError, match="7/weights.safetensors: found SHA-256 .*restore"):
         load_student(folder)
 
 
@@ -184,10 +193,72 @@ def test_garbage_specs_are_named(folder, text):
 )
 def test_wrong_specs_are_refused_by_folder(folder, change, message):
     data = json.loads((folder / "spec.json").read_text())
-    (folder / "spec.json").write_text(json.dumps({**data, **change}))
+    (folder / "spec.json").write_text(json.dumps(sealed({**data, **change})))
     with pytest.raises(DataError, match=message) as caught:
         load_student(folder)
     assert str(folder) in str(caught.value)
+
+
+def sealed(data):
+    """A spec with its own digest, made as the documentation says."""
+    rest = {name: value for name, value in data.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return {**rest, "digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def test_files_carry_digests(folder):
+    data = json.loads((folder / "spec.json").read_text())
+    weights = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    assert data["files"] == {"weights.safetensors": weights}
+    assert data == sealed(data)
+    assert load_student(folder, spec_sha256=data["digest"]).spec_sha256 == data["digest"]
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "spec.json"])
+def test_no_flipped_bit_is_read(folder, file):
+    path = folder / file
+    whole = path.read_bytes()
+    draw = random.Random(7)
+    for _ in range(150):
+        data = bytearray(whole)
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(bytes(data))
+        with pytest.raises(DataError, match=str(folder)):
+            load_student(folder)
+
+
+def test_another_students_files_are_refused(folder, tmp_path):
+    spec_sha256 = load_student(folder).spec_sha256
+    params = {name: p + 1 for name, p in make_params().items()}
+    save_student(tmp_path / "8", make_spec(), params)
+    load_student(tmp_path / "8")
+    with pytest.raises(DamageError, match="8/spec.json: .*as in the trial's record"):
+        load_student(tmp_path / "8", spec_sha256=spec_sha256)
+
+    shutil.copy(tmp_path / "8" / "weights.safetensors", folder)
+    with pytest.raises(DamageError, match="7/weights.safetensors: found SHA-256"):
+        load_student(folder)
+
+
+def test_a_student_of_before_digests_is_read_with_a_warning_and_sealed(folder):
+    data = json.loads((folder / "spec.json").read_text())
+    before = (folder / "spec.json").read_text()
+    spec_sha256 = data.pop("digest")
+    (folder / "spec.json").write_text(json.dumps(data))
+    with pytest.raises(DamageError, match="digest"):  # half of it was stripped
+        load_student(folder)
+
+    del data["files"]
+    (folder / "spec.json").write_text(json.dumps(data))
+    with pytest.warns(UndigestedWarning, match="read unchecked"):
+        load_student(folder)
+    with pytest.raises(DamageError, match="digest"):  # the record knows better
+        load_student(folder, spec_sha256=spec_sha256)
+
+    with pytest.warns(UndigestedWarning):
+        seal_student(folder)
+    assert (folder / "spec.json").read_text() == before
+    load_student(folder)
 
 
 def test_a_folder_written_twice_holds_the_second_student(folder, raw):

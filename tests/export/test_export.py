@@ -4,10 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import gped_nas as gn
+from gped_nas.distill.student import save_student
 from gped_nas.errors import DataError, EnvironmentProblem
 from tests.cli.harness import Home, accepted, contents, refused
 
@@ -88,11 +90,34 @@ def test_a_damaged_student_is_not_exported(
     else:
         path.write_bytes(b"")
 
-    result = refused(2, "export", own.study, trial, "--into", tmp_path / "x", says=(file,))
+    code = 2 if damage == "missing" else 4
+    result = refused(code, "export", own.study, trial, "--into", tmp_path / "x", says=(file,))
     assert not (tmp_path / "x").exists()
     assert "spec.json: spec.json" not in result.err
     with pytest.raises(DataError):
         gn.export_student(own.study, trial, tmp_path / "x")
+
+
+def test_a_student_that_is_not_what_was_written_gives_no_number(own: Home, tmp_path: Path) -> None:
+    (trial, *_) = _front(own)
+    folder = own.study / "students" / str(trial)
+    np.save(tmp_path / "inputs.npy", np.zeros((1, 8, 8), np.float32))
+    weights = folder / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 0x40]))
+    says = (str(weights), "SHA-256", "restore")
+    refused(4, "predict", folder, tmp_path / "inputs.npy", says=says)
+    refused(4, "export", own.study, trial, "--into", tmp_path / "x", says=says)
+
+    # whole, but of somebody else
+    weights.write_bytes(whole)
+    spec = gn.load_student(folder).spec
+    params = {name: p + 1 for name, p in gn.load_student(folder).params.items()}
+    save_student(folder, spec, params)
+    accepted("predict", folder, tmp_path / "inputs.npy")
+    says = ("spec.json", "trial's record")
+    refused(4, "export", own.study, trial, "--into", tmp_path / "x", says=says)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_folder_given_as_format_is_told_where_folders_go(finished: Home, tmp_path: Path) -> None:

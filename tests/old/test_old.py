@@ -1,6 +1,7 @@
 """What an earlier version made is read, and gone on with: the same numbers as it gave itself."""
 
 import functools
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -22,7 +23,10 @@ TRAINED = 0.05
 RENAMED = {"optimiser": "optimizer", "centred": "centered", "regulariser": "regularizer"}
 WORDS = {"unlabelled": "unlabeled", "optimised": "optimized"}
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* is now called:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* is now called:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.* is read unchecked:gped_nas.errors.UndigestedWarning"),
+]
 
 
 def call(home: Path, *args: object) -> str:
@@ -123,7 +127,19 @@ def test_a_study_goes_on(base: Path, name: str) -> None:
         for key in ("trial", "state", "genotype"):
             assert ours[key] == theirs[key]
         assert_kept(ours["metrics"], theirs["metrics"], TRAINED, f"trial {theirs['trial']}")
+    assert_digested(home / STUDY)
     assert sealed(home) == sealed(unpacked(base, name)), "its stream was found, not sampled anew"
+
+
+def assert_digested(study: Path) -> None:
+    """Students that had no digest have one now."""
+    folders = list((study / "students").iterdir())
+    assert folders
+    for folder in folders:
+        weights = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+        spec = json.loads((folder / "spec.json").read_text())
+        assert spec["files"] == {"weights.safetensors": weights}
+        assert len(spec["digest"]) == 64
 
 
 @pytest.mark.parametrize("name", NAMES)

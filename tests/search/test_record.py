@@ -38,6 +38,7 @@ RECORDS = st.builds(
     extra=st.just({"loss": [[0, 1.5], [50, 0.5]], "seed": 2**62}),
     seconds=NUMBERS,
     created=NUMBERS,
+    spec_sha256=NAMES,
 )
 
 
