@@ -18,6 +18,7 @@ def open_database(storage: str) -> BaseStorage:
 
     Optuna would add its tables to it.
     """
+    _check_host(storage)
     file = sqlite_file(storage)
     if file is not None and file.is_file():
         tables: set[str] = set()
@@ -34,6 +35,17 @@ def open_database(storage: str) -> BaseStorage:
                 f"{shown(storage)}: a SQLite file of another program; choose another --storage"
             )
     return open_storage(storage)
+
+
+def _check_host(storage: str) -> None:
+    """Refuse a password that ends early, at an ``@`` of its own: its rest would be the host."""
+    from sqlalchemy.engine import make_url
+
+    if "@" in (make_url(storage).host or ""):
+        raise ConfigError(
+            f"{shown(storage)}: found more than one '@' before the host; write '@' as %40, '/' as "
+            "%2F and ':' as %3A in the user's name and password"
+        )
 
 
 def sqlite_file(storage: str) -> Path | None:
@@ -53,9 +65,27 @@ def shown(storage: str) -> str:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(storage).set(query={}).render_as_string(hide_password=True)
+        url = make_url(storage).set(query={})
     except (ArgumentError, ValueError):
         return "the storage URL"
+
+    if _may_end_early(storage):
+        return f"{url.drivername}://{quote(url.username or '')}:***@..."
+    return url.render_as_string(hide_password=True)
+
+
+def _may_end_early(storage: str) -> bool:
+    """Whether a part of the password may have been taken for what follows it."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(storage).password is not None and storage.count("@") > 1
+
+
+def _words_of(error: object, storage: str) -> str:
+    """What a driver says, unless it may quote a part of the password."""
+    if _may_end_early(storage):
+        return "the driver's words may hold a part of the password; write its '@' as %40"
+    return str(error)
 
 
 @contextlib.contextmanager
@@ -76,11 +106,13 @@ def storage_errors(storage: str) -> Iterator[None]:
             f"{shown(storage)}: not a storage URL; expected for example sqlite:///study.db"
         ) from None
     except OperationalError as error:
+        reason = _words_of(error.orig, storage)
         raise EnvironmentProblem(
-            f"{shown(storage)}: cannot be opened: {error.orig}; check path, server and permissions"
+            f"{shown(storage)}: cannot be opened: {reason}; check path, server and permissions"
         ) from None
     except (SQLAlchemyError, OptunaError, AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _words_of(reason, storage)
         raise StudyError(
             f"{shown(storage)}: not a readable study ({reason}); restore it or choose another "
             "--storage"

@@ -184,6 +184,9 @@ def test_cuda_without_cuda_is_an_environment_problem(
     ("storage", "code", "says"),
     [
         ("nonsense", 2, ("not a storage URL", "sqlite:///study.db")),
+        ("postgresql://me:pa@secret-word@localhost:1/x", 2, ("postgresql://me:***@...", "%40")),
+        ("postgresql://me:pa@h/secret-word@localhost:1/x", 5, ("postgresql://me:***@...",)),
+        ("postgresql://me:pa@h?secret-word@localhost/x", 5, ("postgresql://me:***@...",)),
         ("postgresql://me:secret-word@localhost:1/x", 5, ("postgresql://me:***@localhost:1/x",)),
     ],
 )
