@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gped_nas.data.base import Normalization
 from gped_nas.errors import DataError
-from gped_nas.io import NPY_ERRORS, Array, environment
+from gped_nas.io import NPY_ERRORS, Array, check_archive, environment
 
 _MODES = {1: "L", 3: "RGB"}
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
@@ -97,12 +97,15 @@ def _read_npz(path: Path) -> Array:
     array = None
     try:
         with path.open("rb") as file:
+            check_archive(file, path)
             archive = np.load(file, allow_pickle=False)
             names = list(archive.files)
             if "x" in names:
                 array = archive["x"]
             elif len(names) == 1:
                 array = archive[names[0]]
+    except DataError:
+        raise
     # what numpy and zipfile raise on archives that are truncated, corrupt or lie about their size
     # is no closed list
     except Exception as error:

@@ -28,7 +28,7 @@ from torch import Tensor
 from gped_nas.config import Config, parse
 from gped_nas.data.base import DATASETS, Dataset, Split, Task, build
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
-from gped_nas.io import Array
+from gped_nas.io import NPY_ERRORS, Array, check_archive
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_pool", "class_names")
 _LARGEST = 1e30
@@ -36,15 +36,11 @@ _TORCH_DTYPES = frozenset(
     {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
 )
 _UNREADABLE = (
-    EOFError,
+    *NPY_ERRORS,
     KeyError,
-    MemoryError,
     NotImplementedError,
     OSError,
-    OverflowError,
     RuntimeError,
-    TypeError,
-    ValueError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -114,6 +110,7 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
 def _read(path: Path) -> dict[str, Array]:
     """Every array of the file, by name, none of them unpickled."""
     with _open(path) as file:
+        check_archive(file, path)
         try:
             archive = np.load(file, allow_pickle=False)
         except _UNREADABLE as error:
@@ -278,6 +275,7 @@ def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[s
                 f"{path}: class_names: found {names.dtype} of shape {names.shape}, expected "
                 "distinct text of shape (C,); give one name a class"
             )
+        _check_characters(names.tolist(), path)
         return tuple(names.tolist())
 
     classes = np.unique(labels.numpy()).tolist()
@@ -291,3 +289,15 @@ def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[s
             "have no example"
         )
     return tuple(str(label) for label in classes)
+
+
+def _check_characters(names: list[str], path: str) -> None:
+    """Refuse a name that no page, file or terminal can hold."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{path}: class_names: found {name!r}, which holds half a surrogate pair, expected "
+                "characters; write that name again"
+            ) from None

@@ -30,7 +30,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from gped_nas.errors import DataError
-from gped_nas.io import NPY_ERRORS, Array, environment, sha256_file, sha256_text
+from gped_nas.io import NPY_ERRORS, Array, check_archive, environment, sha256_file, sha256_text
 from gped_nas.models.base import Params, Shapes
 from gped_nas.models.storage import decode, read_tensors
 from gped_nas.posterior.base import (
@@ -260,6 +260,7 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
         return read_tensors(path)
     with environment("read", path):
         data = io.BytesIO(path.read_bytes())
+    check_archive(data, path)
     try:
         with np.load(data, allow_pickle=False) as file:
             arrays: dict[str, Array] = {name: file[name] for name in file.files}

@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,10 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "objects": ({"class_names": np.array([1, "b", None], object)}, ("class_names", "plain array")),
     "words": ({"x_train": np.full((NUM, DIMS), "a")}, ("x_train", "integers or floats")),
+    "half a character": (
+        {"class_names": np.array(["\ud800", "b", "c"])},
+        ("class_names", "surrogate"),
+    ),
     "no examples": ({"x_train": np.zeros((0, DIMS))}, ("x_train", "empty")),
 }
 
@@ -91,6 +96,22 @@ def _truncated() -> bytes:
     return Path("whole.npz").read_bytes()[:500]
 
 
+def _with_open_header() -> bytes:
+    header = b"(" * 5000
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    array = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile("open.npz", "w") as archive:
+        archive.writestr("x_train.npy", array)
+        archive.writestr("y_train.npy", array)
+    return Path("open.npz").read_bytes()
+
+
+def _bomb() -> bytes:
+    zeros = np.zeros((25 * 2**20, DIMS), np.uint8)
+    np.savez_compressed("bomb.npz", **arrays(x_train=zeros))
+    return Path("bomb.npz").read_bytes()
+
+
 class _Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("trapped"),))
@@ -103,6 +124,8 @@ class _Trap:
         ("truncated", "not a readable .npz"),
         ("pickled", "numpy.savez"),
         ("text", "npz"),
+        ("header without an end", "numpy.savez"),
+        ("bomb", "unfold"),
     ],
 )
 def test_a_file_that_is_no_npz_is_refused_and_never_unpickled(
@@ -111,6 +134,8 @@ def test_a_file_that_is_no_npz_is_refused_and_never_unpickled(
     makers: dict[str, Callable[[], bytes]] = {
         "truncated": _truncated,
         "pickled": lambda: pickle.dumps(_Trap()),
+        "header without an end": _with_open_header,
+        "bomb": _bomb,
         "text": lambda: b"x,y\n1,2\n",
     }
     if case in makers:
