@@ -75,7 +75,7 @@ class Interrupted(GpedError):
 
     Args:
         message: how to go on.
-        exit_code: 130 for SIGINT, 143 for SIGTERM.
+        exit_code: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
     """
 
     def __init__(self, message: str, exit_code: int = 130) -> None:

@@ -10,6 +10,7 @@ import typer
 from gped_nas import __version__
 from gped_nas.cli import cache, dials, doctor, spaces, students, studies, teachers
 from gped_nas.cli.progress import loudness, plain_warnings, printable
+from gped_nas.cli.streams import silence, tell
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
 from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted, exit_code
 
@@ -18,6 +19,9 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 _FACTS = ("expected ", "found ", "it was ", "the last one ")
 """How the end of a message begins that says what is, not what to do."""
+
+_NO_MEMORY = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+"""What a library that found no room says when it is imported."""
 
 app = typer.Typer(
     name="gped-search",
@@ -78,39 +82,40 @@ def _check_names() -> None:
             ) from None
 
 
-def main() -> None:
-    """Run ``gped-search`` and exit.
-
-    Codes: 0 ok, 1 failure, 2 usage, 3 gate, 4 integrity, 5 environment, 130/143 signals.
-    """
+def run() -> None:
+    """Parse, call, print; exit with the code that ``gped_nas.cli.main`` tells of."""
     loudness.set("normal")
     try:
         with plain_warnings():
             code = app(prog_name="gped-search", standalone_mode=False)
-    except Exception as error:
+        sys.stdout.flush()  # a full disk behind it is told, and not at the interpreter's end
+    except (Exception, KeyboardInterrupt) as error:
         code = _explain(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: BaseException) -> int:
     """Print what went wrong as one message; the exit code."""
     if isinstance(error, BrokenPipeError):
         # The reader of our output left, so there is nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(1)
         return 1
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        tell("gped-search: interrupted; run the same command again")
+        return 130
 
     is_verbose = loudness.get() == "verbose" or bool(os.environ.get("GPED_DEBUG"))
     if is_verbose and not isinstance(error, Interrupted | _UsageError):
         traceback.print_exception(error)
 
     message, hint, code = _message(error)
-    print(f"gped-search: error: {printable(message)}", file=sys.stderr)
+    tell(f"gped-search: error: {printable(message)}")
     if hint:
-        print(f"hint: {printable(hint)}", file=sys.stderr)
+        tell(f"hint: {printable(hint)}")
     return code
 
 
-def _message(error: Exception) -> tuple[str, str, int]:
+def _message(error: BaseException) -> tuple[str, str, int]:
     """What went wrong, what to do about it (empty where there is nothing), and the exit code."""
     if isinstance(error, _UsageError):
         return *_usage(error), 2
@@ -122,6 +127,8 @@ def _message(error: Exception) -> tuple[str, str, int]:
     if isinstance(error, MemoryError):
         hint = "lower search.students_at_once or teacher.method.num_samples"
         return "out of memory", hint, 5
+    if isinstance(error, ImportError) and any(words in str(error) for words in _NO_MEMORY):
+        return f"out of memory: {error}", "raise the limit of memory (`ulimit -v`)", 5
 
     what = f"internal error: {type(error).__name__}: {error}"
     return what, "this is a bug: please report it with the traceback that --verbose shows", 1

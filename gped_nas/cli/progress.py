@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Literal, TextIO
 
+from gped_nas.cli.streams import tell
 from gped_nas.errors import UndigestedWarning
 from gped_nas.spelling import SpellingWarning
 
@@ -99,7 +100,7 @@ def _stages() -> Report:
 def say(message: str) -> None:
     """One line of log on stderr, unless the command is quiet."""
     if loudness.get() != "quiet":
-        print(printable(message), file=sys.stderr, flush=True)
+        tell(printable(message))
 
 
 def printable(message: str) -> str:

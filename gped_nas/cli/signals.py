@@ -1,39 +1,75 @@
-"""Ctrl-C and SIGTERM: the first finishes the step and records, the second stops now."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first finishes the step and records, the second stops now."""
 
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from gped_nas.cli.streams import tell_at_once
 from gped_nas.errors import Interrupted
+
+_IMPORTER = "<frozen importlib._bootstrap>"
+
+
+@contextlib.contextmanager
+def end_imports_at_once() -> Iterator[None]:
+    """Ctrl-C during an import ends the process; elsewhere it is Python's ``KeyboardInterrupt``.
+
+    Some libraries swallow it while they are imported, and go on with a half of themselves. At that
+    time there is nothing to save.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            tell_at_once("gped-search: interrupted; run the same command again\n")
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
 def stoppable(how_to_go_on: str) -> Iterator[Callable[[], bool]]:
-    """A ``should_stop`` that turns true at the first SIGINT or SIGTERM.
+    """A ``should_stop`` that turns true at the first SIGINT, SIGTERM or SIGHUP.
+
+    SIGHUP is left ignored where it was so from the start: that is what ``nohup`` asks for.
 
     Args:
         how_to_go_on: the command that resumes, told when the job ends early.
 
     Raises:
-        Interrupted: the job ended early; exit code 130 for SIGINT, 143 for SIGTERM.
+        Interrupted: the job ended early; exit code 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
     """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if received:
-            os.write(sys.stderr.fileno(), f"\n{name} again: stopping now\n".encode())
+            tell_at_once(f"\n{name} again: stopping now\n")
             os._exit(128 + number)
         received.append(number)
-        os.write(
-            sys.stderr.fileno(),
-            f"\n{name}: finishing the current step; once more to stop now\n".encode(),
-        )
+        tell_at_once(f"\n{name}: finishing the current step; once more to stop now\n")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield lambda: bool(received)
     except Interrupted as error:

@@ -28,7 +28,7 @@ from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, Interrup
 from gped_nas.stream.chunks import Unfinished
 
 POLL_S = 0.1
-_OBEYED_BY_PARENT = {signal.SIGINT, signal.SIGTERM}
+_OBEYED_BY_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _CONTEXT = torch.multiprocessing.get_context("spawn")
 
 

@@ -1,6 +1,7 @@
 """The installed command: its version, its help, how loud it is and the shape of its errors."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import typer.main
 
 from gped_nas import __version__
 from gped_nas.cli.program import app
-from tests.cli.harness import Home, Result, call, installed, new_home
+from tests.cli.harness import PROGRAM, Home, Result, assert_one_message, call, installed, new_home
 
 NARROW = {"COLUMNS": "80", "GPED_DEBUG": ""}
 PANELS = ["Search", "Student", "Teacher", "Housekeeping"]
@@ -138,3 +139,10 @@ def test_only_a_verbose_command_shows_where_an_error_arose(monkeypatch: pytest.M
 def _home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("GPED_CACHE", str(folder / "cache"))
     return new_home(folder / "home")
+
+
+def test_a_limit_too_small_for_the_libraries_is_told(home: Home) -> None:
+    command = f"ulimit -v 600000; exec {PROGRAM} run tiny.yaml"
+    process = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert process.returncode == 5, process.stderr
+    assert_one_message(process.stderr, ("out of memory", "hint: raise the limit"))

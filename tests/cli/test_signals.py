@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.harness import Home, Result, accepted, finish, new_home, refused, start, wait_for
+from tests.cli.harness import (
+    Home,
+    Result,
+    accepted,
+    finish,
+    installed,
+    new_home,
+    refused,
+    start,
+    wait_for,
+)
 
 SLOW_TEACHER = "teacher.method.burn_in=10000000"
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
@@ -147,3 +157,44 @@ def test_asking_twice_stops_at_once(home: Home, number: int, code: int) -> None:
     result = heard.end()
     assert result.code == code and "stopping now" in result.err and "Traceback" not in result.err
     home.run("--n-trials", "1")
+
+
+def test_hanging_up_stops_as_sigterm_does(home: Home) -> None:
+    process = start("teacher", "build", "tiny.yaml", "--set", SLOW_TEACHER)
+    wait_for(lambda: _is_sampling(home), process)
+    process.send_signal(signal.SIGHUP)
+    _assert_told_how_to_go_on(finish(process), 129, "gped-search teacher build tiny.yaml")
+
+
+def test_hanging_up_is_not_heard_under_nohup(home: Home) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a process hands on
+    try:
+        process = start("teacher", "build", "tiny.yaml", "--set", SLOW_TEACHER)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: _is_sampling(home), process)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    result = finish(process)
+    assert "SIGHUP" not in result.err
+    _assert_told_how_to_go_on(result, 143, "gped-search teacher build tiny.yaml")
+
+
+@pytest.mark.parametrize("library", ["typer", "torch"])
+def test_ctrl_c_during_an_import_is_one_message(home: Home, library: str) -> None:
+    """Of the program itself, or of a library that swallows it and goes on with half of itself."""
+    swallowing = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+except BaseException:
+    raise RecursionError("half of itself")
+"""
+    shadows = home.root / "shadows"
+    shadows.mkdir()
+    (shadows / f"{library}.py").write_text(swallowing)
+    path = os.pathsep.join([str(shadows), os.environ.get("PYTHONPATH", "")])
+    result = installed("run", "tiny.yaml", PYTHONPATH=path)
+    expected = "gped-search: interrupted; run the same command again\n"
+    assert result == Result(130, "", expected)
