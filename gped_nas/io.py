@@ -6,6 +6,7 @@ header and exact size were checked.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -293,6 +294,22 @@ def seal_dir(building: Path, final: Path) -> None:
         else:
             os.rename(building, final)
         sync_dir(final.parent)
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Give two folders each other's name at one instant.
+
+    Returns:
+        Whether they have; false where system or file system does not know how.
+    """
+    libc = ctypes.CDLL(None)
+    names = os.fsencode(a), os.fsencode(b)
+    if hasattr(libc, "renameat2"):  # Linux
+        here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        return bool(libc.renameat2(here, names[0], here, names[1], both) == 0)
+    if hasattr(libc, "renamex_np"):  # macOS
+        return bool(libc.renamex_np(*names, 2) == 0)  # RENAME_SWAP
+    return False
 
 
 def read_json(path: Path) -> Any:

@@ -6,7 +6,8 @@
 * ``onnx``: ``student.onnx``, the same graph for ONNX runtimes.
 
 Nothing is written before every file has answered as the live student does; how near it came, and
-how large it is beside its weights, stands in ``spec.json`` under ``about.files``.
+how large it is beside its weights, stands in ``spec.json`` under ``about.files``. An export over
+another one replaces it as a whole.
 """
 
 import hashlib
@@ -27,9 +28,10 @@ from gped_nas.distill.student import (
 from gped_nas.errors import ConfigError
 from gped_nas.export.onnx import onnx_bytes, onnx_predict
 from gped_nas.export.parity import TOLERANCE, Predict, check_parity
+from gped_nas.export.placing import place
 from gped_nas.export.pt2 import pt2_bytes, pt2_predict
 from gped_nas.export.safetensors import safetensors_predict
-from gped_nas.io import environment, make_dir, write_bytes, write_text
+from gped_nas.io import environment
 from gped_nas.models.storage import read_tensors
 
 CARD_FILE = "README.md"
@@ -149,11 +151,13 @@ def write_export(
     spec = replace(student.spec, about={**student.spec.about, "files": files})
     text = card(spec)
 
-    make_dir(folder)
-    for file, data in built.items():
-        write_bytes(folder / file, data)
-    write_text(folder / SPEC_FILE, spec_text(spec, built))
-    write_text(folder / CARD_FILE, text)
+    contents = {
+        **built,
+        CARD_FILE: text.encode(),
+        SPEC_FILE: spec_text(spec, built).encode(),
+    }
+    names = [*(file_format.file for file_format in FORMATS.values()), CARD_FILE, SPEC_FILE]
+    place(contents, folder, first=SPEC_FILE, ours=names)
     return files
 
 

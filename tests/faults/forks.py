@@ -146,6 +146,7 @@ class _Watch:
         from sqlalchemy import event
         from sqlalchemy.engine import Engine
 
+        from gped_nas import io
         from gped_nas.api.students import Trainer
         from gped_nas.posterior.base import FlatParams
         from gped_nas.stream import chunks, writer
@@ -154,6 +155,7 @@ class _Watch:
         self.before(os, "mkdir", "mkdir")
         for name in ("replace", "rename"):
             self.before(os, name, "rename")
+        self.before(io, "exchange", "rename")
         for name in ("unlink", "remove", "rmdir"):
             self.before(os, name, "remove")
 

@@ -1,0 +1,145 @@
+"""Put a set of files in a folder, so that whoever reads there meets the old set or the new one.
+
+The new folder is built beside the old one, under ``.<name>.<process>.export``, and both change
+their names at once. Whatever else lies in the old folder comes along. What a killed process leaves
+beside a folder is removed when the next set is put there.
+
+Some folders cannot be exchanged: on a file system that does not know how, a mount point, the folder
+somebody works in. There the file that readers begin with goes first and comes last, so that they
+meet no mixture, but perhaps nothing.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from gped_nas import io
+
+_SUFFIX = ".export"
+
+
+def place(files: Mapping[str, bytes], folder: Path, *, first: str, ours: Collection[str]) -> None:
+    """Write files to a folder as one set.
+
+    Args:
+        files: contents by name.
+        folder: the folder; it need not be there.
+        first: the one of them that readers begin with.
+        ours: every name that a set may have; files of these names are not carried over.
+
+    Raises:
+        EnvironmentProblem: they cannot be written; what was there is still there.
+    """
+    target = folder.resolve()
+    with io.environment("write", folder):
+        if not target.exists():
+            io.make_dir(target.parent)
+            _remove_leftovers(target)
+            _build_and_rename(files, target)
+            return
+
+        io.make_dir(target)  # says so where it is a file, or not writable
+        _remove_leftovers(target)
+        is_exchanged = (target / first).exists() and _exchange(files, target, ours)
+        if not is_exchanged:
+            _write_in_place(files, target, first)
+
+
+def _build_and_rename(files: Mapping[str, bytes], target: Path) -> None:
+    building = _beside(target)
+    try:
+        building.mkdir()
+        _write_all(files, building)
+        os.rename(building, target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    io.sync_dir(target.parent)
+
+
+def _exchange(files: Mapping[str, bytes], target: Path, ours: Collection[str]) -> bool:
+    """Whether the folder could be exchanged for one with these files."""
+    if Path.cwd().is_relative_to(target) or not os.access(target.parent, os.W_OK):
+        return False
+
+    building = _beside(target)
+    try:
+        shutil.copytree(
+            target,
+            building,
+            symlinks=True,
+            copy_function=_link,
+            ignore=lambda at, names: [n for n in names if Path(at) == target and n in ours],
+        )
+        _write_all(files, building)
+        is_exchanged = io.exchange(building, target)
+        io.sync_dir(target.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return is_exchanged
+
+
+def _write_all(files: Mapping[str, bytes], building: Path) -> None:
+    for name, data in files.items():
+        io.write_bytes(building / name, data)
+
+
+def _write_in_place(files: Mapping[str, bytes], target: Path, first: str) -> None:
+    temporaries = {name: target / f".{name}.{os.getpid()}.tmp" for name in files}
+    try:
+        # all that needs room comes before the first file is replaced
+        for name, temporary in temporaries.items():
+            io.write_bytes(temporary, files[name])
+
+        (target / first).unlink(missing_ok=True)
+        io.sync_dir(target)
+        for name in sorted(files, key=lambda name: name == first):
+            if name == first:
+                io.sync_dir(target)
+            os.replace(temporaries[name], target / name)
+        io.sync_dir(target)
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}{_SUFFIX}")
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Delete what killed processes left beside a folder and in it."""
+    own = str(os.getpid())
+    for path in target.parent.glob(f".*{_SUFFIX}"):
+        name, _, process = path.name.removesuffix(_SUFFIX).rpartition(".")
+        if name == f".{target.name}" and (process == own or not _is_running(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+    for path in target.glob(".*.tmp"):
+        process = path.name.split(".")[-2]
+        if process.isdigit() and (process == own or not _is_running(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process of this number runs here; what is no number of ours is left alone."""
+    if not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under another name, or a copy where the file system has no such names."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        with contextlib.suppress(FileExistsError):
+            shutil.copy2(source, target)
