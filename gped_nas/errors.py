@@ -50,6 +50,10 @@ class UndigestedWarning(UserWarning):
     """A file was made before files carried digests, so that nothing tells whether it is whole."""
 
 
+class EnvironmentWarning(UserWarning):
+    """Something outside the project is short or broken, and the job is done another way."""
+
+
 class StreamError(GpedError):
     """A stream is missing, corrupt or belongs to another key."""
 

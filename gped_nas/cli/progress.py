@@ -9,10 +9,11 @@ from contextvars import ContextVar
 from typing import Literal, TextIO
 
 from gped_nas.cli.streams import tell
-from gped_nas.errors import UndigestedWarning
+from gped_nas.errors import EnvironmentWarning, UndigestedWarning
 from gped_nas.spelling import SpellingWarning
 
 LINE_SECONDS = 10.0
+_IN_OUR_STYLE = (SpellingWarning, UndigestedWarning, EnvironmentWarning)
 _LONGEST = 2000
 """Characters of a message; the rest is left out of its middle."""
 
@@ -140,7 +141,7 @@ def plain_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, SpellingWarning | UndigestedWarning):
+            if not issubclass(category, _IN_OUR_STYLE):
                 show_as_python(message, category, filename, lineno, file, line)
             elif str(message) not in seen:
                 # Python forgets what it has shown whenever a filter changes.

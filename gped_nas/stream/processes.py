@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import resource_tracker
@@ -24,7 +25,13 @@ from types import ModuleType
 import torch.multiprocessing
 
 from gped_nas import device
-from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, Interrupted
+from gped_nas.errors import (
+    ConfigError,
+    EnvironmentProblem,
+    EnvironmentWarning,
+    GpedError,
+    Interrupted,
+)
 from gped_nas.stream.chunks import Unfinished
 
 POLL_S = 0.1
@@ -59,13 +66,28 @@ def run_chains(
         GpedError: whatever a chain raised.
     """
     processes = min(processes, chains)
-    shares = [range(i, chains, processes) for i in range(processes)]
+    own_share = range(0, chains, processes)
+    other_shares = [range(i, chains, processes) for i in range(1, processes)]
 
     with contextlib.ExitStack() as stack:
-        workers = [_Worker(segment, share, stack) for share in shares[1:]]
+        try:
+            with contextlib.ExitStack() as started:
+                workers = [_Worker(segment, share, started) for share in other_shares]
+                stack.push(started.pop_all())
+        except _NoSharedMemory as error:
+            # Whoever had started is killed by now, as any build may be: its chains go on.
+            workers, own_share = [], range(chains)
+            warnings.warn(
+                f"not enough shared memory for {processes} processes ({error}): one process runs "
+                "all chains, with the same result; enlarge /dev/shm, for example with docker run "
+                "--shm-size=1g",
+                EnvironmentWarning,
+                stacklevel=2,
+            )
+
         others = _Others(workers, progress, should_stop)
         try:
-            for chain in shares[0]:
+            for chain in own_share:
                 segment.run(chain, progress=partial(progress, chain), should_stop=others.listen)
         except Interrupted:
             # The others were told to stop too: each keeps its state before this ends.
@@ -74,10 +96,15 @@ def run_chains(
         others.attend()
 
 
+class _NoSharedMemory(Exception):
+    """The tensors of the work have no room where processes share them."""
+
+
 class _Worker:
     """A process at work, seen from its parent; ``stack`` ends it.
 
     Raises:
+        _NoSharedMemory: its tensors cannot be shared.
         ConfigError: the work cannot be handed over.
     """
 
@@ -94,6 +121,8 @@ class _Worker:
             except OSError:
                 raise
             except Exception as error:  # what cannot be pickled says so by many classes
+                if _is_of_shared_memory(error):
+                    raise _NoSharedMemory(str(error)) from error
                 raise ConfigError(
                     f"found a posterior that cannot be handed to another process ({error}); "
                     "expected one made of importable modules: register it in a plugin, or use one "
@@ -135,6 +164,12 @@ class _Worker:
             "before is kept: run the same command again to go on, with --processes 1 if memory is "
             "short"
         )
+
+
+def _is_of_shared_memory(error: Exception) -> bool:
+    """Whether torch found no room for a tensor that it shares; it says so in words alone."""
+    is_named = "shared memory" in str(error) or "/torch_" in str(error)
+    return isinstance(error, RuntimeError) and is_named
 
 
 class _Others:

@@ -7,12 +7,13 @@
 import csv
 import io
 import json
+import os
 
 import pytest
 
 from gped_nas.posterior import selftest as module
 from gped_nas.posterior.selftest import Finding
-from tests.cli.harness import Home, accepted, call, refused
+from tests.cli.harness import Home, accepted, call, contents, installed, refused
 
 MIXES = ("--set", "teacher.method.num_samples=12")
 
@@ -94,3 +95,23 @@ def test_doctor_tells_of_every_method_and_fails_the_gate_when_one_fails(
     result = call("doctor", "--posterior")
     assert result.code == 3 and "vi" in result.err and "sgld" not in result.err
     assert "failed" in result.out and "not tried" in result.out
+
+
+def test_without_shared_memory_one_process_draws_the_same(home: Home, finished: Home) -> None:
+    """As in a container, whose /dev/shm has 64 MiB."""
+    fault = """
+import torch
+def refuse(*args, **kwargs):
+    file = "</torch_32548_40754_0>"
+    raise RuntimeError(f"unable to allocate shared memory(shm) for file {file}: No space left (28)")
+torch.UntypedStorage._share_fd_cpu_ = refuse
+"""
+    (home.root / "sitecustomize.py").write_text(fault)
+    path = os.pathsep.join([str(home.root), os.environ.get("PYTHONPATH", "")])
+    words = ("teacher", "build", "tiny.yaml", "--processes", "2")
+    result = installed(*words, PYTHONPATH=path, GPED_CACHE=str(home.cache))
+    assert result.code == 0, result.err
+    assert result.err.count("not enough shared memory for 2 processes") == 1
+
+    expected = contents(finished.stream / "segments")
+    assert expected and contents(home.stream / "segments") == expected
