@@ -86,7 +86,8 @@ def test_students_equal_those_of_the_oracle(targets, changes):
     students = run(MIXED, pool, recipe)
     for genotype, student in zip(MIXED, students, strict=True):
         expected = distill_one(genotype, pool, recipe, seed=0)
-        assert largest_difference(student.params, expected) < 1e-5, str(genotype)
+        # What rounding makes of 60 steps: at most 1e-5 with AVX2 and AVX-512, 2.5e-5 with SSE 4.1.
+        assert largest_difference(student.params, expected) < 5e-5, str(genotype)
         assert not student.failure
 
     # some units must die for the comparison to be of pruning too

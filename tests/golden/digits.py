@@ -12,15 +12,19 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from threadpoolctl import threadpool_info
 
 HERE = Path(__file__).parent
 SPACE = HERE.parents[1] / "search_spaces" / "digits_mlp.yaml"
 PROGRAM = Path(sys.executable).with_name("gped-search")
+
+PACKAGES = ("torch", "numpy", "optuna", "scikit-learn")
 
 # What a trial says beside its metrics; compared where bits are, by one digest a trial.
 DETAILS = ("state", "reason", "intervals", "n")
@@ -28,21 +32,28 @@ CURVES = ("loss", "rungs")
 
 
 def platform_name() -> str:
-    """What decides last bits: the processor's maker, family and vectors, and torch's version."""
+    """What decides last bits: the processor, what torch and numpy make of it, and versions.
+
+    Numpy's products follow the kind of processor that OpenBLAS takes this one for, which the
+    environment can change.
+    """
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     vendor = re.search(r"vendor_id\s*: (\w+)", text)
     family = re.search(r"cpu family\s*: (\d+)", text)
+    model = re.search(r"model\s*: (\d+)", text)
     flags = set(re.findall(r"\b(?:amx_tile|avx512_bf16)\b", text))
 
     parts = [
         platform.machine(),
         vendor.group(1) if vendor else platform.system(),
         family.group(1) if family else platform.processor(),
+        model.group(1) if model else "",
         torch.backends.cpu.get_cpu_capability(),
         *sorted(flags),
-        f"torch-{torch.__version__.split('+')[0]}",
+        *sorted({blas["architecture"] for blas in threadpool_info() if "architecture" in blas}),
+        *(f"{package}-{version(package).split('+')[0]}" for package in PACKAGES),
     ]
-    return "-".join(parts).lower()
+    return "-".join(part for part in parts if part).lower()
 
 
 def golden_file() -> Path:
