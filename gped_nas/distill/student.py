@@ -16,7 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -182,12 +184,12 @@ class Student(nn.Module):
         return FAMILIES[self.spec.family].forward(params, self.spec.normalization(x))
 
     @torch.no_grad()
-    def predict(self, x: Tensor, *, batch_size: int = 512) -> dict[str, Tensor]:
+    def predict(self, x: Tensor | NDArray[Any], *, batch_size: int = 512) -> dict[str, Tensor]:
         """Every expectation the student was distilled for.
 
         Args:
-            x: raw inputs (N, *input_shape) in the dataset's own range; (N, H, W) is taken for one
-                channel.
+            x: raw inputs (N, *input_shape) in the dataset's own range, a tensor or a numpy array;
+                (N, H, W) is taken for one channel.
             batch_size: inputs at a time.
 
         Returns:
@@ -196,8 +198,9 @@ class Student(nn.Module):
             unit and that squared; other units are told by ``TARGETS[name].label``.
 
         Raises:
-            DataError: the inputs have another shape.
+            DataError: the inputs have another shape, or are no numbers.
         """
+        x = _as_tensor(x)
         shape = self.spec.input_shape
         is_one_channel = len(shape) == 3 and shape[0] == 1
         if is_one_channel and tuple(x.shape[1:]) == shape[1:]:
@@ -210,6 +213,25 @@ class Student(nn.Module):
         parts = x.split(batch_size)  # type: ignore[no-untyped-call]
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
         return expectations(self.spec, raw)
+
+
+def _as_tensor(x: object) -> Tensor:
+    """Inputs as a tensor: what torch lacks (wide unsigned integers, long doubles) as float64."""
+    if isinstance(x, Tensor):
+        return x
+
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"inputs: found {type(x).__name__} of dtype {array.dtype}, expected a tensor or an "
+            "array of numbers; convert it with astype"
+        )
+    # Torch has neither other byte orders nor negative strides, and may not share what is read-only.
+    native = array.astype(array.dtype.newbyteorder("="), order="C")
+    try:
+        return torch.from_numpy(native)
+    except TypeError:
+        return torch.from_numpy(native.astype(np.float64))
 
 
 def expectations(spec: StudentSpec, raw: Tensor) -> dict[str, Tensor]:

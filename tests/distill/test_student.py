@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,6 +87,24 @@ def test_images_may_leave_out_the_channel(raw):
     with_channel, without = student.predict(raw), student.predict(raw.squeeze(1))
     for name in BOTH:
         torch.testing.assert_close(with_channel[name], without[name])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int16", ">f4", "longdouble"])
+def test_numpy_arrays_of_every_layout_are_taken(raw, dtype):
+    student = Student(make_spec(), make_params())
+    expected = student.predict(raw)
+    array = raw.numpy().astype(dtype)
+    array.flags.writeable = False
+    for layout in (array, np.asfortranarray(array), array[::-1][::-1]):
+        predictions = student.predict(layout)
+        for name in BOTH:
+            torch.testing.assert_close(predictions[name], expected[name])
+
+
+def test_arrays_of_words_are_refused():
+    student = Student(make_spec(), make_params())
+    with pytest.raises(DataError, match="found ndarray of dtype <U1, expected a tensor or an array"):
+        student.predict(np.full((2, 1, 4, 4), "a"))
 
 
 def test_parts_make_no_difference(raw):
