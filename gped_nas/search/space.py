@@ -195,11 +195,20 @@ class SearchSpace:
         """Refuse what the data's shape makes impossible.
 
         Raises:
-            ConfigError: even the smallest network breaks a cost constraint; or see
-                ``check_form``.
+            ConfigError: even the smallest network breaks a cost constraint; all genotypes cost the
+                same, and that cost is an objective; or see ``check_form``.
         """
         check_form(self.recipe, self.corners(), input_shape, f"{self.source}: recipe")
         smallest = self.smallest_cost(input_shape, num_classes)
+        largest = self.largest_cost(input_shape, num_classes)
+        for goal in self.objectives:
+            if goal.kind == "cost" and smallest[goal.name] == largest[goal.name]:
+                raise ConfigError(
+                    f"{self.source}: objectives: every genotype of this space has {goal.name} "
+                    f"{smallest[goal.name]:g}, expected costs that differ; leave this objective "
+                    "out, or widen the ranges of students"
+                )
+
         for name, bound in self.constraints.items():
             if name in smallest and smallest[name] > bound:
                 raise ConfigError(
