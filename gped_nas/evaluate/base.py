@@ -95,6 +95,8 @@ class Metric:
             end of its axis, beyond which the hypervolume counts nothing. None where it has no such
             value; it can then be recorded, and is no objective.
         best: the other end of its axis, likewise; a metric has both or neither.
+        bounds: by kind of label, the value that no predictor can beat; a constraint beyond it is
+            refused. ``best`` may be beaten where it only ends the axis.
         interval: ``percentile``; or ``basic`` for a non-negative metric that resampling pushes
             upwards, where the resampled values are reflected about the plain one.
     """
@@ -114,6 +116,7 @@ class Metric:
     unit: str = ""
     worst: End = None
     best: End = None
+    bounds: Mapping[Task, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not is_metric_name(self.name):

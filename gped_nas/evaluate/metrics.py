@@ -96,6 +96,7 @@ def _normal_entropy(std: float) -> float:
     unit="share",
     worst=0.0,
     best=1.0,
+    bounds={"classification": 1.0},
 )
 def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples whose most probable class is the label; the lowest class wins a tie."""
@@ -111,6 +112,7 @@ def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions |
     unit="nats",
     worst=_worst_nll,
     best=_best_nll,
+    bounds={"classification": 0.0},
 )
 def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
     """Mean negative log-probability of the label, infinite where the label got none.
@@ -148,6 +150,7 @@ def _nll_above_teacher(
     reads=("predictive",),
     worst=2.0,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Mean squared error of the probabilities, summed over classes: from 0 to 2.
@@ -175,6 +178,7 @@ def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
     unit="share",
     worst=1.0,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Expected calibration error: mean of |confidence - accuracy| of the top label in a bin.
@@ -204,6 +208,7 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     unit="nats",
     worst=_no_information,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
     """Mean KL(teacher || student) of the predictives.
@@ -227,6 +232,7 @@ def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
     unit="share",
     worst=0.0,
     best=1.0,
+    bounds={"classification": 1.0},
 )
 def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples where student and teacher find the same class most probable.
@@ -246,6 +252,7 @@ def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions 
     unit="nats",
     worst=_no_information,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _entropy_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
@@ -264,6 +271,7 @@ def _entropy_error(
     unit="nats",
     worst=_no_information,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _information_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None

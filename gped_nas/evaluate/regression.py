@@ -62,6 +62,7 @@ def _spread_of_labels(facts: LabelFacts) -> float:
     unit="labels' unit",
     worst=_spread_of_labels,
     best=0.0,
+    bounds={"regression": 0.0},
 )
 def _rmse(
     predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
@@ -80,6 +81,7 @@ def _rmse(
     unit="share",
     worst=1.0,
     best=0.0,
+    bounds={"regression": 0.0},
     combine=_mean_gap,
     interval="basic",
 )
@@ -103,6 +105,7 @@ def _coverage_error(
     unit="teacher's std",
     worst=1.0,
     best=0.0,
+    bounds={"regression": 0.0},
     needs_teacher=True,
 )
 def _mean_error(
@@ -124,6 +127,7 @@ def _mean_error(
     unit="share",
     worst=1.0,
     best=0.0,
+    bounds={"regression": 0.0},
     needs_teacher=True,
 )
 def _variance_error(

@@ -148,6 +148,31 @@ def check_available(
             )
 
 
+def check_possible(constraints: Mapping[str, float], task: Task, where: str) -> None:
+    """Refuse a constraint that no student can meet, however good it is.
+
+    Args:
+        constraints: bounds by name.
+        task: what labels are.
+        where: file and key, for messages.
+
+    Raises:
+        ConfigError: the bound is beyond what the metric can be.
+    """
+    for name, bound in constraints.items():
+        if name in COSTS:
+            continue
+
+        limit = METRICS[parse_name(name).metric].bounds.get(task)
+        if limit is None:
+            continue
+        if violations({name: limit}, {name: bound})[name] > 0:
+            raise ConfigError(
+                f"{where}.{name}: no student can meet {describe_constraint(name, bound)}: the best "
+                f"value there is is {limit:g}; correct the bound"
+            )
+
+
 def check_measurable(
     names: Sequence[str], where: str, *, has_weights: bool, num_samples: int
 ) -> None:

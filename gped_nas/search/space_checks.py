@@ -7,11 +7,17 @@ a ``ConfigError`` that names the file, the setting, what was found and what was 
 import math
 from collections.abc import Callable
 
+from gped_nas.data.base import Task
 from gped_nas.distill.feed import check_update
 from gped_nas.errors import ConfigError, nearest
 from gped_nas.posterior.base import ChainConfig
 from gped_nas.posterior.likelihoods import Prediction
-from gped_nas.search.objectives import check_available, check_objectives, objective
+from gped_nas.search.objectives import (
+    check_available,
+    check_objectives,
+    check_possible,
+    objective,
+)
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 from gped_nas.targets.base import LearnedTarget
 
@@ -98,6 +104,12 @@ def _metrics_can_be_measured(space: SearchSpace) -> None:
     )
 
 
+def _constraints_can_hold(space: SearchSpace) -> None:
+    is_classification = space.targets[0].prediction == "log_prob"
+    task: Task = "classification" if is_classification else "regression"
+    check_possible(space.constraints, task, f"{space.source}: constraints")
+
+
 def _a_listed_space_ends(space: SearchSpace) -> None:
     if space.search.sampler in FINITE_SAMPLERS and not space.is_finite:
         raise ConfigError(
@@ -117,5 +129,6 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _constraints_are_known_and_finite,
     _objectives_have_a_front,
     _metrics_can_be_measured,
+    _constraints_can_hold,
     _a_listed_space_ends,
 )

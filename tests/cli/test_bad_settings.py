@@ -80,6 +80,15 @@ BAD_SETTINGS = {
         "constraints={params: 3}",
         ("constraints.params", "params <= 3", "raise the bound"),
     ),
+    "an accuracy above 1": (
+        "constraints={accuracy: 2}",
+        ("constraints.accuracy", "accuracy >= 2", "is 1"),
+    ),
+    "a negative NLL of classes": ("constraints={nll: -0.1}", ("nll <= -0.1", "is 0")),
+    "genotypes that all cost the same": (
+        "students.0.genotype={depth: 1, width: 1, storage_dtype: float32}",
+        ("objectives", "every genotype", "flops", "leave this objective out"),
+    ),
     "an integer beyond what Python prints": (
         f"seed=0x{'f' * 5000}",
         ("--set seed", "5002 characters", "at most 400"),
