@@ -103,7 +103,7 @@ def test_numpy_arrays_of_every_layout_are_taken(raw, dtype):
 
 def test_arrays_of_words_are_refused():
     student = Student(make_spec(), make_params())
-    with pytest.raises(DataError, match="found ndarray of dtype <U1, expected a tensor or an array"):
+    with pytest.raises(DataError, match="found ndarray of dtype <U1, expected a tensor"):
         student.predict(np.full((2, 1, 4, 4), "a"))
 
 
