@@ -1,5 +1,6 @@
 """Which genotypes come next: samplers, their seeds, and the list of a finite space."""
 
+import contextlib
 from collections.abc import Iterable
 
 import optuna
@@ -48,7 +49,9 @@ def undrawn(
     for trial in trials:
         if trial.state != TrialState.FAIL or read_record(trial).reason != INTERRUPTED:
             params = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
-            drawn_before.add(space.genotype_of(params))
+            # What another program queued may give no genotype, or none yet.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                drawn_before.add(space.genotype_of(params))
 
     everything = list(space.enumerate())
     if space.search.sampler == "brute_force":

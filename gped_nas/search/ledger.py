@@ -13,6 +13,7 @@ checkpoint it has failed, for a reason that counts for nothing.
 import functools
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +43,7 @@ from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 from gped_nas.search.storage import clock_of
-from gped_nas.search.trials import DAMAGED, FOREIGN, read_record, read_row
+from gped_nas.search.trials import DAMAGED, FOREIGN, NOT_DRAWN, read_record, read_row
 
 FLAT = ("accuracy", "rmse", "nll", "params", "macs")
 """Numbers that the Optuna dashboard shows as attributes of a trial."""
@@ -209,9 +210,44 @@ class Ledger:
                 genotype = space.genotype_of(trial.params)
                 claims.append(self._claim(trial.number, genotype, row, now))
 
-        for asked in self._ask(space, num - len(claims), root):
-            claims.append(self._claim(asked.number, space.draw(asked), None, now))
+        # Some may have been queued by other programs with values that the space does not hold.
+        is_refused = True
+        while is_refused:
+            is_refused = False
+            for asked in self._ask(space, num - len(claims), root):
+                drawn = self._draw(space, asked)
+                if isinstance(drawn, Refusal):
+                    self._refuse(asked.number, drawn.reason)
+                    is_refused = True
+                else:
+                    claims.append(self._claim(asked.number, drawn, None, now))
         return claims
+
+    def _draw(self, space: SearchSpace, asked: optuna.Trial) -> Genotype | Refusal:
+        """A new trial's genotype; why there is none, where its values were queued and are wrong."""
+        with warnings.catch_warnings():
+            # Optuna takes a queued number that is out of range, with a warning.
+            warnings.filterwarnings("error", message="Fixed parameter")
+            try:
+                return space.draw(asked)
+            except (ValueError, TypeError, KeyError, UserWarning) as error:
+                attributes = self._storage.get_trial_system_attrs(self._id(asked.number))
+                queued = attributes.get("fixed_params")
+                if not queued:
+                    raise
+                return Refusal(f"{str(queued)[:200]}; {str(error)[:200]}")
+
+    def _refuse(self, number: int, reason: str) -> None:
+        """Fail a trial that no genotype could be drawn for."""
+        record = TrialRecord(
+            trial=number,
+            state="failed",
+            genotype={},
+            reason=f"{NOT_DRAWN}: {reason}",
+            created=round(time.time(), 3),
+        )
+        self._write_row(number, Row(state="finished", record=record.dumps()))
+        self._fail(number)
 
     def _claim(self, number: int, genotype: Genotype, row: Row | None, now: float) -> Claim:
         claimed = rows.claim(row, self.owner, now)

@@ -16,7 +16,7 @@ from gped_nas.search.objectives import describe_constraint, violations
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.rows import Refusal
 from gped_nas.search.space import SearchSpace
-from gped_nas.search.trials import INTERRUPTED, NOT_ITS_FAULT
+from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN, NOT_ITS_FAULT
 
 DistilAndEvaluate = Callable[[Sequence[Claim]], Sequence[TrialRecord]]
 """Trains and measures genotypes together: one record each, ``complete`` or ``failed``, in order."""
@@ -40,7 +40,8 @@ class Standing:
         """Take a record into account."""
         if record.state in FINISHED:
             self.num_finished += 1
-        if record.state == "failed" and record.reason != INTERRUPTED:
+        is_of_others = record.reason == INTERRUPTED or record.reason.startswith(NOT_DRAWN)
+        if record.state == "failed" and not is_of_others:
             self.failed.append(record)
         if is_answer(record):
             self.answers.setdefault(_key(record.genotype), record)
@@ -275,7 +276,7 @@ def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
 def is_answer(record: TrialRecord) -> bool:
     """Whether a record says what its genotype is worth, so that no other trial need train it."""
     if record.state == "failed":
-        return record.reason not in NOT_ITS_FAULT
+        return record.reason not in NOT_ITS_FAULT and bool(record.genotype)
     return record.state in ("complete", "infeasible") and bool(record.genotype)
 
 

@@ -17,6 +17,8 @@ RECORD = "gped:record"
 INTERRUPTED = "interrupted before it finished"
 FOREIGN = "finished by something other than gped-search"
 DAMAGED = "its record was changed by something other than gped-search"
+NOT_DRAWN = "queued with values that the space does not hold"
+"""How the reason of a trial begins that another program queued in vain."""
 NOT_ITS_FAULT = frozenset({INTERRUPTED, FOREIGN, DAMAGED})
 """Reasons of failed trials that say nothing of their genotypes."""
 

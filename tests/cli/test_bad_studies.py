@@ -5,10 +5,11 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from gped_nas.io import lock
-from tests.cli.harness import Home, contents, refused
+from tests.cli.harness import Home, accepted, contents, installed, refused
 
 
 def _flip(path: Path) -> None:
@@ -211,3 +212,23 @@ def refused_gate(home: Home) -> str:
     says = ("study 'tiny'", "no student is feasible", "report.html")
     command = ("run", home.space, "--out", home.out, "--n-trials", "2", "--set", constraint)
     return refused(3, *command, says=says).err
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_a_trial_that_was_queued_with_a_wrong_value_fails_by_itself(
+    home: Home, sampler: str
+) -> None:
+    arguments = ("run", home.space, "--out", home.out, "--set", f"search.sampler={sampler}")
+    accepted(*arguments, "--n-trials", "1")
+    url = f"sqlite:///{home.study / 'study.db'}"
+    queue = optuna.load_study(study_name="tiny", storage=url)
+    for params in ({"width": 7}, {"depth": 9}, {"depth": "many"}, {"width": 4}):
+        queue.enqueue_trial(params)
+
+    result = installed(*arguments, "--n-trials", "3")
+    assert result.code == 0, result.err
+    trials = json.loads(accepted("trials", home.study, "--format", "json").out)
+    failed = [trial for trial in trials if trial["state"] == "failed"]
+    assert len(failed) == 3 and sum(trial["state"] == "complete" for trial in trials) >= 3
+    for trial, value in zip(failed, ("7", "9", "many"), strict=True):
+        assert "queued" in trial["reason"] and value in trial["reason"]
