@@ -124,7 +124,7 @@ def calling(piece: str, hint: str) -> Iterator[None]:
         yield
     except (GpedError, OSError, MemoryError):
         raise
-    except Exception as error:  # a stranger's function may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's function may raise anything
         raise RegistryError(
             f"{piece}: its function raised {type(error).__name__}: {error}; {hint} "
             "(--verbose shows the line)"

@@ -8,11 +8,19 @@ on first use, so that one new file is one new component; third parties use the e
 import importlib
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, RegistryError, nearest
+from gped_nas.errors import (
+    ConfigError,
+    EnvironmentProblem,
+    EnvironmentWarning,
+    GpedError,
+    RegistryError,
+    nearest,
+)
 
 T = TypeVar("T")
 PLUGIN_GROUP = "gped_nas.plugins"
@@ -24,13 +32,12 @@ class _Plugins:
 
     def __init__(self) -> None:
         self._started = False
-        self._problem: EnvironmentProblem | None = None
         self.loading = ""
+        self.problems: dict[str, str] = {}
+        """What is wrong with those that cannot be loaded, by plug-in."""
 
     def load(self) -> None:
-        """Import every plug-in, once a process; a failure is told at every call."""
-        if self._problem is not None:
-            raise self._problem
+        """Import every plug-in, once a process; one that cannot be is left out with a warning."""
         if self._started:
             return
         self._started = True  # before the imports, which look names up themselves
@@ -38,12 +45,21 @@ class _Plugins:
         for entry in entry_points(group=PLUGIN_GROUP):
             try:
                 self._load(entry)
-            except Exception as error:  # a stranger's import may raise anything
-                self._problem = EnvironmentProblem(
-                    f"plug-in {_describe(entry)}: cannot be loaded: {type(error).__name__}: "
-                    f"{error}; mend it or uninstall it"
-                )
-                raise self._problem from error
+            except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+                self._disable(_describe(entry), error)
+
+    def _disable(self, plugin: str, error: BaseException) -> None:
+        # half a plug-in may be worse than none
+        for registry in _REGISTRIES:
+            registry.withdraw(f"plug-in {plugin}")
+
+        self.problems[plugin] = f"cannot be loaded: {type(error).__name__}: {error}"
+        warnings.warn(
+            f"plug-in {plugin}: {self.problems[plugin]}; this run goes on without it; mend it or "
+            "uninstall it",
+            EnvironmentWarning,
+            stacklevel=2,
+        )
 
     def _load(self, entry: EntryPoint) -> None:
         self.loading = f"plug-in {_describe(entry)}"
@@ -57,13 +73,15 @@ _PLUGINS = _Plugins()
 _REGISTRIES: list["Registry[Any]"] = []
 
 
-def load_plugins() -> None:
+def load_plugins() -> dict[str, str]:
     """Import every plug-in of the entry point group ``gped_nas.plugins``, once a process.
 
-    Raises:
-        EnvironmentProblem: one of them cannot be imported, or a name of it is taken.
+    Returns:
+        What is wrong with those that cannot be loaded, by plug-in: a stranger's error, or a name
+        that is taken. They are left out, with a warning.
     """
     _PLUGINS.load()
+    return dict(_PLUGINS.problems)
 
 
 def installed_plugins() -> dict[str, list[str]]:
@@ -192,6 +210,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             ConfigError: it is not text.
             RegistryError: nobody registered it; the message names the nearest one.
+            EnvironmentProblem: likewise, and a plug-in that may have it cannot be loaded.
         """
         if not isinstance(name, str):
             raise ConfigError(
@@ -199,7 +218,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 f"{', '.join(self)}"
             )
         if name not in self:
-            raise RegistryError(f"{where}: unknown {self.kind} '{name}'{nearest(name, self)}")
+            raise self._unknown(name, f"{where}: ")
         return self[name]
 
     def named(self, settings: object, key: str, where: str) -> T:
@@ -224,6 +243,22 @@ class Registry(Mapping[str, T], Generic[T]):
         """The names that a module, or a plug-in as messages call it, has registered."""
         return sorted(name for name, by in self._sources.items() if by == source)
 
+    def withdraw(self, source: str) -> None:
+        """Forget what a module, or a plug-in as messages call it, has registered."""
+        for name in self.registered_by(source):
+            del self._items[name], self._sources[name]
+
+    def _unknown(self, name: object, where: str = "") -> GpedError:
+        """The error of a name that nobody registered."""
+        if not _PLUGINS.problems:
+            return RegistryError(f"{where}unknown {self.kind} '{name}'{nearest(name, self._items)}")
+
+        broken = ", ".join(f"plug-in {name} {why}" for name, why in _PLUGINS.problems.items())
+        return EnvironmentProblem(
+            f"{where}unknown {self.kind} '{name}', and it may be of a plug-in that is left out "
+            f"({broken}); mend the plug-in, or correct the name"
+        )
+
     def _discover(self) -> None:
         if self._is_discovered:
             return
@@ -242,15 +277,16 @@ class Registry(Mapping[str, T], Generic[T]):
 
         Raises:
             RegistryError: nobody registered it; the message names the nearest one.
+            EnvironmentProblem: likewise, and a plug-in that may have it cannot be loaded.
         """
+        if name not in self:
+            raise self._unknown(name)
+        return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
         if name not in self._items:  # what is here already needs no import of all the others
             self._discover()
-        try:
-            return self._items[name]
-        except KeyError:
-            raise RegistryError(
-                f"unknown {self.kind} '{name}'{nearest(name, self._items)}"
-            ) from None
+        return name in self._items
 
     def __iter__(self) -> Iterator[str]:
         self._discover()

@@ -125,22 +125,15 @@ def _software() -> list[dict[str, Any]]:
 
 
 def _plugins() -> list[dict[str, Any]]:
-    """A row a plug-in, with what it registers; and one more where a plug-in cannot be loaded."""
-    from gped_nas.errors import EnvironmentProblem
+    """A row a plug-in, with what it registers, or why it cannot be loaded."""
     from gped_nas.registry import installed_plugins, load_plugins
 
-    problem = ""
-    try:
-        load_plugins()
-    except EnvironmentProblem as error:
-        problem = str(error)
-
-    checks = [
-        _check(f"plug-in {plugin}", ", ".join(names) or "registers nothing", True, "")
-        for plugin, names in installed_plugins().items()
-    ]
-    if problem:
-        checks.append(_check("plug-ins", problem, False, "mend or uninstall it"))
+    problems = load_plugins()
+    checks = []
+    for plugin, names in installed_plugins().items():
+        finding = problems.get(plugin) or ", ".join(names) or "registers nothing"
+        advice = "mend or uninstall it" if plugin in problems else ""
+        checks.append(_check(f"plug-in {plugin}", finding, plugin not in problems, advice))
     return checks
 
 

@@ -241,6 +241,7 @@ def _work(segment: Unfinished, chains: range, connection: Connection) -> None:
     """What a worker does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     device.set_precision()
+    warnings.simplefilter("ignore", EnvironmentWarning)  # the parent has told it
     # The parent sends one thing only, so that whatever arrives is the wish to stop.
     should_stop = connection.poll
 
