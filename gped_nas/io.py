@@ -411,6 +411,12 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
                 raise EnvironmentProblem(
                     f"{path.parent}: another process is working here; wait for it or stop it first"
                 ) from None
+            except OSError as error:
+                raise EnvironmentProblem(
+                    f"{path}: cannot be locked: {error.strerror or error}; the file system has no "
+                    "locks: choose a folder on a local disk, with --out for studies and GPED_CACHE "
+                    "for streams"
+                ) from None
 
             # a file that was removed while we waited locks nothing: try again with the new one
             if _is_still_there(fd, path):
@@ -438,6 +444,8 @@ def is_locked(path: Path) -> bool:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:  # no locks here: nobody holds one
+        return False
     finally:
         os.close(fd)
     return False

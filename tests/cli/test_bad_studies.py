@@ -1,6 +1,7 @@
 """Damaged streams and studies, and those of something else: exit code 4, and nothing changes."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,14 @@ import optuna
 import pytest
 
 from gped_nas.io import lock
-from tests.cli.harness import Home, accepted, contents, installed, refused
+from tests.cli.harness import (
+    Home,
+    accepted,
+    assert_one_message,
+    contents,
+    installed,
+    refused,
+)
 
 
 def _flip(path: Path) -> None:
@@ -232,3 +240,21 @@ def test_a_trial_that_was_queued_with_a_wrong_value_fails_by_itself(
     assert len(failed) == 3 and sum(trial["state"] == "complete" for trial in trials) >= 3
     for trial, value in zip(failed, ("7", "9", "many"), strict=True):
         assert "queued" in trial["reason"] and value in trial["reason"]
+
+
+def test_a_file_system_without_locks_is_told(home: Home, finished: Home) -> None:
+    fault = """
+import errno, fcntl, os
+def refuse(*args):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+fcntl.flock = refuse
+"""
+    (home.root / "sitecustomize.py").write_text(fault)
+    path = os.pathsep.join([str(home.root), os.environ.get("PYTHONPATH", "")])
+
+    result = installed("run", "tiny.yaml", PYTHONPATH=path)
+    assert result.code == 5 and result.out == ""
+    assert_one_message(result.err, ("reports/tiny", "No locks available", "--out"))
+
+    status = installed("status", finished.study, PYTHONPATH=path)
+    assert status.code == 0, status.err
