@@ -16,7 +16,7 @@ import shutil
 import stat
 import tokenize
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,6 +94,16 @@ def canonical_json(value: object) -> str:
 def sha256_text(text: str) -> str:
     """SHA-256 of a text's UTF-8 bytes, hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(data: Mapping[str, Any]) -> str:
+    """SHA-256 of an object's canonical JSON without its own ``digest``, hexadecimal.
+
+    Raises:
+        ValueError: the object holds a NaN or an infinity.
+    """
+    rest = {name: value for name, value in data.items() if name != "digest"}
+    return sha256_text(canonical_json(rest))
 
 
 def sha256_file(path: Path) -> str:

@@ -27,9 +27,9 @@ from gped_nas.data.base import Normalization
 from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, UndigestedWarning
 from gped_nas.io import (
     canonical_json,
+    digest_of,
     make_dir,
     read_json,
-    sha256_text,
     write_bytes,
     write_text,
 )
@@ -266,7 +266,7 @@ def spec_text(spec: StudentSpec, files: Mapping[str, bytes]) -> str:
     """The text of ``spec.json``, with the digests of the files beside it and its own."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     data = {**spec.to_json(), "files": digests}
-    return canonical_json({**data, "digest": _digest_of(data)}) + "\n"
+    return canonical_json({**data, "digest": digest_of(data)}) + "\n"
 
 
 def seal_student(folder: Path) -> None:
@@ -339,12 +339,6 @@ def _read_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def _digest_of(data: Mapping[str, Any]) -> str:
-    """SHA-256 of a spec's canonical JSON without its own digest."""
-    rest = {name: value for name, value in data.items() if name != "digest"}
-    return sha256_text(canonical_json(rest))
-
-
 def _check_digest(path: Path, data: Mapping[str, Any], expected: str) -> None:
     """Refuse a spec whose digest is not its own, or not that of the trial's record."""
     version = data.get("spec_version")
@@ -357,7 +351,7 @@ def _check_digest(path: Path, data: Mapping[str, Any], expected: str) -> None:
         return
 
     try:
-        actual = _digest_of(data)
+        actual = digest_of(data)
     except (ValueError, RecursionError):
         actual = "none"
     if digest != actual or not isinstance(data.get("files"), dict):

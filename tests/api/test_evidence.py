@@ -10,8 +10,8 @@ from PIL import Image
 
 from gped_nas.api import Study, load_dataset, load_space, load_student, open_study
 from gped_nas.data.base import Dataset
-from gped_nas.errors import StreamError
-from tests.cli.harness import Home, accepted, contents
+from gped_nas.errors import StreamError, UndigestedWarning
+from tests.cli.harness import Home, accepted, contents, refused
 
 
 def predict(study: Study, trial: int, dataset: Dataset) -> np.ndarray:
@@ -66,6 +66,36 @@ def test_evidence_follows_the_front_and_is_made_anew_where_it_is_gone(own: Home)
     accepted("run", own.space, "--out", own.out)
 
     assert contents(folder) == before
+
+
+def test_evidence_that_is_not_what_was_written_is_refused(own: Home) -> None:
+    """A changed number, or the file of another trial; a run makes it anew."""
+    before = contents(own.study / "evidence")
+    path, *others = (own.study / "evidence").iterdir()
+    text = path.read_text()
+    damages = [text.replace("1", "2", 1), text[: len(text) // 2], "[]"]
+    damages += [other.read_text() for other in others[:1]]
+    for damage in damages:
+        path.write_text(damage)
+        says = (str(path), "gped-search run")
+        refused(4, "report", own.study, says=says)
+
+    accepted("run", own.space, "--out", own.out)
+    assert contents(own.study / "evidence") == before
+
+
+def test_evidence_of_before_digests_is_read_with_a_warning_and_made_anew(own: Home) -> None:
+    before = contents(own.study / "evidence")
+    for path in (own.study / "evidence").iterdir():
+        data = json.loads(path.read_text())
+        del data["digest"], data["trial"]
+        path.write_text(json.dumps(data))
+    with pytest.warns(UndigestedWarning, match="read unchecked"):
+        open_study(own.study).snapshot()
+
+    accepted("run", own.space, "--out", own.out)
+    assert contents(own.study / "evidence") == before
+    accepted("report", own.study)
 
 
 def test_a_study_without_evidence_still_has_a_report(own: Home) -> None:
