@@ -278,6 +278,32 @@ def remove_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_temporaries_of(path: Path) -> None:
+    """Delete what killed writers left of one file; what a living process writes stays."""
+    beginning, end = f".{path.name}.", ".tmp"
+    with environment("clean", path.parent):
+        entries = path.parent.iterdir() if path.parent.is_dir() else ()
+        for entry in list(entries):
+            if not (entry.name.startswith(beginning) and entry.name.endswith(end)):
+                continue
+            process = entry.name.removeprefix(beginning).removesuffix(end)
+            if process == str(os.getpid()) or not is_running(process):
+                entry.unlink(missing_ok=True)
+
+
+def is_running(process: str) -> bool:
+    """Whether a process of this number runs here; what is no number is taken for one that does."""
+    if not (process.isascii() and process.isdigit()):
+        return True
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def make_dir(path: Path) -> Path:
     """Create a directory and its parents.
 

@@ -97,11 +97,22 @@ def select(
             if part in parts and num_bytes:
                 garbage.append(Garbage(part, stream.folder, num_bytes, stream.is_busy))
 
-    # leftovers have no digest any more that a prefix could name
-    if "building" in parts and not named_streams:
-        for path, num_bytes in inventory.leftovers_of(Session().streams):
-            garbage.append(Garbage("leftover", path, num_bytes, is_busy=False))
+    if parts:
+        garbage += _select_leftovers(named_streams or streams, has_names=bool(named_streams))
+    return garbage
 
+
+def _select_leftovers(streams: Sequence[StreamFolder], *, has_names: bool) -> list[Garbage]:
+    """What removals that were cut short have left; where streams are named, in these alone.
+
+    A whole stream that is half removed has no digest any more that could be named.
+    """
+    busy = {stream.folder: stream.is_busy for stream in streams}
+    garbage = []
+    for path, num_bytes in inventory.leftovers_of(Session().streams):
+        if path.parent in busy or not has_names:
+            is_busy = busy.get(path.parent, False)
+            garbage.append(Garbage("leftover", path, num_bytes, is_busy))
     return garbage
 
 

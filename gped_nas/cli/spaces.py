@@ -29,7 +29,7 @@ def init(
     from gped_nas.cli.template import space_for
     from gped_nas.config import load_yaml
     from gped_nas.errors import ConfigError
-    from gped_nas.io import make_dir, write_text
+    from gped_nas.io import make_dir, remove_temporaries_of, write_text
     from gped_nas.search.space_file import parse_space
 
     if path.exists() and not force:
@@ -37,6 +37,7 @@ def init(
     text = space_for(path.stem, data)
     parse_space(load_yaml(text, str(path)), str(path))
     make_dir(path.parent)
+    remove_temporaries_of(path)
     write_text(path, text)
     say(f"wrote {path}; next: gped-search run {path}")
 

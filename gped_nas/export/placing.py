@@ -114,26 +114,13 @@ def _remove_leftovers(target: Path) -> None:
     own = str(os.getpid())
     for path in target.parent.glob(f".*{_SUFFIX}"):
         name, _, process = path.name.removesuffix(_SUFFIX).rpartition(".")
-        if name == f".{target.name}" and (process == own or not _is_running(process)):
+        if name == f".{target.name}" and (process == own or not io.is_running(process)):
             shutil.rmtree(path, ignore_errors=True)
 
     for path in target.glob(".*.tmp"):
         process = path.name.split(".")[-2]
-        if process.isdigit() and (process == own or not _is_running(process)):
+        if process.isdigit() and (process == own or not io.is_running(process)):
             path.unlink(missing_ok=True)
-
-
-def _is_running(process: str) -> bool:
-    """Whether a process of this number runs here; what is no number of ours is left alone."""
-    if not process.isdigit():
-        return True
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _link(source: str, target: str) -> None:

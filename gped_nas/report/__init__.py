@@ -27,6 +27,8 @@ def write_report(snapshot: StudySnapshot, path: Path) -> None:
 
     data = data_of(snapshot)
     cards_path = path.with_name(f"{path.stem}-cards.html")
+    for target in (path, cards_path):
+        io.remove_temporaries_of(target)
     cards_text = more_page(data, back=path.name)
     if cards_text is None:
         io.write_text(path, page(data))
@@ -47,4 +49,6 @@ def write_comparison(snapshots: Sequence[StudySnapshot], path: Path) -> None:
     """
     from gped_nas.report.comparison import comparison_data, comparison_page
 
-    io.write_text(path, comparison_page(comparison_data(snapshots)))
+    text = comparison_page(comparison_data(snapshots))
+    io.remove_temporaries_of(path)
+    io.write_text(path, text)

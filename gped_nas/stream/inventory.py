@@ -78,8 +78,16 @@ def streams_of(root: Path) -> list[StreamFolder]:
 
 
 def leftovers_of(root: Path) -> list[tuple[Path, int]]:
-    """Streams whose removal was cut short, which nothing reads any more, and the bytes of each."""
-    leftovers = [folder for folder in _folders(root) if folder.name.startswith(_GONE)]
+    """What is left where a removal was cut short: of streams and of their parts, and its bytes.
+
+    Nothing reads it any more.
+    """
+    leftovers = []
+    for folder in _folders(root):
+        if folder.name.startswith(_GONE):
+            leftovers.append(folder)
+        elif _NAME.fullmatch(folder.name):
+            leftovers += [f for f in _folders(folder) if f.name.startswith(_GONE)]
     return [(folder, tree_bytes(folder)) for folder in leftovers]
 
 
@@ -107,8 +115,16 @@ def remove_stream(folder: Path) -> int:
 
 
 def remove_leftover(folder: Path) -> int:
-    """Finish a removal that was cut short; the bytes that became free."""
-    return _remove(folder, folder)
+    """Finish a removal that was cut short; the bytes that became free.
+
+    Raises:
+        EnvironmentProblem: a process is writing the stream, or the file system refuses.
+    """
+    stream = folder.parent
+    if not _NAME.fullmatch(stream.name):
+        return _remove(folder, folder)
+    with lock(stream / "lock", wait=False):
+        return _remove(folder, folder) if folder.exists() else 0
 
 
 def _remove(path: Path, aside: Path) -> int:
