@@ -186,6 +186,8 @@ def _child(request: dict[str, Any], stderr: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(stderr, 2)
+    # Python's own were made of other files, which perhaps could be sought in
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
 
     watch = _Watch(request)
     watch.install()
