@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from gped_nas import errors
-from gped_nas.errors import GpedError, Interrupted, RegistryError, exit_code, nearest
+from gped_nas.errors import GpedError, Interrupted, RegistryError, calling, exit_code, nearest
 
 CLASSES = [
     value
@@ -60,3 +60,10 @@ def test_nearest_names_one_or_all_or_nothing():
     assert nearest("xyz", ["width", "depth"]) == "; expected one of: depth, width"
     assert nearest("xyz", []) == ""
     assert nearest(3, ["width"]) == "; expected one of: width"
+
+
+@pytest.mark.parametrize("error", [LookupError("no"), SystemExit(0)])
+def test_a_function_of_a_piece_that_raises_or_exits_is_named(error):
+    with pytest.raises(RegistryError, match=f"metric 'euro'.*{type(error).__name__}"):
+        with calling("metric 'euro'", "mend it"):
+            raise error
