@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -229,7 +230,7 @@ def a_missing_parameter_is_noticed(case: FamilyCase) -> None:
     for name in params:
         rest = {other: value for other, value in params.items() if other != name}
         require_refusal(
-            lambda rest=rest: case.family.forward(rest, x),  # type: ignore[misc]
+            partial(case.family.forward, rest, x),
             (KeyError, RuntimeError),
             f"{case}: forward runs without '{name}'; look every parameter up by its name",
         )
@@ -406,7 +407,7 @@ def unknown_and_impossible_values_are_refused(case: FamilyCase) -> None:
     for name, value in impossible.items():
         values = {**dict(case.genotype.values), name: value}
         said = require_refusal(
-            lambda values=values: Genotype(case.genotype.family, **values),  # type: ignore[misc]
+            partial(Genotype, case.genotype.family, **values),
             (ConfigError,),
             f"{case}: takes {name}={value!r}, expected a ConfigError; see values.check_names",
         )

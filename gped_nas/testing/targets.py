@@ -1,7 +1,7 @@
 """What every target promises: it is averaged, learned, derived and written as it says."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -190,7 +190,7 @@ def averages_of_quantiles_are_refused(case: TargetCase) -> None:
     check_update([target], "newest", f"target '{case}'")
     for update in ("averaged", "running_mean"):
         require_refusal(
-            lambda update=update: check_update([target], update, ""),  # type: ignore[misc]
+            partial(check_update, [target], update, f"target '{case}'"),
             (ConfigError,),
             f"target '{case}': learns from update {update}, which would be the mean",
         )
