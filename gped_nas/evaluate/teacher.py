@@ -109,14 +109,18 @@ class Ensemble:
 
 
 def with_derived(targets: Sequence[Target]) -> tuple[Target, ...]:
-    """The targets, then the registered ones that are computed from them and not listed."""
-    names = {target.name for target in targets}
-    derived = []
-    for name, target in TARGETS.items():
-        is_derived = isinstance(target, DerivedTarget) and name not in names
-        if is_derived and names.issuperset(target.requires):
-            derived.append(target)
-    return (*targets, *derived)
+    """The targets, then the registered ones that are computed from them and not listed.
+
+    What is computed from such a one comes after it.
+    """
+    known = {target.name for target in targets}
+    derived = [target for target in TARGETS.values() if isinstance(target, DerivedTarget)]
+    complete = list(targets)
+
+    while ready := [t for t in derived if t.name not in known and known.issuperset(t.requires)]:
+        complete += ready
+        known.update(target.name for target in ready)
+    return tuple(complete)
 
 
 def posterior_expectations(

@@ -5,6 +5,7 @@ import torch
 
 from gped_nas.data.base import Normalization
 from gped_nas.evaluate.teacher import averaged, samples_to_nll
+from gped_nas.targets.base import TARGETS, DerivedTarget, resolve
 
 
 def samples(num: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -23,6 +24,24 @@ def test_the_average_by_hand() -> None:
     assert torch.allclose(prob, torch.tensor([[0.3, 0.7]]).double())
     assert mean.expected_entropy_N is not None
     assert abs(mean.expected_entropy_N[0] - 0.3250830) < 1e-6
+
+
+def test_what_follows_from_a_derived_target_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = DerivedTarget(
+        name="spread",
+        label="summed variance",
+        requires=("variance",),
+        derive=lambda mean: mean["variance"].sum(-1, keepdim=True),
+    )
+    # By name it comes before the target that it is computed from.
+    monkeypatch.setattr(TARGETS, "_items", {**TARGETS, "spread": spread})
+    log_prob, weight, _ = samples(4)
+
+    targets = resolve(["predictive", "second_moment"])
+    expectations = averaged(log_prob, weight, targets=targets).expectations
+
+    sums = expectations["variance"].sum(1, keepdims=True)
+    assert expectations["spread"] == pytest.approx(sums)
 
 
 def test_each_point_of_the_curve_is_the_nll_of_the_average_so_far() -> None:
