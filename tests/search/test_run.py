@@ -484,13 +484,16 @@ def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(
     finished = {}
     num_kills = 0
     for num_calls in (1, 2, generator.randint(3, 6), None):
+        answered = {Genotype.from_json(r.genotype) for r in finished.values()}
+        fake = Fake()
         try:
             with pytest.MonkeyPatch.context() as patch:
                 if num_calls is not None:
                     kill_after(patch, *KILLABLE[point], num_calls, before=before)
-                run(space, open_store(space, path), n_trials=6)
+                run(space, open_store(space, path), fake, n_trials=6)
         except Killed:
             num_kills += 1
+        assert not answered & set(fake.trained), "what has a record was trained again"
 
         now = {r.trial: r for r in open_store(space, path).records()}
         for trial, record in finished.items():
