@@ -86,6 +86,7 @@ def _export_files(study: Study, record: TrialRecord, snapshot: StudySnapshot) ->
             Path(folder),
             ["safetensors"],
             lambda spec: card(spec, record, snapshot, paired),
+            spec_sha256=record.spec_sha256,
         )
         return {
             f"trial-{record.trial}-{path.name}": path.read_bytes()

@@ -1,13 +1,16 @@
-"""The student that a study recommends, from its records alone."""
+"""The student that a study recommends, and whose files its dashboard offers."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from gped_nas.api.study import Study
+from gped_nas.api.dashboard import ARTIFACTS, furnish
+from gped_nas.api.study import STUDENTS, Study, open_study
 from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.search.document import Box, Description, StudyDocument
 from gped_nas.search.objectives import Objective
 from gped_nas.search.record import TrialRecord
+from tests.cli.harness import Home
 
 OBJECTIVES = (
     Objective("nll", "minimize", "metric", "NLL (nats)"),
@@ -48,3 +51,17 @@ def test_the_cheapest_student_that_validation_cannot_tell_from_the_best_is_chose
 
     snapshot = study.snapshot()
     assert snapshot.chosen == 2 and "one standard error" in snapshot.rule
+
+
+def test_the_dashboard_offers_no_other_student_than_the_trial_s(own: Home) -> None:
+    """Another student, whole in itself, lies where that of the front was."""
+    study = open_study(own.study)
+    trial = study.front_records()[0].trial
+    student = study.path / STUDENTS / str(trial)
+    shutil.rmtree(student)
+    shutil.copytree(study.path / "references" / "unpruned", student)
+    weights = (student / "weights.safetensors").read_bytes()
+
+    furnish(study)
+
+    assert weights not in [path.read_bytes() for path in (study.path / ARTIFACTS).glob("*")]
