@@ -30,7 +30,6 @@ from gped_nas.evaluate.base import LabelFacts, draw_resamples
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
-from gped_nas.evaluate.teacher import samples_to_nll
 from gped_nas.io import (
     canonical_json,
     lock,
@@ -400,21 +399,18 @@ def _span_box(space: SearchSpace, dataset: Dataset) -> Box:
 
 def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
     """What reports tell of the teacher."""
-    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
-    predicted = teacher.predicted("validation")
-    labels = dataset.labels("validation")
-    curve = samples_to_nll(predicted, stream.weight_S, labels, dataset.label_normalization)
-
+    space, stream = teacher.space, teacher.stream
+    labels = teacher.dataset.labels("validation")
     diagnosis = diagnose(teacher)
     findings = diagnosis.to_json()
-    del findings["curve"]  # the same one
+    del findings["curve"]  # it stands beside them
 
     return TeacherSummary(
         digest=stream.digest,
         num_samples=stream.num_samples,
         method=space.method.name,
         genotype=str(space.genotype),
-        samples_to_nll=tuple((num, nll) for num, nll in curve),
+        samples_to_nll=tuple((num, nll) for num, nll in diagnosis.curve),
         seconds=round(max(teacher.seconds, stream.sampling_seconds), 2),
         reliability=tuple(reliability(validation, labels)),
         diagnosis=findings,
