@@ -99,14 +99,17 @@ def front_chart(data: Data, across: Data, up: Data) -> Chart:
     for state, (name, marker) in _STATES.items():
         if groups[state]:
             _add_points(figure, points[state], name, marker, state)
+
     candidates = points["front"] + points["complete"]
     add_step(figure, [(point.x, point.y) for point in candidates], across, up)
     _add_points(figure, points["front"], "front", _FRONT, "front", bars=True)
+
     for i, reference in enumerate(data["references"]):
         symbol, color, size, _ = _REFERENCES.get(reference["name"], _OTHER_REFERENCE)
         marker = {"symbol": symbol, "color": color, "size": size}
         place = _points([reference], across, up)
         _add_points(figure, place, reference["label"], marker, f"reference-{i}", bars=True)
+
     for name, ring in (("knee", _KNEE), ("chosen", _CHOSEN)):
         marked = [record for record in groups["front"] if record["trial"] == data[name]]
         _add_points(figure, _points(marked, across, up), name, ring, name)

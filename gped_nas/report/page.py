@@ -185,7 +185,11 @@ def render(
     specs = {chart.id: json.loads(chart.figure.to_json()) for chart in drawings}
     if explorer is not None and "chart-front" in specs:
         _empty_traces(specs["chart-front"])
+
+    # the scripts share one scope, and leave no name behind
     joined = Markup("").join(_asset(name) for name in scripts)
+    script = Markup("(() => {\n") + joined + Markup("})();\n")
+
     return _template(template).render(
         data=data,
         drawings=drawings,
@@ -193,7 +197,7 @@ def render(
         numbers=embedded(data) if numbers is None else numbers,
         csp=CONTENT_SECURITY_POLICY,
         style=_asset("style.css"),
-        script=Markup("(() => {\n") + joined + Markup("})();\n"),
+        script=script,
         plotly=_asset("plotly-basic.min.js"),
         **values,
     )
