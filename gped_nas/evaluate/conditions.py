@@ -80,12 +80,17 @@ class Condition:
 
         Raises:
             RegistryError: the function raised something.
-            DataError: what came out has another shape or dtype, or is not finite.
+            DataError: what came out is no tensor, has another shape or dtype, or is not finite.
         """
         copy = raw.to(torch.float32, copy=True)
         with calling(f"condition '{self.name}'", "mend it"):
             changed = self.change(copy, predictor=predictor, labels=labels, generator=generator)
 
+        if not isinstance(changed, Tensor):
+            raise DataError(
+                f"condition '{self.name}': found {type(changed).__name__}, expected a tensor of "
+                "inputs; return one"
+            )
         if changed.shape != raw.shape or changed.dtype != torch.float32:
             raise DataError(
                 f"condition '{self.name}': found inputs {tuple(changed.shape)} of {changed.dtype}, "
@@ -93,7 +98,7 @@ class Condition:
             )
         if not bool(torch.isfinite(changed).all()):
             raise DataError(f"condition '{self.name}': found inputs that are not finite")
-        return changed
+        return changed.detach()  # an attack may leave gradients on them
 
 
 CONDITIONS: Registry[Condition] = Registry("condition", "gped_nas.evaluate")

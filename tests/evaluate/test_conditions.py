@@ -175,11 +175,20 @@ def test_a_condition_is_registered_without_the_marks_of_names() -> None:
         (lambda raw, **_: raw.double(), "of torch.float64, expected .* of torch.float32"),
         (lambda raw, **_: raw * math.nan, "'odd': found inputs that are not finite"),
         (lambda raw, **_: raw + math.inf, "'odd': found inputs that are not finite"),
+        (lambda raw, **_: None, "'odd': found NoneType, expected a tensor"),
+        (lambda raw, **_: raw.numpy(), "'odd': found ndarray, expected a tensor"),
     ],
 )
 def test_inputs_that_cannot_be_used_are_refused(change: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         apply(Condition("odd", "", change), inputs())
+
+
+def test_inputs_come_without_the_gradients_of_an_attack() -> None:
+    attack = Condition("attack", "", lambda raw, **_: raw.requires_grad_() * 0.5)
+    changed = apply(attack, inputs())
+    assert not changed.requires_grad
+    assert torch.equal(changed, inputs() * 0.5)
 
 
 def steepest(raw: Tensor, *, predictor: Any, labels: Any, **_: Any) -> Tensor:
