@@ -174,11 +174,11 @@ class Metric:
             RegistryError: the function raised something, or gave another shape.
         """
         with calling(f"metric '{self.name}'", _MEND):
-            terms_NT = self.terms(predictions, labels_N, teacher)
+            terms_NT = np.asarray(self.terms(predictions, labels_N, teacher))
 
-        if np.ndim(terms_NT) != 2 or len(terms_NT) != len(predictions):
+        if terms_NT.ndim != 2 or len(terms_NT) != len(predictions):
             raise RegistryError(
-                f"metric '{self.name}': found terms of shape {np.shape(terms_NT)}, expected a row "
+                f"metric '{self.name}': found terms of shape {terms_NT.shape}, expected a row "
                 f"an example, ({len(predictions)}, T); one number an example is terms[:, None]"
             )
         return terms_NT

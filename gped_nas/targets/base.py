@@ -112,11 +112,16 @@ def try_values(name: str, values: Callable[[Tensor], Tensor], predicted: Tensor)
     """What a target's function makes of predictions (..., N, C), checked: (..., N, G).
 
     Raises:
-        RegistryError: it raised something, or gave another shape.
+        RegistryError: it raised something, or gave another shape or no tensor.
     """
     with calling(f"target '{name}'", "mend it"):
         result = values(predicted)
 
+    if not isinstance(result, Tensor):
+        raise RegistryError(
+            f"target '{name}': found values of type {type(result).__name__}, expected a tensor; "
+            "return one"
+        )
     if result.dim() != predicted.dim() or result.shape[:-1] != predicted.shape[:-1]:
         raise RegistryError(
             f"target '{name}': found values {tuple(result.shape)} of predictions "

@@ -285,12 +285,19 @@ def test_bootstrap_is_small_and_quick_for_a_whole_test_part():
             r"\(300,\), expected .* \(300, T\); .*None\]",
         ),
         (lambda p, y, t: np.ones((2, 1)), r"shape \(2, 1\), expected a row an example"),
+        (lambda p, y, t: None, r"shape \(\), expected a row an example"),
+        (lambda p, y, t: [[1.0], [1.0, 2.0]] * 150, "raised ValueError"),
     ],
 )
 def test_a_metric_whose_function_is_wrong_is_named(student, labels, terms, message):
     metric = Metric("broken", "minimize", "broken", terms)
     with pytest.raises(RegistryError, match=rf"^metric 'broken': .*{message}"):
         metric.value(student, labels)
+
+
+def test_terms_may_be_plain_rows(student, labels):
+    metric = Metric("plain", "minimize", "plain", lambda p, y, t: [[0.5]] * len(y))
+    assert metric.value(student, labels) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -186,9 +186,10 @@ def test_costs_for_other_classes_are_refused():
             lambda log_prob: log_prob.topk(9).values,
             r"its function raised RuntimeError: .*; mend it",
         ),
+        (lambda log_prob: None, "found values of type NoneType, expected a tensor"),
     ],
 )
-def test_a_function_of_another_shape_is_refused_before_any_work(values, message) -> None:
+def test_a_function_that_gives_something_else_is_refused_before_any_work(values, message) -> None:
     target = mean_target("broken", values)
     with pytest.raises(RegistryError, match=rf"^target 'broken': {message}"):
         HeadLayout([target], 3)
