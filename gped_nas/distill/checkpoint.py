@@ -37,7 +37,6 @@ from typing import Annotated, Any
 import safetensors.torch
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
 from torch import Tensor
 
 from gped_nas.config import Config, parse
@@ -47,6 +46,7 @@ from gped_nas.distill.trainee import Points, Trainee
 from gped_nas.errors import GpedError, StudyError
 from gped_nas.io import canonical_json, open_plain, write_bytes
 from gped_nas.models.base import Genotype, Params
+from gped_nas.models.storage import parse_tensors
 
 FORMAT, VERSION = "gped-nas trainee", 1
 _ENTRY = "trainee"
@@ -180,12 +180,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with open_plain(path) as file:
             data = file.read()
-        tensors = safetensors.torch.load(data)
+        tensors = parse_tensors(data, path)
         # safetensors.torch gives tensors alone, so that the header is read here
         stop = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-        metadata = json.loads(data[_LENGTH_BYTES:stop]).get("__metadata__", {})
+        metadata = json.loads(data[_LENGTH_BYTES:stop]).get("__metadata__") or {}
         written = json.loads(metadata.get(_ENTRY, "{}"))
-    except (GpedError, SafetensorError, ValueError, TypeError, RecursionError) as error:
+    except (GpedError, ValueError, RecursionError) as error:
         raise _refusal(path, f"cannot be read as a safetensors file ({error})") from None
 
     return tensors, written if isinstance(written, dict) else {}

@@ -53,16 +53,30 @@ def _quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     return steps.view_as(weight).contiguous(), scale
 
 
-def decode(stored: Mapping[str, Tensor]) -> Params:
-    """Float32 parameters from stored tensors, in the order of their names' layers."""
+def decode(stored: Mapping[str, Tensor], where: object = "weights") -> Params:
+    """Float32 parameters from stored tensors, in the order of their names' layers.
+
+    Args:
+        stored: as ``encode`` gave them.
+        where: file that they are of, for messages.
+
+    Raises:
+        DataError: a scale does not fit its weight.
+    """
     params: Params = {}
     for name in sorted(stored, key=_natural_order):
         if name.endswith(_SCALE):
             continue
         tensor = stored[name].to(torch.float32)
         if name + _SCALE in stored:
+            scale = stored[name + _SCALE]
+            if scale.shape != tensor.shape[:1]:
+                raise DataError(
+                    f"{where}: {name}{_SCALE}: found shape {tuple(scale.shape)}, expected "
+                    f"{tuple(tensor.shape[:1])}, one for each output unit"
+                )
             other_axes = [1] * (tensor.dim() - 1)
-            tensor = tensor * stored[name + _SCALE].view(-1, *other_axes)
+            tensor = tensor * scale.view(-1, *other_axes)
         params[name] = tensor
     return params
 
@@ -101,19 +115,19 @@ def parse_weights(data: bytes, path: Path) -> Params:
     """Float32 parameters of the bytes of a weights file.
 
     Raises:
-        DataError: not a safetensors file; ``path`` is named.
+        DataError: not a safetensors file of weights; ``path`` is named.
     """
-    return decode(parse_tensors(data, path))
+    return decode(parse_tensors(data, path), path)
 
 
 def read_weights(path: Path) -> Params:
     """Float32 parameters of a weights file.
 
     Raises:
-        DataError: missing or not a safetensors file.
+        DataError: missing or not a safetensors file of weights.
         EnvironmentProblem: it cannot be read.
     """
-    return decode(read_tensors(path))
+    return parse_weights(read_bytes(path), path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -147,7 +161,8 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """
     try:
         return safetensors.torch.load(data)
-    except SafetensorError as error:
+    # a type of number that torch lacks is a KeyError, a size beyond 64 bits a TypeError
+    except (SafetensorError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from None
 
 

@@ -139,7 +139,7 @@ def read_weights(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
 def _read_folder(folder: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
     rows = []
     for path in _sample_files(folder):
-        params = decode(read_tensors(path))
+        params = decode(read_tensors(path), path)
         rows.append(flatten(_match(params, shapes, path)))
     return torch.stack(rows), torch.ones(len(rows), dtype=torch.float64)
 
@@ -158,7 +158,7 @@ def _read_file(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
 
     rows = []
     for i in range(num_samples):
-        params = decode({name: tensor[i] for name, tensor in stored.items()})
+        params = decode({name: tensor[i] for name, tensor in stored.items()}, path)
         rows.append(flatten(_match(params, shapes, path)))
     return torch.stack(rows), _check_weight(stored_weight, num_samples, path)
 

@@ -103,6 +103,19 @@ def test_another_file_is_refused(path):
     assert "not a plain file" in refusal(path.parent)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"__metadata__": null}',
+        '{"a": {"dtype": "F4", "shape": [0], "data_offsets": [0, 0]}}',
+    ],
+    ids=["no-metadata", "numbers-that-torch-lacks"],
+)
+def test_a_header_of_another_kind_is_refused(path, header):
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    refusal(path)
+
+
 @pytest.mark.parametrize("text", ["[1]", "{", '{"format": "gped-nas trainee", "version": NaN}'])
 def test_metadata_of_another_kind_is_refused(path, text):
     path.write_bytes(safetensors.torch.save({"a": torch.ones(2)}, {"trainee": text}))

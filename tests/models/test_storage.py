@@ -1,5 +1,7 @@
 """Weights files: their sizes, what storage rounds, and files that are none."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -147,6 +149,36 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match="w.safetensors"):
             read_weights(path)
+
+
+def described(**tensors):
+    """A safetensors file of these dtypes, shapes and sizes in bytes, all zero."""
+    header, stop = {}, 0
+    for name, (dtype, shape, size) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [stop, stop + size]}
+        stop += size
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(stop)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (described(weight=("F4", [8], 4)), "F4"),
+        (described(weight=("F8_E8M0", [8], 8)), "F8_E8M0"),
+        (described(weight=("F32", [0, 2**63], 0)), "not a readable"),
+        (
+            described(**{"weight": ("I8", [2, 2], 4), "weight.scale": ("F32", [3], 12)}),
+            r"weight.scale: found shape \(3,\), expected \(2,\)",
+        ),
+    ],
+    ids=["four-bits", "exponents", "endless", "scale-of-another-weight"],
+)
+def test_a_file_of_what_no_student_holds_is_refused(tmp_path, content, problem):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"w.safetensors: .*{problem}"):
+        read_weights(path)
 
 
 def test_writing_where_nothing_can_be_written_is_one_message(tmp_path):
