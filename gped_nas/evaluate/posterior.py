@@ -14,6 +14,7 @@ from torch import Tensor
 from gped_nas.evaluate.base import LabelFacts, add_metric
 from gped_nas.evaluate.predictions import Floats, Labels, Predictions, target_of
 from gped_nas.targets.base import LearnedTarget, Target
+from gped_nas.targets.quantile import QuantileSettings
 
 LEAST_CONCENTRATION = 1e-2
 """Concentrations below it are taken as it. A Dirichlet of less has all its mass at other corners,
@@ -204,7 +205,8 @@ def _concentrations(predictions: Predictions) -> Tensor:
 
 
 def _levels(target: Target) -> Floats:
-    return np.array(target.settings.levels)  # type: ignore[union-attr]
+    assert isinstance(target.settings, QuantileSettings)
+    return np.array(target.settings.levels)
 
 
 def _largest_pinball(facts: LabelFacts) -> float:
