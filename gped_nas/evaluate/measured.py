@@ -149,6 +149,7 @@ def rows(measures: Measures, *, predictor: str, task: str) -> list[dict[str, Any
             "high": measured.high,
             "n": measured.n,
         }
+
         if measured.interval is None:
             row["why"] = measured.why or "no interval was made"
         table.append(row)

@@ -131,6 +131,9 @@ def posterior_expectations(
     The main target is left out: predictions have it in a form of their own. Quantiles are those of
     the samples; of a target of that kind without levels nothing is said.
     """
+    if not targets:
+        return {}
+
     averaged_targets = []
     quantile_targets = []
     for target in targets:
@@ -138,9 +141,6 @@ def posterior_expectations(
             quantile_targets.append(target)
         elif target.name not in MAIN_TARGET.values():
             averaged_targets.append(target)
-
-    if not targets:
-        return {}
 
     predicted = predicted_SNG.double()
     expectations = {}
