@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
+from signal import SIGHUP, SIGINT, SIGTERM
 from typing import Any
 
 import pytest
 import typer
 
+from gped_nas import errors
 from gped_nas.cli.program import app
 from gped_nas.config import Config
 from gped_nas.data.diabetes import DiabetesSettings
@@ -113,7 +115,8 @@ def test_every_environment_variable_is_described() -> None:
 def test_every_exit_code_is_described() -> None:
     cells = re.findall(r"^\| ([\d, ]+) \|", COMMANDS, re.MULTILINE)
     codes = [int(code) for code in ",".join(cells).split(",")]
-    assert sorted(codes) == [0, 1, 2, 3, 4, 5, 129, 130, 143]
+    signals = {128 + number for number in (SIGHUP, SIGINT, SIGTERM)}
+    assert sorted(codes) == sorted({0, 1, *errors._EXIT_CODES.values(), *signals})
 
 
 def _rows(cls: type[Config]) -> dict[str, str]:
