@@ -24,9 +24,9 @@ def predict_files(
 
     Returns:
         One row an input: ``input`` (file, and place in it where it holds several), then for classes
-        ``class``, ``probabilities`` by class name, ``entropy`` and, where the student predicts
-        them, ``expected_entropy`` and ``mutual_information``, nats; for real labels ``mean`` and
-        ``variance`` in their own unit.
+        ``class``, ``probabilities`` by class name, ``entropy`` in nats, and by name every other
+        target that the student was distilled for; for real labels ``mean`` and ``variance`` in
+        their own unit.
 
     Raises:
         DataError: the student or a file cannot be used.

@@ -69,7 +69,7 @@ def predict(
 ) -> None:
     """Ask a student about inputs, one row an input.
 
-    A row holds the probability of each class and how uncertain the student is.
+    A row holds the probability of each class, how uncertain the student is and its other targets.
     """
     from gped_nas.api import predict_files
 
