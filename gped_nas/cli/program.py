@@ -9,7 +9,7 @@ import typer
 
 from gped_nas import __version__
 from gped_nas.cli import cache, dials, doctor, spaces, students, studies, teachers
-from gped_nas.cli.progress import loudness, plain_warnings, printable
+from gped_nas.cli.progress import loudness, plain_warnings
 from gped_nas.cli.streams import silence, tell
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
 from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted, exit_code
@@ -109,9 +109,9 @@ def _explain(error: BaseException) -> int:
         traceback.print_exception(error)
 
     message, hint, code = _message(error)
-    tell(f"gped-search: error: {printable(message)}")
+    tell(f"gped-search: error: {message}")
     if hint:
-        tell(f"hint: {printable(hint)}")
+        tell(f"hint: {hint}")
     return code
 
 

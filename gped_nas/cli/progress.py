@@ -14,8 +14,6 @@ from gped_nas.spelling import SpellingWarning
 
 LINE_SECONDS = 10.0
 _IN_OUR_STYLE = (SpellingWarning, UndigestedWarning, EnvironmentWarning)
-_LONGEST = 2000
-"""Characters of a message; the rest is left out of its middle."""
 
 Loudness = Literal["quiet", "normal", "verbose"]
 Report = Callable[[str, int, int], None]
@@ -101,28 +99,7 @@ def _stages() -> Report:
 def say(message: str) -> None:
     """One line of log on stderr, unless the command is quiet."""
     if loudness.get() != "quiet":
-        tell(printable(message))
-
-
-def printable(message: str) -> str:
-    """A message that fits a screen, with escapes for what a terminal would obey or cannot show.
-
-    It may quote names and values of any length and content.
-    """
-    if len(message) > _LONGEST:
-        num_kept = _LONGEST // 2
-        num_left_out = len(message) - 2 * num_kept
-        middle = f" ... ({num_left_out:,} characters left out) ... "
-        message = message[:num_kept] + middle + message[-num_kept:]
-    return "".join(_escape(character) for character in message)
-
-
-def _escape(character: str) -> str:
-    is_shown = character.isprintable() or character.isspace()
-    is_obeyed = character in "\r\v\f\x1c\x1d\x1e\x1f\x85"
-    if is_shown and not is_obeyed:
-        return character
-    return character.encode("unicode_escape").decode()
+        tell(message)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,9 @@ import io
 import os
 import sys
 
+_LONGEST = 2000
+"""Characters of a message; the rest is left out of its middle."""
+
 
 def mend_streams() -> None:
     """Give every standard stream a place, and each letter that an encoding lacks a replacement."""
@@ -39,11 +42,32 @@ def _occupy() -> None:
 
 
 def tell(message: str) -> None:
-    """One line on stderr, if anybody listens."""
+    """One message on stderr, if anybody listens; see ``_printable``."""
     try:
-        print(message, file=sys.stderr, flush=True)
+        print(_printable(message), file=sys.stderr, flush=True)
     except OSError:
         silence(2)
+
+
+def _printable(message: str) -> str:
+    """A message that fits a screen, with escapes for what a terminal would obey or cannot show.
+
+    It may quote names and values of any length and content.
+    """
+    if len(message) > _LONGEST:
+        num_kept = _LONGEST // 2
+        num_left_out = len(message) - 2 * num_kept
+        middle = f" ... ({num_left_out:,} characters left out) ... "
+        message = message[:num_kept] + middle + message[-num_kept:]
+    return "".join(_escape(character) for character in message)
+
+
+def _escape(character: str) -> str:
+    is_shown = character.isprintable() or character.isspace()
+    is_obeyed = character in "\r\v\f\x1c\x1d\x1e\x1f\x85"
+    if is_shown and not is_obeyed:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def tell_at_once(message: str) -> None:
