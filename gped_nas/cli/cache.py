@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gped_nas.cli.options import FormatOption
-from gped_nas.cli.output import Format, print_json, print_rows
+from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.progress import say
 from gped_nas.cli.verbs import HOUSEKEEPING, Verb
 
@@ -97,13 +97,10 @@ def gc(
 
 def _print(rows: list[dict[str, Any]], format: Format, sizes: tuple[str, ...]) -> None:
     """Rows with sizes in bytes for machines, in units for people."""
-    if format is Format.json:
-        print_json(rows)
-    elif format is Format.csv:
-        print_rows(rows, format)
-    elif rows:
+    if format is Format.table:
         for row in rows:
             row |= {key: _size(row[key]) for key in sizes if key in row}
+    if rows or format is not Format.table:
         print_rows(rows, format)
 
 

@@ -1,11 +1,10 @@
 """The verb ``dials``: how far students stay behind their teacher as data get more uncertain."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gped_nas.cli.options import Device, Out, Seed, Set, Space, overrides
+from gped_nas.cli.options import REPORTS, Device, Out, Seed, Set, Space, overrides
 from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
@@ -26,7 +25,7 @@ def dials(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
-    out: Out = Path("reports"),
+    out: Out = REPORTS,
 ) -> None:
     """Measure the gap to the teacher as data get harder.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gped_nas.cli.options import FormatOption
-from gped_nas.cli.output import Format, print_json, print_rows
+from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.verbs import HOUSEKEEPING, Verb
 
 app = typer.Typer()
@@ -45,10 +45,7 @@ def doctor(format: FormatOption = Format.table, posterior: Posterior = False) ->
         return
 
     checks = [*_software(), *_plugins(), *_folders()]
-    if format is Format.json:
-        print_json(checks)
-    else:
-        print_rows(checks, format)
+    print_rows(checks, format)
 
     broken = [check["check"] for check in checks if check["verdict"] == "broken"]
     if broken:
@@ -76,11 +73,8 @@ def _try_methods(format: Format) -> None:
         for finding in findings
     ]
 
-    if format is Format.json:
-        print_json(rows)
-    else:
-        title = "conjugate posterior; variances over the exact ones, errors over what passes"
-        print_rows(rows, format, title=title)
+    title = "conjugate posterior; variances over the exact ones, errors over what passes"
+    print_rows(rows, format, title=title)
 
     failed = [finding.method for finding in findings if finding.ok is False]
     if failed:

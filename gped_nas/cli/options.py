@@ -29,6 +29,8 @@ Processes = Annotated[
         help="Chains run side by side, a core each; decided by the work if not given.",
     ),
 ]
+REPORTS = Path("reports")
+"""Where studies are by default."""
 Out = Annotated[Path, typer.Option("--out", help="Folder of all studies.")]
 Storage = Annotated[
     str | None,

@@ -32,7 +32,11 @@ def _versioned(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], how: Format, *, title: str = "") -> None:
-    """Rows as a table or CSV, with a column for every key that a row has."""
+    """Rows as a table or CSV, with a column for every key that a row has; or as a JSON list."""
+    if how is Format.json:
+        print_json(rows)
+        return
+
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if how is Format.csv:
         writer = csv.DictWriter(sys.stdout, columns)

@@ -62,7 +62,7 @@ def space(
 
     if space is None:
         rows = [{"space": name, "file": str(path)} for name, path in shipped_spaces().items()]
-        print_json(rows) if format is Format.json else print_rows(rows, format)
+        print_rows(rows, format)
         return
 
     from gped_nas.api import load_dataset

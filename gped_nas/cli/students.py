@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gped_nas.cli.options import FormatOption, Out, Storage, StudyArgument, TrialArgument
-from gped_nas.cli.output import Format, print_json, print_rows
+from gped_nas.cli.options import REPORTS, FormatOption, Out, Storage, StudyArgument, TrialArgument
+from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.progress import say
 from gped_nas.cli.verbs import STUDENT, Verb
 
@@ -32,7 +32,7 @@ def export(
         typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default."),
     ] = None,
     storage: Storage = None,
-    out: Out = Path("reports"),
+    out: Out = REPORTS,
 ) -> None:
     """Take a student home, in files that others can read.
 
@@ -74,10 +74,7 @@ def predict(
     from gped_nas.api import predict_files
 
     rows = predict_files(student, inputs)
-    if format is Format.json:
-        print_json(rows)
-    else:
-        print_rows([_flat(row) for row in rows], format)
+    print_rows(rows if format is Format.json else [_flat(row) for row in rows], format)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

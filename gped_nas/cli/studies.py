@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gped_nas.cli.options import (
+    REPORTS,
     Device,
     FormatOption,
     Out,
@@ -27,7 +28,6 @@ from gped_nas.cli.signals import stoppable
 from gped_nas.cli.verbs import SEARCH, STUDENT, Verb
 
 app = typer.Typer()
-REPORTS = Path("reports")
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)

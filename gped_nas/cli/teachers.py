@@ -213,11 +213,7 @@ def compare(
 
     for name, why in rows.skipped.items():
         say(f"not compared: {name}: {why}")
-    table = [asdict(row) for row in rows]
-    if format is Format.json:
-        print_json(table)
-    else:
-        print_rows(table, format)
+    print_rows([asdict(row) for row in rows], format)
 
 
 @app.command(cls=Verb)
