@@ -14,7 +14,7 @@ from gped_nas.search.ledger import Ledger
 from gped_nas.search.pareto import pareto_front
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.run import Standing
-from gped_nas.search.trials import FOREIGN, INTERRUPTED
+from gped_nas.search.trials import FOREIGN, INTERRUPTED, NOT_DRAWN
 from tests.search.fakes import Fake, make_record, make_space, number, open_store, optuna_study, run
 
 SAMPLERS = ["tpe", "nsga2", "random", "brute_force", "grid"]
@@ -233,6 +233,25 @@ def test_a_failure_is_answered_from_the_record_too(path):
     assert states(store) == ["failed"] + ["duplicate"] * 5
     assert all(r.reason.endswith("trial 0, which failed: it burst") for r in store.records()[1:])
     assert [t.state for t in optuna_study(path).trials[1:]] == [TrialState.PRUNED] * 5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_trial_that_was_queued_with_a_wrong_value_fails_by_itself(path, sampler):
+    """It counts neither as finished nor as a failure of the study; a good one is trained."""
+    genotype = {"depth": {"int": [1, 2]}, "width": {"int": [1, 6]}}
+    space = make_space(genotype, sampler=sampler, students_at_once=2, max_failures=0)
+    store = open_store(space, path)
+    for params in ({"width": 7}, {"depth": 9}, {"depth": "many"}, {"depth": 1, "width": 4}):
+        optuna_study(path).enqueue_trial(params)
+
+    fake = Fake()
+    assert run(space, store, fake, n_trials=3) == "done"
+    assert fake.trained[0] == Genotype("mlp", depth=1, width=[4])
+    records = store.records()
+    assert [record.state == "failed" for record in records] == [True] * 3 + [False] * 3
+    assert [trial.state for trial in optuna_study(path).trials[:3]] == [TrialState.FAIL] * 3
+    for record, value in zip(records, ("7", "9", "many"), strict=False):
+        assert record.reason.startswith(f"{NOT_DRAWN}: ") and value in record.reason
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
