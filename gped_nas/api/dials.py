@@ -72,8 +72,7 @@ def turn_dials(
 
     # what cannot be turned is refused before any teacher is built
     spaces = {setting: _turn(space, overrides, setting) for setting in grid}
-    for turned_space in spaces.values():
-        load_dataset(turned_space)
+    identities = {setting: _identity(turned) for setting, turned in spaces.items()}
 
     untouched = spaces[grid[0]]
     folder = make_dir(Path(out) / f"{untouched.name}-dials")
@@ -81,12 +80,9 @@ def turn_dials(
     def measure(setting: Setting) -> dict[str, Any]:
         return _measure(spaces[setting], folder / "students" / setting.name, session)
 
-    def identity(setting: Setting) -> str:
-        return _identity(spaces[setting])
-
     with lock(folder / "lock", wait=False):
         remove_temporaries(folder)
-        points = measure_all(grid, measure, identity, folder / "points")
+        points = measure_all(grid, measure, identities, folder / "points")
         for point in points:
             del point["identity"]
         data = {

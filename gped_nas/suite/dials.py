@@ -7,7 +7,7 @@ identity is not measured again.
 Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 4.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +63,7 @@ def settings(masks: Sequence[int], subsamples: Sequence[int]) -> list[Setting]:
 def measure_all(
     grid: Sequence[Setting],
     measure: Callable[[Setting], dict[str, Any]],
-    identity: Callable[[Setting], str],
+    identities: Mapping[Setting, str],
     folder: Path,
 ) -> list[dict[str, Any]]:
     """The record of every setting, in order: ``{"dial", "value", "identity", ...}``.
@@ -71,18 +71,21 @@ def measure_all(
     Args:
         grid: what to measure.
         measure: a setting to plain data.
-        identity: digest of all that decides what ``measure`` gives; a record with another one is
-            measured anew.
+        identities: of each setting the digest of all that decides what ``measure`` gives; a record
+            with another one is measured anew.
         folder: where records are kept, one file a setting.
     """
+    make_dir(folder)
     records = []
     for setting in grid:
-        path = make_dir(folder) / f"{setting.name}.json"
+        path = folder / f"{setting.name}.json"
         record = read_json(path) if path.exists() else {}
-        digest = identity(setting)
+
+        digest = identities[setting]
         if record.get("identity") != digest:
             point = {"dial": setting.dial, "value": setting.value, "identity": digest}
             record = {**point, **measure(setting)}
             write_json(path, record)
         records.append(record)
+
     return records

@@ -40,6 +40,7 @@ def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_a
     tmp_path: Path,
 ) -> None:
     grid = settings([2, 3], [])
+    identities = dict.fromkeys(grid, "a")
     measured = []
 
     def measure(setting: Setting) -> dict[str, Any]:
@@ -49,14 +50,14 @@ def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_a
         return {"result": 10 * setting.value}
 
     with pytest.raises(KeyboardInterrupt):
-        measure_all(grid, measure, lambda setting: "a", tmp_path)
+        measure_all(grid, measure, identities, tmp_path)
     assert measured == ["as-it-is", "mask-2"]
 
     measured.append("again")
-    records = measure_all(grid, measure, lambda setting: "a", tmp_path)
+    records = measure_all(grid, measure, identities, tmp_path)
     assert measured == ["as-it-is", "mask-2", "again", "mask-3"]
     assert [record["result"] for record in records] == [0, 20, 30]
     assert records[1]["dial"] == "mask"
 
-    measure_all(grid, measure, lambda setting: "b" if setting.value == 2 else "a", tmp_path)
+    measure_all(grid, measure, {**identities, Setting("mask", 2): "b"}, tmp_path)
     assert measured[4:] == ["mask-2"]
