@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gped_nas.api.references import Contender, of_stream, trained
+from gped_nas.api.references import Contender, average_of, others
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
 from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
@@ -47,15 +47,15 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
 
     dataset, seed = trainer.teacher.dataset, trainer.teacher.space.seed
     resamples = draw_resamples(len(dataset.test), root=seed, part="test")
-    teacher, single_sample = of_stream(trainer)
+    teacher = average_of(trainer.teacher)
 
     if not has_references:
-        others = [single_sample, *trained(trainer, folder / "references")]
+        compared = others(trainer, teacher.predictions, folder / "references")
         paired: list[PairedDifference] = []
-        for contender in others:
+        for contender in compared:
             paired += _compare(contender, teacher, trainer, resamples)
         references = []
-        for contender in [teacher, *others]:
+        for contender in [teacher, *compared]:
             references.append(_measure(contender, teacher, trainer, resamples))
         ledger.change(references=References.of(references, paired, baseline))
 

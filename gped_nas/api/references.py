@@ -1,6 +1,7 @@
 """What a front is compared with: teacher, best single sample, MAP network, unpruned student."""
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.device import threads_for
-from gped_nas.distill.student import load_student, save_student, seal_student
+from gped_nas.distill.student import WEIGHTS_FILE, load_student, save_student, seal_student
 from gped_nas.errors import DataError
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import AnyPredictions
@@ -48,33 +49,42 @@ class Contender:
     predictor: Predictor | None = None
 
 
-def of_stream(trainer: Trainer) -> list[Contender]:
-    """The teacher's average, then its best single sample.
+def average_of(teacher: Teacher) -> Contender:
+    """The teacher's average.
 
     Raises:
         Interrupted: the session said stop.
     """
-    teacher = trainer.teacher
-    predicted: dict[Part, torch.Tensor] = {"validation": teacher.predicted("validation")}
+    stream = teacher.stream
+    predictions: dict[Part, AnyPredictions] = {"validation": teacher.averaged("validation")}
     # an import may have no predictions at the test inputs: then nothing is compared there
     with contextlib.suppress(DataError):
-        predicted["test"] = teacher.predicted("test")
+        predictions["test"] = teacher.averaged("test")
 
-    costs: dict[str, int] = {}
-    if teacher.stream.has_weights:
-        costs = _cost_of_network(teacher)
-    return [_average(teacher, predicted, costs), _best_sample(teacher, predicted, costs)]
+    method = teacher.space.method.name
+    costs = _cost_of_sample(teacher)
+    return Contender(
+        name="teacher",
+        label="teacher (average)",
+        note=f"The average over {stream.num_samples} posterior samples ({method}).",
+        predictions=predictions,
+        costs={name: value * stream.num_samples for name, value in costs.items()},
+        predictor=ensemble(teacher) if stream.has_weights else None,
+    )
 
 
-def trained(trainer: Trainer, folder: Path) -> list[Contender]:
-    """A MAP network, where the teacher's weights are known, and an unpruned student.
+def others(trainer: Trainer, parts: Iterable[Part], folder: Path) -> list[Contender]:
+    """The best single sample, a MAP network where weights are known, and an unpruned student.
 
-    Both are kept in ``folder``.
+    Args:
+        trainer: that of the study.
+        parts: where the teacher's predictions are known.
+        folder: where the two that are trained are kept.
 
     Raises:
         Interrupted: the session said stop.
     """
-    contenders = []
+    contenders = [_best_sample(trainer.teacher, parts)]
     if trainer.teacher.stream.has_weights:
         contenders.append(_train_map(trainer, folder / "map"))
     contenders.append(_train_unpruned(trainer, folder / "unpruned"))
@@ -87,53 +97,33 @@ def _cost_of_network(teacher: Teacher) -> dict[str, int]:
     return asdict(cost_of(family, shapes, teacher.dataset.input_shape, "float32"))
 
 
-def _average(
-    teacher: Teacher, predicted: dict[Part, torch.Tensor], costs: dict[str, int]
-) -> Contender:
-    """The teacher's average.
+def _cost_of_sample(teacher: Teacher) -> dict[str, int]:
+    """Of serving one posterior sample; none where it is known by its predictions alone."""
+    return _cost_of_network(teacher) if teacher.stream.has_weights else {}
 
-    Args:
-        teacher: whose samples they are.
-        predicted: what every sample predicts, by part.
-        costs: of one sample.
-    """
-    stream = teacher.stream
+
+def _alone(teacher: Teacher, predicted_NG: torch.Tensor) -> AnyPredictions:
+    """The predictions of one network of the teacher's kind."""
     label_normalization, targets = teacher.dataset.label_normalization, teacher.space.targets
-    predictions = {}
-    for part, predicted_SNG in predicted.items():
-        predictions[part] = averaged(predicted_SNG, stream.weight_S, label_normalization, targets)
+    return averaged(predicted_NG[None], torch.ones(1), label_normalization, targets)
 
-    method = teacher.space.method.name
-    return Contender(
-        name="teacher",
-        label="teacher (average)",
-        note=f"The average over {stream.num_samples} posterior samples ({method}).",
-        predictions=predictions,
-        costs={name: value * stream.num_samples for name, value in costs.items()},
-        predictor=ensemble(teacher) if stream.has_weights else None,
+
+def _best_sample(teacher: Teacher, parts: Iterable[Part]) -> Contender:
+    """The sample with the lowest NLL on validation."""
+    stream = teacher.stream
+    nll_S = nll_by_sample(
+        teacher.predicted("validation"),
+        teacher.dataset.labels("validation"),
+        teacher.dataset.label_normalization,
     )
-
-
-def _best_sample(
-    teacher: Teacher, predicted: dict[Part, torch.Tensor], costs: dict[str, int]
-) -> Contender:
-    """The sample with the lowest NLL on validation. Arguments are those of ``_average``."""
-    stream = teacher.stream
-    label_normalization, targets = teacher.dataset.label_normalization, teacher.space.targets
-    labels = teacher.dataset.labels("validation")
-    best = int(nll_by_sample(predicted["validation"], labels, label_normalization).argmin())
-
-    predictions = {}
-    for part, predicted_SNG in predicted.items():
-        alone = predicted_SNG[best : best + 1]
-        predictions[part] = averaged(alone, torch.ones(1), label_normalization, targets)
+    best = int(nll_S.argmin())
 
     return Contender(
         name="single_sample",
         label="best single sample",
         note=f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
-        predictions=predictions,
-        costs=costs,
+        predictions={part: _alone(teacher, teacher.predicted(part)[best]) for part in parts},
+        costs=_cost_of_sample(teacher),
         predictor=ensemble(teacher, [best]) if stream.has_weights else None,
     )
 
@@ -170,20 +160,13 @@ def _train_map(trainer: Trainer, folder: Path) -> Contender:
         outputs = family.forward(best_params, dataset.normalization(raw))
         return likelihood.predict(outputs.double())
 
-    predictions = {}
-    for part in _PARTS:
-        alone = forward(dataset.raw(part))[None]
-        predictions[part] = averaged(
-            alone, torch.ones(1), dataset.label_normalization, space.targets
-        )
-
     precisions = ", ".join(f"{precision:g}" for precision in scores)
     return Contender(
         name="map",
         label="MAP network",
         note=f"One network of the teacher's genotype, Adam for {cfg.steps} steps; prior precision "
         f"{best:g} of {precisions} by validation NLL.",
-        predictions=predictions,
+        predictions={part: _alone(teacher, forward(dataset.raw(part))) for part in _PARTS},
         costs=_cost_of_network(teacher),
         predictor=network(teacher, forward),
     )
@@ -212,7 +195,7 @@ def _maximize_posterior(
 def _train_unpruned(trainer: Trainer, folder: Path) -> Contender:
     """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice."""
     genotype, dataset = trainer.teacher.space.genotype, trainer.teacher.dataset
-    if not (folder / "weights.safetensors").exists():  # written last
+    if not (folder / WEIGHTS_FILE).exists():  # written last
         (trained_student,) = trainer.distill_sound([genotype])
         spec = trainer.spec(genotype, reference="unpruned")
         save_student(folder, spec, trained_student.params)

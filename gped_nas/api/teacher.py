@@ -54,6 +54,7 @@ class Teacher:
     seconds: float = 0.0
     _views: tuple[View, ...] | None = field(default=None, init=False)
     _predicted: dict[Part, Tensor] = field(default_factory=dict, init=False)
+    _averaged: dict[Part, AnyPredictions] = field(default_factory=dict, init=False)
 
     def resolve_views(self) -> tuple[View, ...]:
         """The space's views, each with the digest of the posterior samples that its policy asks.
@@ -158,16 +159,18 @@ class Teacher:
         return self._predicted[part]
 
     def averaged(self, part: Part) -> AnyPredictions:
-        """The predictions of the posterior average at a part's clean inputs.
+        """The predictions of the posterior average at a part's clean inputs, made once.
 
         Raises as ``predicted``.
         """
-        return averaged(
-            self.predicted(part),
-            self.stream.weight_S,
-            self.dataset.label_normalization,
-            self.space.targets,
-        )
+        if part not in self._averaged:
+            self._averaged[part] = averaged(
+                self.predicted(part),
+                self.stream.weight_S,
+                self.dataset.label_normalization,
+                self.space.targets,
+            )
+        return self._averaged[part]
 
     def clean_view(self, part: Part) -> View:
         """The inputs of a part as they are."""
