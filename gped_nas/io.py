@@ -14,8 +14,6 @@ import math
 import os
 import shutil
 import stat
-import tokenize
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gped_nas.errors import DataError, EnvironmentProblem, StreamError
+from gped_nas.errors import EnvironmentProblem, StreamError
 
 SCHEMA_VERSION = 1
 """Version of the public JSON: an element of a list has it, and an object at its top."""
@@ -32,52 +30,7 @@ Array = NDArray[Any]
 _DTYPES = frozenset({"<f2", "<f4", "<f8", "<i8", "<i4", "|i1", "|u1"})
 _MAX_JSON_BYTES = 4 * 2**20
 _MAX_AXES, _LARGEST = 8, 2**62
-NPY_ERRORS = (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    tokenize.TokenError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-    EOFError,
-    UserWarning,
-)
-"""What numpy raises or warns of when it did not write the header of a user's ``.npy`` file."""
 _CHUNK = 2**22
-_LARGEST_ARCHIVE = 2**38
-"""Bytes that the arrays of a user's archive may declare, together: 256 GiB."""
-_LARGEST_RATIO, _SMALL = 500, 2**26
-"""How far an archive of more than 64 MiB may unfold: constant arrays reach 1,000 times."""
-
-
-def check_archive(file: BinaryIO, path: Path) -> None:
-    """Refuse an archive that unfolds to far more than it holds, before any of it is read.
-
-    Args:
-        file: a user's ``.npz``, at its beginning, where it is left; what is no archive passes.
-        path: its name, for messages.
-
-    Raises:
-        DataError: its parts declare too many bytes, or too many for its size.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            parts = archive.infolist()
-    except Exception:  # damaged, no archive: the reader says so, and the list is no closed one
-        return
-    finally:
-        file.seek(0)
-
-    unfolded = sum(part.file_size for part in parts)
-    packed = sum(part.compress_size for part in parts)
-    is_bomb = unfolded > _SMALL and unfolded > _LARGEST_RATIO * packed
-    if is_bomb or unfolded > _LARGEST_ARCHIVE:
-        raise DataError(
-            f"{path}: its arrays unfold from {packed:,} to {unfolded:,} bytes, expected at most "
-            f"{_LARGEST_RATIO} times as many; write it again with numpy.savez, not "
-            "numpy.savez_compressed, if the arrays are your own"
-        )
 
 
 def canonical_json(value: object) -> str:

@@ -8,7 +8,6 @@
 """
 
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.data.base import Normalization
 from gped_nas.errors import DataError
-from gped_nas.io import NPY_ERRORS, Array, check_archive, environment
+from gped_nas.io import Array, environment
 
 _MODES = {1: "L", 3: "RGB"}
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
@@ -84,7 +84,7 @@ def _read_npy(path: Path) -> Array:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error")
             array = np.load(file, allow_pickle=False)
-    except (*NPY_ERRORS, OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:  # numpy opens an archive of any name
         raise DataError(
             f"{path}: not a readable .npy ({error}); write it again with numpy.save"
         ) from None
@@ -104,11 +104,7 @@ def _read_npz(path: Path) -> Array:
                 array = archive["x"]
             elif len(names) == 1:
                 array = archive[names[0]]
-    except DataError:
-        raise
-    # what numpy and zipfile raise on archives that are truncated, corrupt or lie about their size
-    # is no closed list
-    except Exception as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path}: not a readable .npz ({error}); write it again with numpy.savez"
         ) from None

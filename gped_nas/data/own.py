@@ -14,8 +14,6 @@
 Every array but the first two is optional. Pickled data is never read.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -26,25 +24,16 @@ from pydantic import Field
 from torch import Tensor
 
 from gped_nas.config import Config, parse
+from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.data.base import DATASETS, Dataset, Split, Task, build
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
-from gped_nas.io import NPY_ERRORS, Array, check_archive
+from gped_nas.io import Array
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_pool", "class_names")
 _LARGEST = 1e30
 _TORCH_DTYPES = frozenset(
     {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
 )
-_UNREADABLE = (
-    *NPY_ERRORS,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise on files that are truncated, corrupt, encrypted or lie on size."""
 
 
 class NpzSettings(Config):
@@ -113,7 +102,7 @@ def _read(path: Path) -> dict[str, Array]:
         check_archive(file, path)
         try:
             archive = np.load(file, allow_pickle=False)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"{path}: not a readable .npz ({error}); write it again with numpy.savez, plain "
                 "arrays"
@@ -161,7 +150,7 @@ def _check_names(names: list[str], path: Path) -> None:
 def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
     try:
         array = archive[name]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path}: {name}: cannot be read ({error}); write it again as a plain array with "
             "numpy.savez"

@@ -17,8 +17,6 @@ stream's key.
 
 import io
 import math
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,8 +27,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
+from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.errors import DataError
-from gped_nas.io import NPY_ERRORS, Array, check_archive, environment, sha256_file, sha256_text
+from gped_nas.io import Array, environment, sha256_file, sha256_text
 from gped_nas.models.base import Params, Shapes
 from gped_nas.models.storage import decode, read_tensors
 from gped_nas.posterior.base import (
@@ -265,7 +264,7 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
         with np.load(data, allow_pickle=False) as file:
             arrays: dict[str, Array] = {name: file[name] for name in file.files}
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
-    except (zipfile.BadZipFile, zlib.error, KeyError, OSError, RuntimeError, *NPY_ERRORS) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path}: not a readable npz of plain arrays ({error}); object arrays are refused"
         ) from None

@@ -280,10 +280,10 @@ def test_bad_arrays_are_refused(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(caught.value) and "allow_pickle=True" not in str(caught.value)
 
 
-def _saved(arrays: Arrays, **members: bytes) -> bytes:
+def _saved(arrays: Arrays, packing: int = zipfile.ZIP_STORED, **members: bytes) -> bytes:
     """The bytes of an .npz of the arrays and of extra members given as bytes."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", packing) as archive:
         for name, array in arrays.items():
             member = io.BytesIO()
             np.save(member, np.asarray(array))
@@ -304,6 +304,13 @@ def _flipped() -> bytes:
     """A good file with one bit of its pixels flipped."""
     data = bytearray(_saved(_good()))
     data[data.index(np.float64(7).tobytes()) + 2] ^= 1
+    return bytes(data)
+
+
+def _packed_and_damaged(packing: int) -> bytes:
+    """A file that is packed as numpy never does, and whose first array is cut short by zeros."""
+    data = bytearray(_saved(_good(), packing))
+    data[100:200] = bytes(100)
     return bytes(data)
 
 
@@ -333,6 +340,8 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "cut in half": (_saved(_good())[:500], "not a readable .npz"),
     "its end cut off": (_saved(_good())[:-1], "not a readable .npz"),
     "a flipped bit": (_flipped(), "x_train: cannot be read .*CRC"),
+    "bzip2, damaged": (_packed_and_damaged(zipfile.ZIP_BZIP2), "x_train: cannot be read"),
+    "lzma, damaged": (_packed_and_damaged(zipfile.ZIP_LZMA), "x_train: cannot be read"),
     "encrypted": (_encrypted(), "x_train: cannot be read .*encrypted"),
     "a member that is no array": (
         _saved(NO_X, x_train=b"hello"),
