@@ -152,6 +152,7 @@ def _front_text(points: dict[str, list[_Point]], data: Data) -> str:
     }
     counts = [f"{len(points[group])} {name}" for group, name in names.items() if points[group]]
     sentences = [f"{', '.join(counts) or 'No student'}."]
+
     num_missing = len(data["records"]) - sum(map(len, points.values()))
     if num_missing:
         sentences.append(

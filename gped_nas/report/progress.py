@@ -119,6 +119,7 @@ def _add_curves(figure: go.Figure, curves: Sequence[Data], name: str, line: Data
     """One trace of several curves, apart by gaps: a hundred traces would be slow."""
     if not curves:
         return
+
     steps: list[float | None] = []
     losses: list[float | None] = []
     texts = []
@@ -127,6 +128,7 @@ def _add_curves(figure: go.Figure, curves: Sequence[Data], name: str, line: Data
             steps.append(step)
             losses.append(loss)
             texts.append(f"trial {curve['trial']}")
+
     figure.add_scatter(
         x=steps,
         y=losses,

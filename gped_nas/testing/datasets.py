@@ -85,6 +85,7 @@ def parts_fit_together(case: DatasetCase) -> None:
             f"{case}: inputs of {part} are {tuple(split.x.shape[1:])} of {split.x.dtype}, expected "
             f"{dataset.input_shape} of {dataset.train.x.dtype}",
         )
+
     require(
         tuple(dataset.unlabeled.shape[1:]) == dataset.input_shape,
         f"{case}: unlabeled inputs are {tuple(dataset.unlabeled.shape[1:])}",
@@ -110,6 +111,7 @@ def labels_are_of_their_kind(case: DatasetCase) -> None:
                 f"{case}: labels of {part} are {labels.dtype} from {labels.min()} to "
                 f"{labels.max()}, expected int64 from 0 to {top}",
             )
+
     names = dataset.class_names
     require(len(set(names)) == len(names), f"{case}: two classes have one name: {names}")
 

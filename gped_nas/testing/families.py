@@ -336,12 +336,14 @@ def monotone_values_raise_every_cost(case: FamilyCase) -> None:
         value = values.get(name)
         if value is None or isinstance(value, str) or value == ():
             continue
+
         larger = tuple(v + 1 for v in value) if isinstance(value, tuple) else value + 1
         try:
             grown = case.genotype.replace(**{name: larger})
             after = genotype_cost(grown, case.input_shape, NUM_OUTPUTS)
         except ConfigError:  # there is no such network
             continue
+
         before = genotype_cost(case.genotype, case.input_shape, NUM_OUTPUTS)
         for cost in _COSTS:
             require(

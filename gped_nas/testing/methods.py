@@ -138,6 +138,7 @@ def samples_are_of_the_problems_size(case: MethodCase) -> None:
         len(samples) > 0,
         f"{case}: no posterior sample in {LONGEST} steps; give an example with a shorter burn-in",
     )
+
     size = num_params(problem.shapes)
     for sample in samples:
         theta = sample.theta_W
@@ -156,10 +157,12 @@ def every_family_can_be_the_teacher(case: MethodCase) -> None:
     for name, family in FAMILIES.items():
         if not family.examples:
             continue
+
         problem = classifier(Genotype(name, **family.examples[-1]))
         steps = {"steps": 100} if "steps" in case.settings else {}  # less work is enough here
         quick = replace(case, settings={**case.settings, **steps})
         drawn = quick.run(problem)
+
         samples = [step.sample.theta_W for step in drawn if step.sample is not None]
         size = num_params(problem.shapes)
         require(

@@ -141,6 +141,7 @@ def value_and_interval_are_finite_and_ordered(case: MetricCase) -> None:
         case.predictions(1),
         resamples=draw_resamples(NUM_EXAMPLES, root=0, part="validation", num_resamples=50),
     )
+
     measured = measures.get(Key(case.name))
     require(measured is not None, f"metric '{case}': it was not measured")
     assert measured is not None

@@ -166,6 +166,7 @@ def averages_and_single_samples_give_the_same_gradient(case: TargetCase) -> None
     """A mean target is affine in what is averaged: training on samples has no bias."""
     if not isinstance(case.target, MeanTarget):
         return
+
     averaged = case.gradient(case.expectations())
     weight = case.weight / case.weight.sum()
     streamed = torch.zeros_like(averaged)
@@ -178,6 +179,7 @@ def averages_and_single_samples_give_the_same_gradient(case: TargetCase) -> None
         f"target '{case}': gradients of the loss on the average, and on samples one by one; a loss "
         "whose minimum is the average is affine in it (squared error, cross-entropy)",
     )
+
     for update in ("averaged", "newest", "running_mean"):
         check_update([case.target], update, f"target '{case}'")
 
@@ -201,6 +203,7 @@ def one_sample_with_all_the_weight_is_the_expectation(case: TargetCase) -> None:
     target = case.target
     if isinstance(target, QuantileTarget):
         return
+
     weight = torch.zeros(NUM_SAMPLES)
     weight[3] = 0.2
     average = expect(target, case.samples, weight)
@@ -251,6 +254,7 @@ def students_learn_it(case: TargetCase) -> None:
     target, num_inputs = case.target, 40
     if isinstance(target, QuantileTarget):
         return
+
     noise = 2 * _noise((3, 1, case.num_classes), seed=0).float()
     samples = _predicted(noise, target.prediction).expand(3, num_inputs, -1)
     wanted = target.shown(expect(target, samples, torch.ones(3)))
@@ -258,6 +262,7 @@ def students_learn_it(case: TargetCase) -> None:
     inputs = 0.1 * _noise((num_inputs, 6), seed=1).float()
     predictions = PosteriorPredictions([[samples.numpy()]], torch.full((3,), 1 / 3))
     data = DistillationSet(inputs, {}, case.layout, predictions)
+
     errors = []
     for steps in (1, 600):
         recipe = Recipe(update="newest", steps=steps, batch_size=num_inputs, warmup=0, lr=0.05)
@@ -267,6 +272,7 @@ def students_learn_it(case: TargetCase) -> None:
         weight, bias = student.params.values()
         predicted = case.layout.predict(inputs @ weight.mT + bias)[case.name]
         errors.append(float((predicted - wanted).abs().mean()))
+
     require(
         errors[1] < 0.2 * errors[0],
         f"target '{case}': students are off by {errors[0]:.3g} after 1 step and {errors[1]:.3g} "

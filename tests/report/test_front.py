@@ -48,6 +48,7 @@ def test_charts_are_those_the_data_allow():
         "training",
         "teacher",
     ]
+
     nothing = {
         "hypervolume": (),
         "random_order": (),
