@@ -235,6 +235,8 @@ def test_a_failure_is_answered_from_the_record_too(path):
     assert [t.state for t in optuna_study(path).trials[1:]] == [TrialState.PRUNED] * 5
 
 
+# A program does not make errors of warnings, as these tests do.
+@pytest.mark.filterwarnings("ignore:Fixed parameter")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_trial_that_was_queued_with_a_wrong_value_fails_by_itself(path, sampler):
     """It counts neither as finished nor as a failure of the study; a good one is trained."""
@@ -252,6 +254,9 @@ def test_a_trial_that_was_queued_with_a_wrong_value_fails_by_itself(path, sample
     assert [trial.state for trial in optuna_study(path).trials[:3]] == [TrialState.FAIL] * 3
     for record, value in zip(records, ("7", "9", "many"), strict=False):
         assert record.reason.startswith(f"{NOT_DRAWN}: ") and value in record.reason
+
+    # Nor when the study goes on.
+    assert run(space, open_store(space, path), n_trials=5) == "done"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
