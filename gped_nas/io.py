@@ -239,22 +239,27 @@ def remove_temporaries_of(path: Path) -> None:
         for entry in list(entries):
             if not (entry.name.startswith(beginning) and entry.name.endswith(end)):
                 continue
-            process = entry.name.removeprefix(beginning).removesuffix(end)
-            if process == str(os.getpid()) or not is_running(process):
+            if is_left_by(entry.name.removeprefix(beginning).removesuffix(end)):
                 entry.unlink(missing_ok=True)
 
 
-def is_running(process: str) -> bool:
-    """Whether a process of this number runs here; what is no number is taken for one that does."""
-    if not (process.isascii() and process.isdigit()):
+def is_left_by(process: str) -> bool:
+    """Whether a temporary named after a process is nobody's any more.
+
+    It is where no process of this number runs here, or ours has it now. What is no number names no
+    process, and stays.
+    """
+    if process == str(os.getpid()):
         return True
+    if not (process.isascii() and process.isdigit()):
+        return False
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:  # it runs, and is another user's
+        return False
+    return False
 
 
 def make_dir(path: Path) -> Path:

@@ -2,11 +2,11 @@
 
 The new folder is built beside the old one, under ``.<name>.<process>.export``, and both change
 their names at once. Whatever else lies in the old folder comes along. What a killed process leaves
-beside a folder is removed when the next set is put there.
+is removed when the next set is put there.
 
 Some folders cannot be exchanged: on a file system that does not know how, a mount point, the folder
 somebody works in. There the file that readers begin with goes first and comes last, so that they
-meet no mixture, but perhaps nothing.
+meet no mixture, but perhaps nothing; the new set is built inside the folder.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def place(files: Mapping[str, bytes], folder: Path, *, first: str, ours: Collect
 
 
 def _build_and_rename(files: Mapping[str, bytes], target: Path) -> None:
-    building = _beside(target)
+    building = target.with_name(_hidden_name(target))
     try:
         building.mkdir()
         _write_all(files, building)
@@ -64,7 +64,7 @@ def _exchange(files: Mapping[str, bytes], target: Path, ours: Collection[str]) -
     if Path.cwd().is_relative_to(target) or not os.access(target.parent, os.W_OK):
         return False
 
-    building = _beside(target)
+    building = target.with_name(_hidden_name(target))
     try:
         shutil.copytree(
             target,
@@ -87,40 +87,35 @@ def _write_all(files: Mapping[str, bytes], building: Path) -> None:
 
 
 def _write_in_place(files: Mapping[str, bytes], target: Path, first: str) -> None:
-    temporaries = {name: target / f".{name}.{os.getpid()}.tmp" for name in files}
+    building = target / _hidden_name(target)
     try:
         # all that needs room comes before the first file is replaced
-        for name, temporary in temporaries.items():
-            io.write_bytes(temporary, files[name])
+        building.mkdir()
+        _write_all(files, building)
 
         (target / first).unlink(missing_ok=True)
         io.sync_dir(target)
         for name in sorted(files, key=lambda name: name == first):
             if name == first:
                 io.sync_dir(target)
-            os.replace(temporaries[name], target / name)
+            os.replace(building / name, target / name)
         io.sync_dir(target)
     finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(building, ignore_errors=True)
 
 
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}{_SUFFIX}")
+def _hidden_name(target: Path) -> str:
+    """What a folder is called while it is built."""
+    return f".{target.name}.{os.getpid()}{_SUFFIX}"
 
 
 def _remove_leftovers(target: Path) -> None:
     """Delete what killed processes left beside a folder and in it."""
-    own = str(os.getpid())
-    for path in target.parent.glob(f".*{_SUFFIX}"):
+    pattern = f".*{_SUFFIX}"
+    for path in (*target.parent.glob(pattern), *target.glob(pattern)):
         name, _, process = path.name.removesuffix(_SUFFIX).rpartition(".")
-        if name == f".{target.name}" and (process == own or not io.is_running(process)):
+        if name == f".{target.name}" and io.is_left_by(process):
             shutil.rmtree(path, ignore_errors=True)
-
-    for path in target.glob(".*.tmp"):
-        process = path.name.split(".")[-2]
-        if process.isdigit() and (process == own or not io.is_running(process)):
-            path.unlink(missing_ok=True)
 
 
 def _link(source: str, target: str) -> None:
