@@ -33,7 +33,7 @@ from gped_nas.io import (
     write_bytes,
     write_text,
 )
-from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes
+from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, shapes_of
 from gped_nas.models.storage import parse_weights, read_bytes, serialize
 from gped_nas.targets.base import Target, parse_targets, resolve
 from gped_nas.targets.layout import HeadLayout
@@ -176,7 +176,7 @@ class Student(nn.Module):
     @property
     def shapes(self) -> Shapes:
         """Parameter shapes by name."""
-        return {name: tuple(p.shape) for name, p in self.params.items()}
+        return shapes_of(self.params)
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw head outputs (B, U) for raw inputs (B, *input_shape)."""

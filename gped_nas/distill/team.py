@@ -16,9 +16,9 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule, Replay, ScheduledStep
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
-from gped_nas.models.base import FAMILIES
+from gped_nas.models.base import FAMILIES, shapes_of
 from gped_nas.models.costs import largest_product
-from gped_nas.models.dense import reads_rows, shapes_of
+from gped_nas.models.dense import reads_rows
 
 LOG_EVERY = 50
 """Steps between two points of a loss curve; workers wait for each other here."""

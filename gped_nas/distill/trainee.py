@@ -6,8 +6,8 @@ from math import isfinite
 from gped_nas.distill.centering import Centers, leave
 from gped_nas.distill.components import Components
 from gped_nas.distill.feed import Position
-from gped_nas.models.base import FAMILIES, Genotype, Params
-from gped_nas.models.dense import Chain, dense_chain, shapes_of
+from gped_nas.models.base import FAMILIES, Genotype, Params, shapes_of
+from gped_nas.models.dense import Chain, dense_chain
 
 Points = tuple[tuple[int, float], ...]
 """Steps, each with a loss."""

@@ -300,6 +300,11 @@ def initialize(shapes: Shapes, *, generator: torch.Generator) -> Params:
     return params
 
 
+def shapes_of(params: Mapping[str, Tensor]) -> Shapes:
+    """The shapes of parameters, by name."""
+    return {name: tuple(value.shape) for name, value in params.items()}
+
+
 def num_params(shapes: Shapes) -> int:
     """How many numbers the parameters hold."""
     return sum(math.prod(shape) for shape in shapes.values())

@@ -9,7 +9,7 @@ which is why a reader must see nothing but units there (no zero padding).
 import torch
 from torch import Tensor
 
-from gped_nas.models.base import FAMILIES, Group, Params
+from gped_nas.models.base import FAMILIES, Group, Params, shapes_of
 
 
 def dead_units(params: Params, group: Group) -> Tensor:
@@ -41,7 +41,7 @@ def compact(family: str, params: Params) -> Params:
         New parameters; layers without dead units share storage with the old ones.
     """
     compacted = dict(params)
-    shapes = {name: tuple(p.shape) for name, p in params.items()}
+    shapes = shapes_of(params)
 
     for group in FAMILIES[family].groups(shapes):
         dead = dead_units(compacted, group)
@@ -81,6 +81,6 @@ def _fold(params: Params, group: Group, dead: Tensor) -> None:
 
 def num_dead_units(family: str, params: Params) -> int:
     """How many units ``compact`` could remove if no layer had to keep one."""
-    shapes = {name: tuple(p.shape) for name, p in params.items()}
+    shapes = shapes_of(params)
     groups = FAMILIES[family].groups(shapes)
     return sum(int(torch.count_nonzero(dead_units(params, group))) for group in groups)

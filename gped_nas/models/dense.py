@@ -3,7 +3,7 @@
 import itertools
 from math import prod
 
-from gped_nas.models.base import Family, Group, Params, Shapes
+from gped_nas.models.base import Family, Group, Shapes
 
 Chain = tuple[tuple[str, str], ...]
 """Weight and bias of every layer, from input to raw outputs, with ReLU between layers.
@@ -43,8 +43,3 @@ def reads_rows(chain: Chain, shapes: Shapes, input_shape: tuple[int, ...]) -> bo
         return False
     weight, _ = chain[0]
     return shapes[weight][1] == prod(input_shape)
-
-
-def shapes_of(params: Params) -> Shapes:
-    """The shapes of parameters."""
-    return {name: tuple(value.shape) for name, value in params.items()}

@@ -30,7 +30,7 @@ from torch import Generator, Tensor
 from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.errors import DataError
 from gped_nas.io import Array, environment, sha256_file, sha256_text
-from gped_nas.models.base import Params, Shapes
+from gped_nas.models.base import Params, Shapes, shapes_of
 from gped_nas.models.storage import decode, read_tensors
 from gped_nas.posterior.base import (
     METHODS,
@@ -164,7 +164,7 @@ def _read_file(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
 
 def _match(params: Params, shapes: Shapes, path: Path) -> Params:
     """Parameters in the teacher's order and under its names."""
-    stored_shapes = {name: tuple(p.shape) for name, p in params.items()}
+    stored_shapes = shapes_of(params)
     if stored_shapes == dict(shapes):
         return {name: params[name] for name in shapes}
     if list(stored_shapes.values()) == list(shapes.values()):

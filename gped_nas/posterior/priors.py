@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from gped_nas.config import Config
-from gped_nas.models.base import Params, Shapes
+from gped_nas.models.base import Params, Shapes, shapes_of
 from gped_nas.registry import Registry
 
 
@@ -116,18 +116,18 @@ class FanInGaussianPrior(Prior):
 
     def log_density(self, params: Params) -> Tensor:
         """See ``Prior.log_density``."""
-        precision = self._precision({name: tuple(p.shape) for name, p in params.items()})
+        precision = self._precision(shapes_of(params))
         return -0.5 * _sum([precision[name] * p.square().sum() for name, p in params.items()])
 
     def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
         """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
-        precision = self._precision({name: tuple(p.shape) for name, p in mean.items()})
+        precision = self._precision(shapes_of(mean))
         total = _sum([precision[name] * v.sum() for name, v in variance.items()])
         return self.log_density(mean) - 0.5 * total
 
     def score(self, params: Params) -> Params:
         """See ``Prior.score``: -precision theta."""
-        precision = self._precision({name: tuple(p.shape) for name, p in params.items()})
+        precision = self._precision(shapes_of(params))
         return {name: p.detach() * -precision[name] for name, p in params.items()}
 
     def sample(self, shapes: Shapes, *, generator: Generator) -> Params:

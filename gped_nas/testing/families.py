@@ -12,7 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, Family, Genotype, Params, Shapes
+from gped_nas.models.base import (
+    FAMILIES,
+    STORAGE_DTYPES,
+    Family,
+    Genotype,
+    Params,
+    Shapes,
+    shapes_of,
+)
 from gped_nas.models.base import num_params as count_params
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.models.costs import cost_of, count_macs, genotype_cost, smallest_cost
@@ -124,10 +132,8 @@ def names_and_order_follow_the_rules(case: FamilyCase) -> None:
     fresh = case.family.initialize(shapes, generator=rng.generator(0, "contract"))
     again = case.family.initialize(shapes, generator=rng.generator(0, "contract"))
     require(
-        {name: tuple(value.shape) for name, value in fresh.items()} == shapes
-        and list(fresh) == list(shapes),
-        f"{case}: initialize gives { ({n: tuple(v.shape) for n, v in fresh.items()}) }, expected "
-        f"{shapes} in this order",
+        shapes_of(fresh) == shapes and list(fresh) == list(shapes),
+        f"{case}: initialize gives {shapes_of(fresh)}, expected {shapes} in this order",
     )
     require(
         all(torch.equal(fresh[name], again[name]) for name in shapes),
@@ -176,7 +182,7 @@ def macs_are_those_that_are_counted(case: FamilyCase) -> None:
     family = case.genotype.family
     for dead_share in _DEAD_SHARES:
         params = compact(family, case.params(dead_share))
-        shapes = _shapes_of(params)
+        shapes = shapes_of(params)
         macs = case.family.macs(shapes, case.input_shape)
 
         require(
@@ -287,16 +293,16 @@ def removing_dead_units_changes_no_output(case: FamilyCase) -> None:
             f"{[group.layer for group in family.groups(case.shapes)]}",
         )
 
-        shapes = _shapes_of(params)
+        shapes = shapes_of(params)
         groups = family.groups(shapes)
-        is_smaller = count_params(_shapes_of(pruned)) < count_params(shapes)
+        is_smaller = count_params(shapes_of(pruned)) < count_params(shapes)
         removable = [
             group
             for group in groups
             if group.num_units(shapes) > 1 and bool(dead_units(params, group).any())
         ]
         require(is_smaller == bool(removable), f"{case}: dead units of {removable} are not removed")
-        for group in family.groups(_shapes_of(pruned)):
+        for group in family.groups(shapes_of(pruned)):
             dead = dead_units(pruned, group)
             require(
                 len(dead) == 1 or not bool(dead.any()),
@@ -316,7 +322,7 @@ def costs_lie_between_the_smallest_and_the_whole(case: FamilyCase) -> None:
 
     for dead_share in _DEAD_SHARES:
         pruned = compact(genotype.family, case.params(dead_share))
-        cost = cost_of(genotype.family, _shapes_of(pruned), shape, "float32")
+        cost = cost_of(genotype.family, shapes_of(pruned), shape, "float32")
         for name in _COSTS:
             low, value, high = (getattr(c, name) for c in (smallest, cost, whole))
             require(
@@ -443,7 +449,3 @@ FAMILY_CHECKS = (
     canonical_values_are_a_fixed_point,
 )
 """Every promise of a family: functions of a ``FamilyCase``."""
-
-
-def _shapes_of(params: Params) -> Shapes:
-    return {name: tuple(value.shape) for name, value in params.items()}

@@ -11,7 +11,7 @@ from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
-from gped_nas.models.base import FAMILIES, Genotype, Params, initialize
+from gped_nas.models.base import FAMILIES, Genotype, Params, initialize, shapes_of
 from gped_nas.targets.layout import HeadLayout
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def bundle_of(
     students: list[Trainee], *, dtype: torch.dtype = torch.float32, round_to: int = 1
 ) -> Bundle:
     """An empty bundle for students of one family."""
-    shapes = [{name: tuple(p.shape) for name, p in s.params.items()} for s in students]
+    shapes = [shapes_of(student.params) for student in students]
     family = students[0].genotype.family
     if family != "mlp":
         return InTurn(FAMILIES[family], shapes, value_of, dtype=dtype, device=CPU)

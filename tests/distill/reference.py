@@ -18,9 +18,9 @@ from gped_nas.distill.course import lr_factor, student_seed
 from gped_nas.distill.feed import Batch, CachedFeed, DistillationSet
 from gped_nas.distill.pruning import rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
-from gped_nas.models.base import FAMILIES, Genotype, Params
+from gped_nas.models.base import FAMILIES, Genotype, Params, shapes_of
 from gped_nas.models.compact import compact
-from gped_nas.models.dense import dense_chain, shapes_of
+from gped_nas.models.dense import dense_chain
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
@@ -141,7 +141,7 @@ def _shrink(
     if penalty == 0:
         return
 
-    shapes = {name: tuple(p.shape) for name, p in leaves.items()}
+    shapes = shapes_of(leaves)
     for group in FAMILIES[genotype.family].groups(shapes):
         weights = [leaves[name].data for name in group.weights]
         scale = rows_of([optimizer.metric(name) for name in group.weights])

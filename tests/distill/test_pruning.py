@@ -16,9 +16,8 @@ from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
-from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.models.base import FAMILIES, Genotype, shapes_of
 from gped_nas.models.compact import compact, dead_units
-from gped_nas.models.dense import shapes_of
 from gped_nas.search.space_file import load_space
 from gped_nas.targets.layout import HeadLayout
 from tests.distill.reference import distill_one, prox_reference

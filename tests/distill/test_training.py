@@ -7,7 +7,7 @@ import torch
 
 from gped_nas.distill.pruning import prox_group_lasso, rows_of
 from gped_nas.distill.recipe import Recipe
-from gped_nas.models.base import FAMILIES
+from gped_nas.models.base import FAMILIES, shapes_of
 from tests.distill.populations import (
     FAMILIES_OF,
     MLP,
@@ -136,7 +136,7 @@ def shrink_alone(student, metric, lr_sum):
         lr_sum: the sum of step sizes over which the penalty acts.
     """
     params = dict(student.params)
-    shapes = {name: tuple(p.shape) for name, p in params.items()}
+    shapes = shapes_of(params)
     for group in FAMILIES[student.genotype.family].groups(shapes):
         weight = rows_of([student.params[name] for name in group.weights])
         scale = rows_of([metric(name) for name in group.weights])

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from gped_nas import rng
 from gped_nas.errors import DataError, EnvironmentProblem
-from gped_nas.models.base import STORAGE_DTYPES, Genotype, initialize
+from gped_nas.models.base import STORAGE_DTYPES, Genotype, initialize, shapes_of
 from gped_nas.models.storage import (
     decode,
     encode,
@@ -47,7 +47,7 @@ def test_a_file_has_the_size_that_was_told(tmp_path, dtype):
     params = network()
     size = write_weights(tmp_path / "w.safetensors", params, dtype)
     assert (tmp_path / "w.safetensors").stat().st_size == size
-    assert size == storage_bytes({n: tuple(p.shape) for n, p in params.items()}, dtype)
+    assert size == storage_bytes(shapes_of(params), dtype)
 
 
 def test_smaller_types_make_smaller_files():
@@ -126,7 +126,7 @@ def test_a_number_that_is_not_finite_is_not_made_finite_by_storage(dtype, bad):
 
 def test_views_into_one_buffer_are_stored_as_their_own(tmp_path):
     params = network()
-    shapes = {name: tuple(p.shape) for name, p in params.items()}
+    shapes = shapes_of(params)
     parts = unflatten(flatten(params), shapes)
     assert serialize(parts, "float32") == serialize(params, "float32")
 
