@@ -118,6 +118,12 @@ def test_texts_of_the_study_are_escaped():
         assert not any(key.startswith("on") for e in parsed(drawing).iter() for key in e.keys())
 
 
+def test_a_description_is_escaped():
+    """It holds labels of metrics, which plug-ins write, and names of layers."""
+    root = parsed(svg.drawing(10, 10, EVIL, []))
+    assert [e.tag for e in root.iter()] == ["svg", "title"] and root[0].text == EVIL
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.07, 2.3), (1.0, 1.0), (-4.0, 17.0), (0.001, 0.0012)])
 def test_linear_ticks_are_few_round_and_inside(low, high):
     scale = svg._Scale([low, high], False)
