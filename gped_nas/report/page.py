@@ -41,7 +41,6 @@ _WORD_FILTERS = (
     "compact",
     "cut",
     "duration",
-    "short",
 )
 """Functions of ``words`` that the templates call."""
 _EMBEDDED = (
