@@ -1,6 +1,7 @@
 """Students in training on disk: what is read is what was written, and nothing else is read."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -86,6 +87,26 @@ def test_every_damaged_byte_is_seen(path):
         damaged[position] ^= 1
         path.write_bytes(damaged)
         assert "delete it to train the student from the beginning" in refusal(path), position
+
+
+@pytest.mark.parametrize("change", [{"step": 24}, {"seed": 1}, {"has_left": True}], ids=str)
+def test_a_changed_state_is_seen(path, change):
+    """The file stays one that can be read, and its tensors are whole."""
+    whole = path.read_bytes()
+    stop = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:stop])
+    state = json.loads(header["__metadata__"]["trainee"])
+    header["__metadata__"]["trainee"] = json.dumps({**state, **change})
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + whole[stop:])
+    assert "its digest does not fit what it holds" in refusal(path)
+
+
+def test_tensors_of_other_shapes_are_refused(path, student):
+    name = "layers.0.bias"
+    student.average = {**student.average, name: student.average[name][:1]}
+    save_trainee(path, student, COURSE)
+    assert "layers.0.bias: found shape (1,) beside its parameter" in refusal(path)
 
 
 @pytest.mark.parametrize("size", [0, 4, 8, 100, -1])
