@@ -186,7 +186,23 @@ class Metric:
     def _total(self, terms_NT: Floats) -> float:
         with np.errstate(invalid="ignore"):
             sums_1T = terms_NT.sum(axis=0, keepdims=True)
-            return float(self.combine(sums_1T, len(terms_NT))[0])
+            return float(self._combined(sums_1T, len(terms_NT))[0])
+
+    def _combined(self, sums_RT: Floats, n: int) -> Floats:
+        """The value of each row of sums over n examples, (R,).
+
+        Raises:
+            RegistryError: ``combine`` raised something, or gave another shape.
+        """
+        with calling(f"metric '{self.name}'", "mend combine="):
+            values_R = np.asarray(self.combine(sums_RT, n))
+
+        if values_R.shape != (len(sums_RT),):
+            raise RegistryError(
+                f"metric '{self.name}': combine= made shape {values_R.shape} of {len(sums_RT)} "
+                f"rows of sums, expected a value for each, ({len(sums_RT)},)"
+            )
+        return values_R
 
 
 def _of_task(targets: tuple[str, ...], task: Task) -> set[str]:
@@ -313,7 +329,7 @@ def evaluate(
 
     measures = {}
     for metric, value, sums_RT in zip(metrics, values, sums, strict=True):
-        low, high = _interval(metric, value, metric.combine(sums_RT, resamples.n))
+        low, high = _interval(metric, value, metric._combined(sums_RT, resamples.n))
         key = Key(metric.name, condition, part)
         measures[key] = Measured(value, low, high, len(predictions))
     return measures
@@ -347,7 +363,7 @@ def paired_difference(
 
         terms_NT = metric._checked_terms(predictions, labels_N, teacher)
         values.append(_check_finite(metric.name, metric._total(terms_NT)))
-        resampled.append(metric.combine(resamples.sums(terms_NT), resamples.n))
+        resampled.append(metric._combined(resamples.sums(terms_NT), resamples.n))
 
     # The same resamples of both make the difference a paired one.
     difference = values[0] - values[1]

@@ -295,6 +295,20 @@ def test_a_metric_whose_function_is_wrong_is_named(student, labels, terms, messa
         metric.value(student, labels)
 
 
+@pytest.mark.parametrize(
+    ("combine", "message"),
+    [
+        (lambda sums, n: sums[:, 1], r"raised IndexError: .*; mend combine="),
+        (lambda sums, n: sums / n, r"made shape \(1, 1\) of 1 rows .* for each, \(1,\)"),
+        (lambda sums, n: None, r"made shape \(\) of 1 rows"),
+    ],
+)
+def test_a_metric_that_combines_its_sums_wrongly_is_named(student, labels, combine, message):
+    metric = Metric("broken", "minimize", "broken", lambda p, y, t: y[:, None], combine)
+    with pytest.raises(RegistryError, match=rf"^metric 'broken': .*{message}"):
+        metric.value(student, labels)
+
+
 def test_terms_may_be_plain_rows(student, labels):
     metric = Metric("plain", "minimize", "plain", lambda p, y, t: [[0.5]] * len(y))
     assert metric.value(student, labels) == 0.5
