@@ -136,10 +136,9 @@ def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions 
     best=0.0,
 )
 def _nll_above_teacher(
-    predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
+    predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions
 ) -> Floats:
     """NLL minus the teacher's on the same examples: its interval is that of a paired difference."""
-    assert teacher is not None, "needs_teacher"
     return _nll(predictions, labels_N, None) - _nll(teacher, labels_N, None)
 
 
@@ -234,12 +233,11 @@ def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
     best=1.0,
     bounds={"classification": 1.0},
 )
-def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
+def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
     """Share of examples where student and teacher find the same class most probable.
 
     Source: Stanton et al. 2021, arXiv:2106.05945, section 3.
     """
-    assert teacher is not None
     return _correct(predictions, teacher.log_prob_NC.argmax(axis=1))[:, None]
 
 
@@ -254,11 +252,8 @@ def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions 
     best=0.0,
     bounds={"classification": 0.0},
 )
-def _entropy_error(
-    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
-) -> Floats:
+def _entropy_error(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
     """Mean absolute difference of the student's and the teacher's expected entropy."""
-    assert teacher is not None
     return np.abs(predictions.expected_entropy_N - teacher.expected_entropy_N)[:, None]
 
 
@@ -273,11 +268,8 @@ def _entropy_error(
     best=0.0,
     bounds={"classification": 0.0},
 )
-def _information_error(
-    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
-) -> Floats:
+def _information_error(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
     """Mean absolute difference of the two mutual informations H[E p] - E[H]."""
-    assert teacher is not None
     return np.abs(predictions.mutual_information_N - teacher.mutual_information_N)[:, None]
 
 
@@ -292,15 +284,12 @@ def _information_error(
     worst=1.0,
     best=0.0,
 )
-def _entropy_excess(
-    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
-) -> Floats:
+def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
     """Share of examples where the teacher's E[H] exceeds the student's H[q] by over 1e-6 nats.
 
     There no E[H] head bounded by H[q] can be right. A teacher has none: E[H] <= H[E[p]] since H is
     concave.
     """
-    assert teacher is not None
     excess_N = teacher.expected_entropy_N - predictions.entropy_N
     return np.where(np.isnan(excess_N), np.nan, excess_N > ENTROPY_SLACK)[:, None]
 

@@ -109,10 +109,9 @@ def _coverage_error(
     needs_teacher=True,
 )
 def _mean_error(
-    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
+    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions
 ) -> Floats:
     """Mean absolute difference of the two means, in the teacher's predictive std."""
-    assert teacher is not None, "needs_teacher"
     difference_N = np.abs(predictions.mean_N - teacher.mean_N)
     terms_N: Floats = difference_N / np.sqrt(teacher.variance_N)
     return terms_N[:, None]
@@ -131,9 +130,8 @@ def _mean_error(
     needs_teacher=True,
 )
 def _variance_error(
-    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
+    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions
 ) -> Floats:
     """Mean absolute difference of the two predictive variances, as a share of the teacher's."""
-    assert teacher is not None, "needs_teacher"
     terms_N1: Floats = np.abs(predictions.variance_N / teacher.variance_N - 1)[:, None]
     return terms_N1
