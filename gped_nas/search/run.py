@@ -106,7 +106,8 @@ def search(
 
     Raises:
         Interrupted: ``should_stop`` said so; trials that were running are failed as interrupted.
-        GpedError: more than ``max_failures`` trials failed.
+        GpedError: more than ``max_failures`` trials failed, now or in earlier runs, before enough
+            were finished.
     """
     started = time.monotonic()
     ledger.reap()
@@ -115,6 +116,7 @@ def search(
         standing.add(record)
 
     while standing.num_finished < n_trials:
+        standing.check_failures(ledger.name, space.search.max_failures)
         if should_stop():
             raise Interrupted("stopped between populations")
         if timeout_s is not None and time.monotonic() - started >= timeout_s:
@@ -130,7 +132,6 @@ def search(
             standing.add(record)
             if record.state != "running":
                 told(record, standing.num_finished)
-        standing.check_failures(ledger.name, space.search.max_failures)
     return "done"
 
 

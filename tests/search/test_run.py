@@ -220,6 +220,20 @@ def test_too_many_failures_stop_the_study(path):
     assert states(store) == ["failed"] * 6
 
 
+def test_a_study_that_gave_up_trains_nothing_more_when_it_is_started_again(path):
+    space = make_space(WIDE, max_failures=5, students_at_once=2)
+    with pytest.raises(GpedError):
+        run(space, open_store(space, path), fail("it burst"), n_trials=10)
+
+    fake = Fake()
+    with pytest.raises(GpedError, match="6 trials failed"):
+        run(space, open_store(space, path), fake, n_trials=10)
+    assert fake.trained == []
+
+    patient = make_space(WIDE, max_failures=6, students_at_once=2)
+    assert run(patient, open_store(patient, path), fake, n_trials=10) == "done"
+
+
 def test_a_failure_is_answered_from_the_record_too(path):
     """Told as failed again and again, one genotype would end the study.
 
