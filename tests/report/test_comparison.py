@@ -50,11 +50,13 @@ def test_settings_that_differ_are_listed_and_no_others() -> None:
 
 
 def test_unlike_data_teachers_and_lengths_are_noted() -> None:
-    other = make_snapshot(20, name="b", config={"dataset": {"name": "mnist"}})
+    teacher = {**make_snapshot().teacher, "digest": "0"}
+    config = {"dataset": {"name": "mnist"}}
+    other = make_snapshot(20, name="b", config=config, teacher=teacher)
     notes = " ".join(comparison_data([make_snapshot(), other])["notes"])
     assert "different data" in notes and "different numbers of trials" in notes
+    assert "different teachers" not in notes, "of different data they differ in any case"
 
-    teacher = {**make_snapshot().teacher, "digest": "0"}
     taught = comparison_data([make_snapshot(), make_snapshot(name="b", teacher=teacher)])
     assert taught["notes"] == ["The studies have different teachers."]
     assert comparison_data([make_snapshot(), make_snapshot(name="b")])["notes"] == []

@@ -78,6 +78,7 @@ def test_costs_are_across_on_a_log_axis_and_quality_is_up():
 def test_front_points_and_their_intervals_are_the_records():
     snapshot = make_snapshot()
     points = trace(front(snapshot), "front")
+    assert points.error_y.visible and not points.error_x.visible
     data = data_of(snapshot)
 
     for trial in snapshot.front:
