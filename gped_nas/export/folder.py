@@ -31,8 +31,7 @@ from gped_nas.export.parity import TOLERANCE, Predict, check_parity
 from gped_nas.export.placing import place
 from gped_nas.export.pt2 import pt2_bytes, pt2_predict
 from gped_nas.export.safetensors import safetensors_predict
-from gped_nas.io import environment
-from gped_nas.models.storage import read_tensors
+from gped_nas.models.storage import parse_tensors, read_bytes
 
 CARD_FILE = "README.md"
 Stored = dict[str, Tensor]
@@ -126,9 +125,8 @@ def write_export(
 
     student = load_student(source, spec_sha256=spec_sha256)
     path = source / WEIGHTS_FILE
-    stored = read_tensors(path)
-    with environment("read", path):
-        weights = path.read_bytes()
+    weights = read_bytes(path)
+    stored = parse_tensors(weights, path)
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
 
     built: dict[str, bytes] = {}
