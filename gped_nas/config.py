@@ -59,13 +59,12 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
             raise _refusal("aliases are not allowed; write the value out", event.start_mark)
 
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise _refusal(f"nested deeper than {_MAX_DEPTH} levels", event.start_mark)
 
         try:

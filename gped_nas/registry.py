@@ -253,7 +253,7 @@ class Registry(Mapping[str, T], Generic[T]):
         if not _PLUGINS.problems:
             return RegistryError(f"{where}unknown {self.kind} '{name}'{nearest(name, self._items)}")
 
-        broken = ", ".join(f"plug-in {name} {why}" for name, why in _PLUGINS.problems.items())
+        broken = ", ".join(f"plug-in {plugin} {why}" for plugin, why in _PLUGINS.problems.items())
         return EnvironmentProblem(
             f"{where}unknown {self.kind} '{name}', and it may be of a plug-in that is left out "
             f"({broken}); mend the plug-in, or correct the name"
