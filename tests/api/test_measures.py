@@ -22,7 +22,7 @@ from gped_nas.api import (
 from gped_nas.errors import ConfigError, StudyError
 from gped_nas.evaluate import METRICS
 from gped_nas.evaluate.base import add_metric
-from gped_nas.evaluate.conditions import permuted
+from gped_nas.evaluate.conditions import CONDITIONS, add_condition, permuted
 from gped_nas.evaluate.measured import Key
 from gped_nas.report.data import data_of
 from gped_nas.targets.base import TARGETS
@@ -204,6 +204,34 @@ def test_students_and_teacher_are_measured_at_the_same_changed_inputs(home: Home
     rows = json.loads(accepted("front", study.path, "--format", "json").out)
     assert all("nll@permuted" in row["intervals"] for row in rows)
     assert all("test_nll@permuted" in row["metrics"] for row in rows)
+
+
+def test_the_teacher_is_asked_at_the_inputs_made_for_each_student(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attack gives every predictor inputs of its own."""
+    CONDITIONS["clean"]  # those that come with the package are there
+    monkeypatch.setattr(CONDITIONS, "_items", dict(CONDITIONS.items()))
+
+    @add_condition("aimed", "inputs brightened by how sure the predictor is")
+    def aimed(raw: Tensor, *, predictor: Any, **_: Any) -> Tensor:
+        top_N = torch.from_numpy(predictor.predict(raw).log_prob_NC.max(1)).exp().float()
+        return raw + 8 * top_N[:, None, None, None]
+
+    study = run(home, conditions=["clean", "aimed"])
+    dataset, stream = load_dataset(load_space(home.space)), load_stream(study.stream_path)
+    for record in study.front_records():
+        student = load_student(study.path / "students" / str(record.trial))
+        for part in PARTS:
+            raw = dataset.raw(part)  # type: ignore[arg-type]
+            top_N = student.predict(raw)["predictive"].max(1).values
+            aimed_at = raw + 8 * top_N[:, None, None, None]
+
+            average = average_at(stream, dataset.normalization(aimed_at).flatten(1))
+            log_prob = student.predict(aimed_at)["predictive"].double().log()
+            kl = float((average.exp() * (average - log_prob)).sum(1).mean())
+            name = "test_kl_to_teacher@aimed" if part == "test" else "kl_to_teacher@aimed"
+            assert record.metrics[name] == pytest.approx(kl, abs=1e-4)
 
 
 def test_a_teacher_known_by_predictions_alone_is_not_measured_under_conditions(home: Home) -> None:
