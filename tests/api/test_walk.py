@@ -12,6 +12,7 @@ import pytest
 
 import gped_nas as gn
 from gped_nas.api import students
+from gped_nas.api import teacher as teachers
 from gped_nas.data.views import View
 from gped_nas.io import Array
 from gped_nas.stream import format as stream_format
@@ -43,6 +44,7 @@ class Counts:
         inputs: views whose inputs were made.
         predictions: views whose predictions were read.
         hashed: sealed files that were hashed.
+        averages: how often the teacher's samples were averaged.
         in_training: layouts made, and targets looked up by name, while students were trained.
         layouts: the layouts that populations were trained with.
     """
@@ -51,6 +53,7 @@ class Counts:
         self.inputs: Counter[str] = Counter()
         self.predictions: Counter[str] = Counter()
         self.hashed: Counter[str] = Counter()
+        self.averages = 0
         self.in_training = 0
         self.layouts: list[HeadLayout] = []
         self._is_training = False
@@ -68,12 +71,16 @@ class Counts:
         def note_training(_: Any) -> None:
             self.in_training += self._is_training
 
+        def note_average(_: Any) -> None:
+            self.averages += 1
+
         def note_lookup(registry: Any) -> None:
             if registry is TARGETS:
                 note_training(registry)
 
         note(View, "inputs", lambda view: self.inputs.update([view.name]))
         note(stream_format, "sha256_plain", lambda path: self.hashed.update([str(path)]))
+        note(teachers, "averaged", note_average)
         note(HeadLayout, "__init__", note_training)
         note(type(TARGETS), "__getitem__", note_lookup)
 
@@ -103,6 +110,7 @@ def test_what_is_made_once_is_made_once(home: Home, monkeypatch: pytest.MonkeyPa
         assert sorted(name.rpartition("-")[0] for name in views) == VIEWS
         assert set(views.values()) == {1}, views
     assert set(counts.hashed.values()) == {1}, counts.hashed
+    assert counts.averages == 2, "once on validation and once on test"
 
     # Two populations of trials and the unpruned student that they are compared with, each with
     # what rungs look at.
