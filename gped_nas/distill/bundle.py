@@ -94,7 +94,7 @@ class InTurn:
         self.shapes = shapes
         self._forward = family.forward
         self._loss = loss
-        self._sizes = [_align(num_params(shape)) for shape in shapes]
+        self._sizes = [align(num_params(shape)) for shape in shapes]
         self.buffers = Buffers(torch.zeros(sum(self._sizes), device=device), dtype)
 
         # autograd adds into gradients that are views of the flat one
@@ -142,6 +142,6 @@ class InTurn:
         return losses_P.detach()
 
 
-def _align(size: int) -> int:
+def align(size: int) -> int:
     """The next multiple of the alignment."""
     return -(-size // _ALIGNMENT) * _ALIGNMENT

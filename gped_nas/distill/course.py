@@ -112,8 +112,7 @@ def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None
     student.memory = {}
     student.centers = ()
     if recipe.centered:
-        dtype: torch.dtype = getattr(torch, student.precision)
-        student.centers = unit_means(student.params, student.chain, data.inputs, dtype)
+        student.centers = unit_means(student.params, student.chain, data.inputs, student.dtype)
         student.params = enter(student.params, student.chain, student.centers)
 
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.buffers import Buffers
-from gped_nas.distill.bundle import Loss, Piece
+from gped_nas.distill.bundle import Loss, Piece, align
 from gped_nas.distill.centering import Centers
 from gped_nas.models.base import Params, Shapes
 from gped_nas.models.dense import Chain
@@ -201,7 +201,7 @@ class FusedMlp:
 
         last_layers = {p: depth + 1 for p, depth in enumerate(self._depths)}
         self._last = self._place(last_layers, memory, row_of)
-        return _align(memory.end)
+        return align(memory.end)
 
     def _place(
         self, layer_of: dict[int, int], memory: "_Allocator", row_of: dict[tuple[int, int], int]
@@ -412,7 +412,7 @@ class _Allocator:
 
     def take(self, size: int, *, aligned: bool = True) -> slice:
         """The next so many numbers, aligned or right behind the last ones."""
-        start = _align(self.end) if aligned else self.end
+        start = align(self.end) if aligned else self.end
         self.end = start + size
         return slice(start, self.end)
 
@@ -437,8 +437,3 @@ def _product(stack: Tensor, other: Tensor, out: Tensor, bias: Tensor | None = No
         return multiply, tuple(operand[0] for operand in operands), out[0]
     multiply = torch.bmm if bias is None else torch.baddbmm
     return multiply, operands, out
-
-
-def _align(offset: int) -> int:
-    """The next multiple of 16 numbers, a cache line."""
-    return -(-offset // 16) * 16

@@ -271,7 +271,7 @@ class _Training:
         self._curves: list[Curve] = [[] for _ in students]
 
         course, device = job.course, job.device
-        dtype: torch.dtype = getattr(torch, students[0].precision)
+        dtype = students[0].dtype
         data = course.data if students[0].frame is None else inside(course.data, students[0].frame)
         data = data.to(device)
         # rounded once, not in every batch

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from math import isfinite
 
+import torch
+
 from gped_nas.distill.centering import Centers, leave
 from gped_nas.distill.components import Components
 from gped_nas.distill.feed import Position
@@ -84,6 +86,12 @@ class Trainee:
         """The parameters that the student would end with now, reading plain activations."""
         params = self.average or self.params
         return leave(params, self.chain, self.centers) if self.centers else params
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its products are computed in, as torch calls it."""
+        dtype: torch.dtype = getattr(torch, self.precision)
+        return dtype
 
     @property
     def chain(self) -> Chain:

@@ -11,15 +11,14 @@ from gped_nas.distill import course, kernel, replay, team
 from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.pruning import prox_group_lasso
-from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import Replay, ScheduledStep
 from gped_nas.models.base import Genotype
 from tests.distill.populations import CPU, FAMILIES_OF, MIXED, make_data, relative_difference
 from tests.distill.reference import distill_one
+from tests.distill.test_kernel_families import OPTIMIZERS, recipe_of
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
-OPTIMIZERS = ("adamw", "muon", "sgd")
 SIZES = {
     "one": MIXED[:1],
     "mixed": MIXED,
@@ -35,22 +34,6 @@ SIZES = {
 def _full_float32() -> None:
     """As a session sets it."""
     devices.set_precision()
-
-
-def recipe_of(optimizer: str, **more: object) -> Recipe:
-    settings = {
-        "steps": 50,
-        "batch_size": 16,
-        "warmup": 5,
-        "lr": 0.02,
-        "lr_rest": 0.01,
-        "weight_decay": 0.05,
-        "beta2": 0.95,
-        "momentum": 0.8,
-        "target_weights": {"expected_entropy": 2.0},
-        "precision": "float32",
-    }
-    return Recipe(optimizer=optimizer, **{**settings, **more})
 
 
 def run(genotypes, recipe, device=CUDA, **more):
