@@ -15,7 +15,7 @@ from gped_nas.report.page import numbers_of
 from gped_nas.search.objectives import MetricWords, Objective, registered_words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference
-from tests.report.example import make_snapshot
+from tests.report.example import DIAGNOSIS, make_snapshot
 
 
 def test_data_is_json_and_equal_for_equal_snapshots():
@@ -150,6 +150,15 @@ def test_the_layer_behind_the_front_is_the_front_without_it():
 
     near = [trial for trial, point in points.items() if not is_beaten(point)]
     assert data_of(snapshot)["near"] == near
+
+
+def test_a_temperature_without_an_interval_is_not_told():
+    nothing = {"value": 0.9, "low": None, "high": None, "degrees_of_freedom": 0}
+    teacher = {"diagnosis": DIAGNOSIS | {"kinetic": nothing}}
+    rows = data_of(make_snapshot(teacher=teacher))["teacher"]["diagnosis"]
+    values = {row["what"]: row["value"] for row in rows}
+    assert values["kinetic temperature found"] == words.NONE
+    assert values["configurational temperature found"] == "0.9 [0.8, 1.1]"
 
 
 def test_the_saving_is_that_of_a_teacher_for_each_student():

@@ -101,6 +101,14 @@ def test_parallel_axes_run_from_their_smallest_to_their_largest_value():
     assert heights["strand front"][:2] == heights["strand chosen"][1::-1]
 
 
+def test_settings_that_span_decades_are_seen_on_a_log_scale():
+    """.001 is half way from .00001 to .1 in decades, and at the bottom otherwise."""
+    column = svg._number_column("penalty", {0: 1e-5, 1: 1e-3, 2: 1e-1}, is_log=False)
+    assert column.heights[1] == pytest.approx(0.5)
+    column = svg._number_column("width", {0: 10.0, 1: 20.0, 2: 30.0}, is_log=False)
+    assert column.heights[1] == pytest.approx(0.5)
+
+
 def test_drawings_of_nothing_are_empty():
     empty = data_of(make_snapshot(records=(), front=(), chosen=None, knee=None, references=()))
     assert svg.parallel(empty) == "" and svg.front(empty, *first_pair(empty)) == ""
