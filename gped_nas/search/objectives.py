@@ -100,6 +100,11 @@ def check_objectives(names: Sequence[str], where: str) -> None:
             )
 
 
+def task_of(targets: Sequence[Target]) -> Task:
+    """What labels are, by what the targets average."""
+    return "classification" if targets[0].prediction == "log_prob" else "regression"
+
+
 def check_available(
     names: Sequence[str],
     targets: Sequence[Target],
@@ -118,7 +123,7 @@ def check_available(
         ConfigError: the metric judges labels of another kind, reads a target that is not distilled,
             or is asked under a condition that the space does not list.
     """
-    task: Task = "classification" if targets[0].prediction == "log_prob" else "regression"
+    task = task_of(targets)
     available = {target.name for target in with_derived(targets)}
 
     for name in names:

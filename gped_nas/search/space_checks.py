@@ -7,7 +7,6 @@ a ``ConfigError`` that names the file, the setting, what was found and what was 
 import math
 from collections.abc import Callable
 
-from gped_nas.data.base import Task
 from gped_nas.distill.feed import check_update
 from gped_nas.errors import ConfigError, nearest
 from gped_nas.posterior.base import ChainConfig
@@ -17,6 +16,7 @@ from gped_nas.search.objectives import (
     check_objectives,
     check_possible,
     objective,
+    task_of,
 )
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 from gped_nas.targets.base import LearnedTarget
@@ -105,9 +105,7 @@ def _metrics_can_be_measured(space: SearchSpace) -> None:
 
 
 def _constraints_can_hold(space: SearchSpace) -> None:
-    is_classification = space.targets[0].prediction == "log_prob"
-    task: Task = "classification" if is_classification else "regression"
-    check_possible(space.constraints, task, f"{space.source}: constraints")
+    check_possible(space.constraints, task_of(space.targets), f"{space.source}: constraints")
 
 
 def _a_listed_space_ends(space: SearchSpace) -> None:
