@@ -389,7 +389,7 @@ def test_storage_calls_are_linear_in_trials(tmp_path: Path, counted: Counter[str
 
 
 def test_statements_and_commits_are_linear_in_trials(tmp_path: Path) -> None:
-    """On a database: what a trial costs does not grow, and is as little as it was."""
+    """On a database: what a trial costs does not grow, nor does it cost more than it did."""
     space = make_space(VAST, students_at_once=20)
     ledger = open_store(space, tmp_path / "study.db")
     seen: Counter[str] = Counter()
@@ -416,4 +416,5 @@ def test_statements_and_commits_are_linear_in_trials(tmp_path: Path) -> None:
         {name: (after[name] - before[name]) / 40 for name in after}
         for before, after in zip(spent, spent[1:], strict=False)
     ]
-    assert all(step == steps[0] for step in steps), steps
+    assert len(steps) == 5 and all(step == steps[0] for step in steps), steps
+    assert steps[0]["statements"] < 70 and steps[0]["commits"] < 18
