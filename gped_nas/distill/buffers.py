@@ -89,7 +89,7 @@ class Buffers:
 
         # all blocks share one scratch: gradients are valid until the next block collects its own
         sizes = [param.numel() for param in params]
-        grads = list(self._scratch[: sum(sizes)].split(sizes))  # type: ignore[no-untyped-call]
+        grads = list(torch.split(self._scratch[: sum(sizes)], sizes))
         works = [self.work[cut] for cut in cuts]
         collected = list(zip(grads, work_grads, strict=True))
         refreshed = list(zip(works, params, strict=True))

@@ -110,7 +110,7 @@ class InTurn:
     def views(self, flat: Tensor) -> list[Params]:
         """See ``Bundle.views``."""
         views = []
-        parts = flat.split(self._sizes)  # type: ignore[no-untyped-call]
+        parts = torch.split(flat, self._sizes)
         for part, shapes in zip(parts, self.shapes, strict=True):
             unpadded = part[: num_params(shapes)]
             views.append(unflatten(unpadded, shapes))

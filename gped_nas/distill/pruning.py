@@ -34,7 +34,7 @@ def rows_of(weights: Sequence[Tensor]) -> Tensor:
 
 def write_rows(weights: Sequence[Tensor], rows: Tensor) -> None:
     """Write rows that ``rows_of`` put side by side back into their parameters."""
-    parts = rows.split([weight[0].numel() for weight in weights], 1)  # type: ignore[no-untyped-call]
+    parts = torch.split(rows, [weight[0].numel() for weight in weights], 1)
     for weight, part in zip(weights, parts, strict=True):
         weight.copy_(part.view_as(weight))
 

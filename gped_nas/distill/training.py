@@ -119,7 +119,7 @@ class TrainedBundle:
                 steps.append(weights[-1].new_full((group.num_rows, 1), step))
 
             shrunk = prox_group_lasso(torch.cat(weights), torch.cat(scales), torch.cat(steps), 1.0)
-            parts = shrunk.split([group.num_rows for group in groups])  # type: ignore[no-untyped-call]
+            parts = torch.split(shrunk, [group.num_rows for group in groups])
             for group, rows in zip(groups, parts, strict=True):
                 write_rows([self._params[group.student][name] for name in group.weights], rows)
         self.bundle.buffers.refresh()
