@@ -275,8 +275,9 @@ def parse_method(settings: object, where: str) -> MethodConfig:
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """The chains of one teacher, as a function that yields the steps of any of them, in any
-    process.
+    """The chains of one teacher, as a function that yields the steps of any of them.
+
+    It can be handed to another process.
 
     Attributes:
         problem: makes the posterior where it is needed; can be pickled, a ``Problem`` cannot.

@@ -40,8 +40,9 @@ class Likelihood(Config):
 
     @abstractmethod
     def answer(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., C) to what posterior samples can disagree about: probabilities, or the
-        mean; (..., C).
+        """Outputs (..., C) to what posterior samples can disagree about, (..., C).
+
+        That is probabilities, or the mean.
         """
 
     @abstractmethod

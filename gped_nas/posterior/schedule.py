@@ -1,6 +1,4 @@
-"""Step sizes over absolute steps: stopping and resuming, or adding samples later, changes none of
-them.
-"""
+"""Step sizes over absolute steps: stopping, resuming or adding samples changes none of them."""
 
 import math
 from typing import Annotated
@@ -22,15 +20,17 @@ class StepSize(Config):
 
 
 class CosineCycles(Config):
-    """From ``initial`` down to almost zero along half a cosine, again and again (Zhang et al. 2020,
-    equation 1).
+    """From ``initial`` down to almost zero along half a cosine, again and again.
+
+    Source: Zhang et al. 2020, equation 1.
     """
 
     initial: float = Field(gt=0, description="step size at the first step of every cycle")
     length: int = Field(default=2000, ge=1, description="steps in a cycle")
 
     def __call__(self, step: int) -> float:
-        """The step size at an absolute step, counted from 0; positive at the last step of a cycle
-        too.
+        """The step size at an absolute step, counted from 0.
+
+        It is positive at the last step of a cycle too.
         """
         return self.initial * 0.5 * (1 + math.cos(math.pi * (step % self.length) / self.length))
