@@ -56,7 +56,7 @@ Number = int | float
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Part(BaseModel):
+class Stored(BaseModel):
     """Base of what is stored as a JSON attribute: frozen, strict, nothing unknown in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -66,7 +66,7 @@ class Part(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-class StreamPlace(Part):
+class StreamPlace(Stored):
     """The teacher's stream.
 
     Attributes:
@@ -78,7 +78,7 @@ class StreamPlace(Part):
     digest: str
 
 
-class TeacherSummary(Part):
+class TeacherSummary(Stored):
     """What reports tell of the teacher; see ``StudySnapshot.teacher``.
 
     Studies made earlier told less of it, and a later version may tell more: both are taken as they
@@ -98,7 +98,7 @@ class TeacherSummary(Part):
     verdict: dict[str, Any] = Field(default_factory=dict)
 
 
-class Box(Part):
+class Box(Stored):
     """The reference box, one number an objective, in their order.
 
     Attributes:
@@ -110,7 +110,7 @@ class Box(Part):
     worst: tuple[Number, ...]
 
 
-class StoredWords(Part):
+class StoredWords(Stored):
     """``MetricWords`` of one metric."""
 
     label: str
@@ -123,7 +123,7 @@ class StoredWords(Part):
         return MetricWords(self.label, self.direction, self.unit)
 
 
-class Description(Part):
+class Description(Stored):
     """What never changes while a study grows; written once its teacher is there.
 
     Attributes:
@@ -147,7 +147,7 @@ class Description(Part):
     metrics: dict[str, StoredWords] = Field(default_factory=dict)
 
 
-class StoredMeasures(Part):
+class StoredMeasures(Stored):
     """A table of measures in its public form; see ``evaluate.measured``."""
 
     metrics: dict[str, Number]
@@ -170,7 +170,7 @@ class StoredReference(StoredMeasures):
     note: str = ""
 
 
-class References(Part):
+class References(Stored):
     """What the front is compared with.
 
     Attributes:
@@ -219,7 +219,7 @@ class StudentTest(StoredMeasures):
         return validate(StudentTest, stored, "test")
 
 
-class StudyDocument(Part):
+class StudyDocument(Stored):
     """See the module.
 
     Attributes:

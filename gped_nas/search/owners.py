@@ -13,10 +13,10 @@ import os
 import uuid
 from pathlib import Path
 
-from gped_nas.search.document import Part
+from gped_nas.search.document import Stored
 
 
-class Owner(Part):
+class Owner(Stored):
     """A process that holds claims.
 
     Attributes:

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gped_nas.search.document import Part
+from gped_nas.search.document import Stored
 from gped_nas.search.owners import Owner
 
 ROW = "gped:row"
@@ -36,7 +36,7 @@ LEASE_S = 900.0
 """A claim lives so long after the last sign of life of its owner."""
 
 
-class Point(Part):
+class Point(Stored):
     """What was measured of a trial on its way.
 
     Attributes:
@@ -48,7 +48,7 @@ class Point(Part):
     metrics: dict[str, float]
 
 
-class Row(Part):
+class Row(Stored):
     """See the module.
 
     Attributes:

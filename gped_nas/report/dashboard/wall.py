@@ -24,14 +24,14 @@ from gped_nas.errors import StudyError
 from gped_nas.io import environment, make_dir, write_bytes
 from gped_nas.report.dashboard.server import dashboard_package
 from gped_nas.report.dashboard.storage import open_for_dashboard
-from gped_nas.search.document import Part, validate
+from gped_nas.search.document import Stored, validate
 
 _REMEMBERED = "gped:dashboard"
 _GONE = "no longer on the front"
 _IDENTIFIER = re.compile("[0-9a-f-]+")
 
 
-class WallMemory(Part):
+class WallMemory(Stored):
     """What the dashboard put on its wall last time; the attribute ``gped:dashboard``.
 
     The process that asks writes the study's document, and the dashboard may be another one: so this
