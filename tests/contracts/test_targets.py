@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from gped_nas.targets.base import TARGETS, QuantileTarget, parse_targets
-from gped_nas.targets.expectations import expect
+from gped_nas.targets.base import TARGETS, DerivedTarget, QuantileTarget, parse_targets
+from gped_nas.targets.expectations import expect, expect_all
 from gped_nas.targets.quantile import empirical_quantile
 from gped_nas.testing.targets import TARGET_CHECKS, TargetCase
 
@@ -40,6 +40,31 @@ def test_derived_targets_equal_direct_computation_from_all_samples() -> None:
 def test_derived_values_of_a_student_are_never_negative(name: str) -> None:
     case = TargetCase(name)
     assert bool((case.layout.predict(case.raw())[name] >= 0).all())
+
+
+def test_derived_values_of_samples_that_agree_are_not_negative_by_rounding() -> None:
+    """What is averaged is kept in float32, where equal numbers differ by their rounding."""
+    generator = torch.Generator().manual_seed(0)
+    log_prob = torch.randn((1, 1000, 3), generator=generator).double().log_softmax(-1)
+    means = ["predictive", "second_moment", "expected_entropy"]
+    averages = expect_all(means, log_prob, torch.ones(1))
+    rounded = {name: average.float() for name, average in averages.items()}
+
+    for name in ("variance", "mutual_information"):
+        target = TARGETS[name]
+        assert isinstance(target, DerivedTarget)
+        derived = target.derive(rounded)
+        assert bool((derived >= 0).all()) and derived.max() < 1e-6, name
+
+
+def test_quantiles_of_a_student_are_probabilities() -> None:
+    case = TargetCase("quantile")
+    target = case.target
+    assert isinstance(target, QuantileTarget)
+    raw = torch.randn((5000, 8), generator=torch.Generator().manual_seed(0))
+    raw[:, 3::4] = -50  # nothing above the highest level: its quantile is 1, but for rounding
+    quantiles = target.predict(raw, {})
+    assert bool((quantiles >= 0).all()) and bool((quantiles <= 1).all())
 
 
 def test_one_sample_with_all_the_weight_is_every_quantile() -> None:

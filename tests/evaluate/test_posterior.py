@@ -121,6 +121,15 @@ def test_pinball_loss_and_coverage_by_hand():
     assert value("quantile_loss", low, teacher) == pytest.approx(2 * 0.5 * 0.2)
 
 
+def test_quantiles_without_samples_to_judge_them_by_are_left_out():
+    teacher = teacher_of((0.3, 0.7), (0.4, 0.6), targets=resolve(["predictive", "quantile"]))
+    student = saying(quantile=[[0.1] * 6] * 2)
+    for name in ("quantile_loss", "quantile_coverage_error"):
+        assert METRICS[name].applies(student, teacher)
+        assert not METRICS[name].applies(student, None)
+        assert not METRICS[name].applies(student, saying())
+
+
 def test_the_samples_own_quantiles_have_the_least_loss_and_cover_as_they_say():
     targets = (TARGETS["predictive"], TARGETS["quantile"])
     generator = np.random.default_rng(0)
