@@ -15,30 +15,17 @@ _LONGEST = 2000
 
 def mend_streams() -> None:
     """Give every standard stream a place, and each letter that an encoding lacks a replacement."""
-    _occupy()
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull)  # noqa: SIM115
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # It gets the lowest descriptor that is free, so its own. Left free, the next file would
+            # get it, here or in a child, and what a library writes to "stderr" would land there.
+            nothing = open(os.devnull, "w" if descriptor else "r")  # noqa: SIM115
+            os.set_inheritable(nothing.fileno(), True)
+            setattr(sys, name, nothing)
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def _occupy() -> None:
-    """Open what is closed of the descriptors 0, 1 and 2.
-
-    The next file that is opened would get one of them, and what a library writes to "stderr" would
-    land in it.
-    """
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor <= 2:
-        os.set_inheritable(descriptor, True)
-        descriptor = os.open(os.devnull, os.O_RDWR)
-    os.close(descriptor)
 
 
 def tell(message: str) -> None:

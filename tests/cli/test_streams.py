@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,21 @@ def test_a_run_without_any_stream_finishes(home: Home) -> None:
     assert (home.study / "report.html").is_file()
     # nothing that a library writes on descriptor 2 may land in a file of the study
     assert (home.study / "study.db").read_bytes().startswith(b"SQLite format 3")
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_no_file_gets_the_descriptor_of_a_closed_stream(closed: str) -> None:
+    child = "import os; raise SystemExit(min(os.pipe()))"
+    program = f"""
+import os, subprocess, sys
+from gped_nas.cli.streams import mend_streams
+mend_streams()
+print("nobody"), print("hears", file=sys.stderr)
+assert min(os.pipe()) == 3
+sys.exit(subprocess.call([sys.executable, "-c", {child!r}]))
+"""
+    command = ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, program]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 3
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
