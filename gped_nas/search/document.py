@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gped_nas.errors import StudyError
 from gped_nas.evaluate.measured import Direction, Key, Measured, Measures, from_public, to_public
+from gped_nas.io import digest_of
 from gped_nas.search.objectives import MetricWords, Objective
 from gped_nas.search.snapshot import PairedDifference, Reference
 from gped_nas.spelling import as_today
@@ -385,6 +386,36 @@ def validate(model: type[Model], stored: object, where: str) -> Model:
         raise _damaged(f"{where}: {key}", problem["msg"]) from None
     except RecursionError:
         raise _damaged(where, "nested too deeply") from None
+
+
+def seal(data: Mapping[str, Any], of: str) -> dict[str, Any]:
+    """Plain data with a digest of itself and of what it belongs to.
+
+    Args:
+        data: what is to be stored as a JSON attribute.
+        of: what it says something of, ``trial 3`` for example: under another one it is no use.
+    """
+    assert not {"digest", "of"} & set(data), "these are the seal's own names"
+    return {**data, "digest": digest_of({**data, "of": of})}
+
+
+def unseal(stored: object, of: str, where: str) -> tuple[Any, bool]:
+    """What ``seal`` was given, and whether it was sealed: what was made before seals is not.
+
+    Raises:
+        StudyError: its digest is that of something else.
+    """
+    if not isinstance(stored, dict) or "digest" not in stored:
+        return stored, False
+
+    data = {name: value for name, value in stored.items() if name != "digest"}
+    try:
+        is_whole = "of" not in data and stored["digest"] == digest_of({**data, "of": of})
+    except (ValueError, RecursionError):  # no number, or nested too deeply
+        is_whole = False
+    if not is_whole:
+        raise _damaged(where, "its digest does not fit")
+    return data, True
 
 
 def _damaged(where: str, problem: str) -> StudyError:

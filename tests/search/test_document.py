@@ -24,6 +24,8 @@ from gped_nas.search.document import (
     TeacherSummary,
     read_document,
     read_tests,
+    seal,
+    unseal,
 )
 from gped_nas.search.objectives import objective
 from gped_nas.search.snapshot import PairedDifference, Reference
@@ -254,3 +256,43 @@ def test_a_later_document_asks_for_an_upgrade() -> None:
 def test_a_damaged_test_evaluation_is_told(attributes: dict[str, Any]) -> None:
     with pytest.raises(StudyError, match="study 'fake': gped:test"):
         read_tests(attributes, "study 'fake'")
+
+
+# -- seals
+
+
+def test_what_was_sealed_is_read_back_through_json() -> None:
+    data = {"a": [1, 2.5, None], "b": {"nll": 0.1}}
+    stored = json.loads(json.dumps(seal(data, "trial 3")))
+    assert unseal(stored, "trial 3", "there") == (data, True)
+    assert unseal(data, "trial 3", "there") == (data, False)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda stored: stored["b"].update(nll=0.2),
+        lambda stored: stored["b"].update(nll=math.nan),
+        lambda stored: stored.update(digest="0" * 64),
+        lambda stored: stored.update(digest=None),
+        lambda stored: stored.update(of="trial 3"),
+        lambda stored: stored.update(c=nested(3000)),
+    ],
+)
+def test_a_broken_seal_is_damage(edit: Callable[[Any], None]) -> None:
+    stored = seal({"b": {"nll": 0.1}}, "trial 3")
+    edit(stored)
+    with pytest.raises(StudyError, match="^there: its digest does not fit; it was changed"):
+        unseal(stored, "trial 3", "there")
+
+
+def test_a_seal_is_of_one_thing() -> None:
+    with pytest.raises(StudyError, match="its digest does not fit"):
+        unseal(seal({"nll": 0.1}, "trial 3"), "trial 4", "there")
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
