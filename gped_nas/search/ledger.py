@@ -94,6 +94,7 @@ class Ledger:
         name: the study's name in it.
         owner: who claims trials through this ledger.
         clock: by which claims age; the storage's by default.
+        guard: called before everything that is written; it raises where nothing may be.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Ledger:
         *,
         owner: Owner | None = None,
         clock: Callable[[], float] | None = None,
+        guard: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.owner = owner or Owner.here()
@@ -110,6 +112,7 @@ class Ledger:
         self._study = optuna.load_study(storage=storage, study_name=name)
         self._study_id = storage.get_study_id_from_name(name)
         self._clock = clock or clock_of(storage)
+        self._guard = guard or _allow
 
         self._held: set[int] = set()
         self._renewed = time.monotonic()
@@ -140,6 +143,7 @@ class Ledger:
 
     def write(self, document: StudyDocument) -> None:
         """Write the document whole."""
+        self._guard()
         self._study.set_user_attr(DOCUMENT, document.to_json())
 
     def tests(self) -> dict[int, StudentTest]:
@@ -152,6 +156,7 @@ class Ledger:
 
     def write_test(self, trial: int, test: StudentTest) -> None:
         """Write a student's test evaluation, an attribute of its own."""
+        self._guard()
         self._study.set_user_attr(f"{TEST}{trial}", test.to_json())
 
     @functools.cached_property
@@ -379,6 +384,7 @@ class Ledger:
         if num < 1:
             return
 
+        self._guard()
         trials = self._study.get_trials(deepcopy=False)
         seed = sampler_seed(root, self.owner.asker, len(trials))
         self._study.sampler = make_sampler(space, seed)
@@ -421,6 +427,7 @@ class Ledger:
         return row
 
     def _write_row(self, number: int, row: Row) -> None:
+        self._guard()
         self._storage.set_trial_user_attr(self._id(number), ROW, row.to_json())
 
     def _write_unless_refused(self, number: int, row: Row | Refusal) -> Row | Refusal:
@@ -434,6 +441,7 @@ class Ledger:
     def _write_numbers(
         self, number: int, values: Mapping[str, float], excess: Mapping[str, float]
     ) -> None:
+        self._guard()
         trial_id = self._id(number)
         for name, value in excess.items():
             self._storage.set_trial_system_attr(trial_id, _CONSTRAINT + name, float(value))
@@ -442,6 +450,7 @@ class Ledger:
                 self._storage.set_trial_user_attr(trial_id, name, values[name])
 
     def _tell(self, number: int, record: TrialRecord) -> None:
+        self._guard()
         names = self._objective_names
         is_whole = all(name in record.values for name in names)
         if record.state == "failed":
@@ -452,7 +461,12 @@ class Ledger:
             self._study.tell(number, [record.value(name) for name in names])
 
     def _fail(self, number: int) -> None:
+        self._guard()
         self._study.tell(number, state=TrialState.FAIL)
+
+
+def _allow() -> None:
+    """The guard of a ledger that may write."""
 
 
 def _row_or_none(trial: FrozenTrial) -> Row | None:

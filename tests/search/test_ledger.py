@@ -15,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gped_nas import rng
+from gped_nas.search.document import StudentTest
 from gped_nas.search.drawing import sampler_seed
 from gped_nas.search.ledger import Answer, Claim, Ledger
 from gped_nas.search.owners import Owner
@@ -228,6 +229,44 @@ def test_a_row_that_was_edited_by_hand_is_a_failed_trial(office: Office) -> None
     assert asker.reap() == 1
     assert asker.records()[0].state == "failed"
     assert "changed by something other than gped-search" in asker.records()[0].reason
+
+
+# -- the guard
+
+
+class Forbidden(Exception):
+    """What a guard says."""
+
+
+def test_a_ledger_whose_guard_refuses_writes_nothing(office: Office) -> None:
+    may_write = True
+
+    def guard() -> None:
+        if not may_write:
+            raise Forbidden
+
+    owner = Owner(name="asker", machine="asker")
+    ledger = Ledger(office.storage, "fake", owner=owner, clock=office.clock, guard=guard)
+    claim, paused = ledger.claim(office.space, 2, 0)
+    row = row_of(ledger, paused.number).model_copy(update={"until": 5})
+    ledger._write_row(paused.number, row)
+    ledger.report(paused.number, budget=5, metrics={}, checkpoint="c")
+
+    may_write = False
+    before = office.attributes(), optuna_study(office.path).user_attrs
+    writes: list[Callable[[], Any]] = [
+        lambda: ledger.claim(office.space, 1, 0),
+        lambda: ledger.report(claim.number, budget=1, metrics={}),
+        lambda: ledger.promote(paused.number, 10),
+        lambda: ledger.finish(Answer(make_record(claim))),
+        lambda: ledger.change(notes=("a note",)),
+        lambda: ledger.write_test(0, StudentTest.of({})),
+    ]
+    office.clock.now += LEASE_S + 1
+    for write in [*writes, ledger.reap]:
+        with pytest.raises(Forbidden):
+            write()
+    assert (office.attributes(), optuna_study(office.path).user_attrs) == before
 
 
 # -- seeds
