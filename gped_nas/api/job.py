@@ -14,6 +14,7 @@ from gped_nas.api import evidence
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.lessons import distillation_set, rung_set
+from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
@@ -248,6 +249,7 @@ class _Job:
         unfinished = study.ledger.rows()  # somebody may be writing their students just now
         keep_only(trainer.folder, [*(record.trial for record in front), *unfinished])
         trainer.seal(front)
+        compare_with_best(study.ledger, trainer, front)
         conclude(study.ledger, self.folder, trainer, front)
         evidence.gather(self.folder, trainer, front)
         return front

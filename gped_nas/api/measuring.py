@@ -58,16 +58,11 @@ class Conditions:
             DivergenceError: a metric is not finite.
             Interrupted: the session said stop.
         """
-        dataset, seed = self.teacher.dataset, self.teacher.space.seed
-        labels = dataset.labels(part)
+        labels = self.teacher.dataset.labels(part)
 
         measures: dict[Key, Measured] = {}
         for condition in self.changed:
-            generator = rng.generator(seed, "condition", condition.name, part)
-            raw = condition.apply(
-                dataset.raw(part), predictor=predictor, labels=labels, generator=generator
-            )
-
+            raw = self._inputs(condition, predictor, part)
             predictions = predictor.predict(raw)
             teacher = self._teacher_at(raw, condition, part) if is_compared else None
             measures |= evaluate(
@@ -79,6 +74,32 @@ class Conditions:
                 part=part,
             )
         return measures
+
+    def predict(
+        self, predictor: Predictor, part: Part, name: str
+    ) -> tuple[AnyPredictions, AnyPredictions | None]:
+        """What a predictor and the teacher say of a part under the condition of this name.
+
+        The teacher's are None where its weights would be needed and are not known.
+
+        Raises as ``measure``.
+        """
+        if name == CLEAN:
+            return predictor.predict(self.teacher.dataset.raw(part)), self.teacher.averaged(part)
+
+        (condition,) = (condition for condition in self.changed if condition.name == name)
+        raw = self._inputs(condition, predictor, part)
+        return predictor.predict(raw), self._teacher_at(raw, condition, part)
+
+    def _inputs(self, condition: Condition, predictor: Predictor, part: Part) -> Tensor:
+        """The raw inputs of a part under a condition; its draws are the same on every call."""
+        dataset, seed = self.teacher.dataset, self.teacher.space.seed
+        return condition.apply(
+            dataset.raw(part),
+            predictor=predictor,
+            labels=dataset.labels(part),
+            generator=rng.generator(seed, "condition", condition.name, part),
+        )
 
     def _teacher_at(self, raw: Tensor, condition: Condition, part: Part) -> AnyPredictions | None:
         """The teacher's average at these inputs; None where its weights are not known.

@@ -137,7 +137,8 @@ class Study:
         See ``search.choice``.
         """
         front = self.front_records()
-        index, _ = choose(front, self.objectives, self._box(front))
+        differences = self.ledger.document.front_differences
+        index, _ = choose(front, self.objectives, self._box(front), differences)
         return None if index is None else front[index]
 
     def pick(self, bounds: Mapping[str, float]) -> TrialRecord:
@@ -198,7 +199,7 @@ class Study:
         front = front_of(records, objectives)
         front_records = [records[trial] for trial in front]
         front_losses = self._box(front_records)
-        index, rule = choose(front_records, objectives, front_losses)
+        index, rule = choose(front_records, objectives, front_losses, document.front_differences)
         chosen = None if index is None else front[index]
 
         paired = list(references.comparisons)

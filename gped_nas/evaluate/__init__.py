@@ -7,6 +7,7 @@ from gped_nas.evaluate.base import (
     draw_resamples,
     evaluate,
     paired_difference,
+    resampled,
 )
 from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.evaluate.metrics import reliability
@@ -33,4 +34,5 @@ __all__ = [
     "kl_divergence",
     "paired_difference",
     "reliability",
+    "resampled",
 ]

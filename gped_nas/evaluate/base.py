@@ -352,23 +352,38 @@ def paired_difference(
         DivergenceError: the metric of either is not finite.
     """
     metric = METRICS[metric_name]
-    values = []
-    resampled = []
-    for predictions in (first, second):
-        _check(predictions, labels_N, teacher, resamples)
-        if not metric.applies(predictions, teacher):
-            raise DataError(
-                f"metric '{metric_name}': it reads teacher predictions or a target that is absent"
-            )
-
-        terms_NT = metric._checked_terms(predictions, labels_N, teacher)
-        values.append(_check_finite(metric.name, metric._total(terms_NT)))
-        resampled.append(metric._combined(resamples.sums(terms_NT), resamples.n))
+    value, value_R = resampled(metric_name, first, labels_N, teacher, resamples=resamples)
+    other, other_R = resampled(metric_name, second, labels_N, teacher, resamples=resamples)
 
     # The same resamples of both make the difference a paired one.
-    difference = values[0] - values[1]
-    interval = _bounds(metric, difference, resampled[0] - resampled[1])
-    return difference, interval, resamples.n
+    difference = value - other
+    return difference, _bounds(metric, difference, value_R - other_R), resamples.n
+
+
+def resampled(
+    metric_name: str,
+    predictions: AnyPredictions,
+    labels_N: Labels,
+    teacher: AnyPredictions | None = None,
+    *,
+    resamples: Resamples,
+) -> tuple[float, Floats]:
+    """The value of one metric, and its values on the resamples, (R,).
+
+    Those of two predictors on the same resamples are paired.
+
+    Raises as ``paired_difference``.
+    """
+    metric = METRICS[metric_name]
+    _check(predictions, labels_N, teacher, resamples)
+    if not metric.applies(predictions, teacher):
+        raise DataError(
+            f"metric '{metric_name}': it reads teacher predictions or a target that is absent"
+        )
+
+    terms_NT = metric._checked_terms(predictions, labels_N, teacher)
+    value = _check_finite(metric.name, metric._total(terms_NT))
+    return value, metric._combined(resamples.sums(terms_NT), resamples.n)
 
 
 def _check(

@@ -2,26 +2,69 @@
 
 from collections.abc import Sequence
 
+from pydantic import ConfigDict, NonNegativeFloat
+from pydantic.dataclasses import dataclass
+
 from gped_nas.search.objectives import Objective
 from gped_nas.search.pareto import KNEE_RULE, Floats, knee
 from gped_nas.search.record import TrialRecord
 
 _Z95 = 1.96
+_STORED = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_STORED)
+class StudentDifference:
+    """One student of a front less its best one, on the same validation examples.
+
+    Attributes:
+        trial: the student's.
+        difference: in the unit of the metric.
+        error: standard error of the difference.
+    """
+
+    trial: int
+    difference: float
+    error: NonNegativeFloat
+
+
+@dataclass(frozen=True, config=_STORED)
+class FrontDifferences:
+    """How far the students of a front are from its best one; part of a study's document.
+
+    Attributes:
+        metric: the first objective.
+        best: trial of the front's best student by it.
+        n: number of validation examples.
+        students: the other students of the front.
+    """
+
+    metric: str
+    best: int
+    n: int
+    students: tuple[StudentDifference, ...] = ()
 
 
 def choose(
-    front: Sequence[TrialRecord], objectives: Sequence[Objective], box: Floats
+    front: Sequence[TrialRecord],
+    objectives: Sequence[Objective],
+    box: Floats,
+    differences: FrontDifferences | None = None,
 ) -> tuple[int | None, str]:
-    """Index of the student picked from a front, and the rule in one sentence.
+    """Index of the student picked from a front, and the rule in one sentence or two.
 
     The one-standard-error rule of Breiman et al. 1984 (section 3.4.3): among the students whose
-    quality the validation examples can hardly tell from the best one's, the cheapest. Without a
-    quality objective that has an interval, or without a cost, the front's knee.
+    quality the validation examples can hardly tell from the best one's, the cheapest. Here the
+    standard error is that of the paired difference to the best one: all students answer the same
+    examples. Without a quality objective that has an interval, or without a cost, the front's knee.
 
     Args:
         front: its records, best by the first objective first.
         objectives: in order.
         box: objectives of the records as losses in [0, 1], shape (N, M).
+        differences: what was written of the front when it was concluded. Where it is none or of
+            another front, the standard error is that of the best one's own value, as it was before
+            differences were written.
 
     Returns:
         None for an empty front.
@@ -29,29 +72,72 @@ def choose(
     if not front:
         return None, "The front is empty."
 
-    best = front[0]
-    quality = objectives[0]
+    best, quality = front[0], objectives[0]
     costs = [i for i, axis in enumerate(objectives) if axis.kind == "cost"]
-    measured = best.measured(quality.name)
-    interval = None if measured is None else measured.interval
-    if quality.kind != "metric" or not costs or interval is None:
+    if quality.kind != "metric" or not costs:
         return knee(box), KNEE_RULE
 
-    low, high = interval
-    error = (high - low) / (2 * _Z95)
+    rows = _rows_of(front, quality, differences)
+    if rows is None:
+        rows = _rows_by_value(front, quality)
+        words = (
+            " Paired differences to the best one are not written of this front, so the standard "
+            "error is that of its own value; a run that ends writes them."
+        )
+    else:
+        words = " The standard error is that of the paired difference on the same examples."
+    if rows is None:
+        return knee(box), KNEE_RULE
+
     sign = 1 if quality.direction == "minimize" else -1
-    limit = sign * best.value(quality.name) + error
-    near = [i for i, record in enumerate(front) if sign * record.value(quality.name) <= limit]
+    near = [i for i, (difference, error) in enumerate(rows) if sign * difference <= error]
 
     # The box has costs on a log scale, so the mean weighs ratios. The better student wins a tie.
     price = box[:, costs].mean(axis=1)
     picked = min(near, key=lambda i: (price[i], i))
 
     names = " and ".join(objectives[i].name for i in costs)
-    best_value = best.value(quality.name)
+    difference, error = rows[picked]
     rule = (
         f"The cheapest by {names}, on a log scale, of the students on the front whose validation "
-        f"{quality.name} is within one standard error ({error:.3g}) of the best one's "
-        f"({best_value:.4g}): {len(near)} of {len(front)}."
+        f"{quality.name} is within one standard error of the best one's "
+        f"({best.value(quality.name):.4g}): {len(near)} of {len(front)}."
     )
-    return picked, rule
+    if picked:
+        rule += f" It is {abs(difference):.3g} worse, with a standard error of {error:.3g}."
+    return picked, rule + words
+
+
+def _rows_of(
+    front: Sequence[TrialRecord], quality: Objective, differences: FrontDifferences | None
+) -> list[tuple[float, float]] | None:
+    """Paired difference to the best one, and its standard error, of each student of a front.
+
+    None where that of one of them is not written.
+    """
+    best = front[0].trial
+    if differences is None or (differences.metric, differences.best) != (quality.name, best):
+        return None
+
+    by_trial = {row.trial: (row.difference, row.error) for row in differences.students}
+    by_trial[best] = (0.0, 0.0)
+    if any(record.trial not in by_trial for record in front):
+        return None
+    return [by_trial[record.trial] for record in front]
+
+
+def _rows_by_value(
+    front: Sequence[TrialRecord], quality: Objective
+) -> list[tuple[float, float]] | None:
+    """As ``_rows_of``, with the standard error of the best one's value; None without an interval.
+
+    It is the rule of studies that were concluded before paired differences were written.
+    """
+    measured = front[0].measured(quality.name)
+    interval = None if measured is None else measured.interval
+    if measured is None or interval is None:
+        return None
+
+    low, high = interval
+    error = (high - low) / (2 * _Z95)
+    return [(record.value(quality.name) - measured.value, error) for record in front]

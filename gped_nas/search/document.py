@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gped_nas.errors import StudyError
 from gped_nas.evaluate.measured import Direction, Key, Measured, Measures, from_public, to_public
 from gped_nas.io import digest_of
+from gped_nas.search.choice import FrontDifferences
 from gped_nas.search.objectives import MetricWords, Objective
 from gped_nas.search.snapshot import PairedDifference, Reference
 from gped_nas.spelling import as_today
@@ -231,6 +232,8 @@ class StudyDocument(Stored):
         precision: what ``recipe.precision: auto`` was decided to be; None where nothing was.
         notes: things a reader must know, one sentence each.
         references: None until a front was concluded.
+        front_differences: of the front that was concluded last; None where its first objective is
+            no quality, and of studies that were concluded before they were written.
     """
 
     version: Literal[1] = 1
@@ -240,6 +243,7 @@ class StudyDocument(Stored):
     precision: str | None = None
     notes: tuple[str, ...] = ()
     references: References | None = None
+    front_differences: FrontDifferences | None = None
 
     def with_changes(self, **changes: Any) -> "StudyDocument":
         """A copy with some fields changed."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gped_nas.evaluate.measured import from_public
-from gped_nas.search.choice import choose
+from gped_nas.search.choice import FrontDifferences, StudentDifference, choose
 from gped_nas.search.objectives import Objective
 from gped_nas.search.pareto import KNEE_RULE
 from gped_nas.search.record import TrialRecord
@@ -31,7 +31,7 @@ def test_the_cheapest_within_one_standard_error_of_the_best() -> None:
     front = [BEST, record(3, "nll", 0.109), record(1, "nll", 0.111)]
     picked, rule = choose(front, [NLL, BYTES], np.array([[0.1, 0.9], [0.11, 0.5], [0.12, 0.1]]))
     assert picked == 1
-    assert "one standard error (0.01)" in rule and "2 of 3" in rule and "storage_bytes" in rule
+    assert "standard error of 0.01." in rule and "2 of 3" in rule and "storage_bytes" in rule
 
 
 def test_a_maximized_quality_counts_downwards() -> None:
@@ -42,6 +42,51 @@ def test_a_maximized_quality_counts_downwards() -> None:
     ]
     picked, _ = choose(front, [ACCURACY, BYTES], np.array([[0.0, 0.9], [0.1, 0.5], [0.2, 0.1]]))
     assert picked == 1
+
+
+def paired(*rows: tuple[int, float, float], metric: str = "nll", best: int = 7) -> FrontDifferences:
+    students = tuple(StudentDifference(*row) for row in rows)
+    return FrontDifferences(metric=metric, best=best, n=100, students=students)
+
+
+FRONT = [BEST, record(3, "nll", 0.104), record(1, "nll", 0.108)]
+BOX = np.array([[0.1, 0.9], [0.11, 0.5], [0.12, 0.1]])
+
+
+def test_the_standard_error_is_that_of_the_paired_difference() -> None:
+    # by their own values all three are within 0.01 of the best; paired, the last is not
+    picked, rule = choose(FRONT, [NLL, BYTES], BOX, paired((3, 0.004, 0.005), (1, 0.008, 0.007)))
+    assert picked == 1
+    assert "2 of 3" in rule and "0.004 worse, with a standard error of 0.005" in rule
+    assert rule.endswith("that of the paired difference on the same examples.")
+
+    # and a difference of exactly one standard error is within it
+    picked, rule = choose(FRONT, [NLL, BYTES], BOX, paired((3, 0.004, 0.001), (1, 0.008, 0.008)))
+    assert picked == 2 and "2 of 3" in rule
+
+
+def test_a_maximized_quality_is_worse_where_the_difference_is_negative() -> None:
+    front = [record(trial, "accuracy", value) for trial, value in ((7, 0.95), (3, 0.94), (1, 0.93))]
+    rows = paired((3, -0.01, 0.012), (1, -0.02, 0.012), metric="accuracy")
+    picked, rule = choose(front, [ACCURACY, BYTES], BOX, rows)
+    assert picked == 1 and "0.01 worse" in rule
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        None,
+        paired((3, 0.004, 0.001)),  # the front has grown since
+        paired((3, 0.004, 0.001), (1, 0.008, 0.001), best=3),
+        paired((3, 0.004, 0.001), (1, 0.008, 0.001), metric="brier"),
+    ],
+)
+def test_without_the_differences_of_this_front_the_rule_of_before(
+    differences: FrontDifferences | None,
+) -> None:
+    picked, rule = choose(FRONT, [NLL, BYTES], BOX, differences)
+    assert picked == 2
+    assert "not written of this front, so the standard error is that of its own value" in rule
 
 
 def test_the_earlier_of_equally_cheap_ones() -> None:
