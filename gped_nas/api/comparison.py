@@ -5,6 +5,7 @@ derived from it; give settings of your own where these do not fit. Full-batch HM
 reference, is for small networks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class MethodRow:
         agreement, total_variation: of its average with the reference's; None for the reference
             itself, and where labels are real numbers.
         nll, accuracy, ece: of its average; nats, share, 15 bins. The last two are None where labels
-            are real numbers.
+            are real numbers, the first one where it is infinite.
         ood_entropy, ood_information: AUROC of predictive entropy, and of mutual information,
             between the part's inputs and the same with their numbers permuted; None where labels
             are real numbers, or samples predictions alone.
@@ -59,7 +60,7 @@ class MethodRow:
     method: str
     agreement: float | None
     total_variation: float | None
-    nll: float
+    nll: float | None
     accuracy: float | None
     ece: float | None
     ood_entropy: float | None
@@ -204,12 +205,13 @@ def measure(teacher: Teacher, *, part: Part, truth: AnyPredictions | None) -> Me
     diagnosis = diagnose(teacher)
     mixing = diagnosis.mixing.get("probabilities") or diagnosis.mixing.get("means")
     median_ess = mixing.ess[0] if mixing and mixing.ess else None
+    nll = METRICS["nll"].value(mean, labels)
 
     num_weights = num_params(stream.key.shapes) if stream.has_weights else 0
     return MethodRow(
         method=teacher.space.method.name,
         **_compare_with_truth(mean, truth),
-        nll=METRICS["nll"].value(mean, labels),
+        nll=nll if math.isfinite(nll) else None,
         **accuracy_and_ece,
         **_detect_permuted(teacher, mean, part),
         seconds=stream.sampling_seconds,

@@ -6,7 +6,13 @@ from pathlib import Path
 from gped_nas.api.references import Contender, average_of, others
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
-from gped_nas.evaluate.base import Resamples, draw_resamples, evaluate, paired_difference
+from gped_nas.errors import DivergenceError
+from gped_nas.evaluate.base import (
+    Resamples,
+    draw_resamples,
+    evaluate_or_explain,
+    paired_difference,
+)
 from gped_nas.evaluate.measured import TEST, Key, Measured
 from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.search.document import References, StudentTest
@@ -68,19 +74,24 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
 def _test(
     record: TrialRecord, teacher: Contender, trainer: Trainer, resamples: Resamples
 ) -> StudentTest:
-    """The test of a trial's student, and its paired differences to the teacher."""
+    """The test of a trial's student, and its paired differences to the teacher.
+
+    The student was finite where it was chosen: what is not on test says so.
+    """
     dataset = trainer.teacher.dataset
     predictor = StudentPredictor(trainer.load(record))
     predictions = predictor.predict(dataset.raw("test"))
 
-    measures = evaluate(
+    measures = evaluate_or_explain(
         predictions,
         dataset.labels("test"),
         teacher.predictions.get("test"),
         resamples=resamples,
         part=TEST,
     )
-    measures |= trainer.conditions.measure(predictor, "test", resamples=resamples)
+    measures |= trainer.conditions.measure(
+        predictor, "test", resamples=resamples, evaluate=evaluate_or_explain
+    )
 
     student = Contender("student", f"trial {record.trial}", "", {"test": predictions}, costs={})
     return StudentTest.of(measures, _compare(student, teacher, trainer, resamples))
@@ -95,7 +106,7 @@ def _measure(
 
     measures: dict[Key, Measured] = {}
     for part, teacher_predictions in teacher.predictions.items():
-        measures |= evaluate(
+        measures |= evaluate_or_explain(
             contender.predictions[part],
             trainer.teacher.dataset.labels(part),
             teacher_predictions if is_compared else None,
@@ -104,7 +115,11 @@ def _measure(
         )
         if contender.predictor is not None:
             measures |= trainer.conditions.measure(
-                contender.predictor, part, resamples=resamples[part], is_compared=is_compared
+                contender.predictor,
+                part,
+                resamples=resamples[part],
+                is_compared=is_compared,
+                evaluate=evaluate_or_explain,
             )
 
     return Reference(contender.name, contender.label, measures, contender.costs, contender.note)
@@ -113,7 +128,10 @@ def _measure(
 def _compare(
     contender: Contender, teacher: Contender, trainer: Trainer, resamples: Resamples
 ) -> list[PairedDifference]:
-    """Paired test differences to the teacher's average; none where that is not known on test."""
+    """Paired test differences to the teacher's average; none where that is not known on test.
+
+    A metric that is not finite for either has none.
+    """
     if "test" not in teacher.predictions:
         return []
 
@@ -122,9 +140,12 @@ def _compare(
     mine, theirs = contender.predictions["test"], teacher.predictions["test"]
     rows = []
     for metric in COMPARED[dataset.task]:
-        difference, interval, n = paired_difference(
-            metric, mine, theirs, labels, resamples=resamples
-        )
+        try:
+            difference, interval, n = paired_difference(
+                metric, mine, theirs, labels, resamples=resamples
+            )
+        except DivergenceError:
+            continue
         row = PairedDifference(
             first=contender.name,
             second=teacher.name,

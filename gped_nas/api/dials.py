@@ -13,7 +13,7 @@ from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import load_dataset, sample_teacher
 from gped_nas.data.base import Part
 from gped_nas.distill.student import load_student, save_student
-from gped_nas.evaluate.base import draw_resamples, evaluate
+from gped_nas.evaluate.base import draw_resamples, evaluate, evaluate_or_explain
 from gped_nas.evaluate.measured import Measures, to_public
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import (
@@ -154,7 +154,7 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     return {
         "n": len(labels),
         "num_labels": len(dataset.train),
-        "teacher": _to_numbers(evaluate(validation, labels, resamples=resamples)),
+        "teacher": _to_numbers(evaluate_or_explain(validation, labels, resamples=resamples)),
         "students": students,
         "stream": teacher.stream.digest,
         "split": dataset.split_text,

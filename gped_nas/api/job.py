@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gped_nas.api import evidence
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.lessons import distillation_set, rung_set
+from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
@@ -203,12 +205,15 @@ class _Job:
         does not fit) leaves none behind that would refuse the settings once they are mended.
         """
         teacher = sample_teacher(self.space, self.session, dataset=self.dataset)
+        bounded = [*(goal.name for goal in self.space.objectives), *self.space.constraints]
+        where = f"{self.space.source}: objectives and constraints"
         check_measurable(
-            [*(goal.name for goal in self.space.objectives), *self.space.constraints],
-            f"{self.space.source}: objectives and constraints",
+            bounded,
+            where,
             has_weights=teacher.stream.has_weights,
             num_samples=teacher.stream.num_samples,
         )
+        check_finite(teacher, bounded, where)
         data = distillation_set(teacher)
         if ledger is None:
             _span_box(self.space, self.dataset)  # refuses an axis without ends
@@ -412,7 +417,7 @@ def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
         num_samples=stream.num_samples,
         method=space.method.name,
         genotype=str(space.genotype),
-        samples_to_nll=tuple((num, nll) for num, nll in diagnosis.curve),
+        samples_to_nll=tuple((num, nll) for num, nll in diagnosis.curve if isfinite(nll)),
         seconds=round(max(teacher.seconds, stream.sampling_seconds), 2),
         reliability=tuple(reliability(validation, labels)),
         diagnosis=findings,

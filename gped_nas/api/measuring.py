@@ -8,12 +8,17 @@ from torch import Tensor
 from gped_nas import rng
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
-from gped_nas.evaluate.base import Resamples, evaluate
+from gped_nas.errors import ConfigError
+from gped_nas.evaluate.base import METRICS, Resamples, evaluate, is_finite_for
 from gped_nas.evaluate.conditions import Condition, Forward, Predictor
-from gped_nas.evaluate.measured import CLEAN, Key, Measured
+from gped_nas.evaluate.measured import CLEAN, Key, Measured, parse_name
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import Ensemble
 from gped_nas.io import sha256_arrays
+from gped_nas.models.costs import COSTS
+
+Evaluate = Callable[..., dict[Key, Measured]]
+"""``evaluate`` or ``evaluate_or_explain``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,7 @@ class Conditions:
         *,
         resamples: Resamples,
         is_compared: bool = True,
+        evaluate: Evaluate = evaluate,
     ) -> dict[Key, Measured]:
         """The measures of a predictor under every condition but the clean one.
 
@@ -52,10 +58,11 @@ class Conditions:
             resamples: bootstrap draws of the part.
             is_compared: whether it is compared with the teacher, which needs the teacher's weights;
                 metrics that compare are left out where these are not known.
+            evaluate: what makes measures of predictions; ``evaluate_or_explain`` for references.
 
         Raises:
             DataError: a condition made inputs that cannot be used.
-            DivergenceError: a metric is not finite.
+            DivergenceError: a metric is not finite, if ``evaluate`` raises that.
             Interrupted: the session said stop.
         """
         labels = self.teacher.dataset.labels(part)
@@ -115,6 +122,28 @@ class Conditions:
             answer = ensemble(self.teacher).predict(raw)
             self._at_inputs[condition.name, part] = digest, answer
         return answer
+
+
+def check_finite(teacher: Teacher, names: Sequence[str], where: str) -> None:
+    """Refuse metrics that compare with the teacher and have no finite value for any student.
+
+    Args:
+        teacher: with its predictions on validation.
+        names: of objectives and constraints.
+        where: their keys, for messages.
+
+    Raises:
+        ConfigError: for the teacher itself such a metric is not finite.
+    """
+    average, labels = teacher.averaged("validation"), teacher.dataset.labels("validation")
+    for name in names:
+        if name in COSTS:
+            continue
+        if not is_finite_for(METRICS[parse_name(name).metric], average, labels):
+            raise ConfigError(
+                f"{where}: found '{name}', but it is infinite for every student: the teacher gives "
+                "some validation labels no probability; choose another metric, such as 'nll'"
+            )
 
 
 def ensemble(teacher: Teacher, samples: Sequence[int] | None = None) -> Ensemble:

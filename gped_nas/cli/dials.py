@@ -61,7 +61,7 @@ def dials(
 
 def _row(point: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
     """A student's gap to its teacher at one setting of the dials."""
-    low, high = student["intervals"]["nll_above_teacher"]
+    low, high = student["intervals"].get("nll_above_teacher") or (None, None)
     return {
         "dial": point["dial"] or "data as it is",
         "value": point["value"] if point["dial"] else None,

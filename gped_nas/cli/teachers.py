@@ -61,7 +61,7 @@ def info(
     from gped_nas.api.sampling import existing_stream, sampled_spaces, stream_key
     from gped_nas.api.teacher import Teacher
     from gped_nas.api.verdict import judge
-    from gped_nas.evaluate.base import draw_resamples, evaluate
+    from gped_nas.evaluate.base import draw_resamples, evaluate_or_explain
     from gped_nas.evaluate.measured import by_name
 
     search_space, session = load_space(space, overrides(set_, seed)), new_session("cpu")
@@ -71,7 +71,8 @@ def info(
 
     labels = dataset.labels("validation")
     resamples = draw_resamples(len(labels), root=search_space.seed, part="validation")
-    measures = by_name(evaluate(teacher.averaged("validation"), labels, resamples=resamples))
+    average = teacher.averaged("validation")
+    measures = by_name(evaluate_or_explain(average, labels, resamples=resamples))
     diagnosis = diagnose(teacher)
     verdict = judge(diagnosis)
 
@@ -92,7 +93,13 @@ def info(
         metrics = {}
         for name, measured in measures.items():
             interval = [measured.low, measured.high]
-            metrics[name] = {"value": measured.value, "interval": interval, "n": measured.n}
+            why = {"why": measured.why} if measured.why else {}
+            metrics[name] = {
+                "value": measured.value,
+                "interval": interval,
+                "n": measured.n,
+                **why,
+            }
         print_json(
             {
                 **summary,
@@ -122,6 +129,8 @@ def info(
                 "n": measured.n,
             }
         )
+        if measured.why:
+            rows[-1]["why"] = measured.why
     print_rows(rows, format, title="average over the posterior, 95 % interval")
 
     if diagnosis.mixing:

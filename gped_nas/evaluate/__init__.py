@@ -6,6 +6,7 @@ from gped_nas.evaluate.base import (
     Resamples,
     draw_resamples,
     evaluate,
+    evaluate_or_explain,
     paired_difference,
     resampled,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "draw_resamples",
     "entropy",
     "evaluate",
+    "evaluate_or_explain",
     "kl_divergence",
     "paired_difference",
     "reliability",

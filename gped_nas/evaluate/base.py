@@ -171,7 +171,8 @@ class Metric:
         Raises:
             RegistryError: the function raised something, or gave another shape.
         """
-        with calling(f"metric '{self.name}'", _MEND):
+        # what two infinities differ by is NaN, which is kept
+        with calling(f"metric '{self.name}'", _MEND), np.errstate(invalid="ignore"):
             terms_NT = np.asarray(self.terms(predictions, labels_N, teacher))
 
         if terms_NT.ndim != 2 or len(terms_NT) != len(predictions):
@@ -248,7 +249,10 @@ def evaluate(
     condition: str = CLEAN,
     part: str = VALIDATION,
 ) -> dict[Key, Measured]:
-    """Every registered metric that applies; those that read what is absent are left out.
+    """Every registered metric that applies, of a student; those that read what is absent are not.
+
+    A metric that the teacher itself has no finite value of, such as the NLL above one that gave a
+    label no probability, has no value here either, and says why. All others must be finite.
 
     Args:
         predictions: what is judged.
@@ -263,25 +267,74 @@ def evaluate(
         DivergenceError: a metric is not finite; the message names it.
         RegistryError: the function of a metric raised something, or gave another shape.
     """
-    _check(predictions, labels_N, teacher, resamples)
-    metrics = [metric for metric in METRICS.values() if metric.applies(predictions, teacher)]
-    terms = [metric._checked_terms(predictions, labels_N, teacher) for metric in metrics]
+    measures = evaluate_or_explain(
+        predictions, labels_N, teacher, resamples=resamples, condition=condition, part=part
+    )
+    for key, measured in measures.items():
+        metric = METRICS[key.metric]
+        if measured.value is None and is_finite_for(metric, teacher, labels_N):
+            name = public_name(Key(metric.name, condition))
+            _check_finite(name, metric.value(predictions, labels_N, teacher))
+    return measures
 
-    values = []
-    for metric, terms_NT in zip(metrics, terms, strict=True):
-        name = public_name(Key(metric.name, condition))
-        values.append(_check_finite(name, metric._total(terms_NT)))
+
+def evaluate_or_explain(
+    predictions: AnyPredictions,
+    labels_N: Labels,
+    teacher: AnyPredictions | None = None,
+    *,
+    resamples: Resamples,
+    condition: str = CLEAN,
+    part: str = VALIDATION,
+) -> dict[Key, Measured]:
+    """``evaluate`` of a teacher or another reference: what is not finite is None and says why.
+
+    A predictor may give the right label no probability at all, and its NLL is then infinite. That
+    is true, and no reason to end a search.
+
+    Args, and errors but ``DivergenceError``, are those of ``evaluate``.
+    """
+    _check(predictions, labels_N, teacher, resamples)
+    measures = {}
+    finite: list[tuple[Metric, float, Floats]] = []
+    for metric in METRICS.values():
+        if not metric.applies(predictions, teacher):
+            continue
+
+        terms_NT = metric._checked_terms(predictions, labels_N, teacher)
+        value = metric._total(terms_NT)
+        key = Key(metric.name, condition, part)
+        if np.isfinite(value):
+            finite.append((metric, value, terms_NT))
+        # a finite one is measured below; the order of the table is that of the registry
+        why = _why_not_finite(value, terms_NT)
+        measures[key] = Measured(None, n=len(predictions), why=why)
+    if not finite:
+        return measures
 
     # All resamples of all metrics are one matrix product.
+    terms = [terms_NT for _, _, terms_NT in finite]
     ends = np.cumsum([terms_NT.shape[1] for terms_NT in terms])[:-1]
     sums = np.split(resamples.sums(np.concatenate(terms, axis=1)), ends, axis=1)
 
-    measures = {}
-    for metric, value, sums_RT in zip(metrics, values, sums, strict=True):
+    for (metric, value, _), sums_RT in zip(finite, sums, strict=True):
         low, high = _interval(metric, value, metric._combined(sums_RT, resamples.n))
         key = Key(metric.name, condition, part)
         measures[key] = Measured(value, low, high, len(predictions))
     return measures
+
+
+def is_finite_for(metric: Metric, teacher: AnyPredictions | None, labels_N: Labels) -> bool:
+    """Whether a metric can be finite beside this teacher: it is for the teacher itself."""
+    if teacher is None or not metric.needs_teacher or not metric.applies(teacher, teacher):
+        return True
+    return bool(np.isfinite(metric.value(teacher, labels_N, teacher)))
+
+
+def _why_not_finite(value: float, terms_NT: Floats) -> str:
+    what = "infinite" if np.isinf(value) else "not a number"
+    num = int((~np.isfinite(terms_NT)).any(axis=1).sum())
+    return f"it is {what}: {num} of {len(terms_NT)} examples have no finite term"
 
 
 def paired_difference(

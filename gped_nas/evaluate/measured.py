@@ -29,13 +29,13 @@ class Measured:
     """One number that was measured.
 
     Attributes:
-        value: the metric's value.
+        value: the metric's value; None where it is no finite number. A student's is one.
         low, high: ends of its 95 % interval; None where no interval is honest.
         n: number of examples behind it; None where an earlier version did not say.
-        why: why there is no interval, for people; empty where there is one.
+        why: why there is no value, or no interval, for people; empty where there is one.
     """
 
-    value: float
+    value: float | None
     low: float | None = None
     high: float | None = None
     n: int | None = None
@@ -82,8 +82,8 @@ def is_metric_name(name: str) -> bool:
 def to_public(measures: Measures) -> dict[str, dict[str, Any]]:
     """A table as the mappings ``metrics``, ``intervals`` and ``n`` by public name.
 
-    A measure without an interval is not in ``intervals``; what it says of that is in ``why``,
-    which is there only where something is said.
+    A measure without a value is None in ``metrics``, and one without an interval is not in
+    ``intervals``; what it says of that is in ``why``, which is there only where something is said.
     """
     public: dict[str, dict[str, Any]] = {"metrics": {}, "intervals": {}, "n": {}}
     reasons = {}
@@ -101,7 +101,7 @@ def to_public(measures: Measures) -> dict[str, dict[str, Any]]:
 
 
 def from_public(
-    metrics: Mapping[str, float],
+    metrics: Mapping[str, float | None],
     intervals: Mapping[str, Any] | None = None,
     n: Mapping[str, int] | None = None,
     why: Mapping[str, str] | None = None,
@@ -120,6 +120,15 @@ def from_public(
     return measures
 
 
+def finite_values(measures: Measures) -> dict[str, float]:
+    """The values of a table by public name, without those that are no finite number."""
+    values = {}
+    for key, measured in measures.items():
+        if measured.value is not None:
+            values[public_name(key)] = measured.value
+    return values
+
+
 def by_name(measures: Measures) -> dict[str, Measured]:
     """The same table by public name."""
     return {public_name(key): measured for key, measured in measures.items()}
@@ -135,7 +144,8 @@ def rows(measures: Measures, *, predictor: str, task: str) -> list[dict[str, Any
 
     Returns:
         Rows ``{schema_version, predictor, task, metric, condition, part, value, low, high, n}``.
-        Where ``low`` and ``high`` are None, ``why`` says why no interval is honest.
+        Where ``low`` and ``high`` are None, ``why`` says why no interval is honest, or why there is
+        no value.
     """
     table = []
     for key, measured in measures.items():

@@ -229,7 +229,8 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
     if values_SMC.is_complex():
         raise DataError(f"{path}: predictions are complex numbers, expected probabilities")
 
-    prob_SMC = values_SMC.double() if "prob" in arrays else values_SMC.double().exp()
+    given_SMC = values_SMC.double()
+    prob_SMC = given_SMC if "prob" in arrays else given_SMC.exp()
     if not bool(prob_SMC.isfinite().all()) or bool((prob_SMC < 0).any()):
         raise DataError(
             f"{path}: predictions hold numbers that are no probabilities (negative or not finite)"
@@ -241,8 +242,11 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
             "softmax"
         )
 
-    # An impossible class has a finite logarithm: the least number that float32 holds.
-    log_prob_SMC = (prob_SMC / total_SM1).clamp_min(1e-45).log().float()
+    # An impossible class stays impossible; a logarithm whose probability no float holds is kept.
+    log_prob_SMC = (prob_SMC / total_SM1).log()
+    if "log_prob" in arrays:
+        log_prob_SMC = torch.where(prob_SMC > 0, log_prob_SMC, given_SMC - total_SM1.log())
+    log_prob_SMC = log_prob_SMC.float()
     weight_S = _check_weight(arrays.get("weight"), len(values_SMC), path)
     return GivenPredictions(inputs, log_prob_SMC, weight_S, source=str(path))
 

@@ -89,10 +89,11 @@ def _add_line(
     below = []
     for _, measures in rows:
         value = measures["metrics"][metric]
-        low, high = measures["intervals"][metric]
+        # what is not finite has no mark
+        low, high = measures["intervals"].get(metric) or (None, None)
         values.append(value)
-        above.append(high - value)
-        below.append(value - low)
+        above.append(None if value is None else high - value)
+        below.append(None if value is None else value - low)
 
     figure.add_scatter(
         x=[x for x, _ in rows],

@@ -135,9 +135,10 @@ def _rows_by_value(
     """
     measured = front[0].measured(quality.name)
     interval = None if measured is None else measured.interval
-    if measured is None or interval is None:
+    if interval is None:
         return None
 
     low, high = interval
     error = (high - low) / (2 * _Z95)
-    return [(record.value(quality.name) - measured.value, error) for record in front]
+    best = front[0].value(quality.name)
+    return [(record.value(quality.name) - best, error) for record in front]

@@ -152,7 +152,7 @@ class Description(Stored):
 class StoredMeasures(Stored):
     """A table of measures in its public form; see ``evaluate.measured``."""
 
-    metrics: dict[str, Number]
+    metrics: dict[str, Number | None]
     intervals: dict[str, tuple[Number, Number]] = Field(default_factory=dict)
     n: dict[str, int] = Field(default_factory=dict)
     why: dict[str, str] = Field(default_factory=dict)

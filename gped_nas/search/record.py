@@ -11,9 +11,9 @@ from gped_nas.evaluate.measured import (
     Key,
     Measured,
     Measures,
+    finite_values,
     from_public,
     parse_name,
-    public_name,
     to_public,
 )
 from gped_nas.io import SCHEMA_VERSION, canonical_json
@@ -61,8 +61,8 @@ class TrialRecord:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Values by public name: ``nll``, ``nll@permuted``, ``test_nll``, ..."""
-        return {public_name(key): measured.value for key, measured in self.measures.items()}
+        """Finite values by public name: ``nll``, ``nll@permuted``, ``test_nll``, ..."""
+        return finite_values(self.measures)
 
     def measured(self, name: str) -> Measured | None:
         """The measure of a public name; None where it was not made."""
@@ -79,8 +79,7 @@ class TrialRecord:
         Raises:
             KeyError: this record has no such number.
         """
-        measured = self.measured(name)
-        return float(self.costs[name] if measured is None else measured.value)
+        return float(self.values[name])
 
     def replace(self, **changes: Any) -> "TrialRecord":
         """A copy with some fields changed."""
@@ -144,7 +143,7 @@ class _RecordFile:
     genotype: Mapping[str, Any]
     schema_version: int = 0
     reason: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     n: Mapping[str, int] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)

@@ -7,9 +7,9 @@ from typing import Any
 from gped_nas.evaluate.measured import (
     Measured,
     Measures,
+    finite_values,
     from_public,
     parse_name,
-    public_name,
     to_public,
 )
 from gped_nas.search.objectives import MetricWords, Objective
@@ -37,8 +37,8 @@ class Reference:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Values by public name, as in ``TrialRecord``."""
-        return {public_name(key): measured.value for key, measured in self.measures.items()}
+        """Finite values by public name, as in ``TrialRecord``."""
+        return finite_values(self.measures)
 
     def measured(self, name: str) -> Measured | None:
         """The measure of a public name; None where it was not made."""

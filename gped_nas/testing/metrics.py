@@ -147,6 +147,7 @@ def value_and_interval_are_finite_and_ordered(case: MetricCase) -> None:
     assert measured is not None
     require(
         measured.interval is not None
+        and measured.value is not None
         and math.isfinite(measured.value)
         and -math.inf < measured.interval[0] <= measured.value <= measured.interval[1] < math.inf,
         f"metric '{case}': found {measured}, expected a finite value inside its interval",

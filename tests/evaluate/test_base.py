@@ -14,8 +14,10 @@ from gped_nas.evaluate import (
     Resamples,
     draw_resamples,
     evaluate,
+    evaluate_or_explain,
     paired_difference,
 )
+from gped_nas.evaluate.measured import finite_values, from_public, to_public
 
 
 def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
@@ -227,6 +229,45 @@ def test_a_metric_that_is_not_finite_is_refused_by_name(value, student, labels, 
         evaluate(broken, labels, resamples=resamples)
     with pytest.raises(DivergenceError, match="metric 'nll' is (nan|inf)"):
         paired_difference("nll", student, broken, labels, resamples=resamples)
+
+
+def test_what_is_not_finite_of_a_reference_is_none_and_says_why(student, labels, resamples):
+    log_prob = student.log_prob_NC.copy()
+    log_prob[[7, 9], labels[[7, 9]]] = -np.inf
+    reference = Predictions(log_prob)
+    measures = evaluate_or_explain(reference, labels, resamples=resamples)
+
+    nll = measures[Key("nll")]
+    assert (nll.value, nll.interval, nll.n) == (None, None, 300)
+    assert nll.why == "it is infinite: 2 of 300 examples have no finite term"
+    public = to_public(measures)
+    assert public["metrics"]["nll"] is None and "nll" not in public["intervals"]
+    assert from_public(**public) == measures
+
+    # the others are as they would be without it, to the bit
+    finite = evaluate(student, labels, resamples=resamples)
+    sure_N = np.delete(np.arange(300), [7, 9])
+    assert measures[Key("accuracy")].value == METRICS["accuracy"].value(reference, labels)
+    assert list(measures) == list(finite)
+    assert (student.log_prob_NC[sure_N] == reference.log_prob_NC[sure_N]).all()
+
+
+def test_a_teacher_without_a_finite_value_fails_no_student(student, labels, resamples):
+    log_prob = student.log_prob_NC.copy()
+    log_prob[7, labels[7]] = -np.inf
+    teacher = Predictions(log_prob)
+    measures = evaluate(student, labels, teacher, resamples=resamples)
+    above = measures.pop(Key("nll_above_teacher"))
+    assert above.value is None and "1 of 300 examples" in above.why
+    assert all(measured.value is not None for measured in measures.values())
+    assert finite_values({Key("nll_above_teacher"): above}) == {}
+
+    # the student's own is its own, also beside such a teacher
+    with pytest.raises(DivergenceError, match="metric 'nll' is inf"):
+        evaluate(teacher, labels, teacher, resamples=resamples)
+    with pytest.raises(DivergenceError, match="metric 'kl_to_teacher' is inf"):
+        certain = Predictions(np.where(np.arange(4) == labels[:, None], 0.0, -np.inf))
+        evaluate(certain, labels, student, resamples=resamples)
 
 
 def test_sizes_that_do_not_fit_are_refused(student, teacher, labels, resamples):

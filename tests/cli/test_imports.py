@@ -1,0 +1,75 @@
+"""Imported ensembles: what they give no probability, and what they are worth."""
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gped_nas.api import open_study
+from gped_nas.evaluate.measured import Key
+from gped_nas.search.snapshot import Reference
+from tests.cli.harness import Home, accepted, refused
+
+METHOD = "teacher.method={name: import, path: ensemble.npz}"
+
+
+def digits() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Inputs and labels of the dataset."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images[:, None].astype(np.float32), bunch.target
+
+
+def write_ensemble(**changes: Any) -> None:
+    """Predictions of two members that are right of nine in ten digits."""
+    inputs, labels = digits()
+    guessed = np.where(np.arange(len(labels)) % 10 == 0, (labels + 1) % 10, labels)
+    prob = np.full((2, len(labels), 10), 0.01)
+    prob[:, np.arange(len(labels)), guessed] = 0.91
+    np.savez("ensemble.npz", **{"inputs": inputs, "prob": prob, **changes})
+
+
+def certain(prob: NDArray[Any]) -> NDArray[Any]:
+    """The same guesses, to which all probability is given."""
+    return (prob == prob.max(-1, keepdims=True)).astype(np.float64)
+
+
+def references_of(home: Home) -> tuple[Reference, ...]:
+    """What the front of the tiny study is compared with."""
+    return open_study(home.study).snapshot().references
+
+
+def test_an_ensemble_that_excludes_labels_has_no_nll_and_the_study_says_why(home: Home) -> None:
+    write_ensemble()
+    with np.load("ensemble.npz") as arrays:
+        write_ensemble(prob=certain(arrays["prob"]))
+    accepted("run", home.space, "--out", home.out, "--set", METHOD, "--n-trials", 1)
+
+    references = {reference.name: reference for reference in references_of(home)}
+    for name in ("teacher", "single_sample"):
+        nll = references[name].measures[Key("nll")]
+        assert nll.value is None and "examples have no finite term" in nll.why
+    assert references["teacher"].metrics["accuracy"] > 0.8
+
+    record = json.loads(accepted("show", home.study, "0", "--format", "json").out)
+    assert record["metrics"]["nll"] > 0 and record["metrics"]["nll_above_teacher"] is None
+    assert "examples have no finite term" in record["why"]["nll_above_teacher"]
+    accepted("show", home.study, "0")
+    accepted("report", home.study)
+
+    info = ("teacher", "info", home.space, "--set", METHOD)
+    metrics = json.loads(accepted(*info, "--format", "json").out)["validation metrics"]
+    assert metrics["nll"]["value"] is None and metrics["accuracy"]["value"] > 0.8
+    assert "no finite term" in accepted(*info).out
+
+
+def test_an_objective_that_no_student_can_have_is_refused_before_any_trial(home: Home) -> None:
+    write_ensemble()
+    with np.load("ensemble.npz") as arrays:
+        write_ensemble(prob=certain(arrays["prob"]))
+    objectives = "objectives=[nll_above_teacher, macs]"
+    command = ("run", home.space, "--out", home.out, "--set", METHOD, "--set", objectives)
+    refused(2, *command, says=("nll_above_teacher", "no probability", "such as 'nll'"))
+    assert not home.study.joinpath("study.db").exists()
