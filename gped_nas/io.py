@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gped_nas.errors import EnvironmentProblem, StreamError
+from gped_nas.errors import EnvironmentProblem, StreamError, UndigestedWarning
 
 SCHEMA_VERSION = 1
 """Version of the public JSON: an element of a list has it, and an object at its top."""
@@ -171,6 +172,39 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write canonical JSON with a final newline, whole or not at all."""
     write_text(path, canonical_json(value) + "\n")
+
+
+def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
+    """Write an object as ``write_json`` does, with its own digest, for ``read_sealed``."""
+    write_json(path, {**data, "digest": digest_of(data)})
+
+
+def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
+    """The object that ``write_sealed`` wrote, without its digest; one without any, with a warning.
+
+    Args:
+        path: the file.
+        remedy: end of a message, what to do about a damaged one.
+
+    Raises:
+        StreamError: it is not what was written.
+    """
+    try:
+        data = read_json(path)
+        digest = digest_of(data)
+    except (StreamError, ValueError, AttributeError, RecursionError) as error:
+        raise StreamError(f"{path}: damaged ({str(error)[:200]}); {remedy}") from None
+
+    if "digest" not in data:
+        warnings.warn(
+            f"a file of {path.parent.name}/ that was made before those carried digests is read "
+            "unchecked; the command that made it adds the digest",
+            UndigestedWarning,
+            stacklevel=2,
+        )
+    elif data.pop("digest") != digest:
+        raise StreamError(f"{path}: its content does not have the digest that it says; {remedy}")
+    return dict(data)
 
 
 def write_array(path: Path, array: Array) -> str:

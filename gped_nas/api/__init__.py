@@ -1,14 +1,13 @@
 """What users call: the arrows composed, from a search space to a front, a report and a student."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
 from gped_nas.api.dashboard import serve_study
 from gped_nas.api.diagnosis import Diagnosis, diagnose
 from gped_nas.api.export import Export, export_student
 from gped_nas.api.job import run
-from gped_nas.api.predict import predict_files
+from gped_nas.api.predict import load_student, predict_files
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.stream import TeacherStream, load_stream
 from gped_nas.api.study import Study, compare_studies, open_study
@@ -16,7 +15,6 @@ from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
 from gped_nas.api.verdict import Verdict, judge
 from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
-from gped_nas.distill.student import load_student as _load_student
 from gped_nas.evaluate.base import METRICS
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import Cost, genotype_cost
@@ -66,16 +64,6 @@ __all__ = [
     "run",
     "serve_study",
 ]
-
-
-def load_student(folder: str | Path) -> Student:
-    """The student in a folder, ready to predict.
-
-    Raises:
-        DamageError: a file is not what was written.
-        DataError: its files are missing or do not fit each other.
-    """
-    return _load_student(Path(folder))
 
 
 def cost(

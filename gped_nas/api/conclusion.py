@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from gped_nas.api.kept import KeptFiles
 from gped_nas.api.references import Contender, average_of, others
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
@@ -40,6 +41,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
         front: the fixed front.
 
     Raises:
+        DamageError: a student's or a reference's file is not what was written.
         Interrupted: the session said stop; what was measured is kept.
     """
     tests = ledger.tests()
@@ -56,7 +58,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     teacher = average_of(trainer.teacher)
 
     if not has_references:
-        compared = others(trainer, teacher.predictions, folder / "references")
+        compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger))
         paired: list[PairedDifference] = []
         for contender in compared:
             paired += _compare(contender, teacher, trainer, resamples)

@@ -1,5 +1,6 @@
 """Ask a student about files: one row an input, for people and for notebooks."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gped_nas.api.study import STUDENTS, STUDY_FILE
 from gped_nas.data.inputs import read_inputs
-from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE, Student, load_student
-from gped_nas.errors import DataError
+from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE, Student
+from gped_nas.distill.student import load_student as load_files
+from gped_nas.errors import DamageError, DataError
 from gped_nas.export.graph import predict_all
 
 
@@ -33,7 +36,7 @@ def predict_files(
         EnvironmentProblem: a file cannot be read.
     """
     if not isinstance(student, Student):
-        student = _load(Path(student))
+        student = _load_weighted(Path(student))
     spec = student.spec
 
     rows: list[dict[str, Any]] = []
@@ -52,7 +55,27 @@ def predict_files(
     return rows
 
 
-def _load(folder: Path) -> Student:
+def load_student(folder: str | Path) -> Student:
+    """The student in a folder, ready to predict.
+
+    Raises:
+        DamageError: a file is not what was written, or those of a study are another trial's.
+        DataError: its files are missing.
+    """
+    student = load_files(Path(folder))
+
+    path = Path(os.path.abspath(folder))
+    is_of_study = path.parent.name == STUDENTS and (path.parents[1] / STUDY_FILE).is_file()
+    trial = student.spec.about.get("trial", path.name)
+    if is_of_study and trial != path.name:
+        raise DamageError(
+            f"{folder}: found the files of trial {trial}; restore them from a copy, or ask the "
+            "student in the folder of its own number"
+        )
+    return student
+
+
+def _load_weighted(folder: Path) -> Student:
     if (folder / SPEC_FILE).is_file() and not (folder / WEIGHTS_FILE).is_file():
         raise DataError(
             f"{folder}: found a {SPEC_FILE} without {WEIGHTS_FILE}, expected both; export the "

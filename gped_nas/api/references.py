@@ -8,21 +8,28 @@ from pathlib import Path
 import torch
 
 from gped_nas import rng
+from gped_nas.api.kept import REMADE, KeptFiles
 from gped_nas.api.measuring import ensemble, network
 from gped_nas.api.sampling import posterior
 from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.device import threads_for
-from gped_nas.distill.student import WEIGHTS_FILE, load_student, save_student, seal_student
-from gped_nas.errors import DataError
+from gped_nas.distill.student import (
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    load_student,
+    save_student,
+    seal_student,
+)
+from gped_nas.errors import DamageError, DataError
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor, student_predictions
 from gped_nas.evaluate.teacher import averaged, nll_by_sample
-from gped_nas.models.base import FAMILIES
+from gped_nas.models.base import FAMILIES, Params, Shapes, shapes_of
 from gped_nas.models.costs import cost_of, largest_product
-from gped_nas.models.storage import read_weights, write_weights
+from gped_nas.models.storage import parse_weights, serialize
 from gped_nas.posterior.base import METHODS, unflatten
 from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.priors import GaussianPrior
@@ -73,21 +80,23 @@ def average_of(teacher: Teacher) -> Contender:
     )
 
 
-def others(trainer: Trainer, parts: Iterable[Part], folder: Path) -> list[Contender]:
+def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Contender]:
     """The best single sample, a MAP network where weights are known, and an unpruned student.
 
     Args:
         trainer: that of the study.
         parts: where the teacher's predictions are known.
-        folder: where the two that are trained are kept.
+        kept: where the two that are trained lie, and their digests.
 
     Raises:
+        DamageError: one of these files is not what was written.
         Interrupted: the session said stop.
     """
+    folder = kept.folder / "references"
     contenders = [_best_sample(trainer.teacher, parts)]
     if trainer.teacher.stream.has_weights:
-        contenders.append(_train_map(trainer, folder / "map"))
-    contenders.append(_train_unpruned(trainer, folder / "unpruned"))
+        contenders.append(_train_map(trainer, kept, folder / "map"))
+    contenders.append(_train_unpruned(trainer, kept, folder / "unpruned"))
     return contenders
 
 
@@ -128,7 +137,7 @@ def _best_sample(teacher: Teacher, parts: Iterable[Part]) -> Contender:
     )
 
 
-def _train_map(trainer: Trainer, folder: Path) -> Contender:
+def _train_map(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
     """A MAP network of the teacher's genotype, its prior precision tuned on validation."""
     teacher, session = trainer.teacher, trainer.session
     space, dataset = teacher.space, teacher.dataset
@@ -139,25 +148,25 @@ def _train_map(trainer: Trainer, folder: Path) -> Contender:
     folder = folder / f"{cfg.steps}-steps-{cfg.lr:g}"
     x = dataset.inputs("validation").to(session.device)
     labels = dataset.normalized_labels("validation")
+    networks: dict[float, Params] = {}
     scores: dict[float, float] = {}
     for i, precision in enumerate(space.baseline.precisions):
         path = folder / f"precision-{precision:g}.safetensors"
         if not path.exists():
             generator = rng.generator(space.seed, "map", i)
             theta = _maximize_posterior(teacher, cfg, GaussianPrior(precision=precision), generator)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_weights(path, unflatten(theta, teacher.stream.key.shapes), "float32")
+            kept.write(path, serialize(unflatten(theta, teacher.stream.key.shapes), "float32"))
 
-        params = {name: p.to(session.device) for name, p in read_weights(path).items()}
+        networks[precision] = _parse_map(kept.read(path), path, teacher.stream.key.shapes)
+        params = {name: p.to(session.device) for name, p in networks[precision].items()}
         outputs = family.forward(params, x).cpu().double()
         scores[precision] = -float(likelihood.log_density(outputs, labels).mean())
         session.progress("MAP baseline", i + 1, len(space.baseline.precisions))
 
     best = min(scores, key=lambda precision: scores[precision])
-    best_params = read_weights(folder / f"precision-{best:g}.safetensors")
 
     def forward(raw: torch.Tensor) -> torch.Tensor:
-        outputs = family.forward(best_params, dataset.normalization(raw))
+        outputs = family.forward(networks[best], dataset.normalization(raw))
         return likelihood.predict(outputs.double())
 
     precisions = ", ".join(f"{precision:g}" for precision in scores)
@@ -170,6 +179,17 @@ def _train_map(trainer: Trainer, folder: Path) -> Contender:
         costs=_cost_of_network(teacher),
         predictor=network(teacher, forward),
     )
+
+
+def _parse_map(data: bytes, path: Path, shapes: Shapes) -> Params:
+    """A MAP network's parameters; one of before digests may be damaged, and fit no more."""
+    params = parse_weights(data, path)
+    if shapes_of(params) != shapes:
+        raise DamageError(
+            f"{path}: found parameters of the shapes {str(shapes_of(params))[:200]}, expected "
+            f"{shapes}; delete it, and {REMADE}"
+        )
+    return params
 
 
 def _maximize_posterior(
@@ -192,16 +212,26 @@ def _maximize_posterior(
     return theta
 
 
-def _train_unpruned(trainer: Trainer, folder: Path) -> Contender:
+def _train_unpruned(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
     """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice."""
     genotype, dataset = trainer.teacher.space.genotype, trainer.teacher.dataset
+    spec_path = folder / SPEC_FILE
+    expected = kept.digest_of(spec_path)
     if not (folder / WEIGHTS_FILE).exists():  # written last
         (trained_student,) = trainer.distill_sound([genotype])
         spec = trainer.spec(genotype, reference="unpruned")
         save_student(folder, spec, trained_student.params)
+        expected = ""
 
-    seal_student(folder)
-    student = load_student(folder)
+    try:
+        if not expected:  # a digest that is known is never issued anew
+            seal_student(folder)
+        student = load_student(folder, spec_sha256=expected)
+    except DamageError as error:
+        damage, _, _ = str(error).rpartition("; ")
+        raise DamageError(f"{damage}; delete {folder}, and {REMADE}") from None
+
+    kept.remember(spec_path, student.spec_sha256)
     cost = cost_of(genotype.family, student.shapes, dataset.input_shape, "float32")
     return Contender(
         name="unpruned",

@@ -241,7 +241,7 @@ class Study:
             knee=front[knee(front_losses)] if front else None,
             random_order=tuple(at_random),
             best_point=dict(zip(names, box.best, strict=False)),
-            evidence=evidence.read(self.path, front),
+            evidence=evidence.read(self.path, front_records),
             class_names=description.class_names,
             metrics=metrics,
         )

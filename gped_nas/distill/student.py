@@ -291,8 +291,8 @@ def load_student(folder: Path, *, spec_sha256: str = "") -> Student:
         spec_sha256: the digest that its ``spec.json`` must have; empty where nobody knows.
 
     Raises:
-        DamageError: a file is not what was written.
-        DataError: a file is missing, of a newer version, or the two do not fit each other.
+        DamageError: a file is not what was written, or the two do not fit each other.
+        DataError: a file is missing or of a newer version.
     """
     path = folder / SPEC_FILE
     if not path.is_file():
@@ -313,7 +313,7 @@ def load_student(folder: Path, *, spec_sha256: str = "") -> Student:
     try:
         student: Student = Student(spec, params, spec_sha256=data.get("digest", "")).eval()
     except DataError as error:
-        raise DataError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
+        raise DamageError(f"{folder}: {error}; restore {WEIGHTS_FILE} and {SPEC_FILE}") from None
 
     if "digest" not in data:
         warnings.warn(

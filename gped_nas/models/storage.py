@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from gped_nas.errors import DataError
+from gped_nas.errors import DamageError, DataError
 from gped_nas.io import environment, write_bytes
 from gped_nas.models.base import Params, Shapes
 
@@ -61,7 +61,7 @@ def decode(stored: Mapping[str, Tensor], where: object = "weights") -> Params:
         where: file that they are of, for messages.
 
     Raises:
-        DataError: a scale does not fit its weight.
+        DamageError: a scale does not fit its weight.
     """
     params: Params = {}
     for name in sorted(stored, key=_natural_order):
@@ -71,7 +71,7 @@ def decode(stored: Mapping[str, Tensor], where: object = "weights") -> Params:
         if name + _SCALE in stored:
             scale = stored[name + _SCALE]
             if scale.shape != tensor.shape[:1]:
-                raise DataError(
+                raise DamageError(
                     f"{where}: {name}{_SCALE}: found shape {tuple(scale.shape)}, expected "
                     f"{tuple(tensor.shape[:1])}, one for each output unit"
                 )
@@ -115,7 +115,7 @@ def parse_weights(data: bytes, path: Path) -> Params:
     """Float32 parameters of the bytes of a weights file.
 
     Raises:
-        DataError: not a safetensors file of weights; ``path`` is named.
+        DamageError: not a safetensors file of weights; ``path`` is named.
     """
     return decode(parse_tensors(data, path), path)
 
@@ -124,7 +124,8 @@ def read_weights(path: Path) -> Params:
     """Float32 parameters of a weights file.
 
     Raises:
-        DataError: missing or not a safetensors file of weights.
+        DataError: missing.
+        DamageError: not a safetensors file of weights.
         EnvironmentProblem: it cannot be read.
     """
     return parse_weights(read_bytes(path), path)
@@ -134,7 +135,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file as stored.
 
     Raises:
-        DataError: missing or not a safetensors file.
+        DataError: missing.
+        DamageError: not a safetensors file.
         EnvironmentProblem: it cannot be read.
     """
     return parse_tensors(read_bytes(path), path)
@@ -157,13 +159,15 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """The tensors in the bytes of a safetensors file, as stored.
 
     Raises:
-        DataError: not a safetensors file; ``path`` is named.
+        DamageError: not a safetensors file; ``path`` is named.
     """
     try:
         return safetensors.torch.load(data)
     # a type of number that torch lacks is a KeyError, a size beyond 64 bits a TypeError
     except (SafetensorError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({error})") from None
+        raise DamageError(
+            f"{path}: not a readable safetensors file ({error}); restore it from a copy"
+        ) from None
 
 
 def storage_bytes(shapes: Shapes, dtype: str) -> int:

@@ -234,6 +234,7 @@ class StudyDocument(Stored):
         references: None until a front was concluded.
         front_differences: of the front that was concluded last; None where its first objective is
             no quality, and of studies that were concluded before they were written.
+        files: name in the study's folder to SHA-256 of what the references are made of.
     """
 
     version: Literal[1] = 1
@@ -244,6 +245,7 @@ class StudyDocument(Stored):
     notes: tuple[str, ...] = ()
     references: References | None = None
     front_differences: FrontDifferences | None = None
+    files: dict[str, str] = Field(default_factory=dict)
 
     def with_changes(self, **changes: Any) -> "StudyDocument":
         """A copy with some fields changed."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gped_nas.errors import ConfigError
-from gped_nas.io import make_dir, read_json, write_json
+from gped_nas.io import make_dir, read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def measure_all(
     records = []
     for setting in grid:
         path = folder / f"{setting.name}.json"
-        record = read_json(path) if path.exists() else {}
+        record = read_sealed(path, "delete it to measure it again") if path.exists() else {}
 
         digest = identities[setting]
         if record.get("identity") != digest:
             point = {"dial": setting.dial, "value": setting.value, "identity": digest}
             record = {**point, **measure(setting)}
-            write_json(path, record)
+        write_sealed(path, record)
         records.append(record)
 
     return records

@@ -1,7 +1,10 @@
 """References and tested students against numbers computed here from the study's files."""
 
+import json
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from gped_nas.api import Study, load_dataset, load_space, load_stream, load_stud
 from gped_nas.data.base import Dataset
 from gped_nas.evaluate.measured import to_public
 from gped_nas.models.storage import read_weights
-from tests.cli.harness import Home, snapshot_of
+from tests.cli.harness import Home, accepted, contents, refused, snapshot_of
 
 PARTS = {"": "validation", "test_": "test"}
 READ_THE_TEACHER = {"nll_above_teacher", "kl_to_teacher", "agreement"}
@@ -99,6 +102,69 @@ def test_a_changed_baseline_is_trained_anew_and_nothing_else_is(home: Home) -> N
     assert "Adam for 200 steps; prior precision 1 of 1 " in note_of("map")
     assert unpruned.stat().st_mtime_ns == written_at
     assert snapshot_of(home).num_test_evaluations == num_tested
+
+
+OTHER_BASELINE = "baseline={steps: 100, precisions: [1.0, 10.0]}"
+"""Settings of the references that make them anew, from files that are there but for one."""
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def _strip(path: Path) -> None:
+    """The spec as of before digests, of weights that were changed since."""
+    data = json.loads(path.read_text())
+    del data["digest"], data["files"]
+    path.write_text(json.dumps(data))
+    _flip(path.with_name("weights.safetensors"))
+
+
+def test_a_reference_that_is_not_what_was_written_is_refused(own: Home) -> None:
+    own.run("--set", OTHER_BASELINE)
+    references, sound = own.study / "references", own.root / "sound"
+    shutil.copytree(references, sound)
+    (network,) = references.rglob("precision-1.safetensors")
+    unpruned = references / "unpruned"
+    (trial, *_) = (own.study / "students").iterdir()
+
+    damages: list[tuple[Path, Callable[[], object]]] = [
+        (network, lambda: _flip(network)),
+        (network, lambda: shutil.copy(network.with_name("precision-10.safetensors"), network)),
+        (unpruned / "weights.safetensors", lambda: _flip(unpruned / "weights.safetensors")),
+        (unpruned / "spec.json", lambda: shutil.copytree(trial, unpruned, dirs_exist_ok=True)),
+        (unpruned / "spec.json", lambda: _strip(unpruned / "spec.json")),
+    ]
+    run = ("run", own.space, "--out", own.out)
+    for path, damage in damages:
+        damage()
+        before = contents(references)
+        refused(4, *run, says=(str(path), "delete", "gped-search run"))
+        assert contents(references) == before, "something got a new digest"
+        shutil.copytree(sound, references, dirs_exist_ok=True)
+
+    network.unlink()
+    accepted(*run)
+    assert contents(references) == contents(sound)
+
+
+@pytest.mark.filterwarnings("always::gped_nas.errors.UndigestedWarning")
+def test_references_of_before_digests_are_read_with_a_warning_and_get_them(own: Home) -> None:
+    before = open_study(own.study).ledger.document
+    assert len(before.files) == 2
+    spec_path = own.study / "references" / "unpruned" / "spec.json"
+    text = spec_path.read_text()
+    spec = json.loads(text)
+    del spec["digest"], spec["files"]
+    spec_path.write_text(json.dumps(spec))
+    open_study(own.study).ledger.change(files={}, references=None)
+
+    assert own.run().err.count("is read unchecked") == 2  # a line for each kind
+    after = open_study(own.study).ledger.document
+    assert (after.files, after.references) == (before.files, before.references)
+    assert spec_path.read_text() == text
 
 
 def test_everyone_but_the_teacher_is_measured_against_it(finished: Home) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from gped_nas.api import Study, load_dataset, load_space, load_student, open_study
 from gped_nas.data.base import Dataset
 from gped_nas.errors import StreamError, UndigestedWarning
+from gped_nas.io import digest_of
 from tests.cli.harness import Home, accepted, contents, refused
 
 
@@ -75,6 +76,7 @@ def test_evidence_that_is_not_what_was_written_is_refused(own: Home) -> None:
     text = path.read_text()
     damages = [text.replace("1", "2", 1), text[: len(text) // 2], "[]"]
     damages += [other.read_text() for other in others[:1]]
+    damages.append(sealed(text, student="0" * 64))
     for damage in damages:
         path.write_text(damage)
         says = (str(path), "gped-search run")
@@ -84,11 +86,28 @@ def test_evidence_that_is_not_what_was_written_is_refused(own: Home) -> None:
     assert contents(own.study / "evidence") == before
 
 
+def sealed(text: str, **changes: object) -> str:
+    """The text of evidence with some of it changed, under its own digest."""
+    data = {**json.loads(text), **changes}
+    return json.dumps({**data, "digest": digest_of(data)})
+
+
+def test_evidence_under_a_digest_that_does_not_name_its_student_is_made_anew(own: Home) -> None:
+    before = contents(own.study / "evidence")
+    for path in (own.study / "evidence").iterdir():
+        data = json.loads(path.read_text())
+        del data["student"]
+        path.write_text(sealed(json.dumps(data)))
+    accepted("report", own.study)
+    accepted("run", own.space, "--out", own.out)
+    assert contents(own.study / "evidence") == before
+
+
 def test_evidence_of_before_digests_is_read_with_a_warning_and_made_anew(own: Home) -> None:
     before = contents(own.study / "evidence")
     for path in (own.study / "evidence").iterdir():
         data = json.loads(path.read_text())
-        del data["digest"], data["trial"]
+        del data["digest"], data["trial"], data["student"]
         path.write_text(json.dumps(data))
     with pytest.warns(UndigestedWarning, match="read unchecked"):
         open_study(own.study).snapshot()

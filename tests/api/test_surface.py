@@ -1,6 +1,7 @@
 """``import gped_nas as gn``: what a notebook can do, and that its numbers are the files'."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,15 @@ import torch
 
 import gped_nas as gn
 from gped_nas import api
-from gped_nas.errors import ConfigError, DataError, GateError, RegistryError, StreamError
-from tests.cli.harness import Home
+from gped_nas.errors import (
+    ConfigError,
+    DamageError,
+    DataError,
+    GateError,
+    RegistryError,
+    StreamError,
+)
+from tests.cli.harness import Home, accepted, refused
 
 OVERRIDES = {
     "teacher.genotype": {"depth": 1, "width": 8},
@@ -135,6 +143,21 @@ def test_folders_that_are_not_there_are_refused(finished: Home) -> None:
         gn.load_student(finished.root / "nowhere")
     with pytest.raises(StreamError, match="nowhere"):
         gn.load_stream(str(finished.root / "nowhere"))
+
+
+def test_a_student_with_the_files_of_another_trial_is_refused(own: Home, tmp_path: Path) -> None:
+    first, second, *_ = sorted((own.study / "students").iterdir())
+    raw = tmp_path / "x.npy"
+    np.save(raw, np.zeros((1, 8, 8), np.float32))
+    shutil.copytree(second, first, dirs_exist_ok=True)
+    says = (str(first), f"trial {second.name}", "restore")
+    refused(4, "predict", first, raw, says=says)
+    with pytest.raises(DamageError, match=f"trial {second.name}"):
+        gn.load_student(first)
+
+    # Elsewhere a number is a name like any other.
+    shutil.copytree(second, tmp_path / "77")
+    accepted("predict", tmp_path / "77", raw)
 
 
 def test_a_front_students_numbers_follow_from_its_files(finished: Home) -> None:

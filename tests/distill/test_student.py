@@ -152,7 +152,7 @@ def test_weights_that_do_not_fit_are_refused_by_folder(tmp_path, params, message
     with pytest.raises(DataError, match=message):
         Student(make_spec(), params)
     save_student(tmp_path / "7", make_spec(), params)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DamageError, match=message) as caught:
         load_student(tmp_path / "7")
     assert str(tmp_path / "7") in str(caught.value)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gped_nas import rng
-from gped_nas.errors import DataError, EnvironmentProblem
+from gped_nas.errors import DamageError, DataError, EnvironmentProblem
 from gped_nas.models.base import STORAGE_DTYPES, Genotype, initialize, shapes_of
 from gped_nas.models.storage import (
     decode,
@@ -147,7 +147,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     whole = serialize(network(), "float32")
     for content in (b"", b"PK\x03\x04", b"\x80\x04pickle", whole[:-1], whole + b"x", b"\xff" * 64):
         path.write_bytes(content)
-        with pytest.raises(DataError, match="w.safetensors"):
+        with pytest.raises(DamageError, match="w.safetensors"):
             read_weights(path)
 
 
@@ -177,7 +177,7 @@ def described(**tensors):
 def test_a_file_of_what_no_student_holds_is_refused(tmp_path, content, problem):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=f"w.safetensors: .*{problem}"):
+    with pytest.raises(DamageError, match=f"w.safetensors: .*{problem}"):
         read_weights(path)
 
 

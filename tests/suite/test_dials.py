@@ -1,11 +1,12 @@
 """The grid of the dials: what it holds, and that a measured setting is not measured again."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gped_nas.errors import ConfigError
+from gped_nas.errors import ConfigError, StreamError, UndigestedWarning
 from gped_nas.suite.dials import Setting, measure_all, settings
 
 
@@ -61,3 +62,29 @@ def test_a_stopped_grid_goes_on_where_it_stopped_and_a_changed_one_is_measured_a
 
     measure_all(grid, measure, {**identities, Setting("mask", 2): "b"}, tmp_path)
     assert measured[4:] == ["mask-2"]
+
+
+def _measure_one(setting: Setting) -> dict[str, Any]:
+    return {"result": 3.25}
+
+
+def test_a_record_that_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
+    grid = [Setting()]
+    identities = {Setting(): "a"}
+    measure_all(grid, _measure_one, identities, tmp_path)
+    path = tmp_path / "as-it-is.json"
+    text = path.read_text()
+    for damage in (text.replace("3.25", "3.35"), text[:-9], "[]"):
+        path.write_text(damage)
+        with pytest.raises(StreamError, match="as-it-is.json: .*delete it"):
+            measure_all(grid, _measure_one, identities, tmp_path)
+
+
+def test_a_record_of_before_digests_is_read_with_a_warning_and_gets_one(tmp_path: Path) -> None:
+    grid = [Setting()]
+    path = tmp_path / "as-it-is.json"
+    path.write_text(json.dumps({"dial": None, "value": 0, "identity": "a", "result": 7}))
+    with pytest.warns(UndigestedWarning, match="read unchecked"):
+        records = measure_all(grid, _measure_one, {Setting(): "a"}, tmp_path)
+    assert records[0]["result"] == 7
+    assert measure_all(grid, _measure_one, {Setting(): "a"}, tmp_path) == records
