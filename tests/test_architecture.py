@@ -139,7 +139,7 @@ def test_every_public_name_is_documented(path: Path) -> None:
 
 
 def test_exported_functions_do_not_bear_the_name_of_a_submodule() -> None:
-    """``from gped_nas.evaluate import evaluate`` must never mean two things."""
+    """``from gped_nas.api import teacher`` must never mean two things."""
     for module in pkgutil.walk_packages(gped_nas.__path__, "gped_nas."):
         if module.ispkg:
             package = importlib.import_module(module.name)

@@ -1,30 +1,35 @@
-"""What users call: the arrows composed, from a search space to a front, a report and a student."""
+"""What users call: the arrows composed, from a search space to a front, a report and a student.
 
+The names below are loaded when they are first used: what reads a study needs no torch.
+"""
+
+import importlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
-from gped_nas.api.dashboard import serve_study
-from gped_nas.api.diagnosis import Diagnosis, diagnose
-from gped_nas.api.export import Export, export_student
-from gped_nas.api.job import run
-from gped_nas.api.predict import load_student, predict_files
-from gped_nas.api.session import Session, new_session
-from gped_nas.api.stream import TeacherStream, load_stream
-from gped_nas.api.study import Study, compare_studies, open_study
-from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
-from gped_nas.api.verdict import Verdict, judge
-from gped_nas.data.base import Dataset
-from gped_nas.distill.student import Student
-from gped_nas.evaluate.base import METRICS
-from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.models.costs import Cost, genotype_cost
-from gped_nas.posterior.base import METHODS
-from gped_nas.search.pareto import pareto_front
-from gped_nas.search.record import TrialRecord
-from gped_nas.search.space import SearchSpace
-from gped_nas.search.space_file import load_space
-from gped_nas.targets.base import TARGETS
-from gped_nas.targets.layout import HeadLayout
+if TYPE_CHECKING:
+    from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
+    from gped_nas.api.dashboard import serve_study
+    from gped_nas.api.diagnosis import Diagnosis, diagnose
+    from gped_nas.api.export import Export, export_student
+    from gped_nas.api.job import run
+    from gped_nas.api.predict import load_student, predict_files
+    from gped_nas.api.session import Session, new_session
+    from gped_nas.api.stream import TeacherStream, load_stream
+    from gped_nas.api.study import Study, compare_studies, open_study
+    from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
+    from gped_nas.api.verdict import Verdict, judge
+    from gped_nas.data.base import Dataset
+    from gped_nas.distill.student import Student
+    from gped_nas.evaluate.base import METRICS
+    from gped_nas.models.base import FAMILIES, Genotype
+    from gped_nas.models.costs import Cost
+    from gped_nas.posterior.base import METHODS
+    from gped_nas.search.pareto import pareto_front
+    from gped_nas.search.record import TrialRecord
+    from gped_nas.search.space import SearchSpace
+    from gped_nas.search.space_file import load_space
+    from gped_nas.targets.base import TARGETS
 
 __all__ = [
     "Cost",
@@ -65,14 +70,60 @@ __all__ = [
     "serve_study",
 ]
 
+_HOMES = {
+    "Cost": "gped_nas.models.costs",
+    "Dataset": "gped_nas.data.base",
+    "Diagnosis": "gped_nas.api.diagnosis",
+    "Export": "gped_nas.api.export",
+    "FAMILIES": "gped_nas.models.base",
+    "Genotype": "gped_nas.models.base",
+    "METHODS": "gped_nas.posterior.base",
+    "METRICS": "gped_nas.evaluate.base",
+    "MethodComparison": "gped_nas.api.comparison",
+    "MethodRow": "gped_nas.api.comparison",
+    "SearchSpace": "gped_nas.search.space",
+    "Session": "gped_nas.api.session",
+    "Student": "gped_nas.distill.student",
+    "Study": "gped_nas.api.study",
+    "TARGETS": "gped_nas.targets.base",
+    "Teacher": "gped_nas.api.teacher",
+    "TeacherStream": "gped_nas.api.stream",
+    "TrialRecord": "gped_nas.search.record",
+    "Verdict": "gped_nas.api.verdict",
+    "build_teacher": "gped_nas.api.teacher",
+    "compare_methods": "gped_nas.api.comparison",
+    "compare_studies": "gped_nas.api.study",
+    "diagnose": "gped_nas.api.diagnosis",
+    "export_student": "gped_nas.api.export",
+    "judge": "gped_nas.api.verdict",
+    "load_dataset": "gped_nas.api.teacher",
+    "load_space": "gped_nas.search.space_file",
+    "load_stream": "gped_nas.api.stream",
+    "load_student": "gped_nas.api.predict",
+    "new_session": "gped_nas.api.session",
+    "open_study": "gped_nas.api.study",
+    "pareto_front": "gped_nas.search.pareto",
+    "predict_files": "gped_nas.api.predict",
+    "run": "gped_nas.api.job",
+    "serve_study": "gped_nas.api.dashboard",
+}
+"""The module that each name comes from."""
+
+if not TYPE_CHECKING:  # to a type checker, a name that is not above is an error
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'gped_nas.api' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
+
 
 def cost(
-    genotype: Genotype,
+    genotype: "Genotype",
     *,
     input_shape: Sequence[int],
     num_classes: int,
     targets: Sequence[str] = ("predictive",),
-) -> Cost:
+) -> "Cost":
     """The cost of a genotype before pruning.
 
     Args:
@@ -81,4 +132,8 @@ def cost(
         num_classes: C.
         targets: heads it carries.
     """
-    return genotype_cost(genotype, tuple(input_shape), HeadLayout(targets, num_classes).num_outputs)
+    from gped_nas.models.costs import genotype_cost
+    from gped_nas.targets.layout import HeadLayout
+
+    num_outputs = HeadLayout(targets, num_classes).num_outputs
+    return genotype_cost(genotype, tuple(input_shape), num_outputs)

@@ -8,7 +8,7 @@ from typing import Literal
 from gped_nas.api.session import Session
 from gped_nas.errors import ConfigError, EnvironmentProblem, StreamError
 from gped_nas.io import read_json
-from gped_nas.models.base import genotype_text
+from gped_nas.models.labels import genotype_text
 from gped_nas.stream import inventory
 from gped_nas.stream.inventory import PARTS, Part, StreamFolder
 from gped_nas.stream.key import StreamKey

@@ -11,7 +11,7 @@ from gped_nas.evaluate.measured import TEST, VALIDATION, Key, public_name
 from gped_nas.export.card import card
 from gped_nas.export.folder import CARD_FILE, write_export
 from gped_nas.export.text import as_markdown
-from gped_nas.models.base import genotype_text
+from gped_nas.models.labels import genotype_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
 

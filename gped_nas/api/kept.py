@@ -9,13 +9,11 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from gped_nas.api.evidence_files import REMADE
 from gped_nas.errors import DamageError, UndigestedWarning
 from gped_nas.io import make_dir, write_bytes
 from gped_nas.models.storage import read_bytes
 from gped_nas.search.ledger import Ledger
-
-REMADE = "`gped-search run` of its study makes it again"
-"""End of a message about a damaged file that can be made again."""
 
 
 @dataclass(frozen=True, eq=False)

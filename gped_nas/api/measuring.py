@@ -15,7 +15,7 @@ from gped_nas.evaluate.measured import CLEAN, Key, Measured, parse_name
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import Ensemble
 from gped_nas.io import sha256_arrays
-from gped_nas.models.costs import COSTS
+from gped_nas.models.labels import COSTS
 
 Evaluate = Callable[..., dict[Key, Measured]]
 """``evaluate`` or ``evaluate_or_explain``."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from gped_nas import rng
-from gped_nas.api.kept import REMADE, KeptFiles
+from gped_nas.api.evidence_files import REMADE
+from gped_nas.api.kept import KeptFiles
 from gped_nas.api.measuring import ensemble, network
 from gped_nas.api.sampling import posterior
 from gped_nas.api.students import Trainer

@@ -9,25 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gped_nas.api import evidence
-from gped_nas.errors import ConfigError, GateError, GpedError, StudyError
+from gped_nas.api import evidence_files
+from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.io import read_json
-from gped_nas.models.base import Genotype
+from gped_nas.models.labels import genotype_text
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.document import Box, Description, References, StudentTest
+from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.ledger import Ledger
-from gped_nas.search.objectives import (
-    Objective,
-    describe_constraint,
-    objective,
-    registered_words,
-    violations,
-)
 from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import PairedDifference, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.search.study import load
 
 if TYPE_CHECKING:
@@ -151,6 +145,8 @@ class Study:
             ConfigError: an unknown name, or one that students of this study have no number of.
             GateError: no record of the front is within them.
         """
+        from gped_nas.search.objectives import describe_constraint, objective, violations
+
         front = self.front_records()
         for name in bounds:
             objective(name, "--within")  # refuses an unknown one
@@ -213,11 +209,6 @@ class Study:
             history = hypervolume_history(in_box, np.ones(len(objectives))).tolist()
             at_random = random_order(in_box).tolist()
 
-        # studies made before the words were stored get those of today's metrics
-        metrics = registered_words()
-        for name, stored in description.metrics.items():
-            metrics[name] = stored.words
-
         names = [o.name for o in objectives]
         student_seconds = round(sum(r.seconds for r in records), 1)
         return StudySnapshot(
@@ -241,9 +232,9 @@ class Study:
             knee=front[knee(front_losses)] if front else None,
             random_order=tuple(at_random),
             best_point=dict(zip(names, box.best, strict=False)),
-            evidence=evidence.read(self.path, front_records),
+            evidence=evidence_files.read(self.path, front_records),
             class_names=description.class_names,
-            metrics=metrics,
+            metrics=_words_of(description, records, references.predictors),
         )
 
     def _in_box(self, records: Sequence[TrialRecord]) -> Floats:
@@ -342,6 +333,23 @@ def _tabulate(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -
     return rows
 
 
+def _words_of(
+    description: Description, records: Sequence[TrialRecord], references: Sequence[Reference]
+) -> dict[str, MetricWords]:
+    """What is to be said of the metrics: as the study stored it, and what is registered today."""
+    words = {name: stored.words for name, stored in description.metrics.items()}
+    tables = [source.measures for source in records]
+    tables += [source.measures for source in references]
+    recorded = {key.metric for key in set().union(*tables)}
+    if recorded <= set(words):
+        return words
+
+    # Studies made before the words were stored get those of today's metrics, which torch measures.
+    from gped_nas.search.objectives import registered_words
+
+    return registered_words() | words
+
+
 def frame_of(records: Sequence[TrialRecord], leading: Sequence[str]) -> "pd.DataFrame":
     """Records as a pandas frame by trial number.
 
@@ -358,7 +366,7 @@ def frame_of(records: Sequence[TrialRecord], leading: Sequence[str]) -> "pd.Data
     for record in records:
         names |= dict.fromkeys(record.costs)
 
-    columns: dict[str, list[Any]] = {"student": [_name_student(record) for record in records]}
+    columns: dict[str, list[Any]] = {"student": [name_student(record) for record in records]}
     values = [record.values for record in records]
     for name in names:
         columns[name] = [row.get(name) for row in values]
@@ -366,12 +374,9 @@ def frame_of(records: Sequence[TrialRecord], leading: Sequence[str]) -> "pd.Data
     return pd.DataFrame(columns, index=index)
 
 
-def _name_student(record: TrialRecord) -> str:
+def name_student(record: TrialRecord) -> str:
     """The genotype on one line; empty for a trial that never got as far as one."""
-    try:
-        return str(Genotype.from_json(record.genotype))
-    except (GpedError, KeyError):
-        return ""
+    return genotype_text(record.genotype) if "family" in record.genotype else ""
 
 
 def storage_from_environment() -> str | None:

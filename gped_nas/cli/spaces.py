@@ -58,14 +58,14 @@ def space(
 
     Without a space, the shipped ones are listed.
     """
-    from gped_nas.search.space_file import load_space, shipped_spaces
+    from gped_nas.search.shipped import shipped_spaces
 
     if space is None:
         rows = [{"space": name, "file": str(path)} for name, path in shipped_spaces().items()]
         print_rows(rows, format)
         return
 
-    from gped_nas.api import load_dataset
+    from gped_nas.api import load_dataset, load_space
 
     search_space = load_space(space, overrides(set_, seed))
     dataset = load_dataset(search_space)

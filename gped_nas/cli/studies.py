@@ -197,16 +197,11 @@ def _rows(records: Sequence[Any], study: Any) -> list[dict[str, Any]]:
 
 
 def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
-    from gped_nas.errors import GpedError
-    from gped_nas.models.base import Genotype
+    from gped_nas.api.study import name_student
 
-    try:
-        genotype = str(Genotype.from_json(record.genotype))
-    except (GpedError, KeyError):  # a trial that never got as far as a genotype
-        genotype = ""
     return {
         "trial": record.trial,
-        "genotype": genotype,
+        "genotype": name_student(record),
         **{name: record.metrics.get(name) for name in metrics},
         **{name: record.costs.get(name) for name in ("macs", "params", "storage_bytes")},
     }

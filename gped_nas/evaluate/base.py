@@ -32,7 +32,7 @@ from gped_nas.evaluate.measured import (
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
 from gped_nas.evaluate.resamples import Resamples as Resamples
 from gped_nas.evaluate.resamples import draw_resamples as draw_resamples
-from gped_nas.models.costs import COSTS
+from gped_nas.models.labels import COSTS
 from gped_nas.registry import Registry
 from gped_nas.targets.base import Target
 

@@ -11,7 +11,7 @@ from gped_nas.distill.student import StudentSpec
 from gped_nas.evaluate.measured import by_name, public_name
 from gped_nas.export.graph import INPUT, output_names
 from gped_nas.export.text import as_markdown
-from gped_nas.models.base import genotype_text
+from gped_nas.models.labels import genotype_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.targets.base import TARGETS

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.errors import ConfigError
+from gped_nas.models.labels import genotype_text
 from gped_nas.registry import Registry
 
 Params = dict[str, Tensor]
@@ -261,28 +262,6 @@ def _check_penalty(penalty: Any) -> float:
             f"group_penalty: found {penalty!r}, expected a finite number of at least 0"
         )
     return float(penalty)
-
-
-def genotype_text(values: Mapping[str, Any]) -> str:
-    """A genotype on one line, its family first; a penalty of zero is left out.
-
-    Args:
-        values: ``family`` and the genotype's values, as plain data or not:
-            ``mlp(depth=2, width=8-4)``.
-    """
-    parts = []
-    for name, value in values.items():
-        is_off = name == "group_penalty" and value == 0
-        if name != "family" and not is_off:
-            parts.append(f"{name}={value_text(value)}")
-    return f"{values.get('family', 'student')}({', '.join(parts)})"
-
-
-def value_text(value: Any) -> str:
-    """One value of a genotype: those of a list joined by dashes, a float to three digits."""
-    if isinstance(value, list | tuple):
-        return "-".join(map(str, value)) or "none"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def initialize(shapes: Shapes, *, generator: torch.Generator) -> Params:

@@ -44,15 +44,6 @@ class Cost:
     storage_bytes: int
 
 
-COSTS: dict[str, str] = {
-    "macs": "MACs",
-    "flops": "FLOPs",
-    "params": "parameters",
-    "storage_bytes": "storage (bytes)",
-}
-"""Name to label of every cost; all are minimized."""
-
-
 def cost_of(family: str, shapes: Shapes, input_shape: tuple[int, ...], storage_dtype: str) -> Cost:
     """The exact cost of a network with these parameter shapes."""
     macs = sum(FAMILIES[family].macs(shapes, input_shape).values())

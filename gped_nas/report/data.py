@@ -13,12 +13,12 @@ from typing import Any, get_args
 import numpy as np
 
 from gped_nas.evaluate.measured import CLEAN, TEST, VALIDATION, Key, parse_name, public_name
-from gped_nas.models.costs import COSTS
+from gped_nas.models.labels import COSTS
 from gped_nas.report.answer import answer
 from gped_nas.report.cards import card_data
 from gped_nas.report.records import Data, find, plain, record_data, reference_data
 from gped_nas.report.teacher import teacher_data
-from gped_nas.search.objectives import label_under
+from gped_nas.search.goals import label_under
 from gped_nas.search.pareto import KNEE_RULE, pareto_front
 from gped_nas.search.record import State, TrialRecord
 from gped_nas.search.snapshot import Reference, StudySnapshot

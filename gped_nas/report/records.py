@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gped_nas.evaluate.measured import TEST, VALIDATION, Key, parse_name, public_name, to_public
-from gped_nas.models.base import genotype_text, value_text
+from gped_nas.models.labels import genotype_text, value_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Reference, StudySnapshot
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from gped_nas.models.base import value_text
+from gped_nas.models.labels import value_text
 from gped_nas.report import words
 from gped_nas.report.records import Data, drawable_value
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import ConfigDict, NonNegativeFloat
 from pydantic.dataclasses import dataclass
 
-from gped_nas.search.objectives import Objective
+from gped_nas.search.goals import Objective
 from gped_nas.search.pareto import KNEE_RULE, Floats, knee
 from gped_nas.search.record import TrialRecord
 

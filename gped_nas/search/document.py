@@ -27,7 +27,7 @@ from gped_nas.errors import StudyError
 from gped_nas.evaluate.measured import Direction, Key, Measured, Measures, from_public, to_public
 from gped_nas.io import digest_of
 from gped_nas.search.choice import FrontDifferences
-from gped_nas.search.objectives import MetricWords, Objective
+from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.snapshot import PairedDifference, Reference
 from gped_nas.spelling import as_today
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from gped_nas.search.objectives import Objective
+from gped_nas.search.goals import Objective
 
 _FEWEST = 10
 

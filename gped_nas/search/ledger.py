@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -24,9 +24,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas.errors import StudyError
-from gped_nas.models.base import Genotype
 from gped_nas.search import rows
-from gped_nas.search.dimensions import Choice
 from gped_nas.search.document import (
     DOCUMENT,
     TEST,
@@ -35,15 +33,18 @@ from gped_nas.search.document import (
     read_document,
     read_tests,
 )
-from gped_nas.search.drawing import make_sampler, sampler_seed, undrawn
+from gped_nas.search.goals import Objective
 from gped_nas.search.importances import importances
-from gped_nas.search.objectives import Objective
 from gped_nas.search.owners import Owner
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
-from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 from gped_nas.search.storage import clock_of
 from gped_nas.search.trials import DAMAGED, FOREIGN, NOT_DRAWN, read_record, read_row
+
+if TYPE_CHECKING:
+    from gped_nas.models.base import Genotype
+    from gped_nas.search.dimensions import Choice
+    from gped_nas.search.space import SearchSpace
 
 FLAT = ("accuracy", "rmse", "nll", "params", "macs")
 """Numbers that the Optuna dashboard shows as attributes of a trial."""
@@ -67,7 +68,7 @@ class Claim:
     """
 
     number: int
-    genotype: Genotype
+    genotype: "Genotype"
     until: int | None = None
     budget: int = 0
     checkpoint: str = ""
@@ -202,7 +203,7 @@ class Ledger:
 
     # -- the verbs
 
-    def claim(self, space: SearchSpace, num: int, root: int) -> list[Claim]:
+    def claim(self, space: "SearchSpace", num: int, root: int) -> list[Claim]:
         """Up to ``num`` trials to work on: those that wait, then new ones.
 
         Fewer when a finite sampler has no more genotypes.
@@ -228,7 +229,7 @@ class Ledger:
                     claims.append(self._claim(asked.number, drawn, None, now))
         return claims
 
-    def _draw(self, space: SearchSpace, asked: optuna.Trial) -> Genotype | Refusal:
+    def _draw(self, space: "SearchSpace", asked: optuna.Trial) -> "Genotype | Refusal":
         """A new trial's genotype; why there is none, where its values were queued and are wrong."""
         with warnings.catch_warnings():
             # Optuna takes a queued number that is out of range, with a warning.
@@ -254,7 +255,7 @@ class Ledger:
         self._write_row(number, Row(state="finished", record=record.dumps()))
         self._fail(number)
 
-    def _claim(self, number: int, genotype: Genotype, row: Row | None, now: float) -> Claim:
+    def _claim(self, number: int, genotype: "Genotype", row: Row | None, now: float) -> Claim:
         claimed = rows.claim(row, self.owner, now)
         assert isinstance(claimed, Row), "it is new or waits"
         self._write_row(number, claimed)
@@ -380,9 +381,13 @@ class Ledger:
 
     # -- asking
 
-    def _ask(self, space: SearchSpace, num: int, root: int) -> Iterator[optuna.Trial]:
+    def _ask(self, space: "SearchSpace", num: int, root: int) -> Iterator[optuna.Trial]:
         if num < 1:
             return
+
+        # Whoever asks trains, so torch is there already; whoever reads goes without it.
+        from gped_nas.search.drawing import make_sampler, sampler_seed
+        from gped_nas.search.space import FINITE_SAMPLERS
 
         self._guard()
         trials = self._study.get_trials(deepcopy=False)
@@ -397,10 +402,12 @@ class Ledger:
             yield self._study.ask()
 
     def _enqueue(
-        self, space: SearchSpace, num: int, root: int, trials: Sequence[FrozenTrial]
+        self, space: "SearchSpace", num: int, root: int, trials: Sequence[FrozenTrial]
     ) -> int:
         """Queue the next genotypes of a finite space; returns how many there were."""
         if self._listed is None:
+            from gped_nas.search.drawing import undrawn
+
             self._listed = iter(undrawn(space, root, trials))
         queued = list(itertools.islice(self._listed, max(0, num)))
         for params in queued:

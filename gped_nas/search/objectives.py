@@ -2,52 +2,15 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from gped_nas.data.base import Task
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.base import METRICS, End, LabelFacts
-from gped_nas.evaluate.measured import CLEAN, VALIDATION, Direction, parse_name
+from gped_nas.evaluate.measured import CLEAN, VALIDATION, parse_name
 from gped_nas.evaluate.teacher import with_derived
-from gped_nas.models.costs import COSTS
-from gped_nas.search.pareto import Scale
+from gped_nas.models.labels import COSTS
+from gped_nas.search.goals import MetricWords, Objective, label_under
 from gped_nas.targets.base import TARGETS, Target
-
-
-@dataclass(frozen=True)
-class Objective:
-    """One axis of the front.
-
-    Attributes:
-        name: a metric's or a cost's name.
-        direction: what is better.
-        kind: ``metric`` (quality, measured on validation, has an interval) or ``cost`` (exact).
-        label: for axes and tables, with the unit: ``"NLL (nats)"``, ``"storage (bytes)"``.
-    """
-
-    name: str
-    direction: Direction
-    kind: Literal["metric", "cost"]
-    label: str
-
-    @property
-    def scale(self) -> Scale:
-        """How its axis is drawn and measured: costs span orders of magnitude."""
-        return "log10" if self.kind == "cost" else "linear"
-
-
-@dataclass(frozen=True)
-class MetricWords:
-    """What a report says of a metric.
-
-    Attributes:
-        label, direction, unit: as in ``Metric``.
-    """
-
-    label: str
-    direction: Direction
-    unit: str = ""
 
 
 def registered_words() -> dict[str, MetricWords]:
@@ -74,11 +37,6 @@ def objective(name: str, where: str) -> Objective:
         )
     metric = METRICS[key.metric]
     return Objective(name, metric.direction, "metric", label_under(metric.label, key.condition))
-
-
-def label_under(label: str, condition: str) -> str:
-    """The label of a metric under a condition: ``"NLL (nats), permuted"``."""
-    return label if condition == CLEAN else f"{label}, {condition}"
 
 
 def check_objectives(names: Sequence[str], where: str) -> None:

@@ -12,7 +12,7 @@ from gped_nas.evaluate.measured import (
     parse_name,
     to_public,
 )
-from gped_nas.search.objectives import MetricWords, Objective
+from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.record import TrialRecord
 
 

@@ -14,12 +14,14 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.conditions import Condition
 from gped_nas.models.base import Genotype
-from gped_nas.models.costs import COSTS, genotype_cost, smallest_cost
+from gped_nas.models.costs import genotype_cost, smallest_cost
+from gped_nas.models.labels import COSTS
 from gped_nas.posterior.base import MethodConfig
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
-from gped_nas.search.objectives import Objective, describe_constraint
+from gped_nas.search.goals import Objective
+from gped_nas.search.objectives import describe_constraint
 from gped_nas.targets.base import Target
 from gped_nas.targets.layout import HeadLayout
 

@@ -1,7 +1,6 @@
 """The YAML file of a search space: found, read, checked setting by setting."""
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +20,7 @@ from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood
 from gped_nas.posterior.priors import PRIORS, Prior
 from gped_nas.search.dimensions import StudentSpace, parse_dimensions
 from gped_nas.search.objectives import objective
+from gped_nas.search.shipped import shipped_spaces
 from gped_nas.search.space import (
     BaselineConfig,
     SearchConfig,
@@ -71,19 +71,6 @@ class _SpaceFile(Config):
     recipe: Recipe = Recipe()
     baseline: BaselineConfig = BaselineConfig()
     seed: int = Field(default=0, ge=0, lt=2**31, description="root of every seed")
-
-
-def shipped_spaces() -> dict[str, Path]:
-    """Name to file of the spaces that come with the package."""
-    installed = Path(str(resources.files("gped_nas"))) / "search_spaces"
-    for folder in (installed, _checkout_spaces()):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    return {}
-
-
-def _checkout_spaces() -> Path:
-    return Path(__file__).resolve().parents[2] / "search_spaces"
 
 
 def find_space(name_or_path: str) -> Path:

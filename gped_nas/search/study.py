@@ -9,8 +9,8 @@ from optuna.exceptions import ExperimentalWarning
 from gped_nas.errors import StudyError
 from gped_nas.search.database import open_database, shown, sqlite_file, storage_errors
 from gped_nas.search.document import StudyDocument, read_document
+from gped_nas.search.goals import Objective
 from gped_nas.search.ledger import Ledger
-from gped_nas.search.objectives import Objective
 from gped_nas.search.owners import Owner
 
 

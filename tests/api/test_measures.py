@@ -20,8 +20,7 @@ from gped_nas.api import (
     load_student,
 )
 from gped_nas.errors import ConfigError, StudyError
-from gped_nas.evaluate import METRICS
-from gped_nas.evaluate.base import add_metric
+from gped_nas.evaluate.base import METRICS, add_metric
 from gped_nas.evaluate.conditions import CONDITIONS, add_condition, permuted
 from gped_nas.evaluate.measured import Key
 from gped_nas.report.data import data_of

@@ -8,7 +8,7 @@ from gped_nas.api.dashboard import ARTIFACTS, furnish
 from gped_nas.api.study import STUDENTS, Study, open_study
 from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.search.document import Box, Description, StudyDocument
-from gped_nas.search.objectives import Objective
+from gped_nas.search.goals import Objective
 from gped_nas.search.record import TrialRecord
 from tests.cli.harness import Home
 

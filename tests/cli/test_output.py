@@ -119,6 +119,28 @@ def test_the_package_loads_nothing_heavy() -> None:
     assert "gped_nas" in loaded and not loaded & HEAVY
 
 
+READ_WITHOUT_TORCH: dict[str, tuple[str, ...]] = {
+    "status": ("status", "{study}"),
+    "trials": ("trials", "{study}"),
+    "front": ("front", "{study}"),
+    "show": ("show", "{study}", "0"),
+    "report": ("report", "{study}", "--to", "{here}/report.html"),
+    "spaces": ("space",),
+    "version": ("--version",),
+}
+
+
+@pytest.mark.parametrize("words", READ_WITHOUT_TORCH.values(), ids=READ_WITHOUT_TORCH)
+def test_what_reads_a_study_loads_no_torch(
+    words: tuple[str, ...], finished: Home, tmp_path: Path
+) -> None:
+    args = [word.format(study=finished.study, here=tmp_path) for word in words]
+    done = installed(*args, PYTHONPROFILEIMPORTTIME="1")
+    loaded = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
+    assert done.code == 0 and "gped_nas.cli.program" in loaded, done.err[-2000:]
+    assert not loaded & {"torch", "pandas", "sklearn", "scipy"}
+
+
 # --- data and formats -------------------------------------------------------------------------
 
 READS: dict[str, tuple[str, ...]] = {

@@ -126,7 +126,7 @@ def test_only_a_verbose_command_shows_where_an_error_arose(monkeypatch: pytest.M
     def fail() -> dict[str, Any]:
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr("gped_nas.search.space_file.shipped_spaces", fail)
+    monkeypatch.setattr("gped_nas.search.shipped.shipped_spaces", fail)
     plain, verbose = call("space"), call("space", "-v")
     assert plain.code == verbose.code == 1
     assert plain.err.splitlines() == [

@@ -23,7 +23,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import CONDITIONS
 from gped_nas.models.base import COMMON_VALUES, FAMILIES
-from gped_nas.models.costs import COSTS
+from gped_nas.models.labels import COSTS
 from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.posterior.priors import PRIORS

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 
 from gped_nas.errors import DataError, DivergenceError, RegistryError
-from gped_nas.evaluate import (
+from gped_nas.evaluate.base import (
     METRICS,
-    Key,
     Metric,
-    Predictions,
     Resamples,
     draw_resamples,
     evaluate,
     evaluate_or_explain,
     paired_difference,
 )
-from gped_nas.evaluate.measured import finite_values, from_public, to_public
+from gped_nas.evaluate.measured import Key, finite_values, from_public, to_public
+from gped_nas.evaluate.predictions import Predictions
 
 
 def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):

@@ -13,7 +13,7 @@ from gped_nas import rng
 from gped_nas.data.base import Normalization
 from gped_nas.distill.student import Student, StudentSpec
 from gped_nas.errors import ConfigError, DataError, RegistryError
-from gped_nas.evaluate import METRICS
+from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import (
     CONDITIONS,
     Condition,

@@ -5,17 +5,10 @@ import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate import (
-    METRICS,
-    Key,
-    Predictions,
-    draw_resamples,
-    entropy,
-    evaluate,
-    kl_divergence,
-    paired_difference,
-    reliability,
-)
+from gped_nas.evaluate.base import METRICS, draw_resamples, evaluate, paired_difference
+from gped_nas.evaluate.measured import Key
+from gped_nas.evaluate.metrics import reliability
+from gped_nas.evaluate.predictions import Predictions, entropy, kl_divergence
 
 
 def predictions_of(prob_NC, expected_entropy_N=None):

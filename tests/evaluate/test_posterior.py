@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gped_nas.evaluate import METRICS, Predictions
+from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.posterior import LEAST_CONCENTRATION
+from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.targets.base import TARGETS, resolve
 from gped_nas.targets.mean import UtilitySettings, utility

@@ -8,14 +8,9 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from gped_nas.errors import DataError
-from gped_nas.evaluate import (
-    METRICS,
-    NormalPredictions,
-    Predictions,
-    draw_resamples,
-    evaluate,
-    reliability,
-)
+from gped_nas.evaluate.base import METRICS, draw_resamples, evaluate
+from gped_nas.evaluate.metrics import reliability
+from gped_nas.evaluate.predictions import NormalPredictions, Predictions
 from gped_nas.evaluate.regression import LEVELS
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError, RegistryError
-from gped_nas.models.base import Family, Genotype, genotype_text, initialize, num_params
+from gped_nas.models.base import Family, Genotype, initialize, num_params
+from gped_nas.models.labels import genotype_text
 
 WIDTHS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 

@@ -15,7 +15,8 @@ from gped_nas.data.picture import png
 from gped_nas.evaluate.evidence import evidence
 from gped_nas.evaluate.measured import Key, Measured, from_public
 from gped_nas.evaluate.predictions import Predictions
-from gped_nas.search.objectives import Objective, registered_words
+from gped_nas.search.goals import Objective
+from gped_nas.search.objectives import registered_words
 from gped_nas.search.record import State, TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
-from gped_nas.evaluate import METRICS
+from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.measured import from_public
 from gped_nas.report import words
 from gped_nas.report.data import data_of, find, plain
 from gped_nas.report.page import numbers_of
-from gped_nas.search.objectives import MetricWords, Objective, registered_words
+from gped_nas.search.goals import MetricWords, Objective
+from gped_nas.search.objectives import registered_words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference
 from tests.report.example import DIAGNOSIS, make_snapshot

@@ -7,7 +7,7 @@ from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.report.charts import charts, figure
 from gped_nas.report.data import data_of, find
 from gped_nas.report.front import first_pair, front_chart
-from gped_nas.search.objectives import Objective
+from gped_nas.search.goals import Objective
 from tests.report.example import FLOPS, NLL, STORAGE, make_snapshot
 
 ACCURACY = Objective("accuracy", "maximize", "metric", "accuracy")

@@ -27,7 +27,7 @@ from gped_nas.report.page import (
     cards_within,
     page,
 )
-from gped_nas.search.objectives import Objective
+from gped_nas.search.goals import Objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference
 from tests.report.example import make_evidence, make_single, make_snapshot

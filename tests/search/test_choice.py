@@ -5,7 +5,7 @@ import pytest
 
 from gped_nas.evaluate.measured import from_public
 from gped_nas.search.choice import FrontDifferences, StudentDifference, choose
-from gped_nas.search.objectives import Objective
+from gped_nas.search.goals import Objective
 from gped_nas.search.pareto import KNEE_RULE
 from gped_nas.search.record import TrialRecord
 

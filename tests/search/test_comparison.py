@@ -5,7 +5,7 @@ import pytest
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.measured import from_public
 from gped_nas.search.comparison import MAX_STUDIES, compare_fronts
-from gped_nas.search.objectives import Objective
+from gped_nas.search.goals import Objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.models.base import Genotype
-from gped_nas.models.costs import COSTS, genotype_cost, smallest_cost
+from gped_nas.models.costs import genotype_cost, smallest_cost
+from gped_nas.models.labels import COSTS
 from gped_nas.search.dimensions import Fixed, parse_dimensions
 
 PLACE = "space.yaml: students[0].genotype"

@@ -6,7 +6,7 @@ import pytest
 
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.evaluate.base import LabelFacts
-from gped_nas.models.costs import COSTS
+from gped_nas.models.labels import COSTS
 from gped_nas.search.objectives import (
     axis_ends,
     check_available,

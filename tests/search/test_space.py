@@ -8,7 +8,8 @@ from gped_nas.config import dump_yaml, load_yaml
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import genotype_cost
-from gped_nas.search.space_file import find_space, load_space, parse_space, shipped_spaces
+from gped_nas.search.shipped import shipped_spaces
+from gped_nas.search.space_file import find_space, load_space, parse_space
 
 SHAPE, CLASSES = (1, 8, 8), 10
 GOOD = {
