@@ -50,6 +50,10 @@ class UndigestedWarning(UserWarning):
     """A file was made before files carried digests, so that nothing tells whether it is whole."""
 
 
+class DataWarning(UserWarning):
+    """Data that can be used, and that a reader of its results must know something of."""
+
+
 class EnvironmentWarning(UserWarning):
     """Something outside the project is short or broken, and the job is done another way."""
 

@@ -60,13 +60,12 @@ def resnet(params, x):
 
 def split_heads(spec, raw):
     """Each target's raw outputs by name, in order; targets computed from others have none."""
-    classes = len(spec["class_names"])
-    widths = {"predictive": classes, "second_moment": classes}
+    widths = dict.fromkeys(("predictive", "second_moment"), len(spec["class_names"]))
     widths |= {"expected_entropy": 1, "predictive_normal": 2}
     sizes = {}
     for target in spec["targets"]:
         settings = target if isinstance(target, dict) else {"name": target}
-        widths["quantile"] = classes * (len(settings.get("levels", ())) + 1)
+        widths["quantile"] = widths["predictive"] * (len(settings.get("levels", ())) + 1)
         sizes[settings["name"]] = widths.get(settings["name"], 0)
     return dict(zip(sizes, raw.split(list(sizes.values()), -1), strict=True))
 
@@ -74,7 +73,8 @@ def split_heads(spec, raw):
 def predict(spec, params, inputs):
     """What the student predicts for inputs (N, *input_shape): an array a name."""
     x = torch.from_numpy(np.asarray(inputs, np.float32)).reshape(-1, *spec["input_shape"])
-    x = (x - spec["normalization"]["mean"]) / spec["normalization"]["std"]
+    mean, std = (torch.tensor(spec["normalization"][key]) for key in ("mean", "std"))
+    x = x.movedim(1, -1).sub(mean).div(std).movedim(-1, 1)  # for all, or each column or channel
     network = {"mlp": layered, "cnn": layered, "resnet": resnet}[spec["family"]]
     heads = split_heads(spec, network(params, x))
     if "predictive_normal" in heads:  # real labels: brought to the label's own unit

@@ -246,7 +246,7 @@ class _Job:
             "timeout": ("The search ended at its time limit.",),
             "exhausted": ("Every genotype of the space was tried.",),
         }
-        study.ledger.change(notes=notes.get(reason, ()))
+        study.ledger.change(notes=(*self.dataset.notes, *notes.get(reason, ())))
 
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it."""

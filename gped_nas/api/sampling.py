@@ -59,9 +59,8 @@ def as_networks_see(space: SearchSpace, dataset: Dataset, x: Tensor) -> Tensor:
     if theirs is None:
         return x
 
-    ours = dataset.normalization
     mean, std = theirs
-    return (x * ours.std + ours.mean - mean) / std
+    return (dataset.normalization.invert(x) - mean) / std
 
 
 def _later(

@@ -1,6 +1,7 @@
 """From a search space to a teacher: dataset, posterior samples, and predictions where needed."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.views import View
-from gped_nas.errors import ConfigError
+from gped_nas.errors import ConfigError, DataWarning
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
@@ -258,6 +259,9 @@ def load_dataset(space: SearchSpace) -> Dataset:
 
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")
+
+    for note in dataset.notes:
+        warnings.warn(f"dataset '{dataset.name}': {note}", DataWarning, stacklevel=2)
     return dataset
 
 

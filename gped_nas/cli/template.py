@@ -65,9 +65,11 @@ def space_for(name: str, data: Path | None) -> str:
     from gped_nas.config import dump_yaml
     from gped_nas.data.base import load
 
-    settings: dict[str, object] = (
-        {"name": "digits"} if data is None else {"name": "npz", "path": str(data)}
-    )
+    settings: dict[str, object] = {"name": "digits"}
+    if data is not None:
+        settings = {"name": "npz", "path": str(data), "split": "stratified"}
+        is_table = len(load(dict(settings)).input_shape) == 1
+        settings["normalize"] = "columns" if is_table else "channels"
     num = len(load(dict(settings)).train)
     pairs = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
     return _TEXT.format(

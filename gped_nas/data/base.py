@@ -1,9 +1,4 @@
-"""A dataset: raw inputs in their own range, labels, fixed splits, and how inputs are normalized.
-
-Splits belong to the dataset. Validation is carved from the training part by one seeded permutation,
-so a larger validation part contains every smaller one; a test part is carved first in the same way
-where the source has none.
-"""
+"""A dataset: raw inputs in their own range, labels, fixed splits, and how inputs are normalized."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,47 +8,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas import rng
+from gped_nas.data.normalization import (
+    AnyNormalization,
+    Normalization,
+    Normalize,
+    check_float32_shows,
+    fit,
+    fit_axis,
+)
+from gped_nas.data.splits import Part, Split, SplitRule, carve, describe_absent
 from gped_nas.errors import DataError
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
 from gped_nas.registry import Registry
 
-Part = Literal["train", "validation", "test", "unlabeled", "distillation"]
+__all__ = (
+    "DATASETS",
+    "Dataset",
+    "DatasetFactory",
+    "Normalization",
+    "Part",
+    "Split",
+    "Task",
+    "build",
+    "load",
+    "split_of",
+)
+
 Task = Literal["classification", "regression"]
-
-_CHUNK = 4096
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """Raw numbers to a network's: ``(raw - mean) / std``.
-
-    There is one pair for the whole input and one for real labels. Both travel with every student,
-    so that a student takes inputs and gives labels in the dataset's own range.
-    """
-
-    mean: float
-    std: float
-
-    def __call__(self, raw: Tensor) -> Tensor:
-        """Normalized float32 numbers of the shape of ``raw``."""
-        # in place: large inputs exist once
-        normalized = raw.to(torch.float32, copy=True)
-        return normalized.sub_(self.mean).div_(self.std)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Raw inputs ``x``, shape (N, *input_shape), in the source's dtype; labels ``y``, shape (N,).
-
-    Labels are int64 class numbers, or float64 numbers in the source's own unit.
-    """
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +50,7 @@ class Dataset:
         unlabeled: raw inputs (M, *input_shape) that students may also be distilled on; M may be 0.
         normalization: of inputs, fitted on ``train``.
         label_normalization: of real labels, fitted on ``train``; None for classes.
+        notes: what a reader of any result must know of the data, one sentence each.
         digest: SHA-256 over all arrays and the split: what a stream's key covers.
         split_text: the split in words: which part was carved from what, with sizes.
     """
@@ -80,10 +62,11 @@ class Dataset:
     validation: Split
     test: Split
     unlabeled: Tensor
-    normalization: Normalization
+    normalization: AnyNormalization
     digest: str
     split_text: str
     label_normalization: Normalization | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -182,6 +165,8 @@ def build(
     seed: int,
     where: str,
     unlabeled: Tensor | None = None,
+    normalize: Normalize = "whole",
+    rule: SplitRule = "random",
 ) -> Dataset:
     """A dataset from the examples of one source.
 
@@ -194,22 +179,29 @@ def build(
         seed: of the permutations.
         where: file or folder of the source, for messages.
         unlabeled: further raw inputs (M, *input_shape), of the dtype of ``examples.x``.
+        normalize: what shares one mean and deviation. ``whole`` casts before it subtracts, as
+            versions did that had nothing else.
+        rule: how parts are carved.
 
     Raises:
-        DataError: labels do not fit the inputs or the classes, inputs of two kinds, or a part would
-            be empty.
+        DataError: labels do not fit the inputs or the classes, inputs of two kinds, a part would be
+            empty, or a rule does not fit the data.
     """
     _check_labels(examples, len(class_names), where, "train")
+    _check_rules(normalize, rule, examples, len(class_names), where)
 
+    carved = "carved class by class" if rule == "stratified" else "carved"
     if isinstance(test, Split):
         _check_labels(test, len(class_names), where, "test")
         _check_like_train(test.x, examples.x, where, "test")
         rest = examples
         test_text = f"{len(test)} examples, as the source gives them"
     else:
-        test, rest = carve(examples, test, seed=seed, part="test", where=where)
-        test_text = f"{len(test)} of {len(examples)} examples, carved with seed {seed}"
-    validation_part, train = carve(rest, validation, seed=seed, part="validation", where=where)
+        test, rest = carve(examples, test, seed=seed, part="test", where=where, rule=rule)
+        test_text = f"{len(test)} of {len(examples)} examples, {carved} with seed {seed}"
+    validation_part, train = carve(
+        rest, validation, seed=seed, part="validation", where=where, rule=rule
+    )
 
     if unlabeled is None:
         unlabeled = examples.x[:0].clone()  # the slice alone would hold on to all inputs
@@ -217,9 +209,12 @@ def build(
 
     split_text = (
         f"test: {test_text}; validation: {len(validation_part)} of the {len(rest)} examples left, "
-        f"carved with seed {seed}; train: the other {len(train)}; unlabeled: {len(unlabeled)} "
+        f"{carved} with seed {seed}; train: the other {len(train)}; unlabeled: {len(unlabeled)} "
         "inputs"
     )
+    check_float32_shows(train.x, normalize, f"{where}: x_train")
+
+    parts = {"train": train, "validation": validation_part, "test": test}
     return Dataset(
         name=name,
         input_shape=tuple(examples.x.shape[1:]),
@@ -228,43 +223,12 @@ def build(
         validation=validation_part,
         test=test,
         unlabeled=unlabeled,
-        normalization=fit(train.x),
+        normalization=fit(train.x) if normalize == "whole" else fit_axis(train.x),
         label_normalization=None if class_names else fit(train.y),
-        digest=_digest((train, validation_part, test), unlabeled, len(class_names)),
+        digest=_digest(tuple(parts.values()), unlabeled, len(class_names), normalize),
         split_text=split_text,
+        notes=describe_absent(parts, class_names),
     )
-
-
-def carve(
-    source: Split, fraction: float, *, seed: int, part: Part, where: str
-) -> tuple[Split, Split]:
-    """Take a fraction of the examples away: ``(carved, rest)``.
-
-    The carved examples are a prefix of one permutation fixed by ``seed``, ``part`` and the number
-    of examples, so a larger fraction contains a smaller one. The rest keeps its order.
-
-    Args:
-        source: the examples to take from.
-        fraction: of them, above 0 and below 1.
-        seed: root of the permutation.
-        part: what the carved examples will be.
-        where: file or folder of the source, for messages.
-
-    Raises:
-        DataError: either side would be empty.
-    """
-    total = len(source)
-    num = round(total * fraction)
-    if not 0 < num < total:
-        raise DataError(
-            f"{where}: {part}: {fraction:g} of {total} examples is {num}, expected at least 1 and "
-            f"fewer than {total}; bring more examples or change the fraction '{part}'"
-        )
-
-    order = torch.randperm(total, generator=rng.generator(seed, "split", part))
-    carved = order[:num]
-    rest = order[num:].sort().values
-    return Split(source.x[carved], source.y[carved]), Split(source.x[rest], source.y[rest])
 
 
 def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> None:
@@ -316,29 +280,37 @@ def _check_like_train(x: Tensor, train: Tensor, where: str, part: str) -> None:
         )
 
 
+def _check_rules(
+    normalize: Normalize, rule: SplitRule, examples: Split, num_classes: int, where: str
+) -> None:
+    """Raise ``DataError`` where a rule does not fit the data."""
+    dims = {"columns": 2, "channels": 4}.get(normalize)
+    if dims is not None and examples.x.dim() != dims:
+        other = {"columns": "channels", "channels": "columns"}[normalize]
+        raise DataError(
+            f"{where}: found normalize: {normalize} and inputs of shape "
+            f"{tuple(examples.x.shape[1:])}; set normalize: {other}, or whole"
+        )
+    if rule == "stratified" and not num_classes:
+        raise DataError(
+            f"{where}: found split: stratified and labels that are real numbers, expected classes; "
+            "set split: random"
+        )
+
+
 def _describe(x: Tensor) -> str:
     return f"{tuple(x.shape[1:])} of {str(x.dtype).removeprefix('torch.')}"
 
 
-def fit(x: Tensor) -> Normalization:
-    """Mean and standard deviation over all numbers of ``x`` (N, *input_shape).
-
-    The standard deviation is 1 if all numbers are equal. Sums are in float64 and in a fixed order,
-    so that the result does not depend on the number of threads.
-    """
-    chunks = [x[start : start + _CHUNK].numpy() for start in range(0, len(x), _CHUNK)]
-    mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in chunks) / x.numel()
-    variance = sum(float(np.square(chunk - np.float64(mean)).sum()) for chunk in chunks) / x.numel()
-    std = variance**0.5
-
-    # rounding leaves a little where all numbers are equal
-    largest = max(float(np.abs(chunk.astype(np.float64)).max()) for chunk in chunks)
-    is_spread = std > 1e-6 * largest
-    return Normalization(mean, std if is_spread else 1.0)
-
-
-def _digest(parts: tuple[Split, ...], unlabeled: Tensor, num_classes: int) -> str:
+def _digest(
+    parts: tuple[Split, ...], unlabeled: Tensor, num_classes: int, normalize: Normalize
+) -> str:
+    """What a stream's key covers; ``whole`` is left out, for it came first."""
     arrays = []
     for split in parts:
         arrays += [split.x.numpy(), split.y.numpy()]
-    return sha256_text(canonical_json([sha256_arrays(*arrays, unlabeled.numpy()), num_classes]))
+
+    covered: list[object] = [sha256_arrays(*arrays, unlabeled.numpy()), num_classes]
+    if normalize != "whole":
+        covered.append({"normalize": normalize, "version": 1})
+    return sha256_text(canonical_json(covered))

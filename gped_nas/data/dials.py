@@ -24,7 +24,9 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.config import Config
-from gped_nas.data.base import Dataset, Part, Split, fit
+from gped_nas.data.base import Dataset
+from gped_nas.data.normalization import fit, refit
+from gped_nas.data.splits import Part, Split, describe_absent
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.spelling import first_part
@@ -96,7 +98,7 @@ def _mask(dataset: Dataset, side: int, seed: int, where: str) -> Dataset:
         validation=validation,
         test=test,
         unlabeled=unlabeled,
-        normalization=fit(train.x),
+        normalization=refit(dataset.normalization, train.x),
         digest=_digest(dataset, train.x, validation.x, test.x, unlabeled),
         split_text=f"{dataset.split_text}; {patch_text}",
     )
@@ -149,9 +151,12 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
         f"{num} of the {total} training examples keep their labels (seed {seed}), the inputs of "
         "the others are unlabeled"
     )
+    kept = Split(train.x[labeled], labels)
+    parts = {"train": kept, "validation": dataset.validation, "test": dataset.test}
     return replace(
         dataset,
-        train=Split(train.x[labeled], labels),
+        train=kept,
+        notes=describe_absent(parts, dataset.class_names),
         unlabeled=torch.cat([train.x[rest], dataset.unlabeled]),
         label_normalization=fit(labels) if dataset.label_normalization else None,
         digest=_digest(dataset, labeled),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.archives import UNREADABLE, check_archive
-from gped_nas.data.base import Normalization
+from gped_nas.data.normalization import AnyNormalization
 from gped_nas.errors import DataError
 from gped_nas.io import Array, environment
 
@@ -26,7 +26,9 @@ _FAR = 10.0
 """Standard deviations from the training mean, beyond which an image is in another range."""
 
 
-def read_inputs(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Tensor:
+def read_inputs(
+    path: Path, input_shape: tuple[int, ...], normalization: AnyNormalization
+) -> Tensor:
     """Raw inputs (N, *input_shape), float32, of one file.
 
     Args:
@@ -117,7 +119,7 @@ def _read_npz(path: Path) -> Array:
     return array
 
 
-def _read_image(path: Path, input_shape: tuple[int, ...], normalization: Normalization) -> Array:
+def _read_image(path: Path, input_shape: tuple[int, ...], normalization: AnyNormalization) -> Array:
     from PIL import Image  # comes with torchvision; few runs need it
 
     if len(input_shape) != 3 or input_shape[0] not in _MODES:
@@ -146,11 +148,12 @@ def _read_image(path: Path, input_shape: tuple[int, ...], normalization: Normali
             f"{path}: found {size[0]} x {size[1]} pixels, expected {width} x {height}; it is not "
             "resized, since how would change the answer: do it as the training data were made"
         )
-    if abs(255 - normalization.mean) > _FAR * normalization.std:
+    mean = float(np.mean(normalization.mean))
+    std = float(np.mean(normalization.std))
+    if abs(255 - mean) > _FAR * std:
         raise DataError(
             f"{path}: an image has values from 0 to 255, but this student was trained on numbers "
-            f"of mean {normalization.mean:.3g} and standard deviation {normalization.std:.3g}; "
-            "give such pixels as .npy"
+            f"of mean {mean:.3g} and standard deviation {std:.3g}; give such pixels as .npy"
         )
     return pixels if pixels.ndim == 3 else pixels[None]
 

@@ -25,7 +25,9 @@ from torch import Tensor
 
 from gped_nas.config import Config, parse
 from gped_nas.data.archives import UNREADABLE, check_archive
-from gped_nas.data.base import DATASETS, Dataset, Split, Task, build
+from gped_nas.data.base import DATASETS, Dataset, Task, build
+from gped_nas.data.normalization import Normalize
+from gped_nas.data.splits import Split, SplitRule
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import Array
 
@@ -53,6 +55,15 @@ class NpzSettings(Config):
         0.2, gt=0, lt=1, description="fraction carved for the test part if there is no x_test"
     )
     seed: int = Field(0, ge=0, description="seed of the splits")
+    split: SplitRule = Field(
+        "random",
+        description="how parts are carved; stratified ones have the same fraction of each class",
+    )
+    normalize: Normalize = Field(
+        "whole",
+        description="what shares one mean and deviation: the whole input, each of the columns of a "
+        "table, or each of the channels of pictures",
+    )
 
 
 @DATASETS.register("npz")
@@ -72,17 +83,16 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
     read_labels = _class_labels if cfg.task == "classification" else _real_labels
 
     train = Split(_inputs(arrays, "x_train", cfg.path), read_labels(arrays, "y_train", cfg.path))
-    labels = train.y
     test: Split | float = cfg.test
     if "x_test" in arrays:
         test = Split(_inputs(arrays, "x_test", cfg.path), read_labels(arrays, "y_test", cfg.path))
-        labels = torch.cat([train.y, test.y])
+        if cfg.task == "classification" and "class_names" not in arrays:
+            _check_known(test.y, train.y, cfg.path)
     unlabeled = _inputs(arrays, "x_pool", cfg.path) if "x_pool" in arrays else None
 
-    # a class may have examples in the test part alone
     class_names: tuple[str, ...] = ()
     if cfg.task == "classification":
-        class_names = _class_names(arrays, labels, cfg.path)
+        class_names = _class_names(arrays, train.y, cfg.path)
 
     return build(
         cfg.name,
@@ -93,6 +103,8 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
         seed=cfg.seed,
         where=cfg.path,
         unlabeled=unlabeled,
+        normalize=cfg.normalize,
+        rule=cfg.split,
     )
 
 
@@ -278,6 +290,17 @@ def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[s
             "have no example"
         )
     return tuple(str(label) for label in classes)
+
+
+def _check_known(test: Tensor, train: Tensor, path: str) -> None:
+    """Refuse a class that stands in the test part alone: nothing can be learned of it."""
+    unknown = np.setdiff1d(test.numpy(), train.numpy())
+    if len(unknown):
+        raise DataError(
+            f"{path}: y_test: found the label {unknown[0]}, which no example of y_train has, "
+            "expected labels of training examples; remove those examples, or name every class in "
+            "class_names"
+        )
 
 
 def _check_characters(names: list[str], path: str) -> None:

@@ -19,11 +19,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
-from gped_nas.data.base import Normalization
+from gped_nas.data.normalization import AnyNormalization, AxisNormalization, Normalization
 from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, UndigestedWarning
 from gped_nas.io import (
     canonical_json,
@@ -64,7 +64,7 @@ class StudentSpec:
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     targets: tuple[Target, ...]
-    normalization: Normalization
+    normalization: AnyNormalization
     storage_dtype: str
     genotype: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -90,21 +90,31 @@ class StudentSpec:
             "input_shape": list(self.input_shape),
             "class_names": list(self.class_names),
             "targets": [target.to_json() for target in self.targets],
-            "normalization": {"mean": self.normalization.mean, "std": self.normalization.std},
+            "normalization": self.normalization.to_json(),
             "storage_dtype": self.storage_dtype,
             "genotype": dict(self.genotype),
             "about": dict(self.about),
         }
 
-        labels = self.label_normalization
-        if labels is not None:
-            spec["label_normalization"] = {"mean": labels.mean, "std": labels.std}
+        if self.label_normalization is not None:
+            spec["label_normalization"] = self.label_normalization.to_json()
         return spec
 
 
 class _NormalizationFile(Config):
     mean: float
     std: float = Field(gt=0)
+
+
+class _AxisNormalizationFile(Config):
+    mean: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+    std: Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_each(self) -> "_AxisNormalizationFile":
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"found {len(self.mean)} means and {len(self.std)} deviations")
+        return self
 
 
 class _SpecFile(Config):
@@ -115,7 +125,7 @@ class _SpecFile(Config):
     input_shape: Annotated[tuple[int, ...], Field(strict=False)]
     class_names: Annotated[tuple[str, ...], Field(strict=False)]
     targets: Annotated[tuple[Any, ...], Field(strict=False)]
-    normalization: _NormalizationFile
+    normalization: dict[str, Any]
     storage_dtype: str
     genotype: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -243,7 +253,9 @@ def expectations(spec: StudentSpec, raw: Tensor) -> dict[str, Tensor]:
 
     labels = spec.label_normalization
     if labels:
-        mean, variance = predictions["predictive_normal"].unbind(-1)
+        # A label far from zero has more digits than float32.
+        normal = predictions["predictive_normal"]
+        mean, variance = (normal.double() if labels.is_far else normal).unbind(-1)
         moments = [mean * labels.std + labels.mean, variance * labels.std**2]
         predictions["predictive_normal"] = torch.stack(moments, -1)
     return predictions
@@ -387,7 +399,7 @@ def _parse_spec(path: Path, data: Mapping[str, Any]) -> StudentSpec:
         input_shape=file.input_shape,
         class_names=file.class_names,
         targets=targets,
-        normalization=Normalization(file.normalization.mean, file.normalization.std),
+        normalization=_normalization(file.normalization, f"{path}: normalization"),
         label_normalization=_label_normalization(file.label_normalization),
         storage_dtype=file.storage_dtype,
         genotype=file.genotype,
@@ -407,6 +419,15 @@ def _in_the_familys_order(params: Params, spec: StudentSpec) -> Params:
     if set(shapes) != set(params):
         return params
     return {name: params[name] for name in shapes}
+
+
+def _normalization(data: Mapping[str, Any], where: str) -> AnyNormalization:
+    """That of the inputs: one pair of numbers, or two lists."""
+    if isinstance(data.get("mean"), list):
+        axes = parse(_AxisNormalizationFile, data, where)
+        return AxisNormalization(axes.mean, axes.std)
+    whole = parse(_NormalizationFile, data, where)
+    return Normalization(whole.mean, whole.std)
 
 
 def _label_normalization(file: _NormalizationFile | None) -> Normalization | None:

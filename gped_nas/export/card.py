@@ -89,8 +89,7 @@ def _outputs(spec: StudentSpec) -> str:
     shape = ", ".join(map(str, spec.input_shape))
     inputs_text = (
         f"Inputs: float32, shape (N, {shape}), in the data's own range; they are normalized "
-        f"inside, (input - {spec.normalization.mean:g}) / {spec.normalization.std:g}. N may be "
-        "anything from 1."
+        f"inside, {spec.normalization.describe()}. N may be anything from 1."
     )
 
     own_labels = {target.name: target.label for target in spec.targets}

@@ -30,8 +30,7 @@ def probe(student: Student) -> Tensor:
     """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, always the same."""
     generator = rng.generator(0, "export", "probe")
     noise = torch.randn((NUM_INPUTS, *student.spec.input_shape), generator=generator)
-    scale = student.spec.normalization
-    return noise * scale.std + scale.mean
+    return student.spec.normalization.invert(noise)
 
 
 def check_parity(

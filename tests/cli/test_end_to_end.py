@@ -66,20 +66,24 @@ def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> Non
     from sklearn.datasets import load_breast_cancer
 
     source = load_breast_cancer()
-    x = ((source.data - source.data.mean(0)) / source.data.std(0)).astype(np.float32)
+    x = source.data.astype(np.float32)  # columns of .05 and of 900
     names = np.array([str(name) for name in source.target_names])
     y = source.target[:300].astype(np.int64)
     np.savez("my, data {1}.npz", x_train=x[:300], y_train=y, x_pool=x[300:400], class_names=names)
 
     assert accepted("init", "mine.yaml", "--data", "my, data {1}.npz").out == ""
     space = load_space("mine.yaml")
-    assert space.name == "mine" and space.dataset == {"name": "npz", "path": "my, data {1}.npz"}
+    dataset = {"name": "npz", "path": "my, data {1}.npz"}
+    rules = {"split": "stratified", "normalize": "columns"}
+    assert space.name == "mine" and space.dataset == dataset | rules
     result = installed("run", "mine.yaml", *_sets(*TINY_SETTINGS))
     assert result.code == 0, result.err
     assert result.out.splitlines()[-1] == "report: reports/mine/report.html"
 
-    # a loose budget picks the best of the front, a tight one its smallest
     front = _rows("front", "mine")
+    assert front[0]["metrics"]["accuracy"] > 0.85
+
+    # a loose budget picks the best of the front, a tight one its smallest
     assert front and all(row["n"]["nll"] == 24 and row["n"]["test_nll"] == 60 for row in front)
     largest = max(row["costs"]["params"] for row in front)
     picked = _rows("pick", "mine", "--within", f"params={largest}")
@@ -100,6 +104,18 @@ def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> Non
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "('malignant', 'benign') ['expected_entropy', 'predictive']\n"
+
+
+def test_a_class_that_a_part_lacks_is_told(home: Home) -> None:
+    draw = np.random.default_rng(0)
+    y = np.array([0] * 40 + [1] * 40 + [2, 2, 2, 2, 3])
+    np.savez("rare.npz", x_train=draw.normal(size=(85, 3)), y_train=y)
+    accepted("init", "rare.yaml", "--data", "rare.npz")
+    result = installed("space", "rare.yaml")
+    assert "carved class by class" in result.out
+    for part in ("validation", "test"):
+        assert f"The {part} part has no example of 1 of 4 classes: 3." in result.err
+    assert "train part has no" not in result.err
 
 
 # --- an imported ensemble ---------------------------------------------------------------------

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gped_nas.data.base import DATASETS, Dataset, Split, build, carve, load, split_of
+from gped_nas.data.base import DATASETS, Dataset, Split, build, load, split_of
+from gped_nas.data.splits import carve
 from gped_nas.errors import ConfigError, DataError, RegistryError
 
 
@@ -246,3 +247,53 @@ def test_wrong_settings_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         load(settings_, "a.yaml: dataset")  # type: ignore[arg-type]
+
+
+@given(
+    counts=st.lists(st.integers(2, 30), min_size=2, max_size=4),
+    fraction=st.floats(0.05, 0.9),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=40, deadline=None)
+def test_stratified_parts_have_their_share_of_each_class(
+    counts: list[int], fraction: float, seed: int
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    source = split_of(np.arange(len(labels))[:, None], labels)
+    carved, rest = carve(source, fraction, seed=seed, part="test", where="here", rule="stratified")
+    assert _members(carved) | _members(rest) == set(range(len(labels)))
+    assert len(carved) + len(rest) == len(labels)
+
+    for label, count in enumerate(counts):
+        num = int((carved.y == label).sum())
+        assert num == min(max(round(count * fraction), 1), count - 1)
+
+
+def test_a_larger_stratified_part_contains_the_smaller() -> None:
+    source = _numbered(60)
+    small, _ = carve(source, 0.2, seed=0, part="test", where="here", rule="stratified")
+    large, _ = carve(source, 0.5, seed=0, part="test", where="here", rule="stratified")
+    assert _members(small) < _members(large)
+
+
+def test_four_examples_of_a_class_reach_every_part() -> None:
+    labels = np.array([0] * 48 + [1] * 48 + [2] * 4)
+    source = split_of(np.arange(100)[:, None], labels)
+    names = ("a", "b", "c")
+    for seed in range(20):
+        dataset = _build(source, class_names=names, validation=0.1, rule="stratified", seed=seed)
+        assert dataset.notes == ()
+        assert all(2 in dataset.labels(part) for part in ("train", "validation", "test"))
+
+
+def test_a_part_without_a_class_is_noted() -> None:
+    source = split_of(np.arange(10)[:, None], np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1]))
+    test = split_of(np.arange(10, 12)[:, None], np.array([1, 1]))
+    dataset = _build(source, test=test, rule="stratified")
+    assert dataset.notes == ("The test part has no example of 1 of 2 classes: even.",)
+
+
+def test_real_labels_are_not_stratified() -> None:
+    source = split_of(np.arange(10)[:, None], np.linspace(0, 1, 10))
+    with pytest.raises(DataError, match="split: stratified .*; set split: random"):
+        _build(source, class_names=(), rule="stratified")

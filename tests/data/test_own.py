@@ -105,9 +105,14 @@ def test_optional_arrays_are_used(tmp_path: Path) -> None:
     assert len(dataset.train) + len(dataset.validation) == 20
 
 
-def test_classes_are_counted_over_training_and_test(tmp_path: Path) -> None:
-    dataset = _loaded(tmp_path, _with(x_test=np.zeros((2, 3)), y_test=np.array([0, 2])))
-    assert dataset.class_names == ("0", "1", "2")
+def test_a_class_in_the_test_part_alone_is_refused_unless_it_is_named(tmp_path: Path) -> None:
+    test = {"x_test": np.zeros((2, 3)), "y_test": np.array([0, 2])}
+    with pytest.raises(DataError, match="y_test: found the label 2, which no example of y_train"):
+        _loaded(tmp_path, _with(**test))
+
+    dataset = _loaded(tmp_path, _with(**test, class_names=np.array(["a", "b", "c"])))
+    assert "The train part has no example of 1 of 3 classes: c." in dataset.notes
+    assert "The test part has no example of 1 of 3 classes: b." in dataset.notes
 
 
 def test_test_part_is_carved_where_there_is_none(tmp_path: Path) -> None:

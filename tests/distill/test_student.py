@@ -206,8 +206,8 @@ def test_garbage_specs_are_named(folder, text):
         ({"class_names": "abc"}, "class_names"),
         ({"input_shape": [21]}, "weights do not fit"),
         ({"input_shape": [-1]}, "weights do not fit"),
-        ({"normalization": {"mean": 0.0, "std": 0.0}}, "normalization.std: found 0.0"),
-        ({"normalization": {"mean": "0", "std": 1.0}}, "normalization.mean"),
+        ({"normalization": {"mean": 0.0, "std": 0.0}}, "normalization: std: found 0.0"),
+        ({"normalization": {"mean": "0", "std": 1.0}}, "normalization: mean: found"),
     ],
 )
 def test_wrong_specs_are_refused_by_folder(folder, change, message):

@@ -171,6 +171,7 @@ def test_no_settings_are_left_out() -> None:
         "Manifest",
         "Shard",
         "_SpecFile",
+        "_AxisNormalizationFile",
         "_NormalizationFile",
         "_State",
     }

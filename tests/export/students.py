@@ -5,12 +5,14 @@ from pathlib import Path
 import torch
 
 from gped_nas import rng
-from gped_nas.data.base import Normalization
+from gped_nas.data.normalization import AnyNormalization, Normalization
 from gped_nas.distill.student import StudentSpec, save_student
 from gped_nas.models.base import FAMILIES, Genotype, initialize
 from tests.scenarios import GENOTYPES
 
 SHAPE = (1, 8, 8)
+WHOLE = Normalization(90.0, 70.0)
+LABEL = Normalization(150.0, 77.0)
 USUAL = ("predictive", "expected_entropy")
 ALL = (*USUAL, "second_moment", "variance", "dirichlet", "quantile", "utility")
 
@@ -22,21 +24,24 @@ def make_student(
     dtype: str = "float32",
     targets: tuple[str, ...] = USUAL,
     class_names: tuple[str, ...] = ("cat", "dog", "eel"),
+    shape: tuple[int, ...] = SHAPE,
+    normalization: AnyNormalization = WHOLE,
+    label_normalization: Normalization = LABEL,
 ) -> Path:
     """A student with random weights in ``folder``, of a real label if there are no class names."""
     spec = StudentSpec(
         family=genotype.family,
-        input_shape=SHAPE,
+        input_shape=shape,
         class_names=class_names,
         targets=targets,  # type: ignore[arg-type]
-        normalization=Normalization(90.0, 70.0),
-        label_normalization=None if class_names else Normalization(150.0, 77.0),
+        normalization=normalization,
+        label_normalization=None if class_names else label_normalization,
         storage_dtype=dtype,
         genotype=genotype.to_json(),
         about={"study": "s", "trial": "3"},
     )
 
-    shapes = genotype.shapes(SHAPE, spec.layout.num_outputs)
+    shapes = genotype.shapes(shape, spec.layout.num_outputs)
     params = initialize(shapes, generator=rng.generator(0, "export", str(genotype)))
     for name, p in params.items():
         if p.dim() == 1:

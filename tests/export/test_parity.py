@@ -2,6 +2,7 @@
 
 import io
 import json
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,8 @@ import onnx
 import pytest
 import torch
 
+from gped_nas import rng
+from gped_nas.data.normalization import AxisNormalization, Normalization
 from gped_nas.distill.student import StudentSpec, load_student
 from gped_nas.errors import GateError
 from gped_nas.export.folder import FORMATS, write_export
@@ -263,6 +266,49 @@ def test_the_probe_is_spread_as_the_training_inputs_were(students: dict[str, Pat
     assert x.shape == (NUM_INPUTS, 1, 8, 8)
     assert float(x.mean()) == pytest.approx(90, abs=1)
     assert float(x.std()) == pytest.approx(70, abs=1)
+
+
+TABLE = AxisNormalization((40.0, 5e4, 0.0), (12.0, 2e4, 1e-3))
+PICTURES = AxisNormalization((100.0, 120.0, 90.0), (60.0, 70.0, 50.0))
+
+
+@pytest.mark.parametrize(
+    ("genotype", "shape", "normalization"),
+    [
+        (Genotype("mlp", depth=1, width=3), (3,), TABLE),
+        (Genotype("cnn", depth=1, width=[4], kernel=3, pool=[2]), (3, 8, 8), PICTURES),
+    ],
+)
+def test_columns_and_channels_are_normalized_inside_every_format(
+    genotype: Genotype, shape: tuple[int, ...], normalization: AxisNormalization, tmp_path: Path
+) -> None:
+    folder = make_student(tmp_path / "s", genotype, shape=shape, normalization=normalization)
+    student = load_student(folder)
+    assert student.spec.normalization == normalization
+    # write_export compares each file with the live student and refuses a difference
+    write_export(folder, tmp_path / "x", list(FORMATS), lambda spec: "")
+
+    loader = runpy.run_path(str(LOADER))
+    inputs = normalization.invert(torch.randn((50, *shape), generator=rng.generator(0, "x")))
+    told = loader["predict"](*loader["load"](tmp_path / "x"), inputs.numpy())
+    expected = predict_all(student, inputs)["predictive"]
+    assert np.abs(told["predictive"] - expected.numpy()).max() < 1e-5
+    # a student that saw one pair for all would be sure of everything
+    assert float(expected.amax(1).mean()) < 0.95
+
+
+def test_labels_far_from_zero_keep_their_digits(tmp_path: Path) -> None:
+    genotype = Genotype("mlp", depth=1, width=3)
+    folder = make_student(
+        tmp_path / "s",
+        genotype,
+        targets=("predictive_normal",),
+        class_names=(),
+        label_normalization=Normalization(1.7e12, 1e3),
+    )
+    mean = load_student(folder).predict(raw_inputs(50))["predictive_normal"][:, 0]
+    assert mean.dtype == torch.float64 and 1 < float(mean.std()) < 1e4
+    write_export(folder, tmp_path / "x", ["pt2", "onnx"], lambda spec: "")
 
 
 def test_mutual_information_is_given_wherever_its_parts_are(

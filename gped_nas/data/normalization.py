@@ -1,0 +1,198 @@
+"""How raw numbers become a network's: ``(raw - mean) / std``, fitted on the training part.
+
+Mean and deviation are one pair for the whole input, or one for each column of a table and each
+channel of pictures. They travel with every student, so that a student takes inputs and gives labels
+in the dataset's own range.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gped_nas.errors import DataError
+
+Floats = NDArray[np.float64]
+Normalize = Literal["whole", "columns", "channels"]
+"""What shares one mean and one deviation: the whole input, each column, each channel."""
+
+_CHUNK = 4096
+_FAR = 1e3
+_WIDE = frozenset({torch.float64, torch.int32, torch.int64})
+"""Dtypes that may hold more digits than float32."""
+_LEAST_STEPS = 256
+"""Float32 numbers that a deviation must span, so that a student can tell inputs apart."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """One mean and one standard deviation for all numbers."""
+
+    mean: float
+    std: float
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Normalized float32 numbers of the shape of ``raw``."""
+        if raw.dtype in _WIDE and self.is_far:
+            return _normalize_wide(raw, self.mean, self.std)
+
+        # in place: large inputs exist once
+        normalized = raw.to(torch.float32, copy=True)
+        return normalized.sub_(self.mean).div_(self.std)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the mean must be taken off before numbers are cast to float32.
+
+        Numbers near zero are cast first, so that studies made before there was a choice keep their
+        bits.
+        """
+        return abs(self.mean) > _FAR * self.std
+
+    def invert(self, normalized: Tensor) -> Tensor:
+        """Raw numbers, of the dtype of ``normalized``."""
+        return normalized * self.std + self.mean
+
+    def to_json(self) -> dict[str, float | list[float]]:
+        """Plain data."""
+        return {"mean": self.mean, "std": self.std}
+
+    def describe(self) -> str:
+        """The rule as text."""
+        return f"(input - {self.mean:g}) / {self.std:g}"
+
+
+@dataclass(frozen=True)
+class AxisNormalization:
+    """A mean and a standard deviation for each column of (N, D), or channel of (N, C, H, W)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Normalized float32 numbers of the shape of ``raw``, (N, D) or (N, C, H, W)."""
+        mean, std = self._along(raw)
+        if raw.dtype in _WIDE:
+            return _normalize_wide(raw, mean, std)
+
+        # in place: large inputs exist once
+        normalized = raw.to(torch.float32, copy=True)
+        return normalized.sub_(mean.float()).div_(std.float())
+
+    def invert(self, normalized: Tensor) -> Tensor:
+        """Raw numbers, of the dtype of ``normalized``."""
+        mean, std = self._along(normalized)
+        return (normalized * std + mean).to(normalized.dtype)
+
+    def to_json(self) -> dict[str, float | list[float]]:
+        """Plain data."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    def describe(self) -> str:
+        """The rule as text."""
+        return (
+            f"(input - mean) / std with {len(self.mean)} means and deviations, one for each column "
+            "or channel, in spec.json"
+        )
+
+    def _along(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and deviations, float64, of a shape that meets the second axis of ``x``."""
+        shape = (len(self.mean), *[1] * (x.dim() - 2))
+        mean = torch.tensor(self.mean, dtype=torch.float64, device=x.device)
+        std = torch.tensor(self.std, dtype=torch.float64, device=x.device)
+        return mean.view(shape), std.view(shape)
+
+
+AnyNormalization = Normalization | AxisNormalization
+
+
+def _normalize_wide(raw: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+    """Float32 numbers of which mean and deviation were taken off in float64."""
+    normalized = torch.empty(raw.shape, dtype=torch.float32, device=raw.device)
+    for start in range(0, len(raw), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        normalized[rows] = (raw[rows].double() - mean) / std
+    return normalized
+
+
+def fit(x: Tensor) -> Normalization:
+    """Mean and standard deviation over all numbers of ``x`` (N, *input_shape).
+
+    The standard deviation is 1 if all numbers are equal. Sums are in float64 and in a fixed order,
+    so that the result does not depend on the number of threads.
+    """
+    chunks = [x[start : start + _CHUNK].numpy() for start in range(0, len(x), _CHUNK)]
+    mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in chunks) / x.numel()
+    variance = sum(float(np.square(chunk - np.float64(mean)).sum()) for chunk in chunks) / x.numel()
+    std = variance**0.5
+
+    largest = max(float(np.abs(chunk.astype(np.float64)).max()) for chunk in chunks)
+    is_spread = std > _rounding_of(x.dtype) * largest
+    return Normalization(mean, std if is_spread else 1.0)
+
+
+def fit_axis(x: Tensor) -> AxisNormalization:
+    """Mean and standard deviation of each column of (N, D), or each channel of (N, C, H, W).
+
+    As ``fit`` otherwise.
+    """
+    mean, std, largest = _moments(x)
+    is_spread = std > _rounding_of(x.dtype) * largest
+    return AxisNormalization(tuple(mean.tolist()), tuple(np.where(is_spread, std, 1.0).tolist()))
+
+
+def refit(normalization: AnyNormalization, x: Tensor) -> AnyNormalization:
+    """One of the same kind, fitted on other inputs."""
+    return fit(x) if isinstance(normalization, Normalization) else fit_axis(x)
+
+
+def _rounding_of(dtype: torch.dtype) -> float:
+    """The relative spread below which numbers of a dtype differ by rounding alone."""
+    return 1e-14 if dtype == torch.float64 else 1e-6
+
+
+def _moments(x: Tensor) -> tuple[Floats, Floats, Floats]:
+    """Mean, standard deviation and largest magnitude over all axes but the second, float64."""
+    count = x.numel() / x.shape[1]
+    mean = sum(rows.sum(axis=1) for rows in _rows(x)) / count
+    variance = sum(np.square(rows - mean[:, None]).sum(axis=1) for rows in _rows(x)) / count
+    largest = np.max([np.abs(rows).max(axis=1) for rows in _rows(x)], axis=0)
+    return mean, np.sqrt(variance), largest
+
+
+def _rows(x: Tensor) -> Iterator[Floats]:
+    """A row for each column or channel of a few thousand examples at a time, float64."""
+    for start in range(0, len(x), _CHUNK):
+        chunk = x[start : start + _CHUNK].double().numpy()
+        yield np.moveaxis(chunk, 1, 0).reshape(x.shape[1], -1)
+
+
+def check_float32_shows(x: Tensor, normalize: Normalize, name: str) -> None:
+    """Refuse inputs that differ by less than float32 can show: students take float32.
+
+    Args:
+        x: raw training inputs, (N, D) or (N, C, H, W).
+        normalize: what shares one mean and one deviation.
+        name: file and array, for messages.
+
+    Raises:
+        DataError: a column, a channel or the whole lies too far from zero for its spread.
+    """
+    if x.dtype not in _WIDE | {torch.float32}:
+        return
+
+    mean, std, largest = _moments(x.reshape(len(x), 1, -1) if normalize == "whole" else x)
+    for index in range(len(mean)):
+        is_constant = std[index] <= 1e-14 * largest[index]
+        least = _LEAST_STEPS * float(np.spacing(np.float32(largest[index])))
+        if std[index] < least and not is_constant:
+            which = f"column {index}, " if len(mean) > 1 else ""
+            raise DataError(
+                f"{name}: {which}numbers around {mean[index]:.7g} with a standard deviation of "
+                f"{std[index]:.3g}, expected at least {least:.2g}, which float32 can show; "
+                "subtract an offset from them first: a student takes float32 inputs"
+            )

@@ -1,0 +1,109 @@
+"""How examples are split: a part is carved by one seeded permutation.
+
+Splits belong to the dataset. Validation is carved from the training part, so that a larger
+validation part contains every smaller one; a test part is carved first in the same way where the
+source has none.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gped_nas import rng
+from gped_nas.errors import DataError
+
+Part = Literal["train", "validation", "test", "unlabeled", "distillation"]
+SplitRule = Literal["random", "stratified"]
+"""``stratified`` carves the same fraction of each class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Raw inputs ``x``, shape (N, *input_shape), in the source's dtype; labels ``y``, shape (N,).
+
+    Labels are int64 class numbers, or float64 numbers in the source's own unit.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def carve(
+    source: Split,
+    fraction: float,
+    *,
+    seed: int,
+    part: Part,
+    where: str,
+    rule: SplitRule = "random",
+) -> tuple[Split, Split]:
+    """Take a fraction of the examples away: ``(carved, rest)``.
+
+    The examples stand in the order of one permutation, which ``seed``, ``part`` and their number
+    fix. The first ones are carved; stratified, the first ones of each class, at least one and not
+    all where a class has several. So a larger fraction contains a smaller one. The rest keeps its
+    order.
+
+    Args:
+        source: the examples to take from; stratified ones have classes for labels.
+        fraction: of them, above 0 and below 1.
+        seed: root of the permutation.
+        part: what the carved examples will be.
+        where: file or folder of the source, for messages.
+        rule: how they are drawn.
+
+    Raises:
+        DataError: either side would be empty.
+    """
+    total = len(source)
+    order = torch.randperm(total, generator=rng.generator(seed, "split", part))
+    if rule == "stratified":
+        is_carved = _first_of_each_class(source.y[order], fraction)
+    else:
+        is_carved = torch.arange(total) < round(total * fraction)
+
+    num = int(is_carved.sum())
+    if not 0 < num < total:
+        raise DataError(
+            f"{where}: {part}: {fraction:g} of {total} examples is {num}, expected at least 1 and "
+            f"fewer than {total}; bring more examples or change the fraction '{part}'"
+        )
+
+    carved = order[is_carved]
+    rest = order[~is_carved].sort().values
+    return Split(source.x[carved], source.y[carved]), Split(source.x[rest], source.y[rest])
+
+
+def _first_of_each_class(labels: Tensor, fraction: float) -> Tensor:
+    """Mask (N,) of the first examples of each class, as many as the fraction says."""
+    is_first = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():  # type: ignore[no-untyped-call]
+        places = (labels == label).nonzero().squeeze(1)
+        num = round(len(places) * fraction)
+        if len(places) > 1:
+            num = min(max(num, 1), len(places) - 1)
+        is_first[places[:num]] = True
+    return is_first
+
+
+def describe_absent(parts: dict[str, Split], class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """One sentence for each part that has no example of some class; none for real labels."""
+    if not class_names:
+        return ()
+
+    sentences = []
+    for name, split in parts.items():
+        counts = torch.bincount(split.y, minlength=len(class_names))
+        absent = [class_names[index] for index in (counts == 0).nonzero().flatten().tolist()]
+        if absent:
+            listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+            sentences.append(
+                f"The {name} part has no example of {len(absent)} of {len(class_names)} classes: "
+                f"{listed}."
+            )
+    return tuple(sentences)
