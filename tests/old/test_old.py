@@ -26,6 +26,7 @@ WORDS = {"unlabelled": "unlabeled", "optimised": "optimized"}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* is now called:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.* is read unchecked:gped_nas.errors.UndigestedWarning"),
+    pytest.mark.filterwarnings("ignore:.* part has no example of:gped_nas.errors.DataWarning"),
 ]
 
 
