@@ -92,11 +92,20 @@ def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
     return {
         "name": space.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
+        "inputs": _describe_inputs(dataset.input_shape),
         "teacher": f"{space.genotype} by {space.method.title()}",
         "genotypes": num_genotypes,
         "objectives": ", ".join(objective.name for objective in space.objectives),
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
     }
+
+
+def _describe_inputs(shape: tuple[int, ...]) -> str:
+    """What one input is, as it was read."""
+    if len(shape) == 1:
+        return f"{shape[0]:,} numbers"
+    channels, height, width = shape
+    return f"pictures of {height} x {width} pixels, {channels} channel" + "s" * (channels > 1)
 
 
 def _draw(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:

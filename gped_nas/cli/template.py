@@ -64,12 +64,16 @@ def space_for(name: str, data: Path | None) -> str:
     """
     from gped_nas.config import dump_yaml
     from gped_nas.data.base import load
+    from gped_nas.data.own import has_channels_first, shape_of_inputs
 
     settings: dict[str, object] = {"name": "digits"}
     if data is not None:
         settings = {"name": "npz", "path": str(data), "split": "stratified"}
-        is_table = len(load(dict(settings)).input_shape) == 1
-        settings["normalize"] = "columns" if is_table else "channels"
+        shape = shape_of_inputs(data)
+        settings["normalize"] = "columns" if len(shape) == 2 else "channels"
+        if len(shape) == 4:
+            is_first = has_channels_first(shape)
+            settings["layout"] = "channels_first" if is_first else "channels_last"
     num = len(load(dict(settings)).train)
     pairs = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
     return _TEXT.format(

@@ -161,7 +161,7 @@ def build(
     *,
     class_names: tuple[str, ...],
     test: Split | float,
-    validation: float,
+    validation: Split | float,
     seed: int,
     where: str,
     unlabeled: Tensor | None = None,
@@ -175,7 +175,8 @@ def build(
         examples: the labeled ones to split; what is carved from them is no longer in ``train``.
         class_names: one name a class, in label order; none for regression.
         test: the source's own test part, or the fraction of ``examples`` to carve as one.
-        validation: fraction of the examples outside ``test`` that is carved for validation.
+        validation: the source's own validation part, or the fraction of the examples outside
+            ``test`` to carve as one.
         seed: of the permutations.
         where: file or folder of the source, for messages.
         unlabeled: further raw inputs (M, *input_shape), of the dtype of ``examples.x``.
@@ -199,18 +200,26 @@ def build(
     else:
         test, rest = carve(examples, test, seed=seed, part="test", where=where, rule=rule)
         test_text = f"{len(test)} of {len(examples)} examples, {carved} with seed {seed}"
-    validation_part, train = carve(
-        rest, validation, seed=seed, part="validation", where=where, rule=rule
-    )
+    if isinstance(validation, Split):
+        _check_labels(validation, len(class_names), where, "val")
+        _check_like_train(validation.x, examples.x, where, "val")
+        validation_part, train = validation, rest
+        validation_text = f"{len(validation)} examples, as the source gives them"
+    else:
+        validation_part, train = carve(
+            rest, validation, seed=seed, part="validation", where=where, rule=rule
+        )
+        validation_text = (
+            f"{len(validation_part)} of the {len(rest)} examples left, {carved} with seed {seed}"
+        )
 
     if unlabeled is None:
         unlabeled = examples.x[:0].clone()  # the slice alone would hold on to all inputs
     _check_like_train(unlabeled, examples.x, where, "pool")
 
     split_text = (
-        f"test: {test_text}; validation: {len(validation_part)} of the {len(rest)} examples left, "
-        f"{carved} with seed {seed}; train: the other {len(train)}; unlabeled: {len(unlabeled)} "
-        "inputs"
+        f"test: {test_text}; validation: {validation_text}; train: the other {len(train)}; "
+        f"unlabeled: {len(unlabeled)} inputs"
     )
     check_float32_shows(train.x, normalize, f"{where}: x_train")
 
@@ -231,7 +240,7 @@ def build(
     )
 
 
-def _check_labels(split: Split, num_classes: int, where: str, part: Part) -> None:
+def _check_labels(split: Split, num_classes: int, where: str, part: str) -> None:
     """Refuse labels that nothing can be learned from.
 
     Each input needs one. It is a class in [0, num_classes), or a finite number where there are no

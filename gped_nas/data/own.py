@@ -2,14 +2,13 @@
 
 * ``x_train``: (N, D) vectors, (N, height, width) or (N, height, width, channels) images; integers
   or floats.
-* ``y_train``: (N,) integer labels, counted from 0; with ``task: regression`` real numbers in a unit
-  of your own.
-* ``x_test``: as ``x_train``, of the same dtype and shape of one input; without it a test part is
-  carved.
-* ``y_test``: as ``y_train``; comes with ``x_test``.
+* ``y_train``: (N,) labels, integers or text, see ``labels``; with ``task: regression`` real numbers
+  in a unit of your own.
+* ``x_test``, ``x_val``: as ``x_train``, of the same dtype and shape of one input; without them a
+  test part and a validation part are carved.
+* ``y_test``, ``y_val``: as ``y_train``; each comes with its inputs.
 * ``x_pool``: as ``x_train``: unlabeled inputs that students may be distilled on.
-* ``class_names``: (C,) text, one name a class; without it classes are called by number and none may
-  be empty.
+* ``class_names``: (C,) text, one name a class; without it the training labels are the names.
 
 Every array but the first two is optional. Pickled data is never read.
 """
@@ -26,12 +25,23 @@ from torch import Tensor
 from gped_nas.config import Config, parse
 from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.data.base import DATASETS, Dataset, Task, build
+from gped_nas.data.labels import number_classes
 from gped_nas.data.normalization import Normalize
 from gped_nas.data.splits import Split, SplitRule
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import Array
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "x_pool", "class_names")
+_ARRAYS = (
+    "x_train",
+    "y_train",
+    "x_val",
+    "y_val",
+    "x_test",
+    "y_test",
+    "x_pool",
+    "class_names",
+)
+Layout = Literal["auto", "channels_last", "channels_first"]
 _LARGEST = 1e30
 _TORCH_DTYPES = frozenset(
     {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
@@ -49,7 +59,10 @@ class NpzSettings(Config):
         "classification", description="what labels are: class numbers or real numbers"
     )
     validation: float = Field(
-        0.1, gt=0, lt=1, description="fraction of the training part carved for validation"
+        0.1,
+        gt=0,
+        lt=1,
+        description="fraction of the training part carved for validation if there is no x_val",
     )
     test: float = Field(
         0.2, gt=0, lt=1, description="fraction carved for the test part if there is no x_test"
@@ -58,6 +71,10 @@ class NpzSettings(Config):
     split: SplitRule = Field(
         "random",
         description="how parts are carved; stratified ones have the same fraction of each class",
+    )
+    layout: Layout = Field(
+        "auto",
+        description="where pictures (N, ., ., .) have their channels; last unless it is said",
     )
     normalize: Normalize = Field(
         "whole",
@@ -80,32 +97,50 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
     """
     cfg = parse(NpzSettings, settings, where)
     arrays = _read(Path(cfg.path))
-    read_labels = _class_labels if cfg.task == "classification" else _real_labels
-
-    train = Split(_inputs(arrays, "x_train", cfg.path), read_labels(arrays, "y_train", cfg.path))
-    test: Split | float = cfg.test
-    if "x_test" in arrays:
-        test = Split(_inputs(arrays, "x_test", cfg.path), read_labels(arrays, "y_test", cfg.path))
-        if cfg.task == "classification" and "class_names" not in arrays:
-            _check_known(test.y, train.y, cfg.path)
-    unlabeled = _inputs(arrays, "x_pool", cfg.path) if "x_pool" in arrays else None
 
     class_names: tuple[str, ...] = ()
     if cfg.task == "classification":
-        class_names = _class_names(arrays, train.y, cfg.path)
+        names = _class_names(arrays, cfg.path)
+        labels, class_names = number_classes(_labels(arrays), names, cfg.path)
+    else:
+        labels = _real_labels(arrays, cfg.path)
 
+    def part(name: str, default: float) -> Split | float:
+        if f"x_{name}" not in arrays:
+            return default
+        inputs = _inputs(arrays, f"x_{name}", cfg.path, cfg.layout)
+        return Split(inputs, labels[f"y_{name}"])
+
+    unlabeled = None
+    if "x_pool" in arrays:
+        unlabeled = _inputs(arrays, "x_pool", cfg.path, cfg.layout)
+
+    _check_characters(class_names, cfg.path)
     return build(
         cfg.name,
-        train,
+        Split(_inputs(arrays, "x_train", cfg.path, cfg.layout), labels["y_train"]),
         class_names=class_names,
-        test=test,
-        validation=cfg.validation,
+        test=part("test", cfg.test),
+        validation=part("val", cfg.validation),
         seed=cfg.seed,
         where=cfg.path,
         unlabeled=unlabeled,
         normalize=cfg.normalize,
         rule=cfg.split,
     )
+
+
+def has_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape looks like pictures whose channels come first."""
+    return len(shape) == 4 and shape[1] <= 4 < shape[3]
+
+
+def shape_of_inputs(path: Path) -> tuple[int, ...]:
+    """The shape of ``x_train``.
+
+    Raises as ``load_npz``.
+    """
+    return _read(path)["x_train"].shape
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -149,7 +184,8 @@ def _check_names(names: list[str], path: Path) -> None:
         if name not in _ARRAYS:
             raise DataError(f"{path}: {name}: unknown array{nearest(name, _ARRAYS)}")
 
-    for name, partner in (("x_test", "y_test"), ("y_test", "x_test")):
+    pairs = [("x_test", "y_test"), ("x_val", "y_val")]
+    for name, partner in [*pairs, *((y, x) for x, y in pairs)]:
         if name in names and partner not in names:
             raise DataError(f"{path}: {partner}: missing beside {name}; add it or leave both out")
 
@@ -179,7 +215,7 @@ def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
     return array
 
 
-def _inputs(arrays: dict[str, Array], name: str, path: str) -> Tensor:
+def _inputs(arrays: dict[str, Array], name: str, path: str, layout: Layout) -> Tensor:
     """Raw inputs (N, *input_shape), channel first, of the array's own dtype where torch has it."""
     x = arrays[name]
     if x.dtype.kind not in "iuf":
@@ -199,25 +235,33 @@ def _inputs(arrays: dict[str, Array], name: str, path: str) -> Tensor:
             "examples or fill them in"
         )
 
-    inputs = _channel_first(x, f"{path}: {name}").astype(_torch_dtype(x.dtype))
+    inputs = _channel_first(x, layout, f"{path}: {name}").astype(_torch_dtype(x.dtype))
     return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
-def _channel_first(x: Array, label: str) -> Array:
-    if x.ndim == 2:
-        return x
-    if x.ndim == 3:
-        return x[:, None]
-
-    if x.ndim != 4:
+def _channel_first(x: Array, layout: Layout, label: str) -> Array:
+    if x.ndim not in (2, 3, 4):
         raise DataError(
             f"{label}: found shape {x.shape}, expected (N, D), (N, height, width) or "
             "(N, height, width, channels); use reshape"
         )
-    if x.shape[1] <= 4 < x.shape[3]:
+    if layout != "auto" and x.ndim != 4:
+        raise DataError(
+            f"{label}: found shape {x.shape} and layout: {layout}, expected pictures with "
+            "channels; remove layout"
+        )
+
+    if x.ndim == 2:
+        return x
+    if x.ndim == 3:
+        return x[:, None]
+    if layout == "channels_first":
+        return x
+    if layout == "auto" and has_channels_first(x.shape):
         raise DataError(
             f"{label}: found shape {x.shape}, which looks channel first, expected "
-            "(N, height, width, channels); use transpose(0, 2, 3, 1)"
+            "(N, height, width, channels); set dataset.layout: channels_first, or channels_last "
+            "if it is so"
         )
     return x.transpose(0, 3, 1, 2)
 
@@ -231,79 +275,52 @@ def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return native if native.name in _TORCH_DTYPES else np.dtype(np.float64)
 
 
-def _class_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
-    """Labels (N,) as int64; their range is checked when the dataset is built."""
-    y = arrays[name]
-    if y.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}: {name}: found dtype {y.dtype}, expected integer labels; use astype('int64'), "
-            "or set dataset.task: regression if they are real numbers"
-        )
-    if y.ndim != 1:
-        raise DataError(
-            f"{path}: {name}: found shape {y.shape}, expected (N,), one class number an input"
-        )
-    return torch.from_numpy(y.astype(np.int64))
+def _labels(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays of labels that are there, those of training first."""
+    return {name: arrays[name] for name in ("y_train", "y_val", "y_test") if name in arrays}
 
 
-def _real_labels(arrays: dict[str, Array], name: str, path: str) -> Tensor:
+def _real_labels(arrays: dict[str, Array], path: str) -> dict[str, Tensor]:
     """Labels (N,) as float64; that they are finite is checked when the dataset is built."""
-    y = arrays[name]
     if "class_names" in arrays:
         raise DataError(
             f"{path}: class_names: found beside task: regression, which has no classes; remove one "
             "of them"
         )
 
-    if y.dtype.kind not in "iuf":
-        raise DataError(
-            f"{path}: {name}: found dtype {y.dtype}, expected real numbers; use astype('float64')"
-        )
-    if y.ndim != 1:
-        raise DataError(
-            f"{path}: {name}: found shape {y.shape}, expected (N,), one number an input"
-        )
-    return torch.from_numpy(y.astype(np.float64))
-
-
-def _class_names(arrays: dict[str, Array], labels: Tensor, path: str) -> tuple[str, ...]:
-    """The user's names of classes, or the labels as text, which must then have no gap from 0 on."""
-    if "class_names" in arrays:
-        names = arrays["class_names"]
-        is_text = names.dtype.kind == "U" and names.ndim == 1
-        if not is_text or len(set(names.tolist())) != len(names):
+    labels = {}
+    for name, y in _labels(arrays).items():
+        if y.dtype.kind not in "iuf":
             raise DataError(
-                f"{path}: class_names: found {names.dtype} of shape {names.shape}, expected "
-                "distinct text of shape (C,); give one name a class"
+                f"{path}: {name}: found dtype {y.dtype}, expected real numbers; use "
+                "astype('float64')"
             )
-        _check_characters(names.tolist(), path)
-        return tuple(names.tolist())
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.ndim != 1:
+            raise DataError(
+                f"{path}: {name}: found shape {y.shape}, expected (N,), one number an input"
+            )
+        labels[name] = torch.from_numpy(y.astype(np.float64))
+    return labels
 
-    classes = np.unique(labels.numpy()).tolist()
-    if classes != list(range(len(classes))):
-        examples = ", ".join(str(label) for label in classes[:5])
-        if len(classes) > 5:
-            examples += ", ..."
+
+def _class_names(arrays: dict[str, Array], path: str) -> tuple[str, ...]:
+    """The user's names of classes; none where there are none."""
+    if "class_names" not in arrays:
+        return ()
+
+    names = arrays["class_names"]
+    is_text = names.dtype.kind == "U" and names.ndim == 1
+    if not is_text or len(set(names.tolist())) != len(names):
         raise DataError(
-            f"{path}: y_train: found the labels {examples}, expected 0 to {len(classes) - 1} "
-            "without gaps; number the classes from 0, or name every class in class_names if some "
-            "have no example"
+            f"{path}: class_names: found {names.dtype} of shape {names.shape}, expected "
+            "distinct text of shape (C,); give one name a class"
         )
-    return tuple(str(label) for label in classes)
+    return tuple(names.tolist())
 
 
-def _check_known(test: Tensor, train: Tensor, path: str) -> None:
-    """Refuse a class that stands in the test part alone: nothing can be learned of it."""
-    unknown = np.setdiff1d(test.numpy(), train.numpy())
-    if len(unknown):
-        raise DataError(
-            f"{path}: y_test: found the label {unknown[0]}, which no example of y_train has, "
-            "expected labels of training examples; remove those examples, or name every class in "
-            "class_names"
-        )
-
-
-def _check_characters(names: list[str], path: str) -> None:
+def _check_characters(names: tuple[str, ...], path: str) -> None:
     """Refuse a name that no page, file or terminal can hold."""
     for name in names:
         try:

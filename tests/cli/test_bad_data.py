@@ -39,10 +39,9 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"y_train": np.arange(NUM) % 4, "class_names": np.array(["a", "b", "c"])},
         ("y_train", "label 3", "0 to 2"),
     ),
-    "negative label": ({"y_train": np.arange(NUM) % 3 - 1}, ("y_train", "-1", "0 to 2")),
-    "float labels": (
-        {"y_train": (np.arange(NUM) % 3).astype(float)},
-        ("y_train", "float64", "integer", "astype"),
+    "real labels": (
+        {"y_train": np.arange(NUM) / 2},
+        ("y_train", "float64", "not whole", "dataset.task: regression"),
     ),
     "one class": ({"y_train": np.zeros(NUM, int)}, ("y_train", "1 class", "at least 2")),
     "one hot labels": (
