@@ -61,22 +61,23 @@ def _try_methods(format: Format) -> None:
     rows = [
         {
             "method": finding.method,
+            "case": finding.case,
             "verdict": verdicts[finding.ok],
             "variance expected": finding.expected,
             "variance found": finding.found,
             "largest error of a mean": finding.mean_error,
             "largest error of a variance": finding.variance_error,
-            "sees a variance off by": finding.sees,
+            "sees variances off by": finding.sees,
             "seconds": finding.seconds,
             "note": finding.note,
         }
         for finding in findings
     ]
 
-    title = "conjugate posterior; variances over the exact ones, errors over what passes"
+    title = "known posterior; variances over the exact ones, errors over what passes"
     print_rows(rows, format, title=title)
 
-    failed = [finding.method for finding in findings if finding.ok is False]
+    failed = dict.fromkeys(finding.method for finding in findings if finding.ok is False)
     if failed:
         raise GateError(
             f"not the law they should have: {', '.join(failed)}; do not trust samples of these "

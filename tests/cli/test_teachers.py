@@ -75,8 +75,8 @@ def test_compare_tabulates_methods_against_the_reference(own: Home) -> None:
 
 def findings(*failed: str) -> list[Finding]:
     return [
-        Finding("sgld", "sgld" not in failed, 1.0, 1.01, 0.2, 0.3, 0.05, 0.1),
-        Finding("vi", "vi" not in failed, 1.0, 1.01, 0.2, 0.3, 0.05, 0.1),
+        Finding("sgld", "sgld" not in failed, "minibatches", 1.0, 1.01, 0.2, 0.3, 0.05, 0.1),
+        Finding("vi", "vi" not in failed, "local draws", 1.0, 1.01, 0.2, 0.3, 0.05, 0.1),
         Finding("import", None, note="draws nothing"),
     ]
 
