@@ -10,12 +10,14 @@ from torch import Tensor
 
 from gped_nas.data.normalization import (
     AnyNormalization,
+    AxisNormalization,
     Normalization,
     Normalize,
     check_float32_shows,
     fit,
     fit_axis,
 )
+from gped_nas.data.outliers import describe_outliers
 from gped_nas.data.splits import Part, Split, SplitRule, carve, describe_absent
 from gped_nas.errors import DataError
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
@@ -224,6 +226,7 @@ def build(
     check_float32_shows(train.x, normalize, f"{where}: x_train")
 
     parts = {"train": train, "validation": validation_part, "test": test}
+    normalization = fit(train.x) if normalize == "whole" else fit_axis(train.x)
     return Dataset(
         name=name,
         input_shape=tuple(examples.x.shape[1:]),
@@ -232,12 +235,29 @@ def build(
         validation=validation_part,
         test=test,
         unlabeled=unlabeled,
-        normalization=fit(train.x) if normalize == "whole" else fit_axis(train.x),
+        normalization=normalization,
         label_normalization=None if class_names else fit(train.y),
         digest=_digest(tuple(parts.values()), unlabeled, len(class_names), normalize),
         split_text=split_text,
-        notes=describe_absent(parts, class_names),
+        notes=notes_on(parts, class_names, normalization),
     )
+
+
+def notes_on(
+    parts: dict[str, Split], class_names: tuple[str, ...], normalization: AnyNormalization
+) -> tuple[str, ...]:
+    """See ``Dataset.notes``.
+
+    Args:
+        parts: by name; has ``train``.
+        class_names: none for real labels.
+        normalization: of inputs; one pair for all says nothing of columns.
+    """
+    notes = describe_absent(parts, class_names)
+    train = parts["train"].x
+    if train.dim() == 2 and isinstance(normalization, AxisNormalization):
+        notes += describe_outliers(train)
+    return notes
 
 
 def _check_labels(split: Split, num_classes: int, where: str, part: str) -> None:

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.config import Config
-from gped_nas.data.base import Dataset
+from gped_nas.data.base import Dataset, notes_on
 from gped_nas.data.normalization import fit, refit
-from gped_nas.data.splits import Part, Split, describe_absent
+from gped_nas.data.splits import Part, Split
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.spelling import first_part
@@ -156,7 +156,7 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
     return replace(
         dataset,
         train=kept,
-        notes=describe_absent(parts, dataset.class_names),
+        notes=notes_on(parts, dataset.class_names, dataset.normalization),
         unlabeled=torch.cat([train.x[rest], dataset.unlabeled]),
         label_normalization=fit(labels) if dataset.label_normalization else None,
         digest=_digest(dataset, labeled),

@@ -1,0 +1,38 @@
+"""Numbers of a table that stand so far from the others that they may mean something else.
+
+A code for "missing", -999 or -1e9 for example, is the usual case: it sets the column's deviation,
+and hides what the other numbers say.
+"""
+
+import numpy as np
+from torch import Tensor
+
+_RANGE = (0.05, 0.95)
+_FAR = 20.0
+"""Widths of the range of nine tenths of a column, beyond which a number is far from it."""
+_MOST_EXAMPLES = 20_000
+_MOST_COLUMNS = 5
+
+
+def describe_outliers(x: Tensor) -> tuple[str, ...]:
+    """One sentence for each column of (N, D) with numbers that are far from the others.
+
+    A column most of whose numbers are equal has no range, and is passed over.
+    """
+    table = x[:_MOST_EXAMPLES].double().numpy()
+    low, high = np.quantile(table, _RANGE, axis=0)
+    width = high - low
+    is_far = (table < low - _FAR * width) | (table > high + _FAR * width)
+    counts = np.where(width > 0, is_far.sum(axis=0), 0)
+
+    columns = np.flatnonzero(counts).tolist()
+    sentences = []
+    for column in columns[:_MOST_COLUMNS]:
+        first = table[is_far[:, column], column][0]
+        sentences.append(
+            f"Column {column} holds {counts[column]} of {len(table)} numbers that are far from the "
+            f"others, {first:g} for example: if they stand for missing values, replace them."
+        )
+    if len(columns) > _MOST_COLUMNS:
+        sentences.append(f"So do {len(columns) - _MOST_COLUMNS} more columns.")
+    return tuple(sentences)
