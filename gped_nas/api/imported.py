@@ -4,15 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gped_nas.api.session import Session
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, DataError
+from gped_nas.io import Array
 from gped_nas.posterior.base import GivenPredictions
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.writer import write_predictions
+
+_ROUNDED = 0.02
+"""Standard deviations of the inputs, up to which two inputs are one that was rounded."""
 
 
 def import_predictions(
@@ -47,6 +52,7 @@ def import_predictions(
     raw = ensemble.inputs
     if tuple(raw.shape[1:]) != dataset.input_shape:
         raw = _put_channels_first(raw, dataset.input_shape, ensemble.source)
+    raw = _in_dtype(raw, dataset.raw("validation").dtype)
     inputs = dataset.normalization(raw).flatten(1).numpy()
 
     # students are compared with it on validation: a part of that is refused before any writing
@@ -78,20 +84,37 @@ def rows_at(inputs: Any, part_inputs: Any, source: str, part: str) -> list[int]:
     row_of = {row.tobytes(): i for i, row in enumerate(np.ascontiguousarray(inputs, np.float32))}
 
     rows = []
-    num_missing = 0
+    missing = []
     for part_input in np.ascontiguousarray(part_inputs, np.float32):
         row = row_of.get(part_input.tobytes())
         if row is None:
-            num_missing += 1
+            missing.append(part_input)
         else:
             rows.append(row)
 
-    if num_missing:
+    if missing:
         raise DataError(
-            f"{source}: hold no predictions for {num_missing} of the {len(part_inputs)} {part} "
-            "inputs; add the ensemble's predictions there, so that students can be compared with it"
+            f"{source}: hold no predictions for {len(missing)} of the {len(part_inputs)} {part} "
+            f"inputs; {_advise(np.asarray(inputs), missing[0])}"
         )
     return rows
+
+
+def _advise(inputs: Array, missing_D: Array) -> str:
+    """What to do about inputs that are missing, by how far the first one is from the nearest."""
+    distance = float(np.abs(inputs - missing_D).max(axis=1).min()) if len(inputs) else np.inf
+    if distance > _ROUNDED:
+        return "add the ensemble's predictions there, so that students can be compared with it"
+    return (
+        f"they are there but for rounding (the nearest of one is {distance:.1g} standard "
+        "deviations off): store the inputs as the dataset has them, not in float16 or as text"
+    )
+
+
+def _in_dtype(raw: Tensor, dtype: torch.dtype) -> Tensor:
+    """Inputs in the dataset's dtype, where that changes none: dtypes are normalized differently."""
+    cast = raw.to(dtype)
+    return cast if torch.equal(cast.to(raw.dtype), raw) else raw
 
 
 def _put_channels_first(raw: Tensor, input_shape: tuple[int, ...], source: str) -> Tensor:

@@ -318,8 +318,13 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
 
 
 def _without_paths(method: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's settings without where imported samples lie, also of those that it reads."""
-    settings = {name: value for name, value in method.items() if name != "path"}
+    """A method's settings without where imported samples lie, also of those that it reads.
+
+    How their tensors are called is in the stream's digest, and whether they may be at chance is no
+    part of the study.
+    """
+    elsewhere = ("path", "names", "at_chance") if method["name"] == "import" else ("path",)
+    settings = {name: value for name, value in method.items() if name not in elsewhere}
     if isinstance(settings.get("of"), Mapping):
         settings["of"] = _without_paths(settings["of"])
     return settings

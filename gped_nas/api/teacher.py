@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import device as devices
+from gped_nas.api.chance import check_import, import_of
 from gped_nas.api.imported import rows_at
 from gped_nas.api.sampling import as_networks_see, sample
 from gped_nas.api.session import Session
@@ -279,12 +280,16 @@ def sample_teacher(
 
     Raises:
         Interrupted: the session said stop; the next call goes on from there.
-        DataError, StreamError, EnvironmentProblem, DivergenceError: see the parts.
+        DataError: among others, an imported ensemble is at chance.
+        StreamError, EnvironmentProblem, DivergenceError: see the parts.
     """
     dataset = dataset or load_dataset(space)
     started = time.monotonic()
     stream = sample(space, dataset, session)
-    return Teacher(space, dataset, stream, session, seconds=time.monotonic() - started)
+    teacher = Teacher(space, dataset, stream, session, seconds=time.monotonic() - started)
+    if import_of(space) is not None:
+        check_import(space, dataset, teacher.averaged("validation"))
+    return teacher
 
 
 def build_teacher(

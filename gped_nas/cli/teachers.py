@@ -57,6 +57,7 @@ def info(
     The stream, its metrics on validation, and a verdict on the posterior.
     """
     from gped_nas.api import load_dataset, load_space, new_session
+    from gped_nas.api.chance import beside_chance, import_of
     from gped_nas.api.diagnosis import diagnose
     from gped_nas.api.sampling import existing_stream, sampled_spaces, stream_key
     from gped_nas.api.teacher import Teacher
@@ -84,6 +85,8 @@ def info(
         "posterior samples": stream.num_samples,
         "bytes on disk": stream.nbytes(),
     }
+    if import_of(search_space) is not None:
+        summary["imported ensemble"] = str(beside_chance(dataset, average))
     for sampled in sampled_spaces(search_space)[1:]:
         folder = stream_key(sampled, dataset).folder(session.streams)
         is_there = "" if folder.exists() else " (not there any more)"

@@ -1,11 +1,13 @@
-"""Users' arrays on disk: what reading them raises, and which archives are refused unread."""
+"""Users' arrays on disk: what reading them raises, which are refused unread, torch's dtypes."""
 
 import lzma
 import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from gped_nas.errors import DataError
 
@@ -29,10 +31,22 @@ UNREADABLE = (
 """What numpy and zipfile raise or warn of on files that are none of theirs, truncated, corrupt,
 encrypted or lie on size."""
 
+_TORCH_DTYPES = frozenset(
+    {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
+)
 _LARGEST_ARCHIVE = 2**38
 """Bytes that the arrays of a user's archive may declare, together: 256 GiB."""
 _LARGEST_RATIO, _SMALL = 500, 2**26
 """How far an archive of more than 64 MiB may unfold: constant arrays reach 1,000 times."""
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The same dtype in native byte order, or float64 where torch lacks it.
+
+    It lacks wide unsigned integers and long doubles.
+    """
+    native = dtype.newbyteorder("=")
+    return native if native.name in _TORCH_DTYPES else np.dtype(np.float64)
 
 
 def check_archive(file: BinaryIO, path: Path) -> None:

@@ -15,7 +15,7 @@ Every array but the first two is optional. Pickled data is never read.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gped_nas.config import Config, parse
-from gped_nas.data.archives import UNREADABLE, check_archive
+from gped_nas.data.archives import UNREADABLE, check_archive, torch_dtype
 from gped_nas.data.base import DATASETS, Dataset, Task, build
 from gped_nas.data.labels import number_classes
 from gped_nas.data.normalization import Normalize
@@ -43,9 +43,6 @@ _ARRAYS = (
 )
 Layout = Literal["auto", "channels_last", "channels_first"]
 _LARGEST = 1e30
-_TORCH_DTYPES = frozenset(
-    {"uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
-)
 
 
 class NpzSettings(Config):
@@ -235,7 +232,7 @@ def _inputs(arrays: dict[str, Array], name: str, path: str, layout: Layout) -> T
             "examples or fill them in"
         )
 
-    inputs = _channel_first(x, layout, f"{path}: {name}").astype(_torch_dtype(x.dtype))
+    inputs = _channel_first(x, layout, f"{path}: {name}").astype(torch_dtype(x.dtype))
     return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
@@ -264,15 +261,6 @@ def _channel_first(x: Array, layout: Layout, label: str) -> Array:
             "if it is so"
         )
     return x.transpose(0, 3, 1, 2)
-
-
-def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The same dtype in native byte order, or float64 where torch lacks it.
-
-    It lacks wide unsigned integers and long doubles.
-    """
-    native = dtype.newbyteorder("=")
-    return native if native.name in _TORCH_DTYPES else np.dtype(np.float64)
 
 
 def _labels(arrays: dict[str, Array]) -> dict[str, Array]:

@@ -2,12 +2,13 @@
 
 * **Weights**: a safetensors file whose tensors have the samples as their first axis, optionally
   with a tensor ``weight`` (S,); or a folder of safetensors files, one posterior sample each, taken
-  in the order of their names. Tensors are matched to the teacher's by name or, failing that, by
-  shape in their natural order (so the state of a plain ``nn.Sequential`` fits).
+  in the order of their names. Which tensor is which parameter is said by a map of names, by the
+  teacher's own names, or by shapes and numbers in the names: see ``posterior.pairing``.
 * **Predictions**: an ``.npz`` (or safetensors) file with ``inputs`` (M, ...) in the dataset's own
   range, ``prob`` or ``log_prob`` (S, M, C), and optionally ``weight`` (S,). The inputs must hold
   the dataset's validation inputs, so that students can be compared with the ensemble there; the
-  test inputs too if it is to be compared there.
+  test inputs too if it is to be compared there. Arrays of other names are ignored, numbers that
+  were rounded to two or more decimals are normalized.
 
 Choose it when an ensemble, or samples of another program, are there already. It costs no step, only
 the predictions at the views, and none at all where these are given. Its bias is that of whatever
@@ -15,23 +16,22 @@ made the samples; nothing here can tell. Source: the user's file, pinned by its 
 stream's key.
 """
 
-import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
-from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.errors import DataError
-from gped_nas.io import Array, environment, sha256_file, sha256_text
-from gped_nas.models.base import Params, Shapes, shapes_of
+from gped_nas.io import environment, sha256_file, sha256_text
+from gped_nas.models.base import Shapes
 from gped_nas.models.storage import decode, read_tensors
+from gped_nas.posterior.arrays import read_arrays, rounding_slack
 from gped_nas.posterior.base import (
     METHODS,
     GivenPredictions,
@@ -43,6 +43,7 @@ from gped_nas.posterior.base import (
     Step,
     flatten,
 )
+from gped_nas.posterior.pairing import pair
 
 
 class ImportConfig(MethodConfig):
@@ -53,6 +54,13 @@ class ImportConfig(MethodConfig):
         default=None, description="how the ensemble normalizes raw inputs; ours if absent"
     )
     input_std: float | None = Field(default=None, gt=0)
+    names: dict[str, str] = Field(
+        default={},
+        description="the teacher's layers or parameters to the file's names of them",
+    )
+    at_chance: bool = Field(
+        default=False, description="take it even if it knows no more than the labels alone"
+    )
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "ImportConfig":
@@ -64,14 +72,18 @@ class ImportConfig(MethodConfig):
 
     def identity(self) -> dict[str, Any]:
         """See ``MethodConfig.identity``: what the file holds, wherever it lies."""
-        return {**super().identity(), "path": None, "content": content_digest(Path(self.path))}
+        identity = super().identity()
+        del identity["at_chance"]  # it changes no sample
+        if not self.names:
+            del identity["names"]  # earlier versions had none
+        return {**identity, "path": None, "content": content_digest(Path(self.path))}
 
     def count(self, shapes: Shapes) -> int:
         """See ``MethodConfig.count``."""
         path = Path(self.path)
         if is_predictions(path):
             return _count_predictions(path)
-        theta_SW, _ = read_weights(path, shapes)
+        theta_SW, _ = read_weights(path, shapes, self.names)
         return len(theta_SW)
 
     def predictions(self) -> Callable[[int], GivenPredictions] | None:
@@ -120,14 +132,22 @@ def is_predictions(path: Path) -> bool:
     return path.suffix == ".npz" or "inputs" in read_tensors(path)
 
 
-def read_weights(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
+def read_weights(
+    path: Path, shapes: Shapes, names: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Tensor, Tensor]:
     """Flat parameters (S, W) float32 and weights (S,) float64 of imported posterior samples.
 
+    Args:
+        path: file or folder.
+        shapes: the teacher's.
+        names: see ``pair``.
+
     Raises:
-        DataError: shapes do not fit the teacher, numbers are not finite, or weights are negative or
-            all zero.
+        DataError: shapes do not fit the teacher, it cannot be told which tensor is which, numbers
+            are not finite, or weights are negative or all zero.
     """
-    theta_SW, weight_S = _read_folder(path, shapes) if path.is_dir() else _read_file(path, shapes)
+    read = _read_folder if path.is_dir() else _read_file
+    theta_SW, weight_S = read(path, shapes, names)
     if not bool(theta_SW.isfinite().all()):
         raise DataError(
             f"{path}: holds weights that are not finite; remove the samples that diverged"
@@ -135,15 +155,15 @@ def read_weights(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
     return theta_SW, weight_S
 
 
-def _read_folder(folder: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
+def _read_folder(folder: Path, shapes: Shapes, names: Mapping[str, str]) -> tuple[Tensor, Tensor]:
     rows = []
     for path in _sample_files(folder):
         params = decode(read_tensors(path), path)
-        rows.append(flatten(_match(params, shapes, path)))
+        rows.append(flatten(pair(params, shapes, names, path)))
     return torch.stack(rows), torch.ones(len(rows), dtype=torch.float64)
 
 
-def _read_file(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
+def _read_file(path: Path, shapes: Shapes, names: Mapping[str, str]) -> tuple[Tensor, Tensor]:
     stored = read_tensors(path)
     stored_weight = stored.pop("weight", None)
 
@@ -158,29 +178,8 @@ def _read_file(path: Path, shapes: Shapes) -> tuple[Tensor, Tensor]:
     rows = []
     for i in range(num_samples):
         params = decode({name: tensor[i] for name, tensor in stored.items()}, path)
-        rows.append(flatten(_match(params, shapes, path)))
+        rows.append(flatten(pair(params, shapes, names, path)))
     return torch.stack(rows), _check_weight(stored_weight, num_samples, path)
-
-
-def _match(params: Params, shapes: Shapes, path: Path) -> Params:
-    """Parameters in the teacher's order and under its names."""
-    stored_shapes = shapes_of(params)
-    if stored_shapes == dict(shapes):
-        return {name: params[name] for name in shapes}
-    if list(stored_shapes.values()) == list(shapes.values()):
-        return dict(zip(shapes, params.values(), strict=True))
-    raise DataError(
-        f"{path}: found tensors of shapes {_describe(stored_shapes)}, expected "
-        f"{_describe(shapes)}; "
-        "set teacher.family and teacher.genotype to the network these weights are of"
-    )
-
-
-def _describe(shapes: Shapes) -> str:
-    parts = [f"{name} {tuple(shape)}" for name, shape in list(shapes.items())[:8]]
-    if len(shapes) > 8:
-        parts.append("...")
-    return ", ".join(parts)
 
 
 def _check_weight(stored: Tensor | None, num_samples: int, path: Path) -> Tensor:
@@ -209,7 +208,7 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
     Raises:
         DataError: an array is missing, of a wrong shape, not finite, or not a distribution.
     """
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     if "inputs" not in arrays or ("prob" in arrays) == ("log_prob" in arrays):
         raise DataError(
             f"{path}: found {sorted(arrays)}, expected 'inputs' and one of 'prob' and 'log_prob'"
@@ -236,10 +235,12 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
             f"{path}: predictions hold numbers that are no probabilities (negative or not finite)"
         )
     total_SM1 = prob_SMC.sum(-1, keepdim=True)
-    if bool(((total_SM1 - 1).abs() > 1e-3).any()):
+    slack = rounding_slack(values_SMC, is_log="log_prob" in arrays)
+    if bool(((total_SM1 - 1).abs() > slack).any()):
+        low, high = float(total_SM1.min()), float(total_SM1.max())
         raise DataError(
-            f"{path}: predictions do not sum to 1 over classes; give probabilities after the "
-            "softmax"
+            f"{path}: predictions do not sum to 1 over classes, found sums from {low:.4g} to "
+            f"{high:.4g}; give probabilities after the softmax"
         )
 
     # An impossible class stays impossible; a logarithm whose probability no float holds is kept.
@@ -253,32 +254,16 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
 
 def _count_predictions(path: Path) -> int:
     """How many posterior samples there are predictions of; 0 where ``read_predictions`` refuses."""
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     lengths = [len(arrays[name]) for name in ("prob", "log_prob") if name in arrays]
     return max(lengths, default=0)
-
-
-def _read_arrays(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".npz":
-        return read_tensors(path)
-    with environment("read", path):
-        data = io.BytesIO(path.read_bytes())
-    check_archive(data, path)
-    try:
-        with np.load(data, allow_pickle=False) as file:
-            arrays: dict[str, Array] = {name: file[name] for name in file.files}
-        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
-    except UNREADABLE as error:
-        raise DataError(
-            f"{path}: not a readable npz of plain arrays ({error}); object arrays are refused"
-        ) from None
 
 
 def imported(
     problem: Problem, cfg: ImportConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
     """Yield the imported weights in order. Draws nothing."""
-    theta_SW, weight_S = read_weights(Path(cfg.path), problem.shapes)
+    theta_SW, weight_S = read_weights(Path(cfg.path), problem.shapes, cfg.names)
     start = 0 if state is None else int(state["next"])
     for i in range(start, len(theta_SW)):
         sample = PosteriorSample(theta_SW[i], float(weight_S[i]))

@@ -30,7 +30,10 @@ def write_predictions(dataset: Dataset, parts: tuple[str, ...]) -> np.ndarray:
 def test_students_learn_from_no_validation_and_no_test_input(
     home: Home, parts: tuple[str, ...]
 ) -> None:
-    space = load_space(home.space, {"teacher.method": {"name": "import", "path": "ensemble.npz"}})
+    space = load_space(
+        home.space,
+        {"teacher.method": {"name": "import", "path": "ensemble.npz", "at_chance": True}},
+    )
     dataset = load_dataset(space)
     prob_SMC = write_predictions(dataset, parts)
 
@@ -48,7 +51,10 @@ def test_students_learn_from_no_validation_and_no_test_input(
 
 
 def test_predictions_at_held_out_inputs_alone_teach_nothing_and_leave_no_study(home: Home) -> None:
-    space = load_space(home.space, {"teacher.method": {"name": "import", "path": "ensemble.npz"}})
+    space = load_space(
+        home.space,
+        {"teacher.method": {"name": "import", "path": "ensemble.npz", "at_chance": True}},
+    )
     dataset = load_dataset(space)
     write_predictions(dataset, ("validation", "test"))
     with pytest.raises(DataError, match="all at validation or test inputs"):
@@ -62,7 +68,13 @@ def test_an_ensemble_sees_inputs_as_it_was_trained_on_them(home: Home) -> None:
     weight = torch.randn((MEMBERS, CLASSES, 64), generator=generator)
     bias = torch.randn((MEMBERS, CLASSES), generator=generator)
     save_file({"0.weight": weight, "0.bias": bias}, "ensemble.safetensors")
-    method = {"name": "import", "path": "ensemble.safetensors", "input_mean": 3.0, "input_std": 7.0}
+    method = {
+        "name": "import",
+        "path": "ensemble.safetensors",
+        "input_mean": 3.0,
+        "input_std": 7.0,
+        "at_chance": True,
+    }
     space = load_space(home.space, {"teacher.genotype": {"depth": 0}, "teacher.method": method})
     dataset = load_dataset(space)
     assert (dataset.normalization.mean, dataset.normalization.std) != (3.0, 7.0)
@@ -85,7 +97,7 @@ def test_an_ensemble_sees_inputs_as_it_was_trained_on_them(home: Home) -> None:
 def test_nobody_is_compared_under_a_condition_with_predictions_alone(
     home: Home, asked: dict[str, object]
 ) -> None:
-    method = {"name": "import", "path": "ensemble.npz"}
+    method = {"name": "import", "path": "ensemble.npz", "at_chance": True}
     changes = {"teacher.method": method, "conditions": ["clean", "permuted"], **asked}
     space = load_space(home.space, changes)
     write_predictions(load_dataset(space), ("train", "validation"))

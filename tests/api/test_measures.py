@@ -238,7 +238,7 @@ def test_a_teacher_known_by_predictions_alone_is_not_measured_under_conditions(h
     raw = torch.cat([dataset.raw(part) for part in ("train", "validation", "test")])  # type: ignore[arg-type]
     prob = np.random.default_rng(0).dirichlet(np.ones(10), (3, len(raw)))
     np.savez("ensemble.npz", inputs=raw.numpy(), prob=prob)
-    method = {"name": "import", "path": "ensemble.npz"}
+    method = {"name": "import", "path": "ensemble.npz", "at_chance": True}
 
     study = run(home, conditions=["clean", "permuted"], **{"teacher.method": method})
 

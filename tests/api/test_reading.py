@@ -90,7 +90,7 @@ def test_weights_of_what_is_read_are_passed_on(home: Home, dataset: Dataset) -> 
     generator = rng.generator(0, "ensemble")
     tensors = {n: torch.randn(3, *shape, generator=generator) for n, shape in shapes.items()}
     save_file({**tensors, "weight": torch.tensor([1.0, 2.0, 5.0])}, "ensemble.safetensors")
-    ensemble = {"name": "import", "path": "ensemble.safetensors"}
+    ensemble = {"name": "import", "path": "ensemble.safetensors", "at_chance": True}
 
     outer = stream_of(home, {"name": "every", "nth": 1, "of": ensemble}, dataset)
 
@@ -246,7 +246,7 @@ def test_predictions_have_no_parameters_to_read(home: Home, dataset: Dataset) ->
     raw = torch.cat([dataset.raw(part) for part in ("train", "validation", "test")]).numpy()
     prob = np.random.default_rng(0).dirichlet(np.ones(10), size=(3, len(raw)))
     np.savez("ensemble.npz", inputs=raw, prob=prob)
-    ensemble = {"name": "import", "path": "ensemble.npz"}
+    ensemble = {"name": "import", "path": "ensemble.npz", "at_chance": True}
     with pytest.raises(ConfigError, match=r"teacher\.method\.of: found 'import' with predictions"):
         stream_of(home, {"name": "every", "nth": 1, "of": ensemble}, dataset)
 
@@ -344,7 +344,13 @@ def shifted(home: Home, dataset: Dataset) -> dict[str, Any]:
     generator = rng.generator(0, "ensemble")
     tensors = {n: torch.randn(3, *shape, generator=generator) for n, shape in shapes.items()}
     save_file(tensors, "ensemble.safetensors")
-    return {"name": "import", "path": "ensemble.safetensors", "input_mean": 3.0, "input_std": 7.0}
+    return {
+        "name": "import",
+        "path": "ensemble.safetensors",
+        "input_mean": 3.0,
+        "input_std": 7.0,
+        "at_chance": True,
+    }
 
 
 def test_networks_that_are_read_see_inputs_as_they_did(

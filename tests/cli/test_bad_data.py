@@ -182,7 +182,7 @@ def weights(
 
 
 def _importing(home: Home, path: str, *, out: Path) -> tuple[object, ...]:
-    method = f"teacher.method={{name: import, path: {path}}}"
+    method = f"teacher.method={{name: import, path: {path}, at_chance: true}}"
     return ("run", home.space, "--out", out, "--set", method, "--n-trials", "1")
 
 

@@ -178,7 +178,7 @@ def test_an_ensemble_known_by_its_weights_is_the_teacher(home: Home, naming: str
     dataset = load_dataset(load_space(home.space))
     prob = _probabilities(weights, dataset.inputs("validation"))
     expected = _nll_of_average(prob, dataset.labels("validation"), weight)
-    method = f"teacher.method={{name: import, path: {path}}}"
+    method = f"teacher.method={{name: import, path: {path}, at_chance: true}}"
     nlls = _teachers_nll(home, method, "search.n_trials=2")
     assert nlls == pytest.approx((expected, expected), abs=1e-5)
 
@@ -194,7 +194,7 @@ def test_an_ensemble_known_by_its_predictions_is_the_teacher(home: Home) -> None
     start = len(dataset.train)
     end = start + len(labels)
     expected = _nll_of_average(prob[:, start:end], labels, weight)
-    method = "teacher.method={name: import, path: ensemble.npz}"
+    method = "teacher.method={name: import, path: ensemble.npz, at_chance: true}"
     nlls = _teachers_nll(home, method, "search.n_trials=2")
     assert nlls == pytest.approx((expected, expected), abs=1e-5)
 

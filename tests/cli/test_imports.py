@@ -73,3 +73,30 @@ def test_an_objective_that_no_student_can_have_is_refused_before_any_trial(home:
     command = ("run", home.space, "--out", home.out, "--set", METHOD, "--set", objectives)
     refused(2, *command, says=("nll_above_teacher", "no probability", "such as 'nll'"))
     assert not home.study.joinpath("study.db").exists()
+
+
+def test_an_ensemble_at_chance_is_refused_unless_told(home: Home) -> None:
+    _, labels = digits()
+    write_ensemble()
+    with np.load("ensemble.npz") as arrays:
+        write_ensemble(prob=np.roll(arrays["prob"], 1, axis=-1))  # classes in another order
+
+    command = ("run", home.space, "--out", home.out, "--set", METHOD, "--n-trials", 1)
+    says = ("at chance: accuracy 0", "labels alone 0.", "nll", "288 validation", "order of its")
+    refused(2, *command, says=says)
+    assert not home.study.joinpath("study.db").exists()
+    accepted(*command, "--set", "teacher.method.at_chance=true")
+
+
+def test_a_good_ensemble_is_shown_beside_the_labels_alone(home: Home) -> None:
+    write_ensemble()
+    accepted("teacher", "build", home.space, "--set", METHOD)
+    info = accepted("teacher", "info", home.space, "--set", METHOD, "--format", "json").out
+    assert "(labels alone 0." in json.loads(info)["imported ensemble"]
+
+
+def test_inputs_that_were_rounded_are_named_so(home: Home) -> None:
+    inputs, _ = digits()
+    write_ensemble(inputs=(inputs / 3).astype(np.float16).astype(np.float32) * 3)
+    build = ("teacher", "build", home.space, "--set", METHOD)
+    refused(2, *build, says=("but for rounding", "not in float16"))

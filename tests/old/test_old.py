@@ -53,7 +53,7 @@ def resumed(base: Path, name: str) -> Path:
     """A copy of a home whose study went on, made once a session; only to be read."""
     home = base / f"resumed-{name}"
     shutil.copytree(unpacked(base, name), home)
-    call(home, "run", "space.yaml", "--n-trials", OLD[name].more)
+    call(home, "run", "space.yaml", "--n-trials", OLD[name].more, *OLD[name].settings)
     return home
 
 

@@ -227,15 +227,16 @@ class TestPredictions:
                 r"shape \(3, 5, 3\), expected \(samples, 4, 3\)",
             ),
             ({"inputs": np.full((5, 4), np.nan)}, "inputs: expected finite"),
-            ({"inputs": np.zeros((5, 4), np.complex64)}, "inputs: expected finite"),
+            ({"inputs": np.zeros((5, 4), np.complex64)}, "inputs: found dtype complex64"),
             ({"inputs": np.zeros(5)}, "inputs"),
             ({"inputs": np.array(1.0)}, "inputs"),
-            ({"inputs": np.array(["a", "b"])}, "not a readable npz"),
-            ({"inputs": np.array([{}, []], object)}, "object arrays are refused"),
+            ({"inputs": np.array(["a", "b"])}, "inputs: found dtype <U1, expected real numbers"),
+            ({"inputs": np.array([{}, []], object)}, "inputs: not a readable npz.* no objects"),
             ({"prob": np.full((NUM, 5, 4), 0.25)}, "classes"),
             ({"prob": np.full((5, 3), 1 / 3)}, "classes"),
             ({"prob": np.zeros((0, 5, 3))}, "classes"),
-            ({"prob": np.full((NUM, 5, 3), 0.5)}, "do not sum to 1"),
+            ({"prob": np.full((NUM, 5, 3), 0.5)}, "do not sum to 1 .* from 1.5 to 1.5"),
+            ({"prob": np.zeros((NUM, 5, 3))}, "do not sum to 1"),
             ({"prob": np.full((NUM, 5, 3), np.nan)}, "no probabilities"),
             ({"prob": np.tile([2.0, -1.0, 0.0], (NUM, 5, 1))}, "no probabilities"),
             ({"prob": np.full((NUM, 5, 3), 1 / 3 + 0j)}, "complex"),
@@ -252,6 +253,38 @@ class TestPredictions:
         with pytest.raises(DataError, match=message) as caught:
             read_predictions(path, NUM_CLASSES)
         assert str(path) in str(caught.value)
+
+    @pytest.mark.parametrize("dtype", [">f4", ">f8", "<f2", np.longdouble])
+    def test_other_dtypes_and_byte_orders_are_read(self, tmp_path, dtype):
+        arrays = predictions()
+        changed = predictions(inputs=arrays["inputs"].astype(dtype))
+        changed["prob"] = arrays["prob"].astype(dtype)
+        read = read_predictions(write_npz(tmp_path / "p.npz", changed), NUM_CLASSES)
+        expected = read_predictions(write_npz(tmp_path / "q.npz", arrays), NUM_CLASSES)
+        tolerance = {"rtol": 0, "atol": 0.02 if dtype == "<f2" else 1e-6}
+        torch.testing.assert_close(read.inputs.float(), expected.inputs, **tolerance)
+        torch.testing.assert_close(read.log_prob_SMC, expected.log_prob_SMC, **tolerance)
+
+    def test_other_arrays_beside_are_ignored(self, tmp_path):
+        beside = {"class_names": np.array(["a", "b", "c"]), "notes": np.array([{}], object)}
+        read = read_predictions(write_npz(tmp_path / "p.npz", predictions(**beside)), NUM_CLASSES)
+        expected = read_predictions(write_npz(tmp_path / "q.npz", predictions()), NUM_CLASSES)
+        assert torch.equal(read.log_prob_SMC, expected.log_prob_SMC)
+
+    @pytest.mark.parametrize("decimals", [2, 3, 4])
+    def test_rounded_numbers_are_normalized(self, tmp_path, decimals):
+        prob = np.random.default_rng(1).dirichlet(np.ones(20), (NUM, 5))
+        inputs = predictions()["inputs"]
+        for name, values in (("prob", prob), ("log_prob", np.log(prob))):
+            rounded = {"inputs": inputs, name: values.round(decimals).astype(np.float32)}
+            read = read_predictions(write_npz(tmp_path / f"{name}.npz", rounded), 20).log_prob_SMC
+            torch.testing.assert_close(read.exp().sum(-1), torch.ones(NUM, 5))
+            assert abs(read.exp().numpy() - prob).max() < 20 * 10**-decimals
+
+        # what is that far off without having been rounded is no distribution
+        off = {"inputs": inputs, "prob": prob * (1 + 2e-3)}
+        with pytest.raises(DataError, match="do not sum to 1"):
+            read_predictions(write_npz(tmp_path / "off.npz", off), 20)
 
     def test_a_scalar_of_safetensors_is_refused(self, tmp_path):
         tensors = {n: torch.from_numpy(a) for n, a in predictions(inputs=np.float32([1])).items()}
