@@ -3,28 +3,30 @@
 The verbs of ``search.rows`` on rows that lie in an Optuna storage. One process asks and tells (on
 SQLite two askers lose trials); its workers hold claims.
 
-A trial that ends is written in this order: by how much it breaks constraints, flat numbers for the
-dashboard, the row with its record, and Optuna's state and values, after which the trial is frozen.
-A process that dies in between leaves it running for Optuna. ``reap``, at the next start, tells it
-from its record if the row has one; else its claim is taken back, and unless it can go on from a
-checkpoint it has failed, for a reason that counts for nothing.
+A trial is written twice. When it is claimed it is written whole, with its parameters and its row.
+When it ends, its record is written with flat numbers for the dashboard, by how much it breaks
+constraints, and Optuna's state and values, after which it is frozen. In a database each of the two
+is one transaction, see ``search.changes``.
+
+A process that dies in between leaves the trial claimed. ``reap``, at the next start, takes such a
+claim back, and unless it can go on from a checkpoint it has failed, for a reason that counts for
+nothing. A trial that runs and has a record, as earlier versions could leave it, is told from that.
 """
 
 import functools
 import itertools
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas.errors import StudyError
 from gped_nas.search import rows
+from gped_nas.search.changes import Change, Decide, End, StoredTrial, change_trial
 from gped_nas.search.document import (
     DOCUMENT,
     TEST,
@@ -39,17 +41,22 @@ from gped_nas.search.owners import Owner
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
 from gped_nas.search.storage import clock_of
-from gped_nas.search.trials import DAMAGED, FOREIGN, NOT_DRAWN, read_record, read_row
+from gped_nas.search.trials import (
+    DAMAGED,
+    FOREIGN,
+    NOT_DRAWN,
+    parse_row,
+    read_record,
+    read_row,
+)
 
 if TYPE_CHECKING:
     from gped_nas.models.base import Genotype
-    from gped_nas.search.dimensions import Choice
+    from gped_nas.search.asking import Asker
     from gped_nas.search.space import SearchSpace
 
 FLAT = ("accuracy", "rmse", "nll", "params", "macs")
 """Numbers that the Optuna dashboard shows as attributes of a trial."""
-_CONSTRAINT = "constraints:"
-"""Before a constraint's name: the system attribute in which Optuna looks for its excess."""
 
 # This tool has a progress line of its own for each trial.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -117,7 +124,6 @@ class Ledger:
 
         self._held: set[int] = set()
         self._renewed = time.monotonic()
-        self._listed: Iterator[dict[str, Choice]] | None = None
         self._ended: dict[int, TrialRecord] = {}
 
     # -- the study's document and its tests
@@ -159,6 +165,13 @@ class Ledger:
         """Write a student's test evaluation, an attribute of its own."""
         self._guard()
         self._study.set_user_attr(f"{TEST}{trial}", test.to_json())
+
+    @functools.cached_property
+    def _asker(self) -> "Asker":
+        # Whoever asks trains, so torch is there already; whoever reads goes without it.
+        from gped_nas.search.asking import Asker
+
+        return Asker(self._storage, self.name, self._guard)
 
     @functools.cached_property
     def _objective_names(self) -> list[str]:
@@ -209,39 +222,56 @@ class Ledger:
         Fewer when a finite sampler has no more genotypes.
         """
         now = self._clock()
-        claims: list[Claim] = []
-        for trial in self._unfinished():
-            row = _row_or_none(trial)
-            if len(claims) < num and row is not None and row.state == "waiting":
-                genotype = space.genotype_of(trial.params)
-                claims.append(self._claim(trial.number, genotype, row, now))
+        trials = self._study.get_trials(deepcopy=False)
+        claims = self._claim_waiting(space, trials, num, now)
 
         # Some may have been queued by other programs with values that the space does not hold.
         is_refused = True
-        while is_refused:
+        while is_refused and len(claims) < num:
             is_refused = False
-            for asked in self._ask(space, num - len(claims), root):
-                drawn = self._draw(space, asked)
+            missing = num - len(claims)
+            number = self.owner.asker
+            for asked in self._asker.ask(space, missing, root, trials=trials, number=number):
+                drawn = self._asker.draw(space, asked)
                 if isinstance(drawn, Refusal):
                     self._refuse(asked.number, drawn.reason)
                     is_refused = True
                 else:
-                    claims.append(self._claim(asked.number, drawn, None, now))
+                    claims.append(self._claim_new(asked, drawn, now))
+            if is_refused:
+                trials = self._study.get_trials(deepcopy=False)
         return claims
 
-    def _draw(self, space: "SearchSpace", asked: optuna.Trial) -> "Genotype | Refusal":
-        """A new trial's genotype; why there is none, where its values were queued and are wrong."""
-        with warnings.catch_warnings():
-            # Optuna takes a queued number that is out of range, with a warning.
-            warnings.filterwarnings("error", message="Fixed parameter")
-            try:
-                return space.draw(asked)
-            except (ValueError, TypeError, KeyError, UserWarning) as error:
-                attributes = self._storage.get_trial_system_attrs(self._id(asked.number))
-                queued = attributes.get("fixed_params")
-                if not queued:
-                    raise
-                return Refusal(f"{str(queued)[:200]}; {str(error)[:200]}")
+    def _claim_waiting(
+        self, space: "SearchSpace", trials: Sequence[FrozenTrial], num: int, now: float
+    ) -> list[Claim]:
+        """Up to ``num`` claims of trials that wait to go on."""
+        claims: list[Claim] = []
+        for trial in trials:
+            row = _row_or_none(trial) if trial.state == TrialState.RUNNING else None
+            if len(claims) == num or row is None or row.state != "waiting":
+                continue
+
+            genotype = space.genotype_of(trial.params)
+            claimed = self._move(trial.number, lambda row: rows.claim(row, self.owner, now))
+            if isinstance(claimed, Row):
+                claims.append(self._hold(trial.number, genotype, claimed))
+        return claims
+
+    def _claim_new(self, asked: optuna.Trial, genotype: "Genotype", now: float) -> Claim:
+        """The claim of a trial that was just drawn."""
+        claimed = rows.claim(None, self.owner, now)
+        assert isinstance(claimed, Row), "it is new"
+        if self._asker.is_draft(asked):
+            number = self._asker.write(asked, {ROW: claimed.to_json()})
+        else:
+            number = asked.number
+            self._write_row(number, claimed)
+        return self._hold(number, genotype, claimed)
+
+    def _hold(self, number: int, genotype: "Genotype", row: Row) -> Claim:
+        self._held.add(number)
+        return Claim(number, genotype, row.until, row.budget, row.checkpoint)
 
     def _refuse(self, number: int, reason: str) -> None:
         """Fail a trial that no genotype could be drawn for."""
@@ -252,38 +282,28 @@ class Ledger:
             reason=f"{NOT_DRAWN}: {reason}",
             created=round(time.time(), 3),
         )
-        self._write_row(number, Row(state="finished", record=record.dumps()))
-        self._fail(number)
-
-    def _claim(self, number: int, genotype: "Genotype", row: Row | None, now: float) -> Claim:
-        claimed = rows.claim(row, self.owner, now)
-        assert isinstance(claimed, Row), "it is new or waits"
-        self._write_row(number, claimed)
-        self._held.add(number)
-        return Claim(number, genotype, claimed.until, claimed.budget, claimed.checkpoint)
+        row = Row(state="finished", record=record.dumps())
+        self._change(number, lambda stored: Change(row.to_json(), End(TrialState.FAIL)))
 
     def report(
         self, number: int, *, budget: int, metrics: Mapping[str, float], checkpoint: str = ""
     ) -> Row | Refusal:
         """Write down what a claimed trial is worth on its way; see ``rows.report``."""
-        row = self._open_row(number)
-        if isinstance(row, Row):
-            row = rows.report(
+        return self._move(
+            number,
+            lambda row: rows.report(
                 row,
                 self.owner,
                 self._clock(),
                 budget=budget,
                 metrics=metrics,
                 checkpoint=checkpoint,
-            )
-        return self._write_unless_refused(number, row)
+            ),
+        )
 
     def promote(self, number: int, until: int | None) -> Row | Refusal:
         """Let a paused trial go on; see ``rows.promote``."""
-        row = self._open_row(number)
-        if isinstance(row, Row):
-            row = rows.promote(row, until)
-        return self._write_unless_refused(number, row)
+        return self._move(number, lambda row: rows.promote(row, until))
 
     def finish(self, answer: Answer) -> TrialRecord | Refusal:
         """Finish a trial with its record.
@@ -299,22 +319,16 @@ class Ledger:
         # Who held the claim may not end what was taken from it; the asker may, if nobody holds it.
         owner = self.owner if number in self._held else None
 
-        row = self._open_row(number)
-        finished = rows.finish(row, owner, text) if isinstance(row, Row) else row
-        if isinstance(finished, Refusal):
-            return finished
+        def decide(stored: StoredTrial) -> Change | Refusal:
+            row = _open_row(stored, number)
+            finished = rows.finish(row, owner, text) if isinstance(row, Row) else row
+            if isinstance(finished, Refusal):
+                return finished
+            return Change(finished.to_json(), self._end_of(record, excess))
 
-        # In the order of the module's docstring. Another program may finish the trial meanwhile.
-        try:
-            self._write_numbers(number, record.values, excess)
-            self._write_row(number, finished)
-            self._tell(number, record)
-        except (UpdateFinishedTrialError, ValueError):
-            # Optuna's ``tell`` says it with a ValueError, which may mean anything else as well.
-            if not self._storage.get_trial(self._id(number)).state.is_finished():
-                raise
-            return Refusal(FOREIGN)
-
+        change = self._change(number, decide)
+        if isinstance(change, Refusal):
+            return change
         self._held.discard(number)
         return record
 
@@ -326,9 +340,7 @@ class Ledger:
         self._renewed = time.monotonic()
         now = self._clock()
         for number in sorted(self._held):
-            row = self._open_row(number)
-            if isinstance(row, Row):
-                self._write_unless_refused(number, rows.renew(row, self.owner, now))
+            self._move(number, lambda row: rows.renew(row, self.owner, now))
 
     def reap(self) -> int:
         """Take back what is held by nobody any more; for the process that asks.
@@ -345,74 +357,33 @@ class Ledger:
         num = 0
         askers_at_work = set()
         for trial in self._unfinished():
+            change = self._change(trial.number, functools.partial(self._mend, trial, now))
             row = _row_or_none(trial)
-            if row is None or row.state == "finished":
-                self._mend(trial, row)
+            if isinstance(change, Change):
                 num += 1
-                continue
-
-            is_gone = row.owner is not None and row.owner.is_gone(self.owner)
-            if is_gone or row.is_expired(now):
-                self._mend(trial, rows.take_back(row))
-                num += 1
-            elif row.owner is not None and row.owner.name != self.owner.name:
+            elif row is not None and row.owner and row.owner.name != self.owner.name:
                 askers_at_work.add(row.owner.asker)
 
         free = next(number for number in itertools.count() if number not in askers_at_work)
         self.owner = self.owner.model_copy(update={"asker": free})
         return num
 
-    def _mend(self, trial: FrozenTrial, row: Row | None) -> None:
-        """Write what becomes of a trial that nobody works on."""
-        if row is not None and row.state == "waiting":
-            self._write_row(trial.number, row)
-        elif row is not None and row.record is None:
-            self._fail(trial.number)
-        else:
-            self._tell_again(trial)
+    def _mend(self, trial: FrozenTrial, now: float, stored: StoredTrial) -> Change | Refusal:
+        """What becomes of a trial that nobody works on."""
+        if stored.state.is_finished():
+            return Refusal(FOREIGN)
 
-    def _tell_again(self, trial: FrozenTrial) -> None:
-        """Finish a trial from what is written of it."""
-        record = read_record(trial, self._objective_names)
-        if record.state in ("running", "failed"):
-            self._fail(trial.number)
-        else:
-            self._tell(trial.number, record)
+        row = _parse_or_none(stored.row, trial.number)
+        if row is None or row.state == "finished":
+            record = read_record(trial, self._objective_names)
+            is_told = record.state not in ("running", "failed")
+            return Change(None, self._end_of(record) if is_told else End(TrialState.FAIL))
 
-    # -- asking
-
-    def _ask(self, space: "SearchSpace", num: int, root: int) -> Iterator[optuna.Trial]:
-        if num < 1:
-            return
-
-        # Whoever asks trains, so torch is there already; whoever reads goes without it.
-        from gped_nas.search.drawing import make_sampler, sampler_seed
-        from gped_nas.search.space import FINITE_SAMPLERS
-
-        self._guard()
-        trials = self._study.get_trials(deepcopy=False)
-        seed = sampler_seed(root, self.owner.asker, len(trials))
-        self._study.sampler = make_sampler(space, seed)
-
-        if space.search.sampler in FINITE_SAMPLERS:
-            num_queued = sum(trial.state == TrialState.WAITING for trial in trials)
-            num_queued += self._enqueue(space, num - num_queued, root, trials)
-            num = min(num, num_queued)
-        for _ in range(num):
-            yield self._study.ask()
-
-    def _enqueue(
-        self, space: "SearchSpace", num: int, root: int, trials: Sequence[FrozenTrial]
-    ) -> int:
-        """Queue the next genotypes of a finite space; returns how many there were."""
-        if self._listed is None:
-            from gped_nas.search.drawing import undrawn
-
-            self._listed = iter(undrawn(space, root, trials))
-        queued = list(itertools.islice(self._listed, max(0, num)))
-        for params in queued:
-            self._study.enqueue_trial(params)
-        return len(queued)
+        is_gone = row.owner is not None and row.owner.is_gone(self.owner)
+        if not (is_gone or row.is_expired(now)):
+            return Refusal("somebody works on it")
+        back = rows.take_back(row)
+        return Change(back.to_json(), None if back.state == "waiting" else End(TrialState.FAIL))
 
     # -- storage
 
@@ -423,57 +394,75 @@ class Ledger:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _open_row(self, number: int) -> Row | Refusal:
-        """The row of a trial that is not finished, as it is stored now."""
-        trial = self._storage.get_trial(self._id(number))
-        row = _row_or_none(trial)
-        if row is None:
-            return Refusal(FOREIGN if trial.state.is_finished() else DAMAGED)
-        if trial.state.is_finished() and row.state != "finished":
-            return Refusal(FOREIGN)
-        return row
+    def _change(self, number: int, decide: Decide) -> Change | Refusal:
+        """Decide on a trial and write it; every write of a trial that is there passes here."""
+        self._guard()
+        return change_trial(self._storage, self._id(number), decide)
+
+    def _move(self, number: int, verb: Callable[[Row], Row | Refusal]) -> Row | Refusal:
+        """A trial's row after a verb of ``search.rows``, written unless it was refused."""
+        moved: list[Row] = []
+
+        def decide(stored: StoredTrial) -> Change | Refusal:
+            row = _open_row(stored, number)
+            after = verb(row) if isinstance(row, Row) else row
+            if isinstance(after, Refusal):
+                return after
+            moved.append(after)
+            return Change(after.to_json())
+
+        change = self._change(number, decide)
+        if isinstance(change, Refusal):
+            return change
+        if moved[-1].state != "claimed":
+            self._held.discard(number)
+        return moved[-1]
 
     def _write_row(self, number: int, row: Row) -> None:
-        self._guard()
-        self._storage.set_trial_user_attr(self._id(number), ROW, row.to_json())
+        def decide(stored: StoredTrial) -> Change | Refusal:
+            is_over = stored.state.is_finished()
+            return Refusal(FOREIGN) if is_over else Change(row.to_json())
 
-    def _write_unless_refused(self, number: int, row: Row | Refusal) -> Row | Refusal:
-        """Write what a verb made of a row."""
-        if isinstance(row, Row):
-            self._write_row(number, row)
-            if row.state != "claimed":
-                self._held.discard(number)
-        return row
+        self._change(number, decide)
 
-    def _write_numbers(
-        self, number: int, values: Mapping[str, float], excess: Mapping[str, float]
-    ) -> None:
-        self._guard()
-        trial_id = self._id(number)
-        for name, value in excess.items():
-            self._storage.set_trial_system_attr(trial_id, _CONSTRAINT + name, float(value))
-        for name in FLAT:
-            if name in values:
-                self._storage.set_trial_user_attr(trial_id, name, values[name])
-
-    def _tell(self, number: int, record: TrialRecord) -> None:
-        self._guard()
+    def _end_of(self, record: TrialRecord, excess: Mapping[str, float] | None = None) -> End:
+        """How Optuna is told of a record."""
+        numbers = record.values
         names = self._objective_names
-        is_whole = all(name in record.values for name in names)
+        is_whole = all(name in numbers for name in names)
+        values = None
         if record.state == "failed":
-            self._fail(number)
+            state = TrialState.FAIL
         elif record.state == "pruned" or not is_whole:
-            self._study.tell(number, state=TrialState.PRUNED)
+            state = TrialState.PRUNED
         else:
-            self._study.tell(number, [record.value(name) for name in names])
+            state = TrialState.COMPLETE
+            values = [float(numbers[name]) for name in names]
 
-    def _fail(self, number: int) -> None:
-        self._guard()
-        self._study.tell(number, state=TrialState.FAIL)
+        shown = {name: numbers[name] for name in FLAT if name in numbers}
+        return End(state, values, shown, excess or {})
 
 
 def _allow() -> None:
     """The guard of a ledger that may write."""
+
+
+def _open_row(stored: StoredTrial, number: int) -> Row | Refusal:
+    """The row of a trial that is not finished, as it is stored."""
+    row = _parse_or_none(stored.row, number)
+    if row is None:
+        return Refusal(FOREIGN if stored.state.is_finished() else DAMAGED)
+    if stored.state.is_finished() and row.state != "finished":
+        return Refusal(FOREIGN)
+    return row
+
+
+def _parse_or_none(stored: object, number: int) -> Row | None:
+    """A row of plain data; None where it is none that can be read."""
+    try:
+        return parse_row(stored, number)
+    except StudyError:
+        return None
 
 
 def _row_or_none(trial: FrozenTrial) -> Row | None:

@@ -31,7 +31,16 @@ def read_row(trial: FrozenTrial) -> Row | None:
     """
     if ROW not in trial.user_attrs:
         return None
-    return validate(Row, trial.user_attrs[ROW], f"trial {trial.number}: {ROW}")
+    return parse_row(trial.user_attrs[ROW], trial.number)
+
+
+def parse_row(stored: object, trial: int) -> Row | None:
+    """The row of plain data that was stored of a trial; None of nothing.
+
+    Raises:
+        StudyError: it is damaged.
+    """
+    return None if stored is None else validate(Row, stored, f"trial {trial}: {ROW}")
 
 
 def read_record(trial: FrozenTrial, objectives: Sequence[str] = ()) -> TrialRecord:

@@ -9,12 +9,14 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gped_nas import rng
+from gped_nas.search.changes import Change, End, StoredTrial, change_trial
 from gped_nas.search.document import StudentTest
 from gped_nas.search.drawing import sampler_seed
 from gped_nas.search.ledger import Answer, Claim, Ledger
@@ -196,6 +198,44 @@ def test_what_another_program_finishes_just_before_is_refused(
     monkeypatch.setattr(worker._storage, "set_trial_user_attr", finished_after)
 
     assert worker.finish(Answer(make_record(claim))) == Refusal(FOREIGN)
+
+
+def test_in_a_database_nobody_comes_between_reading_and_writing(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    url = f"sqlite:///{path}"
+    space = make_space(WIDE)
+    ledger = open_store(space, path)
+    (claim,) = ledger.claim(space, 1, 0)
+    stranger = RDBStorage(f"{url}?timeout=0.1")
+
+    def decide(stored: StoredTrial) -> Change:
+        with pytest.raises(StorageInternalError):
+            stranger.set_trial_state_values(1, TrialState.FAIL)
+        return Change(stored.row, End(TrialState.COMPLETE, (1.0, 2.0), {"nll": 1.0}, {"c": 0.5}))
+
+    change_trial(ledger._storage, 1, decide)
+    (trial,) = RDBStorage(url).get_all_trials(1)
+    assert (trial.number, trial.state) == (claim.number, TrialState.COMPLETE)
+    assert (trial.values, trial.user_attrs["nll"]) == ([1.0, 2.0], 1.0)
+    assert trial.constraints == {"c": 0.5} and trial.duration is not None
+
+
+def test_a_change_that_dies_midway_leaves_the_trial_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "study.db"
+    space = make_space(WIDE)
+    ledger = open_store(space, path)
+    (claim,) = ledger.claim(space, 1, 0)
+    before = RDBStorage(f"sqlite:///{path}").get_all_trials(1)
+
+    def die(*args: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr("gped_nas.search.changes._write_values", die)
+    with pytest.raises(Killed):
+        ledger.finish(Answer(make_record(claim)))
+    assert RDBStorage(f"sqlite:///{path}").get_all_trials(1) == before
 
 
 def test_a_trial_is_promoted_and_another_one_pruned(office: Office) -> None:
@@ -423,7 +463,7 @@ def test_storage_calls_are_linear_in_trials(tmp_path: Path, counted: Counter[str
         for before, after in zip(spent, spent[1:], strict=False)
     ]
     assert len(steps) == 7 and all(step == steps[0] for step in steps), steps
-    assert sum(steps[0].values()) / 250 < 40
+    assert sum(steps[0].values()) / 250 < 11
     assert steps[0].get("loads", 0) == 0  # no record is read back
 
 
@@ -456,4 +496,4 @@ def test_statements_and_commits_are_linear_in_trials(tmp_path: Path) -> None:
         for before, after in zip(spent, spent[1:], strict=False)
     ]
     assert len(steps) == 5 and all(step == steps[0] for step in steps), steps
-    assert steps[0]["statements"] < 70 and steps[0]["commits"] < 18
+    assert steps[0]["statements"] < 28 and steps[0]["commits"] < 2.2

@@ -7,7 +7,9 @@ import optuna
 import pytest
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
+from sqlalchemy.engine.default import DefaultDialect
 
+import gped_nas.search.ledger
 from gped_nas.errors import GpedError, Interrupted
 from gped_nas.models.base import Genotype
 from gped_nas.search.ledger import Ledger
@@ -468,16 +470,26 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing but a new process goes on after it."""
 
 
-KILLABLE = {
+EVERYWHERE = {
     "ask": (optuna.Study, "ask"),
     "enqueue": (optuna.Study, "enqueue_trial"),
     "suggest": (optuna.Trial, "suggest_int"),
-    "constraint": (optuna.storages.BaseStorage, "set_trial_system_attr"),
-    "attribute": (optuna.storages.BaseStorage, "set_trial_user_attr"),
-    "tell": (optuna.Study, "tell"),
+    "create": (optuna.storages.BaseStorage, "create_new_trial"),
+    "change": (gped_nas.search.ledger, "change_trial"),
     "ledger.finish": (Ledger, "finish"),
     "train": (Fake, "__call__"),
 }
+IN_MEMORY = {
+    "constraint": (optuna.storages.InMemoryStorage, "set_trial_system_attr"),
+    "attribute": (optuna.storages.InMemoryStorage, "set_trial_user_attr"),
+    "state": (optuna.storages.InMemoryStorage, "set_trial_state_values"),
+}
+IN_A_DATABASE = {
+    "statement": (DefaultDialect, "do_execute"),
+    "statement of many": (DefaultDialect, "do_executemany"),
+    "commit": (DefaultDialect, "do_commit"),
+}
+KILLABLE = {**EVERYWHERE, **IN_MEMORY, **IN_A_DATABASE}
 """Every call that changes the storage, and training itself."""
 
 
@@ -504,13 +516,22 @@ def kill_after(patch, owner, name, num_calls, *, before):
     patch.setattr(owner, name, call_and_die)
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("point", sorted(KILLABLE))
+def kills():
+    """A point, whether to die before it, and the storage."""
+    cases = [(point, True, "study.db") for point in EVERYWHERE]
+    cases += [(point, False, "study.memory") for point in EVERYWHERE]
+    for before in (True, False):
+        cases += [(point, before, "study.memory") for point in IN_MEMORY]
+        cases += [(point, before, "study.db") for point in IN_A_DATABASE]
+    return cases
+
+
+@pytest.mark.parametrize(("point", "before", "file"), kills())
 @pytest.mark.parametrize("sampler", ["random", "brute_force"])
 def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(
-    tmp_path, sampler, point, before
+    tmp_path, sampler, point, before, file
 ):
-    path = tmp_path / ("study.db" if before else "study.memory")
+    path = tmp_path / file
     space = make_space(
         {"depth": 1, "width": {"int": [1, 11]}},
         sampler=sampler,
@@ -521,7 +542,8 @@ def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(
     generator = random.Random(f"{point}{before}")
     finished = {}
     num_kills = 0
-    for num_calls in (1, 2, generator.randint(3, 6), None):
+    later = generator.randint(30, 300) if point == "statement" else generator.randint(3, 6)
+    for num_calls in (1, 2, later, None):
         answered = {Genotype.from_json(r.genotype) for r in finished.values()}
         fake = Fake()
         try:
@@ -551,11 +573,11 @@ def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(
         assert len({r.genotype["width"][0] for r in finished.values()}) == 6
 
 
-def test_killed_between_record_and_tell_the_record_counts(tmp_path):
-    path = tmp_path / "study.db"
+def test_killed_between_record_and_state_the_record_counts(path):
+    """In memory; in a database there is nothing between them."""
     space = make_space(WIDE, students_at_once=1)
     with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, optuna.Study, "tell", 1, before=True)
+        kill_after(patch, *IN_MEMORY["state"], 1, before=True)
         with pytest.raises(Killed):
             run(space, open_store(space, path), n_trials=2)
     (record,) = open_store(space, path).records()
@@ -581,7 +603,7 @@ def test_reaping_can_be_killed_too(path):
 
     for num_calls in (1, 2):
         with pytest.MonkeyPatch.context() as patch:
-            kill_after(patch, optuna.Study, "tell", num_calls, before=False)
+            kill_after(patch, *EVERYWHERE["change"], num_calls, before=False)
             with pytest.raises(Killed):
                 open_store(space, path).reap()
     assert open_store(space, path).reap() == 2

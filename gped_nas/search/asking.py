@@ -1,0 +1,89 @@
+"""Asks Optuna for new trials: queued ones first, then those that the space's sampler draws."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from gped_nas.models.base import Genotype
+from gped_nas.search.dimensions import Choice
+from gped_nas.search.drafts import Drafts
+from gped_nas.search.drawing import make_sampler, sampler_seed, undrawn
+from gped_nas.search.rows import Refusal
+from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
+
+
+class Asker:
+    """New trials of one study.
+
+    Args:
+        storage: where the study lies.
+        name: its name in it.
+        guard: called before anything is written.
+    """
+
+    def __init__(self, storage: BaseStorage, name: str, guard: Callable[[], None]) -> None:
+        study_id = storage.get_study_id_from_name(name)
+        self._drafts = Drafts(storage, study_id, guard)
+        self._study = optuna.load_study(storage=self._drafts, study_name=name)  # type: ignore[arg-type]
+        self._listed: Iterator[dict[str, Choice]] | None = None
+
+    def ask(
+        self, space: SearchSpace, num: int, root: int, *, trials: Sequence[FrozenTrial], number: int
+    ) -> Iterator[optuna.Trial]:
+        """Up to ``num`` new trials; fewer when a finite sampler has no more genotypes.
+
+        Args:
+            space: whose sampler draws.
+            num: how many are wanted.
+            root: the space's seed.
+            trials: all trials of the study as they are stored now.
+            number: this asker's among those who ask at the same time.
+        """
+        self._drafts.begin(trials)
+        seed = sampler_seed(root, number, len(trials))
+        self._study.sampler = make_sampler(space, seed)
+
+        if space.search.sampler in FINITE_SAMPLERS:
+            num_queued = sum(trial.state == TrialState.WAITING for trial in trials)
+            num_queued += self._enqueue(space, num - num_queued, root, trials)
+            num = min(num, num_queued)
+        for _ in range(num):
+            yield self._study.ask()
+
+    def _enqueue(
+        self, space: SearchSpace, num: int, root: int, trials: Sequence[FrozenTrial]
+    ) -> int:
+        """Queue the next genotypes of a finite space; returns how many there were."""
+        if self._listed is None:
+            self._listed = iter(undrawn(space, root, trials))
+        queued = list(itertools.islice(self._listed, max(0, num)))
+        for params in queued:
+            self._study.enqueue_trial(params)
+        return len(queued)
+
+    def draw(self, space: SearchSpace, asked: optuna.Trial) -> Genotype | Refusal:
+        """A new trial's genotype; why there is none, where its values were queued and are wrong."""
+        with warnings.catch_warnings():
+            # Optuna takes a queued number that is out of range, with a warning.
+            warnings.filterwarnings("error", message="Fixed parameter")
+            try:
+                return space.draw(asked)
+            except (ValueError, TypeError, KeyError, UserWarning) as error:
+                attributes = self._drafts.get_trial_system_attrs(asked._trial_id)
+                queued = attributes.get("fixed_params")
+                if not queued or self.is_draft(asked):
+                    raise
+                return Refusal(f"{str(queued)[:200]}; {str(error)[:200]}")
+
+    def is_draft(self, asked: optuna.Trial) -> bool:
+        """Whether a trial is nowhere but here; another program queued one that is not."""
+        return self._drafts.is_draft(asked._trial_id)
+
+    def write(self, asked: optuna.Trial, attributes: Mapping[str, Any]) -> int:
+        """Write a draft whole, with user attributes; returns its number."""
+        return self._drafts.write(asked._trial_id, dict(attributes))

@@ -1,0 +1,210 @@
+"""One change of a trial: decided on what is stored of it, and written, in one step.
+
+Nobody comes in between, and a process that dies leaves the trial as it was or as it was to be. In a
+database that is one transaction. What lies in memory belongs to one process, and public calls of
+Optuna do: they write what a trial is worth before the row with its record, and its state last.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from gped_nas.search.rows import ROW, Refusal
+from gped_nas.search.trials import FOREIGN
+
+_CONSTRAINT = "constraints:"
+"""Before a constraint's name: the system attribute in which Optuna looks for its excess."""
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """What a change is decided on.
+
+    Attributes:
+        state: Optuna's.
+        row: plain data of the attribute ``gped:row``; None where there is none.
+    """
+
+    state: TrialState
+    row: Any
+
+
+@dataclass(frozen=True)
+class End:
+    """How Optuna is told that a trial ended; afterwards it is frozen.
+
+    Attributes:
+        state: Optuna's.
+        values: one an objective; None where it is worth nothing.
+        numbers: attributes for the Optuna dashboard, by name.
+        excess: by how much each constraint is broken, for samplers.
+    """
+
+    state: TrialState
+    values: Sequence[float] | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    excess: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is written of a trial.
+
+    Attributes:
+        row: plain data of its row; None to leave it as it is.
+        end: None while it goes on.
+    """
+
+    row: Mapping[str, Any] | None
+    end: End | None = None
+
+
+Decide = Callable[[StoredTrial], Change | Refusal]
+"""May be asked only once: what it decides on cannot change before it is written."""
+
+
+def number_of(storage: BaseStorage, trial_id: int) -> int:
+    """A trial's number, without the rest of it."""
+    backend = _database_of(storage)
+    if backend is None:
+        return storage.get_trial_number_from_id(trial_id)
+
+    trials = models.TrialModel.__table__
+    query = sqlalchemy.select(trials.c.number).where(trials.c.trial_id == trial_id)
+    with _refusals(), backend.engine.connect() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def change_trial(storage: BaseStorage, trial_id: int, decide: Decide) -> Change | Refusal:
+    """What ``decide`` made of a trial, once it is written.
+
+    Args:
+        storage: where it lies.
+        trial_id: Optuna's, not the trial's number.
+        decide: see ``Decide``; nothing is written where it refuses.
+
+    Raises:
+        StorageInternalError: the database takes nothing.
+    """
+    backend = _database_of(storage)
+    if backend is None:
+        return _change_by_calls(storage, trial_id, decide)
+    with _refusals(), backend.engine.begin() as connection:
+        return _change_in_database(connection, trial_id, decide)
+
+
+def _database_of(storage: BaseStorage) -> RDBStorage | None:
+    """The database behind a storage; None where there is none."""
+    # get_storage wraps a database in a cache; it never keeps a trial that is not finished.
+    backend = getattr(storage, "_backend", storage)
+    return backend if isinstance(backend, RDBStorage) else None
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Say what a database refuses as Optuna does."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StorageInternalError("a trial could not be read or written") from error
+
+
+def _change_by_calls(storage: BaseStorage, trial_id: int, decide: Decide) -> Change | Refusal:
+    trial = storage.get_trial(trial_id)
+    change = decide(StoredTrial(trial.state, trial.user_attrs.get(ROW)))
+    if isinstance(change, Refusal):
+        return change
+
+    end = change.end
+    try:
+        if end is not None:
+            for name, value in end.excess.items():
+                storage.set_trial_system_attr(trial_id, _CONSTRAINT + name, value)
+            for name, value in end.numbers.items():
+                storage.set_trial_user_attr(trial_id, name, value)
+        if change.row is not None:
+            storage.set_trial_user_attr(trial_id, ROW, change.row)
+        if end is not None:
+            storage.set_trial_state_values(trial_id, end.state, end.values)
+    except UpdateFinishedTrialError:
+        return Refusal(FOREIGN)
+    return change
+
+
+def _change_in_database(connection: Connection, trial_id: int, decide: Decide) -> Change | Refusal:
+    trials = models.TrialModel.__table__
+    this_trial = trials.c.trial_id == trial_id
+
+    # This locks the trial, and on SQLite the whole file, before anything is read of it.
+    connection.execute(sqlalchemy.update(trials).where(this_trial).values(state=trials.c.state))
+    state = connection.execute(sqlalchemy.select(trials.c.state).where(this_trial)).scalar_one()
+    attributes = models.TrialUserAttributeModel.__table__
+    this_row = (attributes.c.trial_id == trial_id) & (attributes.c.key == ROW)
+    row_text = connection.execute(
+        sqlalchemy.select(attributes.c.value_json).where(this_row)
+    ).scalar_one_or_none()
+
+    change = decide(StoredTrial(state, _read_json(row_text)))
+    if isinstance(change, Refusal):
+        return change
+
+    user_attributes = {} if change.row is None else {ROW: change.row}
+    end = change.end
+    if end is None:
+        _write_attributes(connection, attributes, trial_id, user_attributes)
+        return change
+
+    _write_attributes(connection, attributes, trial_id, {**user_attributes, **end.numbers})
+    excess = {_CONSTRAINT + name: value for name, value in end.excess.items()}
+    _write_attributes(connection, models.TrialSystemAttributeModel.__table__, trial_id, excess)
+    _write_values(connection, models.TrialValueModel, trial_id, end.values or ())
+    ended = {"state": end.state, "datetime_complete": datetime.now()}
+    connection.execute(sqlalchemy.update(trials).where(this_trial).values(ended))
+    return change
+
+
+def _read_json(text: str | None) -> Any:
+    """The plain data of a stored text; the text itself where it is damaged."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _write_attributes(
+    connection: Connection, table: Any, trial_id: int, attributes: Mapping[str, Any]
+) -> None:
+    """Write attributes of a trial, in the place of those of the same names."""
+    if not attributes:
+        return
+
+    names = list(attributes)
+    same = (table.c.trial_id == trial_id) & table.c.key.in_(names)
+    connection.execute(sqlalchemy.delete(table).where(same))
+    rows = []
+    for name, value in attributes.items():
+        rows.append({"trial_id": trial_id, "key": name, "value_json": json.dumps(value)})
+    connection.execute(sqlalchemy.insert(table), rows)
+
+
+def _write_values(
+    connection: Connection, model: Any, trial_id: int, values: Sequence[float]
+) -> None:
+    """Write the values of a trial's objectives."""
+    rows = []
+    for i, value in enumerate(values):
+        stored, kind = model.value_to_stored_repr(value)
+        rows.append({"trial_id": trial_id, "objective": i, "value": stored, "value_type": kind})
+    if rows:
+        connection.execute(sqlalchemy.insert(model.__table__), rows)

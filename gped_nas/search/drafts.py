@@ -1,0 +1,151 @@
+"""New trials as samplers draw them, before any of it is written.
+
+Optuna creates an empty trial and writes each parameter as it is drawn. Here a study lies in a
+storage that keeps new trials to itself: they are drawn by Optuna's own ``ask`` and ``suggest``
+among the trials of the real storage, and written there whole, once. A trial that another program
+queued is in the real storage already, and what is drawn for it is written at once.
+"""
+
+import copy
+from collections.abc import Callable, Container, Sequence
+from datetime import datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from gped_nas.search.changes import number_of
+
+
+class Drafts:
+    """A storage for one ``optuna.Study``; see the module.
+
+    Args:
+        storage: the real one; what is not said here is asked of it.
+        study_id: of the study in it.
+        guard: called before anything is written to it.
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int, guard: Callable[[], None]) -> None:
+        self._storage = storage
+        self._study_id = study_id
+        self._guard = guard
+        self._trials: list[FrozenTrial] = []
+        self._waiting: list[FrozenTrial] = []
+        self._drafts: dict[int, FrozenTrial] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def begin(self, trials: Sequence[FrozenTrial]) -> None:
+        """Draw among these trials from now: all those of the study as they are stored."""
+        self._trials = list(trials)
+        self._waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        self._drafts = {}
+
+    def is_draft(self, trial_id: int) -> bool:
+        """Whether a trial is not written yet."""
+        return trial_id in self._drafts
+
+    def write(self, trial_id: int, attributes: dict[str, Any]) -> int:
+        """Write a draft whole, with user attributes; returns its number."""
+        draft = self._drafts.pop(trial_id)
+        draft.user_attrs = attributes
+        self._guard()
+        draft._trial_id = self._storage.create_new_trial(self._study_id, draft)
+        draft.number = number_of(self._storage, draft._trial_id)
+        return draft.number
+
+    # -- what optuna.Study and its samplers ask for
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """A new draft; returns its identifier, which no trial of the real storage has."""
+        draft = copy.deepcopy(template_trial) or _empty_trial()
+        draft.number = len(self._trials)
+        draft._trial_id = -1 - draft.number
+        self._drafts[draft._trial_id] = draft
+        self._trials.append(draft)
+        if draft.state == TrialState.WAITING:
+            self._waiting.append(draft)
+        return draft._trial_id
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """A trial by its identifier, which the caller may change."""
+        draft = self._drafts.get(trial_id)
+        return self._storage.get_trial(trial_id) if draft is None else copy.deepcopy(draft)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """All trials by number, drafts among them."""
+        if states == (TrialState.WAITING,):
+            trials = list(self._waiting)
+        elif states is None:
+            trials = list(self._trials)
+        else:
+            trials = [trial for trial in self._trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Start a trial that waits; False where somebody else did."""
+        self._waiting = [trial for trial in self._waiting if trial._trial_id != trial_id]
+        draft = self._drafts.get(trial_id)
+        if draft is None:
+            self._guard()
+            return self._storage.set_trial_state_values(trial_id, state, values)
+
+        draft.state, draft.datetime_start = state, datetime.now()
+        return True
+
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        """What was drawn for a parameter."""
+        draft = self._drafts.get(trial_id)
+        if draft is None:
+            self._guard()
+            self._storage.set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        else:
+            draft.params[param_name] = distribution.to_external_repr(param_value_internal)
+            draft.distributions[param_name] = distribution
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """What a sampler notes of a trial."""
+        draft = self._drafts.get(trial_id)
+        if draft is None:
+            self._guard()
+            self._storage.set_trial_system_attr(trial_id, key, value)
+        else:
+            draft.system_attrs[key] = value
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """What a sampler notes of the study."""
+        self._guard()
+        self._storage.set_study_system_attr(study_id, key, value)
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        """What samplers noted of a trial."""
+        return self.get_trial(trial_id).system_attrs
+
+
+def _empty_trial() -> FrozenTrial:
+    return FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
