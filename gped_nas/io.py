@@ -179,8 +179,8 @@ def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
     write_json(path, {**data, "digest": digest_of(data)})
 
 
-def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
-    """The object that ``write_sealed`` wrote, without its digest; one without any, with a warning.
+def read_sealed(path: Path, remedy: str) -> tuple[dict[str, Any], bool]:
+    """The object that ``write_sealed`` wrote, and whether it had a digest.
 
     Args:
         path: the file.
@@ -196,15 +196,20 @@ def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
         raise StreamError(f"{path}: damaged ({str(error)[:200]}); {remedy}") from None
 
     if "digest" not in data:
-        warnings.warn(
-            f"a file of {path.parent.name}/ that was made before those carried digests is read "
-            "unchecked; the command that made it adds the digest",
-            UndigestedWarning,
-            stacklevel=2,
-        )
-    elif data.pop("digest") != digest:
+        return data, False
+    if data.pop("digest") != digest:
         raise StreamError(f"{path}: its content does not have the digest that it says; {remedy}")
-    return dict(data)
+    return data, True
+
+
+def warn_of_undigested(path: Path) -> None:
+    """Warn that a file is of before digests."""
+    warnings.warn(
+        f"a file of {path.parent.name}/ that was made before those carried digests is read "
+        "unchecked; the command that made it adds the digest",
+        UndigestedWarning,
+        stacklevel=2,
+    )
 
 
 def write_array(path: Path, array: Array) -> str:

@@ -3,13 +3,14 @@
 Each carries its digest and its student's. ``api.evidence`` makes them.
 """
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gped_nas.errors import StreamError, UndigestedWarning
-from gped_nas.io import read_json, read_sealed
+from gped_nas.io import read_json, read_sealed, warn_of_undigested
 from gped_nas.search.record import TrialRecord
 
 FOLDER = "evidence"
@@ -24,7 +25,11 @@ def read(study: Path, front: Sequence[TrialRecord]) -> dict[int, Any]:
         StreamError: a file is damaged, or of another student.
     """
     paths = {study / FOLDER / f"{record.trial}.json": record for record in front}
-    return {record.trial: _read(path, record) for path, record in paths.items() if path.exists()}
+    read_by_trial = {}
+    for path, record in paths.items():
+        if os.path.lexists(path):  # a link to nowhere is damage
+            read_by_trial[record.trial] = _read(path, record)
+    return read_by_trial
 
 
 def _read(path: Path, record: TrialRecord) -> dict[str, Any]:
@@ -34,7 +39,12 @@ def _read(path: Path, record: TrialRecord) -> dict[str, Any]:
         StreamError: it is damaged, or of another student.
     """
     remedy = f"delete it, and {REMADE}"
-    data = read_sealed(path, remedy)
+    data, is_sealed = read_sealed(path, remedy)
+    if is_sealed != ("trial" in data):  # the two came together
+        raise StreamError(f"{path}: no evidence with its digest; {remedy}")
+    if not is_sealed:
+        warn_of_undigested(path)
+
     identity = identify(record)
     # Earlier versions wrote less of this beside it.
     for name in identity.keys() & data.keys():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gped_nas.errors import ConfigError
-from gped_nas.io import make_dir, read_sealed, write_sealed
+from gped_nas.io import make_dir, read_sealed, warn_of_undigested, write_sealed
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,11 @@ def measure_all(
     records = []
     for setting in grid:
         path = folder / f"{setting.name}.json"
-        record = read_sealed(path, "delete it to measure it again") if path.exists() else {}
+        record: dict[str, Any] = {}
+        if path.exists():
+            record, is_sealed = read_sealed(path, "delete it to measure it again")
+            if not is_sealed:
+                warn_of_undigested(path)
 
         digest = identities[setting]
         if record.get("identity") != digest:

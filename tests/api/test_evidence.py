@@ -77,6 +77,7 @@ def test_evidence_that_is_not_what_was_written_is_refused(own: Home) -> None:
     damages = [text.replace("1", "2", 1), text[: len(text) // 2], "[]"]
     damages += [other.read_text() for other in others[:1]]
     damages.append(sealed(text, student="0" * 64))
+    damages += [text.replace("digest", "digesu"), sealed("{}")]
     for damage in damages:
         path.write_text(damage)
         says = (str(path), "gped-search run")
