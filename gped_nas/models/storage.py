@@ -8,6 +8,8 @@
 Reading always gives float32 parameters: what a student computes with is what its file holds.
 """
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from gped_nas.io import environment, write_bytes
 from gped_nas.models.base import Params, Shapes
 
 _SCALE = ".scale"
+_MAX_HEADER_BYTES = 2**24
 
 
 def encode(params: Params, dtype: str) -> dict[str, Tensor]:
@@ -147,12 +150,32 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         DataError: missing.
+        DamageError: it is larger than its header says, perhaps by more than fits into memory.
         EnvironmentProblem: it cannot be read.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a safetensors file")
-    with environment("read", path):
-        return path.read_bytes()
+    with environment("read", path), path.open("rb") as file:
+        data = file.read(_MAX_HEADER_BYTES)
+        expected = _size_of(data)
+        size = os.fstat(file.fileno()).st_size
+        if size > len(data) and size > expected:
+            raise DamageError(
+                f"{path}: found {size} bytes, its header says {expected}; restore it from a copy"
+            )
+        return data + file.read()
+
+
+def _size_of(beginning: bytes) -> int:
+    """Size of the safetensors file that begins so; 0 where its header is not readable."""
+    num = int.from_bytes(beginning[:8], "little")
+    try:
+        header = json.loads(beginning[8 : 8 + num])
+        header.pop("__metadata__", None)
+        ends = [int(entry["data_offsets"][1]) for entry in header.values()]
+        return 8 + num + max(ends, default=0)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return 0
 
 
 def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Weights files: their sizes, what storage rounds, and files that are none."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -178,6 +179,15 @@ def test_a_file_of_what_no_student_holds_is_refused(tmp_path, content, problem):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
     with pytest.raises(DamageError, match=f"w.safetensors: .*{problem}"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("whole", [serialize(network(), "float32"), b""], ids=["whole", "empty"])
+def test_a_file_that_grew_beyond_memory_is_refused_unread(tmp_path, whole):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(whole)
+    os.truncate(path, 2**40)
+    with pytest.raises(DamageError, match=f"w.safetensors: found {2**40} bytes, its header says"):
         read_weights(path)
 
 
