@@ -5,23 +5,58 @@ directly, as optuna-dashboard's web address for telling does, leaves a complete 
 cannot be read, and from then on every read of the study ends in a failed assertion. A number of
 values other than that of objectives is taken as well, and breaks samplers later. Here such trials
 have failed when they are read, whoever wrote them; reading changes nothing in the database.
+
+What else cannot be read (a distribution that is none, a state that there is not, a page that is no
+page) was changed by another program or by rot, and ends in one message.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import DateTime
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from gped_nas.errors import StudyError
 
 
 class TolerantStorage(RDBStorage):
     """See the module."""
+
+    # Whatever is read of a study passes through one of these.
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """As in ``RDBStorage``."""
+        with _refused_unless_readable(self):
+            return super().get_study_directions(study_id)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """As in ``RDBStorage``."""
+        with _refused_unless_readable(self):
+            return super().get_study_user_attrs(study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """As in ``RDBStorage``."""
+        with _refused_unless_readable(self):
+            return super().get_study_system_attrs(study_id)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """As in ``RDBStorage``."""
+        with _refused_unless_readable(self):
+            return super().get_trial(trial_id)
+
+    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        with _refused_unless_readable(self):
+            return super()._get_trials(*args, **kwargs)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -36,6 +71,34 @@ class TolerantStorage(RDBStorage):
         if trial.state == TrialState.COMPLETE and not _is_readable(trial):
             trial = _Failed(trial)
         return super()._build_frozen_trial_from_trial_model(trial)
+
+
+@contextlib.contextmanager
+def _refused_unless_readable(storage: RDBStorage) -> Iterator[None]:
+    """Turn what a reader of damaged rows runs into to one message.
+
+    Raises:
+        StudyError: something was changed.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except StorageInternalError as error:
+        cause = error.__cause__
+        reason = str(getattr(cause, "orig", cause))
+        is_page = isinstance(cause, DatabaseError) and not isinstance(cause, OperationalError)
+        if not is_page and "decode" not in reason:
+            raise  # out of reach, or full
+    else:
+        return
+    raise StudyError(
+        f"{storage.engine.url.database}: a study in it cannot be read ({reason}); it was changed "
+        "by something other than gped-search; restore it from a backup, or choose another "
+        "--study-name"
+    )
 
 
 def _is_readable(trial: Any) -> bool:

@@ -110,3 +110,11 @@ def _check_identity(study: optuna.Study, identity: Mapping[str, str], where: str
             f"{study_words} was made with other settings: {', '.join(changed)} differ; "
             "restore them to go on with it, or choose another --study-name"
         )
+
+    directions = [objective.direction for objective in document.objectives]
+    if [direction.name.lower() for direction in study.directions] != directions:
+        raise StudyError(
+            f"{study_words}: its directions in the database are not those of its objectives "
+            f"{directions}; they were changed by something other than gped-search; restore the "
+            "study from a backup, or choose another --study-name"
+        )

@@ -1,15 +1,19 @@
 """A study stays readable whatever another program told it: NaN, too many values, no record."""
 
+import contextlib
 import json
 import math
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from gped_nas.errors import StudyError
 from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.search.ledger import Answer
 from gped_nas.search.objectives import objective
@@ -121,3 +125,55 @@ def test_a_trial_that_another_program_finished_while_it_was_trained_has_failed(
     assert answers[0] == Refusal("finished by something other than gped-search")
     assert [record.state for record in store.records()] == ["failed", "complete"]
     assert store.records()[1] == answers[1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE trial_params SET distribution_json = '{}' WHERE param_id = 2",
+        "UPDATE trial_params SET distribution_json = '[1' WHERE param_id = 2",
+        "UPDATE trials SET state = 'DONE' WHERE trial_id = 3",
+        "UPDATE trials SET datetime_start = 'never' WHERE trial_id = 3",
+        "UPDATE trial_user_attributes SET value_json = '{' WHERE trial_id = 1",
+        "UPDATE trial_user_attributes SET value_json = CAST(x'22ff22' AS TEXT) WHERE trial_id = 1",
+        "UPDATE study_user_attributes SET value_json = '['",
+        "UPDATE study_directions SET direction = 'UP'",
+    ],
+)
+def test_what_optuna_cannot_read_is_one_message(url: str, statement: str) -> None:
+    database = sqlite3.connect(url.removeprefix("sqlite:///"))
+    with contextlib.closing(database), database:
+        database.execute(statement)
+    with pytest.raises(StudyError, match=r"study.db: .*cannot be read.*; restore"):
+        storage = TolerantStorage(url)
+        storage.get_study_user_attrs(1)
+        storage.get_study_directions(1)
+        storage.get_all_trials(1)
+
+
+def test_turned_directions_are_refused_before_any_trial(url: str) -> None:
+    database = sqlite3.connect(url.removeprefix("sqlite:///"))
+    with contextlib.closing(database), database:
+        database.execute("UPDATE study_directions SET direction = 'MAXIMIZE' WHERE objective = 0")
+    objectives = [objective("nll", ""), objective("macs", "")]
+    with pytest.raises(StudyError, match="directions in the database"):
+        create_or_load(url, "s", objectives, {"seed": "0"})
+
+
+def test_a_storage_out_of_reach_is_not_called_damaged(url: str) -> None:
+    storage = TolerantStorage(url)
+    database = sqlite3.connect(url.removeprefix("sqlite:///"))
+    with contextlib.closing(database), database:
+        database.execute("ALTER TABLE trials RENAME TO elsewhere")
+    with pytest.raises(StorageInternalError):
+        storage.get_all_trials(1)
+
+
+def test_pages_of_zeros_are_one_message(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    storage = TolerantStorage(url)
+    size = path.stat().st_size
+    first_page = path.read_bytes()[:4096]
+    path.write_bytes(first_page + bytes(size - len(first_page)))
+    with pytest.raises(StudyError, match=r"study.db: .*malformed.*; restore"):
+        storage.get_all_trials(1)
