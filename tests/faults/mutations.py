@@ -155,7 +155,7 @@ def _from_other_folder(scene: Scene) -> list[Path]:
     return [path]
 
 
-def _entries(value: Any) -> list[tuple[Any, Any]]:
+def entries(value: Any) -> list[tuple[Any, Any]]:
     """Every ``(container, key)`` of a JSON value."""
     keys: list[Any] = []
     if isinstance(value, dict):
@@ -163,16 +163,16 @@ def _entries(value: Any) -> list[tuple[Any, Any]]:
     elif isinstance(value, list):
         keys = list(range(len(value)))
 
-    entries = [(value, key) for key in keys]
+    places = [(value, key) for key in keys]
     for key in keys:
-        entries += _entries(value[key])
-    return entries
+        places += entries(value[key])
+    return places
 
 
-def _edit(scene: Scene, pattern: str) -> list[Path]:
+def edit(scene: Scene, pattern: str) -> list[Path]:
     path = scene.file(pattern)
     data = json.loads(path.read_text())
-    container, key = scene.draw.choice(_entries(data))
+    container, key = scene.draw.choice(entries(data))
 
     chance = scene.draw.random()
     if chance < 0.6:
@@ -191,15 +191,15 @@ def _edit(scene: Scene, pattern: str) -> list[Path]:
 
 
 def _edit_manifest(scene: Scene) -> list[Path]:
-    return _edit(scene, "[sv]*/**/manifest.json")
+    return edit(scene, "[sv]*/**/manifest.json")
 
 
 def _edit_key(scene: Scene) -> list[Path]:
-    return _edit(scene, "key.json")
+    return edit(scene, "key.json")
 
 
 def _edit_note(scene: Scene) -> list[Path]:
-    return _edit(scene, "derived/*.json")
+    return edit(scene, "derived/*.json")
 
 
 def _hostile_json(scene: Scene) -> list[Path]:
