@@ -59,11 +59,11 @@ class Study:
         Raises:
             ConfigError: the study has no such trial.
         """
-        records = self.records()
-        if not 0 <= trial < len(records):
-            numbers = f"0 to {len(records) - 1}" if records else "none yet"
+        num_trials = self.ledger.num_trials()
+        if not 0 <= trial < num_trials:
+            numbers = f"0 to {num_trials - 1}" if num_trials else "none yet"
             raise ConfigError(f"study '{self.name}': no trial {trial}; there are: {numbers}")
-        return records[trial]
+        return _with_test(self.ledger.record(trial), self.ledger.tests().get(trial))
 
     def paired_differences(self, trial: int) -> tuple[PairedDifference, ...]:
         """Test differences between a trial's student and the teacher on the same examples.

@@ -8,6 +8,7 @@ Inside the package a table is a mapping from ``Key`` to ``Measured``. Outside it
 * rows of one measure each, see ``rows``.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -67,6 +68,7 @@ def public_name(key: Key) -> str:
     return prefix + key.metric + suffix
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_name(name: str) -> Key:
     """The key that ``public_name`` made the name of."""
     metric, _, condition = name.partition(_AT)

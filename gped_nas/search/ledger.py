@@ -13,6 +13,7 @@ claim back, and unless it can go on from a checkpoint it has failed, for a reaso
 nothing. A trial that runs and has a record, as earlier versions could leave it, is told from that.
 """
 
+import contextlib
 import functools
 import itertools
 import time
@@ -38,6 +39,7 @@ from gped_nas.search.document import (
 from gped_nas.search.goals import Objective
 from gped_nas.search.importances import importances
 from gped_nas.search.owners import Owner
+from gped_nas.search.reading import RecordReader
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
 from gped_nas.search.storage import clock_of
@@ -124,7 +126,7 @@ class Ledger:
 
         self._held: set[int] = set()
         self._renewed = time.monotonic()
-        self._ended: dict[int, TrialRecord] = {}
+        self._reader = RecordReader(storage, self._study_id)
 
     # -- the study's document and its tests
 
@@ -186,20 +188,15 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every trial's record by number, as it was told: no test metric is among it."""
-        return [self._read(trial) for trial in self._study.get_trials(deepcopy=False)]
+        return self._reader.records(self._objective_names)
 
     def record(self, number: int) -> TrialRecord:
         """The record of one trial, as it is stored now."""
-        return self._read(self._storage.get_trial(self._id(number)))
+        return self._reader.record(number, self._objective_names)
 
-    def _read(self, trial: FrozenTrial) -> TrialRecord:
-        if trial.number in self._ended:
-            return self._ended[trial.number]
-        record = read_record(trial, self._objective_names)
-        if trial.state.is_finished():
-            # The trial is frozen, so its record is parsed once.
-            self._ended[trial.number] = record
-        return record
+    def num_trials(self) -> int:
+        """How many trials there are, in any state."""
+        return self._reader.num_trials()
 
     def rows(self) -> dict[int, Row]:
         """The rows of the trials that have not ended, by number; none of one that is damaged."""
@@ -210,9 +207,14 @@ class Ledger:
                 open_rows[trial.number] = row
         return open_rows
 
+    def reading_errors(self) -> contextlib.AbstractContextManager[None]:
+        """See ``RecordReader.errors``."""
+        return self._reader.errors()
+
     def importances(self, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
         """See ``search.importances``."""
-        return importances(self._study, objectives)
+        with self.reading_errors():
+            return importances(self._study, objectives)
 
     # -- the verbs
 

@@ -1,11 +1,12 @@
 """One trial, one record, one JSON: what a study remembers of a student."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from gped_nas.evaluate.measured import (
     Key,
@@ -79,7 +80,11 @@ class TrialRecord:
         Raises:
             KeyError: this record has no such number.
         """
-        return float(self.values[name])
+        measured = self.measured(name)
+        value = self.costs[name] if measured is None else measured.value
+        if value is None:
+            raise KeyError(name)
+        return float(value)
 
     def replace(self, **changes: Any) -> "TrialRecord":
         """A copy with some fields changed."""
@@ -121,22 +126,33 @@ class TrialRecord:
         if not isinstance(text, str):
             raise ValueError(f"found a {type(text).__name__}, expected text")
         try:
-            file = _READER.validate_python(json.loads(text))
+            data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+            file = _READER.validate_python(data)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
         if file.schema_version > SCHEMA_VERSION:
             raise ValueError(f"of schema version {file.schema_version}, expected {SCHEMA_VERSION}")
 
-        record = file.record()
-        # Writing it refuses what is not finite.
-        record.dumps()
-        return record
+        return file.record()
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"found {name}, expected a finite number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"found {text[:40]}, expected a finite number")
+    return value
 
 
 @dataclass(frozen=True)
 class _RecordFile:
     """Layout of a record's JSON; a text of the first versions says no ``schema_version``."""
+
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
 
     trial: int
     state: State

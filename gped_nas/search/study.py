@@ -51,6 +51,9 @@ def create_or_load(
             ledger.write(StudyDocument(identity=dict(identity), objectives=tuple(objectives)))
 
         _check_identity(study, identity, shown(storage))
+        with ledger.reading_errors():
+            # Damaged trials are refused before any work; the sampler needs all of them anyway.
+            study.get_trials(deepcopy=False)
     return ledger
 
 
@@ -91,8 +94,8 @@ def load(storage: str, name: str) -> Ledger:
 
 
 def _names(backend: optuna.storages.BaseStorage) -> list[str]:
-    summaries = optuna.get_all_study_summaries(backend, include_best_trial=False)
-    return [summary.study_name for summary in summaries]
+    # Summaries would read every trial.
+    return [study.study_name for study in backend.get_all_studies()]
 
 
 def _check_identity(study: optuna.Study, identity: Mapping[str, str], where: str) -> None:
