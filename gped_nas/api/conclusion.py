@@ -143,9 +143,7 @@ def _compare(
     rows = []
     for metric in COMPARED[dataset.task]:
         try:
-            difference, interval, n = paired_difference(
-                metric, mine, theirs, labels, resamples=resamples
-            )
+            paired = paired_difference(metric, mine, theirs, labels, resamples=resamples)
         except DivergenceError:
             continue
         row = PairedDifference(
@@ -153,9 +151,11 @@ def _compare(
             second=teacher.name,
             metric=metric,
             part="test",
-            difference=difference,
-            interval=interval,
-            n=n,
+            difference=paired.value,
+            interval=paired.interval,
+            n=resamples.n,
+            why=paired.why,
+            p_value=paired.p_value,
         )
         rows.append(row)
     return rows

@@ -347,7 +347,7 @@ def show(
 ) -> None:
     """Show one trial with its layers, costs and metrics.
 
-    The metrics have their 95 % intervals.
+    The metrics have their 95 % intervals, or why there is none.
     """
     from gped_nas.api import open_study
     from gped_nas.evaluate.measured import by_name
@@ -377,6 +377,13 @@ def show(
         )
     if rows:
         print_rows(rows, format, title="metrics, 95 % interval")
+        reasons = [
+            {"metric": name, "why": measured.why}
+            for name, measured in by_name(record.measures).items()
+            if measured.why
+        ]
+        if reasons:
+            print_rows(reasons, format, title="why some have no interval")
         print_rows(record.layers, format, title="layers")
 
 

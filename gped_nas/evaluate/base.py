@@ -1,31 +1,38 @@
 """What a metric is, and how predictions become measures: values, sizes and 95 % intervals.
 
 A metric is a function of sums over examples: ``terms`` gives T numbers an example, ``combine``
-turns their sums into the value. The plain value uses the sums themselves; a bootstrap value uses
-sums weighted by how often each example was drawn, so that all resamples of all metrics are one
-matrix product. The draws are made once and shared by all students and the teacher, which makes
-their differences paired.
+turns their sums into the value. A metric says which interval is honest for it, see
+``gped_nas.evaluate.intervals``, and where none is. Resamples weigh the examples by how often each
+was drawn, so that all resamples of all metrics are one matrix product.
 
-Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile
-intervals); Davison & Hinkley 1997, Bootstrap Methods and their Application, section 5.2 (basic
-intervals).
+Where a metric is not the mean of its only term, pseudo-values stand for the terms: what each
+example adds to the value, ``n value - (n - 1) (value without the example)``. They are a closed form
+of the sums too.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from gped_nas.data.base import Task
 from gped_nas.errors import DataError, DivergenceError, RegistryError, calling
+from gped_nas.evaluate.intervals import (
+    MIN_EXAMPLES,
+    Bounds,
+    around,
+    of_paired_shares,
+    of_share,
+)
 from gped_nas.evaluate.measured import (
     CLEAN,
     VALIDATION,
     Direction,
-    Interval,
     Key,
     Measured,
+    PairedMeasured,
     is_metric_name,
     public_name,
 )
@@ -40,6 +47,12 @@ Terms = Callable[[Any, Labels, Any], Floats]
 """``terms(predictions, labels_N, teacher) -> terms_NT``; infinities and NaN are kept."""
 Combine = Callable[[Floats, int], Floats]
 """``combine(sums_RT, n) -> values_R``."""
+
+
+IntervalKind = Literal["bootstrap_t", "share"]
+Doubt = Callable[[Any, Labels, Any], str]
+"""``doubt(predictions, labels_N, teacher)``: why no interval is honest; empty where one is."""
+_OLD_KINDS = ("percentile", "basic")
 
 
 def mean(sums_RT: Floats, n: int) -> Floats:
@@ -95,8 +108,10 @@ class Metric:
         best: the other end of its axis, likewise; a metric has both or neither.
         bounds: by kind of label, the value that no predictor can beat; a constraint beyond it is
             refused. ``best`` may be beaten where it only ends the axis.
-        interval: ``percentile``; or ``basic`` for a non-negative metric that resampling pushes
-            upwards, where the resampled values are reflected about the plain one.
+        interval: ``bootstrap_t``, for any function of sums; ``share`` for the mean of terms that
+            are 0 or 1; or a function that makes it of the terms.
+        doubt: says of predictions why no interval is honest for them; empty where one is. A text
+            where none ever is. None where one always is.
     """
 
     name: str
@@ -110,7 +125,8 @@ class Metric:
     teacher_reads: tuple[str, ...] | None = None
     needs_samples: bool = False
     needs_spread: bool = False
-    interval: Literal["percentile", "basic"] = "percentile"
+    interval: IntervalKind | Callable[[Floats], Bounds] = "bootstrap_t"
+    doubt: Doubt | str | None = None
     unit: str = ""
     worst: End = None
     best: End = None
@@ -128,6 +144,22 @@ class Metric:
             )
         if (self.worst is None) != (self.best is None):
             raise RegistryError(f"metric '{self.name}': found worst or best alone, expected both")
+        self._check_interval()
+
+    def _check_interval(self) -> None:
+        if self.interval in _OLD_KINDS:
+            warnings.warn(
+                f"metric '{self.name}': interval={self.interval!r} is bootstrap_t now; "
+                "leave interval= out",
+                DeprecationWarning,
+                stacklevel=4,
+            )
+            object.__setattr__(self, "interval", "bootstrap_t")
+        elif self.interval not in get_args(IntervalKind) and not callable(self.interval):
+            raise RegistryError(
+                f"metric '{self.name}': found interval {self.interval!r}, expected one of "
+                f"{', '.join(get_args(IntervalKind))}, or a function of the terms"
+            )
 
     def read_of_student(self, task: Task) -> set[str]:
         """Targets that it reads of predictions for such labels."""
@@ -181,6 +213,40 @@ class Metric:
                 f"an example, ({len(predictions)}, T); one number an example is terms[:, None]"
             )
         return terms_NT
+
+    def pseudo_values(self, terms_NT: Floats) -> Floats:
+        """What each example adds to the value, (N,): of a mean, its term.
+
+        Source: Tukey 1958; Efron & Tibshirani 1993, section 11.5.
+        """
+        n = len(terms_NT)
+        if self.combine is mean and terms_NT.shape[1] == 1:
+            return terms_NT[:, 0]
+        if n < MIN_EXAMPLES:
+            return np.zeros(n)
+
+        without_NT = terms_NT.sum(axis=0) - terms_NT
+        with np.errstate(invalid="ignore", divide="ignore"):
+            without_N = self._combined(without_NT, n - 1)
+        pseudo_N: Floats = n * self._total(terms_NT) - (n - 1) * without_N
+        return pseudo_N
+
+    def _why_none(
+        self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
+    ) -> str:
+        """Why no interval is honest for these predictions; empty where one is."""
+        if self.doubt is None or isinstance(self.doubt, str):
+            return self.doubt or ""
+        return self.doubt(predictions, labels_N, teacher)
+
+    def _cut(self, bounds: Bounds, task: Task) -> Bounds:
+        """An interval without the values that no predictor can have."""
+        bound = self.bounds.get(task)
+        if bound is None or bounds.low is None or bounds.high is None:
+            return bounds
+        if self.direction == "minimize":
+            return replace(bounds, low=max(bounds.low, bound))
+        return replace(bounds, high=min(bounds.high, bound))
 
     def _total(self, terms_NT: Floats) -> float:
         with np.errstate(invalid="ignore"):
@@ -296,7 +362,7 @@ def evaluate_or_explain(
     """
     _check(predictions, labels_N, teacher, resamples)
     measures = {}
-    finite: list[tuple[Metric, float, Floats]] = []
+    finite = []
     for metric in METRICS.values():
         if not metric.applies(predictions, teacher):
             continue
@@ -305,23 +371,55 @@ def evaluate_or_explain(
         value = metric._total(terms_NT)
         key = Key(metric.name, condition, part)
         if np.isfinite(value):
-            finite.append((metric, value, terms_NT))
+            finite.append(Judged(metric, value, terms_NT))
         # a finite one is measured below; the order of the table is that of the registry
         why = _why_not_finite(value, terms_NT)
         measures[key] = Measured(None, n=len(predictions), why=why)
-    if not finite:
-        return measures
 
-    # All resamples of all metrics are one matrix product.
-    terms = [terms_NT for _, _, terms_NT in finite]
-    ends = np.cumsum([terms_NT.shape[1] for terms_NT in terms])[:-1]
-    sums = np.split(resamples.sums(np.concatenate(terms, axis=1)), ends, axis=1)
-
-    for (metric, value, _), sums_RT in zip(finite, sums, strict=True):
-        low, high = _interval(metric, value, metric._combined(sums_RT, resamples.n))
-        key = Key(metric.name, condition, part)
-        measures[key] = Measured(value, low, high, len(predictions))
+    all_bounds = _intervals(finite, predictions, labels_N, teacher, resamples)
+    for row, bounds in zip(finite, all_bounds, strict=True):
+        key = Key(row.metric.name, condition, part)
+        measures[key] = Measured(row.value, bounds.low, bounds.high, len(predictions), bounds.why)
     return measures
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A metric with its value and its terms (N, T) of some predictions."""
+
+    metric: Metric
+    value: float
+    terms_NT: Floats
+
+
+def _intervals(
+    judged: Sequence[Judged],
+    predictions: AnyPredictions,
+    labels_N: Labels,
+    teacher: AnyPredictions | None,
+    resamples: Resamples,
+) -> list[Bounds]:
+    """The interval of each value, or why it has none."""
+    bounds: dict[int, Bounds] = {}
+    for i, row in enumerate(judged):
+        why = row.metric._why_none(predictions, labels_N, teacher)
+        if why:
+            bounds[i] = Bounds(why=why)
+        elif row.metric.interval == "share":
+            bounds[i] = of_share(row.terms_NT[:, 0])
+        elif callable(row.metric.interval):
+            bounds[i] = row.metric.interval(row.terms_NT)
+
+    # All others together: their resamples are one matrix product.
+    others = [i for i in range(len(judged)) if i not in bounds]
+    if others:
+        values_Q = np.array([judged[i].value for i in others])
+        pseudo_NQ = np.stack(
+            [judged[i].metric.pseudo_values(judged[i].terms_NT) for i in others], axis=1
+        )
+        bounds |= dict(zip(others, around(values_Q, pseudo_NQ, resamples), strict=True))
+
+    return [judged[i].metric._cut(bounds[i], predictions.task) for i in range(len(judged))]
 
 
 def is_finite_for(metric: Metric, teacher: AnyPredictions | None, labels_N: Labels) -> bool:
@@ -345,8 +443,10 @@ def paired_difference(
     teacher: AnyPredictions | None = None,
     *,
     resamples: Resamples,
-) -> tuple[float, Interval, int]:
-    """``first - second`` of one metric on the same examples, its 95 % interval (low, high), and n.
+) -> PairedMeasured:
+    """``first - second`` of one metric on the same examples, with its 95 % interval.
+
+    Where the metric is a share of examples, it has the p-value of the exact test too.
 
     Raises:
         RegistryError: unknown metric, or its function is wrong.
@@ -354,12 +454,27 @@ def paired_difference(
         DivergenceError: the metric of either is not finite.
     """
     metric = METRICS[metric_name]
-    value, value_R = resampled(metric_name, first, labels_N, teacher, resamples=resamples)
-    other, other_R = resampled(metric_name, second, labels_N, teacher, resamples=resamples)
+    mine = _judge(metric, first, labels_N, teacher, resamples)
+    theirs = _judge(metric, second, labels_N, teacher, resamples)
 
-    # The same resamples of both make the difference a paired one.
-    difference = value - other
-    return difference, _bounds(metric, difference, value_R - other_R), resamples.n
+    why = ""
+    for predictions in (first, second):
+        why = why or metric._why_none(predictions, labels_N, teacher)
+
+    difference = mine.value - theirs.value
+    if why:
+        bounds = Bounds(why=why)
+    elif metric.interval == "share":
+        bounds = of_paired_shares(mine.terms_NT[:, 0], theirs.terms_NT[:, 0])
+    elif callable(metric.interval):
+        bounds = Bounds(why="no interval is known for a difference of such numbers")
+    else:
+        # Pseudo-values of the same examples make the difference a paired one.
+        pseudo_N = metric.pseudo_values(mine.terms_NT) - metric.pseudo_values(theirs.terms_NT)
+        (bounds,) = around(np.array([difference]), pseudo_N[:, None], resamples)
+
+    n = resamples.n
+    return PairedMeasured(difference, bounds.low, bounds.high, n, bounds.why, bounds.p_value)
 
 
 def resampled(
@@ -376,16 +491,26 @@ def resampled(
 
     Raises as ``paired_difference``.
     """
-    metric = METRICS[metric_name]
+    judged = _judge(METRICS[metric_name], predictions, labels_N, teacher, resamples)
+    return judged.value, judged.metric._combined(resamples.sums(judged.terms_NT), resamples.n)
+
+
+def _judge(
+    metric: Metric,
+    predictions: AnyPredictions,
+    labels_N: Labels,
+    teacher: AnyPredictions | None,
+    resamples: Resamples,
+) -> Judged:
+    """A metric's finite value and its terms; raises as ``paired_difference``."""
     _check(predictions, labels_N, teacher, resamples)
     if not metric.applies(predictions, teacher):
         raise DataError(
-            f"metric '{metric_name}': it reads teacher predictions or a target that is absent"
+            f"metric '{metric.name}': it reads teacher predictions or a target that is absent"
         )
 
     terms_NT = metric._checked_terms(predictions, labels_N, teacher)
-    value = _check_finite(metric.name, metric._total(terms_NT))
-    return value, metric._combined(resamples.sums(terms_NT), resamples.n)
+    return Judged(metric, _check_finite(metric.name, metric._total(terms_NT)), terms_NT)
 
 
 def _check(
@@ -405,20 +530,3 @@ def _check_finite(name: str, value: float) -> float:
     if not np.isfinite(value):
         raise DivergenceError(f"metric '{name}' is {value}, expected a finite number")
     return value
-
-
-def _bounds(metric: Metric, value: float, values_R: Floats) -> Interval:
-    """The 95 % interval of a value from its resampled values, widened to hold the value itself."""
-    low, high = np.quantile(values_R, (0.025, 0.975)).tolist()
-    if metric.interval == "basic":
-        # Reflected about the value: what resampling adds is taken off.
-        low, high = 2 * value - high, 2 * value - low
-    return min(low, value), max(high, value)
-
-
-def _interval(metric: Metric, value: float, values_R: Floats) -> Interval:
-    """``_bounds``, cut at zero where reflection may have crossed it."""
-    low, high = _bounds(metric, value, values_R)
-    if metric.interval == "basic":
-        low = max(low, 0.0)
-    return low, high

@@ -50,6 +50,19 @@ class Measured:
         return self.low, self.high
 
 
+@dataclass(frozen=True)
+class PairedMeasured(Measured):
+    """A difference of one number between two predictors, on the same examples.
+
+    Attributes:
+        p_value: of the exact test that both are equal, where the number is a share of examples;
+            None otherwise.
+    """
+
+    value: float
+    p_value: float | None = None
+
+
 class Key(NamedTuple):
     """What was measured, under which condition of the inputs, on which part of the dataset."""
 

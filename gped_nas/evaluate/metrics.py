@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import LabelFacts, add_metric
+from gped_nas.evaluate.calibration import band_of_calibrated, debias, interval_of_debiased
 from gped_nas.evaluate.predictions import (
     AnyPredictions,
     Floats,
@@ -88,6 +89,33 @@ def _normal_entropy(std: float) -> float:
     return 0.5 * log(2 * pi * e) + log(std)
 
 
+MIN_ERRORS = 5
+"""Wrong examples below which nothing is known of how large the losses of such examples are."""
+
+
+def _few_errors(
+    predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
+) -> str:
+    """Doubts in a mean that a few wrong examples make: neither found nor expected are enough."""
+    if isinstance(predictions, NormalPredictions):
+        return ""
+
+    num_wrong = len(labels_N) - _correct(predictions, labels_N).sum()
+    num_expected = len(labels_N) - _confidence(predictions).sum()
+    if max(num_wrong, num_expected) >= MIN_ERRORS:
+        return ""
+    return (
+        f"only {num_wrong:.0f} of {len(labels_N)} examples are wrong: how large the losses of "
+        "wrong ones are is not known"
+    )
+
+
+def _few_errors_of_either(
+    predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions
+) -> str:
+    return _few_errors(predictions, labels_N, None) or _few_errors(teacher, labels_N, None)
+
+
 @add_metric(
     "accuracy",
     "maximize",
@@ -97,6 +125,7 @@ def _normal_entropy(std: float) -> float:
     worst=0.0,
     best=1.0,
     bounds={"classification": 1.0},
+    interval="share",
 )
 def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples whose most probable class is the label; the lowest class wins a tie."""
@@ -113,6 +142,7 @@ def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions |
     worst=_worst_nll,
     best=_best_nll,
     bounds={"classification": 0.0},
+    doubt=_few_errors,
 )
 def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
     """Mean negative log-probability of the label, infinite where the label got none.
@@ -134,6 +164,7 @@ def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions 
     unit="nats",
     worst=_no_information,
     best=0.0,
+    doubt=_few_errors_of_either,
 )
 def _nll_above_teacher(
     predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions
@@ -150,6 +181,7 @@ def _nll_above_teacher(
     worst=2.0,
     best=0.0,
     bounds={"classification": 0.0},
+    doubt=_few_errors,
 )
 def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Mean squared error of the probabilities, summed over classes: from 0 to 2.
@@ -160,6 +192,20 @@ def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | No
     error[np.arange(len(labels_N)), labels_N] -= 1.0
     terms_N1: Floats = np.square(error).sum(axis=1, keepdims=True)
     return terms_N1
+
+
+def _noise_of_ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> str:
+    """Where the errors of calibrated models lie."""
+    confidence_N = _confidence(predictions)
+    bin_N = _bin(confidence_N, ECE_BINS)
+    low, high = band_of_calibrated(
+        np.bincount(bin_N, minlength=ECE_BINS),
+        np.bincount(bin_N, confidence_N, minlength=ECE_BINS).astype(np.float64),
+    )
+    return (
+        f"noise adds to it whatever its sign: calibrated models with these confidences have "
+        f"{low:.4f} to {high:.4f}; see ece_debiased"
+    )
 
 
 def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
@@ -173,7 +219,7 @@ def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
     "ECE (15 bins, L1)",
     reads=("predictive",),
     combine=_sum_of_gaps,
-    interval="basic",
+    doubt=_noise_of_ece,
     unit="share",
     worst=1.0,
     best=0.0,
@@ -183,8 +229,7 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     """Expected calibration error: mean of |confidence - accuracy| of the top label in a bin.
 
     The 15 bins have equal width over [0, 1] and are right-closed: (k/15, (k+1)/15]. The absolute
-    value biases it upwards, in a resample more than in the sample, so its interval is the basic
-    one.
+    value biases it upwards; ``ece_debiased`` is without that.
 
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
@@ -195,6 +240,39 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     terms_NT = np.zeros((len(labels_N), ECE_BINS))
     terms_NT[np.arange(len(labels_N)), _bin(confidence_N, ECE_BINS)] = gap_N
     return terms_NT
+
+
+def _debiased(sums_RT: Floats, n: int) -> Floats:
+    return np.array([debias(*np.split(sums_T, 3)).value for sums_T in sums_RT])
+
+
+@add_metric(
+    "ece_debiased",
+    "minimize",
+    "ECE without its bias (15 bins, L1)",
+    reads=("predictive",),
+    combine=_debiased,
+    interval=interval_of_debiased,
+    unit="share",
+    worst=1.0,
+    best=0.0,
+    bounds={"classification": 0.0},
+)
+def _ece_debiased(
+    predictions: Predictions, labels_N: Labels, teacher: Predictions | None
+) -> Floats:
+    """The true calibration error under which the plain one would come out as it did, half the time.
+
+    Gaps, counts and confidences by bin; see ``gped_nas.evaluate.calibration``.
+    """
+    confidence_N = _confidence(predictions)
+    bin_N = _bin(confidence_N, ECE_BINS)
+    gap_N = confidence_N - _correct(predictions, labels_N)
+
+    terms_N3B = np.zeros((len(labels_N), 3, ECE_BINS))
+    for column, values_N in enumerate((gap_N, np.ones(len(labels_N)), confidence_N)):
+        terms_N3B[np.arange(len(labels_N)), column, bin_N] = values_N
+    return terms_N3B.reshape(len(labels_N), -1)
 
 
 @add_metric(
@@ -232,6 +310,7 @@ def _kl_to_teacher(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
     worst=0.0,
     best=1.0,
     bounds={"classification": 1.0},
+    interval="share",
 )
 def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
     """Share of examples where student and teacher find the same class most probable.
@@ -283,6 +362,7 @@ def _information_error(predictions: Predictions, labels_N: Labels, teacher: Pred
     unit="share",
     worst=1.0,
     best=0.0,
+    interval="share",
 )
 def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
     """Share of examples where the teacher's E[H] exceeds the student's H[q] by over 1e-6 nats.

@@ -255,7 +255,7 @@ def _mean_gap(sums_RT: Floats, n: int) -> Floats:
     reads=("quantile",),
     needs_samples=True,
     combine=_mean_gap,
-    interval="basic",
+    doubt="noise adds to it whatever its sign",
     unit="share",
     worst=1.0,
     best=0.0,

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from gped_nas import rng
 from gped_nas.evaluate.base import LabelFacts, add_metric
+from gped_nas.evaluate.intervals import TAIL
 from gped_nas.evaluate.predictions import Floats, Labels, NormalPredictions
 
 LEVELS = np.arange(1, 10) / 10
@@ -22,6 +24,21 @@ def _root_mean(sums_RT: Floats, n: int) -> Floats:
 def _mean_gap(sums_RT: Floats, n: int) -> Floats:
     gap_R: Floats = np.abs(sums_RT / n - LEVELS).mean(axis=1)
     return gap_R
+
+
+def _noise_of_coverage(
+    predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None
+) -> str:
+    """Where the errors of calibrated models lie: their shares have multinomial noise alone."""
+    n = len(labels_N)
+    generator = np.random.default_rng(rng.seed(0, "coverage of calibrated"))
+    shares = np.full(len(LEVELS) + 1, 1 / (len(LEVELS) + 1))
+    inside_RL = generator.multinomial(n, shares, size=1000).cumsum(axis=1)[:, :-1]
+    low, high = np.quantile(_mean_gap(inside_RL, n), (TAIL, 1 - TAIL)).tolist()
+    return (
+        "noise adds to it whatever its sign: calibrated models have "
+        f"{low:.4f} to {high:.4f} on {n} examples"
+    )
 
 
 def coverage(predictions: NormalPredictions, labels_N: Labels) -> list[dict[str, Any]]:
@@ -83,7 +100,7 @@ def _rmse(
     best=0.0,
     bounds={"regression": 0.0},
     combine=_mean_gap,
-    interval="basic",
+    doubt=_noise_of_coverage,
 )
 def _coverage_error(
     predictions: NormalPredictions, labels_N: Labels, teacher: NormalPredictions | None

@@ -149,7 +149,7 @@ def _costs(record: TrialRecord, spec: StudentSpec) -> str:
 def _metrics(record: TrialRecord) -> str:
     rows = []
     for name, measured in by_name(record.measures).items():
-        interval = _interval(measured.interval)
+        interval = _interval(measured.interval, measured.why)
         rows.append([as_markdown(name), _number(measured.value), interval, _count(measured.n)])
 
     text = "Validation chose this student; what begins with `test_` was measured once, afterwards."
@@ -186,7 +186,12 @@ def _sacrifice(
 
 def _paired_row(paired: PairedDifference) -> list[str]:
     name = as_markdown(f"{paired.part} {paired.metric}")
-    return [name, f"{paired.difference:+.4f}", _interval(paired.interval), _count(paired.n)]
+    return [
+        name,
+        f"{paired.difference:+.4f}",
+        _interval(paired.interval, paired.why),
+        _count(paired.n),
+    ]
 
 
 def _cheaper(record: TrialRecord, teacher: Reference) -> str:
@@ -256,8 +261,10 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4g}"
 
 
-def _interval(bounds: Sequence[float] | None) -> str:
-    return f"{bounds[0]:.4g} to {bounds[1]:.4g}" if bounds else ""
+def _interval(bounds: Sequence[float] | None, why: str) -> str:
+    if bounds:
+        return f"{bounds[0]:.4g} to {bounds[1]:.4g}"
+    return f"none: {as_markdown(why)}" if why else ""
 
 
 def _count(value: float | None) -> str:

@@ -57,6 +57,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "knee": snapshot.knee,
         "knee_rule": KNEE_RULE,
         "references": [reference_data(reference) for reference in snapshot.references],
+        "reasons": _reasons(snapshot),
         "comparisons": _paired_differences(snapshot),
         "hypervolume": _hypervolume(snapshot),
         "reference_point": plain(snapshot.reference_point),
@@ -287,6 +288,25 @@ def _as_of(records: tuple[TrialRecord, ...]) -> str:
     return datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def _reasons(snapshot: StudySnapshot) -> dict[str, list[dict[str, str]]]:
+    """By part, why numbers of the references and the chosen student have no interval."""
+    sources: list[tuple[str, TrialRecord | Reference]] = [
+        (reference.label, reference) for reference in snapshot.references
+    ]
+    for record in snapshot.records:
+        if record.trial == snapshot.chosen:
+            sources.append(("chosen student", record))
+
+    reasons: dict[str, list[dict[str, str]]] = {VALIDATION: [], TEST: []}
+    for predictor, source in sources:
+        for key, measure in source.measures.items():
+            if measure.why:
+                label = label_of(public_name(key), snapshot)
+                row = {"metric": label, "predictor": predictor, "why": measure.why}
+                reasons[key.part].append(row)
+    return reasons
+
+
 def _paired_differences(snapshot: StudySnapshot) -> list[Data]:
     labels = {reference.name: reference.label for reference in snapshot.references}
     labels |= {"student": "chosen student", "chosen": "chosen student"}
@@ -301,10 +321,19 @@ def _paired_differences(snapshot: StudySnapshot) -> list[Data]:
     return rows
 
 
+MAX_P_VALUE = 0.05
+"""Of the exact test, above which two predictors are not told apart."""
+
+
 def _reading(data: Mapping[str, Any], snapshot: StudySnapshot) -> str:
-    low, high = data["interval"]
+    low, high = data["interval"] or (None, None)
     if low is None or high is None:
-        return "not measured"
+        return f"no interval: {data['why']}" if data["why"] else "not measured"
+
+    # the exact test decides where there is one
+    p_value = data["p_value"]
+    if p_value is not None and p_value > MAX_P_VALUE:
+        return f"not told apart: exact test, p = {p_value:.2g}"
     if low <= 0 <= high:
         return "not told apart: the interval holds 0"
 

@@ -39,7 +39,7 @@ def _charts(data: dict[str, Any], dial: str) -> list[Chart]:
     """Of one dial: the gap in NLL, the divergence from the teacher, and the NLL itself."""
     dial_name = "mask" if dial == "mask" else "number of labels"
     num_examples = data["points"][0]["n"]
-    text = f"Bars are 95 % bootstrap intervals over n = {num_examples} examples."
+    text = f"Bars are 95 % intervals over n = {num_examples} examples."
 
     gap = _student_lines(data, dial, "nll_above_teacher", "NLL above the teacher's (nats)")
     gap.add_hline(y=0, line={"color": VERMILLION, "width": 1, "dash": "dash"})
@@ -89,8 +89,8 @@ def _add_line(
     below = []
     for _, measures in rows:
         value = measures["metrics"][metric]
-        # what is not finite has no mark
-        low, high = measures["intervals"].get(metric) or (None, None)
+        # a mark without an interval has a bar of no length, and what is not finite no mark
+        low, high = measures["intervals"].get(metric) or (value, value)
         values.append(value)
         above.append(None if value is None else high - value)
         below.append(None if value is None else value - low)

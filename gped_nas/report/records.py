@@ -72,7 +72,7 @@ def reference_data(reference: Reference) -> Data:
 
 def measured(source: TrialRecord | Reference) -> Data:
     """Metrics, intervals, sizes and costs as plain data."""
-    public = to_public(source.measures) | {"costs": source.costs}
+    public: dict[str, Any] = {"why": {}} | to_public(source.measures) | {"costs": source.costs}
     return {name: plain(values) for name, values in public.items()}
 
 

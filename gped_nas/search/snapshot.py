@@ -73,7 +73,14 @@ class Reference:
 class PairedDifference:
     """A paired difference ``first - second`` of one metric on the same examples.
 
-    ``interval`` is its 95 % bootstrap interval.
+    Attributes:
+        first, second: who.
+        metric: what, on which ``part``.
+        difference: its value.
+        interval: its 95 % interval; None where none is honest, and ``why`` says why.
+        n: number of examples.
+        why: why there is no interval.
+        p_value: of the exact test that both are equal, where the metric is a share of examples.
     """
 
     first: str
@@ -81,8 +88,10 @@ class PairedDifference:
     metric: str
     part: str
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     n: int
+    why: str = ""
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def terms_are_numbers_of_each_example(case: MetricCase) -> None:
 
 
 def value_and_interval_are_finite_and_ordered(case: MetricCase) -> None:
-    """On sane predictions there is a value, inside its interval."""
+    """On sane predictions there is a value, inside its interval; where none is, it says why."""
     measures = evaluate(
         case.predictions(0),
         case.labels,
@@ -145,12 +145,15 @@ def value_and_interval_are_finite_and_ordered(case: MetricCase) -> None:
     measured = measures.get(Key(case.name))
     require(measured is not None, f"metric '{case}': it was not measured")
     assert measured is not None
+    value = math.nan if measured.value is None else measured.value
+    low, high = measured.interval or (value, value)
     require(
-        measured.interval is not None
-        and measured.value is not None
-        and math.isfinite(measured.value)
-        and -math.inf < measured.interval[0] <= measured.value <= measured.interval[1] < math.inf,
+        -math.inf < low <= value <= high < math.inf,
         f"metric '{case}': found {measured}, expected a finite value inside its interval",
+    )
+    require(
+        bool(measured.why) == (measured.interval is None),
+        f"metric '{case}': found {measured}, expected an interval, or why there is none",
     )
     require(measured.n == NUM_EXAMPLES, f"metric '{case}': counts {measured.n} examples")
 

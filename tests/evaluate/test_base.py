@@ -96,15 +96,19 @@ def test_nothing_is_drawn_of_no_examples():
 def test_evaluation_covers_what_applies_and_holds_its_values(student, teacher, labels, resamples):
     measures = evaluate(student, labels, teacher, resamples=resamples)
     assert set(measures) == {Key(name) for name in CLASSIFICATION}
+    without = {key.metric for key, measured in measures.items() if measured.interval is None}
+    assert without == {"ece"}
     for key, measured in measures.items():
-        assert measured.low <= measured.value <= measured.high
         assert measured.n == 300
         assert measured.value == METRICS[key.metric].value(student, labels, teacher)
+        if key.metric == "ece":
+            continue
+        assert measured.low <= measured.value <= measured.high
         assert type(measured.value) is type(measured.low) is type(measured.high) is float
 
 
 def test_metrics_that_read_what_is_absent_are_left_out(student, teacher, labels, resamples):
-    alone = {"accuracy", "nll", "brier", "ece"}
+    alone = {"accuracy", "nll", "brier", "ece", "ece_debiased"}
     compared = alone | {"agreement", "kl_to_teacher", "nll_above_teacher"}
     no_entropy = Predictions(student.log_prob_NC)
     blind_teacher = Predictions(teacher.log_prob_NC)
@@ -150,48 +154,14 @@ def test_interval_width_of_a_mean_is_that_of_its_standard_error(student, labels,
     assert high - low == pytest.approx(2 * 1.96 * sd / np.sqrt(300), rel=0.12)
 
 
-def test_the_interval_of_a_small_ece_reaches_below_what_resampling_can_show():
-    # Resampling adds noise to every bin, so most resampled ECEs of calibrated predictions exceed
-    # the plain one; the reflected interval reaches down from it instead, and stops at zero.
-    generator = np.random.default_rng(0)
-    top = generator.uniform(0.5, 1.0, 500)
-    calibrated = Predictions(np.log(np.c_[top, 1 - top]))
-    labels = (generator.random(500) > top).astype(np.int64)
-    resamples = draw_resamples(500, root=0, part="validation")
-
-    measured = evaluate(calibrated, labels, resamples=resamples)[Key("ece")]
-    ece = METRICS["ece"]
-    resampled = ece.combine(resamples.sums(ece.terms(calibrated, labels, None)), 500)
-    assert np.median(resampled) > measured.value
-    low, high = measured.interval
-    assert 0 <= low < np.quantile(resampled, 0.025)
-    assert high < np.quantile(resampled, 0.975)
-
-
-def test_an_interval_holds_its_value_and_no_impossible_one():
-    # Of 50 at confidence 0.6 thirty are right, of 50 at 0.8 forty: the ECE is 0, most resampled
-    # ones are above it, and their reflections (from minus the 97.5 % quantile to minus the 2.5 %
-    # one) below.
-    top = np.repeat([0.6, 0.8], 50)
-    labels = np.repeat([0, 1, 0, 1], [30, 20, 40, 10])
-    resamples = draw_resamples(100, root=0, part="validation")
-    ece = METRICS["ece"]
-    predictions = Predictions(np.log(np.c_[top, 1 - top]))
-    resampled = ece.combine(resamples.sums(ece.terms(predictions, labels, None)), 100)
-    assert np.quantile(resampled, 0.025) > 0.001
-
-    measured = evaluate(predictions, labels, resamples=resamples)[Key("ece")]
-    assert measured.value == pytest.approx(0.0, abs=1e-15)
-    assert measured.interval == (0.0, measured.value)
-
-
 def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resamples):
     nudged = Predictions(student.log_prob_NC - 0.05 * np.random.default_rng(3).random((300, 4)))
-    value, (low, high), n = paired_difference("nll", nudged, student, labels, resamples=resamples)
+    paired = paired_difference("nll", nudged, student, labels, resamples=resamples)
+    low, high = paired.interval
     nll = METRICS["nll"]
-    assert value == pytest.approx(nll.value(nudged, labels) - nll.value(student, labels))
-    assert n == 300
-    assert low <= value <= high
+    assert paired.value == pytest.approx(nll.value(nudged, labels) - nll.value(student, labels))
+    assert paired.n == 300
+    assert low <= paired.value <= high
 
     for predictions in (nudged, student):
         unpaired = evaluate(predictions, labels, resamples=resamples)[Key("nll")]
@@ -199,17 +169,31 @@ def test_paired_intervals_are_narrower_than_unpaired_ones(student, labels, resam
     assert low > 0
 
 
-def test_a_paired_difference_flips_with_its_arguments(student, teacher, labels, resamples):
-    forth, (low, high), _ = paired_difference("ece", student, teacher, labels, resamples=resamples)
-    back, (back_low, back_high), _ = paired_difference(
-        "ece", teacher, student, labels, resamples=resamples
-    )
-    assert forth == -back
-    assert (low, high) == pytest.approx((-back_high, -back_low), abs=1e-12)
-    assert min(low, back_low) < 0
+@pytest.mark.parametrize("metric", ["brier", "accuracy"])
+def test_a_paired_difference_flips_with_its_arguments(metric, student, teacher, labels, resamples):
+    forth = paired_difference(metric, student, teacher, labels, resamples=resamples)
+    back = paired_difference(metric, teacher, student, labels, resamples=resamples)
+    assert forth.value == -back.value
+    assert forth.interval == pytest.approx((-back.high, -back.low), abs=1e-12)
+    assert forth.p_value == back.p_value
 
-    none = paired_difference("ece", student, student, labels, resamples=resamples)
-    assert none == (0.0, (0.0, 0.0), 300)
+
+def test_what_does_not_differ_has_no_interval(student, labels, resamples):
+    same = paired_difference("brier", student, student, labels, resamples=resamples)
+    assert (same.value, same.interval) == (0.0, None)
+    assert same.why == "all 300 examples give the same: their spread is not known"
+
+    # Of a share nothing must be known but how many examples there were.
+    same = paired_difference("accuracy", student, student, labels, resamples=resamples)
+    assert same.interval == pytest.approx((-0.01264, 0.01264), abs=1e-5)  # 3.84 / (300 + 3.84)
+    assert same.p_value == 1.0
+
+
+def test_differences_of_calibration_errors_have_no_interval(student, teacher, labels, resamples):
+    for metric in ("ece", "ece_debiased"):
+        paired = paired_difference(metric, student, teacher, labels, resamples=resamples)
+        assert paired.interval is None
+        assert paired.why
 
 
 def test_paired_differences_refuse_what_they_cannot_compute(student, labels, resamples):
