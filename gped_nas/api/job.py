@@ -15,6 +15,7 @@ from gped_nas.api import evidence
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.lessons import distillation_set, rung_set
+from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.sampling import stream_key
@@ -231,17 +232,18 @@ class _Job:
 
     def search(self, study: Study, trainer: Trainer) -> None:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
-        reason = search(
-            self.space,
-            study.ledger,
-            trainer,
-            n_trials=self.n_trials,
-            timeout_s=self.timeout_s,
-            input_shape=self.dataset.input_shape,
-            num_classes=self.dataset.num_outputs,
-            told=self.told,
-            should_stop=self.session.should_stop,
-        )
+        with limited(trainer, self.space.search.student_timeout) as distil_and_evaluate:
+            reason = search(
+                self.space,
+                study.ledger,
+                distil_and_evaluate,
+                n_trials=self.n_trials,
+                timeout_s=self.timeout_s,
+                input_shape=self.dataset.input_shape,
+                num_classes=self.dataset.num_outputs,
+                told=self.told,
+                should_stop=self.session.should_stop,
+            )
         notes = {
             "timeout": ("The search ended at its time limit.",),
             "exhausted": ("Every genotype of the space was tried.",),

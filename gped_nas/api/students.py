@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,14 +77,16 @@ class Trainer:
         Raises:
             Interrupted: the session said stop.
         """
+        return list(self.records(claims))
+
+    def records(self, claims: Sequence[Claim]) -> Iterator[TrialRecord]:
+        """One record each, in order, as soon as its student is measured. Raises as a call."""
         started = time.monotonic()
         students = self.distill([claim.genotype for claim in claims])
         seconds_each = (time.monotonic() - started) / len(claims)
 
-        records = []
         for claim, student in zip(claims, students, strict=True):
-            records.append(self._record(claim, student, seconds_each))
-        return records
+            yield self._record(claim, student, seconds_each)
 
     def distill(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
         """Students of these genotypes, trained together."""

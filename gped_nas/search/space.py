@@ -44,6 +44,13 @@ class SearchConfig(Config):
     max_failures: int = Field(
         default=10, ge=0, description="failed trials after which the study gives up"
     )
+    student_timeout: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        description="seconds of training and measuring that a student may take; its trial fails "
+        "after them",
+    )
 
 
 class BaselineConfig(Config):

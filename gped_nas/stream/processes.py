@@ -115,7 +115,7 @@ class _Worker:
         self.connection, theirs = _CONTEXT.Pipe()
         stack.callback(self.connection.close)
         self.process = _CONTEXT.Process(target=_work, args=(segment, chains, theirs))
-        with theirs, _deaf(), _without_script():
+        with theirs, deaf(), without_script():
             try:
                 self.process.start()
             except OSError:
@@ -239,7 +239,7 @@ class _Others:
 
 def _work(segment: Unfinished, chains: range, connection: Connection) -> None:
     """What a worker does."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     device.set_precision()
     warnings.simplefilter("ignore", EnvironmentWarning)  # the parent has told it
     # The parent sends one thing only, so that whatever arrives is the wish to stop.
@@ -263,7 +263,8 @@ def _tell(connection: Connection, chain: int, done: int) -> None:
     connection.send((chain, done))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the parent's end, however it ended, and end this process then."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker has a parent"
     parent.join()
@@ -271,7 +272,7 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Processes started inside never hear Ctrl-C, which a terminal sends to all.
 
     They inherit what is blocked.
@@ -287,7 +288,7 @@ def _deaf() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_script() -> Iterator[None]:
+def without_script() -> Iterator[None]:
     """Processes started inside do not run the user's script again.
 
     It needs no ``if __name__ == "__main__"`` then.
