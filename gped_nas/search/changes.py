@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from gped_nas.search.rows import ROW, Refusal
+from gped_nas.search.storage import patiently
 from gped_nas.search.trials import FOREIGN
 
 _CONSTRAINT = "constraints:"
@@ -82,8 +83,12 @@ def number_of(storage: BaseStorage, trial_id: int) -> int:
 
     trials = models.TrialModel.__table__
     query = sqlalchemy.select(trials.c.number).where(trials.c.trial_id == trial_id)
-    with _refusals(), backend.engine.connect() as connection:
-        return int(connection.execute(query).scalar_one())
+
+    def read() -> int:
+        with _refusals(), backend.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    return patiently(backend, read)
 
 
 def change_trial(storage: BaseStorage, trial_id: int, decide: Decide) -> Change | Refusal:
@@ -100,8 +105,32 @@ def change_trial(storage: BaseStorage, trial_id: int, decide: Decide) -> Change 
     backend = _database_of(storage)
     if backend is None:
         return _change_by_calls(storage, trial_id, decide)
-    with _refusals(), backend.engine.begin() as connection:
-        return _change_in_database(connection, trial_id, decide)
+
+    # A connection that is lost may have written the change: then it is not decided on again.
+    decided: list[Change] = []
+
+    def decide_once(stored: StoredTrial) -> Change | Refusal:
+        if decided and _is_written(decided[0], stored):
+            return _WRITTEN
+        change = decide(stored)
+        decided[:] = [change] if isinstance(change, Change) else []
+        return change
+
+    def write() -> Change | Refusal:
+        with _refusals(), backend.engine.begin() as connection:
+            return _change_in_database(connection, trial_id, decide_once)
+
+    outcome = patiently(backend, write)
+    return decided[0] if outcome is _WRITTEN else outcome
+
+
+_WRITTEN = Refusal("it was written before")
+
+
+def _is_written(change: Change, stored: StoredTrial) -> bool:
+    if change.end is not None and stored.state != change.end.state:
+        return False
+    return change.row is None or json.loads(json.dumps(change.row)) == stored.row
 
 
 def _database_of(storage: BaseStorage) -> RDBStorage | None:

@@ -4,13 +4,19 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import optuna
 from optuna.exceptions import OptunaError, StorageInternalError
 from optuna.storages import BaseStorage
 
 from gped_nas.errors import ConfigError, EnvironmentProblem, GpedError, StudyError
-from gped_nas.search.storage import open_storage
+from gped_nas.search.reconnect import NetworkStorage, is_lost
+from gped_nas.search.storage import TolerantStorage
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
 
 
 def open_database(storage: str) -> BaseStorage:
@@ -35,6 +41,21 @@ def open_database(storage: str) -> BaseStorage:
                 f"{shown(storage)}: a SQLite file of another program; choose another --storage"
             )
     return open_storage(storage)
+
+
+def open_storage(url: str) -> BaseStorage:
+    """The storage of a database URL, read once a finished trial.
+
+    Raises:
+        ValueError: not a database's URL.
+        ImportError, SQLAlchemyError: its driver is not installed, or it cannot be reached.
+    """
+    from sqlalchemy.engine import make_url
+
+    if url.startswith("redis"):
+        raise ValueError("Redis is no database that Optuna knows")
+    is_server = make_url(url).get_backend_name() != "sqlite"
+    return optuna.storages.get_storage(NetworkStorage(url) if is_server else TolerantStorage(url))
 
 
 def _check_host(storage: str) -> None:
@@ -111,12 +132,32 @@ def storage_errors(storage: str) -> Iterator[None]:
             f"{shown(storage)}: cannot be opened: {reason}; check path, server and permissions"
         ) from None
     except (SQLAlchemyError, OptunaError, AssertionError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is not None:
+            reason = _words_of(refusal.orig, storage)
+            raise EnvironmentProblem(
+                f"{shown(storage)}: cannot be reached or written: {reason}; check the server, its "
+                "free disk space and permissions, then run the same command again"
+            ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = _words_of(reason, storage)
         raise StudyError(
             f"{shown(storage)}: not a readable study ({reason}); restore it or choose another "
             "--storage"
         ) from None
+
+
+def _refusal(error: BaseException) -> "DBAPIError | None":
+    """What a database said that was lost, full or locked; None of one that holds something else."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return None
+    # SQLite's own code for a table or column that is not there
+    is_foreign = getattr(cause.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
+    is_refusal = isinstance(cause, OperationalError | InterfaceError) and not is_foreign
+    return cause if is_refusal or is_lost(cause) else None
 
 
 @contextlib.contextmanager

@@ -15,9 +15,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
@@ -27,6 +26,8 @@ from sqlalchemy import DateTime
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from gped_nas.errors import StudyError
+
+Answer = TypeVar("Answer")
 
 
 class TolerantStorage(RDBStorage):
@@ -57,6 +58,13 @@ class TolerantStorage(RDBStorage):
     def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
         with _refused_unless_readable(self):
             return super()._get_trials(*args, **kwargs)
+
+    def patiently(self, call: Callable[[], Answer]) -> Answer:
+        """The answer of a call, which is made again if its connection to a server was lost.
+
+        It must be the same to make it twice.
+        """
+        return call()
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -101,6 +109,11 @@ def _refused_unless_readable(storage: RDBStorage) -> Iterator[None]:
     )
 
 
+def patiently(storage: RDBStorage, call: Callable[[], Answer]) -> Answer:
+    """See ``TolerantStorage.patiently``; of another storage the call is made once."""
+    return storage.patiently(call) if isinstance(storage, TolerantStorage) else call()
+
+
 def _is_readable(trial: Any) -> bool:
     """Whether a complete trial has one finite value an objective."""
     # A NaN or an infinity is stored as no number.
@@ -138,26 +151,13 @@ def clock_of(storage: BaseStorage) -> Callable[[], float]:
     is_mysql = engine.dialect.name in ("mysql", "mariadb")
     now = sqlalchemy.func.utc_timestamp(type_=DateTime) if is_mysql else sqlalchemy.func.now()
 
-    def read() -> float:
+    def read_once() -> datetime:
         with engine.connect() as connection:
-            value = connection.execute(sqlalchemy.select(now)).scalar_one()
-        return utc_seconds(value)
+            return connection.execute(sqlalchemy.select(now)).scalar_one()
 
-    return read
+    return lambda: utc_seconds(patiently(backend, read_once))
 
 
 def utc_seconds(moment: datetime) -> float:
     """Seconds since the epoch; a moment without a time zone is in UTC."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def open_storage(url: str) -> BaseStorage:
-    """The storage of a database URL, read once a finished trial.
-
-    Raises:
-        ValueError: not a database's URL.
-        ImportError, SQLAlchemyError: its driver is not installed, or it cannot be reached.
-    """
-    if url.startswith("redis"):
-        raise ValueError("Redis is no database that Optuna knows")
-    return optuna.storages.get_storage(TolerantStorage(url))
