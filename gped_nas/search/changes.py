@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy
@@ -198,7 +198,9 @@ def _change_in_database(connection: Connection, trial_id: int, decide: Decide) -
     excess = {_CONSTRAINT + name: value for name, value in end.excess.items()}
     _write_attributes(connection, models.TrialSystemAttributeModel.__table__, trial_id, excess)
     _write_values(connection, models.TrialValueModel, trial_id, end.values or ())
-    ended = {"state": end.state, "datetime_complete": datetime.now()}
+    # the column's own zone, whatever that of this machine
+    now = datetime.now(UTC).replace(tzinfo=None)
+    ended = {"state": end.state, "datetime_complete": now}
     connection.execute(sqlalchemy.update(trials).where(this_trial).values(ended))
     return change
 

@@ -173,7 +173,7 @@ def storage_refusals(name: str) -> Iterator[None]:
         yield
     except (StorageInternalError, OperationalError) as error:
         cause = error if isinstance(error, OperationalError) else error.__cause__
-        reason = getattr(cause, "orig", None) or "refused"
+        reason = getattr(cause, "orig", None) or cause or "refused"
         raise EnvironmentProblem(
             f"study '{name}': cannot write to its storage: {reason}; check the free disk space, "
             "the permissions and the server, then run the same command again to go on"

@@ -21,7 +21,13 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InvalidRequestError,
+    NoResultFound,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from gped_nas.errors import EnvironmentWarning
 from gped_nas.search.storage import Answer, TolerantStorage
@@ -78,7 +84,7 @@ class NetworkStorage(TolerantStorage):
         while True:
             try:
                 return call()
-            except (StorageInternalError, DBAPIError) as error:
+            except (StorageInternalError, SQLAlchemyError) as error:
                 if not self._is_postgresql or not is_lost(error) or attempt == _ATTEMPTS:
                     raise
             attempt += 1
@@ -168,7 +174,10 @@ def connection_settings(url: str) -> dict[str, Any]:
 
 def is_lost(error: BaseException) -> bool:
     """Whether a database's error says that its connection is gone, or cannot be had just now."""
-    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    if isinstance(cause, InvalidRequestError):
+        # two new connections died in a row, or a transaction with its connection
+        return not isinstance(cause, NoResultFound)
     if not isinstance(cause, DBAPIError):
         return False
     if cause.connection_invalidated:

@@ -5,6 +5,7 @@ that a client can tell. ``make soak`` restarts a PostgreSQL server in earnest.
 """
 
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import get_storage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InvalidRequestError, NoResultFound, OperationalError
 
 from gped_nas.errors import EnvironmentProblem, EnvironmentWarning, StudyError
 from gped_nas.search import reconnect
@@ -106,6 +107,22 @@ def test_a_change_of_a_trial_is_made_once(server: Server, losses: list[str]) -> 
     # what is refused is refused, whatever was lost
     server.losses = list(losses)
     assert change_trial(storage, number, lambda stored: Refusal("ended")) == Refusal("ended")
+
+
+def test_a_trial_ends_now_in_every_time_zone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        number = server.create_new_trial(1)
+        end = End(TrialState.COMPLETE, [0.5])
+        change_trial(get_storage(server), number, lambda stored: Change(None, end))
+        trial = server.get_trial(number)
+        assert trial.duration is not None and 0 <= trial.duration.total_seconds() < 60
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_another_process_ended_is_not_taken_for_ours(server: Server) -> None:
@@ -208,6 +225,9 @@ def test_the_servers_code_says_whether_it_is_there(code: str | None, expected: b
         assert is_lost(_internal(OperationalError("INSERT", {}, raised))) is expected
     assert not is_lost(OperationalError("INSERT", {}, Exception("of another driver")))
     assert not is_lost(_internal(ValueError()))
+
+    assert is_lost(_internal(InvalidRequestError("This connection is closed")))
+    assert not is_lost(NoResultFound())
 
 
 def _internal(cause: BaseException) -> StorageInternalError:
