@@ -6,7 +6,7 @@ scaled so that the whole set has its exact hypervolume.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gped_nas import rng
 from gped_nas.search.pareto import Floats, Mask, hypervolume
@@ -14,6 +14,9 @@ from gped_nas.search.pareto import Floats, Mask, hypervolume
 NUM_PLACES = 8192
 NUM_RESAMPLES = 1000
 _CHUNK = 125
+"""Points, or resamples, that are looked at together."""
+_ROWS = 16
+Integers = NDArray[np.int64]
 
 
 def random_order(box: ArrayLike) -> Floats:
@@ -31,20 +34,41 @@ def random_order(box: ArrayLike) -> Floats:
     if not total:
         return np.zeros(0)
 
-    # How many of the places are covered by 0, 1, ... N points.
-    times = np.bincount(_covers(points).sum(axis=1), minlength=total + 1)
+    # How many of the places are covered by m = 0, 1, ... N points; many m have none.
+    times = np.bincount(_num_covering(points), minlength=total + 1)
+    some_m = np.flatnonzero(times)
 
-    # Rows are m, columns are k; the binomials are quotients of factorials, taken as logarithms.
-    num_others = total - np.arange(total + 1)[:, None]
-    num_drawn = np.arange(1, total + 1)[None]
+    # Memory is linear in N: a few m at a time, over all k.
+    num_drawn = np.arange(1, total + 1)
+    share: Floats = np.zeros(total)
+    for start in range(0, len(some_m), _ROWS):
+        rows = some_m[start : start + _ROWS]
+        share += times[rows] @ (1 - _bare(total, rows[:, None], num_drawn[None]))
+
+    share /= NUM_PLACES
+    return _scale(share, share[-1], points)
+
+
+def _bare(total: int, num_covering: Integers, num_drawn: Integers) -> Floats:
+    """Probability that ``num_drawn`` of ``total`` points leave a place bare: C(N - m, k) / C(N, k).
+
+    The binomials are quotients of factorials, taken as logarithms.
+    """
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
+    num_others = total - num_covering
     num_remaining = np.maximum(num_others - num_drawn, 0)
     log_ways = log_factorial[num_others] - log_factorial[num_remaining]
     log_bare = np.where(num_drawn <= num_others, log_ways, -np.inf)
-    bare = np.exp(log_bare - log_factorial[total] + log_factorial[total - num_drawn])
+    bare: Floats = np.exp(log_bare - log_factorial[total] + log_factorial[total - num_drawn])
+    return bare
 
-    share: Floats = times @ (1 - bare) / NUM_PLACES
-    return _scale(share, share[-1], points)
+
+def _num_covering(points: Floats) -> Integers:
+    """How many of the points cover each place."""
+    num: Integers = np.zeros(NUM_PLACES, np.int64)
+    for start in range(0, len(points), _CHUNK):
+        num += _covers(points[start : start + _CHUNK]).sum(axis=1)
+    return num
 
 
 def resampled_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, tuple[float, float]]:

@@ -214,7 +214,7 @@ class Ledger:
     def importances(self, objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
         """See ``search.importances``."""
         with self.reading_errors():
-            return importances(self._study, objectives)
+            return importances(self._reader.complete(self._study), objectives)
 
     # -- the verbs
 

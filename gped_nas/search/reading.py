@@ -13,12 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 from gped_nas.errors import GpedError, StudyError
+from gped_nas.search.complete import CompleteTrials
 from gped_nas.search.database import shown, storage_errors
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import ROW
@@ -62,6 +64,10 @@ class RecordReader:
             return self._ended[number]
         with self.errors():
             return self._read_long_way([number], objectives)[number]
+
+    def complete(self, study: optuna.Study) -> optuna.Study:
+        """The study for those who ask for parameters and values of its complete trials alone."""
+        return study if self._engine is None else CompleteTrials(study, self._engine)
 
     def num_trials(self) -> int:
         """How many trials there are, in any state."""

@@ -1,6 +1,7 @@
 """Coverage of the box: expectations over orders and resamples against brute force."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -56,3 +57,13 @@ def test_the_difference_is_exact_and_its_interval_is_that_of_resampled_sets() ->
 
     reverse, (below, above) = resampled_difference(worse, better)
     assert reverse == -difference and below < 0 and above < 0
+
+
+def test_the_memory_of_a_random_order_is_linear_in_points() -> None:
+    """A matrix of points by points would take 8 bytes * 4000 ** 2 = 122 MiB."""
+    points = np.random.default_rng(0).random((4000, 3))
+    tracemalloc.start()
+    random_order(points)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * 2**20

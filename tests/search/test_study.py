@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.drawing import draw_at_random
+from gped_nas.search.importances import importances
 from gped_nas.search.ledger import Answer, Ledger
 from gped_nas.search.objectives import objective
 from gped_nas.search.study import create_or_load, load
@@ -307,9 +308,9 @@ def test_importances_find_the_parameter_that_matters(tmp_path):
         lambda claim: {"metrics": {"accuracy": claim.genotype["width"][0] / 50, "nll": 0.5}}
     )
     run(space, store, fake, n_trials=40)
-    importances = store.importances(space.objectives)
-    assert set(importances) == {"accuracy", "params"}
-    for shares in importances.values():
+    by_objective = store.importances(space.objectives)
+    assert set(by_objective) == {"accuracy", "params"}
+    for shares in by_objective.values():
         assert shares["width"] > 0.8 and sum(shares.values()) == pytest.approx(1)
 
 
@@ -318,3 +319,19 @@ def test_no_importances_where_nothing_varies(tmp_path):
     store = open_store(space, tmp_path / "study.memory")
     run(space, store, n_trials=12)
     assert store.importances(space.objectives) == {}
+
+
+def test_importances_are_those_of_optunas_trials(tmp_path):
+    space = make_space({"depth": {"int": [1, 2]}, "width": {"int": [1, 60]}})
+    store = open_store(space, tmp_path / "study.db")
+    run(space, store, n_trials=20)
+
+    # What another program told without values, or with values that are no numbers, has failed.
+    study = optuna_study(tmp_path / "study.db")
+    for values in ([], [1.0], [float("nan"), 2.0]):
+        trial = study.ask()
+        study._storage._backend.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, values)
+
+    shares = store.importances(space.objectives)
+    assert shares == importances(store._study, space.objectives)
+    assert set(shares) == {"nll", "params"}
