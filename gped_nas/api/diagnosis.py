@@ -331,7 +331,7 @@ def _measure_configurational(teacher: Teacher) -> Temperature:
     Beyond ``MAX_EXAMPLES`` training examples the gradient is that of a fresh random subset of them,
     unbiased.
     """
-    stream, session = teacher.stream, teacher.session
+    stream, session, method = teacher.stream, teacher.session, teacher.space.method
     key = stream.key
     problem = posterior(teacher.space, teacher.dataset, device=session.device)
     examples = _choose_indices(problem.num_examples, MAX_EXAMPLES, teacher, "examples")
@@ -341,7 +341,9 @@ def _measure_configurational(teacher: Teacher) -> Temperature:
     macs = largest_product(
         teacher.space.genotype.family, key.shapes, key.input_shape, len(examples)
     )
+    chains = method.chains if isinstance(method, ChainConfig) else 1
     virial: list[Tensor] = []
+    chain: list[int] = []
     with threads_for(macs):
         for i in range(num):
             session.raise_if_stopped()
@@ -350,6 +352,9 @@ def _measure_configurational(teacher: Teacher) -> Temperature:
             flat = FlatParams(key.shapes, stream.theta(sample).to(session.device))
             gradient = flat.gradient(partial(problem.potential, index_B=examples))
             virial.append(flat.theta_W.double() @ gradient.double())
+            chain.append(sample % chains)
             session.progress("gradients", i + 1, num)
 
-    return configurational_temperature(torch.stack(virial).cpu(), num_params(key.shapes))
+    return configurational_temperature(
+        torch.stack(virial).cpu(), num_params(key.shapes), torch.tensor(chain)
+    )

@@ -151,7 +151,8 @@ def _judge_temperature(diagnosis: Diagnosis) -> Iterator[Finding]:
 
     temperatures = {"kinetic": diagnosis.kinetic, "configurational": diagnosis.configurational}
     for name, temperature in temperatures.items():
-        if temperature is not None:
+        # without an interval nothing speaks against a temperature
+        if temperature is not None and temperature.low is not None:
             yield Finding(
                 _count_exceeded(_miss(temperature, target), TEMPERATURE_SLACK),
                 f"the {name} temperature is {temperature.value:.2f} "
@@ -161,6 +162,7 @@ def _judge_temperature(diagnosis: Diagnosis) -> Iterator[Finding]:
 
 def _miss(temperature: Temperature, target: float) -> float:
     """Relative distance of the nearest end of the interval from the target; 0 inside."""
+    assert temperature.low is not None and temperature.high is not None
     return max(temperature.low - target, target - temperature.high, 0.0) / target
 
 

@@ -178,9 +178,11 @@ def _diagnostic_pairs(diagnosis: "Diagnosis") -> dict[str, Any]:
         if temperature is None:
             continue
         counted = "degrees of freedom" if name == "kinetic" else "states"
+        interval = f"no interval: {temperature.why}"
+        if temperature.low is not None:
+            interval = f"95 % interval {temperature.low:.3f} to {temperature.high:.3f}"
         pairs[f"{name} temperature"] = (
-            f"{temperature.value:.3f}, "
-            f"95 % interval {temperature.low:.3f} to {temperature.high:.3f}, "
+            f"{temperature.value:.3f}, {interval}, "
             f"{temperature.degrees_of_freedom:,} {counted}; "
             f"expected {diagnosis.target_temperature:g}"
         )

@@ -89,14 +89,17 @@ class Temperature:
 
     Attributes:
         value: the estimate.
-        low, high: its 95 % interval or band; see the function that made it.
+        low, high: its 95 % interval or band; see the function that made it. None where no interval
+            is honest.
         degrees_of_freedom: independent squares (kinetic), or states (configurational), behind it.
+        why: why there is no interval; empty where there is one.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     degrees_of_freedom: int
+    why: str = ""
 
 
 def kinetic_temperature(momenta_KW: Tensor, mass: float) -> Temperature:
@@ -118,7 +121,7 @@ def kinetic_temperature(momenta_KW: Tensor, mass: float) -> Temperature:
     return Temperature(value, value / upper, value / max(lower, 1e-12), num)
 
 
-def configurational_temperature(virial_S: Tensor, num_params: int) -> Temperature:
+def configurational_temperature(virial_S: Tensor, num_params: int, chain_S: Tensor) -> Temperature:
     """T from states: the mean of (theta - c) . grad U(theta) / d, for any fixed point c.
 
     E[(theta - c) . grad U] = d T for every density proportional to exp(-U / T) that vanishes at
@@ -131,25 +134,38 @@ def configurational_temperature(virial_S: Tensor, num_params: int) -> Temperatur
     Args:
         virial_S: (theta_s - c) . grad U(theta_s) at S >= 2 states.
         num_params: d.
+        chain_S: the chain of each state. Chains are independent, the states of one chain are not.
 
     Returns:
-        The mean, with the 95 % t-interval over states taken as independent.
+        The mean over states, with the 95 % t-interval of its chains' means: however slowly a chain
+        forgets, its mean is one draw. One chain has no interval.
 
     Raises:
         DataError: fewer than two states.
 
     Source: Wenzel et al. 2020, arXiv:2002.02405, appendix I (c = 0); Leimkuhler & Matthews 2015,
-        section 6.1.5.
+        section 6.1.5; Geyer 1992, Statistical Science 7, section 3.2 (batch means; here a batch is
+        a chain).
     """
     per_state = virial_S.double() / num_params
     num = len(per_state)
     if num < 2:
-        raise DataError(
-            f"configurational temperature: found {num} state, expected at least 2 for an interval"
-        )
+        raise DataError(f"configurational temperature: found {num} state, expected at least 2")
 
     value = float(per_state.mean())
-    half_width = t_quantile(num - 1) * float(per_state.std()) / num**0.5
+    chains = set(chain_S.tolist())
+    if len(chains) < 2:
+        why = "states of one chain depend on each other; several chains have an interval"
+        return Temperature(value, None, None, num, why)
+
+    # Each chain by its share of the states: Var(mean) is the sum of squared shares of deviations.
+    variance = 0.0
+    for chain in chains:
+        of_chain = per_state[chain_S == chain]
+        variance += (len(of_chain) / num * (float(of_chain.mean()) - value)) ** 2
+    variance *= len(chains) / (len(chains) - 1)
+
+    half_width = t_quantile(len(chains) - 1) * variance**0.5
     return Temperature(value, value - half_width, value + half_width, num)
 
 

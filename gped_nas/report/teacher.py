@@ -53,10 +53,13 @@ def _diagnosis_rows(diagnosis: Data, label_of: Callable[[str], str]) -> list[Dat
     ]
 
 
-def _temperature_text(temperature: Mapping[str, float | None]) -> str:
-    if None in temperature.values():
-        return words.NONE
+def _temperature_text(temperature: Mapping[str, Any]) -> str:
     value, low, high = (temperature[name] for name in ("value", "low", "high"))
+    if value is None:
+        return words.NONE
+    if low is None or high is None:
+        why = temperature.get("why")
+        return f"{value:.3g}, no interval: {why}" if why else words.NONE
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 

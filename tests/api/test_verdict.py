@@ -149,6 +149,7 @@ def test_each_criterion_alone(case: str) -> None:
         {"total_variation": 0.1},
         {"kinetic": Temperature(1.2, 1.09, 1.3, 9)},
         {"kinetic": None, "configurational": None},
+        {"configurational": Temperature(9.0, None, None, 16, "one chain")},
     ],
 )
 def test_what_is_just_within_bounds_is_trusted(changes: dict[str, object]) -> None:

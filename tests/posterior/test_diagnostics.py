@@ -212,7 +212,8 @@ def test_configurational_temperature_of_a_gaussian_off_its_prior_s_center(temper
 
     widths = []
     for center in (0.0, mean):
-        estimate = configurational_temperature(((theta - center) * gradient).sum(1), 400)
+        virial = ((theta - center) * gradient).sum(1)
+        estimate = configurational_temperature(virial, 400, torch.arange(200))
         width = estimate.high - estimate.low
         assert estimate.degrees_of_freedom == 200
         assert abs(estimate.value - temperature) < width  # four standard errors
@@ -221,9 +222,33 @@ def test_configurational_temperature_of_a_gaussian_off_its_prior_s_center(temper
     assert widths[1] < 0.5 * widths[0]
 
 
-def test_one_state_has_no_interval():
+def test_one_state_is_too_few():
     with pytest.raises(DataError, match="found 1 state"):
-        configurational_temperature(torch.ones(1), 3)
+        configurational_temperature(torch.ones(1), 3, torch.zeros(1))
+
+
+def test_the_interval_is_that_of_the_chains_means():
+    # Means 1, 2 and 6 of three chains: 3 +- 4.303 sqrt(7) / sqrt(3).
+    virial = torch.tensor([0.0, 2.0, 1.0, 3.0, 5.0, 7.0])
+    estimate = configurational_temperature(virial, 1, torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert estimate.value == pytest.approx(3.0)
+    assert estimate.high - 3.0 == pytest.approx(4.303 * math.sqrt(7 / 3))
+    assert 3.0 - estimate.low == pytest.approx(4.303 * math.sqrt(7 / 3))
+
+
+def test_a_chain_counts_by_its_states():
+    # Shares 3/4 and 1/4 of the mean 2.5: deviations -.5 and 1.5, each weighed .375.
+    estimate = configurational_temperature(
+        torch.tensor([2.0, 2.0, 2.0, 4.0]), 1, torch.tensor([0, 0, 0, 1])
+    )
+    assert estimate.value == 2.5
+    assert estimate.high - 2.5 == pytest.approx(12.706 * math.sqrt(2 * 2 * 0.375**2))
+
+
+def test_the_states_of_one_chain_have_no_interval():
+    estimate = configurational_temperature(torch.tensor([0.0, 2.0]), 1, torch.zeros(2))
+    assert (estimate.value, estimate.low, estimate.high) == (1.0, None, None)
+    assert "one chain" in estimate.why
 
 
 def test_the_quantiles_of_t():
