@@ -87,7 +87,7 @@ def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
     high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
     num_genotypes: int | str = "infinitely many (a float range)"
     if space.is_finite:
-        num_genotypes = sum(1 for _ in space.enumerate())
+        num_genotypes = space.num_genotypes
 
     return {
         "name": space.name,

@@ -19,6 +19,7 @@ from gped_nas.models.labels import COSTS
 from gped_nas.posterior.base import MethodConfig
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
+from gped_nas.search.counting import count_genotypes
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
 from gped_nas.search.goals import Objective
 from gped_nas.search.objectives import describe_constraint
@@ -143,6 +144,11 @@ class SearchSpace:
                     yield params
                 else:
                     yield {"family": student.prefix.rstrip("."), **params}
+
+    @property
+    def num_genotypes(self) -> int:
+        """How many different genotypes a finite space holds."""
+        return count_genotypes(self.students)
 
     @property
     def is_finite(self) -> bool:
