@@ -58,6 +58,10 @@ class EnvironmentWarning(UserWarning):
     """Something outside the project is short or broken, and the job is done another way."""
 
 
+class MovedWarning(UserWarning):
+    """A study goes on in another place than before."""
+
+
 class StreamError(GpedError):
     """A stream is missing, corrupt or belongs to another key."""
 

@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gped_nas.api.study import STUDENTS, Study
+from gped_nas.api.note import STUDENTS
+from gped_nas.api.study import Study
 from gped_nas.errors import DataError
 from gped_nas.evaluate.measured import TEST, VALIDATION, Key, public_name
 from gped_nas.export.card import card

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gped_nas.api.study import STUDENTS, Study, open_study
+from gped_nas.api.note import STUDENTS
+from gped_nas.api.study import Study, open_study
 from gped_nas.errors import ConfigError
 from gped_nas.export.card import card
 from gped_nas.export.folder import check_formats, write_export

@@ -1,8 +1,5 @@
 """Run a search: from a space to a study with its front, its references and its report."""
 
-import contextlib
-import functools
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -14,14 +11,16 @@ from gped_nas import device as devices
 from gped_nas.api import evidence
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
+from gped_nas.api.home import Home, find
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
+from gped_nas.api.note import REPORT, STUDENTS
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
-from gped_nas.api.study import DATABASE, REPORT, STUDENTS, STUDY_FILE, Study
+from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
@@ -29,7 +28,7 @@ from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
-from gped_nas.errors import ConfigError, GateError, StreamError, StudyError
+from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.evaluate.base import LabelFacts, draw_resamples
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.metrics import reliability
@@ -38,13 +37,11 @@ from gped_nas.io import (
     canonical_json,
     lock,
     make_dir,
-    read_json,
     remove_temporaries,
     sha256_text,
-    write_json,
     write_text,
 )
-from gped_nas.search.database import sqlite_url, storage_refusals
+from gped_nas.search.database import storage_refusals
 from gped_nas.search.document import Box, Description, StoredWords, StreamPlace, TeacherSummary
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import axis_ends, check_measurable, registered_words
@@ -52,7 +49,7 @@ from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
 from gped_nas.search.space import SearchSpace, StreamConfig
 from gped_nas.search.space_file import load_space
-from gped_nas.search.study import create_or_load, load
+from gped_nas.search.study import create_or_load
 from gped_nas.spelling import as_digested
 from gped_nas.stream.key import StreamKey
 
@@ -69,6 +66,7 @@ def run(
     n_trials: int | None = None,
     timeout_s: float | None = None,
     seed: int | None = None,
+    adopt: bool = False,
     session: Session | None = None,
     told: Callable[[TrialRecord, int], None] = lambda record, finished: None,
 ) -> Study:
@@ -77,11 +75,13 @@ def run(
     Args:
         space: a search space, its file or its shipped name.
         out: folder of all studies.
-        study_name: the study's name; the space's by default.
+        study_name: the name of its folder, and of the study unless the folder holds one that was
+            called otherwise; the space's by default.
         storage: an Optuna storage URL; a SQLite file in the study's folder by default.
         n_trials: finished trials wanted, earlier runs included; the space's by default.
         timeout_s: seconds after which no new population is started.
         seed: root of every seed; the space's by default.
+        adopt: take the study over from the folder that it belongs to.
         session: how to run.
         told: called with each record and the number of finished trials.
 
@@ -115,20 +115,19 @@ def run(
     session = session or new_session()
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
-    job = _Job(
-        space=space,
-        dataset=dataset,
-        key=stream_key(space, dataset),
-        folder=make_dir(Path(out) / name),
-        name=name,
-        storage=storage,
-        n_trials=n_trials,
-        timeout_s=timeout_s,
-        session=session,
-        told=told,
-    )
-    with lock(job.folder / "lock", wait=False), storage_refusals(name):
-        remove_temporaries(job.folder)
+    key = stream_key(space, dataset)
+    folder = make_dir(Path(out) / name)
+    with lock(folder / "lock", wait=False), storage_refusals(name):
+        job = _Job(
+            space=space,
+            dataset=dataset,
+            key=key,
+            home=find(folder, name, storage, adopts=adopt),
+            n_trials=n_trials,
+            timeout_s=timeout_s,
+            session=session,
+            told=told,
+        )
         return job.run()
 
 
@@ -138,17 +137,14 @@ class _Job:
 
     Attributes:
         space, dataset, key: what is searched, what on, and whose students these are.
-        folder, name: of the study.
-        storage: an Optuna storage URL; None for a SQLite file in the folder.
+        home: the study's folder and storage.
         n_trials, timeout_s, session, told: as in ``run``.
     """
 
     space: SearchSpace
     dataset: Dataset
     key: StreamKey
-    folder: Path
-    name: str
-    storage: str | None
+    home: Home
     n_trials: int
     timeout_s: float | None
     session: Session
@@ -157,50 +153,47 @@ class _Job:
     def run(self) -> Study:
         """All of it, in order."""
         ledger = self.open_ledger()
-        study, trainer = self.prepare(ledger)
-        self.search(study, trainer)
-        front = self.conclude(study, trainer)
-        self.report(study, front)
+        remove_temporaries(self.folder)
+        teacher, data = self.sample(is_new=ledger is None)
+        ledger = ledger or self._create_or_load()
+        with self.home.bound(ledger):
+            study, trainer = self.prepare(ledger, teacher, data)
+            self.search(study, trainer)
+            front = self.conclude(study, trainer)
+            self.report(study, front)
         return study
 
     @property
-    def storage_url(self) -> str:
-        """Where the study lies."""
-        return self.storage or sqlite_url(self.folder / DATABASE)
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.home.path
+
+    @property
+    def name(self) -> str:
+        """The study's name in its storage."""
+        return self.home.name
 
     def open_ledger(self) -> Ledger | None:
         """The ledger of a study that is there; one of another space is refused before any work."""
-        if (self.folder / STUDY_FILE).exists() or (self.folder / DATABASE).exists():
-            ledger = self._create_or_load()
-            ledger.tests()  # damaged ones are refused before any work, too
-            return ledger
+        if not self.home.is_made():
+            return None
 
-        if self.storage:
-            # there may be none yet; a storage out of reach is told now
-            with contextlib.suppress(StudyError):
-                load(self.storage, self.name)
-        return None
+        ledger = self._create_or_load()
+        self.home.check(ledger)
+        ledger.tests()  # damaged ones are refused before any work, too
+        return ledger
 
     def _create_or_load(self) -> Ledger:
-        digests = identity(self.space, self.key.digest)
         return create_or_load(
-            self.storage_url, self.name, self.space.objectives, digests, home=self.home
+            self.home.url,
+            self.name,
+            self.space.objectives,
+            identity(self.space, self.key.digest),
+            bind=self.home.bind,
         )
 
-    @functools.cached_property
-    def home(self) -> str:
-        """A name that the folder keeps.
-
-        Who holds the folder's lock knows by it what earlier runs claimed.
-        """
-        with contextlib.suppress(StreamError):  # missing or damaged: it is written anew
-            note = read_json(self.folder / STUDY_FILE)
-            if isinstance(note, dict) and isinstance(note.get("home"), str):
-                return str(note["home"])
-        return uuid.uuid4().hex
-
-    def prepare(self, ledger: Ledger | None) -> tuple[Study, Trainer]:
-        """The study, described, and who trains its students.
+    def sample(self, *, is_new: bool) -> tuple[Teacher, DistillationSet]:
+        """The teacher, and what its students learn from.
 
         A new study is made after its teacher: one that cannot be had (it diverged, or an import
         does not fit) leaves none behind that would refuse the settings once they are mended.
@@ -216,15 +209,17 @@ class _Job:
         )
         check_finite(teacher, bounded, where)
         data = distillation_set(teacher)
-        if ledger is None:
+        teacher.averaged("validation")  # a damaged stream is told before anything is written
+        if is_new:
             _span_box(self.space, self.dataset)  # refuses an axis without ends
+        return teacher, data
 
-        ledger = ledger or self._create_or_load()
-        storage = "external" if self.storage else "sqlite"
-        note = {"name": self.name, "storage": storage, "home": self.home}
-        write_json(self.folder / STUDY_FILE, note)
+    def prepare(
+        self, ledger: Ledger, teacher: Teacher, data: DistillationSet
+    ) -> tuple[Study, Trainer]:
+        """The study, described, and who trains its students."""
         write_text(self.folder / "config.yaml", dump_yaml(self.space.resolved))
-        study = Study(self.folder, self.name, ledger, self.storage_url)
+        study = Study(self.folder, self.name, ledger, self.home.url)
 
         validation = teacher.averaged("validation")
         _describe(study, teacher, validation)
@@ -253,6 +248,7 @@ class _Job:
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it."""
         front = study.front_records()
+        study.ledger.fence.check()  # else another run may need what is deleted here
         unfinished = study.ledger.rows()  # somebody may be writing their students just now
         keep_only(trainer.folder, [*(record.trial for record in front), *unfinished])
         trainer.seal(front)

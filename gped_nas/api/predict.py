@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gped_nas.api.study import STUDENTS, STUDY_FILE
+from gped_nas.api.note import STUDENTS, STUDY_FILE
 from gped_nas.data.inputs import read_inputs
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE, Student
 from gped_nas.distill.student import load_student as load_files

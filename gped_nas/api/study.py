@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gped_nas.api import evidence_files
+from gped_nas.api.note import REPORT, STUDY_FILE, Note, check_same_study, recorded_storage
 from gped_nas.errors import ConfigError, GateError, StudyError
-from gped_nas.io import read_json
 from gped_nas.models.labels import genotype_text
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
-from gped_nas.search.database import sqlite_url
 from gped_nas.search.document import Box, Description, References, StudentTest
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.ledger import Ledger
@@ -26,10 +25,6 @@ from gped_nas.search.study import load
 
 if TYPE_CHECKING:
     import pandas as pd
-
-STUDY_FILE, DATABASE, REPORT = "study.json", "study.db", "report.html"
-STUDENTS = "students"
-"""The folder of the front's students, one folder a trial."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,26 +402,15 @@ def open_study(
             f"{', '.join(names) or 'none'}"
         )
 
-    note = read_json(folder / STUDY_FILE)
-    if not isinstance(note, dict) or not isinstance(note.get("name"), str):
+    note = Note.read(folder)
+    if note is None:
         raise StudyError(
             f"{folder / STUDY_FILE}: damaged; repeat the study's `gped-search run`, which writes "
             "it anew"
         )
 
-    url: str | None
-    if note.get("storage") == "external":
-        url = storage or storage_from_environment()
-        if url is None:
-            raise StudyError(
-                f"{folder}: this study lives in another storage; give it with --storage or "
-                "GPED_STORAGE"
-            )
-    else:
-        if not (folder / DATABASE).is_file():
-            raise StudyError(
-                f"{folder / DATABASE}: missing; restore it, or delete {folder} to start anew"
-            )
-        url = sqlite_url(folder / DATABASE)
-
-    return Study(folder, note["name"], load(url, note["name"]), url)
+    url = recorded_storage(folder, note) if note.storage != "external" else None
+    url = url or storage or storage_from_environment() or recorded_storage(folder, note)
+    ledger = load(url, note.name)
+    check_same_study(folder, note, ledger)
+    return Study(folder, note.name, ledger, url)

@@ -9,11 +9,11 @@ from contextvars import ContextVar
 from typing import Literal, TextIO
 
 from gped_nas.cli.streams import tell
-from gped_nas.errors import EnvironmentWarning, UndigestedWarning
+from gped_nas.errors import EnvironmentWarning, MovedWarning, UndigestedWarning
 from gped_nas.spelling import SpellingWarning
 
 LINE_SECONDS = 10.0
-_IN_OUR_STYLE = (SpellingWarning, UndigestedWarning, EnvironmentWarning)
+_IN_OUR_STYLE = (SpellingWarning, UndigestedWarning, EnvironmentWarning, MovedWarning)
 
 Loudness = Literal["quiet", "normal", "verbose"]
 Report = Callable[[str, int, int], None]

@@ -54,6 +54,9 @@ def run(
     device: Device = "auto",
     processes: Processes = None,
     out: Out = REPORTS,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take the study over from the folder it belongs to.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
     ] = False,
@@ -102,6 +105,7 @@ def run(
             storage=storage,
             n_trials=n_trials,
             timeout_s=limit,
+            adopt=adopt,
             session=session,
             told=tell,
         )

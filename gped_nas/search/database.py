@@ -80,6 +80,29 @@ def sqlite_file(storage: str) -> Path | None:
     return Path(url.database)
 
 
+def absolute(storage: str) -> str:
+    """A storage URL that means the same from every working directory."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        file = sqlite_file(storage)
+        if file is None:
+            return storage
+        url = make_url(storage).set(database=str(file.resolve()))
+    except (ArgumentError, ValueError):  # whoever opens it says so
+        return storage
+    return url.render_as_string(hide_password=False)
+
+
+def has_hidden_parts(storage: str) -> bool:
+    """Whether ``shown`` leaves out what is needed to open it."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(storage)
+    return url.password is not None or bool(url.query)
+
+
 def shown(storage: str) -> str:
     """A storage URL for messages: without password, and without options, which may hold one."""
     from sqlalchemy.engine import make_url

@@ -36,6 +36,7 @@ from gped_nas.search.document import (
     read_document,
     read_tests,
 )
+from gped_nas.search.fence import Fence
 from gped_nas.search.goals import Objective
 from gped_nas.search.importances import importances
 from gped_nas.search.owners import Owner
@@ -123,10 +124,15 @@ class Ledger:
         self._study_id = storage.get_study_id_from_name(name)
         self._clock = clock or clock_of(storage)
         self._guard = guard or _allow
+        self.fence = Fence(storage, self._study_id, self._where)
 
         self._held: set[int] = set()
         self._renewed = time.monotonic()
         self._reader = RecordReader(storage, self._study_id)
+
+    def now(self) -> float:
+        """The time by the clock that all who use the storage share."""
+        return self._clock()
 
     # -- the study's document and its tests
 
@@ -341,6 +347,7 @@ class Ledger:
 
         self._renewed = time.monotonic()
         now = self._clock()
+        self.fence.renew(now)
         for number in sorted(self._held):
             self._move(number, lambda row: rows.renew(row, self.owner, now))
 
@@ -370,6 +377,13 @@ class Ledger:
         self.owner = self.owner.model_copy(update={"asker": free})
         return num
 
+    def _is_gone(self, owner: Owner | None) -> bool:
+        """Whether an owner works no more, or in a folder that the study was taken from."""
+        if owner is None:
+            return False
+        is_fenced = self.fence.is_up and owner.home not in ("", self.owner.home)
+        return is_fenced or owner.is_gone(self.owner)
+
     def _mend(self, trial: FrozenTrial, now: float, stored: StoredTrial) -> Change | Refusal:
         """What becomes of a trial that nobody works on."""
         if stored.state.is_finished():
@@ -381,8 +395,7 @@ class Ledger:
             is_told = record.state not in ("running", "failed")
             return Change(None, self._end_of(record) if is_told else End(TrialState.FAIL))
 
-        is_gone = row.owner is not None and row.owner.is_gone(self.owner)
-        if not (is_gone or row.is_expired(now)):
+        if not (row.is_expired(now) or self._is_gone(row.owner)):
             return Refusal("somebody works on it")
         back = rows.take_back(row)
         return Change(back.to_json(), None if back.state == "waiting" else End(TrialState.FAIL))

@@ -1,7 +1,7 @@
 """The study behind a search: made, or loaded."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -21,6 +21,7 @@ def create_or_load(
     identity: Mapping[str, str],
     *,
     home: str = "",
+    bind: Callable[[Ledger], None] = lambda ledger: None,
 ) -> Ledger:
     """The study called ``name``, made if there is none.
 
@@ -30,6 +31,7 @@ def create_or_load(
         objectives: in order.
         identity: part name to digest of everything that must not change between runs.
         home: see ``Owner``.
+        bind: called before the first write to a study that is new.
 
     Raises:
         StudyError: the study is of another space, or the storage is not a study's.
@@ -39,12 +41,16 @@ def create_or_load(
         backend = open_database(storage)
         directions = [objective.direction for objective in objectives]
         if name not in _names(backend):
-            study = optuna.create_study(storage=backend, study_name=name, directions=directions)
+            study = optuna.create_study(
+                storage=backend, study_name=name, directions=directions, load_if_exists=True
+            )
         else:
             study = optuna.load_study(storage=backend, study_name=name)
 
         ledger = Ledger(backend, name, owner=Owner.here(home))
-        if _is_untouched(study, directions):
+        is_untouched = _is_untouched(study, directions)
+        if is_untouched:
+            bind(ledger)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 study.set_metric_names([objective.name for objective in objectives])
@@ -69,6 +75,18 @@ def _is_untouched(study: optuna.Study, directions: Sequence[str]) -> bool:
     # Trials come last: reading those of a study that goes on takes long.
     stored = [direction.name.lower() for direction in study.directions]
     return stored == list(directions) and not study.get_trials(deepcopy=False)
+
+
+def is_there(storage: str, name: str) -> bool:
+    """Whether a storage has a study of that name; none is made.
+
+    Raises as ``load``.
+    """
+    with storage_errors(storage):
+        file = sqlite_file(storage)
+        if file is not None and not file.exists():
+            return False
+        return name in _names(open_database(storage))
 
 
 def load(storage: str, name: str) -> Ledger:

@@ -10,7 +10,8 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 
 from gped_nas.api.dashboard import ARTIFACTS, furnish
-from gped_nas.api.study import DATABASE, Study
+from gped_nas.api.note import DATABASE
+from gped_nas.api.study import Study
 from gped_nas.errors import StudyError
 from gped_nas.report.dashboard import Wall
 from gped_nas.search.database import sqlite_url
