@@ -29,7 +29,7 @@ COMPARED: dict[Task, tuple[str, ...]] = {
 
 
 def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
-    """Test the new members of the front, and make the references where they are missing.
+    """Test new members of the front that are at hand, and make references that are missing.
 
     The references are made and compared anew where ``baseline`` is not the one that they were made
     with.
@@ -45,7 +45,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
         Interrupted: the session said stop; what was measured is kept.
     """
     tests = ledger.tests()
-    untested = [record for record in front if record.trial not in tests]
+    untested = [r for r in front if r.trial not in tests and trainer.has(r)]
 
     baseline = trainer.teacher.space.baseline.model_dump(mode="json")
     earlier = ledger.document.references

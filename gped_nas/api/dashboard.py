@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gped_nas.api.note import STUDENTS
 from gped_nas.api.study import Study
+from gped_nas.distill.student import SPEC_FILE
 from gped_nas.errors import DataError
 from gped_nas.evaluate.measured import TEST, VALIDATION, Key, public_name
 from gped_nas.export.card import card
@@ -77,7 +78,7 @@ def furnish(study: Study) -> str:
 def _export_files(study: Study, record: TrialRecord, snapshot: StudySnapshot) -> dict[str, bytes]:
     """The student's exported files, each named with its trial; none where it was not kept."""
     source = study.path / STUDENTS / str(record.trial)
-    if not source.is_dir():
+    if not (source / SPEC_FILE).is_file():
         return {}
 
     with tempfile.TemporaryDirectory() as folder:

@@ -44,6 +44,8 @@ def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
     for path, record in files.items():
         if path.exists() and is_sealed(path, record):
             continue
+        if not trainer.has(record):
+            continue  # the notes say so
         trainer.session.raise_if_stopped()
         student = trainer.load(record)
         content = evidence(student_predictions(student, raw), trainer.validation, labels)

@@ -7,9 +7,11 @@ from typing import Any
 
 from gped_nas.api.note import STUDENTS
 from gped_nas.api.study import Study, open_study
-from gped_nas.errors import ConfigError
+from gped_nas.distill.student import SPEC_FILE
+from gped_nas.errors import ConfigError, GpedError, StudyError
 from gped_nas.export.card import card
 from gped_nas.export.folder import check_formats, write_export
+from gped_nas.search.record import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def export_student(
     Raises:
         ConfigError: an unknown format or trial, one whose weights were not kept, or a folder that
             holds another export.
+        StudyError: the student of the front is not in the study's folder.
         DataError: the student is damaged.
         EnvironmentProblem: the extra ``onnx`` is missing, or the folder cannot be written.
         GateError: a file does not predict what the live student does.
@@ -59,12 +62,8 @@ def export_student(
 
     record = study.record(trial)
     source = study.path / STUDENTS / str(trial)
-    if not source.is_dir():
-        front = ", ".join(str(member.trial) for member in study.front_records())
-        raise ConfigError(
-            f"study '{study.name}': trial {trial} is {record.state} and its weights were not kept; "
-            f"the front's are: {front or 'none'}"
-        )
+    if not (source / SPEC_FILE).is_file():
+        raise _refuse(study, record, source)
 
     if folder is None:
         suffix = [] if "safetensors" in formats else formats
@@ -81,3 +80,19 @@ def export_student(
         spec_sha256=record.spec_sha256,
     )
     return Export(target, files)
+
+
+def _refuse(study: Study, record: TrialRecord, source: Path) -> GpedError:
+    """Why there is no student to export."""
+    front = [member.trial for member in study.front_records()]
+    if record.trial in front:
+        return StudyError(
+            f"study '{study.name}': trial {record.trial} is on the front, and its student is not "
+            f"in {source}; restore it, or repeat the study's `gped-search run`, which trains it "
+            "again"
+        )
+    numbers = ", ".join(map(str, front))
+    return ConfigError(
+        f"study '{study.name}': trial {record.trial} is {record.state} and its weights were not "
+        f"kept; the front's are: {numbers or 'none'}"
+    )

@@ -17,6 +17,7 @@ from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.note import REPORT, STUDENTS
+from gped_nas.api.restoring import restore
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer, keep_only
@@ -246,11 +247,17 @@ class _Job:
         study.ledger.change(notes=(*self.dataset.notes, *notes.get(reason, ())))
 
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
-        """Fix the front, test what is new on it, and delete what is not on it."""
+        """Fix the front, test what is new on it, and delete what is not on it.
+
+        Students of it that are not there are trained again.
+        """
         front = study.front_records()
         study.ledger.fence.check()  # else another run may need what is deleted here
         unfinished = study.ledger.rows()  # somebody may be writing their students just now
         keep_only(trainer.folder, [*(record.trial for record in front), *unfinished])
+        notes = restore(trainer, front, study.records())
+        if notes:
+            study.ledger.change(notes=(*study.ledger.document.notes, *notes))
         trainer.seal(front)
         compare_with_best(study.ledger, trainer, front)
         conclude(study.ledger, self.folder, trainer, front)

@@ -16,7 +16,7 @@ def compare_with_best(ledger: Ledger, trainer: Trainer, front: Sequence[TrialRec
     """Write the paired differences of the front's students to its best one; see ``search.choice``.
 
     Those that are known are kept as long as the best student is the same. There are none where the
-    first objective is no quality.
+    first objective is no quality, and none of students that are not in the folder.
 
     Args:
         ledger: the study's.
@@ -28,7 +28,7 @@ def compare_with_best(ledger: Ledger, trainer: Trainer, front: Sequence[TrialRec
     """
     document = ledger.document
     quality = document.objectives[0]
-    if not front or quality.kind != "metric":
+    if not front or quality.kind != "metric" or not trainer.has(front[0]):
         return
 
     best, *others = front
@@ -37,7 +37,8 @@ def compare_with_best(ledger: Ledger, trainer: Trainer, front: Sequence[TrialRec
     if earlier is not None and (earlier.metric, earlier.best) == (quality.name, best.trial):
         known = {row.trial: row for row in earlier.students}
 
-    missing = [record for record in others if record.trial not in known]
+    at_hand = [record for record in others if trainer.has(record)]
+    missing = [record for record in at_hand if record.trial not in known]
     for row in _differences(trainer, quality.name, best, missing):
         known[row.trial] = row
 
@@ -45,7 +46,7 @@ def compare_with_best(ledger: Ledger, trainer: Trainer, front: Sequence[TrialRec
         metric=quality.name,
         best=best.trial,
         n=trainer.resamples.n,
-        students=tuple(known[record.trial] for record in others),
+        students=tuple(known[record.trial] for record in others if record.trial in known),
     )
     if differences != earlier:
         ledger.change(front_differences=differences)

@@ -16,6 +16,7 @@ from gped_nas.distill.kernel import TrainedStudent, distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.student import (
     SPEC_FILE,
+    WEIGHTS_FILE,
     Student,
     StudentSpec,
     load_student,
@@ -85,8 +86,9 @@ class Trainer:
         students = self.distill([claim.genotype for claim in claims])
         seconds_each = (time.monotonic() - started) / len(claims)
 
+        together = [claim.number for claim in claims]
         for claim, student in zip(claims, students, strict=True):
-            yield self._record(claim, student, seconds_each)
+            yield self._record(claim, student, seconds_each, together)
 
     def distill(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
         """Students of these genotypes, trained together."""
@@ -146,7 +148,16 @@ class Trainer:
         Raises:
             DataError: its files are missing or damaged.
         """
-        return load_student(self.folder / str(record.trial), spec_sha256=record.spec_sha256)
+        return load_student(self.folder_of(record), spec_sha256=record.spec_sha256)
+
+    def folder_of(self, record: TrialRecord) -> Path:
+        """Where the student of a trial lies, if it was kept."""
+        return self.folder / str(record.trial)
+
+    def has(self, record: TrialRecord) -> bool:
+        """Whether the files of a trial's student are there."""
+        folder = self.folder_of(record)
+        return (folder / SPEC_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
 
     def seal(self, records: Iterable[TrialRecord]) -> None:
         """Give the kept students of these trials the digests that earlier versions did not write.
@@ -159,13 +170,16 @@ class Trainer:
             if (folder / SPEC_FILE).is_file() and not record.spec_sha256:
                 seal_student(folder)
 
-    def _record(self, claim: Claim, trained: TrainedStudent, seconds: float) -> TrialRecord:
+    def _record(
+        self, claim: Claim, trained: TrainedStudent, seconds: float, together: Sequence[int]
+    ) -> TrialRecord:
         """Write a student, read it back, and measure what was read.
 
         Args:
             claim: the trial.
             trained: its student.
             seconds: its share of the time that training took.
+            together: trials whose students were trained beside it, itself included, in order.
         """
         self.alive()
         started = time.monotonic()
@@ -202,6 +216,7 @@ class Trainer:
             "macs_by_operator": counted_macs,
             "dead_units": trained.num_dead,
             "seed": trained.seed,
+            "trained_with": list(together),
             "recipe": self.recipe.to_record(),
             "rungs": [list(point) for point in trained.rungs],
             "loss": [list(point) for point in _thin(trained.losses)],

@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import gped_nas as gn
+from gped_nas.api.students import Trainer
+from gped_nas.distill.kernel import TrainedStudent
 from gped_nas.errors import StudyError
+from gped_nas.models.base import Genotype
 from gped_nas.search.record import FINISHED
 from tests.cli.harness import (
     N_TRIALS,
@@ -300,3 +303,64 @@ def test_a_copied_storage_is_refused_while_the_first_is_there(own: Home) -> None
     (own.root / "a.db").unlink()
     assert "lies in sqlite:///" in accepted(*args, "--n-trials", N_TRIALS + 1).err
     assert num_finished(own.study) == N_TRIALS + 1
+
+
+# -- what a copy lacks
+
+
+def fronts(folder: Path) -> dict[str, dict[str, bytes]]:
+    """The files of each student of the front, by trial."""
+    front = json.loads(accepted("front", folder, "--format", "json").out)
+    return {str(row["trial"]): contents(folder / "students" / str(row["trial"])) for row in front}
+
+
+def test_students_that_are_missing_are_trained_again_to_the_bit(own: Home) -> None:
+    bound(own)
+    before, evidence = fronts(own.study), contents(own.study / "evidence")
+    for name in ("students", "evidence", "references"):
+        shutil.rmtree(own.study / name)
+    trial = next(iter(before))
+    says = (f"trial {trial} is on the front", f"students/{trial}", "trains it again")
+    refused(4, "export", own.study, trial, says=says)
+
+    own.run()
+    assert fronts(own.study) == before
+    assert contents(own.study / "evidence") == evidence
+    accepted("export", own.study, trial, "--into", own.root / "taken")
+
+
+def test_students_that_come_out_otherwise_stay_missing_with_a_note(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound(own)
+    before = json.loads(accepted("front", own.study, "--format", "json").out)
+    evidence = contents(own.study / "evidence")
+    shutil.rmtree(own.study / "students")
+
+    # Another processor rounds otherwise: the same training with other last bits.
+    trained = Trainer.distill
+    num_trainings = []
+
+    def distill(self: Trainer, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
+        num_trainings.append(len(genotypes))
+        students = trained(self, genotypes)
+        for student in students:
+            for parameter in student.params.values():
+                parameter.mul_(1 + 2**-20)
+        return students
+
+    monkeypatch.setattr(Trainer, "distill", distill)
+    own.run()
+    assert num_trainings
+    assert json.loads(accepted("front", own.study, "--format", "json").out) == before
+    assert contents(own.study / "evidence") == evidence, "what was measured of them stays"
+    missing = [row["trial"] for row in before]
+    (note,) = gn.open_study(own.study).snapshot().notes
+    assert f"trials {', '.join(map(str, missing))} are not in this study's folder" in note
+    refused(4, "export", own.study, missing[0], says=("is on the front", "restore it"))
+
+    num_trainings.clear()
+    own.run()
+    assert not num_trainings, "it is not tried again and again"
+    own.run("--n-trials", N_TRIALS + 2)
+    assert gn.open_study(own.study).snapshot().notes == (note,)
