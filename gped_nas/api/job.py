@@ -11,6 +11,7 @@ from gped_nas import device as devices
 from gped_nas.api import evidence
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
+from gped_nas.api.finding import session_with_stream
 from gped_nas.api.home import Home, find
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.limits import limited
@@ -155,7 +156,7 @@ class _Job:
         """All of it, in order."""
         ledger = self.open_ledger()
         remove_temporaries(self.folder)
-        teacher, data = self.sample(is_new=ledger is None)
+        teacher, data = self.sample(ledger)
         ledger = ledger or self._create_or_load()
         with self.home.bound(ledger):
             study, trainer = self.prepare(ledger, teacher, data)
@@ -193,13 +194,17 @@ class _Job:
             bind=self.home.bind,
         )
 
-    def sample(self, *, is_new: bool) -> tuple[Teacher, DistillationSet]:
+    def sample(self, ledger: Ledger | None) -> tuple[Teacher, DistillationSet]:
         """The teacher, and what its students learn from.
 
         A new study is made after its teacher: one that cannot be had (it diverged, or an import
         does not fit) leaves none behind that would refuse the settings once they are mended.
         """
-        teacher = sample_teacher(self.space, self.session, dataset=self.dataset)
+        description = None if ledger is None else ledger.document.description
+        session = session_with_stream(
+            self.space, self.dataset, self.session, description, self.folder
+        )
+        teacher = sample_teacher(self.space, session, dataset=self.dataset)
         bounded = [*(goal.name for goal in self.space.objectives), *self.space.constraints]
         where = f"{self.space.source}: objectives and constraints"
         check_measurable(
@@ -211,7 +216,7 @@ class _Job:
         check_finite(teacher, bounded, where)
         data = distillation_set(teacher)
         teacher.averaged("validation")  # a damaged stream is told before anything is written
-        if is_new:
+        if ledger is None:
             _span_box(self.space, self.dataset)  # refuses an axis without ends
         return teacher, data
 

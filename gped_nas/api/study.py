@@ -82,9 +82,16 @@ class Study:
 
     @property
     def stream_path(self) -> Path:
-        """The folder of the teacher's stream."""
-        stream = self._description.stream
-        return Path("" if stream is None else stream.path)
+        """The folder of the teacher's stream: where it lies now, or lay when the study began."""
+        from gped_nas.api.finding import stream_roots
+        from gped_nas.api.session import Session
+
+        place = self._description.stream
+        if place is None:
+            return Path()
+        name = Path(place.path).name
+        folders = [root / name for root in stream_roots(place, self.path, Session().streams)]
+        return next((folder for folder in folders if folder.is_dir()), Path(place.path))
 
     @property
     def num_test_evaluations(self) -> int:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 import gped_nas as gn
+from gped_nas import device as devices
+from gped_nas.api import sampling
 from gped_nas.api.students import Trainer
 from gped_nas.distill.kernel import TrainedStudent
 from gped_nas.errors import StudyError
@@ -364,3 +367,65 @@ def test_students_that_come_out_otherwise_stay_missing_with_a_note(
     assert not num_trainings, "it is not tried again and again"
     own.run("--n-trials", N_TRIALS + 2)
     assert gn.open_study(own.study).snapshot().notes == (note,)
+
+
+# -- the stream, and another processor
+
+
+def moved_stream(own: Home, to: Path) -> None:
+    """The only stream, moved to another folder of streams; the cache is empty then."""
+    to.mkdir(parents=True, exist_ok=True)
+    own.stream.rename(to / own.stream.name)
+
+
+def remember(own: Home, stream: Path) -> None:
+    """Let the study say that its stream lay in a folder when it began."""
+    ledger = gn.open_study(own.study).ledger
+    description = ledger.document.description
+    assert description is not None and description.stream is not None
+    place = description.stream.model_copy(update={"path": str(stream)})
+    ledger.change(description=description.model_copy(update={"stream": place}))
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this is another processor."""
+    here = devices.fingerprint
+
+    def fingerprint(device: torch.device) -> dict[str, object]:
+        return {**here(device), "name": "Another 9000"}
+
+    monkeypatch.setattr(devices, "fingerprint", fingerprint)
+
+
+@pytest.mark.parametrize("place", ["in the cache", "in the study", "where it was"])
+def test_a_stream_at_hand_is_used_on_another_processor_too(
+    own: Home, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    own.run("--n-trials", N_TRIALS + 1)
+    stream = own.stream.name
+    if place == "in the study":
+        moved_stream(own, own.study / "streams")
+    if place == "where it was":
+        monkeypatch.setenv("GPED_CACHE", str(own.root / "new cache"))
+        remember(own, own.stream)
+
+    elsewhere(monkeypatch)
+    monkeypatch.setattr(sampling, "write_weights", None)  # nothing is sampled
+    own.run("--n-trials", N_TRIALS + 2)
+    study = gn.open_study(own.study)
+    assert study.stream_path.name == stream and study.stream_path.is_dir()
+    gn.load_stream(study.stream_path)
+
+
+def test_another_processor_is_refused_before_it_samples_the_teacher_again(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound(own)
+    shutil.rmtree(own.cache / "streams")
+    elsewhere(monkeypatch)
+    says = ("name", "Another 9000", "sampling it again", str(own.study / "streams"))
+    kept(own, lambda: refused(4, "run", own.space, "--out", own.out, says=says))
+
+    monkeypatch.undo()
+    monkeypatch.setenv("GPED_CACHE", str(own.cache))
+    own.run("--n-trials", N_TRIALS + 1)
