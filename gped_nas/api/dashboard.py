@@ -49,12 +49,14 @@ def furnish(study: Study) -> str:
         The study's storage URL.
 
     Raises:
+        StudyError: the study belongs to another folder by now.
         EnvironmentProblem: the dashboard is not installed, or the study's folder cannot be written.
     """
     from gped_nas.report import data_of
     from gped_nas.report.dashboard import Wall
     from gped_nas.report.dashboard.plots import dashboard_figures
 
+    study.check_bound()
     snapshot = study.snapshot()
     wall = Wall(study.storage_url, study.name, study.path / ARTIFACTS)
     wall.name_objectives([objective.name for objective in snapshot.objectives])

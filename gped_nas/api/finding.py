@@ -17,6 +17,8 @@ from gped_nas.data.base import Dataset
 from gped_nas.errors import StreamError, StudyError
 from gped_nas.search.document import Description, StreamPlace
 from gped_nas.search.space import SearchSpace
+from gped_nas.stream.key import StreamKey
+from gped_nas.stream.reader import sealed_segments
 from gped_nas.stream.writer import holds
 
 _DECIDES_BITS = ("device", "name", "machine", "torch")
@@ -57,6 +59,7 @@ def session_with_stream(
     if description is None or place is None:
         return session
 
+    _refuse_damage(stream_key(space, dataset).folder(session.streams))
     for root in stream_roots(place, study, session.streams):
         candidate = replace(session, streams=root)
         with contextlib.suppress(StreamError):
@@ -65,6 +68,12 @@ def session_with_stream(
 
     _refuse_other_processor(space, dataset, session, description.provenance, study)
     return session
+
+
+def _refuse_damage(folder: Path) -> None:
+    """Refuse a damaged stream in the cache, also where another copy of it is whole."""
+    if (folder / "key.json").exists():
+        sealed_segments(folder, StreamKey.read(folder).digest)
 
 
 def _refuse_other_processor(

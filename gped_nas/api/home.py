@@ -21,7 +21,7 @@ from gped_nas.search.ledger import Ledger
 from gped_nas.search.rows import Refusal
 from gped_nas.search.study import is_there
 
-_ADVICE = "go on there, choose another --study-name, or take it over with --adopt"
+_ADVICE = "go on there, choose another --study-name, or take it over with `run --adopt`"
 
 
 @dataclass(frozen=True)

@@ -137,8 +137,8 @@ def _refuse_unless_moved(
     """Refuse another storage than the recorded one, unless the study was moved there."""
     refusal = StudyError(
         f"{folder}: its study '{note.name}' lies in {shown(recorded)}, and --storage (or "
-        f"GPED_STORAGE) names {shown(storage)}; leave it out or correct it, or choose another "
-        "--study-name"
+        f"GPED_STORAGE) names {shown(absolute(storage))}; leave it out or correct it, or choose "
+        "another --study-name"
     )
     file = sqlite_file(recorded)
     if file is not None and file.is_file() and not adopts:
@@ -150,8 +150,9 @@ def _refuse_unless_moved(
     if binding is None or binding.study != note.study:
         raise refusal
 
+    place = shown(absolute(storage))
     warnings.warn(
-        f"study '{note.name}': it lay in {shown(recorded)}, and lies in {shown(storage)} now",
+        f"study '{note.name}': it lay in {shown(recorded)}, and lies in {place} now",
         MovedWarning,
         stacklevel=2,
     )

@@ -251,13 +251,28 @@ class Study:
         """Write ``report.html`` (or ``path``) and return where.
 
         Raises:
+            StudyError: the study belongs to another folder by now.
             EnvironmentProblem: it cannot be written.
         """
         from gped_nas.report import write_report
 
+        if path is None:
+            self.check_bound()
         target = path or self.path / REPORT
         write_report(self.snapshot(), target)
         return target
+
+    def check_bound(self) -> None:
+        """Refuse to write for a study that belongs to another folder by now.
+
+        Raises:
+            StudyError: it does.
+        """
+        from gped_nas.api.home import Home
+
+        note = Note.read(self.path)
+        if note is not None:
+            Home(self.path, self.name, self.storage_url, note).check(self.ledger)
 
     def figure(self, name: str = "front", *, x: str | None = None, y: str | None = None) -> Any:
         """A Plotly figure of the report.

@@ -12,6 +12,7 @@ import torch
 import gped_nas as gn
 from gped_nas import device as devices
 from gped_nas.api import sampling
+from gped_nas.api.dashboard import furnish
 from gped_nas.api.students import Trainer
 from gped_nas.distill.kernel import TrainedStudent
 from gped_nas.errors import StudyError
@@ -211,6 +212,10 @@ def test_a_second_folder_is_refused_and_may_take_over(own: Home) -> None:
     other = own.root / "other" / "tiny"
     says = ("study 'tiny'", str(own.study), str(other), "--adopt")
     kept(own, lambda: refused(4, *first, "--n-trials", "9", says=says))
+    kept(own, lambda: refused(4, "report", own.study, says=says))
+    with pytest.raises(StudyError, match="other/tiny"):
+        furnish(gn.open_study(own.study))
+    assert num_finished(own.study) == N_TRIALS + 1, "it can still be read"
 
     accepted(*first, "--n-trials", N_TRIALS + 2, "--adopt")
     accepted(*first, "--n-trials", N_TRIALS + 2)
@@ -421,6 +426,7 @@ def test_another_processor_is_refused_before_it_samples_the_teacher_again(
     own: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound(own)
+    remember(own, own.stream)
     shutil.rmtree(own.cache / "streams")
     elsewhere(monkeypatch)
     says = ("name", "Another 9000", "sampling it again", str(own.study / "streams"))
