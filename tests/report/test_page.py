@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import time
 from html.parser import HTMLParser
@@ -142,7 +143,8 @@ def test_cards_beyond_the_limit_are_in_the_file_beside_it(tmp_path):
     chosen = snapshot.front[MAX_CARDS + 3]
     write_report(make_snapshot(400, chosen=chosen), tmp_path / "study.html")
     page = Page((tmp_path / "study.html").read_text())
-    beside = Page((tmp_path / "study-cards.html").read_text())
+    (cards_file,) = tmp_path.glob("study-cards-*.html")
+    beside = Page(cards_file.read_text())
 
     def cards(page):
         matches = [re.fullmatch(r"student-(\d+)", value) for value in page.attributes("id")]
@@ -151,11 +153,40 @@ def test_cards_beyond_the_limit_are_in_the_file_beside_it(tmp_path):
     assert len(cards(page)) == MAX_CARDS and chosen in cards(page)
     assert sorted(cards(page) + cards(beside)) == sorted(snapshot.front)
     links = [link for link in page.attributes("href") if link.find("#") > 0]
-    assert set(links) == {f"study-cards.html#student-{trial}" for trial in cards(beside)}
+    assert set(links) == {f"{cards_file.name}#student-{trial}" for trial in cards(beside)}
     assert beside.scripts == [] and "study.html" in beside.attributes("href")
 
     write_report(make_snapshot(), tmp_path / "study.html")
     assert [p.name for p in tmp_path.iterdir()] == ["study.html"]
+
+
+def test_a_report_killed_beside_an_older_one_changes_none_of_its_cards(tmp_path, monkeypatch):
+    path = tmp_path / "study.html"
+    write_report(make_snapshot(400), path)
+    (tmp_path / "study-cards.html").write_text("of a version without digests in names")
+    mine = tmp_path / "study-cards-of-mine.html"
+    mine.write_text("mine")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    newer = make_snapshot(400, split_text="other", name="other")
+    replace, done = os.replace, []
+
+    def killed(source, target):
+        if done:
+            raise KeyboardInterrupt
+        done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(newer, path)
+    monkeypatch.undo()
+    assert "-cards-" in done[0].name and done[0].name not in before
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+    (tmp_path / f".study-cards-{'0' * 8}.html.{2**40}.tmp").write_text("half of some")
+    write_report(newer, path)
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, done[0].name, mine.name}
 
 
 def test_as_many_cards_are_in_the_page_where_no_student_was_chosen():
