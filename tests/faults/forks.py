@@ -6,11 +6,11 @@ Run as a program it imports everything once, then reads one JSON request a line 
 each forks a child that is warm, so that hundreds of kills cost seconds. ``Forks`` is the test's end
 of it.
 
-An *instant* is just before one of these calls: flushing, renaming, making or removing a file
-(``fsync``, ``rename``, ``mkdir``, ``remove``), a statement that writes to the database (``sql``),
-telling Optuna (``tell``), training a population (``train``, ``trained`` for just after) and an
-update of the teacher (``step``). At ``fsync`` the child first throws away half of the file: bytes
-that were not flushed need not be there after the whole machine went down.
+An *instant* is just before one of these calls: flushing, renaming, linking, making or removing a
+file (``fsync``, ``rename``, ``link``, ``mkdir``, ``remove``), a statement that writes to the
+database (``sql``), telling Optuna (``tell``), training a population (``train``, ``trained`` for
+just after) and an update of the teacher (``step``). At ``fsync`` the child first throws away half
+of the file: bytes that were not flushed need not be there after the whole machine went down.
 """
 
 import gc
@@ -74,7 +74,8 @@ class Forks:
             cache: its ``GPED_CACHE``.
             request: ``die`` or ``stop`` and ``at``: the kind of instant (``any`` but ``step``) and
                 which one, from 1; ``limit``: the largest file it may write, in bytes; ``step_s``:
-                what its clock says an update of the teacher takes, in seconds.
+                what its clock says an update of the teacher takes, in seconds; ``cwd``: the folder
+                that it works in.
         """
         assert self._server.stdin is not None and self._server.stdout is not None
         request |= {"words": words, "cache": str(cache), "folder": str(self._folder)}
@@ -156,6 +157,7 @@ class _Watch:
         for name in ("replace", "rename"):
             self.before(os, name, "rename")
         self.before(io, "exchange", "rename")
+        self.before(os, "link", "link")
         for name in ("unlink", "remove", "rmdir"):
             self.before(os, name, "remove")
 
@@ -183,6 +185,7 @@ class _Watch:
 
 def _child(request: dict[str, Any], stderr: int) -> None:
     os.environ["GPED_CACHE"] = request["cache"]
+    os.chdir(request.get("cwd", "."))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(stderr, 2)
