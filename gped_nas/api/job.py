@@ -52,6 +52,7 @@ from gped_nas.search.run import search
 from gped_nas.search.space import SearchSpace, StreamConfig
 from gped_nas.search.space_file import load_space
 from gped_nas.search.study import create_or_load
+from gped_nas.search.trials import check_undamaged
 from gped_nas.spelling import as_digested
 from gped_nas.stream.key import StreamKey
 
@@ -182,7 +183,9 @@ class _Job:
 
         ledger = self._create_or_load()
         self.home.check(ledger)
-        ledger.tests()  # damaged ones are refused before any work, too
+        # Damaged ones are refused before any work, too.
+        ledger.tests()
+        check_undamaged(ledger.records())
         return ledger
 
     def _create_or_load(self) -> Ledger:

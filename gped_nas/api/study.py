@@ -22,6 +22,7 @@ from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_fro
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.search.study import load
+from gped_nas.search.trials import check_undamaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -327,7 +328,12 @@ def _with_test(record: TrialRecord, test: StudentTest | None) -> TrialRecord:
 
 
 def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
-    """Trial numbers of the non-dominated complete records, best by the first objective first."""
+    """Trial numbers of the non-dominated complete records, best by the first objective first.
+
+    Raises:
+        DamageError: a record is damaged, and might be on the front.
+    """
+    check_undamaged(records)
     complete = [record for record in records if record.state == "complete"]
     if not complete:
         return []

@@ -133,6 +133,21 @@ def _is_written(change: Change, stored: StoredTrial) -> bool:
     return change.row is None or json.loads(json.dumps(change.row)) == stored.row
 
 
+def replace_rows(storage: BaseStorage, rows: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write rows of trials, by Optuna's identifier, also of those that ended.
+
+    Optuna's calls refuse that, so it happens in databases alone: in memory nothing is old.
+    """
+    backend = _database_of(storage)
+    if backend is None:
+        return
+
+    attributes = models.TrialUserAttributeModel.__table__
+    with _refusals(), backend.engine.begin() as connection:
+        for trial_id, row in rows.items():
+            _write_attributes(connection, attributes, trial_id, {ROW: row})
+
+
 def _database_of(storage: BaseStorage) -> RDBStorage | None:
     """The database behind a storage; None where there is none."""
     # get_storage wraps a database in a cache; it never keeps a trial that is not finished.

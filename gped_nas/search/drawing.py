@@ -11,7 +11,7 @@ from gped_nas.io import canonical_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.space import SearchSpace
-from gped_nas.search.trials import INTERRUPTED, read_record
+from gped_nas.search.trials import is_its_fault, read_record
 
 
 def sampler_seed(root: int, asker: int, num_trials: int) -> int:
@@ -47,7 +47,7 @@ def undrawn(
     """
     drawn_before: set[Genotype] = set()
     for trial in trials:
-        if trial.state != TrialState.FAIL or read_record(trial).reason != INTERRUPTED:
+        if trial.state != TrialState.FAIL or is_its_fault(read_record(trial).reason):
             params = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
             # What another program queued may give no genotype, or none yet.
             with contextlib.suppress(ValueError, TypeError, KeyError):

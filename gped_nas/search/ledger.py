@@ -10,24 +10,28 @@ is one transaction, see ``search.changes``.
 
 A process that dies in between leaves the trial claimed. ``reap``, at the next start, takes such a
 claim back, and unless it can go on from a checkpoint it has failed, for a reason that counts for
-nothing. A trial that runs and has a record, as earlier versions could leave it, is told from that.
+nothing. A trial that runs has a record only where a process died between two writes in memory, or
+where another program wrote one. The first is sealed and told. The second is not believed: who holds
+the claim finishes the trial with its own record, and where nobody does the trial has failed.
 """
 
 import contextlib
 import functools
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from gped_nas.errors import StudyError
+from gped_nas.errors import StudyError, UndigestedWarning
 from gped_nas.search import rows
-from gped_nas.search.changes import Change, Decide, End, StoredTrial, change_trial
+from gped_nas.search.answers import Answer, end_of, fail_unless_finite
+from gped_nas.search.changes import Change, Decide, StoredTrial, change_trial, replace_rows
 from gped_nas.search.document import (
     DOCUMENT,
     TEST,
@@ -39,27 +43,25 @@ from gped_nas.search.document import (
 from gped_nas.search.fence import Fence
 from gped_nas.search.goals import Objective
 from gped_nas.search.importances import importances
+from gped_nas.search.mending import fail, mend
 from gped_nas.search.owners import Owner
 from gped_nas.search.reading import RecordReader
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
 from gped_nas.search.storage import clock_of
 from gped_nas.search.trials import (
-    DAMAGED,
     FOREIGN,
     NOT_DRAWN,
-    parse_row,
-    read_record,
-    read_row,
+    UNBELIEVED,
+    is_sealed,
+    row_or_none,
+    sealed_row,
 )
 
 if TYPE_CHECKING:
     from gped_nas.models.base import Genotype
     from gped_nas.search.asking import Asker
     from gped_nas.search.space import SearchSpace
-
-FLAT = ("accuracy", "rmse", "nll", "params", "macs")
-"""Numbers that the Optuna dashboard shows as attributes of a trial."""
 
 # This tool has a progress line of its own for each trial.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -82,19 +84,6 @@ class Claim:
     until: int | None = None
     budget: int = 0
     checkpoint: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came out of a trial.
-
-    Attributes:
-        record: its record.
-        excess: by how much each constraint is broken; at most 0 where it holds.
-    """
-
-    record: TrialRecord
-    excess: Mapping[str, float] = field(default_factory=dict)
 
 
 class Ledger:
@@ -126,9 +115,10 @@ class Ledger:
         self._guard = guard or _allow
         self.fence = Fence(storage, self._study_id, self._where)
 
-        self._held: set[int] = set()
+        self._held: dict[int, Row] = {}
         self._renewed = time.monotonic()
         self._reader = RecordReader(storage, self._study_id)
+        self._is_warned = False
 
     def now(self) -> float:
         """The time by the clock that all who use the storage share."""
@@ -194,7 +184,9 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every trial's record by number, as it was told: no test metric is among it."""
-        return self._reader.records(self._objective_names)
+        records = self._reader.records(self._objective_names)
+        self._warn_of_unsealed(records)
+        return records
 
     def record(self, number: int) -> TrialRecord:
         """The record of one trial, as it is stored now."""
@@ -204,11 +196,37 @@ class Ledger:
         """How many trials there are, in any state."""
         return self._reader.num_trials()
 
+    def _warn_of_unsealed(self, records: Sequence[TrialRecord]) -> None:
+        """Say once that records were made before they carried digests."""
+        num = sum(not record.is_sealed for record in records)
+        if num and not self._is_warned:
+            self._is_warned = True
+            warnings.warn(
+                f"{self._where}: the record of {num} trials is read unchecked, since it was made "
+                "before records carried digests; the study's next `gped-search run` adds them",
+                UndigestedWarning,
+                stacklevel=2,
+            )
+
+    def seal(self) -> None:
+        """Give the records of trials that ended the digests that earlier versions did not write."""
+        records = self._reader.records(self._objective_names)
+        unsealed = {record.trial for record in records if not record.is_sealed}
+        if not unsealed:
+            return
+
+        sealed_rows = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.number in unsealed:
+                sealed_rows[trial._trial_id] = sealed_row(trial)
+        self._guard()
+        replace_rows(self._storage, sealed_rows)
+
     def rows(self) -> dict[int, Row]:
         """The rows of the trials that have not ended, by number; none of one that is damaged."""
         open_rows = {}
         for trial in self._unfinished():
-            row = _row_or_none(trial)
+            row = row_or_none(trial.user_attrs.get(ROW), trial.number)
             if row is not None and row.state != "finished":
                 open_rows[trial.number] = row
         return open_rows
@@ -255,8 +273,9 @@ class Ledger:
     ) -> list[Claim]:
         """Up to ``num`` claims of trials that wait to go on."""
         claims: list[Claim] = []
-        for trial in trials:
-            row = _row_or_none(trial) if trial.state == TrialState.RUNNING else None
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        for trial in running:
+            row = row_or_none(trial.user_attrs.get(ROW), trial.number)
             if len(claims) == num or row is None or row.state != "waiting":
                 continue
 
@@ -268,30 +287,24 @@ class Ledger:
 
     def _claim_new(self, asked: optuna.Trial, genotype: "Genotype", now: float) -> Claim:
         """The claim of a trial that was just drawn."""
-        claimed = rows.claim(None, self.owner, now)
-        assert isinstance(claimed, Row), "it is new"
+        new = Row(state="waiting", params=asked.params)
+        claimed = rows.claim(new, self.owner, now)
+        assert isinstance(claimed, Row), "it waits"
         if self._asker.is_draft(asked):
-            number = self._asker.write(asked, {ROW: claimed.to_json()})
+            number = self._asker.write(asked, {ROW: claimed.sealed()})
         else:
             number = asked.number
             self._write_row(number, claimed)
         return self._hold(number, genotype, claimed)
 
     def _hold(self, number: int, genotype: "Genotype", row: Row) -> Claim:
-        self._held.add(number)
+        self._held[number] = row
         return Claim(number, genotype, row.until, row.budget, row.checkpoint)
 
     def _refuse(self, number: int, reason: str) -> None:
         """Fail a trial that no genotype could be drawn for."""
-        record = TrialRecord(
-            trial=number,
-            state="failed",
-            genotype={},
-            reason=f"{NOT_DRAWN}: {reason}",
-            created=round(time.time(), 3),
-        )
-        row = Row(state="finished", record=record.dumps())
-        self._change(number, lambda stored: Change(row.to_json(), End(TrialState.FAIL)))
+        failed = fail(number, {}, f"{NOT_DRAWN}: {reason}")
+        self._change(number, lambda stored: failed)
 
     def report(
         self, number: int, *, budget: int, metrics: Mapping[str, float], checkpoint: str = ""
@@ -323,22 +336,22 @@ class Ledger:
             or the trial was finished meanwhile.
         """
         number = answer.record.trial
-        record, text, excess = _fail_unless_finite(answer)
+        answer, text = fail_unless_finite(answer)
         # Who held the claim may not end what was taken from it; the asker may, if nobody holds it.
         owner = self.owner if number in self._held else None
 
         def decide(stored: StoredTrial) -> Change | Refusal:
-            row = _open_row(stored, number)
+            row = self._believe(stored, number)
             finished = rows.finish(row, owner, text) if isinstance(row, Row) else row
             if isinstance(finished, Refusal):
                 return finished
-            return Change(finished.to_json(), self._end_of(record, excess))
+            return Change(finished.sealed(), end_of(answer, self._objective_names))
 
         change = self._change(number, decide)
         if isinstance(change, Refusal):
             return change
-        self._held.discard(number)
-        return record
+        self._held.pop(number, None)
+        return answer.record
 
     def renew(self) -> None:
         """Give a sign of life for all claims held, once a third of a lease; cheap in between."""
@@ -366,8 +379,11 @@ class Ledger:
         num = 0
         askers_at_work = set()
         for trial in self._unfinished():
-            change = self._change(trial.number, functools.partial(self._mend, trial, now))
-            row = _row_or_none(trial)
+            decide = functools.partial(
+                mend, trial, objectives=self._objective_names, is_gone=self._is_gone, now=now
+            )
+            change = self._change(trial.number, decide)
+            row = row_or_none(trial.user_attrs.get(ROW), trial.number)
             if isinstance(change, Change):
                 num += 1
             elif row is not None and row.owner and row.owner.name != self.owner.name:
@@ -384,22 +400,6 @@ class Ledger:
         is_fenced = self.fence.is_up and owner.home not in ("", self.owner.home)
         return is_fenced or owner.is_gone(self.owner)
 
-    def _mend(self, trial: FrozenTrial, now: float, stored: StoredTrial) -> Change | Refusal:
-        """What becomes of a trial that nobody works on."""
-        if stored.state.is_finished():
-            return Refusal(FOREIGN)
-
-        row = _parse_or_none(stored.row, trial.number)
-        if row is None or row.state == "finished":
-            record = read_record(trial, self._objective_names)
-            is_told = record.state not in ("running", "failed")
-            return Change(None, self._end_of(record) if is_told else End(TrialState.FAIL))
-
-        if not (row.is_expired(now) or self._is_gone(row.owner)):
-            return Refusal("somebody works on it")
-        back = rows.take_back(row)
-        return Change(back.to_json(), None if back.state == "waiting" else End(TrialState.FAIL))
-
     # -- storage
 
     def _unfinished(self) -> list[FrozenTrial]:
@@ -414,91 +414,45 @@ class Ledger:
         self._guard()
         return change_trial(self._storage, self._id(number), decide)
 
+    def _believe(self, stored: StoredTrial, number: int) -> Row | Refusal:
+        """The row of a trial that goes on, as it is stored or, if not sealed, as it was claimed."""
+        row = row_or_none(stored.row, number)
+        if stored.state.is_finished():
+            return row if row is not None and row.state == "finished" else Refusal(FOREIGN)
+
+        claimed = self._held.get(number)
+        if claimed is not None and (row is None or not is_sealed(stored.row)):
+            return claimed
+        return Refusal(UNBELIEVED) if row is None else row
+
     def _move(self, number: int, verb: Callable[[Row], Row | Refusal]) -> Row | Refusal:
         """A trial's row after a verb of ``search.rows``, written unless it was refused."""
         moved: list[Row] = []
 
         def decide(stored: StoredTrial) -> Change | Refusal:
-            row = _open_row(stored, number)
+            row = self._believe(stored, number)
             after = verb(row) if isinstance(row, Row) else row
             if isinstance(after, Refusal):
                 return after
             moved.append(after)
-            return Change(after.to_json())
+            return Change(after.sealed())
 
         change = self._change(number, decide)
         if isinstance(change, Refusal):
             return change
         if moved[-1].state != "claimed":
-            self._held.discard(number)
+            self._held.pop(number, None)
+        elif number in self._held:
+            self._held[number] = moved[-1]
         return moved[-1]
 
     def _write_row(self, number: int, row: Row) -> None:
         def decide(stored: StoredTrial) -> Change | Refusal:
             is_over = stored.state.is_finished()
-            return Refusal(FOREIGN) if is_over else Change(row.to_json())
+            return Refusal(FOREIGN) if is_over else Change(row.sealed())
 
         self._change(number, decide)
-
-    def _end_of(self, record: TrialRecord, excess: Mapping[str, float] | None = None) -> End:
-        """How Optuna is told of a record."""
-        numbers = record.values
-        names = self._objective_names
-        is_whole = all(name in numbers for name in names)
-        values = None
-        if record.state == "failed":
-            state = TrialState.FAIL
-        elif record.state == "pruned" or not is_whole:
-            state = TrialState.PRUNED
-        else:
-            state = TrialState.COMPLETE
-            values = [float(numbers[name]) for name in names]
-
-        shown = {name: numbers[name] for name in FLAT if name in numbers}
-        return End(state, values, shown, excess or {})
 
 
 def _allow() -> None:
     """The guard of a ledger that may write."""
-
-
-def _open_row(stored: StoredTrial, number: int) -> Row | Refusal:
-    """The row of a trial that is not finished, as it is stored."""
-    row = _parse_or_none(stored.row, number)
-    if row is None:
-        return Refusal(FOREIGN if stored.state.is_finished() else DAMAGED)
-    if stored.state.is_finished() and row.state != "finished":
-        return Refusal(FOREIGN)
-    return row
-
-
-def _parse_or_none(stored: object, number: int) -> Row | None:
-    """A row of plain data; None where it is none that can be read."""
-    try:
-        return parse_row(stored, number)
-    except StudyError:
-        return None
-
-
-def _row_or_none(trial: FrozenTrial) -> Row | None:
-    """A trial's row; None where it has none that can be read."""
-    try:
-        return read_row(trial)
-    except StudyError:
-        return None
-
-
-def _fail_unless_finite(answer: Answer) -> tuple[TrialRecord, str, Mapping[str, float]]:
-    """The record to store, its text, and what it breaks; a failed one if a number is not finite."""
-    record = answer.record.replace(created=round(time.time(), 3))
-    try:
-        return record, record.dumps(), answer.excess
-    except ValueError:
-        failed = TrialRecord(
-            trial=record.trial,
-            state="failed",
-            reason="a metric is not finite",
-            genotype=record.genotype,
-            created=record.created,
-        )
-        return failed, failed.dumps(), {}

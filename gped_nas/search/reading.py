@@ -1,12 +1,14 @@
 """The records of a study, read in bulk.
 
 Optuna builds an object for each row of its tables: a millisecond a trial, before anything is
-parsed. A record needs one attribute of a trial, which a plain query gets for all trials together,
-from every database that SQLAlchemy knows. A trial whose record asks for more (one that runs, or
-that another program told or changed) is read the long way: ``read_record`` of Optuna's own trial.
+parsed. A record needs one attribute of a trial, and its values and parameters to be compared with.
+Plain queries get them for all trials together, from every database that SQLAlchemy knows. A trial
+whose record asks for more (one that runs, or that another program told or changed) is read the long
+way: ``read_record`` of Optuna's own trial.
 """
 
 import contextlib
+import functools
 import gc
 import json
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
@@ -108,31 +111,52 @@ class RecordReader:
         return backend.engine if isinstance(backend, RDBStorage) else None
 
     def _read_together(self, engine: sqlalchemy.Engine, objectives: Sequence[str]) -> None:
-        """Read what is new of the trials that ended, unless it asks for more than its record."""
-        trials, attributes = models.TrialModel, models.TrialUserAttributeModel
-        is_here = trials.study_id == self.study_id
-        states = sqlalchemy.select(trials.trial_id, trials.number, trials.state).where(is_here)
-        texts = (
-            sqlalchemy.select(trials.trial_id, attributes.key, attributes.value_json)
-            .join(attributes, attributes.trial_id == trials.trial_id)
-            .where(is_here, attributes.key.in_([ROW, RECORD]))
-        )
-
+        """Read what is new of the trials that ended, unless it asks for more than was read."""
+        query_of_states, *other_queries = self._queries()
         with engine.connect() as connection, _without_collection():
             stored: dict[int, _StoredTrial] = {}
-            for trial_id, number, state in connection.execute(states):
+            for trial_id, number, state in connection.execute(query_of_states):
                 if state.is_finished() and number not in self._ended:
                     stored[trial_id] = _StoredTrial(number, state)
             if not stored:
                 return
 
             # States came first: what ended by then does not change any more.
-            for trial_id, key, text in connection.execute(texts):
+            texts, numbers, drawn = (connection.execute(query) for query in other_queries)
+            for trial_id, key, text in texts:
                 if trial_id in stored:
-                    stored[trial_id].user_attrs[key] = text
+                    stored[trial_id].texts[key] = text
+            for trial_id, objective, value in numbers:
+                if trial_id in stored:
+                    stored[trial_id].numbers[objective] = value
+            for trial_id, name, value, distribution in drawn:
+                if trial_id in stored:
+                    stored[trial_id].drawn[name] = (value, distribution)
+
             for trial in stored.values():
                 with contextlib.suppress(_AsksForMore, ValueError, RecursionError):
                     self._ended[trial.number] = trial.read(objectives)
+
+    def _queries(self) -> tuple[sqlalchemy.Select[Any], ...]:
+        """Of states, of attributes, of values and of parameters of all trials."""
+        trials, attributes = models.TrialModel, models.TrialUserAttributeModel
+        values, params = models.TrialValueModel, models.TrialParamModel
+        is_here = trials.study_id == self.study_id
+        return (
+            sqlalchemy.select(trials.trial_id, trials.number, trials.state).where(is_here),
+            sqlalchemy.select(trials.trial_id, attributes.key, attributes.value_json)
+            .join(attributes, attributes.trial_id == trials.trial_id)
+            .where(is_here, attributes.key.in_([ROW, RECORD])),
+            sqlalchemy.select(trials.trial_id, values.objective, values.value)
+            .join(values, values.trial_id == trials.trial_id)
+            .where(is_here),
+            sqlalchemy.select(
+                trials.trial_id, params.param_name, params.param_value, params.distribution_json
+            )
+            .join(params, params.trial_id == trials.trial_id)
+            .where(is_here)
+            .order_by(params.param_id),
+        )
 
     def _read_long_way(
         self, numbers: Sequence[int], objectives: Sequence[str]
@@ -169,7 +193,9 @@ class _StoredTrial:
 
     number: int
     state: TrialState
-    user_attrs: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    numbers: dict[int, float | None] = field(default_factory=dict)
+    drawn: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def read(self, objectives: Sequence[str]) -> TrialRecord:
         """Its record.
@@ -178,12 +204,28 @@ class _StoredTrial:
             _AsksForMore: it cannot be told from this alone.
             ValueError, RecursionError: an attribute is no JSON.
         """
-        self.user_attrs = {key: json.loads(text) for key, text in self.user_attrs.items()}
+        is_complete = self.state == TrialState.COMPLETE
+        expected = set(range(len(objectives))) if is_complete else set()
+        if not self.texts or set(self.numbers) != expected or None in self.numbers.values():
+            raise _AsksForMore
+
+        self.user_attrs = {key: json.loads(text) for key, text in self.texts.items()}
+        self.values = [self.numbers[i] for i in range(len(expected))]
+        self.params = {}
+        for name, (value, text) in self.drawn.items():
+            self.params[name] = _distribution(text).to_external_repr(value)
+
         trial: Any = self
         return read_record(trial, objectives)
 
     def __getattr__(self, name: str) -> Any:
         raise _AsksForMore(name)
+
+
+@functools.lru_cache
+def _distribution(text: str) -> BaseDistribution:
+    """A distribution by its text: those of all trials are few."""
+    return json_to_distribution(text)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ class TrialRecord:
         created: seconds since the epoch when it was told.
         spec_sha256: the digest in its student's ``spec.json``; empty where no student was kept, or
             before specs had one.
+        is_sealed: whether its digest was read with it; not so before records had one.
     """
 
     trial: int
@@ -59,6 +60,7 @@ class TrialRecord:
     seconds: float = 0.0
     created: float = 0.0
     spec_sha256: str = ""
+    is_sealed: bool = field(default=True, compare=False)
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A trial's row in the ledger, and what may happen to it.
 
-The row is one attribute of the Optuna trial, ``gped:row``, always written whole.
+The row is one attribute of the Optuna trial, ``gped:row``, always written whole and sealed with a
+digest.
 
 ===============  ==========================  ================================================
 from             verb                        to
@@ -28,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gped_nas.search.document import Stored
+from gped_nas.search.document import Stored, seal
 from gped_nas.search.owners import Owner
 
 ROW = "gped:row"
@@ -62,6 +63,7 @@ class Row(Stored):
         curve: what was reported, in order.
         checkpoint: where training can go on from, as its worker wrote it; empty for nowhere.
         record: the text of its ``TrialRecord``, once it finished; None for one that was lost.
+        params: what was drawn; None before rows said so.
     """
 
     version: Literal[1] = 1
@@ -74,10 +76,15 @@ class Row(Stored):
     curve: tuple[Point, ...] = ()
     checkpoint: str = ""
     record: str | None = None
+    params: dict[str, str | int | float | bool | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without what is as by default."""
         return {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
+
+    def sealed(self) -> dict[str, Any]:
+        """Plain data with its digest, as it is stored."""
+        return seal(self.to_json(), ROW)
 
     def is_expired(self, now: float) -> bool:
         """Whether it is claimed and its owner gave no sign of life for a lease."""

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field
 from gped_nas.errors import GpedError, Interrupted
 from gped_nas.io import canonical_json
 from gped_nas.models.costs import smallest_cost
-from gped_nas.search.ledger import Answer, Claim, Ledger
+from gped_nas.search.answers import Answer
+from gped_nas.search.ledger import Claim, Ledger
 from gped_nas.search.objectives import describe_constraint, violations
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.rows import Refusal
 from gped_nas.search.space import SearchSpace
-from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN, NOT_ITS_FAULT
+from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN, is_its_fault
 
 DistilAndEvaluate = Callable[[Sequence[Claim]], Sequence[TrialRecord]]
 """Trains and measures genotypes together: one record each, ``complete`` or ``failed``, in order."""
@@ -111,6 +112,7 @@ def search(
     """
     started = time.monotonic()
     ledger.reap()
+    ledger.seal()
     standing = Standing()
     for record in ledger.records():
         standing.add(record)
@@ -277,7 +279,7 @@ def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
 def is_answer(record: TrialRecord) -> bool:
     """Whether a record says what its genotype is worth, so that no other trial need train it."""
     if record.state == "failed":
-        return record.reason not in NOT_ITS_FAULT and bool(record.genotype)
+        return is_its_fault(record.reason) and bool(record.genotype)
     return record.state in ("complete", "infeasible") and bool(record.genotype)
 
 

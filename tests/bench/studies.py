@@ -206,7 +206,7 @@ def _tables(
             values.append({"objective": i, "value": record.value(name), "value_type": kind})
 
     attributes = []
-    for key, value in _attributes(record).items():
+    for key, value in _attributes(record, params).items():
         attributes.append({"key": key, "value_json": json.dumps(value)})
 
     return {
@@ -217,8 +217,10 @@ def _tables(
     }
 
 
-def _attributes(record: TrialRecord) -> dict[str, Any]:
-    """What the ledger writes with a trial that ends, and the numbers that it wrote once."""
-    row = Row(state="finished", claimed=1.0, renewed=1.0, record=record.dumps())
+def _attributes(record: TrialRecord, params: dict[str, Any]) -> dict[str, Any]:
+    """What the ledger writes with a trial that ends."""
+    row = Row(
+        state="finished", claimed=1.0, renewed=1.0, record=record.dumps(), params=dict(params)
+    )
     flat = {name: record.values[name] for name in _FLAT if name in record.values}
-    return {ROW: row.to_json(), **flat}
+    return {ROW: row.sealed(), **flat}

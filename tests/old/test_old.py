@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +135,13 @@ def test_a_study_goes_on(base: Path, name: str) -> None:
 
 
 def assert_digested(study: Path) -> None:
-    """Students that had no digest have one now."""
+    """Students and records that had no digest have one now."""
+    with closing(sqlite3.connect(study / "study.db")) as database:
+        rows = database.execute(
+            "SELECT count(*), sum(value_json LIKE '%\"digest\"%') FROM trial_user_attributes "
+            "WHERE key = 'gped:row' AND value_json LIKE '%finished%'"
+        ).fetchone()
+    assert rows[0] == rows[1] > 0
     folders = list((study / "students").iterdir())
     assert folders
     for folder in folders:

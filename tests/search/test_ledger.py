@@ -16,15 +16,17 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gped_nas import rng
+from gped_nas.search.answers import Answer
 from gped_nas.search.changes import Change, End, StoredTrial, change_trial
 from gped_nas.search.document import StudentTest
 from gped_nas.search.drawing import sampler_seed
-from gped_nas.search.ledger import Answer, Claim, Ledger
+from gped_nas.search.ledger import Claim, Ledger
 from gped_nas.search.owners import Owner
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
+from gped_nas.search.run import is_answer
 from gped_nas.search.storage import clock_of, utc_seconds
-from gped_nas.search.trials import FOREIGN, INTERRUPTED
+from gped_nas.search.trials import FOREIGN, INTERRUPTED, UNBELIEVED, check_undamaged
 from tests.search.fakes import Fake, make_record, make_space, open_store, optuna_study, run
 
 WIDE = {"depth": 1, "width": {"int": [1, 60_000]}}
@@ -260,15 +262,56 @@ def test_a_trial_is_promoted_and_another_one_pruned(office: Office) -> None:
     assert [t.number for t in optuna_study(office.path).best_trials] == [0]
 
 
-def test_a_row_that_was_edited_by_hand_is_a_failed_trial(office: Office) -> None:
-    worker, asker = office.ledger("worker"), office.ledger("asker")
+# -- rows that another program wrote
+
+
+FORGED = ["garbage", "a record", "a claim", "nothing"]
+
+
+def forge(office: Office, claim: Claim, kind: str) -> None:
+    """Write into a trial that runs, as somebody who knows the layout of a row."""
+    record = make_record(claim, metrics={"nll": -9.0, "accuracy": 1.0})
+    edits: dict[str, Any] = {
+        "garbage": {"state": 3},
+        "a record": Row(state="finished", record=record.dumps()).to_json(),
+        "a claim": Row(state="claimed", owner=Owner(name="stranger"), renewed=9e9).to_json(),
+        "nothing": None,
+    }
+    trial = optuna_study(office.path).trials[claim.number]
+    office.storage.set_trial_user_attr(trial._trial_id, ROW, edits[kind])
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_who_holds_a_claim_finishes_it_whatever_another_program_wrote(
+    office: Office, kind: str
+) -> None:
+    worker = office.ledger("worker")
     claim = claim_one(office, worker)
-    trial = optuna_study(office.path).trials[0]
-    office.storage.set_trial_user_attr(trial._trial_id, ROW, {"state": 3})
-    assert isinstance(worker.finish(Answer(make_record(claim))), Refusal)
+    forge(office, claim, kind)
+    assert worker.record(claim.number).state == "running"
+
+    stored = worker.finish(Answer(make_record(claim)))
+    assert isinstance(stored, TrialRecord) and stored.value("nll") >= 0
+    assert office.ledger("reader").records() == [stored]
+
+
+@pytest.mark.parametrize("kind", ["garbage", "a record"])
+def test_what_another_program_wrote_is_not_told_when_nobody_holds_the_claim(
+    office: Office, kind: str
+) -> None:
+    claim = claim_one(office, office.ledger("worker"))
+    forge(office, claim, kind)
+    asker = office.ledger("asker")
+    assert isinstance(asker.finish(Answer(make_record(claim))), Refusal)
+
     assert asker.reap() == 1
-    assert asker.records()[0].state == "failed"
-    assert "changed by something other than gped-search" in asker.records()[0].reason
+    (record,) = office.ledger("reader").records()
+    assert (record.state, record.reason, dict(record.values)) == ("failed", UNBELIEVED, {})
+    assert optuna_study(office.path).trials[0].state == TrialState.FAIL
+    check_undamaged([record])
+
+    # The genotype is as good as before.
+    assert not is_answer(record)
 
 
 # -- the guard

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from gped_nas.errors import StudyError
 from gped_nas.evaluate.measured import Key, Measured
-from gped_nas.search.ledger import Answer
+from gped_nas.search.answers import Answer
 from gped_nas.search.objectives import objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import Refusal
@@ -24,6 +24,11 @@ from gped_nas.search.study import create_or_load, load
 from gped_nas.search.trials import RECORD
 from tests.scenarios import tree
 from tests.search.fakes import make_space
+
+# The trials below are told as before there were rows.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* is read unchecked:gped_nas.errors.UndigestedWarning"
+)
 
 WRONG = [
     [math.nan, 1.0],

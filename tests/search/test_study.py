@@ -7,10 +7,11 @@ import pytest
 from optuna.trial import TrialState
 
 from gped_nas.errors import ConfigError, EnvironmentProblem, StudyError
+from gped_nas.search.answers import Answer
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.drawing import draw_at_random
 from gped_nas.search.importances import importances
-from gped_nas.search.ledger import Answer, Ledger
+from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import objective
 from gped_nas.search.study import create_or_load, load
 from tests.search.fakes import (
