@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -45,21 +47,28 @@ def print_rows(rows: Sequence[Mapping[str, Any]], how: Format, *, title: str = "
             writer.writerow({key: _safe(value) for key, value in row.items()})
         return
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from gped_nas.cli.tables import Column, lay_out
 
-    table = Table(title=title or None, box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_shown(row.get(column))) for column in columns))
+    shown = []
+    for name in columns:
+        values = [row.get(name) for row in rows]
+        is_numeric = all(isinstance(value, int | float | None) for value in values)
+        shown.append(Column(spelled_out(name), [_shown(value) for value in values], is_numeric))
 
     # A file or a pipe has no width; no row of it should be wrapped.
     is_terminal = sys.stdout.isatty()
-    console = Console(soft_wrap=not is_terminal, width=None if is_terminal else 200)
-    console.print(table)
+    lines = lay_out(shown, shutil.get_terminal_size().columns if is_terminal else None)
+    if title:
+        print(title)
+    for line in lines.head:
+        print(_bold(line) if is_terminal else line)
+    for line in lines.body:
+        print(line)
+
+
+def _bold(line: str) -> str:
+    is_dumb = os.environ.get("TERM", "dumb") in ("", "dumb")
+    return line if is_dumb else f"\x1b[1m{line}\x1b[0m"
 
 
 def print_pairs(pairs: Mapping[str, Any], how: Format) -> None:
@@ -82,7 +91,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value + 0.0:.4g}"  # the sum takes the sign off a zero
     return spelled_out(str(value))
 
 

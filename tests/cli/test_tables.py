@@ -1,0 +1,84 @@
+"""Tables on terminals of any width: nothing is lost, and no number is cut."""
+
+import re
+
+import pytest
+
+from gped_nas.cli.output import Format, print_rows
+from gped_nas.cli.tables import Column, lay_out
+from tests.cli.harness import Home, accepted, call
+
+BOLD = re.compile(r"\x1b\[[01]m")
+GENOTYPE = "mlp(depth=3, group_penalty=3.35e-05, width=113-84-82)"
+COLUMNS = [
+    Column("trial", ["3", "12"], True),
+    Column("genotype", [GENOTYPE, "\u6df1(depth=1)"], False),
+    Column("test_nll_above_teacher", ["0.004531", ""], True),
+    Column("storage_bytes", ["27,606", "2,476"], True),
+]
+
+
+def test_wide_enough_a_row_is_a_line() -> None:
+    lines = lay_out(COLUMNS, None)
+    assert lines.head == [f"trial  {'genotype':53}  test_nll_above_teacher  storage_bytes"]
+    assert lines.body == [
+        f"    3  {GENOTYPE}  {'0.004531':>22}  {'27,606':>13}",
+        # A wide character takes two columns.
+        f"   12  \u6df1(depth=1){' ' * 44}{'':22}  {'2,476':>13}",
+    ]
+    assert lay_out(COLUMNS, 99) == lines
+
+
+def test_narrower_headings_are_broken_and_long_texts_stand_below() -> None:
+    lines = lay_out(COLUMNS, 56)
+    assert lines.head == [
+        "          test_",
+        "           nll_",
+        "         above_  storage_",
+        "trial   teacher     bytes",
+    ]
+    assert lines.body == [
+        "    3  0.004531    27,606",
+        f"  {GENOTYPE}",
+        "   12               2,476",
+        "  \u6df1(depth=1)",
+    ]
+
+
+def test_narrower_still_a_row_is_a_paragraph() -> None:
+    lines = lay_out(COLUMNS, 24)
+    assert lines.head == []
+    assert lines.body == [
+        "trial 3",
+        "  genotype mlp(depth=3,",
+        "    group_penalty=3.35e-",
+        "    05, width=113-84-82)",
+        "  test_nll_above_teacher",
+        "    0.004531",
+        "  storage_bytes 27,606",
+        "trial 12",
+        "  genotype \u6df1(depth=1)",
+        "  storage_bytes 2,476",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("verb", ["front", "trials", "show"])
+def test_a_narrow_terminal_is_readable(
+    verb: str, width: int, finished: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    words = [verb, finished.study, *(["0"] if verb == "show" else [])]
+    printed = call(*words, terminal=True)
+    assert printed.code == 0
+
+    lines = BOLD.sub("", printed.out).splitlines()
+    if verb != "show":  # whose first lines are pairs, a key and its whole value
+        assert max(map(len, lines)) <= width
+    numbers = re.findall(r"\d[\d,.]*", accepted(*words).out)
+    assert set(numbers) <= set(re.findall(r"\d[\d,.]*", " ".join(lines)))
+
+
+def test_a_zero_has_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows([{"entropy": -0.0}], Format.table)
+    assert capsys.readouterr().out.split() == ["entropy", "0"]
