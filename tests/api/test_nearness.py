@@ -1,7 +1,7 @@
 """The paired differences that the chosen student follows from, against the students' own files."""
 
+import dataclasses
 import json
-import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +10,6 @@ import pytest
 
 from gped_nas.api import Study, load_dataset, load_space, load_student, open_study
 from gped_nas.evaluate.base import draw_resamples
-from gped_nas.search.document import DOCUMENT
 from tests.cli.harness import Home, accepted, snapshot_of
 
 
@@ -64,17 +63,16 @@ def test_a_study_that_is_gone_on_with_has_those_of_its_new_front(own: Home) -> N
 
 def test_every_verb_chooses_by_them_and_as_before_without_them(own: Home) -> None:
     """Differences that let none but the best be near, then a document of before there were any."""
-    best, *others = [record.trial for record in open_study(own.study).front_records()]
-
-    def change(document: dict[str, Any]) -> None:
-        for row in document["front_differences"]["students"]:
-            row["error"] = 0.0
-
-    edit_document(own, change)
-    assert others and chosen_by_verbs(own) == {best}
+    study = open_study(own.study)
+    best, *others = [record.trial for record in study.front_records()]
+    differences = study.ledger.document.front_differences
+    assert differences is not None and others
+    strict = [dataclasses.replace(row, error=0.0) for row in differences.students]
+    study.ledger.change(front_differences=dataclasses.replace(differences, students=tuple(strict)))
+    assert chosen_by_verbs(own) == {best}
     assert "paired difference" in snapshot_of(own).rule
 
-    edit_document(own, lambda document: document.pop("front_differences"))
+    study.ledger.change(front_differences=None)
     (chosen,) = chosen_by_verbs(own)
     rule = snapshot_of(own).rule
     assert "so the standard error is that of its own value" in rule
@@ -89,16 +87,3 @@ def chosen_by_verbs(home: Home) -> set[int]:
     page = (home.study / "report.html").read_text()
     assert f"Trial {picked['trial']} is the student to use" in page
     return {status["chosen"], picked["trial"]}
-
-
-def edit_document(home: Home, change: Any) -> None:
-    """Change the study's document in its database."""
-    with sqlite3.connect(home.study / "study.db") as database:
-        query = "select study_user_attribute_id, value_json from study_user_attributes where key=?"
-        ((row, text),) = database.execute(query, [DOCUMENT]).fetchall()
-        document = json.loads(text)
-        change(document)
-        database.execute(
-            "update study_user_attributes set value_json=? where study_user_attribute_id=?",
-            [json.dumps(document), row],
-        )
