@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gped_nas.api.kept import KeptFiles
-from gped_nas.api.references import Contender, average_of, others
+from gped_nas.api.references import Contender, average_of, guess_of, others
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
 from gped_nas.errors import DivergenceError
@@ -59,6 +59,8 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
 
     if not has_references:
         compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger))
+        if trainer.guess is not None:
+            compared.append(guess_of(trainer.teacher))
         paired: list[PairedDifference] = []
         for contender in compared:
             paired += _compare(contender, teacher, trainer, resamples)

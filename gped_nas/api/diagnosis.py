@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.api.guess import BesideGuess, beside_guess
 from gped_nas.api.sampling import posterior
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
@@ -88,6 +89,7 @@ class Diagnosis:
         average: the same of their average.
         curve: ``[number of samples, NLL of their average]``, nats.
         missing: what could not be measured, and why.
+        guess: the average beside a guess from the training labels.
     """
 
     method: str
@@ -104,6 +106,7 @@ class Diagnosis:
     average: dict[str, float]
     curve: list[list[float]]
     missing: dict[str, str] = field(default_factory=dict)
+    guess: BesideGuess | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; numbers that are not finite are null."""
@@ -181,6 +184,7 @@ def diagnose(teacher: Teacher) -> Diagnosis:
         average=average,
         curve=samples_to_nll(predicted, weight_S, labels, label_normalization),
         missing=missing,
+        guess=beside_guess(teacher),
     )
 
 

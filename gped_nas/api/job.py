@@ -12,6 +12,7 @@ from gped_nas.api import evidence
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.finding import session_with_stream
+from gped_nas.api.guess import guess_predictor, measure_guess
 from gped_nas.api.home import Home, find
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.limits import limited
@@ -44,7 +45,14 @@ from gped_nas.io import (
     write_text,
 )
 from gped_nas.search.database import storage_refusals
-from gped_nas.search.document import Box, Description, StoredWords, StreamPlace, TeacherSummary
+from gped_nas.search.document import (
+    Box,
+    Description,
+    StoredReference,
+    StoredWords,
+    StreamPlace,
+    TeacherSummary,
+)
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import axis_ends, check_measurable, registered_words
 from gped_nas.search.record import TrialRecord
@@ -276,13 +284,13 @@ class _Job:
         """Write the report.
 
         Raises:
-            GateError: no student is feasible.
+            GateError: no student is on the front.
         """
         study.write_report()
         if not front:
+            what, remedy = study.explain_empty_front()
             raise GateError(
-                f"study '{self.name}': finished, and no student is feasible; see "
-                f"{self.folder / REPORT}"
+                f"study '{self.name}': finished, and {what}; {remedy}; see {self.folder / REPORT}"
             )
 
 
@@ -353,10 +361,19 @@ def _prepare_trainer(
         rung_set=rung_set(teacher, data.layout),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
+        guess=_guess_of(study, teacher),
         folder=make_dir(study.path / STUDENTS),
         about={"study": study.name, "stream": teacher.stream.digest},
         alive=study.ledger.renew,
     )
+
+
+def _guess_of(study: Study, teacher: Teacher) -> AnyPredictions | None:
+    """What the guess says of validation; None in a study that was begun before there was one."""
+    description = study.ledger.document.description
+    if description is None or description.guess is None:
+        return None
+    return guess_predictor(teacher).predict(teacher.dataset.raw("validation"))
 
 
 def _decide_recipe(study: Study, teacher: Teacher, data: DistillationSet) -> Recipe:
@@ -405,6 +422,7 @@ def _describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> Non
         provenance=provenance,
         box=_span_box(space, dataset),
         metrics=metrics,
+        guess=StoredReference.of(measure_guess(teacher)),
     )
     study.ledger.change(objectives=space.objectives, description=description)
 

@@ -1,4 +1,4 @@
-"""What a front is compared with: teacher, best single sample, MAP network, unpruned student."""
+"""What a front is compared with: teacher, single sample, MAP network, unpruned student, guess."""
 
 import contextlib
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ import torch
 
 from gped_nas import rng
 from gped_nas.api.evidence_files import REMADE
+from gped_nas.api.guess import LABEL, NAME, describe_guess, guess_predictor
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.measuring import ensemble, network
 from gped_nas.api.sampling import posterior
@@ -78,6 +79,19 @@ def average_of(teacher: Teacher) -> Contender:
         predictions=predictions,
         costs={name: value * stream.num_samples for name, value in costs.items()},
         predictor=ensemble(teacher) if stream.has_weights else None,
+    )
+
+
+def guess_of(teacher: Teacher) -> Contender:
+    """What the training labels alone say, at no costs."""
+    predictor = guess_predictor(teacher)
+    return Contender(
+        name=NAME,
+        label=LABEL,
+        note=describe_guess(teacher.dataset),
+        predictions={part: predictor.predict(teacher.dataset.raw(part)) for part in _PARTS},
+        costs={},
+        predictor=predictor,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gped_nas.api.guess import above_guess
 from gped_nas.api.measuring import Conditions
 from gped_nas.api.online import online_feed
 from gped_nas.api.session import Session
@@ -31,7 +32,7 @@ from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import cost_of, count_macs
 from gped_nas.search.ledger import Claim
-from gped_nas.search.record import TrialRecord
+from gped_nas.search.record import Above, TrialRecord
 
 CURVE_POINTS = 24
 
@@ -48,6 +49,8 @@ class Trainer:
         resamples: bootstrap draws of validation.
         folder: where students are written, one folder a trial.
         about: what each student's spec says of where it comes from.
+        guess: what the guess says of validation, see ``api.guess``; None in studies that were begun
+            before there was one.
         rung_set: what rungs look at; None where the recipe has none.
         alive: called all along while students are trained and measured.
     """
@@ -59,6 +62,7 @@ class Trainer:
     resamples: Resamples
     folder: Path
     about: dict[str, str]
+    guess: AnyPredictions | None = None
     rung_set: DistillationSet | None = None
     alive: Callable[[], None] = lambda: None
 
@@ -200,6 +204,12 @@ class Trainer:
         except DivergenceError as error:
             return TrialRecord(trial, "failed", genotype.to_json(), reason=str(error))
 
+        compared: dict[str, Above] = {}
+        if self.guess is not None:
+            compared = above_guess(
+                self.guess, predictor, predictions, self.conditions, self.resamples
+            )
+
         shapes = student.shapes
         cost = cost_of(genotype.family, shapes, dataset.input_shape, genotype["storage_dtype"])
         counted_macs = count_macs(genotype.family, shapes, dataset.input_shape)
@@ -231,6 +241,7 @@ class Trainer:
             layers=tuple(family.describe(shapes)),
             layers_drawn=tuple(family.describe(self.data.shapes(genotype))),
             extra=extra,
+            above_guess=compared,
             seconds=round(seconds + time.monotonic() - started, 4),
         )
 

@@ -17,6 +17,12 @@ from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.document import Box, Description, References, StudentTest
 from gped_nas.search.goals import MetricWords, Objective
+from gped_nas.search.guess import (
+    explain_empty_front,
+    is_guess,
+    is_teacher_guess,
+    note_guesses,
+)
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
@@ -117,6 +123,19 @@ class Study:
         records = self.records()
         return [records[number] for number in front_of(records, self.objectives)]
 
+    def references(self) -> tuple[Reference, ...]:
+        """What students are compared with; until a front was concluded the guess alone."""
+        return self.ledger.document.predictors
+
+    @property
+    def is_teacher_guess(self) -> bool:
+        """Whether the teacher is not better than a guess from the training labels."""
+        return is_teacher_guess(self._description.teacher.diagnosis)
+
+    def explain_empty_front(self) -> tuple[str, str]:
+        """Why no student is on the front, and what to do."""
+        return explain_empty_front(self.records(), self.objectives)
+
     def trials(self) -> "pd.DataFrame":
         """Every trial as a pandas frame, a row a trial by number.
 
@@ -160,6 +179,10 @@ class Study:
                     f"there are: {known}"
                 )
 
+        if not front:
+            what, remedy = self.explain_empty_front()
+            raise GateError(f"study '{self.name}': {what}; {remedy}")
+
         for record in front:
             if all(excess <= 0 for excess in violations(record.values, bounds).values()):
                 return record
@@ -200,6 +223,9 @@ class Study:
         front_losses = self._box(front_records)
         index, rule = choose(front_records, objectives, front_losses, document.front_differences)
         chosen = None if index is None else front[index]
+        if chosen is None and records:
+            what, remedy = explain_empty_front(records, objectives)
+            rule = f"The front is empty, since {what}; {remedy}."
 
         paired = list(references.comparisons)
         if chosen is not None:
@@ -222,7 +248,7 @@ class Study:
             front=tuple(front),
             chosen=chosen,
             rule=rule,
-            references=references.predictors,
+            references=document.predictors,
             paired_differences=tuple(paired),
             hypervolume=tuple(history),
             reference_point=dict(zip(names, box.worst, strict=False)),
@@ -231,7 +257,7 @@ class Study:
             provenance={**description.provenance, "student seconds": student_seconds},
             num_test_evaluations=self.num_test_evaluations,
             split_text=description.split_text,
-            notes=document.notes,
+            notes=(*document.notes, *note_guesses(records, objectives)),
             knee=front[knee(front_losses)] if front else None,
             random_order=tuple(at_random),
             best_point=dict(zip(names, box.best, strict=False)),
@@ -330,11 +356,16 @@ def _with_test(record: TrialRecord, test: StudentTest | None) -> TrialRecord:
 def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
     """Trial numbers of the non-dominated complete records, best by the first objective first.
 
+    Who is no better than a guess is not among them, see ``search.guess``.
+
     Raises:
         DamageError: a record is damaged, and might be on the front.
     """
     check_undamaged(records)
-    complete = [record for record in records if record.state == "complete"]
+    complete = []
+    for record in records:
+        if record.state == "complete" and not is_guess(record, objectives):
+            complete.append(record)
     if not complete:
         return []
 

@@ -13,6 +13,7 @@ form:
 | one chain                                      | always         |                | (e)        |
 | T other than 1                                 | always         | T = 0          | (f)        |
 | samples fitted, optimized or imported          | always         | one sample     | (g)        |
+| NLL not below that of a guess                  |                | always         | (h)        |
 
 * (a) 1.1 is Gelman & Rubin's bound; the shares are ours.
 * (b) The Monte Carlo error is 10 % and 30 % of a posterior std: 1 / sqrt(ESS).
@@ -21,6 +22,8 @@ form:
 * (e) One chain cannot see what it did not visit.
 * (f) A tempered posterior is another posterior.
 * (g) R-hat and ESS cannot see their bias.
+* (h) The guess knows the training labels alone. The 95 % interval of the paired difference on
+  validation must lie below 0. Chains agree best where networks see nothing of the input.
 
 R-hat, ESS and total variation of *fitted* laws compare independent fits. Temperatures are judged
 for chains only: an approximate law can have the right one. Weight space is not judged: see
@@ -75,6 +78,7 @@ def judge(diagnosis: Diagnosis) -> Verdict:
 
 
 def _judge_criteria(diagnosis: Diagnosis) -> Iterator[Finding]:
+    yield from _judge_beside_guess(diagnosis)
     yield _judge_origin(diagnosis)
 
     if diagnosis.num_samples > 1 and diagnosis.origin in ("chain", "fitted"):
@@ -93,6 +97,21 @@ def _judge_criteria(diagnosis: Diagnosis) -> Iterator[Finding]:
         if diagnosis.chains == 1:
             yield Finding(1, "one chain cannot see what it did not visit")
         yield from _judge_temperature(diagnosis)
+
+
+def _judge_beside_guess(diagnosis: Diagnosis) -> Iterator[Finding]:
+    beside = diagnosis.guess
+    if beside is None or beside.is_better:
+        return
+
+    text = (
+        "it is not better than a guess from the training labels: on validation its NLL is "
+        f"{diagnosis.average['nll']:.4g}, the guess's {beside.nll:.4g}"
+    )
+    if beside.above is not None:
+        difference, low, high = beside.above
+        text += f" (paired difference {difference:+.3g} [{low:.3g}, {high:.3g}], n = {beside.n:,})"
+    yield Finding(2, text)
 
 
 def _judge_origin(diagnosis: Diagnosis) -> Finding:

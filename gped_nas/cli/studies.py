@@ -1,7 +1,7 @@
 """Verbs about studies: run one, read it, look at it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,8 @@ from gped_nas.cli.signals import stoppable
 from gped_nas.cli.verbs import SEARCH, STUDENT, Verb
 
 app = typer.Typer()
+
+_COSTS = ("macs", "params", "storage_bytes")
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -111,6 +113,7 @@ def run(
         )
 
     _print_front(study)
+    _warn_of_teacher(study)
     num_tested = study.num_test_evaluations
     say(f"students tested so far: {num_tested}, each once and only when on the front")
     print(f"report: {study.path / 'report.html'}")
@@ -192,12 +195,18 @@ def _plan(space: Any) -> None:
 
 def _rows(records: Sequence[Any], study: Any) -> list[dict[str, Any]]:
     """A row a record, with those of the objectives and usual metrics that any of them has."""
+    measured = {name for record in records for name in record.metrics}
+    columns = _columns(study, measured)
+    return [_row(record, columns) for record in records]
+
+
+def _columns(study: Any, measured: Collection[str]) -> list[str]:
+    """Of the names that were measured the objectives, and those that are usually asked for."""
     objectives = [objective.name for objective in study.objectives]
     quality = ("nll", "accuracy", "rmse", "kl_to_teacher")
     tested = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
-    measured = {name for record in records for name in record.metrics}
     columns = dict.fromkeys(name for name in (*objectives, *quality, *tested) if name in measured)
-    return [_row(record, list(columns)) for record in records]
+    return list(columns)
 
 
 def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
@@ -207,7 +216,7 @@ def _row(record: Any, metrics: Sequence[str]) -> dict[str, Any]:
         "trial": record.trial,
         "genotype": name_student(record),
         **{name: record.metrics.get(name) for name in metrics},
-        **{name: record.costs.get(name) for name in ("macs", "params", "storage_bytes")},
+        **{name: record.costs.get(name) for name in _COSTS},
     }
 
 
@@ -220,6 +229,28 @@ def _print_front(study: Any) -> None:
 
     title = f"front of {study.name}: best by {study.objectives[0].name} first"
     print_rows(rows, Format.table, title=title)
+
+
+def _warn_of_teacher(study: Any) -> None:
+    """Say so where nothing that students imitate is worth it."""
+    if study.is_teacher_guess:
+        say(
+            "the teacher is not better than a guess from the training labels: no student of it is "
+            "to be used; mend the teacher, see `gped-search teacher info`"
+        )
+
+
+def _print_references(study: Any) -> None:
+    """What the front is compared with, a row each with the columns of the front."""
+    measured = {name for reference in study.references() for name in reference.metrics}
+    rows = []
+    for reference in study.references():
+        row: dict[str, Any] = {"reference": reference.label}
+        row |= {name: reference.metrics.get(name) for name in _columns(study, measured)}
+        row |= {name: reference.costs.get(name) for name in _COSTS}
+        rows.append(row)
+    if rows:
+        print_rows(rows, Format.table, title="what it is compared with")
 
 
 def _as_json(record: Any) -> dict[str, Any]:
@@ -244,6 +275,12 @@ def front(
         print_json([_as_json(record) for record in records])
     else:
         print_rows(_rows(records, opened), format)
+    if format is Format.table:
+        _print_references(opened)
+
+    _warn_of_teacher(opened)
+    if not records:
+        say(f"the front is empty: {'; '.join(opened.explain_empty_front())}")
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -333,7 +370,8 @@ def pick(
 
     record = opened.pick(bounds) if bounds else opened.chosen()
     if record is None:
-        raise GateError(f"study '{opened.name}': no student is feasible, so none can be picked")
+        what, remedy = opened.explain_empty_front()
+        raise GateError(f"study '{opened.name}': {what}, so none can be picked; {remedy}")
 
     if format is Format.json:
         print_json(_as_json(record))
@@ -373,12 +411,14 @@ def show(
         return
 
     print_pairs(summary, format)
+    guesses = [r.metrics for r in opened.references() if r.name == "guess"]
     rows = []
     for name, measured in by_name(record.measures).items():
         low, high = measured.low, measured.high
-        rows.append(
-            {"metric": name, "value": measured.value, "low": low, "high": high, "n": measured.n}
-        )
+        row = {"metric": name, "value": measured.value, "low": low, "high": high, "n": measured.n}
+        for metrics in guesses:
+            row["guess"] = metrics.get(name)
+        rows.append(row)
     if rows:
         print_rows(rows, format, title="metrics, 95 % interval")
         reasons = [

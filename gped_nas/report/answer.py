@@ -11,10 +11,18 @@ _NOTHING: Data = {"metrics": {}, "costs": {}}
 def answer(data: Data) -> Data:
     """The student to use as ``headline``, ``detail`` and ``tiles``.
 
-    Where no student was chosen, the headline says so and the rest is empty.
+    Where no student was chosen, or the teacher is no better than a guess, the headline says so and
+    there are no tiles.
     """
+    if data["teacher"].get("guess"):
+        return {
+            "headline": "No student is to be used: the teacher is not better than a guess.",
+            "detail": f"{data['teacher']['guess']} Mend the teacher, then search anew.",
+            "tiles": [],
+        }
     if data["chosen"] is None:
-        return {"headline": _headline_without_student(data), "detail": "", "tiles": []}
+        headline = _headline_without_student(data)
+        return {"headline": headline, "detail": data["rule"], "tiles": []}
 
     student = find(data, data["chosen"])
     teachers = [reference for reference in data["references"] if reference["name"] == "teacher"]

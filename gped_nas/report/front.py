@@ -30,6 +30,7 @@ _REFERENCES = {
     "single_sample": ("triangle-up", GREEN, 12, "▲"),
     "map": ("triangle-down", ORANGE, 12, "▼"),
     "unpruned": ("cross", INK, 10, "✚"),
+    "guess": ("asterisk-open", GREY, 10, "✳"),
 }
 _OTHER_REFERENCE = ("hexagram", GREY, 12, "✶")
 _INFEASIBLE = {"symbol": "square-open", "color": ORANGE, "size": 8, "line": {"width": 2}}

@@ -125,30 +125,6 @@ class StoredWords(Stored):
         return MetricWords(self.label, self.direction, self.unit)
 
 
-class Description(Stored):
-    """What never changes while a study grows; written once its teacher is there.
-
-    Attributes:
-        config: the resolved search space, plain data.
-        split_text: the dataset's split in words.
-        class_names: in label order; empty for regression.
-        stream: where the teacher lies.
-        teacher: what is told of it.
-        provenance: versions, device, seeds, digests.
-        box: the reference box.
-        metrics: label, direction and unit of each metric by its name, as they were registered.
-    """
-
-    config: dict[str, Any] = Field(default_factory=dict)
-    split_text: str = ""
-    class_names: tuple[str, ...] = ()
-    stream: StreamPlace | None = None
-    teacher: TeacherSummary = TeacherSummary()
-    provenance: dict[str, str | Number] = Field(default_factory=dict)
-    box: Box | None = None
-    metrics: dict[str, StoredWords] = Field(default_factory=dict)
-
-
 class StoredMeasures(Stored):
     """A table of measures in its public form; see ``evaluate.measured``."""
 
@@ -171,6 +147,43 @@ class StoredReference(StoredMeasures):
     costs: dict[str, int] = Field(default_factory=dict)
     note: str = ""
 
+    @staticmethod
+    def of(reference: Reference) -> "StoredReference":
+        """A reference as it is stored."""
+        return validate(StoredReference, reference.to_json(), reference.name)
+
+    @property
+    def reference(self) -> Reference:
+        """The reference as everybody else knows it."""
+        return Reference.from_json(self.to_json())
+
+
+class Description(Stored):
+    """What never changes while a study grows; written once its teacher is there.
+
+    Attributes:
+        config: the resolved search space, plain data.
+        split_text: the dataset's split in words.
+        class_names: in label order; empty for regression.
+        stream: where the teacher lies.
+        teacher: what is told of it.
+        provenance: versions, device, seeds, digests.
+        box: the reference box.
+        metrics: label, direction and unit of each metric by its name, as they were registered.
+        guess: who knows the training labels alone, on validation; None in studies that were begun
+            before there was one.
+    """
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    split_text: str = ""
+    class_names: tuple[str, ...] = ()
+    stream: StreamPlace | None = None
+    teacher: TeacherSummary = TeacherSummary()
+    provenance: dict[str, str | Number] = Field(default_factory=dict)
+    box: Box | None = None
+    metrics: dict[str, StoredWords] = Field(default_factory=dict)
+    guess: StoredReference | None = None
+
 
 class References(Stored):
     """What the front is compared with.
@@ -192,16 +205,13 @@ class References(Stored):
         baseline: dict[str, Any] | None = None,
     ) -> "References":
         """The references as they are stored."""
-        stored = tuple(
-            validate(StoredReference, reference.to_json(), reference.name)
-            for reference in references
-        )
+        stored = tuple(StoredReference.of(reference) for reference in references)
         return References(baseline=baseline, references=stored, comparisons=tuple(comparisons))
 
     @property
     def predictors(self) -> tuple[Reference, ...]:
         """The references as everybody else knows them."""
-        return tuple(Reference.from_json(stored.to_json()) for stored in self.references)
+        return tuple(stored.reference for stored in self.references)
 
 
 class StudentTest(StoredMeasures):
@@ -246,6 +256,14 @@ class StudyDocument(Stored):
     references: References | None = None
     front_differences: FrontDifferences | None = None
     files: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def predictors(self) -> tuple[Reference, ...]:
+        """The references; the guess alone until a front was concluded."""
+        if self.references is not None:
+            return self.references.predictors
+        guess = self.description.guess if self.description else None
+        return () if guess is None else (guess.reference,)
 
     def with_changes(self, **changes: Any) -> "StudyDocument":
         """A copy with some fields changed."""

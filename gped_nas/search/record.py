@@ -21,6 +21,9 @@ from gped_nas.io import SCHEMA_VERSION, canonical_json
 from gped_nas.spelling import as_today
 
 State = Literal["complete", "pruned", "infeasible", "duplicate", "failed", "running"]
+Above = tuple[float, float, float] | None
+"""A predictor's metric less the guess's, and the ends of the 95 % interval of the difference; None
+where the guess has no finite value."""
 FINISHED: frozenset[str] = frozenset({"complete", "pruned", "infeasible", "duplicate"})
 """States that count towards ``--n-trials``; failed ones are bounded by ``max_failures`` instead."""
 
@@ -41,6 +44,8 @@ class TrialRecord:
         layers_drawn: the same before pruning.
         extra: what cards show: ``reliability`` (list of ``{"confidence", "accuracy", "count"}``),
             ``macs_by_operator``, ``dead_units``, ``seed``, ``loss`` (list of ``[step, value]``).
+        above_guess: by quality objective, its paired difference to the guess on validation, see
+            ``search.guess``; empty where it was not compared.
         seconds: this student's share of the kernel's time, then evaluation.
         created: seconds since the epoch when it was told.
         spec_sha256: the digest in its student's ``spec.json``; empty where no student was kept, or
@@ -57,6 +62,7 @@ class TrialRecord:
     layers: tuple[Mapping[str, Any], ...] = ()
     layers_drawn: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    above_guess: Mapping[str, Above] = field(default_factory=dict)
     seconds: float = 0.0
     created: float = 0.0
     spec_sha256: str = ""
@@ -105,6 +111,7 @@ class TrialRecord:
             "layers": list(self.layers),
             "layers_drawn": list(self.layers_drawn),
             "extra": self.extra,
+            "above_guess": self.above_guess,
             "seconds": self.seconds,
             "created": self.created,
             "spec_sha256": self.spec_sha256,
@@ -169,6 +176,7 @@ class _RecordFile:
     layers: tuple[Mapping[str, Any], ...] = ()
     layers_drawn: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    above_guess: Mapping[str, Above] = field(default_factory=dict)
     seconds: float = 0.0
     created: float = 0.0
     spec_sha256: str = ""
@@ -189,6 +197,7 @@ class _RecordFile:
             layers=self.layers,
             layers_drawn=self.layers_drawn,
             extra=extra,
+            above_guess=self.above_guess,
             seconds=self.seconds,
             created=self.created,
             spec_sha256=self.spec_sha256,

@@ -205,7 +205,7 @@ def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home
     rows = [(row, metrics_of[row.first]) for row in references.comparisons]
     for trial, stored in study.ledger.tests().items():
         rows += [(row, front[trial].metrics) for row in stored.comparisons]
-    predictor_names = ["single_sample", "map", "unpruned", *["student"] * len(front)]
+    predictor_names = ["single_sample", "map", "unpruned", "guess", *["student"] * len(front)]
     expected = [(name, metric) for name in predictor_names for metric in ("nll", "accuracy")]
     assert [(row.first, row.metric) for row, _ in rows] == expected
     assert sum(abs(row.difference) > 0.005 for row, _ in rows) > len(rows) / 2

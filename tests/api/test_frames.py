@@ -39,7 +39,8 @@ def test_all_trials_are_a_frame_too(finished: Home) -> None:
 def test_figures_are_found_by_name(finished: Home) -> None:
     study = gn.open_study(finished.study)
     front = next(trace for trace in study.figure("front").data if trace.name == "front")
-    assert list(front.y) == [float(f"{r.metrics['nll']:.6g}") for r in study.front_records()]
+    by_trial = sorted(study.front_records(), key=lambda record: record.trial)
+    assert list(front.y) == [float(f"{r.metrics['nll']:.6g}") for r in by_trial]
 
     over_params = study.figure("front", x="params", y="accuracy")
     assert over_params.layout.xaxis.title.text == "parameters"

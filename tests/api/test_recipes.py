@@ -15,7 +15,7 @@ from tests.api.test_surface import OVERRIDES
 from tests.cli.harness import Home
 
 ONE_TRIAL = {**OVERRIDES, "search": {"n_trials": 1, "students_at_once": 1}}
-ONLINE = {"steps": 15, "warmup": 5, "mode": "online"}
+ONLINE = {"steps": 15, "warmup": 5, "lr": 0.05, "mode": "online"}
 TARGETS = [
     "predictive",
     "expected_entropy",
@@ -62,6 +62,7 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     recipe = {
         "steps": 40,
         "warmup": 5,
+        "lr": 0.02,
         "update": "newest",
         "target_weights": {"second_moment": 3.0},
     }
@@ -114,7 +115,9 @@ def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.Monke
     answers = [True]
     monkeypatch.setattr("gped_nas.device.half_is_fast", lambda device: answers.pop())
     monkeypatch.setattr("gped_nas.device.SHARED_MACS", 0)
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": {"steps": 15, "warmup": 5}})
+    space = gn.load_space(
+        "digits_mlp", {**ONE_TRIAL, "recipe": {"steps": 15, "warmup": 5, "lr": 0.05}}
+    )
 
     study = gn.run(space, out="reports", seed=0)
     assert study.ledger.document.precision == "bfloat16"
@@ -132,7 +135,7 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
 
     monkeypatch.setattr("gped_nas.device.half_is_fast", probe)
     monkeypatch.setattr("gped_nas.device.SHARED_MACS", 0)
-    recipe = {"steps": 15, "warmup": 5, "precision": "float32"}
+    recipe = {"steps": 15, "warmup": 5, "lr": 0.05, "precision": "float32"}
     space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": recipe})
 
     study = gn.run(space, out="reports", seed=0)

@@ -1,5 +1,7 @@
 """A regression search from the shipped space to its student, and what is refused on the way."""
 
+import math
+
 import pytest
 
 import gped_nas as gn
@@ -19,6 +21,8 @@ OVERRIDES = {
 
 METRICS = ("nll", "rmse", "coverage_error", "kl_to_teacher", "mean_error", "variance_error")
 
+REFERENCES = ["teacher", "single_sample", "map", "unpruned", "guess"]
+
 
 def test_a_regression_search_and_its_student(home: Home) -> None:
     study = gn.run(gn.load_space("diabetes_mlp", OVERRIDES), out=home.root / "reports")
@@ -30,10 +34,16 @@ def test_a_regression_search_and_its_student(home: Home) -> None:
 
     snapshot = study.snapshot()
     assert {c.metric for c in snapshot.paired_differences} == {"nll", "rmse"}
-    assert [r.name for r in snapshot.references] == ["teacher", "single_sample", "map", "unpruned"]
+    assert [r.name for r in snapshot.references] == REFERENCES
     assert snapshot.hypervolume[-1] >= 0
 
     dataset = gn.load_dataset(gn.load_space("diabetes_mlp"))
+    guess, labels = snapshot.references[-1].metrics, dataset.labels("train")
+    squared_error = (dataset.labels("test") - labels.mean()) ** 2
+    assert guess["test_rmse"] == pytest.approx(squared_error.mean() ** 0.5)
+    nll = 0.5 * (squared_error.mean() / labels.var() + math.log(2 * math.pi * labels.var()))
+    assert guess["test_nll"] == pytest.approx(nll)
+
     student = gn.load_student(study.path / "students" / str(study.chosen().trial))
     normal_N2 = student.predict(dataset.raw("test"))["predictive_normal"]
     assert normal_N2.shape == (len(dataset.labels("test")), 2)

@@ -8,6 +8,7 @@ import torch
 
 from gped_nas import rng
 from gped_nas.api.diagnosis import Diagnosis, Mixing, between_chains, by_chain, mixing_of
+from gped_nas.api.guess import BesideGuess
 from gped_nas.api.verdict import judge
 from gped_nas.posterior.diagnostics import Temperature
 
@@ -215,3 +216,19 @@ def test_quantiles_are_what_so_many_reach() -> None:
     assert mixing.rhat is not None and mixing.ess is not None
     assert mixing.rhat[0] < mixing.rhat[1] < mixing.rhat[2]
     assert mixing.ess[0] > mixing.ess[1] > mixing.ess[2]
+
+
+def test_a_teacher_that_is_not_better_than_a_guess_is_not_trusted() -> None:
+    better = BesideGuess(nll=2.3, above=(-2.1, -2.2, -2.0), is_better=True, n=300)
+    assert judge(dataclasses.replace(SOUND, guess=better)).level == "trusted"
+
+    alike = BesideGuess(nll=0.201, above=(-0.001, -0.01, 0.01), is_better=False, n=300)
+    verdict = judge(dataclasses.replace(SOUND, guess=alike))
+    assert verdict.level == "do not trust"
+    assert "NLL is 0.2, the guess's 0.201 (paired difference -0.001 [-0.01, 0.01], n = 300)" in (
+        verdict.sentence
+    )
+
+    infinite = BesideGuess(nll=2.3, above=None, is_better=False, n=300)
+    changes = {"guess": infinite, "average": {"nll": math.inf, "accuracy": 0.9}}
+    assert "NLL is inf, the guess's 2.3." in judge(dataclasses.replace(SOUND, **changes)).sentence

@@ -37,7 +37,7 @@ students:
       width: {choices: [2, 4, 8]}
       storage_dtype: {choices: [float32, int8]}
 search: {n_trials: 4, students_at_once: 3}
-recipe: {steps: 40, warmup: 5}
+recipe: {steps: 40, warmup: 5, lr: 0.02}
 baseline: {steps: 100, precisions: [1.0]}
 """
 N_TRIALS = 4

@@ -58,6 +58,20 @@ def test_the_answer_compares_costs_and_quality_with_the_teacher():
     assert "measured on test, n = 360" in answer["detail"]
 
 
+def test_no_student_of_a_teacher_that_guesses_heads_the_report():
+    beside = {"nll": 0.1, "above": (0.01, -0.02, 0.04), "is_better": False, "n": 180}
+    teacher = {**make_snapshot().teacher, "diagnosis": {**DIAGNOSIS, "guess": beside}}
+    answer = data_of(make_snapshot(teacher=teacher))["answer"]
+    assert answer["headline"] == "No student is to be used: the teacher is not better than a guess."
+    assert "its NLL is 0.1100, that of a guess from the training labels 0.1000" in answer["detail"]
+    assert "(paired difference +0.0100 [-0.0200, 0.0400], n = 180)" in answer["detail"]
+    assert not answer["tiles"]
+
+    better = {**beside, "above": (-2.0, -2.1, -1.9), "is_better": True}
+    teacher = {**make_snapshot().teacher, "diagnosis": {**DIAGNOSIS, "guess": better}}
+    assert data_of(make_snapshot(teacher=teacher))["answer"] == data_of(make_snapshot())["answer"]
+
+
 def test_a_dearer_student_is_said_to_be_dearer():
     assert words.factor(200, 100) == "2× more than"
     assert words.factor(100, 100) == "as much as"

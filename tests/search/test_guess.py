@@ -1,0 +1,92 @@
+"""Who is no better than a guess: from the paired differences that a record has."""
+
+import pytest
+
+from gped_nas.api.study import front_of
+from gped_nas.evaluate.measured import from_public
+from gped_nas.search.goals import Objective
+from gped_nas.search.guess import (
+    explain_empty_front,
+    is_guess,
+    is_teacher_guess,
+    note_guesses,
+)
+from gped_nas.search.record import Above, State, TrialRecord
+
+NLL = Objective("nll", "minimize", "metric", "NLL (nats)")
+ACCURACY = Objective("accuracy", "maximize", "metric", "accuracy")
+BYTES = Objective("storage_bytes", "minimize", "cost", "storage (bytes)")
+
+
+def record(
+    trial: int, value: float, num_bytes: int, state: State = "complete", **above: Above
+) -> TrialRecord:
+    measures = from_public({"nll": value})
+    costs = {"storage_bytes": num_bytes}
+    return TrialRecord(trial, state, {}, measures=measures, costs=costs, above_guess=above)
+
+
+@pytest.mark.parametrize(
+    ("above", "is_one"),
+    [
+        ({}, False),  # not compared
+        ({"nll": (-0.1, -0.2, -0.01)}, False),
+        ({"nll": (-0.1, -0.2, 0.01)}, True),  # not told apart
+        ({"nll": (-0.1, -0.2, 0.0)}, True),
+        ({"nll": (0.1, 0.05, 0.2)}, True),  # worse
+        ({"nll": None}, False),  # the guess has no finite NLL, the student has one
+        ({"accuracy": (0.1, 0.05, 0.2)}, False),
+        ({"accuracy": (-0.1, -0.2, -0.05)}, True),
+        ({"nll": (0.1, 0.05, 0.2), "accuracy": (0.1, 0.05, 0.2)}, False),  # better in one
+        ({"nll": (0.1, 0.05, 0.2), "accuracy": (0.1, -0.05, 0.2)}, True),
+    ],
+)
+def test_a_student_guesses_unless_it_is_better_in_a_quality(
+    above: dict[str, Above], is_one: bool
+) -> None:
+    assert is_guess(record(0, 1.0, 10, **above), [NLL, ACCURACY, BYTES]) is is_one
+
+
+def test_a_front_holds_no_student_that_guesses() -> None:
+    told, guess = (-1.0, -1.1, -0.9), (-0.001, -0.01, 0.01)
+    records = [
+        record(0, 0.1, 1000, nll=told),
+        record(1, 0.5, 100, nll=told),
+        record(2, 2.3, 10, nll=guess),
+    ]
+    assert front_of(records, [NLL, BYTES]) == [0, 1]
+    (note,) = note_guesses(records, [NLL, BYTES])
+    assert note.startswith("1 of 3 complete students are on no front")
+
+    # of studies that were begun before there was a guess, fronts are as they were
+    before = [r.replace(above_guess={}) for r in records]
+    assert front_of(before, [NLL, BYTES]) == [0, 1, 2]
+    assert note_guesses(before, [NLL, BYTES]) == ()
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        ([], "no trial has finished"),
+        ([record(0, 1.0, 10, "running")], "no trial has finished"),
+        ([record(0, 1.0, 10, "infeasible")], "no student is feasible"),
+        (
+            [record(0, 2.3, 10, nll=(0.0, -0.1, 0.1)), record(1, 1.0, 10, "infeasible")],
+            "of none of the 1 complete ones can validation nll be told from the guess's",
+        ),
+    ],
+)
+def test_an_empty_front_is_explained(records: list[TrialRecord], says: str) -> None:
+    what, remedy = explain_empty_front(records, [NLL, BYTES])
+    assert says in what and remedy
+
+
+def test_a_record_keeps_its_differences() -> None:
+    whole = record(0, 1.0, 10, nll=(-0.5, -0.75, -0.25), accuracy=None)
+    assert TrialRecord.loads(whole.dumps()) == whole
+
+
+def test_a_teacher_guesses_where_its_diagnosis_says_so() -> None:
+    assert is_teacher_guess({"guess": {"is_better": False}})
+    assert not is_teacher_guess({"guess": {"is_better": True}})
+    assert not is_teacher_guess({}) and not is_teacher_guess({"guess": None})
