@@ -46,7 +46,8 @@ lint: $(VENV)/.dev  ## style, formatting, types, floors
 	$(BIN)/lint-imports
 
 soak: $(VENV)/.dev  ## the full counts of kills, damaged files and injected bugs
-	GPED_SOAK=1 $(BIN)/python -m pytest tests/faults tests/posterior/test_selftest.py tests/posterior/test_selftest_bugs.py
+	GPED_SOAK=1 $(BIN)/python -m pytest tests/faults tests/posterior/test_selftest.py tests/posterior/test_selftest_bugs.py \
+		tests/statistical/test_coverage.py
 
 dist: $(VENV)/.dev  ## wheel and sdist in dist/, and a search with the wheel away from this checkout
 	rm -rf dist

@@ -64,9 +64,9 @@ def debias(gap_B: Floats, count_B: Floats, confidence_B: Floats) -> Debiased:
     length_L = np.linspace(0.0, longest, _NUM_LENGTHS)
     gap_LB = length_L[:, None] * direction_B
 
-    # Laplace's rule of succession: a bin without an error still has some noise.
+    # Half an example more on either side: a bin without an error still has some noise.
     accuracy_LB = np.clip(mean_B - gap_LB * n / count_B, 0.0, 1.0)
-    accuracy_LB = (count_B * accuracy_LB + 1) / (count_B + 2)
+    accuracy_LB = (count_B * accuracy_LB + 0.5) / (count_B + 1)
     std_LB = np.sqrt(count_B * accuracy_LB * (1 - accuracy_LB)) / n
 
     noise_RB = _normal_draws(len(is_used))[:, is_used]

@@ -89,7 +89,7 @@ def _normal_entropy(std: float) -> float:
     return 0.5 * log(2 * pi * e) + log(std)
 
 
-MIN_ERRORS = 5
+MIN_ERRORS = 3
 """Wrong examples below which nothing is known of how large the losses of such examples are."""
 
 

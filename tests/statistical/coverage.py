@@ -1,0 +1,350 @@
+"""How often 95 % intervals hold the truth, on populations whose truth is known.
+
+Every case draws many data sets of n examples from one population, makes the package's own interval
+of each, and counts how many hold the truth. The truth is exact, or a sum over a fine grid.
+
+``printed`` is the share of data sets that have an interval at all; ``coverage`` is of these.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from scipy import optimize, special
+
+from gped_nas.evaluate.base import METRICS, draw_resamples
+from gped_nas.evaluate.calibration import debias
+from gped_nas.evaluate.intervals import around, exact_test, tango, wilson
+from gped_nas.evaluate.metrics import ECE_BINS, MIN_ERRORS
+from gped_nas.evaluate.resamples import Resamples
+from gped_nas.posterior.diagnostics import configurational_temperature
+
+SIZES = (100, 359, 2000)
+ERROR_RATES = (0.02, 0.05, 0.1, 0.2, 0.5)
+MOSTLY = 0.5
+"""Coverage is told where at least this share of data sets have an interval."""
+
+
+class Draw(Protocol):
+    """``draw(generator, n, repeats)``: ends of intervals, or NaN, and the truth."""
+
+    def __call__(
+        self, generator: np.random.Generator, n: int, repeats: int
+    ) -> tuple[Any, Any, float]: ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """One population, and the intervals of one quantity on it."""
+
+    quantity: str
+    population: str
+    draw: Draw
+
+    def measure(self, n: int, repeats: int) -> dict[str, Any]:
+        """A row: the share of data sets with an interval, and of these that with the truth."""
+        generator = np.random.default_rng([n, sum(map(ord, self.quantity + self.population))])
+        low, high, truth = self.draw(generator, n, repeats)
+        has_interval = np.isfinite(low)
+        num = int(has_interval.sum())
+
+        # A bound of zero is reached exactly: rounding is no miss.
+        is_below = has_interval & (np.asarray(high) < truth - 1e-12)
+        is_above = has_interval & (np.asarray(low) > truth + 1e-12)
+        num_missed = int((is_below | is_above).sum())
+        coverage = 1 - num_missed / num if num >= MOSTLY * repeats else None
+        return {
+            "quantity": self.quantity,
+            "population": self.population,
+            "n": n,
+            "repeats": repeats,
+            "printed": num / repeats,
+            "coverage": coverage,
+            "too_low": int(is_below.sum()) / repeats,
+            "too_high": int(is_above.sum()) / repeats,
+        }
+
+
+# ------------------------------------------------------------------------------------ shares
+
+
+def share(rate: float) -> Draw:
+    """Wilson's interval of the share of right examples."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        return *wilson(generator.binomial(n, 1 - rate, repeats), n), 1 - rate
+
+    return draw
+
+
+def paired_share(first: float, second: float) -> Draw:
+    """Tango's interval, where these shares of examples are right of one predictor alone."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        counts = generator.multinomial(n, (first, second, 1 - first - second), repeats)
+        return *tango(counts[:, 0], counts[:, 1], n), first - second
+
+    return draw
+
+
+def rejections(share_of_each: float) -> Draw:
+    """Of equal predictors: an interval around 0, unless the exact test tells them apart."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        shares = (share_of_each, share_of_each, 1 - 2 * share_of_each)
+        counts = generator.multinomial(n, shares, repeats)
+        p = np.array([exact_test(int(first), int(second)) for first, second, _ in counts])
+        return np.where(p > 0.05, 0.0, 1.0), np.ones(repeats), 0.0
+
+    return draw
+
+
+# ------------------------------------------------------------------- probabilities of classes
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Top classes that are wrong at a rate, with logits that an overconfident model multiplies."""
+
+    error_rate: float
+    overconfidence: float = 1.0
+
+    @property
+    def mean_logit(self) -> float:
+        """Of the true logit, normal with deviation 1.5."""
+        return _mean_logit(self.error_rate)
+
+    def confidence(self, logit: Any) -> Any:
+        """What the model says of its top class."""
+        return special.expit(np.clip(self.overconfidence * logit, -15, 15))
+
+    def draw(self, generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any]:
+        """Confidences and whether they are wrong, both (n, repeats)."""
+        logit = generator.normal(self.mean_logit, 1.5, (n, repeats))
+        is_wrong = generator.random((n, repeats)) > special.expit(logit)
+        return self.confidence(logit), is_wrong
+
+    def grid(self) -> tuple[Any, Any]:
+        """Confidences and their true error rates, equally likely."""
+        logit = self.mean_logit + 1.5 * _normal_grid()
+        return self.confidence(logit), special.expit(-logit)
+
+
+@cache
+def _mean_logit(error_rate: float) -> float:
+    def excess(mean: float) -> float:
+        return float(special.expit(-mean - 1.5 * _normal_grid()).mean()) - error_rate
+
+    return float(optimize.brentq(excess, -10, 20))
+
+
+@cache
+def _normal_grid(num: int = 200_000) -> Any:
+    return special.ndtri((np.arange(num) + 0.5) / num)
+
+
+def nll(confidence: Any, is_wrong: Any) -> Any:
+    """In nats: all that a model does not give its top class it gives the label."""
+    return -np.log(np.where(is_wrong, 1 - confidence, confidence))
+
+
+def brier(confidence: Any, is_wrong: Any) -> Any:
+    """Summed over two classes."""
+    return 2 * np.square(np.where(is_wrong, confidence, 1 - confidence))
+
+
+def score(classifier: Classifier, loss: Callable[[Any, Any], Any]) -> Draw:
+    """The mean of a loss that is large where the top class is wrong."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        confidence, is_wrong = classifier.draw(generator, n, repeats)
+        low, high = _of_means(loss(confidence, is_wrong))
+
+        # the doubt of nll and brier
+        num = np.maximum(is_wrong.sum(axis=0), (1 - confidence).sum(axis=0))
+        low = np.where(num < MIN_ERRORS, np.nan, low)
+
+        grid, rate = classifier.grid()
+        truth = (1 - rate) * loss(grid, False) + rate * loss(grid, True)
+        return low, high, float(truth.mean())
+
+    return draw
+
+
+def calibration_error(classifier: Classifier) -> Draw:
+    """The debiased ECE."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        confidence, is_wrong = classifier.draw(generator, n, repeats)
+        ends = []
+        for i in range(repeats):
+            index = _bins(confidence[:, i])
+            gap = confidence[:, i] - ~is_wrong[:, i]
+            sums = (np.bincount(index, w, ECE_BINS) for w in (gap, None, confidence[:, i]))
+            debiased = debias(*sums)
+            ends.append((debiased.low, debiased.high))
+
+        grid, rate = classifier.grid()
+        gaps = np.bincount(_bins(grid), grid - (1 - rate), ECE_BINS)
+        truth = np.abs(gaps).sum() / len(grid) if classifier.overconfidence != 1 else 0.0
+        return *np.transpose(ends), float(truth)
+
+    return draw
+
+
+def _bins(confidence: Any) -> Any:
+    return np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+
+
+# -------------------------------------------------------------------------------- means of losses
+
+
+def mean_of(terms: Callable[[np.random.Generator, tuple[int, int]], Any], truth: float) -> Draw:
+    """The mean of terms; of a paired difference they are differences."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        return *_of_means(terms(generator, (n, repeats))), truth
+
+    return draw
+
+
+def root_mean_square(terms: Callable[[np.random.Generator, tuple[int, int]], Any]) -> Draw:
+    """The RMSE of residuals of variance 1."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        squares = np.square(terms(generator, (n, repeats)))
+        pseudo = [METRICS["rmse"].pseudo_values(square[:, None]) for square in squares.T]
+        return *_of_means(np.stack(pseudo, axis=1), np.sqrt(squares.mean(axis=0))), 1.0
+
+    return draw
+
+
+def _of_means(terms: Any, center: Any = None) -> tuple[Any, Any]:
+    """Both ends of each column's interval, NaN where it has none."""
+    bounds = around(terms.mean(axis=0) if center is None else center, terms, _resamples(len(terms)))
+    low = [math.nan if bound.low is None else bound.low for bound in bounds]
+    high = [math.nan if bound.high is None else bound.high for bound in bounds]
+    return np.array(low), np.array(high)
+
+
+@cache
+def _resamples(n: int) -> Resamples:
+    return draw_resamples(n, root=0, part="validation")
+
+
+def rare(rate: float, *, two_sided: bool = False) -> Draw:
+    """Small differences, and at a rate large ones of mean 1, or of either sign and mean 0."""
+
+    def terms(generator: np.random.Generator, shape: tuple[int, int]) -> Any:
+        large = generator.normal(size=shape) if two_sided else generator.exponential(size=shape)
+        return generator.normal(0, 0.05, shape) + (generator.random(shape) < rate) * large
+
+    return mean_of(terms, 0.0 if two_sided else rate)
+
+
+def regret(rate: float) -> Draw:
+    """Zero, but at a rate uniform."""
+    return mean_of(lambda g, shape: (g.random(shape) < rate) * g.random(shape), rate / 2)
+
+
+def absolute_error(spread: float) -> Draw:
+    """|normal| times a lognormal: errors of moments, of differing size."""
+    truth = math.sqrt(2 / math.pi) * math.exp(spread**2 / 2)
+    return mean_of(
+        lambda g, shape: np.abs(g.normal(size=shape)) * np.exp(g.normal(0, spread, shape)), truth
+    )
+
+
+# -------------------------------------------------------------------------------- temperatures
+
+
+def temperature(correlation: float, chains: int) -> Draw:
+    """The configurational temperature of n states in all, of chains that are AR(1), around 1."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        steps = n // chains
+        state = generator.normal(size=(repeats, chains))
+        states = np.empty((repeats, steps, chains))
+        for step in range(steps):
+            states[:, step] = state
+            noise = generator.normal(size=(repeats, chains))
+            state = correlation * state + math.sqrt(1 - correlation**2) * noise
+
+        chain = torch.arange(chains).repeat(steps)
+        virial = torch.from_numpy(1 + states.reshape(repeats, -1))
+        temperatures = [configurational_temperature(row, 1, chain) for row in virial]
+        return (
+            np.array([t.low for t in temperatures]),
+            np.array([t.high for t in temperatures]),
+            1.0,
+        )
+
+    return draw
+
+
+# --------------------------------------------------------------------------------------- all
+
+
+def cases() -> Iterator[Case]:
+    """Every quantity on every population."""
+    for rate in ERROR_RATES:
+        yield Case("accuracy", f"error rate {rate}", share(rate))
+
+    for first, second in (
+        (0.002, 0.002), (0.005, 0.005), (0.01, 0.002), (0.02, 0.005),
+        (0.02, 0.02), (0.05, 0.02), (0.1, 0.05), (0.3, 0.1),
+    ):  # fmt: skip
+        name = f"right alone: {first} and {second}"
+        yield Case("accuracy, paired", name, paired_share(first, second))
+        if first == second:
+            yield Case("exact test of equal accuracies", name, rejections(first))
+
+    for overconfidence in (1.0, 1.5):
+        for rate in ERROR_RATES:
+            classifier = Classifier(rate, overconfidence)
+            name = f"error rate {rate}, logits times {overconfidence}"
+            yield Case("nll", name, score(classifier, nll))
+            yield Case("brier", name, score(classifier, brier))
+            yield Case("ece_debiased", name, calibration_error(classifier))
+
+    for rate in (0.05, 0.08, 0.2):
+        yield Case("nll, paired", f"rare large losses at {rate}", rare(rate))
+        yield Case("nll, paired", f"of either sign at {rate}", rare(rate, two_sided=True))
+    for rate in (0.05, 0.1):
+        yield Case("utility_regret", f"another action at {rate}", regret(rate))
+    for spread in (0.3, 0.7):
+        yield Case("mean absolute error", f"lognormal spread {spread}", absolute_error(spread))
+
+    heavy = math.sqrt(5 / 3)
+    yield Case("rmse", "normal", root_mean_square(lambda g, shape: g.normal(size=shape)))
+    yield Case(
+        "rmse", "t, 5 degrees", root_mean_square(lambda g, shape: g.standard_t(5, shape) / heavy)
+    )
+
+    for chains in (2, 4, 8):
+        for correlation in (0.5, 0.9, 0.97):
+            name = f"{chains} chains, autocorrelation {correlation}"
+            yield Case("configurational temperature", name, temperature(correlation, chains))
+
+
+def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By quantity and size, the average and the least coverage of its populations."""
+    groups: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row["coverage"] is not None:
+            groups.setdefault((row["quantity"], row["n"]), []).append(row["coverage"])
+
+    return [
+        {
+            "quantity": quantity,
+            "n": n,
+            "populations": len(coverages),
+            "average": sum(coverages) / len(coverages),
+            "least": min(coverages),
+        }
+        for (quantity, n), coverages in groups.items()
+    ]
