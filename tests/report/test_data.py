@@ -95,6 +95,18 @@ def test_paired_differences_name_whoever_wins(metric, interval, reading):
     assert row["reading"] == reading
 
 
+def test_the_exact_test_decides_where_there_is_one():
+    def reading(p_value):
+        paired = PairedDifference(
+            "teacher", "student", "accuracy", "test", 0.02, (0.001, 0.05), 360, "", p_value
+        )
+        (row,) = data_of(make_snapshot(paired_differences=(paired,)))["comparisons"]
+        return row["reading"]
+
+    assert reading(0.0651) == "not told apart: exact test, p = 0.065"
+    assert reading(0.04) == "better: teacher average"
+
+
 def test_layers_that_pruning_removed_stay_visible():
     snapshot = make_snapshot()
     trial = snapshot.front[0]

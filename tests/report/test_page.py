@@ -88,7 +88,8 @@ def evil_snapshot():
     genotype = {"family": TURNED, EVIL: EVIL, "long": LONG}
     records = []
     for record in snapshot.records:
-        measures = {**record.measures, Key(EVIL): Measured(0.5)} if record.measures else {}
+        evil = Measured(0.5, why=EVIL)
+        measures = {**record.measures, Key(EVIL): evil} if record.measures else {}
         reason = f"{EVIL} {LONG}"
         records.append(record.replace(genotype=genotype, reason=reason, measures=measures))
 
@@ -108,7 +109,10 @@ def evil_snapshot():
         provenance={EVIL: EVIL},
         importances={"nll": {EVIL: 0.4}},
         references=(reference,),
-        paired_differences=(PairedDifference(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),),
+        paired_differences=(
+            PairedDifference(EVIL, EVIL, EVIL, EVIL, 0.1, (0.0, 0.2), 3),
+            PairedDifference(EVIL, EVIL, EVIL, EVIL, 0.1, None, 3, why=EVIL),
+        ),
     )
 
 
@@ -270,6 +274,25 @@ def test_every_figure_has_its_place_and_a_text(text):
     charts = [attrs for _, attrs in page.tags if "chart" in attrs.get("class", "").split()]
     labeled = {attrs["id"] for attrs in charts if attrs["aria-label"]}
     assert labeled == set(page.embedded("charts")["charts"])
+
+
+def test_what_has_no_interval_says_why():
+    why = "calibrated models with these confidences have 0.0211 to 0.0689"
+    snapshot = make_snapshot()
+    records = []
+    for record in snapshot.records:
+        measures = dict(record.measures)
+        if record.trial == snapshot.chosen:
+            measures[Key("ece")] = Measured(0.05, n=180, why=why)
+        records.append(record.replace(measures=measures))
+    paired = PairedDifference("student", "teacher", "brier", "test", 0.0, None, 360, "all alike")
+
+    text = render(records=tuple(records), paired_differences=(paired,))
+    words = Page(text).text
+    assert f"ECE (15 bins, L1), chosen student: {why}" in words
+    assert "0.0500 no interval" in " ".join(words.split())
+    assert "no interval: all alike" in words
+    assert f'title="{why}"' in text
 
 
 def test_the_answer_comes_first_and_the_tables_need_no_script(text):
