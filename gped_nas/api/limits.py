@@ -178,9 +178,10 @@ class _Watched:
         """
         self._connection, theirs = _CONTEXT.Pipe()
         settings = _Settings.of(self._trainer)
-        self._process = _CONTEXT.Process(target=_work, args=(settings, theirs))
+        process = _CONTEXT.Process(target=_work, args=(settings, theirs))
         with theirs, deaf(), without_script():
-            self._process.start()
+            process.start()
+        self._process = process
 
         for _ in self._messages(deadline=None):
             return

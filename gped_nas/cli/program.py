@@ -1,5 +1,6 @@
 """The program: its verbs gathered, its errors turned into one message and an exit code."""
 
+import errno
 import os
 import sys
 import traceback
@@ -123,6 +124,8 @@ def _message(error: BaseException) -> tuple[str, str, int]:
         return *_split(str(error)), exit_code(error)
     if isinstance(error, OSError):
         what = f"{error.filename or 'system'}: {error.strerror or error}"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return what, "raise the limit of open files (`ulimit -n`)", 5
         return what, "check the path, permissions and disk space", 5
     if isinstance(error, MemoryError):
         hint = "lower search.students_at_once or teacher.method.num_samples"

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
 
+SQLITE_WAIT_S = 60
+"""How long a SQLite file that another program holds is waited for, unless the URL says it."""
+
+
 def open_database(storage: str) -> BaseStorage:
     """The storage; a SQLite file of another program is refused.
 
@@ -32,7 +36,8 @@ def open_database(storage: str) -> BaseStorage:
         with contextlib.suppress(sqlite3.Error):
             uri = f"file:{quote(str(file))}?mode=ro"
             query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-            with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+            connection = sqlite3.connect(uri, uri=True, timeout=_sqlite_wait(storage))
+            with contextlib.closing(connection) as database:
                 tables = {name for (name,) in database.execute(query)}
 
         # Optuna's tables are made one by one: after a kill its first, studies, may be there alone.
@@ -54,8 +59,20 @@ def open_storage(url: str) -> BaseStorage:
 
     if url.startswith("redis"):
         raise ValueError("Redis is no database that Optuna knows")
-    is_server = make_url(url).get_backend_name() != "sqlite"
-    return optuna.storages.get_storage(NetworkStorage(url) if is_server else TolerantStorage(url))
+    if make_url(url).get_backend_name() != "sqlite":
+        return optuna.storages.get_storage(NetworkStorage(url))
+
+    settings = {"connect_args": {"timeout": _sqlite_wait(url)}}
+    return optuna.storages.get_storage(TolerantStorage(url, settings))
+
+
+def _sqlite_wait(url: str) -> float:
+    """Seconds to wait for a SQLite file that another program holds."""
+    from sqlalchemy.engine import make_url
+
+    chosen = make_url(url).query.get("timeout", SQLITE_WAIT_S)
+    assert not isinstance(chosen, tuple)
+    return float(chosen)
 
 
 def _check_host(storage: str) -> None:
@@ -151,16 +168,20 @@ def storage_errors(storage: str) -> Iterator[None]:
         ) from None
     except OperationalError as error:
         reason = _words_of(error.orig, storage)
+        advice = _advice(error.orig) or "check path, server and permissions"
         raise EnvironmentProblem(
-            f"{shown(storage)}: cannot be opened: {reason}; check path, server and permissions"
+            f"{shown(storage)}: cannot be opened: {reason}; {advice}"
         ) from None
     except (SQLAlchemyError, OptunaError, AssertionError, RuntimeError) as error:
         refusal = _refusal(error)
         if refusal is not None:
             reason = _words_of(refusal.orig, storage)
+            advice = _advice(refusal.orig) or (
+                "check the server, its free disk space and permissions, then run the same command "
+                "again"
+            )
             raise EnvironmentProblem(
-                f"{shown(storage)}: cannot be reached or written: {reason}; check the server, its "
-                "free disk space and permissions, then run the same command again"
+                f"{shown(storage)}: cannot be reached or written: {reason}; {advice}"
             ) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = _words_of(reason, storage)
@@ -197,10 +218,21 @@ def storage_refusals(name: str) -> Iterator[None]:
     except (StorageInternalError, OperationalError) as error:
         cause = error if isinstance(error, OperationalError) else error.__cause__
         reason = getattr(cause, "orig", None) or cause or "refused"
+        advice = _advice(reason) or (
+            "check the free disk space, the permissions and the server, then run the same command "
+            "again to go on"
+        )
         raise EnvironmentProblem(
-            f"study '{name}': cannot write to its storage: {reason}; check the free disk space, "
-            "the permissions and the server, then run the same command again to go on"
+            f"study '{name}': cannot write to its storage: {reason}; {advice}"
         ) from None
+
+
+def _advice(error: object) -> str:
+    """What to do about a SQLite file that is locked; empty for any other error."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return "another program holds it: wait for it or end it, then run the same command again"
+    return ""
 
 
 def sqlite_url(path: Path) -> str:
