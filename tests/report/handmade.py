@@ -63,6 +63,7 @@ def make_study(
     for record in snapshot.records:
         if record.trial in snapshot.front:
             ledger.write_test(record.trial, _test_of(record))
+    ledger.seal()
 
     made = open_study(folder)
     for record in made.front_records():
