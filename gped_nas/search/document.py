@@ -2,7 +2,8 @@
 
 It is one attribute of the Optuna study, ``gped:document``, always written whole. Only the process
 that asks writes it, so nothing is ever read, changed and written back by two. Whatever somebody
-else writes has an attribute of its own:
+else writes has an attribute of its own. Documents and tests are sealed with a digest; those that
+were made before there were digests are read without.
 
 ============================  ==========================================================
 ``gped:document``             this document, by the process that asks
@@ -290,7 +291,8 @@ def read_document(attributes: Mapping[str, Any], where: str) -> StudyDocument | 
     if DOCUMENT in attributes:
         stored = attributes[DOCUMENT]
         _check_version(stored, where)
-        return validate(StudyDocument, stored, f"{where}: {DOCUMENT}")
+        data, _ = unseal(stored, DOCUMENT, f"{where}: {DOCUMENT}")
+        return validate(StudyDocument, data, f"{where}: {DOCUMENT}")
 
     if isinstance(attributes.get("gped:identity"), dict):
         return validate(StudyDocument, _from_old_keys(attributes), f"{where}: gped:")
@@ -321,7 +323,8 @@ def read_tests(attributes: Mapping[str, Any], where: str) -> dict[int, StudentTe
     for trial, evaluation in stored.items():
         if not (trial.isascii() and trial.isdigit()):
             raise _damaged(f"{where}: {TEST}{trial}", "found no trial number in its name")
-        tests[int(trial)] = validate(StudentTest, evaluation, f"{where}: {TEST}{trial}")
+        data, _ = unseal(evaluation, f"{TEST}{trial}", f"{where}: {TEST}{trial}")
+        tests[int(trial)] = validate(StudentTest, data, f"{where}: {TEST}{trial}")
     return dict(sorted(tests.items()))
 
 

@@ -39,6 +39,7 @@ from gped_nas.search.document import (
     StudyDocument,
     read_document,
     read_tests,
+    seal,
 )
 from gped_nas.search.fence import Fence
 from gped_nas.search.goals import Objective
@@ -149,7 +150,7 @@ class Ledger:
     def write(self, document: StudyDocument) -> None:
         """Write the document whole."""
         self._guard()
-        self._study.set_user_attr(DOCUMENT, document.to_json())
+        self._study.set_user_attr(DOCUMENT, seal(document.to_json(), DOCUMENT))
 
     def tests(self) -> dict[int, StudentTest]:
         """The test evaluations made so far, by trial number.
@@ -162,7 +163,8 @@ class Ledger:
     def write_test(self, trial: int, test: StudentTest) -> None:
         """Write a student's test evaluation, an attribute of its own."""
         self._guard()
-        self._study.set_user_attr(f"{TEST}{trial}", test.to_json())
+        name = f"{TEST}{trial}"
+        self._study.set_user_attr(name, seal(test.to_json(), name))
 
     @functools.cached_property
     def _asker(self) -> "Asker":
