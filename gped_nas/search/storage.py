@@ -91,7 +91,7 @@ def _refused_unless_readable(storage: RDBStorage) -> Iterator[None]:
     try:
         yield
     except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        reason = repr(error)[:200]
     except RecursionError:
         reason = "nested too deeply"
     except StorageInternalError as error:
