@@ -168,6 +168,8 @@ def storage_errors(storage: str) -> Iterator[None]:
         ) from None
     except OperationalError as error:
         reason = _words_of(error.orig, storage)
+        if _is_damage(error):
+            raise _unreadable(shown(storage), reason) from None
         advice = _advice(error.orig) or "check path, server and permissions"
         raise EnvironmentProblem(
             f"{shown(storage)}: cannot be opened: {reason}; {advice}"
@@ -183,12 +185,11 @@ def storage_errors(storage: str) -> Iterator[None]:
             raise EnvironmentProblem(
                 f"{shown(storage)}: cannot be reached or written: {reason}; {advice}"
             ) from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Optuna's own words are the same of whatever a driver says.
+        words = str(getattr(error.__cause__, "orig", None) or error)
+        reason = words.splitlines()[0] if words else type(error).__name__
         reason = _words_of(reason, storage)
-        raise StudyError(
-            f"{shown(storage)}: not a readable study ({reason}); restore it or choose another "
-            "--storage"
-        ) from None
+        raise _unreadable(shown(storage), reason) from None
 
 
 def _refusal(error: BaseException) -> "DBAPIError | None":
@@ -201,7 +202,20 @@ def _refusal(error: BaseException) -> "DBAPIError | None":
     # SQLite's own code for a table or column that is not there
     is_foreign = getattr(cause.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
     is_refusal = isinstance(cause, OperationalError | InterfaceError) and not is_foreign
+    is_refusal = is_refusal and not _is_damage(cause)
     return cause if is_refusal or is_lost(cause) else None
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    """Whether a database has text that is no text: SQLite's driver calls that operational."""
+    return "Could not decode" in str(getattr(error, "orig", ""))
+
+
+def _unreadable(where: str, reason: str) -> StudyError:
+    return StudyError(
+        f"{where}: not a readable study ({reason}); restore it from a backup, or choose another "
+        "--storage"
+    )
 
 
 @contextlib.contextmanager
@@ -218,6 +232,8 @@ def storage_refusals(name: str) -> Iterator[None]:
     except (StorageInternalError, OperationalError) as error:
         cause = error if isinstance(error, OperationalError) else error.__cause__
         reason = getattr(cause, "orig", None) or cause or "refused"
+        if _is_damage(cause):
+            raise _unreadable(f"study '{name}'", str(reason)) from None
         advice = _advice(reason) or (
             "check the free disk space, the permissions and the server, then run the same command "
             "again to go on"

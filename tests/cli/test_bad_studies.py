@@ -159,6 +159,19 @@ def test_a_study_edited_by_hand_is_told_by_every_verb(own: Home, key: str, value
     assert contents(own.study) == before
 
 
+@pytest.mark.parametrize("table", ["study_user_attributes", "trial_user_attributes"])
+def test_text_that_is_no_text_is_damage_and_no_lost_server(own: Home, table: str) -> None:
+    with sqlite3.connect(own.study / "study.db") as database:
+        database.execute(f"UPDATE {table} SET value_json = CAST(x'7bff7d' AS TEXT)")
+    database.close()
+
+    before = contents(own.study)
+    run = ("run", own.space, "--out", own.out, "--n-trials", "9")
+    for command in (run, ("front", own.study), ("show", own.study, "0"), ("report", own.study)):
+        refused(4, *command, says=("Could not decode", "restore"))
+    assert contents(own.study) == before
+
+
 READERS = ("status", "trials", "front", "pick", "report", "dashboard")
 
 
