@@ -74,14 +74,15 @@ def _num_covering(points: Floats) -> Integers:
 def resampled_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, tuple[float, float]]:
     """Hypervolume of the first set minus the second's, with its 95 % interval.
 
-    The interval is a percentile bootstrap over points: each set is drawn anew from its own points,
-    with replacement. It tells how far the difference hangs on a few lucky trials; it does not tell
-    how well the quality of a point is known.
+    The interval is 1.96 bootstrap standard errors to either side: each set is drawn anew from its
+    own points, with replacement. Percentiles would not do, since a set that is drawn anew lacks a
+    third of its points and is covered less. It tells how far the difference hangs on a few lucky
+    trials; it does not tell how well the quality of a point is known.
 
     Args:
         first, second: (N, M) and (K, M) losses in [0, 1] of one box; rows with a NaN cover nothing.
 
-    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 8 and 13.
+    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 8 and 12.
     """
     values = []
     resampled = []
@@ -91,8 +92,8 @@ def resampled_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, tu
         resampled.append(_resample(points, f"set {i}"))
 
     difference = values[0] - values[1]
-    low, high = np.quantile(resampled[0] - resampled[1], (0.025, 0.975)).tolist()
-    return difference, (min(low, difference), max(high, difference))
+    half_width = 1.96 * float((resampled[0] - resampled[1]).std())
+    return difference, (difference - half_width, difference + half_width)
 
 
 def _resample(points: Floats, name: str) -> Floats:

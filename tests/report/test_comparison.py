@@ -72,4 +72,4 @@ def test_the_page_is_offline_the_same_each_time_and_safe(tmp_path) -> None:
     assert len(page.scripts) == 4 and page.attributes("src") == []
     assert all(link.startswith("#") for link in page.attributes("href"))
     assert page.text.count(EVIL) >= 4 and page.tags.count(("img", {})) == 0
-    assert "bootstrap ones over trials" in page.text
+    assert "ones over trials, 1.96 bootstrap standard errors" in page.text
