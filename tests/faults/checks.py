@@ -208,8 +208,15 @@ def _assert_front_is_kept(study: Path, records: list[dict[str, Any]]) -> None:
 
 
 def _front(records: list[dict[str, Any]]) -> set[int]:
-    """Trials that no other one beats in both nll and params, by comparing all pairs."""
-    points = {r["trial"]: (r["metrics"]["nll"], r["costs"]["params"]) for r in records}
+    """Trials that no other one beats in both nll and params, by comparing all pairs.
+
+    Who cannot be told from a guess is not among them.
+    """
+    points = {}
+    for record in records:
+        _, _, high = record["above_guess"]["nll"]
+        if high < 0:
+            points[record["trial"]] = (record["metrics"]["nll"], record["costs"]["params"])
     front = set()
     for trial, (nll, params) in points.items():
         beaten = any(
