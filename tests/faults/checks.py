@@ -38,7 +38,7 @@ SPACE: dict[str, Any] = {
     "objectives": ["nll", "params"],
     "search": {"sampler": "brute_force", "n_trials": 4, "students_at_once": 2},
     "baseline": {"precisions": [10.0], "steps": 100},
-    "recipe": {"steps": 30, "batch_size": 64, "warmup": 5},
+    "recipe": {"steps": 30, "batch_size": 64, "warmup": 5, "lr": 0.02},
 }
 """A space of four genotypes, all of which are tried: no sampler's draw decides the outcome."""
 
