@@ -185,6 +185,9 @@ def _without(trial: FrozenTrial, problem: str) -> TrialRecord:
     """What a trial is whose row or record is not to be believed."""
     if not trial.state.is_finished():
         return _unusable(trial, "running", "")
+    if trial.state == TrialState.FAIL and ROW not in trial.user_attrs:
+        # It never had a row, so another program told it, and it has no number to lose.
+        return _unusable(trial, "failed", FOREIGN)
     return _unusable(trial, "failed", f"{DAMAGED} ({problem})")
 
 

@@ -90,7 +90,7 @@ def test_a_nan_told_from_outside_leaves_the_study_readable_and_growing(own: Home
     assert (status["finished"], status["failed"]) == (N_TRIALS, 2)
     rows = json.loads(accepted("trials", own.study, "--format", "json").out)[N_TRIALS:]
     assert [row["state"] for row in rows] == ["failed", "failed"]
-    assert all("changed by something other" in row["reason"] for row in rows)
+    assert all("finished by something other" in row["reason"] for row in rows)
     accepted("report", own.study)
     accepted("run", own.space, "--out", own.out, "--n-trials", N_TRIALS + 1)
     again = json.loads(accepted("status", own.study, "--format", "json").out)

@@ -85,7 +85,10 @@ def test_an_ensemble_at_chance_is_refused_unless_told(home: Home) -> None:
     says = ("at chance: accuracy 0", "labels alone 0.", "nll", "288 validation", "order of its")
     refused(2, *command, says=says)
     assert not home.study.joinpath("study.db").exists()
-    accepted(*command, "--set", "teacher.method.at_chance=true")
+    # It is taken where the user says so, and then no student of it is better than the labels alone.
+    says = ("no student is better than a guess", "mend the teacher")
+    refused(3, *command, "--set", "teacher.method.at_chance=true", says=says)
+    assert home.study.joinpath("study.db").exists()
 
 
 def test_a_good_ensemble_is_shown_beside_the_labels_alone(home: Home) -> None:
