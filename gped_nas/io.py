@@ -308,10 +308,22 @@ def make_dir(path: Path) -> Path:
         EnvironmentProblem: it cannot be created or written.
     """
     with environment("create the directory", path):
-        path.mkdir(parents=True, exist_ok=True)
+        _make_parents(path)
         if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(13, "not writable")
     return path
+
+
+def _make_parents(path: Path) -> None:
+    """Make a directory and its parents; their names survive a power cut as what lies there does."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # a parent that may be entered and not listed
+            sync_dir(folder.parent)
 
 
 def seal_dir(building: Path, final: Path) -> None:
@@ -321,7 +333,7 @@ def seal_dir(building: Path, final: Path) -> None:
     """
     with environment("seal", final):
         sync_dir(building)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        _make_parents(final.parent)
         if final.exists():
             shutil.rmtree(building)
         else:
@@ -434,7 +446,7 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
     """
     while True:
         with environment("lock", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_parents(path.parent)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
 
         try:

@@ -74,11 +74,23 @@ def _exchange(files: Mapping[str, bytes], target: Path, ours: Collection[str]) -
             ignore=lambda at, names: [n for n in names if Path(at) == target and n in ours],
         )
         _write_all(files, building)
+        _sync(building)
         is_exchanged = io.exchange(building, target)
         io.sync_dir(target.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return is_exchanged
+
+
+def _sync(folder: Path) -> None:
+    """Flush what came along: its names, and the bytes of what could not be linked."""
+    for at, _, names in os.walk(folder):
+        for path in (Path(at, name) for name in names):
+            is_readable = path.is_file() and os.access(path, os.R_OK)
+            if is_readable and not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        io.sync_dir(Path(at))
 
 
 def _write_all(files: Mapping[str, bytes], building: Path) -> None:

@@ -1,6 +1,6 @@
 """A process that forks ``gped-search`` and lets the fork die at a chosen instant.
 
-Or stop there, or run out of disk.
+Or stop there, run out of disk, meet a disk that fails, or lose its power.
 
 Run as a program it imports everything once, then reads one JSON request a line from standard input:
 each forks a child that is warm, so that hundreds of kills cost seconds. ``Forks`` is the test's end
@@ -13,17 +13,22 @@ just after) and an update of the teacher (``step``). At ``fsync`` the child firs
 of the file: bytes that were not flushed need not be there after the whole machine went down.
 """
 
+import errno
 import gc
 import importlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.faults.disk import Disk  # noqa: E402
 
 KILLED = 137
 PRELOADED = (
@@ -75,7 +80,9 @@ class Forks:
             request: ``die`` or ``stop`` and ``at``: the kind of instant (``any`` but ``step``) and
                 which one, from 1; ``limit``: the largest file it may write, in bytes; ``step_s``:
                 what its clock says an update of the teacher takes, in seconds; ``cwd``: the folder
-                that it works in.
+                that it works in; ``fail``: in the place of ``die``, ``fsync`` or ``commit``, that
+                reports an input/output error; ``power``: folders, and ``kept``: where to write what
+                is left of them when it dies, see ``disk``, as ``names`` and ``strict``.
         """
         assert self._server.stdin is not None and self._server.stdout is not None
         request |= {"words": words, "cache": str(cache), "folder": str(self._folder)}
@@ -98,14 +105,23 @@ class _Watch:
         self.instants: list[tuple[str, str]] = []
         self.steps = 0
         self.seen = 0
+        self.is_over = False
+        self.disk: Disk | None = None
+        if "power" in request:
+            vault = Path(request["kept"]) / "vault"
+            vault.mkdir(parents=True)
+            self.disk = Disk([Path(root) for root in request["power"]], vault)
 
     def instant(self, kind: str, what: object, fd: int | None = None) -> None:
+        if self.is_over:
+            return
         if kind == "step":
             self.steps += 1
         else:
             self.instants.append((kind, str(what)))
 
-        chosen_kind = self.request.get("die") or self.request.get("stop")
+        how = next((how for how in ("die", "stop", "fail") if how in self.request), "")
+        chosen_kind = self.request.get(how)
         is_chosen = kind == chosen_kind or (chosen_kind == "any" and kind != "step")
         if not is_chosen:
             return
@@ -116,6 +132,15 @@ class _Watch:
         if "stop" in self.request:
             os.kill(os.getpid(), signal.SIGTERM)
             return
+        if "fail" in self.request:
+            error = OSError(errno.EIO, os.strerror(errno.EIO))
+            raise sqlite3.OperationalError("disk I/O error") if kind == "commit" else error
+        if self.disk is not None:
+            self.is_over = True
+            for name in ("strict", "names"):
+                kept = Path(self.request["kept"]) / name
+                self.disk.lose_power(kept, all_names=name == "names")
+            self.end(KILLED)
         if fd is not None and os.path.isfile(f"/proc/self/fd/{fd}"):
             os.ftruncate(fd, os.fstat(fd).st_size // 2)
         self.end(KILLED)
@@ -135,6 +160,11 @@ class _Watch:
         def call(*args: Any, **kwargs: Any) -> Any:
             self.instant(kind, args[0], args[0] if kind == "fsync" else None)
             result = original(*args, **kwargs)
+            if self.disk is not None and not self.is_over:
+                if kind == "fsync":
+                    self.disk.flushed(args[0])
+                elif kind == "mkdir":
+                    self.disk.made(args[0])
             if after:
                 self.instant(after, args[0])
             return result
@@ -161,6 +191,10 @@ class _Watch:
         for name in ("unlink", "remove", "rmdir"):
             self.before(os, name, "remove")
 
+        if self.request.get("fail") == "commit":
+            from sqlalchemy.engine.default import DefaultDialect
+
+            self.before(DefaultDialect, "do_commit", "commit")
         self.before(optuna.Study, "tell", "tell")
         self.before(Trainer, "__call__", "train", after="trained")
         self.before(FlatParams, "gradient", "step")

@@ -56,6 +56,7 @@ def test_report_and_init_killed_at_any_instant_leave_what_the_next_one_removes(
     study = tmp_path / "tiny"
     shutil.copytree(undisturbed.space.parent / "reports" / "tiny", study)
     space = tmp_path / "spaces" / "mine.yaml"
+    space.parent.mkdir()
     commands = [
         (("report", str(study)), study / "report.html"),
         (("init", str(space), "--force"), space),
