@@ -1,6 +1,7 @@
 """What a job carries along: where to compute, where to keep things, whom to tell, when to stop."""
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from platformdirs import user_cache_path
 
 from gped_nas import device
-from gped_nas.errors import ConfigError, Interrupted
+from gped_nas.errors import ConfigError, EnvironmentWarning, Interrupted
 
 
 def cache_root() -> Path:
@@ -82,12 +83,24 @@ def new_session(
 ) -> Session:
     """A session on the device called ``device_name``, precision switches set.
 
+    A process has one thread, and hundreds of megabytes: there are no more of them than cores, and
+    where more were asked for a warning says so.
+
     Raises:
         ConfigError: unknown device name, or fewer processes than one.
         EnvironmentProblem: the device is not there.
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes: found {processes}, expected at least 1")
+    cores = device.usable_cores()
+    if processes is not None and processes > cores:
+        warnings.warn(
+            f"--processes: found {processes} for {cores} usable cores; {cores} are used, one each",
+            EnvironmentWarning,
+            stacklevel=2,
+        )
+        processes = cores
+
     device.set_precision()
     return Session(
         device.choose(device_name), progress=progress, should_stop=should_stop, processes=processes

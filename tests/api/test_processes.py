@@ -9,7 +9,7 @@ import torch
 from gped_nas import device
 from gped_nas.api import build_teacher, load_space, new_session
 from gped_nas.api.session import Session
-from gped_nas.errors import ConfigError
+from gped_nas.errors import ConfigError, EnvironmentWarning
 from tests.scenarios import tree
 
 LONG, SHORT = device.SHARED_MACS, device.SHARED_MACS - 1
@@ -44,6 +44,13 @@ def test_fewer_processes_than_one_are_refused() -> None:
     with pytest.raises(ConfigError, match="--processes: found 0, expected at least 1"):
         new_session("cpu", processes=0)
     assert new_session("cpu", processes=1).processes == 1
+
+
+def test_no_more_processes_than_cores_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "usable_cores", lambda: 3)
+    assert new_session("cpu", processes=3).processes == 3
+    with pytest.warns(EnvironmentWarning, match="found 64 for 3 usable cores; 3 are used"):
+        assert new_session("cpu", processes=64).processes == 3
 
 
 def test_a_chain_has_the_same_bits_in_any_number_of_processes_with_any_number_of_threads(
