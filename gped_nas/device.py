@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import platform
+import resource
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from gped_nas.errors import ConfigError, EnvironmentProblem
 
 _HALF_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
 _PROBE_S = 0.05
+_ADDRESS_SPACE, _ADDRESS_SPACE_A_CORE = 7 * 2**29, 2**27
+"""Bytes that a search needs: with two cores and 3.2 GiB it never came to an end."""
 SHARED_MACS = 8_000_000
 """Multiply-adds below which a product takes one core: some 0.1 ms.
 
@@ -47,6 +50,24 @@ def set_precision() -> None:
     """Full float32 products everywhere; called once by each process that trains or evaluates."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
+
+
+def check_address_space() -> None:
+    """Refuse a limit of address space in which matrix products may wait for ever.
+
+    OpenBLAS asks again without end for a buffer that it does not get.
+
+    Raises:
+        EnvironmentProblem: the limit is too small for this number of cores.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    cores = usable_cores()
+    needed = _ADDRESS_SPACE + cores * _ADDRESS_SPACE_A_CORE
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise EnvironmentProblem(
+            f"memory: found a limit of {limit / 2**30:.2f} GiB of address space, expected at least "
+            f"{needed / 2**30:.2f} GiB with {cores} cores; raise it, `ulimit -v {needed // 1024}`"
+        )
 
 
 def usable_cores() -> int:

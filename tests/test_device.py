@@ -1,5 +1,6 @@
 """Device names, and how many threads a piece of work gets."""
 
+import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,3 +129,19 @@ def test_flags_are_those_of_this_processor() -> None:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and "flags" in cpuinfo.read_text():
         assert flags
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_enough"), [(resource.RLIM_INFINITY, True), (2**32, True), (3 * 2**30, False)]
+)
+def test_a_small_address_space_is_refused(
+    monkeypatch: pytest.MonkeyPatch, limit: int, is_enough: bool
+) -> None:
+    monkeypatch.setattr(device, "usable_cores", lambda: 2)
+    monkeypatch.setattr(device.resource, "getrlimit", lambda what: (limit, limit))
+    if is_enough:
+        device.check_address_space()
+        return
+    message = r"found a limit of 3\.00 GiB .* at least 3\.75 GiB with 2 cores; .* -v 3932160"
+    with pytest.raises(EnvironmentProblem, match=message):
+        device.check_address_space()

@@ -88,7 +88,7 @@ def new_session(
 
     Raises:
         ConfigError: unknown device name, or fewer processes than one.
-        EnvironmentProblem: the device is not there.
+        EnvironmentProblem: the device is not there, or the address space is too small.
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes: found {processes}, expected at least 1")
@@ -101,6 +101,7 @@ def new_session(
         )
         processes = cores
 
+    device.check_address_space()
     device.set_precision()
     return Session(
         device.choose(device_name), progress=progress, should_stop=should_stop, processes=processes
