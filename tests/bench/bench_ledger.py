@@ -2,15 +2,18 @@
 
     python tests/bench/bench_ledger.py --out reports/bench
 
-A search whose students cost nothing: milliseconds, statements and commits of a trial, for the first
-and the last quarter of the trials. Prints one JSON line.
+A search whose students cost nothing: milliseconds of processor, statements and commits of a trial,
+for the first and the last quarter of the trials. Of the milliseconds, ``drawing_ms`` are spent by
+the sampler and Optuna's ``ask``. Prints one JSON line.
 """
 
 import argparse
+import functools
 import json
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from sqlalchemy.engine import Engine
 
 from gped_nas import device as devices
 from gped_nas.io import write_json
+from gped_nas.search.asking import Asker
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.study import create_or_load
@@ -49,22 +53,40 @@ def quarters(marks: list[dict[str, float]]) -> dict[str, dict[str, float]]:
         num = marks[last]["trials"] - marks[first]["trials"]
         costs[name] = {
             key: round((marks[last][key] - marks[first][key]) / num, 3)
-            for key in ("ms", "statements", "commits")
+            for key in marks[0]
+            if key != "trials"
         }
     return costs
 
 
-def ours(folder: Path, num: int, seen: Counter[str]) -> dict[str, dict[str, float]]:
+def time_drawing(seen: Counter[str]) -> None:
+    """Add up the processor's milliseconds in the sampler and in ``ask``, from now on."""
+
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            started = time.process_time()
+            result = method(*args, **kwargs)
+            seen["drawing_ms"] += (time.process_time() - started) * 1e3  # type: ignore[assignment]
+            return result
+
+        return call
+
+    optuna.Study.ask = timed(optuna.Study.ask)  # type: ignore[method-assign]
+    Asker.draw = timed(Asker.draw)  # type: ignore[method-assign]
+
+
+def ours(folder: Path, num: int, sampler: str, seen: Counter[str]) -> dict[str, dict[str, float]]:
     """The search loop with its ledger."""
     # marks lie between populations: a population is claimed as a whole
-    space = make_space(VAST, students_at_once=10, max_failures=0)
+    space = make_space(VAST, sampler=sampler, students_at_once=10, max_failures=0)
     ledger = create_or_load(
         sqlite_url(folder / "ours.db"), "fake", space.objectives, IDENTITY, home="a folder"
     )
     marks: list[dict[str, float]] = []
 
     def mark(trials: int) -> None:
-        marks.append({"trials": trials, "ms": time.perf_counter() * 1e3, **_two(seen)})
+        marks.append({"trials": trials, **_spent(seen)})
 
     def told(record: TrialRecord, num_finished: int) -> None:
         if num_finished % (num // 4) == 0:
@@ -85,7 +107,7 @@ def optunas(folder: Path, num: int, seen: Counter[str]) -> dict[str, dict[str, f
     marks: list[dict[str, float]] = []
     for i in range(num + 1):
         if i % (num // 4) == 0:
-            marks.append({"trials": i, "ms": time.perf_counter() * 1e3, **_two(seen)})
+            marks.append({"trials": i, **_spent(seen)})
         trial = study.ask()
         values = [float(trial.suggest_int(f"width{k}", 1, 100)) for k in range(4)]
         trial.set_user_attr("record", "x" * 3000)
@@ -93,8 +115,10 @@ def optunas(folder: Path, num: int, seen: Counter[str]) -> dict[str, dict[str, f
     return quarters(marks)
 
 
-def _two(seen: Counter[str]) -> dict[str, float]:
-    return {"statements": seen["statements"], "commits": seen["commits"]}
+def _spent(seen: Counter[str]) -> dict[str, float]:
+    """What was spent by now."""
+    counts = {key: seen[key] for key in ("drawing_ms", "statements", "commits")}
+    return {"ms": time.process_time() * 1e3, **counts}
 
 
 def main() -> None:
@@ -102,19 +126,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--trials", type=int, default=400, help="a multiple of 40")
+    parser.add_argument("--sampler", default="random", help="random, tpe or nsga2")
+    parser.add_argument("--without-optuna", action="store_true", help="measure the ledger alone")
     arguments = parser.parse_args()
 
     seen: Counter[str] = Counter()
     count(seen)
+    time_drawing(seen)
     with tempfile.TemporaryDirectory() as folder:
-        result = {
-            "trials": arguments.trials,
-            "ours": ours(Path(folder), arguments.trials, seen),
-            "optuna": optunas(Path(folder), arguments.trials, seen),
-        }
+        result: dict[str, Any] = {"trials": arguments.trials, "sampler": arguments.sampler}
+        result["ours"] = ours(Path(folder), arguments.trials, arguments.sampler, seen)
+        if not arguments.without_optuna:
+            result["optuna"] = optunas(Path(folder), arguments.trials, seen)
     if arguments.out:
         write_json(
-            arguments.out / "ledger-cpu.json",
+            arguments.out / f"ledger-{arguments.sampler}-{arguments.trials}-cpu.json",
             {**result, **devices.fingerprint(torch.device("cpu"))},
         )
     print(json.dumps(result))
