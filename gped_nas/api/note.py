@@ -20,7 +20,14 @@ from pathlib import Path
 from gped_nas.errors import MovedWarning, StreamError, StudyError
 from gped_nas.io import read_json, write_json
 from gped_nas.search.binding import Binding
-from gped_nas.search.database import absolute, has_hidden_parts, shown, sqlite_file, sqlite_url
+from gped_nas.search.database import (
+    absolute,
+    has_hidden_parts,
+    shown,
+    sqlite_file,
+    sqlite_url,
+    storage_errors,
+)
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.study import load
 
@@ -144,7 +151,8 @@ def _refuse_unless_moved(
     if file is not None and file.is_file() and not adopts:
         raise refusal
     try:
-        binding = load(storage, note.name).fence.read()
+        with storage_errors(storage):
+            binding = load(storage, note.name).fence.read()
     except StudyError:
         raise refusal from None
     if binding is None or binding.study != note.study:

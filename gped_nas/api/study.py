@@ -15,6 +15,7 @@ from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.models.labels import genotype_text
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
+from gped_nas.search.database import storage_errors
 from gped_nas.search.document import Box, Description, References, StudentTest
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.guess import (
@@ -298,7 +299,9 @@ class Study:
         from gped_nas.api.home import Home
 
         note = Note.read(self.path)
-        if note is not None:
+        if note is None:
+            return
+        with storage_errors(self.storage_url):
             Home(self.path, self.name, self.storage_url, note).check(self.ledger)
 
     def figure(self, name: str = "front", *, x: str | None = None, y: str | None = None) -> Any:
@@ -471,5 +474,6 @@ def open_study(
     url = recorded_storage(folder, note) if note.storage != "external" else None
     url = url or storage or storage_from_environment() or recorded_storage(folder, note)
     ledger = load(url, note.name)
-    check_same_study(folder, note, ledger)
+    with storage_errors(url):
+        check_same_study(folder, note, ledger)
     return Study(folder, note.name, ledger, url)

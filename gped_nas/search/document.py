@@ -10,6 +10,7 @@ were made before there were digests are read without.
 ``gped:test:<trial>``         the test evaluation of one student, written once
 ``gped:dashboard``            what the dashboard put on its wall, by the dashboard
 ``gped:row`` of a trial       its row, see ``search.rows``
+``gped:home``, of the system  the folder that it belongs to, see ``search.binding``
 ============================  ==========================================================
 
 Version 1 is the model below. Studies made before it have a dozen attributes of free form, see

@@ -146,7 +146,11 @@ class Fence:
         return _ATTRIBUTES.c.study_id == self._study_id, _ATTRIBUTES.c.key == HOME
 
     def _parse(self, text: str) -> Binding:
-        return validate(Binding, json.loads(text), f"{self._where}: {HOME}")
+        try:
+            stored = json.loads(text)
+        except (ValueError, RecursionError):
+            stored = None  # refused like anything else that is no binding
+        return validate(Binding, stored, f"{self._where}: {HOME}")
 
     def _refuse_unless_ours(self, binding: Binding | None) -> None:
         if self._number is None or (binding is not None and binding.fence == self._number):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -271,6 +272,19 @@ def test_a_folder_is_not_given_another_study_of_its_name(own: Home) -> None:
     args = ("run", own.space, "--out", own.out, "--storage", storage)
     kept(own, lambda: refused(4, *args, says=says))
     kept(own, lambda: refused(4, *args, "--adopt", says=says))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fence": 1}', "null", "3" * 5000, "[" * 5000])
+def test_a_binding_that_was_edited_is_told(own: Home, text: str) -> None:
+    bound(own)
+    with sqlite3.connect(own.study / "study.db") as database:
+        database.execute(
+            "UPDATE study_system_attributes SET value_json = ? WHERE key = 'gped:home'", [text]
+        )
+    database.close()
+    says = ("study 'tiny'", "gped:home", "restore")
+    kept(own, lambda: refused(4, "run", own.space, "--out", own.out, says=says))
+    kept(own, lambda: refused(4, "front", own.study, says=says))
 
 
 # -- copies
