@@ -10,6 +10,7 @@ written. It costs a read, and no commit.
 import contextlib
 import json
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy
@@ -47,6 +48,7 @@ class Fence:
         self._engine = backend.engine if isinstance(backend, RDBStorage) else None
         self._text: str | None = None
         self._number: int | None = None
+        self._held: str | None = None
 
     def read(self) -> Binding | None:
         """The binding as it is stored now; None where there is none.
@@ -74,6 +76,8 @@ class Fence:
         elif not self._swap(self._engine, text):
             return False
         self._text = text
+        if self.is_up:
+            self._held = text
         return True
 
     @property
@@ -82,9 +86,9 @@ class Fence:
         return self._number is not None
 
     def hold(self, number: int) -> None:
-        """Check from now on that every write happens under this fencing number."""
+        """Check from now on that every write happens under this number, which was just written."""
         is_first = self._number is None
-        self._number = number
+        self._number, self._held = number, self._text
         if self._engine is not None and is_first:
             _check_writes(self._engine, self._check)
 
@@ -132,10 +136,14 @@ class Fence:
             return False
 
     def _check(self, connection: Connection) -> None:
+        text = connection.execute(self._locking_query).scalar_one_or_none()
+        if text is None or text != self._held:
+            self._refuse_unless_ours(None if text is None else self._parse(text))
+
+    @cached_property
+    def _locking_query(self) -> sqlalchemy.Select[tuple[Any]]:
         # Databases with locks of rows hold this one until the transaction ends.
-        query = self._query.with_for_update(read=True)
-        text = connection.execute(query).scalar_one_or_none()
-        self._refuse_unless_ours(None if text is None else self._parse(text))
+        return self._query.with_for_update(read=True)
 
     @property
     def _query(self) -> sqlalchemy.Select[tuple[Any]]:
