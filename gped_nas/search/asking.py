@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -23,12 +23,11 @@ class Asker:
     Args:
         storage: where the study lies.
         name: its name in it.
-        guard: called before anything is written.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, guard: Callable[[], None]) -> None:
+    def __init__(self, storage: BaseStorage, name: str) -> None:
         study_id = storage.get_study_id_from_name(name)
-        self._drafts = Drafts(storage, study_id, guard)
+        self._drafts = Drafts(storage, study_id)
         self._study = optuna.load_study(storage=self._drafts, study_name=name)  # type: ignore[arg-type]
         self._listed: Iterator[dict[str, Choice]] | None = None
 

@@ -1,6 +1,7 @@
 """Where studies lie: storage URLs are opened or refused, and databases' errors made one message."""
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,7 +163,12 @@ def storage_errors(storage: str) -> Iterator[None]:
         raise EnvironmentProblem(
             f"{shown(storage)}: its database driver is not installed ({error})"
         ) from None
-    except (ArgumentError, ValueError):
+    except (ArgumentError, ValueError) as error:
+        if _is_no_json(error):
+            raise StudyError(
+                f"{shown(storage)}: not a readable study (an attribute is no JSON); restore it or "
+                "choose another --storage"
+            ) from None
         raise ConfigError(
             f"{shown(storage)}: not a storage URL; expected for example sqlite:///study.db"
         ) from None
@@ -190,6 +196,11 @@ def storage_errors(storage: str) -> Iterator[None]:
         reason = words.splitlines()[0] if words else type(error).__name__
         reason = _words_of(reason, storage)
         raise _unreadable(shown(storage), reason) from None
+
+
+def _is_no_json(error: Exception) -> bool:
+    """Whether an attribute that Optuna parsed is none: of another form, or an endless number."""
+    return isinstance(error, json.JSONDecodeError) or "integer string conversion" in str(error)
 
 
 def _refusal(error: BaseException) -> "DBAPIError | None":

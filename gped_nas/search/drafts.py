@@ -7,7 +7,7 @@ queued is in the real storage already, and what is drawn for it is written at on
 """
 
 import copy
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,13 +24,11 @@ class Drafts:
     Args:
         storage: the real one; what is not said here is asked of it.
         study_id: of the study in it.
-        guard: called before anything is written to it.
     """
 
-    def __init__(self, storage: BaseStorage, study_id: int, guard: Callable[[], None]) -> None:
+    def __init__(self, storage: BaseStorage, study_id: int) -> None:
         self._storage = storage
         self._study_id = study_id
-        self._guard = guard
         self._trials: list[FrozenTrial] = []
         self._waiting: list[FrozenTrial] = []
         self._drafts: dict[int, FrozenTrial] = {}
@@ -52,7 +50,6 @@ class Drafts:
         """Write a draft whole, with user attributes; returns its number."""
         draft = self._drafts.pop(trial_id)
         draft.user_attrs = attributes
-        self._guard()
         draft._trial_id = self._storage.create_new_trial(self._study_id, draft)
         draft.number = number_of(self._storage, draft._trial_id)
         return draft.number
@@ -94,7 +91,6 @@ class Drafts:
         self._waiting = [trial for trial in self._waiting if trial._trial_id != trial_id]
         draft = self._drafts.get(trial_id)
         if draft is None:
-            self._guard()
             return self._storage.set_trial_state_values(trial_id, state, values)
 
         draft.state, draft.datetime_start = state, datetime.now()
@@ -110,7 +106,6 @@ class Drafts:
         """What was drawn for a parameter."""
         draft = self._drafts.get(trial_id)
         if draft is None:
-            self._guard()
             self._storage.set_trial_param(trial_id, param_name, param_value_internal, distribution)
         else:
             draft.params[param_name] = distribution.to_external_repr(param_value_internal)
@@ -120,14 +115,12 @@ class Drafts:
         """What a sampler notes of a trial."""
         draft = self._drafts.get(trial_id)
         if draft is None:
-            self._guard()
             self._storage.set_trial_system_attr(trial_id, key, value)
         else:
             draft.system_attrs[key] = value
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """What a sampler notes of the study."""
-        self._guard()
         self._storage.set_study_system_attr(study_id, key, value)
 
     def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:

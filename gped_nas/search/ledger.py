@@ -95,7 +95,6 @@ class Ledger:
         name: the study's name in it.
         owner: who claims trials through this ledger.
         clock: by which claims age; the storage's by default.
-        guard: called before everything that is written; it raises where nothing may be.
     """
 
     def __init__(
@@ -105,7 +104,6 @@ class Ledger:
         *,
         owner: Owner | None = None,
         clock: Callable[[], float] | None = None,
-        guard: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.owner = owner or Owner.here()
@@ -113,7 +111,6 @@ class Ledger:
         self._study = optuna.load_study(storage=storage, study_name=name)
         self._study_id = storage.get_study_id_from_name(name)
         self._clock = clock or clock_of(storage)
-        self._guard = guard or _allow
         self.fence = Fence(storage, self._study_id, self._where)
 
         self._held: dict[int, Row] = {}
@@ -149,7 +146,6 @@ class Ledger:
 
     def write(self, document: StudyDocument) -> None:
         """Write the document whole."""
-        self._guard()
         self._study.set_user_attr(DOCUMENT, seal(document.to_json(), DOCUMENT))
 
     def tests(self) -> dict[int, StudentTest]:
@@ -162,7 +158,6 @@ class Ledger:
 
     def write_test(self, trial: int, test: StudentTest) -> None:
         """Write a student's test evaluation, an attribute of its own."""
-        self._guard()
         name = f"{TEST}{trial}"
         self._study.set_user_attr(name, seal(test.to_json(), name))
 
@@ -171,7 +166,7 @@ class Ledger:
         # Whoever asks trains, so torch is there already; whoever reads goes without it.
         from gped_nas.search.asking import Asker
 
-        return Asker(self._storage, self.name, self._guard)
+        return Asker(self._storage, self.name)
 
     @functools.cached_property
     def _objective_names(self) -> list[str]:
@@ -221,7 +216,6 @@ class Ledger:
         for trial in self._study.get_trials(deepcopy=False):
             if trial.number in unsealed:
                 sealed_rows[trial._trial_id] = sealed_row(trial)
-        self._guard()
         replace_rows(self._storage, sealed_rows)
 
     def rows(self) -> dict[int, Row]:
@@ -413,7 +407,6 @@ class Ledger:
 
     def _change(self, number: int, decide: Decide) -> Change | Refusal:
         """Decide on a trial and write it; every write of a trial that is there passes here."""
-        self._guard()
         return change_trial(self._storage, self._id(number), decide)
 
     def _believe(self, stored: StoredTrial, number: int) -> Row | Refusal:
@@ -454,7 +447,3 @@ class Ledger:
             return Refusal(FOREIGN) if is_over else Change(row.sealed())
 
         self._change(number, decide)
-
-
-def _allow() -> None:
-    """The guard of a ledger that may write."""

@@ -9,6 +9,7 @@ import pytest
 
 from gped_nas.errors import StudyError
 from gped_nas.search.binding import Binding, Folder, Sight, decide
+from gped_nas.search.document import StudentTest
 from gped_nas.search.ledger import Answer, Ledger
 from gped_nas.search.owners import Owner
 from gped_nas.search.record import FINISHED
@@ -107,20 +108,26 @@ def test_every_verb_of_a_ledger_that_lost_its_study_is_refused(tmp_path: Path) -
     first = open_store(space, tmp_path / "study.db")
     assert take(first, "a")
     mine, paused = first.claim(space, 2, 0)
+    row = first.rows()[paused.number].model_copy(update={"until": 1})
+    first._write_row(paused.number, row)
     first.report(paused.number, budget=1, metrics={}, checkpoint="c")
+    first._clock = lambda: 1e12  # every lease is over
 
     second = open_store(space, tmp_path / "study.db")
     assert take(second, "b")
     before = second.records(), second.rows(), second.document
-    verbs = {
-        "claim": lambda: first.claim(space, 1, 0),
-        "report": lambda: first.report(mine.number, budget=1, metrics={}),
-        "finish": lambda: first.finish(Answer(make_record(mine))),
-        "change": lambda: first.change(notes=("Too late.",)),
-        "check": first.fence.check,
-        "renew": lambda: first.fence.renew(0.0),
-    }
-    for verb in verbs.values():
+    verbs: list[Callable[[], object]] = [
+        lambda: first.claim(space, 1, 0),
+        lambda: first.report(mine.number, budget=1, metrics={}),
+        lambda: first.promote(paused.number, 10),
+        lambda: first.finish(Answer(make_record(mine))),
+        lambda: first.change(notes=("Too late.",)),
+        lambda: first.write_test(0, StudentTest.of({})),
+        first.reap,
+        first.fence.check,
+        lambda: first.fence.renew(0.0),
+    ]
+    for verb in verbs:
         with pytest.raises(StudyError, match="study 'fake': a run in the folder /old on here"):
             verb()
     assert (second.records(), second.rows(), second.document) == before

@@ -18,7 +18,6 @@ from sqlalchemy.engine import Engine
 from gped_nas import rng
 from gped_nas.search.answers import Answer
 from gped_nas.search.changes import Change, End, StoredTrial, change_trial
-from gped_nas.search.document import StudentTest
 from gped_nas.search.drawing import sampler_seed
 from gped_nas.search.ledger import Claim, Ledger
 from gped_nas.search.owners import Owner
@@ -312,44 +311,6 @@ def test_what_another_program_wrote_is_not_told_when_nobody_holds_the_claim(
 
     # The genotype is as good as before.
     assert not is_answer(record)
-
-
-# -- the guard
-
-
-class Forbidden(Exception):
-    """What a guard says."""
-
-
-def test_a_ledger_whose_guard_refuses_writes_nothing(office: Office) -> None:
-    may_write = True
-
-    def guard() -> None:
-        if not may_write:
-            raise Forbidden
-
-    owner = Owner(name="asker", machine="asker")
-    ledger = Ledger(office.storage, "fake", owner=owner, clock=office.clock, guard=guard)
-    claim, paused = ledger.claim(office.space, 2, 0)
-    row = row_of(ledger, paused.number).model_copy(update={"until": 5})
-    ledger._write_row(paused.number, row)
-    ledger.report(paused.number, budget=5, metrics={}, checkpoint="c")
-
-    may_write = False
-    before = office.attributes(), optuna_study(office.path).user_attrs
-    writes: list[Callable[[], Any]] = [
-        lambda: ledger.claim(office.space, 1, 0),
-        lambda: ledger.report(claim.number, budget=1, metrics={}),
-        lambda: ledger.promote(paused.number, 10),
-        lambda: ledger.finish(Answer(make_record(claim))),
-        lambda: ledger.change(notes=("a note",)),
-        lambda: ledger.write_test(0, StudentTest.of({})),
-    ]
-    office.clock.now += LEASE_S + 1
-    for write in [*writes, ledger.reap]:
-        with pytest.raises(Forbidden):
-            write()
-    assert (office.attributes(), optuna_study(office.path).user_attrs) == before
 
 
 # -- seeds
