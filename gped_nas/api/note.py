@@ -184,9 +184,9 @@ def check_same_study(folder: Path, note: Note, ledger: Ledger) -> None:
 
 def holds_work(folder: Path) -> bool:
     """Whether a folder has what only a study puts there."""
-    students = folder / STUDENTS
-    has_students = students.is_dir() and any(students.iterdir())
-    return has_students or (folder / REPORT).exists()
+    folders = [folder / name for name in (STUDENTS, "references", "evidence")]
+    has_files = any(path.is_dir() and any(path.iterdir()) for path in folders)
+    return has_files or (folder / REPORT).exists()
 
 
 def is_inside(folder: Path, storage: str) -> bool:

@@ -187,6 +187,9 @@ def test_students_without_their_study_are_kept(own: Home) -> None:
         (own.study / name).unlink()
     says = (str(own.study), "students", "restore")
     kept(own, lambda: refused(4, "run", own.space, "--out", own.out, says=says))
+    shutil.rmtree(own.study / "students")
+    (own.study / "report.html").unlink()
+    kept(own, lambda: refused(4, "run", own.space, "--out", own.out, says=says))
 
 
 def test_a_folder_renamed_and_stripped_of_its_note_begins_nothing(own: Home) -> None:
@@ -340,7 +343,9 @@ def fronts(folder: Path) -> dict[str, dict[str, bytes]]:
     return {str(row["trial"]): contents(folder / "students" / str(row["trial"])) for row in front}
 
 
-def test_students_that_are_missing_are_trained_again_to_the_bit(own: Home) -> None:
+def test_students_that_are_missing_are_trained_again_to_the_bit(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bound(own)
     before, evidence = fronts(own.study), contents(own.study / "evidence")
     for name in ("students", "evidence", "references"):
@@ -349,7 +354,21 @@ def test_students_that_are_missing_are_trained_again_to_the_bit(own: Home) -> No
     says = (f"trial {trial} is on the front", f"students/{trial}", "trains it again")
     refused(4, "export", own.study, trial, says=says)
 
+    trained = Trainer.distill
+    together: list[list[object]] = []
+
+    def distill(self: Trainer, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
+        together.append([genotype.to_json() for genotype in genotypes])
+        return trained(self, genotypes)
+
+    monkeypatch.setattr(Trainer, "distill", distill)
     own.run()
+    # Those that were trained together are again: other company may round otherwise.
+    records = gn.open_study(own.study).records()
+    for number in before:
+        company = records[int(number)].extra["trained_with"]
+        assert int(number) in company
+        assert [records[trial].genotype for trial in company] in together
     assert fronts(own.study) == before
     assert contents(own.study / "evidence") == evidence
     accepted("export", own.study, trial, "--into", own.root / "taken")

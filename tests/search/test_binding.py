@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,19 @@ def test_every_verb_of_a_ledger_that_lost_its_study_is_refused(tmp_path: Path) -
     first.fence.release()
     binding = second.fence.read()
     assert binding is not None and binding.holder == second.owner
+
+
+@pytest.mark.parametrize("text", ["", "[" * 5000, "3" * 5000, "{}"])
+def test_a_binding_that_is_edited_meanwhile_stops_every_write(tmp_path: Path, text: str) -> None:
+    ledger = open_store(make_space(), tmp_path / "study.db")
+    assert take(ledger, "a")
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        edit = "UPDATE study_system_attributes SET value_json = ? WHERE key = 'gped:home'"
+        database.execute(edit, [text])
+    database.close()
+    with pytest.raises(StudyError, match="study 'fake': gped:home: .*restore"):
+        ledger.change(notes=("Too late.",))
+    assert ledger.document.notes == ()
 
 
 def test_what_the_earlier_folder_had_claimed_is_taken_back(tmp_path: Path) -> None:
