@@ -8,7 +8,7 @@ of it.
 
 An *instant* is just before one of these calls: flushing, renaming, linking, making or removing a
 file (``fsync``, ``rename``, ``link``, ``mkdir``, ``remove``), a statement that writes to the
-database (``sql``), telling Optuna (``tell``), training a population (``train``, ``trained`` for
+database (``sql``), finishing a trial (``tell``), training a population (``train``, ``trained`` for
 just after) and an update of the teacher (``step``). At ``fsync`` the child first throws away half
 of the file: bytes that were not flushed need not be there after the whole machine went down.
 """
@@ -173,13 +173,13 @@ class _Watch:
 
     def install(self) -> None:
         """Put an instant everywhere something on disk changes."""
-        import optuna
         from sqlalchemy import event
         from sqlalchemy.engine import Engine
 
         from gped_nas import io
         from gped_nas.api.students import Trainer
         from gped_nas.posterior.base import FlatParams
+        from gped_nas.search.ledger import Ledger
         from gped_nas.stream import chunks, writer
 
         self.before(os, "fsync", "fsync")
@@ -195,7 +195,7 @@ class _Watch:
             from sqlalchemy.engine.default import DefaultDialect
 
             self.before(DefaultDialect, "do_commit", "commit")
-        self.before(optuna.Study, "tell", "tell")
+        self.before(Ledger, "finish", "tell")
         self.before(Trainer, "__call__", "train", after="trained")
         self.before(FlatParams, "gradient", "step")
 

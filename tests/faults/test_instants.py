@@ -82,14 +82,14 @@ def test_a_study_killed_between_its_own_steps(
     assert _kill_and_resume(forks, undisturbed, tmp_path, kind, at) == KILLED
 
 
-def test_a_record_written_before_a_kill_is_told_and_not_trained_again(
+def test_a_trial_finished_before_a_kill_is_kept_and_not_trained_again(
     forks: Forks, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     run = ("run", str(undisturbed.space), "--out", str(tmp_path))
-    assert forks.run(*run, cache=undisturbed.cache, die="tell", at=1).code == KILLED
+    assert forks.run(*run, cache=undisturbed.cache, die="tell", at=2).code == KILLED
     before = trials(tmp_path / "tiny")
     state, record = before[0]
-    assert state == "RUNNING"
+    assert state == "COMPLETE"
     assert record is not None
     assert before[1] == ("RUNNING", None)
 
@@ -99,7 +99,7 @@ def test_a_record_written_before_a_kill_is_told_and_not_trained_again(
     assert after[0] == ("COMPLETE", record)
     assert after[1] == ("FAIL", None)
 
-    # 4 genotypes: one was told from its record, the other three trained now, two and then one at a
+    # 4 genotypes: one has its record, the other three trained now, two and then one at a
     # time.
     assert [kind for kind, _ in resumed.instants].count("train") == 2
     assert_finished(tmp_path / "tiny", 4)
@@ -144,14 +144,14 @@ def _last_rename(instants: list[list[str]], part: str) -> int:
 def test_no_genotype_is_trained_again_after_a_kill(
     forks: Forks, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Two genotypes, eight trials: when the fifth is told, all others must be duplicates."""
+    """Two genotypes, eight trials: once five are told, all others must be duplicates."""
     space = write_space(
         tmp_path,
         students=[{"family": "mlp", "genotype": {"depth": 1, "width": {"choices": [2, 3]}}}],
         search={"sampler": "random", "n_trials": 8, "students_at_once": 2},
     )
     run = ("run", str(space), "--out", str(tmp_path))
-    assert forks.run(*run, cache=undisturbed.cache, die="tell", at=5).code == KILLED
+    assert forks.run(*run, cache=undisturbed.cache, die="tell", at=6).code == KILLED
     before = recorded(tmp_path / "tiny")
     genotypes = [json.loads(text or "")["genotype"] for _, text in before.values()]
     assert len({json.dumps(genotype) for genotype in genotypes}) == 2
