@@ -110,7 +110,8 @@ class Home:
 
     def _decide(self, binding: Binding | None, ledger: Ledger) -> Decision:
         folder = self._folder(binding)
-        if self.note is None and not folder.identity and holds_work(self.path):
+        is_unnamed = self.note is None and not (folder.identity or self.is_inside)
+        if is_unnamed and holds_work(self.path):
             raise StudyError(
                 f"{self.path}: holds students of a study, and no {STUDY_FILE}; restore it, choose "
                 "another --study-name, or remove the folder to begin anew"

@@ -262,8 +262,6 @@ def test_a_folder_is_not_given_another_study_of_its_name(own: Home) -> None:
     stranger = Home(own.root / "stranger")
     shutil.copytree(own.study, stranger.study)
     (stranger.study / "study.json").unlink()
-    shutil.rmtree(stranger.study / "students")
-    (stranger.study / "report.html").unlink()
     shutil.copy(own.root / "a.db", stranger.study / "study.db")
     accepted("run", own.space, "--out", stranger.out)
     assert note(stranger.study)["study"] != note(own.study)["study"]
