@@ -12,6 +12,7 @@ from gped_nas.evaluate.measured import by_name, public_name
 from gped_nas.export.graph import INPUT, output_names
 from gped_nas.export.text import as_markdown
 from gped_nas.models.labels import genotype_text
+from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.targets.base import TARGETS
@@ -176,7 +177,14 @@ def _sacrifice(
         if name in teacher.costs:
             rows.append([as_markdown(name), _count(cost), _count(teacher.costs[name])])
 
-    lines = ["## What it gives up against the teacher", "", _cheaper(record, teacher), ""]
+    lines = ["## What it gives up against the teacher", ""]
+    if is_teacher_guess(snapshot.teacher.get("diagnosis") or {}):
+        lines += [
+            "**The teacher is not better than a guess from the training labels: the student is not "
+            "to be used.**",
+            "",
+        ]
+    lines += [_cheaper(record, teacher), ""]
     lines += _table(["", "student", "teacher"], rows)
     if paired_differences:
         header = ["student minus teacher, paired", "difference", "95 % interval", "examples"]
