@@ -33,6 +33,7 @@ def write_report(snapshot: StudySnapshot, path: Path) -> None:
     if cards is not None:
         more = f"{path.stem}-cards-{io.sha256_text(cards)[:8]}.html"
 
+    _make_folder(path)
     for name in {path.name, more, *_temporary_cards(path)} - {""}:
         io.remove_temporaries_of(path.with_name(name))
     # the cards first: a report never links to a file that is not there
@@ -67,5 +68,12 @@ def write_comparison(snapshots: Sequence[StudySnapshot], path: Path) -> None:
     from gped_nas.report.comparison import comparison_data, comparison_page
 
     text = comparison_page(comparison_data(snapshots))
+    _make_folder(path)
     io.remove_temporaries_of(path)
     io.write_text(path, text)
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder of a file where there is none."""
+    if not path.parent.is_dir():
+        io.make_dir(path.parent)

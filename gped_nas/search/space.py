@@ -62,7 +62,7 @@ class BaselineConfig(Config):
         default=1000,
         ge=100,
         multiple_of=100,
-        description="optimizer steps for each prior precision",
+        description="optimizer steps for each prior precision, a multiple of 100",
     )
     lr: float = Field(default=1e-3, gt=0)
 

@@ -12,13 +12,13 @@ def test_two_studies_make_one_page(own: Home) -> None:
     text = page.read_text()
     assert "search.sampler" in text and "search.n_trials" not in text.split('id="configuration"')[0]
 
-    named = own.root / "named.html"
+    named = own.root / "new" / "named.html"
     assert accepted("report", "tiny", "more", "--out", own.out, "--to", named).out == f"{named}\n"
     assert named.read_text() == text
 
 
 def test_one_study_is_written_where_it_is_asked(own: Home) -> None:
-    named = own.root / "alone.html"
+    named = own.root / "new" / "folder" / "alone.html"
     assert accepted("report", own.study, "--to", named).out == f"{named}\n"
     assert named.read_bytes() == (own.study / "report.html").read_bytes()
 
