@@ -100,6 +100,31 @@ baseline: {steps: 100, precisions: [1.0]}
 """
 
 
+# Of the version in which files, records and documents carry digests and a study is bound to its
+# folder.
+SEALED = """\
+name: old
+dataset: {name: npz, path: data.npz}
+teacher:
+  family: mlp
+  genotype: {depth: 1, width: 4}
+  method:
+    name: sgld
+    chains: 2
+    num_samples: 2
+    step_size: {initial: 2.0e-4}
+    burn_in: 100
+    thinning: 10
+views: [{policy: clean}]
+students:
+  - family: mlp
+    genotype: {depth: {int: [1, 2]}, width: {choices: [2, 4]}}
+search: {n_trials: 3, students_at_once: 3}
+recipe: {steps: 40, warmup: 5}
+baseline: {steps: 100, precisions: [1.0]}
+"""
+
+
 @dataclass(frozen=True)
 class Old:
     """One study of an earlier version.
@@ -124,6 +149,8 @@ OLD = {
     "imported": Old(IMPORTED, 4, settings=("--set", "teacher.method.at_chance=true")),
     "online": Old(ONLINE, 4),
 }
+NEXT = {"sealed": Old(SEALED, 5)}
+"""Homes of the version now; made and moved to ``OLD`` before their formats change."""
 STUDY = "reports/old"
 
 Call = Callable[..., str]
