@@ -7,7 +7,7 @@ from typing import Any
 
 from gped_nas.api.note import STUDENTS
 from gped_nas.api.study import Study, open_study
-from gped_nas.distill.student import SPEC_FILE
+from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE
 from gped_nas.errors import ConfigError, GpedError, StudyError
 from gped_nas.export.card import card
 from gped_nas.export.folder import check_formats, write_export
@@ -62,7 +62,7 @@ def export_student(
 
     record = study.record(trial)
     source = study.path / STUDENTS / str(trial)
-    if not (source / SPEC_FILE).is_file():
+    if not all((source / name).is_file() for name in (SPEC_FILE, WEIGHTS_FILE)):
         raise _refuse(study, record, source)
 
     if folder is None:

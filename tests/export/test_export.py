@@ -10,7 +10,7 @@ import torch
 
 import gped_nas as gn
 from gped_nas.distill.student import save_student
-from gped_nas.errors import DataError, EnvironmentProblem
+from gped_nas.errors import DataError, EnvironmentProblem, StudyError
 from tests.cli.harness import Home, accepted, contents, refused
 
 
@@ -90,11 +90,11 @@ def test_a_damaged_student_is_not_exported(
     else:
         path.write_bytes(b"")
 
-    code = 2 if damage == "missing" else 4
-    result = refused(code, "export", own.study, trial, "--into", tmp_path / "x", says=(file,))
+    says = f"students/{trial}" if damage == "missing" else file
+    result = refused(4, "export", own.study, trial, "--into", tmp_path / "x", says=(says,))
     assert not (tmp_path / "x").exists()
     assert "spec.json: spec.json" not in result.err
-    with pytest.raises(DataError):
+    with pytest.raises(StudyError if damage == "missing" else DataError):
         gn.export_student(own.study, trial, tmp_path / "x")
 
 
