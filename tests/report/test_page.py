@@ -376,5 +376,6 @@ def test_write_report_writes_the_page(tmp_path, text):
 
 
 def test_write_report_says_where_it_cannot_write(tmp_path):
+    (tmp_path / "nowhere").write_text("a file, so no folder can be made here")
     with pytest.raises(EnvironmentProblem, match="nowhere"):
         write_report(make_snapshot(), tmp_path / "nowhere" / "report.html")
