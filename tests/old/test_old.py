@@ -28,6 +28,7 @@ WORDS = {"unlabelled": "unlabeled", "optimised": "optimized"}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* is now called:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.* is read unchecked:gped_nas.errors.UndigestedWarning"),
+    pytest.mark.filterwarnings("ignore:.* its folder was :gped_nas.errors.MovedWarning"),
     pytest.mark.filterwarnings("ignore:.* part has no example of:gped_nas.errors.DataWarning"),
 ]
 
