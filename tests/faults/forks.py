@@ -14,6 +14,7 @@ of the file: bytes that were not flushed need not be there after the whole machi
 """
 
 import errno
+import fcntl
 import gc
 import importlib
 import json
@@ -56,6 +57,11 @@ class Ended:
     stderr: str
     instants: list[list[str]]
     steps: int
+
+
+def is_written(fd: int) -> bool:
+    """Whether a file is open to be written; what is only read was flushed by who wrote it."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
 class Forks:
@@ -141,7 +147,7 @@ class _Watch:
                 kept = Path(self.request["kept"]) / name
                 self.disk.lose_power(kept, all_names=name == "names")
             self.end(KILLED)
-        if fd is not None and os.path.isfile(f"/proc/self/fd/{fd}"):
+        if fd is not None and os.path.isfile(f"/proc/self/fd/{fd}") and is_written(fd):
             os.ftruncate(fd, os.fstat(fd).st_size // 2)
         self.end(KILLED)
 
