@@ -92,7 +92,16 @@ def run() -> None:
         sys.stdout.flush()  # a full disk behind it is told, and not at the interpreter's end
     except (Exception, KeyboardInterrupt) as error:
         code = _explain(error)
+        _drop_unwritten()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_unwritten() -> None:
+    """Give up what stdout does not take: the interpreter would try again, and end with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence(1)
 
 
 def _explain(error: BaseException) -> int:

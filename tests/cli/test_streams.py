@@ -53,8 +53,10 @@ def test_a_run_that_nobody_hears_prints_its_front(own: Home, closed: str) -> Non
     assert b"<- chosen" in result.stdout
 
 
-def test_a_full_disk_behind_stdout_is_told(finished: Home) -> None:
-    result = _shell(finished, f"status {finished.study} > /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_told(finished: Home, unbuffered: str) -> None:
+    env = {"PYTHONUNBUFFERED": unbuffered}
+    result = _shell(finished, f"status {finished.study} > /dev/full", **env)
     assert result.returncode == 5
     assert result.stderr.count(b"error: ") == 1
     assert b"No space left on device" in result.stderr and b"Traceback" not in result.stderr
