@@ -70,6 +70,8 @@ def _difference(difference: Any, names: Sequence[str]) -> Data:
 
 
 def _reading(difference: Any, names: Sequence[str]) -> str:
+    if difference.interval is None:
+        return str(difference.why)
     low, high = difference.interval
     if low <= 0 <= high:
         return "not told apart: the interval holds 0"
@@ -79,6 +81,8 @@ def _reading(difference: Any, names: Sequence[str]) -> str:
 def _headline(differences: Sequence[Data]) -> str:
     clear = [row for row in differences if row["reading"].startswith("larger")]
     if not clear:
+        if all(row["interval"] is None for row in differences):
+            return "These studies have too few trials to tell their fronts apart by hypervolume."
         return "These studies' fronts cannot be told apart by their hypervolume."
 
     largest = max(clear, key=lambda row: abs(row["difference"]))

@@ -12,16 +12,24 @@ from gped_nas.search.pareto import Floats, hypervolume, to_box
 from gped_nas.search.snapshot import StudySnapshot
 
 MAX_STUDIES = 6
+MIN_TRIALS = 32
+"""With fewer trials intervals of hypervolumes hold the truth too seldom; see docs/science.md."""
 
 
 @dataclass(frozen=True)
 class HypervolumeDifference:
-    """``first - second``, both as indices of studies, with its bootstrap interval over trials."""
+    """``first - second``, both as indices of studies.
+
+    Attributes:
+        interval: by bootstrap over trials; None where there are too few.
+        why: why there is no interval; empty where there is one.
+    """
 
     first: int
     second: int
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,18 @@ def compare_fronts(snapshots: Sequence[StudySnapshot]) -> StudyComparison:
 
     differences = []
     for i, j in itertools.combinations(range(len(sets)), 2):
-        difference, interval = resampled_difference(sets[i], sets[j])
-        differences.append(HypervolumeDifference(i, j, difference, interval))
+        differences.append(_compare(i, j, sets))
 
     return StudyComparison(best, worst, hypervolumes, tuple(differences))
+
+
+def _compare(first: int, second: int, sets: Sequence[Floats]) -> HypervolumeDifference:
+    difference, interval = resampled_difference(sets[first], sets[second])
+    num_trials = min(len(sets[first]), len(sets[second]))
+    if num_trials < MIN_TRIALS:
+        why = f"no interval: {num_trials} trials, expected at least {MIN_TRIALS}"
+        return HypervolumeDifference(first, second, difference, None, why)
+    return HypervolumeDifference(first, second, difference, interval)
 
 
 def _check(snapshots: Sequence[StudySnapshot]) -> None:

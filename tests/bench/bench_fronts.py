@@ -60,14 +60,14 @@ def measure(name: str, num: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every kind at both lengths."""
+    """Measure every kind at every length."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
     rows = []
     for name in KINDS:
-        for num in (16, 48):
+        for num in (16, 32, 48):
             rows.append(measure(name, num))
             print(rows[-1], flush=True)
     write_json(args.out, {"hardware": devices.fingerprint(torch.device("cpu")), "rows": rows})

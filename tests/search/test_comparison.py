@@ -66,6 +66,16 @@ def test_hypervolumes_by_hand_in_the_box_that_holds_both() -> None:
     (difference,) = comparison.differences
     assert (difference.first, difference.second) == (0, 1)
     assert difference.difference == pytest.approx(0.125)
+    assert difference.interval is None
+    assert difference.why == "no interval: 2 trials, expected at least 32"
+
+
+@pytest.mark.parametrize(("num", "has_interval"), [(30, False), (31, True)])
+def test_intervals_take_enough_trials(num: int, has_interval: bool) -> None:
+    points = [(1.0 + i / 100, 10) for i in range(num)]  # and one that failed
+    (difference,) = compare_fronts([study("a", points), study("b", points)]).differences
+    assert (difference.interval is not None) == has_interval
+    assert bool(difference.why) != has_interval
 
 
 def test_a_maximized_objective_keeps_its_ends() -> None:
