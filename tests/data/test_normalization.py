@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from gped_nas.data.base import Dataset, build, split_of
 from gped_nas.data.dials import DataConfig, turn
 from gped_nas.data.normalization import (
     AxisNormalization,
@@ -14,19 +13,7 @@ from gped_nas.data.normalization import (
     fit_axis,
 )
 from gped_nas.errors import DataError
-
-
-def _built(x: np.ndarray, normalize: str) -> Dataset:
-    return build(
-        "rows",
-        split_of(x, np.arange(len(x)) % 2),
-        class_names=("a", "b"),
-        test=0.2,
-        validation=0.25,
-        seed=0,
-        where="here",
-        normalize=normalize,  # type: ignore[arg-type]
-    )
+from tests.data.tables import make_dataset
 
 
 def test_each_column_has_its_own_mean_and_deviation() -> None:
@@ -79,14 +66,14 @@ def test_inputs_that_float32_cannot_show_are_refused(dtype: str, normalize: str)
     draw = np.random.default_rng(0)
     x = (50 + 1e-5 * draw.normal(size=(100, 3))).astype(dtype)
     with pytest.raises(DataError, match="here: x_train: .*around 50.*subtract an offset"):
-        _built(x, normalize)
+        make_dataset(x, normalize)
 
 
 def test_the_message_names_the_column() -> None:
     x = np.random.default_rng(0).normal(size=(100, 3))
     x[:, 1] = 1.7e9 + np.arange(100)
     with pytest.raises(DataError, match="column 1, numbers around 1.7"):
-        _built(x, "columns")
+        make_dataset(x, "columns")
 
 
 @pytest.mark.parametrize("x", [np.full((40, 2), 7e8), np.arange(80).reshape(40, 2) + 10_000])
@@ -96,8 +83,8 @@ def test_constants_and_what_float32_can_show_are_taken(x: np.ndarray) -> None:
 
 def test_columns_of_a_table_are_another_dataset_than_the_whole() -> None:
     x = np.random.default_rng(0).normal(size=(100, 3))
-    columns = _built(x, "columns")
-    whole = _built(x, "whole")
+    columns = make_dataset(x, "columns")
+    whole = make_dataset(x, "whole")
     assert columns.digest != whole.digest
     assert torch.equal(columns.raw("train"), whole.raw("train"))
 
@@ -111,10 +98,10 @@ def test_a_rule_of_other_data_is_refused(
 ) -> None:
     x = np.random.default_rng(0).normal(size=shape)
     with pytest.raises(DataError, match=f"normalize: {normalize} .*; set normalize: {remedy}"):
-        _built(x, normalize)
+        make_dataset(x, normalize)
 
 
 def test_masked_pictures_are_normalized_by_channel_again() -> None:
     x = np.random.default_rng(0).normal(size=(100, 2, 6, 6)) + 5
-    masked = turn(_built(x, "channels"), DataConfig(mask=3), "data")
+    masked = turn(make_dataset(x, "channels"), DataConfig(mask=3), "data")
     assert masked.normalization == fit_axis(masked.raw("train"))

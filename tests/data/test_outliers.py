@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gped_nas.data.base import build, split_of
 from gped_nas.data.outliers import describe_outliers
+from tests.data.tables import make_dataset
 
 
 def _table(kind: str) -> np.ndarray:
@@ -44,14 +44,5 @@ def test_many_columns_are_counted() -> None:
 def test_a_dataset_with_columns_carries_the_note(normalize: str, num: int) -> None:
     x = _table("normal")
     x[::50, 2] = -1e9
-    dataset = build(
-        "rows",
-        split_of(x, np.arange(len(x)) % 2),
-        class_names=("a", "b"),
-        test=0.2,
-        validation=0.25,
-        seed=0,
-        where="here",
-        normalize=normalize,  # type: ignore[arg-type]
-    )
+    dataset = make_dataset(x, normalize)
     assert len(dataset.notes) == num
