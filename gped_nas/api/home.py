@@ -116,6 +116,7 @@ class Home:
                 f"{self.path}: holds students of a study, and no {STUDY_FILE}; restore it, choose "
                 "another --study-name, or remove the folder to begin anew"
             )
+
         decision = decide(
             binding,
             folder,
@@ -123,6 +124,7 @@ class Home:
             is_held=binding is not None and binding.is_held(ledger.owner, ledger.now()),
             adopts=self.adopts,
         )
+
         if isinstance(decision, Refusal):
             if folder.study and (binding is None or binding.study != folder.study):
                 advice = "restore the storage, or choose another --study-name or --out"

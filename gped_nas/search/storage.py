@@ -102,6 +102,7 @@ def _refused_unless_readable(storage: RDBStorage) -> Iterator[None]:
             raise  # out of reach, or full
     else:
         return
+
     raise StudyError(
         f"{storage.engine.url.database}: a study in it cannot be read ({reason}); it was changed "
         "by something other than gped-search; restore it from a backup, or choose another "
