@@ -52,9 +52,14 @@ def described(stream: StreamFolder) -> str:
     if stream.key is None:
         return f"unreadable: {stream.problem}"
 
-    genotype, method = genotype_text(stream.key.genotype), _name_method(stream.key)
-    words = f"{genotype} by {method} on {_name_dataset(stream)}, seed {stream.key.seed}"
+    words = f"{_name_teacher(stream.key)} on {_name_dataset(stream)}, seed {stream.key.seed}"
     return f"{words}; unreadable: {stream.problem}" if stream.problem else words
+
+
+def _name_teacher(key: StreamKey) -> str:
+    if not key.genotype:
+        return "an ensemble's predictions"
+    return f"{genotype_text(key.genotype)} by {_name_method(key)}"
 
 
 def _name_method(key: StreamKey) -> str:

@@ -106,7 +106,18 @@ def check_import(space: SearchSpace, dataset: Dataset, average: AnyPredictions) 
     chance = beside_chance(dataset, average)
     if not chance.is_above:
         raise DataError(
-            f"{cfg.path}: the imported ensemble is at chance: {chance}; check "
-            "teacher.method.names, input_mean and input_std, and the order of its classes, or set "
-            "teacher.method.at_chance: true to take it as it is"
+            f"{cfg.path}: the imported ensemble is at chance: {chance}; {_advise(space)}"
         )
+
+
+def _advise(space: SearchSpace) -> str:
+    """What to do about an ensemble at chance."""
+    if space.given is not None:
+        return (
+            "check the order of its classes and of its examples, or set teacher.at_chance: true "
+            "to take it as it is"
+        )
+    return (
+        "check teacher.method.names, input_mean and input_std, and the order of its classes, or "
+        "set teacher.method.at_chance: true to take it as it is"
+    )

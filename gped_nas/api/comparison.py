@@ -128,7 +128,7 @@ def compare_methods(
     space = space if isinstance(space, SearchSpace) else load_space(space)
     session = session or new_session()
     dataset = load_dataset(space)
-    size = num_params(space.genotype.shapes(dataset.input_shape, dataset.num_outputs))
+    size = num_params(space.network.shapes(dataset.input_shape, dataset.num_outputs))
 
     skipped: dict[str, str] = {}
     if methods:

@@ -16,6 +16,7 @@ from gped_nas.export.text import as_markdown
 from gped_nas.models.labels import genotype_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
+from gped_nas.search.teacher_words import teacher_text
 
 ARTIFACTS = "artifacts"
 
@@ -103,11 +104,6 @@ def study_note(snapshot: StudySnapshot) -> str:
 
     User text is escaped.
     """
-    teacher = snapshot.teacher
-    genotype = as_markdown(str(teacher.get("genotype", "a teacher")))
-    method = as_markdown(str(teacher.get("method", "")))
-    num_samples = teacher.get("num_samples", 0)
-
     objectives = [f"{as_markdown(o.label)} ({o.direction})" for o in snapshot.objectives]
     front = ", ".join(map(str, snapshot.front)) or "none"
     chosen = "none" if snapshot.chosen is None else f"trial {snapshot.chosen}"
@@ -117,7 +113,7 @@ def study_note(snapshot: StudySnapshot) -> str:
         [
             f"# {as_markdown(snapshot.name)}",
             "",
-            f"Students of {genotype}, {num_samples} posterior samples ({method}).",
+            f"Students of {as_markdown(teacher_text(snapshot.teacher))}.",
             f"Data: {as_markdown(snapshot.split_text)}",
             "",
             f"* objectives: {', '.join(objectives)}",

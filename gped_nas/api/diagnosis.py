@@ -342,9 +342,7 @@ def _measure_configurational(teacher: Teacher) -> Temperature:
     examples = examples.to(session.device)
 
     num = min(stream.num_samples, MAX_GRADIENTS)
-    macs = largest_product(
-        teacher.space.genotype.family, key.shapes, key.input_shape, len(examples)
-    )
+    macs = largest_product(teacher.space.network.family, key.shapes, key.input_shape, len(examples))
     chains = method.chains if isinstance(method, ChainConfig) else 1
     virial: list[Tensor] = []
     chain: list[int] = []

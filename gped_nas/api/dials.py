@@ -89,7 +89,7 @@ def turn_dials(
             "schema_version": SCHEMA_VERSION,
             "name": untouched.name,
             "part": PART,
-            "teacher": f"{untouched.genotype} by {untouched.method.title()}",
+            "teacher": untouched.teacher_text,
             "views": [dict(view) for view in untouched.resolved["views"]],
             "recipe": dict(untouched.resolved["recipe"]),
             "seed": untouched.seed,
@@ -165,13 +165,13 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
 
 def _choose_students(space: SearchSpace) -> dict[str, Genotype]:
     """The teacher's own genotype, and the smallest of the space where that is another one."""
-    students = {"unpruned": space.genotype}
+    students = {"unpruned": space.network}
 
     corners = [
         corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()
     ]
     smallest = min(corners, key=lambda genotype: num_params(genotype.shapes((1,), 1)))
-    if smallest != space.genotype:
+    if smallest != space.network:
         students["smallest"] = smallest
     return students
 

@@ -1,5 +1,6 @@
 """Bring predictions of an ensemble into a stream, and find them again by their inputs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.api.session import Session
-from gped_nas.data.base import Dataset
+from gped_nas.data.base import Dataset, Part
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import Array
 from gped_nas.posterior.base import GivenPredictions
@@ -16,8 +17,40 @@ from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.writer import write_predictions
 
+_HELD_OUT: tuple[Part, Part] = ("validation", "test")
 _ROUNDED = 0.02
 """Standard deviations of the inputs, up to which two inputs are one that was rounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Predictions of an ensemble that fit the dataset.
+
+    Attributes:
+        inputs_MD: normalized inputs, float32.
+        log_prob_SMC: log-probabilities of each member there, nats.
+        weight_S: weights on any scale.
+        source: where they are from, for messages.
+    """
+
+    inputs_MD: Array
+    log_prob_SMC: Tensor
+    weight_S: Tensor
+    source: str
+
+    def at(self, dataset: Dataset, part: Part) -> Tensor:
+        """Log-probabilities (S, N, C) at a part's inputs.
+
+        Raises:
+            DataError: some of them are missing.
+        """
+        part_inputs = dataset.inputs(part).flatten(1).numpy()
+        rows = rows_at(self.inputs_MD, part_inputs, f"{self.source}: inputs", part)
+        return self.log_prob_SMC[:, rows]
+
+    def num_to_learn_from(self, dataset: Dataset) -> int:
+        """How many of the inputs are in neither of the parts that students are measured on."""
+        return len(rows_to_learn_from(self.inputs_MD, dataset))
 
 
 def import_predictions(
@@ -39,6 +72,28 @@ def import_predictions(
         provenance: noted beside the stream.
 
     Raises:
+        ConfigError, DataError: see ``fit_predictions``.
+    """
+    fitted = fit_predictions(space, ensemble, dataset)
+    return write_predictions(
+        session.streams,
+        key,
+        inputs_MD=fitted.inputs_MD,
+        log_prob_SMC=fitted.log_prob_SMC.numpy(),
+        weight_S=fitted.weight_S.numpy(),
+        provenance=provenance,
+    )
+
+
+def fit_predictions(space: SearchSpace, ensemble: GivenPredictions, dataset: Dataset) -> Fitted:
+    """What was imported, at the dataset's normalized inputs; nothing is written.
+
+    Args:
+        space: names the import as its method.
+        ensemble: what was imported.
+        dataset: the space's dataset.
+
+    Raises:
         ConfigError: a view is not clean; its inputs were never predicted.
         DataError: the inputs are not the dataset's, or some validation inputs are not among them.
     """
@@ -55,18 +110,33 @@ def import_predictions(
     raw = _in_dtype(raw, dataset.raw("validation").dtype)
     inputs = dataset.normalization(raw).flatten(1).numpy()
 
+    fitted = Fitted(inputs, ensemble.log_prob_SMC, ensemble.weight_S, ensemble.source)
     # students are compared with it on validation: a part of that is refused before any writing
-    validation = dataset.inputs("validation").flatten(1).numpy()
-    rows_at(inputs, validation, f"{ensemble.source}: inputs", "validation")
+    fitted.at(dataset, "validation")
+    return fitted
 
-    return write_predictions(
-        session.streams,
-        key,
-        inputs_MD=inputs,
-        log_prob_SMC=ensemble.log_prob_SMC.numpy(),
-        weight_S=ensemble.weight_S.numpy(),
-        provenance=provenance,
-    )
+
+def rows_to_learn_from(inputs_MD: Array, dataset: Dataset) -> list[int]:
+    """The rows that are neither validation nor test inputs, wherever the ensemble saw those.
+
+    Args:
+        inputs_MD: normalized inputs with predictions, float32.
+        dataset: has the parts.
+
+    Raises:
+        DataError: there is none.
+    """
+    held_out = set()
+    for part in _HELD_OUT:
+        held_out |= {row.tobytes() for row in dataset.inputs(part).flatten(1).numpy()}
+
+    rows = [i for i, row in enumerate(np.array(inputs_MD)) if row.tobytes() not in held_out]
+    if not rows:
+        raise DataError(
+            "the imported predictions are all at validation or test inputs; "
+            "add the ensemble's predictions at training or other inputs to distil on"
+        )
+    return rows
 
 
 def rows_at(inputs: Any, part_inputs: Any, source: str, part: str) -> list[int]:

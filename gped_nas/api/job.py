@@ -306,8 +306,11 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
         stream: the digest of the teacher's stream.
     """
     resolved = space.resolved
-    teacher = dict(resolved["teacher"])
-    method = _without_paths(teacher.pop("method"))
+    if space.given is None:
+        teacher = dict(resolved["teacher"])
+        method = _without_paths(teacher.pop("method"))
+    else:  # where its predictions lie is no part of the study
+        teacher, method = asdict(space.given), {"name": space.method.name}
 
     # A setting that came later is left out at its default: the digest is then that of before the
     # setting existed, so that older studies go on.
@@ -452,13 +455,19 @@ def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
         digest=stream.digest,
         num_samples=stream.num_samples,
         method=space.method.name,
-        genotype=str(space.genotype),
+        genotype="" if space.genotype is None else str(space.genotype),
         samples_to_nll=tuple((num, nll) for num, nll in diagnosis.curve if isfinite(nll)),
         seconds=round(max(teacher.seconds, stream.sampling_seconds), 2),
         reliability=tuple(reliability(validation, labels)),
         diagnosis=findings,
         verdict=asdict(judge(diagnosis)),
+        **_given_facts(space),
     )
+
+
+def _given_facts(space: SearchSpace) -> dict[str, Any]:
+    """What a summary has of a teacher that is given, and of no other."""
+    return {} if space.given is None else {"given": asdict(space.given)}
 
 
 def _read_versions() -> dict[str, Any]:

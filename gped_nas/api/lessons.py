@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gped_nas.api.imported import rows_to_learn_from
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
-from gped_nas.errors import DataError
 from gped_nas.search.space import SearchSpace
 from gped_nas.targets.base import MeanTarget
 from gped_nas.targets.expectations import expect_all, stream_expectations
@@ -68,16 +68,8 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     space, dataset = teacher.space, teacher.dataset
     inputs, log_prob_SMC = teacher.stream.imported()
 
-    # students must meet no validation and no test input, wherever the ensemble saw it
-    held_out = set()
-    for part in ("validation", "test"):
-        held_out |= {row.tobytes() for row in dataset.inputs(part).flatten(1).numpy()}
-    rows = [i for i, row in enumerate(np.array(inputs)) if row.tobytes() not in held_out]
-    if not rows:
-        raise DataError(
-            "the imported predictions are all at validation or test inputs; "
-            "add the ensemble's predictions at training or other inputs to distil on"
-        )
+    # students must meet no validation and no test input
+    rows = rows_to_learn_from(inputs, dataset)
 
     log_prob = log_prob_SMC[:, rows]
     return DistillationSet(

@@ -30,7 +30,7 @@ def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
     space, dataset, session = teacher.space, teacher.dataset, teacher.session
     samples = samples_read(space, dataset, session)
     problem = posterior(space, dataset, device=session.device, samples=samples)
-    forward = FAMILIES[space.genotype.family].forward
+    forward = FAMILIES[space.network.family].forward
 
     def thetas() -> Iterator[Tensor]:
         generator = rng.generator(space.seed, "posterior", 0)

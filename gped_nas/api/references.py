@@ -70,14 +70,12 @@ def average_of(teacher: Teacher) -> Contender:
     with contextlib.suppress(DataError):
         predictions["test"] = teacher.averaged("test")
 
-    method = teacher.space.method.name
-    costs = _cost_of_sample(teacher)
     return Contender(
         name="teacher",
         label="teacher (average)",
-        note=f"The average over {stream.num_samples} posterior samples ({method}).",
+        note=_describe_average(teacher),
         predictions=predictions,
-        costs={name: value * stream.num_samples for name, value in costs.items()},
+        costs=_cost_of_average(teacher),
         predictor=ensemble(teacher) if stream.has_weights else None,
     )
 
@@ -111,13 +109,29 @@ def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Con
     contenders = [_best_sample(trainer.teacher, parts)]
     if trainer.teacher.stream.has_weights:
         contenders.append(_train_map(trainer, kept, folder / "map"))
-    contenders.append(_train_unpruned(trainer, kept, folder / "unpruned"))
+    if trainer.teacher.space.genotype is not None:
+        contenders.append(_train_unpruned(trainer, kept, folder / "unpruned"))
     return contenders
+
+
+def _describe_average(teacher: Teacher) -> str:
+    num_samples, given = teacher.stream.num_samples, teacher.space.given
+    if given is None:
+        return f"The average over {num_samples} posterior samples ({teacher.space.method.name})."
+    return f"The average over {num_samples} members of {given.name}, by their predictions."
+
+
+def _cost_of_average(teacher: Teacher) -> dict[str, int]:
+    """Of serving all posterior samples: what is known of it."""
+    if teacher.space.given is not None:
+        return teacher.space.given.costs
+    num_samples = teacher.stream.num_samples
+    return {name: value * num_samples for name, value in _cost_of_sample(teacher).items()}
 
 
 def _cost_of_network(teacher: Teacher) -> dict[str, int]:
     """Of one network of the teacher's genotype, float32."""
-    family, shapes = teacher.space.genotype.family, teacher.stream.key.shapes
+    family, shapes = teacher.space.network.family, teacher.stream.key.shapes
     return asdict(cost_of(family, shapes, teacher.dataset.input_shape, "float32"))
 
 
@@ -156,7 +170,7 @@ def _train_map(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
     """A MAP network of the teacher's genotype, its prior precision tuned on validation."""
     teacher, session = trainer.teacher, trainer.session
     space, dataset = teacher.space, teacher.dataset
-    family, likelihood = FAMILIES[space.genotype.family], space.likelihood
+    family, likelihood = FAMILIES[space.network.family], space.likelihood
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
 
     # networks of other settings are no part of this choice
@@ -215,7 +229,7 @@ def _maximize_posterior(
     # whatever the teacher's networks see, this one sees what students do
     space = replace(teacher.space, method=cfg)
     problem = posterior(space, dataset, device=session.device, prior=prior)
-    family, shapes = space.genotype.family, teacher.stream.key.shapes
+    family, shapes = space.network.family, teacher.stream.key.shapes
     macs = largest_product(family, shapes, dataset.input_shape, cfg.batch_size)
 
     theta = None
@@ -229,7 +243,7 @@ def _maximize_posterior(
 
 def _train_unpruned(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
     """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice."""
-    genotype, dataset = trainer.teacher.space.genotype, trainer.teacher.dataset
+    genotype, dataset = trainer.teacher.space.network, trainer.teacher.dataset
     spec_path = folder / SPEC_FILE
     expected = kept.digest_of(spec_path)
     if not (folder / WEIGHTS_FILE).exists():  # written last

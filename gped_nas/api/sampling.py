@@ -7,6 +7,7 @@ functions: the inner stream is the one that a space with the inner method alone 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from gped_nas.api.imported import import_predictions
 from gped_nas.api.session import Session
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError
+from gped_nas.models.base import Genotype
 from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import (
     ChainConfig,
@@ -74,7 +76,7 @@ def _later(
     """What makes the problem where it is needed; can be handed to another process."""
     return partial(
         posterior_of,
-        space.genotype,
+        space.network,
         as_networks_see(space, dataset, dataset.inputs("train")),
         dataset.normalized_labels("train"),
         num_outputs=dataset.num_outputs,
@@ -91,12 +93,17 @@ def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
         dataset=dataset.digest,
         input_shape=dataset.input_shape,
         num_outputs=dataset.num_outputs,
-        genotype={"family": space.genotype.family, **space.genotype.architecture()},
+        genotype=_architecture(space.genotype),
         prior=space.prior.to_json(),
         method=space.method.identity(),
         seed=space.seed,
         likelihood=space.likelihood.to_json(),
     )
+
+
+def _architecture(genotype: Genotype | None) -> dict[str, Any]:
+    """What a stream's key says of the teacher's network; nothing where there is none."""
+    return {} if genotype is None else {"family": genotype.family, **genotype.architecture()}
 
 
 def sampled_spaces(space: SearchSpace) -> list[SearchSpace]:
@@ -181,7 +188,7 @@ def _run_chains(
 
     chains = space.method.chains if isinstance(space.method, ChainConfig) else 1
     batch_size = int(getattr(space.method, "batch_size", len(dataset.train)))
-    macs = largest_product(space.genotype.family, key.shapes, key.input_shape, batch_size)
+    macs = largest_product(space.network.family, key.shapes, key.input_shape, batch_size)
     processes = session.processes_for(chains, macs)
 
     # One thread a chain, also where chains take turns: how many run side by side must not show in

@@ -119,7 +119,7 @@ class Teacher:
         Args:
             x: normalized inputs (N, *input_shape).
         """
-        family = FAMILIES[self.space.genotype.family]
+        family = FAMILIES[self.space.network.family]
         shapes = self.stream.key.shapes
         likelihood, device = self.space.likelihood, self.session.device
         x = as_networks_see(self.space, self.dataset, x).to(device)
@@ -137,7 +137,7 @@ class Teacher:
 
         It can be differentiated.
         """
-        family, device = FAMILIES[self.space.genotype.family], self.session.device
+        family, device = FAMILIES[self.space.network.family], self.session.device
         params = {name: value.to(device) for name, value in params.items()}
 
         def forward(raw: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Teacher:
     def _answer_by_samples(self, view: View) -> Callable[[Tensor], Tensor]:
         """What the posterior samples that a view's policy asks say of inputs, with gradients."""
         sampled_params = [self.stream.params(index) for index in self._choose_samples(view)]
-        forward = FAMILIES[self.space.genotype.family].forward
+        forward = FAMILIES[self.space.network.family].forward
 
         def answer(x: Tensor) -> Tensor:
             x_seen = as_networks_see(self.space, self.dataset, x)
@@ -231,7 +231,7 @@ class Teacher:
     def _largest_product(self) -> int:
         key = self.stream.key
         return largest_product(
-            self.space.genotype.family, key.shapes, key.input_shape, PREDICT_BATCH
+            self.space.network.family, key.shapes, key.input_shape, PREDICT_BATCH
         )
 
 

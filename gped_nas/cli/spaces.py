@@ -93,7 +93,7 @@ def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
         "name": space.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "inputs": _describe_inputs(dataset.input_shape),
-        "teacher": f"{space.genotype} by {space.method.title()}",
+        "teacher": space.teacher_text,
         "genotypes": num_genotypes,
         "objectives": ", ".join(objective.name for objective in space.objectives),
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},

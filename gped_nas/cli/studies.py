@@ -73,6 +73,7 @@ def run(
     """
     from gped_nas.api import load_space, new_session
     from gped_nas.api import run as run_study
+    from gped_nas.api.plan import plan
     from gped_nas.config import dump_yaml
     from gped_nas.errors import ConfigError
 
@@ -84,7 +85,7 @@ def run(
         print(dump_yaml(search_space.resolved), end="")
         return
     if dry_run:
-        _plan(search_space)
+        print_pairs(plan(search_space, new_session(device), n_trials), Format.table)
         return
 
     num_trials = n_trials or search_space.search.n_trials
@@ -147,50 +148,6 @@ def _again(
         words += ["--out", str(out)]
 
     return " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
-
-
-def _plan(space: Any) -> None:
-    """What a run would do."""
-    from gped_nas.api.sampling import sampled_spaces, stream_key
-    from gped_nas.api.session import Session
-    from gped_nas.api.teacher import load_dataset
-    from gped_nas.models.base import num_params
-
-    dataset = load_dataset(space)
-    space.check_reachable(dataset.input_shape, dataset.num_outputs)
-    key = stream_key(space, dataset)
-    num_samples = space.method.count(key.shapes)
-
-    # A method may read another one's samples, which are a stream of their own.
-    streams, num_stored = {}, 0
-    for sampled in sampled_spaces(space):
-        folder = stream_key(sampled, dataset).folder(Session().streams)
-        what = "stream" if sampled is space else f"samples of {sampled.method.title()}"
-        is_sampled = (folder / "segments").exists()
-        streams[what] = f"{folder} ({'there' if is_sampled else 'to be sampled'})"
-        num_stored += sampled.method.count(key.shapes)
-
-    num_inputs = len(dataset.validation) + len(dataset.test)
-    num_inputs += sum(len(dataset.raw(view.part)) for view in space.views)
-    num_predicted = space.likelihood.num_predicted(dataset.num_outputs)
-
-    low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
-    high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
-    print_pairs(
-        {
-            "dataset": f"{dataset.name}: {dataset.split_text}",
-            "teacher": (
-                f"{space.genotype} by {space.method.title()}, {num_samples} posterior samples"
-            ),
-            **streams,
-            "disk for weights": num_stored * num_params(key.shapes) * 4,
-            "disk for predictions": num_samples * num_inputs * num_predicted * 4,
-            "trials": space.search.n_trials,
-            "students at once": space.search.students_at_once,
-            **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
-        },
-        Format.table,
-    )
 
 
 def _rows(records: Sequence[Any], study: Any) -> list[dict[str, Any]]:

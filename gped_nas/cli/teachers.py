@@ -56,6 +56,8 @@ def info(
 
     The stream, its metrics on validation, and a verdict on the posterior.
     """
+    from dataclasses import asdict
+
     from gped_nas.api import load_dataset, load_space, new_session
     from gped_nas.api.chance import beside_chance, import_of
     from gped_nas.api.diagnosis import diagnose
@@ -64,6 +66,7 @@ def info(
     from gped_nas.api.verdict import judge
     from gped_nas.evaluate.base import draw_resamples, evaluate_or_explain
     from gped_nas.evaluate.measured import by_name
+    from gped_nas.search.teacher_words import given_costs
 
     search_space, session = load_space(space, overrides(set_, seed)), new_session("cpu")
     dataset = load_dataset(search_space)
@@ -80,7 +83,8 @@ def info(
     summary: dict[str, Any] = {
         "folder": str(stream.folder),
         "digest": stream.digest,
-        "teacher": f"{search_space.genotype} by {search_space.method.title()}",
+        "teacher": search_space.teacher_text,
+        **given_costs({"given": search_space.given and asdict(search_space.given)}),
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "posterior samples": stream.num_samples,
         "bytes on disk": stream.nbytes(),

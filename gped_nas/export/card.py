@@ -15,6 +15,7 @@ from gped_nas.models.labels import genotype_text
 from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
+from gped_nas.search.teacher_words import NOT_GIVEN, given_costs, teacher_text
 from gped_nas.targets.base import TARGETS
 
 _MAX_CLASSES = 50
@@ -69,12 +70,9 @@ def card(
 
 
 def _summary(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> str:
-    num_samples = _count(snapshot.teacher.get("num_samples"))
-    genotype = as_markdown(str(snapshot.teacher.get("genotype", "a teacher")))
-    method = as_markdown(str(snapshot.teacher.get("method", "an unnamed method")))
     text = (
-        f"A student network that stands in for {num_samples} posterior samples of {genotype}, "
-        f"drawn by {method}: it was distilled to predict their averages in one pass."
+        f"A student network that stands in for {as_markdown(teacher_text(snapshot.teacher))}: "
+        "it was distilled to predict their averages in one pass."
     )
     facts = {
         "genotype": as_markdown(genotype_text(spec.genotype)),
@@ -185,6 +183,10 @@ def _sacrifice(
             "",
         ]
     lines += [_cheaper(record, teacher), ""]
+    costs_given = given_costs(snapshot.teacher)
+    if NOT_GIVEN in costs_given.values():
+        costs = ", ".join(f"{name} {value}" for name, value in costs_given.items())
+        lines += [f"The teacher's costs, all members together: {costs}.", ""]
     lines += _table(["", "student", "teacher"], rows)
     if paired_differences:
         header = ["student minus teacher, paired", "difference", "95 % interval", "examples"]

@@ -7,6 +7,7 @@ from gped_nas.report import words
 from gped_nas.report.cards import bins
 from gped_nas.report.records import Data, plain
 from gped_nas.search.guess import is_teacher_guess
+from gped_nas.search.teacher_words import given_costs, teacher_text
 
 _SPACES = {
     "probabilities": "predicted probabilities",
@@ -28,6 +29,8 @@ def teacher_data(teacher: Mapping[str, Any], label_of: Callable[[str], str]) -> 
     facts["guess"] = _describe_guess(diagnosis) if is_teacher_guess(diagnosis) else ""
     facts["reliability"] = bins(facts.get("reliability") or [])
     return facts | {
+        "text": teacher_text(teacher) if teacher.get("num_samples") else "",
+        "costs": given_costs(teacher),
         "diagnosis": _diagnosis_rows(diagnosis, label_of),
         "mixing": _mixing(diagnosis),
         "missing": diagnosis.get("missing", {}),

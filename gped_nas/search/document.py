@@ -100,6 +100,7 @@ class TeacherSummary(Stored):
     reliability: tuple[dict[str, Any], ...] = ()
     diagnosis: dict[str, Any] = Field(default_factory=dict)
     verdict: dict[str, Any] = Field(default_factory=dict)
+    given: dict[str, Any] | None = None
 
 
 class Box(Stored):

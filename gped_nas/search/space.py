@@ -78,6 +78,31 @@ class StreamConfig(Config):
 
 
 @dataclass(frozen=True)
+class GivenTeacher:
+    """What its owner says of a teacher of which predictions alone are known.
+
+    Attributes:
+        name: for people: ``5 x resnet18``.
+        macs: multiply-adds of one example through all members; None where it is not given.
+        storage_bytes: of all members' weights on disk; None where it is not given.
+    """
+
+    name: str
+    macs: int | None = None
+    storage_bytes: int | None = None
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """The costs that are given, by name."""
+        costs: dict[str, int] = {}
+        if self.macs is not None:
+            costs |= {"macs": self.macs, "flops": 2 * self.macs}
+        if self.storage_bytes is not None:
+            costs["storage_bytes"] = self.storage_bytes
+        return costs
+
+
+@dataclass(frozen=True)
 class SearchSpace:
     """A validated search space.
 
@@ -85,7 +110,7 @@ class SearchSpace:
         name: its name; also the default name of its study.
         dataset: settings of the dataset, ``name`` included.
         data: the uncertainty dials.
-        genotype: the teacher's genotype.
+        genotype: the teacher's genotype; None of a teacher that is ``given``.
         method: the posterior method's settings.
         prior: the teacher's prior.
         likelihood: of a label given the teacher's outputs.
@@ -99,12 +124,13 @@ class SearchSpace:
         search, recipe, baseline, seed: see their classes.
         source: the file it was read from, for messages.
         resolved: all of it as plain data, defaults filled in: what a run writes to ``config.yaml``.
+        given: what is said of a teacher of which predictions alone are known; None of any other.
     """
 
     name: str
     dataset: Mapping[str, Any]
     data: DataConfig
-    genotype: Genotype
+    genotype: Genotype | None
     method: MethodConfig
     prior: Prior
     likelihood: Likelihood
@@ -121,6 +147,28 @@ class SearchSpace:
     seed: int
     source: str = field(compare=False)
     resolved: Mapping[str, Any]
+    given: GivenTeacher | None = None
+
+    @property
+    def network(self) -> Genotype:
+        """The teacher's genotype, where something has to be done with its networks.
+
+        Raises:
+            ConfigError: predictions alone are known of the teacher.
+        """
+        if self.genotype is None:
+            raise ConfigError(
+                f"{self.source}: teacher: known by its predictions alone, but this needs its "
+                "networks; give teacher.family, teacher.genotype and teacher.method"
+            )
+        return self.genotype
+
+    @property
+    def teacher_text(self) -> str:
+        """The teacher in words: ``mlp(depth=1, width=8) by sgld``, or the name it was given."""
+        if self.given is not None:
+            return f"{self.given.name}, known by its predictions"
+        return f"{self.genotype} by {self.method.title()}"
 
     def draw(self, trial: Any) -> Genotype:
         """Draw a genotype through an Optuna trial."""
@@ -189,7 +237,8 @@ class SearchSpace:
         Raises:
             ConfigError: names the value and the genotype.
         """
-        self._build("teacher", self.genotype, input_shape)
+        if self.genotype is not None:
+            self._build("teacher", self.genotype, input_shape)
         for i, student in enumerate(self.students):
             for genotype in student.corners():
                 hint = f" (the ranges hold {genotype})"

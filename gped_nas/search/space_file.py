@@ -1,6 +1,7 @@
 """The YAML file of a search space: found, read, checked setting by setting."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.conditions import parse_conditions
 from gped_nas.evaluate.measured import CLEAN
-from gped_nas.models.base import COMMON_VALUES, Genotype
+from gped_nas.models.base import Genotype
 from gped_nas.posterior.base import MethodConfig, parse_method
 from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood
 from gped_nas.posterior.priors import PRIORS, Prior
@@ -23,24 +24,23 @@ from gped_nas.search.objectives import objective
 from gped_nas.search.shipped import shipped_spaces
 from gped_nas.search.space import (
     BaselineConfig,
+    GivenTeacher,
     SearchConfig,
     SearchSpace,
     StreamConfig,
 )
 from gped_nas.search.space_checks import CHECKS, DEFAULT_TARGETS
+from gped_nas.search.teacher_file import (
+    GivenTeacherFile,
+    TeacherFile,
+    is_given,
+    teacher_genotype,
+)
 from gped_nas.spelling import other_name, warn_of_old_names
 from gped_nas.targets.base import Target, parse_targets
 
 _MAX_INDEX_DIGITS = 9
 """Of an entry's place in a list; Python reads no integer of more than 4,300 digits."""
-
-
-class _TeacherFile(Config):
-    family: str
-    genotype: dict[str, Any]
-    method: dict[str, Any]
-    prior: dict[str, Any] = {}
-    likelihood: dict[str, Any] = {}
 
 
 class _StudentsFile(Config):
@@ -52,7 +52,7 @@ class _SpaceFile(Config):
     name: str = Field(min_length=1, max_length=200)
     dataset: dict[str, Any]
     data: DataConfig = DataConfig()
-    teacher: _TeacherFile
+    teacher: TeacherFile
     views: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)] = (
         {"policy": "clean"},
         {"policy": "noise", "std": 0.1},
@@ -71,6 +71,15 @@ class _SpaceFile(Config):
     recipe: Recipe = Recipe()
     baseline: BaselineConfig = BaselineConfig()
     seed: int = Field(default=0, ge=0, lt=2**31, description="root of every seed")
+
+
+class _GivenSpaceFile(_SpaceFile):
+    """A space whose teacher is known by its predictions: they are at fixed inputs."""
+
+    teacher: GivenTeacherFile  # type: ignore[assignment]
+    views: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)] = (
+        {"policy": "clean"},
+    )
 
 
 def find_space(name_or_path: str) -> Path:
@@ -145,7 +154,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
 
     Raises as ``load_space``.
     """
-    file = parse(_SpaceFile, data, where)
+    file = parse(_GivenSpaceFile if is_given(data) else _SpaceFile, data, where)
     space = _space(file, where)
 
     for check in CHECKS:
@@ -161,10 +170,8 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
     """Each part of a file under its own name; what must hold between them is not checked yet."""
     DATASETS.find(file.dataset.get("name"), f"{where}: dataset.name")
 
-    genotype = _teacher_genotype(file.teacher, where)
-    method = parse_method(file.teacher.method, f"{where}: teacher.method")
-    prior = _prior(file.teacher.prior, where)
-    likelihood = _likelihood(file.teacher.likelihood, where)
+    teacher = _teacher(file.teacher, where)
+    likelihood = teacher.likelihood
 
     views = tuple(
         parse_view(settings, f"{where}: views[{i}]", file.seed, dtype=file.stream.prediction_dtype)
@@ -177,9 +184,9 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
         name=file.name,
         dataset=file.dataset,
         data=file.data,
-        genotype=genotype,
-        method=method,
-        prior=prior,
+        genotype=teacher.genotype,
+        method=teacher.method,
+        prior=teacher.prior,
         likelihood=likelihood,
         views=views,
         stream=file.stream,
@@ -193,21 +200,33 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
         baseline=file.baseline,
         seed=file.seed,
         source=where,
-        resolved=_resolved(file, method, prior, likelihood, targets),
+        resolved=_resolved(file, teacher, targets),
+        given=teacher.given,
     )
 
 
-def _teacher_genotype(teacher: _TeacherFile, where: str) -> Genotype:
-    key = f"{where}: teacher.genotype"
-    for name in teacher.genotype:
-        if name in COMMON_VALUES:
-            raise ConfigError(f"{key}.{name}: a teacher is neither pruned nor quantized; remove it")
-    try:
-        return Genotype(teacher.family, **teacher.genotype)
-    except RegistryError as error:
-        raise RegistryError(f"{where}: teacher.family: {error}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{key}.{error}") from None
+@dataclass(frozen=True)
+class _Teacher:
+    """The parts of a space that its teacher's settings give, under their names there."""
+
+    genotype: Genotype | None
+    method: MethodConfig
+    prior: Prior
+    likelihood: Likelihood
+    given: GivenTeacher | None = None
+
+
+def _teacher(file: TeacherFile | GivenTeacherFile, where: str) -> _Teacher:
+    if isinstance(file, GivenTeacherFile):
+        prior, likelihood = _prior({}, where), _likelihood({}, where)
+        return _Teacher(None, file.method, prior, likelihood, file.given)
+
+    return _Teacher(
+        teacher_genotype(file, where),
+        parse_method(file.method, f"{where}: teacher.method"),
+        _prior(file.prior, where),
+        _likelihood(file.likelihood, where),
+    )
 
 
 def _prior(settings: Mapping[str, Any], where: str) -> Prior:
@@ -239,16 +258,11 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
     return tuple(spaces)
 
 
-def _resolved(
-    file: _SpaceFile,
-    method: MethodConfig,
-    prior: Prior,
-    likelihood: Likelihood,
-    targets: tuple[Target, ...],
-) -> dict[str, Any]:
+def _resolved(file: _SpaceFile, teacher: _Teacher, targets: tuple[Target, ...]) -> dict[str, Any]:
     data = file.model_dump(mode="json")
-    data["teacher"]["method"] = method.model_dump(mode="json")
-    data["teacher"]["prior"] = prior.to_json()
-    data["teacher"]["likelihood"] = likelihood.to_json()
+    if teacher.given is None:
+        data["teacher"]["method"] = teacher.method.model_dump(mode="json")
+        data["teacher"]["prior"] = teacher.prior.to_json()
+        data["teacher"]["likelihood"] = teacher.likelihood.to_json()
     data["targets"] = [target.to_json() for target in targets]
     return data

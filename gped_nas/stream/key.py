@@ -22,7 +22,8 @@ class StreamKey:
     Attributes:
         dataset: digest of the dataset's bytes and split.
         input_shape, num_outputs: what the teacher maps from and to.
-        genotype: the teacher's architecture, plain data with ``family``.
+        genotype: the teacher's architecture, plain data with ``family``; empty where predictions
+            alone are known of it.
         prior: the prior's settings.
         method: what the method says of itself (``MethodConfig.identity``): its settings without the
             number of samples; under ``of`` those of the method whose samples it reads, with how
@@ -108,7 +109,9 @@ class StreamKey:
 
     @property
     def shapes(self) -> Shapes:
-        """Parameter shapes of the teacher."""
+        """Parameter shapes of the teacher; none where predictions alone are known of it."""
+        if not self.genotype:
+            return {}
         genotype = Genotype.from_json(self.genotype)
         return FAMILIES[genotype.family].shapes(
             dict(genotype.values), self.input_shape, self.num_outputs

@@ -93,7 +93,7 @@ def test_a_method_that_is_asked_for_by_name_is_not_left_out_silently(space: Sear
 def test_a_method_that_takes_all_data_is_for_small_networks(space: SearchSpace) -> None:
     greedy = Method(SgldConfig, sgld, suited=lambda budget: {}, takes_all_data=True)
     METHODS.register("greedy")(greedy)
-    wide = replace(space, genotype=space.genotype.replace(width=400))
+    wide = replace(space, genotype=space.network.replace(width=400))
 
     rows = compare_methods(wide, reference=None, session=Session())
     assert "30,010 parameters, expected at most 20,000" in rows.skipped["greedy"]

@@ -276,6 +276,6 @@ def test_settings_and_references_that_do_not_suit_are_refused() -> None:
         method_settings(tiny, gn.load_dataset(tiny), {"name": "vi", "num_samples": 3})
     with pytest.raises(RegistryError, match="hcm.*hmc"):
         compare_methods(tiny, methods=["sgld"], reference="hcm", session=Session())
-    wide = replace(tiny, genotype=tiny.genotype.replace(width=400))
+    wide = replace(tiny, genotype=tiny.network.replace(width=400))
     with pytest.raises(ConfigError, match="hmc for 30,010 parameters, expected at most 20,000"):
         compare_methods(wide, methods=["sgld"], session=Session())

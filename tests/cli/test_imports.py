@@ -1,17 +1,23 @@
 """Imported ensembles: what they give no probability, and what they are worth."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from numpy.typing import NDArray
 
 from gped_nas.api import open_study
+from gped_nas.config import dump_yaml, load_yaml, read_yaml
 from gped_nas.evaluate.measured import Key
 from gped_nas.search.snapshot import Reference
 from tests.cli.harness import Home, accepted, refused
 
 METHOD = "teacher.method={name: import, path: ensemble.npz}"
+GIVEN = "{predictions: ensemble.npz, name: 2 x clumsy, macs: 9.1e+6, storage_bytes: 1_234_567}"
 
 
 def digits() -> tuple[NDArray[Any], NDArray[Any]]:
@@ -103,3 +109,102 @@ def test_inputs_that_were_rounded_are_named_so(home: Home) -> None:
     write_ensemble(inputs=(inputs / 3).astype(np.float16).astype(np.float32) * 3)
     build = ("teacher", "build", home.space, "--set", METHOD)
     refused(2, *build, says=("but for rounding", "not in float16"))
+
+
+def named_home(home: Home, teacher: str = GIVEN) -> Home:
+    """A home whose space has a teacher that is given by its predictions, and names no views."""
+    data = read_yaml(home.space)
+    del data["views"]
+    data["teacher"] = load_yaml(f"teacher: {teacher}", "test")["teacher"]
+    home.space.write_text(dump_yaml(data))
+    return home
+
+
+def test_a_given_teacher_needs_no_network_and_is_told_by_its_name_and_its_costs(
+    home: Home,
+) -> None:
+    write_ensemble()
+    named_home(home).run("--n-trials", 2)
+
+    references = {reference.name: reference for reference in references_of(home)}
+    costs = {"macs": 9_100_000, "flops": 18_200_000, "storage_bytes": 1_234_567}
+    assert references["teacher"].costs == costs
+    assert "2 members of 2 x clumsy" in references["teacher"].note
+    assert "map" not in references and references["single_sample"].costs == {}
+
+    info = json.loads(accepted("teacher", "info", home.space, "--format", "json").out)
+    assert info["teacher"] == "2 x clumsy, known by its predictions"
+    assert info["multiply-adds"] == "9,100,000" and info["bytes of weights"] == "1,234,567"
+
+    page = (home.study / "report.html").read_text()
+    words = "2 x clumsy, 2 members known by their predictions"
+    assert words in page and "all together multiply-adds 9,100,000 and bytes" in page
+
+    chosen = open_study(home.study).chosen().trial
+    accepted("export", home.study, chosen, "--into", "served")
+    card = Path("served/README.md").read_text()
+    assert f"stands in for {words}" in card and "of its multiply-adds" in card
+    assert "not given" not in card
+
+
+def test_costs_that_are_not_given_are_said_to_be_so(home: Home) -> None:
+    write_ensemble()
+    named_home(home, "{predictions: ensemble.npz, name: mine}").run("--n-trials", 1)
+    page = (home.study / "report.html").read_text()
+    assert "all together multiply-adds not given and bytes of weights not given" in page
+    chosen = open_study(home.study).chosen().trial
+    accepted("export", home.study, chosen, "--into", "served")
+    card = Path("served/README.md").read_text()
+    assert "all members together: multiply-adds not given, bytes of weights not given" in card
+    info = json.loads(accepted("teacher", "info", home.space, "--format", "json").out)
+    assert info["multiply-adds"] == "not given"
+
+
+def test_a_given_teacher_goes_on_wherever_its_file_lies_and_not_under_another_name(
+    home: Home,
+) -> None:
+    write_ensemble()
+    named_home(home).run("--n-trials", 1)
+    Path("ensemble.npz").rename("moved.npz")
+    moved = ("--set", "teacher.predictions=moved.npz")
+    home.run("--n-trials", 2, *moved)
+    command = ("run", home.space, "--out", home.out, *moved)
+    refused(4, *command, "--set", "teacher.macs=5", says=("teacher and dataset",))
+
+
+def test_what_a_given_teacher_cannot_have_is_refused(home: Home) -> None:
+    write_ensemble()
+    named_home(home)
+    command = ("run", home.space, "--out", home.out)
+    says = ("teacher: found family, genotype beside predictions", "remove them")
+    both = ("--set", "teacher.family=mlp", "--set", "teacher.genotype={depth: 1, width: 8}")
+    refused(2, *command, *both, says=says)
+    refused(2, *command, "--set", "teacher.macs=1.5", says=("teacher.macs", "integer"))
+    refused(2, *command, "--set", "teacher.nmae=a", says=("did you mean 'name'?",))
+    says = ("teacher: known by its predictions alone", "give teacher.family")
+    refused(2, "dials", home.space, "--mask", "2", "--out", home.out, says=says)
+    assert not home.study.exists()
+
+
+def test_a_dry_run_tells_what_an_import_takes_and_refuses_what_a_run_does(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ensemble()
+    dry = ("run", named_home(home).space, "--out", home.out, "--dry-run")
+    planned = accepted(*dry, "--n-trials", 7).out
+
+    assert "2 x clumsy, known by its predictions, 2 members at 1,797 inputs" in planned
+    assert f"disk for inputs       {1797 * 64 * 4:,}" in planned
+    assert f"disk for predictions  {2 * 1797 * 10 * 4:,}" in planned
+    assert "to be written" in planned and "disk for weights      0" in planned
+    assert re.search(r"^trials +7$", planned, re.MULTILINE)
+
+    views = ("--set", "views=[{policy: noise}]")
+    assert refused(2, *dry, *views).err == refused(2, *dry[:-1], *views).err
+    cuda = ("--device", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert refused(5, *dry, *cuda).err == refused(5, *dry[:-1], *cuda).err
+    with np.load("ensemble.npz") as arrays:
+        write_ensemble(prob=np.roll(arrays["prob"], 1, axis=-1))
+    refused(2, *dry, says=("at chance", "set teacher.at_chance: true"))
+    assert not home.cache.exists()

@@ -27,7 +27,7 @@ from gped_nas.models.labels import COSTS
 from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.posterior.priors import PRIORS
-from gped_nas.search import space, space_file
+from gped_nas.search import space, space_file, teacher_file
 from gped_nas.targets.base import TARGETS
 from tests.docs.pages import PAGES
 from tests.test_architecture import all_registries
@@ -36,7 +36,8 @@ COMMANDS = PAGES["docs/commands.md"].read_text()
 SPACES = PAGES["docs/spaces.md"].read_text()
 SETTINGS: dict[str, type[Config]] = {
     "space": space_file._SpaceFile,
-    "teacher": space_file._TeacherFile,
+    "teacher": teacher_file.TeacherFile,
+    "teacher by predictions": teacher_file.GivenTeacherFile,
     "students": space_file._StudentsFile,
     "search": space.SearchConfig,
     "baseline": space.BaselineConfig,
@@ -147,7 +148,7 @@ def test_every_setting_is_listed_with_its_default(title: str) -> None:
         listed[key] = default
 
     expected = _rows(SETTINGS[title])
-    if title != "space":
+    if title not in ("space", "teacher by predictions"):
         expected = {key: default for key, default in expected.items() if key not in NAMES}
     assert listed == expected
 
@@ -162,12 +163,14 @@ def test_no_settings_are_left_out() -> None:
     described = {part for cls in SETTINGS.values() for part in cls.__mro__}
     missing = {cls.__name__ for cls in below(Config) if cls.__module__.startswith("gped_nas.")}
     missing -= {cls.__name__ for cls in described}
-    # step sizes are described in a section of their own, and methods that read samples come from
-    # plug-ins; the others are files that the program writes for itself
+    # step sizes are described in a section of their own, methods that read samples come from
+    # plug-ins, and a space whose teacher is given has the settings of any other; the rest are files
+    # that the program writes for itself
     assert missing == {
         "StepSize",
         "CosineCycles",
         "ReadingConfig",
+        "_GivenSpaceFile",
         "Manifest",
         "Shard",
         "_SpecFile",
