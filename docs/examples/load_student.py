@@ -4,6 +4,7 @@ STUDENT is a folder with ``spec.json`` and ``weights.safetensors``; inputs are (
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -26,13 +27,14 @@ def load(folder):
 
 
 def layered(params, x):
-    """Families mlp and cnn: convolutions with their max pooling, if any, then dense layers."""
+    """Families mlp and cnn: convolutions, if any, then dense layers; their names say what else."""
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in params))
     for layer in layers:
         weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
         if weight.dim() == 4:
-            pool = layer.partition(".pool")[2]  # layers.0.pool2 has one of 2 x 2, layers.0 has none
-            x = F.max_pool2d(F.conv2d(x, weight, bias), int(pool or 1))
+            says = dict(re.findall(r"\.([a-z]+)(\d*)", layer))  # layers.0.same.pool2: zeros, 2 x 2
+            x = F.conv2d(x, weight, bias, padding=weight.shape[2] // 2 if "same" in says else 0)
+            x = F.max_pool2d(x, int(says.get("pool", 1)))
         else:
             x = F.linear(x.flatten(1), weight, bias)
         x = x if layer == layers[-1] else F.relu(x)

@@ -1,6 +1,6 @@
 """Checks of genotype values that families share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from gped_nas.errors import ConfigError, nearest
 from gped_nas.models.base import COMMON_VALUES
@@ -33,6 +33,22 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name}: found {value!r}, expected a whole number from {low} to {high}")
+    return value
+
+
+def word(name: str, value: object, words: Sequence[str]) -> str:
+    """One of a few words.
+
+    Args:
+        name: of the value, for messages.
+        value: what the genotype holds.
+        words: those that are allowed.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in words:
+        raise ConfigError(f"{name}: found {value!r}, expected one of {', '.join(words)}")
     return value
 
 

@@ -30,6 +30,7 @@ MLP = [
 CNN = [
     Genotype("cnn", depth=1, width=4, kernel=3, group_penalty=0.1),
     Genotype("cnn", depth=2, width=[2, 3], kernel=2, pool=[2, 1], head_width=[5]),
+    Genotype("cnn", depth=2, width=[4, 3], kernel=3, padding="same", group_penalty=0.05),
 ]
 RESNET = [
     Genotype("resnet", stages=1, depth=1, width=3),
@@ -37,6 +38,7 @@ RESNET = [
 ]
 FAMILIES_OF = {"mlp": MLP, "cnn": CNN, "resnet": RESNET}
 MIXED = [MLP[4], CNN[0], MLP[2], RESNET[1], MLP[0], MLP[5]]
+PADDED = CNN[2]
 
 
 def make_data(size: int = 60, seed: int = 0) -> DistillationSet:

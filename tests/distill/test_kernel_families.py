@@ -11,7 +11,7 @@ from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import Genotype
-from tests.distill.populations import CPU, MIXED, make_data, relative_difference
+from tests.distill.populations import CPU, MIXED, PADDED, make_data, relative_difference
 from tests.distill.reference import distill_one
 
 OPTIMIZERS = ("adamw", "muon", "sgd")
@@ -58,7 +58,7 @@ def check(students, recipe, bound=2e-5):
 def test_students_equal_those_of_the_oracle(optimizer, more):
     """50 steps, pruned on the way; students of all families at once."""
     recipe = recipe_of(optimizer, **more)
-    students = run(MIXED, recipe)
+    students = run([*MIXED, PADDED], recipe)
     check(students, recipe)
     assert sum(student.num_dead for student in students) > 3
 

@@ -76,6 +76,9 @@ def make_students(root: Path) -> dict[str, Path]:
         folder = make_student(root / f"half-{family}", GENOTYPES[family][0], dtype="float16")
         students[f"float16-{family}"] = folder
 
+    padded = Genotype("cnn", depth=2, width=[3, 4], kernel=3, pool=[2, 1], padding="same")
+    students["padded-cnn"] = make_student(root / "padded", padded)
+
     small = Genotype("mlp", depth=1, width=3)
     folder = make_student(root / "real", small, targets=("predictive_normal",), class_names=())
     students["regression"] = folder

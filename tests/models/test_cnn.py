@@ -151,6 +151,11 @@ def test_a_list_or_a_number_counts_the_dense_layers():
         ({"kernel": [3]}, "kernel: found 1 entries, expected one for each of 2 blocks"),
         ({"pool": 0}, "pool: found 0"),
         ({"head_depth": 1}, "head_width: found 0 entries, expected one for each of 1 dense layers"),
+        ({"padding": "smae"}, "padding: found 'smae', expected one of valid, same"),
+        (
+            {"padding": "same", "kernel": [3, 4]},
+            "kernel: found 4 with padding same, expected",
+        ),
         ({"head_widht": 3}, "head_widht: unknown key; did you mean 'head_width'"),
     ],
 )
@@ -186,3 +191,49 @@ def test_pooling_before_the_relu_is_pooling_after_it():
     hidden = F.max_pool2d(F.relu(F.conv2d(x, weight, bias)), 2).flatten(1)
     expected = F.linear(hidden, params["layers.1.weight"], params["layers.1.bias"])
     torch.testing.assert_close(FAMILIES["cnn"].forward(params, x), expected)
+
+
+def test_padding_same_is_torchs_own():
+    genotype = Genotype("cnn", depth=2, width=[3, 4], kernel=[5, 3], pool=[2, 1], padding="same")
+    params, x = network(genotype), images()
+    with torch.random.fork_rng(devices=[]):
+        layers = nn.Sequential(
+            *(nn.Conv2d(2, 3, 5, padding="same"), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(4 * 4 * 4, 3)),
+        )
+    assert list(params) == [
+        *("layers.0.same.pool2.weight", "layers.0.same.pool2.bias"),
+        *("layers.1.same.weight", "layers.1.same.bias", "layers.2.weight", "layers.2.bias"),
+    ]
+    layers.load_state_dict(dict(zip(layers.state_dict(), params.values(), strict=True)))
+    torch.testing.assert_close(FAMILIES["cnn"].forward(params, x), layers(x))
+
+    # 9 x 8 pixels of 3 * 2 * 25 weights, 4 x 4 of 4 * 3 * 9, then 64 * 3
+    assert genotype_cost(genotype, SHAPE, NUM_OUTPUTS).macs == 72 * 150 + 16 * 108 + 192
+
+
+def test_a_filter_whose_reader_pads_is_dead_when_its_bias_is_zero_too():
+    genotype = Genotype("cnn", depth=2, width=[3, 4], kernel=3, padding="same")
+    params = {name: p.double() for name, p in network(genotype).items()}
+    params["layers.0.same.weight"][1] = 0.0
+    params["layers.0.same.bias"][1] = 0.7
+    params["layers.1.same.weight"][2] = 0.0
+    params["layers.1.same.bias"][2] = 0.9
+
+    # filter 1 sends .7, and the next layer zeros beside it; filter 2 sends .9 to a dense layer
+    compacted = compact("cnn", params)
+    assert [len(compacted[f"layers.{i}.same.weight"]) for i in (0, 1)] == [3, 3]
+    params["layers.0.same.bias"][1] = 0.0
+    compacted = compact("cnn", params)
+    assert [len(compacted[f"layers.{i}.same.weight"]) for i in (0, 1)] == [2, 3]
+
+    x, forward = images().double(), FAMILIES["cnn"].forward
+    torch.testing.assert_close(forward(compacted, x), forward(params, x), rtol=1e-12, atol=1e-12)
+
+
+def test_valid_padding_has_the_identity_of_genotypes_without_padding():
+    plain = Genotype("cnn", depth=1, width=4, kernel=3)
+    assert Genotype("cnn", depth=1, width=4, kernel=3, padding="valid").to_json() == plain.to_json()
+    assert plain.replace(padding="same") != plain
+    assert "padding=same" in str(plain.replace(padding="same"))
