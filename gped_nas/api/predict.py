@@ -23,7 +23,7 @@ def predict_files(
 
     Args:
         student: a loaded one, or its folder: in a study, or exported as safetensors.
-        files: arrays or images, see ``gped_nas.data.inputs``.
+        files: arrays, images or tables, see ``gped_nas.data.inputs``.
 
     Returns:
         One row an input: ``input`` (file, and place in it where it holds several), then for classes
@@ -42,7 +42,7 @@ def predict_files(
     rows: list[dict[str, Any]] = []
     for file in files:
         path = Path(file)
-        inputs = read_inputs(path, spec.input_shape, spec.normalization)
+        inputs = read_inputs(path, spec.input_shape, spec.normalization, spec.preparation)
         names = [str(path)] if len(inputs) == 1 else [f"{path}[{i}]" for i in range(len(inputs))]
 
         predicted = predict_all(student, inputs)

@@ -141,6 +141,7 @@ class Trainer:
             targets=self.data.layout.targets,
             normalization=dataset.normalization,
             label_normalization=dataset.label_normalization,
+            preparation=dataset.preparation,
             storage_dtype=genotype["storage_dtype"],
             genotype=genotype.to_json(),
             about={**self.about, **about},

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gped_nas.data.columns import TableColumns
 from gped_nas.data.normalization import (
     AnyNormalization,
     AxisNormalization,
@@ -18,6 +19,7 @@ from gped_nas.data.normalization import (
     fit_axis,
 )
 from gped_nas.data.outliers import describe_outliers
+from gped_nas.data.preparation import AnyPreparation
 from gped_nas.data.splits import Part, Split, SplitRule, carve, describe_absent
 from gped_nas.errors import DataError
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
@@ -53,6 +55,7 @@ class Dataset:
         normalization: of inputs, fitted on ``train``.
         label_normalization: of real labels, fitted on ``train``; None for classes.
         notes: what a reader of any result must know of the data, one sentence each.
+        preparation: how a user's file becomes raw inputs, where that is more than to read it.
         digest: SHA-256 over all arrays and the split: what a stream's key covers.
         split_text: the split in words: which part was carved from what, with sizes.
     """
@@ -69,6 +72,7 @@ class Dataset:
     split_text: str
     label_normalization: Normalization | None = None
     notes: tuple[str, ...] = ()
+    preparation: AnyPreparation | None = None
 
     @property
     def task(self) -> Task:
@@ -169,6 +173,8 @@ def build(
     unlabeled: Tensor | None = None,
     normalize: Normalize = "whole",
     rule: SplitRule = "random",
+    preparation: AnyPreparation | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     """A dataset from the examples of one source.
 
@@ -185,6 +191,8 @@ def build(
         normalize: what shares one mean and deviation. ``whole`` casts before it subtracts, as
             versions did that had nothing else.
         rule: how parts are carved.
+        preparation: how the user's file became inputs; the digest covers it.
+        notes: what the source tells of itself.
 
     Raises:
         DataError: labels do not fit the inputs or the classes, inputs of two kinds, a part would be
@@ -237,14 +245,18 @@ def build(
         unlabeled=unlabeled,
         normalization=normalization,
         label_normalization=None if class_names else fit(train.y),
-        digest=_digest(tuple(parts.values()), unlabeled, len(class_names), normalize),
+        digest=_digest(tuple(parts.values()), unlabeled, len(class_names), normalize, preparation),
         split_text=split_text,
-        notes=notes_on(parts, class_names, normalization),
+        notes=notes + notes_on(parts, class_names, normalization, preparation),
+        preparation=preparation,
     )
 
 
 def notes_on(
-    parts: dict[str, Split], class_names: tuple[str, ...], normalization: AnyNormalization
+    parts: dict[str, Split],
+    class_names: tuple[str, ...],
+    normalization: AnyNormalization,
+    preparation: AnyPreparation | None,
 ) -> tuple[str, ...]:
     """See ``Dataset.notes``.
 
@@ -252,11 +264,13 @@ def notes_on(
         parts: by name; has ``train``.
         class_names: none for real labels.
         normalization: of inputs; one pair for all says nothing of columns.
+        preparation: has the names of columns.
     """
     notes = describe_absent(parts, class_names)
     train = parts["train"].x
     if train.dim() == 2 and isinstance(normalization, AxisNormalization):
-        notes += describe_outliers(train)
+        names = preparation.labels if isinstance(preparation, TableColumns) else ()
+        notes += describe_outliers(train, names)
     return notes
 
 
@@ -332,7 +346,11 @@ def _describe(x: Tensor) -> str:
 
 
 def _digest(
-    parts: tuple[Split, ...], unlabeled: Tensor, num_classes: int, normalize: Normalize
+    parts: tuple[Split, ...],
+    unlabeled: Tensor,
+    num_classes: int,
+    normalize: Normalize,
+    preparation: AnyPreparation | None,
 ) -> str:
     """What a stream's key covers; ``whole`` is left out, for it came first."""
     arrays = []
@@ -342,4 +360,6 @@ def _digest(
     covered: list[object] = [sha256_arrays(*arrays, unlabeled.numpy()), num_classes]
     if normalize != "whole":
         covered.append({"normalize": normalize, "version": 1})
+    if preparation is not None:
+        covered.append({"preparation": preparation.key(), "version": 1})
     return sha256_text(canonical_json(covered))

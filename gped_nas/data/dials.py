@@ -156,7 +156,7 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
     return replace(
         dataset,
         train=kept,
-        notes=notes_on(parts, dataset.class_names, dataset.normalization),
+        notes=notes_on(parts, dataset.class_names, dataset.normalization, dataset.preparation),
         unlabeled=torch.cat([train.x[rest], dataset.unlabeled]),
         label_normalization=fit(labels) if dataset.label_normalization else None,
         digest=_digest(dataset, labeled),

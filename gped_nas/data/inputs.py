@@ -1,10 +1,12 @@
-"""Inputs for a quick look at a student: arrays in the data's own range, and image files.
+"""Inputs for a quick look at a student: arrays in the data's own range, images and tables.
 
 * ``.npy``: one array, of one input or of several; channel first or last, and where there is one
   channel it may be left out.
 * ``.npz``: the same, where it holds one array or one called ``x``.
 * ``.png``, ``.jpg``: one image. It is made gray or RGB as the student's inputs are, and never
   resized; values are 0 to 255.
+* ``.csv``, ``.tsv``, ``.parquet``: a table like the training file, for a student that was
+  made from one; the label's column may be missing.
 """
 
 import warnings
@@ -16,7 +18,10 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.archives import UNREADABLE, check_archive
+from gped_nas.data.columns import TableColumns
 from gped_nas.data.normalization import AnyNormalization
+from gped_nas.data.preparation import AnyPreparation
+from gped_nas.data.table_files import CSV, PARQUET, read_table
 from gped_nas.errors import DataError
 from gped_nas.io import Array, environment
 
@@ -27,7 +32,10 @@ _FAR = 10.0
 
 
 def read_inputs(
-    path: Path, input_shape: tuple[int, ...], normalization: AnyNormalization
+    path: Path,
+    input_shape: tuple[int, ...],
+    normalization: AnyNormalization,
+    preparation: AnyPreparation | None = None,
 ) -> Tensor:
     """Raw inputs (N, *input_shape), float32, of one file.
 
@@ -35,6 +43,7 @@ def read_inputs(
         path: a file of one of the kinds that the module lists.
         input_shape: shape of one input: (D,) or (channels, height, width).
         normalization: that of the data, to tell an image of another range.
+        preparation: how files like the training data's become inputs.
 
     Raises:
         DataError: missing, of another kind, damaged, not finite, or of another shape.
@@ -44,12 +53,16 @@ def read_inputs(
     def read_image(path: Path) -> Array:
         return _read_image(path, input_shape, normalization)
 
+    def read_rows(path: Path) -> Array:
+        return _read_table(path, preparation)
+
     readers: dict[str, Callable[[Path], Array]] = {
         ".npy": _read_npy,
         ".npz": _read_npz,
         ".png": read_image,
         ".jpg": read_image,
         ".jpeg": read_image,
+        **dict.fromkeys((*CSV, *PARQUET), read_rows),
     }
     read = readers.get(path.suffix.lower())
     if read is None:
@@ -117,6 +130,15 @@ def _read_npz(path: Path) -> Array:
             "'x'"
         )
     return array
+
+
+def _read_table(path: Path, preparation: AnyPreparation | None) -> Array:
+    if not isinstance(preparation, TableColumns):
+        raise DataError(
+            f"{path}: found a table, but this student was not made from one and knows no names of "
+            "columns; give its inputs as .npy"
+        )
+    return preparation.numbers(read_table(path, preparation.format), str(path))
 
 
 def _read_image(path: Path, input_shape: tuple[int, ...], normalization: AnyNormalization) -> Array:

@@ -4,6 +4,8 @@ A code for "missing", -999 or -1e9 for example, is the usual case: it sets the c
 and hides what the other numbers say.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -14,10 +16,14 @@ _MOST_EXAMPLES = 20_000
 _MOST_COLUMNS = 5
 
 
-def describe_outliers(x: Tensor) -> tuple[str, ...]:
+def describe_outliers(x: Tensor, names: Sequence[str] = ()) -> tuple[str, ...]:
     """One sentence for each column of (N, D) with numbers that are far from the others.
 
     A column most of whose numbers are equal has no range, and is passed over.
+
+    Args:
+        x: raw inputs.
+        names: of the columns, where they have some.
     """
     table = x[:_MOST_EXAMPLES].double().numpy()
     low, high = np.quantile(table, _RANGE, axis=0)
@@ -28,9 +34,10 @@ def describe_outliers(x: Tensor) -> tuple[str, ...]:
     columns = np.flatnonzero(counts).tolist()
     sentences = []
     for column in columns[:_MOST_COLUMNS]:
+        name = f"'{names[column]}'" if names else column
         first = table[is_far[:, column], column][0]
         sentences.append(
-            f"Column {column} holds {counts[column]} of {len(table)} numbers that are far from the "
+            f"Column {name} holds {counts[column]} of {len(table)} numbers that are far from the "
             f"others, {first:g} for example: if they stand for missing values, replace them."
         )
     if len(columns) > _MOST_COLUMNS:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
 from gped_nas.data.normalization import AnyNormalization, AxisNormalization, Normalization
+from gped_nas.data.preparation import AnyPreparation, parse_preparation
 from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, UndigestedWarning
 from gped_nas.io import (
     canonical_json,
@@ -54,6 +55,8 @@ class StudentSpec:
             target.
         normalization: raw inputs to network inputs.
         label_normalization: real labels to the unit of the network's outputs; None for classes.
+        preparation: how a file like the training data's becomes raw inputs; None where it holds
+            these.
         storage_dtype: how its weights lie on disk.
         genotype: plain data of the genotype it was drawn with, before pruning.
         about: where it comes from: study, trial, stream; of an export also its files; plain data,
@@ -69,6 +72,7 @@ class StudentSpec:
     genotype: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     label_normalization: Normalization | None = None
+    preparation: AnyPreparation | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", resolve(self.targets))
@@ -98,6 +102,8 @@ class StudentSpec:
 
         if self.label_normalization is not None:
             spec["label_normalization"] = self.label_normalization.to_json()
+        if self.preparation is not None:
+            spec["preparation"] = self.preparation.model_dump(mode="json")
         return spec
 
 
@@ -130,6 +136,7 @@ class _SpecFile(Config):
     genotype: dict[str, Any] = {}
     about: dict[str, Any] = {}
     label_normalization: _NormalizationFile | None = None
+    preparation: dict[str, Any] | None = None
     files: dict[str, str] = {}
     digest: str = ""
 
@@ -393,6 +400,9 @@ def _parse_spec(path: Path, data: Mapping[str, Any]) -> StudentSpec:
         )
     file = parse(_SpecFile, data, str(path))
     targets = parse_targets(file.targets, f"{path}: targets")
+    preparation = None
+    if file.preparation is not None:
+        preparation = parse_preparation(file.preparation, f"{path}: preparation")
 
     return StudentSpec(
         family=file.family,
@@ -401,6 +411,7 @@ def _parse_spec(path: Path, data: Mapping[str, Any]) -> StudentSpec:
         targets=targets,
         normalization=_normalization(file.normalization, f"{path}: normalization"),
         label_normalization=_label_normalization(file.label_normalization),
+        preparation=preparation,
         storage_dtype=file.storage_dtype,
         genotype=file.genotype,
         about=file.about,

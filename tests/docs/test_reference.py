@@ -17,6 +17,7 @@ from gped_nas.data.dials import DataConfig
 from gped_nas.data.digits import DigitsSettings
 from gped_nas.data.own import NpzSettings
 from gped_nas.data.synthetic import LinearGaussianSettings
+from gped_nas.data.table import CsvSettings, ParquetSettings
 from gped_nas.data.views import POLICIES
 from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
@@ -47,6 +48,8 @@ SETTINGS: dict[str, type[Config]] = {
     "digits": DigitsSettings,
     "diabetes": DiabetesSettings,
     "npz": NpzSettings,
+    "csv": CsvSettings,
+    "parquet": ParquetSettings,
     "linear_gaussian": LinearGaussianSettings,
     "mnist": VisionSettings,
     **{f"prior {name}": prior for name, prior in PRIORS.items()},
@@ -177,6 +180,8 @@ def test_no_settings_are_left_out() -> None:
         "_AxisNormalizationFile",
         "_NormalizationFile",
         "_State",
+        "Column",
+        "TableColumns",
     }
 
 
