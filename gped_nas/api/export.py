@@ -30,7 +30,7 @@ class Export:
 
 def export_student(
     study: Study | str | Path,
-    trial: int,
+    trial: int | str = "chosen",
     folder: str | Path | None = None,
     *,
     to: str | Sequence[str] = "safetensors",
@@ -41,7 +41,7 @@ def export_student(
 
     Args:
         study: an open study, or its name or folder.
-        trial: its number.
+        trial: its number, ``"chosen"`` or ``"best"``, see ``Study.find``.
         folder: ``<study>-<trial>`` by default; other formats than safetensors are named at its end.
         to: ``safetensors``, ``pt2``, ``onnx``, or several of them.
         storage: where the study lies, if not in its folder.
@@ -53,25 +53,25 @@ def export_student(
         StudyError: the student of the front is not in the study's folder.
         DataError: the student is damaged.
         EnvironmentProblem: the extra ``onnx`` is missing, or the folder cannot be written.
-        GateError: a file does not predict what the live student does.
+        GateError: the front is empty, or a file does not predict what the live student does.
     """
     formats = [to] if isinstance(to, str) else list(to)
     check_formats(formats)
     if not isinstance(study, Study):
         study = open_study(study, storage=storage, out=out)
 
-    record = study.record(trial)
-    source = study.path / STUDENTS / str(trial)
+    record = study.find(trial)
+    source = study.path / STUDENTS / str(record.trial)
     if not all((source / name).is_file() for name in (SPEC_FILE, WEIGHTS_FILE)):
         raise _refuse(study, record, source)
 
     if folder is None:
         suffix = [] if "safetensors" in formats else formats
-        folder = "-".join([study.name, str(trial), *suffix])
+        folder = "-".join([study.name, str(record.trial), *suffix])
     target = Path(folder)
 
     snapshot = study.snapshot()
-    paired = study.paired_differences(trial)
+    paired = study.paired_differences(record.trial)
     files = write_export(
         source,
         target,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gped_nas.api import evidence_files
+from gped_nas.api.frames import frame_of
 from gped_nas.api.note import REPORT, STUDY_FILE, Note, check_same_study, recorded_storage
-from gped_nas.errors import ConfigError, GateError, StudyError
-from gped_nas.models.labels import genotype_text
+from gped_nas.api.picking import best_within, find_trial
+from gped_nas.errors import ConfigError, StudyError
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.database import storage_errors
@@ -158,41 +159,35 @@ class Study:
         index, _ = choose(front, self.objectives, self._box(front), differences)
         return None if index is None else front[index]
 
-    def pick(self, bounds: Mapping[str, float]) -> TrialRecord:
+    def best(self) -> TrialRecord | None:
+        """The best student by the first objective on validation, whatever it costs.
+
+        None when the front is empty.
+        """
+        front = self.front_records()
+        return front[0] if front else None
+
+    def find(self, trial: int | str) -> TrialRecord:
+        """The record of a trial by its number, or of the one that is ``chosen`` or ``best``.
+
+        Raises:
+            ConfigError: there is no such trial.
+            GateError: the front is empty, so that none is chosen and none is best.
+        """
+        return find_trial(self, trial)
+
+    def pick(self, within: str | Sequence[str] | Mapping[str, float]) -> TrialRecord:
         """The front's best record by the first objective among those within bounds.
 
         Args:
-            bounds: metric or cost name to its bound: at most, at least for a maximized metric.
+            within: bounds as ``"100kB,2MFLOPs"``, or metric or cost name to its bound: at most, at
+                least for a maximized metric.
 
         Raises:
             ConfigError: an unknown name, or one that students of this study have no number of.
             GateError: no record of the front is within them.
         """
-        from gped_nas.search.objectives import describe_constraint, objective, violations
-
-        front = self.front_records()
-        for name in bounds:
-            objective(name, "--within")  # refuses an unknown one
-            if front and name not in front[0].values:
-                known = ", ".join(front[0].values)
-                raise ConfigError(
-                    f"--within: '{name}' was not measured in study '{self.name}'; "
-                    f"there are: {known}"
-                )
-
-        if not front:
-            what, remedy = self.explain_empty_front()
-            raise GateError(f"study '{self.name}': {what}; {remedy}")
-
-        for record in front:
-            if all(excess <= 0 for excess in violations(record.values, bounds).values()):
-                return record
-
-        constraints = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
-        raise GateError(
-            f"study '{self.name}': no student on the front meets {constraints}; loosen the bounds "
-            "or search on"
-        )
+        return best_within(self, within)
 
     def _box(self, records: Sequence[TrialRecord]) -> Floats:
         """Objectives of records as losses in [0, 1] of the reference box, shape (N, M)."""
@@ -405,35 +400,6 @@ def _words_of(
     from gped_nas.search.objectives import registered_words
 
     return registered_words() | words
-
-
-def frame_of(records: Sequence[TrialRecord], leading: Sequence[str]) -> "pd.DataFrame":
-    """Records as a pandas frame by trial number.
-
-    Args:
-        records: in the order of the rows.
-        leading: metrics and costs whose columns come first.
-    """
-    import pandas as pd
-
-    # metrics come before costs; a dictionary keeps the order in which names were first met
-    names = dict.fromkeys(leading)
-    for record in records:
-        names |= dict.fromkeys(record.metrics)
-    for record in records:
-        names |= dict.fromkeys(record.costs)
-
-    columns: dict[str, list[Any]] = {"student": [name_student(record) for record in records]}
-    values = [record.values for record in records]
-    for name in names:
-        columns[name] = [row.get(name) for row in values]
-    index = pd.Index([record.trial for record in records], name="trial", dtype="int64")
-    return pd.DataFrame(columns, index=index)
-
-
-def name_student(record: TrialRecord) -> str:
-    """The genotype on one line; empty for a trial that never got as far as one."""
-    return genotype_text(record.genotype) if "family" in record.genotype else ""
 
 
 def storage_from_environment() -> str | None:
