@@ -27,6 +27,43 @@ def genotype_text(values: Mapping[str, Any]) -> str:
     return f"{values.get('family', 'student')}({', '.join(parts)})"
 
 
+def short_genotype(values: Mapping[str, Any], most: int = 24) -> str:
+    """A genotype in few words, for tables: ``mlp 64-32 int8``.
+
+    The widths and how weights are stored come first. Numbers of layers that a list shows, what is
+    off, and floats (penalties) are left out, and at the end what is too long.
+
+    Args:
+        values: as in ``genotype_text``.
+        most: characters.
+    """
+    lengths = {len(value) for value in values.values() if isinstance(value, list | tuple)}
+    first = {name: values[name] for name in ("width", "storage_dtype") if name in values}
+
+    text = str(values.get("family", "student"))
+    for name, value in {**first, **values}.items():
+        is_length = "depth" in name and isinstance(value, int) and value in lengths
+        if name == "family" or is_length or isinstance(value, float) or not value:
+            continue
+        word = _short_value(name, value)
+        if len(text) + len(word) + 1 > most:
+            return f"{text} \u2026"
+        text += f" {word}"
+    return text
+
+
+def _short_value(name: str, value: Any) -> str:
+    """A value with its name, unless it says by itself what it is: widths, a text."""
+    if value is True:
+        return name
+    if isinstance(value, list | tuple):
+        is_uniform = len(set(value)) == 1
+        if name != "width":
+            return f"{name} {value_text(value[0] if is_uniform else value)}"
+        return f"{len(value)}x{value[0]}" if is_uniform and len(value) > 3 else value_text(value)
+    return value if isinstance(value, str) else f"{name} {value}"
+
+
 def value_text(value: Any) -> str:
     """One value of a genotype: those of a list joined by dashes, a float to three digits."""
     if isinstance(value, list | tuple):
