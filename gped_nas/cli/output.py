@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -57,7 +58,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], how: Format, *, title: str = "
 
     # A file or a pipe has no width; no row of it should be wrapped.
     is_terminal = sys.stdout.isatty()
-    lines = lay_out(shown, shutil.get_terminal_size().columns if is_terminal else None)
+    lines = lay_out(shown, _width_of_terminal() if is_terminal else None)
     if title:
         print(title)
     for line in lines.head:
@@ -78,9 +79,27 @@ def print_pairs(pairs: Mapping[str, Any], how: Format) -> None:
     elif how is Format.csv:
         print_rows([{"key": key, "value": value} for key, value in pairs.items()], how)
     else:
-        width = max((len(key) for key in pairs), default=0)
+        indent = max((len(key) for key in pairs), default=0) + 2
         for key, value in pairs.items():
-            print(f"{key:<{width}}  {_shown(value)}")
+            for line in _fitting(f"{key:<{indent}}{_shown(value)}", indent):
+                print(line)
+
+
+def _fitting(line: str, indent: int) -> list[str]:
+    """A line as several that fit into a terminal, no word broken; elsewhere as it is."""
+    if not sys.stdout.isatty() or len(line) <= _width_of_terminal():
+        return [line]
+    return textwrap.wrap(
+        line,
+        max(_width_of_terminal(), indent + 8),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _width_of_terminal() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _shown(value: object) -> str:

@@ -4,7 +4,9 @@ A pipe has no width: each row is one line. A terminal has one, and the first of 
 taken:
 
 * a row is a line;
-* headings are broken at their underscores, and a long text stands on a line of its own;
+* headings are broken at their underscores;
+* so they are, and long texts stand below their row, the longest first, as few as are needed, or
+  above it where they say what the row is about;
 * a row is a paragraph of names and numbers, which fits any width.
 
 A cell that is a number is never broken.
@@ -17,8 +19,8 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 _GAP = "  "
-_LONG = 24
-"""A column whose texts are longer may stand on lines of its own."""
+_LONG = 14
+"""A column whose texts are longer may stand below its row."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,18 @@ def lay_out(columns: Sequence[Column], width: int | None) -> Lines:
     if width is None or as_lines.width <= width:
         return Lines(as_lines.head(), as_lines.rows())
 
-    long = [column for column in columns if not column.is_numeric and column.longest > _LONG]
-    short = [column for column in columns if column not in long]
-    with_notes = _Grid(short, [_words(column.name) for column in short])
-    if short and with_notes.width <= width:
-        return Lines(with_notes.head(), list(_with_notes(with_notes.rows(), long, width)))
+    texts = [column for column in columns if not column.is_numeric and column.longest > _LONG]
+    texts.sort(key=lambda column: -column.longest)
+    for num_below in range(len(texts) + 1):
+        beside = [column for column in columns if column not in texts[:num_below]]
+        apart = [column for column in columns if column in texts[:num_below]]
+        if not beside:
+            break
+        grid = _Grid(beside, [_words(column.name) for column in beside])
+        if grid.width <= width:
+            above = [column for column in apart if column is columns[0]]
+            below = [column for column in apart if column is not columns[0]]
+            return Lines(grid.head(), list(_apart(grid.rows(), above, below, width)))
     return Lines([], list(_paragraphs(columns, width)))
 
 
@@ -105,11 +114,15 @@ class _Grid:
         return _GAP.join(parts).rstrip()
 
 
-def _with_notes(lines: Sequence[str], notes: Sequence[Column], width: int) -> Iterator[str]:
-    """Each row with its long texts below it."""
+def _apart(
+    lines: Sequence[str], above: Sequence[Column], below: Sequence[Column], width: int
+) -> Iterator[str]:
+    """Each row between its long texts."""
     for i, line in enumerate(lines):
+        for column in above:
+            yield from textwrap.wrap(column.cells[i], max(width, 8))
         yield line
-        for column in notes:
+        for column in below:
             yield from _wrapped(column.cells[i], width)
 
 
@@ -119,7 +132,7 @@ def _paragraphs(columns: Sequence[Column], width: int) -> Iterator[str]:
     for i, cell in enumerate(first.cells):
         yield from textwrap.wrap(f"{first.name} {cell}", width)
 
-        texts = [(f"{column.name} {column.cells[i]}", column) for column in others]
+        texts = [(f"{column.name} {column.cells[i]}".strip(), column) for column in others]
         line = ""
         for text, column in texts:
             if not column.cells[i]:

@@ -45,6 +45,31 @@ def test_narrower_headings_are_broken_and_long_texts_stand_below() -> None:
     ]
 
 
+def test_a_long_text_that_says_what_a_row_is_about_stands_above_it() -> None:
+    columns = [
+        Column("metric", ["test_information_error", "nll"], False),
+        Column("value", ["0.07835", "0.2"], True),
+        Column("why", ["its n is small, so small", ""], False),
+    ]
+    lines = lay_out(columns, 34)
+    assert lines.head == ["metric                    value"]
+    lines = lay_out(columns, 28)
+    assert lines.head == ["  value"]
+    assert lines.body == [
+        "test_information_error",
+        "0.07835",
+        "  its n is small, so small",
+        "nll",
+        "    0.2",
+    ]
+
+
+def test_broken_headings_alone_may_be_enough() -> None:
+    lines = lay_out(COLUMNS, 88)
+    assert lines.head[-1].split() == ["trial", "genotype", "teacher", "bytes"]
+    assert len(lines.head) == 4 and len(lines.body) == 2
+
+
 def test_narrower_still_a_row_is_a_paragraph() -> None:
     lines = lay_out(COLUMNS, 24)
     assert lines.head == []
@@ -62,7 +87,7 @@ def test_narrower_still_a_row_is_a_paragraph() -> None:
     ]
 
 
-@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
 @pytest.mark.parametrize("verb", ["front", "trials", "show"])
 def test_a_narrow_terminal_is_readable(
     verb: str, width: int, finished: Home, monkeypatch: pytest.MonkeyPatch
@@ -73,8 +98,9 @@ def test_a_narrow_terminal_is_readable(
     assert printed.code == 0
 
     lines = BOLD.sub("", printed.out).splitlines()
-    if verb != "show":  # whose first lines are pairs, a key and its whole value
-        assert max(map(len, lines)) <= width
+    longest_word = max(map(len, "\n".join(lines).split()))
+    room = 24 + longest_word if verb == "show" else 0  # a key and the first word of its value
+    assert max(map(len, lines)) <= max(width, room)
     numbers = re.findall(r"\d[\d,.]*", accepted(*words).out)
     assert set(numbers) <= set(re.findall(r"\d[\d,.]*", " ".join(lines)))
 
