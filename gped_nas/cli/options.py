@@ -15,7 +15,16 @@ Space = Annotated[
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's name or its folder.")
 ]
-TrialArgument = Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.")]
+TrialArgument = Annotated[
+    str, typer.Argument(metavar="TRIAL", help="A trial's number, 'chosen' or 'best'.")
+]
+Wide = Annotated[bool, typer.Option("--wide", help="Print a table with all its columns.")]
+Within = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--within", metavar="BOUNDS", help="What a student may cost: 100kB,2MFLOPs,params=5000."
+    ),
+]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the data.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: a.b=c.")

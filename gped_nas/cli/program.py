@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gped_nas import __version__
-from gped_nas.cli import cache, dials, doctor, spaces, students, studies, teachers
+from gped_nas.cli import cache, dials, doctor, running, spaces, students, studies, teachers
 from gped_nas.cli.progress import loudness, plain_warnings
 from gped_nas.cli.streams import silence, tell
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (spaces.app, studies.app, dials.app):
+for verbs in (spaces.app, running.app, studies.app, dials.app):
     app.add_typer(verbs)
 app.add_typer(teachers.app, name="teacher", rich_help_panel=TEACHER)
 for verbs in (students.app, cache.app, doctor.app):

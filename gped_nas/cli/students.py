@@ -18,7 +18,7 @@ _COLUMN = 32
 @app.command(cls=Verb, rich_help_panel=STUDENT)
 def export(
     study: StudyArgument,
-    trial: TrialArgument,
+    trial: TrialArgument = "chosen",
     to: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,7 +34,7 @@ def export(
     storage: Storage = None,
     out: Out = REPORTS,
 ) -> None:
-    """Take a student home, in files that others can read.
+    """Take a student home, in files that others can read: the chosen one, or another.
 
     Each format is checked against the live student; spec.json and a model card lie beside it.
     """
@@ -56,7 +56,11 @@ def export(
 @app.command(cls=Verb, rich_help_panel=STUDENT)
 def predict(
     student: Annotated[
-        Path, typer.Argument(metavar="STUDENT", help="A student's folder, or an export of one.")
+        Path,
+        typer.Argument(
+            metavar="STUDENT",
+            help="A student's folder, or an export of one, or a study, whose chosen one is asked.",
+        ),
     ],
     inputs: Annotated[
         list[Path],
@@ -65,6 +69,12 @@ def predict(
             help="Arrays (.npy, .npz) in the data's own range, or images (.png, .jpg).",
         ),
     ],
+    trial: Annotated[
+        str | None,
+        typer.Option("--trial", help="Which student of a study: a number, 'chosen' or 'best'."),
+    ] = None,
+    storage: Storage = None,
+    out: Out = REPORTS,
     format: FormatOption = Format.table,
 ) -> None:
     """Ask a student about inputs, one row an input.
@@ -72,8 +82,10 @@ def predict(
     A row holds the probability of each class, how uncertain the student is and its other targets.
     """
     from gped_nas.api import predict_files
+    from gped_nas.api.picking import student_folder
 
-    rows = predict_files(student, inputs)
+    folder = student_folder(student, trial, storage=storage, out=out)
+    rows = predict_files(folder, inputs)
     print_rows(rows if format is Format.json else [_flat(row) for row in rows], format)
 
 

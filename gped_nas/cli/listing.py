@@ -1,0 +1,136 @@
+"""Students as rows: six columns that fit a terminal, or with ``--wide`` all of them."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from gped_nas.cli.output import Format, print_rows
+from gped_nas.cli.progress import say
+from gped_nas.models.labels import short_genotype
+
+MARK = "<- chosen"
+_COSTS = ("macs", "params", "storage_bytes")
+_QUALITY = ("nll", "accuracy", "rmse", "kl_to_teacher")
+_TESTED = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
+
+
+def print_students(
+    records: Sequence[Any],
+    study: Any,
+    format: Format,
+    *,
+    wide: bool,
+    chosen: int | None,
+    title: str = "",
+    with_state: bool = False,
+) -> None:
+    """Records as a table or CSV, a row each.
+
+    Args:
+        records: in the order of the rows.
+        study: theirs.
+        format: CSV has all columns, with intervals, and no mark.
+        wide: whether a table has all columns.
+        chosen: the trial that is marked as chosen; None for none.
+        title: of a table.
+        with_state: whether to say of each trial what became of it, and why.
+    """
+    is_csv = format is Format.csv
+    if wide or is_csv:
+        rows = full_rows(records, study)
+    else:
+        rows = _short_rows(records, study, num_qualities=1 if with_state else 2)
+
+    shown = []
+    for row, record in zip(rows, records, strict=True):
+        mark = MARK if record.trial == chosen and not is_csv else ""
+        if with_state:
+            row = {"trial": record.trial, "state": record.state} | row
+            row["reason"] = record.reason or mark
+        elif mark:
+            row[""] = mark
+        shown.append(row | _intervals(record, row) if is_csv else row)
+    print_rows(shown, format, title=title)
+
+
+def full_rows(records: Sequence[Any], study: Any) -> list[dict[str, Any]]:
+    """A row a record, with those of the objectives and usual metrics that any of them has."""
+    from gped_nas.api.frames import name_student
+
+    measured = {name for record in records for name in record.metrics}
+    columns = [*_qualities(study, measured), *(name for name in _TESTED if name in measured)]
+    rows = []
+    for record in records:
+        row = {"trial": record.trial, "genotype": name_student(record)}
+        row |= _values(record, [*dict.fromkeys(columns)], _COSTS)
+        rows.append(row)
+    return rows
+
+
+def _short_rows(records: Sequence[Any], study: Any, num_qualities: int) -> list[dict[str, Any]]:
+    """As ``full_rows``, with the first qualities and costs, and the student in few words."""
+    measured = {name for record in records for name in record.metrics}
+    qualities, costs = short_columns(study, measured, num_qualities)
+    rows = []
+    for record in records:
+        student = short_genotype(record.genotype) if "family" in record.genotype else ""
+        row = {"trial": record.trial, "student": student}
+        rows.append(row | _values(record, qualities, costs))
+    return rows
+
+
+def short_columns(
+    study: Any, measured: Collection[str], num_qualities: int = 2
+) -> tuple[list[str], list[str]]:
+    """Names of the qualities and of the two costs of a short row."""
+    costs = [goal.name for goal in study.objectives if goal.kind == "cost"]
+    costs = list(dict.fromkeys([*costs, "storage_bytes", "macs"]))
+    return _qualities(study, measured)[:num_qualities], costs[:2]
+
+
+def _qualities(study: Any, measured: Collection[str]) -> list[str]:
+    """Of the names that were measured the objectives, and those that are usually asked for."""
+    objectives = [objective.name for objective in study.objectives]
+    names = dict.fromkeys(name for name in (*objectives, *_QUALITY) if name in measured)
+    return list(names)
+
+
+def _values(item: Any, qualities: Sequence[str], costs: Sequence[str]) -> dict[str, Any]:
+    """Numbers of a student or of a reference by name; None for one that it lacks."""
+    metrics = {name: item.metrics.get(name) for name in qualities}
+    return metrics | {name: item.costs.get(name) for name in costs}
+
+
+def _intervals(record: Any, names: Collection[str]) -> dict[str, Any]:
+    """The ends of the 95 % intervals of these metrics, and the number of examples behind each."""
+    ends: dict[str, Any] = {}
+    for name in names:
+        measured = record.measured(name) if name in record.metrics else None
+        if measured is not None:
+            ends |= {f"{name}_low": measured.low, f"{name}_high": measured.high}
+            ends[f"{name}_n"] = measured.n
+    return ends
+
+
+def print_references(study: Any, *, wide: bool) -> None:
+    """What the front is compared with, a row each with the columns of the front."""
+    references = study.references()
+    measured = {name for reference in references for name in reference.metrics}
+    qualities, costs = short_columns(study, measured)
+    if wide:
+        tested = [name for name in _TESTED if name in measured]
+        qualities, costs = [*_qualities(study, measured), *tested], [*_COSTS]
+
+    rows = []
+    for reference in references:
+        rows.append({"reference": reference.label} | _values(reference, qualities, costs))
+    if rows:
+        print_rows(rows, Format.table, title="what it is compared with")
+
+
+def warn_of_teacher(study: Any) -> None:
+    """Say so where nothing that students imitate is worth it."""
+    if study.is_teacher_guess:
+        say(
+            "the teacher is not better than a guess from the training labels: no student of it is "
+            "to be used; mend the teacher, see `gped-search teacher info`"
+        )

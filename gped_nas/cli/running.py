@@ -1,0 +1,188 @@
+"""The verb that searches: ``run``."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gped_nas.cli.listing import print_students, warn_of_teacher
+from gped_nas.cli.options import (
+    REPORTS,
+    Device,
+    Out,
+    Processes,
+    Seed,
+    Set,
+    Space,
+    Storage,
+    Wide,
+    Within,
+    overrides,
+    seconds,
+)
+from gped_nas.cli.output import Format, print_pairs
+from gped_nas.cli.progress import progress, say
+from gped_nas.cli.signals import stoppable
+from gped_nas.cli.verbs import SEARCH, Verb
+
+app = typer.Typer()
+
+
+@app.command(cls=Verb, rich_help_panel=SEARCH)
+def run(
+    space: Space,
+    study_name: Annotated[
+        str | None,
+        typer.Option(
+            "--study-name",
+            help="Name of the study and of its folder in --out; the space's name by default. The "
+            "same name goes on with a study, another one starts anew.",
+        ),
+    ] = None,
+    n_trials: Annotated[
+        int | None,
+        typer.Option("--n-trials", help="Finished trials in all, earlier runs included."),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", help="Start no population after this: 90, 30m, 2h.")
+    ] = None,
+    within: Within = None,
+    storage: Storage = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    processes: Processes = None,
+    out: Out = REPORTS,
+    wide: Wide = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take the study over from the folder it belongs to.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the resolved space, and stop.")
+    ] = False,
+) -> None:
+    """Search for students, write the front and its report.
+
+    The teacher is sampled once and its stream kept. The same command goes on where an earlier one
+    stopped.
+    """
+    from gped_nas.api import load_space, new_session
+    from gped_nas.api import run as run_study
+    from gped_nas.api.plan import plan
+    from gped_nas.config import dump_yaml
+    from gped_nas.errors import ConfigError, GateError
+
+    search_space = load_space(space, overrides(set_, seed))
+    limit = seconds(timeout)
+    bounds = _bounds(within, search_space)
+    if n_trials is not None and n_trials < 1:
+        raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
+    if print_config:
+        print(dump_yaml(search_space.resolved), end="")
+        return
+    if dry_run:
+        print_pairs(plan(search_space, new_session(device), n_trials), Format.table)
+        return
+
+    num_trials = n_trials or search_space.search.n_trials
+
+    def tell(record: Any, finished: int) -> None:
+        what = record.reason
+        if record.costs:
+            what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
+        say(f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})")
+
+    again = _again(space, study_name, storage, set_, seed, out, n_trials, within)
+    with (
+        stoppable(again) as should_stop,
+        progress() as report,
+    ):
+        session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
+        study = run_study(
+            search_space,
+            out=out,
+            study_name=study_name,
+            storage=storage,
+            n_trials=n_trials,
+            timeout_s=limit,
+            adopt=adopt,
+            session=session,
+            told=tell,
+        )
+
+    picked, refusal = study.chosen(), None
+    if bounds:
+        try:
+            picked = study.pick(bounds)
+        except GateError as error:
+            picked, refusal = None, error
+    _print_front(study, picked, wide=wide)
+    warn_of_teacher(study)
+    num_tested = study.num_test_evaluations
+    say(f"students tested so far: {num_tested}, each once and only when on the front")
+    print(f"report: {study.path / 'report.html'}")
+    if refusal is not None:
+        raise refusal
+
+
+def _bounds(within: Sequence[str] | None, space: Any) -> dict[str, float]:
+    """What the chosen student may cost; bounds that no student of the space has are refused."""
+    from gped_nas.search.bounds import parse_bounds
+    from gped_nas.search.objectives import check_available, objective
+
+    bounds = parse_bounds(within, "--within") if within else {}
+    for name in bounds:
+        objective(name, "--within")
+    conditions = [condition.name for condition in space.conditions]
+    check_available([*bounds], space.targets, "--within", conditions)
+    return bounds
+
+
+def _print_front(study: Any, chosen: Any, *, wide: bool) -> None:
+    """The front as a table, with the one that was chosen marked."""
+    print_students(
+        study.front_records(),
+        study,
+        Format.table,
+        wide=wide,
+        chosen=None if chosen is None else chosen.trial,
+        title=f"front of {study.name}: best by {study.objectives[0].name} first",
+    )
+
+
+def _again(
+    space: str,
+    name: str | None,
+    storage: str | None,
+    set_: Any,
+    seed: Any,
+    out: Path,
+    n_trials: Any,
+    within: Any,
+) -> str:
+    """The command that resumes a run.
+
+    A storage URL may hold a password and is left to the environment.
+    """
+    words = ["gped-search", "run", space]
+    if name is not None:
+        words += ["--study-name", name]
+    if storage is not None:
+        words += ["--storage", "$GPED_STORAGE"]
+    for setting in set_ or ():
+        words += ["--set", setting]
+    if seed is not None:
+        words += ["--seed", str(seed)]
+    if n_trials is not None:
+        words += ["--n-trials", str(n_trials)]
+    for bounds in within or ():
+        words += ["--within", bounds]
+    if out != REPORTS:
+        words += ["--out", str(out)]
+
+    return " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
