@@ -4,6 +4,9 @@ import os
 
 # Many tiny products on two cores are fastest, and give the same bits everywhere, on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Device programs run on the CPU, which Triton must know before it is first imported.
+if not os.path.exists("/dev/nvidia0"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -156,6 +156,7 @@ class FusedMlp:
         device: torch.device,
         round_to: int = 1,
         centers: Sequence[Centers] = (),
+        rounds_ends: bool = False,
     ) -> None:
         """Make buffers for students of these shapes, all zero.
 
@@ -167,11 +168,12 @@ class FusedMlp:
             device: where the buffers lie.
             round_to: hidden widths are rounded up to a multiple of it.
             centers: what is taken off the hidden units of each student; nothing by default.
+            rounds_ends: whether inputs and raw outputs are rounded up as well.
         """
         self.shapes = shapes
         self._chains, self._loss = chains, loss
         self._sizes = [
-            _layer_sizes(shape, chain, round_to)
+            _layer_sizes(shape, chain, round_to, rounds_ends)
             for shape, chain in zip(shapes, chains, strict=True)
         ]
         self._depths = [len(chain) - 1 for chain in chains]
@@ -417,12 +419,12 @@ class _Allocator:
         return slice(start, self.end)
 
 
-def _layer_sizes(shapes: Shapes, chain: Chain, round_to: int) -> tuple[int, ...]:
+def _layer_sizes(shapes: Shapes, chain: Chain, round_to: int, rounds_ends: bool) -> tuple[int, ...]:
     """Inputs, hidden widths rounded up, raw outputs."""
     inputs = shapes[chain[0][0]][1]
     *widths, outputs = (shapes[weight][0] for weight, _ in chain)
-    rounded = [-(-width // round_to) * round_to for width in widths]
-    return (inputs, *rounded, outputs)
+    rounded = [-(-width // round_to) * round_to for width in (inputs, *widths, outputs)]
+    return tuple(rounded) if rounds_ends else (inputs, *rounded[1:-1], outputs)
 
 
 def _product(stack: Tensor, other: Tensor, out: Tensor, bias: Tensor | None = None) -> _Product:

@@ -25,6 +25,8 @@ from torch.optim.sgd import sgd
 
 from gped_nas.distill.buffers import Block, Buffers
 from gped_nas.distill.bundle import Bundle
+from gped_nas.distill.phases import has_phases
+from gped_nas.distill.phases.update import AdamWUpdate
 from gped_nas.distill.recipe import Recipe
 
 EPS = 1e-8
@@ -100,6 +102,12 @@ class AdamW:
         self.memory = {"first": first, "second": second}
         self._seconds = bundle.views(second)
 
+        self._whole_update: AdamWUpdate | None = None
+        if cuts is None and len(set(factors)) == 1 and has_phases(theta.device):
+            self._whole_update = AdamWUpdate(
+                bundle.buffers, first, second, updates, recipe, factor=factors[0]
+            )
+
         if cuts is None:
             cuts = _cuts_by_factor(bundle, factors)
         self._blocks: list[tuple[float, Block, list[Tensor], list[Tensor], list[Tensor]]] = []
@@ -112,6 +120,10 @@ class AdamW:
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimizer.step``."""
         self._updates.add_(1)
+        if self._whole_update is not None and isinstance(lr, Tensor):
+            self._whole_update(lr)
+            return
+
         for factor, block, firsts, seconds, counts in self._blocks:
             block.collect()
             # the operator below torch.optim's function, which would count every part's updates

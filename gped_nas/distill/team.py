@@ -12,6 +12,8 @@ from gped_nas.distill.bundle import Bundle, InTurn, Loss
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import Share, lay_out
+from gped_nas.distill.phases import has_phases
+from gped_nas.distill.phases.bundle import PhasedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule, Replay, ScheduledStep
 from gped_nas.distill.trainee import Trainee
@@ -57,6 +59,15 @@ class Classroom:
         if not share.is_dense:
             family = FAMILIES[share.family]
             return InTurn(family, shapes, self.loss, dtype=self.dtype, device=self.device)
+        if has_phases(self.device):
+            return PhasedMlp(
+                shapes,
+                [student.chain for student in students],
+                self.loss,
+                dtype=self.dtype,
+                device=self.device,
+                centers=[student.centers for student in students],
+            )
         return FusedMlp(
             shapes,
             [student.chain for student in students],

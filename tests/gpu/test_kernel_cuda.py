@@ -3,6 +3,8 @@
 Run it with ``pytest tests/gpu`` where there is a device.
 """
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -110,6 +112,16 @@ def test_bfloat16_learns_what_float32_does(optimizer):
         assert twin.losses[-1][1] == pytest.approx(student.losses[-1][1], rel=0.1)
 
 
+@pytest.fixture
+def _watched_device() -> Iterator[None]:
+    """Whatever happens in the test, the next one may wait again."""
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+# torch warns that it does not see every wait
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
+@pytest.mark.usefixtures("_watched_device")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_never_waits_for_the_device(optimizer, monkeypatch):
     """Recorded or not, shrinking or averaging.
@@ -166,8 +178,8 @@ def test_a_student_that_diverges_fails_alone(monkeypatch):
     clean = run(population, recipe)
     draw = course._fresh
 
-    def draw_broken(lessons, genotype, precision):
-        student = draw(lessons, genotype, precision)
+    def draw_broken(course, genotype, *more):
+        student = draw(course, genotype, *more)
         if genotype == population[2]:
             student.params["layers.0.weight"].fill_(float("nan"))
         return student
