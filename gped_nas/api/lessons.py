@@ -36,11 +36,11 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     samples = None
     if space.recipe.update == "averaged":
         targets = _averaged_targets(space)
-        by_view = [stream_expectations(stream, targets, view.name) for view in views]
+        by_view = [stream_expectations(stream, targets, view.asked.name) for view in views]
         for target in targets:
             expectations[target.name] = torch.cat([values[target.name] for values in by_view])
     else:
-        maps = [list(stream.prediction_maps(view.name)) for view in views]
+        maps = [list(stream.prediction_maps(view.asked.name)) for view in views]
         samples = PosteriorPredictions(maps, stream.weight_S)
 
     return DistillationSet(inputs, expectations, layout, samples)
@@ -64,19 +64,25 @@ def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
 
 
 def _imported_set(teacher: Teacher) -> DistillationSet:
-    """The imported inputs that are neither validation nor test inputs."""
+    """Each view of the imported inputs that are neither validation nor test inputs.
+
+    The ensemble's answers are those at the inputs as they are, at every view.
+    """
     space, dataset = teacher.space, teacher.dataset
     inputs, log_prob_SMC = teacher.stream.imported()
 
     # students must meet no validation and no test input
     rows = rows_to_learn_from(inputs, dataset)
 
+    untouched = torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape)
     log_prob = log_prob_SMC[:, rows]
+    views = space.views
+    answers = _expect(teacher, log_prob)
     return DistillationSet(
-        torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape),
-        _expect(teacher, log_prob),
+        torch.cat([view.move(untouched) for view in views]),
+        {name: answer.repeat(len(views), 1) for name, answer in answers.items()},
         space.layout(dataset.num_outputs),
-        PosteriorPredictions([[log_prob.numpy()]], teacher.stream.weight_S),
+        PosteriorPredictions([[log_prob.numpy()]] * len(views), teacher.stream.weight_S),
     )
 
 

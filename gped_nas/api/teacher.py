@@ -89,7 +89,7 @@ class Teacher:
             )
 
     def ensure_view(self, view: View) -> Tensor:
-        """Write what every posterior sample predicts at a view, unless it lies there already.
+        """Write what every posterior sample predicts where a view asks it, unless it lies there.
 
         Returns:
             The view's inputs (N, *input_shape), normalized.
@@ -98,6 +98,10 @@ class Teacher:
             Interrupted: the session said stop; what is written is kept.
             StreamError: there are predictions of that name at other inputs, or only predictions.
         """
+        if view.asked != view:
+            self.ensure_view(view.asked)
+            return self.inputs(view)
+
         started = time.monotonic()
         x = self.inputs(view)
         write_view(
@@ -306,6 +310,6 @@ def build_teacher(
     # in mode online, students meet a chain of their own
     if space.recipe.mode != "online":
         for view in teacher.resolve_views():
-            teacher.ensure_view(view)
+            teacher.ensure_view(view.asked)
     teacher.ensure_view(teacher.clean_view("validation"))
     return teacher

@@ -66,14 +66,18 @@ class MixupSettings(DrawnSettings):
 
 def _mix(cfg: MixupSettings, x: Tensor, *, generator: torch.Generator, answers: Answers) -> Tensor:
     partner = torch.randperm(len(x), generator=generator)
-
-    # torch draws no Beta from a generator of one's own
-    seed = int(torch.randint(2**62, (), generator=generator))
-    size = (len(x),) + (1,) * (x.dim() - 1)
-    weight = np.random.default_rng(seed).beta(cfg.alpha, cfg.alpha, size=size)
+    weight_N = draw_beta(cfg.alpha, len(x), generator)
+    weight = weight_N.view(-1, *[1] * (x.dim() - 1))
 
     # in place: of large inputs no more than two copies exist
-    return x[partner].lerp_(x, torch.from_numpy(weight).to(x))
+    return x[partner].lerp_(x, weight.to(x))
+
+
+def draw_beta(alpha: float, num: int, generator: torch.Generator) -> Tensor:
+    """So many draws (num,) of Beta(alpha, alpha), float64."""
+    # torch draws no Beta from a generator of one's own
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, size=num))
 
 
 class DisagreementSettings(Config):
@@ -121,9 +125,9 @@ def _uphill(x: Tensor, answers: Answers) -> Tensor:
     return F.normalize(rows, dim=1).view_as(x).to(x)
 
 
-POLICIES.register("clean")(Policy(CleanSettings, _as_they_are))
-POLICIES.register("pool")(Policy(PoolSettings, _as_they_are, part="unlabeled"))
-POLICIES.register("noise")(Policy(NoiseSettings, _add_noise))
+POLICIES.register("clean")(Policy(CleanSettings, _as_they_are, keeps_label=True))
+POLICIES.register("pool")(Policy(PoolSettings, _as_they_are, part="unlabeled", keeps_label=True))
+POLICIES.register("noise")(Policy(NoiseSettings, _add_noise, keeps_label=True))
 POLICIES.register("mixup")(Policy(MixupSettings, _mix))
 POLICIES.register("disagreement")(
     Policy(DisagreementSettings, _climb, num_samples=lambda cfg: cfg.samples)

@@ -80,6 +80,15 @@ def _online_asks_a_chain(space: SearchSpace) -> None:
         )
 
 
+def _online_answers_where_it_is_asked(space: SearchSpace) -> None:
+    for view in space.views:
+        if space.recipe.mode == "online" and view.answers == "clean":
+            raise ConfigError(
+                f"{space.source}: recipe.mode: found online, but view '{view.policy}' has answers: "
+                "clean, which are stored ones; use mode cached, or leave answers out"
+            )
+
+
 def _constraints_are_known_and_finite(space: SearchSpace) -> None:
     for name, bound in space.constraints.items():
         objective(name, f"{space.source}: constraints")
@@ -124,6 +133,7 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _weights_are_of_targets_with_a_loss,
     _update_fits_the_targets,
     _online_asks_a_chain,
+    _online_answers_where_it_is_asked,
     _constraints_are_known_and_finite,
     _objectives_have_a_front,
     _metrics_can_be_measured,

@@ -10,7 +10,7 @@ from pydantic import Field
 from gped_nas.config import Config, parse, read_yaml
 from gped_nas.data.base import DATASETS
 from gped_nas.data.dials import DataConfig
-from gped_nas.data.views import parse_view
+from gped_nas.data.views import View, parse_views
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.conditions import parse_conditions
@@ -173,10 +173,10 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
     teacher = _teacher(file.teacher, where)
     likelihood = teacher.likelihood
 
-    views = tuple(
-        parse_view(settings, f"{where}: views[{i}]", file.seed, dtype=file.stream.prediction_dtype)
-        for i, settings in enumerate(file.views)
-    )
+    views: list[View] = []
+    dtype = file.stream.prediction_dtype
+    for i, settings in enumerate(file.views):
+        views += parse_views(settings, f"{where}: views[{i}]", file.seed, dtype=dtype)
     names = DEFAULT_TARGETS[likelihood.prediction] if file.targets is None else file.targets
     targets = parse_targets(names, f"{where}: targets")
 
@@ -188,7 +188,7 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
         method=teacher.method,
         prior=teacher.prior,
         likelihood=likelihood,
-        views=views,
+        views=tuple(views),
         stream=file.stream,
         targets=targets,
         students=_student_spaces(file.students, where),

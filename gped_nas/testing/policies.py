@@ -9,12 +9,12 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.config import parse
-from gped_nas.data.base import Split, build
-from gped_nas.data.views import POLICIES, Policy, View, parse_view
+from gped_nas.data.views import POLICIES, Policy, parse_view, parse_views
 from gped_nas.errors import ConfigError
 from gped_nas.testing.promises import require, require_refusal, run_all
 
-_SHAPES = ((6,), (2, 5, 4))
+_SHAPES = ((6,), (2, 9, 8))
+"""Of an input of a table, and of a picture."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,28 @@ class PolicyCase:
         """As a search space has it."""
         return {"policy": self.name, **self.settings}
 
+    @property
+    def cfg(self) -> Any:
+        """Its settings, read."""
+        return parse(self.policy.settings, self.written, str(self))
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Those shapes of an input, among a table's and a picture's, that it says it is for."""
+        fitting: list[tuple[int, ...]] = []
+        for shape in _SHAPES:
+            try:
+                self.policy.check(self.cfg, shape)
+            except ConfigError:
+                continue
+            fitting.append(shape)
+        require(fitting != [], f"{self}: its check refuses inputs of each shape of {_SHAPES}")
+        return fitting
+
     def apply(self, x: Tensor, seed: int = 0) -> Tensor:
         """What it makes of inputs."""
-        cfg = parse(self.policy.settings, self.written, str(self))
         generator = rng.generator(seed, "contract")
-        moved: Tensor = self.policy.apply(cfg, x, generator=generator, answers=_answers)
+        moved: Tensor = self.policy.apply(self.cfg, x, generator=generator, answers=_answers)
         return moved
 
 
@@ -68,7 +85,7 @@ def check_policy(name: str, settings: Mapping[str, Any] | None = None) -> None:
 
 def inputs_stay_of_their_kind(case: PolicyCase) -> None:
     """As many finite inputs, of the same shape and dtype; those that were given are left alone."""
-    for shape in _SHAPES:
+    for shape in case.shapes:
         x = _inputs(shape)
         before = x.clone()
         moved = case.apply(x)
@@ -84,7 +101,7 @@ def inputs_stay_of_their_kind(case: PolicyCase) -> None:
 
 def the_generator_decides(case: PolicyCase) -> None:
     """The same generator gives the same inputs, to the bit."""
-    for shape in _SHAPES:
+    for shape in case.shapes:
         x = _inputs(shape)
         state = torch.get_rng_state()
         first, again = case.apply(x), case.apply(x)
@@ -96,15 +113,14 @@ def the_generator_decides(case: PolicyCase) -> None:
 
 def posterior_samples_are_asked_only_if_it_says_so(case: PolicyCase) -> None:
     """A policy without ``num_samples`` works where there are no posterior samples."""
-    cfg = parse(case.policy.settings, case.written, str(case))
-    if case.policy.num_samples(cfg):
+    if case.policy.num_samples(case.cfg):
         return
 
     def refuse(x: Tensor) -> Tensor:
         raise AssertionError(f"{case}: asks posterior samples, and its num_samples says none")
 
     generator = rng.generator(0, "contract")
-    case.policy.apply(cfg, _inputs((6,)), generator=generator, answers=refuse)
+    case.policy.apply(case.cfg, _inputs(case.shapes[0]), generator=generator, answers=refuse)
 
 
 def its_view_is_the_same_each_time(case: PolicyCase) -> None:
@@ -122,10 +138,63 @@ def its_view_is_the_same_each_time(case: PolicyCase) -> None:
         again.key() == view.key() and again.name == view.name,
         f"{case}: its settings {view.settings} are read again as {again.settings}",
     )
-    if not view.num_samples:
-        require(
-            torch.equal(_inputs_of(view), _inputs_of(again)), f"{case}: a view is drawn otherwise"
+    x = _inputs(case.shapes[0])
+    require(
+        torch.equal(view.move(x, _answers), again.move(x, _answers)),
+        f"{case}: a view is drawn otherwise",
+    )
+
+
+def its_draws_differ(case: PolicyCase) -> None:
+    """Another number is another draw, where its settings have one."""
+    if not case.policy.draws:
+        return
+    x = _inputs(case.shapes[0])
+    first, second = parse_views({**case.written, "draws": 2}, str(case), 0)
+    require(
+        not torch.equal(first.move(x, _answers), second.move(x, _answers)),
+        f"{case}: its settings have draw, and draws 0 and 1 are the same; draw from the generator",
+    )
+
+
+def it_composes(case: PolicyCase) -> None:
+    """In company it does what it does alone, to what the policy before it made."""
+    step = {"name": case.name, **case.settings}
+    step.pop("draw", None)
+    view = parse_view({"policy": [step, "noise"]}, str(case), 0)
+    again = parse_view({"policy": [step, "noise"]}, str(case), 0)
+    x = _inputs(case.shapes[0])
+    both = view.move(x, _answers)
+    require(torch.equal(both, again.move(x, _answers)), f"{case}: is drawn otherwise in company")
+
+    generators = [rng.generator(0, "company", i) for i in range(2)]
+    moved = view.draw(x, generators, _answers)
+    alone, noise = (rng.generator(0, "company", i) for i in range(2))
+    for (policy, cfg), generator in zip(view.steps, (alone, noise), strict=True):
+        x = policy.apply(cfg, x, generator=generator, answers=_answers)
+    require(torch.equal(moved, x), f"{case}: does something else in company than alone")
+
+
+def answers_stay_right_if_it_says_so(case: PolicyCase) -> None:
+    """Answers at the untouched input go with a policy that keeps labels, and with no other."""
+    written = {**case.written, "answers": "clean"}
+    if not case.policy.keeps_label:
+        require_refusal(
+            lambda: parse_view(written, str(case), 0),
+            (ConfigError,),
+            f"{case}: keeps no label, and takes answers: clean",
         )
+        return
+
+    view, of_its_own = parse_view(written, str(case), 0), parse_view(case.written, str(case), 0)
+    x = _inputs(case.shapes[0])
+    require(
+        torch.equal(view.move(x, _answers), of_its_own.move(x, _answers)),
+        f"{case}: answers: clean change its inputs",
+    )
+    require(
+        torch.equal(view.asked.move(x), x), f"{case}: the teacher is asked at inputs that moved"
+    )
 
 
 POLICY_CHECKS = (
@@ -133,6 +202,9 @@ POLICY_CHECKS = (
     the_generator_decides,
     posterior_samples_are_asked_only_if_it_says_so,
     its_view_is_the_same_each_time,
+    its_draws_differ,
+    it_composes,
+    answers_stay_right_if_it_says_so,
 )
 """Every promise of an input policy: functions of a ``PolicyCase``."""
 
@@ -148,18 +220,3 @@ def _answers(x: Tensor) -> Tensor:
         (4, rows.shape[1], 3), generator=rng.generator(0, "contract answers"), dtype=rows.dtype
     )
     return (rows @ weight).softmax(-1)
-
-
-def _inputs_of(view: View) -> Tensor:
-    x = _inputs((6,))
-    dataset = build(
-        "contract",
-        Split(x, torch.arange(len(x)) % 2),
-        class_names=("even", "odd"),
-        test=0.2,
-        validation=0.2,
-        seed=0,
-        where="contract",
-        unlabeled=x[:3],
-    )
-    return view.inputs(dataset)

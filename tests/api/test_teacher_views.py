@@ -108,6 +108,46 @@ def test_students_learn_what_the_samples_predict_at_the_very_inputs_of_each_view
         assert torch.allclose(predicted_SNC[3], logits.log_softmax(-1), atol=1e-4)
 
 
+def test_clean_answers_are_the_stored_ones_and_take_no_disk() -> None:
+    flip = {"policy": "flip", "draws": 2, "answers": "clean"}
+    plain = build(CLEAN)
+    stored = sealed_files(plain)
+    clean = distillation_set(plain).expectations
+
+    teacher = build([*CLEAN, flip])
+    data = distillation_set(teacher)
+    assert sealed_files(teacher) == stored
+    assert len(data.inputs) == 3 * NUM_TRAIN
+    for i in range(3):
+        rows = slice(i * NUM_TRAIN, (i + 1) * NUM_TRAIN)
+        assert torch.equal(data.inputs[rows], inputs_of(teacher, i))
+        for name, value in clean.items():
+            assert torch.equal(data.expectations[name][rows], value)
+
+
+def test_clean_answers_are_made_where_no_view_is_clean() -> None:
+    alone = distillation_set(build([{"policy": "noise", "answers": "clean"}]))
+    clean = distillation_set(build(CLEAN))
+    assert torch.equal(alone.expectations["predictive"], clean.expectations["predictive"])
+
+
+def test_single_samples_are_read_at_the_untouched_inputs_too() -> None:
+    recipe = {"update": "newest"}
+    views = [{"policy": "noise"}, {"policy": "noise", "answers": "clean"}]
+    teacher = build(views, recipe=recipe)
+    samples = distillation_set(teacher).samples
+    assert samples is not None
+    own, clean = (teacher.stream.predictions(view.asked.name) for view in teacher.resolve_views())
+    read = samples.at(torch.tensor([2, 2]), torch.tensor([7, 7 + NUM_TRAIN]))
+    assert torch.equal(read, torch.stack([own[2, 7], clean[2, 7]]))
+
+
+def test_an_online_chain_has_no_stored_answers() -> None:
+    views = [{"policy": "flip", "answers": "clean"}]
+    with pytest.raises(ConfigError, match="found online, but view 'flip'"):
+        build(views, recipe={"mode": "online"})
+
+
 def test_disagreement_raises_the_spread_of_the_samples_it_asked() -> None:
     teacher = build([{"policy": "clean"}, {"policy": "disagreement", "distance": 0.05}])
     clean, moved = (

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gped_nas.config import Config, parse
 from gped_nas.data.base import DATASETS, Split, build
-from gped_nas.data.views import POLICIES, Policy
+from gped_nas.data.views import POLICIES, DrawnSettings, Policy
 from gped_nas.evaluate.base import METRICS, add_metric
 from gped_nas.models.base import FAMILIES, Group, Params, Shapes
 from gped_nas.models.mlp import Mlp
@@ -267,19 +267,21 @@ def test_a_broken_dataset_is_found(mistake: str, message: str) -> None:
     torch.set_rng_state(state)
 
 
-class ShiftSettings(Config):
-    """Settings of a policy that shifts inputs."""
+class SlideSettings(DrawnSettings):
+    """Settings of a policy that moves inputs."""
 
-    policy: Literal["shift"]
+    policy: Literal["slide"]
     mistake: str = ""
 
 
-def shift(cfg: ShiftSettings, x: Tensor, *, generator: Any, answers: Any) -> Tensor:
+def slide(cfg: SlideSettings, x: Tensor, *, generator: Any, answers: Any) -> Tensor:
     noise = torch.randn(len(x), generator=None if cfg.mistake == "global" else generator)
     if cfg.mistake == "writes":
         x.mul_(2)
     if cfg.mistake == "asks":
         answers(x)
+    if cfg.mistake == "constant":
+        noise = torch.ones(len(x))
     moved = x + noise.view(-1, *[1] * (x.dim() - 1))
     return moved.double() if cfg.mistake == "dtype" else moved
 
@@ -291,12 +293,13 @@ def shift(cfg: ShiftSettings, x: Tensor, *, generator: Any, answers: Any) -> Ten
         ("writes", "writes into the inputs that it was given"),
         ("asks", "asks posterior samples, and its num_samples says none"),
         ("dtype", "expected .* of torch.float32"),
+        ("constant", "draws 0 and 1 are the same"),
     ],
 )
 def test_a_broken_policy_is_found(mistake: str, message: str) -> None:
-    POLICIES.register("shift")(Policy(ShiftSettings, shift))
-    check_policy("shift")
+    POLICIES.register("slide")(Policy(SlideSettings, slide))
+    check_policy("slide")
     state = torch.get_rng_state()
     with pytest.raises(AssertionError, match=message):
-        check_policy("shift", {"mistake": mistake})
+        check_policy("slide", {"mistake": mistake})
     torch.set_rng_state(state)

@@ -62,7 +62,10 @@ def _resident(name: str) -> int:
     return int(line[1]) * 1024
 
 
-@pytest.mark.parametrize(("policy", "copies"), [("clean", 1), ("noise", 2), ("mixup", 2)])
+@pytest.mark.parametrize(
+    ("policy", "copies"),
+    [("clean", 1), ("noise", 2), ("mixup", 2), ("shift", 2), ("erase", 2), ("cutmix", 2)],
+)
 def test_large_inputs_exist_no_oftener_than_needed(
     digits: Dataset, policy: str, copies: int
 ) -> None:
@@ -125,7 +128,7 @@ def two_lines(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_every_policy_keeps_shape_dtype_and_its_argument(name: str) -> None:
     policy = POLICIES[name]
-    x = torch.linspace(-1, 1, 24).reshape(2, 3, 4)
+    x = torch.linspace(-1, 1, 2 * 36).reshape(2, 1, 6, 6)
     before = x.clone()
     cfg = policy.settings(policy=name)
     out = policy.apply(cfg, x, generator=rng.generator(0, "test"), answers=two_lines)

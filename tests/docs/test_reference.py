@@ -18,7 +18,7 @@ from gped_nas.data.digits import DigitsSettings
 from gped_nas.data.own import NpzSettings
 from gped_nas.data.synthetic import LinearGaussianSettings
 from gped_nas.data.table import CsvSettings, ParquetSettings
-from gped_nas.data.views import POLICIES
+from gped_nas.data.views import POLICIES, ViewSettings
 from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
@@ -43,6 +43,7 @@ SETTINGS: dict[str, type[Config]] = {
     "search": space.SearchConfig,
     "baseline": space.BaselineConfig,
     "stream": space.StreamConfig,
+    "views": ViewSettings,
     "data": DataConfig,
     "recipe": Recipe,
     "digits": DigitsSettings,
