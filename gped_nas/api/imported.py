@@ -94,15 +94,10 @@ def fit_predictions(space: SearchSpace, ensemble: GivenPredictions, dataset: Dat
         dataset: the space's dataset.
 
     Raises:
-        ConfigError: a view is not clean; its inputs were never predicted.
+        ConfigError: a view asks answers that the file does not hold.
         DataError: the inputs are not the dataset's, or some validation inputs are not among them.
     """
-    for view in space.views:
-        if view.policy != "clean":
-            raise ConfigError(
-                f"{space.source}: views: found policy '{view.policy}', but {ensemble.source} holds "
-                "predictions at fixed inputs; expected views: [{policy: clean}]"
-            )
+    _check_views(space, ensemble.source)
 
     raw = ensemble.inputs
     if tuple(raw.shape[1:]) != dataset.input_shape:
@@ -137,6 +132,28 @@ def rows_to_learn_from(inputs_MD: Array, dataset: Dataset) -> list[int]:
             "add the ensemble's predictions at training or other inputs to distil on"
         )
     return rows
+
+
+def _check_views(space: SearchSpace, source: str) -> None:
+    """Refuse views at which an ensemble known by its predictions alone has no answers.
+
+    Raises:
+        ConfigError: one needs predictions at other inputs than those of the file.
+    """
+    for view in space.views:
+        if view.policy == "clean" or (view.answers == "clean" and view.part == "distillation"):
+            continue
+        needed = "where the file's inputs are moved"
+        remedy = "set answers: clean in this view"
+        if view.part != "distillation":
+            needed = "at the pool alone"
+            remedy = "set {policy: clean}, which takes all inputs of the file"
+        elif not view.keeps_label:
+            remedy = "bring its predictions at such inputs in the file, and set {policy: clean}"
+        raise ConfigError(
+            f"{space.source}: views: found policy '{view.policy}' with the ensemble's answers "
+            f"{needed}, but {source} holds predictions at fixed inputs; {remedy}"
+        )
 
 
 def rows_at(inputs: Any, part_inputs: Any, source: str, part: str) -> list[int]:

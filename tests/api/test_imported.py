@@ -1,5 +1,7 @@
 """An ensemble that one already has: what students may learn from, and the inputs that it sees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,64 @@ def test_students_learn_from_no_validation_and_no_test_input(
     train_rows = slice(start, start + len(dataset.train))
     expected = np.tensordot([0.6, 0.2, 0.2], prob_SMC[:, train_rows], 1)
     np.testing.assert_allclose(data.expectations["predictive"].numpy(), expected, atol=1e-6)
+
+
+def test_pictures_are_moved_under_the_answers_at_the_untouched_ones(home: Home) -> None:
+    """Views of an ensemble that is known by its predictions alone."""
+    flip = {"policy": ["flip", {"name": "shift", "pixels": 1}], "draws": 2, "answers": "clean"}
+    space = load_space(
+        home.space,
+        {
+            "teacher.method": {"name": "import", "path": "ensemble.npz", "at_chance": True},
+            "views": [{"policy": "clean"}, flip],
+        },
+    )
+    dataset = load_dataset(space)
+    prob_SMC = write_predictions(dataset, ("validation", "train"))
+
+    data = distillation_set(build_teacher(space, Session(), dataset=dataset))
+
+    train = dataset.inputs("train")
+    assert torch.equal(data.inputs, torch.cat([view.move(train) for view in space.views]))
+    assert not torch.equal(data.inputs[len(train) : 2 * len(train)], train)
+    answers = np.tensordot([0.6, 0.2, 0.2], prob_SMC[:, len(dataset.validation) :], 1)
+    expected = np.concatenate([answers] * 3)
+    np.testing.assert_allclose(data.expectations["predictive"].numpy(), expected, atol=1e-6)
+
+    assert data.samples is not None
+    index = torch.tensor([5, 5 + len(train), 5 + 2 * len(train)])
+    log_prob = data.samples.at(torch.tensor([1, 1, 1]), index)
+    assert torch.equal(log_prob[0], log_prob[1]) and torch.equal(log_prob[0], log_prob[2])
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ({"policy": "flip"}, "policy 'flip' .*; set answers: clean in this view"),
+        (
+            {"policy": ["flip", "mixup"]},
+            "policy 'flip.mixup' .*; bring its predictions at such inputs in the file",
+        ),
+        ({"policy": "pool"}, "policy 'pool' .* at the pool alone"),
+    ],
+)
+def test_views_without_answers_in_the_file_are_refused(
+    home: Home, view: dict[str, object], message: str
+) -> None:
+    space = load_space(
+        home.space,
+        {
+            "teacher.method": {"name": "import", "path": "ensemble.npz", "at_chance": True},
+            "views": [view],
+        },
+    )
+    dataset = load_dataset(space) if view["policy"] != "pool" else None
+    with_pool = dataset or replace(
+        load_dataset(replace(space, views=())), unlabeled=torch.zeros((3, 1, 8, 8))
+    )
+    write_predictions(with_pool, ("train", "validation"))
+    with pytest.raises(ConfigError, match=message):
+        build_teacher(space, Session(), dataset=with_pool)
 
 
 def test_predictions_at_held_out_inputs_alone_teach_nothing_and_leave_no_study(home: Home) -> None:
