@@ -95,6 +95,15 @@ class Family(ABC):
         return frozenset()
 
     @property
+    def defaults(self) -> Mapping[str, Value]:
+        """The values that identities leave out where they are this, in every entry of a list.
+
+        None by default. They are for values that a family gets later: genotypes of before it have
+        the identity that they had.
+        """
+        return {}
+
+    @property
     def free_operators(self) -> frozenset[str]:
         """Operators of the forward pass that cost nothing by convention, as fvcore calls them.
 
@@ -227,8 +236,20 @@ class Genotype:
         return dict(self.values)[name]
 
     def architecture(self) -> dict[str, Value]:
-        """The values that fix the network's shape: neither pruning nor storage."""
-        return {name: value for name, value in self.values if name not in COMMON_VALUES}
+        """The values of its family, without ``Family.defaults``: neither pruning nor storage."""
+        values = self._identity()
+        return {name: value for name, value in values.items() if name not in COMMON_VALUES}
+
+    def _identity(self) -> dict[str, Value]:
+        """All values but those that ``Family.defaults`` leaves out."""
+        defaults = FAMILIES[self.family].defaults
+        values = {}
+        for name, value in self.values:
+            entries = value if isinstance(value, tuple) else (value,)
+            is_default = name in defaults and all(entry == defaults[name] for entry in entries)
+            if not is_default:
+                values[name] = value
+        return values
 
     def replace(self, **values: object) -> "Genotype":
         """A copy with some values changed."""
@@ -241,7 +262,7 @@ class Genotype:
     def to_json(self) -> dict[str, Any]:
         """Plain data: ``{"family": ..., value name: value, ...}``."""
         data: dict[str, Any] = {"family": self.family}
-        for name, value in self.values:
+        for name, value in self._identity().items():
             data[name] = list(value) if isinstance(value, tuple) else value
         return data
 
@@ -252,7 +273,7 @@ class Genotype:
         return Genotype(values.pop("family"), **values)
 
     def __str__(self) -> str:
-        return genotype_text({"family": self.family, **dict(self.values)})
+        return genotype_text({"family": self.family, **self._identity()})
 
 
 def _check_penalty(penalty: Any) -> float:
