@@ -19,7 +19,7 @@ def load(folder):
     spec = json.loads((Path(folder) / "spec.json").read_text())
     stored = load_file(Path(folder) / "weights.safetensors")
     params = {}
-    for name in sorted(stored, key=lambda name: [int(p) for p in name.split(".") if p.isdigit()]):
+    for name in sorted(sorted(stored), key=lambda name: [*map(int, re.findall(r"\.(\d+)", name))]):
         if not name.endswith(".scale"):  # int8 weights have one an output unit
             scale = stored.get(f"{name}.scale", torch.ones(1))
             params[name] = stored[name].float() * scale.view(-1, *[1] * (stored[name].dim() - 1))
@@ -33,11 +33,14 @@ def layered(params, x):
         weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
         if weight.dim() == 4:
             says = dict(re.findall(r"\.([a-z]+)(\d*)", layer))  # layers.0.same.pool2: zeros, 2 x 2
-            x = F.conv2d(x, weight, bias, padding=weight.shape[2] // 2 if "same" in says else 0)
+            stride, padding = int(says.get("stride", 1)), weight.shape[2] // 2 * ("same" in says)
+            groups = len(weight) if "depthwise" in says else 1
+            x = F.conv2d(x, weight, bias, stride, padding, groups=groups)
             x = F.max_pool2d(x, int(says.get("pool", 1)))
         else:
-            x = F.linear(x.flatten(1), weight, bias)
+            says, x = {}, F.linear(x.flatten(1), weight, bias)
         x = x if layer == layers[-1] else F.relu(x)
+        x = x.mean((2, 3)) if "average" in says else x
     return x
 
 

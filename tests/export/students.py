@@ -61,6 +61,14 @@ They take 40 kB at least, and four times as much in float32.
 """
 
 
+DEEP = Genotype(
+    "cnn",
+    **{"depth": 4, "width": [3, 4, 5, 4], "kernel": [3, 3, 1, 3], "stride": [2, 1, 1, 1]},
+    **{"stages": 2, "padding": "same", "head": "global_average", "block": "separable"},
+)
+"""With all that the layers of a convolutional network can say of themselves."""
+
+
 def make_students(root: Path) -> dict[str, Path]:
     """Every family in int8, families of images in float16 too, and a student of a real label.
 
@@ -76,8 +84,7 @@ def make_students(root: Path) -> dict[str, Path]:
         folder = make_student(root / f"half-{family}", GENOTYPES[family][0], dtype="float16")
         students[f"float16-{family}"] = folder
 
-    padded = Genotype("cnn", depth=2, width=[3, 4], kernel=3, pool=[2, 1], padding="same")
-    students["padded-cnn"] = make_student(root / "padded", padded)
+    students["deep-cnn"] = make_student(root / "deep", DEEP)
 
     small = Genotype("mlp", depth=1, width=3)
     folder = make_student(root / "real", small, targets=("predictive_normal",), class_names=())

@@ -156,6 +156,10 @@ def test_a_list_or_a_number_counts_the_dense_layers():
             {"padding": "same", "kernel": [3, 4]},
             "kernel: found 4 with padding same, expected",
         ),
+        ({"stride": 9}, "stride: found 9, expected a whole number from 1 to 8"),
+        ({"stages": 3}, "stages: found 3, expected at most 2, the depth"),
+        ({"stages": 2, "pool": 2}, "pool: found 2 beside stages 2, expected one of them"),
+        ({"head": "average"}, "head: found 'average', expected one of flatten, global_average"),
         ({"head_widht": 3}, "head_widht: unknown key; did you mean 'head_width'"),
     ],
 )
@@ -169,6 +173,10 @@ def test_an_image_that_vanishes_is_refused():
         Genotype("cnn", depth=2, width=4, kernel=5).shapes((1, 8, 7), 10)
     with pytest.raises(ConfigError, match="pool: found 3 in block 1, where 4x2 pixels are left"):
         Genotype("cnn", depth=1, width=4, kernel=5, pool=3).shapes((1, 8, 6), 10)
+    with pytest.raises(
+        ConfigError, match="stages: found 3, whose pooling behind block 2 would see 1x1"
+    ):
+        Genotype("cnn", depth=3, width=4, kernel=1, stages=3).shapes((1, 3, 2), 10)
     message = r"family: found cnn, which reads images .* inputs of shape \(7,\); use mlp"
     with pytest.raises(ConfigError, match=message):
         Genotype("cnn", depth=1, width=4, kernel=1).shapes((7,), 10)
@@ -232,8 +240,100 @@ def test_a_filter_whose_reader_pads_is_dead_when_its_bias_is_zero_too():
     torch.testing.assert_close(forward(compacted, x), forward(params, x), rtol=1e-12, atol=1e-12)
 
 
-def test_valid_padding_has_the_identity_of_genotypes_without_padding():
+def test_defaults_have_the_identity_of_genotypes_without_them():
     plain = Genotype("cnn", depth=1, width=4, kernel=3)
-    assert Genotype("cnn", depth=1, width=4, kernel=3, padding="valid").to_json() == plain.to_json()
-    assert plain.replace(padding="same") != plain
-    assert "padding=same" in str(plain.replace(padding="same"))
+    defaults = {"padding": "valid", "stride": [1], "head": "flatten", "block": "plain"}
+    spelled = Genotype("cnn", depth=1, width=4, kernel=3, **defaults)
+    assert spelled == plain and spelled.to_json() == plain.to_json()
+    assert set(plain.to_json()) == {
+        *("family", "depth", "width", "kernel", "pool", "head_depth", "head_width"),
+        *("group_penalty", "storage_dtype"),
+    }
+    for name, value in {"padding": "same", "stride": 2, "head": "global_average"}.items():
+        changed = plain.replace(**{name: value})
+        assert changed != plain and f"{name}={value}" in str(changed)
+        assert Genotype.from_json(changed.to_json()) == changed
+
+
+def torch_network(genotype, *layers, shape=SHAPE):
+    """The network as torch's own layers, with the same parameters, and those."""
+    params = network(genotype, shape=shape)
+    with torch.random.fork_rng(devices=[]):
+        module = nn.Sequential(*(layer() for layer in layers))
+    module.load_state_dict(dict(zip(module.state_dict(), params.values(), strict=True)))
+    return module, params
+
+
+def test_strides_stages_and_a_global_average_are_torchs_own():
+    genotype = Genotype(
+        "cnn",
+        **{"depth": 4, "width": [3, 4, 5, 6], "kernel": [3, 3, 1, 3], "stride": [2, 1, 2, 1]},
+        **{"stages": 3, "padding": "same", "head": "global_average", "head_width": [7]},
+    )
+    module, params = torch_network(
+        genotype,
+        *(lambda: nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.ReLU),
+        *(lambda: nn.Conv2d(3, 4, 3, padding=1), nn.ReLU, lambda: nn.MaxPool2d(2)),
+        *(lambda: nn.Conv2d(4, 5, 1, stride=2), nn.ReLU, lambda: nn.MaxPool2d(2)),
+        *(lambda: nn.Conv2d(5, 6, 3, padding=1), nn.ReLU, lambda: nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten, lambda: nn.Linear(6, 7), nn.ReLU, lambda: nn.Linear(7, 3)),
+        shape=(2, 16, 13),
+    )
+    x = images(shape=(2, 16, 13))
+    torch.testing.assert_close(FAMILIES["cnn"].forward(params, x), module(x))
+    assert "layers.3.same.average.weight" in params
+
+
+def test_separable_blocks_are_those_of_mobilenet():
+    genotype = Genotype(
+        "cnn",
+        **{"depth": 3, "width": [4, 6, 5], "kernel": 3, "stride": [1, 2, 1], "pool": [1, 1, 2]},
+        **{"padding": "same", "block": "separable"},
+    )
+    module, params = torch_network(
+        genotype,
+        *(lambda: nn.Conv2d(2, 4, 3, padding=1), nn.ReLU),
+        *(lambda: nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4), nn.ReLU),
+        *(lambda: nn.Conv2d(4, 6, 1), nn.ReLU),
+        *(lambda: nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.ReLU),
+        *(lambda: nn.Conv2d(6, 5, 1), nn.ReLU, lambda: nn.MaxPool2d(2)),
+        *(nn.Flatten, lambda: nn.Linear(5 * 2 * 2, 3)),
+    )
+    x = images()
+    torch.testing.assert_close(FAMILIES["cnn"].forward(params, x), module(x))
+
+    # a filter and its depthwise one go together, and what is left sends the same
+    params = {name: p.double() for name, p in params.items()}
+    for name in ("layers.0.same.weight", "layers.1.depthwise.same.stride2.weight"):
+        params[name][[0, 2]] = 0.0
+    compacted = compact("cnn", params)
+    assert compacted["layers.1.depthwise.same.stride2.weight"].shape == (2, 1, 3, 3)
+    assert compacted["layers.1.pointwise.weight"].shape == (6, 2, 1, 1)
+    forward, x = FAMILIES["cnn"].forward, x.double()
+    torch.testing.assert_close(forward(compacted, x), forward(params, x), rtol=1e-12, atol=1e-12)
+
+
+def test_stages_halve_images_after_all_but_the_last():
+    def pools(depth, stages):
+        values = {"depth": depth, "width": 2, "kernel": 1, "stages": stages}
+        shapes = Genotype("cnn", **values).shapes((1, 32, 32), 10)
+        return [2 if "pool2" in name else 1 for name in shapes if name.endswith("bias")][:-1]
+
+    assert pools(4, 3) == [1, 2, 2, 1]
+    assert pools(6, 3) == [1, 2, 1, 2, 1, 1]
+    assert pools(5, 2) == [1, 1, 2, 1, 1]
+    assert pools(2, 1) == [1, 1]
+    assert pools(3, 3) == [2, 2, 1]
+
+
+def test_cost_of_a_network_for_small_color_pictures():
+    # 32 -> 16 by the stride, -> 8 -> 4 by pooling
+    # parameters 12*28 + 14*109 + 32*127 + 48*289 + 7*49, each filter with its bias
+    # multiply-adds 256*324 + 256*1512 + 64*4032 + 16*13824 + 336
+    genotype = Genotype(
+        "cnn",
+        **{"depth": 4, "width": [12, 14, 32, 48], "kernel": 3, "stride": [2, 1, 1, 1]},
+        **{"stages": 3, "padding": "same", "head": "global_average"},
+    )
+    cost = genotype_cost(genotype, (3, 32, 32), 7)
+    assert (cost.params, cost.macs) == (20_141, 949_584)

@@ -49,7 +49,15 @@ RANGES = {
     ),
     "cnn": st.fixed_dictionaries(
         {"depth": entries(1, 2), "width": layers(1, 3, 2), "kernel": layers(1, 3, 2)},
-        optional={"head_depth": entries(0, 1), "head_width": layers(1, 4, 1), **COMMON},
+        optional={
+            "head_depth": entries(0, 1),
+            "head_width": layers(1, 4, 1),
+            "stride": layers(1, 3, 2),
+            "padding": st.sampled_from(["valid", {"choices": ["valid"]}]),
+            "head": st.sampled_from(["flatten", {"choices": ["flatten", "global_average"]}]),
+            "block": st.sampled_from(["plain", {"choices": ["separable", "plain"]}]),
+            **COMMON,
+        },
     ),
     "resnet": st.fixed_dictionaries(
         {"stages": entries(1, 2), "depth": layers(1, 2, 2), "width": layers(1, 4, 2)},
