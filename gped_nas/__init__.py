@@ -45,6 +45,7 @@ __all__ = [
     "open_study",
     "pareto_front",
     "predict_files",
+    "record_predictions",
     "run",
     "serve_study",
 ]
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
         open_study,
         pareto_front,
         predict_files,
+        record_predictions,
         run,
         serve_study,
     )

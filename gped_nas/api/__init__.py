@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gped_nas.api.export import Export, export_student
     from gped_nas.api.job import run
     from gped_nas.api.predict import load_student, predict_files
+    from gped_nas.api.recording import record_predictions
     from gped_nas.api.session import Session, new_session
     from gped_nas.api.stream import TeacherStream, load_stream
     from gped_nas.api.study import Study, compare_studies, open_study
@@ -66,6 +67,7 @@ __all__ = [
     "open_study",
     "pareto_front",
     "predict_files",
+    "record_predictions",
     "run",
     "serve_study",
 ]
@@ -104,6 +106,7 @@ _HOMES = {
     "open_study": "gped_nas.api.study",
     "pareto_front": "gped_nas.search.pareto",
     "predict_files": "gped_nas.api.predict",
+    "record_predictions": "gped_nas.api.recording",
     "run": "gped_nas.api.job",
     "serve_study": "gped_nas.api.dashboard",
 }

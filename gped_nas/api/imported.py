@@ -31,12 +31,14 @@ class Fitted:
         log_prob_SMC: log-probabilities of each member there, nats.
         weight_S: weights on any scale.
         source: where they are from, for messages.
+        origin_M: as in ``GivenPredictions``.
     """
 
     inputs_MD: Array
     log_prob_SMC: Tensor
     weight_S: Tensor
     source: str
+    origin_M: Array | None
 
     def at(self, dataset: Dataset, part: Part) -> Tensor:
         """Log-probabilities (S, N, C) at a part's inputs.
@@ -50,7 +52,7 @@ class Fitted:
 
     def num_to_learn_from(self, dataset: Dataset) -> int:
         """How many of the inputs are in neither of the parts that students are measured on."""
-        return len(rows_to_learn_from(self.inputs_MD, dataset))
+        return len(rows_to_learn_from(self.inputs_MD, dataset, self.origin_M))
 
 
 def import_predictions(
@@ -81,6 +83,7 @@ def import_predictions(
         inputs_MD=fitted.inputs_MD,
         log_prob_SMC=fitted.log_prob_SMC.numpy(),
         weight_S=fitted.weight_S.numpy(),
+        origin_M=fitted.origin_M,
         provenance=provenance,
     )
 
@@ -105,18 +108,22 @@ def fit_predictions(space: SearchSpace, ensemble: GivenPredictions, dataset: Dat
     raw = _in_dtype(raw, dataset.raw("validation").dtype)
     inputs = dataset.normalization(raw).flatten(1).numpy()
 
-    fitted = Fitted(inputs, ensemble.log_prob_SMC, ensemble.weight_S, ensemble.source)
+    origin_M = None if ensemble.origin_M is None else ensemble.origin_M.numpy()
+    fitted = Fitted(inputs, ensemble.log_prob_SMC, ensemble.weight_S, ensemble.source, origin_M)
     # students are compared with it on validation: a part of that is refused before any writing
     fitted.at(dataset, "validation")
     return fitted
 
 
-def rows_to_learn_from(inputs_MD: Array, dataset: Dataset) -> list[int]:
-    """The rows that are neither validation nor test inputs, wherever the ensemble saw those.
+def rows_to_learn_from(
+    inputs_MD: Array, dataset: Dataset, origin_M: Array | None = None
+) -> list[int]:
+    """The rows that are neither validation nor test inputs, nor copies of those.
 
     Args:
         inputs_MD: normalized inputs with predictions, float32.
         dataset: has the parts.
+        origin_M: as in ``GivenPredictions``.
 
     Raises:
         DataError: there is none.
@@ -125,7 +132,12 @@ def rows_to_learn_from(inputs_MD: Array, dataset: Dataset) -> list[int]:
     for part in _HELD_OUT:
         held_out |= {row.tobytes() for row in dataset.inputs(part).flatten(1).numpy()}
 
-    rows = [i for i, row in enumerate(np.array(inputs_MD)) if row.tobytes() not in held_out]
+    is_held_out_M = np.array([row.tobytes() in held_out for row in np.array(inputs_MD)], bool)
+    if origin_M is not None:
+        is_copy_M = origin_M >= 0
+        is_held_out_M |= is_copy_M & is_held_out_M[origin_M]
+
+    rows: list[int] = np.flatnonzero(~is_held_out_M).tolist()
     if not rows:
         raise DataError(
             "the imported predictions are all at validation or test inputs; "

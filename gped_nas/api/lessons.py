@@ -72,7 +72,7 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     inputs, log_prob_SMC = teacher.stream.imported()
 
     # students must meet no validation and no test input
-    rows = rows_to_learn_from(inputs, dataset)
+    rows = rows_to_learn_from(inputs, dataset, teacher.stream.imported_origin())
 
     untouched = torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape)
     log_prob = log_prob_SMC[:, rows]

@@ -1,4 +1,4 @@
-"""Arrays of an ensemble's predictions, from npz or safetensors, and how far they were rounded."""
+"""Arrays of an ensemble's predictions, from npz, safetensors or shards, and their rounding."""
 
 import io
 from pathlib import Path
@@ -11,8 +11,9 @@ from gped_nas.data.archives import UNREADABLE, check_archive, torch_dtype
 from gped_nas.errors import DataError
 from gped_nas.io import Array, environment
 from gped_nas.models.storage import read_tensors
+from gped_nas.posterior.shards import MANIFEST, NAMES, Shards
 
-_READ = ("inputs", "prob", "log_prob", "weight")
+_READ = ("inputs", "prob", "log_prob", "weight", "origin")
 """Arrays that are looked at; others that lie beside them are nobody's business."""
 _LEAST_SLACK, _MOST_SLACK = 1e-3, 0.5
 _DECIMALS = (2, 3, 4)
@@ -23,8 +24,11 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
 
     Raises:
         DataError: not a readable file, or one of them holds no numbers.
+        DamageError: a shard is not what was written.
         EnvironmentProblem: it cannot be read.
     """
+    if is_folder_of_shards(path):
+        return _read_shards(path)
     if path.suffix != ".npz":
         tensors = read_tensors(path)
         return {name: tensors[name] for name in _READ if name in tensors}
@@ -47,6 +51,17 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
             "numpy.savez, and no objects"
         ) from None
     return {name: _to_tensor(array, f"{path}: {name}") for name, array in arrays.items()}
+
+
+def is_folder_of_shards(path: Path) -> bool:
+    """Whether a path is a folder that ``record_predictions`` wrote, whole or damaged."""
+    return path.is_dir() and (path / MANIFEST).exists()
+
+
+def _read_shards(folder: Path) -> dict[str, Tensor]:
+    shards = Shards(folder)
+    arrays = {name: torch.from_numpy(shards.joined(name)) for name in NAMES}
+    return {**arrays, "weight": torch.from_numpy(np.array(shards.weight()))}
 
 
 def _to_tensor(array: Array, where: str) -> Tensor:

@@ -72,12 +72,15 @@ class GivenPredictions:
         log_prob_SMC: log-probabilities there, nats.
         weight_S: weights on any scale.
         source: where they are from, for messages.
+        origin_M: of which row each input is a flipped or shifted copy, its own where it is none, -1
+            where it is of several; None where that is not said.
     """
 
     inputs: Tensor
     log_prob_SMC: Tensor
     weight_S: Tensor
     source: str
+    origin_M: Tensor | None = None
 
 
 class MethodConfig(Config):

@@ -5,10 +5,12 @@
   in the order of their names. Which tensor is which parameter is said by a map of names, by the
   teacher's own names, or by shapes and numbers in the names: see ``posterior.pairing``.
 * **Predictions**: an ``.npz`` (or safetensors) file with ``inputs`` (M, ...) in the dataset's own
-  range, ``prob`` or ``log_prob`` (S, M, C), and optionally ``weight`` (S,). The inputs must hold
-  the dataset's validation inputs, so that students can be compared with the ensemble there; the
-  test inputs too if it is to be compared there. Arrays of other names are ignored, numbers that
-  were rounded to two or more decimals are normalized.
+  range, ``prob`` or ``log_prob`` (S, M, C), and optionally ``weight`` (S,) and ``origin`` (M,); or
+  a folder of shards, see ``posterior.shards``. The inputs must hold the dataset's validation
+  inputs, so that students can be compared with the ensemble there; the test inputs too if it is to
+  be compared there. Arrays of other names are ignored, numbers that were rounded to two or more
+  decimals are normalized. ``origin`` says of which row an input is a flipped or shifted copy: no
+  student learns from a copy of a validation or test input.
 
 Choose it when an ensemble, or samples of another program, are there already. It costs no step, only
 the predictions at the views, and none at all where these are given. Its bias is that of whatever
@@ -31,7 +33,7 @@ from gped_nas.errors import DataError
 from gped_nas.io import environment, sha256_file, sha256_text
 from gped_nas.models.base import Shapes
 from gped_nas.models.storage import decode, read_tensors
-from gped_nas.posterior.arrays import read_arrays, rounding_slack
+from gped_nas.posterior.arrays import is_folder_of_shards, read_arrays, rounding_slack
 from gped_nas.posterior.base import (
     METHODS,
     GivenPredictions,
@@ -44,6 +46,7 @@ from gped_nas.posterior.base import (
     flatten,
 )
 from gped_nas.posterior.pairing import pair
+from gped_nas.posterior.shards import MANIFEST, Shards
 
 
 class ImportConfig(MethodConfig):
@@ -106,6 +109,8 @@ def content_digest(path: Path) -> str:
         EnvironmentProblem: it cannot be read.
     """
     with environment("read", path):
+        if is_folder_of_shards(path):
+            return sha256_file(path / MANIFEST)  # it names the digest of every shard
         if path.is_dir():
             return sha256_text("".join(f"{p.name}{sha256_file(p)}" for p in _sample_files(path)))
         if not path.is_file():
@@ -128,7 +133,7 @@ def _sample_files(folder: Path) -> list[Path]:
 def is_predictions(path: Path) -> bool:
     """Whether the import is of predictions rather than of weights."""
     if path.is_dir():
-        return False
+        return is_folder_of_shards(path)
     return path.suffix == ".npz" or "inputs" in read_tensors(path)
 
 
@@ -249,11 +254,27 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
         log_prob_SMC = torch.where(prob_SMC > 0, log_prob_SMC, given_SMC - total_SM1.log())
     log_prob_SMC = log_prob_SMC.float()
     weight_S = _check_weight(arrays.get("weight"), len(values_SMC), path)
-    return GivenPredictions(inputs, log_prob_SMC, weight_S, source=str(path))
+    origin_M = _check_origin(arrays.get("origin"), len(inputs), path)
+    return GivenPredictions(inputs, log_prob_SMC, weight_S, source=str(path), origin_M=origin_M)
+
+
+def _check_origin(stored: Tensor | None, num_inputs: int, path: Path) -> Tensor | None:
+    """Of which row each input is a copy, int64 (M,); see ``posterior.shards``."""
+    if stored is None:
+        return None
+    is_whole = not stored.is_floating_point() and stored.shape == (num_inputs,)
+    if not is_whole or bool(((stored < -1) | (stored >= num_inputs)).any()):
+        raise DataError(
+            f"{path}: origin: found shape {tuple(stored.shape)}, expected ({num_inputs},) row "
+            "numbers of inputs, or -1 for an input that is no copy of one of them"
+        )
+    return stored.long()
 
 
 def _count_predictions(path: Path) -> int:
     """How many posterior samples there are predictions of; 0 where ``read_predictions`` refuses."""
+    if is_folder_of_shards(path):
+        return Shards(path).manifest.members
     arrays = read_arrays(path)
     lengths = [len(arrays[name]) for name in ("prob", "log_prob") if name in arrays]
     return max(lengths, default=0)

@@ -21,7 +21,9 @@
         lock                           held by the one process that writes
 
 A segment that was imported as predictions holds ``inputs-000000.npy`` float32 (M, D), the
-normalized inputs, and ``log_prob-000000.npy`` ... float32 (rows, M, C) in place of ``params-...``.
+normalized inputs, and ``log_prob-000000.npy`` ... float32 (rows, M, C) in place of ``params-...``;
+where it is known of which row an input is a flipped or shifted copy, ``origin-000000.npy`` int64
+(M,) says so, see ``posterior.shards``.
 
 A manifest is canonical JSON: ``format_version``, ``kind`` (``weights``, ``predictions`` or
 ``view``), ``stream`` (the key's full digest), ``about`` (plain data: the view's name, its key and

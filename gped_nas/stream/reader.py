@@ -272,6 +272,11 @@ class Stream:
         log_prob = torch.from_numpy(np.concatenate(blocks)[: self.num_samples])
         return segment.read("inputs-000000.npy"), log_prob
 
+    def imported_origin(self) -> Array | None:
+        """Of which row each imported input is a copy, (M,); None where that is not known."""
+        segment = self.segments[0]
+        return segment.read("origin-000000.npy") if segment.names("origin") else None
+
     def view_digests(self, name: str) -> list[str]:
         """Digests of the predictions at a view, one a segment.
 

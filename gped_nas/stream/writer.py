@@ -137,6 +137,7 @@ def write_predictions(
     log_prob_SMC: Array,
     weight_S: Array,
     provenance: dict[str, Any],
+    origin_M: Array | None = None,
 ) -> Path:
     """Seal posterior samples that are known only by their predictions.
 
@@ -147,6 +148,8 @@ def write_predictions(
         log_prob_SMC: log-probabilities of each sample at them, nats.
         weight_S: weights on any scale.
         provenance: see ``write_weights``.
+        origin_M: of which row each input is a copy, see ``posterior.shards``; None where nobody
+            says.
 
     Returns:
         The stream's folder.
@@ -164,6 +167,8 @@ def write_predictions(
         for i, rows in enumerate(_row_ranges(len(weight_S), log_prob_SMC[0].nbytes)):
             writer.add(f"log_prob-{i:06d}", log_prob_SMC[rows].astype(np.float32))
         writer.add("weight-000000", weight_S.astype(np.float64))
+        if origin_M is not None:
+            writer.add("origin-000000", origin_M.astype(np.int64))
         writer.close(
             kind="predictions",
             stream=key.digest,

@@ -69,8 +69,8 @@ SMALL = {"num_samples": 8, "burn_in": 20, "thinning": 10, "steps": 100, "leapfro
 
 def _cut(data: dict[str, Any]) -> dict[str, Any]:
     """A search space as plain data, made small."""
-    method = data["teacher"]["method"]
-    if method["name"] != "import":
+    method = data["teacher"].get("method")
+    if method and method["name"] != "import":
         method |= {key: value for key, value in SMALL.items() if key in method}
     data["recipe"] = {**data.get("recipe", {}), "steps": 40, "warmup": 5}
     data["baseline"] = {"steps": 100, "precisions": [1.0]}

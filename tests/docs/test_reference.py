@@ -183,6 +183,8 @@ def test_no_settings_are_left_out() -> None:
         "_State",
         "Column",
         "TableColumns",
+        "_ShardFile",
+        "_ManifestFile",
     }
 
 
