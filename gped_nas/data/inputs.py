@@ -3,8 +3,9 @@
 * ``.npy``: one array, of one input or of several; channel first or last, and where there is one
   channel it may be left out.
 * ``.npz``: the same, where it holds one array or one called ``x``.
-* ``.png``, ``.jpg``: one image. It is made gray or RGB as the student's inputs are, and never
-  resized; values are 0 to 255.
+* ``.png``, ``.jpg``: one image. It is made gray or RGB as the student's inputs are; values are 0 to
+  255. It is brought to size as the training pictures were where these were image files, and never
+  resized otherwise.
 * ``.csv``, ``.tsv``, ``.parquet``: a table like the training file, for a student that was
   made from one; the label's column may be missing.
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.data.columns import TableColumns
 from gped_nas.data.normalization import AnyNormalization
+from gped_nas.data.pictures import ENDINGS, PicturePreparation
 from gped_nas.data.preparation import AnyPreparation
 from gped_nas.data.table_files import CSV, PARQUET, read_table
 from gped_nas.errors import DataError
@@ -51,17 +53,21 @@ def read_inputs(
     """
 
     def read_image(path: Path) -> Array:
+        if isinstance(preparation, PicturePreparation):
+            return preparation.read(path)
         return _read_image(path, input_shape, normalization)
 
     def read_rows(path: Path) -> Array:
         return _read_table(path, preparation)
 
+    is_of_pictures = isinstance(preparation, PicturePreparation)
     readers: dict[str, Callable[[Path], Array]] = {
         ".npy": _read_npy,
         ".npz": _read_npz,
         ".png": read_image,
         ".jpg": read_image,
         ".jpeg": read_image,
+        **(dict.fromkeys(ENDINGS, read_image) if is_of_pictures else {}),
         **dict.fromkeys((*CSV, *PARQUET), read_rows),
     }
     read = readers.get(path.suffix.lower())

@@ -5,8 +5,9 @@ from typing import Any
 
 from gped_nas.config import parse
 from gped_nas.data.columns import TableColumns
+from gped_nas.data.pictures import PicturePreparation
 
-AnyPreparation = TableColumns
+AnyPreparation = TableColumns | PicturePreparation
 
 
 def parse_preparation(data: Mapping[str, Any], where: str) -> AnyPreparation:
@@ -15,4 +16,6 @@ def parse_preparation(data: Mapping[str, Any], where: str) -> AnyPreparation:
     Raises:
         ConfigError: they are of no known kind.
     """
+    if data.get("kind") == "pictures":
+        return parse(PicturePreparation, data, where)
     return parse(TableColumns, data, where)

@@ -15,6 +15,7 @@ from gped_nas.config import Config
 from gped_nas.data.diabetes import DiabetesSettings
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.digits import DigitsSettings
+from gped_nas.data.images import ImagesSettings
 from gped_nas.data.own import NpzSettings
 from gped_nas.data.synthetic import LinearGaussianSettings
 from gped_nas.data.table import CsvSettings, ParquetSettings
@@ -51,6 +52,7 @@ SETTINGS: dict[str, type[Config]] = {
     "npz": NpzSettings,
     "csv": CsvSettings,
     "parquet": ParquetSettings,
+    "images": ImagesSettings,
     "linear_gaussian": LinearGaussianSettings,
     "mnist": VisionSettings,
     **{f"prior {name}": prior for name, prior in PRIORS.items()},
@@ -185,6 +187,7 @@ def test_no_settings_are_left_out() -> None:
         "TableColumns",
         "_ShardFile",
         "_ManifestFile",
+        "PicturePreparation",
     }
 
 
