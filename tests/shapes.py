@@ -55,7 +55,7 @@ def _picture(form: str, generator: np.random.Generator) -> Array:
 
     # the middle of the form, its half width in pixels, and how it is turned
     center = generator.uniform(10, SIDE - 10, size=2)
-    radius = generator.uniform(5.5, 10)
+    radius = generator.uniform(5.8, 10)
     angle = generator.uniform(0, 2 * np.pi)
     row, column = np.mgrid[0:SIDE, 0:SIDE] + 0.5
     x, y = (column - center[0]) / radius, (row - center[1]) / radius
@@ -70,7 +70,7 @@ def _picture(form: str, generator: np.random.Generator) -> Array:
     for _ in range(2):
         stroke = _stroke(row, column, generator)[..., None]
         picture = picture * (1 - stroke) + generator.uniform(0, 255, size=3) * stroke
-    picture += generator.normal(0, generator.uniform(8, 34), size=picture.shape)
+    picture += generator.normal(0, generator.uniform(6, 30), size=picture.shape)
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
