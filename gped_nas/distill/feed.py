@@ -33,10 +33,10 @@ from gped_nas.models.base import Genotype, Shapes
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.targets.base import Expectations, MeanTarget, QuantileTarget, Target, resolve
 from gped_nas.targets.expectations import sample_values
-from gped_nas.targets.layout import HeadLayout
+from gped_nas.targets.layout import LABELS, HeadLayout
 
 Batch = tuple[Tensor, Expectations]
-"""Normalized inputs (B, *input_shape) and ``{target: (B, G)}``."""
+"""Normalized inputs (B, *input_shape) and ``{target: (B, G)}``, with ``LABELS`` where there are."""
 
 Position = dict[str, Tensor]
 """Where a feed goes on, as named tensors: what a checkpoint keeps of it. Empty is the beginning.
@@ -95,12 +95,22 @@ class DistillationSet:
             ``averaged`` alone.
         layout: the heads of every student.
         samples: what single posterior samples say at the inputs; None where the rule reads none.
+        labels: what the labels say of the main target, (M, G), see ``HeadLayout.labels``; NaN at
+            inputs whose label is not known. None where students learn from no label.
     """
 
     inputs: Tensor
     expectations: Expectations
     layout: HeadLayout
     samples: PosteriorPredictions | None = None
+    labels: Tensor | None = None
+
+    @property
+    def shown(self) -> Expectations:
+        """All that the inputs are shown with: expectations, and labels where there are any."""
+        if self.labels is None:
+            return self.expectations
+        return {**self.expectations, LABELS: self.labels}
 
     @cached_property
     def digest(self) -> str:
@@ -111,6 +121,8 @@ class DistillationSet:
         """
         names = sorted(self.expectations)
         arrays = [self.inputs, *(self.expectations[name] for name in names)]
+        if self.labels is not None:
+            arrays.append(self.labels)
         block_shapes: list[list[list[int]]] = []
         if self.samples is not None:
             arrays.append(self.samples.weight_S)
@@ -129,11 +141,12 @@ class DistillationSet:
     def to(self, device: torch.device) -> "DistillationSet":
         """The same data on a device; posterior samples stay where they are."""
         moved = {name: e.to(device) for name, e in self.expectations.items()}
-        return replace(self, inputs=self.inputs.to(device), expectations=moved)
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, inputs=self.inputs.to(device), expectations=moved, labels=labels)
 
     def batch(self, index_B: Tensor) -> Batch:
-        """Inputs and expectations at ``index_B``."""
-        return self.inputs[index_B], {name: e[index_B] for name, e in self.expectations.items()}
+        """Inputs and what they are shown with at ``index_B``."""
+        return self.inputs[index_B], {name: e[index_B] for name, e in self.shown.items()}
 
     def shapes(self, genotype: Genotype) -> Shapes:
         """Parameter shapes of a student of this genotype with these heads."""
@@ -267,7 +280,10 @@ class CachedFeed:
             values = self._means(index_B, values)
 
         expectations = {name: value.to(device) for name, value in values.items()}
-        return data.inputs[index_B.to(device)], expectations
+        index_B = index_B.to(device)
+        if data.labels is not None:
+            expectations[LABELS] = data.labels[index_B]
+        return data.inputs[index_B], expectations
 
     def position(self) -> Position:
         """Where it goes on: the batch order's position, and what the update rule has drawn."""

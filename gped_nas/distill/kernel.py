@@ -34,6 +34,7 @@ from gped_nas.distill.components import Components, inside, is_same_frame
 from gped_nas.distill.course import Course, begin, begin_phase, student_seed
 from gped_nas.distill.feed import Batch, BatchOrder, CachedFeed, DistillationSet
 from gped_nas.distill.layout import num_workers
+from gped_nas.distill.loss import loss_of
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule
 from gped_nas.distill.team import LOG_EVERY, Classroom, Curve, Team
@@ -41,7 +42,6 @@ from gped_nas.distill.trainee import Points, TrainedStudent, Trainee
 from gped_nas.errors import ConfigError, EnvironmentProblem, Interrupted
 from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.models.compact import compact, num_dead_units
-from gped_nas.targets.base import Expectations
 
 __all__ = [
     "LOG_EVERY",
@@ -295,7 +295,6 @@ class _Training:
         self._room = Classroom(
             data=data,
             recipe=recipe,
-            loss=self.loss,
             dtype=dtype,
             device=device,
             num_workers=1 if is_on_device else job.workers or num_workers(device),
@@ -390,18 +389,16 @@ class _Training:
         for p in training:
             student = self.students[p]
             family = FAMILIES[student.genotype.family]
+            layout = self._validation.layout
+            loss = loss_of([student], layout, self.recipe, self._job.device)
             total = 0.0
             for start in range(0, size, EVALUATED_AT_ONCE):
                 stop = min(start + EVALUATED_AT_ONCE, size)
                 index = torch.arange(start, stop, device=self._job.device)
                 x, expectations = self._validation.batch(index)
                 raw = family.forward(student.outcome, x)
-                total += float(self.loss(raw[None], expectations)) * len(index)
+                total += float(loss(raw[None], expectations)) * len(index)
             student.rungs = (*student.rungs, (step, total / size))
-
-    def loss(self, raw_PBU: Tensor, expectations: Expectations) -> Tensor:
-        layout = self._job.course.data.layout
-        return layout.loss(raw_PBU, expectations, self.recipe.target_weights)
 
     def _outcome(self) -> list[Trainee]:
         position = {} if self._source is None else self._source.position()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from gped_nas.config import Config
+from gped_nas.models.base import Genotype
 
 Mode = Literal["cached", "online"]
 Update = Literal["averaged", "newest", "running_mean"]
@@ -90,6 +91,13 @@ class Recipe(Config):
     prox_every: int = Field(
         default=10, ge=1, description="steps between proximal steps of the group lasso"
     )
+    label_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the labels in the loss at inputs whose label is known; the rest is "
+        "the teacher's",
+    )
     target_weights: Annotated[
         dict[str, float], Field(description="weight of each target's loss; 1 if absent")
     ] = {}
@@ -139,6 +147,11 @@ class Recipe(Config):
             "precision": self.precision,
         }
         return {**self.model_dump(mode="json", exclude_defaults=True), **kind}
+
+    def label_weight_of(self, genotype: Genotype) -> float:
+        """The share of the labels in the loss of a student: its own where its genotype has one."""
+        share: Any = dict(genotype.values).get("label_weight", self.label_weight)
+        return float(share)
 
     @property
     def prune_step(self) -> int:

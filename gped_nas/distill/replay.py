@@ -40,9 +40,7 @@ class DeviceSchedule:
         """The batch of the present step."""
         data = self._data
         index_B = self._index_TB.index_select(0, self._counter).squeeze(0)
-        expectations = {
-            name: value.index_select(0, index_B) for name, value in data.expectations.items()
-        }
+        expectations = {name: value.index_select(0, index_B) for name, value in data.shown.items()}
         return data.inputs.index_select(0, index_B), expectations
 
     def lr(self) -> Tensor:

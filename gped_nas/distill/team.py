@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from gped_nas import device as devices
-from gped_nas.distill.bundle import Bundle, InTurn, Loss
+from gped_nas.distill.bundle import Bundle, InTurn
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import Share, lay_out
+from gped_nas.distill.loss import loss_of
 from gped_nas.distill.phases import has_phases
 from gped_nas.distill.phases.bundle import PhasedMlp
 from gped_nas.distill.recipe import Recipe
@@ -35,7 +36,6 @@ class Classroom:
     Attributes:
         data: what students are trained on, on the device and in their frame.
         recipe: how they are trained.
-        loss: raw outputs and what the teacher says to losses.
         dtype: what products are computed in.
         device: where.
         num_workers: how many threads there may be.
@@ -46,7 +46,6 @@ class Classroom:
 
     data: DistillationSet
     recipe: Recipe
-    loss: Loss
     dtype: torch.dtype
     device: torch.device
     num_workers: int
@@ -56,14 +55,15 @@ class Classroom:
     def bundle(self, share: Share, students: Sequence[Trainee]) -> Bundle:
         """An empty bundle for the students of a share, in their order."""
         shapes = [shapes_of(student.params) for student in students]
+        loss = loss_of(students, self.data.layout, self.recipe, self.device)
         if not share.is_dense:
             family = FAMILIES[share.family]
-            return InTurn(family, shapes, self.loss, dtype=self.dtype, device=self.device)
+            return InTurn(family, shapes, loss, dtype=self.dtype, device=self.device)
         if has_phases(self.device):
             return PhasedMlp(
                 shapes,
                 [student.chain for student in students],
-                self.loss,
+                loss,
                 dtype=self.dtype,
                 device=self.device,
                 centers=[student.centers for student in students],
@@ -71,7 +71,7 @@ class Classroom:
         return FusedMlp(
             shapes,
             [student.chain for student in students],
-            self.loss,
+            loss,
             dtype=self.dtype,
             device=self.device,
             round_to=GPU_ROUNDING if self.device.type == "cuda" else 1,

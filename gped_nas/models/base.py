@@ -25,7 +25,7 @@ Shapes = dict[str, tuple[int, ...]]
 Value = int | float | str | tuple[int, ...]
 
 STORAGE_DTYPES = ("float32", "float16", "int8")
-COMMON_VALUES = ("group_penalty", "storage_dtype")
+COMMON_VALUES = ("group_penalty", "storage_dtype", "label_weight")
 
 
 @dataclass(frozen=True)
@@ -208,10 +208,11 @@ FAMILIES: Registry[Family] = Registry("family", "gped_nas.models", Family)
 
 @dataclass(frozen=True, init=False)
 class Genotype:
-    """A family and the frozen values a study drew: architecture, pruning and storage.
+    """A family and the frozen values a study drew: architecture, training and storage.
 
     Values that are inactive (the width of a layer that is not there) are dropped and defaults
-    filled in, so two genotypes are equal exactly when they describe the same training.
+    filled in, so two genotypes are equal exactly when they describe the same training. A genotype
+    without ``label_weight`` is trained with the recipe's.
     """
 
     family: str
@@ -220,6 +221,7 @@ class Genotype:
     def __init__(self, family: str, /, **values: object) -> None:
         penalty = _check_penalty(values.pop("group_penalty", 0.0))
         dtype = values.pop("storage_dtype", "float32")
+        label_weight = values.pop("label_weight", None)
         if dtype not in STORAGE_DTYPES:
             raise ConfigError(
                 f"storage_dtype: found {dtype!r}, expected one of {', '.join(STORAGE_DTYPES)}"
@@ -227,6 +229,8 @@ class Genotype:
 
         full: dict[str, Value] = FAMILIES[family].canonical(values)
         full |= {"group_penalty": penalty, "storage_dtype": str(dtype)}
+        if label_weight is not None:
+            full["label_weight"] = _check_label_weight(label_weight)
 
         # the class is frozen, so its own fields are set past it
         object.__setattr__(self, "family", family)
@@ -236,7 +240,7 @@ class Genotype:
         return dict(self.values)[name]
 
     def architecture(self) -> dict[str, Value]:
-        """The values of its family, without ``Family.defaults``: neither pruning nor storage."""
+        """The values of its family, without ``Family.defaults``: neither training nor storage."""
         values = self._identity()
         return {name: value for name, value in values.items() if name not in COMMON_VALUES}
 
@@ -283,6 +287,13 @@ def _check_penalty(penalty: Any) -> float:
             f"group_penalty: found {penalty!r}, expected a finite number of at least 0"
         )
     return float(penalty)
+
+
+def _check_label_weight(weight: Any) -> float:
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not is_number or not 0 <= weight <= 1:
+        raise ConfigError(f"label_weight: found {weight!r}, expected a number from 0 to 1")
+    return float(weight)
 
 
 def initialize(shapes: Shapes, *, generator: torch.Generator) -> Params:

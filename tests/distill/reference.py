@@ -21,6 +21,8 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype, Params, shapes_of
 from gped_nas.models.compact import compact
 from gped_nas.models.dense import dense_chain
+from gped_nas.targets.base import Expectations
+from gped_nas.targets.layout import LABELS, HeadLayout
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
@@ -113,7 +115,7 @@ def _train(
         for leaf in leaves.values():
             leaf.grad = None
         raw = _centered(leaves, x, centers) if centers else family.forward(leaves, x)
-        value = data.layout.loss(raw, expectations, recipe.target_weights)
+        value = _loss(genotype, raw, expectations, data.layout, recipe)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step(lr)
         lr_sum += lr
@@ -131,6 +133,37 @@ def _train(
     else:
         params = {name: p.detach() for name, p in leaves.items()}
     return leave(params, chain, centers) if centers else params
+
+
+def _loss(
+    genotype: Genotype, raw: Tensor, expectations: Expectations, layout: HeadLayout, recipe: Recipe
+) -> Tensor:
+    """The loss of a batch, input by input: of the teacher, and where it is known of the label."""
+    labels = expectations.get(LABELS)
+    if labels is None:
+        return layout.loss(raw, expectations, recipe.target_weights)
+
+    share = dict(genotype.values).get("label_weight", recipe.label_weight)
+    heads = layout.split(raw)
+    total = raw.new_zeros(())
+    for target in layout.learned:
+        losses = list(target.loss(heads[target.name], heads, expectations[target.name]))
+        if target.name in ("predictive", "predictive_normal"):
+            for i, label in enumerate(labels):
+                if not label.isnan().any():
+                    of_label = _loss_of_label(target.name, heads[target.name][i], label)
+                    losses[i] = (1 - share) * losses[i] + share * of_label
+        weight = recipe.target_weights.get(target.name, 1.0)
+        total = total + weight * torch.stack(losses).mean()
+    return total
+
+
+def _loss_of_label(name: str, raw: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of the class, or minus the log-density of the real label but a constant."""
+    if name == "predictive":
+        return F.cross_entropy(raw, label.argmax())
+    mean, log_variance = raw
+    return F.gaussian_nll_loss(mean, label[0], log_variance.exp(), eps=0)
 
 
 def _shrink(
