@@ -14,6 +14,7 @@ from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.guess import guess_predictor, measure_guess
 from gped_nas.api.home import Home, find
+from gped_nas.api.labels import describe_labels
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
@@ -260,7 +261,8 @@ class _Job:
             "timeout": ("The search ended at its time limit.",),
             "exhausted": ("Every genotype of the space was tried.",),
         }
-        study.ledger.change(notes=(*self.dataset.notes, *notes.get(reason, ())))
+        labels = describe_labels(self.space, trainer.data)
+        study.ledger.change(notes=(*self.dataset.notes, *labels, *notes.get(reason, ())))
 
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it.
@@ -294,7 +296,7 @@ class _Job:
             )
 
 
-_LATER_SETTINGS = (("components", 0), ("centered", False))
+_LATER_SETTINGS = (("components", 0), ("centered", False), ("label_weight", 0.0))
 """Settings of the recipe that came after the first studies, at the values that these had."""
 
 

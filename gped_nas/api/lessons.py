@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.api.imported import rows_to_learn_from
+from gped_nas.api.labels import labels_at_inputs, labels_at_views
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.search.space import SearchSpace
@@ -28,8 +29,10 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
 
     layout = space.layout(dataset.num_outputs)
     views = teacher.resolve_views()
+    labels = labels_at_views(space, views, dataset, layout)
     if space.recipe.mode == "online":  # students meet a chain of their own
-        return DistillationSet(torch.cat([teacher.inputs(view) for view in views]), {}, layout)
+        inputs = torch.cat([teacher.inputs(view) for view in views])
+        return DistillationSet(inputs, {}, layout, labels=labels)
 
     inputs = torch.cat([teacher.ensure_view(view) for view in views])
     expectations: dict[str, Tensor] = {}
@@ -43,7 +46,7 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
         maps = [list(stream.prediction_maps(view.asked.name)) for view in views]
         samples = PosteriorPredictions(maps, stream.weight_S)
 
-    return DistillationSet(inputs, expectations, layout, samples)
+    return DistillationSet(inputs, expectations, layout, samples, labels)
 
 
 def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
@@ -60,7 +63,11 @@ def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
         return None
 
     expectations = _expect(teacher, teacher.predicted("validation"))
-    return DistillationSet(teacher.dataset.inputs("validation"), expectations, layout)
+    labels = None
+    if teacher.space.largest_label_weight:
+        labels = layout.labels(teacher.dataset.normalized_labels("validation"))
+    inputs = teacher.dataset.inputs("validation")
+    return DistillationSet(inputs, expectations, layout, labels=labels)
 
 
 def _imported_set(teacher: Teacher) -> DistillationSet:

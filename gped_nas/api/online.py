@@ -15,12 +15,15 @@ from gped_nas.models.base import FAMILIES
 from gped_nas.posterior.base import METHODS, unflatten
 
 
-def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
+def online_feed(
+    teacher: Teacher, inputs: Tensor, labels: Tensor | None = None
+) -> Iterator[Batch]:
     """What the students of one population are shown, a batch a step. See ``distill.online``.
 
     Args:
         teacher: whose chain is run.
         inputs: normalized inputs of all its views (M, *input_shape), which the first pass shows.
+        labels: what the labels say at them, in every pass; see ``DistillationSet.labels``.
 
     Raises:
         Interrupted: the session said stop.
@@ -65,4 +68,5 @@ def online_feed(teacher: Teacher, inputs: Tensor) -> Iterator[Batch]:
         space.recipe,
         root=space.seed,
         device=session.device,
+        labels=labels,
     )

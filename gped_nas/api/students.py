@@ -98,7 +98,7 @@ class Trainer:
         """Students of these genotypes, trained together."""
         session = self.session
         is_online = self.recipe.mode == "online"
-        feed = online_feed(self.teacher, self.data.inputs) if is_online else None
+        feed = online_feed(self.teacher, self.data.inputs, self.data.labels) if is_online else None
         return distill(
             genotypes,
             self.data,

@@ -43,6 +43,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.targets.base import Target
 from gped_nas.targets.expectations import sample_values
+from gped_nas.targets.layout import LABELS
 
 
 def online_batches(
@@ -54,6 +55,7 @@ def online_batches(
     *,
     root: int,
     device: torch.device,
+    labels: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Batches of a chain that runs as they are asked for: one posterior sample a batch.
 
@@ -67,6 +69,7 @@ def online_batches(
         recipe: batch size and update rule.
         root: root seed of the batch order.
         device: where the students are.
+        labels: what the labels say at the inputs of each pass; see ``DistillationSet.labels``.
 
     Raises:
         ConfigError: the chain ended before the students were done.
@@ -90,6 +93,8 @@ def online_batches(
             values = sample_values(targets, predict(theta_W.to(device), x).cpu())
         if recipe.update == "running_mean":
             values = means(index_B, values)
+        if labels is not None:
+            values = {**values, LABELS: labels[index_B]}
         yield x, {name: value.to(device) for name, value in values.items()}
 
         num_seen += len(index_B)

@@ -203,6 +203,26 @@ class SearchSpace:
         """Whether no range is a float range."""
         return all(s.is_finite for s in self.students)
 
+    @property
+    def label_weights(self) -> tuple[float, ...]:
+        """The least and the largest share of the labels in a student's loss; one if they are equal.
+
+        References without a share of their own are trained with the recipe's.
+        """
+        weights = set()
+        for student in self.students:
+            ends: tuple[Any, ...] = (self.recipe.label_weight,)
+            for dimension in student.dimensions:
+                if dimension.key == "label_weight":
+                    ends = dimension.extremes()
+            weights |= {float(end) for end in ends}
+        return tuple(sorted({min(weights), max(weights)}))
+
+    @property
+    def largest_label_weight(self) -> float:
+        """The largest share of the labels in the loss of a student or of a reference."""
+        return max(*self.label_weights, self.recipe.label_weight)
+
     def layout(self, num_classes: int) -> HeadLayout:
         """The heads of every student.
 

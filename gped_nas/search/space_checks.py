@@ -7,6 +7,7 @@ a ``ConfigError`` that names the file, the setting, what was found and what was 
 import math
 from collections.abc import Callable
 
+from gped_nas.data.views import View
 from gped_nas.distill.feed import check_update
 from gped_nas.errors import ConfigError, nearest
 from gped_nas.posterior.base import ChainConfig
@@ -72,6 +73,20 @@ def _update_fits_the_targets(space: SearchSpace) -> None:
     check_update(space.targets, space.recipe.update, f"{space.source}: recipe.update")
 
 
+def _labels_are_known_somewhere(space: SearchSpace) -> None:
+    weight = space.largest_label_weight
+    if weight and not any(_knows_labels(view) for view in space.views):
+        policies = ", ".join(view.policy for view in space.views)
+        raise ConfigError(
+            f"{space.source}: recipe.label_weight: found {weight:g} with views ({policies}) at "
+            "which no label is known, expected 0; set it to 0, or add the view {policy: clean}"
+        )
+
+
+def _knows_labels(view: View) -> bool:
+    return view.keeps_label and view.part != "unlabeled"
+
+
 def _online_asks_a_chain(space: SearchSpace) -> None:
     if space.recipe.mode == "online" and not isinstance(space.method, ChainConfig):
         raise ConfigError(
@@ -132,6 +147,7 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _half_bytes_are_for_log_probabilities,
     _weights_are_of_targets_with_a_loss,
     _update_fits_the_targets,
+    _labels_are_known_somewhere,
     _online_asks_a_chain,
     _online_answers_where_it_is_asked,
     _constraints_are_known_and_finite,
