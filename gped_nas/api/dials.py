@@ -8,6 +8,7 @@ from typing import Any
 
 from gped_nas import device as devices
 from gped_nas.api.lessons import distillation_set, rung_set
+from gped_nas.api.recipes import probe_step_sizes, with_step_size
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import load_dataset, sample_teacher
@@ -128,10 +129,13 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     resamples = draw_resamples(len(labels), root=space.seed, part=PART)
 
     data = distillation_set(teacher)
+    recipe = space.recipe
+    if recipe.lr_probe:
+        recipe = with_step_size(recipe, probe_step_sizes(teacher, data, recipe).lr)
     trainer = Trainer(
         teacher=teacher,
         data=data,
-        recipe=space.recipe,
+        recipe=recipe,
         validation=validation,
         resamples=resamples,
         folder=folder,

@@ -20,6 +20,7 @@ from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.note import REPORT, STUDENTS
+from gped_nas.api.recipes import decide_recipe
 from gped_nas.api.restoring import restore
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
@@ -30,8 +31,6 @@ from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.distill.precision import decided
-from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.evaluate.base import LabelFacts, draw_resamples
 from gped_nas.evaluate.measured import CLEAN
@@ -296,7 +295,12 @@ class _Job:
             )
 
 
-_LATER_SETTINGS = (("components", 0), ("centered", False), ("label_weight", 0.0))
+_LATER_SETTINGS: tuple[tuple[str, Any], ...] = (
+    ("components", 0),
+    ("centered", False),
+    ("label_weight", 0.0),
+    ("lr_probe", []),
+)
 """Settings of the recipe that came after the first studies, at the values that these had."""
 
 
@@ -362,7 +366,7 @@ def _prepare_trainer(
     return Trainer(
         teacher=teacher,
         data=data,
-        recipe=_decide_recipe(study, teacher, data),
+        recipe=decide_recipe(study.ledger, teacher, data),
         rung_set=rung_set(teacher, data.layout),
         validation=validation,
         resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
@@ -379,19 +383,6 @@ def _guess_of(study: Study, teacher: Teacher) -> AnyPredictions | None:
     if description is None or description.guess is None:
         return None
     return guess_predictor(teacher).predict(teacher.dataset.raw("validation"))
-
-
-def _decide_recipe(study: Study, teacher: Teacher, data: DistillationSet) -> Recipe:
-    """The recipe with the precision that the study's first run found best on its device."""
-    space = teacher.space
-    if space.recipe.precision != "auto":
-        return space.recipe
-
-    precision = study.ledger.document.precision
-    if precision is None:
-        precision = decided(space.recipe, space.corners(), data, teacher.session.device).precision
-        study.ledger.change(precision=precision)
-    return space.recipe.model_copy(update={"precision": precision})
 
 
 def _describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.api.imported import rows_to_learn_from
-from gped_nas.api.labels import labels_at_inputs, labels_at_views
+from gped_nas.api.labels import labels_at_views
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.search.space import SearchSpace
@@ -59,9 +59,16 @@ def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
     Returns:
         The set; None where the recipe has no rungs.
     """
-    if not teacher.space.recipe.rungs:
-        return None
+    return validation_set(teacher, layout) if teacher.space.recipe.rungs else None
 
+
+def validation_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet:
+    """Clean validation inputs with what the teacher says there, and with labels where they count.
+
+    Args:
+        teacher: whom students imitate.
+        layout: their heads.
+    """
     expectations = _expect(teacher, teacher.predicted("validation"))
     labels = None
     if teacher.space.largest_label_weight:

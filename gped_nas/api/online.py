@@ -15,9 +15,7 @@ from gped_nas.models.base import FAMILIES
 from gped_nas.posterior.base import METHODS, unflatten
 
 
-def online_feed(
-    teacher: Teacher, inputs: Tensor, labels: Tensor | None = None
-) -> Iterator[Batch]:
+def online_feed(teacher: Teacher, inputs: Tensor, labels: Tensor | None = None) -> Iterator[Batch]:
     """What the students of one population are shown, a batch a step. See ``distill.online``.
 
     Args:

@@ -16,6 +16,9 @@ Update = Literal["averaged", "newest", "running_mean"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
+_Positive = Annotated[float, Field(gt=0)]
+
+
 class Recipe(Config):
     """Settings of the kernel, the same for every student of a study.
 
@@ -46,6 +49,14 @@ class Recipe(Config):
         default=128, ge=1, description="examples a step, the same ones for every student"
     )
     lr: float = Field(default=3e-3, gt=0, description="peak step size")
+    lr_probe: Annotated[
+        tuple[_Positive, ...],
+        Field(
+            strict=False,
+            description="peak step sizes of which a short probe chooses lr, once a study; none "
+            "takes lr as it is",
+        ),
+    ] = ()
     halve_every: int = Field(
         default=0, ge=0, description="steps between halvings of lr; 0 is a cosine to zero"
     )
@@ -128,6 +139,15 @@ class Recipe(Config):
         if self.rungs and self.update != "averaged":
             raise ValueError(
                 f"rungs: found it with update {self.update}, expected averaged: rungs read averages"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_probe_reads_averages(self) -> "Recipe":
+        if self.lr_probe and self.update != "averaged":
+            raise ValueError(
+                f"lr_probe: found it with update {self.update}, expected averaged: the probe looks "
+                "at averages on validation; set recipe.lr alone"
             )
         return self
 

@@ -243,6 +243,8 @@ class StudyDocument(Stored):
         objectives: in order.
         description: None until the teacher is there.
         precision: what ``recipe.precision: auto`` was decided to be; None where nothing was.
+        lr: which of ``recipe.lr_probe`` was chosen; None where there was nothing to choose.
+        lr_losses: each of them with its loss on validation, None where it diverged.
         notes: things a reader must know, one sentence each.
         references: None until a front was concluded.
         front_differences: of the front that was concluded last; None where its first objective is
@@ -255,6 +257,8 @@ class StudyDocument(Stored):
     objectives: tuple[Objective, ...]
     description: Description | None = None
     precision: str | None = None
+    lr: Number | None = None
+    lr_losses: tuple[tuple[Number, Number | None], ...] = ()
     notes: tuple[str, ...] = ()
     references: References | None = None
     front_differences: FrontDifferences | None = None
