@@ -14,13 +14,12 @@ from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.guess import guess_predictor, measure_guess
 from gped_nas.api.home import Home, find
-from gped_nas.api.labels import describe_labels
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.note import REPORT, STUDENTS
-from gped_nas.api.recipes import decide_recipe
+from gped_nas.api.recipes import decide_recipe, training_notes
 from gped_nas.api.restoring import restore
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
@@ -260,8 +259,8 @@ class _Job:
             "timeout": ("The search ended at its time limit.",),
             "exhausted": ("Every genotype of the space was tried.",),
         }
-        labels = describe_labels(self.space, trainer.data)
-        study.ledger.change(notes=(*self.dataset.notes, *labels, *notes.get(reason, ())))
+        trained = training_notes(study.ledger, self.space, trainer.data)
+        study.ledger.change(notes=(*self.dataset.notes, *trained, *notes.get(reason, ())))
 
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it.

@@ -46,12 +46,12 @@ def labels_at_views(
 def labels_at_inputs(
     space: SearchSpace, inputs_MD: Array, dataset: Dataset, layout: HeadLayout
 ) -> Tensor | None:
-    """What labels say at inputs that may be training inputs; see ``DistillationSet``.
+    """What labels say at each view of inputs that may be training inputs; see ``DistillationSet``.
 
     Of a training input that is there with several labels it is what they say on average.
 
     Args:
-        space: says whether students learn from labels at all.
+        space: has the views, and says whether students learn from labels at all.
         inputs_MD: normalized inputs, float32.
         dataset: has the labels.
         layout: the students' heads.
@@ -59,6 +59,13 @@ def labels_at_inputs(
     if not space.largest_label_weight:
         return None
 
+    labels = _labels_of_train(inputs_MD, dataset, layout)
+    unknown = torch.full_like(labels, torch.nan)
+    return torch.cat([labels if view.keeps_label else unknown for view in space.views])
+
+
+def _labels_of_train(inputs_MD: Array, dataset: Dataset, layout: HeadLayout) -> Tensor:
+    """What labels say of those inputs that are training inputs, (M, G); NaN at others."""
     of_train = layout.labels(dataset.normalized_labels("train"))
     rows_of: dict[bytes, list[int]] = {}
     for row, x in enumerate(dataset.inputs("train").flatten(1).numpy()):
@@ -76,21 +83,33 @@ def describe_labels(space: SearchSpace, data: DistillationSet) -> tuple[str, ...
     """A sentence on the labels that students learn from; none where they learn from none."""
     if data.labels is None:
         return ()
-    num_known = int((~data.labels.isnan().any(1)).sum())
-    return (labels_text(space, num_known, len(data.labels)),)
+    return (f"Labels count in the students' loss with {_count(space, data.labels)}.",)
 
 
-def labels_text(space: SearchSpace, num_known: int, num_inputs: int) -> str:
-    """How much labels count, and where."""
-    share = num_known / max(1, num_inputs)
-    return (
-        f"Labels count in the students' loss with weight {_weight_text(space)} at {num_known:,} of "
-        f"{num_inputs:,} inputs ({share:.0%}), those whose label is known."
-    )
+def label_facts(space: SearchSpace, dataset: Dataset) -> dict[str, str]:
+    """How much labels count, by what it is called for people; nothing where they do not.
+
+    Imported inputs are counted when a run reads them.
+    """
+    if not space.largest_label_weight:
+        return {}
+    if space.method.predictions() is not None:
+        return {"labels": f"{_weight_text(space)} at the training inputs that were imported"}
+
+    labels = labels_at_views(space, space.views, dataset, space.layout(dataset.num_outputs))
+    assert labels is not None, "some student learns from labels"
+    return {"labels": _count(space, labels)}
+
+
+def _count(space: SearchSpace, labels_MG: Tensor) -> str:
+    """How much labels count, and at how many inputs."""
+    num_known = int((~labels_MG.isnan().any(1)).sum())
+    share = num_known / len(labels_MG)
+    return f"{_weight_text(space)} at {num_known:,} of {len(labels_MG):,} inputs ({share:.0%})"
 
 
 def _weight_text(space: SearchSpace) -> str:
     weights = space.label_weights
     if len(weights) == 1:
-        return f"{weights[0]:g}"
-    return f"{weights[0]:g} to {weights[-1]:g}"
+        return f"weight {weights[0]:g}"
+    return f"weight {weights[0]:g} to {weights[-1]:g}"

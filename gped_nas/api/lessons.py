@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.api.imported import rows_to_learn_from
-from gped_nas.api.labels import labels_at_views
+from gped_nas.api.labels import labels_at_inputs, labels_at_views
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.search.space import SearchSpace
@@ -91,12 +91,14 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     untouched = torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape)
     log_prob = log_prob_SMC[:, rows]
     views = space.views
+    layout = space.layout(dataset.num_outputs)
     answers = _expect(teacher, log_prob)
     return DistillationSet(
         torch.cat([view.move(untouched) for view in views]),
         {name: answer.repeat(len(views), 1) for name, answer in answers.items()},
-        space.layout(dataset.num_outputs),
+        layout,
         PosteriorPredictions([[log_prob.numpy()]] * len(views), teacher.stream.weight_S),
+        labels_at_inputs(space, np.array(inputs[rows]), dataset, layout),
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from gped_nas.api.chance import check_import
 from gped_nas.api.imported import Fitted, fit_predictions
+from gped_nas.api.labels import label_facts
 from gped_nas.api.sampling import sampled_spaces, stream_key
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import load_dataset
@@ -35,6 +36,7 @@ def plan(space: SearchSpace, session: Session, n_trials: int | None = None) -> d
     return {
         "dataset": f"{dataset.name}: {dataset.split_text}",
         **_teacher(space, dataset, session),
+        **label_facts(space, dataset),
         "device": str(session.device),
         "trials": n_trials or space.search.n_trials,
         "students at once": space.search.students_at_once,

@@ -7,6 +7,7 @@ machine, takes what its first run decided.
 
 from math import isfinite
 
+from gped_nas.api.labels import describe_labels
 from gped_nas.api.lessons import validation_set
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import DistillationSet
@@ -15,6 +16,7 @@ from gped_nas.distill.probe import NUM_STUDENTS, Probe, probe
 from gped_nas.distill.recipe import Recipe
 from gped_nas.search.drawing import draw_at_random
 from gped_nas.search.ledger import Ledger
+from gped_nas.search.space import SearchSpace
 
 
 def decide_recipe(ledger: Ledger, teacher: Teacher, data: DistillationSet) -> Recipe:
@@ -70,6 +72,25 @@ def probe_step_sizes(teacher: Teacher, data: DistillationSet, recipe: Recipe) ->
 def with_step_size(recipe: Recipe, lr: float) -> Recipe:
     """The recipe with this step size, and nothing to be tried."""
     return recipe.model_copy(update={"lr": lr, "lr_probe": ()})
+
+
+def training_notes(ledger: Ledger, space: SearchSpace, data: DistillationSet) -> tuple[str, ...]:
+    """How students are trained where the space alone does not say it, one sentence each.
+
+    Args:
+        ledger: of the study, its recipe decided.
+        space: what is searched.
+        data: what students learn from.
+    """
+    notes = describe_labels(space, data)
+    document = ledger.document
+    if document.lr is None:
+        return notes
+
+    tried = []
+    for lr, loss in document.lr_losses:
+        tried.append(f"{lr:g} (loss {loss:.4f})" if loss is not None else f"{lr:g} (diverged)")
+    return (*notes, f"Step size {document.lr:g}, chosen by a short probe of {', '.join(tried)}.")
 
 
 def _finite(probed: Probe) -> tuple[tuple[float, float | None], ...]:

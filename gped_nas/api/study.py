@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_OF_TRAINING = ("Labels count ", "Step size ")
+"""How the notes begin that ``api.recipes`` writes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """A study and its folder.
@@ -128,6 +132,10 @@ class Study:
     def references(self) -> tuple[Reference, ...]:
         """What students are compared with; until a front was concluded the guess alone."""
         return self.ledger.document.predictors
+
+    def training_notes(self) -> tuple[str, ...]:
+        """How students were trained where the space alone does not say it, one sentence each."""
+        return tuple(note for note in self.ledger.document.notes if note.startswith(_OF_TRAINING))
 
     @property
     def is_teacher_guess(self) -> bool:

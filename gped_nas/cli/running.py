@@ -123,6 +123,8 @@ def run(
             picked, refusal = None, error
     _print_front(study, picked, wide=wide)
     warn_of_teacher(study)
+    for note in study.training_notes():
+        say(note)
     num_tested = study.num_test_evaluations
     say(f"students tested so far: {num_tested}, each once and only when on the front")
     print(f"report: {study.path / 'report.html'}")

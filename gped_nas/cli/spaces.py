@@ -83,6 +83,8 @@ def space(
 
 
 def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
+    from gped_nas.api.labels import label_facts
+
     low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
     high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
     num_genotypes: int | str = "infinitely many (a float range)"
@@ -95,6 +97,7 @@ def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
         "inputs": _describe_inputs(dataset.input_shape),
         "teacher": space.teacher_text,
         "genotypes": num_genotypes,
+        **label_facts(space, dataset),
         "objectives": ", ".join(objective.name for objective in space.objectives),
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
     }

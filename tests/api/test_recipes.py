@@ -147,7 +147,7 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     space = gn.load_space("digits_mlp")
     recipe = dict(space.resolved["recipe"])
-    for later in ("components", "centered"):
+    for later in ("components", "centered", "label_weight", "lr_probe"):
         del recipe[later]
     before = sha256_text(canonical_json(as_digested(recipe)))[:16]
     assert identity(space, "stream")["recipe"] == before
@@ -161,3 +161,23 @@ def test_what_only_fully_connected_students_can_be_is_refused_of_others(home: Ho
     message = r"mnist_cnn.yaml: recipe.centered: found true with students of family cnn"
     with pytest.raises(ConfigError, match=message):
         space.check_reachable((1, 28, 28), 10)
+
+
+def test_a_step_size_is_chosen_once_a_study(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later run keeps it, and probes nothing."""
+    recipe = {"steps": 100, "warmup": 10, "lr": 0.5, "lr_probe": [1e-6, 0.02]}
+    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": recipe})
+
+    study = gn.run(space, out="reports", seed=0)
+    assert study.ledger.document.lr == 0.02
+    tried = dict(study.ledger.document.lr_losses)
+    assert tried[0.02] < tried[1e-6]
+    (note,) = study.training_notes()
+    assert note.startswith("Step size 0.02, chosen by a short probe of 1e-06 (loss ")
+
+    monkeypatch.setattr("gped_nas.api.recipes.probe", None)
+    study = gn.run(space, out="reports", seed=0, n_trials=2)
+    for record in study.records():
+        assert record.extra["recipe"]["lr"] == 0.02
+        assert "lr_probe" not in record.extra["recipe"]
+    assert study.training_notes() == (note,)
