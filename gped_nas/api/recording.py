@@ -1,16 +1,17 @@
 """Write down what a live ensemble answers, as ``teacher: {predictions: ...}`` reads it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gped_nas.api.copies import Layout, Mover, Policies, as_tensor, parse_policies
 from gped_nas.api.members import Members, as_models
 from gped_nas.api.session import Session
-from gped_nas.data.archives import torch_dtype
-from gped_nas.data.base import Dataset
+from gped_nas.data.base import Dataset, Part
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import Array
 from gped_nas.posterior.shards import (
@@ -24,6 +25,10 @@ from gped_nas.posterior.shards import (
 
 Inputs = Dataset | Array | Tensor
 _BATCH = 256
+_CLASSES = 10
+"""So many are reckoned with where the first answer is to come."""
+_LEARNED: tuple[Part, Part] = ("train", "unlabeled")
+_MEASURED: tuple[Part, Part] = ("validation", "test")
 
 
 def record_predictions(
@@ -31,15 +36,18 @@ def record_predictions(
     inputs: Inputs,
     *,
     out: str | Path,
+    policy: Policies = (),
     prepare: Callable[[Tensor], Tensor] | None = None,
     weights: Sequence[float] | None = None,
+    layout: Layout = "auto",
     batch_size: int = _BATCH,
+    seed: int = 0,
     session: Session | None = None,
 ) -> Path:
     """The file, or the folder of shards, of what an ensemble says of inputs.
 
-    The inputs are never in memory as a whole, nor are the answers. Killed at any instant, there is
-    the whole file or none.
+    Inputs that lie on disk are never in memory as a whole, nor are the answers. Killed at any
+    instant, there is the whole file or none.
 
     Args:
         models: torch modules in evaluation mode, or callables: inputs (B, ...) to log-probabilities
@@ -47,38 +55,42 @@ def record_predictions(
         inputs: a dataset, all of whose inputs are taken; or an array (M, ...), a memory map too, in
             the data's own range and layout.
         out: an ``.npz``, which is replaced, or a folder of shards, which must not be there.
+        policy: how inputs are moved, as ``views`` of a space has it; models are asked there too:
+            ``{"policy": "flip", "draws": 4}``. Of a dataset its training and unlabeled inputs are
+            moved, of an array all: the file says which ones are copies, and students learn from no
+            copy of an input that they are measured on.
         prepare: makes of raw inputs (B, ...) what the models take: casts, moves axes, normalizes.
         weights: of the members, on any scale; all alike by default.
+        layout: where an array of pictures has its channels, for ``policy``; ``auto`` takes (N, 3,
+            32, 32) for channels first and what could be either for channels last.
         batch_size: inputs that a model is asked of at once.
+        seed: root of what policies draw.
         session: its progress is told, and it may say stop.
 
     Returns:
         ``out``.
 
     Raises:
-        ConfigError: no model, one in training mode, or ``out`` cannot be made.
+        ConfigError: no model, one in training mode, a policy that is none for these inputs, or
+            ``out`` is a folder that is there.
+        RegistryError: an unknown policy.
         DataError: a model answers with anything but log-probabilities of one number of classes.
         Interrupted: the session said stop; nothing is written.
         EnvironmentProblem: the disk refuses.
     """
     target, session = Path(out), session or Session()
     num_classes = inputs.num_classes if isinstance(inputs, Dataset) else None
+    _check_inputs(inputs)
     members = Members(as_models(models), prepare, num_classes)
     weight_S = _weights(weights, len(members.models))
     is_npz = target.suffix == ".npz"
     if not is_npz:
         refuse_existing(target)
 
-    sources = _sources(inputs)
-    num_inputs = sum(len(source) for source in sources)
+    recorder = _Recorder(members, _mover(inputs, policy, layout, seed), batch_size, session)
     with building(target) as folder:
         writer = ShardWriter(folder)
-        for raw in _stretches(sources, len(members.models), num_classes):
-            log_prob_SMC = _ask(members, raw, batch_size, session)
-            first = writer.num_inputs
-            writer.add(raw.numpy(), log_prob_SMC, np.arange(first, first + len(raw)))
-            session.progress("predictions of the ensemble", writer.num_inputs, num_inputs)
-
+        recorder.record(_sources(inputs), writer)
         writer.close(weight_S)
         if is_npz:
             to_npz(folder, target)
@@ -103,13 +115,32 @@ def _weights(weights: Sequence[float] | None, num_members: int) -> Array:
     return weight_S
 
 
-def _sources(inputs: Inputs) -> list[Tensor | Array]:
-    """The arrays of raw inputs, in the order in which they are written."""
-    if isinstance(inputs, Dataset):
-        parts = [inputs.raw("train"), inputs.raw("unlabeled")]
-        parts += [inputs.raw("validation"), inputs.raw("test")]
-        return [part for part in parts if len(part)]
+def _mover(inputs: Inputs, policy: Policies, layout: Layout, seed: int) -> Mover | None:
+    views = parse_policies(policy, seed, is_dataset=isinstance(inputs, Dataset))
+    return Mover.of(inputs, views, seed, layout) if views else None
 
+
+@dataclass(frozen=True)
+class _Source:
+    """Raw inputs, and whether moved copies of them are recorded too."""
+
+    raw: Tensor | Array
+    is_moved: bool
+
+
+def _sources(inputs: Inputs) -> list[_Source]:
+    """Where raw inputs are, in the order in which they are written."""
+    if not isinstance(inputs, Dataset):
+        return [_Source(inputs, is_moved=True)]
+
+    sources = [_Source(inputs.raw(part), is_moved=True) for part in _LEARNED]
+    sources += [_Source(inputs.raw(part), is_moved=False) for part in _MEASURED]
+    return [source for source in sources if len(source.raw)]
+
+
+def _check_inputs(inputs: Inputs) -> None:
+    if isinstance(inputs, Dataset):
+        return
     if not isinstance(inputs, np.ndarray | Tensor) or inputs.ndim < 2 or not len(inputs):
         shape = getattr(inputs, "shape", None)
         found = type(inputs).__name__ if shape is None else f"shape {tuple(shape)}"
@@ -117,37 +148,49 @@ def _sources(inputs: Inputs) -> list[Tensor | Array]:
             f"inputs: found {found}, expected an array or a tensor of inputs (M, ...), or a "
             "dataset of gn.load_dataset"
         )
-    return [inputs]
 
 
-def _stretches(
-    sources: Sequence[Tensor | Array], num_members: int, num_classes: int | None
-) -> Iterator[Tensor]:
-    """Raw inputs, so many at a time that a shard is of about ``SHARD_BYTES``."""
-    for source in sources:
+@dataclass(frozen=True, eq=False)
+class _Recorder:
+    """Asks the members of one stretch of inputs after the other, and writes what they answer."""
+
+    members: Members
+    mover: Mover | None
+    batch_size: int
+    session: Session
+
+    def record(self, sources: Sequence[_Source], writer: ShardWriter) -> None:
+        """Write all of it."""
+        num_views = len(self.mover.views) if self.mover else 0
+        total = sum(len(source.raw) * (1 + num_views * source.is_moved) for source in sources)
+
+        stretch = 0
+        for source in sources:
+            for raw in self._stretches(source.raw):
+                first = writer.num_inputs
+                rows_M = np.arange(first, first + len(raw))
+                self._write(writer, raw, rows_M, total)
+                if self.mover and source.is_moved:
+                    for view in self.mover.views:
+                        # an input that several were mixed into is a copy of none
+                        origin_M = rows_M if view.keeps_label else np.full(len(raw), -1)
+                        moved = self.mover.move(view, raw, stretch)
+                        self._write(writer, moved, origin_M, total)
+                stretch += 1
+
+    def _write(self, writer: ShardWriter, raw: Tensor, origin_M: Array, total: int) -> None:
+        answers = []
+        for batch in torch.split(raw, self.batch_size):
+            self.session.raise_if_stopped()
+            answers.append(self.members.log_prob(batch))
+        writer.add(raw.numpy(), np.concatenate(answers, axis=1), origin_M)
+        self.session.progress("predictions of the ensemble", writer.num_inputs, total)
+
+    def _stretches(self, source: Tensor | Array) -> Iterator[Tensor]:
+        """Raw inputs, so many at a time that a shard is of about ``SHARD_BYTES``."""
         itemsize = source.element_size() if isinstance(source, Tensor) else source.itemsize
         row_bytes = itemsize * int(np.prod(source.shape[1:]))
-        row_bytes += 4 * num_members * (num_classes or 10)
+        row_bytes += 4 * len(self.members.models) * (self.members.num_classes or _CLASSES)
         size = max(1, SHARD_BYTES // row_bytes)
         for start in range(0, len(source), size):
-            yield _as_tensor(source[start : start + size])
-
-
-def _as_tensor(rows: Tensor | Array) -> Tensor:
-    """Rows in memory, of a dtype that torch has."""
-    if isinstance(rows, Tensor):
-        return rows.detach().cpu()
-    if rows.dtype.kind not in "biuf":
-        raise DataError(
-            f"inputs: found dtype {rows.dtype}, expected real numbers; convert them with astype"
-        )
-    return torch.from_numpy(np.array(rows, torch_dtype(rows.dtype)))
-
-
-def _ask(members: Members, raw: Tensor, batch_size: int, session: Session) -> Array:
-    """Log-probabilities (S, m, C) of raw inputs (m, ...)."""
-    answers = []
-    for batch in torch.split(raw, batch_size):
-        session.raise_if_stopped()
-        answers.append(members.log_prob(batch))
-    return np.concatenate(answers, axis=1)
+            yield as_tensor(source[start : start + size])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import gped_nas as gn
 from gped_nas.api import recording
+from gped_nas.api.copies import Policies
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import build_teacher
@@ -76,14 +77,14 @@ def test_shards_and_npz_hold_the_same_and_are_written_in_bounded_memory(
     shard_rows = 6
     monkeypatch.setattr(recording, "SHARD_BYTES", shard_rows * (64 + 4 * 3 * 10))
     largest = 0
-    real = recording._as_tensor
+    real = recording.as_tensor
 
     def watched(rows: Tensor | np.ndarray) -> Tensor:
         nonlocal largest
         largest = max(largest, len(rows))
         return real(rows)
 
-    monkeypatch.setattr(recording, "_as_tensor", watched)
+    monkeypatch.setattr(recording, "as_tensor", watched)
 
     gn.record_predictions(models, mapped, out="three.npz")
     gn.record_predictions(models, mapped, out="three")
@@ -167,6 +168,84 @@ def test_origins_that_are_no_rows_are_refused(origin: np.ndarray) -> None:
     np.savez("three.npz", inputs=inputs, prob=prob, origin=origin)
     with pytest.raises(DataError, match="origin: found shape .*row numbers"):
         read_predictions(Path("three.npz"), CLASSES)
+
+
+def color_pictures(num: int = 30) -> np.ndarray:
+    """Random pictures of 3 colors, channels last, no row or column like another one."""
+    return np.random.default_rng(1).integers(0, 256, size=(num, 6, 5, 3), dtype=np.uint8)
+
+
+def first_three(x: Tensor) -> Tensor:
+    return x.float().flatten(1)[:, :3].log_softmax(-1)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_copies_of_pictures_stay_bytes_and_name_their_origin(layout: str) -> None:
+    raw = color_pictures()
+    width = 2
+    if layout == "channels_first":
+        raw, width = np.ascontiguousarray(raw.transpose(0, 3, 1, 2)), 3
+    policy = {"policy": "flip", "draws": 2}
+    gn.record_predictions(first_three, raw, out="flipped.npz", policy=policy)
+
+    with np.load("flipped.npz") as arrays:
+        inputs, origin, log_prob = arrays["inputs"], arrays["origin"], arrays["log_prob"]
+    assert inputs.dtype == np.uint8 and inputs.shape == (90, *raw.shape[1:])
+    np.testing.assert_array_equal(inputs[:30], raw)
+    np.testing.assert_array_equal(origin, np.tile(np.arange(30), 3))
+    mirrored = np.flip(raw, width)
+    is_mirrored = np.array([not np.array_equal(inputs[i], raw[i % 30]) for i in range(90)])
+    for i in np.flatnonzero(is_mirrored):
+        np.testing.assert_array_equal(inputs[i], mirrored[i % 30])
+    assert 5 < is_mirrored[30:60].sum() < 25
+    assert (is_mirrored[30:60] != is_mirrored[60:]).any()
+    np.testing.assert_allclose(
+        log_prob[0], first_three(torch.from_numpy(inputs)).numpy(), atol=1e-6
+    )
+
+
+def test_both_layouts_are_moved_alike() -> None:
+    policy = [{"policy": "shift", "pixels": 1}, {"policy": ["flip", "erase"]}]
+    raw = color_pictures()
+    written = {}
+    for name, array in {"last": raw, "first": raw.transpose(0, 3, 1, 2).copy()}.items():
+        gn.record_predictions(first_three, array, out=f"{name}.npz", policy=policy)
+        with np.load(f"{name}.npz") as arrays:
+            written[name] = arrays["inputs"]
+    np.testing.assert_array_equal(written["last"], written["first"].transpose(0, 2, 3, 1))
+
+
+def test_of_a_dataset_only_what_students_learn_from_is_moved(home: Home) -> None:
+    space = gn.load_space(given_space(home, "moved"))
+    dataset = gn.load_dataset(space)
+    policy = [{"policy": "flip", "probability": 1.0}, {"policy": "mixup"}]
+    gn.record_predictions(members(), dataset, out="moved", policy=policy)
+
+    num_train = len(dataset.train)
+    shards = Shards(Path("moved"))
+    assert shards.shape("inputs")[0] == 3 * num_train + len(dataset.validation) + len(dataset.test)
+    data = distillation_set(build_teacher(space, Session(), dataset=dataset))
+    train = dataset.inputs("train")
+    assert len(data.inputs) == 3 * num_train
+    torch.testing.assert_close(data.inputs[num_train : 2 * num_train], train.flip(-1))
+    origin = shards.joined("origin")
+    assert (origin[2 * num_train : 3 * num_train] == -1).all() and (origin == -1).sum() == num_train
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"policy": "clean"}, r"policy\[0\]: found 'clean', which moves nothing"),
+        ({"policy": "flip", "answers": "clean"}, r"answers: found clean, expected own"),
+        ({"policy": "disagreement"}, "asks for gradients of posterior samples"),
+        ([{"policy": "flip"}, {"policy": "mixup"}], r"policy\[1\]: .*give the dataset"),
+        ({"policy": "shift", "pixels": 5}, "expected fewer than 5"),
+    ],
+)
+def test_policies_that_are_none_for_the_inputs_are_refused(policy: Policies, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gn.record_predictions(first_three, color_pictures(), out="bad.npz", policy=policy)
+    assert list(Path().iterdir()) == []
 
 
 def answering(answer: Callable[[Tensor], object]) -> Callable[[Tensor], Tensor]:
