@@ -9,12 +9,13 @@ from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
 from gped_nas.errors import DivergenceError
 from gped_nas.evaluate.base import (
+    METRICS,
     Resamples,
     draw_resamples,
     evaluate_or_explain,
     paired_difference,
 )
-from gped_nas.evaluate.measured import TEST, Key, Measured
+from gped_nas.evaluate.measured import CLEAN, TEST, Key, Measured, parse_name
 from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.search.document import References, StudentTest
 from gped_nas.search.ledger import Ledger
@@ -25,7 +26,7 @@ COMPARED: dict[Task, tuple[str, ...]] = {
     "classification": ("nll", "accuracy"),
     "regression": ("nll", "rmse"),
 }
-"""Metrics whose paired difference to the teacher is shown."""
+"""Metrics whose paired difference to the teacher is always shown, beside the objectives."""
 
 
 def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
@@ -57,8 +58,9 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     resamples = draw_resamples(len(dataset.test), root=seed, part="test")
     teacher = average_of(trainer.teacher)
 
+    compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger))
+    controls = [contender for contender in compared if contender.is_control]
     if not has_references:
-        compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger))
         if trainer.guess is not None:
             compared.append(guess_of(trainer.teacher))
         paired: list[PairedDifference] = []
@@ -71,14 +73,18 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
 
     for record in untested:
         trainer.session.raise_if_stopped()
-        test = _test(record, teacher, trainer, resamples)
+        test = _test(record, teacher, controls, trainer, resamples)
         ledger.write_test(record.trial, test)
 
 
 def _test(
-    record: TrialRecord, teacher: Contender, trainer: Trainer, resamples: Resamples
+    record: TrialRecord,
+    teacher: Contender,
+    controls: Sequence[Contender],
+    trainer: Trainer,
+    resamples: Resamples,
 ) -> StudentTest:
-    """The test of a trial's student, and its paired differences to the teacher.
+    """The test of a trial's student, and its paired differences to the teacher and to controls.
 
     The student was finite where it was chosen: what is not on test says so.
     """
@@ -98,7 +104,10 @@ def _test(
     )
 
     student = Contender("student", f"trial {record.trial}", "", {"test": predictions}, costs={})
-    return StudentTest.of(measures, _compare(student, teacher, trainer, resamples))
+    paired = []
+    for other in (teacher, *controls):
+        paired += _compare(student, other, trainer, resamples)
+    return StudentTest.of(measures, paired)
 
 
 def _measure(
@@ -126,31 +135,52 @@ def _measure(
                 evaluate=evaluate_or_explain,
             )
 
-    return Reference(contender.name, contender.label, measures, contender.costs, contender.note)
+    return Reference(
+        contender.name,
+        contender.label,
+        measures,
+        contender.costs,
+        contender.note,
+        is_control=contender.is_control,
+    )
+
+
+def _compared_metrics(trainer: Trainer) -> list[str]:
+    """Metrics whose paired difference is made: the usual ones, and objectives that have one."""
+    names = dict.fromkeys(COMPARED[trainer.teacher.dataset.task])
+    for goal in trainer.teacher.space.objectives:
+        key = parse_name(goal.name)
+        if goal.kind != "metric" or key.condition != CLEAN:
+            continue
+
+        metric = METRICS[key.metric]
+        if not (metric.needs_teacher or metric.needs_samples or callable(metric.interval)):
+            names[key.metric] = None
+    return list(names)
 
 
 def _compare(
-    contender: Contender, teacher: Contender, trainer: Trainer, resamples: Resamples
+    contender: Contender, other: Contender, trainer: Trainer, resamples: Resamples
 ) -> list[PairedDifference]:
-    """Paired test differences to the teacher's average; none where that is not known on test.
+    """Paired test differences to another predictor; none where that is not known on test.
 
     A metric that is not finite for either has none.
     """
-    if "test" not in teacher.predictions:
+    if "test" not in other.predictions:
         return []
 
     dataset = trainer.teacher.dataset
     labels = dataset.labels("test")
-    mine, theirs = contender.predictions["test"], teacher.predictions["test"]
+    mine, theirs = contender.predictions["test"], other.predictions["test"]
     rows = []
-    for metric in COMPARED[dataset.task]:
+    for metric in _compared_metrics(trainer):
         try:
             paired = paired_difference(metric, mine, theirs, labels, resamples=resamples)
         except DivergenceError:
             continue
         row = PairedDifference(
             first=contender.name,
-            second=teacher.name,
+            second=other.name,
             metric=metric,
             part="test",
             difference=paired.value,

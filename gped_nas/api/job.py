@@ -56,6 +56,7 @@ from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import axis_ends, check_measurable, registered_words
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import search
+from gped_nas.search.snapshot import EXHAUSTED
 from gped_nas.search.space import SearchSpace, StreamConfig
 from gped_nas.search.space_file import load_space
 from gped_nas.search.study import create_or_load
@@ -257,7 +258,7 @@ class _Job:
             )
         notes = {
             "timeout": ("The search ended at its time limit.",),
-            "exhausted": ("Every genotype of the space was tried.",),
+            "exhausted": (EXHAUSTED,),
         }
         trained = training_notes(study.ledger, self.space, trainer.data)
         study.ledger.change(notes=(*self.dataset.notes, *trained, *notes.get(reason, ())))

@@ -48,6 +48,7 @@ class Contender:
         predictions: on validation and, where they could be made, on test.
         costs: of serving it once.
         predictor: itself, to be asked under conditions; None where only its predictions are known.
+        is_control: as in ``Reference``.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Contender:
     predictions: dict[Part, AnyPredictions]
     costs: dict[str, int]
     predictor: Predictor | None = None
+    is_control: bool = False
 
 
 def average_of(teacher: Teacher) -> Contender:
@@ -207,6 +209,7 @@ def _train_map(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
         predictions={part: _alone(teacher, forward(dataset.raw(part))) for part in _PARTS},
         costs=_cost_of_network(teacher),
         predictor=network(teacher, forward),
+        is_control=True,
     )
 
 

@@ -149,6 +149,7 @@ class StoredReference(StoredMeasures):
     label: str
     costs: dict[str, int] = Field(default_factory=dict)
     note: str = ""
+    is_control: bool = False
 
     @staticmethod
     def of(reference: Reference) -> "StoredReference":
@@ -221,7 +222,7 @@ class StudentTest(StoredMeasures):
     """What a student is worth on test, measured once.
 
     Attributes:
-        comparisons: paired differences to the teacher.
+        comparisons: paired differences to the teacher and to plain networks.
     """
 
     comparisons: tuple[PairedDifference, ...] = ()

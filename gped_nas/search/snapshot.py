@@ -15,6 +15,9 @@ from gped_nas.evaluate.measured import (
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.record import TrialRecord
 
+EXHAUSTED = "Every genotype of the space was tried."
+"""The note of a study whose search has nothing left to draw."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -27,6 +30,8 @@ class Reference:
         label: for people.
         measures, costs: as in ``TrialRecord``; costs of serving it once.
         note: how it was made, one sentence.
+        is_control: whether it is a plain network, which knows nothing of the teacher: if a student
+            is no better at its price, the teacher did not help.
     """
 
     name: str
@@ -34,6 +39,7 @@ class Reference:
     measures: Measures
     costs: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    is_control: bool = False
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -52,6 +58,7 @@ class Reference:
             **to_public(self.measures),
             "costs": dict(self.costs),
             "note": self.note,
+            "is_control": self.is_control,
         }
 
     @staticmethod
@@ -66,6 +73,8 @@ class Reference:
             measures=measures,
             costs=data.get("costs", {}),
             note=data.get("note", ""),
+            # before there were others, the MAP network was the only one
+            is_control=data.get("is_control", data["name"] == "map"),
         )
 
 
@@ -110,7 +119,8 @@ class StudySnapshot:
         knee: trial number of the front's knee, by ``search.pareto.KNEE_RULE``; None when the front
             is empty.
         references: see ``Reference``.
-        paired_differences: of test metrics, student and teacher on the same examples.
+        paired_differences: of test metrics on the same examples: references and teacher; the
+            student and the teacher, and the student and plain networks.
         hypervolume: after each trial in ``records`` order, normalized to [0, 1] of the reference
             box.
         random_order: expected hypervolume after as many of the same trials in random order, see

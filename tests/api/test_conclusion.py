@@ -194,8 +194,11 @@ def test_the_divergence_to_the_teacher_is_that_of_the_files(finished: Home) -> N
             assert record.metrics[f"{prefix}kl_to_teacher"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home) -> None:
-    """A row is the first predictor's test figure less the teacher's, of NLL also a metric."""
+def test_comparisons_are_differences_with_their_signs(finished: Home) -> None:
+    """A row is the first one's test figure less the second one's; of NLL also a metric.
+
+    All are compared with the teacher, students with the plain network too.
+    """
     study = open_study(finished.study)
     references = study.ledger.document.references
     assert references is not None
@@ -205,19 +208,20 @@ def test_comparisons_are_differences_to_the_teacher_with_its_sign(finished: Home
     rows = [(row, metrics_of[row.first]) for row in references.comparisons]
     for trial, stored in study.ledger.tests().items():
         rows += [(row, front[trial].metrics) for row in stored.comparisons]
-    predictor_names = ["single_sample", "map", "unpruned", "guess", *["student"] * len(front)]
-    expected = [(name, metric) for name in predictor_names for metric in ("nll", "accuracy")]
-    assert [(row.first, row.metric) for row, _ in rows] == expected
+    names = [(name, "teacher") for name in ("single_sample", "map", "unpruned", "guess")]
+    names += [("student", "teacher"), ("student", "map")] * len(front)
+    expected = [(*both, metric) for both in names for metric in ("nll", "accuracy")]
+    assert [(row.first, row.second, row.metric) for row, _ in rows] == expected
     assert sum(abs(row.difference) > 0.005 for row, _ in rows) > len(rows) / 2
 
     for row, metrics in rows:
-        assert (row.second, row.part, row.n) == ("teacher", "test", 359)
+        assert (row.part, row.n) == ("test", 359)
         name = f"test_{row.metric}"
-        difference = metrics[name] - metrics_of["teacher"][name]
+        difference = metrics[name] - metrics_of[row.second][name]
         assert row.difference == pytest.approx(difference, abs=1e-9)
         low, high = row.interval
         assert low <= row.difference <= high and high - low > 1e-3
-        if row.metric == "nll":
+        if row.metric == "nll" and row.second == "teacher":
             assert row.difference == pytest.approx(metrics["test_nll_above_teacher"], abs=1e-9)
             assert math.dist(row.interval, study_interval(study, metrics)) < 1e-9
 
