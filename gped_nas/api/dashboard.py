@@ -14,11 +14,14 @@ from gped_nas.export.card import card
 from gped_nas.export.folder import CARD_FILE, write_export
 from gped_nas.export.text import as_markdown
 from gped_nas.models.labels import genotype_text
+from gped_nas.report.beside import evidence_of
+from gped_nas.report.verdict import judge_study
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
 from gped_nas.search.teacher_words import teacher_text
 
 ARTIFACTS = "artifacts"
+_LONGEST_VERDICT = 2_000
 
 
 def serve_study(
@@ -73,7 +76,7 @@ def furnish(study: Study) -> str:
             notes[trial] = f"{note}\n\nIts files are damaged: {as_markdown(str(error))}"
 
     wall.draw(dashboard_figures(data_of(snapshot)))
-    wall.write(study_note(snapshot), notes)
+    wall.write(study_note(snapshot, judge_study(evidence_of(snapshot)).text), notes)
     wall.remember()
     return study.storage_url
 
@@ -86,11 +89,13 @@ def _export_files(study: Study, record: TrialRecord, snapshot: StudySnapshot) ->
 
     with tempfile.TemporaryDirectory() as folder:
         paired = study.paired_differences(record.trial)
+        evidence = evidence_of(snapshot, student=record, differences=paired)
+        verdict = judge_study(evidence).text
         write_export(
             source,
             Path(folder),
             ["safetensors"],
-            lambda spec: card(spec, record, snapshot, paired),
+            lambda spec: card(spec, record, snapshot, paired, verdict=verdict),
             spec_sha256=record.spec_sha256,
         )
         return {
@@ -99,10 +104,14 @@ def _export_files(study: Study, record: TrialRecord, snapshot: StudySnapshot) ->
         }
 
 
-def study_note(snapshot: StudySnapshot) -> str:
+def study_note(snapshot: StudySnapshot, verdict: str) -> str:
     """A Markdown note: what was searched, what was found, where the report lies.
 
     User text is escaped.
+
+    Args:
+        snapshot: the study.
+        verdict: on it, whole sentences.
     """
     objectives = [f"{as_markdown(o.label)} ({o.direction})" for o in snapshot.objectives]
     front = ", ".join(map(str, snapshot.front)) or "none"
@@ -112,6 +121,8 @@ def study_note(snapshot: StudySnapshot) -> str:
     return "\n".join(
         [
             f"# {as_markdown(snapshot.name)}",
+            "",
+            as_markdown(verdict, limit=_LONGEST_VERDICT),
             "",
             f"Students of {as_markdown(teacher_text(snapshot.teacher))}.",
             f"Data: {as_markdown(snapshot.split_text)}",
@@ -135,7 +146,7 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
         snapshot: its study.
         files: its files by name to their addresses in the dashboard.
     """
-    chosen = "the one to use" if record.trial == snapshot.chosen else "on the front"
+    chosen = "chosen" if record.trial == snapshot.chosen else "on the front"
     genotype = genotype_text(record.genotype)
     lines = [f"# Trial {record.trial}: {chosen}", "", as_markdown(genotype), ""]
 

@@ -72,11 +72,12 @@ def export_student(
 
     snapshot = study.snapshot()
     paired = study.paired_differences(record.trial)
+    verdict = study.verdict(record.trial).text
     files = write_export(
         source,
         target,
         formats,
-        lambda spec: card(spec, record, snapshot, paired),
+        lambda spec: card(spec, record, snapshot, paired, verdict=verdict),
         spec_sha256=record.spec_sha256,
     )
     return Export(target, files)

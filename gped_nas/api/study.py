@@ -35,6 +35,8 @@ from gped_nas.search.trials import check_undamaged
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gped_nas.report.verdict import StudyVerdict
+
 
 _OF_TRAINING = ("Labels count ", "Step size ")
 """How the notes begin that ``api.recipes`` writes."""
@@ -74,7 +76,9 @@ class Study:
         return _with_test(self.ledger.record(trial), self.ledger.tests().get(trial))
 
     def paired_differences(self, trial: int) -> tuple[PairedDifference, ...]:
-        """Test differences between a trial's student and the teacher on the same examples.
+        """Test differences between a trial's student and the teacher, and plain networks.
+
+        They are paired: all of them answered the same examples.
 
         There are none unless the student was tested.
         """
@@ -212,6 +216,34 @@ class Study:
         values = _tabulate(records, document.objectives)
         scales = [objective.scale for objective in document.objectives]
         return to_box(values, box.best, box.worst, scales=scales)
+
+    def verdict(
+        self, trial: int | None = None, *, within: Mapping[str, float] | None = None
+    ) -> "StudyVerdict":
+        """What is to be said of the chosen student, or of another one, see ``report.verdict``.
+
+        Args:
+            trial: number of the trial that it is about; the chosen one by default.
+            within: bounds as ``pick`` takes them: it is then about the student that they leave.
+
+        Raises:
+            ConfigError: there is no such trial, or a bound on what was not measured.
+        """
+        from gped_nas.report.beside import evidence_of
+        from gped_nas.report.verdict import judge_study
+
+        snapshot = self.snapshot()
+        if trial is None and within and snapshot.front:
+            try:
+                trial = self.pick(within).trial
+            except GateError:
+                return judge_study(evidence_of(snapshot, student=None, within=within))
+        if trial is None:
+            return judge_study(evidence_of(snapshot))
+
+        record = self.record(trial)
+        paired = self.paired_differences(trial)
+        return judge_study(evidence_of(snapshot, student=record, differences=paired))
 
     def snapshot(self) -> StudySnapshot:
         """The study at this instant, as plain data."""

@@ -128,6 +128,7 @@ def run(
     num_tested = study.num_test_evaluations
     say(f"students tested so far: {num_tested}, each once and only when on the front")
     print(f"report: {study.path / 'report.html'}")
+    print(study.verdict(within=bounds).sentence)
     if refusal is not None:
         raise refusal
 

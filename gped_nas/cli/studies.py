@@ -115,6 +115,7 @@ def status(
             "chosen": None if chosen is None else chosen.trial,
             "student seconds": round(sum(record.seconds for record in records), 1),
             "report": str(opened.path / "report.html"),
+            "verdict": opened.verdict().sentence,
         },
         format,
     )

@@ -12,13 +12,13 @@ from gped_nas.evaluate.measured import by_name, public_name
 from gped_nas.export.graph import INPUT, output_names
 from gped_nas.export.text import as_markdown
 from gped_nas.models.labels import genotype_text
-from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
 from gped_nas.search.teacher_words import NOT_GIVEN, given_costs, teacher_text
 from gped_nas.targets.base import TARGETS
 
 _MAX_CLASSES = 50
+_LONGEST_VERDICT = 2_000
 _LOADING = {
     "weights.safetensors": (
         "With this package:",
@@ -47,6 +47,8 @@ def card(
     record: TrialRecord,
     snapshot: StudySnapshot,
     paired_differences: Sequence[PairedDifference] = (),
+    *,
+    verdict: str = "",
 ) -> str:
     """The card.
 
@@ -54,10 +56,11 @@ def card(
         spec: the exported student's; ``about["files"]`` tells of its files.
         record: its trial, test metrics included where they were made.
         snapshot: its study.
-        paired_differences: between this student and the teacher.
+        paired_differences: between this student and others.
+        verdict: what is to be said of the student, whole sentences.
     """
     parts = [
-        _summary(spec, record, snapshot),
+        _summary(spec, record, snapshot, verdict),
         _outputs(spec),
         _costs(record, spec),
         _metrics(record),
@@ -69,7 +72,7 @@ def card(
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> str:
+def _summary(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot, verdict: str) -> str:
     text = (
         f"A student network that stands in for {as_markdown(teacher_text(snapshot.teacher))}: "
         "it was distilled to predict their averages in one pass."
@@ -81,7 +84,8 @@ def _summary(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) ->
     }
 
     title = f"# Trial {record.trial} of {as_markdown(snapshot.name)}"
-    return "\n".join([title, "", text, "", *_list(facts)])
+    paragraphs = [text, as_markdown(verdict, limit=_LONGEST_VERDICT)] if verdict else [text]
+    return "\n\n".join([title, *paragraphs, "\n".join(_list(facts))])
 
 
 def _outputs(spec: StudentSpec) -> str:
@@ -176,12 +180,6 @@ def _sacrifice(
             rows.append([as_markdown(name), _count(cost), _count(teacher.costs[name])])
 
     lines = ["## What it gives up against the teacher", ""]
-    if is_teacher_guess(snapshot.teacher.get("diagnosis") or {}):
-        lines += [
-            "**The teacher is not better than a guess from the training labels: the student is not "
-            "to be used.**",
-            "",
-        ]
     lines += [_cheaper(record, teacher), ""]
     costs_given = given_costs(snapshot.teacher)
     if NOT_GIVEN in costs_given.values():
@@ -189,13 +187,13 @@ def _sacrifice(
         lines += [f"The teacher's costs, all members together: {costs}.", ""]
     lines += _table(["", "student", "teacher"], rows)
     if paired_differences:
-        header = ["student minus teacher, paired", "difference", "95 % interval", "examples"]
+        header = ["student minus another, paired", "difference", "95 % interval", "examples"]
         lines += ["", *_table(header, map(_paired_row, paired_differences))]
     return "\n".join(lines)
 
 
 def _paired_row(paired: PairedDifference) -> list[str]:
-    name = as_markdown(f"{paired.part} {paired.metric}")
+    name = as_markdown(f"{paired.part} {paired.metric}, {paired.second}")
     return [
         name,
         f"{paired.difference:+.4f}",

@@ -13,15 +13,15 @@ _BIDIRECTIONAL = frozenset(
 )
 
 
-def visible(text: str) -> str:
-    """A text on one line of at most ``LIMIT`` characters, with nothing hidden in it.
+def visible(text: str, limit: int = LIMIT) -> str:
+    """A text on one line of at most ``limit`` characters, with nothing hidden in it.
 
     Marks that turn the direction of writing and control characters become ``<U+202E>``: they would
     reorder or hide their neighbors.
     """
     line = " ".join(text.split())
-    if len(line) > LIMIT:
-        line = f"{line[:LIMIT]}…"
+    if len(line) > limit:
+        line = f"{line[:limit]}…"
     return spelled_out(line)
 
 
@@ -30,9 +30,9 @@ def spelled_out(text: str) -> str:
     return "".join(f"<U+{ord(c):04X}>" if _is_hidden(c) else c for c in text)
 
 
-def as_markdown(text: str) -> str:
+def as_markdown(text: str, limit: int = LIMIT) -> str:
     """A text as Markdown that reads the same: no links, no images, no HTML, no formatting."""
-    marked = "".join(f"\\{c}" if c in _MARKDOWN else c for c in visible(text))
+    marked = "".join(f"\\{c}" if c in _MARKDOWN else c for c in visible(text, limit))
     return without_html(marked)
 
 

@@ -15,9 +15,11 @@ import numpy as np
 from gped_nas.evaluate.measured import CLEAN, TEST, VALIDATION, Key, parse_name, public_name
 from gped_nas.models.labels import COSTS
 from gped_nas.report.answer import answer
+from gped_nas.report.beside import MAX_P_VALUE, evidence_of
 from gped_nas.report.cards import card_data
 from gped_nas.report.records import Data, find, plain, record_data, reference_data
 from gped_nas.report.teacher import teacher_data
+from gped_nas.report.verdict import judge_study
 from gped_nas.search.goals import label_under
 from gped_nas.search.pareto import KNEE_RULE, pareto_front
 from gped_nas.search.record import State, TrialRecord
@@ -77,7 +79,9 @@ def data_of(snapshot: StudySnapshot) -> Data:
 
     # cards and the answer are made from the records above
     data["cards"] = [card_data(snapshot, find(data, trial)) for trial in snapshot.front]
-    return data | {"answer": answer(data)}
+    verdict = judge_study(evidence_of(snapshot))
+    data["verdict"] = plain(verdict.to_json())
+    return data | {"answer": answer(data, verdict)}
 
 
 def direction_of(name: str, snapshot: StudySnapshot) -> str | None:
@@ -319,10 +323,6 @@ def _paired_differences(snapshot: StudySnapshot) -> list[Data]:
         row["reading"] = _reading(row, snapshot)
         rows.append(row)
     return rows
-
-
-MAX_P_VALUE = 0.05
-"""Of the exact test, above which two predictors are not told apart."""
 
 
 def _reading(data: Mapping[str, Any], snapshot: StudySnapshot) -> str:

@@ -61,6 +61,7 @@ _EMBEDDED = (
     "provenance",
     "split_text",
     "config",
+    "verdict",
 )
 """What of the data goes into the page's JSON, beside the table of trials."""
 

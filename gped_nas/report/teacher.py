@@ -6,7 +6,6 @@ from typing import Any
 from gped_nas.report import words
 from gped_nas.report.cards import bins
 from gped_nas.report.records import Data, plain
-from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.teacher_words import given_costs, teacher_text
 
 _SPACES = {
@@ -26,7 +25,6 @@ def teacher_data(teacher: Mapping[str, Any], label_of: Callable[[str], str]) -> 
     """
     facts: Data = plain(teacher)
     diagnosis = facts.pop("diagnosis", None) or {}
-    facts["guess"] = _describe_guess(diagnosis) if is_teacher_guess(diagnosis) else ""
     facts["reliability"] = bins(facts.get("reliability") or [])
     return facts | {
         "text": teacher_text(teacher) if teacher.get("num_samples") else "",
@@ -59,21 +57,6 @@ def _diagnosis_rows(diagnosis: Data, label_of: Callable[[str], str]) -> list[Dat
     return [
         {"what": what, "value": words.compact(value)} for what, value in rows if value is not None
     ]
-
-
-def _describe_guess(diagnosis: Data) -> str:
-    """How a teacher that is no better than a guess does beside it."""
-    mine = (diagnosis.get("average") or {}).get("nll")
-    beside = diagnosis["guess"]
-    text = (
-        f"On validation its NLL is {words.metric(mine, 'nll')}, that of a guess from the training "
-        f"labels {words.metric(beside.get('nll'), 'nll')}"
-    )
-    if beside.get("above"):
-        difference, *bounds = beside["above"]
-        text += f" (paired difference {words.difference(difference, 'nll')} "
-        text += f"{words.interval(bounds, 'nll')}, n = {words.count(beside.get('n'))})"
-    return f"{text}."
 
 
 def _temperature_text(temperature: Mapping[str, Any]) -> str:

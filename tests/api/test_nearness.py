@@ -85,5 +85,6 @@ def chosen_by_verbs(home: Home) -> set[int]:
     picked = json.loads(accepted("pick", home.study, "--format", "json").out)
     accepted("report", home.study)
     page = (home.study / "report.html").read_text()
-    assert f"Trial {picked['trial']} is the student to use" in page
+    assert f"<h1>{status['verdict']}</h1>" in page
+    assert f"trial {picked['trial']} " in status["verdict"].lower()
     return {status["chosen"], picked["trial"]}

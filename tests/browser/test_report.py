@@ -134,7 +134,7 @@ def test_an_empty_study_is_drawn_without_complaint(visit):
 
 def test_without_javascript_the_answer_the_front_and_the_tables_are_there(visit):
     page = visit("some", java_script_enabled=False).page
-    assert "is the student to use" in page.inner_text("h1")
+    assert "loses " in page.inner_text("h1")
     assert page.locator("#all-trials tbody tr").count() == 48
     expect(page.locator("#chart-front svg.still")).to_be_visible()
     expect(page.locator("svg.parallel")).to_be_visible()

@@ -78,7 +78,7 @@ def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> Non
     assert space.name == "mine" and space.dataset == dataset | rules
     result = installed("run", "mine.yaml", *_sets(*TINY_SETTINGS))
     assert result.code == 0, result.err
-    assert result.out.splitlines()[-1] == "report: reports/mine/report.html"
+    assert result.out.splitlines()[-2] == "report: reports/mine/report.html"
 
     front = _rows("front", "mine")
     assert front[0]["metrics"]["accuracy"] > 0.85

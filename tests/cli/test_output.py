@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from gped_nas.api import open_study
 from gped_nas.cli.output import Format, print_pairs, print_rows
 from gped_nas.cli.program import app
 from tests.cli.harness import N_TRIALS, PROGRAM, Home, accepted, call, contents, installed
@@ -320,7 +321,8 @@ def test_progress_is_on_stderr_alone(home: Home) -> None:
     result = home.run("--n-trials", "2")
     assert "trial 0: complete" in result.err and "(2 of 2)" in result.err
     assert "(2 of 2)" not in result.out
-    assert result.out.splitlines()[-1] == f"report: {home.study / 'report.html'}"
+    assert result.out.splitlines()[-2] == f"report: {home.study / 'report.html'}"
+    assert result.out.splitlines()[-1] == open_study(home.study).verdict().sentence
 
 
 def test_a_dry_run_and_a_printed_configuration_do_nothing(home: Home) -> None:

@@ -173,9 +173,13 @@ def test_the_card_tells_costs_intervals_and_what_is_given_up(
     assert f"| test\\_nll | {nll.value:.4g} | {nll.low:.4g} to {nll.high:.4g} | 359 |" in text
 
     differences = study.paired_differences(trial)
-    (paired,) = (difference for difference in differences if difference.metric == "nll")
-    low, high = paired.interval
-    assert f"| test nll | {paired.difference:+.4f} | {low:.4g} to {high:.4g} |" in text
+    rows = [difference for difference in differences if difference.metric == "nll"]
+    assert [row.second for row in rows] == ["teacher", "map"]
+    for row in rows:
+        low, high = row.interval
+        cells = f"{row.difference:+.4f} | {low:.4g} to {high:.4g}"
+        assert f"| test nll, {row.second} | {cells} |" in text
+    assert study.verdict(trial).sentence.split(" (")[0] in text.replace("\\", "")
 
     assert "carved with seed 0" in text
     assert "gn.load_student" in text

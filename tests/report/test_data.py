@@ -51,11 +51,11 @@ def test_the_answer_compares_costs_and_quality_with_the_teacher():
     answer = data_of(snapshot)["answer"]
     ratio = teacher.costs["macs"] / student.costs["macs"]
     assert f"Trial {snapshot.chosen} " in answer["headline"]
-    assert f"{ratio:,.0f}× less than the teacher" in answer["headline"]
+    assert f"MACs ({ratio:,.0f} times less)" in answer["headline"]
 
-    share = 100 * student.metrics["test_accuracy"] / teacher.metrics["test_accuracy"]
-    assert f"keeps {share:.1f} % of the teacher's accuracy" in answer["detail"]
-    assert "measured on test, n = 360" in answer["detail"]
+    mine, theirs = (f"{100 * side.metrics['test_accuracy']:.2f} %" for side in (student, teacher))
+    assert f"accuracy {mine} against {theirs}" in answer["detail"]
+    assert "Measured on test, n = 360" in answer["detail"]
 
 
 def test_no_student_of_a_teacher_that_guesses_heads_the_report():
@@ -118,21 +118,25 @@ def test_layers_that_pruning_removed_stay_visible():
     assert layers[0]["before"]["outputs"] > 0
 
 
-def test_what_is_lost_is_said_with_its_interval():
+def test_what_is_lost_is_said_with_its_interval_where_nothing_was_paired():
     snapshot = make_snapshot()
 
-    def detail(value, interval):
+    def answer(value, interval):
         name = "test_nll_above_teacher"
         loss = from_public({name: value}, {name: interval})
         records = list(snapshot.records)
         chosen = records[snapshot.chosen]
         records[snapshot.chosen] = chosen.replace(measures={**chosen.measures, **loss})
-        return data_of(make_snapshot(records=tuple(records)))["answer"]["detail"]
+        changed = make_snapshot(records=tuple(records), paired_differences=())
+        return data_of(changed)["answer"]
 
-    loss = "What is lost is likelihood: +0.0200 nats a prediction [0.0100, 0.0300]"
-    assert loss in detail(0.02, (0.01, 0.03))
-    assert "cannot be told from nothing: +0.0200" in detail(0.02, (-0.01, 0.05))
-    assert "Nothing is lost" in detail(-0.02, (-0.03, -0.01))
+    lost = answer(0.02, (0.01, 0.03))
+    assert "0.0200 nats lost [0.0100, 0.0300]" in lost["detail"]
+    assert "loses 0.0200 nats of NLL" in lost["headline"]
+    assert "cannot be told from its teacher" in answer(0.02, (-0.01, 0.05))["headline"]
+    gained = answer(-0.02, (-0.03, -0.01))
+    assert "is better than its teacher" in gained["headline"]
+    assert "0.0200 nats gained [0.0100, 0.0300]" in gained["detail"]
 
 
 def test_the_table_holds_every_number_of_every_record():
@@ -237,7 +241,7 @@ def test_find_refuses_a_trial_that_is_not_there():
 
 def test_an_empty_study_has_data():
     data = data_of(make_snapshot(records=(), front=(), chosen=None, references=(), hypervolume=()))
-    assert "No student was chosen: 0 of 0" in data["answer"]["headline"]
+    assert "No student was chosen: no trial has finished" in data["answer"]["headline"]
 
 
 def test_objective_labels_win_over_the_known_ones():

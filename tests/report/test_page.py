@@ -17,6 +17,7 @@ from gped_nas.data.picture import png
 from gped_nas.errors import EnvironmentProblem
 from gped_nas.evaluate.measured import Key, Measured, from_public
 from gped_nas.report import write_report
+from gped_nas.report.beside import evidence_of
 from gped_nas.report.data import data_of
 from gped_nas.report.page import (
     CONTENT_SECURITY_POLICY,
@@ -28,6 +29,7 @@ from gped_nas.report.page import (
     cards_within,
     page,
 )
+from gped_nas.report.verdict import judge_study
 from gped_nas.search.goals import Objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference
@@ -298,7 +300,9 @@ def test_what_has_no_interval_says_why():
 def test_the_answer_comes_first_and_the_tables_need_no_script(text):
     snapshot = make_snapshot()
     words = Page(text).text
-    assert words.index(f"Trial {snapshot.chosen} is the student to use") < words.index("The front")
+    verdict = judge_study(evidence_of(snapshot))
+    assert verdict.sentence.startswith(f"Trial {snapshot.chosen} loses ")
+    assert words.index(verdict.sentence) < words.index("The front")
 
     for sentence in (
         snapshot.rule,

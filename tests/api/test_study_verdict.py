@@ -1,0 +1,43 @@
+"""The verdict on a study on disk, by everybody who says it."""
+
+import html
+import json
+from pathlib import Path
+
+import pytest
+
+from gped_nas.api import export_student, open_study
+from gped_nas.api.dashboard import study_note
+from gped_nas.errors import ConfigError
+from gped_nas.export.text import as_markdown
+from tests.cli.harness import Home, accepted
+
+
+def test_everybody_says_the_same_verdict(finished: Home, tmp_path: Path) -> None:
+    """Status, page, model card and the dashboard's note, of the tiny study on disk."""
+    study = open_study(finished.study)
+    verdict = study.verdict()
+    assert verdict.trial is not None
+
+    status = json.loads(accepted("status", finished.study, "--format", "json").out)
+    assert status["verdict"] == verdict.sentence
+    page = (finished.study / "report.html").read_text()
+    assert f"<h1>{html.escape(verdict.sentence, quote=False)}</h1>" in page.replace("&#39;", "'")
+    assert json.dumps(verdict.kind) in page
+    export_student(study, verdict.trial, tmp_path / "export")
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert as_markdown(verdict.text, limit=2_000) in card
+    assert as_markdown(verdict.text, limit=2_000) in study_note(study.snapshot(), verdict.text)
+
+
+def test_the_verdict_of_another_trial_and_of_a_budget(finished: Home) -> None:
+    study = open_study(finished.study)
+    front = study.front_records()
+    for record in front:
+        assert study.verdict(record.trial).trial == record.trial
+    cheapest = min(front, key=lambda record: record.costs["macs"])
+    bounds = {"macs": float(cheapest.costs["macs"])}
+    assert study.verdict(within=bounds).trial == study.pick(bounds).trial
+    assert study.verdict(within={"macs": 1.0}).kind == "none_within"
+    with pytest.raises(ConfigError, match="no trial 99"):
+        study.verdict(99)
