@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gped_nas.models.base import FAMILIES, Genotype
     from gped_nas.models.costs import Cost
     from gped_nas.posterior.base import METHODS
+    from gped_nas.report.verdict import StudyVerdict
     from gped_nas.search.pareto import pareto_front
     from gped_nas.search.record import TrialRecord
     from gped_nas.search.space import SearchSpace

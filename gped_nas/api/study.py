@@ -13,7 +13,7 @@ from gped_nas.api import evidence_files
 from gped_nas.api.frames import frame_of
 from gped_nas.api.note import REPORT, STUDY_FILE, Note, check_same_study, recorded_storage
 from gped_nas.api.picking import best_within, find_trial
-from gped_nas.errors import ConfigError, StudyError
+from gped_nas.errors import ConfigError, GateError, StudyError
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.database import storage_errors

@@ -143,6 +143,7 @@ def _name(row: Loss) -> str:
 
 
 def count(number: int, noun: str) -> str:
+    """A number of things: ``1 trial``, ``12 trials``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
