@@ -37,7 +37,9 @@ _LOADING = {
         'import onnxruntime\n\nsession = onnxruntime.InferenceSession("student.onnx")\n'
         "names = [output.name for output in session.get_outputs()]\n"
         f'found = dict(zip(names, session.run(names, {{"{INPUT}": inputs}})))',
-        "`inputs` is a float32 numpy array; `found` maps the names above to arrays.",
+        "`inputs` is a float32 numpy array; `found` maps the names above to arrays. The file says "
+        "itself what classes, layout, normalization and version it is of: "
+        "`session.get_modelmeta().custom_metadata_map`.",
     ),
 }
 
@@ -95,6 +97,7 @@ def _outputs(spec: StudentSpec) -> str:
         f"inside, {spec.normalization.describe()}. N may be anything from 1."
     )
 
+    lines = [inputs_text, *_layout_example(spec)]
     own_labels = {target.name: target.label for target in spec.targets}
     rows = []
     for name in output_names(spec):
@@ -105,13 +108,30 @@ def _outputs(spec: StudentSpec) -> str:
         [
             "## Inputs and outputs",
             "",
-            inputs_text,
+            *lines,
             "",
             f"Labels: {_labels(spec)}.",
             "",
             *_table(["output, (N, G)", "what it is"], rows),
         ]
     )
+
+
+def _layout_example(spec: StudentSpec) -> list[str]:
+    """How pictures with their channels last become inputs; nothing of a table."""
+    if len(spec.input_shape) != 3:
+        return []
+    channels, height, width = spec.input_shape
+    return [
+        "",
+        f"That is channels first. From pictures (N, {height}, {width}, {channels}) with their "
+        "channels last, of bytes or other numbers:",
+        "",
+        "```python",
+        f"pictures = pictures.reshape(-1, {height}, {width}, {channels})",
+        'inputs = pictures.transpose(0, 3, 1, 2).astype("float32")',
+        "```",
+    ]
 
 
 def _labels(spec: StudentSpec) -> str:

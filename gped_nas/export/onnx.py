@@ -1,6 +1,7 @@
 """Export as ``student.onnx`` for ONNX runtimes.
 
-The graph has one input, ``inputs``, one output for each name, and the batch axis ``batch``.
+The graph has one input, ``inputs``, one output for each name, and the batch axis ``batch``. What a
+user must know to feed it stands in the file's metadata, see ``metadata``.
 
 Nothing is folded on the way: an optimizer would multiply int8 weights out to float32 and quadruple
 the file. Runtimes fold when they load it. Notes of the exporter (source lines, paths) are left out.
@@ -8,9 +9,11 @@ the file. Runtimes fold when they load it. Notes of the exporter (source lines, 
 
 import contextlib
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -45,8 +48,31 @@ def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
 
     model = program.model_proto
     _strip(model)
+    model.producer_name, model.producer_version = "gped-nas", version("gped-nas")
+    for key, value in metadata(spec).items():
+        model.metadata_props.add(key=key, value=value)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def metadata(spec: StudentSpec) -> dict[str, str]:
+    """What the file says of itself: text, or JSON where it is no single word.
+
+    ``classes`` (names in the order of the outputs, a list; empty for a real label),
+    ``input_layout``, ``input_dtype``, ``input_shape`` of one input (a list), ``input_range``,
+    ``normalization`` that the graph applies itself (``mean`` and ``std``), ``outputs`` (a list) and
+    the ``version`` of gped-nas.
+    """
+    return {
+        "version": version("gped-nas"),
+        "classes": json.dumps(spec.class_names),
+        "input_layout": "NCHW" if len(spec.input_shape) == 3 else "ND",
+        "input_dtype": "float32",
+        "input_shape": json.dumps(spec.input_shape),
+        "input_range": "raw, as the training data have it; the graph normalizes",
+        "normalization": json.dumps(spec.normalization.to_json()),
+        "outputs": json.dumps(output_names(spec)),
+    }
 
 
 def _strip(model: Any) -> None:

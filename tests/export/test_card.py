@@ -1,8 +1,10 @@
 """The model card: texts that users chose stay texts."""
 
 import dataclasses
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gped_nas.distill.student import load_student
@@ -78,3 +80,17 @@ def test_the_verdict_is_in_the_card_whole(tmp_path: Path) -> None:
     verdict = "It loses " + 40 * "a lot, " + "<i>."
     text = card(spec, snapshot.record(snapshot.front[0]), snapshot, verdict=verdict)
     assert as_markdown(verdict, limit=len(verdict)) in text.splitlines()
+
+
+def test_pictures_are_told_with_an_example_and_tables_without(tmp_path: Path) -> None:
+    text = card_of(tmp_path / "pictures", "plain")
+    (code,) = re.findall(r"```python\n(pictures = .*?)```", text, re.DOTALL)
+    names = {"pictures": np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1)}
+    exec(code, names)
+    assert names["inputs"].shape == (2, 1, 8, 8) and names["inputs"].dtype == np.float32
+    assert names["inputs"][1, 0, 2, 3] == 64 + 8 * 2 + 3
+
+    folder = make_student(tmp_path / "table", Genotype("mlp", depth=0), shape=(5,))
+    snapshot = make_snapshot()
+    spec = load_student(folder).spec
+    assert "channels" not in card(spec, snapshot.record(snapshot.front[0]), snapshot)

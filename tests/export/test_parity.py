@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
+import gped_nas as gn
 from gped_nas import rng
 from gped_nas.data.normalization import AxisNormalization, Normalization
 from gped_nas.distill.student import StudentSpec, load_student
@@ -154,6 +156,22 @@ def test_files_are_as_large_as_their_weights_and_a_container(exports: dict[str, 
             members = archive.infolist()
         weights = [member for member in members if "/data/weights/weight_" in member.filename]
         assert sum(member.file_size for member in weights) == weights_bytes, name
+
+
+def test_an_onnx_file_says_what_it_takes_and_gives(exports: dict[str, Path]) -> None:
+    for name, folder in exports.items():
+        spec = load_student(folder).spec
+        session = onnxruntime.InferenceSession(folder / "student.onnx")
+        about = session.get_modelmeta().custom_metadata_map
+
+        assert json.loads(about["classes"]) == list(spec.class_names), name
+        assert json.loads(about["input_shape"]) == session.get_inputs()[0].shape[1:]
+        assert json.loads(about["normalization"]) == spec.normalization.to_json()
+        assert json.loads(about["outputs"]) == [output.name for output in session.get_outputs()]
+        assert about["input_dtype"] == "float32" and about["version"] == gn.__version__
+        assert about["input_layout"] == ("NCHW" if len(spec.input_shape) == 3 else "ND")
+        assert "raw" in about["input_range"]
+        assert session.get_modelmeta().producer_name == "gped-nas"
 
 
 def test_weights_stay_in_their_storage_type(exports: dict[str, Path]) -> None:
