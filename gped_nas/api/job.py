@@ -300,6 +300,7 @@ _LATER_SETTINGS: tuple[tuple[str, Any], ...] = (
     ("centered", False),
     ("label_weight", 0.0),
     ("lr_probe", []),
+    ("draw_views", "once"),
 )
 """Settings of the recipe that came after the first studies, at the values that these had."""
 

@@ -1,5 +1,7 @@
 """What students learn from, and what rungs look at: a teacher's inputs with what it says there."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,9 +9,11 @@ from torch import Tensor
 from gped_nas.api.imported import rows_to_learn_from
 from gped_nas.api.labels import labels_at_inputs, labels_at_views
 from gped_nas.api.teacher import Teacher
+from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
+from gped_nas.distill.fresh import FreshViews
 from gped_nas.search.space import SearchSpace
-from gped_nas.targets.base import MeanTarget
+from gped_nas.targets.base import Expectations, MeanTarget
 from gped_nas.targets.expectations import expect_all, stream_expectations
 from gped_nas.targets.layout import HeadLayout
 
@@ -34,19 +38,24 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
         inputs = torch.cat([teacher.inputs(view) for view in views])
         return DistillationSet(inputs, {}, layout, labels=labels)
 
-    inputs = torch.cat([teacher.ensure_view(view) for view in views])
+    is_fresh = space.recipe.draw_views == "fresh"  # then inputs are untouched here
+    asked = [space.stored_view(view) for view in views]
+    shown = asked if is_fresh else views
+    inputs_of_views = [teacher.ensure_view(view) for view in shown]
+
     expectations: dict[str, Tensor] = {}
     samples = None
     if space.recipe.update == "averaged":
         targets = _averaged_targets(space)
-        by_view = [stream_expectations(stream, targets, view.asked.name) for view in views]
+        by_view = [stream_expectations(stream, targets, view.name) for view in asked]
         for target in targets:
             expectations[target.name] = torch.cat([values[target.name] for values in by_view])
     else:
-        maps = [list(stream.prediction_maps(view.asked.name)) for view in views]
+        maps = [list(stream.prediction_maps(view.name)) for view in asked]
         samples = PosteriorPredictions(maps, stream.weight_S)
 
-    return DistillationSet(inputs, expectations, layout, samples, labels)
+    fresh = _fresh_views(teacher, views, [len(x) for x in inputs_of_views]) if is_fresh else None
+    return DistillationSet(torch.cat(inputs_of_views), expectations, layout, samples, labels, fresh)
 
 
 def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
@@ -93,13 +102,32 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     views = space.views
     layout = space.layout(dataset.num_outputs)
     answers = _expect(teacher, log_prob)
+    is_fresh = space.recipe.draw_views == "fresh"
+    inputs_of_views = [untouched if is_fresh else view.move(untouched) for view in views]
     return DistillationSet(
-        torch.cat([view.move(untouched) for view in views]),
+        torch.cat(inputs_of_views),
         {name: answer.repeat(len(views), 1) for name, answer in answers.items()},
         layout,
         PosteriorPredictions([[log_prob.numpy()]] * len(views), teacher.stream.weight_S),
         labels_at_inputs(space, np.array(inputs[rows]), dataset, layout),
+        fresh=FreshViews(views, [len(untouched)] * len(views)) if is_fresh else None,
     )
+
+
+def _fresh_views(teacher: Teacher, views: Sequence[View], num_inputs: Sequence[int]) -> FreshViews:
+    """Views that are drawn in each step, with the teacher where one has answers of its own."""
+    is_asked = any(view.answers == "own" and not view.is_untouched for view in views)
+    if not is_asked:
+        return FreshViews(views, num_inputs)
+
+    stream = teacher.stream
+
+    def ask(x: Tensor) -> Expectations:
+        predict = teacher.predictor(x)
+        answers = [predict(stream.theta(index)).cpu() for index in range(stream.num_samples)]
+        return _expect(teacher, torch.stack(answers))
+
+    return FreshViews(views, num_inputs, ask)
 
 
 def _averaged_targets(space: SearchSpace) -> list[MeanTarget]:

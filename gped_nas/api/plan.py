@@ -65,7 +65,7 @@ def _sampled(space: SearchSpace, dataset: Dataset, session: Session) -> dict[str
         num_stored += sampled.method.count(shapes)
 
     num_inputs = len(dataset.validation) + len(dataset.test)
-    stored_views = {view.asked for view in space.views}
+    stored_views = {space.stored_view(view) for view in space.views}
     num_inputs += sum(len(dataset.raw(view.part)) for view in stored_views)
     num_predicted = space.likelihood.num_predicted(dataset.num_outputs)
     bytes_each = np.dtype(STORED[space.stream.prediction_dtype]).itemsize

@@ -310,6 +310,6 @@ def build_teacher(
     # in mode online, students meet a chain of their own
     if space.recipe.mode != "online":
         for view in teacher.resolve_views():
-            teacher.ensure_view(view.asked)
+            teacher.ensure_view(space.stored_view(view))
     teacher.ensure_view(teacher.clean_view("validation"))
     return teacher

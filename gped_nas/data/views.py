@@ -167,6 +167,11 @@ class View:
         return f"{first_part(self.part)}-{policy}-{digest[:8]}"
 
     @property
+    def settings_without_draw(self) -> dict[str, Any]:
+        """Its settings, whichever draw it is."""
+        return {key: value for key, value in self.settings.items() if key != "draw"}
+
+    @property
     def steps(self) -> tuple[tuple[Policy[Any], Any], ...]:
         """Its policies in their order, each with its settings."""
         if "steps" not in self.settings:
@@ -190,6 +195,11 @@ class View:
     def keeps_label(self) -> bool:
         """Whether each input keeps its class; what label it has, if any, its part says."""
         return all(policy.keeps_label for policy, _ in self.steps)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether its inputs are those of its part as they are."""
+        return all(policy.name in ("clean", "pool") for policy, _ in self.steps)
 
     @property
     def untouched(self) -> "View":

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.distill.fresh import FreshViews
 from gped_nas.distill.recipe import Recipe, Update
 from gped_nas.errors import ConfigError
 from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
@@ -46,6 +47,7 @@ Position = dict[str, Tensor]
     samples.generator    uint8: that of the posterior samples' draws; newest and running_mean alone
     mean.counts          (M,): how often each input was shown; running_mean alone
     mean.sums.<target>   (M, G): the sum of what was drawn for it; running_mean alone
+    fresh.step           int64 (): how many batches were drawn; where views are fresh alone
 """
 _SUMS = "mean.sums."
 
@@ -97,6 +99,7 @@ class DistillationSet:
         samples: what single posterior samples say at the inputs; None where the rule reads none.
         labels: what the labels say of the main target, (M, G), see ``HeadLayout.labels``; NaN at
             inputs whose label is not known. None where students learn from no label.
+        fresh: how inputs are moved in each step; None where they are shown as they are here.
     """
 
     inputs: Tensor
@@ -104,6 +107,7 @@ class DistillationSet:
     layout: HeadLayout
     samples: PosteriorPredictions | None = None
     labels: Tensor | None = None
+    fresh: FreshViews | None = None
 
     @property
     def shown(self) -> Expectations:
@@ -136,6 +140,8 @@ class DistillationSet:
             "samples": block_shapes,
             "arrays": sha256_arrays(*(array.cpu().numpy() for array in arrays)),
         }
+        if self.fresh is not None:
+            description["fresh"] = self.fresh.to_json()
         return sha256_text(canonical_json(description))
 
     def to(self, device: torch.device) -> "DistillationSet":
@@ -251,7 +257,11 @@ class CachedFeed:
         self._order = BatchOrder(len(data.inputs), recipe, root, position)
         self._generator = rng.generator(root, "posterior samples of batches")
         self._means = RunningMean(len(data.inputs))
+        self._root = root
+        self._step = 0
 
+        if position and data.fresh is not None:
+            self._step = int(position["fresh.step"])
         if position and recipe.update != "averaged":
             self._generator.set_state(position["samples.generator"])
         if position and recipe.update == "running_mean":
@@ -265,9 +275,20 @@ class CachedFeed:
 
     def __next__(self) -> Batch:
         """The next step's batch."""
+        index_B = next(self._order)
+        x, expectations = self._stored(index_B)
+        fresh = self._data.fresh
+        if fresh is None:
+            return x, expectations
+
+        batch = fresh.show(x, expectations, index_B, root=self._root, step=self._step)
+        self._step += 1
+        return batch
+
+    def _stored(self, index_B: Tensor) -> Batch:
+        """What the data hold at ``index_B``, by the update rule."""
         data = self._data
         device = data.inputs.device
-        index_B = next(self._order)
         if self._recipe.update == "averaged":
             return data.batch(index_B.to(device))
 
@@ -294,6 +315,8 @@ class CachedFeed:
             position["mean.counts"] = self._means.counts_M.clone()
             for name, sums in self._means.sums.items():
                 position[_SUMS + name] = sums.clone()
+        if self._data.fresh is not None:
+            position["fresh.step"] = torch.tensor(self._step)
         return position
 
 

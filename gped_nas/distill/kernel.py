@@ -280,17 +280,22 @@ class _Training:
 
         position = students[0].position
         is_averaged = recipe.update == "averaged" and job.feed is None
-        is_on_device = is_averaged and finds_its_batches(device)
+        is_on_device = is_averaged and data.fresh is None and finds_its_batches(device)
         self._source: BatchOrder | CachedFeed | None = None
         feed: Iterator[Batch] = iter(())
         schedule = None
         if is_on_device:
             self._source = order = BatchOrder(len(data.inputs), recipe, course.seed, position)
             schedule = self._schedule(data, order.take(until - self._start))
-        elif job.feed is None:
+        elif job.feed is None and data.fresh is None:
             self._source = feed = CachedFeed(data, recipe, course.seed, position)
+        elif job.feed is None:
+            # inputs are moved as they are, and brought into the frame then
+            plain = course.data.to(device)
+            self._source = source = CachedFeed(plain, recipe, course.seed, position)
+            feed = self._in_frame(source)
         else:
-            feed = job.feed if self._frame is None else _project(job.feed, self._frame)
+            feed = self._in_frame(job.feed)
 
         self._room = Classroom(
             data=data,
@@ -301,6 +306,9 @@ class _Training:
             feed=feed,
             schedule=schedule,
         )
+
+    def _in_frame(self, feed: Iterator[Batch]) -> Iterator[Batch]:
+        return feed if self._frame is None else _project(feed, self._frame)
 
     def _schedule(self, data: DistillationSet, index_TB: Tensor) -> DeviceSchedule:
         """Batches and step sizes of the steps to come, on the device."""

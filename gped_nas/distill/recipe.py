@@ -13,6 +13,7 @@ from gped_nas.models.base import Genotype
 
 Mode = Literal["cached", "online"]
 Update = Literal["averaged", "newest", "running_mean"]
+DrawViews = Literal["once", "fresh"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -35,6 +36,9 @@ class Recipe(Config):
         default="averaged",
         description="what a step is shown of the posterior samples; newest by default where mode "
         "is online",
+    )
+    draw_views: DrawViews = Field(
+        default="once", description="draw views before the training, or anew in each step"
     )
     optimizer: Literal["adamw", "muon", "sgd"] = Field(
         default="adamw", description="see distill.optim"

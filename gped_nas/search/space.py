@@ -223,6 +223,10 @@ class SearchSpace:
         """The largest share of the labels in the loss of a student or of a reference."""
         return max(*self.label_weights, self.recipe.label_weight)
 
+    def stored_view(self, view: View) -> View:
+        """The view at whose inputs the teacher's predictions are stored for one of the views."""
+        return view.untouched if self.recipe.draw_views == "fresh" else view.asked
+
     def layout(self, num_classes: int) -> HeadLayout:
         """The heads of every student.
 

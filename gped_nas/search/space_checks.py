@@ -10,6 +10,7 @@ from collections.abc import Callable
 from gped_nas.data.views import View
 from gped_nas.distill.feed import check_update
 from gped_nas.errors import ConfigError, nearest
+from gped_nas.io import canonical_json
 from gped_nas.posterior.base import ChainConfig
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.search.objectives import (
@@ -104,6 +105,46 @@ def _online_answers_where_it_is_asked(space: SearchSpace) -> None:
             )
 
 
+def _fresh_views_can_be_drawn(space: SearchSpace) -> None:
+    recipe, where = space.recipe, space.source
+    if recipe.draw_views == "once":
+        return
+    if recipe.mode == "online":
+        raise ConfigError(
+            f"{where}: recipe.draw_views: found fresh with mode online, which draws anew in each "
+            "pass by itself, expected once; leave draw_views out"
+        )
+
+    for view in space.views:
+        if view.num_samples:
+            raise ConfigError(
+                f"{where}: recipe.draw_views: found fresh with policy '{view.policy}', which asks "
+                "the teacher where to move and draws nothing, expected once; leave draw_views or "
+                "that view out"
+            )
+        if view.answers == "own" and not view.is_untouched and recipe.update != "averaged":
+            raise ConfigError(
+                f"{where}: recipe.draw_views: found fresh with update {recipe.update} and the "
+                f"teacher's own answers at '{view.policy}', expected once: they would be averages; "
+                "set answers: clean in that view, or update: averaged"
+            )
+
+
+def _fresh_views_differ(space: SearchSpace) -> None:
+    if space.recipe.draw_views == "once":
+        return
+
+    without_draw = set()
+    for view in space.views:
+        undrawn = canonical_json({**view.key(), "settings": view.settings_without_draw})
+        if undrawn in without_draw:
+            raise ConfigError(
+                f"{space.source}: views: found several draws of policy '{view.policy}' with "
+                "recipe.draw_views: fresh, expected one: each step draws anew; remove draws"
+            )
+        without_draw.add(undrawn)
+
+
 def _constraints_are_known_and_finite(space: SearchSpace) -> None:
     for name, bound in space.constraints.items():
         objective(name, f"{space.source}: constraints")
@@ -150,6 +191,8 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _labels_are_known_somewhere,
     _online_asks_a_chain,
     _online_answers_where_it_is_asked,
+    _fresh_views_can_be_drawn,
+    _fresh_views_differ,
     _constraints_are_known_and_finite,
     _objectives_have_a_front,
     _metrics_can_be_measured,

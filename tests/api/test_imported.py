@@ -80,6 +80,23 @@ def test_pictures_are_moved_under_the_answers_at_the_untouched_ones(home: Home) 
     assert torch.equal(log_prob[0], log_prob[1]) and torch.equal(log_prob[0], log_prob[2])
 
 
+def test_steps_can_move_imported_pictures(home: Home) -> None:
+    space = load_space(
+        home.space,
+        {
+            "teacher.method": {"name": "import", "path": "ensemble.npz", "at_chance": True},
+            "views": [{"policy": "flip", "answers": "clean"}],
+            "recipe.draw_views": "fresh",
+        },
+    )
+    dataset = load_dataset(space)
+    write_predictions(dataset, ("validation", "train", "test"))
+
+    data = distillation_set(build_teacher(space, Session(), dataset=dataset))
+    assert torch.equal(data.inputs, dataset.inputs("train"))
+    assert data.fresh is not None and data.fresh.ask is None
+
+
 @pytest.mark.parametrize(
     ("view", "message"),
     [

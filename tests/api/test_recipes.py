@@ -58,6 +58,16 @@ def test_an_online_search_begins_with_the_stream_s_first_chain(home: Home) -> No
         assert torch.allclose(values["predictive"], expected, atol=1e-6)
 
 
+def test_a_search_whose_views_are_drawn_in_each_step(home: Home) -> None:
+    """The teacher's own answers at mixed digits, and the stored ones at digits with noise."""
+    views = [{"policy": ["noise", "mixup"]}, {"policy": "noise", "answers": "clean"}]
+    changes = {"views": views, "recipe.draw_views": "fresh", "search.n_trials": 2}
+    study = gn.run(gn.load_space(home.space, changes), out="reports")
+    for record in study.records():
+        assert record.state == "complete"
+        assert record.extra["recipe"]["draw_views"] == "fresh"
+
+
 def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     recipe = {
         "steps": 40,
@@ -147,12 +157,13 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     space = gn.load_space("digits_mlp")
     recipe = dict(space.resolved["recipe"])
-    for later in ("components", "centered", "label_weight", "lr_probe"):
+    for later in ("components", "centered", "label_weight", "lr_probe", "draw_views"):
         del recipe[later]
     before = sha256_text(canonical_json(as_digested(recipe)))[:16]
     assert identity(space, "stream")["recipe"] == before
 
-    for change in ({"recipe.components": 8}, {"recipe.centered": True}):
+    changes = ({"recipe.components": 8}, {"recipe.centered": True}, {"recipe.draw_views": "fresh"})
+    for change in changes:
         assert identity(gn.load_space("digits_mlp", change), "stream")["recipe"] != before
 
 

@@ -11,6 +11,7 @@ import gped_nas as gn
 from gped_nas.api import sampling
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.teacher import Teacher
+from gped_nas.data.views import parse_view
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.search.space_file import parse_space
 
@@ -206,3 +207,62 @@ def test_teachers_and_datasets_that_cannot_be_asked_are_refused() -> None:
         build([{"policy": "disagreement"}], method={"name": "map", "steps": 100})
     with pytest.raises(DataError, match="'pool' takes the unlabeled inputs of dataset 'digits'"):
         build([{"policy": "pool"}])
+
+
+FRESH = {"draw_views": "fresh"}
+
+
+def test_fresh_views_are_untouched_until_a_step_draws_them() -> None:
+    views = [{"policy": "clean"}, {"policy": "flip"}, {"policy": "shift", "answers": "clean"}]
+    teacher = build(views, recipe=FRESH)
+    data = distillation_set(teacher)
+    assert list(teacher.stream.views) == [
+        teacher.clean_view("distillation").name,
+        teacher.clean_view("validation").name,
+    ]
+    clean = distillation_set(build(CLEAN))
+    assert torch.equal(data.inputs, clean.inputs.repeat(3, 1, 1, 1))
+    assert data.fresh is not None and data.fresh.ask is not None
+
+    # at its own inputs the teacher is the average of all its samples, asked as for a stored view
+    x = parse_view({"policy": "flip", "draw": 9}, "test", 0).move(clean.inputs[:32])
+    predict = teacher.predictor(x)
+    prob_SNC = torch.stack([predict(teacher.stream.theta(i)) for i in range(4)]).double().exp()
+    entropy_SN = -(prob_SNC * prob_SNC.log()).sum(-1)
+    answer = data.fresh.ask(x)
+    torch.testing.assert_close(answer["predictive"].double(), prob_SNC.mean(0), atol=1e-6, rtol=0)
+    entropy = entropy_SN.mean(0)
+    torch.testing.assert_close(
+        answer["expected_entropy"][:, 0].double(), entropy, atol=1e-5, rtol=0
+    )
+
+
+def test_fresh_views_of_clean_answers_ask_no_teacher() -> None:
+    views = [{"policy": ["flip", "shift"], "answers": "clean"}]
+    data = distillation_set(build(views, recipe=FRESH))
+    assert data.fresh is not None and data.fresh.ask is None
+
+
+@pytest.mark.parametrize(
+    ("views", "recipe", "message"),
+    [
+        (
+            [{"policy": "flip", "draws": 2, "answers": "clean"}],
+            {},
+            "views: found several draws of policy 'flip' with recipe.draw_views: fresh, expected "
+            "one: each step draws anew; remove draws",
+        ),
+        ([{"policy": "noise"}], {"mode": "online"}, "found fresh with mode online"),
+        ([{"policy": "disagreement"}], {}, "found fresh with policy 'disagreement'"),
+        (
+            [{"policy": "flip"}],
+            {"update": "newest"},
+            "found fresh with update newest and the teacher's own answers at 'flip'",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_in_each_step_is_refused(
+    views: list[dict[str, Any]], recipe: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"tiny.yaml: .*" + message):
+        build(views, recipe={**FRESH, **recipe})

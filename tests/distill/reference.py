@@ -67,19 +67,27 @@ def distill_one(
     family = FAMILIES[genotype.family]
     params = family.initialize(data.shapes(genotype), generator=generator)
     if not recipe.components:
-        return _train_and_prune(genotype, params, data, recipe, seed, prox)
+        feed = CachedFeed(data, recipe, seed)
+        return _train_and_prune(genotype, params, data, recipe, feed, prox)
 
     frame = fit(data.inputs, recipe.components)
     in_frame = replace(data, inputs=frame.project(data.inputs))
     layer = ("layers.0.weight", "layers.0.bias")
     params = frame.enter(params, layer)
-    return frame.leave(_train_and_prune(genotype, params, in_frame, recipe, seed, prox), layer)
+    feed: Iterator[Batch] = CachedFeed(in_frame, recipe, seed)
+    if data.fresh is not None:
+        feed = ((frame.project(x), shown) for x, shown in CachedFeed(data, recipe, seed))
+    return frame.leave(_train_and_prune(genotype, params, in_frame, recipe, feed, prox), layer)
 
 
 def _train_and_prune(
-    genotype: Genotype, params: Params, data: DistillationSet, recipe: Recipe, seed: int, prox: Prox
+    genotype: Genotype,
+    params: Params,
+    data: DistillationSet,
+    recipe: Recipe,
+    feed: Iterator[Batch],
+    prox: Prox,
 ) -> Params:
-    feed = CachedFeed(data, recipe, seed)
     penalized = range(recipe.prune_step)
     params = _train(genotype, params, data, recipe, feed, penalized, prox)
 
