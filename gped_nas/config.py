@@ -187,6 +187,14 @@ def dump_yaml(value: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=110)
 
 
+def flow_yaml(value: Any) -> str:
+    """The YAML text of plain data in one line: ``{name: npz, path: a.npz}``."""
+    text = yaml.safe_dump(
+        value, sort_keys=False, allow_unicode=True, default_flow_style=True, width=float("inf")
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def parse_value(text: str, where: str) -> Any:
     """The value of one ``--set key=value``, read as YAML reads it.
 

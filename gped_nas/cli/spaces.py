@@ -21,25 +21,50 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented search space to start from.
+    """Look at the data, and write a commented search space that suits them.
 
     It is for the digits, or for your own arrays.
     """
-    from gped_nas.cli.progress import say
-    from gped_nas.cli.template import space_for
+    from gped_nas.api.proposal import propose
+    from gped_nas.cli.progress import progress, say
+    from gped_nas.cli.template import space_text
     from gped_nas.config import load_yaml
+    from gped_nas.data.base import load
+    from gped_nas.data.facts import describe_data
+    from gped_nas.data.own import suggest_settings
+    from gped_nas.data.picture import is_picture
     from gped_nas.errors import ConfigError
     from gped_nas.io import make_dir, remove_temporaries_of, write_text
     from gped_nas.search.space_file import parse_space
 
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists already; choose another name or give --force")
-    text = space_for(path.stem, data)
+    settings: dict[str, object] = {"name": "digits"} if data is None else suggest_settings(data)
+    dataset = load(settings)
+    with progress() as report:
+        proposal = propose(dataset, report=report)
+
+    has_dials = is_picture(dataset.input_shape)
+    text = space_text(path.stem, settings, proposal, has_dials=has_dials)
     parse_space(load_yaml(text, str(path)), str(path))
     make_dir(path.parent)
     remove_temporaries_of(path)
     write_text(path, text)
+
+    print_pairs(describe_data(dataset) | _describe_teacher(proposal.teacher), Format.table)
     say(f"wrote {path}; next: gped-search run {path}")
+
+
+def _describe_teacher(teacher: Any) -> dict[str, str]:
+    """The suggested teacher in words: what it is, how long it takes, whether there is anything."""
+    what = f"{teacher.members} networks {teacher.genotype.family} of {teacher.steps:,} steps"
+    nll = f"{teacher.nll:.3g} nats beside {teacher.guess_nll:.3g} of the labels alone"
+    if not teacher.learns:
+        nll += ": nothing was learned; look at the inputs, or bring more examples"
+    return {
+        "teacher": f"{what}, some {max(teacher.seconds, 1):.0f} s on one core",
+        "quick network": f"NLL at examples left out: {nll}",
+    }
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -84,6 +109,7 @@ def space(
 
 def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
     from gped_nas.api.labels import label_facts
+    from gped_nas.data.facts import describe_inputs
 
     low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
     high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
@@ -94,21 +120,13 @@ def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
     return {
         "name": space.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
-        "inputs": _describe_inputs(dataset.input_shape),
         "teacher": space.teacher_text,
+        "inputs": describe_inputs(dataset.input_shape),
         "genotypes": num_genotypes,
         **label_facts(space, dataset),
         "objectives": ", ".join(objective.name for objective in space.objectives),
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
     }
-
-
-def _describe_inputs(shape: tuple[int, ...]) -> str:
-    """What one input is, as it was read."""
-    if len(shape) == 1:
-        return f"{shape[0]:,} numbers"
-    channels, height, width = shape
-    return f"pictures of {height} x {width} pixels, {channels} channel" + "s" * (channels > 1)
 
 
 def _draw(space: Any, dataset: Any, num: int) -> list[dict[str, Any]]:

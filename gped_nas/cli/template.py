@@ -1,7 +1,10 @@
-"""The search space that ``init`` writes."""
+"""The text of the search space that ``init`` writes."""
 
-import json
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gped_nas.api.proposal import Proposal
+from gped_nas.config import flow_yaml
 
 _TEXT = """\
 # A search space of gped-search. Try:  gped-search run {file}
@@ -9,77 +12,104 @@ name: {name}
 
 # The data, split into train, validation (it selects) and test (it is looked at once, at the end).
 dataset: {dataset}
-# data: {{mask: 4, subsample: 200}}   # the uncertainty dials: zero a patch of images, drop labels
-
-# The Bayesian teacher, sampled once and kept. Students imitate the average over its samples.
+{dials}
+# The Bayesian teacher: {members} networks that begin at other weights each, and are trained to the
+# end. They are made once and kept. Students imitate the average of what they predict.
 teacher:
-  family: mlp
-  genotype: {{depth: 2, width: {width}}}
-  prior: {{precision: 1.0}}           # 1 / variance of every weight
+  family: {family}
+  genotype: {teacher}
+{likelihood}  # How far weights may go from zero: the variance of a weight times the inputs of its
+  # layer. Weak labels need a small one; this one was best where quick networks had not been trained.
+  prior: {{name: fan_in_gaussian, scale: {scale:g}}}
   method:
-    name: sgld
-    chains: 2
-    num_samples: 100                # posterior samples in all
-    step_size: {{initial: {step}}}   # about 0.2 / number of training examples
-    burn_in: 1000                   # steps before the first sample of a chain
-    thinning: 100                   # steps between samples
+    name: deep_ensemble
+    chains: 2                       # trained at the same time
+    num_samples: {members}                  # networks in all
+    steps: {teacher_steps}
+    lr: {teacher_lr:g}
 
 # Where students imitate the teacher: at the training inputs, at the same with noise (in units of
 # their standard deviation), and at mixed pairs of them. x_pool of an npz joins the training inputs.
 # There are also the policies disagreement, and pool (x_pool alone).
 views:
-  - {{policy: clean}}
-  - {{policy: noise, std: 0.1}}
-  - {{policy: mixup}}
+{views}
 
-# What students predict: the average probability, and the expected entropy (the noise in the data).
-# There are also second_moment, utility, variance, mutual_information and dirichlet, and quantile
-# with recipe.update: newest.
-targets: [predictive, expected_entropy]
+{what}
+targets: {targets}
 
 # What is searched. int and float take [low, high]; choices take a list; a plain value is fixed.
 students:
-  - family: mlp
+  - family: {family}
     genotype:
-      depth: {{int: [1, 3]}}
-      width: {{choices: [8, 16, 32, 64, 128]}}
-      group_penalty: {{float: [1.0e-5, 1.0e-1], log: true}}     # prunes units
-      storage_dtype: {{choices: [float32, float16, int8]}}
+{ranges}
 
 objectives: [nll, flops, storage_bytes]
 # constraints: {{storage_bytes: 20000}}
 
-search: {{sampler: tpe, n_trials: 48, students_at_once: 12}}
-recipe: {{steps: 1500, batch_size: 128, lr: 3.0e-3}}
+search: {{sampler: tpe, n_trials: {n_trials}, students_at_once: 12}}
+recipe: {recipe}
 """
+_DIALS = """\
+# data: {mask: 4, subsample: 200}   # the uncertainty dials: zero a patch of images, drop labels
+"""
+_LIKELIHOOD = """\
+  # The noise of labels, in units of their standard deviation: what quick networks were wrong by
+  # at examples that they had not seen.
+  likelihood: {{name: gaussian, noise_std: {noise:g}}}
+"""
+_CLASSES = """\
+# What students predict: the average probability, and the expected entropy (the noise in the data).
+# There are also second_moment, utility, variance, mutual_information and dirichlet, and quantile
+# with recipe.update: newest."""
+_NUMBERS = "# What students predict: the mean and the variance of the label."
+_REMARKS = {"group_penalty": "prunes units"}
 
 
-def space_for(name: str, data: Path | None) -> str:
-    """The text of a search space for the digits, or for a user's npz.
+def space_text(
+    name: str, dataset: Mapping[str, Any], proposal: Proposal, *, has_dials: bool
+) -> str:
+    """The search space as YAML with comments.
 
-    Its step size is set by the number of examples.
-
-    Raises:
-        DataError: the npz cannot be used.
+    Args:
+        name: of the space and of its file.
+        dataset: settings of the dataset.
+        proposal: everything else.
+        has_dials: whether the uncertainty dials are of use there.
     """
-    from gped_nas.config import dump_yaml
-    from gped_nas.data.base import load
-    from gped_nas.data.own import has_channels_first, shape_of_inputs
-
-    settings: dict[str, object] = {"name": "digits"}
-    if data is not None:
-        settings = {"name": "npz", "path": str(data), "split": "stratified"}
-        shape = shape_of_inputs(data)
-        settings["normalize"] = "columns" if len(shape) == 2 else "channels"
-        if len(shape) == 4:
-            is_first = has_channels_first(shape)
-            settings["layout"] = "channels_first" if is_first else "channels_last"
-    num = len(load(dict(settings)).train)
-    pairs = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+    teacher = proposal.teacher
+    is_class = teacher.noise_std is None
+    likelihood = "" if is_class else _LIKELIHOOD.format(noise=teacher.noise_std)
     return _TEXT.format(
         file=f"{name}.yaml",
-        name=dump_yaml({"n": name}).removeprefix("n:").strip(),
-        dataset="{" + ", ".join(pairs) + "}",
-        width=128,
-        step=f"{0.2 / num:.1e}",
+        name=flow_yaml(name),
+        dataset=flow_yaml(dict(dataset)),
+        dials=_DIALS if has_dials else "",
+        family=proposal.family,
+        teacher=flow_yaml(_short(teacher.genotype.architecture())),
+        likelihood=likelihood,
+        scale=teacher.scale,
+        members=teacher.members,
+        teacher_steps=teacher.steps,
+        teacher_lr=teacher.lr,
+        views="\n".join(f"  - {flow_yaml(dict(view))}" for view in proposal.views),
+        what=_CLASSES if is_class else _NUMBERS,
+        targets=flow_yaml(list(proposal.targets)),
+        ranges="\n".join(_range(*item) for item in proposal.students.items()),
+        n_trials=proposal.n_trials,
+        recipe=flow_yaml(dict(proposal.recipe)),
     )
+
+
+def _short(values: Mapping[str, Any]) -> dict[str, Any]:
+    """One number in place of a list that repeats it."""
+    short = {}
+    for name, value in values.items():
+        entries = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+        short[name] = entries[0] if entries and len(set(entries)) == 1 else entries or value
+    return short
+
+
+def _range(name: str, value: Any) -> str:
+    """One line of a genotype's ranges, with a remark where the name does not say what it does."""
+    line = f"      {name}: {flow_yaml(value)}"
+    return f"{line}  # {_REMARKS[name]}" if name in _REMARKS else line

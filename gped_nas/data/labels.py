@@ -50,6 +50,15 @@ def number_classes(
     return numbers, class_names or tuple(str(label) for label in classes.tolist())
 
 
+def look_real(labels: Array) -> bool:
+    """Whether labels are more likely real numbers than classes: not whole, or hardly ever equal."""
+    if labels.dtype.kind not in "iuf":
+        return False
+    if not (np.isfinite(labels) & (labels == np.rint(labels))).all():
+        return True
+    return _are_measured(np.unique(labels), labels)
+
+
 def _flatten(y: Array, name: str) -> Array:
     """Labels (N,) as int64, or as text."""
     if y.ndim == 2 and y.shape[1] == 1:
@@ -90,12 +99,17 @@ def _check_kinds(labels: Mapping[str, Array], path: str) -> None:
 
 def _check_number(classes: Array, labels: Array, name: str) -> None:
     """Refuse numbers that are more likely measured than counted."""
-    is_counted = classes.dtype.kind == "U" or np.array_equal(classes, np.arange(len(classes)))
-    if not is_counted and len(classes) > _MANY and 2 * len(classes) > len(labels):
+    if _are_measured(classes, labels):
         raise DataError(
             f"{name}: found {len(classes)} different labels in {len(labels)} examples, expected "
             "classes; set dataset.task: regression if they are real numbers"
         )
+
+
+def _are_measured(classes: Array, labels: Array) -> bool:
+    """Whether distinct labels are too many and too scattered for classes."""
+    is_counted = classes.dtype.kind == "U" or np.array_equal(classes, np.arange(len(classes)))
+    return not is_counted and len(classes) > _MANY and 2 * len(classes) > len(labels)
 
 
 def _places(labels: Array, classes: Array, name: str, *, is_named: bool) -> Tensor:

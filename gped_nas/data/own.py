@@ -25,7 +25,7 @@ from torch import Tensor
 from gped_nas.config import Config, parse
 from gped_nas.data.archives import UNREADABLE, check_archive, torch_dtype
 from gped_nas.data.base import DATASETS, Dataset, Task, build
-from gped_nas.data.labels import number_classes
+from gped_nas.data.labels import look_real, number_classes
 from gped_nas.data.normalization import Normalize
 from gped_nas.data.splits import Split, SplitRule
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
@@ -132,12 +132,24 @@ def has_channels_first(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[1] <= 4 < shape[3]
 
 
-def shape_of_inputs(path: Path) -> tuple[int, ...]:
-    """The shape of ``x_train``.
+def suggest_settings(path: Path) -> dict[str, object]:
+    """Settings of ``npz`` that suit a file.
 
+    Labels that are not whole are real numbers, columns and channels are normalized by themselves.
     Raises as ``load_npz``.
     """
-    return _read(path)["x_train"].shape
+    arrays = _read(path)
+    shape = arrays["x_train"].shape
+    settings: dict[str, object] = {"name": "npz", "path": str(path)}
+
+    if look_real(arrays["y_train"]):
+        settings["task"] = "regression"
+    else:
+        settings["split"] = "stratified"
+    settings["normalize"] = "columns" if len(shape) == 2 else "channels"
+    if len(shape) == 4:
+        settings["layout"] = "channels_first" if has_channels_first(shape) else "channels_last"
+    return settings
 
 
 def _read(path: Path) -> dict[str, Array]:

@@ -21,8 +21,7 @@ from tests.cli.harness import N_TRIALS, Home, accepted, contents, installed, ref
 TINY_SETTINGS = (
     "teacher.genotype={depth: 1, width: 8}",
     "teacher.method.num_samples=4",
-    "teacher.method.burn_in=20",
-    "teacher.method.thinning=10",
+    "teacher.method.steps=100",
     "recipe={steps: 60, warmup: 5}",
     "baseline={steps: 100, precisions: [1.0]}",
     "search={n_trials: 3, students_at_once: 3}",
@@ -71,7 +70,10 @@ def test_from_ones_own_arrays_to_a_student_in_another_process(home: Home) -> Non
     y = source.target[:300].astype(np.int64)
     np.savez("my, data {1}.npz", x_train=x[:300], y_train=y, x_pool=x[300:400], class_names=names)
 
-    assert accepted("init", "mine.yaml", "--data", "my, data {1}.npz").out == ""
+    facts = accepted("init", "mine.yaml", "--data", "my, data {1}.npz").out
+    assert "30 numbers" in facts
+    assert "train 216, validation 24, test 60, unlabeled 100" in facts
+    assert "2; of train: malignant 105, benign 111" in facts
     space = load_space("mine.yaml")
     dataset = {"name": "npz", "path": "my, data {1}.npz"}
     rules = {"split": "stratified", "normalize": "columns"}
