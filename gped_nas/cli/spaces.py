@@ -120,8 +120,8 @@ def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
     return {
         "name": space.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
-        "teacher": space.teacher_text,
         "inputs": describe_inputs(dataset.input_shape),
+        "teacher": space.teacher_text,
         "genotypes": num_genotypes,
         **label_facts(space, dataset),
         "objectives": ", ".join(objective.name for objective in space.objectives),
