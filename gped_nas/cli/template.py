@@ -18,8 +18,8 @@ dataset: {dataset}
 teacher:
   family: {family}
   genotype: {teacher}
-{likelihood}  # How far weights may go from zero: their variance times the inputs of their layer. Weak
-  # labels need a small one; this was best where quick networks had not been trained.
+{likelihood}  # How far weights may go from zero: their variance times the inputs of their layer.
+  # Weak labels need a small one; this was best where quick networks had not been trained.
   prior: {{name: fan_in_gaussian, scale: {scale:g}}}
   method:
     name: deep_ensemble
