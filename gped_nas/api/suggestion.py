@@ -22,7 +22,7 @@ from gped_nas import rng
 from gped_nas.data.base import Dataset
 from gped_nas.errors import DivergenceError
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood
+from gped_nas.posterior.likelihoods import CategoricalLikelihood, GaussianLikelihood, Likelihood
 from gped_nas.posterior.map import MapConfig, map_estimate
 from gped_nas.posterior.priors import FanInGaussianPrior
 from gped_nas.posterior.problem import posterior_of, unflatten
@@ -162,8 +162,8 @@ def _two_digits(value: float) -> float:
 
 def _likelihood(dataset: Dataset) -> Likelihood:
     if dataset.task == "regression":
-        return LIKELIHOODS["gaussian"](name="gaussian", noise_std=_TRIED_NOISE)
-    return LIKELIHOODS["categorical"]()
+        return GaussianLikelihood(name="gaussian", noise_std=_TRIED_NOISE)
+    return CategoricalLikelihood()
 
 
 def _folds(dataset: Dataset) -> list[_Fold]:
