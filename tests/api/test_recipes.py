@@ -162,7 +162,8 @@ def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     before = sha256_text(canonical_json(as_digested(recipe)))[:16]
     assert identity(space, "stream")["recipe"] == before
 
-    changes = ({"recipe.components": 8}, {"recipe.centered": True}, {"recipe.draw_views": "fresh"})
+    fresh = {"recipe.draw_views": "fresh", "views": [{"policy": "noise"}]}
+    changes = ({"recipe.components": 8}, {"recipe.centered": True}, fresh)
     for change in changes:
         assert identity(gn.load_space("digits_mlp", change), "stream")["recipe"] != before
 
