@@ -7,8 +7,9 @@ import yaml
 import gped_nas as gn
 from gped_nas.api.labels import labels_at_inputs
 from gped_nas.api.lessons import distillation_set, rung_set
+from gped_nas.api.online import online_feed
 from gped_nas.errors import ConfigError
-from gped_nas.targets.layout import HeadLayout
+from gped_nas.targets.layout import LABELS, HeadLayout
 from tests.api.test_surface import OVERRIDES
 from tests.cli.harness import Home, accepted, refused
 
@@ -83,13 +84,20 @@ def test_a_search_over_shares_says_where_labels_count(home: Home) -> None:
     assert all(record.state in ("complete", "duplicate") for record in records)
 
 
-def test_online_students_learn_from_labels_too(home: Home) -> None:
-    """All of the loss is the labels', so that a teacher of chance does no harm."""
-    online = {"steps": 150, "warmup": 5, "lr": 0.02, "mode": "online", "label_weight": 1.0}
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "views": VIEWS[:1], "recipe": online})
+def test_an_online_chain_shows_labels_too(home: Home) -> None:
+    online = {**RECIPE, "mode": "online"}
+    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "views": VIEWS[:2], "recipe": online})
+    teacher = gn.build_teacher(space, gn.new_session("cpu"))
+    data = distillation_set(teacher)
+    x, shown = next(online_feed(teacher, data.inputs, data.labels))
+
+    rows = {row.numpy().tobytes(): i for i, row in enumerate(data.inputs)}
+    expected = data.labels[[rows[row.numpy().tobytes()] for row in x]]
+    assert torch.equal(shown[LABELS].nan_to_num(-1), expected.nan_to_num(-1))
+    assert 0 < expected.isnan().any(1).sum() < len(x)
+
     study = gn.run(space, out="reports", seed=0)
-    (record,) = study.records()
-    assert record.metrics["accuracy"] > 0.6
+    assert study.records()[0].state == "complete"
 
 
 def test_a_share_without_a_known_label_is_refused(home: Home) -> None:
