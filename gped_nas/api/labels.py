@@ -2,7 +2,8 @@
 
 The label of a training input counts wherever a view keeps it: at the input as it is, flipped,
 cropped or with noise. No label is known where inputs are mixed or moved, and none of the unlabeled
-inputs. Of inputs that came with imported predictions those have one that are training inputs.
+inputs. Of inputs that came with imported predictions those have one that are training inputs, or
+copies of these that keep it.
 """
 
 from collections.abc import Sequence
@@ -44,22 +45,35 @@ def labels_at_views(
 
 
 def labels_at_inputs(
-    space: SearchSpace, inputs_MD: Array, dataset: Dataset, layout: HeadLayout
+    space: SearchSpace,
+    inputs_MD: Array,
+    dataset: Dataset,
+    layout: HeadLayout,
+    *,
+    rows: Sequence[int],
+    origin_M: Array | None = None,
 ) -> Tensor | None:
     """What labels say at each view of inputs that may be training inputs; see ``DistillationSet``.
 
-    Of a training input that is there with several labels it is what they say on average.
+    Of a training input that is there with several labels it is what they say on average. A copy has
+    the label of the input that it is a copy of.
 
     Args:
         space: has the views, and says whether students learn from labels at all.
         inputs_MD: normalized inputs, float32.
         dataset: has the labels.
         layout: the students' heads.
+        rows: which of the inputs students learn at.
+        origin_M: of which row each input is a copy, see ``posterior.shards``.
     """
     if not space.largest_label_weight:
         return None
 
     labels = _labels_of_train(inputs_MD, dataset, layout)
+    if origin_M is not None:
+        origin = torch.from_numpy(np.array(origin_M))
+        labels = torch.where((origin >= 0)[:, None], labels[origin.clamp_min(0)], labels)
+    labels = labels[rows]
     unknown = torch.full_like(labels, torch.nan)
     return torch.cat([labels if view.keeps_label else unknown for view in space.views])
 

@@ -95,7 +95,8 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     inputs, log_prob_SMC = teacher.stream.imported()
 
     # students must meet no validation and no test input
-    rows = rows_to_learn_from(inputs, dataset, teacher.stream.imported_origin())
+    origin_M = teacher.stream.imported_origin()
+    rows = rows_to_learn_from(inputs, dataset, origin_M)
 
     untouched = torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape)
     log_prob = log_prob_SMC[:, rows]
@@ -109,7 +110,7 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
         {name: answer.repeat(len(views), 1) for name, answer in answers.items()},
         layout,
         PosteriorPredictions([[log_prob.numpy()]] * len(views), teacher.stream.weight_S),
-        labels_at_inputs(space, np.array(inputs[rows]), dataset, layout),
+        labels_at_inputs(space, inputs, dataset, layout, rows=rows, origin_M=origin_M),
         fresh=FreshViews(views, [len(untouched)] * len(views)) if is_fresh else None,
     )
 

@@ -1,5 +1,6 @@
 """Labels among the targets in whole searches: where they count, and what is said of it."""
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -52,16 +53,26 @@ def test_rungs_look_at_labels_too(home: Home) -> None:
     assert torch.equal(looked_at.labels.argmax(1), teacher.dataset.validation.y)
 
 
-def test_imported_inputs_have_labels_where_they_are_training_inputs(home: Home) -> None:
+def test_imported_inputs_have_labels_where_they_are_training_inputs_or_copies(home: Home) -> None:
     space = gn.load_space("digits_mlp", {**ONE_TRIAL, "views": VIEWS[:2]})
     dataset = gn.load_dataset(space)
     train, test = dataset.inputs("train").flatten(1), dataset.inputs("test").flatten(1)
-    inputs = torch.cat([test[:2], train[:3]])
 
-    layout = HeadLayout(("predictive",), 10)
-    clean, mixed = labels_at_inputs(space, inputs.numpy(), dataset, layout).chunk(2)
-    assert clean[:2].isnan().all()
-    assert torch.equal(clean[2:].argmax(1), dataset.train.y[:3])
+    # rows: a test input, two training inputs, a copy of the second of these, one that is of several
+    inputs = torch.cat([test[:1], train[:2], train[1:2] + 1, train[:1] + 1])
+    labels = labels_at_inputs(
+        space,
+        inputs.numpy(),
+        dataset,
+        HeadLayout(("predictive",), 10),
+        rows=[1, 2, 3, 4],
+        origin_M=np.array([0, 1, 2, 2, -1]),
+    )
+
+    clean, mixed = labels.chunk(2)
+    first, second = dataset.train.y[:2].tolist()
+    assert clean[:3].argmax(1).tolist() == [first, second, second]
+    assert clean[3].isnan().all()
     assert mixed.isnan().all()
 
 
