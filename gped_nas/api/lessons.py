@@ -9,6 +9,7 @@ from torch import Tensor
 from gped_nas.api.imported import rows_to_learn_from
 from gped_nas.api.labels import labels_at_inputs, labels_at_views
 from gped_nas.api.teacher import Teacher
+from gped_nas.data.rows import join
 from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.fresh import FreshViews
@@ -35,7 +36,7 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     views = teacher.resolve_views()
     labels = labels_at_views(space, views, dataset, layout)
     if space.recipe.mode == "online":  # students meet a chain of their own
-        inputs = torch.cat([teacher.inputs(view) for view in views])
+        inputs = join([teacher.inputs(view) for view in views])
         return DistillationSet(inputs, {}, layout, labels=labels)
 
     is_fresh = space.recipe.draw_views == "fresh"  # then inputs are untouched here
@@ -55,7 +56,7 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
         samples = PosteriorPredictions(maps, stream.weight_S)
 
     fresh = _fresh_views(teacher, views, [len(x) for x in inputs_of_views]) if is_fresh else None
-    return DistillationSet(torch.cat(inputs_of_views), expectations, layout, samples, labels, fresh)
+    return DistillationSet(join(inputs_of_views), expectations, layout, samples, labels, fresh)
 
 
 def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:

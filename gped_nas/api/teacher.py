@@ -17,6 +17,7 @@ from gped_nas.api.session import Session
 from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
+from gped_nas.data.rows import sha256_tensors
 from gped_nas.data.views import View
 from gped_nas.errors import ConfigError, DataWarning
 from gped_nas.evaluate.predictions import AnyPredictions
@@ -107,7 +108,7 @@ class Teacher:
         write_view(
             self.stream,
             view.name,
-            {"view": view.key(), "inputs": sha256_arrays(x.numpy())},
+            {"view": view.key(), "inputs": sha256_tensors(x)},
             self.predictor(x),
             num_inputs=len(x),
             dtype=view.dtype,

@@ -20,9 +20,10 @@ from gped_nas.data.normalization import (
 )
 from gped_nas.data.outliers import describe_outliers
 from gped_nas.data.preparation import AnyPreparation
+from gped_nas.data.rows import join, mapped, sha256_tensors
 from gped_nas.data.splits import Part, Split, SplitRule, carve, describe_absent
 from gped_nas.errors import DataError
-from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
+from gped_nas.io import Array, canonical_json, sha256_text
 from gped_nas.registry import Registry
 
 __all__ = (
@@ -109,11 +110,14 @@ class Dataset:
             return self.split(part).x
         if not len(self.unlabeled):
             return self.train.x  # no copy of large inputs
-        return torch.cat([self.train.x, self.unlabeled])
+        return join([self.train.x, self.unlabeled])
 
     def inputs(self, part: Part) -> Tensor:
-        """Normalized float32 inputs of a part, shape (N, *input_shape)."""
-        return self.normalization(self.raw(part))
+        """Normalized float32 inputs of a part, shape (N, *input_shape).
+
+        Large ones are normalized batch by batch, where they are used; see ``rows``.
+        """
+        return mapped(self.raw(part), self.normalization)
 
     def split(self, part: Part) -> Split:
         """One of the three labeled parts."""
@@ -355,9 +359,9 @@ def _digest(
     """What a stream's key covers; ``whole`` is left out, for it came first."""
     arrays = []
     for split in parts:
-        arrays += [split.x.numpy(), split.y.numpy()]
+        arrays += [split.x, split.y]
 
-    covered: list[object] = [sha256_arrays(*arrays, unlabeled.numpy()), num_classes]
+    covered: list[object] = [sha256_tensors(*arrays, unlabeled), num_classes]
     if normalize != "whole":
         covered.append({"normalize": normalize, "version": 1})
     if preparation is not None:

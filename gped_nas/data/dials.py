@@ -26,9 +26,10 @@ from gped_nas import rng
 from gped_nas.config import Config
 from gped_nas.data.base import Dataset, notes_on
 from gped_nas.data.normalization import fit, refit
+from gped_nas.data.rows import join, sha256_tensors
 from gped_nas.data.splits import Part, Split
 from gped_nas.errors import ConfigError, DataError
-from gped_nas.io import canonical_json, sha256_arrays, sha256_text
+from gped_nas.io import canonical_json, sha256_text
 from gped_nas.spelling import first_part
 
 
@@ -157,7 +158,7 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
         dataset,
         train=kept,
         notes=notes_on(parts, dataset.class_names, dataset.normalization, dataset.preparation),
-        unlabeled=torch.cat([train.x[rest], dataset.unlabeled]),
+        unlabeled=join([train.x[rest], dataset.unlabeled]),
         label_normalization=fit(labels) if dataset.label_normalization else None,
         digest=_digest(dataset, labeled),
         split_text=f"{dataset.split_text}; {subset_text}",
@@ -165,5 +166,4 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
 
 
 def _digest(dataset: Dataset, *changed: Tensor) -> str:
-    arrays = [tensor.numpy() for tensor in changed]
-    return sha256_text(canonical_json([dataset.digest, sha256_arrays(*arrays)]))
+    return sha256_text(canonical_json([dataset.digest, sha256_tensors(*changed)]))

@@ -7,13 +7,14 @@ in the dataset's own range.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gped_nas.data.rows import chunks
 from gped_nas.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -125,12 +126,12 @@ def fit(x: Tensor) -> Normalization:
     The standard deviation is 1 if all numbers are equal. Sums are in float64 and in a fixed order,
     so that the result does not depend on the number of threads.
     """
-    chunks = [x[start : start + _CHUNK].numpy() for start in range(0, len(x), _CHUNK)]
-    mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in chunks) / x.numel()
-    variance = sum(float(np.square(chunk - np.float64(mean)).sum()) for chunk in chunks) / x.numel()
+    mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in _chunks(x)) / x.numel()
+    squares = (np.square(chunk - np.float64(mean)).sum() for chunk in _chunks(x))
+    variance = sum(float(square) for square in squares) / x.numel()
     std = variance**0.5
 
-    largest = max(float(np.abs(chunk.astype(np.float64)).max()) for chunk in chunks)
+    largest = max(float(np.abs(chunk.astype(np.float64)).max()) for chunk in _chunks(x))
     is_spread = std > _rounding_of(x.dtype) * largest
     return Normalization(mean, std if is_spread else 1.0)
 
@@ -140,7 +141,7 @@ def fit_axis(x: Tensor) -> AxisNormalization:
 
     As ``fit`` otherwise.
     """
-    mean, std, largest = _moments(x)
+    mean, std, largest = _moments_of_bytes(x) if x.dtype == torch.uint8 else _moments(x)
     is_spread = std > _rounding_of(x.dtype) * largest
     return AxisNormalization(tuple(mean.tolist()), tuple(np.where(is_spread, std, 1.0).tolist()))
 
@@ -155,20 +156,49 @@ def _rounding_of(dtype: torch.dtype) -> float:
     return 1e-14 if dtype == torch.float64 else 1e-6
 
 
-def _moments(x: Tensor) -> tuple[Floats, Floats, Floats]:
-    """Mean, standard deviation and largest magnitude over all axes but the second, float64."""
-    count = x.numel() / x.shape[1]
-    mean = sum(rows.sum(axis=1) for rows in _rows(x)) / count
-    variance = sum(np.square(rows - mean[:, None]).sum(axis=1) for rows in _rows(x)) / count
-    largest = np.max([np.abs(rows).max(axis=1) for rows in _rows(x)], axis=0)
+def _moments(x: Tensor, *, is_whole: bool = False) -> tuple[Floats, Floats, Floats]:
+    """Mean, standard deviation and largest magnitude over all axes but the second, float64.
+
+    Of the whole they are one number each.
+    """
+    num_axes = 1 if is_whole else x.shape[1]
+    count = x.numel() / num_axes
+    mean = sum(rows.sum(axis=1) for rows in _rows(x, num_axes)) / count
+    variance = (
+        sum(np.square(rows - mean[:, None]).sum(axis=1) for rows in _rows(x, num_axes)) / count
+    )
+    largest = np.max([np.abs(rows).max(axis=1) for rows in _rows(x, num_axes)], axis=0)
     return mean, np.sqrt(variance), largest
 
 
-def _rows(x: Tensor) -> Iterator[Floats]:
-    """A row for each column or channel of a few thousand examples at a time, float64."""
+def _moments_of_bytes(x: Tensor) -> tuple[Floats, Floats, Floats]:
+    """As ``_moments``, from how often each byte occurs: sums of whole numbers, which are exact."""
+    count_AV = np.zeros((x.shape[1], 256), np.int64)
+    for chunk in chunks(x):
+        for axis, values in enumerate(chunk.unbind(1)):
+            count_AV[axis] += torch.bincount(values.flatten(), minlength=256).numpy()
+
+    total = x.numel() // x.shape[1]
+    value_V = np.arange(256)
+    mean = count_AV @ value_V / total
+    variance = (count_AV * np.square(value_V - mean[:, None])).sum(axis=1) / total
+    largest = np.where(count_AV > 0, value_V, 0).max(axis=1).astype(np.float64)
+    return mean, np.sqrt(variance), largest
+
+
+def _chunks(x: Tensor) -> Iterator[NDArray[Any]]:
+    """A few thousand examples at a time, the same ones wherever they lie."""
     for start in range(0, len(x), _CHUNK):
-        chunk = x[start : start + _CHUNK].double().numpy()
-        yield np.moveaxis(chunk, 1, 0).reshape(x.shape[1], -1)
+        yield x[start : start + _CHUNK].numpy()
+
+
+def _rows(x: Tensor, num_axes: int) -> Iterator[Floats]:
+    """A row for each column or channel of some examples at a time, or one row, float64."""
+    for chunk in chunks(x):
+        numbers = chunk.double().numpy()
+        if num_axes > 1:
+            numbers = np.moveaxis(numbers, 1, 0)
+        yield numbers.reshape(num_axes, -1)
 
 
 def check_float32_shows(x: Tensor, normalize: Normalize, name: str) -> None:
@@ -185,7 +215,7 @@ def check_float32_shows(x: Tensor, normalize: Normalize, name: str) -> None:
     if x.dtype not in _WIDE | {torch.float32}:
         return
 
-    mean, std, largest = _moments(x.reshape(len(x), 1, -1) if normalize == "whole" else x)
+    mean, std, largest = _moments(x, is_whole=normalize == "whole")
     for index in range(len(mean)):
         is_constant = std[index] <= 1e-14 * largest[index]
         least = _LEAST_STEPS * float(np.spacing(np.float32(largest[index])))

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.data.rows import sha256_tensors
 from gped_nas.distill.fresh import FreshViews
 from gped_nas.distill.recipe import Recipe, Update
 from gped_nas.errors import ConfigError
-from gped_nas.io import Array, canonical_json, sha256_arrays, sha256_text
+from gped_nas.io import Array, canonical_json, sha256_text
 from gped_nas.models.base import Genotype, Shapes
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.targets.base import Expectations, MeanTarget, QuantileTarget, Target, resolve
@@ -138,7 +139,7 @@ class DistillationSet:
             "num_classes": self.layout.num_classes,
             "expectations": names,
             "samples": block_shapes,
-            "arrays": sha256_arrays(*(array.cpu().numpy() for array in arrays)),
+            "arrays": sha256_tensors(*arrays),
         }
         if self.fresh is not None:
             description["fresh"] = self.fresh.to_json()
