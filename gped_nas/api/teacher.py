@@ -18,6 +18,7 @@ from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.rows import sha256_tensors
+from gped_nas.data.seen import carving_unseen
 from gped_nas.data.views import View
 from gped_nas.errors import ConfigError, DataWarning
 from gped_nas.evaluate.predictions import AnyPredictions
@@ -248,7 +249,14 @@ def load_dataset(space: SearchSpace) -> Dataset:
             are not of the shape that the networks are for, or it cannot be used as the space says.
         DataError, EnvironmentProblem: it cannot be used, or is not there.
     """
-    dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
+    where = f"{space.source}: teacher.trained_on"
+    with carving_unseen(space.trained_on, where) as seen:
+        dataset = data.load(dict(space.dataset), f"{space.source}: dataset")
+    if seen is not None and not seen.is_used:
+        raise ConfigError(
+            f"{where}: found with dataset '{dataset.name}', which carves its parts by itself; "
+            "remove it"
+        )
 
     if dataset.task != space.likelihood.task:
         fitting = [

@@ -128,9 +128,17 @@ def print_references(study: Any, *, wide: bool) -> None:
 
 
 def warn_of_teacher(study: Any) -> None:
-    """Say so where nothing that students imitate is worth it."""
+    """Say so where what students imitate is worth nothing, or has seen where they are chosen."""
+    from gped_nas.report.holdout import describe_gap
+
     if study.is_teacher_guess:
         say(
             "the teacher is not better than a guess from the training labels: no student of it is "
             "to be used; mend the teacher, see `gped-search teacher info`"
         )
+
+    snapshot = study.snapshot()
+    for reference in snapshot.references:
+        gap = describe_gap(reference, snapshot.metrics) if reference.name == "teacher" else ""
+        if gap:
+            say(f"warning: {gap}")

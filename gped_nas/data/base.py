@@ -19,9 +19,11 @@ from gped_nas.data.normalization import (
     fit_axis,
 )
 from gped_nas.data.outliers import describe_outliers
+from gped_nas.data.parts import carve_parts
 from gped_nas.data.preparation import AnyPreparation
 from gped_nas.data.rows import join, mapped, sha256_tensors
-from gped_nas.data.splits import Part, Split, SplitRule, carve, describe_absent
+from gped_nas.data.seen import seen_rows
+from gped_nas.data.splits import Part, Split, SplitRule, describe_absent
 from gped_nas.errors import DataError
 from gped_nas.io import Array, canonical_json, sha256_text
 from gped_nas.registry import Registry
@@ -205,35 +207,28 @@ def build(
     _check_labels(examples, len(class_names), where, "train")
     _check_rules(normalize, rule, examples, len(class_names), where)
 
-    carved = "carved class by class" if rule == "stratified" else "carved"
-    if isinstance(test, Split):
-        _check_labels(test, len(class_names), where, "test")
-        _check_like_train(test.x, examples.x, where, "test")
-        rest = examples
-        test_text = f"{len(test)} examples, as the source gives them"
-    else:
-        test, rest = carve(examples, test, seed=seed, part="test", where=where, rule=rule)
-        test_text = f"{len(test)} of {len(examples)} examples, {carved} with seed {seed}"
-    if isinstance(validation, Split):
-        _check_labels(validation, len(class_names), where, "val")
-        _check_like_train(validation.x, examples.x, where, "val")
-        validation_part, train = validation, rest
-        validation_text = f"{len(validation)} examples, as the source gives them"
-    else:
-        validation_part, train = carve(
-            rest, validation, seed=seed, part="validation", where=where, rule=rule
-        )
-        validation_text = (
-            f"{len(validation_part)} of the {len(rest)} examples left, {carved} with seed {seed}"
-        )
+    for part, split in (("test", test), ("val", validation)):
+        if isinstance(split, Split):
+            _check_labels(split, len(class_names), where, part)
+            _check_like_train(split.x, examples.x, where, part)
+    carved = carve_parts(
+        examples,
+        test,
+        validation,
+        seed=seed,
+        where=where,
+        rule=rule,
+        seen_N=seen_rows(len(examples)),
+    )
+    train, validation_part, test = carved.train, carved.validation, carved.test
 
     if unlabeled is None:
         unlabeled = examples.x[:0].clone()  # the slice alone would hold on to all inputs
     _check_like_train(unlabeled, examples.x, where, "pool")
 
     split_text = (
-        f"test: {test_text}; validation: {validation_text}; train: the other {len(train)}; "
-        f"unlabeled: {len(unlabeled)} inputs"
+        f"test: {carved.test_text}; validation: {carved.validation_text}; train: the other "
+        f"{len(train)}; unlabeled: {len(unlabeled)} inputs"
     )
     check_float32_shows(train.x, normalize, f"{where}: x_train")
 
@@ -251,7 +246,7 @@ def build(
         label_normalization=None if class_names else fit(train.y),
         digest=_digest(tuple(parts.values()), unlabeled, len(class_names), normalize, preparation),
         split_text=split_text,
-        notes=notes + notes_on(parts, class_names, normalization, preparation),
+        notes=notes + carved.notes + notes_on(parts, class_names, normalization, preparation),
         preparation=preparation,
     )
 

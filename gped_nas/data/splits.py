@@ -60,23 +60,60 @@ def carve(
     Raises:
         DataError: either side would be empty.
     """
+    nothing_seen = torch.zeros(len(source), dtype=torch.bool)
+    carved, rest, _ = carve_unseen(
+        source, fraction, nothing_seen, seed=seed, part=part, where=where, rule=rule
+    )
+    return carved, rest
+
+
+def carve_unseen(
+    source: Split,
+    fraction: float,
+    seen_N: Tensor,
+    *,
+    seed: int,
+    part: Part,
+    where: str,
+    rule: SplitRule = "random",
+) -> tuple[Split, Split, Tensor]:
+    """As ``carve``, from examples that were not seen: ``(carved, rest, which of the rest were)``.
+
+    They come first in the order. Where they are fewer than the fraction asks for, all of them are
+    carved and no more.
+
+    Args:
+        source, fraction, seed, part, where, rule: as of ``carve``.
+        seen_N: which examples somebody else's teacher was trained on, bool.
+
+    Raises:
+        DataError: either side would be empty.
+    """
     total = len(source)
     order = torch.randperm(total, generator=rng.generator(seed, "split", part))
+    order = torch.cat([order[~seen_N[order]], order[seen_N[order]]])
     if rule == "stratified":
         is_carved = _first_of_each_class(source.y[order], fraction)
     else:
         is_carved = torch.arange(total) < round(total * fraction)
+    is_carved &= ~seen_N[order]
 
     num = int(is_carved.sum())
     if not 0 < num < total:
+        unseen = int((~seen_N).sum())
+        of_unseen = f", of which {unseen} are unseen by the teacher," if unseen < total else ""
         raise DataError(
-            f"{where}: {part}: {fraction:g} of {total} examples is {num}, expected at least 1 and "
-            f"fewer than {total}; bring more examples or change the fraction '{part}'"
+            f"{where}: {part}: {fraction:g} of {total} examples{of_unseen} is {num}, expected at "
+            f"least 1 and fewer than {total}; bring more examples or change the fraction '{part}'"
         )
 
     carved = order[is_carved]
     rest = order[~is_carved].sort().values
-    return Split(source.x[carved], source.y[carved]), Split(source.x[rest], source.y[rest])
+    return (
+        Split(source.x[carved], source.y[carved]),
+        Split(source.x[rest], source.y[rest]),
+        seen_N[rest],
+    )
 
 
 def _first_of_each_class(labels: Tensor, fraction: float) -> Tensor:

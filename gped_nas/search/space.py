@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gped_nas.config import Config
 from gped_nas.data.dials import DataConfig
+from gped_nas.data.seen import TrainedOn
 from gped_nas.data.views import PredictionDtype, View
 from gped_nas.distill.course import check_form
 from gped_nas.distill.recipe import Recipe
@@ -125,6 +126,8 @@ class SearchSpace:
         source: the file it was read from, for messages.
         resolved: all of it as plain data, defaults filled in: what a run writes to ``config.yaml``.
         given: what is said of a teacher of which predictions alone are known; None of any other.
+        trained_on: rows of the training data that an imported teacher has seen, see ``data.seen``;
+            None where nothing is said.
     """
 
     name: str
@@ -148,6 +151,7 @@ class SearchSpace:
     source: str = field(compare=False)
     resolved: Mapping[str, Any]
     given: GivenTeacher | None = None
+    trained_on: TrainedOn | None = None
 
     @property
     def network(self) -> Genotype:

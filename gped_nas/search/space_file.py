@@ -10,6 +10,7 @@ from pydantic import Field
 from gped_nas.config import Config, parse, read_yaml
 from gped_nas.data.base import DATASETS
 from gped_nas.data.dials import DataConfig
+from gped_nas.data.seen import TrainedOn
 from gped_nas.data.views import View, parse_views
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
@@ -202,6 +203,7 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
         source=where,
         resolved=_resolved(file, teacher, targets),
         given=teacher.given,
+        trained_on=_trained_on(file.teacher, teacher.method, where),
     )
 
 
@@ -227,6 +229,23 @@ def _teacher(file: TeacherFile | GivenTeacherFile, where: str) -> _Teacher:
         _prior(file.prior, where),
         _likelihood(file.likelihood, where),
     )
+
+
+def _trained_on(
+    file: TeacherFile | GivenTeacherFile, method: MethodConfig, where: str
+) -> TrainedOn | None:
+    """What an imported teacher has seen.
+
+    Raises:
+        ConfigError: it is no imported one.
+    """
+    if file.trained_on is not None and method.name != "import":
+        raise ConfigError(
+            f"{where}: teacher.trained_on: found with the method '{method.name}', expected it with "
+            "imported ensembles alone: a teacher that is sampled here sees the training part and "
+            "nothing else; remove it"
+        )
+    return file.trained_on
 
 
 def _prior(settings: Mapping[str, Any], where: str) -> Prior:
@@ -260,6 +279,8 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
 
 def _resolved(file: _SpaceFile, teacher: _Teacher, targets: tuple[Target, ...]) -> dict[str, Any]:
     data = file.model_dump(mode="json")
+    if file.teacher.trained_on is None:
+        del data["teacher"]["trained_on"]
     if teacher.given is None:
         data["teacher"]["method"] = teacher.method.model_dump(mode="json")
         data["teacher"]["prior"] = teacher.prior.to_json()

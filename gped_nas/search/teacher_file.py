@@ -1,7 +1,7 @@
 """The teacher in the YAML file of a search space: a network and a method, or predictions alone."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -17,6 +17,18 @@ def _as_whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+_TrainedOn = (
+    Literal["all"]
+    | Annotated[int, Field(ge=1)]
+    | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+    | Annotated[str, Field(pattern=r"\.npy$")]
+    | None
+)
+_TRAINED_ON: _TrainedOn = Field(
+    default=None,
+    description="rows of the training data that an imported ensemble has seen, so that validation "
+    "and test are carved from others: all, a number of first rows, row numbers, or an .npy of them",
+)
 _Count = Annotated[int, BeforeValidator(_as_whole), Field(ge=0, le=2**62)]
 
 
@@ -28,6 +40,7 @@ class TeacherFile(Config):
     method: dict[str, Any]
     prior: dict[str, Any] = {}
     likelihood: dict[str, Any] = {}
+    trained_on: _TrainedOn = _TRAINED_ON
 
 
 class GivenTeacherFile(Config):
@@ -49,11 +62,15 @@ class GivenTeacherFile(Config):
     at_chance: bool = Field(
         default=False, description="take it even if it knows no more than the labels alone"
     )
+    trained_on: _TrainedOn = _TRAINED_ON
 
     @model_validator(mode="before")
     @classmethod
     def _needs_no_network(cls, data: Any) -> Any:
-        of_networks = [name for name in TeacherFile.model_fields if name in data]
+        of_both = cls.model_fields.keys() & TeacherFile.model_fields.keys()
+        of_networks = [
+            name for name in TeacherFile.model_fields if name in data and name not in of_both
+        ]
         if of_networks:
             raise ValueError(
                 f"found {', '.join(of_networks)} beside predictions, which are all that is known "

@@ -1,15 +1,19 @@
 """The verdict on a study on disk, by everybody who says it."""
 
+import dataclasses
 import html
 import json
 from pathlib import Path
 
 import pytest
 
-from gped_nas.api import export_student, open_study
+from gped_nas.api import Study, export_student, open_study
 from gped_nas.api.dashboard import study_note
+from gped_nas.cli.listing import warn_of_teacher
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.measured import from_public
 from gped_nas.export.text import as_markdown
+from gped_nas.search.snapshot import Reference
 from tests.cli.harness import Home, accepted
 
 
@@ -41,3 +45,22 @@ def test_the_verdict_of_another_trial_and_of_a_budget(finished: Home) -> None:
     assert study.verdict(within={"macs": 1.0}).kind == "none_within"
     with pytest.raises(ConfigError, match="no trial 99"):
         study.verdict(99)
+
+
+def test_a_run_warns_of_a_teacher_that_has_seen_validation(
+    finished: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study(finished.study)
+    snapshot = study.snapshot()
+    warn_of_teacher(study)
+    assert "warning" not in capsys.readouterr().err
+
+    metrics = {"accuracy": 0.99, "test_accuracy": 0.9}
+    intervals = {"accuracy": (0.98, 1.0), "test_accuracy": (0.88, 0.92)}
+    teacher = Reference("teacher", "teacher", from_public(metrics, intervals))
+    changed = dataclasses.replace(snapshot, references=(teacher,))
+    monkeypatch.setattr(Study, "snapshot", lambda self: changed)
+    warn_of_teacher(study)
+    said = capsys.readouterr().err
+    assert said.startswith("warning: The teacher is much better on validation than on test")
+    assert "accuracy 99.00 % against 90.00 %" in said

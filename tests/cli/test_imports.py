@@ -186,6 +186,23 @@ def test_what_a_given_teacher_cannot_have_is_refused(home: Home) -> None:
     assert not home.study.exists()
 
 
+def test_parts_are_carved_from_rows_that_an_imported_ensemble_has_not_seen(home: Home) -> None:
+    write_ensemble()
+    command = ("run", named_home(home).space, "--out", home.out, "--dry-run")
+    planned = accepted(*command, "--set", "teacher.trained_on=1200").out
+    assert "test: 332 of the 597 examples that the teacher has not seen" in planned
+    assert "validation: 265 of the 265 examples that the teacher has not seen" in planned
+
+    says = ("teacher.trained_on", "trained on all 1797 examples", "give x_test and y_test")
+    refused(2, *command, "--set", "teacher.trained_on=all", says=says)
+    refused(2, *command, "--set", "teacher.trained_on=0", says=("greater than or equal to 1",))
+
+
+def test_what_a_sampled_teacher_has_seen_is_not_asked(home: Home) -> None:
+    says = ("teacher.trained_on: found with the method 'sgld'", "remove it")
+    refused(2, "space", home.space, "--set", "teacher.trained_on=all", says=says)
+
+
 def test_a_dry_run_tells_what_an_import_takes_and_refuses_what_a_run_does(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
