@@ -17,6 +17,7 @@ from gped_nas.evaluate.base import (
 )
 from gped_nas.evaluate.measured import CLEAN, TEST, Key, Measured, parse_name
 from gped_nas.evaluate.student import StudentPredictor
+from gped_nas.models.base import Genotype
 from gped_nas.search.document import References, StudentTest
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
@@ -29,7 +30,13 @@ COMPARED: dict[Task, tuple[str, ...]] = {
 """Metrics whose paired difference to the teacher is always shown, beside the objectives."""
 
 
-def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
+def conclude(
+    ledger: Ledger,
+    folder: Path,
+    trainer: Trainer,
+    front: Sequence[TrialRecord],
+    chosen: TrialRecord | None = None,
+) -> None:
     """Test new members of the front that are at hand, and make references that are missing.
 
     The references are made and compared anew where ``baseline`` is not the one that they were made
@@ -40,6 +47,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
         folder: the study's folder.
         trainer: that of the study.
         front: the fixed front.
+        chosen: the one of it that is chosen.
 
     Raises:
         DamageError: a student's or a reference's file is not what was written.
@@ -49,6 +57,10 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     untested = [r for r in front if r.trial not in tests and trainer.has(r)]
 
     baseline = trainer.teacher.space.baseline.model_dump(mode="json")
+    genotype = None if chosen is None else Genotype.from_json(chosen.genotype)
+    has_plain = genotype is not None and not trainer.teacher.stream.has_weights
+    if genotype is not None and has_plain:
+        baseline["plain"] = genotype.to_json()  # the plain network has the chosen one's genotype
     earlier = ledger.document.references
     has_references = earlier is not None and earlier.baseline == baseline
     if has_references and not untested:
@@ -58,7 +70,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
     resamples = draw_resamples(len(dataset.test), root=seed, part="test")
     teacher = average_of(trainer.teacher)
 
-    compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger))
+    compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger), genotype)
     controls = [contender for contender in compared if contender.is_control]
     if not has_references:
         if trainer.guess is not None:
@@ -66,6 +78,9 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
         paired: list[PairedDifference] = []
         for contender in compared:
             paired += _compare(contender, teacher, trainer, resamples)
+        if chosen is not None and has_plain and trainer.has(chosen):
+            # with its references: the next chosen one is compared with a network of its own
+            paired += _compare_with_all(_student(chosen, trainer), controls, trainer, resamples)
         references = []
         for contender in [teacher, *compared]:
             references.append(_measure(contender, teacher, trainer, resamples))
@@ -73,7 +88,7 @@ def conclude(ledger: Ledger, folder: Path, trainer: Trainer, front: Sequence[Tri
 
     for record in untested:
         trainer.session.raise_if_stopped()
-        test = _test(record, teacher, controls, trainer, resamples)
+        test = _test(record, teacher, [] if has_plain else controls, trainer, resamples)
         ledger.write_test(record.trial, test)
 
 
@@ -88,26 +103,39 @@ def _test(
 
     The student was finite where it was chosen: what is not on test says so.
     """
-    dataset = trainer.teacher.dataset
-    predictor = StudentPredictor(trainer.load(record))
-    predictions = predictor.predict(dataset.raw("test"))
+    student = _student(record, trainer)
+    assert student.predictor is not None, "a student can be asked"
 
     measures = evaluate_or_explain(
-        predictions,
-        dataset.labels("test"),
+        student.predictions["test"],
+        trainer.teacher.dataset.labels("test"),
         teacher.predictions.get("test"),
         resamples=resamples,
         part=TEST,
     )
     measures |= trainer.conditions.measure(
-        predictor, "test", resamples=resamples, evaluate=evaluate_or_explain
+        student.predictor, "test", resamples=resamples, evaluate=evaluate_or_explain
     )
-
-    student = Contender("student", f"trial {record.trial}", "", {"test": predictions}, costs={})
-    paired = []
-    for other in (teacher, *controls):
-        paired += _compare(student, other, trainer, resamples)
+    paired = _compare_with_all(student, (teacher, *controls), trainer, resamples)
     return StudentTest.of(measures, paired)
+
+
+def _student(record: TrialRecord, trainer: Trainer) -> Contender:
+    """The student of a trial, with its predictions on test."""
+    predictor = StudentPredictor(trainer.load(record))
+    predictions = predictor.predict(trainer.teacher.dataset.raw("test"))
+    name, label = "student", f"trial {record.trial}"
+    return Contender(name, label, "", {"test": predictions}, costs={}, predictor=predictor)
+
+
+def _compare_with_all(
+    contender: Contender, others: Sequence[Contender], trainer: Trainer, resamples: Resamples
+) -> list[PairedDifference]:
+    """See ``_compare``."""
+    rows = []
+    for other in others:
+        rows += _compare(contender, other, trainer, resamples)
+    return rows
 
 
 def _measure(

@@ -277,7 +277,7 @@ class _Job:
             study.ledger.change(notes=(*study.ledger.document.notes, *notes))
         trainer.seal(front)
         compare_with_best(study.ledger, trainer, front)
-        conclude(study.ledger, self.folder, trainer, front)
+        conclude(study.ledger, self.folder, trainer, front, study.chosen())
         evidence.gather(self.folder, trainer, front)
         return front
 

@@ -52,23 +52,20 @@ def labels_at_inputs(
     *,
     rows: Sequence[int],
     origin_M: Array | None = None,
-) -> Tensor | None:
+) -> Tensor:
     """What labels say at each view of inputs that may be training inputs; see ``DistillationSet``.
 
     Of a training input that is there with several labels it is what they say on average. A copy has
     the label of the input that it is a copy of.
 
     Args:
-        space: has the views, and says whether students learn from labels at all.
-        inputs_MD: normalized inputs, float32.
+        space: has the views.
+        inputs_MD: normalized inputs that were imported, float32.
         dataset: has the labels.
         layout: the students' heads.
         rows: which of the inputs students learn at.
         origin_M: of which row each input is a copy, see ``posterior.shards``.
     """
-    if not space.largest_label_weight:
-        return None
-
     labels = _labels_of_train(inputs_MD, dataset, layout)
     if origin_M is not None:
         origin = torch.from_numpy(np.array(origin_M))

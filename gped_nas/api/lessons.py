@@ -106,12 +106,15 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     answers = _expect(teacher, log_prob)
     is_fresh = space.recipe.draw_views == "fresh"
     inputs_of_views = [untouched if is_fresh else view.move(untouched) for view in views]
+    labels = None
+    if space.largest_label_weight:
+        labels = labels_at_inputs(space, inputs, dataset, layout, rows=rows, origin_M=origin_M)
     return DistillationSet(
         torch.cat(inputs_of_views),
         {name: answer.repeat(len(views), 1) for name, answer in answers.items()},
         layout,
         PosteriorPredictions([[log_prob.numpy()]] * len(views), teacher.stream.weight_S),
-        labels_at_inputs(space, inputs, dataset, layout, rows=rows, origin_M=origin_M),
+        labels,
         fresh=FreshViews(views, [len(untouched)] * len(views)) if is_fresh else None,
     )
 
@@ -130,6 +133,32 @@ def _fresh_views(teacher: Teacher, views: Sequence[View], num_inputs: Sequence[i
         return _expect(teacher, torch.stack(answers))
 
     return FreshViews(views, num_inputs, ask)
+
+
+def label_set(teacher: Teacher, data: DistillationSet) -> DistillationSet | None:
+    """The inputs whose label is known, with the labels alone; None where none is known.
+
+    Args:
+        teacher: known by its predictions alone.
+        data: what its students learn from.
+    """
+    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
+    layout = HeadLayout([data.layout.main], dataset.num_outputs)
+    inputs, _ = stream.imported()
+    origin_M = stream.imported_origin()
+    rows = rows_to_learn_from(inputs, dataset, origin_M)
+    labels = labels_at_inputs(space, inputs, dataset, layout, rows=rows, origin_M=origin_M)
+
+    is_known_M = ~labels.isnan().any(1)
+    if not bool(is_known_M.any()):
+        return None
+
+    fresh = None
+    if data.fresh is not None:
+        num_known = [int(part.sum()) for part in is_known_M.chunk(len(space.views))]
+        fresh = FreshViews(space.views, num_known)
+    expectations = {layout.main.name: labels[is_known_M]}
+    return DistillationSet(data.inputs[is_known_M], expectations, layout, fresh=fresh)
 
 
 def _averaged_targets(space: SearchSpace) -> list[MeanTarget]:

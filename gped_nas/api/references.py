@@ -8,28 +8,24 @@ from pathlib import Path
 import torch
 
 from gped_nas import rng
+from gped_nas.api import plain
 from gped_nas.api.evidence_files import REMADE
 from gped_nas.api.guess import LABEL, NAME, describe_guess, guess_predictor
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.measuring import ensemble, network
+from gped_nas.api.plain import read_kept, write_kept
 from gped_nas.api.sampling import posterior
 from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.device import threads_for
-from gped_nas.distill.student import (
-    SPEC_FILE,
-    WEIGHTS_FILE,
-    load_student,
-    save_student,
-    seal_student,
-)
+from gped_nas.distill.student import WEIGHTS_FILE
 from gped_nas.errors import DamageError, DataError
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor, student_predictions
 from gped_nas.evaluate.teacher import averaged, nll_by_sample
-from gped_nas.models.base import FAMILIES, Params, Shapes, shapes_of
+from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, shapes_of
 from gped_nas.models.costs import cost_of, largest_product
 from gped_nas.models.storage import parse_weights, serialize
 from gped_nas.posterior.base import METHODS, unflatten
@@ -95,13 +91,19 @@ def guess_of(teacher: Teacher) -> Contender:
     )
 
 
-def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Contender]:
-    """The best single sample, a MAP network where weights are known, and an unpruned student.
+def others(
+    trainer: Trainer, parts: Iterable[Part], kept: KeptFiles, chosen: Genotype | None = None
+) -> list[Contender]:
+    """The best single sample, a plain network, and an unpruned student of the teacher's genotype.
+
+    The plain network is a MAP network where weights are known, else one of the chosen genotype that
+    learned from labels alone.
 
     Args:
         trainer: that of the study.
         parts: where the teacher's predictions are known.
-        kept: where the two that are trained lie, and their digests.
+        kept: where those that are trained lie, and their digests.
+        chosen: the genotype of the chosen student; None where there is none.
 
     Raises:
         DamageError: one of these files is not what was written.
@@ -111,6 +113,8 @@ def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Con
     contenders = [_best_sample(trainer.teacher, parts)]
     if trainer.teacher.stream.has_weights:
         contenders.append(_train_map(trainer, kept, folder / "map"))
+    elif chosen is not None:
+        contenders += _train_plain(trainer, kept, folder / plain.NAME, chosen)
     if trainer.teacher.space.genotype is not None:
         contenders.append(_train_unpruned(trainer, kept, folder / "unpruned"))
     return contenders
@@ -247,23 +251,12 @@ def _maximize_posterior(
 def _train_unpruned(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
     """A student of the teacher's genotype, never pruned: Bayesian dark knowledge's choice."""
     genotype, dataset = trainer.teacher.space.network, trainer.teacher.dataset
-    spec_path = folder / SPEC_FILE
-    expected = kept.digest_of(spec_path)
     if not (folder / WEIGHTS_FILE).exists():  # written last
         (trained_student,) = trainer.distill_sound([genotype])
         spec = trainer.spec(genotype, reference="unpruned")
-        save_student(folder, spec, trained_student.params)
-        expected = ""
+        write_kept(kept, folder, spec, trained_student.params)
 
-    try:
-        if not expected:  # a digest that is known is never issued anew
-            seal_student(folder)
-        student = load_student(folder, spec_sha256=expected)
-    except DamageError as error:
-        damage, _, _ = str(error).rpartition("; ")
-        raise DamageError(f"{damage}; delete {folder}, and {REMADE}") from None
-
-    kept.remember(spec_path, student.spec_sha256)
+    student = read_kept(kept, folder)
     cost = cost_of(genotype.family, student.shapes, dataset.input_shape, "float32")
     return Contender(
         name="unpruned",
@@ -274,3 +267,26 @@ def _train_unpruned(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contende
         costs=asdict(cost),
         predictor=StudentPredictor(student),
     )
+
+
+def _train_plain(
+    trainer: Trainer, kept: KeptFiles, folder: Path, genotype: Genotype
+) -> list[Contender]:
+    """A network of a student's genotype that learned from labels alone; none where it cannot be."""
+    network = plain.plain_network(trainer, kept, folder, genotype)
+    if network is None:
+        return []
+
+    dataset, dtype = trainer.teacher.dataset, network.spec.storage_dtype
+    cost = cost_of(genotype.family, network.shapes, dataset.input_shape, dtype)
+    contender = Contender(
+        name=plain.NAME,
+        label="plain network (labels alone)",
+        note="A network of the chosen student's genotype, trained on labels alone by the same "
+        "recipe, views and number of steps.",
+        predictions={part: student_predictions(network, dataset.raw(part)) for part in _PARTS},
+        costs=asdict(cost),
+        predictor=StudentPredictor(network),
+        is_control=True,
+    )
+    return [contender]

@@ -25,8 +25,10 @@ class Reference:
 
     Attributes:
         name: ``teacher`` (average over all posterior samples), ``single_sample`` (the best one by
-            validation NLL), ``map`` (one optimized network of the teacher's genotype), ``unpruned``
-            (a student of the teacher's genotype, never pruned: Bayesian dark knowledge).
+            validation NLL), ``map`` (one optimized network of the teacher's genotype), ``plain`` (a
+            network of the chosen genotype that learned from labels alone, where the teacher's own
+            networks are not known), ``unpruned`` (a student of the teacher's genotype, never
+            pruned: Bayesian dark knowledge).
         label: for people.
         measures, costs: as in ``TrialRecord``; costs of serving it once.
         note: how it was made, one sentence.

@@ -225,3 +225,62 @@ def test_a_dry_run_tells_what_an_import_takes_and_refuses_what_a_run_does(
         write_ensemble(prob=np.roll(arrays["prob"], 1, axis=-1))
     refused(2, *dry, says=("at chance", "set teacher.at_chance: true"))
     assert not home.cache.exists()
+
+
+def plain_students(home: Home) -> dict[str, Path]:
+    """Folders of the plain networks that were trained, by the genotypes in their specs."""
+    folders = sorted((home.study / "references" / "plain").iterdir())
+    return {
+        json.dumps(json.loads((folder / "spec.json").read_text())["genotype"]): folder
+        for folder in folders
+    }
+
+
+def test_a_plain_network_of_the_chosen_genotype_is_measured_beside_imported_predictions(
+    home: Home,
+) -> None:
+    write_ensemble()
+    named_home(home).run("--n-trials", 1)
+    study = open_study(home.study)
+    first = json.dumps(study.chosen().genotype)
+    assert list(plain_students(home)) == [first]
+
+    home.run("--n-trials", 4)
+    chosen = study.chosen()
+    snapshot = study.snapshot()
+    (plain,) = [reference for reference in snapshot.references if reference.name == "plain"]
+    assert plain.is_control and "trained on labels alone" in plain.note
+    assert set(plain_students(home)) == {first, json.dumps(chosen.genotype)}
+    assert {name for name in plain.metrics if name.endswith("nll")} == {"nll", "test_nll"}
+
+    (paired,) = [
+        row
+        for row in snapshot.paired_differences
+        if (row.first, row.second, row.metric) == ("student", "plain", "accuracy")
+    ]
+    mine, theirs = chosen.metrics["test_accuracy"], plain.metrics["test_accuracy"]
+    assert paired.difference == pytest.approx(mine - theirs)
+    assert "plain network (labels alone)" in (home.study / "report.html").read_text()
+
+
+def test_a_plain_network_knows_nothing_of_the_teacher(home: Home) -> None:
+    genotype = "students=[{family: mlp, genotype: {depth: 1, width: 8}}]"
+    named_home(home)
+    written = []
+    for smoothing in (0.0, 0.05):
+        write_ensemble()
+        with np.load("ensemble.npz") as arrays:
+            prob = (1 - 10 * smoothing) * arrays["prob"] + smoothing
+            write_ensemble(prob=prob)
+        name = f"smoothed-{smoothing}"
+        accepted(
+            *("run", home.space, "--out", home.out, "--study-name", name, "--n-trials", 1),
+            *("--set", genotype, "--set", "objectives=[nll, accuracy]"),
+        )
+        study = home.out / name
+        (weights,) = (study / "references" / "plain").glob("*/weights.safetensors")
+        (of_student,) = (study / "students").glob("*/weights.safetensors")
+        written.append((weights.read_bytes(), of_student.read_bytes()))
+
+    (first, first_student), (second, second_student) = written
+    assert first == second and first_student != second_student
