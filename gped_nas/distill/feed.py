@@ -333,18 +333,33 @@ class SharedFeed:
         self._lock = threading.Lock()
         self._pending: dict[int, tuple[Batch, int]] = {}  # number to batch and readers to come
         self._num_drawn = 0
+        self._failure: BaseException | None = None
 
     def batch(self, number: int) -> Batch:
-        """The batch of a number, from 0; each reader asks once for each number, in order."""
+        """The batch of a number, from 0; each reader asks once for each number, in order.
+
+        Raises:
+            Whatever the feed raised, to every reader that asks from then on.
+        """
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             while self._num_drawn <= number:
-                self._pending[self._num_drawn] = (next(self._feed), self._num_readers)
+                self._pending[self._num_drawn] = (self._draw(), self._num_readers)
                 self._num_drawn += 1
 
             batch, num_readers = self._pending.pop(number)
             if num_readers > 1:
                 self._pending[number] = (batch, num_readers - 1)
             return batch
+
+    def _draw(self) -> Batch:
+        try:
+            return next(self._feed)
+        except BaseException as error:
+            # a generator that raised is at its end: it would tell other readers that alone
+            self._failure = error
+            raise
 
 
 def check_update(targets: Sequence[Target], update: Update, where: str) -> None:

@@ -12,8 +12,10 @@ from gped_nas.distill.feed import (
     DistillationSet,
     PosteriorPredictions,
     RunningMean,
+    SharedFeed,
 )
 from gped_nas.distill.recipe import Recipe
+from gped_nas.errors import Interrupted
 from gped_nas.targets.base import resolve
 from gped_nas.targets.expectations import expect
 from gped_nas.targets.layout import HeadLayout
@@ -112,3 +114,16 @@ def test_an_input_that_is_there_twice_counts_twice():
     assert means["g"].flatten().tolist() == [2.0, 2.0, 5.0]
     means = running_mean(torch.tensor([0]), {"g": torch.tensor([[8.0]])})
     assert means["g"].tolist() == [[4.0]]
+
+
+def test_every_reader_of_a_shared_feed_hears_why_it_ended():
+    def stopped():
+        yield torch.zeros(1), {}
+        raise Interrupted("stopped between steps")
+
+    feed = SharedFeed(stopped(), num_readers=3)
+    for _ in range(3):
+        feed.batch(0)
+    for _ in range(3):
+        with pytest.raises(Interrupted, match="stopped between steps"):
+            feed.batch(1)
