@@ -433,8 +433,10 @@ def map_array(path: Path, *, dtype: str, shape: tuple[int, ...]) -> Array:
 
 
 @contextlib.contextmanager
-def lock(path: Path, *, wait: bool) -> Iterator[None]:
+def lock(path: Path, *, wait: bool) -> Iterator[int]:
     """Hold an exclusive lock that the operating system drops when the holder dies.
+
+    It gives the file's descriptor, which can be read and written.
 
     Args:
         path: the lock file; it is left in place.
@@ -465,7 +467,7 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
 
             # a file that was removed while we waited locks nothing: try again with the new one
             if _is_still_there(fd, path):
-                yield
+                yield fd
                 return
         finally:
             os.close(fd)

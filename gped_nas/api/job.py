@@ -1,7 +1,8 @@
 """Run a search: from a space to a study with its front, its references and its report."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
@@ -23,6 +24,7 @@ from gped_nas.api.recipes import decide_recipe, training_notes
 from gped_nas.api.restoring import restore
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
+from gped_nas.api.standing import LOCK, PREDICTIONS, REFERENCES, TEACHER, Follower, Standing
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
@@ -54,7 +56,7 @@ from gped_nas.search.document import (
 )
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import axis_ends, check_measurable, registered_words
-from gped_nas.search.record import TrialRecord
+from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.run import search
 from gped_nas.search.snapshot import EXHAUSTED
 from gped_nas.search.space import SearchSpace, StreamConfig
@@ -124,11 +126,13 @@ def run(
         )
 
     session = session or new_session()
+    session.follow(Standing(name))
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
     folder = make_dir(Path(out) / name)
-    with lock(folder / "lock", wait=False), storage_refusals(name):
+    with lock(folder / LOCK, wait=False) as file, storage_refusals(name):
+        follower = Follower(name, file, session.follow)
         job = _Job(
             space=space,
             dataset=dataset,
@@ -136,8 +140,9 @@ def run(
             home=find(folder, name, storage, adopts=adopt),
             n_trials=n_trials,
             timeout_s=timeout_s,
-            session=session,
+            session=replace(session, progress=follower.beside(session.progress)),
             told=told,
+            follower=follower,
         )
         return job.run()
 
@@ -150,6 +155,7 @@ class _Job:
         space, dataset, key: what is searched, what on, and whose students these are.
         home: the study's folder and storage.
         n_trials, timeout_s, session, told: as in ``run``.
+        follower: told how far it is.
     """
 
     space: SearchSpace
@@ -160,9 +166,11 @@ class _Job:
     timeout_s: float | None
     session: Session
     told: Callable[[TrialRecord, int], None]
+    follower: Follower
 
     def run(self) -> Study:
         """All of it, in order."""
+        self.follower.enter(TEACHER)
         ledger = self.open_ledger()
         remove_temporaries(self.folder)
         teacher, data = self.sample(ledger)
@@ -170,6 +178,7 @@ class _Job:
         with self.home.bound(ledger):
             study, trainer = self.prepare(ledger, teacher, data)
             self.search(study, trainer)
+            self.follower.enter(REFERENCES)
             front = self.conclude(study, trainer)
             self.report(study, front)
         return study
@@ -225,6 +234,7 @@ class _Job:
             num_samples=teacher.stream.num_samples,
         )
         check_finite(teacher, bounded, where)
+        self.follower.enter(PREDICTIONS)
         data = distillation_set(teacher)
         teacher.averaged("validation")  # a damaged stream is told before anything is written
         if ledger is None:
@@ -244,6 +254,7 @@ class _Job:
 
     def search(self, study: Study, trainer: Trainer) -> None:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
+        self._enter_students(study)
         with limited(trainer, self.space.search.student_timeout) as distil_and_evaluate:
             reason = search(
                 self.space,
@@ -253,7 +264,7 @@ class _Job:
                 timeout_s=self.timeout_s,
                 input_shape=self.dataset.input_shape,
                 num_classes=self.dataset.num_outputs,
-                told=self.told,
+                told=self._tell,
                 should_stop=self.session.should_stop,
             )
         notes = {
@@ -262,6 +273,20 @@ class _Job:
         }
         trained = training_notes(study.ledger, self.space, trainer.data)
         study.ledger.change(notes=(*self.dataset.notes, *trained, *notes.get(reason, ())))
+
+    def _enter_students(self, study: Study) -> None:
+        states = Counter(record.state for record in study.ledger.records())
+        del states["running"]  # those of a run that was killed are taken back now
+        self.follower.enter_students(
+            states,
+            finished=sum(num for state, num in states.items() if state in FINISHED),
+            total=self.n_trials,
+            at_once=self.space.search.students_at_once,
+        )
+
+    def _tell(self, record: TrialRecord, finished: int) -> None:
+        self.follower.end_trial(record.state, finished)
+        self.told(record, finished)
 
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it.
@@ -288,6 +313,7 @@ class _Job:
             GateError: no student is on the front.
         """
         study.write_report()
+        self.follower.clear()
         if not front:
             what, remedy = study.explain_empty_front()
             raise GateError(

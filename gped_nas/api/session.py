@@ -10,6 +10,7 @@ import torch
 from platformdirs import user_cache_path
 
 from gped_nas import device
+from gped_nas.api.standing import Standing
 from gped_nas.errors import ConfigError, EnvironmentWarning, Interrupted
 
 
@@ -20,6 +21,10 @@ def cache_root() -> Path:
 
 
 def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+def _follow_nothing(standing: Standing) -> None:
     pass
 
 
@@ -35,6 +40,7 @@ class Session:
         device: where to train and predict.
         streams: folder of all streams.
         progress: told ``(what, done, total)``.
+        follow: told how far a whole run is, see ``api.standing``.
         should_stop: asked between steps; true ends the job, keeping all that is finished.
         processes: how many chains run side by side, each in a process of its own; None decides by
             the work.
@@ -43,6 +49,7 @@ class Session:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     streams: Path = field(default_factory=lambda: cache_root() / "streams")
     progress: Callable[[str, int, int], None] = _silent
+    follow: Callable[[Standing], None] = _follow_nothing
     should_stop: Callable[[], bool] = _never
     processes: int | None = None
 
@@ -78,6 +85,7 @@ def new_session(
     device_name: str = "auto",
     *,
     progress: Callable[[str, int, int], None] = _silent,
+    follow: Callable[[Standing], None] = _follow_nothing,
     should_stop: Callable[[], bool] = _never,
     processes: int | None = None,
 ) -> Session:
@@ -104,5 +112,9 @@ def new_session(
     device.check_address_space()
     device.set_precision()
     return Session(
-        device.choose(device_name), progress=progress, should_stop=should_stop, processes=processes
+        device.choose(device_name),
+        progress=progress,
+        follow=follow,
+        should_stop=should_stop,
+        processes=processes,
     )

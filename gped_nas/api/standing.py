@@ -1,0 +1,212 @@
+"""How far a run is: told to its session, and to other processes through the lock that it holds.
+
+The text of the study folder's lock file is a JSON object, ``Standing``, written over in place. It
+read without care for half a write: who cannot read it says less. The operating system drops the
+lock of a process that is killed and leaves the text, so a text without a holder is of a run that
+ended before its time. A run that comes to its end clears it.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+LOCK = "lock"
+DATA, TEACHER, PREDICTIONS, STUDENTS, REFERENCES = PHASES = (
+    "data",
+    "teacher",
+    "predictions",
+    "students",
+    "references",
+)
+"""The phases of a run, in order; the report is written at the end of the last one."""
+STUDY = "study.json"
+_UNITS = {TEACHER: "posterior samples", STUDENTS: "trials"}
+_WRITE_S = 1.0
+_LONGEST = 4096
+"""Bytes of the text that are read."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is.
+
+    Attributes:
+        study: its name.
+        phase: one of ``PHASES``.
+        done, total: of the phase: posterior samples, predicted samples, trials, or what else there
+            is to count; a total of 0 is not known yet.
+        first: ``done`` when the phase began.
+        entered: when the phase began, seconds since the epoch.
+        updated: when this was written, likewise.
+        states: number of trials by their state.
+    """
+
+    study: str
+    phase: str = DATA
+    done: float = 0.0
+    total: int = 0
+    first: float = 0.0
+    entered: float = 0.0
+    updated: float = 0.0
+    states: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """The number of the phase, from 1."""
+        return PHASES.index(self.phase) + 1
+
+    @property
+    def words(self) -> str:
+        """How far the phase is: ``12 of 48 trials``; empty where nothing is counted."""
+        if not self.total:
+            return ""
+        return f"{int(self.done)} of {self.total} {_UNITS.get(self.phase, '')}".rstrip()
+
+    @property
+    def place(self) -> str:
+        """``students, 4 of 5``."""
+        return f"{self.phase}, {self.number} of {len(PHASES)}"
+
+    @property
+    def num_finished(self) -> int:
+        """How many trials count."""
+        return sum(num for state, num in self.states.items() if state not in ("failed", "running"))
+
+    @property
+    def per_second(self) -> float | None:
+        """How many a second were done in this phase; None before there is a first one."""
+        seconds, num = self.updated - self.entered, self.done - self.first
+        return num / seconds if num > 0 and seconds > 0 else None
+
+    @property
+    def end(self) -> float | None:
+        """When the phase will have ended at this rate, seconds since the epoch; None if unknown."""
+        rate = self.per_second
+        return None if rate is None else self.updated + (self.total - self.done) / rate
+
+
+def find_folder(study: str, out: Path) -> Path:
+    """The folder of a study by its name or folder, whether or not it is there."""
+    folder = Path(study)
+    return folder if (folder / LOCK).is_file() or (folder / STUDY).is_file() else out / study
+
+
+def read_standing(folder: Path) -> tuple[Standing | None, bool]:
+    """What the last run in a study's folder wrote, and whether a run is at work there.
+
+    None where it wrote nothing, came to its end, or cannot be read.
+    """
+    from gped_nas.io import is_locked
+
+    path = folder / LOCK
+    is_held = is_locked(path)
+    try:
+        with open(path, "rb") as file:
+            data = json.loads(file.read(_LONGEST))
+        standing = Standing(**data)
+        assert standing.phase in PHASES
+    except (OSError, ValueError, TypeError, AssertionError, RecursionError):
+        return None, is_held
+    return standing, is_held
+
+
+class Follower:
+    """Follows one run through its phases.
+
+    Args:
+        study: its name.
+        file: descriptor of the lock file, which is held.
+        told: called with every standing.
+    """
+
+    def __init__(self, study: str, file: int, told: Callable[[Standing], None]) -> None:
+        self.now = Standing(study)
+        self._file = file
+        self._told = told
+        self._written = 0.0
+        self._num_bytes = 0
+        self._num_finished = 0
+        self._at_once = 0
+        self.clear()
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        now = time.time()
+        fresh = Standing(self.now.study, phase, entered=now, updated=now, states=self.now.states)
+        self._tell(fresh, writes=True)
+
+    def enter_students(
+        self, states: Mapping[Any, int], finished: int, total: int, at_once: int
+    ) -> None:
+        """Begin the phase of students.
+
+        Args:
+            states: number of trials by their state.
+            finished: how many of them count.
+            total: finished trials wanted.
+            at_once: students that are trained together.
+        """
+        self.enter(STUDENTS)
+        self._num_finished, self._at_once = finished, at_once
+        counted = replace(self.now, done=finished, first=finished, total=total, states=dict(states))
+        self._tell(counted, writes=True)
+
+    def beside(self, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+        """``progress``, which this hears too."""
+
+        def both(what: str, done: int, total: int) -> None:
+            self.hear(what, done, total)
+            progress(what, done, total)
+
+        return both
+
+    def hear(self, what: str, done: int, total: int) -> None:
+        """What a session's ``progress`` is told; it is written down once a second at most."""
+        if self.now.phase in (TEACHER, PREDICTIONS):
+            self._advance(done, total)
+        elif self.now.phase == STUDENTS and total:
+            # students are trained together: a share of their steps is the same share of each
+            num = min(self._at_once, self.now.total - self._num_finished)
+            self._advance(self._num_finished + num * done / total, self.now.total)
+
+    def end_trial(self, state: str, finished: int) -> None:
+        """A trial ended; so many are finished."""
+        self._num_finished = finished
+        states = {**self.now.states, state: self.now.states.get(state, 0) + 1}
+        now = replace(self.now, done=finished, states=states, updated=time.time())
+        self._tell(now, writes=True)
+
+    def clear(self) -> None:
+        """The run begins, or came to its end: nothing is left to say."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, 0)
+        self._num_bytes = 0
+
+    def _advance(self, done: float, total: int) -> None:
+        now = time.time()
+        is_new = total != self.now.total or done < self.now.done
+        if is_new and self.now.total:  # the next view, or the samples of another method
+            self.now = replace(self.now, entered=now)
+        first = done if is_new else self.now.first
+        standing = replace(self.now, done=done, total=total, first=first, updated=now)
+        self._tell(standing, writes=time.monotonic() - self._written >= _WRITE_S)
+
+    def _tell(self, standing: Standing, *, writes: bool) -> None:
+        self.now = standing
+        self._told(standing)
+        if writes:
+            self._write()
+
+    def _write(self) -> None:
+        """Write it down, as long as the longest so far: no end of an older one is ever left."""
+        self._written = time.monotonic()
+        text = json.dumps(asdict(self.now)).encode()
+        self._num_bytes = max(self._num_bytes, len(text))
+        # A full disk: the run goes on without telling.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._file, text.ljust(self._num_bytes), 0)
