@@ -38,14 +38,14 @@ def dials(
     from gped_nas.api.dials import turn_dials
     from gped_nas.io import read_json
 
-    with stoppable("the same command") as should_stop, progress() as report:
+    with stoppable("the same command") as should_stop, progress() as teller:
         page = turn_dials(
             space,
             masks=masks,
             subsamples=subsamples,
             overrides=overrides(set_, seed),
             out=out,
-            session=new_session(device, progress=report, should_stop=should_stop),
+            session=new_session(device, progress=teller.report, should_stop=should_stop),
         )
 
     data = read_json(page.with_suffix(".json"))

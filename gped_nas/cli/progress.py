@@ -6,8 +6,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Literal, TextIO
 
+from gped_nas.api.standing import PHASES, Standing
 from gped_nas.cli.streams import tell
 from gped_nas.errors import EnvironmentWarning, MovedWarning, UndigestedWarning
 from gped_nas.spelling import SpellingWarning
@@ -23,47 +25,37 @@ loudness: ContextVar[Loudness] = ContextVar("loudness", default="normal")
 """How much the running command tells: ``--quiet``, ``--verbose`` or neither."""
 
 
+@dataclass(frozen=True)
+class Teller:
+    """Tells how far a job is.
+
+    Attributes:
+        report: told how far a stage is.
+        follow: told how far a whole run is.
+    """
+
+    report: Report
+    follow: Callable[[Standing], None]
+
+
 @contextlib.contextmanager
-def progress() -> Iterator[Report]:
-    """A ``report(what, done, total)`` that draws itself while the block runs."""
+def progress(run: str = "") -> Iterator[Teller]:
+    """A teller that draws itself while the block runs.
+
+    Args:
+        run: the name of a run, which is drawn from the first moment.
+    """
     if loudness.get() == "quiet":
-        yield lambda what, done, total: None
+        yield Teller(lambda what, done, total: None, lambda standing: None)
     elif loudness.get() == "verbose":
-        yield _stages()
+        yield Teller(_stages(), _phases())
     elif sys.stderr.isatty():
-        with _bars() as report:
-            yield report
+        from gped_nas.api.bars import bars
+
+        with bars(run) as drawn:
+            yield Teller(drawn.report, drawn.follow)
     else:
-        yield _lines()
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield report
+        yield Teller(_lines(), _phases())
 
 
 def _lines() -> Report:
@@ -80,6 +72,18 @@ def _lines() -> Report:
             say(f"{what}: {done} of {total}")
 
     return report
+
+
+def _phases() -> Callable[[Standing], None]:
+    """A line whenever a run enters a phase."""
+    entered: list[str] = []
+
+    def follow(standing: Standing) -> None:
+        if standing.phase not in entered:
+            entered.append(standing.phase)
+            say(f"phase {standing.number} of {len(PHASES)}: {standing.phase}")
+
+    return follow
 
 
 def _stages() -> Report:

@@ -1,7 +1,7 @@
 """The verb that searches: ``run``."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from gped_nas.cli.output import Format, print_pairs
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
 from gped_nas.cli.verbs import SEARCH, Verb
+from gped_nas.errors import ConfigError, GateError
 
 app = typer.Typer()
 
@@ -71,49 +72,40 @@ def run(
     The teacher is sampled once and its stream kept. The same command goes on where an earlier one
     stopped.
     """
-    from gped_nas.api import load_space, new_session
-    from gped_nas.api import run as run_study
-    from gped_nas.api.plan import plan
-    from gped_nas.config import dump_yaml
-    from gped_nas.errors import ConfigError, GateError
-
-    search_space = load_space(space, overrides(set_, seed))
     limit = seconds(timeout)
-    bounds = _bounds(within, search_space)
     if n_trials is not None and n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
-    if print_config:
-        print(dump_yaml(search_space.resolved), end="")
+    if print_config or dry_run:
+        _show_plan(space, overrides(set_, seed), device, n_trials, is_short=print_config)
         return
-    if dry_run:
-        print_pairs(plan(search_space, new_session(device), n_trials), Format.table)
-        return
-
-    num_trials = n_trials or search_space.search.n_trials
-
-    def tell(record: Any, finished: int) -> None:
-        what = record.reason
-        if record.costs:
-            what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
-        say(f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})")
 
     again = _again(space, study_name, storage, set_, seed, out, n_trials, within)
-    with (
-        stoppable(again) as should_stop,
-        progress() as report,
-    ):
-        session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
-        study = run_study(
-            search_space,
-            out=out,
-            study_name=study_name,
-            storage=storage,
-            n_trials=n_trials,
-            timeout_s=limit,
-            adopt=adopt,
-            session=session,
-            told=tell,
-        )
+    # The bar is there before anything is imported, which takes seconds.
+    with progress(study_name or Path(space).stem) as teller:
+        from gped_nas.api import load_space, new_session
+        from gped_nas.api import run as run_study
+
+        search_space = load_space(space, overrides(set_, seed))
+        bounds = _bounds(within, search_space)
+        with stoppable(again) as should_stop:
+            session = new_session(
+                device,
+                progress=teller.report,
+                follow=teller.follow,
+                should_stop=should_stop,
+                processes=processes,
+            )
+            study = run_study(
+                search_space,
+                out=out,
+                study_name=study_name,
+                storage=storage,
+                n_trials=n_trials,
+                timeout_s=limit,
+                adopt=adopt,
+                session=session,
+                told=_told(n_trials or search_space.search.n_trials),
+            )
 
     picked, refusal = study.chosen(), None
     if bounds:
@@ -131,6 +123,33 @@ def run(
     print(study.verdict(within=bounds).sentence)
     if refusal is not None:
         raise refusal
+
+
+def _show_plan(
+    space: str, settings: dict[str, Any], device: str, n_trials: int | None, *, is_short: bool
+) -> None:
+    """Print the resolved space, or what a run would do."""
+    from gped_nas.api import load_space, new_session
+    from gped_nas.api.plan import plan
+    from gped_nas.config import dump_yaml
+
+    search_space = load_space(space, settings)
+    if is_short:
+        print(dump_yaml(search_space.resolved), end="")
+    else:
+        print_pairs(plan(search_space, new_session(device), n_trials), Format.table)
+
+
+def _told(num_trials: int) -> Callable[[Any, int], None]:
+    """What says a line of each trial that ended."""
+
+    def tell(record: Any, finished: int) -> None:
+        what = record.reason
+        if record.costs:
+            what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
+        say(f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})")
+
+    return tell
 
 
 def _bounds(within: Sequence[str] | None, space: Any) -> dict[str, float]:

@@ -40,8 +40,10 @@ def build(
     from gped_nas.api import build_teacher, load_space, new_session
 
     search_space = load_space(space, overrides(set_, seed))
-    with stoppable(f"gped-search teacher build {space}") as should_stop, progress() as report:
-        session = new_session(device, progress=report, should_stop=should_stop, processes=processes)
+    with stoppable(f"gped-search teacher build {space}") as should_stop, progress() as teller:
+        session = new_session(
+            device, progress=teller.report, should_stop=should_stop, processes=processes
+        )
         teacher = build_teacher(search_space, session)
 
     say(f"{teacher.stream.num_samples} posterior samples in {teacher.seconds:.1f} s")
@@ -220,8 +222,8 @@ def compare(
 
     search_space = load_space(space, overrides(set_, seed))
     listed = None if methods is None else [name.strip() for name in methods.split(",")]
-    with stoppable(f"gped-search teacher compare {space}") as should_stop, progress() as report:
-        session = new_session(device, progress=report, should_stop=should_stop)
+    with stoppable(f"gped-search teacher compare {space}") as should_stop, progress() as teller:
+        session = new_session(device, progress=teller.report, should_stop=should_stop)
         rows = compare_methods(
             search_space,
             methods=listed,
