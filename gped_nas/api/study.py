@@ -13,7 +13,9 @@ from gped_nas.api import evidence_files
 from gped_nas.api.frames import frame_of
 from gped_nas.api.note import REPORT, STUDY_FILE, Note, check_same_study, recorded_storage
 from gped_nas.api.picking import best_within, find_trial
+from gped_nas.api.standing import LOCK
 from gped_nas.errors import ConfigError, GateError, StudyError
+from gped_nas.io import is_locked
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.database import storage_errors
@@ -309,6 +311,13 @@ class Study:
         if complete:
             values[complete] = self._box([records[i] for i in complete])
         return values
+
+    def is_at_work(self) -> bool:
+        """Whether a run works on the study, here or elsewhere, as far as can be told."""
+        if is_locked(self.path / LOCK):
+            return True
+        binding = self.ledger.fence.read()
+        return binding is not None and binding.is_held(self.ledger.owner, self.ledger.now())
 
     def write_report(self, path: Path | None = None) -> Path:
         """Write ``report.html`` (or ``path``) and return where.

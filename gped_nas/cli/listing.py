@@ -21,7 +21,7 @@ def print_students(
     wide: bool,
     chosen: int | None,
     title: str = "",
-    with_state: bool = False,
+    states: Sequence[str] | None = None,
 ) -> None:
     """Records as a table or CSV, a row each.
 
@@ -32,19 +32,19 @@ def print_students(
         wide: whether a table has all columns.
         chosen: the trial that is marked as chosen; None for none.
         title: of a table.
-        with_state: whether to say of each trial what became of it, and why.
+        states: what became of each trial, to be said with the reason; None to say nothing of it.
     """
     is_csv = format is Format.csv
     if wide or is_csv:
         rows = full_rows(records, study)
     else:
-        rows = _short_rows(records, study, num_qualities=1 if with_state else 2)
+        rows = _short_rows(records, study, num_qualities=2 if states is None else 1)
 
     shown = []
-    for row, record in zip(rows, records, strict=True):
+    for i, (row, record) in enumerate(zip(rows, records, strict=True)):
         mark = MARK if record.trial == chosen and not is_csv else ""
-        if with_state:
-            row = {"trial": record.trial, "state": record.state} | row
+        if states is not None:
+            row = {"trial": record.trial, "state": states[i]} | row
             row["reason"] = record.reason or mark
         elif mark:
             row[""] = mark

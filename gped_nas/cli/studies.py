@@ -86,7 +86,9 @@ def trials(
         return
 
     chosen = _number(opened.chosen())
-    print_students(records, opened, format, wide=wide, chosen=chosen, with_state=True)
+    is_at_work = opened.is_at_work()
+    states = [_state_of(record, is_at_work) for record in records]
+    print_students(records, opened, format, wide=wide, chosen=chosen, states=states)
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)
@@ -96,29 +98,84 @@ def status(
     out: Out = REPORTS,
     format: FormatOption = Format.table,
 ) -> None:
-    """Print how far a study is."""
-    from collections import Counter
+    """Print how far a study is.
+
+    While a run is at work, it is what that run says of itself, in any phase.
+    """
+    from gped_nas.api.standing import find_folder, read_standing
+
+    folder = find_folder(study, out)
+    standing, is_held = read_standing(folder)
+    if standing is not None and is_held:
+        print_pairs(_describe_running(standing, folder), format)
+        return
+
+    has_study = (folder / "study.json").is_file()
+    if standing is not None and not has_study:
+        print_pairs({"study": standing.study, **_describe_stopped(standing)}, format)
+        return
 
     from gped_nas.api import open_study
-    from gped_nas.search.record import FINISHED
 
     opened = open_study(study, storage=storage, out=out)
-    records, chosen = opened.records(), opened.chosen()
-    counts = Counter(record.state for record in records)
+    # one may have begun since its lock was looked at
+    is_stopped = standing is not None and not opened.is_at_work()
+    stopped = _describe_stopped(standing) if is_stopped else {}
+    print_pairs({"study": opened.name, **stopped, **_count(opened)}, format)
 
-    print_pairs(
-        {
-            "study": opened.name,
-            "finished": sum(record.state in FINISHED for record in records),
-            **{state: counts[state] for state in sorted(counts)},
-            "on the front": len(opened.front_records()),
-            "chosen": None if chosen is None else chosen.trial,
-            "student seconds": round(sum(record.seconds for record in records), 1),
-            "report": str(opened.path / "report.html"),
-            "verdict": opened.verdict().sentence,
-        },
-        format,
-    )
+
+def _describe_running(standing: Any, folder: Path) -> dict[str, Any]:
+    """What a run that is at work says of itself."""
+    import time
+
+    rate, end = standing.per_second, standing.end
+    left = None if end is None else max(0.0, end - time.time())
+    return {
+        "study": standing.study,
+        "state": "running",
+        "phase": standing.place,
+        "done": standing.words or None,
+        "per second": None if rate is None else float(f"{rate:.3g}"),
+        "seconds left": None if left is None else round(left),
+        "phase ends": None if end is None else time.strftime("%H:%M:%S", time.localtime(end)),
+        "finished": standing.num_finished,
+        **dict(sorted(standing.states.items())),
+        "report": str(folder / "report.html"),
+    }
+
+
+def _describe_stopped(standing: Any) -> dict[str, Any]:
+    """Where a run was that is not there any more."""
+    stopped = {"state": "stopped; the same `gped-search run` goes on", "phase": standing.place}
+    # what was done of students is below, trial by trial
+    return stopped if standing.phase == "students" else {**stopped, "done": standing.words or None}
+
+
+def _state_of(record: Any, is_at_work: bool) -> str:
+    """A trial's state; none runs where nobody is at work."""
+    is_left = record.state == "running" and not is_at_work
+    return "interrupted" if is_left else str(record.state)
+
+
+def _count(study: Any) -> dict[str, Any]:
+    """What the trials of a study came to; none runs where nobody is at work."""
+    from collections import Counter
+
+    from gped_nas.search.record import FINISHED
+
+    records, chosen = study.records(), study.chosen()
+    is_at_work = study.is_at_work()
+    counts = Counter(_state_of(record, is_at_work) for record in records)
+
+    return {
+        "finished": sum(record.state in FINISHED for record in records),
+        **{state: counts[state] for state in sorted(counts)},
+        "on the front": len(study.front_records()),
+        "chosen": _number(chosen),
+        "student seconds": round(sum(record.seconds for record in records), 1),
+        "report": str(study.path / "report.html"),
+        "verdict": study.verdict().sentence,
+    }
 
 
 @app.command(cls=Verb, rich_help_panel=STUDENT)

@@ -62,20 +62,34 @@ def _assert_told_how_to_go_on(result: Result, code: int, command: str) -> None:
     assert f"go on with: {command}" in result.err
 
 
+SLOW = {
+    "cached": {
+        "search": "{n_trials: 4, students_at_once: 1, sampler: grid}",
+        "recipe": "{steps: 400}",
+    },
+    # two at once have two workers, where there are two cores
+    "online": {
+        "search": "{n_trials: 4, students_at_once: 2, sampler: grid}",
+        "recipe": "{steps: 150, warmup: 5, mode: online}",
+    },
+}
+"""Settings of studies that take a few seconds."""
+
+
 @pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A study of a few seconds: four students, one at a time."""
-    home = new_home(
-        tmp_path / "home",
-        search="{n_trials: 4, students_at_once: 1, sampler: grid}",
-        recipe="{steps: 400}",
-    )
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Home:
+    """A study of a few seconds: four students, one or two at a time."""
+    home = new_home(tmp_path / "home", **SLOW[request.param])
     monkeypatch.setenv("GPED_CACHE", str(home.cache))
     monkeypatch.chdir(home.root)
     return home
 
 
-@pytest.mark.parametrize(("number", "code"), SIGNALS)
+@pytest.mark.parametrize(
+    ("slow", "number", "code"),
+    [("cached", *SIGNALS[0]), ("online", *SIGNALS[1])],
+    indirect=["slow"],
+)
 def test_a_study_that_is_stopped_once_ends_as_one_that_was_not(
     slow: Home, number: int, code: int
 ) -> None:

@@ -1,0 +1,70 @@
+"""``status`` from another terminal: in every phase, after a kill, and after a stop."""
+
+import json
+import subprocess
+from typing import Any
+
+import gped_nas as gn
+from gped_nas.api.standing import STUDENTS, TEACHER, read_standing
+from tests.cli.harness import Home, accepted, finish, installed, refused, start, wait_for
+
+ENDLESS_TEACHER = "teacher.method.burn_in=10000000"
+ENDLESS_STUDENTS = "recipe.steps=10000000"
+
+
+def _status(home: Home) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(accepted("status", home.study, "--format", "json").out)
+    return status
+
+
+def _wait_for_phase(home: Home, phase: str, process: "subprocess.Popen[str]") -> None:
+    def is_there() -> bool:
+        standing, is_held = read_standing(home.study)
+        return is_held and standing is not None and standing.phase == phase
+
+    wait_for(is_there, process)
+    if phase == STUDENTS:
+        wait_for(lambda: _num_claimed(home) == 3, process)
+
+
+def _num_claimed(home: Home) -> int:
+    return len(gn.open_study(home.study).records())
+
+
+def test_the_teacher_is_told_of_and_what_is_left_of_it(home: Home) -> None:
+    process = start("run", "tiny.yaml", "--set", ENDLESS_TEACHER)
+    _wait_for_phase(home, TEACHER, process)
+
+    status = installed("status", "tiny", "-f", "json", PYTHONPROFILEIMPORTTIME="1")
+    told = json.loads(status.out)
+    assert (told["state"], told["phase"]) == ("running", "teacher, 2 of 5")
+    loaded = {line.rpartition("|")[2].strip() for line in status.err.splitlines()}
+    assert "gped_nas.api.standing" in loaded
+    assert not loaded & {"torch", "optuna", "sqlalchemy", "pandas"}
+
+    process.kill()
+    finish(process)
+    told = _status(home)
+    assert told["state"].startswith("stopped") and told["phase"] == "teacher, 2 of 5"
+    assert "running" not in told
+    refused(4, "front", home.study, says=("no such study",))
+
+
+def test_after_a_kill_nothing_runs(home: Home) -> None:
+    process = start("run", "tiny.yaml", "--set", ENDLESS_STUDENTS)
+    _wait_for_phase(home, STUDENTS, process)
+    assert _status(home)["state"] == "running" and gn.open_study(home.study).is_at_work()
+    assert "running" in accepted("trials", home.study).out
+
+    process.kill()
+    finish(process)
+    told = _status(home)
+    assert told["state"].startswith("stopped") and told["phase"] == "students, 4 of 5"
+    assert told["interrupted"] == 3 and "running" not in told and told["finished"] == 0
+    assert not gn.open_study(home.study).is_at_work()
+    assert "running" not in accepted("trials", home.study).out
+
+
+def test_a_study_that_came_to_its_end_is_at_no_phase(finished: Home) -> None:
+    told = _status(finished)
+    assert "state" not in told and "phase" not in told and told["chosen"] is not None
