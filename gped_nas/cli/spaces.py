@@ -41,8 +41,8 @@ def init(
         raise ConfigError(f"{path}: exists already; choose another name or give --force")
     settings: dict[str, object] = {"name": "digits"} if data is None else suggest_settings(data)
     dataset = load(settings)
-    with progress() as report:
-        proposal = propose(dataset, report=report)
+    with progress() as teller:
+        proposal = propose(dataset, report=teller.report)
 
     has_dials = is_picture(dataset.input_shape)
     text = space_text(path.stem, settings, proposal, has_dials=has_dials)
