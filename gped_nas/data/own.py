@@ -13,7 +13,7 @@
 Every array but the first two is optional. Pickled data is never read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -27,11 +27,13 @@ from gped_nas.data.archives import UNREADABLE, check_archive, torch_dtype
 from gped_nas.data.base import DATASETS, Dataset, Task, build
 from gped_nas.data.labels import look_real, number_classes
 from gped_nas.data.normalization import Normalize
+from gped_nas.data.rows import chunks
 from gped_nas.data.splits import Split, SplitRule
+from gped_nas.data.stored import AnyArray, StoredArray, find_member
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import Array
 
-_ARRAYS = (
+ARRAYS = (
     "x_train",
     "y_train",
     "x_val",
@@ -45,13 +47,9 @@ Layout = Literal["auto", "channels_last", "channels_first"]
 _LARGEST = 1e30
 
 
-class NpzSettings(Config):
-    """Settings of ``npz``."""
+class ArraySettings(Config):
+    """Settings of every dataset that is made of arrays."""
 
-    name: Literal["npz"]
-    path: str = Field(
-        min_length=1, description="the .npz file; a relative path starts at the current directory"
-    )
     task: Task = Field(
         "classification", description="what labels are: class numbers or real numbers"
     )
@@ -65,13 +63,22 @@ class NpzSettings(Config):
         0.2, gt=0, lt=1, description="fraction carved for the test part if there is no x_test"
     )
     seed: int = Field(0, ge=0, description="seed of the splits")
-    split: SplitRule = Field(
-        "random",
-        description="how parts are carved; stratified ones have the same fraction of each class",
-    )
     layout: Layout = Field(
         "auto",
         description="where pictures (N, ., ., .) have their channels; last unless it is said",
+    )
+
+
+class NpzSettings(ArraySettings):
+    """Settings of ``npz``."""
+
+    name: Literal["npz"]
+    path: str = Field(
+        min_length=1, description="the .npz file; a relative path starts at the current directory"
+    )
+    split: SplitRule = Field(
+        "random",
+        description="how parts are carved; stratified ones have the same fraction of each class",
     )
     normalize: Normalize = Field(
         "whole",
@@ -93,37 +100,64 @@ def load_npz(settings: dict[str, object], where: str) -> Dataset:
         EnvironmentProblem: the file exists and cannot be opened.
     """
     cfg = parse(NpzSettings, settings, where)
-    arrays = _read(Path(cfg.path))
+    # One mean for the whole came first: of what is read whole, its last bits stay what they were.
+    arrays = _read(Path(cfg.path), stays_stored=cfg.normalize != "whole")
+    return dataset_of(
+        cfg, arrays, name=cfg.name, path=cfg.path, normalize=cfg.normalize, rule=cfg.split
+    )
 
+
+def dataset_of(
+    cfg: ArraySettings,
+    arrays: Mapping[str, AnyArray],
+    *,
+    name: str,
+    path: str,
+    normalize: Normalize,
+    rule: SplitRule,
+) -> Dataset:
+    """Arrays by name as a dataset.
+
+    Args:
+        cfg: what is said of them.
+        arrays: those of the module; large inputs may be in their file.
+        name: the registered name.
+        path: of the file or folder, for messages.
+        normalize: what shares one mean and deviation.
+        rule: how parts are carved.
+
+    Raises:
+        DataError: an array cannot be used.
+    """
     class_names: tuple[str, ...] = ()
     if cfg.task == "classification":
-        names = _class_names(arrays, cfg.path)
-        labels, class_names = number_classes(_labels(arrays), names, cfg.path)
+        names = _class_names(arrays, path)
+        labels, class_names = number_classes(_labels(arrays), names, path)
     else:
-        labels = _real_labels(arrays, cfg.path)
+        labels = _real_labels(arrays, path)
 
-    def part(name: str, default: float) -> Split | float:
-        if f"x_{name}" not in arrays:
+    def part(part_name: str, default: float) -> Split | float:
+        if f"x_{part_name}" not in arrays:
             return default
-        inputs = _inputs(arrays, f"x_{name}", cfg.path, cfg.layout)
-        return Split(inputs, labels[f"y_{name}"])
+        inputs = _inputs(arrays, f"x_{part_name}", path, cfg.layout)
+        return Split(inputs, labels[f"y_{part_name}"])
 
     unlabeled = None
     if "x_pool" in arrays:
-        unlabeled = _inputs(arrays, "x_pool", cfg.path, cfg.layout)
+        unlabeled = _inputs(arrays, "x_pool", path, cfg.layout)
 
-    _check_characters(class_names, cfg.path)
+    _check_characters(class_names, path)
     return build(
-        cfg.name,
-        Split(_inputs(arrays, "x_train", cfg.path, cfg.layout), labels["y_train"]),
+        name,
+        Split(_inputs(arrays, "x_train", path, cfg.layout), labels["y_train"]),
         class_names=class_names,
         test=part("test", cfg.test),
         validation=part("val", cfg.validation),
         seed=cfg.seed,
-        where=cfg.path,
+        where=path,
         unlabeled=unlabeled,
-        normalize=cfg.normalize,
-        rule=cfg.split,
+        normalize=normalize,
+        rule=rule,
     )
 
 
@@ -138,11 +172,11 @@ def suggest_settings(path: Path) -> dict[str, object]:
     Labels that are not whole are real numbers, columns and channels are normalized by themselves.
     Raises as ``load_npz``.
     """
-    arrays = _read(path)
+    arrays = _read(path, stays_stored=True)
     shape = arrays["x_train"].shape
     settings: dict[str, object] = {"name": "npz", "path": str(path)}
 
-    if look_real(arrays["y_train"]):
+    if look_real(_labels(arrays)["y_train"]):
         settings["task"] = "regression"
     else:
         settings["split"] = "stratified"
@@ -152,8 +186,13 @@ def suggest_settings(path: Path) -> dict[str, object]:
     return settings
 
 
-def _read(path: Path) -> dict[str, Array]:
-    """Every array of the file, by name, none of them unpickled."""
+def _read(path: Path, *, stays_stored: bool) -> dict[str, AnyArray]:
+    """Every array of the file, by name, none of them unpickled.
+
+    Args:
+        path: the ``.npz``.
+        stays_stored: whether large inputs stay in it, where they lie there as they are.
+    """
     with _open(path) as file:
         check_archive(file, path)
         try:
@@ -170,8 +209,13 @@ def _read(path: Path) -> dict[str, Array]:
                 "numpy.savez"
             )
         with archive:
-            _check_names(archive.files, path)
-            return {name: _array(archive, name, path) for name in archive.files}
+            check_names(archive.files, path)
+            arrays: dict[str, AnyArray] = {}
+            for name in archive.files:
+                is_stored = stays_stored and name.startswith("x_")
+                stored = find_member(path, name) if is_stored else None
+                arrays[name] = stored or _array(archive, name, path)
+            return arrays
 
 
 def _open(path: Path) -> BinaryIO:
@@ -188,10 +232,11 @@ def _open(path: Path) -> BinaryIO:
         ) from None
 
 
-def _check_names(names: list[str], path: Path) -> None:
+def check_names(names: Sequence[str], path: Path | str) -> None:
+    """Raise ``DataError`` unless these are arrays of a dataset, and none is missing."""
     for name in names:
-        if name not in _ARRAYS:
-            raise DataError(f"{path}: {name}: unknown array{nearest(name, _ARRAYS)}")
+        if name not in ARRAYS:
+            raise DataError(f"{path}: {name}: unknown array{nearest(name, ARRAYS)}")
 
     pairs = [("x_test", "y_test"), ("x_val", "y_val")]
     for name, partner in [*pairs, *((y, x) for x, y in pairs)]:
@@ -217,14 +262,19 @@ def _array(archive: Mapping[str, Array], name: str, path: Path) -> Array:
         raise DataError(
             f"{path}: {name}: found bytes that are not an array; write it again with numpy.savez"
         )
-    if array.size == 0:
-        raise DataError(
-            f"{path}: {name}: found shape {array.shape}, which is empty; fill it or leave it out"
-        )
+    check_not_empty(array.shape, name, path)
     return array
 
 
-def _inputs(arrays: dict[str, Array], name: str, path: str, layout: Layout) -> Tensor:
+def check_not_empty(shape: tuple[int, ...], name: str, path: Path | str) -> None:
+    """Raise ``DataError`` where an array has no number."""
+    if 0 in shape:
+        raise DataError(
+            f"{path}: {name}: found shape {shape}, which is empty; fill it or leave it out"
+        )
+
+
+def _inputs(arrays: Mapping[str, AnyArray], name: str, path: str, layout: Layout) -> Tensor:
     """Raw inputs (N, *input_shape), channel first, of the array's own dtype where torch has it."""
     x = arrays[name]
     if x.dtype.kind not in "iuf":
@@ -233,54 +283,82 @@ def _inputs(arrays: dict[str, Array], name: str, path: str, layout: Layout) -> T
             "astype"
         )
 
+    is_last = _has_channels_last(x.shape, layout, f"{path}: {name}")
+    if isinstance(x, StoredArray):
+        rows = x.rows(is_channels_last=is_last)
+        start = 0
+        for chunk in chunks(rows) if x.dtype.kind == "f" else ():
+            _check_finite(chunk.numpy(), start, f"{path}: {name}")
+            start += len(chunk)
+        return rows
+
+    if x.dtype.kind == "f":
+        _check_finite(x, 0, f"{path}: {name}")
+    if x.ndim == 3:
+        x = x[:, None]
+    elif is_last:
+        x = x.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(x, torch_dtype(x.dtype)))
+
+
+def _check_finite(x: Array, start: int, label: str) -> None:
+    """Refuse numbers that are no use; ``start`` rows come before these."""
     # a NaN compares as false, so it is asked what is not within the bound
     with np.errstate(over="ignore"):
         is_wrong = ~(np.abs(x.astype(np.float32)) <= _LARGEST)
     if is_wrong.any():
-        index = tuple(int(i) for i in np.unravel_index(int(is_wrong.argmax()), is_wrong.shape))
+        row, *place = np.unravel_index(int(is_wrong.argmax()), is_wrong.shape)
+        index = tuple(int(i) for i in (row + start, *place))
         raise DataError(
-            f"{path}: {name}: found {int(is_wrong.sum())} values that are NaN, infinite or beyond "
+            f"{label}: found {int(is_wrong.sum())} values that are NaN, infinite or beyond "
             f"{_LARGEST:g}, the first at index {index}, expected finite numbers; remove those "
             "examples or fill them in"
         )
 
-    inputs = _channel_first(x, layout, f"{path}: {name}").astype(torch_dtype(x.dtype))
-    return torch.from_numpy(np.ascontiguousarray(inputs))
 
+def _has_channels_last(shape: tuple[int, ...], layout: Layout, label: str) -> bool:
+    """Whether inputs are pictures whose channels come last.
 
-def _channel_first(x: Array, layout: Layout, label: str) -> Array:
-    if x.ndim not in (2, 3, 4):
+    Raises:
+        DataError: they are no inputs, or nobody can tell.
+    """
+    if len(shape) not in (2, 3, 4):
         raise DataError(
-            f"{label}: found shape {x.shape}, expected (N, D), (N, height, width) or "
+            f"{label}: found shape {shape}, expected (N, D), (N, height, width) or "
             "(N, height, width, channels); use reshape"
         )
-    if layout != "auto" and x.ndim != 4:
+    if layout != "auto" and len(shape) != 4:
         raise DataError(
-            f"{label}: found shape {x.shape} and layout: {layout}, expected pictures with "
+            f"{label}: found shape {shape} and layout: {layout}, expected pictures with "
             "channels; remove layout"
         )
-
-    if x.ndim == 2:
-        return x
-    if x.ndim == 3:
-        return x[:, None]
-    if layout == "channels_first":
-        return x
-    if layout == "auto" and has_channels_first(x.shape):
+    if layout == "auto" and has_channels_first(shape):
         raise DataError(
-            f"{label}: found shape {x.shape}, which looks channel first, expected "
+            f"{label}: found shape {shape}, which looks channel first, expected "
             "(N, height, width, channels); set dataset.layout: channels_first, or channels_last "
             "if it is so"
         )
-    return x.transpose(0, 3, 1, 2)
+    return len(shape) == 4 and layout != "channels_first"
 
 
-def _labels(arrays: dict[str, Array]) -> dict[str, Array]:
+def _labels(arrays: Mapping[str, AnyArray]) -> dict[str, Array]:
     """The arrays of labels that are there, those of training first."""
-    return {name: arrays[name] for name in ("y_train", "y_val", "y_test") if name in arrays}
+    labels = {}
+    for name in ("y_train", "y_val", "y_test"):
+        if name in arrays:
+            labels[name] = _in_memory(arrays[name])
+    return labels
 
 
-def _real_labels(arrays: dict[str, Array], path: str) -> dict[str, Tensor]:
+def _in_memory(array: AnyArray) -> Array:
+    if isinstance(array, StoredArray):
+        array = np.fromfile(
+            array.path, array.dtype, int(np.prod(array.shape)), offset=array.offset
+        ).reshape(array.shape)
+    return array
+
+
+def _real_labels(arrays: Mapping[str, AnyArray], path: str) -> dict[str, Tensor]:
     """Labels (N,) as float64; that they are finite is checked when the dataset is built."""
     if "class_names" in arrays:
         raise DataError(
@@ -305,12 +383,12 @@ def _real_labels(arrays: dict[str, Array], path: str) -> dict[str, Tensor]:
     return labels
 
 
-def _class_names(arrays: dict[str, Array], path: str) -> tuple[str, ...]:
+def _class_names(arrays: Mapping[str, AnyArray], path: str) -> tuple[str, ...]:
     """The user's names of classes; none where there are none."""
     if "class_names" not in arrays:
         return ()
 
-    names = arrays["class_names"]
+    names = _in_memory(arrays["class_names"])
     is_text = names.dtype.kind == "U" and names.ndim == 1
     if not is_text or len(set(names.tolist())) != len(names):
         raise DataError(

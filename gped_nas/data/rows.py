@@ -401,6 +401,11 @@ def _spans(index_B: Array, row_bytes: int) -> Iterator[Array]:
         yield from pieces
 
 
+def torch_of(dtype: "np.dtype[Any]") -> torch.dtype:
+    """The dtype of torch that one of numpy's is."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
 def _numpy_dtype(dtype: torch.dtype) -> "np.dtype[Any]":
     return torch.empty(0, dtype=dtype).numpy().dtype
 

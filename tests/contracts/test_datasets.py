@@ -8,7 +8,7 @@ from gped_nas.data.base import DATASETS, load
 from gped_nas.errors import ConfigError, EnvironmentProblem
 from gped_nas.testing.datasets import DATASET_CHECKS, DatasetCase
 
-FILES = {"npz", "csv", "parquet", "images"}
+FILES = {"npz", "npy", "csv", "parquet", "images"}
 FROM_FILES = FILES | {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"}
 """Datasets that need a user's files; tests/data writes some and loads them."""
 NAMES = [name for name in DATASETS if name not in FROM_FILES]

@@ -16,6 +16,7 @@ from gped_nas.data.diabetes import DiabetesSettings
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.digits import DigitsSettings
 from gped_nas.data.images import ImagesSettings
+from gped_nas.data.npy import NpySettings
 from gped_nas.data.own import NpzSettings
 from gped_nas.data.synthetic import LinearGaussianSettings
 from gped_nas.data.table import CsvSettings, ParquetSettings
@@ -50,6 +51,7 @@ SETTINGS: dict[str, type[Config]] = {
     "digits": DigitsSettings,
     "diabetes": DiabetesSettings,
     "npz": NpzSettings,
+    "npy": NpySettings,
     "csv": CsvSettings,
     "parquet": ParquetSettings,
     "images": ImagesSettings,
