@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gped_nas.api.suggestion import SuggestedTeacher, suggest_teacher
 from gped_nas.data.base import Dataset
 from gped_nas.models.base import Genotype
 
+Settings = Mapping[str, Any]
 _SMALL, _LARGE = 1_000, 5_000
 """Training examples below which a search is short, and from which networks are wider."""
+_LEAST_SIDE = 12
+"""Pixels of a picture's shorter side from which convolutions are of use."""
 _STUDENT_STEPS = (500, 1_500)
 _EPOCHS = 200
 
@@ -19,61 +23,150 @@ class Proposal:
     """What ``init`` writes beside the dataset.
 
     Attributes:
-        teacher: the ensemble.
+        teacher: an ensemble that is trained, or the file of predictions of one.
+        family: of the students.
         views: settings of each.
         targets: names.
         students: ranges of the genotype, by value.
         recipe: settings of students' training.
         n_trials: of the search.
+        is_picture: whether inputs are pictures.
+        is_class: whether labels are classes.
     """
 
-    teacher: SuggestedTeacher
-    views: tuple[Mapping[str, Any], ...]
+    teacher: SuggestedTeacher | Path
+    family: str
+    views: tuple[Settings, ...]
     targets: tuple[str, ...]
-    students: Mapping[str, Any]
-    recipe: Mapping[str, Any]
+    students: Settings
+    recipe: Settings
     n_trials: int
-
-    @property
-    def family(self) -> str:
-        """Of teacher and students."""
-        return self.teacher.genotype.family
+    is_picture: bool
+    is_class: bool
 
 
 def propose(
-    dataset: Dataset, *, report: Callable[[str, int, int], None] = lambda what, done, total: None
+    dataset: Dataset,
+    *,
+    ensemble: Path | None = None,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Proposal:
     """A search space that suits a dataset.
 
     Args:
         dataset: its training part is read, and quick networks are trained on it.
+        ensemble: the file of predictions, or folder of shards, of an ensemble that is there.
         report: what is done, how much of it, and of how much.
     """
-    num = len(dataset.train)
-    is_small, is_large = num < _SMALL, num >= _LARGE
-    teacher = suggest_teacher(
-        dataset, Genotype("mlp", depth=2, width=128 if is_large else 64), report=report
+    num, shape = len(dataset.train), dataset.input_shape
+    is_picture = len(shape) == 3
+    is_convolved = is_picture and min(shape[1:]) >= _LEAST_SIDE
+    is_class = dataset.task == "classification"
+
+    teacher: SuggestedTeacher | Path
+    if ensemble is not None:
+        teacher = ensemble
+    else:
+        genotype = _picture_teacher(shape) if is_convolved else _table_teacher(num)
+        teacher = suggest_teacher(dataset, genotype, report=report)
+    return Proposal(
+        teacher=teacher,
+        family="cnn" if is_convolved else "mlp",
+        views=_views(dataset, is_picture=is_picture, is_given=ensemble is not None),
+        targets=("predictive", "expected_entropy") if is_class else ("predictive_normal",),
+        students=_picture_students(shape) if is_convolved else _table_students(num),
+        recipe=_picture_recipe(num, has_labels=is_class) if is_convolved else _table_recipe(num),
+        n_trials=_num_trials(num, is_convolved=is_convolved),
+        is_picture=is_picture,
+        is_class=is_class,
     )
 
+
+def _num_trials(num_examples: int, *, is_convolved: bool) -> int:
+    """Trials of a search: fewer where data are few, and where a student takes longer."""
+    num_trials = 24 if num_examples < _SMALL else 48
+    return num_trials // 2 if is_convolved else num_trials
+
+
+def _views(dataset: Dataset, *, is_picture: bool, is_given: bool) -> tuple[Settings, ...]:
+    """Where students imitate the teacher.
+
+    A mirrored color picture has the class of the picture; of a gray one, a digit for example, that
+    is not known.
+    """
+    clean: Settings = {"policy": "clean"}
+    if is_picture and dataset.input_shape[0] == 3:
+        return clean, {"policy": "flip", "answers": "clean"}
+    if is_given:
+        return (clean,)
+    return clean, {"policy": "noise", "std": 0.1}, {"policy": "mixup"}
+
+
+def _table_teacher(num_examples: int) -> Genotype:
+    return Genotype("mlp", depth=2, width=128 if num_examples >= _LARGE else 64)
+
+
+def _table_students(num_examples: int) -> Settings:
     widths = [4, 8, 16, 32, 64]
-    students = {
-        "depth": {"int": [1, 2 if is_small else 3]},
-        "width": {"choices": [*widths, 128] if is_large else widths},
+    return {
+        "depth": {"int": [1, 2 if num_examples < _SMALL else 3]},
+        "width": {"choices": [*widths, 128] if num_examples >= _LARGE else widths},
         "group_penalty": {"float": [1e-5, 1e-2], "log": True},
         "storage_dtype": {"choices": ["float32", "float16", "int8"]},
     }
-    is_class = dataset.task == "classification"
-    return Proposal(
-        teacher=teacher,
-        views=({"policy": "clean"}, {"policy": "noise", "std": 0.1}, {"policy": "mixup"}),
-        targets=("predictive", "expected_entropy") if is_class else ("predictive_normal",),
-        students=students,
-        recipe={"steps": _student_steps(num), "batch_size": 128, "lr": 5e-3},
-        n_trials=24 if is_small else 48,
-    )
+
+
+def _table_recipe(num_examples: int) -> Settings:
+    return {"steps": _student_steps(num_examples), "batch_size": 128, "lr": 5e-3}
 
 
 def _student_steps(num_examples: int) -> int:
     """Steps of a student, in whole hundreds."""
     low, high = _STUDENT_STEPS
     return 100 * round(min(max(_EPOCHS * num_examples / 128, low), high) / 100)
+
+
+def _stem(input_shape: tuple[int, ...]) -> int:
+    """Step of the first convolution: 2 where the picture has pixels enough for it."""
+    return 2 if min(input_shape[1:]) >= 24 else 1
+
+
+def _picture_teacher(input_shape: tuple[int, ...]) -> Genotype:
+    return Genotype(
+        "cnn",
+        depth=4,
+        width=[16, 24, 32, 48],
+        kernel=3,
+        stride=[_stem(input_shape), 1, 1, 1],
+        stages=2 if min(input_shape[1:]) < 16 else 3,
+        padding="same",
+        head="flatten",
+    )
+
+
+def _picture_students(input_shape: tuple[int, ...]) -> Settings:
+    widths = [[8, 12, 16], [12, 16, 20], [20, 32], [32, 48], [32, 48], [48]]
+    return {
+        "depth": {"int": [4, 6]},
+        "width": [{"choices": choices} for choices in widths[:-1]] + [48],
+        "kernel": 3,
+        "stride": [_stem(input_shape), 1, 1, 1, 1, 1],
+        "stages": 2 if min(input_shape[1:]) < 16 else 3,
+        "padding": "same",
+        "head": "global_average",
+        "group_penalty": {"float": [1e-6, 1e-3], "log": True},
+        "storage_dtype": {"choices": ["float32", "float16", "int8"]},
+    }
+
+
+def _picture_recipe(num_examples: int, *, has_labels: bool) -> Settings:
+    steps = _student_steps(num_examples)
+    recipe = {
+        "steps": steps,
+        "batch_size": 128,
+        "warmup": steps // 10,
+        "weight_decay": 0.01,
+        "lr": 0.016,
+        "lr_probe": [0.004, 0.016, 0.032],
+    }
+    return recipe | ({"label_weight": 0.5} if has_labels else {})

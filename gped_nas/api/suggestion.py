@@ -27,8 +27,6 @@ from gped_nas.posterior.map import MapConfig, map_estimate
 from gped_nas.posterior.priors import FanInGaussianPrior
 from gped_nas.posterior.problem import posterior_of, unflatten
 
-_SCALES = (0.5, 1.5, 4.0, 12.0, 40.0)
-"""Tried: variances of a parameter times its fan-in. Fresh networks have 2."""
 _TRIED_NOISE = 0.5
 _NOISE_RANGE = (0.03, 1.0)
 _MOST_EXAMPLES = 3_000
@@ -37,8 +35,28 @@ _ONE_FOLD_FROM = 2_000
 _TRIED_STEPS = 400
 _LR = 1e-2
 _BATCH = 100
-_MEMBERS = 8
-_EPOCHS, _STEPS_RANGE = 20, (500, 4_000)
+_EPOCHS, _LEAST_STEPS = 20, 500
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """What is spent on one kind of network.
+
+    Attributes:
+        scales: tried: variances of a parameter times its fan-in. Fresh networks have 2.
+        folds: how many thirds of the examples are left out in turn.
+        members: networks of the ensemble.
+        most_steps: of a member.
+    """
+
+    scales: tuple[float, ...]
+    folds: int
+    members: int
+    most_steps: int
+
+
+_DENSE = _Effort((0.5, 1.5, 4.0, 12.0, 40.0), folds=3, members=8, most_steps=4_000)
+_CONVOLVED = _Effort((4.0, 40.0), folds=1, members=6, most_steps=1_500)
 
 
 @dataclass(frozen=True)
@@ -97,20 +115,12 @@ def suggest_teacher(
         genotype: of every member.
         report: what is done, how much of it, and of how much.
     """
-    folds = _folds(dataset)
-    likelihood = _likelihood(dataset)
-    errors: dict[float, Tensor] = {}
-    num_fits = len(_SCALES) * len(folds)
+    effort = _DENSE if genotype.family == "mlp" else _CONVOLVED
+    folds = _folds(dataset)[: effort.folds]
     begin = perf_counter()
+    errors = _try_scales(folds, genotype, effort.scales, dataset, report)
+    seconds_a_step = (perf_counter() - begin) / (len(errors) * len(folds) * _TRIED_STEPS)
 
-    for scale in _SCALES:
-        errors_of_folds = []
-        for number, fold in enumerate(folds):
-            errors_of_folds.append(_errors(fold, genotype, scale, number, dataset, likelihood))
-            report("quick networks", len(errors) * len(folds) + number + 1, num_fits)
-        errors[scale] = torch.cat(errors_of_folds)
-
-    seconds_a_step = (perf_counter() - begin) / (num_fits * _TRIED_STEPS)
     chosen = _strongest(errors)
     nll = error = float(errors[chosen].mean())
     # the same balance of labels and prior as in the trial, whose examples were fewer
@@ -121,19 +131,39 @@ def suggest_teacher(
         nll = 0.5 * math.log(2 * math.pi * noise**2) + 0.5 * error / noise**2
         scale *= (noise / _TRIED_NOISE) ** 2
 
-    steps = _steps(len(dataset.train))
+    steps = _steps(len(dataset.train), effort.most_steps)
     return SuggestedTeacher(
         genotype=genotype,
         scale=_two_digits(scale),
         noise_std=None if noise is None else _two_digits(noise),
-        members=_MEMBERS,
+        members=effort.members,
         steps=steps,
         batch_size=_BATCH,
         lr=_LR,
-        seconds=seconds_a_step * steps * _MEMBERS,
+        seconds=seconds_a_step * steps * effort.members,
         nll=nll,
         guess_nll=sum(_guess(fold, dataset) for fold in folds) / len(folds),
     )
+
+
+def _try_scales(
+    folds: list[_Fold],
+    genotype: Genotype,
+    scales: tuple[float, ...],
+    dataset: Dataset,
+    report: Callable[[str, int, int], None],
+) -> dict[float, Tensor]:
+    """What quick networks are wrong by under each scale: (N,), over all folds."""
+    likelihood = _likelihood(dataset)
+    errors: dict[float, Tensor] = {}
+    for scale in scales:
+        errors_of_folds = []
+        for number, fold in enumerate(folds):
+            errors_of_folds.append(_errors(fold, genotype, scale, number, dataset, likelihood))
+            num_done = len(errors) * len(folds) + number + 1
+            report("quick networks", num_done, len(scales) * len(folds))
+        errors[scale] = torch.cat(errors_of_folds)
+    return errors
 
 
 def _strongest(errors: dict[float, Tensor]) -> float:
@@ -150,10 +180,10 @@ def _strongest(errors: dict[float, Tensor]) -> float:
     return best
 
 
-def _steps(num_examples: int) -> int:
+def _steps(num_examples: int, most: int) -> int:
     """Steps of a member, in whole hundreds: so many passes over the examples, within bounds."""
     steps = _EPOCHS * num_examples / _BATCH
-    return 100 * round(min(max(steps, _STEPS_RANGE[0]), _STEPS_RANGE[1]) / 100)
+    return 100 * round(min(max(steps, _LEAST_STEPS), most) / 100)
 
 
 def _two_digits(value: float) -> float:

@@ -17,7 +17,20 @@ def init(
     path: Annotated[Path, typer.Argument(help="The YAML file to write.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Your own arrays: an .npz with x_train and y_train."),
+        typer.Option(
+            "--data", help="Your own: an .npz, a CSV or Parquet file, a folder of images."
+        ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="The column of a table that is predicted.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the dataset: dataset.a=b."),
+    ] = None,
+    ensemble: Annotated[
+        Path | None,
+        typer.Option("--ensemble", help="Predictions of an ensemble: an npz, or shards."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
@@ -31,21 +44,18 @@ def init(
     from gped_nas.config import load_yaml
     from gped_nas.data.base import load
     from gped_nas.data.facts import describe_data
-    from gped_nas.data.own import suggest_settings
-    from gped_nas.data.picture import is_picture
     from gped_nas.errors import ConfigError
     from gped_nas.io import make_dir, remove_temporaries_of, write_text
     from gped_nas.search.space_file import parse_space
 
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists already; choose another name or give --force")
-    settings: dict[str, object] = {"name": "digits"} if data is None else suggest_settings(data)
-    dataset = load(settings)
+    settings = _dataset_settings(data, label, set_)
+    dataset = load(dict(settings))
     with progress() as teller:
-        proposal = propose(dataset, report=teller.report)
+        proposal = propose(dataset, ensemble=ensemble, report=teller.report)
 
-    has_dials = is_picture(dataset.input_shape)
-    text = space_text(path.stem, settings, proposal, has_dials=has_dials)
+    text = space_text(path.stem, settings, proposal)
     parse_space(load_yaml(text, str(path)), str(path))
     make_dir(path.parent)
     remove_temporaries_of(path)
@@ -55,8 +65,38 @@ def init(
     say(f"wrote {path}; next: gped-search run {path}")
 
 
+def _dataset_settings(
+    data: Path | None, label: str | None, set_: list[str] | None
+) -> dict[str, Any]:
+    """What was found at ``data``, and what was said of it.
+
+    Raises:
+        ConfigError: something is said that is no setting of the dataset.
+    """
+    from gped_nas.data.sources import suggest_settings
+    from gped_nas.errors import ConfigError
+
+    given: dict[str, Any] = {}
+    for key, value in overrides(set_).items():
+        if not key.startswith("dataset."):
+            raise ConfigError(
+                f"--set {key}: expected a setting of the dataset, dataset.drop=[id] for example; "
+                "edit the file that is written for all others"
+            )
+        given[key.removeprefix("dataset.")] = value
+    if label is not None:
+        given["label"] = label
+
+    if data is None:
+        return {"name": "digits", **given}
+    return suggest_settings(data, given)
+
+
 def _describe_teacher(teacher: Any) -> dict[str, str]:
     """The suggested teacher in words: what it is, how long it takes, whether there is anything."""
+    if isinstance(teacher, Path):
+        return {"teacher": f"the ensemble of {teacher}, known by its predictions"}
+
     what = f"{teacher.members} networks {teacher.genotype.family} of {teacher.steps:,} steps"
     nll = f"{teacher.nll:.3g} nats beside {teacher.guess_nll:.3g} of the labels alone"
     if not teacher.learns:

@@ -1,6 +1,7 @@
 """The text of the search space that ``init`` writes."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gped_nas.api.proposal import Proposal
@@ -13,24 +14,8 @@ name: {name}
 # The data, split into train, validation (it selects) and test (it is looked at once, at the end).
 dataset: {dataset}
 {dials}
-# The Bayesian teacher: {members} networks that begin at other weights each, and are trained to the
-# end. They are made once and kept. Students imitate the average of what they predict.
-teacher:
-  family: {family}
-  genotype: {teacher}
-{likelihood}  # How far weights may go from zero: their variance times the inputs of their layer.
-  # Weak labels need a small one; this was best where quick networks had not been trained.
-  prior: {{name: fan_in_gaussian, scale: {scale:g}}}
-  method:
-    name: deep_ensemble
-    chains: 2                       # trained at the same time
-    num_samples: {members}                  # networks in all
-    steps: {teacher_steps}
-    lr: {teacher_lr:g}
-
-# Where students imitate the teacher: at the training inputs, at the same with noise (in units of
-# their standard deviation), and at mixed pairs of them. x_pool of an npz joins the training inputs.
-# There are also the policies disagreement, and pool (x_pool alone).
+{teacher}
+{where}
 views:
 {views}
 
@@ -49,6 +34,43 @@ objectives: [nll, flops, storage_bytes]
 search: {{sampler: tpe, n_trials: {n_trials}, students_at_once: 12}}
 recipe: {recipe}
 """
+_TEACHER = """\
+# The Bayesian teacher: {members} networks that begin at other weights each, and are trained to the
+# end. They are made once and kept. Students imitate the average of what they predict.
+teacher:
+  family: {family}
+  genotype: {genotype}
+{likelihood}  # How far weights may go from zero: their variance times the inputs of their layer.
+  # Weak labels need a small one; this was best where quick networks had not been trained.
+  prior: {{name: fan_in_gaussian, scale: {scale:g}}}
+  method:
+    name: deep_ensemble
+    chains: 2                       # trained at the same time
+    num_samples: {members}                  # networks in all
+    steps: {steps}
+    lr: {lr:g}
+"""
+_GIVEN = """\
+# The Bayesian teacher: an ensemble of your own, by its predictions. Give it a name, and its costs
+# for reports: multiply-adds of one example through all members, bytes of their weights.
+teacher:
+  predictions: {path}
+  name: {name}
+  # macs: 185000000
+  # storage_bytes: 224000000
+"""
+_WHERE = {
+    "table": """\
+# Where students imitate the teacher: at the training inputs, at the same with noise (in units of
+# their standard deviation), and at mixed pairs of them. Unlabeled inputs join those of
+# training. There are also the policies disagreement, and pool (unlabeled inputs alone).""",
+    "pictures": """\
+# Where students imitate the teacher: at the training inputs, and at moved ones. There are flip,
+# shift, crop, erase, mixup and cutmix, alone or one after another: take those that keep the class.
+# answers: clean shows what the teacher says of the input before it was moved.""",
+    "given": """\
+# Where students imitate the teacher: where the file has its predictions.""",
+}
 _DIALS = """\
 # data: {mask: 4, subsample: 200}   # the uncertainty dials: zero a patch of images, drop labels
 """
@@ -65,34 +87,24 @@ _NUMBERS = "# What students predict: the mean and the variance of the label."
 _REMARKS = {"group_penalty": "prunes units"}
 
 
-def space_text(
-    name: str, dataset: Mapping[str, Any], proposal: Proposal, *, has_dials: bool
-) -> str:
+def space_text(name: str, dataset: Mapping[str, Any], proposal: Proposal) -> str:
     """The search space as YAML with comments.
 
     Args:
         name: of the space and of its file.
         dataset: settings of the dataset.
         proposal: everything else.
-        has_dials: whether the uncertainty dials are of use there.
     """
-    teacher = proposal.teacher
-    is_class = teacher.noise_std is None
-    likelihood = "" if is_class else _LIKELIHOOD.format(noise=teacher.noise_std)
     return _TEXT.format(
         file=f"{name}.yaml",
         name=flow_yaml(name),
         dataset=flow_yaml(dict(dataset)),
-        dials=_DIALS if has_dials else "",
+        dials=_DIALS if proposal.is_picture else "",
         family=proposal.family,
-        teacher=flow_yaml(_short(teacher.genotype.architecture())),
-        likelihood=likelihood,
-        scale=teacher.scale,
-        members=teacher.members,
-        teacher_steps=teacher.steps,
-        teacher_lr=teacher.lr,
+        teacher=_teacher_text(proposal),
+        where=_WHERE[_kind(proposal)],
         views="\n".join(f"  - {flow_yaml(dict(view))}" for view in proposal.views),
-        what=_CLASSES if is_class else _NUMBERS,
+        what=_CLASSES if proposal.is_class else _NUMBERS,
         targets=flow_yaml(list(proposal.targets)),
         ranges="\n".join(_range(*item) for item in proposal.students.items()),
         n_trials=proposal.n_trials,
@@ -100,10 +112,37 @@ def space_text(
     )
 
 
+def _kind(proposal: Proposal) -> str:
+    if proposal.is_picture:
+        return "pictures"
+    return "given" if isinstance(proposal.teacher, Path) else "table"
+
+
+def _teacher_text(proposal: Proposal) -> str:
+    teacher = proposal.teacher
+    if isinstance(teacher, Path):
+        return _GIVEN.format(path=flow_yaml(str(teacher)), name=flow_yaml(teacher.stem))
+
+    likelihood = ""
+    if teacher.noise_std is not None:
+        likelihood = _LIKELIHOOD.format(noise=teacher.noise_std)
+    return _TEACHER.format(
+        family=teacher.genotype.family,
+        genotype=flow_yaml(_short(teacher.genotype.architecture())),
+        likelihood=likelihood,
+        scale=teacher.scale,
+        members=teacher.members,
+        steps=teacher.steps,
+        lr=teacher.lr,
+    )
+
+
 def _short(values: Mapping[str, Any]) -> dict[str, Any]:
-    """One number in place of a list that repeats it."""
+    """One number in place of a list that repeats it, and nothing that is empty."""
     short = {}
     for name, value in values.items():
+        if value in ((), 0):
+            continue
         entries = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
         short[name] = entries[0] if entries and len(set(entries)) == 1 else entries or value
     return short

@@ -84,4 +84,4 @@ def test_it_is_the_same_every_time_and_sees_training_examples_alone() -> None:
 
 @pytest.mark.parametrize(("num", "steps"), [(10, 500), (5_000, 1_000), (60_000, 4_000)])
 def test_steps_grow_with_the_examples(num: int, steps: int) -> None:
-    assert suggestion._steps(num) == steps
+    assert suggestion._steps(num, 4_000) == steps
