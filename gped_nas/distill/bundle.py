@@ -21,6 +21,9 @@ from gped_nas.targets.base import Expectations
 Loss = Callable[[Tensor, Expectations], Tensor]
 """Raw outputs (P, B, U), float32, and what the teacher says to losses (P,)."""
 
+Forward = Callable[[Params, Tensor], Tensor]
+"""Parameters and inputs (B, *input_shape) to raw outputs (B, U)."""
+
 _ALIGNMENT = 16
 """Each student begins at a cache line: products of unaligned matrices are slower."""
 
@@ -81,18 +84,20 @@ class InTurn:
         *,
         dtype: torch.dtype,
         device: torch.device,
+        forwards: Sequence[Forward] = (),
     ) -> None:
         """Make buffers for students of these shapes, all zero.
 
         Args:
             family: whose forward pass all of them take.
-            shapes: parameter shapes of each student.
+            shapes: parameter shapes of each student, as it is trained.
             loss: raw outputs (P, B, U) and what the teacher says to losses (P,).
             dtype: what products are computed in.
             device: where the buffers lie.
+            forwards: that of each student instead, where some are trained in a form of their own.
         """
         self.shapes = shapes
-        self._forward = family.forward
+        self._forwards = forwards or [family.forward] * len(shapes)
         self._loss = loss
         self._sizes = [align(num_params(shape)) for shape in shapes]
         self.buffers = Buffers(torch.zeros(sum(self._sizes), device=device), dtype)
@@ -135,7 +140,8 @@ class InTurn:
         x = x.to(self.buffers.dtype)
         self.buffers.work_grad.zero_()
 
-        raw_PBU = torch.stack([self._forward(params, x) for params in self._leaves]).float()
+        students = zip(self._forwards, self._leaves, strict=True)
+        raw_PBU = torch.stack([forward(params, x) for forward, params in students]).float()
         losses_P = self._loss(raw_PBU, expectations)
         # no loss reads another student, so that the sum's gradient is each one's own
         losses_P.sum().backward()  # type: ignore[no-untyped-call]

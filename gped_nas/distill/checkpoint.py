@@ -3,9 +3,10 @@
 One safetensors file holds one student, so that it is there whole or not at all. It is written to a
 temporary name, flushed and renamed.
 
-    params/<name>           parameters as they are trained: in the frame, and centered
+    params/<name>           parameters as they are trained: in the frame, centered, in their form
     memory/<part>/<name>    what the optimizer remembers: first, second, momentum
     average/<name>          running average; none before pruning or where the recipe keeps none
+    constants/<name>        what its form keeps beside them; none where it is trained as stored
     centers/<i>             what is taken off the units of hidden layer i, (units,)
     frame/mean              principal components, (D,) and (D, J); none without components
     frame/basis
@@ -213,6 +214,7 @@ def _pack(student: Trainee) -> dict[str, Tensor]:
 
     centers = {str(i): center for i, center in enumerate(student.centers)}
     tensors |= _add_prefix("centers", centers)
+    tensors |= _add_prefix("constants", student.constants)
     tensors |= _add_prefix("position", student.position)
     if student.frame is not None:
         frame = {"mean": student.frame.mean_D, "basis": student.frame.basis_DJ}
@@ -266,6 +268,7 @@ def _unpack(tensors: _Tensors, state: _State, genotype: Genotype) -> Trainee:
         memory=memory,
         average=average,
         centers=tuple(centers[str(i)] for i in range(len(centers))),
+        constants=_select("constants/", tensors),
         seed=state.seed,
         precision=state.precision,
         frame=Components(frame["mean"], frame["basis"]) if frame else None,

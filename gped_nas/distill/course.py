@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.distill.centering import enter, unit_means
@@ -22,6 +23,8 @@ from gped_nas.models.dense import dense_chain, reads_rows
 
 BASE_WIDTH = 64
 """A student of this mean width takes the recipe's step size as it is."""
+_SETTLED_ON = 2_048
+"""Inputs that constants of forms are fitted to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +105,10 @@ def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
 
 
 def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None:
-    """Let the optimizer forget, and center the student anew where the recipe says so.
+    """Let the optimizer forget, and bring the student into its form or center it anew.
 
     Args:
-        student: with parameters that read plain activations.
+        student: with plain parameters.
         data: what it is trained on, in its frame and where its parameters lie.
         recipe: how it is trained.
     """
@@ -115,11 +118,35 @@ def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None
         student.centers = unit_means(student.params, student.chain, data.inputs, student.dtype)
         student.params = enter(student.params, student.chain, student.centers)
 
+    form = student.genotype.form
+    if form is not None:
+        batches = settling_batches(data, recipe)
+        if student.step == 0:
+            student.params, student.constants = form.begin(student.params)
+        else:
+            student.params, student.constants = form.enter(student.params, batches)
+        student.settle(batches)
+
+
+@torch.no_grad()
+def settling_batches(data: DistillationSet, recipe: Recipe) -> list[Tensor]:
+    """Distillation inputs that constants of forms are fitted to.
+
+    They lie at equal distances, and so do those of each batch, so that every batch has something of
+    every view.
+    """
+    stride = max(1, len(data.inputs) // _SETTLED_ON)
+    inputs = data.inputs[::stride].float()
+    num_seen = min(len(inputs), _SETTLED_ON)
+    size = min(recipe.batch_size, num_seen)
+    num_batches = num_seen // size
+    return [inputs[i::num_batches][:size] for i in range(num_batches)]
+
 
 def check_form(
     recipe: Recipe, genotypes: Iterable[Genotype], input_shape: tuple[int, ...], where: str
 ) -> None:
-    """Refuse principal components and centered units for students that cannot be trained so.
+    """Refuse settings of the recipe for students that cannot be trained so.
 
     Args:
         recipe: how they are trained.
@@ -128,8 +155,11 @@ def check_form(
         where: file and key of the recipe, for messages.
 
     Raises:
-        ConfigError: one is no chain of dense layers, or an input has fewer numbers than components.
+        ConfigError: with components or centered units one is no chain of dense layers, an input
+            has fewer numbers than components, or a batch fewer inputs than a norm needs.
     """
+    genotypes = tuple(genotypes)
+
     # key, its value, and the value that any student may have
     settings: list[tuple[str, object, object]] = []
     if recipe.components:
@@ -146,6 +176,14 @@ def check_form(
                     f"{where}.{key}: found {value} with students of family {genotype.family}, "
                     f"expected {expected}: only chains of dense layers (mlp) can be trained so"
                 )
+
+    for genotype in genotypes:
+        form = genotype.form
+        if form is not None and recipe.batch_size < form.least_batch:
+            raise ConfigError(
+                f"{where}.batch_size: found {recipe.batch_size} with norm {genotype['norm']}, "
+                f"expected at least {form.least_batch}; raise it, or use norm weight"
+            )
 
     num_inputs = prod(input_shape)
     if recipe.components > num_inputs:

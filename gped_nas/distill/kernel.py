@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.components import Components, inside, is_same_frame
-from gped_nas.distill.course import Course, begin, begin_phase, student_seed
+from gped_nas.distill.course import Course, begin, begin_phase, settling_batches, student_seed
 from gped_nas.distill.feed import Batch, BatchOrder, CachedFeed, DistillationSet
 from gped_nas.distill.layout import num_workers
 from gped_nas.distill.loss import loss_of
@@ -338,6 +338,7 @@ class _Training:
                 continue
             self._advance(team, range(start, stop))
             team.unload()
+            self._settle(training)
             staying = self._arrive(training, stop)
             if stop == until or not staying:
                 break
@@ -379,12 +380,23 @@ class _Training:
                 self.students[p].has_left = is_out_of_patience(self.students[p].rungs, recipe)
         return [p for p in training if not self.students[p].has_left]
 
+    @torch.no_grad()
+    def _settle(self, training: Sequence[int]) -> None:
+        """Fit what students keep beside their parameters to those that they have now."""
+        students = [self.students[p] for p in training]
+        if any(student.genotype.form is not None for student in students):
+            batches = settling_batches(self._room.data, self.recipe)
+            for student in students:
+                student.settle(batches)
+
+    @torch.no_grad()
     def _prune(self) -> None:
         """Remove dead units and begin the second phase, in which averages are kept."""
         for student in self.students:
             family = student.genotype.family
-            student.num_dead = num_dead_units(family, student.params)
-            student.params = compact(family, student.outcome)
+            outcome = student.outcome
+            student.num_dead = num_dead_units(family, outcome)
+            student.params = compact(family, outcome)
             begin_phase(student, self._room.data, self.recipe)
             student.average = dict(student.params) if self.recipe.average else {}
 
@@ -399,12 +411,13 @@ class _Training:
             family = FAMILIES[student.genotype.family]
             layout = self._validation.layout
             loss = loss_of([student], layout, self.recipe, self._job.device)
+            outcome = student.outcome
             total = 0.0
             for start in range(0, size, EVALUATED_AT_ONCE):
                 stop = min(start + EVALUATED_AT_ONCE, size)
                 index = torch.arange(start, stop, device=self._job.device)
                 x, expectations = self._validation.batch(index)
-                raw = family.forward(student.outcome, x)
+                raw = family.forward(outcome, x)
                 total += float(loss(raw[None], expectations)) * len(index)
             student.rungs = (*student.rungs, (step, total / size))
 
@@ -445,6 +458,7 @@ def _move(student: Trainee, device: torch.device) -> Trainee:
         memory={part: move(params) for part, params in student.memory.items()},
         average=move(student.average),
         centers=tuple(center.to(device) for center in student.centers),
+        constants=move(student.constants),
     )
 
 

@@ -58,7 +58,14 @@ class Classroom:
         loss = loss_of(students, self.data.layout, self.recipe, self.device)
         if not share.is_dense:
             family = FAMILIES[share.family]
-            return InTurn(family, shapes, loss, dtype=self.dtype, device=self.device)
+            return InTurn(
+                family,
+                shapes,
+                loss,
+                dtype=self.dtype,
+                device=self.device,
+                forwards=[student.forward for student in students],
+            )
         if has_phases(self.device):
             return PhasedMlp(
                 shapes,

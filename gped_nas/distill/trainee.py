@@ -1,9 +1,11 @@
 """A student in training, and the trained student that it becomes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
 import torch
+from torch import Tensor
 
 from gped_nas.distill.centering import Centers, leave
 from gped_nas.distill.components import Components
@@ -48,10 +50,11 @@ class Trainee:
     Attributes:
         genotype: what is trained.
         lr_factor: what the recipe's step size is multiplied by.
-        params: float32 parameters by name, in the frame and centered.
+        params: float32 parameters by name, in the frame, centered, and in its form.
         memory: what its optimizer remembers of each parameter; empty at the start of a phase.
         average: running average of the parameters; empty where none is kept.
         centers: what is taken off its hidden units in this phase (see ``centering.py``).
+        constants: what its form keeps beside its parameters (see ``models/forms.py``).
         seed: the seed its initialization came from.
         precision: what its products are computed in.
         frame: the principal components that it reads; None where it reads plain inputs.
@@ -70,6 +73,7 @@ class Trainee:
     memory: dict[str, Params] = field(default_factory=dict)
     average: Params = field(default_factory=dict)
     centers: Centers = ()
+    constants: Params = field(default_factory=dict)
     seed: int = 0
     precision: str = "float32"
     frame: Components | None = None
@@ -83,9 +87,29 @@ class Trainee:
 
     @property
     def outcome(self) -> Params:
-        """The parameters that the student would end with now, reading plain activations."""
+        """The plain parameters that the student would end with now."""
         params = self.average or self.params
+        form = self.genotype.form
+        if form is not None:
+            return form.leave(params, self.constants)
         return leave(params, self.chain, self.centers) if self.centers else params
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        """Raw outputs (B, U) in training, of parameters as it is trained in."""
+        form = self.genotype.form
+        if form is not None:
+            return form.forward(params, self.constants, x)
+        return FAMILIES[self.genotype.family].forward(params, x)
+
+    def settle(self, batches: Sequence[Tensor]) -> None:
+        """Fit the constants to the parameters that it would end with now.
+
+        Args:
+            batches: distillation inputs, as many in each as in a batch of training.
+        """
+        form = self.genotype.form
+        if form is not None:
+            self.constants = form.settle(self.average or self.params, self.constants, batches)
 
     @property
     def dtype(self) -> torch.dtype:

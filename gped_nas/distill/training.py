@@ -132,10 +132,14 @@ class TrainedBundle:
             if penalty == 0:
                 continue
             shapes = self.bundle.shapes[i]
+            form = student.genotype.form
             for group in FAMILIES[student.genotype.family].groups(shapes):
-                size = sum(prod(shapes[name][1:]) for name in group.weights)
+                weights, factor = group.weights, 1.0
+                if form is not None:
+                    weights, factor = form.penalty(group, shapes)
+                size = sum(prod(shapes[name][1:]) for name in weights)
                 num_rows = group.num_units(shapes)
-                penalized = _Penalized(i, group.weights, num_rows, penalty, student.lr_factor)
+                penalized = _Penalized(i, weights, num_rows, penalty * factor, student.lr_factor)
                 by_size.setdefault(size, []).append(penalized)
         return by_size
 

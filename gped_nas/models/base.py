@@ -64,6 +64,63 @@ class Group:
         return shapes[self.weights[0]][0]
 
 
+class Form(ABC):
+    """Another way to write a network, which students are trained in.
+
+    They enter it at the start of each phase of training and leave it at the end: what is looked at,
+    pruned, measured, stored and exported is the plain network. ``forms.py`` has some.
+
+    ``constants`` are tensors of a student beside its parameters that no gradient changes.
+    """
+
+    least_batch = 1  # inputs that a batch must have
+
+    @abstractmethod
+    def begin(self, params: Params) -> tuple[Params, Params]:
+        """Trained parameters and constants of a student with fresh plain parameters."""
+
+    @abstractmethod
+    def enter(self, params: Params, batches: Sequence[Tensor]) -> tuple[Params, Params]:
+        """Trained parameters and constants of the function that plain parameters are.
+
+        Args:
+            params: plain ones.
+            batches: inputs, as many in each.
+        """
+
+    @abstractmethod
+    def forward(self, params: Params, constants: Params, x: Tensor) -> Tensor:
+        """Raw outputs (B, U) in training, for normalized inputs (B, *input_shape)."""
+
+    @abstractmethod
+    def settle(self, params: Params, constants: Params, batches: Sequence[Tensor]) -> Params:
+        """The constants that ``leave`` needs for these trained parameters.
+
+        Args:
+            params: trained ones.
+            constants: those that they were trained with.
+            batches: inputs, as many in each as in a batch of training.
+        """
+
+    @abstractmethod
+    def leave(self, params: Params, constants: Params) -> Params:
+        """Plain parameters of the function that trained ones are."""
+
+    def penalty(self, group: Group, shapes: Shapes) -> tuple[tuple[str, ...], float]:
+        """What a group's penalty is on in these trained shapes, and what it is multiplied by.
+
+        The penalty of n numbers is ``sqrt(n)`` times their length. Gains stand for many more.
+        """
+        names = []
+        for name in group.weights:
+            gain = gain_of(name)
+            names.append(gain if gain in shapes else name)
+
+        num_plain = sum(math.prod(shapes[name][1:]) for name in group.weights)
+        num_trained = sum(math.prod(shapes[name][1:]) for name in names)
+        return tuple(names), math.sqrt(num_plain / num_trained)
+
+
 class Family(ABC):
     """A network blueprint that can be built at many sizes.
 
@@ -102,6 +159,11 @@ class Family(ABC):
         the identity that they had.
         """
         return {}
+
+    @property
+    def of_training(self) -> frozenset[str]:
+        """The values that say how a student is trained; a teacher has none of them."""
+        return frozenset()
 
     @property
     def free_operators(self) -> frozenset[str]:
@@ -171,6 +233,10 @@ class Family(ABC):
         weight, bias = list(shapes)[-2:]
         is_dense = len(shapes[weight]) == 2 and shapes[bias] == shapes[weight][:1]
         return (weight, bias) if is_dense else None
+
+    def form(self, values: Mapping[str, Any]) -> Form | None:
+        """The form that students of a genotype are trained in; None, the default, is as stored."""
+        return None
 
     def groups(self, shapes: Shapes) -> list[Group]:
         """The prunable groups, from input to output; none by default."""
@@ -263,6 +329,11 @@ class Genotype:
         """Parameter shapes of the unpruned network."""
         return FAMILIES[self.family].shapes(dict(self.values), input_shape, num_outputs)
 
+    @property
+    def form(self) -> Form | None:
+        """The form that its students are trained in; None where that is how they are stored."""
+        return FAMILIES[self.family].form(dict(self.values))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data: ``{"family": ..., value name: value, ...}``."""
         data: dict[str, Any] = {"family": self.family}
@@ -309,6 +380,11 @@ def initialize(shapes: Shapes, *, generator: torch.Generator) -> Params:
         else:
             params[name] = torch.full(shape, 1.0 if name.endswith(".gain") else 0.0)
     return params
+
+
+def gain_of(weight: str) -> str:
+    """The name of the gain that belongs to a weight in a form that has gains."""
+    return f"{weight.removesuffix('.weight')}.gain"
 
 
 def shapes_of(params: Mapping[str, Tensor]) -> Shapes:

@@ -18,13 +18,13 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, Family, Group, Params, Shapes, Value
-from gped_nas.models.images import channels_last, image_of
-from gped_nas.models.layers import Layer, layers_of
+from gped_nas.models.base import FAMILIES, Family, Form, Group, Params, Shapes, Value
+from gped_nas.models.forms import FORMS
+from gped_nas.models.images import image_of
+from gped_nas.models.layers import Layer, layers_of, run
 from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole, word
 
 MAX_DEPTH = 16
@@ -36,6 +36,7 @@ _WORDS = {
     "padding": ("valid", "same"),
     "head": ("flatten", "global_average"),
     "block": ("plain", "separable"),
+    "norm": ("none", *FORMS),
 }
 """Values that are words, the default first."""
 _NAMES = (
@@ -57,13 +58,15 @@ class Cnn(Family):
     ``head``, what dense layers read: ``flatten``, every pixel, or ``global_average``, the average
     of each channel; ``head_width``, the widths of the dense layers between the blocks and the raw
     outputs, none by default, and ``head_depth``, how many of them there are where that is not said
-    by their list.
+    by their list; ``norm``, what students are trained with and what is folded away: ``none``,
+    ``batch`` or ``weight`` (see ``forms.py``).
 
     Parameters alone say what the network is: a weight with four axes is a convolution's, and what
     else its layer does is in its name, ``layers.0.same.stride2.pool2.weight``; a valid one without
     stride and pooling is ``layers.0.weight``. See ``Layer``.
     """
 
+    of_training = frozenset({"norm"})
     defaults = {"stride": 1} | {name: words[0] for name, words in _WORDS.items()}
     counts = {
         "width": "depth",
@@ -97,6 +100,7 @@ class Cnn(Family):
             "block": "separable",
         },
         {"depth": 2, "width": 3, "kernel": [3, 2], "pool": [1, 2], "block": "separable"},
+        {"depth": 2, "width": [4, 3], "kernel": 3, "padding": "same", "norm": "batch"},
     )
     example_inputs = ((1, 6, 7), (3, 9, 8))
 
@@ -173,23 +177,11 @@ class Cnn(Family):
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """See ``Family.forward``; inputs are images (B, channels, height, width)."""
-        hidden = channels_last(x)
-        layers = layers_of(params)
-        for layer in layers:
-            weight = params[layer.weight]
-            bias = params[layer.bias]
-            if weight.dim() == 4:
-                hidden = layer.convolve(hidden, weight, bias)
-                if layer.pool > 1:
-                    hidden = F.max_pool2d(hidden, layer.pool)
-            else:
-                hidden = F.linear(hidden.flatten(1), weight, bias)
+        return run(params, x)
 
-            if layer != layers[-1]:
-                hidden = F.relu(hidden)
-            if layer.is_averaged:
-                hidden = hidden.mean((2, 3))
-        return hidden
+    def form(self, values: Mapping[str, Any]) -> Form | None:
+        """See ``Family.form``: that of ``norm``."""
+        return FORMS.get(values["norm"])
 
     def groups(self, shapes: Shapes) -> list[Group]:
         """See ``Family.groups``: every filter and every hidden unit is one group.

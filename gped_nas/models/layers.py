@@ -13,11 +13,14 @@ the names: ``layers.0.same.stride2.pool2.weight``. In this order:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from gped_nas.models.base import Params
+from gped_nas.models.images import channels_last
 
 _NAME = re.compile(
     r"layers\.(\d{1,9})(?:\.(depthwise|pointwise))?(\.same)?(?:\.stride(\d{1,9}))?"
@@ -134,3 +137,39 @@ def layers_of(named: Mapping[str, object]) -> list[Layer]:
             )
         )
     return list(dict.fromkeys(layers))
+
+
+def run(
+    params: Params, x: Tensor, after: Callable[[Layer, Tensor], Tensor] | None = None
+) -> Tensor:
+    """Raw outputs (B, U) of convolutions and dense layers with ReLU between them.
+
+    Args:
+        params: by name, in the order of the layers. Convolutions may be without a bias where
+            ``after`` is given.
+        x: images (B, channels, height, width).
+        after: what is done to the units of each convolution before they are pooled; nothing by
+            default.
+
+    Raises:
+        KeyError: a parameter is missing.
+    """
+    hidden = channels_last(x)
+    layers = layers_of(params)
+    for layer in layers:
+        weight = params[layer.weight]
+        if weight.dim() == 4:
+            bias = params[layer.bias] if after is None else params.get(layer.bias)
+            hidden = layer.convolve(hidden, weight, bias)
+            if after is not None:
+                hidden = after(layer, hidden)
+            if layer.pool > 1:
+                hidden = F.max_pool2d(hidden, layer.pool)
+        else:
+            hidden = F.linear(hidden.flatten(1), weight, params[layer.bias])
+
+        if layer != layers[-1]:
+            hidden = F.relu(hidden)
+        if layer.is_averaged:
+            hidden = hidden.mean((2, 3))
+    return hidden

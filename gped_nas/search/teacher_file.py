@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gped_nas.config import Config
 from gped_nas.errors import ConfigError, RegistryError
-from gped_nas.models.base import COMMON_VALUES, Genotype
+from gped_nas.models.base import COMMON_VALUES, FAMILIES, Genotype
 from gped_nas.posterior.imported import ImportConfig
 from gped_nas.search.space import GivenTeacher
 
@@ -107,8 +107,16 @@ def teacher_genotype(teacher: TeacherFile, where: str) -> Genotype:
         if name in COMMON_VALUES:
             raise ConfigError(f"{key}.{name}: a teacher is neither pruned nor quantized; remove it")
     try:
-        return Genotype(teacher.family, **teacher.genotype)
+        genotype = Genotype(teacher.family, **teacher.genotype)
     except RegistryError as error:
         raise RegistryError(f"{where}: teacher.family: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{key}.{error}") from None
+
+    for name, value in genotype.architecture().items():
+        if name in FAMILIES[genotype.family].of_training:
+            raise ConfigError(
+                f"{key}.{name}: found {value}, expected none: it is of a student's training and "
+                "folded away after it, and a teacher's weights are sampled as they are; remove it"
+            )
+    return genotype

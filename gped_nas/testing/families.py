@@ -360,6 +360,31 @@ def monotone_values_raise_every_cost(case: FamilyCase) -> None:
             )
 
 
+def its_form_is_the_same_network(case: FamilyCase) -> None:
+    """A network enters the form that students are trained in, and leaves it, as what it is."""
+    form = case.genotype.form
+    if form is None:
+        return
+
+    x = case.inputs(8).double()
+    for dead_share in (0.0, 0.5):
+        pruned = compact(case.genotype.family, case.params(dead_share))
+        plain = {name: p.double() for name, p in pruned.items()}
+        expected = case.family.forward(plain, x)
+
+        trained, constants = form.enter(plain, [x])
+        raw = form.forward(trained, constants, x)
+        require_close(raw, expected, 1e-6, f"{case}: outputs in its form")
+        left = form.leave(trained, form.settle(trained, constants, [x]))
+        require(
+            shapes_of(left) == shapes_of(plain) and list(left) == list(plain),
+            f"{case}: out of its form it has {shapes_of(left)}, expected {shapes_of(plain)}",
+        )
+        require_close(
+            case.family.forward(left, x), expected, 1e-6, f"{case}: outputs out of its form"
+        )
+
+
 def a_genotype_survives_json_and_names_its_layers(case: FamilyCase) -> None:
     """Genotypes are written and read again, and layers are described for people."""
     again = Genotype.from_json(case.genotype.to_json())
@@ -445,6 +470,7 @@ FAMILY_CHECKS = (
     removing_dead_units_changes_no_output,
     costs_lie_between_the_smallest_and_the_whole,
     monotone_values_raise_every_cost,
+    its_form_is_the_same_network,
     a_genotype_survives_json_and_names_its_layers,
     it_is_stored_in_every_type,
     unknown_and_impossible_values_are_refused,

@@ -62,6 +62,15 @@ BAD_SETTINGS = {
         "teacher.genotype.width=0",
         ("teacher.genotype.width", "found 0", "from 1"),
     ),
+    "teacher with a norm": (
+        "teacher.family=cnn\0teacher.genotype={depth: 1, width: 2, kernel: 3, norm: batch}",
+        ("teacher.genotype.norm", "found batch", "folded away", "remove it"),
+    ),
+    "batch norm of single inputs": (
+        "students.0={family: cnn, genotype: {depth: 1, width: {choices: [2, 3]}, kernel: 3, "
+        "norm: batch}}\0recipe.batch_size=1",
+        ("recipe.batch_size", "found 1 with norm batch", "at least 2", "norm weight"),
+    ),
     "a name that is a path": ("name=a/b", ("name", "'a/b'", "folder")),
     "no equals sign": ("search.n_trials", ("--set search.n_trials", "KEY=VALUE")),
     "no key": ("=3", ("--set", "KEY=VALUE")),

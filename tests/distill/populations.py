@@ -38,6 +38,14 @@ RESNET = [
 ]
 FAMILIES_OF = {"mlp": MLP, "cnn": CNN, "resnet": RESNET}
 MIXED = [MLP[4], CNN[0], MLP[2], RESNET[1], MLP[0], MLP[5]]
+DEEP = {"depth": 3, "width": [4, 3, 5], "kernel": 3, "padding": "same", "head": "global_average"}
+NORMED = [
+    Genotype("cnn", depth=2, width=[3, 4], kernel=3, norm="batch", group_penalty=0.01),
+    Genotype("cnn", norm="batch", group_penalty=0.02, **DEEP),
+    Genotype("cnn", norm="batch", block="separable", group_penalty=0.02, **DEEP),
+    Genotype("cnn", depth=2, width=[3, 4], kernel=3, norm="weight", group_penalty=0.02),
+    Genotype("cnn", norm="weight", block="separable", group_penalty=0.02, **DEEP),
+]
 PADDED = CNN[2]
 
 

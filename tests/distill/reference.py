@@ -1,8 +1,8 @@
 """The kernel's oracle: the same training, one student at a time, in the plainest way torch offers.
 
 Its own loop, torch's own optimizers, the proximal step by bisection where asked for, Muon's
-matrices one by one in float64. Slow on purpose; tests hold ``kernel.distill`` against it. Rungs
-change no parameter and are not here.
+matrices one by one in float64; norms are in ``reference_norms.py``. Slow on purpose; tests hold
+``kernel.distill`` against it. Rungs change no parameter and are not here.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gped_nas.distill.centering import Centers, enter, leave, unit_means
 from gped_nas.distill.components import fit
-from gped_nas.distill.course import lr_factor, student_seed
+from gped_nas.distill.course import lr_factor, settling_batches, student_seed
 from gped_nas.distill.feed import Batch, CachedFeed, DistillationSet
 from gped_nas.distill.pruning import rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
@@ -23,6 +23,7 @@ from gped_nas.models.compact import compact
 from gped_nas.models.dense import dense_chain
 from gped_nas.targets.base import Expectations
 from gped_nas.targets.layout import LABELS, HeadLayout
+from tests.distill import reference_norms
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
@@ -106,9 +107,11 @@ def _train(
     prox: Prox | None,
 ) -> Params:
     """One phase: the first with a proximal step, the second without one and with averages."""
-    family = FAMILIES[genotype.family]
+    norm = reference_norms.of(genotype)
+    batches = settling_batches(data, recipe)
+    params = norm.begin(params) if prox else norm.enter(params, batches)
     factor = lr_factor(data.shapes(genotype), recipe)
-    chain = dense_chain(family, shapes_of(params))
+    chain = dense_chain(FAMILIES[genotype.family], shapes_of(params))
     centers = unit_means(params, chain, data.inputs, torch.float32) if recipe.centered else ()
     params = enter(params, chain, centers) if centers else params
 
@@ -122,7 +125,7 @@ def _train(
         lr = recipe.lr_at(step) * factor
         for leaf in leaves.values():
             leaf.grad = None
-        raw = _centered(leaves, x, centers) if centers else family.forward(leaves, x)
+        raw = _centered(leaves, x, centers) if centers else norm.forward(leaves, x)
         value = _loss(genotype, raw, expectations, data.layout, recipe)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step(lr)
@@ -133,13 +136,14 @@ def _train(
             for name, leaf in leaves.items():
                 average[name] = average[name] + weight * (leaf.detach().double() - average[name])
         elif (step + 1) % recipe.prox_every == 0 or step == steps[-1]:
-            _shrink(genotype, leaves, optimizer, prox, lr_sum)
+            _shrink(genotype, leaves, optimizer, prox, lr_sum, norm)
             lr_sum = 0.0
 
     if prox is None and recipe.average:
         params = {name: a.float() for name, a in average.items()}
     else:
         params = {name: p.detach() for name, p in leaves.items()}
+    params = norm.leave(params, batches)
     return leave(params, chain, centers) if centers else params
 
 
@@ -175,7 +179,12 @@ def _loss_of_label(name: str, raw: Tensor, label: Tensor) -> Tensor:
 
 
 def _shrink(
-    genotype: Genotype, leaves: Params, optimizer: "_Optimizer", prox: Prox, lr_sum: float
+    genotype: Genotype,
+    leaves: Params,
+    optimizer: "_Optimizer",
+    prox: Prox,
+    lr_sum: float,
+    norm: reference_norms.Norm,
 ) -> None:
     """The proximal step of every group of a student with a penalty."""
     penalty = genotype["group_penalty"]
@@ -184,9 +193,10 @@ def _shrink(
 
     shapes = shapes_of(leaves)
     for group in FAMILIES[genotype.family].groups(shapes):
-        weights = [leaves[name].data for name in group.weights]
-        scale = rows_of([optimizer.metric(name) for name in group.weights])
-        write_rows(weights, prox(rows_of(weights), scale, lr_sum, penalty))
+        names, factor = norm.penalized(group.weights, shapes)
+        weights = [leaves[name].data for name in names]
+        scale = rows_of([optimizer.metric(name) for name in names])
+        write_rows(weights, prox(rows_of(weights), scale, lr_sum, penalty * factor))
 
 
 def _centered(params: Params, x: Tensor, centers: Centers) -> Tensor:

@@ -15,7 +15,14 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.team import Team
 from gped_nas.errors import ConfigError
 from gped_nas.targets.expectations import expect
-from tests.distill.populations import CPU, FAMILIES_OF, MIXED, make_data, relative_difference
+from tests.distill.populations import (
+    CPU,
+    FAMILIES_OF,
+    MIXED,
+    NORMED,
+    make_data,
+    relative_difference,
+)
 
 MLPS = FAMILIES_OF["mlp"]
 OPTIMIZERS = ("adamw", "muon", "sgd")
@@ -119,6 +126,13 @@ def test_students_in_another_form_are_the_same_bits(stop, changes, tmp_path):
     course = course_of(recipe_of(**changes))
     whole = trained_by_way_of([], course, MLPS, tmp_path)
     assert_same(trained_by_way_of([STOPS[stop]], course, MLPS, tmp_path), whole)
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_students_with_norms_are_the_same_bits(stop, tmp_path):
+    course = course_of(recipe_of(average=0.9))
+    whole = trained_by_way_of([], course, NORMED, tmp_path)
+    assert_same(trained_by_way_of([STOPS[stop]], course, NORMED, tmp_path), whole)
 
 
 def data_with_samples():

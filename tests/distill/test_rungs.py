@@ -9,7 +9,7 @@ from gped_nas.distill import kernel
 from gped_nas.distill.kernel import distill, is_out_of_patience
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES
-from tests.distill.populations import CPU, LAYOUT, MIXED, make_data, relative_difference
+from tests.distill.populations import CPU, LAYOUT, MIXED, NORMED, make_data, relative_difference
 
 VALIDATION = make_data(35, seed=5)
 BASE = {
@@ -52,7 +52,7 @@ def test_losses_at_rungs_are_those_of_the_student_as_it_is_there(average, monkey
         look(self, training, step)
 
     monkeypatch.setattr(kernel._Training, "_look", watch)
-    students = run(MIXED, recipe)
+    students = run([*MIXED, NORMED[1], NORMED[3]], recipe)
     assert sorted(outcomes) == [10, 20, 30, 40]
     for i, student in enumerate(students):
         assert [step for step, _ in student.rungs] == [10, 20, 30, 40]
@@ -69,8 +69,9 @@ def copy(params):
 
 @pytest.mark.parametrize("rungs", [1, 3, 39, 500])
 def test_looking_changes_nothing(rungs):
-    plain = run(MIXED[:3], Recipe(**BASE))
-    looked = run(MIXED[:3], Recipe(**BASE, rungs=rungs))
+    genotypes = [*MIXED[:3], NORMED[1], NORMED[4]]
+    plain = run(genotypes, Recipe(**BASE))
+    looked = run(genotypes, Recipe(**BASE, rungs=rungs))
     for student, twin in zip(plain, looked, strict=True):
         assert student.rungs == () and 1 <= len(twin.rungs) <= 40
         assert all(torch.equal(twin.params[name], p) for name, p in student.params.items())
