@@ -7,16 +7,30 @@ from typing import Annotated, Any
 
 import typer
 
+from gped_nas.cli.completion import complete_space, complete_study, complete_trial
 from gped_nas.cli.output import Format
 
 Space = Annotated[
-    str, typer.Argument(metavar="SPACE", help="A YAML search space, or the name of a shipped one.")
+    str,
+    typer.Argument(
+        metavar="SPACE",
+        help="A YAML search space, or the name of a shipped one.",
+        autocompletion=complete_space,
+    ),
 ]
 StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study's name or its folder.")
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study's name or its folder.", autocompletion=complete_study
+    ),
 ]
 TrialArgument = Annotated[
-    str, typer.Argument(metavar="TRIAL", help="A trial's number, 'chosen' or 'best'.")
+    str,
+    typer.Argument(
+        metavar="TRIAL",
+        help="A trial's number, 'chosen' or 'best'.",
+        autocompletion=complete_trial,
+    ),
 ]
 Wide = Annotated[bool, typer.Option("--wide", help="Print a table with all its columns.")]
 Within = Annotated[

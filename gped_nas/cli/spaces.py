@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gped_nas.cli.completion import complete_space
 from gped_nas.cli.options import FormatOption, Seed, Set, overrides
 from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
 from gped_nas.cli.verbs import SEARCH, Verb
@@ -110,7 +111,12 @@ def _describe_teacher(teacher: Any) -> dict[str, str]:
 @app.command(cls=Verb, rich_help_panel=SEARCH)
 def space(
     space: Annotated[
-        str | None, typer.Argument(metavar="SPACE", help="File or shipped name; none lists those.")
+        str | None,
+        typer.Argument(
+            metavar="SPACE",
+            help="File or shipped name; none lists those.",
+            autocompletion=complete_space,
+        ),
     ] = None,
     sample: Annotated[
         int, typer.Option("--sample", min=0, help="Also draw this many genotypes at random.")

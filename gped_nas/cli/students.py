@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gped_nas.cli.completion import complete_trial
 from gped_nas.cli.options import REPORTS, FormatOption, Out, Storage, StudyArgument, TrialArgument
 from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.progress import say
@@ -34,9 +35,10 @@ def export(
     storage: Storage = None,
     out: Out = REPORTS,
 ) -> None:
-    """Take a student home, in files that others can read: the chosen one, or another.
+    """Take the chosen student home, or another one.
 
-    Each format is checked against the live student; spec.json and a model card lie beside it.
+    Its files can be read by others. Each format is checked against the live student; spec.json and
+    a model card lie beside it.
     """
     from gped_nas.api import export_student
 
@@ -71,7 +73,11 @@ def predict(
     ],
     trial: Annotated[
         str | None,
-        typer.Option("--trial", help="Which student of a study: a number, 'chosen' or 'best'."),
+        typer.Option(
+            "--trial",
+            help="Which student of a study: a number, 'chosen' or 'best'.",
+            autocompletion=complete_trial,
+        ),
     ] = None,
     storage: Storage = None,
     out: Out = REPORTS,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gped_nas.cli.completion import complete_study
 from gped_nas.cli.listing import (
     MARK,
     full_rows,
@@ -258,7 +259,12 @@ def show(
 @app.command(cls=Verb, rich_help_panel=SEARCH)
 def report(
     studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder, or several.")
+        list[str],
+        typer.Argument(
+            metavar="STUDY...",
+            help="A study's name or folder, or several.",
+            autocompletion=complete_study,
+        ),
     ],
     to: Annotated[Path | None, typer.Option("--to", help="File to write.")] = None,
     storage: Storage = None,
