@@ -32,7 +32,7 @@ from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.errors import ConfigError, GateError, StudyError
+from gped_nas.errors import ConfigError, GateError, Interrupted, StudyError
 from gped_nas.evaluate.base import LabelFacts, draw_resamples
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.metrics import reliability
@@ -57,7 +57,7 @@ from gped_nas.search.document import (
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import axis_ends, check_measurable, registered_words
 from gped_nas.search.record import FINISHED, TrialRecord
-from gped_nas.search.run import search
+from gped_nas.search.run import TIMEOUT, TimeLimit, search
 from gped_nas.search.snapshot import EXHAUSTED
 from gped_nas.search.space import SearchSpace, StreamConfig
 from gped_nas.search.space_file import load_space
@@ -92,7 +92,8 @@ def run(
             called otherwise; the space's by default.
         storage: an Optuna storage URL; a SQLite file in the study's folder by default.
         n_trials: finished trials wanted, earlier runs included; the space's by default.
-        timeout_s: seconds after which no new population is started.
+        timeout_s: seconds after which it ends, with what is finished and without references: no
+            population is begun that would not end in time. The same call goes on.
         seed: root of every seed; the space's by default.
         adopt: take the study over from the folder that it belongs to.
         session: how to run.
@@ -102,10 +103,11 @@ def run(
         The study.
 
     Raises:
-        GateError: it finished and no student is feasible.
+        GateError: no student is feasible, at the end or when the time was over.
         Interrupted: the session said stop; the same call goes on from there.
         GpedError: see the parts.
     """
+    limit = TimeLimit(timeout_s)
     if not isinstance(space, SearchSpace):
         space = load_space(space, {} if seed is None else {"seed": seed})
     elif seed is not None and seed != space.seed:
@@ -139,7 +141,7 @@ def run(
             key=key,
             home=find(folder, name, storage, adopts=adopt),
             n_trials=n_trials,
-            timeout_s=timeout_s,
+            limit=limit,
             session=replace(session, progress=follower.beside(session.progress)),
             told=told,
             follower=follower,
@@ -154,7 +156,8 @@ class _Job:
     Attributes:
         space, dataset, key: what is searched, what on, and whose students these are.
         home: the study's folder and storage.
-        n_trials, timeout_s, session, told: as in ``run``.
+        n_trials, session, told: as in ``run``.
+        limit: how long it may take.
         follower: told how far it is.
     """
 
@@ -163,7 +166,7 @@ class _Job:
     key: StreamKey
     home: Home
     n_trials: int
-    timeout_s: float | None
+    limit: TimeLimit
     session: Session
     told: Callable[[TrialRecord, int], None]
     follower: Follower
@@ -173,11 +176,12 @@ class _Job:
         self.follower.enter(TEACHER)
         ledger = self.open_ledger()
         remove_temporaries(self.folder)
-        teacher, data = self.sample(ledger)
+        teacher, data = self.sample_in_time(ledger)
         ledger = ledger or self._create_or_load()
         with self.home.bound(ledger):
             study, trainer = self.prepare(ledger, teacher, data)
-            self.search(study, trainer)
+            if self.search(study, trainer) == TIMEOUT:
+                return self.pause(study, trainer)
             self.follower.enter(REFERENCES)
             front = self.conclude(study, trainer)
             self.report(study, front)
@@ -213,6 +217,28 @@ class _Job:
             identity(self.space, self.key.digest),
             bind=self.home.bind,
         )
+
+    def sample_in_time(self, ledger: Ledger | None) -> tuple[Teacher, DistillationSet]:
+        """As ``sample``, within the time limit.
+
+        Raises:
+            GateError: it passed before.
+        """
+        should_stop = self.session.should_stop
+        session = replace(self.session, should_stop=lambda: should_stop() or self.limit.is_over)
+        try:
+            teacher, data = replace(self, session=session).sample(ledger)
+        except Interrupted:
+            if should_stop():
+                raise
+            now = self.follower.now
+            done = f", {now.words} are kept" if now.words else ""
+            raise GateError(
+                f"--timeout: the time was over in the phase {now.phase}{done}; "
+                "the same command goes on from there"
+            ) from None
+        teacher.session = self.session
+        return teacher, data
 
     def sample(self, ledger: Ledger | None) -> tuple[Teacher, DistillationSet]:
         """The teacher, and what its students learn from.
@@ -252,7 +278,7 @@ class _Job:
         _describe(study, teacher, validation)
         return study, _prepare_trainer(study, teacher, data, validation)
 
-    def search(self, study: Study, trainer: Trainer) -> None:
+    def search(self, study: Study, trainer: Trainer) -> str:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
         self._enter_students(study)
         with limited(trainer, self.space.search.student_timeout) as distil_and_evaluate:
@@ -261,18 +287,19 @@ class _Job:
                 study.ledger,
                 distil_and_evaluate,
                 n_trials=self.n_trials,
-                timeout_s=self.timeout_s,
+                limit=self.limit,
                 input_shape=self.dataset.input_shape,
                 num_classes=self.dataset.num_outputs,
                 told=self._tell,
                 should_stop=self.session.should_stop,
             )
         notes = {
-            "timeout": ("The search ended at its time limit.",),
+            TIMEOUT: ("The search ended at its time limit.",),
             "exhausted": (EXHAUSTED,),
         }
         trained = training_notes(study.ledger, self.space, trainer.data)
         study.ledger.change(notes=(*self.dataset.notes, *trained, *notes.get(reason, ())))
+        return reason
 
     def _enter_students(self, study: Study) -> None:
         states = Counter(record.state for record in study.ledger.records())
@@ -288,15 +315,36 @@ class _Job:
         self.follower.end_trial(record.state, finished)
         self.told(record, finished)
 
+    def pause(self, study: Study, trainer: Trainer) -> Study:
+        """End at the time limit: the front as it is, without tests and references.
+
+        Raises:
+            GateError: no student is on it.
+        """
+        front = self._fix_front(study, trainer)
+        study.write_report()
+        if not front:
+            what, _ = study.explain_empty_front()
+            raise GateError(
+                f"study '{self.name}': the time was over with {self.follower.now.words} finished, "
+                f"and {what}; the same command goes on from there"
+            )
+        return replace(study, population_s=self.limit.population_s)
+
+    def _fix_front(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
+        """The front; students that are not on it are deleted."""
+        front = study.front_records()
+        study.ledger.fence.check()  # else another run may need what is deleted here
+        unfinished = study.ledger.rows()  # somebody may be writing their students just now
+        keep_only(trainer.folder, [*(record.trial for record in front), *unfinished])
+        return front
+
     def conclude(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """Fix the front, test what is new on it, and delete what is not on it.
 
         Students of it that are not there are trained again.
         """
-        front = study.front_records()
-        study.ledger.fence.check()  # else another run may need what is deleted here
-        unfinished = study.ledger.rows()  # somebody may be writing their students just now
-        keep_only(trainer.folder, [*(record.trial for record in front), *unfinished])
+        front = self._fix_front(study, trainer)
         notes = restore(trainer, front, study.records())
         if notes:
             study.ledger.change(notes=(*study.ledger.document.notes, *notes))

@@ -53,12 +53,15 @@ class Study:
         name: its name in the storage.
         ledger: its document, its trials and their tests.
         storage_url: the database that the ledger lies in.
+        population_s: seconds that a population of students took, if the run that gave this study
+            ended at its time limit; None otherwise.
     """
 
     path: Path
     name: str
     ledger: Ledger
     storage_url: str
+    population_s: float | None = None
 
     def records(self) -> list[TrialRecord]:
         """Every trial by number, with its test metrics where they were made."""

@@ -1,6 +1,7 @@
 """The verb that searches: ``run``."""
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +48,7 @@ def run(
         typer.Option("--n-trials", help="Finished trials in all, earlier runs included."),
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", help="Start no population after this: 90, 30m, 2h.")
+        str | None, typer.Option("--timeout", help="End at about this time: 90, 30m, 2h.")
     ] = None,
     within: Within = None,
     storage: Storage = None,
@@ -72,7 +73,7 @@ def run(
     The teacher is sampled once and its stream kept. The same command goes on where an earlier one
     stopped.
     """
-    limit = seconds(timeout)
+    began, limit = time.monotonic(), seconds(timeout)
     if n_trials is not None and n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
     if print_config or dry_run:
@@ -101,7 +102,7 @@ def run(
                 study_name=study_name,
                 storage=storage,
                 n_trials=n_trials,
-                timeout_s=limit,
+                timeout_s=None if limit is None else limit - (time.monotonic() - began),
                 adopt=adopt,
                 session=session,
                 told=_told(n_trials or search_space.search.n_trials),
@@ -121,8 +122,27 @@ def run(
     say(f"students tested so far: {num_tested}, each once and only when on the front")
     print(f"report: {study.path / 'report.html'}")
     print(study.verdict(within=bounds).sentence)
+    if study.population_s is not None:
+        _say_time_is_over(study, again)
     if refusal is not None:
         raise refusal
+
+
+def _say_time_is_over(study: Any, again: str) -> None:
+    """The last lines of a run that ended at its time limit: what was done, and how to go on."""
+    from gped_nas.search.record import FINISHED
+
+    finished = sum(record.state in FINISHED for record in study.records())
+    say(
+        f"the time limit ended the search: {finished} trials are finished, students on the front "
+        f"are not tested and references are not made yet; go on with: {again}"
+    )
+    if study.population_s:
+        say(
+            f"a population took {study.population_s:.3g} s; it is trained whole, so none was begun "
+            "that would not have ended in time, and a shorter --timeout ends after one"
+        )
+    say(f"to end it with what is there, give the same command --n-trials {finished}")
 
 
 def _show_plan(

@@ -23,6 +23,40 @@ DistilAndEvaluate = Callable[[Sequence[Claim]], Sequence[TrialRecord]]
 """Trains and measures genotypes together: one record each, ``complete`` or ``failed``, in order."""
 
 
+TIMEOUT = "timeout"
+"""Why a search ended whose time was over."""
+
+
+@dataclass
+class TimeLimit:
+    """How long a run may take.
+
+    A population is trained whole and cannot be gone on with inside. So none is begun that would not
+    end in time, if it takes as long as the last one; the first one of a run is begun in any case.
+
+    Attributes:
+        seconds: None for no limit.
+        began: when the run began, by ``time.monotonic``.
+        population_s: what the last population took; 0 before there is one.
+    """
+
+    seconds: float | None = None
+    began: float = field(default_factory=lambda: time.monotonic())
+    population_s: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time has passed."""
+        return self.seconds is not None and time.monotonic() - self.began >= self.seconds
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another population would end in time."""
+        if self.seconds is None:
+            return True
+        return time.monotonic() - self.began + self.population_s < self.seconds
+
+
 @dataclass
 class Standing:
     """How far a study is, record by record.
@@ -83,7 +117,7 @@ def search(
     distil_and_evaluate: DistilAndEvaluate,
     *,
     n_trials: int,
-    timeout_s: float | None,
+    limit: TimeLimit,
     input_shape: tuple[int, ...],
     num_classes: int,
     told: Callable[[TrialRecord, int], None],
@@ -96,7 +130,7 @@ def search(
         ledger: its study; this process is its only asker.
         distil_and_evaluate: trains and measures a population.
         n_trials: finished trials wanted, earlier runs included.
-        timeout_s: seconds after which no new population is started; None for no limit.
+        limit: how long the run may take; it learns how long populations take.
         input_shape, num_classes: of the dataset, for costs before training.
         told: called with each record and the number of finished trials.
         should_stop: asked before each population.
@@ -110,7 +144,6 @@ def search(
         GpedError: more than ``max_failures`` trials failed, now or in earlier runs, before enough
             were finished.
     """
-    started = time.monotonic()
     ledger.reap()
     ledger.seal()
     standing = Standing()
@@ -121,19 +154,22 @@ def search(
         standing.check_failures(ledger.name, space.search.max_failures)
         if should_stop():
             raise Interrupted("stopped between populations")
-        if timeout_s is not None and time.monotonic() - started >= timeout_s:
-            return "timeout"
+        if not limit.has_room:
+            return TIMEOUT
 
         num = min(space.search.students_at_once, n_trials - standing.num_finished)
         claims = ledger.claim(space, num, space.seed)
         if not claims:
             return "exhausted"
 
+        began = time.monotonic()
         plan = plan_population(space, claims, standing.answers, input_shape, num_classes)
         for record in _carry_out(plan, space, ledger, standing.answers, distil_and_evaluate):
             standing.add(record)
             if record.state != "running":
                 told(record, standing.num_finished)
+        if plan.train:
+            limit.population_s = time.monotonic() - began
     return "done"
 
 

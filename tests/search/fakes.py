@@ -11,7 +11,7 @@ from gped_nas.io import canonical_json
 from gped_nas.models.costs import genotype_cost
 from gped_nas.search.database import sqlite_url
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.run import search
+from gped_nas.search.run import TimeLimit, search
 from gped_nas.search.space_file import parse_space
 from gped_nas.search.study import create_or_load
 
@@ -105,7 +105,7 @@ def run(
     store,
     fake=None,
     n_trials=10,
-    timeout_s=None,
+    limit=None,
     told=lambda r, n: None,
     should_stop=lambda: False,
 ):
@@ -114,7 +114,7 @@ def run(
         store,
         Fake() if fake is None else fake,
         n_trials=n_trials,
-        timeout_s=timeout_s,
+        limit=TimeLimit() if limit is None else limit,
         input_shape=SHAPE,
         num_classes=CLASSES,
         told=told,

@@ -15,7 +15,7 @@ from gped_nas.models.base import Genotype
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.pareto import pareto_front
 from gped_nas.search.record import FINISHED, TrialRecord
-from gped_nas.search.run import Standing
+from gped_nas.search.run import Standing, TimeLimit
 from gped_nas.search.trials import FOREIGN, INTERRUPTED, NOT_DRAWN
 from tests.search.fakes import Fake, make_record, make_space, number, open_store, optuna_study, run
 
@@ -439,12 +439,26 @@ def test_interruptions_do_not_count_as_failures(path):
     assert run(space, open_store(space, path), n_trials=5) == "done"
 
 
-def test_a_time_limit_starts_no_new_population(path):
-    space = make_space(WIDE)
+def test_no_population_is_begun_after_the_time_or_that_would_not_end_in_time(path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("gped_nas.search.run.time.monotonic", lambda: now[0])
+    space = make_space(WIDE, students_at_once=2)
     store = open_store(space, path)
-    assert run(space, store, timeout_s=0.0) == "timeout"
+    assert run(space, store, limit=TimeLimit(0.0)) == "timeout"
     assert store.records() == []
-    assert run(space, store, timeout_s=1000.0, n_trials=4) == "done"
+
+    def train(asked):
+        now[0] += 10
+        return [make_record(claim) for claim in asked]
+
+    # the first one is begun whatever it takes, the third one would end after 30 of 29 seconds
+    limit = TimeLimit(5.0)
+    assert run(space, store, train, n_trials=50, limit=limit) == "timeout"
+    assert (len(store.records()), limit.population_s, limit.is_over) == (2, 10, True)
+    limit = TimeLimit(29.0)
+    assert run(space, store, train, n_trials=50, limit=limit) == "timeout"
+    assert (len(store.records()), limit.is_over) == (6, False)
+    assert run(space, store, train, n_trials=8, limit=TimeLimit(1000.0)) == "done"
 
 
 def test_other_errors_of_training_are_passed_on_and_mended_at_the_next_start(path):
