@@ -8,14 +8,13 @@ from typing import Any
 from gped_nas.api.suggestion import SuggestedTeacher, suggest_teacher
 from gped_nas.data.base import Dataset
 from gped_nas.models.base import Genotype
+from gped_nas.search.defaults import default_penalties, default_recipe
 
 Settings = Mapping[str, Any]
 _SMALL, _LARGE = 1_000, 5_000
 """Training examples below which a search is short, and from which networks are wider."""
 _LEAST_SIDE = 12
 """Pixels of a picture's shorter side from which convolutions are of use."""
-_STUDENT_STEPS = (500, 1_500)
-_EPOCHS = 200
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,27 @@ def propose(
     else:
         genotype = _picture_teacher(shape) if is_convolved else _table_teacher(num)
         teacher = suggest_teacher(dataset, genotype, report=report)
+
+    family = "cnn" if is_convolved else "mlp"
+    targets = _targets(is_class=is_class, is_convolved=is_convolved)
     return Proposal(
         teacher=teacher,
-        family="cnn" if is_convolved else "mlp",
+        family=family,
         views=_views(dataset, is_picture=is_picture, is_given=ensemble is not None),
-        targets=("predictive", "expected_entropy") if is_class else ("predictive_normal",),
+        targets=targets,
         students=_picture_students(shape) if is_convolved else _table_students(num),
-        recipe=_picture_recipe(num, has_labels=is_class) if is_convolved else _table_recipe(num),
+        recipe=default_recipe(family, num, targets=targets),
         n_trials=_num_trials(num, is_convolved=is_convolved),
         is_picture=is_picture,
         is_class=is_class,
     )
+
+
+def _targets(*, is_class: bool, is_convolved: bool) -> tuple[str, ...]:
+    """What students predict: of pictures the class alone, to which labels can then add."""
+    if not is_class:
+        return ("predictive_normal",)
+    return ("predictive",) if is_convolved else ("predictive", "expected_entropy")
 
 
 def _num_trials(num_examples: int, *, is_convolved: bool) -> int:
@@ -111,19 +120,9 @@ def _table_students(num_examples: int) -> Settings:
     return {
         "depth": {"int": [1, 2 if num_examples < _SMALL else 3]},
         "width": {"choices": [*widths, 128] if num_examples >= _LARGE else widths},
-        "group_penalty": {"float": [1e-5, 1e-2], "log": True},
+        "group_penalty": default_penalties("mlp"),
         "storage_dtype": {"choices": ["float32", "float16", "int8"]},
     }
-
-
-def _table_recipe(num_examples: int) -> Settings:
-    return {"steps": _student_steps(num_examples), "batch_size": 128, "lr": 5e-3}
-
-
-def _student_steps(num_examples: int) -> int:
-    """Steps of a student, in whole hundreds."""
-    low, high = _STUDENT_STEPS
-    return 100 * round(min(max(_EPOCHS * num_examples / 128, low), high) / 100)
 
 
 def _stem(input_shape: tuple[int, ...]) -> int:
@@ -154,19 +153,6 @@ def _picture_students(input_shape: tuple[int, ...]) -> Settings:
         "stages": 2 if min(input_shape[1:]) < 16 else 3,
         "padding": "same",
         "head": "global_average",
-        "group_penalty": {"float": [1e-6, 1e-3], "log": True},
+        "group_penalty": default_penalties("cnn"),
         "storage_dtype": {"choices": ["float32", "float16", "int8"]},
     }
-
-
-def _picture_recipe(num_examples: int, *, has_labels: bool) -> Settings:
-    steps = _student_steps(num_examples)
-    recipe = {
-        "steps": steps,
-        "batch_size": 128,
-        "warmup": steps // 10,
-        "weight_decay": 0.01,
-        "lr": 0.016,
-        "lr_probe": [0.004, 0.016, 0.032],
-    }
-    return recipe | ({"label_weight": 0.5} if has_labels else {})

@@ -79,6 +79,10 @@ _LIKELIHOOD = """\
   # at examples that they had not seen.
   likelihood: {{name: gaussian, noise_std: {noise:g}}}
 """
+_CLASS = """\
+# What students predict: the average probability. Half of what they learn is the labels
+# (recipe.label_weight): the class is predicted better so, the teacher's uncertainty worse. Where
+# that is what you want, add expected_entropy and set label_weight to 0."""
 _CLASSES = """\
 # What students predict: the average probability, and the expected entropy (the noise in the data).
 # There are also second_moment, utility, variance, mutual_information and dirichlet, and quantile
@@ -104,12 +108,19 @@ def space_text(name: str, dataset: Mapping[str, Any], proposal: Proposal) -> str
         teacher=_teacher_text(proposal),
         where=_WHERE[_kind(proposal)],
         views="\n".join(f"  - {flow_yaml(dict(view))}" for view in proposal.views),
-        what=_CLASSES if proposal.is_class else _NUMBERS,
+        what=_what(proposal),
         targets=flow_yaml(list(proposal.targets)),
         ranges="\n".join(_range(*item) for item in proposal.students.items()),
         n_trials=proposal.n_trials,
         recipe=flow_yaml(dict(proposal.recipe)),
     )
+
+
+def _what(proposal: Proposal) -> str:
+    """What is said of the targets."""
+    if not proposal.is_class:
+        return _NUMBERS
+    return _CLASSES if "expected_entropy" in proposal.targets else _CLASS
 
 
 def _kind(proposal: Proposal) -> str:

@@ -35,7 +35,9 @@ def test_pictures_get_convolutions_and_views_of_pictures(home: Home) -> None:
     assert space.genotype.family == "cnn"
     assert {student.family for student in space.students} == {"cnn"}
     assert _policies(space) == ["clean", "flip"]
+    assert [target.name for target in space.targets] == ["predictive"]
     assert space.recipe.label_weight == 0.5
+    assert space.recipe.warmup == space.recipe.steps / 10
     space.check_buildable((3, 12, 12))
 
 
@@ -45,6 +47,8 @@ def test_gray_pictures_are_not_mirrored_and_tiny_ones_not_convolved(home: Home) 
     space = load_space("mine.yaml")
     assert space.genotype.family == "mlp"
     assert _policies(space) == ["clean", "noise", "mixup"]
+    assert [target.name for target in space.targets] == ["predictive", "expected_entropy"]
+    assert (space.recipe.lr, space.recipe.label_weight) == (0.016, 0.0)
 
 
 def test_real_labels_get_a_likelihood(home: Home) -> None:
