@@ -32,6 +32,7 @@ class Fitted:
         weight_S: weights on any scale.
         source: where they are from, for messages.
         origin_M: as in ``GivenPredictions``.
+        has_channels_last: whether its pictures were read as having their channels last.
     """
 
     inputs_MD: Array
@@ -39,6 +40,7 @@ class Fitted:
     weight_S: Tensor
     source: str
     origin_M: Array | None
+    has_channels_last: bool
 
     def at(self, dataset: Dataset, part: Part) -> Tensor:
         """Log-probabilities (S, N, C) at a part's inputs.
@@ -103,13 +105,21 @@ def fit_predictions(space: SearchSpace, ensemble: GivenPredictions, dataset: Dat
     _check_views(space, ensemble.source)
 
     raw = ensemble.inputs
-    if tuple(raw.shape[1:]) != dataset.input_shape:
+    is_channels_last = tuple(raw.shape[1:]) != dataset.input_shape
+    if is_channels_last:
         raw = _put_channels_first(raw, dataset.input_shape, ensemble.source)
     raw = _in_dtype(raw, dataset.raw("validation").dtype)
     inputs = dataset.normalization(raw).flatten(1).numpy()
 
     origin_M = None if ensemble.origin_M is None else ensemble.origin_M.numpy()
-    fitted = Fitted(inputs, ensemble.log_prob_SMC, ensemble.weight_S, ensemble.source, origin_M)
+    fitted = Fitted(
+        inputs_MD=inputs,
+        log_prob_SMC=ensemble.log_prob_SMC,
+        weight_S=ensemble.weight_S,
+        source=ensemble.source,
+        origin_M=origin_M,
+        has_channels_last=is_channels_last and ensemble.inputs.dim() == 4,
+    )
     # students are compared with it on validation: a part of that is refused before any writing
     fitted.at(dataset, "validation")
     return fitted

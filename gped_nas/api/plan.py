@@ -11,6 +11,7 @@ from gped_nas.api.sampling import sampled_spaces, stream_key
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import load_dataset
 from gped_nas.data.base import Dataset
+from gped_nas.data.facts import describe_inputs
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.models.base import num_params
 from gped_nas.search.space import SearchSpace
@@ -85,12 +86,21 @@ def _imported(
     num_samples, num_inputs, num_classes = fitted.log_prob_SMC.shape
     return {
         "teacher": f"{space.teacher_text}, {num_samples} members at {num_inputs:,} inputs",
+        "inputs of the file": _layout_text(dataset, has_channels_last=fitted.has_channels_last),
         "students learn at": f"{fitted.num_to_learn_from(dataset):,} of these inputs",
         "stream": _stream_text(space, dataset, session, "written"),
         "disk for weights": 0,
         "disk for inputs": fitted.inputs_MD.nbytes,
         "disk for predictions": num_samples * num_inputs * num_classes * 4,
     }
+
+
+def _layout_text(dataset: Dataset, *, has_channels_last: bool) -> str:
+    """How inputs of the file were read."""
+    text = describe_inputs(dataset.input_shape)
+    if len(dataset.input_shape) == 3 and dataset.input_shape[0] > 1:
+        text += ", which come last" if has_channels_last else ", which come first"
+    return text
 
 
 def _stream_text(space: SearchSpace, dataset: Dataset, session: Session, verb: str) -> str:

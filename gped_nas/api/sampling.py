@@ -62,7 +62,26 @@ def as_networks_see(space: SearchSpace, dataset: Dataset, x: Tensor) -> Tensor:
         return x
 
     mean, std = theirs
-    return (dataset.normalization.invert(x) - mean) / std
+    raw = dataset.normalization.invert(x)
+    if isinstance(mean, tuple) or isinstance(std, tuple):
+        return (raw - _along(mean, raw, space)) / _along(std, raw, space)
+    return (raw - mean) / std
+
+
+def _along(numbers: float | tuple[float, ...], raw: Tensor, space: SearchSpace) -> Tensor:
+    """Numbers of the channels or columns, of a shape that meets the second axis of raw inputs.
+
+    Raises:
+        ConfigError: there are others than channels or columns.
+    """
+    numbers_C = raw.new_tensor(numbers).reshape(-1)
+    if len(numbers_C) != raw.shape[1]:
+        raise ConfigError(
+            f"{space.source}: teacher.method.input_mean: found {len(numbers_C)} numbers, expected "
+            f"one, or {raw.shape[1]}: one for each channel or column of inputs of shape "
+            f"{tuple(raw.shape[1:])}"
+        )
+    return numbers_C.view(-1, *[1] * (raw.dim() - 2))
 
 
 def _later(

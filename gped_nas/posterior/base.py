@@ -37,6 +37,7 @@ __all__ = [
     "Method",
     "MethodConfig",
     "Network",
+    "NetworkNormalization",
     "Origin",
     "PosteriorSample",
     "Problem",
@@ -50,6 +51,9 @@ __all__ = [
     "supervised_network",
     "unflatten",
 ]
+
+NetworkNormalization = tuple[float | tuple[float, ...], float | tuple[float, ...]]
+"""Mean and standard deviation of raw inputs: a number each, or one a channel or column in both."""
 
 State = dict[str, Tensor]
 """Everything a method needs to go on from where it was, as named tensors."""
@@ -104,7 +108,7 @@ class MethodConfig(Config):
         """What reads predictions for a number of classes; None where its samples are weights."""
         return None
 
-    def normalization(self) -> tuple[float, float] | None:
+    def normalization(self) -> NetworkNormalization | None:
         """Mean and standard deviation by which its networks normalize raw inputs; None for ours."""
         return None
 
@@ -178,7 +182,7 @@ class ReadingConfig(MethodConfig):
         inner = {"method": self.of.identity(), "num_samples": num_samples}
         return {**super().identity(), "of": inner}
 
-    def normalization(self) -> tuple[float, float] | None:
+    def normalization(self) -> NetworkNormalization | None:
         """See ``MethodConfig.normalization``: its networks see inputs as those that it reads do."""
         return self.of.normalization()
 

@@ -3,7 +3,8 @@
 * **Weights**: a safetensors file whose tensors have the samples as their first axis, optionally
   with a tensor ``weight`` (S,); or a folder of safetensors files, one posterior sample each, taken
   in the order of their names. Which tensor is which parameter is said by a map of names, by the
-  teacher's own names, or by shapes and numbers in the names: see ``posterior.pairing``.
+  teacher's own names, or by shapes and numbers in the names: see ``posterior.pairing``. Batch norms
+  are folded into the layers before them: see ``posterior.folding``.
 * **Predictions**: an ``.npz`` (or safetensors) file with ``inputs`` (M, ...) in the dataset's own
   range, ``prob`` or ``log_prob`` (S, M, C), and optionally ``weight`` (S,) and ``origin`` (M,); or
   a folder of shards, see ``posterior.shards``. The inputs must hold the dataset's validation
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
@@ -39,24 +40,42 @@ from gped_nas.posterior.base import (
     GivenPredictions,
     Method,
     MethodConfig,
+    NetworkNormalization,
     PosteriorSample,
     Problem,
     State,
     Step,
     flatten,
 )
+from gped_nas.posterior.folding import fold_batch_norms
 from gped_nas.posterior.pairing import pair
 from gped_nas.posterior.shards import MANIFEST, Shards
+
+BATCH_NORM_EPS = 1e-5
+"""What torch's batch norms add to their variances, unless told otherwise."""
+_Channels = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+_Numbers = float | _Channels
+_Positive = Annotated[float, Field(gt=0)]
+_Deviations = _Positive | Annotated[tuple[_Positive, ...], Field(strict=False, min_length=1)]
+
+
+def _length(numbers: float | tuple[float, ...] | None) -> int | None:
+    return len(numbers) if isinstance(numbers, tuple) else None
 
 
 class ImportConfig(MethodConfig):
     """Settings of ``import``."""
 
     path: str = Field(min_length=1, description="file or folder; relative to the current folder")
-    input_mean: float | None = Field(
-        default=None, description="how the ensemble normalizes raw inputs; ours if absent"
+    input_mean: _Numbers | None = Field(
+        default=None,
+        description="how the ensemble normalizes raw inputs, one number or one a channel or "
+        "column; ours if absent",
     )
-    input_std: float | None = Field(default=None, gt=0)
+    input_std: _Deviations | None = None
+    batch_norm_eps: float = Field(
+        default=BATCH_NORM_EPS, ge=0, description="what batch norms add to their variances"
+    )
     names: dict[str, str] = Field(
         default={},
         description="the teacher's layers or parameters to the file's names of them",
@@ -71,6 +90,12 @@ class ImportConfig(MethodConfig):
             raise ValueError(
                 "input_mean and input_std: found one of them, expected both or neither"
             )
+        lengths = {_length(self.input_mean), _length(self.input_std)}
+        if len(lengths) == 2:
+            raise ValueError(
+                f"input_mean and input_std: found {self.input_mean} and {self.input_std}, "
+                "expected as many numbers in both"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -79,6 +104,8 @@ class ImportConfig(MethodConfig):
         del identity["at_chance"]  # it changes no sample
         if not self.names:
             del identity["names"]  # earlier versions had none
+        if self.batch_norm_eps == BATCH_NORM_EPS:
+            del identity["batch_norm_eps"]  # likewise
         return {**identity, "path": None, "content": content_digest(Path(self.path))}
 
     def count(self, shapes: Shapes) -> int:
@@ -86,7 +113,7 @@ class ImportConfig(MethodConfig):
         path = Path(self.path)
         if is_predictions(path):
             return _count_predictions(path)
-        theta_SW, _ = read_weights(path, shapes, self.names)
+        theta_SW, _ = read_weights(path, shapes, self.names, self.batch_norm_eps)
         return len(theta_SW)
 
     def predictions(self) -> Callable[[int], GivenPredictions] | None:
@@ -94,7 +121,7 @@ class ImportConfig(MethodConfig):
         path = Path(self.path)
         return partial(read_predictions, path) if is_predictions(path) else None
 
-    def normalization(self) -> tuple[float, float] | None:
+    def normalization(self) -> NetworkNormalization | None:
         """See ``MethodConfig.normalization``."""
         if self.input_mean is None or self.input_std is None:
             return None
@@ -138,7 +165,10 @@ def is_predictions(path: Path) -> bool:
 
 
 def read_weights(
-    path: Path, shapes: Shapes, names: Mapping[str, str] = MappingProxyType({})
+    path: Path,
+    shapes: Shapes,
+    names: Mapping[str, str] = MappingProxyType({}),
+    batch_norm_eps: float = BATCH_NORM_EPS,
 ) -> tuple[Tensor, Tensor]:
     """Flat parameters (S, W) float32 and weights (S,) float64 of imported posterior samples.
 
@@ -146,13 +176,19 @@ def read_weights(
         path: file or folder.
         shapes: the teacher's.
         names: see ``pair``.
+        batch_norm_eps: see ``posterior.folding``.
 
     Raises:
         DataError: shapes do not fit the teacher, it cannot be told which tensor is which, numbers
             are not finite, or weights are negative or all zero.
     """
     read = _read_folder if path.is_dir() else _read_file
-    theta_SW, weight_S = read(path, shapes, names)
+
+    def as_teacher(stored: Mapping[str, Tensor], where: Path) -> Tensor:
+        params = fold_batch_norms(decode(stored, where), batch_norm_eps, where)
+        return flatten(pair(params, shapes, names, where))
+
+    theta_SW, weight_S = read(path, as_teacher)
     if not bool(theta_SW.isfinite().all()):
         raise DataError(
             f"{path}: holds weights that are not finite; remove the samples that diverged"
@@ -160,15 +196,16 @@ def read_weights(
     return theta_SW, weight_S
 
 
-def _read_folder(folder: Path, shapes: Shapes, names: Mapping[str, str]) -> tuple[Tensor, Tensor]:
-    rows = []
-    for path in _sample_files(folder):
-        params = decode(read_tensors(path), path)
-        rows.append(flatten(pair(params, shapes, names, path)))
+_AsTeacher = Callable[[Mapping[str, Tensor], Path], Tensor]
+"""Stored tensors of one network, and their file, to flat parameters (W,) of the teacher."""
+
+
+def _read_folder(folder: Path, as_teacher: _AsTeacher) -> tuple[Tensor, Tensor]:
+    rows = [as_teacher(read_tensors(path), path) for path in _sample_files(folder)]
     return torch.stack(rows), torch.ones(len(rows), dtype=torch.float64)
 
 
-def _read_file(path: Path, shapes: Shapes, names: Mapping[str, str]) -> tuple[Tensor, Tensor]:
+def _read_file(path: Path, as_teacher: _AsTeacher) -> tuple[Tensor, Tensor]:
     stored = read_tensors(path)
     stored_weight = stored.pop("weight", None)
 
@@ -182,8 +219,7 @@ def _read_file(path: Path, shapes: Shapes, names: Mapping[str, str]) -> tuple[Te
 
     rows = []
     for i in range(num_samples):
-        params = decode({name: tensor[i] for name, tensor in stored.items()}, path)
-        rows.append(flatten(pair(params, shapes, names, path)))
+        rows.append(as_teacher({name: tensor[i] for name, tensor in stored.items()}, path))
     return torch.stack(rows), _check_weight(stored_weight, num_samples, path)
 
 
@@ -284,7 +320,8 @@ def imported(
     problem: Problem, cfg: ImportConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
     """Yield the imported weights in order. Draws nothing."""
-    theta_SW, weight_S = read_weights(Path(cfg.path), problem.shapes, cfg.names)
+    path = Path(cfg.path)
+    theta_SW, weight_S = read_weights(path, problem.shapes, cfg.names, cfg.batch_norm_eps)
     start = 0 if state is None else int(state["next"])
     for i in range(start, len(theta_SW)):
         sample = PosteriorSample(theta_SW[i], float(weight_S[i]))

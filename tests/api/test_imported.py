@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gped_nas.api import load_dataset, load_space, run
+from gped_nas.api import SearchSpace, load_dataset, load_space, run
 from gped_nas.api.lessons import distillation_set
+from gped_nas.api.plan import plan
+from gped_nas.api.sampling import as_networks_see
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import build_teacher
 from gped_nas.data.base import Dataset
@@ -183,3 +185,55 @@ def test_nobody_is_compared_under_a_condition_with_predictions_alone(
         run(space, out=home.out)
 
     assert not (home.study / "study.db").exists()
+
+
+def color_space(home: Home, mean: object, std: object) -> SearchSpace:
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, size=(60, 8, 9, 3)).astype(np.uint8)
+    np.savez("color.npz", x_train=x, y_train=np.arange(60) % 2)
+    method = {"name": "import", "path": "e.safetensors", "input_mean": mean, "input_std": std}
+    dataset = {"name": "npz", "path": "color.npz", "normalize": "channels"}
+    return load_space(home.space, {"dataset": dataset, "teacher.method": method})
+
+
+def test_each_channel_is_seen_by_its_own_mean_and_deviation(home: Home) -> None:
+    mean, std = [123.7, 116.3, 103.5], [58.4, 57.1, 57.4]
+    space = color_space(home, mean, std)
+    dataset = load_dataset(space)
+
+    seen = as_networks_see(space, dataset, dataset.inputs("train"))
+
+    raw = dataset.raw("train").double()
+    expected = (raw - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(seen.double(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ([1.0, 2.0], [1.0, 1.0], "found 2 numbers, expected one, or 3"),
+        ([1.0, 2.0, 3.0], 1.0, "expected as many numbers in both"),
+        ([1.0, 2.0, 3.0], [1.0, 0.0, 1.0], "input_std"),
+    ],
+)
+def test_means_that_are_not_those_of_the_channels_are_refused(
+    home: Home, mean: object, std: object, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        space = color_space(home, mean, std)
+        dataset = load_dataset(space)
+        as_networks_see(space, dataset, dataset.inputs("train"))
+
+
+@pytest.mark.parametrize("layout", ["last", "first"])
+def test_predictions_come_in_either_layout_and_a_plan_says_which(home: Home, layout: str) -> None:
+    color_space(home, 0.0, 1.0)
+    with np.load("color.npz") as arrays:
+        x = arrays["x_train"]
+    inputs = x if layout == "last" else x.transpose(0, 3, 1, 2)
+    np.savez("ensemble.npz", inputs=inputs, prob=np.full((2, 60, 2), 0.5))
+    teacher = {"predictions": "ensemble.npz", "at_chance": True}
+    dataset = {"name": "npz", "path": "color.npz", "normalize": "channels"}
+    space = load_space(home.space, {"dataset": dataset, "teacher": teacher})
+    planned = plan(space, Session())
+    assert planned["inputs of the file"].endswith(f"3 channels, which come {layout}")
