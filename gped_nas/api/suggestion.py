@@ -208,6 +208,11 @@ def _folds(dataset: Dataset) -> list[_Fold]:
         by_class = y.argsort(stable=True)
         x, y = x[by_class], y[by_class]
     fold_N = torch.arange(len(y)) % _FOLDS
+    if dataset.train.group is not None:
+        group_N = dataset.train.group[order]
+        if dataset.task == "classification":
+            group_N = group_N[by_class]
+        fold_N = group_N % _FOLDS
 
     num_folds = 1 if len(y) >= _ONE_FOLD_FROM else _FOLDS
     folds = []

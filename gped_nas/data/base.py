@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.columns import TableColumns
+from gped_nas.data.groups import describe_shared
 from gped_nas.data.normalization import (
     AnyNormalization,
     AxisNormalization,
@@ -266,6 +267,7 @@ def notes_on(
         preparation: has the names of columns.
     """
     notes = describe_absent(parts, class_names)
+    notes += describe_shared({name: split.group for name, split in parts.items()})
     train = parts["train"].x
     if train.dim() == 2 and isinstance(normalization, AxisNormalization):
         names = preparation.labels if isinstance(preparation, TableColumns) else ()
@@ -286,6 +288,12 @@ def _check_labels(split: Split, num_classes: int, where: str, part: str) -> None
         raise DataError(
             f"{where}: y_{part}: found {len(split.y)} labels for {len(split.x)} inputs, expected "
             "one each; check that both come from the same examples"
+        )
+
+    if split.group is not None and len(split.group) != len(split.x):
+        raise DataError(
+            f"{where}: groups_{part}: found {len(split.group)} groups for {len(split.x)} inputs, "
+            "expected one each; check that both come from the same examples"
         )
 
     labels = np.unique(split.y.numpy())

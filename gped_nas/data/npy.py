@@ -34,6 +34,9 @@ class NpySettings(ArraySettings):
     x_test: str | None = Field(None, description="likewise")
     y_test: str | None = Field(None, description="likewise")
     x_pool: str | None = Field(None, description="likewise")
+    groups_train: str | None = Field(None, description="likewise")
+    groups_val: str | None = Field(None, description="likewise")
+    groups_test: str | None = Field(None, description="likewise")
     class_names: str | None = Field(None, description="likewise")
     split: SplitRule | None = Field(
         None,

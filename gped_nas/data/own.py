@@ -8,6 +8,8 @@
   test part and a validation part are carved.
 * ``y_test``, ``y_val``: as ``y_train``; each comes with its inputs.
 * ``x_pool``: as ``x_train``: unlabeled inputs that students may be distilled on.
+* ``groups_train``, ``groups_val``, ``groups_test``: (N,) whole numbers or text: examples of one
+  group are kept together where parts are carved.
 * ``class_names``: (C,) text, one name a class; without it the training labels are the names.
 
 Every array but the first two is optional. Pickled data is never read.
@@ -25,6 +27,7 @@ from torch import Tensor
 from gped_nas.config import Config, parse
 from gped_nas.data.archives import UNREADABLE, check_archive, torch_dtype
 from gped_nas.data.base import DATASETS, Dataset, Task, build
+from gped_nas.data.groups import number_groups
 from gped_nas.data.labels import look_real, number_classes
 from gped_nas.data.normalization import Normalize
 from gped_nas.data.rows import chunks
@@ -33,6 +36,7 @@ from gped_nas.data.stored import AnyArray, StoredArray, find_member
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import Array
 
+GROUPS = ("groups_train", "groups_val", "groups_test")
 ARRAYS = (
     "x_train",
     "y_train",
@@ -42,6 +46,7 @@ ARRAYS = (
     "y_test",
     "x_pool",
     "class_names",
+    *GROUPS,
 )
 Layout = Literal["auto", "channels_last", "channels_first"]
 _LARGEST = 1e30
@@ -136,11 +141,15 @@ def dataset_of(
     else:
         labels = _real_labels(arrays, path)
 
+    groups = number_groups(
+        {name: np.asarray(arrays[name]) for name in GROUPS if name in arrays}, path
+    )
+
     def part(part_name: str, default: float) -> Split | float:
         if f"x_{part_name}" not in arrays:
             return default
         inputs = _inputs(arrays, f"x_{part_name}", path, cfg.layout)
-        return Split(inputs, labels[f"y_{part_name}"])
+        return Split(inputs, labels[f"y_{part_name}"], groups.get(f"groups_{part_name}"))
 
     unlabeled = None
     if "x_pool" in arrays:
@@ -149,7 +158,11 @@ def dataset_of(
     _check_characters(class_names, path)
     return build(
         name,
-        Split(_inputs(arrays, "x_train", path, cfg.layout), labels["y_train"]),
+        Split(
+            _inputs(arrays, "x_train", path, cfg.layout),
+            labels["y_train"],
+            groups.get("groups_train"),
+        ),
         class_names=class_names,
         test=part("test", cfg.test),
         validation=part("val", cfg.validation),
@@ -242,6 +255,11 @@ def check_names(names: Sequence[str], path: Path | str) -> None:
     for name, partner in [*pairs, *((y, x) for x, y in pairs)]:
         if name in names and partner not in names:
             raise DataError(f"{path}: {partner}: missing beside {name}; add it or leave both out")
+
+    for name in GROUPS:
+        partner = name.replace("groups", "x")
+        if name in names and partner not in names:
+            raise DataError(f"{path}: {partner}: missing beside {name}; add it or leave {name} out")
 
     for name in ("x_train", "y_train"):
         if name not in names:

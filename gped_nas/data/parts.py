@@ -56,6 +56,8 @@ def carve_parts(
         )
 
     carved = "carved class by class" if rule == "stratified" else "carved"
+    if examples.group is not None:
+        carved += ", groups kept together,"
     rest = examples
     test_text = validation_text = "{} examples, as the source gives them"
     if not isinstance(test, Split):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.data.groups import choose_groups
 from gped_nas.errors import DataError
 
 Part = Literal["train", "validation", "test", "unlabeled", "distillation"]
@@ -23,11 +24,18 @@ SplitRule = Literal["random", "stratified"]
 class Split:
     """Raw inputs ``x``, shape (N, *input_shape), in the source's dtype; labels ``y``, shape (N,).
 
-    Labels are int64 class numbers, or float64 numbers in the source's own unit.
+    Labels are int64 class numbers, or float64 numbers in the source's own unit. Examples of one
+    ``group``, an int64 number (N,), belong together: pictures of one patient, for example.
     """
 
     x: Tensor
     y: Tensor
+    group: Tensor | None = None
+
+    def take(self, index: Tensor) -> "Split":
+        """The examples at ``index``, row numbers or a mask."""
+        group = None if self.group is None else self.group[index]
+        return Split(self.x[index], self.y[index], group)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -47,7 +55,7 @@ def carve(
     The examples stand in the order of one permutation, which ``seed``, ``part`` and their number
     fix. The first ones are carved; stratified, the first ones of each class, at least one and not
     all where a class has several. So a larger fraction contains a smaller one. The rest keeps its
-    order.
+    order. Groups are carved whole, see ``groups.choose_groups``.
 
     Args:
         source: the examples to take from; stratified ones have classes for labels.
@@ -92,7 +100,10 @@ def carve_unseen(
     total = len(source)
     order = torch.randperm(total, generator=rng.generator(seed, "split", part))
     order = torch.cat([order[~seen_N[order]], order[seen_N[order]]])
-    if rule == "stratified":
+    if source.group is not None:
+        strata = source.y if rule == "stratified" else torch.zeros_like(source.y)
+        is_carved = choose_groups(source.group[order], strata[order], fraction, seen_N[order])
+    elif rule == "stratified":
         is_carved = _first_of_each_class(source.y[order], fraction)
     else:
         is_carved = torch.arange(total) < round(total * fraction)
@@ -102,6 +113,9 @@ def carve_unseen(
     if not 0 < num < total:
         unseen = int((~seen_N).sum())
         of_unseen = f", of which {unseen} are unseen by the teacher," if unseen < total else ""
+        if source.group is not None:
+            num_groups = len(set(source.group.tolist()))
+            of_unseen += f" in {num_groups} groups that are kept together"
         raise DataError(
             f"{where}: {part}: {fraction:g} of {total} examples{of_unseen} is {num}, expected at "
             f"least 1 and fewer than {total}; bring more examples or change the fraction '{part}'"
@@ -109,11 +123,7 @@ def carve_unseen(
 
     carved = order[is_carved]
     rest = order[~is_carved].sort().values
-    return (
-        Split(source.x[carved], source.y[carved]),
-        Split(source.x[rest], source.y[rest]),
-        seen_N[rest],
-    )
+    return source.take(carved), source.take(rest), seen_N[rest]
 
 
 def _first_of_each_class(labels: Tensor, fraction: float) -> Tensor:

@@ -5,6 +5,7 @@ The first line of a CSV file names the columns. One of them is the label; the ot
 and the validation part; they have the same columns.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,7 @@ from gped_nas.data.columns import (
     describe_identifiers,
     is_numeric,
 )
+from gped_nas.data.groups import number_groups
 from gped_nas.data.labels import number_classes
 from gped_nas.data.normalization import Normalize
 from gped_nas.data.splits import SplitRule
@@ -45,6 +47,9 @@ class TableSettings(Config):
     label: str = Field(min_length=1, description="the column that is predicted")
     task: Task = Field("classification", description="what labels are: classes or real numbers")
     drop: Names = Field((), description="columns that are no inputs, identifiers for example")
+    groups: str | None = Field(
+        None, description="the column that says which rows belong together, patients for example"
+    )
     categories: Names = Field(
         (), description="columns of numbers that are categories, postal codes for example"
     )
@@ -113,18 +118,21 @@ def _load(cfg: TableSettings, name: str, form: CsvFormat) -> Dataset:
     columns = _choose(tables["train"], cfg, form)
 
     labels, class_names = _labels(tables, is_labeled, cfg)
+    groups = _groups(tables, is_labeled, cfg)
     inputs = {}
     for part, table in tables.items():
         inputs[part] = _inputs(columns, table, paths[part] or "")
 
     def part_or(part: str, fraction: float) -> Split | float:
-        return Split(inputs[part], labels[f"y_{part}"]) if part in inputs else fraction
+        if part not in inputs:
+            return fraction
+        return Split(inputs[part], labels[f"y_{part}"], groups.get(part))
 
     has_label = torch.from_numpy(is_labeled["train"])
     is_class = cfg.task == "classification"
     return build(
         name,
-        Split(inputs["train"][has_label], labels["y_train"]),
+        Split(inputs["train"][has_label], labels["y_train"], groups.get("train")),
         class_names=class_names,
         test=part_or("test", cfg.test),
         validation=part_or("val", cfg.validation),
@@ -150,7 +158,7 @@ def _choose(table: Table, cfg: TableSettings, form: CsvFormat) -> TableColumns:
 
     inputs = {}
     for name, values in table.items():
-        if name != cfg.label and name not in cfg.drop:
+        if name not in (cfg.label, cfg.groups, *cfg.drop):
             inputs[name] = values
     if not inputs:
         raise DataError(
@@ -159,6 +167,21 @@ def _choose(table: Table, cfg: TableSettings, form: CsvFormat) -> TableColumns:
         )
     columns = choose_columns(inputs, categories=cfg.categories, where=cfg.path)
     return TableColumns(columns=columns, format=form)
+
+
+def _groups(
+    tables: Mapping[str, Table], is_labeled: Mapping[str, Array], cfg: TableSettings
+) -> dict[str, Tensor]:
+    """Group numbers (N,) of the rows of each part that have a label; none where none are said."""
+    if cfg.groups is None:
+        return {}
+
+    columns = {}
+    for part, table in tables.items():
+        if cfg.groups in table or part == "train":
+            values = column_of(table, cfg.groups, "dataset.groups", cfg.path)
+            columns[part] = values[is_labeled[part]]
+    return number_groups(columns, f"{cfg.path}: column '{cfg.groups}'")
 
 
 def _inputs(columns: TableColumns, table: Table, path: str) -> Tensor:
