@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gped_nas.api.dashboard import serve_study
     from gped_nas.api.diagnosis import Diagnosis, diagnose
     from gped_nas.api.export import Export, export_student
+    from gped_nas.api.from_models import distill_from
     from gped_nas.api.job import run
     from gped_nas.api.predict import load_student, predict_files
     from gped_nas.api.recording import record_predictions
@@ -59,6 +60,7 @@ __all__ = [
     "compare_studies",
     "cost",
     "diagnose",
+    "distill_from",
     "export_student",
     "judge",
     "load_dataset",
@@ -99,6 +101,7 @@ _HOMES = {
     "compare_methods": "gped_nas.api.comparison",
     "compare_studies": "gped_nas.api.study",
     "diagnose": "gped_nas.api.diagnosis",
+    "distill_from": "gped_nas.api.from_models",
     "export_student": "gped_nas.api.export",
     "judge": "gped_nas.api.verdict",
     "load_dataset": "gped_nas.api.teacher",

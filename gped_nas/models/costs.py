@@ -18,7 +18,7 @@ from gped_nas.models.storage import storage_bytes
 
 # What costs count by convention, and what they leave out: activations, the norms' arithmetic,
 # pooling, moving numbers about. Any other operator is an error, whether fvcore can count it or not.
-_COUNTED_OPERATORS = frozenset({"conv", "linear", "matmul", "addmm", "mm", "bmm", "einsum"})
+COUNTED_OPERATORS = frozenset({"conv", "linear", "matmul", "addmm", "mm", "bmm", "einsum"})
 _ACTIVATIONS = ("relu", "clamp_min", "tanh", "sigmoid", "gelu", "silu")
 _OF_NORMS = ("mean", "add", "mul", "addcmul", "rsqrt")
 _MOVES = ("clone", "flatten", "reshape", "view", "permute")
@@ -119,7 +119,7 @@ def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dic
         counts = {name: int(count) for name, count in analysis.by_operator().items()}
 
     free = _FREE_OPERATORS | FAMILIES[family].free_operators
-    unknown = set(analysis.unsupported_ops()) - free | set(counts) - _COUNTED_OPERATORS
+    unknown = set(analysis.unsupported_ops()) - free | set(counts) - COUNTED_OPERATORS
     if unknown:
         raise GpedError(
             f"family '{family}': no rule counts {', '.join(sorted(unknown))}; name those that cost "

@@ -1,0 +1,69 @@
+"""What a user's torch modules cost: multiply-adds as fvcore counts them, and bytes of weights.
+
+They are counted by the rules of ``costs``: one a multiply-add, norms and activations free.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gped_nas.models.costs import COUNTED_OPERATORS
+
+_HEAVY = ("conv", "mm", "linear", "attention", "lstm", "gru", "rnn", "bilinear", "fft", "einsum")
+"""What an operator that nobody counts must not be called, for a sum without it to be of use."""
+
+
+def module_macs(modules: Sequence[object], x: Tensor) -> int | None:
+    """Multiply-adds of one example through all modules together.
+
+    Args:
+        modules: the members of an ensemble.
+        x: what they take, of one example (1, ...).
+
+    Returns:
+        The sum; None where a member is no module, cannot be traced, or has operators that are not
+        counted and cost something.
+    """
+    total = 0
+    for module in modules:
+        macs = _macs(module, x) if isinstance(module, nn.Module) else None
+        if macs is None:
+            return None
+        total += macs
+    return total
+
+
+def module_bytes(modules: Sequence[object]) -> int | None:
+    """Bytes of all parameters and buffers, each once; None where a member is no module."""
+    tensors: dict[int, Tensor] = {}
+    for module in modules:
+        if not isinstance(module, nn.Module):
+            return None
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensors[id(tensor)] = tensor
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _macs(module: nn.Module, x: Tensor) -> int | None:
+    parameter = next(module.parameters(), None)
+    x = x if parameter is None else x.to(parameter.device)
+    with warnings.catch_warnings(), torch.no_grad():
+        # see ``costs.count_macs``; and tracing warns of whatever a user's forward branches on
+        warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
+
+        analysis = FlopCountAnalysis(module, x)
+        analysis.unsupported_ops_warnings(False)
+        analysis.uncalled_modules_warnings(False)
+        analysis.tracer_warnings("none")
+        try:
+            counts = analysis.by_operator()
+            uncounted = analysis.unsupported_ops()
+        except Exception:  # tracing runs a stranger's code, which may refuse in any way
+            return None
+
+    if any(word in name for name in uncounted for word in _HEAVY):
+        return None
+    return sum(int(count) for name, count in counts.items() if name in COUNTED_OPERATORS)
