@@ -23,6 +23,8 @@ from gped_nas.evaluate.intervals import (
     MIN_EXAMPLES,
     Bounds,
     around,
+    of_mean_of_shares,
+    of_paired_means_of_shares,
     of_paired_shares,
     of_share,
 )
@@ -49,7 +51,7 @@ Combine = Callable[[Floats, int], Floats]
 """``combine(sums_RT, n) -> values_R``."""
 
 
-IntervalKind = Literal["bootstrap_t", "share"]
+IntervalKind = Literal["bootstrap_t", "share", "mean_of_shares"]
 Doubt = Callable[[Any, Labels, Any], str]
 """``doubt(predictions, labels_N, teacher)``: why no interval is honest; empty where one is."""
 _OLD_KINDS = ("percentile", "basic")
@@ -109,7 +111,8 @@ class Metric:
         bounds: by kind of label, the value that no predictor can beat; a constraint beyond it is
             refused. ``best`` may be beaten where it only ends the axis.
         interval: ``bootstrap_t``, for any function of sums; ``share`` for the mean of terms that
-            are 0 or 1; or a function that makes it of the terms.
+            are 0 or 1; ``mean_of_shares`` for the mean over classes of such means, of terms as
+            ``intervals.of_mean_of_shares`` takes them; or a function that makes it of the terms.
         doubt: says of predictions why no interval is honest for them; empty where one is. A text
             where none ever is. None where one always is.
     """
@@ -407,6 +410,8 @@ def _intervals(
             bounds[i] = Bounds(why=why)
         elif row.metric.interval == "share":
             bounds[i] = of_share(row.terms_NT[:, 0])
+        elif row.metric.interval == "mean_of_shares":
+            bounds[i] = of_mean_of_shares(row.terms_NT)
         elif callable(row.metric.interval):
             bounds[i] = row.metric.interval(row.terms_NT)
 
@@ -466,6 +471,8 @@ def paired_difference(
         bounds = Bounds(why=why)
     elif metric.interval == "share":
         bounds = of_paired_shares(mine.terms_NT[:, 0], theirs.terms_NT[:, 0])
+    elif metric.interval == "mean_of_shares":
+        bounds = of_paired_means_of_shares(mine.terms_NT, theirs.terms_NT)
     elif callable(metric.interval):
         bounds = Bounds(why="no interval is known for a difference of such numbers")
     else:

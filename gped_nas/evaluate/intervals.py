@@ -5,6 +5,8 @@
 | share of examples              | Wilson's score interval                   | any n            |
 | difference of two such, paired | Tango's score interval, and the exact     | any n            |
 |                                | conditional test                          |                  |
+| mean of the shares of classes  | MOVER of the classes' Wilson intervals,   | any n            |
+|                                | of differences of their Tango intervals   |                  |
 | function of sums over examples | the wider of bootstrap-t and t on each    | ``MIN_EXAMPLES`` |
 |                                | side, of its jackknife pseudo-values      | that differ      |
 | calibration error              | by ``gped_nas.evaluate.calibration``      | any n            |
@@ -18,27 +20,28 @@ is the farther one of the two.
 
 Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, section 12.5 (bootstrap-t); Tukey
 1958 (pseudo-values); Wilson 1927, J. Am. Stat. Assoc. 22; Tango 1998, Statistics in Medicine 17,
-section 4 (score interval); McNemar 1947, Psychometrika 12 (test).
+section 4 (score interval); McNemar 1947, Psychometrika 12 (test); Zou & Donner 2008, Statistics in
+Medicine 27 (MOVER: ends of a sum of independent numbers from theirs).
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gped_nas.evaluate.predictions import Floats
 from gped_nas.evaluate.resamples import Resamples
+from gped_nas.evaluate.shares import Z95 as _Z
+from gped_nas.evaluate.shares import Counts as Counts
+from gped_nas.evaluate.shares import wilson as wilson
 from gped_nas.posterior.diagnostics import t_quantile
 
-Counts = NDArray[Any]
-"""Numbers of examples."""
 MIN_EXAMPLES = 30
 """Examples below which a mean has no interval."""
+MIN_OF_A_CLASS = 10
+"""Examples of a class below which a mean over classes, other than of shares, has no interval."""
 TAIL = 0.025
 """The share of intervals that may lie above the truth, and below it."""
-_Z = 1.959964
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,7 @@ class Bounds:
     p_value: float | None = None
 
 
-def wilson(num_hits: Counts, n: int) -> tuple[Floats, Floats]:
-    """Both ends of Wilson's interval of a share of n examples, of the shape of ``num_hits``."""
-    share = np.asarray(num_hits) / n
-    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return np.maximum(center - half, 0.0), np.minimum(center + half, 1.0)
-
-
-def tango(num_first: Counts, num_second: Counts, n: int) -> tuple[Floats, Floats]:
+def tango(num_first: Counts, num_second: Counts, n: int | Counts) -> tuple[Floats, Floats]:
     """Both ends of the score interval of a paired difference of shares.
 
     Args:
@@ -186,3 +181,44 @@ def of_paired_shares(first_N: Floats, second_N: Floats) -> Bounds:
     num_second = int((second_N > first_N).sum())
     low, high = tango(np.array(num_first), np.array(num_second), len(first_N))
     return Bounds(float(low), float(high), p_value=exact_test(num_first, num_second))
+
+
+def of_mean_of_shares(terms_NT: Floats) -> Bounds:
+    """The interval of the mean of the shares of classes.
+
+    The classes' sizes are taken as given. Their shares are of different examples, so the distance
+    of an end is the root of the sum of their squared distances.
+
+    Args:
+        terms_NT: of each example and class whether it is a hit, then whether it is of the class.
+    """
+    hits_C, sizes_C = np.split(terms_NT.sum(axis=0), 2)
+    is_there_C = sizes_C > 0
+    hits_C, sizes_C = hits_C[is_there_C], sizes_C[is_there_C]
+
+    return _mover(hits_C / sizes_C, *wilson(hits_C, sizes_C))
+
+
+def of_paired_means_of_shares(first_NT: Floats, second_NT: Floats) -> Bounds:
+    """The interval of the difference of two means of shares on the same examples.
+
+    Args:
+        first_NT, second_NT: as of ``of_mean_of_shares``.
+    """
+    (first_NC, is_of_NC), (second_NC, _) = (np.split(x, 2, axis=1) for x in (first_NT, second_NT))
+    sizes_C = is_of_NC.sum(axis=0)
+    is_there_C = sizes_C > 0
+    num_first_C = (first_NC > second_NC).sum(axis=0)[is_there_C]
+    num_second_C = (second_NC > first_NC).sum(axis=0)[is_there_C]
+    sizes_C = sizes_C[is_there_C]
+
+    difference_C = (num_first_C - num_second_C) / sizes_C
+    return _mover(difference_C, *tango(num_first_C, num_second_C, sizes_C))
+
+
+def _mover(value_C: Floats, low_C: Floats, high_C: Floats) -> Bounds:
+    """The interval of the mean of independent numbers that have intervals."""
+    below = float(np.sqrt(np.square(value_C - low_C).sum()) / len(value_C))
+    above = float(np.sqrt(np.square(high_C - value_C).sum()) / len(value_C))
+    mean = float(value_C.mean())
+    return Bounds(mean - below, mean + above)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from gped_nas.evaluate.shares import wilson
 from gped_nas.report import words
 from gped_nas.report.records import Data, plain
 from gped_nas.search.record import TrialRecord
@@ -32,6 +35,7 @@ def card_data(snapshot: StudySnapshot, data: Data) -> Data:
         "weights": f"students/{record.trial}/weights.safetensors",
         "spread": plain(evidence.get("spread")),
         "confusion": _confusion(evidence.get("confusion", ()), names),
+        "classes": classes(evidence.get("confusion", ()), names),
         "examples": [_example(example, names) for example in evidence.get("examples", ())],
     }
 
@@ -102,6 +106,31 @@ def _confusion(rows: Any, names: tuple[str, ...]) -> Data | None:
         "num_wrong": -sum(negative for negative, _ in wrong),
         "wrong": most_frequent,
     }
+
+
+def classes(rows: Any, names: tuple[str, ...]) -> list[Data]:
+    """Recall with its 95 % interval, and precision, a row a class that is a label.
+
+    Args:
+        rows: triples of label, predicted class and number of examples.
+        names: of the classes.
+    """
+    counts = {(int(label), int(predicted)): int(count) for label, predicted, count in rows}
+    table = []
+    for label in sorted({label for label, _ in counts}):
+        n = sum(count for pair, count in counts.items() if pair[0] == label)
+        answers = sum(count for pair, count in counts.items() if pair[1] == label)
+        hits = counts.get((label, label), 0)
+        low, high = wilson(np.array(hits), n)
+        row = {
+            "name": _class_name(label, names),
+            "n": n,
+            "recall": hits / n,
+            "interval": [float(low), float(high)],
+            "precision": hits / answers if answers else None,
+        }
+        table.append(plain(row))
+    return table
 
 
 def _matrix(counts: Mapping[tuple[int, int], int], num_classes: int) -> list[list[Data]]:

@@ -79,6 +79,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
 
     # cards and the answer are made from the records above
     data["cards"] = [card_data(snapshot, find(data, trial)) for trial in snapshot.front]
+    data["by_class"] = {str(card["trial"]): card["classes"] for card in data["cards"]}
     verdict = judge_study(evidence_of(snapshot))
     data["verdict"] = plain(verdict.to_json())
     return data | {"answer": answer(data, verdict)}

@@ -62,6 +62,8 @@ _EMBEDDED = (
     "split_text",
     "config",
     "verdict",
+    "class_names",
+    "by_class",
 )
 """What of the data goes into the page's JSON, beside the table of trials."""
 

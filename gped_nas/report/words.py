@@ -11,6 +11,8 @@ from gped_nas.evaluate.measured import parse_name
 NONE = "–"
 """What stands in a table where there is no number."""
 
+_SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "worst_recall"})
+"""Metrics that are shown in per cent."""
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -101,7 +103,7 @@ def duration(seconds: float) -> str:
 
 
 def _is_share(name: str) -> bool:
-    return parse_name(name).metric == "accuracy"
+    return parse_name(name).metric in _SHARES
 
 
 def _ratio(value: float) -> str:

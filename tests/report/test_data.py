@@ -10,6 +10,7 @@ import pytest
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.measured import from_public
 from gped_nas.report import words
+from gped_nas.report.cards import classes
 from gped_nas.report.data import data_of, find, plain
 from gped_nas.report.page import numbers_of
 from gped_nas.search.goals import MetricWords, Objective
@@ -298,3 +299,15 @@ def test_metrics_under_conditions_follow_the_clean_ones():
     names = [metric["name"] for metric in data_of(with_measures())["metrics"]]
     assert names[0] == "nll" and names[-1] == "nll@permuted"
     assert names[1:-1] == sorted(names[1:-1])
+
+
+def test_every_class_has_its_recall_by_name():
+    """Of 10 cats 9 are found and of 4 dogs one; 10 answers are cat... and one is right of 2."""
+    rows = [[0, 0, 9], [0, 1, 1], [1, 0, 3], [1, 1, 1]]
+    cat, dog = classes(rows, ("cat", "dog"))
+    assert (cat["name"], cat["n"], cat["recall"]) == ("cat", 10, 0.9)
+    assert (cat["precision"], dog["precision"]) == (0.75, 0.5)
+    assert dog["interval"] == pytest.approx([0.0456, 0.6994], abs=1e-4)  # Wilson's, of 1 of 4
+    data = data_of(make_snapshot())
+    assert [row["name"] for row in data["cards"][0]["classes"]] == data["class_names"]
+    assert numbers_of(data)["by_class"][str(data["front"][0])] == data["cards"][0]["classes"]

@@ -18,8 +18,17 @@ from scipy import optimize, special
 
 from gped_nas.evaluate.base import METRICS, draw_resamples
 from gped_nas.evaluate.calibration import debias
-from gped_nas.evaluate.intervals import around, exact_test, tango, wilson
+from gped_nas.evaluate.intervals import (
+    MIN_OF_A_CLASS,
+    around,
+    exact_test,
+    of_mean_of_shares,
+    of_paired_means_of_shares,
+    tango,
+    wilson,
+)
 from gped_nas.evaluate.metrics import ECE_BINS, MIN_ERRORS
+from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.resamples import Resamples
 from gped_nas.posterior.diagnostics import configurational_temperature
 
@@ -259,6 +268,98 @@ def absolute_error(spread: float) -> Draw:
     )
 
 
+# --------------------------------------------------------------------------- unequal classes
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes of these shares, of which a predictor finds these shares; wrong answers are spread.
+
+    Attributes:
+        shares: of all examples, by class.
+        recalls: of the class' examples that are found.
+    """
+
+    shares: tuple[float, ...]
+    recalls: tuple[float, ...]
+
+    def draw(self, generator: np.random.Generator, n: int) -> tuple[Any, Any]:
+        """Labels and answers of n examples, at least one of each class."""
+        num = len(self.shares)
+        labels = np.append(np.arange(num), generator.choice(num, n - num, p=self.shares))
+        is_found = generator.random(n) < np.array(self.recalls)[labels]
+        other = (labels + generator.integers(1, num, n)) % num
+        return labels, np.where(is_found, labels, other)
+
+    def terms(self, labels: Any, answers: Any, metric: str) -> Any:
+        """The terms of a metric."""
+        log_prob = np.log(np.full((len(labels), len(self.shares)), 1e-3))
+        log_prob[np.arange(len(labels)), answers] = 0.0
+        return METRICS[metric].terms(Predictions(log_prob), labels, None)
+
+    @property
+    def macro_f1(self) -> float:
+        """Of infinitely many examples."""
+        share, recall = np.array(self.shares), np.array(self.recalls)
+        missed = share * (1 - recall) / (len(share) - 1)
+        answered = share * recall + missed.sum() - missed
+        return float((2 * share * recall / (share + answered)).mean())
+
+
+def balanced_accuracy(classes: Classes) -> Draw:
+    """The mean of the recalls, by their intervals."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        ends = []
+        for _ in range(repeats):
+            terms = classes.terms(*classes.draw(generator, n), "balanced_accuracy")
+            bounds = of_mean_of_shares(terms)
+            ends.append((bounds.low, bounds.high))
+        return *np.transpose(ends), float(np.mean(classes.recalls))
+
+    return draw
+
+
+def paired_balanced_accuracy(classes: Classes, drop: float) -> Draw:
+    """Of a predictor, and one that misses a share of what it finds."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        ends = []
+        for _ in range(repeats):
+            labels, answers = classes.draw(generator, n)
+            others = np.where(
+                generator.random(n) < drop, (labels + 1) % len(classes.shares), answers
+            )
+            first = classes.terms(labels, answers, "balanced_accuracy")
+            second = classes.terms(labels, others, "balanced_accuracy")
+            bounds = of_paired_means_of_shares(first, second)
+            ends.append((bounds.low, bounds.high))
+        return *np.transpose(ends), drop * float(np.mean(classes.recalls))
+
+    return draw
+
+
+def macro_f1(classes: Classes) -> Draw:
+    """The mean of F1 scores, where its doubt allows an interval."""
+
+    def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
+        metric = METRICS["macro_f1"]
+        pseudo, center, is_doubted = [], [], []
+        for _ in range(repeats):
+            labels, answers = classes.draw(generator, n)
+            terms = classes.terms(labels, answers, "macro_f1")
+            sums = terms.sum(axis=0)
+            pseudo.append(metric.pseudo_values(terms))
+            center.append(metric.combine(sums[None], n)[0])
+            both = np.split(sums, 2)[1]
+            is_doubted.append(both[both > 0].min() < 2 * MIN_OF_A_CLASS)
+
+        low, high = _of_means(np.stack(pseudo, axis=1), np.array(center))
+        return np.where(is_doubted, np.nan, low), high, classes.macro_f1
+
+    return draw
+
+
 # -------------------------------------------------------------------------------- temperatures
 
 
@@ -324,6 +425,21 @@ def cases() -> Iterator[Case]:
     yield Case(
         "rmse", "t, 5 degrees", root_mean_square(lambda g, shape: g.standard_t(5, shape) / heavy)
     )
+
+    skewed = (0.30, 0.22, 0.16, 0.12, 0.09, 0.07, 0.04)
+    for name, recalls in (
+        ("good", (0.97, 0.95, 0.95, 0.9, 0.9, 0.85, 0.8)),
+        ("poor", (0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1)),
+    ):
+        classes = Classes(skewed, recalls)
+        yield Case("balanced_accuracy", name, balanced_accuracy(classes))
+        yield Case("macro_f1", name, macro_f1(classes))
+        for drop in (0.02, 0.1):
+            paired = paired_balanced_accuracy(classes, drop)
+            yield Case("balanced_accuracy, paired", f"{name}, {drop} lost", paired)
+    rare_class = Classes((0.95, 0.05), (0.98, 0.6))
+    yield Case("balanced_accuracy", "a rare class", balanced_accuracy(rare_class))
+    yield Case("macro_f1", "a rare class", macro_f1(rare_class))
 
     for chains in (2, 4, 8):
         for correlation in (0.5, 0.9, 0.97):
