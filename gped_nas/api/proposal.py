@@ -15,6 +15,8 @@ _SMALL, _LARGE = 1_000, 5_000
 """Training examples below which a search is short, and from which networks are wider."""
 _LEAST_SIDE = 12
 """Pixels of a picture's shorter side from which convolutions are of use."""
+_NORM = "batch"
+"""Of students of pictures: without one they learn little."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def propose(
         views=_views(dataset, is_picture=is_picture, is_given=ensemble is not None),
         targets=targets,
         students=_picture_students(shape) if is_convolved else _table_students(num),
-        recipe=default_recipe(family, num, targets=targets),
+        recipe=default_recipe(family, num, targets=targets, norm=_NORM if is_convolved else "none"),
         n_trials=_num_trials(num, is_convolved=is_convolved),
         is_picture=is_picture,
         is_class=is_class,
@@ -153,6 +155,7 @@ def _picture_students(input_shape: tuple[int, ...]) -> Settings:
         "stages": 2 if min(input_shape[1:]) < 16 else 3,
         "padding": "same",
         "head": "global_average",
-        "group_penalty": default_penalties("cnn"),
+        "norm": _NORM,
+        "group_penalty": default_penalties("cnn", _NORM),
         "storage_dtype": {"choices": ["float32", "float16", "int8"]},
     }

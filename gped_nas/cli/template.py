@@ -88,7 +88,7 @@ _CLASSES = """\
 # There are also second_moment, utility, variance, mutual_information and dirichlet, and quantile
 # with recipe.update: newest."""
 _NUMBERS = "# What students predict: the mean and the variance of the label."
-_REMARKS = {"group_penalty": "prunes units"}
+_REMARKS = {"group_penalty": "prunes units", "norm": "in training alone"}
 
 
 def space_text(name: str, dataset: Mapping[str, Any], proposal: Proposal) -> str:

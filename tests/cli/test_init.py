@@ -36,7 +36,9 @@ def test_pictures_get_convolutions_and_views_of_pictures(home: Home) -> None:
     assert {student.family for student in space.students} == {"cnn"}
     assert _policies(space) == ["clean", "flip"]
     assert [target.name for target in space.targets] == ["predictive"]
-    assert space.recipe.label_weight == 0.5
+    assert (space.recipe.lr, space.recipe.label_weight) == (0.032, 0.5)
+    assert all(genotype["norm"] == "batch" for genotype in space.corners())
+    assert space.genotype["norm"] == "none"
     assert space.recipe.warmup == space.recipe.steps / 10
     space.check_buildable((3, 12, 12))
 
