@@ -45,9 +45,9 @@ lint: $(VENV)/.dev  ## style, formatting, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(VENV)/.dev  ## the full counts of kills, damaged files and injected bugs
+soak: $(VENV)/.dev  ## the full counts of kills, damaged files, injected bugs and strangers' sets
 	GPED_SOAK=1 $(BIN)/python -m pytest tests/faults tests/posterior/test_selftest.py tests/posterior/test_selftest_bugs.py \
-		tests/statistical/test_coverage.py
+		tests/statistical/test_coverage.py tests/strangers
 
 dist: $(VENV)/.dev  ## wheel and sdist in dist/, and a search with the wheel away from this checkout
 	rm -rf dist

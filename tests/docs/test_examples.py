@@ -47,7 +47,10 @@ NOT_RUN: dict[str, list[str]] = {
         "dataset --> posterior samples --> stream --> expectations --> kernel --> evaluation --> "
         "trial record --> front --> report"
     ],
-    "docs/commands.md": ["gped-search: error: digits.yaml: teacher.famly: unknown key"],
+    "docs/commands.md": [
+        "gped-search: error: digits.yaml: teacher.famly: unknown key",
+        "inputs         13 numbers",
+    ],
     "docs/concepts.md": [
         "   dataset ------------> posterior samples ---> stream ------------> expectations"
     ],
