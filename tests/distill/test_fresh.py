@@ -3,10 +3,12 @@
 import dataclasses
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
 from gped_nas import rng
+from gped_nas.data.rows import FileRows, Rows
 from gped_nas.data.views import parse_view
 from gped_nas.distill.checkpoint import load_trainee, save_trainee
 from gped_nas.distill.course import Course, begin
@@ -153,6 +155,18 @@ def test_the_kernel_trains_as_one_student_at_a_time(changes):
     for genotype, student in zip(genotypes, population.students, strict=True):
         expected = distill_one(genotype, data, recipe, seed=0)
         assert relative_difference(student.params, expected) < 1e-4
+
+
+def test_inputs_that_lie_in_a_file_are_moved_as_those_in_memory(tmp_path):
+    data = data_of(BOTH)
+    path = tmp_path / "inputs"
+    path.write_bytes(data.inputs.numpy().tobytes())
+    rows = Rows(
+        FileRows(path, 0, np.dtype("<f4"), (60, 1, 6, 6), torch.float32, is_channels_last=False)
+    )
+    in_file = dataclasses.replace(data, inputs=rows)
+    for (x, _), (expected, _) in zip(batches_of(in_file), batches_of(data), strict=True):
+        assert torch.equal(x, expected)
 
 
 def test_other_views_are_another_course():
