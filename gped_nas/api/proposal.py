@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas.api.suggestion import SuggestedTeacher, suggest_teacher
+from gped_nas.api.view_suggestion import suggest_views
 from gped_nas.data.base import Dataset
 from gped_nas.models.base import Genotype
 from gped_nas.search.defaults import default_penalties, default_recipe
@@ -73,13 +74,18 @@ def propose(
 
     family = "cnn" if is_convolved else "mlp"
     targets = _targets(is_class=is_class, is_convolved=is_convolved)
+    suggested = suggest_views(dataset, can_be_asked=ensemble is None)
+    norm = _NORM if is_convolved else "none"
+    recipe = default_recipe(family, num, targets=targets, norm=norm)
+    if suggested.draw_views != "once":
+        recipe = {**recipe, "draw_views": suggested.draw_views}
     return Proposal(
         teacher=teacher,
         family=family,
-        views=_views(dataset, is_picture=is_picture, is_given=ensemble is not None),
+        views=suggested.views,
         targets=targets,
         students=_picture_students(shape) if is_convolved else _table_students(num),
-        recipe=default_recipe(family, num, targets=targets, norm=_NORM if is_convolved else "none"),
+        recipe=recipe,
         n_trials=_num_trials(num, is_convolved=is_convolved),
         is_picture=is_picture,
         is_class=is_class,
@@ -97,20 +103,6 @@ def _num_trials(num_examples: int, *, is_convolved: bool) -> int:
     """Trials of a search: fewer where data are few, and where a student takes longer."""
     num_trials = 24 if num_examples < _SMALL else 48
     return num_trials // 2 if is_convolved else num_trials
-
-
-def _views(dataset: Dataset, *, is_picture: bool, is_given: bool) -> tuple[Settings, ...]:
-    """Where students imitate the teacher.
-
-    A mirrored color picture has the class of the picture; of a gray one, a digit for example, that
-    is not known.
-    """
-    clean: Settings = {"policy": "clean"}
-    if is_picture and dataset.input_shape[0] == 3:
-        return clean, {"policy": "flip", "answers": "clean"}
-    if is_given:
-        return (clean,)
-    return clean, {"policy": "noise", "std": 0.1}, {"policy": "mixup"}
 
 
 def _table_teacher(num_examples: int) -> Genotype:

@@ -69,7 +69,8 @@ _WHERE = {
 # shift, crop, erase, mixup and cutmix, alone or one after another: take those that keep the class.
 # answers: clean shows what the teacher says of the input before it was moved.""",
     "given": """\
-# Where students imitate the teacher: where the file has its predictions.""",
+# Where students imitate the teacher: where the file has its predictions, which they learn at these
+# inputs with noise too (answers: clean).""",
 }
 _DIALS = """\
 # data: {mask: 4, subsample: 200}   # the uncertainty dials: zero a patch of images, drop labels

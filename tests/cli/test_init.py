@@ -19,10 +19,15 @@ def _policies(space: SearchSpace) -> list[str]:
     return [view["policy"] for view in space.resolved["views"]]
 
 
-def _write_pictures(side: int, channels: int) -> None:
+def _write_pictures(side: int, channels: int, *, is_one_sided: bool = False) -> None:
+    """Dark and bright pictures; one-sided ones are bright on the left or on the right."""
     draw = np.random.default_rng(0)
     y = np.arange(60) % 2
     x = draw.normal(100, 20, (60, side, side, channels)) + 40 * y[:, None, None, None]
+    if is_one_sided:
+        x = draw.normal(100, 20, (60, side, side, channels))
+        x[y == 0, :, : side // 2] += 80
+        x[y == 1, :, side // 2 :] += 80
     np.savez("mine.npz", x_train=x.clip(0, 255).astype(np.uint8), y_train=y)
 
 
@@ -34,7 +39,7 @@ def test_pictures_get_convolutions_and_views_of_pictures(home: Home) -> None:
     space = load_space("mine.yaml")
     assert space.genotype.family == "cnn"
     assert {student.family for student in space.students} == {"cnn"}
-    assert _policies(space) == ["clean", "flip"]
+    assert _policies(space) == ["flip"] and space.recipe.draw_views == "fresh"
     assert [target.name for target in space.targets] == ["predictive"]
     assert (space.recipe.lr, space.recipe.label_weight) == (0.032, 0.5)
     assert all(genotype["norm"] == "batch" for genotype in space.corners())
@@ -43,12 +48,12 @@ def test_pictures_get_convolutions_and_views_of_pictures(home: Home) -> None:
     space.check_buildable((3, 12, 12))
 
 
-def test_gray_pictures_are_not_mirrored_and_tiny_ones_not_convolved(home: Home) -> None:
-    _write_pictures(8, 1)
+def test_one_sided_pictures_are_not_mirrored_and_tiny_ones_not_convolved(home: Home) -> None:
+    _write_pictures(8, 1, is_one_sided=True)
     accepted("init", "mine.yaml", "--data", "mine.npz")
     space = load_space("mine.yaml")
     assert space.genotype.family == "mlp"
-    assert _policies(space) == ["clean", "noise", "mixup"]
+    assert "flip" not in _policies(space) and space.recipe.draw_views == "once"
     assert [target.name for target in space.targets] == ["predictive", "expected_entropy"]
     assert (space.recipe.lr, space.recipe.label_weight) == (0.016, 0.0)
 
