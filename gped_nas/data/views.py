@@ -312,7 +312,8 @@ def parse_views(
     of_policy = {key: value for key, value in settings.items() if key not in of_view}
 
     common = parse(ViewSettings, of_view, where)
-    read = _parse_composition if isinstance(of_policy.get("policy"), list) else _parse_policy
+    is_composed = isinstance(of_policy.get("policy"), list | Mapping)
+    read = _parse_composition if is_composed else _parse_policy
     name, resolved = read(of_policy, where)
     view = View(name, resolved, "distillation", seed, dtype, answers=common.answers)
 
@@ -346,11 +347,11 @@ def _parse_policy(settings: Mapping[str, object], where: str) -> tuple[str, dict
 def _parse_composition(settings: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     """The name of several policies, and their settings with defaults filled in.
 
-    A list of one policy is that policy.
+    A list of one policy is that policy, and so is its mapping alone.
     """
-    entries = [
-        _parse_step(entry, f"{where}: policy[{i}]") for i, entry in enumerate(settings["policy"])
-    ]
+    written = settings["policy"]
+    listed = [written] if isinstance(written, Mapping) else written
+    entries = [_parse_step(entry, f"{where}: policy[{i}]") for i, entry in enumerate(listed)]
     if not entries:
         raise ConfigError(f"{where}: policy: found an empty list, expected at least one policy")
 

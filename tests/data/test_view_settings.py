@@ -58,7 +58,8 @@ def test_key_of_several_policies_rebuilds_the_view(digits: Dataset) -> None:
 
 def test_a_list_of_one_policy_is_that_policy() -> None:
     of_list = parse_view({"policy": [{"name": "noise", "std": 0.2}], "draw": 1}, WHERE, 0)
-    assert of_list == parse_view({"policy": "noise", "std": 0.2, "draw": 1}, WHERE, 0)
+    alone = parse_view({"policy": {"name": "noise", "std": 0.2}, "draw": 1}, WHERE, 0)
+    assert of_list == alone == parse_view({"policy": "noise", "std": 0.2, "draw": 1}, WHERE, 0)
 
 
 def test_draws_are_the_views_that_one_would_list() -> None:
