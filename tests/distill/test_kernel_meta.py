@@ -12,7 +12,7 @@ from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
-from gped_nas.models.base import FAMILIES, Genotype
+from gped_nas.models.base import FAMILIES, Genotype, shapes_of
 from gped_nas.models.dense import dense_chain
 from gped_nas.targets.layout import HeadLayout
 
@@ -26,9 +26,21 @@ POPULATIONS = {
     "cnn": [
         Genotype("cnn", depth=1, width=4, kernel=3, group_penalty=0.1),
         Genotype("cnn", depth=1, width=2, kernel=3),
+        Genotype("cnn", depth=1, width=4, kernel=3, norm="batch", group_penalty=0.1),
+        Genotype("cnn", depth=1, width=4, kernel=3, norm="weight", group_penalty=0.1),
     ],
     "resnet": [Genotype("resnet", stages=2, depth=1, width=[2, 4], group_penalty=0.1)],
 }
+
+
+def fresh_on_meta(genotype: Genotype, pool: DistillationSet) -> Trainee:
+    """A student before its first step, in its form."""
+    shapes = pool.shapes(genotype)
+    params = {name: torch.empty(shape, device=META) for name, shape in shapes.items()}
+    student = Trainee(genotype, 1.0, params)
+    if genotype.form is not None:
+        student.params, student.constants = genotype.form.begin(params)
+    return student
 
 
 def meta_training(
@@ -44,7 +56,8 @@ def meta_training(
         layout=HeadLayout(TARGETS, 3),
     )
     genotypes = POPULATIONS[family]
-    shapes = [pool.shapes(g) for g in genotypes]
+    students = [fresh_on_meta(genotype, pool) for genotype in genotypes]
+    shapes = [shapes_of(student.params) for student in students]
 
     def value(raw_PBU, expectations):
         return pool.layout.loss(raw_PBU, expectations, {})
@@ -60,12 +73,10 @@ def meta_training(
             shapes, chains, value, dtype=dtype, device=META, round_to=8, centers=centers
         )
     else:
-        bundle = InTurn(FAMILIES[family], shapes, value, dtype=dtype, device=META)
-
-    students = []
-    for genotype, named in zip(genotypes, shapes, strict=True):
-        params = {name: torch.empty(shape, device=META) for name, shape in named.items()}
-        students.append(Trainee(genotype, 1.0, params))
+        forwards = [student.forward for student in students]
+        bundle = InTurn(
+            FAMILIES[family], shapes, value, dtype=dtype, device=META, forwards=forwards
+        )
     return pool, TrainedBundle(bundle, students, recipe, updates=0)
 
 
