@@ -8,6 +8,7 @@ import torch
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.replay import DeviceSchedule
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
 from gped_nas.targets.layout import LABELS, HeadLayout
@@ -116,3 +117,30 @@ def test_a_genotype_says_its_share_only_where_it_has_one():
     assert of_its_own.to_json()["label_weight"] == 0.0
     assert Genotype.from_json(of_its_own.to_json()) == of_its_own
     assert RECIPE.label_weight_of(of_its_own) == 0.0
+
+
+def test_a_device_finds_its_labels_too():
+    data = classes()
+    index_TB = torch.tensor([[5, 3, 9], [0, 1, 2]])
+    schedule = DeviceSchedule(data, index_TB, torch.ones(2))
+    for index_B in index_TB:
+        x, shown = schedule.batch()
+        expected_x, expected = data.batch(index_B)
+        assert torch.equal(x, expected_x)
+        assert shown.keys() == expected.keys()
+        assert torch.equal(shown[LABELS].nan_to_num(-1), expected[LABELS].nan_to_num(-1))
+        schedule.advance()
+
+
+def test_shares_never_wait_for_the_device():
+    """On ``meta`` whatever reads a value raises."""
+    meta = torch.device("meta")
+    layout = classes().layout
+    shown = {
+        "predictive": torch.empty((8, 3), device=meta),
+        "expected_entropy": torch.empty((8, 1), device=meta),
+        LABELS: torch.empty((8, 3), device=meta),
+    }
+    raw_PBU = torch.empty((2, 8, layout.num_outputs), device=meta)
+    losses_P = layout.loss(raw_PBU, shown, {}, torch.empty(2, device=meta))
+    assert losses_P.shape == (2,)
