@@ -45,6 +45,8 @@ def test_pictures_get_convolutions_and_views_of_pictures(home: Home) -> None:
     assert all(genotype["norm"] == "batch" for genotype in space.corners())
     assert space.genotype["norm"] == "none"
     assert space.recipe.warmup == space.recipe.steps / 10
+    assert space.recipe.lr == 0.032
+    assert {corner["norm"] for corner in space.corners()} == {"batch"}
     space.check_buildable((3, 12, 12))
 
 
