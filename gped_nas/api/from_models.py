@@ -1,11 +1,13 @@
 """From an ensemble of live models to a study of students, in one call."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.brought import Brought, bring
 from gped_nas.api.copies import Policies
 from gped_nas.api.job import run
@@ -66,7 +68,7 @@ def distill_from(
         settings: dotted keys of the space to values that replace the proposed ones:
             ``{"recipe.steps": 2000}``.
         out: folder of all studies.
-        session: how to run.
+        session: how to run; without one, bars are drawn where somebody looks.
 
     Raises:
         ConfigError: no model, one in training mode, a bound that no student can meet, or a setting.
@@ -77,7 +79,6 @@ def distill_from(
     """
     members = as_models(models)
     bounds = as_bounds(within, "within") if within else {}
-    session = session or new_session()
     folder = make_dir(Path(out) / name / GIVEN)
 
     brought = bring(data, folder)
@@ -86,21 +87,32 @@ def distill_from(
 
     space = load_space(path, settings)
     dataset = load_dataset(space)
-    record_predictions(
-        members,
-        dataset,
-        out=folder / PREDICTIONS,
-        policy=policy,
-        prepare=prepared,
-        weights=weights,
-        seed=space.seed,
-        session=session,
-    )
+    with _asking(session) as asking:
+        record_predictions(
+            members,
+            dataset,
+            out=folder / PREDICTIONS,
+            policy=policy,
+            prepare=prepared,
+            weights=weights,
+            seed=space.seed,
+            session=asking,
+        )
 
     told = _describe(members, prepared(dataset.raw("validation")[:1]), ensemble)
     space = load_space(path, {**told, **(settings or {})})
     write_text(path, dump_yaml(space.resolved))
     return run(space, out=out, study_name=name, n_trials=n_trials, session=session)
+
+
+@contextlib.contextmanager
+def _asking(session: Session | None) -> Iterator[Session]:
+    """The session in which models are asked; without a given one, it draws a bar on a terminal."""
+    if session is not None or not is_watched():
+        yield session or new_session()
+        return
+    with bars() as drawn:
+        yield new_session(progress=drawn.report)
 
 
 def _preparation(

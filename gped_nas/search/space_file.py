@@ -1,6 +1,7 @@
 """The YAML file of a search space: found, read, checked setting by setting."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,7 +116,8 @@ def load_space(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
     path = find_space(str(name_or_path))
     data = read_yaml(path)
     for key, value in (overrides or {}).items():
-        _override(data, key, value)
+        # a later override may change what an earlier one brought, which is the caller's
+        _override(data, key, deepcopy(value))
     return parse_space(data, str(path))
 
 

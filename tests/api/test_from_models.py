@@ -1,5 +1,6 @@
 """Live models in, a study of students out, in one call."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 import gped_nas as gn
+from gped_nas.api import from_models
 from gped_nas.api.brought import bring
 from gped_nas.data.base import load
 from gped_nas.errors import ConfigError, DataError, GpedError
@@ -223,3 +225,18 @@ def test_misuse_is_named_before_anything_is_searched() -> None:
         with pytest.raises(error, match=message):
             gn.distill_from(**arguments)
     assert not list(Path().rglob("study.db"))
+
+
+def test_a_bar_is_drawn_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    class Drawn:
+        def report(self, what: str, done: int, total: int) -> None:
+            told.append((what, done, total))
+
+    monkeypatch.setattr(from_models, "bars", lambda: contextlib.nullcontext(Drawn()))
+    monkeypatch.setattr(from_models, "is_watched", lambda: True)
+    monkeypatch.setattr(from_models, "run", lambda space, **settings: settings["session"])
+    session = gn.distill_from(members(), pictures(60), prepare=as_models_take, settings=SMALL)
+    assert session is None  # the run draws its own
+    assert told[-1] == ("predictions of the ensemble", 60, 60)

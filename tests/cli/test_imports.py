@@ -147,29 +147,26 @@ def test_a_given_teacher_needs_no_network_and_is_told_by_its_name_and_its_costs(
     assert "not given" not in card
 
 
-def test_costs_that_are_not_given_are_said_to_be_so(home: Home) -> None:
+def test_a_given_teacher_goes_on_wherever_its_file_lies_and_not_under_other_costs(
+    home: Home,
+) -> None:
     write_ensemble()
     named_home(home, "{predictions: ensemble.npz, name: mine}").run("--n-trials", 1)
+    Path("ensemble.npz").rename("moved.npz")
+    moved = ("--set", "teacher.predictions=moved.npz")
+    home.run("--n-trials", 2, *moved)
+    command = ("run", home.space, "--out", home.out, *moved)
+    refused(4, *command, "--set", "teacher.macs=5", says=("teacher and dataset",))
+
+    # costs that nobody gave are said to be so
     page = (home.study / "report.html").read_text()
     assert "all together multiply-adds not given and bytes of weights not given" in page
     chosen = open_study(home.study).chosen().trial
     accepted("export", home.study, chosen, "--into", "served")
     card = Path("served/README.md").read_text()
     assert "all members together: multiply-adds not given, bytes of weights not given" in card
-    info = json.loads(accepted("teacher", "info", home.space, "--format", "json").out)
-    assert info["multiply-adds"] == "not given"
-
-
-def test_a_given_teacher_goes_on_wherever_its_file_lies_and_not_under_another_name(
-    home: Home,
-) -> None:
-    write_ensemble()
-    named_home(home).run("--n-trials", 1)
-    Path("ensemble.npz").rename("moved.npz")
-    moved = ("--set", "teacher.predictions=moved.npz")
-    home.run("--n-trials", 2, *moved)
-    command = ("run", home.space, "--out", home.out, *moved)
-    refused(4, *command, "--set", "teacher.macs=5", says=("teacher and dataset",))
+    info = accepted("teacher", "info", home.space, *moved, "--format", "json").out
+    assert json.loads(info)["multiply-adds"] == "not given"
 
 
 def test_what_a_given_teacher_cannot_have_is_refused(home: Home) -> None:

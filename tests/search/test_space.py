@@ -643,3 +643,10 @@ def test_only_views_in_half_floats_have_a_name_of_their_own():
     assert (narrow.dtype, wide.dtype) == ("float16", "float32") and narrow.name != wide.name
     # Views that were made before there was a choice keep their names.
     assert "dtype" not in wide.key()
+
+
+def test_overrides_are_left_as_they_were_given() -> None:
+    recipe = {"steps": 70}
+    space = load_space("digits_mlp", {"recipe": recipe, "recipe.batch_size": 7})
+    assert (space.recipe.steps, space.recipe.batch_size) == (70, 7)
+    assert recipe == {"steps": 70}
