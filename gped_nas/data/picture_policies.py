@@ -57,14 +57,14 @@ def _shift(
     size = (len(x), 2)
     offset_N2 = torch.randint(-cfg.pixels, cfg.pixels + 1, size, generator=generator)
     height, width = x.shape[2:]
-    row_NH = torch.arange(height) - offset_N2[:, :1]
-    column_NW = torch.arange(width) - offset_N2[:, 1:]
+    rows = torch.arange(height) - offset_N2[:, :1]
+    columns = torch.arange(width) - offset_N2[:, 1:]
 
     # a few at a time: of large inputs no more than two copies exist
     moved = torch.empty_like(x)
     for start in range(0, len(x), _BATCH):
         some = slice(start, start + _BATCH)
-        row, column = row_NH[some, None, :, None], column_NW[some, None, None, :]
+        row, column = rows[some, None, :, None], columns[some, None, None, :]
         batch = x[some].gather(2, _inside(row, height, cfg.fill).expand_as(x[some]))
         batch = batch.gather(3, _inside(column, width, cfg.fill).expand_as(batch))
         if cfg.fill == "mean":

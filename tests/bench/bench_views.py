@@ -1,7 +1,8 @@
 """What views do to students, by kind of data: error on labels, and distance to the teacher.
 
-    python tests/bench/bench_views.py shapes --out reports/reference/views.json
-    GPED_DATA=... python tests/bench/bench_views.py fashion_mnist digits table --out ...
+    python -m tests.bench.bench_views shapes --out reports/reference/views.json
+    GPED_DATA=... python -m tests.bench.bench_views fashion_mnist --out ...
+    python -m tests.bench.bench_views digits table --seeds 5 --out ...
 
 Of each dataset, three networks are trained on the labels, at flipped pictures where flips keep the
 class; their average is the teacher. One student is trained on it under each policy, with the same
