@@ -17,6 +17,7 @@ from gped_nas.models.labels import COSTS
 from gped_nas.report.answer import answer
 from gped_nas.report.beside import MAX_P_VALUE, evidence_of
 from gped_nas.report.cards import card_data
+from gped_nas.report.folding import describe_knee, folded_trials
 from gped_nas.report.records import Data, find, plain, record_data, reference_data
 from gped_nas.report.teacher import teacher_data
 from gped_nas.report.verdict import judge_study
@@ -76,6 +77,9 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "notes": list(snapshot.notes),
         "config": plain(snapshot.config),
     }
+
+    data["folded"], data["fold_metric"] = folded_trials(data)
+    data["knee_text"], data["knee_is_weak"] = describe_knee(data)
 
     # cards and the answer are made from the records above
     data["cards"] = [card_data(snapshot, find(data, trial)) for trial in snapshot.front]
@@ -249,7 +253,7 @@ def _savings(snapshot: StudySnapshot) -> Data | None:
     """What sampling the teacher once saved, against sampling it anew for each trained student."""
     once = snapshot.teacher.get("seconds")
     trained = [record for record in snapshot.records if record.seconds > 0 and record.measures]
-    if not once or not trained:
+    if not once or len(trained) < 2:  # one student takes one teacher either way
         return None
 
     students = sum(record.seconds for record in trained)

@@ -102,6 +102,7 @@ def page(data: Data, *, more: str = "") -> str:
         within={card["trial"] for card in cards},
         parallel=svg.parallel(data),
         bounds=_bounds(data),
+        folded=data["folded"],
         config_text=json.dumps(data["config"], indent=2, sort_keys=True, ensure_ascii=False),
     )
 

@@ -19,7 +19,7 @@ def over_trials(data: Data) -> Chart:
     figure = _growth("trials", [row[0] + 1 for row in rows], rows)
     last = rows[-1][2] or 0
     text = (
-        f"After {words.count(len(rows))} trials the front covers {100 * last:.2f} % of the "
+        f"After {words.things(len(rows), 'trial')} the front covers {100 * last:.2f} % of the "
         "reference box."
     )
     if rows[-1][3] is not None:
@@ -109,7 +109,7 @@ def training(data: Data) -> Chart:
 
     last = [curve["points"][-1][1] for curve in curves]
     text = (
-        f"{words.count(len(curves))} students; the last loss goes from {min(last):.3g} to "
+        f"{words.things(len(curves), 'student')}; the last loss goes from {min(last):.3g} to "
         f"{max(last):.3g}."
     )
     return Chart("chart-training", "training", "How students were trained", text, figure)

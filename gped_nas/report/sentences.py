@@ -37,7 +37,7 @@ def describe_loss(lost: Sequence[Loss]) -> str:
         text = f"loses {_amount(worst)} against its teacher ({_both(worst)})"
         kept = worst.kept
         if kept is not None and kept < LEAST_KEPT:
-            text += f" and keeps {max(kept, 0.0):.0%} of its lead over a guess"
+            text += f" and keeps {100 * max(kept, 0.0):.0f} % of its lead over a guess"
         return text
     if not any(row.is_known for row in lost):
         return "cannot be compared with its teacher (no interval is known of any difference)"
@@ -140,11 +140,6 @@ def _size(value: float, metric: str) -> str:
 
 def _name(row: Loss) -> str:
     return _NAMES.get(row.metric, words.spaced(row.metric))
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things: ``1 trial``, ``12 trials``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def first_reason(sentence: str) -> str:

@@ -31,7 +31,6 @@ from gped_nas.report.holdout import describe_gap
 from gped_nas.report.sentences import (
     LEAST_KEPT,
     PRICES,
-    count,
     describe_controls,
     describe_doubt,
     describe_loss,
@@ -140,7 +139,7 @@ def _judge_without_student(evidence: Evidence) -> StudyVerdict | None:
             "too_few_trials", "No student was chosen: no trial has finished. Run the search on."
         )
 
-    finished = f"{count(evidence.num_finished, 'trial')}"
+    finished = f"{words.things(evidence.num_finished, 'trial')}"
     if not evidence.num_complete:
         bounds = _describe_bounds(evidence.constraints, evidence)
         return StudyVerdict(
@@ -151,7 +150,7 @@ def _judge_without_student(evidence: Evidence) -> StudyVerdict | None:
             details=("Loosen the constraints, or widen the space.",),
         )
     if not evidence.num_on_front:
-        complete = count(evidence.num_complete, "complete student")
+        complete = words.things(evidence.num_complete, "complete student")
         return StudyVerdict(
             "nothing_learned",
             f"No student has learned anything: none of {complete} is better than a guess from the "
@@ -160,7 +159,7 @@ def _judge_without_student(evidence: Evidence) -> StudyVerdict | None:
         )
     if evidence.student is None:
         bounds = _describe_bounds(evidence.within, evidence)
-        on_front = count(evidence.num_on_front, "student")
+        on_front = words.things(evidence.num_on_front, "student")
         return StudyVerdict(
             "none_within",
             f"No student is within the budget: none of {on_front} on the front is within {bounds}.",
@@ -224,7 +223,7 @@ def _judge_student(
     kind = _grade(lost)
     is_begun = evidence.num_finished >= MIN_TRIALS or evidence.is_exhausted
     if kind != "keeps" and not is_begun:
-        trials = count(evidence.num_finished, "trial")
+        trials = words.things(evidence.num_finished, "trial")
         return "too_few_trials", (
             f"{trials} {'is' if evidence.num_finished == 1 else 'are'} too few for a choice: so "
             f"far {trial.lower()} {describe_loss(lost)}, and {price}."
@@ -279,7 +278,10 @@ def _describe_dearer(evidence: Evidence, student: TrialRecord) -> str:
         is_better = any(row.is_lost for row in rows) and not any(row.is_gained for row in rows)
         macs, theirs = student.costs.get("macs"), reference.costs.get("macs")
         if is_better and macs and theirs:
-            return f"; a plain network of {theirs / macs:.3g} times its MACs is better"
+            size = f"{theirs / macs:.3g} times its MACs"
+            if 1 / PRICE_SLACK <= theirs / macs <= PRICE_SLACK:
+                size = "about as many MACs"
+            return f"; a plain network of {size} is better"
     return ""
 
 

@@ -54,6 +54,11 @@ def count(value: float | None) -> str:
     return NONE if value is None else f"{value:,.0f}"
 
 
+def things(number: int, noun: str) -> str:
+    """How many of something: ``1 trial``, ``12 trials``."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def short(value: float, unit: str = "") -> str:
     """A large number to three digits with a decimal prefix, kept on one line: ``12.3 kB``."""
     for size, prefix in _PREFIXES:

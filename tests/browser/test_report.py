@@ -79,10 +79,29 @@ def test_ink_follows_the_color_scheme_and_paper_is_black_on_white(visit):
     assert seen.complaints == []
 
 
-def test_paper_holds_everything(visit):
-    """Some 11 pages for 48 trials and 15 cards would be too few: all cards are open on paper."""
-    data = visit("some").page.pdf()
-    assert data.startswith(b"%PDF") and data.count(b"/Type /Page\n") > 11
+@pytest.mark.parametrize("name", ["some", "one"])
+def test_paper_has_at_most_eight_pages(visit, name):
+    """The verdict, the front, the chosen student's card and the comparison; the rest is named."""
+    page = visit(name).page
+    num_pages = page.pdf(format="A4").count(b"/Type /Page\n")
+    assert 2 <= num_pages <= 8
+
+    page.emulate_media(media="print")
+    for shown in ("h1", "#front-table", ".card.chosen", "#comparison", ".on-paper"):
+        expect(page.locator(shown)).to_be_visible()
+    for hidden in ("#all-trials", "#configuration", "#explorer"):
+        expect(page.locator(hidden)).to_be_hidden()
+    assert page.locator(".card:not(.chosen):visible").count() == 0
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_the_figure_is_on_the_first_screen(visit, width, height):
+    """The verdict above it, and nearly all of the drawing."""
+    page = visit("some", viewport={"width": width, "height": height}).page
+    heading, chart = page.locator("h1").bounding_box(), page.locator("#chart-front").bounding_box()
+    assert heading["y"] + heading["height"] < chart["y"]
+    assert height - chart["y"] > 0.9 * chart["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_evil_texts_are_shown_as_they_are(visit):

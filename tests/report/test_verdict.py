@@ -138,7 +138,7 @@ def test_a_student_of_half_its_teachers_accuracy_is_no_success() -> None:
     assert "accuracy 45.25 % against 71.50 %, 26.25 pp lost [23.25, 29.25]" in verdict.text
     # of .415 that the teacher is ahead of a guess, .1525 are left
     assert verdict.figures["test_accuracy_lead_kept"] == pytest.approx(0.1525 / 0.415)
-    assert "keeps 37% of its lead over a guess" in verdict.sentence
+    assert "keeps 37 % of its lead over a guess" in verdict.sentence
     assert "402 k MACs (36 times less) and 10 kB (180 times less)" in verdict.sentence
 
 
