@@ -1,5 +1,6 @@
 """A live ensemble written down: what is asked of its members, and the file that comes of it."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -343,3 +344,13 @@ def test_inputs_that_are_no_array_are_refused(inputs: object) -> None:
 def test_weights_that_are_none_are_refused(weights: list[float]) -> None:
     with pytest.raises(ConfigError, match="weights: found"):
         gn.record_predictions(members(), pictures(), out="bad.npz", weights=weights)
+
+
+def test_what_a_killed_call_left_is_removed_and_what_a_running_one_writes_stays() -> None:
+    gone, mine = Path(".three.npz.999999999.building"), Path(f".other.npz.{os.getpid()}.building")
+    running = Path(f".three.npz.{os.getppid()}.building")
+    for folder in (gone, mine, running):
+        folder.mkdir()
+        (folder / "inputs-000000.npy").write_bytes(b"half")
+    gn.record_predictions(members(), pictures(), out="three.npz")
+    assert sorted(Path().iterdir()) == sorted([mine, running, Path("three.npz")])
