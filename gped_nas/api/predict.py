@@ -13,7 +13,6 @@ from gped_nas.data.inputs import read_inputs
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE, Student
 from gped_nas.distill.student import load_student as load_files
 from gped_nas.errors import DamageError, DataError
-from gped_nas.export.graph import predict_all
 
 
 def predict_files(
@@ -45,7 +44,7 @@ def predict_files(
         inputs = read_inputs(path, spec.input_shape, spec.normalization, spec.preparation)
         names = [str(path)] if len(inputs) == 1 else [f"{path}[{i}]" for i in range(len(inputs))]
 
-        predicted = predict_all(student, inputs)
+        predicted = student.predict(inputs)
         if spec.label_normalization:
             answers = _describe_normal(predicted)
         else:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from gped_nas.config import Config, parse
 from gped_nas.data.normalization import AnyNormalization, AxisNormalization, Normalization
 from gped_nas.data.preparation import AnyPreparation, parse_preparation
+from gped_nas.distill.answers import answers
 from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, UndigestedWarning
 from gped_nas.io import (
     canonical_json,
@@ -210,9 +211,10 @@ class Student(nn.Module):
             batch_size: inputs at a time.
 
         Returns:
-            ``{target: (N, G)}``, derived targets included: ``predictive`` holds probabilities,
-            ``expected_entropy`` nats, ``predictive_normal`` mean and variance in the label's own
-            unit and that squared; other units are told by ``TARGETS[name].label``.
+            ``{target: (N, G)}``, derived targets included, and mutual information wherever it
+            follows from them: ``predictive`` holds probabilities, ``expected_entropy`` nats,
+            ``predictive_normal`` mean and variance in the label's own unit and that squared; other
+            units are told by ``TARGETS[name].label``.
 
         Raises:
             DataError: the inputs have another shape, or are no numbers.
@@ -229,7 +231,7 @@ class Student(nn.Module):
 
         parts = torch.split(x, batch_size)
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
-        return expectations(self.spec, raw)
+        return answers(self.spec, raw)
 
 
 def _as_tensor(x: object) -> Tensor:
@@ -249,23 +251,6 @@ def _as_tensor(x: object) -> Tensor:
         return torch.from_numpy(native)
     except TypeError:
         return torch.from_numpy(native.astype(np.float64))
-
-
-def expectations(spec: StudentSpec, raw: Tensor) -> dict[str, Tensor]:
-    """What a student predicts: raw outputs (N, U) to ``{target: (N, G)}``.
-
-    Real labels are in their own unit.
-    """
-    predictions = spec.layout.predict(raw)
-
-    labels = spec.label_normalization
-    if labels:
-        # A label far from zero has more digits than float32.
-        normal = predictions["predictive_normal"]
-        mean, variance = (normal.double() if labels.is_far else normal).unbind(-1)
-        moments = [mean * labels.std + labels.mean, variance * labels.std**2]
-        predictions["predictive_normal"] = torch.stack(moments, -1)
-    return predictions
 
 
 def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:

@@ -7,9 +7,10 @@ user or a file could have chosen passes through ``as_markdown``.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import StudentSpec
 from gped_nas.evaluate.measured import by_name, public_name
-from gped_nas.export.graph import INPUT, output_names
+from gped_nas.export.graph import INPUT
 from gped_nas.export.text import as_markdown
 from gped_nas.models.labels import genotype_text
 from gped_nas.search.record import TrialRecord

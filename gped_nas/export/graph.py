@@ -14,45 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from gped_nas.distill.student import Student, StudentSpec, expectations
+from gped_nas.distill.answers import answers
+from gped_nas.distill.student import StudentSpec
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.storage import decode
-from gped_nas.targets.base import TARGETS, DerivedTarget
 
 INPUT = "inputs"
-_DERIVED = "mutual_information"
 _DEBUGGING = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
-
-
-def output_names(spec: StudentSpec) -> tuple[str, ...]:
-    """The outputs in order: the student's targets, and mutual information where it can be derived.
-
-    It can be wherever its two parts are among the targets.
-    """
-    names = tuple(target.name for target in spec.targets)
-    has_parts = set(TARGETS[_DERIVED].requires) <= set(names)
-    if has_parts and _DERIVED not in names:
-        return (*names, _DERIVED)
-    return names
-
-
-def predict_all(student: Student, x: Tensor) -> dict[str, Tensor]:
-    """What the live student says of raw inputs, under the graph's names."""
-    return _complete(student.spec, student.predict(x))
-
-
-def _complete(spec: StudentSpec, predicted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every output by name, in order, from those that the student predicts itself."""
-    information = TARGETS[_DERIVED]
-    assert isinstance(information, DerivedTarget)
-
-    outputs = {}
-    for name in output_names(spec):
-        if name in predicted:
-            outputs[name] = predicted[name]
-        else:
-            outputs[name] = information.derive(predicted)
-    return outputs
 
 
 class StudentGraph(nn.Module):
@@ -76,7 +44,7 @@ class StudentGraph(nn.Module):
         stored = {name: self.get_buffer(buffer) for name, buffer in self._buffers_of.items()}
         family = FAMILIES[self.spec.family]
         raw = family.forward(decode(stored), self.spec.normalization(inputs))
-        return _complete(self.spec, expectations(self.spec, raw))
+        return answers(self.spec, raw)
 
 
 def trace(spec: StudentSpec, stored: Mapping[str, Tensor]) -> ExportedProgram:

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import StudentSpec
 from gped_nas.errors import EnvironmentProblem
-from gped_nas.export.graph import INPUT, output_names, trace
+from gped_nas.export.graph import INPUT, trace
 from gped_nas.export.parity import Predict
 
 BATCH = "batch"

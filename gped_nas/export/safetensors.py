@@ -3,7 +3,6 @@
 import safetensors.torch
 
 from gped_nas.distill.student import Student, StudentSpec
-from gped_nas.export.graph import predict_all
 from gped_nas.export.parity import Predict
 from gped_nas.models.storage import decode
 
@@ -11,4 +10,4 @@ from gped_nas.models.storage import decode
 def safetensors_predict(spec: StudentSpec, data: bytes) -> Predict:
     """What the file says of raw inputs."""
     student: Student = Student(spec, decode(safetensors.torch.load(data))).eval()
-    return lambda x: predict_all(student, x)
+    return student.predict

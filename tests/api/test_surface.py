@@ -67,8 +67,11 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     assert isinstance(student, torch.nn.Module)
     dataset = gn.load_dataset(space)
     answers = student.predict(dataset.raw("validation"))
-    assert set(answers) == {"predictive", "expected_entropy"}
-    assert set(answers) == {target.name for target in space.targets}
+    assert list(answers) == ["predictive", "expected_entropy", "mutual_information"]
+    entropy = torch.special.entr(answers["predictive"]).sum(-1, keepdim=True)
+    information = (entropy - answers["expected_entropy"]).clamp_min(0)
+    assert torch.equal(answers["mutual_information"], information)
+    assert {target.name for target in space.targets} < set(answers)
     prob = answers["predictive"]
     assert torch.allclose(prob.sum(-1), torch.ones(288), atol=1e-5)
     entropy = -(prob * prob.clamp_min(1e-30).log()).sum(-1, keepdim=True)

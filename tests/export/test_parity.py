@@ -18,10 +18,10 @@ import torch
 import gped_nas as gn
 from gped_nas import rng
 from gped_nas.data.normalization import AxisNormalization, Normalization
+from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import StudentSpec, load_student
 from gped_nas.errors import GateError
 from gped_nas.export.folder import FORMATS, write_export
-from gped_nas.export.graph import output_names, predict_all
 from gped_nas.export.parity import NUM_INPUTS, Predict, check_parity, probe
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.storage import read_tensors, storage_bytes
@@ -112,7 +112,7 @@ def test_a_fresh_process_without_this_package_agrees(
 ) -> None:
     assert {load_student(folder).spec.family for folder in exports.values()} == set(FAMILIES)
     for name, answer in alone(what, exports, tmp_path).items():
-        expected = predict_all(load_student(students[name]), raw_inputs())
+        expected = load_student(students[name]).predict(raw_inputs())
         if what != "safetensors":
             assert set(answer) == set(expected)
         if name == "regression":
@@ -241,17 +241,17 @@ def test_a_file_that_answers_otherwise_is_refused(students: dict[str, Path]) -> 
 
     def off(x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Wrong in the batch of seven alone."""
-        outputs = predict_all(student, x)
+        outputs = student.predict(x)
         error = 2e-5 if len(x) == 7 else 0.0
         return {**outputs, "expected_entropy": outputs["expected_entropy"] + error}
 
     def not_a_number(x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {name: value * float("nan") for name, value in predict_all(student, x).items()}
+        return {name: value * float("nan") for name, value in student.predict(x).items()}
 
     def incomplete(x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"predictive": student.predict(x)["predictive"]}
 
-    parity = check_parity(student, lambda x: predict_all(student, x), "x", tolerance=0)
+    parity = check_parity(student, lambda x: student.predict(x), "x", tolerance=0)
     assert max(parity["difference"].values()) == 0
 
     message = "x: 'expected_entropy' differs .* by 2.*e-05 on 1000 inputs"
@@ -309,7 +309,7 @@ def test_columns_and_channels_are_normalized_inside_every_format(
     loader = runpy.run_path(str(LOADER))
     inputs = normalization.invert(torch.randn((50, *shape), generator=rng.generator(0, "x")))
     told = loader["predict"](*loader["load"](tmp_path / "x"), inputs.numpy())
-    expected = predict_all(student, inputs)["predictive"]
+    expected = student.predict(inputs)["predictive"]
     assert np.abs(told["predictive"] - expected.numpy()).max() < 1e-5
     # a student that saw one pair for all would be sure of everything
     assert float(expected.amax(1).mean()) < 0.95
@@ -332,7 +332,7 @@ def test_labels_far_from_zero_keep_their_digits(tmp_path: Path) -> None:
 def test_mutual_information_is_given_wherever_its_parts_are(
     students: dict[str, Path], tmp_path: Path
 ) -> None:
-    outputs = predict_all(load_student(students["float16-cnn"]), raw_inputs(20))
+    outputs = load_student(students["float16-cnn"]).predict(raw_inputs(20))
     entropy = torch.special.entr(outputs["predictive"]).sum(-1, keepdim=True)
     expected = entropy - outputs["expected_entropy"]
     assert torch.allclose(outputs["mutual_information"], expected, atol=1e-6)
