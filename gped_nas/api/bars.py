@@ -49,10 +49,11 @@ class Bars:
             self._whole = self._progress.add_task(standing.study, total=num, says="")
             self._phase = self._progress.add_task(standing.phase, total=None, says="")
         elif self._standing.phase != standing.phase:
-            self._progress.reset(self._phase)
-            for task in self._stages.values():
+            for task in (self._phase, *self._stages.values()):
                 self._progress.remove_task(task)
             self._stages.clear()
+            # rich takes no total back from a task
+            self._phase = self._progress.add_task(standing.phase, total=None, says="")
 
         self._standing = standing
         share = standing.done / standing.total if standing.total else 0.0

@@ -1,5 +1,6 @@
 """Run a search: from a space to a study with its front, its references and its report."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from gped_nas import device as devices
 from gped_nas.api import evidence
+from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.finding import session_with_stream
@@ -82,6 +84,7 @@ def run(
     adopt: bool = False,
     session: Session | None = None,
     told: Callable[[TrialRecord, int], None] = lambda record, finished: None,
+    progress: bool | None = None,
 ) -> Study:
     """Run a search, or go on with the one that is there, and write its report.
 
@@ -98,6 +101,8 @@ def run(
         adopt: take the study over from the folder that it belongs to.
         session: how to run.
         told: called with each record and the number of finished trials.
+        progress: whether to draw bars; by default on a terminal and in a notebook, unless a session
+            was given, which has its own.
 
     Returns:
         The study.
@@ -127,12 +132,45 @@ def run(
             f"leading dot, no control characters, at most {_LONGEST_NAME} bytes"
         )
 
-    session = session or new_session()
+    if session is None:
+        session = new_session()
+        draws = is_watched() if progress is None else progress
+    else:
+        draws = bool(progress)
+    with bars(name) if draws else contextlib.nullcontext() as drawn:
+        if drawn is not None:
+            session = replace(session, progress=drawn.report, follow=drawn.follow)
+        return _start(
+            space,
+            name=name,
+            out=Path(out),
+            storage=storage,
+            n_trials=n_trials,
+            limit=limit,
+            adopt=adopt,
+            session=session,
+            told=told,
+        )
+
+
+def _start(
+    space: SearchSpace,
+    *,
+    name: str,
+    out: Path,
+    storage: str | None,
+    n_trials: int,
+    limit: TimeLimit,
+    adopt: bool,
+    session: Session,
+    told: Callable[[TrialRecord, int], None],
+) -> Study:
+    """As ``run``, whose arguments were checked."""
     session.follow(Standing(name))
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
-    folder = make_dir(Path(out) / name)
+    folder = make_dir(out / name)
     with lock(folder / LOCK, wait=False) as file, storage_refusals(name):
         follower = Follower(name, file, session.follow)
         job = _Job(
