@@ -50,6 +50,7 @@ __all__ = [
     "record_predictions",
     "run",
     "serve_study",
+    "summarise",
 ]
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
         record_predictions,
         run,
         serve_study,
+        summarise,
     )
 
 _NEW_NAMES = {"compare": "compare_methods", "write_comparison": "compare_studies"}
@@ -108,4 +110,4 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not above is an error
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__all__", "__doc__"]
+    return [*__all__, "__all__", "__doc__", "__version__"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gped_nas.api.job import run
     from gped_nas.api.predict import load_student, predict_files
     from gped_nas.api.recording import record_predictions
+    from gped_nas.api.seeds import summarise
     from gped_nas.api.session import Session, new_session
     from gped_nas.api.stream import TeacherStream, load_stream
     from gped_nas.api.study import Study, compare_studies, open_study
@@ -74,6 +75,7 @@ __all__ = [
     "record_predictions",
     "run",
     "serve_study",
+    "summarise",
 ]
 
 _HOMES = {
@@ -115,6 +117,7 @@ _HOMES = {
     "record_predictions": "gped_nas.api.recording",
     "run": "gped_nas.api.job",
     "serve_study": "gped_nas.api.dashboard",
+    "summarise": "gped_nas.api.seeds",
 }
 """The module that each name comes from."""
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def frame_of(records: Sequence[TrialRecord], leading: Sequence[str]) -> "pd.DataFrame":
-    """Records as a pandas frame by trial number.
+    """Records as a pandas frame by trial number; the ends of intervals are its last columns.
 
     Args:
         records: in the order of the rows.
@@ -30,6 +30,11 @@ def frame_of(records: Sequence[TrialRecord], leading: Sequence[str]) -> "pd.Data
     values = [record.values for record in records]
     for name in names:
         columns[name] = [row.get(name) for row in values]
+    for name in names:
+        measured = [record.measured(name) for record in records]
+        if any(each is not None and each.interval for each in measured):
+            columns[f"{name}_low"] = [each and each.low for each in measured]
+            columns[f"{name}_high"] = [each and each.high for each in measured]
     index = pd.Index([record.trial for record in records], name="trial", dtype="int64")
     return pd.DataFrame(columns, index=index)
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from gped_nas.api import evidence_files
 from gped_nas.api.frames import frame_of
-from gped_nas.api.note import REPORT, STUDY_FILE, Note, check_same_study, recorded_storage
+from gped_nas.api.note import REPORT, STUDENTS, STUDY_FILE, Note, check_same_study, recorded_storage
 from gped_nas.api.picking import best_within, find_trial
 from gped_nas.api.standing import LOCK
-from gped_nas.errors import ConfigError, GateError, StudyError
+from gped_nas.errors import ConfigError, GateError, StudyError, nearest
 from gped_nas.io import is_locked
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
@@ -37,6 +37,8 @@ from gped_nas.search.trials import check_undamaged
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gped_nas.api.stream import TeacherStream
+    from gped_nas.distill.student import Student
     from gped_nas.report.verdict import StudyVerdict
 
 
@@ -129,7 +131,7 @@ class Study:
         """The front as a pandas frame, a row a student, best by the first objective first.
 
         The index is the trial number. Columns: the student, the objectives, the other metrics, the
-        other costs.
+        other costs, and as ``nll_low`` and ``nll_high`` the ends of 95 % intervals.
         """
         return frame_of(self.front_records(), [o.name for o in self.objectives])
 
@@ -145,6 +147,73 @@ class Study:
     def training_notes(self) -> tuple[str, ...]:
         """How students were trained where the space alone does not say it, one sentence each."""
         return tuple(note for note in self.ledger.document.notes if note.startswith(_OF_TRAINING))
+
+    def reference(self, name: str) -> Reference:
+        """What students are compared with, by name: ``teacher``, ``map``, ``unpruned``, ...
+
+        Raises:
+            ConfigError: there is none of that name, or none yet.
+        """
+        by_name = {reference.name: reference for reference in self.references()}
+        if name not in by_name:
+            raise ConfigError(f"study '{self.name}': no reference '{name}'{nearest(name, by_name)}")
+        return by_name[name]
+
+    def load_student(self, trial: int | str = "chosen") -> "Student":
+        """The student of a trial, ready to predict; or ``"unpruned"``, the reference of that name.
+
+        Raises:
+            ConfigError, GateError: see ``find``.
+            DataError: its files are missing or damaged; only students of the front are kept.
+        """
+        from gped_nas.api.predict import load_student
+
+        if trial == "unpruned":
+            return load_student(self.path / "references" / "unpruned")
+        return load_student(self.path / STUDENTS / str(self.find(trial).trial))
+
+    def load_teacher(self) -> "TeacherStream":
+        """The teacher's stream, to be read.
+
+        Raises:
+            StreamError: it is missing or damaged.
+        """
+        from gped_nas.api.stream import load_stream
+
+        return load_stream(self.stream_path)
+
+    def table(
+        self,
+        format: str = "text",
+        *,
+        metrics: Sequence[str] | None = None,
+        costs: Sequence[str] = ("macs", "storage_bytes"),
+    ) -> str:
+        """The front and what it is compared with as a table, for a paper or a README.
+
+        Args:
+            format: ``text``, ``markdown``, ``latex`` (booktabs) or ``html``.
+            metrics: columns, with their 95 % intervals; by default NLL and accuracy, or RMSE, on
+                test.
+            costs: columns after them.
+
+        Raises:
+            ConfigError: an unknown format or name.
+        """
+        from gped_nas.api.tables import table_of, written
+
+        return written(table_of(self, metrics, costs), format)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many trials, the verdict, and the front."""
+        from html import escape
+
+        records = self.records()
+        num_complete = sum(record.state == "complete" for record in records)
+        lines = [f"<b>{escape(self.name)}</b>: {num_complete} of {len(records)} trials complete"]
+        if self.front_records():
+            lines += [escape(self.verdict().sentence), self.table("html")]
+        return "<br>".join(lines)
 
     @property
     def is_teacher_guess(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+import gped_nas as gn
 from gped_nas import errors
 from gped_nas.cli.program import app
 from gped_nas.config import Config
@@ -111,6 +112,13 @@ def test_no_verb_is_described_that_is_not_there() -> None:
     described = re.findall(r"^## `(.+)`$", COMMANDS, re.MULTILINE)
     assert described != []
     assert set(described) == set(VERBS)
+
+
+def test_every_public_name_is_described_and_no_other() -> None:
+    section = _section(PAGES["docs/python.md"].read_text(), "## Every name")
+    rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    described = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(described) == sorted(gn.__all__)
 
 
 def test_every_environment_variable_is_described() -> None:
