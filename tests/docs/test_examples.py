@@ -60,7 +60,10 @@ NOT_RUN: dict[str, list[str]] = {
         "            one batch of inputs x (B, D) and averages of the teacher, gathered once for "
         "all"
     ],
-    "docs/quickstart.md": ["$ python3 -m venv .venv"],
+    "docs/quickstart.md": [
+        "$ python3 -m venv .venv",
+        "$ pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu",
+    ],
     "docs/science.md": [
         "theta <- theta - (eta / 2) grad U(theta) + N(0, eta T)",
         "argmin over z of   sum_i (z_i - w_i)^2 / (2 lr D_i) + lambda sqrt(n) ||z||",
