@@ -46,8 +46,9 @@ def _load(folder: Path, **settings: Any) -> Dataset:
 
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of more than 1,000 bytes is made at once."""
+    """Nothing of more than 1,000 bytes is made at once, and no more than 64 rows."""
     monkeypatch.setattr(rows_module, "IN_MEMORY", 1000)
+    monkeypatch.setattr(rows_module, "_CHUNK_ROWS", 64)
 
 
 @pytest.mark.parametrize("check", DATASET_CHECKS, ids=lambda check: check.__name__)
