@@ -161,7 +161,7 @@ def environment(action: str, path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    _write(path, lambda file: file.write(data))
+    write_file(path, lambda file: file.write(data))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -222,7 +222,7 @@ def write_array(path: Path, array: Array) -> str:
         file.write(header)
         file.write(body)
 
-    _write(path, write)
+    write_file(path, write)
 
     digest = hashlib.sha256(header)
     digest.update(body)
@@ -244,7 +244,8 @@ def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
-def _write(path: Path, write: Callable[[Any], object]) -> None:
+def write_file(path: Path, write: Callable[[Any], object]) -> None:
+    """Write a file whole or not at all; ``write`` is given it, open for bytes."""
     with environment("write", path):
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:

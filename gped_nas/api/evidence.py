@@ -13,6 +13,7 @@ from gped_nas.api.evidence_files import FOLDER, identify, is_sealed
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Dataset
 from gped_nas.data.picture import is_picture, png
+from gped_nas.data.rows import chunks
 from gped_nas.evaluate.evidence import evidence
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import environment, make_dir, write_sealed
@@ -58,7 +59,8 @@ def _with_pictures(examples: Sequence[dict[str, Any]], dataset: Dataset) -> list
         return list(examples)
 
     raw = dataset.raw("validation")
-    darkest, brightest = float(raw.min()), float(raw.max())
+    darkest = min(float(chunk.min()) for chunk in chunks(raw))
+    brightest = max(float(chunk.max()) for chunk in chunks(raw))
     with_pictures = []
     for example in examples:
         picture = png(raw[example["index"]], darkest, brightest)

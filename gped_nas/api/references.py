@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,8 +17,9 @@ from gped_nas.api.measuring import ensemble, network
 from gped_nas.api.plain import read_kept, write_kept
 from gped_nas.api.sampling import posterior
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import Teacher
+from gped_nas.api.teacher import PREDICT_BATCH, Teacher
 from gped_nas.data.base import Part
+from gped_nas.data.rows import in_batches
 from gped_nas.device import threads_for
 from gped_nas.distill.student import WEIGHTS_FILE
 from gped_nas.errors import DamageError, DataError
@@ -194,7 +196,7 @@ def _train_map(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
 
         networks[precision] = _parse_map(kept.read(path), path, teacher.stream.key.shapes)
         params = {name: p.to(session.device) for name, p in networks[precision].items()}
-        outputs = family.forward(params, x).cpu().double()
+        outputs = in_batches(partial(family.forward, params), x, PREDICT_BATCH).cpu().double()
         scores[precision] = -float(likelihood.log_density(outputs, labels).mean())
         session.progress("MAP baseline", i + 1, len(space.baseline.precisions))
 
@@ -210,7 +212,10 @@ def _train_map(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contender:
         label="MAP network",
         note=f"One network of the teacher's genotype, Adam for {cfg.steps} steps; prior precision "
         f"{best:g} of {precisions} by validation NLL.",
-        predictions={part: _alone(teacher, forward(dataset.raw(part))) for part in _PARTS},
+        predictions={
+            part: _alone(teacher, in_batches(forward, dataset.raw(part), PREDICT_BATCH))
+            for part in _PARTS
+        },
         costs=_cost_of_network(teacher),
         predictor=network(teacher, forward),
         is_control=True,

@@ -17,7 +17,7 @@ from gped_nas.api.session import Session
 from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
-from gped_nas.data.rows import sha256_tensors
+from gped_nas.data.rows import is_on_disk, sha256_tensors
 from gped_nas.data.seen import carving_unseen
 from gped_nas.data.views import View
 from gped_nas.errors import ConfigError, DataWarning
@@ -78,6 +78,8 @@ class Teacher:
         Nothing keeps them: with many views of a large dataset they would be most of a build's
         memory. Those that posterior samples were asked for lie with the stream.
         """
+        if is_on_disk(self.dataset.raw(view.part)) and not view.is_untouched:
+            return self._inputs_on_disk(view)
         if not view.num_samples:
             return view.inputs(self.dataset)
 
@@ -88,6 +90,18 @@ class Teacher:
                 f"inputs-{view.name}",
                 sha256_text(canonical_json([view.key(), self.dataset.digest])),
                 lambda: view.inputs(self.dataset, self._answer_by_samples(view)),
+            )
+
+    def _inputs_on_disk(self, view: View) -> Tensor:
+        """Inputs of a view of data that are too large for memory, in a file of the stream."""
+        x = self.dataset.inputs(view.part)
+        answers = self._answer_by_samples(view) if view.num_samples else None
+        with devices.threads_for(self._largest_product()):
+            return self.stream.derived_rows(
+                f"inputs-{view.name}",
+                sha256_text(canonical_json([view.key(), self.dataset.digest, "blocks"])),
+                tuple(x.shape),
+                lambda: view.blocks(x, answers) if answers else view.blocks(x),
             )
 
     def ensure_view(self, view: View) -> Tensor:

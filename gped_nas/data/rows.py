@@ -13,6 +13,7 @@ Rows of a file are read by position, not mapped: pages of a map would count as t
 memory, and a file that was cut meanwhile would end the process instead of raising an error.
 """
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -32,6 +33,7 @@ from gped_nas.io import Array, environment
 IN_MEMORY = 2**28
 """Bytes from which a tensor of inputs is not made at once: 256 MiB."""
 _CHUNK_ROWS, _CHUNK_BYTES = 4096, 2**24
+_READ_BEFORE_TRIM = 2**27
 _GAP, _SPAN = 2**16, 2**23
 """Bytes between two wanted rows up to which all are read together, and most that are."""
 
@@ -57,6 +59,28 @@ class Source(Protocol):
     def read(self, index_B: Tensor) -> Tensor:
         """The rows at ``index_B`` (B,), int64."""
         ...
+
+
+class _Heap:
+    """Gives memory that is free back to the system, once so many bytes were read.
+
+    glibc keeps what is free below a small block that is not: batches that leave a small answer each
+    would hold on to the memory of all of them.
+    """
+
+    def __init__(self) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._num_read = 0
+
+    def note(self, num_bytes: int) -> None:
+        """So many bytes were read, and will soon be free again."""
+        self._num_read += num_bytes
+        if self._trim is not None and self._num_read >= _READ_BEFORE_TRIM:
+            self._num_read = 0
+            self._trim(0)
+
+
+_HEAP = _Heap()
 
 
 class Rows(Tensor):
@@ -100,6 +124,7 @@ class Rows(Tensor):
         """All rows, read."""
         places = torch.arange(len(self)) if self.places is None else self.places
         read = self.source.read(places)
+        _HEAP.note(num_bytes(read))
         return read.to(self.dtype).to(self.device)
 
     def map(self, function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> "Rows":
@@ -222,6 +247,11 @@ _LAZY: dict[Any, Callable[..., Any]] = {
 def num_bytes(x: Tensor) -> int:
     """Bytes of a tensor's numbers, whether they are read or not."""
     return x.numel() * x.element_size()
+
+
+def is_on_disk(x: Tensor) -> bool:
+    """Whether a tensor's numbers are not in memory, in any form."""
+    return isinstance(x, Rows) and not x.source.is_in_memory
 
 
 def chunks(x: Tensor) -> Iterator[Tensor]:

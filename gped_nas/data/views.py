@@ -13,7 +13,7 @@ answers at the untouched input (``clean``). These are there already, and need no
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from gped_nas import rng
 from gped_nas.config import Config, parse
 from gped_nas.data.base import Dataset, Part
+from gped_nas.data.rows import chunks
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.registry import Registry
@@ -221,6 +222,19 @@ class View:
             ConfigError: the policy asks posterior samples and none were given.
         """
         return self.move(dataset.inputs(self.part), answers)
+
+    def blocks(self, x: Tensor, answers: Answers = _no_samples) -> Iterator[Tensor]:
+        """What its policies make of inputs that are too many for memory, some thousand at a time.
+
+        Each block has draws of its own, and a policy that mixes inputs mixes those of one block.
+        Raises as ``inputs``.
+        """
+        path = ("view", self.policy, first_part(self.part), canonical_json(dict(self.settings)))
+        for number, block in enumerate(chunks(x)):
+            generators = []
+            for step in range(len(self.steps)):
+                generators.append(rng.generator(self.seed, *path, "block", number, step))
+            yield self.draw(block, generators, answers)
 
     def move(self, x: Tensor, answers: Answers = _no_samples) -> Tensor:
         """What its policies make of normalized inputs (N, *input_shape). Raises as ``inputs``."""

@@ -9,11 +9,16 @@ from math import prod
 
 import torch
 from torch import Generator, Tensor
+from torch.utils.checkpoint import checkpoint
 
+from gped_nas.data.rows import Rows
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes
 from gped_nas.models.dense import dense_chain
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
+
+_BATCH = 2048
+"""Examples of large data whose log-likelihood is computed together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +116,32 @@ class Problem:
 
     def _minus_log_likelihood(self, params: Params, index_B: Tensor) -> Tensor:
         scale = self.num_examples / len(index_B)
-        return -scale * self.log_likelihood(params, self.x[index_B], self.y[index_B]).sum()
+        x_B = self.x[index_B]
+        if isinstance(x_B, Rows):  # too many to be there at once
+            return -scale * self._sum_in_batches(params, index_B)
+        return -scale * self.log_likelihood(params, x_B, self.y[index_B]).sum()
+
+    def _sum_in_batches(self, params: Params, index_B: Tensor) -> Tensor:
+        """The log-likelihood of many examples, of which a batch is in memory at a time.
+
+        A batch is forgotten after its turn, and read again where a gradient is taken.
+        """
+
+        def of_batch(indices: Tensor, *values: Tensor) -> Tensor:
+            named = dict(zip(params, values, strict=True))
+            return self.log_likelihood(named, self.x[indices], self.y[indices]).sum()
+
+        sums = []
+        for indices in torch.split(index_B, _BATCH):
+            of_this: Tensor = checkpoint(
+                of_batch,
+                indices,
+                *params.values(),
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            sums.append(of_this)
+        return torch.stack(sums).sum()
 
 
 def posterior_of(

@@ -1,6 +1,7 @@
 """Read a stream: posterior samples, their weights and their predictions, all checked before use."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,16 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gped_nas.data.rows import FileRows, Rows
 from gped_nas.errors import EnvironmentProblem, StreamError
 from gped_nas.io import (
     Array,
     canonical_json,
+    make_dir,
     map_array,
+    npy_header,
     read_json,
     sha256_arrays,
+    sha256_plain,
     sha256_text,
     tree_bytes,
     write_array,
+    write_file,
     write_json,
 )
 from gped_nas.models.base import Params
@@ -298,6 +304,41 @@ class Stream:
             made = make()
             self.cache(stem, of, made)
         return made
+
+    def derived_rows(
+        self, stem: str, of: str, shape: tuple[int, ...], make: Callable[[], Iterator[Tensor]]
+    ) -> Rows:
+        """As ``derived``, of numbers that are too many for memory: they stay in the file.
+
+        Args:
+            stem, of: as for ``derived``.
+            shape: of all rows together.
+            make: makes them, some at a time.
+
+        Raises:
+            EnvironmentProblem: the file cannot be written.
+        """
+        array_path, note_path = self._derived_files(stem)
+        header = npy_header("<f4", shape)
+        source = FileRows(array_path, len(header), np.dtype("<f4"), shape, torch.float32)
+        with contextlib.suppress(StreamError, EnvironmentProblem, KeyError, TypeError):
+            note = read_json(note_path)
+            if note["of"] == of and note["content"] == sha256_plain(array_path):
+                return Rows(source)
+
+        digest = hashlib.sha256(header)
+
+        def write(file: Any) -> None:
+            file.write(header)
+            for rows in make():
+                block = np.ascontiguousarray(rows.numpy()).data
+                digest.update(block)
+                file.write(block)
+
+        make_dir(array_path.parent)
+        write_file(array_path, write)
+        write_json(note_path, {"of": of, "shape": shape, "content": digest.hexdigest()})
+        return Rows(source)
 
     def cached(self, stem: str, of: str) -> Tensor | None:
         """What ``cache`` kept under this stem.
