@@ -173,16 +173,16 @@ def _moments(x: Tensor, *, is_whole: bool = False) -> tuple[Floats, Floats, Floa
 
 def _moments_of_bytes(x: Tensor) -> tuple[Floats, Floats, Floats]:
     """As ``_moments``, from how often each byte occurs: sums of whole numbers, which are exact."""
-    count_AV = np.zeros((x.shape[1], 256), np.int64)
+    counts = np.zeros((x.shape[1], 256), np.int64)
     for chunk in chunks(x):
         for axis, values in enumerate(chunk.unbind(1)):
-            count_AV[axis] += torch.bincount(values.flatten(), minlength=256).numpy()
+            counts[axis] += torch.bincount(values.flatten(), minlength=256).numpy()
 
     total = x.numel() // x.shape[1]
-    value_V = np.arange(256)
-    mean = count_AV @ value_V / total
-    variance = (count_AV * np.square(value_V - mean[:, None])).sum(axis=1) / total
-    largest = np.where(count_AV > 0, value_V, 0).max(axis=1).astype(np.float64)
+    byte_values = np.arange(256)
+    mean = counts @ byte_values / total
+    variance = (counts * np.square(byte_values - mean[:, None])).sum(axis=1) / total
+    largest = np.where(counts > 0, byte_values, 0).max(axis=1).astype(np.float64)
     return mean, np.sqrt(variance), largest
 
 
