@@ -136,7 +136,7 @@ class Trainer:
         dataset = self.teacher.dataset
         return StudentSpec(
             family=genotype.family,
-            input_shape=dataset.input_shape,
+            input_shape=dataset.raw_shape,
             class_names=dataset.class_names,
             targets=self.data.layout.targets,
             normalization=dataset.normalization,

@@ -12,14 +12,15 @@ from gped_nas.data.columns import TableColumns
 from gped_nas.data.groups import describe_shared
 from gped_nas.data.normalization import (
     AnyNormalization,
-    AxisNormalization,
+    Missing,
     Normalization,
     Normalize,
     check_float32_shows,
     fit,
     fit_axis,
+    fit_imputing,
 )
-from gped_nas.data.outliers import describe_outliers
+from gped_nas.data.outliers import describe_missing, describe_outliers
 from gped_nas.data.parts import carve_parts
 from gped_nas.data.preparation import AnyPreparation
 from gped_nas.data.rows import join, mapped, sha256_tensors
@@ -77,6 +78,11 @@ class Dataset:
     label_normalization: Normalization | None = None
     notes: tuple[str, ...] = ()
     preparation: AnyPreparation | None = None
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Shape of one raw input: that of ``input_shape`` but for flags of missing numbers."""
+        return tuple(self.train.x.shape[1:])
 
     @property
     def task(self) -> Task:
@@ -182,6 +188,7 @@ def build(
     rule: SplitRule = "random",
     preparation: AnyPreparation | None = None,
     notes: tuple[str, ...] = (),
+    missing: Missing = "refuse",
 ) -> Dataset:
     """A dataset from the examples of one source.
 
@@ -200,6 +207,7 @@ def build(
         rule: how parts are carved.
         preparation: how the user's file became inputs; the digest covers it.
         notes: what the source tells of itself.
+        missing: whether NaN may stand in tables; sources refuse it otherwise.
 
     Raises:
         DataError: labels do not fit the inputs or the classes, inputs of two kinds, a part would be
@@ -207,6 +215,11 @@ def build(
     """
     _check_labels(examples, len(class_names), where, "train")
     _check_rules(normalize, rule, examples, len(class_names), where)
+    if missing == "impute" and normalize != "columns":
+        raise DataError(
+            f"{where}: found missing: impute and normalize: {normalize}, expected a table that is "
+            "normalized by columns; set normalize: columns, or missing: refuse"
+        )
 
     for part, split in (("test", test), ("val", validation)):
         if isinstance(split, Split):
@@ -231,13 +244,19 @@ def build(
         f"test: {carved.test_text}; validation: {carved.validation_text}; train: the other "
         f"{len(train)}; unlabeled: {len(unlabeled)} inputs"
     )
-    check_float32_shows(train.x, normalize, f"{where}: x_train")
-
     parts = {"train": train, "validation": validation_part, "test": test}
-    normalization = fit(train.x) if normalize == "whole" else fit_axis(train.x)
+    normalization: AnyNormalization
+    known, num_flags = train.x, 0
+    if missing == "impute":
+        normalization = fit_imputing(train.x, f"{where}: x_train")
+        known, num_flags = normalization.fill_in(train.x), len(normalization.flagged)
+        notes += describe_missing(train.x, normalization)
+    else:
+        normalization = fit(train.x) if normalize == "whole" else fit_axis(train.x)
+    check_float32_shows(known, normalize, f"{where}: x_train")
     return Dataset(
         name=name,
-        input_shape=tuple(examples.x.shape[1:]),
+        input_shape=(train.x.shape[1] + num_flags, *examples.x.shape[2:]),
         class_names=class_names,
         train=train,
         validation=validation_part,
@@ -245,7 +264,9 @@ def build(
         unlabeled=unlabeled,
         normalization=normalization,
         label_normalization=None if class_names else fit(train.y),
-        digest=_digest(tuple(parts.values()), unlabeled, len(class_names), normalize, preparation),
+        digest=_digest(
+            tuple(parts.values()), unlabeled, len(class_names), normalize, missing, preparation
+        ),
         split_text=split_text,
         notes=notes + carved.notes + notes_on(parts, class_names, normalization, preparation),
         preparation=preparation,
@@ -269,7 +290,7 @@ def notes_on(
     notes = describe_absent(parts, class_names)
     notes += describe_shared({name: split.group for name, split in parts.items()})
     train = parts["train"].x
-    if train.dim() == 2 and isinstance(normalization, AxisNormalization):
+    if train.dim() == 2 and not isinstance(normalization, Normalization):
         names = preparation.labels if isinstance(preparation, TableColumns) else ()
         notes += describe_outliers(train, names)
     return notes
@@ -357,6 +378,7 @@ def _digest(
     unlabeled: Tensor,
     num_classes: int,
     normalize: Normalize,
+    missing: Missing,
     preparation: AnyPreparation | None,
 ) -> str:
     """What a stream's key covers; ``whole`` is left out, for it came first."""
@@ -367,6 +389,8 @@ def _digest(
     covered: list[object] = [sha256_tensors(*arrays, unlabeled), num_classes]
     if normalize != "whole":
         covered.append({"normalize": normalize, "version": 1})
+    if missing == "impute":
+        covered.append({"missing": missing, "version": 1})
     if preparation is not None:
         covered.append({"preparation": preparation.key(), "version": 1})
     return sha256_text(canonical_json(covered))

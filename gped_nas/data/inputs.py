@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gped_nas.data.archives import UNREADABLE, check_archive
 from gped_nas.data.columns import TableColumns
-from gped_nas.data.normalization import AnyNormalization
+from gped_nas.data.normalization import AnyNormalization, ImputingNormalization
 from gped_nas.data.pictures import ENDINGS, PicturePreparation
 from gped_nas.data.preparation import AnyPreparation
 from gped_nas.data.table_files import CSV, PARQUET, read_table
@@ -90,7 +90,10 @@ def read_inputs(
         )
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
-    if not np.isfinite(array).all():
+    is_known = np.isfinite(array)
+    if isinstance(normalization, ImputingNormalization):
+        is_known |= np.isnan(array)
+    if not is_known.all():
         raise DataError(
             f"{path}: holds values that are NaN, infinite or beyond float32, expected finite "
             "numbers"

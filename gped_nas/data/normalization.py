@@ -20,6 +20,8 @@ from gped_nas.errors import DataError
 Floats = NDArray[np.float64]
 Normalize = Literal["whole", "columns", "channels"]
 """What shares one mean and one deviation: the whole input, each column, each channel."""
+Missing = Literal["refuse", "impute"]
+"""What becomes of NaN in a table: see ``ImputingNormalization``."""
 
 _CHUNK = 4096
 _FAR = 1e3
@@ -108,7 +110,69 @@ class AxisNormalization:
         return mean.view(shape), std.view(shape)
 
 
-AnyNormalization = Normalization | AxisNormalization
+@dataclass(frozen=True)
+class ImputingNormalization:
+    """As ``AxisNormalization`` of a table some of whose numbers are missing.
+
+    A missing number is NaN. The median of its column stands for it, and a further column says where
+    numbers were missing, 1 or 0, for each column that lacked some in training.
+
+    Attributes:
+        columns: of what is there and what was filled in.
+        fill: the medians of the training part, one a column.
+        flagged: the columns that have a further one.
+    """
+
+    columns: AxisNormalization
+    fill: tuple[float, ...]
+    flagged: tuple[int, ...]
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """One a column of the table."""
+        return self.columns.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """One a column of the table."""
+        return self.columns.std
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Normalized float32 numbers (N, D + flags) of raw ones (N, D)."""
+        normalized = self.columns(self.fill_in(raw))
+        if not self.flagged:
+            return normalized
+        flags = raw.isnan()[:, list(self.flagged)].to(torch.float32)
+        return torch.cat([normalized, flags], dim=1)
+
+    def fill_in(self, raw: Tensor) -> Tensor:
+        """Raw numbers (N, D) with medians where some were missing."""
+        fill = torch.tensor(self.fill, dtype=raw.dtype, device=raw.device)
+        return torch.where(raw.isnan(), fill, raw)
+
+    def invert(self, normalized: Tensor) -> Tensor:
+        """Raw numbers (N, D); NaN where a flag, if there are any, says that one was missing."""
+        num_columns = len(self.fill)
+        raw = self.columns.invert(normalized[:, :num_columns])
+        flags = normalized[:, num_columns:]
+        for place, column in enumerate(self.flagged if flags.shape[1] else ()):
+            raw[flags[:, place] > 0.5, column] = torch.nan
+        return raw
+
+    def to_json(self) -> dict[str, float | list[float]]:
+        """Plain data."""
+        flagged: list[float] = list(self.flagged)
+        return {**self.columns.to_json(), "fill": list(self.fill), "flagged": flagged}
+
+    def describe(self) -> str:
+        """The rule as text."""
+        return (
+            f"{self.columns.describe()}; NaN is a missing number: the column's median stands for "
+            f"it, and {len(self.flagged)} columns have a further one that says so"
+        )
+
+
+AnyNormalization = Normalization | AxisNormalization | ImputingNormalization
 
 
 def _normalize_wide(raw: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
@@ -144,6 +208,31 @@ def fit_axis(x: Tensor) -> AxisNormalization:
     mean, std, largest = _moments_of_bytes(x) if x.dtype == torch.uint8 else _moments(x)
     is_spread = std > _rounding_of(x.dtype) * largest
     return AxisNormalization(tuple(mean.tolist()), tuple(np.where(is_spread, std, 1.0).tolist()))
+
+
+def fit_imputing(x: Tensor, name: str) -> ImputingNormalization:
+    """Medians of what is there in each column of (N, D), and means and deviations with these.
+
+    Args:
+        x: raw training inputs.
+        name: file and array, for messages.
+
+    Raises:
+        DataError: a column holds no number.
+    """
+    table = x.double().numpy()
+    is_missing = np.isnan(table)
+    empty = np.flatnonzero(is_missing.all(axis=0))
+    if len(empty):
+        raise DataError(
+            f"{name}: column {empty[0]}: found no number in {len(table)} training examples, "
+            "expected some; leave the column out"
+        )
+
+    fill = np.nanmedian(table, axis=0)
+    filled = torch.from_numpy(np.where(is_missing, fill, table)).to(x.dtype)
+    flagged = np.flatnonzero(is_missing.any(axis=0))
+    return ImputingNormalization(fit_axis(filled), tuple(fill.tolist()), tuple(flagged.tolist()))
 
 
 def refit(normalization: AnyNormalization, x: Tensor) -> AnyNormalization:

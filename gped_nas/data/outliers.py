@@ -9,11 +9,26 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from gped_nas.data.normalization import ImputingNormalization
+
 _RANGE = (0.05, 0.95)
 _FAR = 20.0
 """Widths of the range of nine tenths of a column, beyond which a number is far from it."""
 _MOST_EXAMPLES = 20_000
 _MOST_COLUMNS = 5
+
+
+def describe_missing(x: Tensor, normalization: ImputingNormalization) -> tuple[str, ...]:
+    """One sentence on the numbers of (N, D) that are missing; none where none is."""
+    counts = x.isnan().sum(0)
+    if not normalization.flagged:
+        return ()
+    most = int(counts.argmax())
+    return (
+        f"{len(normalization.flagged)} of {x.shape[1]} columns lack numbers, column {most} most of "
+        f"all ({int(counts[most])} of {len(x)}): the column's median stands for them, and a "
+        "further input says where they were missing.",
+    )
 
 
 def describe_outliers(x: Tensor, names: Sequence[str] = ()) -> tuple[str, ...]:
@@ -26,7 +41,7 @@ def describe_outliers(x: Tensor, names: Sequence[str] = ()) -> tuple[str, ...]:
         names: of the columns, where they have some.
     """
     table = x[:_MOST_EXAMPLES].double().numpy()
-    low, high = np.quantile(table, _RANGE, axis=0)
+    low, high = np.nanquantile(table, _RANGE, axis=0)
     width = high - low
     is_far = (table < low - _FAR * width) | (table > high + _FAR * width)
     counts = np.where(width > 0, is_far.sum(axis=0), 0)

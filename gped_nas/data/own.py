@@ -29,7 +29,7 @@ from gped_nas.data.archives import UNREADABLE, check_archive, torch_dtype
 from gped_nas.data.base import DATASETS, Dataset, Task, build
 from gped_nas.data.groups import number_groups
 from gped_nas.data.labels import look_real, number_classes
-from gped_nas.data.normalization import Normalize
+from gped_nas.data.normalization import Missing, Normalize
 from gped_nas.data.rows import chunks
 from gped_nas.data.splits import Split, SplitRule
 from gped_nas.data.stored import AnyArray, StoredArray, find_member
@@ -68,6 +68,9 @@ class ArraySettings(Config):
         0.2, gt=0, lt=1, description="fraction carved for the test part if there is no x_test"
     )
     seed: int = Field(0, ge=0, description="seed of the splits")
+    missing: Missing = Field(
+        "refuse", description="what becomes of NaN in a table: refused, or filled in and flagged"
+    )
     layout: Layout = Field(
         "auto",
         description="where pictures (N, ., ., .) have their channels; last unless it is said",
@@ -148,18 +151,18 @@ def dataset_of(
     def part(part_name: str, default: float) -> Split | float:
         if f"x_{part_name}" not in arrays:
             return default
-        inputs = _inputs(arrays, f"x_{part_name}", path, cfg.layout)
+        inputs = _inputs(arrays, f"x_{part_name}", path, cfg)
         return Split(inputs, labels[f"y_{part_name}"], groups.get(f"groups_{part_name}"))
 
     unlabeled = None
     if "x_pool" in arrays:
-        unlabeled = _inputs(arrays, "x_pool", path, cfg.layout)
+        unlabeled = _inputs(arrays, "x_pool", path, cfg)
 
     _check_characters(class_names, path)
     return build(
         name,
         Split(
-            _inputs(arrays, "x_train", path, cfg.layout),
+            _inputs(arrays, "x_train", path, cfg),
             labels["y_train"],
             groups.get("groups_train"),
         ),
@@ -171,6 +174,7 @@ def dataset_of(
         unlabeled=unlabeled,
         normalize=normalize,
         rule=rule,
+        missing=cfg.missing,
     )
 
 
@@ -194,9 +198,15 @@ def suggest_settings(path: Path) -> dict[str, object]:
     else:
         settings["split"] = "stratified"
     settings["normalize"] = "columns" if len(shape) == 2 else "channels"
+    if len(shape) == 2 and any(_lacks_numbers(arrays[name]) for name in arrays if name[0] == "x"):
+        settings["missing"] = "impute"
     if len(shape) == 4:
         settings["layout"] = "channels_first" if has_channels_first(shape) else "channels_last"
     return settings
+
+
+def _lacks_numbers(x: AnyArray) -> bool:
+    return x.dtype.kind == "f" and bool(np.isnan(np.asarray(x)).any())
 
 
 def _read(path: Path, *, stays_stored: bool) -> dict[str, AnyArray]:
@@ -292,7 +302,7 @@ def check_not_empty(shape: tuple[int, ...], name: str, path: Path | str) -> None
         )
 
 
-def _inputs(arrays: Mapping[str, AnyArray], name: str, path: str, layout: Layout) -> Tensor:
+def _inputs(arrays: Mapping[str, AnyArray], name: str, path: str, cfg: ArraySettings) -> Tensor:
     """Raw inputs (N, *input_shape), channel first, of the array's own dtype where torch has it."""
     x = arrays[name]
     if x.dtype.kind not in "iuf":
@@ -301,17 +311,17 @@ def _inputs(arrays: Mapping[str, AnyArray], name: str, path: str, layout: Layout
             "astype"
         )
 
-    is_last = _has_channels_last(x.shape, layout, f"{path}: {name}")
+    is_last = _has_channels_last(x.shape, cfg.layout, f"{path}: {name}")
     if isinstance(x, StoredArray):
         rows = x.rows(is_channels_last=is_last)
         start = 0
         for chunk in chunks(rows) if x.dtype.kind == "f" else ():
-            _check_finite(chunk.numpy(), start, f"{path}: {name}")
+            _check_finite(chunk.numpy(), start, f"{path}: {name}", cfg.missing)
             start += len(chunk)
         return rows
 
     if x.dtype.kind == "f":
-        _check_finite(x, 0, f"{path}: {name}")
+        _check_finite(x, 0, f"{path}: {name}", cfg.missing)
     if x.ndim == 3:
         x = x[:, None]
     elif is_last:
@@ -319,18 +329,22 @@ def _inputs(arrays: Mapping[str, AnyArray], name: str, path: str, layout: Layout
     return torch.from_numpy(np.ascontiguousarray(x, torch_dtype(x.dtype)))
 
 
-def _check_finite(x: Array, start: int, label: str) -> None:
+def _check_finite(x: Array, start: int, label: str, missing: Missing) -> None:
     """Refuse numbers that are no use; ``start`` rows come before these."""
     # a NaN compares as false, so it is asked what is not within the bound
     with np.errstate(over="ignore"):
         is_wrong = ~(np.abs(x.astype(np.float32)) <= _LARGEST)
+    is_missing = np.isnan(x) if x.ndim == 2 else np.zeros_like(is_wrong)
+    if missing == "impute":
+        is_wrong &= ~is_missing
     if is_wrong.any():
         row, *place = np.unravel_index(int(is_wrong.argmax()), is_wrong.shape)
         index = tuple(int(i) for i in (row + start, *place))
+        impute = "set dataset.missing: impute, " if (is_wrong == is_missing).all() else ""
         raise DataError(
             f"{label}: found {int(is_wrong.sum())} values that are NaN, infinite or beyond "
-            f"{_LARGEST:g}, the first at index {index}, expected finite numbers; remove those "
-            "examples or fill them in"
+            f"{_LARGEST:g}, the first at index {index}, expected finite numbers; {impute}"
+            "remove those examples or fill them in"
         )
 
 

@@ -88,4 +88,7 @@ def _label_settings(table: Table, path: Path, given: Mapping[str, Any]) -> dict[
     values = column_of(table, label, "--label", path)
     if "task" not in given and is_numeric(values) and look_real(values[values == values]):
         settings["task"] = "regression"
+    others = {name: values for name, values in table.items() if name != label}
+    if any(is_numeric(values) and (values != values).any() for values in others.values()):
+        settings["missing"] = given.get("missing", "impute")
     return settings

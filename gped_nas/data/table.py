@@ -28,7 +28,7 @@ from gped_nas.data.columns import (
 )
 from gped_nas.data.groups import number_groups
 from gped_nas.data.labels import number_classes
-from gped_nas.data.normalization import Normalize
+from gped_nas.data.normalization import Missing, Normalize
 from gped_nas.data.splits import SplitRule
 from gped_nas.data.table_files import column_of, read_table
 from gped_nas.errors import DataError
@@ -68,6 +68,9 @@ class TableSettings(Config):
     split: SplitRule | None = Field(
         None,
         description="how parts are carved; stratified where labels are classes if nothing is said",
+    )
+    missing: Missing = Field(
+        "refuse", description="what becomes of missing numbers: refused, or filled in and flagged"
     )
     normalize: Normalize = Field(
         "columns",
@@ -121,7 +124,7 @@ def _load(cfg: TableSettings, name: str, form: CsvFormat) -> Dataset:
     groups = _groups(tables, is_labeled, cfg)
     inputs = {}
     for part, table in tables.items():
-        inputs[part] = _inputs(columns, table, paths[part] or "")
+        inputs[part] = _inputs(columns, table, paths[part] or "", cfg.missing)
 
     def part_or(part: str, fraction: float) -> Split | float:
         if part not in inputs:
@@ -142,6 +145,7 @@ def _load(cfg: TableSettings, name: str, form: CsvFormat) -> Dataset:
         normalize=cfg.normalize,
         rule=cfg.split or ("stratified" if is_class else "random"),
         preparation=columns,
+        missing=cfg.missing,
         notes=describe_identifiers(tables["train"], columns),
     )
 
@@ -184,7 +188,7 @@ def _groups(
     return number_groups(columns, f"{cfg.path}: column '{cfg.groups}'")
 
 
-def _inputs(columns: TableColumns, table: Table, path: str) -> Tensor:
+def _inputs(columns: TableColumns, table: Table, path: str, missing: Missing) -> Tensor:
     """Inputs (N, D), float64.
 
     Raises:
@@ -192,7 +196,7 @@ def _inputs(columns: TableColumns, table: Table, path: str) -> Tensor:
     """
     numbers = columns.numbers(table, path)
     is_missing = np.isnan(numbers)
-    if is_missing.any():
+    if is_missing.any() and missing == "refuse":
         _refuse_missing(is_missing, columns, path)
 
     is_large = np.abs(numbers) > _LARGEST
@@ -213,8 +217,8 @@ def _refuse_missing(is_missing: Array, columns: TableColumns, path: str) -> None
     listed = ", ".join(f"{count} in '{label}'" for label, count in list(counts.items())[:5])
     raise DataError(
         f"{path}: found missing numbers in {int(is_missing.any(axis=1).sum())} of "
-        f"{len(is_missing)} rows ({listed}), expected a number in each; fill them in, remove those "
-        "rows, or leave the columns out with dataset.drop"
+        f"{len(is_missing)} rows ({listed}), expected a number in each; set dataset.missing: "
+        "impute, fill them in, remove those rows, or leave the columns out with dataset.drop"
     )
 
 

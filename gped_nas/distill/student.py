@@ -19,11 +19,16 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
-from gped_nas.data.normalization import AnyNormalization, AxisNormalization, Normalization
+from gped_nas.data.normalization import (
+    AnyNormalization,
+    AxisNormalization,
+    ImputingNormalization,
+    Normalization,
+)
 from gped_nas.data.preparation import AnyPreparation, parse_preparation
 from gped_nas.distill.answers import answers
 from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, UndigestedWarning
@@ -75,6 +80,13 @@ class StudentSpec:
     label_normalization: Normalization | None = None
     preparation: AnyPreparation | None = None
 
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Shape of one input as the network sees it: flags of missing numbers come behind."""
+        if not isinstance(self.normalization, ImputingNormalization):
+            return self.input_shape
+        return (self.input_shape[0] + len(self.normalization.flagged),)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", resolve(self.targets))
 
@@ -116,11 +128,19 @@ class _NormalizationFile(Config):
 class _AxisNormalizationFile(Config):
     mean: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
     std: Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]
+    fill: Annotated[tuple[float, ...] | None, Field(strict=False)] = None
+    flagged: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _one_each(self) -> "_AxisNormalizationFile":
         if len(self.mean) != len(self.std):
             raise ValueError(f"found {len(self.mean)} means and {len(self.std)} deviations")
+        if self.fill is not None and len(self.fill) != len(self.mean):
+            raise ValueError(
+                f"found {len(self.mean)} means and {len(self.fill)} numbers to fill in"
+            )
+        if any(column >= len(self.mean) for column in self.flagged):
+            raise ValueError(f"flagged: found {self.flagged}, expected columns of the table")
         return self
 
 
@@ -407,7 +427,7 @@ def _in_the_familys_order(params: Params, spec: StudentSpec) -> Params:
     """Parameters in the order in which the genotype's shapes have them; a file keeps none."""
     try:
         genotype = Genotype.from_json(spec.genotype)
-        shapes = genotype.shapes(spec.input_shape, spec.layout.num_outputs)
+        shapes = genotype.shapes(spec.network_shape, spec.layout.num_outputs)
     except (GpedError, KeyError):
         # a genotype tells where a student comes from, and may be left out
         return params
@@ -421,7 +441,10 @@ def _normalization(data: Mapping[str, Any], where: str) -> AnyNormalization:
     """That of the inputs: one pair of numbers, or two lists."""
     if isinstance(data.get("mean"), list):
         axes = parse(_AxisNormalizationFile, data, where)
-        return AxisNormalization(axes.mean, axes.std)
+        columns = AxisNormalization(axes.mean, axes.std)
+        if axes.fill is None:
+            return columns
+        return ImputingNormalization(columns, axes.fill, axes.flagged)
     whole = parse(_NormalizationFile, data, where)
     return Normalization(whole.mean, whole.std)
 

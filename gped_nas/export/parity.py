@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.data.normalization import ImputingNormalization
 from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import Student
 from gped_nas.errors import GateError
@@ -30,7 +31,13 @@ def probe(student: Student) -> Tensor:
     """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, always the same."""
     generator = rng.generator(0, "export", "probe")
     noise = torch.randn((NUM_INPUTS, *student.spec.input_shape), generator=generator)
-    return student.spec.normalization.invert(noise)
+    normalization = student.spec.normalization
+    raw = normalization.invert(noise)
+    if isinstance(normalization, ImputingNormalization):
+        # every column lacks some numbers, not always the same ones
+        is_missing = noise > 1.0
+        raw = torch.where(is_missing, torch.nan, raw)
+    return raw
 
 
 def check_parity(

@@ -143,9 +143,8 @@ def _named(y: Array) -> Array:
 
 
 def _with_nan(x: Array) -> Array:
-    x = x.copy()
-    x[3, 1] = np.nan
-    return x
+    """Every seventh number is missing."""
+    return np.where(np.arange(x.size).reshape(x.shape) % 7 == 3, np.nan, x)
 
 
 _SCALES = 10.0 ** np.arange(-3, 3)
@@ -166,7 +165,6 @@ STRANGERS: dict[str, Stranger] = {
         _arrays(lambda x, y: {"x_train": _column(_draw(1).normal(size=(200, 60)), 3.0 * (y == 1))})
     ),
     "labels as text": Stranger(_arrays(lambda x, y: {"y_train": _named(y)})),
-    "labels from 1": Stranger(_arrays(lambda x, y: {"y_train": y + 1})),
     "labels as true and false": Stranger(_arrays(lambda x, y: {"y_train": y == 0})),
     "labels as whole floats": Stranger(_arrays(lambda x, y: {"y_train": y.astype(float)})),
     "labels in a column": Stranger(_arrays(lambda x, y: {"y_train": y[:, None]})),
@@ -188,6 +186,7 @@ STRANGERS: dict[str, Stranger] = {
             num=600,
         )
     ),
+    "numbers that are missing": Stranger(_arrays(lambda x, y: {"x_train": _with_nan(x)})),
     "twenty classes": Stranger(_arrays(lambda x, y: {}, num=800, dims=12, classes=20)),
     "half-precision floats": Stranger(_arrays(lambda x, y: {"x_train": x.astype(np.float16)})),
     "big-endian numbers": Stranger(_arrays(lambda x, y: {"x_train": x.astype(">f8")})),
@@ -237,8 +236,9 @@ STRANGERS: dict[str, Stranger] = {
         )
     ),
     "a folder of images": Stranger(_folder()),
-    "a number that is missing": Stranger(
-        _arrays(lambda x, y: {"x_train": _with_nan(x)}), refused=("x_train", "NaN", "(3, 1)")
+    "a number that is infinite": Stranger(
+        _arrays(lambda x, y: {"x_train": _column(x, np.where(y > 1, np.inf, 1.0))}),
+        refused=("x_train", "infinite", "(2, 0)"),
     ),
     "numbers that float32 cannot tell apart": Stranger(
         _arrays(lambda x, y: {"x_train": 50 + 1e-7 * x}), refused=("float32", "subtract")
