@@ -131,8 +131,8 @@ def study_note(snapshot: StudySnapshot, verdict: str) -> str:
             f"* on the front: trials {front}",
             f"* chosen: {chosen}. {as_markdown(snapshot.rule)}",
             "",
-            "Each trial of the front has a note of its own, and its weights, spec and model card "
-            f"are among the files. {command} writes the full report with intervals, references "
+            "Each trial of the front has a note of its own, which links to its weights, spec and "
+            f"model card. {command} writes the full report with intervals, references "
             "and test figures.",
         ]
     )

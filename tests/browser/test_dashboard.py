@@ -109,8 +109,7 @@ def test_feasibility_is_optunas_and_the_plots_are_drawn(page: Page, served: Serv
     assert names == sorted(names)
     assert {"chart-front", "chart-hypervolume", "chart-teacher"} <= set(names)
     expect(page.get_by_text("NLL (nats) against FLOPs")).to_be_visible()
-    first_trial = served.study.front_records()[0].trial
-    expect(page.get_by_text(f"trial-{first_trial}-README.md")).to_be_visible()
+    assert page.get_by_text("-README.md").count() == 0, "dozens of equal icons"
 
 
 def test_the_study_s_note_and_names_are_text(page: Page, served: Served) -> None:

@@ -35,11 +35,20 @@ def test_it_serves_the_study_until_it_is_interrupted(own: Home) -> None:
     rows = json.loads(accepted("front", own.study, "--format", "json").out)
     front = [row["trial"] for row in rows]
     assert set(front) <= {trial["number"] for trial in detail["best_trials"]}
-    assert detail["objective_names"] == ["nll", "flops", "storage_bytes"]
+    assert detail["objective_names"] == ["flops", "nll", "storage_bytes"], "as the report draws it"
+    values = {trial["number"]: trial["values"] for trial in detail["trials"]}
+    for row in rows:
+        expected = [row["costs"]["flops"], row["metrics"]["nll"], row["costs"]["storage_bytes"]]
+        assert values[row["trial"]] == pytest.approx(expected)
     assert detail["note"]["body"].startswith("# tiny") and detail["plotly_graph_objects"]
     assert all(trial["note"]["body"] for trial in detail["trials"] if trial["number"] in front)
-    files = {artifact["filename"] for artifact in detail["artifacts"]}
-    assert files >= {f"trial-{trial}-weights.safetensors" for trial in front}
+    assert detail["artifacts"] == [], "the notes link to them, no icon does"
+    notes = {trial["number"]: trial["note"]["body"] for trial in detail["trials"]}
+    assert all(f"[trial-{trial}-weights.safetensors](" in notes[trial] for trial in front)
+    (stored,) = optuna.load_study(
+        study_name=None, storage=f"sqlite:///{own.study}/study.db"
+    ).metric_names[:1]
+    assert stored == "nll", "nothing of this is stored"
 
     os.kill(process.pid, signal.SIGINT)
     result = finish(process)

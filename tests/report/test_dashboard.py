@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import urllib.request
+import warnings
 
 import optuna
 import pytest
@@ -363,3 +364,44 @@ def test_an_attached_file_is_handed_out_as_a_file_and_not_as_a_page(tmp_path):
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "Access-Control-Allow-Origin" not in headers
     assert len(study._storage.get_study_system_attrs(1)) == 1
+
+
+def test_rungs_are_intermediate_values_in_the_dashboard_and_nowhere_else(tmp_path):
+    url = sqlite_url(tmp_path / "study.db")
+    stored = optuna.create_study(storage=url, study_name="rungs", directions=["minimize"] * 2)
+    for rungs in ([[100, 0.5], [200, 0.25]], []):
+        trial = stored.ask()
+        record = json.dumps({"trial": trial.number, "extra": {"rungs": rungs}})
+        trial.set_user_attr("gped:row", {"state": "finished", "record": record})
+        stored.tell(trial, [1.0, 2.0])
+
+    app = application(url, port=PORT)
+    _, _, body = ask(app, "/api/studies/1", host=OWN)
+    detail = json.loads(body)
+    assert detail["has_intermediate_values"]
+    shown = [trial["intermediate_values"] for trial in detail["trials"]]
+    assert shown == [[{"step": 100, "value": 0.5}, {"step": 200, "value": 0.25}], []]
+    trials = optuna.load_study(study_name="rungs", storage=url).trials
+    assert [trial.intermediate_values for trial in trials] == [{}, {}]
+
+
+def test_the_cost_lies_across_as_in_the_report(tmp_path):
+    """Names, directions and values change places together, and nothing of it is stored."""
+    url = sqlite_url(tmp_path / "study.db")
+    directions = ["maximize", "minimize", "minimize"]
+    stored = optuna.create_study(storage=url, study_name="places", directions=directions)
+    with warnings.catch_warnings(action="ignore"):
+        stored.set_metric_names(["accuracy", "kl_to_teacher", "macs"])
+    for values in ([0.9, 0.1, 50.0], [0.8, 0.2, 60.0]):
+        stored.tell(stored.ask(), values)
+
+    detail = json.loads(ask(application(url, port=PORT), "/api/studies/1", host=OWN)[2])
+    assert detail["objective_names"] == ["macs", "accuracy", "kl_to_teacher"]
+    assert detail["directions"] == ["minimize", "maximize", "minimize"]
+    assert [trial["values"] for trial in detail["trials"]] == [[50.0, 0.9, 0.1], [60.0, 0.8, 0.2]]
+    assert [trial["number"] for trial in detail["best_trials"]] == [0]
+
+    storage = open_for_dashboard(url)
+    (trial, _) = storage.get_all_trials(1)
+    assert storage.get_trial(trial._trial_id).values == [50.0, 0.9, 0.1]
+    assert optuna.load_study(study_name="places", storage=url).trials[0].values == [0.9, 0.1, 50.0]

@@ -4,6 +4,8 @@
   becomes Optuna's.
 * A trial's whole record is an attribute of it, one line of some kilobytes that makes the page as
   wide: attributes of this tool that are no numbers for people are left out.
+* Three files of each student of the front are dozens of equal icons: those are left out. The notes
+  on their trials link to them.
 * Saved plots come in an order of their own at each start: here by name.
 """
 
@@ -17,9 +19,11 @@ import optuna
 
 from gped_nas.report.dashboard.guard import Application, Environ, StartResponse
 from gped_nas.report.dashboard.storage import LegacyConstraintStorage
+from gped_nas.search.storage import TolerantStorage
 
 _DETAIL = re.compile(r"/api/studies/(\d+)/?")
 _OWN_ATTRIBUTE = "gped:"
+_OWN_FILE = re.compile(r"trial-\d+-")
 
 Headers = list[tuple[str, str]]
 
@@ -35,6 +39,7 @@ class _Answer:
 
 def correct_detail(app: Application, storage: LegacyConstraintStorage) -> Application:
     """``app`` whose answers about a study are put right."""
+    stored = storage.as_stored()
     studies: dict[int, optuna.Study] = {}  # each remembers its finished trials
 
     def answer(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -46,7 +51,7 @@ def correct_detail(app: Application, storage: LegacyConstraintStorage) -> Applic
         body = original.body
         if original.status.startswith("200"):
             detail = json.loads(body)
-            best = _best(storage, studies, int(match[1]))
+            best = _best(stored, studies, int(match[1]))
             _correct(detail, best, _trials(app, environ, detail, best))
             body = json.dumps(detail).encode()
 
@@ -66,6 +71,9 @@ def _correct(detail: dict[str, Any], best: list[int], trials: dict[int, Any]) ->
         trials: by number, the best ones among them.
     """
     detail["best_trials"] = [trials[number] for number in best if number in trials]
+    detail["artifacts"] = [
+        artifact for artifact in detail["artifacts"] if not _OWN_FILE.match(artifact["filename"])
+    ]
     detail["plotly_graph_objects"].sort(key=lambda plot: str(plot["id"]))
     detail["union_user_attrs"] = _for_people(detail["union_user_attrs"])
     for holder in (detail, *detail["trials"], *detail["best_trials"]):
@@ -95,9 +103,7 @@ def _without(headers: Headers, name: str) -> Headers:
     return [(key, value) for key, value in headers if key.lower() != name]
 
 
-def _best(
-    storage: LegacyConstraintStorage, studies: dict[int, optuna.Study], study_id: int
-) -> list[int]:
+def _best(storage: TolerantStorage, studies: dict[int, optuna.Study], study_id: int) -> list[int]:
     """Numbers of Optuna's best trials; none of a study that was deleted meanwhile."""
     try:
         if study_id not in studies:
