@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
     from gped_nas.api.verdict import Verdict, judge
     from gped_nas.data.base import Dataset
+    from gped_nas.data.bring import as_dataset
     from gped_nas.distill.student import Student
     from gped_nas.evaluate.base import METRICS
     from gped_nas.models.base import FAMILIES, Genotype
@@ -56,6 +57,7 @@ __all__ = [
     "TeacherStream",
     "TrialRecord",
     "Verdict",
+    "as_dataset",
     "build_teacher",
     "compare_methods",
     "compare_studies",
@@ -99,6 +101,7 @@ _HOMES = {
     "TeacherStream": "gped_nas.api.stream",
     "TrialRecord": "gped_nas.search.record",
     "Verdict": "gped_nas.api.verdict",
+    "as_dataset": "gped_nas.data.bring",
     "build_teacher": "gped_nas.api.teacher",
     "compare_methods": "gped_nas.api.comparison",
     "compare_studies": "gped_nas.api.study",

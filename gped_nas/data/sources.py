@@ -22,7 +22,8 @@ _USUAL_LABELS = ("label", "target", "class", "y")
 def suggest_settings(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the dataset at a path, those that are given among them.
 
-    A folder holds images, a file of another ending than CSV's and Parquet's is an npz.
+    A folder holds ``.npy`` files or images, a file of another ending than CSV's and Parquet's is an
+    npz.
 
     Args:
         path: what the user has.
@@ -34,6 +35,8 @@ def suggest_settings(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     suffix = path.suffix.lower()
     if "name" in given:
         return {"path": str(path), **given}
+    if (path / "x_train.npy").is_file():
+        return {"name": "npy", "path": str(path), **given}
     if path.is_dir():
         return {"name": "images", "path": str(path), **given}
     if suffix in CSV or suffix == ".txt":
