@@ -84,8 +84,9 @@ def _imported(
     """A teacher that is known by its predictions: how many there are, and what they take."""
     check_import(space, dataset, averaged(fitted.at(dataset, "validation"), fitted.weight_S))
     num_samples, num_inputs, num_classes = fitted.log_prob_SMC.shape
+    members = "1 member" if num_samples == 1 else f"{num_samples} members"
     return {
-        "teacher": f"{space.teacher_text}, {num_samples} members at {num_inputs:,} inputs",
+        "teacher": f"{space.teacher_text}, {members} at {num_inputs:,} inputs",
         "inputs of the file": _layout_text(dataset, has_channels_last=fitted.has_channels_last),
         "students learn at": f"{fitted.num_to_learn_from(dataset):,} of these inputs",
         "stream": _stream_text(space, dataset, session, "written"),

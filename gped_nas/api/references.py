@@ -126,7 +126,8 @@ def _describe_average(teacher: Teacher) -> str:
     num_samples, given = teacher.stream.num_samples, teacher.space.given
     if given is None:
         return f"The average over {num_samples} posterior samples ({teacher.space.method.name})."
-    return f"The average over {num_samples} members of {given.name}, by their predictions."
+    members = "1 member" if num_samples == 1 else f"{num_samples} members"
+    return f"The average over {members} of {given.name}, by predictions."
 
 
 def _cost_of_average(teacher: Teacher) -> dict[str, int]:

@@ -9,8 +9,8 @@ NOT_GIVEN = "not given"
 def teacher_text(teacher: Mapping[str, Any]) -> str:
     """Who the teacher is: ``4 posterior samples of mlp(depth=1, width=8), drawn by sgld``.
 
-    Of one that is known by its predictions alone: ``5 x resnet18, 5 members known by their
-    predictions``. All of it is text that a user may have chosen.
+    Of one that is known by its predictions alone: ``5 x resnet18, 5 members known by predictions``.
+    All of it is text that a user may have chosen.
 
     Args:
         teacher: the summary of a study's snapshot.
@@ -19,7 +19,8 @@ def teacher_text(teacher: Mapping[str, Any]) -> str:
     count = "" if num_samples is None else f"{num_samples:,} "
     given = teacher.get("given")
     if given:
-        return f"{given.get('name')}, {count}members known by their predictions"
+        member = "member" if num_samples == 1 else "members"
+        return f"{given.get('name')}, {count}{member} known by predictions"
 
     genotype = teacher.get("genotype") or "a teacher"
     method = teacher.get("method") or "an unnamed method"

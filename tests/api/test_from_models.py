@@ -133,7 +133,7 @@ def test_a_resnet18_is_brought_with_its_true_costs() -> None:
     # 11,178,051 parameters, 9,600 running statistics, and 20 counters of 8 bytes
     assert teacher.costs["storage_bytes"] == 2 * (4 * (11_178_051 + 9_600) + 8 * 20)
     page = (study.path / "report.html").read_text()
-    assert "2 x resnet18, 2 members known by their predictions" in page
+    assert "2 x resnet18, 2 members known by predictions" in page
 
     # of one picture of 224 x 224 pixels and 1,000 classes: as torchvision and fvcore state it
     with torch.random.fork_rng():

@@ -236,4 +236,5 @@ def test_predictions_come_in_either_layout_and_a_plan_says_which(home: Home, lay
     dataset = {"name": "npz", "path": "color.npz", "normalize": "channels"}
     space = load_space(home.space, {"dataset": dataset, "teacher": teacher})
     planned = plan(space, Session())
+    assert "2 members at 60 inputs" in planned["teacher"]
     assert planned["inputs of the file"].endswith(f"3 channels, which come {layout}")

@@ -137,7 +137,7 @@ def test_a_given_teacher_needs_no_network_and_is_told_by_its_name_and_its_costs(
     assert info["multiply-adds"] == "9,100,000" and info["bytes of weights"] == "1,234,567"
 
     page = (home.study / "report.html").read_text()
-    words = "2 x clumsy, 2 members known by their predictions"
+    words = "2 x clumsy, 2 members known by predictions"
     assert words in page and "all together multiply-adds 9,100,000 and bytes" in page
 
     chosen = open_study(home.study).chosen().trial

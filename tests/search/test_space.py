@@ -10,6 +10,7 @@ from gped_nas.models.base import Genotype
 from gped_nas.models.costs import genotype_cost
 from gped_nas.search.shipped import shipped_spaces
 from gped_nas.search.space_file import find_space, load_space, parse_space
+from gped_nas.search.teacher_words import teacher_text
 
 SHAPE, CLASSES = (1, 8, 8), 10
 GOOD = {
@@ -650,3 +651,9 @@ def test_overrides_are_left_as_they_were_given() -> None:
     space = load_space("digits_mlp", {"recipe": recipe, "recipe.batch_size": 7})
     assert (space.recipe.steps, space.recipe.batch_size) == (70, 7)
     assert recipe == {"steps": 70}
+
+
+def test_an_ensemble_of_one_has_one_member() -> None:
+    given = {"name": "mine", "macs": None, "storage_bytes": 7}
+    assert teacher_text({"given": given, "num_samples": 1}).startswith("mine, 1 member known by")
+    assert teacher_text({"given": given, "num_samples": 2}).startswith("mine, 2 members known by")
