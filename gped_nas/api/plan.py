@@ -12,6 +12,7 @@ from gped_nas.api.session import Session
 from gped_nas.api.teacher import load_dataset
 from gped_nas.data.base import Dataset
 from gped_nas.data.facts import describe_inputs
+from gped_nas.data.memory import describe_memory
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.models.base import num_params
 from gped_nas.search.space import SearchSpace
@@ -36,6 +37,7 @@ def plan(space: SearchSpace, session: Session, n_trials: int | None = None) -> d
     high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
     return {
         "dataset": f"{dataset.name}: {dataset.split_text}",
+        "memory for inputs": describe_memory(dataset),
         **_teacher(space, dataset, session),
         **label_facts(space, dataset),
         "device": str(session.device),

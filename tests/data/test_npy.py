@@ -9,6 +9,7 @@ import torch
 
 from gped_nas.data import rows as rows_module
 from gped_nas.data.base import Dataset, load
+from gped_nas.data.memory import describe_memory
 from gped_nas.data.rows import Rows
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.testing.datasets import DATASET_CHECKS, DatasetCase
@@ -94,6 +95,21 @@ def test_large_arrays_are_the_data_that_they_are_in_memory(
             assert torch.equal(stored.raw(part), in_memory.raw(part))
             assert torch.equal(stored.inputs(part), in_memory.inputs(part))
             assert stored.inputs(part).dtype == torch.float32
+
+
+def test_the_memory_that_inputs_take_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = _arrays((1000, 32, 32, 4))
+    folder = _save(tmp_path / "mine", {name: arrays[name] for name in ("x_train", "y_train")})
+    # 4 KiB an input: 3.9 MiB; of 1,000 examples 720 are for training, as float32 four times as many
+    in_memory = "3.9 MiB as they are, up to 11.2 MiB a view as float32"
+    assert describe_memory(_load(folder)) == in_memory
+
+    # nothing above 1 MiB at once: validation's 80 inputs are held, 1.2 MiB as float32 is too much
+    monkeypatch.setattr(rows_module, "IN_MEMORY", 2**20)
+    on_disk = "1.1 MiB as they are, up to 0.0 MiB a view as float32; 2.8 MiB stay in their file"
+    assert describe_memory(_load(folder)) == on_disk
 
 
 def test_what_is_said_by_default_suits_the_inputs(tmp_path: Path) -> None:

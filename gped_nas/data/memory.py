@@ -1,0 +1,33 @@
+"""How much memory the inputs of a dataset take while a study runs."""
+
+from gped_nas.data import rows
+from gped_nas.data.base import Dataset, Part
+from gped_nas.data.rows import is_on_disk, num_bytes
+
+_PARTS: tuple[Part, ...] = ("train", "validation", "test", "unlabeled")
+_ALL: tuple[Part, ...] = (*_PARTS, "distillation")
+
+
+def describe_memory(dataset: Dataset) -> str:
+    """What is held as it was read, what is made of it as float32, and what stays in its file."""
+    held = 0
+    stored = 0
+    for part in _PARTS:
+        raw = dataset.raw(part)
+        if is_on_disk(raw):
+            stored += num_bytes(raw)
+        else:
+            held += num_bytes(raw)
+
+    # what is larger is made a batch at a time
+    made = 0
+    for part in _ALL:
+        size = 4 * dataset.raw(part).numel()
+        if size <= rows.IN_MEMORY:
+            made = max(made, size)
+    text = f"{_mib(held)} as they are, up to {_mib(made)} a view as float32"
+    return f"{text}; {_mib(stored)} stay in their file" if stored else text
+
+
+def _mib(num: int) -> str:
+    return f"{num / 2**20:,.1f} MiB"
