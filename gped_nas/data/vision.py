@@ -25,6 +25,8 @@ from pydantic import Field
 from gped_nas.config import Config, parse
 from gped_nas.data import idx
 from gped_nas.data.base import DATASETS, Dataset, Split, build, split_of
+from gped_nas.data.normalization import Normalize
+from gped_nas.data.splits import SplitRule
 from gped_nas.errors import DataError, EnvironmentProblem
 from gped_nas.io import environment
 
@@ -37,6 +39,14 @@ class VisionSettings(Config):
         0.1, gt=0, lt=1, description="fraction of the training part carved for validation"
     )
     seed: int = Field(0, ge=0, description="seed of the split")
+    split: SplitRule = Field(
+        "random",
+        description="how validation is carved; stratified has the same fraction of each class",
+    )
+    normalize: Normalize = Field(
+        "whole",
+        description="what shares one mean and deviation: the whole input, or each of the channels",
+    )
     download: bool = Field(False, description="fetch the files if they are missing")
 
 
@@ -83,6 +93,8 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
         validation=cfg.validation,
         seed=cfg.seed,
         where=str(files[0].parent),
+        normalize=cfg.normalize,
+        rule=cfg.split,
     )
 
 

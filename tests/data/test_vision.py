@@ -367,3 +367,17 @@ def test_loading_draws_from_no_global_generator(root: Path) -> None:
     state = torch.get_rng_state()
     load({"name": "mnist"})
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_channels_and_classes_are_settings_with_the_old_rule_by_default(
+    root: Path, any_checksum: None
+) -> None:
+    _write(root, "cifar10")
+    whole = load({"name": "cifar10"})
+    spelled = load({"name": "cifar10", "normalize": "whole", "split": "random"})
+    channels = load({"name": "cifar10", "normalize": "channels"})
+    assert whole.digest == spelled.digest != channels.digest
+    x = channels.train.x.double()
+    assert channels.normalization.mean == pytest.approx(x.mean((0, 2, 3)).tolist())
+    stratified = load({"name": "cifar10", "split": "stratified"})
+    assert "carved class by class" in stratified.split_text
