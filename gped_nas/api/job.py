@@ -184,7 +184,13 @@ def _start(
             told=told,
             follower=follower,
         )
-        return job.run()
+        try:
+            return job.run()
+        except (Interrupted, GateError):
+            raise  # stopped, or out of time: it says where
+        except Exception:
+            follower.clear()
+            raise
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,9 +217,9 @@ class _Job:
 
     def run(self) -> Study:
         """All of it, in order."""
-        self.follower.enter(TEACHER)
         ledger = self.open_ledger()
         remove_temporaries(self.folder)
+        self.follower.enter(TEACHER)  # who is refused leaves nothing that a run had done
         teacher, data = self.sample_in_time(ledger)
         ledger = ledger or self._create_or_load()
         with self.home.bound(ledger):

@@ -192,14 +192,14 @@ def test_a_trial_that_does_not_exist_is_told(finished: Home, verb: str, trial: s
 
 
 def test_a_trial_that_is_no_number_is_told(finished: Home) -> None:
-    refused(2, "show", finished.study, "best", says=("TRIAL", "integer"))
+    refused(2, "show", finished.study, "first", says=("TRIAL", "a trial's number"))
 
 
 @pytest.mark.parametrize(
     ("bound", "code", "says"),
     [
-        ("params", 2, ("--within params", "NAME=BOUND")),
-        ("params=few", 2, ("--within params=few", "NAME=BOUND")),
+        ("params", 2, ("--within: found 'params'", "params=5000")),
+        ("params=few", 2, ("--within: found 'params=few'", "params=5000")),
         ("parms=3", 2, ("--within", "'parms'", "'params'")),
         ("test_nll=3", 2, ("--within", "'test_nll'")),
         ("params=3", 3, ("no student", "params <= 3", "loosen")),
