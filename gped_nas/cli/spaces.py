@@ -156,6 +156,7 @@ def space(
 def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
     from gped_nas.api.labels import label_facts
     from gped_nas.data.facts import describe_inputs
+    from gped_nas.data.memory import describe_memory
 
     low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
     high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
@@ -167,6 +168,7 @@ def _summarize(space: Any, dataset: Any) -> dict[str, Any]:
         "name": space.name,
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "inputs": describe_inputs(dataset.input_shape),
+        "memory for inputs": describe_memory(dataset),
         "teacher": space.teacher_text,
         "genotypes": num_genotypes,
         **label_facts(space, dataset),

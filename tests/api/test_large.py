@@ -203,3 +203,12 @@ def test_memory_does_not_grow_with_the_data(
     monkeypatch.setenv("GPED_CACHE", str(tmp_path / "cache"))
     views = [{"policy": "clean"}, {"policy": "noise"}]
     assert _added_mib(tmp_path, 40 * MIB // (3 * 16 * 16), 16, MIB, views=views) < 100
+
+
+@pytest.mark.soak
+def test_two_gigabytes_of_pictures_take_less_than_two_and_a_half_gibibytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPED_CACHE", str(tmp_path / "cache"))
+    views = [{"policy": "clean"}, {"policy": "noise"}]
+    assert _added_mib(tmp_path, 2 * 10**9 // 3072, 32, 256 * MIB, views=views) < 2048
