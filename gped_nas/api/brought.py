@@ -41,8 +41,8 @@ def bring(data: object, folder: Path) -> Brought:
     """Data as settings of a dataset; what lies in memory is written to a folder.
 
     Args:
-        data: ``(x, y)``, a mapping of the arrays of an npz, a torch dataset of such pairs, or a
-            path.
+        data: ``(x, y)``, a mapping of the arrays of an npz, a torch dataset of such pairs, a path,
+            or settings of a dataset as ``as_dataset`` gives them.
         folder: where arrays are written.
 
     Raises:
@@ -50,7 +50,9 @@ def bring(data: object, folder: Path) -> Brought:
         EnvironmentProblem: it cannot be read or written.
     """
     if isinstance(data, str | Path):
-        return _describe(Path(data))
+        return _describe(suggest_settings(Path(data), {}))
+    if isinstance(data, Mapping) and "name" in data:
+        return _describe(dict(data))
 
     arrays = _arrays(data)
     make_dir(folder)
@@ -60,12 +62,11 @@ def bring(data: object, folder: Path) -> Brought:
         with temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
         os.replace(temporary, path)
-    return _describe(path)
+    return _describe(suggest_settings(path, {}))
 
 
-def _describe(path: Path) -> Brought:
-    settings = suggest_settings(path, {})
-    if settings["name"] != "npz":
+def _describe(settings: dict[str, object]) -> Brought:
+    if settings["name"] not in ("npz", "npy"):
         return Brought(settings, False)  # tables, and images as torch has them
     layout = settings.get("layout")
     return Brought(settings, None if layout is None else layout == "channels_last")

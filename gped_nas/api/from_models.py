@@ -53,7 +53,8 @@ def distill_from(
     Args:
         models: see ``record_predictions``.
         data: ``(x, y)``; a mapping of the arrays of an npz (``x_train``, ``y_train``, ``x_test``);
-            a torch dataset of such pairs; or the path of an npz, a table or a folder of images.
+            a torch dataset of such pairs; the path of an npz, a table or a folder of images; or
+            settings of a dataset, as ``as_dataset`` gives them for data larger than memory.
             Inputs are in the range and layout in which models, or ``prepare``, take them; what is
             not named a part is split.
         within: what a student may cost: ``"100kB,2MFLOPs"``.

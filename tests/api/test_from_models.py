@@ -185,6 +185,10 @@ def test_data_of_every_kind_become_a_dataset_in_the_users_layout() -> None:
     assert brought.settings["layout"] == "channels_first"
     with np.load("items/data.npz") as arrays:
         assert arrays["x_train"].shape == (6, 3, 8, 8) and arrays["y_train"].tolist() == [0, 1] * 3
+    settings = gn.as_dataset((x, y), folder="kept")
+    brought = bring(settings, Path("unused"))
+    returned = brought.as_user_has(load(dict(brought.settings)).raw("train"))
+    assert brought.settings == settings and returned.shape[1:] == x.shape[1:]
     np.savez("mine.npz", x_train=x, y_train=y)
     assert bring("mine.npz", Path("unused")).settings["path"] == "mine.npz"
     assert not Path("unused").exists()
