@@ -47,6 +47,7 @@ from gped_nas.io import (
     sha256_text,
     write_text,
 )
+from gped_nas.posterior.imported import BATCH_NORM_EPS
 from gped_nas.search.database import storage_refusals
 from gped_nas.search.document import (
     Box,
@@ -475,6 +476,8 @@ def _without_paths(method: Mapping[str, Any]) -> dict[str, Any]:
     """
     elsewhere = ("path", "names", "at_chance") if method["name"] == "import" else ("path",)
     settings = {name: value for name, value in method.items() if name not in elsewhere}
+    if settings.get("batch_norm_eps") == BATCH_NORM_EPS:  # a later setting at its default
+        del settings["batch_norm_eps"]
     if isinstance(settings.get("of"), Mapping):
         settings["of"] = _without_paths(settings["of"])
     return settings
