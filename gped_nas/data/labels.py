@@ -14,6 +14,8 @@ from torch import Tensor
 from gped_nas.errors import DataError
 from gped_nas.io import Array
 
+_FEW = 10
+"""Examples a class, below which many numbers with gaps between them are taken for measured."""
 _MANY = 50
 """Distinct labels beyond which it is asked whether they are classes at all."""
 
@@ -51,12 +53,17 @@ def number_classes(
 
 
 def look_real(labels: Array) -> bool:
-    """Whether labels are more likely real numbers than classes: not whole, or hardly ever equal."""
+    """Whether labels are more likely real numbers than classes.
+
+    Those are not whole; or they are many, with gaps between them, and few examples each.
+    """
     if labels.dtype.kind not in "iuf":
         return False
     if not (np.isfinite(labels) & (labels == np.rint(labels))).all():
         return True
-    return _are_measured(np.unique(labels), labels)
+    values = np.unique(labels)
+    has_gaps = values[-1] - values[0] >= len(values)
+    return bool(has_gaps and len(values) > _MANY and _FEW * len(values) > len(labels))
 
 
 def _flatten(y: Array, name: str) -> Array:

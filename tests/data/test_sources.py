@@ -37,6 +37,25 @@ def test_arrays(tmp_path: Path, x: Any, y: Any, expected: dict[str, str]) -> Non
     assert suggest_settings(path, {}) == {"name": "npz", "path": str(path), **expected}
 
 
+@pytest.mark.parametrize(
+    ("labels", "is_real"),
+    [
+        (np.arange(400) * 7 % 300 + 25, True),  # as those of diabetes: whole, many, with gaps
+        (np.arange(400) % 80, False),  # eighty classes of five examples, counted
+        (np.arange(400) % 80 + 1, False),
+        (np.arange(400) % 5 * 10, False),
+    ],
+)
+def test_whole_numbers_are_classes_or_measured(
+    tmp_path: Path, labels: np.ndarray, is_real: bool
+) -> None:
+    if is_real:
+        labels = labels[labels % 3 != 0]
+    path = tmp_path / "mine.npz"
+    np.savez(path, x_train=np.zeros((len(labels), 2)), y_train=labels)
+    assert (suggest_settings(path, {}).get("task") == "regression") is is_real
+
+
 def test_what_is_said_wins(tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     np.savez(path, x_train=np.zeros((20, 3)), y_train=LABELS)
