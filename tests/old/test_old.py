@@ -24,6 +24,8 @@ TRAINED = 0.05
 
 # Keys and words that were spelled otherwise then.
 RENAMED = {"optimiser": "optimizer", "centred": "centered", "regulariser": "regularizer"}
+# a trial that a kill left is not said to run any more
+RENAMED["running"] = "interrupted"
 WORDS = {"unlabelled": "unlabeled", "optimised": "optimized"}
 
 pytestmark = [
