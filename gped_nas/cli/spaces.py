@@ -35,7 +35,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Look at the data, and write a commented search space that suits them.
+    """Look at the data, and write a search space that suits them.
 
     It is for the digits, or for your own arrays.
     """
