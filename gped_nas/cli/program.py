@@ -125,6 +125,12 @@ def _explain(error: BaseException) -> int:
     return code
 
 
+def _is_of_storage(error: BaseException) -> bool:
+    """Whether it is Optuna's error of a storage; without loading Optuna to ask."""
+    exceptions = sys.modules.get("optuna.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.StorageInternalError)
+
+
 def _message(error: BaseException) -> tuple[str, str, int]:
     """What went wrong, what to do about it (empty where there is nothing), and the exit code."""
     if isinstance(error, _UsageError):
@@ -136,6 +142,10 @@ def _message(error: BaseException) -> tuple[str, str, int]:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return what, "raise the limit of open files (`ulimit -n`)", 5
         return what, "check the path, permissions and disk space", 5
+    if _is_of_storage(error):
+        reason = getattr(error.__cause__, "orig", None) or error
+        what = f"the study's storage cannot be read: {reason}"
+        return what, "check the disk, the permissions and the server", 5
     if isinstance(error, MemoryError):
         hint = "lower search.students_at_once or teacher.method.num_samples"
         return "out of memory", hint, 5

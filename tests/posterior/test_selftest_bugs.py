@@ -56,7 +56,12 @@ class Bug:
 
 BUGS = {
     "likelihood without N / B": Bug(
-        "sghmc", problem, "Problem._minus_log_likelihood", "-scale * ", "-", is_quick=True
+        "sghmc",
+        problem,
+        "Problem._minus_log_likelihood",
+        "-scale * self.log_likelihood",
+        "-self.log_likelihood",
+        is_quick=True,
     ),
     "sgld's noise over N": Bug(
         "sgld",
