@@ -11,18 +11,23 @@ a member that excludes a label has no finite NLL.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from gped_nas.api.sampling import sampled_spaces
 from gped_nas.data.base import Dataset
 from gped_nas.errors import DataError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.ignorance import know_nothing
-from gped_nas.evaluate.predictions import AnyPredictions, Floats
+from gped_nas.evaluate.predictions import AnyPredictions, Floats, Predictions
 from gped_nas.posterior.imported import ImportConfig
 from gped_nas.search.space import SearchSpace
 
 _ERRORS = 2.0
 """Standard errors by which one score must be better."""
+_WELL_ABOVE = 1.5
+"""Times the largest class' share, from which another order of the classes is worth a word."""
+_NAMED = 12
+"""Classes that a message names."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,30 @@ def check_import(space: SearchSpace, dataset: Dataset, average: AnyPredictions) 
     chance = beside_chance(dataset, average)
     if not chance.is_above:
         raise DataError(
-            f"{cfg.path}: the imported ensemble is at chance: {chance}; {_advise(space)}"
+            f"{cfg.path}: the imported ensemble is at chance: {chance}"
+            f"{_tell_order(dataset, average)}; {_advise(space)}"
         )
+
+
+def _tell_order(dataset: Dataset, average: AnyPredictions) -> str:
+    """The order of the data's classes, and the one in which the ensemble would be good, if any."""
+    if not isinstance(average, Predictions):
+        return ""
+
+    names = dataset.class_names
+    words = f"; the data's classes are, in order, {', '.join(names[:_NAMED])}"
+    words += ", ..." if len(names) > _NAMED else ""
+
+    counts_CC = np.zeros((len(names), len(names)))
+    labels = np.asarray(dataset.labels("validation"))
+    np.add.at(counts_CC, (average.log_prob_NC.argmax(-1), labels), 1)
+    said, meant = linear_sum_assignment(-counts_CC)
+    accuracy = counts_CC[said, meant].sum() / len(labels)
+    if accuracy < _WELL_ABOVE * counts_CC.sum(0).max() / len(labels):
+        return words
+    order = ", ".join(names[i] for i in meant[:_NAMED])
+    order += ", ..." if len(names) > _NAMED else ""
+    return f"{words}; if the ensemble's are {order}, its accuracy is {accuracy:.4g}"
 
 
 def _advise(space: SearchSpace) -> str:

@@ -88,7 +88,15 @@ def test_an_ensemble_at_chance_is_refused_unless_told(home: Home) -> None:
         write_ensemble(prob=np.roll(arrays["prob"], 1, axis=-1))  # classes in another order
 
     command = ("run", home.space, "--out", home.out, "--set", METHOD, "--n-trials", 1)
-    says = ("at chance: accuracy 0", "labels alone 0.", "nll", "288 validation", "order of its")
+    says = (
+        "at chance: accuracy 0",
+        "labels alone 0.",
+        "nll",
+        "288 validation",
+        "classes are, in order, 0, 1, 2, 3",
+        "if the ensemble's are 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, its accuracy is 0.9",
+        "order of its",
+    )
     refused(2, *command, says=says)
     assert not home.study.joinpath("study.db").exists()
     # It is taken where the user says so, and then no student of it is better than the labels alone.
