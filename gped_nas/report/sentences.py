@@ -77,19 +77,24 @@ def describe_controls(evidence: Evidence, student: TrialRecord) -> str:
         rows = losses(evidence, reference) if reference.is_control else []
         if not rows:
             continue
-        known = [row for row in rows if row.is_known]
-        if any(row.is_gained for row in known) and not any(row.is_lost for row in known):
-            what = "worse"
-        elif any(row.is_lost for row in known) and not any(row.is_gained for row in known):
-            what = "better"
-        else:
-            what = "not told apart from it"
+        what = _compare([row for row in rows if row.is_known])
         both = ", ".join(f"{_name(row)} {words.metric(row.other, row.metric)}" for row in rows)
         parts.append(
             f"The plain network beside it ({reference.label}) is {what}: {both}; the student "
             f"{describe_price(student, reference)}."
         )
     return " ".join(parts)
+
+
+def _compare(known: Sequence[Loss]) -> str:
+    """How a reference is beside the student, by what the student loses and gains."""
+    lost = [_name(row) for row in known if row.is_lost]
+    gained = [_name(row) for row in known if row.is_gained]
+    if lost and gained:
+        return f"better in {' and '.join(lost)} and worse in {' and '.join(gained)}"
+    if lost or gained:
+        return "better" if lost else "worse"
+    return "not told apart from it"
 
 
 def describe_price(student: TrialRecord, reference: Reference | None) -> str:

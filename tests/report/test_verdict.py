@@ -161,6 +161,12 @@ def test_a_wide_interval_is_no_proof_that_nothing_is_lost() -> None:
     assert "may lose 17.50 pp of accuracy (n = 40)" in verdict.sentence
 
 
+def test_a_plain_network_can_be_better_in_one_thing_and_worse_in_another() -> None:
+    verdict = judge_study(by_hand(0.8583, 0.8754, control=(0.8058, 0.7691)))
+    assert "is better in NLL and worse in accuracy: " in verdict.text
+    assert "not told apart" not in verdict.text
+
+
 def test_a_plain_network_counts_at_the_price_of_the_student_alone() -> None:
     verdict = judge_study(by_hand(0.70, 0.92, control=(0.70, 0.92)))
     assert verdict.kind == "plain_as_good"
