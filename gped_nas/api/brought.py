@@ -1,6 +1,5 @@
 """Data that a user has in memory or as a torch dataset, written as the npz that spaces read."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from gped_nas.data.sources import suggest_settings
 from gped_nas.errors import DataError
-from gped_nas.io import Array, environment, make_dir
+from gped_nas.io import Array, make_dir, write_file
 
 FILE = "data.npz"
 
@@ -54,14 +53,9 @@ def bring(data: object, folder: Path) -> Brought:
     if isinstance(data, Mapping) and "name" in data:
         return _describe(dict(data))
 
-    arrays = _arrays(data)
-    make_dir(folder)
-    path = folder / FILE
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with environment("write", path):
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
+    arrays: dict[str, Any] = dict(_arrays(data))
+    path = make_dir(folder) / FILE
+    write_file(path, lambda file: np.savez(file, **arrays))
     return _describe(suggest_settings(path, {}))
 
 

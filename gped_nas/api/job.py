@@ -171,6 +171,7 @@ def _start(
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
     key = stream_key(space, dataset)
+
     folder = make_dir(out / name)
     with lock(folder / LOCK, wait=False) as file, storage_refusals(name):
         follower = Follower(name, file, session.follow)
@@ -185,6 +186,7 @@ def _start(
             told=told,
             follower=follower,
         )
+
         try:
             return job.run()
         except (Interrupted, GateError):
