@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -13,6 +12,7 @@ from gped_nas.data.base import Dataset, Part, Split, load
 from gped_nas.data.views import POLICIES, View, parse_view
 from gped_nas.errors import ConfigError, DataError, RegistryError
 from gped_nas.io import canonical_json
+from tests.storages import Storages
 
 WHERE = "a.yaml: views[0]"
 
@@ -55,13 +55,6 @@ def test_inputs_are_the_same_at_every_call_and_draw_nothing_global(digits: Datas
     assert inputs.dtype == torch.float32 and inputs.shape == (1150, 1, 8, 8)
 
 
-def _resident(name: str) -> int:
-    """``VmRSS`` of this process, or its peak ``VmHWM``, bytes."""
-    line = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert line is not None
-    return int(line[1]) * 1024
-
-
 @pytest.mark.parametrize(
     ("policy", "copies"),
     [("clean", 1), ("noise", 2), ("mixup", 2), ("shift", 2), ("erase", 2), ("cutmix", 2)],
@@ -74,11 +67,9 @@ def test_large_inputs_exist_no_oftener_than_needed(
     large = replace(digits, train=Split(raw, torch.zeros(len(raw), dtype=torch.int64)))
     view = parse_view({"policy": policy}, WHERE, 0)
 
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _resident("VmRSS")
-    x = view.inputs(large)
-    num_bytes = 4 * x.numel()
-    assert copies - 0.1 < (_resident("VmHWM") - before) / num_bytes < copies + 0.5
+    with Storages() as storages:
+        x = view.inputs(large)
+    assert copies - 0.1 < storages.peak / (4 * x.numel()) < copies + 0.5
     assert (raw == 0).all()
 
 
