@@ -16,7 +16,8 @@ import torch
 
 from gped_nas import device as devices
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.distill.phases.bundle import Launch, PhasedMlp
+from gped_nas.distill.phases.bundle import PhasedMlp
+from gped_nas.distill.phases.launch import Launch
 from gped_nas.distill.phases.tiles import Sizes
 from gped_nas.distill.recipe import Recipe
 from gped_nas.io import make_dir, write_json

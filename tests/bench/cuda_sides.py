@@ -14,7 +14,8 @@ from torch import Tensor
 from gped_nas.distill.bundle import Bundle
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.fused_mlp import FusedMlp
-from gped_nas.distill.phases.bundle import Launch, PhasedMlp
+from gped_nas.distill.phases.bundle import PhasedMlp
+from gped_nas.distill.phases.launch import Launch
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule, Replay, ScheduledStep
 from gped_nas.distill.team import GPU_ROUNDING

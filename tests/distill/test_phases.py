@@ -13,8 +13,9 @@ import torch
 
 from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.fused_mlp import FusedMlp
-from gped_nas.distill.phases.bundle import LARGE, Launch, PhasedMlp
+from gped_nas.distill.phases.bundle import LARGE, PhasedMlp
 from gped_nas.distill.phases.bundle import SMALL as SHIPPED_SMALL
+from gped_nas.distill.phases.launch import Launch
 from gped_nas.distill.phases.tiles import DenseLayer, Kind, Sizes, walks_of
 from gped_nas.distill.phases.update import AdamWUpdate
 from gped_nas.distill.recipe import Recipe

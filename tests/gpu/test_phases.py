@@ -5,7 +5,8 @@ import torch
 
 from gped_nas import device as devices
 from gped_nas.distill.fused_mlp import FusedMlp
-from gped_nas.distill.phases.bundle import Launch, PhasedMlp
+from gped_nas.distill.phases.bundle import PhasedMlp
+from gped_nas.distill.phases.launch import Launch
 from gped_nas.distill.phases.tiles import Sizes
 from gped_nas.models.base import Genotype, shapes_of
 from tests.distill.populations import fresh, make_data, value_of

@@ -1,7 +1,8 @@
 """Steps of ragged populations as walks over a table of tiles, in Triton.
 
-``tiles.py`` makes the tables, ``programs.py`` walks them on a device, ``bundle.py`` is the bundle
-that trains by them, and ``update.py`` an optimizer's update in one launch.
+``tiles.py`` makes the tables, ``programs.py`` walks them on a device, ``launch.py`` launches that,
+``bundle.py`` is the bundle that trains by them, and ``update.py`` an optimizer's update in one
+launch.
 """
 
 import functools

@@ -9,31 +9,14 @@ from torch import Tensor
 from gped_nas.distill.bundle import Loss
 from gped_nas.distill.centering import Centers
 from gped_nas.distill.fused_mlp import FusedMlp
-from gped_nas.distill.phases.tiles import DenseLayer, Sizes, Tile, walks_of
+from gped_nas.distill.phases.launch import Launch, Operands, Table, walk
+from gped_nas.distill.phases.tiles import DenseLayer, Sizes, walks_of
 from gped_nas.models.base import Shapes
 from gped_nas.models.dense import Chain
 from gped_nas.targets.base import Expectations
 
 ROUNDING = 16
 """Inputs, units and raw outputs are rounded up to it: what a product on a GPU takes at least."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How the walks are launched.
-
-    Attributes:
-        sizes: of tiles.
-        depth: how much of a product's inner axis is taken at a time.
-        warps, stages: Triton's options.
-        programs_a_processor: how many programs walk on each of the device's processors.
-    """
-
-    sizes: Sizes = Sizes(64, 64)
-    depth: int = 64
-    warps: int = 4
-    stages: int = 3
-    programs_a_processor: int = 2
 
 
 SMALL, LARGE = Launch(), Launch(Sizes(64, 128))
@@ -43,43 +26,24 @@ _FEW_TILES = 512
 
 
 @dataclass(eq=False)
-class _Table:
-    """A walk on the device: its tiles, and the counters of tickets and slots."""
-
-    tiles: Tensor
-    counters: Tensor
-
-    @classmethod
-    def of(cls, tiles: Sequence[Tile], num_slots: int, device: torch.device) -> "_Table":
-        fields = torch.tensor([tile.fields() for tile in tiles], dtype=torch.int32, device=device)
-        return cls(fields, torch.zeros(1 + num_slots, dtype=torch.int32, device=device))
-
-
-@dataclass(eq=False)
 class _Step:
     """Buffers and tables for one batch size.
 
     Attributes:
         batch_size: B.
         launch: how the walks are launched.
-        read: activations as the next layer reads them (rows, B rounded up), inputs first.
-        output: activations before anything is taken off them; ``read`` itself where nothing is.
-        gradient: the gradients by them.
-        centers: what is taken off each row (rows,).
+        operands: what tiles read and write; of activations, inputs come first.
         raw, raw_gradient: views (P, U, B) of the raw outputs and of the gradient by them.
         forward, backward: the two walks.
     """
 
     batch_size: int
     launch: Launch
-    read: Tensor
-    output: Tensor
-    gradient: Tensor
-    centers: Tensor
+    operands: Operands
     raw: Tensor
     raw_gradient: Tensor
-    forward: _Table
-    backward: _Table
+    forward: Table
+    backward: Table
 
 
 class PhasedMlp(FusedMlp):
@@ -125,11 +89,11 @@ class PhasedMlp(FusedMlp):
             self._step = self._make_step(len(x))
         step = self._step
         # one copy rounds the inputs and turns them
-        step.read[: self._num_inputs, : len(x)].copy_(x.flatten(1).t())
+        step.operands.read[: self._num_inputs, : len(x)].copy_(x.flatten(1).t())
 
-        self._walk(step, step.forward)
+        walk(step.forward, step.operands, step.launch)
         losses_P = self._loss_of(step, expectations)
-        self._walk(step, step.backward)
+        walk(step.backward, step.operands, step.launch)
         return losses_P
 
     def _loss_of(self, step: _Step, expectations: Expectations) -> Tensor:
@@ -144,35 +108,6 @@ class PhasedMlp(FusedMlp):
         step.raw_gradient.copy_(gradient_PUB)
         return losses_P.detach()
 
-    def _walk(self, step: _Step, table: _Table) -> None:
-        """Compute all tiles of a table."""
-        # here, because Triton is there on few machines
-        from gped_nas.distill.phases import programs
-
-        launch = step.launch
-        num_programs = launch.programs_a_processor * _num_processors(step.read.device)
-        table.counters.zero_()
-        programs.walk[(num_programs,)](
-            table.tiles,
-            len(table.tiles),
-            table.counters,
-            step.read,
-            step.output,
-            step.gradient,
-            step.centers,
-            self.buffers.work,
-            self.buffers.work_grad,
-            step.read.shape[1],
-            IS_CENTERED=step.output is not step.read,
-            BM=launch.sizes.rows,
-            BN=launch.sizes.columns,
-            BK=launch.depth,
-            # of bfloat16 operands it says nothing
-            PRECISION="ieee",
-            num_warps=launch.warps,
-            num_stages=launch.stages,
-        )
-
     # ---------------------------------------------------------------------------------------------
     # buffers and tables
 
@@ -186,19 +121,19 @@ class PhasedMlp(FusedMlp):
         output = torch.zeros_like(read) if self._centers else read
         gradient = torch.zeros_like(read)
 
+        centers = self._centers_of_rows(num_rows)
+        buffers = self.buffers
+
         walks = walks_of(students, num_columns, launch.sizes)
         device = read.device
         return _Step(
             batch_size,
             launch,
-            read,
-            output,
-            gradient,
-            self._centers_of_rows(num_rows),
+            Operands(read, output, gradient, centers, buffers.work, buffers.work_grad),
             self._raw(output, batch_size),
             self._raw(gradient, batch_size),
-            _Table.of(walks.forward, walks.num_slots, device),
-            _Table.of(walks.backward, walks.num_slots, device),
+            Table.of(walks.forward, walks.num_slots, device),
+            Table.of(walks.backward, walks.num_slots, device),
         )
 
     def _choose_launch(self, students: Sequence[Sequence[DenseLayer]], num_columns: int) -> Launch:
@@ -251,10 +186,3 @@ class PhasedMlp(FusedMlp):
                 )
             students.append(layers)
         return students, row
-
-
-def _num_processors(device: torch.device) -> int:
-    """Of a GPU; the interpreter runs one program after the other, and the first takes all tiles."""
-    if device.type != "cuda":
-        return 1
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
