@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gped_nas.api.job import identity
+from gped_nas.api.identity import identity
 from gped_nas.config import Config, parse
 from gped_nas.data.base import load
 from gped_nas.data.dials import DataConfig, turn

@@ -2,27 +2,23 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
-from math import isfinite
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from gped_nas import device as devices
 from gped_nas.api import evidence
 from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.conclusion import conclude
-from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.finding import session_with_stream
-from gped_nas.api.guess import guess_predictor, measure_guess
 from gped_nas.api.home import Home, find
-from gped_nas.api.lessons import distillation_set, rung_set
+from gped_nas.api.identity import identity
+from gped_nas.api.lessons import distillation_set
 from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
-from gped_nas.api.note import REPORT, STUDENTS
-from gped_nas.api.recipes import decide_recipe, training_notes
+from gped_nas.api.note import REPORT
+from gped_nas.api.preparing import describe, prepare_trainer, span_box
+from gped_nas.api.recipes import training_notes
 from gped_nas.api.restoring import restore
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
@@ -30,43 +26,21 @@ from gped_nas.api.standing import LOCK, PREDICTIONS, REFERENCES, TEACHER, Follow
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
-from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.errors import ConfigError, GateError, Interrupted, StudyError
-from gped_nas.evaluate.base import LabelFacts, draw_resamples
-from gped_nas.evaluate.measured import CLEAN
-from gped_nas.evaluate.metrics import reliability
-from gped_nas.evaluate.predictions import AnyPredictions
-from gped_nas.io import (
-    canonical_json,
-    lock,
-    make_dir,
-    remove_temporaries,
-    sha256_text,
-    write_text,
-)
-from gped_nas.posterior.imported import BATCH_NORM_EPS
+from gped_nas.errors import ConfigError, GateError, Interrupted
+from gped_nas.io import lock, make_dir, remove_temporaries, write_text
 from gped_nas.search.database import storage_refusals
-from gped_nas.search.document import (
-    Box,
-    Description,
-    StoredReference,
-    StoredWords,
-    StreamPlace,
-    TeacherSummary,
-)
 from gped_nas.search.ledger import Ledger
-from gped_nas.search.objectives import axis_ends, check_measurable, registered_words
+from gped_nas.search.objectives import check_measurable
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.run import TIMEOUT, TimeLimit, search
 from gped_nas.search.snapshot import EXHAUSTED
-from gped_nas.search.space import SearchSpace, StreamConfig
+from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.search.study import create_or_load
 from gped_nas.search.trials import check_undamaged
-from gped_nas.spelling import as_digested
 from gped_nas.stream.key import StreamKey
 
 _LONGEST_NAME = 255
@@ -311,7 +285,7 @@ class _Job:
         data = distillation_set(teacher)
         teacher.averaged("validation")  # a damaged stream is told before anything is written
         if ledger is None:
-            _span_box(self.space, self.dataset)  # refuses an axis without ends
+            span_box(self.space, self.dataset)  # refuses an axis without ends
         return teacher, data
 
     def prepare(
@@ -322,8 +296,8 @@ class _Job:
         study = Study(self.folder, self.name, ledger, self.home.url)
 
         validation = teacher.averaged("validation")
-        _describe(study, teacher, validation)
-        return study, _prepare_trainer(study, teacher, data, validation)
+        describe(study, teacher, validation)
+        return study, prepare_trainer(study, teacher, data, validation)
 
     def search(self, study: Study, trainer: Trainer) -> str:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
@@ -414,179 +388,3 @@ class _Job:
             raise GateError(
                 f"study '{self.name}': finished, and {what}; {remedy}; see {self.folder / REPORT}"
             )
-
-
-_LATER_SETTINGS: tuple[tuple[str, Any], ...] = (
-    ("components", 0),
-    ("centered", False),
-    ("label_weight", 0.0),
-    ("lr_probe", []),
-    ("draw_views", "once"),
-)
-"""Settings of the recipe that came after the first studies, at the values that these had."""
-
-
-def identity(space: SearchSpace, stream: str) -> dict[str, str]:
-    """Digests of everything that must not change between runs of one study, by part.
-
-    Args:
-        space: what is searched.
-        stream: the digest of the teacher's stream.
-    """
-    resolved = space.resolved
-    if space.given is None:
-        teacher = dict(resolved["teacher"])
-        method = _without_paths(teacher.pop("method"))
-        teacher.pop("trained_on", None)  # the stream's digest covers the parts
-    else:  # where its predictions lie is no part of the study
-        teacher, method = asdict(space.given), {"name": space.method.name}
-
-    # A setting that came later is left out at its default: the digest is then that of before the
-    # setting existed, so that older studies go on.
-    recipe = dict(resolved["recipe"])
-    for name, default in _LATER_SETTINGS:
-        if name in recipe and recipe[name] == default:
-            del recipe[name]
-    views = resolved["views"]
-    if space.stream != StreamConfig():
-        views = [resolved["views"], resolved["stream"]]
-
-    parts = {
-        "students": resolved["students"],
-        "objectives": resolved["objectives"],
-        "constraints": resolved["constraints"],
-        "views": views,
-        "targets": resolved["targets"],
-        "recipe": recipe,
-        "seed": resolved["seed"],
-        "teacher and dataset (the stream)": [teacher, method, stream],
-    }
-    if resolved["conditions"] != [CLEAN]:  # likewise
-        parts["conditions"] = resolved["conditions"]
-
-    digests = {}
-    for part, value in parts.items():
-        digests[part] = sha256_text(canonical_json(as_digested(value)))[:16]
-    return digests
-
-
-def _without_paths(method: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's settings without where imported samples lie, also of those that it reads.
-
-    How their tensors are called is in the stream's digest, and whether they may be at chance is no
-    part of the study.
-    """
-    elsewhere = ("path", "names", "at_chance") if method["name"] == "import" else ("path",)
-    settings = {name: value for name, value in method.items() if name not in elsewhere}
-    if settings.get("batch_norm_eps") == BATCH_NORM_EPS:  # a later setting at its default
-        del settings["batch_norm_eps"]
-    if isinstance(settings.get("of"), Mapping):
-        settings["of"] = _without_paths(settings["of"])
-    return settings
-
-
-def _prepare_trainer(
-    study: Study, teacher: Teacher, data: DistillationSet, validation: AnyPredictions
-) -> Trainer:
-    return Trainer(
-        teacher=teacher,
-        data=data,
-        recipe=decide_recipe(study.ledger, teacher, data),
-        rung_set=rung_set(teacher, data.layout),
-        validation=validation,
-        resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
-        guess=_guess_of(study, teacher),
-        folder=make_dir(study.path / STUDENTS),
-        about={"study": study.name, "stream": teacher.stream.digest},
-        alive=study.ledger.renew,
-    )
-
-
-def _guess_of(study: Study, teacher: Teacher) -> AnyPredictions | None:
-    """What the guess says of validation; None in a study that was begun before there was one."""
-    description = study.ledger.document.description
-    if description is None or description.guess is None:
-        return None
-    return guess_predictor(teacher).predict(teacher.dataset.raw("validation"))
-
-
-def _describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None:
-    """Write down once what never changes while the study grows."""
-    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
-    description = study.ledger.document.description
-    if description is not None:
-        if description.stream is not None and description.stream.digest != stream.digest:
-            raise StudyError(
-                f"{stream.folder}: the stream is not the one study '{study.name}' was made with; "
-                "restore it, or choose another --study-name"
-            )
-        return
-
-    provenance = {
-        **_read_versions(),
-        **devices.fingerprint(teacher.session.device),
-        "seed": space.seed,
-        "dataset sha256": dataset.digest,
-    }
-
-    # kept with the study: reports need the words of a plug-in's metric where it is not installed
-    metrics = {}
-    for name, words in registered_words().items():
-        metrics[name] = StoredWords(label=words.label, direction=words.direction, unit=words.unit)
-
-    description = Description(
-        config=dict(space.resolved),
-        split_text=dataset.split_text,
-        class_names=tuple(dataset.class_names),
-        stream=StreamPlace(path=str(stream.folder), digest=stream.digest),
-        teacher=_summarize(teacher, validation),
-        provenance=provenance,
-        box=_span_box(space, dataset),
-        metrics=metrics,
-        guess=StoredReference.of(measure_guess(teacher)),
-    )
-    study.ledger.change(objectives=space.objectives, description=description)
-
-
-def _span_box(space: SearchSpace, dataset: Dataset) -> Box:
-    """The reference box: the best and the worst value of each objective."""
-    largest = space.largest_cost(dataset.input_shape, dataset.num_outputs)
-    smallest = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
-
-    label_scale = dataset.label_normalization.std if dataset.label_normalization else None
-    targets = {target.name: target for target in space.targets}
-    facts = LabelFacts(dataset.num_outputs, label_scale, targets)
-
-    ends = [axis_ends(objective, facts, smallest, largest) for objective in space.objectives]
-    return Box(best=tuple(best for best, _ in ends), worst=tuple(worst for _, worst in ends))
-
-
-def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
-    """What reports tell of the teacher."""
-    space, stream = teacher.space, teacher.stream
-    labels = teacher.dataset.labels("validation")
-    diagnosis = diagnose(teacher)
-    findings = diagnosis.to_json()
-    del findings["curve"]  # it stands beside them
-
-    return TeacherSummary(
-        digest=stream.digest,
-        num_samples=stream.num_samples,
-        method=space.method.name,
-        genotype="" if space.genotype is None else str(space.genotype),
-        samples_to_nll=tuple((num, nll) for num, nll in diagnosis.curve if isfinite(nll)),
-        seconds=round(max(teacher.seconds, stream.sampling_seconds), 2),
-        reliability=tuple(reliability(validation, labels)),
-        diagnosis=findings,
-        verdict=asdict(judge(diagnosis)),
-        **_given_facts(space),
-    )
-
-
-def _given_facts(space: SearchSpace) -> dict[str, Any]:
-    """What a summary has of a teacher that is given, and of no other."""
-    return {} if space.given is None else {"given": asdict(space.given)}
-
-
-def _read_versions() -> dict[str, Any]:
-    return {f"{name} version": version(name) for name in ("gped-nas", "optuna", "numpy")}

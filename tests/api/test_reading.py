@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from gped_nas import rng
 from gped_nas.api import load_dataset, load_space, run
-from gped_nas.api.job import identity
+from gped_nas.api.identity import identity
 from gped_nas.api.sampling import existing_stream, posterior, sample, stream_key
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import sample_teacher

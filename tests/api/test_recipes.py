@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import gped_nas as gn
-from gped_nas.api.job import identity
+from gped_nas.api.identity import identity
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.online import online_feed
 from gped_nas.errors import ConfigError
