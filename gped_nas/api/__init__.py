@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from gped_nas.api.export import Export, export_student
     from gped_nas.api.from_models import distill_from
     from gped_nas.api.job import run
+    from gped_nas.api.opening import open_study
     from gped_nas.api.predict import load_student, predict_files
     from gped_nas.api.recording import record_predictions
     from gped_nas.api.seeds import summarise
     from gped_nas.api.session import Session, new_session
     from gped_nas.api.stream import TeacherStream, load_stream
-    from gped_nas.api.study import Study, compare_studies, open_study
+    from gped_nas.api.study import Study, compare_studies
     from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
     from gped_nas.api.verdict import Verdict, judge
     from gped_nas.data.base import Dataset
@@ -114,7 +115,7 @@ _HOMES = {
     "load_stream": "gped_nas.api.stream",
     "load_student": "gped_nas.api.predict",
     "new_session": "gped_nas.api.session",
-    "open_study": "gped_nas.api.study",
+    "open_study": "gped_nas.api.opening",
     "pareto_front": "gped_nas.search.pareto",
     "predict_files": "gped_nas.api.predict",
     "record_predictions": "gped_nas.api.recording",

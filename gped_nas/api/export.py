@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas.api.note import STUDENTS
-from gped_nas.api.study import Study, open_study
+from gped_nas.api.opening import open_study
+from gped_nas.api.study import Study
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE
 from gped_nas.errors import ConfigError, GpedError, StudyError
 from gped_nas.export.card import card

@@ -50,7 +50,7 @@ def student_folder(
         ConfigError: a trial of something that is no study.
         GateError: see ``Study.find``.
     """
-    from gped_nas.api.study import open_study
+    from gped_nas.api.opening import open_study
 
     places = (Path(student), Path(out) / student)
     if any((place / STUDY_FILE).is_file() for place in places):

@@ -1,38 +1,26 @@
 """A study as users hold it: its records, its front, its report."""
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gped_nas.api import evidence_files
 from gped_nas.api.frames import frame_of
-from gped_nas.api.note import REPORT, STUDENTS, STUDY_FILE, Note, check_same_study, recorded_storage
+from gped_nas.api.note import REPORT, STUDENTS, Note
 from gped_nas.api.picking import best_within, find_trial
+from gped_nas.api.snapshots import front_of, losses_of, snapshot_of
 from gped_nas.api.standing import LOCK
-from gped_nas.errors import ConfigError, GateError, StudyError, nearest
+from gped_nas.errors import ConfigError, GateError, nearest
 from gped_nas.io import is_locked
 from gped_nas.search.choice import choose
-from gped_nas.search.coverage import random_order
 from gped_nas.search.database import storage_errors
-from gped_nas.search.document import Box, Description, References, StudentTest
-from gped_nas.search.goals import MetricWords, Objective
-from gped_nas.search.guess import (
-    explain_empty_front,
-    is_guess,
-    is_teacher_guess,
-    note_guesses,
-)
+from gped_nas.search.document import Description, StudentTest
+from gped_nas.search.goals import Objective
+from gped_nas.search.guess import explain_empty_front, is_teacher_guess
 from gped_nas.search.ledger import Ledger
-from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_front, to_box
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
-from gped_nas.search.study import load
-from gped_nas.search.trials import check_undamaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,7 +230,7 @@ class Study:
         """
         front = self.front_records()
         differences = self.ledger.document.front_differences
-        index, _ = choose(front, self.objectives, self._box(front), differences)
+        index, _ = choose(front, self.objectives, losses_of(self, front), differences)
         return None if index is None else front[index]
 
     def best(self) -> TrialRecord | None:
@@ -275,22 +263,6 @@ class Study:
         """
         return best_within(self, within)
 
-    def _box(self, records: Sequence[TrialRecord]) -> Floats:
-        """Objectives of records as losses in [0, 1] of the reference box, shape (N, M)."""
-        document = self.ledger.document
-        if not records:
-            return np.empty((0, len(document.objectives)))
-
-        box = document.description.box if document.description else None
-        if box is None:
-            raise StudyError(
-                f"study '{self.name}': it has trials and no reference box; restore its storage"
-            )
-
-        values = _tabulate(records, document.objectives)
-        scales = [objective.scale for objective in document.objectives]
-        return to_box(values, box.best, box.worst, scales=scales)
-
     def verdict(
         self, trial: int | None = None, *, within: Mapping[str, float] | None = None
     ) -> "StudyVerdict":
@@ -321,68 +293,7 @@ class Study:
 
     def snapshot(self) -> StudySnapshot:
         """The study at this instant, as plain data."""
-        records = self.records()
-        document = self.ledger.document
-        objectives = document.objectives
-        description = document.description or Description()
-        references = document.references or References()
-        box = description.box or Box(best=(), worst=())
-
-        front = front_of(records, objectives)
-        front_records = [records[trial] for trial in front]
-        front_losses = self._box(front_records)
-        index, rule = choose(front_records, objectives, front_losses, document.front_differences)
-        chosen = None if index is None else front[index]
-        if chosen is None and records:
-            what, remedy = explain_empty_front(records, objectives)
-            rule = f"The front is empty, since {what}; {remedy}."
-
-        paired = list(references.comparisons)
-        if chosen is not None:
-            paired += self.paired_differences(chosen)
-
-        in_box = self._in_box(records)
-        history: list[float] = []
-        at_random: list[float] = []
-        if records:
-            history = hypervolume_history(in_box, np.ones(len(objectives))).tolist()
-            at_random = random_order(in_box).tolist()
-
-        names = [o.name for o in objectives]
-        student_seconds = round(sum(r.seconds for r in records), 1)
-        return StudySnapshot(
-            name=self.name,
-            config=description.config,
-            objectives=objectives,
-            records=tuple(records),
-            front=tuple(front),
-            chosen=chosen,
-            rule=rule,
-            references=document.predictors,
-            paired_differences=tuple(paired),
-            hypervolume=tuple(history),
-            reference_point=dict(zip(names, box.worst, strict=False)),
-            importances=self.ledger.importances(objectives),
-            teacher=description.teacher.to_json(),
-            provenance={**description.provenance, "student seconds": student_seconds},
-            num_test_evaluations=self.num_test_evaluations,
-            split_text=description.split_text,
-            notes=(*document.notes, *note_guesses(records, objectives)),
-            knee=front[knee(front_losses)] if front else None,
-            random_order=tuple(at_random),
-            best_point=dict(zip(names, box.best, strict=False)),
-            evidence=evidence_files.read(self.path, front_records),
-            class_names=description.class_names,
-            metrics=_words_of(description, records, references.predictors),
-        )
-
-    def _in_box(self, records: Sequence[TrialRecord]) -> Floats:
-        """As ``_box``; a trial that is not complete is a row of NaN, which adds nothing."""
-        values = np.full((len(records), len(self.objectives)), np.nan)
-        complete = [i for i, r in enumerate(records) if r.state == "complete"]
-        if complete:
-            values[complete] = self._box([records[i] for i in complete])
-        return values
+        return snapshot_of(self)
 
     def is_at_work(self) -> bool:
         """Whether a run works on the study, here or elsewhere, as far as can be told."""
@@ -470,97 +381,3 @@ def _with_test(record: TrialRecord, test: StudentTest | None) -> TrialRecord:
     if test is None:
         return record
     return record.replace(measures={**record.measures, **test.measures})
-
-
-def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
-    """Trial numbers of the non-dominated complete records, best by the first objective first.
-
-    Who is no better than a guess is not among them, see ``search.guess``.
-
-    Raises:
-        DamageError: a record is damaged, and might be on the front.
-    """
-    check_undamaged(records)
-    complete = []
-    for record in records:
-        if record.state == "complete" and not is_guess(record, objectives):
-            complete.append(record)
-    if not complete:
-        return []
-
-    points = np.array(_tabulate(complete, objectives))
-    is_on_front = pareto_front(points, [objective.direction for objective in objectives])
-    front = [complete[index] for index in np.flatnonzero(is_on_front)]
-
-    leading = objectives[0]
-    sign = -1 if leading.direction == "maximize" else 1
-    front.sort(key=lambda record: (sign * record.value(leading.name), record.trial))
-    return [record.trial for record in front]
-
-
-def _tabulate(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[list[float]]:
-    """The values of the objectives, a row a record."""
-    rows = []
-    for record in records:
-        rows.append([record.value(objective.name) for objective in objectives])
-    return rows
-
-
-def _words_of(
-    description: Description, records: Sequence[TrialRecord], references: Sequence[Reference]
-) -> dict[str, MetricWords]:
-    """What is to be said of the metrics: as the study stored it, and what is registered today."""
-    words = {name: stored.words for name, stored in description.metrics.items()}
-    tables = [source.measures for source in records]
-    tables += [source.measures for source in references]
-    recorded = {key.metric for key in set().union(*tables)}
-    if recorded <= set(words):
-        return words
-
-    # Studies made before the words were stored get those of today's metrics, which torch measures.
-    from gped_nas.search.objectives import registered_words
-
-    return registered_words() | words
-
-
-def storage_from_environment() -> str | None:
-    """``$GPED_STORAGE``, then ``$OPTUNA_STORAGE``."""
-    return os.environ.get("GPED_STORAGE") or os.environ.get("OPTUNA_STORAGE") or None
-
-
-def open_study(
-    study: str | Path, *, storage: str | None = None, out: str | Path = "reports"
-) -> Study:
-    """An existing study by its name or folder.
-
-    Args:
-        study: its name or folder.
-        storage: where it lies, if not in its folder; by default what the environment says.
-        out: folder of all studies.
-
-    Raises:
-        StudyError: there is none, or it cannot be read.
-    """
-    folder = Path(study)
-    if not (folder / STUDY_FILE).is_file():
-        folder = Path(out) / str(study)
-    if not (folder / STUDY_FILE).is_file():
-        names = sorted(path.parent.name for path in Path(out).glob(f"*/{STUDY_FILE}"))
-        raise StudyError(
-            f"{study}: no such study; expected a study's name or folder; in {out}: "
-            f"{', '.join(names) or 'none'}"
-        )
-
-    note = Note.read(folder)
-    if note is None:
-        raise StudyError(
-            f"{folder / STUDY_FILE}: damaged; repeat the study's `gped-search run`, which writes "
-            "it anew"
-        )
-
-    url = recorded_storage(folder, note) if note.storage != "external" else None
-    url = url or storage or storage_from_environment() or recorded_storage(folder, note)
-    ledger = load(url, note.name)
-    with storage_errors(url):
-        check_same_study(folder, note, ledger)
-    return Study(folder, note.name, ledger, url)

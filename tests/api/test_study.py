@@ -6,7 +6,8 @@ from typing import Any
 
 from gped_nas.api.dashboard import ARTIFACTS, furnish
 from gped_nas.api.note import STUDENTS
-from gped_nas.api.study import Study, open_study
+from gped_nas.api.opening import open_study
+from gped_nas.api.study import Study
 from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.search.document import Box, Description, StudyDocument
 from gped_nas.search.goals import Objective

@@ -22,7 +22,8 @@ from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from gped_nas.api.study import Study, open_study
+from gped_nas.api.opening import open_study
+from gped_nas.api.study import Study
 from gped_nas.evaluate.measured import Measured
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import ROW, Row

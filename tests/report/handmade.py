@@ -7,7 +7,8 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from gped_nas.api.note import DATABASE, STUDENTS, STUDY_FILE
-from gped_nas.api.study import Study, open_study
+from gped_nas.api.opening import open_study
+from gped_nas.api.study import Study
 from gped_nas.io import write_json
 from gped_nas.models.base import Genotype
 from gped_nas.search.database import sqlite_url

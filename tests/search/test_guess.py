@@ -2,7 +2,7 @@
 
 import pytest
 
-from gped_nas.api.study import front_of
+from gped_nas.api.snapshots import front_of
 from gped_nas.evaluate.measured import from_public
 from gped_nas.search.goals import Objective
 from gped_nas.search.guess import (

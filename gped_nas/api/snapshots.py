@@ -1,0 +1,156 @@
+"""A study at one instant: its front, its place in the reference box, and all that reports show."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gped_nas.api import evidence_files
+from gped_nas.errors import StudyError
+from gped_nas.search.choice import choose
+from gped_nas.search.coverage import random_order
+from gped_nas.search.document import Box, Description, References
+from gped_nas.search.goals import MetricWords, Objective
+from gped_nas.search.guess import explain_empty_front, is_guess, note_guesses
+from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_front, to_box
+from gped_nas.search.record import TrialRecord
+from gped_nas.search.snapshot import Reference, StudySnapshot
+from gped_nas.search.trials import check_undamaged
+
+if TYPE_CHECKING:
+    from gped_nas.api.study import Study
+
+
+def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
+    """Trial numbers of the non-dominated complete records, best by the first objective first.
+
+    Who is no better than a guess is not among them, see ``search.guess``.
+
+    Raises:
+        DamageError: a record is damaged, and might be on the front.
+    """
+    check_undamaged(records)
+    complete = []
+    for record in records:
+        if record.state == "complete" and not is_guess(record, objectives):
+            complete.append(record)
+    if not complete:
+        return []
+
+    points = np.array(_tabulate(complete, objectives))
+    is_on_front = pareto_front(points, [objective.direction for objective in objectives])
+    front = [complete[index] for index in np.flatnonzero(is_on_front)]
+
+    leading = objectives[0]
+    sign = -1 if leading.direction == "maximize" else 1
+    front.sort(key=lambda record: (sign * record.value(leading.name), record.trial))
+    return [record.trial for record in front]
+
+
+def _tabulate(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[list[float]]:
+    """The values of the objectives, a row a record."""
+    rows = []
+    for record in records:
+        rows.append([record.value(objective.name) for objective in objectives])
+    return rows
+
+
+def losses_of(study: "Study", records: Sequence[TrialRecord]) -> Floats:
+    """Objectives of records as losses in [0, 1] of the reference box, shape (N, M)."""
+    document = study.ledger.document
+    if not records:
+        return np.empty((0, len(document.objectives)))
+
+    box = document.description.box if document.description else None
+    if box is None:
+        raise StudyError(
+            f"study '{study.name}': it has trials and no reference box; restore its storage"
+        )
+
+    values = _tabulate(records, document.objectives)
+    scales = [objective.scale for objective in document.objectives]
+    return to_box(values, box.best, box.worst, scales=scales)
+
+
+def _in_box(study: "Study", records: Sequence[TrialRecord]) -> Floats:
+    """As ``losses_of``; a trial that is not complete is a row of NaN, which adds nothing."""
+    values = np.full((len(records), len(study.objectives)), np.nan)
+    complete = [i for i, r in enumerate(records) if r.state == "complete"]
+    if complete:
+        values[complete] = losses_of(study, [records[i] for i in complete])
+    return values
+
+
+def snapshot_of(study: "Study") -> StudySnapshot:
+    """A study at this instant, as plain data."""
+    records = study.records()
+    document = study.ledger.document
+    objectives = document.objectives
+    description = document.description or Description()
+    references = document.references or References()
+    box = description.box or Box(best=(), worst=())
+
+    front = front_of(records, objectives)
+    front_records = [records[trial] for trial in front]
+    front_losses = losses_of(study, front_records)
+    index, rule = choose(front_records, objectives, front_losses, document.front_differences)
+    chosen = None if index is None else front[index]
+    if chosen is None and records:
+        what, remedy = explain_empty_front(records, objectives)
+        rule = f"The front is empty, since {what}; {remedy}."
+
+    paired = list(references.comparisons)
+    if chosen is not None:
+        paired += study.paired_differences(chosen)
+
+    in_box = _in_box(study, records)
+    history: list[float] = []
+    at_random: list[float] = []
+    if records:
+        history = hypervolume_history(in_box, np.ones(len(objectives))).tolist()
+        at_random = random_order(in_box).tolist()
+
+    names = [o.name for o in objectives]
+    student_seconds = round(sum(r.seconds for r in records), 1)
+    return StudySnapshot(
+        name=study.name,
+        config=description.config,
+        objectives=objectives,
+        records=tuple(records),
+        front=tuple(front),
+        chosen=chosen,
+        rule=rule,
+        references=document.predictors,
+        paired_differences=tuple(paired),
+        hypervolume=tuple(history),
+        reference_point=dict(zip(names, box.worst, strict=False)),
+        importances=study.ledger.importances(objectives),
+        teacher=description.teacher.to_json(),
+        provenance={**description.provenance, "student seconds": student_seconds},
+        num_test_evaluations=study.num_test_evaluations,
+        split_text=description.split_text,
+        notes=(*document.notes, *note_guesses(records, objectives)),
+        knee=front[knee(front_losses)] if front else None,
+        random_order=tuple(at_random),
+        best_point=dict(zip(names, box.best, strict=False)),
+        evidence=evidence_files.read(study.path, front_records),
+        class_names=description.class_names,
+        metrics=_words_of(description, records, references.predictors),
+    )
+
+
+def _words_of(
+    description: Description, records: Sequence[TrialRecord], references: Sequence[Reference]
+) -> dict[str, MetricWords]:
+    """What is to be said of the metrics: as the study stored it, and what is registered today."""
+    words = {name: stored.words for name, stored in description.metrics.items()}
+    tables = [source.measures for source in records]
+    tables += [source.measures for source in references]
+    recorded = {key.metric for key in set().union(*tables)}
+    if recorded <= set(words):
+        return words
+
+    # Studies made before the words were stored get those of today's metrics, which torch measures.
+    from gped_nas.search.objectives import registered_words
+
+    return registered_words() | words
