@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from gped_nas.config import parse
 from gped_nas.data.archives import UNREADABLE
 from gped_nas.data.base import DATASETS, Dataset
+from gped_nas.data.named_arrays import ARRAYS, check_names, check_not_empty
 from gped_nas.data.normalization import Normalize
-from gped_nas.data.own import ARRAYS, ArraySettings, check_names, check_not_empty, dataset_of
+from gped_nas.data.own import ArraySettings, dataset_of
 from gped_nas.data.splits import SplitRule
 from gped_nas.data.stored import AnyArray, load_npy
 from gped_nas.errors import DataError
