@@ -39,8 +39,8 @@ def guess_predictor(teacher: Teacher) -> Ensemble:
     predicted_G = _say(teacher.dataset)
 
     def forward(raw: Tensor) -> Tensor:
-        # of no weight, but a condition may ask for a gradient
-        nothing_B1 = 0 * raw.flatten(1)[:, :1]
+        # of no weight, but a condition may ask for a gradient; a missing number is none here too
+        nothing_B1 = 0 * raw.flatten(1)[:, :1].nan_to_num()
         return predicted_G + nothing_B1
 
     return network(teacher, forward)

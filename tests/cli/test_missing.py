@@ -19,16 +19,24 @@ def test_a_student_takes_missing_numbers_everywhere(home: Home) -> None:
     x = np.random.default_rng(0).normal(5, 2, size=(150, 2))
     is_missing = np.arange(150) % 3 == 0
     x[is_missing, 1] = nan
+    x[::7, 0] = nan
     np.savez("mine.npz", x_train=x, y_train=is_missing.astype(int))
 
     dataset = "dataset={name: npz, path: mine.npz, normalize: columns, missing: impute}"
     teacher = "teacher.method={name: deep_ensemble, num_samples: 2, steps: 300, lr: 0.01}"
     settings = ("--set", dataset, "--set", teacher, "--set", "recipe.steps=200")
     accepted("run", home.space, *settings, "--n-trials", 2)
-    number = gn.open_study("tiny").front_records()[0].trial
+
+    study = gn.open_study("tiny")
+    (guess,) = [reference for reference in study.references() if reference.name == "guess"]
+    labels = gn.load_dataset(gn.load_space(study.path / "config.yaml")).labels("validation")
+    # a third of the training labels is 1, and it has an answer where numbers are missing too
+    assert guess.metrics["nll"] == pytest.approx(-np.log([2 / 3, 1 / 3])[labels].mean(), abs=0.02)
+
+    number = study.front_records()[0].trial
     accepted("export", "tiny", number, "--to", "onnx", "--into", "served")
     spec = json.loads(Path("served/spec.json").read_text())
-    assert spec["input_shape"] == [2] and spec["normalization"]["flagged"] == [1]
+    assert spec["input_shape"] == [2] and spec["normalization"]["flagged"] == [0, 1]
 
     questions = np.array([[5, nan], [5, 5], [nan, 4]], np.float32)
     np.save("questions.npy", questions)
