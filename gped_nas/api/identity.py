@@ -41,6 +41,8 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
     for name, default in _LATER_SETTINGS:
         if name in recipe and recipe[name] == default:
             del recipe[name]
+    # by whatever kernel: a study begun on a GPU goes on without one
+    recipe.pop("kernel", None)
     views = resolved["views"]
     if space.stream != StreamConfig():
         views = [resolved["views"], resolved["stream"]]

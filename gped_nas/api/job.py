@@ -29,6 +29,7 @@ from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.phases import check_kernel
 from gped_nas.errors import ConfigError, GateError, Interrupted
 from gped_nas.io import lock, make_dir, remove_temporaries, write_text
 from gped_nas.search.database import storage_refusals
@@ -144,6 +145,7 @@ def _start(
     session.follow(Standing(name))
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
+    check_kernel(space.recipe.kernel, session.device, f"{space.source}: recipe")
     key = stream_key(space, dataset)
 
     folder = make_dir(out / name)

@@ -13,6 +13,7 @@ from gped_nas.api.teacher import load_dataset
 from gped_nas.data.base import Dataset
 from gped_nas.data.facts import describe_inputs
 from gped_nas.data.memory import describe_memory
+from gped_nas.distill.phases import check_kernel, has_phases
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.models.base import num_params
 from gped_nas.search.space import SearchSpace
@@ -32,6 +33,7 @@ def plan(space: SearchSpace, session: Session, n_trials: int | None = None) -> d
     """
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
+    check_kernel(space.recipe.kernel, session.device, f"{space.source}: recipe")
 
     low = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
     high = space.largest_cost(dataset.input_shape, dataset.num_outputs)
@@ -41,10 +43,21 @@ def plan(space: SearchSpace, session: Session, n_trials: int | None = None) -> d
         **_teacher(space, dataset, session),
         **label_facts(space, dataset),
         "device": str(session.device),
+        "kernel": _kernel_text(space, session),
         "trials": n_trials or space.search.n_trials,
         "students at once": space.search.students_at_once,
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
     }
+
+
+def _kernel_text(space: SearchSpace, session: Session) -> str:
+    """How the steps of students are computed."""
+    kernel = space.recipe.kernel
+    if kernel != "graph" and has_phases(session.device):
+        return f"{kernel}: mlp in phases of tiles, others in a graph of products"
+    if session.device.type == "cuda":
+        return f"{kernel}: a graph of products"
+    return f"{kernel}: products on the CPU"
 
 
 def _teacher(space: SearchSpace, dataset: Dataset, session: Session) -> dict[str, Any]:

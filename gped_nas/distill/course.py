@@ -193,6 +193,32 @@ def check_form(
         )
 
 
+def check_families(
+    recipe: Recipe, genotypes: Iterable[Genotype], input_shape: tuple[int, ...], where: str
+) -> None:
+    """Refuse a kernel that some of the students cannot be trained by.
+
+    References may be of other families: they take the graph.
+
+    Args:
+        recipe, genotypes, input_shape, where: see ``check_form``.
+
+    Raises:
+        ConfigError: phases are asked for, and one is no chain of dense layers.
+    """
+    if recipe.kernel != "phases":
+        return
+
+    for genotype in genotypes:
+        shapes = genotype.shapes(input_shape, 1)
+        chain = dense_chain(FAMILIES[genotype.family], shapes)
+        if not reads_rows(chain, shapes, input_shape):
+            raise ConfigError(
+                f"{where}.kernel: found phases with students of family {genotype.family}, expected "
+                "auto or graph: phases are for chains of dense layers (mlp)"
+            )
+
+
 def student_seed(root: int, genotype: Genotype, replicate: int = 0) -> int:
     """The seed of a student: of its genotype and replicate, never of its place in a population."""
     return rng.seed(root, "student", canonical_json(genotype.to_json()), replicate)

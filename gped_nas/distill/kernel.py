@@ -35,6 +35,7 @@ from gped_nas.distill.course import Course, begin, begin_phase, settling_batches
 from gped_nas.distill.feed import Batch, BatchOrder, CachedFeed, DistillationSet
 from gped_nas.distill.layout import num_workers
 from gped_nas.distill.loss import loss_of
+from gped_nas.distill.phases import check_kernel
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule
 from gped_nas.distill.team import LOG_EVERY, Classroom, Curve, Team
@@ -144,12 +145,13 @@ def train(
         is, with a ``failure``.
 
     Raises:
-        ConfigError: ``until`` is no step of the recipe, or a ``feed`` would be stopped or gone on
-            with in the middle.
+        ConfigError: ``until`` is no step of the recipe, a ``feed`` would be stopped or gone on
+            with in the middle, or the recipe's kernel cannot run on the device.
         EnvironmentProblem: the memory does not suffice for a population with a ``feed`` of its own.
         Interrupted: ``should_stop`` said so.
     """
     _check(course.recipe, students, until, feed)
+    check_kernel(course.recipe.kernel, device, "recipe")
     job = _Job(course, until, device, feed, workers, progress, should_stop)
     trained = [replace(student, failure="") for student in students]
 

@@ -103,7 +103,8 @@ class AdamW:
         self._seconds = bundle.views(second)
 
         self._whole_update: AdamWUpdate | None = None
-        if cuts is None and len(set(factors)) == 1 and has_phases(theta.device):
+        is_whole = cuts is None and len(set(factors)) == 1
+        if is_whole and recipe.kernel != "graph" and has_phases(theta.device):
             self._whole_update = AdamWUpdate(
                 bundle.buffers, first, second, updates, recipe, factor=factors[0]
             )

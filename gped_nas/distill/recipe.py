@@ -15,6 +15,7 @@ Mode = Literal["cached", "online"]
 Update = Literal["averaged", "newest", "running_mean"]
 DrawViews = Literal["once", "fresh"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Kernel = Literal["auto", "graph", "phases"]
 
 
 _Positive = Annotated[float, Field(gt=0)]
@@ -47,6 +48,11 @@ class Recipe(Config):
         default="auto",
         description="what products are computed in; auto probes the device once a study, for "
         "large products",
+    )
+    kernel: Kernel = Field(
+        default="auto",
+        description="mlp on a GPU: tiles in phases, a graph of products, or auto: phases where "
+        "they run",
     )
     steps: int = Field(default=3000, ge=1, description="optimizer steps, fine-tuning included")
     batch_size: int = Field(
@@ -163,14 +169,18 @@ class Recipe(Config):
         return self
 
     def to_record(self) -> dict[str, Any]:
-        """What a record says of it: the kind of training, and what is not the default."""
+        """What a record says of it: the kind of training, and what is not the default.
+
+        Not the kernel, which changes students by rounding alone.
+        """
         kind = {
             "mode": self.mode,
             "update": self.update,
             "optimizer": self.optimizer,
             "precision": self.precision,
         }
-        return {**self.model_dump(mode="json", exclude_defaults=True), **kind}
+        changed = self.model_dump(mode="json", exclude_defaults=True, exclude={"kernel"})
+        return {**changed, **kind}
 
     def label_weight_of(self, genotype: Genotype) -> float:
         """The share of the labels in the loss of a student: its own where its genotype has one."""

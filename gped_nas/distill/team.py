@@ -66,7 +66,7 @@ class Classroom:
                 device=self.device,
                 forwards=[student.forward for student in students],
             )
-        if has_phases(self.device):
+        if self.recipe.kernel != "graph" and has_phases(self.device):
             return PhasedMlp(
                 shapes,
                 [student.chain for student in students],

@@ -10,7 +10,7 @@ from gped_nas.config import Config
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.seen import TrainedOn
 from gped_nas.data.views import PredictionDtype, View
-from gped_nas.distill.course import check_form
+from gped_nas.distill.course import check_families, check_form
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.conditions import Condition
@@ -288,9 +288,11 @@ class SearchSpace:
 
         Raises:
             ConfigError: even the smallest network breaks a cost constraint; all genotypes cost the
-                same, and that cost is an objective; or see ``check_form``.
+                same, and that cost is an objective; or see ``check_form`` and ``check_families``.
         """
-        check_form(self.recipe, self.corners(), input_shape, f"{self.source}: recipe")
+        where = f"{self.source}: recipe"
+        check_form(self.recipe, self.corners(), input_shape, where)
+        check_families(self.recipe, self.corners(), input_shape, where)
         smallest = self.smallest_cost(input_shape, num_classes)
         largest = self.largest_cost(input_shape, num_classes)
         for goal in self.objectives:

@@ -157,7 +157,7 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     space = gn.load_space("digits_mlp")
     recipe = dict(space.resolved["recipe"])
-    for later in ("components", "centered", "label_weight", "lr_probe", "draw_views"):
+    for later in ("components", "centered", "label_weight", "lr_probe", "draw_views", "kernel"):
         del recipe[later]
     before = sha256_text(canonical_json(as_digested(recipe)))[:16]
     assert identity(space, "stream")["recipe"] == before
@@ -166,6 +166,10 @@ def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     changes = ({"recipe.components": 8}, {"recipe.centered": True}, fresh)
     for change in changes:
         assert identity(gn.load_space("digits_mlp", change), "stream")["recipe"] != before
+
+    # it changes students by rounding alone
+    graph = gn.load_space("digits_mlp", {"recipe.kernel": "graph"})
+    assert identity(graph, "stream")["recipe"] == before
 
 
 def test_what_only_fully_connected_students_can_be_is_refused_of_others(home: Home) -> None:

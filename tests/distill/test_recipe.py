@@ -126,7 +126,8 @@ def test_proximal_steps_act_over_every_step_of_the_first_phase_once(steps, prune
 def test_a_record_tells_the_kind_of_training_and_what_is_not_the_default():
     kind = {"mode": "cached", "update": "averaged", "optimizer": "adamw", "precision": "auto"}
     assert Recipe().to_record() == kind
-    record = Recipe(steps=7, optimizer="muon", lr_rest=0.25, precision="bfloat16").to_record()
+    recipe = Recipe(steps=7, optimizer="muon", lr_rest=0.25, precision="bfloat16", kernel="graph")
+    record = recipe.to_record()
     assert record == {
         **kind,
         "optimizer": "muon",

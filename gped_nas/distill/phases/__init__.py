@@ -10,10 +10,34 @@ import importlib.util
 
 import torch
 
+from gped_nas.distill.recipe import Kernel
+from gped_nas.errors import ConfigError
+
 
 def has_phases(device: torch.device) -> bool:
     """Whether a device can walk: a GPU, where Triton is installed."""
     return device.type == "cuda" and _has_triton()
+
+
+def check_kernel(kernel: Kernel, device: torch.device, where: str) -> None:
+    """Refuse phases where they cannot run; ``auto`` takes the graph there.
+
+    Args:
+        kernel: what the recipe says.
+        device: where students are trained.
+        where: file and key of the recipe, for messages.
+
+    Raises:
+        ConfigError: phases were asked for, and there is no GPU or no Triton.
+    """
+    if kernel != "phases" or has_phases(device):
+        return
+
+    missing = "without Triton" if device.type == "cuda" else f"on the device {device}"
+    raise ConfigError(
+        f"{where}.kernel: found phases {missing}, expected a CUDA device with Triton; use auto, "
+        "which takes phases where they run and changes nothing else in a study"
+    )
 
 
 @functools.cache
