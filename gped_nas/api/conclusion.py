@@ -8,13 +8,8 @@ from gped_nas.api.references import Contender, average_of, guess_of, others
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
 from gped_nas.errors import DivergenceError
-from gped_nas.evaluate.base import (
-    METRICS,
-    Resamples,
-    draw_resamples,
-    evaluate_or_explain,
-    paired_difference,
-)
+from gped_nas.evaluate.base import METRICS, Resamples, draw_resamples
+from gped_nas.evaluate.judging import evaluate_or_explain, paired_difference
 from gped_nas.evaluate.measured import CLEAN, TEST, Key, Measured, parse_name
 from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.models.base import Genotype

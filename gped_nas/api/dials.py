@@ -14,7 +14,8 @@ from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import load_dataset, sample_teacher
 from gped_nas.data.base import Part
 from gped_nas.distill.student import load_student, save_student
-from gped_nas.evaluate.base import draw_resamples, evaluate, evaluate_or_explain
+from gped_nas.evaluate.base import draw_resamples
+from gped_nas.evaluate.judging import evaluate, evaluate_or_explain
 from gped_nas.evaluate.measured import Measures, to_public
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import (

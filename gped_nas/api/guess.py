@@ -15,15 +15,10 @@ from gped_nas.api.measuring import Conditions, network
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset
 from gped_nas.errors import DivergenceError
-from gped_nas.evaluate.base import (
-    METRICS,
-    Resamples,
-    draw_resamples,
-    evaluate_or_explain,
-    paired_difference,
-)
+from gped_nas.evaluate.base import METRICS, Resamples, draw_resamples
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.ignorance import know_nothing
+from gped_nas.evaluate.judging import evaluate_or_explain, paired_difference
 from gped_nas.evaluate.measured import CLEAN, parse_name
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, NormalPredictions
 from gped_nas.evaluate.teacher import Ensemble

@@ -9,8 +9,9 @@ from gped_nas import rng
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.base import METRICS, Resamples, evaluate, is_finite_for
+from gped_nas.evaluate.base import METRICS, Resamples
 from gped_nas.evaluate.conditions import Condition, Forward, Predictor
+from gped_nas.evaluate.judging import evaluate, is_finite_for
 from gped_nas.evaluate.measured import CLEAN, Key, Measured, parse_name
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import Ensemble

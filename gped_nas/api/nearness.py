@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gped_nas.api.students import Trainer
-from gped_nas.evaluate.base import resampled
+from gped_nas.evaluate.judging import resampled
 from gped_nas.evaluate.measured import parse_name
 from gped_nas.evaluate.predictions import Floats
 from gped_nas.evaluate.student import StudentPredictor

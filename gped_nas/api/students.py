@@ -25,7 +25,8 @@ from gped_nas.distill.student import (
     seal_student,
 )
 from gped_nas.errors import DivergenceError, GpedError
-from gped_nas.evaluate.base import Resamples, evaluate
+from gped_nas.evaluate.base import Resamples
+from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor

@@ -66,7 +66,8 @@ def info(
     from gped_nas.api.sampling import existing_stream, sampled_spaces, stream_key
     from gped_nas.api.teacher import Teacher
     from gped_nas.api.verdict import judge
-    from gped_nas.evaluate.base import draw_resamples, evaluate_or_explain
+    from gped_nas.evaluate.base import draw_resamples
+    from gped_nas.evaluate.judging import evaluate_or_explain
     from gped_nas.evaluate.measured import by_name
     from gped_nas.search.teacher_words import given_costs
 

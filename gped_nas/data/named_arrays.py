@@ -12,8 +12,6 @@ from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import Array
 
 GROUPS = ("groups_train", "groups_val", "groups_test")
-
-
 ARRAYS = (
     "x_train",
     "y_train",

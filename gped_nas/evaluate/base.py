@@ -1,9 +1,9 @@
-"""What a metric is, and how predictions become measures: values, sizes and 95 % intervals.
+"""What a metric is.
 
 A metric is a function of sums over examples: ``terms`` gives T numbers an example, ``combine``
 turns their sums into the value. A metric says which interval is honest for it, see
 ``gped_nas.evaluate.intervals``, and where none is. Resamples weigh the examples by how often each
-was drawn, so that all resamples of all metrics are one matrix product.
+was drawn, so that all resamples of all metrics are one matrix product. ``judging`` measures.
 
 Where a metric is not the mean of its only term, pseudo-values stand for the terms: what each
 example adds to the value, ``n value - (n - 1) (value without the example)``. They are a closed form
@@ -11,33 +11,16 @@ of the sums too.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from gped_nas.data.base import Task
-from gped_nas.errors import DataError, DivergenceError, RegistryError, calling
-from gped_nas.evaluate.intervals import (
-    MIN_EXAMPLES,
-    Bounds,
-    around,
-    of_mean_of_shares,
-    of_paired_means_of_shares,
-    of_paired_shares,
-    of_share,
-)
-from gped_nas.evaluate.measured import (
-    CLEAN,
-    VALIDATION,
-    Direction,
-    Key,
-    Measured,
-    PairedMeasured,
-    is_metric_name,
-    public_name,
-)
+from gped_nas.errors import RegistryError, calling
+from gped_nas.evaluate.intervals import MIN_EXAMPLES, Bounds
+from gped_nas.evaluate.measured import Direction, is_metric_name
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
 from gped_nas.evaluate.resamples import Resamples as Resamples
 from gped_nas.evaluate.resamples import draw_resamples as draw_resamples
@@ -196,9 +179,9 @@ class Metric:
         self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None = None
     ) -> float:
         """The plain value on all examples; infinities and NaN are kept."""
-        return self._total(self._checked_terms(predictions, labels_N, teacher))
+        return self.total(self.checked_terms(predictions, labels_N, teacher))
 
-    def _checked_terms(
+    def checked_terms(
         self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
     ) -> Floats:
         """The terms, (N, T).
@@ -230,11 +213,11 @@ class Metric:
 
         without_NT = terms_NT.sum(axis=0) - terms_NT
         with np.errstate(invalid="ignore", divide="ignore"):
-            without_N = self._combined(without_NT, n - 1)
-        pseudo_N: Floats = n * self._total(terms_NT) - (n - 1) * without_N
+            without_N = self.combined(without_NT, n - 1)
+        pseudo_N: Floats = n * self.total(terms_NT) - (n - 1) * without_N
         return pseudo_N
 
-    def _why_none(
+    def why_no_interval(
         self, predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
     ) -> str:
         """Why no interval is honest for these predictions; empty where one is."""
@@ -242,7 +225,7 @@ class Metric:
             return self.doubt or ""
         return self.doubt(predictions, labels_N, teacher)
 
-    def _cut(self, bounds: Bounds, task: Task) -> Bounds:
+    def cut(self, bounds: Bounds, task: Task) -> Bounds:
         """An interval without the values that no predictor can have."""
         bound = self.bounds.get(task)
         if bound is None or bounds.low is None or bounds.high is None:
@@ -251,12 +234,13 @@ class Metric:
             return replace(bounds, low=max(bounds.low, bound))
         return replace(bounds, high=min(bounds.high, bound))
 
-    def _total(self, terms_NT: Floats) -> float:
+    def total(self, terms_NT: Floats) -> float:
+        """The value on all examples, of their terms; infinities and NaN are kept."""
         with np.errstate(invalid="ignore"):
             sums_1T = terms_NT.sum(axis=0, keepdims=True)
-            return float(self._combined(sums_1T, len(terms_NT))[0])
+            return float(self.combined(sums_1T, len(terms_NT))[0])
 
-    def _combined(self, sums_RT: Floats, n: int) -> Floats:
+    def combined(self, sums_RT: Floats, n: int) -> Floats:
         """The value of each row of sums over n examples, (R,).
 
         Raises:
@@ -307,233 +291,3 @@ def add_metric(
         return terms
 
     return add
-
-
-def evaluate(
-    predictions: AnyPredictions,
-    labels_N: Labels,
-    teacher: AnyPredictions | None = None,
-    *,
-    resamples: Resamples,
-    condition: str = CLEAN,
-    part: str = VALIDATION,
-) -> dict[Key, Measured]:
-    """Every registered metric that applies, of a student; those that read what is absent are not.
-
-    A metric that the teacher itself has no finite value of, such as the NLL above one that gave a
-    label no probability, has no value here either, and says why. All others must be finite.
-
-    Args:
-        predictions: what is judged.
-        labels_N: integer labels in [0, C), or real ones.
-        teacher: the teacher's predictions for the same examples, or None.
-        resamples: of the same examples; pass the same ones for every predictor.
-        condition: under which condition of the inputs the predictions were made.
-        part: of which part of the dataset the examples are.
-
-    Raises:
-        DataError: labels, predictions, teacher and resamples do not fit each other.
-        DivergenceError: a metric is not finite; the message names it.
-        RegistryError: the function of a metric raised something, or gave another shape.
-    """
-    measures = evaluate_or_explain(
-        predictions, labels_N, teacher, resamples=resamples, condition=condition, part=part
-    )
-    for key, measured in measures.items():
-        metric = METRICS[key.metric]
-        if measured.value is None and is_finite_for(metric, teacher, labels_N):
-            name = public_name(Key(metric.name, condition))
-            _check_finite(name, metric.value(predictions, labels_N, teacher))
-    return measures
-
-
-def evaluate_or_explain(
-    predictions: AnyPredictions,
-    labels_N: Labels,
-    teacher: AnyPredictions | None = None,
-    *,
-    resamples: Resamples,
-    condition: str = CLEAN,
-    part: str = VALIDATION,
-) -> dict[Key, Measured]:
-    """``evaluate`` of a teacher or another reference: what is not finite is None and says why.
-
-    A predictor may give the right label no probability at all, and its NLL is then infinite. That
-    is true, and no reason to end a search.
-
-    Args, and errors but ``DivergenceError``, are those of ``evaluate``.
-    """
-    _check(predictions, labels_N, teacher, resamples)
-    measures = {}
-    finite = []
-    for metric in METRICS.values():
-        if not metric.applies(predictions, teacher):
-            continue
-
-        terms_NT = metric._checked_terms(predictions, labels_N, teacher)
-        value = metric._total(terms_NT)
-        key = Key(metric.name, condition, part)
-        if np.isfinite(value):
-            finite.append(Judged(metric, value, terms_NT))
-        # a finite one is measured below; the order of the table is that of the registry
-        why = _why_not_finite(value, terms_NT)
-        measures[key] = Measured(None, n=len(predictions), why=why)
-
-    all_bounds = _intervals(finite, predictions, labels_N, teacher, resamples)
-    for row, bounds in zip(finite, all_bounds, strict=True):
-        key = Key(row.metric.name, condition, part)
-        measures[key] = Measured(row.value, bounds.low, bounds.high, len(predictions), bounds.why)
-    return measures
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A metric with its value and its terms (N, T) of some predictions."""
-
-    metric: Metric
-    value: float
-    terms_NT: Floats
-
-
-def _intervals(
-    judged: Sequence[Judged],
-    predictions: AnyPredictions,
-    labels_N: Labels,
-    teacher: AnyPredictions | None,
-    resamples: Resamples,
-) -> list[Bounds]:
-    """The interval of each value, or why it has none."""
-    bounds: dict[int, Bounds] = {}
-    for i, row in enumerate(judged):
-        why = row.metric._why_none(predictions, labels_N, teacher)
-        if why:
-            bounds[i] = Bounds(why=why)
-        elif row.metric.interval == "share":
-            bounds[i] = of_share(row.terms_NT[:, 0])
-        elif row.metric.interval == "mean_of_shares":
-            bounds[i] = of_mean_of_shares(row.terms_NT)
-        elif callable(row.metric.interval):
-            bounds[i] = row.metric.interval(row.terms_NT)
-
-    # All others together: their resamples are one matrix product.
-    others = [i for i in range(len(judged)) if i not in bounds]
-    if others:
-        values_Q = np.array([judged[i].value for i in others])
-        pseudo_NQ = np.stack(
-            [judged[i].metric.pseudo_values(judged[i].terms_NT) for i in others], axis=1
-        )
-        bounds |= dict(zip(others, around(values_Q, pseudo_NQ, resamples), strict=True))
-
-    return [judged[i].metric._cut(bounds[i], predictions.task) for i in range(len(judged))]
-
-
-def is_finite_for(metric: Metric, teacher: AnyPredictions | None, labels_N: Labels) -> bool:
-    """Whether a metric can be finite beside this teacher: it is for the teacher itself."""
-    if teacher is None or not metric.needs_teacher or not metric.applies(teacher, teacher):
-        return True
-    return bool(np.isfinite(metric.value(teacher, labels_N, teacher)))
-
-
-def _why_not_finite(value: float, terms_NT: Floats) -> str:
-    what = "infinite" if np.isinf(value) else "not a number"
-    num = int((~np.isfinite(terms_NT)).any(axis=1).sum())
-    return f"it is {what}: {num} of {len(terms_NT)} examples have no finite term"
-
-
-def paired_difference(
-    metric_name: str,
-    first: AnyPredictions,
-    second: AnyPredictions,
-    labels_N: Labels,
-    teacher: AnyPredictions | None = None,
-    *,
-    resamples: Resamples,
-) -> PairedMeasured:
-    """``first - second`` of one metric on the same examples, with its 95 % interval.
-
-    Where the metric is a share of examples, it has the p-value of the exact test too.
-
-    Raises:
-        RegistryError: unknown metric, or its function is wrong.
-        DataError: sizes do not fit, or the metric reads something that is absent.
-        DivergenceError: the metric of either is not finite.
-    """
-    metric = METRICS[metric_name]
-    mine = _judge(metric, first, labels_N, teacher, resamples)
-    theirs = _judge(metric, second, labels_N, teacher, resamples)
-
-    why = ""
-    for predictions in (first, second):
-        why = why or metric._why_none(predictions, labels_N, teacher)
-
-    difference = mine.value - theirs.value
-    if why:
-        bounds = Bounds(why=why)
-    elif metric.interval == "share":
-        bounds = of_paired_shares(mine.terms_NT[:, 0], theirs.terms_NT[:, 0])
-    elif metric.interval == "mean_of_shares":
-        bounds = of_paired_means_of_shares(mine.terms_NT, theirs.terms_NT)
-    elif callable(metric.interval):
-        bounds = Bounds(why="no interval is known for a difference of such numbers")
-    else:
-        # Pseudo-values of the same examples make the difference a paired one.
-        pseudo_N = metric.pseudo_values(mine.terms_NT) - metric.pseudo_values(theirs.terms_NT)
-        (bounds,) = around(np.array([difference]), pseudo_N[:, None], resamples)
-
-    n = resamples.n
-    return PairedMeasured(difference, bounds.low, bounds.high, n, bounds.why, bounds.p_value)
-
-
-def resampled(
-    metric_name: str,
-    predictions: AnyPredictions,
-    labels_N: Labels,
-    teacher: AnyPredictions | None = None,
-    *,
-    resamples: Resamples,
-) -> tuple[float, Floats]:
-    """The value of one metric, and its values on the resamples, (R,).
-
-    Those of two predictors on the same resamples are paired.
-
-    Raises as ``paired_difference``.
-    """
-    judged = _judge(METRICS[metric_name], predictions, labels_N, teacher, resamples)
-    return judged.value, judged.metric._combined(resamples.sums(judged.terms_NT), resamples.n)
-
-
-def _judge(
-    metric: Metric,
-    predictions: AnyPredictions,
-    labels_N: Labels,
-    teacher: AnyPredictions | None,
-    resamples: Resamples,
-) -> Judged:
-    """A metric's finite value and its terms; raises as ``paired_difference``."""
-    _check(predictions, labels_N, teacher, resamples)
-    if not metric.applies(predictions, teacher):
-        raise DataError(
-            f"metric '{metric.name}': it reads teacher predictions or a target that is absent"
-        )
-
-    terms_NT = metric._checked_terms(predictions, labels_N, teacher)
-    return Judged(metric, _check_finite(metric.name, metric._total(terms_NT)), terms_NT)
-
-
-def _check(
-    predictions: AnyPredictions,
-    labels_N: Labels,
-    teacher: AnyPredictions | None,
-    resamples: Resamples,
-) -> None:
-    if resamples.n != len(predictions):
-        raise DataError(f"resamples: drawn for {resamples.n} examples, expected {len(predictions)}")
-    predictions.check(labels_N)
-    if teacher is not None:
-        predictions.check_like(teacher)
-
-
-def _check_finite(name: str, value: float) -> float:
-    if not np.isfinite(value):
-        raise DivergenceError(f"metric '{name}' is {value}, expected a finite number")
-    return value

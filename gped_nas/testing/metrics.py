@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.base import Normalization, Task
-from gped_nas.evaluate.base import METRICS, LabelFacts, Metric, draw_resamples, evaluate
+from gped_nas.evaluate.base import METRICS, LabelFacts, Metric, draw_resamples
+from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, NormalPredictions, Predictions
 from gped_nas.evaluate.teacher import averaged

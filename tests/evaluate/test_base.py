@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 from gped_nas.errors import DataError, DivergenceError, RegistryError
-from gped_nas.evaluate.base import (
-    METRICS,
-    Metric,
-    Resamples,
-    draw_resamples,
-    evaluate,
-    evaluate_or_explain,
-    paired_difference,
-)
+from gped_nas.evaluate.base import METRICS, Metric, Resamples, draw_resamples
+from gped_nas.evaluate.judging import evaluate, evaluate_or_explain, paired_difference
 from gped_nas.evaluate.measured import Key, finite_values, from_public, to_public
 from gped_nas.evaluate.predictions import Predictions
 

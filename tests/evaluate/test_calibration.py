@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from gped_nas.evaluate.base import METRICS, draw_resamples, evaluate
+from gped_nas.evaluate.base import METRICS, draw_resamples
 from gped_nas.evaluate.calibration import band_of_calibrated, debias
+from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.metrics import ECE_BINS
 from gped_nas.evaluate.predictions import Predictions

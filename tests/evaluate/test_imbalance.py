@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
-from gped_nas.evaluate.base import METRICS, draw_resamples, evaluate, paired_difference
+from gped_nas.evaluate.base import METRICS, draw_resamples
 from gped_nas.evaluate.intervals import (
     of_mean_of_shares,
     of_paired_means_of_shares,
     of_paired_shares,
     wilson,
 )
+from gped_nas.evaluate.judging import evaluate, paired_difference
 from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.predictions import Predictions
 

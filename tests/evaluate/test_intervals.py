@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from gped_nas.errors import RegistryError
-from gped_nas.evaluate.base import Metric, draw_resamples, evaluate
+from gped_nas.evaluate.base import Metric, draw_resamples
 from gped_nas.evaluate.intervals import (
     MIN_EXAMPLES,
     around,
@@ -18,6 +18,7 @@ from gped_nas.evaluate.intervals import (
     tango,
     wilson,
 )
+from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.predictions import Predictions
 

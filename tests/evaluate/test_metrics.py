@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.base import METRICS, draw_resamples, evaluate, paired_difference
+from gped_nas.evaluate.base import METRICS, draw_resamples
+from gped_nas.evaluate.judging import evaluate, paired_difference
 from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import Predictions, entropy, kl_divergence

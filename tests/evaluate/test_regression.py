@@ -8,7 +8,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from gped_nas.errors import DataError
-from gped_nas.evaluate.base import METRICS, draw_resamples, evaluate
+from gped_nas.evaluate.base import METRICS, draw_resamples
+from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import NormalPredictions, Predictions
 from gped_nas.evaluate.regression import LEVELS
