@@ -11,7 +11,8 @@ from numpy.lib import format as npy_format
 
 from gped_nas.data import rows
 from gped_nas.data.archives import torch_dtype
-from gped_nas.data.rows import FileRows, Rows, torch_of
+from gped_nas.data.file_rows import FileRows, torch_of
+from gped_nas.data.rows import Rows
 from gped_nas.io import Array
 
 _LOCAL_HEADER = "<4s5H3I2H"

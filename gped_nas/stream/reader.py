@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas.data.rows import FileRows, Rows
+from gped_nas.data.file_rows import FileRows
+from gped_nas.data.rows import Rows
 from gped_nas.errors import EnvironmentProblem, StreamError
 from gped_nas.io import (
     Array,

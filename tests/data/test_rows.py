@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gped_nas.data import rows as rows_module
+from gped_nas.data.file_rows import FileRows
 from gped_nas.data.normalization import fit, fit_axis
-from gped_nas.data.rows import FileRows, Rows, chunks, in_batches, join, mapped, sha256_tensors
+from gped_nas.data.rows import Rows, chunks, in_batches, join, mapped, sha256_tensors
 from gped_nas.errors import EnvironmentProblem
 from gped_nas.io import sha256_arrays
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gped_nas import rng
-from gped_nas.data.rows import FileRows, Rows
+from gped_nas.data.file_rows import FileRows
+from gped_nas.data.rows import Rows
 from gped_nas.data.views import parse_view
 from gped_nas.distill.checkpoint import load_trainee, save_trainee
 from gped_nas.distill.course import Course, begin
