@@ -223,7 +223,17 @@ def write_array(path: Path, array: Array) -> str:
         file.write(body)
 
     write_file(path, write)
+    return _sha256_npy(header, body)
 
+
+def sha256_array(array: Array) -> str:
+    """SHA-256 of the ``.npy`` file that ``write_array`` would write."""
+    array = np.asarray(array, order="C")
+    body = array.reshape(-1).view(np.uint8).data
+    return _sha256_npy(npy_header(array.dtype.str, array.shape), body)
+
+
+def _sha256_npy(header: bytes, body: memoryview) -> str:
     digest = hashlib.sha256(header)
     digest.update(body)
     return digest.hexdigest()

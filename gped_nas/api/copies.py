@@ -12,7 +12,7 @@ from gped_nas import rng
 from gped_nas.data.archives import torch_dtype
 from gped_nas.data.base import Dataset
 from gped_nas.data.normalization import AnyNormalization, fit
-from gped_nas.data.own import has_channels_first
+from gped_nas.data.suggested import has_channels_first
 from gped_nas.data.views import View, parse_views
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.io import Array, canonical_json

@@ -1,6 +1,7 @@
 """From an ensemble of live models to a study of students, in one call."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from gped_nas.api.bars import bars, is_watched
-from gped_nas.api.brought import Brought, bring
 from gped_nas.api.copies import Policies
 from gped_nas.api.job import run
 from gped_nas.api.members import Model, as_models
@@ -19,6 +19,8 @@ from gped_nas.api.study import Study
 from gped_nas.api.teacher import load_dataset
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import load
+from gped_nas.data.bring import as_dataset, bring, classes_of
+from gped_nas.data.sources import restore_layout
 from gped_nas.io import make_dir, write_text
 from gped_nas.models.module_costs import module_bytes, module_macs
 from gped_nas.search.bounds import as_bounds
@@ -54,7 +56,7 @@ def distill_from(
         models: see ``record_predictions``.
         data: ``(x, y)``; a mapping of the arrays of an npz (``x_train``, ``y_train``, ``x_test``);
             a torch dataset of such pairs; the path of an npz, a table or a folder of images; or
-            settings of a dataset, as ``as_dataset`` gives them for data larger than memory.
+            settings of a dataset. It is brought as ``as_dataset`` brings it.
             Inputs are in the range and layout in which models, or ``prepare``, take them; what is
             not named a part is split.
         within: what a student may cost: ``"100kB,2MFLOPs"``.
@@ -82,7 +84,7 @@ def distill_from(
     bounds = as_bounds(within, "within") if within else {}
     folder = make_dir(Path(out) / name / GIVEN)
 
-    brought = bring(data, folder)
+    brought = _bring(data, folder)
     prepared = _preparation(brought, prepare)
     path = _propose(brought, folder, name, bounds)
 
@@ -116,25 +118,33 @@ def _asking(session: Session | None) -> Iterator[Session]:
         yield new_session(progress=drawn.report)
 
 
+def _bring(data: object, folder: Path) -> dict[str, Any]:
+    """Settings of the data; what lies in memory is written to a folder below this one."""
+    if isinstance(data, str | os.PathLike) or (isinstance(data, Mapping) and "name" in data):
+        return as_dataset(data)
+    return bring({"train": data}, classes_of(data), root=folder, settings={})
+
+
 def _preparation(
-    brought: Brought, prepare: Callable[[Tensor], Tensor] | None
+    dataset: Mapping[str, Any], prepare: Callable[[Tensor], Tensor] | None
 ) -> Callable[[Tensor], Tensor]:
     """What makes of the dataset's raw inputs what the models take."""
+    restore = restore_layout(dataset)
 
     def prepared(raw: Tensor) -> Tensor:
-        as_given = brought.as_user_has(raw)
+        as_given = restore(raw)
         return as_given if prepare is None else prepare(as_given)
 
     return prepared
 
 
-def _propose(brought: Brought, folder: Path, name: str, bounds: Mapping[str, float]) -> Path:
+def _propose(dataset: dict[str, Any], folder: Path, name: str, bounds: Mapping[str, float]) -> Path:
     """The file of a space that suits the data, within bounds."""
     predictions = folder / PREDICTIONS
-    proposal = propose(load(dict(brought.settings)), ensemble=predictions)
+    proposal = propose(load(dict(dataset)), ensemble=predictions)
     data = {
         "name": name,
-        "dataset": brought.settings,
+        "dataset": dataset,
         "teacher": {"predictions": str(predictions)},
         "views": [dict(view) for view in proposal.views],
         "targets": list(proposal.targets),

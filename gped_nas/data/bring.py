@@ -1,29 +1,29 @@
 """Data that somebody has in Python, as the settings of a dataset: arrays, or a torch ``Dataset``.
 
-It is written once as ``.npy`` files, an example at a time, so that a study can go on in another
-process, and so that data may be larger than memory.
+They are written once as ``.npy`` files, so that a study can go on in another process, and so that
+data may be larger than memory. A folder is named after its content. A memory map of an ``.npy``
+file is not copied: the settings name its file.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import platformdirs
-from torch import Tensor
 
-from gped_nas.data.archives import torch_dtype
-from gped_nas.data.own import has_channels_first
+from gped_nas.data.archives import UNREADABLE, torch_dtype
+from gped_nas.data.gather import PARTS, Gatherer, write_rows
 from gped_nas.data.sources import suggest_settings
 from gped_nas.errors import DataError
-from gped_nas.io import Array, make_dir, npy_header, seal_dir, write_array, write_file
+from gped_nas.io import Array, make_dir, npy_header, seal_dir, sha256_array, write_array
 
-_PARTS = ("train", "val", "test", "pool")
 _CHUNK_BYTES = 2**24
 
 
@@ -40,54 +40,173 @@ def as_dataset(
     """Settings of a dataset that holds data of yours; a space takes them as its ``dataset``.
 
     Args:
-        data: ``(x, y)`` arrays or tensors, memory maps too; a torch ``Dataset`` of such pairs, or a
-            ``DataLoader`` of one, whose dataset is read in order; a path, see ``init --data``; or
-            settings, which are returned as they are. Inputs are in your own range: bytes stay
-            bytes.
-        validation, test: likewise; parts of ``data`` are carved without them.
+        data: ``(x, y)`` arrays, tensors or lists, memory maps too; a mapping of the arrays of an
+            npz (``x_train``, ``y_train``, ``groups_train``, ``x_val``); a torch ``Dataset`` of
+            pairs, or a ``DataLoader`` of one, whose dataset is read in order; a path, see
+            ``init --data``; or settings, which are returned as they are. Inputs are in your own
+            range: bytes stay bytes.
+        validation, test: ``(x, y)`` or a ``Dataset``; parts of ``data`` are carved without them.
         pool: unlabeled inputs, or pairs whose labels are left out.
         class_names: in the order of class numbers; a dataset's own ``classes`` by default.
         folder: where the arrays are written; a folder in the cache, named after their content, by
             default. One that is there is not written again.
-        settings: further settings of ``npy``: ``task``, ``layout``, ``split``, ``normalize``, ...
+        settings: further settings of the dataset: ``task``, ``layout``, ``split``, ``normalize``,
+            ... What is not said is chosen as ``init`` chooses it.
 
     Returns:
-        Settings of ``npy``: ``{"name": "npy", "path": ...}``.
+        Settings of ``npy``: ``{"name": "npy", "path": ..., "split": ..., "normalize": ...}``.
 
     Raises:
-        DataError: it is none of these, examples differ in shape, or its first example is another
-            one each time, as a transform that draws makes it.
+        DataError: it is none of these, examples differ in shape, its first example is another one
+            each time, as a transform that draws makes it, or the folder holds other data.
         EnvironmentProblem: the disk refuses.
     """
-    if isinstance(data, Mapping):
+    if isinstance(data, Mapping) and "name" in data:
         return {**data, **settings}
     if isinstance(data, str | os.PathLike):
         return suggest_settings(Path(data), settings)
 
-    root = _cache() if folder is None else Path(folder).parent
-    building = make_dir(root) / f".building-{os.getpid()}"
-    shutil.rmtree(building, ignore_errors=True)
-    make_dir(building)
-    try:
-        digest = hashlib.sha256()
-        layouts = set()
-        given = dict(zip(_PARTS, (data, validation, test, pool), strict=True))
-        for part, source in given.items():
+    parts = dict(zip(PARTS, (data, validation, test, pool), strict=True))
+    names = list(class_names) or classes_of(data)
+    root, name = (_cache(), None) if folder is None else (Path(folder).parent, Path(folder).name)
+    return bring(parts, names, root=root, name=name, settings=settings)
+
+
+def bring(
+    parts: Mapping[str, object],
+    class_names: list[str],
+    *,
+    root: Path,
+    name: str | None = None,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Settings of a dataset whose arrays lie in a folder, where they are written if need be.
+
+    Args:
+        parts: see ``as_dataset``, by the name of the part.
+        class_names: may be empty.
+        root: where the folder is.
+        name: of the folder; that of its content by default.
+        settings: said by the user.
+
+    Raises as ``as_dataset``.
+    """
+    with _building(root) as building:
+        gatherer = Gatherer(building)
+        for part, source in parts.items():
             if source is not None:
-                writer = _Writer(building, part, digest, has_labels=part != "pool")
-                layouts.add(writer.write(source))
+                gatherer.add(part, source)
+        if class_names:
+            gatherer.add_class_names(class_names)
+        gatherer.check()
+        place = _keep(gatherer.arrays, building, root, name)
 
-        names = list(class_names) or _classes_of(data)
-        if names:
-            write_array(building / "class_names.npy", np.array(names))
-            digest.update(json.dumps(names).encode())
-        final = root / digest.hexdigest()[:32] if folder is None else Path(folder)
-        seal_dir(building, final)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    layout = {"layout": gatherer.layout} if gatherer.layout else {}
+    return suggest_settings(place.folder, {**place.files, **layout, **settings})
 
-    layout = {"layout": next(iter(layouts))} if layouts != {""} else {}
-    return {"name": "npy", "path": str(final), **layout, **settings}
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder of ``.npy`` files, and files by the name of the array that lie elsewhere."""
+
+    folder: Path
+    files: dict[str, str]
+
+
+def _keep(arrays: Mapping[str, Array], building: Path, root: Path, name: str | None) -> _Place:
+    """Write the arrays that lie in no file yet, unless the folder is there.
+
+    Args:
+        arrays: by name.
+        building: a folder where some of them lie; it becomes the final one.
+        root, name: see ``bring``.
+
+    Raises:
+        DataError: the folder holds other data.
+    """
+    content = _digest(arrays)
+    folder = root / (name or content)
+    if (folder / "x_train.npy").is_file() and name is None:
+        return _Place(folder, {})
+
+    files = {}
+    for key, array in arrays.items():
+        file = _file_of(array)
+        if file is not None and file.parent != building.resolve():
+            files[key] = str(file)
+    if name is None and files:
+        paths = json.dumps(files, sort_keys=True)
+        folder = root / hashlib.sha256(f"{content} {paths}".encode()).hexdigest()[:32]
+    if folder.exists():
+        _check_holds(folder, files, arrays, content)
+        return _Place(folder, files)
+
+    for key, array in arrays.items():
+        path = building / f"{key}.npy"
+        if key.startswith("x_") and key not in files and not path.exists():
+            write_rows(path, _blocks(array), len(array))
+        elif key not in files and not path.exists():
+            write_array(path, array)
+    seal_dir(building, folder)
+    return _Place(folder, files)
+
+
+def _check_holds(
+    folder: Path, files: Mapping[str, str], arrays: Mapping[str, Array], content: str
+) -> None:
+    """Raise ``DataError`` unless a folder holds these arrays, but for those of other files."""
+    held = {name: arrays[name] for name in files}
+    for path in folder.glob("*.npy"):
+        try:
+            held[path.stem] = np.load(path, mmap_mode="r")
+        except UNREADABLE:  # none of these
+            held.clear()
+    if "x_train" not in held or _digest(held) != content:
+        raise DataError(
+            f"{folder}: found other data there, expected those that are given; give another "
+            "folder, or remove it"
+        )
+
+
+def _file_of(array: Array) -> Path | None:
+    """The ``.npy`` file that a memory map shows, all of it and as it is; None of other arrays."""
+    if not isinstance(array, np.memmap) or array.filename is None or array.mode == "c":
+        return None
+    is_as_read = array.flags.c_contiguous and torch_dtype(array.dtype) == array.dtype
+    try:
+        whole = np.load(array.filename, mmap_mode="r")
+    except UNREADABLE:  # a map of plain numbers
+        return None
+
+    # a part of the map that is as large, in the same order, is all of it
+    is_whole = (whole.shape, whole.dtype) == (array.shape, array.dtype)
+    return Path(array.filename).resolve() if is_as_read and is_whole else None
+
+
+def _digest(arrays: Mapping[str, Array]) -> str:
+    """What a folder of these arrays is called."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        if f"x_{part}" in arrays:
+            x = arrays[f"x_{part}"]
+            dtype = torch_dtype(x.dtype)
+            digest.update(npy_header(dtype.str, x.shape))
+            for block in _blocks(x):
+                digest.update(np.ascontiguousarray(block, dtype).data)
+        for name in (f"y_{part}", f"groups_{part}"):
+            if name in arrays:
+                digest.update(sha256_array(arrays[name]).encode())
+
+    if "class_names" in arrays:
+        digest.update(json.dumps(arrays["class_names"].tolist()).encode())
+    return digest.hexdigest()[:32]
+
+
+def _blocks(x: Array) -> Iterator[Array]:
+    """The rows of an array, some at a time."""
+    size = max(1, _CHUNK_BYTES // max(1, x[:1].nbytes))
+    for start in range(0, len(x), size):
+        yield x[start : start + size]
 
 
 def _cache() -> Path:
@@ -95,7 +214,7 @@ def _cache() -> Path:
     return Path(cache) / "brought"
 
 
-def _classes_of(data: object) -> list[str]:
+def classes_of(data: object) -> list[str]:
     """The names of classes that a dataset of torchvision has."""
     data = getattr(data, "dataset", data)
     classes = getattr(data, "classes", ())
@@ -103,126 +222,12 @@ def _classes_of(data: object) -> list[str]:
     return list(classes) if is_text and len(set(classes)) == len(classes) else []
 
 
-class _Writer:
-    """Writes the inputs and labels of one part."""
-
-    def __init__(self, folder: Path, part: str, digest: Any, *, has_labels: bool) -> None:
-        self._folder, self._part, self._digest = folder, part, digest
-        self._has_labels = has_labels
-
-    def write(self, source: object) -> str:
-        """Write it, and say where pictures have their channels; nothing of other inputs.
-
-        Raises:
-            DataError: it cannot be read.
-        """
-        if not self._has_labels and _is_array(source):
-            source = (source, np.zeros(len(source), np.int64))  # type: ignore[arg-type]
-        if isinstance(source, tuple | list) and len(source) == 2 and all(map(_is_array, source)):
-            return self._write_arrays(*source)
-        return self._write_examples(source)
-
-    def _write_arrays(self, x: Any, y: Any) -> str:
-        if len(x) != len(y):
-            raise DataError(
-                f"{self._part}: found {len(y)} labels for {len(x)} inputs, expected one each; "
-                "check that both come from the same examples"
-            )
-        size = max(1, _CHUNK_BYTES // max(1, _plain(x[:1]).nbytes))
-        blocks = (_plain(x[start : start + size]) for start in range(0, len(x), size))
-        self._write_inputs(blocks, len(x))
-        self._write_labels(_plain(y))
-        if len(x.shape) != 4:
-            return ""
-        return "channels_first" if _is_first(tuple(x.shape), x) else "channels_last"
-
-    def _write_examples(self, source: object) -> str:
-        """Examples of a dataset, or of a loader's dataset, one after the other."""
-        dataset: Any = getattr(source, "dataset", source)
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            raise DataError(
-                f"{self._part}: found {type(source).__name__}, expected (x, y) arrays or a torch "
-                "Dataset with a length; bring its examples as arrays"
-            )
-        if not len(dataset):
-            raise DataError(f"{self._part}: found no example, expected some")
-
-        labels: list[Any] = []
-        first, _ = self._example(dataset, 0)
-        again, _ = self._example(dataset, 0)
-        if not np.array_equal(first, again, equal_nan=first.dtype.kind == "f"):
-            raise DataError(
-                f"{self._part}: found two versions of its first example, expected one; leave out "
-                "transforms that draw, such as random flips, and say them as views of the space"
-            )
-
-        def examples() -> Iterator[Array]:
-            for place in range(len(dataset)):
-                x, y = self._example(dataset, place)
-                if x.shape != first.shape or x.dtype != first.dtype:
-                    raise DataError(
-                        f"{self._part}: found an input {x.shape} of {x.dtype} at place {place}, "
-                        f"expected {first.shape} of {first.dtype} as at the first; bring all to "
-                        "one shape"
-                    )
-                labels.append(y)
-                yield x[None]
-
-        self._write_inputs(examples(), len(dataset))
-        self._write_labels(np.array(labels))
-        if first.ndim != 3:
-            return ""
-        is_first = _is_first((1, *first.shape), self._input(dataset, 0))
-        return "channels_first" if is_first else "channels_last"
-
-    def _input(self, dataset: Any, place: int) -> Any:
-        example = dataset[place]
-        return example[0] if isinstance(example, tuple | list) else example
-
-    def _example(self, dataset: Any, place: int) -> tuple[Array, Any]:
-        example = dataset[place]
-        if isinstance(example, tuple | list) and len(example) == 2:
-            x, y = example
-        elif not self._has_labels:
-            x, y = example, 0
-        else:
-            raise DataError(
-                f"{self._part}: found {type(example).__name__} at place {place}, expected (input, "
-                "label) pairs; give a Dataset of such pairs"
-            )
-        label = y.item() if isinstance(y, Tensor) else y
-        return np.ascontiguousarray(_plain(x)), label
-
-    def _write_inputs(self, blocks: Iterator[Array], num: int) -> None:
-        first = next(blocks)
-        dtype = torch_dtype(first.dtype)
-        header = npy_header(dtype.str, (num, *first.shape[1:]))
-        self._digest.update(header)
-
-        def write(file: Any) -> None:
-            file.write(header)
-            for block in chain([first], blocks):
-                data = np.ascontiguousarray(block, dtype).data
-                self._digest.update(data)
-                file.write(data)
-
-        write_file(self._folder / f"x_{self._part}.npy", write)
-
-    def _write_labels(self, labels: Array) -> None:
-        if self._has_labels:
-            path = self._folder / f"y_{self._part}.npy"
-            self._digest.update(write_array(path, labels).encode())
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray | Tensor)
-
-
-def _plain(value: Any) -> Array:
-    """A tensor, an array or a picture as an array."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-
-
-def _is_first(shape: tuple[int, ...], x: object) -> bool:
-    """Whether pictures (N, ., ., .) have their channels first, as tensors of torch do."""
-    return has_channels_first(shape) or (isinstance(x, Tensor) and shape[1] <= 4)
+@contextlib.contextmanager
+def _building(root: Path) -> Iterator[Path]:
+    """A new folder in ``root``, which is gone afterwards."""
+    building = make_dir(root) / f".building-{os.getpid()}"
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        yield make_dir(building)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

@@ -66,15 +66,7 @@ def load_npy_files(settings: dict[str, object], where: str) -> Dataset:
         EnvironmentProblem: a file exists and cannot be opened.
     """
     cfg = parse(NpySettings, settings, where)
-    files = _files(cfg)
-    source = cfg.path or str(files["x_train"].parent)
-    check_names(list(files), source)
-
-    arrays: dict[str, AnyArray] = {}
-    for name, path in files.items():
-        arrays[name] = _load(path)
-        check_not_empty(arrays[name].shape, name, source)
-
+    arrays, source = read_files(cfg)
     is_table = arrays["x_train"].ndim == 2
     return dataset_of(
         cfg,
@@ -84,6 +76,23 @@ def load_npy_files(settings: dict[str, object], where: str) -> Dataset:
         normalize=cfg.normalize or ("columns" if is_table else "channels"),
         rule=cfg.split or ("stratified" if cfg.task == "classification" else "random"),
     )
+
+
+def read_files(cfg: NpySettings) -> tuple[dict[str, AnyArray], str]:
+    """The arrays by name, of which large ones stay in their files; and the folder, for messages.
+
+    Raises:
+        DataError, EnvironmentProblem: see ``load_npy_files``.
+    """
+    files = _files(cfg)
+    source = cfg.path or str(files["x_train"].parent)
+    check_names(list(files), source)
+
+    arrays: dict[str, AnyArray] = {}
+    for name, path in files.items():
+        arrays[name] = _load(path)
+        check_not_empty(arrays[name].shape, name, source)
+    return arrays, source
 
 
 def _files(cfg: NpySettings) -> dict[str, Path]:

@@ -28,12 +28,13 @@ from gped_nas.config import Config, parse
 from gped_nas.data.archives import torch_dtype
 from gped_nas.data.base import DATASETS, Dataset, Task, build
 from gped_nas.data.groups import number_groups
-from gped_nas.data.labels import look_real, number_classes
+from gped_nas.data.labels import number_classes
 from gped_nas.data.named_arrays import GROUPS, read_arrays
 from gped_nas.data.normalization import Missing, Normalize
 from gped_nas.data.rows import chunks
 from gped_nas.data.splits import Split, SplitRule
-from gped_nas.data.stored import AnyArray, StoredArray
+from gped_nas.data.stored import AnyArray, StoredArray, in_memory
+from gped_nas.data.suggested import has_channels_first
 from gped_nas.errors import DataError
 from gped_nas.io import Array
 
@@ -167,37 +168,6 @@ def dataset_of(
     )
 
 
-def has_channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether an array of this shape looks like pictures whose channels come first."""
-    return len(shape) == 4 and shape[1] <= 4 < shape[3]
-
-
-def suggest_settings(path: Path) -> dict[str, object]:
-    """Settings of ``npz`` that suit a file.
-
-    Labels that are not whole are real numbers, columns and channels are normalized by themselves.
-    Raises as ``load_npz``.
-    """
-    arrays = read_arrays(path, stays_stored=True)
-    shape = arrays["x_train"].shape
-    settings: dict[str, object] = {"name": "npz", "path": str(path)}
-
-    if look_real(_labels(arrays)["y_train"]):
-        settings["task"] = "regression"
-    else:
-        settings["split"] = "stratified"
-    settings["normalize"] = "columns" if len(shape) == 2 else "channels"
-    if len(shape) == 2 and any(_lacks_numbers(arrays[name]) for name in arrays if name[0] == "x"):
-        settings["missing"] = "impute"
-    if len(shape) == 4:
-        settings["layout"] = "channels_first" if has_channels_first(shape) else "channels_last"
-    return settings
-
-
-def _lacks_numbers(x: AnyArray) -> bool:
-    return x.dtype.kind == "f" and bool(np.isnan(np.asarray(x)).any())
-
-
 def _inputs(arrays: Mapping[str, AnyArray], name: str, path: str, cfg: ArraySettings) -> Tensor:
     """Raw inputs (N, *input_shape), channel first, of the array's own dtype where torch has it."""
     x = arrays[name]
@@ -274,16 +244,8 @@ def _labels(arrays: Mapping[str, AnyArray]) -> dict[str, Array]:
     labels = {}
     for name in ("y_train", "y_val", "y_test"):
         if name in arrays:
-            labels[name] = _in_memory(arrays[name])
+            labels[name] = in_memory(arrays[name])
     return labels
-
-
-def _in_memory(array: AnyArray) -> Array:
-    if isinstance(array, StoredArray):
-        array = np.fromfile(
-            array.path, array.dtype, int(np.prod(array.shape)), offset=array.offset
-        ).reshape(array.shape)
-    return array
 
 
 def _real_labels(arrays: Mapping[str, AnyArray], path: str) -> dict[str, Tensor]:
@@ -316,7 +278,7 @@ def _class_names(arrays: Mapping[str, AnyArray], path: str) -> tuple[str, ...]:
     if "class_names" not in arrays:
         return ()
 
-    names = _in_memory(arrays["class_names"])
+    names = in_memory(arrays["class_names"])
     is_text = names.dtype.kind == "U" and names.ndim == 1
     if not is_text or len(set(names.tolist())) != len(names):
         raise DataError(

@@ -1,12 +1,18 @@
 """Which settings of a dataset suit what a user has: arrays, a table, or a folder of images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gped_nas.data import own
+from torch import Tensor
+
+from gped_nas.config import parse
 from gped_nas.data.columns import CsvFormat, Table, is_numeric
 from gped_nas.data.labels import look_real
+from gped_nas.data.named_arrays import read_arrays
+from gped_nas.data.npy import NpySettings, read_files
+from gped_nas.data.stored import AnyArray
+from gped_nas.data.suggested import suggest_for
 from gped_nas.data.table_files import CSV, PARQUET, column_of, read_table
 from gped_nas.errors import DataError
 
@@ -35,8 +41,9 @@ def suggest_settings(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     suffix = path.suffix.lower()
     if "name" in given:
         return {"path": str(path), **given}
-    if (path / "x_train.npy").is_file():
-        return {"name": "npy", "path": str(path), **given}
+    if (path / "x_train.npy").is_file() or (path.is_dir() and "x_train" in given):
+        settings = {"name": "npy", "path": str(path), **given}
+        return settings | suggest_for(arrays_of(settings), given)
     if path.is_dir():
         return {"name": "images", "path": str(path), **given}
     if suffix in CSV or suffix == ".txt":
@@ -44,7 +51,39 @@ def suggest_settings(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     if suffix in PARQUET:
         settings = {"name": "parquet", "path": str(path), **given}
         return settings | _label_settings(read_table(path), path, given)
-    return own.suggest_settings(path) | dict(given)
+    settings = {"name": "npz", "path": str(path)}
+    return settings | suggest_for(arrays_of(settings), given)
+
+
+def arrays_of(settings: Mapping[str, Any]) -> dict[str, AnyArray]:
+    """The arrays by name of an ``npz`` or ``npy`` dataset; large inputs stay in their file.
+
+    Raises:
+        GpedError: see ``load_npz`` and ``load_npy_files``.
+    """
+    if settings["name"] == "npz":
+        return read_arrays(Path(settings["path"]), stays_stored=True)
+    arrays, _ = read_files(parse(NpySettings, dict(settings), "dataset"))
+    return arrays
+
+
+def restore_layout(settings: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """What brings raw inputs (B, *raw_shape) of a dataset into the layout of the user's arrays.
+
+    Args:
+        settings: of the dataset.
+
+    Raises as ``arrays_of``.
+    """
+    num_axes = 0
+    if settings["name"] in ("npz", "npy"):
+        num_axes = arrays_of(settings)["x_train"].ndim
+
+    if num_axes == 4 and settings.get("layout") != "channels_first":
+        return lambda raw: raw.movedim(1, -1)
+    if num_axes == 3:
+        return lambda raw: raw.squeeze(1)
+    return lambda raw: raw  # tables, and images as torch has them
 
 
 def _csv_settings(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,15 @@ class StoredArray:
 AnyArray = Array | StoredArray
 
 
+def in_memory(array: AnyArray) -> Array:
+    """The numbers of an array, read if they lie in its file."""
+    if isinstance(array, StoredArray):
+        num = int(np.prod(array.shape))
+        read = np.fromfile(array.path, array.dtype, num, offset=array.offset)
+        return read.reshape(array.shape)
+    return array
+
+
 def load_npy(path: Path) -> AnyArray:
     """The array of an ``.npy``; one of numbers that is large stays in its file.
 

@@ -12,8 +12,8 @@ from torchvision.models import resnet18
 
 import gped_nas as gn
 from gped_nas.api import from_models
-from gped_nas.api.brought import bring
 from gped_nas.data.base import load
+from gped_nas.data.sources import restore_layout
 from gped_nas.errors import ConfigError, DataError, GpedError
 from gped_nas.models.module_costs import module_bytes, module_macs
 from tests.cli.harness import accepted
@@ -87,7 +87,11 @@ def test_one_call_makes_a_study_that_its_file_goes_on_with() -> None:
     assert "predictions of the ensemble" in told and "students" in " ".join(told)
 
     given = study.path / "given"
-    assert {path.name for path in given.iterdir()} == {"data.npz", "predictions.npz", "space.yaml"}
+    (arrays,) = [path for path in given.iterdir() if path.is_dir()]
+    names = {path.name for path in given.iterdir()}
+    assert names == {arrays.name, "predictions.npz", "space.yaml"}
+    assert {path.name for path in arrays.iterdir()} == {"x_train.npy", "y_train.npy"}
+    written = (arrays / "x_train.npy").stat()
     space = gn.load_space(given / "space.yaml")
     assert space.constraints == {"storage_bytes": 8000, "macs": 4000}
     accepted("run", given / "space.yaml", "--out", "reports", "--n-trials", 3)
@@ -101,6 +105,8 @@ def test_one_call_makes_a_study_that_its_file_goes_on_with() -> None:
         settings=SMALL,
     )
     assert len(again.records()) == 4
+    kept = (arrays / "x_train.npy").stat()
+    assert (kept.st_ino, kept.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
 
 
 def test_a_resnet18_is_brought_with_its_true_costs() -> None:
@@ -150,63 +156,26 @@ def test_costs_of_what_cannot_be_counted_are_not_known() -> None:
     assert module_bytes([member, member]) == 36  # weights that members share lie there once
 
 
-class Items(torch.utils.data.Dataset[Any]):
-    """A torch dataset of channels-first pictures and labels."""
-
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        if i >= 6:
-            raise IndexError(i)
-        return torch.full((3, 8, 8), float(i)), i % 2
-
-
-def test_data_of_every_kind_become_a_dataset_in_the_users_layout() -> None:
+def test_models_are_asked_in_the_layout_that_the_user_has() -> None:
     x, y = pictures(60)
     flat = x.reshape(60, -1).astype(np.float32)
     gray = x[..., 0]
     first = x.transpose(0, 3, 1, 2)
+    np.savez("mine.npz", x_train=x, y_train=y)
     kinds: dict[str, tuple[object, np.ndarray]] = {
         "last": ((x, y), x),
         "first": ([torch.from_numpy(first.copy()), torch.from_numpy(y)], first),
         "gray": ({"x_train": gray, "y_train": y}, gray),
         "table": ((flat, [f"class {label}" for label in y]), flat),
+        "file": ("mine.npz", x),
+        "settings without a layout": ({"name": "npz", "path": "mine.npz"}, x),
     }
     for name, (data, as_given) in kinds.items():
-        brought = bring(data, Path(name))
-        dataset = load(dict(brought.settings))
-        returned = brought.as_user_has(dataset.raw("train")).numpy()
+        settings = gn.as_dataset(data)
+        returned = restore_layout(settings)(load(settings).raw("train")).numpy()
         rows = {row.tobytes() for row in np.ascontiguousarray(as_given)}
         assert returned.shape[1:] == as_given.shape[1:] and returned.dtype == as_given.dtype
         assert {row.tobytes() for row in np.ascontiguousarray(returned)} <= rows, name
-
-    brought = bring(Items(), Path("items"))
-    assert brought.settings["layout"] == "channels_first"
-    with np.load("items/data.npz") as arrays:
-        assert arrays["x_train"].shape == (6, 3, 8, 8) and arrays["y_train"].tolist() == [0, 1] * 3
-    settings = gn.as_dataset((x, y), folder="kept")
-    brought = bring(settings, Path("unused"))
-    returned = brought.as_user_has(load(dict(brought.settings)).raw("train"))
-    assert brought.settings == settings and returned.shape[1:] == x.shape[1:]
-    np.savez("mine.npz", x_train=x, y_train=y)
-    assert bring("mine.npz", Path("unused")).settings["path"] == "mine.npz"
-    assert not Path("unused").exists()
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (3, "data: found int, expected"),
-        ([(np.zeros(2), 0), (np.zeros(3), 1), (np.zeros(2), 1)], r"item 1 has shape \(3,\)"),
-        ([1, 2, 3], "item 0 is int, expected a pair"),
-        (([[1, 2], [3]], [0, 1]), "no array can be made of it"),
-        ((np.array([object()]), [0]), "holds objects"),
-    ],
-)
-def test_data_that_are_none_are_refused(data: object, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        bring(data, Path("given"))
 
 
 def test_misuse_is_named_before_anything_is_searched() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from gped_nas.data import rows
 from gped_nas.data.base import Dataset, load
 from gped_nas.data.normalization import AxisNormalization, ImputingNormalization
 from gped_nas.data.sources import suggest_settings
@@ -68,9 +69,13 @@ def test_the_setting_is_part_of_the_digest(tmp_path: Path) -> None:
     assert torch.equal(imputed.inputs("train"), refused.inputs("train"))
 
 
-def test_init_imputes_where_numbers_are_missing(tmp_path: Path) -> None:
+def test_init_imputes_where_numbers_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "mine.npz"
     np.savez(path, **_arrays())
+    assert suggest_settings(path, {})["missing"] == "impute"
+    monkeypatch.setattr(rows, "IN_MEMORY", 1000)  # so that the inputs stay in their file
     assert suggest_settings(path, {})["missing"] == "impute"
     table = tmp_path / "mine.csv"
     table.write_text("a,b,kind\n1,2,x\n,3,y\n")
