@@ -45,7 +45,8 @@ lint: $(VENV)/.dev  ## style, formatting, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(VENV)/.dev  ## the full counts of kills, damaged files, injected bugs and strangers' sets
+soak: $(VENV)/.dev  ## the full counts of kills, damaged files, injected bugs and strangers' sets; the slow cases
+	GPED_SOAK=1 $(BIN)/python -m pytest -m soak
 	GPED_SOAK=1 $(BIN)/python -m pytest tests/faults tests/posterior/test_selftest.py tests/posterior/test_selftest_bugs.py \
 		tests/statistical/test_coverage.py tests/strangers
 

@@ -15,6 +15,17 @@ import pytest
 import torch
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what is marked ``soak`` to ``make soak``."""
+    if os.environ.get("GPED_SOAK"):
+        return
+
+    slow = [item for item in items if item.get_closest_marker("soak")]
+    items[:] = [item for item in items if item not in slow]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams, data and studies of a test stay in its own folder."""
