@@ -1,6 +1,7 @@
 """A study at one instant: its front, its place in the reference box, and all that reports show."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,6 +84,27 @@ def _in_box(study: "Study", records: Sequence[TrialRecord]) -> Floats:
 
 def snapshot_of(study: "Study") -> StudySnapshot:
     """A study at this instant, as plain data."""
+    summary = summary_of(study)
+    in_box = _in_box(study, summary.records)
+    history: list[float] = []
+    at_random: list[float] = []
+    if summary.records:
+        history = hypervolume_history(in_box, np.ones(len(study.objectives))).tolist()
+        at_random = random_order(in_box).tolist()
+
+    return replace(
+        summary,
+        hypervolume=tuple(history),
+        random_order=tuple(at_random),
+        importances=study.ledger.importances(study.objectives),
+        evidence=evidence_files.read(
+            study.path, [summary.records[trial] for trial in summary.front]
+        ),
+    )
+
+
+def summary_of(study: "Study") -> StudySnapshot:
+    """The snapshot without what only figures show: these take longer than all the rest."""
     records = study.records()
     document = study.ledger.document
     objectives = document.objectives
@@ -103,13 +125,6 @@ def snapshot_of(study: "Study") -> StudySnapshot:
     if chosen is not None:
         paired += study.paired_differences(chosen)
 
-    in_box = _in_box(study, records)
-    history: list[float] = []
-    at_random: list[float] = []
-    if records:
-        history = hypervolume_history(in_box, np.ones(len(objectives))).tolist()
-        at_random = random_order(in_box).tolist()
-
     names = [o.name for o in objectives]
     student_seconds = round(sum(r.seconds for r in records), 1)
     return StudySnapshot(
@@ -122,18 +137,16 @@ def snapshot_of(study: "Study") -> StudySnapshot:
         rule=rule,
         references=document.predictors,
         paired_differences=tuple(paired),
-        hypervolume=tuple(history),
+        hypervolume=(),
         reference_point=dict(zip(names, box.worst, strict=False)),
-        importances=study.ledger.importances(objectives),
+        importances={},
         teacher=description.teacher.to_json(),
         provenance={**description.provenance, "student seconds": student_seconds},
         num_test_evaluations=study.num_test_evaluations,
         split_text=description.split_text,
         notes=(*document.notes, *note_guesses(records, objectives)),
         knee=front[knee(front_losses)] if front else None,
-        random_order=tuple(at_random),
         best_point=dict(zip(names, box.best, strict=False)),
-        evidence=evidence_files.read(study.path, front_records),
         class_names=description.class_names,
         metrics=_words_of(description, records, references.predictors),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gped_nas.api.frames import frame_of
 from gped_nas.api.note import REPORT, STUDENTS, Note
 from gped_nas.api.picking import best_within, find_trial
-from gped_nas.api.snapshots import front_of, losses_of, snapshot_of
+from gped_nas.api.snapshots import front_of, losses_of, snapshot_of, summary_of
 from gped_nas.api.standing import LOCK
 from gped_nas.errors import ConfigError, GateError, nearest
 from gped_nas.io import is_locked
@@ -278,7 +278,7 @@ class Study:
         from gped_nas.report.beside import evidence_of
         from gped_nas.report.verdict import judge_study
 
-        snapshot = self.snapshot()
+        snapshot = summary_of(self)
         if trial is None and within and snapshot.front:
             try:
                 trial = self.pick(within).trial

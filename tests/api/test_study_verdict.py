@@ -34,6 +34,22 @@ def test_everybody_says_the_same_verdict(finished: Home, tmp_path: Path) -> None
     assert as_markdown(verdict.text, limit=2_000) in study_note(study.snapshot(), verdict.text)
 
 
+def test_the_verdict_waits_for_no_figure(finished: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna's importances load scikit-learn and pandas: a second, for which ``status`` waited."""
+    study = open_study(finished.study)
+    verdict, snapshot = study.verdict(), study.snapshot()
+    assert snapshot.hypervolume and snapshot.random_order and snapshot.evidence
+
+    def burst(*args: object) -> None:
+        raise AssertionError("a verdict has no figures")
+
+    monkeypatch.setattr("gped_nas.search.ledger.importances", burst)
+    monkeypatch.setattr("gped_nas.api.snapshots.random_order", burst)
+    assert study.verdict() == verdict
+    with pytest.raises(AssertionError, match="no figures"):
+        study.snapshot()
+
+
 def test_the_verdict_of_another_trial_and_of_a_budget(finished: Home) -> None:
     study = open_study(finished.study)
     front = study.front_records()
