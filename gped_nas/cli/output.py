@@ -79,19 +79,34 @@ def print_pairs(pairs: Mapping[str, Any], how: Format) -> None:
     elif how is Format.csv:
         print_rows([{"key": key, "value": value} for key, value in pairs.items()], how)
     else:
-        indent = max((len(key) for key in pairs), default=0) + 2
-        for key, value in pairs.items():
-            for line in _fitting(f"{key:<{indent}}{_shown(value)}", indent):
+        texts = {key: _shown(value) for key, value in pairs.items() if value != ""}
+        indent = max((len(key) for key in texts), default=0) + 2
+        for key, text in texts.items():
+            for line in _fitting(f"{key:<{indent}}{text}", indent):
                 print(line)
 
 
+def print_text(text: str) -> None:
+    """A sentence for people, no word broken by the terminal's edge."""
+    for line in _fitting(text, 0):
+        print(line)
+
+
 def _fitting(line: str, indent: int) -> list[str]:
-    """A line as several that fit into a terminal, no word broken; elsewhere as it is."""
-    if not sys.stdout.isatty() or len(line) <= _width_of_terminal():
+    """A line as several that fit into a terminal, no word broken; elsewhere as it is.
+
+    Args:
+        line: what is to be printed.
+        indent: of its later lines; less where a long word, such as a path, would not fit there.
+    """
+    width = _width_of_terminal()
+    if not sys.stdout.isatty() or len(line) <= width:
         return [line]
+    if indent + max(map(len, line.split())) > width:
+        indent = 2
     return textwrap.wrap(
         line,
-        max(_width_of_terminal(), indent + 8),
+        max(width, indent + 8),
         subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,

@@ -23,7 +23,7 @@ from gped_nas.cli.options import (
     overrides,
     seconds,
 )
-from gped_nas.cli.output import Format, print_pairs
+from gped_nas.cli.output import Format, print_pairs, print_text
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
 from gped_nas.cli.verbs import SEARCH, Verb
@@ -121,7 +121,7 @@ def run(
     num_tested = study.num_test_evaluations
     say(f"students tested so far: {num_tested}, each once and only when on the front")
     print(f"report: {study.path / 'report.html'}")
-    print(study.verdict(within=bounds).sentence)
+    print_text(study.verdict(within=bounds).sentence)
     if study.population_s is not None:
         _say_time_is_over(study, again)
     if refusal is not None:

@@ -156,6 +156,7 @@ def _wrapped(text: str, width: int) -> list[str]:
         max(width, 8),
         initial_indent=_GAP,
         subsequent_indent=2 * _GAP,
+        break_long_words=False,  # a path in pieces cannot be copied
         break_on_hyphens=False,
     )
     return [line.rstrip() for line in lines]

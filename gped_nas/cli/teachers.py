@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gped_nas.cli.options import Device, FormatOption, Processes, Seed, Set, Space, overrides
-from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
+from gped_nas.cli.output import Format, print_json, print_pairs, print_rows, print_text
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
 from gped_nas.cli.verbs import Verb, VerbGroup
@@ -150,7 +150,7 @@ def info(
 
     curve = [{"samples": int(num), "validation NLL": nll} for num, nll in diagnosis.curve]
     print_rows(curve, format, title="more samples")
-    print(verdict.sentence)
+    print_text(verdict.sentence)
 
 
 def _mixing_rows(diagnosis: "Diagnosis") -> list[dict[str, Any]]:

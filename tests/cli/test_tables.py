@@ -76,8 +76,8 @@ def test_narrower_still_a_row_is_a_paragraph() -> None:
     assert lines.body == [
         "trial 3",
         "  genotype mlp(depth=3,",
-        "    group_penalty=3.35e-",
-        "    05, width=113-84-82)",
+        "    group_penalty=3.35e-05,",  # a word, like a path, stays whole
+        "    width=113-84-82)",
         "  test_nll_above_teacher",
         "    0.004531",
         "  storage_bytes 27,606",
@@ -103,6 +103,26 @@ def test_a_narrow_terminal_is_readable(
     assert max(map(len, lines)) <= max(width, room)
     numbers = re.findall(r"\d[\d,.]*", accepted(*words).out)
     assert set(numbers) <= set(re.findall(r"\d[\d,.]*", " ".join(lines)))
+
+
+def test_sentences_and_long_words_are_whole_on_a_terminal(
+    finished: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = call("teacher", "info", finished.space, terminal=True)
+    assert printed.code == 0, printed.err
+    lines = BOLD.sub("", printed.out).splitlines()
+    assert max(len(line) for line in lines if "/" not in line) <= 80  # the path is a word
+
+    # the digest has 64 letters, so that it fits no more behind its key
+    assert lines[lines.index("digest") + 1].split()[0].isalnum()
+    verdict = accepted("teacher", "info", finished.space).out.splitlines()[-1]
+    assert verdict.split() == " ".join(lines).split()[-len(verdict.split()) :]
+
+
+def test_what_a_trial_lacks_has_no_line(finished: Home) -> None:
+    assert "reason" not in accepted("show", finished.study, "0").out
+    assert "reason" in accepted("show", finished.study, "0", "--format", "csv").out
 
 
 def test_a_zero_has_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
