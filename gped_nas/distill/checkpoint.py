@@ -23,6 +23,7 @@ file's metadata has one entry, ``trainee``: canonical JSON of
     genotype     what is trained
     names        of the parameters, in the family's order
     lr_factor, seed, precision, step, num_dead, has_left    see ``Trainee``
+    ridge        likewise, where it is not zero
     sha256       of all of this but itself, and of each tensor's name, dtype, shape and bytes
 
 A file is read only if its digest is right and it belongs to the very course that it is asked for:
@@ -71,6 +72,7 @@ class _State(Config):
     step: int = Field(ge=0)
     num_dead: int = Field(ge=0)
     has_left: bool
+    ridge: float = Field(default=0.0, ge=0)
 
 
 def save_trainee(path: Path, student: Trainee, course: Course) -> None:
@@ -97,6 +99,8 @@ def save_trainee(path: Path, student: Trainee, course: Course) -> None:
         "num_dead": student.num_dead,
         "has_left": student.has_left,
     }
+    if student.ridge:  # it came later
+        state["ridge"] = student.ridge
     tensors = _pack(student)
     text = canonical_json({**state, "sha256": _digest(state, tensors)})
 
@@ -278,6 +282,7 @@ def _unpack(tensors: _Tensors, state: _State, genotype: Genotype) -> Trainee:
         losses=_to_points(tensors["losses"]),
         rungs=_to_points(tensors["rungs"]),
         has_left=state.has_left,
+        ridge=state.ridge,
     )
 
 

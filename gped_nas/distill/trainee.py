@@ -50,6 +50,8 @@ class Trainee:
     Attributes:
         genotype: what is trained.
         lr_factor: what the recipe's step size is multiplied by.
+        ridge: weight of half the squared norm of its parameters in its loss: of a network that
+            learns from labels alone, the precision of a normal prior over the number of labels.
         params: float32 parameters by name, in the frame, centered, and in its form.
         memory: what its optimizer remembers of each parameter; empty at the start of a phase.
         average: running average of the parameters; empty where none is kept.
@@ -84,6 +86,7 @@ class Trainee:
     rungs: Points = ()
     has_left: bool = False
     failure: str = ""
+    ridge: float = 0.0
 
     @property
     def outcome(self) -> Params:

@@ -64,6 +64,7 @@ class TrainedBundle:
         bundle.buffers.refresh()
         self._params = bundle.views(theta)
         self._groups = self._penalized_groups()
+        self._ridge = self._ridge_of_each_number()
 
     def _fill(self, flat: Tensor, values: Sequence[Params]) -> None:
         for views, params in zip(self.bundle.views(flat), values, strict=True):
@@ -85,6 +86,9 @@ class TrainedBundle:
         """One step of every student on one batch; returns their losses (P,)."""
         losses_P = self.bundle.compute(x, expectations)
         with torch.no_grad():
+            if self._ridge is not None:
+                buffers = self.bundle.buffers
+                buffers.work_grad.addcmul_(buffers.work, self._ridge)
             self._optimizer.step(lr)
         return losses_P
 
@@ -123,6 +127,17 @@ class TrainedBundle:
             for group, rows in zip(groups, parts, strict=True):
                 write_rows([self._params[group.student][name] for name in group.weights], rows)
         self.bundle.buffers.refresh()
+
+    def _ridge_of_each_number(self) -> Tensor | None:
+        """The ridge of whoever owns a number, (total,); None where nobody has one."""
+        if not any(student.ridge for student in self._students):
+            return None
+
+        ridge = torch.zeros_like(self.bundle.buffers.work)
+        for views, student in zip(self.bundle.views(ridge), self._students, strict=True):
+            for view in views.values():
+                view.fill_(student.ridge)
+        return ridge
 
     def _penalized_groups(self) -> dict[int, list[_Penalized]]:
         """Groups of students with a penalty, by how many numbers a group has."""

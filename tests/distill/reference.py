@@ -57,19 +57,21 @@ def distill_one(
     *,
     seed: int,
     prox: Prox = prox_reference,
+    ridge: float = 0.0,
 ) -> Params:
     """Parameters of one student after the whole recipe, pruned, on the CPU.
 
     Args:
         genotype, data, recipe, seed: as for ``kernel.distill``.
         prox: the group lasso's proximal step.
+        ridge: see ``Trainee``.
     """
     generator = torch.Generator().manual_seed(student_seed(seed, genotype))
     family = FAMILIES[genotype.family]
     params = family.initialize(data.shapes(genotype), generator=generator)
     if not recipe.components:
         feed = CachedFeed(data, recipe, seed)
-        return _train_and_prune(genotype, params, data, recipe, feed, prox)
+        return _train_and_prune(genotype, params, data, recipe, feed, prox, ridge)
 
     frame = fit(data.inputs, recipe.components)
     in_frame = replace(data, inputs=frame.project(data.inputs))
@@ -78,7 +80,8 @@ def distill_one(
     feed: Iterator[Batch] = CachedFeed(in_frame, recipe, seed)
     if data.fresh is not None:
         feed = ((frame.project(x), shown) for x, shown in CachedFeed(data, recipe, seed))
-    return frame.leave(_train_and_prune(genotype, params, in_frame, recipe, feed, prox), layer)
+    trained = _train_and_prune(genotype, params, in_frame, recipe, feed, prox, ridge)
+    return frame.leave(trained, layer)
 
 
 def _train_and_prune(
@@ -88,13 +91,14 @@ def _train_and_prune(
     recipe: Recipe,
     feed: Iterator[Batch],
     prox: Prox,
+    ridge: float,
 ) -> Params:
     penalized = range(recipe.prune_step)
-    params = _train(genotype, params, data, recipe, feed, penalized, prox)
+    params = _train(genotype, params, data, recipe, feed, penalized, prox, ridge)
 
     params = compact(genotype.family, params)
     fine_tuning = range(recipe.prune_step, recipe.steps)
-    return _train(genotype, params, data, recipe, feed, fine_tuning, None)
+    return _train(genotype, params, data, recipe, feed, fine_tuning, None, ridge)
 
 
 def _train(
@@ -105,6 +109,7 @@ def _train(
     feed: Iterator[Batch],
     steps: range,
     prox: Prox | None,
+    ridge: float,
 ) -> Params:
     """One phase: the first with a proximal step, the second without one and with averages."""
     norm = reference_norms.of(genotype)
@@ -127,6 +132,8 @@ def _train(
             leaf.grad = None
         raw = _centered(leaves, x, centers) if centers else norm.forward(leaves, x)
         value = _loss(genotype, raw, expectations, data.layout, recipe)
+        for leaf in leaves.values():
+            value = value + 0.5 * ridge * leaf.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step(lr)
         lr_sum += lr
