@@ -98,6 +98,8 @@ class Metric:
             ``intervals.of_mean_of_shares`` takes them; or a function that makes it of the terms.
         doubt: says of predictions why no interval is honest for them; empty where one is. A text
             where none ever is. None where one always is.
+        doubt_cancels: whether the doubt is in a bias that two predictors have alike on the same
+            examples, so that it says nothing against an interval of their difference over seeds.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Metric:
     needs_spread: bool = False
     interval: IntervalKind | Callable[[Floats], Bounds] = "bootstrap_t"
     doubt: Doubt | str | None = None
+    doubt_cancels: bool = False
     unit: str = ""
     worst: End = None
     best: End = None

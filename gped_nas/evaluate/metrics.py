@@ -220,6 +220,7 @@ def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
     reads=("predictive",),
     combine=_sum_of_gaps,
     doubt=_noise_of_ece,
+    doubt_cancels=True,
     unit="share",
     worst=1.0,
     best=0.0,

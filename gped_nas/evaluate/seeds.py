@@ -1,0 +1,224 @@
+"""Metrics of several trainings of one network: their mean, and how sure it is.
+
+Two things are drawn by chance: the examples, and the seeds that networks were trained with. The
+95 % interval is of both. Where the same seeds are on both sides of a difference, it is paired in
+the seeds as in the examples.
+
+Each end is the farther one of two:
+
+* of the bootstrap that draws examples and seeds anew, each on its own, around the mean;
+* of Student's t, with the variance over examples plus that over seeds, and the degrees of freedom
+  of Satterthwaite. A bootstrap of three seeds sees two thirds of their variance; this sees it all.
+
+Of one seed it is an interval over the examples alone. A difference of shares reaches at least as
+far as Tango's interval of two predictors that never differ: few examples differ, and a bootstrap of
+these is too sure.
+
+Source: Owen 2007, Annals of Applied Statistics 1(2), sections 3 and 4 (both factors drawn anew,
+which errs on the wide side); Satterthwaite 1946, Biometrics Bulletin 2.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gped_nas import rng
+from gped_nas.evaluate.base import METRICS, Metric
+from gped_nas.evaluate.intervals import MIN_EXAMPLES, TAIL, Bounds
+from gped_nas.evaluate.measured import Measured
+from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
+from gped_nas.evaluate.resamples import Resamples
+from gped_nas.evaluate.shares import Z95
+from gped_nas.posterior.diagnostics import t_quantile
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """One metric of the same network, trained with several seeds.
+
+    Attributes:
+        metric: the metric.
+        values_K: its value by seed.
+        values_RK: the same on each resample of the examples; None where it is not resampled.
+        n: number of examples.
+        why: why no interval is honest for a value; empty where one is.
+    """
+
+    metric: Metric
+    values_K: Floats
+    values_RK: Floats | None
+    n: int
+    why: str = ""
+
+
+def sample_metrics(
+    predictions_K: Sequence[AnyPredictions],
+    labels_N: Labels,
+    teachers_K: Sequence[AnyPredictions | None],
+    *,
+    resamples: Resamples,
+) -> dict[str, Sampled]:
+    """Every registered metric that applies to all of these predictions, by its name.
+
+    Args:
+        predictions_K: by the network of each seed, on the same examples.
+        labels_N: integer or real labels.
+        teachers_K: what the teacher says there, for each of them; None where it is not compared.
+        resamples: of the same examples; pass the same ones for every network.
+
+    Raises:
+        RegistryError: the function of a metric raised something, or gave another shape.
+    """
+    pairs = list(zip(predictions_K, teachers_K, strict=True))
+    metrics = []
+    for metric in METRICS.values():
+        if all(metric.applies(predictions, teacher) for predictions, teacher in pairs):
+            metrics.append(metric)
+
+    values: list[list[float]] = []
+    on_resamples: list[list[Floats | None]] = []
+    for predictions, teacher in pairs:
+        terms = [metric.checked_terms(predictions, labels_N, teacher) for metric in metrics]
+        totals = [metric.total(terms_NT) for metric, terms_NT in zip(metrics, terms, strict=True)]
+        values.append(totals)
+        on_resamples.append(_on_resamples(metrics, terms, resamples))
+
+    sampled = {}
+    for i, metric in enumerate(metrics):
+        rows = [columns[i] for columns in on_resamples]
+        known = [row for row in rows if row is not None]
+        values_RK = np.stack(known, axis=1) if len(known) == len(rows) else None
+        whys = [
+            metric.why_no_interval(predictions, labels_N, teacher) for predictions, teacher in pairs
+        ]
+        sampled[metric.name] = Sampled(
+            metric,
+            np.array([row[i] for row in values]),
+            values_RK,
+            resamples.n,
+            next(filter(None, whys), ""),
+        )
+    return sampled
+
+
+def _on_resamples(
+    metrics: Sequence[Metric], terms: Sequence[Floats], resamples: Resamples
+) -> list[Floats | None]:
+    """Each metric of one network on the resamples, (R,); None of one with an interval of its own.
+
+    The sums of all of them are one matrix product.
+    """
+    sums_RT = resamples.sums(np.hstack(terms))
+    values: list[Floats | None] = []
+    start = 0
+    for metric, terms_NT in zip(metrics, terms, strict=True):
+        stop = start + terms_NT.shape[1]
+        if callable(metric.interval):
+            values.append(None)
+        else:
+            values.append(metric.combined(sums_RT[:, start:stop], resamples.n))
+        start = stop
+    return values
+
+
+def means(sampled: Mapping[str, Sampled], *, root: int) -> dict[str, Measured]:
+    """Each metric's mean over the seeds, with its interval over examples and seeds.
+
+    Args:
+        sampled: as ``sample_metrics`` gave it.
+        root: the study's root seed, for the draws of seeds.
+    """
+    measured = {}
+    for name, row in sampled.items():
+        bounds = _bounds(row.values_K, row.values_RK, row.n, row.why, root)
+        measured[name] = _measured(row.values_K, bounds, row.n)
+    return measured
+
+
+def differences(
+    first: Mapping[str, Sampled], second: Mapping[str, Sampled], *, root: int
+) -> dict[str, Measured]:
+    """``first - second`` of each metric that both have, as ``means``; paired in the seeds.
+
+    Args:
+        first, second: of the same examples, resamples and seeds.
+        root: the study's root seed, for the draws of seeds.
+    """
+    measured = {}
+    for name, mine in first.items():
+        theirs = second.get(name)
+        if theirs is None:
+            continue
+
+        why = "" if mine.metric.doubt_cancels else mine.why or theirs.why
+        values_K = mine.values_K - theirs.values_K
+        values_RK = None
+        if mine.values_RK is not None and theirs.values_RK is not None:
+            values_RK = mine.values_RK - theirs.values_RK
+        least = Z95**2 / (mine.n + Z95**2) if mine.metric.interval == "share" else 0.0
+        bounds = _bounds(values_K, values_RK, mine.n, why, root, least=least)
+        measured[name] = _measured(values_K, bounds, mine.n)
+    return measured
+
+
+def _measured(values_K: Floats, bounds: Bounds, n: int) -> Measured:
+    value = float(values_K.mean())
+    if not np.isfinite(value):
+        return Measured(None, n=n, why="it is not finite with one of the seeds")
+    return Measured(value, bounds.low, bounds.high, n, bounds.why)
+
+
+def _bounds(
+    values_K: Floats,
+    values_RK: Floats | None,
+    n: int,
+    why: str,
+    root: int,
+    *,
+    least: float = 0.0,
+) -> Bounds:
+    """The interval of the mean of values by seed; see the module docstring.
+
+    Args:
+        values_K: by seed.
+        values_RK: on each resample of the examples.
+        n: number of examples.
+        why: why there is none.
+        root: of the draws of seeds.
+        least: how far each end is away at least.
+    """
+    if why:
+        return Bounds(why=why)
+    if values_RK is None:
+        return Bounds(why="no interval is known for the mean over seeds of such numbers")
+    if n < MIN_EXAMPLES:
+        return Bounds(why=f"{n} examples are too few to know their spread: it needs {MIN_EXAMPLES}")
+    if not np.isfinite(values_RK).all():
+        return Bounds(why="it is not finite on some draws of the examples")
+
+    num_seeds = len(values_K)
+    of_examples = float(values_RK.mean(axis=1).var())
+    of_seeds = float(values_K.var(ddof=1)) / num_seeds if num_seeds > 1 else 0.0
+    total = of_examples + of_seeds
+    if total <= (1e-12 * max(1.0, abs(float(values_K.mean())))) ** 2 and not least:
+        return Bounds(why=f"all {n} examples give the same: their spread is not known")
+
+    half = least
+    if total > 0:
+        weights = of_examples**2 / (n - 1) + of_seeds**2 / max(1, num_seeds - 1)
+        half = max(half, t_quantile(max(1, int(total**2 / weights))) * total**0.5)
+
+    drawn_R = (values_RK * _draw_seeds(len(values_RK), num_seeds, root)).sum(axis=1) / num_seeds
+    low, high = np.quantile(drawn_R, (TAIL, 1 - TAIL)) - drawn_R.mean()
+    value = float(values_K.mean())
+    return Bounds(value - max(half, -float(low)), value + max(half, float(high)))
+
+
+def _draw_seeds(num_resamples: int, num_seeds: int, root: int) -> Floats:
+    """How often each seed is in each resample, (R, K)."""
+    generator = np.random.default_rng(rng.seed(root, "bootstrap", "seeds"))
+    drawn_RK = generator.integers(num_seeds, size=(num_resamples, num_seeds))
+    is_drawn_RKK = drawn_RK[:, :, None] == np.arange(num_seeds)
+    counts_RK: Floats = is_drawn_RKK.sum(axis=1).astype(np.float64)
+    return counts_RK
