@@ -1,12 +1,19 @@
 """What a step of the kernel costs, beside what a user would write instead, in one run.
 
     python tests/bench/bench_kernel.py --out reports/bench
+    python tests/bench/bench_kernel.py --out reports/bench --device cuda
 
 Sides take turns, round by round; each is shown at its best thread setting. Sides: the kernel; a
 loop over students in float32 and in bfloat16 (autocast, bfloat16 inputs); each loop shared out over
 two processes of one thread; ``vmap`` of padded stacks. The roofline is the FLOPs of the products
 over the measured peak of a large product, in the kernel's own precision, plus 28 bytes a parameter
-for Adam over the measured memory bandwidth. Prints one JSON line a population.
+for Adam over the measured memory bandwidth.
+
+On a GPU, sides are the kernel by its own choice and by its graph of products, students padded by
+depth in one graph, ragged products of ``torch._foreach_mm``, a graph for each student on four
+streams, the loop, and a compiled ``vmap`` (``card_sides.py``); all in bfloat16.
+
+Prints one JSON line a population.
 """
 
 import argparse
@@ -16,6 +23,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +35,20 @@ from gped_nas.distill.kernel import LOG_EVERY, distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.io import make_dir, write_json
 from gped_nas.models.base import Genotype
-from tests.bench.populations import Loop, Stacked, cnns, count_params, mlps, noise, step_flops
+from tests.bench.card_sides import CHEAP, DEAR, Setting, Step, ms_of
+from tests.bench.card_sides import roofline as card_roofline
+from tests.bench.populations import (
+    ADAM_BYTES,
+    Loop,
+    Stacked,
+    cnns,
+    count_params,
+    mlps,
+    noise,
+    step_flops,
+)
 
 CPU = torch.device("cpu")
-ADAM_BYTES = 28
 Side = Callable[[int], float]
 """A number of steps to the seconds a step took."""
 
@@ -49,8 +67,16 @@ def timed(step: Callable[[], None], num_threads: int) -> Side:
     return run
 
 
-def kernel(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int) -> Side:
-    """The kernel itself, from one report of progress to the next.
+def kernel(
+    genotypes: Sequence[Genotype],
+    data: DistillationSet,
+    batch_size: int,
+    *,
+    device: torch.device = CPU,
+    num_reports: int = 2,
+    **settings: Any,
+) -> Side:
+    """The kernel itself, from the first report of progress to another.
 
     Gathering, layout and bookkeeping are included.
     """
@@ -58,17 +84,18 @@ def kernel(genotypes: Sequence[Genotype], data: DistillationSet, batch_size: int
     def run(num_steps: int) -> float:
         del num_steps  # it reports every LOG_EVERY steps
         torch.set_num_threads(devices.usable_cores())
-        times: list[float] = []
-        recipe = Recipe(steps=3 * LOG_EVERY, batch_size=batch_size, warmup=0, prune_at=0.99)
-        distill(
-            genotypes,
-            data,
-            recipe,
-            seed=0,
-            device=CPU,
-            progress=lambda *_: times.append(time.perf_counter()),
-        )
-        return (times[1] - times[0]) / LOG_EVERY
+        reports: list[tuple[int, float]] = []
+
+        def note(what: str, done: int, total: int) -> None:
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            reports.append((done, time.perf_counter()))
+
+        steps = (num_reports + 1) * LOG_EVERY
+        recipe = Recipe(steps=steps, batch_size=batch_size, warmup=0, prune_at=0.99, **settings)
+        distill(genotypes, data, recipe, seed=0, device=device, progress=note)
+        (first, started), (last, ended) = reports[0], reports[num_reports - 1]
+        return (ended - started) / (last - first)
 
     return run
 
@@ -220,14 +247,136 @@ def _quartiles(values: Sequence[float]) -> list[float]:
     return [cuts[0], cuts[1], cuts[2]]
 
 
+# -- on a GPU
+
+
+@dataclass(frozen=True)
+class CardCase:
+    """A population that is measured on a GPU."""
+
+    name: str
+    genotypes: Sequence[Genotype]
+    num_inputs: int
+    batch_size: int
+
+    def setting(self, device: torch.device) -> Setting:
+        """Where its sides run."""
+        data = noise(4096, (self.num_inputs,))
+        return Setting(self.genotypes, data, batch_size=self.batch_size, device=device)
+
+
+EQUAL = [Genotype("mlp", depth=2, width=[128, 128])] * 128
+CARD_CASES = [
+    *(CardCase(f"mlp {num}", mlps(num), 784, 256) for num in (32, 256, 8, 128)),
+    CardCase("equal 128", EQUAL, 320, 384),
+]
+TINY_CASES = [CardCase("mlp 3", [Genotype("mlp", depth=d, width=5) for d in (1, 2, 2)], 12, 8)]
+
+
+def measure_on_card(device: torch.device, path: Path, *, is_dry: bool, seconds: float) -> None:
+    """All sides of all populations; the file is written anew after each.
+
+    Args:
+        device: where; a CPU in a dry run.
+        path: of the file.
+        is_dry: whether sizes are tiny, and times mean nothing.
+        seconds: after which no dear side is begun.
+    """
+    devices.set_precision()
+    ends = time.monotonic() + seconds
+    hardware = devices.fingerprint(device)
+    rows: dict[str, dict[str, Any]] = {}
+
+    def write(case: CardCase) -> None:
+        ms = rows[case.name]["ms"]
+        rows[case.name]["ratios"] = {
+            side: values[1] / ms["kernel"][1] for side, values in ms.items() if side != "kernel"
+        }
+        print(json.dumps({"population": case.name, **rows[case.name]}), flush=True)
+        write_json(path, {"populations": list(rows.values()), "hardware": hardware})
+
+    for sides, is_dear in ((CHEAP, False), (DEAR, True)):
+        for case in TINY_CASES if is_dry else CARD_CASES:
+            setting = case.setting(device)
+            if not is_dear:
+                rows[case.name] = _row_of_kernel(case, setting, is_dry=is_dry)
+                write(case)
+
+            row = rows[case.name]
+            for side, make in sides.items():
+                if is_dear and time.monotonic() > ends:
+                    row["left out"][side] = "no time was left"
+                    continue
+                _add_side(row, side, make, setting, is_dry=is_dry)
+            write(case)
+
+
+def _row_of_kernel(case: CardCase, setting: Setting, *, is_dry: bool) -> dict[str, Any]:
+    """The kernel by phases where it has them, and by the graph of products."""
+    ms = {}
+    for side, choice in {"kernel": "auto", "kernel, graph": "graph"}.items():
+        run = kernel(
+            case.genotypes,
+            setting.data,
+            case.batch_size,
+            device=setting.device,
+            num_reports=2 if is_dry else 12,
+            kernel=choice,
+        )
+        values = [1e3 * run(0) for _ in range(1 if is_dry else 3)]
+        ms[side] = _quartiles([*values, *values])
+
+    floor = card_roofline(setting, is_dry=is_dry)
+    return {
+        "population": case.name,
+        "students": len(case.genotypes),
+        "batch_size": case.batch_size,
+        "ms": ms,
+        "left out": {},
+        "roofline": {**floor, "fraction": floor["least_ms"] / ms["kernel"][1]},
+    }
+
+
+def _add_side(
+    row: dict[str, Any],
+    side: str,
+    make: Callable[[Setting], Step],
+    setting: Setting,
+    *,
+    is_dry: bool,
+) -> None:
+    """Measure a side; one that does not run says why."""
+    is_slow = side == "loop"
+    replays, rounds = (1, 2) if is_dry else (3, 3) if is_slow else (100, 5)
+    try:
+        values = ms_of(make(setting), setting.device, replays=replays, rounds=rounds)
+    except Exception as error:  # of whatever this version of torch lacks
+        if is_dry:
+            raise
+        row["left out"][side] = repr(error)[:300]
+    else:
+        row["ms"][side] = _quartiles(values)
+
+
 def main() -> None:
     """Measure the populations and write the file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--seconds", type=float, default=600.0, help="begin no dear side later")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="a GPU's sides with tiny sizes on the CPU"
+    )
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
+
+    path = make_dir(args.out) / f"kernel-{args.device}.json"
+    if args.device == "cuda":
+        device = torch.device("cpu" if args.dry_run else "cuda")
+        measure_on_card(device, path, is_dry=args.dry_run, seconds=args.seconds)
+        return
 
     cases = {
         "mlp 8": (mlps(8), (784,)),
@@ -238,7 +387,7 @@ def main() -> None:
     for name, (genotypes, shape) in cases.items():
         populations.append(measure(name, genotypes, shape, 256, args.rounds))
         print(json.dumps(populations[-1]), flush=True)
-    write_json(make_dir(args.out) / f"kernel-{CPU.type}.json", {"populations": populations})
+    write_json(path, {"populations": populations})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From nothing to a front of 32 dense students of one teacher: three ways to the same students.
 
-    GPED_DATA=... python tests/bench/bench_time_to_front.py --out reports/bench
+    GPED_DATA=... python tests/bench/bench_time_to_front.py --out reports/bench [--device cuda]
 
 All are measured in one run:
 
@@ -13,7 +13,8 @@ All are measured in one run:
 
 KL(teacher || student) is on validation, for each student, and how far it is above the loop's, with
 a paired interval. Ratios are of time and of processor seconds, for the students alone and with the
-teacher, which the last two pay once. Prints one JSON line.
+teacher, which the last two pay once. With ``--sample N``, N students stand for all of the loop, as
+a few always do for the online algorithm. Prints one JSON line.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,40 @@ from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from tests.bench.populations import Network, mlps, step_flops
 
-NUM_STUDENTS = 32
 LOOP = Recipe(steps=6000, batch_size=100, lr=1e-3, warmup=0, beta2=0.999)
-CPU = torch.device("cpu")
+DRY_SETTINGS = {
+    "targets": ["predictive"],
+    "teacher.genotype.width": 8,
+    "teacher.method.num_samples": 4,
+    "teacher.method.burn_in": 20,
+    "teacher.method.thinning": 10,
+    "recipe.steps": 60,
+    "views": [{"policy": "clean"}],
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is compared.
+
+    Attributes:
+        device: where all ways run.
+        num_students: wanted.
+        loop: the recipe of the plain loop.
+        in_loop: indices of the students that the loop trains.
+        online: indices of those that the published algorithm trains.
+    """
+
+    device: torch.device
+    num_students: int
+    loop: Recipe
+    in_loop: tuple[int, ...]
+    online: tuple[int, ...]
+
+
+def spread(num: int, num_students: int) -> tuple[int, ...]:
+    """Indices of ``num`` students, spread over their sizes."""
+    return tuple((2 * i + 1) * num_students // (2 * num) for i in range(num))
 
 
 def clocked(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
@@ -79,37 +111,49 @@ def excess(ours_N: torch.Tensor, theirs_N: torch.Tensor) -> list[float]:
     return [mean, mean - half, mean + half]
 
 
-def cached_loop(genotype: Genotype, data: DistillationSet) -> Params:
+class PlainLoop:
+    """One student by the loop that a careful user writes."""
+
+    def __init__(self, genotype: Genotype, data: DistillationSet, job: Job) -> None:
+        self._recipe = job.loop
+        self._network = Network(genotype, data).to(job.device)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=job.loop.lr, fused=True)
+        self._order = BatchOrder(len(data.inputs), job.loop, 0)
+        self._inputs = data.inputs.to(job.device)
+        self._soft = data.expectations["predictive"].to(job.device)
+
+    def step(self, number: int) -> None:
+        """One step of the schedule."""
+        index = next(self._order).to(self._inputs.device)
+        self._optimizer.param_groups[0]["lr"] = self._recipe.lr_at(number)
+        self._optimizer.zero_grad()
+        raw = self._network(self._inputs[index])
+        F.cross_entropy(raw, self._soft[index]).backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def params(self) -> Params:
+        """What was learnt, on the CPU."""
+        return {name: p.detach().cpu() for name, p in self._network.named().items()}
+
+
+def cached_loop(genotype: Genotype, data: DistillationSet, job: Job) -> Params:
     """One student by the plain loop."""
-    network = Network(genotype, data)
-    optimizer = torch.optim.Adam(network.parameters(), lr=LOOP.lr, fused=True)
-    order = BatchOrder(len(data.inputs), LOOP, 0)
-    soft = data.expectations["predictive"]
-    for step in range(LOOP.steps):
-        index = next(order)
-        optimizer.param_groups[0]["lr"] = LOOP.lr_at(step)
-        optimizer.zero_grad()
-        F.cross_entropy(network(data.inputs[index]), soft[index]).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return {name: value.detach() for name, value in network.named().items()}
+    loop = PlainLoop(genotype, data, job)
+    for step in range(job.loop.steps):
+        loop.step(step)
+    return loop.params()
 
 
-def best_threads(genotype: Genotype, data: DistillationSet) -> int:
+def best_threads(genotype: Genotype, data: DistillationSet, job: Job) -> int:
     """The number of threads at which the plain loop is fastest for a student."""
-    soft = data.expectations["predictive"]
     seconds = {}
     for threads in sorted({1, devices.usable_cores()}):
         torch.set_num_threads(threads)
-        network = Network(genotype, data)
-        order = BatchOrder(len(data.inputs), LOOP, 0)
-        optimizer = torch.optim.Adam(network.parameters(), fused=True)
+        loop = PlainLoop(genotype, data, job)
         times = []
-        for _ in range(30):
-            index = next(order)
+        for step in range(min(30, job.loop.steps)):
             started = time.perf_counter()
-            optimizer.zero_grad()
-            F.cross_entropy(network(data.inputs[index]), soft[index]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            loop.step(step)
             times.append(time.perf_counter() - started)
         seconds[threads] = statistics.median(times)
     return min(seconds, key=lambda threads: seconds[threads])
@@ -121,77 +165,101 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--space", default="fashion_mlp")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--sample", type=int, default=0, help="students of the loop; 0 is all")
+    parser.add_argument("--online", type=int, default=3, help="trials of the online algorithm")
+    parser.add_argument("--dry-run", action="store_true", help="tiny, on digits and the CPU")
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     args = parser.parse_args()
 
-    space = load_space(args.space, {"targets": ["predictive"]})
+    num = 3 if args.dry_run else 32
+    job = Job(
+        device=torch.device("cpu" if args.dry_run else args.device),
+        num_students=num,
+        loop=LOOP.model_copy(update={"steps": 20} if args.dry_run else {}),
+        in_loop=spread(args.sample or num, num),
+        online=spread(args.online, num),
+    )
+    settings = DRY_SETTINGS if args.dry_run else {"targets": ["predictive"]}
+    space = load_space("digits_mlp" if args.dry_run else args.space, settings)
+
     # a teacher built here and now, so that its cost is known
     with tempfile.TemporaryDirectory() as cache:
         os.environ["GPED_CACHE"] = cache
-        result = compare(space)
+        result = compare(space, job)
     print(json.dumps(result))
-    write_json(make_dir(args.out) / f"time_to_front-{CPU.type}.json", result)
+    write_json(make_dir(args.out) / f"time_to_front-{args.device}.json", result)
 
 
 def by_loop(
-    teacher: Teacher, genotypes: Sequence[Genotype], data: DistillationSet
-) -> tuple[list[torch.Tensor], dict[str, float]]:
-    """KL (N,) of each student by the plain loop, and the cost of all."""
+    teacher: Teacher, genotypes: Sequence[Genotype], data: DistillationSet, job: Job
+) -> tuple[dict[int, torch.Tensor], dict[str, float]]:
+    """KL (N,) of students by the plain loop, by their index, and the cost of all."""
     total = {"s": 0.0, "processor_s": 0.0}
-    kl_of = []
-    for genotype in genotypes:
-        torch.set_num_threads(best_threads(genotype, data))
-        params, cost = clocked(partial(cached_loop, genotype, data))
+    kl_of = {}
+    for index in job.in_loop:
+        genotype = genotypes[index]
+        torch.set_num_threads(best_threads(genotype, data, job))
+        params, cost = clocked(partial(cached_loop, genotype, data, job))
         total = {key: total[key] + cost[key] for key in total}
-        kl_of.append(kl(teacher, "mlp", params))
+        kl_of[index] = kl(teacher, "mlp", params)
     torch.set_num_threads(devices.usable_cores())
-    return kl_of, total
+    share = len(job.in_loop) / job.num_students
+    return kl_of, {key: value / share for key, value in total.items()}
 
 
 def by_chain(
-    teacher: Teacher, genotypes: Sequence[Genotype], data: DistillationSet
-) -> tuple[dict[int, torch.Tensor], dict[str, float]]:
+    teacher: Teacher, genotypes: Sequence[Genotype], data: DistillationSet, job: Job
+) -> tuple[dict[int, torch.Tensor], dict[str, float] | None]:
     """KL (N,) of a few students by the published algorithm, by their index, and a trial's cost."""
-    recipe = LOOP.model_copy(update={"mode": "online", "update": "newest", "halve_every": 2000})
+    online = {"mode": "online", "update": "newest", "halve_every": 2000}
+    recipe = job.loop.model_copy(update=online)
     space = teacher.space
     method = space.method.model_copy(update={"thinning": 1, "num_samples": recipe.steps})
     chained = replace(teacher, space=replace(space, recipe=recipe, method=method))
 
     costs = []
     kl_of = {}
-    for sixth in (1, 3, 5):
-        index = NUM_STUDENTS // 6 * sixth
+    for index in job.online:
         feed = online_feed(chained, data.inputs)
-        train = partial(distill, [genotypes[index]], data, recipe, seed=0, device=CPU, feed=feed)
+        train = partial(
+            distill, [genotypes[index]], data, recipe, seed=0, device=job.device, feed=feed
+        )
         population, cost = clocked(train)
         costs.append(cost)
         kl_of[index] = kl(teacher, "mlp", population.students[0].params)
         print(f"online, {genotypes[index]}: {cost}", flush=True)
+    if not costs:
+        return {}, None
     return kl_of, {key: statistics.mean(cost[key] for cost in costs) for key in costs[0]}
 
 
-def compare(space: SearchSpace) -> dict[str, Any]:
+def compare(space: SearchSpace, job: Job) -> dict[str, Any]:
     """All ways to students of this space's teacher."""
-    session, dataset = gn.new_session("cpu"), load_dataset(space)
+    session, dataset = gn.new_session(job.device.type), load_dataset(space)
     teacher, teacher_cost = clocked(partial(gn.build_teacher, space, session, dataset=dataset))
     print(f"teacher: {teacher_cost}", flush=True)
     data = distillation_set(teacher)
-    genotypes = sorted(mlps(NUM_STUDENTS), key=lambda g: step_flops(g, data, 100))
+    genotypes = sorted(mlps(job.num_students), key=lambda g: step_flops(g, data, 100))
 
-    train = partial(distill, genotypes, data, space.recipe, seed=0, device=CPU)
+    train = partial(distill, genotypes, data, space.recipe, seed=0, device=job.device)
     population, ours = clocked(train)
     kl_ours = [kl(teacher, "mlp", s.params) for s in population.students]
     print(f"kernel: {ours}", flush=True)
-    kl_loop, loop = by_loop(teacher, genotypes, data)
+    kl_loop, loop = by_loop(teacher, genotypes, data, job)
     print(f"cached loop: {loop}", flush=True)
-    kl_online, online_trial = by_chain(teacher, genotypes, data)
+    kl_online, online_trial = by_chain(teacher, genotypes, data, job)
 
-    def ratio_with_teacher(num_trials: int) -> float:
-        ours_s = teacher_cost["s"] + num_trials * ours["s"] / NUM_STUDENTS
-        return num_trials * online_trial["s"] / ours_s
-
-    above = [excess(a, b) for a, b in zip(kl_ours, kl_loop, strict=True)]
+    above = [excess(kl_ours[index], k) for index, k in kl_loop.items()]
     above_online = [float((kl_ours[index] - k).mean()) for index, k in kl_online.items()]
+    ratios: dict[str, Any] = {"cached loop": {key: loop[key] / ours[key] for key in ours}}
+    if online_trial is not None:
+        num = job.num_students
+        ratios["online"] = {key: num * online_trial[key] / ours[key] for key in ours}
+        for num_trials in (32, 1000):
+            ours_s = teacher_cost["s"] + num_trials * ours["s"] / num
+            ratio = num_trials * online_trial["s"] / ours_s
+            ratios[f"online, teacher counted, {num_trials} trials"] = ratio
     return {
         "space": space.name,
         "genotypes": [str(g) for g in genotypes],
@@ -199,7 +267,7 @@ def compare(space: SearchSpace) -> dict[str, Any]:
         "n": len(dataset.validation),
         "kl": {
             "kernel": [float(k.mean()) for k in kl_ours],
-            "cached loop": [float(k.mean()) for k in kl_loop],
+            "cached loop": {index: float(k.mean()) for index, k in kl_loop.items()},
             "online": {index: float(k.mean()) for index, k in kl_online.items()},
         },
         "above the cached loop": above,
@@ -214,13 +282,8 @@ def compare(space: SearchSpace) -> dict[str, Any]:
             "online, a trial": online_trial,
             "teacher": teacher_cost,
         },
-        "ratios": {
-            "online": {key: NUM_STUDENTS * online_trial[key] / ours[key] for key in ours},
-            "cached loop": {key: loop[key] / ours[key] for key in ours},
-            "online, teacher counted, 32 trials": ratio_with_teacher(32),
-            "online, teacher counted, 1000 trials": ratio_with_teacher(1000),
-        },
-        "hardware": devices.fingerprint(CPU),
+        "ratios": ratios,
+        "hardware": devices.fingerprint(job.device),
     }
 
 

@@ -12,6 +12,8 @@ from gped_nas.models.base import FAMILIES, Genotype, Params, initialize, num_par
 from gped_nas.targets.layout import HeadLayout
 
 NUM_CLASSES = 10
+ADAM_BYTES = 28
+"""What a step of Adam moves for each parameter: four read, three written, in float32."""
 WIDTHS = (16, 32, 64, 100, 128, 200, 256, 400)
 
 
