@@ -1,4 +1,7 @@
-"""What every test shares: one thread, no draw from torch's global generator, caches of its own."""
+"""What every test shares.
+
+One thread, caches of its own, no draw from torch's global generator, no waiting for the disk.
+"""
 
 import os
 
@@ -10,9 +13,12 @@ if not os.path.exists("/dev/nvidia0"):
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -24,6 +30,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in slow]
     if slow:
         config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave bytes to the system, a third of the time of a small study.
+
+    Tests stop programs, never the machine; ``tests/faults`` imitates that in processes of its own.
+    The installed command flushes as it does for users.
+    """
+
+    def relax(connection: Any, record: Any) -> None:
+        if type(connection).__module__.startswith("sqlite3"):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", relax)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: None)
+        yield
+    event.remove(Engine, "connect", relax)
 
 
 @pytest.fixture(autouse=True)

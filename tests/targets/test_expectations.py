@@ -5,7 +5,6 @@ import shutil
 import pytest
 import torch
 
-from gped_nas import io
 from gped_nas.errors import ConfigError
 from gped_nas.stream.reader import Stream
 from gped_nas.targets.base import TARGETS, DerivedTarget, LearnedTarget
@@ -147,11 +146,6 @@ def built(tmp_path_factory):
         folder = build(root, num_samples)
     view(Stream(folder))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch):
-    monkeypatch.setattr(io.os, "fsync", lambda fd: None)
 
 
 @pytest.fixture
