@@ -45,6 +45,7 @@ def init(
     from gped_nas.config import load_yaml
     from gped_nas.data.base import load
     from gped_nas.data.facts import describe_data
+    from gped_nas.data.memory import describe_memory
     from gped_nas.errors import ConfigError
     from gped_nas.io import make_dir, remove_temporaries_of, write_text
     from gped_nas.search.space_file import parse_space
@@ -62,7 +63,8 @@ def init(
     remove_temporaries_of(path)
     write_text(path, text)
 
-    print_pairs(describe_data(dataset) | _describe_teacher(proposal.teacher), Format.table)
+    facts = describe_data(dataset) | {"memory for inputs": describe_memory(dataset)}
+    print_pairs(facts | _describe_teacher(proposal.teacher), Format.table)
     say(f"wrote {path}; next: gped-search run {path}")
 
 

@@ -25,9 +25,11 @@ def describe_memory(dataset: Dataset) -> str:
         size = 4 * dataset.raw(part).numel()
         if size <= rows.IN_MEMORY:
             made = max(made, size)
-    text = f"{_mib(held)} as they are, up to {_mib(made)} a view as float32"
-    return f"{text}; {_mib(stored)} stay in their file" if stored else text
+    text = f"{_in_words(held)} as they are, up to {_in_words(made)} a view as float32"
+    return f"{text}; {_in_words(stored)} stay in their file" if stored else text
 
 
-def _mib(num: int) -> str:
+def _in_words(num: int) -> str:
+    if num < 2**20:
+        return f"{num / 2**10:,.1f} KiB"
     return f"{num / 2**20:,.1f} MiB"

@@ -35,6 +35,9 @@ def test_pictures_get_convolutions_and_views_of_pictures(home: Home) -> None:
     _write_pictures(12, 3)
     out = accepted("init", "mine.yaml", "--data", "mine.npz").out
     assert "pictures of 12 x 12 pixels, 3 channels" in out
+    # 60 * 432 bytes, and 44 of 60 pictures as float32
+    memory = "memory for inputs  25.3 KiB as they are, up to 74.2 KiB a view as float32"
+    assert memory in out and memory in accepted("space", "mine.yaml").out
 
     space = load_space("mine.yaml")
     assert space.genotype.family == "cnn"
@@ -65,7 +68,7 @@ def test_real_labels_get_a_likelihood(home: Home) -> None:
     x = draw.normal(size=(100, 2))
     np.savez("mine.npz", x_train=x, y_train=x[:, 0] + 0.1 * draw.normal(size=100))
     out = accepted("init", "mine.yaml", "--data", "mine.npz").out
-    assert "labels         real numbers from" in out
+    assert "labels             real numbers from" in out
 
     space = load_space("mine.yaml")
     assert space.dataset["task"] == "regression"

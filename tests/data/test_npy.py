@@ -108,7 +108,7 @@ def test_the_memory_that_inputs_take_is_said(
 
     # nothing above 1 MiB at once: validation's 80 inputs are held, 1.2 MiB as float32 is too much
     monkeypatch.setattr(rows_module, "IN_MEMORY", 2**20)
-    on_disk = "1.1 MiB as they are, up to 0.0 MiB a view as float32; 2.8 MiB stay in their file"
+    on_disk = "1.1 MiB as they are, up to 0.0 KiB a view as float32; 2.8 MiB stay in their file"
     assert describe_memory(_load(folder)) == on_disk
 
 
