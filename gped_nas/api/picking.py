@@ -61,8 +61,14 @@ def student_folder(
     return Path(student)
 
 
-def best_within(study: "Study", within: str | Sequence[str] | Mapping[str, float]) -> TrialRecord:
-    """See ``Study.pick``."""
+def records_within(
+    study: "Study", within: str | Sequence[str] | Mapping[str, float]
+) -> list[TrialRecord]:
+    """The front's records within bounds, at least one, best by the first objective first.
+
+    Raises:
+        ConfigError, GateError: see ``Study.pick``.
+    """
     from gped_nas.search.objectives import describe_constraint, objective, violations
 
     bounds = as_bounds(within, WITHIN)
@@ -79,9 +85,12 @@ def best_within(study: "Study", within: str | Sequence[str] | Mapping[str, float
         what, remedy = study.explain_empty_front()
         raise GateError(f"study '{study.name}': {what}; {remedy}")
 
+    records = []
     for record in front:
         if all(excess <= 0 for excess in violations(record.values, bounds).values()):
-            return record
+            records.append(record)
+    if records:
+        return records
 
     constraints = ", ".join(describe_constraint(name, bound) for name, bound in bounds.items())
     closest = min(front, key=lambda record: _furthest(record, bounds))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gped_nas.api.frames import frame_of
 from gped_nas.api.note import REPORT, STUDENTS, Note
-from gped_nas.api.picking import best_within, find_trial
+from gped_nas.api.picking import find_trial, records_within
 from gped_nas.api.snapshots import front_of, losses_of, snapshot_of, summary_of
 from gped_nas.api.standing import LOCK
 from gped_nas.errors import ConfigError, GateError, nearest
@@ -115,16 +115,29 @@ class Study:
         """What is told of the study; nothing yet of one whose teacher is not there."""
         return self.ledger.document.description or Description()
 
-    def front(self) -> "pd.DataFrame":
+    def front(self, within: str | Sequence[str] | Mapping[str, float] = ()) -> "pd.DataFrame":
         """The front as a pandas frame, a row a student, best by the first objective first.
 
         The index is the trial number. Columns: the student, the objectives, the other metrics, the
         other costs, and as ``nll_low`` and ``nll_high`` the ends of 95 % intervals.
-        """
-        return frame_of(self.front_records(), [o.name for o in self.objectives])
 
-    def front_records(self) -> list[TrialRecord]:
-        """The non-dominated complete records, best by the first objective first."""
+        Args:
+            within: bounds as ``pick`` takes them; all of the front without any.
+
+        Raises:
+            ConfigError, GateError: see ``pick``.
+        """
+        return frame_of(self.front_records(within), [o.name for o in self.objectives])
+
+    def front_records(
+        self, within: str | Sequence[str] | Mapping[str, float] = ()
+    ) -> list[TrialRecord]:
+        """The non-dominated complete records, best by the first objective first.
+
+        Args, raises: as ``front``.
+        """
+        if within:
+            return records_within(self, within)
         records = self.records()
         return [records[number] for number in front_of(records, self.objectives)]
 
@@ -261,7 +274,7 @@ class Study:
             ConfigError: an unknown name, or one that students of this study have no number of.
             GateError: no record of the front is within them.
         """
-        return best_within(self, within)
+        return records_within(self, within)[0]
 
     def verdict(
         self, trial: int | None = None, *, within: Mapping[str, float] | None = None

@@ -44,20 +44,25 @@ def _as_json(record: Any) -> dict[str, Any]:
 @app.command(cls=Verb, rich_help_panel=SEARCH)
 def front(
     study: StudyArgument,
+    within: Within = None,
     storage: Storage = None,
     out: Out = REPORTS,
     format: FormatOption = Format.table,
     wide: Wide = False,
 ) -> None:
-    """Print the Pareto front, best by the first objective."""
+    """Print the Pareto front, best by the first objective.
+
+    With budgets, it is what lies within them, and what ``pick`` picks there is marked.
+    """
     from gped_nas.api import open_study
 
     opened = open_study(study, storage=storage, out=out)
-    records = opened.front_records()
+    records = opened.front_records(within or ())
+    chosen = records[0] if within else opened.chosen()
     if format is Format.json:
         print_json([_as_json(record) for record in records])
     else:
-        print_students(records, opened, format, wide=wide, chosen=_number(opened.chosen()))
+        print_students(records, opened, format, wide=wide, chosen=_number(chosen))
     if format is Format.table:
         print_references(opened, wide=wide)
 

@@ -105,6 +105,23 @@ def test_bounds_have_units(finished: Home) -> None:
     assert _rows("pick", finished.study, "--within", f"{tight}B") != front[0]
 
 
+def test_a_front_within_bounds_marks_what_is_picked_there(finished: Home) -> None:
+    front = _rows("front", finished.study)
+    chosen = gn.open_study(finished.study).find("chosen")
+    size, nll = chosen.costs["storage_bytes"], chosen.metrics["nll"]
+    smaller = [row for row in front if row["costs"]["storage_bytes"] < size]
+    better = [row for row in front if row["metrics"]["nll"] < nll]
+    bound = f"{size - 1}B" if smaller else f"nll={max(r['metrics']['nll'] for r in better)!r}"
+
+    inside = smaller or better
+    assert 0 < len(inside) < len(front)
+    assert _rows("front", finished.study, "--within", bound) == inside
+    assert list(gn.open_study(finished.study).front(bound).index) == [r["trial"] for r in inside]
+    picked = _rows("pick", finished.study, "--within", bound)["trial"]
+    assert _marked(accepted("front", finished.study, "--within", bound).out) == [str(picked)]
+    refused(3, "front", finished.study, "--within", "1B", says=("the nearest is trial",))
+
+
 def test_where_none_is_within_the_nearest_is_named(finished: Home) -> None:
     front = _rows("front", finished.study)
     smallest = min(front, key=lambda row: row["costs"]["storage_bytes"])
