@@ -52,6 +52,16 @@ class CsghmcConfig(CyclicConfig):
         return self
 
 
+def first_momentum(problem: Problem, cfg: CsghmcConfig, theta_W: Tensor) -> Buffers:
+    """The momentum that a chain begins with: none.
+
+    Raises:
+        ConfigError: the step size is unstable under the prior alone.
+    """
+    check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
+    return {"momentum": torch.zeros_like(theta_W)}
+
+
 def csghmc(
     problem: Problem, cfg: CsghmcConfig, *, generator: Generator, state: State | None = None
 ) -> Iterator[Step]:
@@ -65,8 +75,7 @@ def csghmc(
     """
 
     def start(theta_W: Tensor) -> Buffers:
-        check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
-        return {"momentum": torch.zeros_like(theta_W)}
+        return first_momentum(problem, cfg, theta_W)
 
     def update(buffers: Buffers, grad_W: Tensor, number: int, draw: Draw) -> None:
         # Descent leaves the momentum too cold for the noisy part of a cycle.

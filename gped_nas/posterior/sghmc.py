@@ -114,6 +114,22 @@ def redraw(momentum_W: Tensor, noise_W: Tensor, *, mass: float, temperature: flo
     momentum_W.copy_(noise_W).mul_((mass * temperature) ** 0.5)
 
 
+def first_momentum(
+    problem: Problem, cfg: SghmcConfig, theta_W: Tensor, generator: Generator
+) -> Buffers:
+    """The momentum that a chain begins with.
+
+    Raises:
+        ConfigError: the step size is unstable under the prior alone.
+    """
+    check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
+
+    momentum_W = torch.empty_like(theta_W)
+    noise_W = torch.empty(theta_W.shape).normal_(generator=generator)
+    redraw(momentum_W, noise_W, mass=cfg.mass, temperature=cfg.temperature)
+    return {"momentum": momentum_W}
+
+
 def step(
     theta_W: Tensor,
     momentum_W: Tensor,
@@ -168,12 +184,7 @@ def sghmc(
     """
 
     def start(theta_W: Tensor) -> Buffers:
-        check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
-
-        momentum_W = torch.empty_like(theta_W)
-        noise_W = torch.empty(theta_W.shape).normal_(generator=generator)
-        redraw(momentum_W, noise_W, mass=cfg.mass, temperature=cfg.temperature)
-        return {"momentum": momentum_W}
+        return first_momentum(problem, cfg, theta_W, generator)
 
     def update(buffers: Buffers, grad_W: Tensor, number: int, draw: Draw) -> None:
         step(

@@ -2,7 +2,8 @@
 
 ``tiles.py`` makes the tables, ``programs.py`` walks them on a device, ``launch.py`` launches that,
 ``bundle.py`` is the bundle that trains by them, and ``update.py`` an optimizer's update in one
-launch.
+launch. ``chains.py`` is a teacher's chains, ``chain_walk.py`` a step of theirs, ``rules.py`` what
+methods make of it, and ``chain_programs.py`` the device programs around its walks.
 """
 
 import functools

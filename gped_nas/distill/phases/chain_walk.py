@@ -1,0 +1,404 @@
+"""Many chains on one device: their buffers, one step of all of them, and the way back of samples.
+
+A step is a minibatch for each chain, a walk forward, the likelihood's gradient, a walk backward and
+a move. On a GPU it is captured once and replayed: what changes from step to step lies on the device
+and is found by a counter there. Copies of the parameters leave on a stream of their own while the
+next steps run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gped_nas.data.rows import Rows
+from gped_nas.distill.phases.chain_layout import ChainLayout, round_up
+from gped_nas.distill.phases.launch import Launch, Operands, Table, walk
+from gped_nas.distill.phases.rules import NUM_NUMBERS, Rule
+from gped_nas.distill.phases.tiles import Sizes, walks_of
+from gped_nas.posterior.base import Problem
+from gped_nas.posterior.likelihoods import CategoricalLikelihood, GaussianLikelihood
+from gped_nas.posterior.priors import FanInGaussianPrior, GaussianPrior, LaplacePrior, Prior
+
+CHAINS = Launch(Sizes(32, 32), depth=32, programs_a_processor=3)
+"""Small tiles: the chains of a teacher are few, and a step is as long as its longest tile.
+
+It does not depend on how many chains there are, so that their number changes no bit.
+"""
+PART = 256
+"""Steps whose minibatches are handed over together, at most."""
+_QUARTER = 256
+"""Numbers that ``move`` takes from each of the four words of a counter."""
+
+Likelihood = CategoricalLikelihood | GaussianLikelihood
+_PRIORS = (GaussianPrior, FanInGaussianPrior, LaplacePrior)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a number of successive steps need.
+
+    Attributes:
+        index_KTB: minibatches, int32.
+        numbers_KTN: of the rule, float32.
+    """
+
+    index_KTB: Tensor
+    numbers_KTN: Tensor
+
+    @property
+    def num_steps(self) -> int:
+        return self.index_KTB.shape[1]
+
+
+class ChainWalk:
+    """Chains of one posterior that step together on a device."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        likelihood: Likelihood,
+        rule: Rule,
+        *,
+        num_chains: int,
+        batch_size: int,
+        length: int,
+        strengths: Sequence[float] = (),
+        launch: Launch = CHAINS,
+    ) -> None:
+        """Make buffers for chains that stand at zero.
+
+        Args:
+            problem: the posterior, on the device to work on; see ``can_walk``.
+            likelihood: of its network.
+            rule: how chains step.
+            num_chains: how many there are.
+            batch_size: examples a step of each chain.
+            length: steps of a part, at most.
+            strengths: what the prior's score is multiplied by, for each chain; 1 by default.
+            launch: how walks are launched.
+        """
+        assert problem.network is not None and problem.prior is not None
+        self._problem, self._likelihood = problem, likelihood
+        self._rule, self._launch = rule, launch
+        self._batch_size, self._length = batch_size, length
+        self._device = problem.x.device
+        self.layout = ChainLayout.of(problem.shapes, problem.network.dense, num_chains)
+        self._positions_W = self.layout.positions_W.to(self._device)
+
+        shape = (num_chains, self.layout.num_params)
+        self._buffers = {name: self._zeros(shape) for name in ("theta", *rule.buffers)}
+        self._centers: Tensor | None = None
+        self._x = problem.x.flatten(1).contiguous()
+        self._y = problem.y.contiguous()
+        self._prior = self.layout.spread(_precision(problem.prior, problem).to(self._device))
+        self._strengths = torch.tensor(strengths or [1.0] * num_chains, device=self._device)
+
+        self._index = self._zeros((num_chains, length, batch_size), torch.int32)
+        self._numbers = self._zeros((num_chains, length, NUM_NUMBERS))
+        self._keys = self._zeros((num_chains,), torch.int64)
+        self._steps = self._zeros((num_chains,), torch.int64)
+        self._place = self._zeros((1,), torch.int32)
+
+        self._make_tables()
+        self._replay = _Replay(self) if self._device.type == "cuda" else None
+        self._exits = _Exits(self._buffers, self._positions_W)
+
+    def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self._device)
+
+    def _make_tables(self) -> None:
+        """The tiles of a step, and what they read and write."""
+        layout, sizes = self.layout, self._launch.sizes
+        num_columns = round_up(self._batch_size)
+        read = self._zeros((layout.num_rows, num_columns))
+        gradient = torch.zeros_like(read)
+        theta = self._buffers["theta"]
+        # nothing is taken off units, so that the centers are never read
+        self._operands = Operands(read, read, gradient, read, theta, torch.zeros_like(theta))
+
+        walks = walks_of(layout.layers(), num_columns, sizes)
+        self._forward = Table.of(walks.forward, walks.num_slots, self._device)
+        self._backward = Table.of(walks.backward, walks.num_slots, self._device)
+
+    # ---------------------------------------------------------------------------------------------
+    # from and to the host
+
+    def load(
+        self,
+        states: Sequence[Mapping[str, Tensor]],
+        *,
+        keys: Sequence[int],
+        centers: Sequence[Tensor] = (),
+    ) -> None:
+        """Put each chain where it stands.
+
+        Args:
+            states: flat buffers (W,) by name, one mapping a chain.
+            keys: of each chain's noise, 64 bits.
+            centers: what the prior draws each chain to, flat (W,); zero by default.
+        """
+        for name, buffer in self._buffers.items():
+            flat_KW = torch.stack([state[name].to(torch.float32) for state in states])
+            buffer.index_copy_(1, self._positions_W, flat_KW.to(self._device))
+        self._keys.copy_(torch.tensor(keys))
+        if centers:
+            assert self._replay is None or not self._replay.is_captured
+            flat_KW = torch.stack([center.to(torch.float32) for center in centers])
+            self._centers = torch.zeros_like(self._buffers["theta"])
+            self._centers.index_copy_(1, self._positions_W, flat_KW.to(self._device))
+
+    def advance(self, part: Part, steps: Sequence[int]) -> None:
+        """Take the steps of a part; on a GPU they are only begun.
+
+        Args:
+            part: what they need.
+            steps: how many steps each chain has taken before.
+        """
+        if self._replay is not None:
+            self._replay.advance(part, steps)
+            return
+        self.hand_over(part, steps)
+        for _ in range(part.num_steps):
+            self.step()
+
+    def hand_over(self, part: Part, steps: Sequence[int]) -> None:
+        """Bring a part to the device, at whose beginning the counter then stands."""
+        for there, here in (
+            (self._index, part.index_KTB),
+            (self._numbers, part.numbers_KTN),
+            (self._steps, torch.tensor(steps)),
+        ):
+            if here.shape != there.shape:
+                whole = torch.zeros(there.shape, dtype=there.dtype)
+                whole[:, : here.shape[1]] = here
+                here = whole
+            # pinned memory is free again only once the copy from it is done
+            there.copy_(here.pin_memory() if there.is_cuda else here, non_blocking=True)
+        self._place.zero_()
+
+    def depart(self) -> "Departure":
+        """Begin to copy all buffers to the host."""
+        if self._replay is not None:
+            with self._replay.on_stream():
+                return self._exits.depart()
+        return self._exits.depart()
+
+    def close(self) -> None:
+        """Wait for whatever was begun."""
+        if self._replay is not None:
+            self._replay.wait()
+
+    # ---------------------------------------------------------------------------------------------
+    # a step
+
+    def step(self) -> None:
+        """One step of all chains."""
+        self._gather()
+        walk(self._forward, self._operands, self._launch)
+        self._likelihood_gradient()
+        walk(self._backward, self._operands, self._launch)
+        self._move()
+        self._place.add_(1)
+
+    def _gather(self) -> None:
+        from gped_nas.distill.phases import chain_programs
+
+        layout, read = self.layout, self._operands.read
+        grid = (-(-layout.num_inputs // 64), -(-self._batch_size // 32), layout.num_chains)
+        chain_programs.gather[grid](
+            self._x,
+            self._index,
+            self._place,
+            read,
+            layout.num_inputs,
+            layout.sizes[0],
+            self._batch_size,
+            read.shape[1],
+            self._length,
+            BB=32,
+            BD=64,
+        )
+
+    def _likelihood_gradient(self) -> None:
+        from gped_nas.distill.phases import chain_programs
+
+        layout, operands, likelihood = self.layout, self._operands, self._likelihood
+        rows, columns = layout.sizes[-1], operands.read.shape[1]
+        scale = self._problem.num_examples / self._batch_size
+        if isinstance(likelihood, GaussianLikelihood):
+            scale /= likelihood.noise_std**2
+
+        y_columns = self._y[0].numel()
+        chain_programs.likelihood_gradient[(-(-columns // 32), layout.num_chains)](
+            layout.raw_outputs(operands.output),
+            layout.raw_outputs(operands.gradient),
+            self._y,
+            self._index,
+            self._place,
+            layout.num_outputs,
+            rows,
+            self._batch_size,
+            columns,
+            self._length,
+            y_columns,
+            int(y_columns > 1),
+            scale,
+            IS_CATEGORICAL=isinstance(likelihood, CategoricalLikelihood),
+            BU=1 << (rows - 1).bit_length(),
+            BB=32,
+        )
+
+    def _move(self) -> None:
+        from gped_nas.distill.phases import chain_programs
+
+        size, rule, theta = self.layout.num_params, self._rule, self._buffers["theta"]
+        others = [self._buffers[name] for name in rule.buffers]
+        first, second = (*others, theta, theta)[:2]
+        chain_programs.move[(-(-size // (4 * _QUARTER)), self.layout.num_chains)](
+            theta,
+            first,
+            second,
+            self._operands.weight_grad,
+            self._prior,
+            theta if self._centers is None else self._centers,
+            self._strengths,
+            self._numbers,
+            self._keys,
+            self._steps,
+            self._place,
+            size,
+            self._length,
+            1 / self._problem.num_examples,
+            rule.damping,
+            RULE=int(rule.kind),
+            IS_LAPLACE=isinstance(self._problem.prior, LaplacePrior),
+            HAS_CENTER=self._centers is not None,
+            QUARTER=_QUARTER,
+        )
+
+
+class _Replay:
+    """Steps of chains on a stream of their own, captured once as a CUDA graph."""
+
+    def __init__(self, chains: ChainWalk) -> None:
+        self._chains = chains
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream = torch.cuda.Stream(chains._device)  # type: ignore[no-untyped-call]
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether addresses must not change any more."""
+        return self._graph is not None
+
+    def on_stream(self) -> torch.cuda.StreamContext:
+        """The stream that steps run on, for a block."""
+        return torch.cuda.stream(self._stream)
+
+    def advance(self, part: Part, steps: Sequence[int]) -> None:
+        """Begin the steps of a part, after those before."""
+        # parameters were loaded there
+        self._stream.wait_stream(torch.cuda.current_stream(self._chains._device))
+        num_steps = part.num_steps
+        with self.on_stream():
+            self._chains.hand_over(part, steps)
+            if self._graph is None:
+                # compiles what is launched, which no capture may
+                self._chains.step()
+                num_steps -= 1
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            # records the step without running it
+            with torch.cuda.graph(self._graph, stream=self._stream):
+                self._chains.step()
+
+        with self.on_stream():
+            for _ in range(num_steps):
+                self._graph.replay()
+
+    def wait(self) -> None:
+        """Until all that was begun is done, on the streams of copies too."""
+        torch.cuda.synchronize(self._chains._device)
+
+
+class Departure:
+    """Copies of all buffers on their way to the host."""
+
+    def __init__(self, buffers: Mapping[str, Tensor], positions_W: Tensor) -> None:
+        self._positions_W = positions_W
+        self._is_cuda = positions_W.is_cuda
+        self._there: dict[str, Tensor] = {}
+        self._here: dict[str, Tensor] = {}
+        for name, buffer in buffers.items():
+            shape = (len(buffer), len(positions_W))
+            self._there[name] = buffer.new_empty(shape)
+            self._here[name] = torch.empty(shape, pin_memory=self._is_cuda)
+        if self._is_cuda:
+            self._stream = torch.cuda.Stream(positions_W.device)  # type: ignore[no-untyped-call]
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def begin(self, buffers: Mapping[str, Tensor]) -> None:
+        """Copy the buffers as they are after what the present stream has to do."""
+        if self._is_cuda:
+            # the copies before must have left
+            self._done.wait()
+        for name, buffer in buffers.items():
+            torch.index_select(buffer, 1, self._positions_W, out=self._there[name])
+        if not self._is_cuda:
+            self._here = {name: there.clone() for name, there in self._there.items()}
+            return
+
+        self._stream.wait_stream(torch.cuda.current_stream(self._positions_W.device))
+        with torch.cuda.stream(self._stream):
+            for name, there in self._there.items():
+                self._here[name].copy_(there, non_blocking=True)
+            self._done.record()
+
+    def arrive(self) -> dict[str, Tensor]:
+        """The copies (K, W) by name, once they are here; overwritten two departures later."""
+        if self._is_cuda:
+            self._done.synchronize()
+        return self._here
+
+
+class _Exits:
+    """Two departures that take turns: one is read while the other one fills."""
+
+    def __init__(self, buffers: Mapping[str, Tensor], positions_W: Tensor) -> None:
+        self._buffers = buffers
+        self._waiting = [Departure(buffers, positions_W) for _ in range(2)]
+
+    def depart(self) -> Departure:
+        """Begin to copy all buffers."""
+        departure = self._waiting.pop(0)
+        self._waiting.append(departure)
+        departure.begin(self._buffers)
+        return departure
+
+
+def can_walk(problem: Problem, likelihood: object, *, num_chains: int, batch_size: int) -> bool:
+    """Whether chains of a posterior can be walked: dense layers, known prior and likelihood.
+
+    Args:
+        problem: the posterior.
+        likelihood: of its network.
+        num_chains, batch_size: how many chains there are, and examples a step of each.
+    """
+    network, prior = problem.network, problem.prior
+    if network is None or prior is None or isinstance(problem.x, Rows):
+        return False
+    if not isinstance(likelihood, Likelihood) or type(prior) not in _PRIORS:
+        return False
+
+    named = {name for layer in network.dense for name in layer}
+    if named != set(problem.shapes) or problem.x.dtype != torch.float32:
+        return False
+    layout = ChainLayout.of(problem.shapes, network.dense, num_chains)
+    return layout.num_inputs == problem.x[0].numel() and layout.fits(round_up(batch_size))
+
+
+def _precision(prior: Prior, problem: Problem) -> Tensor:
+    """Of each flat parameter (W,): what the prior's score is at 1, less its sign."""
+    ones = {name: torch.ones(shape) for name, shape in problem.shapes.items()}
+    return -torch.cat([score.reshape(-1) for score in prior.score(ones).values()])
