@@ -87,6 +87,8 @@ def run(
         from gped_nas.api import run as run_study
 
         search_space = load_space(space, overrides(set_, seed))
+        num_wanted = n_trials or search_space.search.n_trials
+        ended: list[int] = []
         bounds = _bounds(within, search_space)
         with stoppable(again) as should_stop:
             session = new_session(
@@ -105,7 +107,7 @@ def run(
                 timeout_s=None if limit is None else limit - (time.monotonic() - began),
                 adopt=adopt,
                 session=session,
-                told=_told(n_trials or search_space.search.n_trials),
+                told=_told(num_wanted, ended),
             )
 
     picked, refusal = study.chosen(), None
@@ -120,6 +122,12 @@ def run(
         say(note)
     num_tested = study.num_test_evaluations
     say(f"students tested so far: {num_tested}, each once and only when on the front")
+    num_finished = _num_finished(study)
+    if not ended and num_finished >= num_wanted:
+        say(
+            f"no trial was added: {num_finished} are finished, and {num_wanted} in all were asked "
+            f"for; --n-trials {2 * num_finished} searches further"
+        )
     print(f"report: {study.path / 'report.html'}")
     print_text(study.verdict(within=bounds).sentence)
     if study.population_s is not None:
@@ -128,11 +136,16 @@ def run(
         raise refusal
 
 
-def _say_time_is_over(study: Any, again: str) -> None:
-    """The last lines of a run that ended at its time limit: what was done, and how to go on."""
+def _num_finished(study: Any) -> int:
+    """How many trials of a study count."""
     from gped_nas.search.record import FINISHED
 
-    finished = sum(record.state in FINISHED for record in study.records())
+    return sum(record.state in FINISHED for record in study.records())
+
+
+def _say_time_is_over(study: Any, again: str) -> None:
+    """The last lines of a run that ended at its time limit: what was done, and how to go on."""
+    finished = _num_finished(study)
     say(
         f"the time limit ended the search: {finished} trials are finished, students on the front "
         f"are not tested and references are not made yet; go on with: {again}"
@@ -160,10 +173,11 @@ def _show_plan(
         print_pairs(plan(search_space, new_session(device), n_trials), Format.table)
 
 
-def _told(num_trials: int) -> Callable[[Any, int], None]:
-    """What says a line of each trial that ended."""
+def _told(num_trials: int, ended: list[int]) -> Callable[[Any, int], None]:
+    """What says a line of each trial that ended, and notes its number in ``ended``."""
 
     def tell(record: Any, finished: int) -> None:
+        ended.append(record.trial)
         what = record.reason
         if record.costs:
             what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"

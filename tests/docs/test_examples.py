@@ -64,6 +64,7 @@ NOT_RUN: dict[str, list[str]] = {
         "$ python3 -m venv .venv",
         "$ pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu",
     ],
+    "docs/replace.md": ["$ python3 -m venv bare"],
     "docs/science.md": [
         "theta <- theta - (eta / 2) grad U(theta) + N(0, eta T)",
         "argmin over z of   sum_i (z_i - w_i)^2 / (2 lr D_i) + lambda sqrt(n) ||z||",
