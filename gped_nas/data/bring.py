@@ -22,7 +22,15 @@ from gped_nas.data.archives import UNREADABLE, torch_dtype
 from gped_nas.data.gather import PARTS, Gatherer, write_rows
 from gped_nas.data.sources import suggest_settings
 from gped_nas.errors import DataError
-from gped_nas.io import Array, make_dir, npy_header, seal_dir, sha256_array, write_array
+from gped_nas.io import (
+    Array,
+    environment,
+    make_dir,
+    npy_header,
+    seal_dir,
+    sha256_array,
+    write_array,
+)
 
 _CHUNK_BYTES = 2**24
 
@@ -203,10 +211,19 @@ def _digest(arrays: Mapping[str, Array]) -> str:
 
 
 def _blocks(x: Array) -> Iterator[Array]:
-    """The rows of an array, some at a time."""
+    """The rows of an array, some at a time; of a file they are read, not mapped, see ``rows``."""
     size = max(1, _CHUNK_BYTES // max(1, x[:1].nbytes))
-    for start in range(0, len(x), size):
-        yield x[start : start + size]
+    file = _file_of(x)
+    if file is None or not isinstance(x, np.memmap):
+        for start in range(0, len(x), size):
+            yield x[start : start + size]
+        return
+
+    with environment("read", file), file.open("rb") as stream:
+        stream.seek(x.offset)
+        for start in range(0, len(x), size):
+            rows = x[start : start + size]
+            yield np.fromfile(stream, x.dtype, rows.size).reshape(rows.shape)
 
 
 def _cache() -> Path:

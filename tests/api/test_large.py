@@ -205,10 +205,62 @@ def test_memory_does_not_grow_with_the_data(
     assert _added_mib(tmp_path, 40 * MIB // (3 * 16 * 16), 16, MIB, views=views) < 100
 
 
+_PEAK = """
+import re, resource, sys
+from pathlib import Path
+import numpy as np
+import gped_nas as gn
+from gped_nas.cli import main
+
+def call(*words):
+    sys.argv = ["gped-search", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+
+def bring(folder):
+    x, y = [np.load(Path(folder, name), mmap_mode="r") for name in ("x_train.npy", "y_train.npy")]
+    gn.as_dataset((x, y))
+
+bring(sys.argv[2]) if sys.argv[1] == "bring" else call(*sys.argv[1:])
+# what a process begins with in ru_maxrss is its parent's: this one's peak is in its status
+own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print("peak MiB:", max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024)
+"""
+
+
+def _peak_mib(folder: Path, *words: str) -> float:
+    """Memory that a command takes at most, of the largest of its processes."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, *words], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.rsplit("peak MiB:", 1)[1])
+
+
 @pytest.mark.soak
 def test_two_gigabytes_of_pictures_take_less_than_two_and_a_half_gibibytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A memory map, brought without a copy; views are moved as they are drawn, so none is kept."""
     monkeypatch.setenv("GPED_CACHE", str(tmp_path / "cache"))
-    views = [{"policy": "clean"}, {"policy": "noise"}]
-    assert _added_mib(tmp_path, 2 * 10**9 // 3072, 32, 256 * MIB, views=views) < 2048
+    num = 2 * 10**9 // 3072
+    folder = _write(tmp_path / "pictures", num, 32)
+    try:
+        brought = _peak_mib(tmp_path, "bring", "pictures")
+        x = np.load(folder / "x_train.npy", mmap_mode="r")
+        dataset = gn.as_dataset((x, np.load(folder / "y_train.npy")))
+        assert dataset["x_train"] == str(folder / "x_train.npy")
+
+        settings = _settings(folder, num, dataset=dataset, views=[{"policy": "noise"}])
+        recipe = {**SPACE["recipe"], "draw_views": "fresh"}
+        (tmp_path / "large.yaml").write_text(dump_yaml({**settings, "recipe": recipe}))
+        words = [("space", "large.yaml"), ("run", "large.yaml", "--dry-run"), ("run", "large.yaml")]
+        peaks = [_peak_mib(tmp_path, *command) for command in words]
+        kept = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*"))
+    finally:
+        (folder / "x_train.npy").unlink()
+    assert brought < 1024 and max(peaks) < 2.5 * 1024, (brought, peaks)
+    assert kept < 100 * MIB
+    print("peaks, MiB:", brought, *peaks)
