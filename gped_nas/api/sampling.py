@@ -16,6 +16,9 @@ from gped_nas import device as devices
 from gped_nas.api.imported import import_predictions
 from gped_nas.api.session import Session
 from gped_nas.data.base import Dataset
+from gped_nas.distill.phases import has_phases
+from gped_nas.distill.phases.chains import ChainsTogether, walks_chains
+from gped_nas.distill.phases.rules import rule_of
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import largest_product
@@ -29,6 +32,7 @@ from gped_nas.posterior.base import (
 )
 from gped_nas.posterior.priors import Prior
 from gped_nas.search.space import SearchSpace
+from gped_nas.stream.chunks import RunTogether
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.samples import StreamSamples
@@ -208,7 +212,8 @@ def _run_chains(
     chains = space.method.chains if isinstance(space.method, ChainConfig) else 1
     batch_size = int(getattr(space.method, "batch_size", len(dataset.train)))
     macs = largest_product(space.network.family, key.shapes, key.input_shape, batch_size)
-    processes = session.processes_for(chains, macs)
+    run_together = _all_at_once(space, problem, session, chains)
+    processes = 1 if run_together else session.processes_for(chains, macs)
 
     # One thread a chain, also where chains take turns: how many run side by side must not show in
     # their bits.
@@ -223,4 +228,18 @@ def _run_chains(
             progress=session.progress,
             should_stop=session.should_stop,
             processes=processes,
+            run_together=run_together,
         )
+
+
+def _all_at_once(
+    space: SearchSpace, problem: Callable[[], Problem], session: Session, chains: int
+) -> RunTogether | None:
+    """What runs all chains on a device at once; None where they run one by one."""
+    if not has_phases(session.device) or rule_of(space.method) is None:
+        return None
+
+    posterior = problem()
+    if not walks_chains(space.method, posterior, space.likelihood, chains):
+        return None
+    return ChainsTogether(posterior, space.method, space.likelihood, space.seed)

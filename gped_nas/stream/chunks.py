@@ -1,13 +1,14 @@
-"""Run one chain of an unfinished segment, and keep what it drew in chunks.
+"""Run the chains of an unfinished segment, and keep what they drew in chunks.
 
 A chain leaves, once a second or sooner if its samples are large, a chunk with its new samples and
 its state, in a folder of its own that it locks. Chunks only carry samples from one process to the
 next: where they were cut does not show in the sealed segment.
 """
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,9 @@ CHUNK_SECONDS = 1.0
 CHUNK_BYTES = 16 * 2**20
 RunChain = Callable[[int, State | None], Iterator[Step]]
 """``run_chain(chain, state)`` yields the steps of a chain from its beginning or from ``state``."""
+RunTogether = Callable[[Sequence[int], Sequence[State | None]], Iterator[Sequence[Step]]]
+"""``run_together(chains, states)`` yields a step of each of several chains, again and again."""
+_STOPPED = "stopped while sampling the teacher; run the same command again to go on"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +110,7 @@ class Unfinished:
                 return
             if should_stop():
                 writer.flush()
-                raise Interrupted(
-                    "stopped while sampling the teacher; run the same command again to go on"
-                )
+                raise Interrupted(_STOPPED)
             if writer.is_full():
                 writer.flush()
 
@@ -117,6 +119,71 @@ class Unfinished:
             "lower num_samples"
         )
 
+    def run_together(
+        self,
+        chains: Sequence[int],
+        run: RunTogether,
+        *,
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Run several chains at once; each leaves what it would leave alone.
+
+        Args:
+            chains: which ones.
+            run: runs them.
+            progress: told ``(chain, samples the chain has)``.
+            should_stop: asked after each step of all of them.
+
+        Raises:
+            Interrupted: ``should_stop`` said so; the next call goes on from there.
+            EnvironmentProblem: the folder cannot be written.
+            GpedError: whatever a chain raised.
+        """
+        with contextlib.ExitStack() as locks:
+            unfinished = []
+            for chain in chains:
+                folder = self._folder_of(chain)
+                locks.enter_context(lock(folder / "lock", wait=True))
+                chunks = _valid_chunks(folder, self.key)
+                state = state_of(chunks[-1], 0) if chunks else self._start(chain)
+                done = sum(chunk.manifest.num_samples for chunk in chunks)
+                progress(chain, done)
+                writer = _ChunkWriter(folder, self.key, len(chunks))
+                if done < self.wanted:
+                    unfinished.append(_OnTheWay(chain, state, done, writer))
+
+            # those that are done leave, and the others go on without them
+            while unfinished:
+                rounds = run([c.chain for c in unfinished], [c.state for c in unfinished])
+                self._go_on_until_done(rounds, unfinished, progress, should_stop)
+                unfinished = [chain for chain in unfinished if chain.done < self.wanted]
+
+    def _go_on_until_done(
+        self,
+        rounds: Iterator[Sequence[Step]],
+        chains: Sequence["_OnTheWay"],
+        progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Take steps of several chains until one of them has the samples wanted."""
+        for steps in rounds:
+            for chain, step in zip(chains, steps, strict=True):
+                chain.take(step)
+                if step.sample is not None:
+                    progress(chain.chain, chain.done)
+
+            is_one_done = any(chain.done >= self.wanted for chain in chains)
+            stops = not is_one_done and should_stop()
+            for chain in chains:
+                if is_one_done or stops or chain.writer.is_full():
+                    chain.writer.flush()
+            if stops:
+                raise Interrupted(_STOPPED)
+            if is_one_done:
+                return
+        raise AssertionError("a chain never ends")
+
     def _folder_of(self, chain: int) -> Path:
         return self.folder / f"chain-{chain:02d}"
 
@@ -124,6 +191,29 @@ class Unfinished:
         if self.before is None:
             return None
         return state_of(Sealed(self.before, self.key.digest), chain)
+
+
+@dataclass(eq=False)
+class _OnTheWay:
+    """A chain that runs beside others.
+
+    Attributes:
+        chain: its number.
+        state: where it is.
+        done: samples that it has.
+        writer: of its next chunk.
+    """
+
+    chain: int
+    state: State | None
+    done: int
+    writer: "_ChunkWriter"
+
+    def take(self, step: Step) -> None:
+        """Go on to a step."""
+        self.writer.take(step)
+        self.state = step.state
+        self.done += step.sample is not None
 
 
 class _ChunkWriter:

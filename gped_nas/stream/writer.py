@@ -29,7 +29,7 @@ from gped_nas.io import (
     write_json,
 )
 from gped_nas.models.base import num_params
-from gped_nas.stream.chunks import RunChain, Unfinished, state_of
+from gped_nas.stream.chunks import RunChain, RunTogether, Unfinished, state_of
 from gped_nas.stream.format import FORMAT_VERSION, SHARD_BYTES, Sealed, SealedWriter
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.predictions import STORED, encode
@@ -61,6 +61,7 @@ def write_weights(
     progress: Progress,
     should_stop: Callable[[], bool],
     processes: int = 1,
+    run_together: RunTogether | None = None,
 ) -> Path:
     """Make sure that the stream of ``key`` holds at least ``num_samples`` posterior samples.
 
@@ -78,6 +79,8 @@ def write_weights(
             ends.
         processes: how many chains run side by side, each in a process with one thread; changes no
             bit of a chain that has one thread here too.
+        run_together: runs all chains at once, in this process; they are then no business of
+            ``run_chain`` and ``processes``.
 
     Returns:
         The stream's folder.
@@ -117,9 +120,14 @@ def write_weights(
             done_by_chain[chain] = done
             progress("teacher", num_sealed + sum(done_by_chain), num_samples)
 
-        run_chains(
-            segment, chains=chains, processes=processes, progress=tell, should_stop=should_stop
-        )
+        if run_together is not None:
+            segment.run_together(
+                range(chains), run_together, progress=tell, should_stop=should_stop
+            )
+        else:
+            run_chains(
+                segment, chains=chains, processes=processes, progress=tell, should_stop=should_stop
+            )
 
         _seal_segment(folder, segment, chains, num_sealed)
         shutil.rmtree(segment.folder, ignore_errors=True)

@@ -24,7 +24,7 @@ class Killed(BaseException):
     """As little warning as a process gets from SIGKILL."""
 
 
-def build(root, num_samples=8, *, run=None, key=None, should_stop=lambda: False, chains=2):
+def build(root, num_samples=8, *, run=None, key=None, should_stop=lambda: False, chains=2, **more):
     return write_weights(
         root,
         key or stream_key(chains=chains),
@@ -34,6 +34,7 @@ def build(root, num_samples=8, *, run=None, key=None, should_stop=lambda: False,
         provenance={"host": "here"},
         progress=lambda what, done, total: None,
         should_stop=should_stop,
+        **more,
     )
 
 

@@ -18,7 +18,11 @@ from gped_nas.distill.phases.launch import Launch, Operands, Table, walk
 from gped_nas.distill.phases.rules import NUM_NUMBERS, Rule
 from gped_nas.distill.phases.tiles import Sizes, walks_of
 from gped_nas.posterior.base import Problem
-from gped_nas.posterior.likelihoods import CategoricalLikelihood, GaussianLikelihood
+from gped_nas.posterior.likelihoods import (
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+)
 from gped_nas.posterior.priors import FanInGaussianPrior, GaussianPrior, LaplacePrior, Prior
 
 CHAINS = Launch(Sizes(32, 32), depth=32, programs_a_processor=3)
@@ -31,7 +35,7 @@ PART = 256
 _QUARTER = 256
 """Numbers that ``move`` takes from each of the four words of a counter."""
 
-Likelihood = CategoricalLikelihood | GaussianLikelihood
+_LIKELIHOODS = (CategoricalLikelihood, GaussianLikelihood)
 _PRIORS = (GaussianPrior, FanInGaussianPrior, LaplacePrior)
 
 
@@ -377,7 +381,7 @@ class _Exits:
         return departure
 
 
-def can_walk(problem: Problem, likelihood: object, *, num_chains: int, batch_size: int) -> bool:
+def can_walk(problem: Problem, likelihood: Likelihood, *, num_chains: int, batch_size: int) -> bool:
     """Whether chains of a posterior can be walked: dense layers, known prior and likelihood.
 
     Args:
@@ -388,7 +392,7 @@ def can_walk(problem: Problem, likelihood: object, *, num_chains: int, batch_siz
     network, prior = problem.network, problem.prior
     if network is None or prior is None or isinstance(problem.x, Rows):
         return False
-    if not isinstance(likelihood, Likelihood) or type(prior) not in _PRIORS:
+    if type(likelihood) not in _LIKELIHOODS or type(prior) not in _PRIORS:
         return False
 
     named = {name for layer in network.dense for name in layer}

@@ -19,7 +19,6 @@ from gped_nas.distill.phases.chain_walk import (
     PART,
     ChainWalk,
     Departure,
-    Likelihood,
     Part,
     can_walk,
 )
@@ -28,9 +27,10 @@ from gped_nas.distill.phases.rules import NUM_NUMBERS, Rule, rule_of
 from gped_nas.errors import DivergenceError
 from gped_nas.posterior.base import MethodConfig, PosteriorSample, Problem, State, Step, flatten
 from gped_nas.posterior.chain import Stepping
+from gped_nas.posterior.likelihoods import Likelihood
 
 
-def walks_chains(cfg: MethodConfig, problem: Problem, likelihood: object, chains: int) -> bool:
+def walks_chains(cfg: MethodConfig, problem: Problem, likelihood: Likelihood, chains: int) -> bool:
     """Whether the chains of a method can be walked together on a device.
 
     Args:
