@@ -1,8 +1,6 @@
 """Chains on a device, in Triton's interpreter, against the chains of a processor."""
 
-import importlib
 import importlib.util
-import itertools
 import os
 from dataclasses import replace
 
@@ -10,84 +8,33 @@ import numpy as np
 import pytest
 import torch
 
-from gped_nas import rng
 from gped_nas.config import parse
-from gped_nas.distill.phases.chain_layout import ChainLayout
 from gped_nas.distill.phases.chain_walk import can_walk
-from gped_nas.distill.phases.chains import ChainsTogether, walks_chains
-from gped_nas.distill.phases.launch import Launch
-from gped_nas.distill.phases.tiles import Sizes
+from gped_nas.distill.phases.chains import walks_chains
 from gped_nas.errors import DivergenceError
 from gped_nas.posterior import conjugate
-from gped_nas.posterior.base import METHODS, FlatParams, flatten
-from gped_nas.posterior.chain import nothing_more
+from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import CategoricalLikelihood, GaussianLikelihood
 from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior
+from tests.distill.chain_reference import (
+    NAMES,
+    assert_same_state,
+    config,
+    reference,
+    take,
+    together,
+)
 from tests.distill.philox import noise, normal, philox
 from tests.scenarios import METHOD_SETTINGS, classifier, unstructured
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is there on Linux"
 )
-SMALL = Launch(Sizes(16, 16), depth=16)
-NAMES = ["sgld", "csgld", "psgld", "sghmc", "csghmc"]
 IS_SOAK = os.environ.get("GPED_SOAK") == "1"
-SEED = 3
-
-
-def config(name, **changes):
-    settings = {"name": name, **METHOD_SETTINGS[name], "batch_size": 6, **changes}
-    return parse(METHODS[name].config, settings, name)
-
-
-def together(problem, cfg, chains=(0,), states=None, *, likelihood=None):
-    likelihood = likelihood or CategoricalLikelihood()
-    run = ChainsTogether(problem, cfg, likelihood, SEED, SMALL)
-    return run(chains, states or [None] * len(chains))
-
-
-def take(steps, num):
-    return list(itertools.islice(steps, num))
 
 
 # -------------------------------------------------------------------------------------------------
 # against the processor's own steps
-
-
-def updates_of(name, problem, cfg, generator, monkeypatch):
-    """What the method's module moves a chain by: ``update`` and ``start``."""
-    module = importlib.import_module(f"gped_nas.posterior.{name}")
-
-    def seized(problem, cfg, update, *, start=nothing_more, generator, state):
-        return update, start
-
-    monkeypatch.setattr(module, "run_chain", seized)
-    return METHODS[name].run(problem, cfg, generator=generator, state=None)
-
-
-def reference(name, problem, cfg, num_steps, monkeypatch, chain=0):
-    """Buffers after each step of a chain on the processor, with the noise of a device."""
-    generator = rng.generator(SEED, "posterior", chain)
-    key = rng.seed(SEED, "posterior", chain, "noise")
-    places = ChainLayout.of(problem.shapes, problem.network.dense, 1).positions_W
-
-    update, start = updates_of(name, problem, cfg, generator, monkeypatch)
-    theta = flatten(problem.initialize(generator))
-    buffers = {"theta": theta, **start(theta)}
-    flat = FlatParams(problem.shapes, theta)
-    reached = []
-    for step in range(num_steps):
-        index_B = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator)
-        # where two draws are made in a step, the first is a fresh momentum
-        redraws = name == "csghmc" and step % cfg.step_size.length == cfg.explored
-        draws = iter([1, 0] if redraws else [0])
-
-        def draw(step=step, draws=draws):
-            return noise(key, step, places, draw=next(draws))
-
-        update(buffers, problem.gradient(flat, index_B), step, draw)
-        reached.append({name: buffer.clone() for name, buffer in buffers.items()})
-    return reached
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.0] if IS_SOAK else [1.0])
@@ -127,12 +74,6 @@ def test_every_prior_draws_as_on_a_processor(prior, monkeypatch):
 
 # -------------------------------------------------------------------------------------------------
 # stopping, going on, and company
-
-
-def assert_same_state(step, other):
-    assert step.state.keys() == other.state.keys()
-    for name, value in step.state.items():
-        assert torch.equal(value, other.state[name]), name
 
 
 def test_company_and_a_stop_change_no_bit_of_a_chain():
