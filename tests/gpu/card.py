@@ -258,9 +258,10 @@ def run_logged(command: Sequence[str], log: Path, limit_s: float, *, title: str)
 
 def _copy_lines(source: IO[str], file: IO[str]) -> None:
     started = time.monotonic()
-    for line in source:
-        file.write(f"{time.monotonic() - started:6.1f}  {line}")
-        file.flush()
+    with source:
+        for line in source:
+            file.write(f"{time.monotonic() - started:6.1f}  {line}")
+            file.flush()
 
 
 def read_json(path: Path) -> Any:
