@@ -34,10 +34,15 @@ from tests.faults.disk import Disk  # noqa: E402
 KILLED = 137
 PRELOADED = (
     "alembic.command",
+    "alembic.config",
+    "alembic.migration",
     "fvcore.nn",
-    "gped_nas.api.study",
-    "gped_nas.cli",
+    "gped_nas.api.export",
+    "gped_nas.api.job",
+    "gped_nas.cli.program",
+    "gped_nas.cli.tables",
     "gped_nas.report.page",
+    "gped_nas.search.asking",
     "plotly.graph_objects",
     "plotly.offline",
     "sklearn.datasets",
@@ -259,6 +264,10 @@ def _serve() -> None:
         importlib.import_module(name)
     from gped_nas.models.base import FAMILIES
     from gped_nas.models.costs import count_macs
+    from gped_nas.registry import _REGISTRIES
+
+    for registry in _REGISTRIES:
+        len(registry)  # imports every component
 
     # Tracing imports a thousand modules more.
     genotype = {"depth": 1, "width": (2,), "group_penalty": 0.0, "storage_dtype": "float32"}
