@@ -3,6 +3,9 @@
 Either each folder in it is a class, and parts are carved; or it has the folders ``train``, and
 ``test`` and ``val`` where these parts are given, each with a folder a class. A folder ``pool``
 beside ``train`` holds unlabeled pictures. Pictures may lie in folders below their class.
+
+``groups`` is a text, and the name of a picture before it is its group: with ``_``, ``ann_1.png``
+and ``ann_2.png`` are of the group ``ann``; with ``/``, ``ann/1.png`` and ``ann/2.png`` are.
 """
 
 import os
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from gped_nas.config import Config, parse
 from gped_nas.data.base import DATASETS, Dataset, Split, build
+from gped_nas.data.groups import number_groups
 from gped_nas.data.normalization import Normalize
 from gped_nas.data.pictures import ENDINGS, Color, PicturePreparation, Resize, look_at_picture
 from gped_nas.data.splits import SplitRule
@@ -56,6 +60,12 @@ class ImagesSettings(Config):
     color: Color | None = Field(
         None, description="of all pictures; gray where every training picture is"
     )
+    groups: str | None = Field(
+        None,
+        min_length=1,
+        description="text in the name of each picture: those whose names are the same before it "
+        "belong together; `/` for folders below the class",
+    )
     validation: float = Field(
         0.1, gt=0, lt=1, description="fraction of the training part carved without a folder `val`"
     )
@@ -82,17 +92,19 @@ def load_images(settings: dict[str, object], where: str) -> Dataset:
     files = list_pictures(folder)
     preparation = _prepare(files, cfg)
 
+    groups = _groups(files, cfg)
     inputs = {part: _read(listed.paths, preparation) for part, listed in files.parts.items()}
 
-    def part_or(part: str, fraction: float) -> Split | float:
-        if part not in files.parts:
-            return fraction
-        return Split(inputs[part], torch.from_numpy(files.parts[part].labels))
+    def split_of(part: str) -> Split:
+        labels = torch.from_numpy(files.parts[part].labels)
+        return Split(inputs[part], labels, groups.get(part))
 
-    train = Split(inputs["train"], torch.from_numpy(files.parts["train"].labels))
+    def part_or(part: str, fraction: float) -> Split | float:
+        return split_of(part) if part in files.parts else fraction
+
     return build(
         cfg.name,
-        train,
+        split_of("train"),
         class_names=files.class_names,
         test=part_or("test", cfg.test),
         validation=part_or("val", cfg.validation),
@@ -108,10 +120,17 @@ def load_images(settings: dict[str, object], where: str) -> Dataset:
 
 @dataclass(frozen=True, eq=False)
 class ListedPictures:
-    """Image files of one part, (N,), and their labels (N,) int64; none of unlabeled ones."""
+    """Image files of one part.
+
+    Attributes:
+        paths: (N,).
+        labels: (N,) int64; none of unlabeled ones.
+        names: (N,), paths from the folder of their class; none of unlabeled ones.
+    """
 
     paths: tuple[Path, ...]
     labels: Array
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +202,7 @@ def _list_part(root: Path, class_names: tuple[str, ...], others: list[Path]) -> 
     """
     place_of = {name: place for place, name in enumerate(class_names)}
     paths: list[Path] = []
+    names: list[str] = []
     labels: list[int] = []
     for folder in _folders(root):
         if folder.name not in place_of:
@@ -197,12 +217,13 @@ def _list_part(root: Path, class_names: tuple[str, ...], others: list[Path]) -> 
                 "fill it or remove it"
             )
         paths += pictures
+        names += [path.relative_to(folder).as_posix() for path in pictures]
         labels += [place_of[folder.name]] * len(pictures)
 
     others += _files(root)
     if not paths:
         raise DataError(f"{root}: found no picture, expected one folder a class; remove it")
-    return ListedPictures(tuple(paths), np.array(labels, np.int64))
+    return ListedPictures(tuple(paths), np.array(labels, np.int64), tuple(names))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -235,6 +256,28 @@ def _describe_others(others: list[Path], folder: Path) -> tuple[str, ...]:
     example = others[0].relative_to(folder)
     files = "1 file is" if len(others) == 1 else f"{len(others)} files are"
     return (f"{files} no picture in the folder of a class and not read, {example} for example.",)
+
+
+def _groups(files: PictureFiles, cfg: ImagesSettings) -> dict[str, Tensor]:
+    """Group numbers (N,) of each labeled part; none where nothing is said.
+
+    Raises:
+        DataError: the name of a picture does not say its group.
+    """
+    if cfg.groups is None:
+        return {}
+    groups = {}
+    for part, listed in files.parts.items():
+        if part == "pool":
+            continue
+        for path, name in zip(listed.paths, listed.names, strict=True):
+            if name.find(cfg.groups) < 1:
+                raise DataError(
+                    f"{path}: found no '{cfg.groups}' behind the name of a group, expected names "
+                    f"like group{cfg.groups}1.png; rename it, or change dataset.groups"
+                )
+        groups[part] = np.array([name.partition(cfg.groups)[0] for name in listed.names])
+    return number_groups(groups, cfg.path)
 
 
 def _prepare(files: PictureFiles, cfg: ImagesSettings) -> PicturePreparation:

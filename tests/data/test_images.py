@@ -220,3 +220,30 @@ def test_a_folder_that_cannot_be_used_is_refused_with_what_to_do(
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder .looked from"):
         _load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("separator", "pattern"), [("_", "{}_{:02}.png"), ("/", "{}/{:02}.png")])
+def test_names_say_which_pictures_belong_together(
+    tmp_path: Path, separator: str, pattern: str
+) -> None:
+    """Each animal was pictured four times; an animal that lies in both classes is one group."""
+    animals = ["ann", "bob", "cid", "dan", "eve"]
+    for i, animal in enumerate(animals):
+        for j in range(8):
+            path = tmp_path / "pets" / CLASSES[j % 2] / pattern.format(animal, j)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((4, 4), 10 * i, np.uint8)).save(path)
+
+    dataset = _load(tmp_path / "pets", groups=separator)
+    seen = []
+    for part in ("train", "validation", "test"):
+        split = dataset.split(part)  # type: ignore[arg-type]
+        animal = split.x[:, 0, 0, 0].tolist()  # its gray
+        assert split.group is not None
+        assert len(set(zip(animal, split.group.tolist(), strict=True))) == len(set(animal))
+        seen += [*set(animal)]
+    assert sorted(seen) == [0, 10, 20, 30, 40]
+
+    Image.new("L", (4, 4)).save(tmp_path / "pets" / "cat" / "stray.png")
+    with pytest.raises(DataError, match=f"stray.png: found no '{separator}' behind.*; rename it"):
+        _load(tmp_path / "pets", groups=separator)
