@@ -13,7 +13,7 @@ from gped_nas.api.teacher import load_dataset
 from gped_nas.data.base import Dataset
 from gped_nas.data.facts import describe_inputs
 from gped_nas.data.memory import describe_memory
-from gped_nas.distill.phases import check_kernel, has_phases
+from gped_nas.distill.phases import check_kernel, takes_phases
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.models.base import num_params
 from gped_nas.search.space import SearchSpace
@@ -53,7 +53,7 @@ def plan(space: SearchSpace, session: Session, n_trials: int | None = None) -> d
 def _kernel_text(space: SearchSpace, session: Session) -> str:
     """How the steps of students are computed."""
     kernel = space.recipe.kernel
-    if kernel != "graph" and has_phases(session.device):
+    if takes_phases(kernel, session.device):
         return f"{kernel}: mlp in phases of tiles, others in a graph of products"
     if session.device.type == "cuda":
         return f"{kernel}: a graph of products"

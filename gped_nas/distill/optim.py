@@ -25,8 +25,8 @@ from torch.optim.sgd import sgd
 
 from gped_nas.distill.buffers import Block, Buffers
 from gped_nas.distill.bundle import Bundle
-from gped_nas.distill.phases import has_phases
-from gped_nas.distill.phases.update import AdamWUpdate
+from gped_nas.distill.phases import takes_phases
+from gped_nas.distill.phases.update import AdamWUpdate, SgdUpdate, factor_table
 from gped_nas.distill.recipe import Recipe
 
 EPS = 1e-8
@@ -102,12 +102,12 @@ class AdamW:
         self.memory = {"first": first, "second": second}
         self._seconds = bundle.views(second)
 
-        self._whole_update: AdamWUpdate | None = None
-        is_whole = cuts is None and len(set(factors)) == 1
-        if is_whole and recipe.kernel != "graph" and has_phases(theta.device):
-            self._whole_update = AdamWUpdate(
-                bundle.buffers, first, second, updates, recipe, factor=factors[0]
-            )
+        self._whole_update: _WholeUpdate | None = None
+        if cuts is None and takes_phases(recipe.kernel, theta.device):
+            table = factor_table(bundle, factors)
+            update = AdamWUpdate(bundle.buffers, first, second, updates, recipe, table)
+            self._whole_update = _WholeUpdate(update, theta)
+            return
 
         if cuts is None:
             cuts = _cuts_by_factor(bundle, factors)
@@ -121,8 +121,8 @@ class AdamW:
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimizer.step``."""
         self._updates.add_(1)
-        if self._whole_update is not None and isinstance(lr, Tensor):
-            self._whole_update(lr)
+        if self._whole_update is not None:
+            self._whole_update.step(lr)
             return
 
         for factor, block, firsts, seconds, counts in self._blocks:
@@ -165,6 +165,13 @@ class Sgd:
         self.memory = {"momentum": momentum}
         self._thetas = bundle.views(theta)
 
+        self._whole_update: _WholeUpdate | None = None
+        if takes_phases(recipe.kernel, theta.device):
+            table = factor_table(bundle, factors)
+            update = SgdUpdate(bundle.buffers, momentum, recipe, table)
+            self._whole_update = _WholeUpdate(update, theta)
+            return
+
         cuts = _cuts_by_factor(bundle, factors)
         self._blocks: list[tuple[float, Block, list[Tensor]]] = []
         for factor, block in _make_blocks(bundle.buffers, cuts):
@@ -173,6 +180,11 @@ class Sgd:
 
     def step(self, lr: float | Tensor) -> None:
         """See ``Optimizer.step``."""
+        self._updates.add_(1)
+        if self._whole_update is not None:
+            self._whole_update.step(lr)
+            return
+
         for factor, block, momenta in self._blocks:
             block.collect()
             sgd(
@@ -189,7 +201,6 @@ class Sgd:
                 maximize=False,
             )
             block.refresh()
-        self._updates.add_(1)
 
     def metric(self, student: int, name: str) -> Tensor:
         """See ``Optimizer.metric``.
@@ -285,6 +296,18 @@ def orthogonalize(stack: Tensor) -> Tensor:
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     return x.mT if is_tall else x
+
+
+class _WholeUpdate:
+    """An update of all numbers in one launch, with a step size from the host or the device."""
+
+    def __init__(self, update: AdamWUpdate | SgdUpdate, theta: Tensor) -> None:
+        self._update = update
+        self._lr = torch.zeros((), device=theta.device)
+
+    def step(self, lr: float | Tensor) -> None:
+        """See ``Optimizer.step``."""
+        self._update(lr if isinstance(lr, Tensor) else self._lr.fill_(lr))
 
 
 def _cuts_by_factor(bundle: Bundle, factors: Sequence[float]) -> dict[float, list[slice]]:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from gped_nas.distill.bundle import Bundle
 from gped_nas.distill.optim import optimizer
+from gped_nas.distill.phases import takes_phases
+from gped_nas.distill.phases.update import PenalizedUnits, Shrinking
 from gped_nas.distill.pruning import prox_group_lasso, rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
@@ -65,6 +67,7 @@ class TrainedBundle:
         self._params = bundle.views(theta)
         self._groups = self._penalized_groups()
         self._ridge = self._ridge_of_each_number()
+        self._shrinking = self._make_shrinking()
 
     def _fill(self, flat: Tensor, values: Sequence[Params]) -> None:
         for views, params in zip(self.bundle.views(flat), values, strict=True):
@@ -112,6 +115,10 @@ class TrainedBundle:
         Args:
             lr_sum: the sum of the step sizes over which the penalty acts.
         """
+        if self._shrinking is not None:
+            self._shrinking(lr_sum)
+            return
+
         for groups in self._groups.values():
             weights, scales, steps = [], [], []
             for group in groups:
@@ -138,6 +145,26 @@ class TrainedBundle:
             for view in views.values():
                 view.fill_(student.ridge)
         return ridge
+
+    def _make_shrinking(self) -> Shrinking | None:
+        """The proximal step in one launch, for groups of a GPU that are rows of a weight each."""
+        recipe, theta = self._recipe, self.bundle.buffers.theta
+        is_diagonal = recipe.optimizer != "muon"
+        if not (self._groups and is_diagonal and takes_phases(recipe.kernel, theta.device)):
+            return None
+
+        penalized = []
+        for groups in self._groups.values():
+            for group in groups:
+                weights = [self._params[group.student][name] for name in group.weights]
+                units = PenalizedUnits(weights[0], group.penalty * group.lr_factor)
+                if len(weights) > 1 or not units.is_in_rows:
+                    return None
+                penalized.append(units)
+        second = self._optimizer.memory.get("second")
+        return Shrinking(
+            self.bundle.buffers, penalized, recipe, second=second, updates=self._updates
+        )
 
     def _penalized_groups(self) -> dict[int, list[_Penalized]]:
         """Groups of students with a penalty, by how many numbers a group has."""

@@ -15,6 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from gped_nas.distill.phases.bundle import LARGE, SMALL
+from gped_nas.distill.phases.launch import MOST_POLLS
 from gped_nas.distill.phases.programs import walk
 
 TYPES = {
@@ -40,6 +41,7 @@ def resources(launch, capability):
         "BN": launch.sizes.columns,
         "BK": launch.depth,
         "PRECISION": "ieee",
+        "MOST_POLLS": MOST_POLLS,
     }
     aligned = [i for i, name in enumerate(TYPES) if TYPES[name][0] == "*" or name == "batch"]
     source = ASTSource(

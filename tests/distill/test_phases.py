@@ -11,14 +11,11 @@ from collections import defaultdict
 import pytest
 import torch
 
-from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.phases.bundle import LARGE, PhasedMlp
 from gped_nas.distill.phases.bundle import SMALL as SHIPPED_SMALL
 from gped_nas.distill.phases.launch import Launch
 from gped_nas.distill.phases.tiles import DenseLayer, Kind, Sizes, walks_of
-from gped_nas.distill.phases.update import AdamWUpdate
-from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import Genotype, shapes_of
 from tests.distill.populations import CPU, MLP, batch, fresh, relative_difference, value_of
 
@@ -198,34 +195,6 @@ def test_siblings_change_no_bit_of_a_student():
         assert torch.equal(loss[0], losses[i])
         for name, gradient in alone[0].items():
             assert torch.equal(gradient, together[i][name])
-
-
-@needs_triton
-@pytest.mark.parametrize("beta1", [0.9, 0.0])
-def test_an_update_in_one_launch_is_adamw(beta1):
-    recipe = Recipe(weight_decay=0.1, beta1=beta1, beta2=0.999)
-    generator = torch.Generator().manual_seed(0)
-    size = 3000
-    start, grad = torch.randn((2, size), generator=generator)
-    ours = [start.clone(), torch.zeros(size), torch.zeros(size)]
-    theirs = [start.clone(), torch.zeros(size), torch.zeros(size)]
-    updates, counted = torch.tensor(0.0), torch.tensor(0.0)
-
-    buffers = Buffers(ours[0], torch.float32)
-    buffers.work_grad.copy_(grad)
-    update = AdamWUpdate(buffers, *ours[1:], updates, recipe, factor=0.5)
-    for _ in range(3):
-        updates.add_(1)
-        update(torch.tensor(0.02))
-        counted.add_(1)
-        theta, first, second = theirs
-        torch._fused_adamw_(
-            [theta], [grad], [first], [second], [], [counted],
-            lr=0.01, beta1=beta1, beta2=0.999, weight_decay=0.1, eps=1e-8,
-            amsgrad=False, maximize=False,
-        )  # fmt: skip
-    for mine, other in zip(ours, theirs, strict=True):
-        assert torch.allclose(mine, other, rtol=1e-5, atol=1e-7)
 
 
 @needs_triton

@@ -1,9 +1,10 @@
 """Steps of ragged populations as walks over a table of tiles, in Triton.
 
 ``tiles.py`` makes the tables, ``programs.py`` walks them on a device, ``launch.py`` launches that,
-``bundle.py`` is the bundle that trains by them, and ``update.py`` an optimizer's update in one
-launch. ``chains.py`` is a teacher's chains, ``chain_walk.py`` a step of theirs, ``rules.py`` what
-methods make of it, and ``chain_programs.py`` the device programs around its walks.
+``bundle.py`` is the bundle that trains by them. ``update.py`` has what is done to a whole flat
+buffer in one launch, by ``update_programs.py``: optimizers' updates, and the proximal step.
+``chains.py`` is a teacher's chains, ``chain_walk.py`` a step of theirs, ``rules.py`` what methods
+make of it, and ``chain_programs.py`` the device programs around its walks.
 """
 
 import functools
@@ -18,6 +19,11 @@ from gped_nas.errors import ConfigError
 def has_phases(device: torch.device) -> bool:
     """Whether a device can walk: a GPU, where Triton is installed."""
     return device.type == "cuda" and _has_triton()
+
+
+def takes_phases(kernel: Kernel, device: torch.device) -> bool:
+    """Whether students are trained by Triton's programs: wherever they run, but for ``graph``."""
+    return kernel != "graph" and has_phases(device)
 
 
 def check_kernel(kernel: Kernel, device: torch.device, where: str) -> None:

@@ -8,6 +8,10 @@ from torch import Tensor
 
 from gped_nas.distill.phases.tiles import Sizes, Tile
 
+MOST_POLLS = 2**24
+"""How often a tile looks whether another one is done: for ten seconds, where a step takes one
+thousandth of one. It cannot happen (see ``tiles.py``), and does not hang a device if it does."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -87,6 +91,7 @@ def walk(table: Table, operands: Operands, launch: Launch) -> None:
         BN=launch.sizes.columns,
         BK=launch.depth,
         PRECISION=launch.precision,
+        MOST_POLLS=MOST_POLLS,
         num_warps=launch.warps,
         num_stages=launch.stages,
     )

@@ -1,4 +1,4 @@
-"""The device programs: a walk over a table of tiles, and an update of a flat buffer.
+"""The device program that walks over a table of tiles.
 
 Triton compiles this file, so it says things in Triton's way. With ``TRITON_INTERPRET=1`` in the
 environment the same programs run on a CPU, one after the other.
@@ -27,6 +27,7 @@ def walk(
     BN: tl.constexpr,
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
+    MOST_POLLS: tl.constexpr,
 ):
     """Take tiles until none is left.
 
@@ -51,7 +52,8 @@ def walk(
         column = tl.multiple_of(tl.load(field + 8), 16)
         is_last = tl.load(field + 9)
         signal = tl.load(field + 13)
-        _wait(field, COUNTERS)
+        # zero; of a tile that waited in vain NaN, so that no wrong number passes for a right one
+        trouble = _wait(field, COUNTERS, MOST_POLLS)
 
         # of the result
         r = row + tl.arange(0, BM)
@@ -63,7 +65,7 @@ def walk(
                 r, c, rows, columns, batch, BM, BN, BK, PRECISION,
             )  # fmt: skip
             b = tl.load(WEIGHT + bias + r, mask=r < rows, other=0.0)
-            acc += b.to(tl.float32)[:, None]
+            acc += b.to(tl.float32)[:, None] + trouble
             if is_last == 0:
                 acc = tl.maximum(acc, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
@@ -84,7 +86,7 @@ def walk(
             at = (first_input + r)[:, None] * batch + c[None, :]
             is_there = (r < columns)[:, None] & (c < batch)[None, :]
             h = tl.load(OUTPUT + at, mask=is_there, other=0.0)
-            passed = tl.where(h > 0, acc, 0.0)
+            passed = tl.where(h > 0, acc, 0.0) + trouble
             tl.store(OUTPUT_GRAD + at, passed.to(OUTPUT_GRAD.dtype.element_ty), mask=is_there)
         else:
             acc, bias_acc = _weight_gradients(
@@ -92,6 +94,7 @@ def walk(
                 READ + first_input * batch,
                 r, c, rows, columns, batch, BM, BN, BK, PRECISION,
             )  # fmt: skip
+            acc += trouble
             at = weight + r[:, None] * columns + c[None, :]
             is_there = (r < rows)[:, None] & (c < columns)[None, :]
             tl.store(WEIGHT_GRAD + at, acc.to(WEIGHT_GRAD.dtype.element_ty), mask=is_there)
@@ -107,15 +110,19 @@ def walk(
 
 
 @triton.jit
-def _wait(FIELD, COUNTERS):
-    """Until all tiles that this one reads from are done."""
+def _wait(FIELD, COUNTERS, MOST_POLLS: tl.constexpr):
+    """Until all tiles that this one reads from are done: zero, or NaN after too many looks."""
     first_slot = tl.load(FIELD + 10)
     num_slots = tl.load(FIELD + 11)
     count = tl.load(FIELD + 12)
+    polls = 0
     for slot in range(first_slot, first_slot + num_slots):
-        while tl.atomic_add(COUNTERS + 1 + slot, 0, sem="acquire") < count:
-            pass
+        is_done = tl.atomic_add(COUNTERS + 1 + slot, 0, sem="acquire") >= count
+        while (is_done == 0) & (polls < MOST_POLLS):
+            is_done = tl.atomic_add(COUNTERS + 1 + slot, 0, sem="acquire") >= count
+            polls += 1
     tl.debug_barrier()
+    return tl.where(polls < MOST_POLLS, 0.0, float("nan"))
 
 
 @triton.jit
@@ -214,49 +221,3 @@ def _weight_gradients(
         acc = tl.dot(g, tl.trans(x), acc, input_precision=PRECISION)
         bias_acc += tl.sum(g.to(tl.float32), 1)
     return acc, bias_acc
-
-
-@triton.jit
-def adamw(
-    THETA,
-    FIRST,
-    SECOND,
-    WORK_GRAD,
-    WORK,
-    LR,
-    UPDATES,
-    size,
-    factor,
-    beta1,
-    beta2,
-    log2_beta1,
-    log2_beta2,
-    decay,
-    eps,
-    HAS_WORK: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """One update of AdamW (Loshchilov & Hutter 2019) of a flat buffer, and of its rounded copy."""
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    is_there = at < size
-    lr = tl.load(LR) * factor
-    # in float64: of 1 - 0.99 float32 keeps but five digits
-    updates = tl.load(UPDATES).to(tl.float64)
-    correction1 = (1.0 - tl.exp2(updates * log2_beta1)).to(tl.float32)
-    correction2 = (1.0 - tl.exp2(updates * log2_beta2)).to(tl.float32)
-
-    grad = tl.load(WORK_GRAD + at, mask=is_there, other=0.0).to(tl.float32)
-    first = tl.load(FIRST + at, mask=is_there, other=0.0)
-    second = tl.load(SECOND + at, mask=is_there, other=0.0)
-    theta = tl.load(THETA + at, mask=is_there, other=0.0)
-
-    first += (1.0 - beta1) * (grad - first)
-    second = beta2 * second + (1.0 - beta2) * grad * grad
-    theta = theta * (1.0 - lr * decay)
-    theta -= lr * (first / correction1) / (tl.sqrt(second / correction2) + eps)
-
-    tl.store(FIRST + at, first, mask=is_there)
-    tl.store(SECOND + at, second, mask=is_there)
-    tl.store(THETA + at, theta, mask=is_there)
-    if HAS_WORK:
-        tl.store(WORK + at, theta.to(WORK.dtype.element_ty), mask=is_there)
