@@ -8,50 +8,121 @@ Triton must not have been told to interpret, which is why this is a program of i
 import json
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gped_nas.distill.phases.bundle import LARGE, SMALL
+from gped_nas.distill.phases import update
+from gped_nas.distill.phases.bundle import FULL, LARGE, SMALL
 from gped_nas.distill.phases.launch import MOST_POLLS
 from gped_nas.distill.phases.programs import walk
+from gped_nas.distill.phases.update_programs import adamw, sgd, shrink
+from gped_nas.distill.pruning import NEWTON_STEPS
 
-TYPES = {
-    "TILES": "*i32",
-    "num_tiles": "i32",
-    "COUNTERS": "*i32",
-    "READ": "*bf16",
-    "OUTPUT": "*bf16",
-    "OUTPUT_GRAD": "*bf16",
-    "CENTER": "*bf16",
-    "WEIGHT": "*bf16",
-    "WEIGHT_GRAD": "*bf16",
-    "batch": "i32",
-}
+CAPABILITIES = (80, 90)
 CUOBJDUMP = Path(triton.__path__[0]) / "backends" / "nvidia" / "bin" / "cuobjdump"
+FLOATS = {"bfloat16": "*bf16", "float32": "*fp32"}
 
 
-def resources(launch, capability):
-    """Registers a thread, bytes of shared memory, bytes a thread that were spilled."""
-    constants = {
-        "IS_CENTERED": False,
-        "BM": launch.sizes.rows,
-        "BN": launch.sizes.columns,
-        "BK": launch.depth,
-        "PRECISION": "ieee",
-        "MOST_POLLS": MOST_POLLS,
+@dataclass(frozen=True)
+class Case:
+    """A program as it is launched.
+
+    Attributes:
+        name, dtype: what it is called in the table.
+        function: of Triton.
+        types: of its arguments, in their order.
+        constants: its other arguments.
+        options: Triton's.
+    """
+
+    name: str
+    dtype: str
+    function: object
+    types: dict[str, str]
+    constants: dict[str, object]
+    options: dict[str, int]
+
+
+def walks():
+    """The walk in each of its launches, without anything taken off units."""
+    cases = []
+    for name, launch, dtype in (
+        ("walk small", SMALL, "bfloat16"),
+        ("walk large", LARGE, "bfloat16"),
+        ("walk full", FULL, "float32"),
+    ):
+        numbers = dict.fromkeys(
+            ("READ", "OUTPUT", "OUTPUT_GRAD", "CENTER", "WEIGHT", "WEIGHT_GRAD"), FLOATS[dtype]
+        )
+        types = {"TILES": "*i32", "num_tiles": "i32", "COUNTERS": "*i32", **numbers, "batch": "i32"}
+        constants = {
+            "IS_CENTERED": False,
+            "BM": launch.sizes.rows,
+            "BN": launch.sizes.columns,
+            "BK": launch.depth,
+            "PRECISION": launch.precision,
+            "MOST_POLLS": MOST_POLLS,
+        }
+        options = {"num_warps": launch.warps, "num_stages": launch.stages}
+        cases.append(Case(name, dtype, walk, types, constants, options))
+    return cases
+
+
+def updates():
+    """Updates and the proximal step, which keep a rounded copy of the parameters."""
+    masters, rounded = FLOATS["float32"], FLOATS["bfloat16"]
+    block = {"HAS_WORK": True, "BLOCK": update._BLOCK}
+    of_adamw = {
+        **dict.fromkeys(("THETA", "FIRST", "SECOND"), masters),
+        **dict.fromkeys(("WORK_GRAD", "WORK"), rounded),
+        **dict.fromkeys(("LR", "FACTORS", "UPDATES"), masters),
+        "size": "i32",
+        **dict.fromkeys(("beta1", "beta2", "log2_beta1", "log2_beta2", "decay", "eps"), "fp32"),
     }
-    aligned = [i for i, name in enumerate(TYPES) if TYPES[name][0] == "*" or name == "batch"]
+    of_sgd = {
+        **dict.fromkeys(("THETA", "MOMENTUM"), masters),
+        **dict.fromkeys(("WORK_GRAD", "WORK"), rounded),
+        **dict.fromkeys(("LR", "FACTORS"), masters),
+        "size": "i32",
+        **dict.fromkeys(("momentum", "decay"), "fp32"),
+    }
+    of_shrink = {
+        "ROWS": "*i32",
+        **dict.fromkeys(("PENALTIES", "THETA", "SECOND"), masters),
+        "WORK": rounded,
+        "UPDATES": masters,
+        **dict.fromkeys(("lr_sum", "log2_beta2", "eps"), "fp32"),
+    }
+    shrinking = {
+        "IS_ADAPTIVE": True,
+        "NEWTON_STEPS": NEWTON_STEPS,
+        "HAS_WORK": True,
+        "BM": update._UNITS,
+        "BN": update._COLUMNS,
+    }
+    return [
+        Case("adamw", "bfloat16", adamw, of_adamw, block, {}),
+        Case("sgd", "bfloat16", sgd, of_sgd, {"HAS_MOMENTUM": True, **block}, {}),
+        Case("shrink", "bfloat16", shrink, of_shrink, shrinking, {}),
+    ]
+
+
+def resources(case, capability):
+    """Warps, registers a thread, bytes of shared memory, bytes a thread that were spilled."""
+    names = list(case.types)
+    aligned = [i for i, name in enumerate(names) if case.types[name][0] == "*" or name == "batch"]
     source = ASTSource(
-        fn=walk,
-        signature={**TYPES, **dict.fromkeys(constants, "constexpr")},
-        constexprs=constants,
+        fn=case.function,
+        signature={**case.types, **dict.fromkeys(case.constants, "constexpr")},
+        constexprs=case.constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    options = {"num_warps": launch.warps, "num_stages": launch.stages}
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    target = GPUTarget("cuda", capability, 32)
+    compiled = triton.compile(source, target=target, options=case.options)
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
@@ -60,6 +131,7 @@ def resources(launch, capability):
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     usage = dict(part.split(":") for part in told.split() if ":" in part and part[0].isupper())
     return {
+        "warps": compiled.metadata.num_warps,
         "registers": int(usage["REG"]),
         "shared": int(compiled.metadata.shared),
         "spilled": int(usage["LOCAL"]) + int(usage["STACK"]),
@@ -68,10 +140,10 @@ def resources(launch, capability):
 
 def main():
     table = []
-    for name, launch in {"small": SMALL, "large": LARGE}.items():
-        for capability in (80, 90):
-            row = {"launch": name, "capability": capability}
-            table.append({**row, **resources(launch, capability)})
+    for case in walks() + updates():
+        for capability in CAPABILITIES:
+            row = {"program": case.name, "dtype": case.dtype, "capability": capability}
+            table.append({**row, **resources(case, capability)})
     print(json.dumps(table))
 
 

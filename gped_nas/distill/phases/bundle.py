@@ -21,6 +21,8 @@ ROUNDING = 16
 
 SMALL, LARGE = Launch(), Launch(Sizes(64, 128))
 """The fastest of nine on an H200 for 8 students, and for 32 to 256 (``docs/kernel.md``)."""
+FULL = Launch(depth=32)
+"""Of float32: a processor of capability 8.0 has no registers for more."""
 _FEW_TILES = 512
 """Forward tiles below which more and smaller ones keep the device busier."""
 
@@ -138,9 +140,10 @@ class PhasedMlp(FusedMlp):
 
     def _choose_launch(self, students: Sequence[Sequence[DenseLayer]], num_columns: int) -> Launch:
         """Large tiles where there are many; not in float32, which takes more registers."""
+        if self.buffers.dtype == torch.float32:
+            return FULL
         num_tiles = len(walks_of(students, num_columns, SMALL.sizes).forward)
-        is_full = self.buffers.dtype == torch.float32
-        return SMALL if is_full or num_tiles < _FEW_TILES else LARGE
+        return SMALL if num_tiles < _FEW_TILES else LARGE
 
     def _raw(self, activations: Tensor, batch_size: int) -> Tensor:
         """The raw outputs' part (P, U, B) of a buffer of activations; they are its last rows."""
