@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.copies import Policies
-from gped_nas.api.job import run
+from gped_nas.api.given import unchanged_if_refused
+from gped_nas.api.job import check_study_name, run
 from gped_nas.api.members import Model, as_models
 from gped_nas.api.proposal import propose
 from gped_nas.api.recording import record_predictions
@@ -21,13 +22,12 @@ from gped_nas.config import dump_yaml
 from gped_nas.data.base import load
 from gped_nas.data.bring import as_dataset, bring, classes_of
 from gped_nas.data.sources import restore_layout
-from gped_nas.io import make_dir, write_text
+from gped_nas.errors import DataError
+from gped_nas.io import write_text
 from gped_nas.models.module_costs import module_bytes, module_macs
 from gped_nas.search.bounds import as_bounds
 from gped_nas.search.space_file import load_space
 
-GIVEN = "given"
-"""The folder in a study's own that holds what the user gave."""
 PREDICTIONS, SPACE = "predictions.npz", "space.yaml"
 
 
@@ -51,6 +51,7 @@ def distill_from(
     What the models say is recorded, a search space that suits the data is written, and it is
     searched. Data, predictions and space lie in the study's folder under ``given``, so that
     ``gped-search run <out>/<name>/given/space.yaml`` goes on with the study, as the same call does.
+    A call that a study refuses, since models, data or settings are others, leaves them as they are.
 
     Args:
         models: see ``record_predictions``.
@@ -82,30 +83,31 @@ def distill_from(
     """
     members = as_models(models)
     bounds = as_bounds(within, "within") if within else {}
-    folder = make_dir(Path(out) / name / GIVEN)
+    check_study_name(name, "name")
 
-    brought = _bring(data, folder)
-    prepared = _preparation(brought, prepare)
-    path = _propose(brought, folder, name, bounds)
+    with unchanged_if_refused(Path(out) / name) as folder:
+        brought = _bring(data, folder)
+        prepared = _preparation(brought, prepare)
+        path = _propose(brought, folder, name, bounds)
 
-    space = load_space(path, settings)
-    dataset = load_dataset(space)
-    with _asking(session) as asking:
-        record_predictions(
-            members,
-            dataset,
-            out=folder / PREDICTIONS,
-            policy=policy,
-            prepare=prepared,
-            weights=weights,
-            seed=space.seed,
-            session=asking,
-        )
+        space = load_space(path, settings)
+        dataset = load_dataset(space)
+        with _asking(session) as asking:
+            record_predictions(
+                members,
+                dataset,
+                out=folder / PREDICTIONS,
+                policy=policy,
+                prepare=prepared,
+                weights=weights,
+                seed=space.seed,
+                session=asking,
+            )
 
-    told = _describe(members, prepared(dataset.raw("validation")[:1]), ensemble)
-    space = load_space(path, {**told, **(settings or {})})
-    write_text(path, dump_yaml(space.resolved))
-    return run(space, out=out, study_name=name, n_trials=n_trials, session=session)
+        told = _describe(members, prepared(dataset.raw("validation")[:1]), ensemble)
+        space = load_space(path, {**told, **(settings or {})})
+        write_text(path, dump_yaml(space.resolved))
+        return run(space, out=out, study_name=name, n_trials=n_trials, session=session)
 
 
 @contextlib.contextmanager
@@ -142,6 +144,12 @@ def _propose(dataset: dict[str, Any], folder: Path, name: str, bounds: Mapping[s
     """The file of a space that suits the data, within bounds."""
     predictions = folder / PREDICTIONS
     proposal = propose(load(dict(dataset)), ensemble=predictions)
+    if not proposal.is_class:
+        raise DataError(
+            "data: found labels that are not whole, expected classes: the models answer with "
+            "log-probabilities of classes; give each example its class"
+        )
+
     data = {
         "name": name,
         "dataset": dataset,

@@ -101,12 +101,7 @@ def run(
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
 
     name = study_name or space.name
-    is_folder = name.isprintable() and "/" not in name and not name.startswith(".")
-    if not is_folder or not name.strip() or len(name.encode()) > _LONGEST_NAME:
-        raise ConfigError(
-            f"--study-name: found {name[:80]!r}, expected a name that can be a folder: no '/', no "
-            f"leading dot, no control characters, at most {_LONGEST_NAME} bytes"
-        )
+    check_study_name(name, "--study-name")
 
     if session is None:
         session = new_session()
@@ -126,6 +121,24 @@ def run(
             adopt=adopt,
             session=session,
             told=told,
+        )
+
+
+def check_study_name(name: str, where: str) -> None:
+    """Refuse a name that can be no folder.
+
+    Args:
+        name: of a study.
+        where: what gave it, for the message.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    is_folder = name.isprintable() and "/" not in name and not name.startswith(".")
+    if not is_folder or not name.strip() or len(name.encode()) > _LONGEST_NAME:
+        raise ConfigError(
+            f"{where}: found {name[:80]!r}, expected a name that can be a folder: no '/', no "
+            f"leading dot, no control characters, at most {_LONGEST_NAME} bytes"
         )
 
 

@@ -51,11 +51,12 @@ def _is_network(models: object) -> bool:
 
 
 def _refuse_training(model: nn.Module, where: str) -> None:
-    in_training = [name or "it" for name, module in model.named_modules() if module.training]
+    in_training = [name for name, module in model.named_modules() if module.training]
     if in_training:
+        part = f" ({in_training[0]})" if in_training[0] else ""
         raise ConfigError(
-            f"{where}: found {type(model).__name__} in training mode ({in_training[0]}), expected "
-            "evaluation mode, without dropout and with stored batch statistics; call model.eval()"
+            f"{where}: found {type(model).__name__} in training mode{part}, expected evaluation "
+            "mode, without dropout and with stored batch statistics; call model.eval()"
         )
 
 
@@ -79,14 +80,14 @@ class Members:
         """Log-probabilities (S, B, C) of raw inputs, float32, each row normalized.
 
         Raises:
-            DataError: an answer is not what it must be, see the module.
+            DataError: an answer is not what it must be, see the module, or there is none.
         """
-        x = raw if self.prepare is None else self.prepare(raw)
+        x = raw if self.prepare is None else _prepared(self.prepare, raw)
         answers = []
         for i, model in enumerate(self.models):
-            answer = self._checked(model(_beside(model, x)), len(raw), f"models[{i}]")
+            answer = self._checked(_ask(model, x, f"models[{i}]"), len(raw), f"models[{i}]")
             if not self._was_asked:
-                again = self._checked(model(_beside(model, x)), len(raw), f"models[{i}]")
+                again = self._checked(_ask(model, x, f"models[{i}]"), len(raw), f"models[{i}]")
                 _refuse_chance(answer, again, f"models[{i}]")
             answers.append(answer)
         self._was_asked = True
@@ -113,6 +114,40 @@ class Members:
                 "all members answer for the classes of the data, in the order of their labels"
             )
         return normalized(output, where)
+
+
+def _prepared(prepare: Callable[[Tensor], Tensor], raw: Tensor) -> Tensor:
+    """What the models take, of raw inputs."""
+    try:
+        x = prepare(raw)
+    except Exception as error:
+        raise DataError(
+            f"prepare: {_first_line(error)}, at inputs of {_kind(raw)}; change what it does"
+        ) from error
+    if not isinstance(x, Tensor):
+        raise DataError(
+            f"prepare: found {type(x).__name__}, expected a tensor; return what the models take"
+        )
+    return x
+
+
+def _ask(model: Model, x: Tensor, where: str) -> object:
+    """What a model answers."""
+    try:
+        return model(_beside(model, x))
+    except Exception as error:
+        raise DataError(
+            f"{where}: {_first_line(error)}, at inputs of {_kind(x)}; give 'prepare', which makes "
+            "of inputs what the models take"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _kind(x: Tensor) -> str:
+    return f"shape {tuple(x.shape)} and {x.dtype}"
 
 
 def _beside(model: Model, x: Tensor) -> Tensor:

@@ -40,6 +40,12 @@ _LARGEST_RATIO, _SMALL = 500, 2**26
 """How far an archive of more than 64 MiB may unfold: constant arrays reach 1,000 times."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a file is no readable archive; numpy takes whatever it does not know for a pickle."""
+    is_unknown = "pickled (object) data" in str(error)
+    return "neither an archive nor an array" if is_unknown else str(error)
+
+
 def torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The same dtype in native byte order, or float64 where torch lacks it.
 

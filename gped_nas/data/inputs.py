@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas.data.archives import UNREADABLE, check_archive
+from gped_nas.data.archives import UNREADABLE, check_archive, reason_of
 from gped_nas.data.columns import TableColumns
 from gped_nas.data.normalization import AnyNormalization, ImputingNormalization
 from gped_nas.data.pictures import ENDINGS, PicturePreparation
@@ -130,7 +130,7 @@ def _read_npz(path: Path) -> Array:
                 array = archive[names[0]]
     except UNREADABLE as error:
         raise DataError(
-            f"{path}: not a readable .npz ({error}); write it again with numpy.savez"
+            f"{path}: not a readable .npz ({reason_of(error)}); write it again with numpy.savez"
         ) from None
 
     if not isinstance(array, np.ndarray):

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gped_nas.data.archives import UNREADABLE, check_archive
+from gped_nas.data.archives import UNREADABLE, check_archive, reason_of
 from gped_nas.data.stored import AnyArray, find_member
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import Array
@@ -38,8 +38,8 @@ def read_arrays(path: Path, *, stays_stored: bool) -> dict[str, AnyArray]:
             archive = np.load(file, allow_pickle=False)
         except UNREADABLE as error:
             raise DataError(
-                f"{path}: not a readable .npz ({error}); write it again with numpy.savez, plain "
-                "arrays"
+                f"{path}: not a readable .npz ({reason_of(error)}); write it again with "
+                "numpy.savez, plain arrays"
             ) from None
 
         if not isinstance(archive, np.lib.npyio.NpzFile):

@@ -1,6 +1,7 @@
 """Live models in, a study of students out, in one call."""
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import gped_nas as gn
 from gped_nas.api import from_models
 from gped_nas.data.base import load
 from gped_nas.data.sources import restore_layout
-from gped_nas.errors import ConfigError, DataError, GpedError
+from gped_nas.errors import ConfigError, DataError, GpedError, StudyError
 from gped_nas.models.module_costs import module_bytes, module_macs
-from tests.cli.harness import accepted
+from tests.cli.harness import accepted, contents
 
 SIDE, CLASSES = 12, 3
 SMALL = {
@@ -185,6 +186,8 @@ def test_misuse_is_named_before_anything_is_searched() -> None:
         ({"models": lambda x: torch.zeros(len(x), 4).log_softmax(-1)}, DataError, "4 classes, exp"),
         ({"models": lambda x: x.flatten(1).float()[:, :3]}, DataError, "found logits"),
         ({"within": "1B"}, ConfigError, "no genotype of this space can meet"),
+        ({"name": "../up"}, ConfigError, "name: found '../up', expected a name that can be"),
+        ({"data": (np.ones((9, 2)), np.arange(9) + 0.5)}, DataError, "labels that are not whole"),
         ({"settings": {**SMALL, "recipe.stepps": 3}}, ConfigError, "did you mean 'steps'"),
     ]
     for changes, error, message in cases:
@@ -198,6 +201,31 @@ def test_misuse_is_named_before_anything_is_searched() -> None:
         with pytest.raises(error, match=message):
             gn.distill_from(**arguments)
     assert not list(Path().rglob("study.db"))
+
+
+def test_a_refused_call_leaves_what_the_study_was_given() -> None:
+    """As a killed one does, once the next call begins."""
+    arguments = {"prepare": as_models_take, "settings": SMALL, "n_trials": 1}
+    study = gn.distill_from(members(), pictures(60), **arguments)
+    given, before = study.path / "given", study.path / "given.before"
+    kept = contents(given)
+    assert kept
+
+    refusals: list[tuple[dict[str, Any], type[GpedError], str]] = [
+        ({"models": members()[:1]}, StudyError, "made with other settings"),
+        ({"data": pictures(90)}, StudyError, "made with other settings"),
+        ({"within": "1B"}, ConfigError, "no genotype of this space can meet"),
+    ]
+    for changes, error, message in refusals:
+        with pytest.raises(error, match=message):
+            gn.distill_from(**{"models": members(), "data": pictures(60), **arguments, **changes})
+        assert contents(given) == kept and not before.exists()
+
+    shutil.copytree(given, before)
+    (given / "space.yaml").write_text("half")
+    with pytest.raises(ConfigError, match="no genotype"):
+        gn.distill_from(members(), pictures(60), within="1B", **arguments)
+    assert contents(given) == kept and not before.exists()
 
 
 def test_a_bar_is_drawn_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,6 +267,10 @@ MISUSES: dict[str, tuple[Callable[[Tensor], object], str]] = {
     "not finite": (lambda z: z / 0 * 0, "not finite"),
     "another shape": (lambda z: z.log_softmax(-1)[0], r"shape \(3,\) to 40 inputs"),
     "no tensor": (lambda z: {"logits": z}, "type dict, expected a tensor"),
+    "an error of its own": (
+        lambda z: z @ torch.eye(7),
+        r"models\[0\]: RuntimeError: mat1 and .* at inputs of shape \(40, .*; give 'prepare'",
+    ),
     "dropout": (lambda z: torch.rand_like(z).log_softmax(-1), "asked twice, .* differ by up to"),
 }
 
@@ -277,6 +281,19 @@ def test_answers_that_are_no_log_probabilities_are_named(misuse: str) -> None:
     with torch.random.fork_rng(), pytest.raises(DataError, match=message):
         gn.record_predictions(answering(answer), pictures(), out="bad.npz")
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda raw: raw.nope, "prepare: AttributeError: .* at inputs of shape"),
+        (lambda raw: None, "prepare: found NoneType, expected a tensor"),
+    ],
+)
+def test_what_prepares_wrongly_is_named(prepare: Callable[[Tensor], Tensor], message: str) -> None:
+    model = answering(lambda z: z.log_softmax(-1))
+    with pytest.raises(DataError, match=message):
+        gn.record_predictions(model, pictures(), prepare=prepare, out="bad.npz")
 
 
 def test_models_that_cannot_be_members_are_refused() -> None:

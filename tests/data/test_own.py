@@ -401,8 +401,8 @@ def _npy() -> bytes:
 NO_X = {"y_train": np.arange(20) % 2}
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not a readable .npz"),
-    "text": (b"x_train,y_train\n1,2\n", "not a readable .npz"),
-    "a pickle": (b"\x80\x04]\x94.", "not a readable .npz"),
+    "text": (b"x_train,y_train\n1,2\n", r"readable .npz \(neither an archive nor"),
+    "a pickle": (b"\x80\x04]\x94.", r"readable .npz \(neither an archive nor"),
     "one array": (_npy(), "found a single array"),
     "cut in half": (_saved(_good())[:500], "not a readable .npz"),
     "its end cut off": (_saved(_good())[:-1], "not a readable .npz"),
