@@ -71,7 +71,8 @@ def test_students_with_norms_equal_those_of_the_oracle(optimizer, more):
     """Folded: through pruning, into their form again, and averaged.
 
     Behind a norm the scale of what it reads is nearly nothing, and AdamW takes the signs of
-    rounding for those of gradients there: deep students with batch norm are compared under SGD.
+    rounding for those of gradients there: deep students with batch norm are compared under SGD,
+    and under AdamW step by step in ``test_norm_steps.py``.
     """
     genotypes = NORMED if optimizer == "sgd" else [NORMED[0], NORMED[3], NORMED[4]]
     recipe = recipe_of(optimizer, **more)
