@@ -34,6 +34,12 @@ def test_each_channel_has_its_own_mean_and_deviation() -> None:
     assert (normalized.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-6
 
 
+def test_gray_pictures_are_the_same_by_channels_and_as_a_whole() -> None:
+    draw = np.random.default_rng(0)
+    x = torch.from_numpy(draw.integers(0, 256, size=(500, 1, 6, 5), dtype=np.uint8))
+    torch.testing.assert_close(fit_axis(x)(x), fit(x)(x), rtol=3e-7, atol=1e-7)
+
+
 def test_a_constant_column_is_only_moved() -> None:
     x = torch.tensor([[1e6, 1.0], [1e6, 3.0]])
     assert fit_axis(x) == AxisNormalization((1e6, 2.0), (1.0, 1.0))
