@@ -20,6 +20,8 @@ import itertools
 import os
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from gped_nas.data.base import load
 from gped_nas.distill.kernel import distill as train_students
 from gped_nas.io import make_dir, read_json, write_json
 from gped_nas.models.base import Genotype
+from gped_nas.models.module_costs import module_bytes, module_macs
 from tests.bench import plain_pictures as plain
 from tests.shapes import CLASSES, make_shapes
 
@@ -48,7 +51,11 @@ RATES = [0.008, 0.004, 0.016, 0.002]
 SPACE = """\
 name: {name}
 dataset: {{name: npz, path: {folder}/shapes.npz, normalize: channels, layout: channels_last}}
-teacher: {{predictions: {folder}/five.npz, name: 5 x cnn, macs: {macs}, storage_bytes: {num_bytes}}}
+teacher:
+  predictions: {folder}/recorded.npz
+  name: {ensemble}
+  macs: {macs}
+  storage_bytes: {num_bytes}
 views: [{{policy: [flip, {{name: shift, pixels: 2}}], answers: clean}}]
 targets: [predictive]
 students:
@@ -102,12 +109,38 @@ class Parts:
         np.savez(path, **arrays)
 
 
-def measure(seed: int, num_trials: int, label_weights: list[float]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ensemble:
+    """What students replace.
+
+    Attributes:
+        name: what report and card call it.
+        networks: pictures (B, 3, 32, 32) of bytes to logits, in evaluation mode.
+        processor_s: seconds of processor that their training took.
+        policy: moved copies of the training pictures at which they are asked too.
+    """
+
+    name: str
+    networks: Sequence[nn.Module]
+    processor_s: float
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Probabilities (N, C): the members' mean."""
+        return torch.stack([plain.predict(net, x) for net in self.networks]).exp().mean(0)
+
+    def costs(self, x: Tensor) -> dict[str, int]:
+        """Multiply-adds of one picture through all of them, as fvcore counts them, and bytes."""
+        macs, num_bytes = module_macs(self.networks, x[:1]), module_bytes(self.networks)
+        assert macs is not None and num_bytes is not None, "they are modules of convolutions"
+        return {"macs": macs, "storage_bytes": num_bytes}
+
+
+def measure(seed: int, num_trials: int, label_weights: Sequence[float]) -> dict[str, Any]:
     """Ensemble, loop and road on the shapes of one seed."""
     parts = Parts(seed)
-    test = parts.y("test")
     started = time.process_time()
-    ensemble = plain.train_ensemble(
+    networks = plain.train_ensemble(
         parts.x("train"),
         parts.y("train"),
         members=MEMBERS,
@@ -115,11 +148,27 @@ def measure(seed: int, num_trials: int, label_weights: list[float]) -> dict[str,
         num_classes=len(CLASSES),
         seed=seed,
     )
-    ensemble_s = time.process_time() - started
+    ensemble = Ensemble("5 x cnn", networks, time.process_time() - started)
+    return hold(parts, ensemble, num_trials, seed, label_weights)
 
-    members = torch.stack([plain.predict(net, parts.x("test")) for net in ensemble])
-    teacher = members.exp().mean(0).log()
-    results = {"ensemble": {**score(teacher, test), "processor_s": ensemble_s}}
+
+def hold(
+    parts: Parts,
+    ensemble: Ensemble,
+    num_trials: int,
+    seed: int,
+    label_weights: Sequence[float],
+) -> dict[str, Any]:
+    """Loop and road beside an ensemble."""
+    test = parts.y("test")
+    teacher = ensemble.predict(parts.x("test")).log()
+    results: dict[str, Any] = {
+        "ensemble": {
+            **score(teacher, test),
+            **ensemble.costs(parts.x("test")),
+            "processor_s": ensemble.processor_s,
+        }
+    }
 
     loops = run_loops(parts, ensemble, num_trials, seed)
     predicted = {"loop": loops[0]["test"], "loop, tried": best(loops)["test"]}
@@ -147,11 +196,11 @@ def measure(seed: int, num_trials: int, label_weights: list[float]) -> dict[str,
 
 
 def run_loops(
-    parts: Parts, ensemble: list[nn.Module], num_settings: int, seed: int
+    parts: Parts, ensemble: Ensemble, num_settings: int, seed: int
 ) -> list[dict[str, Any]]:
     """The plain loop at several settings, the one that it stands with first."""
     x = parts.x("train")
-    soft = torch.stack([plain.predict(net, x) for net in ensemble]).exp().mean(0)
+    soft = ensemble.predict(x)
 
     loops = []
     for rate, widths in list(itertools.product(RATES, WIDTHS))[:num_settings]:
@@ -179,14 +228,15 @@ def best(loops: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def run_road(
-    parts: Parts, ensemble: list[nn.Module], num_trials: int, seed: int, label_weight: float
+    parts: Parts, ensemble: Ensemble, num_trials: int, seed: int, label_weight: float
 ) -> tuple[Tensor, dict[str, Any]]:
     """The chosen student of a search: what it predicts on test, and its figures."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["GPED_CACHE"] = str(folder / "cache")
         parts.write(folder / "shapes.npz")
-        space = write_space(folder, ensemble, num_trials, seed, label_weight)
+        costs = ensemble.costs(parts.x("test"))
+        space = write_space(folder, ensemble, costs, num_trials, seed, label_weight)
 
         started = time.process_time()
         study = gn.run(space, out=folder / "reports")
@@ -206,22 +256,28 @@ def run_road(
             "processor_s": train_alone(study, chosen),
             "processor_s_all": search_s,
             "trials": len(study.records()),
+            "verdict": study.verdict().text,
+            "teacher_costs": dict(study.reference("teacher").costs),
         }
     return log_prob, figures
 
 
 def write_space(
-    folder: Path, ensemble: list[nn.Module], num_trials: int, seed: int, label_weight: float
+    folder: Path,
+    ensemble: Ensemble,
+    costs: Mapping[str, int],
+    num_trials: int,
+    seed: int,
+    label_weight: float,
 ) -> Path:
     """The space of the road, with the ensemble's predictions beside it."""
     path = folder / "shapes.yaml"
-    macs = MEMBERS * (27 * 16 * 1024 + 144 * 32 * 256 + 288 * 64 * 64 + 1024 * 64 + 64 * 7)
-    num_bytes = 4 * sum(p.numel() for net in ensemble for p in net.parameters())
     text = SPACE.format(
         name="shapes",
         folder=folder,
-        macs=macs,
-        num_bytes=num_bytes,
+        ensemble=ensemble.name,
+        macs=costs["macs"],
+        num_bytes=costs["storage_bytes"],
         trials=num_trials,
         steps=STEPS,
         warmup=STEPS // 10,
@@ -233,8 +289,9 @@ def write_space(
 
     settings = {"name": "npz", "path": f"{folder}/shapes.npz", "layout": "channels_last"}
     dataset = load({**settings, "normalize": "channels"})
-    models = [nn.Sequential(net, nn.LogSoftmax(-1)).eval() for net in ensemble]
-    gn.record_predictions(models, dataset, out=folder / "five.npz")
+    models = [nn.Sequential(net, nn.LogSoftmax(-1)).eval() for net in ensemble.networks]
+    policy = ensemble.policy or ()
+    gn.record_predictions(models, dataset, out=folder / "recorded.npz", policy=policy)
     return path
 
 
