@@ -17,8 +17,11 @@ from triton.compiler import ASTSource
 
 from gped_nas.distill.phases import update
 from gped_nas.distill.phases.bundle import FULL, LARGE, SMALL
+from gped_nas.distill.phases.chain_programs import gather, likelihood_gradient, move
+from gped_nas.distill.phases.chain_walk import CHAINS
 from gped_nas.distill.phases.launch import MOST_POLLS
 from gped_nas.distill.phases.programs import walk
+from gped_nas.distill.phases.rules import Kind
 from gped_nas.distill.phases.update_programs import adamw, sgd, shrink
 from gped_nas.distill.pruning import NEWTON_STEPS
 
@@ -111,6 +114,53 @@ def updates():
     ]
 
 
+def chains():
+    """The walk that a teacher's chains take, and what is around it."""
+    (walk_of_students, *_) = walks()
+    full = FLOATS["float32"]
+    counted = {"INDEX": "*i32", "PLACE": "*i32"}
+    of_walk = {
+        name: full if kind == FLOATS["bfloat16"] else kind
+        for name, kind in walk_of_students.types.items()
+    }
+    tile = {"BM": CHAINS.sizes.rows, "BN": CHAINS.sizes.columns, "BK": CHAINS.depth}
+    walking = {**walk_of_students.constants, **tile, "PRECISION": CHAINS.precision}
+    options = {"num_warps": CHAINS.warps, "num_stages": CHAINS.stages}
+    of_gather = {
+        "X": full,
+        **counted,
+        "READ": full,
+        **dict.fromkeys(("size", "first_rows", "batch_size", "columns", "length"), "i32"),
+    }
+    sizes = ("num_outputs", "rows", "batch_size", "columns", "length", "y_columns", "y_step")
+    of_likelihood = {
+        **dict.fromkeys(("RAW", "RAW_GRAD"), full),
+        "Y": "*i64",
+        **counted,
+        **dict.fromkeys(sizes, "i32"),
+        "scale": "fp32",
+    }
+    numbers = ("THETA", "FIRST", "SECOND", "GRAD", "PRIOR", "CENTER", "STRENGTH", "NUMBERS")
+    of_move = {
+        **dict.fromkeys(numbers, full),
+        **dict.fromkeys(("KEYS", "STEPS"), "*i64"),
+        "PLACE": "*i32",
+        **dict.fromkeys(("size", "length"), "i32"),
+        **dict.fromkeys(("grad_scale", "damping"), "fp32"),
+    }
+    turned = {"IS_CATEGORICAL": True, "BU": 16, "BB": 32}
+    moving = {"IS_LAPLACE": False, "HAS_CENTER": False, "QUARTER": 256}
+    cases = [
+        Case("walk of chains", "float32", walk, of_walk, walking, options),
+        Case("gather", "float32", gather, of_gather, {"BB": 32, "BD": 64}, {}),
+        Case("likelihood", "float32", likelihood_gradient, of_likelihood, turned, {}),
+    ]
+    for kind in Kind:
+        name = f"move, {kind.name.lower()}"
+        cases.append(Case(name, "float32", move, of_move, {"RULE": int(kind), **moving}, {}))
+    return cases
+
+
 def resources(case, capability):
     """Warps, registers a thread, bytes of shared memory, bytes a thread that were spilled."""
     names = list(case.types)
@@ -140,7 +190,7 @@ def resources(case, capability):
 
 def main():
     table = []
-    for case in walks() + updates():
+    for case in walks() + updates() + chains():
         for capability in CAPABILITIES:
             row = {"program": case.name, "dtype": case.dtype, "capability": capability}
             table.append({**row, **resources(case, capability)})

@@ -1,7 +1,6 @@
 """Chains on a device, in Triton's interpreter, against the chains of a processor."""
 
 import importlib.util
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -30,17 +29,18 @@ from tests.scenarios import METHOD_SETTINGS, classifier, unstructured
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is there on Linux"
 )
-IS_SOAK = os.environ.get("GPED_SOAK") == "1"
 
 
 # -------------------------------------------------------------------------------------------------
 # against the processor's own steps
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.0] if IS_SOAK else [1.0])
+LONG = [pytest.param(temperature, 20, marks=pytest.mark.soak) for temperature in (1.0, 0.0)]
+
+
+@pytest.mark.parametrize(("temperature", "num_steps"), [(1.0, 8), *LONG])
 @pytest.mark.parametrize("name", NAMES)
-def test_chains_step_as_on_a_processor(name, temperature, monkeypatch):
-    num_steps = 20 if IS_SOAK else 8
+def test_chains_step_as_on_a_processor(name, temperature, num_steps, monkeypatch):
     problem, cfg = classifier(), config(name, temperature=temperature)
     steps = take(together(problem, cfg), num_steps // cfg.thinning)
     expected = reference(name, problem, cfg, num_steps, monkeypatch)

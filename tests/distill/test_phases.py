@@ -14,6 +14,7 @@ import torch
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.phases.bundle import FULL, LARGE, PhasedMlp
 from gped_nas.distill.phases.bundle import SMALL as SHIPPED_SMALL
+from gped_nas.distill.phases.chain_walk import CHAINS
 from gped_nas.distill.phases.launch import Launch
 from gped_nas.distill.phases.tiles import DenseLayer, Kind, Sizes, walks_of
 from gped_nas.models.base import Genotype, shapes_of
@@ -206,8 +207,9 @@ def test_compiled_programs_fit_the_processors_of_a_gpu():
         command, capture_output=True, text=True, check=True, env=environment, timeout=300
     )
     table = json.loads(told.stdout)
-    assert len(table) == 12
+    assert len(table) == 26
     launches = {"walk small": SHIPPED_SMALL, "walk large": LARGE, "walk full": FULL}
+    launches["walk of chains"] = CHAINS
     for row in table:
         assert row["spilled"] == 0, row
         if row["program"].startswith("walk"):

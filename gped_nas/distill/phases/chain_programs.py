@@ -20,23 +20,23 @@ def gather(
     READ,
     size,
     first_rows,
-    batch,
+    batch_size,
     columns,
     length,
     BB: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """Write each chain's inputs (size, batch) of the present step, turned.
+    """Write each chain's inputs (size, batch_size) of the present step, turned.
 
-    X is (N, size), INDEX (chains, length, batch), and READ has ``first_rows`` rows a chain.
+    X is (N, size), INDEX (chains, length, batch_size), and READ has ``first_rows`` rows a chain.
     """
     chain = tl.program_id(2)
     step = tl.load(PLACE)
     b = tl.program_id(1) * BB + tl.arange(0, BB)
     d = tl.program_id(0) * BD + tl.arange(0, BD)
 
-    shown = tl.load(INDEX + (chain * length + step) * batch + b, mask=b < batch, other=0)
-    is_there = (b < batch)[:, None] & (d < size)[None, :]
+    shown = tl.load(INDEX + (chain * length + step) * batch_size + b, mask=b < batch_size, other=0)
+    is_there = (b < batch_size)[:, None] & (d < size)[None, :]
     # large data have more numbers than 32 bits can count
     x = tl.load(X + shown.to(tl.int64)[:, None] * size + d[None, :], mask=is_there, other=0.0)
 
@@ -53,7 +53,7 @@ def likelihood_gradient(
     PLACE,
     num_outputs,
     rows,
-    batch,
+    batch_size,
     columns,
     length,
     y_columns,
@@ -72,14 +72,14 @@ def likelihood_gradient(
     step = tl.load(PLACE)
     u = tl.arange(0, BU)
     b = tl.program_id(0) * BB + tl.arange(0, BB)
-    shown = tl.load(INDEX + (chain * length + step) * batch + b, mask=b < batch, other=0)
+    shown = tl.load(INDEX + (chain * length + step) * batch_size + b, mask=b < batch_size, other=0)
 
     is_row = u < rows
-    is_real = (u < num_outputs)[:, None] & (b < batch)[None, :]
+    is_real = (u < num_outputs)[:, None] & (b < batch_size)[None, :]
     at = (chain * rows + u)[:, None] * columns + b[None, :]
     raw = tl.load(RAW + at, mask=is_real, other=0.0)
     if IS_CATEGORICAL:
-        label = tl.load(Y + shown, mask=b < batch, other=0)
+        label = tl.load(Y + shown, mask=b < batch_size, other=0)
         shifted = tl.where((u < num_outputs)[:, None], raw, float("-inf"))
         shifted = shifted - tl.max(shifted, 0)[None, :]
         e = tl.exp(shifted)

@@ -25,7 +25,7 @@ from gped_nas.posterior.likelihoods import (
 )
 from gped_nas.posterior.priors import FanInGaussianPrior, GaussianPrior, LaplacePrior, Prior
 
-CHAINS = Launch(Sizes(32, 32), depth=32, programs_a_processor=3)
+CHAINS = Launch(Sizes(32, 32), depth=32, programs_a_processor=4)
 """Small tiles: the chains of a teacher are few, and a step is as long as its longest tile.
 
 It does not depend on how many chains there are, so that their number changes no bit.
