@@ -12,7 +12,6 @@ from gped_nas.evaluate.base import METRICS, Resamples, draw_resamples
 from gped_nas.evaluate.judging import evaluate_or_explain, paired_difference
 from gped_nas.evaluate.measured import CLEAN, TEST, Key, Measured, parse_name
 from gped_nas.evaluate.student import StudentPredictor
-from gped_nas.models.base import Genotype
 from gped_nas.search.document import References, StudentTest
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
@@ -30,7 +29,6 @@ def conclude(
     folder: Path,
     trainer: Trainer,
     front: Sequence[TrialRecord],
-    chosen: TrialRecord | None = None,
 ) -> None:
     """Test new members of the front that are at hand, and make references that are missing.
 
@@ -42,7 +40,6 @@ def conclude(
         folder: the study's folder.
         trainer: that of the study.
         front: the fixed front.
-        chosen: the one of it that is chosen.
 
     Raises:
         DamageError: a student's or a reference's file is not what was written.
@@ -52,10 +49,6 @@ def conclude(
     untested = [r for r in front if r.trial not in tests and trainer.has(r)]
 
     baseline = trainer.teacher.space.baseline.model_dump(mode="json")
-    genotype = None if chosen is None else Genotype.from_json(chosen.genotype)
-    has_plain = genotype is not None and not trainer.teacher.stream.has_weights
-    if genotype is not None and has_plain:
-        baseline["plain"] = genotype.to_json()  # the plain network has the chosen one's genotype
     earlier = ledger.document.references
     has_references = earlier is not None and earlier.baseline == baseline
     if has_references and not untested:
@@ -65,7 +58,7 @@ def conclude(
     resamples = draw_resamples(len(dataset.test), root=seed, part="test")
     teacher = average_of(trainer.teacher)
 
-    compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger), genotype)
+    compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger))
     controls = [contender for contender in compared if contender.is_control]
     if not has_references:
         if trainer.guess is not None:
@@ -73,9 +66,6 @@ def conclude(
         paired: list[PairedDifference] = []
         for contender in compared:
             paired += _compare(contender, teacher, trainer, resamples)
-        if chosen is not None and has_plain and trainer.has(chosen):
-            # with its references: the next chosen one is compared with a network of its own
-            paired += _compare_with_all(_student(chosen, trainer), controls, trainer, resamples)
         references = []
         for contender in [teacher, *compared]:
             references.append(_measure(contender, teacher, trainer, resamples))
@@ -83,7 +73,7 @@ def conclude(
 
     for record in untested:
         trainer.session.raise_if_stopped()
-        test = _test(record, teacher, [] if has_plain else controls, trainer, resamples)
+        test = _test(record, teacher, controls, trainer, resamples)
         ledger.write_test(record.trial, test)
 
 
@@ -168,7 +158,7 @@ def _measure(
     )
 
 
-def _compared_metrics(trainer: Trainer) -> list[str]:
+def compared_metrics(trainer: Trainer) -> list[str]:
     """Metrics whose paired difference is made: the usual ones, and objectives that have one."""
     names = dict.fromkeys(COMPARED[trainer.teacher.dataset.task])
     for goal in trainer.teacher.space.objectives:
@@ -196,7 +186,7 @@ def _compare(
     labels = dataset.labels("test")
     mine, theirs = contender.predictions["test"], other.predictions["test"]
     rows = []
-    for metric in _compared_metrics(trainer):
+    for metric in compared_metrics(trainer):
         try:
             paired = paired_difference(metric, mine, theirs, labels, resamples=resamples)
         except DivergenceError:

@@ -26,6 +26,7 @@ from gped_nas.api.standing import LOCK, PREDICTIONS, REFERENCES, TEACHER, Follow
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
+from gped_nas.api.twin_measures import compare_twins
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
@@ -386,7 +387,8 @@ class _Job:
             study.ledger.change(notes=(*study.ledger.document.notes, *notes))
         trainer.seal(front)
         compare_with_best(study.ledger, trainer, front)
-        conclude(study.ledger, self.folder, trainer, front, study.chosen())
+        conclude(study.ledger, self.folder, trainer, front)
+        compare_twins(study.ledger, self.folder, trainer, front, study.chosen(), limit=self.limit)
         evidence.gather(self.folder, trainer, front)
         return front
 

@@ -6,7 +6,8 @@ killed run leaves none that nobody can check.
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gped_nas.api.evidence_files import REMADE
@@ -27,16 +28,27 @@ class KeptFiles:
 
     folder: Path
     ledger: Ledger
+    _known: dict[str, str] = field(default_factory=dict)
 
     def digest_of(self, path: Path) -> str:
         """The SHA-256 that a file must have; empty where the document has none."""
-        return self.ledger.document.files.get(self._name(path), "")
+        if not self._known:  # the process that asks alone writes them, and here alone
+            self._known.update(self.ledger.document.files)
+        return self._known.get(self._name(path), "")
 
     def remember(self, path: Path, sha256: str) -> None:
         """Write down which SHA-256 a file must have from now on."""
-        if self.digest_of(path) != sha256:
-            files = {**self.ledger.document.files, self._name(path): sha256}
-            self.ledger.change(files=files)
+        self.remember_all({path: sha256})
+
+    def remember_all(self, digests: Mapping[Path, str]) -> None:
+        """``remember`` of several files at once."""
+        changed = {}
+        for path, sha256 in digests.items():
+            if self.digest_of(path) != sha256:
+                changed[self._name(path)] = sha256
+        if changed:
+            self.ledger.change(files={**self.ledger.document.files, **changed})
+            self._known.update(changed)
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file and its digest.

@@ -31,9 +31,11 @@ def labels_at_views(
         dataset: has the labels.
         layout: the students' heads.
     """
-    if not space.largest_label_weight:
-        return None
+    return known_labels(views, dataset, layout) if space.largest_label_weight else None
 
+
+def known_labels(views: Sequence[View], dataset: Dataset, layout: HeadLayout) -> Tensor:
+    """What labels say at the inputs of all views, one after the other; NaN where none is known."""
     of_train = layout.labels(dataset.normalized_labels("train"))
     of_rest = of_train.new_full((len(dataset.unlabeled), of_train.shape[1]), torch.nan)
     by_view = []

@@ -1,21 +1,22 @@
 """What students learn from, and what rungs look at: a teacher's inputs with what it says there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gped_nas.api.imported import rows_to_learn_from
-from gped_nas.api.labels import labels_at_inputs, labels_at_views
-from gped_nas.api.teacher import Teacher
-from gped_nas.data.rows import join
+from gped_nas.api.labels import known_labels, labels_at_inputs, labels_at_views
+from gped_nas.api.teacher import PREDICT_BATCH, Teacher
+from gped_nas.data.rows import in_batches, join
 from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.fresh import FreshViews
 from gped_nas.search.space import SearchSpace
 from gped_nas.targets.base import Expectations, MeanTarget
-from gped_nas.targets.expectations import expect_all, stream_expectations
+from gped_nas.targets.expectations import expect_all, sample_values, stream_expectations
 from gped_nas.targets.layout import HeadLayout
 
 
@@ -135,30 +136,70 @@ def _fresh_views(teacher: Teacher, views: Sequence[View], num_inputs: Sequence[i
     return FreshViews(views, num_inputs, ask)
 
 
-def label_set(teacher: Teacher, data: DistillationSet) -> DistillationSet | None:
-    """The inputs whose label is known, with the labels alone; None where none is known.
+def label_set(teacher: Teacher, data: DistillationSet) -> DistillationSet:
+    """The students' inputs whose label is known, with the labels alone.
+
+    Where the views leave no label known, they are the training inputs as they are.
 
     Args:
-        teacher: known by its predictions alone.
-        data: what its students learn from.
+        teacher: whom students imitate.
+        data: what they learn from.
     """
-    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
+    space, dataset = teacher.space, teacher.dataset
     layout = HeadLayout([data.layout.main], dataset.num_outputs)
-    inputs, _ = stream.imported()
-    origin_M = stream.imported_origin()
-    rows = rows_to_learn_from(inputs, dataset, origin_M)
-    labels = labels_at_inputs(space, inputs, dataset, layout, rows=rows, origin_M=origin_M)
+    labels = _labels_of(teacher, layout)
 
-    is_known_M = ~labels.isnan().any(1)
-    if not bool(is_known_M.any()):
-        return None
+    known = (~labels.isnan().any(1)).nonzero().flatten()
+    if not len(known):
+        of_train = layout.labels(dataset.normalized_labels("train"))
+        return DistillationSet(dataset.inputs("train"), {layout.main.name: of_train}, layout)
 
     fresh = None
     if data.fresh is not None:
-        num_known = [int(part.sum()) for part in is_known_M.chunk(len(space.views))]
-        fresh = FreshViews(space.views, num_known)
-    expectations = {layout.main.name: labels[is_known_M]}
-    return DistillationSet(data.inputs[is_known_M], expectations, layout, fresh=fresh)
+        num_known = []
+        for part in torch.split(labels, list(data.fresh.num_inputs)):
+            num_known.append(int((~part.isnan().any(1)).sum()))
+        # a label is that of the input as it is: nobody is asked at the moved one
+        views = [replace(view, answers="clean") for view in space.views]
+        fresh = FreshViews(views, num_known)
+    expectations = {layout.main.name: labels[known]}
+    return DistillationSet(data.inputs[known], expectations, layout, fresh=fresh)
+
+
+def _labels_of(teacher: Teacher, layout: HeadLayout) -> Tensor:
+    """What labels say at the inputs that students learn at, (M, G); NaN where none is known."""
+    space, dataset, stream = teacher.space, teacher.dataset, teacher.stream
+    if stream.has_weights:
+        return known_labels(space.views, dataset, layout)
+
+    inputs, _ = stream.imported()
+    origin_M = stream.imported_origin()
+    rows = rows_to_learn_from(inputs, dataset, origin_M)
+    return labels_at_inputs(space, inputs, dataset, layout, rows=rows, origin_M=origin_M)
+
+
+def one_network_set(
+    teacher: Teacher, data: DistillationSet, predict: Callable[[Tensor], Tensor]
+) -> DistillationSet:
+    """The students' inputs with what one network says there in the posterior's place.
+
+    Args:
+        teacher: whose networks are known.
+        data: what students learn from.
+        predict: normalized inputs (B, *input_shape) to what the network predicts, (B, G).
+    """
+    space, targets = teacher.space, data.layout.targets
+
+    def ask(x: Tensor) -> Expectations:
+        values = sample_values(targets, in_batches(predict, x, PREDICT_BATCH))
+        return {name: value.float() for name, value in values.items()}
+
+    by_view = [ask(teacher.inputs(space.stored_view(view))) for view in teacher.resolve_views()]
+    answers = {name: torch.cat([values[name] for values in by_view]) for name in by_view[0]}
+    fresh = data.fresh
+    if fresh is not None and fresh.ask is not None:
+        fresh = replace(fresh, ask=ask)
+    return replace(data, expectations=answers, samples=None, fresh=fresh)
 
 
 def _averaged_targets(space: SearchSpace) -> list[MeanTarget]:

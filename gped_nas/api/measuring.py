@@ -172,6 +172,11 @@ def network(teacher: Teacher, forward: Forward) -> Ensemble:
     return _ensemble(teacher, lambda: iter([(1.0, forward)]))
 
 
+def as_posterior(teacher: Teacher, predictor: Predictor) -> Ensemble:
+    """A predictor's networks as the samples of a posterior: one network is certain of itself."""
+    return _ensemble(teacher, predictor.networks)
+
+
 def _ensemble(
     teacher: Teacher, networks: Callable[[], Iterator[tuple[float, Forward]]]
 ) -> Ensemble:

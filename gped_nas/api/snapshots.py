@@ -124,6 +124,12 @@ def summary_of(study: "Study") -> StudySnapshot:
     paired = list(references.comparisons)
     if chosen is not None:
         paired += study.paired_differences(chosen)
+    twins = [stored.twins for stored in document.twins]
+    others: list[Reference] = []
+    for row in twins:
+        if row.trial == chosen:
+            others += row.others
+            paired += row.judgments
 
     names = [o.name for o in objectives]
     student_seconds = round(sum(r.seconds for r in records), 1)
@@ -135,7 +141,7 @@ def summary_of(study: "Study") -> StudySnapshot:
         front=tuple(front),
         chosen=chosen,
         rule=rule,
-        references=document.predictors,
+        references=(*document.predictors, *others),
         paired_differences=tuple(paired),
         hypervolume=(),
         reference_point=dict(zip(names, box.worst, strict=False)),
@@ -148,7 +154,8 @@ def summary_of(study: "Study") -> StudySnapshot:
         knee=front[knee(front_losses)] if front else None,
         best_point=dict(zip(names, box.best, strict=False)),
         class_names=description.class_names,
-        metrics=_words_of(description, records, references.predictors),
+        metrics=_words_of(description, records, (*references.predictors, *others)),
+        twins=tuple(twins),
     )
 
 

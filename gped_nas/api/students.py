@@ -95,8 +95,20 @@ class Trainer:
         for claim, student in zip(claims, students, strict=True):
             yield self._record(claim, student, seconds_each, together)
 
-    def distill(self, genotypes: Sequence[Genotype]) -> tuple[TrainedStudent, ...]:
-        """Students of these genotypes, trained together."""
+    def distill(
+        self,
+        genotypes: Sequence[Genotype],
+        *,
+        seed: int | None = None,
+        ridges: Sequence[float] = (),
+    ) -> tuple[TrainedStudent, ...]:
+        """Students of these genotypes, trained together.
+
+        Args:
+            genotypes: theirs.
+            seed: root of initializations and batches; the space's by default.
+            ridges: of each, see ``Trainee``; none by default.
+        """
         session = self.session
         is_online = self.recipe.mode == "online"
         feed = online_feed(self.teacher, self.data.inputs, self.data.labels) if is_online else None
@@ -104,7 +116,8 @@ class Trainer:
             genotypes,
             self.data,
             self.recipe,
-            seed=self.teacher.space.seed,
+            seed=self.teacher.space.seed if seed is None else seed,
+            ridges=ridges,
             device=session.device,
             validation=self.rung_set,
             feed=feed,

@@ -20,7 +20,7 @@ from gped_nas.search.goals import Objective
 from gped_nas.search.guess import explain_empty_front, is_teacher_guess
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
+from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot, TwinsOf
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,8 +142,23 @@ class Study:
         return [records[number] for number in front_of(records, self.objectives)]
 
     def references(self) -> tuple[Reference, ...]:
-        """What students are compared with; until a front was concluded the guess alone."""
-        return self.ledger.document.predictors
+        """What students are compared with; until a front was concluded the guess alone.
+
+        Twins are those of the chosen student.
+        """
+        predictors, twins = self.ledger.document.predictors, self.twins()
+        chosen = self.chosen() if twins else None
+        if chosen is None:
+            return predictors
+        others = [row.others for row in twins if row.trial == chosen.trial]
+        return (*predictors, *sum(others, ()))
+
+    def twins(self) -> tuple[TwinsOf, ...]:
+        """What the teacher gave to its students: each beside its twins, the chosen one first.
+
+        There are none until a front was concluded, and none with ``twins: {seeds: 0}``.
+        """
+        return tuple(stored.twins for stored in self.ledger.document.twins)
 
     def training_notes(self) -> tuple[str, ...]:
         """How students were trained where the space alone does not say it, one sentence each."""

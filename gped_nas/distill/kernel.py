@@ -79,6 +79,7 @@ def distill(
     seed: int,
     device: torch.device,
     validation: DistillationSet | None = None,
+    ridges: Sequence[float] = (),
     feed: Iterator[Batch] | None = None,
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -89,6 +90,7 @@ def distill(
     Args:
         genotypes: what to train; equal ones give equal students up to rounding.
         data, recipe, seed, validation: see ``Course``.
+        ridges: of each student, see ``Trainee``; none by default.
         device, feed, workers, progress, should_stop: see ``train``.
 
     Returns:
@@ -99,9 +101,12 @@ def distill(
         As ``begin`` and ``train``.
     """
     course = Course(data, recipe, seed, validation)
+    begun = begin(course, genotypes, device=device)
+    if ridges:
+        begun = tuple(replace(s, ridge=ridge) for s, ridge in zip(begun, ridges, strict=True))
     students = train(
         course,
-        begin(course, genotypes, device=device),
+        begun,
         until=recipe.steps,
         device=device,
         feed=feed,

@@ -18,8 +18,9 @@ Source: Owen 2007, Annals of Applied Statistics 1(2), sections 3 and 4 (both fac
 which errs on the wide side); Satterthwaite 1946, Biometrics Bulletin 2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
 from gped_nas.evaluate.resamples import Resamples
 from gped_nas.evaluate.shares import Z95
 from gped_nas.posterior.diagnostics import t_quantile
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +125,11 @@ def _on_resamples(
     return values
 
 
-def means(sampled: Mapping[str, Sampled], *, root: int) -> dict[str, Measured]:
+def means(sampled: Mapping[K, Sampled], *, root: int) -> dict[K, Measured]:
     """Each metric's mean over the seeds, with its interval over examples and seeds.
 
     Args:
-        sampled: as ``sample_metrics`` gave it.
+        sampled: as ``sample_metrics`` gave it, under any keys.
         root: the study's root seed, for the draws of seeds.
     """
     measured = {}
@@ -137,8 +140,8 @@ def means(sampled: Mapping[str, Sampled], *, root: int) -> dict[str, Measured]:
 
 
 def differences(
-    first: Mapping[str, Sampled], second: Mapping[str, Sampled], *, root: int
-) -> dict[str, Measured]:
+    first: Mapping[K, Sampled], second: Mapping[K, Sampled], *, root: int
+) -> dict[K, Measured]:
     """``first - second`` of each metric that both have, as ``means``; paired in the seeds.
 
     Args:

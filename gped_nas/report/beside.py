@@ -7,9 +7,16 @@ from typing import Any, Literal
 from gped_nas.evaluate.measured import TEST, Key, public_name
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.record import FINISHED, TrialRecord
-from gped_nas.search.snapshot import EXHAUSTED, PairedDifference, Reference, StudySnapshot
+from gped_nas.search.snapshot import (
+    EXHAUSTED,
+    PairedDifference,
+    Reference,
+    StudySnapshot,
+    TwinsOf,
+)
 
 TEACHER, GUESS = "teacher", "guess"
+TWINS = frozenset({"label_twin", "map_twin"})
 MAX_P_VALUE = 0.05
 """Of the exact test, above which two predictors are not told apart."""
 STUDENT_NAMES = frozenset({"student", "chosen"})
@@ -36,6 +43,7 @@ class Evidence:
         metrics: what is said of each metric by its name.
         diagnosis: of the teacher, as it is stored.
         trust: the teacher's verdict, ``level`` and ``sentence``; empty where none was made.
+        twins: of the student; None where it has none.
     """
 
     student: TrialRecord | None
@@ -51,6 +59,7 @@ class Evidence:
     metrics: Mapping[str, MetricWords] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, str] = field(default_factory=dict)
+    twins: TwinsOf | None = None
 
     def reference(self, name: str) -> Reference | None:
         """The reference of a name."""
@@ -230,6 +239,15 @@ def evidence_of(
         student = None if snapshot.chosen is None else snapshot.record(snapshot.chosen)
         differences = snapshot.paired_differences
 
+    # the references of a snapshot are those of the chosen student
+    twins_by_trial = {row.trial: row for row in snapshot.twins}
+    twins = None if student is None else twins_by_trial.get(student.trial)
+    references = tuple(r for r in snapshot.references if r.name not in TWINS)
+    differences = tuple(row for row in differences if row.second not in TWINS)
+    if twins is not None:
+        references += twins.others
+        differences += twins.judgments
+
     states = [record.state for record in snapshot.records]
     constraints = snapshot.config.get("constraints")
     return Evidence(
@@ -241,9 +259,10 @@ def evidence_of(
         within=within or {},
         num_on_front=len(snapshot.front),
         is_exhausted=any(note.startswith(EXHAUSTED) for note in snapshot.notes),
-        references=snapshot.references,
+        references=references,
         differences=differences,
         metrics=snapshot.metrics,
         diagnosis=snapshot.teacher.get("diagnosis") or {},
         trust=snapshot.teacher.get("verdict") or {},
+        twins=twins,
     )

@@ -20,6 +20,7 @@ from gped_nas.report.cards import card_data
 from gped_nas.report.folding import describe_knee, folded_trials
 from gped_nas.report.records import Data, find, plain, record_data, reference_data
 from gped_nas.report.teacher import teacher_data
+from gped_nas.report.twins import twins_data
 from gped_nas.report.verdict import judge_study
 from gped_nas.search.goals import label_under
 from gped_nas.search.pareto import KNEE_RULE, pareto_front
@@ -62,6 +63,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "references": [reference_data(reference) for reference in snapshot.references],
         "reasons": _reasons(snapshot),
         "comparisons": _paired_differences(snapshot),
+        "twins": twins_data(snapshot, lambda name: label_of(name, snapshot)),
         "hypervolume": _hypervolume(snapshot),
         "reference_point": plain(snapshot.reference_point),
         "importances": _importances(snapshot),

@@ -54,6 +54,7 @@ _EMBEDDED = (
     "knee",
     "references",
     "comparisons",
+    "twins",
     "hypervolume",
     "reference_point",
     "importances",

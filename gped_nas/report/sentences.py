@@ -15,7 +15,7 @@ LEAST_KEPT = 0.75
 LARGEST_UNSEEN = 0.05
 """Of the same lead: what may be lost without being seen, by the far end of the interval."""
 PRICES = (("macs", "MACs", ""), ("storage_bytes", "", "B"))
-_NAMES = {"nll": "NLL", "rmse": "RMSE"}
+NAMES = {"nll": "NLL", "rmse": "RMSE", "ece": "ECE"}
 
 
 def may_hide(row: Loss) -> bool:
@@ -53,7 +53,7 @@ def describe_doubt(lost: Sequence[Loss]) -> str:
         return describe_loss(lost)
 
     widest = max(known, key=lambda row: (row.high or 0.0) / (row.skill or 1.0))
-    number = _size(widest.high or 0.0, widest.metric)
+    number = size_of(widest.high or 0.0, widest.metric)
     return (
         f"cannot be told from its teacher, on too few examples to say that it keeps up: it may "
         f"lose {number} of {_name(widest)} (n = {words.count(widest.n)})"
@@ -116,17 +116,17 @@ def describe_price(student: TrialRecord, reference: Reference | None) -> str:
 
 def _amount(row: Loss) -> str:
     """What is lost or gained: ``26.25 pp of accuracy``."""
-    return f"{_size(abs(row.value), row.metric)} of {_name(row)}"
+    return f"{size_of(abs(row.value), row.metric)} of {_name(row)}"
 
 
 def _outcome(row: Loss) -> str:
     """What is lost or gained with its interval: ``26.25 pp lost [22.40, 29.90]``."""
     sign = -1 if row.value < 0 else 1
-    text = f"{_size(abs(row.value), row.metric)} {'lost' if sign > 0 else 'gained'}"
+    text = f"{size_of(abs(row.value), row.metric)} {'lost' if sign > 0 else 'gained'}"
     if row.low is None or row.high is None:
         return f"{text}, no interval"
     ends = sorted([sign * row.low, sign * row.high])
-    low, high = (_size(end, row.metric).split()[0] for end in ends)
+    low, high = (size_of(end, row.metric).split()[0] for end in ends)
     return f"{text} [{low}, {high}]"
 
 
@@ -135,7 +135,7 @@ def _both(row: Loss) -> str:
     return f"{mine} against {theirs}"
 
 
-def _size(value: float, metric: str) -> str:
+def size_of(value: float, metric: str) -> str:
     """A difference of two metrics without a plus: ``0.28 pp``, ``-0.0020 nats``."""
     text = words.difference(value, metric).replace("−", "-").removeprefix("+")
     if not any(digit in text for digit in "123456789"):
@@ -144,7 +144,7 @@ def _size(value: float, metric: str) -> str:
 
 
 def _name(row: Loss) -> str:
-    return _NAMES.get(row.metric, words.spaced(row.metric))
+    return NAMES.get(row.metric, words.spaced(row.metric))
 
 
 def first_reason(sentence: str) -> str:

@@ -39,6 +39,7 @@ from gped_nas.report.sentences import (
     first_reason,
     may_hide,
 )
+from gped_nas.report.twins import describe_bought
 from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import Reference
@@ -110,7 +111,11 @@ def judge_study(evidence: Evidence) -> StudyVerdict:
     lost = losses(evidence, teacher) if teacher is not None else []
 
     kind, sentence = _judge_student(evidence, student, teacher, lost)
-    details = [describe_quality(lost), describe_controls(evidence, student)]
+    details = [
+        describe_quality(lost),
+        describe_bought(evidence),
+        describe_controls(evidence, student),
+    ]
     gap = "" if teacher is None else describe_gap(teacher, evidence.metrics)
     return StudyVerdict(
         kind=kind,

@@ -30,7 +30,7 @@ from gped_nas.evaluate.measured import Direction, Key, Measured, Measures, from_
 from gped_nas.io import digest_of
 from gped_nas.search.choice import FrontDifferences
 from gped_nas.search.goals import MetricWords, Objective
-from gped_nas.search.snapshot import PairedDifference, Reference
+from gped_nas.search.snapshot import PairedDifference, Reference, TwinsOf
 from gped_nas.spelling import as_today
 
 VERSION = 1
@@ -218,6 +218,30 @@ class References(Stored):
         return tuple(stored.reference for stored in self.references)
 
 
+class Twins(Stored):
+    """A student's genotype by what it learned from; see ``TwinsOf``.
+
+    Attributes:
+        trial: the student's.
+        settings: what they were made with.
+        num_seeds: trainings of each that count.
+        references, comparisons, judged: as in ``TwinsOf``.
+    """
+
+    trial: int
+    settings: dict[str, Any]
+    num_seeds: int
+    references: tuple[StoredReference, ...] = ()
+    comparisons: tuple[PairedDifference, ...] = ()
+    judged: tuple[str, ...] = ()
+
+    @property
+    def twins(self) -> TwinsOf:
+        """The twins as everybody else knows them."""
+        references = tuple(stored.reference for stored in self.references)
+        return TwinsOf(self.trial, self.num_seeds, references, self.comparisons, self.judged)
+
+
 class StudentTest(StoredMeasures):
     """What a student is worth on test, measured once.
 
@@ -250,6 +274,7 @@ class StudyDocument(Stored):
         references: None until a front was concluded.
         front_differences: of the front that was concluded last; None where its first objective is
             no quality, and of studies that were concluded before they were written.
+        twins: of the chosen student, then of others of the front.
         files: name in the study's folder to SHA-256 of what the references are made of.
     """
 
@@ -263,6 +288,7 @@ class StudyDocument(Stored):
     notes: tuple[str, ...] = ()
     references: References | None = None
     front_differences: FrontDifferences | None = None
+    twins: tuple[Twins, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
 
     @property

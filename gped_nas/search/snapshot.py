@@ -25,10 +25,10 @@ class Reference:
 
     Attributes:
         name: ``teacher`` (average over all posterior samples), ``single_sample`` (the best one by
-            validation NLL), ``map`` (one optimized network of the teacher's genotype), ``plain`` (a
-            network of the chosen genotype that learned from labels alone, where the teacher's own
-            networks are not known), ``unpruned`` (a student of the teacher's genotype, never
-            pruned: Bayesian dark knowledge).
+            validation NLL), ``map`` (one optimized network of the teacher's genotype), ``unpruned``
+            (a student of the teacher's genotype, never pruned: Bayesian dark knowledge),
+            ``label_twin`` and ``map_twin`` (of the chosen student, see ``TwinsOf``), and ``plain``
+            (the label twin of studies made before there were twins).
         label: for people.
         measures, costs: as in ``TrialRecord``; costs of serving it once.
         note: how it was made, one sentence.
@@ -92,6 +92,7 @@ class PairedDifference:
         n: number of examples.
         why: why there is no interval.
         p_value: of the exact test that both are equal, where the metric is a share of examples.
+        seeds: how many trainings of each it is the mean of; the interval is then over these too.
     """
 
     first: str
@@ -103,6 +104,38 @@ class PairedDifference:
     n: int
     why: str = ""
     p_value: float | None = None
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class TwinsOf:
+    """A student's genotype, trained anew with several seeds on what differs alone.
+
+    Attributes:
+        trial: the student's.
+        num_seeds: trainings of each.
+        references: ``student`` (by the teacher), ``label_twin`` (by labels alone) and ``map_twin``
+            (by one MAP network); of each metric the mean over the seeds.
+        comparisons: their paired test differences, over examples and seeds.
+        judged: metrics that say whether the student is any better; all others are told.
+    """
+
+    trial: int
+    num_seeds: int
+    references: tuple[Reference, ...] = ()
+    comparisons: tuple[PairedDifference, ...] = ()
+    judged: tuple[str, ...] = ()
+
+    @property
+    def others(self) -> tuple[Reference, ...]:
+        """Those that the student is compared with."""
+        return tuple(r for r in self.references if r.name != "student")
+
+    @property
+    def judgments(self) -> tuple[PairedDifference, ...]:
+        """The student beside its twins, in the metrics that say whether it is any better."""
+        rows = [row for row in self.comparisons if row.first == "student"]
+        return tuple(row for row in rows if row.metric in self.judged)
 
 
 @dataclass(frozen=True)
@@ -141,6 +174,7 @@ class StudySnapshot:
             an example's ``picture`` is a PNG in base64.
         class_names: one a class, in label order; empty for regression.
         metrics: what is to be said of each recorded metric, by its name without part and condition.
+        twins: of the students that have them, the chosen one's first.
     """
 
     name: str
@@ -166,6 +200,7 @@ class StudySnapshot:
     evidence: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     metrics: Mapping[str, MetricWords] = field(default_factory=dict)
+    twins: tuple[TwinsOf, ...] = ()
 
     def record(self, trial: int) -> TrialRecord:
         """The record of a trial number.

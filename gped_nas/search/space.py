@@ -68,6 +68,20 @@ class BaselineConfig(Config):
     lr: float = Field(default=1e-3, gt=0)
 
 
+class TwinsConfig(Config):
+    """Networks of a student's genotype that learn from others than the teacher, beside it."""
+
+    seeds: int = Field(
+        default=3, ge=0, le=1000, description="trainings of each twin; 0 makes no twins"
+    )
+    students: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="students of the front that have twins, the chosen one first",
+    )
+
+
 class StreamConfig(Config):
     """How the teacher's stream is kept."""
 
@@ -122,7 +136,7 @@ class SearchSpace:
         objectives: what the front is about.
         constraints: bounds by metric or cost name.
         conditions: of the inputs at which predictors are measured; the clean one is among them.
-        search, recipe, baseline, seed: see their classes.
+        search, recipe, baseline, twins, seed: see their classes.
         source: the file it was read from, for messages.
         resolved: all of it as plain data, defaults filled in: what a run writes to ``config.yaml``.
         given: what is said of a teacher of which predictions alone are known; None of any other.
@@ -152,6 +166,7 @@ class SearchSpace:
     resolved: Mapping[str, Any]
     given: GivenTeacher | None = None
     trained_on: TrainedOn | None = None
+    twins: TwinsConfig = TwinsConfig()
 
     @property
     def network(self) -> Genotype:

@@ -30,6 +30,7 @@ from gped_nas.search.space import (
     SearchConfig,
     SearchSpace,
     StreamConfig,
+    TwinsConfig,
 )
 from gped_nas.search.space_checks import CHECKS, DEFAULT_TARGETS
 from gped_nas.search.teacher_file import (
@@ -72,6 +73,7 @@ class _SpaceFile(Config):
     search: SearchConfig = SearchConfig()
     recipe: Recipe = Recipe()
     baseline: BaselineConfig = BaselineConfig()
+    twins: TwinsConfig = TwinsConfig()
     seed: int = Field(default=0, ge=0, lt=2**31, description="root of every seed")
 
 
@@ -201,6 +203,7 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
         search=file.search,
         recipe=file.recipe,
         baseline=file.baseline,
+        twins=file.twins,
         seed=file.seed,
         source=where,
         resolved=_resolved(file, teacher, targets),

@@ -16,12 +16,13 @@ OVERRIDES = {
     "recipe": {"steps": 200, "warmup": 5},
     "baseline": {"steps": 100, "precisions": [1.0]},
     "search": {"n_trials": 3, "students_at_once": 3},
+    "twins": {"seeds": 2, "students": 1},
 }
 
 
 METRICS = ("nll", "rmse", "coverage_error", "kl_to_teacher", "mean_error", "variance_error")
 
-REFERENCES = ["teacher", "single_sample", "map", "unpruned", "guess"]
+REFERENCES = ["teacher", "single_sample", "map", "unpruned", "guess", "label_twin", "map_twin"]
 
 
 def test_a_regression_search_and_its_student(home: Home) -> None:
@@ -37,8 +38,12 @@ def test_a_regression_search_and_its_student(home: Home) -> None:
     assert [r.name for r in snapshot.references] == REFERENCES
     assert snapshot.hypervolume[-1] >= 0
 
+    (twins,) = study.twins()
+    assert {"test_nll", "test_rmse"} <= set(twins.references[1].metrics)
+    assert {"nll", "rmse", "mean_error"} <= {row.metric for row in twins.comparisons}
+
     dataset = gn.load_dataset(gn.load_space("diabetes_mlp"))
-    guess, labels = snapshot.references[-1].metrics, dataset.labels("train")
+    guess, labels = study.reference("guess").metrics, dataset.labels("train")
     squared_error = (dataset.labels("test") - labels.mean()) ** 2
     assert guess["test_rmse"] == pytest.approx(squared_error.mean() ** 0.5)
     nll = 0.5 * (squared_error.mean() / labels.var() + math.log(2 * math.pi * labels.var()))

@@ -39,6 +39,7 @@ students:
 search: {n_trials: 4, students_at_once: 3}
 recipe: {steps: 40, warmup: 5, lr: 0.02}
 baseline: {steps: 100, precisions: [1.0]}
+twins: {seeds: 0}
 """
 N_TRIALS = 4
 

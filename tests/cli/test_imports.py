@@ -237,43 +237,40 @@ def test_a_dry_run_tells_what_an_import_takes_and_refuses_what_a_run_does(
     assert not home.cache.exists()
 
 
-def plain_students(home: Home) -> dict[str, Path]:
-    """Folders of the plain networks that were trained, by the genotypes in their specs."""
-    folders = sorted((home.study / "references" / "plain").iterdir())
+def label_twins(home: Home) -> dict[str, Path]:
+    """Folders of the label twins of the first seed, by the genotypes in their specs."""
+    folders = sorted((home.study / "references" / "twins").glob("*/label_twin-1-*"))
     return {
         json.dumps(json.loads((folder / "spec.json").read_text())["genotype"]): folder
         for folder in folders
     }
 
 
-def test_a_plain_network_of_the_chosen_genotype_is_measured_beside_imported_predictions(
+def test_a_label_twin_of_the_chosen_genotype_is_measured_beside_imported_predictions(
     home: Home,
 ) -> None:
     write_ensemble()
-    named_home(home).run("--n-trials", 1)
+    twins = ("--set", "twins={seeds: 1, students: 1}")
+    named_home(home).run("--n-trials", 1, *twins)
     study = open_study(home.study)
     first = json.dumps(study.chosen().genotype)
-    assert list(plain_students(home)) == [first]
+    assert list(label_twins(home)) == [first]
 
-    home.run("--n-trials", 4)
+    home.run("--n-trials", 4, *twins)
     chosen = study.chosen()
     snapshot = study.snapshot()
-    (plain,) = [reference for reference in snapshot.references if reference.name == "plain"]
-    assert plain.is_control and "trained on labels alone" in plain.note
-    assert set(plain_students(home)) == {first, json.dumps(chosen.genotype)}
-    assert {name for name in plain.metrics if name.endswith("nll")} == {"nll", "test_nll"}
+    assert not any(reference.name == "map_twin" for reference in snapshot.references)
+    (twin,) = [reference for reference in snapshot.references if reference.name == "label_twin"]
+    assert twin.is_control and "trained on labels alone" in twin.note
+    assert set(label_twins(home)) == {first, json.dumps(chosen.genotype)}
+    assert {name for name in twin.metrics if name.endswith("nll")} == {"nll", "test_nll"}
 
-    (paired,) = [
-        row
-        for row in snapshot.paired_differences
-        if (row.first, row.second, row.metric) == ("student", "plain", "accuracy")
-    ]
-    mine, theirs = chosen.metrics["test_accuracy"], plain.metrics["test_accuracy"]
-    assert paired.difference == pytest.approx(mine - theirs)
-    assert "plain network (labels alone)" in (home.study / "report.html").read_text()
+    pairs = {(row.first, row.second, row.metric) for row in snapshot.paired_differences}
+    assert ("student", "label_twin", "accuracy") in pairs
+    assert "label twin" in (home.study / "report.html").read_text()
 
 
-def test_a_plain_network_knows_nothing_of_the_teacher(home: Home) -> None:
+def test_a_label_twin_knows_nothing_of_the_teacher(home: Home) -> None:
     genotype = "students=[{family: mlp, genotype: {depth: 1, width: 8}}]"
     named_home(home)
     written = []
@@ -286,10 +283,11 @@ def test_a_plain_network_knows_nothing_of_the_teacher(home: Home) -> None:
         accepted(
             *("run", home.space, "--out", home.out, "--study-name", name, "--n-trials", 1),
             *("--set", genotype, "--set", "objectives=[nll, accuracy]"),
+            *("--set", "twins={seeds: 1}"),
         )
-        study = home.out / name
-        (weights,) = (study / "references" / "plain").glob("*/weights.safetensors")
-        (of_student,) = (study / "students").glob("*/weights.safetensors")
+        twins = home.out / name / "references" / "twins"
+        (weights,) = twins.glob("*/label_twin-1-1/weights.safetensors")
+        (of_student,) = twins.glob("*/student-1/weights.safetensors")
         written.append((weights.read_bytes(), of_student.read_bytes()))
 
     (first, first_student), (second, second_student) = written

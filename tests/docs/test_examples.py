@@ -81,6 +81,7 @@ def _cut(data: dict[str, Any]) -> dict[str, Any]:
         method |= {key: value for key, value in SMALL.items() if key in method}
     data["recipe"] = {**data.get("recipe", {}), "steps": 40, "warmup": 5}
     data["baseline"] = {"steps": 100, "precisions": [1.0]}
+    data["twins"] = {"seeds": 1, "students": 1}
     data["search"] = {**data.get("search", {}), "students_at_once": NUM_TRIALS}
     return data
 

@@ -45,6 +45,7 @@ SETTINGS: dict[str, type[Config]] = {
     "students": space_file._StudentsFile,
     "search": space.SearchConfig,
     "baseline": space.BaselineConfig,
+    "twins": space.TwinsConfig,
     "stream": space.StreamConfig,
     "views": ViewSettings,
     "data": DataConfig,

@@ -1,0 +1,119 @@
+"""One MAP network of the teacher's genotype, its prior precision tuned on validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from gped_nas import rng
+from gped_nas.api.evidence_files import REMADE
+from gped_nas.api.kept import KeptFiles
+from gped_nas.api.sampling import posterior
+from gped_nas.api.teacher import PREDICT_BATCH, Teacher
+from gped_nas.data.rows import in_batches
+from gped_nas.device import threads_for
+from gped_nas.errors import DamageError
+from gped_nas.models.base import FAMILIES, Params, Shapes, shapes_of
+from gped_nas.models.costs import largest_product
+from gped_nas.models.storage import parse_weights, serialize
+from gped_nas.posterior.base import METHODS, unflatten
+from gped_nas.posterior.map import MapConfig
+from gped_nas.posterior.priors import GaussianPrior
+
+
+@dataclass(frozen=True, eq=False)
+class MapNetwork:
+    """The best of the networks that were trained, one a prior precision.
+
+    Attributes:
+        teacher: whose genotype it has.
+        params: its parameters, on the CPU.
+        precision: its prior's.
+        tried: the precisions of all of them.
+        steps: optimizer steps of each.
+    """
+
+    teacher: Teacher
+    params: Params
+    precision: float
+    tried: Sequence[float]
+    steps: int
+
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """What it says at normalized inputs (B, *input_shape): (B, G), float64."""
+        space = self.teacher.space
+        outputs = FAMILIES[space.network.family].forward(self.params, x)
+        return space.likelihood.predict(outputs.double())
+
+    def forward(self, raw: torch.Tensor) -> torch.Tensor:
+        """The same at raw inputs."""
+        return self.predict(self.teacher.dataset.normalization(raw))
+
+
+def tuned_map_network(teacher: Teacher, kept: KeptFiles) -> MapNetwork:
+    """The MAP network with the lowest NLL on validation, of the precisions of ``baseline``.
+
+    Networks that are there are not trained again.
+
+    Raises:
+        DamageError: one of their files is not what was written.
+        Interrupted: the session said stop.
+    """
+    space, dataset, session = teacher.space, teacher.dataset, teacher.session
+    family, likelihood = FAMILIES[space.network.family], space.likelihood
+    cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
+
+    # networks of other settings are no part of this choice
+    folder = kept.folder / "references" / "map" / f"{cfg.steps}-steps-{cfg.lr:g}"
+    x = dataset.inputs("validation").to(session.device)
+    labels = dataset.normalized_labels("validation")
+    networks: dict[float, Params] = {}
+    scores: dict[float, float] = {}
+    for i, precision in enumerate(space.baseline.precisions):
+        path = folder / f"precision-{precision:g}.safetensors"
+        if not path.exists():
+            generator = rng.generator(space.seed, "map", i)
+            theta = _maximize_posterior(teacher, cfg, GaussianPrior(precision=precision), generator)
+            kept.write(path, serialize(unflatten(theta, teacher.stream.key.shapes), "float32"))
+
+        networks[precision] = _parse(kept.read(path), path, teacher.stream.key.shapes)
+        params = {name: p.to(session.device) for name, p in networks[precision].items()}
+        outputs = in_batches(partial(family.forward, params), x, PREDICT_BATCH).cpu().double()
+        scores[precision] = -float(likelihood.log_density(outputs, labels).mean())
+        session.progress("MAP baseline", i + 1, len(space.baseline.precisions))
+
+    best = min(scores, key=lambda precision: scores[precision])
+    return MapNetwork(teacher, networks[best], best, tuple(scores), cfg.steps)
+
+
+def _parse(data: bytes, path: Path, shapes: Shapes) -> Params:
+    """A MAP network's parameters; one of before digests may be damaged, and fit no more."""
+    params = parse_weights(data, path)
+    if shapes_of(params) != shapes:
+        raise DamageError(
+            f"{path}: found parameters of the shapes {str(shapes_of(params))[:200]}, expected "
+            f"{shapes}; delete it, and {REMADE}"
+        )
+    return params
+
+
+def _maximize_posterior(
+    teacher: Teacher, cfg: MapConfig, prior: GaussianPrior, generator: torch.Generator
+) -> torch.Tensor:
+    """Flat parameters (W,) of a MAP network under a prior."""
+    dataset, session = teacher.dataset, teacher.session
+    # whatever the teacher's networks see, this one sees what students do
+    space = replace(teacher.space, method=cfg)
+    problem = posterior(space, dataset, device=session.device, prior=prior)
+    family, shapes = space.network.family, teacher.stream.key.shapes
+    macs = largest_product(family, shapes, dataset.input_shape, cfg.batch_size)
+
+    theta = None
+    with threads_for(macs):
+        for step in METHODS["map"](problem, cfg, generator=generator):
+            session.raise_if_stopped()
+            theta = step.sample.theta_W if step.sample else None
+    assert theta is not None, "map ends with its sample"
+    return theta
