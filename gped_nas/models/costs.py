@@ -26,6 +26,9 @@ _FREE_OPERATORS = frozenset(
     f"aten::{name}" for name in (*_ACTIVATIONS, *_OF_NORMS, "max_pool2d", *_MOVES)
 )
 
+_ALLOCATED = 2**22
+"""Numbers of a network up to which it is allocated to be traced: 16 MiB."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -92,8 +95,8 @@ class _Network(nn.Module):
 def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
     """Multiply-adds by operator as fvcore counts them on the real network.
 
-    A network without convolutions is not allocated but traced on ``meta``; convolutions cannot be
-    traced there.
+    A large network without convolutions is not allocated but traced on ``meta``; convolutions
+    cannot be traced there.
 
     Raises:
         GpedError: the network holds an operator that is neither counted nor known to be free.
@@ -106,7 +109,9 @@ def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dic
         from fvcore.nn import FlopCountAnalysis
 
     has_convolution = any(len(shape) > 2 for shape in shapes.values())
-    device = "cpu" if has_convolution else "meta"
+    is_small = num_params(shapes) <= _ALLOCATED
+    # products on ``meta`` import torch's compiler, which takes a second
+    device = "cpu" if has_convolution or is_small else "meta"
     params = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
     x = torch.zeros((1, *input_shape), device=device)
 

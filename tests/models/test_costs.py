@@ -1,5 +1,7 @@
 """Costs by hand, and against two counters on random networks of every family."""
 
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -56,6 +58,17 @@ def test_costs_do_not_allocate_the_network():
     # 65536 x 65536 weights are 17 GB: counting happens on meta tensors
     shapes = {"layers.0.weight": (65_536, 65_536), "layers.0.bias": (65_536,)}
     assert count_macs("mlp", shapes, (65_536,)) == {"linear": 65_536**2}
+
+
+def test_a_small_network_is_counted_without_torchs_compiler():
+    program = """
+import sys
+from gped_nas.models.costs import count_macs
+assert count_macs("mlp", {"layers.0.weight": (3, 5), "layers.0.bias": (3,)}, (5,)) == {"linear": 15}
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def random_case(random: Random) -> tuple[Genotype, tuple[int, ...]]:
