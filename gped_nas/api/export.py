@@ -11,7 +11,8 @@ from gped_nas.api.study import Study
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE
 from gped_nas.errors import ConfigError, GpedError, StudyError
 from gped_nas.export.card import card
-from gped_nas.export.folder import check_formats, write_export
+from gped_nas.export.folder import check_formats, check_inputs, write_export
+from gped_nas.export.graph import Inputs
 from gped_nas.search.record import TrialRecord
 
 
@@ -35,6 +36,7 @@ def export_student(
     folder: str | Path | None = None,
     *,
     to: str | Sequence[str] = "safetensors",
+    inputs: Inputs = "float32",
     storage: str | None = None,
     out: str | Path = "reports",
 ) -> Export:
@@ -45,12 +47,14 @@ def export_student(
         trial: its number, ``"chosen"`` or ``"best"``, see ``Study.find``.
         folder: ``<study>-<trial>`` by default; other formats than safetensors are named at its end.
         to: ``safetensors``, ``pt2``, ``onnx``, or several of them.
+        inputs: what the graphs of ``pt2`` and ``onnx`` take: ``"float32"`` (N, channels, height,
+            width), or ``"bytes"``: pictures as uint8 (N, height, width, channels).
         storage: where the study lies, if not in its folder.
         out: folder of all studies.
 
     Raises:
-        ConfigError: an unknown format or trial, one whose weights were not kept, or a folder that
-            holds another export.
+        ConfigError: an unknown format or trial, bytes for other inputs than pictures of bytes, a
+            trial whose weights were not kept, or a folder that holds another export.
         StudyError: the student of the front is not in the study's folder.
         DataError: the student is damaged.
         EnvironmentProblem: the extra ``onnx`` is missing, or the folder cannot be written.
@@ -58,6 +62,7 @@ def export_student(
     """
     formats = [to] if isinstance(to, str) else list(to)
     check_formats(formats)
+    check_inputs(inputs, formats)
     if not isinstance(study, Study):
         study = open_study(study, storage=storage, out=out)
 
@@ -79,6 +84,7 @@ def export_student(
         target,
         formats,
         lambda spec: card(spec, record, snapshot, paired, verdict=verdict),
+        inputs=inputs,
         spec_sha256=record.spec_sha256,
     )
     return Export(target, files)

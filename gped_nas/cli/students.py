@@ -28,6 +28,13 @@ def export(
             help="safetensors (the default), pt2 or onnx; may be given again.",
         ),
     ] = None,
+    inputs: Annotated[
+        str,
+        typer.Option(
+            "--inputs",
+            help="float32, or bytes: onnx and pt2 take pictures as uint8, channels last.",
+        ),
+    ] = "float32",
     into: Annotated[
         Path | None,
         typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default."),
@@ -42,7 +49,15 @@ def export(
     """
     from gped_nas.api import export_student
 
-    export = export_student(study, trial, into, to=to or "safetensors", storage=storage, out=out)
+    export = export_student(
+        study,
+        trial,
+        into,
+        to=to or "safetensors",
+        inputs=inputs,  # type: ignore[arg-type]  # checked there
+        storage=storage,
+        out=out,
+    )
     for name, file in export.files.items():
         parity = file["parity"]
         largest_difference = max(parity["difference"].values())

@@ -240,6 +240,15 @@ def refit(normalization: AnyNormalization, x: Tensor) -> AnyNormalization:
     return fit(x) if isinstance(normalization, Normalization) else fit_axis(x)
 
 
+def may_be_of_bytes(normalization: AnyNormalization) -> bool:
+    """Whether training inputs may have been whole numbers from 0 to 255.
+
+    Those from 0 to 1 or from -1 to 1 deviate by less than 1, and standardized ones have mean 0.
+    """
+    mean, std = float(np.mean(normalization.mean)), float(np.mean(normalization.std))
+    return std > 1 and 0.05 * std < mean < 255
+
+
 def _rounding_of(dtype: torch.dtype) -> float:
     """The relative spread below which numbers of a dtype differ by rounding alone."""
     return 1e-14 if dtype == torch.float64 else 1e-6

@@ -245,6 +245,8 @@ def _loading(spec: StudentSpec) -> str:
     rows = []
     for name, facts in _files(spec).items():
         title, code, note = _LOADING[name]
+        if facts.get("inputs") == "bytes":
+            note = note.replace("float32", "uint8", 1).replace(";", _of_bytes(spec), 1)
         lines += [title, "", "```python", code, "```", "", note, ""]
 
         parity = facts["parity"]
@@ -259,6 +261,11 @@ def _loading(spec: StudentSpec) -> str:
             *_table(["file", "difference", "inputs"], rows),
         ]
     )
+
+
+def _of_bytes(spec: StudentSpec) -> str:
+    channels, height, width = spec.input_shape
+    return f" of shape (N, {height}, {width}, {channels}), pictures with their channels last;"
 
 
 def _provenance(spec: StudentSpec, record: TrialRecord, snapshot: StudySnapshot) -> str:

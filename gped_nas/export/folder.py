@@ -14,10 +14,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
+from gped_nas.data.normalization import may_be_of_bytes
 from gped_nas.distill.student import (
     SPEC_FILE,
     WEIGHTS_FILE,
@@ -26,6 +27,7 @@ from gped_nas.distill.student import (
     spec_text,
 )
 from gped_nas.errors import ConfigError
+from gped_nas.export.graph import Inputs
 from gped_nas.export.onnx import onnx_bytes, onnx_predict
 from gped_nas.export.parity import TOLERANCE, Predict, check_parity
 from gped_nas.export.placing import place
@@ -43,32 +45,41 @@ class Format:
 
     Attributes:
         file: its name in the folder.
-        build: makes the bytes of this file of spec, stored tensors and the study's own bytes.
-        predict: makes of spec and bytes a function of raw inputs, which answers as the file does.
+        build: makes the bytes of this file of spec, stored tensors, the study's own bytes and what
+            a graph takes.
+        predict: makes of spec and bytes a function of what the file takes, which answers as it.
         tolerance: how far from the live student it may be.
+        is_graph: whether it is a graph, which may take bytes.
     """
 
     file: str
-    build: Callable[[StudentSpec, Stored, bytes], bytes]
+    build: Callable[[StudentSpec, Stored, bytes, Inputs], bytes]
     predict: Callable[[StudentSpec, bytes], Predict]
     tolerance: float
+    is_graph: bool
 
 
 FORMATS: dict[str, Format] = {
     "safetensors": Format(
-        WEIGHTS_FILE, lambda spec, stored, weights: weights, safetensors_predict, 0.0
+        WEIGHTS_FILE,
+        lambda spec, stored, weights, inputs: weights,
+        safetensors_predict,
+        0.0,
+        is_graph=False,
     ),
     "pt2": Format(
         "student.pt2",
-        lambda spec, stored, weights: pt2_bytes(spec, stored),
+        lambda spec, stored, weights, inputs: pt2_bytes(spec, stored, inputs),
         lambda spec, data: pt2_predict(data),
         TOLERANCE,
+        is_graph=True,
     ),
     "onnx": Format(
         "student.onnx",
-        lambda spec, stored, weights: onnx_bytes(spec, stored),
+        lambda spec, stored, weights, inputs: onnx_bytes(spec, stored, inputs),
         lambda spec, data: onnx_predict(data),
         TOLERANCE,
+        is_graph=True,
     ),
 }
 
@@ -91,12 +102,48 @@ def check_formats(formats: Sequence[str]) -> None:
         )
 
 
+def check_inputs(inputs: str, formats: Sequence[str]) -> None:
+    """Refuse inputs that no format has.
+
+    Raises:
+        ConfigError: they are unknown, or bytes for a file without a graph.
+    """
+    if inputs not in get_args(Inputs):
+        raise ConfigError(
+            f"--inputs: found '{inputs}', expected one of {', '.join(get_args(Inputs))}"
+        )
+    if inputs == "bytes" and not any(FORMATS[name].is_graph for name in formats):
+        raise ConfigError(
+            f"--inputs bytes: found --to {', '.join(formats)}, expected a graph; add --to onnx or "
+            "--to pt2"
+        )
+
+
+def _check_takes_bytes(spec: StudentSpec) -> None:
+    """Refuse a student of anything but pictures, or of pictures of other numbers.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if len(spec.input_shape) != 3:
+        raise ConfigError(
+            f"--inputs bytes: this student takes inputs of shape {spec.input_shape}, expected "
+            "pictures; leave --inputs out"
+        )
+    if not may_be_of_bytes(spec.normalization):
+        raise ConfigError(
+            "--inputs bytes: this student was trained on pictures whose numbers are no bytes, "
+            f"{spec.normalization.describe()}; leave --inputs out"
+        )
+
+
 def write_export(
     source: Path,
     folder: Path,
     formats: Sequence[str],
     card: Callable[[StudentSpec], str],
     *,
+    inputs: Inputs = "float32",
     spec_sha256: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Write a student's export.
@@ -106,24 +153,28 @@ def write_export(
         folder: the folder to write.
         formats: names of ``FORMATS``.
         card: the exported student's spec, files included, to its model card.
+        inputs: what graphs take: float32 as the student's own, or bytes of pictures.
         spec_sha256: the digest of the student's spec in its trial's record; empty where it has
             none.
 
     Returns:
-        Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256`` and
-            ``parity``.
+        Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256``,
+            ``parity``, and ``inputs`` where it takes bytes.
 
     Raises:
-        ConfigError: an unknown format, or the folder holds a student already that this one would be
-            mixed with.
+        ConfigError: an unknown format, inputs that the student does not have, or the folder holds a
+            student already that this one would be mixed with.
         DataError: the student is damaged.
         GateError: a file does not predict what the live student does.
         EnvironmentProblem: an extra is not installed, or the folder cannot be written.
     """
     check_formats(formats)
+    check_inputs(inputs, formats)
     _check_folder(source, folder, formats)
 
     student = load_student(source, spec_sha256=spec_sha256)
+    if inputs == "bytes":
+        _check_takes_bytes(student.spec)
     path = source / WEIGHTS_FILE
     weights = read_bytes(path)
     stored = parse_tensors(weights, path)
@@ -133,9 +184,16 @@ def write_export(
     files: dict[str, dict[str, Any]] = {}
     for name in formats:
         file_format = FORMATS[name]
-        data = file_format.build(student.spec, stored, weights)
+        taken: Inputs = inputs if file_format.is_graph else "float32"
+        data = file_format.build(student.spec, stored, weights, taken)
         predict = file_format.predict(student.spec, data)
-        parity = check_parity(student, predict, file_format.file, tolerance=file_format.tolerance)
+        parity = check_parity(
+            student,
+            predict,
+            file_format.file,
+            tolerance=file_format.tolerance,
+            inputs=taken,
+        )
         built[file_format.file] = data
         files[file_format.file] = {
             "bytes": len(data),
@@ -143,6 +201,7 @@ def write_export(
             "overhead_bytes": len(data) - weights_bytes,
             "sha256": hashlib.sha256(data).hexdigest(),
             "parity": parity,
+            **({"inputs": taken} if taken == "bytes" else {}),
         }
 
     # all that can fail comes before the first file is written

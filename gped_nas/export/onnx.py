@@ -22,13 +22,13 @@ from torch import Tensor
 from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import StudentSpec
 from gped_nas.errors import EnvironmentProblem
-from gped_nas.export.graph import INPUT, trace
+from gped_nas.export.graph import INPUT, Inputs, trace
 from gped_nas.export.parity import Predict
 
 BATCH = "batch"
 
 
-def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
+def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor], inputs: Inputs = "float32") -> bytes:
     """The file of a student with these stored tensors.
 
     Raises:
@@ -37,7 +37,7 @@ def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
     _require("onnx", "onnxscript", "onnxruntime")
     with _quiet():
         program = torch.onnx.export(
-            trace(spec, stored),
+            trace(spec, stored, inputs),
             dynamo=True,
             optimize=False,
             verbose=False,
@@ -50,13 +50,13 @@ def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
     model = program.model_proto
     _strip(model)
     model.producer_name, model.producer_version = "gped-nas", version("gped-nas")
-    for key, value in metadata(spec).items():
+    for key, value in metadata(spec, inputs).items():
         model.metadata_props.add(key=key, value=value)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def metadata(spec: StudentSpec) -> dict[str, str]:
+def metadata(spec: StudentSpec, inputs: Inputs = "float32") -> dict[str, str]:
     """What the file says of itself: text, or JSON where it is no single word.
 
     ``classes`` (names in the order of the outputs, a list; empty for a real label),
@@ -64,12 +64,17 @@ def metadata(spec: StudentSpec) -> dict[str, str]:
     ``normalization`` that the graph applies itself (``mean`` and ``std``), ``outputs`` (a list) and
     the ``version`` of gped-nas.
     """
+    layout = "NCHW" if len(spec.input_shape) == 3 else "ND"
+    dtype, shape = "float32", spec.input_shape
+    if inputs == "bytes":
+        channels, height, width = shape
+        layout, dtype, shape = "NHWC", "uint8", (height, width, channels)
     return {
         "version": version("gped-nas"),
         "classes": json.dumps(spec.class_names),
-        "input_layout": "NCHW" if len(spec.input_shape) == 3 else "ND",
-        "input_dtype": "float32",
-        "input_shape": json.dumps(spec.input_shape),
+        "input_layout": layout,
+        "input_dtype": dtype,
+        "input_shape": json.dumps(shape),
         "input_range": "raw, as the training data have it; the graph normalizes",
         "normalization": json.dumps(spec.normalization.to_json()),
         "outputs": json.dumps(output_names(spec)),

@@ -19,6 +19,7 @@ from gped_nas.data.normalization import ImputingNormalization
 from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import Student
 from gped_nas.errors import GateError
+from gped_nas.export.graph import Inputs, as_bytes
 
 BATCH_SIZES = (1, 7, 64, 928)
 NUM_INPUTS = sum(BATCH_SIZES)
@@ -27,8 +28,11 @@ TOLERANCE = 1e-5
 Predict = Callable[[Tensor], dict[str, Tensor]]
 
 
-def probe(student: Student) -> Tensor:
-    """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, always the same."""
+def probe(student: Student, inputs: Inputs = "float32") -> Tensor:
+    """Raw inputs (NUM_INPUTS, *input_shape) spread as the training inputs were, always the same.
+
+    For ``bytes`` they are whole numbers from 0 to 255.
+    """
     generator = rng.generator(0, "export", "probe")
     noise = torch.randn((NUM_INPUTS, *student.spec.input_shape), generator=generator)
     normalization = student.spec.normalization
@@ -37,19 +41,25 @@ def probe(student: Student) -> Tensor:
         # every column lacks some numbers, not always the same ones
         is_missing = noise > 1.0
         raw = torch.where(is_missing, torch.nan, raw)
-    return raw
+    return raw.round().clamp(0, 255) if inputs == "bytes" else raw
 
 
 def check_parity(
-    student: Student, predict: Predict, what: str, *, tolerance: float = TOLERANCE
+    student: Student,
+    predict: Predict,
+    what: str,
+    *,
+    tolerance: float = TOLERANCE,
+    inputs: Inputs = "float32",
 ) -> dict[str, Any]:
     """Compare an export with the live student.
 
     Args:
         student: the live one.
-        predict: raw inputs to the export's outputs by name.
+        predict: what the export takes to its outputs by name.
         what: the export, for messages.
         tolerance: the largest difference allowed; 0 for bit for bit.
+        inputs: what it takes.
 
     Returns:
         Plain data: ``inputs``, ``batch_sizes``, ``tolerance`` and the largest ``difference`` of
@@ -60,9 +70,9 @@ def check_parity(
     """
     names = output_names(student.spec)
     differences = dict.fromkeys(names, 0.0)
-    for x in probe(student).split(BATCH_SIZES):  # type: ignore[no-untyped-call]
+    for x in probe(student, inputs).split(BATCH_SIZES):  # type: ignore[no-untyped-call]
         expected = student.predict(x)
-        exported = predict(x)
+        exported = predict(as_bytes(x) if inputs == "bytes" else x)
         if set(exported) != set(names):
             raise GateError(
                 f"{what}: gives {sorted(exported)}, expected {sorted(names)}; it was not written"

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from gped_nas.distill.student import StudentSpec
-from gped_nas.export.graph import trace
+from gped_nas.export.graph import Inputs, trace
 from gped_nas.export.parity import Predict
 
 
-def pt2_bytes(spec: StudentSpec, stored: dict[str, Tensor]) -> bytes:
+def pt2_bytes(spec: StudentSpec, stored: dict[str, Tensor], inputs: Inputs = "float32") -> bytes:
     """The file of a student with these stored tensors."""
-    program = trace(spec, stored)
+    program = trace(spec, stored, inputs)
     program.example_inputs = None  # the only part of the file that would be pickled
     buffer = io.BytesIO()
     torch.export.save(program, buffer)

@@ -82,6 +82,16 @@ def test_the_verdict_is_in_the_card_whole(tmp_path: Path) -> None:
     assert as_markdown(verdict, limit=len(verdict)) in text.splitlines()
 
 
+def _with_file(folder: Path, facts: dict[str, str]) -> str:
+    """The card of an export with an ONNX file of which these facts are known."""
+    parity = {"difference": {"predictive": 0.0}, "inputs": 1}
+    file = {"bytes": 2, "weights_bytes": 1, "overhead_bytes": 1, "sha256": "0", "parity": parity}
+    spec = load_student(make_student(folder, Genotype("mlp", depth=0))).spec
+    spec = dataclasses.replace(spec, about={"files": {"student.onnx": {**file, **facts}}})
+    snapshot = make_snapshot()
+    return card(spec, snapshot.record(snapshot.front[0]), snapshot)
+
+
 def test_pictures_are_told_with_an_example_and_tables_without(tmp_path: Path) -> None:
     text = card_of(tmp_path / "pictures", "plain")
     (code,) = re.findall(r"```python\n(pictures = .*?)```", text, re.DOTALL)
@@ -89,6 +99,12 @@ def test_pictures_are_told_with_an_example_and_tables_without(tmp_path: Path) ->
     exec(code, names)
     assert names["inputs"].shape == (2, 1, 8, 8) and names["inputs"].dtype == np.float32
     assert names["inputs"][1, 0, 2, 3] == 64 + 8 * 2 + 3
+
+    assert "`inputs` is a float32 numpy array; `found`" in _with_file(tmp_path / "a", {})
+    note = (
+        "is a uint8 numpy array of shape (N, 8, 8, 1), pictures with their channels last; `found`"
+    )
+    assert note in _with_file(tmp_path / "b", {"inputs": "bytes"})
 
     folder = make_student(tmp_path / "table", Genotype("mlp", depth=0), shape=(5,))
     snapshot = make_snapshot()

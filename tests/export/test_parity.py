@@ -8,6 +8,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from gped_nas import rng
 from gped_nas.data.normalization import AxisNormalization, Normalization
 from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import StudentSpec, load_student
-from gped_nas.errors import GateError
+from gped_nas.errors import ConfigError, GateError
 from gped_nas.export.folder import FORMATS, write_export
 from gped_nas.export.parity import NUM_INPUTS, Predict, check_parity, probe
 from gped_nas.models.base import FAMILIES, Genotype
@@ -186,6 +187,57 @@ def test_weights_stay_in_their_storage_type(exports: dict[str, Path]) -> None:
             assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
         if name.startswith("int8"):
             check_int8(stored)
+
+
+@pytest.mark.parametrize("what", ["onnx", "pt2"])
+def test_a_graph_of_bytes_takes_pictures_as_cameras_give_them(what: str, tmp_path: Path) -> None:
+    """Three channels with means of their own: a wrong order of axes would be seen."""
+    normalization = AxisNormalization((90.0, 120.0, 30.0), (70.0, 20.0, 40.0))
+    genotype = Genotype("cnn", depth=1, width=4, kernel=3)
+    source = make_student(
+        tmp_path / "a", genotype, shape=(3, 8, 6), normalization=normalization, dtype="int8"
+    )
+    folder = tmp_path / "taken"
+    files = write_export(
+        source, folder, ["safetensors", what], lambda spec: str(spec.about["files"]), inputs="bytes"
+    )
+    file = f"student.{what}"
+    assert files[file]["inputs"] == "bytes" and "inputs" not in files["weights.safetensors"]
+
+    draw = np.random.default_rng(0)
+    pictures = draw.integers(0, 256, (5, 8, 6, 3), dtype=np.uint8)
+    if what == "onnx":
+        session = onnxruntime.InferenceSession(folder / file)
+        names = [output.name for output in session.get_outputs()]
+        answers = dict(zip(names, session.run(names, {"inputs": pictures}), strict=True))
+        about = session.get_modelmeta().custom_metadata_map
+        assert (about["input_layout"], about["input_dtype"]) == ("NHWC", "uint8")
+        assert json.loads(about["input_shape"]) == [8, 6, 3] == session.get_inputs()[0].shape[1:]
+    else:
+        module = torch.export.load(folder / file).module()
+        answers = {name: y.numpy() for name, y in module(torch.from_numpy(pictures)).items()}
+
+    raw = pictures.transpose(0, 3, 1, 2).astype(np.float32)
+    expected = load_student(folder).predict(raw)
+    for name, value in answers.items():
+        assert np.abs(value - expected[name].numpy()).max() <= 1e-5, name
+
+
+def test_bytes_are_refused_where_they_are_none(tmp_path: Path) -> None:
+    cases: list[tuple[list[str], str, dict[str, Any], str]] = [
+        (["safetensors"], "bytes", {}, "add --to onnx"),
+        (["onnx"], "floats", {}, "expected one of float32, bytes"),
+        (["onnx"], "bytes", {"shape": (5,)}, "expected pictures"),
+    ]
+    # from 0 to 1, from -1 to 1, and standardized
+    for mean, std in ((0.5, 0.3), (0.1, 0.9), (0.01, 1.01)):
+        normalization = Normalization(mean, std)
+        cases.append((["onnx"], "bytes", {"normalization": normalization}, "are no bytes"))
+    for i, (formats, inputs, changes, message) in enumerate(cases):
+        source = make_student(tmp_path / str(i), Genotype("mlp", depth=0), **changes)
+        with pytest.raises(ConfigError, match=message):
+            write_export(source, tmp_path / "e", formats, lambda spec: "", inputs=inputs)  # type: ignore[arg-type]
+    assert not (tmp_path / "e").exists()
 
 
 def type_and_shape(array: np.ndarray) -> tuple[str, tuple[int, ...]]:
