@@ -126,7 +126,7 @@ def test_names_are_changed_at_every_depth_and_back() -> None:
     assert as_today(as_digested(new)) == new
 
 
-@pytest.mark.parametrize("options", [(), ("-q",)])
+@pytest.mark.parametrize("options", [(), pytest.param(("-q",), marks=pytest.mark.soak)])
 def test_a_user_of_the_command_is_told_in_one_plain_line(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import gped_nas as gn
 from gped_nas.errors import ConfigError
-from tests.cli.harness import N_TRIALS, Home, accepted, call, contents, installed, refused
+from tests.cli.harness import N_TRIALS, Home, accepted, call, contents, refused
 
 
 def _rows(*command: object) -> Any:
@@ -140,7 +140,7 @@ def test_a_run_prints_the_student_within_bounds_and_changes_nothing(own: Home) -
     bound = f"{other['costs']['storage_bytes']}B,accuracy={accuracy}"
     picked = _rows("pick", own.study, "--within", bound)["trial"]
 
-    run = installed(*again, "--within", bound)
+    run = call(*again, "--within", bound)
     assert run.code == 0 and _marked(run.out) == [str(picked)]
     assert _marked(accepted("front", own.study).out) == [free]
     assert contents(own.study / "students") == before

@@ -55,7 +55,14 @@ def test_it_serves_the_study_until_it_is_interrupted(own: Home) -> None:
     assert result.code == 130 and "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("form", ["sqlite:///q.db?timeout=30", "sqlite+pysqlite:///q.db", None])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "sqlite:///q.db?timeout=30",
+        pytest.param("sqlite+pysqlite:///q.db", marks=pytest.mark.soak),
+        None,
+    ],
+)
 def test_it_serves_what_run_takes(own: Home, form: str | None) -> None:
     """From a folder that a quoted URL spells otherwise, and for each form of URL."""
     folder = own.root / "José 50% #1?"

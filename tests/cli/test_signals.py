@@ -155,7 +155,9 @@ def test_a_run_stopped_while_its_teacher_is_sampled_says_how_to_go_on(home: Home
     _assert_told_how_to_go_on(finish(process), 130, command)
 
 
-@pytest.mark.parametrize(("number", "code"), SIGNALS)
+@pytest.mark.parametrize(
+    ("number", "code"), [SIGNALS[0], pytest.param(*SIGNALS[1], marks=pytest.mark.soak)]
+)
 def test_asking_twice_stops_at_once(home: Home, number: int, code: int) -> None:
     # One thinning step of this chain takes hours, so that the first request can never be met.
     endless = ("--set", "teacher.method.thinning=1000000000", "--set", "teacher.method.burn_in=0")

@@ -46,7 +46,7 @@ sys.exit(subprocess.call([sys.executable, "-c", {child!r}]))
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 3
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("closed", [pytest.param("2>&-", marks=pytest.mark.soak), "2>/dev/full"])
 def test_a_run_that_nobody_hears_prints_its_front(own: Home, closed: str) -> None:
     result = _shell(own, f"run tiny.yaml {closed}")
     assert result.returncode == 0
@@ -62,7 +62,7 @@ def test_a_full_disk_behind_stdout_is_told(finished: Home, unbuffered: str) -> N
     assert b"No space left on device" in result.stderr and b"Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.soak)])
 def test_letters_that_an_encoding_lacks_are_replaced(
     own: Home, tmp_path: Path, encoding: str
 ) -> None:

@@ -540,8 +540,15 @@ def kills():
     return cases
 
 
-@pytest.mark.parametrize(("point", "before", "file"), kills())
-@pytest.mark.parametrize("sampler", ["random", "brute_force"])
+def cases():
+    """Each of ``kills`` by two samplers; how a storage writes does not depend on who draws."""
+    for point, before, file in kills():
+        yield "random", point, before, file
+        marks = () if point in EVERYWHERE else (pytest.mark.soak,)
+        yield pytest.param("brute_force", point, before, file, marks=marks)
+
+
+@pytest.mark.parametrize(("sampler", "point", "before", "file"), list(cases()))
 def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(
     tmp_path, sampler, point, before, file
 ):
