@@ -242,7 +242,7 @@ class _Sgd:
             leaves.values(),
             lr=1.0,
             momentum=recipe.momentum,
-            nesterov=True,
+            nesterov=recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
         )
 

@@ -10,7 +10,8 @@ import triton.language as tl
 NUM_FIELDS = tl.constexpr(16)
 
 
-@triton.jit
+# of whatever length a table is, the program is the same
+@triton.jit(do_not_specialize=["num_tiles"])
 def walk(
     TILES,
     num_tiles,
