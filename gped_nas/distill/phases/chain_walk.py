@@ -144,8 +144,9 @@ class ChainWalk:
             centers: what the prior draws each chain to, flat (W,); zero by default.
         """
         for name, buffer in self._buffers.items():
-            flat_KW = torch.stack([state[name].to(torch.float32) for state in states])
-            buffer.index_copy_(1, self._positions_W, flat_KW.to(self._device))
+            # a chain that goes on comes from the host, a fresh one is on the device
+            flat_KW = torch.stack([s[name].to(self._device, torch.float32) for s in states])
+            buffer.index_copy_(1, self._positions_W, flat_KW)
         self._keys.copy_(torch.tensor(keys))
         if centers:
             assert self._replay is None or not self._replay.is_captured
