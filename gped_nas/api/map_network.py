@@ -52,10 +52,13 @@ class MapNetwork:
         return self.predict(self.teacher.dataset.normalization(raw))
 
 
-def tuned_map_network(teacher: Teacher, kept: KeptFiles) -> MapNetwork:
+def tuned_map_network(teacher: Teacher, kept: KeptFiles | None = None) -> MapNetwork:
     """The MAP network with the lowest NLL on validation, of the precisions of ``baseline``.
 
-    Networks that are there are not trained again.
+    Args:
+        teacher: whose genotype it has.
+        kept: where the networks lie: those that are there are not trained again. They are kept
+            nowhere by default.
 
     Raises:
         DamageError: one of their files is not what was written.
@@ -65,20 +68,12 @@ def tuned_map_network(teacher: Teacher, kept: KeptFiles) -> MapNetwork:
     family, likelihood = FAMILIES[space.network.family], space.likelihood
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
 
-    # networks of other settings are no part of this choice
-    folder = kept.folder / "references" / "map" / f"{cfg.steps}-steps-{cfg.lr:g}"
     x = dataset.inputs("validation").to(session.device)
     labels = dataset.normalized_labels("validation")
     networks: dict[float, Params] = {}
     scores: dict[float, float] = {}
     for i, precision in enumerate(space.baseline.precisions):
-        path = folder / f"precision-{precision:g}.safetensors"
-        if not path.exists():
-            generator = rng.generator(space.seed, "map", i)
-            theta = _maximize_posterior(teacher, cfg, GaussianPrior(precision=precision), generator)
-            kept.write(path, serialize(unflatten(theta, teacher.stream.key.shapes), "float32"))
-
-        networks[precision] = _parse(kept.read(path), path, teacher.stream.key.shapes)
+        networks[precision] = _network(teacher, cfg, i, kept)
         params = {name: p.to(session.device) for name, p in networks[precision].items()}
         outputs = in_batches(partial(family.forward, params), x, PREDICT_BATCH).cpu().double()
         scores[precision] = -float(likelihood.log_density(outputs, labels).mean())
@@ -86,6 +81,27 @@ def tuned_map_network(teacher: Teacher, kept: KeptFiles) -> MapNetwork:
 
     best = min(scores, key=lambda precision: scores[precision])
     return MapNetwork(teacher, networks[best], best, tuple(scores), cfg.steps)
+
+
+def _network(teacher: Teacher, cfg: MapConfig, place: int, kept: KeptFiles | None) -> Params:
+    """The network of the precision at a place of the grid, read or trained."""
+    shapes, space = teacher.stream.key.shapes, teacher.space
+    precision = space.baseline.precisions[place]
+
+    def train() -> Params:
+        generator = rng.generator(space.seed, "map", place)
+        theta = _maximize_posterior(teacher, cfg, GaussianPrior(precision=precision), generator)
+        return unflatten(theta, shapes)
+
+    if kept is None:
+        return {name: p.cpu() for name, p in train().items()}
+
+    # networks of other settings are no part of this choice
+    folder = kept.folder / "references" / "map" / f"{cfg.steps}-steps-{cfg.lr:g}"
+    path = folder / f"precision-{precision:g}.safetensors"
+    if not path.exists():
+        kept.write(path, serialize(train(), "float32"))
+    return _parse(kept.read(path), path, shapes)
 
 
 def _parse(data: bytes, path: Path, shapes: Shapes) -> Params:

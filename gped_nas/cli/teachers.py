@@ -22,6 +22,10 @@ Methods = Annotated[
 Reference = Annotated[
     str, typer.Option(help="The method that others are compared with, or 'none'.")
 ]
+NoMap = Annotated[
+    bool,
+    typer.Option("--no-map", help="Compare it with no MAP network, which has to be trained once."),
+]
 app = typer.Typer(help="Sample, show and check the teacher's posterior.", cls=VerbGroup)
 
 
@@ -52,17 +56,23 @@ def build(
 
 @app.command(cls=Verb)
 def info(
-    space: Space, format: FormatOption = Format.table, set_: Set = None, seed: Seed = None
+    space: Space,
+    format: FormatOption = Format.table,
+    set_: Set = None,
+    seed: Seed = None,
+    no_map: NoMap = False,
 ) -> None:
     """Show the teacher's stream, and whether to trust it.
 
-    The stream, its metrics on validation, and a verdict on the posterior.
+    The stream, its metrics on validation, and two verdicts: on its predictions beside those of one
+    network of its size, and on the posterior.
     """
     from dataclasses import asdict
 
     from gped_nas.api import load_dataset, load_space, new_session
     from gped_nas.api.chance import beside_chance, import_of
     from gped_nas.api.diagnosis import diagnose
+    from gped_nas.api.prediction_verdict import judge_predictions
     from gped_nas.api.sampling import existing_stream, sampled_spaces, stream_key
     from gped_nas.api.teacher import Teacher
     from gped_nas.api.verdict import judge
@@ -82,6 +92,11 @@ def info(
     measures = by_name(evaluate_or_explain(average, labels, resamples=resamples))
     diagnosis = diagnose(teacher)
     verdict = judge(diagnosis)
+    predictions = None
+    if not no_map:
+        with stoppable(f"gped-search teacher info {space}") as should_stop, progress() as teller:
+            teacher.session = new_session("cpu", progress=teller.report, should_stop=should_stop)
+            predictions = judge_predictions(teacher)
 
     summary: dict[str, Any] = {
         "folder": str(stream.folder),
@@ -116,6 +131,7 @@ def info(
                 "validation metrics": metrics,
                 "diagnosis": diagnosis.to_json(),
                 "verdict": {"level": verdict.level, "sentence": verdict.sentence},
+                "prediction_verdict": None if predictions is None else predictions.to_json(),
             }
         )
         return
@@ -123,7 +139,10 @@ def info(
     diagnostics = _diagnostic_pairs(diagnosis)
     if format is Format.csv:
         values = {f"validation {name}": measured.value for name, measured in measures.items()}
-        print_pairs({**summary, **values, **diagnostics, "verdict": verdict.sentence}, format)
+        verdicts = {"verdict": verdict.sentence}
+        if predictions is not None:
+            verdicts["prediction verdict"] = predictions.sentence
+        print_pairs({**summary, **values, **diagnostics, **verdicts}, format)
         return
 
     print_pairs(summary, format)
@@ -150,6 +169,8 @@ def info(
 
     curve = [{"samples": int(num), "validation NLL": nll} for num, nll in diagnosis.curve]
     print_rows(curve, format, title="more samples")
+    if predictions is not None:
+        print_text(predictions.sentence)
     print_text(verdict.sentence)
 
 

@@ -187,6 +187,13 @@ def test_everybody_who_speaks_of_a_study_tells_of_them(shared: tuple[Home, gn.St
     assert html.count("and its twins on test") == 2
     assert "student minus MAP twin" in html
 
+    # each is judged by its own, and one without twins not by those of another
+    other = study.twins()[1]
+    (label_twin,) = [reference for reference in other.others if reference.is_control]
+    text = study.verdict(other.trial).text
+    assert text.count("(label twin)") == 1
+    assert f"NLL {label_twin.metrics['test_nll']:.4f}" in text
+
     # a student without twins is not judged by those of another one
     trials = {row.trial for row in study.twins()}
     without = next(record.trial for record in study.records() if record.trial not in trials)
