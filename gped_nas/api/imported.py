@@ -240,6 +240,6 @@ def _put_channels_first(raw: Tensor, input_shape: tuple[int, ...], source: str) 
     if tuple(raw.shape[1:]) != input_shape:
         raise DataError(
             f"{source}: inputs have shape {tuple(raw.shape)}, expected (M, "
-            f"{', '.join(map(str, input_shape))})"
+            f"{', '.join(map(str, input_shape))}); give them as the dataset has them"
         )
     return raw

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas.data.archives import UNREADABLE, check_archive, torch_dtype
+from gped_nas.data.archives import UNREADABLE, check_archive, reason_of, torch_dtype
 from gped_nas.errors import DataError
 from gped_nas.io import Array, environment
 from gped_nas.models.storage import read_tensors
@@ -47,8 +47,8 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     except UNREADABLE as error:
         of = f"{name}: " if name else ""
         raise DataError(
-            f"{path}: {of}not a readable npz of plain arrays ({error}); write it again with "
-            "numpy.savez, and no objects"
+            f"{path}: {of}not a readable npz of plain arrays ({reason_of(error)}); write it "
+            "again with numpy.savez, and no objects"
         ) from None
     return {name: _to_tensor(array, f"{path}: {name}") for name, array in arrays.items()}
 

@@ -48,6 +48,7 @@ from gped_nas.posterior.base import (
     flatten,
 )
 from gped_nas.posterior.folding import fold_batch_norms
+from gped_nas.posterior.hints import hint_of_numbers, hint_of_shape
 from gped_nas.posterior.pairing import pair
 from gped_nas.posterior.shards import MANIFEST, Shards
 
@@ -251,8 +252,10 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
     """
     arrays = read_arrays(path)
     if "inputs" not in arrays or ("prob" in arrays) == ("log_prob" in arrays):
+        known = ", ".join(sorted(arrays)) or "none of the arrays"
         raise DataError(
-            f"{path}: found {sorted(arrays)}, expected 'inputs' and one of 'prob' and 'log_prob'"
+            f"{path}: found {known}, expected 'inputs' and one of 'prob' and 'log_prob'; name the "
+            "arrays so"
         )
 
     inputs = arrays["inputs"]
@@ -264,29 +267,32 @@ def read_predictions(path: Path, num_classes: int) -> GivenPredictions:
     if shape[1:] != (len(inputs), num_classes) or shape[0] == 0:
         raise DataError(
             f"{path}: predictions have shape {shape}, expected "
-            f"(samples, {len(inputs)}, {num_classes}): posterior samples, inputs, classes"
+            f"(samples, {len(inputs)}, {num_classes}): posterior samples, inputs, classes; "
+            + hint_of_shape(shape, len(inputs), num_classes)
         )
     if values_SMC.is_complex():
         raise DataError(f"{path}: predictions are complex numbers, expected probabilities")
 
+    is_log = "log_prob" in arrays
     given_SMC = values_SMC.double()
-    prob_SMC = given_SMC if "prob" in arrays else given_SMC.exp()
+    prob_SMC = given_SMC.exp() if is_log else given_SMC
     if not bool(prob_SMC.isfinite().all()) or bool((prob_SMC < 0).any()):
         raise DataError(
-            f"{path}: predictions hold numbers that are no probabilities (negative or not finite)"
+            f"{path}: predictions hold numbers that are no probabilities (negative or not finite); "
+            + hint_of_numbers(values_SMC, is_log=is_log)
         )
     total_SM1 = prob_SMC.sum(-1, keepdim=True)
-    slack = rounding_slack(values_SMC, is_log="log_prob" in arrays)
+    slack = rounding_slack(values_SMC, is_log=is_log)
     if bool(((total_SM1 - 1).abs() > slack).any()):
         low, high = float(total_SM1.min()), float(total_SM1.max())
         raise DataError(
             f"{path}: predictions do not sum to 1 over classes, found sums from {low:.4g} to "
-            f"{high:.4g}; give probabilities after the softmax"
+            f"{high:.4g}; {hint_of_numbers(values_SMC, is_log=is_log)}"
         )
 
     # An impossible class stays impossible; a logarithm whose probability no float holds is kept.
     log_prob_SMC = (prob_SMC / total_SM1).log()
-    if "log_prob" in arrays:
+    if is_log:
         log_prob_SMC = torch.where(prob_SMC > 0, log_prob_SMC, given_SMC - total_SM1.log())
     log_prob_SMC = log_prob_SMC.float()
     weight_S = _check_weight(arrays.get("weight"), len(values_SMC), path)
