@@ -127,6 +127,24 @@ def print_references(study: Any, *, wide: bool) -> None:
         print_rows(rows, Format.table, title="what it is compared with")
 
 
+def print_classes(record: Any, study: Any) -> None:
+    """The recall and the precision of each class, by its name; nothing where none were kept."""
+    from gped_nas.api.evidence_files import read
+    from gped_nas.api.snapshots import summary_of
+    from gped_nas.report.cards import classes
+
+    evidence = read(study.path, [record]).get(record.trial, {})
+    names = summary_of(study).class_names
+    rows = []
+    for figures in classes(evidence.get("confusion", ()), names):
+        low, high = figures["interval"]
+        row = {"class": figures["name"], "recall": figures["recall"], "low": low, "high": high}
+        rows.append(row | {"precision": figures["precision"], "n": figures["n"]})
+    if rows:
+        title = "recall of each class on validation, 95 % interval"
+        print_rows(rows, Format.table, title=title)
+
+
 def warn_of_teacher(study: Any) -> None:
     """Say so where what students imitate is worth nothing, or has seen where they are chosen."""
     from gped_nas.report.holdout import describe_gap

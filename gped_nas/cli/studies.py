@@ -9,6 +9,7 @@ from gped_nas.cli.completion import complete_study
 from gped_nas.cli.listing import (
     MARK,
     full_rows,
+    print_classes,
     print_references,
     print_students,
     warn_of_teacher,
@@ -258,6 +259,7 @@ def show(
         ]
         if reasons:
             print_rows(reasons, format, title="why some have no interval")
+        print_classes(record, opened)
         print_rows(record.layers, format, title="layers")
 
 

@@ -55,6 +55,26 @@ def test_verbs_that_list_students_mark_the_chosen_one(finished: Home) -> None:
     assert "<- chosen" not in accepted("show", finished.study, others[0]).out
 
 
+def test_figures_of_a_class_stand_with_its_name(finished: Home) -> None:
+    text = accepted("show", finished.study, "best").out
+    assert "recall of each class on validation, 95 % interval" in text
+    table = text.split("recall of each class")[1].split("layers")[0].splitlines()[2:]
+    rows = {words[0]: words[1:] for words in map(str.split, table) if words}
+
+    dataset = gn.load_dataset(gn.load_space(finished.space))
+    student = gn.open_study(finished.study).load_student("best")
+    answers = student.predict(dataset.raw("validation"))["predictive"].argmax(1).numpy()
+    labels = dataset.labels("validation")
+    for label, name in enumerate(dataset.class_names):
+        recall, low, high, *precision, n = map(float, rows[name])
+        is_label, is_answer = labels == label, answers == label
+        assert n == is_label.sum() and low <= recall <= high
+        assert recall == pytest.approx(is_answer[is_label].mean(), abs=1e-3)
+        # a class that is never answered has none
+        expected = [is_label[is_answer].mean()] if is_answer.any() else []
+        assert precision == pytest.approx(expected, abs=1e-3)
+
+
 def test_a_short_table_has_six_columns_and_a_wide_one_all(finished: Home) -> None:
     short = accepted("front", finished.study).out.splitlines()[0].split()
     assert short == ["trial", "student", "nll", "accuracy", "flops", "storage_bytes"]
