@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import gped_nas as gn
-from gped_nas.api.tables import Table, as_html, as_latex, as_markdown, as_text
+from gped_nas.api.tables import Table, _number, as_html, as_latex, as_markdown, as_text
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.measured import Measured
 from tests.cli.harness import Home
 
 TABLE = Table(
@@ -46,8 +47,31 @@ def test_a_table_is_written_in_every_format() -> None:
     assert "<b>mlp 8 int8</b>" in html and "50% &amp; &lt;b&gt;|x_1|" in html
 
 
-def test_a_study_writes_its_front_and_references(finished: Home) -> None:
+def test_a_number_has_an_interval_where_one_is_honest() -> None:
+    assert _number(Measured(0.072, 0.048, 0.10374)) == "0.0720 [0.0480, 0.1037]"
+    assert _number(Measured(0.072, why="few examples")) == "0.0720"
+    assert _number(Measured(None, why="it is infinite")) == _number(None) == ""
+
+
+def test_latex_gets_no_character_that_it_obeys() -> None:
+    table = Table(("model",), (("a\\b{c}~d^e#$\u2026",),), chosen=None, num_students=1)
+    escaped = r"a\textbackslash{}b\{c\}\textasciitilde{}d\textasciicircum{}e\#\$\dots{} \\"
+    assert escaped in as_latex(table).splitlines()
+
+
+def test_where_nothing_was_tested_the_first_objective_is_shown(
+    finished: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gped_nas.api.tables._QUALITY", ("test_rmse",))
+    head = gn.open_study(finished.study).table().splitlines()[0]
+    assert head.split() == ["model", "nll", "macs", "storage_bytes"]
+
+
+def test_a_study_writes_its_front_and_references(
+    finished: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = gn.open_study(finished.study)
+    monkeypatch.setattr(gn.Study, "chosen", lambda study: study.front_records()[-1])
     front = study.front_records()
     lines = study.table("markdown").splitlines()
     assert len(lines) == 2 + len(front) + len(study.references())
@@ -55,7 +79,14 @@ def test_a_study_writes_its_front_and_references(finished: Home) -> None:
     measured = front[0].measured("test_nll")
     assert measured is not None and measured.low is not None
     assert f"| {measured.value:.4f} [{measured.low:.4f}, " in lines[2]
-    assert sum("**" in line for line in lines) == 1
+    assert [i for i, line in enumerate(lines) if "**" in line] == [1 + len(front)]
+    labels = [line.split(" | ")[0] for line in lines[2 + len(front) :]]
+    assert labels == [f"| {reference.label}" for reference in study.references()]
+    sizes = [record.costs["storage_bytes"] for record in front]
+    assert max(sizes) >= 1000 and len(front) > 1
+    for size, line in zip(sizes, lines[2:], strict=False):
+        assert line.endswith(f" {size:,} |")
+    assert not any("\u2026" in line for line in lines), "a genotype is told whole"
 
     wanted = study.table("text", metrics=["nll"], costs=["params"]).splitlines()
     assert wanted[0].split() == ["model", "nll", "params"]

@@ -24,6 +24,7 @@ SHORT: dict[str, dict[str, Any]] = {
         "storage_dtype": "int8",
         "width": [32, 64],
     },
+    "mlp 100-100-100 residual": {"width": [100] * 3, "residual": True},  # 24 characters
     "resnet depth 1-2": {"depth": [1, 2]},
     "mlp \u2026": {"width": list(range(100, 110))},
 }

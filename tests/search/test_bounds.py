@@ -9,13 +9,20 @@ READ = {
     "100kB": {"storage_bytes": 100_000},
     "64 KiB": {"storage_bytes": 65_536},
     "1.5MiB": {"storage_bytes": 1_572_864},
+    "1 GiB": {"storage_bytes": 1_073_741_824},
+    "1TiB": {"storage_bytes": 1_099_511_627_776},
     "512 bytes": {"storage_bytes": 512},
     "2MFLOPs": {"flops": 2_000_000},
+    "2 GFLOPs": {"flops": 2_000_000_000},
+    "7 flop": {"flops": 7},
     "3e6 flops": {"flops": 3_000_000},
     "1 M MACs": {"macs": 1_000_000},
     "1MMACs": {"macs": 1_000_000},
+    "1 TMACs": {"macs": 1_000_000_000_000},
+    "7 mac": {"macs": 7},
     "5 MACs": {"macs": 5},
     "5k params": {"params": 5_000},
+    "7 parameters": {"params": 7},
     "params=5k": {"params": 5_000},
     "storage_bytes=100kB": {"storage_bytes": 100_000},
     "storage_bytes = 2Ki": {"storage_bytes": 2_048},
@@ -24,6 +31,7 @@ READ = {
     "nll@permuted<=1": {"nll@permuted": 1.0},
     "nll_above_teacher=-0.01": {"nll_above_teacher": -0.01},
     "params=1_000_000": {"params": 1_000_000},
+    "params=1_000_": {"params": 1_000},
 }
 
 
