@@ -1,8 +1,10 @@
 """``import gped_nas as gn``: what a notebook can do, and that its numbers are the files'."""
 
+import ast
 import math
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -31,12 +33,27 @@ OVERRIDES = {
 }
 
 
+def names_for_type_checkers(module: ModuleType) -> set[str]:
+    """What a module imports for type checkers alone: its lazy public names."""
+    assert module.__file__ is not None
+    names = set()
+    for statement in ast.parse(Path(module.__file__).read_text()).body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            for imported in statement.body:
+                assert isinstance(imported, ast.ImportFrom)
+                names |= {alias.asname or alias.name for alias in imported.names}
+    return names
+
+
 def test_every_public_name_is_there_and_they_are_sorted() -> None:
     assert gn.__all__ == sorted(gn.__all__) and len(set(gn.__all__)) == len(gn.__all__)
     for name in gn.__all__:
         assert getattr(gn, name) is not None
     assert set(gn.__all__) <= set(dir(gn))
     assert api.__all__ == sorted(api.__all__) and set(gn.__all__) <= set(api.__all__)
+
+    assert names_for_type_checkers(gn) == set(gn.__all__)
+    assert names_for_type_checkers(api) <= set(api.__all__)
 
     with pytest.raises(AttributeError, match="nothing_of_ours"):
         _ = gn.nothing_of_ours

@@ -19,12 +19,26 @@ def test_a_teacher_that_takes_longer_is_kept(home: Home) -> None:
     assert json.loads(accepted("status", "tiny", "-f", "json").out)["phase"] == "teacher, 2 of 5"
 
 
+def test_what_is_kept_of_a_teacher_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def has_begun(limit: TimeLimit) -> bool:
+        return any(home.cache.glob("streams/*/building/*/chain-00/chunk-*"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TimeLimit, "is_over", property(has_begun))
+        says = ("phase teacher", " posterior samples are kept")
+        refused(3, "run", home.space, "--timeout", "1h", says=says)
+    home.run()
+
+
 def test_a_search_ends_with_its_own_line_and_goes_on(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         # as if a second population would not end in time
         patch.setattr(TimeLimit, "has_room", property(lambda limit: limit.population_s == 0))
+        # the time is over once the teacher is there: a population that was begun is finished
+        is_there = (home.study / "study.db").exists
+        patch.setattr(TimeLimit, "is_over", property(lambda limit: is_there()))
         ended = call("run", "tiny.yaml", "--timeout", "1h")
     assert ended.code == 0 and ended.out.startswith("front of tiny"), ended.err
     last = ended.err.splitlines()[-3:]
