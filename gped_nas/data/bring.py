@@ -166,7 +166,7 @@ def _check_holds(
     held = {name: arrays[name] for name in files}
     for path in folder.glob("*.npy"):
         try:
-            held[path.stem] = np.load(path, mmap_mode="r")
+            held[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
         except UNREADABLE:  # none of these
             held.clear()
     if "x_train" not in held or _digest(held) != content:
@@ -182,7 +182,7 @@ def _file_of(array: Array) -> Path | None:
         return None
     is_as_read = array.flags.c_contiguous and torch_dtype(array.dtype) == array.dtype
     try:
-        whole = np.load(array.filename, mmap_mode="r")
+        whole = np.load(array.filename, mmap_mode="r", allow_pickle=False)
     except UNREADABLE:  # a map of plain numbers
         return None
 

@@ -111,7 +111,7 @@ class Gatherer:
         path = self._folder / f"x_{part}.npy"
         write_rows(path, chain([first[None]], (x[None] for x in inputs)), len(dataset))
 
-        self._set(f"x_{part}", np.load(path, mmap_mode="r"))
+        self._set(f"x_{part}", np.load(path, mmap_mode="r", allow_pickle=False))
         self._set_labels(part, examples.labels)
         if part == "train" and first.ndim == 3:
             shape = self.arrays["x_train"].shape

@@ -49,7 +49,7 @@ NOT_RUN: dict[str, list[str]] = {
     ],
     "docs/commands.md": [
         "gped-search: error: digits.yaml: teacher.famly: unknown key",
-        "inputs         13 numbers",
+        "inputs             13 numbers",
     ],
     "docs/concepts.md": [
         "   dataset ------------> posterior samples ---> stream ------------> expectations"
