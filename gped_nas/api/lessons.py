@@ -149,7 +149,8 @@ def label_set(teacher: Teacher, data: DistillationSet) -> DistillationSet:
     layout = HeadLayout([data.layout.main], dataset.num_outputs)
     labels = _labels_of(teacher, layout)
 
-    known = (~labels.isnan().any(1)).nonzero().flatten()
+    is_known_M = ~labels.isnan().any(1)
+    known = is_known_M.nonzero().flatten()
     if not len(known):
         of_train = layout.labels(dataset.normalized_labels("train"))
         return DistillationSet(dataset.inputs("train"), {layout.main.name: of_train}, layout)
@@ -163,7 +164,27 @@ def label_set(teacher: Teacher, data: DistillationSet) -> DistillationSet:
         views = [replace(view, answers="clean") for view in space.views]
         fresh = FreshViews(views, num_known)
     expectations = {layout.main.name: labels[known]}
-    return DistillationSet(data.inputs[known], expectations, layout, fresh=fresh)
+    inputs = _known_inputs(teacher, data, is_known_M)
+    return DistillationSet(inputs, expectations, layout, fresh=fresh)
+
+
+def _known_inputs(teacher: Teacher, data: DistillationSet, is_known_M: Tensor) -> Tensor:
+    """The students' inputs whose label is known; whole views stay in their files."""
+    if bool(is_known_M.all()):
+        return data.inputs
+    if not teacher.stream.has_weights:
+        return data.inputs[is_known_M]
+
+    views = [v.untouched if data.fresh is not None else v for v in teacher.resolve_views()]
+    by_view = [teacher.inputs(view) for view in views]
+    parts = torch.split(is_known_M, [len(inputs) for inputs in by_view])
+    known = []
+    for inputs, is_known in zip(by_view, parts, strict=True):
+        if bool(is_known.all()):
+            known.append(inputs)
+        elif bool(is_known.any()):
+            known.append(inputs[is_known.nonzero().flatten()])
+    return join(known)
 
 
 def _labels_of(teacher: Teacher, layout: HeadLayout) -> Tensor:

@@ -37,6 +37,7 @@ SPACE: dict[str, Any] = {
     "students": [{"family": "mlp", "genotype": {"depth": 1, "width": {"choices": [2, 4]}}}],
     "recipe": {"steps": 100, "warmup": 5, "lr": 0.02},
     "baseline": {"steps": 100, "precisions": [1.0]},
+    "twins": {"seeds": 1, "students": 1},
     "search": {"n_trials": 2, "students_at_once": 2},
 }
 

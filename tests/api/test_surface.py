@@ -29,6 +29,7 @@ OVERRIDES = {
     "teacher.method.thinning": 10,
     "recipe": {"steps": 40, "warmup": 5},
     "baseline": {"steps": 100, "precisions": [1.0]},
+    "twins": {"seeds": 0},
     "search": {"n_trials": 3, "students_at_once": 3},
 }
 

@@ -73,7 +73,7 @@ def space_digest() -> str:
 
 def figures(folder: Path) -> dict[str, Any]:
     """Run ``digits_mlp`` below a folder with the installed command; its figures, as plain data."""
-    _call(folder, "run", "digits_mlp")
+    _call(folder, "run", "digits_mlp", "--set", "twins.seeds=0")
     teacher = json.loads(_call(folder, "teacher", "info", "digits_mlp", "--format", "json"))
     trials = json.loads(_call(folder, "trials", "reports/digits_mlp", "--format", "json"))
     front = json.loads(_call(folder, "front", "reports/digits_mlp", "--format", "json"))

@@ -64,7 +64,12 @@ def _short() -> list[str]:
     """Settings that make the few short; the soak has those that ``init`` writes."""
     if SOAK:
         return []
-    settings = ("teacher.method.steps=200", "recipe.steps=200", "baseline.steps=100")
+    settings = (
+        "teacher.method.steps=200",
+        "recipe.steps=200",
+        "baseline.steps=100",
+        "twins.seeds=0",
+    )
     return [word for setting in settings for word in ("--set", setting)]
 
 
