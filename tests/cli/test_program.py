@@ -62,8 +62,8 @@ def test_a_group_without_a_verb_shows_its_help() -> None:
         (("fron",), "no such command 'fron'", "did you mean 'front'?"),
         (("run",), "missing argument 'SPACE'", "see `gped-search run --help`"),
         (
-            ("teacher", "info", "digits_mlp", "--nope"),
-            "no such option: --nope",
+            ("teacher", "info", "digits_mlp", "--strange"),
+            "no such option: --strange",
             "see `gped-search teacher info --help`",
         ),
         (
