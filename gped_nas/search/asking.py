@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas.models.base import Genotype
+from gped_nas.search.creation import Place
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.drafts import Drafts
 from gped_nas.search.drawing import make_sampler, sampler_seed, undrawn
@@ -83,6 +84,11 @@ class Asker:
         """Whether a trial is nowhere but here; another program queued one that is not."""
         return self._drafts.is_draft(asked._trial_id)
 
-    def write(self, asked: optuna.Trial, attributes: Mapping[str, Any]) -> int:
-        """Write a draft whole, with user attributes; returns its number."""
-        return self._drafts.write(asked._trial_id, dict(attributes))
+    def write(
+        self, asked: Sequence[optuna.Trial], attributes: Sequence[Mapping[str, Any]]
+    ) -> list[Place]:
+        """Write drafts whole, with user attributes, at once; where each one is, in their order."""
+        by_id = {}
+        for trial, user_attributes in zip(asked, attributes, strict=True):
+            by_id[trial._trial_id] = dict(user_attributes)
+        return self._drafts.write(by_id)

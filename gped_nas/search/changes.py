@@ -75,53 +75,64 @@ Decide = Callable[[StoredTrial], Change | Refusal]
 """May be asked only once: what it decides on cannot change before it is written."""
 
 
-def number_of(storage: BaseStorage, trial_id: int) -> int:
-    """A trial's number, without the rest of it."""
-    backend = _database_of(storage)
-    if backend is None:
-        return storage.get_trial_number_from_id(trial_id)
-
-    trials = models.TrialModel.__table__
-    query = sqlalchemy.select(trials.c.number).where(trials.c.trial_id == trial_id)
-
-    def read() -> int:
-        with _refusals(), backend.engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())
-
-    return patiently(backend, read)
-
-
 def change_trial(storage: BaseStorage, trial_id: int, decide: Decide) -> Change | Refusal:
-    """What ``decide`` made of a trial, once it is written.
+    """What ``decide`` made of a trial, once it is written; see ``change_trials``."""
+    return change_trials(storage, {trial_id: decide})[trial_id]
+
+
+def change_trials(
+    storage: BaseStorage, decisions: Mapping[int, Decide]
+) -> dict[int, Change | Refusal]:
+    """What was made of trials, once it is written: in a database, all of it in one transaction.
 
     Args:
-        storage: where it lies.
-        trial_id: Optuna's, not the trial's number.
-        decide: see ``Decide``; nothing is written where it refuses.
+        storage: where they lie.
+        decisions: by Optuna's identifier, not the trial's number; see ``Decide``. Nothing is
+            written where one refuses.
 
     Raises:
         StorageInternalError: the database takes nothing.
     """
-    backend = _database_of(storage)
+    backend = database_of(storage)
     if backend is None:
-        return _change_by_calls(storage, trial_id, decide)
+        changes = {}
+        for trial_id, decide in decisions.items():
+            changes[trial_id] = _change_by_calls(storage, trial_id, decide)
+        return changes
 
-    # A connection that is lost may have written the change: then it is not decided on again.
-    decided: list[Change] = []
+    if not decisions:
+        return {}
 
-    def decide_once(stored: StoredTrial) -> Change | Refusal:
-        if decided and _is_written(decided[0], stored):
+    once = {trial_id: _DecidedOnce(decide) for trial_id, decide in decisions.items()}
+
+    def write() -> dict[int, Change | Refusal]:
+        outcomes = {}
+        with refusals(), backend.engine.begin() as connection:
+            # in one order, so that two who change the same trials do not wait for each other
+            for trial_id in sorted(once):
+                outcomes[trial_id] = _change_in_database(connection, trial_id, once[trial_id])
+        return outcomes
+
+    changes = {}
+    for trial_id, outcome in patiently(backend, write).items():
+        written = once[trial_id].written
+        changes[trial_id] = written if outcome is _WRITTEN and written else outcome
+    return changes
+
+
+class _DecidedOnce:
+    """A decision that is not made again where a lost connection has written it already."""
+
+    def __init__(self, decide: Decide) -> None:
+        self._decide = decide
+        self.written: Change | None = None
+
+    def __call__(self, stored: StoredTrial) -> Change | Refusal:
+        if self.written is not None and _is_written(self.written, stored):
             return _WRITTEN
-        change = decide(stored)
-        decided[:] = [change] if isinstance(change, Change) else []
+        change = self._decide(stored)
+        self.written = change if isinstance(change, Change) else None
         return change
-
-    def write() -> Change | Refusal:
-        with _refusals(), backend.engine.begin() as connection:
-            return _change_in_database(connection, trial_id, decide_once)
-
-    outcome = patiently(backend, write)
-    return decided[0] if outcome is _WRITTEN else outcome
 
 
 _WRITTEN = Refusal("it was written before")
@@ -138,17 +149,17 @@ def replace_rows(storage: BaseStorage, rows: Mapping[int, Mapping[str, Any]]) ->
 
     Optuna's calls refuse that, so it happens in databases alone: in memory nothing is old.
     """
-    backend = _database_of(storage)
+    backend = database_of(storage)
     if backend is None:
         return
 
     attributes = models.TrialUserAttributeModel.__table__
-    with _refusals(), backend.engine.begin() as connection:
+    with refusals(), backend.engine.begin() as connection:
         for trial_id, row in rows.items():
-            _write_attributes(connection, attributes, trial_id, {ROW: row})
+            write_attributes(connection, attributes, trial_id, {ROW: row})
 
 
-def _database_of(storage: BaseStorage) -> RDBStorage | None:
+def database_of(storage: BaseStorage) -> RDBStorage | None:
     """The database behind a storage; None where there is none."""
     # get_storage wraps a database in a cache; it never keeps a trial that is not finished.
     backend = getattr(storage, "_backend", storage)
@@ -156,7 +167,7 @@ def _database_of(storage: BaseStorage) -> RDBStorage | None:
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Say what a database refuses as Optuna does."""
     try:
         yield
@@ -206,12 +217,12 @@ def _change_in_database(connection: Connection, trial_id: int, decide: Decide) -
     user_attributes = {} if change.row is None else {ROW: change.row}
     end = change.end
     if end is None:
-        _write_attributes(connection, attributes, trial_id, user_attributes)
+        write_attributes(connection, attributes, trial_id, user_attributes)
         return change
 
-    _write_attributes(connection, attributes, trial_id, {**user_attributes, **end.numbers})
+    write_attributes(connection, attributes, trial_id, {**user_attributes, **end.numbers})
     excess = {_CONSTRAINT + name: value for name, value in end.excess.items()}
-    _write_attributes(connection, models.TrialSystemAttributeModel.__table__, trial_id, excess)
+    write_attributes(connection, models.TrialSystemAttributeModel.__table__, trial_id, excess)
     _write_values(connection, models.TrialValueModel, trial_id, end.values or ())
     # the column's own zone, whatever that of this machine
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -228,7 +239,7 @@ def _read_json(text: str | None) -> Any:
         return text
 
 
-def _write_attributes(
+def write_attributes(
     connection: Connection, table: Any, trial_id: int, attributes: Mapping[str, Any]
 ) -> None:
     """Write attributes of a trial, in the place of those of the same names."""

@@ -2,12 +2,13 @@
 
 Optuna creates an empty trial and writes each parameter as it is drawn. Here a study lies in a
 storage that keeps new trials to itself: they are drawn by Optuna's own ``ask`` and ``suggest``
-among the trials of the real storage, and written there whole, once. A trial that another program
-queued is in the real storage already, and what is drawn for it is written at once.
+among the trials of the real storage, and written there whole, a population at once. A trial that
+another program queued is in the real storage already, and what is drawn for it is written there as
+it is drawn.
 """
 
 import copy
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from gped_nas.search.changes import number_of
+from gped_nas.search.creation import Place, create_trials
 
 
 class Drafts:
@@ -46,13 +47,19 @@ class Drafts:
         """Whether a trial is not written yet."""
         return trial_id in self._drafts
 
-    def write(self, trial_id: int, attributes: dict[str, Any]) -> int:
-        """Write a draft whole, with user attributes; returns its number."""
-        draft = self._drafts.pop(trial_id)
-        draft.user_attrs = attributes
-        draft._trial_id = self._storage.create_new_trial(self._study_id, draft)
-        draft.number = number_of(self._storage, draft._trial_id)
-        return draft.number
+    def write(self, attributes: Mapping[int, dict[str, Any]]) -> list[Place]:
+        """Write drafts whole, in one transaction; where each one is, in their order.
+
+        Args:
+            attributes: user attributes of each draft, by its identifier here.
+        """
+        drafts = [self._drafts.pop(trial_id) for trial_id in attributes]
+        for draft, user_attributes in zip(drafts, attributes.values(), strict=True):
+            draft.user_attrs = user_attributes
+        places = create_trials(self._storage, self._study_id, drafts)
+        for draft, (trial_id, number) in zip(drafts, places, strict=True):
+            draft._trial_id, draft.number = trial_id, number
+        return places
 
     # -- what optuna.Study and its samplers ask for
 

@@ -6,7 +6,7 @@ SQLite two askers lose trials); its workers hold claims.
 A trial is written twice. When it is claimed it is written whole, with its parameters and its row.
 When it ends, its record is written with flat numbers for the dashboard, by how much it breaks
 constraints, and Optuna's state and values, after which it is frozen. In a database each of the two
-is one transaction, see ``search.changes``.
+is one transaction for a whole population, see ``search.creation`` and ``search.changes``.
 
 A process that dies in between leaves the trial claimed. ``reap``, at the next start, takes such a
 claim back, and unless it can go on from a checkpoint it has failed, for a reason that counts for
@@ -31,7 +31,14 @@ from optuna.trial import FrozenTrial, TrialState
 from gped_nas.errors import StudyError, UndigestedWarning
 from gped_nas.search import rows
 from gped_nas.search.answers import Answer, end_of, fail_unless_finite
-from gped_nas.search.changes import Change, Decide, StoredTrial, change_trial, replace_rows
+from gped_nas.search.changes import (
+    Change,
+    Decide,
+    StoredTrial,
+    change_trial,
+    change_trials,
+    replace_rows,
+)
 from gped_nas.search.document import (
     DOCUMENT,
     TEST,
@@ -114,6 +121,7 @@ class Ledger:
         self.fence = Fence(storage, self._study_id, self._where)
 
         self._held: dict[int, Row] = {}
+        self._ids: dict[int, int] = {}
         self._renewed = time.monotonic()
         self._reader = RecordReader(storage, self._study_id)
         self._is_warned = False
@@ -253,13 +261,19 @@ class Ledger:
             is_refused = False
             missing = num - len(claims)
             number = self.owner.asker
+            drafts: list[tuple[optuna.Trial, Genotype]] = []
             for asked in self._asker.ask(space, missing, root, trials=trials, number=number):
                 drawn = self._asker.draw(space, asked)
                 if isinstance(drawn, Refusal):
                     self._refuse(asked.number, drawn.reason)
                     is_refused = True
+                elif self._asker.is_draft(asked):
+                    drafts.append((asked, drawn))
                 else:
-                    claims.append(self._claim_new(asked, drawn, now))
+                    row = self._claimed_row(asked, now)
+                    self._write_row(asked.number, row)
+                    claims.append(self._hold(asked.number, drawn, row))
+            claims += self._claim_drafts(drafts, now)
             if is_refused:
                 trials = self._study.get_trials(deepcopy=False)
         return claims
@@ -281,17 +295,29 @@ class Ledger:
                 claims.append(self._hold(trial.number, genotype, claimed))
         return claims
 
-    def _claim_new(self, asked: optuna.Trial, genotype: "Genotype", now: float) -> Claim:
-        """The claim of a trial that was just drawn."""
+    def _claim_drafts(
+        self, drafts: Sequence[tuple[optuna.Trial, "Genotype"]], now: float
+    ) -> list[Claim]:
+        """The claims of trials that were just drawn, written at once."""
+        claimed_rows = [self._claimed_row(asked, now) for asked, _ in drafts]
+        places = self._asker.write(
+            [asked for asked, _ in drafts], [{ROW: row.sealed()} for row in claimed_rows]
+        )
+
+        claims = []
+        for (trial_id, number), (_, genotype), row in zip(
+            places, drafts, claimed_rows, strict=True
+        ):
+            self._ids[number] = trial_id
+            claims.append(self._hold(number, genotype, row))
+        return claims
+
+    def _claimed_row(self, asked: optuna.Trial, now: float) -> Row:
+        """The row of a trial that was just drawn, as this process claims it."""
         new = Row(state="waiting", params=asked.params)
         claimed = rows.claim(new, self.owner, now)
         assert isinstance(claimed, Row), "it waits"
-        if self._asker.is_draft(asked):
-            number = self._asker.write(asked, {ROW: claimed.sealed()})
-        else:
-            number = asked.number
-            self._write_row(number, claimed)
-        return self._hold(number, genotype, claimed)
+        return claimed
 
     def _hold(self, number: int, genotype: "Genotype", row: Row) -> Claim:
         self._held[number] = row
@@ -323,31 +349,47 @@ class Ledger:
         return self._move(number, lambda row: rows.promote(row, until))
 
     def finish(self, answer: Answer) -> TrialRecord | Refusal:
-        """Finish a trial with its record.
+        """Finish a trial with its record; see ``finish_all``."""
+        return self.finish_all([answer])[0]
+
+    def finish_all(self, answers: Sequence[Answer]) -> list[TrialRecord | Refusal]:
+        """Finish trials with their records, all of them at once.
 
         A record with a number that is not finite becomes a failed one: it never reaches the front.
 
         Returns:
-            The record as it was stored; or why nothing was stored, where the claim was taken back
-            or the trial was finished meanwhile.
+            The records as they were stored, in order; or why one was not, where the claim was taken
+            back or the trial was finished meanwhile.
         """
+        ends = {}
+        for answer in answers:
+            finite, text = fail_unless_finite(answer)
+            ends[finite.record.trial] = (finite, text)
+        decisions = {}
+        for number, (finite, text) in ends.items():
+            decisions[self._id(number)] = functools.partial(self._decide_end, finite, text)
+        changes = change_trials(self._storage, decisions)
+
+        outcomes: list[TrialRecord | Refusal] = []
+        for number, (finite, _) in ends.items():
+            change = changes[self._id(number)]
+            if isinstance(change, Refusal):
+                outcomes.append(change)
+            else:
+                self._held.pop(number, None)
+                outcomes.append(finite.record)
+        return outcomes
+
+    def _decide_end(self, answer: Answer, text: str, stored: StoredTrial) -> Change | Refusal:
+        """How a trial ends whose record is this text."""
         number = answer.record.trial
-        answer, text = fail_unless_finite(answer)
         # Who held the claim may not end what was taken from it; the asker may, if nobody holds it.
         owner = self.owner if number in self._held else None
-
-        def decide(stored: StoredTrial) -> Change | Refusal:
-            row = self._believe(stored, number)
-            finished = rows.finish(row, owner, text) if isinstance(row, Row) else row
-            if isinstance(finished, Refusal):
-                return finished
-            return Change(finished.sealed(), end_of(answer, self._objective_names))
-
-        change = self._change(number, decide)
-        if isinstance(change, Refusal):
-            return change
-        self._held.pop(number, None)
-        return answer.record
+        row = self._believe(stored, number)
+        finished = rows.finish(row, owner, text) if isinstance(row, Row) else row
+        if isinstance(finished, Refusal):
+            return finished
+        return Change(finished.sealed(), end_of(answer, self._objective_names))
 
     def renew(self) -> None:
         """Give a sign of life for all claims held, once a third of a lease; cheap in between."""
@@ -403,7 +445,11 @@ class Ledger:
         return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        """Optuna's identifier, which a trial keeps."""
+        if number not in self._ids:
+            storage, study_id = self._storage, self._study_id
+            self._ids[number] = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return self._ids[number]
 
     def _change(self, number: int, decide: Decide) -> Change | Refusal:
         """Decide on a trial and write it; every write of a trial that is there passes here."""

@@ -212,44 +212,48 @@ def _carry_out(
     distil_and_evaluate: DistilAndEvaluate,
 ) -> list[TrialRecord]:
     """Finish every trial of a population; its records as they are stored."""
-    records = [_finish(ledger, answer) for answer in plan.refused]
+    records = _finish(ledger, plan.refused)
 
     try:
         trained = distil_and_evaluate(plan.train) if plan.train else ()
     except Interrupted:
-        for claim in (*plan.train, *plan.repeats):
-            _finish(ledger, Answer(_failed(claim, INTERRUPTED)))
+        claims = (*plan.train, *plan.repeats)
+        _finish(ledger, [Answer(_failed(claim, INTERRUPTED)) for claim in claims])
         raise
 
     answers = dict(earlier_answers)
-    for claim, record in zip(plan.train, trained, strict=True):
-        stored = _finish(ledger, judge(record, space.constraints))
-        answers[_key(claim.genotype.to_json())] = stored
-        records.append(stored)
+    stored = _finish(ledger, [judge(record, space.constraints) for record in trained])
+    for claim, record in zip(plan.train, stored, strict=True):
+        answers[_key(claim.genotype.to_json())] = record
+    records += stored
 
+    repeats = []
     for claim in plan.repeats:
         original = answers[_key(claim.genotype.to_json())]
         if is_answer(original):
             excess = judge(original, space.constraints).excess
-            answer = Answer(repeat(claim, original), excess)
+            repeats.append(Answer(repeat(claim, original), excess))
         else:
             # The trial that was trained was taken from this process meanwhile.
-            answer = Answer(_failed(claim, INTERRUPTED))
-        records.append(_finish(ledger, answer))
-
-    return records
+            repeats.append(Answer(_failed(claim, INTERRUPTED)))
+    return records + _finish(ledger, repeats)
 
 
-def _finish(ledger: Ledger, answer: Answer) -> TrialRecord:
-    """The record as it is stored, whether or not the ledger took this one.
+def _finish(ledger: Ledger, answers: Sequence[Answer]) -> list[TrialRecord]:
+    """The records as they are stored, whether or not the ledger took these ones.
 
     It takes none of a trial that was taken from this process meanwhile, or finished by another
     program: what stands in the ledger counts.
     """
-    stored = ledger.finish(answer)
-    if isinstance(stored, Refusal):
-        return ledger.record(answer.record.trial)
-    return stored
+    if not answers:
+        return []
+
+    records = []
+    for answer, stored in zip(answers, ledger.finish_all(answers), strict=True):
+        if isinstance(stored, Refusal):
+            stored = ledger.record(answer.record.trial)
+        records.append(stored)
+    return records
 
 
 def refuse_early(

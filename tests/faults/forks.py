@@ -8,7 +8,7 @@ of it.
 
 An *instant* is just before one of these calls: flushing, renaming, linking, making or removing a
 file (``fsync``, ``rename``, ``link``, ``mkdir``, ``remove``), a statement that writes to the
-database (``sql``), finishing a trial (``tell``), training a population (``train``, ``trained`` for
+database (``sql``), finishing trials (``tell``), training a population (``train``, ``trained`` for
 just after) and an update of the teacher (``step``). At ``fsync`` the child first throws away half
 of the file: bytes that were not flushed need not be there after the whole machine went down.
 """
@@ -206,7 +206,7 @@ class _Watch:
             from sqlalchemy.engine.default import DefaultDialect
 
             self.before(DefaultDialect, "do_commit", "commit")
-        self.before(Ledger, "finish", "tell")
+        self.before(Ledger, "finish_all", "tell")
         self.before(Trainer, "__call__", "train", after="trained")
         self.before(FlatParams, "gradient", "step")
 
