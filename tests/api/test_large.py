@@ -155,6 +155,7 @@ def test_a_potential_over_large_data_is_summed_in_batches(
 _MEASURED = """
 import re, sys
 from pathlib import Path
+import torch._dynamo  # which torch imports at some first use, here in the large run
 from gped_nas.data import rows
 from gped_nas.cli import main
 

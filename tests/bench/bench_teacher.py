@@ -37,11 +37,9 @@ from gped_nas.posterior.sgld import SgldConfig
 
 LAUNCHES = {
     "walk": CHAINS,
-    "walk, 64 x 32": replace(CHAINS, sizes=Sizes(64, 32), programs_a_processor=2),
-    "walk, tf32x3": replace(CHAINS, precision="tf32x3", programs_a_processor=2),
-    "walk, tf32x3 64 x 32": Launch(
-        Sizes(64, 32), depth=32, programs_a_processor=2, precision="tf32x3"
-    ),
+    "walk, 32 x 32": replace(CHAINS, sizes=Sizes(32, 32)),
+    "walk, ieee": replace(CHAINS, precision="ieee"),
+    "walk, ieee 32 x 32": Launch(Sizes(32, 32), depth=32, programs_a_processor=4),
 }
 LIKELIHOOD = CategoricalLikelihood()
 

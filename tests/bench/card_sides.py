@@ -234,21 +234,29 @@ class Foreach:
         self._optimizer.step()
 
 
+class _Captured:
+    """A step as a graph. It holds the step, whose tensors the graph reads and writes."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream):
+            step()
+
+    def __call__(self) -> None:
+        self._graph.replay()
+
+
 def captured(step: Step, device: torch.device) -> Step:
     """The step as a graph; itself on a CPU."""
-    if device.type != "cuda":
-        return step
-
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        step()
-    return graph.replay
+    return _Captured(step) if device.type == "cuda" else step
 
 
 def ms_of(step: Step, device: torch.device, *, replays: int, rounds: int) -> list[float]:

@@ -91,7 +91,9 @@ def parts_of(folder: Path, *, is_dry: bool) -> list[Part]:
         folder: for what they leave.
         is_dry: whether sizes are tiny and the device is a CPU.
     """
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    # the plugin of benchmarks warns beside xdist, and warnings are errors
+    plugins = ["-p", "no:cacheprovider", "-p", "no:benchmark"]
+    pytest = [sys.executable, "-m", "pytest", "-q", *plugins]
     if not is_dry and importlib.util.find_spec("xdist"):
         pytest += ["-n", "4"]
     tests = "tests/gpu/test_phases.py" if is_dry else "tests/gpu"

@@ -31,7 +31,7 @@ from tests.distill.chain_reference import (
 from tests.gpu.place import DEVICE, IS_CARD, cases
 from tests.scenarios import classifier, tree
 
-LAUNCHES = [CHAINS, replace(CHAINS, precision="tf32x3"), Launch(Sizes(64, 32), depth=32)]
+LAUNCHES = [CHAINS, replace(CHAINS, precision="ieee"), Launch(Sizes(32, 32), depth=32)]
 
 
 @pytest.mark.parametrize("name", cases(NAMES, NAMES[:1]))

