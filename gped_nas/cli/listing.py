@@ -141,7 +141,7 @@ def print_classes(record: Any, study: Any) -> None:
         row = {"class": figures["name"], "recall": figures["recall"], "low": low, "high": high}
         rows.append(row | {"precision": figures["precision"], "n": figures["n"]})
     if rows:
-        title = "recall of each class on validation, 95 % interval"
+        title = "recall by class, 95 % interval"
         print_rows(rows, Format.table, title=title)
 
 

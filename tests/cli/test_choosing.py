@@ -57,8 +57,8 @@ def test_verbs_that_list_students_mark_the_chosen_one(finished: Home) -> None:
 
 def test_figures_of_a_class_stand_with_its_name(finished: Home) -> None:
     text = accepted("show", finished.study, "best").out
-    assert "recall of each class on validation, 95 % interval" in text
-    table = text.split("recall of each class")[1].split("layers")[0].splitlines()[2:]
+    assert "recall by class, 95 % interval" in text
+    table = text.split("recall by class")[1].split("layers")[0].splitlines()[2:]
     rows = {words[0]: words[1:] for words in map(str.split, table) if words}
 
     dataset = gn.load_dataset(gn.load_space(finished.space))

@@ -1,6 +1,7 @@
 """``card.sh`` without a card: its parts, its limits, and what it says of packages."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -104,7 +105,10 @@ def test_wheels_that_were_gathered_are_looked_into(tmp_path):
 
 def dry_run(out, *more):
     command = ["bash", str(ROOT / "tests/gpu/card.sh"), str(out), "--dry-run", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=out.parent)
+    env = {**os.environ, "PYTHON": sys.executable}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=out.parent, env=env
+    )
 
 
 def test_the_script_runs_a_part(tmp_path):
