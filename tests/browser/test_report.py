@@ -86,7 +86,11 @@ def test_paper_has_at_most_eight_pages(visit, name):
     num_pages = page.pdf(format="A4").count(b"/Type /Page\n")
     assert 2 <= num_pages <= 8
 
+    # drawn before the sheet is laid out
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
+    figure = page.locator("#chart-front")
+    assert figure.evaluate("(box) => box.scrollHeight - box.clientHeight") <= 0
     for shown in ("h1", "#front-table", ".card.chosen", "#comparison", ".on-paper"):
         expect(page.locator(shown)).to_be_visible()
     for hidden in ("#all-trials", "#configuration", "#explorer"):
