@@ -160,6 +160,7 @@ def _propose(dataset: dict[str, Any], folder: Path, name: str, bounds: Mapping[s
         "objectives": ["nll", "flops", "storage_bytes"],
         "constraints": dict(bounds),
         "search": {"n_trials": proposal.n_trials},
+        "twins": {"seeds": 1, "students": 1},
         "recipe": dict(proposal.recipe),
     }
     path = folder / SPACE

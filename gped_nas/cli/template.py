@@ -33,6 +33,9 @@ objectives: [nll, flops, storage_bytes]
 
 search: {{sampler: tpe, n_trials: {n_trials}, students_at_once: 12}}
 recipe: {recipe}
+# Beside the chosen student: its form, taught by labels alone. With more seeds the luck of one
+# training is in the intervals, and that takes as long again for each.
+twins: {{seeds: 1, students: 1}}
 """
 _TEACHER = """\
 # The Bayesian teacher: {members} networks that begin at other weights each, and are trained to the
