@@ -140,7 +140,7 @@ def chains():
         **dict.fromkeys(sizes, "i32"),
         "scale": "fp32",
     }
-    numbers = ("THETA", "FIRST", "SECOND", "GRAD", "PRIOR", "CENTER", "STRENGTH", "NUMBERS")
+    numbers = ("THETA", "FIRST", "GRAD", "PRIOR", "NUMBERS")
     of_move = {
         **dict.fromkeys(numbers, full),
         **dict.fromkeys(("KEYS", "STEPS"), "*i64"),
@@ -149,7 +149,7 @@ def chains():
         **dict.fromkeys(("grad_scale", "damping"), "fp32"),
     }
     turned = {"IS_CATEGORICAL": True, "BU": 16, "BB": 32}
-    moving = {"IS_LAPLACE": False, "HAS_CENTER": False, "QUARTER": 256}
+    moving = {"IS_LAPLACE": False, "QUARTER": 256}
     cases = [
         Case("walk of chains", "float32", walk, of_walk, walking, options),
         Case("gather", "float32", gather, of_gather, {"BB": 32, "BD": 64}, {}),

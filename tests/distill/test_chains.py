@@ -133,9 +133,9 @@ def moved(keys, steps, *, size, num_steps):
     for _ in range(num_steps):
         theta, unused = torch.zeros(num_chains, size), torch.zeros(num_chains, size)
         chain_programs.move[(-(-size // 1024), num_chains)](
-            theta, unused, unused, unused, torch.zeros(size), unused, torch.ones(num_chains),
-            numbers, torch.tensor(keys), torch.tensor(steps), place, size, num_steps, 1.0, 0.0,
-            RULE=0, IS_LAPLACE=False, HAS_CENTER=False, QUARTER=256,
+            theta, unused, unused, torch.zeros(size), numbers, torch.tensor(keys),
+            torch.tensor(steps), place, size, num_steps, 1.0, 0.0,
+            RULE=0, IS_LAPLACE=False, QUARTER=256,
         )  # fmt: skip
         moves.append(theta)
         place += 1

@@ -96,11 +96,8 @@ def likelihood_gradient(
 def move(
     THETA,
     FIRST,
-    SECOND,
     GRAD,
     PRIOR,
-    CENTER,
-    STRENGTH,
     NUMBERS,
     KEYS,
     STEPS,
@@ -111,20 +108,18 @@ def move(
     damping,
     RULE: tl.constexpr,
     IS_LAPLACE: tl.constexpr,
-    HAS_CENTER: tl.constexpr,
     QUARTER: tl.constexpr,
 ):
     """Move all parameters (chains, size) by one step of a rule.
 
-    RULE is 0 for Langevin steps, 1 for preconditioned ones, 2 for Hamiltonian ones and 3 for Adam.
+    RULE is 0 for Langevin steps, 1 for preconditioned ones and 2 for Hamiltonian ones.
     PRIOR (size,) is the prior's precision, or its slope if it is a Laplace one; below zero where
-    there is no parameter. STRENGTH (chains,) multiplies it.
+    there is no parameter.
     """
     chain = tl.program_id(1)
     place = tl.load(PLACE)
     step = tl.load(STEPS + chain) + place
     key = tl.load(KEYS + chain)
-    strength = tl.load(STRENGTH + chain)
     numbers = NUMBERS + (chain * length + place) * NUM_NUMBERS
     n0 = tl.load(numbers)
     n1 = tl.load(numbers + 1)
@@ -134,8 +129,7 @@ def move(
 
     # four parameters, a quarter of the block apart, share a counter
     lane = tl.program_id(0) * QUARTER + tl.arange(0, QUARTER)
-    if RULE != 3:
-        w0, w1, w2, w3 = _words(key, lane, step, 0)
+    w0, w1, w2, w3 = _words(key, lane, step, 0)
 
     for quarter in tl.static_range(4):
         at = tl.program_id(0) * (4 * QUARTER) + quarter * QUARTER + tl.arange(0, QUARTER)
@@ -145,42 +139,30 @@ def move(
         theta = tl.load(THETA + here, mask=is_there, other=0.0)
 
         away = theta
-        if HAS_CENTER:
-            away = theta - tl.load(CENTER + here, mask=is_there, other=0.0)
         if IS_LAPLACE:
             away = tl.where(away > 0, 1.0, tl.where(away < 0, -1.0, away))
-        grad = tl.load(GRAD + here, mask=is_there, other=0.0) + prior * strength * away
+        grad = tl.load(GRAD + here, mask=is_there, other=0.0) + prior * away
 
-        if RULE == 3:
-            grad *= grad_scale
-            first = tl.load(FIRST + here, mask=is_there, other=0.0)
-            second = tl.load(SECOND + here, mask=is_there, other=0.0)
-            first += n0 * (grad - first)
-            second += n1 * (grad * grad - second)
-            theta += n3 * first / (tl.sqrt(second * n2) + damping)
-            tl.store(FIRST + here, first, mask=is_there)
-            tl.store(SECOND + here, second, mask=is_there)
+        noise = _normal(_choose(w0, w1, w2, w3, quarter))
+        if RULE == 0:
+            theta += n0 * grad + n1 * noise
+        elif RULE == 1:
+            square = tl.load(FIRST + here, mask=is_there, other=0.0)
+            average = grad * grad_scale
+            square += n2 * (average * average - square)
+            metric = 1.0 / (tl.sqrt(square * n3) + damping)
+            theta += n0 * metric * grad + n1 * tl.sqrt(metric) * noise
+            tl.store(FIRST + here, square, mask=is_there)
         else:
-            noise = _normal(_choose(w0, w1, w2, w3, quarter))
-            if RULE == 0:
-                theta += n0 * grad + n1 * noise
-            elif RULE == 1:
-                square = tl.load(FIRST + here, mask=is_there, other=0.0)
-                average = grad * grad_scale
-                square += n2 * (average * average - square)
-                metric = 1.0 / (tl.sqrt(square * n3) + damping)
-                theta += n0 * metric * grad + n1 * tl.sqrt(metric) * noise
-                tl.store(FIRST + here, square, mask=is_there)
-            else:
-                momentum = tl.load(FIRST + here, mask=is_there, other=0.0)
-                if n4 >= 0:
-                    v0, v1, v2, v3 = _words(key, lane, step, 1)
-                    momentum = n4 * _normal(_choose(v0, v1, v2, v3, quarter))
-                momentum += n0 * grad
-                theta += n1 * momentum
-                momentum = n2 * momentum + n3 * noise
-                theta += n1 * momentum
-                tl.store(FIRST + here, momentum, mask=is_there)
+            momentum = tl.load(FIRST + here, mask=is_there, other=0.0)
+            if n4 >= 0:
+                v0, v1, v2, v3 = _words(key, lane, step, 1)
+                momentum = n4 * _normal(_choose(v0, v1, v2, v3, quarter))
+            momentum += n0 * grad
+            theta += n1 * momentum
+            momentum = n2 * momentum + n3 * noise
+            theta += n1 * momentum
+            tl.store(FIRST + here, momentum, mask=is_there)
         tl.store(THETA + here, theta, mask=is_there)
 
 

@@ -70,7 +70,6 @@ class ChainWalk:
         num_chains: int,
         batch_size: int,
         length: int,
-        strengths: Sequence[float] = (),
         launch: Launch = CHAINS,
     ) -> None:
         """Make buffers for chains that stand at zero.
@@ -82,7 +81,6 @@ class ChainWalk:
             num_chains: how many there are.
             batch_size: examples a step of each chain.
             length: steps of a part, at most.
-            strengths: what the prior's score is multiplied by, for each chain; 1 by default.
             launch: how walks are launched.
         """
         assert problem.network is not None and problem.prior is not None
@@ -95,11 +93,9 @@ class ChainWalk:
 
         shape = (num_chains, self.layout.num_params)
         self._buffers = {name: self._zeros(shape) for name in ("theta", *rule.buffers)}
-        self._centers: Tensor | None = None
         self._x = problem.x.flatten(1).contiguous()
         self._y = problem.y.contiguous()
         self._prior = self.layout.spread(_precision(problem.prior, problem).to(self._device))
-        self._strengths = torch.tensor(strengths or [1.0] * num_chains, device=self._device)
 
         self._index = self._zeros((num_chains, length, batch_size), torch.int32)
         self._numbers = self._zeros((num_chains, length, NUM_NUMBERS))
@@ -131,30 +127,18 @@ class ChainWalk:
     # ---------------------------------------------------------------------------------------------
     # from and to the host
 
-    def load(
-        self,
-        states: Sequence[Mapping[str, Tensor]],
-        *,
-        keys: Sequence[int],
-        centers: Sequence[Tensor] = (),
-    ) -> None:
+    def load(self, states: Sequence[Mapping[str, Tensor]], *, keys: Sequence[int]) -> None:
         """Put each chain where it stands.
 
         Args:
             states: flat buffers (W,) by name, one mapping a chain.
             keys: of each chain's noise, 64 bits.
-            centers: what the prior draws each chain to, flat (W,); zero by default.
         """
         for name, buffer in self._buffers.items():
             # a chain that goes on comes from the host, a fresh one is on the device
             flat_KW = torch.stack([s[name].to(self._device, torch.float32) for s in states])
             buffer.index_copy_(1, self._positions_W, flat_KW)
         self._keys.copy_(torch.tensor(keys))
-        if centers:
-            assert self._replay is None or not self._replay.is_captured
-            flat_KW = torch.stack([center.to(torch.float32) for center in centers])
-            self._centers = torch.zeros_like(self._buffers["theta"])
-            self._centers.index_copy_(1, self._positions_W, flat_KW.to(self._device))
 
     def advance(self, part: Part, steps: Sequence[int]) -> None:
         """Take the steps of a part; on a GPU they are only begun.
@@ -261,16 +245,13 @@ class ChainWalk:
         from gped_nas.distill.phases import chain_programs
 
         size, rule, theta = self.layout.num_params, self._rule, self._buffers["theta"]
-        others = [self._buffers[name] for name in rule.buffers]
-        first, second = (*others, theta, theta)[:2]
+        # a rule without a buffer of its own reads and writes none
+        (first,) = [self._buffers[name] for name in rule.buffers] or [theta]
         chain_programs.move[(-(-size // (4 * _QUARTER)), self.layout.num_chains)](
             theta,
             first,
-            second,
             self._operands.weight_grad,
             self._prior,
-            theta if self._centers is None else self._centers,
-            self._strengths,
             self._numbers,
             self._keys,
             self._steps,
@@ -281,7 +262,6 @@ class ChainWalk:
             rule.damping,
             RULE=int(rule.kind),
             IS_LAPLACE=isinstance(self._problem.prior, LaplacePrior),
-            HAS_CENTER=self._centers is not None,
             QUARTER=_QUARTER,
         )
 
@@ -293,11 +273,6 @@ class _Replay:
         self._chains = chains
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream(chains._device)  # type: ignore[no-untyped-call]
-
-    @property
-    def is_captured(self) -> bool:
-        """Whether addresses must not change any more."""
-        return self._graph is not None
 
     def on_stream(self) -> torch.cuda.StreamContext:
         """The stream that steps run on, for a block."""

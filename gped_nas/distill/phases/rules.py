@@ -9,8 +9,6 @@ the gradient of U, z the noise and n the numbers of the step,
                      theta += n0 D g + n1 sqrt(D) z
     HAMILTONIAN      p = n4 z', where n4 is not negative
                      p += n0 g;  theta += n1 p;  p = n2 p + n3 z;  theta += n1 p
-    ADAM             m += n0 (g / N - m);  v += n1 ((g / N)^2 - v)
-                     theta += n3 m / (sqrt(n2 v) + epsilon)
 """
 
 import math
@@ -36,7 +34,6 @@ class Kind(IntEnum):
     LANGEVIN = 0
     PRECONDITIONED = 1
     HAMILTONIAN = 2
-    ADAM = 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Rule:
 
     Attributes:
         kind: how a step moves.
-        buffers: names of the buffers beside ``theta``, at most two.
+        buffers: names of the buffers beside ``theta``, at most one.
         numbers: an absolute step, counted from 0, to what ``move`` reads.
         start: ``(problem, theta_W, generator)`` to the other buffers at the very beginning.
         damping: a constant of the kind.
