@@ -36,7 +36,7 @@ coverage: $(VENV)/.dev  ## the whole suite; which lines of the package no test r
 	$(BIN)/python -m pytest -q --cov --cov-report=term
 	rm -f .coverage .coverage.*
 
-golden: $(VENV)/.dev  ## keep this platform's figures of digits_mlp anew; say why in the commit
+golden: $(VENV)/.dev  ## keep this platform's figures of digits_sgld anew; say why in the commit
 	$(BIN)/python -m tests.golden.digits
 
 lint: $(VENV)/.dev  ## style, formatting, types, floors

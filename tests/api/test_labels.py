@@ -25,7 +25,7 @@ ONE_TRIAL = {
 
 
 def test_labels_count_at_views_that_keep_them(home: Home) -> None:
-    space = gn.load_space("digits_mlp", ONE_TRIAL)
+    space = gn.load_space("digits_sgld", ONE_TRIAL)
     teacher = gn.build_teacher(space, gn.new_session("cpu"))
     data = distillation_set(teacher)
 
@@ -39,7 +39,7 @@ def test_labels_count_at_views_that_keep_them(home: Home) -> None:
 
 def test_unlabeled_inputs_have_no_label(home: Home) -> None:
     subsampled = {**ONE_TRIAL, "data": {"subsample": 100}}
-    space = gn.load_space("digits_mlp", subsampled)
+    space = gn.load_space("digits_sgld", subsampled)
     teacher = gn.build_teacher(space, gn.new_session("cpu"))
     labels = distillation_set(teacher).labels
     assert len(teacher.dataset.train) == 100
@@ -47,14 +47,14 @@ def test_unlabeled_inputs_have_no_label(home: Home) -> None:
 
 
 def test_rungs_look_at_labels_too(home: Home) -> None:
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": {**RECIPE, "rungs": 2}})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "recipe": {**RECIPE, "rungs": 2}})
     teacher = gn.build_teacher(space, gn.new_session("cpu"))
     looked_at = rung_set(teacher, space.layout(10))
     assert torch.equal(looked_at.labels.argmax(1), teacher.dataset.validation.y)
 
 
 def test_imported_inputs_have_labels_where_they_are_training_inputs_or_copies(home: Home) -> None:
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "views": VIEWS[:2]})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "views": VIEWS[:2]})
     dataset = gn.load_dataset(space)
     train, test = dataset.inputs("train").flatten(1), dataset.inputs("test").flatten(1)
 
@@ -97,7 +97,7 @@ def test_a_search_over_shares_says_where_labels_count(home: Home) -> None:
 
 def test_an_online_chain_shows_labels_too(home: Home) -> None:
     online = {**RECIPE, "mode": "online"}
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "views": VIEWS[:2], "recipe": online})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "views": VIEWS[:2], "recipe": online})
     teacher = gn.build_teacher(space, gn.new_session("cpu"))
     data = distillation_set(teacher)
     x, shown = next(online_feed(teacher, data.inputs, data.labels))
@@ -114,7 +114,7 @@ def test_an_online_chain_shows_labels_too(home: Home) -> None:
 def test_a_share_without_a_known_label_is_refused(home: Home) -> None:
     settings = {**ONE_TRIAL, "views": [{"policy": "mixup"}]}
     with pytest.raises(ConfigError, match=r"recipe.label_weight: found 0.5 with views \(mixup\)"):
-        gn.load_space("digits_mlp", settings)
+        gn.load_space("digits_sgld", settings)
 
 
 def test_a_share_beyond_one_is_refused(home: Home) -> None:

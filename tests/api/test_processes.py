@@ -58,7 +58,7 @@ def test_a_chain_has_the_same_bits_in_any_number_of_processes_with_any_number_of
 ) -> None:
     """The products of this network give other last bits on two threads than on one (measured)."""
     overrides = {"teacher.genotype.width": 1000, "views": [{"policy": "clean"}]}
-    space = load_space("digits_mlp", overrides)
+    space = load_space("digits_sgld", overrides)
     method = {"chains": 2, "num_samples": 4, "burn_in": 0, "thinning": 1}
     space = replace(space, method=space.method.model_copy(update=method))
 

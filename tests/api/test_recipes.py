@@ -29,7 +29,7 @@ TARGETS = [
 
 
 def test_an_online_search_says_so(home: Home) -> None:
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": ONLINE})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "recipe": ONLINE})
     study = gn.run(space, out="reports", seed=0)
     (record,) = study.records()
     assert record.state == "complete"
@@ -43,7 +43,7 @@ def test_an_online_search_says_so(home: Home) -> None:
 
 
 def test_an_online_search_begins_with_the_stream_s_first_chain(home: Home) -> None:
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": ONLINE})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "recipe": ONLINE})
     teacher = gn.build_teacher(space, gn.new_session("cpu"))
     assert not list((teacher.stream.folder / "views").glob("distillation*"))
 
@@ -76,7 +76,7 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
         "update": "newest",
         "target_weights": {"second_moment": 3.0},
     }
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "targets": TARGETS, "recipe": recipe})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "targets": TARGETS, "recipe": recipe})
     study = gn.run(space, out="reports", seed=0)
 
     (record,) = study.records()
@@ -88,7 +88,7 @@ def test_a_search_with_targets_of_every_kind(home: Home) -> None:
     }
     assert record.metrics["information_error"] > 0
 
-    student = gn.load_student(f"reports/digits_mlp/students/{record.trial}")
+    student = gn.load_student(f"reports/digits_sgld/students/{record.trial}")
     assert student.spec.targets == space.targets
     assert student.spec.targets[4].settings.levels == (0.1, 0.9)
 
@@ -126,7 +126,7 @@ def test_precision_is_decided_once_a_study(home: Home, monkeypatch: pytest.Monke
     monkeypatch.setattr("gped_nas.device.half_is_fast", lambda device: answers.pop())
     monkeypatch.setattr("gped_nas.device.SHARED_MACS", 0)
     space = gn.load_space(
-        "digits_mlp", {**ONE_TRIAL, "recipe": {"steps": 15, "warmup": 5, "lr": 0.05}}
+        "digits_sgld", {**ONE_TRIAL, "recipe": {"steps": 15, "warmup": 5, "lr": 0.05}}
     )
 
     study = gn.run(space, out="reports", seed=0)
@@ -146,7 +146,7 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
     monkeypatch.setattr("gped_nas.device.half_is_fast", probe)
     monkeypatch.setattr("gped_nas.device.SHARED_MACS", 0)
     recipe = {"steps": 15, "warmup": 5, "lr": 0.05, "precision": "float32"}
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": recipe})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "recipe": recipe})
 
     study = gn.run(space, out="reports", seed=0)
 
@@ -155,7 +155,7 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
 
 
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
-    space = gn.load_space("digits_mlp")
+    space = gn.load_space("digits_sgld")
     recipe = dict(space.resolved["recipe"])
     for later in ("components", "centered", "label_weight", "lr_probe", "draw_views", "kernel"):
         del recipe[later]
@@ -165,10 +165,10 @@ def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     fresh = {"recipe.draw_views": "fresh", "views": [{"policy": "noise"}]}
     changes = ({"recipe.components": 8}, {"recipe.centered": True}, fresh)
     for change in changes:
-        assert identity(gn.load_space("digits_mlp", change), "stream")["recipe"] != before
+        assert identity(gn.load_space("digits_sgld", change), "stream")["recipe"] != before
 
     # it changes students by rounding alone
-    graph = gn.load_space("digits_mlp", {"recipe.kernel": "graph"})
+    graph = gn.load_space("digits_sgld", {"recipe.kernel": "graph"})
     assert identity(graph, "stream")["recipe"] == before
 
 
@@ -182,7 +182,7 @@ def test_what_only_fully_connected_students_can_be_is_refused_of_others(home: Ho
 def test_a_step_size_is_chosen_once_a_study(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later run keeps it, and probes nothing."""
     recipe = {"steps": 100, "warmup": 10, "lr": 0.5, "lr_probe": [1e-6, 0.02]}
-    space = gn.load_space("digits_mlp", {**ONE_TRIAL, "recipe": recipe})
+    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "recipe": recipe})
 
     study = gn.run(space, out="reports", seed=0)
     assert study.ledger.document.lr == 0.02

@@ -70,18 +70,18 @@ def test_names_of_earlier_versions_work_and_warn(old: str, new: str) -> None:
 
 
 def test_a_session_in_a_notebook(home: Home) -> None:
-    space = gn.load_space("digits_mlp", OVERRIDES)
+    space = gn.load_space("digits_sgld", OVERRIDES)
     with pytest.raises(AttributeError):
         space.name = "other"  # type: ignore[misc]
 
     study = gn.run(space, out="reports", seed=0)
-    assert study.path == Path("reports/digits_mlp") and len(study.records()) == 3
+    assert study.path == Path("reports/digits_sgld") and len(study.records()) == 3
     front = study.front_records()
     assert front and all(record.state == "complete" for record in front)
     assert study.write_report() == study.path / "report.html"
     assert study.front().index.tolist() == [record.trial for record in front]
 
-    student = gn.load_student(f"reports/digits_mlp/students/{front[0].trial}")
+    student = gn.load_student(f"reports/digits_sgld/students/{front[0].trial}")
     assert isinstance(student, torch.nn.Module)
     dataset = gn.load_dataset(space)
     answers = student.predict(dataset.raw("validation"))
@@ -109,7 +109,7 @@ def test_a_session_in_a_notebook(home: Home) -> None:
     with pytest.raises(RegistryError, match="predictive"):
         stream.expectation("predictiv")
 
-    again = gn.open_study("digits_mlp")
+    again = gn.open_study("digits_sgld")
     assert again.records() == study.records() and again.chosen() == study.chosen()
 
 

@@ -65,7 +65,7 @@ def averages_at(teacher: Teacher, x: Tensor) -> dict[str, Tensor]:
 def measure(seed: int) -> dict[str, list[float]]:
     """KL of each student by kind, with the teacher of one seed."""
     views = [{"policy": "noise", "std": 0.1, "draw": draw} for draw in range(max(DRAWS))]
-    space = load_space("digits_mlp", {"views": views, "seed": seed})
+    space = load_space("digits_sgld", {"views": views, "seed": seed})
     session = gn.new_session("cpu")
     teacher = gn.build_teacher(space, session, dataset=load_dataset(space))
 
@@ -106,7 +106,7 @@ def main() -> None:
 
     make_dir(args.out.parent)
     result = {
-        "recipe": load_space("digits_mlp").recipe.to_record(),
+        "recipe": load_space("digits_sgld").recipe.to_record(),
         "seeds": args.seeds,
         "seconds": seconds,
         "hardware": devices.fingerprint(torch.device("cpu")),

@@ -233,7 +233,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("reports/bench"), help="folder to write memory-cpu.json to"
     )
-    parser.add_argument("--space", default="fashion_mlp")
+    parser.add_argument("--space", default="fashion_sgld")
     parser.add_argument(
         "--samples", type=int, default=500, help="posterior samples, all chains together"
     )

@@ -76,9 +76,9 @@ class Case:
 
 
 CASES = {
-    "digits": Case("digits_mlp", "clean + noise", ((2, 128), (1, 32))),
+    "digits": Case("digits_sgld", "clean + noise", ((2, 128), (1, 32))),
     "fashion_mnist": Case(
-        "fashion_mlp",
+        "fashion_sgld",
         "noise",
         ((2, 128), (1, 64)),
         {"teacher.method.num_samples": 60, "teacher.method.burn_in": 5000, "recipe.steps": 3000},
@@ -149,7 +149,7 @@ def measure_students(
 
 def _full(name: str) -> list[dict[str, Any]]:
     """The settings of a row's policies, defaults filled in."""
-    space = load_space("digits_mlp", {"views": list(POLICIES[name])})
+    space = load_space("digits_sgld", {"views": list(POLICIES[name])})
     return [{"policy": view.policy, **view.settings} for view in space.views]
 
 

@@ -1,7 +1,7 @@
 """Which recipe reaches the teacher soonest: KL(teacher || student) against processor time.
 
-    python tests/bench/bench_recipes.py --space digits_mlp --out reports/reference/recipes.json
-    GPED_DATA=... python tests/bench/bench_recipes.py --space fashion_mlp --out ...
+    python tests/bench/bench_recipes.py --space digits_sgld --out reports/reference/recipes.json
+    GPED_DATA=... python tests/bench/bench_recipes.py --space fashion_sgld --out ...
 
 The same unpruned students learn the space's stream by every recipe of a grid; each budget of steps
 is a run of its own, since the schedule ends with it. KL is the mean over validation and over the
@@ -31,10 +31,10 @@ from gped_nas.search.space_file import load_space
 from tests.bench.bench_time_to_front import kl
 
 STUDENTS = {
-    "digits_mlp": [
+    "digits_sgld": [
         Genotype("mlp", depth=d, width=w) for d, w in ((1, 32), (2, 64), (2, 128), (3, 128))
     ],
-    "fashion_mlp": [
+    "fashion_sgld": [
         Genotype("mlp", depth=d, width=w) for d, w in ((1, 64), (2, 128), (3, 128), (1, 256))
     ],
     "fashion_cnn": [
@@ -118,7 +118,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
-    parser.add_argument("--space", choices=STUDENTS, default="digits_mlp")
+    parser.add_argument("--space", choices=STUDENTS, default="digits_sgld")
     parser.add_argument("--kinds", nargs="+", choices=COARSE, default=list(COARSE))
     parser.add_argument("--steps", nargs="+", type=int, default=[150, 300, 600])
     parser.add_argument("--seeds", type=int, default=1)

@@ -2,11 +2,11 @@
 
     python tests/bench/bench_teacher.py --out reports/bench --device cuda
 
-The network is 784-400-400-10 with minibatches of 100, as the teacher of ``fashion_mlp``; inputs are
-noise. *One by one* is a chain that torch launches operation by operation. The others are walks, by
-tile and precision; the first is what the package takes. ``seconds`` is a whole teacher: two chains
-of 20,000 steps, every hundredth a sample on the host. With ``--dry-run`` the same goes through tiny
-sizes on a CPU, where times mean nothing.
+The network is 784-400-400-10 with minibatches of 100, as the teacher of ``fashion_sgld``; inputs
+are noise. *One by one* is a chain that torch launches operation by operation. The others are walks,
+by tile and precision; the first is what the package takes. ``seconds`` is a whole teacher: two
+chains of 20,000 steps, every hundredth a sample on the host. With ``--dry-run`` the same goes
+through tiny sizes on a CPU, where times mean nothing.
 """
 
 import argparse

@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--space", default="fashion_mlp")
+    parser.add_argument("--space", default="fashion_sgld")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--sample", type=int, default=0, help="students of the loop; 0 is all")
     parser.add_argument("--online", type=int, default=3, help="trials of the online algorithm")
@@ -181,7 +181,7 @@ def main() -> None:
         online=spread(args.online, num),
     )
     settings = DRY_SETTINGS if args.dry_run else {"targets": ["predictive"]}
-    space = load_space("digits_mlp" if args.dry_run else args.space, settings)
+    space = load_space("digits_sgld" if args.dry_run else args.space, settings)
 
     # a teacher built here and now, so that its cost is known
     with tempfile.TemporaryDirectory() as cache:

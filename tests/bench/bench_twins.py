@@ -33,14 +33,14 @@ METRICS = ("nll", "accuracy", "ece", "brier", "entropy_error", "kl_to_teacher")
 MIXED_TOO = [{"policy": "clean"}, {"policy": "mixup"}]
 SPACES: dict[str, Settings] = {
     "digits": {
-        "space": "digits_mlp",
+        "space": "digits_sgld",
         "widths": [16, 32, 64],
         "steps": 2000,
         "ensemble": {"name": "deep_ensemble", "num_samples": 10, "steps": 800, "batch_size": 100},
         "prior": {"precision": 0.01},
     },
     "fashion": {
-        "space": "fashion_mlp",
+        "space": "fashion_sgld",
         "widths": [32, 64, 128],
         "steps": 12000,
         "ensemble": {"name": "deep_ensemble", "num_samples": 4, "steps": 6000, "batch_size": 100},

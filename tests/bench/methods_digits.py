@@ -178,7 +178,7 @@ def main() -> None:
     out = make_dir(parser.parse_args().out)
     assert set(GRIDS) == set(METHODS) - {"import"}, "a method without a grid"
 
-    space, session = load_space("digits_mlp", SPACE), new_session("cpu")
+    space, session = load_space("digits_sgld", SPACE), new_session("cpu")
     chosen, tried = tune(space, session)
     reference = teacher_of(space, REFERENCE, REFERENCE_SEED, session)
     diagnosis = diagnose(reference)

@@ -158,8 +158,8 @@ def digits():
 
 
 def shipped_range():
-    """Bottom and top of the penalties that ``digits_mlp`` draws."""
-    return load_space("digits_mlp").resolved["students"][0]["genotype"]["group_penalty"]["float"]
+    """Bottom and top of the penalties that ``digits_sgld`` draws."""
+    return load_space("digits_sgld").resolved["students"][0]["genotype"]["group_penalty"]["float"]
 
 
 def test_the_range_of_the_penalty_on_digits(digits):

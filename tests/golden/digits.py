@@ -1,6 +1,6 @@
-"""The figures of ``digits_mlp`` that no change may move: run it, and keep what it says.
+"""The figures of ``digits_sgld`` that no change may move: run it, and keep what it says.
 
-``make golden`` writes them to ``digits_mlp-<platform>.json`` beside this file. Last bits depend on
+``make golden`` writes them to ``digits_sgld-<platform>.json`` beside this file. Last bits depend on
 the processor and on torch, so a file holds for the platform in its name and for no other.
 """
 
@@ -21,7 +21,7 @@ import yaml
 from threadpoolctl import threadpool_info
 
 HERE = Path(__file__).parent
-SPACE = HERE.parents[1] / "search_spaces" / "digits_mlp.yaml"
+SPACE = HERE.parents[1] / "search_spaces" / "digits_sgld.yaml"
 PROGRAM = Path(sys.executable).with_name("gped-search")
 
 PACKAGES = ("torch", "numpy", "optuna", "scikit-learn")
@@ -58,12 +58,12 @@ def platform_name() -> str:
 
 def golden_file() -> Path:
     """Where this platform's figures lie; the file need not exist."""
-    return HERE / f"digits_mlp-{platform_name()}.json"
+    return HERE / f"digits_sgld-{platform_name()}.json"
 
 
 def golden_files() -> list[Path]:
     """Every file of figures that is kept."""
-    return sorted(HERE.glob("digits_mlp-*.json"))
+    return sorted(HERE.glob("digits_sgld-*.json"))
 
 
 def space_digest() -> str:
@@ -72,14 +72,14 @@ def space_digest() -> str:
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Run ``digits_mlp`` below a folder with the installed command; its figures, as plain data."""
-    _call(folder, "run", "digits_mlp", "--set", "twins.seeds=0")
-    teacher = json.loads(_call(folder, "teacher", "info", "digits_mlp", "--format", "json"))
-    trials = json.loads(_call(folder, "trials", "reports/digits_mlp", "--format", "json"))
-    front = json.loads(_call(folder, "front", "reports/digits_mlp", "--format", "json"))
+    """Run ``digits_sgld`` below a folder with the installed command; its figures, as plain data."""
+    _call(folder, "run", "digits_sgld", "--set", "twins.seeds=0")
+    teacher = json.loads(_call(folder, "teacher", "info", "digits_sgld", "--format", "json"))
+    trials = json.loads(_call(folder, "trials", "reports/digits_sgld", "--format", "json"))
+    front = json.loads(_call(folder, "front", "reports/digits_sgld", "--format", "json"))
 
     weights = {}
-    students = folder / "reports" / "digits_mlp" / "students"
+    students = folder / "reports" / "digits_sgld" / "students"
     for path in sorted(students.glob("*/weights.safetensors")):
         weights[path.parent.name] = hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""``digits_mlp`` gives the figures that are kept.
+"""``digits_sgld`` gives the figures that are kept.
 
 They are the very same on the platform that made them. On every other, what does not depend on
 rounding is the same, and what depends on it is close.
@@ -47,11 +47,11 @@ def test_no_golden_file_is_missing_or_stale() -> None:
     assert golden_files(), "none is kept; run `make golden`"
     for path in golden_files():
         data = json.loads(path.read_text())
-        assert path.name == f"digits_mlp-{data['platform']}.json"
+        assert path.name == f"digits_sgld-{data['platform']}.json"
         assert data["space"] == space_digest(), f"{path.name}: of other settings; `make golden`"
 
 
-def test_digits_mlp_is_the_same(computed: dict[str, Any]) -> None:
+def test_digits_sgld_is_the_same(computed: dict[str, Any]) -> None:
     expected = read_golden()
     if expected["platform"] == platform_name():
         for key in expected:

@@ -105,7 +105,7 @@ def parts_of(folder: Path, *, is_dry: bool) -> list[Part]:
     has_bench = (ROOT / "tests/bench/bench_teacher.py").is_file()
     has_fashion = is_dry or has_fashion_mnist(os.environ)
     missing = "" if has_fashion else "Fashion-MNIST is not in $GPED_DATA"
-    fashion = "digits_mlp" if is_dry else "fashion_mlp"
+    fashion = "digits_sgld" if is_dry else "fashion_sgld"
     machine = (sys.executable, "-V") if is_dry else ("nvidia-smi",)
     return [
         Part("machine", machine, 20),
@@ -125,7 +125,7 @@ def parts_of(folder: Path, *, is_dry: bool) -> list[Part]:
             missing=missing,
         ),
         search("fashion search", fashion, folder, 90, is_dry=is_dry, needs="fashion teacher"),
-        search("digits search", "digits_mlp", folder, 70, is_dry=is_dry),
+        search("digits search", "digits_sgld", folder, 70, is_dry=is_dry),
         Part(
             "front",
             bench("time_to_front", "--sample", "2", "--online", "1"),

@@ -118,7 +118,7 @@ def test_the_law_of_a_gaussian_posterior(name):
 def test_a_stream_that_was_stopped_has_the_same_bytes(tmp_path, monkeypatch):
     """Through the door that everybody takes."""
     monkeypatch.setattr(sampling, "has_phases", lambda device: True)
-    space = load_space("digits_mlp", {"teacher.genotype.width": 20})
+    space = load_space("digits_sgld", {"teacher.genotype.width": 20})
     method = {"chains": 2, "num_samples": 4, "burn_in": 0, "thinning": 1, "batch_size": 16}
     space = replace(space, method=space.method.model_copy(update=method))
     dataset = load_dataset(space)
