@@ -72,8 +72,7 @@ def sgld_config(*, burn_in: int = 6, thinning: int = 2, chains: int = 2) -> Sgld
 
 def stream_key(*, seed: int = 0, chains: int = 2) -> StreamKey:
     """The key of a stream of ``classifier`` sampled with ``sgld_config``."""
-    method = sgld_config(chains=chains).model_dump(mode="json")
-    del method["num_samples"]
+    method = sgld_config(chains=chains).identity()
     return StreamKey(
         dataset="d" * 64,
         input_shape=INPUT_SHAPE,

@@ -76,6 +76,8 @@ def _without_paths(method: Mapping[str, Any]) -> dict[str, Any]:
     settings = {name: value for name, value in method.items() if name not in elsewhere}
     if settings.get("batch_norm_eps") == BATCH_NORM_EPS:  # a later setting at its default
         del settings["batch_norm_eps"]
+    if settings.get("start") == "prior":  # likewise
+        del settings["start"]
     if isinstance(settings.get("of"), Mapping):
         settings["of"] = _without_paths(settings["of"])
     return settings

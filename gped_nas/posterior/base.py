@@ -116,6 +116,17 @@ class MethodConfig(Config):
         """The method for people: ``sghmc``."""
         return self.name
 
+    def steps_of(
+        self, run: "Run", problem: Problem, *, generator: Generator, state: State | None
+    ) -> Iterator[Step]:
+        """The steps of a chain of the method, and of what comes before the method begins.
+
+        Args:
+            run: the method's function.
+            problem, generator, state: see ``Method``.
+        """
+        return run(problem, self, generator=generator, state=state)
+
 
 class ChainConfig(MethodConfig):
     """Settings of a method that can yield as many posterior samples as asked for."""
@@ -237,7 +248,8 @@ class Method:
             generator: source of every draw; used by this chain alone.
             state: where an earlier run of the same chain stopped.
         """
-        return self.run(problem, cfg, generator=generator, state=state)
+        settings: MethodConfig = cfg
+        return settings.steps_of(self.run, problem, generator=generator, state=state)
 
 
 METHODS: Registry[Method] = Registry("method", "gped_nas.posterior", Method)

@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 
 from gped_nas.errors import DivergenceError
 from gped_nas.posterior.base import (
-    ChainConfig,
     FlatParams,
     PosteriorSample,
     Problem,
@@ -22,6 +21,7 @@ from gped_nas.posterior.base import (
     Step,
     flatten,
 )
+from gped_nas.posterior.start import StartingConfig
 
 Buffers = dict[str, Tensor]
 """Flat tensors (W,) by name; ``theta`` holds the parameters."""
@@ -32,7 +32,7 @@ Update = Callable[[Buffers, Tensor, int, Draw], None]
 ``theta``, after ``step`` updates."""
 
 
-class MinibatchConfig(ChainConfig):
+class MinibatchConfig(StartingConfig):
     """Settings of a chain that steps along minibatch gradients.
 
     Attributes:

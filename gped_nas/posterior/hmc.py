@@ -46,12 +46,13 @@ from gped_nas.posterior.base import (
     ThinnedConfig,
     flatten,
 )
+from gped_nas.posterior.start import StartingConfig
 
 _SHRINKAGE, _DELAY, _FORGETTING = 0.05, 10.0, 0.75
 """gamma, t0 and kappa of Hoffman & Gelman 2014, section 3.2.1."""
 
 
-class HmcConfig(ThinnedConfig):
+class HmcConfig(ThinnedConfig, StartingConfig):
     """Settings of ``hmc``."""
 
     step_size: float = Field(

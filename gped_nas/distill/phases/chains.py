@@ -33,13 +33,15 @@ from gped_nas.posterior.likelihoods import Likelihood
 def walks_chains(cfg: MethodConfig, problem: Problem, likelihood: Likelihood, chains: int) -> bool:
     """Whether the chains of a method can be walked together on a device.
 
+    Chains that begin at trained networks cannot: each is trained, and run, by itself.
+
     Args:
         cfg: the method's settings.
         problem: the posterior.
         likelihood: of its network.
         chains: how many chains there are.
     """
-    if rule_of(cfg) is None:
+    if rule_of(cfg) is None or getattr(cfg, "start", "prior") != "prior":
         return False
     batch_size = int(getattr(cfg, "batch_size", 0))
     return can_walk(problem, likelihood, num_chains=chains, batch_size=batch_size)
