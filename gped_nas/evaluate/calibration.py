@@ -18,7 +18,7 @@ arXiv:2012.08668 (the bias). The direction and its variances are ours.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -47,6 +47,14 @@ def debias(gap_B: Floats, count_B: Floats, confidence_B: Floats) -> Debiased:
         count_B: by bin, the number of examples.
         confidence_B: by bin, the sum of confidences.
     """
+    # value and interval ask one after the other
+    return _debias(*(np.asarray(x, np.float64).tobytes() for x in (gap_B, count_B, confidence_B)))
+
+
+@lru_cache(maxsize=16)
+def _debias(*bytes_of_gap_count_confidence: bytes) -> Debiased:
+    """See ``debias``; of numbers that can be looked up."""
+    gap_B, count_B, confidence_B = (np.frombuffer(x) for x in bytes_of_gap_count_confidence)
     if not np.isfinite(gap_B).all():
         return Debiased(np.nan, np.nan, np.nan)
 

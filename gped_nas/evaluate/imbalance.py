@@ -18,12 +18,11 @@ def _one_class(facts: LabelFacts) -> float:
 
 def _hits_by_class(predictions: Predictions, labels_N: Labels) -> Floats:
     """Of each example and class, whether it was found, then whether it is the label: (N, 2C)."""
-    log_prob_NC = predictions.log_prob_NC
-    is_label_NC = np.zeros(log_prob_NC.shape)
+    is_label_NC = np.zeros(predictions.log_prob_NC.shape)
     is_label_NC[np.arange(len(labels_N)), labels_N] = 1.0
 
-    is_found_N = (log_prob_NC.argmax(axis=1) == labels_N).astype(np.float64)
-    is_found_N[np.isnan(log_prob_NC).any(axis=1)] = np.nan
+    is_found_N = (predictions.answer_N == labels_N).astype(np.float64)
+    is_found_N[predictions.is_nan_N] = np.nan
     hits_NC = is_label_NC * is_found_N[:, None]
     return np.hstack([hits_NC, is_label_NC])
 
@@ -96,7 +95,7 @@ def _worst_recall(
 def _few_of_a_class(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> str:
     """Doubts in a mean over classes where one has hardly any examples, or hardly any errors."""
     counts_C = np.bincount(labels_N, minlength=predictions.log_prob_NC.shape[1])
-    found_C = np.bincount(predictions.log_prob_NC.argmax(axis=1), minlength=len(counts_C))
+    found_C = np.bincount(predictions.answer_N, minlength=len(counts_C))
     least = int((counts_C + found_C)[counts_C + found_C > 0].min())
     if least >= 2 * MIN_OF_A_CLASS:
         return ""
@@ -130,6 +129,5 @@ def _macro_f1(predictions: Predictions, labels_N: Labels, teacher: Predictions |
     hits = _hits_by_class(predictions, labels_N)
     hits_NC, is_label_NC = np.split(hits, 2, axis=1)
     is_answer_NC = np.zeros(is_label_NC.shape)
-    answers_N = predictions.log_prob_NC.argmax(axis=1)
-    is_answer_NC[np.arange(len(labels_N)), answers_N] = 1.0
+    is_answer_NC[np.arange(len(labels_N)), predictions.answer_N] = 1.0
     return np.hstack([2 * hits_NC, is_label_NC + is_answer_NC])

@@ -83,12 +83,13 @@ def evaluate_or_explain(
 
         terms_NT = metric.checked_terms(predictions, labels_N, teacher)
         value = metric.total(terms_NT)
-        key = Key(metric.name, condition, part)
+        why = ""
         if np.isfinite(value):
             finite.append(Judged(metric, value, terms_NT))
+        else:
+            why = _why_not_finite(value, terms_NT)
         # a finite one is measured below; the order of the table is that of the registry
-        why = _why_not_finite(value, terms_NT)
-        measures[key] = Measured(None, n=len(predictions), why=why)
+        measures[Key(metric.name, condition, part)] = Measured(None, n=len(predictions), why=why)
 
     all_bounds = _intervals(finite, predictions, labels_N, teacher, resamples)
     for row, bounds in zip(finite, all_bounds, strict=True):

@@ -50,7 +50,7 @@ def reliability(
     if isinstance(predictions, NormalPredictions):
         return coverage(predictions, labels_N)
 
-    confidence_N = _confidence(predictions)
+    confidence_N = predictions.confidence_N
     correct_N = _correct(predictions, labels_N)
     bin_N = _bin(confidence_N, bins)
 
@@ -101,7 +101,7 @@ def _few_errors(
         return ""
 
     num_wrong = len(labels_N) - _correct(predictions, labels_N).sum()
-    num_expected = len(labels_N) - _confidence(predictions).sum()
+    num_expected = len(labels_N) - predictions.confidence_N.sum()
     if max(num_wrong, num_expected) >= MIN_ERRORS:
         return ""
     return (
@@ -196,7 +196,7 @@ def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | No
 
 def _noise_of_ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> str:
     """Where the errors of calibrated models lie."""
-    confidence_N = _confidence(predictions)
+    confidence_N = predictions.confidence_N
     bin_N = _bin(confidence_N, ECE_BINS)
     low, high = band_of_calibrated(
         np.bincount(bin_N, minlength=ECE_BINS),
@@ -234,7 +234,7 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
 
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
-    confidence_N = _confidence(predictions)
+    confidence_N = predictions.confidence_N
     gap_N = confidence_N - _correct(predictions, labels_N)
 
     # One column a bin, so that the absolute value is taken of each bin's sum.
@@ -266,7 +266,7 @@ def _ece_debiased(
 
     Gaps, counts and confidences by bin; see ``gped_nas.evaluate.calibration``.
     """
-    confidence_N = _confidence(predictions)
+    confidence_N = predictions.confidence_N
     bin_N = _bin(confidence_N, ECE_BINS)
     gap_N = confidence_N - _correct(predictions, labels_N)
 
@@ -318,7 +318,7 @@ def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions)
 
     Source: Stanton et al. 2021, arXiv:2106.05945, section 3.
     """
-    return _correct(predictions, teacher.log_prob_NC.argmax(axis=1))[:, None]
+    return _correct(predictions, teacher.answer_N)[:, None]
 
 
 @add_metric(
@@ -375,17 +375,9 @@ def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predict
     return np.where(np.isnan(excess_N), np.nan, excess_N > ENTROPY_SLACK)[:, None]
 
 
-def _confidence(predictions: Predictions) -> Floats:
-    """Probability of the most probable class, shape (N,)."""
-    confidence_N: Floats = np.exp(predictions.log_prob_NC.max(axis=1))
-    return confidence_N
-
-
 def _correct(predictions: Predictions, labels_N: Labels) -> Floats:
     """1 where the most probable class is the label, else 0; NaN where a log-probability is NaN."""
-    log_prob_NC = predictions.log_prob_NC
-    is_correct_N = log_prob_NC.argmax(axis=1) == labels_N
-    return np.where(np.isnan(log_prob_NC).any(axis=1), np.nan, is_correct_N)
+    return np.where(predictions.is_nan_N, np.nan, predictions.answer_N == labels_N)
 
 
 def _bin(confidence_N: Floats, bins: int) -> NDArray[np.intp]:

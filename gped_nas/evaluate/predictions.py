@@ -5,6 +5,7 @@ All in float64 and nats. Zero probabilities give infinite scores, never clipped 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import log, pi
 from typing import Any, ClassVar
 
@@ -75,10 +76,27 @@ class Predictions:
         if "expected_entropy" in expectations:
             expectations["mutual_information"] = self.mutual_information_N[:, None]
 
-    @property
+    @cached_property
     def entropy_N(self) -> Floats:
         """Entropy H of each prediction, nats: the total uncertainty."""
         return entropy(self.log_prob_NC)
+
+    @cached_property
+    def answer_N(self) -> Labels:
+        """The most probable class of each example; the lowest one wins a tie."""
+        answer_N: Labels = self.log_prob_NC.argmax(axis=1)
+        return answer_N
+
+    @cached_property
+    def confidence_N(self) -> Floats:
+        """Probability of the most probable class."""
+        confidence_N: Floats = np.exp(self.log_prob_NC.max(axis=1))
+        return confidence_N
+
+    @cached_property
+    def is_nan_N(self) -> NDArray[np.bool_]:
+        """Whether a log-probability of an example is no number."""
+        return np.asarray(np.isnan(self.log_prob_NC).any(axis=1))
 
     @property
     def expected_entropy_N(self) -> Floats:
