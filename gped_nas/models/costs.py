@@ -8,12 +8,14 @@ fvcore on the real network.
 
 import warnings
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from gped_nas.errors import GpedError
-from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, num_params
+from gped_nas.models.base import FAMILIES, Family, Genotype, Params, Shapes, num_params
+from gped_nas.models.dense import dense_chain, reads_rows
 from gped_nas.models.storage import storage_bytes
 
 # What costs count by convention, and what they leave out: activations, the norms' arithmetic,
@@ -131,6 +133,33 @@ def count_macs(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dic
             "nothing in its free_operators"
         )
     return counts
+
+
+_OPERATOR_OF_CHAINS: dict[tuple[Family, int], str] = {}
+"""By family and number of layers, the operator that dense layers were found to be."""
+
+
+def macs_by_operator(family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """``count_macs``, which traces the first dense chain of each length alone.
+
+    What a chain of dense layers computes does not depend on its widths: of every further one each
+    layer is the same operator, with a multiply-add a weight.
+
+    Raises as ``count_macs``.
+    """
+    model = FAMILIES[family]
+    chain = dense_chain(model, shapes)
+    if not reads_rows(chain, shapes, input_shape):
+        return count_macs(family, shapes, input_shape)
+
+    num_macs = sum(prod(shapes[weight]) for weight, _ in chain)
+    key = (model, len(chain))
+    if key not in _OPERATOR_OF_CHAINS:
+        counts = count_macs(family, shapes, input_shape)
+        if list(counts.values()) != [num_macs]:
+            return counts
+        (_OPERATOR_OF_CHAINS[key],) = counts
+    return {_OPERATOR_OF_CHAINS[key]: num_macs}
 
 
 def largest_product(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gped_nas.errors import GpedError
+from gped_nas.models import costs
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import (
     Cost,
@@ -17,6 +18,7 @@ from gped_nas.models.costs import (
     count_macs,
     genotype_cost,
     largest_product,
+    macs_by_operator,
     smallest_cost,
 )
 from gped_nas.models.mlp import Mlp
@@ -127,7 +129,9 @@ def test_analytic_macs_are_those_that_two_counters_find_on_200_random_networks_w
             shapes = prune(random, family, shapes)
 
         macs = cost_of(family, shapes, input_shape, "float32").macs
-        assert macs == sum(count_macs(family, shapes, input_shape).values()), (genotype, shapes)
+        counted = count_macs(family, shapes, input_shape)
+        assert macs == sum(counted.values()), (genotype, shapes)
+        assert macs_by_operator(family, shapes, input_shape) == counted, (genotype, shapes)
 
         with FlopCounterMode(display=False) as counter:
             params = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
@@ -157,6 +161,32 @@ def test_an_operator_without_a_rule_is_an_error(monkeypatch, operator, forward):
     monkeypatch.setitem(FAMILIES._items, "strange", Strange())
     with pytest.raises(GpedError, match=operator):
         count_macs("strange", {"w": (3, 2)}, (3, 3))
+
+
+def test_one_chain_of_a_length_is_traced_and_one_that_computes_more_is_traced_each_time(
+    monkeypatch,
+):
+    class Wasteful(Mlp):
+        """Computes its last layer twice."""
+
+        def forward(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+            return super().forward(params, x) + super().forward(params, x)
+
+    traced = []
+
+    def trace(family, shapes, input_shape):
+        traced.append(family)
+        return count_macs(family, shapes, input_shape)
+
+    monkeypatch.setattr(costs, "count_macs", trace)
+    monkeypatch.setattr(costs, "_OPERATOR_OF_CHAINS", {})
+    monkeypatch.setitem(FAMILIES._items, "wasteful", Wasteful())
+    for family, factor in (("mlp", 1), ("wasteful", 2)):
+        for width in (3, 5):
+            shapes = Genotype("mlp", depth=1, width=width).shapes((4,), 2)
+            expected = {"linear": factor * 6 * width}
+            assert macs_by_operator(family, shapes, (4,)) == expected
+    assert traced == ["mlp", "wasteful", "wasteful"]
 
 
 def test_threads_are_chosen_by_the_largest_product():
