@@ -11,7 +11,6 @@ from gped_nas.errors import DivergenceError
 from gped_nas.evaluate.base import METRICS, Resamples, draw_resamples
 from gped_nas.evaluate.judging import evaluate_or_explain, paired_difference
 from gped_nas.evaluate.measured import CLEAN, TEST, Key, Measured, parse_name
-from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.search.document import References, StudentTest
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
@@ -55,7 +54,8 @@ def conclude(
         return
 
     dataset, seed = trainer.teacher.dataset, trainer.teacher.space.seed
-    resamples = draw_resamples(len(dataset.test), root=seed, part="test")
+    device = trainer.session.accelerator
+    resamples = draw_resamples(len(dataset.test), root=seed, part="test", device=device)
     teacher = average_of(trainer.teacher)
 
     compared = others(trainer, teacher.predictions, KeptFiles(folder, ledger))
@@ -107,7 +107,7 @@ def _test(
 
 def _student(record: TrialRecord, trainer: Trainer) -> Contender:
     """The student of a trial, with its predictions on test."""
-    predictor = StudentPredictor(trainer.load(record))
+    predictor = trainer.predictor(trainer.load(record))
     predictions = predictor.predict(trainer.teacher.dataset.raw("test"))
     name, label = "student", f"trial {record.trial}"
     return Contender(name, label, "", {"test": predictions}, costs={}, predictor=predictor)

@@ -15,7 +15,6 @@ from gped_nas.data.base import Dataset
 from gped_nas.data.picture import is_picture, png
 from gped_nas.data.rows import chunks
 from gped_nas.evaluate.evidence import evidence
-from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import environment, make_dir, write_sealed
 from gped_nas.search.record import TrialRecord
 
@@ -48,8 +47,8 @@ def gather(study: Path, trainer: Trainer, front: Sequence[TrialRecord]) -> None:
         if not trainer.has(record):
             continue  # the notes say so
         trainer.session.raise_if_stopped()
-        student = trainer.load(record)
-        content = evidence(student_predictions(student, raw), trainer.validation, labels)
+        predictions = trainer.predictor(trainer.load(record)).predict(raw)
+        content = evidence(predictions, trainer.validation, labels)
         examples = _with_pictures(content.get("examples", []), dataset)
         write_sealed(path, {**content, "examples": examples, **identify(record)})
 

@@ -99,7 +99,9 @@ class _Settings:
             recipe=self.recipe,
             rung_set=rung_set(teacher, data.layout),
             validation=validation,
-            resamples=draw_resamples(len(validation), root=space.seed, part="validation"),
+            resamples=draw_resamples(
+                len(validation), root=space.seed, part="validation", device=session.accelerator
+            ),
             folder=self.folder,
             about=dict(self.about),
         )

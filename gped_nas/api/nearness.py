@@ -6,7 +6,6 @@ from gped_nas.api.students import Trainer
 from gped_nas.evaluate.judging import resampled
 from gped_nas.evaluate.measured import parse_name
 from gped_nas.evaluate.predictions import Floats
-from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.search.choice import FrontDifferences, StudentDifference
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
@@ -78,7 +77,7 @@ def _differences(
 def _resampled(trainer: Trainer, name: str, record: TrialRecord) -> tuple[float, Floats]:
     """A student's metric on validation by its public name, and on each resample, (R,)."""
     key = parse_name(name)
-    predictor = StudentPredictor(trainer.load(record))
+    predictor = trainer.predictor(trainer.load(record))
     predictions, teacher = trainer.conditions.predict(predictor, "validation", key.condition)
     labels = trainer.teacher.dataset.labels("validation")
     return resampled(key.metric, predictions, labels, teacher, resamples=trainer.resamples)

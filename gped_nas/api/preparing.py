@@ -44,7 +44,12 @@ def prepare_trainer(
         recipe=decide_recipe(study.ledger, teacher, data),
         rung_set=rung_set(teacher, data.layout),
         validation=validation,
-        resamples=draw_resamples(len(validation), root=teacher.space.seed, part="validation"),
+        resamples=draw_resamples(
+            len(validation),
+            root=teacher.space.seed,
+            part="validation",
+            device=teacher.session.accelerator,
+        ),
         guess=_guess_of(study, teacher),
         folder=make_dir(study.path / STUDENTS),
         about={"study": study.name, "stream": teacher.stream.digest},

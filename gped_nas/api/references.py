@@ -20,7 +20,6 @@ from gped_nas.distill.student import WEIGHTS_FILE
 from gped_nas.errors import DataError
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import AnyPredictions
-from gped_nas.evaluate.student import StudentPredictor, student_predictions
 from gped_nas.evaluate.teacher import averaged, nll_by_sample
 from gped_nas.models.costs import cost_of
 
@@ -188,12 +187,13 @@ def _train_unpruned(trainer: Trainer, kept: KeptFiles, folder: Path) -> Contende
 
     student = read_kept(kept, folder)
     cost = cost_of(genotype.family, student.shapes, dataset.input_shape, "float32")
+    predictor = trainer.predictor(student)
     return Contender(
         name="unpruned",
         label="unpruned student",
         note="A student of the teacher's genotype, float32 and never pruned, by the same recipe "
         "(Bayesian dark knowledge).",
-        predictions={part: student_predictions(student, dataset.raw(part)) for part in _PARTS},
+        predictions={part: predictor.predict(dataset.raw(part)) for part in _PARTS},
         costs=asdict(cost),
-        predictor=StudentPredictor(student),
+        predictor=predictor,
     )

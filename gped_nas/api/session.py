@@ -53,6 +53,11 @@ class Session:
     should_stop: Callable[[], bool] = _never
     processes: int | None = None
 
+    @property
+    def accelerator(self) -> torch.device | None:
+        """The device, unless it is the processor."""
+        return None if self.device.type == "cpu" else self.device
+
     def processes_for(self, chains: int, macs: int) -> int:
         """How many processes run so many chains.
 

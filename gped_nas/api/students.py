@@ -3,10 +3,14 @@
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
+from gped_nas import device as devices
 from gped_nas.api.guess import above_guess
 from gped_nas.api.measuring import Conditions
 from gped_nas.api.online import online_feed
@@ -29,13 +33,15 @@ from gped_nas.evaluate.base import Resamples
 from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
-from gped_nas.evaluate.student import StudentPredictor
+from gped_nas.evaluate.student import StudentPredictor, population_predictions
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.models.costs import cost_of, count_macs
+from gped_nas.models.costs import cost_of, macs_by_operator
 from gped_nas.search.ledger import Claim
 from gped_nas.search.record import Above, TrialRecord
 
 CURVE_POINTS = 24
+_WRITERS = 8
+"""Threads that write the students of a population on a device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +98,14 @@ class Trainer:
         seconds_each = (time.monotonic() - started) / len(claims)
 
         together = [claim.number for claim in claims]
+        trials = []
         for claim, student in zip(claims, students, strict=True):
-            yield self._record(claim, student, seconds_each, together)
+            trials.append(_Trial(claim, student, together, seconds_each))
+        if self.session.accelerator is not None:
+            yield from self._records_together(trials, self.session.accelerator)
+            return
+        for trial in trials:
+            yield self._record(trial)
 
     def distill(
         self,
@@ -189,35 +201,76 @@ class Trainer:
             if (folder / SPEC_FILE).is_file() and not record.spec_sha256:
                 seal_student(folder)
 
-    def _record(
-        self, claim: Claim, trained: TrainedStudent, seconds: float, together: Sequence[int]
+    def predictor(self, student: Student) -> StudentPredictor:
+        """A student as it is judged, on the session's device."""
+        return StudentPredictor(student, self.session.accelerator)
+
+    def _records_together(
+        self, trials: Sequence["_Trial"], device: torch.device
+    ) -> Iterator[TrialRecord]:
+        """The records of a population whose students predict together, on a device."""
+        started = time.monotonic()
+        sound = [trial for trial in trials if not trial.trained.failure]
+        with devices.one_thread():
+            # to write is mostly to wait for the disk
+            with ThreadPoolExecutor(_WRITERS) as pool:
+                kept = list(pool.map(self._keep, sound))
+            students = [student for student, _ in kept]
+            raw = self.teacher.dataset.raw("validation")
+            predictions = population_predictions(students, raw, device)
+            seconds_each = (time.monotonic() - started) / len(trials)
+
+            judged = iter(zip(kept, predictions, strict=True))
+            for trial in trials:
+                self.alive()
+                if trial.trained.failure:
+                    yield trial.failed(trial.trained.failure)
+                    continue
+                (student, num_bytes), of_student = next(judged)
+                trial.seconds += seconds_each
+                yield self._measure(trial, student, num_bytes, of_student)
+
+    def _record(self, trial: "_Trial") -> TrialRecord:
+        """Write a student, read it back, and measure what was read."""
+        self.alive()
+        if trial.trained.failure:
+            return trial.failed(trial.trained.failure)
+
+        started = time.monotonic()
+        student, num_bytes = self._keep(trial)
+        predictions = self.predictor(student).predict(self.teacher.dataset.raw("validation"))
+        trial.seconds += time.monotonic() - started
+        return self._measure(trial, student, num_bytes, predictions)
+
+    def _keep(self, trial: "_Trial") -> tuple[Student, int]:
+        """Write a student; itself, read back, and the size of its weights file."""
+        number = trial.claim.number
+        folder = self.folder / str(number)
+        spec = self.spec(trial.claim.genotype, trial=str(number))
+        num_bytes = save_student(folder, spec, trial.trained.params)
+        return load_student(folder), num_bytes
+
+    def _measure(
+        self, trial: "_Trial", student: Student, num_bytes: int, predictions: AnyPredictions
     ) -> TrialRecord:
-        """Write a student, read it back, and measure what was read.
+        """The record of a student that was read back.
 
         Args:
-            claim: the trial.
-            trained: its student.
-            seconds: its share of the time that training took.
-            together: trials whose students were trained beside it, itself included, in order.
+            trial: what it is of.
+            student: the student.
+            num_bytes: size of its weights file.
+            predictions: what it says of validation as it is.
         """
-        self.alive()
         started = time.monotonic()
-        trial, genotype = claim.number, claim.genotype
+        trained, genotype = trial.trained, trial.claim.genotype
         dataset = self.teacher.dataset
-        if trained.failure:
-            return TrialRecord(trial, "failed", genotype.to_json(), reason=trained.failure)
-
-        folder = self.folder / str(trial)
-        num_bytes = save_student(folder, self.spec(genotype, trial=str(trial)), trained.params)
-        student = load_student(folder)
-        predictor = StudentPredictor(student)
-        predictions = predictor.predict(dataset.raw("validation"))
         labels = dataset.labels("validation")
+        predictor = self.predictor(student)
         try:
             measures = evaluate(predictions, labels, self.validation, resamples=self.resamples)
             measures |= self.conditions.measure(predictor, "validation", resamples=self.resamples)
         except DivergenceError as error:
-            return TrialRecord(trial, "failed", genotype.to_json(), reason=str(error))
+            return trial.failed(str(error))
 
         compared: dict[str, Above] = {}
         if self.guess is not None:
@@ -227,12 +280,12 @@ class Trainer:
 
         shapes = student.shapes
         cost = cost_of(genotype.family, shapes, dataset.input_shape, genotype["storage_dtype"])
-        counted_macs = count_macs(genotype.family, shapes, dataset.input_shape)
+        counted_macs = macs_by_operator(genotype.family, shapes, dataset.input_shape)
         # the rules are checked against the operators that ran and the file that was written
         if sum(counted_macs.values()) != cost.macs or cost.storage_bytes != num_bytes:
             raise GpedError(
-                f"trial {trial}: counted {counted_macs} and {num_bytes} bytes, expected {cost}; "
-                f"the cost rules of family '{genotype.family}' are wrong"
+                f"trial {trial.claim.number}: counted {counted_macs} and {num_bytes} bytes, "
+                f"expected {cost}; the cost rules of family '{genotype.family}' are wrong"
             )
 
         family = FAMILIES[genotype.family]
@@ -241,13 +294,13 @@ class Trainer:
             "macs_by_operator": counted_macs,
             "dead_units": trained.num_dead,
             "seed": trained.seed,
-            "trained_with": list(together),
+            "trained_with": list(trial.together),
             "recipe": self.recipe.to_record(),
             "rungs": [list(point) for point in trained.rungs],
             "loss": [list(point) for point in _thin(trained.losses)],
         }
         return TrialRecord(
-            trial=trial,
+            trial=trial.claim.number,
             spec_sha256=student.spec_sha256,
             state="complete",
             genotype=genotype.to_json(),
@@ -257,8 +310,30 @@ class Trainer:
             layers_drawn=tuple(family.describe(self.data.shapes(genotype))),
             extra=extra,
             above_guess=compared,
-            seconds=round(seconds + time.monotonic() - started, 4),
+            seconds=round(trial.seconds + time.monotonic() - started, 4),
         )
+
+
+@dataclass(eq=False)
+class _Trial:
+    """A trial whose student is trained.
+
+    Attributes:
+        claim: the trial.
+        trained: its student.
+        together: trials whose students were trained beside it, itself included, in order.
+        seconds: that it took so far; of what was done for several, its share.
+    """
+
+    claim: Claim
+    trained: TrainedStudent
+    together: Sequence[int]
+    seconds: float
+
+    def failed(self, reason: str) -> TrialRecord:
+        """The record of a failure."""
+        genotype = self.claim.genotype.to_json()
+        return TrialRecord(self.claim.number, "failed", genotype, reason=reason)
 
 
 def _thin(curve: tuple[tuple[int, float], ...]) -> Iterable[tuple[int, float]]:

@@ -20,7 +20,6 @@ from gped_nas.evaluate.measured import CLEAN, TEST, Key, public_name
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.resamples import Resamples, draw_resamples
 from gped_nas.evaluate.seeds import Sampled, differences, means, sample_metrics
-from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import cost_of
 from gped_nas.search.document import StoredReference
@@ -132,7 +131,9 @@ class _Judge:
         num_test, seed = len(trainer.teacher.dataset.test), trainer.teacher.space.seed
         self._resamples: dict[Part, Resamples] = {
             "validation": trainer.resamples,
-            "test": draw_resamples(num_test, root=seed, part="test"),
+            "test": draw_resamples(
+                num_test, root=seed, part="test", device=trainer.session.accelerator
+            ),
         }
 
     def compare(
@@ -169,7 +170,7 @@ class _Judge:
         """A label twin has learned nothing but its label: all else is that of a certain network."""
         predictors: list[Predictor] = []
         for student in students:
-            predictor: Predictor = StudentPredictor(student)
+            predictor: Predictor = self._trainer.predictor(student)
             if kind == LABEL_TWIN:
                 predictor = as_posterior(self._trainer.teacher, predictor)
             predictors.append(predictor)

@@ -31,7 +31,6 @@ from gped_nas.api.students import Trainer
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.student import WEIGHTS_FILE, Student
 from gped_nas.errors import DamageError
-from gped_nas.evaluate.student import student_predictions
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.models.base import Genotype
 
@@ -207,7 +206,8 @@ class Twins:
         """The mean NLL of networks on validation, nats."""
         dataset = self.trainer.teacher.dataset
         raw, labels = dataset.raw("validation"), dataset.labels("validation")
-        scores = [student_predictions(one, raw).log_score(labels).mean() for one in networks]
+        predictors = [self.trainer.predictor(network) for network in networks]
+        scores = [predictor.predict(raw).log_score(labels).mean() for predictor in predictors]
         return -float(np.mean(scores))
 
 

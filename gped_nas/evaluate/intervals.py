@@ -119,24 +119,12 @@ def distances(values_NQ: Floats, resamples: Resamples) -> tuple[Floats, Floats]:
     variance_Q = np.square(centered_NQ).mean(axis=0)
     error_Q = np.sqrt(variance_Q / n)
 
-    # Mean and variance in all resamples of all values are one matrix product.
-    sums = resamples.sums(np.hstack([centered_NQ, np.square(centered_NQ)])) / n
-    mean_RQ, square_RQ = np.split(sums, 2, axis=1)
-    variance_RQ = square_RQ - np.square(mean_RQ)
-
-    # A resample without spread lies infinitely many of its own standard errors away.
-    variance_RQ[variance_RQ <= 1e-12 * variance_Q] = 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t_RQ = mean_RQ / np.sqrt(variance_RQ / n)
-    t_RQ[mean_RQ == 0] = 0.0
-
-    num = len(resamples)
-    rank = max(1, int((num + 1) * TAIL))
-    ordered = np.partition(t_RQ, (rank - 1, num - rank), axis=0)
+    rank = max(1, int((len(resamples) + 1) * TAIL))
+    least_Q, greatest_Q = resamples.t_ends(centered_NQ, variance_Q, rank)
     plain = t_quantile(n - 1) * math.sqrt(n / (n - 1))
     with np.errstate(invalid="ignore"):
-        below_Q = error_Q * np.maximum(ordered[num - rank], plain)
-        above_Q = error_Q * np.maximum(-ordered[rank - 1], plain)
+        below_Q = error_Q * np.maximum(greatest_Q, plain)
+        above_Q = error_Q * np.maximum(-least_Q, plain)
     return below_Q, above_Q
 
 
