@@ -1,13 +1,13 @@
-"""Inputs for a quick look at a student: arrays in the data's own range, images and tables.
+"""Inputs for a quick look at a student or a teacher: arrays in the data's range, images, tables.
 
 * ``.npy``: one array, of one input or of several; channel first or last, and where there is one
   channel it may be left out.
 * ``.npz``: the same, where it holds one array or one called ``x``.
-* ``.png``, ``.jpg``: one image. It is made gray or RGB as the student's inputs are; values are 0 to
+* ``.png``, ``.jpg``: one image. It is made gray or RGB as the network's inputs are; values are 0 to
   255. It is brought to size as the training pictures were where these were image files, and never
   resized otherwise.
-* ``.csv``, ``.tsv``, ``.parquet``: a table like the training file, for a student that was
-  made from one; the label's column may be missing.
+* ``.csv``, ``.tsv``, ``.parquet``: a table like the training file, for a student or a teacher
+  that was made from one; the label's column may be missing.
 """
 
 import warnings
@@ -38,6 +38,8 @@ def read_inputs(
     input_shape: tuple[int, ...],
     normalization: AnyNormalization,
     preparation: AnyPreparation | None = None,
+    *,
+    asked: str = "student",
 ) -> Tensor:
     """Raw inputs (N, *input_shape), float32, of one file.
 
@@ -46,6 +48,7 @@ def read_inputs(
         input_shape: shape of one input: (D,) or (channels, height, width).
         normalization: that of the data, to tell an image of another range.
         preparation: how files like the training data's become inputs.
+        asked: who is asked, for messages: a student or a teacher.
 
     Raises:
         DataError: missing, of another kind, damaged, not finite, or of another shape.
@@ -55,10 +58,10 @@ def read_inputs(
     def read_image(path: Path) -> Array:
         if isinstance(preparation, PicturePreparation):
             return preparation.read(path)
-        return _read_image(path, input_shape, normalization)
+        return _read_image(path, input_shape, normalization, asked)
 
     def read_rows(path: Path) -> Array:
-        return _read_table(path, preparation)
+        return _read_table(path, preparation, asked)
 
     is_of_pictures = isinstance(preparation, PicturePreparation)
     readers: dict[str, Callable[[Path], Array]] = {
@@ -103,6 +106,46 @@ def read_inputs(
     return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
+def as_inputs(x: object, input_shape: tuple[int, ...]) -> Tensor:
+    """Raw inputs (N, *input_shape) of a tensor or an array in memory.
+
+    Args:
+        x: a tensor or a numpy array; (N, H, W) is taken for one channel.
+        input_shape: shape of one input.
+
+    Raises:
+        DataError: they have another shape, or are no numbers.
+    """
+    inputs = _as_tensor(x)
+    is_one_channel = len(input_shape) == 3 and input_shape[0] == 1
+    if is_one_channel and tuple(inputs.shape[1:]) == input_shape[1:]:
+        inputs = inputs.unsqueeze(1)
+
+    if tuple(inputs.shape[1:]) != input_shape:
+        expected = ", ".join(map(str, input_shape))
+        raise DataError(f"inputs: found shape {tuple(inputs.shape)}, expected (N, {expected})")
+    return inputs
+
+
+def _as_tensor(x: object) -> Tensor:
+    """Inputs as a tensor: what torch lacks (wide unsigned integers, long doubles) as float64."""
+    if isinstance(x, Tensor):
+        return x
+
+    array = np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"inputs: found {type(x).__name__} of dtype {array.dtype}, expected a tensor or an "
+            "array of numbers; convert it with astype"
+        )
+    # Torch has neither other byte orders nor negative strides, and may not share what is read-only.
+    native = array.astype(array.dtype.newbyteorder("="), order="C")
+    try:
+        return torch.from_numpy(native)
+    except TypeError:
+        return torch.from_numpy(native.astype(np.float64))
+
+
 def _read_npy(path: Path) -> Array:
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -141,21 +184,23 @@ def _read_npz(path: Path) -> Array:
     return array
 
 
-def _read_table(path: Path, preparation: AnyPreparation | None) -> Array:
+def _read_table(path: Path, preparation: AnyPreparation | None, asked: str) -> Array:
     if not isinstance(preparation, TableColumns):
         raise DataError(
-            f"{path}: found a table, but this student was not made from one and knows no names of "
+            f"{path}: found a table, but this {asked} was not made from one and knows no names of "
             "columns; give its inputs as .npy"
         )
     return preparation.numbers(read_table(path, preparation.format), str(path))
 
 
-def _read_image(path: Path, input_shape: tuple[int, ...], normalization: AnyNormalization) -> Array:
+def _read_image(
+    path: Path, input_shape: tuple[int, ...], normalization: AnyNormalization, asked: str
+) -> Array:
     from PIL import Image  # comes with torchvision; few runs need it
 
     if len(input_shape) != 3 or input_shape[0] not in _MODES:
         raise DataError(
-            f"{path}: this student takes inputs of shape {input_shape}, not images; give them as "
+            f"{path}: this {asked} takes inputs of shape {input_shape}, not images; give them as "
             ".npy"
         )
     channels, height, width = input_shape
@@ -183,7 +228,7 @@ def _read_image(path: Path, input_shape: tuple[int, ...], normalization: AnyNorm
     std = float(np.mean(normalization.std))
     if abs(255 - mean) > _FAR * std:
         raise DataError(
-            f"{path}: an image has values from 0 to 255, but this student was trained on numbers "
+            f"{path}: an image has values from 0 to 255, but this {asked} was trained on numbers "
             f"of mean {mean:.3g} and standard deviation {std:.3g}; give such pixels as .npy"
         )
     return pixels if pixels.ndim == 3 else pixels[None]

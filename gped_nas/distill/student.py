@@ -16,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from gped_nas.config import Config, parse
+from gped_nas.data.inputs import as_inputs
 from gped_nas.data.normalization import (
     AnyNormalization,
     AxisNormalization,
@@ -239,38 +239,10 @@ class Student(nn.Module):
         Raises:
             DataError: the inputs have another shape, or are no numbers.
         """
-        x = _as_tensor(x)
-        shape = self.spec.input_shape
-        is_one_channel = len(shape) == 3 and shape[0] == 1
-        if is_one_channel and tuple(x.shape[1:]) == shape[1:]:
-            x = x.unsqueeze(1)
-        if tuple(x.shape[1:]) != shape:
-            raise DataError(
-                f"inputs: found shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))})"
-            )
-
+        x = as_inputs(x, self.spec.input_shape)
         parts = torch.split(x, batch_size)
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
         return answers(self.spec, raw)
-
-
-def _as_tensor(x: object) -> Tensor:
-    """Inputs as a tensor: what torch lacks (wide unsigned integers, long doubles) as float64."""
-    if isinstance(x, Tensor):
-        return x
-
-    array = np.asarray(x)
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"inputs: found {type(x).__name__} of dtype {array.dtype}, expected a tensor or an "
-            "array of numbers; convert it with astype"
-        )
-    # Torch has neither other byte orders nor negative strides, and may not share what is read-only.
-    native = array.astype(array.dtype.newbyteorder("="), order="C")
-    try:
-        return torch.from_numpy(native)
-    except TypeError:
-        return torch.from_numpy(native.astype(np.float64))
 
 
 def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:
