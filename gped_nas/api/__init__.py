@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gped_nas.api.session import Session, new_session
     from gped_nas.api.stream import TeacherStream, load_stream
     from gped_nas.api.study import Study, compare_studies
-    from gped_nas.api.teacher import Teacher, build_teacher, load_dataset
+    from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, load_teacher
     from gped_nas.api.verdict import Verdict, judge
     from gped_nas.data.base import Dataset
     from gped_nas.data.bring import as_dataset
@@ -71,6 +71,7 @@ __all__ = [
     "load_space",
     "load_stream",
     "load_student",
+    "load_teacher",
     "new_session",
     "open_study",
     "pareto_front",
@@ -114,6 +115,7 @@ _HOMES = {
     "load_space": "gped_nas.search.space_file",
     "load_stream": "gped_nas.api.stream",
     "load_student": "gped_nas.api.predict",
+    "load_teacher": "gped_nas.api.teacher",
     "new_session": "gped_nas.api.session",
     "open_study": "gped_nas.api.opening",
     "pareto_front": "gped_nas.search.pareto",

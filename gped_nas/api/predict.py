@@ -1,4 +1,7 @@
-"""Ask a student about files: one row an input, for people and for notebooks."""
+"""Ask a student about files: one row an input, for people and for notebooks.
+
+A teacher's rows are made here too.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,9 +13,14 @@ from torch import Tensor
 
 from gped_nas.api.note import STUDENTS, STUDY_FILE
 from gped_nas.data.inputs import read_inputs
+from gped_nas.data.normalization import AnyNormalization
+from gped_nas.data.preparation import AnyPreparation
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE, Student
 from gped_nas.distill.student import load_student as load_files
 from gped_nas.errors import DamageError, DataError
+
+BOUNDS = ("low", "high")
+"""What a teacher says of each class beside its probability."""
 
 
 def predict_files(
@@ -39,18 +47,8 @@ def predict_files(
     spec = student.spec
 
     rows: list[dict[str, Any]] = []
-    for file in files:
-        path = Path(file)
-        inputs = read_inputs(path, spec.input_shape, spec.normalization, spec.preparation)
-        names = [str(path)] if len(inputs) == 1 else [f"{path}[{i}]" for i in range(len(inputs))]
-
-        predicted = student.predict(inputs)
-        if spec.label_normalization:
-            answers = _describe_normal(predicted)
-        else:
-            answers = _describe_classes(predicted, spec.class_names)
-        for name, answer in zip(names, answers, strict=True):
-            rows.append({"input": name, **answer})
+    for names, inputs in inputs_of(files, spec.input_shape, spec.normalization, spec.preparation):
+        rows += answer_rows(names, student.predict(inputs), spec.class_names)
     return rows
 
 
@@ -83,27 +81,62 @@ def _load_weighted(folder: Path) -> Student:
     return load_student(folder)
 
 
+def inputs_of(
+    files: Sequence[str | Path],
+    input_shape: tuple[int, ...],
+    normalization: AnyNormalization,
+    preparation: AnyPreparation | None,
+    *,
+    asked: str = "student",
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Of each file the names of its inputs, and these: raw, (N, *input_shape)."""
+    for file in files:
+        path = Path(file)
+        inputs = read_inputs(path, input_shape, normalization, preparation, asked=asked)
+        names = [str(path)] if len(inputs) == 1 else [f"{path}[{i}]" for i in range(len(inputs))]
+        yield names, inputs
+
+
+def answer_rows(
+    names: Sequence[str], predicted: dict[str, Tensor], class_names: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """A row an input: its name, and what is predicted of it."""
+    describe = _describe_classes if class_names else _describe_normal
+    for name, answer in zip(names, describe(predicted, class_names), strict=True):
+        yield {"input": name, **answer}
+
+
 def _describe_classes(
     predicted: dict[str, Tensor], names: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """A row an input: its likeliest class, its probabilities, and its other targets."""
+    """A row an input: its likeliest class, its probabilities, and what else is said of it."""
     prob_NC = predicted["predictive"]
     columns = {"entropy": torch.special.entr(prob_NC).sum(-1)}
-    for name, values in predicted.items():
-        if name != "predictive":
-            # a single number stands alone, several are a list
-            columns[name] = values[:, 0] if values.shape[1] == 1 else values
+    columns |= _columns(predicted, except_for=("predictive", *BOUNDS))
 
     for i, prob in enumerate(prob_NC.tolist()):
         likeliest = prob.index(max(prob))
-        yield {
-            "class": names[likeliest],
-            "probabilities": dict(zip(names, prob, strict=True)),
-            **{name: column[i].tolist() for name, column in columns.items()},
-        }
+        row = {"class": names[likeliest], "probabilities": dict(zip(names, prob, strict=True))}
+        for bound in BOUNDS:
+            if bound in predicted:
+                row[bound] = dict(zip(names, predicted[bound][i].tolist(), strict=True))
+        yield row | {name: column[i].tolist() for name, column in columns.items()}
 
 
-def _describe_normal(predicted: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
-    """A row an input: mean and variance of its label, in the label's own unit."""
-    for mean, variance in predicted["predictive_normal"].tolist():
-        yield {"mean": mean, "variance": variance}
+def _describe_normal(
+    predicted: dict[str, Tensor], names: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """A row an input: mean and variance of its label in its own unit, and what else is said."""
+    columns = _columns(predicted, except_for=("predictive_normal",))
+    for i, (mean, variance) in enumerate(predicted["predictive_normal"].tolist()):
+        row = {name: column[i].tolist() for name, column in columns.items()}
+        yield {"mean": mean, "variance": variance, **row}
+
+
+def _columns(predicted: dict[str, Tensor], *, except_for: tuple[str, ...]) -> dict[str, Tensor]:
+    """Answers by name; a single number an input stands alone, several are a list."""
+    return {
+        name: values[:, 0] if values.shape[1] == 1 else values
+        for name, values in predicted.items()
+        if name not in except_for
+    }

@@ -2,18 +2,22 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gped_nas import device as devices
+from gped_nas.api.asking import CREDIBLE, ask, ask_about_files, check_answers
 from gped_nas.api.chance import check_import, import_of
 from gped_nas.api.imported import rows_at
-from gped_nas.api.sampling import as_networks_see, sample
-from gped_nas.api.session import Session
+from gped_nas.api.sampling import as_networks_see, existing_stream, sample
+from gped_nas.api.session import Session, new_session
 from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
@@ -29,6 +33,7 @@ from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import load_space
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_view
 
@@ -165,6 +170,46 @@ class Teacher:
             return self.space.likelihood.predict(family.forward(params, x.to(device)))
 
         return forward
+
+    def predict(self, x: Tensor | NDArray[Any], *, credible: float = CREDIBLE) -> dict[str, Tensor]:
+        """What the posterior says of any inputs: its average, its uncertainties, credible bounds.
+
+        Args:
+            x: raw inputs (N, *input_shape) in the dataset's own range, a tensor or a numpy array;
+                (N, H, W) is taken for one channel.
+            credible: the share of the posterior between the bounds.
+
+        Returns:
+            ``{name: (N, G)}`` in float64, see ``evaluate.answers.posterior_answers``. A name that
+            ``Student.predict`` gives too means the same.
+
+        Raises:
+            ConfigError: the posterior samples are known by their predictions alone, or ``credible``
+                is no share.
+            DataError: the inputs have another shape, or are no numbers.
+            Interrupted: the session said stop.
+        """
+        return ask(self, x, credible=credible)
+
+    def predict_files(
+        self, files: Sequence[str | Path], *, credible: float = CREDIBLE
+    ) -> list[dict[str, Any]]:
+        """What the posterior says of the inputs in files: the rows of ``predict_files``, and more.
+
+        Args:
+            files: arrays, images or tables, see ``gped_nas.data.inputs``.
+            credible: the share of the posterior between the bounds.
+
+        Returns:
+            One row an input, as a student's. For classes there are also ``low`` and ``high`` by
+            class name, for real labels the names of ``predict``.
+
+        Raises:
+            ConfigError, Interrupted: see ``predict``.
+            DataError: a file cannot be used.
+            EnvironmentProblem: a file cannot be read.
+        """
+        return ask_about_files(self, files, credible=credible)
 
     def predicted(self, part: Part) -> Tensor:
         """What every posterior sample predicts at a part's clean inputs, (S, N, G) float32.
@@ -317,6 +362,25 @@ def sample_teacher(
     if import_of(space) is not None:
         check_import(space, dataset, teacher.averaged("validation"))
     return teacher
+
+
+def load_teacher(space: SearchSpace | str | Path, session: Session | None = None) -> Teacher:
+    """The teacher of a space as it lies there, to be asked with ``predict``; nothing is sampled.
+
+    Args:
+        space: a search space, its file or its shipped name.
+        session: how to run.
+
+    Raises:
+        ConfigError: its posterior samples are known by their predictions alone.
+        StreamError: its posterior was not sampled yet, or its stream is corrupt.
+        DataError, EnvironmentProblem: the dataset cannot be used, or is not there.
+    """
+    space = space if isinstance(space, SearchSpace) else load_space(space)
+    check_answers(space)
+    session = session or new_session()
+    dataset = load_dataset(space)
+    return Teacher(space, dataset, existing_stream(space, dataset, session), session)
 
 
 def build_teacher(

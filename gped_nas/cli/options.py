@@ -32,6 +32,13 @@ TrialArgument = Annotated[
         autocompletion=complete_trial,
     ),
 ]
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUTS...",
+        help="Arrays (.npy, .npz) in the data's own range, or images (.png, .jpg).",
+    ),
+]
 Wide = Annotated[bool, typer.Option("--wide", help="Print a table with all its columns.")]
 Within = Annotated[
     list[str] | None,

@@ -1,19 +1,26 @@
 """Verbs about one student: take it home, ask it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from gped_nas.cli.answers import flat
 from gped_nas.cli.completion import complete_trial
-from gped_nas.cli.options import REPORTS, FormatOption, Out, Storage, StudyArgument, TrialArgument
+from gped_nas.cli.options import (
+    REPORTS,
+    FormatOption,
+    Inputs,
+    Out,
+    Storage,
+    StudyArgument,
+    TrialArgument,
+)
 from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.progress import say
 from gped_nas.cli.verbs import STUDENT, Verb
 
 app = typer.Typer()
-_COLUMN = 32
-"""Characters of a class name that head a column."""
 
 
 @app.command(cls=Verb, rich_help_panel=STUDENT)
@@ -79,13 +86,7 @@ def predict(
             help="A student's folder, or an export of one, or a study, whose chosen one is asked.",
         ),
     ],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INPUTS...",
-            help="Arrays (.npy, .npz) in the data's own range, or images (.png, .jpg).",
-        ),
-    ],
+    inputs: Inputs,
     trial: Annotated[
         str | None,
         typer.Option(
@@ -107,23 +108,4 @@ def predict(
 
     folder = student_folder(student, trial, storage=storage, out=out)
     rows = predict_files(folder, inputs)
-    print_rows(rows if format is Format.json else [_flat(row) for row in rows], format)
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with a column for each class in place of the mapping of probabilities."""
-    from gped_nas.export.text import visible
-
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        flat[key] = visible(value) if isinstance(value, str) else value
-    probabilities = flat.pop("probabilities", {})
-
-    # Numbers stand in for names that are the same once they are cut.
-    names = [visible(name)[:_COLUMN] for name in probabilities]
-    if len(set(names)) < len(names):
-        names = [str(number) for number in range(len(names))]
-
-    for name, probability in zip(names, probabilities.values(), strict=True):
-        flat[f"p({name})"] = probability
-    return flat
+    print_rows(rows if format is Format.json else [flat(row) for row in rows], format)

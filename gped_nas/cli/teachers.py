@@ -1,10 +1,20 @@
-"""Verbs about teachers: ``teacher build``, ``info``, ``compare`` and ``verify``."""
+"""Verbs about teachers: ``teacher build``, ``info``, ``predict``, ``compare`` and ``verify``."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gped_nas.cli.options import Device, FormatOption, Processes, Seed, Set, Space, overrides
+from gped_nas.cli.answers import flat, with_likeliest_bounds
+from gped_nas.cli.options import (
+    Device,
+    FormatOption,
+    Inputs,
+    Processes,
+    Seed,
+    Set,
+    Space,
+    overrides,
+)
 from gped_nas.cli.output import Format, print_json, print_pairs, print_rows, print_text
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
@@ -26,7 +36,10 @@ NoMap = Annotated[
     bool,
     typer.Option("--no-map", help="Compare it with no MAP network, which has to be trained once."),
 ]
-app = typer.Typer(help="Sample, show and check the teacher's posterior.", cls=VerbGroup)
+Credible = Annotated[
+    float, typer.Option(help="Share of the posterior between the credible bounds.")
+]
+app = typer.Typer(help="Sample, show, ask and check the teacher's posterior.", cls=VerbGroup)
 
 
 @app.command(cls=Verb)
@@ -222,6 +235,33 @@ def _diagnostic_pairs(diagnosis: "Diagnosis") -> dict[str, Any]:
     for what, why in diagnosis.missing.items():
         pairs[what] = f"not measured: {why}"
     return pairs
+
+
+@app.command(cls=Verb)
+def predict(
+    space: Space,
+    inputs: Inputs,
+    credible: Credible = 0.9,
+    format: FormatOption = Format.table,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+) -> None:
+    """Ask the teacher's posterior about inputs, one row an input.
+
+    A row holds the posterior average, its uncertainty in parts, and credible bounds.
+    """
+    from gped_nas.api import load_space, load_teacher, new_session
+
+    search_space = load_space(space, overrides(set_, seed))
+    with stoppable(f"gped-search teacher predict {space}") as should_stop, progress() as teller:
+        session = new_session(device, progress=teller.report, should_stop=should_stop)
+        teacher = load_teacher(search_space, session)
+        rows = teacher.predict_files(inputs, credible=credible)
+
+    if format is Format.table:
+        rows = [with_likeliest_bounds(row) for row in rows]
+    print_rows(rows if format is Format.json else [flat(row) for row in rows], format)
 
 
 @app.command(cls=Verb)
