@@ -12,6 +12,7 @@ from gped_nas.spelling import as_digested
 
 _LATER_SETTINGS: tuple[tuple[str, Any], ...] = (
     ("components", 0),
+    ("decay_from", 0.0),
     ("centered", False),
     ("label_weight", 0.0),
     ("lr_probe", []),

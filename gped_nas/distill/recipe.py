@@ -25,9 +25,9 @@ class Recipe(Config):
     """Settings of the kernel, the same for every student of a study.
 
     An optimizer (see ``distill.optim``) with a linear warm-up and a cosine to zero over ``steps``,
-    or halvings at equal distances. After ``prune_at`` of the steps dead units are removed and the
-    rest fine-tunes what is left, without the group penalty. Modes: see ``distill.online``; update
-    rules: see ``distill.feed``.
+    halvings at equal distances, or a line to zero at the end. After ``prune_at`` of the steps dead
+    units are removed and the rest fine-tunes what is left, without the group penalty. Modes: see
+    ``distill.online``; update rules: see ``distill.feed``.
     """
 
     mode: Mode = Field(
@@ -69,6 +69,12 @@ class Recipe(Config):
     ] = ()
     halve_every: int = Field(
         default=0, ge=0, description="steps between halvings of lr; 0 is a cosine to zero"
+    )
+    decay_from: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps from which lr falls in a line to zero; 0 is a cosine",
     )
     warmup: int = Field(default=100, ge=0, description="steps of linear warm-up")
     components: int = Field(
@@ -136,6 +142,15 @@ class Recipe(Config):
             raise ValueError(
                 "update: found averaged, expected newest or running_mean: mode online keeps no "
                 "samples to average"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lr_falls_in_one_way(self) -> "Recipe":
+        if self.halve_every and self.decay_from:
+            raise ValueError(
+                f"decay_from: found {self.decay_from} with halve_every {self.halve_every}, "
+                "expected one of them; remove the other"
             )
         return self
 
@@ -222,4 +237,7 @@ class Recipe(Config):
         warm_up = min(1.0, (step + 1) / (self.warmup + 1))
         if self.halve_every:
             return self.lr * warm_up * 0.5 ** (step // self.halve_every)
+        if self.decay_from:
+            num_falling = self.steps - round(self.steps * self.decay_from)
+            return self.lr * warm_up * min(1.0, (self.steps - step) / max(1, num_falling))
         return self.lr * warm_up * 0.5 * (1 + math.cos(math.pi * step / self.steps))

@@ -157,13 +157,19 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     space = gn.load_space("digits_sgld")
     recipe = dict(space.resolved["recipe"])
-    for later in ("components", "centered", "label_weight", "lr_probe", "draw_views", "kernel"):
+    later_ones = ("components", "centered", "label_weight", "lr_probe", "draw_views", "decay_from")
+    for later in (*later_ones, "kernel"):
         del recipe[later]
     before = sha256_text(canonical_json(as_digested(recipe)))[:16]
     assert identity(space, "stream")["recipe"] == before
 
     fresh = {"recipe.draw_views": "fresh", "views": [{"policy": "noise"}]}
-    changes = ({"recipe.components": 8}, {"recipe.centered": True}, fresh)
+    changes = (
+        {"recipe.components": 8},
+        {"recipe.centered": True},
+        {"recipe.decay_from": 0.8},
+        fresh,
+    )
     for change in changes:
         assert identity(gn.load_space("digits_sgld", change), "stream")["recipe"] != before
 

@@ -101,7 +101,7 @@ def _recipe(
         precision="float32",
         batch_size=draw.choice([8, 16, 19, 32]),
         lr=draw.choice([0.003, 0.01]),
-        halve_every=draw.choice([0, 7]),
+        **draw.choice([{}, {"halve_every": 7}, {"decay_from": 0.5}]),
         warmup=draw.choice([0, 5]),
         components=draw.choice([0, 0, draw.randint(1, num_inputs)]),
         centered=draw.random() < 0.3,

@@ -116,9 +116,9 @@ def test_the_forty_are_of_all_there_is():
     assert {recipe.update for recipe in recipes} == {"averaged", "newest", "running_mean"}
     for optimizer in ("adamw", "sgd"):
         of_kind = [recipe for recipe in recipes if recipe.optimizer == optimizer]
-        for key in ("halve_every", "components", "centered", "lr_width_power", "weight_decay"):
+        for key in ("halve_every", "decay_from", "components", "centered", "lr_width_power"):
             assert len({bool(getattr(recipe, key)) for recipe in of_kind}) == 2, key
-        for key in ("average", "rungs", "label_weight", "momentum"):
+        for key in ("weight_decay", "average", "rungs", "label_weight", "momentum"):
             assert len({bool(getattr(recipe, key)) for recipe in of_kind}) == 2, key
     genotypes = [genotype for each in drawn for genotype in each.genotypes]
     assert {genotype["depth"] for genotype in genotypes} == {0, 1, 2, 3}

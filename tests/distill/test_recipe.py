@@ -16,9 +16,9 @@ def test_pruning_falls_within_the_steps_and_on_the_grid(steps, prune_at, prox_ev
     assert step % prox_every == 0 or step < prox_every
 
 
-@given(st.integers(1, 500), st.integers(0, 600))
-def test_step_sizes_are_positive_and_bounded(steps, warmup):
-    recipe = Recipe(steps=steps, warmup=warmup, lr=0.01)
+@given(st.integers(1, 500), st.integers(0, 600), st.sampled_from([0.0, 0.01, 0.8, 0.999]))
+def test_step_sizes_are_positive_and_bounded(steps, warmup, decay_from):
+    recipe = Recipe(steps=steps, warmup=warmup, lr=0.01, decay_from=decay_from)
     assert all(0 < recipe.lr_at(step) <= 0.01 for step in range(steps))
 
 
@@ -29,6 +29,17 @@ def test_warm_up_then_cosine_by_hand():
     assert recipe.lr_at(25) == pytest.approx(0.853553)  # (1 + cos 45 degrees) / 2
 
 
+def test_constant_then_a_line_to_zero_by_hand():
+    recipe = Recipe(steps=100, warmup=3, lr=1.0, decay_from=0.8)
+    expected = {0: 0.25, 2: 0.75, 3: 1.0, 79: 1.0, 80: 1.0, 85: 0.75, 90: 0.5, 99: 0.05}
+    assert {step: recipe.lr_at(step) for step in expected} == pytest.approx(expected)
+
+
+def test_a_line_of_one_step_ends_above_zero():
+    recipe = Recipe(steps=3, warmup=0, lr=1.0, decay_from=0.99)
+    assert [recipe.lr_at(step) for step in range(3)] == [1.0, 1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -37,6 +48,11 @@ def test_warm_up_then_cosine_by_hand():
         ({"lr": "1e-3"}, "f: lr: found the text '1e-3', expected a number; YAML takes it for text"),
         ({"steps": 10.5}, "f: steps: found 10.5, expected"),
         ({"steps": True}, "f: steps: found True, expected"),
+        ({"decay_from": 1.0}, "f: decay_from: found 1.0, expected less than 1"),
+        (
+            {"decay_from": 0.8, "halve_every": 100},
+            "decay_from: found 0.8 with halve_every 100, expected one of them; remove the other",
+        ),
         ({"beta2": 1.0}, "f: beta2: found 1.0, expected less than 1"),
         ({"prune_at": 1.0}, "f: prune_at: found 1.0, expected less than 1"),
         ({"stepps": 3}, "f: stepps: unknown key; did you mean 'steps'?"),
