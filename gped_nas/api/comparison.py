@@ -128,7 +128,8 @@ def compare_methods(
     space = space if isinstance(space, SearchSpace) else load_space(space)
     session = session or new_session()
     dataset = load_dataset(space)
-    size = num_params(space.network.shapes(dataset.input_shape, dataset.num_outputs))
+    values = dict(space.network.values)
+    size = num_params(space.family.shapes(values, dataset.input_shape, dataset.num_outputs))
 
     skipped: dict[str, str] = {}
     if methods:
@@ -168,6 +169,8 @@ def _settings_of_all(
     for name, method in METHODS.items():
         if name != space.method.name and method.suited is None:
             skipped[name] = "it has no settings that suit any budget; list it with your own"
+        elif method.looks_inside and space.module is not None:
+            skipped[name] = "it acts on layers, which are not known in a module"
         elif method.takes_all_data and size > MAX_HMC_PARAMS:
             skipped[name] = f"found {_too_large(size)}; list it to take it anyway"
         else:

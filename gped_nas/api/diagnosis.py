@@ -227,6 +227,8 @@ def _find_missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, st
         missing["kinetic temperature"] = f"{name} keeps no momenta"
     if not stream.has_weights:
         missing["configurational temperature"] = "the samples are known by their predictions alone"
+    elif teacher.space.module is not None and not teacher.space.module.is_bound:
+        missing["configurational temperature"] = "its module is built in Python alone"
     elif stream.num_samples < 2:
         missing["configurational temperature"] = "there is one sample"
     return missing
@@ -342,7 +344,7 @@ def _measure_configurational(teacher: Teacher) -> Temperature:
     examples = examples.to(session.device)
 
     num = min(stream.num_samples, MAX_GRADIENTS)
-    macs = largest_product(teacher.space.network.family, key.shapes, key.input_shape, len(examples))
+    macs = largest_product(teacher.space.family, key.shapes, key.input_shape, len(examples))
     chains = method.chains if isinstance(method, ChainConfig) else 1
     virial: list[Tensor] = []
     chain: list[int] = []

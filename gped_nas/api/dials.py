@@ -172,7 +172,7 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
 
 def _choose_students(space: SearchSpace) -> dict[str, Genotype]:
     """The teacher's own genotype, and the smallest of the space where that is another one."""
-    students = {"unpruned": space.network}
+    students = {} if space.module else {"unpruned": space.network}
 
     corners = [
         corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()

@@ -32,7 +32,8 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
     if space.given is None:
         teacher = dict(resolved["teacher"])
         method = _without_paths(teacher.pop("method"))
-        teacher.pop("trained_on", None)  # the stream's digest covers the parts
+        for covered in ("trained_on", "module"):  # by the stream's digest
+            teacher.pop(covered, None)
     else:  # where its predictions lie is no part of the study
         teacher, method = asdict(space.given), {"name": space.method.name}
 

@@ -33,6 +33,7 @@ from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.phases import check_kernel
 from gped_nas.errors import ConfigError, GateError, Interrupted
 from gped_nas.io import lock, make_dir, remove_temporaries, write_text
+from gped_nas.models.module import Modules
 from gped_nas.search.database import storage_refusals
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import check_measurable
@@ -60,6 +61,7 @@ def run(
     seed: int | None = None,
     adopt: bool = False,
     session: Session | None = None,
+    modules: Modules | None = None,
     told: Callable[[TrialRecord, int], None] = lambda record, finished: None,
     progress: bool | None = None,
 ) -> Study:
@@ -77,6 +79,8 @@ def run(
         seed: root of every seed; the space's by default.
         adopt: take the study over from the folder that it belongs to.
         session: how to run.
+        modules: what builds the teacher's network where its family is ``module``, by the name that
+            the space has for it; one of a ``SearchSpace`` may have it from ``load_space``.
         told: called with each record and the number of finished trials.
         progress: whether to draw bars; by default on a terminal and in a notebook, unless a session
             was given, which has its own.
@@ -91,11 +95,13 @@ def run(
     """
     limit = TimeLimit(timeout_s)
     if not isinstance(space, SearchSpace):
-        space = load_space(space, {} if seed is None else {"seed": seed})
+        space = load_space(space, {} if seed is None else {"seed": seed}, modules=modules)
     elif seed is not None and seed != space.seed:
         raise ConfigError(
             f"seed: found {seed}, the space says {space.seed}; give the seed when loading the space"
         )
+    elif modules:
+        space = space.with_modules(modules)
 
     n_trials = space.search.n_trials if n_trials is None else n_trials
     if n_trials < 1:
@@ -157,7 +163,10 @@ def _start(
 ) -> Study:
     """As ``run``, whose arguments were checked."""
     session.follow(Standing(name))
+    if space.module is not None:
+        space.module.require()
     dataset = load_dataset(space)
+    space = space.with_facts(dataset.input_shape, dataset.num_outputs)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
     check_kernel(space.recipe.kernel, session.device, f"{space.source}: recipe")
     key = stream_key(space, dataset)

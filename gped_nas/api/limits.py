@@ -16,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from gped_nas import device
+from gped_nas.api.handing import check_sendable
 from gped_nas.api.lessons import distillation_set, rung_set
 from gped_nas.api.session import Session
 from gped_nas.api.students import Trainer
@@ -33,6 +34,7 @@ from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted
 from gped_nas.evaluate.resamples import draw_resamples
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import count_macs
+from gped_nas.models.module import ModuleFamily
 from gped_nas.search.ledger import Claim
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import DistilAndEvaluate
@@ -65,6 +67,7 @@ class _Settings:
 
     space: Mapping[str, Any]
     source: str
+    module: ModuleFamily | None
     recipe: Recipe
     device: str
     streams: Path
@@ -77,6 +80,7 @@ class _Settings:
         return cls(
             space=space.resolved,
             source=space.source,
+            module=space.module,
             recipe=trainer.recipe,
             device=str(session.device),
             streams=session.streams,
@@ -86,7 +90,7 @@ class _Settings:
 
     def trainer(self, progress: Callable[[str, int, int], None]) -> Trainer:
         """The same trainer, from the same stream."""
-        space = parse_space(self.space, self.source)
+        space = replace(parse_space(self.space, self.source), module=self.module)
         session = Session(torch.device(self.device), self.streams, processes=1)
         teacher = sample_teacher(space, session)
         data = distillation_set(teacher)
@@ -176,8 +180,10 @@ class _Watched:
         """Start the process, and wait until it can train.
 
         Raises:
+            ConfigError: the teacher's module cannot be built there.
             EnvironmentProblem: it cannot be started, or was killed before.
         """
+        check_sendable(self._trainer.teacher.space, "search.student_timeout")
         self._connection, theirs = _CONTEXT.Pipe()
         settings = _Settings.of(self._trainer)
         process = _CONTEXT.Process(target=_work, args=(settings, theirs))

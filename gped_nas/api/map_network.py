@@ -15,7 +15,7 @@ from gped_nas.api.teacher import PREDICT_BATCH, Teacher
 from gped_nas.data.rows import in_batches
 from gped_nas.device import threads_for
 from gped_nas.errors import DamageError
-from gped_nas.models.base import FAMILIES, Params, Shapes, shapes_of
+from gped_nas.models.base import Params, Shapes, shapes_of
 from gped_nas.models.costs import largest_product
 from gped_nas.models.storage import parse_weights, serialize
 from gped_nas.posterior.base import METHODS, unflatten
@@ -44,7 +44,7 @@ class MapNetwork:
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """What it says at normalized inputs (B, *input_shape): (B, G), float64."""
         space = self.teacher.space
-        outputs = FAMILIES[space.network.family].forward(self.params, x)
+        outputs = space.family.forward(self.params, x)
         return space.likelihood.predict(outputs.double())
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
@@ -65,7 +65,7 @@ def tuned_map_network(teacher: Teacher, kept: KeptFiles | None = None) -> MapNet
         Interrupted: the session said stop.
     """
     space, dataset, session = teacher.space, teacher.dataset, teacher.session
-    family, likelihood = FAMILIES[space.network.family], space.likelihood
+    family, likelihood = space.family, space.likelihood
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
 
     x = dataset.inputs("validation").to(session.device)
@@ -123,7 +123,7 @@ def _maximize_posterior(
     # whatever the teacher's networks see, this one sees what students do
     space = replace(teacher.space, method=cfg)
     problem = posterior(space, dataset, device=session.device, prior=prior)
-    family, shapes = space.network.family, teacher.stream.key.shapes
+    family, shapes = space.family, teacher.stream.key.shapes
     macs = largest_product(family, shapes, dataset.input_shape, cfg.batch_size)
 
     theta = None

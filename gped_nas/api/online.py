@@ -11,7 +11,6 @@ from gped_nas.api.sampling import as_networks_see, posterior, samples_read
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import Batch
 from gped_nas.distill.online import online_batches
-from gped_nas.models.base import FAMILIES
 from gped_nas.posterior.base import METHODS, unflatten
 
 
@@ -31,7 +30,7 @@ def online_feed(teacher: Teacher, inputs: Tensor, labels: Tensor | None = None) 
     space, dataset, session = teacher.space, teacher.dataset, teacher.session
     samples = samples_read(space, dataset, session)
     problem = posterior(space, dataset, device=session.device, samples=samples)
-    forward = FAMILIES[space.network.family].forward
+    forward = space.family.forward
 
     def thetas() -> Iterator[Tensor]:
         generator = rng.generator(space.seed, "posterior", 0)

@@ -31,6 +31,8 @@ def plan(space: SearchSpace, session: Session, n_trials: int | None = None) -> d
     Raises:
         GpedError: ``run`` would refuse space, dataset or imported predictions.
     """
+    if space.module is not None:
+        space.module.require()
     dataset = load_dataset(space)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
     check_kernel(space.recipe.kernel, session.device, f"{space.source}: recipe")

@@ -30,6 +30,8 @@ _ADVICE = {
     "worse": "train on labels, or by that network, or try another teacher",
 }
 """What follows from each level."""
+_NAME = "map-validation"
+"""Under which a stream has what the network says."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,19 @@ def judge_predictions(teacher: Teacher) -> PredictionVerdict:
             "network of its size can be trained beside it.",
         )
 
+    module = teacher.space.module
+    is_cached = teacher.stream.cached(_NAME, _digest(teacher)) is not None
+    if module is not None and not module.is_bound and not is_cached:
+        return PredictionVerdict(
+            "unknown",
+            "Predictions unknown: the teacher's module is built in Python alone, where a network "
+            "of its size can be trained beside it.",
+        )
+
     dataset = teacher.dataset
     average, labels = teacher.averaged("validation"), dataset.labels("validation")
     said_NG = teacher.stream.derived(
-        "map-validation", _digest(teacher), lambda: _ask_map_network(teacher).float()
+        _NAME, _digest(teacher), lambda: _ask_map_network(teacher).float()
     )
     of_map = averaged(said_NG[None], torch.ones(1), dataset.label_normalization)
     resamples = draw_resamples(len(labels), root=teacher.space.seed, part="validation")

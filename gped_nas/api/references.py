@@ -85,7 +85,8 @@ def guess_of(teacher: Teacher) -> Contender:
 def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Contender]:
     """The best single sample, a MAP network, and an unpruned student of the teacher's genotype.
 
-    Where predictions alone are known of the teacher, there is the first one alone.
+    Where predictions alone are known of the teacher, there is the first one alone. A module, which
+    is no student, has no unpruned one.
 
     Args:
         trainer: that of the study.
@@ -99,7 +100,8 @@ def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Con
     contenders = [_best_sample(trainer.teacher, parts)]
     if trainer.teacher.stream.has_weights:
         contenders.append(_map_of(trainer.teacher, kept))
-    if trainer.teacher.space.genotype is not None:
+    space = trainer.teacher.space
+    if space.genotype is not None and space.module is None:  # a module is no student
         contenders.append(_train_unpruned(trainer, kept, kept.folder / "references" / "unpruned"))
     return contenders
 
@@ -122,8 +124,11 @@ def _cost_of_average(teacher: Teacher) -> dict[str, int]:
 
 def _cost_of_network(teacher: Teacher) -> dict[str, int]:
     """Of one network of the teacher's genotype, float32."""
-    family, shapes = teacher.space.network.family, teacher.stream.key.shapes
-    return asdict(cost_of(family, shapes, teacher.dataset.input_shape, "float32"))
+    space, dataset = teacher.space, teacher.dataset
+    if space.module is not None:
+        return space.module.costs(dataset.input_shape, dataset.num_outputs)
+    shapes = teacher.stream.key.shapes
+    return asdict(cost_of(space.network.family, shapes, dataset.input_shape, "float32"))
 
 
 def _cost_of_sample(teacher: Teacher) -> dict[str, int]:

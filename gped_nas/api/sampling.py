@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import device as devices
+from gped_nas.api.handing import processes_that_can_build
 from gped_nas.api.imported import import_predictions
 from gped_nas.api.session import Session
 from gped_nas.data.base import Dataset
@@ -107,6 +108,7 @@ def _later(
         likelihood=space.likelihood,
         device=device,
         samples=samples,
+        family=space.module,  # any other is found by its name in another process, too
     )
 
 
@@ -121,7 +123,15 @@ def stream_key(space: SearchSpace, dataset: Dataset) -> StreamKey:
         method=space.method.identity(),
         seed=space.seed,
         likelihood=space.likelihood.to_json(),
+        module=_module(space, dataset),
     )
+
+
+def _module(space: SearchSpace, dataset: Dataset) -> dict[str, Any] | None:
+    """What a stream's key says of a user's module; None of any other family."""
+    if space.module is None:
+        return None
+    return space.module.identity(dataset.input_shape, dataset.num_outputs)
 
 
 def _architecture(genotype: Genotype | None) -> dict[str, Any]:
@@ -211,9 +221,11 @@ def _run_chains(
 
     chains = space.method.chains if isinstance(space.method, ChainConfig) else 1
     batch_size = int(getattr(space.method, "batch_size", len(dataset.train)))
-    macs = largest_product(space.network.family, key.shapes, key.input_shape, batch_size)
+    macs = largest_product(space.family, key.shapes, key.input_shape, batch_size)
     run_together = _all_at_once(space, problem, session, chains)
     processes = 1 if run_together else session.processes_for(chains, macs)
+    if processes > 1:
+        processes = processes_that_can_build(space, session, processes)
 
     # One thread a chain, also where chains take turns: how many run side by side must not show in
     # their bits.

@@ -28,7 +28,7 @@ from gped_nas.errors import ConfigError, DataWarning
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
-from gped_nas.models.base import FAMILIES, Params
+from gped_nas.models.base import Params
 from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.likelihoods import LIKELIHOODS
@@ -144,7 +144,7 @@ class Teacher:
         Args:
             x: normalized inputs (N, *input_shape).
         """
-        family = FAMILIES[self.space.network.family]
+        family = self.space.family
         shapes = self.stream.key.shapes
         likelihood, device = self.space.likelihood, self.session.device
         x = as_networks_see(self.space, self.dataset, x).to(device)
@@ -162,7 +162,7 @@ class Teacher:
 
         It can be differentiated.
         """
-        family, device = FAMILIES[self.space.network.family], self.session.device
+        family, device = self.space.family, self.session.device
         params = {name: value.to(device) for name, value in params.items()}
 
         def forward(raw: Tensor) -> Tensor:
@@ -281,7 +281,7 @@ class Teacher:
     def _answer_by_samples(self, view: View) -> Callable[[Tensor], Tensor]:
         """What the posterior samples that a view's policy asks say of inputs, with gradients."""
         sampled_params = [self.stream.params(index) for index in self._choose_samples(view)]
-        forward = FAMILIES[self.space.network.family].forward
+        forward = self.space.family.forward
 
         def answer(x: Tensor) -> Tensor:
             x_seen = as_networks_see(self.space, self.dataset, x)
@@ -295,9 +295,7 @@ class Teacher:
 
     def _largest_product(self) -> int:
         key = self.stream.key
-        return largest_product(
-            self.space.network.family, key.shapes, key.input_shape, PREDICT_BATCH
-        )
+        return largest_product(self.space.family, key.shapes, key.input_shape, PREDICT_BATCH)
 
 
 def load_dataset(space: SearchSpace) -> Dataset:
@@ -328,6 +326,8 @@ def load_dataset(space: SearchSpace) -> Dataset:
         )
 
     space.check_buildable(dataset.input_shape)
+    if space.module is not None:
+        space.module.facts(dataset.input_shape, dataset.num_outputs)
     dataset = dials.turn(dataset, space.data, f"{space.source}: data")
 
     for i, view in enumerate(space.views):

@@ -222,6 +222,14 @@ class Family(ABC):
         """Fresh parameters in the order of ``shapes``; by default those of ``initialize``."""
         return initialize(shapes, generator=generator)
 
+    def has_own_start(self, values: Mapping[str, Any]) -> bool:
+        """Whether chains begin with ``initialize``, as by default; else with a draw of the prior.
+
+        Args:
+            values: of the teacher's genotype.
+        """
+        return True
+
     def head(self, shapes: Shapes) -> tuple[str, str] | None:
         """The names of weight and bias of the dense layer that gives the raw outputs, if any.
 

@@ -163,16 +163,17 @@ def macs_by_operator(family: str, shapes: Shapes, input_shape: tuple[int, ...]) 
 
 
 def largest_product(
-    family: str, shapes: Shapes, input_shape: tuple[int, ...], batch_size: int
+    family: str | Family, shapes: Shapes, input_shape: tuple[int, ...], batch_size: int
 ) -> int:
     """Multiply-adds of a batch's largest convolution or dense product.
 
     They decide whether threads help.
 
     Args:
-        family: name of the family.
+        family: the family, or its name.
         shapes: of the network's parameters.
         input_shape: shape of one input.
         batch_size: examples a batch.
     """
-    return batch_size * max(FAMILIES[family].macs(shapes, input_shape).values())
+    blueprint = FAMILIES[family] if isinstance(family, str) else family
+    return batch_size * max(blueprint.macs(shapes, input_shape).values())

@@ -46,7 +46,37 @@ def module_bytes(modules: Sequence[object]) -> int | None:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
+def macs_by_module(module: nn.Module, x: Tensor) -> dict[str, int] | None:
+    """Multiply-adds of one example by submodule, those of its own submodules left out.
+
+    Args:
+        module: what is counted.
+        x: what it takes, of one example (1, ...).
+
+    Returns:
+        None where it cannot be traced, or has operators that are not counted and cost something.
+    """
+    counts = _counts(module, x)
+    if counts is None:
+        return None
+
+    own: dict[str, int] = {}
+    for name, by_operator in counts.items():
+        total = sum(num for operator, num in by_operator.items() if operator in COUNTED_OPERATORS)
+        own[name] = own.get(name, 0) + total
+        parent = name.rpartition(".")[0]
+        if name:
+            own[parent] = own.get(parent, 0) - total
+    return {name: macs for name, macs in own.items() if macs}
+
+
 def _macs(module: nn.Module, x: Tensor) -> int | None:
+    by_module = macs_by_module(module, x)
+    return None if by_module is None else sum(by_module.values())
+
+
+def _counts(module: nn.Module, x: Tensor) -> dict[str, dict[str, int]] | None:
+    """What fvcore counts, by submodule and operator; a submodule's are those of its parents too."""
     parameter = next(module.parameters(), None)
     x = x if parameter is None else x.to(parameter.device)
     with warnings.catch_warnings(), torch.no_grad():
@@ -59,11 +89,14 @@ def _macs(module: nn.Module, x: Tensor) -> int | None:
         analysis.uncalled_modules_warnings(False)
         analysis.tracer_warnings("none")
         try:
-            counts = analysis.by_operator()
+            counts = analysis.by_module_and_operator()
             uncounted = analysis.unsupported_ops()
         except Exception:  # tracing runs a stranger's code, which may refuse in any way
             return None
 
     if any(word in name for name in uncounted for word in _HEAVY):
         return None
-    return sum(int(count) for name, count in counts.items() if name in COUNTED_OPERATORS)
+    return {
+        module_name: {operator: int(num) for operator, num in by_operator.items()}
+        for module_name, by_operator in counts.items()
+    }

@@ -68,7 +68,8 @@ def decode(stored: Mapping[str, Tensor], where: object = "weights") -> Params:
     """
     params: Params = {}
     for name in sorted(stored, key=_natural_order):
-        if name.endswith(_SCALE):
+        # a user's network may have a parameter of that name
+        if name.endswith(_SCALE) and name.removesuffix(_SCALE) in stored:
             continue
         tensor = stored[name].to(torch.float32)
         if name + _SCALE in stored:

@@ -219,6 +219,8 @@ class Method:
         suited: what settings suit a budget, beyond those that all methods share (chains, number of
             samples, batch size, steps, and of minibatch chains burn-in and thinning); None if it
             can only be run with settings that a user gives.
+        looks_inside: whether it acts on layers or hidden units, of which nothing is known in a
+            user's module; other methods need the gradient alone.
         takes_all_data: each of its steps takes all data; comparisons leave it out where networks
             are large.
         example: settings with which eight steps on a small classifier take no time, for the
@@ -229,6 +231,7 @@ class Method:
     run: Run
     origin: Origin = "chain"
     suited: Suited | None = nothing_special
+    looks_inside: bool = False
     takes_all_data: bool = False
     example: Mapping[str, Any] = field(default_factory=dict)
 

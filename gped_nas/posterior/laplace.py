@@ -244,6 +244,7 @@ METHODS.register("laplace")(
         LaplaceConfig,
         laplace,
         origin="fitted",
+        looks_inside=True,
         example={"steps": 300, "batch_size": 4},
     )
 )

@@ -117,6 +117,7 @@ METHODS.register("mc_dropout")(
         McDropoutConfig,
         mc_dropout,
         origin="fitted",
+        looks_inside=True,
         example={"steps": 300, "batch_size": 4, "rate": 0.3},
     )
 )

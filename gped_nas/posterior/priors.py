@@ -182,7 +182,8 @@ def fan_in(name: str, shapes: Shapes) -> int:
     """How many inputs the layer of parameter ``name`` has."""
     shape = shapes[name]
     if len(shape) < 2:
-        shape = shapes.get(f"{name.rpartition('.')[0]}.weight", ())
+        layer, dot, _ = name.rpartition(".")
+        shape = shapes.get(f"{layer}{dot}weight", ())
     return math.prod(shape[1:])
 
 

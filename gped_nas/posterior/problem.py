@@ -154,6 +154,7 @@ def posterior_of(
     likelihood: Likelihood,
     device: torch.device,
     samples: Sequence[PosteriorSample] | None = None,
+    family: Family | None = None,
 ) -> Problem:
     """The posterior of a network.
 
@@ -166,15 +167,17 @@ def posterior_of(
         likelihood: of a label given its outputs.
         device: where to work.
         samples: see ``Problem``.
+        family: that of the genotype, where it is not the registered one.
     """
-    family = FAMILIES[genotype.family]
-    shapes = genotype.shapes(tuple(x.shape[1:]), num_outputs)
+    family = family or FAMILIES[genotype.family]
+    shapes = family.shapes(dict(genotype.values), tuple(x.shape[1:]), num_outputs)
+    start = family.initialize if family.has_own_start(dict(genotype.values)) else prior.sample
 
     return Problem(
         shapes=shapes,
         log_likelihood=supervised_network(family, shapes, likelihood),
         log_prior=prior,
-        initialize=lambda generator: family.initialize(shapes, generator=generator),
+        initialize=lambda generator: start(shapes, generator=generator),
         x=x.to(device),
         y=y.to(device),
         samples=samples,
@@ -229,7 +232,7 @@ def unflatten(flat: Tensor, shapes: Shapes) -> Params:
 
     params = {}
     for (name, shape), part in zip(shapes.items(), parts, strict=True):
-        params[name] = part.view(*leading_axes, *shape)
+        params[name] = part.view((*leading_axes, *shape))
     return params
 
 

@@ -1,7 +1,7 @@
 """A search space: what may be drawn, and everything that a study needs to know beside it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,9 +14,10 @@ from gped_nas.distill.course import check_families, check_form
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.conditions import Condition
-from gped_nas.models.base import Genotype
+from gped_nas.models.base import FAMILIES, Family, Genotype
 from gped_nas.models.costs import genotype_cost, smallest_cost
 from gped_nas.models.labels import COSTS
+from gped_nas.models.module import ModuleFamily, Modules, bind
 from gped_nas.posterior.base import MethodConfig
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.priors import Prior
@@ -142,6 +143,7 @@ class SearchSpace:
         given: what is said of a teacher of which predictions alone are known; None of any other.
         trained_on: rows of the training data that an imported teacher has seen, see ``data.seen``;
             None where nothing is said.
+        module: the teacher's family where it is a user's module; None where it is any other.
     """
 
     name: str
@@ -167,6 +169,7 @@ class SearchSpace:
     given: GivenTeacher | None = None
     trained_on: TrainedOn | None = None
     twins: TwinsConfig = TwinsConfig()
+    module: ModuleFamily | None = field(default=None, compare=False)
 
     @property
     def network(self) -> Genotype:
@@ -181,6 +184,31 @@ class SearchSpace:
                 "networks; give teacher.family, teacher.genotype and teacher.method"
             )
         return self.genotype
+
+    @property
+    def family(self) -> Family:
+        """The teacher's family. Raises as ``network``."""
+        return self.module or FAMILIES[self.network.family]
+
+    def with_modules(self, modules: Modules) -> "SearchSpace":
+        """The space with what builds the teacher's module.
+
+        Raises:
+            ConfigError: it has no module of such a name.
+        """
+        return replace(self, module=bind(self.genotype, modules, None, self.source))
+
+    def with_facts(self, input_shape: tuple[int, ...], num_outputs: int) -> "SearchSpace":
+        """The space that says of its module what can be known without building it.
+
+        Raises:
+            ConfigError: the module is refused, or cannot be built here.
+        """
+        if self.module is None:
+            return self
+        facts = self.module.facts(input_shape, num_outputs)
+        teacher = {**self.resolved["teacher"], "module": facts.model_dump(mode="json")}
+        return replace(self, resolved={**self.resolved, "teacher": teacher})
 
     @property
     def teacher_text(self) -> str:
@@ -280,7 +308,7 @@ class SearchSpace:
         Raises:
             ConfigError: names the value and the genotype.
         """
-        if self.genotype is not None:
+        if self.genotype is not None and self.module is None:
             self._build("teacher", self.genotype, input_shape)
         for i, student in enumerate(self.students):
             for genotype in student.corners():

@@ -11,7 +11,8 @@ from gped_nas.data.views import View
 from gped_nas.distill.feed import check_update
 from gped_nas.errors import ConfigError, nearest
 from gped_nas.io import canonical_json
-from gped_nas.posterior.base import ChainConfig
+from gped_nas.models.module import FAMILY
+from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig, ReadingConfig
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.search.objectives import (
     check_available,
@@ -38,6 +39,29 @@ def _name_is_a_folder(space: SearchSpace) -> None:
             f"{space.source}: name: found {name!r}, expected a name for a folder: no '/', no "
             "leading dot"
         )
+
+
+def _modules_are_teachers(space: SearchSpace) -> None:
+    for i, student in enumerate(space.students):
+        if student.family == FAMILY:
+            raise ConfigError(
+                f"{space.source}: students[{i}].family: found '{FAMILY}', which is a teacher's "
+                "network: it can be neither pruned nor stored; choose mlp, cnn or resnet"
+            )
+
+
+def _method_needs_the_gradient_alone(space: SearchSpace) -> None:
+    method: MethodConfig = space.method
+    while space.module is not None:
+        if METHODS[method.name].looks_inside:
+            raise ConfigError(
+                f"{space.source}: teacher.method.name: found {method.name}, which acts on layers "
+                "or hidden units of the teacher, but of a module its parameters alone are known; "
+                "choose a method that needs the gradient alone, such as sghmc or deep_ensemble"
+            )
+        if not isinstance(method, ReadingConfig):
+            return
+        method = method.of
 
 
 def _targets_fit_the_likelihood(space: SearchSpace) -> None:
@@ -184,6 +208,8 @@ def _a_listed_space_ends(space: SearchSpace) -> None:
 
 CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _name_is_a_folder,
+    _modules_are_teachers,
+    _method_needs_the_gradient_alone,
     _targets_fit_the_likelihood,
     _half_bytes_are_for_log_probabilities,
     _weights_are_of_targets_with_a_loss,

@@ -18,6 +18,7 @@ from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.conditions import parse_conditions
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.models.base import Genotype
+from gped_nas.models.module import ModuleFamily, Modules, bind
 from gped_nas.posterior.base import MethodConfig, parse_method
 from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood
 from gped_nas.posterior.priors import PRIORS, Prior
@@ -104,12 +105,19 @@ def find_space(name_or_path: str) -> Path:
     return spaces[name_or_path]
 
 
-def load_space(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchSpace:
+def load_space(
+    name_or_path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    modules: Modules | None = None,
+) -> SearchSpace:
     """A search space from a YAML file or by the name of a shipped one.
 
     Args:
         name_or_path: ``"digits_mlp"`` or a path.
         overrides: dotted keys to values that replace the file's: ``{"search.n_trials": 4}``.
+        modules: what builds the teacher's network where its family is ``module``, by the name that
+            the space has for it.
 
     Raises:
         ConfigError: the file or a setting is invalid; names file, key and nearest valid key.
@@ -120,7 +128,7 @@ def load_space(name_or_path: str | Path, overrides: Mapping[str, Any] | None = N
     for key, value in (overrides or {}).items():
         # a later override may change what an earlier one brought, which is the caller's
         _override(data, key, deepcopy(value))
-    return parse_space(data, str(path))
+    return parse_space(data, str(path), modules)
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
@@ -154,13 +162,13 @@ def _has_entry(holder: Any, key: str) -> bool:
     return is_index and int(key) < len(holder)
 
 
-def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
+def parse_space(data: Mapping[str, Any], where: str, modules: Modules | None = None) -> SearchSpace:
     """Plain data as a search space; ``where`` names the file in messages.
 
     Raises as ``load_space``.
     """
     file = parse(_GivenSpaceFile if is_given(data) else _SpaceFile, data, where)
-    space = _space(file, where)
+    space = _space(file, where, modules)
 
     for check in CHECKS:
         check(space)
@@ -171,7 +179,7 @@ def parse_space(data: Mapping[str, Any], where: str) -> SearchSpace:
     return space
 
 
-def _space(file: _SpaceFile, where: str) -> SearchSpace:
+def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace:
     """Each part of a file under its own name; what must hold between them is not checked yet."""
     DATASETS.find(file.dataset.get("name"), f"{where}: dataset.name")
 
@@ -209,6 +217,7 @@ def _space(file: _SpaceFile, where: str) -> SearchSpace:
         resolved=_resolved(file, teacher, targets),
         given=teacher.given,
         trained_on=_trained_on(file.teacher, teacher.method, where),
+        module=_module(file.teacher, teacher.genotype, modules, where),
     )
 
 
@@ -234,6 +243,17 @@ def _teacher(file: TeacherFile | GivenTeacherFile, where: str) -> _Teacher:
         _prior(file.prior, where),
         _likelihood(file.likelihood, where),
     )
+
+
+def _module(
+    file: TeacherFile | GivenTeacherFile,
+    genotype: Genotype | None,
+    modules: Modules | None,
+    where: str,
+) -> ModuleFamily | None:
+    """The teacher's family, where it is a user's module."""
+    facts = file.module if isinstance(file, TeacherFile) else None
+    return bind(genotype, modules, facts, where)
 
 
 def _trained_on(
@@ -286,6 +306,8 @@ def _resolved(file: _SpaceFile, teacher: _Teacher, targets: tuple[Target, ...]) 
     data = file.model_dump(mode="json")
     if file.teacher.trained_on is None:
         del data["teacher"]["trained_on"]
+    if data["teacher"].get("module", ...) is None:
+        del data["teacher"]["module"]
     if teacher.given is None:
         data["teacher"]["method"] = teacher.method.model_dump(mode="json")
         data["teacher"]["prior"] = teacher.prior.to_json()

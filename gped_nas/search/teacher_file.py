@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gped_nas.config import Config
 from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.models.base import COMMON_VALUES, FAMILIES, Genotype
+from gped_nas.models.module_probe import ModuleFacts
 from gped_nas.posterior.imported import ImportConfig
 from gped_nas.search.space import GivenTeacher
 
@@ -41,6 +42,9 @@ class TeacherFile(Config):
     prior: dict[str, Any] = {}
     likelihood: dict[str, Any] = {}
     trained_on: _TrainedOn = _TRAINED_ON
+    module: ModuleFacts | None = Field(
+        default=None, description="what a run found of the module; written by it, not by you"
+    )
 
 
 class GivenTeacherFile(Config):

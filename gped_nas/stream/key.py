@@ -8,6 +8,7 @@ from typing import Any
 from gped_nas.errors import StreamError
 from gped_nas.io import canonical_json, read_json, sha256_text
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
+from gped_nas.models.module_probe import parse_parameters
 from gped_nas.posterior.likelihoods import LIKELIHOODS, CategoricalLikelihood, Likelihood
 from gped_nas.spelling import as_digested
 from gped_nas.stream.format import FORMAT_VERSION, check_version
@@ -30,6 +31,8 @@ class StreamKey:
             many it reads.
         seed: the root seed of the chains.
         likelihood: the likelihood's settings; categorical unless said otherwise.
+        module: parameters and answers of a user's module, see ``models.module``; None of a teacher
+            of any other family.
     """
 
     dataset: str
@@ -40,6 +43,7 @@ class StreamKey:
     method: Mapping[str, Any]
     seed: int
     likelihood: Mapping[str, Any] = field(default_factory=_CATEGORICAL.to_json)
+    module: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the format version.
@@ -59,6 +63,8 @@ class StreamKey:
         }
         if self.likelihood != _CATEGORICAL.to_json():
             data["likelihood"] = dict(self.likelihood)
+        if self.module is not None:
+            data["module"] = dict(self.module)
         return data
 
     @staticmethod
@@ -83,6 +89,7 @@ class StreamKey:
             key = StreamKey.from_json(data["key"])
             digest = key.digest
             key.likelihood_model  # noqa: B018  refuse a likelihood that there is not
+            key.module and parse_parameters(key.module["parameters"])
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             raise StreamError(f"{path}: malformed; delete {folder} to rebuild it") from None
 
@@ -112,6 +119,8 @@ class StreamKey:
         """Parameter shapes of the teacher; none where predictions alone are known of it."""
         if not self.genotype:
             return {}
+        if self.module is not None:
+            return parse_parameters(self.module["parameters"])
         genotype = Genotype.from_json(self.genotype)
         return FAMILIES[genotype.family].shapes(
             dict(genotype.values), self.input_shape, self.num_outputs
