@@ -86,6 +86,16 @@ def test_nothing_is_unpickled_evaluated_or_drawn_globally(path: Path) -> None:
     assert list(_offenses(path.read_text())) == []
 
 
+def test_programs_are_opened_where_they_were_just_written_alone() -> None:
+    """``torch.export.load`` evaluates expressions of its file and calls what it names."""
+    opening = []
+    for path in FILES:
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        if any(_dotted(call.func) == "torch.export.load" for call in calls):
+            opening.append(path.name)
+    assert opening == ["pt2.py"]
+
+
 @pytest.mark.parametrize(
     "source",
     [
