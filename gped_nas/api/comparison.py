@@ -171,6 +171,8 @@ def _settings_of_all(
             skipped[name] = "it has no settings that suit any budget; list it with your own"
         elif method.looks_inside and space.module is not None:
             skipped[name] = "it acts on layers, which are not known in a module"
+        elif method.needs_concave and not space.likelihood.is_concave:
+            skipped[name] = f"its closed form does not hold for likelihood {space.likelihood.name}"
         elif method.takes_all_data and size > MAX_HMC_PARAMS:
             skipped[name] = f"found {_too_large(size)}; list it to take it anyway"
         else:

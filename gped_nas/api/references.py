@@ -126,8 +126,9 @@ def _cost_of_network(teacher: Teacher) -> dict[str, int]:
     """Of one network of the teacher's genotype, float32."""
     space, dataset = teacher.space, teacher.dataset
     if space.module is not None:
-        return space.module.costs(dataset.input_shape, dataset.num_outputs)
-    shapes = teacher.stream.key.shapes
+        num_outputs = space.likelihood.num_network_outputs(dataset.num_outputs)
+        return space.module.costs(dataset.input_shape, num_outputs)
+    shapes = teacher.stream.key.network_shapes
     return asdict(cost_of(space.network.family, shapes, dataset.input_shape, "float32"))
 
 

@@ -131,7 +131,8 @@ def _module(space: SearchSpace, dataset: Dataset) -> dict[str, Any] | None:
     """What a stream's key says of a user's module; None of any other family."""
     if space.module is None:
         return None
-    return space.module.identity(dataset.input_shape, dataset.num_outputs)
+    num_outputs = space.likelihood.num_network_outputs(dataset.num_outputs)
+    return space.module.identity(dataset.input_shape, num_outputs)
 
 
 def _architecture(genotype: Genotype | None) -> dict[str, Any]:

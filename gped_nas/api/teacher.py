@@ -327,7 +327,8 @@ def load_dataset(space: SearchSpace) -> Dataset:
 
     space.check_buildable(dataset.input_shape)
     if space.module is not None:
-        space.module.facts(dataset.input_shape, dataset.num_outputs)
+        num_outputs = space.likelihood.num_network_outputs(dataset.num_outputs)
+        space.module.facts(dataset.input_shape, num_outputs)
     dataset = dials.turn(dataset, space.data, f"{space.source}: data")
 
     for i, view in enumerate(space.views):

@@ -223,6 +223,8 @@ class Method:
             user's module; other methods need the gradient alone.
         takes_all_data: each of its steps takes all data; comparisons leave it out where networks
             are large.
+        needs_concave: whether it needs a log-likelihood that is concave in the network's outputs,
+            which that of a learned noise is not.
         example: settings with which eight steps on a small classifier take no time, for the
             contract suite; without ``name``.
     """
@@ -233,6 +235,7 @@ class Method:
     suited: Suited | None = nothing_special
     looks_inside: bool = False
     takes_all_data: bool = False
+    needs_concave: bool = False
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @property

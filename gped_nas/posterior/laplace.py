@@ -2,8 +2,8 @@
 
 Everything below the last layer stays at its MAP value, which fixes the features phi(x). The outputs
 are linear in the last layer's m = C (H + 1) parameters w, so its Hessian of U is the generalized
-Gauss-Newton matrix, with no term left out, for softmax, Gaussian and any other likelihood of the
-outputs:
+Gauss-Newton matrix, with no term left out, for softmax, Gaussian and any other likelihood that is
+concave in the outputs:
 
     A = sum_n Lambda_n (x) phi_n phi_n^T - Hess log p(w),   Lambda_n = -Hess log p(y_n | outputs_n)
 
@@ -208,7 +208,8 @@ def laplace(
     See the module docstring.
 
     Raises:
-        ConfigError: the network does not end in a dense layer, or the prior has no curvature there.
+        ConfigError: the network does not end in a dense layer, the prior has no curvature there, or
+            the likelihood is not concave.
         DivergenceError: the parameters left the finite numbers, or the Hessian is not positive
             definite.
     """
@@ -217,6 +218,12 @@ def laplace(
         raise ConfigError(
             "teacher.method.name: found laplace, but the teacher does not end in a dense layer; "
             "choose another method"
+        )
+    if not network.is_concave:
+        raise ConfigError(
+            "teacher.method.name: found laplace with a noise that is learned, expected a "
+            "log-likelihood that is concave in the outputs: only then is the Hessian that it "
+            "inverts one of a peak; give the noise (likelihood gaussian) or choose another method"
         )
 
     if state is not None and "at_mode" in state:
@@ -245,6 +252,7 @@ METHODS.register("laplace")(
         laplace,
         origin="fitted",
         looks_inside=True,
+        needs_concave=True,
         example={"steps": 300, "batch_size": 4},
     )
 )

@@ -1,8 +1,12 @@
 """Likelihoods: what a teacher's outputs say about a label, and what one posterior sample predicts.
 
-``categorical`` reads outputs (B, C) as unnormalized log-probabilities of classes. ``gaussian``
-reads its only output as the mean of a real label with noise of a fixed standard deviation, in units
-of the labels' own standard deviation.
+``categorical`` reads outputs (B, C) as unnormalized log-probabilities of classes. The others read
+the first output as the mean of a real label with normal noise, all in units of the labels' own
+standard deviation. They differ in what is known of the noise:
+
+* ``gaussian``: its standard deviation is given.
+* ``gaussian_learned``: it is one more parameter that is sampled, the same at all inputs.
+* ``heteroscedastic``: the network has a second output that says it at each input.
 """
 
 from abc import abstractmethod
@@ -29,6 +33,17 @@ class Likelihood(Config):
     name: str
     task: ClassVar[Task]
     prediction: ClassVar[Prediction]
+    is_concave: ClassVar[bool] = True
+    """Whether ``log_density`` is concave in the outputs, as a Laplace approximation needs it."""
+
+    def num_network_outputs(self, num_outputs: int) -> int:
+        """Raw outputs that the network has for a dataset's C."""
+        return num_outputs
+
+    @property
+    def noise_spread(self) -> float | None:
+        """Standard deviation under the prior of a sampled log noise; None where none is sampled."""
+        return None
 
     @abstractmethod
     def log_density(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -111,5 +126,103 @@ class GaussianLikelihood(Likelihood):
         return 2
 
 
+class _LearnedNoise(Likelihood):
+    """A real label with normal noise whose size is learned.
+
+    Outputs (..., 2) are the mean, and the logarithm of the noise's variance over that of
+    ``noise_std``.
+    """
+
+    task: ClassVar[Task] = "regression"
+    prediction: ClassVar[Prediction] = "normal"
+    # In the mean and the log-variance together a normal density is not.
+    is_concave: ClassVar[bool] = False
+
+    @abstractmethod
+    def variance(self, log_ratio: Tensor) -> Tensor:
+        """The noise's variance, of the second output."""
+
+    def log_density(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """See ``Likelihood.log_density``."""
+        mean, variance = self.predict(outputs).unbind(-1)
+        squared = (y - mean).square() / variance
+        return -0.5 * squared - 0.5 * variance.log() - 0.5 * log(2 * pi)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """See ``Likelihood.predict``."""
+        mean, log_ratio = outputs.unbind(-1)
+        return torch.stack([mean, self.variance(log_ratio)], -1)
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """See ``Likelihood.answer``."""
+        return outputs[..., :1]
+
+    def num_predicted(self, num_outputs: int) -> int:
+        """See ``Likelihood.num_predicted``."""
+        return 2
+
+
+class LearnedGaussianLikelihood(_LearnedNoise):
+    """A real label with normal noise of one size, which is sampled with the network's parameters.
+
+    Its prior is log-normal: log noise has the mean log ``noise_std``.
+    """
+
+    name: Literal["gaussian_learned"]
+    noise_std: float = Field(
+        default=0.5,
+        gt=0,
+        description="median of the noise under its prior, in units of the labels' own deviation",
+    )
+    spread: float = Field(
+        default=1.0,
+        gt=0,
+        description="standard deviation of the noise's logarithm under its prior; 1 is a factor "
+        "of e to each side",
+    )
+
+    @property
+    def noise_spread(self) -> float | None:
+        """See ``Likelihood.noise_spread``."""
+        return self.spread
+
+    def variance(self, log_ratio: Tensor) -> Tensor:
+        """See ``_LearnedNoise.variance``."""
+        return self.noise_std**2 * log_ratio.exp()
+
+
+class HeteroscedasticLikelihood(_LearnedNoise):
+    """A real label with normal noise of a size that depends on the input.
+
+    The noise follows the network, and its prior is that of the network's parameters. Without a
+    bound from below, a network that meets one label exactly would have an infinite likelihood.
+
+    Source: Nix & Weigend 1994, Estimating the mean and variance of the target probability
+        distribution; the bound is ours.
+    """
+
+    name: Literal["heteroscedastic"]
+    noise_std: float = Field(
+        default=0.5,
+        gt=0,
+        description="noise where the second output is 0, in units of the labels' own deviation",
+    )
+    least_std: float = Field(
+        default=0.01,
+        gt=0,
+        description="the noise is larger than this, in units of the labels' own deviation",
+    )
+
+    def num_network_outputs(self, num_outputs: int) -> int:
+        """See ``Likelihood.num_network_outputs``: each mean has a log-variance beside it."""
+        return 2 * num_outputs
+
+    def variance(self, log_ratio: Tensor) -> Tensor:
+        """See ``_LearnedNoise.variance``."""
+        return self.least_std**2 + self.noise_std**2 * log_ratio.exp()
+
+
 LIKELIHOODS.register("categorical")(CategoricalLikelihood)
 LIKELIHOODS.register("gaussian")(GaussianLikelihood)
+LIKELIHOODS.register("gaussian_learned")(LearnedGaussianLikelihood)
+LIKELIHOODS.register("heteroscedastic")(HeteroscedasticLikelihood)

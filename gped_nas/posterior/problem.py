@@ -15,6 +15,7 @@ from gped_nas.data.rows import Rows
 from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes
 from gped_nas.models.dense import dense_chain
 from gped_nas.posterior.likelihoods import Likelihood
+from gped_nas.posterior.noise import family_with_noise, prior_with_noise
 from gped_nas.posterior.priors import Prior
 
 _BATCH = 2048
@@ -44,6 +45,7 @@ class Network:
             beside its readers.
         dense: weight and bias of every layer, from input to output, where the network is a chain of
             dense layers with ReLU between them; empty where it is anything else.
+        is_concave: whether the log-likelihood is concave in the raw outputs.
     """
 
     forward: Callable[[Params, Tensor], Tensor]
@@ -51,6 +53,7 @@ class Network:
     last_layer: tuple[str, str] | None
     hidden: tuple[Group, ...] = ()
     dense: tuple[tuple[str, str], ...] = ()
+    is_concave: bool = True
 
     def __call__(self, params: Params, x_B: Tensor, y_B: Tensor) -> Tensor:
         return self.log_likelihood(self.forward(params, x_B), y_B)
@@ -162,14 +165,15 @@ def posterior_of(
         genotype: the network.
         x: normalized inputs (N, ...).
         y: labels (N,), as the likelihood reads them.
-        num_outputs: raw outputs of the network.
-        prior: of its parameters.
+        num_outputs: raw outputs of the network, without those of its noise.
+        prior: of its parameters, without that of its noise.
         likelihood: of a label given its outputs.
         device: where to work.
         samples: see ``Problem``.
         family: that of the genotype, where it is not the registered one.
     """
-    family = family or FAMILIES[genotype.family]
+    family = family_with_noise(family or FAMILIES[genotype.family], likelihood)
+    prior = prior_with_noise(prior, likelihood)
     shapes = family.shapes(dict(genotype.values), tuple(x.shape[1:]), num_outputs)
     start = family.initialize if family.has_own_start(dict(genotype.values)) else prior.sample
 
@@ -193,6 +197,7 @@ def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -
         last_layer=family.head(shapes),
         hidden=tuple(hidden),
         dense=dense_chain(family, shapes),
+        is_concave=likelihood.is_concave,
     )
 
 

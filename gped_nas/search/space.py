@@ -20,6 +20,7 @@ from gped_nas.models.labels import COSTS
 from gped_nas.models.module import ModuleFamily, Modules, bind
 from gped_nas.posterior.base import MethodConfig
 from gped_nas.posterior.likelihoods import Likelihood
+from gped_nas.posterior.noise import family_with_noise
 from gped_nas.posterior.priors import Prior
 from gped_nas.search.counting import count_genotypes
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
@@ -187,8 +188,8 @@ class SearchSpace:
 
     @property
     def family(self) -> Family:
-        """The teacher's family. Raises as ``network``."""
-        return self.module or FAMILIES[self.network.family]
+        """The teacher's family, with what its likelihood learns. Raises as ``network``."""
+        return family_with_noise(self.module or FAMILIES[self.network.family], self.likelihood)
 
     def with_modules(self, modules: Modules) -> "SearchSpace":
         """The space with what builds the teacher's module.
@@ -206,6 +207,7 @@ class SearchSpace:
         """
         if self.module is None:
             return self
+        num_outputs = self.likelihood.num_network_outputs(num_outputs)
         facts = self.module.facts(input_shape, num_outputs)
         teacher = {**self.resolved["teacher"], "module": facts.model_dump(mode="json")}
         return replace(self, resolved={**self.resolved, "teacher": teacher})

@@ -74,6 +74,19 @@ def _targets_fit_the_likelihood(space: SearchSpace) -> None:
         )
 
 
+def _method_takes_the_likelihood(space: SearchSpace) -> None:
+    method, likelihood = space.method, space.likelihood
+    while isinstance(method, ReadingConfig):
+        method = method.of
+    if METHODS[method.name].needs_concave and not likelihood.is_concave:
+        raise ConfigError(
+            f"{space.source}: teacher.method.name: found '{method.name}' with the likelihood "
+            f"'{likelihood.name}', expected one whose noise is given: its closed form needs a "
+            "log-likelihood that is concave in the network's outputs; set teacher.likelihood.name "
+            "to gaussian, or take a method that needs the gradient alone, such as sghmc"
+        )
+
+
 def _half_bytes_are_for_log_probabilities(space: SearchSpace) -> None:
     dtype, likelihood = space.stream.prediction_dtype, space.likelihood
     if dtype != "float32" and likelihood.prediction != "log_prob":
@@ -211,6 +224,7 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _modules_are_teachers,
     _method_needs_the_gradient_alone,
     _targets_fit_the_likelihood,
+    _method_takes_the_likelihood,
     _half_bytes_are_for_log_probabilities,
     _weights_are_of_targets_with_a_loss,
     _update_fits_the_targets,

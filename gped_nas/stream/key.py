@@ -10,6 +10,7 @@ from gped_nas.io import canonical_json, read_json, sha256_text
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
 from gped_nas.models.module_probe import parse_parameters
 from gped_nas.posterior.likelihoods import LIKELIHOODS, CategoricalLikelihood, Likelihood
+from gped_nas.posterior.noise import family_with_noise, shapes_with_noise, without_noise
 from gped_nas.spelling import as_digested
 from gped_nas.stream.format import FORMAT_VERSION, check_version
 
@@ -22,7 +23,7 @@ class StreamKey:
 
     Attributes:
         dataset: digest of the dataset's bytes and split.
-        input_shape, num_outputs: what the teacher maps from and to.
+        input_shape, num_outputs: what the teacher maps from and to, without a learned noise.
         genotype: the teacher's architecture, plain data with ``family``; empty where predictions
             alone are known of it.
         prior: the prior's settings.
@@ -120,11 +121,17 @@ class StreamKey:
         if not self.genotype:
             return {}
         if self.module is not None:
-            return parse_parameters(self.module["parameters"])
+            return shapes_with_noise(
+                parse_parameters(self.module["parameters"]), self.likelihood_model
+            )
         genotype = Genotype.from_json(self.genotype)
-        return FAMILIES[genotype.family].shapes(
-            dict(genotype.values), self.input_shape, self.num_outputs
-        )
+        family = family_with_noise(FAMILIES[genotype.family], self.likelihood_model)
+        return family.shapes(dict(genotype.values), self.input_shape, self.num_outputs)
+
+    @property
+    def network_shapes(self) -> Shapes:
+        """Those of ``shapes`` that are of its network, without a noise beside it."""
+        return without_noise(self.shapes)
 
     @property
     def likelihood_model(self) -> Likelihood:

@@ -75,6 +75,13 @@ def test_a_regression_search_and_its_student(home: Home) -> None:
             {"targets": ["predictive_normal", "expected_entropy"]},
             "different kinds of label|list 'predictive' before",
         ),
+        (
+            {
+                "teacher.likelihood": {"name": "heteroscedastic"},
+                "teacher.method": {"name": "laplace"},
+            },
+            "found 'laplace' with the likelihood 'heteroscedastic'.*needs a log-likelihood that is",
+        ),
         ({"objectives": ["accuracy", "flops"]}, "'accuracy' is not defined for regression"),
     ],
 )

@@ -181,12 +181,13 @@ def test_no_settings_are_left_out() -> None:
     missing = {cls.__name__ for cls in below(Config) if cls.__module__.startswith("gped_nas.")}
     missing -= {cls.__name__ for cls in described}
     # step sizes are described in a section of their own, methods that read samples come from
-    # plug-ins, and a space whose teacher is given has the settings of any other; the rest are files
-    # that the program writes for itself
+    # plug-ins, a space whose teacher is given has the settings of any other, and a likelihood
+    # makes the prior of its noise; the rest are files that the program writes for itself
     assert missing == {
         "StepSize",
         "CosineCycles",
         "ReadingConfig",
+        "NoisePrior",
         "_GivenSpaceFile",
         "Manifest",
         "Shard",
