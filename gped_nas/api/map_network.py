@@ -14,6 +14,8 @@ from gped_nas.api.sampling import posterior
 from gped_nas.api.teacher import PREDICT_BATCH, Teacher
 from gped_nas.data.rows import in_batches
 from gped_nas.device import threads_for
+from gped_nas.distill.phases import has_phases
+from gped_nas.distill.phases.fits import begin_fit, fit_together, walks_fits
 from gped_nas.errors import DamageError
 from gped_nas.models.base import Params, Shapes, shapes_of
 from gped_nas.models.costs import largest_product
@@ -72,8 +74,9 @@ def tuned_map_network(teacher: Teacher, kept: KeptFiles | None = None) -> MapNet
     labels = dataset.normalized_labels("validation")
     networks: dict[float, Params] = {}
     scores: dict[float, float] = {}
+    trained = _train_at_once(teacher, cfg, kept)
     for i, precision in enumerate(space.baseline.precisions):
-        networks[precision] = _network(teacher, cfg, i, kept)
+        networks[precision] = _network(teacher, cfg, i, kept, trained.get(i))
         params = {name: p.to(session.device) for name, p in networks[precision].items()}
         outputs = in_batches(partial(family.forward, params), x, PREDICT_BATCH).cpu().double()
         scores[precision] = -float(likelihood.log_density(outputs, labels).mean())
@@ -83,12 +86,26 @@ def tuned_map_network(teacher: Teacher, kept: KeptFiles | None = None) -> MapNet
     return MapNetwork(teacher, networks[best], best, tuple(scores), cfg.steps)
 
 
-def _network(teacher: Teacher, cfg: MapConfig, place: int, kept: KeptFiles | None) -> Params:
-    """The network of the precision at a place of the grid, read or trained."""
+def _network(
+    teacher: Teacher,
+    cfg: MapConfig,
+    place: int,
+    kept: KeptFiles | None,
+    trained: torch.Tensor | None,
+) -> Params:
+    """The network of the precision at a place of the grid, read or trained.
+
+    Args:
+        teacher, cfg, kept: see ``tuned_map_network``.
+        place: in the grid.
+        trained: its flat parameters (W,) where it was trained beside others.
+    """
     shapes, space = teacher.stream.key.shapes, teacher.space
     precision = space.baseline.precisions[place]
 
     def train() -> Params:
+        if trained is not None:
+            return unflatten(trained, shapes)
         generator = rng.generator(space.seed, "map", place)
         theta = _maximize_posterior(teacher, cfg, GaussianPrior(precision=precision), generator)
         return unflatten(theta, shapes)
@@ -96,12 +113,46 @@ def _network(teacher: Teacher, cfg: MapConfig, place: int, kept: KeptFiles | Non
     if kept is None:
         return {name: p.cpu() for name, p in train().items()}
 
-    # networks of other settings are no part of this choice
-    folder = kept.folder / "references" / "map" / f"{cfg.steps}-steps-{cfg.lr:g}"
-    path = folder / f"precision-{precision:g}.safetensors"
+    path = _path(kept, cfg, precision)
     if not path.exists():
         kept.write(path, serialize(train(), "float32"))
     return _parse(kept.read(path), path, shapes)
+
+
+def _path(kept: KeptFiles, cfg: MapConfig, precision: float) -> Path:
+    """Where a network lies; those of other settings are no part of the choice."""
+    folder = kept.folder / "references" / "map" / f"{cfg.steps}-steps-{cfg.lr:g}"
+    return folder / f"precision-{precision:g}.safetensors"
+
+
+def _train_at_once(
+    teacher: Teacher, cfg: MapConfig, kept: KeptFiles | None
+) -> dict[int, torch.Tensor]:
+    """Flat parameters (W,) of the grid's networks that are missing, by place, on a device.
+
+    There are none where each is trained by itself.
+    """
+    space, session = teacher.space, teacher.session
+    if not has_phases(session.device):
+        return {}
+
+    missing = []
+    for i, precision in enumerate(space.baseline.precisions):
+        if kept is None or not _path(kept, cfg, precision).exists():
+            missing.append(i)
+    problem = posterior(replace(space, method=cfg), teacher.dataset, device=session.device)
+    if not missing or not walks_fits(cfg, problem, space.likelihood, len(missing)):
+        return {}
+
+    fits = []
+    for place in missing:
+        fits.append(begin_fit(problem, rng.generator(space.seed, "map", place)))
+    priors = [GaussianPrior(precision=space.baseline.precisions[place]) for place in missing]
+    thetas: dict[int, torch.Tensor] = {}
+    for steps in fit_together(problem, cfg, space.likelihood, fits, priors=priors):
+        session.raise_if_stopped()
+        thetas = {place: step.state["theta"] for place, step in zip(missing, steps, strict=True)}
+    return thetas
 
 
 def _parse(data: bytes, path: Path, shapes: Shapes) -> Params:

@@ -19,7 +19,7 @@ from gped_nas.api.session import Session
 from gped_nas.data.base import Dataset
 from gped_nas.distill.phases import has_phases
 from gped_nas.distill.phases.chains import ChainsTogether, walks_chains
-from gped_nas.distill.phases.rules import rule_of
+from gped_nas.distill.phases.fits import MembersTogether, walks_members
 from gped_nas.errors import ConfigError
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import largest_product
@@ -31,6 +31,8 @@ from gped_nas.posterior.base import (
     ReadingConfig,
     posterior_of,
 )
+from gped_nas.posterior.deep_ensemble import DeepEnsembleConfig
+from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.priors import Prior
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.chunks import RunTogether
@@ -249,10 +251,14 @@ def _all_at_once(
     space: SearchSpace, problem: Callable[[], Problem], session: Session, chains: int
 ) -> RunTogether | None:
     """What runs all chains on a device at once; None where they run one by one."""
-    if not has_phases(session.device) or rule_of(space.method) is None:
+    if not has_phases(session.device):
         return None
 
+    method, likelihood = space.method, space.likelihood
     posterior = problem()
-    if not walks_chains(space.method, posterior, space.likelihood, chains):
-        return None
-    return ChainsTogether(posterior, space.method, space.likelihood, space.seed)
+    if isinstance(method, MapConfig | DeepEnsembleConfig):
+        if walks_members(method, posterior, likelihood):
+            return MembersTogether(posterior, method, likelihood, space.seed)
+    elif walks_chains(method, posterior, likelihood, chains):
+        return ChainsTogether(posterior, method, likelihood, space.seed)
+    return None

@@ -25,8 +25,8 @@ from gped_nas.errors import DivergenceError
 from gped_nas.models.base import Params, Shapes
 from gped_nas.posterior.base import FlatParams, MethodConfig, Problem, State, Step, flatten
 
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
-_CHECK_EVERY = 100
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+CHECK_EVERY = 100
 
 
 class TrainingConfig(MethodConfig):
@@ -42,9 +42,14 @@ class TrainingConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _whole_checks(self) -> "TrainingConfig":
-        if self.steps % _CHECK_EVERY:
-            raise ValueError(f"steps: found {self.steps}, expected a multiple of {_CHECK_EVERY}")
+        if self.steps % CHECK_EVERY:
+            raise ValueError(f"steps: found {self.steps}, expected a multiple of {CHECK_EVERY}")
         return self
+
+
+def step_size(cfg: TrainingConfig, step: int) -> float:
+    """lr_t of the step after so many others."""
+    return cfg.lr * 0.5 * (1 + math.cos(math.pi * step / cfg.steps))
 
 
 def step(
@@ -65,11 +70,11 @@ def step(
         lr: the step size of this step.
         number: t, how many steps there are with this one.
     """
-    first_W.lerp_(grad_W, 1 - _BETA1)
-    second_W.lerp_(grad_W.square(), 1 - _BETA2)
+    first_W.lerp_(grad_W, 1 - BETA1)
+    second_W.lerp_(grad_W.square(), 1 - BETA2)
 
-    scale_W = (second_W / (1 - _BETA2**number)).sqrt_().add_(_EPSILON)
-    theta_W.addcdiv_(first_W, scale_W, value=-lr / (1 - _BETA1**number))
+    scale_W = (second_W / (1 - BETA2**number)).sqrt_().add_(EPSILON)
+    theta_W.addcdiv_(first_W, scale_W, value=-lr / (1 - BETA1**number))
 
 
 def descend(
@@ -115,10 +120,10 @@ def descend(
 
     flat = FlatParams(shapes, theta)
     while num_steps < cfg.steps:
-        for _ in range(_CHECK_EVERY):
+        for _ in range(CHECK_EVERY):
             index_B = torch.randint(problem.num_examples, (cfg.batch_size,), generator=generator)
             grad = flat.gradient(_at(objective, index_B.to(device)))
-            lr = cfg.lr * 0.5 * (1 + math.cos(math.pi * num_steps / cfg.steps))
+            lr = step_size(cfg, num_steps)
             num_steps += 1
             step(theta, first, second, grad / problem.num_examples, lr=lr, number=num_steps)
 

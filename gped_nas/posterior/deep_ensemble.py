@@ -48,7 +48,12 @@ class DeepEnsembleConfig(TrainingConfig, ChainConfig):
     )
 
 
-def _draw_anchor(problem: Problem, cfg: DeepEnsembleConfig, generator: Generator) -> State:
+def draw_anchor(problem: Problem, cfg: DeepEnsembleConfig, generator: Generator) -> State:
+    """What a member is drawn to, as a state has it: nothing where that is the prior's mean.
+
+    Raises:
+        ConfigError: the problem's prior cannot be drawn from.
+    """
     if cfg.regularizer == "prior":
         return {}
 
@@ -91,7 +96,7 @@ def deep_ensemble(
         if state is None or int(state["step"]) >= cfg.steps:
             if state is not None:
                 generator.set_state(state["rng"])
-            state, anchor = None, _draw_anchor(problem, cfg, generator)
+            state, anchor = None, draw_anchor(problem, cfg, generator)
         else:
             anchor = {"anchor": state["anchor"]} if "anchor" in state else {}
 

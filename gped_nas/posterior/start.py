@@ -21,7 +21,7 @@ from gped_nas.posterior.adam import train, without_samples
 from gped_nas.posterior.base import ChainConfig, Problem, Run, State, Step, unflatten
 from gped_nas.posterior.map import MapConfig
 
-_PREFIX = "start_"
+PREFIX = "start_"
 
 
 class StartingConfig(ChainConfig):
@@ -56,7 +56,7 @@ class StartingConfig(ChainConfig):
         self, run: Run, problem: Problem, *, generator: Generator, state: State | None
     ) -> Iterator[Step]:
         """See ``MethodConfig.steps_of``: the steps of the training first, without samples."""
-        has_begun = state is not None and _PREFIX + "theta" not in state
+        has_begun = state is not None and PREFIX + "theta" not in state
         if self.start == "prior" or has_begun:
             return super().steps_of(run, problem, generator=generator, state=state)
         return self._from_map(run, problem, self.start, generator=generator, state=state)
@@ -81,9 +81,9 @@ def _train(
     """Yield a step every 100 updates; return the parameters (W,) of the trained network."""
     inner = None
     if state is not None:
-        inner = {name.removeprefix(_PREFIX): value for name, value in state.items()}
+        inner = {name.removeprefix(PREFIX): value for name, value in state.items()}
 
     states = train(problem, cfg, generator=generator, state=inner)
-    marked = ({_PREFIX + name: value for name, value in s.items()} for s in states)
+    marked = ({PREFIX + name: value for name, value in s.items()} for s in states)
     last = yield from without_samples(marked, state)
-    return last[_PREFIX + "theta"]
+    return last[PREFIX + "theta"]

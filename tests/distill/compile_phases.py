@@ -17,7 +17,7 @@ from triton.compiler import ASTSource
 
 from gped_nas.distill.phases import update
 from gped_nas.distill.phases.bundle import FULL, LARGE, SMALL
-from gped_nas.distill.phases.chain_programs import gather, likelihood_gradient, move
+from gped_nas.distill.phases.chain_programs import descend, gather, likelihood_gradient, move
 from gped_nas.distill.phases.chain_walk import CHAINS
 from gped_nas.distill.phases.launch import MOST_POLLS
 from gped_nas.distill.phases.programs import walk
@@ -155,7 +155,16 @@ def chains():
         Case("gather", "float32", gather, of_gather, {"BB": 32, "BD": 64}, {}),
         Case("likelihood", "float32", likelihood_gradient, of_likelihood, turned, {}),
     ]
-    for kind in Kind:
+    numbers = ("THETA", "FIRST", "SECOND", "ANCHOR", "GRAD", "PRIOR", "NUMBERS")
+    of_descend = {
+        **dict.fromkeys(numbers, full),
+        "PLACE": "*i32",
+        **dict.fromkeys(("size", "length"), "i32"),
+        **dict.fromkeys(("grad_scale", "share1", "share2", "eps"), "fp32"),
+    }
+    descending = {"HAS_ANCHOR": True, "IS_LAPLACE": False, "BLOCK": 1024}
+    cases.append(Case("descend", "float32", descend, of_descend, descending, {}))
+    for kind in (Kind.LANGEVIN, Kind.PRECONDITIONED, Kind.HAMILTONIAN):
         name = f"move, {kind.name.lower()}"
         cases.append(Case(name, "float32", move, of_move, {"RULE": int(kind), **moving}, {}))
     return cases

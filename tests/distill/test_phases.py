@@ -207,7 +207,7 @@ def test_compiled_programs_fit_the_processors_of_a_gpu():
         command, capture_output=True, text=True, check=True, env=environment, timeout=300
     )
     table = json.loads(told.stdout)
-    assert len(table) == 24
+    assert len({row["program"] for row in table}) == 13
     launches = {"walk small": SHIPPED_SMALL, "walk large": LARGE, "walk full": FULL}
     launches["walk of chains"] = CHAINS
     for row in table:

@@ -3,8 +3,10 @@
 ``tiles.py`` makes the tables, ``programs.py`` walks them on a device, ``launch.py`` launches that,
 ``bundle.py`` is the bundle that trains by them. ``update.py`` has what is done to a whole flat
 buffer in one launch, by ``update_programs.py``: optimizers' updates, and the proximal step.
-``chains.py`` is a teacher's chains, ``chain_walk.py`` a step of theirs, ``rules.py`` what methods
-make of it, and ``chain_programs.py`` the device programs around its walks.
+``chains.py`` is a teacher's chains, ``fits.py`` networks that are trained instead, ``runs.py`` what
+both have in common; ``chain_walk.py`` is a step of theirs, ``rules.py`` what methods make of it,
+``chain_programs.py`` the device programs around its walks, and ``departures.py`` the way of states
+to the host.
 """
 
 import functools

@@ -2,7 +2,8 @@
 
 ``gather`` brings each chain its minibatch, ``likelihood_gradient`` turns raw outputs into the
 gradient by them, and ``move`` takes the step: an update of all parameters of all chains, with its
-noise. Triton compiles this file; see ``programs.py``.
+noise. ``descend`` takes that of networks that are trained instead. Triton compiles this file; see
+``programs.py``.
 """
 
 import triton
@@ -164,6 +165,60 @@ def move(
             theta += n1 * momentum
             tl.store(FIRST + here, momentum, mask=is_there)
         tl.store(THETA + here, theta, mask=is_there)
+
+
+@triton.jit
+def descend(
+    THETA,
+    FIRST,
+    SECOND,
+    ANCHOR,
+    GRAD,
+    PRIOR,
+    NUMBERS,
+    PLACE,
+    size,
+    length,
+    grad_scale,
+    share1,
+    share2,
+    eps,
+    HAS_ANCHOR: tl.constexpr,
+    IS_LAPLACE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Move all parameters (chains, size) by one step of Adam, see ``rules.py``.
+
+    PRIOR is as in ``move``, but a row for each chain.
+    """
+    chain = tl.program_id(1)
+    numbers = NUMBERS + (chain * length + tl.load(PLACE)) * NUM_NUMBERS
+    n0 = tl.load(numbers)
+    n1 = tl.load(numbers + 1)
+
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    here = chain.to(tl.int64) * size + at
+    prior = tl.load(PRIOR + here, mask=at < size, other=-1.0)
+    is_there = prior >= 0
+    theta = tl.load(THETA + here, mask=is_there, other=0.0)
+
+    away = theta
+    if HAS_ANCHOR:
+        away -= tl.load(ANCHOR + here, mask=is_there, other=0.0)
+    if IS_LAPLACE:
+        away = tl.where(away > 0, 1.0, tl.where(away < 0, -1.0, away))
+    grad = tl.load(GRAD + here, mask=is_there, other=0.0) + prior * away
+    grad *= grad_scale
+
+    first = tl.load(FIRST + here, mask=is_there, other=0.0)
+    second = tl.load(SECOND + here, mask=is_there, other=0.0)
+    first += share1 * (grad - first)
+    second += share2 * (grad * grad - second)
+    theta += n0 * first / (tl.sqrt(n1 * second) + eps)
+
+    tl.store(FIRST + here, first, mask=is_there)
+    tl.store(SECOND + here, second, mask=is_there)
+    tl.store(THETA + here, theta, mask=is_there)
 
 
 @triton.jit

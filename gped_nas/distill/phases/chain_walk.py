@@ -14,9 +14,11 @@ from torch import Tensor
 
 from gped_nas.data.rows import Rows
 from gped_nas.distill.phases.chain_layout import ChainLayout, round_up
+from gped_nas.distill.phases.departures import Departure, Exits
 from gped_nas.distill.phases.launch import Launch, Operands, Table, walk
-from gped_nas.distill.phases.rules import NUM_NUMBERS, Rule
+from gped_nas.distill.phases.rules import ANCHOR, FIRST, NUM_NUMBERS, SECOND, Kind, Rule
 from gped_nas.distill.phases.tiles import Sizes, walks_of
+from gped_nas.posterior import adam
 from gped_nas.posterior.base import Problem
 from gped_nas.posterior.likelihoods import (
     CategoricalLikelihood,
@@ -71,6 +73,7 @@ class ChainWalk:
         batch_size: int,
         length: int,
         launch: Launch = CHAINS,
+        priors: Sequence[Prior] = (),
     ) -> None:
         """Make buffers for chains that stand at zero.
 
@@ -82,6 +85,7 @@ class ChainWalk:
             batch_size: examples a step of each chain.
             length: steps of a part, at most.
             launch: how walks are launched.
+            priors: of each chain that is trained, all of one kind; that of the problem by default.
         """
         assert problem.network is not None and problem.prior is not None
         self._problem, self._likelihood = problem, likelihood
@@ -95,7 +99,12 @@ class ChainWalk:
         self._buffers = {name: self._zeros(shape) for name in ("theta", *rule.buffers)}
         self._x = problem.x.flatten(1).contiguous()
         self._y = problem.y.contiguous()
-        self._prior = self.layout.spread(_precision(problem.prior, problem).to(self._device))
+        priors = priors or [problem.prior] * num_chains
+        self._is_laplace = isinstance(priors[0], LaplacePrior)
+        precision_KW = torch.stack([_precision(prior, problem) for prior in priors])
+        # chains that are sampled share one prior
+        precision = precision_KW if rule.kind == Kind.DESCENT else precision_KW[0]
+        self._prior = self.layout.spread(precision.to(self._device))
 
         self._index = self._zeros((num_chains, length, batch_size), torch.int32)
         self._numbers = self._zeros((num_chains, length, NUM_NUMBERS))
@@ -105,7 +114,7 @@ class ChainWalk:
 
         self._make_tables()
         self._replay = _Replay(self) if self._device.type == "cuda" else None
-        self._exits = _Exits(self._buffers, self._positions_W)
+        self._exits = Exits(self._buffers, self._positions_W)
 
     def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=self._device)
@@ -169,7 +178,7 @@ class ChainWalk:
             there.copy_(here.pin_memory() if there.is_cuda else here, non_blocking=True)
         self._place.zero_()
 
-    def depart(self) -> "Departure":
+    def depart(self) -> Departure:
         """Begin to copy all buffers to the host."""
         if self._replay is not None:
             with self._replay.on_stream():
@@ -190,7 +199,10 @@ class ChainWalk:
         walk(self._forward, self._operands, self._launch)
         self._likelihood_gradient()
         walk(self._backward, self._operands, self._launch)
-        self._move()
+        if self._rule.kind == Kind.DESCENT:
+            self._descend()
+        else:
+            self._move()
         self._place.add_(1)
 
     def _gather(self) -> None:
@@ -261,8 +273,32 @@ class ChainWalk:
             1 / self._problem.num_examples,
             rule.damping,
             RULE=int(rule.kind),
-            IS_LAPLACE=isinstance(self._problem.prior, LaplacePrior),
+            IS_LAPLACE=self._is_laplace,
             QUARTER=_QUARTER,
+        )
+
+    def _descend(self) -> None:
+        from gped_nas.distill.phases import chain_programs
+
+        size, buffers = self.layout.num_params, self._buffers
+        chain_programs.descend[(-(-size // (4 * _QUARTER)), self.layout.num_chains)](
+            buffers["theta"],
+            buffers[FIRST],
+            buffers[SECOND],
+            buffers.get(ANCHOR, buffers["theta"]),
+            self._operands.weight_grad,
+            self._prior,
+            self._numbers,
+            self._place,
+            size,
+            self._length,
+            1 / self._problem.num_examples,
+            1 - adam.BETA1,
+            1 - adam.BETA2,
+            adam.EPSILON,
+            HAS_ANCHOR=ANCHOR in buffers,
+            IS_LAPLACE=self._is_laplace,
+            BLOCK=4 * _QUARTER,
         )
 
 
@@ -302,61 +338,6 @@ class _Replay:
     def wait(self) -> None:
         """Until all that was begun is done, on the streams of copies too."""
         torch.cuda.synchronize(self._chains._device)
-
-
-class Departure:
-    """Copies of all buffers on their way to the host."""
-
-    def __init__(self, buffers: Mapping[str, Tensor], positions_W: Tensor) -> None:
-        self._positions_W = positions_W
-        self._is_cuda = positions_W.is_cuda
-        self._there: dict[str, Tensor] = {}
-        self._here: dict[str, Tensor] = {}
-        for name, buffer in buffers.items():
-            shape = (len(buffer), len(positions_W))
-            self._there[name] = buffer.new_empty(shape)
-            self._here[name] = torch.empty(shape, pin_memory=self._is_cuda)
-        if self._is_cuda:
-            self._stream = torch.cuda.Stream(positions_W.device)  # type: ignore[no-untyped-call]
-            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-
-    def begin(self, buffers: Mapping[str, Tensor]) -> None:
-        """Copy the buffers as they are after what the present stream has to do."""
-        if self._is_cuda:
-            # the copies before must have left
-            self._done.wait()
-        for name, buffer in buffers.items():
-            torch.index_select(buffer, 1, self._positions_W, out=self._there[name])
-        if not self._is_cuda:
-            self._here = {name: there.clone() for name, there in self._there.items()}
-            return
-
-        self._stream.wait_stream(torch.cuda.current_stream(self._positions_W.device))
-        with torch.cuda.stream(self._stream):
-            for name, there in self._there.items():
-                self._here[name].copy_(there, non_blocking=True)
-            self._done.record()
-
-    def arrive(self) -> dict[str, Tensor]:
-        """The copies (K, W) by name, once they are here; overwritten two departures later."""
-        if self._is_cuda:
-            self._done.synchronize()
-        return self._here
-
-
-class _Exits:
-    """Two departures that take turns: one is read while the other one fills."""
-
-    def __init__(self, buffers: Mapping[str, Tensor], positions_W: Tensor) -> None:
-        self._buffers = buffers
-        self._waiting = [Departure(buffers, positions_W) for _ in range(2)]
-
-    def depart(self) -> Departure:
-        """Begin to copy all buffers."""
-        departure = self._waiting.pop(0)
-        self._waiting.append(departure)
-        departure.begin(self._buffers)
-        return departure
 
 
 def can_walk(problem: Problem, likelihood: Likelihood, *, num_chains: int, batch_size: int) -> bool:

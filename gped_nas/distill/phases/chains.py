@@ -7,33 +7,26 @@ whatever company.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
-import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from gped_nas import rng
-from gped_nas.distill.phases.chain_walk import (
-    CHAINS,
-    PART,
-    ChainWalk,
-    Departure,
-    Part,
-    can_walk,
-)
+from gped_nas.distill.phases.chain_walk import CHAINS, can_walk
+from gped_nas.distill.phases.fits import begin_fit, resume_fit, train_together
 from gped_nas.distill.phases.launch import Launch
-from gped_nas.distill.phases.rules import NUM_NUMBERS, Rule, rule_of
-from gped_nas.errors import DivergenceError
-from gped_nas.posterior.base import MethodConfig, PosteriorSample, Problem, State, Step, flatten
+from gped_nas.distill.phases.rules import rule_of
+from gped_nas.distill.phases.runs import Run, run_together
+from gped_nas.posterior.base import MethodConfig, Problem, State, Step, unflatten
 from gped_nas.posterior.chain import Stepping
 from gped_nas.posterior.likelihoods import Likelihood
+from gped_nas.posterior.map import MapConfig
+from gped_nas.posterior.start import PREFIX
 
 
 def walks_chains(cfg: MethodConfig, problem: Problem, likelihood: Likelihood, chains: int) -> bool:
     """Whether the chains of a method can be walked together on a device.
-
-    Chains that begin at trained networks cannot: each is trained, and run, by itself.
 
     Args:
         cfg: the method's settings.
@@ -41,7 +34,7 @@ def walks_chains(cfg: MethodConfig, problem: Problem, likelihood: Likelihood, ch
         likelihood: of its network.
         chains: how many chains there are.
     """
-    if rule_of(cfg) is None or getattr(cfg, "start", "prior") != "prior":
+    if rule_of(cfg) is None:
         return False
     batch_size = int(getattr(cfg, "batch_size", 0))
     return can_walk(problem, likelihood, num_chains=chains, batch_size=batch_size)
@@ -80,143 +73,62 @@ class ChainsTogether:
         """
         rule = rule_of(self.cfg)
         assert rule is not None, "asked before"
+        generators = [rng.generator(self.seed, "posterior", chain) for chain in chains]
+
+        training = getattr(self.cfg, "start", None)
+        if isinstance(training, MapConfig):
+            trained = self._train_starts(training, generators, states)
+            if trained is not None:
+                states = trained
+                yield [Step(None, state) for state in trained]
+
         runs = []
-        for chain, state in zip(chains, states, strict=True):
-            generator = rng.generator(self.seed, "posterior", chain)
+        for chain, generator, state in zip(chains, generators, states, strict=True):
             key = rng.seed(self.seed, "posterior", chain, "noise")
-            runs.append(_Run.of(self.problem, rule, generator, key, state))
+            problem = self.problem
+            if isinstance(training, MapConfig) and state is not None and _is_before_start(state):
+                problem, state = self._at_trained(state, generator), None
+            runs.append(Run.of(problem, rule, generator, key, state))
         cfg = cast(Stepping, self.cfg)
-        return run_together(self.problem, cfg, self.likelihood, rule, runs, self.launch)
+        yield from run_together(self.problem, cfg, self.likelihood, rule, runs, self.launch)
+
+    def _train_starts(
+        self,
+        cfg: MapConfig,
+        generators: Sequence[Generator],
+        states: Sequence[State | None],
+    ) -> list[State] | None:
+        """The states of the chains once each has its network; None where nothing is to be trained.
+
+        Those whose trainings have gone equally far are trained together.
+        """
+        trained: list[State | None] = list(states)
+        fits: dict[int, Run] = {}
+        for i, (generator, state) in enumerate(zip(generators, states, strict=True)):
+            if state is None:
+                fits[i] = begin_fit(self.problem, generator)
+            elif _is_before_start(state):
+                inner = {name.removeprefix(PREFIX): value for name, value in state.items()}
+                fits[i] = resume_fit(inner, generator)
+
+        unfinished = {fit.step for fit in fits.values()} - {cfg.steps}
+        if not unfinished:
+            return None
+        for reached in unfinished:
+            members = [i for i, fit in fits.items() if fit.step == reached]
+            group = [fits[i] for i in members]
+            steps = train_together(self.problem, cfg, self.likelihood, group, launch=self.launch)
+            for i, step in zip(members, steps, strict=True):
+                trained[i] = {PREFIX + name: value for name, value in step.state.items()}
+        return [state for state in trained if state is not None]
+
+    def _at_trained(self, state: State, generator: Generator) -> Problem:
+        """The posterior whose chain begins at a trained network; the generator goes on there."""
+        generator.set_state(state[PREFIX + "rng"])
+        params = unflatten(state[PREFIX + "theta"], self.problem.shapes)
+        return replace(self.problem, initialize=lambda generator: params)
 
 
-@dataclass(eq=False)
-class _Run:
-    """A chain on its way.
-
-    Attributes:
-        generator: of its minibatches.
-        key: of its noise.
-        buffers: flat (W,), by name, as they were at the beginning.
-        step: how many steps have been handed to the device.
-    """
-
-    generator: Generator
-    key: int
-    buffers: dict[str, Tensor]
-    step: int
-
-    @classmethod
-    def of(
-        cls, problem: Problem, rule: Rule, generator: Generator, key: int, state: State | None
-    ) -> "_Run":
-        """A chain at its beginning, or at ``state``."""
-        if state is None:
-            theta_W = flatten(problem.initialize(generator)).to(problem.x.device)
-            buffers = {"theta": theta_W, **rule.start(problem, theta_W, generator)}
-            return cls(generator, key, buffers, 0)
-
-        generator.set_state(state["rng"])
-        buffers = {name: state[name] for name in ("theta", *rule.buffers)}
-        return cls(generator, key, buffers, int(state["step"]))
-
-
-@dataclass(frozen=True, eq=False)
-class _Segment:
-    """Steps of all chains that end with a state of each.
-
-    Attributes:
-        steps: how many steps each chain has then taken.
-        rngs: the states of their generators then.
-        departure: the buffers as they then are.
-    """
-
-    steps: list[int]
-    rngs: list[Tensor]
-    departure: Departure
-
-
-def run_together(
-    problem: Problem,
-    cfg: Stepping,
-    likelihood: Likelihood,
-    rule: Rule,
-    runs: Sequence[_Run],
-    launch: Launch,
-) -> Iterator[list[Step]]:
-    """Yield a step of each chain every ``cfg.thinning`` updates, for ever.
-
-    On a GPU the next segment is begun before the steps of one are yielded.
-    """
-    length = min(cfg.thinning, PART)
-    walk = ChainWalk(
-        problem,
-        likelihood,
-        rule,
-        num_chains=len(runs),
-        batch_size=cfg.batch_size,
-        length=length,
-        launch=launch,
-    )
-    walk.load([run.buffers for run in runs], keys=[run.key for run in runs])
-
-    begun: list[_Segment] = []
-    try:
-        while True:
-            for start in range(0, cfg.thinning, length):
-                num_steps = min(length, cfg.thinning - start)
-                part = _part(problem, cfg, rule, runs, num_steps)
-                walk.advance(part, [run.step for run in runs])
-                for run in runs:
-                    run.step += num_steps
-            steps = [run.step for run in runs]
-            rngs = [run.generator.get_state() for run in runs]
-            begun.append(_Segment(steps, rngs, walk.depart()))
-
-            if len(begun) > problem.x.is_cuda:
-                yield _steps_of(begun.pop(0), cfg, len(runs))
-    finally:
-        walk.close()
-
-
-def _part(
-    problem: Problem, cfg: Stepping, rule: Rule, runs: Sequence[_Run], num_steps: int
-) -> Part:
-    """Minibatches and numbers of the next steps of each chain."""
-    shape = (num_steps, cfg.batch_size)
-    numbers_KTN = torch.zeros(len(runs), num_steps, NUM_NUMBERS)
-    indices = []
-    for run, numbers_TN in zip(runs, numbers_KTN, strict=True):
-        # the numbers that one draw a step gives
-        index_TB = torch.randint(problem.num_examples, shape, generator=run.generator)
-        indices.append(index_TB.to(torch.int32))
-        rows = [rule.numbers(run.step + t) for t in range(num_steps)]
-        numbers_TN[:, : len(rows[0])] = torch.tensor(rows)
-    return Part(torch.stack(indices), numbers_KTN)
-
-
-def _steps_of(segment: _Segment, cfg: Stepping, num_chains: int) -> list[Step]:
-    """The step of each chain at the end of a segment.
-
-    Raises:
-        DivergenceError: a buffer left the finite numbers.
-    """
-    copies = segment.departure.arrive()
-    steps = []
-    for k in range(num_chains):
-        number = segment.steps[k]
-        state = {name: copy_KW[k].clone() for name, copy_KW in copies.items()}
-        if not all(_is_finite(buffer) for buffer in state.values()):
-            raise DivergenceError(
-                f"{cfg.name}: parameters are not finite after {number} steps at step size "
-                f"{cfg.step_size(number - 1):g}; {cfg.remedy}"
-            )
-
-        sample = PosteriorSample(state["theta"]) if cfg.is_sample(number) else None
-        state["step"] = torch.tensor(number)
-        state["rng"] = segment.rngs[k]
-        steps.append(Step(sample, state))
-    return steps
-
-
-def _is_finite(buffer: Tensor) -> bool:
-    return bool(torch.stack(buffer.aminmax()).isfinite().all())
+def _is_before_start(state: State | None) -> bool:
+    """Whether a chain that begins at a trained network has not begun."""
+    return state is None or PREFIX + "theta" in state

@@ -9,6 +9,12 @@ the gradient of U, z the noise and n the numbers of the step,
                      theta += n0 D g + n1 sqrt(D) z
     HAMILTONIAN      p = n4 z', where n4 is not negative
                      p += n0 g;  theta += n1 p;  p = n2 p + n3 z;  theta += n1 p
+
+Networks that are trained to their maximum step by the program ``descend``, without noise. Their
+rule is that of ``posterior.adam``, with prior and anchor of each network's own:
+
+    DESCENT          m += (1 - beta_1) (g / N - m);  v += (1 - beta_2) ((g / N)^2 - v)
+                     theta += n0 m / (sqrt(n1 v) + epsilon)
 """
 
 import math
@@ -19,7 +25,7 @@ from enum import IntEnum
 import torch
 from torch import Generator, Tensor
 
-from gped_nas.posterior import csghmc, csgld, psgld, sghmc, sgld
+from gped_nas.posterior import adam, csghmc, csgld, psgld, sghmc, sgld
 from gped_nas.posterior.base import MethodConfig, Problem
 from gped_nas.posterior.chain import Buffers, nothing_more
 
@@ -34,6 +40,7 @@ class Kind(IntEnum):
     LANGEVIN = 0
     PRECONDITIONED = 1
     HAMILTONIAN = 2
+    DESCENT = 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Rule:
 
     Attributes:
         kind: how a step moves.
-        buffers: names of the buffers beside ``theta``, at most one.
+        buffers: names of the buffers beside ``theta``: at most one, but of ``DESCENT``.
         numbers: an absolute step, counted from 0, to what ``move`` reads.
         start: ``(problem, theta_W, generator)`` to the other buffers at the very beginning.
         damping: a constant of the kind.
@@ -110,6 +117,25 @@ def _of_csghmc(cfg: csghmc.CsghmcConfig) -> Rule:
         return csghmc.first_momentum(problem, cfg, theta_W)
 
     return Rule(Kind.HAMILTONIAN, ("momentum",), numbers, start)
+
+
+FIRST, SECOND, ANCHOR = "first", "second", "anchor"
+"""Buffers of ``DESCENT``: both moments, and where a network has one, what it is drawn to."""
+
+
+def descent(cfg: adam.TrainingConfig, *, is_anchored: bool = False) -> Rule:
+    """The rule of a training with these settings."""
+
+    def numbers(step: int) -> Sequence[float]:
+        lr = adam.step_size(cfg, step)
+        first, second = (1 - beta ** (step + 1) for beta in (adam.BETA1, adam.BETA2))
+        return -lr / first, 1 / second
+
+    def start(problem: Problem, theta_W: Tensor, generator: Generator) -> Buffers:
+        return {name: torch.zeros_like(theta_W) for name in (FIRST, SECOND)}
+
+    buffers = (FIRST, SECOND, ANCHOR) if is_anchored else (FIRST, SECOND)
+    return Rule(Kind.DESCENT, buffers, numbers, start)
 
 
 def _splitting(
