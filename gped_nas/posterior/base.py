@@ -26,6 +26,7 @@ from gped_nas.posterior.problem import (
     supervised_network,
     unflatten,
 )
+from gped_nas.posterior.tunable import Tuned
 from gped_nas.registry import Registry
 
 __all__ = [
@@ -225,6 +226,7 @@ class Method:
             are large.
         needs_concave: whether it needs a log-likelihood that is concave in the network's outputs,
             which that of a learned noise is not.
+        tuned: what ``teacher tune`` draws of its settings; None where it tunes none.
         example: settings with which eight steps on a small classifier take no time, for the
             contract suite; without ``name``.
     """
@@ -236,6 +238,7 @@ class Method:
     looks_inside: bool = False
     takes_all_data: bool = False
     needs_concave: bool = False
+    tuned: Tuned | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -289,6 +292,14 @@ def parse_method(settings: object, where: str) -> MethodConfig:
             "posterior samples; remove them"
         )
 
+    if "temperature" in settings and "temperature" not in method.config.model_fields:
+        tempered = [
+            name for name, other in METHODS.items() if "temperature" in other.config.model_fields
+        ]
+        raise ConfigError(
+            f"{where}.temperature: found {settings['temperature']}, but '{settings['name']}' has "
+            f"no temperature; remove it, or choose one of {', '.join(tempered)}"
+        )
     cfg: MethodConfig = parse(method.config, settings, where)
     if isinstance(cfg, ChainConfig) and cfg.num_samples % cfg.chains:
         raise ConfigError(

@@ -26,7 +26,7 @@ arXiv:1902.03932, equation 1 and algorithm 2.
 """
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -36,6 +36,8 @@ from gped_nas.posterior.base import METHODS, Method, Problem, State, Step
 from gped_nas.posterior.chain import Buffers, Draw, run_chain
 from gped_nas.posterior.csgld import CyclicConfig
 from gped_nas.posterior.sghmc import REMEDY, check_friction, check_step_size, redraw, step
+from gped_nas.posterior.tunable import Draw as DrawSetting
+from gped_nas.posterior.tunable import Effort, Tuned, step_of, three_digits
 
 
 class CsghmcConfig(CyclicConfig):
@@ -96,6 +98,28 @@ def csghmc(
     return run_chain(problem, cfg, update, start=start, generator=generator, state=state)
 
 
+def _draw_settings(draw: DrawSetting, effort: Effort) -> dict[str, Any]:
+    """Settings of a candidate: a cycle is as long as a training, three samples at its end."""
+    chains = draw.whole("chains", 1, 6, usual=3)
+    cycles = draw.whole("cycles", 2, 12, usual=4)
+    initial = three_digits(step_of(draw, effort) ** 0.5)
+    forgetting = draw.scale("forgetting", 0.02, 2, usual=0.5)
+    return {
+        "chains": chains,
+        "num_samples": 3 * cycles * chains,
+        "samples_per_cycle": 3,
+        "thinning": effort.thinning,
+        "step_size": {
+            "initial": initial,
+            "length": effort.burn_in_times(draw.scale("length", 0.7, 2, usual=1)),
+        },
+        "exploration": 0.5,
+        "friction": three_digits(forgetting / initial),
+        "batch_size": effort.batch_size,
+        "temperature": draw.scale("temperature", 1e-3, 1, usual=0.01),
+    }
+
+
 METHODS.register("csghmc")(
     Method(
         CsghmcConfig,
@@ -108,6 +132,7 @@ METHODS.register("csghmc")(
             "samples_per_cycle": 3,
             "friction": 1 / (10 * budget.step_size**0.5),
         },
+        tuned=Tuned(_draw_settings),
         example={
             "step_size": {"initial": 0.05, "length": 6},
             "thinning": 2,

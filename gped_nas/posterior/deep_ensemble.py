@@ -34,6 +34,7 @@ from gped_nas.posterior.base import (
     flatten,
     unflatten,
 )
+from gped_nas.posterior.tunable import Tuned, training_settings
 
 
 class DeepEnsembleConfig(TrainingConfig, ChainConfig):
@@ -124,6 +125,13 @@ METHODS.register("deep_ensemble")(
             "num_samples": DeepEnsembleConfig.model_fields["num_samples"].default,
             "steps": 2000,
         },
+        tuned=Tuned(
+            lambda draw, effort: {
+                "num_samples": draw.whole("members", 5, 20, usual=10),
+                **training_settings(draw, effort),
+                "regularizer": draw.choice("regularizer", ("prior", "anchor"), usual="prior"),
+            }
+        ),
         example={"steps": 200, "batch_size": 4, "regularizer": "anchor"},
     )
 )

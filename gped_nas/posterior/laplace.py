@@ -40,6 +40,7 @@ from gped_nas.posterior.base import (
     Step,
     unflatten,
 )
+from gped_nas.posterior.tunable import Tuned, training_settings
 
 _BATCH = 4096
 _NEWTON_STEPS = 50
@@ -253,6 +254,13 @@ METHODS.register("laplace")(
         origin="fitted",
         looks_inside=True,
         needs_concave=True,
+        tuned=Tuned(
+            lambda draw, effort: {
+                "chains": (fits := draw.whole("fits", 1, 8, usual=2)),
+                "num_samples": fits * draw.whole("draws", 3, 20, usual=5),
+                **training_settings(draw, effort),
+            }
+        ),
         example={"steps": 300, "batch_size": 4},
     )
 )

@@ -15,6 +15,7 @@ from torch import Generator
 
 from gped_nas.posterior.adam import TrainingConfig, train
 from gped_nas.posterior.base import METHODS, Method, PosteriorSample, Problem, State, Step
+from gped_nas.posterior.tunable import Tuned, training_settings
 
 
 class MapConfig(TrainingConfig):
@@ -39,6 +40,7 @@ METHODS.register("map")(
         MapConfig,
         map_estimate,
         origin="optimized",
+        tuned=Tuned(training_settings),
         example={"steps": 300, "batch_size": 4},
     )
 )

@@ -41,6 +41,7 @@ from gped_nas.posterior.base import (
     flatten,
     unflatten,
 )
+from gped_nas.posterior.tunable import Tuned, training_settings
 
 
 class McDropoutConfig(TrainingConfig, ChainConfig):
@@ -118,6 +119,15 @@ METHODS.register("mc_dropout")(
         mc_dropout,
         origin="fitted",
         looks_inside=True,
+        tuned=Tuned(
+            lambda draw, effort: {
+                "chains": (fits := draw.whole("fits", 1, 8, usual=2)),
+                "num_samples": fits * draw.whole("draws", 5, 50, usual=20),
+                **training_settings(draw, effort),
+                "rate": draw.scale("rate", 0.02, 0.5, usual=0.1),
+            },
+            is_tried=False,
+        ),
         example={"steps": 300, "batch_size": 4, "rate": 0.3},
     )
 )

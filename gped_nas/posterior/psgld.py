@@ -35,6 +35,7 @@ from torch import Generator, Tensor
 from gped_nas.posterior.base import METHODS, Method, Problem, State, Step, ThinnedConfig
 from gped_nas.posterior.chain import Buffers, Draw, MinibatchConfig, run_chain
 from gped_nas.posterior.schedule import StepSize
+from gped_nas.posterior.tunable import Tuned, chain_settings, step_of, three_digits
 
 
 class PsgldConfig(ThinnedConfig, MinibatchConfig):
@@ -140,6 +141,14 @@ METHODS.register("psgld")(
         PsgldConfig,
         psgld,
         suited=lambda budget: {"step_size": {"initial": budget.step_size / 10}, "damping": 0.05},
+        tuned=Tuned(
+            lambda draw, effort: {
+                **chain_settings(draw, effort),
+                "step_size": {"initial": three_digits(step_of(draw, effort) / 10)},
+                "damping": draw.scale("damping", 1e-3, 1, usual=0.05),
+            },
+            is_tried=False,
+        ),
         example={"step_size": {"initial": 0.001, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     )
 )

@@ -34,7 +34,7 @@ exactness on Gaussians).
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -44,6 +44,8 @@ from gped_nas.errors import ConfigError
 from gped_nas.posterior.base import METHODS, FlatParams, Method, Problem, State, Step, ThinnedConfig
 from gped_nas.posterior.chain import Buffers, Draw, MinibatchConfig, run_chain
 from gped_nas.posterior.schedule import StepSize
+from gped_nas.posterior.tunable import Draw as DrawSetting
+from gped_nas.posterior.tunable import Effort, Tuned, chain_settings, step_of, three_digits
 
 REMEDY = "lower teacher.method.step_size.initial or raise teacher.method.mass"
 """What to do when the integrator diverges."""
@@ -201,6 +203,18 @@ def sghmc(
     return run_chain(problem, cfg, update, start=start, generator=generator, state=state)
 
 
+def _draw_settings(draw: DrawSetting, effort: Effort) -> dict[str, Any]:
+    """Settings of a candidate: h = sqrt(eta), and a friction by what a step forgets."""
+    settings = chain_settings(draw, effort)
+    step_size: dict[str, Any] = {"initial": three_digits(step_of(draw, effort) ** 0.5)}
+    if draw.choice("schedule", ("constant", "halved"), usual="constant") == "halved":
+        step_size["halve_at"] = [settings["burn_in"]]
+
+    forgetting = draw.scale("forgetting", 0.02, 2, usual=0.5)
+    friction = three_digits(forgetting / step_size["initial"])
+    return {**settings, "step_size": step_size, "friction": friction}
+
+
 METHODS.register("sghmc")(
     Method(
         SghmcConfig,
@@ -209,6 +223,7 @@ METHODS.register("sghmc")(
             "step_size": {"initial": budget.step_size**0.5},
             "friction": 1 / (10 * budget.step_size**0.5),
         },
+        tuned=Tuned(_draw_settings),
         example={"step_size": {"initial": 0.05, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     )
 )

@@ -13,12 +13,15 @@ arXiv:2005.08110, section 3.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Generator, Tensor
 
 from gped_nas.posterior.base import METHODS, Method, Problem, State, Step, ThinnedConfig
 from gped_nas.posterior.chain import Buffers, Draw, MinibatchConfig, run_chain
 from gped_nas.posterior.schedule import StepSize
+from gped_nas.posterior.tunable import Draw as DrawSetting
+from gped_nas.posterior.tunable import Effort, Tuned, chain_settings, step_of
 
 
 class SgldConfig(ThinnedConfig, MinibatchConfig):
@@ -75,11 +78,21 @@ def sgld(
     return run_chain(problem, cfg, update, generator=generator, state=state)
 
 
+def _draw_settings(draw: DrawSetting, effort: Effort) -> dict[str, Any]:
+    """Settings of a candidate; its step size is halved where the burn-in ends, or stays."""
+    settings = chain_settings(draw, effort)
+    step_size: dict[str, Any] = {"initial": step_of(draw, effort)}
+    if draw.choice("schedule", ("constant", "halved"), usual="constant") == "halved":
+        step_size["halve_at"] = [settings["burn_in"]]
+    return {**settings, "step_size": step_size}
+
+
 METHODS.register("sgld")(
     Method(
         SgldConfig,
         sgld,
         suited=lambda budget: {"step_size": {"initial": budget.step_size}},
+        tuned=Tuned(_draw_settings),
         example={"step_size": {"initial": 0.01, "halve_at": [3, 9]}, "burn_in": 4, "thinning": 2},
     )
 )

@@ -22,6 +22,7 @@ cancellation of E[theta^2] - m^2.
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -40,6 +41,7 @@ from gped_nas.posterior.base import (
     State,
     Step,
 )
+from gped_nas.posterior.tunable import Draw, Effort, Tuned, training_settings
 
 
 class SwagConfig(TrainingConfig, ChainConfig):
@@ -142,11 +144,25 @@ def swag(
         yield Step(PosteriorSample(sample_W), {**moments, "rng": generator.get_state()})
 
 
+def _draw_settings(draw: Draw, effort: Effort) -> dict[str, Any]:
+    """Settings of a candidate: multi-SWAG, a fit around each of several networks."""
+    chains = draw.whole("fits", 1, 8, usual=4)
+    return {
+        "chains": chains,
+        "num_samples": chains * draw.whole("draws", 3, 20, usual=5),
+        **training_settings(draw, effort),
+        "swag_lr": draw.scale("swag_lr", 0.01, 1, usual=0.1),
+        "collect_every": max(1, effort.steps // 40),
+        "collections": 20,
+    }
+
+
 METHODS.register("swag")(
     Method(
         SwagConfig,
         swag,
         origin="fitted",
+        tuned=Tuned(_draw_settings),
         example={"steps": 100, "batch_size": 4, "collect_every": 3, "collections": 3, "rank": 2},
     )
 )

@@ -47,6 +47,7 @@ from gped_nas.posterior.base import (
     flatten,
     unflatten,
 )
+from gped_nas.posterior.tunable import Tuned, training_settings
 
 
 class ViConfig(TrainingConfig, ChainConfig):
@@ -151,6 +152,15 @@ METHODS.register("vi")(
         ViConfig,
         vi,
         origin="fitted",
+        tuned=Tuned(
+            lambda draw, effort: {
+                "chains": (fits := draw.whole("fits", 1, 8, usual=2)),
+                "num_samples": fits * draw.whole("draws", 5, 50, usual=20),
+                **training_settings(draw, effort),
+                "initial_std": draw.scale("initial_std", 1e-3, 0.2, usual=0.02),
+            },
+            is_tried=False,
+        ),
         example={"steps": 300, "batch_size": 4},
     )
 )
