@@ -30,6 +30,7 @@ __all__ = [
     "Study",
     "StudyVerdict",
     "TARGETS",
+    "TeacherTuning",
     "TrialRecord",
     "as_dataset",
     "build_teacher",
@@ -53,6 +54,7 @@ __all__ = [
     "run",
     "serve_study",
     "summarise",
+    "tune_teacher",
 ]
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
         Student,
         Study,
         StudyVerdict,
+        TeacherTuning,
         TrialRecord,
         as_dataset,
         build_teacher,
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
         run,
         serve_study,
         summarise,
+        tune_teacher,
     )
 
 _NEW_NAMES = {"compare": "compare_methods", "write_comparison": "compare_studies"}

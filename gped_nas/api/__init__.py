@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gped_nas.api.stream import TeacherStream, load_stream
     from gped_nas.api.study import Study, compare_studies
     from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, load_teacher
+    from gped_nas.api.tuning import tune_teacher
+    from gped_nas.api.tuning_answer import TeacherTuning
     from gped_nas.api.verdict import Verdict, judge
     from gped_nas.data.base import Dataset
     from gped_nas.data.bring import as_dataset
@@ -56,6 +58,7 @@ __all__ = [
     "TARGETS",
     "Teacher",
     "TeacherStream",
+    "TeacherTuning",
     "TrialRecord",
     "Verdict",
     "as_dataset",
@@ -80,6 +83,7 @@ __all__ = [
     "run",
     "serve_study",
     "summarise",
+    "tune_teacher",
 ]
 
 _HOMES = {
@@ -101,6 +105,7 @@ _HOMES = {
     "TARGETS": "gped_nas.targets.base",
     "Teacher": "gped_nas.api.teacher",
     "TeacherStream": "gped_nas.api.stream",
+    "TeacherTuning": "gped_nas.api.tuning_answer",
     "TrialRecord": "gped_nas.search.record",
     "Verdict": "gped_nas.api.verdict",
     "as_dataset": "gped_nas.data.bring",
@@ -124,6 +129,7 @@ _HOMES = {
     "run": "gped_nas.api.job",
     "serve_study": "gped_nas.api.dashboard",
     "summarise": "gped_nas.api.seeds",
+    "tune_teacher": "gped_nas.api.tuning",
 }
 """The module that each name comes from."""
 

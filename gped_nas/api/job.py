@@ -26,6 +26,7 @@ from gped_nas.api.standing import LOCK, PREDICTIONS, REFERENCES, TEACHER, Follow
 from gped_nas.api.students import Trainer, keep_only
 from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
+from gped_nas.api.tuned import with_named_teacher
 from gped_nas.api.twin_measures import compare_twins
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
@@ -59,6 +60,7 @@ def run(
     n_trials: int | None = None,
     timeout_s: float | None = None,
     seed: int | None = None,
+    teacher: str | None = None,
     adopt: bool = False,
     session: Session | None = None,
     modules: Modules | None = None,
@@ -77,6 +79,7 @@ def run(
         timeout_s: seconds after which it ends, with what is finished and without references: no
             population is begun that would not end in time. The same call goes on.
         seed: root of every seed; the space's by default.
+        teacher: ``"tuned"`` for the one that ``tune_teacher`` found; the space's own by default.
         adopt: take the study over from the folder that it belongs to.
         session: how to run.
         modules: what builds the teacher's network where its family is ``module``, by the name that
@@ -103,6 +106,7 @@ def run(
     elif modules:
         space = space.with_modules(modules)
 
+    space = with_named_teacher(space, teacher)
     n_trials = space.search.n_trials if n_trials is None else n_trials
     if n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")

@@ -23,7 +23,7 @@ from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_text
 
 Level = Literal["better", "no better", "worse", "unknown"]
-_ADVICE = {
+ADVICE = {
     "better": "distilling it makes sense",
     "no better": "nothing says that its students gain by it: try another teacher, or train on "
     "labels",
@@ -105,7 +105,7 @@ def judge_predictions(teacher: Teacher) -> PredictionVerdict:
         return PredictionVerdict("unknown", f"Predictions unknown: {error}.", n=len(labels))
 
     nll = -float(average.log_score(labels).mean())
-    level, outcome = _grade(paired.interval)
+    level, outcome = grade(paired.interval)
     numbers = f"NLL {nll:.4f} against {nll - paired.value:.4f} on validation"
     if paired.interval is None:
         sentence = f"Predictions unknown: {numbers}, and no interval is known ({paired.why})."
@@ -113,14 +113,14 @@ def judge_predictions(teacher: Teacher) -> PredictionVerdict:
         low, high = paired.interval
         sentence = (
             f"Predictions {outcome} one tuned MAP network of its size: {numbers} "
-            f"({paired.value:+.4f} [{low:.4f}, {high:.4f}], n = {len(labels):,}); {_ADVICE[level]}."
+            f"({paired.value:+.4f} [{low:.4f}, {high:.4f}], n = {len(labels):,}); {ADVICE[level]}."
         )
     return PredictionVerdict(
         level, sentence, nll, nll - paired.value, paired.value, paired.interval, len(labels)
     )
 
 
-def _grade(interval: tuple[float, float] | None) -> tuple[Level, str]:
+def grade(interval: tuple[float, float] | None) -> tuple[Level, str]:
     """The level, and how the teacher's predictions are beside the network's."""
     if interval is None:
         return "unknown", ""

@@ -52,6 +52,12 @@ Set = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Root of every seed.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher", metavar="tuned", help="The teacher that `teacher tune` found, not the file's."
+    ),
+]
 Processes = Annotated[
     int | None,
     typer.Option(
@@ -96,8 +102,12 @@ def overrides(settings: Sequence[str] | None, seed: int | None = None) -> dict[s
     return values
 
 
-def seconds(text: str | None) -> float | None:
+def seconds(text: str | None, option: str = "--timeout") -> float | None:
     """``"90"``, ``"30m"`` or ``"2h"`` in seconds.
+
+    Args:
+        text: what was given.
+        option: with which option, for the message.
 
     Raises:
         ConfigError: it is none of these.
@@ -109,7 +119,20 @@ def seconds(text: str | None) -> float | None:
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if not match or float(match[1]) <= 0:
-        raise ConfigError(f"--timeout: found '{text}', expected a time such as 90, 90s, 30m or 2h")
+        raise ConfigError(f"{option}: found '{text}', expected a time such as 90, 90s, 30m or 2h")
 
     seconds_per_unit = {"": 1, "s": 1, "m": 60, "h": 3600}
     return float(match[1]) * seconds_per_unit[match[2]]
+
+
+def read_space(space: str, settings: dict[str, Any], teacher: str | None) -> Any:
+    """The search space of a verb with ``--teacher``.
+
+    Raises:
+        ConfigError: another teacher than ``tuned``, or there is no tuning of the space.
+        GpedError: see ``load_space``.
+    """
+    from gped_nas.api import load_space
+    from gped_nas.api.tuned import with_named_teacher
+
+    return with_named_teacher(load_space(space, settings), teacher)

@@ -18,9 +18,11 @@ from gped_nas.cli.options import (
     Set,
     Space,
     Storage,
+    TeacherOption,
     Wide,
     Within,
     overrides,
+    read_space,
     seconds,
 )
 from gped_nas.cli.output import Format, print_pairs, print_text
@@ -50,6 +52,7 @@ def run(
     timeout: Annotated[
         str | None, typer.Option("--timeout", help="End at about this time: 90, 30m, 2h.")
     ] = None,
+    teacher: TeacherOption = None,
     within: Within = None,
     storage: Storage = None,
     set_: Set = None,
@@ -77,16 +80,17 @@ def run(
     if n_trials is not None and n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
     if print_config or dry_run:
-        _show_plan(space, overrides(set_, seed), device, n_trials, is_short=print_config)
+        search_space = read_space(space, overrides(set_, seed), teacher)
+        _show_plan(search_space, device, n_trials, is_short=print_config)
         return
 
-    again = _again(space, study_name, storage, set_, seed, out, n_trials, within)
+    again = _again(space, study_name, storage, set_, seed, out, n_trials, within, teacher)
     # The bar is there before anything is imported, which takes seconds.
     with progress(study_name or Path(space).stem) as teller:
-        from gped_nas.api import load_space, new_session
+        from gped_nas.api import new_session
         from gped_nas.api import run as run_study
 
-        search_space = load_space(space, overrides(set_, seed))
+        search_space = read_space(space, overrides(set_, seed), teacher)
         num_wanted = n_trials or search_space.search.n_trials
         ended: list[int] = []
         bounds = _bounds(within, search_space)
@@ -158,15 +162,12 @@ def _say_time_is_over(study: Any, again: str) -> None:
     say(f"to end it with what is there, give the same command --n-trials {finished}")
 
 
-def _show_plan(
-    space: str, settings: dict[str, Any], device: str, n_trials: int | None, *, is_short: bool
-) -> None:
+def _show_plan(search_space: Any, device: str, n_trials: int | None, *, is_short: bool) -> None:
     """Print the resolved space, or what a run would do."""
-    from gped_nas.api import load_space, new_session
+    from gped_nas.api import new_session
     from gped_nas.api.plan import plan
     from gped_nas.config import dump_yaml
 
-    search_space = load_space(space, settings)
     if is_short:
         print(dump_yaml(search_space.resolved), end="")
     else:
@@ -220,6 +221,7 @@ def _again(
     out: Path,
     n_trials: Any,
     within: Any,
+    teacher: str | None,
 ) -> str:
     """The command that resumes a run.
 
@@ -236,6 +238,8 @@ def _again(
         words += ["--seed", str(seed)]
     if n_trials is not None:
         words += ["--n-trials", str(n_trials)]
+    if teacher is not None:
+        words += ["--teacher", teacher]
     for bounds in within or ():
         words += ["--within", bounds]
     if out != REPORTS:

@@ -6,6 +6,7 @@ What is different from a user's machine, so that all pages together take less th
 
 * Every search space that is read is cut down (``_cut``): fewer posterior samples, steps and
   students at once. Settings that an example gives with ``--set`` come after that and hold.
+* A tuning has one fold, and fewer MAP networks.
 * No study goes beyond ``NUM_TRIALS`` trials, whatever ``--n-trials`` says; lists of settings of the
   dials are cut to their first. ``dashboard`` is not started, since it would not end.
 * The studies ``digits_mlp`` and ``mine`` are there already, as are files that pages take for
@@ -28,7 +29,7 @@ import numpy as np
 import pytest
 
 import gped_nas as gn
-from gped_nas.api import job
+from gped_nas.api import held_out, job, tuning_answer, tuning_starts
 from gped_nas.config import load_yaml, read_yaml
 from gped_nas.registry import Registry
 from gped_nas.search import space_file as spaces
@@ -97,6 +98,9 @@ def _small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spaces, "read_yaml", lambda path: _cut(read_yaml(path)))
         patch.setattr(job, "search", search)
+        patch.setattr(held_out, "MAX_FOLDS", 1)
+        patch.setattr(tuning_answer, "MAP_SEEDS", 2)
+        patch.setattr(tuning_starts, "_changes", lambda best: iter(()))
         yield
 
 

@@ -1,0 +1,113 @@
+"""How long a tuning may take, and how much work its candidates are within that time."""
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from gped_nas import device as devices
+from gped_nas import rng
+from gped_nas.api.held_out import HeldOut
+from gped_nas.api.sampling import posterior
+from gped_nas.api.session import Session
+from gped_nas.api.tuning_record import Record
+from gped_nas.errors import ConfigError
+from gped_nas.models.costs import largest_product
+from gped_nas.posterior.base import METHODS
+from gped_nas.posterior.map import MapConfig
+from gped_nas.posterior.tunable import Effort
+from gped_nas.search.space import SearchSpace
+
+_TRAININGS = 60
+"""Networks that can be trained within a budget: their steps are as many as that leaves."""
+_LEAST_STEPS = 100
+_LARGEST_SHARE = 0.3
+"""Of a budget that one candidate may take."""
+_END_S = 2.0
+
+
+@dataclass
+class Clock:
+    """A budget of seconds, of which the end needs a part.
+
+    Attributes:
+        seconds: None for no limit.
+        step_s: of one minibatch gradient; 0 where nobody measured.
+        began: by ``time.monotonic``.
+    """
+
+    seconds: float | None
+    step_s: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    candidate_began: float = field(default_factory=time.monotonic)
+
+    def begin_candidate(self) -> float:
+        """Note that a candidate begins now, and say when that is."""
+        self.candidate_began = time.monotonic()
+        return self.candidate_began
+
+    def is_too_long(self) -> bool:
+        """Whether the candidate has had its share of the budget."""
+        if self.seconds is None:
+            return False
+        return time.monotonic() - self.candidate_began > self.seconds * _LARGEST_SHARE
+
+    def has_time(self, record: Record) -> bool:
+        """Whether candidates can still be tried, and the best one be built after them."""
+        if self.seconds is None:
+            return True
+        return time.monotonic() - self.began + _end_seconds(record) < self.seconds
+
+
+def _end_seconds(record: Record) -> float:
+    """What the end takes: the best teacher and the MAP networks, built on all data."""
+    seconds = _END_S
+    for is_map in (False, True):
+        best = record.best(is_map=is_map)
+        if best is not None:
+            seconds += best[1].sampling_s * 1.1
+    return seconds
+
+
+def effort_within(space: SearchSpace, held_out: HeldOut, session: Session, clock: Clock) -> Effort:
+    """The work of a candidate: the baseline's steps, or as many as a budget leaves.
+
+    Raises:
+        ConfigError: a budget is too short for the least tuning.
+    """
+    dataset = held_out.folds[0]
+    batch_size = min(100, len(dataset.train))
+    steps = space.baseline.steps
+    if clock.seconds is not None:
+        clock.step_s = _measure_step(space, held_out, session, batch_size)
+        affordable = clock.seconds / (_TRAININGS * clock.step_s)
+        if affordable < _LEAST_STEPS:
+            chain_s = _LEAST_STEPS * clock.step_s
+            needed = _TRAININGS * chain_s + _END_S
+            raise ConfigError(
+                f"--budget: found {clock.seconds:g} s, expected at least {needed:.3g} s: one chain "
+                f"of {_LEAST_STEPS} steps takes {chain_s:.2g} s here, and a tuning is some "
+                f"{_TRAININGS} of them; give it more time, or --n-trials"
+            )
+        steps = min(steps, int(affordable) // 100 * 100)
+    return Effort(len(dataset.train), batch_size, steps)
+
+
+def _measure_step(
+    space: SearchSpace, held_out: HeldOut, session: Session, batch_size: int
+) -> float:
+    """Seconds of one minibatch gradient: of a hundred, after a hundred that warm up."""
+    dataset = held_out.folds[0]
+    cfg = MapConfig(name="map", steps=2 * _LEAST_STEPS, batch_size=batch_size)
+    problem = posterior(space, dataset, device=session.device)
+    macs = largest_product(space.network.family, problem.shapes, dataset.input_shape, batch_size)
+
+    generator = rng.generator(space.seed, "tune", "clock")
+    ends = []
+    with devices.threads_for(macs):
+        for _ in METHODS["map"](problem, cfg, generator=generator):
+            session.raise_if_stopped()
+            if session.device.type == "cuda":
+                torch.cuda.synchronize(session.device)
+            ends.append(time.perf_counter())
+    return (ends[1] - ends[0]) / _LEAST_STEPS
