@@ -40,8 +40,8 @@ from gped_nas.search.ledger import Claim
 from gped_nas.search.record import Above, TrialRecord
 
 CURVE_POINTS = 24
-_WRITERS = 8
-"""Threads that write the students of a population on a device."""
+_WRITERS, _JUDGES = 8, 4
+"""Threads that write the students of a population on a device, and that measure them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,15 +220,16 @@ class Trainer:
             predictions = population_predictions(students, raw, device)
             seconds_each = (time.monotonic() - started) / len(trials)
 
-            judged = iter(zip(kept, predictions, strict=True))
-            for trial in trials:
-                self.alive()
-                if trial.trained.failure:
-                    yield trial.failed(trial.trained.failure)
-                    continue
-                (student, num_bytes), of_student = next(judged)
-                trial.seconds += seconds_each
-                yield self._measure(trial, student, num_bytes, of_student)
+            with ThreadPoolExecutor(_JUDGES) as pool:
+                sizes = [num_bytes for _, num_bytes in kept]
+                measured = pool.map(self._measure, sound, students, sizes, predictions)
+                for trial in trials:
+                    self.alive()
+                    if trial.trained.failure:
+                        yield trial.failed(trial.trained.failure)
+                        continue
+                    record = next(measured)
+                    yield record.replace(seconds=round(record.seconds + seconds_each, 4))
 
     def _record(self, trial: "_Trial") -> TrialRecord:
         """Write a student, read it back, and measure what was read."""

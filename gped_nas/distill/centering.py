@@ -20,7 +20,7 @@ from torch import Tensor
 from gped_nas.models.base import Params
 from gped_nas.models.dense import Chain
 
-_SEEN = 1_000
+SEEN = 1_000
 """Inputs that means are taken over, at equal distances."""
 
 Centers = tuple[Tensor, ...]
@@ -36,7 +36,7 @@ def unit_means(params: Params, chain: Chain, inputs: Tensor, dtype: torch.dtype)
         inputs: distillation inputs (M, D).
         dtype: what a step computes in.
     """
-    stride = max(1, len(inputs) // _SEEN)
+    stride = max(1, len(inputs) // SEEN)
     # rounded as in a step
     hidden = inputs[::stride].flatten(1).to(dtype).float()
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.distill.centering import enter, unit_means
-from gped_nas.distill.components import in_components
+from gped_nas.distill.centering import SEEN, enter, unit_means
+from gped_nas.distill.components import Components, in_components
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
@@ -76,21 +76,57 @@ def begin(
     check_form(recipe, genotypes, tuple(data.inputs.shape[1:]), "recipe")
 
     precision = decided(recipe, genotypes, data, device).precision
-    return tuple(_fresh(course, genotype, precision) for genotype in genotypes)
+    entrance = _Entrance.here(course)
+    if device.type != "cpu":
+        entrance = entrance.moved_to(device, recipe)
+    return tuple(_fresh(course, genotype, precision, entrance) for genotype in genotypes)
 
 
-def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
+@dataclass(frozen=True, eq=False)
+class _Entrance:
+    """What students are brought into the frame and centered with, on the device that does it.
+
+    Attributes:
+        frame: that of the students, on the processor; None where they read plain inputs.
+        frame_there: the same on the device.
+        data: in the frame, on the device; on any but the processor as few as are looked at.
+        device: None is the processor.
+    """
+
+    frame: Components | None
+    frame_there: Components | None
+    data: DistillationSet
+    device: torch.device | None = None
+
+    @classmethod
+    def here(cls, course: Course) -> "_Entrance":
+        """On the processor."""
+        if not course.recipe.components:
+            return cls(None, None, course.data)
+        frame, data = in_components(course.data, course.recipe.components)
+        return cls(frame, frame, data)
+
+    def moved_to(self, device: torch.device, recipe: Recipe) -> "_Entrance":
+        """The same on a device."""
+        # every so-many-th of these are the same inputs again
+        num_seen = SEEN if recipe.centered else _SETTLED_ON
+        seen = self.data.inputs[:: max(1, len(self.data.inputs) // num_seen)]
+        data = DistillationSet(seen.to(device), {}, self.data.layout)
+        frame_there = None if self.frame is None else self.frame.to(device)
+        return _Entrance(self.frame, frame_there, data, device)
+
+
+def _fresh(course: Course, genotype: Genotype, precision: str, entrance: _Entrance) -> Trainee:
     """A student as it is drawn, brought into the frame and centered where the recipe says so."""
-    data, recipe = course.data, course.recipe
+    recipe = course.recipe
     family = FAMILIES[genotype.family]
-    shapes = data.shapes(genotype)
+    shapes = course.data.shapes(genotype)
     seed = student_seed(course.seed, genotype)
     params = family.initialize(shapes, generator=torch.Generator().manual_seed(seed))
-
-    frame = None
-    if recipe.components:
-        frame, data = in_components(data, recipe.components)
-        params = frame.enter(params, dense_chain(family, shapes)[0])
+    if entrance.device is not None:
+        params = {name: value.to(entrance.device) for name, value in params.items()}
+    if entrance.frame_there is not None:
+        params = entrance.frame_there.enter(params, dense_chain(family, shapes)[0])
 
     student = Trainee(
         genotype,
@@ -98,10 +134,10 @@ def _fresh(course: Course, genotype: Genotype, precision: str) -> Trainee:
         params,
         seed=seed,
         precision=precision,
-        frame=frame,
+        frame=entrance.frame,
     )
-    begin_phase(student, data, recipe)
-    return student
+    begin_phase(student, entrance.data, recipe)
+    return student if entrance.device is None else student.to(torch.device("cpu"))
 
 
 def begin_phase(student: Trainee, data: DistillationSet, recipe: Recipe) -> None:

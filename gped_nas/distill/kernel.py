@@ -38,10 +38,11 @@ from gped_nas.distill.loss import loss_of
 from gped_nas.distill.phases import check_kernel
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule
+from gped_nas.distill.resident import leave_devices, moved
 from gped_nas.distill.team import LOG_EVERY, Classroom, Curve, Team
 from gped_nas.distill.trainee import Points, TrainedStudent, Trainee
 from gped_nas.errors import ConfigError, EnvironmentProblem, Interrupted
-from gped_nas.models.base import FAMILIES, Genotype, Params
+from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.compact import compact, num_dead_units
 
 __all__ = [
@@ -114,7 +115,8 @@ def distill(
         progress=progress,
         should_stop=should_stop,
     )
-    return Population(tuple(student.trained() for student in students))
+    where = None if device.type == "cpu" else device
+    return Population(tuple(student.trained(where) for student in students))
 
 
 def train(
@@ -233,6 +235,7 @@ class _Job:
             if not _is_out_of_memory(error):
                 raise
             message = str(error).partition("\n")[0] or "no more said"
+            leave_devices()
 
         if self.feed is not None:
             raise EnvironmentProblem(
@@ -274,15 +277,13 @@ class _Training:
         self._start = students[0].step
         self._frame = None if students[0].frame is None else students[0].frame.to(job.device)
         # copies, so that those which came in are there for another try
-        self.students = [_move(student, job.device) for student in students]
+        self.students = [student.to(job.device) for student in students]
         self._curves: list[Curve] = [[] for _ in students]
 
         course, device = job.course, job.device
         dtype = students[0].dtype
         data = course.data if students[0].frame is None else inside(course.data, students[0].frame)
-        data = data.to(device)
-        # rounded once, not in every batch
-        data = replace(data, inputs=data.inputs.to(dtype))
+        data = moved(data, device, dtype)
         self._validation = self._to_frame(course.validation)
 
         position = students[0].position
@@ -298,7 +299,7 @@ class _Training:
             self._source = feed = CachedFeed(data, recipe, course.seed, position)
         elif job.feed is None:
             # inputs are moved as they are, and brought into the frame then
-            plain = course.data.to(device)
+            plain = moved(course.data, device, course.data.inputs.dtype)
             self._source = source = CachedFeed(plain, recipe, course.seed, position)
             feed = self._in_frame(source)
         else:
@@ -433,8 +434,12 @@ class _Training:
         for student, curve in zip(self.students, self._curves, strict=True):
             goes_on = student.step < self.recipe.steps and not student.has_left
             student.position = position if goes_on else {}
-            student.losses += tuple((step, float(value)) for step, value in curve)
-        return [_move(student, torch.device("cpu")) for student in self.students]
+            if curve:
+                # all of them are waited for at once
+                values = torch.stack([value for _, value in curve]).tolist()
+                steps = [step for step, _ in curve]
+                student.losses += tuple(zip(steps, values, strict=True))
+        return [student.to(torch.device("cpu")) for student in self.students]
 
 
 def is_out_of_patience(rungs: Points, recipe: Recipe) -> bool:
@@ -451,22 +456,6 @@ def is_out_of_patience(rungs: Points, recipe: Recipe) -> bool:
     best_before = min(losses[:-patience])
     # ``not <``, not ``>=``: a loss that is not a number is no improvement
     return not best_of_recent < best_before
-
-
-def _move(student: Trainee, device: torch.device) -> Trainee:
-    """The same student with its numbers on a device."""
-
-    def move(params: Params) -> Params:
-        return {name: value.detach().to(device) for name, value in params.items()}
-
-    return replace(
-        student,
-        params=move(student.params),
-        memory={part: move(params) for part, params in student.memory.items()},
-        average=move(student.average),
-        centers=tuple(center.to(device) for center in student.centers),
-        constants=move(student.constants),
-    )
 
 
 def _project(feed: Iterator[Batch], frame: Components) -> Iterator[Batch]:

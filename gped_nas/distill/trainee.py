@@ -1,7 +1,7 @@
 """A student in training, and the trained student that it becomes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 import torch
@@ -125,11 +125,33 @@ class Trainee:
         """Its layers where it is a chain of dense ones."""
         return dense_chain(FAMILIES[self.genotype.family], shapes_of(self.params))
 
-    def trained(self) -> TrainedStudent:
-        """The student that people get if training ends here."""
-        outcome = self.outcome
-        if self.frame is not None:
-            outcome = self.frame.leave(outcome, self.chain[0])
+    def to(self, device: torch.device) -> "Trainee":
+        """The same student with its numbers on a device; its frame stays where it is."""
+
+        def move(params: Params) -> Params:
+            return {name: value.detach().to(device) for name, value in params.items()}
+
+        return replace(
+            self,
+            params=move(self.params),
+            memory={part: move(params) for part, params in self.memory.items()},
+            average=move(self.average),
+            centers=tuple(center.to(device) for center in self.centers),
+            constants=move(self.constants),
+        )
+
+    def trained(self, device: torch.device | None = None) -> TrainedStudent:
+        """The student that people get if training ends here.
+
+        Args:
+            device: where its frame is left; where its parameters lie by default.
+        """
+        outcome, frame = self.outcome, self.frame
+        if frame is not None and device is not None:
+            outcome = {name: value.to(device) for name, value in outcome.items()}
+            frame = frame.to(device)
+        if frame is not None:
+            outcome = frame.leave(outcome, self.chain[0])
         params = {name: value.detach().cpu().clone() for name, value in outcome.items()}
 
         failure = self.failure

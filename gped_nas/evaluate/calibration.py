@@ -79,8 +79,12 @@ def _debias(*bytes_of_gap_count_confidence: bytes) -> Debiased:
 
     noise_RB = _normal_draws(len(is_used))[:, is_used]
     plain_LR = np.zeros((_NUM_LENGTHS, _NUM_DRAWS))
+    # in place: fresh memory in each turn costs as much as the numbers in it
+    error_LR = np.empty_like(plain_LR)
     for b in range(len(gap_B)):
-        plain_LR += np.abs(gap_LB[:, b, None] + std_LB[:, b, None] * noise_RB[:, b])
+        np.multiply(std_LB[:, b, None], noise_RB[:, b], out=error_LR)
+        error_LR += gap_LB[:, b, None]
+        plain_LR += np.abs(error_LR, out=error_LR)
 
     value, low = (_solve(plain, length_L, plain_LR, share) for share in (0.5, 1 - TAIL))
     # An error below what calibrated models have half of the time is luck: it bounds nothing.
