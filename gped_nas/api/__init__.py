@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
     from gped_nas.api.dashboard import serve_study
     from gped_nas.api.diagnosis import Diagnosis, diagnose
+    from gped_nas.api.ensemble import load_ensemble
     from gped_nas.api.export import Export, export_student
     from gped_nas.api.from_models import distill_from
     from gped_nas.api.job import run
@@ -71,6 +72,7 @@ __all__ = [
     "export_student",
     "judge",
     "load_dataset",
+    "load_ensemble",
     "load_space",
     "load_stream",
     "load_student",
@@ -117,6 +119,7 @@ _HOMES = {
     "export_student": "gped_nas.api.export",
     "judge": "gped_nas.api.verdict",
     "load_dataset": "gped_nas.api.teacher",
+    "load_ensemble": "gped_nas.api.ensemble",
     "load_space": "gped_nas.search.space_file",
     "load_stream": "gped_nas.api.stream",
     "load_student": "gped_nas.api.predict",

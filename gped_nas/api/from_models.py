@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.copies import Policies
+from gped_nas.api.ensemble import EnsembleMember
 from gped_nas.api.given import unchanged_if_refused
 from gped_nas.api.job import check_study_name, run
 from gped_nas.api.members import Model, as_models
@@ -170,7 +171,7 @@ def _propose(dataset: dict[str, Any], folder: Path, name: str, bounds: Mapping[s
 
 def _describe(members: Sequence[Model], x: Tensor, ensemble: str | None) -> dict[str, Any]:
     """What is said of the ensemble: name and costs, as settings of the space."""
-    kinds = {type(member).__name__ for member in members}
+    kinds = {_kind(member) for member in members}
     is_told = len(kinds) == 1 and isinstance(members[0], nn.Module)
     kind = kinds.pop() if is_told else "models"
     return {
@@ -178,3 +179,9 @@ def _describe(members: Sequence[Model], x: Tensor, ensemble: str | None) -> dict
         "teacher.macs": module_macs(members, x),
         "teacher.storage_bytes": module_bytes(members),
     }
+
+
+def _kind(member: Model) -> str:
+    """What a member is called: the class of its network."""
+    network = member.network if isinstance(member, EnsembleMember) else member
+    return type(network).__name__

@@ -135,6 +135,8 @@ def _ask(model: Model, x: Tensor, where: str) -> object:
     """What a model answers."""
     try:
         return model(_beside(model, x))
+    except DataError as error:  # of a member of ours, which says what to do
+        raise DataError(f"{where}: {error}") from None
     except Exception as error:
         raise DataError(
             f"{where}: {_first_line(error)}, at inputs of {_kind(x)}; give 'prepare', which makes "

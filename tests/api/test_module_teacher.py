@@ -1,6 +1,7 @@
 """A teacher of one's own network, from Python to a front, and what the command line does of it."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import resnet18
 
 import gped_nas as gn
 from gped_nas.api.diagnosis import diagnose
@@ -258,6 +260,58 @@ def test_a_student_is_no_module(tmp_path: Path) -> None:
     data["students"] = [{"family": "module", "genotype": {"name": "eyes"}}]
     with pytest.raises(ConfigError, match=r"students\[0\].family: found 'module'"):
         parse_space(data, "eyes.yaml", {"eyes": Eyes})
+
+
+def build_resnet18() -> nn.Module:
+    """Torchvision's, its batch norms replaced; it draws its weights from the global generator."""
+    return resnet18(num_classes=CLASSES, norm_layer=partial(nn.GroupNorm, 8))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "deep_ensemble", "num_samples": 2, "steps": 100, "batch_size": 20},
+        {
+            "name": "sgld",
+            "num_samples": 5,
+            "burn_in": 20,
+            "thinning": 10,
+            "batch_size": 20,
+            "step_size": {"initial": 1e-5},
+        },
+    ],
+    ids=lambda method: method["name"],
+)
+def test_a_resnet18_of_torchvision_teaches(tmp_path: Path, method: dict[str, Any]) -> None:
+    draw = np.random.default_rng(0)
+    x, label = draw.integers(0, 256, size=(200, 32, 32, 3)), np.arange(200) % CLASSES
+    x[np.arange(200), :, :, label] //= 2
+    np.savez(tmp_path / "pictures.npz", x_train=x.astype(np.uint8), y_train=label)
+
+    data = settings(tmp_path, method=method)
+    data["dataset"]["normalize"] = "channels"
+    data["conditions"] = ["clean"]
+    study = gn.run(
+        parse_space(data, "resnet.yaml", {"eyes": build_resnet18}),
+        session=gn.new_session("cpu"),
+    )
+    num_members = method["num_samples"]
+    assert study.snapshot().teacher["num_samples"] == num_members
+    teacher = study.reference("teacher")
+    assert 37e6 * num_members < teacher.costs["macs"] < 38e6 * num_members
+    assert study.chosen() is not None
+    assert len(study.front()) >= 1
+
+
+@pytest.mark.soak
+def test_students_with_a_time_limit_are_measured_beside_it(tmp_path: Path) -> None:
+    """In a process of their own, where the module is asked about permuted inputs."""
+    data = settings(tmp_path)
+    data["search"]["student_timeout"] = 300
+    space = parse_space(data, "eyes.yaml", {"eyes": Eyes})
+    study = gn.run(space, session=gn.new_session("cpu"))
+    assert all("kl_to_teacher@permuted" in record.metrics for record in study.records())
 
 
 @pytest.mark.soak
