@@ -46,7 +46,9 @@ def test_members_say_what_their_weights_say(tmp_path: Path) -> None:
     assert _describe(members, x[:1], None)["teacher.macs"] == 2 * (4 * 6 + 6 * 3)
 
 
-def test_log_probabilities_stay_what_they_are_and_probabilities_are_refused() -> None:
+def test_log_probabilities_stay_what_they_are_and_probabilities_are_refused(
+    tmp_path: Path,
+) -> None:
     x = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng():
         log = nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(-1))
@@ -57,7 +59,7 @@ def test_log_probabilities_stay_what_they_are_and_probabilities_are_refused() ->
     members = gn.load_ensemble(shares, [shares.state_dict()])
     refusal = r"models\[0\]: found probabilities, .*; leave the softmax at the network's end out$"
     with pytest.raises(DataError, match=refusal):
-        gn.record_predictions(members, x.numpy(), out="never.npz")
+        gn.record_predictions(members, x.numpy(), out=tmp_path / "never.npz")
 
 
 class Pair(nn.Linear):

@@ -14,6 +14,7 @@ from torchvision.models import resnet18
 import gped_nas as gn
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.handing import check_sendable, processes_that_can_build
+from gped_nas.api.identity import identity
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session
 from gped_nas.errors import ConfigError, StudyError
@@ -229,6 +230,11 @@ def test_the_key_has_what_the_module_computes(tmp_path: Path) -> None:
     keys = [stream_key(space, dataset) for space in spaces]
     assert keys[0].digest != keys[1].digest
     assert keys[0].shapes["eye.weight"] == (8, 3, 3, 3)
+
+    # what is said of it in the file is in the stream's digest already
+    facts_known = spaces[0].with_facts(dataset.input_shape, dataset.num_outputs)
+    assert "module" in facts_known.resolved["teacher"]
+    assert identity(facts_known, "digest") == identity(spaces[0], "digest")
 
     dense = {"family": "mlp", "genotype": {"depth": 0}, "method": {"name": "map"}}
     of_ours = parse_space({**settings(tmp_path), "teacher": dense}, "eyes.yaml")
