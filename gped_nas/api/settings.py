@@ -69,7 +69,8 @@ def budget_of(space: SearchSpace, dataset: Dataset) -> Budget:
     if isinstance(cfg, ThinnedConfig) and isinstance(cfg, MinibatchConfig):
         thinning, burn_in = cfg.thinning, cfg.burn_in
 
-    step_size = cfg.step_size.initial if isinstance(cfg, SgldConfig) else 0.2 / len(dataset.train)
+    given = cfg.step_size.initial if isinstance(cfg, SgldConfig) else None
+    step_size = 0.2 / len(dataset.train) if given is None else given
     samples_a_chain = -(-num_samples // chains)
     return Budget(
         chains=chains,

@@ -120,6 +120,9 @@ def info(
         "posterior samples": stream.num_samples,
         "bytes on disk": stream.nbytes(),
     }
+    found_sizes = [float(size) for size in stream.states("step_size")] if stream.has_weights else []
+    if found_sizes:
+        summary["step sizes found"] = found_sizes
     if import_of(search_space) is not None:
         summary["imported ensemble"] = str(beside_chance(dataset, average))
     for sampled in sampled_spaces(search_space)[1:]:
@@ -149,6 +152,8 @@ def info(
         )
         return
 
+    if found_sizes:
+        summary["step sizes found"] = ", ".join(f"{size:.3g}" for size in found_sizes)
     diagnostics = _diagnostic_pairs(diagnosis)
     if format is Format.csv:
         values = {f"validation {name}": measured.value for name, measured in measures.items()}

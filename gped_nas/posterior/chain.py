@@ -6,22 +6,27 @@ of steps and the generator's state.
 """
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from gped_nas.config import parse
 from gped_nas.errors import DivergenceError
 from gped_nas.posterior.base import (
     FlatParams,
+    MethodConfig,
     PosteriorSample,
     Problem,
+    Run,
     State,
     Step,
     flatten,
 )
+from gped_nas.posterior.schedule import CosineCycles, StepSize
 from gped_nas.posterior.start import StartingConfig
+from gped_nas.posterior.step_search import BOUND, steps_at_found_size
 
 Buffers = dict[str, Tensor]
 """Flat tensors (W,) by name; ``theta`` holds the parameters."""
@@ -44,7 +49,47 @@ class MinibatchConfig(StartingConfig):
     batch_size: int = Field(
         default=100, ge=1, description="examples a step, drawn with replacement"
     )
+    thinning: int = Field(default=100, ge=1, description="steps between samples")
     temperature: float = Field(default=1.0, ge=0, description="T; 1 is the Bayes posterior")
+
+    @property
+    def burn_in_steps(self) -> int:
+        """Updates before the first sample."""
+        return int(getattr(self, "burn_in", 0))
+
+    def with_step_size(self, initial: float) -> Self:
+        """The settings with the step size that a chain found.
+
+        Raises:
+            ConfigError: other settings do not go with it.
+        """
+        settings = self.model_dump(mode="json")
+        settings["step_size"]["initial"] = initial
+        return parse(type(self), settings, "teacher.method")
+
+    def largest_step(self, curvature: float) -> float:
+        """The largest step size that the search keeps: see ``step_search``."""
+        return BOUND / curvature
+
+    def metric(
+        self, problem: Problem, theta_W: Tensor, state: State, generator: Generator
+    ) -> Tensor | None:
+        """What each parameter's step is scaled by (W,), at a state; None where that is one."""
+        return None
+
+    def steps_from_start(
+        self, run: Run, problem: Problem, *, generator: Generator, state: State | None
+    ) -> Iterator[Step]:
+        """The steps of a chain, which first finds the step size that is not given."""
+        if not must_find_step_size(self):
+            return super().steps_from_start(run, problem, generator=generator, state=state)
+        return steps_at_found_size(run, problem, self, generator=generator, state=state)
+
+
+def must_find_step_size(cfg: MethodConfig) -> bool:
+    """Whether chains of a method find their step sizes themselves."""
+    step_size = getattr(cfg, "step_size", None)
+    return isinstance(step_size, StepSize | CosineCycles) and step_size.initial is None
 
 
 class Stepping(Protocol):

@@ -26,30 +26,25 @@ arXiv:1902.03932, equation 1 and algorithm 2.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Generator, Tensor
 
 from gped_nas.posterior.base import METHODS, Method, Problem, State, Step
 from gped_nas.posterior.chain import Buffers, Draw, run_chain
 from gped_nas.posterior.csgld import CyclicConfig
-from gped_nas.posterior.sghmc import REMEDY, check_friction, check_step_size, redraw, step
+from gped_nas.posterior.sghmc import MomentumConfig, check_friction, check_step_size, redraw, step
 from gped_nas.posterior.tunable import Draw as DrawSetting
 from gped_nas.posterior.tunable import Effort, Tuned, step_of, three_digits
 
 
-class CsghmcConfig(CyclicConfig):
+class CsghmcConfig(CyclicConfig, MomentumConfig):
     """Settings of ``csghmc``."""
 
-    remedy: ClassVar[str] = REMEDY
-
-    friction: float = Field(default=1.0, gt=0, description="gamma, per unit of time")
-    mass: float = Field(default=1.0, gt=0, description="m, of every parameter")
-
     @model_validator(mode="after")
-    def _friction_acts(self) -> "CsghmcConfig":
+    def _friction_acts(self) -> Self:
         check_friction(self.friction, self.step_size.initial)
         return self
 
@@ -60,7 +55,7 @@ def first_momentum(problem: Problem, cfg: CsghmcConfig, theta_W: Tensor) -> Buff
     Raises:
         ConfigError: the step size is unstable under the prior alone.
     """
-    check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
+    check_step_size(problem, theta_W, cfg.step_size(0), cfg.mass)
     return {"momentum": torch.zeros_like(theta_W)}
 
 
@@ -90,7 +85,7 @@ def csghmc(
             grad_W,
             draw(),
             step_size=cfg.step_size(number),
-            friction=cfg.friction,
+            friction=cfg.gamma,
             mass=cfg.mass,
             temperature=cfg.temperature_at(number),
         )

@@ -39,7 +39,7 @@ from gped_nas.posterior.sgld import step
 class CyclicConfig(MinibatchConfig):
     """Settings of ``csgld``, and of every method that samples at the end of cycles."""
 
-    step_size: CosineCycles
+    step_size: CosineCycles = CosineCycles()
     burn_in_cycles: int = Field(
         default=1, ge=0, description="whole cycles before the first sample of each chain"
     )
@@ -71,6 +71,11 @@ class CyclicConfig(MinibatchConfig):
     def explored(self) -> int:
         """Steps without noise at the start of each cycle."""
         return int(self.exploration * self.step_size.length)
+
+    @property
+    def burn_in_steps(self) -> int:
+        """See ``MinibatchConfig.burn_in_steps``."""
+        return self.burn_in_cycles * self.step_size.length
 
     def temperature_at(self, step: int) -> float:
         """T at an absolute step counted from 0: zero while exploring."""

@@ -176,7 +176,7 @@ def _underdamped(posterior: Known, cfg: Any, h: float, temperature: float) -> Mo
     """Of (theta, p) in a step B A O A of ``sghmc``."""
     a = posterior.precision_WW
     one, zero = torch.eye(len(a), dtype=a.dtype), torch.zeros_like(a)
-    decay = math.exp(-cfg.friction * h)
+    decay = math.exp(-cfg.gamma * h)
 
     kick = _blocks(one, zero, -h * a, one)
     drift = _blocks(one, h / (2 * cfg.mass) * one, zero, one)

@@ -32,10 +32,13 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from gped_nas.posterior.base import METHODS, Method, Problem, State, Step, ThinnedConfig
+from gped_nas.posterior.base import METHODS, FlatParams, Method, Problem, State, Step, ThinnedConfig
 from gped_nas.posterior.chain import Buffers, Draw, MinibatchConfig, run_chain
 from gped_nas.posterior.schedule import StepSize
 from gped_nas.posterior.tunable import Tuned, chain_settings, step_of, three_digits
+
+_FIRST_GRADIENTS = 10
+"""From which the preconditioner is guessed before the first step."""
 
 
 class PsgldConfig(ThinnedConfig, MinibatchConfig):
@@ -43,7 +46,7 @@ class PsgldConfig(ThinnedConfig, MinibatchConfig):
 
     remedy: ClassVar[str] = "lower teacher.method.step_size.initial or raise teacher.method.damping"
 
-    step_size: StepSize
+    step_size: StepSize = StepSize()
     burn_in: int = Field(
         default=1000, ge=1, description="steps that adapt the preconditioner, before any sample"
     )
@@ -58,6 +61,21 @@ class PsgldConfig(ThinnedConfig, MinibatchConfig):
         """D (W,) from the running mean of squared gradients as it is after ``step`` steps."""
         adapted = min(step, self.burn_in)
         return 1 / (square_W / (1 - self.decay**adapted)).sqrt_().add_(self.damping)
+
+    def metric(
+        self, problem: Problem, theta_W: Tensor, state: State, generator: Generator
+    ) -> Tensor:
+        """See ``MinibatchConfig.metric``: D, at the beginning from a few gradients there."""
+        if "square" in state:
+            return self.preconditioner(state["square"].to(theta_W), int(state["step"]))
+
+        flat = FlatParams(problem.shapes, theta_W.clone())
+        square_W = torch.zeros_like(theta_W)
+        for _ in range(_FIRST_GRADIENTS):
+            index_B = torch.randint(problem.num_examples, (self.batch_size,), generator=generator)
+            grad_W = problem.gradient(flat, index_B.to(theta_W.device))
+            square_W += (grad_W / problem.num_examples).square_() / _FIRST_GRADIENTS
+        return 1 / square_W.sqrt_().add_(self.damping)
 
 
 def adapt(square_W: Tensor, grad_W: Tensor, *, num_examples: int, decay: float) -> None:

@@ -33,8 +33,8 @@ exactness on Gaussians).
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -49,26 +49,73 @@ from gped_nas.posterior.tunable import Effort, Tuned, chain_settings, step_of, t
 
 REMEDY = "lower teacher.method.step_size.initial or raise teacher.method.mass"
 """What to do when the integrator diverges."""
+_DAMPING_FOUND = 0.1
+"""gamma h where both are found."""
 _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 30.0
 
 
-class SghmcConfig(ThinnedConfig, MinibatchConfig):
-    """Settings of ``sghmc``."""
+class MomentumConfig(MinibatchConfig):
+    """Settings of ``sghmc``, and of every method with its integrator."""
 
     remedy: ClassVar[str] = REMEDY
 
-    step_size: StepSize = Field(description="h, in time; SGLD's eta is h^2 / mass")
-    friction: float = Field(default=1.0, gt=0, description="gamma, per unit of time")
+    friction: float | None = Field(
+        default=None, gt=0, description="gamma, per unit of time; 1, or 1 / 10 h of an h found"
+    )
     mass: float = Field(default=1.0, gt=0, description="m, of every parameter")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_friction(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or data.get("friction") is not None:
+            return data
+        step_size = data.get("step_size")
+        settings = step_size if isinstance(step_size, Mapping) else vars(step_size or StepSize())
+        return {**data, "friction": None if settings.get("initial") is None else 1.0}
+
+    @property
+    def gamma(self) -> float:
+        """The friction of a chain whose step size is known."""
+        assert self.friction is not None, "filled in beside a step size"
+        return self.friction
+
+    def with_step_size(self, initial: float) -> Self:
+        """See ``MinibatchConfig.with_step_size``: friction forgets a tenth of momentum a step."""
+        friction = self.friction or _DAMPING_FOUND / initial
+        with_friction = self.model_copy(update={"friction": friction})
+        return super(MomentumConfig, with_friction).with_step_size(initial)
+
+    def largest_step(self, curvature: float) -> float:
+        """See ``MinibatchConfig.largest_step``: SGLD's eta is h^2 / m.
+
+        A minibatch heats by h V / (2 gamma m), SGLD by eta V / 4: friction must carry off as much.
+        """
+        eta = super().largest_step(curvature)
+        if self.friction is None:
+            return math.sqrt(self.mass * eta * _DAMPING_FOUND / 2)
+        return min(math.sqrt(self.mass * eta), eta * self.mass * self.friction / 2)
+
+
+class SghmcConfig(ThinnedConfig, MomentumConfig):
+    """Settings of ``sghmc``."""
+
+    step_size: StepSize = Field(
+        default=StepSize(), description="h, in time; SGLD's eta is h^2 / mass"
+    )
+
     @model_validator(mode="after")
-    def _friction_acts(self) -> "SghmcConfig":
+    def _friction_acts(self) -> Self:
         check_friction(self.friction, self.step_size.initial)
         return self
 
 
-def check_friction(friction: float, step_size: float) -> None:
-    """Raise ``ValueError`` when momentum would never, or wholly, be forgotten in one step."""
+def check_friction(friction: float | None, step_size: float | None) -> None:
+    """Raise ``ValueError`` when momentum would never, or wholly, be forgotten in one step.
+
+    Of a step size that is not known yet nothing is said.
+    """
+    if step_size is None or friction is None:
+        return
     if not _LEAST_DAMPING <= friction * step_size <= _MOST_DAMPING:
         raise ValueError(
             f"friction: found {friction:g}, expected {_LEAST_DAMPING / step_size:g} to "
@@ -124,7 +171,7 @@ def first_momentum(
     Raises:
         ConfigError: the step size is unstable under the prior alone.
     """
-    check_step_size(problem, theta_W, cfg.step_size.initial, cfg.mass)
+    check_step_size(problem, theta_W, cfg.step_size(0), cfg.mass)
 
     momentum_W = torch.empty_like(theta_W)
     noise_W = torch.empty(theta_W.shape).normal_(generator=generator)
@@ -195,7 +242,7 @@ def sghmc(
             grad_W,
             draw(),
             step_size=cfg.step_size(number),
-            friction=cfg.friction,
+            friction=cfg.gamma,
             mass=cfg.mass,
             temperature=cfg.temperature,
         )

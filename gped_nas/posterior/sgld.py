@@ -27,7 +27,7 @@ from gped_nas.posterior.tunable import Effort, Tuned, chain_settings, step_of
 class SgldConfig(ThinnedConfig, MinibatchConfig):
     """Settings of ``sgld``."""
 
-    step_size: StepSize
+    step_size: StepSize = StepSize()
 
 
 def step(

@@ -58,8 +58,14 @@ class StartingConfig(ChainConfig):
         """See ``MethodConfig.steps_of``: the steps of the training first, without samples."""
         has_begun = state is not None and PREFIX + "theta" not in state
         if self.start == "prior" or has_begun:
-            return super().steps_of(run, problem, generator=generator, state=state)
+            return self.steps_from_start(run, problem, generator=generator, state=state)
         return self._from_map(run, problem, self.start, generator=generator, state=state)
+
+    def steps_from_start(
+        self, run: Run, problem: Problem, *, generator: Generator, state: State | None
+    ) -> Iterator[Step]:
+        """The steps of a chain that begins at ``problem.initialize``."""
+        return super().steps_of(run, problem, generator=generator, state=state)
 
     def _from_map(
         self,
@@ -72,7 +78,7 @@ class StartingConfig(ChainConfig):
     ) -> Iterator[Step]:
         theta_W = yield from _train(problem, training, generator=generator, state=state)
         trained = replace(problem, initialize=lambda generator: unflatten(theta_W, problem.shapes))
-        yield from super().steps_of(run, trained, generator=generator, state=None)
+        yield from self.steps_from_start(run, trained, generator=generator, state=None)
 
 
 def _train(

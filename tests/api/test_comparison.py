@@ -86,7 +86,7 @@ def test_a_method_says_what_suits_the_budget_of_the_space(space: SearchSpace) ->
 
 def test_a_method_that_is_asked_for_by_name_is_not_left_out_silently(space: SearchSpace) -> None:
     METHODS.register("picky")(Method(PickyConfig, sgld))
-    with pytest.raises(ConfigError, match="methods: picky: step_size: missing"):
+    with pytest.raises(ConfigError, match="methods: picky: stubbornness: missing"):
         compare_methods(space, methods=["picky"], reference=None, session=Session())
 
 

@@ -115,3 +115,24 @@ torch.UntypedStorage._share_fd_cpu_ = refuse
 
     expected = contents(finished.stream / "segments")
     assert expected and contents(home.stream / "segments") == expected
+
+
+def test_a_chain_from_a_trained_network_finds_its_step_size_and_keeps_it(home: Home) -> None:
+    method = (
+        "{name: sghmc, chains: 2, num_samples: %d, burn_in: 20, thinning: 10, "
+        "start: {name: map, steps: 100, lr: 0.01}}"
+    )
+    few = ("--set", f"teacher.method={method % 4}")
+    more = ("--set", f"teacher.method={method % 8}")
+    built = accepted("teacher", "build", home.space, *few).out
+    info = json.loads(accepted("teacher", "info", home.space, *few, "--no-map", "-f", "json").out)
+    sizes = info["step sizes found"]
+    assert len(sizes) == 2 and all(0 < size < 1 for size in sizes)
+
+    # what is added later is of the same chains
+    assert accepted("teacher", "build", home.space, *more).out == built
+    later = json.loads(accepted("teacher", "info", home.space, *more, "--no-map", "-f", "json").out)
+    assert later["step sizes found"] == sizes
+    assert later["posterior samples"] == 8
+    table = accepted("teacher", "info", home.space, *more, "--no-map").out
+    assert f"{sizes[0]:.3g}, {sizes[1]:.3g}" in table

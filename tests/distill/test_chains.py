@@ -114,6 +114,8 @@ def test_what_cannot_be_walked_is_left_to_the_processor():
     hmc = parse(METHODS["hmc"].config, {"name": "hmc", **METHOD_SETTINGS["hmc"]}, "hmc")
     assert not walks_chains(hmc, problem, CategoricalLikelihood(), 2)
     assert walks_chains(config("sgld", start="map"), problem, CategoricalLikelihood(), 2)
+    finding = config("sgld", step_size={"halve_at": [3]})
+    assert not walks_chains(finding, problem, CategoricalLikelihood(), 2)
     # more numbers than 32 bits count
     assert not can_walk(problem, CategoricalLikelihood(), num_chains=64, batch_size=10**6)
 

@@ -254,7 +254,12 @@ BAD = [
         ConfigError,
         "f.yaml: teacher.method.name: found None, expected the name of a",
     ),
-    ("teacher.method.step_size", None, ConfigError, "f.yaml: teacher.method: step_size: missing"),
+    (
+        "teacher.method.step_size",
+        {"initial": 0.0},
+        ConfigError,
+        "f.yaml: teacher.method: step_size.initial: found 0.0, expected greater than 0",
+    ),
     (
         "teacher.method.step_size",
         {"initial": "1e-4"},

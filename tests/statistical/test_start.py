@@ -107,6 +107,18 @@ def test_cyclical_chains_follow_their_recursion(module: Any) -> None:
     assert_law(theta, mean * start / module.START, variance)
 
 
+def test_a_chain_has_the_law_of_the_step_size_that_it_found() -> None:
+    settings = {"name": "sgld", "batch_size": 1, "burn_in": 100, "thinning": 20}
+    cfg = parse_method({**settings, "temperature": TEMPERATURE, "start": TRAINING}, "here")
+    problem = gaussian(NUM_CHAINS, precision=A, start=2.0)
+    steps = METHODS["sgld"](problem, cfg, generator=rng.generator(2, "law"))
+    step = next(step for step in steps if step.sample is not None)
+
+    eta = float(step.state["step_size"])
+    assert step.sample is not None and eta == pytest.approx(2 / A, rel=0.01)
+    assert_law(step.sample.theta_W.double(), 0.0, TEMPERATURE / (A * (1 - eta * A / 4)))
+
+
 @pytest.mark.parametrize(
     "name", ["hmc", *(pytest.param(name, marks=pytest.mark.soak) for name in CHAINS[:-1])]
 )

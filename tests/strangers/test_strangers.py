@@ -60,6 +60,22 @@ def test_a_stranger_comes_to_a_front_or_knows_what_to_do(
     assert study.front_records()[0].metrics["nll"] < guess
 
 
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore::gped_nas.errors.DataWarning")
+@pytest.mark.parametrize("name", [name for name, set_ in STRANGERS.items() if not set_.refused])
+def test_a_chain_finds_a_step_size_that_is_stable_on_a_strangers_set(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = STRANGERS[name]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPED_CACHE", str(tmp_path / "cache"))
+    path = stranger.write(tmp_path / "mine")
+    accepted("init", "new.yaml", "--data", path.name, *stranger.options)
+
+    method = "{name: sgld, num_samples: 10, burn_in: 800}"
+    accepted("teacher", "build", "new.yaml", "--set", f"teacher.method={method}")
+
+
 def _short() -> list[str]:
     """Settings that make the few short; the soak has those that ``init`` writes."""
     if SOAK:

@@ -19,7 +19,7 @@ from gped_nas.distill.phases.launch import Launch
 from gped_nas.distill.phases.rules import rule_of
 from gped_nas.distill.phases.runs import Run, run_together
 from gped_nas.posterior.base import MethodConfig, Problem, State, Step, unflatten
-from gped_nas.posterior.chain import Stepping
+from gped_nas.posterior.chain import Stepping, must_find_step_size
 from gped_nas.posterior.likelihoods import Likelihood
 from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.start import PREFIX
@@ -28,6 +28,8 @@ from gped_nas.posterior.start import PREFIX
 def walks_chains(cfg: MethodConfig, problem: Problem, likelihood: Likelihood, chains: int) -> bool:
     """Whether the chains of a method can be walked together on a device.
 
+    Chains that find their step sizes cannot: each runs by itself.
+
     Args:
         cfg: the method's settings.
         problem: the posterior.
@@ -35,6 +37,8 @@ def walks_chains(cfg: MethodConfig, problem: Problem, likelihood: Likelihood, ch
         chains: how many chains there are.
     """
     if rule_of(cfg) is None:
+        return False
+    if must_find_step_size(cfg):
         return False
     batch_size = int(getattr(cfg, "batch_size", 0))
     return can_walk(problem, likelihood, num_chains=chains, batch_size=batch_size)

@@ -142,11 +142,11 @@ def _splitting(
     cfg: sghmc.SghmcConfig | csghmc.CsghmcConfig, h: float, temperature: float
 ) -> tuple[float, float, float, float]:
     """Kick, drift, what friction leaves, and the spread of the noise, of a step of size h."""
-    forgotten = -math.expm1(-2 * cfg.friction * h)
+    forgotten = -math.expm1(-2 * cfg.gamma * h)
     return (
         -h,
         h / (2 * cfg.mass),
-        math.exp(-cfg.friction * h),
+        math.exp(-cfg.gamma * h),
         math.sqrt(forgotten * cfg.mass * temperature),
     )
 
