@@ -49,7 +49,8 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     samples = None
     if space.recipe.update == "averaged":
         targets = _averaged_targets(space)
-        by_view = [stream_expectations(stream, targets, view.name) for view in asked]
+        device = teacher.session.accelerator
+        by_view = [stream_expectations(stream, targets, view.name, device=device) for view in asked]
         for target in targets:
             expectations[target.name] = torch.cat([values[target.name] for values in by_view])
     else:

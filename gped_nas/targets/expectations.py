@@ -75,11 +75,19 @@ def expect_all(targets: Targets, predictions_SNC: Tensor, weight_S: Tensor) -> d
     return _complete(targets, needed, averages)
 
 
-def stream_expectations(stream: Stream, targets: Targets, view: str) -> dict[str, Tensor]:
+def stream_expectations(
+    stream: Stream, targets: Targets, view: str, *, device: torch.device | None = None
+) -> dict[str, Tensor]:
     """``expect_all`` over a stream's predictions at a view: ``{target: (N, G)}``, float32.
 
     Averages are accumulated in float64 and cached beside the stream. What is not cached is computed
     in one read of the predictions.
+
+    Args:
+        stream: with predictions at the view.
+        targets: what to average.
+        view: the view's name.
+        device: where averages are computed, if the targets can be; here by default.
 
     Raises:
         ConfigError: a target is of kind ``quantile``.
@@ -99,9 +107,13 @@ def stream_expectations(stream: Stream, targets: Targets, view: str) -> dict[str
             averages[target.name] = cached
 
     if missing:
-        blocks = (block.double() for block in stream.prediction_blocks(view))
-        for name, average in average_blocks(missing, blocks, stream.weight_S).items():
-            averages[name] = average.float()
+        there = torch.device("cpu")
+        if device is not None and all(_runs_on(device, stream, target) for target in missing):
+            there = device
+        blocks = (block.to(there).double() for block in stream.prediction_blocks(view))
+        weight_S = stream.weight_S.to(there)
+        for name, average in average_blocks(missing, blocks, weight_S).items():
+            averages[name] = average.float().cpu()
             stream.cache(*addresses[name], averages[name])
 
     return _complete(targets, needed, averages)
@@ -120,7 +132,7 @@ def average_blocks(
     Returns:
         ``{target: (N, G)}`` in that dtype.
     """
-    totals = {target.name: torch.zeros(()) for target in targets}
+    totals = {target.name: weight_S.new_zeros(()) for target in targets}
     start = 0
 
     for block in blocks:
@@ -132,6 +144,15 @@ def average_blocks(
             totals[target.name] = totals[target.name] + part
 
     return totals
+
+
+def _runs_on(device: torch.device, stream: Stream, target: MeanTarget) -> bool:
+    """Whether a target's function, which may be anybody's, takes tensors on a device."""
+    try:
+        return target.values(_probe(stream).to(device)).device.type == device.type
+    except Exception:
+        # what is wrong with it is told where it is called
+        return False
 
 
 def _with_sources(targets: Iterable[Target]) -> dict[str, Target]:
@@ -190,6 +211,10 @@ def _answer_to_probe(stream: Stream, target: MeanTarget) -> str:
     ``Target.version`` says that a target has come to mean something else. Whoever edits a function
     in a notebook forgets to raise it: the average of before must not be taken for the new one's.
     """
+    return sha256_arrays(try_values(target.name, target.values, _probe(stream)).numpy())
+
+
+def _probe(stream: Stream) -> Tensor:
+    """Fixed log-probabilities of as many classes as a stream has, (2, 3, C)."""
     probe = torch.linspace(0.0, 5.0, 6 * stream.key.num_predicted, dtype=torch.float64)
-    log_prob = probe.view(2, 3, -1).log_softmax(-1)
-    return sha256_arrays(try_values(target.name, target.values, log_prob).numpy())
+    return probe.view(2, 3, -1).log_softmax(-1)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.session import Session
@@ -156,6 +157,16 @@ def test_resamples_on_a_device_are_those_of_the_processor():
         assert bounds.why == other.why
         if bounds.low is not None:
             assert (bounds.low, bounds.high) == pytest.approx((other.low, other.high), rel=1e-9)
+
+
+@pytest.mark.parametrize("trainer", ["digits_mlp"], indirect=True)
+def test_the_teacher_is_averaged_on_a_device_as_on_the_processor(trainer, monkeypatch):
+    monkeypatch.setattr(Session, "accelerator", None)
+    teacher = trainer.teacher
+    for path in teacher.stream.folder.glob("derived/*"):
+        path.unlink()
+    for name, value in distillation_set(teacher).expectations.items():
+        assert torch.allclose(value, trainer.data.expectations[name], rtol=1e-6, atol=1e-7), name
 
 
 def test_a_folder_that_cannot_be_written_ends_the_population(trainer):

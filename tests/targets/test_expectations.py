@@ -201,6 +201,27 @@ class TestStream:
         for name in names:
             assert torch.equal(together[name], again[name])
 
+    def test_a_device_computes_those_that_it_can(self, folder):
+        """On ``meta`` nothing is computed: a target that refuses it is computed here."""
+        device, devices = torch.device("meta"), []
+
+        def values(log_prob):
+            devices.append(log_prob.device.type)
+            return log_prob.exp()
+
+        stream = Stream(folder)
+        with pytest.raises(NotImplementedError, match="meta tensor"):
+            stream_expectations(stream, [mean_target("anywhere", values)], VIEW, device=device)
+        assert devices[-1] == "meta"
+
+        def values_here(log_prob):
+            return values(log_prob) * torch.ones(3, device="cpu")
+
+        target = mean_target("here", values_here)
+        ours = stream_expectations(stream, [target], VIEW, device=device)["here"]
+        assert devices[-1] == "cpu"
+        assert torch.equal(ours, average(folder))
+
     def test_together_or_alone_gives_the_same_bits(self, folder):
         names = ["predictive", "expected_entropy", "utility"]
         together = stream_expectations(Stream(folder), names, VIEW)
