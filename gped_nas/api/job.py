@@ -348,7 +348,10 @@ class _Job:
             "exhausted": (EXHAUSTED,),
         }
         trained = training_notes(study.ledger, self.space, trainer.data)
-        study.ledger.change(notes=(*self.dataset.notes, *trained, *notes.get(reason, ())))
+        of_module = self.space.module.notes() if self.space.module else ()
+        study.ledger.change(
+            notes=(*self.dataset.notes, *of_module, *trained, *notes.get(reason, ()))
+        )
         return reason
 
     def _enter_students(self, study: Study) -> None:

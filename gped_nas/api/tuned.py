@@ -1,6 +1,7 @@
 """The tuned teacher of a space, in place of the one that its file has."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gped_nas.api.tuning_record import read_record, record_folder
@@ -48,4 +49,5 @@ def with_teacher(space: SearchSpace, block: Mapping[str, Any]) -> SearchSpace:
     Raises:
         ConfigError: the block does not suit the space.
     """
-    return parse_space({**space.resolved, "teacher": dict(block)}, space.source)
+    parsed = parse_space({**space.resolved, "teacher": dict(block)}, space.source)
+    return replace(parsed, module=space.module)  # of which a file knows the name alone

@@ -16,6 +16,7 @@ import numpy as np
 
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.held_out import Candidate, HeldOut, hold_out, losses_by_sample
+from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.teacher import load_dataset
 from gped_nas.api.tuning_answer import TeacherTuning, conclude_tuning
@@ -90,11 +91,12 @@ def tune_teacher(
     if budget is None and n_trials is None:
         budget = DEFAULT_SECONDS
 
-    chosen = _methods(methods)
+    chosen = _methods(methods, looks_inside=space.module is None)
     session = session or new_session()
     clock = Clock(budget)
     network = space.network  # refused here where there is none
     dataset = load_dataset(space)
+    key = stream_key(space, dataset)
     held_out = hold_out(dataset, space.seed, space.source)
     effort = effort_within(space, held_out, session, clock)
 
@@ -103,25 +105,32 @@ def tune_teacher(
         about = {
             "space": space.name,
             "dataset": dataset.digest,
-            "teacher": str(network),
+            "teacher": f"{network} {key.module['answers']}" if key.module else str(network),
             "held_out": held_out.text,
         }
         record = read_record(folder)
-        if record is None or record.about["dataset"] != dataset.digest:
+        if record is None or any(record.about[k] != about[k] for k in ("dataset", "teacher")):
             record = Record(folder, about)
         tuning = _Tuning(space, held_out, record, effort, chosen, clock, session, told)
         tuning.try_all(n_trials)
         return conclude_tuning(space, dataset, held_out, record, session)
 
 
-def _methods(names: Sequence[str] | None) -> list[str]:
+def _methods(names: Sequence[str] | None, *, looks_inside: bool) -> list[str]:
     """The methods to choose from.
+
+    Args:
+        names: those that were asked for; None for those that are worth a try.
+        looks_inside: whether the teacher's layers are known, which some methods act on.
 
     Raises:
         RegistryError: unknown method.
         ConfigError: one that is not tuned.
     """
-    tuned = {name: method.tuned for name, method in METHODS.items() if method.tuned}
+    tuned = {}
+    for name, method in METHODS.items():
+        if method.tuned and (looks_inside or not method.looks_inside):
+            tuned[name] = method.tuned
     if names is None:
         return [name for name, how in tuned.items() if how.is_tried and name != "map"]
     for name in names:
@@ -129,7 +138,9 @@ def _methods(names: Sequence[str] | None) -> list[str]:
         if name not in tuned or name == "map":
             others = [other for other in tuned if other != "map"]
             why = "is always tried, as what teachers are compared with"
-            if name != "map":
+            if METHODS[name].tuned and name != "map":
+                why = "acts on layers, which are not known in a module"
+            elif name != "map":
                 why = "says nothing of how it is tuned"
             raise ConfigError(f"--methods: found '{name}', which {why}{nearest('', others)}")
     return list(dict.fromkeys(names))

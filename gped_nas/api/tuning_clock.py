@@ -100,7 +100,7 @@ def _measure_step(
     dataset = held_out.folds[0]
     cfg = MapConfig(name="map", steps=2 * _LEAST_STEPS, batch_size=batch_size)
     problem = posterior(space, dataset, device=session.device)
-    macs = largest_product(space.network.family, problem.shapes, dataset.input_shape, batch_size)
+    macs = largest_product(space.family, problem.shapes, dataset.input_shape, batch_size)
 
     generator = rng.generator(space.seed, "tune", "clock")
     ends = []

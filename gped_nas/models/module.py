@@ -26,6 +26,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.export import ExportedProgram
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
 
 from gped_nas.errors import ConfigError, calling, nearest
 from gped_nas.models.base import FAMILIES, Family, Genotype, Params, Shapes, Value
@@ -184,6 +185,15 @@ class ModuleFamily(Family):
             macs = sum(facts.macs.values())
             costs |= {"macs": macs, "flops": 2 * macs}
         return costs
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the module, in sentences; nothing where it is not built."""
+        if self._source is None:
+            return ()
+        off = [name for name, part in self._module.named_modules() if isinstance(part, _DropoutNd)]
+        if not off:
+            return ()
+        return (f"The dropout of the teacher's module ({', '.join(off)}) is off, in training too.",)
 
     @property
     def _called(self) -> str:

@@ -209,10 +209,10 @@ def _check_outputs(outputs: Tensor, shape: tuple[int, ...], num_outputs: int, wh
     """
     expected = (shape[0], num_outputs)
     if tuple(outputs.shape) != expected:
-        what = "one raw output a class" if num_outputs > 1 else "one raw output"
         raise ConfigError(
             f"{where}: found outputs of shape {tuple(outputs.shape)} at inputs of shape {shape}, "
-            f"expected {expected}, {what} of the dataset; build it with {num_outputs} outputs"
+            f"expected {expected}: one raw output a class, or what the likelihood of real labels "
+            f"reads; build it with {num_outputs} outputs"
         )
     if not bool(outputs.isfinite().all()):
         raise ConfigError(

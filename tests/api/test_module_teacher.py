@@ -17,6 +17,8 @@ from gped_nas.api.handing import check_sendable, processes_that_can_build
 from gped_nas.api.identity import identity
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session
+from gped_nas.api.tuned import with_teacher
+from gped_nas.api.tuning import _methods
 from gped_nas.errors import ConfigError, StudyError
 from gped_nas.io import sha256_plain
 from gped_nas.models.module import ModuleFamily
@@ -133,7 +135,12 @@ def test_a_module_is_searched_from_python_and_read_from_the_command_line(tmp_pat
     refused(2, "run", known, "--dry-run", says=says)
     refused(2, "teacher", "info", "eyes.yaml", says=says)
     refused(2, "teacher", "compare", known, says=says)
+    refused(2, "teacher", "predict", known, "new.npy", says=says)
     refused(2, "teacher", "build", known, "--seed", "5", says=says)
+
+    teacher = gn.load_teacher(gn.load_space(known, modules={"eyes": Eyes}), session)
+    answers = teacher.predict(np.load("new.npy").transpose(0, 3, 1, 2))
+    assert answers["predictive"].shape == (4, CLASSES)
 
     # in Python the file goes on, with the same module alone
     again = gn.run(known, modules={"eyes": Eyes}, n_trials=3, session=session)
@@ -308,6 +315,59 @@ def test_a_resnet18_of_torchvision_teaches(tmp_path: Path, method: dict[str, Any
     assert 37e6 * num_members < teacher.costs["macs"] < 38e6 * num_members
     assert study.chosen() is not None
     assert len(study.front()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "num_outputs"),
+    [("gaussian", 1), ("gaussian_learned", 1), ("heteroscedastic", 2)],
+)
+def test_real_labels_have_module_teachers(likelihood: str, num_outputs: int) -> None:
+    data = {
+        "name": "real",
+        "dataset": {"name": "linear_gaussian"},
+        "teacher": {
+            "family": "module",
+            "genotype": {},
+            "method": {"name": "map", "steps": 100},
+            "likelihood": {"name": likelihood},
+        },
+        "students": [{"family": "mlp", "genotype": {"depth": 0}}],
+        "objectives": ["nll"],
+    }
+    space = parse_space(data, "real.yaml", {"teacher": partial(nn.Linear, 2, num_outputs)})
+    teacher = gn.build_teacher(space, gn.new_session("cpu"))
+    mean_and_variance = teacher.predicted("validation")
+    assert mean_and_variance.shape[2] == 2
+    assert bool((mean_and_variance[..., 1] > 0).all())
+
+    wrong = parse_space(data, "real.yaml", {"teacher": partial(nn.Linear, 2, 5)})
+    with pytest.raises(ConfigError, match=rf"expected \(4, {num_outputs}\)"):
+        gn.load_dataset(wrong)
+
+
+def test_a_tuned_teacher_keeps_its_module(tmp_path: Path) -> None:
+    space = space_of(tmp_path, {"eyes": Eyes})
+    block = {**space.resolved["teacher"], "method": {"name": "map"}}
+    tuned = with_teacher(space, block)
+    assert tuned.method.name == "map"
+    assert tuned.module is space.module
+
+    assert "laplace" in _methods(["laplace"], looks_inside=True)
+    with pytest.raises(ConfigError, match="found 'laplace', which acts on layers"):
+        _methods(["laplace"], looks_inside=False)
+    assert not {"laplace", "mc_dropout"} & set(_methods(None, looks_inside=False))
+
+
+@pytest.mark.soak
+def test_a_module_is_tuned(tmp_path: Path) -> None:
+    tuned = {}
+    for source in (Eyes, SharpEyes):
+        space = space_of(tmp_path, {"eyes": source})
+        tuned[source] = gn.tune_teacher(space, n_trials=2, session=gn.new_session("cpu"))
+    assert tuned[Eyes].answer["teacher"]["family"] == "module"
+    # another forward pass is another teacher, of which nothing is known yet
+    values = [[candidate.values for candidate in one.tried] for one in tuned.values()]
+    assert values[0] != values[1]
 
 
 @pytest.mark.soak

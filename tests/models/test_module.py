@@ -15,9 +15,15 @@ from gped_nas.models.base import FAMILIES, Genotype, num_params
 from gped_nas.models.module import ModuleFamily, ModuleSource, bind
 from gped_nas.models.module_probe import ModuleFacts, parse_parameters
 from gped_nas.models.storage import decode, encode
-from gped_nas.posterior.base import flatten, posterior_of, unflatten
+from gped_nas.posterior.base import FlatParams, Problem, flatten, posterior_of, unflatten
 from gped_nas.posterior.likelihoods import CategoricalLikelihood
-from gped_nas.posterior.priors import FanInGaussianPrior, GaussianPrior, fan_in
+from gped_nas.posterior.priors import (
+    FanInGaussianPrior,
+    GaussianPrior,
+    LaplacePrior,
+    Prior,
+    fan_in,
+)
 
 SHAPE, CLASSES = (5,), 3
 
@@ -173,6 +179,49 @@ def test_dropout_is_off_and_the_callers_module_stays_in_its_mode() -> None:
     assert torch.equal(params["out.weight"], given.get_parameter("out.weight"))
 
 
+def test_it_says_that_dropout_is_off() -> None:
+    assert family(Net).notes() == (
+        "The dropout of the teacher's module (body.2) is off, in training too.",
+    )
+    assert family(dense).notes() == ()
+    assert ModuleFamily(facts=facts(Net)).notes() == ()
+
+
+@pytest.mark.parametrize("prior", [GaussianPrior(), FanInGaussianPrior(), LaplacePrior()])
+def test_the_posterior_is_that_of_the_family_with_the_same_layers(prior: Prior) -> None:
+    """A chain of dense layers, as a module and as ``mlp``: potential and gradient agree."""
+
+    def plain() -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    x = torch.randn(20, *SHAPE, generator=rng.generator(0, "x"))
+    y = torch.arange(20) % CLASSES
+
+    def problem(genotype: Genotype, family: ModuleFamily | None) -> Problem:
+        return posterior_of(
+            genotype,
+            x,
+            y,
+            num_outputs=CLASSES,
+            prior=prior,
+            likelihood=CategoricalLikelihood(),
+            device=torch.device("cpu"),
+            family=family,
+        )
+
+    of_module = problem(Genotype("module"), family(plain))
+    of_mlp = problem(Genotype("mlp", depth=1, width=6), None)
+    theta_W = flatten(of_mlp.initialize(rng.generator(0, "start")))
+    assert list(of_module.shapes.values()) == list(of_mlp.shapes.values())
+
+    index = torch.tensor([3, 1, 7])
+    found, expected = (FlatParams(p.shapes, theta_W.clone()) for p in (of_module, of_mlp))
+    assert torch.equal(
+        of_module.potential(found.params, index), of_mlp.potential(expected.params, index)
+    )
+    assert torch.equal(of_module.gradient(found, index), of_mlp.gradient(expected, index))
+
+
 def test_a_program_is_a_teacher_too() -> None:
     net = build().eval()
     size = torch.export.Dim("batch", min=1, max=4096)
@@ -256,8 +305,8 @@ def no_module() -> object:
         (Infinite, "outputs that are not finite"),
         (
             partial(dense, 7),
-            r"found outputs of shape \(4, 7\) at inputs of shape \(4, 5\), expected \(4, 3\), one "
-            "raw output a class of the dataset; build it with 3 outputs",
+            r"found outputs of shape \(4, 7\) at inputs of shape \(4, 5\), expected \(4, 3\): one "
+            "raw output a class, .*; build it with 3 outputs",
         ),
         (nn.Identity, "found no parameter that requires a gradient"),
         (partial(nn.LazyLinear, 3), "found the parameter 'weight' without a size"),
