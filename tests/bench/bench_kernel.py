@@ -11,7 +11,8 @@ for Adam over the measured memory bandwidth.
 
 On a GPU, sides are the kernel by its own choice and by its graph of products, students padded by
 depth in one graph, ragged products of ``torch._foreach_mm``, a graph for each student on four
-streams, the loop, and a compiled ``vmap`` (``card_sides.py``); all in bfloat16.
+streams, the loop, and a compiled ``vmap`` (``card_sides.py``); of convolutional students, grouped
+convolutions padded to the widest (``card_convolutions.py``). All are in bfloat16.
 
 Prints one JSON line a population.
 """
@@ -35,7 +36,8 @@ from gped_nas.distill.kernel import LOG_EVERY, distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.io import make_dir, write_json
 from gped_nas.models.base import Genotype
-from tests.bench.card_sides import CHEAP, DEAR, Setting, Step, ms_of
+from tests.bench.card_convolutions import PaddedConvolutions
+from tests.bench.card_sides import CHEAP, DEAR, PADDED, Setting, Step, captured, ms_of
 from tests.bench.card_sides import roofline as card_roofline
 from tests.bench.populations import (
     ADAM_BYTES,
@@ -256,24 +258,44 @@ class CardCase:
 
     name: str
     genotypes: Sequence[Genotype]
-    num_inputs: int
+    shape: tuple[int, ...]
     batch_size: int
 
     def setting(self, device: torch.device) -> Setting:
         """Where its sides run."""
-        data = noise(4096, (self.num_inputs,))
+        data = noise(4096, self.shape)
         return Setting(self.genotypes, data, batch_size=self.batch_size, device=device)
+
+    def sides(self, *, is_dear: bool) -> dict[str, Callable[[Setting], Step]]:
+        """What is measured beside the kernel."""
+        if self.genotypes[0].family == "mlp":
+            return DEAR if is_dear else CHEAP
+        return {} if is_dear else CONVOLUTIONS
 
 
 EQUAL = [Genotype("mlp", depth=2, width=[128, 128])] * 128
 CARD_CASES = [
-    *(CardCase(f"mlp {num}", mlps(num), 784, 256) for num in (32, 256, 8, 128)),
-    CardCase("equal 128", EQUAL, 320, 384),
+    *(CardCase(f"mlp {num}", mlps(num), (784,), 256) for num in (32, 256, 8, 128)),
+    CardCase("equal 128", EQUAL, (320,), 384),
+    *(CardCase(f"cnn {num}", cnns(num), (1, 28, 28), 256) for num in (8, 32)),
 ]
-TINY_CASES = [CardCase("mlp 3", [Genotype("mlp", depth=d, width=5) for d in (1, 2, 2)], 12, 8)]
+TINY_CASES = [
+    CardCase("mlp 3", [Genotype("mlp", depth=d, width=5) for d in (1, 2, 2)], (12,), 8),
+    CardCase("cnn 2", cnns(2), (1, 28, 28), 4),
+]
+CONVOLUTIONS: dict[str, Callable[[Setting], Step]] = {
+    PADDED: lambda setting: captured(PaddedConvolutions(setting), setting.device),
+}
 
 
-def measure_on_card(device: torch.device, path: Path, *, is_dry: bool, seconds: float) -> None:
+def measure_on_card(
+    device: torch.device,
+    path: Path,
+    *,
+    is_dry: bool,
+    seconds: float,
+    names: Sequence[str] = (),
+) -> None:
     """All sides of all populations; the file is written anew after each.
 
     Args:
@@ -281,11 +303,14 @@ def measure_on_card(device: torch.device, path: Path, *, is_dry: bool, seconds: 
         path: of the file.
         is_dry: whether sizes are tiny, and times mean nothing.
         seconds: after which no dear side is begun.
+        names: of the populations; all by default.
     """
     devices.set_precision()
     ends = time.monotonic() + seconds
     hardware = devices.fingerprint(device)
     rows: dict[str, dict[str, Any]] = {}
+    cases = TINY_CASES if is_dry else CARD_CASES
+    chosen = [case for case in cases if not names or case.name in names]
 
     def write(case: CardCase) -> None:
         ms = rows[case.name]["ms"]
@@ -295,15 +320,15 @@ def measure_on_card(device: torch.device, path: Path, *, is_dry: bool, seconds: 
         print(json.dumps({"population": case.name, **rows[case.name]}), flush=True)
         write_json(path, {"populations": list(rows.values()), "hardware": hardware})
 
-    for sides, is_dear in ((CHEAP, False), (DEAR, True)):
-        for case in TINY_CASES if is_dry else CARD_CASES:
+    for is_dear in (False, True):
+        for case in chosen:
             setting = case.setting(device)
             if not is_dear:
                 rows[case.name] = _row_of_kernel(case, setting, is_dry=is_dry)
                 write(case)
 
             row = rows[case.name]
-            for side, make in sides.items():
+            for side, make in case.sides(is_dear=is_dear).items():
                 if is_dear and time.monotonic() > ends:
                     row["left out"][side] = "no time was left"
                     continue
@@ -366,6 +391,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seconds", type=float, default=600.0, help="begin no dear side later")
+    parser.add_argument("--cases", nargs="*", default=(), help="names of a GPU's populations")
     parser.add_argument(
         "--dry-run", action="store_true", help="a GPU's sides with tiny sizes on the CPU"
     )
@@ -375,7 +401,8 @@ def main() -> None:
     path = make_dir(args.out) / f"kernel-{args.device}.json"
     if args.device == "cuda":
         device = torch.device("cpu" if args.dry_run else "cuda")
-        measure_on_card(device, path, is_dry=args.dry_run, seconds=args.seconds)
+        limits = {"is_dry": args.dry_run, "seconds": args.seconds}
+        measure_on_card(device, path, names=args.cases, **limits)
         return
 
     cases = {

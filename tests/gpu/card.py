@@ -29,6 +29,18 @@ WHOLE_S = 470.0
 LEAST_S = 8.0
 """Seconds that a part must have to be begun."""
 PROGRAM = (sys.executable, "-c", "from gped_nas.cli import main; main()")
+PROFILE = "profile"
+"""A part that runs only where it is asked for: who takes the host's time."""
+_RUN_PROFILED = """
+import cProfile, pstats, gped_nas.cli
+profile = cProfile.Profile()
+try:
+    profile.runcall(gped_nas.cli.main)
+finally:
+    for order in ("cumulative", "tottime"):
+        pstats.Stats(profile).sort_stats(order).print_stats(70)
+"""
+PROFILED = (sys.executable, "-c", _RUN_PROFILED)
 TINY = (
     "teacher.genotype.width=8",
     "teacher.method.num_samples=4",
@@ -84,23 +96,44 @@ class Outcome:
     results: dict[str, Any] = field(default_factory=dict)
 
 
-def parts_of(folder: Path, *, is_dry: bool) -> list[Part]:
+@dataclass(frozen=True)
+class Choice:
+    """What is run where not everything is wanted.
+
+    Attributes:
+        tests: files or folders of tests.
+        cases: populations of the kernel's bench; all of them if empty.
+    """
+
+    tests: tuple[str, ...] = ("tests/gpu",)
+    cases: tuple[str, ...] = ()
+
+
+EVERYTHING = Choice()
+
+
+def parts_of(folder: Path, *, is_dry: bool, choice: Choice = EVERYTHING) -> list[Part]:
     """All parts, the most valuable first.
 
     Args:
         folder: for what they leave.
         is_dry: whether sizes are tiny and the device is a CPU.
+        choice: what of them is run.
     """
     # the plugin of benchmarks warns beside xdist, and warnings are errors
     plugins = ["-p", "no:cacheprovider", "-p", "no:benchmark"]
     pytest = [sys.executable, "-m", "pytest", "-q", *plugins]
     if not is_dry and importlib.util.find_spec("xdist"):
         pytest += ["-n", "4"]
-    tests = "tests/gpu/test_phases.py" if is_dry else "tests/gpu"
+    tests = ("tests/gpu/test_phases.py",) if is_dry else choice.tests
 
     def bench(name: str, *more: str) -> tuple[str, ...]:
         flags = ("--device", "cuda", "--out", str(folder), *(("--dry-run",) if is_dry else more))
         return (sys.executable, f"tests/bench/bench_{name}.py", *flags)
+
+    kernel = ("--seconds", "45")
+    if choice.cases:
+        kernel += ("--cases", *choice.cases)
 
     has_bench = (ROOT / "tests/bench/bench_teacher.py").is_file()
     has_fashion = is_dry or has_fashion_mnist(os.environ)
@@ -109,8 +142,8 @@ def parts_of(folder: Path, *, is_dry: bool) -> list[Part]:
     machine = (sys.executable, "-V") if is_dry else ("nvidia-smi",)
     return [
         Part("machine", machine, 20),
-        Part("tests", (*pytest, tests, "--ignore=tests/gpu/test_card.py"), 100),
-        Part("kernel", bench("kernel", "--seconds", "60"), 110, ("kernel-cuda.json",)),
+        Part("tests", (*pytest, *tests, "--ignore=tests/gpu/test_card.py"), 100),
+        Part("kernel", bench("kernel", *kernel), 110, ("kernel-cuda.json",)),
         Part(
             "teacher",
             bench("teacher"),
@@ -124,7 +157,7 @@ def parts_of(folder: Path, *, is_dry: bool) -> list[Part]:
             60,
             missing=missing,
         ),
-        search("fashion search", fashion, folder, 90, is_dry=is_dry, needs="fashion teacher"),
+        search("fashion search", fashion, folder, 115, is_dry=is_dry, needs="fashion teacher"),
         search("digits search", "digits_sgld", folder, 70, is_dry=is_dry),
         Part(
             "front",
@@ -133,20 +166,38 @@ def parts_of(folder: Path, *, is_dry: bool) -> list[Part]:
             ("time_to_front-cuda.json",),
             missing=missing,
         ),
+        search(
+            PROFILE,
+            fashion,
+            folder,
+            60,
+            is_dry=is_dry,
+            needs="fashion teacher",
+            program=PROFILED,
+            num_trials=256,
+        ),
     ]
 
 
 def search(
-    name: str, space: str, folder: Path, timeout_s: int, *, is_dry: bool, needs: str = ""
+    name: str,
+    space: str,
+    folder: Path,
+    timeout_s: int,
+    *,
+    is_dry: bool,
+    needs: str = "",
+    program: Sequence[str] = PROGRAM,
+    num_trials: int = 1000,
 ) -> Part:
-    """A search of 1,000 trials that ends itself at its timeout, and how far it came."""
+    """A search of many trials that ends itself at its timeout, and how far it came."""
     study = name.replace(" ", "_")
     where = ("--out", str(folder))
-    num_trials = "4" if is_dry else "1000"
+    num = "4" if is_dry else str(num_trials)
     size = 4 if is_dry else STUDENTS_AT_ONCE
     command = (
-        *(*PROGRAM, "run", space, "-v", *where, *device(is_dry), "--study-name", study),
-        *("--n-trials", num_trials, "--timeout", str(timeout_s)),
+        *(*program, "run", space, "-v", *where, *device(is_dry), "--study-name", study),
+        *("--n-trials", num, "--timeout", str(timeout_s)),
         *("--set", f"search.students_at_once={size}", *settings(is_dry)),
     )
     then = (*PROGRAM, "status", study, *where, "--format", "json")
@@ -289,6 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--only", nargs="*", help="names of parts")
+    parser.add_argument("--tests", nargs="*", help="files of tests in place of all")
+    parser.add_argument("--cases", nargs="*", help="populations of the kernel's bench")
     args = parser.parse_args(arguments)
 
     started = float(os.environ.get("CARD_STARTED", time.time()))
@@ -300,8 +353,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ |= {"GPED_CACHE": str(work / "cache"), "PYTHONUNBUFFERED": "1"}
     if args.dry_run:
         os.environ |= {"OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}
-    parts = parts_of(work, is_dry=args.dry_run)
-    chosen = [part for part in parts if args.only is None or part.name in args.only]
+    choice = Choice(
+        tests=tuple(args.tests or EVERYTHING.tests), cases=tuple(args.cases or EVERYTHING.cases)
+    )
+    parts = parts_of(work, is_dry=args.dry_run, choice=choice)
+    only = [part.name for part in parts if part.name != PROFILE]
+    if args.only is not None:
+        only = args.only
+    chosen = [part for part in parts if part.name in only]
     facts = {"is_dry": args.dry_run, "missing packages": missing, **versions()}
 
     try:

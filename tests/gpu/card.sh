@@ -4,6 +4,7 @@
 #
 #     tests/gpu/card.sh OUT                on a machine with a GPU; results are in OUT after each part
 #     tests/gpu/card.sh OUT --dry-run      the same path on a CPU, with tiny sizes
+#     tests/gpu/card.sh OUT --only tests profile --tests tests/gpu/test_fits.py    some of it
 #
 # Wheels of what the machine lacks lie in .whl/ at the project's root. Fashion-MNIST is read from
 # $GPED_DATA; without it the parts that need it are left out. $PYTHON chooses the interpreter.

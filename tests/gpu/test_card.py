@@ -130,3 +130,20 @@ def test_the_whole_script_runs_dry(tmp_path):
     assert {part["state"] for part in told["parts"]} == {"ok"}
     (search,) = (part for part in told["parts"] if part["name"] == "digits search")
     assert search["results"]["status"]["finished"] == 4
+
+
+def test_some_of_it_can_be_chosen(tmp_path):
+    choice = card.Choice(tests=("tests/gpu/test_fits.py",), cases=("mlp 32", "cnn 8"))
+    parts = {part.name: part for part in card.parts_of(tmp_path, is_dry=False, choice=choice)}
+    assert "tests/gpu/test_fits.py" in parts["tests"].command
+    assert "tests/gpu" not in parts["tests"].command
+    assert parts["kernel"].command[-3:] == ("--cases", "mlp 32", "cnn 8")
+
+
+def test_who_takes_the_time_is_told_where_it_is_asked_for(tmp_path):
+    (part,) = (p for p in card.parts_of(tmp_path, is_dry=True) if p.name == card.PROFILE)
+    told = subprocess.run(
+        [*card.PROFILED, "--version"], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert part.command[: len(card.PROFILED)] == card.PROFILED
+    assert "Ordered by: cumulative time" in told.stdout and "Ordered by: internal" in told.stdout
