@@ -119,7 +119,8 @@ def _refuse_batch_norms(module: nn.Module, where: str) -> None:
         raise ConfigError(
             f"{where}: found batch norm ({names[0] or 'itself'}{more}), expected none: with it an "
             "answer depends on the other examples of its batch, so that the likelihood is not a "
-            f"product over examples, which every posterior here is made of; {_REMEDY}"
+            f"product over examples, which every posterior here is made of; {_REMEDY}, or bring "
+            "networks that are trained by gped_nas.load_ensemble"
         )
 
 
