@@ -99,7 +99,39 @@ class GaussianPrior(Prior):
         return self.model_dump(mode="json", exclude={"name"})
 
 
-class FanInGaussianPrior(Prior):
+class _UnequalGaussianPrior(Prior):
+    """Independent zero-mean normal distributions whose precisions follow from names and shapes."""
+
+    @abstractmethod
+    def precision_by_name(self, shapes: Shapes) -> dict[str, float]:
+        """1 / variance of each parameter."""
+
+    def log_density(self, params: Params) -> Tensor:
+        """See ``Prior.log_density``."""
+        precision = self.precision_by_name(shapes_of(params))
+        return -0.5 * _sum([precision[name] * p.square().sum() for name, p in params.items()])
+
+    def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
+        """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
+        precision = self.precision_by_name(shapes_of(mean))
+        total = _sum([precision[name] * v.sum() for name, v in variance.items()])
+        return self.log_density(mean) - 0.5 * total
+
+    def score(self, params: Params) -> Params:
+        """See ``Prior.score``: -precision theta."""
+        precision = self.precision_by_name(shapes_of(params))
+        return {name: p.detach() * -precision[name] for name, p in params.items()}
+
+    def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
+        """See ``Prior.sample``."""
+        precision = self.precision_by_name(shapes)
+        params = {}
+        for name, shape in shapes.items():
+            params[name] = torch.randn(shape, generator=generator) * precision[name] ** -0.5
+        return params
+
+
+class FanInGaussianPrior(_UnequalGaussianPrior):
     """Independent zero-mean normal distributions of variance ``scale`` over the layer's fan-in.
 
     Outputs of a layer then keep their size whatever its width (Neal 1996). A bias counts to the
@@ -114,32 +146,25 @@ class FanInGaussianPrior(Prior):
         default=1.0, gt=0, description="variance of a parameter times the fan-in of its layer"
     )
 
-    def log_density(self, params: Params) -> Tensor:
-        """See ``Prior.log_density``."""
-        precision = self._precision(shapes_of(params))
-        return -0.5 * _sum([precision[name] * p.square().sum() for name, p in params.items()])
-
-    def expected_log_density(self, mean: Params, variance: Params) -> Tensor:
-        """See ``Prior.expected_log_density``: E[theta^2] = mean^2 + variance."""
-        precision = self._precision(shapes_of(mean))
-        total = _sum([precision[name] * v.sum() for name, v in variance.items()])
-        return self.log_density(mean) - 0.5 * total
-
-    def score(self, params: Params) -> Params:
-        """See ``Prior.score``: -precision theta."""
-        precision = self._precision(shapes_of(params))
-        return {name: p.detach() * -precision[name] for name, p in params.items()}
-
-    def sample(self, shapes: Shapes, *, generator: Generator) -> Params:
-        """See ``Prior.sample``."""
-        precision = self._precision(shapes)
-        params = {}
-        for name, shape in shapes.items():
-            params[name] = torch.randn(shape, generator=generator) * precision[name] ** -0.5
-        return params
-
-    def _precision(self, shapes: Shapes) -> dict[str, float]:
+    def precision_by_name(self, shapes: Shapes) -> dict[str, float]:
+        """1 / variance of each parameter."""
         return {name: fan_in(name, shapes) / self.scale for name in shapes}
+
+
+class LayeredGaussianPrior(_UnequalGaussianPrior):
+    """Independent zero-mean normal distributions, one precision for each kind of layer.
+
+    A bias counts to the layer of its weight. See ``layer_kind``.
+    """
+
+    name: Literal["layered_gaussian"] = "layered_gaussian"
+    dense: float = Field(default=10.0, gt=0, description="1 / variance in dense layers")
+    convolution: float = Field(default=10.0, gt=0, description="1 / variance in convolutions")
+    norm: float = Field(default=10.0, gt=0, description="1 / variance of gains and biases of norms")
+
+    def precision_by_name(self, shapes: Shapes) -> dict[str, float]:
+        """1 / variance of each parameter."""
+        return {name: getattr(self, layer_kind(name, shapes)) for name in shapes}
 
 
 class LaplacePrior(Prior):
@@ -178,13 +203,29 @@ class LaplacePrior(Prior):
         return params
 
 
+LayerKind = Literal["dense", "convolution", "norm"]
+
+
+def layer_kind(name: str, shapes: Shapes) -> LayerKind:
+    """The kind of layer that parameter ``name`` is of, by the axes of its weight."""
+    num_axes = len(_weight_shape(name, shapes))
+    if num_axes < 2:
+        return "norm"
+    return "dense" if num_axes == 2 else "convolution"
+
+
 def fan_in(name: str, shapes: Shapes) -> int:
     """How many inputs the layer of parameter ``name`` has."""
+    return math.prod(_weight_shape(name, shapes)[1:])
+
+
+def _weight_shape(name: str, shapes: Shapes) -> tuple[int, ...]:
+    """The shape of a parameter, or of the weight beside it; () where there is none."""
     shape = shapes[name]
     if len(shape) < 2:
         layer, dot, _ = name.rpartition(".")
         shape = shapes.get(f"{layer}{dot}weight", ())
-    return math.prod(shape[1:])
+    return shape
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
@@ -194,3 +235,4 @@ def _sum(terms: list[Tensor]) -> Tensor:
 PRIORS.register("gaussian")(GaussianPrior)
 PRIORS.register("fan_in_gaussian")(FanInGaussianPrior)
 PRIORS.register("laplace")(LaplacePrior)
+PRIORS.register("layered_gaussian")(LayeredGaussianPrior)

@@ -16,6 +16,7 @@ from gped_nas.posterior.priors import (
     FanInGaussianPrior,
     GaussianPrior,
     LaplacePrior,
+    LayeredGaussianPrior,
     fan_in,
 )
 from gped_nas.search.space_file import parse_space
@@ -28,12 +29,17 @@ SHAPES = {
     "norm.gain": (2,),
 }
 FAN_IN = {"layers.0.weight": 4, "layers.0.bias": 4, "conv.weight": 75, "norm.gain": 1}
+STD = {"layers": 1 / 2, "conv": 1 / 3, "norm": 2.0}
 # every registered prior with the law of one of its parameters
 LAWS = {
     "gaussian": (GaussianPrior(precision=4.0), lambda name: D.Normal(0.0, 0.5)),
     "fan_in_gaussian": (
         FanInGaussianPrior(scale=2.0),
         lambda name: D.Normal(0.0, math.sqrt(2.0 / FAN_IN[name])),
+    ),
+    "layered_gaussian": (
+        LayeredGaussianPrior(dense=4.0, convolution=9.0, norm=0.25),
+        lambda name: D.Normal(0.0, STD[name.split(".")[0]]),
     ),
     "laplace": (LaplacePrior(scale=0.4), lambda name: D.Laplace(0.0, 0.4)),
 }
@@ -95,7 +101,12 @@ def log_density_of_each(prior, name, points):
     """The log-density of every entry of ``points`` on its own, from the law by hand."""
     if isinstance(prior, LaplacePrior):
         return -points.abs() / prior.scale
-    precision = prior.precision if isinstance(prior, GaussianPrior) else FAN_IN[name] / prior.scale
+    if isinstance(prior, LayeredGaussianPrior):
+        precision = STD[name.split(".")[0]] ** -2
+    elif isinstance(prior, GaussianPrior):
+        precision = prior.precision
+    else:
+        precision = FAN_IN[name] / prior.scale
     return -0.5 * precision * points.square()
 
 
