@@ -35,6 +35,8 @@ SHARE, MAX_FOLDS = 5, 3
 """A fold is one in ``SHARE`` examples; there are at most ``MAX_FOLDS`` of them."""
 MAP_SEEDS = 3
 """Networks of which a MAP candidate is the mean, unless more are asked for."""
+FINAL_SEEDS = 5
+"""Networks by MAP that the teacher is compared with at the end."""
 _FIRST_SHARE = 4
 
 

@@ -9,17 +9,19 @@ the end compares with them; then known starting points; then what TPE draws
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gped_nas import rng
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.held_out import Candidate, HeldOut, hold_out, losses_by_sample
-from gped_nas.api.sampling import stream_key
+from gped_nas.api.sampling import posterior, stream_key
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.teacher import load_dataset
-from gped_nas.api.tuning_answer import TeacherTuning, conclude_tuning
+from gped_nas.api.tuning_answer import TeacherTuning, candidate_of, conclude_tuning
 from gped_nas.api.tuning_clock import Clock, effort_within
 from gped_nas.api.tuning_record import LOCK, Record, Tried, read_record, record_folder
 from gped_nas.api.tuning_starts import (
@@ -28,6 +30,7 @@ from gped_nas.api.tuning_starts import (
     SHIPPED,
     Start,
     map_start,
+    needs_evidence,
     teacher_start,
 )
 from gped_nas.api.verdict import judge
@@ -35,8 +38,9 @@ from gped_nas.errors import ConfigError, DivergenceError, Interrupted, nearest
 from gped_nas.evaluate.predictions import Floats
 from gped_nas.io import lock, make_dir
 from gped_nas.posterior.base import METHODS, parse_method
-from gped_nas.posterior.priors import GaussianPrior
-from gped_nas.posterior.tunable import Draw, Effort
+from gped_nas.posterior.evidence import evidence_precision
+from gped_nas.posterior.priors import GaussianPrior, LayeredGaussianPrior, Prior, layer_kind
+from gped_nas.posterior.tunable import Draw, Effort, three_digits
 from gped_nas.search.proposals import Proposal, TrialDraw, UsualDraw, propose
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
@@ -98,7 +102,6 @@ def tune_teacher(
     dataset = load_dataset(space)
     key = stream_key(space, dataset)
     held_out = hold_out(dataset, space.seed, space.source)
-    effort = effort_within(space, held_out, session, clock)
 
     folder = make_dir(record_folder(space))
     with lock(folder / LOCK, wait=False):
@@ -111,6 +114,7 @@ def tune_teacher(
         record = read_record(folder)
         if record is None or any(record.about[k] != about[k] for k in ("dataset", "teacher")):
             record = Record(folder, about)
+        effort = effort_within(space, held_out, replace(session, streams=record.streams), clock)
         tuning = _Tuning(space, held_out, record, effort, chosen, clock, session, told)
         tuning.try_all(n_trials)
         return conclude_tuning(space, dataset, held_out, record, session)
@@ -179,6 +183,9 @@ class _Tuning:
             while self.clock.has_time(self.record):
                 num_teachers = sum(not tried.is_map for tried in self.record.tried)
                 start = map_start(self.record, self.space.baseline.precisions)
+                if needs_evidence(self.record, start):
+                    self._ask_evidence(session)
+                    continue
                 if start is None and n_trials is not None and num_teachers >= n_trials:
                     break
                 self._try(start or teacher_start(self.record, self.methods), session)
@@ -188,6 +195,22 @@ class _Tuning:
 
         self.session.raise_if_stopped()
         self.record.drop_streams()
+
+    def _ask_evidence(self, session: Session) -> None:
+        """Note the prior precision that the evidence of the best MAP network asks for."""
+        best = self.record.best(is_map=True)
+        assert best is not None, "there are MAP networks"
+        fold = self.held_out.folds[0]
+        networks = candidate_of(best[1]).teacher(self.space, fold, session)
+        problem = posterior(self.space, fold, device=session.device)
+
+        precision = float(best[1].prior["precision"])
+        if problem.network is not None and problem.network.last_layer is not None:
+            generator = rng.generator(self.space.seed, "tune", "evidence")
+            precision = evidence_precision(problem, networks.stream.theta(0), generator=generator)
+        bounded = min(max(precision, LOWEST_PRECISION), HIGHEST_PRECISION)
+        self.record.evidence = three_digits(bounded)
+        self.record.write()
 
     def _should_stop(self) -> bool:
         has_time = self.clock.has_time(self.record) and not self.clock.is_too_long()
@@ -252,17 +275,31 @@ class _Tuning:
             seed=self.space.seed,
         )
 
-    def _draw(self, draw: Draw | TrialDraw, method: str) -> tuple[float, Mapping[str, Any]]:
-        """A prior precision and the settings of a method."""
+    def _draw(self, draw: Draw | TrialDraw, method: str) -> tuple[Prior, Mapping[str, Any]]:
+        """A prior and the settings of a method."""
         tuned = METHODS[method].tuned
         assert tuned is not None, "only methods that are tuned are drawn"
         precision = draw.scale("precision", LOWEST_PRECISION, HIGHEST_PRECISION, usual=1.0)
-        return precision, tuned.settings(draw, self.effort)
+        by_kind = {}
+        for kind in self._kinds[1:]:
+            factor = draw.scale(f"precision_of_{kind}", 0.01, 100, usual=1)
+            by_kind[kind] = three_digits(precision * factor)
+
+        prior: Prior = GaussianPrior(precision=precision)
+        if set(by_kind.values()) - {precision}:
+            prior = LayeredGaussianPrior.model_validate({self._kinds[0]: precision, **by_kind})
+        return prior, tuned.settings(draw, self.effort)
+
+    @cached_property
+    def _kinds(self) -> list[str]:
+        """The kinds of layers that the teacher's network has."""
+        shapes = stream_key(self.space, self.held_out.folds[0]).shapes
+        return sorted({layer_kind(name, shapes) for name in shapes}, reverse=True)
 
     def _candidate(self, draw: Draw, method: str) -> Candidate:
-        precision, settings = self._draw(draw, method)
+        prior, settings = self._draw(draw, method)
         cfg = parse_method({"name": method, **settings}, f"tuned {method}")
-        return Candidate(cfg, GaussianPrior(precision=precision))
+        return Candidate(cfg, prior)
 
 
 def _unprefixed(proposal: Proposal) -> dict[str, Any]:

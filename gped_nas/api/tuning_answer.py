@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 
 from gped_nas.api.diagnosis import diagnose
-from gped_nas.api.held_out import Candidate, HeldOut, losses_by_sample, losses_of_average
+from gped_nas.api.held_out import (
+    FINAL_SEEDS,
+    Candidate,
+    HeldOut,
+    losses_by_sample,
+    losses_of_average,
+)
 from gped_nas.api.prediction_verdict import ADVICE, grade
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
@@ -34,8 +40,6 @@ from gped_nas.posterior.base import parse_method
 from gped_nas.posterior.priors import PRIORS
 from gped_nas.search.space import SearchSpace
 
-MAP_SEEDS = 5
-"""Networks by MAP that a teacher is compared with."""
 _TRAINING = ("steps", "lr", "batch_size")
 NO_TEACHER = "no teacher found beats MAP here: train on labels"
 
@@ -107,7 +111,7 @@ def conclude_tuning(
             "goes on"
         )
 
-    tuned = _candidate(best[1])
+    tuned = candidate_of(best[1])
     teacher = tuned.teacher(space, dataset, session)
     networks = _map_candidate(best_map[1]).teacher(space, dataset, session)
     difference, of_teacher, of_map = _beside_map(teacher, networks)
@@ -183,7 +187,8 @@ def best_of_map(record: Record) -> tuple[int, Tried] | None:
     return best, record.tried[best]
 
 
-def _candidate(tried: Tried) -> Candidate:
+def candidate_of(tried: Tried) -> Candidate:
+    """A candidate that ended, to be sampled again."""
     prior = PRIORS[tried.prior["name"]](**tried.prior)
     return Candidate(parse_method(dict(tried.method), "tuned teacher"), prior)
 
@@ -193,8 +198,8 @@ def _map_candidate(tried: Tried) -> Candidate:
     settings = {key: tried.method[key] for key in _TRAINING}
     return Candidate(
         parse_method({"name": "map", **settings}, "tuned map"),
-        _candidate(tried).prior,
-        map_seeds=MAP_SEEDS,
+        candidate_of(tried).prior,
+        map_seeds=FINAL_SEEDS,
     )
 
 
@@ -258,7 +263,7 @@ def _sentence(answer: Mapping[str, Any], best: Tried, outcome: str) -> str:
     )
     numbers = (
         f"NLL {validation['nll']:.4f} against {validation['nll_of_map']:.4f} on validation, mean "
-        f"of {MAP_SEEDS} seeds ({_difference(validation)}); with what was held out "
+        f"of {FINAL_SEEDS} seeds ({_difference(validation)}); with what was held out "
         f"{_difference(unseen)}"
     )
     end = ADVICE["better"] if answer["beats_map"] else NO_TEACHER
@@ -280,7 +285,7 @@ def _difference(data: Mapping[str, Any]) -> str:
 
 def _block(space: SearchSpace, tried: Tried) -> dict[str, Any]:
     """The teacher's block of a space, without settings that have their default."""
-    candidate = _candidate(tried)
+    candidate = candidate_of(tried)
     block = dict(space.resolved["teacher"])
     method = candidate.method.model_dump(mode="json", exclude_defaults=True)
     block["method"] = {"name": candidate.method.name, **method}

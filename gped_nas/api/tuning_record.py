@@ -92,12 +92,15 @@ class Record:
         folder: where it lies.
         about: of what it is, as plain data: the same for every call.
         tried: candidates in the order in which they ended.
+        evidence: the prior precision that the marginal likelihood of a MAP network asks for; None
+            before there is one.
         answer: see ``api.tuning_answer``; None before there is one.
     """
 
     folder: Path
     about: Mapping[str, Any]
     tried: list[Tried] = field(default_factory=list)
+    evidence: float | None = None
     answer: dict[str, Any] | None = None
 
     @property
@@ -142,7 +145,13 @@ class Record:
     def write(self) -> None:
         """Write it whole."""
         tried = [asdict(candidate) for candidate in self.tried]
-        data = {"format": _FORMAT, "about": self.about, "tried": tried, "answer": self.answer}
+        data = {
+            "format": _FORMAT,
+            "about": self.about,
+            "tried": tried,
+            "evidence": self.evidence,
+            "answer": self.answer,
+        }
         write_sealed(self.folder / FILE, data)
 
     def drop_streams(self) -> None:
@@ -183,4 +192,4 @@ def read_record(folder: Path) -> Record | None:
     tried = []
     for candidate in data["tried"]:
         tried.append(Tried(**{**candidate, "values": tuple(candidate["values"])}))
-    return Record(folder, data["about"], tried, data["answer"])
+    return Record(folder, data["about"], tried, data["evidence"], data["answer"])

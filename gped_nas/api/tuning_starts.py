@@ -55,10 +55,19 @@ def map_start(record: Record, precisions: Sequence[float]) -> Start | None:
     if moved is not None:
         return moved
 
+    if record.evidence is not None and "map by evidence" not in labels:
+        drawn = {"precision": record.evidence}
+        return Start("map by evidence", "map", drawn)
     for start in _changes(best[1]):
         if start.label not in labels:
             return start
     return None
+
+
+def needs_evidence(record: Record, start: Start | None) -> bool:
+    """Whether the proposal of the evidence is wanted before this start: the grid is done."""
+    is_on_grid = start is not None and start.label.startswith(_GRID)
+    return not is_on_grid and record.evidence is None and record.best(is_map=True) is not None
 
 
 def _at(precision: float) -> Start:
@@ -93,6 +102,7 @@ def teacher_start(record: Record, methods: Sequence[str]) -> Start | None:
     """The next starting point among teachers; None when they are all there."""
     labels = {tried.label for tried in record.tried}
     best = record.best(is_map=True)
+    evidence = record.evidence or 1.0
     of_map: Mapping[str, Any] = {"precision": 1.0}
     if best is not None:
         of_map = {"precision": best[1].prior["precision"], **(best[1].drawn or {})}
@@ -100,25 +110,44 @@ def teacher_start(record: Record, methods: Sequence[str]) -> Start | None:
     for label, method, is_trained, drawn in _STARTS:
         if label not in labels and method in (*methods, SHIPPED):
             precision = float(of_map["precision"])
-            return Start(label, method, {**(of_map if is_trained else {}), **drawn(precision)})
+            of_networks = of_map if is_trained else {}
+            return Start(label, method, {**of_networks, **drawn(precision, evidence)})
     return None
 
 
-_Drawn = Callable[[float], Mapping[str, Any]]
+_Drawn = Callable[[float, float], Mapping[str, Any]]
 _STARTS: tuple[tuple[str, str, bool, _Drawn], ...] = (
-    ("networks by MAP", "deep_ensemble", True, lambda p: {}),
-    ("cold chains", "sghmc", False, lambda p: {"precision": 1.0, "temperature": 0.01, "step": 0.6}),
-    (SHIPPED, SHIPPED, False, lambda p: {}),
-    ("networks, weaker prior", "deep_ensemble", True, lambda p: {"precision": p / 10}),
-    ("cold chains, prior of MAP", "sghmc", False, lambda p: {"precision": p, "temperature": 0.03}),
-    ("cold Langevin", "sgld", False, lambda p: {"precision": 1.0, "temperature": 0.01}),
-    ("multi-SWAG", "swag", True, lambda p: {}),
-    ("cycles", "csghmc", False, lambda p: {"precision": 1.0, "temperature": 0.01}),
-    ("Laplace, last layer", "laplace", True, lambda p: {"precision": max(10 * p, 1.0)}),
-    ("posterior", "sgld", False, lambda p: {"precision": max(p, 1.0), "temperature": 1.0}),
+    ("networks by MAP", "deep_ensemble", True, lambda p, e: {}),
+    (
+        "cold chains",
+        "sghmc",
+        False,
+        lambda p, e: {"precision": 1.0, "temperature": 0.01, "step": 0.6},
+    ),
+    (SHIPPED, SHIPPED, False, lambda p, e: {}),
+    ("networks, weaker prior", "deep_ensemble", True, lambda p, e: {"precision": p / 10}),
+    (
+        "cold chains, prior of MAP",
+        "sghmc",
+        False,
+        lambda p, e: {"precision": p, "temperature": 0.03},
+    ),
+    ("cold Langevin", "sgld", False, lambda p, e: {"precision": 1.0, "temperature": 0.01}),
+    ("multi-SWAG", "swag", True, lambda p, e: {}),
+    ("cycles", "csghmc", False, lambda p, e: {"precision": 1.0, "temperature": 0.01}),
+    ("networks by evidence", "deep_ensemble", True, lambda p, e: {"precision": e}),
+    ("posterior", "sgld", False, lambda p, e: {"precision": e, "temperature": 1.0, "draws": 50}),
+    (
+        "cold chains from MAP",
+        "sghmc",
+        False,
+        lambda p, e: {"precision": p, "temperature": 0.01, "step": 0.6, "start": "map"},
+    ),
+    ("Laplace, last layer", "laplace", True, lambda p, e: {"precision": max(10 * p, 1.0)}),
 )
 """Label, method, whether its networks are trained as the best MAP ones are, and what is drawn.
 
-What is drawn may hang on the best precision of MAP. Known to be good on digits and Fashion-MNIST:
-deep ensembles of such networks or with a weaker prior, and chains at a temperature of 0.01 to 0.03.
+What is drawn may hang on the best precision of MAP, and on that of the largest evidence. Known to
+be good on digits and Fashion-MNIST: deep ensembles of such networks or with a weaker prior, and
+chains at a temperature of 0.01 to 0.03.
 """

@@ -256,7 +256,7 @@ METHODS.register("laplace")(
         needs_concave=True,
         tuned=Tuned(
             lambda draw, effort: {
-                "chains": (fits := draw.whole("fits", 1, 8, usual=2)),
+                "chains": (fits := draw.whole("fits", 1, 8, usual=1)),
                 "num_samples": fits * draw.whole("draws", 3, 20, usual=5),
                 **training_settings(draw, effort),
             }

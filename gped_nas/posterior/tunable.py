@@ -81,6 +81,7 @@ def chain_settings(draw: Draw, effort: Effort) -> dict[str, Any]:
         "thinning": effort.thinning,
         "batch_size": effort.batch_size,
         "temperature": draw.scale("temperature", 1e-3, 1, usual=0.01),
+        "start": draw.choice("start", ("prior", "map"), usual="prior"),
     }
 
 

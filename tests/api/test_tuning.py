@@ -12,6 +12,7 @@ import torch
 import gped_nas as gn
 from gped_nas.api import held_out as held_out_module
 from gped_nas.api import job, tuning_answer, tuning_clock, tuning_starts
+from gped_nas.api import tuning as tuning_module
 from gped_nas.api.held_out import hold_out
 from gped_nas.api.tuning_answer import NO_TEACHER
 from gped_nas.api.tuning_clock import Clock, effort_within
@@ -19,7 +20,9 @@ from gped_nas.api.tuning_record import Record, Tried, read_record, record_folder
 from gped_nas.api.tuning_starts import map_start, teacher_start
 from gped_nas.errors import ConfigError, GateError, Interrupted
 from gped_nas.evaluate.measured import Measured
-from gped_nas.search.proposals import Ended, TrialDraw, propose
+from gped_nas.posterior.priors import GaussianPrior, LayeredGaussianPrior, Prior
+from gped_nas.posterior.tunable import Effort
+from gped_nas.search.proposals import Ended, TrialDraw, UsualDraw, propose
 from gped_nas.search.space import SearchSpace
 
 METHODS = ["deep_ensemble", "sghmc"]
@@ -30,7 +33,7 @@ NUM_TRIALS = 3
 def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSpace:
     """Two clouds of points, and a network of six units; one fold, and fewer MAP networks."""
     monkeypatch.setattr(held_out_module, "MAX_FOLDS", 1)
-    monkeypatch.setattr(tuning_answer, "MAP_SEEDS", 2)
+    monkeypatch.setattr(tuning_answer, "FINAL_SEEDS", 2)
     monkeypatch.setattr(tuning_starts, "_changes", lambda best: iter(()))
     generator = np.random.default_rng(0)
     y = generator.integers(2, size=200)
@@ -162,6 +165,35 @@ def test_a_proposal_follows_from_seed_and_history_alone() -> None:
     assert proposal.params == start
 
 
+def test_a_network_of_several_kinds_of_layers_has_a_precision_for_each(tmp_path: Path) -> None:
+    space = gn.load_space(
+        "fashion_cnn",
+        {
+            "dataset": {"name": "digits"},
+            "teacher.genotype": {"depth": 1, "width": 4, "kernel": 3},
+            "students.0.genotype": {"depth": 1, "width": 4, "kernel": 3},
+        },
+    )
+    held_out = hold_out(gn.load_dataset(space), 0, "digits")
+    tuning = tuning_module._Tuning(
+        space,
+        held_out,
+        Record(tmp_path, {}),
+        Effort(920, 100, 100),
+        METHODS,
+        Clock(None),
+        gn.new_session("cpu"),
+        lambda tried, number: None,
+    )
+
+    def prior(**given: float) -> Prior:
+        return tuning._candidate(UsualDraw(given), "deep_ensemble").prior
+
+    assert prior(precision=2.0) == GaussianPrior(precision=2.0)
+    layered = prior(precision=2.0, precision_of_convolution=10.0)
+    assert layered == LayeredGaussianPrior(dense=2.0, convolution=20.0)
+
+
 class Killer:
     """Says stop from the given call on."""
 
@@ -205,6 +237,8 @@ def test_a_killed_tuning_ends_with_the_same_answer(
     record = read_record(record_folder(space))
     assert record is not None and len(record.tried) == len(resumed.tried)
     assert record.answer is not None and not record.streams.exists()
+    by_evidence = [tried for tried in record.tried if tried.label == "map by evidence"]
+    assert [tried.prior["precision"] for tried in by_evidence] == [record.evidence]
 
     teacher = gn.build_teacher(replace(resumed.space, views=()), gn.new_session("cpu"))
     assert teacher.stream.num_samples == resumed.answer["costs"]["num_samples"]

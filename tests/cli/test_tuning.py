@@ -13,7 +13,7 @@ from tests.cli.harness import Home, accepted, refused
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer folds and MAP networks."""
     monkeypatch.setattr(held_out, "MAX_FOLDS", 1)
-    monkeypatch.setattr(tuning_answer, "MAP_SEEDS", 2)
+    monkeypatch.setattr(tuning_answer, "FINAL_SEEDS", 2)
     monkeypatch.setattr(tuning_starts, "_changes", lambda best: iter(()))
 
 

@@ -99,7 +99,7 @@ def _small() -> Iterator[None]:
         patch.setattr(spaces, "read_yaml", lambda path: _cut(read_yaml(path)))
         patch.setattr(job, "search", search)
         patch.setattr(held_out, "MAX_FOLDS", 1)
-        patch.setattr(tuning_answer, "MAP_SEEDS", 2)
+        patch.setattr(tuning_answer, "FINAL_SEEDS", 2)
         patch.setattr(tuning_starts, "_changes", lambda best: iter(()))
         yield
 
