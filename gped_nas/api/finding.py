@@ -18,7 +18,7 @@ from gped_nas.errors import StreamError, StudyError
 from gped_nas.search.document import Description, StreamPlace
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
-from gped_nas.stream.reader import sealed_segments
+from gped_nas.stream.segments import sealed_segments
 from gped_nas.stream.writer import holds
 
 _DECIDES_BITS = ("device", "name", "machine", "torch")

@@ -34,7 +34,8 @@ from gped_nas.stream.format import FORMAT_VERSION, SHARD_BYTES, Sealed, SealedWr
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.predictions import STORED, encode
 from gped_nas.stream.processes import run_chains
-from gped_nas.stream.reader import Stream, sealed_segments, segment_folders, view_about
+from gped_nas.stream.reader import Stream, view_about
+from gped_nas.stream.segments import sealed_segments, segment_folders
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``, called often; ``total`` is fixed for one ``what``."""
