@@ -152,7 +152,9 @@ def compare_methods(
     truth: AnyPredictions | None = None
     for cfg in settings:
         session.raise_if_stopped()
-        teacher = sample_teacher(replace(space, method=cfg, views=()), session, dataset=dataset)
+        # raw posteriors: a calibration may not suit another method
+        alone = replace(space, method=cfg, views=(), calibration="none")
+        teacher = sample_teacher(alone, session, dataset=dataset)
         rows.append(measure(teacher, part="validation", truth=truth))
         if cfg.name == reference:
             truth = teacher.averaged("validation")

@@ -123,12 +123,13 @@ def _finite(value: Any) -> Any:
 
 
 def diagnose(teacher: Teacher) -> Diagnosis:
-    """The battery on the teacher's validation part; nothing is sampled.
+    """The battery on the teacher's validation part, of its raw posterior; nothing is sampled.
 
     Raises:
         StreamError: the stream is corrupt.
         Interrupted: the session said stop.
     """
+    teacher = teacher.raw
     method = teacher.space.method
     origin = METHODS[method.name].origin
     chains = method.chains if isinstance(method, ChainConfig) else 1

@@ -36,6 +36,8 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
             teacher.pop(covered, None)
     else:  # where its predictions lie is no part of the study
         teacher, method = asdict(space.given), {"name": space.method.name}
+        if space.calibration != "none":
+            teacher["calibration"] = space.calibration
 
     # A setting that came later is left out at its default: the digest is then that of before the
     # setting existed, so that older studies go on.

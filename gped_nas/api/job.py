@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gped_nas.api import evidence
 from gped_nas.api.bars import bars, is_watched
+from gped_nas.api.calibrating import remembered
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.home import Home, find
@@ -44,6 +45,7 @@ from gped_nas.search.snapshot import EXHAUSTED
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.search.study import create_or_load
+from gped_nas.search.teacher_words import describe_calibration
 from gped_nas.search.trials import check_undamaged
 from gped_nas.stream.key import StreamKey
 
@@ -300,7 +302,9 @@ class _Job:
         session = session_with_stream(
             self.space, self.dataset, self.session, description, self.folder
         )
-        teacher = sample_teacher(self.space, session, dataset=self.dataset)
+        teacher = sample_teacher(
+            self.space, session, dataset=self.dataset, calibration=remembered(description)
+        )
         bounded = [*(goal.name for goal in self.space.objectives), *self.space.constraints]
         where = f"{self.space.source}: objectives and constraints"
         check_measurable(
@@ -349,8 +353,11 @@ class _Job:
         }
         trained = training_notes(study.ledger, self.space, trainer.data)
         of_module = self.space.module.notes() if self.space.module else ()
+        fit = trainer.teacher.calibration
+        fitted = () if fit is None else (describe_calibration(fit.to_json()),)
+        of_teacher = (*of_module, *fitted)
         study.ledger.change(
-            notes=(*self.dataset.notes, *of_module, *trained, *notes.get(reason, ()))
+            notes=(*self.dataset.notes, *of_teacher, *trained, *notes.get(reason, ()))
         )
         return reason
 

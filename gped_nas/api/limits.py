@@ -32,6 +32,7 @@ from gped_nas.api.teacher import sample_teacher
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted
 from gped_nas.evaluate.resamples import draw_resamples
+from gped_nas.evaluate.teacher_calibration import CalibrationFit
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import count_macs
 from gped_nas.models.module import ModuleFamily
@@ -73,6 +74,7 @@ class _Settings:
     streams: Path
     folder: Path
     about: Mapping[str, str]
+    calibration: CalibrationFit | None
 
     @classmethod
     def of(cls, trainer: Trainer) -> "_Settings":
@@ -86,13 +88,14 @@ class _Settings:
             streams=session.streams,
             folder=trainer.folder,
             about=trainer.about,
+            calibration=trainer.teacher.calibration,
         )
 
     def trainer(self, progress: Callable[[str, int, int], None]) -> Trainer:
         """The same trainer, from the same stream."""
         space = replace(parse_space(self.space, self.source), module=self.module)
         session = Session(torch.device(self.device), self.streams, processes=1)
-        teacher = sample_teacher(space, session)
+        teacher = sample_teacher(space, session, calibration=self.calibration)
         data = distillation_set(teacher)
         validation = teacher.averaged("validation")
 

@@ -41,7 +41,8 @@ def online_feed(teacher: Teacher, inputs: Tensor, labels: Tensor | None = None) 
 
     def predict(theta_W: Tensor, x: Tensor) -> Tensor:
         x_seen = as_networks_see(space, dataset, x)
-        return space.likelihood.predict(forward(unflatten(theta_W, problem.shapes), x_seen))
+        said = space.likelihood.predict(forward(unflatten(theta_W, problem.shapes), x_seen))
+        return teacher.stream.temper(said)
 
     def draw_inputs(number: int) -> Tensor:
         if number == 0:

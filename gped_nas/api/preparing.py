@@ -142,6 +142,7 @@ def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:
         reliability=tuple(reliability(validation, labels)),
         diagnosis=findings,
         verdict=asdict(judge(diagnosis)),
+        calibration=None if teacher.calibration is None else teacher.calibration.to_json(),
         **_given_facts(space),
     )
 

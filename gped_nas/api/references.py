@@ -22,6 +22,7 @@ from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged, nll_by_sample
 from gped_nas.models.costs import cost_of
+from gped_nas.search.teacher_words import calibration_text
 
 _PARTS: tuple[Part, Part] = ("validation", "test")
 
@@ -108,10 +109,13 @@ def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Con
 
 def _describe_average(teacher: Teacher) -> str:
     num_samples, given = teacher.stream.num_samples, teacher.space.given
+    fit = teacher.calibration
+    read = "" if fit is None else f", {calibration_text(fit.to_json())} fitted on validation"
     if given is None:
-        return f"The average over {num_samples} posterior samples ({teacher.space.method.name})."
+        method = teacher.space.method.name
+        return f"The average over {num_samples} posterior samples ({method}){read}."
     members = "1 member" if num_samples == 1 else f"{num_samples} members"
-    return f"The average over {members} of {given.name}, by predictions."
+    return f"The average over {members} of {given.name}, by predictions{read}."
 
 
 def _cost_of_average(teacher: Teacher) -> dict[str, int]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gped_nas import device as devices
 from gped_nas.api.asking import CREDIBLE, ask, ask_about_files, check_answers
+from gped_nas.api.calibrating import calibrated
 from gped_nas.api.chance import check_import, import_of
 from gped_nas.api.imported import rows_at
 from gped_nas.api.sampling import as_networks_see, existing_stream, sample
@@ -27,6 +28,7 @@ from gped_nas.data.views import View
 from gped_nas.errors import ConfigError, DataWarning
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
+from gped_nas.evaluate.teacher_calibration import CalibrationFit
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.models.base import Params
 from gped_nas.models.costs import largest_product
@@ -34,6 +36,7 @@ from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
+from gped_nas.stream.calibration import RAW
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_view
 
@@ -54,6 +57,7 @@ class Teacher:
         stream: its posterior samples.
         session: how to run.
         seconds: what making samples and predictions took in this run, so far.
+        calibration: what its samples are read by; the stream applies it. None of a raw one.
     """
 
     space: SearchSpace
@@ -61,9 +65,17 @@ class Teacher:
     stream: Stream
     session: Session
     seconds: float = 0.0
+    calibration: CalibrationFit | None = None
     _views: tuple[View, ...] | None = field(default=None, init=False)
     _predicted: dict[Part, Tensor] = field(default_factory=dict, init=False)
     _averaged: dict[Part, AnyPredictions] = field(default_factory=dict, init=False)
+
+    @property
+    def raw(self) -> "Teacher":
+        """The same teacher as it was sampled: what diagnostics of the posterior are about."""
+        if self.calibration is None:
+            return self
+        return replace(self, stream=self.stream.calibrated(RAW), calibration=None)
 
     def resolve_views(self) -> tuple[View, ...]:
         """The space's views, each with the digest of the posterior samples that its policy asks.
@@ -129,7 +141,7 @@ class Teacher:
             self.stream,
             view.name,
             {"view": view.key(), "inputs": sha256_tensors(x)},
-            self.predictor(x),
+            self.raw.predictor(x),  # a stream holds what was sampled, whoever reads it
             num_inputs=len(x),
             dtype=view.dtype,
             progress=self.session.progress,
@@ -153,7 +165,8 @@ class Teacher:
         def predict(theta_W: Tensor) -> Tensor:
             params = unflatten(theta_W.to(device), shapes)
             parts = torch.split(x, PREDICT_BATCH)
-            return torch.cat([likelihood.predict(family.forward(params, part)) for part in parts])
+            said = [likelihood.predict(family.forward(params, part)) for part in parts]
+            return self.stream.temper(torch.cat(said))
 
         return predict
 
@@ -167,7 +180,8 @@ class Teacher:
 
         def forward(raw: Tensor) -> Tensor:
             x = as_networks_see(self.space, self.dataset, self.dataset.normalization(raw))
-            return self.space.likelihood.predict(family.forward(params, x.to(device)))
+            said = self.space.likelihood.predict(family.forward(params, x.to(device)))
+            return self.stream.temper(said)
 
         return forward
 
@@ -340,7 +354,11 @@ def load_dataset(space: SearchSpace) -> Dataset:
 
 
 def sample_teacher(
-    space: SearchSpace, session: Session, *, dataset: Dataset | None = None
+    space: SearchSpace,
+    session: Session,
+    *,
+    dataset: Dataset | None = None,
+    calibration: CalibrationFit | None = None,
 ) -> Teacher:
     """The space's teacher, its posterior samples sealed.
 
@@ -350,6 +368,7 @@ def sample_teacher(
         space: where it is described.
         session: how to run.
         dataset: the space's dataset where it is loaded already.
+        calibration: the one that the space's study remembers; fitted by default.
 
     Raises:
         Interrupted: the session said stop; the next call goes on from there.
@@ -362,7 +381,7 @@ def sample_teacher(
     teacher = Teacher(space, dataset, stream, session, seconds=time.monotonic() - started)
     if import_of(space) is not None:
         check_import(space, dataset, teacher.averaged("validation"))
-    return teacher
+    return calibrated(teacher, calibration)
 
 
 def load_teacher(space: SearchSpace | str | Path, session: Session | None = None) -> Teacher:
@@ -381,7 +400,7 @@ def load_teacher(space: SearchSpace | str | Path, session: Session | None = None
     check_answers(space)
     session = session or new_session()
     dataset = load_dataset(space)
-    return Teacher(space, dataset, existing_stream(space, dataset, session), session)
+    return calibrated(Teacher(space, dataset, existing_stream(space, dataset, session), session))
 
 
 def build_teacher(

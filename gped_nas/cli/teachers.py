@@ -83,6 +83,7 @@ def info(
     from dataclasses import asdict
 
     from gped_nas.api import load_dataset, load_space, new_session
+    from gped_nas.api.calibrating import calibrated
     from gped_nas.api.chance import beside_chance, import_of
     from gped_nas.api.diagnosis import diagnose
     from gped_nas.api.prediction_verdict import judge_predictions
@@ -92,12 +93,18 @@ def info(
     from gped_nas.evaluate.base import draw_resamples
     from gped_nas.evaluate.judging import evaluate_or_explain
     from gped_nas.evaluate.measured import by_name
-    from gped_nas.search.teacher_words import given_costs
+    from gped_nas.search.teacher_words import (
+        calibration_text,
+        describe_calibration,
+        given_costs,
+    )
 
     search_space, session = load_space(space, overrides(set_, seed)), new_session("cpu")
     dataset = load_dataset(search_space)
     stream = existing_stream(search_space, dataset, session)
-    teacher = Teacher(search_space, dataset, stream, session)
+    teacher = calibrated(Teacher(search_space, dataset, stream, session))
+    fit = teacher.calibration
+    calibration = None if fit is None else fit.to_json()
 
     labels = dataset.labels("validation")
     resamples = draw_resamples(len(labels), root=search_space.seed, part="validation")
@@ -118,6 +125,7 @@ def info(
         **given_costs({"given": search_space.given and asdict(search_space.given)}),
         "dataset": f"{dataset.name}: {dataset.split_text}",
         "posterior samples": stream.num_samples,
+        "calibration": "none" if calibration is None else calibration_text(calibration),
         "bytes on disk": stream.nbytes(),
     }
     found_sizes = [float(size) for size in stream.states("step_size")] if stream.has_weights else []
@@ -144,6 +152,7 @@ def info(
         print_json(
             {
                 **summary,
+                "calibration": calibration,
                 "validation metrics": metrics,
                 "diagnosis": diagnosis.to_json(),
                 "verdict": {"level": verdict.level, "sentence": verdict.sentence},
@@ -187,6 +196,8 @@ def info(
 
     curve = [{"samples": int(num), "validation NLL": nll} for num, nll in diagnosis.curve]
     print_rows(curve, format, title="more samples")
+    if calibration is not None:
+        print_text(describe_calibration(calibration))
     if predictions is not None:
         print_text(predictions.sentence)
     print_text(verdict.sentence)

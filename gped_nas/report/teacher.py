@@ -6,7 +6,7 @@ from typing import Any
 from gped_nas.report import words
 from gped_nas.report.cards import bins
 from gped_nas.report.records import Data, plain
-from gped_nas.search.teacher_words import given_costs, teacher_text
+from gped_nas.search.teacher_words import calibration_text, given_costs, teacher_text
 
 _SPACES = {
     "probabilities": "predicted probabilities",
@@ -25,18 +25,22 @@ def teacher_data(teacher: Mapping[str, Any], label_of: Callable[[str], str]) -> 
     """
     facts: Data = plain(teacher)
     diagnosis = facts.pop("diagnosis", None) or {}
+    fit = teacher.get("calibration")
+    read = calibration_text(fit) if fit else None
     facts["reliability"] = bins(facts.get("reliability") or [])
     return facts | {
         "text": teacher_text(teacher) if teacher.get("num_samples") else "",
         "costs": given_costs(teacher),
-        "diagnosis": _diagnosis_rows(diagnosis, label_of),
+        "diagnosis": _diagnosis_rows(diagnosis, read, label_of),
         "mixing": _mixing(diagnosis),
         "missing": diagnosis.get("missing", {}),
     }
 
 
-def _diagnosis_rows(diagnosis: Data, label_of: Callable[[str], str]) -> list[Data]:
-    """Rows ``what, value`` of everything that is one number."""
+def _diagnosis_rows(
+    diagnosis: Data, calibration: str | None, label_of: Callable[[str], str]
+) -> list[Data]:
+    """Rows ``what, value`` of everything that is one number, and how the samples are read."""
     rows: list[tuple[str, Any]] = [
         ("chains", diagnosis.get("chains")),
         ("temperature it targets", diagnosis.get("target_temperature")),
@@ -50,6 +54,8 @@ def _diagnosis_rows(diagnosis: Data, label_of: Callable[[str], str]) -> list[Dat
     for kind, text in (("single", "of a single sample, mean"), ("average", "of their average")):
         for name, value in (diagnosis.get(kind) or {}).items():
             rows.append((f"validation {label_of(name)} {text}", words.metric(value, name)))
+
+    rows.append(("calibration, fitted on validation", calibration))
 
     beside = diagnosis.get("guess") or {}
     rows.append(("validation NLL of a guess from the training labels", beside.get("nll")))

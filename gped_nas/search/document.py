@@ -101,6 +101,7 @@ class TeacherSummary(Stored):
     diagnosis: dict[str, Any] = Field(default_factory=dict)
     verdict: dict[str, Any] = Field(default_factory=dict)
     given: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
 
 
 class Box(Stored):

@@ -26,6 +26,7 @@ from gped_nas.search.counting import count_genotypes
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
 from gped_nas.search.goals import Objective
 from gped_nas.search.objectives import describe_constraint
+from gped_nas.stream.calibration import CalibrationKind
 from gped_nas.targets.base import Target
 from gped_nas.targets.layout import HeadLayout
 
@@ -145,6 +146,7 @@ class SearchSpace:
         trained_on: rows of the training data that an imported teacher has seen, see ``data.seen``;
             None where nothing is said.
         module: the teacher's family where it is a user's module; None where it is any other.
+        calibration: how the teacher's samples are read, see ``stream.calibration``.
     """
 
     name: str
@@ -171,6 +173,7 @@ class SearchSpace:
     trained_on: TrainedOn | None = None
     twins: TwinsConfig = TwinsConfig()
     module: ModuleFamily | None = field(default=None, compare=False)
+    calibration: CalibrationKind = "none"
 
     @property
     def network(self) -> Genotype:

@@ -142,6 +142,39 @@ def _online_answers_where_it_is_asked(space: SearchSpace) -> None:
             )
 
 
+def weighs_chains(method: MethodConfig) -> bool:
+    """Whether stacking weighs a method's chains; else its samples are members, weighed each.
+
+    Samples of one chain are draws of one law: weights for each would fit the noise of labels.
+    """
+    return METHODS[method.name].origin in ("chain", "fitted")
+
+
+def _stacking_has_something_to_weigh(space: SearchSpace) -> None:
+    method = space.method
+    if space.calibration != "stacking":
+        return
+    if weighs_chains(method) and getattr(method, "chains", 1) == 1:
+        raise ConfigError(
+            f"{space.source}: teacher.calibration: found stacking with one chain of "
+            f"'{method.name}', expected several, which it weighs; set chains of the method, or "
+            "temperature here"
+        )
+    if METHODS[method.name].origin == "optimized" and not isinstance(method, ChainConfig):
+        raise ConfigError(
+            f"{space.source}: teacher.calibration: found stacking with method '{method.name}', "
+            "which has one sample, expected several; set it to temperature or none"
+        )
+
+
+def _stacking_knows_the_samples(space: SearchSpace) -> None:
+    if space.calibration == "stacking" and space.recipe.mode == "online":
+        raise ConfigError(
+            f"{space.source}: teacher.calibration: found stacking with recipe.mode online, whose "
+            "chain is not among those that are weighed; use temperature, or mode cached"
+        )
+
+
 def _fresh_views_can_be_drawn(space: SearchSpace) -> None:
     recipe, where = space.recipe, space.source
     if recipe.draw_views == "once":
@@ -231,6 +264,8 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _labels_are_known_somewhere,
     _online_asks_a_chain,
     _online_answers_where_it_is_asked,
+    _stacking_has_something_to_weigh,
+    _stacking_knows_the_samples,
     _fresh_views_can_be_drawn,
     _fresh_views_differ,
     _constraints_are_known_and_finite,

@@ -218,6 +218,7 @@ def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace
         given=teacher.given,
         trained_on=_trained_on(file.teacher, teacher.method, where),
         module=_module(file.teacher, teacher.genotype, modules, where),
+        calibration=file.teacher.calibration,
     )
 
 
@@ -308,6 +309,8 @@ def _resolved(file: _SpaceFile, teacher: _Teacher, targets: tuple[Target, ...]) 
         del data["teacher"]["trained_on"]
     if data["teacher"].get("module", ...) is None:
         del data["teacher"]["module"]
+    if file.teacher.calibration == "none":
+        del data["teacher"]["calibration"]
     if teacher.given is None:
         data["teacher"]["method"] = teacher.method.model_dump(mode="json")
         data["teacher"]["prior"] = teacher.prior.to_json()

@@ -11,6 +11,7 @@ from gped_nas.models.base import COMMON_VALUES, FAMILIES, Genotype
 from gped_nas.models.module_probe import ModuleFacts
 from gped_nas.posterior.imported import ImportConfig
 from gped_nas.search.space import GivenTeacher
+from gped_nas.stream.calibration import CalibrationKind
 
 
 def _as_whole(value: object) -> object:
@@ -30,6 +31,10 @@ _TRAINED_ON: _TrainedOn = Field(
     description="rows of the training data that an imported ensemble has seen, so that validation "
     "and test are carved from others: all, a number of first rows, row numbers, or an .npy of them",
 )
+_CALIBRATION: CalibrationKind = Field(
+    default="none",
+    description="none, temperature or stacking: how the samples are calibrated on validation",
+)
 _Count = Annotated[int, BeforeValidator(_as_whole), Field(ge=0, le=2**62)]
 
 
@@ -45,6 +50,7 @@ class TeacherFile(Config):
     module: ModuleFacts | None = Field(
         default=None, description="what a run found of the module; written by it, not by you"
     )
+    calibration: CalibrationKind = _CALIBRATION
 
 
 class GivenTeacherFile(Config):
@@ -67,6 +73,7 @@ class GivenTeacherFile(Config):
         default=False, description="take it even if it knows no more than the labels alone"
     )
     trained_on: _TrainedOn = _TRAINED_ON
+    calibration: CalibrationKind = _CALIBRATION
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_GIVEN = "not given"
+_MOST_WEIGHTS = 10
 
 
 def teacher_text(teacher: Mapping[str, Any]) -> str:
@@ -18,13 +19,48 @@ def teacher_text(teacher: Mapping[str, Any]) -> str:
     num_samples = teacher.get("num_samples")
     count = "" if num_samples is None else f"{num_samples:,} "
     given = teacher.get("given")
+    fit = teacher.get("calibration")
+    calibration = f", {calibration_text(fit)}" if fit else ""
     if given:
         member = "member" if num_samples == 1 else "members"
-        return f"{given.get('name')}, {count}{member} known by predictions"
+        return f"{given.get('name')}, {count}{member} known by predictions{calibration}"
 
     genotype = teacher.get("genotype") or "a teacher"
     method = teacher.get("method") or "an unnamed method"
-    return f"{count}posterior samples of {genotype}, drawn by {method}"
+    return f"{count}posterior samples of {genotype}, drawn by {method}{calibration}"
+
+
+def calibration_text(calibration: Mapping[str, Any]) -> str:
+    """How samples are read: ``temperature 1.31``, or ``stacked with weights .6, .4``.
+
+    Args:
+        calibration: ``CalibrationFit`` as plain data.
+    """
+    if calibration["kind"] == "temperature":
+        at_end = " at an end of its range" if calibration["is_at_end"] else ""
+        return f"temperature {calibration['temperature']:g}{at_end}"
+    weights = calibration["weights"]
+    shown = ", ".join(f"{weight:g}" for weight in weights[:_MOST_WEIGHTS])
+    more = f" and {len(weights) - _MOST_WEIGHTS} more" if len(weights) > _MOST_WEIGHTS else ""
+    return f"stacked with weights {shown}{more}"
+
+
+def describe_calibration(calibration: Mapping[str, Any]) -> str:
+    """What was fitted, what it gained where it was fitted, and what to keep in mind.
+
+    Args:
+        calibration: ``CalibrationFit`` as plain data.
+    """
+    nll = {}
+    for name in ("nll_raw", "nll", "nll_held_out"):
+        value = calibration[name]
+        nll[name] = "infinite" if value is None else f"{value:.4f}"
+    return (
+        f"The teacher is calibrated on validation ({calibration_text(calibration)}): NLL "
+        f"{nll['nll']} there, {nll['nll_raw']} before (n = {calibration['n']:,}); fitted on one "
+        f"half and measured on the other {nll['nll_held_out']}. Validation chooses students too; "
+        "test has no part in either."
+    )
 
 
 def given_costs(teacher: Mapping[str, Any]) -> dict[str, str]:

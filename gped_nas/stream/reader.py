@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from gped_nas.io import (
 )
 from gped_nas.models.base import Params
 from gped_nas.posterior.base import unflatten
+from gped_nas.stream.calibration import RAW, Calibration
 from gped_nas.stream.format import Sealed
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.predictions import STORED, decode
@@ -52,6 +54,9 @@ class Stream:
         folder: the stream's folder.
         num_samples: how many samples to use; all by default.
 
+    Attributes:
+        calibration: how weights and predictions are read; see ``calibrated``.
+
     Raises:
         StreamError: missing, corrupt, of a future format version, or it holds fewer samples than
             asked for.
@@ -69,6 +74,7 @@ class Stream:
         self._prediction = self.key.likelihood_model.prediction
         self.segments = sealed_segments(folder, self.key.digest)
         self._views: dict[str, list[Sealed]] = {}
+        self.calibration = RAW
 
         self.num_sealed = sum(segment.manifest.num_samples for segment in self.segments)
         self.num_samples = self.num_sealed if num_samples is None else num_samples
@@ -77,6 +83,15 @@ class Stream:
                 f"{folder}: holds {self.num_sealed} samples, expected at least "
                 f"{max(1, self.num_samples)}; run `gped-search teacher build SPACE`"
             )
+
+    def calibrated(self, calibration: Calibration) -> "Stream":
+        """The same stream, whose weights and predictions are read as calibrated.
+
+        Nothing on disk changes, and parameters stay as they are.
+        """
+        stream = copy(self)
+        stream.calibration = calibration
+        return stream
 
     @property
     def has_weights(self) -> bool:
@@ -88,6 +103,13 @@ class Stream:
         """What a study pins: the key, the number of samples used and the segments they lie in."""
         used = [s.digest for s in self.segments if s.manifest.first_sample < self.num_samples]
         return sha256_text(canonical_json([self.key.digest, self.num_samples, used]))
+
+    @property
+    def digest_as_read(self) -> str:
+        """``digest``, and of the calibration where there is one: what averages are made of."""
+        if self.calibration == RAW:
+            return self.digest
+        return sha256_text(canonical_json([self.digest, self.calibration.to_json()]))
 
     @property
     def sampling_seconds(self) -> float:
@@ -109,7 +131,7 @@ class Stream:
             raise StreamError(
                 f"{self.folder}: weights must be finite, not negative, and not all zero"
             )
-        return torch.from_numpy(weight / total)
+        return self.calibration.weigh(torch.from_numpy(weight / total))
 
     def theta(self, index: int) -> Tensor:
         """Flat parameters (W,) of one posterior sample, float32, a fresh copy.
@@ -205,7 +227,7 @@ class Stream:
             yield torch.from_numpy(np.array(block))
 
     def prediction_maps(self, name: str) -> Iterator[Array]:
-        """``prediction_blocks`` as read-only memory maps, but for those in float16."""
+        """``prediction_blocks`` as read-only memory maps, but for those in float16 or tempered."""
         num_missing = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names(self._prediction):
@@ -213,7 +235,16 @@ class Stream:
                     return
                 block = sealed.read(file)[:num_missing]
                 num_missing -= len(block)
-                yield decode(block)
+                yield self._tempered(decode(block))
+
+    def _tempered(self, predictions: Array) -> Array:
+        if self.calibration.temperature == 1:
+            return predictions
+        return self.temper(torch.from_numpy(np.array(predictions))).numpy()
+
+    def temper(self, predictions: Tensor) -> Tensor:
+        """What posterior samples of this stream predict (..., G), as the calibration reads it."""
+        return self.calibration.temper(predictions, self._prediction)
 
     def predictions(self, name: str) -> Tensor:
         """What every posterior sample predicts at a view: (S, N, G), always float32.
@@ -237,7 +268,7 @@ class Stream:
         segment = self.segments[0]
         blocks = [np.array(segment.read(name)) for name in segment.names("log_prob")]
         log_prob = torch.from_numpy(np.concatenate(blocks)[: self.num_samples])
-        return segment.read("inputs-000000.npy"), log_prob
+        return segment.read("inputs-000000.npy"), self.temper(log_prob)
 
     def imported_origin(self) -> Array | None:
         """Of which row each imported input is a copy, (M,); None where that is not known."""

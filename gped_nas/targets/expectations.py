@@ -200,8 +200,8 @@ def _complete(
 def _address(stream: Stream, target: MeanTarget, view: str) -> tuple[str, str]:
     """Where an average is cached: the stem of its files, and the digest of all it is made of."""
     meaning = sha256_text(canonical_json([target.to_json(), target.version]))
-    stem = f"{target.name}-{meaning[:8]}-{view}-{stream.digest[:16]}"
-    sources = [meaning, _answer_to_probe(stream, target), view, stream.digest]
+    stem = f"{target.name}-{meaning[:8]}-{view}-{stream.digest_as_read[:16]}"
+    sources = [meaning, _answer_to_probe(stream, target), view, stream.digest_as_read]
     return stem, sha256_text(canonical_json([*sources, stream.view_digests(view)]))
 
 

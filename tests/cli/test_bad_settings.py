@@ -110,6 +110,22 @@ BAD_SETTINGS = {
     "base 60": ("seed=25:00", ("--set seed", "found 25:00", "base 60")),
     "base 60 with a fraction": ("recipe.lr=1:30.5", ("--set recipe.lr", "1:30.5", "base 60")),
     "half a surrogate pair": ('name="\\ud800"', ("--set name", "surrogate")),
+    "stacking one chain": (
+        "teacher.calibration=stacking\0teacher.method.chains=1",
+        ("teacher.calibration", "stacking with one chain of 'sgld'", "set chains"),
+    ),
+    "stacking one network": (
+        "teacher.calibration=stacking\0teacher.method={name: map}",
+        ("teacher.calibration", "'map', which has one sample", "temperature or none"),
+    ),
+    "stacking a chain that students meet": (
+        "teacher.calibration=stacking\0recipe.mode=online",
+        ("teacher.calibration", "stacking with recipe.mode online", "use temperature"),
+    ),
+    "an unknown calibration": (
+        "teacher.calibration=platt",
+        ("teacher.calibration", "'platt'", "temperature"),
+    ),
     "a method's constraint": ("teacher.method.burn_in=-1", ("teacher.method", "burn_in", "-1")),
 }
 

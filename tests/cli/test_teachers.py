@@ -11,6 +11,7 @@ import os
 
 import pytest
 
+from gped_nas.api import calibrating
 from gped_nas.posterior import selftest as module
 from gped_nas.posterior.selftest import Finding
 from tests.cli.harness import Home, accepted, call, contents, installed, refused
@@ -46,6 +47,39 @@ def test_info_ends_with_the_verdict_and_tells_what_it_rests_on(own: Home) -> Non
     pairs = {row["key"]: row["value"] for row in csv.DictReader(io.StringIO(text))}
     assert pairs["verdict"] == verdict
     assert float(pairs["nll, average of all"]) == pytest.approx(diagnosis["average"]["nll"])
+
+
+TEMPERED = ("--set", "teacher.calibration=temperature")
+
+
+def test_a_calibrated_teacher_is_said_to_be_one_and_its_study_keeps_it(own: Home) -> None:
+    raw = json.loads(accepted("teacher", "info", own.space, "-f", "json").out)
+    assert raw["calibration"] is None
+    assert "is calibrated on" not in accepted("teacher", "info", own.space).out
+
+    info = json.loads(accepted("teacher", "info", own.space, *TEMPERED, "-f", "json").out)
+    fit = info["calibration"]
+    assert fit["kind"] == "temperature" and fit["n"] == 288
+    assert fit["nll"] == pytest.approx(info["validation metrics"]["nll"]["value"])
+    assert fit["nll_raw"] == pytest.approx(raw["validation metrics"]["nll"]["value"])
+    assert info["diagnosis"] | {"guess": 0} == raw["diagnosis"] | {"guess": 0}
+    assert info["digest"] == raw["digest"]
+    said = accepted("teacher", "info", own.space, *TEMPERED).out
+    sentence = (
+        f"calibrated on validation (temperature {fit['temperature']:g}): NLL {fit['nll']:.4f}"
+    )
+    assert sentence in said and "Validation chooses students too" in said
+
+    refused(4, "run", own.space, "--out", own.out, *TEMPERED, says=("teacher and dataset",))
+    named = ("--study-name", "tempered", *TEMPERED)
+    own.run(*named, "--n-trials", "2")
+    page = (own.out / "tempered" / "report.html").read_text()
+    assert sentence in page and f"temperature {fit['temperature']:g}" in page
+
+    # the study keeps the number that it was begun with, whatever would be fitted now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrating, "fit_calibration", None)
+        own.run(*named, "--n-trials", "3")
 
 
 def test_too_few_draws_are_said_and_not_printed_as_numbers(finished: Home) -> None:
