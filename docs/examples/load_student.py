@@ -26,9 +26,14 @@ def load(folder):
     return spec, params
 
 
+def units_of(params):
+    """What hidden units are: a ReLU, unless the names say something else."""
+    return getattr(F, (re.findall("tanh|silu|gelu", " ".join(params)) or ["relu"])[0])
+
+
 def layered(params, x):
     """Families mlp and cnn: convolutions, if any, then dense layers; their names say what else."""
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in params))
+    units, layers = units_of(params), list(dict.fromkeys(n.rpartition(".")[0] for n in params))
     for layer in layers:
         weight, bias = params[f"{layer}.weight"], params[f"{layer}.bias"]
         if weight.dim() == 4:
@@ -39,7 +44,7 @@ def layered(params, x):
             x = F.max_pool2d(x, int(says.get("pool", 1)))
         else:
             says, x = {}, F.linear(x.flatten(1), weight, bias)
-        x = x if layer == layers[-1] else F.relu(x)
+        x = x if layer == layers[-1] else units(x)
         x = x.mean((2, 3)) if "average" in says else x
     return x
 
@@ -52,13 +57,14 @@ def resnet(params, x):
         x = x * (x.square().mean((2, 3), keepdim=True) + 1e-6).rsqrt()  # a channel on its own
         return x * params[f"{norm}.gain"][:, None, None] + params[f"{norm}.bias"][:, None, None]
 
-    x = F.relu(conv("layers.0.conv", "layers.0.norm", x))
+    units, stem = units_of(params), next(iter(params)).rpartition(".conv.")[0]
+    x = units(conv(f"{stem}.conv", f"{stem}.norm", x))
     for block in [name.removesuffix(".conv1.weight") for name in params if ".conv1.weight" in name]:
         projection = params.get(f"{block}.projection.weight")
         stride = 1 if projection is None else 2
-        inner = F.relu(conv(f"{block}.conv1", f"{block}.norm1", x, stride))
+        inner = units(conv(f"{block}.conv1", f"{block}.norm1", x, stride))
         x = x if projection is None else F.conv2d(x, projection, stride=stride)
-        x = F.relu(x + conv(f"{block}.conv2", f"{block}.norm2", inner))
+        x = units(x + conv(f"{block}.conv2", f"{block}.norm2", inner))
     head = list(params)[-1].rpartition(".")[0]
     return F.linear(x.mean((2, 3)), params[f"{head}.weight"], params[f"{head}.bias"])
 

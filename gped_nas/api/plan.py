@@ -56,7 +56,7 @@ def _kernel_text(space: SearchSpace, session: Session) -> str:
     """How the steps of students are computed."""
     kernel = space.recipe.kernel
     if takes_phases(kernel, session.device):
-        return f"{kernel}: mlp in phases of tiles, others in a graph of products"
+        return f"{kernel}: mlp of ReLUs in phases of tiles, others in a graph of products"
     if session.device.type == "cuda":
         return f"{kernel}: a graph of products"
     return f"{kernel}: products on the CPU"

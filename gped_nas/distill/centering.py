@@ -6,9 +6,9 @@ A layer that reads hidden units with activations a and means c is the same funct
 
 A ReLU's activations are never negative. A change of a plain weight therefore moves the output at
 every input in one direction, which is the bias's task; with the means taken off, units and bias are
-learnt apart. The means are of a student's own units over distillation inputs. They are taken at the
-start of each phase and kept for all of it. What is stored, pruned and exported reads plain
-activations.
+learnt apart. For other activations the two forms are as much the same. The means are of a student's
+own units over distillation inputs. They are taken at the start of each phase and kept for all of
+it. What is stored, pruned and exported reads plain activations.
 
 Source: LeCun et al. 1998, "Efficient BackProp", section 4.3; Schraudolph 1998, "Centering Neural
 Network Gradient Factors".
@@ -17,6 +17,7 @@ Network Gradient Factors".
 import torch
 from torch import Tensor
 
+from gped_nas.models.activations import activate
 from gped_nas.models.base import Params
 from gped_nas.models.dense import Chain
 
@@ -42,7 +43,7 @@ def unit_means(params: Params, chain: Chain, inputs: Tensor, dtype: torch.dtype)
 
     centers = []
     for weight, bias in chain[:-1]:
-        hidden = torch.addmm(params[bias], hidden, params[weight].T).relu()
+        hidden = activate(weight, torch.addmm(params[bias], hidden, params[weight].T))
         # exact for a unit that is constant, so that nothing is left of it
         mean = hidden.double().mean(0).float()
         centers.append(mean.to(dtype).float())

@@ -13,11 +13,13 @@ from gped_nas import rng
 from gped_nas.distill.centering import SEEN, enter, unit_means
 from gped_nas.distill.components import Components, in_components
 from gped_nas.distill.feed import DistillationSet
+from gped_nas.distill.phases import has_walk
 from gped_nas.distill.precision import decided
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.trainee import Trainee
 from gped_nas.errors import ConfigError
 from gped_nas.io import canonical_json
+from gped_nas.models.activations import RELU, activation_in
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
 from gped_nas.models.dense import dense_chain, reads_rows
 
@@ -252,6 +254,12 @@ def check_families(
             raise ConfigError(
                 f"{where}.kernel: found phases with students of family {genotype.family}, expected "
                 "auto or graph: phases are for chains of dense layers (mlp)"
+            )
+        activation = activation_in(shapes)
+        if not has_walk(activation):
+            raise ConfigError(
+                f"{where}.kernel: found phases with students of activation {activation}, expected "
+                f"auto or graph: phases are for {RELU}; auto trains others in the graph"
             )
 
 

@@ -5,17 +5,17 @@ rows. Students are put in order of depth and widths, and the numbers of a layer 
 over all students:
 
     first layers    one matrix (sum of widths, D): one product with the shared batch
-    hidden level l  one buffer (sum of widths, B): ReLU and its mask once for all students of that
-                    depth or more; neighbors of equal shape are one batched product, the others a
-                    product each
-    what is read    the hidden level itself, or another buffer without the units' means (see
-                    ``centering.py``)
+    hidden level l  one buffer (sum of widths, B): the activation and its derivative once for all
+                    students of that depth or more; neighbors of equal shape are one batched
+                    product, the others a product each
+    what is read    the hidden level itself, or another buffer: without the units' means (see
+                    ``centering.py``), or where the backward pass needs the sums (``units.py``)
     last layers     one buffer (P * U, B) of raw outputs
 
 Biases are added by the products, before these are rounded: bfloat16 then rounds where autocast
 does. The backward pass is written by hand into views of one flat gradient; autograd sees the loss
-alone. Widths can be rounded up: the added units have zero weights and stay so, since a ReLU at zero
-passes no gradient.
+alone. Widths can be rounded up: the added units have zero weights and stay so, since they send zero
+and nothing that reads them passes a gradient back. All students of a bundle have one activation.
 
 ``tests/distill/reference.py`` is its oracle.
 """
@@ -31,6 +31,8 @@ from torch import Tensor
 from gped_nas.distill.buffers import Buffers
 from gped_nas.distill.bundle import Loss, Piece, align
 from gped_nas.distill.centering import Centers
+from gped_nas.distill.units import UNITS
+from gped_nas.models.activations import activation_in
 from gped_nas.models.base import Params, Shapes
 from gped_nas.models.dense import Chain
 from gped_nas.targets.base import Expectations
@@ -100,12 +102,14 @@ _Product = tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]
 class _Layer:
     """One level of all students in a step: views into the level buffers and the flat ones.
 
-    ``centered`` is what later layers read; it is ``output`` itself where nothing is taken off it.
+    ``output`` are the sums, and then the activations unless ``activated`` holds these. ``centered``
+    is what later layers read; it is ``activated`` itself where nothing is taken off it.
     """
 
     forward: list[_Product]
     backward: list[_Product]
     output: Tensor
+    activated: Tensor
     centered: Tensor
     gradient: Tensor
     bias_gradient: Tensor
@@ -172,6 +176,7 @@ class FusedMlp:
         """
         self.shapes = shapes
         self._chains, self._loss = chains, loss
+        self._units = UNITS[activation_in(weight for chain in chains for weight, _ in chain)]
         self._sizes = [
             _layer_sizes(shape, chain, round_to, rounds_ends)
             for shape, chain in zip(shapes, chains, strict=True)
@@ -296,25 +301,25 @@ class FusedMlp:
         plan = self._plan
         x_BD = x.flatten(1).to(self.buffers.dtype)
 
-        # forward: raw outputs are neither clamped nor centered
+        units = self._units
+
+        # forward: raw outputs are neither activated nor centered
         for bias, weight, out in plan.from_inputs:
             torch.addmm(bias, weight, x_BD.t(), out=out)
         for i, layer in enumerate(plan.layers):
             for multiply, operands, out in layer.forward:
                 multiply(*operands, out=out)
             if layer.gradient is not plan.raw_gradient:
-                layer.output.clamp_min_(0)
-            if layer.centered is not layer.output:
-                torch.sub(layer.output, self._centers[i], out=layer.centered)
+                units.forward(layer.output, layer.activated)
+            if layer.centered is not layer.activated:
+                torch.sub(layer.activated, self._centers[i], out=layer.centered)
 
         losses_P = self._loss_and_gradient(plan, expectations)
 
         # backward: a level's gradient is complete when all levels above it are done
         for layer in reversed(plan.layers):
             if layer.gradient is not plan.raw_gradient:
-                torch.ops.aten.threshold_backward.grad_input(
-                    layer.gradient, layer.output, 0, grad_input=layer.gradient
-                )
+                units.backward(layer.gradient, layer.output)
             torch.sum(layer.gradient, 1, out=layer.bias_gradient)
             for multiply, operands, out in layer.backward:
                 multiply(*operands, out=out)
@@ -342,9 +347,12 @@ class FusedMlp:
         levels = [*self._hidden, self._last]
         outputs = [work.new_empty((level.num_rows, batch_size)) for level in levels]
         gradients = [torch.empty_like(output) for output in outputs]
-        centered = outputs
+        # raw outputs are neither activated nor centered
+        activated = centered = outputs
+        if self._units.keeps_sums:
+            activated = [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]]
+            centered = activated
         if self._centers:
-            # raw outputs are not centered
             centered = [*(torch.empty_like(output) for output in outputs[:-1]), outputs[-1]]
 
         from_inputs, to_inputs, layers = [], [], []
@@ -377,7 +385,15 @@ class FusedMlp:
 
             bias_gradient = grad[level.bias]
             layers.append(
-                _Layer(forward, backward, outputs[i], centered[i], gradients[i], bias_gradient)
+                _Layer(
+                    forward=forward,
+                    backward=backward,
+                    output=outputs[i],
+                    activated=activated[i],
+                    centered=centered[i],
+                    gradient=gradients[i],
+                    bias_gradient=bias_gradient,
+                )
             )
 
         return _Plan(batch_size, from_inputs, layers, to_inputs, gradients[-1])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from gped_nas import device as devices
+from gped_nas.models.activations import RELU, activation_in
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
 
 _LAYER_MACS = 2_000_000
@@ -22,12 +23,14 @@ class Share:
         worker: number of the worker.
         family: their family.
         is_dense: whether they are chains of dense layers, computed together.
+        activation: of all their hidden units, where they are computed together.
         members: places in the population, in the order of the bundle.
     """
 
     worker: int
     family: str
     is_dense: bool
+    activation: str
     members: tuple[int, ...]
 
 
@@ -44,7 +47,8 @@ def lay_out(
 
     1. Students are shared out over the workers, the dearest first, each to the worker with the
        least to do.
-    2. On each worker the students of a family are one bundle.
+    2. On each worker the students of a family are one bundle; chains of dense layers one for each
+       activation.
     3. In a bundle of chains of dense layers, equal shapes are put side by side, so that they become
        one product. Other students are taken in turn, in the order of the population.
 
@@ -66,21 +70,22 @@ def lay_out(
 
     num_workers = max(1, min(num_workers, sum(products) // _WORTH_A_WORKER, len(genotypes)))
     loads = [0] * num_workers
-    bundles: dict[tuple[int, str, bool], list[int]] = {}
+    bundles: dict[tuple[int, str, bool, str], list[int]] = {}
     dearest_first = sorted(range(len(genotypes)), key=lambda p: -costs[p])
     for p in dearest_first:
         worker = loads.index(min(loads))
         loads[worker] += costs[p]
-        bundle = (worker, genotypes[p].family, are_dense[p])
+        activation = activation_in(shapes[p]) if are_dense[p] else RELU
+        bundle = (worker, genotypes[p].family, are_dense[p], activation)
         bundles.setdefault(bundle, []).append(p)
 
     shares = []
-    for (worker, family, is_dense), members in sorted(bundles.items()):
+    for (worker, family, is_dense, activation), members in sorted(bundles.items()):
         members.sort()
         if is_dense:
             # by depth, then widths, then place: the sort keeps the order of equals
             members.sort(key=lambda p: _sizes(shapes[p]))
-        shares.append(Share(worker, family, is_dense, tuple(members)))
+        shares.append(Share(worker, family, is_dense, activation, tuple(members)))
     return shares
 
 

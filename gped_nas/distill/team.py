@@ -13,7 +13,7 @@ from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import Share, lay_out
 from gped_nas.distill.loss import loss_of
-from gped_nas.distill.phases import takes_phases
+from gped_nas.distill.phases import has_walk, takes_phases
 from gped_nas.distill.phases.bundle import PhasedMlp
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule, Replay, ScheduledStep
@@ -66,7 +66,7 @@ class Classroom:
                 device=self.device,
                 forwards=[student.forward for student in students],
             )
-        if takes_phases(self.recipe.kernel, self.device):
+        if has_walk(share.activation) and takes_phases(self.recipe.kernel, self.device):
             return PhasedMlp(
                 shapes,
                 [student.chain for student in students],

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.errors import ConfigError
+from gped_nas.models.activations import SECOND_MOMENTS, activation_in
 from gped_nas.models.labels import genotype_text
 from gped_nas.registry import Registry
 
@@ -34,8 +35,8 @@ class Group:
 
     Every parameter of ``weights`` and ``followers`` has one row (axis 0) a unit, every reader one
     column or block of columns (axis 1) a unit. A unit is dead when its rows of ``weights`` are
-    exactly zero; what it then sends its readers must be the constant relu(bias) of ``constant``, or
-    zero where there is none.
+    exactly zero; what it then sends its readers must be what its activation makes of the bias of
+    ``constant``, or zero where there is none.
 
     Attributes:
         layer: name of the layer whose output units these are; of the first one where layers are
@@ -133,7 +134,8 @@ class Family(ABC):
     * No name ends in ``.scale``, which is what the scale of int8 weights is called on disk.
     * Parameters alone say what the network is: ``forward``, ``groups``, ``macs`` and ``describe``
       see shapes after pruning, and no genotype.
-    * Units that a ``Group`` with ``constant`` describes are ReLUs: a dead unit sends relu(bias).
+    * Units that a ``Group`` with ``constant`` describes are ReLUs, or what a word in the names of
+      their parameters says (``activations.py``): a dead unit sends what that makes of its bias.
 
     ``gped_nas.testing.check_family`` checks all of it.
     """
@@ -376,14 +378,18 @@ def _check_label_weight(weight: Any) -> float:
 
 
 def initialize(shapes: Shapes, *, generator: torch.Generator) -> Params:
-    """Fresh parameters: weights N(0, 2 / fan-in), biases zero, gains of norms (named ``gain``) one.
+    """Fresh parameters: biases zero, gains of norms (named ``gain``) one, weights normal.
 
-    Source: He et al. 2015, arXiv:1502.01852.
+    Their variance is 1 / (fan-in * E[f(z)^2]) for activation f and a standard normal z, so that
+    sums of units keep their variance from layer to layer; for ReLUs it is 2 / fan-in.
+
+    Source: He et al. 2015, arXiv:1502.01852, equations 6 to 10.
     """
+    gain = 1 / SECOND_MOMENTS[activation_in(shapes)]
     params: Params = {}
     for name, shape in shapes.items():
         if len(shape) > 1:
-            std = math.sqrt(2.0 / math.prod(shape[1:]))
+            std = math.sqrt(gain / math.prod(shape[1:]))
             params[name] = torch.randn(shape, generator=generator) * std
         else:
             params[name] = torch.full(shape, 1.0 if name.endswith(".gain") else 0.0)

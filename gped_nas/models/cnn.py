@@ -1,10 +1,11 @@
-"""Convolutional networks: blocks of convolution, max pooling and ReLU, then dense layers.
+"""Convolutional networks: blocks of convolution, max pooling and activation, then dense layers.
 
 Where convolutions are valid (no padding), a dead filter's constant reaches every place that its
 reader looks at, and is folded into the reader's bias exactly. A reader that pads with zeros sees
 the constant in the middle of the image and zeros around it, which no bias can say: there a filter
-is dead only if its bias is zero too. Pooling comes before the ReLU: the values are the same, since
-the ReLU is monotone, and it has fewer numbers to look at.
+is dead only if its bias is zero too. Pooling comes before the activation, which then has fewer
+numbers to look at. For a ReLU and a tanh the values are the same as in the other order, since they
+are monotone.
 
 The networks of the GPED paper (Vadera, Jalaian & Marlin 2020) are two of its genotypes: ``depth=2,
 width=[10, 20], kernel=4, pool=2, head_width=[80]`` on MNIST, and ``depth=2, width=[16, 32],
@@ -21,6 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from gped_nas.errors import ConfigError
+from gped_nas.models.activations import ACTIVATIONS, RELU
 from gped_nas.models.base import FAMILIES, Family, Form, Group, Params, Shapes, Value
 from gped_nas.models.forms import FORMS
 from gped_nas.models.images import image_of
@@ -37,6 +39,7 @@ _WORDS = {
     "head": ("flatten", "global_average"),
     "block": ("plain", "separable"),
     "norm": ("none", *FORMS),
+    "activation": tuple(ACTIVATIONS),
 }
 """Values that are words, the default first."""
 _NAMES = (
@@ -59,7 +62,7 @@ class Cnn(Family):
     of each channel; ``head_width``, the widths of the dense layers between the blocks and the raw
     outputs, none by default, and ``head_depth``, how many of them there are where that is not said
     by their list; ``norm``, what students are trained with and what is folded away: ``none``,
-    ``batch`` or ``weight`` (see ``forms.py``).
+    ``batch`` or ``weight`` (see ``forms.py``); ``activation`` of all hidden units.
 
     Parameters alone say what the network is: a weight with four axes is a convolution's, and what
     else its layer does is in its name, ``layers.0.same.stride2.pool2.weight``; a valid one without
@@ -101,6 +104,24 @@ class Cnn(Family):
         },
         {"depth": 2, "width": 3, "kernel": [3, 2], "pool": [1, 2], "block": "separable"},
         {"depth": 2, "width": [4, 3], "kernel": 3, "padding": "same", "norm": "batch"},
+        {
+            "depth": 2,
+            "width": [3, 4],
+            "kernel": [3, 2],
+            "pool": [2, 1],
+            "head_width": [5],
+            "activation": "tanh",
+        },
+        {
+            "depth": 2,
+            "width": [3, 4],
+            "kernel": 3,
+            "padding": "same",
+            "block": "separable",
+            "head": "global_average",
+            "activation": "silu",
+        },
+        {"depth": 1, "width": 3, "kernel": 3, "norm": "weight", "activation": "gelu"},
     )
     example_inputs = ((1, 6, 7), (3, 9, 8))
 
@@ -170,9 +191,12 @@ class Cnn(Family):
                 image = layer.pooled(image)
 
         sizes = [channels * prod(image), *values["head_width"], num_outputs]
-        for i, (inputs, outputs) in enumerate(pairwise(sizes), len(values["width"])):
-            shapes[f"layers.{i}.weight"] = (outputs, inputs)
-            shapes[f"layers.{i}.bias"] = (outputs,)
+        num_layers = values["depth"] + values["head_depth"] + 1
+        for i, (inputs, outputs) in enumerate(pairwise(sizes), values["depth"]):
+            is_last = i + 1 == num_layers
+            layer = Layer(i, activation=RELU if is_last else values["activation"])
+            shapes[layer.weight] = (outputs, inputs)
+            shapes[layer.bias] = (outputs,)
         return shapes
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
@@ -238,14 +262,24 @@ def _block(values: Mapping[str, Any], i: int) -> list[Layer]:
     stride, pool = values["stride"][i], _pools(values)[i]
     is_last = i + 1 == values["depth"]
     is_averaged = is_last and values["head"] == "global_average"
+    activation = values["activation"]
 
     # the first one reads the image, whose channels are few and belong together
     if values["block"] == "separable" and i > 0:
         return [
-            Layer(i, "depthwise", is_padded=is_padded, stride=stride),
-            Layer(i, "pointwise", pool=pool, is_averaged=is_averaged),
+            Layer(i, "depthwise", is_padded=is_padded, stride=stride, activation=activation),
+            Layer(i, "pointwise", pool=pool, is_averaged=is_averaged, activation=activation),
         ]
-    return [Layer(i, is_padded=is_padded, stride=stride, pool=pool, is_averaged=is_averaged)]
+    return [
+        Layer(
+            i,
+            is_padded=is_padded,
+            stride=stride,
+            pool=pool,
+            is_averaged=is_averaged,
+            activation=activation,
+        )
+    ]
 
 
 def _pools(values: Mapping[str, Any]) -> tuple[int, ...]:

@@ -1,14 +1,15 @@
 """Remove dead units: what pruning left as zeros is not stored, counted or computed.
 
-A unit whose penalized rows are all zero still sends the constant relu(bias) to the layer that reads
-it, or nothing where it has no bias of its own. That constant is folded into the reader's bias, so
-removal changes no output beyond rounding; the reader adds it up at every place that it looks at,
-which is why a reader must see nothing but units there (no zero padding).
+A unit whose penalized rows are all zero still sends a constant to the layer that reads it: what its
+activation makes of its bias, or nothing where it has no bias of its own. That constant is folded
+into the reader's bias, so removal changes no output beyond rounding; the reader adds it up at every
+place that it looks at, which is why a reader must see nothing but units there (no zero padding).
 """
 
 import torch
 from torch import Tensor
 
+from gped_nas.models.activations import activate
 from gped_nas.models.base import FAMILIES, Group, Params, shapes_of
 
 
@@ -74,7 +75,7 @@ def _fold(params: Params, group: Group, dead: Tensor) -> None:
     # in float64: a wide layer's sum of constants would otherwise lose the 1e-6 that removal
     # promises
     weight = _blocks(reader, len(dead))[:, dead].double().flatten(2).sum(2)
-    constant = params[bias][dead].relu()
+    constant = activate(bias, params[bias][dead])
     folded = weight @ constant.double()
     params[reader_bias] = (params[reader_bias].double() + folded).to(reader.dtype)
 

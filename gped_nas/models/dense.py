@@ -6,9 +6,10 @@ from math import prod
 from gped_nas.models.base import Family, Group, Shapes
 
 Chain = tuple[tuple[str, str], ...]
-"""Weight and bias of every layer, from input to raw outputs, with ReLU between layers.
+"""Weight and bias of every layer, from input to raw outputs.
 
-It is empty where a network is anything else.
+Between layers is what their names say (``activations.py``), a ReLU by default. It is empty where a
+network is anything else.
 """
 
 
@@ -16,7 +17,8 @@ def dense_chain(family: Family, shapes: Shapes) -> Chain:
     """The layers of a network that is a chain of dense layers.
 
     It is one if its groups say so: each has one weight and one bias, and one layer that reads it;
-    ``constant`` promises that units are ReLUs. The last layer is the family's ``head``.
+    ``constant`` promises that units are ReLUs, or what their names say. The last layer is the
+    family's ``head``.
     """
     last = family.head(shapes)
     groups = family.groups(shapes)

@@ -9,7 +9,7 @@ exported is always the plain network.
   leaves, they are taken of its own units over a sample of the inputs, with the weights that it then
   has. So they fit averaged weights too, and training carries no state beside its parameters.
 * ``StandardWeights`` (scaled weight standardization): a filter's weights less their mean, brought
-  to the length that He's initialization gives, times a learnt ``gain``. It looks at no batch.
+  to the length that initialization gives, times a learnt ``gain``. It looks at no batch.
 
 Both take out the scale of a filter's weights: of the plain filter ``w' = gain * w / deviation``,
 the length is ``|gain|`` times something that ``w`` alone cannot shrink. A group lasso on ``w``
@@ -18,7 +18,7 @@ that the plain filter would have, and a gain of zero is a plain filter of zeros.
 
 Source: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2; statistics of the final weights:
 Wu & Johnson 2021, arXiv:2105.07576, section 3; Brock, De & Smith 2021, arXiv:2101.08692, equation
-1, without its gain of the nonlinearity, which He's length is.
+1, without its gain of the nonlinearity, which the length that filters are drawn with is.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gped_nas.models.activations import SECOND_MOMENTS, activation_of
 from gped_nas.models.base import Form, Params, gain_of
 from gped_nas.models.layers import Layer, layers_of, run
 
 EPS = 1e-5
 """Added to a variance, as in torch."""
-_HE_LENGTH = sqrt(2.0)
 _TINY = 1e-6
 
 
@@ -131,7 +131,7 @@ class StandardWeights(Form):
         for name, weight in _standard_filters(params):
             mean = weight.flatten(1).mean(1)
             length = (weight - mean[:, None, None, None]).flatten(1).norm(dim=1)
-            gains[gain_of(name)] = length / _HE_LENGTH
+            gains[gain_of(name)] = length / _fresh_length(name)
             constants[f"{name}.mean"] = mean
         return _with_gains(params, gains), constants
 
@@ -154,7 +154,7 @@ class StandardWeights(Form):
             length = rows.norm(dim=1, keepdim=True).clamp_min(_TINY)
 
             gain = params[gain_of(name)].to(dtype)
-            standard = rows * (_HE_LENGTH * gain[:, None] / length)
+            standard = rows * (_fresh_length(name) * gain[:, None] / length)
             mean = constants[f"{name}.mean"].to(dtype)
             plain[name] = (standard + mean[:, None]).view_as(weight).to(weight.dtype)
         return plain
@@ -192,6 +192,11 @@ class _Moments:
             variance = variances.mean(0) + between
             moments[layer] = (means.mean(0).to(dtype), variance.to(dtype))
         return moments
+
+
+def _fresh_length(name: str) -> float:
+    """The length that a filter is drawn with on average; see ``initialize``."""
+    return sqrt(1 / SECOND_MOMENTS[activation_of(name)])
 
 
 def _filters(params: Params) -> list[tuple[str, Tensor]]:

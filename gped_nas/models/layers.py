@@ -9,7 +9,8 @@ the names: ``layers.0.same.stride2.pool2.weight``. In this order:
     same        zeros around the image, so that the convolution keeps its size
     stride2     every second pixel
     pool2       2x2 max pooling behind it
-    average     the average of each channel behind the ReLU, which dense layers read
+    tanh        the activation behind that, where it is no ReLU
+    average     the average of each channel behind the activation, which dense layers read
 """
 
 import re
@@ -19,12 +20,13 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from gped_nas.models.activations import ACTIVATIONS, RELU
 from gped_nas.models.base import Params
 from gped_nas.models.images import channels_last
 
 _NAME = re.compile(
     r"layers\.(\d{1,9})(?:\.(depthwise|pointwise))?(\.same)?(?:\.stride(\d{1,9}))?"
-    r"(?:\.pool(\d{1,9}))?(\.average)?\.\w+"
+    r"(?:\.pool(\d{1,9}))?" + rf"(?:\.({'|'.join(ACTIVATIONS)}))?" + r"(\.average)?\.\w+"
 )
 
 
@@ -39,6 +41,7 @@ class Layer:
         stride: pixels between two places of a filter.
         pool: side of the max pooling; 1 is none.
         is_averaged: ``average``.
+        activation: behind the pooling; a last layer has none, whatever this says.
     """
 
     number: int
@@ -47,6 +50,7 @@ class Layer:
     stride: int = 1
     pool: int = 1
     is_averaged: bool = False
+    activation: str = RELU
 
     @property
     def short_name(self) -> str:
@@ -63,6 +67,8 @@ class Layer:
             words.append(f"stride{self.stride}")
         if self.pool > 1:
             words.append(f"pool{self.pool}")
+        if self.activation != RELU:
+            words.append(self.activation)
         if self.is_averaged:
             words.append("average")
         return ".".join(words)
@@ -100,15 +106,15 @@ class Layer:
 
     def text(self, window: Sequence[int]) -> str:
         """What it is, for people; a dense layer has no window."""
-        if not window:
-            return "linear"
-        words = [f"{self.kind or 'conv'} {window[0]}x{window[1]}"]
+        words = [f"{self.kind or 'conv'} {window[0]}x{window[1]}" if window else "linear"]
         if self.is_padded:
             words.append("same")
         if self.stride > 1:
             words.append(f"stride {self.stride}")
         if self.pool > 1:
             words.append(f"max pool {self.pool}x{self.pool}")
+        if self.activation != RELU:
+            words.append(self.activation)
         if self.is_averaged:
             words.append("global average")
         return ", ".join(words)
@@ -125,7 +131,7 @@ def layers_of(named: Mapping[str, object]) -> list[Layer]:
         match = _NAME.fullmatch(name)
         if match is None:
             raise KeyError(name)
-        number, kind, same, stride, pool, average = match.groups()
+        number, kind, same, stride, pool, activation, average = match.groups()
         layers.append(
             Layer(
                 int(number),
@@ -134,6 +140,7 @@ def layers_of(named: Mapping[str, object]) -> list[Layer]:
                 stride=int(stride or 1),
                 pool=int(pool or 1),
                 is_averaged=bool(average),
+                activation=activation or RELU,
             )
         )
     return list(dict.fromkeys(layers))
@@ -142,7 +149,7 @@ def layers_of(named: Mapping[str, object]) -> list[Layer]:
 def run(
     params: Params, x: Tensor, after: Callable[[Layer, Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Raw outputs (B, U) of convolutions and dense layers with ReLU between them.
+    """Raw outputs (B, U) of convolutions and dense layers with activations between them.
 
     Args:
         params: by name, in the order of the layers. Convolutions may be without a bias where
@@ -169,7 +176,7 @@ def run(
             hidden = F.linear(hidden.flatten(1), weight, params[layer.bias])
 
         if layer != layers[-1]:
-            hidden = F.relu(hidden)
+            hidden = ACTIVATIONS[layer.activation](hidden)
         if layer.is_averaged:
             hidden = hidden.mean((2, 3))
     return hidden

@@ -3,8 +3,8 @@
 Global average pooling stands between the last stage and the dense layer.
 
 There is no batch normalization, since a teacher's likelihood would depend on its batch. Filter
-response normalization (``norms.py``), with plain ReLUs in place of its thresholded ones, takes its
-place: it looks at no other channel, so that removing a channel changes no other one.
+response normalization (``norms.py``), with plain activations in place of its thresholded ones,
+takes its place: it looks at no other channel, so that removing a channel changes no other one.
 
 Source: blocks of two 3x3 convolutions: He et al. 2016, arXiv:1512.03385, with the CIFAR layout of
 its section 4.2 and 1x1 projections where the shape changes.
@@ -20,10 +20,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gped_nas.errors import ConfigError
+from gped_nas.models.activations import (
+    ACTIVATIONS,
+    RELU,
+    activation_in,
+    activation_of,
+    with_activation,
+)
 from gped_nas.models.base import FAMILIES, Family, Group, Params, Shapes, Value
 from gped_nas.models.images import channels_last, image_of
 from gped_nas.models.norms import filter_response_norm
-from gped_nas.models.values import MAX_WIDTH, check_names, entries, whole
+from gped_nas.models.values import MAX_WIDTH, activation_word, check_names, entries, whole
 
 MAX_STAGES = 8
 MAX_BLOCKS = 32
@@ -36,8 +43,8 @@ class ResNet(Family):
 
     Genotype values: ``stages``, how many stages there are, by default as many as ``width`` or
     ``depth`` lists; ``depth``, the residual blocks of a stage, and ``width``, its channels, each
-    one number for all stages or one a stage. The first block of every stage but the first halves
-    the image.
+    one number for all stages or one a stage; ``activation`` of all hidden units, which stands in
+    the names of the stem. The first block of every stage but the first halves the image.
 
     The channels of a stage's residual stream are one group: all that writes to the stream (the stem
     or the projection, and every block's second norm) is penalized and removed together. The
@@ -47,6 +54,7 @@ class ResNet(Family):
     channel where both are zero is zero at every place, also beside zero padding.
     """
 
+    defaults = {"activation": RELU}
     counts = {"width": "stages", "depth": "stages"}
     monotone = frozenset({"width", "depth"})
     examples = (
@@ -54,12 +62,13 @@ class ResNet(Family):
         {"depth": 2, "width": [3]},
         {"depth": [1, 2], "width": [4, 6]},
         {"depth": [2, 1, 1], "width": [3, 5, 2]},
+        {"depth": 1, "width": [3, 4], "activation": "silu"},
     )
     example_inputs = ((1, 5, 6), (3, 8, 7))
 
     def canonical(self, values: Mapping[str, object]) -> dict[str, Value]:
         """See ``Family.canonical``: one entry a stage."""
-        check_names(values, ("stages", "depth", "width"))
+        check_names(values, ("stages", "depth", "width", "activation"))
         width = values.get("width")
         depth = values.get("depth")
         lists = [value for value in (width, depth) if isinstance(value, list | tuple)]
@@ -69,6 +78,7 @@ class ResNet(Family):
             "stages": stages,
             "depth": entries("depth", depth, stages, 1, MAX_BLOCKS, of="stages"),
             "width": entries("width", width, stages, 1, MAX_WIDTH, of="stages"),
+            "activation": activation_word(values),
         }
 
     def shapes(
@@ -80,8 +90,9 @@ class ResNet(Family):
 
         widths = values["width"]
         depths = values["depth"]
-        shapes: Shapes = {"layers.0.conv.weight": (widths[0], channels, 3, 3)}
-        shapes |= _norm_shapes("layers.0.norm", widths[0])
+        stem = with_activation("layers.0", values["activation"])
+        shapes: Shapes = {f"{stem}.conv.weight": (widths[0], channels, 3, 3)}
+        shapes |= _norm_shapes(f"{stem}.norm", widths[0])
 
         inputs = widths[0]
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), 1):
@@ -102,14 +113,16 @@ class ResNet(Family):
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """See ``Family.forward``; inputs are images (B, channels, height, width)."""
-        hidden = F.conv2d(channels_last(x), params["layers.0.conv.weight"], padding=1)
-        hidden = F.relu(_normalize(hidden, params, "layers.0.norm"))
+        stem = _stem(params)
+        activate = ACTIVATIONS[activation_of(stem)]
+        hidden = F.conv2d(channels_last(x), params[f"{stem}.conv.weight"], padding=1)
+        hidden = activate(_normalize(hidden, params, f"{stem}.norm"))
 
         stages, head = _structure(params)
         for block in itertools.chain(*stages):
             stride = 2 if block.projects else 1
             inner = F.conv2d(hidden, params[f"{block.name}.conv1.weight"], stride=stride, padding=1)
-            inner = F.relu(_normalize(inner, params, f"{block.name}.norm1"))
+            inner = activate(_normalize(inner, params, f"{block.name}.norm1"))
             inner = F.conv2d(inner, params[f"{block.name}.conv2.weight"], padding=1)
 
             if block.projects:
@@ -117,7 +130,7 @@ class ResNet(Family):
                 # corrupts memory where channels lie side by side (torch 2.14, seen with 4 to 6 of
                 # them)
                 hidden = F.conv2d(hidden[:, :, ::2, ::2], params[f"{block.name}.projection.weight"])
-            hidden = F.relu(hidden + _normalize(inner, params, f"{block.name}.norm2"))
+            hidden = activate(hidden + _normalize(inner, params, f"{block.name}.norm2"))
 
         pooled = hidden.mean((2, 3))
         return F.linear(pooled, params[f"{head}.weight"], params[f"{head}.bias"])
@@ -133,7 +146,8 @@ class ResNet(Family):
             else:
                 next_readers = [f"{head}.weight"]
 
-            groups.append(_stream_group(blocks, next_readers, is_first=i == 0))
+            stem = _stem(shapes) if i == 0 else None
+            groups.append(_stream_group(blocks, next_readers, stem=stem))
             groups += [_inner_group(block) for block in blocks]
         return groups
 
@@ -142,7 +156,8 @@ class ResNet(Family):
         _, *image = image_of("resnet", input_shape)
         stages, head = _structure(shapes)
 
-        macs = {"layers.0.conv.weight": prod(image) * prod(shapes["layers.0.conv.weight"])}
+        first = f"{_stem(shapes)}.conv.weight"
+        macs = {first: prod(image) * prod(shapes[first])}
         for block in itertools.chain(*stages):
             if block.projects:
                 image = _halve(image)
@@ -155,7 +170,8 @@ class ResNet(Family):
     def describe(self, shapes: Shapes) -> list[dict[str, Any]]:
         """See ``Family.describe``."""
         stages, head = _structure(shapes)
-        rows = [*_describe("layers.0.conv", "layers.0.norm", shapes)]
+        stem = _stem(shapes)
+        rows = [*_describe(f"{stem}.conv", f"{stem}.norm", shapes)]
         for block in itertools.chain(*stages):
             for i in (1, 2):
                 rows += _describe(f"{block.name}.conv{i}", f"{block.name}.norm{i}", shapes)
@@ -204,22 +220,27 @@ def _blocks(block_names: set[str], stage: int) -> Iterator[_Block]:
         block += 1
 
 
-def _stream_group(blocks: Sequence[_Block], next_readers: list[str], *, is_first: bool) -> Group:
+def _stem(named: Mapping[str, object]) -> str:
+    """What the names of the stem's parameters begin with."""
+    return with_activation("layers.0", activation_in(named))
+
+
+def _stream_group(blocks: Sequence[_Block], next_readers: list[str], *, stem: str | None) -> Group:
     """The channels of a stage's residual stream.
 
     Args:
         blocks: the blocks of the stage.
         next_readers: the weights behind the stage that read its stream.
-        is_first: whether the stem writes to the stream; a projection does in any other stage.
+        stem: what writes to the stream of the first stage; a projection does in any other.
     """
     norms = [f"{block.name}.norm2" for block in blocks]
     followers = [f"{block.name}.conv2.weight" for block in blocks]
     readers = [f"{block.name}.conv1.weight" for block in blocks[1:]]
     weights = []
 
-    if is_first:
-        layer = "layers.0.conv"
-        norms.insert(0, "layers.0.norm")
+    if stem is not None:
+        layer = f"{stem}.conv"
+        norms.insert(0, f"{stem}.norm")
         followers.insert(0, f"{layer}.weight")
         readers.insert(0, f"{blocks[0].name}.conv1.weight")
     else:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from gped_nas.errors import ConfigError, nearest
+from gped_nas.models.activations import ACTIVATIONS, RELU
 from gped_nas.models.base import COMMON_VALUES
 
 MAX_WIDTH = 65_536
@@ -50,6 +51,15 @@ def word(name: str, value: object, words: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in words:
         raise ConfigError(f"{name}: found {value!r}, expected one of {', '.join(words)}")
     return value
+
+
+def activation_word(values: Mapping[str, object]) -> str:
+    """The ``activation`` of a genotype's hidden units.
+
+    Raises:
+        ConfigError: it is none of ``ACTIVATIONS``.
+    """
+    return word("activation", values.get("activation", RELU), tuple(ACTIVATIONS))
 
 
 def entries(

@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from gped_nas.errors import DivergenceError
+from gped_nas.models.activations import activate
 from gped_nas.models.base import Params, Shapes, num_params
 from gped_nas.posterior.adam import TrainingConfig, descend, without_samples
 from gped_nas.posterior.base import (
@@ -101,9 +102,11 @@ def local_outputs(
 ) -> Tensor:
     """Outputs (B, C) of a chain of dense layers, every example with draws of its own."""
     hidden = x.flatten(1)
-    for i, (weight, bias) in enumerate(network.dense):
-        if i:
-            hidden = F.relu(hidden)
+    layer_before = ""
+    for weight, bias in network.dense:
+        if layer_before:
+            hidden = activate(layer_before, hidden)
+        layer_before = weight
 
         # a ~ N(mu h + mu_b, sigma^2 h^2 + sigma_b^2), each example with a draw of its own
         center = F.linear(hidden, mean[weight], mean[bias])

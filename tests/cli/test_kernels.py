@@ -29,6 +29,13 @@ def test_phases_of_convolutions_are_refused_whatever_the_device(home: Home) -> N
     refused(2, "space", home.space, *PHASES, "--set", CNN, says=says)
 
 
+def test_phases_of_other_units_than_relus_are_refused_and_auto_takes_the_graph(home: Home) -> None:
+    tanh = ("--set", "students.0.genotype.activation={choices: [relu, tanh]}")
+    says = ("recipe.kernel: found phases with students of activation tanh", "auto or graph")
+    refused(2, "space", home.space, *PHASES, *tanh, says=says)
+    assert "activation" in accepted("space", home.space, *tanh, "--sample", "8").out
+
+
 @pytest.mark.parametrize("kernel", ["auto", "graph"])
 def test_a_dry_run_says_how_students_are_computed(home: Home, kernel: str) -> None:
     chosen = ("--set", f"recipe.kernel={kernel}", "--device", "cpu")

@@ -27,6 +27,17 @@ MLP = [
     Genotype("mlp", depth=2, width=[9, 6], group_penalty=0.2),
     Genotype("mlp", depth=3, width=[3, 5, 4], group_penalty=0.02),
 ]
+OTHERS = ("tanh", "silu", "gelu")
+"""Activations that are no ReLUs."""
+BY_ACTIVATION = {
+    name: [
+        Genotype("mlp", depth=1, width=1, activation=name, group_penalty=0.02),
+        Genotype("mlp", depth=1, width=6, activation=name),
+        Genotype("mlp", depth=1, width=6, activation=name, group_penalty=0.1),
+        Genotype("mlp", depth=3, width=[3, 5, 4], activation=name, group_penalty=0.02),
+    ]
+    for name in OTHERS
+}
 CNN = [
     Genotype("cnn", depth=1, width=4, kernel=3, group_penalty=0.1),
     Genotype("cnn", depth=2, width=[2, 3], kernel=2, pool=[2, 1], head_width=[5]),

@@ -20,7 +20,7 @@ from gped_nas.distill.pruning import rows_of, write_rows
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype, Params, shapes_of
 from gped_nas.models.compact import compact
-from gped_nas.models.dense import dense_chain
+from gped_nas.models.dense import Chain, dense_chain
 from gped_nas.targets.base import Expectations
 from gped_nas.targets.layout import LABELS, HeadLayout
 from tests.distill import reference_norms
@@ -75,7 +75,7 @@ def distill_one(
 
     frame = fit(data.inputs, recipe.components)
     in_frame = replace(data, inputs=frame.project(data.inputs))
-    layer = ("layers.0.weight", "layers.0.bias")
+    layer = dense_chain(family, shapes_of(params))[0]
     params = frame.enter(params, layer)
     feed: Iterator[Batch] = CachedFeed(in_frame, recipe, seed)
     if data.fresh is not None:
@@ -130,7 +130,7 @@ def _train(
         lr = recipe.lr_at(step) * factor
         for leaf in leaves.values():
             leaf.grad = None
-        raw = _centered(leaves, x, centers) if centers else norm.forward(leaves, x)
+        raw = _centered(leaves, x, chain, centers) if centers else norm.forward(leaves, x)
         value = _loss(genotype, raw, expectations, data.layout, recipe)
         for leaf in leaves.values():
             value = value + 0.5 * ridge * leaf.square().sum()
@@ -206,13 +206,24 @@ def _shrink(
         write_rows(weights, prox(rows_of(weights), scale, lr_sum, penalty * factor))
 
 
-def _centered(params: Params, x: Tensor, centers: Centers) -> Tensor:
+def _centered(params: Params, x: Tensor, chain: Chain, centers: Centers) -> Tensor:
     hidden = x.flatten(1)
-    for i, center in enumerate(centers):
-        raw = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
-        hidden = raw.relu() - center
-    last = f"layers.{len(centers)}"
-    return F.linear(hidden, params[f"{last}.weight"], params[f"{last}.bias"])
+    *layers, (last_weight, last_bias) = chain
+    for (weight, bias), center in zip(layers, centers, strict=True):
+        raw = F.linear(hidden, params[weight], params[bias])
+        hidden = _activated(weight, raw) - center
+    return F.linear(hidden, params[last_weight], params[last_bias])
+
+
+def _activated(name: str, raw: Tensor) -> Tensor:
+    """The activation that a parameter's name tells, by its formula."""
+    if ".tanh." in name:
+        return (raw.exp() - (-raw).exp()) / (raw.exp() + (-raw).exp())
+    if ".silu." in name:
+        return raw * raw.sigmoid()
+    if ".gelu." in name:
+        return raw * (1 + (raw / 2**0.5).erf()) / 2
+    return raw.relu()
 
 
 class _AdamW:

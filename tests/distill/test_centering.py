@@ -9,9 +9,20 @@ from gped_nas.distill.feed import CachedFeed
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import FAMILIES, Genotype
-from tests.distill.populations import MLP, batch, fresh, gradients, relative_difference, value_of
-from tests.distill.reference import distill_one
+from gped_nas.models.activations import ACTIVATIONS
+from gped_nas.models.base import FAMILIES, Genotype, shapes_of
+from gped_nas.models.dense import dense_chain
+from tests.distill.populations import (
+    BY_ACTIVATION,
+    MLP,
+    OTHERS,
+    batch,
+    fresh,
+    gradients,
+    relative_difference,
+    value_of,
+)
+from tests.distill.reference import _activated, _centered, distill_one
 from tests.distill.test_kernel import CPU, MIXED, largest_difference, make_pool, mlp
 
 POPULATION = [g for g in MIXED if g["depth"] < 3] + [mlp(3, [16, 15, 14], 0.02)]
@@ -26,20 +37,15 @@ def run(genotypes, pool, recipe=RECIPE, **more):
 
 
 def centered_forward(params, centers, x):
-    hidden = x.flatten(1)
-    for i, center in enumerate(centers):
-        raw = F.linear(hidden, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
-        hidden = raw.relu() - center
-    last = f"layers.{len(centers)}"
-    return F.linear(hidden, params[f"{last}.weight"], params[f"{last}.bias"])
+    return _centered(params, x, dense_chain(FAMILIES["mlp"], shapes_of(params)), centers)
 
 
-@pytest.mark.parametrize("index", range(len(MLP)))
-def test_a_student_is_the_same_function_in_both_forms(index):
-    (student,) = fresh([MLP[index]])
+@pytest.mark.parametrize("genotype", [*MLP, *(BY_ACTIVATION[name][3] for name in OTHERS)], ids=str)
+def test_a_student_is_the_same_function_in_both_forms(genotype):
+    (student,) = fresh([genotype])
     x, _ = batch(48)
     centers = unit_means(student.params, student.chain, x, torch.float32)
-    assert [len(center) for center in centers] == list(MLP[index]["width"])
+    assert [len(center) for center in centers] == list(genotype["width"])
 
     centered = enter(student.params, student.chain, centers)
     plain = FAMILIES["mlp"].forward(student.params, x)
@@ -49,14 +55,15 @@ def test_a_student_is_the_same_function_in_both_forms(index):
         torch.testing.assert_close(value, student.params[name], atol=1e-6, rtol=1e-6)
 
 
-def test_what_a_layer_reads_has_no_mean():
-    (student,) = fresh([Genotype("mlp", depth=2, width=[9, 7])])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_a_layer_reads_has_no_mean(activation):
+    (student,) = fresh([Genotype("mlp", depth=2, width=[9, 7], activation=activation)])
     x, _ = batch(48)
     centers = unit_means(student.params, student.chain, x, torch.float32)
     assert centers[0].max() > 0.1
     hidden = x.flatten(1)
     for (weight, bias), center in zip(student.chain[:-1], centers, strict=True):
-        hidden = F.linear(hidden, student.params[weight], student.params[bias]).relu()
+        hidden = _activated(weight, F.linear(hidden, student.params[weight], student.params[bias]))
         torch.testing.assert_close(hidden.mean(0), center)
 
 
@@ -67,8 +74,9 @@ def test_means_are_numbers_that_a_step_can_hold():
 
 
 @pytest.mark.parametrize("round_to", [1, 8])
-def test_gradients_are_those_of_autograd(round_to):
-    students = fresh(MLP, seed=3)
+@pytest.mark.parametrize("population", [MLP, *BY_ACTIVATION.values()], ids=["relu", *OTHERS])
+def test_gradients_are_those_of_autograd(population, round_to):
+    students = fresh(population, seed=3)
     x, expectations = batch(seed=3)
     for student in students:
         student.centers = unit_means(student.params, student.chain, x, torch.float32)
@@ -102,6 +110,21 @@ def test_students_equal_those_of_the_oracle(changes):
         expected = distill_one(genotype, pool, recipe, seed=0)
         assert largest_difference(student.params, expected) < 1e-5, str(genotype)
     assert sum(student.num_dead for student in students) > 5
+
+
+@pytest.mark.parametrize("changes", [{}, {"components": 4}], ids=["plain", "components"])
+def test_students_of_any_activation_equal_those_of_the_oracle(changes):
+    """All in one population, so that they are laid out apart."""
+    population = [mlp(2, [6, 5], 0.05, activation=name) for name in ACTIVATIONS]
+    population += [mlp(1, 12, 0.1, activation=name) for name in OTHERS]
+    pool, recipe = make_pool(), RECIPE.model_copy(update={"average": 0.9, **changes})
+    for centered in (True, False):
+        plan = recipe.model_copy(update={"centered": centered})
+        students = run(population, pool, plan)
+        for genotype, student in zip(population, students, strict=True):
+            expected = distill_one(genotype, pool, plan, seed=0)
+            assert largest_difference(student.params, expected) < 1e-5, str(genotype)
+        assert sum(student.num_dead for student in students) > 5
 
 
 def test_it_changes_what_is_learnt():

@@ -24,7 +24,7 @@ from tests.distill.chain_reference import (
     together,
 )
 from tests.distill.philox import noise, normal, philox
-from tests.scenarios import METHOD_SETTINGS, classifier, unstructured
+from tests.scenarios import METHOD_SETTINGS, TEACHER, classifier, unstructured
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is there on Linux"
@@ -116,6 +116,8 @@ def test_what_cannot_be_walked_is_left_to_the_processor():
     assert walks_chains(config("sgld", start="map"), problem, CategoricalLikelihood(), 2)
     finding = config("sgld", step_size={"halve_at": [3]})
     assert not walks_chains(finding, problem, CategoricalLikelihood(), 2)
+    tanh = classifier(TEACHER.replace(activation="tanh"))
+    assert not walks_chains(cfg, tanh, CategoricalLikelihood(), 2)
     # more numbers than 32 bits count
     assert not can_walk(problem, CategoricalLikelihood(), num_chains=64, batch_size=10**6)
 

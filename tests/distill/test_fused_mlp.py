@@ -6,6 +6,7 @@ import torch
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype
 from tests.distill.populations import (
+    BY_ACTIVATION,
     MLP,
     autograd,
     batch,
@@ -26,6 +27,7 @@ POPULATIONS = {
     "width-one": [Genotype("mlp", depth=3, width=1), Genotype("mlp", depth=3, width=1)],
     # of one last layer's shape, but not of one layer before it: the last layers are one product all
     # the same
+    **BY_ACTIVATION,
     "shared-last": [Genotype("mlp", depth=2, width=[3, 6]), Genotype("mlp", depth=2, width=[5, 6])],
 }
 

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from gped_nas import device as devices
-from gped_nas.distill import layout
-from gped_nas.distill.layout import lay_out
+from gped_nas.distill import layout, team
+from gped_nas.distill.fused_mlp import FusedMlp
+from gped_nas.distill.layout import Share, lay_out
+from gped_nas.distill.phases.bundle import PhasedMlp
+from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import FAMILIES, Genotype
-from tests.distill.populations import CNN, MIXED, MLP, RESNET, make_data
+from tests.distill.populations import BY_ACTIVATION, CNN, MIXED, MLP, RESNET, fresh, make_data
 
 
 def shares(genotypes, num_workers=3, batch_size=16):
@@ -49,6 +52,37 @@ def test_everyone_is_trained_once(plenty, num_workers):
     assert workers == set(range(min(num_workers, len(genotypes)))), "none is idle"
     bundles = {(share.worker, share.family) for share in shared}
     assert len(bundles) == len(shared), "a family is one bundle"
+
+
+def test_chains_of_each_activation_are_a_bundle_and_others_are_one(plenty):
+    dense = [*MLP[:2], *BY_ACTIVATION["tanh"][:2], *BY_ACTIVATION["gelu"][:1]]
+    images = [CNN[0], CNN[1].replace(activation="tanh")]
+    shared = shares([*dense, *images], 1)
+    bundles = [(share.family, share.activation, share.members) for share in shared]
+    assert bundles == [
+        ("cnn", "relu", (5, 6)),
+        ("mlp", "gelu", (4,)),
+        ("mlp", "relu", (0, 1)),
+        ("mlp", "tanh", (2, 3)),
+    ]
+
+
+def test_where_phases_run_other_units_than_relus_are_left_to_the_graph(monkeypatch):
+    monkeypatch.setattr(team, "takes_phases", lambda kernel, device: True)
+    room = team.Classroom(
+        data=make_data(),
+        recipe=Recipe(steps=1),
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        num_workers=1,
+        feed=iter(()),
+        schedule=None,
+    )
+    kinds = {"relu": PhasedMlp, "tanh": FusedMlp, "silu": FusedMlp, "gelu": FusedMlp}
+    for activation, kind in kinds.items():
+        share = Share(0, "mlp", is_dense=True, activation=activation, members=(0,))
+        students = fresh([MLP[2].replace(activation=activation)])
+        assert type(room.bundle(share, students)) is kind
 
 
 def test_the_dearest_are_shared_out_first(plenty):

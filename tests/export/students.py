@@ -72,7 +72,7 @@ DEEP = Genotype(
 def make_students(root: Path) -> dict[str, Path]:
     """Every family in int8, families of images in float16 too, and a student of a real label.
 
-    One of them has every target.
+    One of them has every target, and three have units that are no ReLUs.
     """
     students = {}
     for family in FAMILIES:
@@ -80,13 +80,14 @@ def make_students(root: Path) -> dict[str, Path]:
         folder = make_student(root / family, WIDE[family], dtype="int8", targets=targets)
         students[f"int8-{family}"] = folder
 
-    for family in ("cnn", "resnet"):
-        folder = make_student(root / f"half-{family}", GENOTYPES[family][0], dtype="float16")
+    for family, activation in (("cnn", "silu"), ("resnet", "tanh")):
+        genotype = GENOTYPES[family][0].replace(activation=activation)
+        folder = make_student(root / f"half-{family}", genotype, dtype="float16")
         students[f"float16-{family}"] = folder
 
     students["deep-cnn"] = make_student(root / "deep", DEEP)
 
-    small = Genotype("mlp", depth=1, width=3)
+    small = Genotype("mlp", depth=1, width=3, activation="gelu")
     folder = make_student(root / "real", small, targets=("predictive_normal",), class_names=())
     students["regression"] = folder
     return students

@@ -169,6 +169,16 @@ def test_a_standard_filter_has_no_mean_and_hes_length():
     assert "layers.2.depthwise.same.gain" not in params
 
 
+def test_a_standard_filter_of_other_units_has_the_length_that_it_is_drawn_with():
+    """A fan-in of n weights of variance 1 / (n E[tanh(z)^2]), whose squares sum to 2.536."""
+    form = FORMS["weight"]
+    params, constants = form.begin(drawn(DEEP.replace(activation="tanh")))
+    rows = form.leave(params, constants)["layers.1.pointwise.tanh.weight"].flatten(1)
+    torch.testing.assert_close(
+        rows.square().sum(1), torch.full((4,), 1 / 0.3942944903978413).double()
+    )
+
+
 def test_a_norm_is_no_part_of_what_a_genotype_costs_and_of_what_a_teacher_is():
     for name in FORMS:
         normed = DEEP.replace(norm=name)

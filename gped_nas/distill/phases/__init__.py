@@ -16,6 +16,7 @@ import torch
 
 from gped_nas.distill.recipe import Kernel
 from gped_nas.errors import ConfigError
+from gped_nas.models.activations import RELU
 
 
 def has_phases(device: torch.device) -> bool:
@@ -26,6 +27,11 @@ def has_phases(device: torch.device) -> bool:
 def takes_phases(kernel: Kernel, device: torch.device) -> bool:
     """Whether students are trained by Triton's programs: wherever they run, but for ``graph``."""
     return kernel != "graph" and has_phases(device)
+
+
+def has_walk(activation: str) -> bool:
+    """Whether tiles of this activation are walked over; those of any other go to the graph."""
+    return activation == RELU
 
 
 def check_kernel(kernel: Kernel, device: torch.device, where: str) -> None:

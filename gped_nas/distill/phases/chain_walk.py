@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.rows import Rows
+from gped_nas.distill.phases import has_walk
 from gped_nas.distill.phases.chain_layout import ChainLayout, round_up
 from gped_nas.distill.phases.departures import Departure, Exits
 from gped_nas.distill.phases.launch import Launch, Operands, Table, walk
 from gped_nas.distill.phases.rules import ANCHOR, FIRST, NUM_NUMBERS, SECOND, Kind, Rule
 from gped_nas.distill.phases.tiles import Sizes, walks_of
+from gped_nas.models.activations import activation_in
 from gped_nas.posterior import adam
 from gped_nas.posterior.base import Problem
 from gped_nas.posterior.likelihoods import (
@@ -355,6 +357,8 @@ def can_walk(problem: Problem, likelihood: Likelihood, *, num_chains: int, batch
         return False
 
     named = {name for layer in network.dense for name in layer}
+    if not has_walk(activation_in(named)):
+        return False
     if named != set(problem.shapes) or problem.x.dtype != torch.float32:
         return False
     layout = ChainLayout.of(problem.shapes, network.dense, num_chains)
