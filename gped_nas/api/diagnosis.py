@@ -31,6 +31,7 @@ from gped_nas.posterior.diagnostics import (
     Temperature,
     agreement,
     bulk_ess,
+    chance_rhat,
     configurational_temperature,
     kinetic_temperature,
     rhat,
@@ -42,6 +43,9 @@ RHAT_BOUND = 1.1
 
 Vehtari et al. 2021 ask for 1.01 of single numbers that will be published.
 """
+
+MOST_CHANCE = 1.3
+"""Above it no chance excuses an R-hat: chains that drift, or stand, are at 1.5 and more."""
 
 MAX_QUANTITIES = 10_000
 MAX_WEIGHTS = 1000
@@ -70,6 +74,7 @@ class Mixing:
     rhat: tuple[float, float, float] | None
     above: float
     ess: tuple[float, float, float] | None
+    disagree: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -252,6 +257,8 @@ def mixing_of(draws_KSQ: Tensor) -> Mixing:
 
     # R-hat of a constant is 0 / 0
     moves_Q = ~rhat_Q.isnan()
+    bound_Q = chance_rhat(draws_KSQ)[is_finite_Q].clamp(RHAT_BOUND, MOST_CHANCE)[moves_Q]
+    disagree_Q = (rhat_Q[moves_Q] > bound_Q).double()
     rhat_Q = rhat_Q[moves_Q].sort().values
     ess_Q = ess_Q[moves_Q].sort(descending=True).values
 
@@ -262,6 +269,7 @@ def mixing_of(draws_KSQ: Tensor) -> Mixing:
         rhat=_most_reach(rhat_Q),
         above=float((rhat_Q > RHAT_BOUND).double().mean()) if len(rhat_Q) else 0.0,
         ess=_most_reach(ess_Q),
+        disagree=float(disagree_Q.mean()) if len(disagree_Q) else 0.0,
     )
 
 

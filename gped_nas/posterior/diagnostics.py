@@ -66,6 +66,40 @@ def bulk_ess(draws_KSQ: Tensor) -> Tensor:
     return _by_block(draws_KSQ, lambda draws_QMn: _ess(_score(draws_QMn)))
 
 
+def chance_rhat(draws_KSQ: Tensor) -> Tensor:
+    """The R-hat that chains of one law seldom exceed, being as short as they are, (Q,) float64.
+
+    A half-chain of n draws with autocorrelation time tau has a mean of variance W tau / n, so that
+    R-hat^2 is about (n - 1) / n + tau / n where the chains agree. The bound has three times tau:
+    the variance between M means is more than three times what it should be in 3 % of cases at
+    M = 4, and in .3 % at M = 8 (chi^2 of M - 1 degrees of freedom). tau is of whole chains, and of
+    each around its own mean, so that disagreement does not excuse itself.
+
+    Returns:
+        NaN where all draws are equal or some are not finite.
+
+    Raises:
+        DataError: fewer than 4 draws a chain.
+    """
+
+    num_chains, num_draws, _ = draws_KSQ.shape
+    if num_draws < MIN_DRAWS:
+        raise DataError(f"draws: found {num_draws} a chain, expected at least {MIN_DRAWS}")
+
+    half = num_draws // 2
+    width = max(1, _BLOCK // (num_chains * num_draws))
+    bounds = []
+    for block_KSQ in torch.split(draws_KSQ, width, 2):
+        chains_QKn = block_KSQ.double().permute(2, 0, 1)
+        is_constant = (chains_QKn == chains_QKn[:, :1, :1]).all(-1).all(-1)
+        is_finite = chains_QKn.isfinite().all(-1).all(-1)
+
+        time_Q = _time_within(_score(chains_QKn.nan_to_num()))
+        bound_Q = ((half - 1 + 3 * time_Q) / half).sqrt()
+        bounds.append(bound_Q.masked_fill(is_constant | ~is_finite, torch.nan))
+    return torch.cat(bounds)
+
+
 def agreement(prob_NC: Tensor, reference_NC: Tensor) -> float:
     """Share of inputs where two averages find the same class most probable.
 
@@ -261,17 +295,50 @@ def _ess(values_QMn: Tensor) -> Tensor:
     num_halves, n = values_QMn.shape[1:]
     within, total = _variances(values_QMn)
 
-    # The autocovariance at all lags at once; padding to 2 n keeps it from wrapping around.
-    spectrum = torch.fft.rfft(values_QMn - values_QMn.mean(2, keepdim=True), n=2 * n)
-    autocovariance_Qn = torch.fft.irfft(spectrum.abs().square(), n=2 * n)[..., :n].mean(1) / n
-    rho = 1 - (within[:, None] - autocovariance_Qn) / total[:, None]
+    rho = 1 - (within[:, None] - _autocovariance(values_QMn)) / total[:, None]
     rho[:, 0] = 1.0
-
-    # P_k = rho_{2k} + rho_{2k+1}, made monotone and cut before the first that is not positive.
-    pairs = rho[:, : n // 2 * 2].reshape(len(rho), n // 2, 2).sum(2)
-    is_before_cut = (pairs > 0).cumprod(1)
-    tau = -1 + 2 * (pairs.cummin(1).values * is_before_cut).sum(1)
+    tau = _time(rho)
 
     num = num_halves * n
     ess: Tensor = num / tau.clamp_min(1 / math.log10(num))
     return ess
+
+
+def _autocovariance(values_QMn: Tensor) -> Tensor:
+    """At all lags, mean over chains, each around its own mean, (Q, n)."""
+    n = values_QMn.shape[2]
+
+    # padding to 2 n keeps it from wrapping around
+    spectrum = torch.fft.rfft(values_QMn - values_QMn.mean(2, keepdim=True), n=2 * n)
+    autocovariance_Qn: Tensor = torch.fft.irfft(spectrum.abs().square(), n=2 * n)[..., :n].mean(1)
+    return autocovariance_Qn / n
+
+
+def _time(rho_Qn: Tensor) -> Tensor:
+    """The autocorrelation time (Q,) of autocorrelations.
+
+    P_k = rho_{2k} + rho_{2k+1} is made monotone and cut before the first that is not positive.
+    """
+    n = rho_Qn.shape[1]
+    pairs = rho_Qn[:, : n // 2 * 2].reshape(len(rho_Qn), n // 2, 2).sum(2)
+    is_before_cut = (pairs > 0).cumprod(1)
+    time_Q: Tensor = -1 + 2 * (pairs.cummin(1).values * is_before_cut).sum(1)
+    return time_Q
+
+
+def _time_within(values_QKn: Tensor) -> Tensor:
+    """The autocorrelation time (Q,) of chains, of each around its own mean.
+
+    That mean takes its own variance v = W tau / n out of every autocovariance: it is put back, with
+    the tau that follows, again and again.
+    """
+    n = values_QKn.shape[2]
+    share_n = 1 - torch.arange(n, dtype=torch.float64) / n
+    found_Qn = _autocovariance(values_QKn) / share_n
+
+    missing_Q = torch.zeros(len(found_Qn), dtype=torch.float64)
+    for _ in range(10):
+        whole_Qn = found_Qn + missing_Q[:, None]
+        time_Q = _time(whole_Qn / whole_Qn[:, :1].clamp_min(1e-300)).clamp(1.0, n)
+        missing_Q = whole_Qn[:, 0] * time_Q / n
+    return time_Q

@@ -279,3 +279,23 @@ def test_settings_and_references_that_do_not_suit_are_refused() -> None:
     wide = replace(tiny, genotype=tiny.network.replace(width=400))
     with pytest.raises(ConfigError, match="hmc for 30,010 parameters, expected at most 20,000"):
         compare_methods(wide, methods=["sgld"], session=Session())
+
+
+@pytest.mark.parametrize("chains", [1, 4])
+@pytest.mark.parametrize("step_size", [1e-30, 1e-12])
+def test_chains_that_never_left_their_trained_networks_are_not_trusted(
+    chains: int, step_size: float
+) -> None:
+    still = teacher(
+        name="sgld",
+        chains=chains,
+        num_samples=10 * chains,
+        start={"name": "map", "steps": 100, "lr": 0.02},
+        step_size={"initial": step_size},
+        burn_in=10,
+        thinning=10,
+    )
+    verdict = judge(diagnose(still))
+    assert verdict.level == "do not trust"
+    says = "none of the probabilities changes" if (chains, step_size) == (1, 1e-30) else "R-hat"
+    assert says in verdict.sentence

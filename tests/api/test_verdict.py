@@ -52,7 +52,16 @@ CASES = {
         "usable with care",
         "6% of the probabilities have R-hat above 1.1",
     ),
-    "chains disagree": (change_mixing(above=0.26), "do not trust", "26% of the probabilities"),
+    "chains disagree": (
+        change_mixing(above=0.3, disagree=0.26),
+        "do not trust",
+        "chains disagree: 30% of the probabilities",
+    ),
+    "short chains that may disagree by chance": (
+        change_mixing(above=0.30, disagree=0.25),
+        "usable with care",
+        "30% of the probabilities have R-hat above 1.1, which chains as short as these may have",
+    ),
     "few effective samples": (
         change_mixing(ess=(99.0, 9.0, 9.0)),
         "usable with care",
@@ -99,7 +108,7 @@ CASES = {
     ),
     "fitted": ({"origin": "fitted", "method": "vi"}, "usable with care", "the law that vi fits"),
     "fits that disagree": (
-        {"origin": "fitted", **change_mixing(above=0.3)},
+        {"origin": "fitted", **change_mixing(above=0.3, disagree=0.26)},
         "do not trust",
         "fits disagree",
     ),
@@ -186,6 +195,40 @@ def test_made_streams_are_told_apart(shift: float, level: str) -> None:
 
     assert judge(diagnosis).level == level
     assert (distance > 0.25) == (shift > 0)
+
+
+def short_chains(num: int, **law: float) -> list[str]:
+    """Levels of teachers of 4 chains x 25 draws of three correlated factors a quantity."""
+    generator = rng.generator(0, "short", str(law))
+    levels = []
+    for _ in range(num):
+        correlation, apart = law.get("correlation", 0.0), law.get("apart", 0.0)
+        noise = torch.randn(4, 25, 3, generator=generator).double()
+        draws = [torch.randn(4, 3, generator=generator).double()]
+        for t in range(1, 25):
+            moved = (1 - correlation**2 + law.get("walk", 0.0)) ** 0.5 * noise[:, t]
+            draws.append(correlation * draws[-1] + moved)
+        factors = torch.stack(draws, 1) + apart * torch.randn(4, 1, 3, generator=generator)
+        mixing = mixing_of(factors @ torch.randn(3, 60, generator=generator).double())
+        made = dataclasses.replace(
+            SOUND, num_samples=100, mixing={"probabilities": mixing, "log_likelihood": mixing}
+        )
+        levels.append(judge(made).level)
+    return levels
+
+
+def test_short_chains_that_have_converged_are_judged_by_their_effective_samples() -> None:
+    # about 38 effective samples of 100: between the bounds 10 and 100
+    levels = short_chains(100, correlation=0.5)
+    assert levels.count("usable with care") >= 90
+    assert "trusted" not in levels
+
+
+@pytest.mark.parametrize(
+    "law", [{"correlation": 1.0, "walk": 1.0}, {"apart": 2.0}, {"apart": 2.0, "correlation": 0.5}]
+)
+def test_short_chains_that_walk_or_sit_apart_are_not_trusted(law: dict[str, float]) -> None:
+    assert short_chains(50, **law).count("do not trust") >= 49
 
 
 def test_draws_of_interleaved_chains_are_put_apart() -> None:

@@ -13,6 +13,7 @@ from gped_nas.errors import DataError
 from gped_nas.posterior.diagnostics import (
     agreement,
     bulk_ess,
+    chance_rhat,
     configurational_temperature,
     kinetic_temperature,
     ranks,
@@ -254,3 +255,29 @@ def test_the_states_of_one_chain_have_no_interval():
 def test_the_quantiles_of_t():
     for degrees in (1, 2, 3, 10, 15, 16, 20, 60, 1000):
         assert t_quantile(degrees) == pytest.approx(student.ppf(0.975, degrees), abs=1e-3)
+
+
+def test_chains_of_one_law_seldom_exceed_the_rhat_of_chance() -> None:
+    generator = rng.generator(0, "chance")
+    noise = torch.randn(4, 25, 2000, generator=generator).double()
+    draws = noise.clone()
+    for t in range(1, 25):
+        draws[:, t] = 0.5 * draws[:, t - 1] + 0.75**0.5 * noise[:, t]
+    assert float((rhat(draws) > 1.1).double().mean()) > 0.3
+    assert float((rhat(draws) > chance_rhat(draws)).double().mean()) < 0.04
+
+    apart = draws + 2 * torch.randn(4, 1, 2000, generator=generator)
+    assert float((rhat(apart) > chance_rhat(apart)).double().mean()) > 0.75
+
+    # of independent draws tau is 1: R-hat^2 <= (n - 1) / n + 3 / n with n = 500
+    alone = torch.randn(2, 1000, 50, generator=generator)
+    assert chance_rhat(alone).mean() == pytest.approx((1 + 2 / 500) ** 0.5, abs=1e-3)
+
+
+def test_the_rhat_of_chance_is_of_draws_that_change_and_are_finite() -> None:
+    draws = torch.randn(2, 10, 3, generator=rng.generator(0, "edges"))
+    draws[..., 0] = 1.0
+    draws[0, 0, 1] = torch.inf
+    assert chance_rhat(draws).isnan().tolist() == [True, True, False]
+    with pytest.raises(DataError, match="found 3 a chain, expected at least 4"):
+        chance_rhat(draws[:, :3])
