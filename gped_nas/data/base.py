@@ -299,12 +299,17 @@ def notes_on(
 def _check_labels(split: Split, num_classes: int, where: str, part: str) -> None:
     """Refuse labels that nothing can be learned from.
 
-    Each input needs one. It is a class in [0, num_classes), or a finite number where there are no
-    classes; training needs two different ones.
+    Each input needs one, of one column. It is a class in [0, num_classes), or a finite number where
+    there are no classes; training needs two different ones.
 
     Raises:
         DataError: the labels are not like that.
     """
+    if split.y.dim() != 1:
+        raise DataError(
+            f"{where}: y_{part}: found shape {tuple(split.y.shape)}, labels of several columns, "
+            "expected (N,), one label an input; make a study of each column"
+        )
     if len(split.x) != len(split.y):
         raise DataError(
             f"{where}: y_{part}: found {len(split.y)} labels for {len(split.x)} inputs, expected "

@@ -267,7 +267,8 @@ def _real_labels(arrays: Mapping[str, AnyArray], path: str) -> dict[str, Tensor]
             y = y[:, 0]
         if y.ndim != 1:
             raise DataError(
-                f"{path}: {name}: found shape {y.shape}, expected (N,), one number an input"
+                f"{path}: {name}: found shape {y.shape}, labels of several columns, expected (N,), "
+                "one number an input; make a study of each column"
             )
         labels[name] = torch.from_numpy(y.astype(np.float64))
     return labels

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from gped_nas.config import Config, parse
@@ -76,6 +76,16 @@ class TableSettings(Config):
         "columns",
         description="what shares one mean and deviation: each of the columns, or the whole input",
     )
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _label_is_one_column(cls, value: object) -> object:
+        if isinstance(value, list | tuple):
+            raise ValueError(
+                f"found {list(value)}, labels of several columns, expected one column; make a "
+                "study of each column"
+            )
+        return value
 
 
 class ParquetSettings(TableSettings):
