@@ -14,8 +14,7 @@ from gped_nas.data.rows import in_batches, join
 from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.fresh import FreshViews
-from gped_nas.search.space import SearchSpace
-from gped_nas.targets.base import Expectations, MeanTarget
+from gped_nas.targets.base import Expectations, MeanTarget, for_labels
 from gped_nas.targets.expectations import expect_all, sample_values, stream_expectations
 from gped_nas.targets.layout import HeadLayout
 
@@ -33,7 +32,7 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     if not stream.has_weights:
         return _imported_set(teacher)
 
-    layout = space.layout(dataset.num_outputs)
+    layout = space.layout(dataset.num_outputs, dataset.label_normalization)
     views = teacher.resolve_views()
     labels = labels_at_views(space, views, dataset, layout)
     if space.recipe.mode == "online":  # students meet a chain of their own
@@ -48,7 +47,7 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     expectations: dict[str, Tensor] = {}
     samples = None
     if space.recipe.update == "averaged":
-        targets = _averaged_targets(space)
+        targets = _averaged_targets(teacher)
         device = teacher.session.accelerator
         by_view = [stream_expectations(stream, targets, view.name, device=device) for view in asked]
         for target in targets:
@@ -104,7 +103,7 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     untouched = torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape)
     log_prob = log_prob_SMC[:, rows]
     views = space.views
-    layout = space.layout(dataset.num_outputs)
+    layout = space.layout(dataset.num_outputs, dataset.label_normalization)
     answers = _expect(teacher, log_prob)
     is_fresh = space.recipe.draw_views == "fresh"
     inputs_of_views = [untouched if is_fresh else view.move(untouched) for view in views]
@@ -224,13 +223,14 @@ def one_network_set(
     return replace(data, expectations=answers, samples=None, fresh=fresh)
 
 
-def _averaged_targets(space: SearchSpace) -> list[MeanTarget]:
+def _averaged_targets(teacher: Teacher) -> list[MeanTarget]:
     """The targets that students can learn from averages."""
-    return [target for target in space.targets if isinstance(target, MeanTarget)]
+    targets = for_labels(teacher.space.targets, teacher.dataset.label_normalization)
+    return [target for target in targets if isinstance(target, MeanTarget)]
 
 
 def _expect(teacher: Teacher, predictions_SNC: Tensor) -> dict[str, Tensor]:
     """What the teacher says on average of each target that is averaged, float32."""
-    targets = _averaged_targets(teacher.space)
+    targets = _averaged_targets(teacher)
     averages = expect_all(targets, predictions_SNC.double(), teacher.stream.weight_S)
     return {name: average.float() for name, average in averages.items()}

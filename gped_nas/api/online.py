@@ -12,6 +12,7 @@ from gped_nas.api.teacher import Teacher
 from gped_nas.distill.feed import Batch
 from gped_nas.distill.online import online_batches
 from gped_nas.posterior.base import METHODS, unflatten
+from gped_nas.targets.base import for_labels
 
 
 def online_feed(teacher: Teacher, inputs: Tensor, labels: Tensor | None = None) -> Iterator[Batch]:
@@ -62,7 +63,7 @@ def online_feed(teacher: Teacher, inputs: Tensor, labels: Tensor | None = None) 
         thetas(),
         predict,
         draw_inputs,
-        space.targets,
+        for_labels(space.targets, dataset.label_normalization),
         space.recipe,
         root=space.seed,
         device=session.device,

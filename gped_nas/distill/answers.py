@@ -39,6 +39,11 @@ def answers(spec: "StudentSpec", raw: Tensor) -> dict[str, Tensor]:
         mean, variance = (normal.double() if labels.is_far else normal).unbind(-1)
         moments = [mean * labels.std + labels.mean, variance * labels.std**2]
         predicted["predictive_normal"] = torch.stack(moments, -1)
+        for target in spec.targets:
+            if target.own_unit is not None:
+                value = predicted[target.name]
+                value = value.double() if labels.is_far else value
+                predicted[target.name] = target.own_unit(value, labels)
 
     information = TARGETS[_INFORMATION]
     assert isinstance(information, DerivedTarget)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.data.base import Normalization
 from gped_nas.data.rows import sha256_tensors
 from gped_nas.distill.fresh import FreshViews
 from gped_nas.distill.recipe import Recipe, Update
@@ -403,6 +404,10 @@ def _is_affine(target: MeanTarget, *, num_samples: int = 5, num_inputs: int = 32
     It is asked on a fixed probe.
     """
     num_classes = target.num_classes or 3
+    if target.of_labels is not None:
+        of_unit = target.of_labels(Normalization(0.0, 1.0))
+        assert isinstance(of_unit, MeanTarget), "a unit changes no kind"
+        target = of_unit
     layout = HeadLayout((*resolve(target.requires), target), num_classes)
 
     generator = rng.generator(0, "probe of a loss")

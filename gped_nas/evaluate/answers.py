@@ -11,10 +11,8 @@ from torch import Tensor
 from gped_nas.data.base import Normalization
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.targets.base import Target
+from gped_nas.targets.label import mixture_quantile
 from gped_nas.targets.quantile import empirical_quantile
-
-_HALVINGS = 60
-"""Of the stretch that holds a quantile of a mixture: float64 has no more digits."""
 
 
 def posterior_answers(
@@ -77,26 +75,3 @@ def _of_label(
     in_own_unit = {name: values * unit.std**2 for name, values in variances.items()}
     in_own_unit |= {name: values * unit.std + unit.mean for name, values in bounds.items()}
     return {name: values.unsqueeze(-1) for name, values in in_own_unit.items()}
-
-
-def mixture_quantile(mean_SN: Tensor, std_SN: Tensor, weight_S: Tensor, level: float) -> Tensor:
-    """A quantile of mixtures of normals, (N,) float64.
-
-    It lies between the least and the greatest quantile of its parts, and is found by halving.
-
-    Args:
-        mean_SN, std_SN: of the parts, float64.
-        weight_S: their weights, summing to 1.
-        level: of the quantile.
-    """
-    standard = torch.special.ndtri(mean_SN.new_tensor(level))
-    parts_SN = (mean_SN + std_SN * standard)[weight_S > 0]
-    low_N, high_N = parts_SN.amin(0), parts_SN.amax(0)
-
-    for _ in range(_HALVINGS):
-        middle_N = (low_N + high_N) / 2
-        is_below_N = weight_S @ torch.special.ndtr((middle_N - mean_SN) / std_SN) < level
-        low_N = torch.where(is_below_N, middle_N, low_N)
-        high_N = torch.where(is_below_N, high_N, middle_N)
-    middle: Tensor = (low_N + high_N) / 2
-    return middle

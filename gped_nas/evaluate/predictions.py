@@ -159,7 +159,7 @@ class NormalPredictions:
         mean_N: in the labels' own unit, as float64.
         variance_N: in that unit squared, as float64; noise included.
         expectations, targets, samples, is_point: as in ``Predictions``; ``predictive_normal`` is
-            always among the expectations, others are in the label's normalized unit.
+            always among the expectations; all are in the label's own unit.
 
     Raises:
         DataError: the shapes do not fit each other.

@@ -9,7 +9,8 @@ from torch import Tensor
 from gped_nas.distill.student import Student, StudentSpec
 from gped_nas.evaluate.conditions import Forward
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
-from gped_nas.evaluate.teacher import normal_predictions, with_derived
+from gped_nas.evaluate.teacher import in_own_unit, normal_predictions, with_derived
+from gped_nas.targets.base import for_labels
 from gped_nas.targets.formulas import log_softmax
 from gped_nas.targets.layout import HeadLayout
 
@@ -96,7 +97,8 @@ def population_predictions(
 
 def _predictions(spec: StudentSpec, raw_PNU: Tensor) -> Iterator[AnyPredictions]:
     """The predictions of each student of these raw outputs; heads are computed where these lie."""
-    layout = HeadLayout(with_derived(spec.targets), spec.layout.num_classes)
+    targets = for_labels(with_derived(spec.targets), spec.label_normalization)
+    layout = HeadLayout(targets, spec.layout.num_classes)
     heads = {name: head.double() for name, head in layout.split(raw_PNU).items()}
     predicted = {name: value.cpu() for name, value in layout.predict_heads(heads).items()}
     # Log-probabilities come from the raw outputs: the logarithm of a probability that was rounded
@@ -110,6 +112,7 @@ def _predictions(spec: StudentSpec, raw_PNU: Tensor) -> Iterator[AnyPredictions]
             continue
 
         assert spec.label_normalization is not None, "labels are real"
+        expectations = in_own_unit(expectations, layout.targets, spec.label_normalization)
         mean, variance = predicted["predictive_normal"][p].unbind(-1)
         yield normal_predictions(
             mean,

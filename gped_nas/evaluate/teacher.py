@@ -5,7 +5,7 @@ variance (S, N, 2) in the label's normalized unit; ``label_normalization`` leads
 is None for classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from gped_nas.targets.base import (
     DerivedTarget,
     QuantileTarget,
     Target,
+    for_labels,
 )
 from gped_nas.targets.expectations import expect_all
 from gped_nas.targets.formulas import entropy
@@ -53,8 +54,10 @@ def averaged(
             that follow from them come along.
     """
     weight = weight_S.double() / weight_S.double().sum()
-    all_targets = with_derived(targets)
+    all_targets = for_labels(with_derived(targets), label_normalization)
     expectations = posterior_expectations(all_targets, predicted_SNG, weight)
+    if label_normalization:
+        expectations = in_own_unit(expectations, all_targets, label_normalization)
     samples = PosteriorSamples(predicted_SNG, weight)
     is_point = len(predicted_SNG) == 1
 
@@ -150,10 +153,25 @@ def posterior_expectations(
 
     for target in quantile_targets:
         levels = getattr(target.settings, "levels", None)
-        if levels is not None:
+        if target.of_samples is not None:
+            quantiles = target.of_samples(target.values(predicted), weight_S)
+            expectations[target.name] = quantiles.numpy()
+        elif levels is not None:
             quantiles = empirical_quantile(target.values(predicted), weight_S, levels)
             expectations[target.name] = quantiles.numpy()
     return expectations
+
+
+def in_own_unit(
+    expectations: Mapping[str, Floats], targets: Sequence[Target], unit: Normalization
+) -> dict[str, Floats]:
+    """What is said of each target, in the label's own unit where it depends on that."""
+    converted = dict(expectations)
+    for target in targets:
+        if target.own_unit is not None and target.name in expectations:
+            values = torch.from_numpy(expectations[target.name])
+            converted[target.name] = target.own_unit(values, unit).numpy()
+    return converted
 
 
 def nll_by_sample(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gped_nas.config import Config
+from gped_nas.data.base import Normalization
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.seen import TrainedOn
 from gped_nas.data.views import PredictionDtype, View
@@ -27,7 +28,7 @@ from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
 from gped_nas.search.goals import Objective
 from gped_nas.search.objectives import describe_constraint
 from gped_nas.stream.calibration import CalibrationKind
-from gped_nas.targets.base import Target
+from gped_nas.targets.base import Target, for_labels
 from gped_nas.targets.layout import HeadLayout
 
 Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]
@@ -279,13 +280,20 @@ class SearchSpace:
         """The view at whose inputs the teacher's predictions are stored for one of the views."""
         return view.untouched if self.recipe.draw_views == "fresh" else view.asked
 
-    def layout(self, num_classes: int) -> HeadLayout:
+    def layout(
+        self, num_classes: int, label_normalization: Normalization | None = None
+    ) -> HeadLayout:
         """The heads of every student.
+
+        Args:
+            num_classes: C.
+            label_normalization: of real labels, in whose unit some targets are; not needed for the
+                sizes of heads.
 
         Raises:
             ConfigError: a target's settings are for another number of classes.
         """
-        return HeadLayout(self.targets, num_classes)
+        return HeadLayout(for_labels(self.targets, label_normalization), num_classes)
 
     def num_outputs(self, num_classes: int) -> int:
         """Raw outputs of every student. Raises as ``layout``."""

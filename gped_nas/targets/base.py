@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from gped_nas.config import Config, parse
+from gped_nas.data.base import Normalization
 from gped_nas.errors import ConfigError, RegistryError, calling
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.registry import Registry
@@ -58,6 +59,9 @@ class Target:
         build: settings to the target that has them.
         num_classes: the number of classes its settings are for; None where they fit any.
         shown: an average (..., G) in the form in which students predict it, where that is another.
+        own_unit: its values as ``shown``, in the label's normalized unit, to those in its own; None
+            where they do not depend on it.
+        of_labels: makes it for labels of a normalization, where what it says depends on their unit.
     """
 
     kind: ClassVar[Kind]
@@ -71,6 +75,8 @@ class Target:
     build: Callable[[Any], "Target"] | None = None
     num_classes: int | None = None
     shown: Callable[[Tensor], Tensor] = _identity
+    own_unit: Callable[[Tensor, Normalization], Tensor] | None = None
+    of_labels: Callable[[Normalization], "Target"] | None = None
 
     def to_json(self) -> Any:
         """How it is written in a file: its name, or a mapping of ``name`` and settings."""
@@ -140,9 +146,16 @@ class MeanTarget(LearnedTarget):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantileTarget(LearnedTarget):
-    """A target that students can learn from single posterior samples alone."""
+    """A target that students can learn from single posterior samples alone.
+
+    Attributes:
+        of_samples: what all posterior samples say (S, N, G) and their weights (S,) to the quantiles
+            of their average, (N, ...); by default those of the samples' own values.
+    """
 
     kind: ClassVar[Kind] = "quantile"
+
+    of_samples: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -174,6 +187,16 @@ Targets = Sequence[str | Target]
 def resolve(targets: Iterable[str | Target]) -> tuple[Target, ...]:
     """The targets themselves, names looked up."""
     return tuple(TARGETS[target] if isinstance(target, str) else target for target in targets)
+
+
+def for_labels(targets: Targets, label_normalization: Normalization | None) -> tuple[Target, ...]:
+    """Targets whose values are of labels with this normalization; None of classes."""
+    made = []
+    for target in resolve(targets):
+        if target.of_labels is not None and label_normalization is not None:
+            target = target.of_labels(label_normalization)
+        made.append(target)
+    return tuple(made)
 
 
 def parse_targets(written: Iterable[object], where: str) -> tuple[Target, ...]:

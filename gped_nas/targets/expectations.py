@@ -13,6 +13,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.stream.reader import Stream
 from gped_nas.targets.base import (
+    MAIN_TARGET,
     TARGETS,
     DerivedTarget,
     LearnedTarget,
@@ -149,7 +150,7 @@ def average_blocks(
 def _runs_on(device: torch.device, stream: Stream, target: MeanTarget) -> bool:
     """Whether a target's function, which may be anybody's, takes tensors on a device."""
     try:
-        return target.values(_probe(stream).to(device)).device.type == device.type
+        return target.values(_probe(stream, target).to(device)).device.type == device.type
     except Exception:
         # what is wrong with it is told where it is called
         return False
@@ -211,10 +212,14 @@ def _answer_to_probe(stream: Stream, target: MeanTarget) -> str:
     ``Target.version`` says that a target has come to mean something else. Whoever edits a function
     in a notebook forgets to raise it: the average of before must not be taken for the new one's.
     """
-    return sha256_arrays(try_values(target.name, target.values, _probe(stream)).numpy())
+    return sha256_arrays(try_values(target.name, target.values, _probe(stream, target)).numpy())
 
 
-def _probe(stream: Stream) -> Tensor:
-    """Fixed log-probabilities of as many classes as a stream has, (2, 3, C)."""
+def _probe(stream: Stream, target: MeanTarget) -> Tensor:
+    """Fixed predictions, (2, 3, C): log-probabilities, or means and variances."""
     probe = torch.linspace(0.0, 5.0, 6 * stream.key.num_predicted, dtype=torch.float64)
-    return probe.view(2, 3, -1).log_softmax(-1)
+    predicted = probe.view(2, 3, -1).log_softmax(-1)
+    if target.prediction == "normal" and target.name != MAIN_TARGET["normal"]:
+        # variances are positive; averages that were cached before there was a choice stay found
+        predicted[..., 1].exp_()
+    return predicted

@@ -149,7 +149,7 @@ def shapes_are_those_that_it_states(case: TargetCase) -> None:
         f"(2, {NUM_INPUTS}, G)",
     )
     if not isinstance(target, QuantileTarget):  # as many numbers as levels for each value
-        average = expect(target, case.samples, case.weight)
+        average = target.shown(expect(target, case.samples, case.weight))
         require(
             predicted.shape[2:] == average.shape[1:],
             f"target '{case}': students predict {tuple(predicted.shape[2:])} numbers, "

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
-from gped_nas.evaluate.predictions import NormalPredictions
 from gped_nas.search.objectives import axis_ends, check_objectives, objective
 from gped_nas.testing.metrics import (
     METRIC_CHECKS,
@@ -60,8 +58,8 @@ def test_a_predictor_that_knows_nothing_but_the_spread_is_no_worse_than_worst(
         blind, teacher = predictions_of(uniform, case.task), case.predictions(1)
     else:
         mean, variance = case.labels.mean(), case.labels.var()
-        blind = NormalPredictions(np.full(NUM_EXAMPLES, mean), np.full(NUM_EXAMPLES, variance))
-        teacher = blind
+        sample = torch.tensor([mean, variance]).expand(1, NUM_EXAMPLES, 2)
+        blind = teacher = predictions_of(sample, case.task)
 
     sign = -1 if metric.direction == "maximize" else 1
     assert sign * metric.value(blind, case.labels, teacher) <= sign * worst + 1e-9

@@ -5,6 +5,7 @@ matrices one by one in float64; norms are in ``reference_norms.py``. Slow on pur
 ``kernel.distill`` against it. Rungs change no parameter and are not here.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from gped_nas.models.base import FAMILIES, Genotype, Params, shapes_of
 from gped_nas.models.compact import compact
 from gped_nas.models.dense import Chain, dense_chain
 from gped_nas.targets.base import Expectations
+from gped_nas.targets.label import LabelQuantileSettings
 from gped_nas.targets.layout import LABELS, HeadLayout
 from tests.distill import reference_norms
 
@@ -159,7 +161,8 @@ def _loss(
 ) -> Tensor:
     """The loss of a batch, input by input: of the teacher, and where it is known of the label."""
     labels = expectations.get(LABELS)
-    if labels is None:
+    has_own = any(target.name in _OF_LABELS for target in layout.learned)
+    if labels is None and not has_own:
         return layout.loss(raw, expectations, recipe.target_weights)
 
     share = dict(genotype.values).get("label_weight", recipe.label_weight)
@@ -167,7 +170,11 @@ def _loss(
     total = raw.new_zeros(())
     for target in layout.learned:
         losses = list(target.loss(heads[target.name], heads, expectations[target.name]))
-        if target.name in ("predictive", "predictive_normal"):
+        if target.name in _OF_LABELS:
+            values = heads[target.name], heads["predictive_normal"], expectations[target.name]
+            rows = zip(*values, strict=True)
+            losses = [_OF_LABELS[target.name](*row) for row in rows]
+        if labels is not None and target.name in ("predictive", "predictive_normal"):
             for i, label in enumerate(labels):
                 if not label.isnan().any():
                     of_label = _loss_of_label(target.name, heads[target.name][i], label)
@@ -175,6 +182,59 @@ def _loss(
         weight = recipe.target_weights.get(target.name, 1.0)
         total = total + weight * torch.stack(losses).mean()
     return total
+
+
+def _model_variance(raw: Tensor, normal: Tensor, moments: Tensor) -> Tensor:
+    """Minus the log-density of a sample's mean around the student's, averaged over samples.
+
+    And of noise of the samples' variance around zero.
+    """
+    center, log_variance = normal.detach()
+    variance = raw[0].sigmoid() * log_variance.exp()
+    spread = moments[1] - moments[0].square()
+    of_average = F.gaussian_nll_loss(center, moments[0], variance, eps=0)
+
+    noise = (1 - raw[0].sigmoid()) * log_variance.exp()
+    of_noise = F.gaussian_nll_loss(torch.zeros(()), moments[2].sqrt(), noise, eps=0)
+    return of_average + 0.5 * spread / variance + of_noise
+
+
+def _exceedance(raw: Tensor, normal: Tensor, exceeding: Tensor) -> Tensor:
+    """Cross-entropy of the stretches between thresholds, from the lowest to the highest."""
+    ends = [1.0, *exceeding, 0.0]
+    total = raw.new_zeros(())
+    for stretch, log_prob in enumerate(raw.log_softmax(0)):
+        total = total - (ends[stretch] - ends[stretch + 1]) * log_prob
+    return total
+
+
+def _label_quantile(raw: Tensor, normal: Tensor, sample: Tensor) -> Tensor:
+    """The pinball loss of every label that a sample holds possible, on a fine grid."""
+    center, log_variance = normal.detach()
+    grid = torch.linspace(-8, 8, 1601, dtype=torch.float64)
+    mass = (-0.5 * grid.square()).exp()
+    label = sample[0] + sample[1].sqrt() * grid
+
+    total, place = raw.new_zeros(()), raw[0]
+    levels = LabelQuantileSettings().levels
+    standard = [torch.special.ndtri(torch.tensor(level)) for level in levels]
+    for i, level in enumerate(levels):
+        if i == 0:
+            place = place + standard[0]
+        else:
+            place = place + (standard[i] - standard[i - 1]) * F.softplus(raw[i]) / math.log(2)
+        above = label - (center + (0.5 * log_variance).exp() * place)
+        pinball = torch.maximum(level * above, (level - 1) * above)
+        total = total + (mass * pinball).sum() / mass.sum()
+    return total.float()
+
+
+_OF_LABELS = {
+    "model_variance": _model_variance,
+    "exceedance": _exceedance,
+    "label_quantile": _label_quantile,
+}
+"""Losses of one input by target: its raw outputs, those of the normal, and what is said."""
 
 
 def _loss_of_label(name: str, raw: Tensor, label: Tensor) -> Tensor:

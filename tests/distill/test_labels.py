@@ -65,6 +65,25 @@ def test_real_labels_equal_the_oracle():
         assert relative_difference(student.params, expected) < 1e-3, str(genotype)
 
 
+def test_all_that_is_said_of_real_labels_equals_the_oracle():
+    """Losses of one input each, the pinball loss of every possible label on a grid."""
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn((40, 4), generator=generator)
+    mean = torch.stack([x[:, 0], x[:, 1]])
+    samples = torch.stack([mean, 0.1 + mean.square()], -1)
+    names = ("predictive_normal", "model_variance", "label_quantile", "exceedance")
+    predictions = PosteriorPredictions([[samples.numpy()]], torch.tensor([0.3, 0.7]))
+    data = DistillationSet(x, {}, HeadLayout(names, 1), predictions)
+    data = with_labels(data, mean[0] + torch.randn(40, generator=generator))
+    recipe = RECIPE.model_copy(update={"update": "newest", "steps": 20})
+    genotypes = [Genotype("mlp", depth=1, width=4, label_weight=w) for w in (0.0, 0.5)]
+
+    students = distill(genotypes, data, recipe, seed=0, device=CPU).students
+    for genotype, student in zip(genotypes, students, strict=True):
+        expected = distill_one(genotype, data, recipe, seed=0)
+        assert relative_difference(student.params, expected) < 1e-3, str(genotype)
+
+
 @pytest.mark.parametrize("update", ["newest", "running_mean"])
 def test_labels_count_beside_single_samples_too(update):
     data = classes()

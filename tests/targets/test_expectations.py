@@ -118,6 +118,10 @@ def test_single_samples_say_what_has_a_loss():
         ("utility", 1, [0.909969, 0.755272, 0.334759]),
         ("predictive_normal", 1, [-2.407606, 4.38896]),
         ("quantile", 1, [0.090031, 0.244728, 0.665241]),
+        # of mean 1 and variance 4
+        ("model_variance", 1, [1.0, 1.0, 4.0]),
+        ("label_quantile", 1, [1.0, 4.0]),
+        ("exceedance", 1, [0.691462]),
     ],
 )
 def test_a_target_that_comes_to_mean_something_else_raises_its_version(name, version, at_probe):
@@ -127,6 +131,8 @@ def test_a_target_that_comes_to_mean_something_else_raises_its_version(name, ver
     """
     log_prob = torch.arange(3.0, dtype=torch.float64).log_softmax(-1)
     predicted = log_prob if name != "predictive_normal" else log_prob[:2]
+    if name in ("model_variance", "label_quantile", "exceedance"):
+        predicted = torch.tensor([1.0, 4.0], dtype=torch.float64)
     target = TARGETS[name]
     assert target.version == version
     assert target.values(predicted).tolist() == pytest.approx(at_probe, abs=1e-6)
