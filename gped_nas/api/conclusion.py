@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gped_nas.api.kept import KeptFiles
+from gped_nas.api.prediction_verdict import WITHOUT_NETWORK, PredictionVerdict, judge_beside
 from gped_nas.api.references import Contender, average_of, guess_of, others
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
@@ -69,12 +70,24 @@ def conclude(
         references = []
         for contender in [teacher, *compared]:
             references.append(_measure(contender, teacher, trainer, resamples))
-        ledger.change(references=References.of(references, paired, baseline))
+        verdict = _judge_predictions(teacher, compared, trainer)
+        ledger.change(references=References.of(references, paired, baseline, verdict.to_json()))
 
     for record in untested:
         trainer.session.raise_if_stopped()
         test = _test(record, teacher, controls, trainer, resamples)
         ledger.write_test(record.trial, test)
+
+
+def _judge_predictions(
+    teacher: Contender, compared: Sequence[Contender], trainer: Trainer
+) -> PredictionVerdict:
+    """Whether the teacher predicts better than the MAP network among the references."""
+    of_map = next((contender for contender in compared if contender.name == "map"), None)
+    if of_map is None:
+        return WITHOUT_NETWORK
+    average, network = (contender.predictions["validation"] for contender in (teacher, of_map))
+    return judge_beside(trainer.teacher, average, network)
 
 
 def _test(

@@ -18,6 +18,7 @@ from gped_nas.api.teacher import PREDICT_BATCH, Teacher
 from gped_nas.data.rows import in_batches
 from gped_nas.errors import DivergenceError
 from gped_nas.evaluate.judging import paired_difference
+from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.resamples import draw_resamples
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import canonical_json, sha256_text
@@ -68,6 +69,13 @@ class PredictionVerdict:
         }
 
 
+WITHOUT_NETWORK = PredictionVerdict(
+    "unknown",
+    "Predictions unknown: the teacher is known by its predictions alone, so that no network of its "
+    "size can be trained beside it.",
+)
+
+
 def judge_predictions(teacher: Teacher) -> PredictionVerdict:
     """The verdict on a teacher's predictions.
 
@@ -77,11 +85,7 @@ def judge_predictions(teacher: Teacher) -> PredictionVerdict:
         Interrupted: the session said stop.
     """
     if not teacher.stream.has_weights:
-        return PredictionVerdict(
-            "unknown",
-            "Predictions unknown: the teacher is known by its predictions alone, so that no "
-            "network of its size can be trained beside it.",
-        )
+        return WITHOUT_NETWORK
 
     module = teacher.space.module
     is_cached = teacher.stream.cached(_NAME, _digest(teacher)) is not None
@@ -93,11 +97,18 @@ def judge_predictions(teacher: Teacher) -> PredictionVerdict:
         )
 
     dataset = teacher.dataset
-    average, labels = teacher.averaged("validation"), dataset.labels("validation")
     said_NG = teacher.stream.derived(
         _NAME, _digest(teacher), lambda: _ask_map_network(teacher).float()
     )
     of_map = averaged(said_NG[None], torch.ones(1), dataset.label_normalization)
+    return judge_beside(teacher, teacher.averaged("validation"), of_map)
+
+
+def judge_beside(
+    teacher: Teacher, average: AnyPredictions, of_map: AnyPredictions
+) -> PredictionVerdict:
+    """The verdict on a teacher's average beside the predictions of a MAP network on validation."""
+    labels = teacher.dataset.labels("validation")
     resamples = draw_resamples(len(labels), root=teacher.space.seed, part="validation")
     try:
         paired = paired_difference("nll", average, of_map, labels, resamples=resamples)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -146,7 +146,7 @@ def summary_of(study: "Study") -> StudySnapshot:
         hypervolume=(),
         reference_point=dict(zip(names, box.worst, strict=False)),
         importances={},
-        teacher=description.teacher.to_json(),
+        teacher=description.teacher.to_json() | _prediction_verdict(references),
         provenance={**description.provenance, "student seconds": student_seconds},
         num_test_evaluations=study.num_test_evaluations,
         split_text=description.split_text,
@@ -157,6 +157,12 @@ def summary_of(study: "Study") -> StudySnapshot:
         metrics=_words_of(description, records, (*references.predictors, *others)),
         twins=tuple(twins),
     )
+
+
+def _prediction_verdict(references: References) -> dict[str, Any]:
+    """What is told of the teacher's predictions once a front was concluded."""
+    verdict = references.prediction_verdict
+    return {} if verdict is None else {"prediction_verdict": verdict}
 
 
 def _words_of(

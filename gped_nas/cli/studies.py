@@ -172,6 +172,8 @@ def _count(study: Any) -> dict[str, Any]:
 
     records, chosen = study.records(), study.chosen()
     is_at_work = study.is_at_work()
+    references = study.ledger.document.references
+    predictions = None if references is None else references.prediction_verdict
     counts = Counter(_state_of(record, is_at_work) for record in records)
 
     return {
@@ -182,6 +184,7 @@ def _count(study: Any) -> dict[str, Any]:
         "student seconds": round(sum(record.seconds for record in records), 1),
         "report": str(study.path / "report.html"),
         "verdict": study.verdict().sentence,
+        **({"prediction_verdict": predictions["sentence"]} if predictions else {}),
     }
 
 

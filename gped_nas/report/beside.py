@@ -43,6 +43,7 @@ class Evidence:
         metrics: what is said of each metric by its name.
         diagnosis: of the teacher, as it is stored.
         trust: the teacher's verdict, ``level`` and ``sentence``; empty where none was made.
+        predictions: the verdict on its predictions, likewise.
         twins: of the student; None where it has none.
     """
 
@@ -59,6 +60,7 @@ class Evidence:
     metrics: Mapping[str, MetricWords] = field(default_factory=dict)
     diagnosis: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, str] = field(default_factory=dict)
+    predictions: Mapping[str, Any] = field(default_factory=dict)
     twins: TwinsOf | None = None
 
     def reference(self, name: str) -> Reference | None:
@@ -264,5 +266,6 @@ def evidence_of(
         metrics=snapshot.metrics,
         diagnosis=snapshot.teacher.get("diagnosis") or {},
         trust=snapshot.teacher.get("verdict") or {},
+        predictions=snapshot.teacher.get("prediction_verdict") or {},
         twins=twins,
     )

@@ -9,7 +9,8 @@ The first of these that holds:
 |                     | more, and the student does not keep what its teacher knows                |
 | `none_within`       | no student is within the constraints, or within the budget                |
 | `nothing_learned`   | no student is better than a guess                                         |
-| `untrusted_teacher` | the posterior's own verdict is "do not trust"                             |
+| `untrusted_teacher` | the posterior's own verdict is "do not trust", and the teacher does not   |
+|                     | predict better than one MAP network of its size                           |
 | `plain_as_good`     | a plain network costs no more, and the student is better in nothing       |
 | `keeps`             | nothing is lost that could be told, and little that could not             |
 | `undecided`         | nothing is lost that could be told, but much could be: too few examples   |
@@ -113,6 +114,7 @@ def judge_study(evidence: Evidence) -> StudyVerdict:
     kind, sentence = _judge_student(evidence, student, teacher, lost)
     details = [
         describe_quality(lost),
+        _describe_teacher(evidence),
         describe_bought(evidence),
         describe_controls(evidence, student),
     ]
@@ -209,7 +211,9 @@ def _judge_student(
     trial = f"Trial {student.trial}"
     price = describe_price(student, teacher)
 
-    if evidence.trust.get("level") == "do not trust":
+    # what predicts better is worth imitating, whatever it is a sample of
+    is_better = evidence.predictions.get("level") == "better"
+    if evidence.trust.get("level") == "do not trust" and not is_better:
         reason = first_reason(evidence.trust.get("sentence", ""))
         return "untrusted_teacher", (
             f"{trial} copies a teacher whose posterior is not to be trusted ({reason}): it "
@@ -250,6 +254,18 @@ def _judge_student(
             )
         case _:
             return kind, f"{trial} {describe_loss(lost)}, and {price}."
+
+
+def _describe_teacher(evidence: Evidence) -> str:
+    """That a teacher which is no posterior predicts better than a network; empty otherwise."""
+    if evidence.trust.get("level") in (None, "trusted"):
+        return ""
+    if evidence.predictions.get("level") != "better":
+        return ""
+    return (
+        "As a posterior the teacher is not vouched for, but it predicts better than one tuned MAP "
+        "network of its size: distilling it makes sense."
+    )
 
 
 def _grade(lost: Sequence[Loss]) -> Kind:

@@ -197,21 +197,30 @@ class References(Stored):
         baseline: the settings that the references were made with.
         references: the predictors, as they are stored.
         comparisons: paired test differences between them.
+        prediction_verdict: on the teacher's predictions beside the MAP network's, see
+            ``api.prediction_verdict``; None of studies that were concluded before there was one.
     """
 
     baseline: dict[str, Any] | None = None
     references: tuple[StoredReference, ...] = ()
     comparisons: tuple[PairedDifference, ...] = ()
+    prediction_verdict: dict[str, Any] | None = None
 
     @staticmethod
     def of(
         references: Iterable[Reference],
         comparisons: Iterable[PairedDifference] = (),
         baseline: dict[str, Any] | None = None,
+        prediction_verdict: dict[str, Any] | None = None,
     ) -> "References":
         """The references as they are stored."""
         stored = tuple(StoredReference.of(reference) for reference in references)
-        return References(baseline=baseline, references=stored, comparisons=tuple(comparisons))
+        return References(
+            baseline=baseline,
+            references=stored,
+            comparisons=tuple(comparisons),
+            prediction_verdict=prediction_verdict,
+        )
 
     @property
     def predictors(self) -> tuple[Reference, ...]:

@@ -165,7 +165,7 @@ class StudySnapshot:
         importances: objective name to parameter name to share; empty when there are too few trials.
         teacher: what is told of the stream: ``digest, num_samples, method, samples_to_nll`` (list
             of ``[number of samples, validation NLL]``), ``seconds`` (of sampling, once),
-            ``diagnosis`` and ``verdict``.
+            ``diagnosis`` and ``verdict``; ``prediction_verdict`` once a front was concluded.
         provenance: versions, device, seeds, digests; flat mapping of text to text or number.
         num_test_evaluations: how many students' test predictions were made so far.
         split_text: the dataset's split in words.

@@ -34,6 +34,23 @@ def test_everybody_says_the_same_verdict(finished: Home, tmp_path: Path) -> None
     assert as_markdown(verdict.text, limit=2_000) in study_note(study.snapshot(), verdict.text)
 
 
+def test_the_teachers_predictions_are_judged_in_the_study_too(finished: Home) -> None:
+    info = json.loads(accepted("teacher", "info", finished.space, "--format", "json").out)
+    study = open_study(finished.study)
+    verdict = study.snapshot().teacher["prediction_verdict"]
+    assert verdict["level"] == info["prediction_verdict"]["level"]
+    assert verdict["n"] == info["prediction_verdict"]["n"]
+    assert verdict["nll_of_map"] == pytest.approx(info["prediction_verdict"]["nll_of_map"])
+    assert verdict["interval"] == pytest.approx(info["prediction_verdict"]["interval"])
+
+    status = json.loads(accepted("status", finished.study, "--format", "json").out)
+    assert status["prediction_verdict"] == verdict["sentence"]
+    page = html.unescape((finished.study / "report.html").read_text())
+    assert page.count(verdict["sentence"]) >= 2
+    # what the page embeds has the posterior's verdict beside it
+    assert study.snapshot().teacher["verdict"]["sentence"] == info["verdict"]["sentence"]
+
+
 def test_the_verdict_waits_for_no_figure(finished: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Optuna's importances load scikit-learn and pandas: a second, for which ``status`` waited."""
     study = open_study(finished.study)

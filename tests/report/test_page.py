@@ -383,3 +383,24 @@ def test_write_report_says_where_it_cannot_write(tmp_path):
     (tmp_path / "nowhere").write_text("a file, so no folder can be made here")
     with pytest.raises(EnvironmentProblem, match="nowhere"):
         write_report(make_snapshot(), tmp_path / "nowhere" / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("level", "predictions", "is_doubted"),
+    [
+        ("usable with care", "better", False),
+        ("usable with care", "no better", True),
+        ("usable with care", None, True),
+        ("do not trust", "better", True),
+        ("trusted", "no better", False),
+    ],
+)
+def test_what_predicts_better_is_not_doubted_for_ever(level, predictions, is_doubted):
+    snapshot = make_snapshot()
+    teacher = {**snapshot.teacher, "verdict": {"level": level, "sentence": "Of the posterior."}}
+    if predictions is not None:
+        teacher["prediction_verdict"] = {"level": predictions, "sentence": "Of predictions <b>."}
+    text = Page(page(make_snapshot(teacher=teacher))).text
+    assert ("The teacher as a posterior:" in text) == is_doubted
+    assert text.count("Of predictions <b>.") == (0 if predictions is None else 2)
+    assert text.count("Of the posterior.") == 1

@@ -53,6 +53,20 @@ def test_every_kind_is_told_of_a_recorded_study(study: str, kind: str, words: st
     assert json.loads(json.dumps(verdict.to_json(), allow_nan=False))["kind"] == kind
 
 
+def test_a_teacher_that_predicts_better_is_worth_imitating_whatever_it_samples() -> None:
+    made = evidence("untrusted")
+    better = dataclasses.replace(made, predictions={"level": "better"})
+    assert judge_study(better).kind != "untrusted_teacher"
+    says = "As a posterior the teacher is not vouched for, but it predicts better than one tuned"
+    assert any(says in detail for detail in judge_study(better).details)
+
+    for level in ("no better", "worse", "unknown"):
+        other = dataclasses.replace(made, predictions={"level": level})
+        assert judge_study(other) == judge_study(made)
+    trusted = dataclasses.replace(better, trust={"level": "trusted"})
+    assert not any(says in detail for detail in judge_study(trusted).details)
+
+
 def test_the_figures_are_those_of_the_record() -> None:
     made = evidence("far")
     student, verdict = made.student, judge_study(made)
