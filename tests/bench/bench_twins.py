@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.search.space import SearchSpace
 from gped_nas.targets.formulas import log_softmax
 from gped_nas.targets.layout import HeadLayout
+from tests.bench.twin_cases import CASES, Case
 from tests.bench.unfamiliar import unfamiliar_inputs
 
 Settings = dict[str, Any]
@@ -59,116 +60,6 @@ METRICS = ("nll", "accuracy", "ece", "brier", "entropy_error")
 KINDS = ("student", "label twin", "MAP twin")
 PAIRS = (("student", "label twin"), ("student", "MAP twin"), ("MAP twin", "label twin"))
 GRACE_S = 30
-
-CLEAN, NOISE = {"policy": "clean"}, {"policy": "noise", "std": 0.3}
-
-
-def mixup(num: int) -> list[Settings]:
-    """So many draws of mixed inputs."""
-    return [{"policy": "mixup", "draw": draw} for draw in range(num)]
-
-
-def ensemble(size: int, precision: float, steps: int, lr: float) -> Settings:
-    """A deep ensemble as teacher."""
-    method = {"name": "deep_ensemble", "num_samples": size, "steps": steps, "lr": lr}
-    return {"teacher.method": method, "teacher.prior": {"precision": precision}}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One dataset.
-
-    Attributes:
-        space: a shipped space, whose dataset, networks and recipe are taken.
-        sizes: three genotypes of students.
-        teachers: by name what of the space they change.
-        recipes: likewise.
-        precisions: of the priors of label twins, and of the MAP network.
-        settings: of all of them.
-        seeds: students of each kind and size.
-        on_gpu: whether a step is long enough for one.
-    """
-
-    space: str
-    sizes: tuple[Genotype, ...]
-    teachers: dict[str, Settings]
-    recipes: dict[str, Settings]
-    precisions: tuple[float, ...]
-    settings: Settings = field(default_factory=dict)
-    seeds: int = 5
-    on_gpu: bool = False
-
-
-def _digits_recipe(steps: int, views: list[Settings], **recipe: Any) -> Settings:
-    whole = {"steps": steps, "batch_size": 128, "lr": 8e-3, "beta2": 0.95, "decay_from": 0.8}
-    return {"recipe": {**whole, **recipe}, "views": views}
-
-
-def _fashion_recipe(steps: int, views: list[Settings], **recipe: Any) -> Settings:
-    changes = {"steps": steps, "decay_from": 0.8, "weight_decay": 0.03, **recipe}
-    return {**{f"recipe.{key}": value for key, value in changes.items()}, "views": views}
-
-
-def _cnn_recipe(steps: int, views: list[Settings], **recipe: Any) -> Settings:
-    changes = {"steps": steps, "decay_from": 0.8, **recipe}
-    return {**{f"recipe.{key}": value for key, value in changes.items()}, "views": views}
-
-
-_MANY_MIXED = [CLEAN, *mixup(4)]
-_DIGITS = Case(
-    "digits_sgld",
-    (
-        Genotype("mlp", depth=1, width=32),
-        Genotype("mlp", depth=2, width=32),
-        Genotype("mlp", depth=2, width=64),
-    ),
-    {
-        "ensemble of 10": ensemble(10, 0.1, 400, 3e-3),
-        "ensemble of 20": ensemble(20, 0.3, 800, 3e-3),
-        "sgld as shipped": {},
-    },
-    {
-        "4,000 steps, clean and 4 mixed": _digits_recipe(4000, _MANY_MIXED),
-        "the same, 0.3 labels": _digits_recipe(4000, _MANY_MIXED, label_weight=0.3),
-        "4,000 steps, clean, 4 mixed and 2 noisy": _digits_recipe(
-            4000, [*_MANY_MIXED, NOISE, {**NOISE, "draw": 1}]
-        ),
-        "500 steps, as digits_sgld": {},
-    },
-    (0.1, 1.0, 3.0, 10.0),
-)
-CASES = {
-    "digits": _DIGITS,
-    "digits, half for the test": replace(_DIGITS, settings={"dataset.test": 0.5}),
-    "fashion_mlp": Case(
-        "fashion_sgld",
-        tuple(Genotype("mlp", depth=2, width=width) for width in (32, 64, 128)),
-        {"ensemble of 5": ensemble(5, 30.0, 6000, 1e-3)},
-        {
-            "6,400 steps, clean and mixed": _fashion_recipe(6400, [CLEAN, *mixup(1)]),
-            "the same, 0.3 labels": _fashion_recipe(6400, [CLEAN, *mixup(1)], label_weight=0.3),
-            "6,400 steps, clean": _fashion_recipe(6400, [CLEAN]),
-            "12,800 steps, clean and 2 mixed": _fashion_recipe(12800, [CLEAN, *mixup(2)]),
-        },
-        (3.0, 10.0, 30.0, 100.0),
-        on_gpu=True,
-    ),
-    "fashion_cnn": Case(
-        "fashion_cnn",
-        tuple(
-            Genotype("cnn", depth=2, width=list(width), kernel=3, pool=2, head_width=[64])
-            for width in ((4, 8), (8, 16), (16, 32))
-        ),
-        {"ensemble of 5": ensemble(5, 30.0, 4000, 1e-3), "sgld as shipped": {}},
-        {
-            "4,000 steps, clean and mixed": _cnn_recipe(4000, [CLEAN, *mixup(1)]),
-            "the same, 0.3 labels": _cnn_recipe(4000, [CLEAN, *mixup(1)], label_weight=0.3),
-        },
-        (10.0, 30.0, 100.0),
-        seeds=2,
-        on_gpu=True,
-    ),
-}
 
 
 def space_of(case: Case, changes: Settings, *, is_dry: bool) -> SearchSpace:
