@@ -69,8 +69,7 @@ def space_of(case: Case, changes: Settings, *, is_dry: bool) -> SearchSpace:
     if is_dry:
         settings |= {"recipe.steps": 30, "recipe.warmup": 5, "baseline.steps": 100}
         settings["baseline.precisions"] = list(case.precisions[:2])
-    where = "digits_sgld" if is_dry and case.space.startswith("fashion") else case.space
-    space = gn.load_space(where, settings)
+    space = gn.load_space(case.space, settings)
     if not is_dry:
         return space
     short = {"steps": 100, "burn_in": 100, "thinning": 10, "num_samples": 4}

@@ -115,9 +115,10 @@ CASES = {
             "convolutional sgld": {**_CONVOLVED, **_CHAINS},
         },
         {
+            "9,600 steps, clean, 0.5 labels": recipe(9600, [CLEAN], label_weight=0.5),
+            "9,600 steps, clean, 0.3 labels": recipe(9600, [CLEAN], label_weight=0.3),
             "9,600 steps, clean": recipe(9600, [CLEAN]),
             "9,600 steps, clean and mixed": recipe(9600, [CLEAN, *mixup(1)]),
-            "9,600 steps, clean, 0.3 labels": recipe(9600, [CLEAN], label_weight=0.3),
         },
         (10.0, 30.0, 60.0),
         settings={"baseline.steps": 4000},
@@ -134,8 +135,8 @@ CASES = {
             "sgld": {**_CONVOLVED, **_CHAINS},
         },
         {
+            "4,000 steps, clean, 0.5 labels": recipe(4000, [CLEAN], label_weight=0.5),
             "4,000 steps, clean and mixed": recipe(4000, [CLEAN, *mixup(1)]),
-            "the same, 0.3 labels": recipe(4000, [CLEAN, *mixup(1)], label_weight=0.3),
         },
         (10.0, 30.0, 100.0),
         seeds=2,

@@ -25,7 +25,7 @@ def photographs() -> Tensor:
     """Every second gray patch of 8 x 8 pixels, 2 x 2 averaged, from 0 to 16: (M, 1, 8, 8)."""
     patches = []
     for name in ("china.jpg", "flower.jpg"):
-        gray = torch.from_numpy(load_sample_image(name)).float().mean(-1)[None, None]
+        gray = torch.tensor(load_sample_image(name)).float().mean(-1)[None, None]
         small = F.avg_pool2d(gray, 2) / 255 * 16
         cut = F.unfold(small, 8, stride=16)[0].T
         patches.append(cut.reshape(-1, 1, 8, 8))
