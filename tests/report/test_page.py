@@ -400,7 +400,7 @@ def test_what_predicts_better_is_not_doubted_for_ever(level, predictions, is_dou
     teacher = {**snapshot.teacher, "verdict": {"level": level, "sentence": "Of the posterior."}}
     if predictions is not None:
         teacher["prediction_verdict"] = {"level": predictions, "sentence": "Of predictions <b>."}
-    text = Page(page(make_snapshot(teacher=teacher))).text
+    text = Page(render(teacher=teacher)).text
     assert ("The teacher as a posterior:" in text) == is_doubted
     assert text.count("Of predictions <b>.") == (0 if predictions is None else 2)
     assert text.count("Of the posterior.") == 1
