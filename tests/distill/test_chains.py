@@ -14,7 +14,7 @@ from gped_nas.errors import DivergenceError
 from gped_nas.posterior import conjugate
 from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import CategoricalLikelihood, GaussianLikelihood
-from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior
+from gped_nas.posterior.priors import FanInGaussianPrior, LaplacePrior, LayeredGaussianPrior
 from tests.distill.chain_reference import (
     NAMES,
     assert_same_state,
@@ -60,7 +60,9 @@ def of_regression(prior=None):
 
 
 @pytest.mark.parametrize(
-    "prior", [FanInGaussianPrior(scale=0.5), LaplacePrior(scale=0.2)], ids=lambda prior: prior.name
+    "prior",
+    [FanInGaussianPrior(scale=0.5), LayeredGaussianPrior(dense=30.0), LaplacePrior(scale=0.2)],
+    ids=lambda prior: prior.name,
 )
 def test_every_prior_draws_as_on_a_processor(prior, monkeypatch):
     problem, likelihood = of_regression(prior)

@@ -27,7 +27,13 @@ from gped_nas.posterior.likelihoods import (
     GaussianLikelihood,
     Likelihood,
 )
-from gped_nas.posterior.priors import FanInGaussianPrior, GaussianPrior, LaplacePrior, Prior
+from gped_nas.posterior.priors import (
+    FanInGaussianPrior,
+    GaussianPrior,
+    LaplacePrior,
+    LayeredGaussianPrior,
+    Prior,
+)
 
 CHAINS = Launch(Sizes(64, 32), depth=32, programs_a_processor=2, precision="tf32x3")
 """Small tiles: the chains of a teacher are few, and a step is as long as its longest tile.
@@ -42,7 +48,7 @@ _QUARTER = 256
 """Numbers that ``move`` takes from each of the four words of a counter."""
 
 _LIKELIHOODS = (CategoricalLikelihood, GaussianLikelihood)
-_PRIORS = (GaussianPrior, FanInGaussianPrior, LaplacePrior)
+_PRIORS = (GaussianPrior, FanInGaussianPrior, LayeredGaussianPrior, LaplacePrior)
 
 
 @dataclass(frozen=True, eq=False)
