@@ -171,7 +171,8 @@ class Candidate:
     ) -> Teacher:
         """It, sampled, or a part of it. Raises as ``sample_teacher``."""
         method = self.sampled(1 if is_whole else _FIRST_SHARE)
-        tuned = replace(space, method=method, prior=self.prior, views=())
+        # candidates are raw: what is held out measures them and calibrates nothing
+        tuned = replace(space, method=method, prior=self.prior, views=(), calibration="none")
         return sample_teacher(tuned, session, dataset=dataset)
 
     def losses(self, teacher: Teacher) -> Floats:

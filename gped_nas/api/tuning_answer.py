@@ -290,6 +290,7 @@ def _block(space: SearchSpace, tried: Tried) -> dict[str, Any]:
     method = candidate.method.model_dump(mode="json", exclude_defaults=True)
     block["method"] = {"name": candidate.method.name, **method}
     block["prior"] = candidate.prior.to_json()
+    block.pop("calibration", None)  # it was of the space's own teacher
     return block
 
 
