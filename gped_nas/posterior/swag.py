@@ -20,6 +20,7 @@ Source: Maddox et al. 2019, arXiv:1902.02476, algorithm 1 and equation 1; here S
 cancellation of E[theta^2] - m^2.
 """
 
+from collections import abc
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -107,12 +108,10 @@ def _updated(
     return mean_W, square_W + before_W * after_W, torch.cat([deviations_JW[1:], after_W[None]])
 
 
-def swag(
-    problem: Problem, cfg: SwagConfig, *, generator: Generator, state: State | None = None
-) -> Iterator[Step]:
-    """Yield a step every 100 updates and at each collection, then one with a sample for ever.
-
-    See the module docstring.
+def trajectory_moments(
+    problem: Problem, cfg: SwagConfig, *, generator: Generator, state: State | None
+) -> abc.Generator[Step, None, State]:
+    """Yield steps without samples; return the state when all points have entered the moments.
 
     Raises:
         DivergenceError: the parameters left the finite numbers.
@@ -133,6 +132,20 @@ def swag(
     generator.set_state(state["rng"])
     if int(state["collected"]) < cfg.collections:
         state = yield from without_samples(_collect(problem, cfg, generator, state), state)
+    return state
+
+
+def swag(
+    problem: Problem, cfg: SwagConfig, *, generator: Generator, state: State | None = None
+) -> Iterator[Step]:
+    """Yield a step every 100 updates and at each collection, then one with a sample for ever.
+
+    See the module docstring.
+
+    Raises:
+        DivergenceError: the parameters left the finite numbers.
+    """
+    state = yield from trajectory_moments(problem, cfg, generator=generator, state=state)
 
     moments = {k: state[k] for k in ("mean", "square", "deviations", "collected")}
     mean_W, std_W = state["mean"], (state["square"] / cfg.collections / 2).sqrt()

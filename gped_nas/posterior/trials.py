@@ -210,4 +210,8 @@ TRIALS: dict[str, tuple[Trial, ...]] = {
     ),
     "map": (_trained(_MINIBATCHES, _OPTIMIZED, laws.point, samples=1),),
 }
-NOT_TRIED = {"import": "draws nothing"}
+NOT_TRIED = {
+    "import": "draws nothing",
+    "subspace": "its law is of its own few directions, which follow from a training",
+    "svgd": "its particles are one joint point, not draws",
+}

@@ -160,7 +160,7 @@ def _stacking_has_something_to_weigh(space: SearchSpace) -> None:
             f"'{method.name}', expected several, which it weighs; set chains of the method, or "
             "temperature here"
         )
-    if METHODS[method.name].origin == "optimized" and not isinstance(method, ChainConfig):
+    if METHODS[method.name].origin == "optimized" and method.count({}) == 1:
         raise ConfigError(
             f"{space.source}: teacher.calibration: found stacking with method '{method.name}', "
             "which has one sample, expected several; set it to temperature or none"

@@ -662,3 +662,10 @@ def test_an_ensemble_of_one_has_one_member() -> None:
     given = {"name": "mine", "macs": None, "storage_bytes": 7}
     assert teacher_text({"given": given, "num_samples": 1}).startswith("mine, 1 member known by")
     assert teacher_text({"given": given, "num_samples": 2}).startswith("mine, 2 members known by")
+
+
+def test_particles_can_be_stacked_as_members_are():
+    method = {"name": "svgd", "particles": 4}
+    data = changed("teacher.method", method)
+    data["teacher"]["calibration"] = "stacking"
+    assert parse_space(data, "f.yaml").calibration == "stacking"
