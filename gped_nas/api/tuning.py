@@ -6,6 +6,7 @@ the end compares with them; then known starting points; then what TPE draws
 (``search.proposals``). A record in the cache (``api.tuning_record``) makes it go on where it was.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -179,7 +180,8 @@ class _Tuning:
             Interrupted: the session said stop.
         """
         session = replace(self.session, streams=self.record.streams, should_stop=self._should_stop)
-        try:
+        # out of time, or stopped: the latter is told below
+        with contextlib.suppress(Interrupted):
             while self.clock.has_time(self.record):
                 num_teachers = sum(not tried.is_map for tried in self.record.tried)
                 start = map_start(self.record, self.space.baseline.precisions)
@@ -189,9 +191,6 @@ class _Tuning:
                 if start is None and n_trials is not None and num_teachers >= n_trials:
                     break
                 self._try(start or teacher_start(self.record, self.methods), session)
-        except Interrupted:
-            if self.session.should_stop():
-                raise  # it was no matter of time
 
         self.session.raise_if_stopped()
         self.record.drop_streams()

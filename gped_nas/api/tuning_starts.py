@@ -141,7 +141,7 @@ _STARTS: tuple[tuple[str, str, bool, _Drawn], ...] = (
         "cold chains from MAP",
         "sghmc",
         False,
-        lambda p, e: {"precision": p, "temperature": 0.01, "step": 0.6, "start": "map"},
+        lambda p, e: {"precision": 1.0, "temperature": 0.01, "step": 0.2, "start": "map"},
     ),
     ("Laplace, last layer", "laplace", True, lambda p, e: {"precision": max(10 * p, 1.0)}),
 )

@@ -72,16 +72,20 @@ class Tuned:
 
 
 def chain_settings(draw: Draw, effort: Effort) -> dict[str, Any]:
-    """What every minibatch chain has: chains, samples, burn-in, temperature."""
+    """What every minibatch chain has: chains, their start, samples, burn-in, temperature."""
     chains = draw.whole("chains", 2, 8, usual=5)
+    start: dict[str, Any] = {}
+    if draw.choice("start", ("prior", "map"), usual="prior") == "map":
+        network = {"name": "map", "steps": effort.steps, "batch_size": effort.batch_size}
+        start = {"start": network}
     return {
+        **start,
         "chains": chains,
         "num_samples": chains * draw.whole("draws", 5, 50, usual=10),
         "burn_in": effort.burn_in_times(draw.scale("burn_in", 0.3, 2, usual=1)),
         "thinning": effort.thinning,
         "batch_size": effort.batch_size,
         "temperature": draw.scale("temperature", 1e-3, 1, usual=0.01),
-        "start": draw.choice("start", ("prior", "map"), usual="prior"),
     }
 
 
