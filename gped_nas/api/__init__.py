@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gped_nas.api.job import run
     from gped_nas.api.opening import open_study
     from gped_nas.api.predict import load_student, predict_files
+    from gped_nas.api.prior_draws import describe_prior
     from gped_nas.api.recording import record_predictions
     from gped_nas.api.seeds import summarise
     from gped_nas.api.session import Session, new_session
@@ -67,6 +68,7 @@ __all__ = [
     "compare_methods",
     "compare_studies",
     "cost",
+    "describe_prior",
     "diagnose",
     "distill_from",
     "export_student",
@@ -114,6 +116,7 @@ _HOMES = {
     "build_teacher": "gped_nas.api.teacher",
     "compare_methods": "gped_nas.api.comparison",
     "compare_studies": "gped_nas.api.study",
+    "describe_prior": "gped_nas.api.prior_draws",
     "diagnose": "gped_nas.api.diagnosis",
     "distill_from": "gped_nas.api.from_models",
     "export_student": "gped_nas.api.export",

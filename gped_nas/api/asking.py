@@ -90,11 +90,24 @@ def check_answers(space: SearchSpace) -> None:
     Raises:
         ConfigError: its posterior samples are known by their predictions alone.
     """
+    check_networks(space, "which can be asked about other inputs")
+
+
+def check_networks(space: SearchSpace, needed: str) -> None:
+    """Refuse a teacher that has no networks.
+
+    Args:
+        space: where it is described.
+        needed: what of them is needed, for the message.
+
+    Raises:
+        ConfigError: its posterior samples are known by their predictions alone.
+    """
     if space.method.predictions() is not None:
         raise ConfigError(
             f"{space.source}: teacher: found an ensemble that is known by its predictions alone, "
-            "expected networks, which can be asked about other inputs; ask a student of its "
-            "(`gped-search predict STUDY INPUTS`), or import the networks' parameters"
+            f"expected networks, {needed}; ask a student of its (`gped-search predict STUDY "
+            "INPUTS`), or import the networks' parameters"
         )
 
 

@@ -36,6 +36,10 @@ NoMap = Annotated[
     bool,
     typer.Option("--no-map", help="Compare it with no MAP network, which has to be trained once."),
 ]
+Prior = Annotated[
+    bool,
+    typer.Option("--prior", help="Show what draws from the prior say, before any sampling."),
+]
 Credible = Annotated[
     float, typer.Option(help="Share of the posterior between the credible bounds.")
 ]
@@ -74,12 +78,17 @@ def info(
     set_: Set = None,
     seed: Seed = None,
     no_map: NoMap = False,
+    prior: Prior = False,
 ) -> None:
     """Show the teacher's stream, and whether to trust it.
 
     The stream, its metrics on validation, and two verdicts: on its predictions beside those of one
-    network of its size, and on the posterior.
+    network of its size, and on the posterior. With --prior, what its prior says instead.
     """
+    if prior:
+        _show_prior(space, format, overrides(set_, seed))
+        return
+
     from dataclasses import asdict
 
     from gped_nas.api import load_dataset, load_space, new_session
@@ -201,6 +210,22 @@ def info(
     if predictions is not None:
         print_text(predictions.sentence)
     print_text(verdict.sentence)
+
+
+def _show_prior(space: str, format: Format, overridden: dict[str, Any]) -> None:
+    """What networks drawn from the teacher's prior say."""
+    from gped_nas.api import describe_prior, load_space
+    from gped_nas.cli.prior import print_prior
+
+    search_space = load_space(space, overridden)
+    description = describe_prior(search_space)
+    prior = search_space.prior
+    settings = [f"{key} {value}" for key, value in prior.model_dump(exclude={"name"}).items()]
+    facts = {
+        "teacher": search_space.teacher_text,
+        "prior": ", ".join([prior.name, *settings]),
+    }
+    print_prior(description, facts, format)
 
 
 def _mixing_rows(diagnosis: "Diagnosis") -> list[dict[str, Any]]:
