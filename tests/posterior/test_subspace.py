@@ -33,7 +33,7 @@ def test_more_directions_than_deviations_are_refused_as_a_setting() -> None:
 
 
 def test_a_trajectory_of_too_few_directions_says_so() -> None:
-    cfg = parse(SubspaceConfig, SETTINGS, "here")
+    cfg = parse(SubspaceConfig, {**SETTINGS, "swag_lr": 0.1}, "here")
     chain = subspace(gaussian(1, precision=2.0, start=3.0), cfg, generator=rng.generator(0, "one"))
     with pytest.raises(ConfigError, match=r"found 2, but the trajectory spans 1 directions; lower"):
         list(itertools.islice(chain, 8))
