@@ -4,6 +4,8 @@ import pytest
 
 import gped_nas as gn
 from gped_nas.api.identity import identity
+from tests.api.test_surface import OVERRIDES
+from tests.cli.harness import Home, accepted, refused
 
 # Of digits_mlp and fashion_mlp as they were shipped first, computed by the version before there
 # were spaces of these names.
@@ -34,3 +36,19 @@ EARLIER = {
 @pytest.mark.parametrize("name", EARLIER)
 def test_the_spaces_of_chains_are_what_was_shipped_first(name: str) -> None:
     assert identity(gn.load_space(name), "stream") == EARLIER[name]
+
+
+def test_a_study_of_the_earlier_settings_is_refused_by_name_and_goes_on_with_them(
+    home: Home,
+) -> None:
+    """As docs/moving.md says."""
+    earlier = gn.load_space("digits_sgld", {**OVERRIDES, "name": "digits_mlp"})
+    study = gn.run(earlier, seed=0)
+    assert len(gn.open_study("digits_mlp").records()) == len(study.records()) == 3
+
+    words = [word for key, value in OVERRIDES.items() for word in ("--set", f"{key}={value}")]
+    says = ("made with other settings", "teacher and dataset (the stream)", "--study-name")
+    refused(4, "run", "digits_mlp", says=says)
+
+    accepted("run", "digits_sgld", "--study-name", "digits_mlp", "--n-trials", "4", *words)
+    assert len(gn.open_study("digits_mlp").records()) == 4
