@@ -5,7 +5,9 @@ chain that mixes may predict worse than one trained network, and members that ar
 anything may predict much better. Whether distilling makes sense hangs on this one.
 
 The network is a MAP network of the teacher's genotype, the best on validation of the prior
-precisions of ``baseline``. It is compared on validation, where it was chosen: that favors it.
+precisions of ``baseline``. It is compared on validation, where it was chosen: that favors it. A
+teacher that is calibrated was calibrated there too. Where that is a temperature, the network has
+one of its own, fitted to the same examples: otherwise a temperature would pass for a posterior.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ from gped_nas.evaluate.judging import paired_difference
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.resamples import draw_resamples
 from gped_nas.evaluate.teacher import averaged
+from gped_nas.evaluate.teacher_calibration import LabeledAnswers, fit_temperature
 from gped_nas.io import canonical_json, sha256_text
+from gped_nas.stream.calibration import Calibration
 
 Level = Literal["better", "no better", "worse", "unknown"]
 ADVICE = {
@@ -110,6 +114,7 @@ def judge_beside(
     """The verdict on a teacher's average beside the predictions of a MAP network on validation."""
     labels = teacher.dataset.labels("validation")
     resamples = draw_resamples(len(labels), root=teacher.space.seed, part="validation")
+    of_map, fitted = _calibrated_alike(teacher, of_map)
     try:
         paired = paired_difference("nll", average, of_map, labels, resamples=resamples)
     except DivergenceError as error:
@@ -117,7 +122,7 @@ def judge_beside(
 
     nll = -float(average.log_score(labels).mean())
     level, outcome = grade(paired.interval)
-    numbers = f"NLL {nll:.4f} against {nll - paired.value:.4f} on validation"
+    numbers = f"NLL {nll:.4f} against {nll - paired.value:.4f} on validation{fitted}"
     if paired.interval is None:
         sentence = f"Predictions unknown: {numbers}, and no interval is known ({paired.why})."
     else:
@@ -129,6 +134,28 @@ def judge_beside(
     return PredictionVerdict(
         level, sentence, nll, nll - paired.value, paired.value, paired.interval, len(labels)
     )
+
+
+def _calibrated_alike(teacher: Teacher, of_map: AnyPredictions) -> tuple[AnyPredictions, str]:
+    """The network's predictions as the teacher's are read, and what is said of that."""
+    fit = teacher.calibration
+    if fit is None:
+        return of_map, ""
+    if fit.kind != "temperature":
+        return of_map, ", where the teacher's weights were fitted, which favors it"
+
+    assert of_map.samples is not None, "a network is a teacher of one sample"
+    dataset, predicted_SNG = teacher.dataset, of_map.samples.predicted_SNG
+    answers = LabeledAnswers(
+        predicted_SNG,
+        of_map.samples.weight_S,
+        dataset.labels("validation"),
+        dataset.label_normalization,
+    )
+    temperature = fit_temperature(answers)
+    tempered_SNG = Calibration(temperature).temper(predicted_SNG, answers.prediction)
+    alike = averaged(tempered_SNG, of_map.samples.weight_S, dataset.label_normalization)
+    return alike, f", both calibrated there (the network at temperature {temperature:g})"
 
 
 def grade(interval: tuple[float, float] | None) -> tuple[Level, str]:

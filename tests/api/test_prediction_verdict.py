@@ -11,6 +11,8 @@ from gped_nas.api import prediction_verdict as judging
 from gped_nas.api.map_network import tuned_map_network
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher, build_teacher
+from gped_nas.evaluate.teacher_calibration import LabeledAnswers, fit_temperature
+from gped_nas.stream.calibration import RAW, Calibration
 from tests.cli.harness import Home, accepted, contents
 
 
@@ -69,6 +71,33 @@ def test_each_level_says_what_follows(home: Home, monkeypatch: pytest.MonkeyPatc
         assert verdict.level == level
         assert words[level] in verdict.sentence
         assert ("distilling it makes sense" in verdict.sentence) == (level == "better")
+
+
+def test_a_temperature_does_not_pass_for_a_posterior(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = teacher_of(home)
+    # one network that is too sure by far, whose own average the teacher is
+    said = (raw.predicted("validation")[0].double() * 3).log_softmax(1)
+    monkeypatch.setattr(judging, "_ask_map_network", lambda teacher: said)
+    monkeypatch.setattr(judging, "_digest", lambda teacher: "too sure")
+
+    sure = {"teacher.calibration": "temperature", "teacher.method.num_samples": 6}
+    tempered = build_teacher(load_space(home.space, sure), Session())
+    verdict = judging.judge_predictions(tempered)
+    answers = LabeledAnswers(
+        said[None], torch.ones(1), raw.dataset.labels("validation"), label_normalization=None
+    )
+    temperature = fit_temperature(answers)
+    assert temperature > 1
+    assert verdict.nll_of_map == pytest.approx(answers.nll(Calibration(temperature)), abs=1e-5)
+    assert f"both calibrated there (the network at temperature {temperature:g})" in verdict.sentence
+    assert "calibrated there" not in judging.judge_predictions(raw).sentence
+
+    stacked = {"teacher.calibration": "stacking", "teacher.method.num_samples": 6}
+    verdict = judging.judge_predictions(build_teacher(load_space(home.space, stacked), Session()))
+    assert verdict.nll_of_map == pytest.approx(answers.nll(RAW), abs=1e-5)
+    assert "where the teacher's weights were fitted, which favors it" in verdict.sentence
 
 
 def test_the_network_is_trained_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
