@@ -91,8 +91,19 @@ def population_predictions(
         for part in torch.split(raw_inputs, _ON_DEVICE):
             x = part.to(device)
             parts.append(torch.stack([student(x) for student in group]))
-        predictions += _predictions(group[0].spec, torch.cat(parts, 1))
+        spec = group[0].spec
+        predictions += _predictions(spec, _where_answered(spec, torch.cat(parts, 1)))
     return predictions
+
+
+def _where_answered(spec: StudentSpec, raw_PNU: Tensor) -> Tensor:
+    """Raw outputs where all targets, which may be anybody's functions, can be computed of them."""
+    try:
+        spec.layout.predict(raw_PNU[:1, :1].double())
+    except Exception:
+        # what is wrong with one is told where it is called
+        return raw_PNU.cpu()
+    return raw_PNU
 
 
 def _predictions(spec: StudentSpec, raw_PNU: Tensor) -> Iterator[AnyPredictions]:

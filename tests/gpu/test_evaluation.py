@@ -19,6 +19,7 @@ from gped_nas.models.base import Genotype
 from gped_nas.search.ledger import Claim
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.space_file import load_space
+from gped_nas.targets.layout import HeadLayout
 from tests.gpu.place import DEVICE, IS_CARD
 
 TINY = {
@@ -129,6 +130,30 @@ def test_a_population_predicts_as_each_of_its_students(trainer, monkeypatch):
     assert np.allclose(
         predictor.predict(raw).log_score(labels), expected[0].log_score(labels), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("trainer", ["digits_mlp"], indirect=True)
+def test_a_target_that_a_device_cannot_compute_is_computed_here(trainer, monkeypatch):
+    trainer([Claim(0, GENOTYPES[0])])
+    folder, raw = trainer.folder / "0", trainer.teacher.dataset.raw("validation")
+    labels = trainer.teacher.dataset.labels("validation")
+    expected = student_predictions(load_student(folder), raw).log_score(labels)
+    asked, moved = [], []
+    to_processor = torch.Tensor.cpu
+
+    def refuse(self, raw):
+        asked.append(raw.shape)
+        raise RuntimeError("Expected all tensors to be on the same device")
+
+    def noted(self):
+        moved.append(self.shape)
+        return to_processor(self)
+
+    monkeypatch.setattr(HeadLayout, "predict", refuse)
+    monkeypatch.setattr(torch.Tensor, "cpu", noted)
+    (predictions,) = population_predictions([load_student(folder)], raw, DEVICE)
+    assert asked == [(1, 1, 11)] and moved[0] == (1, len(raw), 11)
+    assert np.allclose(predictions.log_score(labels), expected, atol=1e-4)
 
 
 def test_resamples_on_a_device_are_those_of_the_processor():
