@@ -96,7 +96,7 @@ def tune_teacher(
     if budget is None and n_trials is None:
         budget = DEFAULT_SECONDS
 
-    chosen = _methods(methods, looks_inside=space.module is None)
+    chosen = _methods(methods, space)
     session = session or new_session()
     clock = Clock(budget)
     network = space.network  # refused here where there is none
@@ -121,20 +121,26 @@ def tune_teacher(
         return conclude_tuning(space, dataset, held_out, record, session)
 
 
-def _methods(names: Sequence[str] | None, *, looks_inside: bool) -> list[str]:
+def _methods(names: Sequence[str] | None, space: SearchSpace) -> list[str]:
     """The methods to choose from.
 
     Args:
         names: those that were asked for; None for those that are worth a try.
-        looks_inside: whether the teacher's layers are known, which some methods act on.
+        space: whose teacher some methods do not take.
 
     Raises:
         RegistryError: unknown method.
         ConfigError: one that is not tuned.
     """
-    tuned = {}
+    tuned, unfit = {}, {}
     for name, method in METHODS.items():
-        if method.tuned and (looks_inside or not method.looks_inside):
+        if method.tuned is None:
+            continue
+        if method.looks_inside and space.module is not None:
+            unfit[name] = "acts on layers, which are not known in a module"
+        elif method.needs_concave and not space.likelihood.is_concave:
+            unfit[name] = f"has no closed form under the likelihood '{space.likelihood.name}'"
+        else:
             tuned[name] = method.tuned
     if names is None:
         return [name for name, how in tuned.items() if how.is_tried and name != "map"]
@@ -143,10 +149,8 @@ def _methods(names: Sequence[str] | None, *, looks_inside: bool) -> list[str]:
         if name not in tuned or name == "map":
             others = [other for other in tuned if other != "map"]
             why = "is always tried, as what teachers are compared with"
-            if METHODS[name].tuned and name != "map":
-                why = "acts on layers, which are not known in a module"
-            elif name != "map":
-                why = "says nothing of how it is tuned"
+            if name != "map":
+                why = unfit.get(name, "says nothing of how it is tuned")
             raise ConfigError(f"--methods: found '{name}', which {why}{nearest('', others)}")
     return list(dict.fromkeys(names))
 

@@ -324,3 +324,11 @@ def test_run_takes_the_tuned_teacher(space: SearchSpace, monkeypatch: pytest.Mon
     gn.run(space)
     assert [run.method for run in started] == [tuning.space.method, space.method]
     assert started[0].method != space.method
+
+
+def test_a_method_with_a_closed_form_is_not_tried_with_a_learned_noise() -> None:
+    noisy = gn.load_space("diabetes_mlp", {"teacher.likelihood": {"name": "heteroscedastic"}})
+    with pytest.raises(ConfigError, match="'laplace', which has no closed form under the likeli"):
+        gn.tune_teacher(noisy, n_trials=1, methods=["laplace"])
+    tried = tuning_module._methods(None, noisy)
+    assert "deep_ensemble" in tried and "laplace" not in tried
