@@ -215,16 +215,16 @@ def laplace(
             definite.
     """
     network = problem.network
-    if network is None or network.last_layer is None:
-        raise ConfigError(
-            "teacher.method.name: found laplace, but the teacher does not end in a dense layer; "
-            "choose another method"
-        )
-    if not network.is_concave:
+    if network is not None and not network.is_concave:
         raise ConfigError(
             "teacher.method.name: found laplace with a noise that is learned, expected a "
             "log-likelihood that is concave in the outputs: only then is the Hessian that it "
             "inverts one of a peak; give the noise (likelihood gaussian) or choose another method"
+        )
+    if network is None or network.last_layer is None:
+        raise ConfigError(
+            "teacher.method.name: found laplace, but the teacher does not end in a dense layer; "
+            "choose another method"
         )
 
     if state is not None and "at_mode" in state:
