@@ -85,7 +85,7 @@ def _model_variance_loss(raw: Tensor, heads: RawHeads, expectation: Tensor) -> T
 TARGETS.add(
     MeanTarget(
         name="model_variance",
-        label="variance of the label's mean over the posterior",
+        label="variance of the label's mean over the posterior (its unit squared)",
         requires=("predictive_normal",),
         prediction="normal",
         shown=_variance_of_mean,
@@ -106,7 +106,7 @@ def _noise_variance(mean: Expectations) -> Tensor:
 TARGETS.add(
     DerivedTarget(
         name="noise_variance",
-        label="expected variance of the label's noise",
+        label="expected variance of the label's noise (its unit squared)",
         requires=("predictive_normal", "model_variance"),
         prediction="normal",
         own_unit=_squared_unit,
@@ -184,7 +184,7 @@ def label_quantile(settings: LabelQuantileSettings) -> QuantileTarget:
 
     return QuantileTarget(
         name="label_quantile",
-        label="quantiles of the label at " + ", ".join(f"{level:g}" for level in levels),
+        label="quantiles of the label (its unit) at " + ", ".join(f"{level:g}" for level in levels),
         requires=("predictive_normal",),
         prediction="normal",
         settings=settings,

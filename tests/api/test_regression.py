@@ -11,7 +11,7 @@ import gped_nas as gn
 from gped_nas.api.comparison import _settings_of_all
 from gped_nas.data.base import Split, build
 from gped_nas.errors import ConfigError, DataError, GpedError, StreamError
-from tests.cli.harness import Home
+from tests.cli.harness import Home, refused
 
 OVERRIDES = {
     "teacher.genotype": {"depth": 1, "width": 8},
@@ -188,3 +188,28 @@ def write_rows(root: Path, inputs: torch.Tensor) -> Path:
 def test_what_does_not_fit_together_is_refused(overrides: dict[str, object], message: str) -> None:
     with pytest.raises((ConfigError, GpedError), match=message):
         gn.load_dataset(gn.load_space("diabetes_mlp", overrides))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            ("teacher.likelihood={name: heteroscedastic}", "teacher.method={name: laplace}"),
+            ("teacher.method.name: found 'laplace'", "'heteroscedastic'", "concave", "sghmc"),
+        ),
+        (
+            ("recipe.label_weight=0.5", "views=[{policy: mixup}]"),
+            ("recipe.label_weight: found 0.5", "no label is known", "{policy: clean}"),
+        ),
+        (
+            ("targets=[predictive_normal, {name: exceedance, thresholds: [5, 2]}]",),
+            ("thresholds", "[5.0, 2.0]", "rise"),
+        ),
+    ],
+)
+def test_the_command_refuses_what_a_regression_cannot_have(
+    home: Home, settings: tuple[str, ...], says: tuple[str, ...]
+) -> None:
+    options = [word for setting in settings for word in ("--set", setting)]
+    refused(2, "run", "diabetes_mlp", *options, says=says)
+    assert not (home.root / "reports").exists()
