@@ -62,6 +62,7 @@ def tune_teacher(
     seed: int | None = None,
     session: Session | None = None,
     told: Callable[[Tried, int], None] = lambda tried, number: None,
+    began: float | None = None,
 ) -> TeacherTuning:
     """The teacher that predicts best, tuned on held-out training data and built on all of it.
 
@@ -75,6 +76,7 @@ def tune_teacher(
         seed: root of every seed; the space's by default.
         session: how to run.
         told: called with each candidate that ended, and its number.
+        began: when the budget began, by ``time.monotonic``; now by default.
 
     Returns:
         The teacher, what it is worth beside MAP, and all candidates.
@@ -98,7 +100,7 @@ def tune_teacher(
 
     chosen = _methods(methods, space)
     session = session or new_session()
-    clock = Clock(budget)
+    clock = Clock(budget, began=time.monotonic() if began is None else began)
     network = space.network  # refused here where there is none
     dataset = load_dataset(space)
     key = stream_key(space, dataset)

@@ -17,7 +17,8 @@ _TRAININGS = 60
 _LEAST_STEPS = 100
 _LARGEST_SHARE = 0.3
 """Of a budget that one candidate may take."""
-_END_S = 2.0
+_END_S = 4.0
+_SLACK = 1.3
 _LEAST_STEP_S = 1e-5
 """What a step takes at least, whatever was measured."""
 
@@ -61,7 +62,7 @@ def _end_seconds(record: Record) -> float:
     for is_map, factor in ((False, 1.0), (True, FINAL_SEEDS / MAP_SEEDS)):
         best = record.best(is_map=is_map)
         if best is not None:
-            seconds += 1.1 * factor * best[1].sampling_s
+            seconds += _SLACK * factor * best[1].sampling_s
     return seconds
 
 

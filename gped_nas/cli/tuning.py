@@ -1,6 +1,7 @@
 """The verb that tunes a teacher: ``teacher tune``."""
 
 import shlex
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,7 +60,7 @@ def tune(
     and compared with MAP networks on validation. It prints the teacher's block, which
     `run --teacher tuned` takes. The same command goes on.
     """
-    limit = seconds(budget, "--budget")
+    began, limit = time.monotonic(), seconds(budget, "--budget")
     again = _again(space, budget, n_trials, methods, set_, seed)
     with progress() as teller:
         from gped_nas.api import load_space, new_session, tune_teacher
@@ -76,6 +77,7 @@ def tune(
                 methods=None if methods is None else [m.strip() for m in methods.split(",")],
                 session=session,
                 told=_tell,
+                began=began,
             )
 
     if format is Format.json:

@@ -53,7 +53,7 @@ def test_what_cannot_be_tuned_is_refused(home: Home) -> None:
         2, *tune, "--budget", "0.01", says=("--budget: found 0.01 s, expected at least", "chain")
     )
     refused(2, *tune, "--budget", "soon", says=("--budget: found 'soon'",))
-    refused(2, *tune, "--methods", "sgdl", says=("'sgdl'", "'sgld'"))
+    refused(2, *tune, "--methods", "sghmd", says=("'sghmd'", "'sghmc'"))
     refused(
         2,
         *tune,
