@@ -45,6 +45,7 @@ from gped_nas.posterior.base import (
     unflatten,
 )
 from gped_nas.posterior.swag import SwagConfig, trajectory_moments
+from gped_nas.posterior.tunable import Tuned, training_settings
 
 _INFLATION = 2.0
 """Of the reference beside the curvature: a narrower one than the posterior is slow in its tails."""
@@ -216,6 +217,18 @@ METHODS.register("subspace")(
         SubspaceConfig,
         subspace,
         takes_all_data=True,
+        tuned=Tuned(
+            lambda draw, effort: {
+                "chains": (fits := draw.whole("fits", 1, 8, usual=4)),
+                "num_samples": fits * draw.whole("draws", 3, 20, usual=5),
+                **training_settings(draw, effort),
+                "swag_lr": draw.scale("swag_lr", 0.01, 1, usual=0.1),
+                "collect_every": max(1, effort.steps // 40),
+                "components": draw.whole("components", 2, 10, usual=5),
+                "temperature": draw.scale("temperature", 0.1, 100, usual=1),
+            },
+            is_tried=False,
+        ),
         example={
             "steps": 100,
             "batch_size": 4,

@@ -40,6 +40,7 @@ from gped_nas.posterior.base import (
     Step,
     flatten,
 )
+from gped_nas.posterior.tunable import Tuned, training_settings
 
 
 class SvgdConfig(TrainingConfig):
@@ -144,6 +145,13 @@ METHODS.register("svgd")(
         origin="optimized",
         # particles are few, and all of them are trained to the end
         suited=lambda budget: {"steps": 2000},
+        tuned=Tuned(
+            lambda draw, effort: {
+                "particles": draw.whole("particles", 5, 20, usual=10),
+                **training_settings(draw, effort),
+            },
+            is_tried=False,
+        ),
         example={"steps": 100, "batch_size": 4, "particles": 3},
     )
 )

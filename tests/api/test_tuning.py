@@ -20,6 +20,8 @@ from gped_nas.api.tuning_record import Record, Tried, read_record, record_folder
 from gped_nas.api.tuning_starts import map_start, teacher_start
 from gped_nas.errors import ConfigError, GateError, Interrupted
 from gped_nas.evaluate.measured import Measured
+from gped_nas.posterior.base import METHODS as METHOD_REGISTRY
+from gped_nas.posterior.base import parse_method
 from gped_nas.posterior.priors import GaussianPrior, LayeredGaussianPrior, Prior
 from gped_nas.posterior.tunable import Effort
 from gped_nas.search.proposals import Ended, TrialDraw, UsualDraw, propose
@@ -192,6 +194,34 @@ def test_a_network_of_several_kinds_of_layers_has_a_precision_for_each(tmp_path:
     assert prior(precision=2.0) == GaussianPrior(precision=2.0)
     layered = prior(precision=2.0, precision_of_convolution=10.0)
     assert layered == LayeredGaussianPrior(dense=2.0, convolution=20.0)
+
+
+class Ends(UsualDraw):
+    """Draws an end of every range, and the given option."""
+
+    def __init__(self, is_high: bool) -> None:
+        super().__init__({})
+        self.is_high = is_high
+
+    def scale(self, name: str, low: float, high: float, *, usual: float) -> float:
+        return super().scale(name, low, high, usual=high if self.is_high else low)
+
+    def whole(self, name: str, low: int, high: int, *, usual: int) -> int:
+        return super().whole(name, low, high, usual=high if self.is_high else low)
+
+    def choice(self, name: str, options: Sequence[str], *, usual: str) -> str:
+        return super().choice(name, options, usual=options[-1 if self.is_high else 0])
+
+
+@pytest.mark.parametrize("draw", [UsualDraw({}), Ends(False), Ends(True)], ids=lambda d: "draw")
+@pytest.mark.parametrize("steps", [100, 800, 6000])
+def test_what_is_drawn_of_a_method_is_settings_of_it(draw: UsualDraw, steps: int) -> None:
+    tuned = {name: method.tuned for name, method in METHOD_REGISTRY.items() if method.tuned}
+    assert {"map", "deep_ensemble", "swag", "sgld", "sghmc", "csghmc", "laplace"} <= set(tuned)
+    for name, how in tuned.items():
+        for num_examples in (20, 60_000):
+            settings = how.settings(draw, Effort(num_examples, 20, steps))
+            assert parse_method({"name": name, **settings}, name).name == name
 
 
 class Killer:
