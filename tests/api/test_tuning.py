@@ -42,7 +42,7 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSpace:
     x = generator.normal(size=(200, 3)) + y[:, None]
     np.savez(tmp_path / "clouds.npz", x_train=x.astype(np.float32), y_train=y)
     return gn.load_space(
-        "digits_mlp",
+        "digits_sgld",
         {
             "name": "clouds",
             "dataset": {"name": "npz", "path": str(tmp_path / "clouds.npz")},
