@@ -103,7 +103,7 @@ def test_compare_tabulates_methods_against_the_reference(own: Home) -> None:
 
     table = accepted(*command).out
     assert "total_variation" in table and len(table.strip().splitlines()) == 3
-    refused(2, *compare, "sgdl", says=("sgdl", "sgld"))
+    refused(2, *compare, "sglld", says=("sglld", "sgld"))
     refused(2, *compare, "sgld", "--reference", "hcm", says=("hcm", "hmc"))
 
 
