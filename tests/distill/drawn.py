@@ -8,7 +8,7 @@ import torch
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import Genotype
-from gped_nas.targets.base import TARGETS, MeanTarget
+from gped_nas.targets.base import TARGETS, DerivedTarget, LearnedTarget, MeanTarget, Target
 from gped_nas.targets.expectations import expect
 from gped_nas.targets.layout import HeadLayout
 
@@ -47,6 +47,13 @@ def drawn_training(seed: int, *, steps: int, most_students: int) -> Training:
     return Training(genotypes, data, validation, recipe)
 
 
+def _is_of_classes(target: Target) -> bool:
+    """Whether a target, and what it is derived from, reads probabilities of classes."""
+    if isinstance(target, DerivedTarget):
+        return all(_is_of_classes(TARGETS[name]) for name in target.requires)
+    return isinstance(target, LearnedTarget) and target.prediction == "log_prob"
+
+
 def _layout(draw: random.Random, update: str) -> HeadLayout:
     """Heads of one to four targets that this update rule can teach."""
     if draw.random() < 0.2:
@@ -56,7 +63,7 @@ def _layout(draw: random.Random, update: str) -> HeadLayout:
         name
         for name, target in TARGETS.items()
         if name != "predictive"
-        and not name.endswith("_normal")
+        and _is_of_classes(target)
         and (isinstance(target, MeanTarget) or update == "newest")
     ]
     chosen = ["predictive"]

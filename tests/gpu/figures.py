@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports/reference"
 PAGES = (ROOT / "docs/kernel.md", ROOT / "docs/scaling.md")
-SPACES = {"fashion search": "fashion_sgld", "digits search": "digits_mlp"}
+SPACES = {"fashion search": "fashion_sgld", "digits search": "digits_sgld"}
 """What each search of ``card.sh`` searches."""
 _TABLE = re.compile(r"(<!-- figures: ([\w ]+) -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
 _TOLD = re.compile(r"phase \d|: all \d+ in|population took|^ *[\d.]+ +Trial ")

@@ -37,7 +37,7 @@ GENOTYPES = [
 ]
 
 
-@pytest.fixture(params=["digits_mlp", "diabetes_mlp"])
+@pytest.fixture(params=["digits_sgld", "diabetes_mlp"])
 def trainer(request, tmp_path, monkeypatch) -> Trainer:
     """Of a study whose device is no processor: one that stands for it where there is no card."""
     monkeypatch.setattr(Session, "accelerator", DEVICE)
@@ -132,7 +132,7 @@ def test_a_population_predicts_as_each_of_its_students(trainer, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("trainer", ["digits_mlp"], indirect=True)
+@pytest.mark.parametrize("trainer", ["digits_sgld"], indirect=True)
 def test_a_target_that_a_device_cannot_compute_is_computed_here(trainer, monkeypatch):
     trainer([Claim(0, GENOTYPES[0])])
     folder, raw = trainer.folder / "0", trainer.teacher.dataset.raw("validation")
@@ -184,7 +184,7 @@ def test_resamples_on_a_device_are_those_of_the_processor():
             assert (bounds.low, bounds.high) == pytest.approx((other.low, other.high), rel=1e-9)
 
 
-@pytest.mark.parametrize("trainer", ["digits_mlp"], indirect=True)
+@pytest.mark.parametrize("trainer", ["digits_sgld"], indirect=True)
 def test_the_teacher_is_averaged_on_a_device_as_on_the_processor(trainer, monkeypatch):
     monkeypatch.setattr(Session, "accelerator", None)
     teacher = trainer.teacher
