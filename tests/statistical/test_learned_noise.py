@@ -90,6 +90,7 @@ def moments(log_density_J: Tensor, value_JQ: Tensor) -> tuple[Tensor, Tensor]:
     return mean_Q, weight_J @ (value_JQ - mean_Q).square()
 
 
+@pytest.mark.soak
 def test_a_noise_of_one_size_has_its_exact_posterior() -> None:
     problem = linear(ONE_SIZE, 30)
     grid_J = torch.linspace(-3, 3, 121).double()
