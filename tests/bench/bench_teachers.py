@@ -39,6 +39,7 @@ from gped_nas.evaluate.seeds import Sampled, differences, means
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import make_dir, read_json, write_json
 from gped_nas.search.space import SearchSpace
+from tests.bench.twin_cases import CHAINS
 
 Settings = dict[str, Any]
 PARTS = ("validation", "test")
@@ -126,7 +127,7 @@ CASES = {
     "fashion_cnn": Case(
         "fashion_cnn",
         _grid((20.0, 60.0), (4000, 2e-3), (4000, 1e-3)),
-        {"sgld": {}},
+        {"sgld": CHAINS},
         on_gpu=True,
     ),
 }

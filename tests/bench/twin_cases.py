@@ -47,7 +47,7 @@ class Case:
 
 def recipe(steps: int, views: list[Settings], **changes: Any) -> Settings:
     """A recipe of a space with other steps, a line to zero at the end, and other views."""
-    settings = {"steps": steps, "decay_from": 0.8, **changes}
+    settings = {"steps": steps, "decay_from": 0.8, "label_weight": 0.0, **changes}
     return {**{f"recipe.{key}": value for key, value in settings.items()}, "views": views}
 
 
@@ -64,7 +64,7 @@ _CONVOLVED = {
     },
 }
 """The teacher's network of ``fashion_cnn``."""
-_CHAINS = {
+CHAINS = {
     "teacher.prior": {"precision": 20.0},
     "teacher.method": {
         "name": "sgld",
@@ -112,7 +112,7 @@ CASES = {
         {
             "ensemble of 5": ensemble(5, 30.0, 6000, 1e-3),
             "convolutional ensemble of 5": {**_CONVOLVED, **ensemble(5, 20.0, 4000, 2e-3)},
-            "convolutional sgld": {**_CONVOLVED, **_CHAINS},
+            "convolutional sgld": {**_CONVOLVED, **CHAINS},
         },
         {
             "9,600 steps, clean, 0.5 labels": recipe(9600, [CLEAN], label_weight=0.5),
@@ -132,7 +132,7 @@ CASES = {
         ),
         {
             "ensemble of 5": ensemble(5, 20.0, 4000, 2e-3),
-            "sgld": {**_CONVOLVED, **_CHAINS},
+            "sgld": {**_CONVOLVED, **CHAINS},
         },
         {
             "4,000 steps, clean, 0.5 labels": recipe(4000, [CLEAN], label_weight=0.5),
