@@ -46,6 +46,7 @@ def compare(mine_N: Floats, theirs_N: Floats, seed: int) -> dict[str, Any]:
         "nll": float(theirs_N.mean()),
         "difference": float(mean[0]),
         "interval": [bounds.low, bounds.high],
+        "why": bounds.why,
         "n": len(difference_N),
     }
 
