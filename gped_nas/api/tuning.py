@@ -259,7 +259,7 @@ class _Tuning:
             sampling_s=climb.sampling_s,
             verdict=climb.verdict,
         )
-        self.record.add(tried, climb.losses, climb.singles)
+        self.record.add(tried, climb.losses)
         self.told(tried, len(self.record.tried) - 1)
 
     def _propose(self, start: Start | None) -> Proposal:

@@ -117,30 +117,23 @@ class Record:
         """The best of these; None where there is none."""
         return min(self.complete(is_map=is_map), key=lambda pair: pair[1].value, default=None)
 
-    def add(self, tried: Tried, losses: Sequence[Floats], singles: Sequence[Floats]) -> None:
-        """Note a candidate, its losses by rung, and those of its single networks by fold."""
+    def add(self, tried: Tried, losses: Sequence[Floats]) -> None:
+        """Note a candidate, and its losses by rung."""
         number = len(self.tried)
         (self.folder / "losses").mkdir(exist_ok=True)
-        for kind, arrays in (("rung", losses), ("single", singles)):
-            for i, losses_N in enumerate(arrays):
-                write_array(self._losses_path(number, kind, i), losses_N.astype(np.float64))
+        for rung, losses_N in enumerate(losses):
+            write_array(self._losses_path(number, rung), losses_N.astype(np.float64))
         self.tried.append(tried)
         self.write()
 
     def losses(self, number: int, rung: int, n: int) -> Floats:
         """Losses of a candidate on the examples of a rung (n,), nats."""
-        path = self._losses_path(number, "rung", rung)
+        path = self._losses_path(number, rung)
         losses_N: Floats = map_array(path, dtype="<f8", shape=(n,))
         return losses_N
 
-    def single_losses(self, number: int, fold: int, n: int) -> Floats:
-        """Losses of a candidate's single networks, their mean, on a fold (n,), nats."""
-        path = self._losses_path(number, "single", fold)
-        losses_N: Floats = map_array(path, dtype="<f8", shape=(n,))
-        return losses_N
-
-    def _losses_path(self, number: int, kind: str, i: int) -> Path:
-        return self.folder / "losses" / f"{number:06d}-{kind}-{i}.npy"
+    def _losses_path(self, number: int, rung: int) -> Path:
+        return self.folder / "losses" / f"{number:06d}-rung-{rung}.npy"
 
     def write(self) -> None:
         """Write it whole."""

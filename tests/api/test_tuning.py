@@ -317,12 +317,17 @@ def test_a_budget_that_is_too_short_says_how_many_seconds_are_needed(
     assert steps == {64.0: 100, 200.0: 300, 6e4: 1000, None: 1000}
 
 
-def test_it_says_so_where_no_teacher_beats_map(
+def test_validation_alone_says_whether_a_teacher_beats_map(
     space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What was held out chose the best of the candidates, so it has no say."""
+    compare = tuning_answer._beside_map
+
     def told_apart_by(low: float, high: float) -> str:
         difference = Measured((low + high) / 2, low, high, 100)
-        monkeypatch.setattr(tuning_answer, "_pooled", lambda *args: difference)
+        monkeypatch.setattr(
+            tuning_answer, "_beside_map", lambda *args: (difference, *compare(*args)[1:])
+        )
         tuning = gn.tune_teacher(space, n_trials=1, methods=["deep_ensemble"])
         assert tuning.answer["beats_map"] == (high < 0)
         return tuning.sentence

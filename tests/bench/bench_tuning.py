@@ -71,7 +71,6 @@ def measure(name: str, shipped: list[str], seed: int, budget: float) -> dict[str
         "teacher": answer["teacher"],
         "map": answer["map"],
         "validation": answer["validation"],
-        "unseen": answer["unseen"],
         "beats_map": answer["beats_map"],
         "validation and test": {"nll": float(mine_N.mean()), "less shipped": beside},
     }
