@@ -47,10 +47,10 @@ def drawn_training(seed: int, *, steps: int, most_students: int) -> Training:
     return Training(genotypes, data, validation, recipe)
 
 
-def _is_of_classes(target: Target) -> bool:
+def is_of_classes(target: Target) -> bool:
     """Whether a target, and what it is derived from, reads probabilities of classes."""
     if isinstance(target, DerivedTarget):
-        return all(_is_of_classes(TARGETS[name]) for name in target.requires)
+        return all(is_of_classes(TARGETS[name]) for name in target.requires)
     return isinstance(target, LearnedTarget) and target.prediction == "log_prob"
 
 
@@ -63,7 +63,7 @@ def _layout(draw: random.Random, update: str) -> HeadLayout:
         name
         for name, target in TARGETS.items()
         if name != "predictive"
-        and _is_of_classes(target)
+        and is_of_classes(target)
         and (isinstance(target, MeanTarget) or update == "newest")
     ]
     chosen = ["predictive"]
