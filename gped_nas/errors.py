@@ -12,16 +12,51 @@
     ├── DivergenceError(ArithmeticError)  numbers stopped being finite
     └── Interrupted                       the user asked to stop; everything finished is kept
 
-A message says what was found, what was expected, where, and what to do.
+A message says what was found, what was expected, where, and what to do. It names options of the
+command line, ``--n-trials``; whoever calls from Python reads the argument's name, ``n_trials``.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+
+names_options: ContextVar[bool] = ContextVar("names_options", default=False)
+"""Whether messages are read by somebody who gave options: the command line sets it."""
+
+_ARGUMENTS = {
+    **{"--timeout": "timeout_s", "--device": "device_name", "--adopt": "adopt=True"},
+    **{"--n-trials": "n_trials", "--study-name": "study_name", "--storage": "storage"},
+    **{"--out": "out", "--within": "within", "--trial": "trial", "--processes": "processes"},
+    **{"--to": "to", "--into": "into", "--inputs": "inputs", "--methods": "methods"},
+    **{"--budget": "budget", "--teacher": "teacher", "--credible": "credible"},
+    **{"--host": "host", "--port": "port", "--mask": "masks", "--subsample": "subsamples"},
+}
+"""Options, and what functions call them."""
+
+
+def in_words_of_the_caller(message: str) -> str:
+    """A message with the arguments' names in place of options, unless options were given.
+
+    Commands, which stand between backticks, stay as they are.
+    """
+    if names_options.get():
+        return message
+
+    parts = message.split("`")
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(
+            r"--[a-z][a-z-]*", lambda option: _ARGUMENTS.get(option[0], option[0]), parts[i]
+        )
+    return "`".join(parts)
 
 
 class GpedError(Exception):
     """Base of every error raised on purpose."""
+
+    def __str__(self) -> str:
+        return in_words_of_the_caller(super().__str__())
 
 
 class ConfigError(GpedError, ValueError):
@@ -35,7 +70,7 @@ class RegistryError(GpedError, KeyError):
     """
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
-        return str(self.args[0])
+        return in_words_of_the_caller(str(self.args[0]))
 
 
 class DataError(GpedError):

@@ -26,7 +26,7 @@ def test_a_device_that_is_not_there_is_an_environment_problem(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(EnvironmentProblem, match="use --device cpu"):
+    with pytest.raises(EnvironmentProblem, match="use device_name cpu"):
         device.choose("cuda")
 
 

@@ -49,6 +49,20 @@ def test_a_message_is_printed_as_it_is_and_the_class_is_in_the_drawing(cls):
     assert (type(again), str(again)) == (cls, "x")
 
 
+@pytest.mark.parametrize("cls", [errors.ConfigError, RegistryError])
+def test_a_message_names_options_to_the_command_line_and_arguments_to_python(cls):
+    told = "--n-trials: found 0; see --timeout, --set a=b, or run `gped-search run --study-name x`"
+    caller = errors.names_options.set(True)
+    try:
+        assert str(cls(told)) == told
+    finally:
+        errors.names_options.reset(caller)
+    in_python = (
+        "n_trials: found 0; see timeout_s, --set a=b, or run `gped-search run --study-name x`"
+    )
+    assert str(cls(told)) == in_python
+
+
 def test_standard_parents():
     assert issubclass(errors.ConfigError, ValueError)
     assert issubclass(RegistryError, KeyError)

@@ -119,5 +119,5 @@ def check_credible(credible: float) -> None:
     """
     if not 0 < credible < 1:
         raise ConfigError(
-            f"credible: found {credible:g}, expected a share between 0 and 1, such as {CREDIBLE}"
+            f"--credible: found {credible:g}, expected a share between 0 and 1, such as {CREDIBLE}"
         )

@@ -11,7 +11,12 @@ from platformdirs import user_cache_path
 
 from gped_nas import device
 from gped_nas.api.standing import Standing
-from gped_nas.errors import ConfigError, EnvironmentWarning, Interrupted
+from gped_nas.errors import (
+    ConfigError,
+    EnvironmentWarning,
+    Interrupted,
+    in_words_of_the_caller,
+)
 
 
 def cache_root() -> Path:
@@ -107,11 +112,10 @@ def new_session(
         raise ConfigError(f"--processes: found {processes}, expected at least 1")
     cores = device.usable_cores()
     if processes is not None and processes > cores:
-        warnings.warn(
-            f"--processes: found {processes} for {cores} usable cores; {cores} are used, one each",
-            EnvironmentWarning,
-            stacklevel=2,
+        told = (
+            f"--processes: found {processes} for {cores} usable cores; {cores} are used, one each"
         )
+        warnings.warn(in_words_of_the_caller(told), EnvironmentWarning, stacklevel=2)
         processes = cores
 
     device.check_address_space()

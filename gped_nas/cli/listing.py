@@ -8,6 +8,7 @@ from gped_nas.cli.progress import say
 from gped_nas.models.labels import short_genotype
 
 MARK = "<- chosen"
+NEAR = "near a guess"
 _COSTS = ("macs", "params", "storage_bytes")
 _QUALITY = ("nll", "accuracy", "rmse", "kl_to_teacher")
 _TESTED = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
@@ -23,7 +24,7 @@ def print_students(
     title: str = "",
     states: Sequence[str] | None = None,
 ) -> None:
-    """Records as a table or CSV, a row each.
+    """Records as a table or CSV, a row each; in a table those of a front say if they hardly know.
 
     Args:
         records: in the order of the rows.
@@ -40,9 +41,15 @@ def print_students(
     else:
         rows = _short_rows(records, study, num_qualities=2 if states is None else 1)
 
+    from gped_nas.search.guess import near_guesses
+
+    near = near_guesses(records, study.objectives) if states is None else frozenset()
     shown = []
     for i, (row, record) in enumerate(zip(rows, records, strict=True)):
-        mark = MARK if record.trial == chosen and not is_csv else ""
+        mark = ""
+        if not is_csv:
+            marks = {MARK: record.trial == chosen, NEAR: record.trial in near}
+            mark = ", ".join(text for text, is_set in marks.items() if is_set)
         if states is not None:
             row = {"trial": record.trial, "state": states[i]} | row
             row["reason"] = record.reason or mark

@@ -13,7 +13,7 @@ from gped_nas.cli import cache, dials, doctor, running, spaces, students, studie
 from gped_nas.cli.progress import loudness, plain_warnings
 from gped_nas.cli.streams import silence, tell
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
-from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted, exit_code
+from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted, exit_code, names_options
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What Typer raises for every wrong use; of this family it exports ``BadParameter`` alone."""
@@ -86,6 +86,7 @@ def _check_names() -> None:
 def run() -> None:
     """Parse, call, print; exit with the code that ``gped_nas.cli.main`` tells of."""
     loudness.set("normal")
+    caller = names_options.set(True)
     try:
         with plain_warnings():
             code = app(prog_name="gped-search", standalone_mode=False)
@@ -93,6 +94,8 @@ def run() -> None:
     except (Exception, KeyboardInterrupt) as error:
         code = _explain(error)
         _drop_unwritten()
+    finally:
+        names_options.reset(caller)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -181,7 +181,8 @@ def info(
         print_pairs({**summary, **values, **diagnostics, **verdicts}, format)
         return
 
-    print_pairs(summary, format)
+    # its start tells it from others, as in `gped-search gc`; all of it would break narrow lines
+    print_pairs({**summary, "digest": stream.digest[:16]}, format)
     rows = []
     for name, measured in measures.items():
         low, high = measured.low, measured.high

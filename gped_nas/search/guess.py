@@ -16,6 +16,9 @@ from gped_nas.evaluate.measured import Direction
 from gped_nas.search.goals import Objective
 from gped_nas.search.record import FINISHED, Above, TrialRecord
 
+_NEAR = 0.1
+"""Of what the best student gains over the guess, the share below which a student is near it."""
+
 
 def is_better_by(above: Above, direction: Direction) -> bool:
     """Whether a paired difference to the guess tells who is better than it.
@@ -35,6 +38,33 @@ def is_guess(record: TrialRecord, objectives: Iterable[Objective]) -> bool:
             if is_better_by(record.above_guess[goal.name], goal.direction):
                 return False
     return bool(record.above_guess)
+
+
+def near_guesses(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> frozenset[int]:
+    """Trials that are hardly better than the guess, though they can be told from it.
+
+    In each quality objective that was compared they gain less than a tenth of what the best of
+    these records gains over the guess. Small and cheap, they are on fronts and of little use.
+    """
+    gains_by_trial: dict[int, dict[str, float]] = {record.trial: {} for record in records}
+    for goal in objectives:
+        sign = -1.0 if goal.direction == "minimize" else 1.0
+        for record in records:
+            above = record.above_guess.get(goal.name)
+            if above is not None:
+                gains_by_trial[record.trial][goal.name] = sign * above[0]
+
+    best: dict[str, float] = {}
+    for gains in gains_by_trial.values():
+        for name, gain in gains.items():
+            best[name] = max(gain, best.get(name, gain))
+
+    near = set()
+    for trial, gains in gains_by_trial.items():
+        shares = [gain < _NEAR * best[name] for name, gain in gains.items()]
+        if shares and all(shares):
+            near.add(trial)
+    return frozenset(near)
 
 
 def explain_empty_front(

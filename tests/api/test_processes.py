@@ -41,7 +41,7 @@ def test_a_process_a_chain_where_a_step_is_long_or_as_asked(
 
 
 def test_fewer_processes_than_one_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--processes: found 0, expected at least 1"):
+    with pytest.raises(ConfigError, match="^processes: found 0, expected at least 1"):
         new_session("cpu", processes=0)
     assert new_session("cpu", processes=1).processes == 1
 

@@ -173,3 +173,15 @@ def test_bounds_are_read_before_any_work(home: Home) -> None:
     for within, says in (("1MB,latency=3", "latency"), ("rmse=3", "not defined"), ("5 cats", "5")):
         refused(2, "run", home.space, "--out", home.out, "--within", within, says=(says,))
     assert not home.out.exists() and not home.cache.exists()
+
+
+def test_students_that_hardly_know_more_than_a_guess_are_marked(
+    finished: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = _rows("front", finished.study)
+    last = str(front[-1]["trial"])
+    monkeypatch.setattr("gped_nas.search.guess.near_guesses", lambda *_: {int(last)})
+    lines = accepted("front", finished.study).out.splitlines()
+    (marked,) = [line for line in lines if "near a guess" in line]
+    assert marked.split()[0] == last
+    assert "near a guess" not in accepted("front", finished.study, "-f", "csv").out

@@ -36,6 +36,7 @@ def test_info_ends_with_the_verdict_and_tells_what_it_rests_on(own: Home) -> Non
     assert "nan" not in table
 
     info = json.loads(accepted("teacher", "info", own.space, *MIXES, "--format", "json").out)
+    assert f" {info['digest'][:16]}\n" in table and len(info["digest"]) == 64
     assert info["verdict"]["sentence"] == verdict
     assert verdict.lower().startswith(info["verdict"]["level"])
     diagnosis = info["diagnosis"]

@@ -9,6 +9,7 @@ from gped_nas.search.guess import (
     explain_empty_front,
     is_guess,
     is_teacher_guess,
+    near_guesses,
     note_guesses,
 )
 from gped_nas.search.record import Above, State, TrialRecord
@@ -45,6 +46,24 @@ def test_a_student_guesses_unless_it_is_better_in_a_quality(
     above: dict[str, Above], is_one: bool
 ) -> None:
     assert is_guess(record(0, 1.0, 10, **above), [NLL, ACCURACY, BYTES]) is is_one
+
+
+@pytest.mark.parametrize(
+    ("gains", "near"),
+    [
+        ({"nll": (-0.09, -0.1, -0.05)}, {1}),  # 9 % of the best one's gain of 1
+        ({"nll": (-0.11, -0.2, -0.05)}, set()),
+        ({"nll": (-0.01, -0.02, -0.005), "accuracy": (0.3, 0.2, 0.4)}, set()),  # half in one
+        ({"nll": (-0.01, -0.02, -0.005), "accuracy": (0.01, 0.0, 0.02)}, {1}),
+        ({"nll": None}, set()),  # the guess has no NLL: nothing to measure a gain by
+        ({}, set()),
+    ],
+)
+def test_a_student_is_near_a_guess_where_it_gains_little_beside_the_best(
+    gains: dict[str, Above], near: set[int]
+) -> None:
+    best = record(0, 0.1, 1000, nll=(-1.0, -1.1, -0.9), accuracy=(0.6, 0.5, 0.7))
+    assert near_guesses([best, record(1, 2.0, 10, **gains)], [NLL, ACCURACY, BYTES]) == near
 
 
 def test_a_front_holds_no_student_that_guesses() -> None:

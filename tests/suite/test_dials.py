@@ -26,8 +26,8 @@ def test_the_data_as_they_are_come_first_and_once() -> None:
     [
         ([], [], "nothing to turn"),
         ([0], [], "nothing to turn"),
-        ([-1], [], "--mask: found -1"),
-        ([], [-5], "--subsample"),
+        ([-1], [], "masks: found -1"),
+        ([], [-5], "subsamples"),
     ],
 )
 def test_an_empty_or_impossible_grid_is_refused(
