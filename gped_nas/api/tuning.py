@@ -102,6 +102,8 @@ def tune_teacher(
     session = session or new_session()
     clock = Clock(budget, began=time.monotonic() if began is None else began)
     network = space.network  # refused here where there is none
+    if space.module is not None:
+        space.module.require()
     dataset = load_dataset(space)
     key = stream_key(space, dataset)
     held_out = hold_out(dataset, space.seed, space.source)
@@ -191,7 +193,9 @@ class _Tuning:
             while self.clock.has_time(self.record):
                 num_teachers = sum(not tried.is_map for tried in self.record.tried)
                 start = map_start(self.record, self.space.baseline.precisions)
-                if needs_evidence(self.record, start):
+                if self._must_try_a_teacher():
+                    start = None
+                elif needs_evidence(self.record, start):
                     self._ask_evidence(session)
                     continue
                 if start is None and n_trials is not None and num_teachers >= n_trials:
@@ -200,6 +204,12 @@ class _Tuning:
 
         self.session.raise_if_stopped()
         self.record.drop_streams()
+
+    def _must_try_a_teacher(self) -> bool:
+        """Whether MAP networks have had half of the budget, and no teacher is there yet."""
+        has_network = self.record.best(is_map=True) is not None
+        has_teacher = any(not tried.is_map for tried in self.record.tried)
+        return has_network and not has_teacher and self.clock.is_half_over()
 
     def _ask_evidence(self, session: Session) -> None:
         """Note the prior precision that the evidence of the best MAP network asks for."""

@@ -49,6 +49,12 @@ class Clock:
             return False
         return time.monotonic() - self.candidate_began > self.seconds * _LARGEST_SHARE
 
+    def is_half_over(self) -> bool:
+        """Whether half of the budget is spent."""
+        if self.seconds is None:
+            return False
+        return time.monotonic() - self.began > self.seconds / 2
+
     def has_time(self, record: Record) -> bool:
         """Whether candidates can still be tried, and the best one be built after them."""
         if self.seconds is None:

@@ -117,6 +117,7 @@ def test_a_module_is_searched_from_python_and_read_from_the_command_line(tmp_pat
     # what needs the stream and the students alone
     files = {path: sha256_plain(path) for path in _files(session.streams)}
     known = study.path / "config.yaml"
+    refused(2, "teacher", "tune", known, "--n-trials", "1", says=("Python alone can build",))
     accepted("front", "eyes")
     accepted("report", "eyes")
     accepted("show", "eyes", "chosen")

@@ -301,6 +301,17 @@ def test_a_budget_of_seconds_goes_on_and_ends_with_an_answer(
     assert second.tried[: len(first.tried)] == first.tried
 
 
+def test_half_of_a_short_budget_is_left_for_teachers(
+    space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = replace(space, baseline=space.baseline.model_copy(update={"precisions": (0.1, 1.0)}))
+    monkeypatch.setattr(Clock, "has_time", lambda clock, record: len(record.tried) < 2)
+    monkeypatch.setattr(Clock, "is_half_over", lambda clock: True)
+    tuning = gn.tune_teacher(wide, budget=1e6, methods=METHODS)
+    assert [tried.is_map for tried in tuning.tried] == [True, False]
+    assert tuning.space.method.name == "deep_ensemble"
+
+
 def test_a_budget_that_is_too_short_says_how_many_seconds_are_needed(
     space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
