@@ -19,7 +19,7 @@ from gped_nas.distill.student import (
     seal_student,
 )
 from gped_nas.errors import DamageError, DataError, UndigestedWarning
-from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, initialize
+from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, Genotype, initialize
 from gped_nas.models.storage import decode, encode
 
 BOTH = ("predictive", "expected_entropy")
@@ -39,7 +39,7 @@ def make_spec(dtype="float32", shape=(1, 4, 5), targets=BOTH):
 
 
 def make_params(inputs=20, outputs=4, seed=0):
-    shapes = FAMILIES["mlp"].shapes({"width": (6, 3)}, (inputs,), outputs)
+    shapes = Genotype("mlp", depth=2, width=(6, 3)).shapes((inputs,), outputs)
     params = initialize(shapes, generator=torch.Generator().manual_seed(seed))
     return {name: p + 0.01 if p.dim() == 1 else p for name, p in params.items()}
 
