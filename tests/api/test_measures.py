@@ -52,7 +52,22 @@ METRICS_OF = {
     "mutual_information": {"information_error"},
     "dirichlet": {"dirichlet_kl", "precision_error"},
     "predictive_normal": {"nll", "rmse", "coverage_error"},
+    "model_variance": {"model_variance_error"},
+    "noise_variance": {"noise_variance_error"},
+    "label_quantile": {
+        "label_quantile_loss",
+        "label_quantile_coverage_error",
+        "label_quantile_error",
+    },
+    "exceedance": {"exceedance_brier", "exceedance_error"},
 }
+REAL_TARGETS = [
+    "predictive_normal",
+    "model_variance",
+    "noise_variance",
+    {"name": "label_quantile", "levels": [0.1, 0.9]},
+    {"name": "exceedance", "thresholds": [150, 200]},
+]
 COMPARE = {name for name, metric in METRICS.items() if metric.needs_teacher}
 PARTS = ("validation", "test")
 
@@ -60,6 +75,10 @@ PARTS = ("validation", "test")
 def run(home: Home, **overrides: Any) -> Study:
     space = load_space(home.space, {"search.n_trials": 3, **overrides})
     return gn.run(space, out=home.out)
+
+
+def names_of(targets: list[Any]) -> set[str]:
+    return {target if isinstance(target, str) else target["name"] for target in targets}
 
 
 def assert_whole(measures: Any, metrics: set[str], condition: str = "clean") -> None:
@@ -75,13 +94,12 @@ def assert_whole(measures: Any, metrics: set[str], condition: str = "clean") -> 
 
 def test_every_target_is_listed_here() -> None:
     assert set(METRICS_OF) == set(TARGETS)
-    names = {t if isinstance(t, str) else t["name"] for t in EVERY_TARGET["targets"]}
-    assert names | {"predictive_normal"} == set(TARGETS)
+    assert names_of(EVERY_TARGET["targets"]) | names_of(REAL_TARGETS) == set(TARGETS)
 
 
 def test_a_metric_of_every_target_is_recorded_for_everybody(home: Home) -> None:
     study = run(home, **EVERY_TARGET)
-    metrics = set().union(*(METRICS_OF[t] for t in METRICS_OF if t != "predictive_normal"))
+    metrics = set().union(*(METRICS_OF[target] for target in names_of(EVERY_TARGET["targets"])))
     front = study.front_records()
     assert front
     for record in front:
@@ -147,15 +165,20 @@ def test_metrics_of_students_are_those_of_what_they_predict(home: Home) -> None:
 def test_a_regression_records_the_metrics_of_its_target(home: Home) -> None:
     overrides = {
         "search": {"n_trials": 2, "students_at_once": 2},
-        "recipe": {"steps": 100, "warmup": 10, "lr": 0.05},
+        "recipe": {"steps": 100, "warmup": 10, "lr": 0.05, "update": "newest"},
+        "targets": REAL_TARGETS,
         "teacher.method.num_samples": 4,
         "baseline": {"steps": 100, "precisions": [1.0]},
     }
     study = gn.run(load_space("diabetes_mlp", overrides), out=home.out)
+    metrics = set().union(*(METRICS_OF[target] for target in names_of(REAL_TARGETS)))
     for record in study.front_records():
-        assert_whole(record.measures, METRICS_OF["predictive_normal"])
+        assert_whole(record.measures, metrics)
+
+    # the teacher is compared with nobody
     for reference in study.snapshot().references:
-        assert_whole(reference.measures, METRICS_OF["predictive_normal"])
+        of_reference = metrics - COMPARE if reference.name == "teacher" else metrics
+        assert_whole(reference.measures, of_reference)
 
 
 def average_at(stream: TeacherStream, x: Tensor) -> Tensor:

@@ -191,7 +191,7 @@ def test_everybody_who_speaks_of_a_study_tells_of_them(shared: tuple[Home, gn.St
     other = study.twins()[1]
     (label_twin,) = [reference for reference in other.others if reference.is_control]
     text = study.verdict(other.trial).text
-    assert text.count("(label twin)") == 1
+    assert text.count("beside it (label twin)") == 1
     assert f"NLL {label_twin.metrics['test_nll']:.4f}" in text
 
     # a student without twins is not judged by those of another one

@@ -32,7 +32,8 @@ HALF_MATTERS = {
 
 
 def test_every_family_is_tried() -> None:
-    assert set(FAMILIES_OF) == set(HALF_MATTERS) == set(FAMILIES)
+    # a module is a teacher's network, and no student's
+    assert set(FAMILIES_OF) == set(HALF_MATTERS) == set(FAMILIES) - {"module"}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES_OF))

@@ -7,7 +7,7 @@ import torch
 from gped_nas import rng
 from gped_nas.data.normalization import AnyNormalization, Normalization
 from gped_nas.distill.student import StudentSpec, save_student
-from gped_nas.models.base import FAMILIES, Genotype, initialize
+from gped_nas.models.base import Genotype, initialize
 from tests.scenarios import GENOTYPES
 
 SHAPE = (1, 8, 8)
@@ -75,9 +75,9 @@ def make_students(root: Path) -> dict[str, Path]:
     One of them has every target, and three have units that are no ReLUs.
     """
     students = {}
-    for family in FAMILIES:
+    for family, genotype in WIDE.items():
         targets = ALL if family == "cnn" else USUAL
-        folder = make_student(root / family, WIDE[family], dtype="int8", targets=targets)
+        folder = make_student(root / family, genotype, dtype="int8", targets=targets)
         students[f"int8-{family}"] = folder
 
     for family, activation in (("cnn", "silu"), ("resnet", "tanh")):

@@ -262,7 +262,7 @@ def _serve() -> None:
     warnings.simplefilter("ignore")
     for name in PRELOADED:
         importlib.import_module(name)
-    from gped_nas.models.base import FAMILIES
+    from gped_nas.models.base import Genotype
     from gped_nas.models.costs import count_macs
     from gped_nas.registry import _REGISTRIES
 
@@ -270,8 +270,8 @@ def _serve() -> None:
         len(registry)  # imports every component
 
     # Tracing imports a thousand modules more.
-    genotype = {"depth": 1, "width": (2,), "group_penalty": 0.0, "storage_dtype": "float32"}
-    count_macs("mlp", FAMILIES["mlp"].shapes(genotype, (1, 8, 8), 10), (1, 8, 8))
+    genotype = Genotype("mlp", depth=1, width=2)
+    count_macs("mlp", genotype.shapes((1, 8, 8), 10), (1, 8, 8))
     warnings.resetwarnings()
     gc.freeze()  # collecting in a fork would copy every page of what was imported
 

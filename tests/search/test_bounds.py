@@ -68,4 +68,4 @@ REFUSED = {
 def test_what_is_no_bound_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_bounds(text, "--within")
-    assert str(error.value).startswith("--within: ") and REFUSED[text] in str(error.value)
+    assert str(error.value).startswith("within: ") and REFUSED[text] in str(error.value)

@@ -66,7 +66,7 @@ def test_a_study_of_another_program_is_refused_and_left_alone(tmp_path):
         storage=url, study_name="fake", directions=["minimize", "minimize"]
     )
     foreign.tell(foreign.ask(), [1.0, 2.0])
-    message = "study 'fake' was not made by gped-search; choose another --study-name"
+    message = "study 'fake' was not made by gped-search; choose another study_name"
     with pytest.raises(StudyError, match=message):
         open_store(make_space(), tmp_path / "study.db")
     assert optuna_study(tmp_path / "study.db").user_attrs == {}
@@ -138,7 +138,7 @@ def test_a_database_of_another_program_is_refused_untouched(tmp_path, tables):
     path = tmp_path / "music.db"
     make_database(path, *tables)
     before = path.read_bytes()
-    message = "music.db: a SQLite file of another program; choose another --storage"
+    message = "music.db: a SQLite file of another program; choose another storage"
     with pytest.raises(StudyError, match=message):
         open_store(make_space(), path)
     with pytest.raises(StudyError, match=message):
