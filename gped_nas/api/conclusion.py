@@ -82,12 +82,12 @@ def conclude(
 def _judge_predictions(
     teacher: Contender, compared: Sequence[Contender], trainer: Trainer
 ) -> PredictionVerdict:
-    """Whether the teacher predicts better than the MAP network among the references."""
+    """Whether the teacher predicts better than the MAP networks of the references."""
     of_map = next((contender for contender in compared if contender.name == "map"), None)
     if of_map is None:
         return WITHOUT_NETWORK
-    average, network = (contender.predictions["validation"] for contender in (teacher, of_map))
-    return judge_beside(trainer.teacher, average, network)
+    networks = [of_map.predictions["validation"], *of_map.further]
+    return judge_beside(trainer.teacher, teacher.predictions["validation"], networks)
 
 
 def _test(

@@ -1,6 +1,11 @@
-"""One MAP network of the teacher's genotype, its prior precision tuned on validation."""
+"""MAP networks of the teacher's genotype, their prior precision tuned on validation.
 
-from collections.abc import Sequence
+One network a precision is trained, and validation chooses. What was chosen there looks better
+there than it is. So ``baseline.seeds`` trains fresh networks of that precision,
+which chose nothing.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +32,15 @@ from gped_nas.posterior.priors import GaussianPrior
 
 @dataclass(frozen=True, eq=False)
 class MapNetwork:
-    """The best of the networks that were trained, one a prior precision.
+    """A network of the prior precision that is best on validation.
 
     Attributes:
         teacher: whose genotype it has.
         params: its parameters, on the CPU.
         precision: its prior's.
-        tried: the precisions of all of them.
+        tried: the precisions of all that were trained to choose it.
         steps: optimizer steps of each.
+        seed: its number among the fresh ones, from 1; 0 is the one that was chosen itself.
     """
 
     teacher: Teacher
@@ -42,6 +48,7 @@ class MapNetwork:
     precision: float
     tried: Sequence[float]
     steps: int
+    seed: int = 0
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """What it says at normalized inputs (B, *input_shape): (B, G), float64."""
@@ -54,11 +61,43 @@ class MapNetwork:
         return self.predict(self.teacher.dataset.normalization(raw))
 
 
+@dataclass(frozen=True)
+class _Training:
+    """One network to be trained.
+
+    Attributes:
+        place: of its precision in the grid.
+        seed: its number among the fresh ones of that precision; 0 is the one of the grid.
+    """
+
+    place: int
+    seed: int = 0
+
+    def generator(self, root: int) -> torch.Generator:
+        """Of its first parameters and its minibatches."""
+        if not self.seed:
+            return rng.generator(root, "map", self.place)
+        return rng.generator(root, "map", self.place, "seed", self.seed)
+
+    def path(self, kept: KeptFiles, cfg: MapConfig, precision: float) -> Path:
+        """Where it lies; those of other settings are no part of the choice."""
+        folder = kept.folder / "references" / "map" / f"{cfg.steps}-steps-{cfg.lr:g}"
+        fresh = f"-seed-{self.seed}" if self.seed else ""
+        return folder / f"precision-{precision:g}{fresh}.safetensors"
+
+
 def tuned_map_network(teacher: Teacher, kept: KeptFiles | None = None) -> MapNetwork:
-    """The MAP network with the lowest NLL on validation, of the precisions of ``baseline``.
+    """The MAP network that is the reference: the first of ``tuned_map_networks``."""
+    return tuned_map_networks(teacher, kept)[0]
+
+
+def tuned_map_networks(teacher: Teacher, kept: KeptFiles | None = None) -> tuple[MapNetwork, ...]:
+    """The MAP networks of ``baseline``, of the precision with the lowest NLL on validation.
+
+    They are ``baseline.seeds`` fresh ones; with 0 seeds the one that was chosen itself.
 
     Args:
-        teacher: whose genotype it has.
+        teacher: whose genotype they have.
         kept: where the networks lie: those that are there are not trained again. They are kept
             nowhere by default.
 
@@ -66,69 +105,89 @@ def tuned_map_network(teacher: Teacher, kept: KeptFiles | None = None) -> MapNet
         DamageError: one of their files is not what was written.
         Interrupted: the session said stop.
     """
-    space, dataset, session = teacher.space, teacher.dataset, teacher.session
-    family, likelihood = space.family, space.likelihood
+    space = teacher.space
+    precisions, num_seeds = space.baseline.precisions, space.baseline.seeds
     cfg = MapConfig(name="map", steps=space.baseline.steps, lr=space.baseline.lr, batch_size=100)
+    total = len(precisions) + num_seeds
 
-    x = dataset.inputs("validation").to(session.device)
-    labels = dataset.normalized_labels("validation")
     networks: dict[float, Params] = {}
     scores: dict[float, float] = {}
-    trained = _train_at_once(teacher, cfg, kept)
-    for i, precision in enumerate(space.baseline.precisions):
-        networks[precision] = _network(teacher, cfg, i, kept, trained.get(i))
-        params = {name: p.to(session.device) for name, p in networks[precision].items()}
-        outputs = in_batches(partial(family.forward, params), x, PREDICT_BATCH).cpu().double()
-        scores[precision] = -float(likelihood.log_density(outputs, labels).mean())
-        session.progress("MAP baseline", i + 1, len(space.baseline.precisions))
-
+    grid = [_Training(place) for place in range(len(precisions))]
+    for i, params in enumerate(_networks(teacher, cfg, grid, kept)):
+        networks[precisions[i]] = params
+        scores[precisions[i]] = _nll(teacher, params)
+        teacher.session.progress("MAP baseline", i + 1, total)
     best = min(scores, key=lambda precision: scores[precision])
-    return MapNetwork(teacher, networks[best], best, tuple(scores), cfg.steps)
+    if not num_seeds:
+        return (MapNetwork(teacher, networks[best], best, tuple(scores), cfg.steps),)
+
+    fresh: list[MapNetwork] = []
+    place = precisions.index(best)
+    trainings = [_Training(place, seed) for seed in range(1, num_seeds + 1)]
+    for params in _networks(teacher, cfg, trainings, kept):
+        seed = len(fresh) + 1
+        fresh.append(MapNetwork(teacher, params, best, tuple(scores), cfg.steps, seed))
+        teacher.session.progress("MAP baseline", len(precisions) + seed, total)
+    return tuple(fresh)
+
+
+def _nll(teacher: Teacher, params: Params) -> float:
+    """NLL of a network on validation, in the label's normalized unit."""
+    space, dataset, device = teacher.space, teacher.dataset, teacher.session.device
+    x = dataset.inputs("validation").to(device)
+    labels = dataset.normalized_labels("validation")
+    there = {name: p.to(device) for name, p in params.items()}
+    forward = partial(space.family.forward, there)
+    outputs = in_batches(forward, x, PREDICT_BATCH).cpu().double()
+    return -float(space.likelihood.log_density(outputs, labels).mean())
+
+
+def _networks(
+    teacher: Teacher, cfg: MapConfig, trainings: Sequence[_Training], kept: KeptFiles | None
+) -> Iterator[Params]:
+    """The network of each training in turn, read or trained."""
+    trained = _train_at_once(teacher, cfg, trainings, kept)
+    for training in trainings:
+        yield _network(teacher, cfg, training, kept, trained.get(training))
 
 
 def _network(
     teacher: Teacher,
     cfg: MapConfig,
-    place: int,
+    training: _Training,
     kept: KeptFiles | None,
     trained: torch.Tensor | None,
 ) -> Params:
-    """The network of the precision at a place of the grid, read or trained.
+    """One network, read or trained.
 
     Args:
-        teacher, cfg, kept: see ``tuned_map_network``.
-        place: in the grid.
+        teacher, cfg, kept: see ``tuned_map_networks``.
+        training: which one.
         trained: its flat parameters (W,) where it was trained beside others.
     """
     shapes, space = teacher.stream.key.shapes, teacher.space
-    precision = space.baseline.precisions[place]
+    precision = space.baseline.precisions[training.place]
 
     def train() -> Params:
         if trained is not None:
             return unflatten(trained, shapes)
-        generator = rng.generator(space.seed, "map", place)
+        generator = training.generator(space.seed)
         theta = _maximize_posterior(teacher, cfg, GaussianPrior(precision=precision), generator)
         return unflatten(theta, shapes)
 
     if kept is None:
         return {name: p.cpu() for name, p in train().items()}
 
-    path = _path(kept, cfg, precision)
+    path = training.path(kept, cfg, precision)
     if not path.exists():
         kept.write(path, serialize(train(), "float32"))
     return _parse(kept.read(path), path, shapes)
 
 
-def _path(kept: KeptFiles, cfg: MapConfig, precision: float) -> Path:
-    """Where a network lies; those of other settings are no part of the choice."""
-    folder = kept.folder / "references" / "map" / f"{cfg.steps}-steps-{cfg.lr:g}"
-    return folder / f"precision-{precision:g}.safetensors"
-
-
 def _train_at_once(
-    teacher: Teacher, cfg: MapConfig, kept: KeptFiles | None
-) -> dict[int, torch.Tensor]:
-    """Flat parameters (W,) of the grid's networks that are missing, by place, on a device.
+    teacher: Teacher, cfg: MapConfig, trainings: Sequence[_Training], kept: KeptFiles | None
+) -> dict[_Training, torch.Tensor]:
+    """Flat parameters (W,) of those networks that are missing, on a device.
 
     There are none where each is trained by itself.
     """
@@ -136,22 +195,23 @@ def _train_at_once(
     if not has_phases(session.device):
         return {}
 
-    missing = []
-    for i, precision in enumerate(space.baseline.precisions):
-        if kept is None or not _path(kept, cfg, precision).exists():
-            missing.append(i)
+    missing: list[_Training] = []
+    for training in trainings:
+        precision = space.baseline.precisions[training.place]
+        if kept is None or not training.path(kept, cfg, precision).exists():
+            missing.append(training)
     problem = posterior(replace(space, method=cfg), teacher.dataset, device=session.device)
     if not missing or not walks_fits(cfg, problem, space.likelihood, len(missing)):
         return {}
 
-    fits = []
-    for place in missing:
-        fits.append(begin_fit(problem, rng.generator(space.seed, "map", place)))
-    priors = [GaussianPrior(precision=space.baseline.precisions[place]) for place in missing]
-    thetas: dict[int, torch.Tensor] = {}
+    fits, priors = [], []
+    for training in missing:
+        fits.append(begin_fit(problem, training.generator(space.seed)))
+        priors.append(GaussianPrior(precision=space.baseline.precisions[training.place]))
+    thetas: dict[_Training, torch.Tensor] = {}
     for steps in fit_together(problem, cfg, space.likelihood, fits, priors=priors):
         session.raise_if_stopped()
-        thetas = {place: step.state["theta"] for place, step in zip(missing, steps, strict=True)}
+        thetas = {each: step.state["theta"] for each, step in zip(missing, steps, strict=True)}
     return thetas
 
 

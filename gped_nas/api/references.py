@@ -10,7 +10,7 @@ import torch
 from gped_nas.api.guess import LABEL, NAME, describe_guess, guess_predictor
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.kept_students import read_kept, write_kept
-from gped_nas.api.map_network import tuned_map_network
+from gped_nas.api.map_network import MapNetwork, tuned_map_networks
 from gped_nas.api.measuring import ensemble, network
 from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import PREDICT_BATCH, Teacher
@@ -37,6 +37,7 @@ class Contender:
         costs: of serving it once.
         predictor: itself, to be asked under conditions; None where only its predictions are known.
         is_control: as in ``Reference``.
+        further: what further trainings of it say of validation.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Contender:
     costs: dict[str, int]
     predictor: Predictor | None = None
     is_control: bool = False
+    further: tuple[AnyPredictions, ...] = ()
 
 
 def average_of(teacher: Teacher) -> Contender:
@@ -168,22 +170,25 @@ def _best_sample(teacher: Teacher, parts: Iterable[Part]) -> Contender:
 
 
 def _map_of(teacher: Teacher, kept: KeptFiles) -> Contender:
-    """The MAP network of the teacher's genotype."""
+    """The MAP network of the teacher's genotype: with seeds the first of the fresh ones."""
     dataset = teacher.dataset
-    best = tuned_map_network(teacher, kept)
+    best, *further = tuned_map_networks(teacher, kept)
+
+    def predict(trained: MapNetwork, part: Part) -> AnyPredictions:
+        return _alone(teacher, in_batches(trained.forward, dataset.raw(part), PREDICT_BATCH))
+
     precisions = ", ".join(f"{precision:g}" for precision in best.tried)
+    fresh = "; trained anew, it chose nothing" if best.seed else ""
     return Contender(
         name="map",
         label="MAP network",
         note=f"One network of the teacher's genotype, Adam for {best.steps} steps; prior precision "
-        f"{best.precision:g} of {precisions} by validation NLL.",
-        predictions={
-            part: _alone(teacher, in_batches(best.forward, dataset.raw(part), PREDICT_BATCH))
-            for part in _PARTS
-        },
+        f"{best.precision:g} of {precisions} by validation NLL{fresh}.",
+        predictions={part: predict(best, part) for part in _PARTS},
         costs=_cost_of_network(teacher),
         predictor=network(teacher, best.forward),
         is_control=True,
+        further=tuple(predict(trained, "validation") for trained in further),
     )
 
 

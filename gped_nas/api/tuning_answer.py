@@ -17,7 +17,7 @@ from gped_nas.api.held_out import (
     Candidate,
     HeldOut,
 )
-from gped_nas.api.prediction_verdict import ADVICE, grade
+from gped_nas.api.prediction_verdict import ADVICE, beside_seeds, grade
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.api.tuning_record import Record, Tried
@@ -25,9 +25,7 @@ from gped_nas.api.verdict import judge
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.errors import GateError
-from gped_nas.evaluate.measured import Measured
-from gped_nas.evaluate.resamples import draw_resamples
-from gped_nas.evaluate.seeds import Sampled, differences, sample_metrics
+from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.models.base import num_params
 from gped_nas.posterior.base import parse_method
@@ -108,7 +106,9 @@ def conclude_tuning(
     tuned = candidate_of(best[1])
     teacher = tuned.teacher(space, dataset, session)
     networks = _map_candidate(best_map[1]).teacher(space, dataset, session)
-    difference, of_teacher, of_map = _beside_map(teacher, networks)
+    difference, of_teacher, of_map = beside_seeds(
+        teacher, teacher.averaged("validation"), _alone(networks)
+    )
     level, outcome = grade(difference.interval)
     posterior = judge(diagnose(teacher))
 
@@ -189,25 +189,11 @@ def _map_candidate(tried: Tried) -> Candidate:
     )
 
 
-def _beside_map(teacher: Teacher, networks: Teacher) -> tuple[Measured, float, Sampled]:
-    """NLL on validation: the teacher's less MAP's, the teacher's, and MAP's by seed."""
-    dataset = teacher.dataset
-    labels = dataset.labels("validation")
-    resamples = draw_resamples(len(labels), root=teacher.space.seed, part="validation")
+def _alone(networks: Teacher) -> list[AnyPredictions]:
+    """What each network says of validation by itself."""
     predicted = networks.predicted("validation")
-    ones = predicted.new_ones(1)
-    by_seed = [averaged(row[None], ones, dataset.label_normalization) for row in predicted]
-    unknown = [None] * len(by_seed)
-
-    # the same teacher beside every seed: its own seed is part of what was tuned
-    mine = sample_metrics(
-        [teacher.averaged("validation")] * len(by_seed), labels, unknown, resamples=resamples
-    )
-    theirs = sample_metrics(by_seed, labels, unknown, resamples=resamples)
-    measured = differences({"nll": mine["nll"]}, {"nll": theirs["nll"]}, root=teacher.space.seed)[
-        "nll"
-    ]
-    return measured, float(mine["nll"].values_K[0]), theirs["nll"]
+    unit = networks.dataset.label_normalization
+    return [averaged(row[None], predicted.new_ones(1), unit) for row in predicted]
 
 
 def _sentence(answer: Mapping[str, Any], best: Tried, outcome: str) -> str:

@@ -161,7 +161,7 @@ def record_folder(space: SearchSpace) -> Path:
         space.likelihood.to_json(),
         space.prior.to_json(),
         space.method.model_dump(mode="json"),
-        space.baseline.model_dump(mode="json"),
+        space.baseline.model_dump(mode="json", exclude={"seeds"}),  # MAP has seeds of its own here
         space.seed,
     ]
     return cache_root() / "tunings" / sha256_text(canonical_json(about))[:32]

@@ -49,19 +49,22 @@ class Training:
         kind: what it learns from.
         seed: number of the seed, from 1.
         precision: of its prior; 0 is none.
+        taught_by: which network teaches it, where several could; empty where one could.
     """
 
     genotype: Genotype
     kind: Kind
     seed: int
     precision: float = 0.0
+    taught_by: str = ""
 
     @property
     def name(self) -> str:
         """Its folder below that of all twins."""
         of_genotype = sha256_text(canonical_json(self.genotype.to_json()))[:16]
         prior = f"-{self.precision:g}" if self.precision else ""
-        return f"{of_genotype}/{self.kind}-{self.seed}{prior}"
+        taught = f"-{self.taught_by}" if self.taught_by else ""
+        return f"{of_genotype}/{self.kind}-{self.seed}{prior}{taught}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,23 @@ class Twins:
         precisions = grid if kind == LABEL_TWIN else (0.0,)
         trainings = []
         for genotype in self.genotypes:
-            trainings += [Training(genotype, kind, seed, precision) for precision in precisions]
+            trainings += [self._training(genotype, kind, seed, each) for each in precisions]
         return trainings
+
+    def _training(
+        self, genotype: Genotype, kind: Kind, seed: int, precision: float = 0.0
+    ) -> Training:
+        taught_by = self._fresh_network if kind == MAP_TWIN else ""
+        return Training(genotype, kind, seed, precision, taught_by)
+
+    @cached_property
+    def _fresh_network(self) -> str:
+        """The name of the MAP network that chose nothing; empty where the chosen one teaches."""
+        baseline = self.trainer.teacher.space.baseline
+        if not baseline.seeds:
+            return ""
+        of_first = baseline.model_dump(mode="json", exclude={"seeds"})  # whatever their number
+        return f"fresh-{sha256_text(canonical_json(of_first))[:8]}"
 
     def _is_there(self, training: Training) -> bool:
         return (self._folder(training) / WEIGHTS_FILE).exists()  # written last
@@ -174,7 +192,8 @@ class Twins:
         networks: dict[Kind, list[Student]] = {}
         for kind in self.kinds:
             if kind != LABEL_TWIN:
-                networks[kind] = [self._read(Training(genotype, kind, seed)) for seed in seeds]
+                trainings = [self._training(genotype, kind, seed) for seed in seeds]
+                networks[kind] = [self._read(training) for training in trainings]
             elif best:
                 networks[kind] = by_precision[best]
         return networks, best

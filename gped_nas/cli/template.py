@@ -33,6 +33,7 @@ objectives: [nll, flops, storage_bytes]
 
 search: {{sampler: tpe, n_trials: {n_trials}, students_at_once: 12}}
 recipe: {recipe}
+{baseline}\
 # Beside the chosen student: its form, taught by labels alone. With more seeds the luck of one
 # training is in the intervals, and that takes as long again for each.
 twins: {{seeds: 1, students: 1}}
@@ -61,6 +62,11 @@ teacher:
   name: {name}
   # macs: 185000000
   # storage_bytes: 224000000
+"""
+_BASELINE = """\
+# What the teacher and students are compared with: networks of its form by MAP. Three fresh ones, of
+# the prior precision that is best on validation, since the best one itself was lucky there.
+baseline: {seeds: 3}
 """
 _WHERE = {
     "table": """\
@@ -117,6 +123,7 @@ def space_text(name: str, dataset: Mapping[str, Any], proposal: Proposal) -> str
         ranges="\n".join(_range(*item) for item in proposal.students.items()),
         n_trials=proposal.n_trials,
         recipe=flow_yaml(dict(proposal.recipe)),
+        baseline="" if isinstance(proposal.teacher, Path) else _BASELINE,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from gped_nas.config import Config
 from gped_nas.data.base import Normalization
@@ -60,7 +60,7 @@ class SearchConfig(Config):
 
 
 class BaselineConfig(Config):
-    """The MAP network that fronts are compared with: the teacher's genotype, optimized."""
+    """The MAP networks that fronts are compared with: the teacher's genotype, optimized."""
 
     precisions: Annotated[tuple[_Positive, ...], Field(strict=False, min_length=1)] = _PRECISIONS
     steps: int = Field(
@@ -70,6 +70,20 @@ class BaselineConfig(Config):
         description="optimizer steps for each prior precision, a multiple of 100",
     )
     lr: float = Field(default=1e-3, gt=0)
+    seeds: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="fresh networks of the best precision; 0 takes the best network itself",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_later_settings(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a later setting at its default: digests are those of before it existed
+        data: dict[str, Any] = serialize(self)
+        if not self.seeds:
+            data.pop("seeds", None)
+        return data
 
 
 class TwinsConfig(Config):

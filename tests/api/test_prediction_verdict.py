@@ -65,7 +65,7 @@ def test_each_level_says_what_follows(home: Home, monkeypatch: pytest.MonkeyPatc
     }
     words = {"worse": "worse than one", "better": "better than one", "no better": "not told apart"}
     for number, (level, log_prob) in enumerate(said.items()):
-        monkeypatch.setattr(judging, "_ask_map_network", lambda teacher, x=log_prob: x)
+        monkeypatch.setattr(judging, "_ask_map_networks", lambda teacher, x=log_prob: x)
         monkeypatch.setattr(judging, "_digest", lambda teacher, of=str(number): of)
         verdict = judging.judge_predictions(teacher)
         assert verdict.level == level
@@ -79,7 +79,7 @@ def test_a_temperature_does_not_pass_for_a_posterior(
     raw = teacher_of(home)
     # one network that is too sure by far, whose own average the teacher is
     said = (raw.predicted("validation")[0].double() * 3).log_softmax(1)
-    monkeypatch.setattr(judging, "_ask_map_network", lambda teacher: said)
+    monkeypatch.setattr(judging, "_ask_map_networks", lambda teacher: said)
     monkeypatch.setattr(judging, "_digest", lambda teacher: "too sure")
 
     sure = {"teacher.calibration": "temperature", "teacher.method.num_samples": 6}
@@ -104,7 +104,7 @@ def test_the_network_is_trained_once(home: Home, monkeypatch: pytest.MonkeyPatch
     accepted("teacher", "build", home.space)
     out = accepted("teacher", "info", home.space, "--format", "json").out
     before = contents(home.cache)
-    monkeypatch.setattr(judging, "tuned_map_network", lambda teacher: 1 / 0)
+    monkeypatch.setattr(judging, "tuned_map_networks", lambda teacher: 1 / 0)
 
     assert accepted("teacher", "info", home.space, "--format", "json").out == out
     assert contents(home.cache) == before

@@ -332,12 +332,12 @@ def test_validation_alone_says_whether_a_teacher_beats_map(
     space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was held out chose the best of the candidates, so it has no say."""
-    compare = tuning_answer._beside_map
+    compare = tuning_answer.beside_seeds
 
     def told_apart_by(low: float, high: float) -> str:
         difference = Measured((low + high) / 2, low, high, 100)
         monkeypatch.setattr(
-            tuning_answer, "_beside_map", lambda *args: (difference, *compare(*args)[1:])
+            tuning_answer, "beside_seeds", lambda *args: (difference, *compare(*args)[1:])
         )
         tuning = gn.tune_teacher(space, n_trials=1, methods=["deep_ensemble"])
         assert tuning.answer["beats_map"] == (high < 0)

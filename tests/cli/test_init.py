@@ -49,6 +49,7 @@ def test_pictures_get_convolutions_and_views_of_pictures(home: Home) -> None:
     assert space.genotype["norm"] == "none"
     assert space.recipe.warmup == space.recipe.steps / 10
     assert space.recipe.lr == 0.032
+    assert space.baseline.seeds == 3
     assert {corner["norm"] for corner in space.corners()} == {"batch"}
     space.check_buildable((3, 12, 12))
 
@@ -95,6 +96,7 @@ def test_an_ensemble_is_the_teacher(home: Home) -> None:
     out = accepted("init", "mine.yaml", "--data", "mine.npz", "--ensemble", "five.npz").out
     assert "known by its predictions" in out
     text = Path("mine.yaml").read_text()
+    assert "baseline" not in text, "no network of its size can be trained"
     assert "predictions: five.npz" in text and "policy: flip, answers: clean" in text
 
 

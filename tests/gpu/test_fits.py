@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gped_nas.api import map_network, sampling
-from gped_nas.api.map_network import tuned_map_network
+from gped_nas.api.map_network import tuned_map_networks
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher, load_dataset
 from gped_nas.config import parse
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 STEPS = 200 if IS_CARD else 2
 SETTINGS = {
     "teacher.genotype": {"depth": 2, "width": 40 if IS_CARD else 9},
-    "baseline": {"steps": 400, "lr": 0.003, "precisions": [0.5, 20.0]},
+    "baseline": {"steps": 400, "lr": 0.003, "precisions": [0.5, 20.0], "seeds": 2},
 }
 
 
@@ -62,11 +62,13 @@ def test_map_references_are_those_of_a_processor(space, tmp_path, monkeypatch):
     session = Session(DEVICE, streams=tmp_path / "streams")
     walk(monkeypatch, is_on=True)
     teacher = Teacher(space, dataset, sampling.sample(space, dataset, session), session)
-    ours = tuned_map_network(teacher)
+    ours = tuned_map_networks(teacher)
 
     walk(monkeypatch, is_on=False)
     monkeypatch.setattr(map_network, "begin_fit", None)
-    theirs = tuned_map_network(replace(teacher, session=replace(session, device=CPU)))
-    assert ours.precision == theirs.precision and ours.tried == theirs.tried == (0.5, 20.0)
-    for name, value in ours.params.items():
-        assert away(value, theirs.params[name]) < 1e-3, name
+    theirs = tuned_map_networks(replace(teacher, session=replace(session, device=CPU)))
+    assert len(ours) == len(theirs) == 2
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.precision == other.precision and mine.tried == other.tried == (0.5, 20.0)
+        for name, value in mine.params.items():
+            assert away(value, other.params[name]) < 1e-3, name

@@ -323,6 +323,7 @@ BAD = [
     ("search.max_failures", -1, ConfigError, "f.yaml: search.max_failures: found -1"),
     ("seed", -1, ConfigError, "f.yaml: seed: found -1"),
     ("recipe.steps", 0, ConfigError, "f.yaml: recipe.steps: found 0"),
+    ("baseline.seeds", -1, ConfigError, "f.yaml: baseline.seeds: found -1"),
     ("baseline.precisions", [], ConfigError, "f.yaml: baseline.precisions: found [], expected"),
     (
         "baseline.precisions",
