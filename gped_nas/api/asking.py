@@ -84,12 +84,31 @@ def _ask_samples(teacher: "Teacher", raw: Tensor, *, done: int, total: int) -> T
     return torch.stack(predicted)
 
 
+def check_stored(space: SearchSpace, needed: str) -> None:
+    """Refuse a teacher of which averages alone are kept.
+
+    Args:
+        space: where it is described.
+        needed: what needs its samples, for the message.
+
+    Raises:
+        ConfigError: its samples are not stored.
+    """
+    if space.recipe.stream == "none":
+        raise ConfigError(
+            f"{space.source}: recipe.stream: found none, which keeps averages at validation and "
+            f"test inputs alone, expected stored for {needed}; add `--set recipe.stream=stored`, "
+            "which samples the teacher anew"
+        )
+
+
 def check_answers(space: SearchSpace) -> None:
     """Refuse a teacher that has no networks to ask.
 
     Raises:
-        ConfigError: its posterior samples are known by their predictions alone.
+        ConfigError: its posterior samples are known by their predictions alone, or not stored.
     """
+    check_stored(space, "a teacher that is asked about other inputs")
     check_networks(space, "which can be asked about other inputs")
 
 

@@ -14,6 +14,7 @@ from typing import Any, overload
 import torch
 
 from gped_nas import rng
+from gped_nas.api.asking import check_stored
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.settings import method_settings
@@ -126,6 +127,7 @@ def compare_methods(
         GpedError: see ``sample_teacher``.
     """
     space = space if isinstance(space, SearchSpace) else load_space(space)
+    check_stored(space, "a comparison of methods")
     session = session or new_session()
     dataset = load_dataset(space)
     values = dict(space.network.values)

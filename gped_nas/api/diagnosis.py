@@ -17,11 +17,18 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.api.guess import BesideGuess, beside_guess
+from gped_nas.api.mixing import (
+    Mixing,
+    between_averages,
+    between_chains,
+    by_chain,
+    mixing_of,
+)
+from gped_nas.api.running import Running
 from gped_nas.api.sampling import posterior
 from gped_nas.api.teacher import Teacher
 from gped_nas.device import threads_for
 from gped_nas.evaluate.base import METRICS, Metric
-from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.teacher import averaged, log_scores, samples_to_nll
 from gped_nas.models.base import num_params
 from gped_nas.models.costs import largest_product
@@ -29,52 +36,16 @@ from gped_nas.posterior.base import METHODS, ChainConfig, FlatParams, Origin
 from gped_nas.posterior.diagnostics import (
     MIN_DRAWS,
     Temperature,
-    agreement,
-    bulk_ess,
-    chance_rhat,
     configurational_temperature,
     kinetic_temperature,
-    rhat,
-    total_variation,
 )
 
-RHAT_BOUND = 1.1
-"""Gelman & Rubin's classical bound.
-
-Vehtari et al. 2021 ask for 1.01 of single numbers that will be published.
-"""
-
-MOST_CHANCE = 1.3
-"""Above it no chance excuses an R-hat: chains that drift, or stand, are at 1.5 and more."""
+NOT_STORED = "chains were not diagnosed, because nothing was stored (recipe.stream: none)"
 
 MAX_QUANTITIES = 10_000
 MAX_WEIGHTS = 1000
 MAX_GRADIENTS = 16
 MAX_EXAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """How well many quantities mix.
-
-    Attributes:
-        num: quantities looked at.
-        num_constant: of them, those that no draw changes; left out below.
-        num_not_finite: of them, those with a draw that is no finite number; left out below.
-        rhat: the R-hat that 50, 90 and 99 % of the quantities do not exceed; None where none is
-            left.
-        above: share of the quantities left with R-hat above 1.1.
-        ess: the bulk effective sample size that 50, 90 and 99 % of the quantities reach, all chains
-            together.
-    """
-
-    num: int
-    num_constant: int
-    num_not_finite: int
-    rhat: tuple[float, float, float] | None
-    above: float
-    ess: tuple[float, float, float] | None
-    disagree: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,6 +105,9 @@ def diagnose(teacher: Teacher) -> Diagnosis:
         StreamError: the stream is corrupt.
         Interrupted: the session said stop.
     """
+    if teacher.running is not None:
+        return _diagnose_averages(teacher, teacher.running)
+
     teacher = teacher.raw
     method = teacher.space.method
     origin = METHODS[method.name].origin
@@ -169,9 +143,7 @@ def diagnose(teacher: Teacher) -> Diagnosis:
 
     kinetic = configurational = None
     if "kinetic temperature" not in missing:
-        momenta = [torch.from_numpy(momentum) for momentum in teacher.stream.states("momentum")]
-        mass = float(getattr(method, "mass", 1.0))
-        kinetic = kinetic_temperature(torch.stack(momenta), mass)
+        kinetic = _measure_kinetic(teacher)
     if "configurational temperature" not in missing:
         configurational = _measure_configurational(teacher)
 
@@ -192,6 +164,51 @@ def diagnose(teacher: Teacher) -> Diagnosis:
         missing=missing,
         guess=beside_guess(teacher),
     )
+
+
+def _diagnose_averages(teacher: Teacher, running: Running) -> Diagnosis:
+    """What averages that ran along with chains allow: no R-hat, and no curve over samples."""
+    method = teacher.space.method
+    chains = method.chains if isinstance(method, ChainConfig) else 1
+    missing = _find_missing(teacher, METHODS[method.name].origin, chains)
+    labels, average = teacher.dataset.labels("validation"), teacher.averaged("validation")
+
+    values = {"nll": float(-average.log_score(labels).mean())}
+    for name in running.single:
+        if name != "nll":
+            values[name] = METRICS[name].value(average, labels)
+
+    chain_agreement = chain_distance = None
+    if "agreement between chains" not in missing:
+        chain_agreement, chain_distance = between_averages(running.chain_probs)
+    kinetic = None
+    if "kinetic temperature" not in missing:
+        kinetic = _measure_kinetic(teacher)
+
+    return Diagnosis(
+        method=method.name,
+        origin=METHODS[method.name].origin,
+        chains=chains,
+        num_samples=teacher.stream.num_samples,
+        target_temperature=float(getattr(method, "temperature", 1.0)),
+        mixing={},
+        agreement=chain_agreement,
+        total_variation=chain_distance,
+        kinetic=kinetic,
+        configurational=None,
+        single=running.single,
+        average=values,
+        curve=[],
+        missing=missing,
+        guess=beside_guess(teacher),
+    )
+
+
+def _measure_kinetic(teacher: Teacher) -> Temperature:
+    """From the momenta of the chains' last states."""
+    momenta = [torch.from_numpy(momentum) for momentum in teacher.stream.states("momentum")]
+    mass = float(getattr(teacher.space.method, "mass", 1.0))
+    return kinetic_temperature(torch.stack(momenta), mass)
 
 
 def _mean_over_samples(metric: Metric, teacher: Teacher) -> float:
@@ -237,71 +254,10 @@ def _find_missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, st
         missing["configurational temperature"] = "its module is built in Python alone"
     elif stream.num_samples < 2:
         missing["configurational temperature"] = "there is one sample"
+    if not stream.is_stored:
+        missing["R-hat and ESS"] = NOT_STORED
+        missing["configurational temperature"] = NOT_STORED
     return missing
-
-
-def by_chain(values_SQ: Tensor, chains: int) -> Tensor:
-    """Draws (K, S / K, Q) from posterior samples (S, Q), of which number s is of chain s % K."""
-    return values_SQ.view(-1, chains, values_SQ.shape[-1]).transpose(0, 1)
-
-
-def mixing_of(draws_KSQ: Tensor) -> Mixing:
-    """R-hat and effective sample sizes of many quantities.
-
-    Raises:
-        DataError: fewer than 4 draws a chain.
-    """
-    is_finite_Q = draws_KSQ.isfinite().all(0).all(0)
-    rhat_Q = rhat(draws_KSQ)[is_finite_Q]
-    ess_Q = bulk_ess(draws_KSQ)[is_finite_Q]
-
-    # R-hat of a constant is 0 / 0
-    moves_Q = ~rhat_Q.isnan()
-    bound_Q = chance_rhat(draws_KSQ)[is_finite_Q].clamp(RHAT_BOUND, MOST_CHANCE)[moves_Q]
-    disagree_Q = (rhat_Q[moves_Q] > bound_Q).double()
-    rhat_Q = rhat_Q[moves_Q].sort().values
-    ess_Q = ess_Q[moves_Q].sort(descending=True).values
-
-    return Mixing(
-        num=draws_KSQ.shape[2],
-        num_constant=int((~moves_Q).sum()),
-        num_not_finite=int((~is_finite_Q).sum()),
-        rhat=_most_reach(rhat_Q),
-        above=float((rhat_Q > RHAT_BOUND).double().mean()) if len(rhat_Q) else 0.0,
-        ess=_most_reach(ess_Q),
-        disagree=float(disagree_Q.mean()) if len(disagree_Q) else 0.0,
-    )
-
-
-def _most_reach(ordered_Q: Tensor) -> tuple[float, float, float] | None:
-    """What 50, 90 and 99 % of the numbers reach; None where there are none."""
-    if not len(ordered_Q):
-        return None
-
-    # order statistics, not interpolated: infinite numbers do not spoil them
-    def reached_by(percent: int) -> float:
-        rank = math.ceil(len(ordered_Q) * percent / 100)
-        return float(ordered_Q[rank - 1])
-
-    return reached_by(50), reached_by(90), reached_by(99)
-
-
-def between_chains(log_prob_SNC: Tensor, weight_S: Tensor, chains: int) -> tuple[float, float]:
-    """Agreement and total variation of the averages of two chains, mean over all pairs."""
-    probs = []
-    for chain in range(chains):
-        average = averaged(log_prob_SNC[chain::chains], weight_S[chain::chains])
-        assert isinstance(average, Predictions), "chains are compared where labels are classes"
-        probs.append(torch.from_numpy(average.log_prob_NC).exp())
-
-    agreements = []
-    distances = []
-    for i, prob in enumerate(probs):
-        for earlier_prob in probs[:i]:
-            agreements.append(agreement(prob, earlier_prob))
-            distances.append(total_variation(prob, earlier_prob))
-
-    return sum(agreements) / len(agreements), sum(distances) / len(distances)
 
 
 def _choose_indices(num: int, most: int, teacher: Teacher, what: str) -> Tensor:

@@ -76,6 +76,17 @@ def _refuse_damage(folder: Path) -> None:
         sealed_segments(folder, StreamKey.read(folder).digest)
 
 
+def _is_there(space: SearchSpace, dataset: Dataset, key: StreamKey, session: Session) -> bool:
+    if space.method.predictions() is not None:
+        return True
+    if space.recipe.stream == "stored":
+        return holds(session.streams, key, space.method.count(key.shapes))
+    with contextlib.suppress(StreamError):
+        existing_stream(space, dataset, session)
+        return True
+    return False
+
+
 def _refuse_other_processor(
     space: SearchSpace,
     dataset: Dataset,
@@ -84,8 +95,7 @@ def _refuse_other_processor(
     study: Path,
 ) -> None:
     key = stream_key(space, dataset)
-    is_imported = space.method.predictions() is not None
-    if is_imported or holds(session.streams, key, space.method.count(key.shapes)):
+    if _is_there(space, dataset, key, session):
         return  # nothing is sampled
 
     here = devices.fingerprint(session.device)

@@ -17,6 +17,7 @@ _LATER_SETTINGS: tuple[tuple[str, Any], ...] = (
     ("label_weight", 0.0),
     ("lr_probe", []),
     ("draw_views", "once"),
+    ("stream", "stored"),
 )
 """Settings of the recipe that came after the first studies, at the values that these had."""
 

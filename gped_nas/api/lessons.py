@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gped_nas.api.imported import rows_to_learn_from
 from gped_nas.api.labels import known_labels, labels_at_inputs, labels_at_views
-from gped_nas.api.teacher import PREDICT_BATCH, Teacher
+from gped_nas.api.sampling import PREDICT_BATCH
+from gped_nas.api.teacher import Teacher
 from gped_nas.data.rows import in_batches, join
 from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions

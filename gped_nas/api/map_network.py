@@ -15,8 +15,8 @@ import torch
 from gped_nas import rng
 from gped_nas.api.evidence_files import REMADE
 from gped_nas.api.kept import KeptFiles
-from gped_nas.api.sampling import posterior
-from gped_nas.api.teacher import PREDICT_BATCH, Teacher
+from gped_nas.api.sampling import PREDICT_BATCH, posterior
+from gped_nas.api.teacher import Teacher
 from gped_nas.data.rows import in_batches
 from gped_nas.device import threads_for
 from gped_nas.distill.phases import has_phases

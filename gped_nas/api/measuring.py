@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.api.running import Running
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.errors import ConfigError
@@ -117,6 +118,9 @@ class Conditions:
         if not self.teacher.stream.has_weights:
             return None
 
+        if self.teacher.running is not None:
+            return self.teacher.running.at_raw(raw)
+
         digest = sha256_arrays(raw.numpy())
         last_digest, answer = self._at_inputs.get((condition.name, part), ("", None))
         if answer is None or last_digest != digest:
@@ -165,6 +169,28 @@ def ensemble(teacher: Teacher, samples: Sequence[int] | None = None) -> Ensemble
             yield weight, teacher.forward(teacher.stream.params(index))
 
     return _ensemble(teacher, networks)
+
+
+@dataclass(frozen=True, eq=False)
+class KeptAverage:
+    """The average of a teacher whose samples are not stored, at the inputs where it was kept."""
+
+    running: Running
+
+    def networks(self) -> Iterator[tuple[float, Forward]]:
+        """None is kept; conditions that ask for them are refused before any work."""
+        return iter(())
+
+    def predict(self, raw: Tensor) -> AnyPredictions:
+        """What was kept at these inputs. Raises as ``Running.at_raw``."""
+        return self.running.at_raw(raw)
+
+
+def average_predictor(teacher: Teacher) -> Predictor | None:
+    """The teacher's average, to be asked under conditions; None where its weights are not known."""
+    if teacher.running is not None:
+        return KeptAverage(teacher.running)
+    return ensemble(teacher) if teacher.stream.has_weights else None
 
 
 def network(teacher: Teacher, forward: Forward) -> Ensemble:

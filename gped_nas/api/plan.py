@@ -86,6 +86,15 @@ def _sampled(space: SearchSpace, dataset: Dataset, session: Session) -> dict[str
     stored_views = {space.stored_view(view) for view in space.views}
     num_inputs += sum(len(dataset.raw(view.part)) for view in stored_views)
     num_predicted = space.likelihood.num_predicted(dataset.num_outputs)
+    if space.recipe.stream == "none":
+        return {
+            "teacher": f"{space.teacher_text}, {num_samples} posterior samples",
+            **streams,
+            "disk for weights": (num_stored - num_samples) * num_params(shapes) * 4,
+            "kept of the teacher": "averages at validation and test inputs, of a size that does "
+            "not depend on the number of samples",
+        }
+
     bytes_each = np.dtype(STORED[space.stream.prediction_dtype]).itemsize
     return {
         "teacher": f"{space.teacher_text}, {num_samples} posterior samples",
@@ -123,5 +132,6 @@ def _layout_text(dataset: Dataset, *, has_channels_last: bool) -> str:
 
 def _stream_text(space: SearchSpace, dataset: Dataset, session: Session, verb: str) -> str:
     folder = stream_key(space, dataset).folder(session.streams)
-    is_there = (folder / "segments").exists()
+    kept = "segments" if space.recipe.stream == "stored" else "averages"
+    is_there = (folder / kept).exists()
     return f"{folder} ({'there' if is_there else f'to be {verb}'})"

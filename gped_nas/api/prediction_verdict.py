@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from gped_nas.api.map_network import tuned_map_networks
-from gped_nas.api.teacher import PREDICT_BATCH, Teacher
+from gped_nas.api.sampling import PREDICT_BATCH
+from gped_nas.api.teacher import Teacher
 from gped_nas.data.rows import in_batches
 from gped_nas.errors import DivergenceError
 from gped_nas.evaluate.judging import paired_difference

@@ -11,9 +11,10 @@ from gped_nas.api.guess import LABEL, NAME, describe_guess, guess_predictor
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.kept_students import read_kept, write_kept
 from gped_nas.api.map_network import MapNetwork, tuned_map_networks
-from gped_nas.api.measuring import ensemble, network
+from gped_nas.api.measuring import average_predictor, ensemble, network
+from gped_nas.api.sampling import PREDICT_BATCH
 from gped_nas.api.students import Trainer
-from gped_nas.api.teacher import PREDICT_BATCH, Teacher
+from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.data.rows import in_batches
 from gped_nas.distill.student import WEIGHTS_FILE
@@ -56,7 +57,6 @@ def average_of(teacher: Teacher) -> Contender:
     Raises:
         Interrupted: the session said stop.
     """
-    stream = teacher.stream
     predictions: dict[Part, AnyPredictions] = {"validation": teacher.averaged("validation")}
     # an import may have no predictions at the test inputs: then nothing is compared there
     with contextlib.suppress(DataError):
@@ -68,7 +68,7 @@ def average_of(teacher: Teacher) -> Contender:
         note=_describe_average(teacher),
         predictions=predictions,
         costs=_cost_of_average(teacher),
-        predictor=ensemble(teacher) if stream.has_weights else None,
+        predictor=average_predictor(teacher),
     )
 
 
@@ -88,7 +88,8 @@ def guess_of(teacher: Teacher) -> Contender:
 def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Contender]:
     """The best single sample, a MAP network, and an unpruned student of the teacher's genotype.
 
-    Where predictions alone are known of the teacher, there is the first one alone. A module, which
+    Where predictions alone are known of the teacher, there is the first one alone; where no sample
+    is stored, there is no first one. A module, which
     is no student, has no unpruned one.
 
     Args:
@@ -100,7 +101,9 @@ def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Con
         DamageError: one of these files is not what was written.
         Interrupted: the session said stop.
     """
-    contenders = [_best_sample(trainer.teacher, parts)]
+    contenders = []
+    if trainer.teacher.stream.is_stored:
+        contenders.append(_best_sample(trainer.teacher, parts))
     if trainer.teacher.stream.has_weights:
         contenders.append(_map_of(trainer.teacher, kept))
     space = trainer.teacher.space

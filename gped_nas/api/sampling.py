@@ -15,31 +15,41 @@ from torch import Tensor
 from gped_nas import device as devices
 from gped_nas.api.handing import processes_that_can_build
 from gped_nas.api.imported import import_predictions
+from gped_nas.api.running import Place, Running, name_of, places_of
 from gped_nas.api.session import Session
 from gped_nas.data.base import Dataset
 from gped_nas.distill.phases import has_phases
 from gped_nas.distill.phases.chains import ChainsTogether, walks_chains
 from gped_nas.distill.phases.fits import MembersTogether, walks_members
 from gped_nas.errors import ConfigError
-from gped_nas.models.base import Genotype
+from gped_nas.models.base import Genotype, Shapes
 from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import (
     ChainConfig,
     Chains,
+    MethodConfig,
     PosteriorSample,
     Problem,
     ReadingConfig,
     posterior_of,
+    unflatten,
 )
 from gped_nas.posterior.deep_ensemble import DeepEnsembleConfig
 from gped_nas.posterior.map import MapConfig
 from gped_nas.posterior.priors import Prior
 from gped_nas.search.space import SearchSpace
+from gped_nas.stream.averages import AveragedStream, holds_averages, write_averages
 from gped_nas.stream.chunks import RunTogether
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.samples import StreamSamples
 from gped_nas.stream.writer import holds, write_weights
+
+PREDICT_BATCH = 512
+"""Inputs a forward pass.
+
+With more, the activations of convolutions leave the cache, and it takes twice as long.
+"""
 
 
 def posterior(
@@ -149,8 +159,14 @@ def sampled_spaces(space: SearchSpace) -> list[SearchSpace]:
     """
     spaces = [space]
     while isinstance(spaces[-1].method, ReadingConfig):
-        spaces.append(replace(space, method=spaces[-1].method.of))
+        spaces.append(_with_inner(space, spaces[-1].method.of))
     return spaces
+
+
+def _with_inner(space: SearchSpace, method: MethodConfig) -> SearchSpace:
+    """The space with the method whose samples its own reads: these are always stored."""
+    recipe = space.recipe.model_copy(update={"stream": "stored"})
+    return replace(space, method=method, recipe=recipe)
 
 
 def existing_stream(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
@@ -160,6 +176,11 @@ def existing_stream(space: SearchSpace, dataset: Dataset, session: Session) -> S
         StreamError: it was not built yet, holds too few samples, or is corrupt.
     """
     key = stream_key(space, dataset)
+    if space.recipe.stream == "none":
+        places = places_of(space, dataset)
+        name = name_of(space, dataset, places, space.method.count(key.shapes))
+        return AveragedStream(key.folder(session.streams), name)
+
     num_samples = space.method.num_samples if isinstance(space.method, ChainConfig) else None
     return Stream(key.folder(session.streams), num_samples=num_samples)
 
@@ -185,6 +206,9 @@ def sample(space: SearchSpace, dataset: Dataset, session: Session) -> Stream:
         ensemble = read_predictions(dataset.num_classes)
         return Stream(import_predictions(space, ensemble, dataset, key, session, provenance))
 
+    if space.recipe.stream == "none":
+        return _run_along(space, dataset, key, session)
+
     num_samples = space.method.count(key.shapes)
     if not holds(session.streams, key, num_samples):
         _run_chains(space, dataset, key, num_samples, session, provenance)
@@ -201,7 +225,7 @@ def samples_read(
     if not isinstance(space.method, ReadingConfig):
         return None
 
-    inner = sample(replace(space, method=space.method.of), dataset, session)
+    inner = sample(_with_inner(space, space.method.of), dataset, session)
     if not inner.has_weights:
         raise ConfigError(
             f"{space.source}: teacher.method.of: found '{space.method.of.title()}' with "
@@ -244,6 +268,73 @@ def _run_chains(
             should_stop=session.should_stop,
             processes=processes,
             run_together=run_together,
+        )
+
+
+def predictor(
+    space: SearchSpace, dataset: Dataset, x: Tensor, *, shapes: Shapes, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """A function of flat parameters (W,) that gives what they predict at ``x``, (N, G), raw.
+
+    Args:
+        space, dataset: of the teacher.
+        x: normalized inputs (N, *input_shape).
+        shapes: of the parameters.
+        device: where to work.
+    """
+    family, likelihood = space.family, space.likelihood
+    x = as_networks_see(space, dataset, x).to(device)
+
+    @torch.no_grad()
+    def predict(theta_W: Tensor) -> Tensor:
+        params = unflatten(theta_W.to(device), shapes)
+        parts = torch.split(x, PREDICT_BATCH)
+        return torch.cat([likelihood.predict(family.forward(params, part)) for part in parts])
+
+    return predict
+
+
+def _run_along(
+    space: SearchSpace, dataset: Dataset, key: StreamKey, session: Session
+) -> AveragedStream:
+    """The stream of which averages alone are kept, made unless they are there."""
+    places = places_of(space, dataset)
+    num_samples = space.method.count(key.shapes)
+    name = name_of(space, dataset, places, num_samples)
+    if not holds_averages(session.streams, key, name):
+        _keep_averages(space, dataset, key, session, places, name)
+    return AveragedStream(key.folder(session.streams), name)
+
+
+def _keep_averages(
+    space: SearchSpace,
+    dataset: Dataset,
+    key: StreamKey,
+    session: Session,
+    places: list[Place],
+    name: str,
+) -> None:
+    samples = samples_read(space, dataset, session)
+    problem = _later(space, dataset, device=session.device, samples=samples)
+    running = Running(space, dataset, places).asking(
+        partial(predictor, space, dataset, shapes=key.shapes, device=session.device)
+    )
+    chains = space.method.chains if isinstance(space.method, ChainConfig) else 1
+    batch_size = int(getattr(space.method, "batch_size", len(dataset.train)))
+    macs = largest_product(space.family, key.shapes, key.input_shape, batch_size)
+
+    # as in ``_run_chains``: the same threads, so that chains have the same bits
+    with devices.threads_for(macs if chains == 1 else 0):
+        write_averages(
+            session.streams,
+            key,
+            name,
+            Chains(problem, space.method, space.seed),
+            running,
+            chains=chains,
+            num_samples=space.method.count(key.shapes),
+            progress=session.progress,
+            should_stop=session.should_stop,
         )
 
 

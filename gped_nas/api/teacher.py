@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ from gped_nas.api.asking import CREDIBLE, ask, ask_about_files, check_answers
 from gped_nas.api.calibrating import calibrated
 from gped_nas.api.chance import check_import, import_of
 from gped_nas.api.imported import rows_at
-from gped_nas.api.sampling import as_networks_see, existing_stream, sample
+from gped_nas.api.running import Running, places_of
+from gped_nas.api.sampling import (
+    PREDICT_BATCH,
+    as_networks_see,
+    existing_stream,
+    predictor,
+    sample,
+)
 from gped_nas.api.session import Session, new_session
 from gped_nas.data import base as data
 from gped_nas.data import dials
@@ -32,19 +40,13 @@ from gped_nas.evaluate.teacher_calibration import CalibrationFit
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
 from gped_nas.models.base import Params
 from gped_nas.models.costs import largest_product
-from gped_nas.posterior.base import unflatten
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
+from gped_nas.stream.averages import AveragedStream
 from gped_nas.stream.calibration import RAW
 from gped_nas.stream.reader import Stream
 from gped_nas.stream.writer import write_view
-
-PREDICT_BATCH = 512
-"""Inputs a forward pass.
-
-With more, the activations of convolutions leave the cache, and it takes twice as long.
-"""
 
 
 @dataclass(eq=False)
@@ -69,6 +71,15 @@ class Teacher:
     _views: tuple[View, ...] | None = field(default=None, init=False)
     _predicted: dict[Part, Tensor] = field(default_factory=dict, init=False)
     _averaged: dict[Part, AnyPredictions] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def running(self) -> Running | None:
+        """What was kept in place of samples; None where samples are stored."""
+        if not isinstance(self.stream, AveragedStream):
+            return None
+        running = Running(self.space, self.dataset, places_of(self.space, self.dataset))
+        running.restore(self.stream.arrays())
+        return running
 
     @property
     def raw(self) -> "Teacher":
@@ -156,17 +167,16 @@ class Teacher:
         Args:
             x: normalized inputs (N, *input_shape).
         """
-        family = self.space.family
-        shapes = self.stream.key.shapes
-        likelihood, device = self.space.likelihood, self.session.device
-        x = as_networks_see(self.space, self.dataset, x).to(device)
+        predict_raw = predictor(
+            self.space,
+            self.dataset,
+            x,
+            shapes=self.stream.key.shapes,
+            device=self.session.device,
+        )
 
-        @torch.no_grad()
         def predict(theta_W: Tensor) -> Tensor:
-            params = unflatten(theta_W.to(device), shapes)
-            parts = torch.split(x, PREDICT_BATCH)
-            said = [likelihood.predict(family.forward(params, part)) for part in parts]
-            return self.stream.temper(torch.cat(said))
+            return self.stream.temper(predict_raw(theta_W))
 
         return predict
 
@@ -244,6 +254,8 @@ class Teacher:
 
         Raises as ``predicted``.
         """
+        if part not in self._averaged and self.running is not None:
+            self._averaged[part] = self.running.at(part)
         if part not in self._averaged:
             self._averaged[part] = averaged(
                 self.predicted(part),
@@ -258,6 +270,11 @@ class Teacher:
         return View("clean", {}, part, self.space.seed, self.space.stream.prediction_dtype)
 
     def _read_predicted(self, part: Part) -> Tensor:
+        if not self.stream.is_stored:
+            raise ConfigError(
+                f"{self.space.source}: recipe.stream: found none, which keeps averages alone, "
+                "expected stored where single posterior samples are asked; set it to stored"
+            )
         if self.stream.has_weights:
             view = self.clean_view(part)
             self.ensure_view(view)
@@ -411,8 +428,8 @@ def build_teacher(
     Args and errors are those of ``sample_teacher``.
     """
     teacher = sample_teacher(space, session, dataset=dataset)
-    if not teacher.stream.has_weights:
-        return teacher  # imported predictions are where they are
+    if not teacher.stream.has_weights or not teacher.stream.is_stored:
+        return teacher  # imported predictions, and averages, are where they are
 
     # in mode online, students meet a chain of their own
     if space.recipe.mode != "online":

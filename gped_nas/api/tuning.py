@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gped_nas import rng
+from gped_nas.api.asking import check_stored
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.held_out import Candidate, HeldOut, hold_out, losses_by_sample
 from gped_nas.api.sampling import posterior, stream_key
@@ -98,6 +99,7 @@ def tune_teacher(
     if budget is None and n_trials is None:
         budget = DEFAULT_SECONDS
 
+    check_stored(space, "a tuning, whose candidates are compared sample by sample")
     chosen = _methods(methods, space)
     session = session or new_session()
     clock = Clock(budget, began=time.monotonic() if began is None else began)

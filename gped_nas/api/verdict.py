@@ -38,7 +38,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from gped_nas.api.diagnosis import RHAT_BOUND, Diagnosis, Mixing
+from gped_nas.api.diagnosis import Diagnosis
+from gped_nas.api.mixing import RHAT_BOUND, Mixing
 from gped_nas.posterior.diagnostics import Temperature
 
 Level = Literal["trusted", "usable with care", "do not trust"]

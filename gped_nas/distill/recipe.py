@@ -12,6 +12,7 @@ from gped_nas.config import Config
 from gped_nas.models.base import Genotype
 
 Mode = Literal["cached", "online"]
+KeptStream = Literal["stored", "none"]
 Update = Literal["averaged", "newest", "running_mean"]
 DrawViews = Literal["once", "fresh"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -37,6 +38,11 @@ class Recipe(Config):
         default="averaged",
         description="what a step is shown of the posterior samples; newest by default where mode "
         "is online",
+    )
+    stream: KeptStream = Field(
+        default="stored",
+        description="online: store the teacher's samples for evaluation, or none of them: then "
+        "averages run along with its chains",
     )
     draw_views: DrawViews = Field(
         default="once", description="draw views before the training, or anew in each step"
@@ -142,6 +148,15 @@ class Recipe(Config):
             raise ValueError(
                 "update: found averaged, expected newest or running_mean: mode online keeps no "
                 "samples to average"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _students_that_read_samples_have_some(self) -> "Recipe":
+        if self.stream == "none" and self.mode != "online":
+            raise ValueError(
+                f"stream: found none with mode {self.mode}, whose students learn from stored "
+                "samples, expected stored; leave stream out, or set recipe.mode to online"
             )
         return self
 

@@ -62,7 +62,7 @@ def averaged(
     is_point = len(predicted_SNG) == 1
 
     if label_normalization:
-        moments = torch.einsum("s,sng->ng", weight, _moments(predicted_SNG))
+        moments = torch.einsum("s,sng->ng", weight, moments_of(predicted_SNG))
         return normal_predictions(
             moments[:, 0],
             moments[:, 1] - moments[:, 0].square(),
@@ -248,7 +248,7 @@ def normal_predictions(
     )
 
 
-def _moments(predicted_SN2: Tensor) -> Tensor:
+def moments_of(predicted_SN2: Tensor) -> Tensor:
     """E[y] and E[y^2] of each sample, (S, N, 2), float64."""
     mean, variance = predicted_SN2.double().unbind(-1)
     return torch.stack([mean, mean.square() + variance], -1)

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from gped_nas.data.views import View
 from gped_nas.distill.feed import check_update
 from gped_nas.errors import ConfigError, nearest
+from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.measured import parse_name
 from gped_nas.io import canonical_json
+from gped_nas.models.labels import COSTS
 from gped_nas.models.module import FAMILY
 from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig, ReadingConfig
 from gped_nas.posterior.likelihoods import Prediction
@@ -22,7 +25,7 @@ from gped_nas.search.objectives import (
     task_of,
 )
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
-from gped_nas.targets.base import LearnedTarget
+from gped_nas.targets.base import LearnedTarget, QuantileTarget
 
 DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
     "log_prob": ("predictive", "expected_entropy"),
@@ -140,6 +143,25 @@ def _online_answers_where_it_is_asked(space: SearchSpace) -> None:
                 f"{space.source}: recipe.mode: found online, but view '{view.policy}' has answers: "
                 "clean, which are stored ones; use mode cached, or leave answers out"
             )
+
+
+def _nothing_asks_samples_that_are_not_stored(space: SearchSpace) -> None:
+    if space.recipe.stream == "stored":
+        return
+
+    askers = []
+    if space.calibration != "none":
+        askers.append(f"teacher.calibration '{space.calibration}'")
+    askers += [f"view '{view.policy}'" for view in space.views if view.num_samples]
+    askers += [f"target '{t.name}'" for t in space.targets if isinstance(t, QuantileTarget)]
+    for name in [*(goal.name for goal in space.objectives), *space.constraints]:
+        if name not in COSTS and METRICS[parse_name(name).metric].needs_samples:
+            askers.append(f"'{name}' among objectives and constraints")
+    if askers:
+        raise ConfigError(
+            f"{space.source}: recipe.stream: found none with {' and '.join(askers)}, which need "
+            "single posterior samples, expected stored; set it to stored, or remove what needs them"
+        )
 
 
 def weighs_chains(method: MethodConfig) -> bool:
@@ -264,6 +286,7 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _labels_are_known_somewhere,
     _online_asks_a_chain,
     _online_answers_where_it_is_asked,
+    _nothing_asks_samples_that_are_not_stored,
     _stacking_has_something_to_weigh,
     _stacking_knows_the_samples,
     _fresh_views_can_be_drawn,

@@ -16,6 +16,8 @@
             normal-000000.npy ...      float32 (rows, N, 2): mean and variance of the label, in
                                        its normalized unit
         derived/                       averaged expectations; may be deleted at any time
+        averages/<name>/               running averages of chains of which no sample is kept, see
+                                       averages.py
         building/                      unfinished work; may be deleted while nothing runs
         provenance.json                times and hosts; outside every digest
         lock                           held by the one process that writes
@@ -94,7 +96,7 @@ class Manifest(Config):
     """The ``manifest.json`` of a sealed folder; see the module docstring."""
 
     format_version: int
-    kind: Literal["weights", "predictions", "view", "chunk"]
+    kind: Literal["weights", "predictions", "view", "chunk", "averages"]
     stream: str
     about: dict[str, Any]
     first_sample: int = Field(ge=0)
@@ -188,6 +190,8 @@ class Sealed:
     def _check_rows(self, path: Path) -> None:
         kind = self.manifest.kind
         num_samples = self.manifest.num_samples
+        if kind == "averages":  # none of its arrays has a row a sample
+            return
 
         num_rows = 0
         for prefix in _ROWS[kind]:

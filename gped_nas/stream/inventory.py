@@ -19,6 +19,7 @@ from gped_nas.errors import StreamError
 from gped_nas.io import environment, is_locked, lock, tree_bytes
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.reader import Stream
+from gped_nas.stream.segments import has_averages, segment_folders
 
 Part = Literal["building", "derived", "views"]
 PARTS: tuple[Part, ...] = ("building", "derived", "views")
@@ -158,6 +159,8 @@ def _look(folder: Path) -> StreamFolder:
         # The key may be whole where the segments are not.
         with contextlib.suppress(StreamError):
             key = StreamKey.read(folder)
+            if has_averages(folder) and not segment_folders(folder):
+                problem = ""  # its samples were never kept
 
     return StreamFolder(
         folder=folder,

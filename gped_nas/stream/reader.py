@@ -36,7 +36,7 @@ from gped_nas.stream.calibration import RAW, Calibration
 from gped_nas.stream.format import Sealed
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.predictions import STORED, decode
-from gped_nas.stream.segments import sealed_segments
+from gped_nas.stream.segments import has_averages, sealed_segments
 
 _OLD_ABOUT = {"dtype": "float32"}
 """What the manifest of a view did not say before there was a choice."""
@@ -77,6 +77,12 @@ class Stream:
         self.calibration = RAW
 
         self.num_sealed = sum(segment.manifest.num_samples for segment in self.segments)
+        if not self.segments and has_averages(folder):
+            raise StreamError(
+                f"{folder}: found averages alone, which recipe.stream: none keeps, expected "
+                "posterior samples; run `gped-search teacher build SPACE --set "
+                "recipe.stream=stored`"
+            )
         self.num_samples = self.num_sealed if num_samples is None else num_samples
         if not 0 < self.num_samples <= self.num_sealed:
             raise StreamError(
@@ -92,6 +98,11 @@ class Stream:
         stream = copy(self)
         stream.calibration = calibration
         return stream
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether single posterior samples can be read; see ``stream.averages``."""
+        return True
 
     @property
     def has_weights(self) -> bool:

@@ -11,6 +11,11 @@ def segment_folders(folder: Path) -> list[Path]:
     return sorted(p for p in (folder / "segments").glob("[0-9]*") if p.is_dir())
 
 
+def has_averages(folder: Path) -> bool:
+    """Whether a stream's folder holds averages that were kept without samples."""
+    return any((folder / "averages").glob("[!.]*"))
+
+
 def sealed_segments(folder: Path, stream: str) -> list[Sealed]:
     """The sealed segments of a stream's folder, opened, in order.
 

@@ -96,8 +96,8 @@ def write_weights(
     if holds(root, key, num_samples):
         return folder
 
-    with _writing(folder, f"posterior samples ({num_samples} are wanted)"):
-        _write_key(folder, key)
+    with writing(folder, f"posterior samples ({num_samples} are wanted)"):
+        write_key(folder, key)
 
         # Another process may have sealed them while this one waited for the lock.
         sealed = sealed_segments(folder, key.digest)
@@ -167,8 +167,8 @@ def write_predictions(
     if (folder / "segments" / "000000").exists():
         return folder
 
-    with _writing(folder, "the imported predictions"):
-        _write_key(folder, key)
+    with writing(folder, "the imported predictions"):
+        write_key(folder, key)
 
         building = make_dir(folder / "building" / "segment-000000")
         writer = SealedWriter(building)
@@ -236,7 +236,7 @@ def write_view(
             progress(f"predictions ({name})", first_sample + row + 1, stream.num_sealed)
         return block
 
-    with _writing(stream.folder, f"predictions at view '{name}'"):
+    with writing(stream.folder, f"predictions at view '{name}'"):
         # A killed build's temporary file would be sealed along with the shards that are kept.
         remove_temporaries(stream.folder)
 
@@ -266,7 +266,7 @@ def write_view(
 
 
 @contextlib.contextmanager
-def _writing(folder: Path, missing: str) -> Iterator[None]:
+def writing(folder: Path, missing: str) -> Iterator[None]:
     """Hold the lock of a stream's folder, made if need be, for writing what is missing in it.
 
     Raises:
@@ -344,7 +344,12 @@ def _row_ranges(num_rows: int, row_bytes: int) -> list[slice]:
     return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
 
 
-def _write_key(folder: Path, key: StreamKey) -> None:
+def write_key(folder: Path, key: StreamKey) -> None:
+    """Write a stream's key into its folder, unless it lies there.
+
+    Raises:
+        StreamError: the folder belongs to another key.
+    """
     path = folder / "key.json"
     data = {"format_version": FORMAT_VERSION, "digest": key.digest, "key": key.to_json()}
     if not path.exists():

@@ -76,6 +76,26 @@ def expect_all(targets: Targets, predictions_SNC: Tensor, weight_S: Tensor) -> d
     return _complete(targets, needed, averages)
 
 
+def means_behind(targets: Targets) -> list[MeanTarget]:
+    """The means that averages of these targets are made of, each once.
+
+    Raises:
+        ConfigError: a target is of kind ``quantile``.
+    """
+    return _means(_with_sources(resolve(targets)))
+
+
+def expect_from(targets: Targets, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``expect_all`` from the averages of ``means_behind``. Raises as that."""
+    targets = resolve(targets)
+    return _complete(targets, _with_sources(targets), averages)
+
+
+def meaning_of(target: MeanTarget) -> str:
+    """Digest of a target's settings and version; see ``_address``."""
+    return sha256_text(canonical_json([target.to_json(), target.version]))
+
+
 def stream_expectations(
     stream: Stream, targets: Targets, view: str, *, device: torch.device | None = None
 ) -> dict[str, Tensor]:
@@ -200,7 +220,7 @@ def _complete(
 
 def _address(stream: Stream, target: MeanTarget, view: str) -> tuple[str, str]:
     """Where an average is cached: the stem of its files, and the digest of all it is made of."""
-    meaning = sha256_text(canonical_json([target.to_json(), target.version]))
+    meaning = meaning_of(target)
     stem = f"{target.name}-{meaning[:8]}-{view}-{stream.digest_as_read[:16]}"
     sources = [meaning, _answer_to_probe(stream, target), view, stream.digest_as_read]
     return stem, sha256_text(canonical_json([*sources, stream.view_digests(view)]))

@@ -157,7 +157,15 @@ def test_a_precision_that_a_space_asks_for_is_not_probed(
 def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
     space = gn.load_space("digits_sgld")
     recipe = dict(space.resolved["recipe"])
-    later_ones = ("components", "centered", "label_weight", "lr_probe", "draw_views", "decay_from")
+    later_ones = (
+        "components",
+        "centered",
+        "label_weight",
+        "lr_probe",
+        "draw_views",
+        "decay_from",
+        "stream",
+    )
     for later in (*later_ones, "kernel"):
         del recipe[later]
     before = sha256_text(canonical_json(as_digested(recipe)))[:16]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from gped_nas import rng
-from gped_nas.api.diagnosis import Diagnosis, Mixing, between_chains, by_chain, mixing_of
+from gped_nas.api.diagnosis import Diagnosis
 from gped_nas.api.guess import BesideGuess
+from gped_nas.api.mixing import Mixing, between_chains, by_chain, mixing_of
 from gped_nas.api.verdict import judge
 from gped_nas.posterior.diagnostics import Temperature
 

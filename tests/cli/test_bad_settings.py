@@ -122,6 +122,22 @@ BAD_SETTINGS = {
         "teacher.calibration=stacking\0recipe.mode=online",
         ("teacher.calibration", "stacking with recipe.mode online", "use temperature"),
     ),
+    "nothing stored for students that read it": (
+        "recipe.stream=none",
+        ("recipe", "stream: found none with mode cached", "set recipe.mode to online"),
+    ),
+    "nothing stored to calibrate": (
+        "recipe={mode: online, stream: none}\0teacher.calibration=temperature",
+        ("recipe.stream", "found none with teacher.calibration 'temperature'", "set it to stored"),
+    ),
+    "nothing stored for quantiles": (
+        "recipe={mode: online, stream: none}\0targets=[predictive, quantile]",
+        ("recipe.stream", "found none with target 'quantile'", "set it to stored"),
+    ),
+    "nothing stored to move inputs by": (
+        "recipe={mode: online, stream: none}\0views=[{policy: disagreement}]",
+        ("recipe.stream", "found none with view 'disagreement'", "set it to stored"),
+    ),
     "an unknown calibration": (
         "teacher.calibration=platt",
         ("teacher.calibration", "'platt'", "temperature"),
