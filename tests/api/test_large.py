@@ -201,10 +201,13 @@ def _added_mib(tmp_path: Path, num: int, side: int, in_memory: int, **changes: A
 def test_memory_does_not_grow_with_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """40 MiB of bytes would be 160 as float32, and 320 with a view that moves them."""
+    """40 MiB of bytes would be 160 as float32, and 320 with a view that moves them.
+
+    What a process adds by itself differs from run to run: from 68 to 104 MiB.
+    """
     monkeypatch.setenv("GPED_CACHE", str(tmp_path / "cache"))
     views = [{"policy": "clean"}, {"policy": "noise"}]
-    assert _added_mib(tmp_path, 40 * MIB // (3 * 16 * 16), 16, MIB, views=views) < 100
+    assert _added_mib(tmp_path, 40 * MIB // (3 * 16 * 16), 16, MIB, views=views) < 135
 
 
 _PEAK = """
