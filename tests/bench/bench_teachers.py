@@ -39,6 +39,7 @@ from gped_nas.evaluate.seeds import Sampled, differences, means
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.io import make_dir, read_json, write_json
 from gped_nas.search.space import SearchSpace
+from tests.bench.side_by_side import run_side_by_side
 from tests.bench.twin_cases import CHAINS
 
 Settings = dict[str, Any]
@@ -47,7 +48,6 @@ TEACHER_SEEDS = (0, 1, 2)
 MEMBERS = 5
 NETWORKS = "ensemble of 5, precision"
 """How the settings of the grid begin."""
-GRACE_S = 30
 ROWS = ("map", "ensemble of 5", "teacher", "single sample")
 PAIRS = (
     ("teacher", "map"),
@@ -390,21 +390,15 @@ def everything(args: argparse.Namespace) -> None:
     own_table(args.parts / "own")
     write_json(args.parts / "machine.json", devices.fingerprint(torch.device(args.device)))
 
-    processes = []
+    parts = []
     for seed in TEACHER_SEEDS[: args.seeds]:
         for name in args.data_sets:
-            command = [sys.executable, "-m", "tests.bench.bench_teachers", name]
-            command += ["--teacher-seed", str(seed), "--device", args.device]
-            command += ["--parts", str(args.parts), "--time-limit", str(args.time_limit)]
-            command += ["--dry-run"] if args.dry_run else []
-            processes.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}))
+            part = [name, "--teacher-seed", str(seed), "--device", args.device]
+            part += ["--parts", str(args.parts), "--time-limit", str(args.time_limit)]
+            part += ["--dry-run"] * args.dry_run
+            parts.append(part)
 
-    deadline = time.monotonic() + args.time_limit + GRACE_S
-    for process in processes:
-        try:
-            process.wait(max(1.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
+    run_side_by_side("tests.bench.bench_teachers", parts, args.time_limit)
     merge(args.parts, args.out)
 
 

@@ -18,9 +18,6 @@ every recipe. ``merge`` makes the table.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,6 +48,7 @@ from gped_nas.models.base import FAMILIES, Genotype, Params
 from gped_nas.search.space import SearchSpace
 from gped_nas.targets.formulas import log_softmax
 from gped_nas.targets.layout import HeadLayout
+from tests.bench.side_by_side import run_side_by_side
 from tests.bench.twin_cases import CASES, Case
 from tests.bench.unfamiliar import unfamiliar_inputs
 
@@ -59,7 +57,6 @@ PARTS = ("validation", "test")
 METRICS = ("nll", "accuracy", "ece", "brier", "entropy_error")
 KINDS = ("student", "label twin", "MAP twin")
 PAIRS = (("student", "label twin"), ("student", "MAP twin"), ("MAP twin", "label twin"))
-GRACE_S = 30
 
 
 def space_of(case: Case, changes: Settings, *, is_dry: bool) -> SearchSpace:
@@ -321,21 +318,16 @@ def everything(args: argparse.Namespace) -> None:
     """A process for each dataset and teacher, side by side; then the table."""
     make_dir(args.parts)
     write_json(args.parts / "machine.json", devices.fingerprint(torch.device(args.device)))
-    processes = []
+
+    parts = []
     for name in args.data_sets:
         for teacher in CASES[name].teachers:
-            command = [sys.executable, "-m", "tests.bench.bench_twins", name]
-            command += ["--teacher", teacher, "--device", args.device]
-            command += ["--parts", str(args.parts), "--time-limit", str(args.time_limit)]
-            command += ["--seeds", str(args.seeds)] + ["--dry-run"] * args.dry_run
-            processes.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}))
+            part = [name, "--teacher", teacher, "--device", args.device]
+            part += ["--parts", str(args.parts), "--time-limit", str(args.time_limit)]
+            part += ["--seeds", str(args.seeds)] + ["--dry-run"] * args.dry_run
+            parts.append(part)
 
-    deadline = time.monotonic() + args.time_limit + GRACE_S
-    for process in processes:
-        try:
-            process.wait(max(1.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
+    run_side_by_side("tests.bench.bench_twins", parts, args.time_limit)
     merge(args.parts, args.out)
 
 
