@@ -11,7 +11,7 @@ The first of these that holds:
 | `nothing_learned`   | no student is better than a guess                                         |
 | `untrusted_teacher` | the posterior's own verdict is "do not trust", and the teacher does not   |
 |                     | predict better than one MAP network of its size                           |
-| `plain_as_good`     | a plain network costs no more, and the student is better in nothing       |
+| `plain_as_good`     | a plain network costs no more, and the student predicts no better         |
 | `keeps`             | nothing is lost that could be told, and little that could not             |
 | `undecided`         | nothing is lost that could be told, but much could be: too few examples   |
 | `far_behind`        | less than ``LEAST_KEPT`` of the teacher's lead over a guess is kept       |
@@ -226,7 +226,7 @@ def _judge_student(
         as_good = "is better than" if is_better else "is as good as"
         return "plain_as_good", (
             f"A plain network {as_good} trial {student.trial} and costs no more: the teacher did "
-            f"not help ({reference.label})."
+            f"not help it predict ({reference.label})."
         )
 
     kind = _grade(lost)
