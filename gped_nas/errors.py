@@ -31,6 +31,8 @@ _ARGUMENTS = {
     **{"--out": "out", "--within": "within", "--trial": "trial", "--processes": "processes"},
     **{"--to": "to", "--into": "into", "--inputs": "inputs", "--methods": "methods"},
     **{"--budget": "budget", "--teacher": "teacher", "--credible": "credible"},
+    **{"--tasks": "tasks", "--part": "part", "--subjects": "subjects", "--limit": "limit"},
+    **{"--space": "space", "--save-inputs": "save_inputs"},
     **{"--host": "host", "--port": "port", "--mask": "masks", "--subsample": "subsamples"},
 }
 """Options, and what functions call them."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gped_nas.api.dashboard import serve_study
     from gped_nas.api.diagnosis import Diagnosis, diagnose
     from gped_nas.api.ensemble import load_ensemble
+    from gped_nas.api.evaluating import Evaluation, evaluate_tasks
     from gped_nas.api.export import Export, export_student
     from gped_nas.api.from_models import distill_from
     from gped_nas.api.job import run
@@ -45,6 +46,7 @@ __all__ = [
     "Cost",
     "Dataset",
     "Diagnosis",
+    "Evaluation",
     "Export",
     "FAMILIES",
     "Genotype",
@@ -71,6 +73,7 @@ __all__ = [
     "describe_prior",
     "diagnose",
     "distill_from",
+    "evaluate_tasks",
     "export_student",
     "judge",
     "load_dataset",
@@ -94,6 +97,7 @@ _HOMES = {
     "Cost": "gped_nas.models.costs",
     "Dataset": "gped_nas.data.base",
     "Diagnosis": "gped_nas.api.diagnosis",
+    "Evaluation": "gped_nas.api.evaluating",
     "Export": "gped_nas.api.export",
     "FAMILIES": "gped_nas.models.base",
     "Genotype": "gped_nas.models.base",
@@ -119,6 +123,7 @@ _HOMES = {
     "describe_prior": "gped_nas.api.prior_draws",
     "diagnose": "gped_nas.api.diagnosis",
     "distill_from": "gped_nas.api.from_models",
+    "evaluate_tasks": "gped_nas.api.evaluating",
     "export_student": "gped_nas.api.export",
     "judge": "gped_nas.api.verdict",
     "load_dataset": "gped_nas.api.teacher",

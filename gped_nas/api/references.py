@@ -146,27 +146,31 @@ def _cost_of_sample(teacher: Teacher) -> dict[str, int]:
     return _cost_of_network(teacher) if teacher.stream.has_weights else {}
 
 
-def _alone(teacher: Teacher, predicted_NG: torch.Tensor) -> AnyPredictions:
+def alone(teacher: Teacher, predicted_NG: torch.Tensor) -> AnyPredictions:
     """The predictions of one network of the teacher's kind."""
     label_normalization, targets = teacher.dataset.label_normalization, teacher.space.targets
     return averaged(predicted_NG[None], torch.ones(1), label_normalization, targets)
 
 
-def _best_sample(teacher: Teacher, parts: Iterable[Part]) -> Contender:
-    """The sample with the lowest NLL on validation."""
-    stream = teacher.stream
+def best_sample_index(teacher: Teacher) -> int:
+    """The number of the posterior sample with the lowest NLL on validation."""
     nll_S = nll_by_sample(
         teacher.predicted("validation"),
         teacher.dataset.labels("validation"),
         teacher.dataset.label_normalization,
     )
-    best = int(nll_S.argmin())
+    return int(nll_S.argmin())
 
+
+def _best_sample(teacher: Teacher, parts: Iterable[Part]) -> Contender:
+    """The sample with the lowest NLL on validation."""
+    stream = teacher.stream
+    best = best_sample_index(teacher)
     return Contender(
         name="single_sample",
         label="best single sample",
         note=f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
-        predictions={part: _alone(teacher, teacher.predicted(part)[best]) for part in parts},
+        predictions={part: alone(teacher, teacher.predicted(part)[best]) for part in parts},
         costs=_cost_of_sample(teacher),
         predictor=ensemble(teacher, [best]) if stream.has_weights else None,
     )
@@ -178,7 +182,7 @@ def _map_of(teacher: Teacher, kept: KeptFiles) -> Contender:
     best, *further = tuned_map_networks(teacher, kept)
 
     def predict(trained: MapNetwork, part: Part) -> AnyPredictions:
-        return _alone(teacher, in_batches(trained.forward, dataset.raw(part), PREDICT_BATCH))
+        return alone(teacher, in_batches(trained.forward, dataset.raw(part), PREDICT_BATCH))
 
     precisions = ", ".join(f"{precision:g}" for precision in best.tried)
     fresh = "; trained anew, it chose nothing" if best.seed else ""

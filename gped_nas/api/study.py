@@ -25,6 +25,7 @@ from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gped_nas.api.evaluating import Evaluation
     from gped_nas.api.stream import TeacherStream
     from gped_nas.distill.student import Student
     from gped_nas.report.verdict import StudyVerdict
@@ -318,6 +319,31 @@ class Study:
         record = self.record(trial)
         paired = self.paired_differences(trial)
         return judge_study(evidence_of(snapshot, student=record, differences=paired))
+
+    def evaluate(self, tasks: str | Sequence[str], **how: Any) -> "Evaluation":
+        """Rows of tasks, of the teacher, the references and the chosen student.
+
+        Args:
+            tasks: ``"misclassification"``, ``"ood:permuted"``, or several.
+            how: arguments of ``gped_nas.evaluate_tasks``, whose errors these are.
+        """
+        from gped_nas.api.evaluating import evaluate_tasks
+
+        return evaluate_tasks(self, tasks, **how)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The rows that evaluations of the study measured so far, of the students it has now.
+
+        Each has ``limit`` and ``seed`` beside what a row has.
+
+        Raises:
+            StreamError: a file of them is damaged.
+        """
+        from gped_nas.api.evaluations import read_all, rows_of
+
+        digests = {record.spec_sha256 for record in self.records()}
+        kept = read_all(self.path)
+        return rows_of([each for each in kept if not each.student or each.student in digests])
 
     def snapshot(self) -> StudySnapshot:
         """The study at this instant, as plain data."""

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from gped_nas import __version__
-from gped_nas.cli import cache, dials, doctor, running, spaces, students, studies, tuning
+from gped_nas.cli import (
+    cache,
+    dials,
+    doctor,
+    evaluation,
+    running,
+    spaces,
+    students,
+    studies,
+    tuning,
+)
 from gped_nas.cli.progress import loudness, plain_warnings
 from gped_nas.cli.streams import silence, tell
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
@@ -35,7 +45,7 @@ app = typer.Typer(
 for verbs in (spaces.app, running.app, studies.app, dials.app):
     app.add_typer(verbs)
 app.add_typer(tuning.app, name="teacher", rich_help_panel=TEACHER)
-for verbs in (students.app, cache.app, doctor.app):
+for verbs in (students.app, evaluation.app, cache.app, doctor.app):
     app.add_typer(verbs)
 
 

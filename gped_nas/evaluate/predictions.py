@@ -4,7 +4,7 @@ All in float64 and nats. Zero probabilities give infinite scores, never clipped 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log, pi
 from typing import Any, ClassVar
@@ -220,6 +220,29 @@ class NormalPredictions:
 
 
 AnyPredictions = Predictions | NormalPredictions
+
+
+def subset(predictions: AnyPredictions, index: NDArray[np.int64]) -> AnyPredictions:
+    """The same predictions of some of the examples alone.
+
+    Args:
+        predictions: of N examples.
+        index: which of them, (M,).
+    """
+    expectations = {name: values[index] for name, values in predictions.expectations.items()}
+    samples = predictions.samples
+    if samples is not None:
+        samples = replace(samples, predicted_SNG=samples.predicted_SNG[:, index])
+
+    changes: dict[str, Any] = {"expectations": expectations, "samples": samples}
+    if isinstance(predictions, Predictions):
+        return replace(predictions, log_prob_NC=predictions.log_prob_NC[index], **changes)
+    return replace(
+        predictions,
+        mean_N=predictions.mean_N[index],
+        variance_N=predictions.variance_N[index],
+        **changes,
+    )
 
 
 def target_of(predictions: AnyPredictions, name: str) -> Target:

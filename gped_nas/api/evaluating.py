@@ -1,0 +1,248 @@
+"""Ask a study, a space's teacher or a student to do tasks, and keep the rows.
+
+On which part: that of ``part``. By default a study that came to its end is measured on its test
+part, and everything else on validation, so that nothing is ever chosen by what test examples say:
+
+* Students of a front, and what they are compared with, were chosen on validation before; the run
+  measured them on test already.
+* A search that has not ended, or a student that is not on its front, may still be chosen. Its test
+  part is refused.
+* A space, or a student without its study, is measured on validation, unless ``part`` says test:
+  then it is up to the caller to choose nothing by it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from gped_nas import __version__
+from gped_nas.api.evaluations import Kept, in_order, read_place, write_place
+from gped_nas.api.places import Place, find_place
+from gped_nas.api.session import Session, new_session
+from gped_nas.api.subjects import teacher_digest
+from gped_nas.api.tasks.base import OPTION, Asked, LeftOut, Row, parse_tasks
+from gped_nas.api.tasks.bench import Bench, Subject, check_limit
+from gped_nas.errors import ConfigError, nearest
+from gped_nas.io import canonical_json, make_dir, sha256_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gped_nas.api.study import Study
+    from gped_nas.search.space import SearchSpace
+
+MeasuredPart = Literal["validation", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        rows: a measure each, see ``evaluate.measured.rows``.
+        notes: who was left out and why, and what a reader must know, a sentence each.
+        part: of the dataset.
+        folder: where the rows are kept.
+    """
+
+    rows: list[Row]
+    notes: list[str]
+    part: str
+    folder: Path
+
+    def frame(self) -> "pd.DataFrame":
+        """The rows as a pandas frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+
+def evaluate_tasks(
+    what: "Study | SearchSpace | str | Path",
+    tasks: str | Sequence[str],
+    *,
+    part: MeasuredPart | None = None,
+    trials: Sequence[int | str] = ("chosen",),
+    subjects: Sequence[str] = (),
+    limit: int | None = None,
+    seed: int | None = None,
+    space: "SearchSpace | str | Path | None" = None,
+    overrides: Mapping[str, Any] | None = None,
+    storage: str | None = None,
+    out: str | Path = "reports",
+    session: Session | None = None,
+    save_inputs: str | Path | None = None,
+) -> Evaluation:
+    """Rows of tasks: of a study's teacher, references and students, of a teacher, or of a student.
+
+    What was measured before is read. What is measured is kept: with the study, or in
+    ``<out>/<space>-evaluation``.
+
+    Args:
+        what: a study, a space, or the folder of a student or of an export of one; or a name: of a
+            study in ``out`` before a shipped space.
+        tasks: ``"misclassification"``, ``"ood:permuted"``, or several.
+        part: ``"validation"`` or ``"test"``; see the module for the default.
+        trials: whose students of a study are judged: numbers, ``"chosen"``, ``"best"``, and
+            ``"front"`` for all of it.
+        subjects: who is judged, of ``tasks.bench.SUBJECTS``; everybody there is by default.
+        limit: number of examples, drawn by the seed; all of the part by default.
+        seed: root of all that is drawn; the space's by default.
+        space: where a student's study is not known, the space that it was searched in.
+        overrides: settings of a space that is read here, as in ``load_space``.
+        storage: where a study lies, if not in its folder.
+        out: folder of all studies.
+        session: how to run.
+        save_inputs: an npz file for the inputs that conditions made, by ``task subject``; whatever
+            lies in it is written over. All tasks are measured anew then.
+
+    Raises:
+        ConfigError, RegistryError: an unknown task, subject or part, or one that does not fit.
+        DataError: a student of another dataset; or a task without its data.
+        Interrupted: the session said stop; the same call goes on from there.
+        GpedError: see the parts.
+    """
+    asked = parse_tasks([tasks] if isinstance(tasks, str) else tasks)
+    _check(part, subjects, limit)
+    session = session or new_session()
+    place = find_place(
+        what,
+        trials=trials,
+        kinds=subjects,
+        part=part,
+        space=space,
+        overrides=overrides,
+        storage=storage,
+        out=Path(out),
+        session=session,
+    )
+
+    bench = Bench(
+        dataset=place.dataset,
+        teacher=place.teacher,
+        part=place.part,
+        subjects=place.subjects,
+        seed=place.seed if seed is None else seed,
+        session=session,
+        limit=limit,
+        inputs=None if save_inputs is None else {},
+    )
+    _check_tasks(asked, bench)
+    evaluation = _Evaluating(bench, place).all_of(asked)
+    if save_inputs is not None:
+        _save(bench, Path(save_inputs))
+    return evaluation
+
+
+def _check(part: str | None, subjects: Collection[str], limit: int | None) -> None:
+    from gped_nas.api.tasks.bench import SUBJECTS
+
+    if part is not None and part not in get_args(MeasuredPart):
+        parts = get_args(MeasuredPart)
+        raise ConfigError(f"--part: found '{part}'{nearest(part, parts)}")
+    for name in subjects:
+        if name not in SUBJECTS:
+            raise ConfigError(f"--subjects: found '{name}'{nearest(name, SUBJECTS)}")
+    check_limit(limit)
+
+
+def _check_tasks(asked: Sequence[Asked], bench: Bench) -> None:
+    """Refuse tasks that cannot be asked of these examples, before any is measured."""
+    kind = bench.dataset.task
+    for each in asked:
+        if kind not in each.task.kinds:
+            raise ConfigError(
+                f"{OPTION}: found '{each.text}', which is for {' or '.join(each.task.kinds)}, but "
+                f"dataset '{bench.dataset.name}' is for {kind}; leave it out"
+            )
+        each.task.check(bench, each.argument)
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluating:
+    """Measures what is missing.
+
+    Attributes:
+        bench: with all subjects.
+        place: where rows are kept.
+    """
+
+    bench: Bench
+    place: Place
+
+    def all_of(self, asked: Sequence[Asked]) -> Evaluation:
+        """The rows of all tasks, in order; those that are not kept are measured."""
+        session, table, notes = self.bench.session, list[Row](), list(self.place.notes)
+        units = [(each, group) for each in asked for group in self._groups(each)]
+        for i, (each, group) in enumerate(units):
+            session.raise_if_stopped()
+            session.progress("evaluation", i, len(units))
+            kept = self._unit(each, group)
+            table += kept.rows
+            notes += kept.notes
+        session.progress("evaluation", len(units), len(units))
+        return Evaluation(table, notes, self.bench.part, self.place.folder)
+
+    def _groups(self, asked: Asked) -> list[tuple[Subject, ...]]:
+        """Who is measured together."""
+        subjects = self.bench.subjects
+        return [subjects] if asked.task.is_together else [(subject,) for subject in subjects]
+
+    def _unit(self, asked: Asked, group: tuple[Subject, ...]) -> Kept:
+        """A task of one subject, or of all where they meet: kept, or measured now."""
+        bench = self.bench.of(group, asked.text)
+        where = {
+            "task": asked.text,
+            "subject": " ".join(subject.name for subject in group),
+            "part": bench.part,
+            "limit": bench.limit,
+            "seed": bench.seed,
+        }
+        identity = self._identity(asked, group, bench)
+        kept = None
+        if bench.inputs is None:  # inputs are wanted, and are not kept
+            kept = read_place(self.place.folder, where, identity)
+        if kept is None:
+            kept = Kept([], [], where, identity, self._student(group))
+            try:
+                rows = asked.task.measure(bench, asked.argument)
+            except LeftOut as why:
+                rows = []
+                bench.leave_out(group[0], str(why))
+            kept = replace(kept, rows=[in_order(row) for row in rows], notes=list(bench.notes))
+            write_place(make_dir(self.place.folder), kept)
+        return kept
+
+    def _identity(self, asked: Asked, group: Sequence[Subject], bench: Bench) -> str:
+        """Digest of everything that the rows of a unit follow from."""
+        teacher = "" if bench.teacher is None else teacher_digest(bench.teacher)
+        return sha256_text(
+            canonical_json(
+                {
+                    "subjects": [subject.digest for subject in group],
+                    "teacher": teacher,
+                    "dataset": bench.dataset.digest,
+                    "version": [__version__, asked.task.version],
+                    "settings": asked.task.settings(bench, asked.argument),
+                }
+            )
+        )
+
+    def _student(self, group: Sequence[Subject]) -> str:
+        """The digest of the trial's student that a unit is of."""
+        return group[0].digest if len(group) == 1 and group[0].trial is not None else ""
+
+
+def _save(bench: Bench, path: Path) -> None:
+    """Write the inputs that conditions made."""
+    from gped_nas.io import environment
+
+    assert bench.inputs is not None, "they are wanted"
+    arrays = dict(bench.inputs)
+    if bench.index is not None:
+        arrays["index"] = bench.index.numpy()
+    with environment("write", path):
+        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stubs take no mapping

@@ -1,0 +1,164 @@
+"""Who is judged: the teacher, what a study has beside it, and students."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from gped_nas.api.kept import KeptFiles
+from gped_nas.api.map_network import tuned_map_networks
+from gped_nas.api.measuring import average_predictor, ensemble, network
+from gped_nas.api.references import alone, best_sample_index
+from gped_nas.api.study import Study
+from gped_nas.api.tasks.bench import MAP, SAMPLE, TEACHER, UNPRUNED, Subject
+from gped_nas.api.teacher import Teacher
+from gped_nas.data.base import Dataset, Part
+from gped_nas.distill.student import SPEC_FILE, Student, load_student
+from gped_nas.errors import DataError
+from gped_nas.evaluate.predictions import AnyPredictions
+from gped_nas.evaluate.student import StudentPredictor
+from gped_nas.io import canonical_json, sha256_arrays, sha256_text
+
+BY_PREDICTIONS = "it is known by its predictions alone, so that it cannot be asked anything else"
+BY_AVERAGES = "its samples are not stored, so that it cannot be asked anything else"
+
+
+def teacher_subject(teacher: Teacher) -> Subject:
+    """The teacher's average."""
+    is_running = teacher.running is not None
+    return Subject(
+        TEACHER,
+        TEACHER,
+        digest=teacher_digest(teacher),
+        predictor=None if is_running else average_predictor(teacher),
+        kept=teacher.averaged,
+        why_kept=BY_AVERAGES if is_running else BY_PREDICTIONS,
+    )
+
+
+def teacher_digest(teacher: Teacher) -> str:
+    """Digest of what a teacher answers."""
+    fit = teacher.calibration
+    read_by = None if fit is None else fit.to_json()
+    names = [target.to_json() for target in teacher.space.targets]
+    return sha256_text(canonical_json([teacher.stream.digest, read_by, names]))
+
+
+def sample_subject(teacher: Teacher) -> Subject | None:
+    """The best single posterior sample; None where samples are not stored."""
+    if not teacher.stream.is_stored:
+        return None
+    best = best_sample_index(teacher)
+
+    def kept(part: Part) -> AnyPredictions:
+        return alone(teacher, teacher.predicted(part)[best])
+
+    return Subject(
+        SAMPLE,
+        SAMPLE,
+        digest=sha256_text(canonical_json([teacher_digest(teacher), best])),
+        predictor=ensemble(teacher, [best]) if teacher.stream.has_weights else None,
+        kept=kept,
+        why_kept=BY_PREDICTIONS,
+    )
+
+
+class ReadFiles(KeptFiles):
+    """A study's kept files, to be read alone: nothing is trained, and nothing is written."""
+
+    def remember_all(self, digests: Mapping[Path, str]) -> None:
+        """Nothing: whoever reads leaves the document as it is."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Refuse to write.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"{path}: not there; `gped-search run` of the study makes it")
+
+
+def map_subject(teacher: Teacher, kept: KeptFiles | None) -> Subject | None:
+    """The MAP network; None where the teacher's networks are not known.
+
+    Args:
+        teacher: whose genotype it has.
+        kept: where the networks lie; they are trained, and kept nowhere, by default.
+
+    Raises:
+        DataError: a study that is only read has none.
+    """
+    if not teacher.stream.has_weights:
+        return None
+    best = tuned_map_networks(teacher, kept)[0]
+    weights = [p.numpy() for _, p in sorted(best.params.items())]
+    return Subject(
+        MAP,
+        MAP,
+        digest=sha256_arrays(*weights),
+        predictor=network(teacher, best.forward),
+    )
+
+
+def student_subject(
+    student: Student,
+    name: str,
+    kind: str,
+    *,
+    folder: Path,
+    teacher: Teacher | None = None,
+    trial: int | None = None,
+) -> Subject:
+    """A student that was read from its files."""
+    device = None if teacher is None else teacher.session.accelerator
+    spec = (folder / SPEC_FILE).read_bytes()
+    return Subject(
+        name,
+        kind,
+        digest=student.spec_sha256 or hashlib.sha256(spec).hexdigest(),
+        predictor=StudentPredictor(student, device),
+        trial=trial,
+        student=student,
+        folder=folder,
+    )
+
+
+def unpruned_subject(study: Study, teacher: Teacher) -> Subject | None:
+    """The student of the teacher's genotype; None where the study has none."""
+    folder = study.path / "references" / "unpruned"
+    if not (folder / SPEC_FILE).is_file():
+        return None
+    digest = ReadFiles(study.path, study.ledger).digest_of(folder / SPEC_FILE)
+    student = load_student(folder, spec_sha256=digest)
+    return student_subject(student, UNPRUNED, UNPRUNED, folder=folder, teacher=teacher)
+
+
+def check_of_dataset(student: Student, dataset: Dataset, where: str) -> None:
+    """Refuse a student that was distilled on another dataset.
+
+    Args:
+        student: who is to be judged.
+        dataset: on whose examples.
+        where: the student, for messages.
+
+    Raises:
+        DataError: shape, classes or normalization differ.
+    """
+    spec = student.spec
+    facts = [
+        ("inputs of shape", spec.input_shape, dataset.raw_shape),
+        ("the classes", spec.class_names, dataset.class_names),
+        ("labels normalized by", spec.label_normalization, dataset.label_normalization),
+        ("inputs normalized by", spec.normalization.to_json(), dataset.normalization.to_json()),
+    ]
+    for what, of_student, of_dataset in facts:
+        if of_student != of_dataset:
+            raise DataError(
+                f"{where}: found a student of another dataset than '{dataset.name}': {what} "
+                f"{_short(of_student)}, expected {_short(of_dataset)}; name the space that it was "
+                "searched in"
+            )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

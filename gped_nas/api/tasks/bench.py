@@ -1,0 +1,300 @@
+"""Where tasks measure: examples of a part, subjects, and the teacher they are compared with."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from gped_nas import rng
+from gped_nas.api.measuring import ensemble
+from gped_nas.api.session import Session
+from gped_nas.api.tasks.base import LeftOut, Row
+from gped_nas.api.teacher import Teacher
+from gped_nas.data.base import Dataset, Part
+from gped_nas.distill.student import Student
+from gped_nas.errors import ConfigError
+from gped_nas.evaluate.conditions import Condition, Predictor, parse_condition
+from gped_nas.evaluate.judging import evaluate_or_explain
+from gped_nas.evaluate.measured import CLEAN, Key, Measured, rows
+from gped_nas.evaluate.predictions import AnyPredictions, Labels, subset
+from gped_nas.evaluate.resamples import Resamples, draw_resamples
+from gped_nas.io import sha256_arrays
+
+TEACHER, SAMPLE, MAP, LABEL_TWIN, UNPRUNED, STUDENT = SUBJECTS = (
+    "teacher",
+    "single_sample",
+    "map",
+    "label_twin",
+    "unpruned",
+    "student",
+)
+"""Who can be judged, by the names that a study's references have."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Who is judged.
+
+    Attributes:
+        name: one of ``SUBJECTS``; a trial's student is called ``trial 3``.
+        kind: one of ``SUBJECTS``.
+        digest: of all that its answers follow from.
+        predictor: itself, to be asked anywhere; None where it has no answers but those that are
+            kept.
+        kept: what is known of it at the inputs of whole parts, where that is not asked of it.
+        why_kept: why it cannot be asked elsewhere; empty where it can.
+        trial: number of its trial; None of all others.
+        student: it, where it is a student.
+        folder: where the student's files lie.
+    """
+
+    name: str
+    kind: str
+    digest: str
+    predictor: Predictor | None
+    kept: Any = None
+    why_kept: str = ""
+    trial: int | None = None
+    student: Student | None = None
+    folder: Path | None = None
+
+    def asked(self) -> Predictor:
+        """Itself, to be asked at inputs of the task's own.
+
+        Raises:
+            LeftOut: it cannot be.
+        """
+        if self.predictor is None:
+            raise LeftOut(self.why_kept)
+        return self.predictor
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a subject says of the bench's examples under a condition.
+
+    Attributes:
+        subject: who.
+        predictions: what it says.
+        teacher: what the teacher's average says at the same inputs; None of the teacher itself, and
+            where it is not known.
+        raw: the inputs (N, *input_shape), raw.
+        condition: what was done to them.
+    """
+
+    subject: Subject
+    predictions: AnyPredictions
+    teacher: AnyPredictions | None
+    raw: Tensor
+    condition: str = CLEAN
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """See the module.
+
+    Attributes:
+        dataset: whose examples are answered.
+        teacher: whom subjects are compared with; None where a student is judged alone.
+        part: of the dataset.
+        subjects: whose rows are asked for.
+        seed: root of all that is drawn.
+        session: how to run; tasks tell it their progress and ask it whether to stop.
+        limit: number of examples that are answered, drawn by the seed; None for all.
+        task: what is measured just now, as it was asked for.
+        notes: what was left out, filled while the task measures.
+        inputs: changed inputs by ``condition subject``; None where nobody wants them.
+    """
+
+    dataset: Dataset
+    teacher: Teacher | None
+    part: Part
+    subjects: tuple[Subject, ...]
+    seed: int
+    session: Session
+    limit: int | None = None
+    task: str = ""
+    notes: list[str] = field(default_factory=list)
+    inputs: dict[str, np.ndarray[Any, Any]] | None = None
+    _answers: dict[str, AnyPredictions] = field(default_factory=dict)
+    _teacher_at: dict[str, AnyPredictions] = field(default_factory=dict)
+
+    def of(self, subjects: tuple[Subject, ...], task: str) -> "Bench":
+        """The same bench for these subjects and this task."""
+        return replace(self, subjects=subjects, task=task, notes=[])
+
+    # -- the examples
+
+    @cached_property
+    def index(self) -> Tensor | None:
+        """Which examples of the part are answered, (N,) in their order; None for all."""
+        num = len(self.dataset.split(self.part))
+        if self.limit is None or self.limit >= num:
+            return None
+        generator = rng.generator(self.seed, "evaluate", self.part)
+        return torch.randperm(num, generator=generator)[: self.limit].sort().values
+
+    @cached_property
+    def raw(self) -> Tensor:
+        """Raw inputs of the examples, (N, *input_shape)."""
+        raw = self.dataset.raw(self.part)
+        return raw if self.index is None else raw[self.index]
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Labels of the examples, (N,)."""
+        labels = self.dataset.labels(self.part)
+        return labels if self.index is None else labels[self.index.numpy()]
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """Bootstrap draws of the examples, the same for every subject."""
+        return draw_resamples(len(self.labels), root=self.seed, part=self.part)
+
+    def generator(self, *path: str | int) -> Generator:
+        """A generator of the task's own; the same for every subject."""
+        return rng.generator(self.seed, "evaluate", *path)
+
+    # -- who says what
+
+    def answers(self, subject: Subject, condition: Condition | None = None) -> Answers:
+        """What a subject, and beside it the teacher, say of the examples.
+
+        Args:
+            subject: who.
+            condition: what is done to the inputs first; nothing by default.
+
+        Raises:
+            LeftOut: the subject cannot be asked under a condition.
+            DataError: the condition made inputs that cannot be used.
+        """
+        self.session.raise_if_stopped()
+        is_teacher = subject.kind == TEACHER
+        if condition is None or condition.name == CLEAN:
+            teacher = None if is_teacher else self._clean_teacher()
+            return Answers(subject, self._clean(subject), teacher, self.raw)
+
+        predictor = subject.asked()
+        raw = self.changed(condition, predictor)
+        self._save(condition.name, subject, raw)
+        return Answers(
+            subject,
+            predictor.predict(raw),
+            None if is_teacher else self.teacher_at(raw, condition.name),
+            raw,
+            condition.name,
+        )
+
+    def changed(self, condition: Condition, predictor: Predictor) -> Tensor:
+        """The raw inputs under a condition; its draws are those of the study's own conditions."""
+        return condition.apply(
+            self.raw,
+            predictor=predictor,
+            labels=self.labels,
+            generator=rng.generator(self.seed, "condition", condition.name, self.part),
+        )
+
+    def condition(self, text: str, where: str = "--tasks") -> Condition:
+        """A condition of the teacher's space by its name there, or any other one.
+
+        Raises:
+            RegistryError, ConfigError: see ``parse_condition``.
+        """
+        if self.teacher is not None:
+            for condition in self.teacher.space.conditions:
+                if condition.name == text:
+                    return condition
+        return parse_condition(text, where)
+
+    def teacher_at(self, raw: Tensor, name: str) -> AnyPredictions | None:
+        """What the teacher's average says at raw inputs; None where it cannot be asked.
+
+        Args:
+            raw: (N, *input_shape).
+            name: under which the last answer is kept: a shift gives every subject the same inputs.
+        """
+        if self.teacher is None or not self.teacher.stream.has_weights:
+            return None
+        if self.teacher.running is not None:
+            return None  # averages are kept at few inputs alone
+
+        digest = sha256_arrays(raw.numpy())
+        key = f"{name} {digest}"
+        if key not in self._teacher_at:
+            self._teacher_at.clear()
+            self._teacher_at[key] = ensemble(self.teacher).predict(raw)
+        return self._teacher_at[key]
+
+    def _clean(self, subject: Subject) -> AnyPredictions:
+        if subject.name not in self._answers:
+            if subject.kept is not None:
+                whole = subject.kept(self.part)
+                index = None if self.index is None else self.index.numpy()
+                self._answers[subject.name] = whole if index is None else subset(whole, index)
+            else:
+                self._answers[subject.name] = subject.asked().predict(self.raw)
+        return self._answers[subject.name]
+
+    def _clean_teacher(self) -> AnyPredictions | None:
+        if self.teacher is None:
+            return None
+        whole = self.teacher.averaged(self.part)
+        return whole if self.index is None else subset(whole, self.index.numpy())
+
+    def _save(self, condition: str, subject: Subject, raw: Tensor) -> None:
+        if self.inputs is not None:
+            self.inputs[f"{condition} {subject.name}"] = raw.numpy()
+
+    # -- rows
+
+    def measures(
+        self, answers: Answers, asked: Collection[str] = (), *, always: bool = False
+    ) -> dict[Key, Measured]:
+        """The metrics of some answers that apply.
+
+        Args:
+            answers: of one subject.
+            asked: names of metrics; those that are measured of every trial by default.
+            always: whether these are wanted beside the ones that are asked for.
+        """
+        measures = evaluate_or_explain(
+            answers.predictions,
+            self.labels,
+            answers.teacher,
+            resamples=self.resamples,
+            condition=answers.condition,
+            part=self.part,
+        )
+        if not asked or always:
+            return measures
+        return {key: measured for key, measured in measures.items() if key.metric in asked}
+
+    def rows(self, subject: Subject, measures: dict[Key, Measured], **extra: Any) -> list[Row]:
+        """Measures of a subject as rows of the task, with what else they say.
+
+        Args:
+            subject: who was measured.
+            measures: of it.
+            extra: further keys of each row: ``note`` for what a reader must know.
+        """
+        table = rows(measures, predictor=subject.name, task=self.task)
+        return [{**row, **extra} for row in table]
+
+    def leave_out(self, subject: Subject, why: str) -> None:
+        """Say that a subject has no rows of this task, or fewer."""
+        self.notes.append(f"{self.task}: {subject.name} is left out: {why}")
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a number of examples that is none.
+
+    Raises:
+        ConfigError: it is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: found {limit}, expected at least 1 example")

@@ -1,0 +1,136 @@
+"""The verb ``evaluate``: what a posterior is for, asked of teacher, references and students."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gped_nas.cli.completion import complete_study
+from gped_nas.cli.options import REPORTS, Device, FormatOption, Out, Seed, Set, Storage, overrides
+from gped_nas.cli.output import Format, print_json, print_rows
+from gped_nas.cli.progress import progress, say
+from gped_nas.cli.signals import stoppable
+from gped_nas.cli.verbs import STUDENT, Verb
+
+app = typer.Typer()
+
+_COLUMNS = ("predictor", "metric", "condition", "value", "low", "high", "n")
+_MORE = ("note", "why")
+
+
+@app.command(cls=Verb, rich_help_panel=STUDENT)
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDENT|STUDY|SPACE",
+            help="A student's folder, a study, or a space, whose teacher is asked.",
+            autocompletion=complete_study,
+        ),
+    ],
+    tasks: Annotated[
+        list[str],
+        typer.Option(
+            "--tasks", metavar="A,B,...", help="What they are asked to do: misclassification, ..."
+        ),
+    ],
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="PART",
+            help="validation or test; test for the front of a study that ended, else validation.",
+        ),
+    ] = None,
+    trial: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trial",
+            metavar="TRIAL",
+            help="Which students of a study: numbers, chosen (the default), best, or front.",
+        ),
+    ] = None,
+    subjects: Annotated[
+        str,
+        typer.Option("--subjects", metavar="A,B,...", help="Who is asked; everybody by default."),
+    ] = "",
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Ask about N examples of the part.")
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", metavar="SPACE", help="Whose data, for a student without its study."
+        ),
+    ] = None,
+    save_inputs: Annotated[
+        Path | None,
+        typer.Option("--save-inputs", metavar="FILE.npz", help="Keep the inputs that were made."),
+    ] = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    storage: Storage = None,
+    out: Out = REPORTS,
+    format: FormatOption = Format.table,
+) -> None:
+    """Ask teacher and students to do tasks.
+
+    Rows are kept with the study, and are not measured again.
+    """
+    from gped_nas.api import evaluate_tasks, new_session
+
+    with stoppable("the same command") as should_stop, progress() as teller:
+        evaluation = evaluate_tasks(
+            what,
+            tasks,
+            part=part,  # type: ignore[arg-type]  # checked there
+            trials=_split(trial or ["chosen"]),
+            subjects=_split([subjects]),
+            limit=limit,
+            seed=seed,
+            space=space,
+            overrides=overrides(set_),
+            storage=storage,
+            out=out,
+            session=new_session(device, progress=teller.report, should_stop=should_stop),
+            save_inputs=save_inputs,
+        )
+
+    for note in evaluation.notes:
+        say(note)
+    if format is Format.json:
+        print_json(evaluation.rows)
+    elif format is Format.csv:
+        print_rows([_flat(row) for row in evaluation.rows], format)
+    else:
+        _print_tables(evaluation.rows)
+
+
+def _split(texts: list[str]) -> list[str]:
+    """Texts that are apart by commas, each by itself."""
+    parts: list[str] = []
+    for text in texts:
+        parts += [part.strip() for part in text.split(",") if part.strip()]
+    return parts
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what is no single value: JSON alone has curves."""
+    return {key: value for key, value in row.items() if not isinstance(value, list | dict)}
+
+
+def _print_tables(rows: list[dict[str, Any]]) -> None:
+    """A table a task."""
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        columns = list(_COLUMNS)
+        if all(row["condition"] == "clean" for row in of_task):
+            columns.remove("condition")
+
+        shown = []
+        for row in of_task:
+            more = {key: row[key] for key in _MORE if row.get(key)}
+            shown.append({key: row[key] for key in columns} | more)
+        title = f"{task}, on {of_task[0]['part']}, 95 % interval"
+        print_rows(shown, Format.table, title=title)

@@ -1,0 +1,144 @@
+"""``gped-search evaluate``: who is asked, on which part, what is kept, what is refused."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gped_nas as gn
+from gped_nas.api import evaluating
+from gped_nas.evaluate.predictions import Predictions, subset
+from tests.cli.harness import Home, accepted, refused
+
+TASKS = "prediction,misclassification"
+
+
+def asked(home: Home, *args: object) -> list[dict[str, Any]]:
+    """The rows of the tiny study."""
+    result = accepted("evaluate", home.study, "--out", home.out, "-f", "json", *args)
+    rows: list[dict[str, Any]] = json.loads(result.out)
+    return rows
+
+
+def test_everybody_is_asked_on_test_and_agrees_with_the_records(own: Home) -> None:
+    rows = asked(own, "--tasks", TASKS)
+    study = gn.open_study(own.study)
+    chosen = study.chosen()
+    assert chosen is not None
+
+    names = ["teacher", "single_sample", "map", "unpruned", f"trial {chosen.trial}"]
+    assert list(dict.fromkeys(row["predictor"] for row in rows)) == names
+    assert {row["part"] for row in rows} == {"test"}
+
+    recorded = {name: study.reference(name).metrics for name in names[:-1]}
+    recorded[names[-1]] = chosen.metrics
+    for row in rows:
+        if row["task"] == "prediction":
+            expected = recorded[row["predictor"]][f"test_{row['metric']}"]
+            assert row["value"] == pytest.approx(expected, abs=1e-9), row
+
+
+def test_rows_are_kept_and_not_measured_again(own: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = asked(own, "--tasks", TASKS)
+    num_measured: list[str] = []
+    write = evaluating.write_place
+    monkeypatch.setattr(
+        evaluating,
+        "write_place",
+        lambda folder, kept: (num_measured.append(kept.place["task"]), write(folder, kept)),
+    )
+    assert asked(own, "--tasks", TASKS) == first
+    assert num_measured == []
+
+    kept = gn.open_study(own.study).evaluations()
+    assert [{k: v for k, v in row.items() if k not in ("limit", "seed")} for row in kept] != []
+    assert {json.dumps(row) for row in first} == {
+        json.dumps({k: v for k, v in row.items() if k not in ("limit", "seed")}) for row in kept
+    }
+
+    other_seed = asked(own, "--tasks", TASKS, "--seed", 5)
+    assert len(num_measured) == 10
+    assert [row["value"] for row in other_seed] == [row["value"] for row in first]
+
+
+def test_nothing_that_may_be_chosen_is_asked_about_test_examples(own: Home) -> None:
+    study = gn.open_study(own.study)
+    front = {record.trial for record in study.front_records()}
+    (other, *_) = [r.trial for r in study.records() if r.trial not in front]
+    refused(
+        *(2, "evaluate", own.study, "--tasks", "prediction"),
+        *("--trial", other, "--part", "test"),
+        says=("--part", f"trial {other} was not tested", "validation"),
+    )
+
+
+def test_a_space_is_its_teacher_without_any_trial(home: Home) -> None:
+    result = accepted("evaluate", home.space, "--tasks", TASKS, "-f", "json")
+    rows = json.loads(result.out)
+    assert {row["predictor"] for row in rows} == {"teacher", "single_sample"}
+    assert {row["part"] for row in rows} == {"validation"}
+    assert not home.study.exists()
+
+    few = json.loads(
+        accepted("evaluate", home.space, "--tasks", TASKS, "-f", "json", "--limit", 40).out
+    )
+    assert {row["n"] for row in few} == {40}
+
+
+def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> None:
+    taken = own.root / "taken"
+    accepted("export", own.study, "--into", taken)
+    beside = accepted("evaluate", taken, "--tasks", "prediction", "--out", own.out, "-f", "json")
+    rows = json.loads(beside.out)
+    assert {row["predictor"] for row in rows} == {"teacher", "student"}
+    assert "nll_above_teacher" in {row["metric"] for row in rows if row["predictor"] == "student"}
+
+    refused(
+        *(2, "evaluate", taken, "--tasks", "prediction", "--out", own.root / "nowhere"),
+        says=("--space",),
+    )
+    other = own.root / "other.yaml"
+    text = own.space.read_text()
+    other.write_text(text.replace("{name: digits}", "{name: digits, seed: 3}"))
+    refused(
+        *(2, "evaluate", taken, "--tasks", "prediction", "--space", other),
+        says=("another dataset", "inputs normalized by"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--tasks", "misclasification"], ("unknown task", "did you mean 'misclassification'")),
+        (["--tasks", ","], ("--tasks", "expected some of")),
+        (["--tasks", "prediction:all"], ("takes no argument",)),
+        (["--tasks", "prediction", "--part", "tests"], ("--part", "did you mean 'test'")),
+        (["--tasks", "prediction", "--subjects", "techer"], ("did you mean 'teacher'",)),
+        (["--tasks", "prediction", "--limit", "0"], ("--limit", "at least 1")),
+        (["--tasks", "prediction", "--trial", "best one"], ("TRIAL",)),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    finished: Home, args: list[str], says: tuple[str, ...]
+) -> None:
+    refused(2, "evaluate", finished.study, *args, says=says)
+
+
+def test_a_damaged_file_of_rows_is_told(own: Home) -> None:
+    asked(own, "--tasks", "prediction")
+    path = next((own.study / "evaluations").glob("prediction-teacher-*.json"))
+    path.write_text(path.read_text().replace('"teacher"', '"taecher"'))
+    refused(
+        *(4, "evaluate", own.study, "--tasks", "prediction"),
+        says=(path.name, "delete it"),
+    )
+
+
+def test_some_examples_of_predictions_are_theirs() -> None:
+    log_prob = np.log([[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]])
+    whole = Predictions(log_prob, {"margin": np.array([1.0, 2.0, 3.0])})
+    some = subset(whole, np.array([2, 0]))
+    assert isinstance(some, Predictions)
+    assert np.array_equal(some.log_prob_NC, log_prob[[2, 0]])
+    assert some.expectations["margin"].ravel().tolist() == [3.0, 1.0]
