@@ -20,6 +20,8 @@ _MAX_BYTES = 256 * 2**10
 _MAX_DEPTH = 32
 _MAX_DIGITS = 400
 """Characters of an integer: the largest float has 309 digits, and Python prints 4,300 at most."""
+_KEY_PART = re.compile(r"""(?P<quoted>"[^"]*"|'[^']*')|(?P<plain>[^.]*)""")
+"""One part of a dotted key, in quotes or up to the next dot."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What PyYAML's constructors raise for a scalar that does not fit its tag: 2001-99-99, `!!int ''`,
 # `!!bool x`.
@@ -202,6 +204,37 @@ def parse_value(text: str, where: str) -> Any:
         ConfigError: the text is not a YAML value.
     """
     return load_yaml(f"value: {text}", where).get("value")
+
+
+def split_key(key: str, where: str) -> list[str]:
+    """The parts of a dotted key; one in quotes is a name that may hold dots.
+
+    ``constraints."accuracy@apgd-0.1"`` is ``constraints`` and ``accuracy@apgd-0.1``.
+
+    Raises:
+        ConfigError: a quote that is not closed or has more beside it, or a name with ``@`` that is
+            cut at its dot.
+    """
+    parts = []
+    end = -1
+    while end < len(key):
+        match = _KEY_PART.match(key, end + 1)
+        assert match is not None, "a part may be empty"
+        quoted, plain, end = match["quoted"], match["plain"], match.end()
+        is_last = end == len(key)
+        if plain is not None and set("\"'") & set(plain) or not is_last and key[end] != ".":
+            raise ConfigError(
+                f"{where}: expected quotes around a whole part, for example "
+                'constraints."accuracy@apgd-0.1"'
+            )
+        if plain is not None and "@" in plain and not is_last:
+            name = key[match.start() :]
+            raise ConfigError(
+                f"{where}: found a dot inside of '{name}', expected a name with dots in quotes: "
+                f'"{name}"'
+            )
+        parts.append(plain if quoted is None else quoted[1:-1])
+    return parts
 
 
 def parse(model: type[M], mapping: object, where: str) -> M:

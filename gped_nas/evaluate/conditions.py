@@ -5,23 +5,35 @@ the labels and a generator, so that it may be a shift, which ignores the predict
 which asks it for gradients::
 
     @add_condition("faded", "inputs with less contrast", takes_value=True)
-    def faded(raw, *, predictor, labels, generator, value):
+    def faded(raw, *, value):
         return raw * value
 
-A space lists it under ``conditions`` by its name, ``permuted``, or by its name and the value of its
-one setting, ``faded-0.5``. A metric under it is ``nll@faded-0.5``.
+One with more than one setting has a model of them, and names its main one::
+
+    class ShiftSettings(Config):
+        pixels: int = Field(ge=1)
+        fill: float = 0.0
+
+    @add_condition("shifted", "inputs moved to the right", settings=ShiftSettings, main="pixels")
+    def shifted(raw, *, settings):
+        moved = raw.roll(settings.pixels, dims=-1)
+        moved[..., : settings.pixels] = settings.fill
+        return moved
+
+``condition_names`` reads how a space calls them: ``permuted``, ``faded-0.5``, ``shifted-3``, or by
+a name of the user's. A metric under one is ``nll@faded-0.5``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from math import isfinite, nan
 from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from gped_nas.errors import ConfigError, DataError, RegistryError, calling
+from gped_nas.config import Config
+from gped_nas.errors import DataError, RegistryError, calling
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.predictions import AnyPredictions, Labels
 from gped_nas.registry import Registry
@@ -45,7 +57,14 @@ class Predictor(Protocol):
 
 
 Change = Callable[..., Tensor]
-"""``change(raw, *, predictor, labels, generator) -> raw``, and ``value`` if it takes one."""
+"""``change(raw, *, predictor, labels, generator) -> raw``, and ``value`` or ``settings`` where it
+has some. It is given those of them that it names, or all if it takes any."""
+
+
+class ConditionValue(Config):
+    """The settings of a condition with ``takes_value``."""
+
+    value: float
 
 
 @dataclass(frozen=True)
@@ -53,16 +72,42 @@ class Condition:
     """What is done to inputs.
 
     Attributes:
-        name: as in a space: ``permuted``, ``faded-0.5``.
+        name: as in a space: ``permuted``, ``faded-0.5``, or the user's own name for it.
         label: for people.
         change: what is done.
-        takes_value: whether its name is followed by a value, and ``change`` takes that.
+        takes_value: whether its one setting is a number that ``change`` is given as ``value``.
+        settings: the model of its settings; None if it has none.
+        main: the setting that ``name-VALUE`` sets.
+        kind: the name that it is registered under; empty of one that nobody has parsed.
+        chosen: its settings, read from a space; None before that, or if it has none.
     """
 
     name: str
     label: str
     change: Change
     takes_value: bool = False
+    settings: type[Config] | None = None
+    main: str = ""
+    kind: str = ""
+    chosen: Config | None = None
+
+    @property
+    def has_severities(self) -> bool:
+        """Whether a space may ask for it by severity: ``noise-s1`` to ``noise-s5``."""
+        return self.settings is not None and "severity" in self.settings.model_fields
+
+    def to_json(self) -> str | dict[str, Any]:
+        """As a space lists it: its text, or its settings under the user's name for it."""
+        if self.name.partition("-")[0] == self.kind:
+            return self.name
+        chosen = {} if self.chosen is None else self.chosen.model_dump(mode="json")
+        return {self.name: {"name": self.kind, **chosen}}
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the function is given of the settings."""
+        if isinstance(self.chosen, ConditionValue):
+            return {"value": self.chosen.value}
+        return {} if self.chosen is None else {"settings": self.chosen}
 
     def apply(
         self, raw: Tensor, *, predictor: Predictor, labels: Labels, generator: Generator
@@ -82,9 +127,12 @@ class Condition:
             RegistryError: the function raised something.
             DataError: what came out is no tensor, has another shape or dtype, or is not finite.
         """
+        offered = {"predictor": predictor, "labels": labels, "generator": generator}
+        offered |= self._arguments()
+
         copy = raw.to(torch.float32, copy=True)
         with calling(f"condition '{self.name}'", "mend it"):
-            changed = self.change(copy, predictor=predictor, labels=labels, generator=generator)
+            changed = self.change(copy, **_named_by(self.change, offered))
 
         if not isinstance(changed, Tensor):
             raise DataError(
@@ -103,89 +151,61 @@ class Condition:
         return changed.detach()  # an attack may leave gradients on them
 
 
+def _named_by(change: Change, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the offered arguments that a function takes."""
+    try:
+        parameters = inspect.signature(change).parameters
+    except (TypeError, ValueError):  # of a function that is not Python's
+        return dict(offered)
+
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(offered)
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
 CONDITIONS: Registry[Condition] = Registry("condition", "gped_nas.evaluate")
 
 
 def add_condition(
-    name: str, label: str, *, takes_value: bool = False
+    name: str,
+    label: str,
+    *,
+    takes_value: bool = False,
+    settings: type[Config] | None = None,
+    main: str = "",
 ) -> Callable[[Change], Change]:
     """Register the decorated function as a condition.
 
     Args:
         name: without ``-`` and ``@``: they separate it from its value and its metric.
         label: for people.
-        takes_value: whether it has a setting, a number that follows its name.
+        takes_value: whether it has one setting, a number that follows its name; ``value``.
+        settings: the model of its settings, if it has other ones; ``settings``. One with a field
+            ``severity`` can be asked for as ``name-s3``.
+        main: the number among them that follows its name; none if it is empty.
 
     Raises:
-        RegistryError: the name holds one of these marks.
+        RegistryError: the name holds one of these marks, or the settings have no such field.
     """
     if not name or set("-@") & set(name):
         raise RegistryError(f"condition '{name}': expected a name without '-' and '@'")
+    if takes_value and settings is not None:
+        raise RegistryError(
+            f"condition '{name}': found takes_value and settings, expected one of them"
+        )
+    if main and (settings is None or main not in settings.model_fields):
+        raise RegistryError(
+            f"condition '{name}': found main='{main}', expected a field of settings"
+        )
+    if takes_value:
+        settings, main = ConditionValue, "value"
 
     def add(change: Change) -> Change:
-        CONDITIONS.register(name)(Condition(name, label, change, takes_value))
+        condition = Condition(name, label, change, takes_value, settings, main)
+        CONDITIONS.register(name)(condition)
         return change
 
     return add
-
-
-def parse_condition(text: object, where: str) -> Condition:
-    """The condition that a space calls ``name`` or ``name-VALUE``.
-
-    Raises:
-        RegistryError: an unknown name.
-        ConfigError: no text, or a value that is missing, not wanted or no number.
-    """
-    if not isinstance(text, str):
-        raise ConfigError(f"{where}: found {text!r}, expected the name of a condition")
-
-    name, _, value = text.partition("-")
-    condition = CONDITIONS.find(name, where)
-    if not condition.takes_value:
-        if text != name:
-            raise ConfigError(f"{where}: condition '{name}' takes no value; found '{text}'")
-        return condition
-
-    number = _number(value)
-    if not isfinite(number):
-        raise ConfigError(
-            f"{where}: found '{text}', expected a number after '{name}-', for example '{name}-0.1'"
-        )
-    change = partial(condition.change, value=number)
-    return Condition(text, f"{condition.label}, {value}", change, takes_value=True)
-
-
-def _number(value: str) -> float:
-    """The number that a text says; NaN where it says none."""
-    try:
-        return float(value)
-    except ValueError:
-        return nan
-
-
-def parse_conditions(names: Sequence[str], where: str) -> tuple[Condition, ...]:
-    """The conditions that a space lists. Raises as ``parse_condition``.
-
-    Raises:
-        ConfigError: one twice, or the clean one is not among them.
-    """
-    if len(set(names)) != len(names) or CLEAN not in names:
-        raise ConfigError(
-            f"{where}: found {list(names)}, expected none twice and '{CLEAN}' among them"
-        )
-    conditions = tuple(parse_condition(name, f"{where}[{i}]") for i, name in enumerate(names))
-
-    # One condition has one name: blur-3 and blur-3.0 would be measured twice.
-    meanings: dict[tuple[str, float | None], str] = {}
-    for text in names:
-        name, _, value = text.partition("-")
-        meaning = (name, _number(value) if value else None)
-        if meaning in meanings:
-            raise ConfigError(
-                f"{where}: '{text}' and '{meanings[meaning]}' are one condition; remove one"
-            )
-        meanings[meaning] = text
-    return conditions
 
 
 @add_condition(CLEAN, "inputs as they are")

@@ -8,15 +8,17 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gped_nas.config import Config, parse, read_yaml
+from gped_nas.config import Config, parse, read_yaml, split_key
 from gped_nas.data.base import DATASETS
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.seen import TrainedOn
 from gped_nas.data.views import View, parse_views
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
-from gped_nas.evaluate.conditions import parse_conditions
-from gped_nas.evaluate.measured import CLEAN
+from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.condition_names import parse_conditions
+from gped_nas.evaluate.conditions import Condition
+from gped_nas.evaluate.measured import CLEAN, parse_name
 from gped_nas.models.base import Genotype
 from gped_nas.models.module import ModuleFamily, Modules, bind
 from gped_nas.posterior.base import MethodConfig, parse_method
@@ -70,7 +72,7 @@ class _SpaceFile(Config):
         "storage_bytes",
     )
     constraints: dict[str, float] = {}
-    conditions: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (CLEAN,)
+    conditions: Any = (CLEAN,)
     search: SearchConfig = SearchConfig()
     recipe: Recipe = Recipe()
     baseline: BaselineConfig = BaselineConfig()
@@ -115,7 +117,8 @@ def load_space(
 
     Args:
         name_or_path: ``"digits_mlp"`` or a path.
-        overrides: dotted keys to values that replace the file's: ``{"search.n_trials": 4}``.
+        overrides: dotted keys to values that replace the file's: ``{"search.n_trials": 4}``; a
+            part in quotes may hold dots: ``{'constraints."accuracy@apgd-0.1"': 0.8}``.
         modules: what builds the teacher's network where its family is ``module``, by the name that
             the space has for it.
 
@@ -132,8 +135,8 @@ def load_space(
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set one setting; an entry of a list is counted from 0."""
-    *parents, last = key.split(".")
+    """Set one setting; an entry of a list is counted from 0, and a part in quotes is one name."""
+    *parents, last = split_key(key, f"--set {key}")
 
     holder: Any = data
     for i, parent in enumerate(parents):
@@ -192,6 +195,7 @@ def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace
         views += parse_views(settings, f"{where}: views[{i}]", file.seed, dtype=dtype)
     names = DEFAULT_TARGETS[likelihood.prediction] if file.targets is None else file.targets
     targets = parse_targets(names, f"{where}: targets")
+    conditions = _conditions(file, where)
 
     return SearchSpace(
         name=file.name,
@@ -207,14 +211,14 @@ def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace
         students=_student_spaces(file.students, where),
         objectives=tuple(objective(name, f"{where}: objectives") for name in file.objectives),
         constraints=file.constraints,
-        conditions=parse_conditions(file.conditions, f"{where}: conditions"),
+        conditions=conditions,
         search=file.search,
         recipe=file.recipe,
         baseline=file.baseline,
         twins=file.twins,
         seed=file.seed,
         source=where,
-        resolved=_resolved(file, teacher, targets),
+        resolved=_resolved(file, teacher, targets, conditions),
         given=teacher.given,
         trained_on=_trained_on(file.teacher, teacher.method, where),
         module=_module(file.teacher, teacher.genotype, modules, where),
@@ -303,7 +307,22 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
     return tuple(spaces)
 
 
-def _resolved(file: _SpaceFile, teacher: _Teacher, targets: tuple[Target, ...]) -> dict[str, Any]:
+def _conditions(file: _SpaceFile, where: str) -> tuple[Condition, ...]:
+    """The conditions of a file: those that it lists, and those that its goals name beside."""
+    asked = []
+    for key, names in (("objectives", file.objectives), ("constraints", file.constraints)):
+        for name in names:
+            if parse_name(name).metric in METRICS:
+                asked.append((parse_name(name).condition, f"{where}: {key}: {name}"))
+    return parse_conditions(file.conditions, f"{where}: conditions", asked)
+
+
+def _resolved(
+    file: _SpaceFile,
+    teacher: _Teacher,
+    targets: tuple[Target, ...],
+    conditions: tuple[Condition, ...],
+) -> dict[str, Any]:
     data = file.model_dump(mode="json")
     if file.teacher.trained_on is None:
         del data["teacher"]["trained_on"]
@@ -316,4 +335,5 @@ def _resolved(file: _SpaceFile, teacher: _Teacher, targets: tuple[Target, ...]) 
         data["teacher"]["prior"] = teacher.prior.to_json()
         data["teacher"]["likelihood"] = teacher.likelihood.to_json()
     data["targets"] = [target.to_json() for target in targets]
+    data["conditions"] = [condition.to_json() for condition in conditions]
     return data

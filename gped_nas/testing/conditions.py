@@ -1,19 +1,22 @@
 """What every condition promises: raw inputs of the same kind, drawn from the generator alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gped_nas import rng
-from gped_nas.evaluate.conditions import CONDITIONS, Condition, Forward, parse_condition
+from gped_nas.evaluate.condition_names import named_condition, parse_condition
+from gped_nas.evaluate.conditions import CONDITIONS, Condition, Forward
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, Predictions
 from gped_nas.testing.promises import require, run_all
 
 _SHAPES = ((6,), (2, 5, 4))
 _NUM_INPUTS, _NUM_CLASSES = 20, 3
+_USER_NAME = "tried"
 
 
 class LinearPredictor:
@@ -35,22 +38,28 @@ class LinearPredictor:
 
 @dataclass(frozen=True)
 class ConditionCase:
-    """A condition, with the value of its setting where it has one."""
+    """A condition, with the value of its main setting, or with all settings, where it has some."""
 
     name: str
     value: float | None = None
+    settings: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        return f"condition '{self.written}'"
+        return f"condition '{self.name if self.settings else self.written}'"
 
     @property
     def written(self) -> str:
         """As a search space has it."""
+        if self.settings is not None:
+            return _USER_NAME
         return self.name if self.value is None else f"{self.name}-{self.value:g}"
 
     @property
     def condition(self) -> Condition:
         """The condition itself."""
+        if self.settings is not None:
+            settings = {"name": self.name, **self.settings}
+            return named_condition(_USER_NAME, settings, f"condition '{self.name}'")
         return parse_condition(self.written, str(self))
 
     def apply(self, raw: Tensor, labels: Labels, seed: int = 0) -> Tensor:
@@ -63,28 +72,41 @@ class ConditionCase:
         )
 
 
-def check_condition(name: str, value: float | None = None) -> None:
+def check_condition(
+    name: str, value: float | None = None, settings: Mapping[str, Any] | None = None
+) -> None:
     """Try a registered condition.
 
     Args:
         name: of the condition.
-        value: of its setting, where it takes one.
+        value: of its main setting, where its name is followed by one.
+        settings: all of them, in place of the value.
 
     Raises:
         AssertionError: it breaks a promise; the message says which.
     """
-    run_all(CONDITION_CHECKS, [ConditionCase(name, value)])
+    run_all(CONDITION_CHECKS, [ConditionCase(name, value, settings)])
 
 
 def it_says_what_it_is(case: ConditionCase) -> None:
     """It has a label, and is read from a search space under its name."""
     require(bool(CONDITIONS[case.name].label), f"{case}: found no label, expected one for people")
-    takes_value = CONDITIONS[case.name].takes_value
+    takes, needs = _wants_value(CONDITIONS[case.name])
+    is_given = case.value is not None
     require(
-        takes_value == (case.value is not None),
-        f"{case}: takes_value is {takes_value}, and the value it is tried with is {case.value}",
+        takes if is_given else not needs or case.settings is not None,
+        f"{case}: the value it is tried with is {case.value}, but its name takes "
+        f"{'one' if takes else 'none'}",
     )
     require(case.condition.name == case.written, f"{case}: calls itself '{case.condition.name}'")
+
+
+def _wants_value(condition: Condition) -> tuple[bool, bool]:
+    """Whether a number may follow its name, and whether one must."""
+    main, model = condition.main, condition.settings
+    if not main or model is None:
+        return False, False
+    return True, model.model_fields[main].is_required()
 
 
 def inputs_stay_of_their_kind(case: ConditionCase) -> None:

@@ -76,6 +76,34 @@ BAD_SETTINGS = {
     "no key": ("=3", ("--set", "KEY=VALUE")),
     "broken value": ("recipe.steps=[1", ("--set recipe.steps", "YAML")),
     "below a value": ("name.a=1", ("--set name.a", "single value")),
+    "a name with a dot that is no key": (
+        "constraints.accuracy@noise-0.1=0.8",
+        ("found a dot inside of 'accuracy@noise-0.1'", "in quotes"),
+    ),
+    "a quote that does not end": (
+        'constraints."accuracy=0.8',
+        ("expected quotes around a whole part", 'constraints."accuracy@apgd-0.1"'),
+    ),
+    "an unknown condition in quotes": (
+        'constraints."accuracy@permutd"=0.8',
+        ("constraints: accuracy@permutd", "unknown condition 'permutd'", "'permuted'"),
+    ),
+    "an unknown condition": (
+        "conditions=[clean, permutd]",
+        ("tiny.yaml: conditions[1]", "'permutd'", "'permuted'"),
+    ),
+    "no list of conditions": (
+        "conditions=permuted",
+        ("tiny.yaml: conditions: found 'permuted'", "expected a list"),
+    ),
+    "a condition of one's own without a name": (
+        "conditions.hard={epsilon: 0.5}",
+        ("tiny.yaml: conditions.hard: name", "expected the name of a condition"),
+    ),
+    "a condition under two names": (
+        "conditions=[clean, permuted, {hard: {name: permuted}}]",
+        ("tiny.yaml: conditions", "'hard' and 'permuted' are one condition", "remove one"),
+    ),
     "beyond a list": ("students.7.family=mlp", ("--set students.7.family", "leads nowhere")),
     "grid over a float range": (
         "students.0.genotype.group_penalty={float: [1.0e-4, 1.0e-2]}\0search.sampler=grid",

@@ -6,13 +6,20 @@ from typing import Any
 import pytest
 import torch
 
-from gped_nas.evaluate.conditions import CONDITIONS, add_condition
+from gped_nas.evaluate.conditions import CONDITIONS, Condition, add_condition
 from gped_nas.testing.conditions import CONDITION_CHECKS, ConditionCase, check_condition
 
-CASES = [
-    ConditionCase(name, 0.1 if condition.takes_value else None)
-    for name, condition in CONDITIONS.items()
-]
+
+def _tried(condition: Condition) -> ConditionCase:
+    """A condition with a value that is possible for its main setting, where it needs one."""
+    main, model = condition.main, condition.settings
+    if not main or model is None or not model.model_fields[main].is_required():
+        return ConditionCase(condition.name)
+    is_count = model.model_fields[main].annotation is int
+    return ConditionCase(condition.name, 2 if is_count else 0.1)
+
+
+CASES = [_tried(condition) for condition in CONDITIONS.values()]
 
 
 @pytest.mark.parametrize("check", CONDITION_CHECKS, ids=lambda check: check.__name__)

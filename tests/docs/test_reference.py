@@ -61,6 +61,11 @@ SETTINGS: dict[str, type[Config]] = {
     "mnist": VisionSettings,
     **{f"prior {name}": prior for name, prior in PRIORS.items()},
     **{f"likelihood {name}": likelihood for name, likelihood in LIKELIHOODS.items()},
+    **{
+        f"condition {name}": condition.settings
+        for name, condition in CONDITIONS.items()
+        if condition.settings is not None and not condition.takes_value
+    },
     **{name: policy.settings for name, policy in POLICIES.items()},
     **{name: method.config for name, method in METHODS.items()},
     **{
@@ -181,13 +186,15 @@ def test_no_settings_are_left_out() -> None:
     missing = {cls.__name__ for cls in below(Config) if cls.__module__.startswith("gped_nas.")}
     missing -= {cls.__name__ for cls in described}
     # step sizes are described in a section of their own, methods that read samples come from
-    # plug-ins, a space whose teacher is given has the settings of any other, and a likelihood
-    # makes the prior of its noise; the rest are files that the program writes for itself
+    # plug-ins, a space whose teacher is given has the settings of any other, a likelihood makes the
+    # prior of its noise, and a condition's one value has no name; the rest are files that the
+    # program writes for itself
     assert missing == {
         "StepSize",
         "CosineCycles",
         "ReadingConfig",
         "NoisePrior",
+        "ConditionValue",
         "_GivenSpaceFile",
         "Manifest",
         "Shard",
@@ -216,7 +223,8 @@ def test_every_genotype_value_is_listed(family: str) -> None:
 
 
 def test_every_condition_is_listed() -> None:
-    listed = re.findall(r"^\| `(\w+)` \|", _section(SPACES, "## Conditions"), re.MULTILINE)
+    section = _section(SPACES, "## Conditions").split("\n#### ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert sorted(listed) == sorted(CONDITIONS)
 
 

@@ -1,4 +1,4 @@
-"""Conditions: names and values, what is checked, and that one can ask a predictor for gradients."""
+"""Conditions: what their functions are given, what is checked, and that one can ask gradients."""
 
 import math
 from collections.abc import Iterator
@@ -14,12 +14,11 @@ from gped_nas.data.base import Normalization
 from gped_nas.distill.student import Student, StudentSpec
 from gped_nas.errors import ConfigError, DataError, RegistryError
 from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.condition_names import parse_condition
 from gped_nas.evaluate.conditions import (
     CONDITIONS,
     Condition,
     add_condition,
-    parse_condition,
-    parse_conditions,
     permuted,
 )
 from gped_nas.evaluate.student import StudentPredictor, student_predictions
@@ -124,39 +123,6 @@ def test_a_condition_that_writes_into_its_inputs_writes_into_a_copy() -> None:
 
     assert not apply(zero, raw).any()
     assert torch.equal(raw, before)
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "message"),
-    [
-        ("permutd", RegistryError, "f: unknown condition 'permutd'; did you mean 'permuted'"),
-        ("permuted-3", ConfigError, "f: condition 'permuted' takes no value; found 'permuted-3'"),
-        ("brighter", ConfigError, "f: found 'brighter', expected a number after 'brighter-'"),
-        ("brighter-much", ConfigError, "f: found 'brighter-much', expected a number"),
-        ("brighter-nan", ConfigError, "f: found 'brighter-nan', expected a number"),
-        ("brighter-inf", ConfigError, "f: found 'brighter-inf', expected a number"),
-        (3, ConfigError, "f: found 3, expected the name of a condition"),
-    ],
-)
-def test_wrong_names_are_told(
-    brightness: None, text: object, error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        parse_condition(text, "f")
-
-
-def test_a_space_lists_the_clean_condition_and_none_twice() -> None:
-    conditions = parse_conditions(["clean", "permuted"], "f")
-    assert [condition.name for condition in conditions] == ["clean", "permuted"]
-    for names in (["permuted"], ["clean", "clean"]):
-        with pytest.raises(ConfigError, match="expected none twice and 'clean' among them"):
-            parse_conditions(names, "f")
-
-
-def test_one_condition_has_one_name(brightness: None) -> None:
-    parse_conditions(["clean", "brighter-3", "brighter-4"], "f")
-    with pytest.raises(ConfigError, match="'brighter-3.0' and 'brighter-3' are one condition"):
-        parse_conditions(["clean", "brighter-3", "brighter-3.0"], "f")
 
 
 def test_a_condition_is_registered_without_the_marks_of_names() -> None:

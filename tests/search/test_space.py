@@ -75,6 +75,21 @@ def test_the_resolved_space_is_the_same_space():
     assert again.resolved == space.resolved
 
 
+def test_conditions_are_those_that_are_listed_and_those_that_goals_name():
+    data = GOOD | {
+        "conditions": {"mixed": {"name": "permuted"}},
+        "objectives": ["nll@mixed", "params"],
+    }
+    space = parse_space(data, "f.yaml")
+    assert [condition.name for condition in space.conditions] == ["clean", "mixed"]
+    assert space.resolved["conditions"] == ["clean", {"mixed": {"name": "permuted"}}]
+    assert parse_space(space.resolved, "config.yaml") == space
+
+    data = GOOD | {"constraints": {"accuracy@permuted": 0.1}}
+    space = parse_space(data, "f.yaml")
+    assert space.resolved["conditions"] == ["clean", "permuted"]
+
+
 def test_settings_that_are_given_are_kept():
     data = changed("teacher.prior", {"precision": 3.0})
     data |= {
@@ -557,6 +572,15 @@ def file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(dump_yaml(GOOD))
     return path
+
+
+def test_a_part_of_a_key_in_quotes_is_one_name(file):
+    overrides = {'constraints."nll@permuted"': 2.5, "constraints.'accuracy'": 0.5}
+    assert load_space(file, overrides).constraints == {"nll@permuted": 2.5, "accuracy": 0.5}
+
+    # nothing is cut at a dot inside: the message names the whole of it
+    with pytest.raises(RegistryError, match="unknown condition 'noize.1'"):
+        load_space(file, {'constraints."nll@noize.1"': 2.5})
 
 
 def test_a_file_is_loaded_with_overrides(file):

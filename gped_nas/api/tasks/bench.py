@@ -18,7 +18,8 @@ from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import Student
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.conditions import Condition, Predictor, parse_condition
+from gped_nas.evaluate.condition_names import parse_condition
+from gped_nas.evaluate.conditions import Condition, Predictor
 from gped_nas.evaluate.judging import evaluate_or_explain
 from gped_nas.evaluate.measured import CLEAN, Key, Measured, rows
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, subset
