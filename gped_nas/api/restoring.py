@@ -10,6 +10,7 @@ the study goes on with what is known of the first one.
 import contextlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gped_nas import device as devices
@@ -89,8 +90,13 @@ def _put_back(
     genotype = Genotype.from_json(record.genotype)
     spec_sha256 = ""
     if not trained.failure:
-        save_student(building, trainer.spec(genotype, trial=str(record.trial)), trained.params)
-        spec_sha256 = load_student(building).spec_sha256
+        spec = trainer.spec(genotype, trial=str(record.trial))
+        # that of an earlier version says nothing of the scale
+        for candidate in (replace(spec, scale=None), spec):
+            save_student(building, candidate, trained.params)
+            spec_sha256 = load_student(building).spec_sha256
+            if spec_sha256 == record.spec_sha256:
+                break
 
     with environment("put back the student", folder):
         shutil.rmtree(folder, ignore_errors=True)

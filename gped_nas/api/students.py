@@ -168,6 +168,7 @@ class Trainer:
             normalization=dataset.normalization,
             label_normalization=dataset.label_normalization,
             preparation=dataset.preparation,
+            scale=dataset.scale,
             storage_dtype=genotype["storage_dtype"],
             genotype=genotype.to_json(),
             about={**self.about, **about},

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from gped_nas.data.outliers import describe_missing, describe_outliers
 from gped_nas.data.parts import carve_parts
 from gped_nas.data.preparation import AnyPreparation
 from gped_nas.data.rows import join, mapped, sha256_tensors
+from gped_nas.data.scale import Scale, check_value_range, scale_of
 from gped_nas.data.seen import seen_rows
 from gped_nas.data.splits import Part, Split, SplitRule, describe_absent
 from gped_nas.errors import DataError
@@ -61,6 +63,7 @@ class Dataset:
         label_normalization: of real labels, fitted on ``train``; None for classes.
         notes: what a reader of any result must know of the data, one sentence each.
         preparation: how a user's file becomes raw inputs, where that is more than to read it.
+        known_scale: what a radius is a share of; computed from ``train`` where nobody says.
         digest: SHA-256 over all arrays and the split: what a stream's key covers.
         split_text: the split in words: which part was carved from what, with sizes.
     """
@@ -78,6 +81,12 @@ class Dataset:
     label_normalization: Normalization | None = None
     notes: tuple[str, ...] = ()
     preparation: AnyPreparation | None = None
+    known_scale: Scale | None = None
+
+    @cached_property
+    def scale(self) -> Scale:
+        """What a radius is a share of: the range of pictures, the deviation of each column."""
+        return self.known_scale or scale_of(self.train.x)
 
     @property
     def raw_shape(self) -> tuple[int, ...]:
@@ -189,6 +198,7 @@ def build(
     preparation: AnyPreparation | None = None,
     notes: tuple[str, ...] = (),
     missing: Missing = "refuse",
+    value_range: tuple[float, float] | None = None,
 ) -> Dataset:
     """A dataset from the examples of one source.
 
@@ -208,10 +218,11 @@ def build(
         preparation: how the user's file became inputs; the digest covers it.
         notes: what the source tells of itself.
         missing: whether NaN may stand in tables; sources refuse it otherwise.
+        value_range: the smallest and the largest value that a picture can have, see ``scale_of``.
 
     Raises:
         DataError: labels do not fit the inputs or the classes, inputs of two kinds, a part would be
-            empty, or a rule does not fit the data.
+            empty, or a rule or the range does not fit the data.
     """
     _check_labels(examples, len(class_names), where, "train")
     _check_rules(normalize, rule, examples, len(class_names), where)
@@ -254,6 +265,8 @@ def build(
     else:
         normalization = fit(train.x) if normalize == "whole" else fit_axis(train.x)
     check_float32_shows(known, normalize, f"{where}: x_train")
+    if value_range is not None:
+        check_value_range(value_range, train.x, where)
     return Dataset(
         name=name,
         input_shape=(train.x.shape[1] + num_flags, *examples.x.shape[2:]),
@@ -270,6 +283,7 @@ def build(
         split_text=split_text,
         notes=notes + carved.notes + notes_on(parts, class_names, normalization, preparation),
         preparation=preparation,
+        known_scale=scale_of(known, value_range),
     )
 
 

@@ -43,4 +43,5 @@ def load_digits(settings: dict[str, object], where: str) -> Dataset:
         validation=cfg.validation,
         seed=cfg.seed,
         where=where,
+        value_range=(0, 16),
     )

@@ -210,6 +210,13 @@ def fit_axis(x: Tensor) -> AxisNormalization:
     return AxisNormalization(tuple(mean.tolist()), tuple(np.where(is_spread, std, 1.0).tolist()))
 
 
+def column_spread(x: Tensor) -> tuple[float, ...]:
+    """The standard deviation of each column of (N, D), as ``fit_axis``; 0 where it is constant."""
+    _, std, largest = _moments(x)
+    is_spread = std > _rounding_of(x.dtype) * largest
+    return tuple(np.where(is_spread, std, 0.0).tolist())
+
+
 def fit_imputing(x: Tensor, name: str) -> ImputingNormalization:
     """Medians of what is there in each column of (N, D), and means and deviations with these.
 

@@ -17,11 +17,11 @@ Every array but the first two is optional. Pickled data is never read.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from gped_nas.config import Config, parse
@@ -64,6 +64,11 @@ class ArraySettings(Config):
     layout: Layout = Field(
         "auto",
         description="where pictures (N, ., ., .) have their channels; last unless it is said",
+    )
+    value_range: Annotated[tuple[FiniteFloat, FiniteFloat] | None, Field(strict=False)] = Field(
+        None,
+        description="smallest and largest value that a picture can have, of which a radius is a "
+        "share; 0 and 255 of bytes, and those of the training part of other numbers, if not said",
     )
 
 
@@ -165,6 +170,7 @@ def dataset_of(
         normalize=normalize,
         rule=rule,
         missing=cfg.missing,
+        value_range=cfg.value_range,
     )
 
 

@@ -30,6 +30,7 @@ from gped_nas.data.normalization import (
     Normalization,
 )
 from gped_nas.data.preparation import AnyPreparation, parse_preparation
+from gped_nas.data.scale import Scale, parse_scale
 from gped_nas.distill.answers import answers
 from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, UndigestedWarning
 from gped_nas.io import (
@@ -63,6 +64,7 @@ class StudentSpec:
         label_normalization: real labels to the unit of the network's outputs; None for classes.
         preparation: how a file like the training data's becomes raw inputs; None where it holds
             these.
+        scale: what a radius is a share of; None in a file of before that was kept.
         storage_dtype: how its weights lie on disk.
         genotype: plain data of the genotype it was drawn with, before pruning.
         about: where it comes from: study, trial, stream; of an export also its files; plain data,
@@ -79,6 +81,7 @@ class StudentSpec:
     about: Mapping[str, Any] = field(default_factory=dict)
     label_normalization: Normalization | None = None
     preparation: AnyPreparation | None = None
+    scale: Scale | None = None
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -117,6 +120,8 @@ class StudentSpec:
             spec["label_normalization"] = self.label_normalization.to_json()
         if self.preparation is not None:
             spec["preparation"] = self.preparation.model_dump(mode="json")
+        if self.scale is not None:
+            spec["scale"] = self.scale.to_json()
         return spec
 
 
@@ -158,6 +163,7 @@ class _SpecFile(Config):
     about: dict[str, Any] = {}
     label_normalization: _NormalizationFile | None = None
     preparation: dict[str, Any] | None = None
+    scale: dict[str, Any] | None = None
     files: dict[str, str] = {}
     digest: str = ""
 
@@ -381,6 +387,8 @@ def _parse_spec(path: Path, data: Mapping[str, Any]) -> StudentSpec:
     if file.preparation is not None:
         preparation = parse_preparation(file.preparation, f"{path}: preparation")
 
+    scale = None if file.scale is None else parse_scale(file.scale, f"{path}: scale")
+
     return StudentSpec(
         family=file.family,
         input_shape=file.input_shape,
@@ -389,6 +397,7 @@ def _parse_spec(path: Path, data: Mapping[str, Any]) -> StudentSpec:
         normalization=_normalization(file.normalization, f"{path}: normalization"),
         label_normalization=_label_normalization(file.label_normalization),
         preparation=preparation,
+        scale=scale,
         storage_dtype=file.storage_dtype,
         genotype=file.genotype,
         about=file.about,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gped_nas.data.base import Normalization
+from gped_nas.data.scale import ValueRange
 from gped_nas.distill.student import (
     Student,
     StudentSpec,
@@ -278,6 +279,17 @@ def test_a_student_of_before_digests_is_read_with_a_warning_and_sealed(folder):
         seal_student(folder)
     assert (folder / "spec.json").read_text() == before
     load_student(folder)
+
+
+def test_the_scale_travels_with_a_student(tmp_path):
+    spec = dataclasses.replace(make_spec(), scale=ValueRange(0, 16))
+    save_student(tmp_path / "a", spec, make_params())
+    assert load_student(tmp_path / "a").spec.scale == ValueRange(0, 16)
+
+
+def test_a_student_of_before_there_were_scales_has_none(folder):
+    assert "scale" not in json.loads((folder / "spec.json").read_text())
+    assert load_student(folder).spec.scale is None
 
 
 def test_a_folder_written_twice_holds_the_second_student(folder, raw):

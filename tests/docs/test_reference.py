@@ -201,6 +201,8 @@ def test_no_settings_are_left_out() -> None:
         "_SpecFile",
         "_AxisNormalizationFile",
         "_NormalizationFile",
+        "_RangeFile",
+        "_SpreadFile",
         "_State",
         "Column",
         "TableColumns",
