@@ -110,6 +110,7 @@ def _test(
         teacher.predictions.get("test"),
         resamples=resamples,
         part=TEST,
+        asked=trainer.conditions.asked(),
     )
     measures |= trainer.conditions.measure(
         student.predictor, "test", resamples=resamples, evaluate=evaluate_or_explain
@@ -151,6 +152,7 @@ def _measure(
             teacher_predictions if is_compared else None,
             resamples=resamples[part],
             part=part,
+            asked=trainer.conditions.asked(),
         )
         if contender.predictor is not None:
             measures |= trainer.conditions.measure(
@@ -180,7 +182,7 @@ def compared_metrics(trainer: Trainer) -> list[str]:
             continue
 
         metric = METRICS[key.metric]
-        if not (metric.needs_teacher or metric.needs_samples or callable(metric.interval)):
+        if metric.has_differences and not (metric.needs_teacher or metric.needs_samples):
             names[key.metric] = None
     return list(names)
 

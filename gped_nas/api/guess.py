@@ -67,13 +67,15 @@ def measure_guess(teacher: Teacher) -> Reference:
     predictor = guess_predictor(teacher)
     resamples = draw_resamples(len(dataset.validation), root=teacher.space.seed, part="validation")
 
+    conditions = Conditions(teacher)
     measures = evaluate_or_explain(
         predictor.predict(dataset.raw("validation")),
         dataset.labels("validation"),
         teacher.averaged("validation"),
         resamples=resamples,
+        asked=conditions.asked(),
     )
-    measures |= Conditions(teacher).measure(
+    measures |= conditions.measure(
         predictor, "validation", resamples=resamples, evaluate=evaluate_or_explain
     )
     return Reference(NAME, LABEL, measures, note=describe_guess(dataset))
@@ -110,7 +112,7 @@ def above_guess(
         if key.condition != CLEAN:
             student, average = conditions.predict(predictor, "validation", key.condition)
         metric = METRICS[key.metric]
-        if metric.applies(guess, average) and not callable(metric.interval):
+        if metric.applies(guess, average) and metric.has_differences:
             rows[goal.name] = subtract_guess(
                 key.metric, student, guess, labels, average, resamples=resamples
             )

@@ -1,6 +1,6 @@
 """Measuring predictors under the conditions of a space, beside the teacher at the same inputs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from gped_nas.api.running import Running
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.base import METRICS, Resamples
+from gped_nas.evaluate.base import METRICS, Metric, Resamples
 from gped_nas.evaluate.conditions import Condition, Forward, Predictor
 from gped_nas.evaluate.judging import evaluate, is_finite_for
 from gped_nas.evaluate.measured import CLEAN, Key, Measured, parse_name
@@ -18,6 +18,7 @@ from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import Ensemble
 from gped_nas.io import sha256_arrays
 from gped_nas.models.labels import COSTS
+from gped_nas.search.objectives import asked_metrics
 
 Evaluate = Callable[..., dict[Key, Measured]]
 """``evaluate`` or ``evaluate_or_explain``."""
@@ -43,6 +44,10 @@ class Conditions:
         conditions = self.teacher.space.conditions
         return [condition for condition in conditions if condition.name != CLEAN]
 
+    def asked(self, condition: str = CLEAN) -> frozenset[str]:
+        """Metrics that the space's objectives and constraints name under a condition."""
+        return asked_metrics(self.teacher.space.goal_names, condition)
+
     def measure(
         self,
         predictor: Predictor,
@@ -51,6 +56,7 @@ class Conditions:
         resamples: Resamples,
         is_compared: bool = True,
         evaluate: Evaluate = evaluate,
+        asked: Collection[str | Metric] = (),
     ) -> dict[Key, Measured]:
         """The measures of a predictor under every condition but the clean one.
 
@@ -61,6 +67,8 @@ class Conditions:
             is_compared: whether it is compared with the teacher, which needs the teacher's weights;
                 metrics that compare are left out where these are not known.
             evaluate: what makes measures of predictions; ``evaluate_or_explain`` for references.
+            asked: metrics that are wanted beside those of always and those that objectives and
+                constraints name.
 
         Raises:
             DataError: a condition made inputs that cannot be used.
@@ -81,6 +89,7 @@ class Conditions:
                 resamples=resamples,
                 condition=condition.name,
                 part=part,
+                asked=[*self.asked(condition.name), *asked],
             )
         return measures
 

@@ -30,7 +30,7 @@ from gped_nas.search.document import (
     StreamPlace,
     TeacherSummary,
 )
-from gped_nas.search.objectives import axis_ends, registered_words
+from gped_nas.search.objectives import asked_metrics, axis_ends, measured_words
 from gped_nas.search.space import SearchSpace
 
 
@@ -90,7 +90,7 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
 
     # kept with the study: reports need the words of a plug-in's metric where it is not installed
     metrics = {}
-    for name, words in registered_words().items():
+    for name, words in measured_words(asked_metrics(space.goal_names)).items():
         metrics[name] = StoredWords(label=words.label, direction=words.direction, unit=words.unit)
 
     description = Description(

@@ -269,7 +269,13 @@ class Trainer:
         labels = dataset.labels("validation")
         predictor = self.predictor(student)
         try:
-            measures = evaluate(predictions, labels, self.validation, resamples=self.resamples)
+            measures = evaluate(
+                predictions,
+                labels,
+                self.validation,
+                resamples=self.resamples,
+                asked=self.conditions.asked(),
+            )
             measures |= self.conditions.measure(predictor, "validation", resamples=self.resamples)
         except DivergenceError as error:
             return trial.failed(str(error))

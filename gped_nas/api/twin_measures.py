@@ -189,6 +189,7 @@ class _Judge:
                     labels(part),
                     [teacher for _, teacher in answers],
                     resamples=self._resamples[part],
+                    asked=self._trainer.conditions.asked(condition),
                 )
                 sampled |= {Key(name, condition, part): row for name, row in by_name.items()}
         return sampled

@@ -8,10 +8,13 @@ was drawn, so that all resamples of all metrics are one matrix product. ``judgin
 Where a metric is not the mean of its only term, pseudo-values stand for the terms: what each
 example adds to the value, ``n value - (n - 1) (value without the example)``. They are a closed form
 of the sums too.
+
+What ranks examples is no function of sums: such a metric gives ``whole``, a function of the terms
+of all examples, and its resamples and pseudo-values are made by it.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -32,11 +35,15 @@ Terms = Callable[[Any, Labels, Any], Floats]
 """``terms(predictions, labels_N, teacher) -> terms_NT``; infinities and NaN are kept."""
 Combine = Callable[[Floats, int], Floats]
 """``combine(sums_RT, n) -> values_R``."""
+Whole = Callable[[Floats], float]
+"""``whole(terms_NT) -> value``; NaN where these examples have none."""
 
 
 IntervalKind = Literal["bootstrap_t", "share", "mean_of_shares"]
 Doubt = Callable[[Any, Labels, Any], str]
 """``doubt(predictions, labels_N, teacher)``: why no interval is honest; empty where one is."""
+LabelMeaning = Literal["prediction", "ood"]
+"""What labels are: the dataset's own, or 1 for inputs from outside and 0 for those from inside."""
 _OLD_KINDS = ("percentile", "basic")
 
 
@@ -65,7 +72,7 @@ _MEND = (
     "with needs_teacher=True alone"
 )
 End = float | Callable[[LabelFacts], float] | None
-_MAIN: dict[Task, str] = {"classification": "predictive", "regression": "predictive_normal"}
+MAIN_OF_TASK: dict[Task, str] = {"classification": "predictive", "regression": "predictive_normal"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,16 @@ class Metric:
         label: for axes and tables, with the unit: ``"NLL (nats)"``.
         terms: T numbers an example.
         combine: sums of the terms over n examples to the value.
+        whole: in place of ``combine``, the terms of all examples to the value, where that is no
+            function of their sums.
+        pseudo: the terms (N, T) to what each example adds to the value, (N,), with that value as
+            their mean. None makes them of the value without each example.
+        undefined: of a metric that has no value on some sound predictions, why that is.
         tasks: what kinds of label it can judge.
+        task: what the labels are that it is given: ``prediction``, those of the dataset; ``ood``, 1
+            where an input is from outside and 0 where it is not.
+        always: whether it is measured wherever it applies; else where somebody asks for it: as an
+            objective, a constraint, or by a task.
         reads: targets whose expectations it reads; of a metric for both tasks, the main target of
             each.
         needs_teacher: compares with the teacher's predictions.
@@ -86,6 +102,8 @@ class Metric:
         needs_samples: reads what single posterior samples say: the teacher's, or where there is no
             teacher those of the predictions themselves.
         needs_spread: means nothing of one network alone, whose posterior has no spread.
+        samples_suffice: where a target of ``reads`` is absent, posterior samples of the predictions
+            themselves stand for it.
         unit: of its values: ``"nats"``, ``"share"``, ``"euro"``; empty where it has none.
         worst: what a predictor that knows nothing pays, a number or a function of the labels: the
             end of its axis, beyond which the hypervolume counts nothing. None where it has no such
@@ -107,12 +125,18 @@ class Metric:
     label: str
     terms: Terms
     combine: Combine = mean
+    whole: Whole | None = None
+    pseudo: Callable[[Floats], Floats] | None = None
+    undefined: str = ""
     tasks: tuple[Task, ...] = ("classification",)
+    task: LabelMeaning = "prediction"
+    always: bool = True
     reads: tuple[str, ...] = ()
     needs_teacher: bool = False
     teacher_reads: tuple[str, ...] | None = None
     needs_samples: bool = False
     needs_spread: bool = False
+    samples_suffice: bool = False
     interval: IntervalKind | Callable[[Floats], Bounds] = "bootstrap_t"
     doubt: Doubt | str | None = None
     doubt_cancels: bool = False
@@ -131,6 +155,8 @@ class Metric:
             raise RegistryError(
                 f"metric '{self.name}': a cost is called so; choose another name for the metric"
             )
+        if self.whole is not None and self.combine is not mean:
+            raise RegistryError(f"metric '{self.name}': found combine and whole, expected one")
         if (self.worst is None) != (self.best is None):
             raise RegistryError(f"metric '{self.name}': found worst or best alone, expected both")
         self._check_interval()
@@ -149,6 +175,11 @@ class Metric:
                 f"metric '{self.name}': found interval {self.interval!r}, expected one of "
                 f"{', '.join(get_args(IntervalKind))}, or a function of the terms"
             )
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether an interval is known of the difference of two values."""
+        return not callable(self.interval) or self.pseudo is not None
 
     def read_of_student(self, task: Task) -> set[str]:
         """Targets that it reads of predictions for such labels."""
@@ -170,7 +201,8 @@ class Metric:
             predictions.is_point or (teacher is not None and teacher.is_point)
         ):
             return False
-        if not self.read_of_student(task) <= predictions.expectations.keys():
+        is_read = self.read_of_student(task) <= predictions.expectations.keys()
+        if not is_read and not (self.samples_suffice and predictions.samples is not None):
             return False
         if self.needs_samples and (teacher or predictions).samples is None:
             return False
@@ -209,10 +241,15 @@ class Metric:
         Source: Tukey 1958; Efron & Tibshirani 1993, section 11.5.
         """
         n = len(terms_NT)
-        if self.combine is mean and terms_NT.shape[1] == 1:
+        is_plain = self.whole is None and self.pseudo is None and self.combine is mean
+        if is_plain and terms_NT.shape[1] == 1:
             return terms_NT[:, 0]
         if n < MIN_EXAMPLES:
             return np.zeros(n)
+        if self.pseudo is not None:
+            return self.pseudo(terms_NT)
+        if self.whole is not None:
+            return self._leave_out_each(terms_NT)
 
         without_NT = terms_NT.sum(axis=0) - terms_NT
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -239,9 +276,36 @@ class Metric:
 
     def total(self, terms_NT: Floats) -> float:
         """The value on all examples, of their terms; infinities and NaN are kept."""
+        if self.whole is not None:
+            return self._of_all(terms_NT)
         with np.errstate(invalid="ignore"):
             sums_1T = terms_NT.sum(axis=0, keepdims=True)
             return float(self.combined(sums_1T, len(terms_NT))[0])
+
+    def on_resamples(self, terms_NT: Floats, resamples: Resamples) -> Floats:
+        """The value on each resample of the examples, (R,)."""
+        if self.whole is None:
+            return self.combined(resamples.sums(terms_NT), resamples.n)
+
+        values = []
+        for counts_N in resamples.counts_RN:
+            values.append(self._of_all(np.repeat(terms_NT, counts_N, axis=0)))
+        return np.array(values)
+
+    def _of_all(self, terms_NT: Floats) -> float:
+        """What ``whole`` makes of the terms; NaN where one of them is."""
+        assert self.whole is not None, "a metric of sums is combined"
+        if np.isnan(terms_NT).any():
+            return float("nan")
+        with calling(f"metric '{self.name}'", "mend whole="), np.errstate(invalid="ignore"):
+            return float(self.whole(terms_NT))
+
+    def _leave_out_each(self, terms_NT: Floats) -> Floats:
+        """Pseudo-values by leaving out each example in turn."""
+        n = len(terms_NT)
+        without = [self._of_all(np.delete(terms_NT, i, axis=0)) for i in range(n)]
+        pseudo_N: Floats = n * self._of_all(terms_NT) - (n - 1) * np.array(without)
+        return pseudo_N
 
     def combined(self, sums_RT: Floats, n: int) -> Floats:
         """The value of each row of sums over n examples, (R,).
@@ -262,11 +326,30 @@ class Metric:
 
 def _of_task(targets: tuple[str, ...], task: Task) -> set[str]:
     """The targets without the main one of the other task."""
-    of_other_tasks = {main for other, main in _MAIN.items() if other != task}
+    of_other_tasks = {main for other, main in MAIN_OF_TASK.items() if other != task}
     return set(targets) - of_other_tasks
 
 
 METRICS: Registry[Metric] = Registry("metric", "gped_nas.evaluate", Metric)
+
+
+def metrics_to_measure(
+    asked: Collection[str | Metric] = (), task: LabelMeaning = "prediction"
+) -> list[Metric]:
+    """The metrics that are measured, by name: those of always, and those that are asked for.
+
+    Args:
+        asked: names of registered metrics, or metrics that are not registered.
+        task: what the labels are; metrics of other labels are left out.
+
+    Raises:
+        RegistryError: a name that nobody registered.
+    """
+    metrics = {metric.name: metric for metric in METRICS.values() if metric.always}
+    for wanted in asked:
+        metric = METRICS[wanted] if isinstance(wanted, str) else wanted
+        metrics[metric.name] = metric
+    return [metrics[name] for name in sorted(metrics) if metrics[name].task == task]
 
 
 def add_metric(

@@ -10,6 +10,8 @@
 | function of sums over examples | the wider of bootstrap-t and t on each    | ``MIN_EXAMPLES`` |
 |                                | side, of its jackknife pseudo-values      | that differ      |
 | calibration error              | by ``gped_nas.evaluate.calibration``      | any n            |
+| area between 0 and 1           | t on the scale of its logit, with its     | ``MIN_OF_A_      |
+|                                | jackknife variance or DeLong's            | CLASS`` a kind   |
 
 Everything else carries no interval and says why. How often each holds the truth was simulated:
 ``tests/bench/bench_intervals.py`` and ``reports/reference/coverage-of-intervals.json``.
@@ -155,6 +157,30 @@ def around(center_Q: Floats, values_NQ: Floats, resamples: Resamples) -> list[Bo
         else:
             bounds.append(Bounds(float(center - below), float(center + above)))
     return bounds
+
+
+def of_area(value: float, variance: float, degrees: float) -> Bounds:
+    """The interval of an area between 0 and 1, by Student's t on the scale of its logit.
+
+    Near its ends an area has a skewed spread; its logit has not. There is no interval where the
+    area is 0 or 1, or does not vary.
+
+    Args:
+        value: the area.
+        variance: of it.
+        degrees: of freedom of the variance.
+    """
+    if not 0 < value < 1 or variance <= 1e-24:
+        return Bounds(why="all examples give the same: their spread is not known")
+
+    slope = value * (1 - value)
+    reach = t_quantile(max(1, int(degrees))) * math.sqrt(variance) / slope
+    middle = math.log(value / (1 - value))
+    return Bounds(_logistic(middle - reach), _logistic(middle + reach))
+
+
+def _logistic(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
 
 def of_share(hits_N: Floats) -> Bounds:

@@ -1,12 +1,12 @@
 """Predictions become measures: values, sizes, 95 % intervals and paired differences."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gped_nas.errors import DataError, DivergenceError
-from gped_nas.evaluate.base import METRICS, Metric
+from gped_nas.evaluate.base import METRICS, LabelMeaning, Metric, metrics_to_measure
 from gped_nas.evaluate.intervals import (
     Bounds,
     around,
@@ -28,8 +28,12 @@ def evaluate(
     resamples: Resamples,
     condition: str = CLEAN,
     part: str = VALIDATION,
+    asked: Collection[str | Metric] = (),
+    task: LabelMeaning = "prediction",
 ) -> dict[Key, Measured]:
-    """Every registered metric that applies, of a student; those that read what is absent are not.
+    """Every metric of always or that is asked for, and applies, of a student.
+
+    Those that read what is absent are left out.
 
     A metric that the teacher itself has no finite value of, such as the NLL above one that gave a
     label no probability, has no value here either, and says why. All others must be finite.
@@ -41,6 +45,9 @@ def evaluate(
         resamples: of the same examples; pass the same ones for every predictor.
         condition: under which condition of the inputs the predictions were made.
         part: of which part of the dataset the examples are.
+        asked: metrics that are wanted beside those of always: names, or metrics that nobody
+            registered.
+        task: what the labels are, see ``Metric.task``; metrics of other labels are left out.
 
     Raises:
         DataError: labels, predictions, teacher and resamples do not fit each other.
@@ -48,13 +55,22 @@ def evaluate(
         RegistryError: the function of a metric raised something, or gave another shape.
     """
     measures = evaluate_or_explain(
-        predictions, labels_N, teacher, resamples=resamples, condition=condition, part=part
+        predictions,
+        labels_N,
+        teacher,
+        resamples=resamples,
+        condition=condition,
+        part=part,
+        asked=asked,
+        task=task,
     )
-    for key, measured in measures.items():
-        metric = METRICS[key.metric]
-        if measured.value is None and is_finite_for(metric, teacher, labels_N):
+    for metric in metrics_to_measure(asked, task):
+        measured = measures.get(Key(metric.name, condition, part))
+        if measured is None or measured.value is not None:
+            continue
+        if is_finite_for(metric, teacher, labels_N):
             name = public_name(Key(metric.name, condition))
-            _check_finite(name, metric.value(predictions, labels_N, teacher))
+            _check_finite(name, metric.value(predictions, labels_N, teacher), metric.undefined)
     return measures
 
 
@@ -66,6 +82,8 @@ def evaluate_or_explain(
     resamples: Resamples,
     condition: str = CLEAN,
     part: str = VALIDATION,
+    asked: Collection[str | Metric] = (),
+    task: LabelMeaning = "prediction",
 ) -> dict[Key, Measured]:
     """``evaluate`` of a teacher or another reference: what is not finite is None and says why.
 
@@ -77,7 +95,7 @@ def evaluate_or_explain(
     _check(predictions, labels_N, teacher, resamples)
     measures = {}
     finite = []
-    for metric in METRICS.values():
+    for metric in metrics_to_measure(asked, task):
         if not metric.applies(predictions, teacher):
             continue
 
@@ -87,7 +105,7 @@ def evaluate_or_explain(
         if np.isfinite(value):
             finite.append(Judged(metric, value, terms_NT))
         else:
-            why = _why_not_finite(value, terms_NT)
+            why = _why_not_finite(metric, value, terms_NT)
         # a finite one is measured below; the order of the table is that of the registry
         measures[Key(metric.name, condition, part)] = Measured(None, n=len(predictions), why=why)
 
@@ -146,8 +164,10 @@ def is_finite_for(metric: Metric, teacher: AnyPredictions | None, labels_N: Labe
     return bool(np.isfinite(metric.value(teacher, labels_N, teacher)))
 
 
-def _why_not_finite(value: float, terms_NT: Floats) -> str:
+def _why_not_finite(metric: Metric, value: float, terms_NT: Floats) -> str:
     what = "infinite" if np.isinf(value) else "not a number"
+    if metric.undefined and not np.isnan(terms_NT).any():
+        return metric.undefined
     num = int((~np.isfinite(terms_NT)).any(axis=1).sum())
     return f"it is {what}: {num} of {len(terms_NT)} examples have no finite term"
 
@@ -185,7 +205,7 @@ def paired_difference(
         bounds = of_paired_shares(mine.terms_NT[:, 0], theirs.terms_NT[:, 0])
     elif metric.interval == "mean_of_shares":
         bounds = of_paired_means_of_shares(mine.terms_NT, theirs.terms_NT)
-    elif callable(metric.interval):
+    elif not metric.has_differences:
         bounds = Bounds(why="no interval is known for a difference of such numbers")
     else:
         # Pseudo-values of the same examples make the difference a paired one.
@@ -211,7 +231,7 @@ def resampled(
     Raises as ``paired_difference``.
     """
     judged = _judge(METRICS[metric_name], predictions, labels_N, teacher, resamples)
-    return judged.value, judged.metric.combined(resamples.sums(judged.terms_NT), resamples.n)
+    return judged.value, judged.metric.on_resamples(judged.terms_NT, resamples)
 
 
 def _judge(
@@ -229,7 +249,8 @@ def _judge(
         )
 
     terms_NT = metric.checked_terms(predictions, labels_N, teacher)
-    return Judged(metric, _check_finite(metric.name, metric.total(terms_NT)), terms_NT)
+    value = _check_finite(metric.name, metric.total(terms_NT), metric.undefined)
+    return Judged(metric, value, terms_NT)
 
 
 def _check(
@@ -245,7 +266,8 @@ def _check(
         predictions.check_like(teacher)
 
 
-def _check_finite(name: str, value: float) -> float:
+def _check_finite(name: str, value: float, undefined: str) -> float:
     if not np.isfinite(value):
-        raise DivergenceError(f"metric '{name}' is {value}, expected a finite number")
+        reason = f": {undefined}" if undefined else ""
+        raise DivergenceError(f"metric '{name}' is {value}, expected a finite number{reason}")
     return value

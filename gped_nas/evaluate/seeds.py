@@ -18,14 +18,14 @@ Source: Owen 2007, Annals of Applied Statistics 1(2), sections 3 and 4 (both fac
 which errs on the wide side); Satterthwaite 1946, Biometrics Bulletin 2.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from gped_nas import rng
-from gped_nas.evaluate.base import METRICS, Metric
+from gped_nas.evaluate.base import Metric, metrics_to_measure
 from gped_nas.evaluate.intervals import MIN_EXAMPLES, TAIL, Bounds
 from gped_nas.evaluate.measured import Measured
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
@@ -61,21 +61,23 @@ def sample_metrics(
     teachers_K: Sequence[AnyPredictions | None],
     *,
     resamples: Resamples,
+    asked: Collection[str] = (),
 ) -> dict[str, Sampled]:
-    """Every registered metric that applies to all of these predictions, by its name.
+    """Every metric of always or asked for that applies to all of these predictions, by its name.
 
     Args:
         predictions_K: by the network of each seed, on the same examples.
         labels_N: integer or real labels.
         teachers_K: what the teacher says there, for each of them; None where it is not compared.
         resamples: of the same examples; pass the same ones for every network.
+        asked: metrics that are wanted beside those of always.
 
     Raises:
         RegistryError: the function of a metric raised something, or gave another shape.
     """
     pairs = list(zip(predictions_K, teachers_K, strict=True))
     metrics = []
-    for metric in METRICS.values():
+    for metric in metrics_to_measure(asked):
         if all(metric.applies(predictions, teacher) for predictions, teacher in pairs):
             metrics.append(metric)
 
@@ -117,8 +119,10 @@ def _on_resamples(
     start = 0
     for metric, terms_NT in zip(metrics, terms, strict=True):
         stop = start + terms_NT.shape[1]
-        if callable(metric.interval):
+        if not metric.has_differences:
             values.append(None)
+        elif metric.whole is not None:
+            values.append(metric.on_resamples(terms_NT, resamples))
         else:
             values.append(metric.combined(sums_RT[:, start:stop], resamples.n))
         start = stop

@@ -21,6 +21,27 @@ def registered_words() -> dict[str, MetricWords]:
     }
 
 
+def measured_words(asked: Collection[str]) -> dict[str, MetricWords]:
+    """``registered_words`` of the metrics of always, and of those that are asked for."""
+    words = registered_words()
+    return {name: words[name] for name in words if METRICS[name].always or name in asked}
+
+
+def asked_metrics(names: Sequence[str], condition: str | None = None) -> frozenset[str]:
+    """The metrics among the names of objectives and constraints.
+
+    Args:
+        names: of metrics, alone or ``metric@condition``, and of costs.
+        condition: under which they are asked for; under any if None.
+    """
+    metrics = set()
+    for name in names:
+        key = parse_name(name)
+        if name not in COSTS and condition in (None, key.condition):
+            metrics.add(key.metric)
+    return frozenset(metrics)
+
+
 def objective(name: str, where: str) -> Objective:
     """The objective called ``name``: a cost, or a registered metric, alone or ``metric@condition``.
 

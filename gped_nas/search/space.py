@@ -191,6 +191,11 @@ class SearchSpace:
     calibration: CalibrationKind = "none"
 
     @property
+    def goal_names(self) -> tuple[str, ...]:
+        """Names of objectives and constraints, in order: metrics and costs."""
+        return (*(goal.name for goal in self.objectives), *self.constraints)
+
+    @property
     def network(self) -> Genotype:
         """The teacher's genotype, where something has to be done with its networks.
 

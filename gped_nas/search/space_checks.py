@@ -154,7 +154,7 @@ def _nothing_asks_samples_that_are_not_stored(space: SearchSpace) -> None:
         askers.append(f"teacher.calibration '{space.calibration}'")
     askers += [f"view '{view.policy}'" for view in space.views if view.num_samples]
     askers += [f"target '{t.name}'" for t in space.targets if isinstance(t, QuantileTarget)]
-    for name in [*(goal.name for goal in space.objectives), *space.constraints]:
+    for name in space.goal_names:
         if name not in COSTS and METRICS[parse_name(name).metric].needs_samples:
             askers.append(f"'{name}' among objectives and constraints")
     if askers:
@@ -252,7 +252,7 @@ def _objectives_have_a_front(space: SearchSpace) -> None:
 
 
 def _metrics_can_be_measured(space: SearchSpace) -> None:
-    names = [*(goal.name for goal in space.objectives), *space.constraints]
+    names = space.goal_names
     check_available(
         names,
         space.targets,

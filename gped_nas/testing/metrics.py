@@ -39,8 +39,11 @@ class MetricCase:
 
     @property
     def labels(self) -> Labels:
-        """Random labels (N,)."""
+        """Random labels (N,); where they say which inputs are from outside, the second half is."""
         generator = np.random.default_rng(2)
+        if self.metric.task == "ood":
+            is_outside = np.arange(NUM_EXAMPLES) >= NUM_EXAMPLES // 2
+            return is_outside.astype(int if self.task == "classification" else float)
         if self.task == "classification":
             return generator.integers(NUM_CLASSES, size=NUM_EXAMPLES)
         return generator.normal(size=NUM_EXAMPLES)
@@ -58,14 +61,29 @@ class MetricCase:
         return predictions_of(random_samples(seed, self.task), self.task)
 
     def perfect(self) -> AnyPredictions:
-        """What a predictor that is right, and almost sure of it, predicts."""
+        """What a predictor that is right, and almost sure of it, predicts.
+
+        It is unsure of inputs from outside; and of some others, where a metric has no value of a
+        predictor that is never wrong.
+        """
+        unsure = torch.zeros(NUM_EXAMPLES, dtype=torch.bool)
+        if self.metric.task == "ood":
+            unsure[:] = torch.from_numpy(self.labels > 0)
+        elif self.metric.undefined:
+            unsure[-NUM_EXAMPLES // 10 :] = True
+
+        samples = torch.where(unsure[:, None], random_samples(5, self.task), self._sure())
+        return predictions_of(samples, self.task)
+
+    def _sure(self) -> Tensor:
+        """Samples that are right of every example, and almost sure of it, as ``random_samples``."""
         if self.task == "regression":
             narrow = np.full(NUM_EXAMPLES, (self.labels.std() / 50) ** 2)
             samples = torch.from_numpy(np.stack([self.labels, narrow], -1))
-            return predictions_of(samples.expand(NUM_SAMPLES, -1, -1), self.task)
+            return samples.expand(NUM_SAMPLES, -1, -1)
         prob = torch.full((NUM_SAMPLES, NUM_EXAMPLES, NUM_CLASSES), 1e-9, dtype=torch.float64)
         prob[:, torch.arange(NUM_EXAMPLES), torch.from_numpy(self.labels)] = 1.0
-        return predictions_of((prob / prob.sum(-1, keepdim=True)).log(), self.task)
+        return (prob / prob.sum(-1, keepdim=True)).log()
 
     def is_no_better(self, value: float, than: float) -> bool:
         """Whether a value is as good as another at most, but for rounding."""
@@ -119,7 +137,9 @@ def it_says_what_it_is(case: MetricCase) -> None:
 
 
 def terms_are_numbers_of_each_example(case: MetricCase) -> None:
-    """One row of real numbers an example; ``combine`` makes one value of each row of sums."""
+    """One row of real numbers an example; ``combine`` makes one value of each row of sums, and
+    ``whole`` one of all terms.
+    """
     student, teacher = case.predictions(0), case.predictions(1)
     terms: Any = case.metric.terms(student, case.labels, teacher)
     require(
@@ -127,6 +147,13 @@ def terms_are_numbers_of_each_example(case: MetricCase) -> None:
         f"metric '{case}': terms are {getattr(terms, 'shape', type(terms))}, expected an array "
         f"({NUM_EXAMPLES}, T): a row an example; a single number each is terms[:, None]",
     )
+    if case.metric.whole is not None:
+        value = case.metric.whole(terms)
+        require(
+            isinstance(value, float), f"metric '{case}': whole gives {value!r}, expected a float"
+        )
+        return
+
     values = case.metric.combine(np.stack([terms.sum(0), 2 * terms.sum(0)]), NUM_EXAMPLES)
     require(
         np.shape(values) == (2,),
@@ -141,6 +168,8 @@ def value_and_interval_are_finite_and_ordered(case: MetricCase) -> None:
         case.labels,
         case.predictions(1),
         resamples=draw_resamples(NUM_EXAMPLES, root=0, part="validation", num_resamples=50),
+        asked=[case.metric],
+        task=case.metric.task,
     )
 
     measured = measures.get(Key(case.name))

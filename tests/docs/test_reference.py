@@ -26,6 +26,7 @@ from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import CONDITIONS
+from gped_nas.evaluate.scores import SCORES
 from gped_nas.models.base import COMMON_VALUES, FAMILIES
 from gped_nas.models.labels import COSTS
 from gped_nas.posterior.base import METHODS
@@ -232,7 +233,10 @@ def test_every_condition_is_listed() -> None:
 
 def test_every_metric_cost_target_and_sampler_is_named() -> None:
     objectives = _section(SPACES, "## Objectives and constraints")
-    assert [name for name in (*METRICS, *COSTS) if f"`{name}`" not in objectives] == []
+    named = set(re.findall(r"`([\w<>]+)`", objectives))
+    for pattern in [name for name in named if "<score>" in name]:
+        named |= {pattern.replace("<score>", score) for score in SCORES}
+    assert [name for name in (*METRICS, *COSTS, *SCORES) if name not in named] == []
 
     targets = _section(SPACES, "## Targets")
     rows = re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile)", targets, re.MULTILINE)

@@ -19,11 +19,11 @@ def random_predictions(seed, n=300, num_classes=4, sharpness=1.0):
 
 
 def metrics_of_classes():
-    """Metrics that read nothing but predictive probabilities and entropies."""
+    """Metrics of labels that read nothing but predictive probabilities and entropies."""
     targets = {"predictive", "expected_entropy", "mutual_information"}
     metrics = {}
     for name, metric in METRICS.items():
-        if "classification" not in metric.tasks:
+        if "classification" not in metric.tasks or metric.task != "prediction":
             continue
         if metric.read_of_student("classification") <= targets:
             metrics[name] = metric
@@ -31,6 +31,7 @@ def metrics_of_classes():
 
 
 CLASSIFICATION = metrics_of_classes()
+ALWAYS = {name for name, metric in CLASSIFICATION.items() if metric.always}
 
 
 @pytest.fixture
@@ -61,8 +62,7 @@ def rows(predictions, index):
 def test_values_and_resampled_values_equal_those_of_repeated_examples(student, teacher, labels):
     resamples = draw_resamples(300, root=5, part="test", num_resamples=150)
     for metric in CLASSIFICATION.values():
-        sums = resamples.sums(metric.terms(student, labels, teacher))
-        vectorized = metric.combine(sums, 300)
+        vectorized = metric.on_resamples(metric.terms(student, labels, teacher), resamples)
         for r in (0, 127, 128, 149):
             index = np.repeat(np.arange(300), resamples.counts_RN[r])
             slow = metric.value(rows(student, index), labels[index], rows(teacher, index))
@@ -88,7 +88,7 @@ def test_nothing_is_drawn_of_no_examples():
 
 def test_evaluation_covers_what_applies_and_holds_its_values(student, teacher, labels, resamples):
     measures = evaluate(student, labels, teacher, resamples=resamples)
-    assert set(measures) == {Key(name) for name in CLASSIFICATION}
+    assert set(measures) == {Key(name) for name in ALWAYS}
     without = {key.metric for key, measured in measures.items() if measured.interval is None}
     assert without == {"ece", "worst_recall"}
     for key, measured in measures.items():
@@ -98,6 +98,46 @@ def test_evaluation_covers_what_applies_and_holds_its_values(student, teacher, l
             continue
         assert measured.low <= measured.value <= measured.high
         assert type(measured.value) is type(measured.low) is type(measured.high) is float
+
+
+def test_metrics_that_are_asked_for_are_measured_beside_those_of_always(student, labels, resamples):
+    name = "misclassification_auroc_total"
+    unregistered = Metric("half", "minimize", "half", lambda p, y, t: np.full((300, 1), 0.5))
+    measures = evaluate(student, labels, resamples=resamples, asked=[name, unregistered])
+    plain = evaluate(student, labels, resamples=resamples)
+
+    assert measures.keys() - plain.keys() == {Key(name), Key("half")}
+    assert measures[Key("half")].value == 0.5
+    assert measures[Key("nll")] == plain[Key("nll")]
+    with pytest.raises(RegistryError, match="unknown metric 'nil'; did you mean 'nll'"):
+        evaluate(student, labels, resamples=resamples, asked=["nil"])
+
+
+def test_labels_that_say_what_is_from_outside_are_judged_by_metrics_of_these(student, resamples):
+    labels = np.repeat([0, 1], 150)
+    asked = ["ood_auroc_total", "misclassification_auroc_total"]
+    measures = evaluate(student, labels, resamples=resamples, asked=asked, task="ood")
+    assert set(measures) == {Key("ood_auroc_total")}
+
+
+def test_a_metric_of_all_terms_is_left_out_of_by_each_example(student, labels):
+    """Its pseudo-values by leaving out each example, beside the closed form of a mean."""
+    by_sums = METRICS["brier"]
+    terms = by_sums.terms(student, labels, None)
+    whole = Metric("w", "minimize", "w", by_sums.terms, whole=lambda terms: terms.mean())
+    assert whole.pseudo_values(terms) == pytest.approx(by_sums.pseudo_values(terms))
+    with pytest.raises(RegistryError, match="found combine and whole, expected one"):
+        Metric("w", "minimize", "w", by_sums.terms, whole=np.mean, combine=lambda sums, n: sums)
+
+
+def test_a_metric_without_a_value_says_why(resamples):
+    labels = np.repeat([0, 1, 2, 3], 75)
+    sure = Predictions(np.log(np.eye(4)[labels] * 0.9 + 0.025))
+    asked = ["misclassification_auroc_total"]
+    measured = evaluate_or_explain(sure, labels, resamples=resamples, asked=asked)[Key(asked[0])]
+    assert measured.value is None and measured.why.startswith("no example is wrong")
+    with pytest.raises(DivergenceError, match="'misclassification_auroc_total' is nan.*no example"):
+        evaluate(sure, labels, resamples=resamples, asked=asked)
 
 
 def test_metrics_that_read_what_is_absent_are_left_out(student, teacher, labels, resamples):
