@@ -117,6 +117,7 @@ class Conditions:
             predictor=predictor,
             labels=dataset.labels(part),
             generator=rng.generator(seed, "condition", condition.name, part),
+            scale=dataset.scale,
         )
 
     def _teacher_at(self, raw: Tensor, condition: Condition, part: Part) -> AnyPredictions | None:

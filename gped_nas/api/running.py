@@ -90,6 +90,7 @@ def places_of(space: SearchSpace, dataset: Dataset) -> list[Place]:
                 predictor=_Nobody(space, condition.name),
                 labels=dataset.labels(part),
                 generator=rng.generator(space.seed, "condition", condition.name, part),
+                scale=dataset.scale,
             )
             digest = sha256_arrays(raw.numpy())
             places.append(Place(part, condition.name, dataset.normalization(raw), digest))

@@ -33,6 +33,7 @@ import torch
 from torch import Generator, Tensor
 
 from gped_nas.config import Config
+from gped_nas.data.scale import Scale, scale_of
 from gped_nas.errors import DataError, RegistryError, calling
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.predictions import AnyPredictions, Labels
@@ -57,8 +58,8 @@ class Predictor(Protocol):
 
 
 Change = Callable[..., Tensor]
-"""``change(raw, *, predictor, labels, generator) -> raw``, and ``value`` or ``settings`` where it
-has some. It is given those of them that it names, or all if it takes any."""
+"""``change(raw, *, predictor, labels, generator, scale) -> raw``, and ``value`` or ``settings``
+where it has some. It is given those of them that it names, or all if it takes any."""
 
 
 class ConditionValue(Config):
@@ -110,7 +111,13 @@ class Condition:
         return {} if self.chosen is None else {"settings": self.chosen}
 
     def apply(
-        self, raw: Tensor, *, predictor: Predictor, labels: Labels, generator: Generator
+        self,
+        raw: Tensor,
+        *,
+        predictor: Predictor,
+        labels: Labels,
+        generator: Generator,
+        scale: Scale | None = None,
     ) -> Tensor:
         """The changed inputs, float32.
 
@@ -122,12 +129,14 @@ class Condition:
             predictor: who will be judged at them.
             labels: labels of the inputs, (N,).
             generator: of what it draws.
+            scale: what a radius is a share of; what the inputs show by default.
 
         Raises:
             RegistryError: the function raised something.
             DataError: what came out is no tensor, has another shape or dtype, or is not finite.
         """
-        offered = {"predictor": predictor, "labels": labels, "generator": generator}
+        offered: dict[str, Any] = {"predictor": predictor, "labels": labels}
+        offered |= {"generator": generator, "scale": scale or scale_of(raw)}
         offered |= self._arguments()
 
         copy = raw.to(torch.float32, copy=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.data.base import Normalization
+from gped_nas.data.scale import ValueRange
 from gped_nas.distill.student import Student, StudentSpec
 from gped_nas.errors import ConfigError, DataError, RegistryError
 from gped_nas.evaluate.base import METRICS
@@ -208,3 +209,23 @@ def test_our_own_errors_of_a_condition_are_passed_on() -> None:
 
     with pytest.raises(ConfigError, match=r"^faded: expected at most 1$"):
         apply(Condition("faded", "faded", refuses), inputs())
+
+
+def test_a_condition_that_names_the_scale_is_given_it() -> None:
+    def lighter(raw: Tensor, *, scale: Any) -> Tensor:
+        return raw + 0.5 * scale.unit(raw)
+
+    condition = Condition("lighter", "lighter", lighter)
+    generator = rng.generator(0, "condition")
+    changed = condition.apply(
+        inputs(),
+        predictor=None,  # type: ignore[arg-type]
+        labels=LABELS,
+        generator=generator,
+        scale=ValueRange(0, 16),
+    )
+    assert torch.equal(changed, inputs() + 8)
+
+    # of inputs alone, as a contract tries it, the scale is what they show
+    width = inputs().max() - inputs().min()
+    assert apply(condition, inputs()).sub(inputs()).mean() == pytest.approx(float(width) / 2)

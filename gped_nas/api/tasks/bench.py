@@ -198,6 +198,7 @@ class Bench:
             predictor=predictor,
             labels=self.labels,
             generator=rng.generator(self.seed, "condition", condition.name, self.part),
+            scale=self.dataset.scale,
         )
 
     def condition(self, text: str, where: str = "--tasks") -> Condition:
