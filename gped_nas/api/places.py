@@ -15,13 +15,14 @@ from gped_nas.api.study import Study
 from gped_nas.api.subjects import (
     ReadFiles,
     check_of_dataset,
+    label_twin_subject,
     map_subject,
     sample_subject,
     student_subject,
     teacher_subject,
     unpruned_subject,
 )
-from gped_nas.api.tasks.bench import MAP, SAMPLE, STUDENT, TEACHER, UNPRUNED, Subject
+from gped_nas.api.tasks.bench import LABEL_TWIN, MAP, SAMPLE, STUDENT, TEACHER, UNPRUNED, Subject
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE
@@ -72,7 +73,7 @@ def find_place(
     if isinstance(what, Study):
         return _of_study(what, trials, wanted, part, session)
     if isinstance(what, SearchSpace):
-        return _of_space(what, wanted, part, out, session)
+        return _of_space(what, kinds, part, out, session)
 
     folder = Path(what)
     if (folder / SPEC_FILE).is_file():
@@ -80,7 +81,7 @@ def find_place(
     if any((place / STUDY_FILE).is_file() for place in (folder, out / folder)):
         study = open_study(what, storage=storage, out=out)
         return _of_study(study, trials, wanted, part, session)
-    return _of_space(load_space(what, overrides), wanted, part, out, session)
+    return _of_space(load_space(what, overrides), kinds, part, out, session)
 
 
 def _wanted(kinds: Collection[str]) -> Callable[[str], bool]:
@@ -89,17 +90,20 @@ def _wanted(kinds: Collection[str]) -> Callable[[str], bool]:
 
 def _of_space(
     space: SearchSpace,
-    wanted: Callable[[str], bool],
+    kinds: Collection[str],
     part: Part | None,
     out: Path,
     session: Session,
 ) -> Place:
     """A teacher and one of its samples; a MAP network where somebody asks for it by its name."""
+    wanted = _wanted(kinds)
     dataset = load_dataset(space)
     space = space.with_facts(dataset.input_shape, dataset.num_outputs)
     teacher = sample_teacher(space, session, dataset=dataset)
     subjects = _of_teacher(teacher, wanted)
-    # trained here: nobody pays for it unasked
+    if MAP in kinds:  # it is trained here: nobody pays for it unasked
+        network = map_subject(teacher, None)
+        subjects += [] if network is None else [network]
     return Place(
         dataset=dataset,
         teacher=teacher,
@@ -145,6 +149,8 @@ def _of_study(
         MAP: lambda: map_subject(teacher, kept),
         UNPRUNED: lambda: unpruned_subject(study, teacher),
     }
+    if len(numbers) == 1:  # whose twin it is, must be clear
+        makers[LABEL_TWIN] = lambda: label_twin_subject(study, teacher, numbers[0])
     for kind, make in makers.items():
         if not wanted(kind):
             continue

@@ -6,17 +6,19 @@ from pathlib import Path
 
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.map_network import tuned_map_networks
-from gped_nas.api.measuring import average_predictor, ensemble, network
+from gped_nas.api.measuring import as_posterior, average_predictor, ensemble, network
 from gped_nas.api.references import alone, best_sample_index
 from gped_nas.api.study import Study
-from gped_nas.api.tasks.bench import MAP, SAMPLE, TEACHER, UNPRUNED, Subject
+from gped_nas.api.tasks.bench import LABEL_TWIN, MAP, SAMPLE, TEACHER, UNPRUNED, Subject
 from gped_nas.api.teacher import Teacher
+from gped_nas.api.twin_files import TwinFiles
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE, Student, load_student
 from gped_nas.errors import DataError
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
+from gped_nas.models.base import Genotype
 
 BY_PREDICTIONS = "it is known by its predictions alone, so that it cannot be asked anything else"
 BY_AVERAGES = "its samples are not stored, so that it cannot be asked anything else"
@@ -130,6 +132,23 @@ def unpruned_subject(study: Study, teacher: Teacher) -> Subject | None:
     digest = ReadFiles(study.path, study.ledger).digest_of(folder / SPEC_FILE)
     student = load_student(folder, spec_sha256=digest)
     return student_subject(student, UNPRUNED, UNPRUNED, folder=folder, teacher=teacher)
+
+
+def label_twin_subject(study: Study, teacher: Teacher, trial: int) -> Subject | None:
+    """The network of a student's genotype that labels alone taught; None where there is none."""
+    genotype = Genotype.from_json(study.record(trial).genotype)
+    device = teacher.session.accelerator
+    files = TwinFiles(
+        teacher,
+        ReadFiles(study.path, study.ledger),
+        lambda network: StudentPredictor(network, device),
+    )
+    twin = files.label_twin(genotype)
+    if twin is None:
+        return None
+    # it has learned nothing but its label: all else is that of a certain network
+    certain = as_posterior(teacher, StudentPredictor(twin, device))
+    return Subject(LABEL_TWIN, LABEL_TWIN, digest=twin.spec_sha256, predictor=certain)
 
 
 def check_of_dataset(student: Student, dataset: Dataset, where: str) -> None:

@@ -12,7 +12,8 @@ from gped_nas.api.kept import KeptFiles
 from gped_nas.api.measuring import as_posterior
 from gped_nas.api.references import average_of
 from gped_nas.api.students import Trainer
-from gped_nas.api.twins import LABEL_TWIN, MAP_TWIN, STUDENT, Kind, Twins
+from gped_nas.api.twin_files import LABEL_TWIN, MAP_TWIN, STUDENT, Kind
+from gped_nas.api.twins import Twins
 from gped_nas.data.base import Part
 from gped_nas.distill.student import Student
 from gped_nas.evaluate.conditions import Predictor

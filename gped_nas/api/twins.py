@@ -17,54 +17,17 @@ students trains theirs alone.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from gped_nas import rng
 from gped_nas.api.kept import KeptFiles
-from gped_nas.api.kept_students import read_kept, write_kept
+from gped_nas.api.kept_students import write_kept
 from gped_nas.api.lessons import label_set, one_network_set
 from gped_nas.api.map_network import tuned_map_network
 from gped_nas.api.students import Trainer
+from gped_nas.api.twin_files import LABEL_TWIN, STUDENT, Kind, Training, TwinFiles
 from gped_nas.distill.feed import DistillationSet
-from gped_nas.distill.student import WEIGHTS_FILE, Student
-from gped_nas.errors import DamageError
-from gped_nas.io import canonical_json, sha256_text
+from gped_nas.distill.student import Student
 from gped_nas.models.base import Genotype
-
-Kind = Literal["label_twin", "map_twin", "student"]
-LABEL_TWIN: Kind = "label_twin"
-MAP_TWIN: Kind = "map_twin"
-STUDENT: Kind = "student"
-
-
-@dataclass(frozen=True)
-class Training:
-    """One network to be trained.
-
-    Attributes:
-        genotype: the student's.
-        kind: what it learns from.
-        seed: number of the seed, from 1.
-        precision: of its prior; 0 is none.
-        taught_by: which network teaches it, where several could; empty where one could.
-    """
-
-    genotype: Genotype
-    kind: Kind
-    seed: int
-    precision: float = 0.0
-    taught_by: str = ""
-
-    @property
-    def name(self) -> str:
-        """Its folder below that of all twins."""
-        of_genotype = sha256_text(canonical_json(self.genotype.to_json()))[:16]
-        prior = f"-{self.precision:g}" if self.precision else ""
-        taught = f"-{self.taught_by}" if self.taught_by else ""
-        return f"{of_genotype}/{self.kind}-{self.seed}{prior}{taught}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,51 +45,27 @@ class Twins:
     genotypes: Sequence[Genotype]
     _failed: set[Training] = field(default_factory=set)
 
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """The student, and the twins that it can have."""
-        if self.trainer.teacher.stream.has_weights:
-            return (STUDENT, LABEL_TWIN, MAP_TWIN)
-        return (STUDENT, LABEL_TWIN)
+    @cached_property
+    def files(self) -> TwinFiles:
+        """Where they lie."""
+        return TwinFiles(self.trainer.teacher, self.kept, self.trainer.predictor)
 
     def populations(self) -> Iterator[list[Training]]:
         """What has to be trained, a population each: one kind, one seed, all that is not there."""
         space = self.trainer.teacher.space
-        for seed in range(1, space.twins.seeds + 1):
-            for kind in self.kinds:
-                missing = [t for t in self._trainings(kind, seed) if not self._is_there(t)]
+        for seed in self.files.seeds:
+            for kind in self.files.kinds:
+                missing = [t for t in self._trainings(kind, seed) if not self.files.is_there(t)]
                 at_once = space.search.students_at_once
                 for start in range(0, len(missing), at_once):
                     yield missing[start : start + at_once]
 
     def _trainings(self, kind: Kind, seed: int) -> list[Training]:
-        grid = self.trainer.teacher.space.baseline.precisions
-        precisions = grid if kind == LABEL_TWIN else (0.0,)
+        precisions = self.files.precisions if kind == LABEL_TWIN else (0.0,)
         trainings = []
         for genotype in self.genotypes:
-            trainings += [self._training(genotype, kind, seed, each) for each in precisions]
+            trainings += [self.files.training(genotype, kind, seed, each) for each in precisions]
         return trainings
-
-    def _training(
-        self, genotype: Genotype, kind: Kind, seed: int, precision: float = 0.0
-    ) -> Training:
-        taught_by = self._fresh_network if kind == MAP_TWIN else ""
-        return Training(genotype, kind, seed, precision, taught_by)
-
-    @cached_property
-    def _fresh_network(self) -> str:
-        """The name of the MAP network that chose nothing; empty where the chosen one teaches."""
-        baseline = self.trainer.teacher.space.baseline
-        if not baseline.seeds:
-            return ""
-        of_first = baseline.model_dump(mode="json", exclude={"seeds"})  # whatever their number
-        return f"fresh-{sha256_text(canonical_json(of_first))[:8]}"
-
-    def _is_there(self, training: Training) -> bool:
-        return (self._folder(training) / WEIGHTS_FILE).exists()  # written last
-
-    def _folder(self, training: Training) -> Path:
-        return self.kept.folder / "references" / "twins" / training.name
 
     def train(self, population: Sequence[Training]) -> None:
         """Train networks of one kind and seed, and write those that are of use.
@@ -150,7 +89,7 @@ class Twins:
                 self._failed.add(training)
                 continue
             spec = trainer.spec(training.genotype, reference=kind)
-            written.append((self._folder(training), spec, network.params))
+            written.append((self.files.folder(training), spec, network.params))
         write_kept(self.kept, written)
 
     def _trainer_of(self, kind: Kind) -> Trainer:
@@ -172,8 +111,7 @@ class Twins:
     def sound_seeds(self, genotype: Genotype) -> list[int]:
         """The seeds with which all kinds of a genotype are of use."""
         failed = {(t.genotype, t.seed) for t in self._failed if not t.precision}
-        seeds = range(1, self.trainer.teacher.space.twins.seeds + 1)
-        return [seed for seed in seeds if (genotype, seed) not in failed]
+        return [seed for seed in self.files.seeds if (genotype, seed) not in failed]
 
     def networks(
         self, genotype: Genotype, seeds: Sequence[int]
@@ -186,14 +124,13 @@ class Twins:
             DamageError: one of their files is not what was written.
         """
         by_precision = self._label_twins(genotype, seeds)
-        scores = {precision: self._nll(twins) for precision, twins in by_precision.items()}
-        best = min(scores, key=lambda precision: scores[precision]) if scores else 0.0
+        best = self.files.best_precision(by_precision)
 
         networks: dict[Kind, list[Student]] = {}
-        for kind in self.kinds:
+        for kind in self.files.kinds:
             if kind != LABEL_TWIN:
-                trainings = [self._training(genotype, kind, seed) for seed in seeds]
-                networks[kind] = [self._read(training) for training in trainings]
+                trainings = [self.files.training(genotype, kind, seed) for seed in seeds]
+                networks[kind] = [self.files.read(training) for training in trainings]
             elif best:
                 networks[kind] = by_precision[best]
         return networks, best
@@ -202,32 +139,11 @@ class Twins:
         self, genotype: Genotype, seeds: Sequence[int]
     ) -> Mapping[float, list[Student]]:
         by_precision = {}
-        for precision in self.trainer.teacher.space.baseline.precisions:
+        for precision in self.files.precisions:
             trainings = [Training(genotype, LABEL_TWIN, seed, precision) for seed in seeds]
             if not self._failed.intersection(trainings):
-                by_precision[precision] = [self._read(training) for training in trainings]
+                by_precision[precision] = [self.files.read(training) for training in trainings]
         return by_precision
-
-    def _read(self, training: Training) -> Student:
-        """One of the networks, checked.
-
-        Raises:
-            DamageError: it is not the one that was written.
-        """
-        student = read_kept(self.kept, self._folder(training))
-        if student.spec.genotype != training.genotype.to_json():
-            raise DamageError(
-                f"{self._folder(training)}: found a network of another genotype; delete it"
-            )
-        return student
-
-    def _nll(self, networks: Sequence[Student]) -> float:
-        """The mean NLL of networks on validation, nats."""
-        dataset = self.trainer.teacher.dataset
-        raw, labels = dataset.raw("validation"), dataset.labels("validation")
-        predictors = [self.trainer.predictor(network) for network in networks]
-        scores = [predictor.predict(raw).log_score(labels).mean() for predictor in predictors]
-        return -float(np.mean(scores))
 
 
 def _on_one_answer(trainer: Trainer, data: DistillationSet) -> Trainer:

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from gped_nas import rng
 from gped_nas.api import twin_measures
 from gped_nas.api.lessons import distillation_set, label_set
 from gped_nas.api.session import Session
+from gped_nas.api.subjects import label_twin_subject
 from gped_nas.api.teacher import Teacher, build_teacher
 from gped_nas.api.twin_measures import LATER, having_twins
 from gped_nas.api.twins import Twins
@@ -127,6 +129,29 @@ def map_precision(study: gn.Study) -> str:
     """The one that the MAP network was chosen with."""
     note = study.reference("map").note
     return note.partition("prior precision ")[2].partition(" ")[0]
+
+
+def test_the_label_twin_that_others_ask_is_the_first_of_the_best_precision(
+    shared: tuple[Home, gn.Study],
+) -> None:
+    home, study = shared
+    teacher, _ = teacher_of(home)
+    first = study.twins()[0]
+    genotype = Genotype.from_json(study.record(first.trial).genotype)
+    twin = label_twin_subject(study, teacher, first.trial)
+    assert twin is not None and twin.predictor is not None
+
+    (note,) = [row.note for row in first.references if row.name == "label_twin"]
+    precision = note.partition("; prior precision ")[2].partition(" ")[0]
+    expected = gn.load_student(folders_of(study, genotype)[f"label_twin-1-{precision}"])
+    assert twin.digest == expected.spec_sha256
+    said = twin.predictor.predict(teacher.dataset.raw("test")[:9])
+    assert np.allclose(
+        said.expectations["predictive"],
+        expected.predict(teacher.dataset.raw("test")[:9])["predictive"],
+        atol=1e-6,
+    )
+    assert said.is_point
 
 
 def test_figures_are_means_over_the_seeds(shared: tuple[Home, gn.Study]) -> None:
