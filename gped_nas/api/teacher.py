@@ -364,6 +364,8 @@ def load_dataset(space: SearchSpace) -> Dataset:
 
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")
+    for condition in space.conditions:
+        condition.check_shape(dataset.raw_shape, f"{space.source}: conditions")
 
     for note in dataset.notes:
         warnings.warn(f"dataset '{dataset.name}': {note}", DataWarning, stacklevel=2)

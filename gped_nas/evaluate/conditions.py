@@ -34,7 +34,7 @@ from torch import Generator, Tensor
 
 from gped_nas.config import Config
 from gped_nas.data.scale import Scale, scale_of
-from gped_nas.errors import DataError, RegistryError, calling
+from gped_nas.errors import ConfigError, DataError, RegistryError, calling
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.predictions import AnyPredictions, Labels
 from gped_nas.registry import Registry
@@ -60,6 +60,13 @@ class Predictor(Protocol):
 Change = Callable[..., Tensor]
 """``change(raw, *, predictor, labels, generator, scale) -> raw``, and ``value`` or ``settings``
 where it has some. It is given those of them that it names, or all if it takes any."""
+Check = Callable[[Any, tuple[int, ...]], None]
+"""``check(settings, input_shape)`` raises a ``ConfigError`` where such inputs cannot be changed so;
+its text says what was found, what was expected and what to do."""
+
+
+def _fits_all(settings: Config | None, input_shape: tuple[int, ...]) -> None:
+    """What ``Condition.check`` is where inputs of any shape can be changed."""
 
 
 class ConditionValue(Config):
@@ -81,6 +88,7 @@ class Condition:
         main: the setting that ``name-VALUE`` sets.
         kind: the name that it is registered under; empty of one that nobody has parsed.
         chosen: its settings, read from a space; None before that, or if it has none.
+        check: refuses inputs of a shape that it cannot change.
     """
 
     name: str
@@ -91,6 +99,7 @@ class Condition:
     main: str = ""
     kind: str = ""
     chosen: Config | None = None
+    check: Check = _fits_all
 
     @property
     def has_severities(self) -> bool:
@@ -109,6 +118,23 @@ class Condition:
         if isinstance(self.chosen, ConditionValue):
             return {"value": self.chosen.value}
         return {} if self.chosen is None else {"settings": self.chosen}
+
+    def check_shape(self, input_shape: tuple[int, ...], where: str = "") -> None:
+        """Refuse inputs of a shape that it cannot change.
+
+        Args:
+            input_shape: of a raw input.
+            where: file and key that list it, for messages; none in Python.
+
+        Raises:
+            ConfigError: they are such.
+        """
+        try:
+            with calling(f"condition '{self.name}'", "mend check="):
+                self.check(self.chosen, input_shape)
+        except ConfigError as error:
+            place = f"{where}: " if where else ""
+            raise ConfigError(f"{place}condition '{self.name}': {error}") from None
 
     def apply(
         self,
@@ -132,9 +158,11 @@ class Condition:
             scale: what a radius is a share of; what the inputs show by default.
 
         Raises:
+            ConfigError: inputs of this shape cannot be changed so.
             RegistryError: the function raised something.
             DataError: what came out is no tensor, has another shape or dtype, or is not finite.
         """
+        self.check_shape(tuple(raw.shape[1:]))
         offered: dict[str, Any] = {"predictor": predictor, "labels": labels}
         offered |= {"generator": generator, "scale": scale or scale_of(raw)}
         offered |= self._arguments()
@@ -182,6 +210,7 @@ def add_condition(
     takes_value: bool = False,
     settings: type[Config] | None = None,
     main: str = "",
+    check: Check = _fits_all,
 ) -> Callable[[Change], Change]:
     """Register the decorated function as a condition.
 
@@ -192,6 +221,7 @@ def add_condition(
         settings: the model of its settings, if it has other ones; ``settings``. One with a field
             ``severity`` can be asked for as ``name-s3``.
         main: the number among them that follows its name; none if it is empty.
+        check: refuses inputs of a shape that it cannot change, before any work, see ``Check``.
 
     Raises:
         RegistryError: the name holds one of these marks, or the settings have no such field.
@@ -210,7 +240,7 @@ def add_condition(
         settings, main = ConditionValue, "value"
 
     def add(change: Change) -> Change:
-        condition = Condition(name, label, change, takes_value, settings, main)
+        condition = Condition(name, label, change, takes_value, settings, main, check=check)
         CONDITIONS.register(name)(condition)
         return change
 

@@ -1,5 +1,6 @@
 """What every condition promises: raw inputs of the same kind, drawn from the generator alone."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.data.scale import scale_of
+from gped_nas.errors import ConfigError
 from gped_nas.evaluate.condition_names import named_condition, parse_condition
 from gped_nas.evaluate.conditions import CONDITIONS, Condition, Forward
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, Predictions
@@ -69,6 +72,7 @@ class ConditionCase:
             predictor=LinearPredictor(),
             labels=labels,
             generator=rng.generator(seed, "contract"),
+            scale=scale_of(raw),
         )
 
 
@@ -109,16 +113,24 @@ def _wants_value(condition: Condition) -> tuple[bool, bool]:
     return True, model.model_fields[main].is_required()
 
 
+def some_inputs_can_be_changed(case: ConditionCase) -> None:
+    """It refuses tables, or pictures, but not both."""
+    require(
+        bool(_fitting_shapes(case)),
+        f"{case}: refuses inputs of all the shapes {_SHAPES}; correct check=",
+    )
+
+
 def inputs_stay_of_their_kind(case: ConditionCase) -> None:
     """Inputs of the same shape come out, as float32 as they went in, also those of bytes."""
-    for raw, labels in _examples():
+    for raw, labels in _examples(case):
         changed = case.apply(raw, labels)
         require(not changed.requires_grad, f"{case}: its inputs carry a gradient; detach them")
 
 
 def the_generator_decides(case: ConditionCase) -> None:
     """The same generator gives the same inputs, to the bit."""
-    for raw, labels in _examples():
+    for raw, labels in _examples(case):
         state = torch.get_rng_state()
         first, again = case.apply(raw, labels), case.apply(raw, labels)
         require(
@@ -127,15 +139,32 @@ def the_generator_decides(case: ConditionCase) -> None:
         )
 
 
-CONDITION_CHECKS = (it_says_what_it_is, inputs_stay_of_their_kind, the_generator_decides)
+CONDITION_CHECKS = (
+    it_says_what_it_is,
+    some_inputs_can_be_changed,
+    inputs_stay_of_their_kind,
+    the_generator_decides,
+)
 """Every promise of a condition: functions of a ``ConditionCase``."""
 
 
-def _examples() -> Iterator[tuple[Tensor, Labels]]:
-    """Raw inputs of two shapes with their labels: real numbers, and bytes as pictures have them."""
+def _examples(case: ConditionCase) -> Iterator[tuple[Tensor, Labels]]:
+    """Raw inputs of two shapes with their labels: real numbers, and bytes as pictures have them.
+
+    Those that the condition refuses are left out.
+    """
     labels = np.arange(_NUM_INPUTS) % _NUM_CLASSES
-    for shape in _SHAPES:
+    for shape in _fitting_shapes(case):
         generator = rng.generator(0, "contract inputs", *shape)
         raw = torch.rand((_NUM_INPUTS, *shape), generator=generator)
         yield raw, labels
         yield (255 * raw).to(torch.uint8), labels
+
+
+def _fitting_shapes(case: ConditionCase) -> list[tuple[int, ...]]:
+    fitting: list[tuple[int, ...]] = []
+    for shape in _SHAPES:
+        with contextlib.suppress(ConfigError):
+            case.condition.check_shape(shape)
+            fitting.append(shape)
+    return fitting

@@ -103,6 +103,7 @@ def test_averages_are_those_of_stored_samples(
             predictor=asked[0],
             labels=kept.dataset.labels(part),
             generator=rng.generator(kept.space.seed, "condition", "permuted", part),
+            scale=kept.dataset.scale,
         )
         assert_same(asked[0].predict(raw), asked[1].predict(raw))
         untouched = kept.dataset.raw(part)

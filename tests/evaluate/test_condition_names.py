@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.config import Config
+from gped_nas.data.scale import scale_of
 from gped_nas.errors import ConfigError, GpedError, RegistryError
 from gped_nas.evaluate.condition_names import parse_condition, parse_conditions
 from gped_nas.evaluate.conditions import CONDITIONS, Condition, add_condition
@@ -49,7 +50,9 @@ def apply(condition: Condition, raw: Tensor) -> Tensor:
     generator = rng.generator(0, "condition")
     predictor: Any = None
     labels: Any = None
-    return condition.apply(raw, predictor=predictor, labels=labels, generator=generator)
+    return condition.apply(
+        raw, predictor=predictor, labels=labels, generator=generator, scale=scale_of(raw)
+    )
 
 
 ROW = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
@@ -209,6 +212,6 @@ def test_a_function_is_given_what_it_names() -> None:
     for name, change in (("some", some), ("everything", everything)):
         apply(Condition(name, "", change, kind=name, chosen=Shift(pixels=1)), ROW)
     assert list(given["some"]) == ["generator"]
-    assert {"predictor", "labels", "generator", "settings"} <= set(given["everything"])
+    assert {"predictor", "labels", "generator", "scale", "settings"} == set(given["everything"])
     with pytest.raises(ConfigError):
         parse_conditions("clean", "f")

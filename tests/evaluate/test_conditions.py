@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.data.base import Normalization
-from gped_nas.data.scale import ValueRange
+from gped_nas.data.scale import ValueRange, scale_of
 from gped_nas.distill.student import Student, StudentSpec
 from gped_nas.errors import ConfigError, DataError, RegistryError
 from gped_nas.evaluate.base import METRICS
@@ -84,7 +84,9 @@ def teacher() -> Ensemble:
 
 def apply(condition: Condition, raw: Tensor, predictor: Any = None) -> Tensor:
     generator = rng.generator(0, "condition")
-    return condition.apply(raw, predictor=predictor, labels=LABELS, generator=generator)
+    return condition.apply(
+        raw, predictor=predictor, labels=LABELS, generator=generator, scale=scale_of(raw)
+    )
 
 
 def test_every_input_keeps_its_numbers_and_all_are_rearranged_alike() -> None:
@@ -229,3 +231,27 @@ def test_a_condition_that_names_the_scale_is_given_it() -> None:
     # of inputs alone, as a contract tries it, the scale is what they show
     width = inputs().max() - inputs().min()
     assert apply(condition, inputs()).sub(inputs()).mean() == pytest.approx(float(width) / 2)
+
+
+def _square(settings: Any, input_shape: tuple[int, ...]) -> None:
+    if len(set(input_shape[1:])) > 1:
+        raise ConfigError(f"found inputs of {input_shape}, expected squares; crop them")
+
+
+def test_inputs_that_it_cannot_change_are_refused_before_any_work() -> None:
+    turned = Condition("turned", "", lambda raw: raw.mT, check=_square)
+    turned.check_shape((1, 2, 2), "f: conditions")
+    with pytest.raises(ConfigError) as refused:
+        turned.check_shape((1, 2, 3), "f: conditions")
+    message = "condition 'turned': found inputs of (1, 2, 3), expected squares; crop them"
+    assert str(refused.value) == f"f: conditions: {message}"
+
+    assert torch.equal(apply(turned, inputs()), inputs().mT)
+    with pytest.raises(ConfigError, match="^condition 'turned': found inputs of"):
+        apply(turned, torch.zeros((4, 1, 2, 3)))
+
+
+def test_a_check_that_raises_something_else_is_named() -> None:
+    broken = Condition("broken", "", lambda raw: raw, check=lambda settings, shape: shape[9])
+    with pytest.raises(RegistryError, match="^condition 'broken': its function raised .*; mend"):
+        broken.check_shape((1, 2, 2))
