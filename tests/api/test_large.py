@@ -198,6 +198,27 @@ def _added_mib(tmp_path: Path, num: int, side: int, in_memory: int, **changes: A
     return float(done.stdout.rsplit("added MiB:", 1)[1])
 
 
+def test_no_part_of_large_data_is_ever_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 9,000 training pictures, 4,096 lie in memory at once at most."""
+    num = 15_000
+    pictures = _write(tmp_path / "pictures", num, 2)
+    monkeypatch.setattr(rows_module, "IN_MEMORY", 1000)
+    read, lengths = Rows.read, set[int]()
+
+    def watched(rows: Rows) -> torch.Tensor:
+        lengths.add(len(rows))
+        return read(rows)
+
+    monkeypatch.setattr(Rows, "read", watched)
+    views = [{"policy": "clean"}, {"policy": "noise"}]
+    space = parse_space(_settings(pictures, num, views=views), "large.yaml")
+    gn.run(space, out=tmp_path, session=_session(tmp_path / "cache"))
+    assert max(lengths) <= 4096
+
+
+@pytest.mark.soak
 def test_memory_does_not_grow_with_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ def test_it_serves_the_study_until_it_is_interrupted(own: Home) -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        "sqlite:///q.db?timeout=30",
+        pytest.param("sqlite:///q.db?timeout=30", marks=pytest.mark.soak),
         pytest.param("sqlite+pysqlite:///q.db", marks=pytest.mark.soak),
         None,
     ],

@@ -149,6 +149,7 @@ def _nll_of_file(folder: Path, dataset: Any) -> float:
     return float(-log_prob.mean())
 
 
+@pytest.mark.soak
 @needs_locks
 def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
     """Studies that are killed at random instants end with all their trials, each once.
