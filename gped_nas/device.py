@@ -14,6 +14,7 @@ import torch
 from gped_nas.errors import ConfigError, EnvironmentProblem
 
 _HALF_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
+_VECTOR_FLAGS = ("sse4_2", "avx", "amx", "fma", "f16c", "asimd", "sve", "sme", "i8mm", "bf16")
 _PROBE_S = 0.05
 _ADDRESS_SPACE, _ADDRESS_SPACE_A_CORE = 7 * 2**29, 2**27
 """Bytes that a search needs: with two cores and 3.2 GiB it never came to an end."""
@@ -142,7 +143,7 @@ def _processor_flags() -> frozenset[str]:
 
 def fingerprint(device: torch.device) -> dict[str, Any]:
     """What a figure was measured on, as plain data: processor or GPU, threads, versions."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "device": device.type,
         "name": name,
@@ -154,7 +155,13 @@ def fingerprint(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def instruction_sets() -> tuple[str, ...]:
+    """The processor's sets of vector instructions, those that decide how fast products are."""
+    return tuple(sorted(flag for flag in _processor_flags() if flag.startswith(_VECTOR_FLAGS)))
+
+
+def processor() -> str:
+    """The model of the processor."""
     name = _read_cpuinfo("model name")
     if name is None:
         return platform.processor() or platform.machine()

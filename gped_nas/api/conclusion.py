@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.prediction_verdict import WITHOUT_NETWORK, PredictionVerdict, judge_beside
+from gped_nas.api.reference_latency import time_references
 from gped_nas.api.references import Contender, average_of, guess_of, others
 from gped_nas.api.students import Trainer
 from gped_nas.data.base import Part, Task
@@ -68,7 +69,7 @@ def conclude(
         for contender in compared:
             paired += _compare(contender, teacher, trainer, resamples)
         references = []
-        for contender in [teacher, *compared]:
+        for contender in time_references([teacher, *compared], trainer.teacher):
             references.append(_measure(contender, teacher, trainer, resamples))
         verdict = _judge_predictions(teacher, compared, trainer)
         ledger.change(references=References.of(references, paired, baseline, verdict.to_json()))
@@ -142,7 +143,7 @@ def _measure(
 ) -> Reference:
     """A contender's measures on validation and, where the teacher is known there, on test."""
     resamples: dict[Part, Resamples] = {"validation": trainer.resamples, "test": test_resamples}
-    is_compared = contender is not teacher
+    is_compared = contender.name != teacher.name
 
     measures: dict[Key, Measured] = {}
     for part, teacher_predictions in teacher.predictions.items():

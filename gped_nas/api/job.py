@@ -13,6 +13,7 @@ from gped_nas.api.conclusion import conclude
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.home import Home, find
 from gped_nas.api.identity import identity
+from gped_nas.api.latency import check_machine
 from gped_nas.api.lessons import distillation_set
 from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
@@ -35,6 +36,7 @@ from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.phases import check_kernel
 from gped_nas.errors import ConfigError, GateError, Interrupted
 from gped_nas.io import lock, make_dir, remove_temporaries, write_text
+from gped_nas.models.labels import TIMED_COSTS
 from gped_nas.models.module import Modules
 from gped_nas.search.database import storage_refusals
 from gped_nas.search.ledger import Ledger
@@ -256,6 +258,7 @@ class _Job:
 
         ledger = self._create_or_load()
         self.home.check(ledger)
+        check_machine(self.name, ledger.document.description)
         # Damaged ones are refused before any work, too.
         ledger.tests()
         check_undamaged(ledger.records())
@@ -318,7 +321,8 @@ class _Job:
         data = distillation_set(teacher)
         teacher.averaged("validation")  # a damaged stream is told before anything is written
         if ledger is None:
-            span_box(self.space, self.dataset)  # refuses an axis without ends
+            # refuses an axis without ends; those of latencies are timed later
+            span_box(self.space, self.dataset, dict.fromkeys(TIMED_COSTS, (1.0, 2.0)))
         return teacher, data
 
     def prepare(

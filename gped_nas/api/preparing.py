@@ -1,5 +1,6 @@
 """What a study needs before its search: its description, and who trains its students."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
@@ -8,6 +9,7 @@ from typing import Any
 from gped_nas import device as devices
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.guess import guess_predictor, measure_guess
+from gped_nas.api.latency import latency_ends, latency_facts
 from gped_nas.api.lessons import rung_set
 from gped_nas.api.note import STUDENTS
 from gped_nas.api.recipes import decide_recipe
@@ -100,21 +102,31 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
         stream=StreamPlace(path=str(stream.folder), digest=stream.digest),
         teacher=_summarize(teacher, validation),
         provenance=provenance,
-        box=span_box(space, dataset),
+        box=span_box(space, dataset, latency_ends(space, dataset)),
         metrics=metrics,
         guess=StoredReference.of(measure_guess(teacher)),
+        **latency_facts(space),
     )
     study.ledger.change(objectives=space.objectives, description=description)
 
 
-def span_box(space: SearchSpace, dataset: Dataset) -> Box:
+def span_box(
+    space: SearchSpace, dataset: Dataset, latencies: Mapping[str, tuple[float, float]]
+) -> Box:
     """The reference box: the best and the worst value of each objective.
+
+    Args:
+        space: whose objectives they are.
+        dataset: of the space.
+        latencies: the ends of the costs that are timed.
 
     Raises:
         ConfigError: the ends of a metric are equal, not finite, or the wrong way round.
     """
     largest = space.largest_cost(dataset.input_shape, dataset.num_outputs)
     smallest = space.smallest_cost(dataset.input_shape, dataset.num_outputs)
+    for name, (best, worst) in latencies.items():
+        smallest[name], largest[name] = best, worst
 
     label_scale = dataset.label_normalization.std if dataset.label_normalization else None
     targets = {target.name: target for target in space.targets}

@@ -1,7 +1,7 @@
 """What a front is compared with: teacher, single sample, MAP network, unpruned student, guess."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Contender:
     label: str
     note: str
     predictions: dict[Part, AnyPredictions]
-    costs: dict[str, int]
+    costs: Mapping[str, int | float]
     predictor: Predictor | None = None
     is_control: bool = False
     further: tuple[AnyPredictions, ...] = ()

@@ -12,6 +12,7 @@ import torch
 
 from gped_nas import device as devices
 from gped_nas.api.guess import above_guess
+from gped_nas.api.latency import with_latency
 from gped_nas.api.measuring import Conditions
 from gped_nas.api.online import online_feed
 from gped_nas.api.session import Session
@@ -101,6 +102,13 @@ class Trainer:
         trials = []
         for claim, student in zip(claims, students, strict=True):
             trials.append(_Trial(claim, student, together, seconds_each))
+        cfg = self.teacher.space.latency
+        records = self._records(trials)
+        # Whoever is timed has the machine alone: all are trained and judged before the first one.
+        yield from records if cfg is None else with_latency(list(records), self.load, cfg)
+
+    def _records(self, trials: Sequence["_Trial"]) -> Iterator[TrialRecord]:
+        """The records of a population whose students are trained."""
         if self.session.accelerator is not None:
             yield from self._records_together(trials, self.session.accelerator)
             return

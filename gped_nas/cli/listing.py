@@ -5,7 +5,7 @@ from typing import Any
 
 from gped_nas.cli.output import Format, print_rows
 from gped_nas.cli.progress import say
-from gped_nas.models.labels import short_genotype
+from gped_nas.models.labels import TIMED_COSTS, short_genotype
 
 MARK = "<- chosen"
 NEAR = "near a guess"
@@ -68,9 +68,15 @@ def full_rows(records: Sequence[Any], study: Any) -> list[dict[str, Any]]:
     rows = []
     for record in records:
         row = {"trial": record.trial, "genotype": name_student(record)}
-        row |= _values(record, [*dict.fromkeys(columns)], _COSTS)
+        row |= _values(record, [*dict.fromkeys(columns)], _costs(records))
         rows.append(row)
     return rows
+
+
+def _costs(items: Sequence[Any]) -> list[str]:
+    """Names of the usual costs, and of latencies where any of these items has one."""
+    timed = [name for name in TIMED_COSTS if any(name in item.costs for item in items)]
+    return [*_COSTS, *timed]
 
 
 def _short_rows(records: Sequence[Any], study: Any, num_qualities: int) -> list[dict[str, Any]]:
@@ -125,7 +131,7 @@ def print_references(study: Any, *, wide: bool) -> None:
     qualities, costs = short_columns(study, measured)
     if wide:
         tested = [name for name in _TESTED if name in measured]
-        qualities, costs = [*_qualities(study, measured), *tested], [*_COSTS]
+        qualities, costs = [*_qualities(study, measured), *tested], _costs(references)
 
     rows = []
     for reference in references:

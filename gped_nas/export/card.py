@@ -304,4 +304,6 @@ def _interval(bounds: Sequence[float] | None, why: str) -> str:
 
 
 def _count(value: float | None) -> str:
-    return "" if value is None else f"{value:,}"
+    if value is None:
+        return ""
+    return f"{value:,}" if float(value).is_integer() else f"{value:.4g}"

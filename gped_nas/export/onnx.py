@@ -12,16 +12,17 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from gped_nas.distill.answers import output_names
 from gped_nas.distill.student import StudentSpec
-from gped_nas.errors import EnvironmentProblem
+from gped_nas.errors import ConfigError, EnvironmentProblem
 from gped_nas.export.graph import INPUT, Inputs, trace
 from gped_nas.export.parity import Predict
 
@@ -34,24 +35,66 @@ def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor], inputs: Inputs = "f
     Raises:
         EnvironmentProblem: the extra is not installed.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
+    require_onnx()
+    model = _model_of(trace(spec, stored, inputs), output_names(spec))
+    for key, value in metadata(spec, inputs).items():
+        model.metadata_props.add(key=key, value=value)
+    return _bytes_of(model)
+
+
+def forward_bytes(forward: Callable[[Tensor], Tensor], example: Tensor) -> bytes:
+    """The file of a function of raw inputs, for batches of the example's size.
+
+    Args:
+        forward: what networks of a predictor are, see ``evaluate.conditions``.
+        example: raw inputs (B, *input_shape).
+
+    Raises:
+        EnvironmentProblem: the extra is not installed.
+        ConfigError: torch cannot trace the function.
+    """
+    require_onnx()
+    try:
+        with torch.no_grad():
+            program = torch.export.export(_Function(forward).eval(), (example,), strict=False)
+        return _bytes_of(_model_of(program, ["outputs"]))
+    except Exception as error:  # torch's exporters raise whatever a user's module raises in them
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ConfigError(f"ONNX: this network cannot be exported: {reason}") from None
+
+
+class _Function(nn.Module):
+    """A function as the module that exporters take."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self._function(inputs)
+
+
+def _model_of(program: ExportedProgram, names: Iterable[str]) -> Any:
+    """A traced graph as ONNX, with these names of its outputs and no notes of the exporter."""
     with _quiet():
-        program = torch.onnx.export(
-            trace(spec, stored, inputs),
+        exported = torch.onnx.export(
+            program,
             dynamo=True,
             optimize=False,
             verbose=False,
             input_names=[INPUT],
-            output_names=list(output_names(spec)),
+            output_names=list(names),
             external_data=False,
         )
-    assert program is not None, "the dynamo exporter returns its program"
+    assert exported is not None, "the dynamo exporter returns its program"
 
-    model = program.model_proto
+    model = exported.model_proto
     _strip(model)
     model.producer_name, model.producer_version = "gped-nas", version("gped-nas")
-    for key, value in metadata(spec, inputs).items():
-        model.metadata_props.add(key=key, value=value)
+    return model
+
+
+def _bytes_of(model: Any) -> bytes:
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -98,8 +141,7 @@ def _strip(model: Any) -> None:
 
 def onnx_predict(data: bytes) -> Predict:
     """What the file says of raw inputs, on the CPU."""
-    onnxruntime = _require("onnxruntime")
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = onnx_session(data)
     names = [output.name for output in session.get_outputs()]
 
     def predict(x: Tensor) -> dict[str, Tensor]:
@@ -107,6 +149,30 @@ def onnx_predict(data: bytes) -> Predict:
         return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
 
     return predict
+
+
+def onnx_session(data: bytes, threads: int | None = None) -> Any:
+    """A session of ONNX Runtime on the CPU, with so many threads or as many as it likes.
+
+    Raises:
+        EnvironmentProblem: it is not installed.
+    """
+    onnxruntime = _require("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def require_onnx() -> None:
+    """Refuse where the extra is not installed.
+
+    Raises:
+        EnvironmentProblem: it is not.
+    """
+    _require("onnx", "onnxscript", "onnxruntime")
 
 
 def _require(*names: str) -> Any:
@@ -122,7 +188,7 @@ def _require(*names: str) -> Any:
         return modules[-1]
     except ImportError as error:
         raise EnvironmentProblem(
-            f"--to onnx: {error.name} is not installed; run `pip install 'gped-nas[onnx]'`"
+            f"ONNX: {error.name} is not installed; run `pip install 'gped-nas[onnx]'`"
         ) from None
 
 

@@ -3,12 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-COSTS: dict[str, str] = {
+COUNTED_COSTS: dict[str, str] = {
     "macs": "MACs",
     "flops": "FLOPs",
     "params": "parameters",
     "storage_bytes": "storage (bytes)",
 }
+"""Name to label of the costs that follow from a genotype, on whatever machine."""
+
+TIMED_COSTS: dict[str, str] = {
+    "latency_ms": "latency (ms)",
+    "latency_p95_ms": "latency, 95th percentile (ms)",
+}
+"""Name to label of the costs that one machine has, and that are measured where they are asked for:
+the median time of a call, and its 95th percentile."""
+
+COSTS: dict[str, str] = {**COUNTED_COSTS, **TIMED_COSTS}
 """Name to label of every cost; all are minimized."""
 
 

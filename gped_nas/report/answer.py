@@ -5,6 +5,7 @@ from gped_nas.report import words
 from gped_nas.report.records import Data, find
 from gped_nas.report.verdict import StudyVerdict
 
+_TILES = (("macs", "MACs", ""), ("storage_bytes", "storage", "B"), ("latency_ms", "latency", "ms"))
 _NOTHING: Data = {"metrics": {}, "costs": {}}
 """What is known of a teacher that was not measured."""
 
@@ -36,7 +37,7 @@ def _common_part(student: Data, teacher: Data | None) -> str:
 
 def _cost_tiles(student: Data, teacher: Data) -> list[dict[str, str]]:
     tiles = []
-    for name, title, unit in (("macs", "MACs", ""), ("storage_bytes", "storage", "B")):
+    for name, title, unit in _TILES:
         cost = student["costs"].get(name)
         if cost is None:
             continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from gped_nas.models.labels import COUNTED_COSTS
 from gped_nas.report import words
 from gped_nas.report.figures import (
     BLUE,
@@ -321,7 +322,7 @@ def log_axes(figure: go.Figure, across: Data, up: Data) -> None:
         spans_decades = math.log10(max(values) / min(values)) > 2
         figure.layout[f"{letter}axis"].update(
             type="log",
-            tickformat="~s" if axis["kind"] == "cost" else "~g",
+            tickformat="~s" if axis["name"] in COUNTED_COSTS else "~g",
             dtick=1 if spans_decades else "D2",
             minor={"ticks": "outside"},
         )

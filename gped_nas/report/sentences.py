@@ -14,7 +14,7 @@ LEAST_KEPT = 0.75
 """Of the teacher's lead over a guess: with less, a student is no stand-in for it."""
 LARGEST_UNSEEN = 0.05
 """Of the same lead: what may be lost without being seen, by the far end of the interval."""
-PRICES = (("macs", "MACs", ""), ("storage_bytes", "", "B"))
+PRICES = (("macs", "MACs", ""), ("storage_bytes", "", "B"), ("latency_ms", "a call", "ms"))
 NAMES = {"nll": "NLL", "rmse": "RMSE", "ece": "ECE"}
 
 
@@ -111,7 +111,8 @@ def describe_price(student: TrialRecord, reference: Reference | None) -> str:
         prices.append(price)
     if not prices:
         return "its costs were not measured"
-    return f"costs {' and '.join(prices)}".replace("×", " times").replace("\u00a0", " ")
+    listed = " and ".join([", ".join(prices[:-1]), prices[-1]] if prices[1:] else prices)
+    return f"costs {listed}".replace("×", " times").replace("\u00a0", " ")
 
 
 def _amount(row: Loss) -> str:

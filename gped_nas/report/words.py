@@ -50,8 +50,10 @@ def difference(value: float | None, name: str) -> str:
 
 
 def count(value: float | None) -> str:
-    """An exact number with its thousands apart."""
-    return NONE if value is None else f"{value:,.0f}"
+    """A number with its thousands apart; one that is not whole, such as a time, to four digits."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if float(value).is_integer() or value >= 1e4 else f"{value:.4g}"
 
 
 def things(number: int, noun: str) -> str:

@@ -17,6 +17,7 @@ _UNITS = {
     "mac": "macs",
     "params": "params",
     "parameters": "params",
+    "ms": "latency_ms",
 }
 """A unit in small letters, and the cost that it is of."""
 _QUANTITY = re.compile(
@@ -33,8 +34,8 @@ def parse_bounds(within: str | Sequence[str], where: str) -> dict[str, float]:
 
     A quantity with a unit says of which cost it is: bytes (``B``), ``FLOPs``, ``MACs``, ``params``,
     each with ``k``, ``M``, ``G`` or ``T`` before it, and bytes with ``Ki``, ``Mi``, ``Gi`` or
-    ``Ti`` too. A name and a number are ``NAME=BOUND``, where the unit may be left out. Whether
-    names exist is not asked here.
+    ``Ti`` too; or ``ms``, of the latency. A name and a number are ``NAME=BOUND``, where the unit
+    may be left out. Whether names exist is not asked here.
 
     Args:
         within: one text, or several.
@@ -82,10 +83,11 @@ def _parse(item: str, where: str) -> tuple[str, float]:
     prefix = match["prefix"].lower()
     if prefix in _BINARY and cost == "storage_bytes":
         factor = _BINARY[prefix]
-    elif prefix in _PREFIXES:
+    elif prefix in _PREFIXES and (not prefix or unit != "ms"):
         factor = _PREFIXES[prefix]
     else:
-        raise ConfigError(f"{where}: found '{item}': '{match['prefix']}' is a prefix of bytes only")
+        kind = "bytes only" if prefix in _BINARY else f"no {unit}"
+        raise ConfigError(f"{where}: found '{item}': '{match['prefix']}' is a prefix of {kind}")
 
     bound = float(match["number"].replace("_", "")) * factor
     if not math.isfinite(bound):

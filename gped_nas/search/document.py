@@ -148,7 +148,7 @@ class StoredReference(StoredMeasures):
 
     name: str
     label: str
-    costs: dict[str, int] = Field(default_factory=dict)
+    costs: dict[str, Number] = Field(default_factory=dict)
     note: str = ""
     is_control: bool = False
 
@@ -161,6 +161,18 @@ class StoredReference(StoredMeasures):
     def reference(self) -> Reference:
         """The reference as everybody else knows it."""
         return Reference.from_json(self.to_json())
+
+
+class LatencyFacts(Stored):
+    """How students are timed.
+
+    Attributes:
+        settings: those of the space.
+        machine: what their latencies hold for, see ``evaluate.latency.machine``.
+    """
+
+    settings: dict[str, Any]
+    machine: dict[str, Any]
 
 
 class Description(Stored):
@@ -177,6 +189,7 @@ class Description(Stored):
         metrics: label, direction and unit of each metric by its name, as they were registered.
         guess: who knows the training labels alone, on validation; None in studies that were begun
             before there was one.
+        latency: where and how students are timed; None where they are not.
     """
 
     config: dict[str, Any] = Field(default_factory=dict)
@@ -188,6 +201,7 @@ class Description(Stored):
     box: Box | None = None
     metrics: dict[str, StoredWords] = Field(default_factory=dict)
     guess: StoredReference | None = None
+    latency: LatencyFacts | None = None
 
 
 class References(Stored):

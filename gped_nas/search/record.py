@@ -39,11 +39,13 @@ class TrialRecord:
         reason: why it is not complete, for people; empty when it is.
         genotype: ``Genotype.to_json()``.
         measures: what was measured of its student; test measures come once they are made.
-        costs: ``macs, flops, params, storage_bytes`` of the network that is left after pruning.
+        costs: ``macs, flops, params, storage_bytes`` of the network that is left after pruning;
+            where latency is asked for, ``latency_ms`` and ``latency_p95_ms`` too.
         layers: one row a layer that is left: ``{"layer", "kind", "inputs", "outputs", "params"}``.
         layers_drawn: the same before pruning.
         extra: what cards show: ``reliability`` (list of ``{"confidence", "accuracy", "count"}``),
-            ``macs_by_operator``, ``dead_units``, ``seed``, ``loss`` (list of ``[step, value]``).
+            ``macs_by_operator``, ``dead_units``, ``seed``, ``loss`` (list of ``[step, value]``),
+            ``latency`` (``repeats`` and ``blocks_ms``) where it was measured.
         above_guess: by quality objective, its paired difference to the guess on validation, see
             ``search.guess``; empty where it was not compared.
         seconds: this student's share of the kernel's time, then evaluation.
@@ -58,7 +60,7 @@ class TrialRecord:
     genotype: Mapping[str, Any]
     reason: str = ""
     measures: Measures = field(default_factory=dict)
-    costs: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, int | float] = field(default_factory=dict)
     layers: tuple[Mapping[str, Any], ...] = ()
     layers_drawn: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -172,7 +174,7 @@ class _RecordFile:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     n: Mapping[str, int] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
-    costs: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, int | float] = field(default_factory=dict)
     layers: tuple[Mapping[str, Any], ...] = ()
     layers_drawn: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -39,7 +39,7 @@ class Reference:
     name: str
     label: str
     measures: Measures
-    costs: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, int | float] = field(default_factory=dict)
     note: str = ""
     is_control: bool = False
 

@@ -15,9 +15,10 @@ from gped_nas.distill.course import check_families, check_form
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.conditions import Condition
+from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.models.base import FAMILIES, Family, Genotype
 from gped_nas.models.costs import genotype_cost, smallest_cost
-from gped_nas.models.labels import COSTS
+from gped_nas.models.labels import COUNTED_COSTS
 from gped_nas.models.module import ModuleFamily, Modules, bind
 from gped_nas.posterior.base import MethodConfig
 from gped_nas.posterior.likelihoods import Likelihood
@@ -162,6 +163,7 @@ class SearchSpace:
             None where nothing is said.
         module: the teacher's family where it is a user's module; None where it is any other.
         calibration: how the teacher's samples are read, see ``stream.calibration``.
+        latency: how students are timed; None where nobody asks how fast they are.
     """
 
     name: str
@@ -189,6 +191,7 @@ class SearchSpace:
     twins: TwinsConfig = TwinsConfig()
     module: ModuleFamily | None = field(default=None, compare=False)
     calibration: CalibrationKind = "none"
+    latency: LatencyConfig | None = None
 
     @property
     def goal_names(self) -> tuple[str, ...]:
@@ -322,13 +325,13 @@ class SearchSpace:
         """For each cost, that of the genotype that costs most."""
         num_outputs = self.num_outputs(num_classes)
         costs = [genotype_cost(g, input_shape, num_outputs) for g in self.corners()]
-        return {name: float(max(getattr(c, name) for c in costs)) for name in COSTS}
+        return {name: float(max(getattr(c, name) for c in costs)) for name in COUNTED_COSTS}
 
     def smallest_cost(self, input_shape: tuple[int, ...], num_classes: int) -> dict[str, float]:
         """For each cost, a lower bound over all genotypes and all that pruning could leave."""
         num_outputs = self.num_outputs(num_classes)
         costs = [smallest_cost(g, input_shape, num_outputs) for g in self.corners()]
-        return {name: float(min(getattr(c, name) for c in costs)) for name in COSTS}
+        return {name: float(min(getattr(c, name) for c in costs)) for name in COUNTED_COSTS}
 
     def corners(self) -> list[Genotype]:
         """Genotypes whose costs bound those of all others."""
@@ -371,7 +374,7 @@ class SearchSpace:
         smallest = self.smallest_cost(input_shape, num_classes)
         largest = self.largest_cost(input_shape, num_classes)
         for goal in self.objectives:
-            if goal.kind == "cost" and smallest[goal.name] == largest[goal.name]:
+            if goal.name in smallest and smallest[goal.name] == largest[goal.name]:
                 raise ConfigError(
                     f"{self.source}: objectives: every genotype of this space has {goal.name} "
                     f"{smallest[goal.name]:g}, expected costs that differ; leave this objective "

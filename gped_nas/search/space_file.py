@@ -18,8 +18,10 @@ from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.condition_names import parse_conditions
 from gped_nas.evaluate.conditions import Condition
+from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.evaluate.measured import CLEAN, parse_name
 from gped_nas.models.base import Genotype
+from gped_nas.models.labels import TIMED_COSTS
 from gped_nas.models.module import ModuleFamily, Modules, bind
 from gped_nas.posterior.base import MethodConfig, parse_method
 from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood
@@ -74,6 +76,7 @@ class _SpaceFile(Config):
     constraints: dict[str, float] = {}
     conditions: Any = (CLEAN,)
     search: SearchConfig = SearchConfig()
+    latency: LatencyConfig | None = None
     recipe: Recipe = Recipe()
     baseline: BaselineConfig = BaselineConfig()
     twins: TwinsConfig = TwinsConfig()
@@ -223,6 +226,7 @@ def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace
         trained_on=_trained_on(file.teacher, teacher.method, where),
         module=_module(file.teacher, teacher.genotype, modules, where),
         calibration=file.teacher.calibration,
+        latency=_latency(file),
     )
 
 
@@ -336,4 +340,15 @@ def _resolved(
         data["teacher"]["likelihood"] = teacher.likelihood.to_json()
     data["targets"] = [target.to_json() for target in targets]
     data["conditions"] = [condition.to_json() for condition in conditions]
+    latency = _latency(file)
+    if latency is None:
+        del data["latency"]
+    else:
+        data["latency"] = latency.model_dump(mode="json")
     return data
+
+
+def _latency(file: _SpaceFile) -> LatencyConfig | None:
+    """How students are timed, where the space says so or bounds or minimizes their latency."""
+    is_asked = TIMED_COSTS.keys() & {*file.objectives, *file.constraints}
+    return file.latency or (LatencyConfig() if is_asked else None)

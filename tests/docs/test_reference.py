@@ -26,6 +26,7 @@ from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import CONDITIONS
+from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.evaluate.scores import SCORES
 from gped_nas.models.base import COMMON_VALUES, FAMILIES
 from gped_nas.models.labels import COSTS
@@ -44,6 +45,7 @@ SETTINGS: dict[str, type[Config]] = {
     "teacher": teacher_file.TeacherFile,
     "teacher by predictions": teacher_file.GivenTeacherFile,
     "students": space_file._StudentsFile,
+    "latency": LatencyConfig,
     "search": space.SearchConfig,
     "baseline": space.BaselineConfig,
     "twins": space.TwinsConfig,

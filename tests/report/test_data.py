@@ -13,10 +13,11 @@ from gped_nas.report import words
 from gped_nas.report.cards import classes
 from gped_nas.report.data import data_of, find, plain
 from gped_nas.report.page import numbers_of
+from gped_nas.report.sentences import describe_price
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.objectives import registered_words
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.snapshot import PairedDifference
+from gped_nas.search.snapshot import PairedDifference, Reference
 from tests.report.example import DIAGNOSIS, make_snapshot
 
 
@@ -76,6 +77,25 @@ def test_no_student_of_a_teacher_that_guesses_heads_the_report():
 def test_a_dearer_student_is_said_to_be_dearer():
     assert words.factor(200, 100) == "2× more than"
     assert words.factor(100, 100) == "as much as"
+
+
+def test_a_time_has_digits_and_a_count_has_thousands():
+    assert [words.count(value) for value in (1234567, 12.0, None)] == ["1,234,567", "12", "–"]
+    assert [words.count(value) for value in (0.014971, 3.25, 1234.56, 12345.6)] == [
+        "0.01497",
+        "3.25",
+        "1235",
+        "12,346",
+    ]
+
+
+def test_a_price_has_the_time_of_a_call_where_it_is_known():
+    student = TrialRecord(3, "complete", {}, costs={"macs": 3400, "latency_ms": 0.015})
+    teacher = Reference("teacher", "teacher", {}, costs={"macs": 340_000, "latency_ms": 0.6})
+    price = "costs 3.4 k MACs (100 times less) and 0.015 ms a call (40 times less)"
+    assert describe_price(student, teacher) == price
+    whole = TrialRecord(3, "complete", {}, costs={**student.costs, "storage_bytes": 1200})
+    assert describe_price(whole, None) == "costs 3.4 k MACs, 1.2 kB and 0.015 ms a call"
 
 
 @pytest.mark.parametrize(

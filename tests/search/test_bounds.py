@@ -24,6 +24,9 @@ READ = {
     "5k params": {"params": 5_000},
     "7 parameters": {"params": 7},
     "params=5k": {"params": 5_000},
+    "5ms": {"latency_ms": 5},
+    "0.5 ms": {"latency_ms": 0.5},
+    "latency_p95_ms<=2": {"latency_p95_ms": 2},
     "storage_bytes=100kB": {"storage_bytes": 100_000},
     "storage_bytes = 2Ki": {"storage_bytes": 2_048},
     "accuracy=.9": {"accuracy": 0.9},
@@ -60,6 +63,8 @@ REFUSED = {
     "params=1e999": "a finite number",
     "params=100kB": "B is a unit of storage_bytes",
     "2KiFLOPs": "'Ki' is a prefix of bytes only",
+    "2Mms": "'M' is a prefix of no ms",
+    "2Kims": "'Ki' is a prefix of bytes only",
     "100kB,200kB": "two bounds of 'storage_bytes'",
 }
 

@@ -65,7 +65,8 @@ const explorer = (() => {
   function axisLayout(layout, { name, isLog }, values) {
     const wide = isLog && values.length && Math.max(...values) > 100 * Math.min(...values);
     const { dtick, tickformat, minor, type, range, autorange, ...rest } = layout;
-    const cost = axes.get(name).kind === "cost";
+    // a prefix beside a unit that has one, as of ms, would mislead
+    const cost = axes.get(name).kind === "cost" && !name.endsWith("_ms");
     return {
       ...rest,
       title: { ...rest.title, text: plain(axes.get(name).label, 90) },

@@ -28,7 +28,7 @@ const numbers = (() => {
 
   function text(name, number) {
     if (number === null) return "–";
-    if (axes.get(name)?.kind === "cost") return number.toLocaleString("en");
+    if (axes.get(name)?.kind === "cost") return number.toLocaleString("en", Number.isInteger(number) ? {} : { maximumSignificantDigits: 4 });
     if (name.startsWith("accuracy")) return `${(100 * number).toFixed(2)} %`;
     return number !== 0 && (Math.abs(number) < 1e-3 || Math.abs(number) >= 1e4) ? number.toPrecision(3) : number.toFixed(4);
   }
