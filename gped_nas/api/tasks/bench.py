@@ -18,6 +18,7 @@ from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import Student
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.condition_names import parse_condition
 from gped_nas.evaluate.conditions import Condition, Predictor
 from gped_nas.evaluate.judging import evaluate_or_explain
@@ -271,6 +272,7 @@ class Bench:
             resamples=self.resamples,
             condition=answers.condition,
             part=self.part,
+            asked=asked,
         )
         if not asked or always:
             return measures
@@ -290,6 +292,11 @@ class Bench:
     def leave_out(self, subject: Subject, why: str) -> None:
         """Say that a subject has no rows of this task, or fewer."""
         self.notes.append(f"{self.task}: {subject.name} is left out: {why}")
+
+
+def metrics_named(prefix: str) -> list[str]:
+    """The names of registered metrics that begin so."""
+    return [name for name in METRICS if name.startswith(prefix)]
 
 
 def check_limit(limit: int | None) -> None:
