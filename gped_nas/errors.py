@@ -32,7 +32,7 @@ _ARGUMENTS = {
     **{"--to": "to", "--into": "into", "--inputs": "inputs", "--methods": "methods"},
     **{"--budget": "budget", "--teacher": "teacher", "--credible": "credible"},
     **{"--tasks": "tasks", "--part": "part", "--subjects": "subjects", "--limit": "limit"},
-    **{"--space": "space", "--save-inputs": "save_inputs"},
+    **{"--space": "space", "--save-inputs": "save_inputs", "--metrics": "metrics"},
     **{"--host": "host", "--port": "port", "--mask": "masks", "--subsample": "subsamples"},
 }
 """Options, and what functions call them."""

@@ -11,6 +11,7 @@ part, and everything else on validation, so that nothing is ever chosen by what 
   then it is up to the caller to choose nothing by it.
 """
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +25,10 @@ from gped_nas.api.places import Place, find_place
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.subjects import teacher_digest
 from gped_nas.api.tasks.base import OPTION, Asked, LeftOut, Row, parse_tasks
-from gped_nas.api.tasks.bench import Bench, Subject, check_limit
-from gped_nas.errors import ConfigError, nearest
-from gped_nas.io import canonical_json, make_dir, sha256_text
+from gped_nas.api.tasks.bench import SUBJECTS, Bench, Examples, Subject, check_limit
+from gped_nas.errors import ConfigError, EnvironmentProblem, nearest
+from gped_nas.evaluate.base import METRICS
+from gped_nas.io import canonical_json, make_dir, sha256_text, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +69,7 @@ def evaluate_tasks(
     part: MeasuredPart | None = None,
     trials: Sequence[int | str] = ("chosen",),
     subjects: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     limit: int | None = None,
     seed: int | None = None,
     space: "SearchSpace | str | Path | None" = None,
@@ -89,6 +92,8 @@ def evaluate_tasks(
         trials: whose students of a study are judged: numbers, ``"chosen"``, ``"best"``, and
             ``"front"`` for all of it.
         subjects: who is judged, of ``tasks.bench.SUBJECTS``; everybody there is by default.
+        metrics: which ones ``prediction``, ``shift`` and ``attack`` measure; the usual ones by
+            default.
         limit: number of examples, drawn by the seed; all of the part by default.
         seed: root of all that is drawn; the space's by default.
         space: where a student's study is not known, the space that it was searched in.
@@ -96,8 +101,9 @@ def evaluate_tasks(
         storage: where a study lies, if not in its folder.
         out: folder of all studies.
         session: how to run.
-        save_inputs: an npz file for the inputs that conditions made, by ``task subject``; whatever
-            lies in it is written over. All tasks are measured anew then.
+        save_inputs: an npz file, written over: the inputs that conditions made, by
+            ``subject@condition``, beside ``x`` and ``y`` as they are and, with a limit, their
+            ``index`` in the part. All tasks are measured anew then.
 
     Raises:
         ConfigError, RegistryError: an unknown task, subject or part, or one that does not fit.
@@ -106,7 +112,9 @@ def evaluate_tasks(
         GpedError: see the parts.
     """
     asked = parse_tasks([tasks] if isinstance(tasks, str) else tasks)
-    _check(part, subjects, limit)
+    _check(part, subjects, metrics, limit)
+    inputs_file = None if save_inputs is None else Path(save_inputs)
+    _check_file(inputs_file)
     session = session or new_session()
     place = find_place(
         what,
@@ -120,32 +128,38 @@ def evaluate_tasks(
         session=session,
     )
 
+    root = place.seed if seed is None else seed
     bench = Bench(
-        dataset=place.dataset,
+        examples=Examples(place.dataset, place.part, root, limit),
         teacher=place.teacher,
-        part=place.part,
         subjects=place.subjects,
-        seed=place.seed if seed is None else seed,
         session=session,
-        limit=limit,
-        inputs=None if save_inputs is None else {},
+        metrics=tuple(dict.fromkeys(metrics)),
+        inputs=None if inputs_file is None else {},
     )
     _check_tasks(asked, bench)
     evaluation = _Evaluating(bench, place).all_of(asked)
-    if save_inputs is not None:
-        _save(bench, Path(save_inputs))
+    if inputs_file is not None:
+        _save(bench, inputs_file)
     return evaluation
 
 
-def _check(part: str | None, subjects: Collection[str], limit: int | None) -> None:
-    from gped_nas.api.tasks.bench import SUBJECTS
-
+def _check(
+    part: str | None, subjects: Collection[str], metrics: Collection[str], limit: int | None
+) -> None:
     if part is not None and part not in get_args(MeasuredPart):
         parts = get_args(MeasuredPart)
         raise ConfigError(f"--part: found '{part}'{nearest(part, parts)}")
     for name in subjects:
         if name not in SUBJECTS:
             raise ConfigError(f"--subjects: found '{name}'{nearest(name, SUBJECTS)}")
+    for name in metrics:
+        metric = METRICS.find(name, "--metrics")
+        if metric.task != "prediction":
+            raise ConfigError(
+                f"--metrics: found '{name}', which is of inputs from outside; ask for it with the "
+                "task ood:SET"
+            )
     check_limit(limit)
 
 
@@ -198,8 +212,9 @@ class _Evaluating:
             "task": asked.text,
             "subject": " ".join(subject.name for subject in group),
             "part": bench.part,
-            "limit": bench.limit,
+            "limit": bench.examples.limit,
             "seed": bench.seed,
+            "metrics": list(bench.metrics) if asked.task.takes_metrics else [],
         }
         identity = self._identity(asked, group, bench)
         kept = None
@@ -236,13 +251,25 @@ class _Evaluating:
         return group[0].digest if len(group) == 1 and group[0].trial is not None else ""
 
 
-def _save(bench: Bench, path: Path) -> None:
-    """Write the inputs that conditions made."""
-    from gped_nas.io import environment
+def _check_file(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before anything is measured.
 
+    Raises:
+        EnvironmentProblem: its folder is not there, or it is a folder itself.
+    """
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise EnvironmentProblem(
+            f"--save-inputs: found {path}, expected a file in a folder that is there"
+        )
+
+
+def _save(bench: Bench, path: Path) -> None:
+    """Write the inputs that conditions made, beside those that they were made of."""
     assert bench.inputs is not None, "they are wanted"
-    arrays = dict(bench.inputs)
-    if bench.index is not None:
-        arrays["index"] = bench.index.numpy()
-    with environment("write", path):
-        np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stubs take no mapping
+    arrays = {"x": bench.raw[:].numpy(), "y": np.asarray(bench.labels), **bench.inputs}
+    if bench.examples.index is not None:
+        arrays["index"] = bench.examples.index.numpy()
+
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)  # type: ignore[arg-type]  # its stubs take no mapping
+    write_bytes(path, packed.getvalue())

@@ -54,6 +54,12 @@ def evaluate(
         str,
         typer.Option("--subjects", metavar="A,B,...", help="Who is asked; everybody by default."),
     ] = "",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics", metavar="A,B,...", help="What prediction, shift and attack measure."
+        ),
+    ] = "",
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", help="Ask about N examples of the part.")
     ] = None,
@@ -87,6 +93,7 @@ def evaluate(
             part=part,  # type: ignore[arg-type]  # checked there
             trials=_split(trial or ["chosen"]),
             subjects=_split([subjects]),
+            metrics=_split([metrics]),
             limit=limit,
             seed=seed,
             space=space,

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 import gped_nas as gn
 from gped_nas.api import evaluating
+from gped_nas.config import Config
+from gped_nas.evaluate.conditions import CONDITIONS, add_condition
 from gped_nas.evaluate.predictions import Predictions, subset
 from tests.cli.harness import Home, accepted, refused
 
@@ -116,6 +119,14 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "prediction", "--part", "tests"], ("--part", "did you mean 'test'")),
         (["--tasks", "prediction", "--subjects", "techer"], ("did you mean 'teacher'",)),
         (["--tasks", "prediction", "--limit", "0"], ("--limit", "at least 1")),
+        (["--tasks", "shift"], ("expected shift:CONDITION",)),
+        (["--tasks", "shift:clean"], ("shifts nothing",)),
+        (["--tasks", "shift:permutd"], ("did you mean 'permuted'",)),
+        (
+            ["--tasks", "prediction", "--metrics", "acuracy"],
+            ("--metrics", "did you mean 'accuracy'"),
+        ),
+        (["--tasks", "prediction", "--metrics", "ood_auroc_total"], ("ood:SET",)),
         (["--tasks", "prediction", "--trial", "best one"], ("TRIAL",)),
     ],
 )
@@ -123,6 +134,57 @@ def test_what_cannot_be_asked_is_refused(
     finished: Home, args: list[str], says: tuple[str, ...]
 ) -> None:
     refused(2, "evaluate", finished.study, *args, says=says)
+
+
+def test_inputs_that_a_condition_made_are_saved_and_give_the_rows(own: Home) -> None:
+    path = own.root / "inputs.npz"
+    rows = asked(
+        own,
+        *("--tasks", "shift:permuted", "--metrics", "accuracy", "--subjects", "teacher,student"),
+        *("--limit", 60, "--save-inputs", path),
+    )
+    study = gn.open_study(own.study)
+    name = rows[-1]["predictor"]
+    with np.load(path) as saved:
+        assert set(saved) == {"x", "y", "index", "teacher@permuted", f"{name}@permuted"}
+        made, labels, index = saved[f"{name}@permuted"], saved["y"], saved["index"]
+    dataset = gn.load_dataset(gn.load_space(own.space))
+    assert np.array_equal(labels, dataset.labels("test")[index])
+    assert np.array_equal(
+        np.sort(made.reshape(60, -1)), np.sort(dataset.raw("test")[index].flatten(1))
+    )
+
+    answer = study.load_student().predict(made)["predictive"].argmax(1).numpy()
+    assert [row["metric"] for row in rows] == ["accuracy", "accuracy"]
+    assert rows[-1]["value"] == pytest.approx((answer == labels).mean())
+    assert rows[-1]["condition"] == "permuted" and rows[-1]["n"] == 60
+
+    refused(
+        *(5, "evaluate", own.study, "--tasks", "prediction"),
+        *("--save-inputs", own.root / "no folder" / "x.npz"),
+        says=("--save-inputs", "no folder"),
+    )
+
+
+def test_severities_are_rows_and_their_mean(own: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONDITIONS, "_items", dict(CONDITIONS))
+
+    class Settings(Config):
+        severity: int = 1
+
+    @add_condition("fading", "less contrast", settings=Settings, main="severity")
+    def fading(raw: Tensor, *, settings: Settings) -> Tensor:
+        return raw * (1 - settings.severity / 6)
+
+    rows = asked(own, "--tasks", "shift:fading", "--subjects", "student", "--metrics", "nll,ece")
+    conditions = [f"fading-s{i}" for i in range(1, 6)]
+    by_metric = {name: [row for row in rows if row["metric"] == name] for name in ("nll", "ece")}
+    for of_metric in by_metric.values():
+        assert [row["condition"] for row in of_metric] == [*conditions, "fading"]
+        *each, mean = of_metric
+        assert mean["value"] == pytest.approx(np.mean([row["value"] for row in each]))
+    assert by_metric["nll"][-1]["low"] < by_metric["nll"][-1]["value"]
+    assert by_metric["ece"][-1]["low"] is None and by_metric["ece"][-1]["why"]
 
 
 def test_a_damaged_file_of_rows_is_told(own: Home) -> None:

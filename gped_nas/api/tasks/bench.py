@@ -97,29 +97,72 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
+class Examples:
+    """The examples that are answered.
+
+    Attributes:
+        dataset: whose.
+        part: of which part.
+        seed: root of what is drawn.
+        limit: how many, drawn by the seed; None for all.
+    """
+
+    dataset: Dataset
+    part: Part
+    seed: int
+    limit: int | None = None
+
+    @cached_property
+    def index(self) -> Tensor | None:
+        """Which ones of the part, (N,) in their order; None for all."""
+        num = len(self.dataset.split(self.part))
+        if self.limit is None or self.limit >= num:
+            return None
+        generator = rng.generator(self.seed, "evaluate", self.part)
+        return torch.randperm(num, generator=generator)[: self.limit].sort().values
+
+    @cached_property
+    def raw(self) -> Tensor:
+        """Their raw inputs, (N, *input_shape)."""
+        raw = self.dataset.raw(self.part)
+        return raw if self.index is None else raw[self.index]
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Their labels, (N,)."""
+        labels = self.dataset.labels(self.part)
+        return labels if self.index is None else labels[self.index.numpy()]
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """Bootstrap draws of them, the same for every subject."""
+        return draw_resamples(len(self.labels), root=self.seed, part=self.part)
+
+    def of(self, predictions: AnyPredictions) -> AnyPredictions:
+        """Predictions of the whole part, of these examples alone."""
+        return predictions if self.index is None else subset(predictions, self.index.numpy())
+
+
+@dataclass(frozen=True, eq=False)
 class Bench:
     """See the module.
 
     Attributes:
-        dataset: whose examples are answered.
+        examples: that are answered.
         teacher: whom subjects are compared with; None where a student is judged alone.
-        part: of the dataset.
         subjects: whose rows are asked for.
-        seed: root of all that is drawn.
         session: how to run; tasks tell it their progress and ask it whether to stop.
-        limit: number of examples that are answered, drawn by the seed; None for all.
+        metrics: names of those that are asked for; none leaves it to the task.
         task: what is measured just now, as it was asked for.
         notes: what was left out, filled while the task measures.
-        inputs: changed inputs by ``condition subject``; None where nobody wants them.
+        inputs: changed inputs by ``subject@condition``; None where nobody wants them.
     """
 
-    dataset: Dataset
+    examples: Examples
     teacher: Teacher | None
-    part: Part
     subjects: tuple[Subject, ...]
-    seed: int
     session: Session
-    limit: int | None = None
+    metrics: tuple[str, ...] = ()
     task: str = ""
     notes: list[str] = field(default_factory=list)
     inputs: dict[str, np.ndarray[Any, Any]] | None = None
@@ -132,31 +175,35 @@ class Bench:
 
     # -- the examples
 
-    @cached_property
-    def index(self) -> Tensor | None:
-        """Which examples of the part are answered, (N,) in their order; None for all."""
-        num = len(self.dataset.split(self.part))
-        if self.limit is None or self.limit >= num:
-            return None
-        generator = rng.generator(self.seed, "evaluate", self.part)
-        return torch.randperm(num, generator=generator)[: self.limit].sort().values
+    @property
+    def dataset(self) -> Dataset:
+        """Whose examples are answered."""
+        return self.examples.dataset
 
-    @cached_property
+    @property
+    def part(self) -> Part:
+        """The part that they are of."""
+        return self.examples.part
+
+    @property
+    def seed(self) -> int:
+        """Root of all that is drawn."""
+        return self.examples.seed
+
+    @property
     def raw(self) -> Tensor:
         """Raw inputs of the examples, (N, *input_shape)."""
-        raw = self.dataset.raw(self.part)
-        return raw if self.index is None else raw[self.index]
+        return self.examples.raw
 
-    @cached_property
+    @property
     def labels(self) -> Labels:
         """Labels of the examples, (N,)."""
-        labels = self.dataset.labels(self.part)
-        return labels if self.index is None else labels[self.index.numpy()]
+        return self.examples.labels
 
-    @cached_property
+    @property
     def resamples(self) -> Resamples:
         """Bootstrap draws of the examples, the same for every subject."""
-        return draw_resamples(len(self.labels), root=self.seed, part=self.part)
+        return self.examples.resamples
 
     def generator(self, *path: str | int) -> Generator:
         """A generator of the task's own; the same for every subject."""
@@ -236,9 +283,7 @@ class Bench:
     def _clean(self, subject: Subject) -> AnyPredictions:
         if subject.name not in self._answers:
             if subject.kept is not None:
-                whole = subject.kept(self.part)
-                index = None if self.index is None else self.index.numpy()
-                self._answers[subject.name] = whole if index is None else subset(whole, index)
+                self._answers[subject.name] = self.examples.of(subject.kept(self.part))
             else:
                 self._answers[subject.name] = subject.asked().predict(self.raw)
         return self._answers[subject.name]
@@ -246,12 +291,11 @@ class Bench:
     def _clean_teacher(self) -> AnyPredictions | None:
         if self.teacher is None:
             return None
-        whole = self.teacher.averaged(self.part)
-        return whole if self.index is None else subset(whole, self.index.numpy())
+        return self.examples.of(self.teacher.averaged(self.part))
 
     def _save(self, condition: str, subject: Subject, raw: Tensor) -> None:
         if self.inputs is not None:
-            self.inputs[f"{condition} {subject.name}"] = raw.numpy()
+            self.inputs[f"{subject.name}@{condition}"] = raw.numpy()
 
     # -- rows
 
@@ -277,6 +321,14 @@ class Bench:
         if not asked or always:
             return measures
         return {key: measured for key, measured in measures.items() if key.metric in asked}
+
+    def metrics_or(self, names: Collection[str]) -> list[str]:
+        """The metrics that are asked for; these names where none are."""
+        return list(self.metrics or names)
+
+    def settings_of(self, names: Collection[str]) -> list[Any]:
+        """Conditions as plain data, for ``Task.settings``."""
+        return [self.condition(name).to_json() for name in names]
 
     def rows(self, subject: Subject, measures: dict[Key, Measured], **extra: Any) -> list[Row]:
         """Measures of a subject as rows of the task, with what else they say.
