@@ -49,7 +49,7 @@ def parse_condition(text: object, where: str) -> Condition:
     severity = _SEVERITY.fullmatch(value) if condition.has_severities else None
     if severity:
         settings["severity"] = int(severity[1])
-    elif text != kind or (main and model.model_fields[main].is_required()):
+    elif text != kind or condition.needs_value:
         settings[main] = _number(condition, text, value, where)
 
     chosen = parse(model, settings, f"{where}: {text}")
@@ -67,6 +67,8 @@ def _number(condition: Condition, text: str, value: str, where: str) -> float | 
     name = text.partition("-")[0]
     meaning = condition.settings.model_fields[condition.main].description
     hint = f": {meaning}" if meaning else f", for example '{name}-0.1'"
+    if condition.has_severities:
+        hint += f"; or a severity, from {name}-s1 to {name}-s5"
     raise ConfigError(f"{where}: found '{text}', expected a number after '{name}-'{hint}")
 
 

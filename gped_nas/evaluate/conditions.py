@@ -106,6 +106,14 @@ class Condition:
         """Whether a space may ask for it by severity: ``noise-s1`` to ``noise-s5``."""
         return self.settings is not None and "severity" in self.settings.model_fields
 
+    @property
+    def needs_value(self) -> bool:
+        """Whether its name alone says too little, so that a number or a severity must follow."""
+        if self.settings is None or not self.main:
+            return False
+        field = self.settings.model_fields[self.main]
+        return field.is_required() or (self.has_severities and field.default is None)
+
     def to_json(self) -> str | dict[str, Any]:
         """As a space lists it: its text, or its settings under the user's name for it."""
         if self.name.partition("-")[0] == self.kind:

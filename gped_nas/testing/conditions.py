@@ -95,22 +95,15 @@ def check_condition(
 def it_says_what_it_is(case: ConditionCase) -> None:
     """It has a label, and is read from a search space under its name."""
     require(bool(CONDITIONS[case.name].label), f"{case}: found no label, expected one for people")
-    takes, needs = _wants_value(CONDITIONS[case.name])
-    is_given = case.value is not None
+    condition = CONDITIONS[case.name]
+    takes = bool(condition.main)
+    is_right = takes if case.value is not None else not condition.needs_value
     require(
-        takes if is_given else not needs or case.settings is not None,
+        is_right or case.settings is not None,
         f"{case}: the value it is tried with is {case.value}, but its name takes "
         f"{'one' if takes else 'none'}",
     )
     require(case.condition.name == case.written, f"{case}: calls itself '{case.condition.name}'")
-
-
-def _wants_value(condition: Condition) -> tuple[bool, bool]:
-    """Whether a number may follow its name, and whether one must."""
-    main, model = condition.main, condition.settings
-    if not main or model is None:
-        return False, False
-    return True, model.model_fields[main].is_required()
 
 
 def some_inputs_can_be_changed(case: ConditionCase) -> None:

@@ -96,6 +96,10 @@ BAD_SETTINGS = {
         "conditions=permuted",
         ("tiny.yaml: conditions: found 'permuted'", "expected a list"),
     ),
+    "a condition that is too large for the pictures": (
+        "conditions=[clean, mask-9]",
+        ("tiny.yaml: conditions", "'mask-9'", "found size 9", "at most 8 pixels", "lower it"),
+    ),
     "a condition of one's own without a name": (
         "conditions.hard={epsilon: 0.5}",
         ("tiny.yaml: conditions.hard: name", "expected the name of a condition"),

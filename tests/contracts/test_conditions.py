@@ -12,11 +12,11 @@ from gped_nas.testing.conditions import CONDITION_CHECKS, ConditionCase, check_c
 
 def _tried(condition: Condition) -> ConditionCase:
     """A condition with a value that is possible for its main setting, where it needs one."""
-    main, model = condition.main, condition.settings
-    if not main or model is None or not model.model_fields[main].is_required():
+    if not condition.needs_value:
         return ConditionCase(condition.name)
-    is_count = model.model_fields[main].annotation is int
-    return ConditionCase(condition.name, 2 if is_count else 0.1)
+    if condition.has_severities:
+        return ConditionCase(condition.name, settings={"severity": 2})
+    return ConditionCase(condition.name, 0.1)
 
 
 CASES = [_tried(condition) for condition in CONDITIONS.values()]

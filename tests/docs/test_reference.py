@@ -228,7 +228,7 @@ def test_every_genotype_value_is_listed(family: str) -> None:
 
 
 def test_every_condition_is_listed() -> None:
-    section = _section(SPACES, "## Conditions").split("\n#### ")[0]
+    section = _section(SPACES, "## Conditions").split("\n### ")[0]
     listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert sorted(listed) == sorted(CONDITIONS)
 
