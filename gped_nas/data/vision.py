@@ -1,6 +1,7 @@
 """Datasets of pictures as torchvision reads them: MNIST and its like, CIFAR and SVHN.
 
-Their names are ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100`` and ``svhn``.
+Their names are ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10``, ``cifar100`` and ``svhn``;
+``emnist``, ``omniglot`` and ``stl10`` have files of their own beside this one.
 
 Files lie where torchvision puts them, under ``$GPED_DATA`` or the folder ``data`` of the cache
 (``$GPED_CACHE`` or the platform's user cache): ``MNIST/raw/train-images-idx3-ubyte``,
@@ -13,6 +14,8 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -73,16 +76,7 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
     root = data_root()
     files = _files(class_name, root)
 
-    with environment("read", root):
-        missing = [file for file in files if not _is_there(file)]
-    if missing and cfg.download:
-        _download(class_name, root, cfg.name)
-    elif missing:
-        raise EnvironmentProblem(
-            f"dataset '{cfg.name}': {missing[0]} is missing ({len(missing)} of {len(files)} files "
-            "are); add `--set dataset.download=true`, put the files there, or point GPED_DATA (now "
-            f"{root}) at them"
-        )
+    provide(cfg, files, lambda: _download(class_name, root))
 
     train, test, class_names = _read(class_name, root, files)
     return build(
@@ -96,6 +90,70 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
         normalize=cfg.normalize,
         rule=cfg.split,
     )
+
+
+def provide(
+    cfg: VisionSettings,
+    files: list[Path],
+    download: Callable[[], None],
+    is_there: Callable[[Path], bool] | None = None,
+) -> None:
+    """Make sure that all files are there.
+
+    Args:
+        cfg: whether they may be downloaded.
+        files: below ``data_root``.
+        download: fetches them.
+        is_there: whether a file is; as itself or packed by default.
+
+    Raises:
+        EnvironmentProblem: they are missing or cannot be looked at, or the download failed.
+    """
+    root = data_root()
+    with environment("read", root):
+        missing = [file for file in files if not (is_there or _is_there)(file)]
+    if not missing:
+        return
+    if not cfg.download:
+        raise EnvironmentProblem(
+            f"dataset '{cfg.name}': {missing[0]} is missing ({len(missing)} of {len(files)} files "
+            "are); add `--set dataset.download=true`, put the files there, or point GPED_DATA (now "
+            f"{root}) at them"
+        )
+
+    try:
+        download()
+    except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
+        raise EnvironmentProblem(
+            f"dataset '{cfg.name}': the download to {root} failed: {_reason(error)}; check the "
+            "network and the folder, or put the files there by hand"
+        ) from error
+
+
+@contextmanager
+def reading(folder: Path, class_name: str) -> Iterator[None]:
+    """Say of whatever goes wrong inside which files are to blame.
+
+    Args:
+        folder: of the files.
+        class_name: torchvision's.
+
+    Raises:
+        DataError: the files are not what they should be.
+        EnvironmentProblem: the operating system refused.
+    """
+    try:
+        yield
+    except Exception as error:  # the readers of idx, pickle and .mat files share no class of errors
+        if isinstance(error, OSError) and error.errno:  # the operating system's, not a reader's
+            raise EnvironmentProblem(
+                f"{folder}: cannot be read: {error.strerror}; check its permissions and the "
+                "temporary folder"
+            ) from None
+        raise DataError(
+            f"{folder}: the files are not what {class_name} should hold ({_reason(error)}); "
+            "delete them and get them again with `--set dataset.download=true`"
+        ) from error
 
 
 def _source(class_name: str) -> Any:
@@ -126,15 +184,9 @@ def _open(class_name: str, root: Path, part: str, *, download: bool) -> Any:
     return source(str(root), download=download, train=part == "train")
 
 
-def _download(class_name: str, root: Path, name: str) -> None:
-    try:
-        for part in ("train", "test"):
-            _open(class_name, root, part, download=True)
-    except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
-        raise EnvironmentProblem(
-            f"dataset '{name}': the download to {root} failed: {_reason(error)}; check the network "
-            "and the folder, or put the files there by hand"
-        ) from error
+def _download(class_name: str, root: Path) -> None:
+    for part in ("train", "test"):
+        _open(class_name, root, part, download=True)
 
 
 def _read(class_name: str, root: Path, files: list[Path]) -> tuple[Split, Split, tuple[str, ...]]:
@@ -144,32 +196,19 @@ def _read(class_name: str, root: Path, files: list[Path]) -> tuple[Split, Split,
         DataError: the files are not what they should be.
         EnvironmentProblem: the operating system refused.
     """
-    folder = files[0].parent
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            readable = _unpack(root, files, Path(scratch))
-            if class_name in idx.CLASS_NAMES:
-                train, test = _read_idx([readable / file.relative_to(root) for file in files])
-                return train, test, idx.CLASS_NAMES[class_name]
+    with reading(files[0].parent, class_name), tempfile.TemporaryDirectory() as scratch:
+        readable = unpack(root, files, Path(scratch))
+        if class_name in idx.CLASS_NAMES:
+            train, test = read_idx([readable / file.relative_to(root) for file in files])
+            return train, test, idx.CLASS_NAMES[class_name]
 
-            opened_train = _open(class_name, readable, "train", download=False)
-            opened_test = _open(class_name, readable, "test", download=False)
-
+        opened_train = _open(class_name, readable, "train", download=False)
+        opened_test = _open(class_name, readable, "test", download=False)
         class_names = tuple(getattr(opened_train, "classes", "0123456789"))
         return _examples(opened_train), _examples(opened_test), class_names
-    except Exception as error:  # the readers of idx, pickle and .mat files share no class of errors
-        if isinstance(error, OSError) and error.errno:  # the operating system's, not a reader's
-            raise EnvironmentProblem(
-                f"{folder}: cannot be read: {error.strerror}; check its permissions and the "
-                "temporary folder"
-            ) from None
-        raise DataError(
-            f"{folder}: the files are not what {class_name} should hold ({_reason(error)}); "
-            "delete them and get them again with `--set dataset.download=true`"
-        ) from error
 
 
-def _read_idx(files: list[Path]) -> tuple[Split, Split]:
+def read_idx(files: list[Path]) -> tuple[Split, Split]:
     """The training and test examples of four files in the order of ``idx.FILES``."""
     train_images, train_labels, test_images, test_labels = files
     train = split_of(idx.read(train_images, 3)[:, None], idx.read(train_labels, 1))
@@ -177,7 +216,7 @@ def _read_idx(files: list[Path]) -> tuple[Split, Split]:
     return train, test
 
 
-def _unpack(root: Path, files: list[Path], scratch: Path) -> Path:
+def unpack(root: Path, files: list[Path], scratch: Path) -> Path:
     """``root``, or ``scratch`` with all files unpacked where some lie there as published."""
     if all(file.is_file() for file in files):
         return root

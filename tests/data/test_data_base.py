@@ -221,6 +221,7 @@ def test_loading_draws_from_no_global_generator() -> None:
 
 def test_every_dataset_has_a_name_to_be_found_by() -> None:
     of_torchvision = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"}
+    of_torchvision |= {"emnist", "omniglot", "stl10"}
     assert {"digits", "npz", *of_torchvision} <= set(DATASETS)
 
 

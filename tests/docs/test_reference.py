@@ -16,8 +16,10 @@ from gped_nas.config import Config
 from gped_nas.data.diabetes import DiabetesSettings
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.digits import DigitsSettings
+from gped_nas.data.emnist import EmnistSettings
 from gped_nas.data.images import ImagesSettings
 from gped_nas.data.npy import NpySettings
+from gped_nas.data.omniglot import OmniglotSettings
 from gped_nas.data.own import NpzSettings
 from gped_nas.data.synthetic import LinearGaussianSettings
 from gped_nas.data.table import CsvSettings, ParquetSettings
@@ -62,6 +64,8 @@ SETTINGS: dict[str, type[Config]] = {
     "images": ImagesSettings,
     "linear_gaussian": LinearGaussianSettings,
     "mnist": VisionSettings,
+    "emnist": EmnistSettings,
+    "omniglot": OmniglotSettings,
     **{f"prior {name}": prior for name, prior in PRIORS.items()},
     **{f"likelihood {name}": likelihood for name, likelihood in LIKELIHOODS.items()},
     **{
