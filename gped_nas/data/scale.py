@@ -97,7 +97,8 @@ def scale_of(x: Tensor, value_range: tuple[float, float] | None = None) -> Scale
     if x.dim() == 2:
         return ColumnSpread(column_spread(x))
     if value_range is not None:
-        return ValueRange(*value_range)
+        low, high = map(float, value_range)  # a declared range may be of whole numbers
+        return ValueRange(low, high)
     if x.dtype == torch.uint8:
         return ValueRange(*_BYTE)
 
