@@ -14,7 +14,7 @@ import torch
 from gped_nas.errors import ConfigError, EnvironmentProblem
 
 _HALF_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 AVX-512, x86 AMX, Arm
-_VECTOR_FLAGS = ("sse4_2", "avx", "amx", "fma", "f16c", "asimd", "sve", "sme", "i8mm", "bf16")
+_VECTOR_FLAGS = ("sse4_2", "avx", "amx", "fma", "f16c", "asimd", "sve", "i8mm", "bf16")
 _PROBE_S = 0.05
 _ADDRESS_SPACE, _ADDRESS_SPACE_A_CORE = 7 * 2**29, 2**27
 """Bytes that a search needs: with two cores and 3.2 GiB it never came to an end."""

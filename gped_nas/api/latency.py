@@ -78,13 +78,18 @@ def latency_facts(space: SearchSpace) -> dict[str, LatencyFacts]:
     cfg = space.latency
     if cfg is None:
         return {}
-    return {"latency": LatencyFacts(settings=cfg.model_dump(mode="json"), machine=_machine(cfg))}
+    return {"latency": LatencyFacts(settings=cfg.model_dump(mode="json"), machine=machine_of(cfg))}
 
 
-def _machine(cfg: LatencyConfig) -> dict[str, Any]:
+def machine_of(cfg: LatencyConfig, device: torch.device | None = None) -> dict[str, Any]:
+    """What latencies that are measured here hold for.
+
+    Raises:
+        EnvironmentProblem: ONNX Runtime is asked for and not installed.
+    """
     if cfg.runtime == "onnx":
         require_onnx()
-    return machine(cfg.runtime)
+    return machine(cfg.runtime, device)
 
 
 def check_machine(study: str, description: Description | None) -> None:
@@ -97,7 +102,7 @@ def check_machine(study: str, description: Description | None) -> None:
     if description is None or description.latency is None:
         return
     facts = description.latency
-    differing = differences(facts.machine, _machine(LatencyConfig(**facts.settings)))
+    differing = differences(facts.machine, machine_of(LatencyConfig(**facts.settings)))
     if differing:
         raise StudyError(
             f"study '{study}': its latencies were measured on another machine: found "

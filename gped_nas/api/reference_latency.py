@@ -1,6 +1,5 @@
 """The latency of what a front is compared with: a teacher's average, a network of it, a student."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -40,7 +39,7 @@ def time_references(contenders: Sequence[Contender], teacher: Teacher) -> list[C
     for contender in contenders:
         predictor = contender.predictor
         if isinstance(predictor, StudentPredictor):
-            timed[contender.name] = time_student(copy.deepcopy(predictor.student).cpu(), cfg)
+            timed[contender.name] = time_student(predictor.student, cfg)
     problem = ""
     try:
         timed |= _networks(teacher, cfg)

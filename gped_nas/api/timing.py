@@ -8,6 +8,7 @@ networks answers, one after another, and their answers are added up by weight. O
 its own weights in memory.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.data.normalization import AnyNormalization
+from gped_nas.distill.answers import answers
 from gped_nas.distill.student import Student
 from gped_nas.evaluate.conditions import Forward, Predictor
 from gped_nas.evaluate.latency import Call, Clock, Latency, LatencyConfig, time_calls
@@ -60,8 +62,13 @@ def probe(shape: Sequence[int], normalization: AnyNormalization, batch: int) -> 
     return normalization.invert(torch.randn((batch, *shape), generator=generator))
 
 
-def time_student(student: Student, cfg: LatencyConfig) -> Timed:
+def time_student(student: Student, cfg: LatencyConfig, device: torch.device | None = None) -> Timed:
     """A student, from raw inputs to all its outputs.
+
+    Args:
+        student: wherever it lies; it stays there.
+        cfg: how it is timed.
+        device: where torch computes; the processor by default.
 
     Raises:
         EnvironmentProblem: ONNX Runtime is asked for and not installed.
@@ -69,8 +76,22 @@ def time_student(student: Student, cfg: LatencyConfig) -> Timed:
     spec = student.spec
     raw = probe(spec.input_shape, spec.normalization, cfg.batch)
     if cfg.runtime == "torch":
-        return Timed(lambda: student.predict(raw, batch_size=cfg.batch))
+        asked = copy.deepcopy(student).to(device or torch.device("cpu"))
+        return Timed(_predict(asked, raw, device))
     return time_graph(onnx_bytes(spec, encode(student.params, spec.storage_dtype)), raw, cfg)
+
+
+def _predict(student: Student, raw: Tensor, device: torch.device | None) -> Call:
+    """A student's own answer; on a device until it is back on the processor."""
+    if device is None or device.type == "cpu":
+        return lambda: student.predict(raw, batch_size=len(raw))
+
+    @torch.no_grad()
+    def call() -> dict[str, Tensor]:
+        said = answers(student.spec, student(raw.to(device)))
+        return {name: answer.cpu() for name, answer in said.items()}
+
+    return call
 
 
 def time_graph(data: bytes, raw: Tensor, cfg: LatencyConfig) -> Timed:

@@ -1,6 +1,7 @@
 """A study of how fast students answer: measured, bounded, picked by, and held to its machine."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -74,11 +75,11 @@ def test_a_front_of_how_fast_students_answer(
 
 def _goes_on_where_it_began_and_nowhere_else(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     here = latency.machine("torch")
-    monkeypatch.setattr(latency, "machine", lambda runtime: {**here, "processor": "Z80"})
+    monkeypatch.setattr(latency, "machine", lambda runtime, device: {**here, "processor": "Z80"})
     says = ("tiny", "another machine", f"processor Z80 instead of {here['processor']}")
     refused(4, "run", home.space, *ASKED, "--n-trials", "5", "--out", home.out, says=says)
 
-    monkeypatch.setattr(latency, "machine", lambda runtime: here)
+    monkeypatch.setattr(latency, "machine", lambda runtime, device: here)
     home.run(*ASKED, "--n-trials", "5")
     assert len(gn.open_study(home.study).records()) >= 5
 
@@ -110,3 +111,46 @@ def test_who_does_not_ask_has_the_identity_of_before(home: Home) -> None:
 def test_impossible_settings_are_refused(home: Home, setting: str, says: str) -> None:
     home.space.write_text(TINY + f"latency: {{{setting}}}\n")
     refused(2, "space", home.space, says=(says,))
+
+
+def _evaluate(home: Home, *args: object) -> list[dict[str, Any]]:
+    result = accepted("evaluate", home.study, "--out", home.out, "-f", "json", *args)
+    rows: list[dict[str, Any]] = json.loads(result.out)
+    return rows
+
+
+def test_everybody_is_timed_side_by_side(own: Home, clock: list[int]) -> None:
+    rows = _evaluate(own, "--tasks", "latency:torch")
+    assert clock == [5, 5]  # teacher, sample, MAP, unpruned and student together, in each batch
+    assert [row["batch"] for row in rows] == [1] * 10 + [256] * 10
+    assert {row["runtime"] for row in rows} == {"torch"}
+    assert {row["metric"] for row in rows} == {"latency_ms", "latency_p95_ms"}
+
+    medians = [row["value"] for row in rows if row["metric"] == "latency_ms"]
+    assert medians == [1.0, 2.0, 3.0, 4.0, 5.0] * 2
+    first = rows[0]
+    assert (first["predictor"], first["n"], first["low"]) == ("teacher", 30, None)
+    assert first["machine"]["processor"] and "onnxruntime" not in first["machine"]
+
+    assert _evaluate(own, "--tasks", "latency:torch") == rows
+    assert len(clock) == 2, "what was timed is kept"
+
+
+def test_on_another_machine_everybody_is_timed_anew(
+    own: Home, clock: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--tasks", "latency:torch-7", "--subjects", "student")
+    _evaluate(own, *asked)
+    here = latency.machine("torch")
+    monkeypatch.setattr(latency, "machine", lambda runtime, device: {**here, "cores": 64})
+    (row, _) = _evaluate(own, *asked)
+    assert row["machine"]["cores"] == 64
+    assert clock == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "argument", ["tflite", "onnx-0", "onnx-x", "onnx-1-1", "torch-99999", "onnx 1"]
+)
+def test_what_is_no_runtime_and_batch_is_refused(finished: Home, argument: str) -> None:
+    says = (f"latency:{argument}", "expected")
+    refused(2, "evaluate", finished.study, "--tasks", f"latency:{argument}", says=says)
