@@ -67,7 +67,7 @@ def evaluate_tasks(
     tasks: str | Sequence[str],
     *,
     part: MeasuredPart | None = None,
-    trials: Sequence[int | str] = ("chosen",),
+    trials: Sequence[int | str] = (),
     subjects: Sequence[str] = (),
     metrics: Sequence[str] = (),
     limit: int | None = None,
@@ -90,7 +90,7 @@ def evaluate_tasks(
         tasks: ``"misclassification"``, ``"ood:permuted"``, or several.
         part: ``"validation"`` or ``"test"``; see the module for the default.
         trials: whose students of a study are judged: numbers, ``"chosen"``, ``"best"``, and
-            ``"front"`` for all of it.
+            ``"front"`` for all of it; the chosen one by default.
         subjects: who is judged, of ``tasks.bench.SUBJECTS``; everybody there is by default.
         metrics: which ones ``prediction``, ``shift`` and ``attack`` measure; the usual ones by
             default.
@@ -106,7 +106,9 @@ def evaluate_tasks(
             ``index`` in the part. All tasks are measured anew then.
 
     Raises:
-        ConfigError, RegistryError: an unknown task, subject or part, or one that does not fit.
+        ConfigError, RegistryError: an unknown task, subject, metric or part, or one that does not
+            fit.
+        GateError: the front of a study is empty, so that the student that is asked for is not.
         DataError: a student of another dataset; or a task without its data.
         Interrupted: the session said stop; the same call goes on from there.
         GpedError: see the parts.
@@ -171,6 +173,11 @@ def _check_tasks(asked: Sequence[Asked], bench: Bench) -> None:
             raise ConfigError(
                 f"{OPTION}: found '{each.text}', which is for {' or '.join(each.task.kinds)}, but "
                 f"dataset '{bench.dataset.name}' is for {kind}; leave it out"
+            )
+        if each.task.needs_teacher and bench.teacher is None:
+            raise ConfigError(
+                f"{OPTION}: found '{each.text}', which compares with the teacher, and the teacher "
+                "of this student is not here; leave it out, or build the teacher of its space"
             )
         each.task.check(bench, each.argument)
 

@@ -9,6 +9,7 @@ from gped_nas.api.calibrating import remembered
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.note import STUDENTS, STUDY_FILE
 from gped_nas.api.opening import open_study
+from gped_nas.api.picking import CHOSEN
 from gped_nas.api.predict import load_student
 from gped_nas.api.session import Session
 from gped_nas.api.study import Study
@@ -70,18 +71,33 @@ def find_place(
 ) -> Place:
     """Who is judged, and where. Args and errors are those of ``evaluate_tasks``."""
     wanted = _wanted(kinds)
+    if isinstance(what, str | Path) and (Path(what) / SPEC_FILE).is_file():
+        _refuse("a student", {"--trial": trials})
+        return _of_student(Path(what), wanted, part, space, overrides, storage, out, session)
+
+    if isinstance(what, str | Path):
+        places = (Path(what), out / what)
+        if any((place / STUDY_FILE).is_file() for place in places):
+            what = open_study(what, storage=storage, out=out)
     if isinstance(what, Study):
+        _refuse("a study, which has its own", {"--space": space, "--set": overrides})
         return _of_study(what, trials, wanted, part, session)
+
+    _refuse("a space", {"--space": space, "--trial": trials})
     if isinstance(what, SearchSpace):
         return _of_space(what, kinds, part, out, session)
-
-    folder = Path(what)
-    if (folder / SPEC_FILE).is_file():
-        return _of_student(folder, wanted, part, space, overrides, storage, out, session)
-    if any((place / STUDY_FILE).is_file() for place in (folder, out / folder)):
-        study = open_study(what, storage=storage, out=out)
-        return _of_study(study, trials, wanted, part, session)
     return _of_space(load_space(what, overrides), kinds, part, out, session)
+
+
+def _refuse(what: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that mean nothing for what is evaluated.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise ConfigError(f"{option}: found with {what}; leave it out")
 
 
 def _wanted(kinds: Collection[str]) -> Callable[[str], bool]:
@@ -138,11 +154,14 @@ def _of_study(
     session: Session,
 ) -> Place:
     """The teacher of a study, its references, and some of its students."""
-    numbers = _numbers(study, trials) if wanted(STUDENT) else []
+    numbers, notes = [], []
+    if wanted(STUDENT) and (trials or study.chosen() is not None):
+        numbers = _numbers(study, trials or [CHOSEN])
+    elif wanted(STUDENT):
+        notes.append(f"no student is asked: {'; '.join(study.explain_empty_front())}")
     measured = _part(study, numbers, part)
     teacher = study_teacher(study, session)
     subjects = _of_teacher(teacher, wanted)
-    notes = []
 
     kept = ReadFiles(study.path, study.ledger)
     makers: dict[str, Callable[[], Subject | None]] = {

@@ -6,8 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from gped_nas.cli.completion import complete_study
-from gped_nas.cli.options import REPORTS, Device, FormatOption, Out, Seed, Set, Storage, overrides
-from gped_nas.cli.output import Format, print_json, print_rows
+from gped_nas.cli.options import (
+    REPORTS,
+    Device,
+    FormatOption,
+    Out,
+    Seed,
+    Set,
+    Storage,
+    Wide,
+    overrides,
+)
+from gped_nas.cli.output import Format, print_json, print_rows, print_text
 from gped_nas.cli.progress import progress, say
 from gped_nas.cli.signals import stoppable
 from gped_nas.cli.verbs import STUDENT, Verb
@@ -79,6 +89,7 @@ def evaluate(
     storage: Storage = None,
     out: Out = REPORTS,
     format: FormatOption = Format.table,
+    wide: Wide = False,
 ) -> None:
     """Ask teacher and students to do tasks.
 
@@ -91,7 +102,7 @@ def evaluate(
             what,
             tasks,
             part=part,  # type: ignore[arg-type]  # checked there
-            trials=_split(trial or ["chosen"]),
+            trials=_split(trial or []),
             subjects=_split([subjects]),
             metrics=_split([metrics]),
             limit=limit,
@@ -111,7 +122,9 @@ def evaluate(
     elif format is Format.csv:
         print_rows([_flat(row) for row in evaluation.rows], format)
     else:
-        _print_tables(evaluation.rows)
+        _print_tables(evaluation.rows, wide=wide)
+        if not wide:
+            say("--wide shows 95 % intervals")
 
 
 def _split(texts: list[str]) -> list[str]:
@@ -127,17 +140,57 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if not isinstance(value, list | dict)}
 
 
-def _print_tables(rows: list[dict[str, Any]]) -> None:
-    """A table a task."""
+def _print_tables(rows: list[dict[str, Any]], *, wide: bool) -> None:
+    """A table a task, and below it what must be said of its numbers."""
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
-        columns = list(_COLUMNS)
-        if all(row["condition"] == "clean" for row in of_task):
-            columns.remove("condition")
+        has_conditions = any(row["condition"] != "clean" for row in of_task)
+        facts = [f"{task}, on {of_task[0]['part']}", f"n {of_task[0]['n']}"]
+        facts += dict.fromkeys(row["radius"] for row in of_task if "radius" in row)
+        if wide:
+            print_rows(_wide(of_task, has_conditions), Format.table, title=", ".join(facts))
+            continue
+        print_rows(_matrix(of_task, has_conditions), Format.table, title=", ".join(facts))
+        for note in _notes(of_task):
+            print_text(note)
 
-        shown = []
-        for row in of_task:
-            more = {key: row[key] for key in _MORE if row.get(key)}
-            shown.append({key: row[key] for key in columns} | more)
-        title = f"{task}, on {of_task[0]['part']}, 95 % interval"
-        print_rows(shown, Format.table, title=title)
+
+def _wide(rows: list[dict[str, Any]], has_conditions: bool) -> list[dict[str, Any]]:
+    """A row a measure, with its interval and what must be said of it."""
+    columns = [name for name in _COLUMNS if has_conditions or name != "condition"]
+    shown = []
+    for row in rows:
+        more = {key: row[key] for key in _MORE if row.get(key)}
+        shown.append({key: row[key] for key in columns} | more)
+    return shown
+
+
+def _matrix(rows: list[dict[str, Any]], has_conditions: bool) -> list[dict[str, Any]]:
+    """A row a metric and condition, and a column a predictor."""
+    by_measure: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        measure = (row["metric"], row["condition"])
+        name = {"metric": row["metric"]}
+        if has_conditions:
+            name["condition"] = row["condition"]
+        by_measure.setdefault(measure, name)[row["predictor"]] = row["value"]
+
+    # those whose rows were kept may have other metrics than the first one
+    names = dict.fromkeys(row["predictor"] for row in rows)
+    head = ["metric", "condition"] if has_conditions else ["metric"]
+    return [{key: row.get(key) for key in (*head, *names)} for row in by_measure.values()]
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What must be said of some predictors' numbers, each once, with whom it is of."""
+    by_note: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.get("note"):
+            by_note.setdefault(row["note"], {})[row["predictor"]] = None
+
+    num_predictors = len({row["predictor"] for row in rows})
+    notes = []
+    for note, predictors in by_note.items():
+        is_of_all = len(predictors) == num_predictors
+        notes.append(note if is_of_all else f"{', '.join(predictors)}: {note}")
+    return notes

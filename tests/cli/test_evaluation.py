@@ -119,6 +119,8 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "prediction", "--part", "tests"], ("--part", "did you mean 'test'")),
         (["--tasks", "prediction", "--subjects", "techer"], ("did you mean 'teacher'",)),
         (["--tasks", "prediction", "--limit", "0"], ("--limit", "at least 1")),
+        (["--tasks", "prediction", "--space", "digits_mlp"], ("--space", "leave it out")),
+        (["--tasks", "prediction", "--set", "seed=3"], ("--set", "leave it out")),
         (["--tasks", "shift"], ("expected shift:CONDITION",)),
         (["--tasks", "shift:clean"], ("shifts nothing",)),
         (["--tasks", "shift:permutd"], ("did you mean 'permuted'",)),
@@ -185,6 +187,35 @@ def test_severities_are_rows_and_their_mean(own: Home, monkeypatch: pytest.Monke
         assert mean["value"] == pytest.approx(np.mean([row["value"] for row in each]))
     assert by_metric["nll"][-1]["low"] < by_metric["nll"][-1]["value"]
     assert by_metric["ece"][-1]["low"] is None and by_metric["ece"][-1]["why"]
+
+
+def test_a_table_has_a_column_a_predictor_and_wide_has_intervals(own: Home) -> None:
+    args = ("--tasks", "prediction,shift:noise", "--metrics", "accuracy")
+    result = accepted("evaluate", own.study, *args, "--subjects", "teacher,student")
+    lines = result.out.splitlines()
+    name = f"trial {gn.open_study(own.study).find('chosen').trial}"
+    assert lines[0] == "prediction, on test, n 359"
+    assert lines[1].split() == ["metric", "teacher", *name.split()]
+    assert lines[3] == "shift:noise, on test, n 359"
+    assert [line.split()[1] for line in lines[5:11]] == [
+        *(f"noise-s{i}" for i in range(1, 6)),
+        "noise",
+    ]
+    assert lines[11:] == ["noise: the mean over severities 1 to 5"]
+
+    rows = asked(own, *args, "--subjects", "teacher,student")
+    values = [row["value"] for row in rows if row["task"] == "prediction"]
+    assert [float(text) for text in lines[2].split()[1:]] == pytest.approx(values, abs=5e-5)
+
+    wide = accepted("evaluate", own.study, *args, "--subjects", "teacher,student", "--wide").out
+    assert wide.splitlines()[1].split()[-4:] == ["value", "low", "high", "n"]
+
+
+def test_a_trial_is_asked_of_studies_alone(home: Home) -> None:
+    refused(
+        *(2, "evaluate", home.space, "--tasks", "prediction", "--trial", "best"),
+        says=("--trial", "a space"),
+    )
 
 
 def test_a_damaged_file_of_rows_is_told(own: Home) -> None:

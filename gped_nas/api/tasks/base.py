@@ -64,6 +64,7 @@ class Task:
         default: the argument where none is given; None where one must be.
         kinds: the labels that it can be asked about.
         is_together: whether it needs all subjects at once, because they meet each other.
+        needs_teacher: whether it means nothing without a teacher beside.
         takes_metrics: whether ``bench.metrics`` decides what is measured.
         check: refuses an argument before anything is measured.
         expand: an argument into several, each of which is measured, and kept, by itself: a range of
@@ -80,6 +81,7 @@ class Task:
     default: str | None = None
     kinds: tuple[LabelKind, ...] = ("classification", "regression")
     is_together: bool = False
+    needs_teacher: bool = False
     takes_metrics: bool = False
     check: Callable[["Bench", str], None] = _no_check
     expand: Callable[[str], list[str]] = _as_it_is

@@ -18,7 +18,7 @@ from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import Student
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.base import METRICS, Metric
 from gped_nas.evaluate.condition_names import parse_condition
 from gped_nas.evaluate.conditions import Condition, Predictor
 from gped_nas.evaluate.judging import evaluate_or_explain
@@ -223,21 +223,29 @@ class Bench:
             DataError: the condition made inputs that cannot be used.
         """
         self.session.raise_if_stopped()
-        is_teacher = subject.kind == TEACHER
         if condition is None or condition.name == CLEAN:
-            teacher = None if is_teacher else self._clean_teacher()
+            teacher = None if subject.kind == TEACHER else self._clean_teacher()
             return Answers(subject, self._clean(subject), teacher, self.raw)
 
-        predictor = subject.asked()
-        raw = self.changed(condition, predictor)
+        raw = self.changed(condition, subject.asked())
         self._save(condition.name, subject, raw)
-        return Answers(
-            subject,
-            predictor.predict(raw),
-            None if is_teacher else self.teacher_at(raw, condition.name),
-            raw,
-            condition.name,
-        )
+        return self.answers_at(subject, raw, condition.name)
+
+    def answers_at(self, subject: Subject, raw: Tensor, condition: str) -> Answers:
+        """What a subject, and beside it the teacher, say at inputs of the task's own.
+
+        Args:
+            subject: who.
+            raw: inputs (N, *input_shape) in the place of the examples'.
+            condition: what rows call them.
+
+        Raises:
+            LeftOut: the subject cannot be asked there.
+        """
+        predictions = subject.asked().predict(raw)
+        is_teacher = subject.kind == TEACHER
+        teacher = None if is_teacher else self.teacher_at(raw, condition)
+        return Answers(subject, predictions, teacher, raw, condition)
 
     def changed(self, condition: Condition, predictor: Predictor) -> Tensor:
         """The raw inputs under a condition; its draws are those of the study's own conditions."""
@@ -300,14 +308,13 @@ class Bench:
     # -- rows
 
     def measures(
-        self, answers: Answers, asked: Collection[str] = (), *, always: bool = False
+        self, answers: Answers, asked: Collection[str | Metric] = ()
     ) -> dict[Key, Measured]:
         """The metrics of some answers that apply.
 
         Args:
             answers: of one subject.
-            asked: names of metrics; those that are measured of every trial by default.
-            always: whether these are wanted beside the ones that are asked for.
+            asked: metrics, registered ones by name; those of every trial by default.
         """
         measures = evaluate_or_explain(
             answers.predictions,
@@ -318,9 +325,10 @@ class Bench:
             part=self.part,
             asked=asked,
         )
-        if not asked or always:
+        if not asked:
             return measures
-        return {key: measured for key, measured in measures.items() if key.metric in asked}
+        names = {each if isinstance(each, str) else each.name for each in asked}
+        return {key: measured for key, measured in measures.items() if key.metric in names}
 
     def metrics_or(self, names: Collection[str]) -> list[str]:
         """The metrics that are asked for; these names where none are."""

@@ -70,5 +70,5 @@ def _mean(bench: Bench, subject: Subject, measured: list[Answers], name: str) ->
             measures[Key(metric, name, bench.part)] = mean_over_conditions(
                 METRICS[metric], answers, bench.labels, resamples=bench.resamples
             )
-    note = f"the mean over severities {SEVERITIES[0]} to {SEVERITIES[-1]}"
+    note = f"{name}: the mean over severities {SEVERITIES[0]} to {SEVERITIES[-1]}"
     return bench.rows(subject, measures, note=note)
