@@ -95,6 +95,10 @@ class EnvironmentWarning(UserWarning):
     """Something outside the project is short or broken, and the job is done another way."""
 
 
+class AttackWarning(UserWarning):
+    """An attack is weaker than it looks, or was not made as it was asked for."""
+
+
 class MovedWarning(UserWarning):
     """A study goes on in another place than before."""
 

@@ -11,11 +11,17 @@ from typing import Literal, TextIO
 
 from gped_nas.api.standing import PHASES, Standing
 from gped_nas.cli.streams import tell
-from gped_nas.errors import EnvironmentWarning, MovedWarning, UndigestedWarning
+from gped_nas.errors import AttackWarning, EnvironmentWarning, MovedWarning, UndigestedWarning
 from gped_nas.spelling import SpellingWarning
 
 LINE_SECONDS = 10.0
-_IN_OUR_STYLE = (SpellingWarning, UndigestedWarning, EnvironmentWarning, MovedWarning)
+_IN_OUR_STYLE = (
+    SpellingWarning,
+    UndigestedWarning,
+    EnvironmentWarning,
+    MovedWarning,
+    AttackWarning,
+)
 
 Loudness = Literal["quiet", "normal", "verbose"]
 Report = Callable[[str, int, int], None]

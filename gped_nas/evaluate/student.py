@@ -36,6 +36,15 @@ class StudentPredictor:
         """Its one network, with weight 1."""
         yield 1.0, self._main_head
 
+    @property
+    def expected_entropy(self) -> Forward | None:
+        """What it says of E[H] at raw inputs, (B,) nats; None where it says nothing of it.
+
+        It can be differentiated.
+        """
+        names = [target.name for target in self.student.spec.targets]
+        return self._expected_entropy if "expected_entropy" in names else None
+
     def predict(self, raw: Tensor) -> AnyPredictions:
         """See ``student_predictions``, or ``population_predictions`` on a device."""
         if self.device is None:
@@ -50,6 +59,11 @@ class StudentPredictor:
         if self.student.spec.label_normalization:
             return layout.predict_heads(heads)["predictive_normal"]
         return log_softmax(heads["predictive"])
+
+    def _expected_entropy(self, raw: Tensor) -> Tensor:
+        layout = self.student.spec.layout
+        heads = layout.split(self.student.to(raw.device)(raw))
+        return layout.predict_heads(heads)["expected_entropy"][:, 0]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from gped_nas.evaluate.attacks.settings import AttackSettings
 from gped_nas.evaluate.conditions import CONDITIONS, Condition, add_condition
 from gped_nas.testing.conditions import CONDITION_CHECKS, ConditionCase, check_condition
 
@@ -16,12 +17,16 @@ def _tried(condition: Condition) -> ConditionCase:
         return ConditionCase(condition.name)
     if condition.has_severities:
         return ConditionCase(condition.name, settings={"severity": 2})
+    if condition.settings is not None and issubclass(condition.settings, AttackSettings):
+        few = {name: 4 for name in ("steps", "queries") if name in condition.settings.model_fields}
+        return ConditionCase(condition.name, settings={"epsilon": 0.1, **few})
     return ConditionCase(condition.name, 0.1)
 
 
 CASES = [_tried(condition) for condition in CONDITIONS.values()]
 
 
+@pytest.mark.filterwarnings("ignore::gped_nas.errors.AttackWarning")
 @pytest.mark.parametrize("check", CONDITION_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_condition_keeps_its_promises(
