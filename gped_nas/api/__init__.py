@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gped_nas.api.attacking import attack
     from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
     from gped_nas.api.dashboard import serve_study
     from gped_nas.api.diagnosis import Diagnosis, diagnose
@@ -66,6 +67,7 @@ __all__ = [
     "TrialRecord",
     "Verdict",
     "as_dataset",
+    "attack",
     "build_teacher",
     "compare_methods",
     "compare_studies",
@@ -117,6 +119,7 @@ _HOMES = {
     "TrialRecord": "gped_nas.search.record",
     "Verdict": "gped_nas.api.verdict",
     "as_dataset": "gped_nas.data.bring",
+    "attack": "gped_nas.api.attacking",
     "build_teacher": "gped_nas.api.teacher",
     "compare_methods": "gped_nas.api.comparison",
     "compare_studies": "gped_nas.api.study",
