@@ -1,8 +1,9 @@
-"""The calibration that a space asks for, fitted to what its teacher says of validation."""
+"""The calibration that a space asks for, fitted to what its teacher says of held-out labels."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gped_nas.data.base import Part
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.teacher_calibration import CalibrationFit, LabeledAnswers, fit_calibration
 from gped_nas.posterior.base import ChainConfig
@@ -21,8 +22,8 @@ def calibrated(teacher: "Teacher", fit: CalibrationFit | None = None) -> "Teache
 
     Args:
         teacher: a raw one.
-        fit: the calibration where it is known; fitted on validation by default, which has the same
-            outcome each time.
+        fit: the calibration where it is known; fitted by default, on the calibration part, or on
+            validation where there is none; that has the same outcome each time.
 
     Raises:
         ConfigError: an imported ensemble has one member, which nothing can be weighed against.
@@ -33,13 +34,15 @@ def calibrated(teacher: "Teacher", fit: CalibrationFit | None = None) -> "Teache
         return teacher
 
     if fit is None:
+        dataset = teacher.dataset
+        part: Part = "validation" if dataset.calibration is None else "calibration"
         answers = LabeledAnswers(
-            teacher.predicted("validation"),
+            teacher.predicted(part),
             teacher.stream.weight_S,
-            teacher.dataset.labels("validation"),
-            teacher.dataset.label_normalization,
+            dataset.labels(part),
+            dataset.label_normalization,
         )
-        fit = fit_calibration(kind, answers, num_groups=_num_groups(teacher))
+        fit = fit_calibration(kind, answers, num_groups=_num_groups(teacher), part=part)
     return replace(teacher, stream=teacher.stream.calibrated(fit.calibration), calibration=fit)
 
 

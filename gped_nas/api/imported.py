@@ -17,7 +17,6 @@ from gped_nas.search.space import SearchSpace
 from gped_nas.stream.key import StreamKey
 from gped_nas.stream.writer import write_predictions
 
-_HELD_OUT: tuple[Part, Part] = ("validation", "test")
 _ROUNDED = 0.02
 """Standard deviations of the inputs, up to which two inputs are one that was rounded."""
 
@@ -128,7 +127,7 @@ def fit_predictions(space: SearchSpace, ensemble: GivenPredictions, dataset: Dat
 def rows_to_learn_from(
     inputs_MD: Array, dataset: Dataset, origin_M: Array | None = None
 ) -> list[int]:
-    """The rows that are neither validation nor test inputs, nor copies of those.
+    """The rows that are neither validation, calibration nor test inputs, nor copies of those.
 
     Args:
         inputs_MD: normalized inputs with predictions, float32.
@@ -139,7 +138,7 @@ def rows_to_learn_from(
         DataError: there is none.
     """
     held_out = set()
-    for part in _HELD_OUT:
+    for part in dataset.held_out:
         held_out |= {row.tobytes() for row in dataset.inputs(part).flatten(1).numpy()}
 
     is_held_out_M = np.array([row.tobytes() in held_out for row in np.array(inputs_MD)], bool)

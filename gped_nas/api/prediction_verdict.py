@@ -11,7 +11,8 @@ where it is compared: that favors it.
 
 A teacher that is calibrated was calibrated on validation too. Where that is a temperature, each
 network has one of its own, fitted to the same examples: otherwise a temperature would pass for a
-posterior.
+posterior. Where the teacher was calibrated on a part of its own, the networks still have theirs
+from validation: that favors them.
 """
 
 from collections.abc import Sequence
@@ -219,6 +220,9 @@ def _calibrated_alike(
     fit = teacher.calibration
     if fit is None:
         return of_map, ""
+    is_elsewhere = fit.part != "validation"
+    if fit.kind != "temperature" and is_elsewhere:
+        return of_map, ", with the teacher's weights fitted on the calibration part"
     if fit.kind != "temperature":
         return of_map, ", where the teacher's weights were fitted, which favors it"
 
@@ -231,7 +235,13 @@ def _calibrated_alike(
     which = "the network at temperature"
     if teacher.space.baseline.seeds:
         which = "each network at its own temperature:"
-    return alike, f", both calibrated there ({which} {', '.join(temperatures)})"
+    networks = f"{which} {', '.join(temperatures)}"
+    if is_elsewhere:
+        return (
+            alike,
+            f", {networks} fitted there and the teacher elsewhere, which favors it",
+        )
+    return alike, f", both calibrated there ({networks})"
 
 
 def _tempered(teacher: Teacher, of_map: AnyPredictions) -> tuple[AnyPredictions, float]:

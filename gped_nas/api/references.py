@@ -115,7 +115,7 @@ def others(trainer: Trainer, parts: Iterable[Part], kept: KeptFiles) -> list[Con
 def _describe_average(teacher: Teacher) -> str:
     num_samples, given = teacher.stream.num_samples, teacher.space.given
     fit = teacher.calibration
-    read = "" if fit is None else f", {calibration_text(fit.to_json())} fitted on validation"
+    read = "" if fit is None else f", {calibration_text(fit.to_json())} fitted on {fit.part}"
     if given is None:
         method = teacher.space.method.name
         return f"The average over {num_samples} posterior samples ({method}){read}."

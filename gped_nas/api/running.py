@@ -1,7 +1,8 @@
 """What is kept of a teacher whose samples are not stored: averages at inputs known before.
 
 Averages run along at validation and test inputs, as they are and under each condition of the space,
-beside what single samples say of validation on average. ``stream.averages`` keeps them.
+and at calibration inputs as they are, beside what single samples say of validation on average.
+``stream.averages`` keeps them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,6 @@ from gped_nas.search.space import SearchSpace
 from gped_nas.targets.base import for_labels
 from gped_nas.targets.expectations import meaning_of, means_behind
 
-_PARTS: tuple[Part, Part] = ("validation", "test")
 _SINGLE = ("accuracy", "rmse")
 
 
@@ -80,10 +80,10 @@ def places_of(space: SearchSpace, dataset: Dataset) -> list[Place]:
         DataError: a condition made inputs that cannot be used.
     """
     places = []
-    for part in _PARTS:
+    for part in dataset.held_out:
         places.append(Place(part, CLEAN, dataset.inputs(part)))
         for condition in space.conditions:
-            if condition.name == CLEAN:
+            if condition.name == CLEAN or part == "calibration":
                 continue
             raw = condition.apply(
                 dataset.raw(part),

@@ -156,7 +156,7 @@ def record_folder(space: SearchSpace) -> Path:
     """Where the tuning of a space lies: in the cache, by whatever its candidates depend on."""
     about = [
         dict(space.dataset),
-        space.data.model_dump(mode="json"),
+        space.data.to_json(),
         space.network.to_json(),
         space.likelihood.to_json(),
         space.prior.to_json(),

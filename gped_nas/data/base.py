@@ -58,6 +58,8 @@ class Dataset:
         class_names: one name a class, in label order; empty for regression, where labels are real
             numbers.
         train, validation, test: the three parts; disjoint.
+        calibration: a share of validation that no choice of students sees; None where none was
+            asked for.
         unlabeled: raw inputs (M, *input_shape) that students may also be distilled on; M may be 0.
         normalization: of inputs, fitted on ``train``.
         label_normalization: of real labels, fitted on ``train``; None for classes.
@@ -65,6 +67,7 @@ class Dataset:
         preparation: how a user's file becomes raw inputs, where that is more than to read it.
         known_scale: what a radius is a share of; computed from ``train`` where nobody says.
         digest: SHA-256 over all arrays and the split: what a stream's key covers.
+        split_rule: how parts are carved.
         split_text: the split in words: which part was carved from what, with sizes.
     """
 
@@ -82,6 +85,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     preparation: AnyPreparation | None = None
     known_scale: Scale | None = None
+    calibration: Split | None = None
+    split_rule: SplitRule = "random"
 
     @cached_property
     def scale(self) -> Scale:
@@ -137,8 +142,26 @@ class Dataset:
         """
         return mapped(self.raw(part), self.normalization)
 
+    @property
+    def held_out(self) -> tuple[Part, ...]:
+        """The labeled parts that nobody is trained on."""
+        if self.calibration is None:
+            return ("validation", "test")
+        return ("validation", "test", "calibration")
+
     def split(self, part: Part) -> Split:
-        """One of the three labeled parts."""
+        """One of the labeled parts.
+
+        Raises:
+            DataError: a calibration part that was not asked for.
+        """
+        if part == "calibration":
+            if self.calibration is None:
+                raise DataError(
+                    f"dataset '{self.name}': found no calibration part; set "
+                    "data: {calibration_share: 0.5}"
+                )
+            return self.calibration
         return {"train": self.train, "validation": self.validation, "test": self.test}[part]
 
     def labels(self, part: Part) -> Array:
@@ -284,6 +307,7 @@ def build(
         notes=notes + carved.notes + notes_on(parts, class_names, normalization, preparation),
         preparation=preparation,
         known_scale=scale_of(known, value_range),
+        split_rule=rule,
     )
 
 

@@ -1,7 +1,7 @@
-"""The two uncertainty dials of the paper, which make the posterior more uncertain.
+"""What ``data:`` makes of a dataset: two uncertainty dials, rare classes, a calibration part.
 
-They change the data. In a search space they stand next to ``dataset:``, as
-``data: {mask: 4, subsample: 200}``.
+In a search space it stands next to ``dataset:``, as ``data: {mask: 4, subsample: 200}``. The two
+dials of the paper make the posterior more uncertain.
 
 ``mask`` sets a square patch of every image to zero, in the dataset's own range (black where 0 is
 black), in all of its channels: in train, validation, test and unlabeled inputs alike. The place is
@@ -13,10 +13,22 @@ larger subset holds every smaller one; not stratified. The other training inputs
 inputs: students are still distilled on all of them. Inputs are normalized as without the subset,
 and by the masked inputs where there is a mask.
 
-Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 4 (their first experiment).
+``imbalance`` makes some classes rare where training looks, for decisions in which they are dear:
+of each such class a share of the training examples is kept, the first ones in one permutation, at
+least one. The others are dropped whole, inputs too: no student sees them. Validation and test stay
+as they are, and so does how inputs are normalized.
+
+``calibration_share`` carves a part out of validation, by the rule that carves all parts: groups
+stay together, and stratified parts have the same share of each class. Students are chosen on the
+rest, so that what is fitted afterwards on the calibration part keeps its promise.
+
+Source: Vadera, Jalaian & Marlin 2020, arXiv:2005.08110, section 4 (their first experiment); Vadera
+et al. 2022, URSABench, MLSys, its option ``use_dm_imbalance`` (it keeps 1 % of two classes of
+MNIST, and 10 % of some of CIFAR's).
 """
 
 from dataclasses import replace
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -27,10 +39,19 @@ from gped_nas.config import Config
 from gped_nas.data.base import Dataset, notes_on
 from gped_nas.data.normalization import fit, refit
 from gped_nas.data.rows import join, sha256_tensors
-from gped_nas.data.splits import Part, Split
-from gped_nas.errors import ConfigError, DataError
+from gped_nas.data.splits import Part, Split, carve, describe_absent
+from gped_nas.errors import ConfigError, DataError, nearest
 from gped_nas.io import canonical_json, sha256_text
 from gped_nas.spelling import first_part
+
+
+class ImbalanceConfig(Config):
+    """Settings of ``imbalance``."""
+
+    classes: Annotated[tuple[int | str, ...], Field(strict=False, min_length=1)] = Field(
+        description="the classes that become rare, by name or number"
+    )
+    keep: float = Field(gt=0, lt=1, description="share of their training examples that is kept")
 
 
 class DataConfig(Config):
@@ -42,7 +63,21 @@ class DataConfig(Config):
     subsample: int | None = Field(
         None, ge=2, description="training examples that keep their labels"
     )
-    seed: int = Field(0, ge=0, description="seed of the patches' places and of the subset")
+    imbalance: ImbalanceConfig | None = Field(
+        None, description="classes that are made rare where training looks"
+    )
+    calibration_share: float | None = Field(
+        None, gt=0, lt=1, description="share of validation that no choice of students sees"
+    )
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn here")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; a setting that came later is there only where it is given."""
+        data = self.model_dump(mode="json")
+        for later in ("imbalance", "calibration_share"):
+            if data[later] is None:
+                del data[later]
+        return data
 
 
 def turn(dataset: Dataset, cfg: DataConfig, where: str) -> Dataset:
@@ -54,14 +89,18 @@ def turn(dataset: Dataset, cfg: DataConfig, where: str) -> Dataset:
         where: file and key of ``cfg``, for messages.
 
     Raises:
-        ConfigError: a mask of vectors or larger than the images, or a subset that is not smaller
-            than ``train``.
-        DataError: the subset holds one class.
+        ConfigError: a mask of vectors or larger than the images, a rare class that is none, or a
+            subset that is not smaller than ``train``.
+        DataError: the subset holds one class, or validation is too small to carve from.
     """
     if cfg.mask is not None:
         dataset = _mask(dataset, cfg.mask, cfg.seed, where)
+    if cfg.imbalance is not None:
+        dataset = _unbalance(dataset, cfg.imbalance, cfg.seed, where)
     if cfg.subsample is not None:
         dataset = _subsample(dataset, cfg.subsample, cfg.seed, where)
+    if cfg.calibration_share is not None:
+        dataset = _carve_calibration(dataset, cfg.calibration_share, cfg.seed, where)
     return dataset
 
 
@@ -162,6 +201,73 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
         label_normalization=fit(labels) if dataset.label_normalization else None,
         digest=_digest(dataset, labeled),
         split_text=f"{dataset.split_text}; {subset_text}",
+    )
+
+
+def _unbalance(dataset: Dataset, cfg: ImbalanceConfig, seed: int, where: str) -> Dataset:
+    where = f"{where}.imbalance"
+    rare = [_class_number(dataset, name, where) for name in cfg.classes]
+    train = dataset.train
+    order = torch.randperm(len(train), generator=rng.generator(seed, "imbalance"))
+    is_kept = torch.ones(len(train), dtype=torch.bool)
+    for label in rare:
+        of_class = order[train.y[order] == label]
+        num_kept = max(1, round(len(of_class) * cfg.keep))
+        is_kept[of_class[num_kept:]] = False
+
+    kept = train.take(is_kept)
+    parts = {"train": kept, "validation": dataset.validation, "test": dataset.test}
+    names = ", ".join(f"'{dataset.class_names[label]}'" for label in rare)
+    return replace(
+        dataset,
+        train=kept,
+        notes=notes_on(parts, dataset.class_names, dataset.normalization, dataset.preparation),
+        digest=_digest(dataset, is_kept.nonzero().squeeze(1)),
+        split_text=f"{dataset.split_text}; {len(kept)} of the {len(train)} training examples are "
+        f"kept: {cfg.keep:g} of class {names} (seed {seed})",
+    )
+
+
+def _class_number(dataset: Dataset, name: int | str, where: str) -> int:
+    """The number of a class.
+
+    Raises:
+        ConfigError: the dataset has no such class.
+    """
+    names = dataset.class_names
+    if not names:
+        raise ConfigError(
+            f"{where}: found with dataset '{dataset.name}', whose labels are real numbers, "
+            "expected classes; remove it"
+        )
+    if isinstance(name, str):
+        if name not in names:
+            raise ConfigError(f"{where}.classes: found '{name}'{nearest(name, names)}")
+        return names.index(name)
+    if not 0 <= name < len(names):
+        raise ConfigError(
+            f"{where}.classes: found {name}, expected 0 to {len(names) - 1}, or a class's name"
+        )
+    return name
+
+
+def _carve_calibration(dataset: Dataset, share: float, seed: int, where: str) -> Dataset:
+    before = dataset.validation
+    where = f"{where}.calibration_share"
+    calibration, validation = carve(
+        before, share, seed=seed, part="calibration", where=where, rule=dataset.split_rule
+    )
+    absent = describe_absent(
+        {"validation": validation, "calibration": calibration}, dataset.class_names
+    )
+    return replace(
+        dataset,
+        validation=validation,
+        calibration=calibration,
+        notes=tuple(dict.fromkeys((*dataset.notes, *absent))),
+        digest=_digest(dataset, calibration.x, calibration.y, validation.x, validation.y),
+        split_text=f"{dataset.split_text}; calibration: {len(calibration)} of the {len(before)} "
+        f"validation examples (seed {seed}), which no choice of students sees",
     )
 
 

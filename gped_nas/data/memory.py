@@ -4,15 +4,13 @@ from gped_nas.data import rows
 from gped_nas.data.base import Dataset, Part
 from gped_nas.data.rows import is_on_disk, num_bytes
 
-_PARTS: tuple[Part, ...] = ("train", "validation", "test", "unlabeled")
-_ALL: tuple[Part, ...] = (*_PARTS, "distillation")
-
 
 def describe_memory(dataset: Dataset) -> str:
     """What is held as it was read, what is made of it as float32, and what stays in its file."""
     held = 0
     stored = 0
-    for part in _PARTS:
+    parts: tuple[Part, ...] = ("train", *dataset.held_out, "unlabeled")
+    for part in parts:
         raw = dataset.raw(part)
         if is_on_disk(raw):
             stored += num_bytes(raw)
@@ -21,7 +19,7 @@ def describe_memory(dataset: Dataset) -> str:
 
     # what is larger is made a batch at a time
     made = 0
-    for part in _ALL:
+    for part in (*parts, "distillation"):
         size = 4 * dataset.raw(part).numel()
         if size <= rows.IN_MEMORY:
             made = max(made, size)

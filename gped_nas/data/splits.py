@@ -15,7 +15,8 @@ from gped_nas import rng
 from gped_nas.data.groups import choose_groups
 from gped_nas.errors import DataError
 
-Part = Literal["train", "validation", "test", "unlabeled", "distillation"]
+Part = Literal["train", "validation", "test", "calibration", "unlabeled", "distillation"]
+"""``calibration`` is empty unless ``data: {calibration_share: ...}`` asks for it."""
 SplitRule = Literal["random", "stratified"]
 """``stratified`` carves the same fraction of each class."""
 

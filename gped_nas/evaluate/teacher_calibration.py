@@ -1,6 +1,6 @@
-"""Fit a teacher's calibration to the validation labels: one temperature, or weights by stacking.
+"""Fit a teacher's calibration to held-out labels: one temperature, or weights by stacking.
 
-Both minimize an NLL on validation, in float64:
+Both minimize an NLL on validation, or on the calibration part where there is one, in float64:
 
 * ``temperature``: the NLL of the average of tempered samples, in one number T between 1/10 and 10.
   In T it is smooth and need not be convex, so a grid finds the valley and Brent's method its floor.
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gped_nas.data.base import Normalization
+from gped_nas.data.base import Normalization, Part
 from gped_nas.evaluate.predictions import Floats, Labels
 from gped_nas.evaluate.teacher import averaged, log_scores
 from gped_nas.posterior.likelihoods import Prediction
@@ -92,6 +92,7 @@ class CalibrationFit:
         nll_raw, nll: of the average before and after, on the examples it was fitted on, nats.
         nll_held_out: after, each half by the calibration that was fitted on the other.
         n: number of these examples.
+        part: which part they are.
     """
 
     kind: CalibrationKind
@@ -100,6 +101,7 @@ class CalibrationFit:
     nll: float
     nll_held_out: float
     n: int
+    part: Part = "validation"
 
     @property
     def is_at_end(self) -> bool:
@@ -116,6 +118,8 @@ class CalibrationFit:
             "is_at_end": self.is_at_end,
             **finite,
             "n": self.n,
+            # of earlier versions' studies it was validation always
+            **({} if self.part == "validation" else {"part": self.part}),
         }
 
     @classmethod
@@ -126,11 +130,16 @@ class CalibrationFit:
             for name in ("nll_raw", "nll", "nll_held_out")
         }
         calibration = Calibration(float(data["temperature"]), tuple(data["weights"]))
-        return cls(data["kind"], calibration, **numbers, n=int(data["n"]))
+        part = data.get("part", "validation")
+        return cls(data["kind"], calibration, **numbers, n=int(data["n"]), part=part)
 
 
 def fit_calibration(
-    kind: CalibrationKind, answers: LabeledAnswers, *, num_groups: int
+    kind: CalibrationKind,
+    answers: LabeledAnswers,
+    *,
+    num_groups: int,
+    part: Part = "validation",
 ) -> CalibrationFit:
     """The calibration of this kind with the lowest NLL.
 
@@ -138,6 +147,7 @@ def fit_calibration(
         kind: what is fitted.
         answers: what it is fitted on.
         num_groups: groups of samples that stacking weighs.
+        part: which part that is.
     """
     fit = partial(_fit, kind, num_groups)
     calibration = fit(answers)
@@ -153,6 +163,7 @@ def fit_calibration(
         nll=answers.nll(calibration),
         nll_held_out=held_out / len(answers.labels),
         n=len(answers.labels),
+        part=part,
     )
 
 

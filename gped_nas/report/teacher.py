@@ -55,7 +55,7 @@ def _diagnosis_rows(
         for name, value in (diagnosis.get(kind) or {}).items():
             rows.append((f"validation {label_of(name)} {text}", words.metric(value, name)))
 
-    rows.append(("calibration, fitted on validation", calibration))
+    rows.append(("calibration, fitted on held-out labels", calibration))
 
     beside = diagnosis.get("guess") or {}
     rows.append(("validation NLL of a guess from the training labels", beside.get("nll")))

@@ -328,6 +328,7 @@ def _resolved(
     conditions: tuple[Condition, ...],
 ) -> dict[str, Any]:
     data = file.model_dump(mode="json")
+    data["data"] = file.data.to_json()
     if file.teacher.trained_on is None:
         del data["teacher"]["trained_on"]
     if data["teacher"].get("module", ...) is None:

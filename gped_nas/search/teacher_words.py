@@ -55,11 +55,19 @@ def describe_calibration(calibration: Mapping[str, Any]) -> str:
     for name in ("nll_raw", "nll", "nll_held_out"):
         value = calibration[name]
         nll[name] = "infinite" if value is None else f"{value:.4f}"
+    text = (
+        f"({calibration_text(calibration)}): NLL {nll['nll']} there, {nll['nll_raw']} before "
+        f"(n = {calibration['n']:,}); fitted on one half and measured on the other "
+        f"{nll['nll_held_out']}."
+    )
+    if calibration.get("part", "validation") != "validation":
+        return (
+            f"The teacher is calibrated on the calibration part {text} Neither the choice of "
+            "students nor test has a part in it."
+        )
     return (
-        f"The teacher is calibrated on validation ({calibration_text(calibration)}): NLL "
-        f"{nll['nll']} there, {nll['nll_raw']} before (n = {calibration['n']:,}); fitted on one "
-        f"half and measured on the other {nll['nll_held_out']}. Validation chooses students too; "
-        "test has no part in either."
+        f"The teacher is calibrated on validation {text} Validation chooses students too; test has "
+        "no part in either."
     )
 
 

@@ -19,8 +19,10 @@ from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher, build_teacher, load_teacher, sample_teacher
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.predictions import Predictions
+from gped_nas.evaluate.teacher_calibration import CalibrationFit
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
+from gped_nas.search.teacher_words import describe_calibration
 from tests.cli.harness import Home, contents
 
 
@@ -156,3 +158,40 @@ def test_a_calibration_is_part_of_the_study_and_none_is_as_before(own: Home) -> 
         name for name, digest in digests["temperature"].items() if digests["none"][name] != digest
     }
     assert differ == {part}
+
+
+@pytest.mark.parametrize("stream", ["stored", "none"])
+def test_a_calibration_part_is_what_it_is_fitted_on(own: Home, stream: str) -> None:
+    online = {"recipe.mode": "online", "recipe.stream": "none"} if stream == "none" else {}
+    kind = "none" if stream == "none" else "temperature"
+    settings = {"data.calibration_share": 0.5, **online}
+    teacher = build_teacher(space(own, kind, **settings), Session())
+    part = teacher.dataset.split("calibration")
+    average = teacher.averaged("calibration")
+    assert isinstance(average, Predictions) and len(average) == len(part) > 0
+    if kind == "none":
+        assert np.isfinite(average.log_prob_NC).all()
+        return
+
+    fit = teacher.calibration
+    assert fit is not None and fit.part == "calibration" and fit.n == len(part)
+    assert fit.nll == pytest.approx(-average.log_score(part.y.numpy()).mean(), abs=1e-5)
+    assert CalibrationFit.from_json(fit.to_json()) == fit
+    told = describe_calibration(fit.to_json())
+    assert "calibrated on the calibration part (temperature" in told and "Neither" in told
+
+
+def test_students_of_imported_members_meet_no_calibration_input(home: Home) -> None:
+    dataset = gn.load_dataset(load_space(home.space))
+    raw = torch.cat([dataset.raw("validation"), dataset.raw("train")])
+    prob = np.full((2, len(raw), 10), 0.02)
+    prob[0, np.arange(len(raw)), torch.cat([dataset.validation.y, dataset.train.y])] = 0.82
+    prob[1] = prob[0]
+    np.savez("two.npz", inputs=raw.numpy(), prob=prob)
+
+    given = {"teacher": {"predictions": "two.npz"}, "data.calibration_share": 0.5}
+    teacher = sample_teacher(load_space(home.space, given), Session())
+    assert len(teacher.averaged("calibration")) == len(teacher.dataset.split("calibration"))
+    # each of the training inputs once for every view
+    answers = distillation_set(teacher).expectations["predictive"]
+    assert len(answers) == len(dataset.train) * len(teacher.space.views)

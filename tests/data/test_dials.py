@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gped_nas.data.base import Dataset, load
-from gped_nas.data.dials import DataConfig, patch, turn
+from gped_nas.data.dials import DataConfig, ImbalanceConfig, patch, turn
 from gped_nas.errors import ConfigError, DataError
 
 WHERE = "a.yaml: data"
@@ -129,6 +129,12 @@ def test_the_digest_tells_settings_apart(digits: Dataset) -> None:
         DataConfig(subsample=50),
         DataConfig(subsample=51),
         DataConfig(subsample=50, mask=2),
+        DataConfig(imbalance=ImbalanceConfig(classes=(3, 7), keep=0.01)),
+        DataConfig(imbalance=ImbalanceConfig(classes=(3, 7), keep=0.02)),
+        DataConfig(imbalance=ImbalanceConfig(classes=(3,), keep=0.01)),
+        DataConfig(calibration_share=0.5),
+        DataConfig(calibration_share=0.5, seed=1),
+        DataConfig(calibration_share=0.25),
     ]
     digests = [turn(digits, cfg, WHERE).digest for cfg in configs]
     assert len(set(digests)) == len(configs) and digests[0] == digits.digest
@@ -154,3 +160,97 @@ def test_a_subset_that_is_none_or_of_one_class_is_refused(digits: Dataset) -> No
     message = "data.subsample: the 9 examples are all of one class"
     with pytest.raises(DataError, match=message):
         turn(one_class, DataConfig(subsample=9), WHERE)
+
+
+def _unbalanced(digits: Dataset, keep: float, *classes: int | str, seed: int = 0) -> Dataset:
+    rare = ImbalanceConfig(classes=classes, keep=keep)
+    return turn(digits, DataConfig(imbalance=rare, seed=seed), WHERE)
+
+
+def test_rare_classes_lose_training_examples_and_nothing_else_changes(digits: Dataset) -> None:
+    turned = _unbalanced(digits, 0.1, "3", 7)
+    before, after = digits.train.y.bincount(), turned.train.y.bincount()
+    expected = before.clone()
+    for label in (3, 7):
+        expected[label] = round(int(before[label]) * 0.1)
+    assert after.tolist() == expected.tolist()
+
+    assert turned.validation is digits.validation and turned.test is digits.test
+    assert turned.unlabeled is digits.unlabeled and turned.normalization == digits.normalization
+    # the rest keeps its order, and no input of the dropped ones is left
+    rows, kept = byte_rows(digits.train.x), byte_rows(turned.train.x)
+    places = [rows.index(row) for row in kept]
+    assert places == sorted(places) and len(set(places)) == len(kept)
+    assert "0.1 of class '3', '7' (seed 0)" in turned.split_text
+
+
+def test_a_larger_share_of_a_rare_class_holds_every_smaller_one(digits: Dataset) -> None:
+    few = set(byte_rows(_unbalanced(digits, 0.1, 3).train.x))
+    more = set(byte_rows(_unbalanced(digits, 0.3, 3).train.x))
+    assert few < more
+    assert few != set(byte_rows(_unbalanced(digits, 0.1, 3, seed=1).train.x))
+    assert int((_unbalanced(digits, 0.0001, 3).train.y == 3).sum()) == 1, "at least one"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (10, r"a.yaml: data.imbalance.classes: found 10, expected 0 to 9"),
+        ("threee", r"imbalance.classes: found 'threee'; expected one of: 0, 1"),
+    ],
+)
+def test_a_rare_class_that_is_none_is_refused(
+    digits: Dataset, name: int | str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _unbalanced(digits, 0.1, name)
+
+
+def test_real_labels_have_no_rare_class() -> None:
+    with pytest.raises(ConfigError, match="labels are real numbers, expected classes; remove it"):
+        _unbalanced(load({"name": "diabetes"}), 0.1, 3)
+
+
+def test_a_calibration_part_is_carved_out_of_validation_alone(digits: Dataset) -> None:
+    turned = turn(digits, DataConfig(calibration_share=0.25), WHERE)
+    assert digits.held_out == ("validation", "test")
+    assert turned.held_out == ("validation", "test", "calibration")
+    assert (len(turned.validation), len(turned.split("calibration"))) == (216, 72)
+    both = torch.cat([turned.validation.x, turned.raw("calibration")])
+    assert sorted(byte_rows(both)) == sorted(byte_rows(digits.validation.x))
+    assert turned.train is digits.train and turned.test is digits.test
+    assert "calibration: 72 of the 288 validation examples (seed 0)" in turned.split_text
+
+    larger = turn(digits, DataConfig(calibration_share=0.5), WHERE)
+    assert set(byte_rows(turned.raw("calibration"))) < set(byte_rows(larger.raw("calibration")))
+    other = turn(digits, DataConfig(calibration_share=0.25, seed=1), WHERE)
+    assert not torch.equal(other.raw("calibration"), turned.raw("calibration"))
+
+
+def test_a_calibration_part_has_the_share_of_each_class_of_a_stratified_split() -> None:
+    dataset = load({"name": "digits"})
+    stratified = replace(dataset, split_rule="stratified")
+    turned = turn(stratified, DataConfig(calibration_share=0.5), WHERE)
+    counts = turned.split("calibration").y.bincount()
+    expected = [round(int(num) * 0.5) for num in dataset.validation.y.bincount()]
+    assert counts.tolist() == expected
+
+
+def test_a_calibration_part_keeps_groups_together(digits: Dataset) -> None:
+    group = torch.arange(288) // 8
+    grouped = replace(digits, validation=replace(digits.validation, group=group))
+    turned = turn(grouped, DataConfig(calibration_share=0.5), WHERE)
+    carved, rest = turned.split("calibration").group, turned.validation.group
+    assert carved is not None and rest is not None
+    assert len(carved) == 144 and not set(carved.tolist()) & set(rest.tolist())
+
+
+def test_who_asks_for_no_calibration_part_has_none(digits: Dataset) -> None:
+    with pytest.raises(DataError, match="no calibration part; set data: {calibration_share: 0.5}"):
+        digits.split("calibration")
+
+
+def test_later_settings_are_written_only_where_they_are_given() -> None:
+    assert DataConfig(mask=2).to_json() == {"mask": 2, "subsample": None, "seed": 0}
+    given = DataConfig(calibration_share=0.5, imbalance=ImbalanceConfig(classes=(3,), keep=0.1))
+    assert DataConfig.model_validate(given.to_json()) == given

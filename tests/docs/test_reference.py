@@ -14,7 +14,7 @@ from gped_nas import errors
 from gped_nas.cli.program import app
 from gped_nas.config import Config
 from gped_nas.data.diabetes import DiabetesSettings
-from gped_nas.data.dials import DataConfig
+from gped_nas.data.dials import DataConfig, ImbalanceConfig
 from gped_nas.data.digits import DigitsSettings
 from gped_nas.data.emnist import EmnistSettings
 from gped_nas.data.images import ImagesSettings
@@ -54,6 +54,7 @@ SETTINGS: dict[str, type[Config]] = {
     "stream": space.StreamConfig,
     "views": ViewSettings,
     "data": DataConfig,
+    "imbalance": ImbalanceConfig,
     "recipe": Recipe,
     "digits": DigitsSettings,
     "diabetes": DiabetesSettings,
