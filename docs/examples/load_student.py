@@ -73,10 +73,12 @@ def split_heads(spec, raw):
     """Each target's raw outputs by name, in order; targets computed from others have none."""
     widths = dict.fromkeys(("predictive", "second_moment"), len(spec["class_names"]))
     widths |= {"expected_entropy": 1, "predictive_normal": 2}
+    widths |= dict.fromkeys(("interval", "logit_variance"), 2 * widths["predictive"])
     sizes = {}
     for target in spec["targets"]:
         settings = target if isinstance(target, dict) else {"name": target}
         widths["quantile"] = widths["predictive"] * (len(settings.get("levels", ())) + 1)
+        widths["factors"] = widths["predictive"] * (settings.get("rank", 0) + 2)
         sizes[settings["name"]] = widths.get(settings["name"], 0)
     return dict(zip(sizes, raw.split(list(sizes.values()), -1), strict=True))
 
@@ -102,6 +104,17 @@ def predict(spec, params, inputs):
     if "second_moment" in heads:
         values["second_moment"] = q.square() + heads["second_moment"].sigmoid() * q * (1 - q)
         values["variance"] = (values["second_moment"] - q.square()).clamp_min(0)
+    if "interval" in heads:  # ends in log-odds, a class's two side by side
+        below, above = F.softplus(heads["interval"]).unflatten(-1, (-1, 2)).unbind(-1)
+        ends = torch.stack([q.logit() - below, q.logit() + above], -1)
+        values["interval"] = ends.sigmoid().flatten(1)
+    if "logit_variance" in heads:
+        values["logit_variance"] = heads["logit_variance"][:, q.shape[1] :].exp() + 1e-4
+    if "factors" in heads:  # mean logits, loadings of each factor, variance of the rest
+        z = q.clamp_min(1e-6).log()
+        rows = heads["factors"].unflatten(-1, (-1, q.shape[1]))
+        rows = [rows[:, 0] + z - z.mean(1, keepdim=True), *rows[:, 1:-1].unbind(1), rows[:, -1]]
+        values["factors"] = torch.cat([*rows[:-1], rows[-1].exp() + 1e-4], 1)
     return {name: value.numpy() for name, value in values.items()}
 
 

@@ -1,6 +1,6 @@
 """What students learn from, and what rungs look at: a teacher's inputs with what it says there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +15,11 @@ from gped_nas.data.rows import in_batches, join
 from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.fresh import FreshViews
-from gped_nas.targets.base import Expectations, MeanTarget, for_labels
+from gped_nas.targets.base import Expectations, MeanTarget, StatisticTarget, for_labels
 from gped_nas.targets.expectations import expect_all, sample_values, stream_expectations
 from gped_nas.targets.layout import HeadLayout
+from gped_nas.targets.statistics import fitted_to, statistic
+from gped_nas.targets.stream_statistics import stream_fit, stream_statistic
 
 
 def distillation_set(teacher: Teacher) -> DistillationSet:
@@ -53,6 +55,10 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
         by_view = [stream_expectations(stream, targets, view.name, device=device) for view in asked]
         for target in targets:
             expectations[target.name] = torch.cat([values[target.name] for values in by_view])
+        fitted = _fitted(teacher)
+        for stat in _statistics(teacher):
+            parts = [stream_statistic(stream, stat, v.name, fitted[stat.name]) for v in asked]
+            expectations[stat.name] = torch.cat(parts)
     else:
         maps = [list(stream.prediction_maps(view.name)) for view in asked]
         samples = PosteriorPredictions(maps, stream.weight_S)
@@ -81,7 +87,7 @@ def validation_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet:
         teacher: whom students imitate.
         layout: their heads.
     """
-    expectations = _expect(teacher, teacher.predicted("validation"))
+    expectations = _expect(teacher, teacher.predicted("validation"), _fitted(teacher))
     labels = None
     if teacher.space.largest_label_weight:
         labels = layout.labels(teacher.dataset.normalized_labels("validation"))
@@ -95,17 +101,14 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     The ensemble's answers are those at the inputs as they are, at every view.
     """
     space, dataset = teacher.space, teacher.dataset
-    inputs, log_prob_SMC = teacher.stream.imported()
-
-    # students must meet no validation and no test input
+    rows, log_prob = _imported_rows(teacher)
+    inputs, _ = teacher.stream.imported()
     origin_M = teacher.stream.imported_origin()
-    rows = rows_to_learn_from(inputs, dataset, origin_M)
 
     untouched = torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape)
-    log_prob = log_prob_SMC[:, rows]
     views = space.views
     layout = space.layout(dataset.num_outputs, dataset.label_normalization)
-    answers = _expect(teacher, log_prob)
+    answers = _expect(teacher, log_prob, _fitted(teacher))
     is_fresh = space.recipe.draw_views == "fresh"
     inputs_of_views = [untouched if is_fresh else view.move(untouched) for view in views]
     labels = None
@@ -121,18 +124,28 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     )
 
 
+def _imported_rows(teacher: Teacher) -> tuple[list[int], Tensor]:
+    """The imported inputs that students learn at, and what samples say there (S, N, C).
+
+    Students must meet no validation and no test input.
+    """
+    inputs, log_prob_SMC = teacher.stream.imported()
+    rows = rows_to_learn_from(inputs, teacher.dataset, teacher.stream.imported_origin())
+    return rows, log_prob_SMC[:, rows]
+
+
 def _fresh_views(teacher: Teacher, views: Sequence[View], num_inputs: Sequence[int]) -> FreshViews:
     """Views that are drawn in each step, with the teacher where one has answers of its own."""
     is_asked = any(view.answers == "own" and not view.is_untouched for view in views)
     if not is_asked:
         return FreshViews(views, num_inputs)
 
-    stream = teacher.stream
+    stream, fitted = teacher.stream, _fitted(teacher)
 
     def ask(x: Tensor) -> Expectations:
         predict = teacher.predictor(x)
         answers = [predict(stream.theta(index)).cpu() for index in range(stream.num_samples)]
-        return _expect(teacher, torch.stack(answers))
+        return _expect(teacher, torch.stack(answers), fitted)
 
     return FreshViews(views, num_inputs, ask)
 
@@ -230,8 +243,41 @@ def _averaged_targets(teacher: Teacher) -> list[MeanTarget]:
     return [target for target in targets if isinstance(target, MeanTarget)]
 
 
-def _expect(teacher: Teacher, predictions_SNC: Tensor) -> dict[str, Tensor]:
-    """What the teacher says on average of each target that is averaged, float32."""
-    targets = _averaged_targets(teacher)
-    averages = expect_all(targets, predictions_SNC.double(), teacher.stream.weight_S)
-    return {name: average.float() for name, average in averages.items()}
+def _statistics(teacher: Teacher) -> list[StatisticTarget]:
+    """The targets that are statistics of all samples."""
+    targets = for_labels(teacher.space.targets, teacher.dataset.label_normalization)
+    return [target for target in targets if isinstance(target, StatisticTarget)]
+
+
+def _fitted(teacher: Teacher) -> dict[str, Tensor | None]:
+    """What statistics have to know of all inputs that students learn at, by target.
+
+    It is one for views, for fresh draws of these and for validation, so that what students are
+    shown there goes together.
+    """
+    stream = teacher.stream
+    fitted: dict[str, Tensor | None] = {}
+    for target in _statistics(teacher):
+        if target.fit is None:
+            fitted[target.name] = None
+        elif stream.has_weights:
+            asked = [teacher.space.stored_view(view) for view in teacher.resolve_views()]
+            for view in asked:
+                teacher.ensure_view(view)
+            fitted[target.name] = stream_fit(stream, target, [view.name for view in asked])
+        else:
+            log_prob = _imported_rows(teacher)[1].double()
+            fitted[target.name] = fitted_to(target, [log_prob], stream.weight_S)
+    return fitted
+
+
+def _expect(
+    teacher: Teacher, predictions_SNC: Tensor, fitted: Mapping[str, Tensor | None]
+) -> dict[str, Tensor]:
+    """What the teacher says of each target that can be learned from all samples, float32."""
+    weight_S = teacher.stream.weight_S
+    predictions = predictions_SNC.double()
+    values = expect_all(_averaged_targets(teacher), predictions, weight_S)
+    for target in _statistics(teacher):
+        values[target.name] = statistic(target, predictions, weight_S, fitted[target.name])
+    return {name: value.float() for name, value in values.items()}

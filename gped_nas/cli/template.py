@@ -95,8 +95,8 @@ _CLASS = """\
 # that is what you want, add expected_entropy and set label_weight to 0."""
 _CLASSES = """\
 # What students predict: the average probability, and the expected entropy (the noise in the data).
-# There are also second_moment, utility, variance, mutual_information and dirichlet, and quantile
-# with recipe.update: newest."""
+# There are also second_moment, utility, variance, mutual_information, dirichlet, interval,
+# logit_variance and factors, and quantile with recipe.update: newest."""
 _NUMBERS = "# What students predict: the mean and the variance of the label."
 _REMARKS = {"group_penalty": "prunes units", "norm": "in training alone"}
 

@@ -10,19 +10,20 @@ from gped_nas.targets.base import TARGETS, DerivedTarget
 if TYPE_CHECKING:
     from gped_nas.distill.student import StudentSpec
 
-_INFORMATION = "mutual_information"
+_FOLLOWING = ("mutual_information", "intersection")
+"""Derived targets that are answered wherever what they are computed from is among the targets."""
 
 
 def output_names(spec: "StudentSpec") -> tuple[str, ...]:
-    """The answers in order: the student's targets, and mutual information where it can be derived.
+    """The answers in order: the student's targets, then what follows from them.
 
-    It can be wherever its two parts are among the targets.
+    That is mutual information, and the intersection probability of intervals.
     """
-    names = tuple(target.name for target in spec.targets)
-    has_parts = set(TARGETS[_INFORMATION].requires) <= set(names)
-    if has_parts and _INFORMATION not in names:
-        return (*names, _INFORMATION)
-    return names
+    names = [target.name for target in spec.targets]
+    for name in _FOLLOWING:
+        if name not in names and set(TARGETS[name].requires) <= set(names):
+            names.append(name)
+    return tuple(names)
 
 
 def answers(spec: "StudentSpec", raw: Tensor) -> dict[str, Tensor]:
@@ -30,7 +31,8 @@ def answers(spec: "StudentSpec", raw: Tensor) -> dict[str, Tensor]:
 
     Real labels are in their own unit.
     """
-    predicted = spec.layout.predict(raw)
+    heads = spec.layout.split(raw)
+    predicted = spec.layout.predict_heads(heads)
 
     labels = spec.label_normalization
     if labels:
@@ -45,8 +47,10 @@ def answers(spec: "StudentSpec", raw: Tensor) -> dict[str, Tensor]:
                 value = value.double() if labels.is_far else value
                 predicted[target.name] = target.own_unit(value, labels)
 
-    information = TARGETS[_INFORMATION]
-    assert isinstance(information, DerivedTarget)
-    if _INFORMATION in output_names(spec) and _INFORMATION not in predicted:
-        predicted[_INFORMATION] = information.derive(predicted)
+    for name in output_names(spec):
+        if name not in predicted:
+            following = TARGETS[name]
+            assert isinstance(following, DerivedTarget)
+            of_heads = following.from_heads
+            predicted[name] = of_heads(heads) if of_heads else following.derive(predicted)
     return {name: predicted[name] for name in output_names(spec)}

@@ -34,7 +34,14 @@ from gped_nas.errors import ConfigError
 from gped_nas.io import Array, canonical_json, sha256_text
 from gped_nas.models.base import Genotype, Shapes
 from gped_nas.posterior.likelihoods import Prediction
-from gped_nas.targets.base import Expectations, MeanTarget, QuantileTarget, Target, resolve
+from gped_nas.targets.base import (
+    Expectations,
+    MeanTarget,
+    QuantileTarget,
+    StatisticTarget,
+    Target,
+    resolve,
+)
 from gped_nas.targets.expectations import sample_values
 from gped_nas.targets.layout import LABELS, HeadLayout
 
@@ -373,7 +380,7 @@ def check_update(targets: Sequence[Target], update: Update, where: str) -> None:
 
     Raises:
         ConfigError: an average for a loss that needs single samples, or single samples for one that
-            is biased by them.
+            is biased by them or needs all of them.
     """
     for target in targets:
         if isinstance(target, QuantileTarget) and update != "newest":
@@ -381,6 +388,12 @@ def check_update(targets: Sequence[Target], update: Update, where: str) -> None:
                 f"{where}: found {update}, expected newest for the target '{target.name}': its "
                 "pinball loss on averages of posterior samples would learn their mean, not their "
                 "quantiles"
+            )
+        if isinstance(target, StatisticTarget) and update != "averaged":
+            raise ConfigError(
+                f"{where}: found {update}, expected averaged for the target '{target.name}': it is "
+                "a statistic of all stored posterior samples, which no single one says; set "
+                "update: averaged and mode: cached, or remove the target"
             )
         if isinstance(target, MeanTarget) and update == "newest" and not _is_affine(target):
             raise ConfigError(

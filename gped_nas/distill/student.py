@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
+from gped_nas import rng
 from gped_nas.config import Config, parse
 from gped_nas.data.inputs import as_inputs
 from gped_nas.data.normalization import (
@@ -44,6 +45,7 @@ from gped_nas.io import (
 from gped_nas.models.base import FAMILIES, Genotype, Params, Shapes, shapes_of
 from gped_nas.models.storage import parse_weights, read_bytes, serialize
 from gped_nas.targets.base import Target, parse_targets, resolve
+from gped_nas.targets.factors import draw_factors
 from gped_nas.targets.layout import HeadLayout
 
 SPEC_VERSION = 1
@@ -237,10 +239,10 @@ class Student(nn.Module):
             batch_size: inputs at a time.
 
         Returns:
-            ``{target: (N, G)}``, derived targets included, and mutual information wherever it
-            follows from them: ``predictive`` holds probabilities, ``expected_entropy`` nats,
-            ``predictive_normal`` mean and variance in the label's own unit and that squared; other
-            units are told by ``TARGETS[name].label``.
+            ``{target: (N, G)}``, derived targets included, and mutual information and the
+            intersection probability wherever they follow from them: ``predictive`` holds
+            probabilities, ``expected_entropy`` nats, ``predictive_normal`` mean and variance in the
+            label's own unit and that squared; other units are told by ``TARGETS[name].label``.
 
         Raises:
             DataError: the inputs have another shape, or are no numbers.
@@ -249,6 +251,36 @@ class Student(nn.Module):
         parts = torch.split(x, batch_size)
         raw = torch.cat([self(part) for part in parts]) if len(x) else self(x)
         return answers(self.spec, raw)
+
+    @torch.no_grad()
+    def draws(
+        self, x: Tensor | NDArray[Any], num_draws: int, *, seed: int = 0, batch_size: int = 512
+    ) -> Tensor:
+        """Functions drawn as from the posterior: log-probabilities (draws, N, C), nats.
+
+        A draw says together what it says at all N inputs, as one posterior sample does. The seed
+        settles which functions are drawn; the small part that is no shared factor is drawn anew
+        where inputs are asked in another order or number.
+
+        Args:
+            x: raw inputs, as for ``predict``.
+            num_draws: how many functions.
+            seed: of the draws.
+            batch_size: inputs at a time.
+
+        Raises:
+            DataError: the inputs have another shape, or are no numbers.
+            ConfigError: the student was not distilled for ``factors``.
+        """
+        if "factors" not in self.spec.layout.slices:
+            names = [target.name for target in self.spec.targets]
+            raise ConfigError(
+                f"draws: found a student of the targets {names}, expected 'factors' among them; "
+                "list it in the space's targets"
+            )
+        values = self.predict(x, batch_size=batch_size)["factors"]
+        generator = rng.generator(seed, "draws of a student")
+        return draw_factors(values, len(self.spec.class_names), num_draws, generator=generator)
 
 
 def save_student(folder: Path, spec: StudentSpec, params: Params) -> int:

@@ -1,10 +1,13 @@
 """Metrics of the posterior beyond the predictive and E[H]: moments, costs, Dirichlets, quantiles.
 
+Those of logits are in ``logits``.
+
 All in float64. Each reads the target that it is about, so that it is measured wherever that target
 is distilled or follows from what is.
 """
 
 from collections.abc import Iterator
+from math import log
 from typing import Any
 
 import numpy as np
@@ -42,7 +45,7 @@ def _second_moment_error(
 
     Its worst value is what an answer of zero pays at most: the sum of E[p^2] is at most 1.
     """
-    return _absolute_error(predictions, teacher, "second_moment")
+    return absolute_error(predictions, teacher, "second_moment")
 
 
 @add_metric(
@@ -62,10 +65,11 @@ def _posterior_variance_error(
     They are the variances of each class probability. Its worst value bounds what an answer of zero
     pays: the variances sum to at most 1 - 1 / C.
     """
-    return _absolute_error(predictions, teacher, "variance")
+    return absolute_error(predictions, teacher, "variance")
 
 
-def _absolute_error(predictions: Predictions, teacher: Predictions, target: str) -> Floats:
+def absolute_error(predictions: Predictions, teacher: Predictions, target: str) -> Floats:
+    """Absolute difference of what two say of a target, summed over its numbers: (N, 1)."""
     difference_NG = predictions.expectations[target] - teacher.expectations[target]
     terms_N1: Floats = np.abs(difference_NG).sum(axis=1, keepdims=True)
     return terms_N1
@@ -199,6 +203,52 @@ def _precision_error(predictions: Predictions, labels_N: Labels, teacher: Predic
 def _concentrations(predictions: Predictions) -> Tensor:
     alpha_NC = torch.from_numpy(predictions.expectations["dirichlet"])
     return alpha_NC.clamp_min(LEAST_CONCENTRATION)
+
+
+# ----------------------------------------------------------------------------------- intervals
+
+
+def _widest_ends(facts: LabelFacts) -> float:
+    # An answer of zero pays the ends themselves: lower ones sum to at most 1, each upper one is.
+    return 1.0 + facts.num_classes
+
+
+def _log_of_classes(facts: LabelFacts) -> float:
+    return log(facts.num_classes)
+
+
+@add_metric(
+    "interval_error",
+    "minimize",
+    "error of the intervals' ends (sum over classes)",
+    reads=("interval",),
+    needs_teacher=True,
+    worst=_widest_ends,
+    best=0.0,
+)
+def _interval_error(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
+    """Mean absolute difference of the student's and the teacher's ends, summed over classes."""
+    return absolute_error(predictions, teacher, "interval")
+
+
+@add_metric(
+    "intersection_nll",
+    "minimize",
+    "NLL of the intersection probability (nats)",
+    reads=("intersection",),
+    unit="nats",
+    worst=_log_of_classes,
+    best=0.0,
+)
+def _intersection_nll(predictions: Predictions, labels_N: Labels, teacher: Any) -> Floats:
+    """Mean of minus the log of what the intersection probability gives the label.
+
+    Of a label that it gives nothing, it is infinite.
+    """
+    prob_N = predictions.expectations["intersection"][np.arange(len(labels_N)), labels_N]
+    with np.errstate(divide="ignore"):
+        terms_N1: Floats = -np.log(prob_N)[:, None]
+    return terms_N1
 
 
 # ----------------------------------------------------------------------------------- quantiles

@@ -25,7 +25,7 @@ from gped_nas.search.objectives import (
     task_of,
 )
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
-from gped_nas.targets.base import LearnedTarget, QuantileTarget
+from gped_nas.targets.base import LearnedTarget, QuantileTarget, StatisticTarget
 
 DEFAULT_TARGETS: dict[Prediction, tuple[str, ...]] = {
     "log_prob": ("predictive", "expected_entropy"),
@@ -153,7 +153,8 @@ def _nothing_asks_samples_that_are_not_stored(space: SearchSpace) -> None:
     if space.calibration != "none":
         askers.append(f"teacher.calibration '{space.calibration}'")
     askers += [f"view '{view.policy}'" for view in space.views if view.num_samples]
-    askers += [f"target '{t.name}'" for t in space.targets if isinstance(t, QuantileTarget)]
+    of_samples = (QuantileTarget, StatisticTarget)
+    askers += [f"target '{t.name}'" for t in space.targets if isinstance(t, of_samples)]
     for name in space.goal_names:
         if name not in COSTS and METRICS[parse_name(name).metric].needs_samples:
             askers.append(f"'{name}' among objectives and constraints")

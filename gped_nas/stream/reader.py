@@ -239,6 +239,11 @@ class Stream:
 
     def prediction_maps(self, name: str) -> Iterator[Array]:
         """``prediction_blocks`` as read-only memory maps, but for those in float16 or tempered."""
+        for stored in self._stored_blocks(name):
+            yield self._tempered(decode(stored))
+
+    def _stored_blocks(self, name: str) -> Iterator[Array]:
+        """The predictions at a view as they lie on disk, of the samples that are used."""
         num_missing = self.num_samples
         for sealed in self._view(name):
             for file in sealed.names(self._prediction):
@@ -246,7 +251,7 @@ class Stream:
                     return
                 block = sealed.read(file)[:num_missing]
                 num_missing -= len(block)
-                yield self._tempered(decode(block))
+                yield block
 
     def _tempered(self, predictions: Array) -> Array:
         if self.calibration.temperature == 1:
@@ -264,6 +269,18 @@ class Stream:
         ``likelihoods.Prediction``.
         """
         return torch.cat(list(self.prediction_blocks(name)))
+
+    def predictions_at(self, name: str, inputs: slice) -> Tensor:
+        """``predictions`` at some of a view's inputs alone: (S, n, G)."""
+        blocks = []
+        for stored in self._stored_blocks(name):
+            block = torch.from_numpy(np.array(decode(stored[:, inputs])))
+            blocks.append(self.temper(block))
+        return torch.cat(blocks)
+
+    def num_inputs(self, name: str) -> int:
+        """How many inputs a view has."""
+        return int(next(self._stored_blocks(name)).shape[1])
 
     def imported(self) -> tuple[Array, Tensor]:
         """Inputs (M, D) and log-probabilities (S, M, C) that were imported as predictions.

@@ -1,19 +1,21 @@
 """Targets: what is averaged over the posterior, and how a student learns and predicts it.
 
 A target is a function of one posterior sample's predictive distribution at an input. There are
-three kinds, a class each, which differ in how what the samples say is brought together:
+four kinds, a class each, which differ in how what the samples say is brought together:
 
 * ``MeanTarget``: by their average. Its loss should be affine in the averaged quantity plus a term
   free of the student, so that training on single samples and training on their average have the
   same gradient on average.
 * ``QuantileTarget``: by the loss itself. The pinball loss of single samples is least at their
   quantile; that of their average is least at the average.
+* ``StatisticTarget``: by a function of what all stored samples say, such as their range. No single
+  sample has such a number, so that it can only be learned once it is computed.
 * ``DerivedTarget``: computed from other targets. It has no head and no loss of its own, so that a
   student's value of it can never contradict the heads it comes from.
 
 This module is the contract and reads what files say of targets. ``layout`` lays out the heads of a
-student, ``expectations`` averages over posterior samples, and ``mean``, ``derived`` and
-``quantile`` hold the built-in targets.
+student, ``expectations`` averages over posterior samples, ``statistics`` has what is computed of
+all samples, and the other modules hold the built-in targets.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +30,7 @@ from gped_nas.errors import ConfigError, RegistryError, calling
 from gped_nas.posterior.likelihoods import Prediction
 from gped_nas.registry import Registry
 
-Kind = Literal["mean", "derived", "quantile"]
+Kind = Literal["mean", "derived", "quantile", "statistic"]
 
 RawHeads = Mapping[str, Tensor]
 """Raw outputs of each head by the name of its target: (..., B, U)."""
@@ -43,7 +45,7 @@ def _identity(average: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Target:
-    """What every target states. Make one of the three kinds below.
+    """What every target states. Make one of the four kinds below.
 
     Two targets are equal when name and settings are.
 
@@ -95,7 +97,7 @@ class Target:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LearnedTarget(Target):
-    """A target with a loss of its own: what ``MeanTarget`` and ``QuantileTarget`` have in common.
+    """A target with a loss of its own: what all kinds but ``DerivedTarget`` have in common.
 
     Attributes:
         values: what posterior samples predict (..., N, C) to what a sample says of the target,
@@ -156,6 +158,24 @@ class QuantileTarget(LearnedTarget):
     kind: ClassVar[Kind] = "quantile"
 
     of_samples: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StatisticTarget(LearnedTarget):
+    """A target that students learn from a number of all stored samples: see ``statistics``.
+
+    Attributes:
+        of_samples: what all posterior samples say (S, N, G), their weights (S,) summing to 1, and
+            what ``fit`` gave, to the statistic (N, G'). A sample of weight 0 counts for nothing.
+        fit: what is to be known of other inputs to say it of one, such as how far each sample is
+            along an axis that all inputs share: from what all samples say, some inputs at a time
+            (S, n, G), and the weights. None where each input stands alone.
+    """
+
+    kind: ClassVar[Kind] = "statistic"
+
+    of_samples: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    fit: Callable[[Iterable[Tensor], Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

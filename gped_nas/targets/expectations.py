@@ -19,11 +19,13 @@ from gped_nas.targets.base import (
     LearnedTarget,
     MeanTarget,
     QuantileTarget,
+    StatisticTarget,
     Target,
     Targets,
     resolve,
     try_values,
 )
+from gped_nas.targets.statistics import of_one_sample, statistic
 
 
 def sample_values(targets: Iterable[Target], predictions_BC: Tensor) -> dict[str, Tensor]:
@@ -35,16 +37,22 @@ def sample_values(targets: Iterable[Target], predictions_BC: Tensor) -> dict[str
         targets: of any kind.
         predictions_BC: what the sample predicts at each input; see ``likelihoods.Prediction``.
     """
-    learned = (target for target in targets if isinstance(target, LearnedTarget))
-    return {target.name: target.values(predictions_BC) for target in learned}
+    values = {}
+    for target in targets:
+        if isinstance(target, StatisticTarget):
+            values[target.name] = of_one_sample(target, predictions_BC)
+        elif isinstance(target, LearnedTarget):
+            values[target.name] = target.values(predictions_BC)
+    return values
 
 
 def expect(target: Target, predictions_SNC: Tensor, weight_S: Tensor) -> Tensor:
     """What posterior samples say of a target on average.
 
     Args:
-        target: a mean, which is applied to each posterior sample on its own and then averaged, or
-            a derived one, which is computed from the averages of the targets that it requires.
+        target: a mean, which is applied to each posterior sample on its own and then averaged, a
+            statistic of all samples, or a derived one, which is computed from what is said of the
+            targets that it requires.
         predictions_SNC: log-probabilities of the samples, nats, or means and variances; see
             ``likelihoods.Prediction``.
         weight_S: non-negative weights on any scale; normalized here.
@@ -72,17 +80,22 @@ def expect_all(targets: Targets, predictions_SNC: Tensor, weight_S: Tensor) -> d
         )
     weight_S = (weight_S / total).to(predictions_SNC.dtype)
 
-    averages = average_blocks(_means(needed), [predictions_SNC], weight_S)
-    return _complete(targets, needed, averages)
+    values = average_blocks(_means(needed), [predictions_SNC], weight_S)
+    for target in needed.values():
+        if isinstance(target, StatisticTarget):
+            values[target.name] = statistic(target, predictions_SNC, weight_S)
+    return _complete(targets, needed, values)
 
 
 def means_behind(targets: Targets) -> list[MeanTarget]:
     """The means that averages of these targets are made of, each once.
 
     Raises:
-        ConfigError: a target is of kind ``quantile``.
+        ConfigError: a target is of kind ``quantile``, or is or follows from a ``statistic``.
     """
-    return _means(_with_sources(resolve(targets)))
+    needed = _with_sources(resolve(targets))
+    _refuse_statistics(needed)
+    return _means(needed)
 
 
 def expect_from(targets: Targets, averages: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -91,7 +104,7 @@ def expect_from(targets: Targets, averages: Mapping[str, Tensor]) -> dict[str, T
     return _complete(targets, _with_sources(targets), averages)
 
 
-def meaning_of(target: MeanTarget) -> str:
+def meaning_of(target: Target) -> str:
     """Digest of a target's settings and version; see ``_address``."""
     return sha256_text(canonical_json([target.to_json(), target.version]))
 
@@ -111,11 +124,13 @@ def stream_expectations(
         device: where averages are computed, if the targets can be; here by default.
 
     Raises:
-        ConfigError: a target is of kind ``quantile``.
+        ConfigError: a target is of kind ``quantile``, or is or follows from a ``statistic``, of
+            which ``stream_statistics`` has the averages' place.
         StreamError: there is no such view, or it is corrupt.
     """
     targets = resolve(targets)
     needed = _with_sources(targets)
+    _refuse_statistics(needed)
     addresses = {target.name: _address(stream, target, view) for target in _means(needed)}
 
     averages: dict[str, Tensor] = {}
@@ -170,7 +185,7 @@ def average_blocks(
 def _runs_on(device: torch.device, stream: Stream, target: MeanTarget) -> bool:
     """Whether a target's function, which may be anybody's, takes tensors on a device."""
     try:
-        return target.values(_probe(stream, target).to(device)).device.type == device.type
+        return target.values(probe_of(stream, target).to(device)).device.type == device.type
     except Exception:
         # what is wrong with it is told where it is called
         return False
@@ -201,6 +216,15 @@ def _with_sources(targets: Iterable[Target]) -> dict[str, Target]:
     return needed
 
 
+def _refuse_statistics(needed: Mapping[str, Target]) -> None:
+    for target in needed.values():
+        if isinstance(target, StatisticTarget):
+            raise ConfigError(
+                f"target '{target.name}' is a statistic of all samples; found averages alone, "
+                "expected stored samples"
+            )
+
+
 def _means(targets: Mapping[str, Target]) -> list[MeanTarget]:
     return [target for target in targets.values() if isinstance(target, MeanTarget)]
 
@@ -222,20 +246,20 @@ def _address(stream: Stream, target: MeanTarget, view: str) -> tuple[str, str]:
     """Where an average is cached: the stem of its files, and the digest of all it is made of."""
     meaning = meaning_of(target)
     stem = f"{target.name}-{meaning[:8]}-{view}-{stream.digest_as_read[:16]}"
-    sources = [meaning, _answer_to_probe(stream, target), view, stream.digest_as_read]
+    sources = [meaning, answer_to_probe(stream, target), view, stream.digest_as_read]
     return stem, sha256_text(canonical_json([*sources, stream.view_digests(view)]))
 
 
-def _answer_to_probe(stream: Stream, target: MeanTarget) -> str:
+def answer_to_probe(stream: Stream, target: LearnedTarget) -> str:
     """Digest of what a target makes of fixed predictions.
 
     ``Target.version`` says that a target has come to mean something else. Whoever edits a function
     in a notebook forgets to raise it: the average of before must not be taken for the new one's.
     """
-    return sha256_arrays(try_values(target.name, target.values, _probe(stream, target)).numpy())
+    return sha256_arrays(try_values(target.name, target.values, probe_of(stream, target)).numpy())
 
 
-def _probe(stream: Stream, target: MeanTarget) -> Tensor:
+def probe_of(stream: Stream, target: Target) -> Tensor:
     """Fixed predictions, (2, 3, C): log-probabilities, or means and variances."""
     probe = torch.linspace(0.0, 5.0, 6 * stream.key.num_predicted, dtype=torch.float64)
     predicted = probe.view(2, 3, -1).log_softmax(-1)

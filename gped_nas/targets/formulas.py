@@ -1,6 +1,7 @@
 """Formulas that several targets share."""
 
 import functools
+from math import log
 from typing import Any
 
 import torch
@@ -38,3 +39,17 @@ def squared_error(predicted: Tensor, expectation: Tensor) -> Tensor:
     Affine up to a term that is free of the student.
     """
     return (predicted - expectation).square().sum(-1)
+
+
+LEAST_PROBABILITY = 1e-6
+"""Where a probability becomes a logit, it is taken for at least this: zero has no logarithm."""
+
+
+def centered_logits(log_prob: Tensor) -> Tensor:
+    """Logits of log-probabilities (..., C), nats: these less their mean over classes.
+
+    Probabilities below ``LEAST_PROBABILITY`` are taken for it, so that a logit is within
+    log(1e-6) = 13.8 nats of zero.
+    """
+    finite = log_prob.clamp_min(log(LEAST_PROBABILITY))
+    return finite - finite.mean(-1, keepdim=True)

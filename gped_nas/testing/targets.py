@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions, check_update
 from gped_nas.distill.kernel import distill
-from gped_nas.distill.recipe import Recipe
+from gped_nas.distill.recipe import Recipe, Update
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.models.base import Genotype
@@ -21,6 +21,7 @@ from gped_nas.targets.base import (
     LearnedTarget,
     MeanTarget,
     QuantileTarget,
+    StatisticTarget,
     Target,
     check_targets,
     parse_targets,
@@ -82,10 +83,10 @@ class TargetCase:
         """What the teacher says of each target that has a loss."""
         values: dict[str, Tensor] = {}
         for target in self.layout.learned:
-            if isinstance(target, MeanTarget):
-                values[target.name] = expect(target, self.samples, self.weight)
-            else:
+            if isinstance(target, QuantileTarget):
                 values[target.name] = target.values(self.samples[0])
+            else:
+                values[target.name] = expect(target, self.samples, self.weight)
         return values
 
     def gradient(self, expectations: Expectations) -> Tensor:
@@ -198,6 +199,35 @@ def averages_of_quantiles_are_refused(case: TargetCase) -> None:
         )
 
 
+def statistics_are_of_all_samples(case: TargetCase) -> None:
+    """A statistic learns from all samples alone, and does not know their order."""
+    target = case.target
+    if not isinstance(target, StatisticTarget):
+        return
+    check_update([target], "averaged", f"target '{case}'")
+    for update in ("newest", "running_mean"):
+        require_refusal(
+            partial(check_update, [target], update, f"target '{case}'"),
+            (ConfigError,),
+            f"target '{case}': learns from update {update}, which shows single samples",
+        )
+
+    order = torch.tensor([4, 2, 6, 0, 5, 1, 3])
+    require_close(
+        expect(target, case.samples[order], case.weight[order]),
+        expect(target, case.samples, case.weight),
+        1e-9,
+        f"target '{case}': the statistic of samples in another order",
+    )
+    twice = torch.cat([case.samples, case.samples])
+    require_close(
+        expect(target, twice, torch.cat([case.weight, 3 * case.weight])),
+        expect(target, case.samples, case.weight),
+        1e-9,
+        f"target '{case}': the statistic of samples that are there twice",
+    )
+
+
 def one_sample_with_all_the_weight_is_the_expectation(case: TargetCase) -> None:
     """Averages are linear in the weights, and of the samples' dtype."""
     target = case.target
@@ -261,11 +291,17 @@ def students_learn_it(case: TargetCase) -> None:
 
     inputs = 0.1 * _noise((num_inputs, 6), seed=1).float()
     predictions = PosteriorPredictions([[samples.numpy()]], torch.full((3,), 1 / 3))
-    data = DistillationSet(inputs, {}, case.layout, predictions)
+    update: Update = "newest"
+    taught: dict[str, Tensor] = {}
+    if any(isinstance(target, StatisticTarget) for target in case.layout.learned):
+        update = "averaged"
+        for learned in case.layout.learned:
+            taught[learned.name] = expect(learned, samples, torch.ones(3))
+    data = DistillationSet(inputs, taught, case.layout, predictions)
 
     errors = []
     for steps in (1, 600):
-        recipe = Recipe(update="newest", steps=steps, batch_size=num_inputs, warmup=0, lr=0.05)
+        recipe = Recipe(update=update, steps=steps, batch_size=num_inputs, warmup=0, lr=0.05)
         (student,) = distill(
             [Genotype("mlp", depth=0)], data, recipe, seed=0, device=torch.device("cpu")
         ).students
@@ -286,6 +322,7 @@ TARGET_CHECKS = (
     shapes_are_those_that_it_states,
     averages_and_single_samples_give_the_same_gradient,
     averages_of_quantiles_are_refused,
+    statistics_are_of_all_samples,
     one_sample_with_all_the_weight_is_the_expectation,
     what_is_derived_is_derived_from_averages,
     students_learn_it,

@@ -42,6 +42,18 @@ EVERY_TARGET: dict[str, Any] = {
     ],
     "recipe": {"steps": 40, "warmup": 5, "update": "newest"},
 }
+STATISTICS: dict[str, Any] = {
+    "targets": [
+        "predictive",
+        {"name": "interval", "share": 0.8},
+        "intersection",
+        "logit_variance",
+        {"name": "factors", "rank": 2},
+    ],
+    "recipe": {"steps": 40, "warmup": 5},
+    "views": [{"policy": "clean"}, {"policy": "noise"}],
+}
+"""Of all samples, which the rule ``newest`` does not show."""
 METRICS_OF = {
     "predictive": {"nll", "accuracy", "brier", "ece", "ece_debiased"},
     "expected_entropy": {"entropy_error"},
@@ -51,6 +63,10 @@ METRICS_OF = {
     "variance": {"posterior_variance_error"},
     "mutual_information": {"information_error"},
     "dirichlet": {"dirichlet_kl", "precision_error"},
+    "interval": {"interval_error"},
+    "intersection": {"intersection_nll"},
+    "logit_variance": {"logit_variance_error"},
+    "factors": {"factor_covariance_error", "factor_coupling_error"},
     "predictive_normal": {"nll", "rmse", "coverage_error"},
     "model_variance": {"model_variance_error"},
     "noise_variance": {"noise_variance_error"},
@@ -94,7 +110,8 @@ def assert_whole(measures: Any, metrics: set[str], condition: str = "clean") -> 
 
 def test_every_target_is_listed_here() -> None:
     assert set(METRICS_OF) == set(TARGETS)
-    assert names_of(EVERY_TARGET["targets"]) | names_of(REAL_TARGETS) == set(TARGETS)
+    of_classes = names_of(EVERY_TARGET["targets"]) | names_of(STATISTICS["targets"])
+    assert of_classes | names_of(REAL_TARGETS) == set(TARGETS)
 
 
 def test_a_metric_of_every_target_is_recorded_for_everybody(home: Home) -> None:
@@ -122,6 +139,44 @@ def test_a_metric_of_every_target_is_recorded_for_everybody(home: Home) -> None:
     for record in front:
         assert record.metrics["quantile_loss"] >= least_loss > 0
         assert record.metrics["utility_regret"] >= 0
+
+
+def test_statistics_of_all_samples_are_measured_against_these(home: Home) -> None:
+    """Against the stream's samples and the student's own answers, both read here."""
+    study = run(home, **STATISTICS)
+    metrics = set().union(*(METRICS_OF[target] for target in names_of(STATISTICS["targets"])))
+    references = {reference.name: reference.measures for reference in study.snapshot().references}
+    assert_whole(references["teacher"], metrics - COMPARE)
+    assert_whole(references["map"], metrics - METRICS_OF["factors"])
+
+    dataset = load_dataset(load_space(home.space, STATISTICS))
+    stream = load_stream(study.stream_path)
+    (view,) = (name for name in stream.views if name.startswith("validation-clean"))
+    log_prob = stream.stream.predictions(view).double()
+    (record, *_) = study.front_records()
+    assert_whole(record.measures, metrics)
+    student = load_student(study.path / "students" / str(record.trial))
+    raw = dataset.raw("validation")
+    answers = {name: value.double() for name, value in student.predict(raw).items()}
+
+    logits = log_prob.clamp_min(np.log(1e-6))
+    logits = logits - logits.mean(-1, keepdim=True)
+    error = (answers["logit_variance"] - logits.var(0, correction=0)).abs().sum(1).mean()
+    assert record.metrics["logit_variance_error"] == pytest.approx(float(error), rel=1e-4)
+
+    labels = torch.from_numpy(dataset.labels("validation"))
+    nll = -answers["intersection"].log()[torch.arange(len(labels)), labels].mean()
+    assert record.metrics["intersection_nll"] == pytest.approx(float(nll), abs=1e-5)
+
+    # every pair of inputs at once
+    theirs = (logits - logits.mean(0)).flatten(1)
+    covariance = theirs.T @ theirs / len(theirs)
+    loadings = answers["factors"].unflatten(1, (4, 10))[:, 1:3].movedim(1, -1).flatten(0, 1)
+    error = (loadings @ loadings.T - covariance).norm() / covariance.norm()
+    assert record.metrics["factor_coupling_error"] == pytest.approx(float(error), rel=1e-4)
+    # two factors of the four that five samples have; another network than the teacher is worse
+    of_teacher = references["teacher"][Key("factor_coupling_error")].value
+    assert of_teacher is not None and 0 < of_teacher < record.metrics["factor_coupling_error"]
 
 
 def test_metrics_of_students_are_those_of_what_they_predict(home: Home) -> None:

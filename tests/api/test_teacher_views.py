@@ -1,6 +1,7 @@
 """Views of a stream: added without a chain, fixed by the space, kept when the stream grows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 
 import gped_nas as gn
 from gped_nas.api import sampling
-from gped_nas.api.lessons import distillation_set
+from gped_nas.api.lessons import distillation_set, validation_set
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.views import parse_view
 from gped_nas.errors import ConfigError, DataError
 from gped_nas.search.space_file import parse_space
+from gped_nas.targets.factors import split_factors
+from gped_nas.targets.formulas import centered_logits
 
 CLEAN = [{"policy": "clean"}]
 ALL = [{"policy": name} for name in ("clean", "noise", "mixup", "disagreement")]
@@ -266,3 +269,34 @@ def test_what_cannot_be_drawn_in_each_step_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"tiny.yaml: .*" + message):
         build(views, recipe={**FRESH, **recipe})
+
+
+def test_factors_go_together_over_views_fresh_draws_and_validation() -> None:
+    """Five samples, four factors: loadings of any two inputs are the samples' covariance there."""
+    fresh = {"draw_views": "fresh", "update": "averaged"}
+    targets = ["predictive", {"name": "factors", "rank": 4}]
+    views = [{"policy": "clean"}, {"policy": "noise", "answers": "own"}]
+    teacher = build(views, num_samples=5, method={**sgld(5), "chains": 1}, targets=targets)
+    layout = teacher.space.layout(10)
+    once = distillation_set(teacher)
+    validation = validation_set(teacher, layout)
+    recipe = teacher.space.recipe.model_copy(update=fresh)
+    moved = distillation_set(replace(teacher, space=replace(teacher.space, recipe=recipe)))
+    assert moved.fresh is not None and moved.fresh.ask is not None
+
+    x = torch.cat([once.inputs[:3], once.inputs[NUM_TRAIN : NUM_TRAIN + 3]])
+    told = [once.expectations["factors"][:3]]
+    told += [once.expectations["factors"][NUM_TRAIN : NUM_TRAIN + 3]]
+    told += [validation.expectations["factors"][:3], moved.fresh.ask(x)["factors"]]
+    x = torch.cat([x, validation.inputs[:3], x])
+
+    predict = teacher.predictor(x)
+    stream = teacher.stream
+    answers = [predict(stream.theta(index)) for index in range(stream.num_samples)]
+    logits = centered_logits(torch.stack(answers).double())
+    deviations = (logits - logits.mean(0)).flatten(1)
+    expected = deviations.T @ deviations / len(deviations)
+
+    _, loadings, _ = split_factors(torch.cat(told).double(), 10)
+    ours = loadings.movedim(1, -1).flatten(0, 1)
+    torch.testing.assert_close(ours @ ours.T, expected, rtol=1e-3, atol=1e-3)

@@ -166,6 +166,26 @@ BAD_SETTINGS = {
         "recipe={mode: online, stream: none}\0targets=[predictive, quantile]",
         ("recipe.stream", "found none with target 'quantile'", "set it to stored"),
     ),
+    "single samples for a range": (
+        "targets=[predictive, interval]\0recipe.update=newest",
+        ("recipe.update", "found newest, expected averaged", "'interval'", "update: averaged"),
+    ),
+    "a chain of its own for factors": (
+        "targets=[predictive, factors]\0recipe.mode=online",
+        ("recipe.update", "expected averaged", "'factors'", "mode: cached"),
+    ),
+    "averages alone for factors": (
+        "targets=[predictive, factors]\0recipe={mode: online, stream: none}",
+        ("recipe.update", "a statistic of all stored posterior samples", "remove the target"),
+    ),
+    "no factor": (
+        "targets=[predictive, {name: factors, rank: 0}]",
+        ("targets[1]: factors", "rank", "greater than or equal to 1"),
+    ),
+    "more than the posterior": (
+        "targets=[predictive, {name: interval, share: 1.5}]",
+        ("targets[1]: interval", "share", "less than or equal to 1"),
+    ),
     "nothing stored to move inputs by": (
         "recipe={mode: online, stream: none}\0views=[{policy: disagreement}]",
         ("recipe.stream", "found none with view 'disagreement'", "set it to stored"),

@@ -8,7 +8,7 @@ import torch
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.recipe import Recipe
 from gped_nas.models.base import Genotype
-from gped_nas.targets.base import TARGETS, DerivedTarget, LearnedTarget, MeanTarget, Target
+from gped_nas.targets.base import TARGETS, DerivedTarget, LearnedTarget, QuantileTarget, Target
 from gped_nas.targets.expectations import expect
 from gped_nas.targets.layout import HeadLayout
 
@@ -54,18 +54,23 @@ def is_of_classes(target: Target) -> bool:
     return isinstance(target, LearnedTarget) and target.prediction == "log_prob"
 
 
+def _learns_by(target: Target, update: str) -> bool:
+    """Whether an update rule teaches a target, and what it is derived from."""
+    kinds = {target.kind, *(TARGETS[name].kind for name in target.requires)}
+    if "statistic" in kinds:
+        return update == "averaged"
+    return "quantile" not in kinds or update == "newest"
+
+
 def _layout(draw: random.Random, update: str) -> HeadLayout:
     """Heads of one to four targets that this update rule can teach."""
     if draw.random() < 0.2:
         return HeadLayout(["predictive_normal"], 1)
 
-    names = [
-        name
-        for name, target in TARGETS.items()
-        if name != "predictive"
-        and is_of_classes(target)
-        and (isinstance(target, MeanTarget) or update == "newest")
-    ]
+    names = []
+    for name, target in TARGETS.items():
+        if name != "predictive" and is_of_classes(target) and _learns_by(target, update):
+            names.append(name)
     chosen = ["predictive"]
     for name in draw.sample(names, draw.randint(0, 3)):
         chosen += [name for name in (*TARGETS[name].requires, name) if name not in chosen]
@@ -87,8 +92,10 @@ def _data(
         y = torch.randn((size,), generator=generator)
 
     weight_S = torch.full((SAMPLES,), 1 / SAMPLES, dtype=torch.float64)
-    means = [target for target in layout.learned if isinstance(target, MeanTarget)]
-    averages = {target.name: expect(target, said_SMC, weight_S).float() for target in means}
+    averages = {}
+    for target in layout.learned:
+        if not isinstance(target, QuantileTarget):
+            averages[target.name] = expect(target, said_SMC, weight_S).float()
     labels = None
     if has_labels:
         labels = layout.labels(y)

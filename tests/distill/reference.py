@@ -161,7 +161,7 @@ def _loss(
 ) -> Tensor:
     """The loss of a batch, input by input: of the teacher, and where it is known of the label."""
     labels = expectations.get(LABELS)
-    has_own = any(target.name in _OF_LABELS for target in layout.learned)
+    has_own = any(target.name in _BY_INPUT for target in layout.learned)
     if labels is None and not has_own:
         return layout.loss(raw, expectations, recipe.target_weights)
 
@@ -170,10 +170,10 @@ def _loss(
     total = raw.new_zeros(())
     for target in layout.learned:
         losses = list(target.loss(heads[target.name], heads, expectations[target.name]))
-        if target.name in _OF_LABELS:
-            values = heads[target.name], heads["predictive_normal"], expectations[target.name]
+        if target.name in _BY_INPUT:
+            values = heads[target.name], heads[layout.main.name], expectations[target.name]
             rows = zip(*values, strict=True)
-            losses = [_OF_LABELS[target.name](*row) for row in rows]
+            losses = [_BY_INPUT[target.name](*row) for row in rows]
         if labels is not None and target.name in ("predictive", "predictive_normal"):
             for i, label in enumerate(labels):
                 if not label.isnan().any():
@@ -229,12 +229,56 @@ def _label_quantile(raw: Tensor, normal: Tensor, sample: Tensor) -> Tensor:
     return total.float()
 
 
-_OF_LABELS = {
+def _logits(raw: Tensor) -> Tensor:
+    """Logarithms of probabilities of 1e-6 or more, less their mean."""
+    finite = raw.detach().log_softmax(0).clamp_min(math.log(1e-6))
+    return finite - finite.mean()
+
+
+def _logit_variance(raw: Tensor, predictive: Tensor, moments: Tensor) -> Tensor:
+    """Minus the log-density of a sample's logits, averaged over samples and classes."""
+    num_classes = len(predictive)
+    mean, second = moments[:num_classes], moments[num_classes:]
+    center = _logits(predictive) + raw[:num_classes]
+    variance = raw[num_classes:].exp() + 1e-4
+    of_mean = F.gaussian_nll_loss(center, mean, variance, eps=0)
+    return of_mean + (0.5 * (second - mean.square()) / variance).mean()
+
+
+def _interval(raw: Tensor, predictive: Tensor, ends: Tensor) -> Tensor:
+    """Binary cross-entropy of both ends, which are log-odds away from the predictive's."""
+    prob = predictive.detach().double().softmax(0)
+    odds = (prob / (prob.sum() - prob)).log()
+    below, above = F.softplus(raw).view(-1, 2).unbind(1)
+    said = torch.stack([odds - below, odds + above], 1).sigmoid().flatten()
+    return F.binary_cross_entropy(said, ends.double(), reduction="sum").float()
+
+
+def _factors(raw: Tensor, predictive: Tensor, said: Tensor) -> Tensor:
+    """Minus the log-density of logits given their scores: a term a class, factor by factor."""
+    num_classes = len(predictive)
+    raw_rows, rows = raw.view(-1, num_classes), said.view(-1, num_classes)
+    center = _logits(predictive) + raw_rows[0]
+
+    total = raw.new_zeros(())
+    for c in range(num_classes):
+        variance = raw_rows[-1, c].exp() + 1e-4
+        squared = (rows[0, c] - center[c]).square() + rows[-1, c]
+        for j in range(1, len(rows) - 1):
+            squared = squared + (rows[j, c] - raw_rows[j, c]).square()
+        total = total + 0.5 * (variance.log() + squared / variance)
+    return total / num_classes
+
+
+_BY_INPUT = {
     "model_variance": _model_variance,
     "exceedance": _exceedance,
     "label_quantile": _label_quantile,
+    "logit_variance": _logit_variance,
+    "interval": _interval,
+    "factors": _factors,
 }
-"""Losses of one input by target: its raw outputs, those of the normal, and what is said."""
+"""Losses of one input by target: its raw outputs, those of the main target, and what is said."""
 
 
 def _loss_of_label(name: str, raw: Tensor, label: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ from gped_nas.distill.student import (
     save_student,
     seal_student,
 )
-from gped_nas.errors import DamageError, DataError, UndigestedWarning
+from gped_nas.errors import ConfigError, DamageError, DataError, UndigestedWarning
 from gped_nas.models.base import FAMILIES, STORAGE_DTYPES, Genotype, initialize
 from gped_nas.models.storage import decode, encode
+from gped_nas.targets.base import parse_targets
 
 BOTH = ("predictive", "expected_entropy")
 
@@ -302,3 +303,49 @@ def test_a_student_is_a_module_in_evaluation_mode(folder):
     student = load_student(folder)
     assert not student.training and not any(p.requires_grad for p in student.parameters())
     assert student.shapes["layers.0.weight"] == (6, 20)
+
+
+FACTORS = ("predictive", {"name": "factors", "rank": 2})
+
+
+def with_factors() -> Student:
+    targets = parse_targets(FACTORS, "here")
+    return Student(make_spec(targets=targets), make_params(outputs=3 + 4 * 3))
+
+
+def test_a_draw_is_one_function_of_all_inputs(raw):
+    """All inputs have the same loadings here, and next to no rest."""
+    student = with_factors()
+    params = student.params
+    params["layers.2.weight"].zero_()
+    params["layers.2.bias"][6:12] = torch.tensor([3.0, -3.0, 0.0, 0.0, 0.0, 0.0])
+    params["layers.2.bias"][12:] = -20.0
+    drawn = student.draws(raw, 500, seed=3)
+    assert drawn.shape == (500, 9, 3)
+    torch.testing.assert_close(drawn.exp().sum(-1), torch.ones(500, 9))
+
+    # who says much of one class says it everywhere
+    ahead = drawn[..., 0] - drawn[..., 1]
+    correlation = torch.corrcoef(ahead.T)
+    assert float(correlation.min()) > 0.99
+    assert float(ahead.std(0).mean()) == pytest.approx(6, rel=0.2)
+
+
+def test_draws_are_those_of_the_seed_in_any_batches(raw):
+    student = with_factors()
+    drawn = student.draws(raw, 4, seed=3)
+    torch.testing.assert_close(student.draws(raw, 4, seed=3, batch_size=2), drawn)
+    assert not torch.allclose(student.draws(raw, 4, seed=4), drawn, atol=0.1)
+
+
+def test_draws_without_factors_are_refused(raw):
+    student = Student(make_spec(), make_params())
+    with pytest.raises(ConfigError, match="expected 'factors' among them; list it"):
+        student.draws(raw, 3)
+
+
+def test_the_distribution_inside_intervals_is_answered_unasked(raw):
+    targets = parse_targets(("predictive", "interval"), "here")
+    predicted = Student(make_spec(targets=targets), make_params(outputs=9)).predict(raw)
+    assert list(predicted) == ["predictive", "interval", "intersection"]
+    torch.testing.assert_close(predicted["intersection"].sum(1), torch.ones(9))

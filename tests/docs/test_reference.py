@@ -246,7 +246,7 @@ def test_every_metric_cost_target_and_sampler_is_named() -> None:
     assert [name for name in (*METRICS, *COSTS, *SCORES) if name not in named] == []
 
     targets = _section(SPACES, "## Targets")
-    rows = re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile)", targets, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (?:mean|derived|quantile|statistic)", targets, re.MULTILINE)
     assert set(rows) == set(TARGETS)
 
     search = _section(SPACES, "## Search")

@@ -15,6 +15,7 @@ WHOLE = Normalization(90.0, 70.0)
 LABEL = Normalization(150.0, 77.0)
 USUAL = ("predictive", "expected_entropy")
 ALL = (*USUAL, "second_moment", "variance", "dirichlet", "quantile", "utility")
+ALL = (*ALL, "interval", "logit_variance", "factors")
 
 
 def make_student(

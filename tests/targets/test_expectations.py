@@ -118,6 +118,10 @@ def test_single_samples_say_what_has_a_loss():
         ("utility", 1, [0.909969, 0.755272, 0.334759]),
         ("predictive_normal", 1, [-2.407606, 4.38896]),
         ("quantile", 1, [0.090031, 0.244728, 0.665241]),
+        ("interval", 1, [0.090031, 0.244728, 0.665241]),
+        # logits and their squares
+        ("logit_variance", 1, [-1.0, 0.0, 1.0, 1.0, 0.0, 1.0]),
+        ("factors", 1, [-1.0, 0.0, 1.0]),
         # of mean 1 and variance 4
         ("model_variance", 1, [1.0, 1.0, 4.0]),
         ("label_quantile", 1, [1.0, 4.0]),

@@ -17,7 +17,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.models.base import Genotype
 from gped_nas.targets.base import TARGETS, QuantileTarget, for_labels
-from gped_nas.targets.expectations import _answer_to_probe, expect
+from gped_nas.targets.expectations import answer_to_probe, expect
 from gped_nas.targets.label import (
     ExceedanceSettings,
     LabelQuantileSettings,
@@ -179,5 +179,5 @@ def test_a_function_of_a_user_reads_the_labels_own_unit() -> None:
 def test_an_edited_function_of_the_variance_is_told_from_the_one_of_before() -> None:
     stream: Any = SimpleNamespace(key=SimpleNamespace(num_predicted=2))
     functions = [lambda normal: normal[..., 1:].sqrt(), lambda normal: 2 * normal[..., 1:].sqrt()]
-    answers = {_answer_to_probe(stream, label_target("risk", values)) for values in functions}
+    answers = {answer_to_probe(stream, label_target("risk", values)) for values in functions}
     assert len(answers) == 2
