@@ -28,9 +28,7 @@ from gped_nas.data.base import Task
 from gped_nas.errors import DataError, nearest
 from gped_nas.evaluate.base import MAIN_OF_TASK
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Predictions
-
-LEAST_PROBABILITY = 1e-6
-"""Probabilities below it are taken as it where a logit is made of them."""
+from gped_nas.targets.formulas import LEAST_PROBABILITY
 
 
 @dataclass(frozen=True)
