@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas import device as devices
-from gped_nas.api.lessons import distillation_set, rung_set
-from gped_nas.api.recipes import probe_step_sizes, with_step_size
+from gped_nas.api.fixed_students import distill_fixed, smallest_of
 from gped_nas.api.session import Session, new_session
-from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import load_dataset, sample_teacher
 from gped_nas.data.base import Part
-from gped_nas.distill.student import load_student, save_student
+from gped_nas.distill.student import load_student
 from gped_nas.evaluate.base import draw_resamples
 from gped_nas.evaluate.judging import evaluate, evaluate_or_explain
 from gped_nas.evaluate.measured import Measures, to_public
@@ -131,28 +129,13 @@ def _measure(space: SearchSpace, folder: Path, session: Session) -> dict[str, An
     labels = dataset.labels(PART)
     resamples = draw_resamples(len(labels), root=space.seed, part=PART)
 
-    data = distillation_set(teacher)
-    recipe = space.recipe
-    if recipe.lr_probe:
-        recipe = with_step_size(recipe, probe_step_sizes(teacher, data, recipe).lr)
-    trainer = Trainer(
-        teacher=teacher,
-        data=data,
-        recipe=recipe,
-        validation=validation,
-        resamples=resamples,
-        folder=folder,
-        about={},
-        rung_set=rung_set(teacher, data.layout),
-    )
     genotypes = _choose_students(space)
-    trained_students = trainer.distill_sound([*genotypes.values()])
+    folders = distill_fixed(teacher, genotypes, folder)
 
     students = []
-    for (name, genotype), trained in zip(genotypes.items(), trained_students, strict=True):
+    for name, genotype in genotypes.items():
         # measured from the file, as whoever uses it will find it
-        save_student(folder / name, trainer.spec(genotype), trained.params)
-        student = load_student(folder / name)
+        student = load_student(folders[name])
         predictions = student_predictions(student, dataset.raw(PART))
         measures = evaluate(predictions, labels, validation, resamples=resamples)
         row = {"name": name, "genotype": str(genotype), "params": num_params(student.shapes)}
@@ -174,10 +157,7 @@ def _choose_students(space: SearchSpace) -> dict[str, Genotype]:
     """The teacher's own genotype, and the smallest of the space where that is another one."""
     students = {} if space.module else {"unpruned": space.network}
 
-    corners = [
-        corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()
-    ]
-    smallest = min(corners, key=lambda genotype: num_params(genotype.shapes((1,), 1)))
+    smallest = smallest_of(space)
     if smallest != space.network:
         students["smallest"] = smallest
     return students
