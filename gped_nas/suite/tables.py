@@ -1,0 +1,160 @@
+"""Rows and means of a grid as JSON lines, CSV and LaTeX."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+LEADING = (
+    "teacher",
+    "method",
+    "student",
+    "subject",
+    "task",
+    "seed",
+    "metric",
+    "condition",
+    "part",
+    "value",
+    "low",
+    "high",
+    "n",
+)
+"""The first columns of a CSV file."""
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{mark: "\\" + mark for mark in "&%$#_{}"},
+}
+
+
+def to_json_lines(rows: Iterable[Row]) -> str:
+    """One JSON object a line, keys in alphabetical order, no NaN."""
+    lines = []
+    for row in rows:
+        lines.append(json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    return "".join(lines)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """A table with a header; what is no single value is left to JSON."""
+    columns = dict.fromkeys(LEADING)
+    for row in rows:
+        for name, value in row.items():
+            if not isinstance(value, list | dict):
+                columns[name] = None
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _guarded(row.get(name)) for name in columns})
+    return text.getvalue()
+
+
+def _guarded(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
+    return f"'{value}" if is_formula else value
+
+
+def columns_of(means: Sequence[Row], task: str) -> list[tuple[str, str]]:
+    """The metrics and conditions that a task has means of, in the order in which they come."""
+    columns: dict[tuple[str, str], None] = {}
+    for mean in means:
+        if mean["task"] == task:
+            columns[mean["metric"], mean["condition"]] = None
+    return list(columns)
+
+
+def to_latex(data: dict[str, Any]) -> str:
+    """A ``table`` for each task, with booktabs: means with their intervals, then average ranks."""
+    parts = [
+        "% Made by gped-search suite. Needs \\usepackage{booktabs}.\n"
+        f"% Grid {_escaped(data['name'])}: 95 % intervals; ranks: 1 is the best.\n"
+    ]
+    for task in data["axes"]["tasks"]:
+        columns = columns_of(data["means"], task)
+        if columns:
+            parts.append(_latex_table(data, task, columns))
+    return "\n".join(parts)
+
+
+def _latex_table(data: dict[str, Any], task: str, columns: list[tuple[str, str]]) -> str:
+    """One task's table; a metric a row, since grids have more metrics than a page has columns."""
+    means = [mean for mean in data["means"] if mean["task"] == task]
+    names = ("teacher", "method", "subject")
+    treatments = list(dict.fromkeys(tuple(mean[name] for name in names) for mean in means))
+    values = {}
+    for mean in means:
+        treatment = tuple(mean[name] for name in names)
+        values[treatment, mean["metric"], mean["condition"]] = mean
+
+    header = " & ".join(_escaped(_column_name(*column)) for column in columns)
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_escaped(data['name'])}: {_escaped(task)}, on {data['part']}}}",
+        rf"\begin{{tabular}}{{lll{'r' * len(columns)}}}",
+        r"\toprule",
+        rf"space & method & who & {header} \\",
+        r"\midrule",
+    ]
+    for treatment in treatments:
+        cells = [_escaped(name) for name in treatment]
+        cells += [_latex_value(values.get((treatment, *column))) for column in columns]
+        lines.append(" & ".join(cells) + r" \\")
+
+    lines += [*_latex_ranks(data, task, columns), r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_ranks(data: dict[str, Any], task: str, columns: list[tuple[str, str]]) -> list[str]:
+    """Average ranks of each treatment, with the critical distance below."""
+    ranks: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
+    for ranking in data["rankings"]:
+        if ranking["task"] != task:
+            continue
+        column = ranking["metric"], ranking["condition"]
+        for name, mean_rank in zip(ranking["names"], ranking["mean_ranks"], strict=True):
+            treatment = ("average rank", *ordered(ranking, name))
+            ranks.setdefault(treatment, {})[column] = f"{mean_rank:.2f}"
+        if ranking["critical_distance"] is not None:
+            distance = ("critical distance", *ordered(ranking, ""))
+            text = f"{ranking['critical_distance']:.2f} ($p = {ranking['p_value']:.3f}$)"
+            ranks.setdefault(distance, {})[column] = text
+
+    lines = [r"\midrule"] if ranks else []
+    for treatment, by_column in ranks.items():
+        cells = [_escaped(name) for name in treatment]
+        cells += [by_column.get(column, "--") for column in columns]
+        lines.append(" & ".join(cells) + r" \\")
+    return lines
+
+
+def ordered(ranking: Row, name: str) -> tuple[str, str]:
+    """Method and subject of a treatment of a ranking."""
+    if ranking["compared"] == "method":
+        return name, ranking["fixed"]
+    return ranking["fixed"], name
+
+
+def _column_name(metric: str, condition: str) -> str:
+    return metric if condition == "clean" else f"{metric}@{condition}"
+
+
+def _latex_value(mean: Row | None) -> str:
+    if mean is None or mean["value"] is None:
+        return "--"
+    text = f"{mean['value']:.4g}"
+    if mean["low"] is not None:
+        text += f" [{mean['low']:.4g}, {mean['high']:.4g}]"
+    return f"${text}$"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\~^&%$#_{}]", lambda mark: _SPECIAL[mark[0]], text)
