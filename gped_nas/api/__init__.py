@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gped_nas.api.session import Session, new_session
     from gped_nas.api.stream import TeacherStream, load_stream
     from gped_nas.api.study import Study, compare_studies
+    from gped_nas.api.suite import SuiteResult, run_suite
     from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, load_teacher
     from gped_nas.api.tuning import tune_teacher
     from gped_nas.api.tuning_answer import TeacherTuning
@@ -60,6 +61,7 @@ __all__ = [
     "Student",
     "Study",
     "StudyVerdict",
+    "SuiteResult",
     "TARGETS",
     "Teacher",
     "TeacherStream",
@@ -90,6 +92,7 @@ __all__ = [
     "predict_files",
     "record_predictions",
     "run",
+    "run_suite",
     "serve_study",
     "summarise",
     "tune_teacher",
@@ -112,6 +115,7 @@ _HOMES = {
     "Student": "gped_nas.distill.student",
     "Study": "gped_nas.api.study",
     "StudyVerdict": "gped_nas.report.verdict",
+    "SuiteResult": "gped_nas.api.suite",
     "TARGETS": "gped_nas.targets.base",
     "Teacher": "gped_nas.api.teacher",
     "TeacherStream": "gped_nas.api.stream",
@@ -141,6 +145,7 @@ _HOMES = {
     "predict_files": "gped_nas.api.predict",
     "record_predictions": "gped_nas.api.recording",
     "run": "gped_nas.api.job",
+    "run_suite": "gped_nas.api.suite",
     "serve_study": "gped_nas.api.dashboard",
     "summarise": "gped_nas.api.seeds",
     "tune_teacher": "gped_nas.api.tuning",

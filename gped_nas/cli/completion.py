@@ -13,7 +13,18 @@ def complete_space(incomplete: str) -> Iterator[str]:
     """Shipped search spaces, and YAML files."""
     from gped_nas.search.shipped import shipped_spaces
 
-    yield from _beginning(shipped_spaces(), incomplete)
+    yield from _with_yaml_files(shipped_spaces(), incomplete)
+
+
+def complete_grid(incomplete: str) -> Iterator[str]:
+    """Shipped grids, and YAML files."""
+    from gped_nas.suite.shipped import shipped_grids
+
+    yield from _with_yaml_files(shipped_grids(), incomplete)
+
+
+def _with_yaml_files(names: Iterable[str], incomplete: str) -> Iterator[str]:
+    yield from _beginning(names, incomplete)
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
     files = [str(path) for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern)]
     yield from _beginning(files, incomplete)

@@ -18,6 +18,7 @@ from gped_nas.cli import (
     spaces,
     students,
     studies,
+    suite,
     tuning,
 )
 from gped_nas.cli.progress import loudness, plain_warnings
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (spaces.app, running.app, studies.app, dials.app):
+for verbs in (spaces.app, running.app, studies.app, dials.app, suite.app):
     app.add_typer(verbs)
 app.add_typer(tuning.app, name="teacher", rich_help_panel=TEACHER)
 for verbs in (students.app, evaluation.app, cache.app, doctor.app):

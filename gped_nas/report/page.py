@@ -35,6 +35,7 @@ REPORT_SCRIPTS = (*SCRIPTS, "numbers.js", "explorer.js", "space.js", "budget.js"
 _WORD_FILTERS = (
     "spaced",
     "count",
+    "things",
     "metric",
     "interval",
     "difference",

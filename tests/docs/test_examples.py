@@ -6,7 +6,9 @@ What is different from a user's machine, so that all pages together take less th
 
 * Every search space that is read is cut down (``_cut``): fewer posterior samples, steps and
   students at once. Settings that an example gives with ``--set`` come after that and hold.
+* Methods that suit a space's budget get a small one.
 * A tuning has one fold, and fewer MAP networks.
+* A grid of evaluations has one seed and one task.
 * No study goes beyond ``NUM_TRIALS`` trials, whatever ``--n-trials`` says; lists of settings of the
   dials are cut to their first. ``dashboard`` is not started, since it would not end.
 * The studies ``digits_mlp`` and ``mine`` are there already, as are files that pages take for
@@ -22,6 +24,7 @@ import runpy
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,14 @@ import pytest
 
 import gped_nas as gn
 from gped_nas.api import held_out, job, tuning_answer, tuning_starts
-from gped_nas.config import load_yaml, read_yaml
+from gped_nas.api import settings as api_settings
+from gped_nas.api.suite import read_grid
+from gped_nas.config import dump_yaml, load_yaml, read_yaml
+from gped_nas.data.base import Dataset
+from gped_nas.posterior.budget import Budget
 from gped_nas.registry import Registry
 from gped_nas.search import space_file as spaces
+from gped_nas.search.space import SearchSpace
 from tests.cli.harness import TINY, accepted, call
 from tests.docs.pages import PAGES, Block, blocks_of
 from tests.test_architecture import all_registries
@@ -94,10 +102,15 @@ def _small() -> Iterator[None]:
     def search(*args: Any, n_trials: int, **kwargs: Any) -> str:
         return run_search(*args, n_trials=min(n_trials, NUM_TRIALS), **kwargs)
 
+    def small_budget(space: SearchSpace, dataset: Dataset) -> Budget:
+        return replace(budget_of(space, dataset), num_samples=8, burn_in=20, thinning=20)
+
+    budget_of = api_settings.budget_of
     run_search: Callable[..., str] = job.search
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spaces, "read_yaml", lambda path: _cut(read_yaml(path)))
         patch.setattr(job, "search", search)
+        patch.setattr(api_settings, "budget_of", small_budget)
         patch.setattr(held_out, "MAX_FOLDS", 1)
         patch.setattr(tuning_answer, "FINAL_SEEDS", 2)
         patch.setattr(tuning_starts, "_changes", lambda best: iter(()))
@@ -166,12 +179,17 @@ def _run_console(block: Block, chosen: int) -> None:
 
 
 def _run_yaml(block: Block) -> None:
-    """Read a whole space, or a part of one that must fit into the tiny space.
+    """Read a whole space or grid, or a part of a space that must fit into the tiny one.
 
-    A whole space starts with its file's name and is written there.
+    A whole one starts with its file's name and is written there.
     """
     data = load_yaml(block.text, block.page)
     file_name = re.match(r"# (\S+\.yaml)", block.text)
+    if "teachers" in data:
+        assert file_name, "a grid begins with its file's name"
+        read_grid(data)
+        Path(file_name[1]).write_text(dump_yaml({**data, "seeds": 1, "tasks": data["tasks"][:1]}))
+        return
     if file_name:
         Path(file_name[1]).write_text(block.text)
     else:

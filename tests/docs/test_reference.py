@@ -36,6 +36,8 @@ from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.posterior.priors import PRIORS
 from gped_nas.search import space, space_file, teacher_file
+from gped_nas.suite import grid
+from gped_nas.suite.shipped import shipped_grids
 from gped_nas.targets.base import TARGETS
 from tests.docs.pages import PAGES
 from tests.test_architecture import all_registries
@@ -204,6 +206,10 @@ def test_no_settings_are_left_out() -> None:
         "NoisePrior",
         "ConditionValue",
         "_GivenSpaceFile",
+        "_GridFile",
+        "_TeacherFile",
+        "_DialsFile",
+        "_StudentFile",
         "Manifest",
         "Shard",
         "_SpecFile",
@@ -219,6 +225,20 @@ def test_no_settings_are_left_out() -> None:
         "PicturePreparation",
         "ModuleFacts",
     }
+
+
+def test_every_key_and_every_student_of_a_grid_is_listed() -> None:
+    section = _section(PAGES["docs/suite.md"].read_text(), "## Axes")
+    rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted([*grid._GridFile.model_fields, *grid.STUDENTS])
+    below = [grid._TeacherFile, grid._DialsFile, grid._StudentFile]
+    assert [key for cls in below for key in cls.model_fields if f"{key}: " not in section] == []
+
+
+def test_every_shipped_grid_is_described() -> None:
+    section = _section(PAGES["docs/suite.md"].read_text(), "## Shipped grids")
+    assert [name for name in shipped_grids() if f"| `{name}` |" not in section] == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,6 +3,7 @@
 Files are read by their documented formats, without the package under test.
 """
 
+import csv
 import hashlib
 import json
 import sqlite3
@@ -97,10 +98,17 @@ def _assert_file_is_whole(path: Path) -> None:
         json.loads(path.read_text())
     elif path.suffix == ".safetensors":
         load_file(path)
+    elif path.name == "rows.jsonl":
+        assert all(json.loads(line)["schema_version"] for line in path.read_text().splitlines())
+    elif path.name == "rows.csv":
+        with path.open() as file:
+            assert len({len(row) for row in csv.reader(file)}) == 1, path
+    elif path.name == "tables.tex":
+        assert path.read_text().endswith("\\end{table}\n"), path
     elif path.suffix == ".yaml":
         assert yaml.safe_load(path.read_text())["name"], path
     else:
-        assert path.name == "report.html", f"{path}: no file of this name is known"
+        assert path.name in ("report.html", "suite.html"), f"{path}: no file of this name is known"
         assert path.read_text().rstrip().endswith("</html>"), path
 
 
