@@ -161,17 +161,24 @@ def check_finite(teacher: Teacher, names: Sequence[str], where: str) -> None:
             )
 
 
-def ensemble(teacher: Teacher, samples: Sequence[int] | None = None) -> Ensemble:
+def ensemble(
+    teacher: Teacher, samples: Sequence[int] | None = None, *, is_weighted: bool = False
+) -> Ensemble:
     """Posterior samples of a teacher whose weights are known, to be asked at any inputs.
 
     Args:
         teacher: whose stream is built; between samples it is asked whether to stop.
-        samples: which of them, weighted alike; all with their own weights by default.
+        samples: which of them; all with their own weights by default.
+        is_weighted: whether these have their own weights, of their sum, and not the same.
     """
 
     def networks() -> Iterator[tuple[float, Forward]]:
+        own_weights = teacher.stream.weight_S.tolist()
         if samples is None:
-            weights = dict(enumerate(teacher.stream.weight_S.tolist()))
+            weights = dict(enumerate(own_weights))
+        elif is_weighted:
+            total = sum(own_weights[index] for index in samples)
+            weights = {index: own_weights[index] / total for index in samples}
         else:
             weights = dict.fromkeys(samples, 1 / len(samples))
         for index, weight in weights.items():

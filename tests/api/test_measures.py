@@ -328,6 +328,16 @@ def test_a_teacher_known_by_predictions_alone_is_not_measured_under_conditions(h
         metrics = {key.metric for key in measures if key.condition == "permuted"}
         assert "nll" in metrics and not metrics & COMPARE
 
+    evaluation = study.evaluate(["prediction", "shift:permuted", "attack:fgsm-0.1"])
+    asked = {(row["task"], row["predictor"]) for row in evaluation.rows}
+    assert ("prediction", "teacher") in asked
+    for task in ("shift:permuted", "attack:fgsm-0.1"):
+        trial = f"trial {study.find('chosen').trial}"
+        assert {name for each, name in asked if each == task} == {"unpruned", trial}
+        left_out = [note for note in evaluation.notes if note.startswith(f"{task}: ")]
+        assert [note.split()[1] for note in left_out] == ["teacher", "single_sample"]
+        assert all("by its predictions alone" in note for note in left_out)
+
 
 def test_other_conditions_are_another_study(home: Home) -> None:
     run(home)

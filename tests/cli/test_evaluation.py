@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 import gped_nas as gn
 from gped_nas.api import evaluating
+from gped_nas.api.tasks.attack import radii
 from gped_nas.config import Config
 from gped_nas.evaluate.conditions import CONDITIONS, add_condition
 from gped_nas.evaluate.predictions import Predictions, subset
@@ -121,6 +123,10 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "prediction", "--limit", "0"], ("--limit", "at least 1")),
         (["--tasks", "prediction", "--space", "digits_mlp"], ("--space", "leave it out")),
         (["--tasks", "prediction", "--set", "seed=3"], ("--set", "leave it out")),
+        (["--tasks", "attack:permuted"], ("expected an attack", "shift:permuted")),
+        (["--tasks", "attack:apgd-0.3..0.1"], ("the smaller radius first",)),
+        (["--tasks", "attack:apgd--0.1"], ("epsilon", "greater than or equal to 0")),
+        (["--tasks", "attack:apgdd-0.1"], ("did you mean 'apgd'",)),
         (["--tasks", "shift"], ("expected shift:CONDITION",)),
         (["--tasks", "shift:clean"], ("shifts nothing",)),
         (["--tasks", "shift:permutd"], ("did you mean 'permuted'",)),
@@ -187,6 +193,67 @@ def test_severities_are_rows_and_their_mean(own: Home, monkeypatch: pytest.Monke
         assert mean["value"] == pytest.approx(np.mean([row["value"] for row in each]))
     assert by_metric["nll"][-1]["low"] < by_metric["nll"][-1]["value"]
     assert by_metric["ece"][-1]["low"] is None and by_metric["ece"][-1]["why"]
+
+
+def test_attacked_inputs_are_within_the_radius_and_give_the_rows(own: Home) -> None:
+    path = own.root / "attacked.npz"
+    rows = asked(
+        own,
+        *("--tasks", "attack:pgd-0.02..0.1", "--subjects", "student", "--metrics", "accuracy"),
+        *("--limit", 40, "--save-inputs", path),
+    )
+    student = gn.open_study(own.study).load_student()
+    assert [row["epsilon"] for row in rows] == [0.02, 0.05, 0.1]
+    assert rows[-1]["radius"] == "epsilon 0.1 (of 0..16: 1.6)"
+    with np.load(path) as saved:
+        for row in rows:
+            made = saved[f"{row['predictor']}@{row['condition']}"]
+            assert np.abs(made - saved["x"]).max() <= 16 * row["epsilon"] + 1e-4
+            assert made.min() >= 0 and made.max() <= 16
+            answer = student.predict(made)["predictive"].argmax(1).numpy()
+            assert row["value"] == pytest.approx((answer == saved["y"]).mean())
+    values = [row["value"] for row in rows]
+    assert values == sorted(values, reverse=True) and values[0] > values[-1]
+
+
+def test_everybody_is_asked_at_the_inputs_of_each(own: Home) -> None:
+    args = ("--subjects", "map,student", "--metrics", "accuracy", "--limit", 40)
+    matrix = asked(own, "--tasks", "transfer:fgsm-0.1", *args)
+    alone = asked(own, "--tasks", "attack:fgsm-0.1", *args)
+    names = [row["predictor"] for row in alone]
+    assert [(row["inputs_of"], row["predictor"]) for row in matrix] == [
+        (source, victim) for source in names for victim in names
+    ]
+    own_inputs = [row["value"] for row in matrix if row["inputs_of"] == row["predictor"]]
+    assert own_inputs == [row["value"] for row in alone]
+    assert matrix[1]["condition"] == "fgsm-0.1 of map"
+
+
+def test_of_many_samples_twenty_are_attacked_and_it_is_said(home: Home) -> None:
+    path = home.root / "attacked.npz"
+    args = ("--set", "teacher.method.num_samples=22", "--limit", 30, "--subjects", "teacher")
+    rows = json.loads(
+        accepted(
+            *("evaluate", home.space, "--tasks", "attack:fgsm-0.05", "--metrics", "nll", *args),
+            *("--save-inputs", path, "-f", "json"),
+        ).out
+    )
+    assert rows[0]["note"].startswith("20 of 22 posterior samples, evenly spaced")
+
+    space = gn.load_space(home.space, {"teacher.method.num_samples": 22})
+    stream = gn.build_teacher(space, gn.new_session("cpu")).stream
+    with np.load(path) as saved:
+        x = gn.load_dataset(space).normalization(torch.from_numpy(saved["teacher@fgsm-0.05"]))
+        labels = torch.from_numpy(saved["y"])
+    places = [(2 * i + 1) * 22 // 40 for i in range(20)]
+    prob = [space.family.forward(stream.params(i), x).softmax(-1) for i in places]
+    nll = -torch.stack(prob).mean(0).log().gather(1, labels[:, None]).mean()
+    assert rows[0]["value"] == pytest.approx(float(nll), rel=1e-4)
+
+
+def test_a_curve_is_its_ends_and_one_two_five_between() -> None:
+    assert radii(0.01, 0.3) == [0.01, 0.02, 0.05, 0.1, 0.2, 0.3]
+    assert radii(0.03, 0.04) == [0.03, 0.04]
 
 
 def test_a_table_has_a_column_a_predictor_and_wide_has_intervals(own: Home) -> None:

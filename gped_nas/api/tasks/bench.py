@@ -289,12 +289,12 @@ class Bench:
         return self._teacher_at[key]
 
     def _clean(self, subject: Subject) -> AnyPredictions:
-        if subject.name not in self._answers:
+        if subject.digest not in self._answers:
             if subject.kept is not None:
-                self._answers[subject.name] = self.examples.of(subject.kept(self.part))
+                self._answers[subject.digest] = self.examples.of(subject.kept(self.part))
             else:
-                self._answers[subject.name] = subject.asked().predict(self.raw)
-        return self._answers[subject.name]
+                self._answers[subject.digest] = subject.asked().predict(self.raw)
+        return self._answers[subject.digest]
 
     def _clean_teacher(self) -> AnyPredictions | None:
         if self.teacher is None:
