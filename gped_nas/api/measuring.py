@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -37,6 +38,9 @@ class Conditions:
 
     teacher: Teacher
     _at_inputs: dict[tuple[str, Part], tuple[str, AnyPredictions]] = field(default_factory=dict)
+    _made: "WeakKeyDictionary[Predictor, dict[tuple[str, Part], Tensor]]" = field(
+        default_factory=WeakKeyDictionary
+    )
 
     @property
     def changed(self) -> list[Condition]:
@@ -110,7 +114,17 @@ class Conditions:
         return predictor.predict(raw), self._teacher_at(raw, condition, part)
 
     def _inputs(self, condition: Condition, predictor: Predictor, part: Part) -> Tensor:
-        """The raw inputs of a part under a condition; its draws are the same on every call."""
+        """The raw inputs of a part under a condition; its draws are the same on every call.
+
+        They are made once for each predictor: an attack is dear.
+        """
+        made = self._made.setdefault(predictor, {})
+        key = (condition.name, part)
+        if key not in made:
+            made[key] = self._make_inputs(condition, predictor, part)
+        return made[key]
+
+    def _make_inputs(self, condition: Condition, predictor: Predictor, part: Part) -> Tensor:
         dataset, seed = self.teacher.dataset, self.teacher.space.seed
         return condition.apply(
             dataset.raw(part),

@@ -366,6 +366,7 @@ def load_dataset(space: SearchSpace) -> Dataset:
         view.check(dataset, f"{space.source}: views[{i}]")
     for condition in space.conditions:
         condition.check_shape(dataset.raw_shape, f"{space.source}: conditions")
+        condition.check_task(dataset.task, f"{space.source}: conditions")
 
     for note in dataset.notes:
         warnings.warn(f"dataset '{dataset.name}': {note}", DataWarning, stacklevel=2)

@@ -33,6 +33,7 @@ import torch
 from torch import Generator, Tensor
 
 from gped_nas.config import Config
+from gped_nas.data.base import Task
 from gped_nas.data.scale import Scale, scale_of
 from gped_nas.errors import ConfigError, DataError, RegistryError, calling
 from gped_nas.evaluate.measured import CLEAN
@@ -56,6 +57,8 @@ class Predictor(Protocol):
     def predict(self, raw: Tensor) -> AnyPredictions:
         """What it says at raw inputs (N, *input_shape)."""
 
+
+ANY_LABELS: tuple[Task, ...] = ("classification", "regression")
 
 Change = Callable[..., Tensor]
 """``change(raw, *, predictor, labels, generator, scale) -> raw``, and ``value`` or ``settings``
@@ -89,6 +92,7 @@ class Condition:
         kind: the name that it is registered under; empty of one that nobody has parsed.
         chosen: its settings, read from a space; None before that, or if it has none.
         check: refuses inputs of a shape that it cannot change.
+        kinds: the labels of whose predictors it can be asked for.
     """
 
     name: str
@@ -100,6 +104,7 @@ class Condition:
     kind: str = ""
     chosen: Config | None = None
     check: Check = _fits_all
+    kinds: tuple[Task, ...] = ANY_LABELS
 
     @property
     def has_severities(self) -> bool:
@@ -143,6 +148,14 @@ class Condition:
         except ConfigError as error:
             place = f"{where}: " if where else ""
             raise ConfigError(f"{place}condition '{self.name}': {error}") from None
+
+    def check_task(self, task: Task, where: str) -> None:
+        """Refuse labels that it cannot be asked for. Raises ``ConfigError``."""
+        if task not in self.kinds:
+            raise ConfigError(
+                f"{where}: condition '{self.name}': found labels of a {task}, expected a "
+                f"{' or '.join(self.kinds)}; remove it"
+            )
 
     def apply(
         self,
@@ -219,6 +232,7 @@ def add_condition(
     settings: type[Config] | None = None,
     main: str = "",
     check: Check = _fits_all,
+    kinds: tuple[Task, ...] = ANY_LABELS,
 ) -> Callable[[Change], Change]:
     """Register the decorated function as a condition.
 
@@ -230,6 +244,7 @@ def add_condition(
             ``severity`` can be asked for as ``name-s3``.
         main: the number among them that follows its name; none if it is empty.
         check: refuses inputs of a shape that it cannot change, before any work, see ``Check``.
+        kinds: the labels of whose predictors it can be asked for.
 
     Raises:
         RegistryError: the name holds one of these marks, or the settings have no such field.
@@ -248,7 +263,9 @@ def add_condition(
         settings, main = ConditionValue, "value"
 
     def add(change: Change) -> Change:
-        condition = Condition(name, label, change, takes_value, settings, main, check=check)
+        condition = Condition(
+            name, label, change, takes_value, settings, main, check=check, kinds=kinds
+        )
         CONDITIONS.register(name)(condition)
         return change
 

@@ -26,7 +26,7 @@ from gped_nas.evaluate.attacks.steps import Best, apgd, pgd
 
 _MANY_ZERO = 0.05
 """Share of the inputs whose gradients are zero, above which it is said."""
-_MORE_BY_SQUARE = 0.01
+_MANY_MORE = 0.01
 _LARGE_STEPS, _LARGE_INPUTS = 20, 128
 _LARGE_DEVIATIONS = 10.0
 
@@ -143,18 +143,23 @@ class Hunt:
         share = float(self.is_zero_N.float().mean())
         if share > _MANY_ZERO:
             self.notes.append(
-                f"gradients are exactly zero at about {_tens(share)} of the inputs: they are "
-                "masked, and an attack that follows the cross-entropy fails for that reason alone"
+                f"gradients are exactly zero at about {_tens(share)} of the inputs, masked or on a "
+                "plateau: what follows the cross-entropy fails there for that reason alone"
             )
 
-    def tell_square(self, num_right_before: int) -> None:
-        """Say it if random search broke what gradients did not."""
+    def tell_more(self, num_right_before: int, who: str) -> None:
+        """Say it if somebody broke what gradients of the average did not.
+
+        Args:
+            num_right_before: inputs that these had left.
+            who: found more.
+        """
         num_more = num_right_before - len(self.right())
-        if num_more > max(1, _MORE_BY_SQUARE * len(self.label_N)):
+        if num_more > max(1, _MANY_MORE * len(self.label_N)):
             share = num_more / len(self.label_N)
             self.notes.append(
-                f"Square, which reads no gradient, broke about {_tens(share)} of the inputs that "
-                "gradients had left: they are masked, and robustness may be lower still"
+                f"{who} broke about {_tens(share)} of the inputs that gradients of the prediction "
+                "had left: they are masked, and robustness may be lower still"
             )
 
     def tell_large_radius(self) -> None:

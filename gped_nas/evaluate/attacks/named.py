@@ -5,6 +5,7 @@ leave 56 % right where the standard suite leaves 19 %.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ from gped_nas.evaluate.attacks.settings import (
     WorstSettings,
 )
 from gped_nas.evaluate.attacks.steps import Best, fgsm
-from gped_nas.evaluate.conditions import Predictor, add_condition
+from gped_nas.evaluate.conditions import Change, Predictor, add_condition
 from gped_nas.evaluate.predictions import Labels
 
 WEAK = ("fgsm", "pgd")
@@ -81,6 +82,13 @@ class Attacked(NamedTuple):
         return Hunt(average, ball, label_N, self.generator)
 
 
+def _add_attack(
+    name: str, label: str, settings: type[AttackSettings]
+) -> Callable[[Change], Change]:
+    """Register an attack, whose radius follows its name."""
+    return add_condition(name, label, settings=settings, main="epsilon", kinds=("classification",))
+
+
 def _ends(hunt: Hunt, name: str) -> Tensor:
     """The inputs that were found, on the processor; what is worth saying is a warning."""
     for note in hunt.notes:
@@ -88,7 +96,7 @@ def _ends(hunt: Hunt, name: str) -> Tensor:
     return hunt.best.x.detach().cpu()
 
 
-@add_condition("fgsm", "a step along the gradient (FGSM)", settings=AttackSettings, main="epsilon")
+@_add_attack("fgsm", "a step along the gradient (FGSM)", AttackSettings)
 def fgsm_inputs(raw: Tensor, *, settings: AttackSettings, **given: Any) -> Tensor:
     """Each input one step further."""
     hunt = Attacked(raw, **given).hunt(settings, "fgsm")
@@ -99,7 +107,7 @@ def fgsm_inputs(raw: Tensor, *, settings: AttackSettings, **given: Any) -> Tenso
     return _ends(hunt, "fgsm")
 
 
-@add_condition("pgd", "plain steps along the gradient (PGD)", settings=PgdSettings, main="epsilon")
+@_add_attack("pgd", "plain steps along the gradient (PGD)", PgdSettings)
 def pgd_inputs(raw: Tensor, *, settings: PgdSettings, **given: Any) -> Tensor:
     """The worst inputs on the way of plain steps."""
     hunt = Attacked(raw, **given).hunt(settings, "pgd")
@@ -114,12 +122,7 @@ def pgd_inputs(raw: Tensor, *, settings: PgdSettings, **given: Any) -> Tensor:
     return _ends(hunt, "pgd")
 
 
-@add_condition(
-    "apgd",
-    "APGD on cross-entropy and on the targeted DLR",
-    settings=TargetedSettings,
-    main="epsilon",
-)
+@_add_attack("apgd", "APGD on cross-entropy and on the targeted DLR", TargetedSettings)
 def apgd_inputs(raw: Tensor, *, settings: TargetedSettings, **given: Any) -> Tensor:
     """The worst inputs of both losses; the second one looks at what the first one left."""
     hunt = Attacked(raw, **given).hunt(settings, "apgd")
@@ -138,9 +141,7 @@ def _climb_both(hunt: Hunt, settings: TargetedSettings) -> None:
         )
 
 
-@add_condition(
-    "pma", "APGD on the margin of probabilities (PMA)", settings=ApgdSettings, main="epsilon"
-)
+@_add_attack("pma", "APGD on the margin of probabilities (PMA)", ApgdSettings)
 def pma_inputs(raw: Tensor, *, settings: ApgdSettings, **given: Any) -> Tensor:
     """The worst inputs on the way."""
     hunt = Attacked(raw, **given).hunt(settings, "pma")
@@ -150,9 +151,7 @@ def pma_inputs(raw: Tensor, *, settings: ApgdSettings, **given: Any) -> Tensor:
     return _ends(hunt, "pma")
 
 
-@add_condition(
-    "square", "random search without gradients (Square)", settings=SquareSettings, main="epsilon"
-)
+@_add_attack("square", "random search without gradients (Square)", SquareSettings)
 def square_inputs(raw: Tensor, *, settings: SquareSettings, **given: Any) -> Tensor:
     """The worst inputs that were asked about."""
     hunt = Attacked(raw, **given).hunt(settings, "square")
@@ -161,12 +160,7 @@ def square_inputs(raw: Tensor, *, settings: SquareSettings, **given: Any) -> Ten
     return _ends(hunt, "square")
 
 
-@add_condition(
-    "worst",
-    "the worst of APGD, PMA and Square for each input",
-    settings=WorstSettings,
-    main="epsilon",
-)
+@_add_attack("worst", "the worst of APGD, PMA and Square for each input", WorstSettings)
 def worst_inputs(raw: Tensor, *, settings: WorstSettings, **given: Any) -> Tensor:
     """The worst inputs of all attacks; each looks at what earlier ones left."""
     hunt = Attacked(raw, **given).hunt(settings, "worst")
@@ -179,13 +173,15 @@ def worst_inputs(raw: Tensor, *, settings: WorstSettings, **given: Any) -> Tenso
     hunt.climb_to_targets(targets=settings.targets, steps=steps, restarts=restarts)
     hunt.climb(PROBABILITY, hunt.right(), steps=steps, restarts=restarts)
     if not hunt.average.is_alone:
+        num_right = len(hunt.right())
         hunt.climb_to(VOTES, targets=_VOTED_TARGETS, steps=steps, restarts=restarts)
+        hunt.tell_more(num_right, "following each network by itself")
 
     hunt.tell_large_radius()
     if settings.queries:
         num_right = len(hunt.right())
         hunt.search(queries=settings.queries)
-        hunt.tell_square(num_right)
+        hunt.tell_more(num_right, "Square, which reads no gradient,")
     return _ends(hunt, "worst")
 
 
@@ -214,45 +210,31 @@ def _check_says_entropy(average: Average, name: str) -> None:
         )
 
 
-@add_condition(
-    "raise_total", "attack that raises the entropy H", settings=UncertaintySettings, main="epsilon"
-)
+@_add_attack("raise_total", "attack that raises the entropy H", UncertaintySettings)
 def raise_total(raw: Tensor, *, settings: UncertaintySettings, **given: Any) -> Tensor:
     """Inputs that the answer is least sure about."""
     return _uncertain(raw, settings, "raise_total", RAISE_TOTAL, given)
 
 
-@add_condition(
-    "lower_total", "attack that lowers the entropy H", settings=UncertaintySettings, main="epsilon"
-)
+@_add_attack("lower_total", "attack that lowers the entropy H", UncertaintySettings)
 def lower_total(raw: Tensor, *, settings: UncertaintySettings, **given: Any) -> Tensor:
     """Inputs that the answer is surest about."""
     return _uncertain(raw, settings, "lower_total", LOWER_TOTAL, given)
 
 
-@add_condition(
-    "raise_model",
-    "attack that raises the mutual information",
-    settings=UncertaintySettings,
-    main="epsilon",
-)
+@_add_attack("raise_model", "attack that raises the mutual information", UncertaintySettings)
 def raise_model(raw: Tensor, *, settings: UncertaintySettings, **given: Any) -> Tensor:
     """Inputs that posterior samples disagree about most."""
     return _uncertain(raw, settings, "raise_model", RAISE_MODEL, given)
 
 
-@add_condition(
-    "lower_model",
-    "attack that lowers the mutual information",
-    settings=UncertaintySettings,
-    main="epsilon",
-)
+@_add_attack("lower_model", "attack that lowers the mutual information", UncertaintySettings)
 def lower_model(raw: Tensor, *, settings: UncertaintySettings, **given: Any) -> Tensor:
     """Inputs that posterior samples agree about most."""
     return _uncertain(raw, settings, "lower_model", LOWER_MODEL, given)
 
 
-@add_condition("sly", "attack whose wrong answers are sure", settings=SlySettings, main="epsilon")
+@_add_attack("sly", "attack whose wrong answers are sure", SlySettings)
 def sly_inputs(raw: Tensor, *, settings: SlySettings, **given: Any) -> Tensor:
     """Inputs answered wrongly that a detector by this uncertainty does not find."""
     loss = WRONG_AND_SURE if settings.score == "total" else WRONG_AND_AGREED
