@@ -5,13 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gped_nas.api.int8 import int8_of
 from gped_nas.api.note import STUDENTS
 from gped_nas.api.opening import open_study
 from gped_nas.api.study import Study
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE
 from gped_nas.errors import ConfigError, GpedError, StudyError
 from gped_nas.export.card import card
-from gped_nas.export.folder import check_formats, check_inputs, write_export
+from gped_nas.export.folder import (
+    Compute,
+    check_compute,
+    check_formats,
+    check_inputs,
+    write_export,
+)
 from gped_nas.export.graph import Inputs
 from gped_nas.search.record import TrialRecord
 
@@ -37,6 +44,7 @@ def export_student(
     *,
     to: str | Sequence[str] = "safetensors",
     inputs: Inputs = "float32",
+    compute: Compute = "float32",
     storage: str | None = None,
     out: str | Path = "reports",
 ) -> Export:
@@ -49,12 +57,15 @@ def export_student(
         to: ``safetensors``, ``pt2``, ``onnx``, or several of them.
         inputs: what the graphs of ``pt2`` and ``onnx`` take: ``"float32"`` (N, channels, height,
             width), or ``"bytes"``: pictures as uint8 (N, height, width, channels).
+        compute: what the products of ``onnx`` are computed in: ``"float32"``, or ``"int8"`` for a
+            student whose weights are int8, see ``api.int8``.
         storage: where the study lies, if not in its folder.
         out: folder of all studies.
 
     Raises:
-        ConfigError: an unknown format or trial, bytes for other inputs than pictures of bytes, a
-            trial whose weights were not kept, or a folder that holds another export.
+        ConfigError: an unknown format or trial, bytes for other inputs than pictures of bytes, int8
+            for other weights, a trial whose weights were not kept, or a folder that holds another
+            export.
         StudyError: the student of the front is not in the study's folder.
         DataError: the student is damaged.
         EnvironmentProblem: the extra ``onnx`` is missing, or the folder cannot be written.
@@ -63,6 +74,7 @@ def export_student(
     formats = [to] if isinstance(to, str) else list(to)
     check_formats(formats)
     check_inputs(inputs, formats)
+    check_compute(compute, formats)
     if not isinstance(study, Study):
         study = open_study(study, storage=storage, out=out)
 
@@ -73,6 +85,8 @@ def export_student(
 
     if folder is None:
         suffix = [] if "safetensors" in formats else formats
+        if compute == "int8":
+            suffix = [*suffix, "int8"]
         folder = "-".join([study.name, str(record.trial), *suffix])
     target = Path(folder)
 
@@ -86,6 +100,7 @@ def export_student(
         lambda spec: card(spec, record, snapshot, paired, verdict=verdict),
         inputs=inputs,
         spec_sha256=record.spec_sha256,
+        int8=int8_of(study) if compute == "int8" else None,
     )
     return Export(target, files)
 

@@ -1,7 +1,8 @@
 """Verbs about one student: take it home, ask it."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,6 +43,13 @@ def export(
             help="float32, or bytes: onnx and pt2 take pictures as uint8, channels last.",
         ),
     ] = "float32",
+    compute: Annotated[
+        str,
+        typer.Option(
+            "--compute",
+            help="float32, or int8: onnx computes a student of int8 weights in int8.",
+        ),
+    ] = "float32",
     into: Annotated[
         Path | None,
         typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default."),
@@ -62,6 +70,7 @@ def export(
         into,
         to=to or "safetensors",
         inputs=inputs,  # type: ignore[arg-type]  # checked there
+        compute=compute,  # type: ignore[arg-type]  # likewise
         storage=storage,
         out=out,
     )
@@ -73,8 +82,34 @@ def export(
             f"{file['overhead_bytes']:,} of container; differs from the live student by at most "
             f"{largest_difference:.2g} on {parity['inputs']:,} inputs"
         )
+        if "compute" in file:
+            _say_int8(name, file)
 
     print(export.folder)
+
+
+def _say_int8(name: str, file: Mapping[str, Any]) -> None:
+    """What computing in int8 costs and gains: answers, metrics and time."""
+    parity, validation = file["parity"], file["validation"]
+    average = max(parity["average"].values())
+    say(
+        f"{name}: computes in int8; its answers differ by {average:.2g} on average over the "
+        f"validation inputs, {parity['tolerance']:g} at most are allowed"
+    )
+    for metric, value in validation["int8"].items():
+        before = validation["float32"][metric]
+        say(
+            f"{name}: {metric} {_number(value)} on {validation['n']:,} validation inputs, "
+            f"{_number(before)} in float32"
+        )
+    for batch in (1, 256):
+        times = file["latency"][f"batch_{batch}"]
+        mine, before = (times[kind]["latency_ms"] for kind in ("int8", "float32"))
+        say(f"{name}: {mine:.3g} ms a call of batch {batch}, {before:.3g} ms in float32")
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
 
 
 @app.command(cls=Verb, rich_help_panel=STUDENT)

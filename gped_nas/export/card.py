@@ -67,6 +67,7 @@ def card(
         _outputs(spec),
         _costs(record, spec),
         _metrics(record),
+        *_in_int8(spec),
         _sacrifice(record, snapshot, paired_differences),
         _data(spec, snapshot),
         _loading(spec),
@@ -179,6 +180,33 @@ def _metrics(record: TrialRecord) -> str:
     text = "Validation chose this student; what begins with `test_` was measured once, afterwards."
     table = _table(["metric", "value", "95 % interval", "examples"], rows)
     return "\n".join(["## How good it is", "", text, "", *table])
+
+
+def _in_int8(spec: StudentSpec) -> list[str]:
+    """What a graph that computes in int8 is worth beside float32; nothing where there is none."""
+    facts = _files(spec).get("student.onnx", {})
+    if "compute" not in facts:
+        return []
+
+    validation, latency = facts["validation"], facts["latency"]
+    rows = []
+    for name, value in validation["int8"].items():
+        before = validation["float32"][name]
+        rows.append([f"{as_markdown(name)}, validation", _number(value), _number(before)])
+    for batch, times in latency.items():
+        if batch != "machine":
+            values = [_number(times[kind]["latency_ms"]) for kind in ("int8", "float32")]
+            rows.append([f"ms a call, {batch.replace('_', ' ')}", *values])
+
+    processor = as_markdown(str(latency["machine"].get("processor", "")))
+    text = (
+        "`student.onnx` computes its products in int8 (QDQ): the numbers between its layers are "
+        "rounded too, in ranges that training inputs showed. All other figures of this card are "
+        f"of float32. Measured on {_count(validation['n'])} validation examples; timed on "
+        f"{processor}, one thread."
+    )
+    table = _table(["", "int8", "float32"], rows)
+    return ["\n".join(["## In int8", "", text, "", *table])]
 
 
 def _sacrifice(

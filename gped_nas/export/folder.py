@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from gped_nas.data.normalization import may_be_of_bytes
 from gped_nas.distill.student import (
     SPEC_FILE,
     WEIGHTS_FILE,
+    Student,
     StudentSpec,
     load_student,
     spec_text,
@@ -32,11 +33,31 @@ from gped_nas.export.onnx import onnx_bytes, onnx_predict
 from gped_nas.export.parity import TOLERANCE, Predict, check_parity
 from gped_nas.export.placing import place
 from gped_nas.export.pt2 import pt2_bytes, pt2_predict
+from gped_nas.export.quantized import check_is_int8, int8_bytes
 from gped_nas.export.safetensors import safetensors_predict
 from gped_nas.models.storage import parse_tensors, read_bytes
 
 CARD_FILE = "README.md"
 Stored = dict[str, Tensor]
+
+
+Compute = Literal["float32", "int8"]
+"""What the products of an ONNX graph are computed in."""
+Check = Callable[[Student, bytes, bytes, Inputs], tuple[dict[str, Any], dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How an ONNX graph computes in int8.
+
+    Attributes:
+        calibration: raw training inputs that show how large numbers become.
+        check: of the live student, the float32 graph, the int8 graph and what they take makes the
+            parity, and what else is to be said of the file. It raises ``GateError``.
+    """
+
+    calibration: Tensor
+    check: Check
 
 
 @dataclass(frozen=True)
@@ -102,6 +123,22 @@ def check_formats(formats: Sequence[str]) -> None:
         )
 
 
+def check_compute(compute: str, formats: Sequence[str]) -> None:
+    """Refuse a way to compute that no format has.
+
+    Raises:
+        ConfigError: it is unknown, or int8 without ``onnx``.
+    """
+    if compute not in get_args(Compute):
+        raise ConfigError(
+            f"--compute: found '{compute}', expected one of {', '.join(get_args(Compute))}"
+        )
+    if compute == "int8" and "onnx" not in formats:
+        raise ConfigError(
+            f"--compute int8: found --to {', '.join(formats)}, expected onnx; add --to onnx"
+        )
+
+
 def check_inputs(inputs: str, formats: Sequence[str]) -> None:
     """Refuse inputs that no format has.
 
@@ -145,6 +182,7 @@ def write_export(
     *,
     inputs: Inputs = "float32",
     spec_sha256: str = "",
+    int8: Int8 | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write a student's export.
 
@@ -156,10 +194,12 @@ def write_export(
         inputs: what graphs take: float32 as the student's own, or bytes of pictures.
         spec_sha256: the digest of the student's spec in its trial's record; empty where it has
             none.
+        int8: how ``onnx`` computes in int8; None for float32.
 
     Returns:
         Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256``,
-            ``parity``, and ``inputs`` where it takes bytes.
+            ``parity``, and ``inputs`` where it takes bytes; where it computes in int8 also
+            ``compute`` and what ``int8.judge`` said.
 
     Raises:
         ConfigError: an unknown format, inputs that the student does not have, or the folder holds a
@@ -175,6 +215,8 @@ def write_export(
     student = load_student(source, spec_sha256=spec_sha256)
     if inputs == "bytes":
         _check_takes_bytes(student.spec)
+    if int8 is not None:
+        check_is_int8(student.spec)
     path = source / WEIGHTS_FILE
     weights = read_bytes(path)
     stored = parse_tensors(weights, path)
@@ -186,14 +228,17 @@ def write_export(
         file_format = FORMATS[name]
         taken: Inputs = inputs if file_format.is_graph else "float32"
         data = file_format.build(student.spec, stored, weights, taken)
-        predict = file_format.predict(student.spec, data)
         parity = check_parity(
             student,
-            predict,
+            file_format.predict(student.spec, data),
             file_format.file,
             tolerance=file_format.tolerance,
             inputs=taken,
         )
+        quantized: dict[str, Any] = {}
+        if int8 is not None and name == "onnx":
+            in_float, data = data, int8_bytes(student.spec, stored, int8.calibration, taken)
+            parity, quantized = int8.check(student, in_float, data, taken)
         built[file_format.file] = data
         files[file_format.file] = {
             "bytes": len(data),
@@ -202,6 +247,7 @@ def write_export(
             "sha256": hashlib.sha256(data).hexdigest(),
             "parity": parity,
             **({"inputs": taken} if taken == "bytes" else {}),
+            **quantized,
         }
 
     # all that can fail comes before the first file is written

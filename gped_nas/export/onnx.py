@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -37,9 +37,7 @@ def onnx_bytes(spec: StudentSpec, stored: dict[str, Tensor], inputs: Inputs = "f
     """
     require_onnx()
     model = _model_of(trace(spec, stored, inputs), output_names(spec))
-    for key, value in metadata(spec, inputs).items():
-        model.metadata_props.add(key=key, value=value)
-    return _bytes_of(model)
+    return finish(model, metadata(spec, inputs))
 
 
 def forward_bytes(forward: Callable[[Tensor], Tensor], example: Tensor) -> bytes:
@@ -57,7 +55,7 @@ def forward_bytes(forward: Callable[[Tensor], Tensor], example: Tensor) -> bytes
     try:
         with torch.no_grad():
             program = torch.export.export(_Function(forward).eval(), (example,), strict=False)
-        return _bytes_of(_model_of(program, ["outputs"]))
+        return finish(_model_of(program, ["outputs"]), {})
     except Exception as error:  # torch's exporters raise whatever a user's module raises in them
         reason = str(error).strip().split("\n")[0][:200]
         raise ConfigError(f"ONNX: this network cannot be exported: {reason}") from None
@@ -75,7 +73,7 @@ class _Function(nn.Module):
 
 
 def _model_of(program: ExportedProgram, names: Iterable[str]) -> Any:
-    """A traced graph as ONNX, with these names of its outputs and no notes of the exporter."""
+    """A traced graph as ONNX, with these names of its outputs."""
     with _quiet():
         exported = torch.onnx.export(
             program,
@@ -88,13 +86,15 @@ def _model_of(program: ExportedProgram, names: Iterable[str]) -> Any:
         )
     assert exported is not None, "the dynamo exporter returns its program"
 
-    model = exported.model_proto
+    return exported.model_proto
+
+
+def finish(model: Any, metadata: Mapping[str, str]) -> bytes:
+    """The bytes of an ONNX model that says these things of itself, without notes of its makers."""
     _strip(model)
     model.producer_name, model.producer_version = "gped-nas", version("gped-nas")
-    return model
-
-
-def _bytes_of(model: Any) -> bytes:
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

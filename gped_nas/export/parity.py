@@ -96,6 +96,61 @@ def check_parity(
     }
 
 
+INT8_TOLERANCE = 0.05
+"""How far a graph that computes in int8 may be from the live student: on average over inputs."""
+
+
+def check_int8_parity(student: Student, predict: Predict, what: str, raw: Tensor) -> dict[str, Any]:
+    """Compare an export that computes in int8 with the live student, on real inputs.
+
+    Rounding moves each answer a little and a few of them far, so that the average over the inputs
+    is bounded: of each input the largest difference of an output counts.
+
+    Args:
+        student: the live one.
+        predict: what the export takes to its outputs by name.
+        what: the export, for messages.
+        raw: raw inputs (N, *input_shape) as the live student takes them.
+
+    Returns:
+        As ``check_parity``, and the ``average`` of each output.
+
+    Raises:
+        GateError: an output is missing or differs by more than the tolerance, or is not finite.
+    """
+    names = output_names(student.spec)
+    expected, exported = student.predict(raw), predict(raw)
+    if set(exported) != set(names):
+        raise GateError(
+            f"{what}: gives {sorted(exported)}, expected {sorted(names)}; it was not written"
+        )
+
+    average = {name: _average_difference(exported[name], expected[name]) for name in names}
+    worst = max(names, key=lambda name: average[name])
+    if not average[worst] <= INT8_TOLERANCE:
+        raise GateError(
+            f"{what}: '{worst}' differs from the live student by {average[worst]:.3g} on average "
+            f"over {len(raw)} validation inputs, expected at most {INT8_TOLERANCE:g}: this student "
+            "does not bear numbers in int8 between its layers; it was not written"
+        )
+    differences = {name: _difference(exported[name], expected[name]) for name in names}
+    return {
+        "inputs": len(raw),
+        "batch_sizes": [len(raw)],
+        "tolerance": INT8_TOLERANCE,
+        "average": {name: float(f"{value:.3g}") for name, value in average.items()},
+        "difference": {name: float(f"{value:.3g}") for name, value in differences.items()},
+    }
+
+
+def _average_difference(exported: Tensor, expected: Tensor) -> float:
+    """As ``_difference``, of each input, and the mean of these."""
+    if not _difference(exported, expected) < float("inf"):
+        return float("inf")
+    scale = expected.abs().max().clamp_min(1)
+    return float(((exported - expected).abs().flatten(1).amax(1) / scale).mean())
+
+
 def _difference(exported: Tensor, expected: Tensor) -> float:
     """The largest one; infinite where shapes differ or either is not finite."""
     if exported.shape != expected.shape:

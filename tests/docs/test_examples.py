@@ -64,6 +64,7 @@ NOT_RUN: dict[str, list[str]] = {
         "   dataset ------------> posterior samples ---> stream ------------> expectations"
     ],
     "docs/data.md": ["$ GPED_DATA=/data/torchvision gped-search run fashion_mlp --dry-run"],
+    "docs/export.md": ["$ gped-search export digits_mlp 19 --to onnx --compute int8 --into fast"],
     "docs/extending.md": ['[project.entry-points."gped_nas.plugins"]'],
     "docs/kernel.md": [
         "            one batch of inputs x (B, D) and averages of the teacher, gathered once for "
