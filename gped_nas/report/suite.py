@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from gped_nas.report import svg, words
 from gped_nas.report.page import render_still
-from gped_nas.suite.tables import columns_of, ordered
+from gped_nas.suite.tables import columns_of, ordered, p_text
 
 Data = dict[str, Any]
 
@@ -98,7 +98,11 @@ def _test_rows(rankings: list[Data], columns: list[tuple[str, str]]) -> list[Dat
     by_fixed: dict[str, dict[tuple[str, str], Data]] = {}
     for ranking in rankings:
         column = ranking["metric"], ranking["condition"]
-        by_fixed.setdefault(ranking["fixed"], {})[column] = ranking
+        shown = {"why": ranking["why"], "distance": None}
+        if ranking["critical_distance"] is not None:
+            shown["distance"] = f"{ranking['critical_distance']:.2f}"
+            shown["p"] = p_text(ranking["p_value"])
+        by_fixed.setdefault(ranking["fixed"], {})[column] = shown
     return [
         {"fixed": fixed, "cells": [cells.get(column) for column in columns]}
         for fixed, cells in by_fixed.items()

@@ -125,7 +125,7 @@ def _latex_ranks(data: dict[str, Any], task: str, columns: list[tuple[str, str]]
             ranks.setdefault(treatment, {})[column] = f"{mean_rank:.2f}"
         if ranking["critical_distance"] is not None:
             distance = ("critical distance", *ordered(ranking, ""))
-            text = f"{ranking['critical_distance']:.2f} ($p = {ranking['p_value']:.3f}$)"
+            text = f"{ranking['critical_distance']:.2f} (${p_text(ranking['p_value'])}$)"
             ranks.setdefault(distance, {})[column] = text
 
     lines = [r"\midrule"] if ranks else []
@@ -141,6 +141,11 @@ def ordered(ranking: Row, name: str) -> tuple[str, str]:
     if ranking["compared"] == "method":
         return name, ranking["fixed"]
     return ranking["fixed"], name
+
+
+def p_text(p_value: float) -> str:
+    """A p-value for a table: ``p = 0.012``, ``p < 0.001``."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def _column_name(metric: str, condition: str) -> str:

@@ -3,7 +3,9 @@
 from importlib.resources import files
 
 from gped_nas.report import write_comparison
+from gped_nas.report.suite import suite_page
 from tests.report.example import make_snapshot
+from tests.suite.example import make_data
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 GRAVE = ("serious", "critical")
@@ -43,4 +45,10 @@ def test_a_comparison_has_no_serious_fault(visit, tmp_path):
     write_comparison([make_snapshot(5), make_snapshot(7, name="other")], tmp_path / "both.html")
     seen = visit(tmp_path / "both.html")
     assert seen.undrawn() == []
+    assert grave(seen.page) == []
+
+
+def test_a_grid_of_evaluations_has_no_serious_fault(visit, tmp_path):
+    (tmp_path / "suite.html").write_text(suite_page(make_data()))
+    seen = visit(tmp_path / "suite.html", color_scheme="dark")
     assert grave(seen.page) == []
