@@ -90,6 +90,10 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
         "dataset sha256": dataset.digest,
     }
 
+    for condition in space.conditions:
+        if text := condition.describe(dataset.scale):
+            provenance[f"condition {condition.name}"] = text
+
     # kept with the study: reports need the words of a plug-in's metric where it is not installed
     metrics = {}
     for name, words in measured_words(asked_metrics(space.goal_names)).items():

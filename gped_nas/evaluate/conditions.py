@@ -149,6 +149,14 @@ class Condition:
             place = f"{where}: " if where else ""
             raise ConfigError(f"{place}condition '{self.name}': {error}") from None
 
+    def describe(self, scale: Scale) -> str:
+        """What it does in the unit of the data, where its settings say it: the radius of an attack.
+
+        Empty of others.
+        """
+        describe = getattr(self.chosen, "describe", None)
+        return "" if describe is None else f"{self.label}, {describe(scale)}"
+
     def check_task(self, task: Task, where: str) -> None:
         """Refuse labels that it cannot be asked for. Raises ``ConfigError``."""
         if task not in self.kinds:

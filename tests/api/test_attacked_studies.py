@@ -62,6 +62,7 @@ def test_an_attack_is_an_objective_and_is_made_once_for_everybody(
         assert accuracy < record.metrics["accuracy"]
         assert student.spec.scale == dataset.scale
 
+    assert "epsilon 0.1 (of 0..16: 1.6)" in (study.path / "report.html").read_text()
     references = {reference.name: reference.measures for reference in study.snapshot().references}
     for name in ("teacher", "single_sample", "map", "unpruned"):
         attacked, clean = (references[name][Key("accuracy", c)] for c in ("quick", "clean"))

@@ -113,11 +113,13 @@ def warnings_as_notes(notes: list[str]) -> Iterator[None]:
 
 def attacked(bench: Bench, subject: Subject, attack: Condition) -> tuple[Answers, str]:
     """A subject's answers at the inputs that were found for it, and what must be said of them."""
+    assert isinstance(attack.chosen, AttackSettings), "it was checked"
     notes: list[str] = []
     thinned, note = attackable(bench, subject)
     with warnings_as_notes(notes):
         answers = bench.answers(thinned, attack)
-    return answers, "; ".join([note, *notes] if note else notes)
+    remarks = [note, attack.chosen.caution, *notes]
+    return answers, "; ".join(remark for remark in remarks if remark)
 
 
 def _radius(bench: Bench, attack: Condition) -> dict[str, object]:

@@ -32,6 +32,7 @@ from gped_nas.evaluate.attacks.losses import (
 from gped_nas.evaluate.attacks.settings import (
     ApgdSettings,
     AttackSettings,
+    FgsmSettings,
     PgdSettings,
     SlySettings,
     SquareSettings,
@@ -43,8 +44,6 @@ from gped_nas.evaluate.attacks.steps import Best, fgsm
 from gped_nas.evaluate.conditions import Change, Predictor, add_condition
 from gped_nas.evaluate.predictions import Labels
 
-WEAK = ("fgsm", "pgd")
-"""Attacks whose figure alone says nothing: networks withstand them that stronger ones break."""
 _CHECKED = 64
 _PGD_REACH = 2.5
 """All steps of PGD together, in radii."""
@@ -96,8 +95,8 @@ def _ends(hunt: Hunt, name: str) -> Tensor:
     return hunt.best.x.detach().cpu()
 
 
-@_add_attack("fgsm", "a step along the gradient (FGSM)", AttackSettings)
-def fgsm_inputs(raw: Tensor, *, settings: AttackSettings, **given: Any) -> Tensor:
+@_add_attack("fgsm", "a step along the gradient (FGSM)", FgsmSettings)
+def fgsm_inputs(raw: Tensor, *, settings: FgsmSettings, **given: Any) -> Tensor:
     """Each input one step further."""
     hunt = Attacked(raw, **given).hunt(settings, "fgsm")
     x = fgsm(hunt.average, hunt.ball, CROSS_ENTROPY, hunt.aim())

@@ -1,6 +1,6 @@
 """Settings of attacks; a radius is a share of the data's range."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,9 +11,17 @@ from gped_nas.evaluate.attacks.ball import Norm
 Score = Literal["total", "model"]
 
 
-class AttackSettings(Config):
-    """What every attack has."""
+TOO_WEAK = "it overstates robustness; report the attack worst"
 
+
+class AttackSettings(Config):
+    """What every attack has.
+
+    Attributes:
+        caution: what must be said beside a figure under it; nothing of strong ones.
+    """
+
+    caution: ClassVar[str] = ""
     epsilon: float = Field(
         ge=0,
         description="radius: a share of the range of pictures, or of each column's standard "
@@ -27,9 +35,16 @@ class AttackSettings(Config):
         return f"epsilon {scale.describe(self.epsilon)}{norm}"
 
 
+class FgsmSettings(AttackSettings):
+    """Settings of ``fgsm``."""
+
+    caution: ClassVar[str] = TOO_WEAK
+
+
 class PgdSettings(AttackSettings):
     """Settings of ``pgd``."""
 
+    caution: ClassVar[str] = TOO_WEAK
     loss: Literal["cross_entropy", "margin"] = Field(
         "cross_entropy", description="what is raised; margin is the lead of the best other class"
     )

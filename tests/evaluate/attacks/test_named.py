@@ -13,7 +13,6 @@ from gped_nas.data.base import load
 from gped_nas.data.scale import ColumnSpread, ValueRange
 from gped_nas.errors import AttackWarning, ConfigError, DataError
 from gped_nas.evaluate.attacks.average import entropy
-from gped_nas.evaluate.attacks.named import WEAK
 from gped_nas.evaluate.attacks.settings import AttackSettings
 from gped_nas.evaluate.condition_names import parse_condition
 from gped_nas.evaluate.conditions import CONDITIONS, Forward
@@ -310,7 +309,10 @@ def test_the_radius_is_told_in_the_datas_own_unit() -> None:
     assert isinstance(condition.chosen, AttackSettings)
     said = condition.chosen.describe(ValueRange(0, 255))
     assert said == "epsilon 0.03 (of 0..255: 7.65)"
-    assert set(WEAK) <= set(ATTACKS)
+    assert condition.describe(ValueRange(0, 255)).endswith(said)
+
+    weak = {name for name in ATTACKS if parse_condition(f"{name}-1", "x").chosen.caution}  # type: ignore[union-attr]
+    assert weak == {"fgsm", "pgd"}
 
 
 class _Spread(Victim):
