@@ -28,7 +28,7 @@ from torch import Tensor
 from gped_nas.config import Config
 from gped_nas.targets.base import TARGETS, RawHeads, StatisticTarget
 from gped_nas.targets.formulas import centered_logits
-from gped_nas.targets.logits import mean_logits, student_variance
+from gped_nas.targets.logits import density_loss, mean_logits, student_variance
 
 _LEAST_SHARE = 1e-10
 """Of the samples' whole variance: a factor with less is rounding."""
@@ -146,8 +146,7 @@ def factors(settings: FactorSettings) -> StatisticTarget:
         off_mean = (mean - mean_logits(move, heads)).square()
         off_loadings = torch.unflatten((taught - loadings).square(), -1, (rank, -1)).sum(-2)
         squared_distance = off_mean + off_loadings + rest
-        losses: Tensor = 0.5 * (variance.log() + squared_distance / variance).mean(-1)
-        return losses
+        return density_loss(squared_distance, variance)
 
     def _split(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         num_classes = values.shape[-1] // (rank + 2)

@@ -12,6 +12,9 @@ from gped_nas.targets.formulas import centered_logits, log_softmax
 LEAST_VARIANCE = 1e-4
 """Of a student's logit: without an end, one that meets its teacher exactly would have a loss of
 minus infinity."""
+LOSS_SCALE = 0.1
+"""Of a density of logits beside the cross-entropy of the predictive head, whose students it would
+outweigh: logits of improbable classes differ most and matter least."""
 
 
 def mean_logits(raw: Tensor, heads: RawHeads) -> Tensor:
@@ -25,6 +28,12 @@ def mean_logits(raw: Tensor, heads: RawHeads) -> Tensor:
 def student_variance(raw: Tensor) -> Tensor:
     """A student's variance of raw outputs, its logarithms but for ``LEAST_VARIANCE``."""
     return raw.exp() + LEAST_VARIANCE
+
+
+def density_loss(squared_distance: Tensor, variance: Tensor) -> Tensor:
+    """Minus a normal log-density less a constant, nats times ``LOSS_SCALE``: mean over classes."""
+    losses = 0.5 * (variance.log() + squared_distance / variance)
+    return LOSS_SCALE * losses.mean(-1)
 
 
 def _moments(log_prob: Tensor) -> Tensor:
@@ -44,15 +53,14 @@ def _predict_variance(raw: Tensor, heads: RawHeads) -> Tensor:
 
 def _variance_loss(raw: Tensor, heads: RawHeads, moments: Tensor) -> Tensor:
     # Minus the log-density of a sample's logits, less a constant. It is affine in E[z] and E[z^2],
-    # which the squared error of a variance is not, and least at mean and variance. It is the mean
-    # over classes: their sum would outweigh the cross-entropy of the predictive head.
+    # which the squared error of a variance is not, and least at mean and variance.
     move, log_variance = raw.chunk(2, -1)
     mean, second_moment = moments.chunk(2, -1)
     variance = student_variance(log_variance)
 
     squared_error = (mean - mean_logits(move, heads)).square()
     squared_distance = second_moment - mean.square() + squared_error
-    return 0.5 * (variance.log() + squared_distance / variance).mean(-1)
+    return density_loss(squared_distance, variance)
 
 
 TARGETS.add(

@@ -242,7 +242,7 @@ def _logit_variance(raw: Tensor, predictive: Tensor, moments: Tensor) -> Tensor:
     center = _logits(predictive) + raw[:num_classes]
     variance = raw[num_classes:].exp() + 1e-4
     of_mean = F.gaussian_nll_loss(center, mean, variance, eps=0)
-    return of_mean + (0.5 * (second - mean.square()) / variance).mean()
+    return 0.1 * (of_mean + (0.5 * (second - mean.square()) / variance).mean())
 
 
 def _interval(raw: Tensor, predictive: Tensor, ends: Tensor) -> Tensor:
@@ -267,7 +267,7 @@ def _factors(raw: Tensor, predictive: Tensor, said: Tensor) -> Tensor:
         for j in range(1, len(rows) - 1):
             squared = squared + (rows[j, c] - raw_rows[j, c]).square()
         total = total + 0.5 * (variance.log() + squared / variance)
-    return total / num_classes
+    return 0.1 * total / num_classes
 
 
 _BY_INPUT = {
