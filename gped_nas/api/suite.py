@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gped_nas.api.session import Session, new_session
-from gped_nas.api.suite_cells import Measuring, Spaces, cell_digest
+from gped_nas.api.suite_cells import Measuring
+from gped_nas.api.suite_spaces import Spaces
 from gped_nas.api.tasks.base import OPTION, parse_tasks
 from gped_nas.api.tasks.bench import SUBJECTS
 from gped_nas.errors import ConfigError, GateError, GpedError, nearest
@@ -79,6 +80,7 @@ def plan_suite(
     *,
     overrides: Mapping[str, Any] | None = None,
     out: str | Path = "reports",
+    session: Session | None = None,
 ) -> list[dict[str, Any]]:
     """The cells of a grid, a row each, and whether each is measured; nothing is measured here.
 
@@ -87,7 +89,7 @@ def plan_suite(
     read = read_grid(grid, overrides)
     store = CellStore(Path(out) / WORKSPACE / "cells")
     table = []
-    for planned in _plan(read, Spaces()):
+    for planned in _plan(read, Spaces(read, session or new_session())):
         is_done = store.read(planned.digest) is not None
         table.append({**planned.cell.names, "is_done": is_done})
     return table
@@ -120,7 +122,7 @@ def run_suite(
 
     session = session or new_session()
     read = read_grid(grid, overrides)
-    spaces = Spaces()
+    spaces = Spaces(read, session)
     planned = _plan(read, spaces)  # what cannot be is refused before any teacher is built
 
     def tell(cell: Cell, done: int, problem: str) -> None:
@@ -155,22 +157,9 @@ def _plan(grid: Grid, spaces: Spaces) -> list[Planned]:
     """Every cell with its digest.
 
     Raises:
-        ConfigError: a task that is for other labels than a teacher's.
-        GpedError: a space, or a method in it, is not right.
+        GpedError: a space, or a method or a task of it, is not right.
     """
-    planned = []
-    for cell in cells_of(grid):
-        space = spaces.space(cell)
-        dataset = spaces.dataset(space)
-        (asked,) = parse_tasks([cell.task])
-        if dataset.task not in asked.task.kinds:
-            raise ConfigError(
-                f"{grid.source}: tasks: found '{cell.task}', which is for "
-                f"{' or '.join(asked.task.kinds)}, but teacher '{cell.teacher.name}' is for "
-                f"{dataset.task}; leave one of them out"
-            )
-        planned.append(Planned(cell, cell_digest(cell, space, dataset, grid)))
-    return planned
+    return [Planned(cell, spaces.digest(cell)) for cell in cells_of(grid)]
 
 
 def _data(grid: Grid, outcomes: list[Outcome], rows: list[dict[str, Any]]) -> dict[str, Any]:

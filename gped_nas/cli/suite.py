@@ -55,7 +55,7 @@ def suite(
 
     settings = overrides(set_)
     if dry_run:
-        plan = plan_suite(grid, overrides=settings, out=out)
+        plan = plan_suite(grid, overrides=settings, out=out, session=new_session(device))
         print_rows(plan, format)
         num_done = sum(row["is_done"] for row in plan)
         say(f"{num_done} of {len(plan)} cells are measured")

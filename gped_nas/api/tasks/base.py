@@ -66,7 +66,8 @@ class Task:
         is_together: whether it needs all subjects at once, because they meet each other.
         needs_teacher: whether it means nothing without a teacher beside.
         takes_metrics: whether ``bench.metrics`` decides what is measured.
-        check: refuses an argument before anything is measured.
+        check: refuses an argument before anything is measured. Of the teacher it may ask the space
+            alone, since a grid checks its tasks before it builds one; likewise ``settings``.
         expand: an argument into several, each of which is measured, and kept, by itself: a range of
             radii for example.
         settings: plain data that the rows follow from beside the argument: a digest of a file, the
