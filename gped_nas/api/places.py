@@ -127,7 +127,7 @@ def _of_space(
         part=part or "validation",
         seed=space.seed,
         folder=out / f"{space.name}-evaluation",
-        notes=_test_note(part),
+        notes=(*_test_note(part), *_chosen_there(part or "validation", subjects)),
     )
 
 
@@ -135,6 +135,14 @@ def _test_note(part: Part | None) -> tuple[str, ...]:
     if part != "test":
         return ()
     return ("these are test examples: choose nothing by them",)
+
+
+def _chosen_there(part: Part, subjects: Sequence[Subject]) -> list[str]:
+    """Say whose figures are too good, because they were chosen on the examples of this part."""
+    chosen = [subject.name for subject in subjects if subject.kind in (SAMPLE, MAP, STUDENT)]
+    if part != "validation" or not chosen:
+        return []
+    return [f"{', '.join(chosen)}: chosen on validation, so that figures there are too good"]
 
 
 def _of_teacher(teacher: Teacher, wanted: Callable[[str], bool]) -> list[Subject]:
@@ -183,8 +191,7 @@ def _of_study(
 
     for number in numbers:
         subjects.append(_trial(study, number, teacher))
-    if measured == "validation":
-        notes.append("students were chosen on validation: their figures there are too good")
+    notes += _chosen_there(measured, subjects)
     return Place(
         dataset=teacher.dataset,
         teacher=teacher,
@@ -291,7 +298,7 @@ def _of_student(
     subjects = [] if teacher is None else _of_teacher(teacher, wanted)
     subjects = [subject for subject in subjects if subject.kind == TEACHER]
     subjects.append(student_subject(student, STUDENT, STUDENT, folder=folder, teacher=teacher))
-    notes = _test_note(part)
+    notes = (*_test_note(part), *_chosen_there(part or "validation", subjects))
     if teacher is None:
         notes += ("the teacher of this student is not here: it is judged alone",)
     return Place(

@@ -12,6 +12,7 @@ import gped_nas as gn
 from gped_nas.api import evaluating
 from gped_nas.api.tasks.attack import radii
 from gped_nas.config import Config
+from gped_nas.errors import Interrupted
 from gped_nas.evaluate.conditions import CONDITIONS, add_condition
 from gped_nas.evaluate.predictions import Predictions, subset
 from tests.cli.harness import Home, accepted, refused
@@ -65,6 +66,25 @@ def test_rows_are_kept_and_not_measured_again(own: Home, monkeypatch: pytest.Mon
     other_seed = asked(own, "--tasks", TASKS, "--seed", 5)
     assert len(num_measured) == 10
     assert [row["value"] for row in other_seed] == [row["value"] for row in first]
+
+
+def test_an_evaluation_that_was_stopped_goes_on(own: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    write = evaluating.write_place
+    monkeypatch.setattr(
+        evaluating,
+        "write_place",
+        lambda folder, kept: (measured.append(str(kept.place)), write(folder, kept)),
+    )
+    study = gn.open_study(own.study)
+    session = gn.new_session("cpu", should_stop=lambda: len(measured) == 3)
+    with pytest.raises(Interrupted):
+        study.evaluate(TASKS, session=session)
+    assert len(measured) == 3
+
+    rows = study.evaluate(TASKS).rows
+    assert len(measured) == len(set(measured)) == 10
+    assert {row["task"] for row in rows} == {"prediction", "misclassification"}
 
 
 def test_nothing_that_may_be_chosen_is_asked_about_test_examples(own: Home) -> None:
