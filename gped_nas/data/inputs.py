@@ -11,7 +11,7 @@
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,8 @@ def read_inputs(
 
     is_of_pictures = isinstance(preparation, PicturePreparation)
     readers: dict[str, Callable[[Path], Array]] = {
-        ".npy": _read_npy,
-        ".npz": _read_npz,
+        ".npy": read_array,
+        ".npz": read_array,
         ".png": read_image,
         ".jpg": read_image,
         ".jpeg": read_image,
@@ -78,13 +78,7 @@ def read_inputs(
         raise DataError(
             f"{path}: found the ending '{path.suffix}', expected one of {', '.join(readers)}"
         )
-    if not path.is_file():
-        raise DataError(f"{path}: no such file (looked from {Path.cwd()})")
-
-    # opened once in vain: the readers take every refusal for a damaged file
-    with environment("read", path):
-        path.open("rb").close()
-
+    _check_there(path)
     array = read(path)
     if array.dtype.kind not in "iuf":
         raise DataError(
@@ -104,6 +98,33 @@ def read_inputs(
 
     inputs = _bring_into_shape(array, input_shape, path)
     return torch.from_numpy(np.ascontiguousarray(inputs))
+
+
+def _check_there(path: Path) -> None:
+    """Raise where a file is missing, or the operating system refuses it."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file (looked from {Path.cwd()})")
+
+    # opened once in vain: the readers take every refusal for a damaged file
+    with environment("read", path):
+        path.open("rb").close()
+
+
+def read_array(path: Path, names: Sequence[str] = ("x",)) -> Array:
+    """The array of an ``.npy``, or of an ``.npz`` that holds one, or one called as ``names`` say.
+
+    Args:
+        path: the file.
+        names: of arrays of inputs; the first that is there is read.
+
+    Raises:
+        DataError: missing or damaged, or no such array.
+        EnvironmentProblem: it cannot be read.
+    """
+    _check_there(path)
+    if path.suffix.lower() == ".npy":
+        return _read_npy(path)
+    return _read_npz(path, names)
 
 
 def as_inputs(x: object, input_shape: tuple[int, ...]) -> Tensor:
@@ -160,15 +181,16 @@ def _read_npy(path: Path) -> Array:
     return array
 
 
-def _read_npz(path: Path) -> Array:
+def _read_npz(path: Path, wanted: Sequence[str]) -> Array:
     array = None
     try:
         with path.open("rb") as file:
             check_archive(file, path)
             archive = np.load(file, allow_pickle=False)
             names = list(archive.files)
-            if "x" in names:
-                array = archive["x"]
+            there = [name for name in wanted if name in names]
+            if there:
+                array = archive[there[0]]
             elif len(names) == 1:
                 array = archive[names[0]]
     except UNREADABLE as error:
@@ -177,9 +199,10 @@ def _read_npz(path: Path) -> Array:
         ) from None
 
     if not isinstance(array, np.ndarray):
+        called = " or ".join(f"'{name}'" for name in wanted)
         raise DataError(
             f"{path}: found the arrays {', '.join(names) or 'none'}, expected one, or one called "
-            "'x'"
+            f"{called}"
         )
     return array
 

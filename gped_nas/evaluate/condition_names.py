@@ -22,7 +22,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.evaluate.conditions import CONDITIONS, Condition
 from gped_nas.evaluate.measured import CLEAN
 
-_USER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+USER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _SEVERITY = re.compile(r"s(\d{1,9})")
 _WHOLE = re.compile(r"[+-]?\d+")
 
@@ -92,7 +92,7 @@ def named_condition(name: object, settings: object, where: str) -> Condition:
             not those of the condition that they name.
         RegistryError: they name none that is known.
     """
-    if not isinstance(name, str) or not _USER_NAME.fullmatch(name):
+    if not isinstance(name, str) or not USER_NAME.fullmatch(name):
         raise ConfigError(
             f"{where}: found the name {name!r}, expected a letter, then letters, digits and _ . -"
         )

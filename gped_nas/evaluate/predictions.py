@@ -10,6 +10,7 @@ from math import log, pi
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -241,6 +242,33 @@ def subset(predictions: AnyPredictions, index: NDArray[np.int64]) -> AnyPredicti
         predictions,
         mean_N=predictions.mean_N[index],
         variance_N=predictions.variance_N[index],
+        **changes,
+    )
+
+
+def joined(first: AnyPredictions, second: AnyPredictions) -> AnyPredictions:
+    """What one predictor says of some inputs, and then of others, (N + M).
+
+    Args:
+        first, second: of the same predictor.
+    """
+    expectations = {}
+    for name in first.expectations.keys() & second.expectations.keys():
+        expectations[name] = np.concatenate([first.expectations[name], second.expectations[name]])
+    samples = None
+    if first.samples is not None and second.samples is not None:
+        both = [first.samples.predicted_SNG, second.samples.predicted_SNG]
+        samples = replace(first.samples, predicted_SNG=torch.cat(both, 1))
+
+    changes: dict[str, Any] = {"expectations": expectations, "samples": samples}
+    if isinstance(first, Predictions) and isinstance(second, Predictions):
+        log_prob_NC = np.concatenate([first.log_prob_NC, second.log_prob_NC])
+        return replace(first, log_prob_NC=log_prob_NC, **changes)
+    assert isinstance(first, NormalPredictions) and isinstance(second, NormalPredictions)
+    return replace(
+        first,
+        mean_N=np.concatenate([first.mean_N, second.mean_N]),
+        variance_N=np.concatenate([first.variance_N, second.variance_N]),
         **changes,
     )
 
