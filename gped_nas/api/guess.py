@@ -101,12 +101,16 @@ def above_guess(
     """
     teacher = conditions.teacher
     labels = teacher.dataset.labels("validation")
-    rows = {}
+    rows: dict[str, Above] = {}
     for goal in teacher.space.objectives:
         if goal.kind != "metric":
             continue
 
         key = parse_name(goal.name)
+        if METRICS[key.metric].task == "ood":
+            rows |= _above_guess_outside(goal.name, predictor, conditions)
+            continue
+
         student = predictions
         average: AnyPredictions | None = teacher.averaged("validation")
         if key.condition != CLEAN:
@@ -117,6 +121,26 @@ def above_guess(
                 key.metric, student, guess, labels, average, resamples=resamples
             )
     return rows
+
+
+def _above_guess_outside(
+    name: str, predictor: Predictor, conditions: Conditions
+) -> dict[str, Above]:
+    """The same of an objective of inputs from outside."""
+    key = parse_name(name)
+    metric, outside = METRICS[key.metric], conditions.outside(key.condition)
+    student = conditions.detect(predictor, "validation", outside)
+    guess = conditions.detect(guess_predictor(conditions.teacher), "validation", outside)
+    if not metric.applies(guess.predictions, None) or not metric.has_differences:
+        return {}
+    above = subtract_guess(
+        key.metric,
+        student.predictions,
+        guess.predictions,
+        student.labels,
+        resamples=student.resamples,
+    )
+    return {name: above}
 
 
 def subtract_guess(

@@ -64,6 +64,8 @@ def identity(space: SearchSpace, stream: str) -> dict[str, str]:
     }
     if resolved["conditions"] != [CLEAN]:  # likewise
         parts["conditions"] = resolved["conditions"]
+    if space.outside:  # likewise
+        parts["ood"] = [outside.key() for outside in space.outside]
     if space.latency is not None:  # likewise
         parts["latency"] = resolved["latency"]
 

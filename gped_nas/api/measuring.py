@@ -11,18 +11,34 @@ from gped_nas.api.running import Running
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.base import METRICS, Metric, Resamples
+from gped_nas.evaluate.base import METRICS, Metric, Resamples, draw_resamples
 from gped_nas.evaluate.conditions import Condition, Forward, Predictor
 from gped_nas.evaluate.judging import evaluate, is_finite_for
 from gped_nas.evaluate.measured import CLEAN, Key, Measured, parse_name
-from gped_nas.evaluate.predictions import AnyPredictions
+from gped_nas.evaluate.outside import Inside, Outside, detection_labels
+from gped_nas.evaluate.predictions import AnyPredictions, Labels, joined
 from gped_nas.evaluate.teacher import Ensemble
 from gped_nas.io import sha256_arrays
 from gped_nas.models.labels import COSTS
-from gped_nas.search.objectives import asked_metrics
+from gped_nas.search.objectives import asked_metrics, outside_metrics
 
 Evaluate = Callable[..., dict[Key, Measured]]
 """``evaluate`` or ``evaluate_or_explain``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What a predictor says of inputs inside, and then of inputs from outside.
+
+    Attributes:
+        predictions: of N + M inputs.
+        labels: 0 inside, 1 outside.
+        resamples: bootstrap draws of all of them.
+    """
+
+    predictions: AnyPredictions
+    labels: Labels
+    resamples: Resamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +53,7 @@ class Conditions:
     """
 
     teacher: Teacher
+    _resamples: dict[tuple[Part, int], Resamples] = field(default_factory=dict)
     _at_inputs: dict[tuple[str, Part], tuple[str, AnyPredictions]] = field(default_factory=dict)
     _made: "WeakKeyDictionary[Predictor, dict[tuple[str, Part], Tensor]]" = field(
         default_factory=WeakKeyDictionary
@@ -52,6 +69,15 @@ class Conditions:
         """Metrics that the space's objectives and constraints name under a condition."""
         return asked_metrics(self.teacher.space.goal_names, condition)
 
+    def outside(self, name: str) -> Outside:
+        """The out-of-distribution set of the space that is called so."""
+        (outside,) = (each for each in self.teacher.space.outside if each.name == name)
+        return outside
+
+    def asked_outside(self, outside: Outside) -> frozenset[str]:
+        """The metrics that are measured at an out-of-distribution set."""
+        return outside_metrics(self.teacher.space.goal_names, outside)
+
     def measure(
         self,
         predictor: Predictor,
@@ -62,7 +88,7 @@ class Conditions:
         evaluate: Evaluate = evaluate,
         asked: Collection[str | Metric] = (),
     ) -> dict[Key, Measured]:
-        """The measures of a predictor under every condition but the clean one.
+        """The measures of a predictor under every condition but the clean one, and at every set.
 
         Args:
             predictor: who is judged.
@@ -95,7 +121,37 @@ class Conditions:
                 part=part,
                 asked=[*self.asked(condition.name), *asked],
             )
+        for outside in self.teacher.space.outside:
+            detection = self.detect(predictor, part, outside)
+            measures |= evaluate(
+                detection.predictions,
+                detection.labels,
+                resamples=detection.resamples,
+                condition=outside.name,
+                part=part,
+                asked=self.asked_outside(outside),
+                task="ood",
+            )
         return measures
+
+    def detect(self, predictor: Predictor, part: Part, outside: Outside) -> Detection:
+        """What a predictor says of a part and then of an out-of-distribution set.
+
+        Raises as ``measure``.
+        """
+        dataset, seed = self.teacher.dataset, self.teacher.space.seed
+        inside = Inside(dataset, part, dataset.raw(part), dataset.labels(part), seed)
+        raw = outside.inputs(inside, predictor)
+        predictions = joined(predictor.predict(inside.raw), predictor.predict(raw))
+        if (part, len(predictions)) not in self._resamples:
+            self._resamples[part, len(predictions)] = draw_resamples(
+                len(predictions), root=seed, part=f"{part} and outside"
+            )
+        return Detection(
+            predictions,
+            detection_labels(len(inside.raw), len(raw), is_real=dataset.task == "regression"),
+            self._resamples[part, len(predictions)],
+        )
 
     def predict(
         self, predictor: Predictor, part: Part, name: str

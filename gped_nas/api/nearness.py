@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gped_nas.api.students import Trainer
+from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.judging import resampled
 from gped_nas.evaluate.measured import parse_name
 from gped_nas.evaluate.predictions import Floats
@@ -78,6 +79,11 @@ def _resampled(trainer: Trainer, name: str, record: TrialRecord) -> tuple[float,
     """A student's metric on validation by its public name, and on each resample, (R,)."""
     key = parse_name(name)
     predictor = trainer.predictor(trainer.load(record))
+    if METRICS[key.metric].task == "ood":
+        outside = trainer.conditions.outside(key.condition)
+        asked = trainer.conditions.detect(predictor, "validation", outside)
+        return resampled(key.metric, asked.predictions, asked.labels, resamples=asked.resamples)
+
     predictions, teacher = trainer.conditions.predict(predictor, "validation", key.condition)
     labels = trainer.teacher.dataset.labels("validation")
     return resampled(key.metric, predictions, labels, teacher, resamples=trainer.resamples)

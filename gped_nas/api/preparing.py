@@ -32,7 +32,7 @@ from gped_nas.search.document import (
     StreamPlace,
     TeacherSummary,
 )
-from gped_nas.search.objectives import asked_metrics, axis_ends, measured_words
+from gped_nas.search.objectives import axis_ends, measured_words, recorded_metrics
 from gped_nas.search.space import SearchSpace
 
 
@@ -96,7 +96,8 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
 
     # kept with the study: reports need the words of a plug-in's metric where it is not installed
     metrics = {}
-    for name, words in measured_words(asked_metrics(space.goal_names)).items():
+    recorded = recorded_metrics(space.goal_names, space.outside)
+    for name, words in measured_words(recorded).items():
         metrics[name] = StoredWords(label=words.label, direction=words.direction, unit=words.unit)
 
     description = Description(

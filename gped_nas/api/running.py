@@ -19,6 +19,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import Forward
 from gped_nas.evaluate.measured import CLEAN
+from gped_nas.evaluate.outside import Inside
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.running import RunningAverage, log_prob_of
 from gped_nas.evaluate.teacher import averaged
@@ -55,8 +56,8 @@ class Place:
 class _Nobody:
     """A predictor that a condition must not ask: no network is kept."""
 
-    def __init__(self, space: SearchSpace, condition: str) -> None:
-        self._space, self._condition = space, condition
+    def __init__(self, space: SearchSpace, condition: str, key: str = "conditions") -> None:
+        self._space, self._condition, self._key = space, condition, key
 
     def networks(self) -> Iterator[tuple[float, Forward]]:
         raise self._refusal()
@@ -66,9 +67,9 @@ class _Nobody:
 
     def _refusal(self) -> ConfigError:
         return ConfigError(
-            f"{self._space.source}: conditions: found '{self._condition}', which asks the "
+            f"{self._space.source}: {self._key}: found '{self._condition}', which asks the "
             "predictor that is judged, with recipe.stream none, which keeps no network of the "
-            "teacher; remove the condition, or set recipe.stream to stored"
+            "teacher; remove it, or set recipe.stream to stored"
         )
 
 
@@ -92,9 +93,17 @@ def places_of(space: SearchSpace, dataset: Dataset) -> list[Place]:
                 generator=rng.generator(space.seed, "condition", condition.name, part),
                 scale=dataset.scale,
             )
-            digest = sha256_arrays(raw.numpy())
-            places.append(Place(part, condition.name, dataset.normalization(raw), digest))
+            places.append(_place(part, condition.name, raw, dataset))
+
+        inside = Inside(dataset, part, dataset.raw(part), dataset.labels(part), space.seed)
+        for outside in space.outside:
+            raw = outside.inputs(inside, _Nobody(space, outside.name, "ood"))
+            places.append(_place(part, f"ood {outside.name}", raw, dataset))
     return places
+
+
+def _place(part: Part, condition: str, raw: Tensor, dataset: Dataset) -> Place:
+    return Place(part, condition, dataset.normalization(raw), sha256_arrays(raw.numpy()))
 
 
 def name_of(space: SearchSpace, dataset: Dataset, places: list[Place], num_samples: int) -> str:

@@ -367,6 +367,8 @@ def load_dataset(space: SearchSpace) -> Dataset:
     for condition in space.conditions:
         condition.check_shape(dataset.raw_shape, f"{space.source}: conditions")
         condition.check_task(dataset.task, f"{space.source}: conditions")
+    for outside in space.outside:
+        outside.check(dataset, space.seed, f"{space.source}: ood")
 
     for note in dataset.notes:
         warnings.warn(f"dataset '{dataset.name}': {note}", DataWarning, stacklevel=2)

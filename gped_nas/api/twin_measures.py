@@ -193,6 +193,24 @@ class _Judge:
                     asked=self._trainer.conditions.asked(condition),
                 )
                 sampled |= {Key(name, condition, part): row for name, row in by_name.items()}
+            sampled |= self._sample_outside(group, part)
+        return sampled
+
+    def _sample_outside(self, group: _Group, part: Part) -> dict[Key, Sampled]:
+        """Every metric of every out-of-distribution set."""
+        conditions = self._trainer.conditions
+        sampled: dict[Key, Sampled] = {}
+        for outside in self._trainer.teacher.space.outside:
+            detections = [conditions.detect(p, part, outside) for p in group.predictors]
+            by_name = sample_metrics(
+                [detection.predictions for detection in detections],
+                detections[0].labels,
+                [None] * len(detections),
+                resamples=detections[0].resamples,
+                asked=conditions.asked_outside(outside),
+                task="ood",
+            )
+            sampled |= {Key(name, outside.name, part): row for name, row in by_name.items()}
         return sampled
 
     def _ask(

@@ -196,7 +196,8 @@ def _bounds(within: Sequence[str] | None, space: Any) -> dict[str, float]:
     for name in bounds:
         objective(name, "--within")
     conditions = [condition.name for condition in space.conditions]
-    check_available([*bounds], space.targets, "--within", conditions)
+    outside = [each.name for each in space.outside]
+    check_available([*bounds], space.targets, "--within", conditions, outside)
     return bounds
 
 

@@ -51,6 +51,7 @@ def bring_alike(
     """
     shape = dataset.raw_shape
     _check_kinds(tuple(raw.shape[1:]), shape, where)
+    _check_known(raw, dataset, where)
     if not isinstance(dataset.scale, ColumnSpread) and not isinstance(scale, ColumnSpread):
         batches = []
         for batch in torch.split(raw, _BATCH):
@@ -61,16 +62,19 @@ def bring_alike(
             batches.append((least + share * (most - least)).clamp_(least, most))
         raw = torch.cat(batches) if batches else raw.new_zeros((0, *shape))
 
-    inputs = raw.float()
-    is_known = inputs.isfinite()
+    return raw.float()
+
+
+def _check_known(raw: Tensor, dataset: Dataset, where: str) -> None:
+    """Raise ``DataError`` where numbers are infinite, or missing and cannot be."""
+    is_known = raw.isfinite()
     if isinstance(dataset.normalization, ImputingNormalization):
-        is_known |= inputs.isnan()
+        is_known |= raw.isnan()
     if not bool(is_known.all()):
         raise DataError(
             f"{where}: holds numbers that are NaN or infinite, expected finite ones as in dataset "
             f"'{dataset.name}'; remove those inputs"
         )
-    return inputs
 
 
 def _check_kinds(given: tuple[int, ...], wanted: tuple[int, ...], where: str) -> None:

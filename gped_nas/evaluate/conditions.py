@@ -157,11 +157,12 @@ class Condition:
         describe = getattr(self.chosen, "describe", None)
         return "" if describe is None else f"{self.label}, {describe(scale)}"
 
-    def check_task(self, task: Task, where: str) -> None:
+    def check_task(self, task: Task, where: str = "") -> None:
         """Refuse labels that it cannot be asked for. Raises ``ConfigError``."""
         if task not in self.kinds:
+            place = f"{where}: " if where else ""
             raise ConfigError(
-                f"{where}: condition '{self.name}': found labels of a {task}, expected a "
+                f"{place}condition '{self.name}': found labels of a {task}, expected a "
                 f"{' or '.join(self.kinds)}; remove it"
             )
 

@@ -33,7 +33,7 @@ from gped_nas.data.foreign import bring_alike, read_foreign
 from gped_nas.data.pictures import Resize
 from gped_nas.data.rows import chunks
 from gped_nas.data.scale import ValueRange
-from gped_nas.errors import ConfigError, DataError
+from gped_nas.errors import ConfigError, DataError, EnvironmentProblem
 from gped_nas.evaluate.conditions import Condition, Predictor
 from gped_nas.evaluate.predictions import Labels
 from gped_nas.io import canonical_json, sha256_file, sha256_text
@@ -41,6 +41,11 @@ from gped_nas.io import canonical_json, sha256_file, sha256_text
 DRAWN = ("noise", "rotated")
 """Sets that are drawn from the dataset itself."""
 _PARTS: tuple[Part, Part] = ("validation", "test")
+_DIRECTIONS = 16
+_SAME = 0.01
+"""Root mean square of a difference, as a share of the data's range, below which it is none."""
+_KNOWN: WeakKeyDictionary[Dataset, dict[str, Tensor]] = WeakKeyDictionary()
+"""Inputs that were read, by the dataset that they are outside of."""
 
 
 class OutsideSettings(Config):
@@ -108,11 +113,14 @@ class Outside:
         settings: of a dataset or a file, or under a name of the user's; None where the name alone
             says everything.
         condition: what it is of the inputs themselves; None of a set of its own.
+        is_listed: whether a space lists it, so that every score is recorded of it; else it is one
+            that an objective or a constraint names.
     """
 
     name: str
     settings: OutsideSettings | None = None
     condition: Condition | None = None
+    is_listed: bool = False
 
     @property
     def is_drawn(self) -> bool:
@@ -128,14 +136,19 @@ class Outside:
             return {self.name: {"condition": given["condition"]}}
         return {self.name: given}
 
-    def digest(self) -> str:
-        """Of the files that its inputs are of; empty if they are of none.
+    def key(self) -> list[Any]:
+        """Plain data that its inputs follow from beside the dataset: files by their content.
 
         Raises as ``inputs``.
         """
         settings = self.settings
         if settings is None or self.condition is not None:
-            return ""
+            return [self.to_json()]
+        rule = [settings.resize, settings.value_range]
+        return [self.name, rule, self._digest(settings)]
+
+    def _digest(self, settings: OutsideSettings) -> str:
+        """Of the files that its inputs are of."""
         if settings.dataset is not None:
             return _load(canonical_json(settings.dataset), f"ood: {self.name}").digest
 
@@ -165,7 +178,7 @@ class Outside:
             else:
                 for part in _PARTS:
                     self._stored(dataset, part, len(dataset.split("validation")), seed)
-        except (ConfigError, DataError) as error:
+        except (ConfigError, DataError, EnvironmentProblem) as error:
             raise type(error)(f"{where}: {error}") from None
 
     def inputs(self, inside: Inside, predictor: Predictor) -> Tensor:
@@ -206,6 +219,7 @@ class Outside:
                 "another set"
             )
         condition.check_shape(dataset.raw_shape)
+        condition.check_task(dataset.task)
 
     def _check_drawn(self, dataset: Dataset) -> None:
         if self.name == "rotated" and len(dataset.raw_shape) != 3:
@@ -215,7 +229,16 @@ class Outside:
             )
 
     def _stored(self, dataset: Dataset, part: Part, most: int, seed: int) -> Tensor:
-        """Inputs of a dataset, a file or a folder, at most so many."""
+        """Inputs of a dataset, a file or a folder, at most so many; they are read once."""
+        key = canonical_json([self.to_json(), part, most, seed])
+        known = _KNOWN.setdefault(dataset, {})
+        if key not in known:
+            raw = self._read(dataset, part, most, seed)
+            known[key] = _from_outside(raw, dataset, f"ood '{self.name}'")[:most]
+        return known[key]
+
+    def _read(self, dataset: Dataset, part: Part, most: int, seed: int) -> Tensor:
+        """Twice as many of them, brought to the dataset's shape and range."""
         settings = self.settings
         assert settings is not None, "a text of a dataset has settings too"
         where = f"ood '{self.name}'"
@@ -224,19 +247,16 @@ class Outside:
             source = _load(canonical_json(settings.dataset), f"ood: {self.name}")
             candidates = source.raw(part)
             order = torch.randperm(len(candidates), generator=generator)[: 2 * most]
-            raw = bring_alike(
+            return bring_alike(
                 candidates[order], source.scale, dataset, where, resize=settings.resize
             )
-        else:
-            scale = None if settings.value_range is None else ValueRange(*settings.value_range)
-            path = Path(str(settings.path))
-            everything = read_foreign(path, dataset, settings.resize, scale)
-            order = torch.randperm(len(everything), generator=generator)
-            num_validation = len(order) // 2
-            is_test = part == "test"
-            half = order[num_validation:] if is_test else order[:num_validation]
-            raw = everything[half[: 2 * most]]
-        return _from_outside(raw, dataset, where)[:most]
+
+        scale = None if settings.value_range is None else ValueRange(*settings.value_range)
+        everything = read_foreign(Path(str(settings.path)), dataset, settings.resize, scale)
+        order = torch.randperm(len(everything), generator=generator)
+        num_validation = len(order) // 2
+        half = order[num_validation:] if part == "test" else order[:num_validation]
+        return everything[half[: 2 * most]]
 
 
 @functools.lru_cache(maxsize=4)
@@ -277,26 +297,16 @@ def _rotated(raw: Tensor, generator: Generator) -> Tensor:
     return turned
 
 
-_OWN: WeakKeyDictionary[Dataset, frozenset[int]] = WeakKeyDictionary()
-"""Hashes of the inputs of a dataset, of all its parts."""
-
-
 def _from_outside(raw: Tensor, dataset: Dataset, where: str) -> Tensor:
-    """The inputs that a dataset does not hold itself.
+    """The inputs that a dataset does not hold itself, or next to.
 
     Raises:
         DataError: it holds half of them, or there are none.
     """
     if not len(raw):
         raise DataError(f"{where}: found no inputs, expected some; take another set")
-    if dataset not in _OWN:
-        own: set[int] = set()
-        for part in (*_PARTS, "distillation"):
-            for chunk in chunks(dataset.raw(part)):
-                own.update(_hashes(chunk))
-        _OWN[dataset] = frozenset(own)
 
-    is_own = torch.tensor([row in _OWN[dataset] for row in _hashes(raw)])
+    is_own = _is_held(raw, dataset)
     num_own = int(is_own.sum())
     if 2 * num_own >= len(raw):
         raise DataError(
@@ -306,9 +316,26 @@ def _from_outside(raw: Tensor, dataset: Dataset, where: str) -> Tensor:
     return raw[~is_own]
 
 
-def _hashes(raw: Tensor) -> list[int]:
-    plain = raw.float() + 0.0  # one zero
-    return [hash(row.tobytes()) for row in plain.numpy()]
+def _is_held(raw: Tensor, dataset: Dataset) -> Tensor:
+    """Which inputs (M, *input_shape) are in a part of a dataset, but for rounding and scaling.
+
+    The nearest input is looked for by a few random sums of numbers, and then compared whole.
+    """
+    unit = dataset.scale.unit(raw.float()).clamp_min(1e-12)
+    generator = rng.generator(0, "ood", "directions")
+    direction_DF = torch.randn((raw[0].numel(), _DIRECTIONS), generator=generator)
+    direction_DF /= raw[0].numel() ** 0.5
+
+    rows_MD = (raw.float() / unit).flatten(1).nan_to_num()
+    sums_MF = rows_MD @ direction_DF
+    nearest = torch.full((len(raw),), torch.inf)
+    for part in (*_PARTS, "distillation"):
+        for chunk in chunks(dataset.raw(part)):
+            own_ND = (chunk.float() / unit).flatten(1).nan_to_num()
+            place_M = torch.cdist(sums_MF, own_ND @ direction_DF).argmin(1)
+            distance_M = (rows_MD - own_ND[place_M]).square().mean(1).sqrt()
+            nearest = torch.minimum(nearest, distance_M)
+    return nearest < _SAME
 
 
 def detection_labels(num_inside: int, num_outside: int, *, is_real: bool) -> Labels:

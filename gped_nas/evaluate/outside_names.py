@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from gped_nas.config import parse
 from gped_nas.data.base import DATASETS
@@ -20,6 +21,11 @@ from gped_nas.evaluate.conditions import CONDITIONS, Condition
 from gped_nas.evaluate.outside import DRAWN, Outside, OutsideSettings
 
 _EXAMPLE = "{mine: {path: other.npz}}"
+
+
+def is_set_alone(text: str) -> bool:
+    """Whether a text names a set that is no condition."""
+    return text in DRAWN or (text.partition("-")[0] not in CONDITIONS and text in DATASETS)
 
 
 def parse_outside(text: object, where: str, conditions: Sequence[Condition] = ()) -> Outside:
@@ -98,7 +104,7 @@ def parse_outsides(
         ConfigError: as ``parse_outside``; or one twice.
         RegistryError: likewise.
     """
-    sets = _listed(entries, where, conditions)
+    sets = [replace(outside, is_listed=True) for outside in _listed(entries, where, conditions)]
     names = [outside.name for outside in sets]
     if len(set(names)) != len(names):
         raise ConfigError(f"{where}: found {names}, expected none twice; remove one")

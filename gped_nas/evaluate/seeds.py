@@ -25,7 +25,7 @@ from typing import TypeVar
 import numpy as np
 
 from gped_nas import rng
-from gped_nas.evaluate.base import Metric, metrics_to_measure
+from gped_nas.evaluate.base import LabelMeaning, Metric, metrics_to_measure
 from gped_nas.evaluate.intervals import MIN_EXAMPLES, TAIL, Bounds
 from gped_nas.evaluate.measured import Measured
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
@@ -62,6 +62,7 @@ def sample_metrics(
     *,
     resamples: Resamples,
     asked: Collection[str] = (),
+    task: LabelMeaning = "prediction",
 ) -> dict[str, Sampled]:
     """Every metric of always or asked for that applies to all of these predictions, by its name.
 
@@ -71,15 +72,18 @@ def sample_metrics(
         teachers_K: what the teacher says there, for each of them; None where it is not compared.
         resamples: of the same examples; pass the same ones for every network.
         asked: metrics that are wanted beside those of always.
+        task: what the labels are, see ``Metric.task``.
 
     Raises:
         RegistryError: the function of a metric raised something, or gave another shape.
     """
     pairs = list(zip(predictions_K, teachers_K, strict=True))
     metrics = []
-    for metric in metrics_to_measure(asked):
+    for metric in metrics_to_measure(asked, task):
         if all(metric.applies(predictions, teacher) for predictions, teacher in pairs):
             metrics.append(metric)
+    if not metrics:
+        return {}
 
     values: list[list[float]] = []
     on_resamples: list[list[Floats | None]] = []

@@ -7,6 +7,7 @@ from gped_nas.data.base import Task
 from gped_nas.errors import ConfigError, RegistryError, nearest
 from gped_nas.evaluate.base import METRICS, End, LabelFacts
 from gped_nas.evaluate.measured import CLEAN, VALIDATION, parse_name
+from gped_nas.evaluate.outside import Outside
 from gped_nas.evaluate.teacher import with_derived
 from gped_nas.models.labels import COSTS
 from gped_nas.search.goals import MetricWords, Objective, label_under
@@ -40,6 +41,31 @@ def asked_metrics(names: Sequence[str], condition: str | None = None) -> frozens
         if name not in COSTS and condition in (None, key.condition):
             metrics.add(key.metric)
     return frozenset(metrics)
+
+
+def recorded_metrics(names: Sequence[str], outside: Sequence[Outside]) -> frozenset[str]:
+    """The metrics that a study records beside those of always.
+
+    Args:
+        names: of objectives and constraints.
+        outside: its out-of-distribution sets.
+    """
+    recorded = asked_metrics(names)
+    for each in outside:
+        recorded |= outside_metrics(names, each)
+    return recorded
+
+
+def outside_metrics(names: Sequence[str], outside: Outside) -> frozenset[str]:
+    """The metrics that are measured at an out-of-distribution set: all of it if it is listed.
+
+    Args:
+        names: of objectives and constraints, which decide where it is not.
+        outside: the set.
+    """
+    if not outside.is_listed:
+        return asked_metrics(names, outside.name)
+    return frozenset(name for name, metric in METRICS.items() if metric.task == "ood")
 
 
 def objective(name: str, where: str) -> Objective:
@@ -89,6 +115,7 @@ def check_available(
     targets: Sequence[Target],
     where: str,
     conditions: Collection[str] = (CLEAN,),
+    outside: Collection[str] = (),
 ) -> None:
     """Refuse an objective or constraint on a metric that these targets cannot give.
 
@@ -97,10 +124,11 @@ def check_available(
         targets: what is distilled.
         where: file and key, for messages.
         conditions: under which students are measured.
+        outside: names of the out-of-distribution sets at which they are.
 
     Raises:
         ConfigError: the metric judges labels of another kind, reads a target that is not distilled,
-            or is asked under a condition that the space does not list.
+            or is asked under a condition, or at a set, that the space does not list.
     """
     task = task_of(targets)
     available = {target.name for target in with_derived(targets)}
@@ -125,7 +153,12 @@ def check_available(
             needed = ", ".join(f"'{target}'" for target in roots)
             raise ConfigError(f"{where}: '{name}' needs {needed} among the targets")
 
-        if key.condition not in conditions:
+        if metric.task == "ood" and key.condition not in outside:
+            raise ConfigError(
+                f"{where}: '{name}' is measured at a set of inputs from outside; add it to ood, "
+                f"found {list(outside)}"
+            )
+        if metric.task != "ood" and key.condition not in conditions:
             raise ConfigError(
                 f"{where}: '{name}' is measured under the condition '{key.condition}'; add it to "
                 f"conditions, found {list(conditions)}"

@@ -16,6 +16,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.conditions import Condition
 from gped_nas.evaluate.latency import LatencyConfig
+from gped_nas.evaluate.outside import Outside
 from gped_nas.models.base import FAMILIES, Family, Genotype
 from gped_nas.models.costs import genotype_cost, smallest_cost
 from gped_nas.models.labels import COUNTED_COSTS
@@ -155,6 +156,7 @@ class SearchSpace:
         objectives: what the front is about.
         constraints: bounds by metric or cost name.
         conditions: of the inputs at which predictors are measured; the clean one is among them.
+        outside: out-of-distribution sets that uncertainty is measured by.
         search, recipe, baseline, twins, seed: see their classes.
         source: the file it was read from, for messages.
         resolved: all of it as plain data, defaults filled in: what a run writes to ``config.yaml``.
@@ -192,6 +194,7 @@ class SearchSpace:
     module: ModuleFamily | None = field(default=None, compare=False)
     calibration: CalibrationKind = "none"
     latency: LatencyConfig | None = None
+    outside: tuple[Outside, ...] = ()
 
     @property
     def goal_names(self) -> tuple[str, ...]:

@@ -259,6 +259,7 @@ def _metrics_can_be_measured(space: SearchSpace) -> None:
         space.targets,
         f"{space.source}: objectives and constraints",
         conditions=[condition.name for condition in space.conditions],
+        outside=[each.name for each in space.outside],
     )
 
 

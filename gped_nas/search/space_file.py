@@ -15,11 +15,13 @@ from gped_nas.data.seen import TrainedOn
 from gped_nas.data.views import View, parse_views
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError, RegistryError, nearest
-from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.base import METRICS, LabelMeaning
 from gped_nas.evaluate.condition_names import parse_conditions
 from gped_nas.evaluate.conditions import Condition
 from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.evaluate.measured import CLEAN, parse_name
+from gped_nas.evaluate.outside import Outside
+from gped_nas.evaluate.outside_names import is_set_alone, parse_outsides
 from gped_nas.models.base import Genotype
 from gped_nas.models.labels import TIMED_COSTS
 from gped_nas.models.module import ModuleFamily, Modules, bind
@@ -75,6 +77,7 @@ class _SpaceFile(Config):
     )
     constraints: dict[str, float] = {}
     conditions: Any = (CLEAN,)
+    ood: Any = ()
     search: SearchConfig = SearchConfig()
     latency: LatencyConfig | None = None
     recipe: Recipe = Recipe()
@@ -199,6 +202,7 @@ def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace
     names = DEFAULT_TARGETS[likelihood.prediction] if file.targets is None else file.targets
     targets = parse_targets(names, f"{where}: targets")
     conditions = _conditions(file, where)
+    outside = _outside(file, where, conditions)
 
     return SearchSpace(
         name=file.name,
@@ -215,13 +219,14 @@ def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace
         objectives=tuple(objective(name, f"{where}: objectives") for name in file.objectives),
         constraints=file.constraints,
         conditions=conditions,
+        outside=outside,
         search=file.search,
         recipe=file.recipe,
         baseline=file.baseline,
         twins=file.twins,
         seed=file.seed,
         source=where,
-        resolved=_resolved(file, teacher, targets, conditions),
+        resolved=_resolved(file, teacher, targets, conditions, outside),
         given=teacher.given,
         trained_on=_trained_on(file.teacher, teacher.method, where),
         module=_module(file.teacher, teacher.genotype, modules, where),
@@ -313,12 +318,43 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
 
 def _conditions(file: _SpaceFile, where: str) -> tuple[Condition, ...]:
     """The conditions of a file: those that it lists, and those that its goals name beside."""
+    asked = _asked(file, where, "prediction")
+    for text, asker in asked:
+        if is_set_alone(text):
+            raise ConfigError(
+                f"{asker}: found the set '{text}', which has metrics of inputs from outside alone; "
+                f"expected one of these, for example ood_auroc_total@{text}"
+            )
+    return parse_conditions(file.conditions, f"{where}: conditions", asked)
+
+
+def _outside(
+    file: _SpaceFile, where: str, conditions: tuple[Condition, ...]
+) -> tuple[Outside, ...]:
+    """The out-of-distribution sets of a file: those that it lists, and those that its goals name.
+
+    Raises:
+        ConfigError: a goal names none.
+    """
+    asked = _asked(file, where, "ood")
+    for text, asker in asked:
+        if text == CLEAN:
+            raise ConfigError(
+                f"{asker}: found no set of inputs from outside, expected one after the metric; "
+                f"write {asker.rpartition(' ')[2].partition('@')[0]}@permuted, for example"
+            )
+    return parse_outsides(file.ood, f"{where}: ood", conditions, asked)
+
+
+def _asked(file: _SpaceFile, where: str, task: LabelMeaning) -> list[tuple[str, str]]:
+    """What stands after ``@`` in the goals of a task, with where each is asked for."""
     asked = []
     for key, names in (("objectives", file.objectives), ("constraints", file.constraints)):
         for name in names:
-            if parse_name(name).metric in METRICS:
-                asked.append((parse_name(name).condition, f"{where}: {key}: {name}"))
-    return parse_conditions(file.conditions, f"{where}: conditions", asked)
+            parsed = parse_name(name)
+            if parsed.metric in METRICS and METRICS[parsed.metric].task == task:
+                asked.append((parsed.condition, f"{where}: {key}: {name}"))
+    return asked
 
 
 def _resolved(
@@ -326,6 +362,7 @@ def _resolved(
     teacher: _Teacher,
     targets: tuple[Target, ...],
     conditions: tuple[Condition, ...],
+    outside: tuple[Outside, ...],
 ) -> dict[str, Any]:
     data = file.model_dump(mode="json")
     data["data"] = file.data.to_json()
@@ -341,6 +378,9 @@ def _resolved(
         data["teacher"]["likelihood"] = teacher.likelihood.to_json()
     data["targets"] = [target.to_json() for target in targets]
     data["conditions"] = [condition.to_json() for condition in conditions]
+    data["ood"] = [each.to_json() for each in outside if each.is_listed]
+    if not data["ood"]:
+        del data["ood"]
     latency = _latency(file)
     if latency is None:
         del data["latency"]

@@ -29,6 +29,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import CONDITIONS
 from gped_nas.evaluate.latency import LatencyConfig
+from gped_nas.evaluate.outside import OutsideSettings
 from gped_nas.evaluate.scores import SCORES
 from gped_nas.models.base import COMMON_VALUES, FAMILIES
 from gped_nas.models.labels import COSTS
@@ -57,6 +58,7 @@ SETTINGS: dict[str, type[Config]] = {
     "views": ViewSettings,
     "data": DataConfig,
     "imbalance": ImbalanceConfig,
+    "ood": OutsideSettings,
     "recipe": Recipe,
     "digits": DigitsSettings,
     "diabetes": DiabetesSettings,
