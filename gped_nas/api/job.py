@@ -308,13 +308,14 @@ class _Job:
         teacher = sample_teacher(
             self.space, session, dataset=self.dataset, calibration=remembered(description)
         )
-        bounded = [*(goal.name for goal in self.space.objectives), *self.space.constraints]
+        bounded = self.space.goal_names
         where = f"{self.space.source}: objectives and constraints"
         check_measurable(
             bounded,
             where,
             has_weights=teacher.stream.has_weights,
             num_samples=teacher.stream.num_samples,
+            num_examples=len(self.dataset.validation),
         )
         check_finite(teacher, bounded, where)
         self.follower.enter(PREDICTIONS)

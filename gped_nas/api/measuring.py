@@ -224,10 +224,12 @@ def check_finite(teacher: Teacher, names: Sequence[str], where: str) -> None:
     for name in names:
         if name in COSTS:
             continue
-        if not is_finite_for(METRICS[parse_name(name).metric], average, labels):
+        metric = METRICS[parse_name(name).metric]
+        if not is_finite_for(metric, average, labels):
+            why = metric.undefined or "the teacher gives some validation labels no probability"
             raise ConfigError(
-                f"{where}: found '{name}', but it is infinite for every student: the teacher gives "
-                "some validation labels no probability; choose another metric, such as 'nll'"
+                f"{where}: found '{name}', but it has no finite value for any student: {why}; "
+                "choose another metric, such as 'nll'"
             )
 
 

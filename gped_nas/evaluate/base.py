@@ -90,6 +90,7 @@ class Metric:
         pseudo: the terms (N, T) to what each example adds to the value, (N,), with that value as
             their mean. None makes them of the value without each example.
         undefined: of a metric that has no value on some sound predictions, why that is.
+        least_examples: below which there is no value.
         tasks: what kinds of label it can judge.
         task: what the labels are that it is given: ``prediction``, those of the dataset; ``ood``, 1
             where an input is from outside and 0 where it is not.
@@ -128,6 +129,7 @@ class Metric:
     whole: Whole | None = None
     pseudo: Callable[[Floats], Floats] | None = None
     undefined: str = ""
+    least_examples: int = 1
     tasks: tuple[Task, ...] = ("classification",)
     task: LabelMeaning = "prediction"
     always: bool = True
@@ -295,7 +297,7 @@ class Metric:
     def _of_all(self, terms_NT: Floats) -> float:
         """What ``whole`` makes of the terms; NaN where one of them is."""
         assert self.whole is not None, "a metric of sums is combined"
-        if np.isnan(terms_NT).any():
+        if np.isnan(terms_NT).any() or len(terms_NT) < self.least_examples:
             return float("nan")
         with calling(f"metric '{self.name}'", "mend whole="), np.errstate(invalid="ignore"):
             return float(self.whole(terms_NT))

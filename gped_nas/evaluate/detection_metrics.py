@@ -26,7 +26,8 @@ from gped_nas.evaluate.detection import (
 )
 from gped_nas.evaluate.intervals import MIN_OF_A_CLASS, Bounds
 from gped_nas.evaluate.measured import Direction
-from gped_nas.evaluate.predictions import AnyPredictions, Floats, Labels
+from gped_nas.evaluate.metrics import correct
+from gped_nas.evaluate.predictions import Floats, Labels
 from gped_nas.evaluate.scores import SCORES, Score
 from gped_nas.targets.base import TARGETS
 
@@ -87,8 +88,11 @@ def detection_metric(detection: Detection, area: Area, score: Score) -> Metric:
     row = _AREAS[area]
 
     def terms(predictions: Any, labels_N: Labels, teacher: Any) -> Floats:
-        is_positive_N = _is_positive(detection, predictions, labels_N)
-        return np.stack([score.of(predictions), is_positive_N.astype(np.float64)], axis=1)
+        if detection == "ood":
+            positive_N = labels_N.astype(np.float64)
+        else:
+            positive_N = 1 - correct(predictions, labels_N)
+        return np.stack([score.of(predictions), positive_N], axis=1)
 
     return Metric(
         f"{detection}_{area}_{score.name}",
@@ -122,19 +126,14 @@ def _of_terms(function: Callable[[Floats, Bools], Out]) -> Callable[[Floats], Ou
     return of_terms
 
 
-def _is_positive(detection: Detection, predictions: Any, labels_N: Labels) -> Bools:
-    if detection == "ood":
-        return labels_N > 0
-    is_wrong_N: Bools = predictions.answer_N != labels_N
-    return is_wrong_N
-
-
 def _few_of_a_kind(detection: Detection) -> Callable[[Any, Labels, Any], str]:
     """Doubts in an area where there are hardly any examples of one kind."""
 
-    def doubt(predictions: AnyPredictions, labels_N: Labels, teacher: Any) -> str:
-        positive_N = _is_positive(detection, predictions, labels_N)
-        num = min(int(positive_N.sum()), int((~positive_N).sum()))
+    def doubt(predictions: Any, labels_N: Labels, teacher: Any) -> str:
+        is_ood = detection == "ood"
+        is_positive_N = labels_N > 0 if is_ood else predictions.answer_N != labels_N
+        num_positive = int(is_positive_N.sum())
+        num = min(num_positive, len(labels_N) - num_positive)
         if num >= MIN_OF_A_CLASS:
             return ""
         return (

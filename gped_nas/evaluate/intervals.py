@@ -10,8 +10,8 @@
 | function of sums over examples | the wider of bootstrap-t and t on each    | ``MIN_EXAMPLES`` |
 |                                | side, of its jackknife pseudo-values      | that differ      |
 | calibration error              | by ``gped_nas.evaluate.calibration``      | any n            |
-| area between 0 and 1           | t on the scale of its logit, with its     | ``MIN_OF_A_      |
-|                                | jackknife variance or DeLong's            | CLASS`` a kind   |
+| area under a curve of two      | t on the scale of its logit, with its     | 10 examples of   |
+| kinds of examples              | jackknife variance or DeLong's            | each kind        |
 
 Everything else carries no interval and says why. How often each holds the truth was simulated:
 ``tests/bench/bench_intervals.py`` and ``reports/reference/coverage-of-intervals.json``.
@@ -23,7 +23,8 @@ is the farther one of the two.
 Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, section 12.5 (bootstrap-t); Tukey
 1958 (pseudo-values); Wilson 1927, J. Am. Stat. Assoc. 22; Tango 1998, Statistics in Medicine 17,
 section 4 (score interval); McNemar 1947, Psychometrika 12 (test); Zou & Donner 2008, Statistics in
-Medicine 27 (MOVER: ends of a sum of independent numbers from theirs).
+Medicine 27 (MOVER: ends of a sum of independent numbers from theirs); Qin & Hotilovac 2008,
+Statistical Methods in Medical Research 17 (logit of an area).
 """
 
 import math

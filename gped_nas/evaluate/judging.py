@@ -166,6 +166,8 @@ def is_finite_for(metric: Metric, teacher: AnyPredictions | None, labels_N: Labe
 
 def _why_not_finite(metric: Metric, value: float, terms_NT: Floats) -> str:
     what = "infinite" if np.isinf(value) else "not a number"
+    if len(terms_NT) < metric.least_examples:
+        return f"it is of {metric.least_examples} examples at least, and there are {len(terms_NT)}"
     if metric.undefined and not np.isnan(terms_NT).any():
         return metric.undefined
     num = int((~np.isfinite(terms_NT)).any(axis=1).sum())

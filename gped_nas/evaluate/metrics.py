@@ -51,8 +51,8 @@ def reliability(
         return coverage(predictions, labels_N)
 
     confidence_N = predictions.confidence_N
-    correct_N = _correct(predictions, labels_N)
-    bin_N = _bin(confidence_N, bins)
+    correct_N = correct(predictions, labels_N)
+    bin_N = bin_of(confidence_N, bins)
 
     rows = []
     for index in np.unique(bin_N):
@@ -100,7 +100,7 @@ def _few_errors(
     if isinstance(predictions, NormalPredictions):
         return ""
 
-    num_wrong = len(labels_N) - _correct(predictions, labels_N).sum()
+    num_wrong = len(labels_N) - correct(predictions, labels_N).sum()
     num_expected = len(labels_N) - predictions.confidence_N.sum()
     if max(num_wrong, num_expected) >= MIN_ERRORS:
         return ""
@@ -129,7 +129,7 @@ def _few_errors_of_either(
 )
 def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Share of examples whose most probable class is the label; the lowest class wins a tie."""
-    return _correct(predictions, labels_N)[:, None]
+    return correct(predictions, labels_N)[:, None]
 
 
 @add_metric(
@@ -197,7 +197,7 @@ def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | No
 def _noise_of_ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> str:
     """Where the errors of calibrated models lie."""
     confidence_N = predictions.confidence_N
-    bin_N = _bin(confidence_N, ECE_BINS)
+    bin_N = bin_of(confidence_N, ECE_BINS)
     low, high = band_of_calibrated(
         np.bincount(bin_N, minlength=ECE_BINS),
         np.bincount(bin_N, confidence_N, minlength=ECE_BINS).astype(np.float64),
@@ -235,11 +235,11 @@ def _ece(predictions: Predictions, labels_N: Labels, teacher: Predictions | None
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
     confidence_N = predictions.confidence_N
-    gap_N = confidence_N - _correct(predictions, labels_N)
+    gap_N = confidence_N - correct(predictions, labels_N)
 
     # One column a bin, so that the absolute value is taken of each bin's sum.
     terms_NT = np.zeros((len(labels_N), ECE_BINS))
-    terms_NT[np.arange(len(labels_N)), _bin(confidence_N, ECE_BINS)] = gap_N
+    terms_NT[np.arange(len(labels_N)), bin_of(confidence_N, ECE_BINS)] = gap_N
     return terms_NT
 
 
@@ -267,8 +267,8 @@ def _ece_debiased(
     Gaps, counts and confidences by bin; see ``gped_nas.evaluate.calibration``.
     """
     confidence_N = predictions.confidence_N
-    bin_N = _bin(confidence_N, ECE_BINS)
-    gap_N = confidence_N - _correct(predictions, labels_N)
+    bin_N = bin_of(confidence_N, ECE_BINS)
+    gap_N = confidence_N - correct(predictions, labels_N)
 
     terms_N3B = np.zeros((len(labels_N), 3, ECE_BINS))
     for column, values_N in enumerate((gap_N, np.ones(len(labels_N)), confidence_N)):
@@ -318,7 +318,7 @@ def _agreement(predictions: Predictions, labels_N: Labels, teacher: Predictions)
 
     Source: Stanton et al. 2021, arXiv:2106.05945, section 3.
     """
-    return _correct(predictions, teacher.answer_N)[:, None]
+    return correct(predictions, teacher.answer_N)[:, None]
 
 
 @add_metric(
@@ -375,12 +375,12 @@ def _entropy_excess(predictions: Predictions, labels_N: Labels, teacher: Predict
     return np.where(np.isnan(excess_N), np.nan, excess_N > ENTROPY_SLACK)[:, None]
 
 
-def _correct(predictions: Predictions, labels_N: Labels) -> Floats:
+def correct(predictions: Predictions, labels_N: Labels) -> Floats:
     """1 where the most probable class is the label, else 0; NaN where a log-probability is NaN."""
     return np.where(predictions.is_nan_N, np.nan, predictions.answer_N == labels_N)
 
 
-def _bin(confidence_N: Floats, bins: int) -> NDArray[np.intp]:
-    """Right-closed bin of each confidence; one above 1 by rounding is in the last bin."""
+def bin_of(prob: Floats, bins: int) -> NDArray[np.intp]:
+    """Right-closed bin of each probability; one above 1 by rounding is in the last bin."""
     inner_edges = np.arange(1, bins) / bins
-    return np.searchsorted(inner_edges, confidence_N, side="left")
+    return np.searchsorted(inner_edges, prob, side="left")

@@ -109,7 +109,7 @@ def _largest_regret(facts: LabelFacts) -> float:
     worst=_dearest,
     best=_cheapest,
 )
-def _realized_cost(predictions: Predictions, labels_N: Labels, teacher: Any) -> Floats:
+def realized_costs(predictions: Predictions, labels_N: Labels, teacher: Any) -> Floats:
     """Mean cost, under the true label, of the action with the least expected cost.
 
     Of tied actions the lowest one is taken.

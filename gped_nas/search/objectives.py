@@ -191,7 +191,7 @@ def check_possible(constraints: Mapping[str, float], task: Task, where: str) -> 
 
 
 def check_measurable(
-    names: Sequence[str], where: str, *, has_weights: bool, num_samples: int
+    names: Sequence[str], where: str, *, has_weights: bool, num_samples: int, num_examples: int
 ) -> None:
     """Refuse an objective or constraint on a metric that this teacher cannot be asked for.
 
@@ -200,9 +200,10 @@ def check_measurable(
         where: file and key, for messages.
         has_weights: whether the teacher can be asked at inputs that a condition makes.
         num_samples: of its posterior samples.
+        num_examples: of the part of the dataset where students are measured.
 
     Raises:
-        ConfigError: the metric needs what the teacher has not.
+        ConfigError: the metric needs what the teacher or the dataset has not.
     """
     for name in names:
         if name in COSTS:
@@ -216,6 +217,11 @@ def check_measurable(
                 f"{where}: '{name}' compares with the teacher under the condition "
                 f"'{key.condition}', but the teacher is known by its predictions alone, at inputs "
                 "as they are; choose another metric, or import its weights"
+            )
+        if metric.least_examples > num_examples:
+            raise ConfigError(
+                f"{where}: '{name}' needs {metric.least_examples} examples, and validation has "
+                f"{num_examples}; choose another metric, or a larger part"
             )
         if metric.needs_spread and num_samples == 1:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class MetricCase:
 
     def predictions(self, seed: int) -> AnyPredictions:
         """What a teacher of random posterior samples predicts, every target among it."""
-        return predictions_of(random_samples(seed, self.task), self.task)
+        return _random_predictions(seed, self.task, tuple(TARGETS.values()))
 
     def perfect(self) -> AnyPredictions:
         """What a predictor that is right, and almost sure of it, predicts.
@@ -122,6 +123,12 @@ def predictions_of(samples: Tensor, task: Task) -> AnyPredictions:
     """What a teacher of equally likely posterior samples predicts: every target of such labels."""
     unit = Normalization(0.0, 1.0) if task == "regression" else None
     return averaged(samples, torch.ones(len(samples)), unit, _targets(task))
+
+
+@cache
+def _random_predictions(seed: int, task: Task, targets: tuple[Target, ...]) -> AnyPredictions:
+    """Made once for all metrics and promises, as long as the same targets are registered."""
+    return predictions_of(random_samples(seed, task), task)
 
 
 def it_says_what_it_is(case: MetricCase) -> None:
@@ -260,11 +267,12 @@ def its_ends_hold_what_is_measured(case: MetricCase) -> None:
         f"({case.metric.direction})",
     )
 
+    perfect = case.perfect()
     for seed in range(5):
         teacher = case.predictions(seed + 10)
         students = [teacher]
         if not case.metric.needs_teacher:  # a student may be better than its teacher
-            students += [case.predictions(seed), case.perfect()]
+            students += [case.predictions(seed), perfect]
         for student in students:
             value = case.metric.value(student, case.labels, teacher)
             require(
@@ -273,7 +281,7 @@ def its_ends_hold_what_is_measured(case: MetricCase) -> None:
             )
 
         agreeing = case.metric.value(teacher, case.labels, teacher)
-        right = case.metric.value(case.perfect(), case.labels, case.perfect())
+        right = case.metric.value(perfect, case.labels, perfect)
         is_beaten = any(not case.is_no_better(value, worst) for value in (agreeing, right))
         require(
             is_beaten,

@@ -224,9 +224,12 @@ def test_a_regression_records_the_metrics_of_its_target(home: Home) -> None:
         "targets": REAL_TARGETS,
         "teacher.method.num_samples": 4,
         "baseline": {"steps": 100, "precisions": [1.0]},
+        "objectives": ["nll", "crps", "params"],
+        "constraints": {"coverage_95": 0.01},
     }
     study = gn.run(load_space("diabetes_mlp", overrides), out=home.out)
     metrics = set().union(*(METRICS_OF[target] for target in names_of(REAL_TARGETS)))
+    metrics |= {"crps", "coverage_95"}
     for record in study.front_records():
         assert_whole(record.measures, metrics)
 
@@ -247,9 +250,38 @@ def average_at(stream: TeacherStream, x: Tensor) -> Tensor:
     return torch.stack(members).exp().mean(0).log()
 
 
+ASKED, ASKED_CHANGED = "misclassification_auroc_total", "misclassification_aupr_confidence"
+
+
+def check_that_only_what_is_asked_for_is_measured(study: Study) -> None:
+    """An objective as inputs are, and a constraint under a condition, of everybody."""
+    snapshot = study.snapshot()
+    references = [row for row in snapshot.references if row.name != "guess"]
+    references += [row for twins in snapshot.twins for row in twins.references]
+    tables = [source.measures for source in (*study.front_records(), *references)]
+    for measures in tables:
+        keys = {key for key in measures if not METRICS[key.metric].always}
+        assert keys == {
+            Key(name, condition, part)
+            for name, condition in ((ASKED, "clean"), (ASKED_CHANGED, "permuted"))
+            for part in PARTS
+        }
+        for key in keys:
+            assert 0 < measures[key].low < measures[key].value < measures[key].high < 1
+
+    (axis,) = (axis for axis in data_of(study.snapshot())["axes"] if axis["name"] == ASKED)
+    assert axis["label"] == "AUROC of wrong examples by total uncertainty"
+    assert ASKED in study.front_records()[0].above_guess
+
+
 def test_students_and_teacher_are_measured_at_the_same_changed_inputs(home: Home) -> None:
-    objectives = ["nll", "nll@permuted", "params"]
-    study = run(home, conditions=["clean", "permuted"], objectives=objectives)
+    study = run(
+        home,
+        conditions=["clean", "permuted"],
+        objectives=["nll", "nll@permuted", ASKED, "params"],
+        constraints={f"{ASKED_CHANGED}@permuted": 0.01},
+    )
+    check_that_only_what_is_asked_for_is_measured(study)
     space = load_space(home.space)
     dataset = load_dataset(space)
     stream = load_stream(study.stream_path)

@@ -21,6 +21,8 @@ from gped_nas.api.twins import Twins
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import TrainedStudent
 from gped_nas.errors import DamageError, Interrupted
+from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.storage import read_weights
@@ -33,6 +35,7 @@ TWINS = {
     "baseline": {"steps": 100, "precisions": [1.0, 1000.0]},
     "views": [{"policy": "clean"}, {"policy": "noise", "std": 0.5}, {"policy": "mixup"}],
     "targets": ["predictive", "expected_entropy"],
+    "constraints": {"aurc_total": 1.0},
     "students": [
         {
             "family": "mlp",
@@ -76,6 +79,17 @@ def folders_of(study: gn.Study, genotype: Genotype) -> dict[str, Path]:
         if gn.load_student(folder).spec.genotype == genotype.to_json():
             folders[folder.name] = folder
     return folders
+
+
+def test_a_metric_that_is_asked_for_is_measured_of_twins(shared: tuple[Home, gn.Study]) -> None:
+    _, study = shared
+    (twins, *_) = study.twins()
+    for reference in twins.references:
+        keys = [key for key in reference.measures if not METRICS[key.metric].always]
+        assert keys == [Key("aurc_total", "clean", part) for part in ("validation", "test")]
+    rows = [row for row in twins.comparisons if row.metric == "aurc_total"]
+    assert [row.first for row in rows] == ["student", "student", "map_twin"]
+    assert all(row.interval for row in rows)
 
 
 def test_every_network_is_the_one_of_the_oracle(shared: tuple[Home, gn.Study]) -> None:

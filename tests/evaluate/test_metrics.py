@@ -183,6 +183,7 @@ READ_PREDICTIVE = sorted(name for name, metric in METRICS.items() if "predictive
 def test_a_nan_prediction_makes_every_metric_that_reads_it_nan(name, student, teacher, labels):
     log_prob = student.log_prob_NC.copy()
     log_prob[3] = np.nan
-    broken = Predictions(log_prob)
+    targets = {"expected_entropy": entropy(log_prob), "utility": np.exp(log_prob)}
+    broken = Predictions(log_prob, targets)
     judge = Predictions(teacher.log_prob_NC, {"expected_entropy": entropy(teacher.log_prob_NC)})
     assert np.isnan(METRICS[name].value(broken, labels, judge))

@@ -8,8 +8,10 @@ from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.evaluate.base import LabelFacts
 from gped_nas.models.labels import COSTS
 from gped_nas.search.objectives import (
+    asked_metrics,
     axis_ends,
     check_available,
+    check_measurable,
     check_objectives,
     describe_constraint,
     objective,
@@ -136,3 +138,17 @@ def test_metrics_that_need_a_target():
     with pytest.raises(ConfigError, match="'information_error' needs 'expected_entropy' among"):
         check_available(("information_error",), predictive, "f")
     check_available(("information_error",), resolve(("predictive", "expected_entropy")), "f")
+
+
+def test_a_metric_that_needs_more_examples_than_there_are_is_refused():
+    facts = {"has_weights": True, "num_samples": 5}
+    check_measurable(["ndcg20_expected"], "f", **facts, num_examples=20)
+    with pytest.raises(ConfigError, match="f: 'ndcg20_expected' needs 20 examples.* has 19"):
+        check_measurable(["nll", "ndcg20_expected"], "f", **facts, num_examples=19)
+
+
+def test_metrics_are_asked_for_under_the_condition_that_names_them():
+    names = ["nll", "aurc_total@permuted", "params", "ece"]
+    assert asked_metrics(names) == {"nll", "aurc_total", "ece"}
+    assert asked_metrics(names, "clean") == {"nll", "ece"}
+    assert asked_metrics(names, "permuted") == {"aurc_total"}

@@ -31,9 +31,22 @@ from gped_nas.evaluate.metrics import ECE_BINS, MIN_ERRORS
 from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.resamples import Resamples
 from gped_nas.posterior.diagnostics import configurational_temperature
+from tests.statistical import ranked
 
 SIZES = (100, 359, 2000)
 ERROR_RATES = (0.02, 0.05, 0.1, 0.2, 0.5)
+SLOW = {
+    "ece_debiased",
+    "balanced_accuracy",
+    "balanced_accuracy, paired",
+    "macro_f1",
+    *ranked.OF_WRONG,
+    "ood_auroc",
+    "ood_auroc, paired",
+    "ood_aupr",
+    "ood_aupr, paired",
+}
+"""Quantities whose data sets take a millisecond each, so that fewer are drawn."""
 MOSTLY = 0.5
 """Coverage is told where at least this share of data sets have an interval."""
 
@@ -441,10 +454,35 @@ def cases() -> Iterator[Case]:
     yield Case("balanced_accuracy", "a rare class", balanced_accuracy(rare_class))
     yield Case("macro_f1", "a rare class", macro_f1(rare_class))
 
+    yield from ranked_cases()
+
     for chains in (2, 4, 8):
         for correlation in (0.5, 0.9, 0.97):
             name = f"{chains} chains, autocorrelation {correlation}"
             yield Case("configurational temperature", name, temperature(correlation, chains))
+
+
+def ranked_cases() -> Iterator[Case]:
+    """Metrics that rank examples, and scores of real labels."""
+    for name in ranked.OF_WRONG:
+        for rate in ERROR_RATES:
+            draw = ranked.wrong_ones(name, Classifier(rate))
+            yield Case(name, f"error rate {rate}", draw)
+
+    for area in ("auroc", "aupr"):
+        for outside in (0.1, 0.5):
+            for auroc in (0.6, 0.8, 0.95, 0.99):
+                draw = ranked.outside_ones(area, outside, auroc)
+                yield Case(f"ood_{area}", f"{outside} outside, AUROC {auroc}", draw)
+
+        for first, second in ((0.8, 0.8), (0.95, 0.9)):
+            draw = ranked.paired_outside_ones(area, 0.3, first, second)
+            yield Case(f"ood_{area}, paired", f"AUROC {first} and {second}", draw)
+
+    for name in ("crps", "interval_score", "aurc_variance", "augrc_variance"):
+        for miss in (1.0, 1.3):
+            draw = ranked.real_labels(name, miss)
+            yield Case(name, f"labels spread {miss} times as much", draw)
 
 
 def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

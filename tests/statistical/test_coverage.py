@@ -9,12 +9,10 @@ import os
 
 import numpy as np
 
-from tests.statistical.coverage import SIZES, Case, cases, summarize
+from tests.statistical.coverage import SIZES, SLOW, Case, cases, summarize
 
 SOAK = bool(os.environ.get("GPED_SOAK"))
 REPEATS = 2000 if SOAK else 200
-# each takes a millisecond
-SLOW = {"ece_debiased", "balanced_accuracy", "balanced_accuracy, paired", "macro_f1"}
 SLOW_REPEATS = 500 if SOAK else 40
 LEAST, HIGHEST_AVERAGE, LOWEST_AVERAGE = 0.88, 0.98, 0.92
 # tests and intervals that cannot hold the truth too rarely, whatever the data
