@@ -1,6 +1,8 @@
 """The streamed gradient of the average against autograd of all networks at once."""
 
 import math
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -160,3 +162,36 @@ def test_labels_of_other_classes_are_refused() -> None:
     average = Average(posterior(1).networks)
     with pytest.raises(DataError, match="found labels from 0 to 5, expected 0 to 4"):
         check_answers(average, inputs(), torch.arange(6), "x")
+
+
+_PEAK = """
+import resource, sys, torch
+from gped_nas.evaluate.attacks.average import Aim, Average
+from gped_nas.evaluate.attacks.losses import LOWER_MODEL
+
+num = int(sys.argv[1])
+
+def networks():
+    for seed in range(num):
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn((784, 1000), generator=generator) / 28  # 3 MB
+        last = torch.randn((1000, 10), generator=generator)
+        yield 1 / num, lambda raw, w=weight, v=last: ((raw @ w).relu() @ v).log_softmax(-1)
+        del weight
+
+x = torch.rand((1000, 784), generator=torch.Generator().manual_seed(0))
+label = torch.zeros(1000, dtype=torch.int64)
+Average(networks).slope(x, LOWER_MODEL, Aim(label, label))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.soak
+def test_the_peak_of_memory_does_not_grow_with_samples() -> None:
+    """MiB of the whole process; 490 networks more would be 1,470, and their answers 20."""
+    peaks = []
+    for num in ("10", "500"):
+        command = [sys.executable, "-c", _PEAK, num]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] - peaks[0] < 12
