@@ -34,6 +34,7 @@ from gped_nas.data.rows import is_on_disk, sha256_tensors
 from gped_nas.data.seen import carving_unseen
 from gped_nas.data.views import View
 from gped_nas.errors import ConfigError, DataWarning
+from gped_nas.evaluate.conditions import try_out
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.evaluate.teacher_calibration import CalibrationFit
@@ -365,8 +366,7 @@ def load_dataset(space: SearchSpace) -> Dataset:
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")
     for condition in space.conditions:
-        condition.check_shape(dataset.raw_shape, f"{space.source}: conditions")
-        condition.check_task(dataset.task, f"{space.source}: conditions")
+        try_out(condition, dataset, f"{space.source}: conditions")
     for outside in space.outside:
         outside.check(dataset, space.seed, f"{space.source}: ood")
 

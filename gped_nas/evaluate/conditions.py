@@ -32,10 +32,11 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
+from gped_nas import rng
 from gped_nas.config import Config
-from gped_nas.data.base import Task
+from gped_nas.data.base import Dataset, Task
 from gped_nas.data.scale import Scale, scale_of
-from gped_nas.errors import ConfigError, DataError, RegistryError, calling
+from gped_nas.errors import ConfigError, DataError, GpedError, RegistryError, calling, nearest
 from gped_nas.evaluate.measured import CLEAN
 from gped_nas.evaluate.predictions import AnyPredictions, Labels
 from gped_nas.registry import Registry
@@ -66,6 +67,10 @@ where it has some. It is given those of them that it names, or all if it takes a
 Check = Callable[[Any, tuple[int, ...]], None]
 """``check(settings, input_shape)`` raises a ``ConfigError`` where such inputs cannot be changed so;
 its text says what was found, what was expected and what to do."""
+
+
+_NUM_TRIED = 20
+"""Training inputs that a condition is tried with before a search."""
 
 
 def _fits_all(settings: Config | None, input_shape: tuple[int, ...]) -> None:
@@ -199,7 +204,7 @@ class Condition:
 
         copy = raw.to(torch.float32, copy=True)
         with calling(f"condition '{self.name}'", "mend it"):
-            changed = self.change(copy, **_named_by(self.change, offered))
+            changed = self.change(copy, **self._named(offered))
 
         if not isinstance(changed, Tensor):
             raise DataError(
@@ -217,17 +222,68 @@ class Condition:
             raise DataError(f"condition '{self.name}': found inputs that are not finite")
         return changed.detach()  # an attack may leave gradients on them
 
+    def _named(self, offered: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the offered arguments that the function takes.
 
-def _named_by(change: Change, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the offered arguments that a function takes."""
+        Raises:
+            RegistryError: it needs another one.
+        """
+        try:
+            _, *parameters = inspect.signature(self.change).parameters.values()
+        except (TypeError, ValueError):  # of a function that is not Python's, or takes no inputs
+            return dict(offered)
+
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return dict(offered)
+        for parameter in parameters:
+            if parameter.name not in offered and parameter.default is parameter.empty:
+                raise RegistryError(
+                    f"condition '{self.name}': its function takes '{parameter.name}', which it is "
+                    f"not given{nearest(parameter.name, offered)}"
+                )
+        names = [parameter.name for parameter in parameters]
+        return {name: value for name, value in offered.items() if name in names}
+
+
+class _AskedTooEarlyError(GpedError):
+    """Somebody asked a predictor that is not there yet."""
+
+
+class _NobodyYet:
+    """Stands for a predictor before there is one; whatever it is asked ends the trial."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _AskedTooEarlyError(name)
+
+
+def try_out(condition: Condition, dataset: Dataset, where: str) -> None:
+    """Refuse a condition that cannot change the inputs of a dataset, before any work.
+
+    A few training inputs are changed. An attack is believed as soon as it asks a predictor.
+
+    Args:
+        condition: of a space.
+        dataset: whose inputs will be changed.
+        where: file and key that list it, for messages.
+
+    Raises:
+        ConfigError, DataError, RegistryError: see ``Condition.apply``.
+    """
+    condition.check_shape(dataset.raw_shape, where)
+    condition.check_task(dataset.task, where)
+    nobody: Any = _NobodyYet()
     try:
-        parameters = inspect.signature(change).parameters
-    except (TypeError, ValueError):  # of a function that is not Python's
-        return dict(offered)
-
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return dict(offered)
-    return {name: value for name, value in offered.items() if name in parameters}
+        condition.apply(
+            dataset.train.x[:_NUM_TRIED],
+            predictor=nobody,
+            labels=dataset.labels("train")[:_NUM_TRIED],
+            generator=rng.generator(0, "condition", condition.name, "tried"),
+            scale=dataset.scale,
+        )
+    except _AskedTooEarlyError:
+        return
+    except (ConfigError, DataError, RegistryError) as error:
+        raise type(error)(f"{where}: {error}") from error
 
 
 CONDITIONS: Registry[Condition] = Registry("condition", "gped_nas.evaluate")

@@ -33,8 +33,8 @@ from gped_nas.data.foreign import bring_alike, read_foreign
 from gped_nas.data.pictures import Resize
 from gped_nas.data.rows import chunks
 from gped_nas.data.scale import ValueRange
-from gped_nas.errors import ConfigError, DataError, EnvironmentProblem
-from gped_nas.evaluate.conditions import Condition, Predictor
+from gped_nas.errors import ConfigError, DataError, EnvironmentProblem, RegistryError
+from gped_nas.evaluate.conditions import Condition, Predictor, try_out
 from gped_nas.evaluate.predictions import Labels
 from gped_nas.io import canonical_json, sha256_file, sha256_text
 
@@ -172,13 +172,14 @@ class Outside:
         """
         try:
             if self.condition is not None:
-                self._check_condition(self.condition, dataset)
+                self._check_is_changed(self.condition)
+                try_out(self.condition, dataset, f"ood '{self.name}'")
             elif self.is_drawn:
                 self._check_drawn(dataset)
             else:
                 for part in _PARTS:
                     self._stored(dataset, part, len(dataset.split("validation")), seed)
-        except (ConfigError, DataError, EnvironmentProblem) as error:
+        except (ConfigError, DataError, EnvironmentProblem, RegistryError) as error:
             raise type(error)(f"{where}: {error}") from None
 
     def inputs(self, inside: Inside, predictor: Predictor) -> Tensor:
@@ -195,7 +196,7 @@ class Outside:
             EnvironmentProblem: its files are missing or cannot be read.
         """
         if self.condition is not None:
-            self._check_condition(self.condition, inside.dataset)
+            self._check_is_changed(self.condition)
             return self.condition.apply(
                 inside.raw,
                 predictor=predictor,
@@ -212,14 +213,12 @@ class Outside:
             return _noise(inside, generator)
         return _rotated(inside.raw.float(), generator)
 
-    def _check_condition(self, condition: Condition, dataset: Dataset) -> None:
+    def _check_is_changed(self, condition: Condition) -> None:
         if condition.kind == "clean":
             raise ConfigError(
                 f"ood '{self.name}': found the data itself, expected inputs from outside; take "
                 "another set"
             )
-        condition.check_shape(dataset.raw_shape)
-        condition.check_task(dataset.task)
 
     def _check_drawn(self, dataset: Dataset) -> None:
         if self.name == "rotated" and len(dataset.raw_shape) != 3:

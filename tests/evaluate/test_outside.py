@@ -184,8 +184,16 @@ def test_a_set_that_is_the_data_itself_is_refused(tmp_path: Path, part: Part) ->
     [
         ("clean", MINE, "ood 'clean': found the data itself, expected inputs from outside"),
         ("rotated", TABLE, "ood 'rotated': found inputs of shape (3,), expected pictures"),
-        ("blur-1", TABLE, "condition 'blur-1': found inputs of shape (3,), expected pictures"),
-        ("mask-9", MINE, "condition 'mask-9': found size 9, expected at most 6 pixels"),
+        (
+            "blur-1",
+            TABLE,
+            "ood 'blur-1': condition 'blur-1': found inputs of shape (3,), expected pictures",
+        ),
+        (
+            "mask-9",
+            MINE,
+            "ood 'mask-9': condition 'mask-9': found size 9, expected at most 6 pixels",
+        ),
         ("diabetes", MINE, "ood 'diabetes': found inputs of shape (10,), expected (1, 6, 6)"),
         ("digits", TABLE, "ood 'digits': found inputs of shape (1, 8, 8), expected (3,)"),
         ("npz", MINE, "ood: npz: path: missing; give it a value"),
@@ -201,7 +209,8 @@ def test_what_is_no_set_beside_the_data_is_told_before_any_work(
     assert str(checked.value).startswith(f"f: ood: {message}")
     with pytest.raises(GpedError) as asked:
         inputs(entry, dataset)
-    assert str(asked.value).startswith(message)
+    condition_says = message.removeprefix(f"ood '{entry}': ") if "condition" in message else message
+    assert str(asked.value).startswith(condition_says)
 
 
 def test_a_space_gets_back_what_it_lists(tmp_path: Path) -> None:
