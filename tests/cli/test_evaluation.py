@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import gped_nas as gn
@@ -147,6 +148,8 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "attack:apgd-0.3..0.1"], ("the smaller radius first",)),
         (["--tasks", "attack:apgd--0.1"], ("epsilon", "greater than or equal to 0")),
         (["--tasks", "attack:apgdd-0.1"], ("did you mean 'apgd'",)),
+        (["--tasks", "ood:nowhere"], ("unknown set 'nowhere'",)),
+        (["--tasks", "ood:digits"], ("holds itself",)),
         (["--tasks", "shift"], ("expected shift:CONDITION",)),
         (["--tasks", "shift:clean"], ("shifts nothing",)),
         (["--tasks", "shift:permutd"], ("did you mean 'permuted'",)),
@@ -248,6 +251,35 @@ def test_everybody_is_asked_at_the_inputs_of_each(own: Home) -> None:
     assert own_inputs == [row["value"] for row in alone]
     assert all("it overstates robustness" in row["note"] for row in alone)
     assert matrix[1]["condition"] == "fgsm-0.1 of map"
+
+
+def test_inputs_from_outside_are_told_apart_as_scikit_learn_says(own: Home) -> None:
+    path = own.root / "outside.npz"
+    rows = asked(
+        own,
+        *("--tasks", "ood:rotated,ood:fgsm-0.1", "--subjects", "student", "--limit", 50),
+        *("--save-inputs", path),
+    )
+    student = gn.open_study(own.study).load_student()
+    with np.load(path) as saved:
+        x, outside = (
+            saved["x"],
+            {name: saved[f"{rows[0]['predictor']}@{name}"] for name in ("rotated", "fgsm-0.1")},
+        )
+    for name, made in outside.items():
+        prob = np.concatenate(
+            [student.predict(x)["predictive"], student.predict(made)["predictive"]]
+        )
+        entropy = -(prob * np.log(prob)).sum(1)
+        is_outside = np.repeat([0, 1], 50)
+        (row,) = [r for r in rows if r["metric"] == "ood_auroc_total" and r["condition"] == name]
+        assert row["value"] == pytest.approx(roc_auc_score(is_outside, entropy), abs=1e-6)
+        assert row["n"] == 100
+        assert sum(row["curve"]["inside"]) == sum(row["curve"]["outside"]) == 50
+        below = np.searchsorted(np.sort(entropy[50:]), row["curve"]["edges"][10], side="left")
+        assert sum(row["curve"]["outside"][:10]) == pytest.approx(below, abs=1)
+
+    assert {r["condition"] for r in rows} == {"rotated", "fgsm-0.1"}
 
 
 def test_of_many_samples_twenty_are_attacked_and_it_is_said(home: Home) -> None:

@@ -228,7 +228,7 @@ class Bench:
             return Answers(subject, self._clean(subject), teacher, self.raw)
 
         raw = self.changed(condition, subject.asked())
-        self._save(condition.name, subject, raw)
+        self.save(subject, raw, condition.name)
         return self.answers_at(subject, raw, condition.name)
 
     def answers_at(self, subject: Subject, raw: Tensor, condition: str) -> Answers:
@@ -301,7 +301,8 @@ class Bench:
             return None
         return self.examples.of(self.teacher.averaged(self.part))
 
-    def _save(self, condition: str, subject: Subject, raw: Tensor) -> None:
+    def save(self, subject: Subject, raw: Tensor, condition: str) -> None:
+        """Keep inputs that were made for a subject, where somebody wants them."""
         if self.inputs is not None:
             self.inputs[f"{subject.name}@{condition}"] = raw.numpy()
 
