@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import ndcg_score, roc_auc_score
 from torch import Tensor
 
 import gped_nas as gn
@@ -150,6 +150,8 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "attack:apgdd-0.1"], ("did you mean 'apgd'",)),
         (["--tasks", "ood:nowhere"], ("unknown set 'nowhere'",)),
         (["--tasks", "ood:digits"], ("holds itself",)),
+        (["--tasks", "ranking:400"], ("from 1 to 359",)),
+        (["--tasks", "ranking:few"], ("'ranking:few'", "number of places")),
         (["--tasks", "shift"], ("expected shift:CONDITION",)),
         (["--tasks", "shift:clean"], ("shifts nothing",)),
         (["--tasks", "shift:permutd"], ("did you mean 'permuted'",)),
@@ -280,6 +282,46 @@ def test_inputs_from_outside_are_told_apart_as_scikit_learn_says(own: Home) -> N
         assert sum(row["curve"]["outside"][:10]) == pytest.approx(below, abs=1)
 
     assert {r["condition"] for r in rows} == {"rotated", "fgsm-0.1"}
+
+
+def test_examples_are_ranked_as_scikit_learn_says(own: Home) -> None:
+    rows = asked(
+        own, "--tasks", "ranking:7", "--subjects", "teacher,student", "--part", "validation"
+    )
+    study = gn.open_study(own.study)
+    space = gn.load_space(own.space)
+    teacher = gn.build_teacher(space, gn.new_session("cpu")).averaged("validation")
+    said = study.load_student().predict(gn.load_dataset(space).raw("validation"))
+
+    expected = ndcg_score(
+        teacher.expectations["expected_entropy"].T, said["expected_entropy"].numpy().T, k=7
+    )
+    by_metric = {row["metric"]: row for row in rows}
+    assert by_metric["ndcg7_expected"]["value"] == pytest.approx(expected, abs=1e-5)
+    assert {row["predictor"] for row in rows} == {f"trial {study.find('chosen').trial}"}
+
+
+def test_who_rejects_what_it_is_unsure_of_has_a_curve(own: Home) -> None:
+    rows = asked(own, "--tasks", "selective", "--subjects", "student", "--limit", 200)
+    by_metric = {row["metric"]: row for row in rows}
+    curve = by_metric["aurc_confidence"]["curve"]
+    assert curve["coverage"][-1] == 1 and len(curve["risk"]) <= 101
+    accuracy = asked(
+        own,
+        "--tasks",
+        "prediction",
+        "--subjects",
+        "student",
+        "--limit",
+        200,
+        "--metrics",
+        "accuracy",
+    )[0]["value"]
+    assert curve["risk"][-1] == pytest.approx(1 - accuracy)
+    at_half = curve["risk"][int(np.searchsorted(curve["coverage"], 0.5))]
+    assert by_metric["accuracy_rejecting50_confidence"]["value"] == pytest.approx(
+        1 - at_half, abs=0.02
+    )
 
 
 def test_of_many_samples_twenty_are_attacked_and_it_is_said(home: Home) -> None:
