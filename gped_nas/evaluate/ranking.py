@@ -13,7 +13,6 @@ from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS, Metric
 from gped_nas.evaluate.predictions import Floats, Labels
 from gped_nas.evaluate.scores import SCORES, Score
-from gped_nas.targets.base import TARGETS
 
 K = 20
 """How many inputs the registered metrics look at."""
@@ -95,8 +94,7 @@ def ndcg_metric(score: Score, k: int = K) -> Metric:
 def _register() -> None:
     """The metric of every score that ranks."""
     for name in RANKED:
-        if set(SCORES[name].reads) <= set(TARGETS):
-            METRICS.add(ndcg_metric(SCORES[name]))
+        METRICS.add(ndcg_metric(SCORES[name]))
 
 
 _register()

@@ -11,8 +11,8 @@
 | `variance`       | variance of a real label, noise included             | labels' unit, squared  |
 
 Logits are log-probabilities less their mean over classes: a softmax knows no others. Probabilities
-below 1e-6 are taken as it, so that a zero has a logit. The log-sum-exp of such logits is minus the
-mean log-probability, so the energy is that mean.
+below 1e-6 (``formulas.LEAST_PROBABILITY``) are taken as it, so that a zero has a logit. The
+log-sum-exp of such logits is minus the mean log-probability, so the energy is that mean.
 
 Source: Hendrycks & Gimpel 2017, arXiv:1610.02136 (confidence); Depeweg et al. 2018,
 arXiv:1710.07283 (total, expected, model); Liu et al. 2020, arXiv:2010.03759, equation 4 (energy).
@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from gped_nas.data.base import Task
 from gped_nas.errors import DataError, nearest
 from gped_nas.evaluate.base import MAIN_OF_TASK
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, Predictions
-from gped_nas.targets.formulas import LEAST_PROBABILITY
+from gped_nas.targets.formulas import LEAST_PROBABILITY, centered_logits
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,6 @@ class Score:
         return has_samples or set(self.reads) <= predictions.expectations.keys()
 
 
-def logits(log_prob: Floats) -> Floats:
-    """Log-probabilities (..., C) in nats less their mean over classes; see the module docstring."""
-    floored = np.maximum(log_prob, np.log(LEAST_PROBABILITY))
-    centered: Floats = floored - floored.mean(axis=-1, keepdims=True)
-    return centered
-
-
 def _confidence(predictions: Predictions) -> Floats:
     return np.where(predictions.is_nan_N, np.nan, -predictions.confidence_N)
 
@@ -87,13 +81,17 @@ def _logit_variance(predictions: Predictions) -> Floats:
 
     samples = predictions.samples
     assert samples is not None, "it is read of samples"
-    weight_S = samples.weight_S.numpy()
-    first, second = 0.0, 0.0
-    for weight, log_prob_NC in zip(weight_S, samples.predicted_SNG, strict=True):
-        logits_NC = logits(log_prob_NC.double().numpy())
-        first = first + weight * logits_NC
-        second = second + weight * np.square(logits_NC)
-    variance_N: Floats = np.maximum(second - np.square(first), 0.0).mean(axis=1)
+    pairs = list(zip(samples.weight_S, samples.predicted_SNG, strict=True))
+    zero_NC = torch.zeros(len(predictions), pairs[0][1].shape[1], dtype=torch.float64)
+
+    # one sample after the other, and their mean first: a difference of squares would be rounding
+    mean_NC = zero_NC.clone()
+    for weight, log_prob_NC in pairs:
+        mean_NC += weight * centered_logits(log_prob_NC.double())
+    variance_NC = zero_NC.clone()
+    for weight, log_prob_NC in pairs:
+        variance_NC += weight * (centered_logits(log_prob_NC.double()) - mean_NC).square()
+    variance_N: Floats = variance_NC.mean(1).numpy()
     return variance_N
 
 

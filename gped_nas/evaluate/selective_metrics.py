@@ -23,7 +23,6 @@ from gped_nas.evaluate.selective import (
     risk_rejecting,
 )
 from gped_nas.evaluate.shares import wilson
-from gped_nas.targets.base import TARGETS
 
 REJECTED = 0.2
 """Share of examples that is rejected in the registered metrics."""
@@ -144,8 +143,6 @@ def _variance_of_labels(facts: LabelFacts) -> float:
 def _register() -> None:
     """The metrics of every score."""
     for score in SCORES.values():
-        if not set(score.reads) <= set(TARGETS):
-            continue
         METRICS.add(aurc_metric(score))
         METRICS.add(augrc_metric(score))
         if score.tasks == ("classification",):

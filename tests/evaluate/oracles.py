@@ -214,6 +214,55 @@ def _(q, y, p):
     return mean(np.abs(says(q, "variance") - says(p, "variance")).sum(axis=1))
 
 
+@oracle("logit_variance_error")
+def _(q, y, p):
+    return mean(np.abs(says(q, "logit_variance") - says(p, "logit_variance")).sum(axis=1))
+
+
+@oracle("interval_error")
+def _(q, y, p):
+    return mean(np.abs(says(q, "interval") - says(p, "interval")).sum(axis=1))
+
+
+@oracle("intersection_nll")
+def _(q, y, p):
+    given = [row[label] for row, label in zip(says(q, "intersection"), y, strict=True)]
+    return mean([-math.log(share) if share > 0 else math.inf for share in given])
+
+
+def deviations(p):
+    """How far each sample's logits are from their mean, times the root of its weight, (S, N, C)."""
+    logits = np.log(np.maximum(p.samples.predicted_SNG.double().exp().numpy(), 1e-6))
+    logits -= logits.mean(axis=-1, keepdims=True)
+    weights = p.samples.weight_S.numpy()[:, None, None]
+    return np.sqrt(weights) * (logits - (weights * logits).sum(axis=0))
+
+
+def loadings(q):
+    """Loadings (J, N, C), and the variance of the rest (N, C)."""
+    values, num_classes = says(q, "factors"), prob(q).shape[1]
+    factors = values[:, num_classes:-num_classes].reshape(len(values), -1, num_classes)
+    return factors.transpose(1, 0, 2), values[:, -num_classes:]
+
+
+def relative_distance(ours, theirs):
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@oracle("factor_covariance_error")
+def _(q, y, p):
+    factors, rest = loadings(q)
+    ours = [factors[:, i].T @ factors[:, i] + np.diag(rest[i]) for i in range(len(y))]
+    theirs = [deviations(p)[:, i].T @ deviations(p)[:, i] for i in range(len(y))]
+    return relative_distance(np.array(ours), np.array(theirs))
+
+
+@oracle("factor_coupling_error")
+def _(q, y, p):
+    ours, theirs = (x.reshape(len(x), -1) for x in (loadings(q)[0], deviations(p)))
+    return relative_distance(ours.T @ ours, theirs.T @ theirs)
+
+
 def actions(x):
     return [int(np.argmin(row)) for row in says(x, "utility")]
 

@@ -183,7 +183,14 @@ READ_PREDICTIVE = sorted(name for name, metric in METRICS.items() if "predictive
 def test_a_nan_prediction_makes_every_metric_that_reads_it_nan(name, student, teacher, labels):
     log_prob = student.log_prob_NC.copy()
     log_prob[3] = np.nan
-    targets = {"expected_entropy": entropy(log_prob), "utility": np.exp(log_prob)}
+    targets = {
+        "expected_entropy": entropy(log_prob),
+        "utility": np.exp(log_prob),
+        "logit_variance": log_prob,
+    }
     broken = Predictions(log_prob, targets)
-    judge = Predictions(teacher.log_prob_NC, {"expected_entropy": entropy(teacher.log_prob_NC)})
+    log_prob = teacher.log_prob_NC
+    judge = Predictions(
+        log_prob, {"expected_entropy": entropy(log_prob), "logit_variance": -log_prob}
+    )
     assert np.isnan(METRICS[name].value(broken, labels, judge))
