@@ -65,7 +65,10 @@ NOT_RUN: dict[str, list[str]] = {
         "   dataset ------------> posterior samples ---> stream ------------> expectations"
     ],
     "docs/data.md": ["$ GPED_DATA=/data/torchvision gped-search run fashion_mlp --dry-run"],
-    "docs/evaluate.md": ["misclassification, on test, n 359"],
+    "docs/evaluate.md": [
+        "misclassification, on test, n 359",
+        "costs: [[0, 1], [20, 2]]  # a row a class, a column an action",
+    ],
     "docs/export.md": ["$ gped-search export digits_mlp 19 --to onnx --compute int8 --into fast"],
     "docs/extending.md": ['[project.entry-points."gped_nas.plugins"]'],
     "docs/kernel.md": [

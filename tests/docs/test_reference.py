@@ -28,6 +28,7 @@ from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import CONDITIONS
+from gped_nas.evaluate.cost_matrix import CostFile, DearConfig
 from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.evaluate.outside import OutsideSettings
 from gped_nas.evaluate.scores import SCORES
@@ -58,6 +59,8 @@ SETTINGS: dict[str, type[Config]] = {
     "views": ViewSettings,
     "data": DataConfig,
     "imbalance": ImbalanceConfig,
+    "cost matrix": CostFile,
+    "dear": DearConfig,
     "ood": OutsideSettings,
     "recipe": Recipe,
     "digits": DigitsSettings,
