@@ -127,14 +127,18 @@ class Hunt:
         self.best = found
 
     def search(self, *, queries: int, restarts: int = 1) -> None:
-        """Square on all inputs; those that are answered wrongly stay."""
+        """Square on the inputs that are still answered rightly; the others stay."""
         for _ in range(restarts):
-            index = self.right()
-            found = square(self.average, self.ball, self.aim(), self.generator, queries=queries)
-            kept = torch.zeros_like(self.best.rank_N, dtype=torch.bool)
-            kept[index] = True
-            rank = torch.where(kept, found.rank_N, -math.inf)
-            self.best.offer(found.x, rank)
+            is_right_N = self.best.rank_N <= 0
+            found = square(
+                self.average,
+                self.ball,
+                self.aim(),
+                self.generator,
+                queries=queries,
+                is_wanted_N=is_right_N,
+            )
+            self.best.offer(found.x, torch.where(is_right_N, found.rank_N, -math.inf))
 
     # -- what is told
 

@@ -43,7 +43,15 @@ class _Painter(Protocol):
     def window(self, share: float, generator: Generator) -> Window: ...
 
 
-def square(average: Average, ball: Ball, aim: Aim, generator: Generator, *, queries: int) -> Best:
+def square(
+    average: Average,
+    ball: Ball,
+    aim: Aim,
+    generator: Generator,
+    *,
+    queries: int,
+    is_wanted_N: Tensor | None = None,
+) -> Best:
     """The best inputs that so many queries find.
 
     Draws are made for all inputs at each query, so that nobody's answers change them; only inputs
@@ -55,6 +63,7 @@ def square(average: Average, ball: Ball, aim: Aim, generator: Generator, *, quer
         aim: their labels.
         generator: of the windows.
         queries: how many an input.
+        is_wanted_N: which inputs are asked about; all of them by default.
     """
     painter: _Painter = _Pictures(ball) if ball.center.dim() == 4 else _Columns(ball)
     change = painter.begin(generator).to(ball.center)
@@ -62,7 +71,10 @@ def square(average: Average, ball: Ball, aim: Aim, generator: Generator, *, quer
 
     for i in range(queries - 1):
         window = painter.window(_share(i, queries), generator)
-        active = (best.rank_N <= 0).nonzero().squeeze(1)
+        is_active_N = best.rank_N <= 0
+        if is_wanted_N is not None:
+            is_active_N &= is_wanted_N
+        active = is_active_N.nonzero().squeeze(1)
         if not len(active):
             break
 

@@ -10,7 +10,8 @@ from gped_nas import rng
 from gped_nas.evaluate.attacks.average import Aim, Average, Loss
 from gped_nas.evaluate.attacks.ball import Ball, ball_around
 from gped_nas.evaluate.attacks.losses import CROSS_ENTROPY, MARGIN, PROBABILITY
-from gped_nas.evaluate.attacks.steps import apgd, pgd
+from gped_nas.evaluate.attacks.square import square
+from gped_nas.evaluate.attacks.steps import Best, apgd, pgd
 from tests.evaluate.attacks.victims import RANGE, Victim, inputs, random_network
 
 
@@ -115,3 +116,22 @@ def test_pgd_is_a_plain_loop_that_keeps_its_best(norm: str) -> None:
     best = torch.stack(path)[leads.argmax(0), torch.arange(6)]
     assert torch.allclose(found.x, best, atol=1e-9)
     assert torch.allclose(found.rank_N, leads.max(0).values, atol=1e-9)
+
+
+def test_square_asks_about_wanted_inputs_alone() -> None:
+    """Draws are for all inputs; the wanted ones end where they would end with the others."""
+    x, victim = inputs(6), Victim([(1.0, random_network(0))])
+    average, label_N = Average(victim.networks), victim.log_prob(x).argmax(1)
+    ball, aim = ball_around(x, RANGE, 0.01, "linf"), Aim(label_N, label_N)
+    is_wanted_N = torch.tensor([True, False, True, False, False, True])
+
+    def search(wanted: Tensor | None) -> Best:
+        generator = rng.generator(0, "square")
+        return square(average, ball, aim, generator, queries=30, is_wanted_N=wanted)
+
+    everywhere, some = search(None), search(is_wanted_N)
+    only_begun = square(average, ball, aim, rng.generator(0, "square"), queries=1)
+
+    torch.testing.assert_close(some.x[is_wanted_N], everywhere.x[is_wanted_N])
+    assert torch.equal(some.x[~is_wanted_N], only_begun.x[~is_wanted_N])
+    assert not torch.equal(everywhere.x[~is_wanted_N], only_begun.x[~is_wanted_N])
