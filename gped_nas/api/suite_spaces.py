@@ -18,7 +18,10 @@ from gped_nas.stream.reader import Stream
 from gped_nas.suite.cells import Cell
 from gped_nas.suite.grid import SEARCHED, Grid
 
-_OF_THE_SEARCH = ("search", "objectives", "constraints", "baseline", "twins")
+_OF_THE_SEARCH = (
+    *("search", "objectives", "constraints", "baseline", "twins"),
+    *("conditions", "ood"),  # a task says which ones it asks about
+)
 """Parts of a space that nothing but a search follows from."""
 _OF_STUDENTS = ("students", "views", "recipe", *_OF_THE_SEARCH)
 """Parts that a teacher does not follow from; what runs along with its chains is looked at apart."""
@@ -89,7 +92,6 @@ class Spaces:
         parts = {
             "student": student_digest(cell, space, self.dataset(space)),
             "who of it": cell.student.name,
-            "conditions": space.resolved["conditions"],
             "task": [asked.text, asked.task.version, self._check(cell, space, asked)],
             "metrics": self.metrics(asked),
             "subjects": grid.subjects,

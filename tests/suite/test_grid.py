@@ -148,3 +148,12 @@ def test_what_is_neither_a_file_nor_shipped_names_the_nearest_grid() -> None:
 
 def test_a_grid_of_the_package_is_found_by_name() -> None:
     assert {"gped_paper", "ursabench"} <= set(shipped_grids())
+
+
+def test_the_stand_in_has_the_methods_of_the_grid_that_it_stands_for() -> None:
+    both = [
+        load_grid(name, read_task=lambda text, where: [text])
+        for name in ("ursabench", "ursabench_fashion")
+    ]
+    assert both[0].methods == both[1].methods
+    assert both[0].metrics == both[1].metrics
