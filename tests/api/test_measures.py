@@ -371,6 +371,23 @@ def test_a_teacher_known_by_predictions_alone_is_not_measured_under_conditions(h
         assert all("by its predictions alone" in note for note in left_out)
 
 
+def test_a_teacher_without_test_predictions_is_left_out_of_an_evaluation(home: Home) -> None:
+    dataset = load_dataset(load_space(home.space))
+    raw = torch.cat([dataset.raw("train"), dataset.raw("validation")])
+    prob = np.random.default_rng(0).dirichlet(np.ones(10), (3, len(raw)))
+    np.savez("ensemble.npz", inputs=raw.numpy(), prob=prob)
+    study = run(
+        home, **{"teacher.method": {"name": "import", "path": "ensemble.npz", "at_chance": True}}
+    )
+
+    evaluation = study.evaluate("prediction")
+    trial = f"trial {study.find('chosen').trial}"
+    assert {row["part"] for row in evaluation.rows} == {"test"}
+    assert {row["predictor"] for row in evaluation.rows} == {"unpruned", trial}
+    assert not {row["metric"] for row in evaluation.rows} & COMPARE
+    assert [note.split()[1] for note in evaluation.notes] == ["teacher", "single_sample"]
+
+
 def test_other_conditions_are_another_study(home: Home) -> None:
     run(home)
     with pytest.raises(StudyError, match="conditions"):

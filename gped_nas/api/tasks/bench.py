@@ -1,6 +1,7 @@
 """Where tasks measure: examples of a part, subjects, and the teacher they are compared with."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from gped_nas.api.tasks.base import LeftOut, Row
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import Student
-from gped_nas.errors import ConfigError
+from gped_nas.errors import ConfigError, DamageError, DataError
 from gped_nas.evaluate.base import METRICS, Metric
 from gped_nas.evaluate.condition_names import parse_condition
 from gped_nas.evaluate.conditions import Condition, Predictor
@@ -291,7 +292,8 @@ class Bench:
     def _clean(self, subject: Subject) -> AnyPredictions:
         if subject.digest not in self._answers:
             if subject.kept is not None:
-                self._answers[subject.digest] = self.examples.of(subject.kept(self.part))
+                with _left_out_where_absent():
+                    self._answers[subject.digest] = self.examples.of(subject.kept(self.part))
             else:
                 self._answers[subject.digest] = subject.asked().predict(self.raw)
         return self._answers[subject.digest]
@@ -299,7 +301,11 @@ class Bench:
     def _clean_teacher(self) -> AnyPredictions | None:
         if self.teacher is None:
             return None
-        return self.examples.of(self.teacher.averaged(self.part))
+        try:
+            with _left_out_where_absent():
+                return self.examples.of(self.teacher.averaged(self.part))
+        except LeftOut:  # subjects are judged without it
+            return None
 
     def save(self, subject: Subject, raw: Tensor, condition: str) -> None:
         """Keep inputs that were made for a subject, where somebody wants them."""
@@ -353,6 +359,21 @@ class Bench:
     def leave_out(self, subject: Subject, why: str) -> None:
         """Say that a subject has no rows of this task, or fewer."""
         self.notes.append(f"{self.task}: {subject.name} is left out: {why}")
+
+
+@contextmanager
+def _left_out_where_absent() -> Iterator[None]:
+    """Leave out whoever has no predictions at these examples: an import may cover others alone.
+
+    Raises:
+        LeftOut: it does.
+    """
+    try:
+        yield
+    except DamageError:
+        raise
+    except DataError as why:
+        raise LeftOut(str(why)) from None
 
 
 def metrics_named(prefix: str) -> list[str]:
