@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from gped_nas.report import svg, words
 from gped_nas.report.page import render_still
-from gped_nas.suite.tables import columns_of, ordered, p_text
+from gped_nas.suite.tables import Column, column_name, column_of, columns_of, ordered, p_text
 
 Data = dict[str, Any]
 
@@ -26,13 +26,13 @@ def suite_page(data: Data) -> str:
     return render_still("suite.html.j2", data=data, tables=tables)
 
 
-def _table(data: Data, task: str, columns: list[tuple[str, str]]) -> Data:
+def _table(data: Data, task: str, columns: list[Column]) -> Data:
     """Rows of means, rows of ranks, and the drawings of a task."""
     rankings = [ranking for ranking in data["rankings"] if ranking["task"] == task]
     drawn = [ranking for ranking in rankings if ranking["critical_distance"] is not None]
     return {
         "task": task,
-        "columns": [_label(*column) for column in columns],
+        "columns": [column_name(column) for column in columns],
         "rows": _mean_rows(data, task, columns),
         "ranks": _rank_rows(rankings, columns),
         "tests": _test_rows(rankings, columns),
@@ -43,17 +43,13 @@ def _table(data: Data, task: str, columns: list[tuple[str, str]]) -> Data:
     }
 
 
-def _label(metric: str, condition: str) -> str:
-    return metric if condition == "clean" else f"{metric}@{condition}"
-
-
-def _mean_rows(data: Data, task: str, columns: list[tuple[str, str]]) -> list[Data]:
+def _mean_rows(data: Data, task: str, columns: list[Column]) -> list[Data]:
     names = ("teacher", "method", "subject")
-    by_treatment: dict[tuple[str, ...], dict[tuple[str, str], Data]] = {}
+    by_treatment: dict[tuple[str, ...], dict[Column, Data]] = {}
     for mean in data["means"]:
         if mean["task"] == task:
             treatment = tuple(mean[name] for name in names)
-            by_treatment.setdefault(treatment, {})[mean["metric"], mean["condition"]] = mean
+            by_treatment.setdefault(treatment, {})[column_of(mean)] = mean
 
     rows = []
     for treatment, means in by_treatment.items():
@@ -74,11 +70,11 @@ def _mean_cell(mean: Data | None, metric: str) -> Data:
     }
 
 
-def _rank_rows(rankings: list[Data], columns: list[tuple[str, str]]) -> list[Data]:
+def _rank_rows(rankings: list[Data], columns: list[Column]) -> list[Data]:
     """Average ranks, a row a treatment; the best, and what cannot be told from it, is marked."""
-    by_treatment: dict[tuple[str, str], dict[tuple[str, str], Data]] = {}
+    by_treatment: dict[tuple[str, str], dict[Column, Data]] = {}
     for ranking in rankings:
-        column = ranking["metric"], ranking["condition"]
+        column = column_of(ranking)
         best = ranking["mean_ranks"][0]
         distance = ranking["critical_distance"]
         for name, mean_rank in zip(ranking["names"], ranking["mean_ranks"], strict=True):
@@ -93,11 +89,11 @@ def _rank_rows(rankings: list[Data], columns: list[tuple[str, str]]) -> list[Dat
     ]
 
 
-def _test_rows(rankings: list[Data], columns: list[tuple[str, str]]) -> list[Data]:
+def _test_rows(rankings: list[Data], columns: list[Column]) -> list[Data]:
     """The critical distance and p-value of each ranking, a row for whom treatments are ranked."""
-    by_fixed: dict[str, dict[tuple[str, str], Data]] = {}
+    by_fixed: dict[str, dict[Column, Data]] = {}
     for ranking in rankings:
-        column = ranking["metric"], ranking["condition"]
+        column = column_of(ranking)
         shown = {"why": ranking["why"], "distance": None}
         if ranking["critical_distance"] is not None:
             shown["distance"] = f"{ranking['critical_distance']:.2f}"
@@ -148,7 +144,7 @@ def diagram(ranking: Data) -> Markup:
         label = f"{name} {ranks[name]:.2f}"
         parts.append(svg.text(edge - 4 if is_left else edge + 4, y + 4, label, text_anchor=anchor))
 
-    title = f"{_label(ranking['metric'], ranking['condition'])}, {ranking['fixed']}"
+    title = f"{column_name(column_of(ranking))}, {ranking['fixed']}"
     return svg.drawing(_WIDTH, names_y + _STEP * (half + 1), f"Average ranks of {title}", parts)
 
 

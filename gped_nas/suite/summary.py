@@ -38,6 +38,7 @@ class Place(NamedTuple):
     metric: str
     condition: str
     part: str
+    detail: str
 
 
 class Question(NamedTuple):
@@ -47,21 +48,57 @@ class Question(NamedTuple):
     metric: str
     condition: str
     part: str
+    detail: str
     compared: str
     fixed: str
 
 
+_MEASURE = frozenset(("value", "low", "high", "n", "why", "note", "curve", "schema_version"))
+"""Keys of a row that do not say what it is of."""
+
+
 def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
-    """The rows of all measured cells, each with the names of its cell and of its subject."""
+    """The rows of all measured cells, each with the names of its cell and of its subject.
+
+    Where a task has several rows of one metric and subject, ``detail`` tells them apart, by what
+    they say beside it: ``samples 4``.
+    """
     table = []
     for outcome in outcomes:
         if outcome.record is None:
             continue
         names = outcome.planned.cell.names
-        for row in outcome.record["rows"]:
-            subject = _subject(row, names["student"])
-            table.append({**row, **names, "subject": subject, "schema_version": SCHEMA_VERSION})
+        measured = outcome.record["rows"]
+        subjects = {row["predictor"]: _subject(row, names["student"]) for row in measured}
+        details = _details(measured, subjects)
+        for row, detail in zip(measured, details, strict=True):
+            subject = subjects[row["predictor"]]
+            more = {"subject": subject, "detail": detail, "schema_version": SCHEMA_VERSION}
+            table.append({**row, **names, **more})
     return table
+
+
+def _details(rows: Sequence[Row], subjects: Mapping[str, str]) -> list[str]:
+    """What tells each row of a cell from others of its metric and subject; empty where none is."""
+    alike: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        alike.setdefault(_key(row), []).append(row)
+
+    details = []
+    for row in rows:
+        group = alike[_key(row)]
+        parts = []
+        for name, value in row.items():
+            is_telling = name not in _MEASURE and not isinstance(value, list | dict)
+            if is_telling and any(other.get(name) != value for other in group):
+                # a student is called as the grid does
+                parts.append(f"{name} {subjects.get(value, value)}")
+        details.append(", ".join(parts))
+    return details
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["predictor"], row["metric"], row["condition"], row["part"]
 
 
 def _subject(row: Mapping[str, Any], student: str) -> str:
@@ -177,8 +214,8 @@ def rank_all(rows: Sequence[Row], metrics: Sequence[str] = ()) -> list[Row]:
         is_wanted = not metrics or row["metric"] in metrics
         if not is_wanted or row["metric"] not in METRICS or " trial " in row["subject"]:
             continue
-        names = (row["task"], row["metric"], row["condition"], row["part"])
-        question = Question(*names, compared, row[fixed])
+        names = {name: row[name] for name in Place._fields if name in Question._fields}
+        question = Question(**names, compared=compared, fixed=row[fixed])
         block = tables.setdefault(question, {}).setdefault((row["teacher"], row["seed"]), {})
         block.setdefault(row[compared], row["value"])
 

@@ -18,6 +18,7 @@ LEADING = (
     "seed",
     "metric",
     "condition",
+    "detail",
     "part",
     "value",
     "low",
@@ -63,13 +64,29 @@ def _guarded(value: Any) -> Any:
     return f"'{value}" if is_formula else value
 
 
-def columns_of(means: Sequence[Row], task: str) -> list[tuple[str, str]]:
-    """The metrics and conditions that a task has means of, in the order in which they come."""
-    columns: dict[tuple[str, str], None] = {}
+Column = tuple[str, str, str]
+"""Metric, condition and detail."""
+
+
+def column_of(row: Row) -> Column:
+    """The column of a mean or a ranking."""
+    return row["metric"], row["condition"], row["detail"]
+
+
+def columns_of(means: Sequence[Row], task: str) -> list[Column]:
+    """The columns that a task has means of, in the order in which they come."""
+    columns: dict[Column, None] = {}
     for mean in means:
         if mean["task"] == task:
-            columns[mean["metric"], mean["condition"]] = None
+            columns[column_of(mean)] = None
     return list(columns)
+
+
+def column_name(column: Column) -> str:
+    """A column for people: ``nll``, ``nll@permuted``, ``nll (samples 4)``."""
+    metric, condition, detail = column
+    name = metric if condition == "clean" else f"{metric}@{condition}"
+    return f"{name} ({detail})" if detail else name
 
 
 def to_latex(data: dict[str, Any]) -> str:
@@ -85,7 +102,7 @@ def to_latex(data: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _latex_table(data: dict[str, Any], task: str, columns: list[tuple[str, str]]) -> str:
+def _latex_table(data: dict[str, Any], task: str, columns: list[Column]) -> str:
     """One task's table; a metric a row, since grids have more metrics than a page has columns."""
     means = [mean for mean in data["means"] if mean["task"] == task]
     names = ("teacher", "method", "subject")
@@ -93,9 +110,9 @@ def _latex_table(data: dict[str, Any], task: str, columns: list[tuple[str, str]]
     values = {}
     for mean in means:
         treatment = tuple(mean[name] for name in names)
-        values[treatment, mean["metric"], mean["condition"]] = mean
+        values[treatment, column_of(mean)] = mean
 
-    header = " & ".join(_escaped(_column_name(*column)) for column in columns)
+    header = " & ".join(_escaped(column_name(column)) for column in columns)
     lines = [
         r"\begin{table}",
         rf"\caption{{{_escaped(data['name'])}: {_escaped(task)}, on {data['part']}}}",
@@ -106,20 +123,20 @@ def _latex_table(data: dict[str, Any], task: str, columns: list[tuple[str, str]]
     ]
     for treatment in treatments:
         cells = [_escaped(name) for name in treatment]
-        cells += [_latex_value(values.get((treatment, *column))) for column in columns]
+        cells += [_latex_value(values.get((treatment, column))) for column in columns]
         lines.append(" & ".join(cells) + r" \\")
 
     lines += [*_latex_ranks(data, task, columns), r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
-def _latex_ranks(data: dict[str, Any], task: str, columns: list[tuple[str, str]]) -> list[str]:
+def _latex_ranks(data: dict[str, Any], task: str, columns: list[Column]) -> list[str]:
     """Average ranks of each treatment, with the critical distance below."""
-    ranks: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
+    ranks: dict[tuple[str, str, str], dict[Column, str]] = {}
     for ranking in data["rankings"]:
         if ranking["task"] != task:
             continue
-        column = ranking["metric"], ranking["condition"]
+        column = column_of(ranking)
         for name, mean_rank in zip(ranking["names"], ranking["mean_ranks"], strict=True):
             treatment = ("average rank", *ordered(ranking, name))
             ranks.setdefault(treatment, {})[column] = f"{mean_rank:.2f}"
@@ -146,10 +163,6 @@ def ordered(ranking: Row, name: str) -> tuple[str, str]:
 def p_text(p_value: float) -> str:
     """A p-value for a table: ``p = 0.012``, ``p < 0.001``."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-
-
-def _column_name(metric: str, condition: str) -> str:
-    return metric if condition == "clean" else f"{metric}@{condition}"
 
 
 def _latex_value(mean: Row | None) -> str:

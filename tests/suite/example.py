@@ -11,7 +11,7 @@ def _row(method: str, seed: int, value: float, metric: str) -> dict[str, Any]:
     return {
         **{"schema_version": 1, "task": "prediction", "teacher": HOSTILE, "method": method},
         **{"student": "none", "seed": seed, "subject": "teacher", "metric": metric},
-        **{"condition": "clean", "part": "test", "value": value, "n": 100},
+        **{"condition": "clean", "part": "test", "detail": "", "value": value, "n": 100},
         **{"low": value - 0.01, "high": value + 0.01, "curve": [1, 2]},
     }
 

@@ -16,6 +16,7 @@ def _row(value: float | None, half: float | None = 0.1, **names: Any) -> dict[st
     return {
         **{"task": "prediction", "teacher": "t", "method": "m", "student": "none", "seed": 0},
         **{"subject": "teacher", "metric": "nll", "condition": "clean", "part": "test", "n": 401},
+        "detail": "",
         **{"value": value, "low": interval[0], "high": interval[1]},
         **names,
     }
@@ -70,19 +71,42 @@ def test_one_predictor_that_two_cells_measured_counts_once() -> None:
     assert (mean["value"], mean["seeds"]) == (pytest.approx(0.2), 2)
 
 
-def test_students_are_called_as_in_the_grid_and_single_trials_are_no_mean() -> None:
-    def outcome(student: str, *rows: dict[str, Any]) -> Outcome:
-        teacher = TeacherEntry("t", "t.yaml")
-        cell = Cell(teacher, 0, MethodEntry("m"), StudentEntry(student), "prediction")
-        measured = {"metric": "nll", "condition": "clean", "part": "test", "value": 0.1, "n": 9}
-        kept = [{**measured, "low": None, "high": None, **row} for row in rows]
-        return Outcome(Planned(cell, "0"), {"rows": kept})
+def _outcome(student: str, *rows: dict[str, Any]) -> Outcome:
+    teacher = TeacherEntry("t", "t.yaml")
+    cell = Cell(teacher, 0, MethodEntry("m"), StudentEntry(student), "prediction")
+    measured = {"metric": "nll", "condition": "clean", "part": "test", "value": 0.1, "n": 9}
+    kept = [{**measured, "low": None, "high": None, **row} for row in rows]
+    return Outcome(Planned(cell, "0"), {"rows": kept})
 
+
+def test_rows_of_one_metric_are_told_apart_by_what_they_say_beside_it() -> None:
+    student = {"predictor": "trial 3", "role": "chosen"}
+    outcome = _outcome(
+        "chosen",
+        {"predictor": "teacher", "samples": 1, "value": 0.3, "note": "few"},
+        {"predictor": "teacher", "samples": 4, "value": 0.2},
+        {"predictor": "teacher", "metric": "ece", "samples": 4},
+        {**student, "inputs_of": "teacher"},
+        {**student, "inputs_of": "trial 3"},
+    )
+    rows = rows_of([outcome])
+    assert [row["detail"] for row in rows] == [
+        "samples 1",
+        "samples 4",
+        "",
+        "inputs_of teacher",
+        "inputs_of chosen student",
+    ]
+    means = [mean for mean in summarize(rows) if mean["subject"] == "teacher"]
+    assert [mean["value"] for mean in means] == [0.3, 0.2, 0.1]
+
+
+def test_students_are_called_as_in_the_grid_and_single_trials_are_no_mean() -> None:
     rows = rows_of(
         [
-            outcome("none", {"predictor": "teacher"}),
-            outcome("own", {"predictor": "student"}),
-            outcome("front", {"predictor": "trial 3", "role": "chosen"}, {"predictor": "trial 4"}),
+            _outcome("none", {"predictor": "teacher"}),
+            _outcome("own", {"predictor": "student"}),
+            _outcome("front", {"predictor": "trial 3", "role": "chosen"}, {"predictor": "trial 4"}),
         ]
     )
     subjects = [row["subject"] for row in rows]
