@@ -18,6 +18,7 @@ from gped_nas.report.beside import evidence_of
 from gped_nas.report.verdict import judge_study
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import StudySnapshot
+from gped_nas.search.task_rows import beside_teacher, label_of, shown_rows
 from gped_nas.search.teacher_words import teacher_text
 
 ARTIFACTS = "artifacts"
@@ -160,6 +161,7 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
             on_test = _fill_cells(record, key._replace(part=TEST))
             lines.append(f"| {as_markdown(public_name(key))} | {on_validation} | {on_test} |")
 
+    lines += _asked_lines(record, snapshot)
     costs = ", ".join(f"{as_markdown(name)} {value:,}" for name, value in record.costs.items())
     command = f"gped-search export {shlex.quote(snapshot.name)} {record.trial} --to onnx"
     lines += ["", f"Costs: {costs}.", "", f"Take it home: {as_markdown(command)}"]
@@ -168,6 +170,30 @@ def trial_note(record: TrialRecord, snapshot: StudySnapshot, files: Mapping[str,
         card_first = sorted(files, key=lambda name: not name.endswith(CARD_FILE))
         lines += ["", "Files: " + ", ".join(f"[{name}]({files[name]})" for name in card_first)]
     return "\n".join(lines)
+
+
+def _asked_lines(record: TrialRecord, snapshot: StudySnapshot) -> list[str]:
+    """A table of what tasks measured of a student beside the teacher; nothing where none did."""
+    lines = []
+    for row, of_teacher in beside_teacher(shown_rows(snapshot), record.trial):
+        label = as_markdown(f"{label_of(row, snapshot)}, {row['part']}")
+        cells = [_cell(row["value"]), "", ""]
+        if row["low"] is not None:
+            cells[1] = f"{row['low']:.4g} to {row['high']:.4g}"
+        if of_teacher is not None:
+            cells[2] = _cell(of_teacher["value"])
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    if not lines:
+        return []
+    head = [
+        "| asked by evaluate | student | 95 % interval | teacher |",
+        "| --- | --- | --- | --- |",
+    ]
+    return ["", *head, *lines]
+
+
+def _cell(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
 
 
 def _fill_cells(record: TrialRecord, key: Key) -> str:

@@ -97,6 +97,7 @@ def snapshot_of(study: "Study") -> StudySnapshot:
         hypervolume=tuple(history),
         random_order=tuple(at_random),
         importances=study.ledger.importances(study.objectives),
+        evaluations=tuple(study.evaluations()),
         evidence=evidence_files.read(
             study.path, [summary.records[trial] for trial in summary.front]
         ),

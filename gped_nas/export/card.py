@@ -15,6 +15,7 @@ from gped_nas.export.text import as_markdown
 from gped_nas.models.labels import genotype_text
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot
+from gped_nas.search.task_rows import beside_teacher, label_of, shown_rows
 from gped_nas.search.teacher_words import NOT_GIVEN, given_costs, teacher_text
 from gped_nas.targets.base import TARGETS
 
@@ -69,6 +70,7 @@ def card(
         _metrics(record),
         *_in_int8(spec),
         _sacrifice(record, snapshot, paired_differences),
+        *_asked(record, snapshot),
         _data(spec, snapshot),
         _loading(spec),
         _provenance(spec, record, snapshot),
@@ -260,6 +262,29 @@ def _cheaper(record: TrialRecord, teacher: Reference) -> str:
 
     shares = " and ".join(parts) or "no costs recorded"
     return f"Beside the {as_markdown(teacher.label)}, the student has {shares}."
+
+
+def _asked(record: TrialRecord, snapshot: StudySnapshot) -> list[str]:
+    """What tasks measured of the student, beside the teacher; nothing where none did."""
+    rows = []
+    for row, of_teacher in beside_teacher(shown_rows(snapshot), record.trial):
+        interval = None if row["low"] is None else (row["low"], row["high"])
+        teacher_value = None if of_teacher is None else of_teacher["value"]
+        rows.append(
+            [
+                as_markdown(f"{label_of(row, snapshot)}, {row['part']}"),
+                _number(row["value"]),
+                _interval(interval, ""),
+                "" if of_teacher is None else _number(teacher_value),
+                _count(row["n"]),
+            ]
+        )
+    if not rows:
+        return []
+
+    header = ["measure", "student", "95 % interval", "teacher", "n"]
+    text = "Measured by `gped-search evaluate`."
+    return ["\n".join(["## What else it was asked", "", text, "", *_table(header, rows)])]
 
 
 def _data(spec: StudentSpec, snapshot: StudySnapshot) -> str:

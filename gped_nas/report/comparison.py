@@ -11,8 +11,10 @@ from gped_nas.report.figures import INK, SERIES, Chart, blank
 from gped_nas.report.front import add_step, log_axes, orient
 from gped_nas.report.page import render
 from gped_nas.report.records import Data, find, plain
+from gped_nas.report.tasks import cell_of
 from gped_nas.search.comparison import compare_fronts
 from gped_nas.search.snapshot import StudySnapshot
+from gped_nas.search.task_rows import Row, label_of, name_of, shown_rows, trial_of
 
 _MARKERS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 _MARKS = ("●", "◆", "■", "▲", "✚", "★")
@@ -34,6 +36,7 @@ def comparison_data(snapshots: Sequence[StudySnapshot]) -> Data:
         "headline": _headline(differences),
         "notes": _notes(snapshots),
         "settings": _settings(snapshots),
+        "tasks": _tasks(snapshots),
     }
 
 
@@ -123,6 +126,24 @@ def _notes(snapshots: Sequence[StudySnapshot]) -> list[str]:
 
 def _dataset_text(snapshot: StudySnapshot) -> str:
     return io.canonical_json(plain([snapshot.config.get("dataset"), snapshot.config.get("data")]))
+
+
+def _tasks(snapshots: Sequence[StudySnapshot]) -> list[Data]:
+    """What tasks measured of the chosen students, a cell a study; None where one was not asked."""
+    by_study: list[dict[tuple[str, str], Row]] = []
+    labels: dict[tuple[str, str], str] = {}
+    for snapshot in snapshots:
+        rows = [row for row in shown_rows(snapshot) if trial_of(row) == snapshot.chosen]
+        keyed = {(str(row["task"]), name_of(row)): row for row in rows}
+        for key, row in keyed.items():
+            labels.setdefault(key, f"{label_of(row, snapshot)}, {row['part']}")
+        by_study.append(keyed if snapshot.chosen is not None else {})
+
+    table = []
+    for key, label in labels.items():
+        cells = [cell_of(rows[key]) if key in rows else None for rows in by_study]
+        table.append({"task": key[0], "label": label, "cells": cells})
+    return table
 
 
 def _settings(snapshots: Sequence[StudySnapshot]) -> list[Data]:

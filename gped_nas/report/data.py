@@ -14,6 +14,7 @@ import numpy as np
 
 from gped_nas.evaluate.measured import CLEAN, TEST, VALIDATION, Key, parse_name, public_name
 from gped_nas.models.labels import COSTS
+from gped_nas.report import tasks
 from gped_nas.report.answer import answer
 from gped_nas.report.beside import MAX_P_VALUE, evidence_of
 from gped_nas.report.cards import card_data
@@ -26,6 +27,7 @@ from gped_nas.search.goals import label_under
 from gped_nas.search.pareto import KNEE_RULE, pareto_front
 from gped_nas.search.record import State, TrialRecord
 from gped_nas.search.snapshot import Reference, StudySnapshot
+from gped_nas.search.task_rows import shown_rows
 
 __all__ = ["Data", "data_of", "direction_of", "find", "plain"]
 
@@ -80,11 +82,17 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "config": plain(snapshot.config),
     }
 
+    rows = shown_rows(snapshot)
+    data["tasks"] = tasks.tables(rows, snapshot)
+    tasks.add_to_axes(data, rows, snapshot)
     data["folded"], data["fold_metric"] = folded_trials(data)
     data["knee_text"], data["knee_is_weak"] = describe_knee(data)
 
     # cards and the answer are made from the records above
-    data["cards"] = [card_data(snapshot, find(data, trial)) for trial in snapshot.front]
+    data["cards"] = []
+    for trial in snapshot.front:
+        drawn = {"task_curves": tasks.curves(rows, snapshot, trial)}
+        data["cards"].append(card_data(snapshot, find(data, trial)) | drawn)
     data["by_class"] = {str(card["trial"]): card["classes"] for card in data["cards"]}
     verdict = judge_study(evidence_of(snapshot))
     data["verdict"] = plain(verdict.to_json())

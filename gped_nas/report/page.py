@@ -140,6 +140,9 @@ def numbers_of(data: Data) -> Data:
     """The page's one JSON, which its scripts read and its downloads are made from."""
     metrics = [entry["name"] for entry in data["metrics"]]
     costs = [entry["name"] for entry in data["costs"]]
+    # what tasks measured of students is an axis too
+    axes = [axis["name"] for axis in data["axes"]]
+    metrics = list(dict.fromkeys([*metrics, *(name for name in axes if name not in costs)]))
     numbers = {key: data[key] for key in _EMBEDDED}
     return numbers | {"table": table(data["records"], metrics, costs)}
 

@@ -103,7 +103,7 @@ def table(records: Sequence[Data], metrics: Sequence[str], costs: Sequence[str])
     recorded = _names(records, "metrics")
     with_interval = _names(records, "intervals")
     test_metrics = [public_name(parse_name(name)._replace(part=TEST)) for name in metrics]
-    measured_names = [name for name in (*metrics, *test_metrics) if name in recorded]
+    measured_names = [name for name in dict.fromkeys((*metrics, *test_metrics)) if name in recorded]
     parts = [part for part in (VALIDATION, TEST) if any(_size(row, part) for row in records)]
 
     columns = [*_FACTS, *settings, *costs]

@@ -171,6 +171,32 @@ def spread(card: Data) -> Markup:
     return plot.drawing(f"{quantity} of trial {card['trial']} against the teacher's", parts)
 
 
+def task_curve(curve: Data, trial: int) -> Markup:
+    """Lines of what a task measured: of student and teacher, or of inputs inside and outside."""
+    lines = curve["lines"]
+    points = [point for line in lines.values() for point in line]
+    ends = []
+    for axis in (0, 1):
+        values = [point[axis] for point in points]
+        low, high = min(values), max(values)
+        ends.append((min(low, 0.0) if axis else low, high if high > low else low + 1.0))
+
+    plot = _Plot(ends[0], ends[1], across=curve["across"], up=curve["up"])
+    parts = [*plot.frame()]
+    for who, line in lines.items():
+        style = "teacher" if who in ("teacher", "outside") else "student"
+        path = "L".join(plot.at(x, y) for x, y in line)
+        parts.append(element("path", d=f"M{path}", class_=f"line {style}"))
+        if who in ("student", "teacher"):
+            marked = line if len(line) <= _MOST_MARKS else []
+            parts += [_mark(plot.x(x), plot.y(y), 3, who) for x, y in marked]
+    return plot.drawing(f"{curve['title']}, trial {trial}", parts)
+
+
+_MOST_MARKS = 24
+"""Points of a line that are marked; a longer line is drawn alone."""
+
+
 class _Plot:
     """A small square plot with linear axes."""
 

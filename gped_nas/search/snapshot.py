@@ -175,6 +175,7 @@ class StudySnapshot:
         class_names: one a class, in label order; empty for regression.
         metrics: what is to be said of each recorded metric, by its name without part and condition.
         twins: of the students that have them, the chosen one's first.
+        evaluations: rows that ``gped-search evaluate`` measured, see ``evaluate.measured.rows``.
     """
 
     name: str
@@ -201,6 +202,7 @@ class StudySnapshot:
     class_names: tuple[str, ...] = ()
     metrics: Mapping[str, MetricWords] = field(default_factory=dict)
     twins: tuple[TwinsOf, ...] = ()
+    evaluations: tuple[Mapping[str, Any], ...] = ()
 
     def record(self, trial: int) -> TrialRecord:
         """The record of a trial number.

@@ -135,6 +135,10 @@ def test_everybody_is_timed_side_by_side(own: Home, clock: list[int]) -> None:
     assert _evaluate(own, "--tasks", "latency:torch") == rows
     assert len(clock) == 2, "what was timed is kept"
 
+    accepted("report", own.study)
+    report = (own.study / "report.html").read_text()
+    assert "latency (ms), torch-256" in report and "What else they were asked" in report
+
 
 def test_on_another_machine_everybody_is_timed_anew(
     own: Home, clock: list[int], monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,197 @@
+"""What ``gped-search evaluate`` measured of a study: tables, axes of the front, curves of cards."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gped_nas.evaluate.measured import VALIDATION, Key, public_name
+from gped_nas.models.labels import TIMED_COSTS
+from gped_nas.report.records import Data, plain
+from gped_nas.search.snapshot import StudySnapshot
+from gped_nas.search.task_rows import TEACHER, Row, label_of, name_of, trial_of
+
+STUDENT = "student"
+_ATTACK = re.compile(r"attack:(?P<name>[a-z_]+)-(?P<radius>[0-9.e-]+)")
+
+
+def tables(rows: Sequence[Row], snapshot: StudySnapshot) -> list[Data]:
+    """A table a task and part: ``task``, ``part``, ``predictors``, ``rows`` of cells, ``notes``.
+
+    What a task was asked with (a set, a radius) stands in the names of its rows.
+    """
+    made = []
+    for task, part in dict.fromkeys((_bare(row), row["part"]) for row in rows):
+        of_task = [row for row in rows if (_bare(row), row["part"]) == (task, part)]
+        predictors = sorted({row["predictor"] for row in of_task}, key=_order)
+        cells = {(name_of(row), row["predictor"]): cell_of(row) for row in of_task}
+
+        lines = []
+        for name, row in {name_of(row): row for row in of_task}.items():
+            values = [cells.get((name, predictor)) for predictor in predictors]
+            lines.append({"name": name, "label": label_of(row, snapshot), "cells": values})
+        notes = dict.fromkeys(str(row["note"]) for row in of_task if row.get("note"))
+        table = {"task": task, "part": part, "predictors": predictors, "rows": lines}
+        made.append(table | {"notes": list(notes)})
+    return made
+
+
+def _bare(row: Row) -> str:
+    """The name of a row's task."""
+    return str(row["task"]).partition(":")[0]
+
+
+def _order(predictor: str) -> tuple[int, int, str]:
+    """The teacher first, then what it is compared with, then students by trial."""
+    trial = trial_of({"predictor": predictor})
+    rank = 0 if predictor == TEACHER else 1 if trial is None else 2
+    return rank, trial or 0, predictor
+
+
+def cell_of(row: Row) -> Data:
+    """A value with its interval and number of examples."""
+    interval = None if row["low"] is None else [row["low"], row["high"]]
+    cell: Data = plain({"value": row["value"], "interval": interval, "n": row["n"]})
+    return cell | {"why": str(row.get("why", "")), "metric": str(row["metric"])}
+
+
+def add_to_axes(data: Data, rows: Sequence[Row], snapshot: StudySnapshot) -> None:
+    """Make measures of students axes of the front, in place: of their records and of references.
+
+    Args:
+        data: with ``axes``, ``records`` and ``references``.
+        rows: of ``shown_rows``.
+        snapshot: the study.
+    """
+    known = {axis["name"] for axis in data["axes"]}
+    names = {name_of(row): row for row in rows if trial_of(row) is not None}
+    new = {name: row for name, row in names.items() if name not in known}
+    for name, row in new.items():
+        data["axes"].append(_axis(name, row, snapshot))
+
+    by_trial = {record["trial"]: record for record in data["records"]}
+    by_name = {reference["name"]: reference for reference in data["references"]}
+    for row in rows:
+        name, trial = name_of(row), trial_of(row)
+        holder = by_name.get(row["predictor"]) if trial is None else by_trial.get(trial)
+        if holder is None or name not in new or row["value"] is None:
+            continue
+        holder["metrics"][name] = plain(row["value"])
+        if row["low"] is not None:
+            holder["intervals"][name] = plain([row["low"], row["high"]])
+
+
+def _axis(name: str, row: Row, snapshot: StudySnapshot) -> Data:
+    """A measure as an axis; of a task, so that it is drawn where somebody chooses it."""
+    metric = row["metric"]
+    words = snapshot.metrics.get(metric)
+    part = "" if row["part"] == VALIDATION else f", {row['part']}"
+    direction = "minimize" if metric in TIMED_COSTS else words.direction if words else None
+    return {
+        "name": name,
+        "label": label_of(row, snapshot) + part,
+        "kind": "metric",
+        "direction": direction,
+        "log": metric in TIMED_COSTS,
+    }
+
+
+# --- curves -----------------------------------------------------------------------------------
+
+
+def curves(rows: Sequence[Row], snapshot: StudySnapshot, trial: int) -> list[Data]:
+    """What a card draws of a student beside its teacher.
+
+    Returns:
+        Each has a ``title``, the names of its axes (``across``, ``up``) and ``lines`` of points by
+        whose they are.
+    """
+    student = [row for row in rows if trial_of(row) == trial]
+    teacher = [row for row in rows if row["predictor"] == TEACHER]
+    made = _attacks(student, teacher, snapshot, trial)
+    made += _of_task("selective", "coverage", "risk", student, teacher)
+    made += _scores(student)
+    return made
+
+
+def _attacks(
+    student: Sequence[Row], teacher: Sequence[Row], snapshot: StudySnapshot, trial: int
+) -> list[Data]:
+    """Accuracy against the radius of each attack that was made with several."""
+    made = []
+    for attack in dict.fromkeys(filter(None, (_attack_of(row) for row in student))):
+        lines = {}
+        for who, rows in ((STUDENT, student), (TEACHER, teacher)):
+            points = [[_radius_of(row), row["value"]] for row in rows if _attack_of(row) == attack]
+            lines[who] = sorted(point for point in points if point[1] is not None)
+        if len(lines[STUDENT]) < 2:
+            continue
+
+        parts = {row["part"] for row in student if _attack_of(row) == attack}
+        clean = {STUDENT: snapshot.record(trial).metrics}
+        clean |= {reference.name: reference.metrics for reference in snapshot.references}
+        for who, points in lines.items():
+            name = public_name(Key("accuracy", part=sorted(parts)[0]))
+            if points and name in clean.get(who, {}):
+                points.insert(0, [0.0, clean[who][name]])
+        made.append(_curve(f"Accuracy under {attack}", "radius", "accuracy", lines))
+    return made
+
+
+def _attack_of(row: Row) -> str | None:
+    """The attack whose accuracy a row is; None of any other row."""
+    match = _ATTACK.fullmatch(str(row["task"]))
+    return match["name"] if match and row["metric"] == "accuracy" else None
+
+
+def _radius_of(row: Row) -> float:
+    match = _ATTACK.fullmatch(str(row["task"]))
+    assert match is not None, "it is an attack's row"
+    return float(match["radius"])
+
+
+def _of_task(
+    task: str, across: str, up: str, student: Sequence[Row], teacher: Sequence[Row]
+) -> list[Data]:
+    """Curves that rows of a task carry, by the metric that they belong to."""
+    made = []
+    for metric in dict.fromkeys(row["metric"] for row in student):
+        lines = {}
+        for who, rows in ((STUDENT, student), (TEACHER, teacher)):
+            for row in rows:
+                curve = row.get("curve") or {}
+                is_it = str(row["task"]).partition(":")[0] == task and row["metric"] == metric
+                if is_it and across in curve and up in curve:
+                    points = zip(curve[across], curve[up], strict=True)
+                    lines[who] = [list(point) for point in points]
+        if STUDENT in lines:
+            made.append(_curve(metric.replace("_", " "), across, up, lines))
+    return made
+
+
+def _scores(student: Iterable[Row]) -> list[Data]:
+    """How many inputs inside and outside have which score, as shares of each."""
+    made = []
+    for row in student:
+        curve = row.get("curve") or {}
+        if not {"edges", "inside", "outside"} <= curve.keys():
+            continue
+        lines = {who: _steps(curve["edges"], curve[who]) for who in ("inside", "outside")}
+        score = row["metric"].partition("auroc_")[2] or row["metric"]
+        _, _, outside = str(row["task"]).partition(":")
+        title = f"Score {score.replace('_', ' ')}: inside, and {outside}"
+        made.append(_curve(title, score.replace("_", " "), "share", lines))
+    return made
+
+
+def _steps(edges: Sequence[float], counts: Sequence[float]) -> list[list[float]]:
+    """The outline of a histogram."""
+    total = sum(counts) or 1
+    points = [[edges[0], 0.0]]
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        points += [[low, count / total], [high, count / total]]
+    return [*points, [edges[-1], 0.0]]
+
+
+def _curve(title: str, across: str, up: str, lines: Mapping[str, Any]) -> Data:
+    drawn = {who: plain(points) for who, points in lines.items() if points}
+    return {"title": title, "across": across, "up": up, "lines": drawn}
