@@ -178,7 +178,6 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
 
     order = torch.randperm(total, generator=rng.generator(seed, "subsample"))
     labeled = order[:num].sort().values
-    rest = order[num:].sort().values
     labels = train.y[labeled]
     if not bool((labels != labels[0]).any()):
         raise DataError(
@@ -186,9 +185,28 @@ def _subsample(dataset: Dataset, num: int, seed: int, where: str) -> Dataset:
             "of them"
         )
 
-    # inputs are normalized as without the subset: that needs no labels
+    return keep_labels(dataset, labeled, f"seed {seed}")
+
+
+def keep_labels(dataset: Dataset, labeled: Tensor, how: str) -> Dataset:
+    """The dataset with the labels of some training examples alone; the others are unlabeled inputs.
+
+    Inputs are normalized as without the subset: that needs no labels.
+
+    Args:
+        dataset: with all labels.
+        labeled: which training examples keep theirs, (N,), rising.
+        how: they were chosen, for people.
+    """
+    train = dataset.train
+    total = len(train)
+    is_unlabeled = torch.ones(total, dtype=torch.bool)
+    is_unlabeled[labeled] = False
+    rest = is_unlabeled.nonzero().flatten()
+
+    labels = train.y[labeled]
     subset_text = (
-        f"{num} of the {total} training examples keep their labels (seed {seed}), the inputs of "
+        f"{len(labeled)} of the {total} training examples keep their labels ({how}), the inputs of "
         "the others are unlabeled"
     )
     kept = Split(train.x[labeled], labels)
