@@ -9,7 +9,9 @@ from gped_nas.errors import ConfigError, EnvironmentProblem
 from gped_nas.testing.datasets import DATASET_CHECKS, DatasetCase
 
 FILES = {"npz", "npy", "csv", "parquet", "images"}
-FROM_FILES = FILES | {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"}
+VISION = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"}
+VISION |= {"stl10", "omniglot", "emnist"}
+FROM_FILES = FILES | VISION
 """Datasets that need a user's files; tests/data writes some and loads them."""
 NAMES = [name for name in DATASETS if name not in FROM_FILES]
 
