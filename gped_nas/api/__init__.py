@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gped_nas.data.bring import as_dataset
     from gped_nas.distill.student import Student
     from gped_nas.evaluate.base import METRICS
+    from gped_nas.evaluate.scores import SCORES
     from gped_nas.models.base import FAMILIES, Genotype
     from gped_nas.models.costs import Cost
     from gped_nas.posterior.base import METHODS
@@ -56,6 +57,7 @@ __all__ = [
     "METRICS",
     "MethodComparison",
     "MethodRow",
+    "SCORES",
     "SearchSpace",
     "Session",
     "Student",
@@ -108,6 +110,7 @@ _HOMES = {
     "Genotype": "gped_nas.models.base",
     "METHODS": "gped_nas.posterior.base",
     "METRICS": "gped_nas.evaluate.base",
+    "SCORES": "gped_nas.evaluate.scores",
     "MethodComparison": "gped_nas.api.comparison",
     "MethodRow": "gped_nas.api.comparison",
     "SearchSpace": "gped_nas.search.space",
