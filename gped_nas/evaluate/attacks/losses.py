@@ -8,13 +8,15 @@
 | ``TARGETED_DLR`` | ``(m_t - m_y) / (m_1 - (m_3 + m_4) / 2)`` | APGD, arXiv:2003.01690 |
 | ``TARGETED_MARGIN`` | ``m_t - m_y`` | |
 | ``VOTES`` | mean over networks of ``log p_st - log p_sy`` | |
+| ``MAJORITY`` | mean over networks of ``tanh(max_{j != y} (log p_sj - log p_sy) / 10)`` | |
 
 ``m`` stands in for the logits that papers have: it orders classes alike, and the ratio of
 differences is that of logits where there is one network. ``m_1``, ``m_3``, ``m_4`` are the largest,
 third and fourth largest.
 
-``VOTES`` is no loss of the average. Where every network is sure, the average's own gradients vanish
-in float32, and those of each network's log-probabilities do not.
+``VOTES`` and ``MAJORITY`` are no losses of the average. Where networks are sure, the average's own
+gradients vanish, and those of each network's log-probabilities do not. The hyperbolic tangent
+counts networks that are wrong: one that is wrong by far counts once.
 """
 
 import torch
@@ -23,6 +25,8 @@ from torch import Tensor
 from gped_nas.evaluate.attacks.average import Aim, Loss, entropy, margin
 
 _SMALL = 1e-12
+_FAR = 10.0
+"""A lead, nats, beyond which a network is as good as won or lost."""
 
 
 def _label(log_prob: Tensor, aim: Aim) -> Tensor:
@@ -53,6 +57,10 @@ def _targeted_dlr(log_prob: Tensor, aim: Aim) -> Tensor:
     return _targeted_margin(log_prob, aim) / (spread + _SMALL)
 
 
+def _majority(log_prob: Tensor, aim: Aim) -> Tensor:
+    return torch.tanh(margin(log_prob, aim) / _FAR)
+
+
 def _nothing(log_prob: Tensor, aim: Aim) -> Tensor:
     return torch.zeros_like(log_prob[:, 0])
 
@@ -68,6 +76,7 @@ PROBABILITY = Loss(_probability)
 TARGETED_MARGIN = Loss(_targeted_margin)
 TARGETED_DLR = Loss(_targeted_dlr)
 VOTES = Loss(_nothing, network=_targeted_margin)
+MAJORITY = Loss(_nothing, network=_majority)
 
 RAISE_TOTAL = Loss(lambda log_prob, aim: entropy(log_prob), by_margin=False)
 LOWER_TOTAL = Loss(lambda log_prob, aim: -entropy(log_prob), by_margin=False)

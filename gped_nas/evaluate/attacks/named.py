@@ -21,6 +21,7 @@ from gped_nas.evaluate.attacks.losses import (
     CROSS_ENTROPY,
     LOWER_MODEL,
     LOWER_TOTAL,
+    MAJORITY,
     MARGIN,
     PROBABILITY,
     RAISE_MODEL,
@@ -173,6 +174,7 @@ def worst_inputs(raw: Tensor, *, settings: WorstSettings, **given: Any) -> Tenso
     hunt.climb(PROBABILITY, hunt.right(), steps=steps, restarts=restarts)
     if not hunt.average.is_alone:
         num_right = len(hunt.right())
+        hunt.climb(MAJORITY, hunt.right(), steps=steps, restarts=restarts)
         hunt.climb_to(VOTES, targets=_VOTED_TARGETS, steps=steps, restarts=restarts)
         hunt.tell_more(num_right, "following each network by itself")
 
