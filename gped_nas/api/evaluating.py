@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gped_nas.api.study import Study
+    from gped_nas.models.module import Modules
     from gped_nas.search.space import SearchSpace
 
 MeasuredPart = Literal["validation", "test"]
@@ -77,6 +78,7 @@ def evaluate_tasks(
     storage: str | None = None,
     out: str | Path = "reports",
     session: Session | None = None,
+    modules: "Modules | None" = None,
     save_inputs: str | Path | None = None,
 ) -> Evaluation:
     """Rows of tasks: of a study's teacher, references and students, of a teacher, or of a student.
@@ -101,6 +103,7 @@ def evaluate_tasks(
         storage: where a study lies, if not in its folder.
         out: folder of all studies.
         session: how to run.
+        modules: what builds a teacher's network where its family is ``module``, as in ``run``.
         save_inputs: an npz file, written over: the inputs that conditions made, by
             ``subject@condition``, beside ``x`` and ``y`` as they are and, with a limit, their
             ``index`` in the part. All tasks are measured anew then.
@@ -128,6 +131,7 @@ def evaluate_tasks(
         storage=storage,
         out=Path(out),
         session=session,
+        modules=modules,
     )
 
     root = place.seed if seed is None else seed
@@ -244,7 +248,7 @@ class _Evaluating:
         return sha256_text(
             canonical_json(
                 {
-                    "subjects": [subject.digest for subject in group],
+                    "subjects": [[each.digest, each.predictor is None] for each in group],
                     "teacher": teacher,
                     "dataset": bench.dataset.digest,
                     "version": [__version__, asked.task.version],

@@ -233,6 +233,13 @@ def check_finite(teacher: Teacher, names: Sequence[str], where: str) -> None:
             )
 
 
+def can_be_asked(teacher: Teacher) -> bool:
+    """Whether a teacher's networks are at hand, to be asked at any inputs."""
+    module = teacher.space.module
+    is_built = module is None or module.is_bound
+    return teacher.stream.has_weights and teacher.running is None and is_built
+
+
 def ensemble(
     teacher: Teacher, samples: Sequence[int] | None = None, *, is_weighted: bool = False
 ) -> Ensemble:

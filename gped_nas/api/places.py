@@ -28,6 +28,7 @@ from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE
 from gped_nas.errors import ConfigError, DataError, GpedError, StudyError
+from gped_nas.models.module import Modules
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space, parse_space
 
@@ -68,12 +69,15 @@ def find_place(
     storage: str | None,
     out: Path,
     session: Session,
+    modules: Modules | None,
 ) -> Place:
     """Who is judged, and where. Args and errors are those of ``evaluate_tasks``."""
     wanted = _wanted(kinds)
     if isinstance(what, str | Path) and (Path(what) / SPEC_FILE).is_file():
         _refuse("a student", {"--trial": trials})
-        return _of_student(Path(what), wanted, part, space, overrides, storage, out, session)
+        return _of_student(
+            Path(what), wanted, part, space, overrides, storage, out, session, modules
+        )
 
     if isinstance(what, str | Path):
         places = (Path(what), out / what)
@@ -81,12 +85,18 @@ def find_place(
             what = open_study(what, storage=storage, out=out)
     if isinstance(what, Study):
         _refuse("a study, which has its own", {"--space": space, "--set": overrides})
-        return _of_study(what, trials, wanted, part, session)
+        return _of_study(what, trials, wanted, part, session, modules)
 
     _refuse("a space", {"--space": space, "--trial": trials})
-    if isinstance(what, SearchSpace):
-        return _of_space(what, kinds, part, out, session)
-    return _of_space(load_space(what, overrides), kinds, part, out, session)
+    return _of_space(_read_space(what, overrides, modules), kinds, part, out, session)
+
+
+def _read_space(
+    space: SearchSpace | str | Path, overrides: Mapping[str, Any] | None, modules: Modules | None
+) -> SearchSpace:
+    if not isinstance(space, SearchSpace):
+        return load_space(space, overrides, modules=modules)
+    return space.with_modules(modules) if modules else space
 
 
 def _refuse(what: str, given: Mapping[str, Any]) -> None:
@@ -160,6 +170,7 @@ def _of_study(
     wanted: Callable[[str], bool],
     part: Part | None,
     session: Session,
+    modules: Modules | None,
 ) -> Place:
     """The teacher of a study, its references, and some of its students."""
     numbers, notes = [], []
@@ -168,7 +179,7 @@ def _of_study(
     elif wanted(STUDENT):
         notes.append(f"no student is asked: {'; '.join(study.explain_empty_front())}")
     measured = _part(study, numbers, part)
-    teacher = study_teacher(study, session)
+    teacher = study_teacher(study, session, modules)
     subjects = _of_teacher(teacher, wanted)
 
     kept = ReadFiles(study.path, study.ledger)
@@ -203,7 +214,7 @@ def _of_study(
     )
 
 
-def study_teacher(study: Study, session: Session) -> Teacher:
+def study_teacher(study: Study, session: Session, modules: Modules | None = None) -> Teacher:
     """The teacher of a study, where its stream lies.
 
     Raises:
@@ -215,7 +226,7 @@ def study_teacher(study: Study, session: Session) -> Teacher:
         raise StudyError(
             f"study '{study.name}': it has no teacher yet; repeat its `gped-search run`"
         )
-    space = parse_space(description.config, f"study '{study.name}'")
+    space = parse_space(description.config, f"study '{study.name}'", modules)
     dataset = load_dataset(space)
     space = space.with_facts(dataset.input_shape, dataset.num_outputs)
     session = session_with_stream(space, dataset, session, description, study.path)
@@ -271,18 +282,18 @@ def _of_student(
     storage: str | None,
     out: Path,
     session: Session,
+    modules: Modules | None,
 ) -> Place:
     """A student in a folder of its own, beside its teacher where that is known."""
     student = load_student(folder)
     about = student.spec.about
     study = None if space is not None else _study_of(folder, about, storage, out)
     if study is not None:
-        teacher: Teacher | None = study_teacher(study, session)
+        teacher: Teacher | None = study_teacher(study, session, modules)
         assert teacher is not None, "a study has one"
         dataset, seed, kept_in = teacher.dataset, teacher.space.seed, study.path
     elif space is not None:
-        if not isinstance(space, SearchSpace):
-            space = load_space(space, overrides)
+        space = _read_space(space, overrides, modules)
         dataset, seed = load_dataset(space), space.seed
         teacher, kept_in = (
             _teacher_of(space, dataset, about, session),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.map_network import tuned_map_networks
-from gped_nas.api.measuring import as_posterior, average_predictor, ensemble, network
+from gped_nas.api.measuring import as_posterior, can_be_asked, ensemble, network
 from gped_nas.api.references import alone, best_sample_index
 from gped_nas.api.study import Study
 from gped_nas.api.tasks.bench import LABEL_TWIN, MAP, SAMPLE, TEACHER, UNPRUNED, Subject
@@ -22,19 +22,26 @@ from gped_nas.models.base import Genotype
 
 BY_PREDICTIONS = "it is known by its predictions alone, so that it cannot be asked anything else"
 BY_AVERAGES = "its samples are not stored, so that it cannot be asked anything else"
+IN_PYTHON = "its module is built in Python alone, so that it cannot be asked anything else here"
 
 
 def teacher_subject(teacher: Teacher) -> Subject:
     """The teacher's average."""
-    is_running = teacher.running is not None
     return Subject(
         TEACHER,
         TEACHER,
         digest=teacher_digest(teacher),
-        predictor=None if is_running else average_predictor(teacher),
+        predictor=ensemble(teacher) if can_be_asked(teacher) else None,
         kept=teacher.averaged,
-        why_kept=BY_AVERAGES if is_running else BY_PREDICTIONS,
+        why_kept=_why_kept(teacher),
     )
+
+
+def _why_kept(teacher: Teacher) -> str:
+    """Why a teacher that cannot be asked cannot."""
+    if teacher.running is not None:
+        return BY_AVERAGES
+    return IN_PYTHON if teacher.stream.has_weights else BY_PREDICTIONS
 
 
 def teacher_digest(teacher: Teacher) -> str:
@@ -58,9 +65,9 @@ def sample_subject(teacher: Teacher) -> Subject | None:
         SAMPLE,
         SAMPLE,
         digest=sha256_text(canonical_json([teacher_digest(teacher), best])),
-        predictor=ensemble(teacher, [best]) if teacher.stream.has_weights else None,
+        predictor=ensemble(teacher, [best]) if can_be_asked(teacher) else None,
         kept=kept,
-        why_kept=BY_PREDICTIONS,
+        why_kept=_why_kept(teacher),
     )
 
 
@@ -89,7 +96,8 @@ def map_subject(teacher: Teacher, kept: KeptFiles | None) -> Subject | None:
     Raises:
         DataError: a study that is only read has none.
     """
-    if not teacher.stream.has_weights:
+    module = teacher.space.module
+    if not teacher.stream.has_weights or (module is not None and not module.is_bound):
         return None
     best = tuned_map_networks(teacher, kept)[0]
     weights = [p.numpy() for _, p in sorted(best.params.items())]

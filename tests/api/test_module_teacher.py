@@ -130,6 +130,18 @@ def test_a_module_is_searched_from_python_and_read_from_the_command_line(tmp_pat
     accepted("teacher", "build", known)  # all of it is there
     assert {path: sha256_plain(path) for path in files} == files
 
+    # evaluations ask what is known of it, and in Python the module itself
+    tasks = ["prediction", "shift:permuted"]
+    known_alone = study.evaluate(tasks, subjects=["teacher", "map"], session=session)
+    assert {row["task"] for row in known_alone.rows} == {"prediction"}
+    assert "built in Python alone" in known_alone.notes[-1]
+    built = study.evaluate(
+        tasks, subjects=["teacher", "map"], modules={"eyes": Eyes}, session=session
+    )
+    assert {(row["task"], row["predictor"]) for row in built.rows} == {
+        (task, name) for task in tasks for name in ("teacher", "map")
+    }
+
     # what has to build it
     says = ("modules={'eyes': build}", "in Python")
     (tmp_path / "eyes.yaml").write_text(_yaml(settings(tmp_path)))
