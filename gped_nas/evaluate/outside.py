@@ -229,12 +229,20 @@ class Outside:
 
     def _stored(self, dataset: Dataset, part: Part, most: int, seed: int) -> Tensor:
         """Inputs of a dataset, a file or a folder, at most so many; they are read once."""
-        key = canonical_json([self.to_json(), part, most, seed])
+        key = canonical_json([self.to_json(), self._stamp(), part, most, seed])
         known = _KNOWN.setdefault(dataset, {})
         if key not in known:
             raw = self._read(dataset, part, most, seed)
             known[key] = _from_outside(raw, dataset, f"ood '{self.name}'")[:most]
         return known[key]
+
+    def _stamp(self) -> list[int]:
+        """What changes where a file is written anew."""
+        path = None if self.settings is None else self.settings.path
+        if path is None or not Path(path).exists():
+            return []
+        stat = Path(path).stat()
+        return [stat.st_mtime_ns, stat.st_size]
 
     def _read(self, dataset: Dataset, part: Part, most: int, seed: int) -> Tensor:
         """Twice as many of them, brought to the dataset's shape and range."""

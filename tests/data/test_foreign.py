@@ -60,7 +60,7 @@ def test_colors_become_gray_as_pillow_makes_them_and_gray_becomes_three_channels
     assert torch.equal(again, pictures(1, 8, 8).float().expand(-1, 3, -1, -1))
 
 
-@pytest.mark.parametrize(("height", "width"), [(28, 28), (20, 31), (5, 9)])
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (20, 31), (31, 20), (5, 9)])
 def test_pictures_come_to_size_as_pillow_brings_them(height: int, width: int) -> None:
     raw, mine, linear = pictures(1, height, width), dataset(1, 8, 8), Image.Resampling.BILINEAR
     stretched = bring_alike(raw, BYTES, mine, "set", "stretch")

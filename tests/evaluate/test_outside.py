@@ -1,5 +1,6 @@
 """Out-of-distribution sets: which inputs they give, what is no set, and how a space calls them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gped_nas.evaluate.condition_names import parse_conditions
 from gped_nas.evaluate.outside import Inside, Outside, detection_labels
 from gped_nas.evaluate.outside_names import parse_outside, parse_outsides
 from gped_nas.evaluate.predictions import NormalPredictions, PosteriorSamples, Predictions, joined
+from gped_nas.evaluate.uncertainty import auroc
 
 PARTS: tuple[Part, Part] = ("validation", "test")
 
@@ -26,7 +28,7 @@ def dataset_of(raw: Tensor) -> Dataset:
         Split(raw, labels),
         class_names=("a", "b"),
         test=0.25,
-        validation=0.25,
+        validation=1 / 3,
         seed=0,
         where="mine",
     )
@@ -74,6 +76,7 @@ def test_noise_is_uniform_over_the_range_of_the_data() -> None:
     rows, train = inputs("noise", TABLE), TABLE.train.x
     assert bool((rows >= train.amin(0)).all()) and bool((rows <= train.amax(0)).all())
     assert rows.amax(0).tolist() == pytest.approx(train.amax(0).tolist(), rel=0.3)
+    assert rows.amin(0).tolist() == pytest.approx(train.amin(0).tolist(), abs=0.5)
 
 
 def test_rotated_pictures_are_turned_by_quarters() -> None:
@@ -110,6 +113,38 @@ def test_a_condition_gives_the_inputs_that_it_gives_otherwise() -> None:
     by_settings = inputs({"mine": {"condition": {"name": "noise", "std": 0.2}}})
     assert float((by_settings - MINE.raw("validation")).abs().max()) > 60
     assert outside_of({"mine": {"condition": "blur-1"}}).condition is not None
+
+
+class _Network:
+    """Two random layers, asked as a predictor of three classes."""
+
+    def networks(self) -> Iterator[Any]:
+        yield 1.0, self.log_prob
+
+    def predict(self, raw: Tensor) -> Predictions:
+        return Predictions(self.log_prob(raw).double().numpy())
+
+    def log_prob(self, raw: Tensor) -> Tensor:
+        generator = rng.generator(0, "network")
+        first = torch.randn((36, 30), generator=generator) / 6
+        second = torch.randn((30, 3), generator=generator)
+        return ((raw.flatten(1) / 64 - 2) @ first).tanh().matmul(second).log_softmax(-1)
+
+
+def test_an_adversary_who_knows_the_detector_is_noticed_less() -> None:
+    raw, network = MINE.raw("validation"), _Network()
+    inside = network.predict(raw)
+    found = {}
+    for name in ("pgd", "sly"):
+        condition = {"name": name, "epsilon": 0.05, "steps": 20}
+        outside = outside_of({"attacked": {"condition": condition}})
+        attacked = outside.inputs(Inside(MINE, "validation", raw, inside.answer_N, 0), network)
+        assert float((attacked - raw.float()).abs().max()) <= 0.05 * 255 + 1e-3
+
+        at_set = network.predict(attacked)
+        assert (at_set.answer_N != inside.answer_N).mean() > 0.5
+        found[name] = auroc(inside.entropy_N, at_set.entropy_N)
+    assert found["sly"] < found["pgd"] - 0.01
 
 
 def test_a_dataset_gives_its_part_of_the_same_name(tmp_path: Path) -> None:
