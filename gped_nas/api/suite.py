@@ -17,7 +17,8 @@ from gped_nas.api.tasks.bench import SUBJECTS
 from gped_nas.errors import ConfigError, GateError, GpedError, nearest
 from gped_nas.io import SCHEMA_VERSION, lock, make_dir, remove_temporaries, write_json, write_text
 from gped_nas.suite.cells import Cell, CellStore, Outcome, Planned, cells_of, measure_missing
-from gped_nas.suite.grid import Grid, load_grid
+from gped_nas.suite.grid import Grid
+from gped_nas.suite.grid_file import load_grid
 from gped_nas.suite.summary import rank_all, rows_of, summarize
 from gped_nas.suite.tables import to_csv, to_json_lines, to_latex
 

@@ -69,27 +69,27 @@ class Ranking:
         return self.p_value is not None and self.p_value < LEVEL
 
 
-def rank(names: Sequence[str], values_NK: Floats, *, higher_is_better: bool) -> Ranking:
+def rank(names: Sequence[str], values: Floats, *, higher_is_better: bool) -> Ranking:
     """Rank treatments over blocks.
 
     Args:
         names: of the treatments, at least two.
-        values_NK: finite values, a row a block and a column a treatment.
+        values: finite values, a row a block and a column a treatment.
         higher_is_better: the metric's direction.
     """
-    signed_NK = -values_NK if higher_is_better else values_NK
-    ranks_NK = stats.rankdata(signed_NK, axis=1)
-    num_blocks, num_treatments = ranks_NK.shape
-    mean_K = ranks_NK.mean(axis=0)
+    signed = -values if higher_is_better else values
+    block_ranks = stats.rankdata(signed, axis=1)
+    num_blocks, num_treatments = block_ranks.shape
+    mean_ranks = block_ranks.mean(axis=0)
 
-    order = sorted(range(num_treatments), key=lambda column: (mean_K[column], column))
+    order = sorted(range(num_treatments), key=lambda column: (mean_ranks[column], column))
     sorted_names = tuple(names[column] for column in order)
-    sorted_ranks = tuple(float(mean_K[column]) for column in order)
+    sorted_ranks = tuple(float(mean_ranks[column]) for column in order)
     if num_blocks < 2:
         why = "one block: a test needs two data sets or seeds at least"
         return Ranking(sorted_names, sorted_ranks, num_blocks, why=why)
 
-    chi2 = friedman(ranks_NK)
+    chi2 = friedman(block_ranks)
     if chi2 is None:
         why = "every block has all treatments tied"
         return Ranking(sorted_names, sorted_ranks, num_blocks, why=why)
@@ -100,56 +100,60 @@ def rank(names: Sequence[str], values_NK: Floats, *, higher_is_better: bool) -> 
         mean_ranks=sorted_ranks,
         num_blocks=num_blocks,
         chi2=chi2,
-        p_value=permutation_p_value(ranks_NK),
+        p_value=permutation_p_value(block_ranks),
         distance=distance,
         groups=groups(sorted_names, sorted_ranks, distance),
     )
     return ranking
 
 
-def friedman(ranks_NK: Floats) -> float | None:
-    """Friedman's statistic, corrected for ties; None where all ranks are tied in every block."""
-    num_blocks, k = ranks_NK.shape
+def friedman(block_ranks: Floats) -> float | None:
+    """Friedman's statistic, corrected for ties; None where all ranks are tied in every block.
+
+    Args:
+        block_ranks: a row a block, a column a treatment.
+    """
+    num_blocks, k = block_ranks.shape
     ties = 0.0
-    for row in ranks_NK:
+    for row in block_ranks:
         _, sizes = np.unique(row, return_counts=True)
         ties += float((sizes**3 - sizes).sum())
     untied_share = 1 - ties / (num_blocks * k * (k * k - 1))
     if untied_share <= 0:
         return None
 
-    spread = float(((ranks_NK.mean(axis=0) - (k + 1) / 2) ** 2).sum())
+    spread = float(((block_ranks.mean(axis=0) - (k + 1) / 2) ** 2).sum())
     return float(12 * num_blocks / (k * (k + 1)) * spread / untied_share)
 
 
-def permutation_p_value(ranks_NK: Floats) -> float:
+def permutation_p_value(block_ranks: Floats) -> float:
     """How often Friedman's statistic is as large where the ranks of each block are permuted.
 
     All permutations are tried where they are few, else ``NUM_DRAWS`` are drawn by a fixed seed, and
     the observed one counts as one of them.
     """
-    num_blocks, k = ranks_NK.shape
-    observed = _spread(ranks_NK.sum(axis=0))
+    num_blocks, k = block_ranks.shape
+    observed = _spread(block_ranks.sum(axis=0))
     # the first block may stay: renaming treatments does not change the statistic
     num_orders = math.factorial(min(k, _MOST_FACTORIAL)) ** (num_blocks - 1)
     if num_orders <= NUM_DRAWS:
         orders = np.array(list(itertools.permutations(range(k))))
-        sums_OK = ranks_NK[0][None]
-        for row in ranks_NK[1:]:
-            sums_OK = (sums_OK[:, None] + row[orders][None]).reshape(-1, k)
-        return float((_spread(sums_OK) >= observed - _ROUNDING).mean())
+        sums = block_ranks[0][None]
+        for row in block_ranks[1:]:
+            sums = (sums[:, None] + row[orders][None]).reshape(-1, k)
+        return float((_spread(sums) >= observed - _ROUNDING).mean())
 
     generator = np.random.default_rng(rng.seed(0, "friedman"))
-    sums_OK = np.zeros((NUM_DRAWS, k))
-    for row in ranks_NK:
-        sums_OK += generator.permuted(np.tile(row, (NUM_DRAWS, 1)), axis=1)
-    as_large = int((_spread(sums_OK) >= observed - _ROUNDING).sum())
+    sums = np.zeros((NUM_DRAWS, k))
+    for row in block_ranks:
+        sums += generator.permuted(np.tile(row, (NUM_DRAWS, 1)), axis=1)
+    as_large = int((_spread(sums) >= observed - _ROUNDING).sum())
     return (1 + as_large) / (1 + NUM_DRAWS)
 
 
-def _spread(sums_OK: Floats) -> Floats:
+def _spread(sums: Floats) -> Floats:
     """What chi2 grows with, of each row's sums of ranks; ties are the same in all permutations."""
-    spread: Floats = (sums_OK**2).sum(axis=-1)
+    spread: Floats = (sums**2).sum(axis=-1)
     return spread
 
 

@@ -13,6 +13,7 @@ Source: Satterthwaite 1946, Biometrics Bulletin 2.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -212,7 +213,7 @@ def rank_all(rows: Sequence[Row], metrics: Sequence[str] = ()) -> list[Row]:
     tables: dict[Question, dict[tuple[str, int], dict[str, float | None]]] = {}
     for row in rows:
         is_wanted = not metrics or row["metric"] in metrics
-        if not is_wanted or row["metric"] not in METRICS or " trial " in row["subject"]:
+        if not is_wanted or not direction_of(row["metric"]) or " trial " in row["subject"]:
             continue
         names = {name: row[name] for name in Place._fields if name in Question._fields}
         question = Question(**names, compared=compared, fixed=row[fixed])
@@ -225,6 +226,24 @@ def rank_all(rows: Sequence[Row], metrics: Sequence[str] = ()) -> list[Row]:
         if ranking is not None:
             rankings.append(ranking)
     return rankings
+
+
+def direction_of(name: str) -> str:
+    """What is better of a metric; empty where nobody knows.
+
+    A task makes metrics that are not registered, of which a relative is: ``true_cost`` has a sum,
+    and ``ndcg5_total`` is ``ndcg20_total`` with another number.
+    """
+    if name in METRICS:
+        return METRICS[name].direction
+    without_numbers = re.sub(r"\d+", "", name)
+    for metric in METRICS.values():
+        is_other_number = metric.name != without_numbers
+        if is_other_number and re.sub(r"\d+", "", metric.name) == without_numbers:
+            return metric.direction
+        if metric.name == f"{name}_sum":
+            return metric.direction
+    return ""
 
 
 def _rank(
@@ -247,7 +266,7 @@ def _rank(
     if not complete:
         return None
 
-    is_higher = METRICS[question.metric].direction == "maximize"
+    is_higher = direction_of(question.metric) == "maximize"
     ranking = rank(list(names), np.array(complete, dtype=float), higher_is_better=is_higher)
     return {
         **question._asdict(),

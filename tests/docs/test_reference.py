@@ -38,7 +38,7 @@ from gped_nas.posterior.base import METHODS
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.posterior.priors import PRIORS
 from gped_nas.search import space, space_file, teacher_file
-from gped_nas.suite import grid
+from gped_nas.suite import grid, grid_file
 from gped_nas.suite.shipped import shipped_grids
 from gped_nas.targets.base import TARGETS
 from tests.docs.pages import PAGES
@@ -236,8 +236,8 @@ def test_every_key_and_every_student_of_a_grid_is_listed() -> None:
     section = _section(PAGES["docs/suite.md"].read_text(), "## Axes")
     rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert sorted(listed) == sorted([*grid._GridFile.model_fields, *grid.STUDENTS])
-    below = [grid._TeacherFile, grid._DialsFile, grid._StudentFile]
+    assert sorted(listed) == sorted([*grid_file._GridFile.model_fields, *grid.STUDENTS])
+    below = [grid_file._TeacherFile, grid_file._DialsFile, grid_file._StudentFile]
     assert [key for cls in below for key in cls.model_fields if f"{key}: " not in section] == []
 
 

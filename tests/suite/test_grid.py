@@ -8,7 +8,8 @@ import pytest
 from gped_nas.errors import ConfigError, GpedError, RegistryError
 from gped_nas.models.base import Genotype
 from gped_nas.suite.cells import cells_of
-from gped_nas.suite.grid import Grid, load_grid
+from gped_nas.suite.grid import Grid
+from gped_nas.suite.grid_file import load_grid
 from gped_nas.suite.shipped import shipped_grids
 
 GRID: dict[str, Any] = {

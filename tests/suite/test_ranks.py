@@ -67,22 +67,24 @@ def test_friedmans_statistic_is_scipys_with_ties_too(
     num_treatments: int, num_blocks: int, seed: int
 ) -> None:
     values = np.random.default_rng(seed).integers(0, 4, (num_blocks, num_treatments)) / 4
-    ranks_NK = stats.rankdata(values, axis=1)
-    ours = friedman(ranks_NK)
+    block_ranks = stats.rankdata(values, axis=1)
+    ours = friedman(block_ranks)
     if ours is None:
         assert (values == values[:, :1]).all()
     else:
         assert ours == pytest.approx(stats.friedmanchisquare(*values.T).statistic, abs=1e-9)
 
 
-def _p_value_by_hand(ranks_NK: np.ndarray) -> float:
+def _p_value_by_hand(block_ranks: np.ndarray) -> float:
     """Every permutation of every block, the first one too."""
-    observed = friedman(ranks_NK)
+    observed = friedman(block_ranks)
     assert observed is not None
-    orders = list(itertools.permutations(range(ranks_NK.shape[1])))
+    orders = list(itertools.permutations(range(block_ranks.shape[1])))
     as_large = []
-    for choice in itertools.product(orders, repeat=len(ranks_NK)):
-        permuted = np.array([row[list(order)] for row, order in zip(ranks_NK, choice, strict=True)])
+    for choice in itertools.product(orders, repeat=len(block_ranks)):
+        permuted = np.array(
+            [row[list(order)] for row, order in zip(block_ranks, choice, strict=True)]
+        )
         statistic = friedman(permuted)
         assert statistic is not None
         as_large.append(statistic >= observed - 1e-9)
@@ -99,23 +101,23 @@ def _p_value_by_hand(ranks_NK: np.ndarray) -> float:
     ],
 )
 def test_the_p_value_is_the_share_of_all_permutations(rows: list[list[float]]) -> None:
-    ranks_NK = np.array(rows, dtype=float)
-    assert permutation_p_value(ranks_NK) == pytest.approx(_p_value_by_hand(ranks_NK))
+    block_ranks = np.array(rows, dtype=float)
+    assert permutation_p_value(block_ranks) == pytest.approx(_p_value_by_hand(block_ranks))
 
 
 def test_two_blocks_in_the_same_order_are_one_case_of_six() -> None:
     """Each of the 6 orders of the second block; F would say 0."""
-    ranks_NK = np.array([[1.0, 2, 3], [1, 2, 3]])
-    assert permutation_p_value(ranks_NK) == pytest.approx(1 / 6)
+    block_ranks = np.array([[1.0, 2, 3], [1, 2, 3]])
+    assert permutation_p_value(block_ranks) == pytest.approx(1 / 6)
 
 
 def test_drawn_permutations_agree_with_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six blocks of three: 7,776 orders; drawn ones err by sqrt(p (1 - p) / 19,999) < .0036."""
-    ranks_NK = np.array([[1.0, 2, 3], [1, 3, 2], [1, 2, 3], [2, 1, 3], [3, 1, 2], [1, 2, 3]])
-    exact = permutation_p_value(ranks_NK)
+    block_ranks = np.array([[1.0, 2, 3], [1, 3, 2], [1, 2, 3], [2, 1, 3], [3, 1, 2], [1, 2, 3]])
+    exact = permutation_p_value(block_ranks)
     monkeypatch.setattr(ranks, "_MOST_FACTORIAL", 99)
     monkeypatch.setattr(ranks.math, "factorial", lambda k: 10**9)
-    assert permutation_p_value(ranks_NK) == pytest.approx(exact, abs=4 * 0.0036)
+    assert permutation_p_value(block_ranks) == pytest.approx(exact, abs=4 * 0.0036)
 
 
 def test_no_more_is_said_than_the_blocks_allow() -> None:

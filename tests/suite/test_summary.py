@@ -8,7 +8,7 @@ from scipy import stats
 
 from gped_nas.suite.cells import Cell, Outcome, Planned
 from gped_nas.suite.grid import MethodEntry, StudentEntry, TeacherEntry
-from gped_nas.suite.summary import rank_all, rows_of, summarize
+from gped_nas.suite.summary import direction_of, rank_all, rows_of, summarize
 
 
 def _row(value: float | None, half: float | None = 0.1, **names: Any) -> dict[str, Any]:
@@ -143,3 +143,9 @@ def test_a_block_without_one_of_the_values_is_left_out_and_counted() -> None:
     assert (ranking["compared"], ranking["fixed"]) == ("subject", "m")
     assert (ranking["blocks"], ranking["left_out"]) == (2, 1)
     assert rank_all([_row(0.1)]) == []
+
+
+def test_a_metric_that_only_a_task_makes_has_the_direction_of_its_relative() -> None:
+    assert direction_of("accuracy") == direction_of("ndcg5_expected") == "maximize"
+    assert direction_of("true_cost") == direction_of("true_cost_sum") == "minimize"
+    assert direction_of("nobody_knows_me") == direction_of("nll5") == ""
