@@ -269,7 +269,10 @@ def check_that_only_what_is_asked_for_is_measured(study: Study) -> None:
         for key in keys:
             assert 0 < measures[key].low < measures[key].value < measures[key].high < 1
 
-    (axis,) = (axis for axis in data_of(study.snapshot())["axes"] if axis["name"] == ASKED)
+    # the study has words for what it measured, and for nothing else
+    stored = {name for name in snapshot.metrics if not METRICS[name].always}
+    assert stored == {ASKED, ASKED_CHANGED}
+    (axis,) = (axis for axis in data_of(snapshot)["axes"] if axis["name"] == ASKED)
     assert axis["label"] == "AUROC of wrong examples by total uncertainty"
     assert ASKED in study.front_records()[0].above_guess
 
