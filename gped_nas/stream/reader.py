@@ -274,8 +274,8 @@ class Stream:
         """``predictions`` at some of a view's inputs alone: (S, n, G)."""
         blocks = []
         for stored in self._stored_blocks(name):
-            block = torch.from_numpy(np.array(decode(stored[:, inputs])))
-            blocks.append(self.temper(block))
+            block = self._tempered(decode(stored[:, inputs]))
+            blocks.append(torch.from_numpy(np.array(block)))
         return torch.cat(blocks)
 
     def num_inputs(self, name: str) -> int:
