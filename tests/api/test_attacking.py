@@ -62,6 +62,13 @@ def test_a_students_inputs_come_back_as_they_were_given() -> None:
     assert not np.array_equal(again, gn.attack(student(), x, LABELS, "pgd", eps=0.1, seed=1))
 
 
+def test_what_a_student_says_of_its_own_uncertainty_is_raised() -> None:
+    x = images()
+    found = gn.attack(student(), x, LABELS, "raise_model", eps=0.1)
+    before, after = (student().predict(raw)["mutual_information"] for raw in (x, found))
+    assert (after > before).all()
+
+
 def test_bytes_are_attacked_as_numbers() -> None:
     x = images().to(torch.uint8)
     found = gn.attack(student(), x, LABELS, "fgsm-0.1")

@@ -14,7 +14,7 @@ from gped_nas.evaluate.attacks.ball import Ball
 
 _MOMENTUM = 0.75
 _SHARE_OF_RISES = 0.75
-_FIRST_WINDOW, _WINDOW_SHRINKS, _SHORTEST_WINDOW = 0.22, 0.03, 0.06
+_FIRST_WINDOW, _WINDOW_SHRINKS, _SHORTEST_WINDOW = 22, 3, 6
 
 
 @dataclass(eq=False)
@@ -151,12 +151,12 @@ class _Course:
 
 
 def _checkpoints(steps: int) -> Iterator[int]:
-    """After how many steps APGD looks back: windows that get shorter."""
-    window, share = _FIRST_WINDOW, 0.0
-    while share + window <= 1:
-        share += window
-        yield max(1, round(share * steps))
+    """After how many steps APGD looks back: windows that get shorter, in hundredths of all."""
+    window, share = _FIRST_WINDOW, _FIRST_WINDOW
+    while share <= 100:
+        yield -(-share * steps // 100)  # rounded up
         window = max(window - _WINDOW_SHRINKS, _SHORTEST_WINDOW)
+        share += window
 
 
 def _chosen(is_first: Tensor, first: Slope, second: Slope) -> Slope:

@@ -27,8 +27,8 @@ from tests.evaluate.attacks.victims import (
 )
 
 FEW: dict[str, dict[str, Any]] = {
-    "worst": {"steps": 8, "queries": 30},
-    "square": {"queries": 50},
+    "worst": {"steps": 3, "queries": 8},
+    "square": {"queries": 20},
     "pgd": {"steps": 5, "restarts": 2},
     "fgsm": {},
 }

@@ -1,6 +1,7 @@
 """Networks that are attacked in tests, in float64 or float32."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,16 +82,15 @@ def attack(
     )
 
 
-def trained_on_digits(
-    seed: int = 0, *, width: int = 32, change: Callable[[Tensor], Tensor] = lambda x: x
-) -> nn.Module:
+@functools.cache
+def trained_on_digits(seed: int = 0) -> nn.Module:
     """A network for digits from 0 to 1 (N, 1, 8, 8), trained for a second."""
     dataset = load({"name": "digits"})
-    x, y = change(dataset.train.x.float() / 16), dataset.train.y
+    x, y = dataset.train.x.float() / 16, dataset.train.y
 
     state = torch.get_rng_state()
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     for _ in range(15):
         for batch in torch.randperm(len(x)).split(64):
