@@ -66,10 +66,15 @@ def _number(condition: Condition, text: str, value: str, where: str) -> float | 
     assert condition.settings is not None, "it has a main setting"
     name = text.partition("-")[0]
     meaning = condition.settings.model_fields[condition.main].description
-    hint = f": {meaning}" if meaning else f", for example '{name}-0.1'"
+    described = f": {meaning}" if meaning else ""
+    example = f"{name}-0.1"
     if condition.has_severities:
-        hint += f"; or a severity, from {name}-s1 to {name}-s5"
-    raise ConfigError(f"{where}: found '{text}', expected a number after '{name}-'{hint}")
+        described += ", or a severity from s1 to s5"
+        example = f"{name}-s3"
+    raise ConfigError(
+        f"{where}: found '{text}', expected a number after '{name}-'{described}; write {example}, "
+        "for example"
+    )
 
 
 def _number_of(text: str) -> float | int | None:

@@ -25,7 +25,7 @@ _EXAMPLE = "{mine: {path: other.npz}}"
 
 def is_set_alone(text: str) -> bool:
     """Whether a text names a set that is no condition."""
-    return text in DRAWN or (text.partition("-")[0] not in CONDITIONS and text in DATASETS)
+    return text.partition("-")[0] not in CONDITIONS and (text in DRAWN or text in DATASETS)
 
 
 def parse_outside(text: object, where: str, conditions: Sequence[Condition] = ()) -> Outside:

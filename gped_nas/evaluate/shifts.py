@@ -105,7 +105,7 @@ class NoiseSettings(_ShiftSettings):
     std: float | None = Field(
         default=None,
         gt=0,
-        description="standard deviation, a share of the data's range; in tables of each column's "
+        description="standard deviation, a share of the data's range, in tables of each column's "
         "standard deviation",
     )
     severity: int | None = Field(default=None, ge=1, le=5, description=_SEVERITY)
@@ -127,7 +127,7 @@ class MaskSettings(_ShiftSettings):
     size: int | None = Field(
         default=None,
         ge=1,
-        description="side of the square, pixels; in tables the number of columns of each row",
+        description="side of the square, pixels, in tables the number of columns of each row",
     )
     severity: int | None = Field(default=None, ge=1, le=5, description=_SEVERITY)
 

@@ -140,7 +140,8 @@ def check_available(
         key = parse_name(name)
         metric = METRICS[key.metric]
         if task not in metric.tasks:
-            fitting = ", ".join(other.name for other in METRICS.values() if task in other.tasks)
+            usual = [other for other in METRICS.values() if other.always]
+            fitting = ", ".join(other.name for other in usual if task in other.tasks)
             raise ConfigError(
                 f"{where}: '{name}' is not defined for {task}; there are {fitting}, and costs"
             )

@@ -173,6 +173,11 @@ BAD = {
         2,
         ("nll@fashion_mnist", "inputs from outside alone", "ood_auroc_total@fashion_mnist"),
     ),
+    "a set that is a condition with a number": (
+        'constraints."accuracy@noise"=0.1',
+        2,
+        ("constraints: accuracy@noise", "expected a number after 'noise-'", "write noise-s3"),
+    ),
     "a score without its target": (
         "targets=[predictive]\0objectives=[nll, ood_auroc_model@permuted]",
         2,

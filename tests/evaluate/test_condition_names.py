@@ -124,7 +124,7 @@ NUMBER = "expected a number after"
         ("brighter-much", f"f: found 'brighter-much', {NUMBER} 'brighter-'"),
         ("brighter-nan", f"f: found 'brighter-nan', {NUMBER}"),
         ("brighter-inf", f"f: found 'brighter-inf', {NUMBER}"),
-        ("shifted", f"f: found 'shifted', {NUMBER} 'shifted-': pixels to the right; or a severity"),
+        ("shifted", f"f: found 'shifted', {NUMBER} 'shifted-': pixels to the right, or a severity"),
         ("brighter-s1", f"f: found 'brighter-s1', {NUMBER}"),
         ("shifted-far", f"f: found 'shifted-far', {NUMBER} 'shifted-': pixels to the right"),
         ("shifted-1.5", "f: shifted-1.5: pixels: found 1.5, expected a valid integer"),

@@ -162,7 +162,7 @@ def test_a_number_or_a_severity_but_not_both() -> None:
     for settings, found in (({}, "neither"), ({"std": 0.1, "severity": 2}, "both")):
         with pytest.raises(ConfigError, match=f"f.mine: found {found} of std and severity, exp"):
             parse_conditions({"mine": {"name": "noise", **settings}}, "f")
-    with pytest.raises(ConfigError, match="; or a severity, from mask-s1 to mask-s5$"):
+    with pytest.raises(ConfigError, match=", or a severity from s1 to s5; write mask-s3, for"):
         parse_condition("mask-wide", "f")
 
 
