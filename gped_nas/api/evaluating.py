@@ -21,7 +21,7 @@ import numpy as np
 
 from gped_nas import __version__
 from gped_nas.api.evaluations import Kept, in_order, read_place, write_place
-from gped_nas.api.places import Place, find_place
+from gped_nas.api.places import Options, Place, find_place
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.subjects import teacher_digest
 from gped_nas.api.tasks.base import OPTION, Asked, LeftOut, Row, parse_tasks
@@ -121,18 +121,18 @@ def evaluate_tasks(
     inputs_file = None if save_inputs is None else Path(save_inputs)
     _check_file(inputs_file)
     session = session or new_session()
-    place = find_place(
-        what,
-        trials=trials,
+    options = Options(
+        session=session,
+        out=Path(out),
         kinds=subjects,
+        trials=trials,
         part=part,
         space=space,
         overrides=overrides,
         storage=storage,
-        out=Path(out),
-        session=session,
         modules=modules,
     )
+    place = find_place(what, options)
 
     root = place.seed if seed is None else seed
     bench = Bench(

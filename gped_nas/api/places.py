@@ -24,15 +24,45 @@ from gped_nas.api.subjects import (
     unpruned_subject,
 )
 from gped_nas.api.tasks.bench import LABEL_TWIN, MAP, SAMPLE, STUDENT, TEACHER, UNPRUNED, Subject
-from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
+from gped_nas.api.teacher import Teacher, load_dataset, load_teacher, sample_teacher
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE
-from gped_nas.errors import ConfigError, DataError, GpedError, StudyError
+from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, StudyError
 from gped_nas.models.module import Modules
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space, parse_space
 
 FRONT = "front"
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """What ``evaluate_tasks`` was asked for, as far as it says who is judged and where.
+
+    Attributes:
+        kinds: of subjects; everybody there is where none is named.
+        trials, part, space, overrides, storage, out, session, modules: as there.
+    """
+
+    session: Session
+    out: Path
+    kinds: Collection[str] = ()
+    trials: Sequence[int | str] = ()
+    part: Part | None = None
+    space: SearchSpace | str | Path | None = None
+    overrides: Mapping[str, Any] | None = None
+    storage: str | None = None
+    modules: Modules | None = None
+
+    def wants(self, kind: str) -> bool:
+        """Whether a kind of subject is judged."""
+        return not self.kinds or kind in self.kinds
+
+    def read_space(self, space: SearchSpace | str | Path) -> SearchSpace:
+        """A space, with the settings and modules that were given."""
+        if not isinstance(space, SearchSpace):
+            return load_space(space, self.overrides, modules=self.modules)
+        return space.with_modules(self.modules) if self.modules else space
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,45 +88,23 @@ class Place:
     notes: tuple[str, ...] = ()
 
 
-def find_place(
-    what: Study | SearchSpace | str | Path,
-    *,
-    trials: Sequence[int | str],
-    kinds: Collection[str],
-    part: Part | None,
-    space: SearchSpace | str | Path | None,
-    overrides: Mapping[str, Any] | None,
-    storage: str | None,
-    out: Path,
-    session: Session,
-    modules: Modules | None,
-) -> Place:
-    """Who is judged, and where. Args and errors are those of ``evaluate_tasks``."""
-    wanted = _wanted(kinds)
+def find_place(what: Study | SearchSpace | str | Path, options: Options) -> Place:
+    """Who is judged, and where. Errors are those of ``evaluate_tasks``."""
     if isinstance(what, str | Path) and (Path(what) / SPEC_FILE).is_file():
-        _refuse("a student", {"--trial": trials})
-        return _of_student(
-            Path(what), wanted, part, space, overrides, storage, out, session, modules
-        )
+        _refuse("a student", {"--trial": options.trials})
+        return _of_student(Path(what), options)
 
     if isinstance(what, str | Path):
-        places = (Path(what), out / what)
+        places = (Path(what), options.out / what)
         if any((place / STUDY_FILE).is_file() for place in places):
-            what = open_study(what, storage=storage, out=out)
+            what = open_study(what, storage=options.storage, out=options.out)
     if isinstance(what, Study):
-        _refuse("a study, which has its own", {"--space": space, "--set": overrides})
-        return _of_study(what, trials, wanted, part, session, modules)
+        given = {"--space": options.space, "--set": options.overrides}
+        _refuse("a study, which has its own", given)
+        return _of_study(what, options)
 
-    _refuse("a space", {"--space": space, "--trial": trials})
-    return _of_space(_read_space(what, overrides, modules), kinds, part, out, session)
-
-
-def _read_space(
-    space: SearchSpace | str | Path, overrides: Mapping[str, Any] | None, modules: Modules | None
-) -> SearchSpace:
-    if not isinstance(space, SearchSpace):
-        return load_space(space, overrides, modules=modules)
-    return space.with_modules(modules) if modules else space
+    _refuse("a space", {"--space": options.space, "--trial": options.trials})
+    return _of_space(options.read_space(what), options)
 
 
 def _refuse(what: str, given: Mapping[str, Any]) -> None:
@@ -110,34 +118,25 @@ def _refuse(what: str, given: Mapping[str, Any]) -> None:
             raise ConfigError(f"{option}: found with {what}; leave it out")
 
 
-def _wanted(kinds: Collection[str]) -> Callable[[str], bool]:
-    return lambda kind: not kinds or kind in kinds
-
-
-def _of_space(
-    space: SearchSpace,
-    kinds: Collection[str],
-    part: Part | None,
-    out: Path,
-    session: Session,
-) -> Place:
+def _of_space(space: SearchSpace, options: Options) -> Place:
     """A teacher and one of its samples; a MAP network where somebody asks for it by its name."""
-    wanted = _wanted(kinds)
     dataset = load_dataset(space)
     space = space.with_facts(dataset.input_shape, dataset.num_outputs)
-    teacher = sample_teacher(space, session, dataset=dataset)
-    subjects = _of_teacher(teacher, wanted)
-    if MAP in kinds:  # it is trained here: nobody pays for it unasked
+    teacher = sample_teacher(space, options.session, dataset=dataset)
+    subjects = _of_teacher(teacher, options)
+    if MAP in options.kinds:  # it is trained here: nobody pays for it unasked
         network = map_subject(teacher, None)
         subjects += [] if network is None else [network]
+
+    part = options.part or "validation"
     return Place(
         dataset=dataset,
         teacher=teacher,
         subjects=tuple(subjects),
-        part=part or "validation",
+        part=part,
         seed=space.seed,
-        folder=out / f"{space.name}-evaluation",
-        notes=(*_test_note(part), *_chosen_there(part or "validation", subjects)),
+        folder=options.out / f"{space.name}-evaluation",
+        notes=(*_test_note(part), *_chosen_there(part, subjects)),
     )
 
 
@@ -155,33 +154,49 @@ def _chosen_there(part: Part, subjects: Sequence[Subject]) -> list[str]:
     return [f"{', '.join(chosen)}: chosen on validation, so that figures there are too good"]
 
 
-def _of_teacher(teacher: Teacher, wanted: Callable[[str], bool]) -> list[Subject]:
+def _of_teacher(teacher: Teacher, options: Options) -> list[Subject]:
     subjects: list[Subject | None] = []
-    if wanted(TEACHER):
+    if options.wants(TEACHER):
         subjects.append(teacher_subject(teacher))
-    if wanted(SAMPLE):
+    if options.wants(SAMPLE):
         subjects.append(sample_subject(teacher))
     return [subject for subject in subjects if subject is not None]
 
 
-def _of_study(
-    study: Study,
-    trials: Sequence[int | str],
-    wanted: Callable[[str], bool],
-    part: Part | None,
-    session: Session,
-    modules: Modules | None,
-) -> Place:
+def _of_study(study: Study, options: Options) -> Place:
     """The teacher of a study, its references, and some of its students."""
-    numbers, notes = [], []
-    if wanted(STUDENT) and (trials or study.chosen() is not None):
-        numbers = _numbers(study, trials or [CHOSEN])
-    elif wanted(STUDENT):
-        notes.append(f"no student is asked: {'; '.join(study.explain_empty_front())}")
-    measured = _part(study, numbers, part)
-    teacher = study_teacher(study, session, modules)
-    subjects = _of_teacher(teacher, wanted)
+    numbers, notes = _students(study, options)
+    part = _part(study, numbers, options.part)
+    teacher = study_teacher(study, options.session, options.modules)
 
+    subjects = _of_teacher(teacher, options)
+    references, missing = _references(study, teacher, numbers, options)
+    subjects += references
+    subjects += [_trial(study, number, teacher) for number in numbers]
+    return Place(
+        dataset=teacher.dataset,
+        teacher=teacher,
+        subjects=tuple(subjects),
+        part=part,
+        seed=teacher.space.seed,
+        folder=study.path,
+        notes=(*notes, *missing, *_chosen_there(part, subjects)),
+    )
+
+
+def _students(study: Study, options: Options) -> tuple[list[int], list[str]]:
+    """The trials whose students are asked; a note where there is none to be asked."""
+    if not options.wants(STUDENT):
+        return [], []
+    if options.trials or study.chosen() is not None:
+        return _numbers(study, options.trials or [CHOSEN]), []
+    return [], [f"no student is asked: {'; '.join(study.explain_empty_front())}"]
+
+
+def _references(
+    study: Study, teacher: Teacher, numbers: Sequence[int], options: Options
+) -> tuple[list[Subject], list[str]]:
+    """What a study is compared with, as far as it is there; a note of what is not."""
     kept = ReadFiles(study.path, study.ledger)
     makers: dict[str, Callable[[], Subject | None]] = {
         MAP: lambda: map_subject(teacher, kept),
@@ -189,29 +204,21 @@ def _of_study(
     }
     if len(numbers) == 1:  # whose twin it is, must be clear
         makers[LABEL_TWIN] = lambda: label_twin_subject(study, teacher, numbers[0])
+
+    subjects, notes = [], []
     for kind, make in makers.items():
-        if not wanted(kind):
+        if not options.wants(kind):
             continue
         try:
             subject = make()
+        except DamageError:
+            raise
         except DataError as why:
             notes.append(f"{kind} is left out: {why}")
             continue
         if subject is not None:
             subjects.append(subject)
-
-    for number in numbers:
-        subjects.append(_trial(study, number, teacher))
-    notes += _chosen_there(measured, subjects)
-    return Place(
-        dataset=teacher.dataset,
-        teacher=teacher,
-        subjects=tuple(subjects),
-        part=measured,
-        seed=teacher.space.seed,
-        folder=study.path,
-        notes=tuple(notes),
-    )
+    return subjects, notes
 
 
 def study_teacher(study: Study, session: Session, modules: Modules | None = None) -> Teacher:
@@ -273,80 +280,65 @@ def _trial(study: Study, number: int, teacher: Teacher) -> Subject:
     return student_subject(student, name, STUDENT, folder=folder, teacher=teacher, trial=number)
 
 
-def _of_student(
-    folder: Path,
-    wanted: Callable[[str], bool],
-    part: Part | None,
-    space: SearchSpace | str | Path | None,
-    overrides: Mapping[str, Any] | None,
-    storage: str | None,
-    out: Path,
-    session: Session,
-    modules: Modules | None,
-) -> Place:
+def _of_student(folder: Path, options: Options) -> Place:
     """A student in a folder of its own, beside its teacher where that is known."""
     student = load_student(folder)
-    about = student.spec.about
-    study = None if space is not None else _study_of(folder, about, storage, out)
+    origin = student.spec.about
+    study = None if options.space is not None else _study_of(folder, origin, options)
+    teacher: Teacher | None
     if study is not None:
-        teacher: Teacher | None = study_teacher(study, session, modules)
-        assert teacher is not None, "a study has one"
+        teacher = study_teacher(study, options.session, options.modules)
         dataset, seed, kept_in = teacher.dataset, teacher.space.seed, study.path
-    elif space is not None:
-        space = _read_space(space, overrides, modules)
+    elif options.space is not None:
+        space = options.read_space(options.space)
         dataset, seed = load_dataset(space), space.seed
-        teacher, kept_in = (
-            _teacher_of(space, dataset, about, session),
-            out / f"{space.name}-evaluation",
-        )
+        teacher = _teacher_of(space, origin, options.session)
+        kept_in = options.out / f"{space.name}-evaluation"
     else:
         raise ConfigError(
-            f"{folder}: found a student whose study is not in {out}, expected the data that it is "
-            "asked about; name the space that it was searched in with --space"
+            f"{folder}: found a student whose study is not in {options.out}, expected the data "
+            "that it is asked about; name the space that it was searched in with --space"
         )
 
     check_of_dataset(student, dataset, str(folder))
-    subjects = [] if teacher is None else _of_teacher(teacher, wanted)
-    subjects = [subject for subject in subjects if subject.kind == TEACHER]
-    subjects.append(student_subject(student, STUDENT, STUDENT, folder=folder, teacher=teacher))
-    notes = (*_test_note(part), *_chosen_there(part or "validation", subjects))
+    subjects = []
+    if teacher is not None and options.wants(TEACHER):
+        subjects.append(teacher_subject(teacher))
+    if options.wants(STUDENT):
+        subjects.append(student_subject(student, STUDENT, STUDENT, folder=folder, teacher=teacher))
+
+    part = options.part or "validation"
+    notes = [*_test_note(part), *_chosen_there(part, subjects)]
     if teacher is None:
-        notes += ("the teacher of this student is not here: it is judged alone",)
-    return Place(
-        dataset=dataset,
-        teacher=teacher,
-        subjects=tuple(subjects),
-        part=part or "validation",
-        seed=seed,
-        folder=kept_in,
-        notes=notes,
-    )
+        notes.append("the teacher of this student is not here: it is judged alone")
+    return Place(dataset, teacher, tuple(subjects), part, seed, kept_in, tuple(notes))
 
 
-def _study_of(
-    folder: Path, about: Mapping[str, Any], storage: str | None, out: Path
-) -> Study | None:
-    """The study that a student is of: the one that its folder lies in, or one of its name."""
-    of_folder = folder.absolute().parents[1] if len(folder.absolute().parts) > 2 else folder
-    for place in (of_folder, out / str(about.get("study", ""))):
+def _study_of(folder: Path, origin: Mapping[str, Any], options: Options) -> Study | None:
+    """The study that a student is of: the one that its folder lies in, or one of its name.
+
+    Args:
+        folder: the student's.
+        origin: what its spec says of where it comes from.
+        options: where studies are.
+    """
+    parents = folder.absolute().parents
+    of_folder = parents[1] if len(parents) > 1 else folder
+    for place in (of_folder, options.out / str(origin.get("study", ""))):
         if not (place / STUDY_FILE).is_file():
             continue
-        study = open_study(place, storage=storage, out=out)
+        study = open_study(place, storage=options.storage, out=options.out)
         description = study.ledger.document.description
         if description is not None and description.stream is not None:
-            if description.stream.digest == about.get("stream"):
+            if description.stream.digest == origin.get("stream"):
                 return study
     return None
 
 
-def _teacher_of(
-    space: SearchSpace, dataset: Dataset, about: Mapping[str, Any], session: Session
-) -> Teacher | None:
+def _teacher_of(space: SearchSpace, origin: Mapping[str, Any], session: Session) -> Teacher | None:
     """The teacher of a space, if a student is its; None where it is not built."""
-    from gped_nas.api.teacher import load_teacher
-
     try:
         teacher = load_teacher(space, session)
     except GpedError:
         return None
-    return teacher if teacher.stream.digest == about.get("stream") else None
+    return teacher if teacher.stream.digest == origin.get("stream") else None

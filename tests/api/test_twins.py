@@ -159,13 +159,13 @@ def test_the_label_twin_that_others_ask_is_the_first_of_the_best_precision(
     precision = note.partition("; prior precision ")[2].partition(" ")[0]
     expected = gn.load_student(folders_of(study, genotype)[f"label_twin-1-{precision}"])
     assert twin.digest == expected.spec_sha256
-    said = twin.predictor.predict(teacher.dataset.raw("test")[:9])
+    answers = twin.predictor.predict(teacher.dataset.raw("test")[:9])
     assert np.allclose(
-        said.expectations["predictive"],
+        answers.expectations["predictive"],
         expected.predict(teacher.dataset.raw("test")[:9])["predictive"],
         atol=1e-6,
     )
-    assert said.is_point
+    assert answers.is_point
 
 
 def test_figures_are_means_over_the_seeds(shared: tuple[Home, gn.Study]) -> None:

@@ -25,14 +25,14 @@ def test_of_one_condition_it_is_the_metric_itself() -> None:
             METRICS[name], [(answers(1), None)], LABELS, resamples=RESAMPLES
         )
         assert mean.n == 60 and not mean.why
-        found = [mean.value, mean.low, mean.high]
-        assert found == pytest.approx([alone[name].value, alone[name].low, alone[name].high])
+        numbers = [mean.value, mean.low, mean.high]
+        assert numbers == pytest.approx([alone[name].value, alone[name].low, alone[name].high])
 
 
 def test_its_interval_is_that_of_each_examples_own_mean() -> None:
     both = [(answers(1), None), (answers(2), None)]
     mean = mean_over_conditions(METRICS["nll"], both, LABELS, resamples=RESAMPLES)
-    scores = np.stack([said.log_score(LABELS) for said, _ in both])
+    scores = np.stack([predictions.log_score(LABELS) for predictions, _ in both])
     assert mean.value == pytest.approx(-scores.mean())
     assert mean.low is not None and mean.high is not None
 

@@ -147,8 +147,8 @@ def parse_tasks(texts: Sequence[str]) -> list[Asked]:
         name, mark, argument = text.partition(MARK)
         task = TASKS.find(name.strip(), OPTION)
         for each in _arguments(task, argument.strip(), bool(mark)):
-            one_asked = Asked(task, each)
-            asked[one_asked.text] = one_asked
+            parsed = Asked(task, each)
+            asked[parsed.text] = parsed
     if not asked:
         raise ConfigError(f"{OPTION}: found none, expected some of: {', '.join(TASKS)}")
     return list(asked.values())

@@ -58,8 +58,8 @@ def ood(bench: Bench, argument: str) -> list[Row]:
     inside = Inside(bench.dataset, bench.part, bench.raw, bench.labels, bench.seed)
     table: list[Row] = []
     for subject in bench.subjects:
-        asked, said = _as_asked(bench, subject, outside)
-        notes: list[str] = [said] if said else []
+        asked, note = _as_asked(bench, subject, outside)
+        notes: list[str] = [note] if note else []
         with warnings_as_notes(notes):
             raw = outside.inputs(inside, asked.asked())
         bench.save(asked, raw, outside.name)
