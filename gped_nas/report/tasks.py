@@ -11,6 +11,8 @@ from gped_nas.search.snapshot import StudySnapshot
 from gped_nas.search.task_rows import TEACHER, Row, label_of, name_of, trial_of
 
 STUDENT = "student"
+_DRAWN = ("confidence", "total", "model", "variance")
+"""Scores whose curves are drawn; those of all are in the rows."""
 _ATTACK = re.compile(r"attack:(?P<name>[a-z_]+)-(?P<radius>[0-9.e-]+)")
 
 
@@ -73,7 +75,8 @@ def add_to_axes(data: Data, rows: Sequence[Row], snapshot: StudySnapshot) -> Non
     for row in rows:
         name, trial = name_of(row), trial_of(row)
         holder = by_name.get(row["predictor"]) if trial is None else by_trial.get(trial)
-        if holder is None or name not in new or row["value"] is None:
+        is_new = name in new and holder is not None and name not in holder["metrics"]
+        if holder is None or not is_new or row["value"] is None:
             continue
         holder["metrics"][name] = plain(row["value"])
         if row["low"] is not None:
@@ -158,13 +161,16 @@ def _of_task(
         lines = {}
         for who, rows in ((STUDENT, student), (TEACHER, teacher)):
             for row in rows:
+                if _score_of(row) not in _DRAWN:
+                    continue
                 curve = row.get("curve") or {}
                 is_it = str(row["task"]).partition(":")[0] == task and row["metric"] == metric
                 if is_it and across in curve and up in curve:
                     points = zip(curve[across], curve[up], strict=True)
                     lines[who] = [list(point) for point in points]
         if STUDENT in lines:
-            made.append(_curve(metric.replace("_", " "), across, up, lines))
+            title = f"{up.capitalize()} against {across}, by {metric.removeprefix('aurc_')}"
+            made.append(_curve(title, across, up, lines))
     return made
 
 
@@ -173,14 +179,21 @@ def _scores(student: Iterable[Row]) -> list[Data]:
     made = []
     for row in student:
         curve = row.get("curve") or {}
-        if not {"edges", "inside", "outside"} <= curve.keys():
+        has_scores = {"edges", "inside", "outside"} <= curve.keys()
+        if not has_scores or _score_of(row) not in _DRAWN:
             continue
         lines = {who: _steps(curve["edges"], curve[who]) for who in ("inside", "outside")}
-        score = row["metric"].partition("auroc_")[2] or row["metric"]
+        score = _score_of(row)
         _, _, outside = str(row["task"]).partition(":")
         title = f"Score {score.replace('_', ' ')}: inside, and {outside}"
         made.append(_curve(title, score.replace("_", " "), "share", lines))
     return made
+
+
+def _score_of(row: Row) -> str:
+    """The uncertainty score that a row's metric is by."""
+    metric = str(row["metric"])
+    return metric.removeprefix("ood_auroc_").removeprefix("aurc_")
 
 
 def _steps(edges: Sequence[float], counts: Sequence[float]) -> list[list[float]]:

@@ -2,8 +2,9 @@
 
 A kept row has a predictor (``trial 3``, ``teacher``, ...), a task, a metric, a condition and a
 part; see ``evaluate.measured.rows``. It is called ``metric@condition`` as a recorded metric is. A
-row without a condition has its task's argument in that place: ``latency_ms@onnx-1``. Where a
-measure was made of several numbers of examples, that of most of them is shown.
+row without a condition has in that place what its task was asked with, or the task itself:
+``latency_ms@onnx-1``, ``nll@temperature``, unless its metric begins with that. Where a measure was
+made of several numbers of examples, that of most of them is shown.
 """
 
 import re
@@ -23,10 +24,11 @@ _TRIAL = re.compile(r"trial (\d+)")
 
 def name_of(row: Row) -> str:
     """A row's measure by its public name."""
-    _, _, argument = str(row["task"]).partition(":")
+    task, _, argument = str(row["task"]).partition(":")
     condition = row["condition"]
-    if condition == CLEAN and argument:
-        condition = argument
+    if condition == CLEAN:
+        # a task may measure what a record has too, such as the NLL of tempered answers
+        condition = argument or (CLEAN if row["metric"].startswith(task) else task)
     return public_name(Key(row["metric"], condition, row["part"]))
 
 

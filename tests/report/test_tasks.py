@@ -56,6 +56,16 @@ ROWS = (
     *attacked(f"trial {CHOSEN}", {0.1: 0.5, 0.01: 0.9}),
     *attacked(f"trial {OTHER}", {0.1: 0.4}),
     row(f"trial {CHOSEN}", "prediction", "nll", 0.3),
+    row(f"trial {CHOSEN}", "temperature", "nll", 0.123),
+    row(f"trial {CHOSEN}", "misclassification", "misclassification_auroc_total", 0.9),
+    row(
+        f"trial {CHOSEN}",
+        "ood:permuted",
+        "ood_auroc_energy",
+        0.6,
+        condition="permuted",
+        curve={"edges": [0, 1], "inside": [1], "outside": [1]},
+    ),
     row(f"trial {CHOSEN}", "latency:onnx-1", "latency_ms", 0.25, spread=0, n=30, note="one note"),
     row("teacher", "latency:onnx-1", "latency_ms", 5.0, spread=0, n=30),
     row(
@@ -69,7 +79,7 @@ ROWS = (
     row(
         f"trial {CHOSEN}",
         "selective",
-        "aurc",
+        "aurc_total",
         0.1,
         curve={"coverage": [0.5, 1.0], "risk": [0.0, 0.1]},
     ),
@@ -83,7 +93,10 @@ def data():
 
 def test_a_task_is_a_table_of_its_predictors(data):
     by_task = {table["task"]: table for table in data["tasks"]}
-    assert list(by_task) == ["attack", "latency", "ood", "selective"], "a record has the others"
+    # a record has what the task prediction measures
+    assert set(by_task) == {
+        *("attack", "latency", "ood", "selective", "temperature", "misclassification")
+    }
 
     attack = by_task["attack"]
     assert attack["part"] == "test"
@@ -110,6 +123,12 @@ def test_what_is_known_of_students_is_an_axis_of_the_front(data):
     (teacher,) = [entry for entry in data["references"] if entry["name"] == "teacher"]
     assert teacher["metrics"]["test_accuracy@pgd-0.1"] == 0.8
 
+    # what a task measured under a recorded name is another number
+    recorded = SNAPSHOT.record(CHOSEN).metrics["test_nll"]
+    assert record["metrics"]["test_nll"] == pytest.approx(recorded, abs=1e-5)
+    assert record["metrics"]["test_nll@temperature"] == 0.123
+    assert record["metrics"]["test_misclassification_auroc_total"] == 0.9
+
     drawn = figure(data, "front", x="test_accuracy@pgd-0.1", y="nll")
     xs = [x for trace in drawn.data if trace.x is not None for x in trace.x]
     assert {0.5, 0.4, 0.8} <= set(xs)
@@ -125,8 +144,8 @@ def test_what_is_known_of_students_is_an_axis_of_the_front(data):
 
 
 def test_the_measure_of_most_examples_is_shown():
-    of_few = row(f"trial {CHOSEN}", "misclassification", "aurc", 0.9, n=20)
-    of_all = row(f"trial {CHOSEN}", "misclassification", "aurc", 0.2, n=360)
+    of_few = row(f"trial {CHOSEN}", "selective", "aurc", 0.9, n=20)
+    of_all = row(f"trial {CHOSEN}", "selective", "aurc", 0.2, n=360)
     for rows in ((of_few, of_all), (of_all, of_few)):
         (shown,) = shown_rows(make_snapshot(evaluations=rows))
         assert shown["value"] == 0.2
