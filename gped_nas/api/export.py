@@ -9,8 +9,12 @@ from gped_nas.api.int8 import int8_of
 from gped_nas.api.note import STUDENTS
 from gped_nas.api.opening import open_study
 from gped_nas.api.study import Study
+from gped_nas.api.teacher import load_dataset
+from gped_nas.data.base import Part
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE
 from gped_nas.errors import ConfigError, GpedError, StudyError
+from gped_nas.evaluate.post_hoc import KEY, PostHoc, fit_post_hoc
+from gped_nas.evaluate.student import student_predictions
 from gped_nas.export.card import card
 from gped_nas.export.folder import (
     Compute,
@@ -21,6 +25,7 @@ from gped_nas.export.folder import (
 )
 from gped_nas.export.graph import Inputs
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.space_file import parse_space
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ def export_student(
     to: str | Sequence[str] = "safetensors",
     inputs: Inputs = "float32",
     compute: Compute = "float32",
+    post_hoc: bool = False,
     storage: str | None = None,
     out: str | Path = "reports",
 ) -> Export:
@@ -59,6 +65,8 @@ def export_student(
             width), or ``"bytes"``: pictures as uint8 (N, height, width, channels).
         compute: what the products of ``onnx`` are computed in: ``"float32"``, or ``"int8"`` for a
             student whose weights are int8, see ``api.int8``.
+        post_hoc: whether a temperature and thresholds of conformal sets are fitted, which
+            ``predict_files`` can use: on the calibration part, or on validation without one.
         storage: where the study lies, if not in its folder.
         out: folder of all studies.
 
@@ -101,8 +109,19 @@ def export_student(
         inputs=inputs,
         spec_sha256=record.spec_sha256,
         int8=int8_of(study) if compute == "int8" else None,
+        about={KEY: _fitted(study, record).to_json()} if post_hoc else None,
     )
     return Export(target, files)
+
+
+def _fitted(study: Study, record: TrialRecord) -> PostHoc:
+    """What held-out labels ask of a trial's student after its training."""
+    description = study.ledger.document.description
+    assert description is not None, "a study with a front has a teacher"
+    dataset = load_dataset(parse_space(description.config, f"study '{study.name}'"))
+    part: Part = "validation" if dataset.calibration is None else "calibration"
+    predictions = student_predictions(study.load_student(record.trial), dataset.raw(part))
+    return fit_post_hoc(predictions, dataset.labels(part), part)
 
 
 def _refuse(study: Study, record: TrialRecord, source: Path) -> GpedError:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gped_nas.api.after import After
 from gped_nas.api.note import STUDENTS, STUDY_FILE
 from gped_nas.data.inputs import read_inputs
 from gped_nas.data.normalization import AnyNormalization
@@ -24,31 +25,47 @@ BOUNDS = ("low", "high")
 
 
 def predict_files(
-    student: Student | str | Path, files: Sequence[str | Path]
+    student: Student | str | Path,
+    files: Sequence[str | Path],
+    *,
+    calibrated: bool = False,
+    set_level: float | None = None,
+    set_rule: str = "split",
 ) -> list[dict[str, Any]]:
     """What a student says of the inputs in files.
 
     Args:
         student: a loaded one, or its folder: in a study, or exported as safetensors.
         files: arrays, images or tables, see ``gped_nas.data.inputs``.
+        calibrated: whether probabilities, or variances, are those at the temperature that was
+            fitted with ``post_hoc=True`` of ``export_student``.
+        set_level: with which probability conformal sets hold the label; None for no sets. They
+            take the answers as they are without a temperature.
+        set_rule: ``"split"`` or ``"aps"``, see ``evaluate.conformal``.
 
     Returns:
         One row an input: ``input`` (file, and place in it where it holds several), then for classes
         ``class``, ``probabilities`` by class name, ``entropy`` in nats, and by name every other
         target that the student was distilled for; for real labels ``mean`` and ``variance`` in
-        their own unit.
+        their own unit. With ``set_level`` also ``set``, names of classes, the likeliest first, or
+        the interval's ends ``low`` and ``high``; None where it has none.
 
     Raises:
-        DataError: the student or a file cannot be used.
+        ConfigError: a level or rule that is none.
+        DataError: the student or a file cannot be used, or nothing was fitted to it.
         EnvironmentProblem: a file cannot be read.
     """
+    where = "student"
     if not isinstance(student, Student):
-        student = _load_weighted(Path(student))
+        where, student = str(student), _load_weighted(Path(student))
     spec = student.spec
+    after = After(student, where, calibrated=calibrated, set_level=set_level, set_rule=set_rule)
 
     rows: list[dict[str, Any]] = []
     for names, inputs in inputs_of(files, spec.input_shape, spec.normalization, spec.preparation):
-        rows += answer_rows(names, student.predict(inputs), spec.class_names)
+        answers = after.answers(inputs, student.predict(inputs))
+        of_file = answer_rows(names, answers, spec.class_names)
+        rows += [{**row, **more} for row, more in zip(of_file, after.sets(inputs), strict=True)]
     return rows
 
 

@@ -14,7 +14,9 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
 
     columns: dict[str, Any] = {}
     for key, value in row.items():
-        if not isinstance(value, dict):
+        if key == "set":
+            columns[key] = ", ".join(visible(name) for name in value)
+        elif not isinstance(value, dict):
             columns[key] = visible(value) if isinstance(value, str) else value
 
     for key, head in _HEADS.items():

@@ -50,6 +50,13 @@ def export(
             help="float32, or int8: onnx computes a student of int8 weights in int8.",
         ),
     ] = "float32",
+    post_hoc: Annotated[
+        bool,
+        typer.Option(
+            "--post-hoc",
+            help="Fit a temperature and conformal sets on held-out labels, for predict.",
+        ),
+    ] = False,
     into: Annotated[
         Path | None,
         typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default."),
@@ -70,6 +77,7 @@ def export(
         into,
         to=to or "safetensors",
         inputs=inputs,  # type: ignore[arg-type]  # checked there
+        post_hoc=post_hoc,
         compute=compute,  # type: ignore[arg-type]  # likewise
         storage=storage,
         out=out,
@@ -130,6 +138,21 @@ def predict(
             autocompletion=complete_trial,
         ),
     ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Answer at the temperature that the export fitted."),
+    ] = False,
+    set_level: Annotated[
+        float | None,
+        typer.Option(
+            "--set-level",
+            metavar="P",
+            help="Add the set of classes, or the interval, that holds the label with P.",
+        ),
+    ] = None,
+    set_rule: Annotated[
+        str, typer.Option("--set-rule", metavar="RULE", help="Which sets of classes: split or aps.")
+    ] = "split",
     storage: Storage = None,
     out: Out = REPORTS,
     format: FormatOption = Format.table,
@@ -142,5 +165,7 @@ def predict(
     from gped_nas.api.picking import student_folder
 
     folder = student_folder(student, trial, storage=storage, out=out)
-    rows = predict_files(folder, inputs)
+    rows = predict_files(
+        folder, inputs, calibrated=calibrated, set_level=set_level, set_rule=set_rule
+    )
     print_rows(rows if format is Format.json else [flat(row) for row in rows], format)

@@ -11,7 +11,7 @@ another one replaces it as a whole.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -183,6 +183,7 @@ def write_export(
     inputs: Inputs = "float32",
     spec_sha256: str = "",
     int8: Int8 | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Write a student's export.
 
@@ -195,6 +196,7 @@ def write_export(
         spec_sha256: the digest of the student's spec in its trial's record; empty where it has
             none.
         int8: how ``onnx`` computes in int8; None for float32.
+        about: what else is to be known of the student, for its spec.
 
     Returns:
         Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256``,
@@ -251,7 +253,7 @@ def write_export(
         }
 
     # all that can fail comes before the first file is written
-    spec = replace(student.spec, about={**student.spec.about, "files": files})
+    spec = replace(student.spec, about={**student.spec.about, **(about or {}), "files": files})
     text = card(spec)
 
     contents = {

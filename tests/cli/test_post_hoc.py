@@ -127,3 +127,75 @@ def test_each_half_has_what_was_fitted_on_the_other() -> None:
     # 2 is the mean of the first half, 20 that of the second one
     assert halves.each(lambda _, labels_N: labels_N.mean()).tolist() == [20, 2, 20, 2]
     assert halves.num_fitted == 2
+
+
+def test_an_export_takes_along_what_was_fitted(own: Home) -> None:
+    """Sets and temperature of ``predict`` are those of the tasks, over all test examples."""
+    taken, inputs = own.root / "taken", own.root / "test.npy"
+    accepted("export", own.study, "--into", taken, "--post-hoc")
+    dataset = gn.load_dataset(gn.load_space(own.space))
+    np.save(inputs, dataset.raw("test").numpy())
+    labels = [dataset.class_names[label] for label in dataset.labels("test")]
+    tasks = ("--tasks", "conformal:0.1,temperature", "--subjects", "student")
+    measured = {row["metric"]: row["value"] for row in asked(own, own.study, *tasks)}
+
+    for rule in ("split", "aps"):
+        args = ("--set-level", 0.9, "--set-rule", rule, "-f", "json")
+        rows = json.loads(accepted("predict", taken, inputs, *args).out)
+        held = [label in row["set"] for row, label in zip(rows, labels, strict=True)]
+        assert np.mean(held) == pytest.approx(measured[f"{rule}_coverage"])
+        mean_size = np.mean([len(row["set"]) for row in rows])
+        assert mean_size == pytest.approx(measured[f"{rule}_set_size"])
+        for row in rows:
+            named = [row["probabilities"][name] for name in row["set"]]
+            assert named == sorted(named, reverse=True)
+
+    rows = json.loads(accepted("predict", taken, inputs, "--calibrated", "-f", "json").out)
+    of_label = [row["probabilities"][label] for row, label in zip(rows, labels, strict=True)]
+    assert -np.log(of_label).mean() == pytest.approx(measured["nll"], abs=1e-6)
+    assert all("set" not in row for row in rows)
+
+    table = accepted("predict", taken, inputs, "--set-level", 0.99).out
+    assert "set" in table.splitlines()[0].split()
+    about = json.loads((taken / "spec.json").read_text())["about"]["post_hoc"]
+    assert (about["part"], about["is_approximate"], about["n"]) == ("validation", True, 288)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["--set-level", "90"], 2, ("--set-level", "found 90", "below 1")),
+        (
+            ["--set-level", "0.9", "--set-rule", "app"],
+            2,
+            ("--set-rule", "'app'", "did you mean 'aps'"),
+        ),
+    ],
+)
+def test_levels_and_rules_that_are_none_are_refused(
+    own: Home, args: list[str], code: int, says: tuple[str, ...]
+) -> None:
+    np.save(own.root / "x.npy", np.zeros((1, 1, 8, 8), np.uint8))
+    accepted("export", own.study, "--into", own.root / "taken", "--post-hoc")
+    refused(code, "predict", own.root / "taken", own.root / "x.npy", *args, says=says)
+
+
+@pytest.mark.parametrize("args", [["--calibrated"], ["--set-level", "0.9"]])
+def test_a_student_that_nothing_was_fitted_to_says_so(own: Home, args: list[str]) -> None:
+    np.save(own.root / "x.npy", np.zeros((1, 1, 8, 8), np.uint8))
+    says = (str(own.study / "students"), "nothing was fitted", "--post-hoc")
+    refused(2, "predict", own.study, own.root / "x.npy", "--out", own.out, *args, says=says)
+
+
+def test_a_search_with_a_calibration_part_keeps_its_promise_apart(home: Home) -> None:
+    share = ("--set", "data.calibration_share=0.5", "--n-trials", 2)
+    accepted("run", home.space, "--out", home.out, *share)
+    rows = asked(home, home.study, "--tasks", "conformal", "--subjects", "student")
+    assert {row["note"] for row in rows} == {"fitted on 144 calibration examples"}
+    # of 288, half chose the student
+    args = ("--tasks", "prediction", "--subjects", "student", "--part", "validation")
+    assert {row["n"] for row in asked(home, home.study, *args)} == {144}
+
+    accepted("export", home.study, "--into", home.root / "taken", "--post-hoc", "--out", home.out)
+    about = json.loads((home.root / "taken" / "spec.json").read_text())["about"]["post_hoc"]
+    assert (about["part"], about["is_approximate"], about["n"]) == ("calibration", False, 144)
