@@ -93,7 +93,12 @@ def test_the_first_teacher_is_that_of_two_labels_a_class(
 
     monkeypatch.setattr(_Course, "_begin", noted)
     monkeypatch.setattr(active, "keep_labels", kept)
-    rows = rows_of(own, "--tasks", "active:random-30", "--subjects", "teacher")
+    asked = ("--tasks", "active:random-30", "--subjects", "teacher", "--out", own.out)
+    metrics = ("--metrics", "nll,kl_to_teacher")
+    result = accepted("evaluate", own.study, "-f", "json", *asked, *metrics)
+    assert "kl_to_teacher is not measured: each round has another teacher" in result.err
+    rows = json.loads(result.out)
+    assert {row["metric"] for row in rows} == {"nll"}
     assert [len(places) for places in labeled] == [20, 30, 20, 30]
     assert labeled[0] < labeled[1] and labeled[2] < labeled[3] and labeled[0] != labeled[2]
     space = load_space(own.space)

@@ -39,6 +39,7 @@ from gped_nas.data.dials import keep_labels
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.errors import ConfigError, DivergenceError
+from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.predictions import AnyPredictions
@@ -55,7 +56,8 @@ ROUNDS, SEEDS = 8, 3
 """Times that labels are bought, and how often all of it is done."""
 LARGEST_POOL = 10_000
 """Examples of the training part that may be bought; drawn where there are more."""
-METRICS = ("accuracy", "nll")
+USUAL = ("accuracy", "nll")
+"""Metrics that are measured where nothing else is asked for."""
 _ASKED = re.compile(r"(?P<acquisition>[a-z]+)(?:-(?P<labels>[1-9]\d{0,6}))?")
 
 
@@ -133,7 +135,13 @@ def active(bench: Bench, argument: str) -> list[Row]:
     (subject,) = bench.subjects
     _refuse_who_cannot(bench, subject)
     plan = plan_of(argument, bench.dataset)
-    names = bench.metrics_or(METRICS)
+    names = bench.metrics_or(USUAL)
+
+    compared = [name for name in names if METRICS[name].needs_teacher]
+    if compared:
+        bench.notes.append(
+            f"{bench.task}: {', '.join(compared)} is not measured: each round has another teacher"
+        )
 
     by_seed = [_Course(bench, subject, plan, number).run() for number in range(SEEDS)]
     table: list[Row] = []
