@@ -119,8 +119,6 @@ def run_suite(
             same call tries them again.
         Interrupted: the session said stop; the same call goes on from there.
     """
-    from gped_nas.report.suite import suite_page
-
     session = session or new_session()
     read = read_grid(grid, overrides)
     spaces = Spaces(read, session)
@@ -144,11 +142,7 @@ def run_suite(
 
         rows = rows_of(outcomes)
         data = _data(read, outcomes, rows)
-        write_text(folder / "rows.jsonl", to_json_lines(rows))
-        write_text(folder / "rows.csv", to_csv(rows))
-        write_text(folder / "tables.tex", to_latex(data))
-        write_json(folder / DATA, data)
-        write_text(folder / PAGE, suite_page(data))
+        _write(folder, rows, data)
 
     _check_complete(outcomes, folder)
     return SuiteResult(folder, rows, data)
@@ -198,6 +192,17 @@ def _data(grid: Grid, outcomes: list[Outcome], rows: list[dict[str, Any]]) -> di
         "problems": problems,
         "notes": list(notes),
     }
+
+
+def _write(folder: Path, rows: list[dict[str, Any]], data: dict[str, Any]) -> None:
+    """Write every form of the rows and of what is made of them."""
+    from gped_nas.report.suite import suite_page
+
+    write_text(folder / "rows.jsonl", to_json_lines(rows))
+    write_text(folder / "rows.csv", to_csv(rows))
+    write_text(folder / "tables.tex", to_latex(data))
+    write_json(folder / DATA, data)
+    write_text(folder / PAGE, suite_page(data))
 
 
 def _check_complete(outcomes: list[Outcome], folder: Path) -> None:

@@ -225,14 +225,14 @@ def _methods(axis: tuple[Any, ...], where: str) -> tuple[MethodEntry, ...]:
             methods.append(MethodEntry(name, {"name": name}))
         else:
             METHODS.named(settings, "name", f"{place}: {name}")
-            own = {key: value for key, value in settings.items() if key != "set"}
+            of_method = {key: value for key, value in settings.items() if key != "set"}
             overrides = settings.get("set", {})
             if not isinstance(overrides, Mapping):
                 raise ConfigError(
                     f"{place}: {name}.set: found {str(overrides)[:60]!r}, expected a mapping of "
                     "dotted keys: {teacher.prior.precision: 10.0}"
                 )
-            methods.append(MethodEntry(name, own, dict(overrides)))
+            methods.append(MethodEntry(name, of_method, dict(overrides)))
     return tuple(methods)
 
 
