@@ -290,8 +290,13 @@ def average_predictor(teacher: Teacher) -> Predictor | None:
 
 
 def network(teacher: Teacher, forward: Forward) -> Ensemble:
-    """One network of the teacher's kind of output."""
-    return _ensemble(teacher, lambda: iter([(1.0, forward)]))
+    """One network of the teacher's kind of output; before each pass it is asked whether to stop."""
+
+    def networks() -> Iterator[tuple[float, Forward]]:
+        teacher.session.raise_if_stopped()
+        yield 1.0, forward
+
+    return _ensemble(teacher, networks)
 
 
 def as_posterior(teacher: Teacher, predictor: Predictor) -> Ensemble:

@@ -277,7 +277,9 @@ def _trial(study: Study, number: int, teacher: Teacher) -> Subject:
     folder = study.path / STUDENTS / str(number)
     student = study.load_student(number)
     name = f"trial {number}"
-    return student_subject(student, name, STUDENT, folder=folder, teacher=teacher, trial=number)
+    return student_subject(
+        student, name, STUDENT, folder=folder, session=teacher.session, trial=number
+    )
 
 
 def _of_student(folder: Path, options: Options) -> Place:
@@ -305,7 +307,9 @@ def _of_student(folder: Path, options: Options) -> Place:
     if teacher is not None and options.wants(TEACHER):
         subjects.append(teacher_subject(teacher))
     if options.wants(STUDENT):
-        subjects.append(student_subject(student, STUDENT, STUDENT, folder=folder, teacher=teacher))
+        subjects.append(
+            student_subject(student, STUDENT, STUDENT, folder=folder, session=options.session)
+        )
 
     part = options.part or "validation"
     notes = [*_test_note(part), *_chosen_there(part, subjects)]

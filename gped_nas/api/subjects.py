@@ -1,13 +1,15 @@
 """Who is judged: the teacher, what a study has beside it, and students."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.map_network import tuned_map_networks
 from gped_nas.api.measuring import as_posterior, can_be_asked, ensemble, network
 from gped_nas.api.references import alone, best_sample_index
+from gped_nas.api.session import Session
 from gped_nas.api.study import Study
 from gped_nas.api.tasks.bench import LABEL_TWIN, MAP, SAMPLE, TEACHER, UNPRUNED, Subject
 from gped_nas.api.teacher import Teacher
@@ -15,6 +17,7 @@ from gped_nas.api.twin_files import TwinFiles
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE, Student, load_student
 from gped_nas.errors import DataError
+from gped_nas.evaluate.conditions import Forward
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.io import canonical_json, sha256_arrays, sha256_text
@@ -109,23 +112,42 @@ def map_subject(teacher: Teacher, kept: KeptFiles | None) -> Subject | None:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Stoppable(StudentPredictor):
+    """A student that asks before each pass whether to stop: an attack takes thousands of them.
+
+    Attributes:
+        session: whom it asks.
+    """
+
+    session: Session = field(default_factory=Session)
+
+    def networks(self) -> Iterator[tuple[float, Forward]]:
+        """Its one network, with weight 1."""
+        self.session.raise_if_stopped()
+        return super().networks()
+
+
+def _predictor(student: Student, session: Session) -> StudentPredictor:
+    return _Stoppable(student, session.accelerator, session)
+
+
 def student_subject(
     student: Student,
     name: str,
     kind: str,
     *,
     folder: Path,
-    teacher: Teacher | None = None,
+    session: Session,
     trial: int | None = None,
 ) -> Subject:
     """A student that was read from its files."""
-    device = None if teacher is None else teacher.session.accelerator
     spec = (folder / SPEC_FILE).read_bytes()
     return Subject(
         name,
         kind,
         digest=student.spec_sha256 or hashlib.sha256(spec).hexdigest(),
-        predictor=StudentPredictor(student, device),
+        predictor=_predictor(student, session),
         trial=trial,
         student=student,
         folder=folder,
@@ -139,23 +161,22 @@ def unpruned_subject(study: Study, teacher: Teacher) -> Subject | None:
         return None
     digest = ReadFiles(study.path, study.ledger).digest_of(folder / SPEC_FILE)
     student = load_student(folder, spec_sha256=digest)
-    return student_subject(student, UNPRUNED, UNPRUNED, folder=folder, teacher=teacher)
+    return student_subject(student, UNPRUNED, UNPRUNED, folder=folder, session=teacher.session)
 
 
 def label_twin_subject(study: Study, teacher: Teacher, trial: int) -> Subject | None:
     """The network of a student's genotype that labels alone taught; None where there is none."""
     genotype = Genotype.from_json(study.record(trial).genotype)
-    device = teacher.session.accelerator
     files = TwinFiles(
         teacher,
         ReadFiles(study.path, study.ledger),
-        lambda network: StudentPredictor(network, device),
+        lambda network: _predictor(network, teacher.session),
     )
     twin = files.label_twin(genotype)
     if twin is None:
         return None
     # it has learned nothing but its label: all else is that of a certain network
-    certain = as_posterior(teacher, StudentPredictor(twin, device))
+    certain = as_posterior(teacher, _predictor(twin, teacher.session))
     return Subject(LABEL_TWIN, LABEL_TWIN, digest=twin.spec_sha256, predictor=certain)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 import gped_nas as gn
 from gped_nas.api.tasks.attack import radii
 from gped_nas.config import Config
+from gped_nas.errors import Interrupted
 from gped_nas.evaluate.conditions import CONDITIONS, add_condition
 from tests.cli.harness import Home, accepted, refused
 from tests.cli.test_evaluation import asked
@@ -86,6 +87,22 @@ def test_attacked_inputs_are_within_the_radius_and_give_the_rows(own: Home) -> N
             assert row["value"] == pytest.approx((answer == saved["y"]).mean())
     values = [row["value"] for row in rows]
     assert values == sorted(values, reverse=True) and values[0] > values[-1]
+
+
+@pytest.mark.parametrize("subject", ["student", "map"])
+def test_an_attack_on_one_network_stops_between_its_passes(own: Home, subject: str) -> None:
+    num_asked = 0
+
+    def should_stop() -> bool:
+        nonlocal num_asked
+        num_asked += 1
+        return num_asked > 12  # far fewer are asked around the attack
+
+    session = gn.new_session("cpu", should_stop=should_stop)
+    study = gn.open_study(own.study)
+    with pytest.raises(Interrupted):
+        study.evaluate("attack:pgd-0.1", subjects=[subject], limit=20, session=session)
+    assert study.evaluations() == []
 
 
 def test_everybody_is_asked_at_the_inputs_of_each(own: Home) -> None:
