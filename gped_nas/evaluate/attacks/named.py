@@ -5,7 +5,7 @@ leave 56 % right where the standard suite leaves 19 %.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +60,11 @@ class Attacked(NamedTuple):
     generator: Generator
     scale: Scale
 
+    @classmethod
+    def of(cls, raw: Tensor, given: Mapping[str, Any]) -> "Attacked":
+        """What is read of all that a condition is given."""
+        return cls(raw, given["predictor"], given["labels"], given["generator"], given["scale"])
+
     def hunt(self, settings: AttackSettings, name: str) -> Hunt:
         """A hunt that has begun.
 
@@ -99,7 +104,7 @@ def _ends(hunt: Hunt, name: str) -> Tensor:
 @_add_attack("fgsm", "a step along the gradient (FGSM)", FgsmSettings)
 def fgsm_inputs(raw: Tensor, *, settings: FgsmSettings, **given: Any) -> Tensor:
     """Each input one step further."""
-    hunt = Attacked(raw, **given).hunt(settings, "fgsm")
+    hunt = Attacked.of(raw, given).hunt(settings, "fgsm")
     x = fgsm(hunt.average, hunt.ball, CROSS_ENTROPY, hunt.aim())
     hunt.best = Best(x, hunt.best.rank_N)
     if not hunt.is_constant:
@@ -110,7 +115,7 @@ def fgsm_inputs(raw: Tensor, *, settings: FgsmSettings, **given: Any) -> Tensor:
 @_add_attack("pgd", "plain steps along the gradient (PGD)", PgdSettings)
 def pgd_inputs(raw: Tensor, *, settings: PgdSettings, **given: Any) -> Tensor:
     """The worst inputs on the way of plain steps."""
-    hunt = Attacked(raw, **given).hunt(settings, "pgd")
+    hunt = Attacked.of(raw, given).hunt(settings, "pgd")
     if not hunt.is_constant:
         hunt.tell_zero_gradients()
         hunt.walk(
@@ -125,7 +130,7 @@ def pgd_inputs(raw: Tensor, *, settings: PgdSettings, **given: Any) -> Tensor:
 @_add_attack("apgd", "APGD on cross-entropy and on the targeted DLR", TargetedSettings)
 def apgd_inputs(raw: Tensor, *, settings: TargetedSettings, **given: Any) -> Tensor:
     """The worst inputs of both losses; the second one looks at what the first one left."""
-    hunt = Attacked(raw, **given).hunt(settings, "apgd")
+    hunt = Attacked.of(raw, given).hunt(settings, "apgd")
     if not hunt.is_constant:
         _climb_both(hunt, settings)
     return _ends(hunt, "apgd")
@@ -144,7 +149,7 @@ def _climb_both(hunt: Hunt, settings: TargetedSettings) -> None:
 @_add_attack("pma", "APGD on the margin of probabilities (PMA)", ApgdSettings)
 def pma_inputs(raw: Tensor, *, settings: ApgdSettings, **given: Any) -> Tensor:
     """The worst inputs on the way."""
-    hunt = Attacked(raw, **given).hunt(settings, "pma")
+    hunt = Attacked.of(raw, given).hunt(settings, "pma")
     if not hunt.is_constant:
         hunt.tell_zero_gradients()
         hunt.climb(PROBABILITY, hunt.all(), steps=settings.steps, restarts=settings.restarts)
@@ -154,7 +159,7 @@ def pma_inputs(raw: Tensor, *, settings: ApgdSettings, **given: Any) -> Tensor:
 @_add_attack("square", "random search without gradients (Square)", SquareSettings)
 def square_inputs(raw: Tensor, *, settings: SquareSettings, **given: Any) -> Tensor:
     """The worst inputs that were asked about."""
-    hunt = Attacked(raw, **given).hunt(settings, "square")
+    hunt = Attacked.of(raw, given).hunt(settings, "square")
     if not hunt.is_constant:
         hunt.search(queries=settings.queries, restarts=settings.restarts)
     return _ends(hunt, "square")
@@ -163,7 +168,7 @@ def square_inputs(raw: Tensor, *, settings: SquareSettings, **given: Any) -> Ten
 @_add_attack("worst", "the worst of APGD, PMA and Square for each input", WorstSettings)
 def worst_inputs(raw: Tensor, *, settings: WorstSettings, **given: Any) -> Tensor:
     """The worst inputs of all attacks; each looks at what earlier ones left."""
-    hunt = Attacked(raw, **given).hunt(settings, "worst")
+    hunt = Attacked.of(raw, given).hunt(settings, "worst")
     if hunt.is_constant:
         return _ends(hunt, "worst")
 
@@ -190,7 +195,7 @@ def _uncertain(
     raw: Tensor, settings: UncertaintySettings, name: str, loss: Loss, given: dict[str, Any]
 ) -> Tensor:
     """Inputs that a loss of the uncertainty is highest at; their answers may stay right."""
-    hunt = Attacked(raw, **given).hunt(settings, name)
+    hunt = Attacked.of(raw, given).hunt(settings, name)
     average = hunt.average
     if loss.entropy and hasattr(given["predictor"], "expected_entropy"):
         _check_says_entropy(average, name)
