@@ -25,7 +25,7 @@ a name of the user's. A metric under one is ``nll@faded-0.5``.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -169,6 +169,15 @@ class Condition:
             raise ConfigError(
                 f"{place}condition '{self.name}': found labels of a {task}, expected a "
                 f"{' or '.join(self.kinds)}; remove it"
+            )
+
+    def check_targets(self, targets: Collection[str], where: str) -> None:
+        """Refuse students that say nothing of what it asks. Raises ``ConfigError``."""
+        needed = getattr(self.chosen, "needs_target", "")
+        if needed and needed not in targets:
+            raise ConfigError(
+                f"{where}: condition '{self.name}': found targets without '{needed}', which it "
+                "asks students for; add it to targets"
             )
 
     def apply(

@@ -111,6 +111,23 @@ def test_attacks_are_refused_for_real_labels_before_any_work(home: Home) -> None
     assert not list(home.out.glob("*/study.db"))
 
 
+@pytest.mark.parametrize(
+    "condition", ["lower_model-0.1", "{calm: {name: sly, epsilon: 0.1, score: model}}"]
+)
+def test_a_model_uncertainty_that_students_say_nothing_of_is_refused_before_any_work(
+    home: Home, condition: str
+) -> None:
+    asked = ("--set", f"conditions=[clean, {condition}]", "--set", "targets=[predictive]")
+    result = call("run", home.space, "--out", home.out, *asked)
+    assert result.code == 2
+    assert "found targets without 'expected_entropy'" in result.err
+    assert not list(home.out.glob("*/study.db"))
+
+    both = ["predictive", "expected_entropy"]
+    space = load_space(home.space, {"conditions": ["clean", "lower_model-0.1"], "targets": both})
+    assert load_dataset(space).name == "digits"
+
+
 @pytest.mark.parametrize("value", ["worst--0.1", "{hard: {name: pgd, epsilon: -0.5}}"])
 def test_a_radius_below_zero_is_refused(home: Home, value: str) -> None:
     result = call(

@@ -34,6 +34,7 @@ from gped_nas.evaluate.attacks.settings import (
     ApgdSettings,
     AttackSettings,
     FgsmSettings,
+    ModelUncertaintySettings,
     PgdSettings,
     SlySettings,
     SquareSettings,
@@ -228,14 +229,14 @@ def lower_total(raw: Tensor, *, settings: UncertaintySettings, **given: Any) -> 
     return _uncertain(raw, settings, "lower_total", LOWER_TOTAL, given)
 
 
-@_add_attack("raise_model", "attack that raises the mutual information", UncertaintySettings)
-def raise_model(raw: Tensor, *, settings: UncertaintySettings, **given: Any) -> Tensor:
+@_add_attack("raise_model", "attack that raises the mutual information", ModelUncertaintySettings)
+def raise_model(raw: Tensor, *, settings: ModelUncertaintySettings, **given: Any) -> Tensor:
     """Inputs that posterior samples disagree about most."""
     return _uncertain(raw, settings, "raise_model", RAISE_MODEL, given)
 
 
-@_add_attack("lower_model", "attack that lowers the mutual information", UncertaintySettings)
-def lower_model(raw: Tensor, *, settings: UncertaintySettings, **given: Any) -> Tensor:
+@_add_attack("lower_model", "attack that lowers the mutual information", ModelUncertaintySettings)
+def lower_model(raw: Tensor, *, settings: ModelUncertaintySettings, **given: Any) -> Tensor:
     """Inputs that posterior samples agree about most."""
     return _uncertain(raw, settings, "lower_model", LOWER_MODEL, given)
 

@@ -89,13 +89,27 @@ class WorstSettings(ApgdSettings):
 
 
 class UncertaintySettings(AttackSettings):
-    """Settings of ``raise_total``, ``lower_total``, ``raise_model`` and ``lower_model``."""
+    """Settings of ``raise_total`` and ``lower_total``."""
 
     steps: int = Field(40, ge=1, description="steps of each restart")
     restarts: int = Field(1, ge=1, description="random starts; the best one counts")
+
+
+class ModelUncertaintySettings(UncertaintySettings):
+    """Settings of ``raise_model`` and ``lower_model``."""
+
+    @property
+    def needs_target(self) -> str:
+        """The target that a student's model uncertainty is made of."""
+        return "expected_entropy"
 
 
 class SlySettings(UncertaintySettings):
     """Settings of ``sly``."""
 
     score: Score = Field("total", description="the uncertainty that would give it away")
+
+    @property
+    def needs_target(self) -> str:
+        """The target that a student's uncertainty is made of; empty where it is the main one."""
+        return "expected_entropy" if self.score == "model" else ""
