@@ -26,6 +26,14 @@ _OF_THE_SEARCH = (
 _OF_STUDENTS = ("students", "views", "recipe", *_OF_THE_SEARCH)
 """Parts that a teacher does not follow from; what runs along with its chains is looked at apart."""
 
+_PREFIXES = {
+    "misclassification": ("misclassification_",),
+    "ranking": ("ndcg",),
+    "selective": ("aurc_", "augrc_", "accuracy_rejecting"),
+    "decision": ("true_cost",),
+}
+"""How the metrics begin that a task measures, and that others could be asked for, too."""
+
 
 class Spaces:
     """The spaces of a grid's cells, each read once with its dataset.
@@ -102,11 +110,23 @@ class Spaces:
         return sha256_text(canonical_json(parts))
 
     def metrics(self, asked: Asked) -> tuple[str, ...]:
-        """The metrics that a task is asked for; none leaves it to the task."""
+        """The metrics that a task is asked for; none leaves it to the task.
+
+        What another task of the grid measures in any case is left to that one.
+        """
         if not asked.task.takes_metrics:
             return ()
-        known = [name for name in self._grid.metrics if name in METRICS]
-        return tuple(name for name in known if METRICS[name].task == "prediction")
+        names_of_tasks = {each.task.name for each in parse_tasks(self._grid.tasks)}
+        elsewhere: list[str] = []
+        for name in names_of_tasks & _PREFIXES.keys():
+            elsewhere += _PREFIXES[name]
+
+        names = []
+        for name in self._grid.metrics:
+            is_of_answers = name in METRICS and METRICS[name].task == "prediction"
+            if is_of_answers and not name.startswith(tuple(elsewhere)):
+                names.append(name)
+        return tuple(names)
 
     def _check(self, cell: Cell, space: SearchSpace, asked: Asked) -> Any:
         """What the rows of a task follow from beside its argument.

@@ -11,6 +11,8 @@ import yaml
 import gped_nas as gn
 from gped_nas.api import suite as api_suite
 from gped_nas.api import suite_cells
+from gped_nas.api.suite_spaces import Spaces
+from gped_nas.api.tasks.base import parse_tasks
 from gped_nas.errors import DivergenceError
 from tests.cli.harness import Home, accepted, refused
 from tests.report.test_page import Page
@@ -127,6 +129,26 @@ def test_students_are_distilled_or_searched_and_share_one_teacher(home: Home) ->
     assert list(rows.predictor) == [f"trial {chosen.trial}"]
     assert rows.value.item() == pytest.approx(
         gn.open_study(study).find(chosen.trial).value("test_nll")
+    )
+
+
+def test_a_metric_is_left_to_the_task_that_measures_it(home: Home) -> None:
+    wanted = ["nll", "ndcg20_expected", "classwise_ece", "misclassification_auroc_total", "mine"]
+
+    def asked_of(*tasks: str) -> dict[str, tuple[str, ...]]:
+        grid = api_suite.read_grid(
+            {"name": "g", "teachers": ["digits_mlp"], "tasks": tasks, "metrics": wanted}
+        )
+        spaces = Spaces(grid, gn.new_session("cpu"))
+        return {asked.text: spaces.metrics(asked) for asked in parse_tasks(tasks)}
+
+    assert asked_of("prediction", "misclassification") == {
+        "prediction": ("nll", "ndcg20_expected", "classwise_ece"),
+        "misclassification": (),
+    }
+    assert asked_of("prediction", "ranking")["prediction"] == (
+        *("nll", "classwise_ece"),
+        "misclassification_auroc_total",
     )
 
 
