@@ -365,7 +365,9 @@ def load_dataset(space: SearchSpace) -> Dataset:
 
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")
+    targets = [target.name for target in space.targets]
     for condition in space.conditions:
+        condition.check_targets(targets, f"{space.source}: conditions")
         try_out(condition, dataset, f"{space.source}: conditions")
     for outside in space.outside:
         outside.check(dataset, space.seed, f"{space.source}: ood")
