@@ -2,7 +2,8 @@
 
 What other programs do at the same time adds to a call and takes nothing from it. So calls are
 timed in blocks, those of several predictors in turn, and the median is that of the block with the
-smallest one: a busy second then costs a block, and what is compared had the same seconds. The 95th
+smallest one: a busy second then costs a block, and what is compared had the same seconds. Blocks
+are added until the two fastest ones of a predictor agree within 3 %. The 95th
 percentile is of all calls, since a server's slow answers are what it is asked for.
 
 Before each block a predictor answers a few times without being timed. The number of threads is
@@ -31,7 +32,9 @@ Clock = Callable[[], float]
 Call = Callable[[], object]
 """Answers one batch; it returns when the answer is there."""
 
-BLOCKS = 5
+BLOCKS, MOST_BLOCKS = 5, 25
+"""Five of each predictor, and then more until its two fastest ones agree, at most so many."""
+_AGREEMENT = 0.03
 WARM_UP = 10
 """Untimed calls of each predictor before the first block."""
 _REFRESHING = 2
@@ -104,11 +107,23 @@ def time_calls(
             for _ in range(WARM_UP):
                 call()
 
-        for block in range(BLOCKS):
+        for block in range(MOST_BLOCKS):
+            unsettled = [i for i, blocks in enumerate(seconds) if not _is_settled(blocks)]
+            if not unsettled:
+                break
             with _on_one_core(threads, block):
-                for call, blocks in zip(calls, seconds, strict=True):
-                    blocks.append(_time_block(call, math.ceil(repeats / BLOCKS), clock))
+                for i in unsettled:
+                    blocks = seconds[i]
+                    blocks.append(_time_block(calls[i], math.ceil(repeats / BLOCKS), clock))
     return [summarize(blocks) for blocks in seconds]
+
+
+def _is_settled(blocks: Sequence[Sequence[float]]) -> bool:
+    """Whether the two fastest of enough blocks agree, so that a third would hardly be faster."""
+    if len(blocks) < BLOCKS:
+        return False
+    fastest, second, *_ = sorted(float(np.median(block)) for block in blocks)
+    return second <= fastest * (1 + _AGREEMENT)
 
 
 def _time_block(call: Call, repeats: int, clock: Clock) -> list[float]:

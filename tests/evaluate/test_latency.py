@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gped_nas.evaluate.latency import (
     BLOCKS,
+    MOST_BLOCKS,
     Latency,
     LatencyConfig,
     differences,
@@ -87,6 +88,29 @@ def test_a_busy_block_does_not_move_the_median_and_shows_in_the_tail():
     assert latency.median_s == pytest.approx(0.005)
     assert latency.p95_s == pytest.approx(0.02)
     assert latency.spread == pytest.approx(3.0)
+
+
+def test_a_busy_machine_is_timed_until_two_blocks_agree():
+    num_first = 10 + 7 * (
+        2 + 6
+    )  # warm-up, and seven blocks of two untimed calls and six timed ones
+
+    def seconds(index):
+        block = max(0, index - 10) // 8
+        return 0.004 if index >= num_first else 0.05 * 1.5**-block
+
+    clock = Clock()
+    call, calm = clock.takes("a", seconds), clock.takes("b", 0.01)
+    latency, other = time_calls([call, calm], repeats=30, clock=clock)
+    assert latency.median_s == pytest.approx(0.004)
+    assert len(latency.blocks_s) == 9
+    assert len(other.blocks_s) == BLOCKS, "who has settled is timed no more"
+
+
+def test_a_machine_that_never_rests_is_timed_so_often_and_no_more():
+    clock = Clock()
+    (latency,) = time_calls([clock.takes("a", lambda index: 0.5 * 1.02**-index)], clock=clock)
+    assert len(latency.blocks_s) == MOST_BLOCKS
 
 
 @given(st.lists(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=9), min_size=1, max_size=6))
