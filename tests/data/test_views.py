@@ -9,6 +9,7 @@ import torch
 
 from gped_nas import rng
 from gped_nas.data.base import Dataset, Part, Split, load
+from gped_nas.data.dials import DataConfig, turn
 from gped_nas.data.views import POLICIES, View, parse_view
 from gped_nas.errors import ConfigError, DataError, RegistryError
 from gped_nas.io import canonical_json
@@ -34,8 +35,9 @@ def _noise(**changes: object) -> View:
 @pytest.mark.parametrize("part", get_args(Part))
 def test_clean_view_is_the_normalized_part(digits: Dataset, part: str) -> None:
     assert parse_view({"policy": "clean"}, WHERE, 0).part == "distillation"
+    dataset = turn(digits, DataConfig(calibration_share=0.5), WHERE)
     view = parse_view({"policy": "clean"}, WHERE, 0, part)  # type: ignore[arg-type]
-    assert torch.equal(view.inputs(digits), digits.inputs(part))  # type: ignore[arg-type]
+    assert torch.equal(view.inputs(dataset), dataset.inputs(part))  # type: ignore[arg-type]
 
 
 def test_noise_has_the_asked_standard_deviation(digits: Dataset) -> None:
