@@ -1,5 +1,6 @@
 """The verb ``evaluate``: what a posterior is for, asked of teacher, references and students."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,10 @@ def evaluate(
     tasks: Annotated[
         list[str],
         typer.Option(
-            "--tasks", metavar="A,B,...", help="What they are asked to do: misclassification, ..."
+            "--tasks",
+            metavar="A,B,...",
+            help="What they are asked to do: prediction, misclassification, selective, ranking, "
+            "decision, ood:SET, shift:CONDITION, attack:ATTACK-RADIUS, ...",
         ),
     ],
     part: Annotated[
@@ -145,7 +149,9 @@ def _print_tables(rows: list[dict[str, Any]], *, wide: bool) -> None:
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         has_conditions = any(row["condition"] != "clean" for row in of_task)
-        facts = [f"{task}, on {of_task[0]['part']}", f"n {of_task[0]['n']}"]
+        # what was fitted on other examples has an n of its own
+        ((usual_n, _),) = Counter(row["n"] for row in of_task).most_common(1)
+        facts = [f"{task}, on {of_task[0]['part']}", f"n {usual_n}"]
         facts += dict.fromkeys(row["radius"] for row in of_task if "radius" in row)
         if wide:
             print_rows(_wide(of_task, has_conditions), Format.table, title=", ".join(facts))
@@ -166,8 +172,9 @@ def _wide(rows: list[dict[str, Any]], has_conditions: bool) -> list[dict[str, An
 
 
 def _matrix(rows: list[dict[str, Any]], has_conditions: bool) -> list[dict[str, Any]]:
-    """A row a metric and condition, and a column a predictor."""
+    """A row a metric and condition, and a column a predictor; conditions one after the other."""
     by_measure: dict[tuple[str, str], dict[str, Any]] = {}
+    places = {name: i for i, name in enumerate(dict.fromkeys(row["condition"] for row in rows))}
     for row in rows:
         measure = (row["metric"], row["condition"])
         name = {"metric": row["metric"]}
@@ -178,7 +185,8 @@ def _matrix(rows: list[dict[str, Any]], has_conditions: bool) -> list[dict[str, 
     # those whose rows were kept may have other metrics than the first one
     names = dict.fromkeys(row["predictor"] for row in rows)
     head = ["metric", "condition"] if has_conditions else ["metric"]
-    return [{key: row.get(key) for key in (*head, *names)} for row in by_measure.values()]
+    in_order = sorted(by_measure, key=lambda measure: places[measure[1]])
+    return [{key: by_measure[each].get(key) for key in (*head, *names)} for each in in_order]
 
 
 def _notes(rows: list[dict[str, Any]]) -> list[str]:
