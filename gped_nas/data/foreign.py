@@ -140,6 +140,8 @@ def read_foreign(
     shape, where = dataset.raw_shape, str(path)
     if path.is_dir():
         return _read_folder(path, dataset, resize)
+    if not path.exists():
+        raise DataError(f"{where}: no such file or folder (looked from {Path.cwd()})")
     if len(shape) != 3 or path.suffix.lower() not in _ARRAYS:
         return read_inputs(path, shape, dataset.normalization, dataset.preparation, asked="dataset")
 

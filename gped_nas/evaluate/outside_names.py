@@ -53,7 +53,7 @@ def parse_outside(text: object, where: str, conditions: Sequence[Condition] = ()
     if text.partition("-")[0] in CONDITIONS:
         return Outside(text, condition=parse_condition(text, where))
     raise RegistryError(
-        f"{where}: unknown set '{text}'{nearest(text, [*DRAWN, *DATASETS, *CONDITIONS])}"
+        f"{where}: unknown set '{text}'{nearest(text, {*DRAWN, *DATASETS, *CONDITIONS})}"
     )
 
 

@@ -1,8 +1,9 @@
 """The task ``ood:SET``: whether uncertainty tells inputs from outside from those of the data.
 
-A set is one that the space lists, or a name: ``noise``, ``rotated``, a dataset, or a condition of
-the inputs themselves. Of an attack the question is whether an attacker is noticed: ``ood:pgd-0.1``
-looks for wrong answers alone, ``ood:sly-0.1`` for wrong answers that look sure.
+A set is one that the space lists, or a name: ``noise``, ``rotated``, a dataset, a condition of the
+inputs themselves, or the path of a file or a folder: ``ood:other.npz``, ``ood:./pictures``. Of an
+attack the question is whether an attacker is noticed: ``ood:pgd-0.1`` looks for wrong answers
+alone, ``ood:sly-0.1`` for wrong answers that look sure.
 """
 
 import numpy as np
@@ -13,13 +14,15 @@ from gped_nas.api.tasks.bench import Bench, Subject, metrics_named
 from gped_nas.evaluate.attacks.settings import AttackSettings
 from gped_nas.evaluate.judging import evaluate_or_explain
 from gped_nas.evaluate.measured import Key, Measured
-from gped_nas.evaluate.outside import Inside, Outside, detection_labels
+from gped_nas.evaluate.outside import Inside, Outside, OutsideSettings, detection_labels
 from gped_nas.evaluate.outside_names import parse_outside
 from gped_nas.evaluate.predictions import AnyPredictions, joined
 from gped_nas.evaluate.resamples import draw_resamples
 from gped_nas.evaluate.scores import SCORES
 
 _BINS = 20
+_ENDINGS = (".npz", ".npy", ".csv", ".parquet")
+"""Of files whose path may stand for a set."""
 
 
 def _set(bench: Bench, name: str) -> Outside:
@@ -28,13 +31,14 @@ def _set(bench: Bench, name: str) -> Outside:
     Raises:
         ConfigError, RegistryError: see ``parse_outside``.
     """
-    if bench.teacher is None:
-        return parse_outside(name, OPTION)
-    space = bench.teacher.space
-    for outside in space.outside:
+    space = None if bench.teacher is None else bench.teacher.space
+    for outside in () if space is None else space.outside:
         if outside.name == name:
             return outside
-    return parse_outside(name, OPTION, space.conditions)
+
+    if "/" in name or name.endswith(_ENDINGS):
+        return Outside(name, OutsideSettings(path=name))
+    return parse_outside(name, OPTION, () if space is None else space.conditions)
 
 
 def _check(bench: Bench, argument: str) -> None:
@@ -45,6 +49,7 @@ def _check(bench: Bench, argument: str) -> None:
     "ood",
     "noticing inputs from outside",
     argument="SET",
+    example="permuted",
     check=_check,
     settings=lambda bench, argument: _set(bench, argument).key(),
 )
