@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gped_nas.api.note import STUDENTS, STUDY_FILE
-from gped_nas.errors import ConfigError, GateError, nearest
+from gped_nas.errors import ConfigError, GateError
 from gped_nas.search.bounds import as_bounds
 from gped_nas.search.record import TrialRecord
 
@@ -25,7 +25,6 @@ def find_trial(study: "Study", trial: int | str) -> TrialRecord:
     if trial not in (CHOSEN, BEST):
         raise ConfigError(
             f"TRIAL: found '{trial}', expected a trial's number, '{CHOSEN}' or '{BEST}'"
-            f"{nearest(trial, [CHOSEN, BEST])}"
         )
 
     record = study.chosen() if trial == CHOSEN else study.best()

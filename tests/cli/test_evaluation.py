@@ -143,10 +143,12 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "attack:apgd--0.1"], ("epsilon", "greater than or equal to 0")),
         (["--tasks", "attack:apgdd-0.1"], ("did you mean 'apgd'",)),
         (["--tasks", "ood:nowhere"], ("unknown set 'nowhere'",)),
+        (["--tasks", "ood:nowhere.npz"], ("nowhere.npz", "no such file")),
         (["--tasks", "ood:digits"], ("holds itself",)),
+        (["--tasks", "ood"], ("expected ood:SET", "write ood:permuted")),
         (["--tasks", "ranking:400"], ("from 1 to 359",)),
         (["--tasks", "ranking:few"], ("'ranking:few'", "number of places")),
-        (["--tasks", "shift"], ("expected shift:CONDITION",)),
+        (["--tasks", "shift"], ("expected shift:CONDITION", "write shift:noise")),
         (["--tasks", "shift:clean"], ("shifts nothing",)),
         (["--tasks", "shift:permutd"], ("did you mean 'permuted'",)),
         (
@@ -164,21 +166,22 @@ def test_what_cannot_be_asked_is_refused(
 
 
 def test_a_table_has_a_column_a_predictor_and_wide_has_intervals(own: Home) -> None:
-    args = ("--tasks", "prediction,shift:noise", "--metrics", "accuracy")
+    args = ("--tasks", "prediction,shift:noise", "--metrics", "accuracy,nll_above_teacher")
     result = accepted("evaluate", own.study, *args, "--subjects", "teacher,student")
     lines = result.out.splitlines()
     name = f"trial {gn.open_study(own.study).find('chosen').trial}"
     assert lines[0] == "prediction, on test, n 359"
     assert lines[1].split() == ["metric", "teacher", *name.split()]
-    assert lines[3] == "shift:noise, on test, n 359"
-    assert [line.split()[1] for line in lines[5:11]] == [
-        *(f"noise-s{i}" for i in range(1, 6)),
-        "noise",
-    ]
-    assert lines[11:] == ["noise: the mean over severities 1 to 5"]
+    assert lines[4] == "shift:noise, on test, n 359"
+    # what the student alone has stands beside the rest of its condition
+    conditions = [line.split()[1] for line in lines[6:18]]
+    assert conditions[::2] == [*(f"noise-s{i}" for i in range(1, 6)), "noise"]
+    assert conditions[1::2] == conditions[::2]
+    assert lines[18:] == ["noise: the mean over severities 1 to 5"]
 
     rows = asked(own, *args, "--subjects", "teacher,student")
-    values = [row["value"] for row in rows if row["task"] == "prediction"]
+    is_shown = {"task": "prediction", "metric": "accuracy"}
+    values = [row["value"] for row in rows if is_shown.items() <= row.items()]
     assert [float(text) for text in lines[2].split()[1:]] == pytest.approx(values, abs=5e-5)
 
     wide = accepted("evaluate", own.study, *args, "--subjects", "teacher,student", "--wide").out

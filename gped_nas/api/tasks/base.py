@@ -61,6 +61,7 @@ class Task:
         label: for people.
         measure: the rows of ``bench.subjects``.
         argument: what stands after the name, for messages: ``"SET"``; empty where nothing does.
+        example: an argument, for messages: ``"permuted"``.
         default: the argument where none is given; None where one must be.
         kinds: the labels that it can be asked about.
         is_together: whether it needs all subjects at once, because they meet each other.
@@ -79,6 +80,7 @@ class Task:
     label: str
     measure: Measure
     argument: str = ""
+    example: str = ""
     default: str | None = None
     kinds: tuple[LabelKind, ...] = ("classification", "regression")
     is_together: bool = False
@@ -173,7 +175,8 @@ def _arguments(task: Task, argument: str, has_mark: bool) -> list[str]:
         return [""]
 
     if not argument and task.default is None:
+        advice = f"; write {task.name}{MARK}{task.example}, for example" if task.example else ""
         raise ConfigError(
-            f"{OPTION}: found '{task.name}', expected {task.name}{MARK}{task.argument}"
+            f"{OPTION}: found '{task.name}', expected {task.name}{MARK}{task.argument}{advice}"
         )
     return task.expand(argument or task.default or "")

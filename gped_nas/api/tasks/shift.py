@@ -41,6 +41,7 @@ def _names(argument: str) -> list[str]:
     "shift",
     "answers at inputs that are not what they were",
     argument="CONDITION",
+    example="noise",
     takes_metrics=True,
     check=_check,
     settings=lambda bench, argument: bench.settings_of(_names(argument)),

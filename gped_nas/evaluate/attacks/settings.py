@@ -11,7 +11,7 @@ from gped_nas.evaluate.attacks.ball import Norm
 Score = Literal["total", "model"]
 
 
-TOO_WEAK = "it overstates robustness; report the attack worst"
+TOO_WEAK = "this attack overstates robustness; report the attack worst"
 
 
 class AttackSettings(Config):
