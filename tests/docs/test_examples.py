@@ -68,6 +68,7 @@ NOT_RUN: dict[str, list[str]] = {
     "docs/evaluate.md": [
         "misclassification, on test, n 359",
         "costs: [[0, 1], [20, 2]]  # a row a class, a column an action",
+        "$ gped-search evaluate digits_mlp --tasks active --subjects teacher,student",
     ],
     "docs/export.md": ["$ gped-search export digits_mlp 19 --to onnx --compute int8 --into fast"],
     "docs/extending.md": ['[project.entry-points."gped_nas.plugins"]'],
