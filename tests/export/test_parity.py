@@ -130,7 +130,7 @@ def test_a_fresh_process_without_this_package_agrees(
 
 def test_the_example_is_short() -> None:
     lines = LOADER.read_text().splitlines()
-    assert len(lines) <= 110
+    assert len(lines) <= 125
     imports = [line for line in lines if line.startswith(("import ", "from "))]
     imported = {line.split()[1].split(".")[0] for line in imports}
     assert imported - set(sys.stdlib_module_names) == {"torch", "numpy", "safetensors"}
