@@ -1,6 +1,7 @@
 """What ``gped-search evaluate`` measured of a study: tables, axes of the front, curves of cards."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,10 @@ _ATTACK = re.compile(r"attack:(?P<name>[a-z_]+)-(?P<radius>[0-9.e-]+)")
 
 
 def tables(rows: Sequence[Row], snapshot: StudySnapshot) -> list[Data]:
-    """A table a task and part: ``task``, ``part``, ``predictors``, ``rows`` of cells, ``notes``.
+    """A table a task and part: ``task``, ``part``, ``n``, ``predictors``, ``rows``, ``notes``.
 
-    What a task was asked with (a set, a radius) stands in the names of its rows.
+    What a task was asked with (a set, a radius) stands in the names of its rows. ``n`` is the
+    number of examples of most cells.
     """
     made = []
     for task, part in dict.fromkeys((_bare(row), row["part"]) for row in rows):
@@ -33,7 +35,8 @@ def tables(rows: Sequence[Row], snapshot: StudySnapshot) -> list[Data]:
             lines.append({"name": name, "label": label_of(row, snapshot), "cells": values})
         notes = dict.fromkeys(str(row["note"]) for row in of_task if row.get("note"))
         table = {"task": task, "part": part, "predictors": predictors, "rows": lines}
-        made.append(table | {"notes": list(notes)})
+        ((usual_n, _),) = Counter(row["n"] for row in of_task).most_common(1)
+        made.append(table | {"n": usual_n, "notes": list(notes)})
     return made
 
 

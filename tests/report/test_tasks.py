@@ -106,11 +106,25 @@ def test_a_task_is_a_table_of_its_predictors(data):
     of_other = cells["test_accuracy@pgd-0.1"][1 + students.index(OTHER)]
     assert (of_other["value"], of_other["interval"]) == (0.4, [0.3, 0.5])
     assert cells["test_accuracy@pgd-0.01"][1 + students.index(OTHER)] is None
+    assert attack["n"] == 360
 
     latency = by_task["latency"]
     assert latency["rows"][0]["label"] == "latency (ms), onnx-1"
     assert latency["rows"][0]["cells"][0]["interval"] is None
     assert latency["notes"] == ["one note"]
+
+
+def test_a_value_of_other_examples_says_how_many_they_are():
+    few = row("teacher", "ood:noise", "ood_auroc_total", 0.7, condition="noise", n=40)
+    many = [
+        row(f"trial {CHOSEN}", "selective", "aurc_total", 0.1),
+        row("teacher", "ood:permuted", "ood_auroc_total", 0.8, condition="permuted"),
+        row(f"trial {CHOSEN}", "ood:permuted", "ood_auroc_total", 0.9, condition="permuted"),
+    ]
+    text = page(data_of(make_snapshot(evaluations=(few, *many))))
+    assert "ood, on test, n 360</caption>" in text
+    assert text.count('<span class="interval">n 40</span>') == 1
+    assert '<span class="interval">n 360</span>' not in text
 
 
 def test_what_is_known_of_students_is_an_axis_of_the_front(data):
