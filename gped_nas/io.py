@@ -193,7 +193,9 @@ def read_sealed(path: Path, remedy: str) -> tuple[dict[str, Any], bool]:
         data = read_json(path)
         digest = digest_of(data)
     except (StreamError, ValueError, AttributeError, RecursionError) as error:
-        raise StreamError(f"{path}: damaged ({str(error)[:200]}); {remedy}") from None
+        # what reads JSON names the file too, and has advice of its own
+        why = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+        raise StreamError(f"{path}: damaged ({why[:200]}); {remedy}") from None
 
     if "digest" not in data:
         return data, False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gped_nas.errors import StreamError
 from gped_nas.io import canonical_json, make_dir, read_sealed, sha256_text, write_sealed
 
 FOLDER = "evaluations"
@@ -111,7 +112,9 @@ def in_order(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Kept:
-    data, _ = read_sealed(path, _REMEDY)
+    data, has_digest = read_sealed(path, _REMEDY)
+    if not has_digest:  # it was always written with one
+        raise StreamError(f"{path}: damaged (found no digest of its content); {_REMEDY}")
     return Kept(
         rows=[in_order(row) for row in data["rows"]],
         notes=data["notes"],

@@ -203,6 +203,12 @@ def test_a_damaged_file_of_rows_is_told(own: Home) -> None:
         *(4, "evaluate", own.study, "--tasks", "prediction"),
         says=(path.name, "delete it"),
     )
+    for text, why in {'{"rows": []}': "no digest", "{": "damaged (not valid JSON"}.items():
+        path.write_text(text)
+        refused(
+            *(4, "evaluate", own.study, "--tasks", "prediction"),
+            says=(path.name, why, "delete it"),
+        )
 
 
 def test_some_examples_of_predictions_are_theirs() -> None:
