@@ -118,7 +118,8 @@ def attacked(bench: Bench, subject: Subject, attack: Condition) -> tuple[Answers
     thinned, note = attackable(bench, subject)
     with warnings_as_notes(notes):
         answers = bench.answers(thinned, attack)
-    remarks = [note, attack.chosen.caution, *notes]
+    caution = attack.chosen.caution and f"{attack.name} {attack.chosen.caution}"
+    remarks = [note, caution, *notes]
     return answers, "; ".join(remark for remark in remarks if remark)
 
 

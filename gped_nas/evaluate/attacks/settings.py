@@ -11,14 +11,14 @@ from gped_nas.evaluate.attacks.ball import Norm
 Score = Literal["total", "model"]
 
 
-TOO_WEAK = "this attack overstates robustness; report the attack worst"
+TOO_WEAK = "overstates robustness; report the attack worst"
 
 
 class AttackSettings(Config):
     """What every attack has.
 
     Attributes:
-        caution: what must be said beside a figure under it; nothing of strong ones.
+        caution: what must be said beside a figure under it, after its name; nothing of strong ones.
     """
 
     caution: ClassVar[str] = ""
