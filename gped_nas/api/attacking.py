@@ -25,7 +25,7 @@ from gped_nas.evaluate.student import StudentPredictor
 
 Attackable = Student | Teacher | Predictor | nn.Module | Sequence[nn.Module]
 _WHERE = "attack"
-_NAME = "asked"
+_NAME = "settings"
 
 
 def attack(
@@ -145,10 +145,19 @@ def _scale(predictor: Attackable, scale: Scale | tuple[float, float] | None) -> 
 
 def _raw(predictor: Attackable, x: Tensor | NDArray[Any]) -> Tensor:
     if isinstance(predictor, Student):
-        return as_inputs(x, predictor.spec.input_shape)
-    if isinstance(predictor, Teacher):
-        return as_inputs(x, predictor.dataset.raw_shape)
-    return torch.as_tensor(x)
+        raw = as_inputs(x, predictor.spec.input_shape)
+    elif isinstance(predictor, Teacher):
+        raw = as_inputs(x, predictor.dataset.raw_shape)
+    else:
+        raw = torch.as_tensor(x)
+
+    if not len(raw):
+        raise DataError(f"{_WHERE}: found no inputs, expected at least 1")
+    if not torch.isfinite(raw).all():
+        raise DataError(
+            f"{_WHERE}: found inputs that are not finite, which have no gradient; leave them out"
+        )
+    return raw
 
 
 def _labels(y: Tensor | NDArray[Any] | Sequence[int], num_inputs: int) -> NDArray[Any]:

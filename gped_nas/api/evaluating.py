@@ -68,9 +68,9 @@ def evaluate_tasks(
     tasks: str | Sequence[str],
     *,
     part: MeasuredPart | None = None,
-    trials: Sequence[int | str] = (),
-    subjects: Sequence[str] = (),
-    metrics: Sequence[str] = (),
+    trials: int | str | Sequence[int | str] = (),
+    subjects: str | Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     limit: int | None = None,
     seed: int | None = None,
     space: "SearchSpace | str | Path | None" = None,
@@ -91,9 +91,10 @@ def evaluate_tasks(
             study in ``out`` before a shipped space.
         tasks: ``"misclassification"``, ``"ood:permuted"``, or several.
         part: ``"validation"`` or ``"test"``; see the module for the default.
-        trials: whose students of a study are judged: numbers, ``"chosen"``, ``"best"``, and
-            ``"front"`` for all of it; the chosen one by default.
-        subjects: who is judged, of ``tasks.bench.SUBJECTS``; everybody there is by default.
+        trials: whose students of a study are judged, one or several: numbers, ``"chosen"``,
+            ``"best"``, and ``"front"`` for all of it; the chosen one by default.
+        subjects: who is judged, one or several of ``tasks.bench.SUBJECTS``; everybody there is by
+            default.
         metrics: which ones ``prediction``, ``shift`` and ``attack`` measure; the usual ones by
             default.
         limit: number of examples, drawn by the seed; all of the part by default.
@@ -117,6 +118,9 @@ def evaluate_tasks(
         GpedError: see the parts.
     """
     asked = parse_tasks([tasks] if isinstance(tasks, str) else tasks)
+    trials = [trials] if isinstance(trials, int | str) else trials
+    subjects = [subjects] if isinstance(subjects, str) else subjects
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     _check(part, subjects, metrics, limit)
     inputs_file = None if save_inputs is None else Path(save_inputs)
     _check_file(inputs_file)

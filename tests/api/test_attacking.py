@@ -110,10 +110,12 @@ def test_a_tables_scale_is_given_too() -> None:
     [
         ({"name": "permuted"}, ConfigError, "found 'permuted', expected one of: apgd, fgsm"),
         ({"name": "pgdd"}, RegistryError, "did you mean 'pgd'"),
-        ({"eps": -0.1}, ConfigError, "epsilon"),
         ({"eps": None}, ConfigError, "expected a number after 'pgd-'"),
         ({"eps": None, "name": "pgd-0.1", "steps": 3}, ConfigError, "give eps"),
         ({"stepps": 3}, ConfigError, "did you mean 'steps'"),
+        ({"x": images()[:0], "y": LABELS[:0]}, DataError, "found no inputs, expected at least 1"),
+        ({"x": images() * torch.nan}, DataError, "found inputs that are not finite"),
+        ({"eps": -0.1}, ConfigError, "attack.settings: epsilon"),
         ({"y": LABELS[:3]}, DataError, r"found labels of shape \(3,\) for 6 inputs"),
         ({"y": LABELS + 5}, DataError, "found labels from 5 to 7, expected 0 to 3"),
         ({"y": LABELS + 0.5}, ConfigError, "found real labels"),

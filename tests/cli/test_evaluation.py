@@ -8,7 +8,7 @@ import pytest
 
 import gped_nas as gn
 from gped_nas.api import evaluating
-from gped_nas.errors import Interrupted
+from gped_nas.errors import ConfigError, Interrupted
 from gped_nas.evaluate.predictions import Predictions, subset
 from tests.cli.harness import Home, accepted, refused
 
@@ -193,6 +193,16 @@ def test_a_trial_is_asked_of_studies_alone(home: Home) -> None:
         *(2, "evaluate", home.space, "--tasks", "prediction", "--trial", "best"),
         says=("--trial", "a space"),
     )
+
+
+def test_a_text_alone_is_one_of_a_kind(finished: Home) -> None:
+    study = gn.open_study(finished.study)
+    rows = study.evaluate(
+        "prediction", subjects="student", trials="best", metrics="nll", limit=10
+    ).rows
+    assert [(row["metric"], row["n"]) for row in rows] == [("nll", 10)]
+    with pytest.raises(ConfigError, match="limit: found 2.5"):
+        study.evaluate("prediction", limit=2.5)
 
 
 def test_a_damaged_file_of_rows_is_told(own: Home) -> None:

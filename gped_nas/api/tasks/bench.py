@@ -383,7 +383,7 @@ def check_limit(limit: int | None) -> None:
     """Refuse a number of examples that is none.
 
     Raises:
-        ConfigError: it is below 1.
+        ConfigError: it is below 1, or not whole.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit: found {limit}, expected at least 1 example")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ConfigError(f"--limit: found {limit!r}, expected at least 1 example")
