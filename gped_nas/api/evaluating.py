@@ -137,6 +137,7 @@ def evaluate_tasks(
         modules=modules,
     )
     place = find_place(what, options)
+    place = replace(place, notes=(*place.notes, *_not_there(subjects, place)))
 
     root = place.seed if seed is None else seed
     bench = Bench(
@@ -171,6 +172,14 @@ def _check(
                 "task ood:SET"
             )
     check_limit(limit)
+
+
+def _not_there(kinds: Sequence[str], place: Place) -> list[str]:
+    """Say which of those that are asked for by their kind nobody is, where no note does yet."""
+    there = {subject.kind for subject in place.subjects}
+    missing = [kind for kind in dict.fromkeys(kinds) if kind not in there]
+    explained = " ".join(place.notes)
+    return [f"{kind} is left out: there is none here" for kind in missing if kind not in explained]
 
 
 def _check_tasks(asked: Sequence[Asked], bench: Bench) -> None:

@@ -100,6 +100,7 @@ def evaluate(
     Rows are kept with the study, and are not measured again.
     """
     from gped_nas.api import evaluate_tasks, new_session
+    from gped_nas.errors import GateError
 
     with stoppable("the same command") as should_stop, progress() as teller:
         evaluation = evaluate_tasks(
@@ -119,6 +120,9 @@ def evaluate(
             save_inputs=save_inputs,
         )
 
+    if not evaluation.rows:
+        why = ", ".join(evaluation.notes)
+        raise GateError(f"{what}: nothing was measured: {why}; ask others, or other tasks")
     for note in evaluation.notes:
         say(note)
     if format is Format.json:

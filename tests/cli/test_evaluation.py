@@ -195,8 +195,18 @@ def test_a_trial_is_asked_of_studies_alone(home: Home) -> None:
     )
 
 
-def test_a_text_alone_is_one_of_a_kind(finished: Home) -> None:
-    study = gn.open_study(finished.study)
+def test_who_is_not_there_is_told(home: Home) -> None:
+    place = ("evaluate", home.space, "--tasks", "prediction", "--limit", "10")
+    some = accepted(*place, "--subjects", "teacher,student")
+    assert "student is left out: there is none here" in some.err
+    refused(
+        *(3, *place, "--subjects", "student"),
+        says=("student is left out: there is none here", "nothing was measured"),
+    )
+
+
+def test_a_text_alone_is_one_of_a_kind(own: Home) -> None:
+    study = gn.open_study(own.study)
     rows = study.evaluate(
         "prediction", subjects="student", trials="best", metrics="nll", limit=10
     ).rows
