@@ -172,7 +172,8 @@ def _of_study(study: Study, options: Options) -> Place:
     subjects = _of_teacher(teacher, options)
     references, missing = _references(study, teacher, numbers, options)
     subjects += references
-    subjects += [_trial(study, number, teacher) for number in numbers]
+    if options.wants(STUDENT):
+        subjects += [_trial(study, number, teacher) for number in numbers]
     return Place(
         dataset=teacher.dataset,
         teacher=teacher,
@@ -185,8 +186,8 @@ def _of_study(study: Study, options: Options) -> Place:
 
 
 def _students(study: Study, options: Options) -> tuple[list[int], list[str]]:
-    """The trials whose students are asked; a note where there is none to be asked."""
-    if not options.wants(STUDENT):
+    """The trials whose students or twins are asked; a note where there is none to be asked."""
+    if not options.wants(STUDENT) and not options.wants(LABEL_TWIN):
         return [], []
     if options.trials or study.chosen() is not None:
         return _numbers(study, options.trials or [CHOSEN]), []
@@ -205,7 +206,10 @@ def _references(
     if len(numbers) == 1:  # whose twin it is, must be clear
         makers[LABEL_TWIN] = lambda: label_twin_subject(study, teacher, numbers[0])
 
-    subjects, notes = [], []
+    subjects: list[Subject] = []
+    notes: list[str] = []
+    if LABEL_TWIN in options.kinds and len(numbers) > 1:
+        notes.append(f"{LABEL_TWIN} is left out: it is of one student, ask for one by --trial")
     for kind, make in makers.items():
         if not options.wants(kind):
             continue

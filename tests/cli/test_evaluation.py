@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gped_nas as gn
-from gped_nas.api import evaluating
+from gped_nas.api import evaluating, places
 from gped_nas.errors import ConfigError, Interrupted
 from gped_nas.evaluate.predictions import Predictions, subset
 from tests.cli.harness import Home, accepted, refused
@@ -202,6 +202,24 @@ def test_who_is_not_there_is_told(home: Home) -> None:
     refused(
         *(3, *place, "--subjects", "student"),
         says=("student is left out: there is none here", "nothing was measured"),
+    )
+
+
+def test_a_twin_is_looked_for_without_its_student(
+    finished: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials: list[int] = []
+    monkeypatch.setattr(places, "label_twin_subject", lambda *args: trials.append(args[-1]))
+    study = gn.open_study(finished.study)
+    study.evaluate("prediction", subjects="label_twin")
+    assert trials == [study.find("chosen").trial]
+
+
+def test_a_twin_of_several_students_is_told(finished: Home) -> None:
+    subjects = ("--subjects", "label_twin", "--trial", "front")
+    refused(
+        *(3, "evaluate", finished.study, "--tasks", "prediction", *subjects),
+        says=("label_twin is left out: it is of one student", "nothing was measured"),
     )
 
 
