@@ -280,6 +280,8 @@ def _message(model: type[BaseModel], mistake: Any, where: str) -> str:
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", mistake["ctx"]["expected"])
         return f"{location}: found {_show(value)}{nearest(value, choices)}"
+    if kind == "tuple_type":
+        return f"{location}: found {_show(value)}, expected a list"
     if kind == "too_short":
         least = mistake["ctx"]["min_length"]
         return f"{location}: found {_show(value)}, expected at least {least} entry"

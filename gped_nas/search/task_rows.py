@@ -64,15 +64,22 @@ def label_of(row: Row, snapshot: StudySnapshot) -> str:
 
 
 def beside_teacher(rows: Sequence[Row], trial: int) -> list[tuple[Row, Row | None]]:
-    """The rows of a trial's student, each with the teacher's of the same name; None without one.
+    """The rows of a trial's student, each with the teacher's of the same name and examples.
+
+    None stands for the teacher's where there is none, or one of other examples.
 
     Args:
         rows: of ``shown_rows``.
         trial: the student's.
     """
-    of_teacher = {(row["task"], name_of(row)): row for row in rows if row["predictor"] == TEACHER}
+    of_teacher = {_question(row): row for row in rows if row["predictor"] == TEACHER}
     pairs = []
     for row in rows:
         if trial_of(row) == trial:
-            pairs.append((row, of_teacher.get((row["task"], name_of(row)))))
+            pairs.append((row, of_teacher.get(_question(row))))
     return pairs
+
+
+def _question(row: Row) -> tuple[Any, ...]:
+    """What two rows have in common that answer the same question about the same examples."""
+    return (row["task"], name_of(row), row.get("limit"), row.get("seed"))

@@ -228,6 +228,11 @@ def test_a_model_card_has_them_beside_the_teacher(tmp_path):
     assert r"| latency \(ms\), onnx\-1, test | 0.25 |  | 5 | 30 |" in text
     assert "asked" not in card(spec, SNAPSHOT.record(CHOSEN), SNAPSHOT)
 
+    # a teacher that was asked about all examples does not stand beside a student of a few
+    few = row(f"trial {CHOSEN}", "selective", "aurc_total", 0.2, n=40, limit=40)
+    other = make_snapshot(evaluations=(few, row("teacher", "selective", "aurc_total", 0.125)))
+    assert "0.125" not in card(spec, other.record(CHOSEN), other)
+
     hostile = make_snapshot(evaluations=[row(f"trial {CHOSEN}", "t:a|b\nc", "<b>", 0.1)])
     assert "<b>" not in card(spec, hostile.record(CHOSEN), hostile)
 

@@ -114,6 +114,7 @@ def test_a_space_is_looked_for_beside_the_grid_first(tmp_path: Path) -> None:
         ),
         ({"tasks": ["predict"]}, r"tasks\[0\]: unknown task 'predict'"),
         ({"tasks": [{"ood": "permuted"}]}, "in quotes where it has a colon"),
+        ({"tasks": "prediction"}, "tasks: found 'prediction', expected a list"),
         ({"tasks": ["both", "both"]}, "tasks: found 'first' twice"),
         ({"seeds": 0}, "seeds: found 0, expected how many"),
         ({"seeds": [1, 1]}, "seeds: found 1 twice"),
