@@ -146,7 +146,7 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "ood:nowhere.npz"], ("nowhere.npz", "no such file")),
         (["--tasks", "ood:digits"], ("holds itself",)),
         (["--tasks", "ood"], ("expected ood:SET", "write ood:permuted")),
-        (["--tasks", "ranking:400"], ("from 1 to 359",)),
+        (["--tasks", "ranking:400"], ("from 1 to 359", "write ranking:20")),
         (["--tasks", "ranking:few"], ("'ranking:few'", "number of places")),
         (["--tasks", "shift"], ("expected shift:CONDITION", "write shift:noise")),
         (["--tasks", "shift:clean"], ("shifts nothing",)),

@@ -16,7 +16,7 @@ def _check(bench: Bench, argument: str) -> None:
     if not argument.isdecimal() or not 1 <= int(argument) <= num:
         raise ConfigError(
             f"{OPTION}: found 'ranking:{argument}', expected a number of places from 1 to {num}, "
-            f"the examples of {bench.part} that are asked about"
+            f"the examples of {bench.part} that are asked about; write ranking:{min(K, num)}"
         )
 
 
