@@ -1,24 +1,21 @@
 """The figures of a GPU in the documentation, from ``reports/reference``.
 
-    python -m tests.gpu.figures                write the documentation's tables anew
-    python -m tests.gpu.figures --take OUT     first take what card.sh left in OUT into the reports
-
-A table stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->``.
+python -m tests.gpu.figures                write the documentation's tables anew
+python -m tests.gpu.figures --take OUT     first take what card.sh left in OUT into the reports
 """
 
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-REPORTS = ROOT / "reports/reference"
+from tests.figures import REPORTS, ROOT, Tables, number, table, write
+
 PAGES = (ROOT / "docs/kernel.md", ROOT / "docs/scaling.md")
 SPACES = {"fashion search": "fashion_sgld", "digits search": "digits_sgld"}
 """What each search of ``card.sh`` searches."""
-_TABLE = re.compile(r"(<!-- figures: ([\w ]+) -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
 _TOLD = re.compile(r"phase \d|: all \d+ in|population took|^ *[\d.]+ +Trial ")
 """Lines of a search's log that are kept."""
 _TRAINED = re.compile(r"students: all \d+ in ([\d.]+) s")
@@ -42,18 +39,6 @@ TILES = {
     "walk, ieee 32 x 32": "float32, 32 x 32",
     "walk, ieee": "float32, 64 x 32",
 }
-
-
-def number(value: float) -> str:
-    """Three digits, without a zero before the point."""
-    digits = f"{value:.3f}" if value < 1 else f"{value:#.3g}"
-    return digits.removeprefix("0").removesuffix(".")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _steps(family: str, ways: Mapping[str, str], report: Mapping[str, Any]) -> str:
@@ -125,22 +110,12 @@ def searches(report: Mapping[str, Any]) -> str:
     return table(["space", "trials", "seconds", "of them training", "until"], rows)
 
 
-TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+TABLES: Tables = {
     "steps": ("kernel-cuda.json", steps),
     "convolutions": ("kernel-cuda.json", convolutions),
     "chains": ("teacher-cuda.json", chains),
     "searches": ("searches-cuda.json", searches),
 }
-
-
-def with_figures(text: str) -> str:
-    """A page with its tables as the reports have them."""
-
-    def fill(match: re.Match[str]) -> str:
-        report, make = TABLES[match[2]]
-        return match[1] + make(json.loads((REPORTS / report).read_text())) + match[4]
-
-    return _TABLE.sub(fill, text)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -204,8 +179,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.take is not None:
         take(args.take)
-    for page in PAGES:
-        page.write_text(with_figures(page.read_text()))
+    write(PAGES, TABLES)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from tests.gpu import figures
-from tests.gpu.figures import PAGES, REPORTS, number, take, with_figures
+from tests.figures import REPORTS, number, with_figures
+from tests.gpu.figures import PAGES, TABLES, take
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -14,15 +14,15 @@ def test_the_documentation_has_the_figures_of_the_reports(page):
     """``python -m tests.gpu.figures`` writes them anew."""
     text = page.read_text()
     assert "<!-- figures: " in text
-    assert with_figures(text) == text
+    assert with_figures(text, TABLES) == text
 
 
 def test_numbers_have_three_digits():
-    shown = [number(value) for value in (0.0088, 0.5, 1.1, 12.94, 386.4)]
-    assert shown == [".009", ".500", "1.10", "12.9", "386"]
+    shown = [number(value) for value in (0.0088, 0.5, 1.1, 12.94, 386.4, -0.25)]
+    assert shown == [".009", ".500", "1.10", "12.9", "386", "-.250"]
 
 
-def test_what_a_card_measured_replaces_what_it_measured_again(tmp_path, monkeypatch):
+def test_what_a_card_measured_replaces_what_it_measured_again(tmp_path):
     reports, out = tmp_path / "reports", tmp_path / "out"
     shutil.copytree(REPORTS, reports)
     out.mkdir()
@@ -49,8 +49,7 @@ def test_what_a_card_measured_replaces_what_it_measured_again(tmp_path, monkeypa
     )
     take(out, reports)
 
-    monkeypatch.setattr(figures, "REPORTS", reports)
-    page = with_figures("".join(path.read_text() for path in PAGES))
+    page = with_figures("".join(path.read_text() for path in PAGES), TABLES, reports)
     assert "| way | 8 mlp | 32 mlp | 128 mlp | 256 mlp | equal |" in page
     assert "| **two launches** | 2.00 | .154 |" in page
     assert "| loop over students | 20.5 |  |" in page
