@@ -20,8 +20,10 @@ from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule, ScheduledStep
 from gped_nas.targets.base import TARGETS as REGISTERED
+from gped_nas.targets.base import StatisticTarget
 from gped_nas.targets.layout import HeadLayout
 from gped_nas.targets.mean import UtilitySettings, utility
+from gped_nas.targets.statistics import of_one_sample
 from tests.distill.populations import (
     CPU,
     FAMILIES_OF,
@@ -239,7 +241,13 @@ def test_no_loss_waits_for_the_device(name):
     predictions = torch.randn((5, 3), generator=torch.Generator().manual_seed(1)).log_softmax(-1)
     if targets[0].prediction != "log_prob":
         predictions = torch.stack([predictions[:, 0], -predictions[:, 1]], -1)
-    expectations = {learned.name: learned.values(predictions) for learned in layout.learned}
+    expectations = {}
+    for learned in layout.learned:
+        is_statistic = isinstance(learned, StatisticTarget)
+        values = (
+            of_one_sample(learned, predictions) if is_statistic else learned.values(predictions)
+        )
+        expectations[learned.name] = values
 
     layout.loss(raw, expectations, {})  # constants are made once
     with Recorder([raw, *expectations.values()]) as recorder:
