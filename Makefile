@@ -19,8 +19,8 @@ $(VENV)/.dev: $(VENV)/.installed
 search: $(VENV)/.installed  ## run the default search on digits
 	$(BIN)/gped-search run digits_mlp
 
-test: $(VENV)/.dev  ## the whole suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## the whole suite, a process a core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # The same products round otherwise on each processor: older ones are imitated by what this one may use.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
