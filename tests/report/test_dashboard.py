@@ -23,7 +23,6 @@ from tests.search.fakes import make_space
 
 PORT = 8080
 OWN = f"127.0.0.1:{PORT}"
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @pytest.fixture(scope="module")
