@@ -54,15 +54,16 @@ def _tracked(*patterns: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in paths if path.is_file()}
 
 
-def test_the_wheel_holds_the_package_its_marker_and_its_spaces(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_its_marker_its_grids_and_its_spaces(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
 
     package = _tracked("gped_nas/**/*.py", "gped_nas/report/templates/*", "gped_nas/py.typed")
+    grids = _tracked("gped_nas/suite/grids/*.yaml")
     spaces = {f"gped_nas/{name}" for name in _tracked("search_spaces/*.yaml")}
-    assert package | spaces <= names
-    assert "gped_nas/py.typed" in package and len(spaces) >= 9
-    assert {name.split("/")[0] for name in names - package - spaces} == {
+    assert package | grids | spaces <= names
+    assert "gped_nas/py.typed" in package and len(spaces) >= 9 and len(grids) >= 3
+    assert {name.split("/")[0] for name in names - package - grids - spaces} == {
         wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"
     }
 
