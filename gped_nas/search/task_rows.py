@@ -3,8 +3,9 @@
 A kept row has a predictor (``trial 3``, ``teacher``, ...), a task, a metric, a condition and a
 part; see ``evaluate.measured.rows``. It is called ``metric@condition`` as a recorded metric is. A
 row without a condition has in that place what its task was asked with, or the task itself:
-``latency_ms@onnx-1``, ``nll@temperature``, unless its metric begins with that. Where a measure was
-made of several numbers of examples, that of most of them is shown.
+``latency_ms@onnx-1``, ``nll@temperature``, unless its metric begins with that. A condition that
+does not begin with what its task was asked with has both: ``nll@bald 20-labels``. Where a measure
+was made of several numbers of examples, that of most of them is shown.
 """
 
 import re
@@ -29,6 +30,8 @@ def name_of(row: Row) -> str:
     if condition == CLEAN:
         # a task may measure what a record has too, such as the NLL of tempered answers
         condition = argument or (CLEAN if row["metric"].startswith(task) else task)
+    elif not condition.startswith(argument):
+        condition = f"{argument} {condition}"
     return public_name(Key(row["metric"], condition, row["part"]))
 
 

@@ -127,6 +127,19 @@ def test_a_value_of_other_examples_says_how_many_they_are():
     assert '<span class="interval">n 360</span>' not in text
 
 
+def test_what_a_task_was_asked_with_tells_its_rows_apart():
+    rows = [
+        row("teacher", f"active:{name}", "accuracy", value, condition="20-labels")
+        for name, value in (("random", 0.5), ("bald", 0.75))
+    ]
+    (table,) = data_of(make_snapshot(evaluations=rows))["tasks"]
+    values = {line["name"]: line["cells"][0]["value"] for line in table["rows"]}
+    assert values == {
+        "test_accuracy@random 20-labels": 0.5,
+        "test_accuracy@bald 20-labels": 0.75,
+    }
+
+
 def test_what_is_known_of_students_is_an_axis_of_the_front(data):
     axes = {axis["name"]: axis for axis in data["axes"]}
     assert axes["test_accuracy@pgd-0.1"]["direction"] == "maximize"
