@@ -6,7 +6,7 @@ part, and everything else on validation, so that nothing is ever chosen by what 
 * Students of a front, and what they are compared with, were chosen on validation before; the run
   measured them on test already.
 * A search that has not ended, or a student that is not on its front, may still be chosen. Its test
-  part is refused.
+  part is refused, also of a student that is named by its folder.
 * A space, or a student without its study, is measured on validation, unless ``part`` says test:
   then it is up to the caller to choose nothing by it.
 """
@@ -227,6 +227,8 @@ class _Evaluating:
     def _groups(self, asked: Asked) -> list[tuple[Subject, ...]]:
         """Who is measured together."""
         subjects = self.bench.subjects
+        if not subjects:
+            return []
         return [subjects] if asked.task.is_together else [(subject,) for subject in subjects]
 
     def _unit(self, asked: Asked, group: tuple[Subject, ...]) -> Kept:

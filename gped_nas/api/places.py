@@ -307,6 +307,10 @@ def _of_student(folder: Path, options: Options) -> Place:
         )
 
     check_of_dataset(student, dataset, str(folder))
+    trial = origin.get("trial")  # a reference has none
+    if study is not None and trial is not None and options.part == "test":
+        _part(study, [int(trial)], options.part)
+
     subjects = []
     if teacher is not None and options.wants(TEACHER):
         subjects.append(teacher_subject(teacher))

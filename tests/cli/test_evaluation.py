@@ -10,6 +10,7 @@ import gped_nas as gn
 from gped_nas.api import evaluating, places
 from gped_nas.errors import ConfigError, Interrupted
 from gped_nas.evaluate.predictions import Predictions, subset
+from gped_nas.search.ledger import Ledger
 from tests.cli.harness import Home, accepted, refused
 
 TASKS = "prediction,misclassification"
@@ -91,6 +92,27 @@ def test_nothing_that_may_be_chosen_is_asked_about_test_examples(own: Home) -> N
         *("--trial", other, "--part", "test"),
         says=("--part", f"trial {other} was not tested", "validation"),
     )
+
+
+def test_the_folder_of_a_student_is_no_way_round_that(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = gn.open_study(own.study)
+    (first, *_) = study.front_records()
+    folder = own.study / "students" / str(first.trial)
+    asked_for = ("--tasks", "prediction", "--part", "test", "--out", own.out)
+    accepted("evaluate", folder, *asked_for)
+
+    monkeypatch.setattr(Ledger, "tests", lambda ledger: {})
+    refused(
+        *(2, "evaluate", folder, *asked_for),
+        says=("--part", f"trial {first.trial} was not tested", "validation"),
+    )
+
+
+def test_nobody_is_asked_where_nobody_is_there(home: Home) -> None:
+    asked_for = ("--tasks", "scaling", "--subjects", "unpruned")
+    refused(3, "evaluate", home.space, *asked_for, says=("unpruned is left out", "ask others"))
 
 
 def test_a_space_is_its_teacher_without_any_trial(home: Home) -> None:
