@@ -13,13 +13,14 @@ from gped_nas.api.session import Session, new_session
 from gped_nas.api.suite_cells import Measuring
 from gped_nas.api.suite_spaces import Spaces
 from gped_nas.api.tasks.base import OPTION, parse_tasks
-from gped_nas.api.tasks.bench import SUBJECTS
+from gped_nas.api.tasks.bench import SUBJECTS, metrics_named
 from gped_nas.errors import ConfigError, GateError, GpedError, nearest
+from gped_nas.evaluate.base import METRICS
 from gped_nas.io import SCHEMA_VERSION, lock, make_dir, remove_temporaries, write_json, write_text
 from gped_nas.suite.cells import Cell, CellStore, Outcome, Planned, cells_of, measure_missing
 from gped_nas.suite.grid import Grid
 from gped_nas.suite.grid_file import load_grid
-from gped_nas.suite.summary import rank_all, rows_of, summarize
+from gped_nas.suite.summary import direction_of, rank_all, rows_of, summarize
 from gped_nas.suite.tables import to_csv, to_json_lines, to_latex
 
 if TYPE_CHECKING:
@@ -65,7 +66,23 @@ def read_grid(
     for name in read.subjects:
         if name not in SUBJECTS:
             raise ConfigError(f"{read.source}: subjects: found '{name}'{nearest(name, SUBJECTS)}")
+    _check_metrics(read)
     return read
+
+
+def _check_metrics(grid: Grid) -> None:
+    """Refuse a metric that nobody knows, unless a task of a plug-in may be the one that has it."""
+    tasks = [asked.task for asked in parse_tasks(grid.tasks)]
+    if not all(task.takes_metrics or task.metrics for task in tasks):
+        return
+
+    # those of other tasks are registered, or like one that is
+    starts = [start for task in tasks for start in task.metrics if not metrics_named(start)]
+    for name in grid.metrics:
+        if not direction_of(name) and not name.startswith(tuple(starts)):
+            raise ConfigError(
+                f"{grid.source}: metrics: unknown metric '{name}'{nearest(name, METRICS)}"
+            )
 
 
 def _read_task(text: str, where: str) -> list[str]:
@@ -172,7 +189,7 @@ def _data(grid: Grid, outcomes: list[Outcome], rows: list[dict[str, Any]]) -> di
     measured = {row["metric"] for row in rows}
     for metric in grid.metrics:
         if metric not in measured:
-            notes[f"metric '{metric}' is of no row{nearest(metric, measured)}"] = None
+            notes[f"metric '{metric}' is of no row"] = None
 
     return {
         "schema_version": SCHEMA_VERSION,

@@ -26,14 +26,6 @@ _OF_THE_SEARCH = (
 _OF_STUDENTS = ("students", "views", "recipe", *_OF_THE_SEARCH)
 """Parts that a teacher does not follow from; what runs along with its chains is looked at apart."""
 
-_PREFIXES = {
-    "misclassification": ("misclassification_",),
-    "ranking": ("ndcg",),
-    "selective": ("aurc_", "augrc_", "accuracy_rejecting"),
-    "decision": ("true_cost",),
-}
-"""How the metrics begin that a task measures, and that others could be asked for, too."""
-
 
 class Spaces:
     """The spaces of a grid's cells, each read once with its dataset.
@@ -116,10 +108,9 @@ class Spaces:
         """
         if not asked.task.takes_metrics:
             return ()
-        names_of_tasks = {each.task.name for each in parse_tasks(self._grid.tasks)}
         elsewhere: list[str] = []
-        for name in names_of_tasks & _PREFIXES.keys():
-            elsewhere += _PREFIXES[name]
+        for each in parse_tasks(self._grid.tasks):
+            elsewhere += each.task.metrics
 
         names = []
         for name in self._grid.metrics:

@@ -12,7 +12,7 @@ import gped_nas as gn
 from gped_nas.api import suite as api_suite
 from gped_nas.api import suite_cells
 from gped_nas.api.suite_spaces import Spaces
-from gped_nas.api.tasks.base import parse_tasks
+from gped_nas.api.tasks.base import TASKS, Task, parse_tasks
 from gped_nas.errors import DivergenceError
 from tests.cli.harness import Home, accepted, refused
 from tests.report.test_page import Page
@@ -110,7 +110,7 @@ def test_students_are_distilled_or_searched_and_share_one_teacher(home: Home) ->
             "name": "students",
             "teachers": [{"digits": {"space": str(home.space)}}],
             "students": students,
-            "metrics": ["nll", "entropy_error", "nl"],
+            "metrics": ["nll", "entropy_error", "crps"],
         },
         overrides={"recipe.steps": 100, "search.n_trials": 2},
         out=home.out,
@@ -118,7 +118,7 @@ def test_students_are_distilled_or_searched_and_share_one_teacher(home: Home) ->
     subjects = {mean["subject"] for mean in result.data["means"]}
     assert {"teacher", "chosen student", "best student", "tiny student"} <= subjects
     assert {mean["metric"] for mean in result.data["means"]} == {"nll", "entropy_error"}
-    assert "metric 'nl' is of no row; did you mean 'nll'?" in result.data["notes"]
+    assert "metric 'crps' is of no row" in result.data["notes"]
     assert len(list((home.cache / "streams").iterdir())) == 1
 
     (study,) = (home.out / "suite" / "studies").iterdir()
@@ -133,7 +133,7 @@ def test_students_are_distilled_or_searched_and_share_one_teacher(home: Home) ->
 
 
 def test_a_metric_is_left_to_the_task_that_measures_it(home: Home) -> None:
-    wanted = ["nll", "ndcg20_expected", "classwise_ece", "misclassification_auroc_total", "mine"]
+    wanted = ["nll", "ndcg20_expected", "classwise_ece", "misclassification_auroc_total"]
 
     def asked_of(*tasks: str) -> dict[str, tuple[str, ...]]:
         grid = api_suite.read_grid(
@@ -188,6 +188,9 @@ def test_what_cannot_be_is_refused_before_any_work(home: Home) -> None:
     shifted = _write(home, tasks=["shift:blur-3"], teachers=["diabetes_mlp"])
     refused(2, "suite", shifted, says=("teacher 'diabetes_mlp'", "blur"))
     refused(2, "suite", _write(home, subjects=["teachr"]), says=("subjects", "'teacher'"))
+    refused(2, "suite", _write(home, metrics=["nlll"]), says=("metrics", "did you mean 'nll'?"))
+    grid = _write(home, tasks=["conformal"], metrics=["split_coverag", "splt_coverage"])
+    refused(2, "suite", grid, says=("unknown metric 'splt_coverage'",))
     grid = _write(home, teachers=["diabetes_mlp"])
     refused(2, "suite", grid, "--out", home.out, says=("misclassification", "classification, but"))
     assert not home.out.exists() and not home.cache.exists()
@@ -196,4 +199,20 @@ def test_what_cannot_be_is_refused_before_any_work(home: Home) -> None:
 def test_the_shipped_grids_are_listed_and_can_be_planned(home: Home) -> None:
     listed = json.loads(accepted("suite", "--format", "json").out)
     assert {row["grid"] for row in listed} >= {"gped_paper", "ursabench"}
-    assert api_suite.read_grid("gped_paper").num_cells > 1
+    for row in listed:
+        assert api_suite.read_grid(row["grid"]).num_cells > 1
+
+
+def test_a_metric_of_a_task_that_is_not_registered_may_be_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ["split_set_size", "nll_change", "latency_ms_b1", "nll_of_4", "ndcg5_total", "nll"]
+    tasks = ["conformal", "temperature", "latency", "scaling", "ranking:5"]
+    grid = {"name": "g", "teachers": ["digits_mlp"], "tasks": tasks, "metrics": names}
+    assert api_suite.read_grid(grid).metrics == tuple(names)
+
+    # nobody knows what a plug-in's task measures
+    guessing = Task("guessing", "how well one guesses", lambda bench, argument: [])
+    monkeypatch.setitem(TASKS._items, "guessing", guessing)
+    read = api_suite.read_grid({**grid, "tasks": ["guessing"], "metrics": ["top2"]})
+    assert read.metrics == ("top2",)

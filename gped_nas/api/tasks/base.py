@@ -67,6 +67,9 @@ class Task:
         is_together: whether it needs all subjects at once, because they meet each other.
         needs_teacher: whether it means nothing without a teacher beside.
         takes_metrics: whether ``bench.metrics`` decides what is measured.
+        metrics: how the names begin of those that it measures in any case, and that others measure
+            where they are asked for, or not at all. A grid asks no other task for them, and checks
+            names of metrics by them, unless it has a task of which nothing is known.
         check: refuses an argument before anything is measured. Of the teacher it may ask the space
             alone, since a grid checks its tasks before it builds one; likewise ``settings``.
         expand: an argument into several, each of which is measured, and kept, by itself: a range of
@@ -86,6 +89,7 @@ class Task:
     is_together: bool = False
     needs_teacher: bool = False
     takes_metrics: bool = False
+    metrics: tuple[str, ...] = ()
     check: Callable[["Bench", str], None] = _no_check
     expand: Callable[[str], list[str]] = _as_it_is
     settings: Callable[["Bench", str], Any] = _no_settings

@@ -40,6 +40,7 @@ def _check(bench: Bench, argument: str) -> None:
     "sets and intervals that hold the label",
     argument="ALPHA",
     default="0.1",
+    metrics=("split_", "aps_"),
     check=_check,
 )
 def conformal(bench: Bench, argument: str) -> list[Row]:

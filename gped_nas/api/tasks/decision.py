@@ -64,6 +64,7 @@ def _check(bench: Bench, argument: str) -> None:
     default="",
     kinds=("classification",),
     is_together=True,
+    metrics=("true_cost",),
     check=_check,
     settings=lambda bench, argument: costs_of(bench, argument).to_json(),
 )

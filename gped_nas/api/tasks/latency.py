@@ -83,6 +83,7 @@ def _device(bench: Bench, cfg: LatencyConfig) -> torch.device:
     argument="RUNTIME[-BATCH]",
     default="",
     is_together=True,
+    metrics=("latency_",),
     check=_check,
     expand=_expand,
     settings=_machine,

@@ -4,7 +4,12 @@ from gped_nas.api.tasks.base import Row, add_task
 from gped_nas.api.tasks.bench import Bench, metrics_named
 
 
-@add_task("misclassification", "telling wrong answers by uncertainty", kinds=("classification",))
+@add_task(
+    "misclassification",
+    "telling wrong answers by uncertainty",
+    kinds=("classification",),
+    metrics=("misclassification_",),
+)
 def misclassification(bench: Bench, argument: str) -> list[Row]:
     """AUROC and AUPR by each score; a wrong answer is the positive class."""
     table: list[Row] = []

@@ -50,6 +50,7 @@ def _check(bench: Bench, argument: str) -> None:
     "noticing inputs from outside",
     argument="SET",
     example="permuted",
+    metrics=("ood_",),
     check=_check,
     settings=lambda bench, argument: _set(bench, argument).key(),
 )

@@ -26,6 +26,7 @@ def _check(bench: Bench, argument: str) -> None:
     argument="K",
     default=str(K),
     needs_teacher=True,
+    metrics=("ndcg",),
     check=_check,
 )
 def ranking(bench: Bench, argument: str) -> list[Row]:

@@ -95,6 +95,7 @@ def _machine(bench: Bench, argument: str) -> dict[str, Any]:
     argument="FACTOR",
     default="",
     is_together=True,
+    metrics=("seconds_a", "nll_of_", "peak_bytes_of_", "latency_ms_of_"),
     check=_check,
     expand=_expand,
     settings=_machine,

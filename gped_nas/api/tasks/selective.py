@@ -19,7 +19,11 @@ REJECTED = (0.1, 0.2, 0.5)
 _POINTS = 101
 
 
-@add_task("selective", "answers of who rejects what it is unsure of")
+@add_task(
+    "selective",
+    "answers of who rejects what it is unsure of",
+    metrics=("aurc_", "augrc_", "accuracy_rejecting"),
+)
 def selective(bench: Bench, argument: str) -> list[Row]:
     """AURC, AUGRC and accuracies with rejection by each score, with the risk-coverage curve.
 

@@ -17,7 +17,11 @@ METRICS_OF = ("nll", "brier", "ece", "ece_debiased", "coverage_error")
 """What is measured of scaled answers."""
 
 
-@add_task("temperature", "answers at a temperature that is fitted after the fact")
+@add_task(
+    "temperature",
+    "answers at a temperature that is fitted after the fact",
+    metrics=("temperature", "nll_change"),
+)
 def temperature(bench: Bench, argument: str) -> list[Row]:
     """The temperature, metrics at it, and what it gains."""
     table: list[Row] = []
