@@ -15,6 +15,7 @@ from gped_nas.data.rows import in_batches, join
 from gped_nas.data.views import View
 from gped_nas.distill.feed import DistillationSet, PosteriorPredictions
 from gped_nas.distill.fresh import FreshViews
+from gped_nas.io import Array
 from gped_nas.targets.base import Expectations, MeanTarget, StatisticTarget, for_labels
 from gped_nas.targets.expectations import expect_all, sample_values, stream_expectations
 from gped_nas.targets.layout import HeadLayout
@@ -101,8 +102,7 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     The ensemble's answers are those at the inputs as they are, at every view.
     """
     space, dataset = teacher.space, teacher.dataset
-    rows, log_prob = _imported_rows(teacher)
-    inputs, _ = teacher.stream.imported()
+    inputs, rows, log_prob = _imported_rows(teacher)
     origin_M = teacher.stream.imported_origin()
 
     untouched = torch.from_numpy(np.array(inputs[rows])).view(-1, *dataset.input_shape)
@@ -124,14 +124,14 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
     )
 
 
-def _imported_rows(teacher: Teacher) -> tuple[list[int], Tensor]:
-    """The imported inputs that students learn at, and what samples say there (S, N, C).
+def _imported_rows(teacher: Teacher) -> tuple[Array, list[int], Tensor]:
+    """Imported inputs (M, D), which rows of these students learn at, and what samples say there.
 
     Students must meet no validation and no test input.
     """
     inputs, log_prob_SMC = teacher.stream.imported()
     rows = rows_to_learn_from(inputs, teacher.dataset, teacher.stream.imported_origin())
-    return rows, log_prob_SMC[:, rows]
+    return inputs, rows, log_prob_SMC[:, rows]
 
 
 def _fresh_views(teacher: Teacher, views: Sequence[View], num_inputs: Sequence[int]) -> FreshViews:
@@ -266,8 +266,8 @@ def _fitted(teacher: Teacher) -> dict[str, Tensor | None]:
                 teacher.ensure_view(view)
             fitted[target.name] = stream_fit(stream, target, [view.name for view in asked])
         else:
-            log_prob = _imported_rows(teacher)[1].double()
-            fitted[target.name] = fitted_to(target, [log_prob], stream.weight_S)
+            _, _, log_prob = _imported_rows(teacher)
+            fitted[target.name] = fitted_to(target, [log_prob.double()], stream.weight_S)
     return fitted
 
 

@@ -15,6 +15,7 @@ from gped_nas.api.session import Session
 from gped_nas.api.teacher import build_teacher
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, DataError
+from gped_nas.stream.reader import Stream
 from tests.cli.harness import Home
 
 MEMBERS, CLASSES = 3, 10
@@ -32,7 +33,7 @@ def write_predictions(dataset: Dataset, parts: tuple[str, ...]) -> np.ndarray:
     "parts", [("train", "validation", "test"), ("test", "validation", "train")]
 )
 def test_students_learn_from_no_validation_and_no_test_input(
-    home: Home, parts: tuple[str, ...]
+    home: Home, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = load_space(
         home.space,
@@ -41,7 +42,12 @@ def test_students_learn_from_no_validation_and_no_test_input(
     dataset = load_dataset(space)
     prob_SMC = write_predictions(dataset, parts)
 
-    data = distillation_set(build_teacher(space, Session(), dataset=dataset))
+    teacher = build_teacher(space, Session(), dataset=dataset)
+    reads = []
+    imported = Stream.imported
+    monkeypatch.setattr(Stream, "imported", lambda self: reads.append(1) or imported(self))
+    data = distillation_set(teacher)
+    assert len(reads) == 1, "an import may be large"
 
     held_out = torch.cat([dataset.inputs("validation"), dataset.inputs("test")])
     held_out_bytes = {row.numpy().tobytes() for row in held_out}
