@@ -1,6 +1,6 @@
 """A student's answers by what was fitted after its training: at a temperature, and as sets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 from gped_nas.distill.student import Student
 from gped_nas.evaluate.conformal import bounds
 from gped_nas.evaluate.post_hoc import post_hoc_of, sets_by_name
-from gped_nas.evaluate.predictions import NormalPredictions, Predictions
+from gped_nas.evaluate.predictions import AnyPredictions, NormalPredictions, Predictions
 from gped_nas.evaluate.student import student_predictions
 from gped_nas.evaluate.tempering import at_temperature
 
@@ -52,24 +52,42 @@ class After:
         if set_level is not None:
             self._limit = fitted.threshold(set_level, set_rule)
 
-    def answers(self, raw: Tensor, predicted: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the student predicts, its main answer at the temperature."""
-        if self._temperature is None:
-            return predicted
+    def rows(
+        self, raw: Tensor, predicted: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Iterable[dict[str, Any]]]:
+        """What the student predicts, its main answer at the temperature; and the sets.
 
-        scaled = at_temperature(student_predictions(self._student, raw), self._temperature)
-        if isinstance(scaled, NormalPredictions):
-            normal_N2 = np.stack([scaled.mean_N, scaled.variance_N], axis=1)
-            return {**predicted, "predictive_normal": torch.as_tensor(normal_N2)}
-        return {**predicted, "predictive": torch.as_tensor(np.exp(scaled.log_prob_NC))}
+        Args:
+            raw: inputs (N, *input_shape).
+            predicted: what it predicts there.
 
-    def sets(self, raw: Tensor) -> Iterator[dict[str, Any]]:
-        """Of each input its ``set``, or ``low`` and ``high``; nothing where no sets are wanted."""
-        if self._limit is None:
-            yield from ({} for _ in range(len(raw)))
-            return
+        Returns:
+            ``predicted`` with the main answer replaced, and of each input its ``set``, or ``low``
+            and ``high``; where nothing is asked for, ``predicted`` and N empty rows.
+        """
+        if self._temperature is None and self._limit is None:
+            return predicted, ({} for _ in range(len(raw)))
 
         predictions = student_predictions(self._student, raw)
+        return {**predicted, **self._tempered(predictions)}, self._sets(predictions)
+
+    def _tempered(self, predictions: AnyPredictions) -> dict[str, Tensor]:
+        """The main answer at the temperature, by name; nothing where it stays as it is."""
+        if self._temperature is None:
+            return {}
+
+        scaled = at_temperature(predictions, self._temperature)
+        if isinstance(scaled, NormalPredictions):
+            normal_N2 = np.stack([scaled.mean_N, scaled.variance_N], axis=1)
+            return {"predictive_normal": torch.as_tensor(normal_N2)}
+        return {"predictive": torch.as_tensor(np.exp(scaled.log_prob_NC))}
+
+    def _sets(self, predictions: AnyPredictions) -> Iterator[dict[str, Any]]:
+        """Of each input its ``set``, or ``low`` and ``high``; nothing where no sets are wanted."""
+        if self._limit is None:
+            yield from ({} for _ in range(len(predictions)))
+            return
+
         if isinstance(predictions, Predictions):
             names = self._student.spec.class_names
             for named in sets_by_name(predictions, self._limit, self._rule, names):

@@ -63,9 +63,9 @@ def predict_files(
 
     rows: list[dict[str, Any]] = []
     for names, inputs in inputs_of(files, spec.input_shape, spec.normalization, spec.preparation):
-        answers = after.answers(inputs, student.predict(inputs))
+        answers, sets = after.rows(inputs, student.predict(inputs))
         of_file = answer_rows(names, answers, spec.class_names)
-        rows += [{**row, **more} for row, more in zip(of_file, after.sets(inputs), strict=True)]
+        rows += [{**row, **more} for row, more in zip(of_file, sets, strict=True)]
     return rows
 
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import gped_nas as gn
+from gped_nas.api import after
 from gped_nas.api.tasks.bench import Answers, Subject
 from gped_nas.api.tasks.fitting import HeldOut
-from gped_nas.evaluate.predictions import Predictions
+from gped_nas.evaluate.predictions import AnyPredictions, Predictions
+from gped_nas.evaluate.student import student_predictions
 from tests.cli.harness import Home, accepted, refused
 
 APPROXIMATE = "approximate: chosen on the same examples"
@@ -129,7 +131,7 @@ def test_each_half_has_what_was_fitted_on_the_other() -> None:
     assert halves.num_fitted == 2
 
 
-def test_an_export_takes_along_what_was_fitted(own: Home) -> None:
+def test_an_export_takes_along_what_was_fitted(own: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets and temperature of ``predict`` are those of the tasks, over all test examples."""
     taken, inputs = own.root / "taken", own.root / "test.npy"
     accepted("export", own.study, "--into", taken, "--post-hoc")
@@ -154,6 +156,20 @@ def test_an_export_takes_along_what_was_fitted(own: Home) -> None:
     of_label = [row["probabilities"][label] for row, label in zip(rows, labels, strict=True)]
     assert -np.log(of_label).mean() == pytest.approx(measured["nll"], abs=1e-6)
     assert all("set" not in row for row in rows)
+
+    # both at once: sets take the answers without a temperature, and a file is asked about once
+    sets = gn.predict_files(taken, [inputs], set_level=0.9)
+    asked_about = []
+
+    def counted(student: gn.Student, raw: torch.Tensor) -> AnyPredictions:
+        asked_about.append(len(raw))
+        return student_predictions(student, raw)
+
+    monkeypatch.setattr(after, "student_predictions", counted)
+    both = gn.predict_files(taken, [inputs], calibrated=True, set_level=0.9)
+    assert [row["set"] for row in both] == [row["set"] for row in sets]
+    assert [row["probabilities"] for row in both] == [row["probabilities"] for row in rows]
+    assert asked_about == [len(dataset.test)]
 
     table = accepted("predict", taken, inputs, "--set-level", 0.99).out
     assert "set" in table.splitlines()[0].split()
