@@ -16,6 +16,7 @@ from gped_nas.api.latency import costs_of, machine_of
 from gped_nas.api.tasks.base import OPTION, LeftOut, Row, add_task
 from gped_nas.api.tasks.bench import TEACHER, Bench, Subject
 from gped_nas.api.timing import Timed, probe, time_all, time_predictor, time_student
+from gped_nas.config import parse
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.latency import LatencyConfig, Runtime
 from gped_nas.evaluate.measured import Key, Measured
@@ -23,7 +24,7 @@ from gped_nas.evaluate.measured import Key, Measured
 BATCHES = (1, 256)
 """Inputs of a call: one, as a user waits for it, and many, as a server gathers them."""
 WHY = "calls on one machine have none"
-_ASKED = re.compile(r"(?P<runtime>[a-z0-9]+)(?:-(?P<batch>[1-9]\d{0,5}))?")
+_ASKED = re.compile(r"(?P<runtime>[a-z0-9]+)-(?P<batch>[1-9]\d{0,5})")
 _EXPECTED = "expected onnx or torch, alone or with a batch such as onnx-32"
 
 
@@ -46,19 +47,10 @@ def parse_argument(argument: str) -> LatencyConfig:
         ConfigError: it is no runtime and batch.
     """
     match = _ASKED.fullmatch(argument)
-    if match is None or match["runtime"] not in get_args(Runtime) or not match["batch"]:
+    if match is None:
         raise ConfigError(f"{OPTION}: found 'latency:{argument}', {_EXPECTED}")
-    batch = int(match["batch"])
-    if batch > _most_inputs():
-        raise ConfigError(
-            f"{OPTION}: found 'latency:{argument}', expected a batch of at most {_most_inputs():,}"
-        )
-    return LatencyConfig(runtime=match["runtime"], batch=batch)  # type: ignore[arg-type]
-
-
-def _most_inputs() -> int:
-    (bound,) = [m.le for m in LatencyConfig.model_fields["batch"].metadata if hasattr(m, "le")]
-    return int(bound)
+    asked = {"runtime": match["runtime"], "batch": int(match["batch"])}
+    return parse(LatencyConfig, asked, f"{OPTION}: latency:{argument}")
 
 
 def _check(bench: Bench, argument: str) -> None:
