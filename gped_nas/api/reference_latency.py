@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from gped_nas.api.latency import costs_of
-from gped_nas.api.measuring import ensemble
+from gped_nas.api.measuring import can_be_asked, ensemble
 from gped_nas.api.references import Contender
 from gped_nas.api.teacher import Teacher
 from gped_nas.api.timing import Timed, probe, time_all, time_predictor, time_student
@@ -22,7 +22,8 @@ def time_references(contenders: Sequence[Contender], teacher: Teacher) -> list[C
     """References with the latency of those that can be served, where the space asks for it.
 
     A teacher's networks are of one size, so one time is that of the single sample and of the MAP
-    network. The guess, and a teacher without weights, have none.
+    network. The guess has none, and neither have a teacher that cannot be asked, whose samples are
+    not stored for example, and its networks.
 
     Args:
         contenders: of a study, its teacher's average among them.
@@ -63,7 +64,7 @@ def time_references(contenders: Sequence[Contender], teacher: Teacher) -> list[C
 
 def _networks(teacher: Teacher, cfg: LatencyConfig) -> dict[str, Timed]:
     """The teacher's average and its single networks, to be timed on the processor."""
-    if not teacher.stream.has_weights:
+    if not can_be_asked(teacher):
         return {}
 
     dataset = teacher.dataset

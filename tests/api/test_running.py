@@ -11,6 +11,7 @@ from torch import Tensor
 
 import gped_nas as gn
 from gped_nas import rng
+from gped_nas.api import timing
 from gped_nas.api.diagnosis import diagnose
 from gped_nas.api.measuring import average_predictor
 from gped_nas.api.running import places_of
@@ -20,6 +21,7 @@ from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.api.verdict import judge
 from gped_nas.errors import ConfigError, Interrupted, StreamError
 from gped_nas.evaluate.conditions import CONDITIONS, Condition
+from gped_nas.evaluate.latency import Latency
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.running import RunningAverage
 from gped_nas.evaluate.teacher import averaged
@@ -211,10 +213,12 @@ def test_a_stop_and_a_torn_checkpoint_lose_no_number(
     assert _sealed(sample(space, dataset, Session(streams=streams)).folder) == _sealed(whole.folder)
 
 
-def test_a_whole_search_keeps_no_sample(home: Home) -> None:
+def test_a_whole_search_keeps_no_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "time_calls", lambda calls, **kw: [Latency(1, 1, 30)] * len(calls))
     settings = ("--set", "recipe={mode: online, stream: none, steps: 40, lr: 0.02}", "--seed", "0")
     conditions = ("--set", "conditions=[clean, permuted]", "--set", "twins.seeds=1")
-    accepted("run", home.space, "--n-trials", 2, *settings, *conditions)
+    timed = ("--set", "latency.runtime=torch")
+    accepted("run", home.space, "--n-trials", 2, *settings, *conditions, *timed)
     assert not any(home.cache.glob("streams/*/segments"))
     assert not any(home.cache.glob("streams/*/views"))
 
@@ -222,6 +226,8 @@ def test_a_whole_search_keeps_no_sample(home: Home) -> None:
     references = study.snapshot().references
     assert {"teacher", "map", "unpruned", "guess"} <= {r.name for r in references}
     assert "single_sample" not in {r.name for r in references}
+    # nobody could serve the average of samples that are gone
+    assert [r.name for r in references if "latency_ms" in r.costs] == ["unpruned"]
     with pytest.raises(StreamError, match="averages alone.*recipe.stream=stored"):
         study.load_teacher()
 
