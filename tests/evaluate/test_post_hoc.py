@@ -55,10 +55,11 @@ def test_real_labels_have_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def asked(level: float) -> list[dict[str, Any]]:
         teller = after.After(student, "here", calibrated=True, set_level=level, set_rule="split")
-        said = teller.answers(torch.zeros(30, 1), {})["predictive_normal"]
+        answers, sets = teller.rows(torch.zeros(30, 1), {})
+        said = answers["predictive_normal"]
         temperature = about["post_hoc"]["temperature"]
         assert said[:, 1].tolist() == (predictions.variance_N * temperature).tolist()
-        return list(teller.sets(torch.zeros(30, 1)))
+        return list(sets)
 
     limit = threshold(scores_of_labels("split", predictions, labels), 0.2)
     half = limit * np.sqrt(predictions.variance_N)
