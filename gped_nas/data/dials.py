@@ -210,16 +210,27 @@ def keep_labels(dataset: Dataset, labeled: Tensor, how: str) -> Dataset:
         "the others are unlabeled"
     )
     kept = Split(train.x[labeled], labels)
-    parts = {"train": kept, "validation": dataset.validation, "test": dataset.test}
     return replace(
         dataset,
         train=kept,
-        notes=notes_on(parts, dataset.class_names, dataset.normalization, dataset.preparation),
+        notes=_notes_with(dataset, kept),
         unlabeled=join([train.x[rest], dataset.unlabeled]),
         label_normalization=fit(labels) if dataset.label_normalization else None,
         digest=_digest(dataset, labeled),
         split_text=f"{dataset.split_text}; {subset_text}",
     )
+
+
+def _notes_with(dataset: Dataset, train: Split) -> tuple[str, ...]:
+    """A dataset's notes with another training part: what its source tells of itself stays."""
+
+    def on_parts(train: Split) -> tuple[str, ...]:
+        parts = {"train": train, "validation": dataset.validation, "test": dataset.test}
+        return notes_on(parts, dataset.class_names, dataset.normalization, dataset.preparation)
+
+    before = on_parts(dataset.train)
+    others = tuple(note for note in dataset.notes if note not in before)
+    return others + on_parts(train)
 
 
 def _unbalance(dataset: Dataset, cfg: ImbalanceConfig, seed: int, where: str) -> Dataset:
@@ -234,12 +245,11 @@ def _unbalance(dataset: Dataset, cfg: ImbalanceConfig, seed: int, where: str) ->
         is_kept[of_class[num_kept:]] = False
 
     kept = train.take(is_kept)
-    parts = {"train": kept, "validation": dataset.validation, "test": dataset.test}
     names = ", ".join(f"'{dataset.class_names[label]}'" for label in rare)
     return replace(
         dataset,
         train=kept,
-        notes=notes_on(parts, dataset.class_names, dataset.normalization, dataset.preparation),
+        notes=_notes_with(dataset, kept),
         digest=_digest(dataset, is_kept.nonzero().squeeze(1)),
         split_text=f"{dataset.split_text}; {len(kept)} of the {len(train)} training examples are "
         f"kept: {cfg.keep:g} of class {names} (seed {seed})",

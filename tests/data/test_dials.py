@@ -113,6 +113,19 @@ def test_subsets_are_nested_and_the_whole_pool_stays(digits: Dataset) -> None:
     assert not set(byte_rows(other_seed.train.x)) <= smaller
 
 
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        DataConfig(subsample=50),
+        DataConfig(imbalance=ImbalanceConfig(classes=("3",), keep=0.1)),
+        DataConfig(calibration_share=0.5),
+    ],
+)
+def test_what_a_source_tells_of_itself_stays(digits: Dataset, cfg: DataConfig) -> None:
+    told = replace(digits, notes=("Its teacher has seen validation.",))
+    assert turn(told, cfg, WHERE).notes[0] == told.notes[0]
+
+
 def test_images_keep_their_patch_when_labels_are_dropped(digits: Dataset) -> None:
     masked = turn(digits, DataConfig(mask=2), WHERE)
     both = turn(digits, DataConfig(mask=2, subsample=100), WHERE)
