@@ -66,8 +66,10 @@ def attack(
     """
     condition = _condition(name, eps, settings)
     known = _scale(predictor, scale)
+
     raw = _raw(predictor, x)
     labels = _labels(y, len(raw))
+
     changed = condition.apply(
         raw,
         predictor=_as_predictor(predictor),
@@ -75,6 +77,7 @@ def attack(
         generator=rng.generator(seed, _WHERE, name),
         scale=known,
     )
+
     return changed.numpy() if isinstance(x, np.ndarray) else changed
 
 
@@ -100,13 +103,15 @@ class Modules:
 def _condition(name: str, eps: float | None, settings: dict[str, Any]) -> Condition:
     """The attack of this name."""
     kind = name.partition("-")[0] if eps is None else name
-    registered = CONDITIONS.find(kind, _WHERE).settings
-    if registered is None or not issubclass(registered, AttackSettings):
+    registered = CONDITIONS.find(kind, _WHERE)
+    if not _is_attack(registered):
         attacks = [each for each, other in CONDITIONS.items() if _is_attack(other)]
         raise ConfigError(
             f"{_WHERE}: found '{name}', expected one of: {', '.join(sorted(attacks))}"
         )
 
+    if "epsilon" in settings:
+        raise ConfigError(f"{_WHERE}: found epsilon, expected the radius as eps; rename it")
     if eps is None and not settings:
         return parse_condition(name, _WHERE)
     if eps is None:

@@ -112,6 +112,7 @@ def test_a_tables_scale_is_given_too() -> None:
         ({"name": "pgdd"}, RegistryError, "did you mean 'pgd'"),
         ({"eps": None}, ConfigError, "expected a number after 'pgd-'"),
         ({"eps": None, "name": "pgd-0.1", "steps": 3}, ConfigError, "give eps"),
+        ({"epsilon": 0.3}, ConfigError, "found epsilon, expected the radius as eps; rename it"),
         ({"stepps": 3}, ConfigError, "did you mean 'steps'"),
         ({"x": images()[:0], "y": LABELS[:0]}, DataError, "found no inputs, expected at least 1"),
         ({"x": images() * torch.nan}, DataError, "found inputs that are not finite"),
