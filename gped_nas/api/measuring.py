@@ -1,7 +1,7 @@
 """Measuring predictors under the conditions of a space, beside the teacher at the same inputs."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from gped_nas.api.running import Running
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Part
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.attacks.settings import AttackSettings
 from gped_nas.evaluate.base import METRICS, Metric, Resamples, draw_resamples
 from gped_nas.evaluate.conditions import Condition, Forward, Predictor
 from gped_nas.evaluate.judging import evaluate, is_finite_for
@@ -21,6 +22,9 @@ from gped_nas.evaluate.teacher import Ensemble
 from gped_nas.io import sha256_arrays
 from gped_nas.models.labels import COSTS
 from gped_nas.search.objectives import asked_metrics, outside_metrics
+
+MOST_ATTACKED = 20
+"""Posterior samples of a teacher that are attacked together, at most."""
 
 Evaluate = Callable[..., dict[Key, Measured]]
 """``evaluate`` or ``evaluate_or_explain``."""
@@ -109,8 +113,9 @@ class Conditions:
 
         measures: dict[Key, Measured] = {}
         for condition in self.changed:
-            raw = self._inputs(condition, predictor, part)
-            predictions = predictor.predict(raw)
+            judged = asked_under(predictor, condition)
+            raw = self._inputs(condition, judged, part)
+            predictions = judged.predict(raw)
             teacher = self._teacher_at(raw, condition, part) if is_compared else None
             measures |= evaluate(
                 predictions,
@@ -141,6 +146,7 @@ class Conditions:
         """
         dataset, seed = self.teacher.dataset, self.teacher.space.seed
         inside = Inside(dataset, part, dataset.raw(part), dataset.labels(part), seed)
+        predictor = asked_under(predictor, outside.condition)
         raw = outside.inputs(inside, predictor)
         predictions = joined(predictor.predict(inside.raw), predictor.predict(raw))
         if (part, len(predictions)) not in self._resamples:
@@ -166,6 +172,7 @@ class Conditions:
             return predictor.predict(self.teacher.dataset.raw(part)), self.teacher.averaged(part)
 
         (condition,) = (condition for condition in self.changed if condition.name == name)
+        predictor = asked_under(predictor, condition)
         raw = self._inputs(condition, predictor, part)
         return predictor.predict(raw), self._teacher_at(raw, condition, part)
 
@@ -240,6 +247,37 @@ def can_be_asked(teacher: Teacher) -> bool:
     return teacher.stream.has_weights and teacher.running is None and is_built
 
 
+def is_attack(condition: Condition | None) -> bool:
+    """Whether a condition is an attack, whose inputs are found by asking networks."""
+    return condition is not None and isinstance(condition.chosen, AttackSettings)
+
+
+def asked_under(predictor: Predictor, condition: Condition | None) -> Predictor:
+    """Who is asked under a condition: an attack takes a few samples of a teacher that has many."""
+    attacked = getattr(predictor, "attacked", None)
+    return attacked if attacked is not None and is_attack(condition) else predictor
+
+
+def attacked_samples(teacher: Teacher) -> tuple[int, ...] | None:
+    """Which posterior samples are attacked, evenly spaced; None where they are so few that all."""
+    having_weight = teacher.stream.weight_S.nonzero().squeeze(1).tolist()
+    num = len(having_weight)
+    if num <= MOST_ATTACKED:
+        return None
+
+    # the middle of each of so many equal stretches
+    places = [(2 * i + 1) * num // (2 * MOST_ATTACKED) for i in range(MOST_ATTACKED)]
+    return tuple(having_weight[place] for place in places)
+
+
+def describe_attacked(teacher: Teacher) -> str:
+    """What must be said where a few of a teacher's samples are attacked; empty where all are."""
+    if attacked_samples(teacher) is None:
+        return ""
+    num = int(teacher.stream.weight_S.count_nonzero())
+    return f"{MOST_ATTACKED} of {num} posterior samples, evenly spaced"
+
+
 def ensemble(
     teacher: Teacher, samples: Sequence[int] | None = None, *, is_weighted: bool = False
 ) -> Ensemble:
@@ -264,7 +302,10 @@ def ensemble(
             teacher.session.raise_if_stopped()
             yield weight, teacher.forward(teacher.stream.params(index))
 
-    return _ensemble(teacher, networks)
+    whole = _ensemble(teacher, networks)
+    if samples is None and (few := attacked_samples(teacher)) is not None:
+        return replace(whole, attacked=ensemble(teacher, few, is_weighted=True))
+    return whole
 
 
 @dataclass(frozen=True, eq=False)

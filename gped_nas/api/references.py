@@ -11,7 +11,13 @@ from gped_nas.api.guess import LABEL, NAME, describe_guess, guess_predictor
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.kept_students import read_kept, write_kept
 from gped_nas.api.map_network import MapNetwork, tuned_map_networks
-from gped_nas.api.measuring import average_predictor, ensemble, network
+from gped_nas.api.measuring import (
+    average_predictor,
+    describe_attacked,
+    ensemble,
+    is_attack,
+    network,
+)
 from gped_nas.api.sampling import PREDICT_BATCH
 from gped_nas.api.students import Trainer
 from gped_nas.api.teacher import Teacher
@@ -65,7 +71,7 @@ def average_of(teacher: Teacher) -> Contender:
     return Contender(
         name="teacher",
         label="teacher (average)",
-        note=_describe_average(teacher),
+        note=_describe_average(teacher) + _describe_attacked(teacher),
         predictions=predictions,
         costs=_cost_of_average(teacher),
         predictor=average_predictor(teacher),
@@ -121,6 +127,14 @@ def _describe_average(teacher: Teacher) -> str:
         return f"The average over {num_samples} posterior samples ({method}){read}."
     members = "1 member" if num_samples == 1 else f"{num_samples} members"
     return f"The average over {members} of {given.name}, by predictions{read}."
+
+
+def _describe_attacked(teacher: Teacher) -> str:
+    """What is said of the average of many samples where a condition or a set is an attack."""
+    space = teacher.space
+    conditions = (*space.conditions, *(outside.condition for outside in space.outside))
+    few = describe_attacked(teacher)
+    return f" Attacked are {few}." if few and any(map(is_attack, conditions)) else ""
 
 
 def _cost_of_average(teacher: Teacher) -> dict[str, int]:

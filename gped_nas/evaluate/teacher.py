@@ -87,11 +87,13 @@ class Ensemble:
     Attributes:
         members: weight and forward pass of each network, made anew at each call.
         label_normalization, targets: as in ``averaged``.
+        attacked: who is attacked, and asked at what was found; None where that is itself.
     """
 
     members: Callable[[], Iterator[tuple[float, Forward]]]
     label_normalization: Normalization | None = None
     targets: tuple[Target, ...] = ()
+    attacked: "Ensemble | None" = None
 
     def networks(self) -> Iterator[tuple[float, Forward]]:
         """See ``conditions.Predictor``."""

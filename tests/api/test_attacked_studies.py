@@ -10,9 +10,13 @@ import torch
 import gped_nas as gn
 from gped_nas import rng
 from gped_nas.api import Study, load_dataset, load_space, load_student
+from gped_nas.api.measuring import Conditions, ensemble
+from gped_nas.api.references import average_of
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.attacks import named
+from gped_nas.evaluate.base import METRICS, draw_resamples
 from gped_nas.evaluate.measured import Key
+from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.student import StudentPredictor
 from tests.cli.harness import Home, call
 
@@ -102,6 +106,33 @@ def test_a_teachers_average_is_attacked(home: Home) -> None:
     assert isinstance(found, torch.Tensor)
     assert (found - x).abs().max() <= 1.6 * (1 + 1e-5)
     assert accuracy(found) < accuracy(x)
+
+
+def test_of_many_samples_twenty_are_attacked_and_the_note_says_it(home: Home) -> None:
+    attack = {"name": "fgsm", "epsilon": 0.05}
+    overrides: dict[str, Any] = {"teacher.method.num_samples": 22, "ood": ["fgsm-0.05"]}
+    space = load_space(home.space, {**overrides, "conditions": {"quick": attack}})
+    teacher = gn.build_teacher(space, gn.new_session("cpu"))
+    average, conditions = average_of(teacher), Conditions(teacher)
+    assert average.note.endswith(" Attacked are 20 of 22 posterior samples, evenly spaced.")
+    assert average.predictor is not None
+
+    chosen = [(2 * i + 1) * 22 // 40 for i in range(20)]
+    few = ensemble(teacher, chosen, is_weighted=True)
+    (outside,) = space.outside
+    found = conditions.detect(average.predictor, "validation", outside).predictions
+    expected = conditions.detect(few, "validation", outside).predictions
+    assert isinstance(found, Predictions) and isinstance(expected, Predictions)
+    assert np.array_equal(found.log_prob_NC, expected.log_prob_NC)
+
+    resamples = draw_resamples(len(teacher.dataset.validation), root=0, part="validation")
+    values = []
+    for predictor in (average.predictor, few):
+        measures = conditions.measure(predictor, "validation", resamples=resamples)
+        values.append(measures[Key("nll", "quick")].value)
+        pair, _ = conditions.predict(predictor, "validation", "quick")
+        values.append(METRICS["nll"].value(pair, teacher.dataset.labels("validation")))
+    assert values == pytest.approx([values[0]] * 4)
 
 
 def test_attacks_are_refused_for_real_labels_before_any_work(home: Home) -> None:

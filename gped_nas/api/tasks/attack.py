@@ -13,15 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from gped_nas.api.measuring import ensemble
+from gped_nas.api.measuring import attacked_samples, describe_attacked, is_attack
 from gped_nas.api.tasks.base import OPTION, Row, add_task
-from gped_nas.api.tasks.bench import TEACHER, Answers, Bench, Subject
+from gped_nas.api.tasks.bench import Answers, Bench, Subject
 from gped_nas.errors import AttackWarning, ConfigError
 from gped_nas.evaluate.attacks.settings import AttackSettings
 from gped_nas.evaluate.conditions import Condition
 
-MOST_SAMPLES = 20
-"""Posterior samples of a teacher that are attacked together, at most."""
 METRICS_OF = ("accuracy", "nll", "agreement")
 """What is measured where nothing else is asked for."""
 _CURVE = re.compile(r"(?P<name>[^-]+)-(?P<low>[^-]+?)\.\.(?P<high>[^-]+)")
@@ -65,7 +63,7 @@ def _attack(bench: Bench, name: str) -> Condition:
         RegistryError: it is none.
     """
     condition = bench.condition(name, OPTION)
-    if not isinstance(condition.chosen, AttackSettings):
+    if not is_attack(condition):
         raise ConfigError(f"{OPTION}: found '{name}', expected an attack; write shift:{name}")
     return condition
 
@@ -77,23 +75,14 @@ def _check(bench: Bench, argument: str) -> None:
 def attackable(bench: Bench, subject: Subject) -> tuple[Subject, str]:
     """A subject as it is attacked, and what must be said of it; empty where it is itself.
 
-    Of a teacher with more than ``MOST_SAMPLES`` posterior samples evenly spaced ones are attacked,
-    and asked.
+    Of a teacher with many posterior samples a few are attacked, and asked.
     """
-    if subject.kind != TEACHER or bench.teacher is None or subject.predictor is None:
+    attacked = getattr(subject.predictor, "attacked", None)
+    if bench.teacher is None or attacked is None:
         return subject, ""
-    having_weight = bench.teacher.stream.weight_S.nonzero().squeeze(1).tolist()
-    num = len(having_weight)
-    if num <= MOST_SAMPLES:
-        return subject, ""
-
-    # the middle of each of so many equal stretches
-    places = [(2 * i + 1) * num // (2 * MOST_SAMPLES) for i in range(MOST_SAMPLES)]
-    chosen = [having_weight[place] for place in places]
-    thinned = ensemble(bench.teacher, chosen, is_weighted=True)
-    note = f"{MOST_SAMPLES} of {num} posterior samples, evenly spaced"
-    digest = f"{subject.digest} {chosen}"
-    return replace(subject, digest=digest, predictor=thinned, kept=None), note
+    digest = f"{subject.digest} {list(attacked_samples(bench.teacher) or ())}"
+    thinned = replace(subject, digest=digest, predictor=attacked, kept=None)
+    return thinned, describe_attacked(bench.teacher)
 
 
 @contextmanager

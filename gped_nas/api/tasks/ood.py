@@ -8,10 +8,10 @@ alone, ``ood:sly-0.1`` for wrong answers that look sure.
 
 import numpy as np
 
+from gped_nas.api.measuring import is_attack
 from gped_nas.api.tasks.attack import attackable, warnings_as_notes
 from gped_nas.api.tasks.base import OPTION, Row, add_task
 from gped_nas.api.tasks.bench import Bench, Subject, metrics_named
-from gped_nas.evaluate.attacks.settings import AttackSettings
 from gped_nas.evaluate.judging import evaluate_or_explain
 from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.evaluate.outside import Inside, Outside, OutsideSettings, detection_labels
@@ -84,10 +84,7 @@ def ood(bench: Bench, argument: str) -> list[Row]:
 
 def _as_asked(bench: Bench, subject: Subject, outside: Outside) -> tuple[Subject, str]:
     """Who is asked, and what must be said of it: an attack takes a few samples of a teacher."""
-    is_attack = outside.condition is not None and isinstance(
-        outside.condition.chosen, AttackSettings
-    )
-    return attackable(bench, subject) if is_attack else (subject, "")
+    return attackable(bench, subject) if is_attack(outside.condition) else (subject, "")
 
 
 def _measures(
