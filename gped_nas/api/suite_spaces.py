@@ -6,7 +6,7 @@ from gped_nas import __version__
 from gped_nas.api.session import Session
 from gped_nas.api.settings import method_settings
 from gped_nas.api.tasks.base import OPTION, Asked, parse_tasks
-from gped_nas.api.tasks.bench import Bench, Examples
+from gped_nas.api.tasks.bench import MAP, Bench, Examples
 from gped_nas.api.teacher import Teacher, load_dataset
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, GpedError
@@ -19,7 +19,7 @@ from gped_nas.suite.cells import Cell
 from gped_nas.suite.grid import SEARCHED, Grid
 
 _OF_THE_SEARCH = (
-    *("search", "objectives", "constraints", "baseline", "twins"),
+    *("search", "objectives", "constraints", "latency", "baseline", "twins"),
     *("conditions", "ood"),  # a task says which ones it asks about
 )
 """Parts of a space that nothing but a search follows from."""
@@ -99,6 +99,8 @@ class Spaces:
             "part": grid.part,
             "version": __version__,
         }
+        if MAP in grid.subjects:  # of a space, it is trained where it is named
+            parts["baseline"] = space.resolved["baseline"]
         return sha256_text(canonical_json(parts))
 
     def metrics(self, asked: Asked) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from gped_nas.api import suite_cells
 from gped_nas.api.suite_spaces import Spaces
 from gped_nas.api.tasks.base import TASKS, Task, parse_tasks
 from gped_nas.errors import DivergenceError
+from gped_nas.suite.cells import cells_of
 from tests.cli.harness import Home, accepted, refused
 from tests.report.test_page import Page
 
@@ -150,6 +151,20 @@ def test_a_metric_is_left_to_the_task_that_measures_it(home: Home) -> None:
         *("nll", "classwise_ece"),
         "misclassification_auroc_total",
     )
+
+
+def test_a_map_network_follows_from_the_baseline_and_a_teacher_does_not(home: Home) -> None:
+    def digest(subjects: list[str], **overrides: Any) -> str:
+        grid = {"name": "g", "teachers": [str(home.space)], "subjects": subjects}
+        read = api_suite.read_grid(grid, overrides)
+        (cell,) = cells_of(read)
+        return Spaces(read, gn.new_session("cpu")).digest(cell)
+
+    both, more_steps = ["teacher", "map"], {"baseline.steps": 500}
+    assert digest(both) != digest(both, **more_steps)
+    assert digest(["teacher"]) == digest(["teacher"], **more_steps)
+    for_search_alone = {"latency.runtime": "torch", "search.n_trials": 9}
+    assert digest(both) == digest(both, **for_search_alone)
 
 
 def test_a_cell_that_cannot_be_measured_is_told_and_the_others_are_there(
