@@ -166,8 +166,34 @@ def load_yaml(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def find_yaml(name_or_path: str, shipped: Mapping[str, Path], what: str) -> Path:
+    """The file of something given by path or by shipped name.
+
+    Args:
+        name_or_path: ``"digits_mlp"`` or a path.
+        shipped: name to file of those that come with the package.
+        what: it is, for messages: ``"space"``.
+
+    Raises:
+        ConfigError: neither; the message names the nearest shipped one.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    if name_or_path not in shipped:
+        raise ConfigError(
+            f"{name_or_path}: no such file and no shipped {what} of that "
+            f"name{nearest(name_or_path, shipped)}"
+        )
+    return shipped[name_or_path]
+
+
+def read_yaml(path: Path, what: str = "search space") -> dict[str, Any]:
     """The mapping in a YAML file.
+
+    Args:
+        path: of the file.
+        what: it holds, for messages.
 
     Raises:
         ConfigError: missing or not a valid file.
@@ -176,9 +202,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{path}: no such file; expected a YAML search space") from None
+        raise ConfigError(f"{path}: no such file; expected a YAML {what}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a UTF-8 text file; expected a YAML search space") from None
+        raise ConfigError(f"{path}: not a UTF-8 text file; expected a YAML {what}") from None
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}") from None
     return load_yaml(text, str(path))

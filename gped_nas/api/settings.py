@@ -54,7 +54,7 @@ def _read_settings(method: str | Path | Mapping[str, Any]) -> tuple[Mapping[str,
     if isinstance(method, Mapping):
         return method, f"methods: {method.get('name')}"
     if Path(method).suffix in (".yaml", ".yml"):
-        return read_yaml(Path(method)), str(method)
+        return read_yaml(Path(method), "method"), str(method)
     return ({"name": method} if isinstance(method, str) else {}), f"methods: {method}"
 
 

@@ -55,8 +55,8 @@ class Spaces:
             try:
                 self._spaces[key] = self._read(cell)
             except GpedError as error:
-                place = f"teacher '{cell.teacher.name}', method '{cell.method.name}'"
-                raise type(error)(f"{place}: {error}") from None
+                names_of_cell = f"teacher '{cell.teacher.name}', method '{cell.method.name}'"
+                raise type(error)(f"{self._grid.source}: {names_of_cell}: {error}") from None
         return self._spaces[key]
 
     def _read(self, cell: Cell) -> SearchSpace:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gped_nas.config import Config, parse, read_yaml, split_key
+from gped_nas.config import Config, find_yaml, parse, read_yaml, split_key
 from gped_nas.data.base import DATASETS
 from gped_nas.data.dials import DataConfig
 from gped_nas.data.seen import TrainedOn
 from gped_nas.data.views import View, parse_views
 from gped_nas.distill.recipe import Recipe
-from gped_nas.errors import ConfigError, RegistryError, nearest
+from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.evaluate.base import METRICS, LabelMeaning
 from gped_nas.evaluate.condition_names import parse_conditions
 from gped_nas.evaluate.conditions import Condition
@@ -101,16 +101,7 @@ def find_space(name_or_path: str) -> Path:
     Raises:
         ConfigError: neither; the message names the nearest shipped space.
     """
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        return path
-    spaces = shipped_spaces()
-    if name_or_path not in spaces:
-        raise ConfigError(
-            f"{name_or_path}: no such file and no shipped space of that "
-            f"name{nearest(name_or_path, spaces)}"
-        )
-    return spaces[name_or_path]
+    return find_yaml(name_or_path, shipped_spaces(), "space")
 
 
 def load_space(

@@ -125,8 +125,8 @@ def measure_missing(
     """
     outcomes = []
     for number, entry in enumerate(planned, 1):
-        record = store.read(entry.digest)
         problem = ""
+        record = store.read(entry.digest)
         if record is None:
             try:
                 record = store.write(entry.digest, measure(entry.cell))
@@ -134,6 +134,7 @@ def measure_missing(
                 raise
             except GpedError as error:
                 problem = str(error)
+
         outcomes.append(Outcome(entry, record, problem))
         told(entry.cell, number, problem)
     return outcomes

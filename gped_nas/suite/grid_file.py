@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gped_nas.config import Config, parse, read_yaml
+from gped_nas.config import Config, find_yaml, parse, read_yaml
 from gped_nas.errors import ConfigError, GpedError, RegistryError, nearest
 from gped_nas.models.base import Genotype
 from gped_nas.posterior.base import METHODS
@@ -79,16 +79,7 @@ def find_grid(name_or_path: str) -> Path:
     Raises:
         ConfigError: neither; the message names the nearest shipped grid.
     """
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        return path
-    grids = shipped_grids()
-    if name_or_path not in grids:
-        raise ConfigError(
-            f"{name_or_path}: no such file and no shipped grid of that "
-            f"name{nearest(name_or_path, grids)}"
-        )
-    return grids[name_or_path]
+    return find_yaml(name_or_path, shipped_grids(), "grid")
 
 
 def load_grid(
@@ -112,7 +103,7 @@ def load_grid(
     if isinstance(grid, Mapping):
         return parse_grid(grid, "grid", read_task=read_task, overrides=overrides)
     path = find_grid(str(grid))
-    data = read_yaml(path)
+    data = read_yaml(path, "grid")
     return parse_grid(data, str(path), read_task=read_task, overrides=overrides)
 
 

@@ -195,6 +195,9 @@ def test_a_cell_that_cannot_be_measured_is_told_and_the_others_are_there(
 
 def test_what_cannot_be_is_refused_before_any_work(home: Home) -> None:
     refused(2, "suite", "ursabnch", says=("did you mean 'ursabench'",))
+    refused(2, "suite", "no.yaml", says=("no such file; expected a YAML grid",))
+    misspelled = _write(home, set={"teacher.prior.precison": 2.0})
+    refused(2, "suite", misspelled, says=("grid.yaml: teacher 'digits'", "'precision'"))
     refused(2, "suite", _write(home, tasks=["predicton"]), says=("tasks[0]", "'prediction'"))
     refused(2, "suite", _write(home, tasks=["prediction:x"]), says=("takes no argument",))
     grid = _write(home, methods=[{"hot": {"name": "sgld", "temprature": 2.0}}])
