@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from gped_nas.api.students import Trainer
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.judging import resampled
@@ -55,12 +57,7 @@ def compare_with_best(ledger: Ledger, trainer: Trainer, front: Sequence[TrialRec
 def _differences(
     trainer: Trainer, name: str, best: TrialRecord, others: Sequence[TrialRecord]
 ) -> list[StudentDifference]:
-    """Each of ``others`` less ``best`` in the metric of a public name.
-
-    The standard error of a difference is its standard deviation over the bootstrap's resamples.
-
-    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, algorithm 6.1.
-    """
+    """Each of ``others`` less ``best`` in the metric of a public name."""
     if not others:
         return []
 
@@ -69,10 +66,24 @@ def _differences(
     for record in others:
         trainer.session.raise_if_stopped()
         value, value_R = _resampled(trainer, name, record)
-        error = float((value_R - best_R).std(ddof=1))
-        row = StudentDifference(trial=record.trial, difference=value - best_value, error=error)
+        row = StudentDifference(
+            trial=record.trial,
+            difference=value - best_value,
+            error=standard_error(value_R - best_R),
+        )
         rows.append(row)
     return rows
+
+
+def standard_error(difference_R: Floats) -> float:
+    """The standard deviation of a difference over the bootstrap's resamples.
+
+    Those on which a metric has no value, such as one that no wrong example was drawn into, say
+    nothing of its spread.
+
+    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, algorithm 6.1.
+    """
+    return float(np.nanstd(difference_R, ddof=1))
 
 
 def _resampled(trainer: Trainer, name: str, record: TrialRecord) -> tuple[float, Floats]:
@@ -81,8 +92,8 @@ def _resampled(trainer: Trainer, name: str, record: TrialRecord) -> tuple[float,
     predictor = trainer.predictor(trainer.load(record))
     if METRICS[key.metric].task == "ood":
         outside = trainer.conditions.outside(key.condition)
-        asked = trainer.conditions.detect(predictor, "validation", outside)
-        return resampled(key.metric, asked.predictions, asked.labels, resamples=asked.resamples)
+        both = trainer.conditions.detect(predictor, "validation", outside)
+        return resampled(key.metric, both.predictions, both.labels, resamples=both.resamples)
 
     predictions, teacher = trainer.conditions.predict(predictor, "validation", key.condition)
     labels = trainer.teacher.dataset.labels("validation")

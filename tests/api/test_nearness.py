@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from gped_nas.api import Study, load_dataset, load_space, load_student, open_study
+from gped_nas.api.nearness import standard_error
 from gped_nas.evaluate.base import draw_resamples
+from gped_nas.evaluate.judging import resampled
+from gped_nas.evaluate.predictions import Predictions
 from tests.cli.harness import Home, accepted, snapshot_of
 
 
@@ -88,3 +91,21 @@ def chosen_by_verbs(home: Home) -> set[int]:
     assert f"<h1>{status['verdict']}</h1>" in page
     assert f"trial {picked['trial']} " in status["verdict"].lower()
     return {status["chosen"], picked["trial"]}
+
+
+def test_resamples_without_a_value_do_not_hide_the_error() -> None:
+    """Two of 100 examples are wrong: an area has no value on the resamples that hold neither."""
+    generator = np.random.default_rng(0)
+    resamples = draw_resamples(100, root=0, part="validation")
+    values = []
+    for _ in range(2):
+        predictions = Predictions(np.log(generator.dirichlet(np.ones(3), 100)))
+        labels = predictions.answer_N.copy()
+        labels[:2] = (labels[:2] + 1) % 3
+        name = "misclassification_auroc_confidence"
+        values.append(resampled(name, predictions, labels, resamples=resamples)[1])
+
+    has_value_R = resamples.counts_RN[:, :2].any(axis=1)
+    assert 0 < has_value_R.sum() < len(resamples)
+    difference_R = values[0] - values[1]
+    assert standard_error(difference_R) == pytest.approx(difference_R[has_value_R].std(ddof=1))
