@@ -30,11 +30,11 @@ def mean_over_conditions(
         labels_N: of the examples.
         resamples: of the examples.
     """
-    values, pseudo_values, why = [], [], ""
+    terms, values, why = [], [], ""
     for predictions, teacher in answers:
         terms_NT = metric.checked_terms(predictions, labels_N, teacher)
+        terms.append(terms_NT)
         values.append(metric.total(terms_NT))
-        pseudo_values.append(metric.pseudo_values(terms_NT))
         why = why or metric.why_no_interval(predictions, labels_N, teacher)
 
     value = float(np.mean(values))
@@ -45,7 +45,8 @@ def mean_over_conditions(
     if why:
         return Measured(value, n=len(labels_N), why=why)
 
-    pseudo_N = np.mean(pseudo_values, axis=0)
+    # only now: where an interval is doubted, some have no pseudo-values, or dear ones
+    pseudo_N = np.mean([metric.pseudo_values(terms_NT) for terms_NT in terms], axis=0)
     (bounds,) = around(np.array([value]), pseudo_N[:, None], resamples)
     cut = metric.cut(bounds, answers[0][0].task)
     return Measured(value, cut.low, cut.high, len(labels_N), cut.why)

@@ -56,3 +56,16 @@ def test_without_a_value_under_each_it_has_none() -> None:
 def test_bins_have_no_interval() -> None:
     mean = mean_over_conditions(METRICS["ece"], [(answers(1), None)], LABELS, resamples=RESAMPLES)
     assert mean.value is not None and mean.low is None and mean.why
+
+
+def test_an_area_of_one_wrong_example_has_a_mean_without_an_interval() -> None:
+    """Nothing is known of how the score of a wrong one spreads: it has no pseudo-values."""
+    both = [answers(1), answers(1)]
+    labels = both[0].answer_N.copy()
+    labels[0] = (labels[0] + 1) % 3
+    metric = METRICS["misclassification_auroc_confidence"]
+    mean = mean_over_conditions(
+        metric, [(predictions, None) for predictions in both], labels, resamples=RESAMPLES
+    )
+    assert mean.value == metric.value(both[0], labels)
+    assert mean.low is None and "only 1 of 60 examples" in mean.why
