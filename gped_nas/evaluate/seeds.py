@@ -25,6 +25,7 @@ from typing import TypeVar
 import numpy as np
 
 from gped_nas import rng
+from gped_nas.data.base import Task
 from gped_nas.evaluate.base import LabelMeaning, Metric, metrics_to_measure
 from gped_nas.evaluate.intervals import MIN_EXAMPLES, TAIL, Bounds
 from gped_nas.evaluate.measured import Measured
@@ -42,6 +43,7 @@ class Sampled:
 
     Attributes:
         metric: the metric.
+        task: what the labels are.
         values_K: its value by seed.
         values_RK: the same on each resample of the examples; None where it is not resampled.
         n: number of examples.
@@ -49,6 +51,7 @@ class Sampled:
     """
 
     metric: Metric
+    task: Task
     values_K: Floats
     values_RK: Floats | None
     n: int
@@ -103,6 +106,7 @@ def sample_metrics(
         ]
         sampled[metric.name] = Sampled(
             metric,
+            predictions_K[0].task,
             np.array([row[i] for row in values]),
             values_RK,
             resamples.n,
@@ -143,7 +147,8 @@ def means(sampled: Mapping[K, Sampled], *, root: int) -> dict[K, Measured]:
     measured = {}
     for name, row in sampled.items():
         bounds = _bounds(row.values_K, row.values_RK, row.n, row.why, root)
-        measured[name] = _measured(row.values_K, bounds, row.n)
+        cut = row.metric.cut(bounds, row.task)
+        measured[name] = _measured(row.values_K, cut, row.n)
     return measured
 
 

@@ -32,6 +32,7 @@ import torch
 import gped_nas as gn
 from gped_nas import device as devices
 from gped_nas.api.teacher import Teacher, sample_teacher
+from gped_nas.data.base import Task
 from gped_nas.evaluate.base import METRICS
 from gped_nas.evaluate.predictions import AnyPredictions, Floats, NormalPredictions
 from gped_nas.evaluate.resamples import Resamples, draw_resamples
@@ -322,6 +323,8 @@ class Table:
     ) -> dict[str, Sampled]:
         """Each metric by teacher seed and on resamples of the examples."""
         sampled = {}
+        is_real = f"{row}|{setting}|{part}|squared_error" in self.terms[0]
+        task: Task = "regression" if is_real else "classification"
         for stored, metric in (("nll", "nll"), ("accuracy", "accuracy"), ("squared_error", "rmse")):
             key = f"{row}|{setting}|{part}|{stored}"
             if key not in self.terms[0]:
@@ -331,7 +334,7 @@ class Table:
             values_K = terms_NK.mean(axis=0)
             if metric == "rmse":
                 values_K, values_RK = np.sqrt(values_K), np.sqrt(values_RK)
-            sampled[metric] = Sampled(METRICS[metric], values_K, values_RK, resamples.n)
+            sampled[metric] = Sampled(METRICS[metric], task, values_K, values_RK, resamples.n)
         return sampled
 
     def to_json(self) -> Settings:

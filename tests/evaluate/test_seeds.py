@@ -90,7 +90,7 @@ def test_ends_are_those_of_the_bootstrap_where_these_are_farther() -> None:
 
 
 def sampled_of(values_K: Floats, values_RK: Floats | None, n: int = N, why: str = "") -> Sampled:
-    return Sampled(METRICS["nll"], values_K, values_RK, n, why)
+    return Sampled(METRICS["nll"], "classification", values_K, values_RK, n, why)
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5])
@@ -176,3 +176,41 @@ def test_where_there_is_no_interval_it_says_why(sampled: Sampled, why: str) -> N
     row = means({"nll": sampled}, root=0)["nll"]
     assert row.low is None and row.high is None
     assert why in row.why
+
+
+def detectors(num_seeds: int) -> tuple[list[Predictions], np.ndarray]:
+    """Networks that are nearly always less sure of inputs from outside, and which these are."""
+    generator = np.random.default_rng(4)
+    is_outside_N = np.arange(N) >= N // 2
+    networks = []
+    for _ in range(num_seeds):
+        concentration_N = np.where(is_outside_N, 20.0, 0.3)
+        prob = [generator.dirichlet(np.full(CLASSES, a)) for a in concentration_N]
+        networks.append(Predictions(np.log(np.array(prob) + 1e-12)))
+    return networks, is_outside_N.astype(int)
+
+
+def test_no_interval_reaches_beyond_what_a_metric_can_be() -> None:
+    networks, labels_N = detectors(3)
+    sampled = sample_metrics(
+        networks,
+        labels_N,
+        [None] * 3,
+        resamples=RESAMPLES,
+        asked=["ood_auroc_total", "ood_fpr95_total"],
+        task="ood",
+    )
+    rows = means(sampled, root=0)
+    area = rows["ood_auroc_total"]
+    assert area.value is not None and area.value > 0.98
+    assert area.low is not None and area.low < area.value
+    assert area.high == 1.0
+    assert rows["ood_fpr95_total"].value is not None and "threshold" in rows["ood_fpr95_total"].why
+
+    accuracy = sample_metrics(
+        rare_errors(np.random.default_rng(5), 100),
+        np.zeros(100, np.int64),
+        [None] * 3,
+        resamples=draw_resamples(100, root=0, part="test", num_resamples=200),
+    )
+    assert means(accuracy, root=0)["accuracy"].high == 1.0
