@@ -45,7 +45,8 @@ class Sampled:
         metric: the metric.
         task: what the labels are.
         values_K: its value by seed.
-        values_RK: the same on each resample of the examples; None where it is not resampled.
+        values_RK: the same on each resample of the examples; None where it is not resampled: no
+            interval is made of it.
         n: number of examples.
         why: why no interval is honest for a value; empty where one is.
     """
@@ -88,51 +89,54 @@ def sample_metrics(
     if not metrics:
         return {}
 
+    whys = []
+    for metric in metrics:
+        doubts = (metric.why_no_interval(predictions, labels_N, t) for predictions, t in pairs)
+        whys.append(next(filter(None, doubts), ""))
+
     values: list[list[float]] = []
     on_resamples: list[list[Floats | None]] = []
     for predictions, teacher in pairs:
         terms = [metric.checked_terms(predictions, labels_N, teacher) for metric in metrics]
         totals = [metric.total(terms_NT) for metric, terms_NT in zip(metrics, terms, strict=True)]
         values.append(totals)
-        on_resamples.append(_on_resamples(metrics, terms, resamples))
+        on_resamples.append(_on_resamples(metrics, terms, whys, resamples))
 
     sampled = {}
     for i, metric in enumerate(metrics):
         rows = [columns[i] for columns in on_resamples]
         known = [row for row in rows if row is not None]
         values_RK = np.stack(known, axis=1) if len(known) == len(rows) else None
-        whys = [
-            metric.why_no_interval(predictions, labels_N, teacher) for predictions, teacher in pairs
-        ]
-        sampled[metric.name] = Sampled(
-            metric,
-            predictions_K[0].task,
-            np.array([row[i] for row in values]),
-            values_RK,
-            resamples.n,
-            next(filter(None, whys), ""),
-        )
+        values_K = np.array([row[i] for row in values])
+        labels = predictions_K[0].task
+        sampled[metric.name] = Sampled(metric, labels, values_K, values_RK, resamples.n, whys[i])
     return sampled
 
 
 def _on_resamples(
-    metrics: Sequence[Metric], terms: Sequence[Floats], resamples: Resamples
+    metrics: Sequence[Metric],
+    terms: Sequence[Floats],
+    whys: Sequence[str],
+    resamples: Resamples,
 ) -> list[Floats | None]:
-    """Each metric of one network on the resamples, (R,); None of one with an interval of its own.
+    """Each metric of one network on the resamples, (R,); None of one that needs no such values.
 
-    The sums of all of them are one matrix product.
+    It has an interval of its own, or none. The sums of all of them are one matrix product; metrics
+    that are no function of sums are dear.
     """
-    sums_RT = resamples.sums(np.hstack(terms))
+    of_sums = [x for metric, x in zip(metrics, terms, strict=True) if metric.whole is None]
+    sums_RT = resamples.sums(np.hstack(of_sums)) if of_sums else np.empty((len(resamples), 0))
+
     values: list[Floats | None] = []
     start = 0
-    for metric, terms_NT in zip(metrics, terms, strict=True):
+    for metric, terms_NT, why in zip(metrics, terms, whys, strict=True):
+        is_needed = metric.has_differences and (not why or metric.doubt_cancels)
+        if metric.whole is not None:
+            values.append(metric.on_resamples(terms_NT, resamples) if is_needed else None)
+            continue
+
         stop = start + terms_NT.shape[1]
-        if not metric.has_differences:
-            values.append(None)
-        elif metric.whole is not None:
-            values.append(metric.on_resamples(terms_NT, resamples))
-        else:
-            values.append(metric.combined(sums_RT[:, start:stop], resamples.n))
+        values.append(metric.combined(sums_RT[:, start:stop], resamples.n) if is_needed else None)
         start = stop
     return values
 
