@@ -18,7 +18,7 @@ command line, ``--n-trials``; whoever calls from Python reads the argument's nam
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -180,10 +180,21 @@ def calling(piece: str, hint: str) -> Iterator[None]:
         ) from error
 
 
+MOST_LISTED = 24
+"""Names that a message lists, at most: more of them would bury what it says."""
+
+
 def nearest(name: object, valid: Iterable[object]) -> str:
-    """The end of a message: ``; did you mean 'x'?``, or all valid names where none is near."""
+    """The end of a message: ``; did you mean 'x'?``, or what is valid where nothing is near."""
     names = sorted(str(v) for v in valid)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; expected one of: {', '.join(names)}" if names else ""
+    return f"; expected one of: {listed(names)}" if names else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: the first ``MOST_LISTED``, and how many others there are."""
+    shown = ", ".join(names[:MOST_LISTED])
+    num_others = len(names) - MOST_LISTED
+    return f"{shown} and {num_others} others" if num_others > 0 else shown

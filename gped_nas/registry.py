@@ -19,6 +19,7 @@ from gped_nas.errors import (
     EnvironmentWarning,
     GpedError,
     RegistryError,
+    listed,
     nearest,
 )
 
@@ -215,7 +216,7 @@ class Registry(Mapping[str, T], Generic[T]):
         if not isinstance(name, str):
             raise ConfigError(
                 f"{where}: found {name!r}, expected the name of a {self.kind}, one of: "
-                f"{', '.join(self)}"
+                f"{listed(list(self))}"
             )
         if name not in self:
             raise self._unknown(name, f"{where}: ")

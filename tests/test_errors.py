@@ -5,7 +5,15 @@ import pickle
 import pytest
 
 from gped_nas import errors
-from gped_nas.errors import GpedError, Interrupted, RegistryError, calling, exit_code, nearest
+from gped_nas.errors import (
+    MOST_LISTED,
+    GpedError,
+    Interrupted,
+    RegistryError,
+    calling,
+    exit_code,
+    nearest,
+)
 
 CLASSES = [
     value
@@ -74,6 +82,13 @@ def test_nearest_names_one_or_all_or_nothing():
     assert nearest("xyz", ["width", "depth"]) == "; expected one of: depth, width"
     assert nearest("xyz", []) == ""
     assert nearest(3, ["width"]) == "; expected one of: width"
+
+
+def test_a_message_lists_no_more_names_than_are_read():
+    names = [f"name{i:03}" for i in range(MOST_LISTED)]
+    assert nearest("xyz", names).endswith(names[-1])
+    text = nearest("xyz", [*names, "other", "others"])
+    assert text.endswith(f", {names[-1]} and 2 others") and "other," not in text
 
 
 @pytest.mark.parametrize("error", [LookupError("no"), SystemExit(0)])
