@@ -38,7 +38,7 @@ def dials(
     from gped_nas.api.dials import turn_dials
     from gped_nas.io import read_json
 
-    with stoppable("the same command") as should_stop, progress() as teller:
+    with stoppable() as should_stop, progress() as teller:
         page = turn_dials(
             space,
             masks=masks,

@@ -102,7 +102,7 @@ def evaluate(
     from gped_nas.api import evaluate_tasks, new_session
     from gped_nas.errors import GateError
 
-    with stoppable("the same command") as should_stop, progress() as teller:
+    with stoppable() as should_stop, progress() as teller:
         evaluation = evaluate_tasks(
             what,
             tasks,

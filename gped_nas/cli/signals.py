@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -10,6 +12,8 @@ from gped_nas.cli.streams import tell_at_once
 from gped_nas.errors import Interrupted
 
 _IMPORTER = "<frozen importlib._bootstrap>"
+_STORAGE = "$GPED_STORAGE"
+"""What stands for a storage URL in a command that is told."""
 
 
 @contextlib.contextmanager
@@ -44,14 +48,32 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
+def _as_given() -> str:
+    """The command that is running, to be given again.
+
+    A storage URL may hold a password and is left to the environment.
+    """
+    words: list[str] = []
+    for given in sys.argv[1:]:
+        option, mark, _ = given.partition("=")
+        if words[-1:] == ["--storage"]:
+            words.append(_STORAGE)
+        elif option == "--storage" and mark:
+            words += [option, _STORAGE]
+        else:
+            words.append(shlex.quote(given))
+    return " ".join(["gped-search", *words])
+
+
 @contextlib.contextmanager
-def stoppable(how_to_go_on: str) -> Iterator[Callable[[], bool]]:
+def stoppable(how_to_go_on: str = "") -> Iterator[Callable[[], bool]]:
     """A ``should_stop`` that turns true at the first SIGINT, SIGTERM or SIGHUP.
 
     SIGHUP is left ignored where it was so from the start: that is what ``nohup`` asks for.
 
     Args:
-        how_to_go_on: the command that resumes, told when the job ends early.
+        how_to_go_on: the command that resumes, told when the job ends early; the one that is
+            running by default.
 
     Raises:
         Interrupted: the job ended early; exit code 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
@@ -75,7 +97,8 @@ def stoppable(how_to_go_on: str) -> Iterator[Callable[[], bool]]:
     except Interrupted as error:
         number = received[0] if received else signal.SIGINT
         raise Interrupted(
-            f"{error}\nnothing finished is lost; go on with: {how_to_go_on}", 128 + number
+            f"{error}\nnothing finished is lost; go on with: {how_to_go_on or _as_given()}",
+            128 + number,
         ) from None
     finally:
         for number, handler in before.items():

@@ -61,7 +61,7 @@ def suite(
         say(f"{num_done} of {len(plan)} cells are measured")
         return
 
-    with stoppable("the same command") as should_stop, progress() as teller:
+    with stoppable() as should_stop, progress() as teller:
         session = new_session(
             device, progress=teller.report, should_stop=should_stop, processes=processes
         )

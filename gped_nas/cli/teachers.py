@@ -61,7 +61,7 @@ def build(
     from gped_nas.api import build_teacher, load_space, new_session
 
     search_space = load_space(space, overrides(set_, seed))
-    with stoppable(f"gped-search teacher build {space}") as should_stop, progress() as teller:
+    with stoppable() as should_stop, progress() as teller:
         session = new_session(
             device, progress=teller.report, should_stop=should_stop, processes=processes
         )
@@ -123,7 +123,7 @@ def info(
     verdict = judge(diagnosis)
     predictions = None
     if not no_map:
-        with stoppable(f"gped-search teacher info {space}") as should_stop, progress() as teller:
+        with stoppable() as should_stop, progress() as teller:
             teacher.session = new_session("cpu", progress=teller.report, should_stop=should_stop)
             predictions = judge_predictions(teacher)
 
@@ -296,7 +296,7 @@ def predict(
     from gped_nas.api import load_space, load_teacher, new_session
 
     search_space = load_space(space, overrides(set_, seed))
-    with stoppable(f"gped-search teacher predict {space}") as should_stop, progress() as teller:
+    with stoppable() as should_stop, progress() as teller:
         session = new_session(device, progress=teller.report, should_stop=should_stop)
         teacher = load_teacher(search_space, session)
         rows = teacher.predict_files(inputs, credible=credible)
@@ -326,7 +326,7 @@ def compare(
 
     search_space = load_space(space, overrides(set_, seed))
     listed = None if methods is None else [name.strip() for name in methods.split(",")]
-    with stoppable(f"gped-search teacher compare {space}") as should_stop, progress() as teller:
+    with stoppable() as should_stop, progress() as teller:
         session = new_session(device, progress=teller.report, should_stop=should_stop)
         rows = compare_methods(
             search_space,

@@ -11,7 +11,7 @@ from gped_nas.api import evaluating, places
 from gped_nas.errors import ConfigError, Interrupted
 from gped_nas.evaluate.predictions import Predictions, subset
 from gped_nas.search.ledger import Ledger
-from tests.cli.harness import Home, accepted, refused
+from tests.cli.harness import Home, accepted, call, refused
 
 TASKS = "prediction,misclassification"
 
@@ -81,6 +81,21 @@ def test_an_evaluation_that_was_stopped_goes_on(own: Home, monkeypatch: pytest.M
     rows = study.evaluate(TASKS).rows
     assert len(measured) == len(set(measured)) == 10
     assert {row["task"] for row in rows} == {"prediction", "misclassification"}
+
+
+def test_a_stopped_evaluation_says_the_command_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(what: object, options: object) -> None:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(evaluating, "find_place", stop)
+    storages = (["--storage", "mysql://u:secret@host/x"], ["--storage=mysql://u:secret@host/x"])
+    for storage in storages:
+        result = call("evaluate", "my study", "--tasks", "prediction", *storage)
+        assert result.code == 130 and "secret" not in result.err
+        again = "gped-search evaluate 'my study' --tasks prediction --storage $GPED_STORAGE"
+        assert f"go on with: {again}\n" in result.err
 
 
 def test_nothing_that_may_be_chosen_is_asked_about_test_examples(own: Home) -> None:
