@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gped_nas.evaluate.measured import VALIDATION, Key, public_name
+from gped_nas.evaluate.measured import VALIDATION, Key, Measures
 from gped_nas.models.labels import TIMED_COSTS
 from gped_nas.report.records import Data, plain
 from gped_nas.search.snapshot import StudySnapshot
-from gped_nas.search.task_rows import TEACHER, Row, label_of, name_of, trial_of
+from gped_nas.search.task_rows import TEACHER, Row, beside_teacher, label_of, name_of, trial_of
 
 STUDENT = "student"
+Pair = tuple[Row, Row | None]
+"""A student's row, and the teacher's of the same question and examples."""
 _DRAWN = ("confidence", "total", "model", "variance")
 """Scores whose curves are drawn; those of all are in the rows."""
 _ATTACK = re.compile(r"attack:(?P<name>[a-z_]+)-(?P<radius>[0-9.e-]+)")
@@ -111,36 +113,45 @@ def curves(rows: Sequence[Row], snapshot: StudySnapshot, trial: int) -> list[Dat
         Each has a ``title``, the names of its axes (``across``, ``up``) and ``lines`` of points by
         whose they are.
     """
-    student = [row for row in rows if trial_of(row) == trial]
-    teacher = [row for row in rows if row["predictor"] == TEACHER]
-    made = _attacks(student, teacher, snapshot, trial)
-    made += _of_task("selective", "coverage", "risk", student, teacher)
-    made += _scores(student)
+    pairs = beside_teacher(rows, trial)
+    made = _attacks(pairs, snapshot, trial)
+    made += _rejections(pairs)
+    made += _scores(row for row, _ in pairs)
     return made
 
 
-def _attacks(
-    student: Sequence[Row], teacher: Sequence[Row], snapshot: StudySnapshot, trial: int
-) -> list[Data]:
-    """Accuracy against the radius of each attack that was made with several."""
+def _attacks(pairs: Sequence[Pair], snapshot: StudySnapshot, trial: int) -> list[Data]:
+    """Accuracy against the radius of each attack that was made with several on some examples."""
+    by_attack: dict[tuple[str, ...], list[Pair]] = {}
+    for row, of_teacher in pairs:
+        attack = _attack_of(row)
+        if attack is not None:
+            examples = [str(row.get(name)) for name in ("part", "n", "seed")]
+            by_attack.setdefault((attack, *examples), []).append((row, of_teacher))
+
+    clean = {STUDENT: snapshot.record(trial).measures}
+    clean |= {reference.name: reference.measures for reference in snapshot.references}
     made = []
-    for attack in dict.fromkeys(filter(None, (_attack_of(row) for row in student))):
-        lines = {}
-        for who, rows in ((STUDENT, student), (TEACHER, teacher)):
-            points = [[_radius_of(row), row["value"]] for row in rows if _attack_of(row) == attack]
-            lines[who] = sorted(point for point in points if point[1] is not None)
-        if len(lines[STUDENT]) < 2:
-            continue
-
-        parts = {row["part"] for row in student if _attack_of(row) == attack}
-        clean = {STUDENT: snapshot.record(trial).metrics}
-        clean |= {reference.name: reference.metrics for reference in snapshot.references}
-        for who, points in lines.items():
-            name = public_name(Key("accuracy", part=sorted(parts)[0]))
-            if points and name in clean.get(who, {}):
-                points.insert(0, [0.0, clean[who][name]])
-        made.append(_curve(f"Accuracy under {attack}", "radius", "accuracy", lines))
+    for (attack, part, n, _), of_attack in by_attack.items():
+        student = [row for row, _ in of_attack]
+        teacher = [row for _, row in of_attack if row is not None]
+        lines = {
+            who: _by_radius(rows, clean.get(who, {}))
+            for who, rows in ((STUDENT, student), (TEACHER, teacher))
+        }
+        if len(student) > 1:
+            title = f"Accuracy under {attack}, on {part}, n {n}"
+            made.append(_curve(title, "radius", "accuracy", lines))
     return made
+
+
+def _by_radius(rows: Sequence[Row], clean: Measures) -> list[list[float]]:
+    """The points of a line, from that without an attack where it is of the same examples."""
+    points = [[_radius_of(row), row["value"]] for row in rows if row["value"] is not None]
+    unattacked = clean.get(Key("accuracy", part=rows[0]["part"])) if rows else None
+    if unattacked is not None and unattacked.value is not None and unattacked.n == rows[0]["n"]:
+        points.append([0.0, unattacked.value])
+    return sorted(points)
 
 
 def _attack_of(row: Row) -> str | None:
@@ -155,25 +166,19 @@ def _radius_of(row: Row) -> float:
     return float(match["radius"])
 
 
-def _of_task(
-    task: str, across: str, up: str, student: Sequence[Row], teacher: Sequence[Row]
-) -> list[Data]:
-    """Curves that rows of a task carry, by the metric that they belong to."""
+def _rejections(pairs: Iterable[Pair]) -> list[Data]:
+    """The risk of what is answered against the share of it, by some scores."""
     made = []
-    for metric in dict.fromkeys(row["metric"] for row in student):
+    for row, of_teacher in pairs:
+        if "coverage" not in (row.get("curve") or {}) or _score_of(row) not in _DRAWN:
+            continue
         lines = {}
-        for who, rows in ((STUDENT, student), (TEACHER, teacher)):
-            for row in rows:
-                if _score_of(row) not in _DRAWN:
-                    continue
-                curve = row.get("curve") or {}
-                is_it = str(row["task"]).partition(":")[0] == task and row["metric"] == metric
-                if is_it and across in curve and up in curve:
-                    points = zip(curve[across], curve[up], strict=True)
-                    lines[who] = [list(point) for point in points]
-        if STUDENT in lines:
-            title = f"{up.capitalize()} against {across}, by {metric.removeprefix('aurc_')}"
-            made.append(_curve(title, across, up, lines))
+        for who, of_whom in ((STUDENT, row), (TEACHER, of_teacher)):
+            curve = (of_whom or {}).get("curve") or {"coverage": [], "risk": []}
+            points = zip(curve["coverage"], curve["risk"], strict=True)
+            lines[who] = [list(point) for point in points]
+        title = f"Risk against coverage, by {_score_of(row)}, on {row['part']}"
+        made.append(_curve(title, "coverage", "risk", lines))
     return made
 
 
@@ -188,7 +193,7 @@ def _scores(student: Iterable[Row]) -> list[Data]:
         lines = {who: _steps(curve["edges"], curve[who]) for who in ("inside", "outside")}
         score = _score_of(row)
         _, _, outside = str(row["task"]).partition(":")
-        title = f"Score {score.replace('_', ' ')}: inside, and {outside}"
+        title = f"Score {score.replace('_', ' ')} on {row['part']}: inside, and {outside}"
         made.append(_curve(title, score.replace("_", " "), "share", lines))
     return made
 

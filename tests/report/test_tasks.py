@@ -42,12 +42,15 @@ def row(predictor, task, metric, value, *, condition=CLEAN, part="test", spread=
     }
 
 
-def attacked(predictor, values):
+def attacked(predictor, values, **more):
     """Accuracy by radius."""
-    return [
-        row(predictor, f"attack:pgd-{radius}", "accuracy", value, condition=f"pgd-{radius}")
-        for radius, value in values.items()
-    ]
+    table = []
+    for radius, value in values.items():
+        attack = f"pgd-{radius}"
+        table.append(
+            row(predictor, f"attack:{attack}", "accuracy", value, condition=attack, **more)
+        )
+    return table
 
 
 HISTOGRAM = {"edges": [0, 1, 2], "inside": [30, 10], "outside": [5, 15]}
@@ -197,6 +200,39 @@ def test_curves_stand_on_the_card(data):
 
     (other,) = [card for card in data["cards"] if card["trial"] == OTHER]
     assert other["task_curves"] == [], "one radius is no curve"
+
+
+def test_a_curve_is_of_the_same_examples():
+    who = f"trial {CHOSEN}"
+    few = {"n": 40, "limit": 40}
+    rows = [
+        *attacked(who, {0.1: 0.5, 0.01: 0.9}),
+        *attacked(who, {0.05: 0.7, 0.2: 0.4}, **few),
+        *attacked(who, {0.1: 0.6, 0.01: 0.8}, part="validation", n=20),
+        *attacked("teacher", {0.05: 0.75}, **few),
+        *attacked("teacher", {0.01: 0.95}, part="validation"),
+        row(who, "selective", "aurc_total", 0.1, curve={"coverage": [1.0], "risk": [0.1]}),
+        row(
+            "teacher",
+            "selective",
+            "aurc_total",
+            0.2,
+            curve={"coverage": [1.0], "risk": [0.2]},
+            **few,
+        ),
+    ]
+    (card,) = [
+        card
+        for card in data_of(make_snapshot(evaluations=rows))["cards"]
+        if card["trial"] == CHOSEN
+    ]
+    of_all, of_few, of_validation, selective = card["task_curves"]
+    assert [point[0] for point in of_all["lines"]["student"]] == [0.0, 0.01, 0.1]
+    # what is known without an attack is of all examples
+    assert of_few["lines"] == {"student": [[0.05, 0.7], [0.2, 0.4]], "teacher": [[0.05, 0.75]]}
+    assert of_few["title"] == "Accuracy under pgd, on test, n 40"
+    assert of_validation["lines"]["student"][-1] == [0.1, 0.6]
+    assert selective["lines"] == {"student": [[1.0, 0.1]]}
 
 
 def test_the_page_has_tables_and_curves_and_obeys_no_text(data):
