@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_COLUMNS = ("task", "teacher", "method", "subject", "metric", "condition", "value", "low", "high")
+_COLUMNS = (
+    *("task", "teacher", "method", "subject", "metric", "condition", "detail"),
+    *("value", "low", "high", "n", "seeds", "why"),
+)
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)

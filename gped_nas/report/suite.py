@@ -1,4 +1,4 @@
-"""The page of a grid: a table a task with intervals, ranks and critical distances."""
+"""The page of a grid: a table a task with intervals, ranks and critical differences."""
 
 from typing import Any
 

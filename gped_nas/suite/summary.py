@@ -56,6 +56,8 @@ class Question(NamedTuple):
 
 _MEASURE = frozenset(("value", "low", "high", "n", "why", "note", "curve", "schema_version"))
 """Keys of a row that do not say what it is of."""
+_TRIAL = re.compile(r" trial \d+$")
+"""A subject that has no name but its trial's number."""
 
 
 def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
@@ -132,7 +134,7 @@ def summarize(rows: Sequence[Row], metrics: Sequence[str] = ()) -> list[Row]:
 
     summaries = []
     for place, by_seed in by_place.items():
-        if " trial " in place.subject:
+        if _TRIAL.search(place.subject):
             continue
         summaries.append({**place._asdict(), **_mean(list(by_seed.values()))})
     return summaries
@@ -213,7 +215,7 @@ def rank_all(rows: Sequence[Row], metrics: Sequence[str] = ()) -> list[Row]:
     tables: dict[Question, dict[tuple[str, int], dict[str, float | None]]] = {}
     for row in rows:
         is_wanted = not metrics or row["metric"] in metrics
-        if not is_wanted or not direction_of(row["metric"]) or " trial " in row["subject"]:
+        if not is_wanted or not direction_of(row["metric"]) or _TRIAL.search(row["subject"]):
             continue
         names = {name: row[name] for name in Place._fields if name in Question._fields}
         question = Question(**names, compared=compared, fixed=row[fixed])

@@ -103,7 +103,7 @@ def to_latex(data: dict[str, Any]) -> str:
 
 
 def _latex_table(data: dict[str, Any], task: str, columns: list[Column]) -> str:
-    """One task's table; a metric a row, since grids have more metrics than a page has columns."""
+    """One task's table: a row a treatment, a column a metric."""
     means = [mean for mean in data["means"] if mean["task"] == task]
     names = ("teacher", "method", "subject")
     treatments = list(dict.fromkeys(tuple(mean[name] for name in names) for mean in means))
@@ -118,7 +118,7 @@ def _latex_table(data: dict[str, Any], task: str, columns: list[Column]) -> str:
         rf"\caption{{{_escaped(data['name'])}: {_escaped(task)}, on {data['part']}}}",
         rf"\begin{{tabular}}{{lll{'r' * len(columns)}}}",
         r"\toprule",
-        rf"space & method & who & {header} \\",
+        rf"teacher & method & subject & {header} \\",
         r"\midrule",
     ]
     for treatment in treatments:
@@ -131,7 +131,7 @@ def _latex_table(data: dict[str, Any], task: str, columns: list[Column]) -> str:
 
 
 def _latex_ranks(data: dict[str, Any], task: str, columns: list[Column]) -> list[str]:
-    """Average ranks of each treatment, with the critical distance below."""
+    """Average ranks of each treatment, with the critical difference below."""
     ranks: dict[tuple[str, str, str], dict[Column, str]] = {}
     for ranking in data["rankings"]:
         if ranking["task"] != task:
@@ -141,7 +141,7 @@ def _latex_ranks(data: dict[str, Any], task: str, columns: list[Column]) -> list
             treatment = ("average rank", *ordered(ranking, name))
             ranks.setdefault(treatment, {})[column] = f"{mean_rank:.2f}"
         if ranking["critical_distance"] is not None:
-            distance = ("critical distance", *ordered(ranking, ""))
+            distance = ("critical difference", *ordered(ranking, ""))
             text = f"{ranking['critical_distance']:.2f} (${p_text(ranking['p_value'])}$)"
             ranks.setdefault(distance, {})[column] = text
 

@@ -70,7 +70,8 @@ def test_a_grid_without_students_becomes_tables_and_is_measured_once(
 
     data = json.loads((folder / "suite.json").read_text())
     assert data["problems"] == [] and data["cells"] == 8
-    assert len(means) == len(data["means"])
+    whole = [{"schema_version": 1, **mean, "part": "test"} for mean in data["means"]]
+    assert [{**mean, "part": "test"} for mean in means] == whole
     rankings = {(r["metric"], r["fixed"]): r for r in data["rankings"]}
     assert set(rankings["nll", "teacher"]["names"]) == {"own", "map"}
     assert rankings["nll", "teacher"]["blocks"] == 2

@@ -111,6 +111,8 @@ def test_students_are_called_as_in_the_grid_and_single_trials_are_no_mean() -> N
     )
     subjects = [row["subject"] for row in rows]
     assert subjects == ["teacher", "own student", "chosen student", "front trial 4"]
+    named = [_row(0.5, subject="my trial 3 student"), _row(0.4, subject="front trial 3")]
+    assert [mean["subject"] for mean in summarize(named)] == ["my trial 3 student"]
     assert [row["subject"] for row in summarize(rows)] == subjects[:3]
 
 

@@ -26,7 +26,7 @@ def test_latex_has_means_ranks_and_distances_with_its_marks_escaped() -> None:
     # .2 + .01 * 2.5; six seeds in one order: ranks 1, 2, 3 and CD 2.344 sqrt(3 * 4 / 36)
     assert r" & swag & teacher & $0.225 [" in text
     assert r"average rank & swag & teacher & 1.00 & 1.00 \\" in text
-    assert r"critical distance &  & teacher & 1.35 ($p < 0.001$)" in text
-    header = next(line for line in text.splitlines() if line.startswith("space &"))
+    assert r"critical difference &  & teacher & 1.35 ($p < 0.001$)" in text
+    header = next(line for line in text.splitlines() if line.startswith("teacher &"))
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.count("&") - line.count(r"\&") for line in body} == {header.count("&")}
