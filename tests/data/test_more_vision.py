@@ -5,56 +5,27 @@ Torchvision's own classes are the oracle: what they read of the same files is wh
 
 import gzip
 import shutil
-import struct
 import subprocess
 import sys
-import urllib.request
 import zipfile
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision import datasets
-from torchvision.datasets import omniglot, stl10, utils
 
 from gped_nas.data.base import Dataset, load
-from gped_nas.data.emnist import CLASS_NAMES
+from gped_nas.data.emnist import CLASS_NAMES, Partition
 from gped_nas.errors import ConfigError, DataError, EnvironmentProblem
 from gped_nas.io import Array
+from tests.data.vision_files import NUM_TEST, NUM_TRAIN, idx_file, random_pixels
 
-NUM_TRAIN, NUM_TEST = 20, 6
+pytestmark = pytest.mark.usefixtures("root")
+
 ALL = ["emnist", "omniglot", "stl10"]
 CHARACTERS = ["Greek/character01", "Greek/character02", "Latin/character01"]
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, and no network."""
-
-    def offline(*_: object, **__: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setenv("GPED_DATA", str(tmp_path))
-    monkeypatch.setattr(urllib.request, "urlopen", offline)
-    return tmp_path
-
-
-@pytest.fixture
-def any_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take small files for the real ones, whose checksums torchvision knows."""
-    for module in (stl10, omniglot, utils):
-        monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: Path(path).is_file())
-
-
-def _pixels(num: int, shape: tuple[int, ...], seed: int) -> Array:
-    return np.random.default_rng(seed).integers(0, 256, (num, *shape), dtype=np.uint8)
-
-
-def _idx(array: Array) -> bytes:
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def _write_emnist(root: Path, partition: str = "balanced", first: int = 0) -> None:
@@ -63,8 +34,8 @@ def _write_emnist(root: Path, partition: str = "balanced", first: int = 0) -> No
     for part, num in (("train", NUM_TRAIN), ("test", NUM_TEST)):
         start = folder / f"emnist-{partition}-{part}"
         labels = (np.arange(num) % 10 + first).astype(np.uint8)
-        Path(f"{start}-images-idx3-ubyte").write_bytes(_idx(_pixels(num, (28, 28), num)))
-        Path(f"{start}-labels-idx1-ubyte").write_bytes(_idx(labels))
+        Path(f"{start}-images-idx3-ubyte").write_bytes(idx_file(random_pixels(num, (28, 28), num)))
+        Path(f"{start}-labels-idx1-ubyte").write_bytes(idx_file(labels))
 
 
 def _write_omniglot(root: Path, half: str = "background") -> None:
@@ -73,7 +44,7 @@ def _write_omniglot(root: Path, half: str = "background") -> None:
     for seed, character in enumerate(CHARACTERS):
         folder = parent / f"images_{half}" / character
         folder.mkdir(parents=True)
-        for i, pixels in enumerate(_pixels(10, (105, 105), seed)):
+        for i, pixels in enumerate(random_pixels(10, (105, 105), seed)):
             Image.fromarray(pixels > 127).save(folder / f"{seed:04}_{i:02}.png")
     with zipfile.ZipFile(parent / f"images_{half}.zip", "w") as archive:
         for path in sorted(parent.rglob("*.png")):
@@ -84,7 +55,7 @@ def _write_stl10(root: Path) -> None:
     folder = root / "stl10_binary"
     folder.mkdir()
     for part, num in (("train", NUM_TRAIN), ("test", NUM_TEST)):
-        (folder / f"{part}_X.bin").write_bytes(_pixels(num, (3, 96, 96), num).tobytes())
+        (folder / f"{part}_X.bin").write_bytes(random_pixels(num, (3, 96, 96), num).tobytes())
         (folder / f"{part}_y.bin").write_bytes((np.arange(num) % 10 + 1).astype(np.uint8).tobytes())
     (folder / "unlabeled_X.bin").write_bytes(b"")  # torchvision asks for it, and we do not
     names = "airplane bird car cat deer dog horse monkey ship truck"
@@ -133,9 +104,9 @@ def test_emnist_is_what_torchvision_reads_turned_upright(
 
 
 @pytest.mark.parametrize("partition", CLASS_NAMES)
-def test_classes_of_emnist_are_called_as_in_torchvision(partition: str) -> None:
+def test_classes_of_emnist_are_called_as_in_torchvision(partition: Partition) -> None:
     names = [name for name in datasets.EMNIST.classes_split_dict[partition] if name != "N/A"]
-    assert list(CLASS_NAMES[partition]) == names  # type: ignore[index]
+    assert list(CLASS_NAMES[partition]) == names
 
 
 @pytest.mark.usefixtures("any_checksum")

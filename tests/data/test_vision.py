@@ -4,25 +4,25 @@ import copyreg
 import gzip
 import io
 import pickle
-import struct
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 import scipy.io
 import torch
 from torchvision import datasets
-from torchvision.datasets import cifar, svhn, utils
 
 from gped_nas.data import idx
 from gped_nas.data.base import Dataset, load
 from gped_nas.data.vision import data_root
 from gped_nas.errors import ConfigError, DataError, EnvironmentProblem
 from gped_nas.io import Array
+from tests.data.vision_files import NUM_TEST, NUM_TRAIN, idx_file, random_pixels
+
+pytestmark = pytest.mark.usefixtures("root")
 
 MNIST_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 CIFAR_FILES = {
@@ -34,46 +34,17 @@ CIFAR_FILES = {
     ),
     "cifar100": ("cifar-100-python", ["train"], "test", "fine_labels"),
 }
-NUM_TRAIN, NUM_TEST = 20, 6
 ALL = [*MNIST_FOLDERS, *CIFAR_FILES, "svhn"]
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder, and no network."""
-
-    def offline(*_: object, **__: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setenv("GPED_DATA", str(tmp_path))
-    monkeypatch.setattr(urllib.request, "urlopen", offline)
-    return tmp_path
-
-
-@pytest.fixture
-def any_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take small files for the real ones, whose checksums torchvision knows."""
-    for module in (cifar, svhn, utils):
-        monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: Path(path).is_file())
-
-
-def _pixels(num: int, shape: tuple[int, ...], seed: int) -> Array:
-    return np.random.default_rng(seed).integers(0, 256, (num, *shape), dtype=np.uint8)
-
-
-def _idx(array: Array) -> bytes:
-    """A file of idx: two zeros, 8 for uint8, the number of axes, each axis as big-endian int32."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 def _write_mnist(root: Path, name: str) -> tuple[Array, Array]:
     folder = root / MNIST_FOLDERS[name] / "raw"
     folder.mkdir(parents=True)
-    x = _pixels(NUM_TRAIN + NUM_TEST, (28, 28), 0)
+    x = random_pixels(NUM_TRAIN + NUM_TEST, (28, 28), 0)
     y = np.arange(NUM_TRAIN + NUM_TEST, dtype=np.uint8) % 10
     for part, rows in (("train", slice(NUM_TRAIN)), ("t10k", slice(NUM_TRAIN, None))):
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(_idx(x[rows]))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(_idx(y[rows]))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx_file(x[rows]))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx_file(y[rows]))
     return x[:, None], y
 
 
@@ -98,7 +69,7 @@ def _write_cifar(root: Path, name: str) -> tuple[Array, Array]:
     base, batches, test, key = CIFAR_FILES[name]
     folder = root / base
     folder.mkdir()
-    x = _pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 1)
+    x = random_pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 1)
     y = np.arange(NUM_TRAIN + NUM_TEST) % 10
 
     rows_of = dict(zip(batches, np.array_split(np.arange(NUM_TRAIN), len(batches)), strict=True))
@@ -118,7 +89,7 @@ def _write_cifar(root: Path, name: str) -> tuple[Array, Array]:
 
 def _write_svhn(root: Path) -> tuple[Array, Array]:
     """The .mat files hold X as (height, width, channel, N) and call the digit 0 class 10."""
-    x = _pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 2)
+    x = random_pixels(NUM_TRAIN + NUM_TEST, (3, 32, 32), 2)
     y = np.arange(NUM_TRAIN + NUM_TEST) % 10
     for part, rows in (("train", slice(NUM_TRAIN)), ("test", slice(NUM_TRAIN, None))):
         labels = np.where(y[rows] == 0, 10, y[rows]).astype(np.uint8)[:, None]
@@ -137,10 +108,10 @@ def _in_order(dataset: Dataset) -> tuple[Array, Array]:
     """All training and validation examples in the order of ``_sort_by_pixels``."""
     x = torch.cat([dataset.train.x, dataset.validation.x]).numpy()
     y = torch.cat([dataset.train.y, dataset.validation.y]).numpy()
-    return _sort_by_pixels(x, y)
+    return _sort_byrandom_pixels(x, y)
 
 
-def _sort_by_pixels(x: Array, y: Array) -> tuple[Array, Array]:
+def _sort_byrandom_pixels(x: Array, y: Array) -> tuple[Array, Array]:
     """Examples in the order of their first three pixels."""
     order = np.lexsort(x.reshape(len(x), -1).T[:3])
     return x[order], y[order]
@@ -156,7 +127,7 @@ def test_true_format_is_read_whole(root: Path, name: str) -> None:
     assert np.array_equal(dataset.test.y.numpy(), y[NUM_TRAIN:])
 
     read_x, read_y = _in_order(dataset)
-    expected_x, expected_y = _sort_by_pixels(x[:NUM_TRAIN], y[:NUM_TRAIN])
+    expected_x, expected_y = _sort_byrandom_pixels(x[:NUM_TRAIN], y[:NUM_TRAIN])
     assert np.array_equal(read_x, expected_x) and np.array_equal(read_y, expected_y)
     # a tenth of 20 training examples
     assert (len(dataset.train), len(dataset.validation)) == (18, 2)
@@ -315,7 +286,7 @@ def test_label_beyond_the_classes_is_refused(root: Path) -> None:
 
 def test_parts_of_different_shapes_are_refused(root: Path) -> None:
     _write(root, "mnist")
-    images = _idx(_pixels(NUM_TEST, (14, 56), 0))
+    images = idx_file(random_pixels(NUM_TEST, (14, 56), 0))
     (root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").write_bytes(images)
     message = r"x_test: found inputs \(1, 14, 56\) of uint8, expected \(1, 28, 28\)"
     with pytest.raises(DataError, match=message):
