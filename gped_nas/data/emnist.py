@@ -15,8 +15,16 @@ from typing import Literal
 from pydantic import Field
 
 from gped_nas.config import parse
-from gped_nas.data.base import DATASETS, Dataset, Split, build
-from gped_nas.data.vision import VisionSettings, data_root, provide, read_idx, reading, unpack
+from gped_nas.data.base import DATASETS, Dataset, Split
+from gped_nas.data.vision import (
+    VisionSettings,
+    built,
+    data_root,
+    provide,
+    read_idx,
+    reading,
+    unpack,
+)
 
 Partition = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 
@@ -62,16 +70,12 @@ def load_emnist(settings: dict[str, object], where: str) -> Dataset:
 
     # letters are numbered from 1, all others from 0
     first = 1 if cfg.partition == "letters" else 0
-    return build(
-        cfg.name,
+    return built(
+        cfg,
         _upright(train, first),
-        class_names=CLASS_NAMES[cfg.partition],
-        test=_upright(test, first),
-        validation=cfg.validation,
-        seed=cfg.seed,
-        where=str(files[0].parent),
-        normalize=cfg.normalize,
-        rule=cfg.split,
+        _upright(test, first),
+        CLASS_NAMES[cfg.partition],
+        files[0].parent,
     )
 
 

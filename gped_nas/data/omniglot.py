@@ -19,9 +19,9 @@ import numpy as np
 from pydantic import Field
 
 from gped_nas.config import parse
-from gped_nas.data.base import DATASETS, Dataset, Split, build, split_of
+from gped_nas.data.base import DATASETS, Dataset, Split, split_of
 from gped_nas.data.splits import SplitRule
-from gped_nas.data.vision import VisionSettings, data_root, provide, reading
+from gped_nas.data.vision import VisionSettings, built, data_root, provide, reading
 from gped_nas.io import Array
 
 
@@ -59,17 +59,7 @@ def load_omniglot(settings: dict[str, object], where: str) -> Dataset:
         class_names, examples = _read(folder)
     if cfg.ink == "white":
         examples = Split(255 - examples.x, examples.y)
-    return build(
-        cfg.name,
-        examples,
-        class_names=class_names,
-        test=cfg.test,
-        validation=cfg.validation,
-        seed=cfg.seed,
-        where=str(folder),
-        normalize=cfg.normalize,
-        rule=cfg.split,
-    )
+    return built(cfg, examples, cfg.test, class_names, folder)
 
 
 def _packed(folder: Path) -> Path:

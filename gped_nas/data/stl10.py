@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from gped_nas.config import parse
-from gped_nas.data.base import DATASETS, Dataset, Split, build, split_of
-from gped_nas.data.vision import VisionSettings, data_root, provide, reading
+from gped_nas.data.base import DATASETS, Dataset, Split, split_of
+from gped_nas.data.vision import VisionSettings, built, data_root, provide, reading
 
 _SHAPE = (3, 96, 96)
 
@@ -40,17 +40,7 @@ def load_stl10(settings: dict[str, object], where: str) -> Dataset:
         class_names = tuple((folder / "class_names.txt").read_text().split())
         train = _read(folder, "train")
         test = _read(folder, "test")
-    return build(
-        cfg.name,
-        train,
-        class_names=class_names,
-        test=test,
-        validation=cfg.validation,
-        seed=cfg.seed,
-        where=str(folder),
-        normalize=cfg.normalize,
-        rule=cfg.split,
-    )
+    return built(cfg, train, test, class_names, folder)
 
 
 def _read(folder: Path, part: str) -> Split:

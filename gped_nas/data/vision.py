@@ -79,6 +79,28 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
     provide(cfg, files, lambda: _download(class_name, root))
 
     train, test, class_names = _read(class_name, root, files)
+    return built(cfg, train, test, class_names, files[0].parent)
+
+
+def built(
+    cfg: VisionSettings,
+    train: Split,
+    test: Split | float,
+    class_names: tuple[str, ...],
+    folder: Path,
+) -> Dataset:
+    """The dataset of examples that were read, split and normalized as the settings say.
+
+    Args:
+        cfg: the settings.
+        train: to carve validation from.
+        test: the source's own part, or the fraction to carve.
+        class_names: one a class.
+        folder: of the files, for messages.
+
+    Raises:
+        DataError: see ``build``.
+    """
     return build(
         cfg.name,
         train,
@@ -86,7 +108,7 @@ def _load(class_name: str, settings: dict[str, object], where: str) -> Dataset:
         test=test,
         validation=cfg.validation,
         seed=cfg.seed,
-        where=str(files[0].parent),
+        where=str(folder),
         normalize=cfg.normalize,
         rule=cfg.split,
     )
