@@ -102,9 +102,15 @@ def scale_of(x: Tensor, value_range: tuple[float, float] | None = None) -> Scale
     if x.dtype == torch.uint8:
         return ValueRange(*_BYTE)
 
-    low = min(float(chunk.min()) for chunk in chunks(x))
-    high = max(float(chunk.max()) for chunk in chunks(x))
+    low, high = _extremes(x)
     return ValueRange(low, high, is_seen=True)
+
+
+def _extremes(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest number; what lies on disk is read once."""
+    extremes = [chunk.aminmax() for chunk in chunks(x)]
+    lows, highs = zip(*extremes, strict=True)
+    return float(min(lows)), float(max(highs))
 
 
 def check_value_range(value_range: tuple[float, float], x: Tensor, where: str) -> None:
@@ -116,8 +122,7 @@ def check_value_range(value_range: tuple[float, float], x: Tensor, where: str) -
             "share of each column's standard deviation; remove it"
         )
 
-    smallest = min(float(chunk.min()) for chunk in chunks(x))
-    largest = max(float(chunk.max()) for chunk in chunks(x))
+    smallest, largest = _extremes(x)
     if not low <= smallest <= largest <= high or low == high:
         raise DataError(
             f"{where}: found value_range: [{low:g}, {high:g}] and inputs from {smallest:g} to "
