@@ -292,15 +292,14 @@ def _noise(inside: Inside, generator: Generator) -> Tensor:
 
 def _rotated(raw: Tensor, generator: Generator) -> Tensor:
     """Pictures turned by quarters, another number of them for each."""
-    is_square = raw.shape[2] == raw.shape[3]
+    if raw.shape[2] != raw.shape[3]:
+        return raw.rot90(2, (2, 3))
+
     quarters = torch.randint(1, 4, (len(raw),), generator=generator)
-    if not is_square:
-        quarters = torch.full_like(quarters, 2)
     turned = raw.clone()
     for number in (1, 2, 3):
         some = quarters == number
-        if is_square or number == 2:
-            turned[some] = raw[some].rot90(number, (2, 3))
+        turned[some] = raw[some].rot90(number, (2, 3))
     return turned
 
 
