@@ -91,7 +91,6 @@ class Condition:
         name: as in a space: ``permuted``, ``faded-0.5``, or the user's own name for it.
         label: for people.
         change: what is done.
-        takes_value: whether its one setting is a number that ``change`` is given as ``value``.
         settings: the model of its settings; None if it has none.
         main: the setting that ``name-VALUE`` sets.
         kind: the name that it is registered under; empty of one that nobody has parsed.
@@ -103,7 +102,6 @@ class Condition:
     name: str
     label: str
     change: Change
-    takes_value: bool = False
     settings: type[Config] | None = None
     main: str = ""
     kind: str = ""
@@ -337,9 +335,7 @@ def add_condition(
         settings, main = ConditionValue, "value"
 
     def add(change: Change) -> Change:
-        condition = Condition(
-            name, label, change, takes_value, settings, main, check=check, kinds=kinds
-        )
+        condition = Condition(name, label, change, settings, main, check=check, kinds=kinds)
         CONDITIONS.register(name)(condition)
         return change
 

@@ -27,7 +27,7 @@ from gped_nas.data.views import POLICIES, ViewSettings
 from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
-from gped_nas.evaluate.conditions import CONDITIONS
+from gped_nas.evaluate.conditions import CONDITIONS, ConditionValue
 from gped_nas.evaluate.cost_matrix import CostFile, DearConfig
 from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.evaluate.outside import OutsideSettings
@@ -79,7 +79,7 @@ SETTINGS: dict[str, type[Config]] = {
     **{
         f"condition {name}": condition.settings
         for name, condition in CONDITIONS.items()
-        if condition.settings is not None and not condition.takes_value
+        if condition.settings not in (None, ConditionValue)
     },
     **{name: policy.settings for name, policy in POLICIES.items()},
     **{name: method.config for name, method in METHODS.items()},
