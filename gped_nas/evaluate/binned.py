@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gped_nas.evaluate.base import LabelFacts, add_metric
-from gped_nas.evaluate.metrics import ECE_BINS, bin_of, correct
+from gped_nas.evaluate.metrics import ECE_BINS, bin_of, correct, sum_of_gaps
 from gped_nas.evaluate.predictions import Floats, Labels, Predictions
 
 _NOISE = "noise adds to it whatever its sign; see ece_debiased"
@@ -20,18 +20,13 @@ def _all_on_a_wrong_class(facts: LabelFacts) -> float:
     return 2.0 / facts.num_classes
 
 
-def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
-    values_R: Floats = np.abs(sums_RT).sum(axis=1) / n
-    return values_R
-
-
 @add_metric(
     "classwise_ece",
     "minimize",
     "classwise ECE (15 bins, L1, mean over classes)",
     always=False,
     reads=("predictive",),
-    combine=_sum_of_gaps,
+    combine=sum_of_gaps,
     doubt=_NOISE,
     doubt_cancels=True,
     unit="share",

@@ -208,7 +208,8 @@ def _noise_of_ece(predictions: Predictions, labels_N: Labels, teacher: Predictio
     )
 
 
-def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
+def sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
+    """The sum over columns, one a bin, of the absolute mean of each: (R,)."""
     values_R: Floats = np.abs(sums_RT).sum(axis=1) / n
     return values_R
 
@@ -218,7 +219,7 @@ def _sum_of_gaps(sums_RT: Floats, n: int) -> Floats:
     "minimize",
     "ECE (15 bins, L1)",
     reads=("predictive",),
-    combine=_sum_of_gaps,
+    combine=sum_of_gaps,
     doubt=_noise_of_ece,
     doubt_cancels=True,
     unit="share",
