@@ -101,18 +101,14 @@ def detection_metric(detection: Detection, area: Area, score: Score) -> Metric:
         whole=_of_terms(row.whole),
         pseudo=_of_terms(row.pseudo) if row.pseudo else None,
         undefined=_UNDEFINED[detection],
-        tasks=score.tasks,
         task="ood" if detection == "ood" else "prediction",
-        always=False,
-        reads=score.all_reads,
-        samples_suffice=score.samples_suffice,
-        needs_spread=score.needs_spread,
         interval=_of_terms(row.interval) if row.interval else "bootstrap_t",
         doubt=_few_of_a_kind(detection) if row.interval else _THRESHOLD,
         unit="share",
         worst=row.worst,
         best=row.best,
         bounds=dict.fromkeys(score.tasks, row.best),
+        **score.of_metrics,
     )
 
 

@@ -78,16 +78,12 @@ def ndcg_metric(score: Score, k: int = K) -> Metric:
         whole=lambda terms_N2: ndcg(terms_N2[:, 0], terms_N2[:, 1], k),
         undefined="the teacher is sure of every input: there is nothing to find",
         least_examples=k,
-        always=False,
-        tasks=score.tasks,
-        reads=score.all_reads,
-        samples_suffice=score.samples_suffice,
         needs_teacher=True,
-        needs_spread=score.needs_spread,
         doubt=f"it hangs on the {k} first inputs alone, and which these are is drawn by chance",
         worst=0.0,
         best=1.0,
         bounds=dict.fromkeys(score.tasks, 1.0),
+        **score.of_metrics,
     )
 
 

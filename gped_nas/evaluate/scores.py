@@ -59,6 +59,17 @@ class Score:
         """Targets that it reads, the prediction of its kinds of label among them."""
         return (*(MAIN_OF_TASK[task] for task in self.tasks), *self.reads)
 
+    @property
+    def of_metrics(self) -> dict[str, Any]:
+        """What every ``Metric`` of this score says of itself: it is measured where asked for."""
+        return {
+            "always": False,
+            "tasks": self.tasks,
+            "reads": self.all_reads,
+            "samples_suffice": self.samples_suffice,
+            "needs_spread": self.needs_spread,
+        }
+
     def applies(self, predictions: AnyPredictions) -> bool:
         """Whether it can be said of these predictions."""
         if predictions.task not in self.tasks:
@@ -74,10 +85,10 @@ def _confidence(predictions: Predictions) -> Floats:
 
 
 def _logit_variance(predictions: Predictions) -> Floats:
-    """The mean over classes of what is said of the target, or of the samples' own variances."""
+    """The mean over classes of the expectation, or of the samples' own variances."""
     if "logit_variance" in predictions.expectations:
-        said: Floats = predictions.expectations["logit_variance"].mean(axis=1)
-        return said
+        expected_N: Floats = predictions.expectations["logit_variance"].mean(axis=1)
+        return expected_N
 
     samples = predictions.samples
     assert samples is not None, "it is read of samples"

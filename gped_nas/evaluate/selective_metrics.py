@@ -77,7 +77,7 @@ def accuracy_rejecting_metric(score: Score, share: float = REJECTED) -> Metric:
         worst=0.0,
         best=1.0,
         bounds={"classification": 1.0},
-        **_common(score),
+        **score.of_metrics,
     )
 
 
@@ -103,19 +103,8 @@ def _area_metric(
         worst=worst,
         best=0.0,
         bounds=dict.fromkeys(score.tasks, 0.0),
-        **_common(score),
+        **score.of_metrics,
     )
-
-
-def _common(score: Score) -> dict[str, Any]:
-    """What every metric of a score says of what it reads."""
-    return {
-        "always": False,
-        "tasks": score.tasks,
-        "reads": score.all_reads,
-        "samples_suffice": score.samples_suffice,
-        "needs_spread": score.needs_spread,
-    }
 
 
 def _terms_of(score: Score) -> Callable[[Any, Labels, Any], Floats]:
