@@ -64,6 +64,8 @@ def evaluate(
         asked=asked,
         task=task,
     )
+
+    # what is not finite may be so for its teacher alone
     for metric in metrics_to_measure(asked, task):
         measured = measures.get(Key(metric.name, condition, part))
         if measured is None or measured.value is not None:

@@ -10,13 +10,10 @@ import numpy as np
 import torch
 
 from gped_nas.evaluate.base import LabelFacts, add_metric
-from gped_nas.evaluate.posterior import absolute_error
+from gped_nas.evaluate.posterior import absolute_error, sample_chunks
 from gped_nas.evaluate.predictions import Floats, Labels, Predictions
 from gped_nas.targets.factors import split_factors
 from gped_nas.targets.formulas import LEAST_PROBABILITY, centered_logits
-
-_CHUNK = 4_000_000
-"""Numbers of posterior samples in memory at a time."""
 
 
 def _largest_variances(facts: LabelFacts) -> float:
@@ -134,23 +131,16 @@ def _beside_samples(
 ) -> Iterator[tuple[tuple[Floats, Floats], Floats]]:
     """A student's factors beside the teacher's samples, some examples at a time.
 
-    Where there is no teacher, the predictions are judged by samples of their own.
-
     Yields:
         Loadings (n, J, C) and variance of the rest (n, C); how far each sample's logits are from
         their mean, times the root of its weight, (S, n, C).
     """
-    samples = (teacher or predictions).samples
-    assert samples is not None, "needs_samples"
-    num_samples, _, num_classes = samples.predicted_SNG.shape
-    size = max(1, _CHUNK // (num_samples * num_classes))
-    weight_S11 = samples.weight_S.double()[:, None, None]
+    factors = torch.from_numpy(predictions.expectations["factors"])
+    for chunk, weight_S, log_prob_SNC in sample_chunks(predictions, teacher):
+        _, loading_NJC, rest_NC = split_factors(factors[chunk], log_prob_SNC.shape[2])
 
-    for start in range(0, len(predictions), size):
-        stop = start + size
-        said = torch.from_numpy(predictions.expectations["factors"][start:stop])
-        _, loading_NJC, rest_NC = split_factors(said, num_classes)
-        logits_SNC = centered_logits(samples.predicted_SNG[:, start:stop].double())
+        weight_S11 = weight_S.double()[:, None, None]
+        logits_SNC = centered_logits(log_prob_SNC)
         deviation_SNC = logits_SNC - (weight_S11 * logits_SNC).sum(0)
         theirs_SNC = weight_S11.sqrt() * deviation_SNC
         yield (loading_NJC.numpy(), rest_NC.numpy()), theirs_SNC.numpy()

@@ -339,8 +339,6 @@ def _beside_samples(
 ) -> Iterator[tuple[Floats, Floats, Floats]]:
     """The teacher's samples beside the predicted quantiles, some examples at a time.
 
-    Where there is no teacher, the predictions are judged by samples of their own.
-
     Yields:
         Samples (S, n, C, 1), their weights (S,) and the quantiles (n, C, levels).
     """
@@ -349,12 +347,31 @@ def _beside_samples(
     num_levels = len(_levels(target))
     quantile_NCL = predictions.expectations["quantile"].reshape(len(predictions), -1, num_levels)
 
+    for chunk, weight_S, log_prob_SNC in sample_chunks(predictions, teacher, num_levels):
+        values = target.values(log_prob_SNC)
+        yield values.numpy()[..., None], weight_S.numpy(), quantile_NCL[chunk]
+
+
+def sample_chunks(
+    predictions: Predictions, teacher: Predictions | None, num_each: int = 1
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The teacher's samples, some examples at a time, so that they fit into memory.
+
+    Where there is no teacher, the predictions are judged by samples of their own.
+
+    Args:
+        predictions: who is judged.
+        teacher: whose samples are read.
+        num_each: how many numbers are made of each log-probability.
+
+    Yields:
+        Which examples; weights of the samples (S,); log-probabilities (S, n, C), float64.
+    """
     samples = (teacher or predictions).samples
     assert samples is not None, "needs_samples"
     num_samples, _, num_classes = samples.predicted_SNG.shape
-    size = max(1, _CHUNK // (num_samples * num_classes * num_levels))
+    size = max(1, _CHUNK // (num_samples * num_classes * num_each))
 
     for start in range(0, len(predictions), size):
-        stop = start + size
-        values = target.values(samples.predicted_SNG[:, start:stop].double())
-        yield values.numpy()[..., None], samples.weight_S.numpy(), quantile_NCL[start:stop]
+        chunk = slice(start, start + size)
+        yield chunk, samples.weight_S, samples.predicted_SNG[:, chunk].double()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gped_nas.evaluate import logits as module
+from gped_nas.evaluate import posterior as module
 from gped_nas.evaluate.base import METRICS, LabelFacts
 from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.teacher import averaged
