@@ -3,9 +3,10 @@
 import numpy as np
 
 from gped_nas.data.base import Dataset, build, split_of
+from gped_nas.data.normalization import Normalize
 
 
-def make_dataset(x: np.ndarray, normalize: str) -> Dataset:
+def make_dataset(x: np.ndarray, normalize: Normalize) -> Dataset:
     """Inputs (N, ...) with two classes in turn, normalized as is said."""
     return build(
         "rows",
@@ -15,5 +16,5 @@ def make_dataset(x: np.ndarray, normalize: str) -> Dataset:
         validation=0.25,
         seed=0,
         where="here",
-        normalize=normalize,  # type: ignore[arg-type]
+        normalize=normalize,
     )

@@ -1,5 +1,7 @@
 """Splitting, normalizing and digesting a source's examples."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,15 +19,15 @@ def _numbered(total: int, start: int = 0) -> Split:
     return split_of(numbers[:, None], numbers % 2)
 
 
-def _build(source: Split, **changes: object) -> Dataset:
-    arguments: dict[str, object] = {
+def _build(source: Split, **changes: Any) -> Dataset:
+    arguments: dict[str, Any] = {
         "class_names": ("even", "odd"),
         "test": 0.2,
         "validation": 0.25,
         "seed": 0,
         "where": "here",
     }
-    return build("numbers", source, **(arguments | changes))  # type: ignore[arg-type]
+    return build("numbers", source, **(arguments | changes))
 
 
 def _built(total: int = 40, **changes: object) -> Dataset:
@@ -243,11 +245,9 @@ def test_every_dataset_has_a_name_to_be_found_by() -> None:
         ({"name": "digits", "seed": -1}, ConfigError, "seed: found -1"),
     ],
 )
-def test_wrong_settings_are_refused(
-    settings_: object, error: type[Exception], message: str
-) -> None:
+def test_wrong_settings_are_refused(settings_: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        load(settings_, "a.yaml: dataset")  # type: ignore[arg-type]
+        load(settings_, "a.yaml: dataset")
 
 
 @given(

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gped_nas.data.base import Dataset, load
+from gped_nas.data.base import Dataset, Part, load
 from gped_nas.data.dials import DataConfig, ImbalanceConfig, patch, turn
 from gped_nas.errors import ConfigError, DataError
 
 WHERE = "a.yaml: data"
-PARTS = ("train", "validation", "test", "unlabeled")
+PARTS: tuple[Part, ...] = ("train", "validation", "test", "unlabeled")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_patch_by_hand() -> None:
 def test_every_input_of_every_part_has_its_patch(digits: Dataset, side: int) -> None:
     turned = turn(digits, DataConfig(mask=side), WHERE)
     for part in PARTS:
-        before, after = digits.raw(part), turned.raw(part)  # type: ignore[arg-type]
+        before, after = digits.raw(part), turned.raw(part)
         corners(after, side)
         assert after.dtype == before.dtype
         assert torch.equal(after[after != 0], before[after != 0])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from gped_nas.data.base import Dataset, load
+from gped_nas.data.base import Dataset, Part, load
 from gped_nas.data.images import list_pictures
 from gped_nas.data.inputs import read_inputs
 from gped_nas.data.pictures import PicturePreparation
@@ -236,8 +236,9 @@ def test_names_say_which_pictures_belong_together(
 
     dataset = _load(tmp_path / "pets", groups=separator)
     seen = []
-    for part in ("train", "validation", "test"):
-        split = dataset.split(part)  # type: ignore[arg-type]
+    parts: tuple[Part, ...] = ("train", "validation", "test")
+    for part in parts:
+        split = dataset.split(part)
         animal = split.x[:, 0, 0, 0].tolist()  # its gray
         assert split.group is not None
         assert len(set(zip(animal, split.group.tolist(), strict=True))) == len(set(animal))

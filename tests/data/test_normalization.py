@@ -8,6 +8,7 @@ from gped_nas.data.dials import DataConfig, turn
 from gped_nas.data.normalization import (
     AxisNormalization,
     Normalization,
+    Normalize,
     check_float32_shows,
     fit,
     fit_axis,
@@ -68,7 +69,7 @@ def test_one_pair_near_zero_casts_first_as_it_always_did() -> None:
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("normalize", ["columns", "whole"])
-def test_inputs_that_float32_cannot_show_are_refused(dtype: str, normalize: str) -> None:
+def test_inputs_that_float32_cannot_show_are_refused(dtype: str, normalize: Normalize) -> None:
     draw = np.random.default_rng(0)
     x = (50 + 1e-5 * draw.normal(size=(100, 3))).astype(dtype)
     with pytest.raises(DataError, match="here: x_train: .*around 50.*subtract an offset"):
@@ -100,7 +101,7 @@ def test_columns_of_a_table_are_another_dataset_than_the_whole() -> None:
     [("columns", (40, 1, 4, 4), "channels"), ("channels", (40, 4), "columns")],
 )
 def test_a_rule_of_other_data_is_refused(
-    normalize: str, shape: tuple[int, ...], remedy: str
+    normalize: Normalize, shape: tuple[int, ...], remedy: str
 ) -> None:
     x = np.random.default_rng(0).normal(size=shape)
     with pytest.raises(DataError, match=f"normalize: {normalize} .*; set normalize: {remedy}"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from gped_nas.data.normalization import Normalize
 from gped_nas.data.outliers import describe_outliers
 from tests.data.tables import make_dataset
 
@@ -41,7 +42,7 @@ def test_many_columns_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("normalize", "num"), [("columns", 1), ("whole", 0)])
-def test_a_dataset_with_columns_carries_the_note(normalize: str, num: int) -> None:
+def test_a_dataset_with_columns_carries_the_note(normalize: Normalize, num: int) -> None:
     x = _table("normal")
     x[::50, 2] = -1e9
     dataset = make_dataset(x, normalize)

@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from numpy.lib import format as npy_format
 from gped_nas.data.base import Dataset, load
 from gped_nas.errors import DataError, EnvironmentProblem, GpedError
 
-Arrays = dict[str, object]
+Arrays = dict[str, Any]
 
 
 def _good() -> Arrays:
@@ -33,7 +34,7 @@ def _load(path: Path, **changes: object) -> Dataset:
 
 
 def _loaded(tmp_path: Path, arrays: Arrays, **changes: object) -> Dataset:
-    np.savez(tmp_path / "mine.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "mine.npz", **arrays)
     return _load(tmp_path / "mine.npz", **changes)
 
 
@@ -487,7 +488,7 @@ def test_missing_files_are_refused(
 def test_unreadable_file_is_a_problem_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    np.savez(tmp_path / "mine.npz", **_good())  # type: ignore[arg-type]
+    np.savez(tmp_path / "mine.npz", **_good())
 
     def refuse(self: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied")

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_rows_of_a_file_are_its_array(tmp_path: Path, kind: str, dtype: str) -> 
 
 
 PERMUTATION = torch.randperm(700, generator=torch.Generator().manual_seed(0))
-INDICES: dict[str, object] = {
+INDICES: dict[str, Any] = {
     "one": 3,
     "from the end": -1,
     "slice": slice(10, 20),
@@ -67,8 +68,8 @@ INDICES: dict[str, object] = {
 @pytest.mark.parametrize("index", INDICES)
 def test_an_index_means_what_it_means_for_tensors(tmp_path: Path, index: str) -> None:
     rows, tensor = _stored(tmp_path / "x", SHAPES["color"])
-    expected = tensor[INDICES[index]]  # type: ignore[index]
-    chosen = rows[INDICES[index]]  # type: ignore[index]
+    expected = tensor[INDICES[index]]
+    chosen = rows[INDICES[index]]
     assert torch.equal(chosen, expected)
     assert isinstance(chosen, Rows) == (index == "all" or expected.numel() > 1000)
 

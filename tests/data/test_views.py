@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -23,21 +23,21 @@ def digits() -> Dataset:
     return load({"name": "digits"})
 
 
-def _noise(**changes: object) -> View:
-    arguments = {
+def _noise(**changes: Any) -> View:
+    arguments: dict[str, Any] = {
         "settings": {"policy": "noise", "std": 0.3},
         "part": "distillation",
         "seed": 0,
     }
-    return parse_view(where=WHERE, **(arguments | changes))  # type: ignore[arg-type]
+    return parse_view(where=WHERE, **(arguments | changes))
 
 
 @pytest.mark.parametrize("part", get_args(Part))
-def test_clean_view_is_the_normalized_part(digits: Dataset, part: str) -> None:
+def test_clean_view_is_the_normalized_part(digits: Dataset, part: Part) -> None:
     assert parse_view({"policy": "clean"}, WHERE, 0).part == "distillation"
     dataset = turn(digits, DataConfig(calibration_share=0.5), WHERE)
-    view = parse_view({"policy": "clean"}, WHERE, 0, part)  # type: ignore[arg-type]
-    assert torch.equal(view.inputs(dataset), dataset.inputs(part))  # type: ignore[arg-type]
+    view = parse_view({"policy": "clean"}, WHERE, 0, part)
+    assert torch.equal(view.inputs(dataset), dataset.inputs(part))
 
 
 def test_noise_has_the_asked_standard_deviation(digits: Dataset) -> None:
@@ -151,9 +151,9 @@ def test_every_policy_keeps_shape_dtype_and_its_argument(name: str) -> None:
         ({"policy": "disagreement", "samples": 1}, ConfigError, r"views\[0\]: samples: found 1"),
     ],
 )
-def test_wrong_views_are_refused(settings: object, error: type[Exception], message: str) -> None:
+def test_wrong_views_are_refused(settings: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        parse_view(settings, WHERE, 0)  # type: ignore[arg-type]
+        parse_view(settings, WHERE, 0)
 
 
 @pytest.mark.parametrize(("alpha", "variance"), [(1.0, 1 / 12), (0.2, 1 / 5.6)])

@@ -207,7 +207,7 @@ def test_a_set_that_is_the_data_itself_is_refused(tmp_path: Path, part: Part) ->
     outside = outside_of(write_npz(tmp_path, x=MINE.raw(part).float().numpy()))
     with pytest.raises(DataError) as refused:
         outside.check(MINE, 0, "f: ood")
-    num = len(MINE.split(part)) // 2  # type: ignore[arg-type]
+    num = len(MINE.split(part)) // 2
     assert str(refused.value) == (
         f"f: ood: ood 'other': found {num} of {num} inputs that dataset 'mine' holds itself, "
         "expected inputs from outside; take another set"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.evaluate.attacks.average import Aim, Average, Loss
-from gped_nas.evaluate.attacks.ball import Ball, ball_around
+from gped_nas.evaluate.attacks.ball import Ball, Norm, ball_around
 from gped_nas.evaluate.attacks.losses import CROSS_ENTROPY, MARGIN, PROBABILITY
 from gped_nas.evaluate.attacks.square import square
 from gped_nas.evaluate.attacks.steps import Best, apgd, pgd
@@ -63,10 +63,10 @@ def by_value(loss: Loss) -> Loss:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("loss", [CROSS_ENTROPY, MARGIN, PROBABILITY])
-def test_apgd_is_the_papers_algorithm(loss: Loss, norm: str) -> None:
+def test_apgd_is_the_papers_algorithm(loss: Loss, norm: Norm) -> None:
     victim = Victim([(1.0, random_network(0, sharpness=3.0))])
     x, label = inputs(5), torch.arange(5)
-    ball = ball_around(x, RANGE, 0.3, norm)  # type: ignore[arg-type]
+    ball = ball_around(x, RANGE, 0.3, norm)
     start = ball.starts(rng.generator(0, "start"))
 
     found = apgd(Average(victim.networks), ball, by_value(loss), Aim(label, label), start, steps=50)
@@ -83,11 +83,11 @@ def test_apgd_is_the_papers_algorithm(loss: Loss, norm: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_pgd_is_a_plain_loop_that_keeps_its_best(norm: str) -> None:
+def test_pgd_is_a_plain_loop_that_keeps_its_best(norm: Norm) -> None:
     victim = Victim([(1.0, random_network(0))])
     x, label = inputs(6), torch.arange(6) % 5
     aim = Aim(label, label)
-    ball = ball_around(x, RANGE, 0.1, norm)  # type: ignore[arg-type]
+    ball = ball_around(x, RANGE, 0.1, norm)
     start = ball.starts(rng.generator(0, "start"))
     found = pgd(Average(victim.networks), ball, CROSS_ENTROPY, aim, start, steps=7, step_size=0.2)
 
