@@ -9,7 +9,10 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 from torch import Tensor
 
 import gped_nas as gn
+from gped_nas.api.measuring import Ensemble, ensemble
+from gped_nas.api.tasks import bench
 from gped_nas.api.tasks.attack import radii
+from gped_nas.api.teacher import Teacher
 from gped_nas.config import Config
 from gped_nas.errors import Interrupted
 from gped_nas.evaluate.conditions import CONDITIONS, add_condition
@@ -66,6 +69,18 @@ def test_severities_are_rows_and_their_mean(own: Home, monkeypatch: pytest.Monke
         assert mean["value"] == pytest.approx(np.mean([row["value"] for row in each]))
     assert by_metric["nll"][-1]["low"] < by_metric["nll"][-1]["value"]
     assert by_metric["ece"][-1]["low"] is None and by_metric["ece"][-1]["why"]
+
+    # the teacher is asked once at each severity, and not again for the next subject
+    asked_teachers: list[Teacher] = []
+
+    def counted(teacher: Teacher) -> Ensemble:
+        asked_teachers.append(teacher)
+        return ensemble(teacher)
+
+    monkeypatch.setattr(bench, "ensemble", counted)
+    who = ("--subjects", "map,student", "--metrics", "nll", "--seed", 5)
+    both = asked(own, "--tasks", "shift:fading", *who)
+    assert len(both) == 2 * 6 and len(asked_teachers) == 5
 
 
 def test_attacked_inputs_are_within_the_radius_and_give_the_rows(own: Home) -> None:

@@ -168,7 +168,7 @@ class Bench:
     notes: list[str] = field(default_factory=list)
     inputs: dict[str, np.ndarray[Any, Any]] | None = None
     _answers: dict[str, AnyPredictions] = field(default_factory=dict)
-    _teacher_at: dict[str, AnyPredictions] = field(default_factory=dict)
+    _teacher_at: dict[str, tuple[str, AnyPredictions]] = field(default_factory=dict)
 
     def of(self, subjects: tuple[Subject, ...], task: str) -> "Bench":
         """The same bench for these subjects and this task."""
@@ -275,17 +275,18 @@ class Bench:
 
         Args:
             raw: (N, *input_shape).
-            name: under which the last answer is kept: a shift gives every subject the same inputs.
+            name: of the inputs. The last answer is kept under each: a shift gives every subject the
+                same ones.
         """
         if self.teacher is None or not can_be_asked(self.teacher):
             return None
 
         digest = sha256_arrays(raw.numpy())
-        key = f"{name} {digest}"
-        if key not in self._teacher_at:
-            self._teacher_at.clear()
-            self._teacher_at[key] = ensemble(self.teacher).predict(raw)
-        return self._teacher_at[key]
+        last_digest, answer = self._teacher_at.get(name, ("", None))
+        if answer is None or last_digest != digest:
+            answer = ensemble(self.teacher).predict(raw)
+            self._teacher_at[name] = digest, answer
+        return answer
 
     def _clean(self, subject: Subject) -> AnyPredictions:
         if subject.digest not in self._answers:
