@@ -89,7 +89,7 @@ def add_to_axes(data: Data, rows: Sequence[Row], snapshot: StudySnapshot) -> Non
 
 
 def _axis(name: str, row: Row, snapshot: StudySnapshot) -> Data:
-    """A measure as an axis; of a task, so that it is drawn where somebody chooses it."""
+    """A measure as an axis: of a ``task``, below whose name it can be chosen."""
     metric = row["metric"]
     words = snapshot.metrics.get(metric)
     part = "" if row["part"] == VALIDATION else f", {row['part']}"
@@ -100,6 +100,7 @@ def _axis(name: str, row: Row, snapshot: StudySnapshot) -> Data:
         "kind": "metric",
         "direction": direction,
         "log": metric in TIMED_COSTS,
+        "task": _bare(row),
     }
 
 

@@ -239,6 +239,16 @@ def test_the_page_has_tables_and_curves_and_obeys_no_text(data):
     text = page(data)
     assert 'id="tasks"' in text and 'href="#tasks"' in text
     assert "Accuracy under pgd" in text and "latency (ms), onnx-1" in text
+
+    # a study may have hundreds of axes: those of a task stand together
+    (across,) = re.findall(r'<select name="axis-x">(.*?)</select>', text, re.DOTALL)
+    groups = dict(re.findall(r'<optgroup label="(\w+)">(.*?)</optgroup>', across, re.DOTALL))
+    assert list(groups) == [
+        *("attack", "latency", "misclassification", "ood", "selective", "temperature")
+    ]
+    assert re.findall('value="(.*?)"', groups["latency"]) == ["test_latency_ms@onnx-1"]
+    names = re.findall('value="(.*?)"', across)
+    assert sorted(names) == sorted(axis["name"] for axis in data["axes"])
     body = text[text.index('id="tasks"') :]
     assert re.search(r"50\.00 %\s*<span class=\"interval\">\[40\.00, 60\.00\]", body)
 
