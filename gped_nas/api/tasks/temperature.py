@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gped_nas.api.tasks.base import LeftOut, Row, add_task
+from gped_nas.api.tasks.base import Row, add_task
 from gped_nas.api.tasks.bench import Bench, Subject
 from gped_nas.api.tasks.fitting import held_out
 from gped_nas.evaluate.base import Metric
@@ -26,10 +26,7 @@ def temperature(bench: Bench, argument: str) -> list[Row]:
     """The temperature, metrics at it, and what it gains."""
     table: list[Row] = []
     for subject in bench.subjects:
-        try:
-            table += _of(subject, bench)
-        except LeftOut as why:
-            bench.leave_out(subject, str(why))
+        table += _of(subject, bench)
     return table
 
 
