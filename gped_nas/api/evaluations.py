@@ -5,7 +5,7 @@ and the digest of everything that its rows follow from: where that changed, they
 ``api.evaluating`` makes them; reading them takes no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,21 +87,25 @@ def write_place(folder: Path, kept: Kept) -> None:
     write_sealed(path_of(folder, kept.place), data)
 
 
-def read_all(folder: Path) -> list[Kept]:
-    """Everything that is kept below a study's folder, in the order of the files' names.
+def read_rows(folder: Path, students: Collection[str]) -> list[dict[str, Any]]:
+    """The rows that are kept below a study's folder, in the order of the files' names.
+
+    Each has the number of examples and the seed it was asked for beside.
+
+    Args:
+        folder: the study's.
+        students: the digests of those it has; rows of others are left out.
 
     Raises:
         StreamError: a file is damaged.
     """
-    return [_read(path) for path in sorted((folder / FOLDER).glob("*.json"))]
-
-
-def rows_of(kept: Sequence[Kept]) -> list[dict[str, Any]]:
-    """The rows of several files, each with the number of examples and the seed it was asked for."""
     table = []
-    for each in kept:
-        for row in each.rows:
-            table.append({**row, "limit": each.place["limit"], "seed": each.place["seed"]})
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        kept = _read(path)
+        if kept.student and kept.student not in students:
+            continue
+        for row in kept.rows:
+            table.append({**row, "limit": kept.place["limit"], "seed": kept.place["seed"]})
     return table
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gped_nas.api import evidence_files
+from gped_nas.api.evaluations import read_rows
 from gped_nas.errors import StudyError
 from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
@@ -97,7 +98,9 @@ def snapshot_of(study: "Study") -> StudySnapshot:
         hypervolume=tuple(history),
         random_order=tuple(at_random),
         importances=study.ledger.importances(study.objectives),
-        evaluations=tuple(study.evaluations()),
+        evaluations=tuple(
+            read_rows(study.path, {record.spec_sha256 for record in summary.records})
+        ),
         evidence=evidence_files.read(
             study.path, [summary.records[trial] for trial in summary.front]
         ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gped_nas.api.evaluations import read_rows
 from gped_nas.api.frames import frame_of
 from gped_nas.api.note import REPORT, STUDENTS, Note
 from gped_nas.api.picking import find_trial, records_within
@@ -339,11 +340,7 @@ class Study:
         Raises:
             StreamError: a file of them is damaged.
         """
-        from gped_nas.api.evaluations import read_all, rows_of
-
-        digests = {record.spec_sha256 for record in self.records()}
-        kept = read_all(self.path)
-        return rows_of([each for each in kept if not each.student or each.student in digests])
+        return read_rows(self.path, {record.spec_sha256 for record in self.records()})
 
     def snapshot(self) -> StudySnapshot:
         """The study at this instant, as plain data."""
