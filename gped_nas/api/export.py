@@ -10,7 +10,7 @@ from gped_nas.api.note import STUDENTS
 from gped_nas.api.opening import open_study
 from gped_nas.api.study import Study
 from gped_nas.api.teacher import load_dataset
-from gped_nas.data.base import Part
+from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE, WEIGHTS_FILE
 from gped_nas.errors import ConfigError, GpedError, StudyError
 from gped_nas.evaluate.post_hoc import KEY, PostHoc, fit_post_hoc
@@ -74,7 +74,8 @@ def export_student(
         ConfigError: an unknown format or trial, bytes for other inputs than pictures of bytes, int8
             for other weights, a trial whose weights were not kept, or a folder that holds another
             export.
-        StudyError: the student of the front is not in the study's folder.
+        StudyError: the student of the front is not in the study's folder, or ``post_hoc`` and int8
+            find other data than it was distilled on.
         DataError: the student is damaged.
         EnvironmentProblem: the extra ``onnx`` is missing, or the folder cannot be written.
         GateError: the front is empty, or a file does not predict what the live student does.
@@ -101,6 +102,13 @@ def export_student(
     snapshot = study.snapshot()
     paired = study.paired_differences(record.trial)
     verdict = study.verdict(record.trial).text
+
+    int8, about = None, None
+    if post_hoc or compute == "int8":
+        dataset = _dataset_of(study)
+        int8 = int8_of(dataset) if compute == "int8" else None
+        about = {KEY: _fitted(study, record, dataset).to_json()} if post_hoc else None
+
     files = write_export(
         source,
         target,
@@ -108,17 +116,35 @@ def export_student(
         lambda spec: card(spec, record, snapshot, paired, verdict=verdict),
         inputs=inputs,
         spec_sha256=record.spec_sha256,
-        int8=int8_of(study) if compute == "int8" else None,
-        about={KEY: _fitted(study, record).to_json()} if post_hoc else None,
+        int8=int8,
+        about=about,
     )
     return Export(target, files)
 
 
-def _fitted(study: Study, record: TrialRecord) -> PostHoc:
-    """What held-out labels ask of a trial's student after its training."""
+def _dataset_of(study: Study) -> Dataset:
+    """What the study's students were distilled on.
+
+    Raises:
+        StudyError: other data lie in its place by now.
+        DataError, EnvironmentProblem: it cannot be used, or is not there.
+    """
     description = study.ledger.document.description
     assert description is not None, "a study with a front has a teacher"
     dataset = load_dataset(parse_space(description.config, f"study '{study.name}'"))
+
+    expected = str(description.provenance.get("dataset sha256", dataset.digest))
+    if dataset.digest != expected:
+        raise StudyError(
+            f"study '{study.name}': found other data than its students were distilled on "
+            f"(dataset '{dataset.name}', SHA-256 {dataset.digest[:16]}, expected {expected[:16]}); "
+            "restore them, or leave out --post-hoc and --compute int8"
+        )
+    return dataset
+
+
+def _fitted(study: Study, record: TrialRecord, dataset: Dataset) -> PostHoc:
+    """What held-out labels ask of a trial's student after its training."""
     part: Part = "validation" if dataset.calibration is None else "calibration"
     predictions = student_predictions(study.load_student(record.trial), dataset.raw(part))
     return fit_post_hoc(predictions, dataset.labels(part), part)

@@ -15,12 +15,9 @@ from torch import Tensor
 from gped_nas import rng
 from gped_nas.api.conclusion import COMPARED
 from gped_nas.api.latency import costs_of, machine_of
-from gped_nas.api.study import Study
-from gped_nas.api.teacher import load_dataset
 from gped_nas.api.timing import probe, time_all, time_graph
 from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
-from gped_nas.errors import StudyError
 from gped_nas.evaluate.judging import evaluate_or_explain
 from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.evaluate.predictions import AnyPredictions, NormalPredictions, Predictions
@@ -29,26 +26,13 @@ from gped_nas.export.folder import Int8
 from gped_nas.export.graph import Inputs, as_bytes
 from gped_nas.export.onnx import onnx_predict
 from gped_nas.export.parity import check_int8_parity
-from gped_nas.search.space_file import parse_space
 
 NUM_CALIBRATION = 512
 _BATCHES = (1, 256)
 
 
-def int8_of(study: Study) -> Int8:
-    """How a student of a study computes in int8.
-
-    Raises:
-        StudyError: the study does not say what it is of.
-        DataError, EnvironmentProblem: its dataset cannot be used, or is not there.
-    """
-    description = study.ledger.document.description
-    if description is None:
-        raise StudyError(
-            f"study '{study.name}': it has no teacher yet; `gped-search run` goes on with it"
-        )
-    space = parse_space(description.config, f"study '{study.name}'")
-    dataset = load_dataset(space)
+def int8_of(dataset: Dataset) -> Int8:
+    """How a student of a dataset computes in int8."""
 
     def check(
         student: Student, in_float: bytes, in_int8: bytes, inputs: Inputs

@@ -201,7 +201,7 @@ def write_export(
     Returns:
         Of each file by name: ``bytes``, ``weights_bytes``, ``overhead_bytes``, ``sha256``,
             ``parity``, and ``inputs`` where it takes bytes; where it computes in int8 also
-            ``compute`` and what ``int8.judge`` said.
+            ``compute`` and what ``int8.check`` said.
 
     Raises:
         ConfigError: an unknown format, inputs that the student does not have, or the folder holds a

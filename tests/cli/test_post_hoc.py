@@ -1,6 +1,7 @@
 """Tasks ``conformal`` and ``temperature``: fitted on examples that chose nothing, or said so."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import gped_nas as gn
-from gped_nas.api import after
+from gped_nas.api import after, export
 from gped_nas.api.tasks.bench import Answers, Subject
 from gped_nas.api.tasks.fitting import HeldOut
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
@@ -194,6 +195,18 @@ def test_levels_and_rules_that_are_none_are_refused(
     np.save(own.root / "x.npy", np.zeros((1, 1, 8, 8), np.uint8))
     accepted("export", own.study, "--into", own.root / "taken", "--post-hoc")
     refused(code, "predict", own.root / "taken", own.root / "x.npy", *args, says=says)
+
+
+@pytest.mark.parametrize("args", [["--post-hoc"], ["--to", "onnx", "--compute", "int8"]])
+def test_nothing_is_fitted_on_other_data_than_the_students(
+    finished: Home, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    other = replace(gn.load_dataset(gn.load_space(finished.space)), digest="0" * 64)
+    monkeypatch.setattr(export, "load_dataset", lambda space: other)
+    into = finished.root / "into"
+    says = ("found other data", "digits", "0" * 16, "restore them")
+    refused(4, "export", finished.study, "--into", into, *args, says=says)
+    assert not into.exists()
 
 
 @pytest.mark.parametrize("args", [["--calibrated"], ["--set-level", "0.9"]])
