@@ -223,12 +223,14 @@ def _methods(axis: tuple[Any, ...], where: str) -> tuple[MethodEntry, ...]:
                     f"{place}: {name}.set: found {str(overrides)[:60]!r}, expected a mapping of "
                     "dotted keys: {teacher.prior.precision: 10.0}"
                 )
+            _refuse_seed(overrides, f"{place}: {name}.set")
             methods.append(MethodEntry(name, of_method, dict(overrides)))
     return tuple(methods)
 
 
 def _teachers(file: _GridFile, shared: Mapping[str, Any], where: str) -> tuple[TeacherEntry, ...]:
     """Spaces with overrides; dials make several of one entry."""
+    _refuse_seed(shared, f"{where}: set")
     teachers = []
     for name, settings, place in _entries(file.teachers, f"{where}: teachers"):
         if settings is None:
@@ -238,12 +240,21 @@ def _teachers(file: _GridFile, shared: Mapping[str, Any], where: str) -> tuple[T
             continue
 
         entry = parse(_TeacherFile, settings, f"{place}: {name}")
+        _refuse_seed(entry.set, f"{place}: {name}.set")
         path = _find_space(entry.space, where, f"{place}: {name}.space")
         base = TeacherEntry(name, path, {**entry.set, **shared})
         teachers += _turned(base, entry.dials, f"{place}: {name}.dials")
 
     _refuse_twice([teacher.name for teacher in teachers], f"{where}: teachers")
     return tuple(teachers)
+
+
+def _refuse_seed(overrides: Mapping[str, Any], where: str) -> None:
+    """Raise ``ConfigError`` for a seed of a space: the cell's takes its place."""
+    if "seed" in overrides:
+        raise ConfigError(
+            f"{where}: found seed, which is an axis of the grid; write seeds: [{overrides['seed']}]"
+        )
 
 
 def _turned(base: TeacherEntry, dials: _DialsFile | None, where: str) -> list[TeacherEntry]:

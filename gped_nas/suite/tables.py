@@ -112,10 +112,14 @@ def _latex_table(data: dict[str, Any], task: str, columns: list[Column]) -> str:
         treatment = tuple(mean[name] for name in names)
         values[treatment, column_of(mean)] = mean
 
+    sizes = sorted({mean["n"] for mean in means if mean["n"] is not None})
+    seeds = max(mean["seeds"] for mean in means)
+    n = f"n {' / '.join(str(size) for size in sizes)}, seeds {seeds}"
+
     header = " & ".join(_escaped(column_name(column)) for column in columns)
     lines = [
         r"\begin{table}",
-        rf"\caption{{{_escaped(data['name'])}: {_escaped(task)}, on {data['part']}}}",
+        rf"\caption{{{_escaped(data['name'])}: {_escaped(task)}, on {data['part']}, {n}}}",
         rf"\begin{{tabular}}{{lll{'r' * len(columns)}}}",
         r"\toprule",
         rf"teacher & method & subject & {header} \\",

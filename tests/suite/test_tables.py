@@ -24,6 +24,7 @@ def test_latex_has_means_ranks_and_distances_with_its_marks_escaped() -> None:
     text = to_latex(make_data())
     assert r"<script>alert(1)</script> \& \_50\%\_" in text
     # .2 + .01 * 2.5; six seeds in one order: ranks 1, 2, 3 and CD 2.344 sqrt(3 * 4 / 36)
+    assert r"prediction, on test, n 100, seeds 6}" in text
     assert r" & swag & teacher & $0.225 [" in text
     assert r"average rank & swag & teacher & 1.00 & 1.00 \\" in text
     assert r"critical difference &  & teacher & 1.35 ($p < 0.001$)" in text
