@@ -90,7 +90,8 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
         "dataset sha256": dataset.digest,
     }
 
-    for condition in space.conditions:
+    of_sets = [outside.condition for outside in space.outside if outside.condition is not None]
+    for condition in (*space.conditions, *of_sets):
         if text := condition.describe(dataset.scale):
             provenance[f"condition {condition.name}"] = text
 

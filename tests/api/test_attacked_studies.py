@@ -35,17 +35,17 @@ def run(home: Home, **overrides: Any) -> Study:
 def test_an_attack_is_an_objective_and_is_made_once_for_everybody(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hunts: Counter[tuple[int, int]] = Counter()
+    hunts: Counter[tuple[int, int, str]] = Counter()
     asked: list[Any] = []  # held, so that no two have one id
     hunt = named.Attacked.hunt
 
-    def counted(self: named.Attacked, *args: Any) -> Any:
+    def counted(self: named.Attacked, settings: Any, name: str) -> Any:
         asked.append(self.predictor)
-        hunts[id(self.predictor), len(self.raw)] += 1
-        return hunt(self, *args)
+        hunts[id(self.predictor), len(self.raw), name] += 1
+        return hunt(self, settings, name)
 
     monkeypatch.setattr(named.Attacked, "hunt", counted)
-    study = run(home, **ATTACKED)
+    study = run(home, **ATTACKED, ood=["fgsm-0.05"])
 
     assert set(hunts.values()) == {1}  # not once more for each objective
     space = load_space(home.space, ATTACKED)
@@ -66,7 +66,9 @@ def test_an_attack_is_an_objective_and_is_made_once_for_everybody(
         assert accuracy < record.metrics["accuracy"]
         assert student.spec.scale == dataset.scale
 
-    assert "epsilon 0.1 (of 0..16: 1.6)" in (study.path / "report.html").read_text()
+    page = (study.path / "report.html").read_text()
+    assert "epsilon 0.1 (of 0..16: 1.6)" in page
+    assert "epsilon 0.05 (of 0..16: 0.8)" in page  # of the set of inputs from outside
     references = {reference.name: reference.measures for reference in study.snapshot().references}
     for name in ("teacher", "single_sample", "map", "unpruned"):
         attacked, clean = (references[name][Key("accuracy", c)] for c in ("quick", "clean"))
