@@ -178,7 +178,7 @@ class Outside:
                 self._check_drawn(dataset)
             else:
                 for part in _PARTS:
-                    self._stored(dataset, part, len(dataset.split("validation")), seed)
+                    self._stored(dataset, part, len(dataset.split(part)), seed)
         except (ConfigError, DataError, EnvironmentProblem, RegistryError) as error:
             raise type(error)(f"{where}: {error}") from None
 
