@@ -187,6 +187,7 @@ def test_a_student_alone_is_asked_beside_its_teacher_and_its_data(own: Home) -> 
         (["--tasks", "ranking:few"], ("'ranking:few'", "number of places")),
         (["--tasks", "shift"], ("expected shift:CONDITION", "write shift:noise")),
         (["--tasks", "shift:clean"], ("shifts nothing",)),
+        (["--tasks", "shift:fgsm-0.1"], ("which is an attack", "write attack:fgsm-0.1")),
         (["--tasks", "shift:permutd"], ("did you mean 'permuted'",)),
         (
             ["--tasks", "prediction", "--metrics", "acuracy"],

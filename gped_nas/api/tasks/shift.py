@@ -4,6 +4,7 @@ A condition that has severities is measured at all five, a row each, and as thei
 condition is called by the bare name. Any other is measured as it is called.
 """
 
+from gped_nas.api.measuring import is_attack
 from gped_nas.api.tasks.base import OPTION, Row, add_task
 from gped_nas.api.tasks.bench import Answers, Bench, Subject
 from gped_nas.errors import ConfigError
@@ -21,13 +22,18 @@ METRICS_OF = (
 
 
 def _check(bench: Bench, argument: str) -> None:
-    """Refuse a name that is no condition, or one that these inputs cannot be changed by."""
+    """Refuse a name that is no shift, or one that these inputs cannot be changed by."""
     if argument == CLEAN:
         raise ConfigError(
             f"{OPTION}: found 'shift:{CLEAN}', which shifts nothing; write prediction"
         )
     for name in _names(argument):
-        bench.condition(name, OPTION).check_shape(bench.dataset.raw_shape, OPTION)
+        condition = bench.condition(name, OPTION)
+        if is_attack(condition):
+            raise ConfigError(
+                f"{OPTION}: found 'shift:{name}', which is an attack; write attack:{name}"
+            )
+        condition.check_shape(bench.dataset.raw_shape, OPTION)
 
 
 def _names(argument: str) -> list[str]:
