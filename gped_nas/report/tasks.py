@@ -171,16 +171,19 @@ def _rejections(pairs: Iterable[Pair]) -> list[Data]:
     """The risk of what is answered against the share of it, by some scores."""
     made = []
     for row, of_teacher in pairs:
-        if "coverage" not in (row.get("curve") or {}) or _score_of(row) not in _DRAWN:
+        lines = {STUDENT: _risks(row), TEACHER: _risks(of_teacher or {})}
+        if not lines[STUDENT] or _score_of(row) not in _DRAWN:
             continue
-        lines = {}
-        for who, of_whom in ((STUDENT, row), (TEACHER, of_teacher)):
-            curve = (of_whom or {}).get("curve") or {"coverage": [], "risk": []}
-            points = zip(curve["coverage"], curve["risk"], strict=True)
-            lines[who] = [list(point) for point in points]
         title = f"Risk against coverage, by {_score_of(row)}, on {row['part']}"
         made.append(_curve(title, "coverage", "risk", lines))
     return made
+
+
+def _risks(row: Row) -> list[list[float]]:
+    """The points of a row's risk-coverage curve; none of a row that carries no such curve."""
+    curve = row.get("curve") or {}
+    points = zip(curve.get("coverage", ()), curve.get("risk", ()), strict=False)
+    return [list(point) for point in points]
 
 
 def _scores(student: Iterable[Row]) -> list[Data]:

@@ -212,6 +212,7 @@ def test_a_curve_is_of_the_same_examples():
         *attacked("teacher", {0.05: 0.75}, **few),
         *attacked("teacher", {0.01: 0.95}, part="validation"),
         row(who, "selective", "aurc_total", 0.1, curve={"coverage": [1.0], "risk": [0.1]}),
+        row(who, "another", "aurc_model", 0.1, curve={"coverage": [1.0], "other": [0.1]}),
         row(
             "teacher",
             "selective",
