@@ -1,7 +1,8 @@
 """The rows that evaluations measured, kept in ``evaluations/`` of a study's folder.
 
-There is one file for each subject, task, part, number of examples and seed. It carries its digest,
-and the digest of everything that its rows follow from: where that changed, they are measured anew.
+There is one file for each subject, task, part, number of examples, seed and choice of metrics. It
+carries its digest, and the digest of everything that its rows follow from: where that changed, they
+are measured anew.
 ``api.evaluating`` makes them; reading them takes no torch.
 """
 
@@ -36,7 +37,7 @@ class Kept:
     Attributes:
         rows: see ``evaluate.measured.rows``.
         notes: who was left out, and why.
-        place: what they are of: ``task``, ``subject``, ``part``, ``limit``, ``seed``.
+        place: what they are of: ``task``, ``subject``, ``part``, ``limit``, ``seed``, ``metrics``.
         identity: digest of everything that they follow from.
         student: digest of the trial's student; empty where it is of none.
     """

@@ -100,6 +100,7 @@ def evaluate(
     Rows are kept with the study, and are not measured again.
     """
     from gped_nas.api import evaluate_tasks, new_session
+    from gped_nas.api.tasks.base import split
     from gped_nas.errors import GateError
 
     with stoppable() as should_stop, progress() as teller:
@@ -107,9 +108,9 @@ def evaluate(
             what,
             tasks,
             part=part,  # type: ignore[arg-type]  # checked there
-            trials=_split(trial or []),
-            subjects=_split([subjects]),
-            metrics=_split([metrics]),
+            trials=split(trial or []),
+            subjects=split([subjects]),
+            metrics=split([metrics]),
             limit=limit,
             seed=seed,
             space=space,
@@ -133,14 +134,6 @@ def evaluate(
         _print_tables(evaluation.rows, wide=wide)
         if not wide:
             say("--wide shows 95 % intervals")
-
-
-def _split(texts: list[str]) -> list[str]:
-    """Texts that are apart by commas, each by itself."""
-    parts: list[str] = []
-    for text in texts:
-        parts += [part.strip() for part in text.split(",") if part.strip()]
-    return parts
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def parse_tasks(texts: Sequence[str]) -> list[Asked]:
         RegistryError: an unknown name.
     """
     asked: dict[str, Asked] = {}
-    for text in _split(texts):
+    for text in split(texts):
         name, mark, argument = text.partition(MARK)
         task = TASKS.find(name.strip(), OPTION)
         for each in _arguments(task, argument.strip(), bool(mark)):
@@ -160,8 +160,8 @@ def parse_tasks(texts: Sequence[str]) -> list[Asked]:
     return list(asked.values())
 
 
-def _split(texts: Iterable[str]) -> list[str]:
-    """Texts that were apart by commas, each by itself."""
+def split(texts: Iterable[str]) -> list[str]:
+    """Texts that are apart by commas, each by itself."""
     parts: list[str] = []
     for text in texts:
         parts += [part.strip() for part in text.split(",") if part.strip()]
