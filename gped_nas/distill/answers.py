@@ -51,6 +51,5 @@ def answers(spec: "StudentSpec", raw: Tensor) -> dict[str, Tensor]:
         if name not in predicted:
             following = TARGETS[name]
             assert isinstance(following, DerivedTarget)
-            of_heads = following.from_heads
-            predicted[name] = of_heads(heads) if of_heads else following.derive(predicted)
+            predicted[name] = following.of_student(heads, predicted)
     return {name: predicted[name] for name in output_names(spec)}

@@ -194,6 +194,10 @@ class DerivedTarget(Target):
     derive: Callable[[Mapping[str, Tensor]], Tensor]
     from_heads: Callable[[RawHeads], Tensor] | None = None
 
+    def of_student(self, heads: RawHeads, predicted: Mapping[str, Tensor]) -> Tensor:
+        """What a student says of it, by its heads where it can be, or by what it predicts."""
+        return self.derive(predicted) if self.from_heads is None else self.from_heads(heads)
+
 
 TARGETS: Registry[Target] = Registry("target", "gped_nas.targets", Target)
 

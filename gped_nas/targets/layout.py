@@ -80,10 +80,8 @@ class HeadLayout:
         for target in self.targets:
             if isinstance(target, LearnedTarget):
                 predicted[target.name] = target.predict(heads[target.name], heads)
-            elif isinstance(target, DerivedTarget) and target.from_heads:
-                predicted[target.name] = target.from_heads(heads)
             elif isinstance(target, DerivedTarget):
-                predicted[target.name] = target.derive(predicted)
+                predicted[target.name] = target.of_student(heads, predicted)
 
         return predicted
 
