@@ -58,7 +58,9 @@ def forward_bytes(forward: Callable[[Tensor], Tensor], example: Tensor) -> bytes
         return finish(_model_of(program, ["outputs"]), {})
     except Exception as error:  # torch's exporters raise whatever a user's module raises in them
         reason = str(error).strip().split("\n")[0][:200]
-        raise ConfigError(f"ONNX: this network cannot be exported: {reason}") from None
+        raise ConfigError(
+            f"ONNX: this network cannot be exported: {reason}; take the runtime torch"
+        ) from None
 
 
 class _Function(nn.Module):
