@@ -95,6 +95,7 @@ def predict(spec, params, inputs):
         unit = spec["label_normalization"]
         moments = [mean * unit["std"] + unit["mean"], log_variance.exp() * unit["std"] ** 2]
         return {"predictive_normal": torch.stack(moments, -1).numpy()}
+
     q = heads["predictive"].softmax(-1)
     values = {"predictive": q}
     if "expected_entropy" in heads:
@@ -115,6 +116,7 @@ def predict(spec, params, inputs):
         rows = heads["factors"].unflatten(-1, (-1, q.shape[1]))
         rows = [rows[:, 0] + z - z.mean(1, keepdim=True), *rows[:, 1:-1].unbind(1), rows[:, -1]]
         values["factors"] = torch.cat([*rows[:-1], rows[-1].exp() + 1e-4], 1)
+
     return {name: value.numpy() for name, value in values.items()}
 
 

@@ -115,12 +115,14 @@ def post_hoc_of(about: Mapping[str, Any], where: str) -> PostHoc:
             f"{where}: nothing was fitted to this student after its training, expected a "
             "temperature and thresholds; export it with `--post-hoc`"
         )
+
     try:
         thresholds = {}
         for rule, limits in data["thresholds"].items():
             thresholds[rule] = tuple(np.inf if limit is None else float(limit) for limit in limits)
             if len(limits) != len(LEVELS):
                 raise ValueError("one threshold a level")
+
         return PostHoc(
             float(data["temperature"]),
             int(data["n"]),
