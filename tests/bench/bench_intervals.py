@@ -2,9 +2,9 @@
 
     python tests/bench/bench_intervals.py --out reports/reference/coverage-of-intervals.json
 
-``tests/statistical/coverage.py`` has the populations. 2,000 data sets a row know a coverage of 95 %
-to .005, as a standard error; what takes a millisecond each has 500, known to .01. It takes a few
-minutes on one core.
+The populations are in ``tests/statistical/populations.py`` and ``ranked.py`` there. 2,000 data sets
+a row know a coverage of 95 % to .005, as a standard error; what takes a millisecond each has 500,
+known to .01. It takes a few minutes on one core.
 """
 
 import argparse

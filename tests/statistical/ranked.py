@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from gped_nas.evaluate.base import METRICS, draw_resamples
-from gped_nas.evaluate.intervals import MIN_OF_A_CLASS, around
+from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.intervals import MIN_OF_A_CLASS
 from gped_nas.evaluate.metrics import MIN_ERRORS
 from gped_nas.evaluate.predictions import NormalPredictions
+from tests.statistical.populations import Classifier, Draw, ends_of_bounds, of_means
 
 TruthOf = Callable[[Any, Any], float]
 
@@ -20,21 +21,9 @@ def ends_of(name: str, terms_RNT: Any) -> tuple[Any, Any]:
     """Both ends of the metric's interval on each data set, of its terms; NaN where it has none."""
     metric = METRICS[name]
     if callable(metric.interval):
-        bounds = [metric.interval(terms) for terms in terms_RNT]
-        return _transposed(bounds)
+        return ends_of_bounds([metric.interval(terms) for terms in terms_RNT])
     pseudo = np.stack([metric.pseudo_values(terms) for terms in terms_RNT], axis=1)
-    return ends(np.array([metric.total(terms) for terms in terms_RNT]), pseudo)
-
-
-def ends(values_R: Any, pseudo_NR: Any) -> tuple[Any, Any]:
-    """Both ends of the interval around each value, of its pseudo-values."""
-    resamples = draw_resamples(len(pseudo_NR), root=0, part="validation")
-    return _transposed(around(values_R, pseudo_NR, resamples))
-
-
-def _transposed(bounds: Any) -> tuple[Any, Any]:
-    low, high = np.array([(bound.low, bound.high) for bound in bounds], np.float64).T
-    return low, high
+    return of_means(pseudo, np.array([metric.total(terms) for terms in terms_RNT]))
 
 
 # ------------------------------------------------------------------------- wrong and outside ones
@@ -78,12 +67,12 @@ OF_WRONG: dict[str, TruthOf] = {
 
 
 @cache
-def truth_of_wrong(name: str, classifier: Any) -> float:
+def truth_of_wrong(name: str, classifier: Classifier) -> float:
     confidence, rate = classifier.grid()
     return OF_WRONG[name](-confidence, rate)
 
 
-def wrong_ones(name: str, classifier: Any) -> Any:
+def wrong_ones(name: str, classifier: Classifier) -> Draw:
     """The metric of who is more often wrong where it is less confident."""
 
     def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
@@ -95,7 +84,7 @@ def wrong_ones(name: str, classifier: Any) -> Any:
     return draw
 
 
-def outside_ones(area: str, share: float, auroc: float) -> Any:
+def outside_ones(area: str, share: float, auroc: float) -> Draw:
     """Normal scores of variance 1; those of inputs from outside, a share, have another mean."""
     shift = float(special.ndtri(auroc)) * math.sqrt(2)
 
@@ -122,7 +111,7 @@ ALIKE = 0.9
 """Correlation of the scores of two predictors at an input."""
 
 
-def paired_outside_ones(area: str, share: float, first: float, second: float) -> Any:
+def paired_outside_ones(area: str, share: float, first: float, second: float) -> Draw:
     """The difference of two predictors of these AUROC, whose scores have a common part."""
     metric = METRICS[f"ood_{area}_total"]
     shifts = [float(special.ndtri(auroc)) * math.sqrt(2) for auroc in (first, second)]
@@ -143,7 +132,7 @@ def paired_outside_ones(area: str, share: float, first: float, second: float) ->
             pairs = list(zip(*(rows[is_known] for rows in terms), strict=True))
             values = np.array([metric.total(mine) - metric.total(theirs) for mine, theirs in pairs])
             pseudo = [metric.pseudo_values(x) - metric.pseudo_values(y) for x, y in pairs]
-            low[is_known], high[is_known] = ends(values, np.stack(pseudo, axis=1))
+            low[is_known], high[is_known] = of_means(np.stack(pseudo, axis=1), values)
 
         if area == "auroc":
             return low, high, first - second
@@ -188,7 +177,7 @@ def squares(miss: float) -> Any:
     return np.exp(2 * SPREAD * special.ndtri(place)) * miss**2
 
 
-def real_labels(name: str, miss: float) -> Any:
+def real_labels(name: str, miss: float) -> Draw:
     """The metric of normals whose labels spread ``miss`` times as much as they say."""
 
     def draw(generator: np.random.Generator, n: int, repeats: int) -> tuple[Any, Any, float]:
