@@ -31,6 +31,7 @@ def _largest_variances(facts: LabelFacts) -> float:
     unit="nats²",
     worst=_largest_variances,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _logit_variance_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions
@@ -66,6 +67,7 @@ def _root_of_ratio(sums_RT: Floats, n: int) -> Floats:
     unit="share",
     worst=1.0,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _factor_covariance_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None
@@ -99,6 +101,7 @@ def _factor_covariance_error(
     unit="share",
     worst=1.0,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _factor_coupling_error(
     predictions: Predictions, labels_N: Labels, teacher: Predictions | None

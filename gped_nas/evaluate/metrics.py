@@ -93,7 +93,7 @@ MIN_ERRORS = 3
 """Wrong examples below which nothing is known of how large the losses of such examples are."""
 
 
-def _few_errors(
+def few_errors(
     predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None
 ) -> str:
     """Doubts in a mean that a few wrong examples make: neither found nor expected are enough."""
@@ -113,7 +113,7 @@ def _few_errors(
 def _few_errors_of_either(
     predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions
 ) -> str:
-    return _few_errors(predictions, labels_N, None) or _few_errors(teacher, labels_N, None)
+    return few_errors(predictions, labels_N, None) or few_errors(teacher, labels_N, None)
 
 
 @add_metric(
@@ -142,7 +142,7 @@ def _accuracy(predictions: Predictions, labels_N: Labels, teacher: Predictions |
     worst=_worst_nll,
     best=_best_nll,
     bounds={"classification": 0.0},
-    doubt=_few_errors,
+    doubt=few_errors,
 )
 def _nll(predictions: AnyPredictions, labels_N: Labels, teacher: AnyPredictions | None) -> Floats:
     """Mean negative log-probability of the label, infinite where the label got none.
@@ -181,7 +181,7 @@ def _nll_above_teacher(
     worst=2.0,
     best=0.0,
     bounds={"classification": 0.0},
-    doubt=_few_errors,
+    doubt=few_errors,
 )
 def _brier(predictions: Predictions, labels_N: Labels, teacher: Predictions | None) -> Floats:
     """Mean squared error of the probabilities, summed over classes: from 0 to 2.

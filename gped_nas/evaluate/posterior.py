@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.evaluate.base import LabelFacts, add_metric
+from gped_nas.evaluate.metrics import few_errors
 from gped_nas.evaluate.predictions import Floats, Labels, Predictions, target_of
 from gped_nas.targets.base import LearnedTarget, Target
 from gped_nas.targets.quantile import QuantileSettings
@@ -217,6 +218,16 @@ def _log_of_classes(facts: LabelFacts) -> float:
     return log(facts.num_classes)
 
 
+def _by_intersection(predictions: Predictions) -> Predictions:
+    """The intersection probabilities as predictions of their own."""
+    with np.errstate(divide="ignore"):
+        return Predictions(np.log(predictions.expectations["intersection"]))
+
+
+def _few_errors_by_intersection(predictions: Predictions, labels_N: Labels, teacher: Any) -> str:
+    return few_errors(_by_intersection(predictions), labels_N, None)
+
+
 @add_metric(
     "interval_error",
     "minimize",
@@ -225,6 +236,7 @@ def _log_of_classes(facts: LabelFacts) -> float:
     needs_teacher=True,
     worst=_widest_ends,
     best=0.0,
+    bounds={"classification": 0.0},
 )
 def _interval_error(predictions: Predictions, labels_N: Labels, teacher: Predictions) -> Floats:
     """Mean absolute difference of the student's and the teacher's ends, summed over classes."""
@@ -239,16 +251,15 @@ def _interval_error(predictions: Predictions, labels_N: Labels, teacher: Predict
     unit="nats",
     worst=_log_of_classes,
     best=0.0,
+    bounds={"classification": 0.0},
+    doubt=_few_errors_by_intersection,
 )
 def _intersection_nll(predictions: Predictions, labels_N: Labels, teacher: Any) -> Floats:
     """Mean of minus the log of what the intersection probability gives the label.
 
     Of a label that it gives nothing, it is infinite.
     """
-    prob_N = predictions.expectations["intersection"][np.arange(len(labels_N)), labels_N]
-    with np.errstate(divide="ignore"):
-        terms_N1: Floats = -np.log(prob_N)[:, None]
-    return terms_N1
+    return -_by_intersection(predictions).log_score(labels_N)[:, None]
 
 
 # ----------------------------------------------------------------------------------- quantiles

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from gped_nas.evaluate import posterior as module
-from gped_nas.evaluate.base import METRICS, LabelFacts
+from gped_nas.evaluate.base import METRICS, LabelFacts, draw_resamples
+from gped_nas.evaluate.intervals import Bounds
+from gped_nas.evaluate.judging import evaluate
+from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.predictions import Predictions
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.targets.base import parse_targets
@@ -134,3 +137,27 @@ def test_the_worst_variance_is_that_of_samples_at_either_end() -> None:
     worst = METRICS["logit_variance_error"].worst
     assert callable(worst)
     assert variance.sum() <= worst(LabelFacts(CLASSES))
+
+
+def test_an_intersection_that_is_never_wrong_has_no_interval() -> None:
+    """How large the losses of wrong ones are is not known, as of the NLL; the prediction is."""
+    generator = np.random.default_rng(0)
+    labels = np.zeros(100, int)
+    doubt = 0.01 * generator.random(100)
+    sure = np.stack([1 - doubt, doubt], axis=1)
+    unsure = Predictions(np.log(np.full((100, 2), 0.5)), {"intersection": sure})
+    resamples = draw_resamples(100, root=0, part="validation")
+
+    row = evaluate(unsure, labels, resamples=resamples)[Key("intersection_nll")]
+    assert row.value == pytest.approx(-np.log(sure[:, 0]).mean())
+    assert row.interval is None and "only 0 of 100 examples are wrong" in row.why
+
+    labels[:5] = 1
+    low, high = evaluate(unsure, labels, resamples=resamples)[Key("intersection_nll")].interval
+    assert low < high
+
+
+def test_no_error_of_a_posterior_is_below_zero() -> None:
+    for name in ("interval_error", "intersection_nll", "logit_variance_error"):
+        metric = METRICS[name]
+        assert metric.cut(Bounds(-0.1, 0.2), "classification") == Bounds(0.0, 0.2)
