@@ -87,8 +87,8 @@ class Metric:
         combine: sums of the terms over n examples to the value.
         whole: in place of ``combine``, the terms of all examples to the value, where that is no
             function of their sums.
-        pseudo: the terms (N, T) to what each example adds to the value, (N,), with that value as
-            their mean. None makes them of the value without each example.
+        pseudo: the terms (N, T) to what each example adds to the value, (N,); its interval is of
+            their spread. None makes them of the value without each example.
         undefined: of a metric that has no value on some sound predictions, why that is.
         least_examples: below which there is no value.
         tasks: what kinds of label it can judge.

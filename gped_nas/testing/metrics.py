@@ -196,7 +196,7 @@ def value_and_interval_are_finite_and_ordered(case: MetricCase) -> None:
 
 
 def the_order_of_examples_does_not_matter(case: MetricCase) -> None:
-    """A metric is a function of sums over examples."""
+    """Sums do not know it, and what ranks examples must not either."""
     order = np.random.default_rng(3).permutation(NUM_EXAMPLES)
     student, teacher = (random_samples(seed, case.task) for seed in (0, 1))
     value = case.metric.value(
