@@ -133,8 +133,11 @@ def _describe_attacked(teacher: Teacher) -> str:
     """What is said of the average of many samples where a condition or a set is an attack."""
     space = teacher.space
     conditions = (*space.conditions, *(outside.condition for outside in space.outside))
+    if not any(map(is_attack, conditions)):
+        return ""  # and averages that run along have no samples to tell of
+
     few = describe_attacked(teacher)
-    return f" Attacked are {few}." if few and any(map(is_attack, conditions)) else ""
+    return f" Attacked are {few}." if few else ""
 
 
 def _cost_of_average(teacher: Teacher) -> dict[str, int]:
