@@ -65,10 +65,12 @@ def full_rows(records: Sequence[Any], study: Any) -> list[dict[str, Any]]:
 
     measured = {name for record in records for name in record.metrics}
     columns = [*_qualities(study, measured), *(name for name in _TESTED if name in measured)]
+    names, costs = [*dict.fromkeys(columns)], _costs(records)
+
     rows = []
     for record in records:
         row = {"trial": record.trial, "genotype": name_student(record)}
-        row |= _values(record, [*dict.fromkeys(columns)], _costs(records))
+        row |= _values(record, names, costs)
         rows.append(row)
     return rows
 
