@@ -95,8 +95,8 @@ def evaluate_tasks(
             ``"best"``, and ``"front"`` for all of it; the chosen one by default.
         subjects: who is judged, one or several of ``tasks.bench.SUBJECTS``; everybody there is by
             default.
-        metrics: which ones ``prediction``, ``shift`` and ``attack`` measure; the usual ones by
-            default.
+        metrics: which ones ``prediction``, ``shift``, ``attack``, ``transfer`` and ``active``
+            measure; the usual ones by default.
         limit: number of examples, drawn by the seed; all of the part by default.
         seed: root of all that is drawn; the space's by default.
         space: where a student's study is not known, the space that it was searched in.
@@ -222,6 +222,7 @@ class _Evaluating:
             table += kept.rows
             notes += kept.notes
         session.progress("evaluation", len(units), len(units))
+        notes = list(dict.fromkeys(notes))  # a task may say the same of each subject
         return Evaluation(table, notes, self.bench.part, self.place.folder)
 
     def _groups(self, asked: Asked) -> list[tuple[Subject, ...]]:

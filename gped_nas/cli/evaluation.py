@@ -71,7 +71,9 @@ def evaluate(
     metrics: Annotated[
         str,
         typer.Option(
-            "--metrics", metavar="A,B,...", help="What prediction, shift and attack measure."
+            "--metrics",
+            metavar="A,B,...",
+            help="What prediction, shift, attack, transfer and active measure.",
         ),
     ] = "",
     limit: Annotated[

@@ -8,6 +8,9 @@ import pytest
 
 import gped_nas as gn
 from gped_nas.api import evaluating, places
+from gped_nas.api.tasks import base
+from gped_nas.api.tasks.base import Row, add_task
+from gped_nas.api.tasks.bench import Bench
 from gped_nas.errors import ConfigError, Interrupted
 from gped_nas.evaluate.predictions import Predictions, subset
 from gped_nas.search.ledger import Ledger
@@ -81,6 +84,20 @@ def test_an_evaluation_that_was_stopped_goes_on(own: Home, monkeypatch: pytest.M
     rows = study.evaluate(TASKS).rows
     assert len(measured) == len(set(measured)) == 10
     assert {row["task"] for row in rows} == {"prediction", "misclassification"}
+
+
+def test_what_a_task_says_of_each_subject_is_told_once(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base.TASKS, "_items", dict(base.TASKS))
+
+    @add_task("noting", "what is said")
+    def noting(bench: Bench, argument: str) -> list[Row]:
+        bench.notes.append("what must be known")
+        return []
+
+    evaluation = gn.open_study(own.study).evaluate("noting", subjects=["unpruned", "student"])
+    assert evaluation.notes == ["what must be known"]
 
 
 def test_a_stopped_evaluation_says_the_command_that_goes_on(
