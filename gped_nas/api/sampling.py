@@ -235,6 +235,16 @@ def samples_read(
     return StreamSamples(inner.folder, inner.num_samples)
 
 
+def posterior_chains(space: SearchSpace, dataset: Dataset, session: Session) -> Chains:
+    """The chains of the space's teacher, as a function that yields the steps of any of them.
+
+    Raises as ``samples_read``.
+    """
+    samples = samples_read(space, dataset, session)
+    problem = _later(space, dataset, device=session.device, samples=samples)
+    return Chains(problem, space.method, space.seed)
+
+
 def _run_chains(
     space: SearchSpace,
     dataset: Dataset,

@@ -242,6 +242,15 @@ class Method:
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_law(self) -> bool:
+        """Whether its samples are independent draws of a law, of which more can be drawn.
+
+        A law's state is the law and the generator's ``rng``: drawing changes ``rng`` alone, and
+        from another ``rng`` come other draws of the same law. See ``posterior.draws``.
+        """
+        return self.origin == "fitted"
+
+    @property
     def reads_samples(self) -> bool:
         """Whether it reads the posterior samples of another method, named by the setting ``of``."""
         return issubclass(self.config, ReadingConfig)

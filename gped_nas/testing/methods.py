@@ -235,6 +235,36 @@ def the_generator_decides(case: MethodCase) -> None:
     )
 
 
+def a_law_draws_anew_from_another_generator(case: MethodCase) -> None:
+    """Draws of a law follow from its state alone, of which they change the generator's part."""
+    if not case.method.is_law:
+        return
+
+    steps = [step for step in case.run(classifier()) if step.sample is not None]
+    laws = [{name: v for name, v in step.state.items() if name != "rng"} for step in steps]
+    for law in laws[1:]:
+        require(
+            law.keys() == laws[0].keys()
+            and all(same_bits(law[name], value) for name, value in laws[0].items()),
+            f"{case}: a draw changes more of its state than 'rng': such draws are not independent; "
+            "give it another origin than 'fitted'",
+        )
+
+    other = rng.generator(1, "law").get_state()
+    state = {**steps[0].state, "rng": other}
+    fresh = case.run(classifier(), state=state)
+    require(
+        all(step.sample is not None for step in fresh),
+        f"{case}: a law that is known yields steps without a sample",
+    )
+    drawn = [step.sample.theta_W for step in [*steps, *fresh] if step.sample is not None]
+    distinct = {theta.numpy().tobytes() for theta in drawn}
+    require(
+        len(distinct) > len(steps),
+        f"{case}: another generator draws the same samples; draw from the state's 'rng'",
+    )
+
+
 METHOD_CHECKS = (
     settings_are_strict_and_frozen,
     samples_are_of_the_problems_size,
@@ -244,6 +274,7 @@ METHOD_CHECKS = (
     what_was_yielded_stays,
     a_state_that_is_given_is_left_alone,
     the_generator_decides,
+    a_law_draws_anew_from_another_generator,
 )
 """Every promise of a posterior method: functions of a ``MethodCase``."""
 

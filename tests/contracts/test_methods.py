@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,13 @@ import torch
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
-from gped_nas.posterior.base import METHODS, Problem
-from gped_nas.testing.methods import METHOD_CHECKS, MethodCase, method_case
+from gped_nas.posterior.base import METHODS, Method, Problem
+from gped_nas.testing.methods import (
+    METHOD_CHECKS,
+    MethodCase,
+    a_law_draws_anew_from_another_generator,
+    method_case,
+)
 from tests.scenarios import METHOD_SETTINGS
 
 TEMPERED = ("sgld", "psgld", "sghmc", "csgld", "csghmc")
@@ -40,6 +46,18 @@ def test_a_method_keeps_its_promises(
         check(method_case(name, prepare=_write_samples_to_import))
     else:
         check(method_case(name))
+
+
+def test_a_chain_that_says_it_is_a_law_is_found_out() -> None:
+    @dataclass(frozen=True, eq=False)
+    class Mistaken(MethodCase):
+        @property
+        def method(self) -> Method:
+            return replace(METHODS[self.name], origin="fitted")
+
+    case = Mistaken("sgld", METHODS["sgld"].example)
+    with pytest.raises(AssertionError, match="sgld: a draw changes more of its state than 'rng'"):
+        a_law_draws_anew_from_another_generator(case)
 
 
 @pytest.mark.parametrize("name", METHODS)
