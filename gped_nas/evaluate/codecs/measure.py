@@ -1,0 +1,131 @@
+"""Every measure of a code beside a chain that its codec has not seen.
+
+| name                       | what                                                | nothing lost |
+|----------------------------|-----------------------------------------------------|--------------|
+| ``energy``, ``mmd``        | distance of the laws at probe inputs                | 0            |
+| ``energy_p``, ``mmd_p``    | p-value of the permutation test of both             | above .05    |
+| ``average_kl``             | KL(held out || code) of the averages, nats          | 0            |
+| ``average_tv``             | total variation of the averages                     | 0            |
+| ``average_nll``            | NLL of the average, nats                            |              |
+| ``average_nll_difference`` | the same less that of the held-out chain, paired    | 0            |
+| ``entropy_ratio``          | mean E[H] over that of the held-out chain           | 1            |
+| ``information_ratio``      | mean mutual information over that of the chain      | 1            |
+| ``information_spearman``   | rank correlation of both mutual informations        | 1            |
+| ``ood_auroc_model``        | inputs from outside told by mutual information      | the chain's  |
+| ``draw_nll``               | mean NLL of single draws, nats                      |              |
+| ``draw_nll_difference``    | the same less that of the chain's networks, paired  | 0            |
+| ``nearest_ratio``          | median distance to the nearest sample that was seen | 1            |
+| ``copied_share``           | draws nearer to one than any held-out network       | 0            |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator
+
+from gped_nas.evaluate.codecs.answers import (
+    average_measures,
+    detection_measure,
+    draw_measures,
+    spread_measures,
+)
+from gped_nas.evaluate.codecs.nearest import nearness
+from gped_nas.evaluate.codecs.networks import Networks
+from gped_nas.evaluate.codecs.two_sample import law_distance, two_sample_tests
+from gped_nas.evaluate.measured import Measured
+from gped_nas.evaluate.predictions import Labels
+from gped_nas.evaluate.resamples import Resamples
+
+MEASURES: Sequence[str] = (
+    *("energy", "energy_p", "mmd", "mmd_p"),
+    *("average_kl", "average_tv", "average_nll", "average_nll_difference"),
+    *("entropy_ratio", "information_ratio", "information_spearman", "ood_auroc_model"),
+    *("draw_nll", "draw_nll_difference", "nearest_ratio", "copied_share"),
+)
+"""Names of all measures, in their order."""
+AVERAGE_ALONE = ("average_kl", "average_tv", "average_nll", "average_nll_difference")
+"""What is known of whoever keeps averages alone, such as a student."""
+_OF_NETWORKS = "it is of networks, which depend on each other: other seeds tell its spread"
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One set of networks at three sets of inputs.
+
+    Attributes:
+        probe: at probe inputs, where distances are taken.
+        inside: at examples with labels.
+        outside: at inputs from outside.
+    """
+
+    probe: Networks
+    inside: Networks
+    outside: Networks
+
+
+def measure_code(
+    code: Asked,
+    held_out: Asked,
+    seen: Asked,
+    labels_N: Labels,
+    *,
+    resamples: Resamples,
+    bandwidth: float,
+    generator: Generator,
+) -> dict[str, Measured]:
+    """Every measure of a code.
+
+    Args:
+        code: draws of it, or all of it where it is finitely many networks.
+        held_out: the chain that its codec has not seen.
+        seen: samples that it was fitted to.
+        labels_N: of the examples inside.
+        resamples: of these.
+        bandwidth: of MMD, nats, see ``two_sample``.
+        generator: source of permutations, and of draws of a finite code.
+
+    Raises:
+        DataError: they were asked at other inputs, or there are too few networks.
+    """
+    measures = _distances(code.probe, held_out.probe, bandwidth, generator)
+    measures |= average_measures(code.inside, held_out.inside, labels_N, resamples=resamples)
+    measures |= spread_measures(code.inside, held_out.inside, resamples=resamples)
+    measures["ood_auroc_model"] = detection_measure(code.inside, code.outside)
+    measures |= draw_measures(code.inside, held_out.inside, labels_N, resamples=resamples)
+
+    near = nearness(code.probe, seen.probe, held_out.probe)
+    measures["nearest_ratio"] = _of_networks(near.ratio, code.probe)
+    measures["copied_share"] = _of_networks(near.copied_share, code.probe)
+    return {name: measures[name] for name in MEASURES}
+
+
+def _distances(
+    code: Networks, held_out: Networks, bandwidth: float, generator: Generator
+) -> dict[str, Measured]:
+    distance = law_distance(code, held_out, bandwidth)
+    draws = code if code.is_drawn else drawn_from(code, len(held_out), generator=generator)
+    tests = two_sample_tests(draws, held_out, bandwidth, generator=generator)
+    values = {
+        "energy": distance.energy,
+        "energy_p": tests.energy.p_value,
+        "mmd": distance.mmd,
+        "mmd_p": tests.mmd.p_value,
+    }
+    return {name: _of_networks(value, draws) for name, value in values.items()}
+
+
+def drawn_from(networks: Networks, num: int, *, generator: Generator) -> Networks:
+    """Independent draws of a weighted set, with replacement.
+
+    Args:
+        networks: the set.
+        num: how many.
+        generator: source of the draws.
+    """
+    index = torch.multinomial(networks.weight_S, num, replacement=True, generator=generator)
+    return Networks(networks.log_prob_SMC[index], torch.ones(num), is_drawn=True)
+
+
+def _of_networks(value: float, networks: Networks) -> Measured:
+    return Measured(value, n=len(networks), why=_OF_NETWORKS)
