@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gped_nas.errors import ConfigError
 from gped_nas.models.activations import SECOND_MOMENTS, activation_in
+from gped_nas.models.elementary import Elementary
 from gped_nas.models.labels import genotype_text
 from gped_nas.registry import Registry
 
@@ -243,6 +244,14 @@ class Family(ABC):
         weight, bias = list(shapes)[-2:]
         is_dense = len(shapes[weight]) == 2 and shapes[bias] == shapes[weight][:1]
         return (weight, bias) if is_dense else None
+
+    def layers(self, params: Params) -> list[Elementary] | None:
+        """The network as elementary layers, from normalized inputs to raw outputs.
+
+        They are what sound bounds are carried through (``evaluate/certify``). None, the default,
+        is a family that has no bounds.
+        """
+        return None
 
     def form(self, values: Mapping[str, Any]) -> Form | None:
         """The form that students of a genotype are trained in; None, the default, is as stored."""

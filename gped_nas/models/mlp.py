@@ -16,6 +16,7 @@ from gped_nas.models.activations import (
     with_activation,
 )
 from gped_nas.models.base import FAMILIES, Family, Group, Params, Shapes, Value
+from gped_nas.models.elementary import Activation, Dense, Elementary, Flatten
 from gped_nas.models.values import MAX_WIDTH, activation_word, check_names, entries, whole
 
 MAX_DEPTH = 16
@@ -74,6 +75,15 @@ class Mlp(Family):
             sums = F.linear(hidden, params[f"{layer}.weight"], params[f"{layer}.bias"])
             hidden = activate(layer, sums)
         return F.linear(hidden, params[f"{last}.weight"], params[f"{last}.bias"])
+
+    def layers(self, params: Params) -> list[Elementary]:
+        """See ``Family.layers``."""
+        chain: list[Elementary] = [Flatten()]
+        *hidden, last = _layers_of(params)
+        for layer in hidden:
+            chain.append(Dense(params[f"{layer}.weight"], params[f"{layer}.bias"]))
+            chain.append(Activation(activation_of(layer)))
+        return [*chain, Dense(params[f"{last}.weight"], params[f"{last}.bias"])]
 
     def groups(self, shapes: Shapes) -> list[Group]:
         """See ``Family.groups``: every hidden unit is one group."""

@@ -42,7 +42,7 @@ def make_student(
         about={"study": "s", "trial": "3"},
     )
 
-    shapes = genotype.shapes(shape, spec.layout.num_outputs)
+    shapes = genotype.shapes(spec.network_shape, spec.layout.num_outputs)
     params = initialize(shapes, generator=rng.generator(0, "export", str(genotype)))
     for name, p in params.items():
         if p.dim() == 1:

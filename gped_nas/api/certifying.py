@@ -1,0 +1,76 @@
+"""A teacher's networks in the form that certificates read."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from gped_nas.api.asking import check_networks, check_stored
+from gped_nas.evaluate.certify.networks import (
+    CertifiableNetwork,
+    certifiable_layers,
+    normalizing_layers,
+    scaling_of,
+)
+from gped_nas.models.base import FAMILIES
+from gped_nas.models.elementary import Elementary, Scaling
+from gped_nas.posterior.noise import without_noise
+
+if TYPE_CHECKING:
+    from gped_nas.api.teacher import Teacher
+
+
+def networks_of_teacher(teacher: "Teacher") -> Iterator[tuple[float, CertifiableNetwork]]:
+    """Weight and network of each posterior sample; one of them is in memory at a time.
+
+    The weights sum to 1. What a calibration does to predictions is done to the networks' outputs.
+
+    Raises:
+        ConfigError: the samples are not stored or have no networks, or their family has no bounds.
+        Interrupted: the session said stop.
+    """
+    check_stored(teacher.space, "a certificate")
+    check_networks(teacher.space, "which can be certified")
+    for index, weight in enumerate(teacher.stream.weight_S.tolist()):
+        teacher.session.raise_if_stopped()
+        yield weight, network_of_sample(teacher, index)
+
+
+def network_of_sample(teacher: "Teacher", index: int) -> CertifiableNetwork:
+    """The network of one posterior sample. Raises as ``networks_of_teacher``."""
+    space, dataset = teacher.space, teacher.dataset
+    num_outputs = space.likelihood.num_network_outputs(dataset.num_outputs)
+    named = teacher.stream.params(index)
+    params = {name: named[name] for name in without_noise(teacher.stream.key.shapes)}
+    layers = certifiable_layers(
+        space.module or FAMILIES[space.network.family], space.network.family, params
+    )
+    return CertifiableNetwork(
+        (*_from_raw(teacher), *layers, *_tempered(teacher)),
+        slice(0, dataset.num_outputs),
+        num_outputs,
+        dataset.raw_shape,
+    )
+
+
+def _from_raw(teacher: "Teacher") -> list[Elementary]:
+    """From raw inputs to what the method's networks read."""
+    normalization, shape = teacher.dataset.normalization, teacher.dataset.raw_shape
+    layers = normalizing_layers(normalization, shape)
+    theirs = teacher.space.method.normalization()
+    if theirs is None:
+        return layers
+
+    # they are asked at inputs that are normalized, brought back, and normalized as theirs are
+    forward = scaling_of(normalization.mean, normalization.std, shape)
+    back = Scaling(1 / forward.gain, -forward.shift / forward.gain)
+    return [*layers, back, scaling_of(*theirs, shape)]
+
+
+def _tempered(teacher: "Teacher") -> list[Elementary]:
+    """A temperature divides logits; of a real label it leaves the mean as it is."""
+    temperature = teacher.stream.calibration.temperature
+    if temperature == 1 or teacher.dataset.label_normalization:
+        return []
+    gain = torch.tensor(1 / temperature, dtype=torch.float64)
+    return [Scaling(gain, torch.zeros_like(gain))]

@@ -1,0 +1,313 @@
+"""Bounds of linear forms of a network's raw outputs, for every input of a box.
+
+* ``ibp``: intervals are carried through the layers.
+* ``crown_ibp``: a linear form is carried back to the inputs, with the intervals of ``ibp`` for what
+  lies between.
+* ``crown``: the same, and the intervals of every layer but the first are made so, too.
+
+Everything is float64 and sound: in real arithmetic, and for what float32 computes of the same
+network. Let ``x`` be what a layer in fact computes from what the one before computed. Then
+``|x - (W x' + b)| <= e`` with ``e = gamma(n) (|W| |x'| + |b|)``; so ``e`` widens the intervals, and
+a form with coefficients ``a`` over the layer's outputs loses ``|a| e`` on its way back. With the
+``gamma`` of float64 the same term covers the rounding of this computation itself: a coefficient
+that is off by ``gamma(n) |a| |W|`` changes a form by no more than ``gamma(n) |a| (|W| |x'|)``.
+
+Source: Gowal et al. 2018, arXiv:1810.12715 (intervals); Zhang et al. 2018, arXiv:1811.00866, and
+2020, arXiv:1906.06316 (backward).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gped_nas.errors import ConfigError, DataError
+from gped_nas.evaluate.certify.relaxation import RELAXATIONS, Relaxation
+from gped_nas.evaluate.certify.rounding import FLOAT32, TINY, UNIT, RunTime, gamma
+from gped_nas.models.elementary import Activation, Affine, Elementary, Shape
+
+Bounds = Literal["ibp", "crown_ibp", "crown"]
+"""How bounds are made, see the module docstring."""
+
+_NUMBERS = 2**21
+"""Coefficients in memory at a time: 16 MiB, of which there are a few copies."""
+
+
+@dataclass(eq=False)
+class Node:
+    """A layer with what is known of it in B boxes.
+
+    Attributes:
+        layer: the layer.
+        input_shape: of one of its inputs.
+        low, high: between which each output lies as computed, (B, *output_shape).
+        error: how far what is computed may be from the layer of its computed inputs.
+        relaxation: of an activation.
+        magnitude: the largest one of each input of an activation.
+    """
+
+    layer: Elementary
+    input_shape: Shape
+    low: Tensor
+    high: Tensor
+    error: Tensor | None = None
+    relaxation: Relaxation | None = None
+    magnitude: Tensor | None = None
+
+
+def bound(
+    layers: Sequence[Elementary],
+    low: Tensor,
+    high: Tensor,
+    forms: Tensor,
+    *,
+    bounds: Bounds = "crown",
+    run_time: RunTime = FLOAT32,
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds (B, R) of linear forms of the outputs, float64.
+
+    Args:
+        layers: from inputs to raw outputs.
+        low, high: the boxes, (B, *input_shape).
+        forms: R rows over the raw outputs, (R, U) or (B, R, U).
+        bounds: how they are made.
+        run_time: what the network is run in.
+
+    Raises:
+        ConfigError: a layer has no bounds.
+        DataError: a box is none.
+    """
+    both = torch.cat([forms, -forms], dim=-2)
+    lower = lower_bound(layers, low, high, both, bounds=bounds, run_time=run_time)
+    num = forms.shape[-2]
+    return lower[:, :num], -lower[:, num:]
+
+
+@torch.no_grad()
+def lower_bound(
+    layers: Sequence[Elementary],
+    low: Tensor,
+    high: Tensor,
+    forms: Tensor,
+    *,
+    bounds: Bounds = "crown",
+    run_time: RunTime = FLOAT32,
+) -> Tensor:
+    """The lower one of ``bound`` alone, (B, R); minus infinity where nothing can be said."""
+    check_layers(layers)
+    check_box(low, high)
+    forms = forms.double().expand(len(low), *forms.shape[-2:])
+    num_together = max(1, _NUMBERS // (forms.shape[1] * _widest(layers, tuple(low.shape[1:]))))
+
+    parts = []
+    for rows in _batches(len(low), num_together):
+        nodes = propagate(layers, low[rows], high[rows], bounds=bounds, run_time=run_time)
+        if bounds == "ibp":
+            parts.append(_lower_of_intervals(nodes, low[rows], high[rows], forms[rows]))
+        else:
+            parts.append(pull_back(nodes, low[rows], high[rows], forms[rows]))
+        parts[-1][_overflows(nodes, run_time)] = -inf
+    lower = torch.cat(parts) if parts else low.new_zeros((0, forms.shape[1])).double()
+    return lower.nan_to_num(nan=-inf, posinf=-inf, neginf=-inf)
+
+
+def propagate(
+    layers: Sequence[Elementary],
+    low: Tensor,
+    high: Tensor,
+    *,
+    bounds: Bounds = "crown",
+    run_time: RunTime = FLOAT32,
+) -> list[Node]:
+    """What is known of each layer in B boxes: a node a layer, see ``Node``.
+
+    Arguments are as for ``bound``.
+    """
+    low, high = low.double(), high.double()
+    box = low, high
+    nodes: list[Node] = []
+    for layer in layers:
+        shape = tuple(low.shape[1:])
+        if isinstance(layer, Affine):
+            node = _affine_node(layer, shape, low, high, run_time)
+        else:
+            if bounds == "crown" and _is_behind_the_first(nodes):
+                _tighten(nodes, *box)
+                low, high = nodes[-1].low, nodes[-1].high
+            node = _activation_node(layer, shape, low, high)
+        nodes.append(node)
+        low, high = node.low, node.high
+    return nodes
+
+
+def pull_back(nodes: Sequence[Node], low: Tensor, high: Tensor, forms: Tensor) -> Tensor:
+    """Lower bounds (B, R) of forms over the outputs of the last node, by going back to the box.
+
+    Args:
+        nodes: from the first layer on, as ``propagate`` gives them.
+        low, high: the boxes, (B, *input_shape).
+        forms: (B, R, *output_shape), or with 1 in place of B.
+    """
+    low, high = low.double(), high.double()
+    shift = low.new_zeros(())
+    slack = low.new_zeros(())
+    num_terms = 2 * prod(nodes[-1].low.shape[1:]) + 64
+    num_terms += sum(2 * prod(node.input_shape) for node in nodes)
+    rounding = gamma(num_terms, UNIT)
+    for node in reversed(nodes):
+        layer = node.layer
+        if isinstance(layer, Affine):
+            if node.error is not None:
+                slack = slack + _dot(forms.abs(), node.error)
+            if layer.bias is not None:
+                offset = layer.bias.double().expand(node.low.shape[1:])
+                shift = shift + _dot(forms, offset[None])
+            back = layer.transposed(forms.flatten(0, 1), node.input_shape)
+            forms = back.view(*forms.shape[:2], *node.input_shape)
+        else:
+            lines = node.relaxation
+            assert lines is not None and node.magnitude is not None
+            positive, negative = forms.clamp(min=0), forms.clamp(max=0)
+            forms = positive * lines.low_slope[:, None] + negative * lines.high_slope[:, None]
+            shift = shift + _dot(positive, lines.low_shift) + _dot(negative, lines.high_shift)
+
+            rounded = _sizes(positive, negative, lines) + _dot(forms.abs(), node.magnitude)
+            slack = slack + rounding * rounded
+
+    center, radius = (low + high) / 2, (high - low) / 2
+    sizes = forms.abs()
+    value = _dot(forms, center) - _dot(sizes, radius) + shift
+    slack = slack + rounding * _dot(sizes, center.abs() + radius)
+    return value - slack * (1 + 1e-6) - value.abs() * (4 * UNIT) - TINY
+
+
+def check_layers(layers: Sequence[Elementary]) -> None:
+    """Refuse layers that have no bounds.
+
+    Raises:
+        ConfigError: one has none; it is named.
+    """
+    for layer in layers:
+        if isinstance(layer, Activation) and layer.name not in RELAXATIONS:
+            raise ConfigError(
+                f"found the activation '{layer.name}', expected one that has bounds: "
+                f"{', '.join(RELAXATIONS)}; take networks of these to be certified"
+            )
+
+
+def check_box(low: Tensor, high: Tensor) -> None:
+    """Refuse boxes that are none.
+
+    Raises:
+        DataError: an end is not finite, or the low one is above the high one.
+    """
+    if not bool(torch.isfinite(low).all() and torch.isfinite(high).all()):
+        raise DataError(
+            "found a box with an end that is no finite number, expected finite ends; fill in what "
+            "is missing"
+        )
+    if bool((low > high).any()):
+        raise DataError("found a box whose low end is above its high one; exchange the two")
+
+
+def _affine_node(layer: Affine, shape: Shape, low: Tensor, high: Tensor, run_time: RunTime) -> Node:
+    center, radius = (low + high) / 2, (high - low) / 2
+    middle = layer.forward(center)
+    num_terms = layer.num_terms(shape)
+    if not num_terms:
+        return Node(layer, shape, layer.forward(low), layer.forward(high))
+
+    sizes = layer.absolute()
+    magnitude = sizes.forward(torch.maximum(low.abs(), high.abs()))
+    num_rounded = num_terms + 2 * prod(shape) + 2 * prod(middle.shape[1:]) + 64
+    share = run_time.share(num_terms) + 2 * gamma(num_rounded, UNIT)
+    error = magnitude * (share * (1 + 1e-6)) + run_time.least(num_terms) + TINY
+    reach = sizes.linear(radius) + 2 * error
+    return Node(layer, shape, middle - reach, middle + reach, error)
+
+
+def _activation_node(layer: Elementary, shape: Shape, low: Tensor, high: Tensor) -> Node:
+    assert isinstance(layer, Activation), "other layers are refused"
+    return Node(
+        layer,
+        shape,
+        layer.forward(low),
+        layer.forward(high),
+        relaxation=RELAXATIONS[layer.name](low, high),
+        magnitude=torch.maximum(low.abs(), high.abs()),
+    )
+
+
+def _tighten(nodes: list[Node], low: Tensor, high: Tensor) -> None:
+    """Narrow the intervals of the last node where an activation behind it may bend."""
+    last = nodes[-1]
+    flat_low, flat_high = last.low.flatten(1), last.high.flatten(1)
+    is_unstable = ((flat_low < 0) & (flat_high > 0)).any(0)
+    units = is_unstable.nonzero().squeeze(1)
+    if not len(units):
+        return
+
+    widest = max(prod(node.input_shape) for node in nodes)
+    num_together = max(1, _NUMBERS // (2 * len(low) * max(widest, flat_low.shape[1])))
+    lows, highs = flat_low.clone(), flat_high.clone()
+    for part in torch.split(units, num_together):
+        rows = flat_low.new_zeros((len(part), flat_low.shape[1]))
+        rows[torch.arange(len(part)), part] = 1.0
+        forms = torch.cat([rows, -rows]).view(1, 2 * len(part), *last.low.shape[1:])
+        lower = pull_back(nodes, low, high, forms)
+        lows[:, part] = torch.maximum(lows[:, part], lower[:, : len(part)])
+        highs[:, part] = torch.minimum(highs[:, part], -lower[:, len(part) :])
+    last.low, last.high = lows.view_as(last.low), highs.view_as(last.high)
+
+
+def _is_behind_the_first(nodes: Sequence[Node]) -> bool:
+    """Whether some layer bends: before that, intervals are as good as anything."""
+    return any(node.relaxation is not None for node in nodes)
+
+
+def _lower_of_intervals(nodes: Sequence[Node], low: Tensor, high: Tensor, forms: Tensor) -> Tensor:
+    """Lower bounds (B, R) of forms over the last layer's inputs, which are an interval each.
+
+    The last layer is joined with the form, so that what two outputs share cancels.
+    """
+    *before, last = nodes
+    if before:
+        low, high = before[-1].low, before[-1].high
+    return pull_back([last], low, high, forms)
+
+
+def _overflows(nodes: Sequence[Node], run_time: RunTime) -> Tensor:
+    """In which boxes a number may be larger than the largest one, (B,)."""
+    reached = torch.stack(
+        [torch.maximum(node.low.abs(), node.high.abs()).flatten(1).amax(1) for node in nodes]
+    )
+    return ~(reached < run_time.largest).all(0)
+
+
+def _dot(forms: Tensor, numbers: Tensor) -> Tensor:
+    """Sums (B, R) of forms (B or 1, R, *shape) times numbers (B or 1, *shape)."""
+    rows = forms.flatten(2)
+    columns = numbers.flatten(1)
+    if len(rows) == 1:
+        return columns @ rows[0].T
+    return (rows @ columns[:, :, None]).squeeze(2)
+
+
+def _sizes(positive: Tensor, negative: Tensor, lines: Relaxation) -> Tensor:
+    """The sum of the magnitudes of what the shifts of a relaxation add, (B, R)."""
+    return _dot(positive, lines.low_shift.abs()) - _dot(negative, lines.high_shift.abs())
+
+
+def _widest(layers: Sequence[Elementary], shape: Shape) -> int:
+    widest = prod(shape)
+    for layer in layers:
+        shape = layer.output_shape(shape)
+        widest = max(widest, prod(shape))
+    return widest
+
+
+def _batches(num: int, num_together: int) -> list[slice]:
+    return [slice(start, start + num_together) for start in range(0, num, num_together)]
