@@ -236,6 +236,11 @@ def _find_missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, st
         missing["R-hat and ESS"] = (
             f"the samples of {name} are trained points, not draws: they cannot mix"
         )
+    elif origin == "copied":
+        missing["R-hat and ESS"] = (
+            f"the samples of {name} are copies of those of another method, in another order: "
+            "`teacher info` of that method says whether they mix"
+        )
     elif draws < MIN_DRAWS:
         missing["R-hat and ESS"] = (
             f"{draws} draws a chain; at least {MIN_DRAWS} are needed (raise num_samples)"

@@ -132,6 +132,12 @@ def _judge_origin(diagnosis: Diagnosis) -> Finding:
         return Finding(
             1, f"the members of {method} are trained points, whose spread is not the posterior's"
         )
+    if diagnosis.origin == "copied":
+        return Finding(
+            1,
+            f"the samples of {method} are copies of those of another method, whose teacher says "
+            "whether they can be trusted",
+        )
     if diagnosis.origin == "given":
         return Finding(1, "nothing is known of how the imported samples were drawn")
     return Finding(0, "")

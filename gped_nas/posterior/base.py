@@ -204,7 +204,7 @@ class ReadingConfig(MethodConfig):
 
 
 Run = Callable[..., Iterator[Step]]
-Origin = Literal["chain", "fitted", "optimized", "given"]
+Origin = Literal["chain", "fitted", "optimized", "given", "copied"]
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,8 @@ class Method:
         run: the function that yields steps.
         origin: what its samples are, which says what diagnostics can mean: successive states of a
             Markov ``chain`` that targets the posterior, independent draws of a law ``fitted`` to
-            it, points that were ``optimized``, or whatever the user has ``given``.
+            it, points that were ``optimized``, whatever the user has ``given``, or samples of
+            another method that were ``copied``, fewer of them or in fewer bits.
         suited: what settings suit a budget, beyond those that all methods share (chains, number of
             samples, batch size, steps, and of minibatch chains burn-in and thinning); None if it
             can only be run with settings that a user gives.

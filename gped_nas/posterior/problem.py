@@ -46,6 +46,8 @@ class Network:
         dense: weight and bias of every layer, from input to output, where the network is a chain of
             dense layers with ReLU between them; empty where it is anything else.
         is_concave: whether the log-likelihood is concave in the raw outputs.
+        predict: raw outputs (B, C) to what is predicted (B, G), see ``likelihoods.Prediction``;
+            None where that is not known.
     """
 
     forward: Callable[[Params, Tensor], Tensor]
@@ -54,6 +56,7 @@ class Network:
     hidden: tuple[Group, ...] = ()
     dense: tuple[tuple[str, str], ...] = ()
     is_concave: bool = True
+    predict: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, params: Params, x_B: Tensor, y_B: Tensor) -> Tensor:
         return self.log_likelihood(self.forward(params, x_B), y_B)
@@ -198,6 +201,7 @@ def supervised_network(family: Family, shapes: Shapes, likelihood: Likelihood) -
         hidden=tuple(hidden),
         dense=dense_chain(family, shapes),
         is_concave=likelihood.is_concave,
+        predict=likelihood.predict,
     )
 
 

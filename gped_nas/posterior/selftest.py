@@ -24,7 +24,7 @@ from gped_nas.errors import DivergenceError
 from gped_nas.posterior import laws
 from gped_nas.posterior.base import METHODS, State, Step
 from gped_nas.posterior.conjugate import Known, regression
-from gped_nas.posterior.trials import NOT_TRIED, TRIALS, Trial
+from gped_nas.posterior.trials import NOT_TRIED, READS_SAMPLES, TRIALS, Trial
 
 STANDARD_ERRORS = 5.0
 """Of about 250 comparisons of right code, one is off by as much in one of 1,000 self-tests."""
@@ -78,6 +78,8 @@ def selftest(names: list[str] | None = None, *, seed: int = 0) -> list[Finding]:
             findings += [_try(name, trial, seed) for trial in trials]
         if not trials:
             note = NOT_TRIED.get(name, "no trial is known for it")
+            if METHODS[name].reads_samples:
+                note = READS_SAMPLES
             findings.append(Finding(name, None, note=note))
     return findings
 

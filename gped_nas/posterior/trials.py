@@ -215,3 +215,5 @@ NOT_TRIED = {
     "subspace": "its law is of its own few directions, which follow from a training",
     "svgd": "its particles are one joint point, not draws",
 }
+READS_SAMPLES = "its law is of the samples that it reads"
+"""Why no method is tried that reads another one's samples."""

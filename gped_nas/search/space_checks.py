@@ -170,7 +170,7 @@ def weighs_chains(method: MethodConfig) -> bool:
 
     Samples of one chain are draws of one law: weights for each would fit the noise of labels.
     """
-    return METHODS[method.name].origin in ("chain", "fitted")
+    return METHODS[method.name].origin in ("chain", "fitted", "copied")
 
 
 def _stacking_has_something_to_weigh(space: SearchSpace) -> None:

@@ -200,14 +200,13 @@ def test_no_settings_are_left_out() -> None:
     described = {part for cls in SETTINGS.values() for part in cls.__mro__}
     missing = {cls.__name__ for cls in below(Config) if cls.__module__.startswith("gped_nas.")}
     missing -= {cls.__name__ for cls in described}
-    # step sizes are described in a section of their own, methods that read samples come from
-    # plug-ins, a space whose teacher is given has the settings of any other, a likelihood makes the
-    # prior of its noise, and a condition's one value has no name; the rest are files that the
-    # program writes for itself
+    # step sizes are described in a section of their own, a space whose teacher is given has the
+    # settings of any other, a likelihood makes the prior of its noise, and a condition's one value
+    # has no name; the rest are files that the program writes for itself
     assert missing == {
         "StepSize",
         "CosineCycles",
-        "ReadingConfig",
+        "LawConfig",
         "NoisePrior",
         "ConditionValue",
         "_GivenSpaceFile",
