@@ -25,6 +25,7 @@ from gped_nas.models.base import (
 from gped_nas.models.base import num_params as count_params
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.models.costs import cost_of, count_macs, genotype_cost, smallest_cost
+from gped_nas.models.elementary import run_layers
 from gped_nas.models.storage import decode, encode
 from gped_nas.testing.promises import require, require_close, require_refusal, run_all
 
@@ -385,6 +386,24 @@ def its_form_is_the_same_network(case: FamilyCase) -> None:
         )
 
 
+def its_layers_are_its_forward(case: FamilyCase) -> None:
+    """Elementary layers, where a family gives some, compute what its forward does."""
+    x = case.inputs(8).double()
+    for dead_share in (0.0, 0.5):
+        pruned = compact(case.genotype.family, case.params(dead_share))
+        params = {name: p.double() for name, p in pruned.items()}
+        layers = case.family.layers(params)
+        if layers is None:
+            return
+        outputs = case.family.forward(params, x)
+        require_close(
+            run_layers(layers, x),
+            outputs,
+            1e-9 * max(1.0, float(outputs.abs().max())),
+            f"{case}: outputs of the layers that it gives",
+        )
+
+
 def a_genotype_survives_json_and_names_its_layers(case: FamilyCase) -> None:
     """Genotypes are written and read again, and layers are described for people."""
     again = Genotype.from_json(case.genotype.to_json())
@@ -471,6 +490,7 @@ FAMILY_CHECKS = (
     costs_lie_between_the_smallest_and_the_whole,
     monotone_values_raise_every_cost,
     its_form_is_the_same_network,
+    its_layers_are_its_forward,
     a_genotype_survives_json_and_names_its_layers,
     it_is_stored_in_every_type,
     unknown_and_impossible_values_are_refused,

@@ -14,6 +14,7 @@ from gped_nas.data.base import DATASETS, Split, build
 from gped_nas.data.views import POLICIES, DrawnSettings, Policy
 from gped_nas.evaluate.base import METRICS, add_metric
 from gped_nas.models.base import FAMILIES, Group, Params, Shapes
+from gped_nas.models.elementary import Elementary
 from gped_nas.models.mlp import Mlp
 from gped_nas.posterior.base import METHODS, Method, PosteriorSample, Step, ThinnedConfig
 from gped_nas.targets.base import TARGETS
@@ -79,6 +80,13 @@ class Leaky(Mlp):
         return [replace(group, constant=None) for group in super().groups(shapes)]
 
 
+class Bent(Mlp):
+    """Forgets the first bias in the layers that bounds are carried through."""
+
+    def layers(self, params: Params) -> list[Elementary]:
+        return super().layers({**params, "layers.0.bias": 0 * params["layers.0.bias"]})
+
+
 class Shrinking(Mlp):
     """Promises that costs grow with a value with which they fall."""
 
@@ -99,6 +107,7 @@ class Shrinking(Mlp):
         (Cheap, "macs says {'linear': 9}, fvcore counts {'linear': 21}"),
         (Batchy, "outputs of inputs alone and together"),
         (Leaky, "outputs after removing .* they differ by"),
+        (Bent, "outputs of the layers that it gives"),
         (Shrinking, "'width' is in monotone, and macs falls"),
     ],
 )
