@@ -24,6 +24,7 @@ from torch import Tensor
 from gped_nas.errors import ConfigError
 from gped_nas.models.activations import ACTIVATIONS, RELU
 from gped_nas.models.base import FAMILIES, Family, Form, Group, Params, Shapes, Value
+from gped_nas.models.elementary import Elementary
 from gped_nas.models.forms import FORMS
 from gped_nas.models.images import image_of
 from gped_nas.models.layers import Layer, layers_of, run
@@ -202,6 +203,15 @@ class Cnn(Family):
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """See ``Family.forward``; inputs are images (B, channels, height, width)."""
         return run(params, x)
+
+    def layers(self, params: Params) -> list[Elementary]:
+        """See ``Family.layers``."""
+        chain: list[Elementary] = []
+        blocks = layers_of(params)
+        for block in blocks:
+            weight, bias = params[block.weight], params[block.bias]
+            chain += block.elementary(weight, bias, is_last=block == blocks[-1])
+        return chain
 
     def form(self, values: Mapping[str, Any]) -> Form | None:
         """See ``Family.form``: that of ``norm``."""

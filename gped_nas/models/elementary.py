@@ -7,7 +7,7 @@ beside it, and how many numbers are added up in one output, since rounding grows
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -91,6 +91,117 @@ class Dense(Affine):
     def output_shape(self, input_shape: Shape) -> Shape:
         """See ``Elementary.output_shape``."""
         return (len(self.weight),)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(Affine):
+    """A convolution of images (B, channels, height, width).
+
+    Attributes:
+        weight: (filters, channels of a group, side, side).
+        offset: (filters,); None where there is none.
+        stride: pixels between two places of a filter.
+        padding: zeros on each side of the image.
+        groups: into which channels are parted.
+    """
+
+    weight: Tensor
+    offset: Tensor | None = None
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Elementary.forward``."""
+        return self._convolve(x, self.offset)
+
+    def linear(self, x: Tensor) -> Tensor:
+        """See ``Affine.linear``."""
+        return self._convolve(x, None)
+
+    def _convolve(self, x: Tensor, offset: Tensor | None) -> Tensor:
+        return F.conv2d(x, self.weight, offset, self.stride, self.padding, groups=self.groups)
+
+    def transposed(self, a: Tensor, input_shape: Shape) -> Tensor:
+        """See ``Affine.transposed``."""
+        rests = []  # rows and columns at the end that no filter has looked at
+        for size, num_places, side in zip(
+            input_shape[1:], a.shape[2:], self.weight.shape[2:], strict=True
+        ):
+            rests.append(size + 2 * self.padding - side - (num_places - 1) * self.stride)
+        return F.conv_transpose2d(
+            a, self.weight, None, self.stride, self.padding, rests, groups=self.groups
+        )
+
+    def absolute(self) -> "Convolution":
+        """See ``Affine.absolute``."""
+        offset = None if self.offset is None else self.offset.abs()
+        return replace(self, weight=self.weight.abs(), offset=offset)
+
+    def num_terms(self, input_shape: Shape) -> int:
+        """See ``Affine.num_terms``."""
+        return prod(self.weight.shape[1:]) + 1
+
+    @property
+    def bias(self) -> Tensor | None:
+        """See ``Affine.bias``."""
+        return None if self.offset is None else self.offset[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool(Affine):
+    """The averages of windows of images side by side; rests at the end are left out.
+
+    Attributes:
+        side: of a window; None is the whole image, of which one number a channel remains.
+    """
+
+    side: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Elementary.forward``."""
+        return x.mean((2, 3)) if self.side is None else F.avg_pool2d(x, self.side)
+
+    def linear(self, x: Tensor) -> Tensor:
+        """See ``Affine.linear``."""
+        return self.forward(x)
+
+    def transposed(self, a: Tensor, input_shape: Shape) -> Tensor:
+        """See ``Affine.transposed``."""
+        _, height, width = input_shape
+        if self.side is None:
+            return (a / (height * width))[:, :, None, None].expand(-1, -1, height, width)
+
+        spread = a / self.side**2
+        for axis in (2, 3):
+            spread = spread.repeat_interleave(self.side, axis)
+        return pad_image(spread, height, width)
+
+    def absolute(self) -> "AveragePool":
+        """See ``Affine.absolute``."""
+        return self
+
+    def num_terms(self, input_shape: Shape) -> int:
+        """See ``Affine.num_terms``."""
+        side = self.side
+        return prod(input_shape[1:]) + 1 if side is None else side**2 + 1
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Elementary):
+    """The largest numbers of windows of images side by side; rests at the end are left out."""
+
+    side: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Elementary.forward``."""
+        return F.max_pool2d(x, self.side)
+
+    def windows(self, x: Tensor) -> Tensor:
+        """The windows of images (B, channels, height, width): (B, channels, h, side, w, side)."""
+        height, width = (size // self.side for size in x.shape[2:])
+        whole = x[:, :, : height * self.side, : width * self.side]
+        return whole.reshape(*x.shape[:2], height, self.side, width, self.side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +313,11 @@ class Activation(Elementary):
     def output_shape(self, input_shape: Shape) -> Shape:
         """See ``Elementary.output_shape``."""
         return input_shape
+
+
+def pad_image(x: Tensor, height: int, width: int) -> Tensor:
+    """Images (..., height, width) grown to these sides by zeros at their ends."""
+    return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]))
 
 
 def run_layers(layers: Sequence[Elementary], x: Tensor) -> Tensor:

@@ -22,6 +22,15 @@ from torch import Tensor
 
 from gped_nas.models.activations import ACTIVATIONS, RELU
 from gped_nas.models.base import Params
+from gped_nas.models.elementary import (
+    Activation,
+    AveragePool,
+    Convolution,
+    Dense,
+    Elementary,
+    Flatten,
+    MaxPool,
+)
 from gped_nas.models.images import channels_last
 
 _NAME = re.compile(
@@ -103,6 +112,24 @@ class Layer:
         padding = side // 2 if self.is_padded else 0
         groups = len(weight) if self.kind == "depthwise" else 1
         return F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=groups)
+
+    def elementary(self, weight: Tensor, bias: Tensor, *, is_last: bool) -> list[Elementary]:
+        """What it does, step by step; see ``run``."""
+        steps: list[Elementary] = []
+        if weight.dim() == 4:
+            padding = weight.shape[2] // 2 if self.is_padded else 0
+            groups = len(weight) if self.kind == "depthwise" else 1
+            steps.append(Convolution(weight, bias, self.stride, padding, groups))
+            if self.pool > 1:
+                steps.append(MaxPool(self.pool))
+        else:
+            steps += [Flatten(), Dense(weight, bias)]
+
+        if not is_last:
+            steps.append(Activation(self.activation))
+        if self.is_averaged:
+            steps.append(AveragePool())
+        return steps
 
     def text(self, window: Sequence[int]) -> str:
         """What it is, for people; a dense layer has no window."""

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from gped_nas.errors import ConfigError, DataError
-from gped_nas.evaluate.certify.relaxation import RELAXATIONS, Relaxation
+from gped_nas.evaluate.certify.relaxation import RELAXATIONS, Relaxation, dot, may_bend, relax
 from gped_nas.evaluate.certify.rounding import FLOAT32, TINY, UNIT, RunTime, gamma
-from gped_nas.models.elementary import Activation, Affine, Elementary, Shape
+from gped_nas.models.elementary import Activation, Affine, Elementary, MaxPool, Shape
 
 Bounds = Literal["ibp", "crown_ibp", "crown"]
 """How bounds are made, see the module docstring."""
@@ -45,8 +45,8 @@ class Node:
         input_shape: of one of its inputs.
         low, high: between which each output lies as computed, (B, *output_shape).
         error: how far what is computed may be from the layer of its computed inputs.
-        relaxation: of an activation.
-        magnitude: the largest one of each input of an activation.
+        relaxation: of a layer that bends.
+        magnitude: the largest one of each of its inputs.
     """
 
     layer: Elementary
@@ -105,11 +105,12 @@ def lower_bound(
     parts = []
     for rows in _batches(len(low), num_together):
         nodes = propagate(layers, low[rows], high[rows], bounds=bounds, run_time=run_time)
-        if bounds == "ibp":
-            parts.append(_lower_of_intervals(nodes, low[rows], high[rows], forms[rows]))
-        else:
-            parts.append(pull_back(nodes, low[rows], high[rows], forms[rows]))
-        parts[-1][_overflows(nodes, run_time)] = -inf
+        part = _lower_of_intervals(nodes, low[rows], high[rows], forms[rows])
+        if bounds != "ibp":
+            # lines may be worse than intervals, which cost nothing beside them
+            part = part.fmax(pull_back(nodes, low[rows], high[rows], forms[rows]))
+        part[_overflows(nodes, run_time)] = -inf
+        parts.append(part)
     lower = torch.cat(parts) if parts else low.new_zeros((0, forms.shape[1])).double()
     return lower.nan_to_num(nan=-inf, posinf=-inf, neginf=-inf)
 
@@ -135,9 +136,9 @@ def propagate(
             node = _affine_node(layer, shape, low, high, run_time)
         else:
             if bounds == "crown" and _is_behind_the_first(nodes):
-                _tighten(nodes, *box)
+                _tighten(nodes, *box, behind=layer)
                 low, high = nodes[-1].low, nodes[-1].high
-            node = _activation_node(layer, shape, low, high)
+            node = _bent_node(layer, shape, low, high)
         nodes.append(node)
         low, high = node.low, node.high
     return nodes
@@ -161,26 +162,23 @@ def pull_back(nodes: Sequence[Node], low: Tensor, high: Tensor, forms: Tensor) -
         layer = node.layer
         if isinstance(layer, Affine):
             if node.error is not None:
-                slack = slack + _dot(forms.abs(), node.error)
+                slack = slack + dot(forms.abs(), node.error)
             if layer.bias is not None:
                 offset = layer.bias.double().expand(node.low.shape[1:])
-                shift = shift + _dot(forms, offset[None])
+                shift = shift + dot(forms, offset[None])
             back = layer.transposed(forms.flatten(0, 1), node.input_shape)
             forms = back.view(*forms.shape[:2], *node.input_shape)
         else:
-            lines = node.relaxation
-            assert lines is not None and node.magnitude is not None
-            positive, negative = forms.clamp(min=0), forms.clamp(max=0)
-            forms = positive * lines.low_slope[:, None] + negative * lines.high_slope[:, None]
-            shift = shift + _dot(positive, lines.low_shift) + _dot(negative, lines.high_shift)
-
-            rounded = _sizes(positive, negative, lines) + _dot(forms.abs(), node.magnitude)
-            slack = slack + rounding * rounded
+            assert node.relaxation is not None and node.magnitude is not None
+            pulled = node.relaxation.pull(forms)
+            forms = pulled.forms
+            shift = shift + pulled.shift
+            slack = slack + rounding * (pulled.sizes + dot(forms.abs(), node.magnitude))
 
     center, radius = (low + high) / 2, (high - low) / 2
     sizes = forms.abs()
-    value = _dot(forms, center) - _dot(sizes, radius) + shift
-    slack = slack + rounding * _dot(sizes, center.abs() + radius)
+    value = dot(forms, center) - dot(sizes, radius) + shift
+    slack = slack + rounding * dot(sizes, center.abs() + radius)
     return value - slack * (1 + 1e-6) - value.abs() * (4 * UNIT) - TINY
 
 
@@ -191,6 +189,12 @@ def check_layers(layers: Sequence[Elementary]) -> None:
         ConfigError: one has none; it is named.
     """
     for layer in layers:
+        is_known = isinstance(layer, Affine | Activation | MaxPool)
+        if not is_known:
+            raise ConfigError(
+                f"found the layer {type(layer).__name__}, expected one that has bounds: affine "
+                "ones, activations, maximum pooling; take networks of these to be certified"
+            )
         if isinstance(layer, Activation) and layer.name not in RELAXATIONS:
             raise ConfigError(
                 f"found the activation '{layer.name}', expected one that has bounds: "
@@ -229,24 +233,22 @@ def _affine_node(layer: Affine, shape: Shape, low: Tensor, high: Tensor, run_tim
     return Node(layer, shape, middle - reach, middle + reach, error)
 
 
-def _activation_node(layer: Elementary, shape: Shape, low: Tensor, high: Tensor) -> Node:
-    assert isinstance(layer, Activation), "other layers are refused"
+def _bent_node(layer: Elementary, shape: Shape, low: Tensor, high: Tensor) -> Node:
     return Node(
         layer,
         shape,
         layer.forward(low),
         layer.forward(high),
-        relaxation=RELAXATIONS[layer.name](low, high),
+        relaxation=relax(layer, low, high),
         magnitude=torch.maximum(low.abs(), high.abs()),
     )
 
 
-def _tighten(nodes: list[Node], low: Tensor, high: Tensor) -> None:
-    """Narrow the intervals of the last node where an activation behind it may bend."""
+def _tighten(nodes: list[Node], low: Tensor, high: Tensor, *, behind: Elementary) -> None:
+    """Narrow the intervals of the last node where the layer behind it may bend."""
     last = nodes[-1]
     flat_low, flat_high = last.low.flatten(1), last.high.flatten(1)
-    is_unstable = ((flat_low < 0) & (flat_high > 0)).any(0)
-    units = is_unstable.nonzero().squeeze(1)
+    units = may_bend(behind, last.low, last.high).flatten(1).any(0).nonzero().squeeze(1)
     if not len(units):
         return
 
@@ -285,20 +287,6 @@ def _overflows(nodes: Sequence[Node], run_time: RunTime) -> Tensor:
         [torch.maximum(node.low.abs(), node.high.abs()).flatten(1).amax(1) for node in nodes]
     )
     return ~(reached < run_time.largest).all(0)
-
-
-def _dot(forms: Tensor, numbers: Tensor) -> Tensor:
-    """Sums (B, R) of forms (B or 1, R, *shape) times numbers (B or 1, *shape)."""
-    rows = forms.flatten(2)
-    columns = numbers.flatten(1)
-    if len(rows) == 1:
-        return columns @ rows[0].T
-    return (rows @ columns[:, :, None]).squeeze(2)
-
-
-def _sizes(positive: Tensor, negative: Tensor, lines: Relaxation) -> Tensor:
-    """The sum of the magnitudes of what the shifts of a relaxation add, (B, R)."""
-    return _dot(positive, lines.low_shift.abs()) - _dot(negative, lines.high_shift.abs())
 
 
 def _widest(layers: Sequence[Elementary], shape: Shape) -> int:

@@ -1,4 +1,4 @@
-"""Activations between two lines: bounds of each unit that are linear in its sum.
+"""Layers that bend between two planes: bounds of each output that are linear in the inputs.
 
 The lines of a ReLU are CROWN's: above the chord, below zero or the sum itself, whichever leaves the
 smaller area. A slope may be any number; it is the shift that makes a line a bound, so shifts are
@@ -7,6 +7,7 @@ computed from the rounded slopes and rounded outward.
 Source: Zhang et al. 2018, arXiv:1811.00866, section 3.2, table 2.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,12 +15,36 @@ import torch
 from torch import Tensor
 
 from gped_nas.evaluate.certify.rounding import UNIT
+from gped_nas.models.elementary import Activation, Elementary, MaxPool, pad_image
 
 _OUTWARD = 1 + 8 * UNIT
 
 
 @dataclass(frozen=True, eq=False)
-class Relaxation:
+class Pulled:
+    """Forms over the inputs of a layer that lie below forms over its outputs.
+
+    Attributes:
+        forms: (B, R, *input_shape).
+        shift: what is added to them, (B, R).
+        sizes: the sum of the magnitudes of what the shift is the sum of, (B, R).
+    """
+
+    forms: Tensor
+    shift: Tensor
+    sizes: Tensor
+
+
+class Relaxation(ABC):
+    """A layer between two planes, for inputs of B ranges."""
+
+    @abstractmethod
+    def pull(self, forms: Tensor) -> Pulled:
+        """Forms over the inputs below forms over the outputs, (B or 1, R, *output_shape)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lines(Relaxation):
     """``low_slope s + low_shift <= f(s) <= high_slope s + high_shift`` for sums s of a range.
 
     All are of the units' shape, (B, *shape).
@@ -30,8 +55,62 @@ class Relaxation:
     high_slope: Tensor
     high_shift: Tensor
 
+    def pull(self, forms: Tensor) -> Pulled:
+        """See ``Relaxation.pull``."""
+        positive, negative = forms.clamp(min=0), forms.clamp(max=0)
+        low_sizes, high_sizes = self.low_shift.abs(), self.high_shift.abs()
+        return Pulled(
+            positive * self.low_slope[:, None] + negative * self.high_slope[:, None],
+            dot(positive, self.low_shift) + dot(negative, self.high_shift),
+            dot(positive, low_sizes) - dot(negative, high_sizes),
+        )
 
-def relax_relu(low: Tensor, high: Tensor) -> Relaxation:
+
+@dataclass(frozen=True, eq=False)
+class Planes(Relaxation):
+    """The largest of each window: below one of its numbers, above a plane.
+
+    Attributes:
+        chosen: 1 at the number that is the plane below, (B, channels, h, side, w, side).
+        slopes: of the plane above, likewise.
+        shift: of the plane above, (B, channels, h, w).
+        image: height and width of an image.
+    """
+
+    chosen: Tensor
+    slopes: Tensor
+    shift: Tensor
+    image: tuple[int, int]
+
+    def pull(self, forms: Tensor) -> Pulled:
+        """See ``Relaxation.pull``."""
+        positive, negative = forms.clamp(min=0), forms.clamp(max=0)
+        windows = _beside(positive) * self.chosen[:, None]
+        windows = windows + _beside(negative) * self.slopes[:, None]
+        images = windows.flatten(5, 6).flatten(3, 4)
+        return Pulled(
+            pad_image(images, *self.image),
+            dot(negative, self.shift),
+            -dot(negative, self.shift.abs()),
+        )
+
+
+def relax(layer: Elementary, low: Tensor, high: Tensor) -> Relaxation:
+    """The planes of a layer that bends, for inputs from ``low`` to ``high``."""
+    if isinstance(layer, MaxPool):
+        return relax_max(layer, low, high)
+    assert isinstance(layer, Activation), "other layers are refused"
+    return RELAXATIONS[layer.name](low, high)
+
+
+def may_bend(layer: Elementary, low: Tensor, high: Tensor) -> Tensor:
+    """At which inputs (B, *shape) narrower ranges would bring the planes nearer."""
+    if isinstance(layer, MaxPool):
+        return _is_candidate(layer, low, high)
+    return (low < 0) & (high > 0)
+
+
+def relax_relu(low: Tensor, high: Tensor) -> Lines:
     """The lines of ``max(s, 0)`` for sums from ``low`` to ``high``."""
     is_on = low >= 0
     is_off = high <= 0
@@ -41,7 +120,7 @@ def relax_relu(low: Tensor, high: Tensor) -> Relaxation:
     # a chord lies above a convex function if it does at both ends
     shift = torch.maximum(-chord * low, (1 - chord) * high) * _OUTWARD
     zero = torch.zeros_like(low)
-    return Relaxation(
+    return Lines(
         low_slope=torch.where(is_unstable, (high > -low).to(low), is_on.to(low)),
         low_shift=zero,
         high_slope=chord,
@@ -49,5 +128,62 @@ def relax_relu(low: Tensor, high: Tensor) -> Relaxation:
     )
 
 
-RELAXATIONS: dict[str, Callable[[Tensor, Tensor], Relaxation]] = {"relu": relax_relu}
+def relax_max(layer: MaxPool, low: Tensor, high: Tensor) -> Planes:
+    """The planes of the largest of each window.
+
+    With m the highest low end, ``max x <= m + sum max(x - m, 0)``, and each of these terms is below
+    its chord. Where that is higher in the middle than the highest high end, this one is taken.
+    """
+    windows_low, windows_high = layer.windows(low), layer.windows(high)
+    least, most = layer.forward(low), layer.forward(high)
+    least_wide = _beside(least)
+
+    lead = (windows_high - least_wide).clamp(min=0)
+    width = windows_high - windows_low
+    slopes = torch.where(lead > 0, lead / width * _OUTWARD, torch.zeros_like(lead))
+    middle = least + lead.sum((3, 5)) / 2
+    is_sloped = middle < most
+    slopes = slopes * _beside(is_sloped)
+
+    lost = slopes * windows_low
+    shift = torch.where(is_sloped, least - lost.sum((3, 5)), most)
+    sizes = least.abs() + lost.abs().sum((3, 5))
+    shift = shift + sizes * (UNIT * (layer.side**2 + 8))
+    return Planes(_first_of(windows_low == least_wide), slopes, shift, (low.shape[2], low.shape[3]))
+
+
+def dot(forms: Tensor, numbers: Tensor) -> Tensor:
+    """Sums (B, R) of forms (B or 1, R, *shape) times numbers (B or 1, *shape)."""
+    rows = forms.flatten(2)
+    columns = numbers.flatten(1)
+    if len(rows) == 1:
+        return columns @ rows[0].T
+    return (rows @ columns[:, :, None]).squeeze(2)
+
+
+def _is_candidate(layer: MaxPool, low: Tensor, high: Tensor) -> Tensor:
+    """Which numbers may be the largest of windows where more than one may."""
+    windows_high = layer.windows(high)
+    can_win = windows_high > _beside(layer.forward(low))
+    is_open = can_win.sum((3, 5)) > 1
+    candidates = can_win & _beside(is_open)
+    images = candidates.flatten(4, 5).flatten(2, 3)
+    return pad_image(images, high.shape[2], high.shape[3])
+
+
+def _first_of(windows: Tensor) -> Tensor:
+    """1 at the first place of each window (B, channels, h, side, w, side) that is true, else 0."""
+    flat = windows.transpose(3, 4).flatten(4)
+    first = torch.zeros_like(flat, dtype=torch.float64)
+    first.scatter_(4, flat.byte().argmax(4, keepdim=True), 1.0)
+    side = windows.shape[3]
+    return first.view(*first.shape[:4], side, side).transpose(3, 4)
+
+
+def _beside(x: Tensor) -> Tensor:
+    """Numbers (..., h, w) of windows, of a shape that meets (..., h, side, w, side)."""
+    return x[..., :, None, :, None]
+
+
+RELAXATIONS: dict[str, Callable[[Tensor, Tensor], Lines]] = {"relu": relax_relu}
 """By the activation's name: those that have bounds."""
