@@ -22,7 +22,7 @@ class Ball:
         center: the inputs, (N, *input_shape), raw.
         radius: a share of the scale.
         norm: of a distance: the largest share, or the root of the sum of squared ones.
-        unit: what a share of 1 is; meets ``center``.
+        unit: what a share of 1 is; meets ``center``. One with as many axes has a row an input.
         low, high: the data's range. An input that is outside may stay there.
     """
 
@@ -35,7 +35,9 @@ class Ball:
 
     def at(self, index: Tensor) -> "Ball":
         """That of some inputs."""
-        return replace(self, center=self.center[index])
+        is_by_input = self.unit.dim() == self.center.dim()
+        unit = self.unit[index] if is_by_input else self.unit
+        return replace(self, center=self.center[index], unit=unit)
 
     def of_radius(self, radius: float) -> "Ball":
         """A larger or smaller one."""

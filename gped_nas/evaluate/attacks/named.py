@@ -132,12 +132,14 @@ def pgd_inputs(raw: Tensor, *, settings: PgdSettings, **given: Any) -> Tensor:
 def apgd_inputs(raw: Tensor, *, settings: TargetedSettings, **given: Any) -> Tensor:
     """The worst inputs of both losses; the second one looks at what the first one left."""
     hunt = Attacked.of(raw, given).hunt(settings, "apgd")
-    if not hunt.is_constant:
-        _climb_both(hunt, settings)
+    hunt_with_apgd(hunt, settings)
     return _ends(hunt, "apgd")
 
 
-def _climb_both(hunt: Hunt, settings: TargetedSettings) -> None:
+def hunt_with_apgd(hunt: Hunt, settings: TargetedSettings) -> None:
+    """Go on with a hunt as the attack ``apgd`` does."""
+    if hunt.is_constant:
+        return
     hunt.tell_zero_gradients()
     if settings.loss != "targeted":
         hunt.climb(CROSS_ENTROPY, hunt.all(), steps=settings.steps, restarts=settings.restarts)
@@ -170,9 +172,14 @@ def square_inputs(raw: Tensor, *, settings: SquareSettings, **given: Any) -> Ten
 def worst_inputs(raw: Tensor, *, settings: WorstSettings, **given: Any) -> Tensor:
     """The worst inputs of all attacks; each looks at what earlier ones left."""
     hunt = Attacked.of(raw, given).hunt(settings, "worst")
-    if hunt.is_constant:
-        return _ends(hunt, "worst")
+    hunt_with_worst(hunt, settings)
+    return _ends(hunt, "worst")
 
+
+def hunt_with_worst(hunt: Hunt, settings: WorstSettings) -> None:
+    """Go on with a hunt as the attack ``worst`` does."""
+    if hunt.is_constant:
+        return
     hunt.tell_zero_gradients()
     steps, restarts = settings.steps, settings.restarts
     hunt.climb(CROSS_ENTROPY, hunt.all(), steps=steps, restarts=restarts)
@@ -189,7 +196,6 @@ def worst_inputs(raw: Tensor, *, settings: WorstSettings, **given: Any) -> Tenso
         num_right = len(hunt.right())
         hunt.search(queries=settings.queries)
         hunt.tell_more(num_right, "Square, which reads no gradient,")
-    return _ends(hunt, "worst")
 
 
 def _uncertain(
