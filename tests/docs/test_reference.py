@@ -206,7 +206,6 @@ def test_no_settings_are_left_out() -> None:
     assert missing == {
         "StepSize",
         "CosineCycles",
-        "LawConfig",
         "NoisePrior",
         "ConditionValue",
         "_GivenSpaceFile",

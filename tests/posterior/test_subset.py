@@ -10,13 +10,11 @@ from gped_nas import rng
 from gped_nas.config import parse
 from gped_nas.errors import ConfigError
 from gped_nas.io import Array
-from gped_nas.posterior.base import METHODS, PosteriorSample, Problem, flatten, parse_method
+from gped_nas.posterior.base import METHODS, PosteriorSample
 from gped_nas.posterior.codecs.base import code_of_state, num_chains
 from gped_nas.posterior.codecs.probes import prediction_features, probe_inputs
 from gped_nas.posterior.codecs.subset import SubsetConfig, fit_weights, herd
-from gped_nas.testing.problems import classifier
-
-SGLD = {"name": "sgld", "step_size": {"initial": 1e-4}, "burn_in": 0, "thinning": 1}
+from tests.posterior.codes import SGLD, all_samples, problem_with, settings_of
 
 
 def herd_slowly(features_SF: Array, target_F: Array, num: int) -> list[int]:
@@ -63,30 +61,10 @@ def test_herding_and_weights_are_those_of_trying_everything(seed: int) -> None:
     assert weight_J.sum() == pytest.approx(1, abs=1e-12)
 
 
-def problem_with(samples: int) -> Problem:
-    """The small classifier, with samples of two chains that lie far apart."""
-    problem = classifier()
-    generator = rng.generator(0, "two chains")
-    drawn = []
-    for s in range(samples):
-        theta_W = flatten(problem.initialize(generator))
-        drawn.append(PosteriorSample(theta_W + 3 * (s % 2), weight=1.0 + s % 3))
-    problem.__dict__["samples"] = drawn
-    return problem
-
-
-def run(problem: Problem, **settings: object) -> tuple[list[PosteriorSample], SubsetConfig, dict]:
-    """All samples of ``subset``, its settings and its last state."""
-    num = len(problem.samples or ())
-    of = parse_method({**SGLD, "chains": 2, "num_samples": num}, "of")
-    cfg = parse(SubsetConfig, {"name": "subset", "of": of, "probes": 16, **settings}, "method")
-    steps = list(METHODS["subset"](problem, cfg, generator=rng.generator(1, "chain")))
-    return [step.sample for step in steps], cfg, steps[-1].state
-
-
 def test_each_chain_has_its_share_and_sample_s_is_of_chain_s_mod_k() -> None:
     problem = problem_with(12)
-    samples, cfg, _ = run(problem, num_samples=5)
+    cfg = settings_of("subset", 12, num_samples=5, probes=16)
+    samples, _ = all_samples(problem, cfg)
     thetas = [sample.theta_W for sample in problem.samples]
     picked = [next(i for i, t in enumerate(thetas) if torch.equal(t, s.theta_W)) for s in samples]
     assert len(set(picked)) == 5
@@ -108,15 +86,16 @@ def test_the_weighted_average_is_closer_than_the_plain_one_and_all_samples_are_e
         average = np.array(weights) @ prediction_features(problem, x_M, kept).numpy()
         return float(np.linalg.norm(average - target_F))
 
-    some, _, _ = run(problem, num_samples=4)
+    some, _ = all_samples(problem, settings_of("subset", 12, num_samples=4, probes=16))
     assert miss(some, [s.weight for s in some]) < 0.9 * miss(some, [0.25] * 4)
-    everything, _, _ = run(problem, num_samples=12)
+    everything, _ = all_samples(problem, settings_of("subset", 12, num_samples=12, probes=16))
     assert miss(everything, [s.weight for s in everything]) < 1e-3 * float(np.linalg.norm(target_F))
 
 
 def test_its_code_is_in_its_last_state_and_takes_what_its_file_takes(tmp_path) -> None:
     problem = problem_with(12)
-    samples, cfg, state = run(problem, num_samples=4)
+    cfg = settings_of("subset", 12, num_samples=4, probes=16)
+    samples, state = all_samples(problem, cfg)
     code = code_of_state(cfg, state, problem.shapes)
     assert code is not None and code.codec == "subset"
     for index, sample in enumerate(samples):
@@ -140,7 +119,7 @@ def test_a_number_that_cannot_be_chosen_is_refused_where_settings_are_read(
     num: int, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        run(problem_with(12), num_samples=num)
+        settings_of("subset", 12, num_samples=num)
 
 
 def test_a_number_that_cannot_be_chosen_is_refused_where_samples_are_read() -> None:

@@ -49,6 +49,7 @@ __all__ = [
     "codec_of",
     "code_of_state",
     "codecs",
+    "known_count",
     "num_chains",
     "register",
 ]
@@ -80,7 +81,7 @@ class CodecConfig(ReadingConfig):
 
     @model_validator(mode="after")
     def _are_enough(self) -> "CodecConfig":
-        num_samples = _num_known(self.of)
+        num_samples = known_count(self.of)
         if num_samples is not None:
             objection = self.objection(num_samples, num_chains(self.of))
             if objection:
@@ -98,7 +99,7 @@ class LawConfig(CodecConfig, ChainConfig):
     chains: int = Field(default=1, ge=1, le=1, description="always 1: draws are independent")
 
 
-def _num_known(method: MethodConfig) -> int | None:
+def known_count(method: MethodConfig) -> int | None:
     """Samples that a method gives, where its settings alone say it."""
     if isinstance(method, ChainConfig):
         return method.num_samples

@@ -1,0 +1,50 @@
+"""Problems with posterior samples of several chains, and what codecs make of them."""
+
+from typing import Any
+
+import torch
+
+from gped_nas import rng
+from gped_nas.config import parse
+from gped_nas.models.base import Genotype
+from gped_nas.posterior.base import METHODS, PosteriorSample, Problem, State, flatten, parse_method
+from gped_nas.posterior.codecs.base import Code, CodecConfig, code_of_state
+from gped_nas.testing.problems import TEACHER, classifier
+
+SGLD = {"name": "sgld", "step_size": {"initial": 1e-4}, "burn_in": 0, "thinning": 1}
+
+
+def problem_with(num_samples: int, genotype: Genotype = TEACHER) -> Problem:
+    """A small classifier with samples of two chains that lie far apart, of weights 1, 2, 3, 1..."""
+    problem = classifier(genotype)
+    generator = rng.generator(0, "two chains")
+    samples = []
+    for s in range(num_samples):
+        theta_W = flatten(problem.initialize(generator))
+        theta_W += torch.randn(len(theta_W), generator=generator)
+        samples.append(PosteriorSample(theta_W + 3 * (s % 2), weight=1.0 + s % 3))
+    problem.__dict__["samples"] = samples
+    return problem
+
+
+def settings_of(name: str, read: int, **settings: object) -> CodecConfig:
+    """A codec's settings, over two chains of ``sgld`` with so many samples."""
+    of = parse_method({**SGLD, "chains": 2, "num_samples": read}, "of")
+    cfg = parse(METHODS[name].config, {"name": name, "of": of, **settings}, "method")
+    assert isinstance(cfg, CodecConfig)
+    return cfg
+
+
+def all_samples(problem: Problem, cfg: CodecConfig) -> tuple[list[PosteriorSample], State]:
+    """The samples of a finite codec, and its last state."""
+    steps = list(METHODS[cfg.name](problem, cfg, generator=rng.generator(1, "chain")))
+    return [step.sample for step in steps if step.sample is not None], steps[-1].state
+
+
+def code_of(problem: Problem, cfg: CodecConfig) -> Code:
+    """The code that a codec makes."""
+    generator = rng.generator(1, "chain")
+    step = next(METHODS[cfg.name](problem, cfg, generator=generator))
+    code: Any = code_of_state(cfg, step.state, problem.shapes)
+    assert isinstance(code, Code)
+    return code
