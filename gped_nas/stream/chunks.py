@@ -248,8 +248,10 @@ class _ChunkWriter:
     def is_full(self) -> bool:
         """Whether losing the chunk would cost a second, or keeping it would take much memory."""
         num_bytes = 4 * self._num_params * len(self._samples)
+        # a large state, such as a codec's, is not written for fewer bytes of samples
+        num_state_bytes = sum(tensor.nbytes for tensor in self._state.values())
         seconds = time.monotonic() - self._began
-        return num_bytes >= CHUNK_BYTES or seconds > CHUNK_SECONDS
+        return num_bytes >= max(CHUNK_BYTES, num_state_bytes) or seconds > CHUNK_SECONDS
 
     def flush(self) -> None:
         """Write the chunk and begin the next one."""

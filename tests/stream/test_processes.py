@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from gped_nas import rng
 from gped_nas.errors import ConfigError, DivergenceError, EnvironmentProblem, Interrupted
 from gped_nas.io import lock
 from gped_nas.posterior.base import METHODS
@@ -173,9 +174,22 @@ def test_more_processes_than_chains_are_not_started(tmp_path):
 
 def test_a_chunk_is_written_when_its_samples_are_large(tmp_path, monkeypatch):
     """Memory does not grow with the samples that a method draws in a second."""
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 2 * 43 * 4)  # two samples of 43 parameters
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 40 * 43 * 4)  # 40 samples of 43 parameters
+    assert samples_in_chunks(tmp_path, monkeypatch) == [40, 40, 20]
+
+
+def test_a_chunk_holds_as_many_bytes_of_samples_as_of_state(tmp_path, monkeypatch):
+    """A state of many bytes, as that of a law, is not written once for each sample."""
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    num_state_bytes = 43 * 4 + 8 + rng.generator(0).get_state().nbytes
+    num = -(-num_state_bytes // (43 * 4))
+    assert samples_in_chunks(tmp_path, monkeypatch) == [num, num, num, 100 - 3 * num]
+
+
+def samples_in_chunks(folder, monkeypatch):
+    """How many samples each chunk of a build holds that is stopped after 100 of them."""
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 1e9)
     with pytest.raises(Interrupted):
-        build(tmp_path, CountedChains(chains=1), chains=1, stop_at=7)
-    shards = sorted(tmp_path.glob("*/building/*/chain-00/chunk-*/params-*"))
-    assert [len(np.load(path)) for path in shards] == [2, 2, 2, 1]
+        build(folder, CountedChains(chains=1), chains=1, num_samples=200, stop_at=100)
+    shards = sorted(folder.glob("*/building/*/chain-00/chunk-*/params-*"))
+    return [len(np.load(path)) for path in shards]
