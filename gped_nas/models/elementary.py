@@ -55,6 +55,11 @@ class Affine(Elementary):
         """``b``, of a shape that meets an output's; None where it is zero."""
         return None
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether each output depends on one input at most, and no two on the same."""
+        return False
+
 
 @dataclass(frozen=True, eq=False)
 class Dense(Affine):
@@ -224,6 +229,11 @@ class Flatten(Affine):
         """See ``Affine.absolute``."""
         return self
 
+    @property
+    def keeps_apart(self) -> bool:
+        """See ``Affine.keeps_apart``."""
+        return True
+
     def num_terms(self, input_shape: Shape) -> int:
         """See ``Affine.num_terms``."""
         return 0
@@ -255,6 +265,11 @@ class Scaling(Affine):
     def absolute(self) -> "Scaling":
         """See ``Affine.absolute``."""
         return Scaling(self.gain.abs(), self.shift.abs())
+
+    @property
+    def keeps_apart(self) -> bool:
+        """See ``Affine.keeps_apart``."""
+        return True
 
     def num_terms(self, input_shape: Shape) -> int:
         """See ``Affine.num_terms``.
@@ -294,6 +309,11 @@ class ZeroFlags(Affine):
     def absolute(self) -> "ZeroFlags":
         """See ``Affine.absolute``."""
         return self
+
+    @property
+    def keeps_apart(self) -> bool:
+        """See ``Affine.keeps_apart``."""
+        return True
 
     def num_terms(self, input_shape: Shape) -> int:
         """See ``Affine.num_terms``."""

@@ -44,7 +44,9 @@ class Node:
         layer: the layer.
         input_shape: of one of its inputs.
         low, high: between which each output lies as computed, (B, *output_shape).
-        error: how far what is computed may be from the layer of its computed inputs.
+        middle: what an affine layer makes of the middle of its inputs.
+        error: how far what is computed may be from the layer of its computed inputs; None if it is
+            that.
         relaxation: of a layer that bends.
         magnitude: the largest one of each of its inputs.
     """
@@ -53,6 +55,7 @@ class Node:
     input_shape: Shape
     low: Tensor
     high: Tensor
+    middle: Tensor | None = None
     error: Tensor | None = None
     relaxation: Relaxation | None = None
     magnitude: Tensor | None = None
@@ -152,21 +155,24 @@ def pull_back(nodes: Sequence[Node], low: Tensor, high: Tensor, forms: Tensor) -
         low, high: the boxes, (B, *input_shape).
         forms: (B, R, *output_shape), or with 1 in place of B.
     """
-    low, high = low.double(), high.double()
-    shift = low.new_zeros(())
-    slack = low.new_zeros(())
-    num_terms = 2 * prod(nodes[-1].low.shape[1:]) + 64
+    nodes, low, high = _from_a_box(nodes, low.double(), high.double())
+    center, radius = (low + high) / 2, (high - low) / 2
+    num_terms = 2 * prod(forms.shape[2:]) + 64
     num_terms += sum(2 * prod(node.input_shape) for node in nodes)
     rounding = gamma(num_terms, UNIT)
+
+    shift = slack = low.new_zeros(())
+    is_centered = False
     for node in reversed(nodes):
-        layer = node.layer
-        if isinstance(layer, Affine):
+        if isinstance(node.layer, Affine):
             if node.error is not None:
                 slack = slack + dot(forms.abs(), node.error)
-            if layer.bias is not None:
-                offset = layer.bias.double().expand(node.low.shape[1:])
-                shift = shift + dot(forms, offset[None])
-            back = layer.transposed(forms.flatten(0, 1), node.input_shape)
+            # what the first layer makes of the center is known: no form goes back for it
+            is_centered = node is nodes[0]
+            offset = node.middle if is_centered else _offset(node)
+            if offset is not None:
+                shift = shift + dot(forms, offset)
+            back = node.layer.transposed(forms.flatten(0, 1), node.input_shape)
             forms = back.view(*forms.shape[:2], *node.input_shape)
         else:
             assert node.relaxation is not None and node.magnitude is not None
@@ -175,11 +181,31 @@ def pull_back(nodes: Sequence[Node], low: Tensor, high: Tensor, forms: Tensor) -
             shift = shift + pulled.shift
             slack = slack + rounding * (pulled.sizes + dot(forms.abs(), node.magnitude))
 
-    center, radius = (low + high) / 2, (high - low) / 2
-    sizes = forms.abs()
-    value = dot(forms, center) - dot(sizes, radius) + shift
-    slack = slack + rounding * dot(sizes, center.abs() + radius)
+    if not is_centered:
+        shift = shift + dot(forms, center)
+    reach = radius + rounding * (center.abs() + radius)
+    value = shift - dot(forms.abs(), reach)
     return value - slack * (1 + 1e-6) - value.abs() * (4 * UNIT) - TINY
+
+
+def _from_a_box(
+    nodes: Sequence[Node], low: Tensor, high: Tensor
+) -> tuple[Sequence[Node], Tensor, Tensor]:
+    """The nodes behind those that keep numbers apart, and the box that they are given."""
+    num = 0
+    for node in nodes:
+        if not (isinstance(node.layer, Affine) and node.layer.keeps_apart):
+            break
+        low, high = node.low, node.high
+        num += 1
+    return nodes[num:], low, high
+
+
+def _offset(node: Node) -> Tensor | None:
+    """The bias of an affine layer at each of its outputs, (1, *output_shape)."""
+    assert isinstance(node.layer, Affine)
+    bias = node.layer.bias
+    return None if bias is None else bias.expand(node.low.shape[1:])[None]
 
 
 def check_layers(layers: Sequence[Elementary]) -> None:
@@ -222,7 +248,7 @@ def _affine_node(layer: Affine, shape: Shape, low: Tensor, high: Tensor, run_tim
     middle = layer.forward(center)
     num_terms = layer.num_terms(shape)
     if not num_terms:
-        return Node(layer, shape, layer.forward(low), layer.forward(high))
+        return Node(layer, shape, layer.forward(low), layer.forward(high), middle)
 
     sizes = layer.absolute()
     magnitude = sizes.forward(torch.maximum(low.abs(), high.abs()))
@@ -230,7 +256,7 @@ def _affine_node(layer: Affine, shape: Shape, low: Tensor, high: Tensor, run_tim
     share = run_time.share(num_terms) + 2 * gamma(num_rounded, UNIT)
     error = magnitude * (share * (1 + 1e-6)) + run_time.least(num_terms) + TINY
     reach = sizes.linear(radius) + 2 * error
-    return Node(layer, shape, middle - reach, middle + reach, error)
+    return Node(layer, shape, middle - reach, middle + reach, middle, error)
 
 
 def _bent_node(layer: Elementary, shape: Shape, low: Tensor, high: Tensor) -> Node:
