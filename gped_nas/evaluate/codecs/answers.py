@@ -28,6 +28,8 @@ _AVERAGES: Mapping[str, str] = {
 }
 """Metrics of a student beside its teacher, by what they are of a code beside its reference."""
 
+NO_ENTROPY = "nothing is said of E[H], so that model uncertainty is not known"
+
 
 def average_of(networks: Networks) -> Predictions:
     """What the weighted average of networks predicts, with E[H] and mutual information."""
@@ -37,19 +39,19 @@ def average_of(networks: Networks) -> Predictions:
 
 
 def average_measures(
-    code: Networks, reference: Networks, labels_N: Labels, *, resamples: Resamples
+    code: Predictions, reference: Predictions, labels_N: Labels, *, resamples: Resamples
 ) -> dict[str, Measured]:
     """KL and total variation from the reference's average, NLL, and its paired difference.
 
     Args:
-        code, reference: at N inputs.
+        code, reference: averages at N inputs.
         labels_N: of these.
         resamples: of these.
     """
     measures = evaluate_or_explain(
-        average_of(code),
+        code,
         labels_N,
-        average_of(reference),
+        reference,
         resamples=resamples,
         asked=("total_variation_to_teacher",),
     )
@@ -57,7 +59,7 @@ def average_measures(
 
 
 def spread_measures(
-    code: Networks, reference: Networks, *, resamples: Resamples
+    code: Predictions, reference: Predictions, *, resamples: Resamples
 ) -> dict[str, Measured]:
     """How uncertain a code is beside its reference, on average and input by input.
 
@@ -65,16 +67,17 @@ def spread_measures(
     information: 1 where nothing is lost. ``information_spearman`` says whether both are unsure
     about the same inputs.
     """
-    mine, theirs = average_of(code), average_of(reference)
-    pairs = {
-        "entropy_ratio": (mine.expected_entropy_N, theirs.expected_entropy_N),
-        "information_ratio": (mine.mutual_information_N, theirs.mutual_information_N),
+    if "expected_entropy" not in code.expectations:
+        names = ("entropy_ratio", "information_ratio", "information_spearman")
+        return {name: Measured(None, n=len(code), why=NO_ENTROPY) for name in names}
+
+    informations = code.mutual_information_N, reference.mutual_information_N
+    entropies = code.expected_entropy_N, reference.expected_entropy_N
+    return {
+        "entropy_ratio": ratio_of_means(*entropies, resamples),
+        "information_ratio": ratio_of_means(*informations, resamples),
+        "information_spearman": rank_correlation(*informations),
     }
-    measures = {}
-    for name, (values_N, reference_N) in pairs.items():
-        measures[name] = ratio_of_means(values_N, reference_N, resamples)
-    measures["information_spearman"] = rank_correlation(*pairs["information_ratio"])
-    return measures
 
 
 def ratio_of_means(first_N: Floats, second_N: Floats, resamples: Resamples) -> Measured:
@@ -108,16 +111,17 @@ def rank_correlation(first_N: Floats, second_N: Floats) -> Measured:
     return Measured(value, math.tanh(middle - reach), math.tanh(middle + reach), n)
 
 
-def detection_measure(inside: Networks, outside: Networks) -> Measured:
+def detection_measure(inside: Predictions, outside: Predictions) -> Measured:
     """AUROC of telling inputs from outside by mutual information, ``ood_auroc_model``.
 
     Args:
-        inside, outside: the same networks, at inputs of the data and from outside.
+        inside, outside: of one predictor, at inputs of the data and from outside.
     """
-    scores = [average_of(networks).mutual_information_N for networks in (inside, outside)]
-    num_in, num_out = (len(each) for each in scores)
+    num_in, num_out = len(inside), len(outside)
+    if "expected_entropy" not in inside.expectations:
+        return Measured(None, n=num_in + num_out, why=NO_ENTROPY)
     is_outside = np.arange(num_in + num_out) >= num_in
-    joined = np.concatenate(scores)
+    joined = np.concatenate([inside.mutual_information_N, outside.mutual_information_N])
 
     area = roc_area(joined, is_outside)
     if min(num_in, num_out) < MIN_OF_A_CLASS:

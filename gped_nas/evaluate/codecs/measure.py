@@ -20,12 +20,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Generator
 
 from gped_nas.evaluate.codecs.answers import (
     average_measures,
+    average_of,
     detection_measure,
     draw_measures,
     spread_measures,
@@ -34,7 +36,7 @@ from gped_nas.evaluate.codecs.nearest import nearness
 from gped_nas.evaluate.codecs.networks import Networks
 from gped_nas.evaluate.codecs.two_sample import law_distance, two_sample_tests
 from gped_nas.evaluate.measured import Measured
-from gped_nas.evaluate.predictions import Labels
+from gped_nas.evaluate.predictions import Labels, Predictions
 from gped_nas.evaluate.resamples import Resamples
 
 MEASURES: Sequence[str] = (
@@ -44,8 +46,6 @@ MEASURES: Sequence[str] = (
     *("draw_nll", "draw_nll_difference", "nearest_ratio", "copied_share"),
 )
 """Names of all measures, in their order."""
-AVERAGE_ALONE = ("average_kl", "average_tv", "average_nll", "average_nll_difference")
-"""What is known of whoever keeps averages alone, such as a student."""
 _OF_NETWORKS = "it is of networks, which depend on each other: other seeds tell its spread"
 
 
@@ -57,11 +57,19 @@ class Asked:
         probe: at probe inputs, where distances are taken.
         inside: at examples with labels.
         outside: at inputs from outside.
+        answers: what it says together inside and outside, where that is not the average of the
+            networks: a student is one network, and says of E[H] what it has learned.
     """
 
     probe: Networks
     inside: Networks
     outside: Networks
+    answers: tuple[Predictions, Predictions] | None = None
+
+    @cached_property
+    def averages(self) -> tuple[Predictions, Predictions]:
+        """What it says together inside and outside."""
+        return self.answers or (average_of(self.inside), average_of(self.outside))
 
 
 def measure_code(
@@ -89,9 +97,12 @@ def measure_code(
         DataError: they were asked at other inputs, or there are too few networks.
     """
     measures = _distances(code.probe, held_out.probe, bandwidth, generator)
-    measures |= average_measures(code.inside, held_out.inside, labels_N, resamples=resamples)
-    measures |= spread_measures(code.inside, held_out.inside, resamples=resamples)
-    measures["ood_auroc_model"] = detection_measure(code.inside, code.outside)
+
+    inside, outside = code.averages
+    reference = held_out.averages[0]
+    measures |= average_measures(inside, reference, labels_N, resamples=resamples)
+    measures |= spread_measures(inside, reference, resamples=resamples)
+    measures["ood_auroc_model"] = detection_measure(inside, outside)
     measures |= draw_measures(code.inside, held_out.inside, labels_N, resamples=resamples)
 
     near = nearness(code.probe, seen.probe, held_out.probe)
