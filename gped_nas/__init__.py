@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 """Read by the build, ``gped-search --version`` and the test of CITATION.cff."""
 
 __all__ = [
+    "CodecFront",
     "Cost",
     "Dataset",
     "Evaluation",
@@ -38,6 +39,7 @@ __all__ = [
     "as_dataset",
     "attack",
     "build_teacher",
+    "codec",
     "compare_methods",
     "compare_studies",
     "cost",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         METRICS,
         SCORES,
         TARGETS,
+        CodecFront,
         Cost,
         Dataset,
         Evaluation,
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
         as_dataset,
         attack,
         build_teacher,
+        codec,
         compare_methods,
         compare_studies,
         cost,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gped_nas.api.attacking import attack
+    from gped_nas.api.coding import CodecFront, codec
     from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
     from gped_nas.api.dashboard import serve_study
     from gped_nas.api.diagnosis import Diagnosis, diagnose
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from gped_nas.targets.base import TARGETS
 
 __all__ = [
+    "CodecFront",
     "Cost",
     "Dataset",
     "Diagnosis",
@@ -73,6 +75,7 @@ __all__ = [
     "as_dataset",
     "attack",
     "build_teacher",
+    "codec",
     "compare_methods",
     "compare_studies",
     "cost",
@@ -101,6 +104,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CodecFront": "gped_nas.api.coding",
     "Cost": "gped_nas.models.costs",
     "Dataset": "gped_nas.data.base",
     "Diagnosis": "gped_nas.api.diagnosis",
@@ -128,6 +132,7 @@ _HOMES = {
     "as_dataset": "gped_nas.data.bring",
     "attack": "gped_nas.api.attacking",
     "build_teacher": "gped_nas.api.teacher",
+    "codec": "gped_nas.api.coding",
     "compare_methods": "gped_nas.api.comparison",
     "compare_studies": "gped_nas.api.study",
     "describe_prior": "gped_nas.api.prior_draws",

@@ -11,6 +11,7 @@ import typer
 from gped_nas import __version__
 from gped_nas.cli import (
     cache,
+    coding,
     dials,
     doctor,
     evaluation,
@@ -46,6 +47,7 @@ app = typer.Typer(
 for verbs in (spaces.app, running.app, studies.app, dials.app, suite.app):
     app.add_typer(verbs)
 app.add_typer(tuning.app, name="teacher", rich_help_panel=TEACHER)
+app.add_typer(coding.app)
 for verbs in (students.app, evaluation.app, cache.app, doctor.app):
     app.add_typer(verbs)
 

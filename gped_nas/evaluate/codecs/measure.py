@@ -4,7 +4,9 @@
 |----------------------------|-----------------------------------------------------|--------------|
 | ``energy``, ``mmd``        | distance of the laws at probe inputs                | 0            |
 | ``energy_p``, ``mmd_p``    | p-value of the permutation test of both             | above .05    |
+| ``energy_to_read``         | energy distance from the samples that were read      | 0            |
 | ``average_kl``             | KL(held out || code) of the averages, nats          | 0            |
+| ``average_kl_to_read``     | KL(samples that were read || code) of the averages  | 0            |
 | ``average_tv``             | total variation of the averages                     | 0            |
 | ``average_nll``            | NLL of the average, nats                            |              |
 | ``average_nll_difference`` | the same less that of the held-out chain, paired    | 0            |
@@ -19,7 +21,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -40,8 +42,9 @@ from gped_nas.evaluate.predictions import Labels, Predictions
 from gped_nas.evaluate.resamples import Resamples
 
 MEASURES: Sequence[str] = (
-    *("energy", "energy_p", "mmd", "mmd_p"),
-    *("average_kl", "average_tv", "average_nll", "average_nll_difference"),
+    *("energy", "energy_p", "mmd", "mmd_p", "energy_to_read"),
+    *("average_kl", "average_kl_to_read", "average_tv"),
+    *("average_nll", "average_nll_difference"),
     *("entropy_ratio", "information_ratio", "information_spearman", "ood_auroc_model"),
     *("draw_nll", "draw_nll_difference", "nearest_ratio", "copied_share"),
 )
@@ -105,9 +108,9 @@ def measure_code(
     measures["ood_auroc_model"] = detection_measure(inside, outside)
     measures |= draw_measures(code.inside, held_out.inside, labels_N, resamples=resamples)
 
-    near = nearness(code.probe, seen.probe, held_out.probe)
-    measures["nearest_ratio"] = _of_networks(near.ratio, code.probe)
-    measures["copied_share"] = _of_networks(near.copied_share, code.probe)
+    measures |= _beside_read(code, seen, held_out, bandwidth)
+    beside_read = average_measures(inside, seen.averages[0], labels_N, resamples=resamples)
+    measures["average_kl_to_read"] = beside_read["average_kl"]
     return {name: measures[name] for name in MEASURES}
 
 
@@ -124,6 +127,22 @@ def _distances(
         "mmd_p": tests.mmd.p_value,
     }
     return {name: _of_networks(value, draws) for name, value in values.items()}
+
+
+def _beside_read(
+    code: Asked, seen: Asked, held_out: Asked, bandwidth: float
+) -> dict[str, Measured]:
+    """How far a code is from the samples that were read, as a law and one by one."""
+    # these samples are what is coded, not draws of it
+    coded = replace(seen.probe, is_drawn=False)
+    law = coded if code is seen else code.probe
+    near = nearness(code.probe, seen.probe, held_out.probe)
+    values = {
+        "energy_to_read": law_distance(law, coded, bandwidth).energy,
+        "nearest_ratio": near.ratio,
+        "copied_share": near.copied_share,
+    }
+    return {name: _of_networks(value, code.probe) for name, value in values.items()}
 
 
 def drawn_from(networks: Networks, num: int, *, generator: Generator) -> Networks:

@@ -10,6 +10,7 @@ from gped_nas.evaluate.codecs.measure import MEASURES, Asked, drawn_from, measur
 from gped_nas.evaluate.codecs.nearest import nearness
 from gped_nas.evaluate.codecs.networks import Networks
 from gped_nas.evaluate.resamples import draw_resamples
+from tests.evaluate.codecs import oracles
 
 N, M, C = 120, 20, 3
 
@@ -94,6 +95,23 @@ def test_averages_are_those_of_plain_probabilities():
     difference = float(nll + theirs[right].log().mean())
     assert measures["average_nll_difference"].value == pytest.approx(difference)
     assert measures["average_nll_difference"].interval is not None
+
+
+def test_what_was_read_is_at_no_distance_from_itself_and_its_atoms_near_it():
+    seen, held_out = asked(some_logits(20, 1)), asked(some_logits(15, 2))
+    half = asked(some_logits(20, 1)[:10], is_drawn=False)
+
+    itself, of_half = (measured(code, held_out, seen) for code in (seen, half))
+
+    assert itself["energy_to_read"].value == pytest.approx(0, abs=1e-12)
+    assert itself["average_kl_to_read"].value == pytest.approx(0, abs=1e-12)
+    mine, theirs = (each.inside.log_prob_SMC.exp().mean(0) for each in (half, seen))
+    kl = (theirs * (theirs / mine).log()).sum(-1).mean()
+    assert of_half["average_kl_to_read"].value == pytest.approx(float(kl))
+    # as laws of atoms, each compared with itself, too
+    sets = [(list(each.probe.log_prob_SMC), each.probe.weight_S.tolist()) for each in (half, seen)]
+    number = oracles.number(oracles.minus_distance, *sets[0], *sets[1], (False, False))
+    assert of_half["energy_to_read"].value == pytest.approx(number)
 
 
 def test_ratios_are_of_weighted_sets():
@@ -192,7 +210,9 @@ def test_the_interval_of_a_ratio_holds_the_truth():
         source = np.random.default_rng(seed)
         second = source.gamma(2.0, size=100)
         first = 0.8 * second + source.normal(0, 0.3, size=100)
-        found = ratio_of_means(first, second, draw_resamples(100, root=seed, part="x"))
+        found = ratio_of_means(
+            first, second, draw_resamples(100, root=seed, part="x", num_resamples=200)
+        )
         hits += found.low < 0.8 < found.high
         widths.append(found.high - found.low)
     # 100 at .95: four standard errors are .087

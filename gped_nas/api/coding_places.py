@@ -1,0 +1,92 @@
+"""What codecs are measured of: a study's teacher or a space's, with a teacher a seed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gped_nas.api.coding_chains import check_chains
+from gped_nas.api.note import STUDY_FILE
+from gped_nas.api.opening import open_study
+from gped_nas.api.places import study_teacher
+from gped_nas.api.session import Session
+from gped_nas.api.study import Study
+from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
+from gped_nas.errors import ConfigError, StudyError
+from gped_nas.models.module import Modules
+from gped_nas.search.space import SearchSpace
+from gped_nas.search.space_file import load_space, parse_space
+
+
+@dataclass(frozen=True, eq=False)
+class CodecPlace:
+    """See the module.
+
+    Attributes:
+        space: of the first seed.
+        study: whose teacher it is; None of a space.
+        folder: where rows, numbers and page lie.
+        make_teacher: the teacher of a seed, sampled where it is not there.
+    """
+
+    space: SearchSpace
+    study: Study | None
+    folder: Path
+    make_teacher: Callable[[int], Teacher]
+
+
+def find_codec_place(
+    what: Study | SearchSpace | str | Path,
+    *,
+    overrides: Mapping[str, Any] | None,
+    storage: str | None,
+    out: Path,
+    session: Session,
+    modules: Modules | None,
+) -> CodecPlace:
+    """Whose posterior is coded; its teacher is refused here where it cannot be.
+
+    Raises:
+        ConfigError: its samples cannot be coded or compared, or settings of a study.
+        StudyError: the study has no teacher yet.
+    """
+    if isinstance(what, str | Path):
+        places = (Path(what), out / what)
+        if any((place / STUDY_FILE).is_file() for place in places):
+            what = open_study(what, storage=storage, out=out)
+    if isinstance(what, Study):
+        if overrides:
+            raise ConfigError("--set: found with a study, which has its own; leave it out")
+        return _of_study(what, session, modules)
+
+    space = what if isinstance(what, SearchSpace) else load_space(what, overrides, modules=modules)
+    space = space.with_modules(modules) if modules else space
+    check_chains(space)
+
+    def make_teacher(seed: int) -> Teacher:
+        return _sampled(replace(space, seed=seed), session)
+
+    return CodecPlace(space, None, out / f"{space.name}-codec", make_teacher)
+
+
+def _of_study(study: Study, session: Session, modules: Modules | None) -> CodecPlace:
+    description = study.ledger.document.description
+    if description is None:
+        raise StudyError(
+            f"study '{study.name}': it has no teacher yet; repeat its `gped-search run`"
+        )
+    space = parse_space(description.config, f"study '{study.name}'", modules)
+    check_chains(space)
+
+    def make_teacher(seed: int) -> Teacher:
+        if seed == space.seed:
+            return study_teacher(study, session, modules)
+        return _sampled(replace(space, seed=seed), session)
+
+    return CodecPlace(space, study, study.path / "codec", make_teacher)
+
+
+def _sampled(space: SearchSpace, session: Session) -> Teacher:
+    dataset = load_dataset(space)
+    space = space.with_facts(dataset.input_shape, dataset.num_outputs)
+    return sample_teacher(space, session, dataset=dataset)
