@@ -46,7 +46,9 @@ KNOBS: Mapping[str, Knob] = {
     "gan": Knob("components", beside=2),
 }
 """Of the codecs that have one; all others have the bytes that they have."""
-VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {}
+VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "quantized": ({"bits": 8}, {"bits": 4}, {"bits": 4, "around": "mean"})
+}
 """Settings with which codecs without a knob are asked, where none are given."""
 
 
