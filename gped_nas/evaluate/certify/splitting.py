@@ -8,13 +8,11 @@ changes how much is known, and never what is true of it.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
-Verdict = Literal["certified", "broken", "unknown"]
-"""What is known of a box: that it is safe, that some input inside is not, or neither."""
+from gped_nas.evaluate.certify.verdict import Verdict
 
 Bounds = Callable[[Tensor, Tensor], Tensor]
 """Lower and upper corners (B, *input_shape), float64, to lower bounds (B, R) over each box."""
