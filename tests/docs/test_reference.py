@@ -27,6 +27,7 @@ from gped_nas.data.views import POLICIES, ViewSettings
 from gped_nas.data.vision import VisionSettings
 from gped_nas.distill.recipe import Recipe
 from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.certify.box_file import BoxSettings
 from gped_nas.evaluate.conditions import CONDITIONS, ConditionValue
 from gped_nas.evaluate.cost_matrix import CostFile, DearConfig
 from gped_nas.evaluate.latency import LatencyConfig
@@ -59,6 +60,7 @@ SETTINGS: dict[str, type[Config]] = {
     "views": ViewSettings,
     "data": DataConfig,
     "imbalance": ImbalanceConfig,
+    "box": BoxSettings,
     "cost matrix": CostFile,
     "dear": DearConfig,
     "ood": OutsideSettings,

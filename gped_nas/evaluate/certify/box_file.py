@@ -51,8 +51,8 @@ class BoxSettings(Config):
 
     inputs: Any = Field(
         None,
-        description="bounds of columns, of all pixels, or a file of arrays; all are free if "
-        "nothing is said",
+        description="bounds of columns, of all pixels, or a file of arrays; all columns are free "
+        "if nothing is said",
     )
     safe: Annotated[
         tuple[str, ...],

@@ -1,0 +1,206 @@
+"""The task ``box:FILE``: whether all answers in a box of the user's own are safe.
+
+``evaluate/certify/box_file.py`` says what the file holds. Each subject is *certified*, *broken* by
+an input of the box, or *unknown*. Of a teacher that is asked of its average, and of each sample,
+under the condition ``box-samples``: shares are of the samples' weight, and ``p_safe_low`` and
+``p_safe_high`` bound the probability, under them, that all answers are safe. Of real labels
+``mean_low``, ``mean_high``, ``std_low`` and ``std_high`` say between what answers lie, in the
+label's own unit.
+
+Rows beside those of ``evaluate.measured.rows`` have ``box``, ``safe``, ``of`` (``network``,
+``average`` or ``samples``), ``parts`` that the box was split into, ``volume`` of it that is
+certified, ``seconds``, and that of a broken one ``witness``: an input whose answer is not safe.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from gped_nas.api.asked_networks import asked_samples, asked_student
+from gped_nas.api.tasks.base import OPTION, LeftOut, Row, add_task
+from gped_nas.api.tasks.bench import TEACHER, Bench, Subject
+from gped_nas.data.columns import TableColumns
+from gped_nas.errors import ConfigError
+from gped_nas.evaluate.certify.asked import Asked
+from gped_nas.evaluate.certify.box_answers import (
+    BoxAnswer,
+    answer_box,
+    safe_probability,
+    share_of,
+    widest,
+)
+from gped_nas.evaluate.certify.box_file import BoxQuestion, read_box
+from gped_nas.evaluate.certify.region import Quantity, Region, stays
+from gped_nas.evaluate.certify.splitting import Enclosure, Judged
+from gped_nas.evaluate.certify.verdict import VERDICTS
+from gped_nas.evaluate.measured import Key, Measured
+from gped_nas.evaluate.predictions import Predictions
+from gped_nas.io import sha256_arrays
+
+TASK = "box"
+SAMPLES = "box-samples"
+_BOUND = "it is a bound, and no estimate"
+_PROVEN = "it is proven, and no estimate"
+
+
+def _settings(bench: Bench, file: str) -> Any:
+    """What the rows follow from beside the subject: the content of the file, not its name."""
+    question = read_box(file, bench.dataset)
+    corners = [question.boxes.low.numpy(), question.boxes.high.numpy()]
+    text = None if question.region is None else question.region.text
+    return [sha256_arrays(*corners), text, question.most_parts]
+
+
+def _check(bench: Bench, file: str) -> None:
+    question = read_box(file, bench.dataset)
+    is_open = question.region is None and bench.dataset.task == "classification"
+    if is_open and len(question.boxes) > 1:
+        raise ConfigError(
+            f"{OPTION}: {file}: found no safe answers, and several choices of categories, which "
+            "have no middle, expected safe; write 'safe: class is NAME', for example"
+        )
+
+
+@add_task(
+    TASK,
+    "answers anywhere in a box of inputs",
+    argument="FILE",
+    example="box.yaml",
+    metrics=VERDICTS,
+    check=_check,
+    settings=_settings,
+)
+def box(bench: Bench, file: str) -> list[Row]:
+    """What is known of each subject in the box of a file."""
+    question = read_box(file, bench.dataset)
+    for note in question.notes:
+        bench.notes.append(f"{bench.task}: {note}")
+
+    table: list[Row] = []
+    for subject in bench.subjects:
+        asking = _Asking(bench, subject, question, _region(subject, question, bench))
+        table += asking.samples() if subject.kind == TEACHER else asking.network()
+    return table
+
+
+def _region(subject: Subject, question: BoxQuestion, bench: Bench) -> Region | None:
+    """The safe answers; of a classifier of which nothing is said, the one in the middle."""
+    if question.region is not None or bench.dataset.task == "regression":
+        return question.region
+    predictions = subject.asked().predict(question.boxes.middle)
+    assert isinstance(predictions, Predictions), "labels are classes"
+    return stays(int(predictions.log_prob_NC[0].argmax()), bench.dataset.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asking:
+    """A subject that is asked, and its rows."""
+
+    bench: Bench
+    subject: Subject
+    question: BoxQuestion
+    region: Region | None
+
+    def network(self) -> list[Row]:
+        """The rows of a subject that is one network."""
+        if self.subject.student is None:
+            raise LeftOut("boxes are asked of students and of teachers")
+        started = time.monotonic()
+        answer = self._answer(asked_student(self.subject.student), "network")
+        return self._rows_of_one(answer, "network", time.monotonic() - started)
+
+    def samples(self) -> list[Row]:
+        """The rows of a teacher's samples."""
+        teacher = self.bench.teacher
+        assert teacher is not None, "it is the subject"
+        self.subject.asked()
+        started = time.monotonic()
+        weights, answers = [], []
+        num_samples = teacher.stream.num_samples
+        for index, (weight, asked) in enumerate(asked_samples(teacher)):
+            self.bench.session.progress(self.bench.task, index, num_samples)
+            if weight > 0:
+                weights.append(weight)
+                answers.append(self._answer(asked, "sample", index))
+        self.bench.session.progress(self.bench.task, num_samples, num_samples)
+
+        more = {"of": "samples", "seconds": round(time.monotonic() - started, 4)}
+        table: list[Row] = []
+        if self.region is not None:
+            verdicts = [answer.judged.verdict for answer in answers if answer.judged is not None]
+            for verdict in VERDICTS:
+                share = share_of(verdict, weights, verdicts)
+                table += self._row(verdict, share, SAMPLES, len(weights), why=_PROVEN, **more)
+            low, high = safe_probability(weights, verdicts)
+            for name, value in (("p_safe_low", low), ("p_safe_high", high)):
+                table += self._row(name, value, SAMPLES, len(weights), why=_BOUND, **more)
+        for quantity in answers[0].intervals:
+            interval = widest([answer.intervals[quantity] for answer in answers])
+            table += self._interval(quantity, interval, SAMPLES, len(weights), more)
+        return table
+
+    def _answer(self, asked: Asked, *path: str | int) -> BoxAnswer:
+        generator = self.bench.generator("box", *path)
+        return answer_box(
+            asked,
+            self.question,
+            self.region,
+            generator=generator,
+            between=self.bench.session.raise_if_stopped,
+        )
+
+    def _rows_of_one(self, answer: BoxAnswer, of: str, seconds: float) -> list[Row]:
+        more: dict[str, Any] = {"of": of, "seconds": round(seconds, 4)}
+        table: list[Row] = []
+        if answer.judged is not None:
+            for verdict in VERDICTS:
+                value = float(answer.judged.verdict == verdict)
+                details = self._details(answer.judged, verdict)
+                table += self._row(verdict, value, TASK, 1, why=_PROVEN, **more, **details)
+        for quantity, interval in answer.intervals.items():
+            table += self._interval(quantity, interval, TASK, 1, more)
+        return table
+
+    def _details(self, judged: Judged, verdict: str) -> dict[str, Any]:
+        """What else a row of a verdict says."""
+        details: dict[str, Any] = {"parts": judged.num_parts}
+        if judged.certified_share is not None:
+            details["volume"] = judged.certified_share
+        if judged.witness is not None and verdict == "broken":
+            details["witness"] = self._named(judged.witness)
+        return details
+
+    def _named(self, witness: Tensor) -> Any:
+        """An input: numbers by column, or a list."""
+        preparation = self.bench.dataset.preparation
+        if isinstance(preparation, TableColumns):
+            return dict(zip(preparation.labels, witness.tolist(), strict=True))
+        return witness.tolist()
+
+    def _interval(
+        self,
+        quantity: Quantity,
+        interval: Enclosure,
+        condition: str,
+        n: int,
+        more: Mapping[str, Any],
+    ) -> list[Row]:
+        ends = {"low": (interval.low, interval.reached_low)}
+        ends["high"] = (interval.high, interval.reached_high)
+        table: list[Row] = []
+        for end, (value, reached) in ends.items():
+            name = f"{quantity}_{end}"
+            table += self._row(name, value, condition, n, why=_BOUND, reached=reached, **more)
+        return table
+
+    def _row(
+        self, metric: str, value: float, condition: str, n: int, *, why: str, **more: Any
+    ) -> list[Row]:
+        key = Key(metric, condition, self.bench.part)
+        measured = Measured(value, n=n, why=why)
+        if self.region is not None:
+            more["safe"] = self.region.text
+        return self.bench.rows(self.subject, {key: measured}, box=self.question.name, **more)

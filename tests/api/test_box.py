@@ -1,0 +1,174 @@
+"""Boxes of the user's own, from a file to rows: against sampling, on two problems of the papers.
+
+The first is a regression of ``y = x^3`` with noise, the second a small table of collision
+avoidance, whose advisories follow from a rule.
+
+Source: Wicker, Laurenti, Patane & Kwiatkowska 2020, arXiv:2004.10281, section 6, whose problems
+they are, with data of our own.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+import gped_nas as gn
+
+METHOD = {"name": "deep_ensemble", "num_samples": 3, "steps": 200, "lr": 0.02, "batch_size": 64}
+
+
+def make_space(folder: Path, table: str, dataset: dict[str, Any], **teacher: Any) -> Path:
+    """A space whose teacher is sampled in a second."""
+    folder.mkdir()
+    (folder / "table.csv").write_text(table)
+    content = {
+        "name": "boxes",
+        "dataset": {"name": "csv", "path": str(folder / "table.csv"), "label": "label", **dataset},
+        "teacher": {
+            "family": "mlp",
+            "genotype": {"depth": 1, "width": 16},
+            "prior": {"name": "gaussian", "precision": 1.0},
+            "method": METHOD,
+            **teacher,
+        },
+        "views": [{"policy": "clean"}],
+        "students": [{"family": "mlp", "genotype": {"depth": 1, "width": 8}}],
+    }
+    (folder / "space.yaml").write_text(yaml.safe_dump(content))
+    return folder / "space.yaml"
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for both spaces, whose teachers are sampled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("problems")
+        patch.setenv("GPED_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cubic(problems: Path) -> Path:
+    """``y = x^3`` with noise."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-4, 4, 120)
+    y = x**3 + rng.normal(0, 5, 120)
+    rows = [f"{a:.6f},{b:.6f}" for a, b in zip(x, y, strict=True)]
+    likelihood = {"name": "heteroscedastic", "noise_std": 0.2}
+    table = "x,label\n" + "\n".join(rows)
+    return make_space(problems / "cubic", table, {"task": "regression"}, likelihood=likelihood)
+
+
+@pytest.fixture(scope="module")
+def avoidance(problems: Path) -> Path:
+    """What to advise where an intruder is ``height`` above, at rates of climb, in ``time`` s."""
+    rng = np.random.default_rng(0)
+    height = rng.uniform(-800, 800, 600)
+    own, other = rng.uniform(-30, 30, (2, 600))
+    time = rng.uniform(0, 40, 600)
+
+    at_meeting = height + time * (other - own)
+    is_near = np.abs(at_meeting) < 400
+    advice = np.where(~is_near, "clear", np.where(at_meeting > 0, "descend", "climb"))
+    rows = []
+    for row in zip(height, own, other, time, advice, strict=True):
+        rows.append(",".join([*(f"{each:.4f}" for each in row[:4]), str(row[4])]))
+    table = "height,own,other,time,label\n" + "\n".join(rows)
+    return make_space(problems / "avoidance", table, {})
+
+
+def write_box(folder: Path, **content: Any) -> Path:
+    """A box file."""
+    (folder / "box.yaml").write_text(yaml.safe_dump(content))
+    return folder / "box.yaml"
+
+
+def ask(space: Path, box: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The teacher's rows by ``of`` and metric."""
+    out = space.parent / "reports"
+    rows = gn.evaluate_tasks(space, f"box:{box}", subjects="teacher", out=out).rows
+    return {(row["of"], row["metric"]): row for row in rows}
+
+
+def points(low: list[float], high: list[float], num: int = 8000) -> Tensor:
+    """Corners and random inputs of a box."""
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand((num, len(low)), generator=generator, dtype=torch.float64)
+    shares[: num // 4].round_()
+    ends = torch.tensor([low, high], dtype=torch.float64)
+    return ends[0] + shares * (ends[1] - ends[0])
+
+
+def answers_of(space: Path, x: Tensor) -> Tensor:
+    """What each posterior sample of the teacher says, (S, N, G)."""
+    teacher = gn.load_teacher(space)
+    stream = teacher.stream
+    return torch.stack([teacher.forward(stream.params(i))(x) for i in range(stream.num_samples)])
+
+
+def test_samples_of_a_cubic_lie_where_their_intervals_say(cubic: Path) -> None:
+    box = write_box(cubic.parent, inputs={"x": [-2, 2]}, safe="-30 <= mean <= 30")
+    rows = ask(cubic, box)
+    unit = gn.load_teacher(cubic).dataset.label_normalization
+    mean_SN, variance_SN = answers_of(cubic, points([-2], [2])).double().unbind(-1)
+
+    quantities = {"mean": mean_SN * unit.std + unit.mean, "std": variance_SN.sqrt() * unit.std}
+    for name, value_SN in quantities.items():
+        low, high = rows["samples", f"{name}_low"], rows["samples", f"{name}_high"]
+        assert low["value"] <= float(value_SN.min()) and float(value_SN.max()) <= high["value"]
+        # and they are close to what is reached
+        length = high["reached"] - low["reached"]
+        assert high["value"] - low["value"] < 1.1 * length
+
+    is_safe_S = (quantities["mean"].abs() <= 30).all(1)
+    assert rows["samples", "p_safe_low"]["value"] <= float(is_safe_S.double().mean())
+    assert rows["samples", "p_safe_high"]["value"] >= float(is_safe_S.double().mean())
+    assert rows["samples", "certified"]["safe"] == "-30 <= mean <= 30"
+    assert rows["samples", "certified"]["n"] == 3
+
+
+@pytest.mark.parametrize(("limit", "is_safe"), [(500, True), (0, False)])
+def test_what_is_plain_of_a_cubic_is_decided(cubic: Path, limit: float, is_safe: bool) -> None:
+    rows = ask(cubic, write_box(cubic.parent, inputs={"x": [1, 4]}, safe=f"mean <= {limit}"))
+    assert rows["samples", "p_safe_low"]["value"] == float(is_safe)
+    assert rows["samples", "p_safe_high"]["value"] == float(is_safe)
+
+
+SAFE_SET = {"height": [350, 600], "own": [-5, 0], "other": [0, 5], "time": [5, 15]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "safe"),
+    [
+        # the intruder is above and stays there: climbing is dangerous
+        (SAFE_SET, "class is never climb"),
+        (SAFE_SET, "class is descend"),
+        ({**SAFE_SET, "height": [-600, 600]}, "class is never climb"),
+    ],
+)
+def test_the_bracket_of_p_safe_holds_what_sampling_sees(
+    avoidance: Path, inputs: dict[str, list[float]], safe: str
+) -> None:
+    rows = ask(avoidance, write_box(avoidance.parent, inputs=inputs, safe=safe, parts=400))
+    teacher = gn.load_teacher(avoidance)
+    names = teacher.dataset.class_names
+    low, high = zip(*inputs.values(), strict=True)
+    answers_SN = answers_of(avoidance, points(list(low), list(high))).argmax(-1)
+
+    word = safe.split()[-1]
+    is_it = answers_SN == names.index(word)
+    is_safe_S = (~is_it if "never" in safe else is_it).all(1)
+    seen_safe = float(is_safe_S.double().mean())
+
+    low_end = rows["samples", "p_safe_low"]["value"]
+    high_end = rows["samples", "p_safe_high"]["value"]
+    assert low_end <= seen_safe <= high_end
+    shares = [rows["samples", name]["value"] for name in ("certified", "broken", "unknown")]
+    assert sum(shares) == pytest.approx(1)
+    # the bracket closes: every sample is decided
+    assert low_end == high_end == seen_safe
