@@ -25,7 +25,14 @@ import torch
 from torch import Tensor
 
 from gped_nas.errors import ConfigError, DataError
-from gped_nas.evaluate.certify.relaxation import RELAXATIONS, Relaxation, dot, may_bend, relax
+from gped_nas.evaluate.certify.relaxation import (
+    RELAXATIONS,
+    Relaxation,
+    dot,
+    may_bend,
+    relax,
+    roundings,
+)
 from gped_nas.evaluate.certify.rounding import FLOAT32, TINY, UNIT, RunTime, gamma
 from gped_nas.models.elementary import Activation, Affine, Elementary, MaxPool, Shape
 
@@ -45,8 +52,8 @@ class Node:
         input_shape: of one of its inputs.
         low, high: between which each output lies as computed, (B, *output_shape).
         middle: what an affine layer makes of the middle of its inputs.
-        error: how far what is computed may be from the layer of its computed inputs; None if it is
-            that.
+        error: how far what is computed may be from the layer of its computed inputs; None where it
+            is that.
         relaxation: of a layer that bends.
         magnitude: the largest one of each of its inputs.
     """
@@ -141,7 +148,7 @@ def propagate(
             if bounds == "crown" and _is_behind_the_first(nodes):
                 _tighten(nodes, *box, behind=layer)
                 low, high = nodes[-1].low, nodes[-1].high
-            node = _bent_node(layer, shape, low, high)
+            node = _bent_node(layer, shape, low, high, run_time)
         nodes.append(node)
         low, high = node.low, node.high
     return nodes
@@ -164,9 +171,9 @@ def pull_back(nodes: Sequence[Node], low: Tensor, high: Tensor, forms: Tensor) -
     shift = slack = low.new_zeros(())
     is_centered = False
     for node in reversed(nodes):
+        if node.error is not None:
+            slack = slack + dot(forms.abs(), node.error)
         if isinstance(node.layer, Affine):
-            if node.error is not None:
-                slack = slack + dot(forms.abs(), node.error)
             # what the first layer makes of the center is known: no form goes back for it
             is_centered = node is nodes[0]
             offset = node.middle if is_centered else _offset(node)
@@ -259,15 +266,25 @@ def _affine_node(layer: Affine, shape: Shape, low: Tensor, high: Tensor, run_tim
     return Node(layer, shape, middle - reach, middle + reach, middle, error)
 
 
-def _bent_node(layer: Elementary, shape: Shape, low: Tensor, high: Tensor) -> Node:
-    return Node(
+def _bent_node(
+    layer: Elementary, shape: Shape, low: Tensor, high: Tensor, run_time: RunTime
+) -> Node:
+    least, most = layer.forward(low), layer.forward(high)
+    node = Node(
         layer,
         shape,
-        layer.forward(low),
-        layer.forward(high),
+        least,
+        most,
         relaxation=relax(layer, low, high),
         magnitude=torch.maximum(low.abs(), high.abs()),
     )
+    num_rounded = roundings(layer)
+    if num_rounded:
+        share = run_time.share(num_rounded) + gamma(num_rounded, UNIT)
+        node.error = torch.maximum(least.abs(), most.abs()) * (share * (1 + 1e-6)) + TINY
+        node.error = node.error + run_time.least(num_rounded)
+        node.low, node.high = least - 2 * node.error, most + 2 * node.error
+    return node
 
 
 def _tighten(nodes: list[Node], low: Tensor, high: Tensor, *, behind: Elementary) -> None:

@@ -4,7 +4,7 @@ The lines of a ReLU are CROWN's: above the chord, below zero or the sum itself, 
 smaller area. A slope may be any number; it is the shift that makes a line a bound, so shifts are
 computed from the rounded slopes and rounded outward.
 
-Source: Zhang et al. 2018, arXiv:1811.00866, section 3.2, table 2.
+Source: Zhang et al. 2018, arXiv:1811.00866, section 3.2, tables 2 and 3.
 """
 
 from abc import ABC, abstractmethod
@@ -15,9 +15,13 @@ import torch
 from torch import Tensor
 
 from gped_nas.evaluate.certify.rounding import UNIT
+from gped_nas.models.activations import RELU
 from gped_nas.models.elementary import Activation, Elementary, MaxPool, pad_image
 
 _OUTWARD = 1 + 8 * UNIT
+_HALVINGS = 30
+_FLAT = 1e-9
+"""Slopes of tanh below this are taken for zero: where it turns could not be computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +104,22 @@ def relax(layer: Elementary, low: Tensor, high: Tensor) -> Relaxation:
     if isinstance(layer, MaxPool):
         return relax_max(layer, low, high)
     assert isinstance(layer, Activation), "other layers are refused"
-    return RELAXATIONS[layer.name](low, high)
+    return RELAXATIONS[layer.name].lines(low, high)
 
 
 def may_bend(layer: Elementary, low: Tensor, high: Tensor) -> Tensor:
     """At which inputs (B, *shape) narrower ranges would bring the planes nearer."""
     if isinstance(layer, MaxPool):
         return _is_candidate(layer, low, high)
-    return (low < 0) & (high > 0)
+    assert isinstance(layer, Activation), "other layers are refused"
+    if layer.name == RELU:
+        return (low < 0) & (high > 0)
+    return low < high
+
+
+def roundings(layer: Elementary) -> int:
+    """Half units in the last place by which a layer that bends is computed wrongly at most."""
+    return RELAXATIONS[layer.name].roundings if isinstance(layer, Activation) else 0
 
 
 def relax_relu(low: Tensor, high: Tensor) -> Lines:
@@ -126,6 +138,60 @@ def relax_relu(low: Tensor, high: Tensor) -> Lines:
         high_slope=chord,
         high_shift=torch.where(is_unstable, shift, zero),
     )
+
+
+def relax_tanh(low: Tensor, high: Tensor) -> Lines:
+    """The lines of ``tanh s`` for sums from ``low`` to ``high``.
+
+    It is odd: the line below is that above of the range's mirror image.
+    """
+    high_slope = _slope_above(low, high)
+    low_slope = _slope_above(-high, -low)
+    return Lines(
+        low_slope,
+        -_shift_above(low_slope, -high, -low),
+        high_slope,
+        _shift_above(high_slope, low, high),
+    )
+
+
+def _slope_above(low: Tensor, high: Tensor) -> Tensor:
+    """The slope of a good line above ``tanh`` in a range.
+
+    It is a tangent in the middle where tanh is concave; else the tangent through the low end, or
+    the chord where that touches behind the high end.
+    """
+    width = high - low
+    at_low, at_high = low.tanh(), high.tanh()
+    chord = torch.where(width > 0, (at_high - at_low) / width, 0.0)
+
+    # (d - low) tanh'(d) falls short of tanh d - tanh low where the tangent at d is above the end
+    near, far = torch.zeros_like(low), high.clamp(min=0)
+    for _ in range(_HALVINGS):
+        middle = (near + far) / 2
+        at_middle = middle.tanh()
+        is_above = (1 - at_middle.square()) * (middle - low) < at_middle - at_low
+        near = torch.where(is_above, near, middle)
+        far = torch.where(is_above, middle, far)
+
+    touched = torch.where(low >= 0, (low + high) / 2, far)
+    tangent = 1 - touched.tanh().square()
+    is_chord = (low < 0) & (far >= high)
+    slope = torch.where(is_chord, chord, tangent).clamp(0, 1)
+    return torch.where(slope < _FLAT, 0.0, slope)
+
+
+def _shift_above(slope: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The largest value of ``tanh s - slope s`` in a range, rounded upward.
+
+    It is at an end, or where ``tanh' = slope`` to the right of zero. An error of that place is of
+    second order in the value.
+    """
+    turning = torch.minimum(torch.maximum((1 - slope).sqrt().atanh(), low), high)
+    values = [place.tanh() - slope * place for place in (low, high, turning)]
+    largest = torch.stack(values).amax(0)
+    reach = torch.maximum(low.abs(), high.abs())
+    return largest + 16 * UNIT * (1 + slope * reach)
 
 
 def relax_max(layer: MaxPool, low: Tensor, high: Tensor) -> Planes:
@@ -185,5 +251,18 @@ def _beside(x: Tensor) -> Tensor:
     return x[..., :, None, :, None]
 
 
-RELAXATIONS: dict[str, Callable[[Tensor, Tensor], Lines]] = {"relu": relax_relu}
+@dataclass(frozen=True)
+class Bend:
+    """An activation that has bounds.
+
+    Attributes:
+        lines: of ranges of sums.
+        roundings: half units in the last place by which it is computed wrongly at most.
+    """
+
+    lines: Callable[[Tensor, Tensor], Lines]
+    roundings: int
+
+
+RELAXATIONS = {"relu": Bend(relax_relu, 0), "tanh": Bend(relax_tanh, 8)}
 """By the activation's name: those that have bounds."""

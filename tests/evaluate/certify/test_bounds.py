@@ -1,6 +1,7 @@
 """Bounds are sound: against exact minima, against many points, and in spite of rounding."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ CNNS = {
     "average": cnn(padding="same", stride=[2, 1], head="global_average"),
     "large windows": cnn(depth=1, width=3, kernel=2, pool=3, head_width=[4]),
     "separable": cnn(padding="same", block="separable", stages=2),
+    "tanh": cnn(kernel=[3, 2], pool=[2, 1], activation="tanh"),
 }
 
 
@@ -62,10 +64,12 @@ def check_milp(lower: LowerBound, *width: int) -> None:
             assert lowers[b, r] <= run_layers(layers, point[None])[0] @ form
 
 
-def check_points(lower: LowerBound, genotype: Genotype, shape: tuple[int, ...], num: int) -> None:
+def check_points(
+    lower: LowerBound, genotype: Genotype, shape: tuple[int, ...], num: int, *, scale: float = 1.0
+) -> None:
     """No point of a box, corner or inside, is below the lower bound."""
     low, high = boxes(4, shape, 0.1)
-    layers = random_layers(genotype, shape, 3)
+    layers = random_layers(genotype, shape, 3, scale=scale)
     forms = torch.randn(4, 3, generator=rng.generator(0, "forms"), dtype=torch.float64)
     lowers = lower(layers, low, high, forms)
     points = points_in(low, high, num // 8, rng.generator(0, "points"))
@@ -115,6 +119,18 @@ def test_no_point_of_a_box_is_outside_of_the_bounds(width: tuple[int, ...], kind
 
 
 @pytest.mark.parametrize("kind", ALL_BOUNDS)
+@pytest.mark.parametrize("scale", [0.3, 3.0, 100.0])
+def test_no_point_is_outside_of_the_bounds_of_tanh(scale: float, kind: Bounds) -> None:
+    """Also where sums are near zero, and where all of them are far out."""
+    genotype = mlp(9, 7, activation="tanh")
+
+    def lower(*args: Any) -> Tensor:
+        return lower_bound(*args, bounds=kind)
+
+    check_points(lower, genotype, (6,), 4_000, scale=scale)
+
+
+@pytest.mark.parametrize("kind", ALL_BOUNDS)
 @pytest.mark.parametrize("name", CNNS)
 def test_no_image_of_a_box_is_outside_of_the_bounds(name: str, kind: Bounds) -> None:
     check_points(lambda *args: lower_bound(*args, bounds=kind), CNNS[name], IMAGE, 2_000)
@@ -126,7 +142,11 @@ def test_bounds_hold_in_real_arithmetic(scale: float, kind: Bounds) -> None:
     check_real(lambda *args, **rest: lower_bound(*args, bounds=kind, **rest), scale)
 
 
-@pytest.mark.parametrize("genotype", [mlp(64, 64), CNNS["max pooling"], CNNS["average"]], ids=str)
+@pytest.mark.parametrize(
+    "genotype",
+    [mlp(64, 64), mlp(64, 64, activation="tanh"), CNNS["max pooling"], CNNS["average"]],
+    ids=str,
+)
 def test_bounds_hold_for_what_float32_computes(genotype: Genotype) -> None:
     check_float32(lower_bound, genotype, IMAGE)
 

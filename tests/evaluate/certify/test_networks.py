@@ -74,5 +74,5 @@ def test_a_family_without_bounds_is_named(tmp_path: Path) -> None:
         network_of_student(student)
     silu = Genotype("mlp", depth=1, width=3, activation="silu")
     student = load_student(make_student(tmp_path, silu))
-    with pytest.raises(ConfigError, match="found the activation 'silu', expected .*: relu"):
+    with pytest.raises(ConfigError, match="found the activation 'silu', expected .*: relu, tanh"):
         network_of_student(student)
