@@ -303,8 +303,8 @@ def _message(model: type[BaseModel], mistake: Any, where: str) -> str:
         hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if _is_number(value) else ""
         return f"{location}: found the text {_show(value)}, expected a number{hint}"
 
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", mistake["ctx"]["expected"])
+    choices = re.findall(r"'([^']*)'", mistake.get("ctx", {}).get("expected", ""))
+    if kind == "literal_error" and choices:  # of numbers there is no nearest one
         return f"{location}: found {_show(value)}{nearest(value, choices)}"
     if kind == "tuple_type":
         return f"{location}: found {_show(value)}, expected a list"
