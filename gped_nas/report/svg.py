@@ -184,7 +184,8 @@ def task_curve(curve: Data, trial: int) -> Markup:
     plot = _Plot(ends[0], ends[1], across=curve["across"], up=curve["up"])
     parts = [*plot.frame()]
     for who, line in lines.items():
-        style = "teacher" if who in ("teacher", "outside") else "student"
+        style = "teacher" if who.startswith(_LIKE_THE_TEACHER) else "student"
+        style += " attacked" if who.endswith("attacked") else ""
         path = "L".join(plot.at(x, y) for x, y in line)
         parts.append(element("path", d=f"M{path}", class_=f"line {style}"))
         if who in ("student", "teacher"):
@@ -193,6 +194,8 @@ def task_curve(curve: Data, trial: int) -> Markup:
     return plot.drawing(f"{curve['title']}, trial {trial}", parts)
 
 
+_LIKE_THE_TEACHER = ("teacher", "outside")
+"""How the names of lines begin that have the teacher's color."""
 _MOST_MARKS = 24
 """Points of a line that are marked; a longer line is drawn alone."""
 

@@ -16,6 +16,10 @@ Pair = tuple[Row, Row | None]
 """A student's row, and the teacher's of the same question and examples."""
 _DRAWN = ("confidence", "total", "model", "variance")
 """Scores whose curves are drawn; those of all are in the rows."""
+CERTIFIED, BROKEN = "certified", "broken"
+_SHARES = (CERTIFIED, BROKEN)
+_CERTIFY = "certify:"
+_WEAKEST = "ibp"
 _ATTACK = re.compile(r"attack:(?P<name>[a-z_]+)-(?P<radius>[0-9.e-]+)")
 
 
@@ -116,6 +120,7 @@ def curves(rows: Sequence[Row], snapshot: StudySnapshot, trial: int) -> list[Dat
     """
     pairs = beside_teacher(rows, trial)
     made = _attacks(pairs, snapshot, trial)
+    made += _certificates(pairs, snapshot, trial)
     made += _rejections(pairs)
     made += _scores(row for row, _ in pairs)
     return made
@@ -130,8 +135,7 @@ def _attacks(pairs: Sequence[Pair], snapshot: StudySnapshot, trial: int) -> list
             examples = [str(row.get(name)) for name in ("part", "n", "seed")]
             by_attack.setdefault((attack, *examples), []).append((row, of_teacher))
 
-    clean = {STUDENT: snapshot.record(trial).measures}
-    clean |= {reference.name: reference.measures for reference in snapshot.references}
+    clean = _clean(snapshot, trial)
     made = []
     for (attack, part, n, _), of_attack in by_attack.items():
         student = [row for row, _ in of_attack]
@@ -144,6 +148,12 @@ def _attacks(pairs: Sequence[Pair], snapshot: StudySnapshot, trial: int) -> list
             title = f"Accuracy under {attack}, on {part}, n {n}"
             made.append(_curve(title, "radius", "accuracy", lines))
     return made
+
+
+def _clean(snapshot: StudySnapshot, trial: int) -> dict[str, Measures]:
+    """What the study recorded of a student and of the references, on inputs as they are."""
+    clean = {STUDENT: snapshot.record(trial).measures}
+    return clean | {reference.name: reference.measures for reference in snapshot.references}
 
 
 def _by_radius(rows: Sequence[Row], clean: Measures) -> list[list[float]]:
@@ -162,9 +172,48 @@ def _attack_of(row: Row) -> str | None:
 
 
 def _radius_of(row: Row) -> float:
+    if "epsilon" in row:
+        return float(row["epsilon"])
     match = _ATTACK.fullmatch(str(row["task"]))
     assert match is not None, "it is an attack's row"
     return float(match["radius"])
+
+
+def _certificates(pairs: Sequence[Pair], snapshot: StudySnapshot, trial: int) -> list[Data]:
+    """The certified share against the radius, and what an attack left right, by the bounds.
+
+    Intervals alone certify next to nothing: they are drawn where nothing else was asked for.
+    """
+    by_bounds: dict[tuple[str, ...], list[Pair]] = {}
+    for row, of_teacher in pairs:
+        if str(row["task"]).startswith(_CERTIFY) and row["metric"] in _SHARES:
+            examples = [str(row.get(name)) for name in ("bounds", "part", "n", "seed")]
+            by_bounds.setdefault(tuple(examples), []).append((row, of_teacher))
+
+    is_alone = {bounds for bounds, *_ in by_bounds} == {_WEAKEST}
+    made = []
+    for (bounds, part, n, _), of_bounds in by_bounds.items():
+        radii = {_radius_of(row) for row, _ in of_bounds}
+        if len(radii) > 1 and (bounds != _WEAKEST or is_alone):
+            title = f"Certified by {bounds}, and attacked, on {part}, n {n}"
+            lines = _certified_lines(of_bounds, snapshot, trial)
+            made.append(_curve(title, "radius", "share right", lines))
+    return made
+
+
+def _certified_lines(pairs: Sequence[Pair], snapshot: StudySnapshot, trial: int) -> Data:
+    """Two lines each of student and teacher: no input can change them, and an attack did not."""
+    clean = _clean(snapshot, trial)
+    by_predictor = {STUDENT: [row for row, _ in pairs]}
+    by_predictor[TEACHER] = [row for _, row in pairs if row is not None]
+
+    lines: Data = {}
+    for who, rows in by_predictor.items():
+        certified = [row for row in rows if row["metric"] == CERTIFIED]
+        lines[who] = _by_radius(certified, clean.get(who, {}))
+        unbroken = [{**row, "value": 1 - row["value"]} for row in rows if row["metric"] == BROKEN]
+        lines[f"{who} attacked"] = _by_radius(unbroken, clean.get(who, {}))
+    return lines
 
 
 def _rejections(pairs: Iterable[Pair]) -> list[Data]:

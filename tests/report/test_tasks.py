@@ -236,6 +236,44 @@ def test_a_curve_is_of_the_same_examples():
     assert selective["lines"] == {"student": [[1.0, 0.1]]}
 
 
+def certified(predictor, by_radius, bounds="crown", **more):
+    """The shares that are certified and broken, by radius."""
+    table = []
+    for radius, shares in by_radius.items():
+        for metric, value in zip(("certified", "broken"), shares, strict=True):
+            condition = f"linf-{radius}-{bounds}"
+            about = {"condition": condition, "epsilon": radius, "bounds": bounds}
+            task = f"certify:linf-{radius}"
+            table.append(row(predictor, task, metric, value, **about, **more))
+    return table
+
+
+def test_certified_shares_stand_beside_what_an_attack_left(data):
+    who = f"trial {CHOSEN}"
+    rows = [
+        *certified(who, {0.1: (0.2, 0.5), 0.01: (0.75, 0.125)}),
+        *certified(who, {0.1: (0.0, 0.5), 0.01: (0.25, 0.125)}, "ibp"),
+        *certified("teacher", {0.1: (0.1, 0.6)}),
+        *certified(f"trial {OTHER}", {0.1: (0.0, 0.5), 0.01: (0.25, 0.125)}, "ibp"),
+    ]
+    shown = data_of(make_snapshot(evaluations=rows))
+    curves = {card["trial"]: card["task_curves"] for card in shown["cards"]}
+    (crown,) = curves[CHOSEN]
+    clean = pytest.approx(SNAPSHOT.record(CHOSEN).metrics["test_accuracy"], abs=1e-5)
+    assert crown["title"] == "Certified by crown, and attacked, on test, n 360"
+    assert crown["lines"]["student"] == [[0.0, clean], [0.01, 0.75], [0.1, 0.2]]
+    assert crown["lines"]["student attacked"] == [[0.0, clean], [0.01, 0.875], [0.1, 0.5]]
+    assert crown["lines"]["teacher"][-1] == [0.1, 0.1]
+    assert crown["lines"]["teacher attacked"][-1] == [0.1, 0.4]
+    # intervals alone are drawn where nobody asked for more
+    assert [curve["title"][:17] for curve in curves[OTHER]] == ["Certified by ibp,"]
+
+    text = page(shown)
+    assert text.count('class="line teacher attacked"') == 1
+    assert text.count('class="line student attacked"') == 2
+    assert "line student attacked" not in page(data)
+
+
 def test_the_page_has_tables_and_curves_and_obeys_no_text(data):
     text = page(data)
     assert 'id="tasks"' in text and 'href="#tasks"' in text
